@@ -1,0 +1,201 @@
+/**
+ * The only importer of the addon: its typed face, one to one with `bindings/node`.
+ *
+ * Comes in: plain option objects; goes out: the addon's `Job` and its plain values.
+ * Paths are bytes (`Buffer`) here; everywhere above they are strings in the form of `names.ts`.
+ * Sizes are numbers in bytes, exact to 2^53; times are seconds unless the name says otherwise.
+ */
+
+/** Bytes of a path, as the file system has them. */
+export type PathBytes = Buffer;
+
+/** One source argument. */
+export interface NativeSource {
+  path: PathBytes;
+  /** true: the contents of this directory go into the destination; false: the entry itself does. */
+  contents: boolean;
+  /** The name that the entry takes in the destination; the source's own last component when absent. Not with `contents`. */
+  name?: PathBytes;
+  /** Follow the argument when it is a symlink to a directory. `contents` always does. */
+  follow: boolean;
+}
+
+/** One destination directory: entries land in it by name. Made, with its parents, when absent. */
+export interface NativeDestination {
+  path: PathBytes;
+  /** Follow the last component when it is a symlink to a directory (the argument itself was named by the user). */
+  follow: boolean;
+}
+
+export interface NativeCopyOptions {
+  sources: NativeSource[];
+  /** More than one: each file goes to one of them, in order, the next when one is full. */
+  destinations: NativeDestination[];
+  /** false: an absent destination is an error (hpcp -ncd). Default true. */
+  createDestination?: boolean;
+  /** true: a destination below a source is allowed and not descended into (hpcp). Default false: refused. */
+  allowNested?: boolean;
+  /** `rsync`: exclude rules as rsync's --exclude, relative to the transfer root; `fnmatch`: hpcp's patterns on absolute paths. */
+  filter?: { style: 'rsync' | 'fnmatch'; rules: PathBytes[] };
+  /** A list of names relative to the one source; `/dev/stdin` for standard input. */
+  filesFrom?: { path: PathBytes; nul: boolean };
+  /** Bytes of the tail that the skip test hashes; 0: no content check. Default 65536. */
+  hashSize?: number;
+  /** The skip test hashes whole files. Default false. */
+  fullHash?: boolean;
+  sparse?: 'auto' | 'always' | 'never';
+  sync?: 'none' | 'safe' | 'all';
+  /** Worker threads; absent or 0: from CPU affinity and cgroup quota. */
+  jobs?: number;
+  dryRun?: boolean;
+  oneFileSystem?: boolean;
+  keepDirlinks?: boolean;
+  /** `all` (default); `only`: directories and nothing else (hpcp -do); `needed`: parents of files, no metadata (hpcp -nds). */
+  directories?: 'all' | 'only' | 'needed';
+  /** hpcp -lt: targets of relative links that would dangle are copied too, when they land inside the destination. */
+  linkTracking?: boolean;
+  /** hpcp -co: contents only; no mode, owner, times or xattrs. */
+  contentOnly?: boolean;
+  /** false: owner and group are not kept (--no-owner). Default true. */
+  owner?: boolean;
+  /** Owner and group to set instead (numeric ids). */
+  chownUser?: number;
+  chownGroup?: number;
+  /** rsync's --chmod text, such as `D755,F644` or `u=rwX,go-w`. */
+  chmod?: string;
+  /** Size the sources first and refuse when they don't fit (hpcp -enes, --require-space). */
+  requireSpace?: boolean;
+  /** Deliver an `entry` event for each entry. Failures and notes are always delivered. Default false. */
+  entryEvents?: boolean;
+}
+
+export type EntryKind = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'block' | 'char';
+
+/** design.md section 2, promise 1: every entry ends in exactly one of these. */
+export type Outcome =
+  | 'made'
+  | 'copied'
+  | 'linked'
+  | 'metadata'
+  | 'skipped'
+  | 'removed'
+  | 'changed'
+  | 'conflict'
+  | 'mismatched'
+  | 'failed';
+
+/** What differs, as a set of the names below (rsync's itemize columns). */
+export type Change = 'new' | 'content' | 'size' | 'time' | 'mode' | 'owner' | 'group' | 'acl' | 'xattr' | 'target';
+
+export interface NativeEntryEvent {
+  type: 'entry';
+  outcome: Outcome;
+  kind: EntryKind;
+  /** Relative to the destination. */
+  path: PathBytes;
+  /** The full path of the source entry, as the argument was given plus the rest. */
+  source: PathBytes;
+  /** The full path of the destination entry. */
+  destination: PathBytes;
+  /** Bytes of content written (0 where none were). In a dry run: that would be. */
+  bytes: number;
+  changes: Change[];
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only'. */
+  reason?: string;
+  /** Text of a symlink; path of the first link where the outcome is `linked`. */
+  target?: PathBytes;
+}
+
+export interface NativeFailure {
+  type: 'error';
+  /** Stable code: 'vanished' | 'changed' | 'unreadable' | 'conflict' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'unsupported' | 'other'. */
+  kind: string;
+  outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
+  /** What was being done: 'open', 'read', 'write', 'rename', 'mkdir', 'list', 'stat', 'chown', … */
+  operation: string;
+  path: PathBytes;
+  entryKind: EntryKind;
+  /** Name such as 'ENOSPC', absent where no system call failed. */
+  errno?: string;
+  /** One sentence: `operation path: cause`, lossy; the consumer escapes it. */
+  message: string;
+}
+
+/** Something kept short of what the source has, or a warning; reported once per kind, counted in the report. */
+export interface NativeNote {
+  type: 'note';
+  /** 'owner' | 'xattr' | 'acl' | 'capability' | 'setid-dropped' | 'dropped-xattr' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' … */
+  kind: string;
+  path: PathBytes;
+  message: string;
+}
+
+export type NativeEvent = NativeEntryEvent | NativeFailure | NativeNote;
+
+export interface NativeSnapshot {
+  phase: 'preflight' | 'scanning' | 'copying' | 'closing' | 'done';
+  /** Files found so far and their bytes; the totals once the phase has left 'scanning'. */
+  foundFiles: number;
+  foundBytes: number;
+  foundDirectories: number;
+  foundLinks: number;
+  /** Entries that have an outcome, and the bytes of files that have one. */
+  doneEntries: number;
+  doneFiles: number;
+  doneBytes: number;
+  /** Files skipped as unchanged, and their bytes: no work, so not part of rates or ETA. */
+  skippedFiles: number;
+  skippedBytes: number;
+  /** Bytes written. */
+  copiedBytes: number;
+  copiedFiles: number;
+  errors: number;
+  workers: number;
+  elapsed: number;
+}
+
+export interface NativeReport {
+  /** Entries by outcome; every outcome is there. */
+  outcomes: Record<Outcome, number>;
+  /** Entries found by the finder, by kind. */
+  found: Record<EntryKind, number>;
+  /** Regular files by outcome (`copied` and `skipped` matter to summaries). */
+  files: Record<Outcome, number>;
+  /** Why entries were skipped: reason -> count. */
+  skipped: Record<string, number>;
+  /** Apparent bytes of the regular files found; allocated bytes; bytes of content written. */
+  foundBytes: number;
+  allocatedBytes: number;
+  copiedBytes: number;
+  /** The first thousand; `failureKinds` counts all. */
+  failures: NativeFailure[];
+  failureKinds: Record<string, number>;
+  /** kind -> count and the first one. */
+  notes: { kind: string; count: number; path: PathBytes; message: string }[];
+  /** false: finder and recorder disagree, which is a defect and a safety stop. */
+  accounted: boolean;
+  interrupted: boolean;
+  /** What is on disk for sure: 'none', 'safe', 'all'. */
+  sync: 'none' | 'safe' | 'all';
+  workers: number;
+  elapsed: number;
+}
+
+export interface NativeJob {
+  /**
+   * Runs to the end on the engine's own threads. Rejects before anything was written with an Error whose `code` is
+   * 'USAGE' (bad option or path; exit 2), 'SAFETY' (refused: destination inside source, file onto itself, not enough
+   * space with requireSpace; exit 3), 'NO_SOURCE' (a source is missing), or 'NO_DESTINATION' (it cannot be used).
+   */
+  run(): Promise<NativeReport>;
+  /** The next events, at most 1024; resolves with an empty array when the job has ended and all were taken. One call at a time. Once called, the job waits for its reader. */
+  nextEvents(): Promise<NativeEvent[]>;
+  /** false: finish what is in flight and stop; true: stop at once. */
+  cancel(abort: boolean): void;
+  snapshot(): NativeSnapshot;
+}
+
+export interface Addon {
+  /** Checks the options; throws an Error with code 'USAGE' that names the option. Starts nothing. */
+  copy(options: NativeCopyOptions): NativeJob;
+}
