@@ -1,1 +1,18 @@
-//! placeholder
+//! Pure data: digests, exclude rules, file lists, modes and staging names.
+//!
+//! Comes in: bytes. Goes out: checked values and decisions. Promises: no input or output, no unsafe code, no state
+//! beyond the values themselves, and no input that makes a decision take exponential time.
+
+#![forbid(unsafe_code)]
+
+pub mod chmod;
+pub mod digest;
+pub mod filelist;
+pub mod filter;
+pub mod staging;
+
+pub use chmod::{Chmod, ChmodError};
+pub use digest::{TAIL_BYTES, TailHash, Xxh64, xxh64};
+pub use filelist::{Child, FileList, FileListError, Slice};
+pub use filter::{Filter, FilterError, Style};
+pub use staging::StagingName;
