@@ -1,0 +1,19 @@
+//! Programs that somebody else wrote, to compare with.
+
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
+
+use std::process::{Command, Stdio};
+
+/// Whether `program` runs here; when not, says why the test is skipped.
+pub fn available(program: &str) -> bool {
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        println!("skip: {program} is not installed");
+    }
+    found
+}
