@@ -6,6 +6,9 @@
  * Sizes are numbers in bytes, exact to 2^53; times are seconds unless the name says otherwise.
  */
 
+import { fileURLToPath } from 'node:url';
+import { BulkhaulError } from './error.js';
+
 /** Bytes of a path, as the file system has them. */
 export type PathBytes = Buffer;
 
@@ -198,4 +201,31 @@ export interface NativeJob {
 export interface Addon {
   /** Checks the options; throws an Error with code 'USAGE' that names the option. Starts nothing. */
   copy(options: NativeCopyOptions): NativeJob;
+}
+
+/** What the generated loader's directory is called relative to the compiled and to the TypeScript source of this file. */
+const LOADER = '../../bindings/node/index.js';
+
+/** The addon, loaded on first use. Throws `ADDON` with what was tried. */
+export async function loadAddon(): Promise<Addon> {
+  try {
+    return (await import(new URL(LOADER, import.meta.url).href)) as Addon;
+  } catch (error) {
+    throw new BulkhaulError('ADDON', explain(error), { cause: error });
+  }
+}
+
+function explain(error: unknown): string {
+  const causes: string[] = [];
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const first = cause.message.split('\n', 1)[0] ?? '';
+    if (!causes.includes(first)) causes.push(first);
+  }
+  const { platform, arch, version } = process;
+  return [
+    `the native engine could not be loaded (${platform} ${arch}, Node ${version})`,
+    `tried ${fileURLToPath(new URL(LOADER, import.meta.url))}, a built file beside it, and the package bulkhaul-${platform}-${arch}-*`,
+    ...causes.map((cause) => `  ${cause}`),
+    'from the package: install it again with optional dependencies; in a checkout: npm run build:native',
+  ].join('\n');
 }

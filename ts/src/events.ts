@@ -1,0 +1,48 @@
+/**
+ * Everything that a job tells, as one union by `type`, with paths as strings in the form of `names.ts`.
+ *
+ * Comes in: the addon's values with paths as bytes; goes out: the same values, decoded.
+ */
+import { fromBytes } from './names.js';
+import type { NativeEntryEvent, NativeFailure, NativeNote, NativeReport, NativeSnapshot } from './native.js';
+
+/** The same value with each path as a string. */
+export type Decoded<T> = T extends Uint8Array
+  ? string
+  : T extends readonly (infer Item)[]
+    ? Decoded<Item>[]
+    : T extends object
+      ? { [Key in keyof T]: Decoded<T[Key]> }
+      : T;
+
+/** One entry and its outcome. */
+export type EntryEvent = Decoded<NativeEntryEvent>;
+/** One entry that failed, is in conflict, changed while it was read, or does not match. */
+export type ErrorEvent = Decoded<NativeFailure>;
+/** Something kept short of what the source has; once per kind. */
+export type NoteEvent = Decoded<NativeNote>;
+/** How far a job is; counters only grow. */
+export type Snapshot = NativeSnapshot;
+/** What a job did. */
+export type Report = Decoded<NativeReport>;
+/** A snapshot as an event; made by reporters' timers, not by jobs. */
+export type StatusEvent = { type: 'status' } & Snapshot;
+/** The last event of a job. */
+export type SummaryEvent = { type: 'summary' } & Report;
+
+/** What iterating a job gives: entries (when asked for), errors and notes as they come, then one summary. */
+export type JobEvent = EntryEvent | ErrorEvent | NoteEvent | SummaryEvent;
+/** What reporters take. */
+export type Event = JobEvent | StatusEvent;
+
+/** Decodes every path in a value of the addon. */
+export function decode<T>(value: T): Decoded<T> {
+  return decodeAny(value) as Decoded<T>;
+}
+
+function decodeAny(value: unknown): unknown {
+  if (Buffer.isBuffer(value)) return fromBytes(value);
+  if (Array.isArray(value)) return value.map(decodeAny);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, decodeAny(item)]));
+}

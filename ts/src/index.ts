@@ -1,0 +1,21 @@
+/**
+ * The library's face.
+ *
+ * It is mute: it never prints, reads the environment, or exits, and keeps no state between jobs.
+ */
+export { BulkhaulError, type ErrorCode } from './error.js';
+export type {
+  EntryEvent,
+  ErrorEvent,
+  Event,
+  JobEvent,
+  NoteEvent,
+  Report,
+  Snapshot,
+  StatusEvent,
+  SummaryEvent,
+} from './events.js';
+export { display, fromBytes, type PathLike, toBytes } from './names.js';
+export type { Change, EntryKind, Outcome } from './native.js';
+export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
+export type { Job } from './ops/job.js';

@@ -1,0 +1,153 @@
+/**
+ * Copying trees.
+ *
+ * Comes in: sources, a destination and options with friendly names; goes out: a running `Job`. `copy` has rsync's slash
+ * rule; `copyMapped` takes the mapping of sources to destinations as the caller decided it.
+ */
+import { lstat, stat } from 'node:fs/promises';
+import { BulkhaulError } from '../error.js';
+import { display, fromBytes, type PathLike, toBytes } from '../names.js';
+import { loadAddon, type NativeCopyOptions, type NativeJob, type PathBytes } from '../native.js';
+import { Job } from './job.js';
+
+/** The same options with each path as the caller may give it. */
+type Given<T> = T extends PathBytes
+  ? PathLike
+  : T extends readonly (infer Item)[]
+    ? Given<Item>[]
+    : T extends object
+      ? { [Key in keyof T]: Given<T[Key]> }
+      : T;
+
+interface JobOptions {
+  /** Stops the job at once; see `Job`. */
+  signal?: AbortSignal | undefined;
+  /** Iterating gives an `entry` event for each entry. Errors and notes come always. Default false. */
+  entries?: boolean;
+}
+
+/** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
+export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents'>> & JobOptions;
+
+/** Options of `copy`. */
+export interface CopyOptions
+  extends JobOptions,
+    Omit<
+      NativeCopyOptions,
+      'sources' | 'destinations' | 'filter' | 'filesFrom' | 'chownUser' | 'chownGroup' | 'entryEvents'
+    > {
+  /** `SRC/`: its contents go into the destination; `SRC`: the entry itself does, by its name. A link is copied as a link, `LINK/` is followed. */
+  sources: PathLike | PathLike[];
+  /** A directory, made with its parents when absent. Or the new name of one source that is no directory, where there is neither a directory of that name nor a slash at the end. */
+  destination: PathLike;
+  /** Patterns as rsync's --exclude, relative to the root of the transfer; the first that matches wins. */
+  exclude?: PathLike[];
+  /** A file with names relative to the one source, one a line, or each ended by NUL. */
+  filesFrom?: { path: PathLike; nul: boolean } | undefined;
+  /** Owner and group to set, as numeric ids. */
+  chown?: { user?: number | undefined; group?: number | undefined } | undefined;
+}
+
+/** Copies with rsync's slash rule. */
+export function copy(options: CopyOptions): Job {
+  const { sources, destination, exclude, filesFrom, chown, signal, entries, ...rest } = options;
+  return new Job(async () => {
+    const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
+    const mapped = await mapSources(given, pathText(destination, 'the destination'), filesFrom !== undefined);
+    return start({
+      ...rest,
+      ...mapped,
+      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+      ...(filesFrom && { filesFrom }),
+      ...(chown?.user !== undefined && { chownUser: chown.user }),
+      ...(chown?.group !== undefined && { chownGroup: chown.group }),
+      ...(entries !== undefined && { entries }),
+    });
+  }, signal);
+}
+
+/** Copies each source to where it is told to go. */
+export function copyMapped(options: MappedCopyOptions): Job {
+  const { signal, ...rest } = options;
+  return new Job(async () => start(rest), signal);
+}
+
+async function start(options: Omit<MappedCopyOptions, 'signal'>): Promise<NativeJob> {
+  const { sources, destinations, filter, filesFrom, entries, ...rest } = options;
+  const native: NativeCopyOptions = {
+    ...rest,
+    sources: sources.map(({ path, name, ...source }) => ({
+      ...source,
+      path: pathBytes(path),
+      ...(name !== undefined && { name: pathBytes(name) }),
+    })),
+    destinations: destinations.map((destination) => ({ ...destination, path: pathBytes(destination.path) })),
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+    ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+  return (await loadAddon()).copy(native);
+}
+
+function pathBytes(path: PathLike): Buffer {
+  return typeof path === 'string' ? toBytes(path) : path;
+}
+
+/** The string form of a path argument; the empty one is refused, because it is mostly an unset variable. */
+function pathText(path: PathLike, what: string): string {
+  const text = typeof path === 'string' ? path : fromBytes(path);
+  if (text === '') throw new BulkhaulError('USAGE', `${what} is an empty path`);
+  if (text.includes('\0')) throw new BulkhaulError('USAGE', `${what} holds a NUL byte: ${display(text)}`);
+  return text;
+}
+
+/** A path whose last component is not a name: a directory whatever is there. */
+const DIRECTORY_FORM = /(?:^|\/)\.{0,2}$/;
+
+/**
+ * rsync's slash rule: `SRC/` (also `.`, `..`, `SRC/.`) brings its contents, `SRC` itself. With `rooted` (a list of
+ * names) the one source is the root of the names, with or without a slash.
+ */
+export async function mapSources(
+  sources: string[],
+  destination: string,
+  rooted = false,
+): Promise<Pick<MappedCopyOptions, 'sources' | 'destinations'>> {
+  const [first, ...others] = sources;
+  if (first === undefined) throw new BulkhaulError('USAGE', 'no source is given');
+  if (rooted && others.length > 0) throw new BulkhaulError('USAGE', 'a list of names goes with exactly one source');
+  if (!rooted && others.length === 0 && (await isNewName(first, destination))) {
+    const { directory, name } = split(destination);
+    return {
+      sources: [{ path: first, contents: false, name, follow: false }],
+      destinations: [{ path: directory, follow: true }],
+    };
+  }
+  return {
+    sources: sources.map((path) =>
+      rooted || DIRECTORY_FORM.test(path)
+        ? { path: path.replace(/(?<=[^/])\/+$/, ''), contents: true, follow: true }
+        : { path, contents: false, follow: false },
+    ),
+    destinations: [{ path: destination, follow: true }],
+  };
+}
+
+/** The destination names the copy of this one source, not the directory for it. */
+async function isNewName(source: string, destination: string): Promise<boolean> {
+  if (DIRECTORY_FORM.test(source) || DIRECTORY_FORM.test(destination)) return false;
+  const entry = await lstat(toBytes(source)).catch(unlessAbsent);
+  if (entry === undefined || entry.isDirectory()) return false;
+  const existing = await stat(toBytes(destination)).catch(unlessAbsent);
+  return existing === undefined || !existing.isDirectory();
+}
+
+/** What cannot be looked at for another reason than absence is for the engine to report, with the operation. */
+function unlessAbsent(error: NodeJS.ErrnoException): undefined {
+  if (error.syscall === undefined) throw error;
+}
+
+function split(path: string): { directory: string; name: string } {
+  const slash = path.lastIndexOf('/');
+  return { directory: slash < 0 ? '.' : path.slice(0, slash + 1), name: path.slice(slash + 1) };
+}

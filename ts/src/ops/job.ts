@@ -1,0 +1,131 @@
+/**
+ * A running operation: a promise of its report, an async iterable of its events, and cancellable.
+ *
+ * Comes in: a way to make the addon's job; goes out: decoded events and the report. It runs from the moment it is made,
+ * awaited or not, read or not. What could not begin rejects with `BulkhaulError`; what goes wrong with single entries
+ * is in the report.
+ */
+import { BulkhaulError } from '../error.js';
+import { decode, type JobEvent, type Report, type Snapshot } from '../events.js';
+import type { NativeEvent, NativeJob, NativeReport } from '../native.js';
+
+const NOTHING_YET: Snapshot = {
+  phase: 'preflight',
+  foundFiles: 0,
+  foundBytes: 0,
+  foundDirectories: 0,
+  foundLinks: 0,
+  doneEntries: 0,
+  doneFiles: 0,
+  doneBytes: 0,
+  skippedFiles: 0,
+  skippedBytes: 0,
+  copiedBytes: 0,
+  copiedFiles: 0,
+  errors: 0,
+  workers: 0,
+  elapsed: 0,
+};
+
+/** A job of the addon that was told to run. */
+interface Begun {
+  native: NativeJob;
+  report: Promise<NativeReport>;
+  /** The first batch of events: asked for before the job runs, so that none is missed. */
+  events: Promise<NativeEvent[]> | undefined;
+}
+
+export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
+  readonly #begun: Promise<Begun>;
+  readonly #report: Promise<Report>;
+  #native: NativeJob | undefined;
+  /** Cancelled before there was anything to cancel: false gently, true at once. */
+  #cancelled: boolean | undefined;
+  #read = false;
+
+  /**
+   * Starts what `prepare` makes. A signal that is aborted already rejects with its reason and nothing is begun; one that
+   * is aborted later stops the job at once, and the report says `interrupted`.
+   */
+  constructor(prepare: () => Promise<NativeJob>, signal?: AbortSignal) {
+    this.#begun = this.#begin(prepare, signal);
+    this.#report = this.#finish(signal);
+  }
+
+  readonly #abort = () => this.cancel(true);
+
+  async #begin(prepare: () => Promise<NativeJob>, signal: AbortSignal | undefined): Promise<Begun> {
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', this.#abort, { once: true });
+    try {
+      const native = await prepare();
+      this.#native = native;
+      if (this.#cancelled !== undefined) native.cancel(this.#cancelled);
+      const events = this.#read ? native.nextEvents() : undefined;
+      return { native, events, report: native.run() };
+    } catch (error) {
+      throw BulkhaulError.from(error);
+    }
+  }
+
+  async #finish(signal: AbortSignal | undefined): Promise<Report> {
+    const { report } = await this.#begun;
+    try {
+      return decode(await report);
+    } catch (error) {
+      throw BulkhaulError.from(error);
+    } finally {
+      signal?.removeEventListener('abort', this.#abort);
+    }
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: a job is awaited for its report
+  then<Result = Report, Otherwise = never>(
+    onReport?: ((report: Report) => Result | PromiseLike<Result>) | null,
+    onError?: ((error: unknown) => Otherwise | PromiseLike<Otherwise>) | null,
+  ): Promise<Result | Otherwise> {
+    return this.#report.then(onReport, onError);
+  }
+
+  /**
+   * The events, once. Start to iterate in the same tick as the job is made, or the first ones may be missed. The job
+   * waits for a slow reader; leaving the loop early lets it run on unread. Throws what the job rejects with.
+   */
+  [Symbol.asyncIterator](): AsyncGenerator<JobEvent, void, undefined> {
+    if (this.#read) throw new BulkhaulError('USAGE', 'the events of a job can be iterated only once');
+    this.#read = true;
+    // The reader is told by the iteration; without this a job that nobody awaits as well would end the process.
+    this.#report.catch(() => undefined);
+    return this.#events();
+  }
+
+  async *#events(): AsyncGenerator<JobEvent, void, undefined> {
+    const { native, events } = await this.#begun;
+    let left = true;
+    try {
+      for (let batch = await (events ?? native.nextEvents()); batch.length > 0; batch = await native.nextEvents()) {
+        for (const event of batch) yield decode(event);
+      }
+      left = false;
+    } finally {
+      if (left) void drain(native);
+    }
+    yield { type: 'summary', ...(await this.#report) };
+  }
+
+  /** Counters, now. */
+  snapshot(): Snapshot {
+    return this.#native?.snapshot() ?? NOTHING_YET;
+  }
+
+  /** Stops the job. false: what is in flight is finished; true: at once. The report then says `interrupted`. */
+  cancel(abort = false): void {
+    this.#cancelled = abort || (this.#cancelled ?? false);
+    this.#native?.cancel(abort);
+  }
+}
+
+/** Takes the events that nobody wants any more, so that the job does not wait for its reader. */
+async function drain(native: NativeJob): Promise<void> {
+  while ((await native.nextEvents()).length > 0);
+}

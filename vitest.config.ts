@@ -1,0 +1,10 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['ts/test/**/*.test.ts'],
+    // Tests start the built command, which takes its time on a small shared machine.
+    testTimeout: 30_000,
+    maxWorkers: 2,
+  },
+});
