@@ -1,0 +1,105 @@
+#!/usr/bin/env node
+/**
+ * The one executable: the name it was started with, or its first argument, decides which command it is.
+ *
+ * Only that command is loaded: starting is most of what a small run costs.
+ */
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { CommandClass } from 'clipanion';
+import { display, fromBytes } from '../names.js';
+import { ExitCode } from './exit.js';
+
+interface Entry {
+  summary: string;
+  /** Absent: the name is kept for a command that does not exist yet. */
+  load?: () => Promise<CommandClass>;
+  /** The command is also installed under its own name. */
+  dropIn?: boolean;
+}
+
+const COMMANDS = new Map<string, Entry>([
+  ['copy', { summary: 'Copy trees', load: async () => (await import('./verbs/copy.js')).CopyCommand }],
+  [
+    'hpcp',
+    {
+      summary: 'Parallel copy, with the flags of hpcp',
+      load: async () => (await import('./dropin/hpcp.js')).HpcpCommand,
+      dropIn: true,
+    },
+  ],
+  ['run-mirror', { summary: 'Manifest, copy, verify', dropIn: true }],
+  ['compress_files', { summary: 'Compress files in place', dropIn: true }],
+  ['migrate_compress', { summary: 'Copy and compress, with state and resume', dropIn: true }],
+  ['move_to_final', { summary: 'Move with proof', dropIn: true }],
+]);
+
+/** Runs the command; the exit code. */
+async function main(startedAs: string, args: string[]): Promise<number> {
+  const [name, ...rest] = COMMANDS.get(startedAs)?.dropIn ? [startedAs, ...args] : args;
+  if (name === undefined) {
+    process.stderr.write(overview());
+    return ExitCode.usage;
+  }
+  if (['--help', '-h', 'help'].includes(name)) {
+    process.stdout.write(overview());
+    return ExitCode.complete;
+  }
+  if (name === '--version') {
+    process.stdout.write(`bulkhaul ${version()}\n`);
+    return ExitCode.complete;
+  }
+  const entry = COMMANDS.get(name);
+  if (entry === undefined) return refuse(`there is no command ${display(name)}; bulkhaul --help lists them`);
+  if (entry.load === undefined) return refuse(`${name} is not part of this version yet (${version()})`);
+  return runCommand(await entry.load(), [name, ...rest]);
+}
+
+async function runCommand(command: CommandClass, args: string[]): Promise<number> {
+  const { Cli } = await import('clipanion');
+  const cli = new Cli({
+    binaryLabel: 'bulkhaul',
+    binaryName: 'bulkhaul',
+    binaryVersion: version(),
+    enableColors: process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
+  });
+  cli.register(command);
+  try {
+    return await cli.run(cli.process(args, {}), {});
+  } catch (error) {
+    // Only arguments that do not parse come here; what a command throws it deals with itself.
+    if (!(error instanceof Error && 'clipanion' in error)) throw error;
+    const [sentence = ''] = error.message.split('\n');
+    return refuse(`${display(sentence)} (bulkhaul ${args[0]} --help describes the command)`);
+  }
+}
+
+function refuse(sentence: string): number {
+  process.stderr.write(`bulkhaul: ${sentence}\n`);
+  return ExitCode.usage;
+}
+
+function overview(): string {
+  const rows = [...COMMANDS]
+    .filter(([, { load }]) => load)
+    .map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}\n`);
+  return `bulkhaul moves bulk data fast and proves that it arrived.\n\nbulkhaul COMMAND [OPTIONS] ARGUMENTS\n\n${rows.join('')}\nbulkhaul COMMAND --help describes a command; bulkhaul --version prints the version.\n`;
+}
+
+function version(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
+  return version;
+}
+
+/** The arguments with every byte kept: Node decodes them with a loss. */
+function commandLine(): string[] {
+  const args = process.argv.slice(2);
+  if (process.platform !== 'linux' || !args.some((arg) => arg.includes('\ufffd'))) return args;
+  const bytes = readFileSync('/proc/self/cmdline');
+  const all = fromBytes(bytes).split('\0').slice(0, -1);
+  return all.slice(all.length - args.length);
+}
+
+// An event loop that runs empty before the command has ended is a defect, and must not look like success.
+process.exitCode = ExitCode.safety;
+process.exitCode = await main(basename(process.argv[1] ?? ''), commandLine());

@@ -1,0 +1,157 @@
+/** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
+import { readFile } from 'node:fs/promises';
+import { Command, Option } from 'clipanion';
+import * as t from 'typanion';
+import { BulkhaulError } from '../../error.js';
+import { display, fromBytes } from '../../names.js';
+import { type CopyOptions, copy } from '../../ops/copy.js';
+import { runJob, VerbCommand } from '../base.js';
+import { ExitCode, exitCodeOfReport } from '../exit.js';
+
+const SPARSE = ['auto', 'always', 'never'] as const;
+const SYNC = ['none', 'safe', 'all'] as const;
+
+export class CopyCommand extends VerbCommand {
+  static override paths = [['copy']];
+  static override usage = Command.Usage({
+    description: 'Copy trees',
+    details: `
+      Copies each SRC into DEST and says truthfully what it did.
+
+      \`SRC/\` means the contents of the directory, \`SRC\` the entry itself, as in rsync. A single source that is no
+      directory is copied under the name DEST, unless DEST is a directory or ends with a slash. DEST and its parents are
+      made when absent.
+
+      A file is skipped when the destination has the same size, time and content of its last 64 KiB (\`--hash-size\`,
+      \`--full-hash\`). Everything that a careful copier keeps is kept: mode, owner, times, xattrs, ACLs, capabilities,
+      hard links, holes, symlinks, FIFOs, sockets and devices. A name never shows partial content. What is interrupted
+      goes on when it is run again.
+
+      Exit codes: 0 complete, 2 usage or nothing begun, 3 refused for safety, 23 some entries failed, 24 some vanished or
+      changed while they were read, 130 interrupted.
+    `,
+    examples: [
+      ['Copy the directory photos to /backup/photos', '$0 copy photos /backup'],
+      ['Copy what is in photos to /backup', '$0 copy photos/ /backup'],
+      ['Show what would be copied', '$0 copy -n photos /backup'],
+      ['Leave out objects anywhere and the top cache', "$0 copy --exclude '*.o' --exclude /cache src/ dst"],
+      ['Copy the files that find names', 'find . -newer stamp -print0 | $0 copy --files-from0 - . /backup'],
+      ['Hand the copy to somebody else', '$0 copy --chown alice:staff --chmod D755,F644 data /srv'],
+      ['Everything on disk before success is reported', '$0 copy --sync all data /mnt/archive'],
+      ['For a program to read', '$0 copy --json -v data /mnt/archive'],
+    ],
+  });
+
+  exclude = Option.Array('--exclude', [], {
+    description: "Leave out what PATTERN matches, by rsync's rules; repeatable, the first that matches wins",
+  });
+  filesFrom = Option.String('--files-from', {
+    description: 'Copy the names in FILE, one a line, relative to the one SRC; - for standard input',
+  });
+  filesFrom0 = Option.String('--files-from0', {
+    description: 'As --files-from, each name ended by a NUL byte',
+  });
+  oneFileSystem = Option.Boolean('-x,--one-file-system', false, {
+    description: 'Do not go into other file systems below a source',
+  });
+  keepDirlinks = Option.Boolean('-K,--keep-dirlinks', false, {
+    description: 'In the destination, a symlink to a directory serves as a directory; otherwise it is a conflict',
+  });
+  chown = Option.String('--chown', {
+    description: 'Set owner and group: USER:GROUP, USER or :GROUP, by name or number',
+  });
+  chmod = Option.String('--chmod', {
+    description: "Change modes, as rsync's --chmod: D755,F644 or u=rwX,go-w",
+  });
+  noOwner = Option.Boolean('--no-owner', false, { description: 'Do not keep owner and group' });
+  sparse = Option.String('--sparse', 'auto', {
+    description: 'Holes in files: auto (as in the source), always (also for runs of zeros), never',
+    validator: t.isEnum(SPARSE),
+  });
+  sync = Option.String('--sync', 'safe', {
+    description:
+      'What is on disk for sure after a power cut: none; safe (whatever the next run could mistake for finished); all (everything, before success is reported)',
+    validator: t.isEnum(SYNC),
+  });
+  hashSize = Option.String('--hash-size', {
+    description:
+      'Bytes at the end of a file that are compared before it is skipped, with K, M or G; 0 for none. Otherwise 64K',
+  });
+  fullHash = Option.Boolean('--full-hash', false, { description: 'Compare whole files before they are skipped' });
+  requireSpace = Option.Boolean('--require-space', false, {
+    description: 'Measure the sources first, and refuse when they do not fit',
+  });
+  operands = Option.Rest({ name: 'SRC… DEST', required: 2 });
+
+  async execute(): Promise<number> {
+    const { settings, context } = this;
+    const options = await this.copyOptions();
+    const report = await runJob((entries) => copy({ ...options, entries }), settings, context);
+    const code = exitCodeOfReport(report);
+    if (!settings.json && (!settings.quiet || code !== ExitCode.complete)) {
+      const { summaryText } = await import('../../report/summary.js');
+      context.stderr.write(summaryText(report, settings.dryRun));
+    }
+    return code;
+  }
+
+  private async copyOptions(): Promise<CopyOptions> {
+    if (this.filesFrom !== undefined && this.filesFrom0 !== undefined) {
+      throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other');
+    }
+    const list = this.filesFrom ?? this.filesFrom0;
+    const { exclude, oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, dryRun } = this;
+    return {
+      sources: this.operands.slice(0, -1),
+      destination: this.operands.at(-1) ?? '',
+      exclude,
+      oneFileSystem,
+      keepDirlinks,
+      sparse,
+      sync,
+      fullHash,
+      requireSpace,
+      dryRun,
+      owner: !this.noOwner,
+      ...(chmod !== undefined && { chmod }),
+      ...(this.jobs !== undefined && { jobs: this.jobs }),
+      ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
+      ...(this.chown !== undefined && { chown: await parseOwner(this.chown) }),
+      ...(list !== undefined && {
+        filesFrom: { path: list === '-' ? '/dev/stdin' : list, nul: this.filesFrom0 !== undefined },
+      }),
+    };
+  }
+}
+
+/** Bytes from a whole number with K, M or G (base 1024). Throws `USAGE` with the name of the option. */
+export function parseSize(text: string, option: string): number {
+  const [, digits, unit = ''] = /^(\d+)([KMG]?)$/i.exec(text) ?? [];
+  const size = Number(digits) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  if (Number.isSafeInteger(size)) return size;
+  throw new BulkhaulError('USAGE', `${option}: not a size: ${text} (a whole number of bytes, or with K, M or G)`);
+}
+
+/** Numeric ids from USER:GROUP, USER, USER: or :GROUP. Throws `USAGE` for a name that is not known here. */
+export async function parseOwner(text: string): Promise<{ user?: number; group?: number }> {
+  const [user = '', group = '', ...more] = text.split(':');
+  if (more.length > 0 || (user === '' && group === '')) {
+    throw new BulkhaulError('USAGE', `--chown: not USER:GROUP, USER or :GROUP: ${text}`);
+  }
+  return {
+    ...(user !== '' && { user: await idOf(user, '/etc/passwd', 'user') }),
+    ...(group !== '' && { group: await idOf(group, '/etc/group', 'group') }),
+  };
+}
+
+/** The highest id: the one above means "leave it" to chown(2). */
+const MAX_ID = 2 ** 32 - 2;
+
+async function idOf(name: string, database: string, what: string): Promise<number> {
+  // A name wins over a number, as in chown(1).
+  const rows = fromBytes(await readFile(database)).split('\n');
+  const field = rows.map((row) => row.split(':')).find(([rowName]) => rowName === name)?.[2] ?? name;
+  const id = /^\d+$/.test(field) ? Number(field) : Number.NaN;
+  if (id <= MAX_ID) return id;
+  throw new BulkhaulError('USAGE', `--chown: no ${what} ${display(name)} in ${database}; give the numeric id`);
+}

@@ -1,0 +1,108 @@
+/**
+ * Drives reporters over the events of one job.
+ *
+ * Comes in: which reporters, and the streams; goes out: the report. Opening comes before the job is begun, so that a log
+ * file that cannot be opened stops nothing half-way.
+ */
+import type { Writable } from 'node:stream';
+import { BulkhaulError } from '../error.js';
+import type { Event, Report } from '../events.js';
+import type { Job } from '../ops/job.js';
+import { Output } from './output.js';
+import type { Reporter } from './reporter.js';
+import type { Terminal } from './terminal.js';
+
+export interface ReportSettings {
+  stdout: Writable;
+  stderr: Writable & { columns?: number };
+  /** The status: a line redrawn, whole lines, or JSON lines, on stderr; with `json` the last goes to stdout. */
+  progress: 'tty' | 'plain' | 'json' | 'none';
+  /** Milliseconds between status lines, for `plain` and `json`; 0: none. */
+  every: number;
+  /** Every event as a JSON line on stdout. */
+  json: boolean;
+  /** With `json`: the summary only. */
+  quiet: boolean;
+  /** Entries as itemised lines on stdout; not with `json`. */
+  itemize: boolean;
+  color: boolean;
+  logFile?: string | undefined;
+}
+
+/** Opened reporters, for one job. */
+export interface Follower {
+  /** Gives the events of a job, just begun, to the reporters, to its end. Throws what the job or a reporter throws. */
+  follow(job: Job): Promise<Report>;
+  /** Writes a line to stderr, clear of the status line. */
+  say(line: string): void;
+}
+
+/** Opens the reporters. Throws `USAGE` when the log file cannot be opened. */
+export async function openReporters(settings: ReportSettings): Promise<Follower> {
+  const lost = new AbortController();
+  const stdout = new Output(settings.stdout, () => lost.abort());
+  // Nobody is left to be told when stderr is gone: the job goes on.
+  const stderr = new Output(settings.stderr, () => undefined);
+  const reporters: Reporter[] = [];
+  const every = settings.every > 0 ? settings.every : undefined;
+  let terminal: Terminal | undefined;
+
+  if (settings.logFile !== undefined) reporters.push(new (await import('./log.js')).Log(settings.logFile));
+  if (settings.json) {
+    const types: Event['type'][] = settings.quiet ? ['summary'] : ['status', 'entry', 'error', 'note', 'summary'];
+    const status = settings.progress === 'json' && !settings.quiet ? every : undefined;
+    reporters.push(new (await import('./json.js')).Json(stdout, types, status));
+  } else if (settings.progress === 'json' && every !== undefined) {
+    reporters.push(new (await import('./json.js')).Json(stderr, ['status'], every));
+  }
+  if (settings.progress === 'tty') {
+    terminal = new (await import('./terminal.js')).Terminal(settings.stderr, settings.color);
+    reporters.push(terminal);
+  } else if (settings.progress === 'plain' && every !== undefined) {
+    reporters.push(new (await import('./plain.js')).Plain(stderr, every));
+  }
+  if (settings.itemize && !settings.json) {
+    reporters.push(new (await import('./itemize.js')).Itemize(stdout, () => terminal?.hide()));
+  }
+
+  const say = (line: string) => {
+    terminal?.hide();
+    stderr.write(`${line}\n`);
+  };
+  const follow = async (job: Job) => {
+    lost.signal.addEventListener('abort', () => job.cancel(), { once: true });
+    const report = await drive(job, reporters);
+    stdout.check('standard output');
+    for (const reporter of reporters) reporter.check?.();
+    return report;
+  };
+  return { follow, say };
+}
+
+async function drive(job: Job, reporters: readonly Reporter[]): Promise<Report> {
+  const timers = reporters.flatMap((reporter) => {
+    if (reporter.every === undefined) return [];
+    const tick = () => void reporter.take({ type: 'status', ...job.snapshot() });
+    // Not what keeps the process alive: that is the job.
+    return setInterval(tick, reporter.every).unref();
+  });
+  try {
+    for await (const event of job) {
+      for (const reporter of reporters) {
+        const ready = reporter.take(event);
+        if (ready) await ready;
+      }
+    }
+    return await job;
+  } catch (thrown) {
+    const error = BulkhaulError.from(thrown);
+    // When a reporter threw, nobody watches any more: the job stops, and has stopped when this returns.
+    job.cancel(true);
+    await job.then(undefined, () => undefined);
+    for (const reporter of reporters) await reporter.refused?.(error);
+    throw error;
+  } finally {
+    for (const timer of timers) clearInterval(timer);
+    for (const reporter of reporters) reporter.close?.();
+  }
+}

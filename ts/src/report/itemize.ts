@@ -1,0 +1,85 @@
+/** Entries as lines in the form of rsync's --itemize-changes. */
+import type { EntryEvent, Event } from '../events.js';
+import { display } from '../names.js';
+import type { Change, EntryKind } from '../native.js';
+import type { Output } from './output.js';
+import { type Reporter, unreachable } from './reporter.js';
+
+export class Itemize implements Reporter {
+  constructor(
+    readonly output: Output,
+    /** Called before each line: both streams may be one terminal. */
+    readonly before: () => void,
+  ) {}
+
+  take(event: Event): void | Promise<void> {
+    const line = event.type === 'entry' ? itemLine(event) : undefined;
+    if (line === undefined) return;
+    this.before();
+    return this.output.write(`${line}\n`);
+  }
+}
+
+const KINDS: Record<EntryKind, string> = {
+  file: 'f',
+  directory: 'd',
+  symlink: 'L',
+  fifo: 'S',
+  socket: 'S',
+  block: 'D',
+  char: 'D',
+};
+
+/** The columns after the kind: a letter where one of the changes is there. */
+const COLUMNS: [string, readonly Change[]][] = [
+  ['c', ['content', 'target']],
+  ['s', ['size']],
+  ['t', ['time']],
+  ['p', ['mode']],
+  ['o', ['owner']],
+  ['g', ['group']],
+  ['u', []],
+  ['a', ['acl']],
+  ['x', ['xattr']],
+];
+
+/** The line of an entry; none for what is left alone without a word, and for what failed (that is an error event). */
+export function itemLine(event: EntryEvent): string | undefined {
+  const update = updateOf(event);
+  if (update === undefined) return undefined;
+  const slash = event.kind === 'directory' && !event.path.endsWith('/') ? '/' : '';
+  const name = `${display(event.path)}${slash}`;
+  if (event.outcome === 'removed') return `*deleting   ${name}`;
+  const isNew = event.changes.includes('new');
+  const changes = COLUMNS.map(([letter, causes]) =>
+    isNew ? '+' : causes.some((cause) => event.changes.includes(cause)) ? letter : '.',
+  ).join('');
+  const arrow = event.outcome === 'linked' ? ' => ' : ' -> ';
+  const target = event.target === undefined ? '' : `${arrow}${display(event.target)}`;
+  const why = event.outcome === 'skipped' ? ` (${event.reason ?? 'skipped'})` : '';
+  return `${update}${KINDS[event.kind]}${changes} ${name}${target}${why}`;
+}
+
+function updateOf({ outcome, kind, changes, reason }: EntryEvent): string | undefined {
+  switch (outcome) {
+    case 'copied':
+      return '>';
+    case 'made':
+      return kind === 'file' ? '>' : changes.includes('new') || kind !== 'directory' ? 'c' : '.';
+    case 'linked':
+      return 'h';
+    case 'metadata':
+      return changes.length > 0 ? '.' : undefined;
+    case 'skipped':
+      return reason === 'unchanged' || reason === 'excluded' ? undefined : '.';
+    case 'removed':
+      return '*';
+    case 'changed':
+    case 'conflict':
+    case 'mismatched':
+    case 'failed':
+      return undefined;
+    default:
+      return unreachable(outcome);
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * JSON lines: one object an event, as `ts/schema/events.schema.json` says.
+ *
+ * A name is a string, in which U+FFFD stands for each byte that is not UTF-8; where there is one, a second property
+ * (`pathBase64` beside `path`) has the exact bytes.
+ */
+import type { BulkhaulError } from '../error.js';
+import type { Event } from '../events.js';
+import { isText, toBytes } from '../names.js';
+import type { Output } from './output.js';
+import type { Reporter } from './reporter.js';
+
+/** Version of the lines; a property that is added does not change it. */
+export const SCHEMA_VERSION = 1;
+
+/** The properties that are names of files, wherever they are. */
+const NAMES = new Set(['path', 'source', 'destination', 'target']);
+
+export class Json implements Reporter {
+  constructor(
+    readonly output: Output,
+    /** The events that become lines. */
+    readonly types: readonly Event['type'][],
+    /** Milliseconds between status lines; absent: none. */
+    readonly every?: number,
+  ) {}
+
+  take(event: Event): void | Promise<void> {
+    if (this.types.includes(event.type)) return this.output.write(jsonLine(event));
+  }
+
+  refused(error: BulkhaulError): void | Promise<void> {
+    return this.output.write(jsonLine({ type: 'error', kind: 'refused', code: error.code, message: error.message }));
+  }
+}
+
+/** One line for an event (or for the error that ended a job before it began). */
+export function jsonLine(event: Event | { type: 'error'; kind: 'refused'; code: string; message: string }): string {
+  const { type, ...rest } = event;
+  return `${JSON.stringify({ type, schema: SCHEMA_VERSION, ...portable(rest) })}\n`;
+}
+
+function portable(value: object): object {
+  const entries = Object.entries(value).flatMap(([key, item]): [string, unknown][] => {
+    if (NAMES.has(key) && typeof item === 'string') {
+      if (isText(item)) return [[key, item]];
+      const bytes = toBytes(item);
+      return [
+        [key, bytes.toString('utf8')],
+        [`${key}Base64`, bytes.toString('base64')],
+      ];
+    }
+    return [[key, portableItem(item)]];
+  });
+  return Object.fromEntries(entries);
+}
+
+function portableItem(item: unknown): unknown {
+  if (Array.isArray(item)) return item.map(portableItem);
+  if (typeof item === 'object' && item !== null) return portable(item);
+  return item;
+}

@@ -1,0 +1,71 @@
+/**
+ * A log file: JSON lines by pino, appended and written at once. Failures, notes and the summary; names are escaped.
+ */
+import { closeSync, openSync } from 'node:fs';
+import { type Logger, pino } from 'pino';
+import { BulkhaulError } from '../error.js';
+import type { Event } from '../events.js';
+import { display, toBytes } from '../names.js';
+import { type Reporter, unreachable } from './reporter.js';
+
+export class Log implements Reporter {
+  readonly #file: number;
+  readonly #logger: Logger;
+  #error: Error | undefined;
+
+  /** Opens the file; throws `USAGE` when it cannot be opened. */
+  constructor(readonly path: string) {
+    try {
+      // By descriptor, because pino takes the name of a file only as text.
+      this.#file = openSync(toBytes(path), 'a', 0o666);
+    } catch (error) {
+      throw new BulkhaulError('USAGE', `the log file cannot be opened: ${BulkhaulError.from(error).message}`);
+    }
+    const destination = pino.destination({ dest: this.#file, sync: true });
+    destination.on('error', (error: Error) => {
+      this.#error ??= error;
+    });
+    this.#logger = pino({ base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+  }
+
+  take(event: Event): void {
+    // After an error pino would keep every line in memory to try again.
+    if (this.#error) return;
+    switch (event.type) {
+      case 'error': {
+        const { type: _, message, path, ...rest } = event;
+        this.#logger.error({ ...rest, path: display(path) }, display(message));
+        break;
+      }
+      case 'note': {
+        const { kind, path, message } = event;
+        this.#logger.warn({ kind, path: display(path) }, display(message));
+        break;
+      }
+      case 'summary': {
+        // The failures were logged one by one.
+        const { type: _, failures: __, notes, ...rest } = event;
+        const counts = Object.fromEntries(notes.map(({ kind, count }) => [kind, count]));
+        this.#logger.info({ ...rest, notes: counts }, 'summary');
+        break;
+      }
+      case 'entry':
+      case 'status':
+        break;
+      default:
+        unreachable(event);
+    }
+  }
+
+  refused(error: BulkhaulError): void {
+    if (!this.#error) this.#logger.fatal({ code: error.code }, display(error.message));
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  check(): void {
+    if (this.#error) throw new BulkhaulError('OUTPUT', `the log file could not be written: ${this.#error.message}`);
+  }
+}

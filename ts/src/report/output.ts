@@ -1,0 +1,42 @@
+/**
+ * A stream that reporters write to: text in, backpressure out.
+ *
+ * When the other end goes away (EPIPE) what follows is dropped quietly; any other error is kept for the end. Either way
+ * `onLost` is called once, so that the job can stop.
+ */
+import type { Writable } from 'node:stream';
+import { BulkhaulError } from '../error.js';
+
+export class Output {
+  #lost = false;
+  #error: Error | undefined;
+
+  constructor(
+    readonly stream: Writable,
+    onLost: () => void,
+  ) {
+    // Never removed: an error may still come after the last line was handed on.
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') this.#error ??= error;
+      if (!this.#lost) onLost();
+      this.#lost = true;
+    });
+  }
+
+  /** Writes; a promise asks to wait with more. */
+  write(text: string): void | Promise<void> {
+    if (this.#lost || this.stream.write(text)) return;
+    return new Promise((resolve) => {
+      const done = () => {
+        for (const event of ['drain', 'error', 'close']) this.stream.off(event, done);
+        resolve();
+      };
+      for (const event of ['drain', 'error', 'close']) this.stream.on(event, done);
+    });
+  }
+
+  /** Throws `OUTPUT` when not everything could be written. */
+  check(what: string): void {
+    if (this.#error) throw new BulkhaulError('OUTPUT', `${what} could not be written: ${this.#error.message}`);
+  }
+}

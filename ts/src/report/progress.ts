@@ -1,0 +1,107 @@
+/**
+ * What a row of snapshots says about progress: percent and time left, honestly.
+ *
+ * Comes in: snapshots of one job, in order; goes out: a view for each. Percent and time left are there only when the
+ * totals are known, count only work still to do (what is skipped as unchanged is neither done nor left), and the percent
+ * never goes back and is 100 only at the end.
+ */
+import type { Snapshot } from '../events.js';
+import { bytes, count, duration, rate } from './units.js';
+
+export interface View {
+  snapshot: Snapshot;
+  /** 0 to 100, whole. Absent until the totals are known. */
+  percent?: number;
+  /** Seconds. Absent until the totals are known and something moves. */
+  left?: number;
+  /** Bytes written a second, over the last seconds. */
+  rate: number;
+  /** Bytes written a second, over the whole run. */
+  average: number;
+}
+
+/** Seconds that the present rate looks back. */
+const RATE_WINDOW = 5;
+/** Seconds that the estimate of the time left looks back: longer, so that it is calm. */
+const LEFT_WINDOW = 60;
+/** Seconds between the samples that are kept, which bounds their number. */
+const SAMPLE_SPACING = 0.5;
+
+interface Sample {
+  elapsed: number;
+  written: number;
+  worked: number;
+}
+
+export class Progress {
+  #samples: Sample[] = [];
+  #percent = 0;
+
+  update(snapshot: Snapshot): View {
+    const { elapsed, copiedBytes } = snapshot;
+    const work = workOf(snapshot);
+    this.#sample({ elapsed, written: copiedBytes, worked: work.done });
+    const view: View = {
+      snapshot,
+      rate: this.#slope(RATE_WINDOW, ({ written }) => written),
+      average: elapsed > 0 ? copiedBytes / elapsed : 0,
+    };
+    if (snapshot.phase === 'preflight' || snapshot.phase === 'scanning') return view;
+    const share = work.total > 0 ? Math.floor((work.done / work.total) * 100) : 100;
+    this.#percent = snapshot.phase === 'done' ? 100 : Math.max(this.#percent, Math.min(share, 99));
+    view.percent = this.#percent;
+    const speed = this.#slope(LEFT_WINDOW, ({ worked }) => worked);
+    if (speed > 0) view.left = (work.total - work.done) / speed;
+    return view;
+  }
+
+  #sample(sample: Sample): void {
+    const last = this.#samples.at(-2);
+    // The newest sample is always there; the one before it only when it is far enough from its own predecessor.
+    if (last !== undefined && sample.elapsed - last.elapsed < SAMPLE_SPACING) this.#samples.pop();
+    this.#samples.push(sample);
+    while ((this.#samples[0]?.elapsed ?? 0) < sample.elapsed - LEFT_WINDOW) this.#samples.shift();
+  }
+
+  #slope(window: number, value: (sample: Sample) => number): number {
+    const last = this.#samples.at(-1);
+    const first = this.#samples.find(({ elapsed }) => last !== undefined && elapsed >= last.elapsed - window);
+    if (first === undefined || last === undefined || last.elapsed <= first.elapsed) return 0;
+    return Math.max(0, value(last) - value(first)) / (last.elapsed - first.elapsed);
+  }
+}
+
+/** Work in bytes; in files where no bytes are to be copied. */
+function workOf(snapshot: Snapshot): { done: number; total: number } {
+  const total = snapshot.foundBytes - snapshot.skippedBytes;
+  if (total <= 0) {
+    return { done: snapshot.doneFiles - snapshot.skippedFiles, total: snapshot.foundFiles - snapshot.skippedFiles };
+  }
+  // Files in flight have no outcome yet, but their written bytes are work done.
+  const done = Math.max(snapshot.doneBytes - snapshot.skippedBytes, snapshot.copiedBytes);
+  return { done: Math.min(Math.max(done, 0), total), total };
+}
+
+/** One line of totals. */
+export function statusLine(view: View): string {
+  const { snapshot, percent, left } = view;
+  const { foundFiles, foundBytes, skippedFiles, skippedBytes, doneFiles, errors, phase, elapsed } = snapshot;
+  const work = workOf(snapshot);
+  const parts: string[] = [];
+  if (phase === 'preflight') parts.push('checking');
+  else if (phase === 'scanning') {
+    parts.push(`scanning: ${count(foundFiles, 'file')}, ${bytes(foundBytes)} so far`);
+    parts.push(`${count(doneFiles - skippedFiles, 'file')} done, ${bytes(snapshot.copiedBytes)} written`);
+  } else {
+    parts.push(`${phase === 'closing' ? 'finishing, ' : ''}${percent ?? 0}%`);
+    const total = foundBytes - skippedBytes;
+    if (total > 0) parts.push(`${bytes(work.done)} of ${bytes(total)}`);
+    parts.push(`${(doneFiles - skippedFiles).toLocaleString('en-US')} of ${count(foundFiles - skippedFiles, 'file')}`);
+  }
+  if (phase !== 'preflight') parts.push(`${rate(view.rate)} now, ${rate(view.average)} average`);
+  if (phase === 'copying' && left !== undefined) parts.push(`${duration(left)} left`);
+  if (skippedFiles > 0) parts.push(`${skippedFiles.toLocaleString('en-US')} unchanged`);
+  parts.push(count(errors, 'error'));
+  parts.push(duration(elapsed));
+  return parts.join(' | ');
+}

@@ -1,0 +1,73 @@
+/** The end of a run in words: a report in, lines for people out. Names are escaped. */
+import type { ErrorEvent, Report } from '../events.js';
+import { display, isText } from '../names.js';
+import { bytes, count, duration, rate } from './units.js';
+
+/** Failures that are named; the rest is counted. */
+const NAMED_FAILURES = 10;
+
+const ON_DISK: Record<Report['sync'], string> = {
+  none: 'nothing is guaranteed (--sync none): a power cut may lose any of it; run again after one',
+  safe: 'after a power cut the next run finds and repairs whatever was lost (--sync safe)',
+  all: 'everything that was written is synced (--sync all)',
+};
+
+/** The text, each line ended. `dryRun`: nothing was done, and the words say so. */
+export function summaryText(report: Report, dryRun: boolean): string {
+  const { outcomes, files, found } = report;
+  const lines: string[] = [];
+  const would = dryRun ? 'would be ' : '';
+  const speed = dryRun || report.elapsed <= 0 ? '' : `, ${rate(report.copiedBytes / report.elapsed)}`;
+  lines.push(
+    `${count(files.copied, 'file')} ${would}copied, ${bytes(report.copiedBytes)} ${would}written in ${duration(report.elapsed)}${speed}`,
+  );
+  const others: [number, string][] = [
+    [outcomes.copied - files.copied + outcomes.made, 'made'],
+    [outcomes.linked, 'linked'],
+    [outcomes.metadata, 'with metadata set'],
+    [outcomes.removed, 'removed'],
+  ];
+  const counted = others
+    .filter(([number]) => number > 0)
+    .map(([number, what]) => `${number.toLocaleString('en-US')} ${what}`);
+  if (counted.length > 0) lines.push(`entries ${would}${counted.join(', ')}`);
+  const skipped = Object.entries(report.skipped).filter(([, number]) => number > 0);
+  if (skipped.length > 0) {
+    lines.push(`skipped: ${skipped.map(([why, number]) => `${number.toLocaleString('en-US')} ${why}`).join(', ')}`);
+  }
+  const special = found.fifo + found.socket + found.block + found.char;
+  lines.push(
+    `found: ${count(found.file, 'file')} (${bytes(report.foundBytes)}), ${count(found.directory, 'directory', 'directories')}, ` +
+      `${count(found.symlink, 'symlink')}${special > 0 ? `, ${special.toLocaleString('en-US')} special` : ''}`,
+  );
+  for (const { kind, count: times, path, message } of report.notes) {
+    lines.push(`note (${kind}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`);
+  }
+  lines.push(...failureLines(report));
+  if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
+  if (report.interrupted) lines.push('interrupted: run the same command again to go on');
+  if (!report.accounted) {
+    lines.push(
+      'NOT ACCOUNTED FOR: entries found and outcomes recorded do not agree; do not trust this copy. This is a defect of bulkhaul',
+    );
+  }
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+function failureLines({ failureKinds, failures }: Report): string[] {
+  const kinds = Object.entries(failureKinds).filter(([, number]) => number > 0);
+  if (kinds.length === 0) return [];
+  const total = kinds.reduce((sum, [, number]) => sum + number, 0);
+  const named = failures.slice(0, NAMED_FAILURES).map((failure) => `  ${failureText(failure)}`);
+  const rest = total - named.length;
+  return [
+    `${count(total, 'failure')}: ${kinds.map(([kind, number]) => `${number.toLocaleString('en-US')} ${kind}`).join(', ')}`,
+    ...named,
+    ...(rest > 0 ? [`  and ${rest.toLocaleString('en-US')} more; --log-file and --json have them all`] : []),
+  ];
+}
+
+/** One failure, on one line. The engine's sentence where it has the name whole, else one with the name escaped. */
+export function failureText({ path, operation, errno, kind, message }: Omit<ErrorEvent, 'type'>): string {
+  return isText(path) ? display(message) : `${operation} ${display(path)}: ${errno ?? kind}`;
+}
