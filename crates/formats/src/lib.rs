@@ -9,6 +9,7 @@ pub mod chmod;
 pub mod digest;
 pub mod filelist;
 pub mod filter;
+mod pattern;
 pub mod staging;
 
 pub use chmod::{Chmod, ChmodError};
