@@ -1,0 +1,229 @@
+/**
+ * Command lines in the manner of Python's argparse, for the drop-ins whose originals use it.
+ *
+ * Comes in: a table of flags and the arguments; goes out: a typed value for each flag and the positionals, or a
+ * `UsageError` of one sentence that names the flag. It promises argparse's rules: single-dash names of several letters
+ * (`-fh`), attached values (`-j8`, `-e*.o`, `-d=DIR`), combined letters (`-sv`), unique prefixes, positionals between
+ * options, negative numbers as values. Unlike argparse's intermixed mode, everything after `--` is a positional.
+ */
+
+/** What a flag takes: nothing, one value, one value or none (`optional`), or all values that follow (`many`). */
+export type Takes = 'none' | 'text' | 'texts' | 'int' | 'optional' | 'many';
+
+/** One flag; its key in the table is the name of its value. */
+export interface Flag {
+  /** All spellings, the long one last. */
+  readonly names: readonly string[];
+  /** `text` and `int`: the last one wins; `texts` and `many`: every one counts. */
+  readonly takes: Takes;
+  /** Name of the value in the usage. */
+  readonly metavar?: string;
+  readonly help: string;
+  /** Prefixes are looked for in rank 0 first; a higher rank is asked only when the lower ones have no match. */
+  readonly rank: number;
+  /** At most one flag of a group may be given. */
+  readonly group?: string;
+}
+
+export type FlagTable = Readonly<Record<string, Flag>>;
+
+interface ValueOf {
+  none: boolean;
+  text: string | undefined;
+  int: number | undefined;
+  /** true: given without a value. */
+  optional: string | true | undefined;
+  texts: readonly string[];
+  /** undefined: not given. */
+  many: readonly string[] | undefined;
+}
+
+/** The values of a table's flags. */
+export type Values<Table extends FlagTable> = { readonly [Key in keyof Table]: ValueOf[Table[Key]['takes']] };
+
+export interface Parsed<Table extends FlagTable> {
+  readonly values: Values<Table>;
+  readonly positionals: readonly string[];
+  /** The flags that were given, in the table's order. */
+  readonly given: readonly (keyof Table & string)[];
+}
+
+/** The command line can't be understood; the message is one sentence. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** One reading of an argument as an option. */
+interface Match {
+  key: string;
+  spelling: string;
+  /** The value in the same argument: after `=`, or attached to a single letter. */
+  attached: string | undefined;
+}
+
+const NEGATIVE_NUMBER = /^-(\d+|\d*\.\d+)$/;
+const INTEGER = /^\s*[+-]?\d+(_\d+)*\s*$/;
+
+/** Reads `args`. Throws `UsageError`. */
+export function parse<Table extends FlagTable>(table: Table, args: readonly string[]): Parsed<Table> {
+  const names = new Map<string, string>();
+  for (const [key, flag] of Object.entries(table)) for (const name of flag.names) names.set(name, key);
+
+  const end = args.indexOf('--');
+  const options = end < 0 ? args : args.slice(0, end);
+  const matches = options.map((argument) => recognise(table, names, argument));
+  const positionals: string[] = [];
+  const collected = new Map<string, string[]>();
+
+  const flagOf = (key: string): Flag => {
+    const flag = table[key];
+    if (flag === undefined) throw new TypeError(`no flag ${key}`);
+    return flag;
+  };
+  const take = (key: string, values: readonly string[]) => {
+    const flag = flagOf(key);
+    for (const other of collected.keys()) {
+      if (flag.group !== undefined && other !== key && flagOf(other).group === flag.group) {
+        throw fault(flag, `not allowed with argument ${flagOf(other).names.join('/')}`);
+      }
+    }
+    if (flag.takes === 'int' && !INTEGER.test(values[0] ?? ''))
+      throw fault(flag, `'${values[0]}' is not a whole number`);
+    const before = flag.takes === 'texts' || flag.takes === 'many' ? (collected.get(key) ?? []) : [];
+    collected.set(key, [...before, ...values]);
+  };
+
+  for (let at = 0; at < options.length; ) {
+    let match = matches[at];
+    if (match === undefined) {
+      positionals.push(options[at++] ?? '');
+      continue;
+    }
+    at++;
+    // `-sv`: letters without a value, then one that may take the rest as its value.
+    while (match.attached !== undefined && flagOf(match.key).takes === 'none') {
+      const spelling: string = `-${match.attached.slice(0, 1)}`;
+      const key = names.get(spelling);
+      if (match.spelling.startsWith('--') || match.attached === '' || key === undefined) {
+        throw fault(flagOf(match.key), `takes no value, '${match.attached}' was given`);
+      }
+      take(match.key, []);
+      match = { key, spelling, attached: match.attached.slice(1) || undefined };
+    }
+    const { key, attached } = match;
+    const flag = flagOf(key);
+    if (attached !== undefined || flag.takes === 'none') {
+      take(key, attached === undefined ? [] : [attached]);
+      continue;
+    }
+    const limit = flag.takes === 'many' ? Number.POSITIVE_INFINITY : 1;
+    const values: string[] = [];
+    while (at < options.length && matches[at] === undefined && values.length < limit) values.push(options[at++] ?? '');
+    if (values.length === 0 && flag.takes !== 'optional' && flag.takes !== 'many') throw fault(flag, 'needs a value');
+    take(key, values);
+  }
+  if (end >= 0) positionals.push(...args.slice(end + 1));
+
+  const values = Object.fromEntries(Object.keys(table).map((key) => [key, typed(flagOf(key), collected.get(key))]));
+  const given = Object.keys(table).filter((key) => collected.has(key));
+  // Each value was made for its flag's `takes`, which the compiler can't follow through the map.
+  return { values: values as unknown as Values<Table>, positionals, given };
+}
+
+function fault(flag: Flag, what: string): UsageError {
+  return new UsageError(`argument ${flag.names.join('/')}: ${what}`);
+}
+
+function typed(flag: Flag, given: readonly string[] | undefined): ValueOf[Takes] {
+  switch (flag.takes) {
+    case 'none':
+      return given !== undefined;
+    case 'text':
+      return given?.[0];
+    case 'int':
+      return given === undefined ? undefined : Number((given[0] ?? '').trim().replaceAll('_', ''));
+    case 'optional':
+      return given === undefined ? undefined : (given[0] ?? true);
+    case 'texts':
+      return given ?? [];
+    case 'many':
+      return given;
+  }
+}
+
+/** The option that an argument means; undefined: it is a value or a positional. */
+function recognise(table: FlagTable, names: ReadonlyMap<string, string>, argument: string): Match | undefined {
+  if (!argument.startsWith('-') || argument === '-') return undefined;
+  const exact = names.get(argument);
+  if (exact !== undefined) return { key: exact, spelling: argument, attached: undefined };
+
+  const equals = argument.indexOf('=');
+  const head = equals < 0 ? argument : argument.slice(0, equals);
+  const tail = equals < 0 ? undefined : argument.slice(equals + 1);
+  const named = tail === undefined ? undefined : names.get(head);
+  if (named !== undefined) return { key: named, spelling: head, attached: tail };
+
+  const long = argument.startsWith('--');
+  const readings = [...names].flatMap(([name, key]): Match[] => {
+    if (long) return name.startsWith(head) ? [{ key, spelling: name, attached: tail }] : [];
+    if (name === argument.slice(0, 2)) return [{ key, spelling: name, attached: argument.slice(2) }];
+    return name.startsWith(argument) ? [{ key, spelling: name, attached: undefined }] : [];
+  });
+  const lowest = Math.min(...readings.map(({ key }) => table[key]?.rank ?? 0));
+  const candidates = readings.filter(({ key }) => table[key]?.rank === lowest);
+  const [first] = candidates;
+  if (
+    first !== undefined &&
+    candidates.every(({ key, attached }) => key === first.key && attached === first.attached)
+  ) {
+    return first;
+  }
+  if (candidates.length > 1) {
+    const spellings = candidates.map(({ spelling }) => spelling).join(', ');
+    throw new UsageError(`option ${head} is ambiguous: it could be ${spellings}`);
+  }
+  if (NEGATIVE_NUMBER.test(argument) || argument.includes(' ')) return undefined;
+  throw new UsageError(`no such option: ${argument}`);
+}
+
+/** The usage text: `usage: NAME [-a] [-b B] … [operands]`, wrapped at `width` columns. */
+export function usage(name: string, table: FlagTable, operands: string, width = 80): string {
+  const items = Object.entries(table).map(([key, flag]) => `[${synopsis(flag.names[0] ?? '', key, flag)}]`);
+  const indent = ' '.repeat(`usage: ${name} `.length);
+  const lines: string[] = [];
+  let line = `usage: ${name}`;
+  for (const item of [...items, operands]) {
+    if (line.length + 1 + item.length > width && line.trim() !== '') {
+      lines.push(line);
+      line = indent + item;
+    } else line += ` ${item}`;
+  }
+  return [...lines, line].join('\n');
+}
+
+/** One entry of the help: the spellings, and the text below it, wrapped at `width` columns. */
+export function helpEntry(key: string, flag: Flag, width = 80): string {
+  const head = flag.names.map((name) => synopsis(name, key, flag)).join(', ');
+  return `  ${head}\n${wrap(flag.help, width - 10, ' '.repeat(10))}`;
+}
+
+function synopsis(name: string, key: string, flag: Flag): string {
+  const metavar = flag.metavar ?? key.toUpperCase();
+  if (flag.takes === 'none') return name;
+  if (flag.takes === 'optional') return `${name} [${metavar}]`;
+  if (flag.takes === 'many') return `${name} [${metavar} ...]`;
+  return `${name} ${metavar}`;
+}
+
+/** `text` in lines of at most `width` characters, each after `indent`. */
+export function wrap(text: string, width: number, indent: string): string {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line].map((each) => indent + each).join('\n');
+}

@@ -1,0 +1,121 @@
+/**
+ * The exit codes of `hpcp`, in one table: those of 9.79 where they name the case.
+ *
+ * Comes in: what went wrong before, during and after the copy; goes out: problems, each with its code. The highest code
+ * is the exit code, 130 before all.
+ */
+import { BulkhaulError } from '../../../error.js';
+import type { ErrorEvent, Report } from '../../../events.js';
+import { display } from '../../../names.js';
+import { failureText } from '../../../report/summary.js';
+import { UsageError } from '../argparse.js';
+
+export const CODES = {
+  usage: 2,
+  defect: 70,
+  interrupted: 130,
+  /** Answered no, or nobody to ask. */
+  stopped: 147,
+  'link failed': 160,
+  'link conflict': 162,
+  'exclude file unreadable': 170,
+  'exclude file missing': 171,
+  'copy failed': 190,
+  /** A worker died, verification failed, or finder and recorder of entries disagree. */
+  'copy crashed': 191,
+  'directory failed': 193,
+  'no destination': 202,
+  'source missing': 207,
+  'listing failed': 209,
+  'destination missing': 226,
+  'destination file system': 227,
+  'not enough space': 228,
+  'no source': 240,
+  /** A source is the destination. */
+  refused: 241,
+} as const;
+
+export type Case = keyof typeof CODES;
+
+export interface Problem {
+  case: Case;
+  /** One sentence; may hold names as they are. */
+  message: string;
+}
+
+export function problem(which: Case, message: string): Problem {
+  return { case: which, message };
+}
+
+/** 0 without problems, else the highest code; interrupted wins. */
+export function exitCode(problems: readonly Problem[]): number {
+  if (problems.some((each) => each.case === 'interrupted')) return CODES.interrupted;
+  return Math.max(0, ...problems.map((each) => CODES[each.case]));
+}
+
+/** What the report says went wrong. Failures beyond those that it keeps are counted in one problem. */
+export function problemsOf(report: Report): Problem[] {
+  const problems = report.failures.map((failure) => problem(caseOf(failure), failureText(failure)));
+  const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
+  if (all > report.failures.length) {
+    problems.push(problem('copy failed', `Copy failed: ${all - report.failures.length} more failures`));
+  }
+  const { failed, conflict, mismatched, changed } = report.outcomes;
+  if (problems.length === 0 && failed + conflict + mismatched + changed > 0) {
+    problems.push(problem('copy failed', 'Copy failed: entries are unfinished'));
+  }
+  if (!report.accounted) {
+    problems.push(problem('copy crashed', 'Copy crashed: the entries found and the entries finished do not agree'));
+  }
+  if (report.interrupted) problems.push(problem('interrupted', 'Interrupted: run the same command again to go on'));
+  return problems;
+}
+
+function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
+  if (kind === 'same-file') return 'refused';
+  if (kind === 'panic' || outcome === 'mismatched') return 'copy crashed';
+  switch (entryKind) {
+    case 'symlink':
+      return outcome === 'conflict' ? 'link conflict' : 'link failed';
+    case 'directory':
+      return operation === 'list' || kind === 'unreadable' ? 'listing failed' : 'directory failed';
+    default:
+      return 'copy failed';
+  }
+}
+
+/** What was thrown instead of a report. */
+export function problemOf(error: unknown): Problem {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof UsageError) return problem('usage', message);
+  return problem(error instanceof BulkhaulError ? caseOfError(error) : 'defect', message);
+}
+
+function caseOfError({ code }: BulkhaulError): Case {
+  switch (code) {
+    case 'USAGE':
+    case 'ADDON':
+      return 'usage';
+    case 'NO_SOURCE':
+      return 'source missing';
+    case 'NO_DESTINATION':
+      return 'no destination';
+    case 'SAFETY':
+      return 'refused';
+    case 'OUTPUT':
+      return 'copy crashed';
+    case 'INTERNAL':
+      return 'defect';
+  }
+}
+
+/** Messages named in the last line; the others are counted. */
+const NAMED = 20;
+
+/** The last line of output: `Done.`, or the messages and the code, as Python prints a list. */
+export function lastLine(problems: readonly Problem[]): string {
+  if (problems.length === 0) return 'Done.';
+  const messages = problems.slice(0, NAMED).map(({ message }) => `'${display(message).replaceAll("'", "\\'")}'`);
+  if (problems.length > NAMED) messages.push(`'and ${problems.length - NAMED} more'`);
+  return `Error occurred: [${messages.join(', ')}], return code: ${exitCode(problems)}.`;
+}

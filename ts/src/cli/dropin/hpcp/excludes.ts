@@ -1,0 +1,91 @@
+/**
+ * Exclude patterns as hpcp 9.79 reads them: `fnmatch` on the absolute path.
+ *
+ * Comes in: patterns from -e and the lines of -x; goes out: patterns normalised for the engine, the sources that they
+ * leave, and a note for each pattern that does not do what it looks like.
+ */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { fromBytes, toBytes } from '../../../names.js';
+import { fnmatch } from '../../../ops/glob.js';
+import { type Case, problem } from './codes.js';
+import type { Source } from './destinations.js';
+
+/** The exclude file can't be read: nothing may be copied, because what it protects is not known. */
+export class ExcludeFileError extends Error {
+  override readonly name = 'ExcludeFileError';
+
+  constructor(
+    readonly path: string,
+    readonly missing: boolean,
+    cause: Error,
+  ) {
+    super(`Exclude file ${missing ? 'does not exist' : 'can not be read'}: ${path}`, { cause });
+  }
+
+  get problem() {
+    const which: Case = this.missing ? 'exclude file missing' : 'exclude file unreadable';
+    return problem(which, `${this.message}; nothing was copied`);
+  }
+}
+
+/** The lines of an exclude file; no comments, no trimming. Throws `ExcludeFileError`. */
+export function readExcludeFile(path: string): string[] {
+  try {
+    return fromBytes(readFileSync(toBytes(path))).split(/\r?\n/);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new ExcludeFileError(path, (error as NodeJS.ErrnoException).code === 'ENOENT', error);
+  }
+}
+
+/**
+ * A pattern for matching absolute paths: one that begins with `/` as it is, any other from any component on; runs of
+ * slashes count as one. Undefined: it is blank.
+ */
+export function normalise(pattern: string): string | undefined {
+  if (pattern.trim() === '') return undefined;
+  const anchored = pattern.startsWith('/') || pattern.startsWith('*/') ? pattern : `*/${pattern}`;
+  return anchored.replace(/\/{2,}/g, '/');
+}
+
+export interface Excludes {
+  /** For the engine. */
+  rules: string[];
+  /** Sources that are not excluded themselves. */
+  sources: Source[];
+  /** Each a sentence. */
+  notes: string[];
+}
+
+/** Applies patterns to the source arguments themselves; `directory` is the working directory. */
+export function applyExcludes(patterns: readonly string[], sources: readonly Source[], directory: string): Excludes {
+  const notes: string[] = [];
+  const left = new Set(sources);
+  const rules: string[] = [];
+  for (const pattern of patterns) {
+    const rule = normalise(pattern);
+    if (rule === undefined) continue;
+    const whole = sources.filter(({ path, kind }) => {
+      // The original walks a directory with a slash at its end.
+      const absolute = resolve(directory, path);
+      return fnmatch(absolute, rule) || (kind !== 'other' && fnmatch(absolute === '/' ? '/' : `${absolute}/`, rule));
+    });
+    for (const source of whole) {
+      left.delete(source);
+      notes.push(`the exclude pattern '${pattern}' leaves out the whole source ${source.path}`);
+    }
+    if (whole.length === 0 && neverMatches(rule)) {
+      notes.push(
+        `the exclude pattern '${pattern}' can not match: it is matched with absolute paths without . and .., that don't end with /`,
+      );
+    }
+    rules.push(rule);
+  }
+  return { rules, sources: [...left], notes };
+}
+
+/** No entry's path ends with a slash or has a component `.` or `..`. */
+function neverMatches(rule: string): boolean {
+  return rule.endsWith('/') || /\/\.{1,2}(\/|$)/.test(rule);
+}

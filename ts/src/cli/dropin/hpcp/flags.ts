@@ -1,0 +1,453 @@
+/**
+ * The flags of `hpcp`: those of 8.96 (rank 0), those that 9.79 added (rank 1), and bulkhaul's own (rank 2).
+ *
+ * Comes in: arguments; goes out: their values, the help, and the echo of the call. What 8.96 understood, an
+ * abbreviation too, keeps its meaning: a higher rank is asked only where a lower one has no match.
+ */
+import { display } from '../../../names.js';
+import {
+  type Flag,
+  type FlagTable,
+  helpEntry,
+  type Parsed,
+  parse,
+  UsageError,
+  usage,
+  type Values,
+} from '../argparse.js';
+
+/** In the order of the original's help, which is the order of the echo. */
+export const FLAGS = {
+  help: { names: ['-h', '--help'], takes: 'none', rank: 0, help: 'Show this help.' },
+  single_thread: { names: ['-s', '--single_thread'], takes: 'none', rank: 0, help: 'Work with one thread.' },
+  max_workers: {
+    names: ['-j', '-m', '-t', '--max_workers'],
+    takes: 'int',
+    rank: 0,
+    help: 'Worker threads: a number as it is, -N for N times the CPUs, 0 for half of them. Without it one per CPU, of those that this process may use.',
+  },
+  batch: {
+    names: ['-b', '--batch'],
+    takes: 'none',
+    rank: 0,
+    group: 'batch',
+    help: 'No effect on a copy: it is always one job.',
+  },
+  no_batch: {
+    names: ['-nb', '--sequential', '--no_batch'],
+    takes: 'none',
+    rank: 1,
+    group: 'batch',
+    help: 'No effect on a copy: it is always one job.',
+  },
+  verbose: { names: ['-v', '--verbose'], takes: 'none', rank: 0, help: 'At the end name every file and link.' },
+  directory_only: {
+    names: ['-do', '--directory_only'],
+    takes: 'none',
+    rank: 0,
+    help: 'Make the directories and nothing else.',
+  },
+  no_directory_sync: {
+    names: ['-nds', '--no_directory_sync'],
+    takes: 'none',
+    rank: 0,
+    help: 'Make only directories that a file needs, and leave their mode, owner and times alone.',
+  },
+  full_hash: {
+    names: ['-fh', '--full_hash'],
+    takes: 'none',
+    rank: 0,
+    help: 'Compare whole files, not only their ends, before a file counts as unchanged.',
+  },
+  hash_size: {
+    names: ['-hs', '--hash_size'],
+    takes: 'int',
+    metavar: 'BYTES',
+    rank: 0,
+    help: 'Bytes at the end of a file that are compared before it counts as unchanged (65536). 0 or less: none, size and time decide.',
+  },
+  files_per_job: {
+    names: ['-f', '-fpj', '--files_per_job'],
+    takes: 'int',
+    metavar: 'N',
+    rank: 0,
+    help: 'No effect: batches are sized while the copy runs.',
+  },
+  source_file_list: {
+    names: ['-sfl', '-lfl', '--source_file_list'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 0,
+    help: 'Take sources from a list.',
+  },
+  target_file_list: {
+    names: ['-fl', '-tfl', '--target_file_list'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 0,
+    help: 'Write the list of the sources to FILE.',
+  },
+  compare_file_list: {
+    names: ['-cfl', '--compare_file_list'],
+    takes: 'none',
+    rank: 0,
+    help: 'Compare instead of copying.',
+  },
+  diff_file_list: {
+    names: ['-dfl', '--diff_file_list'],
+    takes: 'optional',
+    metavar: 'FILE',
+    rank: 0,
+    help: 'Compare, and write what differs to FILE.',
+  },
+  tar_diff_file_list: {
+    names: ['-tdfl', '--tar_diff_file_list'],
+    takes: 'none',
+    rank: 0,
+    help: 'The list of what differs holds new and changed names only, for tar.',
+  },
+  no_hash_file_list: { names: ['-nhfl', '--no_hash_file_list'], takes: 'none', rank: 0, help: 'Lists without hashes.' },
+  remove: {
+    names: ['-rm', '--remove'],
+    takes: 'none',
+    rank: 0,
+    help: 'Remove the sources; with a destination, after the copy.',
+  },
+  remove_force: { names: ['-rf', '--remove_force'], takes: 'none', rank: 0, help: 'Remove without asking.' },
+  remove_extra: {
+    names: ['-rme', '--remove_extra'],
+    takes: 'none',
+    rank: 0,
+    help: 'Remove from the destination what the sources do not have.',
+  },
+  do_not_remove_files_while_listing: {
+    names: ['-rwloff', '--do_not_remove_files_while_listing'],
+    takes: 'none',
+    rank: 1,
+    help: 'Remove only after everything was listed.',
+  },
+  exclude: {
+    names: ['-e', '--exclude'],
+    takes: 'texts',
+    metavar: 'PATTERN',
+    rank: 0,
+    help: 'Leave out what matches. A pattern is matched with the absolute path; without a leading / it begins at any component. * and ? match / too. Repeatable.',
+  },
+  exclude_file: {
+    names: ['-x', '--exclude_file'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 0,
+    help: 'Patterns as for -e, one a line.',
+  },
+  link_tracking: {
+    names: ['-lt', '--link_tracking'],
+    takes: 'none',
+    rank: 1,
+    help: 'Where a relative link would lead nowhere in the destination, copy its target too, unless that is outside the destination.',
+  },
+  no_link_tracking: {
+    names: ['-nlt', '--no_link_tracking'],
+    takes: 'none',
+    rank: 0,
+    help: 'Links only (the default); wins over -lt.',
+  },
+  version: { names: ['-V', '--version'], takes: 'none', rank: 0, help: 'Show the version.' },
+  parallel_file_listing: {
+    names: ['-pfl', '--parallel_file_listing'],
+    takes: 'none',
+    rank: 0,
+    help: 'No effect: listing is always parallel.',
+  },
+  src_image: {
+    names: ['-si', '--src_image'],
+    takes: 'many',
+    metavar: 'IMAGE',
+    rank: 0,
+    help: 'Copy out of disk images.',
+  },
+  load_diff_image: {
+    names: ['-siff', '--load_diff_image'],
+    takes: 'many',
+    metavar: 'IMAGE',
+    rank: 0,
+    help: 'Apply patch images to the destination.',
+  },
+  dest_path: {
+    names: ['-d', '-C', '--dest_path'],
+    takes: 'texts',
+    metavar: 'DEST',
+    rank: 0,
+    help: 'Where to. Repeated: each file goes to one of them, in order, the next when one is full.',
+  },
+  random_dest_selection: {
+    names: ['-rds', '--random_dest_selection'],
+    takes: 'none',
+    rank: 1,
+    help: 'With several destinations, choose among them at random.',
+  },
+  dest_image: {
+    names: ['-di', '--dest_image'],
+    takes: 'text',
+    metavar: 'IMAGE',
+    rank: 0,
+    help: 'Copy into a disk image.',
+  },
+  dest_image_size: {
+    names: ['-dis', '--dest_image_size'],
+    takes: 'text',
+    metavar: 'SIZE',
+    rank: 0,
+    help: 'Split the disk image into files of this size; 0: no.',
+  },
+  get_diff_image: {
+    names: ['-diff', '--get_diff_image'],
+    takes: 'optional',
+    metavar: 'IMAGE',
+    rank: 0,
+    help: 'Make a patch image that turns the destination into the source.',
+  },
+  force_apply: {
+    names: ['-fa', '--force_apply'],
+    takes: 'none',
+    rank: 1,
+    help: 'Apply a patch image to whatever is there.',
+  },
+  disk_dump: { names: ['-dd', '--disk_dump'], takes: 'none', rank: 0, help: 'Copy a whole disk with its partitions.' },
+  dd_resize: {
+    names: ['-ddr', '--dd_resize'],
+    takes: 'texts',
+    metavar: 'SIZE',
+    rank: 0,
+    help: 'Sizes of partitions for -dd, the largest first. Repeatable.',
+  },
+  no_fs_param_mirror: {
+    names: ['-nfp', '--no_fs_param_mirror'],
+    takes: 'none',
+    rank: 1,
+    help: 'With -dd, make file systems with the defaults of mkfs.',
+  },
+  rate_limit: {
+    names: ['-L', '-rl', '--rate_limit'],
+    takes: 'text',
+    metavar: 'BYTES',
+    rank: 1,
+    help: 'Bytes a second at most; 0: no limit.',
+  },
+  file_rate_limit: {
+    names: ['-F', '-frl', '--file_rate_limit'],
+    takes: 'text',
+    metavar: 'FILES',
+    rank: 1,
+    help: 'Files a second at most; 0: no limit.',
+  },
+  target_file_system: {
+    names: ['-tfs', '--target_file_system'],
+    takes: 'text',
+    metavar: 'TYPE',
+    rank: 1,
+    help: 'Drop a destination that is not on a file system of this type, as df -T names it.',
+  },
+  no_create_dir: {
+    names: ['-ncd', '--no_create_dir'],
+    takes: 'none',
+    rank: 1,
+    help: 'Drop a destination directory that does not exist, instead of making it.',
+  },
+  content_only: {
+    names: ['-co', '--content_only'],
+    takes: 'none',
+    rank: 1,
+    help: 'Contents only: no mode, owner, times or attributes.',
+  },
+  command_timeout_limit: {
+    names: ['-ctl', '--command_timeout_limit'],
+    takes: 'text',
+    metavar: 'SECONDS',
+    rank: 1,
+    help: 'Time limit of external commands; 0: none.',
+  },
+  exit_not_enough_space: {
+    names: ['-enes', '--exit_not_enough_space'],
+    takes: 'none',
+    rank: 1,
+    help: 'Size the sources first, and copy nothing when they do not fit.',
+  },
+
+  dry_run: { names: ['--dry-run'], takes: 'none', rank: 2, help: 'Show what would be done, itemised, and do nothing.' },
+  json: { names: ['--json'], takes: 'none', rank: 2, help: 'JSON lines on standard output instead of text.' },
+  progress: { names: ['--progress'], takes: 'text', metavar: 'FORM', rank: 2, help: 'auto, tty, plain, json or none.' },
+  quiet: { names: ['--quiet'], takes: 'none', rank: 2, help: 'No progress and no notes on standard error.' },
+  log_file: { names: ['--log-file'], takes: 'text', metavar: 'FILE', rank: 2, help: 'Log in JSON lines to FILE.' },
+  jobs: { names: ['--jobs'], takes: 'int', metavar: 'N', rank: 2, help: 'Worker threads, 1 or more; wins over -j.' },
+  sync: {
+    names: ['--sync'],
+    takes: 'text',
+    metavar: 'WHEN',
+    rank: 2,
+    help: 'What is on disk before success is reported: none, safe (the default: what the next run could mistake), or all.',
+  },
+  sparse: {
+    names: ['--sparse'],
+    takes: 'text',
+    metavar: 'WHEN',
+    rank: 2,
+    help: 'Holes: always (the default: runs of zeros become holes), auto (as the source), or never.',
+  },
+  keep_dirlinks: {
+    names: ['--keep-dirlinks'],
+    takes: 'none',
+    rank: 2,
+    help: 'Follow a symlink to a directory where a directory comes in the destination.',
+  },
+  one_file_system: { names: ['--one-file-system'], takes: 'none', rank: 2, help: 'Do not enter other file systems.' },
+  chown: { names: ['--chown'], takes: 'text', metavar: 'USER:GROUP', rank: 2, help: 'Owner and group to set.' },
+  chmod: {
+    names: ['--chmod'],
+    takes: 'text',
+    metavar: 'MODES',
+    rank: 2,
+    help: 'Changes to modes, such as D755,F644 or go-w.',
+  },
+  no_owner: { names: ['--no-owner'], takes: 'none', rank: 2, help: 'Do not keep owner and group.' },
+  files_from: {
+    names: ['--files-from'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 2,
+    help: 'Copy only the names in FILE, one a line, relative to the one source directory.',
+  },
+  files_from0: {
+    names: ['--files-from0'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 2,
+    help: 'The same, each name ended by NUL.',
+  },
+  require_space: { names: ['--require-space'], takes: 'none', rank: 2, help: 'The same as -enes.' },
+} as const satisfies FlagTable;
+
+export type HpcpValues = Values<typeof FLAGS>;
+export type HpcpCall = Parsed<typeof FLAGS>;
+type FlagName = keyof typeof FLAGS;
+
+/** What is still to come, and the flags that belong to it. */
+const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
+  'file lists and comparing': [
+    'source_file_list',
+    'target_file_list',
+    'compare_file_list',
+    'diff_file_list',
+    'tar_diff_file_list',
+    'no_hash_file_list',
+  ],
+  removing: ['remove', 'remove_force', 'remove_extra', 'do_not_remove_files_while_listing'],
+  'limits of rate and time': ['rate_limit', 'file_rate_limit', 'command_timeout_limit'],
+  'choosing destinations at random': ['random_dest_selection'],
+  'disk images': [
+    'src_image',
+    'load_diff_image',
+    'dest_image',
+    'dest_image_size',
+    'get_diff_image',
+    'force_apply',
+    'disk_dump',
+    'dd_resize',
+    'no_fs_param_mirror',
+  ],
+};
+
+/** Reads a command line. Throws `UsageError`, also for a flag whose work is not built yet. */
+export function parseCall(args: readonly string[]): HpcpCall {
+  const call = parse(FLAGS, args);
+  if (call.values.help || call.values.version) return call;
+  for (const [topic, names] of Object.entries(NOT_YET)) {
+    for (const name of names) {
+      // A size or limit of 0 is the default, which is: none.
+      if (!call.given.includes(name) || call.values[name] === '0') continue;
+      throw new UsageError(
+        `argument ${FLAGS[name].names.join('/')}: ${topic} is not part of this version; nothing was done`,
+      );
+    }
+  }
+  for (const [name, allowed] of Object.entries(CHOICES)) {
+    const value = call.values[name as keyof typeof CHOICES];
+    if (value !== undefined && !(allowed as readonly string[]).includes(value)) {
+      throw new UsageError(`argument --${name}: '${value}' is none of ${allowed.join(', ')}`);
+    }
+  }
+  if (call.values.jobs !== undefined && call.values.jobs < 1) {
+    throw new UsageError(`argument --jobs: ${call.values.jobs} is less than 1`);
+  }
+  if (call.values.files_from !== undefined && call.values.files_from0 !== undefined) {
+    throw new UsageError('argument --files-from0: not allowed with argument --files-from');
+  }
+  return call;
+}
+
+/** The values that a flag may have. */
+export const CHOICES = {
+  progress: ['auto', 'tty', 'plain', 'json', 'none'],
+  sync: ['none', 'safe', 'all'],
+  sparse: ['auto', 'always', 'never'],
+} as const;
+
+/** The value of a flag of `CHOICES`, which `parseCall` has checked. */
+export function choice<Name extends keyof typeof CHOICES>(
+  values: HpcpValues,
+  name: Name,
+): (typeof CHOICES)[Name][number] | undefined {
+  const allowed: readonly (typeof CHOICES)[Name][number][] = CHOICES[name];
+  return allowed.find((each) => each === values[name]);
+}
+
+/** Spellings of a flag that the originals have, for the documentation and its test. */
+export function originalFlags(): Flag[] {
+  return Object.values<Flag>(FLAGS).filter(({ rank }) => rank < 2);
+}
+
+export function usageText(width?: number): string {
+  const originals = Object.entries<Flag>(FLAGS).filter(([, { rank }]) => rank < 2);
+  return usage('hpcp', Object.fromEntries(originals), '[src_path ...]', width);
+}
+
+export function helpText(width?: number): string {
+  const entries = (own: boolean) =>
+    Object.entries<Flag>(FLAGS)
+      .filter(([, { rank }]) => (rank === 2) === own)
+      .map(([key, flag]) => helpEntry(key, flag, width));
+  const later = Object.values(NOT_YET).flat();
+  return [
+    usageText(width),
+    '',
+    'Copy files and trees in parallel: hpcp SRC -d DEST puts the contents of the directory SRC into DEST;',
+    'with DEST/, several sources, or a file, the entry itself. Patterns in SRC are expanded, ** too.',
+    '',
+    'as hpcp 8.96 and 9.79:',
+    ...entries(false),
+    '',
+    'added by bulkhaul:',
+    ...entries(true),
+    '',
+    `Not part of this version (exit 2): ${later.map((name) => FLAGS[name].names[0]).join(' ')}`,
+    'Deliberate differences from the original: docs/dropin.md',
+    '',
+  ].join('\n');
+}
+
+const DEFAULTS: { readonly [Name in FlagName]?: number } = { hash_size: 65536, files_per_job: 1 };
+
+/** The first line of output: the call with every value that is not the default, in the original's form. */
+export function echo({ values, positionals, given }: HpcpCall): string {
+  const words = given.flatMap((name) => {
+    const value = values[name];
+    if (value === DEFAULTS[name]) return [];
+    const texts = typeof value === 'boolean' ? ['True'] : typeof value === 'object' ? value : [String(value ?? '')];
+    return texts.map((text) => `${FLAGS[name].names.at(-1)}=${quote(text)}`);
+  });
+  return ['>', 'hpcp', ...positionals.map(quote), ...words].join(' ');
+}
+
+function quote(text: string): string {
+  return `'${display(text).replaceAll("'", "'\\''")}'`;
+}

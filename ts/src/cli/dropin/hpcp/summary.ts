@@ -1,0 +1,118 @@
+/**
+ * The end of a run as `hpcp` prints it, for the scripts that read it.
+ *
+ * Comes in: the report, and with -v the entries as they pass; goes out: lines with the original's labels and columns.
+ * The numbers are the real ones: what failed is not copied, and everything that was found is discovered.
+ */
+import type { EntryEvent, Event, Report } from '../../../events.js';
+import { display } from '../../../names.js';
+
+export const RULE = '-'.repeat(80);
+
+/** `Copying from [...] to [...]`. */
+export function headLine(sources: readonly string[], destinations: readonly string[]): string {
+  return `Copying from ${list(sources)} to ${list(destinations)}`;
+}
+
+function list(names: readonly string[]): string {
+  return `[${names.map((name) => `'${display(name).replaceAll("'", "\\'")}'`).join(', ')}]`;
+}
+
+/** The block of totals; `several`: with the overall summary that the original adds for more than one source. */
+export function summaryLines(report: Report, several: boolean): string[] {
+  const { found, files, elapsed } = report;
+  const seconds = `${elapsed.toFixed(4)} seconds`;
+  const unchanged = files.skipped + files.metadata;
+  // Excluded and overridden files are skipped too, but nobody would call them copied.
+  const left = leftOut(report);
+  const copied = files.copied + files.made + files.linked + unchanged - left;
+  const per = (value: number) => (elapsed > 0 ? value / elapsed : 0);
+  const lines = [
+    `Number of files: ${found.file}`,
+    `Number of links: ${found.symlink}`,
+    `Number of folders: ${found.directory}`,
+    `Estimated size: ${bytes(report.foundBytes)}`,
+    `Processing ${found.file} files with ${report.workers} workers`,
+    '',
+    `Time taken:             ${seconds}`,
+    `Average speed:          ${bytes(per(report.copiedBytes))}/s`,
+    `                        ${per(copied).toFixed(2)} file/s`,
+    `Average bandwidth:      ${scaled(per(report.copiedBytes) * 8, 1000, ['', 'K', 'M', 'G', 'T'])}bps`,
+    `Total files copied:     ${copied}`,
+    `Total files unchanged:  ${unchanged - left}`,
+    `Total size copied:      ${bytes(report.copiedBytes)}`,
+    `Total files discovered: ${found.file}`,
+    `Processed ${found.file} files and ${found.symlink} symlinks in total`,
+    RULE,
+  ];
+  if (found.symlink > 0) lines.push(`Found Symbolic Links:   ${found.symlink}`, RULE);
+  if (several) {
+    lines.push(
+      'Overall Summary:',
+      `Number of files / links: ${found.file + found.symlink}`,
+      `Number of links: ${found.symlink}`,
+      `Total time taken: ${seconds}`,
+    );
+  }
+  return lines;
+}
+
+/** Files that were left out on purpose, out of those that were skipped. */
+function leftOut({ skipped, files }: Report): number {
+  const reasons = Object.entries(skipped).filter(([reason]) => reason !== 'unchanged');
+  return Math.min(
+    files.skipped,
+    reasons.reduce((sum, [, count]) => sum + count, 0),
+  );
+}
+
+/** `208.00 KiB`. */
+export function bytes(value: number): string {
+  return `${scaled(value, 1024, ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei'])}B`;
+}
+
+/** Two digits after the point, a blank, and the prefix. */
+function scaled(value: number, base: number, prefixes: readonly string[]): string {
+  let step = 0;
+  let rest = value;
+  // What would round up to the base belongs to the next prefix.
+  while (Number(rest.toFixed(2)) >= base && step < prefixes.length - 1) {
+    rest /= base;
+    step++;
+  }
+  return `${rest.toFixed(2)} ${prefixes[step]}`;
+}
+
+/** Collects what -v names at the end: memory grows with the number of entries. */
+export class CopiedNames {
+  readonly #files: string[] = [];
+  readonly #links: string[] = [];
+
+  take(event: Event): void {
+    if (event.type !== 'entry' || !arrived(event)) return;
+    if (event.kind !== 'directory') this.#files.push(event.path);
+    if (event.kind === 'symlink') this.#links.push(`${event.source} -> ${event.destination}`);
+  }
+
+  /** `Copied File: NAME` for each file, `Link: SOURCE -> DESTINATION` for each link, each list sorted. */
+  lines(): string[] {
+    const files = this.#files.sort().map((name) => `Copied File: ${display(name)}`);
+    const links = this.#links.sort().map((link) => `Link: ${display(link)}`);
+    return [...files, ...links];
+  }
+}
+
+/** It is in the destination now, whether this run wrote it or found it there. */
+function arrived({ outcome, reason }: EntryEvent): boolean {
+  switch (outcome) {
+    case 'made':
+    case 'copied':
+    case 'linked':
+    case 'metadata':
+      return true;
+    case 'skipped':
+      return reason === 'unchanged';
+    default:
+      return false;
+  }
+}
