@@ -73,12 +73,12 @@ export class Progress {
 
 /** Work in bytes; in files where no bytes are to be copied. */
 function workOf(snapshot: Snapshot): { done: number; total: number } {
-  const total = snapshot.foundBytes - snapshot.skippedBytes;
-  if (total <= 0) {
-    return { done: snapshot.doneFiles - snapshot.skippedFiles, total: snapshot.foundFiles - snapshot.skippedFiles };
-  }
-  // Files in flight have no outcome yet, but their written bytes are work done.
-  const done = Math.max(snapshot.doneBytes - snapshot.skippedBytes, snapshot.copiedBytes);
+  const bytesToDo = snapshot.foundBytes - snapshot.skippedBytes;
+  const [done, total] =
+    bytesToDo > 0
+      ? // Files in flight have no outcome yet, but their written bytes are work done.
+        [Math.max(snapshot.doneBytes - snapshot.skippedBytes, snapshot.copiedBytes), bytesToDo]
+      : [snapshot.doneFiles - snapshot.skippedFiles, Math.max(snapshot.foundFiles - snapshot.skippedFiles, 0)];
   return { done: Math.min(Math.max(done, 0), total), total };
 }
 

@@ -1,0 +1,577 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import fc from 'fast-check';
+import { describe, expect, it, vi } from 'vitest';
+import { type CommonSettings, runJob } from '../src/cli/base.js';
+import { ExitCode, exitCodeOfError, exitCodeOfReport } from '../src/cli/exit.js';
+import { BulkhaulError, type ErrorCode } from '../src/error.js';
+import { decode } from '../src/events.js';
+import type { NativeEntryEvent, NativeFailure, NativeNote, NativeReport, NativeSnapshot } from '../src/native.js';
+import { Job } from '../src/ops/job.js';
+import { itemLine } from '../src/report/itemize.js';
+import { Progress, statusLine } from '../src/report/progress.js';
+import { summaryText } from '../src/report/summary.js';
+import { bytes, duration } from '../src/report/units.js';
+import { Capture, FakeNative, jsonLines, outcomes, report, schemaViolations, scratch, snapshot } from './rig.js';
+
+const ODD = Buffer.from([0x61, 0xff, 0x0a, 0x1b]);
+
+const failure = (changes: Partial<NativeFailure> = {}): NativeFailure => ({
+  type: 'error',
+  kind: 'permission',
+  outcome: 'failed',
+  operation: 'open',
+  path: Buffer.from('src/secret'),
+  entryKind: 'file',
+  errno: 'EACCES',
+  message: 'open src/secret: permission denied',
+  ...changes,
+});
+const note: NativeNote = { type: 'note', kind: 'owner', path: ODD, message: 'the owner cannot be set' };
+const entry = (changes: Partial<NativeEntryEvent> = {}): NativeEntryEvent => ({
+  type: 'entry',
+  outcome: 'copied',
+  kind: 'file',
+  path: Buffer.from('a'),
+  source: Buffer.from('src/a'),
+  destination: Buffer.from('dst/a'),
+  bytes: 3,
+  changes: ['new'],
+  ...changes,
+});
+
+const SETTINGS: CommonSettings = { dryRun: false, json: false, progress: 'auto', quiet: false, verbose: false };
+
+/** Runs a scripted job under settings; what came out. */
+async function follow(
+  native: FakeNative,
+  settings: Partial<CommonSettings> = {},
+  env: NodeJS.ProcessEnv = {},
+  isTTY = false,
+) {
+  const stdout = new Capture();
+  const stderr = new Capture();
+  stderr.isTTY = isTTY;
+  const wanted: boolean[] = [];
+  const begin = (entries: boolean) => {
+    wanted.push(entries);
+    return new Job(async () => native);
+  };
+  const done = runJob(begin, { ...SETTINGS, ...settings }, { stdout, stderr, env });
+  return { stdout, stderr, wanted, done };
+}
+
+/** A run in which files are found, skipped and copied. */
+const ROW: NativeSnapshot[] = [
+  snapshot({ phase: 'scanning', foundFiles: 10, foundBytes: 1000, elapsed: 0.1 }),
+  snapshot({
+    phase: 'scanning',
+    foundFiles: 20,
+    foundBytes: 2000,
+    doneFiles: 5,
+    doneBytes: 500,
+    copiedBytes: 500,
+    elapsed: 0.2,
+  }),
+  snapshot({ foundFiles: 40, foundBytes: 4000, doneFiles: 10, doneBytes: 1000, copiedBytes: 1000, elapsed: 1 }),
+  snapshot({
+    foundFiles: 40,
+    foundBytes: 4000,
+    doneFiles: 30,
+    doneBytes: 3000,
+    skippedFiles: 20,
+    skippedBytes: 2000,
+    copiedBytes: 1000,
+    elapsed: 2,
+  }),
+  snapshot({
+    phase: 'closing',
+    foundFiles: 40,
+    foundBytes: 4000,
+    doneFiles: 40,
+    doneBytes: 4000,
+    skippedFiles: 20,
+    skippedBytes: 2000,
+    copiedBytes: 2000,
+    elapsed: 3,
+  }),
+];
+
+describe('progress', () => {
+  it('says scanning without a percent until the totals are known', () => {
+    const progress = new Progress();
+    const views = ROW.map((each) => progress.update(each));
+    expect(views.map(({ percent }) => percent)).toEqual([undefined, undefined, 25, 50, 99]);
+    expect(statusLine(views[0] ?? expect.fail())).toMatch(/^scanning: 10 files/);
+    expect(views[1]?.left).toBeUndefined();
+  });
+
+  it('counts only work still to do', () => {
+    const progress = new Progress();
+    ROW.slice(0, 3).map((each) => progress.update(each));
+    // 1000 of 2000 bytes are left; over the 1.9 s that it knows of, 1000 bytes were worked.
+    const view = progress.update(ROW[3] ?? expect.fail());
+    expect(view.left).toBeCloseTo(1.9, 5);
+    expect(statusLine(view)).toBe(
+      '50% | 0.98 KiB of 1.95 KiB | 10 of 20 files | 526 B/s now, 500 B/s average | 1.9 s left | 20 unchanged | 0 errors | 2.0 s',
+    );
+  });
+
+  it('is 100 only when the job is done', () => {
+    expect(new Progress().update({ ...(ROW[4] ?? expect.fail()), phase: 'done' }).percent).toBe(100);
+    expect(new Progress().update(snapshot({ phase: 'closing' })).percent).toBe(99);
+  });
+
+  it('counts files where there are no bytes', () => {
+    expect(new Progress().update(snapshot({ foundFiles: 4, doneFiles: 1 })).percent).toBe(25);
+  });
+
+  it('never goes back and stays within bounds, whatever the counters say', () => {
+    const counter = fc.nat(1000);
+    const any = fc.record({
+      foundFiles: counter,
+      foundBytes: counter,
+      doneFiles: counter,
+      doneBytes: counter,
+      skippedFiles: counter,
+      skippedBytes: counter,
+      copiedBytes: counter,
+      elapsed: fc.double({ min: 0, max: 1000, noNaN: true }),
+    });
+    fc.assert(
+      fc.property(fc.array(any, { minLength: 1 }), (rows) => {
+        const progress = new Progress();
+        let before = 0;
+        for (const row of rows) {
+          const view = progress.update(snapshot(row));
+          const percent = view.percent ?? expect.fail('the totals are known');
+          expect(percent).toBeGreaterThanOrEqual(before);
+          expect(percent).toBeLessThan(100);
+          expect(view.left ?? 0).toBeGreaterThanOrEqual(0);
+          expect(view.rate).toBeGreaterThanOrEqual(0);
+          before = percent;
+        }
+      }),
+    );
+  });
+});
+
+describe('units', () => {
+  it.each([
+    [0, '0 B'],
+    [999, '999 B'],
+    [1000, '0.98 KiB'],
+    [1024, '1.00 KiB'],
+    [10 * 1024, '10.0 KiB'],
+    [100 * 1024, '100 KiB'],
+    [1023 * 1024, '1.00 MiB'],
+    [2 ** 53, '8.00 PiB'],
+  ])('%d bytes are %s', (value, text) => expect(bytes(value)).toBe(text));
+  it.each([
+    [0, '0.0 s'],
+    [9.94, '9.9 s'],
+    [9.96, '10 s'],
+    [59.6, '1m00s'],
+    [3599.6, '1h00m00s'],
+    [86_400, '1d00h00m'],
+  ])('%d seconds are %s', (value, text) => expect(duration(value)).toBe(text));
+});
+
+describe('on a terminal', () => {
+  it('one line is redrawn, and gone at the end', async () => {
+    const { stderr, stdout, done } = await follow(new FakeNative({ snapshots: ROW, takes: 550 }), {}, {}, true);
+    await done;
+    const frames = stderr.text.split('\r').slice(1);
+    expect(frames.length).toBeGreaterThan(3);
+    // At most 10 a second, and one to clear the line.
+    expect(frames.length).toBeLessThanOrEqual(7);
+    expect(stderr.text).not.toContain('\n');
+    expect(frames.at(-1)).toBe('\x1b[K');
+    expect(stdout.text).toBe('');
+    const percents = [...stderr.text.matchAll(/(\d+)%/g)].map(([, number]) => Number(number));
+    expect(percents).toEqual([...percents].sort((a, b) => a - b));
+  });
+
+  it('errors are red, but not under NO_COLOR', async () => {
+    const snapshots = [snapshot({ errors: 2 })];
+    const colored = await follow(new FakeNative({ snapshots, takes: 150 }), {}, {}, true);
+    await colored.done;
+    expect(colored.stderr.text).toContain('\x1b[31m2 errors\x1b[39m');
+    const plain = await follow(new FakeNative({ snapshots, takes: 150 }), {}, { NO_COLOR: '1' }, true);
+    await plain.done;
+    expect(plain.stderr.text).toContain('2 errors');
+    expect(plain.stderr.text).not.toContain('\x1b[31m');
+  });
+
+  it('a dumb one gets whole lines', async () => {
+    const env = { TERM: 'dumb', BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+    const { stderr, done } = await follow(
+      new FakeNative({ snapshots: ROW, takes: 200 }),
+      { progress: 'tty' },
+      env,
+      true,
+    );
+    await done;
+    expect(stderr.text).toMatch(/^scanning: .*\n/);
+    for (const control of ['\r', '\x1b']) expect(stderr.text).not.toContain(control);
+  });
+});
+
+describe('off a terminal', () => {
+  it('there are whole lines without control characters, at the interval that the environment sets', async () => {
+    const env = { BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+    const { stderr, stdout, done } = await follow(new FakeNative({ snapshots: ROW, takes: 320 }), {}, env);
+    await done;
+    const lines = stderr.text.split('\n');
+    expect(lines.pop()).toBe('');
+    expect(lines.length).toBeGreaterThanOrEqual(3);
+    for (const control of ['\r', '\x1b']) expect(stderr.text).not.toContain(control);
+    expect(stdout.text).toBe('');
+  });
+
+  it.each([
+    [{ BULKHAUL_PROGRESS_INTERVAL: '0' }, {}],
+    [{}, {}],
+    [{ BULKHAUL_PROGRESS_INTERVAL: '0.01' }, { quiet: true }],
+    [{ BULKHAUL_PROGRESS_INTERVAL: '0.01' }, { progress: 'none' as const }],
+  ])('nothing is printed with %j %j in a short run', async (env, settings) => {
+    const { stderr, stdout, done } = await follow(new FakeNative({ snapshots: ROW, takes: 100 }), settings, env);
+    await done;
+    expect(stderr.text + stdout.text).toBe('');
+  });
+
+  it('an interval that is no number is refused before anything begins', async () => {
+    const { done, wanted } = await follow(new FakeNative(), {}, { BULKHAUL_PROGRESS_INTERVAL: 'often' });
+    await expect(done).rejects.toMatchObject({ code: 'USAGE' });
+    expect(wanted).toEqual([]);
+  });
+});
+
+describe('--json', () => {
+  const script = {
+    events: [
+      [entry(), entry({ path: ODD, outcome: 'linked', target: ODD }), failure({ path: ODD })],
+      [note, failure({ kind: 'conflict' })],
+    ],
+    snapshots: ROW,
+    takes: 150,
+    report: {
+      failures: [failure(), failure({ path: ODD })],
+      failureKinds: { permission: 2 },
+      skipped: { unchanged: 3 },
+      notes: [{ kind: 'owner', count: 2, path: ODD, message: 'm' }],
+    },
+  };
+
+  it('each line conforms to the schema', async () => {
+    const { stdout, stderr, done } = await follow(
+      new FakeNative(script),
+      { json: true, verbose: true },
+      { BULKHAUL_PROGRESS_INTERVAL: '0.04' },
+    );
+    await done;
+    const lines = jsonLines(stdout.text);
+    expect(new Set(lines.map(({ type }) => type))).toEqual(new Set(['status', 'entry', 'error', 'note', 'summary']));
+    expect(lines.at(-1)?.type).toBe('summary');
+    expect(stderr.text).toBe('');
+  });
+
+  it('a name that is not UTF-8 has its bytes beside it, any other has not', async () => {
+    const { stdout, done } = await follow(new FakeNative(script), { json: true, verbose: true });
+    await done;
+    const [plain, odd] = jsonLines(stdout.text).filter(({ type }) => type === 'entry');
+    expect(plain).toMatchObject({ path: 'a' });
+    expect(plain).not.toHaveProperty('pathBase64');
+    expect(odd).toMatchObject({
+      path: 'a\ufffd\n\x1b',
+      pathBase64: ODD.toString('base64'),
+      targetBase64: ODD.toString('base64'),
+    });
+  });
+
+  it('with --quiet it is the summary only', async () => {
+    const { stdout, done } = await follow(new FakeNative(script), { json: true, quiet: true });
+    await done;
+    expect(jsonLines(stdout.text).map(({ type }) => type)).toEqual(['summary']);
+  });
+
+  it('a job that cannot begin is a line too', async () => {
+    const error = Object.assign(new Error('refused'), { code: 'SAFETY' });
+    const { stdout, done } = await follow(new FakeNative({ error }), { json: true });
+    await expect(done).rejects.toMatchObject({ code: 'SAFETY' });
+    expect(jsonLines(stdout.text)).toEqual([
+      { type: 'error', schema: 1, kind: 'refused', code: 'SAFETY', message: 'refused' },
+    ]);
+  });
+
+  it('--progress=json alone puts the status on stderr', async () => {
+    const env = { BULKHAUL_PROGRESS_INTERVAL: '0.04' };
+    const { stdout, stderr, done } = await follow(new FakeNative(script), { progress: 'json' }, env);
+    await done;
+    expect(jsonLines(stderr.text).every(({ type }) => type === 'status')).toBe(true);
+    expect(stdout.text).toBe('');
+  });
+
+  it('the check finds what is wrong', () => {
+    const line = { type: 'note', schema: 1, kind: 'owner', path: 'a', message: 'm' };
+    expect(schemaViolations(line)).toEqual([]);
+    for (const wrong of [
+      { ...line, schema: 2 },
+      { ...line, path: 1 },
+      { ...line, extra: 1 },
+      { ...line, type: 'noise' },
+      { type: 'note', schema: 1 },
+    ]) {
+      expect(schemaViolations(wrong)).not.toEqual([]);
+    }
+  });
+});
+
+describe('the streams', () => {
+  it('a reader that goes away ends the job quietly', async () => {
+    const native = new FakeNative({ events: [[entry()], [entry()]], takes: 'cancel' });
+    const stdout = new Writable({
+      write: (_chunk, _encoding, done) => done(Object.assign(new Error('broken pipe'), { code: 'EPIPE' })),
+    });
+    const stderr = new Capture();
+    const done = runJob(() => new Job(async () => native), { ...SETTINGS, verbose: true }, { stdout, stderr, env: {} });
+    expect((await done).interrupted).toBe(true);
+    expect(native.cancels).toEqual([false]);
+    expect(stderr.text).toBe('');
+  });
+
+  it('any other error on stdout is told', async () => {
+    const native = new FakeNative({ events: [[entry()]], takes: 'cancel' });
+    const stdout = new Writable({
+      write: (_chunk, _encoding, done) => done(Object.assign(new Error('no space left'), { code: 'ENOSPC' })),
+    });
+    const context = { stdout, stderr: new Capture(), env: {} };
+    const done = runJob(() => new Job(async () => native), { ...SETTINGS, verbose: true }, context);
+    await expect(done).rejects.toMatchObject({ code: 'OUTPUT', message: expect.stringContaining('no space left') });
+  });
+
+  it('a slow reader holds the events back', async () => {
+    const events = Array.from({ length: 20 }, () => [entry()]);
+    const native = new FakeNative({ events });
+    let release: () => void = () => undefined;
+    const stdout = new Writable({
+      highWaterMark: 1,
+      write: (_chunk, _encoding, done) => {
+        release = done;
+      },
+    });
+    const done = runJob(
+      () => new Job(async () => native),
+      { ...SETTINGS, verbose: true },
+      { stdout, stderr: new Capture(), env: {} },
+    );
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(native.reads).toBeLessThan(3);
+    const drain = setInterval(() => release(), 1);
+    await done;
+    clearInterval(drain);
+    expect(native.reads).toBe(21);
+  });
+});
+
+describe('--log-file', () => {
+  it('has failures, notes and the summary, with names escaped', async () => {
+    const path = join(scratch(), 'log');
+    const script = { events: [[failure({ path: ODD, message: 'open a\n: no' }), note]], report: { copiedBytes: 7 } };
+    for (const _ of [1, 2]) await (await follow(new FakeNative(script), { logFile: path })).done;
+    const lines = readFileSync(path, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines).toHaveLength(6);
+    expect(lines[0]).toMatchObject({ level: 50, path: 'a\\xff\\n\\x1b', errno: 'EACCES', msg: 'open a\\n: no' });
+    expect(lines[1]).toMatchObject({ level: 40, kind: 'owner', msg: 'the owner cannot be set' });
+    expect(lines[2]).toMatchObject({ level: 30, copiedBytes: 7, accounted: true, msg: 'summary' });
+  });
+
+  it('that cannot be opened stops the run before it begins', async () => {
+    const { done, wanted } = await follow(new FakeNative(), { logFile: join(scratch(), 'absent', 'log') });
+    await expect(done).rejects.toMatchObject({ code: 'USAGE' });
+    expect(wanted).toEqual([]);
+  });
+
+  it('that cannot be written is told at the end', async () => {
+    const { done } = await follow(new FakeNative({ events: [[failure()]] }), { logFile: '/dev/full' });
+    await expect(done).rejects.toMatchObject({ code: 'OUTPUT' });
+  });
+});
+
+describe('signals', () => {
+  it('the first finishes, the second aborts, SIGUSR1 tells the status even with --quiet', async () => {
+    const native = new FakeNative({ takes: 'cancel', snapshots: ROW.slice(0, 1) });
+    const before = process.listenerCount('SIGINT');
+    const { stderr, done } = await follow(native, { quiet: true });
+    await vi.waitFor(() => expect(native.ran).toBe(true));
+    process.emit('SIGUSR1', 'SIGUSR1');
+    expect(stderr.text).toMatch(/^scanning: 10 files.*\n$/);
+    process.emit('SIGTERM', 'SIGTERM');
+    process.emit('SIGINT', 'SIGINT');
+    expect(native.cancels).toEqual([false, true]);
+    expect(stderr.text).toMatch(/SIGTERM: .*\nSIGINT: aborting\n$/);
+    expect((await done).interrupted).toBe(true);
+    expect(process.listenerCount('SIGINT')).toBe(before);
+  });
+});
+
+describe('itemised lines', () => {
+  it.each<[string, Partial<NativeEntryEvent>]>([
+    ['>f+++++++++ a', {}],
+    ['cd+++++++++ a/', { kind: 'directory', outcome: 'made' }],
+    ['cL+++++++++ a -> b', { kind: 'symlink', outcome: 'made', target: Buffer.from('b') }],
+    ['hf+++++++++ a => b', { outcome: 'linked', target: Buffer.from('b') }],
+    ['cS+++++++++ a', { kind: 'fifo', outcome: 'made' }],
+    ['cD+++++++++ a', { kind: 'block', outcome: 'made' }],
+    ['>fcst...... a', { changes: ['content', 'size', 'time'] }],
+    ['.f...pog.ax a', { outcome: 'metadata', changes: ['mode', 'owner', 'group', 'acl', 'xattr'] }],
+    ['.d..t...... a/', { kind: 'directory', outcome: 'metadata', changes: ['time'] }],
+    ['cLc........ a -> b', { kind: 'symlink', outcome: 'made', changes: ['target'], target: Buffer.from('b') }],
+    ['*deleting   a', { outcome: 'removed' }],
+    ['.f......... a (overridden)', { outcome: 'skipped', reason: 'overridden', changes: [] }],
+    ['>f+++++++++ a\\xff\\n\\x1b', { path: ODD }],
+  ])('%s', (line, changes) => {
+    expect(itemLine(decode(entry(changes)))).toBe(line);
+  });
+
+  it.each<Partial<NativeEntryEvent>>([
+    { outcome: 'skipped', reason: 'unchanged', changes: [] },
+    { outcome: 'skipped', reason: 'excluded', changes: [] },
+    { outcome: 'failed' },
+    { outcome: 'conflict' },
+  ])('none for %j', (changes) => {
+    expect(itemLine(decode(entry(changes)))).toBeUndefined();
+  });
+
+  it.each([
+    [{ dryRun: true }, true],
+    [{ verbose: true }, true],
+    [{ dryRun: true, quiet: true }, false],
+    [{}, false],
+  ])('are asked for with %j: %s', async (settings, asked) => {
+    const { stdout, wanted, done } = await follow(new FakeNative({ events: [[entry()]] }), settings);
+    await done;
+    expect(wanted).toEqual([asked]);
+    expect(stdout.text).toBe(asked ? '>f+++++++++ a\n' : '');
+  });
+});
+
+describe('the summary', () => {
+  const text = (changes: Partial<NativeReport>, dryRun = false) => summaryText(decode(report(changes)), dryRun);
+
+  it('tells all', () => {
+    const failures = Array.from({ length: 12 }, (_, index) =>
+      failure({ message: `open f${index}: permission denied` }),
+    );
+    expect(
+      text({
+        outcomes: outcomes({ made: 4, copied: 3, linked: 1, metadata: 2, skipped: 5, failed: 12 }),
+        found: { file: 20, directory: 3, symlink: 1, fifo: 1, socket: 0, block: 0, char: 0 },
+        files: outcomes({ copied: 3, skipped: 5 }),
+        skipped: { unchanged: 4, excluded: 1 },
+        foundBytes: 5_000_000,
+        copiedBytes: 3_000_000,
+        failures: [failure({ path: ODD }), ...failures],
+        failureKinds: { permission: 13 },
+        notes: [{ kind: 'owner', count: 2, path: ODD, message: 'the owner cannot be set' }],
+        elapsed: 2,
+      }),
+    ).toMatchInlineSnapshot(`
+      "3 files copied, 2.86 MiB written in 2.0 s, 1.43 MiB/s
+      entries 4 made, 1 linked, 2 with metadata set
+      skipped: 4 unchanged, 1 excluded
+      found: 20 files (4.77 MiB), 3 directories, 1 symlink, 1 special
+      note (owner, 2x): the owner cannot be set, first at a\\xff\\n\\x1b
+      13 failures: 13 permission
+        open a\\xff\\n\\x1b: EACCES
+        open f0: permission denied
+        open f1: permission denied
+        open f2: permission denied
+        open f3: permission denied
+        open f4: permission denied
+        open f5: permission denied
+        open f6: permission denied
+        open f7: permission denied
+        open f8: permission denied
+        and 3 more; --log-file and --json have them all
+      on disk: after a power cut the next run finds and repairs whatever was lost (--sync safe)
+      "
+    `);
+  });
+
+  it('of a dry run does not pretend', () => {
+    const lines = text({ files: outcomes({ copied: 1 }), outcomes: outcomes({ copied: 1, made: 1 }) }, true);
+    expect(lines).toContain('1 file would be copied');
+    expect(lines).toContain('would be 1 made');
+    expect(lines).not.toContain('on disk');
+  });
+
+  it('says that nothing is guaranteed with --sync none', () => {
+    expect(text({ sync: 'none' })).toContain('nothing is guaranteed');
+  });
+
+  it('says when it is interrupted, and when the counts do not agree', () => {
+    expect(text({ interrupted: true })).toContain('interrupted: run the same command again');
+    expect(text({ accounted: false })).toContain('NOT ACCOUNTED FOR');
+  });
+});
+
+describe('exit codes', () => {
+  it('are one table', () => {
+    expect(ExitCode).toMatchInlineSnapshot(`
+      {
+        "changed": 24,
+        "complete": 0,
+        "failed": 23,
+        "interrupted": 130,
+        "mismatched": 1,
+        "safety": 3,
+        "usage": 2,
+      }
+    `);
+    const codes: ErrorCode[] = ['USAGE', 'SAFETY', 'NO_SOURCE', 'NO_DESTINATION', 'ADDON', 'OUTPUT', 'INTERNAL'];
+    expect(
+      Object.fromEntries(codes.map((code) => [code, exitCodeOfError(new BulkhaulError(code, ''))])),
+    ).toMatchInlineSnapshot(`
+      {
+        "ADDON": 2,
+        "INTERNAL": 3,
+        "NO_DESTINATION": 2,
+        "NO_SOURCE": 2,
+        "OUTPUT": 23,
+        "SAFETY": 3,
+        "USAGE": 2,
+      }
+    `);
+    expect(exitCodeOfError(new TypeError())).toBe(3);
+  });
+
+  it.each<[number, string, Partial<NativeReport>]>([
+    [0, 'complete', { outcomes: outcomes({ made: 1, copied: 1, linked: 1, metadata: 1, skipped: 1, removed: 1 }) }],
+    [0, 'notes only', { notes: [{ kind: 'owner', count: 1, path: ODD, message: '' }] }],
+    [1, 'mismatched', { outcomes: outcomes({ mismatched: 1 }) }],
+    [3, 'not accounted for', { accounted: false }],
+    [23, 'failed', { outcomes: outcomes({ failed: 1 }), failureKinds: { io: 1 } }],
+    [23, 'a failure without an entry', { failureKinds: { io: 1 } }],
+    [23, 'a failed entry without a kind', { outcomes: outcomes({ failed: 1 }) }],
+    [23, 'conflict', { outcomes: outcomes({ conflict: 1 }), failureKinds: { conflict: 1 } }],
+    [24, 'changed', { outcomes: outcomes({ changed: 1 }), failureKinds: { changed: 1 } }],
+    [24, 'vanished', { outcomes: outcomes({ changed: 1 }), failureKinds: { vanished: 1 } }],
+    [24, 'vanished, counted as failed', { outcomes: outcomes({ failed: 1 }), failureKinds: { vanished: 1 } }],
+    [130, 'interrupted', { interrupted: true }],
+    [23, 'failed and vanished', { outcomes: outcomes({ failed: 2 }), failureKinds: { vanished: 1, io: 1 } }],
+    [1, 'mismatched and failed', { outcomes: outcomes({ mismatched: 1, failed: 1 }) }],
+    [3, 'not accounted for and mismatched', { accounted: false, outcomes: outcomes({ mismatched: 1 }) }],
+    [
+      130,
+      'everything',
+      { interrupted: true, accounted: false, outcomes: outcomes({ failed: 1, mismatched: 1, changed: 1 }) },
+    ],
+  ])('%d: %s', (code, _, changes) => {
+    expect(exitCodeOfReport(decode(report(changes)))).toBe(code);
+  });
+});

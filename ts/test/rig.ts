@@ -1,0 +1,269 @@
+/** What the tests stand on: scratch directories, the built command, and jobs that follow a script. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { expect, onTestFinished } from 'vitest';
+import type { NativeEvent, NativeJob, NativeReport, NativeSnapshot } from '../src/native.js';
+
+const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+
+/** An empty directory that goes away with the test. */
+export function scratch(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export interface Run {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the built command, off a terminal. `startedAs`: a link to the executable, for the name. */
+export function run(
+  args: readonly string[],
+  {
+    cwd,
+    env,
+    input,
+    startedAs = MAIN,
+  }: { cwd?: string; env?: NodeJS.ProcessEnv; input?: Buffer | string; startedAs?: string } = {},
+): Promise<Run> {
+  return program(process.execPath, [startedAs, ...args], { cwd, env, input });
+}
+
+/** Runs a program to its end. */
+export function program(
+  command: string,
+  args: readonly string[],
+  {
+    cwd,
+    env,
+    input = '',
+  }: { cwd?: string | undefined; env?: NodeJS.ProcessEnv | undefined; input?: Buffer | string | undefined } = {},
+): Promise<Run> {
+  if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build:ts`);
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd, env: { ...process.env, NO_COLOR: '1', ...env } });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+    child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+    child.on('error', reject);
+    child.on('close', (code) =>
+      resolve({ code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
+    );
+    // A command that refuses its arguments does not read its input.
+    child.stdin.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') reject(error);
+    });
+    child.stdin.end(input);
+  });
+}
+
+/** The built executable. */
+export const executable = MAIN;
+
+/** Keeps what is written to it. */
+export class Capture extends Writable {
+  text = '';
+  isTTY = false;
+  columns = 100;
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+export const snapshot = (changes: Partial<NativeSnapshot> = {}): NativeSnapshot => ({
+  phase: 'copying',
+  foundFiles: 0,
+  foundBytes: 0,
+  foundDirectories: 0,
+  foundLinks: 0,
+  doneEntries: 0,
+  doneFiles: 0,
+  doneBytes: 0,
+  skippedFiles: 0,
+  skippedBytes: 0,
+  copiedBytes: 0,
+  copiedFiles: 0,
+  errors: 0,
+  workers: 2,
+  elapsed: 0,
+  ...changes,
+});
+
+const NO_OUTCOMES = {
+  made: 0,
+  copied: 0,
+  linked: 0,
+  metadata: 0,
+  skipped: 0,
+  removed: 0,
+  changed: 0,
+  conflict: 0,
+  mismatched: 0,
+  failed: 0,
+};
+
+export const outcomes = (changes: Partial<NativeReport['outcomes']> = {}): NativeReport['outcomes'] => ({
+  ...NO_OUTCOMES,
+  ...changes,
+});
+
+export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
+  outcomes: outcomes(),
+  found: { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 },
+  files: outcomes(),
+  skipped: {},
+  foundBytes: 0,
+  allocatedBytes: 0,
+  copiedBytes: 0,
+  failures: [],
+  failureKinds: {},
+  notes: [],
+  accounted: true,
+  interrupted: false,
+  sync: 'safe',
+  workers: 2,
+  elapsed: 1,
+  ...changes,
+});
+
+interface Script {
+  /** Batches of events. */
+  events?: NativeEvent[][];
+  /** One for each call; the last stays. */
+  snapshots?: NativeSnapshot[];
+  report?: Partial<NativeReport>;
+  /** `run` rejects with it. */
+  error?: Error;
+  /** Milliseconds that the job takes; 'cancel': until it is cancelled. */
+  takes?: number | 'cancel';
+}
+
+/** A job of the addon as the contract in native.ts says, that does what a script says. */
+export class FakeNative implements NativeJob {
+  readonly cancels: boolean[] = [];
+  reads = 0;
+  ran = false;
+  /** Batches still to be read; the job ends only when a reader that began has taken all of them. */
+  readonly #batches: NativeEvent[][];
+  readonly #snapshots: NativeSnapshot[];
+  #end: () => void = () => undefined;
+  readonly #ended = new Promise<void>((resolve) => {
+    this.#end = resolve;
+  });
+  #taken: () => void = () => undefined;
+  readonly #allTaken = new Promise<void>((resolve) => {
+    this.#taken = resolve;
+  });
+
+  constructor(readonly script: Script = {}) {
+    this.#batches = [...(script.events ?? [])];
+    this.#snapshots = [...(script.snapshots ?? [snapshot()])];
+  }
+
+  async run(): Promise<NativeReport> {
+    this.ran = true;
+    const { error, takes = 0 } = this.script;
+    if (error) {
+      this.#end();
+      throw error;
+    }
+    if (takes === 'cancel') {
+      if (this.cancels.length === 0) await this.#ended;
+    } else await new Promise((resolve) => setTimeout(resolve, takes));
+    if (this.reads > 0 && this.#batches.length > 0) await this.#allTaken;
+    this.#end();
+    return report({ ...this.script.report, interrupted: this.cancels.length > 0 });
+  }
+
+  async nextEvents(): Promise<NativeEvent[]> {
+    this.reads += 1;
+    const batch = this.#batches.shift();
+    if (this.#batches.length === 0) this.#taken();
+    if (batch) return batch;
+    await this.#ended;
+    return [];
+  }
+
+  cancel(abort: boolean): void {
+    this.cancels.push(abort);
+    this.#end();
+  }
+
+  snapshot(): NativeSnapshot {
+    const next = this.#snapshots.length > 1 ? this.#snapshots.shift() : this.#snapshots[0];
+    return next ?? snapshot();
+  }
+}
+
+/** The parts of JSON Schema that the shipped schema uses; a property that it does not know is an error too. */
+function violations(schema: Schema, value: unknown, root: Schema, at = '$'): string[] {
+  if (schema.$ref)
+    return violations(root.$defs?.[schema.$ref.replace('#/$defs/', '')] ?? expect.fail(schema.$ref), value, root, at);
+  if (schema.oneOf) {
+    const all = schema.oneOf.map((each) => violations(each, value, root, at));
+    return all.filter((found) => found.length === 0).length === 1 ? [] : all.flat();
+  }
+  const found: string[] = [];
+  if ('const' in schema && schema.const !== value) found.push(`${at} is not ${schema.const}`);
+  if (schema.enum && !schema.enum.includes(value)) found.push(`${at} is none of ${schema.enum}`);
+  if (schema.type === 'integer' ? !Number.isInteger(value) : schema.type && schema.type !== typeOf(value)) {
+    found.push(`${at} is not ${schema.type}`);
+  }
+  if (schema.minimum !== undefined && Number(value) < schema.minimum) found.push(`${at} is too small`);
+  if (Array.isArray(value)) {
+    value.forEach((item, index) => {
+      found.push(...violations(schema.items ?? {}, item, root, `${at}[${index}]`));
+    });
+  } else if (typeof value === 'object' && value !== null) {
+    for (const key of schema.required ?? []) if (!(key in value)) found.push(`${at}.${key} is missing`);
+    for (const [key, item] of Object.entries(value)) {
+      const each = schema.properties?.[key] ?? schema.additionalProperties;
+      if (each) found.push(...violations(each, item, root, `${at}.${key}`));
+      else found.push(`${at}.${key} is not in the schema`);
+    }
+  }
+  return found;
+}
+
+interface Schema {
+  $ref?: string;
+  $defs?: Record<string, Schema>;
+  oneOf?: Schema[];
+  const?: unknown;
+  enum?: unknown[];
+  type?: string;
+  minimum?: number;
+  items?: Schema;
+  required?: string[];
+  properties?: Record<string, Schema>;
+  additionalProperties?: Schema;
+}
+
+const typeOf = (value: unknown) => (Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value);
+
+const SCHEMA: Schema = JSON.parse(readFileSync(new URL('../schema/events.schema.json', import.meta.url), 'utf8'));
+
+/** What is wrong with a line of --json. */
+export const schemaViolations = (line: unknown): string[] => violations(SCHEMA, line, SCHEMA);
+
+/** The lines of a text, each checked against the schema. */
+export function jsonLines(text: string): Record<string, unknown>[] {
+  expect(text.endsWith('\n')).toBe(true);
+  return text
+    .slice(0, -1)
+    .split('\n')
+    .map((line) => {
+      const value = JSON.parse(line);
+      expect(schemaViolations(value)).toEqual([]);
+      return value;
+    });
+}
