@@ -1,0 +1,345 @@
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parseOwner, parseSize } from '../src/cli/verbs/copy.js';
+import { fromBytes } from '../src/names.js';
+import { copy, mapSources } from '../src/ops/copy.js';
+import { executable, jsonLines, program, run, scratch } from './rig.js';
+
+describe("rsync's slash rule", () => {
+  /** Files f and g, directories d and D, links to both kinds, a dangling one. */
+  function place(): string {
+    const at = scratch();
+    for (const name of ['f', 'g', 'd/x', 'D/x']) {
+      mkdirSync(join(at, name, '..'), { recursive: true });
+      writeFileSync(join(at, name), name);
+    }
+    symlinkSync('d', join(at, 'ld'));
+    symlinkSync('f', join(at, 'lf'));
+    symlinkSync('nowhere', join(at, 'dangling'));
+    return at;
+  }
+
+  // Sources; destination; the sources as mapped ('*': its contents, '>NAME': under a new name); the directory.
+  it.each<[string[], string, string[], string]>([
+    [['d'], 'new', ['d'], 'new'],
+    [['d'], 'D', ['d'], 'D'],
+    [['d'], 'D/', ['d'], 'D/'],
+    [['d/'], 'new', ['d*'], 'new'],
+    [['d//'], 'D', ['d*'], 'D'],
+    [['d/.'], 'new', ['d/.*'], 'new'],
+    [['d/..'], 'new', ['d/..*'], 'new'],
+    [['d', 'D/'], 'new', ['d', 'D*'], 'new'],
+    [['f'], 'new', ['f>new'], ''],
+    [['f'], 'deep/new', ['f>new'], 'deep/'],
+    [['f'], 'g', ['f>g'], ''],
+    [['f'], 'D', ['f'], 'D'],
+    [['f'], 'ld', ['f'], 'ld'],
+    [['f'], 'new/', ['f'], 'new/'],
+    [['f'], 'new/.', ['f'], 'new/.'],
+    [['f'], 'dangling', ['f>dangling'], ''],
+    [['f', 'g'], 'new', ['f', 'g'], 'new'],
+    [['ld'], 'new', ['ld>new'], ''],
+    [['ld'], 'D', ['ld'], 'D'],
+    [['ld/'], 'new', ['ld*'], 'new'],
+    [['lf'], 'new', ['lf>new'], ''],
+    [['dangling'], 'new', ['dangling>new'], ''],
+    [['absent'], 'new', ['absent'], 'new'],
+  ])('%j to %s', async (sources, destination, mapped, directory) => {
+    const at = place();
+    const { sources: actual, destinations } = await mapSources(
+      sources.map((source) => `${at}/${source}`),
+      `${at}/${destination}`,
+    );
+    const shown = actual.map(
+      ({ path, contents, name }) =>
+        `${String(path).slice(at.length + 1)}${contents ? '*' : ''}${name === undefined ? '' : `>${name}`}`,
+    );
+    expect(shown).toEqual(mapped);
+    expect(destinations).toEqual([{ path: `${at}/${directory}`, follow: true }]);
+    // A link is followed only where its contents are meant.
+    expect(actual.every(({ contents, follow }) => contents === follow)).toBe(true);
+  });
+
+  it.each([
+    ['.', '.'],
+    ['..', '..'],
+    ['/', '/'],
+    ['./', '.'],
+  ])('%s is its contents', async (source, path) => {
+    expect(await mapSources([source], 'new')).toEqual({
+      sources: [{ path, contents: true, follow: true }],
+      destinations: [{ path: 'new', follow: true }],
+    });
+  });
+
+  it('a name without a directory lands in the working directory', async () => {
+    const at = place();
+    expect((await mapSources([`${at}/f`], 'a-new-name')).destinations).toEqual([{ path: '.', follow: true }]);
+  });
+
+  it('with a list of names the source is their root, with a slash or without', async () => {
+    const at = place();
+    for (const source of [`${at}/d`, `${at}/d/`]) {
+      expect((await mapSources([source], 'new', true)).sources).toEqual([
+        { path: `${at}/d`, contents: true, follow: true },
+      ]);
+    }
+  });
+});
+
+describe('options', () => {
+  it.each([
+    ['0', 0],
+    ['65536', 65536],
+    ['64k', 65536],
+    ['1M', 2 ** 20],
+    ['2G', 2 ** 31],
+  ])('a size of %s is %d', (text, size) => expect(parseSize(text, '--hash-size')).toBe(size));
+
+  it.each(['', '-1', '1.5', '1T', '1KB', 'k', '1e3', '99999999999999999999'])('no size: %j', (text) => {
+    expect(() => parseSize(text, '--hash-size')).toThrow(expect.objectContaining({ code: 'USAGE' }));
+  });
+
+  it.each([
+    ['root', { user: 0 }],
+    ['root:', { user: 0 }],
+    [':0', { group: 0 }],
+    ['root:root', { user: 0, group: 0 }],
+    ['1234:4321', { user: 1234, group: 4321 }],
+    ['4294967294', { user: 4294967294 }],
+  ])('--chown %s', async (text, ids) => expect(await parseOwner(text)).toEqual(ids));
+
+  it.each(['', ':', 'a:b:c', 'no-such-user', ':no-such-group', '4294967295', '-1'])('no owner: %j', async (text) => {
+    await expect(parseOwner(text)).rejects.toMatchObject({ code: 'USAGE' });
+  });
+});
+
+describe('the command line', () => {
+  it.each<[string[], RegExp]>([
+    [['copy', 'a'], /Not enough positional arguments/],
+    [['copy', '--no-such-option', 'a', 'b'], /no-such-option/],
+    [['copy', '--progress=loud', 'a', 'b'], /--progress/],
+    [['copy', '--jobs', '0', 'a', 'b'], /-j/],
+    [['copy', '--hash-size', 'much', 'a', 'b'], /--hash-size: not a size/],
+    [['copy', '--chown', 'no-such-user', 'a', 'b'], /no user no-such-user/],
+    [['copy', '--files-from', 'x', '--files-from0', 'y', 'a', 'b'], /exclude each other/],
+    [['copy', 'a', ''], /the destination is an empty path/],
+    [['cpoy', 'a', 'b'], /no command cpoy/],
+    [['\x1b[31m'], /no command \\x1b\[31m/],
+    [['run-mirror', 'x'], /run-mirror is not part of this version/],
+  ])('%j: exit 2, one sentence on stderr', async (args, sentence) => {
+    const { code, stdout, stderr } = await run(args, { cwd: scratch() });
+    expect(stderr).toMatch(sentence);
+    expect(stderr.trimEnd().split('\n')).toHaveLength(1);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  });
+
+  it('--version and --help answer on stdout', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+    expect(await run(['--version'])).toEqual({ code: 0, stdout: `bulkhaul ${version}\n`, stderr: '' });
+    for (const args of [['--help'], ['copy', '--help']]) {
+      const { code, stdout, stderr } = await run(args);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toContain('copy');
+    }
+  });
+
+  it('the name that it was started with decides', async () => {
+    const link = join(scratch(), 'migrate_compress');
+    symlinkSync(executable, link);
+    const { code, stderr } = await run(['--version'], { startedAs: link });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/migrate_compress is not part/);
+  });
+
+  it('--version and --help load neither the addon nor what they do not show', async () => {
+    // V8 writes down which scripts it was given.
+    const loaded = async (args: string[]) => {
+      const directory = scratch();
+      expect((await run(args, { env: { NODE_V8_COVERAGE: directory } })).code).toBe(0);
+      const files = readdirSync(directory).map((name) => readFileSync(join(directory, name), 'utf8'));
+      return (
+        files
+          .join()
+          .match(/file:[^"]+/g)
+          ?.join('\n') ?? ''
+      );
+    };
+    for (const args of [['--version'], ['copy', '--help']]) {
+      const scripts = await loaded(args);
+      expect(scripts).toContain('dist/cli/main.js');
+      for (const unwanted of ['bindings/node', 'node_modules/pino', 'dist/report', 'dropin']) {
+        expect(scripts).not.toContain(unwanted);
+      }
+    }
+    expect(await loaded(['--version'])).not.toContain('node_modules/clipanion');
+    expect(await loaded(['copy', '--help'])).toContain('node_modules/clipanion');
+  });
+});
+
+/** A small tree with what is easily lost: odd names, links, modes, times, a hole, a hard link. */
+function makeTree(): { at: string; source: string; destination: string } {
+  const at = scratch();
+  const source = join(at, 'src');
+  mkdirSync(join(source, 'sub', 'empty'), { recursive: true });
+  const names = ['plain', 'two words', 'quo\'te"s', '-dash', 'new\nline', '*', 'back\\slash', 'é', 'x'.repeat(255)];
+  for (const name of names) writeFileSync(join(source, name), `content of ${name}`);
+  writeFileSync(Buffer.concat([Buffer.from(`${source}/caf`), Buffer.from([0xe9])]), 'latin 1');
+  writeFileSync(join(source, 'sub', 'big'), Buffer.alloc(300_000, 'bulkhaul '));
+  writeFileSync(join(source, 'sub', 'empty file'), '');
+  linkSync(join(source, 'plain'), join(source, 'sub', 'hard link'));
+  symlinkSync('../plain', join(source, 'sub', 'symlink'));
+  symlinkSync('nowhere', join(source, 'dangling'));
+  chmodSync(join(source, 'plain'), 0o640);
+  utimesSync(join(source, 'sub', 'big'), 1_000_000_000.5, 1_000_000_000.25);
+  utimesSync(join(source, 'sub'), 1, 2);
+  return { at, source, destination: join(at, 'dst') };
+}
+
+/** What rsync would still do to make the copy like the source. */
+function differences(source: string, destination: string): string {
+  return execFileSync('rsync', ['-aniHAX', '--checksum', '--delete', `${source}/`, `${destination}/`], {
+    encoding: 'utf8',
+  });
+}
+
+describe('bulkhaul copy', () => {
+  it('copies a tree with odd names whole, and then has nothing to do', async () => {
+    const { at, source, destination } = makeTree();
+    const first = await run(['copy', 'src/', 'dst'], { cwd: at });
+    expect(first).toMatchObject({ code: 0, stdout: '' });
+    expect(first.stderr).toMatch(/^1[12] files copied/);
+    expect(differences(source, destination)).toBe('');
+    const second = await run(['copy', 'src/', 'dst'], { cwd: at });
+    expect(second.code).toBe(0);
+    expect(second.stderr).toMatch(/^0 files copied/);
+    expect(second.stderr).toMatch(/skipped: .*unchanged/);
+  });
+
+  it('SRC goes into DEST by its name, a file gets the new name', async () => {
+    const { at, source } = makeTree();
+    expect((await run(['copy', 'src', 'dst'], { cwd: at })).code).toBe(0);
+    expect(differences(source, join(at, 'dst', 'src'))).toBe('');
+    expect((await run(['copy', 'src/plain', 'renamed'], { cwd: at })).code).toBe(0);
+    expect(readFileSync(join(at, 'renamed'), 'utf8')).toBe('content of plain');
+  });
+
+  it('takes a name that is not UTF-8 as an argument', async () => {
+    const { at } = makeTree();
+    const input = Buffer.concat([
+      Buffer.from('copy\0src/caf'),
+      Buffer.from([0xe9]),
+      Buffer.from('\0new'),
+      Buffer.from([0xff, 0]),
+    ]);
+    const { code, stderr } = await program('xargs', ['-0', process.execPath, executable], { cwd: at, input });
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    const names = readdirSync(Buffer.from(at), { encoding: 'buffer' }).map(fromBytes);
+    expect(names).toContain('new\udcff');
+  });
+
+  it('--dry-run shows the lines of rsync and writes nothing', async () => {
+    const { at } = makeTree();
+    const { code, stdout, stderr } = await run(['copy', '-n', 'src/', 'dst'], { cwd: at });
+    expect(code).toBe(0);
+    expect(existsSync(join(at, 'dst'))).toBe(false);
+    const lines = stdout.split('\n');
+    expect(lines).toContain('>f+++++++++ sub/big');
+    expect(lines).toContain('>f+++++++++ new\\nline');
+    expect(lines).toContain('>f+++++++++ caf\\xe9');
+    expect(lines).toContain('cd+++++++++ sub/');
+    expect(lines).toContain('cL+++++++++ sub/symlink -> ../plain');
+    expect(lines.filter((line) => /^hf\+{9} .* => .*$/.test(line))).toHaveLength(1);
+    expect(stderr).toContain('would be copied');
+  });
+
+  it('--json conforms to the schema', async () => {
+    const { at, source, destination } = makeTree();
+    const { code, stdout, stderr } = await run(['copy', '--json', '-v', 'src/', 'dst'], { cwd: at });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const lines = jsonLines(stdout);
+    expect(lines.at(-1)).toMatchObject({ type: 'summary', accounted: true, interrupted: false });
+    const odd = lines.find(({ pathBase64 }) => pathBase64 !== undefined);
+    expect(Buffer.from(String(odd?.pathBase64), 'base64')).toEqual(Buffer.from([0x63, 0x61, 0x66, 0xe9]));
+    expect(differences(source, destination)).toBe('');
+  });
+
+  it('--exclude and --files-from0 choose', async () => {
+    const { at } = makeTree();
+    expect((await run(['copy', '--exclude', '/sub', '--exclude=x*', 'src/', 'dst'], { cwd: at })).code).toBe(0);
+    expect(existsSync(join(at, 'dst', 'plain'))).toBe(true);
+    expect(existsSync(join(at, 'dst', 'sub'))).toBe(false);
+    expect(existsSync(join(at, 'dst', 'x'.repeat(255)))).toBe(false);
+    const input = 'new\nline\0sub/big\0';
+    expect((await run(['copy', '--files-from0', '-', 'src', 'list'], { cwd: at, input })).code).toBe(0);
+    expect(readdirSync(join(at, 'list')).sort()).toEqual(['new\nline', 'sub']);
+    expect(readdirSync(join(at, 'list', 'sub'))).toEqual(['big']);
+  });
+
+  it('--chmod changes modes, --log-file has the summary, --quiet is quiet', async () => {
+    const { at } = makeTree();
+    const args = ['copy', '-q', '--chmod', 'F600', '--log-file', 'log', 'src/', 'dst'];
+    expect(await run(args, { cwd: at })).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(lstatSync(join(at, 'dst', 'plain')).mode & 0o7777).toBe(0o600);
+    expect(readlinkSync(join(at, 'dst', 'sub', 'symlink'))).toBe('../plain');
+    expect(readFileSync(join(at, 'log'), 'utf8')).toContain('"accounted":true');
+  });
+
+  it('a missing source is exit 2, a destination inside the source exit 3, and nothing is written', async () => {
+    const { at, source } = makeTree();
+    const missing = await run(['copy', 'absent', 'dst'], { cwd: at });
+    expect(missing.code).toBe(2);
+    expect(missing.stderr).toMatch(/^bulkhaul: .*absent/);
+    const inside = await run(['copy', 'src', 'src/sub/in'], { cwd: at });
+    expect(inside.code).toBe(3);
+    expect(existsSync(join(source, 'sub', 'in'))).toBe(false);
+    expect(existsSync(join(at, 'dst'))).toBe(false);
+  });
+
+  it('a directory in the way of a file is one failure, exit 23, and the rest is copied', async () => {
+    const { at } = makeTree();
+    mkdirSync(join(at, 'dst', 'plain'), { recursive: true });
+    writeFileSync(join(at, 'dst', 'plain', 'keep'), 'kept');
+    const { code, stderr } = await run(['copy', 'src/', 'dst'], { cwd: at });
+    expect(code).toBe(23);
+    expect(stderr).toMatch(/failure.*: 1 conflict/);
+    expect(readFileSync(join(at, 'dst', 'plain', 'keep'), 'utf8')).toBe('kept');
+    expect(readFileSync(join(at, 'dst', 'sub', 'big'))).toHaveLength(300_000);
+  });
+});
+
+describe('the library', () => {
+  it('copies, tells each entry once, and counts the same', async () => {
+    const { source, destination } = makeTree();
+    const job = copy({ sources: `${source}/`, destination, entries: true });
+    const paths: string[] = [];
+    for await (const event of job) if (event.type === 'entry') paths.push(event.path);
+    const report = await job;
+    expect(report).toMatchObject({ accounted: true, interrupted: false, failures: [] });
+    expect(new Set(paths).size).toBe(paths.length);
+    expect(paths).toContain('caf\udce9');
+    expect(paths).toHaveLength(Object.values(report.outcomes).reduce((sum, count) => sum + count, 0));
+    expect(differences(source, destination)).toBe('');
+  });
+
+  it('takes bytes as well as strings', async () => {
+    const { source, destination } = makeTree();
+    const report = await copy({ sources: [Buffer.from(`${source}/`)], destination: Buffer.from(destination) });
+    expect(report.accounted).toBe(true);
+    expect(differences(source, destination)).toBe('');
+  });
+});
