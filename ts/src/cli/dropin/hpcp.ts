@@ -25,7 +25,7 @@ import {
   type Source,
   usableDestinations,
 } from './hpcp/destinations.js';
-import { applyExcludes, ExcludeFileError, readExcludeFile } from './hpcp/excludes.js';
+import { ExcludeFileError, readExcludeFile, readExcludes } from './hpcp/excludes.js';
 import { choice, echo, type HpcpCall, type HpcpValues, helpText, parseCall, usageText } from './hpcp/flags.js';
 import { CopiedNames, headLine, RULE, summaryLines } from './hpcp/summary.js';
 import { workers } from './hpcp/workers.js';
@@ -107,7 +107,7 @@ class Run {
       throw new NothingToDo();
     }
     const destinations = this.#usable(sources, wanted, values);
-    const { rules, notes } = applyExcludes(patterns, sources, workingDirectory());
+    const { rules, notes } = readExcludes(patterns, sources, workingDirectory());
     for (const note of notes) this.#note(note);
     const mapping = mapSources(sources, destinations, {
       create: !values.no_create_dir,

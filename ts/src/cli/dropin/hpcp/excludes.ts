@@ -52,37 +52,42 @@ export function normalise(pattern: string): string | undefined {
 export interface Excludes {
   /** For the engine. */
   rules: string[];
-  /** Sources that are not excluded themselves. */
-  sources: Source[];
   /** Each a sentence. */
   notes: string[];
 }
 
-/** Applies patterns to the source arguments themselves; `directory` is the working directory. */
-export function applyExcludes(patterns: readonly string[], sources: readonly Source[], directory: string): Excludes {
-  const notes: string[] = [];
-  const left = new Set(sources);
+/**
+ * The rules for the engine, and what they do to the source arguments themselves; `directory` is the working directory.
+ * The original walks a directory with a slash at its end, so that a pattern with one can leave out a whole source.
+ */
+export function readExcludes(patterns: readonly string[], sources: readonly Source[], directory: string): Excludes {
   const rules: string[] = [];
+  const notes: string[] = [];
   for (const pattern of patterns) {
     const rule = normalise(pattern);
     if (rule === undefined) continue;
-    const whole = sources.filter(({ path, kind }) => {
-      // The original walks a directory with a slash at its end.
+    rules.push(rule);
+    let whole = 0;
+    for (const { path, kind } of sources) {
       const absolute = resolve(directory, path);
-      return fnmatch(absolute, rule) || (kind !== 'other' && fnmatch(absolute === '/' ? '/' : `${absolute}/`, rule));
-    });
-    for (const source of whole) {
-      left.delete(source);
-      notes.push(`the exclude pattern '${pattern}' leaves out the whole source ${source.path}`);
+      const slashed = absolute === '/' ? absolute : `${absolute}/`;
+      if (!fnmatch(absolute, rule) && (kind === 'other' || !fnmatch(slashed, rule))) continue;
+      whole++;
+      rules.push(literal(absolute), `${literal(slashed)}*`);
+      notes.push(`the exclude pattern '${pattern}' leaves out the whole source ${path}`);
     }
-    if (whole.length === 0 && neverMatches(rule)) {
+    if (whole === 0 && neverMatches(rule)) {
       notes.push(
-        `the exclude pattern '${pattern}' can not match: it is matched with absolute paths without . and .., that don't end with /`,
+        `the exclude pattern '${pattern}' can not match: it is matched with absolute paths, which have no . or .. in them and no / at the end`,
       );
     }
-    rules.push(rule);
   }
-  return { rules, sources: [...left], notes };
+  return { rules, notes };
+}
+
+/** The pattern that only `path` matches. */
+function literal(path: string): string {
+  return path.replace(/[*?[]/g, '[$&]');
 }
 
 /** No entry's path ends with a slash or has a component `.` or `..`. */

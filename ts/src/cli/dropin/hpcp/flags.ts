@@ -366,7 +366,7 @@ export function parseCall(args: readonly string[]): HpcpCall {
       // A size or limit of 0 is the default, which is: none.
       if (!call.given.includes(name) || call.values[name] === '0') continue;
       throw new UsageError(
-        `argument ${FLAGS[name].names.join('/')}: ${topic} is not part of this version; nothing was done`,
+        `argument ${FLAGS[name].names.join('/')}: not in this version yet (${topic}); nothing was done`,
       );
     }
   }
@@ -429,7 +429,7 @@ export function helpText(width?: number): string {
     'added by bulkhaul:',
     ...entries(true),
     '',
-    `Not part of this version (exit 2): ${later.map((name) => FLAGS[name].names[0]).join(' ')}`,
+    `Not in this version yet (exit 2): ${later.map((name) => FLAGS[name].names[0]).join(' ')}`,
     'Deliberate differences from the original: docs/dropin.md',
     '',
   ].join('\n');
