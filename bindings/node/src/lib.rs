@@ -1,1 +1,95 @@
-//! placeholder
+//! The engine as a Node.js addon: conversion and threads, no logic.
+//!
+//! A `Job` runs on threads of its own, never on libuv's pool; its promise settles from there. Cancelling sets a flag that
+//! the engine looks at between blocks. Events are pulled: a call waits for the next ones, so an unread job waits too.
+
+mod convert;
+
+use std::sync::Arc;
+
+use bulkhaul_engine::copy::Job as EngineJob;
+use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::event::Event;
+use bulkhaul_engine::report::Report;
+use napi::bindgen_prelude::{Error, JsValue, Object, Result, Status};
+use napi::{Env, JsDeferred};
+use napi_derive::napi;
+
+use convert::{CopyOptions, JsEvent, JsReport, JsSnapshot};
+
+/// Made on the JavaScript thread when a promise settles.
+type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
+
+/// An error that carries its stable code as `code`.
+fn refused(env: &Env, code: &str, message: String) -> Error {
+    let with_code = env
+        .create_error(Error::new(Status::GenericFailure, message.clone()))
+        .and_then(|mut error: Object<'_>| {
+            error.set("code", code)?;
+            Ok(Error::from(error.to_unknown()))
+        });
+    with_code.unwrap_or_else(|_| Error::new(Status::GenericFailure, message))
+}
+
+/// One operation, to be run once.
+#[napi]
+pub struct Job {
+    inner: Arc<EngineJob>,
+}
+
+/// Checks the options and makes a job that copies.
+#[napi]
+pub fn copy(env: Env, options: CopyOptions) -> Result<Job> {
+    let refuse = |refusal: Refusal| refused(&env, refusal.code(), refusal.to_string());
+    let options = convert::copy_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
+    Ok(Job {
+        inner: Arc::new(EngineJob::new(options).map_err(refuse)?),
+    })
+}
+
+#[napi]
+impl Job {
+    /// Runs to the end; rejects where nothing was begun.
+    #[napi(ts_return_type = "Promise<Report>")]
+    pub fn run<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        let (deferred, promise): (JsDeferred<JsReport, Resolver<JsReport>>, _) = env.create_deferred()?;
+        let job = Arc::clone(&self.inner);
+        let thread = std::thread::Builder::new().name("bulkhaul-0".into());
+        thread
+            .spawn(move || {
+                let result: std::result::Result<Report, Refusal> = job.run();
+                deferred.resolve(Box::new(move |env| match result {
+                    Ok(report) => Ok(convert::report(report)),
+                    Err(refusal) => Err(refused(&env, refusal.code(), refusal.to_string())),
+                }));
+            })
+            .map_err(|error| Error::new(Status::GenericFailure, format!("no thread could be started: {error}")))?;
+        Ok(promise)
+    }
+
+    /// The next events; none when the job has ended and all were taken.
+    #[napi(ts_return_type = "Promise<Array<Entry | Failure | Note>>")]
+    pub fn next_events<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        let (deferred, promise): (JsDeferred<Vec<JsEvent>, Resolver<Vec<JsEvent>>>, _) = env.create_deferred()?;
+        self.inner.queue().next(Box::new(move |events: Vec<Event>| {
+            deferred.resolve(Box::new(move |_| Ok(events.into_iter().map(convert::event).collect())));
+        }));
+        Ok(promise)
+    }
+
+    /// false: finish what is in flight and stop; true: stop at once.
+    #[napi]
+    pub fn cancel(&self, abort: bool) {
+        if abort {
+            self.inner.abort();
+        } else {
+            self.inner.drain();
+        }
+    }
+
+    /// Counts at this moment.
+    #[napi]
+    pub fn snapshot(&self) -> JsSnapshot {
+        convert::snapshot(&self.inner.snapshot())
+    }
+}

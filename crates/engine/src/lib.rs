@@ -1,1 +1,29 @@
-//! placeholder
+//! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
+//!
+//! Data flows one way: [`entries`] finds, [`plan`] decides (purely), [`probe`] reads what decides, [`act`] does it,
+//! [`publish`] gives the name, [`sweep`] removes what is left over, and [`copy`] drives them and closes the books in
+//! [`report`]. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global
+//! state, so that any number of jobs in one process are independent.
+
+#![forbid(unsafe_code)]
+
+pub mod act;
+pub mod copy;
+pub mod entries;
+pub mod error;
+pub mod event;
+pub mod links;
+pub mod metadata;
+pub mod options;
+pub mod plan;
+pub mod preflight;
+pub mod probe;
+pub mod publish;
+pub mod report;
+pub mod schedule;
+pub mod sweep;
+pub mod transfer;
+pub mod tree;
+
+pub use bulkhaul_formats::filter::Style as FilterStyle;
+pub use bulkhaul_sys::{Errno, Kind};

@@ -119,11 +119,7 @@ impl Change {
         let (bits, special) = Self::bits(&text[at + 1..], &text[..at], classes, operator)?;
         Some(Self {
             directories,
-            clear: if operator == b'=' {
-                (classes * 7) | special
-            } else {
-                0
-            },
+            clear: if operator == b'=' { (classes * 7) | special } else { 0 },
             operator: if operator == b'-' {
                 Operator::Remove
             } else {
@@ -243,11 +239,7 @@ mod tests {
             ("644,u+x", 0o7777, false, 0o744),
         ] {
             let chmod = Chmod::parse(text, 0).unwrap();
-            assert_eq!(
-                chmod.apply(before, directory),
-                after,
-                "{text} on {before:03o}"
-            );
+            assert_eq!(chmod.apply(before, directory), after, "{text} on {before:03o}");
         }
     }
 

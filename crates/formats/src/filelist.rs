@@ -86,10 +86,7 @@ impl FileList {
         let mut start = 0;
         while start < bytes.len() {
             let rest = &bytes[start..];
-            let length = rest
-                .iter()
-                .position(|&byte| byte == terminator)
-                .unwrap_or(rest.len());
+            let length = rest.iter().position(|&byte| byte == terminator).unwrap_or(rest.len());
             let entry = &mut bytes[start..start + length];
             if !entry.is_empty() {
                 match normalise(entry, root) {
@@ -148,10 +145,7 @@ impl FileList {
                 return None;
             }
             let below_level = &self.names[next].of(&self.arena)[level.prefix..];
-            let name = below_level
-                .split(|&byte| byte == b'/')
-                .next()
-                .unwrap_or(below_level);
+            let name = below_level.split(|&byte| byte == b'/').next().unwrap_or(below_level);
             let listed = name.len() == below_level.len();
             let end = self.end_of(name, next, level);
             let below = Slice {
@@ -160,11 +154,7 @@ impl FileList {
                 prefix: level.prefix + name.len() + 1,
             };
             next = end;
-            Some(Child {
-                name,
-                listed,
-                below,
-            })
+            Some(Child { name, listed, below })
         })
     }
 
@@ -264,15 +254,9 @@ mod tests {
         let mut children = BTreeMap::new();
         let mut previous: Option<&[u8]> = None;
         for child in list.children(level) {
-            assert!(
-                previous < Some(child.name),
-                "children are sorted and unique"
-            );
+            assert!(previous < Some(child.name), "children are sorted and unique");
             previous = Some(child.name);
-            assert!(
-                child.listed || !child.below.is_empty(),
-                "a child is listed or a parent"
-            );
+            assert!(child.listed || !child.below.is_empty(), "a child is listed or a parent");
             children.insert(child.name.to_vec(), tree(list, child.below, child.listed));
         }
         assert_eq!(level.is_empty(), children.is_empty());
@@ -292,9 +276,7 @@ mod tests {
             };
             let mut path = parts(&text);
             let prefix = parts(root);
-            if path.contains(&"..".to_string())
-                || text.starts_with('/') && !path.starts_with(&prefix)
-            {
+            if path.contains(&"..".to_string()) || text.starts_with('/') && !path.starts_with(&prefix) {
                 outside.push(name.clone());
                 continue;
             }
@@ -335,10 +317,7 @@ mod tests {
             let list = parse(text, b"/src/root/");
             assert_eq!(names(&list), expected, "{}", text.escape_ascii());
             assert!(list.outside().is_empty() && !list.lists_root());
-            assert_eq!(
-                (list.len(), list.is_empty()),
-                (expected.len(), expected.is_empty())
-            );
+            assert_eq!((list.len(), list.is_empty()), (expected.len(), expected.is_empty()));
         }
     }
 
@@ -346,11 +325,7 @@ mod tests {
     fn the_root_itself() {
         for text in [&b".\n"[..], b"./", b"/src", b"//src/.//"] {
             let list = parse(text, b"/src");
-            assert!(
-                list.lists_root() && list.is_empty(),
-                "{}",
-                text.escape_ascii()
-            );
+            assert!(list.lists_root() && list.is_empty(), "{}", text.escape_ascii());
         }
         let list = parse(b"/\n/etc/passwd\n", b"/");
         assert!(list.lists_root());

@@ -81,11 +81,7 @@ impl Filter {
             rules: Vec::new(),
             absolute: style == Style::Fnmatch,
         };
-        for (index, text) in rules
-            .iter()
-            .enumerate()
-            .filter(|(_, text)| !text.is_empty())
-        {
+        for (index, text) in rules.iter().enumerate().filter(|(_, text)| !text.is_empty()) {
             match style {
                 Style::Fnmatch => filter.rules.push(Rule::fnmatch(text)),
                 Style::Rsync if text == b"!" => filter.rules.clear(),
@@ -214,8 +210,7 @@ impl Rule {
             Subject::Name | Subject::Path => self.matcher.matches(path),
             Subject::SlashedPath => self.matcher.matches(slashed),
             Subject::AnyTail => {
-                self.matcher.matches(path)
-                    || separators().any(|at| self.matcher.matches(&path[at + 1..]))
+                self.matcher.matches(path) || separators().any(|at| self.matcher.matches(&path[at + 1..]))
             }
             Subject::Tail(components) => match (separators().count() + 1).checked_sub(components) {
                 Some(0) => self.matcher.matches(path),
@@ -240,9 +235,7 @@ mod tests {
 
     /// A path, `true` for a directory, given with a trailing slash.
     fn excludes(filter: &Filter, path: &str) -> bool {
-        let (path, is_directory) = path
-            .strip_suffix('/')
-            .map_or((path, false), |path| (path, true));
+        let (path, is_directory) = path.strip_suffix('/').map_or((path, false), |path| (path, true));
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         filter.excludes(parent.as_bytes(), name.as_bytes(), is_directory)
     }
@@ -300,18 +293,10 @@ mod tests {
                 &["/a/logs/x", "/a/xlogs"][..],
             ),
             (&["*/*.log"], &["/a.log", "/a/.log"], &["/a/b.logs"]),
-            (
-                &["*/logs/*"],
-                &["/logs/a", "/a/logs/b/c"],
-                &["/a/logs", "/logs/"],
-            ),
+            (&["*/logs/*"], &["/logs/a", "/a/logs/b/c"], &["/a/logs", "/logs/"]),
             (&["*/logs/"], &[], &["/logs", "/logs/", "/a/logs/"]),
             (&["*/a?b"], &["/a/b", "/x/axb", "/aéb"], &["/ab"]),
-            (
-                &["/data/*.tmp"],
-                &["/data/a.tmp", "/data/b/c.tmp"],
-                &["/other/a.tmp"],
-            ),
+            (&["/data/*.tmp"], &["/data/a.tmp", "/data/b/c.tmp"], &["/other/a.tmp"]),
             (&["*/[!a]"], &["/b", "/x/é"], &["/a", "/bb"]),
             (&["*/[a"], &["/[a", "/x/[a"], &["/a"]),
             (&[r"*/a\*"], &[r"/a\b"], &["/a*"]),
@@ -348,11 +333,7 @@ mod tests {
             (Style::Fnmatch, "/a", true),
             (Style::Fnmatch, "*/", true),
         ] {
-            assert_eq!(
-                filter(style, &[rule]).needs_parent(),
-                needed,
-                "{style:?} {rule}"
-            );
+            assert_eq!(filter(style, &[rule]).needs_parent(), needed, "{style:?} {rule}");
         }
     }
 

@@ -75,11 +75,7 @@ impl Pattern {
                 b'*' => {
                     let stars = after.iter().take_while(|&&byte| byte == b'*').count();
                     rest = &after[stars..];
-                    if stars == 0 {
-                        Token::Star
-                    } else {
-                        Token::DeepStar
-                    }
+                    if stars == 0 { Token::Star } else { Token::DeepStar }
                 }
                 b'[' => {
                     let (set, after) = rsync_set(after).unwrap_or_default();
@@ -350,10 +346,7 @@ mod tests {
         match (tokens, text) {
             ([], text) => text.is_empty(),
             ([token @ (Token::Star | Token::DeepStar), after @ ..], text) => {
-                let reach = text
-                    .iter()
-                    .take_while(|&&character| token.accepts(character))
-                    .count();
+                let reach = text.iter().take_while(|&&character| token.accepts(character)).count();
                 (0..=reach).any(|taken| slow(after, &text[taken..]))
             }
             ([token, after @ ..], [first, rest @ ..]) => token.accepts(*first) && slow(after, rest),

@@ -90,12 +90,10 @@ pub fn parse(name: &[u8]) -> Option<Parsed> {
     let attempt = match rest {
         [] => 0,
         [b'-', first @ b'1'..=b'9', digits @ ..] => {
-            digits
-                .iter()
-                .try_fold(u32::from(first - b'0'), |number, byte| {
-                    let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
-                    number.checked_mul(10)?.checked_add(digit)
-                })?
+            digits.iter().try_fold(u32::from(first - b'0'), |number, byte| {
+                let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
+                number.checked_mul(10)?.checked_add(digit)
+            })?
         }
         _ => return None,
     };
@@ -132,12 +130,7 @@ mod tests {
             (0x00c0_ffee, b"abc", 0, b".bh-00c0ffee-44bc2cf5ad770999"),
             (0xffff_ffff, b"abc", 1, b".bh-ffffffff-44bc2cf5ad770999-1"),
             (1, b"a", 10, b".bh-00000001-d24ec4f1a98c6e5b-10"),
-            (
-                1,
-                b"a",
-                u32::MAX,
-                b".bh-00000001-d24ec4f1a98c6e5b-4294967295",
-            ),
+            (1, b"a", u32::MAX, b".bh-00000001-d24ec4f1a98c6e5b-4294967295"),
         ] {
             let made = name(host, final_name, attempt);
             assert_eq!(made.as_bytes(), expected);

@@ -108,11 +108,8 @@ fn rules_as_rsync() {
                 Ok(filter) => {
                     prop_assert!(output.status.success(), "{:?}: {:?}", rules, output);
                     let listed = String::from_utf8(output.stdout).unwrap();
-                    let theirs: BTreeSet<String> = listed
-                        .lines()
-                        .filter(|line| *line != "./")
-                        .map(Into::into)
-                        .collect();
+                    let theirs: BTreeSet<String> =
+                        listed.lines().filter(|line| *line != "./").map(Into::into).collect();
                     let ours = kept(&filter, &paths);
                     let only_ours: Vec<_> = ours.difference(&theirs).take(5).collect();
                     let only_theirs: Vec<_> = theirs.difference(&ours).take(5).collect();
@@ -136,11 +133,9 @@ fn patterns_as_python() {
     if !oracle::available("python3") {
         return;
     }
-    let pattern =
-        r"(\*/|/)([ab/é.^\\\[\]!-]|[*?]|\[[!^]?[\]abé-]{0,5}\]|\[[a-c]-[a-c](-[b])?\]){0,6}";
+    let pattern = r"(\*/|/)([ab/é.^\\\[\]!-]|[*?]|\[[!^]?[\]abé-]{0,5}\]|\[[a-c]-[a-c](-[b])?\]){0,6}";
     let pattern = prop::string::bytes_regex(pattern).unwrap();
-    let path =
-        prop::string::bytes_regex(r"(?-u)(/([ab.^\\\]!-]|\xc3\xa9|\xc3|\xff){1,2}){1,3}").unwrap();
+    let path = prop::string::bytes_regex(r"(?-u)(/([ab.^\\\]!-]|\xc3\xa9|\xc3|\xff){1,2}){1,3}").unwrap();
     let mut runner = TestRunner::new(Config {
         failure_persistence: None,
         ..Config::default()
@@ -165,9 +160,7 @@ for line in sys.stdin.buffer.read().split(b'\\n')[:-1]:
         .unwrap();
     let mut input = child.stdin.take().unwrap();
     for (pattern, path) in &cases {
-        input
-            .write_all(&[pattern, &b"\0"[..], path, b"\n"].concat())
-            .unwrap();
+        input.write_all(&[pattern, &b"\0"[..], path, b"\n"].concat()).unwrap();
     }
     drop(input);
     let output = child.wait_with_output().unwrap();

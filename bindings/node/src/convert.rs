@@ -1,0 +1,364 @@
+//! Conversion between the engine's values and JavaScript's: one function each way.
+//!
+//! Paths are buffers. Sizes are numbers, exact to 2^53 bytes (8 PiB); what is larger is rounded. Times are seconds.
+
+use std::collections::HashMap;
+
+use bulkhaul_engine::copy::Snapshot;
+use bulkhaul_engine::error::{Failure, symbol};
+use bulkhaul_engine::event::{EntryEvent, Event};
+use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument, Sparse, Sync};
+use bulkhaul_engine::report::{KINDS, Note, Outcome, Reason, Report, kind_text};
+use bulkhaul_engine::{FilterStyle, Kind};
+use napi::bindgen_prelude::{Buffer, Either3};
+use napi_derive::napi;
+
+/// One source argument.
+#[napi(object, object_to_js = false)]
+pub struct Source {
+    pub path: Buffer,
+    pub contents: bool,
+    pub name: Option<Buffer>,
+    pub follow: bool,
+}
+
+/// One destination directory.
+#[napi(object, object_to_js = false)]
+pub struct Destination {
+    pub path: Buffer,
+    pub follow: bool,
+}
+
+/// Exclude rules.
+#[napi(object, object_to_js = false)]
+pub struct Filter {
+    pub style: String,
+    pub rules: Vec<Buffer>,
+}
+
+/// A list of names.
+#[napi(object, object_to_js = false)]
+pub struct NamesFrom {
+    pub path: Buffer,
+    pub nul: bool,
+}
+
+/// A copy, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct CopyOptions {
+    pub sources: Vec<Source>,
+    pub destinations: Vec<Destination>,
+    pub create_destination: Option<bool>,
+    pub allow_nested: Option<bool>,
+    pub filter: Option<Filter>,
+    pub files_from: Option<NamesFrom>,
+    pub hash_size: Option<f64>,
+    pub full_hash: Option<bool>,
+    pub sparse: Option<String>,
+    pub sync: Option<String>,
+    pub jobs: Option<u32>,
+    pub dry_run: Option<bool>,
+    pub one_file_system: Option<bool>,
+    pub keep_dirlinks: Option<bool>,
+    pub directories: Option<String>,
+    pub link_tracking: Option<bool>,
+    pub content_only: Option<bool>,
+    pub owner: Option<bool>,
+    pub chown_user: Option<u32>,
+    pub chown_group: Option<u32>,
+    pub chmod: Option<String>,
+    pub require_space: Option<bool>,
+    pub entry_events: Option<bool>,
+}
+
+/// What became of one entry.
+#[napi(object, object_from_js = false)]
+pub struct Entry {
+    #[napi(ts_type = "'entry'")]
+    pub r#type: &'static str,
+    pub outcome: &'static str,
+    pub kind: &'static str,
+    pub path: Buffer,
+    pub source: Buffer,
+    pub destination: Buffer,
+    pub bytes: f64,
+    pub changes: Vec<&'static str>,
+    pub reason: Option<&'static str>,
+    pub target: Option<Buffer>,
+}
+
+/// One entry that did not arrive.
+#[napi(object, object_from_js = false, js_name = "Failure")]
+pub struct JsFailure {
+    #[napi(ts_type = "'error'")]
+    pub r#type: &'static str,
+    pub kind: &'static str,
+    pub outcome: &'static str,
+    pub operation: &'static str,
+    pub path: Buffer,
+    pub entry_kind: &'static str,
+    pub errno: Option<String>,
+    pub message: String,
+}
+
+/// Something kept short, or a warning.
+#[napi(object, object_from_js = false, js_name = "Note")]
+pub struct JsNote {
+    #[napi(ts_type = "'note'")]
+    pub r#type: &'static str,
+    pub kind: String,
+    pub count: f64,
+    pub path: Buffer,
+    pub message: String,
+}
+
+/// Anything that a reader of a job is told.
+pub type JsEvent = Either3<Entry, JsFailure, JsNote>;
+
+/// Counts at one moment.
+#[napi(object, object_from_js = false, js_name = "Snapshot")]
+pub struct JsSnapshot {
+    pub phase: &'static str,
+    pub found_files: f64,
+    pub found_bytes: f64,
+    pub found_directories: f64,
+    pub found_links: f64,
+    pub done_entries: f64,
+    pub done_files: f64,
+    pub done_bytes: f64,
+    pub skipped_files: f64,
+    pub skipped_bytes: f64,
+    pub copied_bytes: f64,
+    pub copied_files: f64,
+    pub errors: f64,
+    pub workers: u32,
+    pub elapsed: f64,
+}
+
+/// What an operation did.
+#[napi(object, object_from_js = false, js_name = "Report")]
+pub struct JsReport {
+    pub outcomes: HashMap<String, f64>,
+    pub found: HashMap<String, f64>,
+    pub files: HashMap<String, f64>,
+    pub skipped: HashMap<String, f64>,
+    pub found_bytes: f64,
+    pub allocated_bytes: f64,
+    pub copied_bytes: f64,
+    pub failures: Vec<JsFailure>,
+    pub failure_kinds: HashMap<String, f64>,
+    pub notes: Vec<JsNote>,
+    pub accounted: bool,
+    pub interrupted: bool,
+    pub sync: &'static str,
+    pub workers: u32,
+    pub elapsed: f64,
+}
+
+fn choice<T: Copy>(name: &str, text: Option<&str>, default: T, choices: &[(&str, T)]) -> Result<T, String> {
+    let Some(text) = text else { return Ok(default) };
+    choices
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            format!("{name}: '{text}' is none of {}", words.join(", "))
+        })
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> {
+    let default = options::CopyOptions::default();
+    let styles = [("rsync", FilterStyle::Rsync), ("fnmatch", FilterStyle::Fnmatch)];
+    let filter = match given.filter {
+        Some(filter) => Some((
+            choice("filter", Some(&filter.style), FilterStyle::Rsync, &styles)?,
+            filter.rules.into_iter().map(Vec::from).collect(),
+        )),
+        None => None,
+    };
+    let hash_size = match given.hash_size {
+        None => default.hash_size,
+        Some(bytes) if bytes >= 0.0 && bytes.fract() == 0.0 => bytes as u64,
+        Some(bytes) => return Err(format!("hashSize: {bytes} is not a number of bytes")),
+    };
+    Ok(options::CopyOptions {
+        sources: given
+            .sources
+            .into_iter()
+            .map(|s| SourceArgument {
+                path: s.path.into(),
+                contents: s.contents,
+                name: s.name.map(Vec::from),
+                follow: s.follow,
+            })
+            .collect(),
+        destinations: given
+            .destinations
+            .into_iter()
+            .map(|d| DestinationArgument {
+                path: d.path.into(),
+                follow: d.follow,
+            })
+            .collect(),
+        create_destination: given.create_destination.unwrap_or(default.create_destination),
+        allow_nested: given.allow_nested.unwrap_or(default.allow_nested),
+        filter,
+        files_from: given.files_from.map(|f| FilesFrom {
+            path: f.path.into(),
+            nul: f.nul,
+        }),
+        hash_size,
+        full_hash: given.full_hash.unwrap_or(default.full_hash),
+        sparse: choice(
+            "sparse",
+            given.sparse.as_deref(),
+            default.sparse,
+            &[
+                ("auto", Sparse::Auto),
+                ("always", Sparse::Always),
+                ("never", Sparse::Never),
+            ],
+        )?,
+        sync: choice(
+            "sync",
+            given.sync.as_deref(),
+            default.sync,
+            &[("none", Sync::None), ("safe", Sync::Safe), ("all", Sync::All)],
+        )?,
+        jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        dry_run: given.dry_run.unwrap_or(default.dry_run),
+        one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
+        keep_dirlinks: given.keep_dirlinks.unwrap_or(default.keep_dirlinks),
+        directories: choice(
+            "directories",
+            given.directories.as_deref(),
+            default.directories,
+            &[
+                ("all", Directories::All),
+                ("only", Directories::Only),
+                ("needed", Directories::Needed),
+            ],
+        )?,
+        link_tracking: given.link_tracking.unwrap_or(default.link_tracking),
+        content_only: given.content_only.unwrap_or(default.content_only),
+        owner: given.owner.unwrap_or(default.owner),
+        chown_user: given.chown_user,
+        chown_group: given.chown_group,
+        chmod: given.chmod,
+        require_space: given.require_space.unwrap_or(default.require_space),
+        entry_events: given.entry_events.unwrap_or(default.entry_events),
+    })
+}
+
+/// An event into JavaScript's form.
+pub fn event(event: Event) -> JsEvent {
+    match event {
+        Event::Entry(e) => Either3::A(entry(e)),
+        Event::Failure(f) => Either3::B(failure(f)),
+        Event::Note(n) => Either3::C(note(n)),
+    }
+}
+
+fn entry(e: EntryEvent) -> Entry {
+    Entry {
+        r#type: "entry",
+        outcome: e.outcome.text(),
+        kind: kind_text(e.kind),
+        path: e.path.into(),
+        source: e.source.into(),
+        destination: e.destination.into(),
+        bytes: e.bytes as f64,
+        changes: e.changes.names().collect(),
+        reason: e.reason.map(Reason::text),
+        target: e.target.map(Buffer::from),
+    }
+}
+
+fn failure(f: Failure) -> JsFailure {
+    JsFailure {
+        r#type: "error",
+        kind: f.kind,
+        outcome: f.outcome.text(),
+        operation: f.operation.text(),
+        path: f.path.into(),
+        entry_kind: kind_text(f.entry),
+        errno: f.errno.map(symbol),
+        message: f.message,
+    }
+}
+
+fn note(n: Note) -> JsNote {
+    JsNote {
+        r#type: "note",
+        kind: n.kind,
+        count: n.count as f64,
+        path: n.path.into(),
+        message: n.message,
+    }
+}
+
+/// Counts into JavaScript's form.
+pub fn snapshot(s: &Snapshot) -> JsSnapshot {
+    let t = &s.totals;
+    JsSnapshot {
+        phase: s.phase.text(),
+        found_files: t.found_of(Kind::File) as f64,
+        found_bytes: t.found_bytes as f64,
+        found_directories: t.found_of(Kind::Directory) as f64,
+        found_links: t.found_of(Kind::Symlink) as f64,
+        done_entries: t.all_outcomes() as f64,
+        done_files: t.file_outcomes.iter().sum::<u64>() as f64,
+        done_bytes: t.done_bytes as f64,
+        skipped_files: t.skipped_files as f64,
+        skipped_bytes: t.skipped_bytes as f64,
+        copied_bytes: t.copied_bytes as f64,
+        copied_files: t.file_outcomes[Outcome::Copied as usize] as f64,
+        errors: s.failures as f64,
+        workers: u32::try_from(s.workers).unwrap_or(u32::MAX),
+        elapsed: s.elapsed.as_secs_f64(),
+    }
+}
+
+/// A report into JavaScript's form.
+pub fn report(r: Report) -> JsReport {
+    let t = &r.totals;
+    let by_outcome = |counts: &[u64]| {
+        Outcome::ALL
+            .iter()
+            .zip(counts)
+            .map(|(o, n)| (o.text().to_owned(), *n as f64))
+            .collect::<HashMap<_, _>>()
+    };
+    JsReport {
+        outcomes: by_outcome(&t.outcomes),
+        found: KINDS
+            .iter()
+            .zip(&t.found)
+            .map(|(k, n)| (kind_text(*k).to_owned(), *n as f64))
+            .collect(),
+        files: by_outcome(&t.file_outcomes),
+        skipped: Reason::ALL
+            .iter()
+            .zip(&t.reasons)
+            .filter(|(_, n)| **n > 0)
+            .map(|(reason, n)| (reason.text().to_owned(), *n as f64))
+            .collect(),
+        found_bytes: t.found_bytes as f64,
+        allocated_bytes: t.allocated_bytes as f64,
+        copied_bytes: t.copied_bytes as f64,
+        failures: r.failures.into_iter().map(failure).collect(),
+        failure_kinds: r
+            .failure_kinds
+            .into_iter()
+            .map(|(kind, n)| (kind.to_owned(), n as f64))
+            .collect(),
+        notes: r.notes.into_iter().map(note).collect(),
+        accounted: r.accounted,
+        interrupted: r.interrupted,
+        sync: r.sync.text(),
+        workers: u32::try_from(r.workers).unwrap_or(u32::MAX),
+        elapsed: r.elapsed.as_secs_f64(),
+    }
+}

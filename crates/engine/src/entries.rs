@@ -1,0 +1,334 @@
+//! The finder: turns a directory's sources into batches of entries, and counts every one that it sees.
+//!
+//! Comes in: a directory with open sources; goes out: batches of names that are not directories, and the names of the
+//! subdirectories, which are remembered until the directory's own files are done. Exclude rules, staging names and the
+//! rule that the later source wins are applied here, before anything is planned.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use bulkhaul_formats::filelist::{FileList, Slice};
+use bulkhaul_formats::filter::Style;
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
+
+use crate::act::{Done, Worker};
+use crate::error::{Fault, Operation, Side};
+use crate::report::{Outcome, Reason};
+use crate::tree::{Dir, Scope, Subdirectory};
+
+/// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
+pub const LISTING_BYTES: usize = 32 * 1024;
+/// Names from a list that make a batch.
+const BATCH_NAMES: usize = 1024;
+
+/// Entries of one source directory that are not directories, packed.
+pub struct Batch {
+    /// Which of the directory's sources has them.
+    pub source: usize,
+    names: Arc<Vec<u8>>,
+    entries: Vec<(u32, Kind)>,
+}
+
+impl Batch {
+    fn new(source: usize) -> Self {
+        Self {
+            source,
+            names: Arc::default(),
+            entries: Vec::new(),
+        }
+    }
+
+    fn push(names: &mut Vec<u8>, entries: &mut Vec<(u32, Kind)>, name: &CStr, kind: Kind) {
+        // One listing is bounded to far less than 4 GiB.
+        entries.push((u32::try_from(names.len()).unwrap_or(u32::MAX), kind));
+        names.extend_from_slice(name.to_bytes_with_nul());
+    }
+
+    /// Entries in it.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Name in the destination and kind of entry number `index`.
+    pub fn get(&self, index: usize) -> (&CStr, Kind) {
+        let (offset, kind) = self.entries[index];
+        (
+            CStr::from_bytes_until_nul(&self.names[offset as usize..]).unwrap_or_default(),
+            kind,
+        )
+    }
+
+    /// Gives away the second half of what comes from `start` on.
+    pub fn split_off(&mut self, start: usize) -> Batch {
+        let middle = start + (self.entries.len() - start).div_ceil(2);
+        Batch {
+            source: self.source,
+            names: Arc::clone(&self.names),
+            entries: self.entries.split_off(middle),
+        }
+    }
+}
+
+/// One name as a listing gave it.
+struct Found {
+    offset: u32,
+    kind: Kind,
+    scope: Option<Scope>,
+}
+
+impl Worker<'_> {
+    /// Lists all sources of a directory and works on what they have.
+    pub fn list(&mut self, dir: &Arc<Dir>) {
+        for source in 0..dir.sources.len() {
+            let result = match &dir.sources[source].scope {
+                Scope::Whole => self.list_whole(dir, source),
+                Scope::Names(names) => {
+                    let names = Arc::clone(names);
+                    self.list_names(dir, source, names.0.keys().map(|n| (n.as_c_str(), Scope::Whole)))
+                }
+                Scope::Listed(list, slice) => {
+                    let (list, slice) = (Arc::clone(list), *slice);
+                    self.list_listed(dir, source, &list, slice)
+                }
+                Scope::Itself => Ok(()),
+            };
+            if let Err(errno) = result {
+                self.fail_directory(dir, source, &Fault::new(Operation::List, Side::Source, errno));
+            }
+        }
+        self.run.listed();
+        self.own_done(dir);
+    }
+
+    fn list_whole(&mut self, dir: &Arc<Dir>, source: usize) -> sys::Result<()> {
+        let fd = dir.source(source)?;
+        let parent = self.filter_parent(dir, source);
+        loop {
+            if self.run.cancel.is_draining() {
+                return Ok(());
+            }
+            let mut names = Vec::new();
+            let mut found = Vec::new();
+            let more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind| {
+                found.push(Found {
+                    offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
+                    kind,
+                    scope: None,
+                });
+                names.extend_from_slice(name.to_bytes_with_nul());
+            })?;
+            let batch = self.sift(dir, source, &fd, parent.as_deref(), &names, found);
+            self.offer(dir, batch, more);
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn list_listed(&mut self, dir: &Arc<Dir>, source: usize, list: &Arc<FileList>, slice: Slice) -> sys::Result<()> {
+        let mut names: Vec<(std::ffi::CString, Scope)> = Vec::new();
+        let mut children = list.children(slice).peekable();
+        while children.peek().is_some() {
+            names.clear();
+            for child in children.by_ref().take(BATCH_NAMES) {
+                let scope = if child.below.is_empty() {
+                    Scope::Itself
+                } else {
+                    Scope::Listed(Arc::clone(list), child.below)
+                };
+                names.push((crate::tree::c_string(child.name)?, scope));
+            }
+            self.list_names(dir, source, names.iter().map(|(n, s)| (n.as_c_str(), s.clone())))?;
+        }
+        Ok(())
+    }
+
+    fn list_names<'n>(
+        &mut self,
+        dir: &Arc<Dir>,
+        source: usize,
+        all: impl Iterator<Item = (&'n CStr, Scope)>,
+    ) -> sys::Result<()> {
+        let fd = dir.source(source)?;
+        let parent = self.filter_parent(dir, source);
+        let mut all = all.peekable();
+        while all.peek().is_some() && !self.run.cancel.is_draining() {
+            let mut names = Vec::new();
+            let mut found = Vec::new();
+            for (name, scope) in all.by_ref().take(BATCH_NAMES) {
+                found.push(Found {
+                    offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
+                    kind: Kind::Unknown,
+                    scope: Some(scope),
+                });
+                names.extend_from_slice(name.to_bytes_with_nul());
+            }
+            let batch = self.sift(dir, source, &fd, parent.as_deref(), &names, found);
+            self.offer(dir, batch, all.peek().is_some());
+        }
+        Ok(())
+    }
+
+    /// The path that exclude rules see above a directory's names; `None` where no rule needs it.
+    pub fn filter_parent(&self, dir: &Dir, source: usize) -> Option<Vec<u8>> {
+        match &self.run.rules.filter {
+            Some((Style::Rsync, filter)) if filter.needs_parent() => Some(dir.relative_path()),
+            Some((Style::Fnmatch, filter)) if filter.needs_parent() => {
+                let path = dir.source_path(source);
+                Some(if path.starts_with(b"/") {
+                    path
+                } else {
+                    crate::tree::join(&self.run.working_directory, &path)
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Sorts names into files, which it answers, subdirectories, which it remembers, and what is left out.
+    fn sift(
+        &mut self,
+        dir: &Arc<Dir>,
+        source: usize,
+        fd: &Arc<OwnedFd>,
+        parent: Option<&[u8]>,
+        listed: &[u8],
+        found: Vec<Found>,
+    ) -> Batch {
+        let mut batch = Batch::new(source);
+        let (mut names, mut entries) = (Vec::with_capacity(listed.len()), Vec::with_capacity(found.len()));
+        let plain = dir.sources.len() == 1;
+        for Found {
+            offset,
+            mut kind,
+            scope,
+        } in found
+        {
+            let name = CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
+            if kind == Kind::Unknown {
+                let real = dir.sources[source].scope.name_of(name).unwrap_or(name);
+                match sys::stat(fd.as_fd(), real, Follow::No) {
+                    Ok(stat) => kind = stat.kind,
+                    Err(errno) => {
+                        self.counters.found(Kind::File);
+                        let fault = Fault::new(Operation::Stat, Side::Source, errno);
+                        self.record(dir, source, name, Kind::File, Err(fault.into()));
+                        continue;
+                    }
+                }
+            }
+            if self.run.stager.owner(name.to_bytes()).is_some() {
+                self.pass_over(dir, source, name, kind, Reason::StagingName);
+                continue;
+            }
+            if let Some((_, filter)) = &self.run.rules.filter
+                && filter.excludes(parent.unwrap_or_default(), name.to_bytes(), kind == Kind::Directory)
+            {
+                self.counters.excluded();
+                self.tell(dir, source, name, kind, &Done::skipped(Reason::Excluded));
+                continue;
+            }
+            let mut sources = vec![source];
+            if !plain {
+                match self.contenders(dir, source, name, kind) {
+                    Ok(Some(winners)) => sources = winners,
+                    Ok(None) => {
+                        self.pass_over(dir, source, name, kind, Reason::Overridden);
+                        continue;
+                    }
+                    Err(errno) => {
+                        self.counters.found(kind);
+                        let fault = Fault::new(Operation::Stat, Side::Source, errno);
+                        self.record(dir, source, name, kind, Err(fault.into()));
+                        continue;
+                    }
+                }
+            }
+            self.counters.found(kind);
+            if kind == Kind::Directory {
+                self.run.unlisted();
+                let mut below = dir.below.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                match scope {
+                    None if plain => below.push_plain(name),
+                    scope => {
+                        let scope = scope.unwrap_or(Scope::Whole);
+                        below.push(Subdirectory {
+                            target: name.to_owned(),
+                            sources,
+                            scope,
+                        });
+                    }
+                }
+            } else {
+                Batch::push(&mut names, &mut entries, name, kind);
+            }
+        }
+        batch.names = Arc::new(names);
+        batch.entries = entries;
+        batch
+    }
+
+    /// An entry that is seen and left alone.
+    fn pass_over(&mut self, dir: &Arc<Dir>, source: usize, name: &CStr, kind: Kind, reason: Reason) {
+        self.counters.found(kind);
+        self.record(dir, source, name, kind, Ok(Done::skipped(reason)));
+    }
+
+    /// Where several sources merge: which of them bring this name. The last one wins; directories of one name merge.
+    /// `None`: another source's entry of this name stands for it.
+    fn contenders(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
+        let mut having = Vec::new();
+        for (index, other) in dir.sources.iter().enumerate() {
+            if index == source {
+                having.push((index, kind));
+                continue;
+            }
+            let Some(name) = other.scope.name_of(target) else {
+                continue;
+            };
+            match sys::stat(dir.source(index)?.as_fd(), name, Follow::No) {
+                Ok(stat) => having.push((index, stat.kind)),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        let Some(&(winner, winning_kind)) = having.last() else {
+            return Ok(None);
+        };
+        if winner != source {
+            return Ok(None);
+        }
+        let merged = having
+            .into_iter()
+            .filter(|(i, k)| *i == winner || (*k == Kind::Directory && winning_kind == Kind::Directory));
+        Ok(Some(merged.map(|(i, _)| i).collect()))
+    }
+
+    /// Works on a batch, or gives it to somebody who has nothing to do while the listing goes on.
+    fn offer(&mut self, dir: &Arc<Dir>, batch: Batch, more: bool) {
+        if batch.is_empty() {
+            return;
+        }
+        if more && self.run.schedule.hungry() {
+            self.run.give_away(dir, batch);
+        } else {
+            self.files(dir, batch);
+        }
+    }
+}
+
+/// An outcome that means that an entry was found and nothing is to be done.
+impl Done {
+    /// Left alone for a reason.
+    pub fn skipped(reason: Reason) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::new(Outcome::Skipped)
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What can go wrong, in two kinds.
+//!
+//! A [`Refusal`] stops an operation before anything was written; a [`Failure`] is one entry that did not arrive while
+//! the rest went on. Both name the path and the operation; a failure also carries the system's own answer.
+
+use std::fmt::Write as _;
+
+use bulkhaul_sys::{Errno, Kind};
+
+use crate::report::Outcome;
+
+/// Why an operation did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// An option or argument that can't be used (exit 2).
+    #[error("{0}")]
+    Usage(String),
+    /// Going on would break a promise (exit 3).
+    #[error("{0}")]
+    Safety(String),
+    /// A source that is missing or can't be reached.
+    #[error("{0}")]
+    NoSource(String),
+    /// A destination that can't be used.
+    #[error("{0}")]
+    NoDestination(String),
+    /// The sources don't fit, and `require_space` asked.
+    #[error("{0}")]
+    NoSpace(String),
+}
+
+impl Refusal {
+    /// Stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "USAGE",
+            Self::Safety(_) => "SAFETY",
+            Self::NoSource(_) => "NO_SOURCE",
+            Self::NoDestination(_) => "NO_DESTINATION",
+            Self::NoSpace(_) => "NO_SPACE",
+        }
+    }
+}
+
+/// What was being done when it failed. The text is part of messages and of `--json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Opening a file or directory.
+    Open,
+    /// Asking for facts.
+    Stat,
+    /// Listing a directory.
+    List,
+    /// Reading content or a link's text.
+    Read,
+    /// Making a file.
+    Create,
+    /// Writing content.
+    Write,
+    /// Making a directory.
+    MakeDirectory,
+    /// Making a symlink.
+    MakeSymlink,
+    /// Making a FIFO, socket or device.
+    MakeNode,
+    /// Making a hard link.
+    Link,
+    /// Giving the final name.
+    Rename,
+    /// Removing a name.
+    Remove,
+    /// Setting owner or group.
+    SetOwner,
+    /// Setting permission bits.
+    SetMode,
+    /// Setting times.
+    SetTimes,
+    /// Reading extended attributes.
+    GetXattr,
+    /// Setting extended attributes.
+    SetXattr,
+    /// Waiting for the disk.
+    Sync,
+    /// Everything, where a worker gave up.
+    Work,
+}
+
+impl Operation {
+    /// The operation as messages and `--json` name it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Stat => "stat",
+            Self::List => "list",
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Write => "write",
+            Self::MakeDirectory => "mkdir",
+            Self::MakeSymlink => "symlink",
+            Self::MakeNode => "mknod",
+            Self::Link => "link",
+            Self::Rename => "rename",
+            Self::Remove => "remove",
+            Self::SetOwner => "chown",
+            Self::SetMode => "chmod",
+            Self::SetTimes => "utimens",
+            Self::GetXattr => "getxattr",
+            Self::SetXattr => "setxattr",
+            Self::Sync => "fsync",
+            Self::Work => "work",
+        }
+    }
+}
+
+/// Which side of a copy a call was on: a vanished source is not a vanished destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The source tree.
+    Source,
+    /// The tree in destination number n.
+    Destination(usize),
+}
+
+/// Why an entry did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The system's answer.
+    Errno(Errno),
+    /// The source changed while it was read.
+    Changed,
+    /// Something in the destination is in the way; the text says what.
+    Conflict(&'static str),
+    /// The worker panicked with this message.
+    Panic(String),
+}
+
+/// One thing that went wrong with one entry, before its path is spelled out.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What was being done.
+    pub operation: Operation,
+    /// Where.
+    pub side: Side,
+    /// Why not.
+    pub cause: Cause,
+}
+
+impl Fault {
+    /// A system call's answer.
+    pub fn new(operation: Operation, side: Side, errno: Errno) -> Self {
+        Self {
+            operation,
+            side,
+            cause: Cause::Errno(errno),
+        }
+    }
+
+    /// Something in the way in destination number `destination`.
+    pub fn conflict(operation: Operation, destination: usize, what: &'static str) -> Self {
+        Self {
+            operation,
+            side: Side::Destination(destination),
+            cause: Cause::Conflict(what),
+        }
+    }
+
+    /// The outcome of the entry that it befell.
+    pub fn outcome(&self) -> Outcome {
+        match (&self.cause, self.side) {
+            (Cause::Conflict(_), _) => Outcome::Conflict,
+            (Cause::Changed, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// Stable code for programs.
+    pub fn kind(&self) -> &'static str {
+        match &self.cause {
+            Cause::Conflict(_) => "conflict",
+            Cause::Changed => "changed",
+            Cause::Panic(_) => "panic",
+            Cause::Errno(errno) => match (*errno, self.side) {
+                (Errno::NOENT, Side::Source) => "vanished",
+                (Errno::ACCESS | Errno::PERM, Side::Source) => "unreadable",
+                (Errno::ACCESS | Errno::PERM, _) => "permission",
+                (Errno::NOSPC, _) => "no-space",
+                (Errno::DQUOT, _) => "quota",
+                (Errno::ROFS, _) => "read-only",
+                (Errno::IO, _) => "io",
+                (Errno::NAMETOOLONG, _) => "name-too-long",
+                (Errno::NOTSUP | Errno::NOSYS, _) => "unsupported",
+                _ => match self.operation {
+                    Operation::SetOwner
+                    | Operation::SetMode
+                    | Operation::SetTimes
+                    | Operation::GetXattr
+                    | Operation::SetXattr => "metadata",
+                    _ => "other",
+                },
+            },
+        }
+    }
+}
+
+/// A fault with its path: what events and reports carry.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// See [`Fault::kind`].
+    pub kind: &'static str,
+    /// `changed`, `conflict`, `mismatched` or `failed`.
+    pub outcome: Outcome,
+    /// What was being done.
+    pub operation: Operation,
+    /// The path on the side where it happened.
+    pub path: Vec<u8>,
+    /// What the entry is.
+    pub entry: Kind,
+    /// The system's answer, where there was one.
+    pub errno: Option<Errno>,
+    /// `operation path: cause`, the path in lossy UTF-8 and not escaped.
+    pub message: String,
+}
+
+impl Failure {
+    /// Spells a fault out. `hint` adds what else is known, such as which limit was hit.
+    pub fn new(fault: &Fault, path: Vec<u8>, entry: Kind, hint: Option<&str>) -> Self {
+        let errno = match fault.cause {
+            Cause::Errno(errno) => Some(errno),
+            _ => None,
+        };
+        let mut message = format!("{} {}: ", fault.operation.text(), String::from_utf8_lossy(&path));
+        match &fault.cause {
+            Cause::Errno(errno) => message.push_str(&describe(*errno)),
+            Cause::Changed => message.push_str("changed while it was read"),
+            Cause::Conflict(what) => message.push_str(what),
+            Cause::Panic(text) => {
+                // Writing to a String does not fail.
+                write!(message, "internal error: {text}").unwrap_or_default();
+            }
+        }
+        if let Some(hint) = hint {
+            message.push_str(" (");
+            message.push_str(hint);
+            message.push(')');
+        }
+        Self {
+            kind: fault.kind(),
+            outcome: fault.outcome(),
+            operation: fault.operation,
+            path,
+            entry,
+            errno,
+            message,
+        }
+    }
+}
+
+/// The system's own words for an errno, without the number.
+pub fn describe(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+/// The symbol of an errno, such as `ENOSPC`; the number where it has no common name.
+pub fn symbol(errno: Errno) -> String {
+    let name = match errno {
+        Errno::PERM => "EPERM",
+        Errno::NOENT => "ENOENT",
+        Errno::INTR => "EINTR",
+        Errno::IO => "EIO",
+        Errno::NXIO => "ENXIO",
+        Errno::BADF => "EBADF",
+        Errno::AGAIN => "EAGAIN",
+        Errno::NOMEM => "ENOMEM",
+        Errno::ACCESS => "EACCES",
+        Errno::BUSY => "EBUSY",
+        Errno::EXIST => "EEXIST",
+        Errno::XDEV => "EXDEV",
+        Errno::NODEV => "ENODEV",
+        Errno::NOTDIR => "ENOTDIR",
+        Errno::ISDIR => "EISDIR",
+        Errno::INVAL => "EINVAL",
+        Errno::NFILE => "ENFILE",
+        Errno::MFILE => "EMFILE",
+        Errno::TXTBSY => "ETXTBSY",
+        Errno::FBIG => "EFBIG",
+        Errno::NOSPC => "ENOSPC",
+        Errno::ROFS => "EROFS",
+        Errno::MLINK => "EMLINK",
+        Errno::RANGE => "ERANGE",
+        Errno::NAMETOOLONG => "ENAMETOOLONG",
+        Errno::NOLCK => "ENOLCK",
+        Errno::NOSYS => "ENOSYS",
+        Errno::NOTEMPTY => "ENOTEMPTY",
+        Errno::LOOP => "ELOOP",
+        Errno::NODATA => "ENODATA",
+        Errno::OVERFLOW => "EOVERFLOW",
+        Errno::NOTSUP => "EOPNOTSUPP",
+        Errno::TIMEDOUT => "ETIMEDOUT",
+        Errno::STALE => "ESTALE",
+        Errno::DQUOT => "EDQUOT",
+        other => return format!("errno {}", other.raw_os_error()),
+    };
+    name.to_owned()
+}

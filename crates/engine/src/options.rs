@@ -1,0 +1,332 @@
+//! What a copy is asked to do: as given, and checked.
+//!
+//! [`CopyOptions`] is what a caller fills in; [`CopyOptions::check`] turns it into [`Rules`], which everything after it
+//! trusts without looking again.
+
+use bulkhaul_formats::chmod::Chmod;
+use bulkhaul_formats::digest::TAIL_BYTES;
+use bulkhaul_formats::filter::{Filter, Style};
+
+use crate::error::Refusal;
+
+/// Worker threads at most: beyond this only the memory of their buffers grows.
+pub const MAX_JOBS: usize = 1024;
+
+/// One source argument.
+#[derive(Clone, Debug)]
+pub struct SourceArgument {
+    /// Its path, as given.
+    pub path: Vec<u8>,
+    /// The directory's contents go into the destination, not the entry itself.
+    pub contents: bool,
+    /// Name in the destination, where it is not the source's own.
+    pub name: Option<Vec<u8>>,
+    /// Follow the argument when it is a symlink to a directory.
+    pub follow: bool,
+}
+
+/// One destination directory.
+#[derive(Clone, Debug)]
+pub struct DestinationArgument {
+    /// Its path, as given.
+    pub path: Vec<u8>,
+    /// Follow the last component when it is a symlink to a directory.
+    pub follow: bool,
+}
+
+/// What to do about holes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sparse {
+    /// Holes of the source stay holes.
+    #[default]
+    Auto,
+    /// Runs of zeros become holes too.
+    Always,
+    /// Holes are written out.
+    Never,
+}
+
+/// When things are on disk (design.md section 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Never: only the death of the process is covered.
+    None,
+    /// What the skip test could mistake after a power cut is synced before its times are set.
+    #[default]
+    Safe,
+    /// Everything, before success is reported.
+    All,
+}
+
+impl Sync {
+    /// As options and `--json` name it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Safe => "safe",
+            Self::All => "all",
+        }
+    }
+}
+
+/// Which directories are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Directories {
+    /// All, with their metadata.
+    #[default]
+    All,
+    /// All, and nothing else.
+    Only,
+    /// Those that hold something, without metadata.
+    Needed,
+}
+
+/// A list of names to copy instead of whole trees.
+#[derive(Clone, Debug)]
+pub struct FilesFrom {
+    /// File that holds the list.
+    pub path: Vec<u8>,
+    /// Names end with NUL, not with a newline.
+    pub nul: bool,
+}
+
+/// A copy, as asked for.
+#[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
+pub struct CopyOptions {
+    /// What to copy.
+    pub sources: Vec<SourceArgument>,
+    /// Where to; more than one: each file to one of them.
+    pub destinations: Vec<DestinationArgument>,
+    /// Make absent destinations, with parents.
+    pub create_destination: bool,
+    /// Allow a destination below a source; it is not descended into.
+    pub allow_nested: bool,
+    /// Exclude rules and their style.
+    pub filter: Option<(Style, Vec<Vec<u8>>)>,
+    /// Copy only what a list names.
+    pub files_from: Option<FilesFrom>,
+    /// Bytes at the end that the skip test compares; 0: none.
+    pub hash_size: u64,
+    /// The skip test compares whole files.
+    pub full_hash: bool,
+    /// Holes.
+    pub sparse: Sparse,
+    /// Durability.
+    pub sync: Sync,
+    /// Worker threads; 0: from affinity and cgroup.
+    pub jobs: usize,
+    /// Plan and probe, don't act.
+    pub dry_run: bool,
+    /// Don't enter other file systems.
+    pub one_file_system: bool,
+    /// Follow symlinks to directories in the destination.
+    pub keep_dirlinks: bool,
+    /// Which directories are made.
+    pub directories: Directories,
+    /// Also copy targets of relative links that would dangle.
+    pub link_tracking: bool,
+    /// No metadata at all.
+    pub content_only: bool,
+    /// Keep owner and group.
+    pub owner: bool,
+    /// Owner to set instead.
+    pub chown_user: Option<u32>,
+    /// Group to set instead.
+    pub chown_group: Option<u32>,
+    /// Permission changes in rsync's `--chmod` syntax.
+    pub chmod: Option<String>,
+    /// Size the sources first, refuse when they don't fit.
+    pub require_space: bool,
+    /// Send an event for each entry.
+    pub entry_events: bool,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            create_destination: true,
+            allow_nested: false,
+            filter: None,
+            files_from: None,
+            hash_size: TAIL_BYTES,
+            full_hash: false,
+            sparse: Sparse::default(),
+            sync: Sync::default(),
+            jobs: 0,
+            dry_run: false,
+            one_file_system: false,
+            keep_dirlinks: false,
+            directories: Directories::default(),
+            link_tracking: false,
+            content_only: false,
+            owner: true,
+            chown_user: None,
+            chown_group: None,
+            chmod: None,
+            require_space: false,
+            entry_events: false,
+        }
+    }
+}
+
+/// What metadata an entry gets.
+#[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
+pub struct Keep {
+    /// Permission bits.
+    pub mode: bool,
+    /// Owner and group.
+    pub owner: bool,
+    /// Times.
+    pub times: bool,
+    /// Extended attributes, ACLs, capabilities.
+    pub xattrs: bool,
+    /// Owner to set instead.
+    pub user: Option<u32>,
+    /// Group to set instead.
+    pub group: Option<u32>,
+    /// Permission changes.
+    pub chmod: Option<Chmod>,
+    /// This process's file creation mask, for what is made without the source's mode.
+    pub umask: u32,
+    /// Effective user id 0: what is refused is a failure then, not a note.
+    pub privileged: bool,
+}
+
+/// Checked options.
+#[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
+pub struct Rules {
+    /// Exclude rules, when there are any.
+    pub filter: Option<(Style, Filter)>,
+    /// Bytes at the end that the skip test compares; `u64::MAX`: all.
+    pub tail: u64,
+    /// Holes.
+    pub sparse: Sparse,
+    /// Durability.
+    pub sync: Sync,
+    /// Worker threads.
+    pub jobs: usize,
+    /// Plan and probe, don't act.
+    pub dry_run: bool,
+    /// Don't enter other file systems.
+    pub one_file_system: bool,
+    /// Follow symlinks to directories in the destination.
+    pub keep_dirlinks: bool,
+    /// Which directories are made.
+    pub directories: Directories,
+    /// Also copy targets of relative links that would dangle.
+    pub link_tracking: bool,
+    /// Metadata.
+    pub keep: Keep,
+    /// Send an event for each entry.
+    pub entry_events: bool,
+}
+
+/// What the checks need to know of the process, so that they stay pure.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// Effective user id.
+    pub user: u32,
+    /// File creation mask.
+    pub umask: u32,
+    /// Processors that may be used.
+    pub processors: usize,
+}
+
+impl CopyOptions {
+    /// Checks everything that can be checked without looking at the disk.
+    pub fn check(&self, process: Process) -> Result<Rules, Refusal> {
+        let usage = |text: String| Err(Refusal::Usage(text));
+        if self.sources.is_empty() {
+            return usage("no source is given".into());
+        }
+        if self.destinations.is_empty() {
+            return usage("no destination is given".into());
+        }
+        for path in self
+            .sources
+            .iter()
+            .map(|s| &s.path)
+            .chain(self.destinations.iter().map(|d| &d.path))
+        {
+            if path.is_empty() {
+                return usage("a path is empty".into());
+            }
+            if path.contains(&0) {
+                return usage(format!("{}: a path holds a NUL byte", String::from_utf8_lossy(path)));
+            }
+        }
+        for name in self.sources.iter().filter_map(|s| s.name.as_ref()) {
+            if name.is_empty() || name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
+                return usage(format!("{}: not a name for an entry", String::from_utf8_lossy(name)));
+            }
+        }
+        if self.jobs > MAX_JOBS {
+            return usage(format!("jobs: {} is more than {MAX_JOBS}", self.jobs));
+        }
+        if self.files_from.is_some() && (self.sources.len() != 1 || !self.sources[0].contents) {
+            return usage("files-from needs exactly one source directory".into());
+        }
+        let filter = match &self.filter {
+            Some((style, rules)) => {
+                let filter = Filter::parse(*style, rules).map_err(|e| Refusal::Usage(format!("exclude: {e}")))?;
+                if filter.is_empty() {
+                    None
+                } else {
+                    Some((*style, filter))
+                }
+            }
+            None => None,
+        };
+        let chmod = match &self.chmod {
+            Some(text) => Some(Chmod::parse(text, process.umask).map_err(|e| Refusal::Usage(format!("chmod: {e}")))?),
+            None => None,
+        };
+        let all = !self.content_only;
+        Ok(Rules {
+            filter,
+            tail: if self.full_hash && self.hash_size > 0 {
+                u64::MAX
+            } else {
+                self.hash_size
+            },
+            sparse: self.sparse,
+            sync: self.sync,
+            jobs: if self.jobs == 0 {
+                process.processors.clamp(1, MAX_JOBS)
+            } else {
+                self.jobs
+            },
+            dry_run: self.dry_run,
+            one_file_system: self.one_file_system,
+            keep_dirlinks: self.keep_dirlinks,
+            directories: self.directories,
+            link_tracking: self.link_tracking,
+            keep: Keep {
+                mode: all,
+                owner: all && self.owner,
+                times: all,
+                xattrs: all,
+                user: self.chown_user,
+                group: self.chown_group,
+                chmod,
+                umask: process.umask,
+                privileged: process.user == 0,
+            },
+            entry_events: self.entry_events,
+        })
+    }
+}

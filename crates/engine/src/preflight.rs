@@ -1,0 +1,667 @@
+//! Everything that is looked at before the first write: sources, destinations, and whether one lies in the other.
+//!
+//! Comes in: options; goes out: the root of the run with open sources and twins, or a refusal. Several sources become one
+//! root directory: directories whose contents are wanted are merged, entries that were named are picked out of theirs.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
+
+use bulkhaul_formats::filelist::FileList;
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
+
+use crate::copy::{RootPlace, Target};
+use crate::error::{Fault, Operation, Refusal, Side, describe};
+use crate::metadata::{Scratch, disinherit, has_default_acl};
+use crate::options::{CopyOptions, DestinationArgument, Process, Rules, SourceArgument};
+use crate::publish::Stager;
+use crate::tree::{
+    Below, Budget, Dir, Names, Origin, Presence, Scope, Slot, Source, Twin, c_string, join, open_directory_path,
+};
+
+/// A run that may begin.
+pub struct Prepared {
+    /// Its root.
+    pub root: Arc<Dir>,
+    /// The destinations.
+    pub targets: Vec<Target>,
+    /// Where destinations that do not exist yet will appear.
+    pub roots: Vec<Option<RootPlace>>,
+    /// Inodes of the destinations.
+    pub destination_ids: Vec<Identity>,
+    /// Where relative paths start.
+    pub working_directory: Vec<u8>,
+    /// Sources that can't be had, while others can.
+    pub missing: Vec<(Vec<u8>, Fault)>,
+    /// Names of the list that lie outside the source.
+    pub outside: Vec<Vec<u8>>,
+}
+
+/// What the option checks need to know of this process.
+pub fn process() -> Process {
+    Process {
+        user: sys::user_id(),
+        umask: umask(),
+        processors: processors(),
+    }
+}
+
+/// The file creation mask, read without setting it; the usual one where `/proc` does not say.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    field
+        .and_then(|text| u32::from_str_radix(text.trim(), 8).ok())
+        .unwrap_or(0o022)
+}
+
+/// Processors by affinity, and by the quota of the control group and those above it.
+fn processors() -> usize {
+    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = group
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("/")
+        .trim()
+        .to_owned();
+    let quota = Path::new(&own)
+        .ancestors()
+        .filter_map(|path| {
+            let below = path.strip_prefix("/").unwrap_or(path);
+            std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(below).join("cpu.max")).ok()
+        })
+        .filter_map(|text| cpu_quota(&text))
+        .min();
+    sys::processors().min(quota.unwrap_or(usize::MAX)).max(1)
+}
+
+/// Whole processors of a `cpu.max` line (`quota period` in microseconds); `None` without a limit.
+fn cpu_quota(text: &str) -> Option<usize> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period) = (quota.parse::<usize>().ok()?, period.parse::<usize>().ok()?);
+    (period > 0).then(|| quota.div_ceil(period).max(1))
+}
+
+fn show(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// A path without trailing slashes; `/` stays.
+fn trim(path: &[u8]) -> &[u8] {
+    let end = path
+        .iter()
+        .rposition(|b| *b != b'/')
+        .map_or(usize::from(!path.is_empty()), |i| i + 1);
+    &path[..end]
+}
+
+/// A path's directory (empty: the current one) and last component.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let path = trim(path);
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(0) => (b"/", &path[1..]),
+        Some(at) => (trim(&path[..at]), &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// One source argument, found.
+enum Entry {
+    Contents {
+        path: Vec<u8>,
+        fd: OwnedFd,
+        stat: Stat,
+    },
+    Named {
+        parent: Vec<u8>,
+        name: CString,
+        target: CString,
+        stat: Stat,
+        path: Vec<u8>,
+    },
+}
+
+fn find(argument: &SourceArgument) -> Result<Entry, Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
+    let path = trim(&argument.path);
+    if argument.contents {
+        let fd = open_directory_path(path, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
+        let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+        return Ok(Entry::Contents {
+            path: path.to_vec(),
+            fd,
+            stat,
+        });
+    }
+    let (mut parent, mut name) = {
+        let (p, n) = split(path);
+        (p.to_vec(), n.to_vec())
+    };
+    let target = argument.name.clone().unwrap_or_else(|| name.clone());
+    let at = open_directory_path(&parent, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
+    let c_name = c_string(&name).map_err(|e| fault(Operation::Open, e))?;
+    let mut stat = sys::stat(at.as_fd(), &c_name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
+    if argument.follow && stat.kind == Kind::Symlink {
+        let led = sys::stat(at.as_fd(), &c_name, Follow::Yes);
+        if let Ok(led) = led
+            && led.kind == Kind::Directory
+        {
+            let real =
+                std::fs::canonicalize(OsStr::from_bytes(path)).map_err(|_| fault(Operation::Open, Errno::NOENT))?;
+            let real = real.into_os_string().into_vec();
+            let (p, n) = split(&real);
+            (parent, name) = (p.to_vec(), n.to_vec());
+            stat = led;
+        }
+    }
+    let name = c_string(&name).map_err(|e| fault(Operation::Open, e))?;
+    let target = c_string(&target).map_err(|e| fault(Operation::Open, e))?;
+    Ok(Entry::Named {
+        parent,
+        name,
+        target,
+        stat,
+        path: path.to_vec(),
+    })
+}
+
+/// Looks at everything, then makes the destinations that are absent (unless nothing is to be written).
+pub fn prepare(
+    options: &CopyOptions,
+    rules: &Rules,
+    budget: &Arc<Budget>,
+    stager: Stager,
+) -> Result<Prepared, Refusal> {
+    let mut missing = Vec::new();
+    let mut entries = Vec::new();
+    for argument in &options.sources {
+        match find(argument) {
+            Ok(entry) => entries.push(entry),
+            Err(fault) => missing.push((argument.path.clone(), fault)),
+        }
+    }
+    if entries.is_empty()
+        && let Some((path, fault)) = missing.first()
+    {
+        let cause = match fault.cause {
+            crate::error::Cause::Errno(errno) => describe(errno),
+            _ => "it can't be opened".into(),
+        };
+        return Err(Refusal::NoSource(format!("{}: {cause}", show(path))));
+    }
+    let mounts = Mounts::read();
+    let mut opened = Vec::new();
+    for argument in &options.destinations {
+        opened.push(Opened::look(argument, options)?);
+    }
+    for destination in &opened {
+        for entry in &entries {
+            refuse_overlap(entry, destination, options.allow_nested, &mounts)?;
+        }
+    }
+    let (list, outside) = read_list(options)?;
+    let mut twins = Vec::new();
+    let mut roots = Vec::new();
+    let mut targets = Vec::new();
+    let mut destination_ids = Vec::new();
+    for destination in opened {
+        let path = destination.path.clone();
+        let refuse = |e: Errno| Refusal::NoDestination(format!("{}: {}", show(&path), describe(e)));
+        let (twin, place) = destination.make(rules, budget, stager)?;
+        if let Some(slot) = &twin.slot {
+            destination_ids.push(slot.id());
+        }
+        let near = nearest(&path).map_err(refuse)?;
+        let capacity = sys::capacity(near.as_fd()).ok();
+        targets.push(Target::new(path, Some(near), capacity));
+        twins.push(Some(twin));
+        roots.push(place);
+    }
+    let root = Dir {
+        parent: None,
+        name: CString::default(),
+        is_entry: entries.iter().any(|e| matches!(e, Entry::Contents { .. })),
+        sources: gather(entries, list.as_ref(), budget)
+            .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?,
+        twins: twins.into_boxed_slice(),
+        destinations: targets.iter().map(|t| t.path.clone()).collect(),
+        own: AtomicUsize::new(1),
+        pending: AtomicUsize::new(1),
+        below: Mutex::new(Below::default()),
+        recorded: AtomicBool::new(false),
+    };
+    Ok(Prepared {
+        root: Arc::new(root),
+        targets,
+        roots,
+        destination_ids,
+        working_directory: sys::working_directory(),
+        missing,
+        outside,
+    })
+}
+
+/// The sources of the root, in the order of the arguments: neighbours out of one directory share a descriptor.
+fn gather(
+    entries: Vec<Entry>,
+    list: Option<&Arc<FileList>>,
+    budget: &Arc<Budget>,
+) -> Result<Box<[Source]>, (Vec<u8>, Errno)> {
+    let mut sources: Vec<Source> = Vec::new();
+    let mut group: Option<(Vec<u8>, BTreeMap<CString, CString>)> = None;
+    let close = |sources: &mut Vec<Source>, group: &mut Option<(Vec<u8>, BTreeMap<CString, CString>)>| {
+        let Some((path, names)) = group.take() else {
+            return Ok(());
+        };
+        let fd = open_directory_path(&path, Follow::Yes).map_err(|e| (path.clone(), e))?;
+        let stat = sys::stat_fd(fd.as_fd()).map_err(|e| (path.clone(), e))?;
+        sources.push(source(path, fd, stat, Scope::Names(Arc::new(Names(names))), budget));
+        Ok(())
+    };
+    for entry in entries {
+        match entry {
+            Entry::Named {
+                parent, name, target, ..
+            } => {
+                if group.as_ref().is_some_and(|(path, _)| *path != parent) {
+                    close(&mut sources, &mut group)?;
+                }
+                group
+                    .get_or_insert_with(|| (parent, BTreeMap::new()))
+                    .1
+                    .insert(target, name);
+            }
+            Entry::Contents { path, fd, stat } => {
+                close(&mut sources, &mut group)?;
+                let scope = match list {
+                    Some(list) => Scope::Listed(Arc::clone(list), list.root()),
+                    None => Scope::Whole,
+                };
+                sources.push(source(path, fd, stat, scope, budget));
+            }
+        }
+    }
+    close(&mut sources, &mut group)?;
+    Ok(sources.into_boxed_slice())
+}
+
+fn source(path: Vec<u8>, fd: OwnedFd, stat: Stat, scope: Scope, budget: &Arc<Budget>) -> Source {
+    Source {
+        slot: Slot::new(fd, stat.id, budget),
+        device: stat.id.dev,
+        stat,
+        scope,
+        origin: Origin::Path(path),
+    }
+}
+
+fn read_list(options: &CopyOptions) -> Result<(Option<Arc<FileList>>, Vec<Vec<u8>>), Refusal> {
+    let Some(from) = &options.files_from else {
+        return Ok((None, Vec::new()));
+    };
+    let usage = |text: String| Refusal::Usage(format!("files-from {}: {text}", show(&from.path)));
+    let bytes = std::fs::read(OsStr::from_bytes(&from.path)).map_err(|e| usage(e.to_string()))?;
+    let root = trim(&options.sources[0].path);
+    let root = if root.starts_with(b"/") {
+        root.to_vec()
+    } else {
+        join(&sys::working_directory(), root)
+    };
+    let list = FileList::parse(bytes, from.nul, &root).map_err(|e| usage(e.to_string()))?;
+    let outside = list.outside().to_vec();
+    Ok((Some(Arc::new(list)), outside))
+}
+
+/// A destination that was looked at and not touched.
+struct Opened {
+    path: Vec<u8>,
+    /// It exists.
+    found: Option<(OwnedFd, Stat)>,
+    /// The nearest directory that exists, and the names that are missing below it.
+    base: OwnedFd,
+    absent: Vec<Vec<u8>>,
+}
+
+impl Opened {
+    fn look(argument: &DestinationArgument, options: &CopyOptions) -> Result<Self, Refusal> {
+        let path = trim(&argument.path).to_vec();
+        let refuse = |text: &str| Refusal::NoDestination(format!("{}: {text}", show(&path)));
+        let follow = if argument.follow { Follow::Yes } else { Follow::No };
+        match open_directory_path(&path, follow) {
+            Ok(fd) => {
+                let stat = sys::stat_fd(fd.as_fd()).map_err(|e| refuse(&describe(e)))?;
+                let base = open_directory_path(&path, follow).map_err(|e| refuse(&describe(e)))?;
+                return Ok(Self {
+                    path,
+                    found: Some((fd, stat)),
+                    base,
+                    absent: Vec::new(),
+                });
+            }
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(refuse("it is not a directory")),
+            Err(errno) => return Err(refuse(&describe(errno))),
+        }
+        if !options.create_destination {
+            return Err(refuse("it does not exist"));
+        }
+        let mut absent = Vec::new();
+        let mut rest = path.clone();
+        loop {
+            let (parent, name) = {
+                let (p, n) = split(&rest);
+                (p.to_vec(), n.to_vec())
+            };
+            if name.is_empty() || name == b".." || name == b"." {
+                return Err(refuse("it can't be made"));
+            }
+            absent.insert(0, name.clone());
+            match open_directory_path(&parent, Follow::Yes) {
+                Ok(base) => {
+                    let c_name = c_string(&name).map_err(|e| refuse(&describe(e)))?;
+                    return match sys::stat(base.as_fd(), &c_name, Follow::No) {
+                        Err(Errno::NOENT) => Ok(Self {
+                            path,
+                            found: None,
+                            base,
+                            absent,
+                        }),
+                        Ok(_) => Err(refuse("a symlink that leads nowhere has its name")),
+                        Err(errno) => Err(refuse(&describe(errno))),
+                    };
+                }
+                Err(Errno::NOENT) => rest = parent,
+                Err(Errno::NOTDIR) => return Err(refuse("a part of the path is not a directory")),
+                Err(errno) => return Err(refuse(&describe(errno))),
+            }
+        }
+    }
+
+    /// Makes what is missing: parents at once, the directory itself under its staging name.
+    fn make(
+        mut self,
+        rules: &Rules,
+        budget: &Arc<Budget>,
+        stager: Stager,
+    ) -> Result<(Twin, Option<RootPlace>), Refusal> {
+        let path = self.path.clone();
+        let refuse = |e: Errno| Refusal::NoDestination(format!("{}: {}", show(&path), describe(e)));
+        let mut scratch = Scratch::default();
+        if let Some((fd, stat)) = self.found {
+            let default_acl = !rules.dry_run
+                && has_default_acl(Node::Open(fd.as_fd()), &mut scratch, 0)
+                    .map_err(|f| Refusal::NoDestination(format!("{}: {}", show(&path), f.operation.text())))?;
+            let twin = Twin {
+                slot: Some(Slot::new(fd, stat.id, budget)),
+                presence: Presence::Existing(stat),
+                fresh: false,
+                default_acl,
+                ..Twin::imagined()
+            };
+            return Ok((twin, None));
+        }
+        if rules.dry_run {
+            return Ok((Twin::imagined(), None));
+        }
+        let last = self.absent.pop().unwrap_or_default();
+        for name in &self.absent {
+            let name = c_string(name).map_err(refuse)?;
+            match sys::make_directory(self.base.as_fd(), &name) {
+                Ok(()) => {
+                    let fd = sys::open_directory(self.base.as_fd(), &name, Follow::No).map_err(refuse)?;
+                    sys::set_mode(Node::Open(fd.as_fd()), 0o777 & !rules.keep.umask).map_err(refuse)?;
+                    self.base = fd;
+                }
+                // Somebody else made it meanwhile.
+                Err(Errno::EXIST) => {
+                    self.base = sys::open_directory(self.base.as_fd(), &name, Follow::Yes).map_err(refuse)?
+                }
+                Err(errno) => return Err(refuse(errno)),
+            }
+        }
+        let name = c_string(&last).map_err(refuse)?;
+        let fault = |f: Fault| match f.cause {
+            crate::error::Cause::Errno(errno) => refuse(errno),
+            _ => refuse(Errno::EXIST),
+        };
+        let staged = stager.stage_directory(self.base.as_fd(), &name, 0).map_err(fault)?;
+        if has_default_acl(Node::Open(self.base.as_fd()), &mut scratch, 0).map_err(fault)? {
+            disinherit(Node::Open(staged.fd.as_fd()), 0).map_err(fault)?;
+        }
+        Ok((
+            Twin::staged(staged, budget),
+            Some(RootPlace {
+                parent: self.base,
+                name,
+            }),
+        ))
+    }
+}
+
+/// The directory at a path, or the nearest one above it that exists.
+fn nearest(path: &[u8]) -> sys::Result<OwnedFd> {
+    let mut path = path.to_vec();
+    loop {
+        match open_directory_path(&path, Follow::Yes) {
+            Err(Errno::NOENT) if !path.is_empty() => path = split(&path).0.to_vec(),
+            other => return other,
+        }
+    }
+}
+
+/// Refuses a copy of something onto or into itself.
+fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mounts: &Mounts) -> Result<(), Refusal> {
+    let (path, stat, target) = match entry {
+        Entry::Contents { path, stat, .. } => (path, stat, None),
+        Entry::Named { path, stat, target, .. } => (path, stat, Some(target)),
+    };
+    let safety = |text: &str| {
+        Err(Refusal::Safety(format!(
+            "{} and {} {text}",
+            show(path),
+            show(&destination.path)
+        )))
+    };
+    if let Some((fd, found)) = &destination.found {
+        if stat.id == found.id && target.is_none() {
+            return safety("are the same directory");
+        }
+        if let Some(target) = target
+            && let Ok(there) = sys::stat(fd.as_fd(), target, Follow::No)
+            && there.id == stat.id
+        {
+            let text = format!(
+                "{} is the same {}",
+                show(&join(&destination.path, target.to_bytes())),
+                crate::report::kind_text(stat.kind)
+            );
+            return Err(Refusal::Safety(format!("{}: {text}", show(path))));
+        }
+    }
+    if stat.kind != Kind::Directory || allow_nested {
+        return Ok(());
+    }
+    if has_ancestor(&destination.base, stat.id) || mounts.is_below(&destination.base, path) {
+        return safety("overlap: the destination lies inside the source");
+    }
+    Ok(())
+}
+
+/// Whether `id` is this directory or one above it, by `..` up to the root.
+fn has_ancestor(directory: &OwnedFd, id: Identity) -> bool {
+    let Ok(mut here) = sys::stat_fd(directory.as_fd()) else {
+        return false;
+    };
+    let mut at: Option<OwnedFd> = None;
+    loop {
+        if here.id == id {
+            return true;
+        }
+        let base = at.as_ref().map_or(directory.as_fd(), |fd| fd.as_fd());
+        let Ok(up) = sys::open_directory(base, c"..", Follow::No) else {
+            return false;
+        };
+        let Ok(stat) = sys::stat_fd(up.as_fd()) else {
+            return false;
+        };
+        if stat.id == here.id {
+            return false;
+        }
+        here = stat;
+        at = Some(up);
+    }
+}
+
+/// The mounts of this process: they tell when two paths lead into one tree (bind mounts).
+#[derive(Debug, Default)]
+pub struct Mounts(Vec<Mount>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    id: u64,
+    device: String,
+    root: Vec<u8>,
+    point: Vec<u8>,
+}
+
+impl Mounts {
+    fn read() -> Self {
+        std::fs::read("/proc/self/mountinfo")
+            .map(|text| Self::parse(&text))
+            .unwrap_or_default()
+    }
+
+    /// Reads the format of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+    fn parse(text: &[u8]) -> Self {
+        let mounts = text.split(|b| *b == b'\n').filter_map(|line| {
+            let mut fields = line.split(|b| *b == b' ');
+            let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+            let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+            let root = unescape(fields.next()?);
+            let point = unescape(fields.next()?);
+            Some(Mount {
+                id,
+                device,
+                root,
+                point,
+            })
+        });
+        Self(mounts.collect())
+    }
+
+    /// Where an absolute path on mount `id` lies inside its file system.
+    fn inside(&self, id: u64, path: &[u8]) -> Option<(&str, Vec<u8>)> {
+        let mount = self.0.iter().find(|m| m.id == id)?;
+        let rest = below(path, &mount.point)?;
+        Some((&mount.device, join(&mount.root, rest)))
+    }
+
+    /// Whether `directory` lies in the tree at `path`, whatever mounts lead there.
+    fn is_below(&self, directory: &OwnedFd, path: &[u8]) -> bool {
+        let place = |fd: &OwnedFd, path: &Path| {
+            let id = sys::mount_id(fd.as_fd()).ok()?;
+            self.inside(id, path.as_os_str().as_bytes())
+        };
+        // What can't be resolved here has been compared by its ancestors already.
+        let Some(destination) = sys::path_of(directory.as_fd()) else {
+            return false;
+        };
+        let Ok(source_path) = std::fs::canonicalize(OsStr::from_bytes(path)) else {
+            return false;
+        };
+        let Ok(source) = open_directory_path(path, Follow::Yes) else {
+            return false;
+        };
+        match (
+            place(directory, Path::new(OsStr::from_bytes(&destination))),
+            place(&source, &source_path),
+        ) {
+            (Some((d, inner)), Some((s, outer))) => d == s && below(&inner, &outer).is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// The rest of `path` below `base`, without a leading slash; `None` where it is not below.
+fn below<'p>(path: &'p [u8], base: &[u8]) -> Option<&'p [u8]> {
+    let rest = path.strip_prefix(trim(base).strip_suffix(b"/").unwrap_or(trim(base)))?;
+    match rest {
+        [] => Some(rest),
+        [b'/', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+/// Undoes the octal escapes of mountinfo.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut at = 0;
+    while at < field.len() {
+        let octal = (field[at] == b'\\').then(|| field.get(at + 1..at + 4)).flatten();
+        let value = octal
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
+        match value {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(field[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_split_and_trim() {
+        let cases: [(&[u8], &[u8], &[u8]); 7] = [
+            (b"a", b"", b"a"),
+            (b"a/", b"", b"a"),
+            (b"/a", b"/", b"a"),
+            (b"/", b"/", b""),
+            (b"a/b//", b"a", b"b"),
+            (b"a//b", b"a", b"b"),
+            (b"//", b"/", b""),
+        ];
+        for (path, parent, name) in cases {
+            assert_eq!(split(path), (parent, name), "{}", show(path));
+        }
+    }
+
+    #[test]
+    fn quotas_round_up_to_whole_processors() {
+        assert_eq!(cpu_quota("max 100000"), None);
+        assert_eq!(cpu_quota("50000 100000"), Some(1));
+        assert_eq!(cpu_quota("150000 100000"), Some(2));
+        assert_eq!(cpu_quota("400000 100000\n"), Some(4));
+        assert_eq!(cpu_quota("1 0"), None);
+    }
+
+    #[test]
+    fn bind_mounts_lead_into_one_tree() {
+        let text = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 8:1 /data/in\\040here /mnt/b rw - ext4 /dev/sda1 rw\n";
+        let mounts = Mounts::parse(text);
+        assert_eq!(
+            mounts.inside(22, b"/data/in here/x"),
+            Some(("8:1", b"/data/in here/x".to_vec()))
+        );
+        assert_eq!(
+            mounts.inside(30, b"/mnt/b/x"),
+            Some(("8:1", b"/data/in here/x".to_vec()))
+        );
+        assert_eq!(mounts.inside(30, b"/mnt/bb"), None);
+        assert_eq!(below(b"/data/in here/x", b"/data"), Some(&b"in here/x"[..]));
+        assert_eq!(below(b"/database", b"/data"), None);
+        assert_eq!(below(b"/a", b"/"), Some(&b"a"[..]));
+    }
+}

@@ -1,0 +1,313 @@
+//! How a name appears: complete, or not at all.
+//!
+//! A directory that a run makes is filled under a staging name and renamed when its own files are done. In a directory
+//! that existed, a file is written under a staging name and renamed. Both names say which host made them; a directory is
+//! locked while its run lives, everything else carries the number of its process. What a dead run left is adopted (a
+//! directory) or cleared (the rest); what a live one holds is left alone.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+use bulkhaul_formats::digest::xxh64;
+use bulkhaul_formats::staging;
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Replace, Stat};
+
+use crate::error::{Fault, Operation, Side};
+
+/// Staging names that one process may have for one final name: as many jobs may write it at once.
+const NAMES_PER_PROCESS: u32 = 64;
+/// Live runs that may fill the same new directory at once.
+const DIRECTORY_ATTEMPTS: u32 = NAMES_PER_PROCESS - 1;
+
+/// The name of an entry that is not finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staging(CString);
+
+impl Staging {
+    /// As a file name.
+    pub fn as_c_str(&self) -> &CStr {
+        &self.0
+    }
+}
+
+/// Who makes staging names: this host, this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Stager {
+    host: u32,
+    process: u32,
+}
+
+/// Whose a staging name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A directory of this host: its lock tells whether its run lives.
+    Lockable,
+    /// Another live process of this host, or this one.
+    Live,
+    /// A process of this host that is gone.
+    Dead,
+    /// Another host: left alone.
+    Foreign,
+}
+
+/// A new directory under its staging name.
+pub struct StagedDirectory {
+    /// Open, and locked where the file system has locks.
+    pub fd: OwnedFd,
+    /// Its facts.
+    pub stat: Stat,
+    /// Its name until it is published.
+    pub staging: Staging,
+    /// Nothing is in it; otherwise it was adopted from a run that died.
+    pub fresh: bool,
+}
+
+impl Stager {
+    /// For this process. The host tag covers the process namespace too: process numbers mean nothing outside it.
+    pub fn new() -> Self {
+        let mut identity = sys::host_name();
+        identity.extend_from_slice(&sys::process_namespace());
+        // The upper half of the digest is as good as any.
+        let host = (xxh64(&identity) >> 32) as u32;
+        Self {
+            host,
+            process: std::process::id(),
+        }
+    }
+
+    fn name(self, final_name: &CStr, attempt: u32) -> Staging {
+        let name = staging::name(self.host, final_name.to_bytes(), attempt);
+        Staging(CString::new(name.as_bytes()).unwrap_or_default())
+    }
+
+    /// Whose a name is; `None` for a name that is not a staging name.
+    pub fn owner(self, name: &[u8]) -> Option<Owner> {
+        let parsed = staging::parse(name)?;
+        if parsed.host != self.host {
+            return Some(Owner::Foreign);
+        }
+        if parsed.attempt <= DIRECTORY_ATTEMPTS {
+            return Some(Owner::Lockable);
+        }
+        let process = parsed.attempt / NAMES_PER_PROCESS;
+        Some(if process == self.process || sys::process_exists(process) {
+            Owner::Live
+        } else {
+            Owner::Dead
+        })
+    }
+
+    /// Makes something that must not exist under a staging name: a file, link or node.
+    pub fn stage<T>(
+        self,
+        final_name: &CStr,
+        mut make: impl FnMut(&CStr) -> sys::Result<T>,
+    ) -> sys::Result<(T, Staging)> {
+        let mut attempt = 0;
+        loop {
+            let staging = self.name(final_name, self.process.saturating_mul(NAMES_PER_PROCESS) + attempt);
+            match make(staging.as_c_str()) {
+                Ok(made) => return Ok((made, staging)),
+                Err(Errno::EXIST) if attempt + 1 < NAMES_PER_PROCESS => attempt += 1,
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Makes a directory under a staging name, or adopts the one that a dead run left under it.
+    pub fn stage_directory(
+        self,
+        at: BorrowedFd<'_>,
+        final_name: &CStr,
+        destination: usize,
+    ) -> Result<StagedDirectory, Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(destination), errno);
+        let mut attempt = 0;
+        loop {
+            let staging = self.name(final_name, attempt);
+            let made = match sys::make_directory(at, staging.as_c_str()) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                Err(errno) => return Err(fault(Operation::MakeDirectory, errno)),
+            };
+            match self.claim(at, &staging, made) {
+                Ok(Some((fd, stat))) => {
+                    return Ok(StagedDirectory {
+                        fd,
+                        stat,
+                        staging,
+                        fresh: made,
+                    });
+                }
+                Ok(None) if attempt < DIRECTORY_ATTEMPTS => attempt += 1,
+                Ok(None) => return Err(fault(Operation::MakeDirectory, Errno::EXIST)),
+                Err(errno) => return Err(fault(Operation::Open, errno)),
+            }
+        }
+    }
+
+    /// Opens and locks a staged directory; `None` when it is somebody else's.
+    fn claim(self, at: BorrowedFd<'_>, staging: &Staging, made: bool) -> sys::Result<Option<(OwnedFd, Stat)>> {
+        let name = staging.as_c_str();
+        let fd = match sys::open_directory(at, name, Follow::No) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) if !made => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let stat = sys::stat_fd(fd.as_fd())?;
+        let lock = sys::try_lock(fd.as_fd());
+        if made {
+            // Somebody who adopts what has just been made holds its lock now; without locks nobody adopts anything.
+            return Ok(if lock == Err(Errno::WOULDBLOCK) {
+                None
+            } else {
+                Ok(Some((fd, stat)))?
+            });
+        }
+        if lock.is_err() || stat.uid != sys::user_id() || stat.mode != 0o700 {
+            return Ok(None);
+        }
+        // Locked, but is it still what the name leads to? Its run may have published or removed it meanwhile.
+        match sys::stat(at, name, Follow::No) {
+            Ok(now) if now.id == stat.id => Ok(Some((fd, stat))),
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl Default for Stager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.
+pub fn publish_directory(at: BorrowedFd<'_>, staging: &Staging, name: &CStr) -> sys::Result<()> {
+    match sys::rename(at, staging.as_c_str(), at, name, Replace::No) {
+        // A plain rename never replaces a directory that holds anything.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => sys::rename(at, staging.as_c_str(), at, name, Replace::Yes),
+        other => other,
+    }
+}
+
+/// Gives a staged file, link or node its final name. `replace`: something else has that name now.
+pub fn publish(
+    at: BorrowedFd<'_>,
+    staging: &Staging,
+    name: &CStr,
+    replace: bool,
+    destination: usize,
+) -> Result<(), Fault> {
+    let staged = staging.as_c_str();
+    let fault = |errno| Fault::new(Operation::Rename, Side::Destination(destination), errno);
+    let result = if replace {
+        Err(Errno::EXIST)
+    } else {
+        appear(at, staged, name)
+    };
+    match result {
+        // It was to be replaced, or somebody made it meanwhile: the later of two complete files stays.
+        Err(Errno::EXIST) => match sys::rename(at, staged, at, name, Replace::Yes) {
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => Err(Fault::conflict(
+                Operation::Rename,
+                destination,
+                "a directory is in the way",
+            )),
+            other => other.map_err(fault),
+        },
+        other => other.map_err(fault),
+    }
+}
+
+/// A new name, never in the place of another.
+fn appear(at: BorrowedFd<'_>, staged: &CStr, name: &CStr) -> sys::Result<()> {
+    match sys::rename(at, staged, at, name, Replace::No) {
+        // NFS, GPFS and older Lustre: a hard link never replaces either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(at, staged, at, name) {
+            Ok(()) => sys::unlink(at, staged),
+            // Neither: look, then rename. Between the two a name that appears would be replaced (docs/dropin.md).
+            Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => match sys::stat(at, name, Follow::No) {
+                Err(Errno::NOENT) => sys::rename(at, staged, at, name, Replace::Yes),
+                Ok(_) => Err(Errno::EXIST),
+                Err(errno) => Err(errno),
+            },
+            Err(errno) => Err(errno),
+        },
+        other => other,
+    }
+}
+
+/// Moves what a staged directory holds into the directory that took its name meanwhile, entry by entry, then removes it.
+pub fn merge_directory(
+    at: BorrowedFd<'_>,
+    staging: &Staging,
+    from: BorrowedFd<'_>,
+    into: BorrowedFd<'_>,
+    destination: usize,
+) -> Result<(), Fault> {
+    let side = Side::Destination(destination);
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    sys::rewind_directory(from).map_err(|e| Fault::new(Operation::List, side, e))?;
+    while sys::read_directory(from, buffer.spare_capacity_mut(), |name, kind| {
+        names.push((name.to_owned(), kind))
+    })
+    .map_err(|e| Fault::new(Operation::List, side, e))?
+    {}
+    for (name, kind) in names {
+        match sys::rename(from, &name, into, &name, Replace::No) {
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if kind != Kind::Directory => {
+                sys::rename(from, &name, into, &name, Replace::Yes)
+            }
+            other => other,
+        }
+        .map_err(|e| Fault::new(Operation::Rename, side, e))?;
+    }
+    sys::remove_directory(at, staging.as_c_str()).map_err(|e| Fault::new(Operation::Remove, side, e))
+}
+
+/// Removes a directory's content, never leaving it: for unfinished entries only.
+pub fn clear_directory(fd: &Arc<OwnedFd>) -> sys::Result<()> {
+    // A stack instead of recursion: depth must not become stack.
+    let mut stack: Vec<(Arc<OwnedFd>, Option<CString>)> = vec![(Arc::clone(fd), None)];
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    while let Some((dir, _)) = stack.last() {
+        let dir = Arc::clone(dir);
+        let mut entries = Vec::new();
+        sys::rewind_directory(dir.as_fd())?;
+        while sys::read_directory(dir.as_fd(), buffer.spare_capacity_mut(), |name, kind| {
+            entries.push((name.to_owned(), kind))
+        })? {}
+        let mut deeper = None;
+        for (name, kind) in entries {
+            let kind = if kind == Kind::Unknown {
+                sys::stat(dir.as_fd(), &name, Follow::No)?.kind
+            } else {
+                kind
+            };
+            if kind != Kind::Directory {
+                sys::unlink(dir.as_fd(), &name)?;
+            } else if let Err(errno) = sys::remove_directory(dir.as_fd(), &name) {
+                if !matches!(errno, Errno::NOTEMPTY | Errno::EXIST) {
+                    return Err(errno);
+                }
+                deeper = Some((
+                    Arc::new(sys::open_directory(dir.as_fd(), &name, Follow::No)?),
+                    Some(name),
+                ));
+            }
+        }
+        match deeper {
+            Some(level) => stack.push(level),
+            None => {
+                if let Some((_, Some(name))) = stack.pop()
+                    && let Some((up, _)) = stack.last()
+                {
+                    sys::remove_directory(up.as_fd(), &name)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,423 @@
+//! Accounting: what was found and what became of it, counted independently, and the report made of both.
+//!
+//! The finder (the walk) counts an entry when it sees its name; the recorder counts an outcome when the entry is done
+//! with. Nothing passes a number from one to the other, so an action that gets lost shows as a difference. Each worker
+//! has counters of its own, on cache lines of their own; readers add them up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bulkhaul_sys::Kind;
+
+use crate::error::Failure;
+use crate::options::Sync;
+
+/// Failures that a report keeps in full; beyond that they are counted by kind (memory must not grow with them).
+pub const FAILURES_KEPT: usize = 1000;
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A directory, symlink or special file was made.
+    Made,
+    /// A file's content was written.
+    Copied,
+    /// A hard link was made to a file of this run.
+    Linked,
+    /// Content was right, metadata was put right.
+    Metadata,
+    /// Nothing was done; a reason goes with it.
+    Skipped,
+    /// It was removed.
+    Removed,
+    /// The source changed or vanished meanwhile.
+    Changed,
+    /// Something in the destination is in the way.
+    Conflict,
+    /// It was read back and differs.
+    Mismatched,
+    /// It did not arrive.
+    Failed,
+}
+
+impl Outcome {
+    /// All outcomes, in the order of their numbers.
+    pub const ALL: [Outcome; 10] = [
+        Self::Made,
+        Self::Copied,
+        Self::Linked,
+        Self::Metadata,
+        Self::Skipped,
+        Self::Removed,
+        Self::Changed,
+        Self::Conflict,
+        Self::Mismatched,
+        Self::Failed,
+    ];
+
+    /// The outcome as `--json` names it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Copied => "copied",
+            Self::Linked => "linked",
+            Self::Metadata => "metadata",
+            Self::Skipped => "skipped",
+            Self::Removed => "removed",
+            Self::Changed => "changed",
+            Self::Conflict => "conflict",
+            Self::Mismatched => "mismatched",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why an entry was skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It is there already.
+    Unchanged,
+    /// An exclude rule names it. Excluded entries are not counted as found.
+    Excluded,
+    /// A later source brings the same name, or the same directory.
+    Overridden,
+    /// It lies on another file system.
+    OtherFileSystem,
+    /// It is an unfinished entry of an interrupted run.
+    StagingName,
+    /// It is the destination itself.
+    Destination,
+    /// Source and destination are the same file.
+    SameFile,
+    /// Only directories were asked for.
+    DirectoriesOnly,
+}
+
+impl Reason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Reason; 8] = [
+        Self::Unchanged,
+        Self::Excluded,
+        Self::Overridden,
+        Self::OtherFileSystem,
+        Self::StagingName,
+        Self::Destination,
+        Self::SameFile,
+        Self::DirectoriesOnly,
+    ];
+
+    /// The reason as `--json` names it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Excluded => "excluded",
+            Self::Overridden => "overridden",
+            Self::OtherFileSystem => "other-file-system",
+            Self::StagingName => "staging-name",
+            Self::Destination => "destination",
+            Self::SameFile => "same-file",
+            Self::DirectoriesOnly => "directories-only",
+        }
+    }
+}
+
+/// The kinds that entries are counted by.
+pub const KINDS: [Kind; 7] = [
+    Kind::File,
+    Kind::Directory,
+    Kind::Symlink,
+    Kind::Fifo,
+    Kind::Socket,
+    Kind::Block,
+    Kind::Char,
+];
+
+/// The kind as `--json` names it.
+pub fn kind_text(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File | Kind::Unknown => "file",
+        Kind::Directory => "directory",
+        Kind::Symlink => "symlink",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+        Kind::Block => "block",
+        Kind::Char => "char",
+    }
+}
+
+fn kind_index(kind: Kind) -> usize {
+    KINDS.iter().position(|k| *k == kind).unwrap_or(0)
+}
+
+/// One worker's counters; 128 bytes apart so that no two workers share a cache line (or its neighbour).
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Counters {
+    found: [AtomicU64; KINDS.len()],
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    file_outcomes: [AtomicU64; Outcome::ALL.len()],
+    reasons: [AtomicU64; Reason::ALL.len()],
+    found_bytes: AtomicU64,
+    allocated_bytes: AtomicU64,
+    copied_bytes: AtomicU64,
+    skipped_files: AtomicU64,
+    skipped_bytes: AtomicU64,
+    done_bytes: AtomicU64,
+    planned_bytes: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    // Only the owning worker writes, so a plain load and store would do; fetch_add keeps it right if that changes.
+    counter.fetch_add(n, Relaxed);
+}
+
+impl Counters {
+    /// The finder saw an entry.
+    pub fn found(&self, kind: Kind) {
+        add(&self.found[kind_index(kind)], 1);
+    }
+
+    /// The size of a regular file became known: apparent and allocated bytes.
+    pub fn sized(&self, size: u64, allocated: u64) {
+        add(&self.found_bytes, size);
+        add(&self.allocated_bytes, allocated);
+    }
+
+    /// A file will be written (also in a dry run): bytes that the destination needs.
+    pub fn planned(&self, bytes: u64) {
+        add(&self.planned_bytes, bytes);
+    }
+
+    /// Where bytes of content are counted as they are written.
+    pub fn written(&self) -> &AtomicU64 {
+        &self.copied_bytes
+    }
+
+    /// The recorder closes an entry. `size` is a file's size in bytes.
+    pub fn outcome(&self, kind: Kind, outcome: Outcome, reason: Option<Reason>, size: u64) {
+        add(&self.outcomes[outcome as usize], 1);
+        if let Some(reason) = reason {
+            add(&self.reasons[reason as usize], 1);
+        }
+        if matches!(kind, Kind::File) {
+            add(&self.file_outcomes[outcome as usize], 1);
+            add(&self.done_bytes, size);
+            if matches!(outcome, Outcome::Skipped | Outcome::Metadata) {
+                add(&self.skipped_files, 1);
+                add(&self.skipped_bytes, size);
+            }
+        }
+    }
+
+    /// An entry that an exclude rule took out before it was counted as found.
+    pub fn excluded(&self) {
+        add(&self.reasons[Reason::Excluded as usize], 1);
+    }
+}
+
+/// Sums over all workers at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Entries found, by [`KINDS`].
+    pub found: [u64; KINDS.len()],
+    /// Entries by [`Outcome`].
+    pub outcomes: [u64; Outcome::ALL.len()],
+    /// Regular files by [`Outcome`].
+    pub file_outcomes: [u64; Outcome::ALL.len()],
+    /// Skipped entries by [`Reason`].
+    pub reasons: [u64; Reason::ALL.len()],
+    /// Apparent bytes of regular files.
+    pub found_bytes: u64,
+    /// Allocated bytes of regular files.
+    pub allocated_bytes: u64,
+    /// Bytes of content written.
+    pub copied_bytes: u64,
+    /// Files that needed no content.
+    pub skipped_files: u64,
+    /// Their bytes.
+    pub skipped_bytes: u64,
+    /// Bytes of files that have an outcome.
+    pub done_bytes: u64,
+    /// Bytes of files that are, or in a dry run would be, written.
+    pub planned_bytes: u64,
+}
+
+impl Totals {
+    /// Adds up.
+    pub fn of(counters: &[Counters]) -> Self {
+        let mut sum = Self::default();
+        let fold = |into: &mut [u64], from: &[AtomicU64]| {
+            for (i, f) in into.iter_mut().zip(from) {
+                *i += f.load(Relaxed);
+            }
+        };
+        for c in counters {
+            fold(&mut sum.found, &c.found);
+            fold(&mut sum.outcomes, &c.outcomes);
+            fold(&mut sum.file_outcomes, &c.file_outcomes);
+            fold(&mut sum.reasons, &c.reasons);
+            sum.found_bytes += c.found_bytes.load(Relaxed);
+            sum.allocated_bytes += c.allocated_bytes.load(Relaxed);
+            sum.copied_bytes += c.copied_bytes.load(Relaxed);
+            sum.skipped_files += c.skipped_files.load(Relaxed);
+            sum.skipped_bytes += c.skipped_bytes.load(Relaxed);
+            sum.done_bytes += c.done_bytes.load(Relaxed);
+            sum.planned_bytes += c.planned_bytes.load(Relaxed);
+        }
+        sum
+    }
+
+    /// Entries of a kind that were found.
+    pub fn found_of(&self, kind: Kind) -> u64 {
+        self.found[kind_index(kind)]
+    }
+
+    /// Entries with an outcome.
+    pub fn outcome_of(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+
+    /// All entries found.
+    pub fn all_found(&self) -> u64 {
+        self.found.iter().sum()
+    }
+
+    /// All outcomes recorded.
+    pub fn all_outcomes(&self) -> u64 {
+        self.outcomes.iter().sum()
+    }
+}
+
+/// Something kept short of what the source has, or worth a warning: counted by kind, shown once.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// Stable code for programs.
+    pub kind: String,
+    /// How often.
+    pub count: u64,
+    /// Where first.
+    pub path: Vec<u8>,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Failures and notes of a run, bounded.
+#[derive(Default)]
+pub struct Findings {
+    inner: Mutex<FindingsInner>,
+}
+
+#[derive(Default)]
+struct FindingsInner {
+    failures: Vec<Failure>,
+    kinds: BTreeMap<&'static str, u64>,
+    notes: BTreeMap<String, Note>,
+}
+
+impl Findings {
+    /// Remembers a failure.
+    pub fn fail(&self, failure: &Failure) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        *inner.kinds.entry(failure.kind).or_default() += 1;
+        if inner.failures.len() < FAILURES_KEPT {
+            inner.failures.push(failure.clone());
+        }
+    }
+
+    /// Counts a note; answers it when it is the first of its kind. The texts are only made then.
+    pub fn note(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) -> Option<Note> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(note) = inner.notes.get_mut(kind) {
+            note.count += 1;
+            return None;
+        }
+        let (path, message) = first();
+        let note = Note {
+            kind: kind.to_owned(),
+            count: 1,
+            path,
+            message,
+        };
+        inner.notes.insert(kind.to_owned(), note.clone());
+        Some(note)
+    }
+
+    /// How many failures of all kinds.
+    pub fn failed(&self) -> u64 {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .kinds
+            .values()
+            .sum()
+    }
+
+    fn take(&self) -> FindingsInner {
+        std::mem::take(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What an operation did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The counts.
+    pub totals: Totals,
+    /// The first [`FAILURES_KEPT`].
+    pub failures: Vec<Failure>,
+    /// All failures by kind.
+    pub failure_kinds: BTreeMap<&'static str, u64>,
+    /// Notes by kind.
+    pub notes: Vec<Note>,
+    /// Finder and recorder agree (or the run was interrupted).
+    pub accounted: bool,
+    /// The run was cancelled before it was through.
+    pub interrupted: bool,
+    /// What is on disk for sure.
+    pub sync: Sync,
+    /// Worker threads.
+    pub workers: usize,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+impl Report {
+    /// Closes the books.
+    pub fn close(
+        counters: &[Counters],
+        findings: &Findings,
+        interrupted: bool,
+        sync: Sync,
+        workers: usize,
+        elapsed: Duration,
+    ) -> Self {
+        let totals = Totals::of(counters);
+        let FindingsInner { failures, kinds, notes } = findings.take();
+        Self {
+            accounted: interrupted || totals.all_found() == totals.all_outcomes(),
+            totals,
+            failures,
+            failure_kinds: kinds,
+            notes: notes.into_values().collect(),
+            interrupted,
+            sync,
+            workers,
+            elapsed,
+        }
+    }
+
+    /// Complete: everything found arrived and is accounted for.
+    pub fn is_complete(&self) -> bool {
+        let bad = [
+            Outcome::Changed,
+            Outcome::Conflict,
+            Outcome::Mismatched,
+            Outcome::Failed,
+        ];
+        self.accounted
+            && !self.interrupted
+            && self.failure_kinds.is_empty()
+            && bad.iter().all(|o| self.totals.outcome_of(*o) == 0)
+    }
+}

@@ -1,0 +1,67 @@
+//! Every delete in the destination goes through here, after the work on a directory is done.
+//!
+//! Today: what interrupted runs left behind. Unfinished entries of dead runs of this host go; what a live run holds and
+//! what other hosts left stays, the latter counted.
+
+use std::sync::Arc;
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
+
+use crate::copy::Run;
+use crate::entries::LISTING_BYTES;
+use crate::error::{Fault, Operation, Side};
+use crate::publish::{Owner, clear_directory};
+use crate::tree::{Dir, join};
+
+/// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
+pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let mut leftovers = Vec::new();
+    let mut buffer = Vec::with_capacity(LISTING_BYTES);
+    sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
+    let mut more = true;
+    while more {
+        more = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind| {
+            if let Some(owner) = run.stager.owner(name.to_bytes()) {
+                leftovers.push((name.to_owned(), kind, owner));
+            }
+        })
+        .map_err(|e| fault(Operation::List, e))?;
+    }
+    for (name, kind, owner) in leftovers {
+        match owner {
+            Owner::Live => {}
+            Owner::Foreign => run.note("foreign-staging", || {
+                let path = join(&dir.twin_path(index), name.to_bytes());
+                (path, "an unfinished entry of another host is left alone".into())
+            }),
+            Owner::Dead if kind != Kind::Directory => match sys::unlink(fd.as_fd(), &name) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(fault(Operation::Remove, errno)),
+            },
+            Owner::Dead | Owner::Lockable => clear_staged(fd, &name, &fault)?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes a staged directory unless its run holds the lock.
+fn clear_staged(at: &OwnedFd, name: &std::ffi::CStr, fault: &impl Fn(Operation, Errno) -> Fault) -> Result<(), Fault> {
+    let fd = match sys::open_directory(at.as_fd(), name, Follow::No) {
+        Ok(fd) => Arc::new(fd),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(()),
+        Err(errno) => return Err(fault(Operation::Open, errno)),
+    };
+    let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+    if stat.uid != sys::user_id() || stat.mode != 0o700 || sys::try_lock(fd.as_fd()).is_err() {
+        return Ok(());
+    }
+    match sys::stat(at.as_fd(), name, Follow::No) {
+        Ok(now) if now.id == stat.id => {}
+        // Published or adopted meanwhile.
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(fault(Operation::Stat, errno)),
+    }
+    clear_directory(&fd).map_err(|e| fault(Operation::Remove, e))?;
+    sys::remove_directory(at.as_fd(), name).map_err(|e| fault(Operation::Remove, e))
+}

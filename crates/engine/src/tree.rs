@@ -1,0 +1,527 @@
+//! A directory on its way: its sources, its twins in the destinations, and the descriptors to both.
+//!
+//! A [`Dir`] exists from the moment a worker enters it until its last child is done. Everything below it is reached by
+//! its descriptors, never by a path. Descriptors have a budget: past it, the directories above the current one are
+//! closed and, when they are needed again, walked to anew from the nearest open one, name by name, and checked to be the
+//! same inode. A staged directory is never closed: its name is not its own yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bulkhaul_formats::filelist::{FileList, Slice};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd, Stat};
+
+use crate::publish::{StagedDirectory, Staging};
+
+/// Paths longer than this are opened in stretches; the kernel takes 4096 bytes with the NUL.
+const PATH_STRETCH: usize = 4000;
+
+/// A path as a C string; `EINVAL` where it holds a NUL.
+pub fn c_string(path: &[u8]) -> sys::Result<CString> {
+    CString::new(path).map_err(|_| Errno::INVAL)
+}
+
+/// Joins bytes of a path with a name.
+pub fn join(base: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(base.len() + 1 + name.len());
+    path.extend_from_slice(base);
+    if !path.is_empty() && !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// Opens a directory by a path of any length that the user named.
+pub fn open_directory_path(path: &[u8], follow: Follow) -> sys::Result<OwnedFd> {
+    let mut at: Option<OwnedFd> = None;
+    let mut rest = path;
+    while rest.len() > PATH_STRETCH {
+        let cut = rest[..PATH_STRETCH]
+            .iter()
+            .rposition(|b| *b == b'/')
+            .filter(|c| *c > 0)
+            .ok_or(Errno::NAMETOOLONG)?;
+        let base = at.as_ref().map_or(sys::current_directory(), |fd| fd.as_fd());
+        let next = sys::open_directory(base, &c_string(&rest[..cut])?, Follow::Yes)?;
+        rest = &rest[cut..];
+        while let [b'/', more @ ..] = rest {
+            rest = more;
+        }
+        at = Some(next);
+    }
+    let name = if rest.is_empty() {
+        c_string(b".")?
+    } else {
+        c_string(rest)?
+    };
+    sys::open_directory(
+        at.as_ref().map_or(sys::current_directory(), |fd| fd.as_fd()),
+        &name,
+        follow,
+    )
+}
+
+/// How many directories may be open, and how many are.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    open: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of `limit` descriptors.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    fn exceeded(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > self.limit
+    }
+}
+
+/// A place for a descriptor that may be closed and opened again.
+#[derive(Debug)]
+pub struct Slot {
+    held: Mutex<Held>,
+    budget: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct Held {
+    fd: Option<Arc<OwnedFd>>,
+    id: Identity,
+}
+
+impl Slot {
+    /// Takes a descriptor in and counts it.
+    pub fn new(fd: OwnedFd, id: Identity, budget: &Arc<Budget>) -> Self {
+        budget.open.fetch_add(1, Ordering::Relaxed);
+        Self {
+            held: Mutex::new(Held {
+                fd: Some(Arc::new(fd)),
+                id,
+            }),
+            budget: Arc::clone(budget),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The inode that the descriptor leads to.
+    pub fn id(&self) -> Identity {
+        self.held().id
+    }
+
+    fn current(&self) -> Option<Arc<OwnedFd>> {
+        self.held().fd.clone()
+    }
+
+    fn restore(&self, fd: Arc<OwnedFd>) {
+        let mut held = self.held();
+        if held.fd.is_none() {
+            self.budget.open.fetch_add(1, Ordering::Relaxed);
+            held.fd = Some(fd);
+        }
+    }
+
+    /// Another directory takes the place: its descriptor and inode.
+    pub fn replace(&self, fd: OwnedFd, id: Identity) {
+        let mut held = self.held();
+        if held.fd.is_none() {
+            self.budget.open.fetch_add(1, Ordering::Relaxed);
+        }
+        *held = Held {
+            fd: Some(Arc::new(fd)),
+            id,
+        };
+    }
+
+    fn release(&self) {
+        if self.held().fd.take().is_some() {
+            self.budget.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// What of a source directory is taken.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// Everything that a listing shows.
+    Whole,
+    /// These entries and no others.
+    Names(Arc<Names>),
+    /// What a list names at and below this level.
+    Listed(Arc<FileList>, Slice),
+    /// Nothing below it: a listed directory, or one on another file system.
+    Itself,
+}
+
+/// Entries of one directory that were named one by one: name in the destination to name in the source.
+#[derive(Debug, Default)]
+pub struct Names(pub BTreeMap<CString, CString>);
+
+impl Scope {
+    /// The name in the source of what is `target` in the destination.
+    pub fn name_of<'a>(&'a self, target: &'a CStr) -> Option<&'a CStr> {
+        match self {
+            Scope::Names(names) => names.0.get(target).map(CString::as_c_str),
+            Scope::Whole | Scope::Listed(..) => Some(target),
+            Scope::Itself => None,
+        }
+    }
+
+    /// Whether an entry of this name is taken, if the source has it.
+    pub fn takes(&self, target: &CStr) -> bool {
+        match self {
+            Scope::Listed(list, slice) => list.children(*slice).any(|child| child.name == target.to_bytes()),
+            other => other.name_of(target).is_some(),
+        }
+    }
+}
+
+/// A directory of a source tree.
+#[derive(Debug)]
+pub struct Source {
+    /// Its descriptor.
+    pub slot: Slot,
+    /// Its facts when it was entered.
+    pub stat: Stat,
+    /// What of it is taken.
+    pub scope: Scope,
+    /// Device that the walk started on.
+    pub device: u64,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// How a source directory is found again.
+#[derive(Debug)]
+pub enum Origin {
+    /// By the path of the argument (as given, without its trailing slashes).
+    Path(Vec<u8>),
+    /// Under this name in source number `parent` of the parent directory.
+    Name {
+        /// Index of the source in the parent.
+        parent: usize,
+        /// Its name there.
+        name: CString,
+    },
+}
+
+/// Where a destination directory stands.
+#[derive(Debug)]
+pub enum Presence {
+    /// It was there.
+    Existing(Stat),
+    /// This run makes it; the name it has until it is published.
+    Staged(Staging),
+    /// Not there, and not to be made: a dry run.
+    Imagined,
+}
+
+/// A directory of a destination tree.
+#[derive(Debug)]
+pub struct Twin {
+    /// Its descriptor; none where it is imagined.
+    pub slot: Option<Slot>,
+    /// Where it stands.
+    pub presence: Presence,
+    /// It has its final name.
+    pub published: AtomicBool,
+    /// Nothing was in it when it was made, so nothing is looked up.
+    pub fresh: bool,
+    /// What is made in it inherits an ACL.
+    pub default_acl: bool,
+    /// Something unfinished could not be taken out of it again: it must not be published.
+    pub tainted: AtomicBool,
+    /// Owner and group that new entries get here, seen on the first one.
+    pub creates: OnceLock<(u32, u32)>,
+}
+
+/// A directory that is being copied.
+#[derive(Debug)]
+pub struct Dir {
+    /// Its parent; none for the root of the run.
+    pub parent: Option<Arc<Dir>>,
+    /// Its name in the destination; empty for the root.
+    pub name: CString,
+    /// Its sources, later ones before earlier ones in importance. At least one.
+    pub sources: Box<[Source]>,
+    /// Its twins, one for each destination; `None` where that destination was given up.
+    pub twins: Box<[Option<Twin>]>,
+    /// Paths of the destinations, for the root.
+    pub destinations: Arc<[Vec<u8>]>,
+    /// Own files that are not done, plus one while it is being listed; published at 0.
+    pub own: AtomicUsize,
+    /// Children that are not done, plus one until it is published; closed at 0.
+    pub pending: AtomicUsize,
+    /// Names of subdirectories that are still to be entered.
+    pub below: Mutex<Below>,
+    /// Its entry has an outcome already (it failed).
+    pub recorded: AtomicBool,
+    /// It stands for a source directory that counts as an entry (the root may not).
+    pub is_entry: bool,
+}
+
+/// Subdirectories found and not entered yet: packed names, each with the sources that have it.
+#[derive(Debug, Default)]
+pub struct Below {
+    bytes: Vec<u8>,
+    next: usize,
+    /// Sources and scope of those that are not plain, in the order of the names.
+    special: VecDeque<(Vec<usize>, Scope)>,
+}
+
+/// One subdirectory to enter.
+#[derive(Debug)]
+pub struct Subdirectory {
+    /// Name in the destination.
+    pub target: CString,
+    /// Indices of the parent's sources that have it.
+    pub sources: Vec<usize>,
+    /// What of it is taken.
+    pub scope: Scope,
+}
+
+impl Below {
+    /// Remembers a subdirectory that the only source has, all of it: a million cost little more than their names.
+    pub fn push_plain(&mut self, target: &CStr) {
+        self.push_name(true, target);
+    }
+
+    /// Remembers any other subdirectory.
+    pub fn push(&mut self, sub: Subdirectory) {
+        self.push_name(false, &sub.target);
+        self.special.push_back((sub.sources, sub.scope));
+    }
+
+    fn push_name(&mut self, plain: bool, target: &CStr) {
+        self.bytes.push(u8::from(plain));
+        self.bytes.extend_from_slice(target.to_bytes_with_nul());
+    }
+
+    /// The next subdirectory.
+    pub fn pop(&mut self) -> Option<Subdirectory> {
+        let plain = *self.bytes.get(self.next)? == 1;
+        let target = CStr::from_bytes_until_nul(self.bytes.get(self.next + 1..)?)
+            .ok()?
+            .to_owned();
+        self.next += 1 + target.as_bytes_with_nul().len();
+        let (sources, scope) = if plain {
+            (vec![0], Scope::Whole)
+        } else {
+            self.special.pop_front()?
+        };
+        Some(Subdirectory { target, sources, scope })
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.next >= self.bytes.len()
+    }
+}
+
+impl Twin {
+    /// A directory that a dry run does not make.
+    pub fn imagined() -> Self {
+        Self {
+            slot: None,
+            presence: Presence::Imagined,
+            published: AtomicBool::new(true),
+            fresh: true,
+            default_acl: false,
+            tainted: AtomicBool::new(false),
+            creates: OnceLock::new(),
+        }
+    }
+
+    /// A directory under its staging name.
+    pub fn staged(staged: StagedDirectory, budget: &Arc<Budget>) -> Self {
+        Self {
+            slot: Some(Slot::new(staged.fd, staged.stat.id, budget)),
+            presence: Presence::Staged(staged.staging),
+            published: AtomicBool::new(false),
+            fresh: staged.fresh,
+            ..Self::imagined()
+        }
+    }
+}
+
+impl Dir {
+    /// Descriptor of source number `index`.
+    pub fn source(&self, index: usize) -> sys::Result<Arc<OwnedFd>> {
+        if let Some(fd) = self.sources[index].slot.current() {
+            return Ok(fd);
+        }
+        // Climb to the nearest open directory, then walk down again, name by name.
+        let mut steps = vec![(self, index)];
+        let mut at: Arc<OwnedFd> = loop {
+            let (dir, i) = steps[steps.len() - 1];
+            match &dir.sources[i].origin {
+                Origin::Path(path) => {
+                    steps.pop();
+                    break reopened(&dir.sources[i].slot, open_directory_path(path, Follow::Yes)?)?;
+                }
+                Origin::Name { parent, .. } => {
+                    let up = dir.parent.as_deref().ok_or(Errno::STALE)?;
+                    if let Some(fd) = up.sources[*parent].slot.current() {
+                        break fd;
+                    }
+                    steps.push((up, *parent));
+                }
+            }
+        };
+        for (dir, i) in steps.into_iter().rev() {
+            if let Origin::Name { name, .. } = &dir.sources[i].origin {
+                at = reopened(&dir.sources[i].slot, sys::open_directory(at.as_fd(), name, Follow::No)?)?;
+            }
+        }
+        self.sources[index].slot.restore(Arc::clone(&at));
+        Ok(at)
+    }
+
+    /// Descriptor of twin number `index`; `None` where there is none (a dry run, or a destination given up).
+    pub fn twin(&self, index: usize) -> sys::Result<Option<Arc<OwnedFd>>> {
+        let Some(slot) = self.twins[index].as_ref().and_then(|t| t.slot.as_ref()) else {
+            return Ok(None);
+        };
+        if let Some(fd) = slot.current() {
+            return Ok(Some(fd));
+        }
+        let mut steps = vec![(self, slot)];
+        let mut at = loop {
+            let up = steps[steps.len() - 1].0.parent.as_deref().ok_or(Errno::STALE)?;
+            let slot = up.twins[index]
+                .as_ref()
+                .and_then(|t| t.slot.as_ref())
+                .ok_or(Errno::STALE)?;
+            if let Some(fd) = slot.current() {
+                break fd;
+            }
+            steps.push((up, slot));
+        };
+        for (dir, slot) in steps.into_iter().rev() {
+            // A kept directory link is found again through the link; the inode check covers both.
+            let fd = match sys::open_directory(at.as_fd(), &dir.name, Follow::No) {
+                Err(Errno::LOOP | Errno::NOTDIR) => sys::open_directory(at.as_fd(), &dir.name, Follow::Yes)?,
+                other => other?,
+            };
+            at = reopened(slot, fd)?;
+        }
+        slot.restore(Arc::clone(&at));
+        Ok(Some(at))
+    }
+
+    /// Closes what lies above this directory when too much is open; the parent stays, and so does what is staged.
+    pub fn relieve(&self, budget: &Budget) {
+        if !budget.exceeded() {
+            return;
+        }
+        let mut dir = self.parent.as_deref();
+        while let Some(up) = dir.and_then(|d| d.parent.as_deref()) {
+            for source in &up.sources {
+                source.slot.release();
+            }
+            if up.parent.is_some() {
+                for twin in up.twins.iter().flatten() {
+                    if let (Some(slot), true) = (&twin.slot, twin.published.load(Ordering::Acquire)) {
+                        slot.release();
+                    }
+                }
+            }
+            dir = Some(up);
+        }
+    }
+
+    /// Closes its descriptors: nothing below needs them any more.
+    pub fn release(&self) {
+        for source in &self.sources {
+            source.slot.release();
+        }
+        for slot in self.twins.iter().flatten().filter_map(|t| t.slot.as_ref()) {
+            slot.release();
+        }
+    }
+
+    /// The source whose metadata counts: the last one that stands for the directory itself.
+    pub fn winner(&self) -> &Source {
+        &self.sources[self.sources.len() - 1]
+    }
+
+    /// Names from the root down to this directory.
+    fn names(&self) -> Vec<&CStr> {
+        let mut names = Vec::new();
+        let mut dir = self;
+        while let Some(up) = &dir.parent {
+            names.push(dir.name.as_c_str());
+            dir = up;
+        }
+        names.reverse();
+        names
+    }
+
+    /// Path relative to the destination, without a leading slash; empty for the root.
+    pub fn relative_path(&self) -> Vec<u8> {
+        self.names()
+            .iter()
+            .fold(Vec::new(), |path, name| join(&path, name.to_bytes()))
+    }
+
+    /// Full path of source number `index`, as the argument was given plus the rest.
+    pub fn source_path(&self, index: usize) -> Vec<u8> {
+        let mut names = Vec::new();
+        let (mut dir, mut i) = (self, index);
+        let base = loop {
+            match (&dir.sources[i].origin, dir.parent.as_deref()) {
+                (Origin::Name { parent, name }, Some(up)) => {
+                    names.push(name.as_bytes());
+                    (dir, i) = (up, *parent);
+                }
+                (Origin::Path(path), _) => break path.clone(),
+                (Origin::Name { name, .. }, None) => break name.as_bytes().to_vec(),
+            }
+        };
+        names.iter().rev().fold(base, |path, name| join(&path, name))
+    }
+
+    /// Full path of twin number `index`.
+    pub fn twin_path(&self, index: usize) -> Vec<u8> {
+        let base = self.destinations.get(index).cloned().unwrap_or_default();
+        self.names()
+            .iter()
+            .fold(base, |path, name| join(&path, name.to_bytes()))
+    }
+}
+
+/// Checks that a directory found again is the one that was left.
+fn reopened(slot: &Slot, fd: OwnedFd) -> sys::Result<Arc<OwnedFd>> {
+    if sys::stat_fd(fd.as_fd())?.id == slot.id() {
+        Ok(Arc::new(fd))
+    } else {
+        Err(Errno::STALE)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // A chain of parents whose last user this was is taken apart in a loop: depth must not become stack.
+        let mut next = self.parent.take();
+        while let Some(dir) = next {
+            next = Arc::into_inner(dir).and_then(|mut last| last.parent.take());
+        }
+    }
+}

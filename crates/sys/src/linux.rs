@@ -1,0 +1,412 @@
+//! Linux: `statx`, `getdents64`, `O_PATH`, `renameat2`, `copy_file_range`, clones, holes.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+
+use rustix::fs::{self, AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, RenameFlags, StatxFlags, Timestamps, Uid, XattrFlags};
+use rustix::io::retry_on_intr as again;
+
+use crate::{BorrowedFd, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Result, Stat, Time};
+
+/// The directory that relative arguments start from.
+pub fn current_directory() -> BorrowedFd<'static> {
+    CWD
+}
+
+fn mode(bits: u32) -> Mode {
+    Mode::from_raw_mode(bits)
+}
+
+/// Opens a directory for listing and as the base of further calls. Access times are left alone where that is allowed.
+pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
+    let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    if follow == Follow::No {
+        flags |= OFlags::NOFOLLOW;
+    }
+    open_quietly(at, name, flags)
+}
+
+/// Opens a file for reading. A FIFO or device under this name does not block; check the kind with [`stat_fd`].
+pub fn open_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    open_quietly(at, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
+}
+
+/// Reading for a copy is not use: `O_NOATIME`, which only the owner (or root) may ask for.
+fn open_quietly(at: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    match again(|| fs::openat(at, name, flags | OFlags::NOATIME, Mode::empty())) {
+        Err(Errno::PERM) => again(|| fs::openat(at, name, flags, Mode::empty())),
+        other => other,
+    }
+}
+
+/// Makes a file that must not exist yet, mode 0600, opened for reading and writing.
+pub fn create_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    again(|| fs::openat(at, name, flags, mode(0o600)))
+}
+
+/// A file without a name in `directory`, for spilled state; gone with its descriptor.
+pub fn create_unnamed(directory: &CStr) -> Result<OwnedFd> {
+    again(|| fs::openat(CWD, directory, OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, mode(0o600)))
+}
+
+/// A descriptor that only names the inode: of anything, also of a symlink or of what may not be read.
+pub fn open_node(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    again(|| fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()))
+}
+
+fn convert(x: &fs::Statx) -> Stat {
+    let time = |t: &fs::StatxTimestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
+    Stat {
+        kind: kind_of(fs::FileType::from_raw_mode(u32::from(x.stx_mode))),
+        mode: u32::from(x.stx_mode) & 0o7777,
+        uid: x.stx_uid,
+        gid: x.stx_gid,
+        nlink: x.stx_nlink,
+        size: x.stx_size,
+        allocated: x.stx_blocks * 512,
+        id: Identity { dev: fs::makedev(x.stx_dev_major, x.stx_dev_minor), ino: x.stx_ino },
+        rdev: fs::makedev(x.stx_rdev_major, x.stx_rdev_minor),
+        atime: time(&x.stx_atime),
+        mtime: time(&x.stx_mtime),
+        ctime: time(&x.stx_ctime),
+    }
+}
+
+fn kind_of(file_type: fs::FileType) -> Kind {
+    match file_type {
+        fs::FileType::RegularFile => Kind::File,
+        fs::FileType::Directory => Kind::Directory,
+        fs::FileType::Symlink => Kind::Symlink,
+        fs::FileType::Fifo => Kind::Fifo,
+        fs::FileType::Socket => Kind::Socket,
+        fs::FileType::BlockDevice => Kind::Block,
+        fs::FileType::CharacterDevice => Kind::Char,
+        fs::FileType::Unknown => Kind::Unknown,
+    }
+}
+
+/// Facts about a name; a symlink is itself unless followed.
+pub fn stat(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<Stat> {
+    let flags = if follow == Follow::No { AtFlags::SYMLINK_NOFOLLOW } else { AtFlags::empty() };
+    again(|| fs::statx(at, name, flags, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
+}
+
+/// Facts about an open descriptor of any kind.
+pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
+    again(|| fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
+}
+
+/// Id of the mount that a descriptor lies on, as in the first column of `/proc/self/mountinfo`; `ENOSYS` before 5.8.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+    let x = again(|| fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID))?;
+    if x.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Errno::NOSYS);
+    }
+    Ok(x.stx_mnt_id)
+}
+
+/// Reads the next stretch of a directory into `buffer` and hands each name and kind to `each` (not `.` and `..`).
+/// Answers false at the end.
+pub fn read_directory(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>], mut each: impl FnMut(&CStr, Kind)) -> Result<bool> {
+    let mut stretch = fs::RawDir::new(fd, buffer);
+    loop {
+        match stretch.next() {
+            None => return Ok(false),
+            Some(Err(Errno::INTR)) => continue,
+            Some(Err(errno)) => return Err(errno),
+            Some(Ok(entry)) => {
+                let name = entry.file_name();
+                if name != c"." && name != c".." {
+                    each(name, kind_of(entry.file_type()));
+                }
+            }
+        }
+        if stretch.is_buffer_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+/// Starts a listing again from the first name.
+pub fn rewind_directory(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::seek(fd, fs::SeekFrom::Start(0)).map(drop)
+}
+
+/// Text of a symlink.
+pub fn read_link(at: BorrowedFd<'_>, name: &CStr) -> Result<std::ffi::CString> {
+    again(|| fs::readlinkat(at, name, Vec::new()))
+}
+
+/// Makes a directory, mode 0700.
+pub fn make_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::mkdirat(at, name, mode(0o700)))
+}
+
+/// Makes a symlink.
+pub fn make_symlink(target: &CStr, at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::symlinkat(target, at, name))
+}
+
+/// Makes a FIFO, socket or device, mode 0600.
+pub fn make_node(at: BorrowedFd<'_>, name: &CStr, kind: Kind, rdev: u64) -> Result<()> {
+    let file_type = match kind {
+        Kind::Fifo => fs::FileType::Fifo,
+        Kind::Socket => fs::FileType::Socket,
+        Kind::Block => fs::FileType::BlockDevice,
+        Kind::Char => fs::FileType::CharacterDevice,
+        Kind::File | Kind::Directory | Kind::Symlink | Kind::Unknown => return Err(Errno::INVAL),
+    };
+    again(|| fs::mknodat(at, name, file_type, mode(0o600), rdev))
+}
+
+/// Makes `to` another name of the file `from`; a symlink is linked itself. Never replaces.
+pub fn make_link(from_at: BorrowedFd<'_>, from: &CStr, to_at: BorrowedFd<'_>, to: &CStr) -> Result<()> {
+    again(|| fs::linkat(from_at, from, to_at, to, AtFlags::empty()))
+}
+
+/// Renames within or between directories.
+pub fn rename(from_at: BorrowedFd<'_>, from: &CStr, to_at: BorrowedFd<'_>, to: &CStr, replace: Replace) -> Result<()> {
+    match replace {
+        Replace::No => again(|| fs::renameat_with(from_at, from, to_at, to, RenameFlags::NOREPLACE)),
+        Replace::Yes => again(|| fs::renameat(from_at, from, to_at, to)),
+    }
+}
+
+/// Removes a name that is not a directory.
+pub fn unlink(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::unlinkat(at, name, AtFlags::empty()))
+}
+
+/// Removes an empty directory.
+pub fn remove_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::unlinkat(at, name, AtFlags::REMOVEDIR))
+}
+
+/// Reads at the descriptor's own position; 0 at the end.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    again(|| rustix::io::read(fd, &mut *buffer))
+}
+
+/// Reads at an offset in bytes; 0 at the end.
+pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    again(|| rustix::io::pread(fd, &mut *buffer, offset))
+}
+
+/// Writes all of `data` at an offset in bytes.
+pub fn write_all_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
+    let mut done = 0;
+    while done < data.len() {
+        match again(|| rustix::io::pwrite(fd, &data[done..], offset + done as u64))? {
+            0 => return Err(Errno::IO),
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
+/// Sets a file's size in bytes; new space is a hole.
+pub fn set_size(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    again(|| fs::ftruncate(fd, size))
+}
+
+/// The next data at or after `offset`; `None` when only a hole follows.
+pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
+    match fs::seek(fd, fs::SeekFrom::Data(offset)) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The next hole at or after `offset`; the end of a file counts as one.
+pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
+    fs::seek(fd, fs::SeekFrom::Hole(offset))
+}
+
+/// Shares all blocks of `from` with `to` (`FICLONE`); `to` takes its size.
+pub fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    again(|| fs::ioctl_ficlone(to, from))
+}
+
+/// Copies up to `length` bytes inside the kernel; 0 at the end of the source, or where the kernel would not.
+pub fn copy_range(from: BorrowedFd<'_>, from_offset: u64, to: BorrowedFd<'_>, to_offset: u64, length: usize) -> Result<usize> {
+    again(|| {
+        let (mut i, mut o) = (from_offset, to_offset);
+        fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), length)
+    })
+}
+
+/// Asks for write-back of a stretch to begin, without waiting.
+pub fn start_write_back(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
+    let (offset, length) = (offset.cast_signed(), length.cast_signed());
+    // SAFETY: the call takes no pointers; the descriptor is borrowed, so it is open.
+    let answer = unsafe { libc::sync_file_range(fd.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+    if answer == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+fn last_errno() -> Errno {
+    let raw = std::io::Error::last_os_error().raw_os_error();
+    Errno::from_raw_os_error(raw.unwrap_or(libc::EIO))
+}
+
+/// Waits until a file's content and what is needed to read it are on disk. Never repeated after a failure: the kernel
+/// forgets what it could not write.
+pub fn sync_data(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::fdatasync(fd)
+}
+
+/// Waits until a file or directory and its metadata are on disk.
+pub fn sync_all(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::fsync(fd)
+}
+
+/// Waits until everything of this descriptor's file system is on disk.
+pub fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::syncfs(fd)
+}
+
+/// Takes the exclusive lock of an open file or directory; `EWOULDBLOCK` when another description holds it.
+pub fn try_lock(fd: BorrowedFd<'_>) -> Result<()> {
+    again(|| fs::flock(fd, FlockOperation::NonBlockingLockExclusive))
+}
+
+impl Node<'_> {
+    /// The name by which path calls reach this very inode: the last component is magic, so nothing is looked up.
+    fn magic(self) -> std::ffi::CString {
+        let (Node::Open(fd) | Node::Path(fd)) = self;
+        let mut text = format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes();
+        text.push(0);
+        std::ffi::CString::from_vec_with_nul(text).unwrap_or_default()
+    }
+}
+
+/// Sets owner and group; `None` leaves one alone. Clears set-id bits and capabilities as a side effect.
+pub fn set_owner(node: Node<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    match node {
+        Node::Open(fd) => again(|| fs::fchown(fd, uid, gid)),
+        Node::Path(fd) => again(|| fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)),
+    }
+}
+
+/// Sets permission, set-id and sticky bits. Not for symlinks (`EOPNOTSUPP`).
+pub fn set_mode(node: Node<'_>, bits: u32) -> Result<()> {
+    match node {
+        Node::Open(fd) => again(|| fs::fchmod(fd, mode(bits))),
+        Node::Path(_) => again(|| fs::chmodat(CWD, &*node.magic(), mode(bits), AtFlags::empty())),
+    }
+}
+
+/// Sets access and modification time, to the nanosecond where the file system can; `None` leaves one alone.
+pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Result<()> {
+    let spec = |time: Option<Time>| match time {
+        Some(t) => fs::Timespec { tv_sec: t.sec, tv_nsec: i64::from(t.nsec) },
+        None => fs::Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
+    };
+    let times = Timestamps { last_access: spec(atime), last_modification: spec(mtime) };
+    match node {
+        Node::Open(fd) => again(|| fs::futimens(fd, &times)),
+        Node::Path(fd) => match again(|| fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)) {
+            Err(Errno::INVAL | Errno::NOENT) => again(|| fs::utimensat(CWD, &*node.magic(), &times, AtFlags::empty())),
+            other => other,
+        },
+    }
+}
+
+/// Names of the extended attributes, each ended by a NUL byte, into `list`; answers the bytes used.
+/// `ERANGE` when the list is longer.
+pub fn list_xattrs(node: Node<'_>, list: &mut [u8]) -> Result<usize> {
+    match node {
+        Node::Open(fd) => again(|| fs::flistxattr(fd, &mut *list)),
+        Node::Path(_) => again(|| fs::listxattr(&*node.magic(), &mut *list)),
+    }
+}
+
+/// Value of an extended attribute into `value`; answers its length in bytes. `ERANGE` when it is longer.
+pub fn get_xattr(node: Node<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
+    match node {
+        Node::Open(fd) => again(|| fs::fgetxattr(fd, name, &mut *value)),
+        Node::Path(_) => again(|| fs::getxattr(&*node.magic(), name, &mut *value)),
+    }
+}
+
+/// Sets an extended attribute.
+pub fn set_xattr(node: Node<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    match node {
+        Node::Open(fd) => again(|| fs::fsetxattr(fd, name, value, XattrFlags::empty())),
+        Node::Path(_) => again(|| fs::setxattr(&*node.magic(), name, value, XattrFlags::empty())),
+    }
+}
+
+/// Removes an extended attribute; `ENODATA` when there is none.
+pub fn remove_xattr(node: Node<'_>, name: &CStr) -> Result<()> {
+    match node {
+        Node::Open(fd) => again(|| fs::fremovexattr(fd, name)),
+        Node::Path(_) => again(|| fs::removexattr(&*node.magic(), name)),
+    }
+}
+
+/// Whether the inode is immutable or append-only; `ENOTTY` where the file system has no such flags.
+pub fn is_protected(fd: BorrowedFd<'_>) -> Result<bool> {
+    let flags = fs::ioctl_getflags(fd)?;
+    Ok(flags.intersects(fs::IFlags::IMMUTABLE | fs::IFlags::APPEND))
+}
+
+/// Free space of the file system that holds `fd`.
+pub fn capacity(fd: BorrowedFd<'_>) -> Result<Capacity> {
+    let v = fs::fstatvfs(fd)?;
+    Ok(Capacity {
+        free_bytes: v.f_bavail.saturating_mul(v.f_frsize),
+        free_inodes: if v.f_files == 0 { u64::MAX } else { v.f_favail },
+        total_bytes: v.f_blocks.saturating_mul(v.f_frsize),
+    })
+}
+
+/// The magic number of the file system that holds `fd` (`linux/magic.h`).
+pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<u64> {
+    fs::fstatfs(fd).map(|f| f.f_type.cast_unsigned())
+}
+
+/// How many descriptors this process may have open.
+pub fn descriptor_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Effective user id.
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Processors that this thread may run on.
+pub fn processors() -> usize {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1) as usize)
+}
+
+/// The host's name, as the kernel has it.
+pub fn host_name() -> Vec<u8> {
+    rustix::system::uname().nodename().to_bytes().to_vec()
+}
+
+/// Whether a process with this number lives in this process's namespace.
+pub fn process_exists(process: u32) -> bool {
+    let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else { return false };
+    !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH))
+}
+
+/// What tells process namespaces apart; empty where `/proc` does not say.
+pub fn process_namespace() -> Vec<u8> {
+    fs::readlinkat(CWD, c"/proc/self/ns/pid", Vec::new()).map(std::ffi::CString::into_bytes).unwrap_or_default()
+}
+
+/// The absolute path of an open directory as the kernel knows it; `None` where it is not told or no longer true.
+pub fn path_of(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let magic = Node::Open(fd).magic();
+    fs::readlinkat(CWD, &*magic, Vec::new()).map(std::ffi::CString::into_bytes).ok().filter(|p| p.starts_with(b"/"))
+}
+
+/// The working directory; empty where it has no path.
+pub fn working_directory() -> Vec<u8> {
+    rustix::process::getcwd(Vec::new()).map(std::ffi::CString::into_bytes).unwrap_or_default()
+}
