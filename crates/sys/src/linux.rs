@@ -4,7 +4,9 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
-use rustix::fs::{self, AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, RenameFlags, StatxFlags, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    self, AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, RenameFlags, StatxFlags, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::retry_on_intr as again;
 
 use crate::{BorrowedFd, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Result, Stat, Time};
@@ -29,7 +31,11 @@ pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result
 
 /// Opens a file for reading. A FIFO or device under this name does not block; check the kind with [`stat_fd`].
 pub fn open_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    open_quietly(at, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
+    open_quietly(
+        at,
+        name,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
+    )
 }
 
 /// Reading for a copy is not use: `O_NOATIME`, which only the owner (or root) may ask for.
@@ -48,16 +54,33 @@ pub fn create_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
 
 /// A file without a name in `directory`, for spilled state; gone with its descriptor.
 pub fn create_unnamed(directory: &CStr) -> Result<OwnedFd> {
-    again(|| fs::openat(CWD, directory, OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, mode(0o600)))
+    again(|| {
+        fs::openat(
+            CWD,
+            directory,
+            OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC,
+            mode(0o600),
+        )
+    })
 }
 
 /// A descriptor that only names the inode: of anything, also of a symlink or of what may not be read.
 pub fn open_node(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    again(|| fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()))
+    again(|| {
+        fs::openat(
+            at,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    })
 }
 
 fn convert(x: &fs::Statx) -> Stat {
-    let time = |t: &fs::StatxTimestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
+    let time = |t: &fs::StatxTimestamp| Time {
+        sec: t.tv_sec,
+        nsec: t.tv_nsec,
+    };
     Stat {
         kind: kind_of(fs::FileType::from_raw_mode(u32::from(x.stx_mode))),
         mode: u32::from(x.stx_mode) & 0o7777,
@@ -66,7 +89,10 @@ fn convert(x: &fs::Statx) -> Stat {
         nlink: x.stx_nlink,
         size: x.stx_size,
         allocated: x.stx_blocks * 512,
-        id: Identity { dev: fs::makedev(x.stx_dev_major, x.stx_dev_minor), ino: x.stx_ino },
+        id: Identity {
+            dev: fs::makedev(x.stx_dev_major, x.stx_dev_minor),
+            ino: x.stx_ino,
+        },
         rdev: fs::makedev(x.stx_rdev_major, x.stx_rdev_minor),
         atime: time(&x.stx_atime),
         mtime: time(&x.stx_mtime),
@@ -89,7 +115,11 @@ fn kind_of(file_type: fs::FileType) -> Kind {
 
 /// Facts about a name; a symlink is itself unless followed.
 pub fn stat(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<Stat> {
-    let flags = if follow == Follow::No { AtFlags::SYMLINK_NOFOLLOW } else { AtFlags::empty() };
+    let flags = if follow == Follow::No {
+        AtFlags::SYMLINK_NOFOLLOW
+    } else {
+        AtFlags::empty()
+    };
     again(|| fs::statx(at, name, flags, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
 }
 
@@ -109,7 +139,11 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
 
 /// Reads the next stretch of a directory into `buffer` and hands each name and kind to `each` (not `.` and `..`).
 /// Answers false at the end.
-pub fn read_directory(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>], mut each: impl FnMut(&CStr, Kind)) -> Result<bool> {
+pub fn read_directory(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [MaybeUninit<u8>],
+    mut each: impl FnMut(&CStr, Kind),
+) -> Result<bool> {
     let mut stretch = fs::RawDir::new(fd, buffer);
     loop {
         match stretch.next() {
@@ -231,7 +265,13 @@ pub fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Copies up to `length` bytes inside the kernel; 0 at the end of the source, or where the kernel would not.
-pub fn copy_range(from: BorrowedFd<'_>, from_offset: u64, to: BorrowedFd<'_>, to_offset: u64, length: usize) -> Result<usize> {
+pub fn copy_range(
+    from: BorrowedFd<'_>,
+    from_offset: u64,
+    to: BorrowedFd<'_>,
+    to_offset: u64,
+    length: usize,
+) -> Result<usize> {
     again(|| {
         let (mut i, mut o) = (from_offset, to_offset);
         fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), length)
@@ -302,10 +342,19 @@ pub fn set_mode(node: Node<'_>, bits: u32) -> Result<()> {
 /// Sets access and modification time, to the nanosecond where the file system can; `None` leaves one alone.
 pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Result<()> {
     let spec = |time: Option<Time>| match time {
-        Some(t) => fs::Timespec { tv_sec: t.sec, tv_nsec: i64::from(t.nsec) },
-        None => fs::Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
+        Some(t) => fs::Timespec {
+            tv_sec: t.sec,
+            tv_nsec: i64::from(t.nsec),
+        },
+        None => fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_OMIT,
+        },
     };
-    let times = Timestamps { last_access: spec(atime), last_modification: spec(mtime) };
+    let times = Timestamps {
+        last_access: spec(atime),
+        last_modification: spec(mtime),
+    };
     match node {
         Node::Open(fd) => again(|| fs::futimens(fd, &times)),
         Node::Path(fd) => match again(|| fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)) {
@@ -371,7 +420,9 @@ pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<u64> {
 
 /// How many descriptors this process may have open.
 pub fn descriptor_limit() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+    rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX)
 }
 
 /// Effective user id.
@@ -391,22 +442,31 @@ pub fn host_name() -> Vec<u8> {
 
 /// Whether a process with this number lives in this process's namespace.
 pub fn process_exists(process: u32) -> bool {
-    let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else { return false };
+    let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
     !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH))
 }
 
 /// What tells process namespaces apart; empty where `/proc` does not say.
 pub fn process_namespace() -> Vec<u8> {
-    fs::readlinkat(CWD, c"/proc/self/ns/pid", Vec::new()).map(std::ffi::CString::into_bytes).unwrap_or_default()
+    fs::readlinkat(CWD, c"/proc/self/ns/pid", Vec::new())
+        .map(std::ffi::CString::into_bytes)
+        .unwrap_or_default()
 }
 
 /// The absolute path of an open directory as the kernel knows it; `None` where it is not told or no longer true.
 pub fn path_of(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let magic = Node::Open(fd).magic();
-    fs::readlinkat(CWD, &*magic, Vec::new()).map(std::ffi::CString::into_bytes).ok().filter(|p| p.starts_with(b"/"))
+    fs::readlinkat(CWD, &*magic, Vec::new())
+        .map(std::ffi::CString::into_bytes)
+        .ok()
+        .filter(|p| p.starts_with(b"/"))
 }
 
 /// The working directory; empty where it has no path.
 pub fn working_directory() -> Vec<u8> {
-    rustix::process::getcwd(Vec::new()).map(std::ffi::CString::into_bytes).unwrap_or_default()
+    rustix::process::getcwd(Vec::new())
+        .map(std::ffi::CString::into_bytes)
+        .unwrap_or_default()
 }
