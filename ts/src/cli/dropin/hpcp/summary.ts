@@ -22,10 +22,8 @@ function list(names: readonly string[]): string {
 export function summaryLines(report: Report, several: boolean): string[] {
   const { found, files, elapsed } = report;
   const seconds = `${elapsed.toFixed(4)} seconds`;
-  const unchanged = files.skipped + files.metadata;
-  // Excluded and overridden files are skipped too, but nobody would call them copied.
-  const left = leftOut(report);
-  const copied = files.copied + files.made + files.linked + unchanged - left;
+  const unchanged = files.metadata + files.skipped - leftOut(report);
+  const copied = files.copied + files.made + files.linked + unchanged;
   const per = (value: number) => (elapsed > 0 ? value / elapsed : 0);
   const lines = [
     `Number of files: ${found.file}`,
@@ -39,7 +37,7 @@ export function summaryLines(report: Report, several: boolean): string[] {
     `                        ${per(copied).toFixed(2)} file/s`,
     `Average bandwidth:      ${scaled(per(report.copiedBytes) * 8, 1000, ['', 'K', 'M', 'G', 'T'])}bps`,
     `Total files copied:     ${copied}`,
-    `Total files unchanged:  ${unchanged - left}`,
+    `Total files unchanged:  ${unchanged}`,
     `Total size copied:      ${bytes(report.copiedBytes)}`,
     `Total files discovered: ${found.file}`,
     `Processed ${found.file} files and ${found.symlink} symlinks in total`,
@@ -57,12 +55,15 @@ export function summaryLines(report: Report, several: boolean): string[] {
   return lines;
 }
 
-/** Files that were left out on purpose, out of those that were skipped. */
+/**
+ * Skipped files that nobody would call copied: overridden, directories only, … Reasons are counted for all kinds of
+ * entries, so this may count too many, and never too few.
+ */
 function leftOut({ skipped, files }: Report): number {
-  const reasons = Object.entries(skipped).filter(([reason]) => reason !== 'unchanged');
+  const others = Object.entries(skipped).filter(([reason]) => reason !== 'unchanged' && reason !== 'excluded');
   return Math.min(
     files.skipped,
-    reasons.reduce((sum, [, count]) => sum + count, 0),
+    others.reduce((sum, [, count]) => sum + count, 0),
   );
 }
 

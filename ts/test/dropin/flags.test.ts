@@ -1,0 +1,158 @@
+/** The flags of hpcp: what they mean now, the echo, and that each is documented. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { UsageError } from '../../src/cli/dropin/argparse.js';
+import { echo, FLAGS, helpText, originalFlags, parseCall } from '../../src/cli/dropin/hpcp/flags.js';
+import { workers } from '../../src/cli/dropin/hpcp/workers.js';
+
+/** Every spelling in the help of hpcp 8.96 and 9.79. */
+const ORIGINAL =
+  `-h --help -s --single_thread -j -m -t --max_workers -b --batch -nb --no_batch --sequential -v --verbose
+  -do --directory_only -nds --no_directory_sync -fh --full_hash -hs --hash_size -f -fpj --files_per_job
+  -sfl -lfl --source_file_list -fl -tfl --target_file_list -cfl --compare_file_list -dfl --diff_file_list
+  -tdfl --tar_diff_file_list -nhfl --no_hash_file_list -rm --remove -rf --remove_force -rme --remove_extra
+  -rwloff --do_not_remove_files_while_listing -e --exclude -x --exclude_file -lt --link_tracking
+  -nlt --no_link_tracking -V --version -pfl --parallel_file_listing -si --src_image -siff --load_diff_image
+  -d -C --dest_path -rds --random_dest_selection -di --dest_image -dis --dest_image_size -diff --get_diff_image
+  -fa --force_apply -dd --disk_dump -ddr --dd_resize -nfp --no_fs_param_mirror -L -rl --rate_limit
+  -F -frl --file_rate_limit -tfs --target_file_system -ncd --no_create_dir -co --content_only
+  -ctl --command_timeout_limit -enes --exit_not_enough_space`.split(/\s+/);
+
+it('has every spelling of the originals, and no other under their rank', () => {
+  const spellings = originalFlags().flatMap(({ names }) => names);
+  expect([...spellings].sort()).toEqual([...ORIGINAL].sort());
+});
+
+it('documents every flag in one row', () => {
+  const page = readFileSync(new URL('../../../docs/dropin.md', import.meta.url), 'utf8');
+  const rows = page.split('\n').filter((line) => line.startsWith('| `-'));
+  const wanted = Object.values(FLAGS).map(({ names }) => names.map((name) => `\`${name}\``).join(' '));
+  const documented = rows.map((row) => row.split('|')[1]?.trim() ?? '');
+  expect([...documented].sort()).toEqual([...wanted].sort());
+  for (const row of rows)
+    expect(
+      row
+        .split('|')
+        .slice(2, 4)
+        .every((cell) => cell.trim() !== ''),
+    ).toBe(true);
+});
+
+describe('the meaning of an abbreviation', () => {
+  it.each<[string[], object]>([
+    [['--file=3'], { files_per_job: 3 }],
+    [['--file_rate', '0'], { file_rate_limit: '0' }],
+    [['--no_dir'], { no_directory_sync: true }],
+    [['--link'], { link_tracking: true }],
+    [['-nl'], { no_link_tracking: true }],
+    [['-f', '2'], { files_per_job: 2 }],
+    [['-e', 'x', '-enes'], { exclude: ['x'], exit_not_enough_space: true }],
+    [['--s', '1'], {}],
+    // The common options never stand in the way of an own one, and are there where no own one is meant.
+    [['--ex', 'x'], {}],
+    [['--dry'], { dry_run: true }],
+    [['--jobs', '2'], { jobs: 2 }],
+    [['--keep'], { keep_dirlinks: true }],
+    [['--sp', 'auto'], { sparse: 'auto' }],
+    [['--files-from', 'x'], { files_from: 'x' }],
+    [['--full'], { full_hash: true }],
+    [['--p'], { parallel_file_listing: true }],
+    [['--j', '2'], {}],
+  ])('%j', (args, values) => {
+    if (Object.keys(values).length > 0) expect(parseCall(args).values).toMatchObject(values);
+    else expect(() => parseCall(args)).toThrow(/is ambiguous/);
+  });
+});
+
+describe('what is not there yet ends before anything is touched', () => {
+  const cases: [string, string[]][] = [
+    '-sfl x',
+    '-fl x',
+    '-cfl',
+    '-dfl',
+    '-tdfl',
+    '-nhfl',
+    '-rm',
+    '-rf',
+    '-rme',
+    '-rwloff',
+    '-L 1M',
+    '-F 10',
+    '-ctl 5',
+    '-rds',
+    '-si x',
+    '-di x',
+    '-dis 1G',
+    '-dd',
+    '-ddr 1G',
+    '-siff x',
+    '-diff',
+    '-fa',
+    '-nfp',
+  ].map((text) => [text, text.split(' ')]);
+  it.each(cases)('%s', (text, args) => {
+    const flag = text.split(' ')[0] ?? '';
+    const call = () => parseCall(['a', '-d', 'b', ...args]);
+    expect(call).toThrow(UsageError);
+    expect(call).toThrow(new RegExp(`^argument [^:]*${flag}[/:].*not in this version yet \\(.*\\); nothing was done$`));
+  });
+
+  it.each(['-L 0', '-F 0', '-ctl 0', '-dis 0'])('%s is the default', (text) => {
+    expect(() => parseCall(text.split(' '))).not.toThrow();
+  });
+});
+
+it.each<[string[], RegExp]>([
+  [['--progress', 'x'], /^argument --progress: 'x' is none of auto, tty, plain, json, none$/],
+  [['--sync', 'x'], /^argument --sync/],
+  [['--sparse', ''], /^argument --sparse/],
+  [['--jobs', '0'], /^argument --jobs: 0 is less than 1$/],
+  [['-b', '-nb'], /not allowed with/],
+  [['--files-from', 'a', '--files-from0', 'b'], /^argument --files-from0: not allowed with/],
+])('refuses %j', (args, message) => {
+  expect(() => parseCall(args)).toThrow(message);
+});
+
+describe('workers', () => {
+  it.each<[string[], number, number | undefined]>([
+    [[], 8, undefined],
+    [['-j', '3'], 8, 3],
+    [['-m0'], 2, 1],
+    [['-t', '0'], 1, 1],
+    [['-t', '0'], 3, 2],
+    [['-t', '0'], 5, 2],
+    [['-t', '0'], 7, 4],
+    [['-j', '-1'], 2, 2],
+    [['-j', '-3'], 2, 6],
+    [['-j', '5000'], 2, 1024],
+    [['-s'], 8, 1],
+    [['-s', '-j', '4'], 8, 1],
+    [['--jobs', '5', '-j', '4'], 8, 5],
+  ])('%j on %d CPUs: %s', (args, cpus, threads) => {
+    expect(workers(parseCall(args).values, cpus)).toBe(threads);
+  });
+});
+
+describe('the echo', () => {
+  it.each<[string[], string]>([
+    [[], '> hpcp'],
+    [['s', '-d', 'o'], "> hpcp 's' --dest_path='o'"],
+    [
+      ['-d', 'o', 's', '-v', '-j', '-1', '-e', 'x'],
+      "> hpcp 's' --max_workers='-1' --verbose='True' --exclude='x' --dest_path='o'",
+    ],
+    [['s', '-d', 'a', '-d', 'b'], "> hpcp 's' --dest_path='a' --dest_path='b'"],
+    [['s', '-hs', '65536', '-f', '1'], "> hpcp 's'"],
+    [['s', '-hs', '0'], "> hpcp 's' --hash_size='0'"],
+    [['s', '-nb', '--dry-run'], "> hpcp 's' --no_batch='True' --dry-run='True'"],
+    [["it's", 'a\nb\x1b'], String.raw`> hpcp 'it'\''s' 'a\nb\x1b'`],
+  ])('%j', (args, line) => {
+    expect(echo(parseCall(args))).toBe(line);
+  });
+});
+
+it('has a help that names every flag', () => {
+  const help = helpText();
+  for (const { names } of Object.values(FLAGS)) for (const name of names) expect(help).toContain(` ${name}`);
+  expect(help).toMatchSnapshot();
+});
