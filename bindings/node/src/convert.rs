@@ -52,7 +52,7 @@ pub struct CopyOptions {
     pub allow_nested: Option<bool>,
     pub filter: Option<Filter>,
     pub files_from: Option<NamesFrom>,
-    pub hash_size: Option<f64>,
+    pub hash_size: Option<i64>,
     pub full_hash: Option<bool>,
     pub sparse: Option<String>,
     pub sync: Option<String>,
@@ -180,8 +180,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
     };
     let hash_size = match given.hash_size {
         None => default.hash_size,
-        Some(bytes) if bytes >= 0.0 && bytes.fract() == 0.0 => bytes as u64,
-        Some(bytes) => return Err(format!("hashSize: {bytes} is not a number of bytes")),
+        Some(bytes) => u64::try_from(bytes).map_err(|_| format!("hashSize: {bytes} is not a number of bytes"))?,
     };
     Ok(options::CopyOptions {
         sources: given

@@ -21,7 +21,7 @@ use convert::{CopyOptions, JsEvent, JsReport, JsSnapshot};
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
 
 /// An error that carries its stable code as `code`.
-fn refused(env: &Env, code: &str, message: String) -> Error {
+fn refused(env: Env, code: &str, message: String) -> Error {
     let with_code = env
         .create_error(Error::new(Status::GenericFailure, message.clone()))
         .and_then(|mut error: Object<'_>| {
@@ -40,7 +40,7 @@ pub struct Job {
 /// Checks the options and makes a job that copies.
 #[napi]
 pub fn copy(env: Env, options: CopyOptions) -> Result<Job> {
-    let refuse = |refusal: Refusal| refused(&env, refusal.code(), refusal.to_string());
+    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
     let options = convert::copy_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
     Ok(Job {
         inner: Arc::new(EngineJob::new(options).map_err(refuse)?),
@@ -60,7 +60,7 @@ impl Job {
                 let result: std::result::Result<Report, Refusal> = job.run();
                 deferred.resolve(Box::new(move |env| match result {
                     Ok(report) => Ok(convert::report(report)),
-                    Err(refusal) => Err(refused(&env, refusal.code(), refusal.to_string())),
+                    Err(refusal) => Err(refused(env, refusal.code(), refusal.to_string())),
                 }));
             })
             .map_err(|error| Error::new(Status::GenericFailure, format!("no thread could be started: {error}")))?;

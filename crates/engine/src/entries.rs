@@ -11,10 +11,10 @@ use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
-use crate::act::{Done, Worker};
 use crate::error::{Fault, Operation, Side};
 use crate::report::{Outcome, Reason};
 use crate::tree::{Dir, Scope, Subdirectory};
+use crate::worker::{Done, Worker};
 
 /// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
 pub const LISTING_BYTES: usize = 32 * 1024;
@@ -64,6 +64,7 @@ impl Batch {
     }
 
     /// Gives away the second half of what comes from `start` on.
+    #[must_use]
     pub fn split_off(&mut self, start: usize) -> Batch {
         let middle = start + (self.entries.len() - start).div_ceil(2);
         Batch {
@@ -235,7 +236,7 @@ impl Worker<'_> {
             }
             let mut sources = vec![source];
             if !plain {
-                match self.contenders(dir, source, name, kind) {
+                match Self::contenders(dir, source, name, kind) {
                     Ok(Some(winners)) => sources = winners,
                     Ok(None) => {
                         self.pass_over(dir, source, name, kind, Reason::Overridden);
@@ -281,7 +282,7 @@ impl Worker<'_> {
 
     /// Where several sources merge: which of them bring this name. The last one wins; directories of one name merge.
     /// `None`: another source's entry of this name stands for it.
-    fn contenders(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
+    fn contenders(dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
         let mut having = Vec::new();
         for (index, other) in dir.sources.iter().enumerate() {
             if index == source {

@@ -164,6 +164,15 @@ impl Fault {
         }
     }
 
+    /// The source is not what it was.
+    pub fn changed(operation: Operation) -> Self {
+        Self {
+            operation,
+            side: Side::Source,
+            cause: Cause::Changed,
+        }
+    }
+
     /// The outcome of the entry that it befell.
     pub fn outcome(&self) -> Outcome {
         match (&self.cause, self.side) {

@@ -9,6 +9,7 @@
 
 pub mod act;
 pub mod copy;
+pub mod directory;
 pub mod entries;
 pub mod error;
 pub mod event;
@@ -19,11 +20,13 @@ pub mod plan;
 pub mod preflight;
 pub mod probe;
 pub mod publish;
+pub mod regular;
 pub mod report;
 pub mod schedule;
 pub mod sweep;
 pub mod transfer;
 pub mod tree;
+pub mod worker;
 
 pub use bulkhaul_formats::filter::Style as FilterStyle;
 pub use bulkhaul_sys::{Errno, Kind};

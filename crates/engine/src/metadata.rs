@@ -246,7 +246,7 @@ fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &m
             match class(&attribute.name) {
                 Class::Acl => scratch.short("acl", "an ACL was not kept: the destination does not take it"),
                 Class::Capability => {
-                    scratch.short("capability", "file capabilities were not kept: only root may set them")
+                    scratch.short("capability", "file capabilities were not kept: only root may set them");
                 }
                 _ => scratch.short(
                     "xattr",

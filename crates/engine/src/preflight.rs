@@ -298,7 +298,10 @@ fn source(path: Vec<u8>, fd: OwnedFd, stat: Stat, scope: Scope, budget: &Arc<Bud
     }
 }
 
-fn read_list(options: &CopyOptions) -> Result<(Option<Arc<FileList>>, Vec<Vec<u8>>), Refusal> {
+/// The list, and the names in it that lie outside the source.
+type NamedFiles = (Option<Arc<FileList>>, Vec<Vec<u8>>);
+
+fn read_list(options: &CopyOptions) -> Result<NamedFiles, Refusal> {
     let Some(from) = &options.files_from else {
         return Ok((None, Vec::new()));
     };
@@ -417,7 +420,7 @@ impl Opened {
                 }
                 // Somebody else made it meanwhile.
                 Err(Errno::EXIST) => {
-                    self.base = sys::open_directory(self.base.as_fd(), &name, Follow::Yes).map_err(refuse)?
+                    self.base = sys::open_directory(self.base.as_fd(), &name, Follow::Yes).map_err(refuse)?;
                 }
                 Err(errno) => return Err(refuse(errno)),
             }
@@ -427,12 +430,12 @@ impl Opened {
             crate::error::Cause::Errno(errno) => refuse(errno),
             _ => refuse(Errno::EXIST),
         };
-        let staged = stager.stage_directory(self.base.as_fd(), &name, 0).map_err(fault)?;
+        let made = stager.stage_directory(self.base.as_fd(), &name, 0).map_err(fault)?;
         if has_default_acl(Node::Open(self.base.as_fd()), &mut scratch, 0).map_err(fault)? {
-            disinherit(Node::Open(staged.fd.as_fd()), 0).map_err(fault)?;
+            disinherit(Node::Open(made.fd.as_fd()), 0).map_err(fault)?;
         }
         Ok((
-            Twin::staged(staged, budget),
+            Twin::staged(made, budget),
             Some(RootPlace {
                 parent: self.base,
                 name,
@@ -604,16 +607,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         let value = octal
             .and_then(|d| std::str::from_utf8(d).ok())
             .and_then(|d| u8::from_str_radix(d, 8).ok());
-        match value {
-            Some(byte) => {
-                out.push(byte);
-                at += 4;
-            }
-            None => {
-                out.push(field[at]);
-                at += 1;
-            }
-        }
+        out.push(value.unwrap_or(field[at]));
+        at += if value.is_some() { 4 } else { 1 };
     }
     out
 }

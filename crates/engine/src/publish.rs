@@ -107,7 +107,7 @@ impl Stager {
         loop {
             let staging = self.name(final_name, self.process.saturating_mul(NAMES_PER_PROCESS) + attempt);
             match make(staging.as_c_str()) {
-                Ok(made) => return Ok((made, staging)),
+                Ok(value) => return Ok((value, staging)),
                 Err(Errno::EXIST) if attempt + 1 < NAMES_PER_PROCESS => attempt += 1,
                 Err(errno) => return Err(errno),
             }
@@ -130,7 +130,7 @@ impl Stager {
                 Err(Errno::EXIST) => false,
                 Err(errno) => return Err(fault(Operation::MakeDirectory, errno)),
             };
-            match self.claim(at, &staging, made) {
+            match Self::claim(at, &staging, made) {
                 Ok(Some((fd, stat))) => {
                     return Ok(StagedDirectory {
                         fd,
@@ -147,7 +147,7 @@ impl Stager {
     }
 
     /// Opens and locks a staged directory; `None` when it is somebody else's.
-    fn claim(self, at: BorrowedFd<'_>, staging: &Staging, made: bool) -> sys::Result<Option<(OwnedFd, Stat)>> {
+    fn claim(at: BorrowedFd<'_>, staging: &Staging, made: bool) -> sys::Result<Option<(OwnedFd, Stat)>> {
         let name = staging.as_c_str();
         let fd = match sys::open_directory(at, name, Follow::No) {
             Ok(fd) => fd,
@@ -251,7 +251,7 @@ pub fn merge_directory(
     let mut buffer = Vec::with_capacity(32 * 1024);
     sys::rewind_directory(from).map_err(|e| Fault::new(Operation::List, side, e))?;
     while sys::read_directory(from, buffer.spare_capacity_mut(), |name, kind| {
-        names.push((name.to_owned(), kind))
+        names.push((name.to_owned(), kind));
     })
     .map_err(|e| Fault::new(Operation::List, side, e))?
     {}
@@ -277,7 +277,7 @@ pub fn clear_directory(fd: &Arc<OwnedFd>) -> sys::Result<()> {
         let mut entries = Vec::new();
         sys::rewind_directory(dir.as_fd())?;
         while sys::read_directory(dir.as_fd(), buffer.spare_capacity_mut(), |name, kind| {
-            entries.push((name.to_owned(), kind))
+            entries.push((name.to_owned(), kind));
         })? {}
         let mut deeper = None;
         for (name, kind) in entries {

@@ -1,0 +1,521 @@
+//! A directory's life: entered, listed, its own files done, published, its subdirectories entered, closed.
+//!
+//! Comes in: the name of a subdirectory in a directory with open descriptors; goes out: its outcome, after those of
+//! everything below it. Its own mode and times are set when the last child is done; until then its owner can write in it.
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
+
+use crate::copy::Task;
+use crate::error::{Cause, Fault, Operation, Side};
+use crate::event::Changes;
+use crate::metadata::{self, Copy, put_right};
+use crate::options::Directories;
+use crate::plan::{Place, differences, place};
+use crate::publish::{clear_directory, merge_directory, publish_directory};
+use crate::report::{Outcome, Reason};
+use crate::sweep;
+use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Twin, join};
+use crate::worker::{Done, Worker};
+
+impl Worker<'_> {
+    /// Enters the next subdirectory; the rest of them stay for whoever is free.
+    pub fn descend(&mut self, dir: &Arc<Dir>) {
+        let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(sub) = next.filter(|_| !self.run.cancel.is_draining()) else {
+            self.child_done(dir);
+            return;
+        };
+        dir.pending.fetch_add(1, Ordering::AcqRel);
+        self.run.schedule.push(Task::Descend(Arc::clone(dir)));
+        let entered = catch_unwind(AssertUnwindSafe(|| self.enter(dir, &sub))).unwrap_or_else(|_| {
+            let cause = Cause::Panic("entering a directory".into());
+            Err(Fault {
+                operation: Operation::Work,
+                side: Side::Source,
+                cause,
+            })
+        });
+        let source = sub.sources[sub.sources.len() - 1];
+        match entered {
+            Ok(Ok(child)) => {
+                self.tell_shortfalls(dir, &sub.target);
+                self.list(&child);
+                return;
+            }
+            Ok(Err(done)) => self.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
+            Err(fault) => self.record(dir, source, &sub.target, Kind::Directory, Err(fault.into())),
+        }
+        self.run.listed();
+        self.child_done(dir);
+    }
+
+    /// Opens a subdirectory's sources and twins. The inner error is an outcome: it is left alone.
+    fn enter(&mut self, parent: &Arc<Dir>, sub: &Subdirectory) -> Result<Result<Arc<Dir>, Done>, Fault> {
+        let run = self.run;
+        let mut sources = Vec::with_capacity(sub.sources.len());
+        for &index in &sub.sources {
+            match self.open_source(parent, index, sub) {
+                Ok(source) if run.destination_ids.contains(&source.slot.id()) => {
+                    if index == sub.sources[sub.sources.len() - 1] {
+                        return Ok(Err(Done::skipped(Reason::Destination)));
+                    }
+                }
+                Ok(source) => sources.push(source),
+                // The last one is this entry; the others are entries of their own that were overridden.
+                Err(fault) if index == sub.sources[sub.sources.len() - 1] => return Err(fault),
+                Err(fault) => self.fail(
+                    &fault,
+                    join(&parent.source_path(index), sub.target.to_bytes()),
+                    Kind::Directory,
+                ),
+            }
+        }
+        let mut twins = Vec::with_capacity(parent.twins.len());
+        let mut conflict = None;
+        for index in 0..parent.twins.len() {
+            match self.open_twin(parent, index, &sub.target) {
+                Ok(twin) => twins.push(twin),
+                Err(fault) if parent.twins.len() == 1 => return Err(fault),
+                // Another destination may still take it.
+                Err(fault) => {
+                    twins.push(None);
+                    conflict = Some(fault);
+                }
+            }
+        }
+        if let Some(fault) = conflict {
+            if twins.iter().all(Option::is_none) {
+                return Err(fault);
+            }
+            if let Side::Destination(index) = fault.side {
+                self.fail(
+                    &fault,
+                    join(&parent.twin_path(index), sub.target.to_bytes()),
+                    Kind::Directory,
+                );
+            }
+        }
+        let dir = Arc::new(Dir {
+            parent: Some(Arc::clone(parent)),
+            name: sub.target.clone(),
+            sources: sources.into_boxed_slice(),
+            twins: twins.into_boxed_slice(),
+            destinations: Arc::clone(&parent.destinations),
+            own: AtomicUsize::new(1),
+            pending: AtomicUsize::new(1),
+            below: Mutex::new(Below::default()),
+            recorded: AtomicBool::new(false),
+            is_entry: true,
+        });
+        dir.relieve(&run.budget);
+        for (index, twin) in dir.twins.iter().enumerate() {
+            if let Some(twin) = twin
+                && matches!(twin.presence, Presence::Staged(_))
+                && !twin.fresh
+            {
+                self.clear_strangers(&dir, index)?;
+            }
+        }
+        Ok(Ok(dir))
+    }
+
+    fn open_source(&self, parent: &Dir, index: usize, sub: &Subdirectory) -> Result<Source, Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
+        let up = &parent.sources[index];
+        let name = up.scope.name_of(&sub.target).unwrap_or(&sub.target);
+        let at = parent.source(index).map_err(|e| fault(Operation::Open, e))?;
+        let fd = sys::open_directory(at.as_fd(), name, Follow::No).map_err(|e| match e {
+            // It was a directory when it was listed.
+            Errno::NOTDIR | Errno::LOOP => Fault::changed(Operation::Open),
+            e => fault(Operation::Open, e),
+        })?;
+        let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+        // What was named itself is a walk of its own and has a device of its own.
+        let device = if matches!(up.scope, Scope::Names(_)) {
+            stat.id.dev
+        } else {
+            up.device
+        };
+        let scope = if self.run.rules.one_file_system && stat.id.dev != device {
+            Scope::Itself
+        } else {
+            sub.scope.clone()
+        };
+        Ok(Source {
+            slot: Slot::new(fd, stat.id, &self.run.budget),
+            stat,
+            scope,
+            device,
+            origin: Origin::Name {
+                parent: index,
+                name: name.to_owned(),
+            },
+        })
+    }
+
+    fn open_twin(&mut self, parent: &Arc<Dir>, index: usize, name: &CStr) -> Result<Option<Twin>, Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+        let Some(up) = &parent.twins[index] else {
+            return Ok(None);
+        };
+        let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))? else {
+            return Ok(Some(Twin::imagined()));
+        };
+        let existing = if up.fresh {
+            None
+        } else {
+            match sys::stat(at.as_fd(), name, Follow::No) {
+                Ok(stat) => Some(stat),
+                Err(Errno::NOENT) => None,
+                Err(errno) => return Err(fault(Operation::Stat, errno)),
+            }
+        };
+        let leads = || sys::stat(at.as_fd(), name, Follow::Yes).is_ok_and(|s| s.kind == Kind::Directory);
+        match place(existing.as_ref(), self.run.rules.keep_dirlinks, leads) {
+            Place::Taken(what) => Err(Fault::conflict(Operation::MakeDirectory, index, what)),
+            Place::Directory => {
+                let follow = if existing.is_some_and(|e| e.kind == Kind::Symlink) {
+                    Follow::Yes
+                } else {
+                    Follow::No
+                };
+                self.existing_twin(&at, name, follow, index).map(Some)
+            }
+            Place::Free if self.run.rules.dry_run => Ok(Some(Twin::imagined())),
+            Place::Free => self.staged_twin(&at, name, index, up.default_acl).map(Some),
+        }
+    }
+
+    fn existing_twin(&mut self, at: &OwnedFd, name: &CStr, follow: Follow, index: usize) -> Result<Twin, Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+        let dry = self.run.rules.dry_run;
+        let fd = match sys::open_directory(at.as_fd(), name, follow) {
+            // Our own, and closed to ourselves: it is opened while we work in it.
+            Err(Errno::ACCESS) if !dry => {
+                let node = sys::open_node(at.as_fd(), name).map_err(|e| fault(Operation::Open, e))?;
+                let stat = sys::stat_fd(node.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+                sys::set_mode(Node::Path(node.as_fd()), stat.mode | 0o700)
+                    .map_err(|_| fault(Operation::Open, Errno::ACCESS))?;
+                sys::open_directory(at.as_fd(), name, follow).map_err(|e| fault(Operation::Open, e))?
+            }
+            other => other.map_err(|e| fault(Operation::Open, e))?,
+        };
+        let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+        let keep = &self.run.rules.keep;
+        if !dry && !keep.privileged && stat.uid == self.run.user && stat.mode & 0o700 != 0o700 {
+            sys::set_mode(Node::Open(fd.as_fd()), stat.mode | 0o700).map_err(|e| fault(Operation::SetMode, e))?;
+        }
+        let default_acl = !dry && metadata::has_default_acl(Node::Open(fd.as_fd()), &mut self.scratch, index)?;
+        Ok(Twin {
+            slot: Some(Slot::new(fd, stat.id, &self.run.budget)),
+            presence: Presence::Existing(stat),
+            published: AtomicBool::new(true),
+            fresh: false,
+            default_acl,
+            tainted: AtomicBool::new(false),
+            creates: OnceLock::new(),
+        })
+    }
+
+    fn staged_twin(&self, at: &OwnedFd, name: &CStr, index: usize, default_acl: bool) -> Result<Twin, Fault> {
+        let staged = self.run.stager.stage_directory(at.as_fd(), name, index)?;
+        if default_acl {
+            metadata::disinherit(Node::Open(staged.fd.as_fd()), index)?;
+        }
+        Ok(Twin::staged(staged, &self.run.budget))
+    }
+
+    /// Takes out of an adopted directory what the source does not have: unfinished entries, and what has gone since.
+    pub fn clear_strangers(&self, dir: &Dir, index: usize) -> Result<(), Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+        let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? else {
+            return Ok(());
+        };
+        let mut names = Vec::new();
+        let mut buffer = Vec::with_capacity(crate::entries::LISTING_BYTES);
+        while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _| {
+            names.push(name.to_owned());
+        })
+        .map_err(|e| fault(Operation::List, e))?
+        {}
+        for name in names {
+            let stat = sys::stat(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
+            if self.belongs(dir, &name, stat.kind) {
+                continue;
+            }
+            if stat.kind == Kind::Directory {
+                let below =
+                    sys::open_directory(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Open, e))?;
+                clear_directory(&Arc::new(below)).map_err(|e| fault(Operation::Remove, e))?;
+                sys::remove_directory(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
+            } else {
+                sys::unlink(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this run will look at an entry of an adopted directory: only then the skip test proves it.
+    fn belongs(&self, dir: &Dir, name: &CStr, kind: Kind) -> bool {
+        let rules = &self.run.rules;
+        let left_out = rules.directories == Directories::Only && kind != Kind::Directory;
+        let excluded = || {
+            rules.filter.as_ref().is_some_and(|(_, filter)| {
+                let parent = self.filter_parent(dir, dir.sources.len() - 1);
+                filter.excludes(&parent.unwrap_or_default(), name.to_bytes(), kind == Kind::Directory)
+            })
+        };
+        let winner = dir.sources.iter().enumerate().rev().find_map(|(index, source)| {
+            let real = source.scope.name_of(name).filter(|_| source.scope.takes(name))?;
+            dir.source(index)
+                .and_then(|at| sys::stat(at.as_fd(), real, Follow::No))
+                .ok()
+        });
+        !left_out && winner.is_some_and(|stat| stat.kind == kind) && !excluded()
+    }
+
+    /// A directory failed: its entry has its outcome now, what of it could be had is still copied.
+    pub fn fail_directory(&mut self, dir: &Arc<Dir>, source: usize, fault: &Fault) {
+        let path = match fault.side {
+            Side::Source => dir.source_path(source),
+            Side::Destination(index) => dir.twin_path(index),
+        };
+        if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
+            self.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
+        }
+        self.fail(fault, path, Kind::Directory);
+    }
+
+    /// A batch or the listing is done; the last of them publishes the directory and goes on below.
+    pub fn own_done(&mut self, dir: &Arc<Dir>) {
+        if dir.own.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if !self.run.cancel.is_draining() {
+            for index in 0..dir.twins.len() {
+                if let Err(fault) = self.publish_twin(dir, index) {
+                    self.fail_directory(dir, dir.sources.len() - 1, &fault);
+                    self.abandon(dir, &fault);
+                }
+            }
+        }
+        if dir.below.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.child_done(dir);
+        } else {
+            self.run.schedule.push(Task::Descend(Arc::clone(dir)));
+        }
+    }
+
+    fn publish_twin(&self, dir: &Dir, index: usize) -> Result<(), Fault> {
+        let side = Side::Destination(index);
+        let Some(Twin {
+            presence: Presence::Staged(staging),
+            slot: Some(_),
+            published,
+            tainted,
+            ..
+        }) = &dir.twins[index]
+        else {
+            return Ok(());
+        };
+        let fault = |errno| Fault::new(Operation::Rename, side, errno);
+        if tainted.load(Ordering::Acquire) {
+            return Err(Fault::conflict(
+                Operation::Rename,
+                index,
+                "something unfinished could not be removed from it",
+            ));
+        }
+        let (root, at);
+        let (at, name) = if let Some(parent) = &dir.parent {
+            at = parent.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
+            (at.as_fd(), dir.name.as_c_str())
+        } else {
+            root = &self.run.roots[index];
+            let Some(root) = root else { return Ok(()) };
+            (root.parent.as_fd(), root.name.as_c_str())
+        };
+        match publish_directory(at, staging, name) {
+            Ok(()) => {}
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {
+                // Somebody else made it meanwhile: its entries move in one by one.
+                let existing = sys::open_directory(at, name, Follow::No)
+                    .map_err(|_| Fault::conflict(Operation::Rename, index, "something else took its name meanwhile"))?;
+                let staged = dir.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
+                merge_directory(at, staging, staged.as_fd(), existing.as_fd(), index)?;
+                let id = sys::stat_fd(existing.as_fd()).map_err(fault)?.id;
+                if let Some(slot) = dir.twins[index].as_ref().and_then(|t| t.slot.as_ref()) {
+                    slot.replace(existing, id);
+                }
+            }
+            Err(errno) => return Err(fault(errno)),
+        }
+        published.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Everything below a directory that could not be published has an outcome too.
+    fn abandon(&mut self, dir: &Arc<Dir>, fault: &Fault) {
+        loop {
+            let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(sub) = next else { return };
+            self.run.listed();
+            self.record(
+                dir,
+                sub.sources[sub.sources.len() - 1],
+                &sub.target,
+                Kind::Directory,
+                Err(fault.clone().into()),
+            );
+        }
+    }
+
+    /// One child fewer; the last one closes the directory, and perhaps its parent, and so on up.
+    pub fn child_done(&mut self, dir: &Arc<Dir>) {
+        let mut dir = Arc::clone(dir);
+        while dir.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if !self.run.cancel.is_draining() {
+                self.close(&dir);
+            }
+            dir.release();
+            let Some(parent) = dir.parent.clone() else { return };
+            dir = parent;
+        }
+    }
+
+    /// The directory's own metadata, times last, and its outcome.
+    fn close(&mut self, dir: &Arc<Dir>) {
+        let mut changes = Changes::default();
+        let mut made = false;
+        for index in 0..dir.twins.len() {
+            let Some(twin) = &dir.twins[index] else { continue };
+            made |= !matches!(twin.presence, Presence::Existing(_));
+            match self.close_twin(dir, index, twin) {
+                Ok(seen) => changes.insert(seen),
+                Err(fault) => self.fail_directory(dir, dir.sources.len() - 1, &fault),
+            }
+        }
+        if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
+            let done = if made {
+                Done {
+                    changes: Changes::NEW,
+                    ..Done::new(Outcome::Made)
+                }
+            } else if changes.is_empty() {
+                Done::skipped(Reason::Unchanged)
+            } else {
+                Done {
+                    changes,
+                    ..Done::new(Outcome::Metadata)
+                }
+            };
+            self.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
+            self.tell_directory(dir, &done);
+        }
+    }
+
+    fn tell_directory(&mut self, dir: &Arc<Dir>, done: &Done) {
+        let (above, source, name) = match (&dir.parent, &dir.winner().origin) {
+            (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
+            _ => (dir, dir.sources.len() - 1, c"."),
+        };
+        self.tell(above, source, name, Kind::Directory, done);
+        self.tell_shortfalls(above, name);
+    }
+
+    fn close_twin(&mut self, dir: &Arc<Dir>, index: usize, twin: &Twin) -> Result<Changes, Fault> {
+        let rules = &self.run.rules;
+        let side = Side::Destination(index);
+        let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
+            return Ok(Changes::default());
+        };
+        if !twin.published.load(Ordering::Acquire) {
+            // It failed to appear, and that was said.
+            return Ok(Changes::default());
+        }
+        if !rules.dry_run && !twin.fresh {
+            sweep::clear_leftovers(self.run, dir, index, &fd)?;
+        }
+        let now = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
+        let staged = matches!(twin.presence, Presence::Staged(_));
+        if !dir.is_entry || rules.directories == Directories::Needed {
+            return self.close_plainly(dir, index, twin, &fd, &now, staged);
+        }
+        let source = &dir.winner().stat;
+        let mut changes = match &twin.presence {
+            Presence::Existing(before) => differences(source, before, &rules.keep),
+            _ => Changes::default(),
+        };
+        let node = dir
+            .source(dir.sources.len() - 1)
+            .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+        let copy = Copy {
+            node: Node::Open(fd.as_fd()),
+            owner: (now.uid, now.gid),
+            mode: now.mode,
+            new: staged,
+            inherits_acl: false,
+            destination: index,
+        };
+        let act = !rules.dry_run;
+        let seen = put_right(
+            &rules.keep,
+            source,
+            Some(Node::Open(node.as_fd())),
+            copy,
+            act,
+            &mut self.scratch,
+        )?;
+        changes.insert(Changes(seen.0 & (Changes::ACL.0 | Changes::XATTR.0)));
+        if let (false, Presence::Existing(before)) = (rules.keep.mode || rules.keep.chmod.is_some(), &twin.presence)
+            && act
+            && before.mode != now.mode
+        {
+            // It was opened for our own work only.
+            sys::set_mode(Node::Open(fd.as_fd()), before.mode).map_err(|e| Fault::new(Operation::SetMode, side, e))?;
+        }
+        if act && (staged || now.mtime != source.mtime) {
+            metadata::set_times(&rules.keep, source, Node::Open(fd.as_fd()), index)?;
+        }
+        Ok(changes)
+    }
+
+    /// A directory that stands for no source entry, or whose metadata was not asked for.
+    fn close_plainly(
+        &self,
+        dir: &Dir,
+        index: usize,
+        twin: &Twin,
+        fd: &OwnedFd,
+        now: &Stat,
+        staged: bool,
+    ) -> Result<Changes, Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+        let rules = &self.run.rules;
+        if rules.dry_run {
+            return Ok(Changes::default());
+        }
+        if staged {
+            if let (Directories::Needed, true, Some(parent)) = (rules.directories, twin.fresh, &dir.parent) {
+                let at = parent.twin(index).map_err(|e| fault(Operation::Open, e))?;
+                match at.map(|at| sys::remove_directory(at.as_fd(), &dir.name)) {
+                    Some(Ok(())) => return Ok(Changes::default()),
+                    None | Some(Err(Errno::NOTEMPTY | Errno::EXIST)) => {}
+                    Some(Err(errno)) => return Err(fault(Operation::Remove, errno)),
+                }
+            }
+            sys::set_mode(Node::Open(fd.as_fd()), 0o777 & !rules.keep.umask)
+                .map_err(|e| fault(Operation::SetMode, e))?;
+        } else if let Presence::Existing(before) = &twin.presence
+            && before.mode != now.mode
+        {
+            sys::set_mode(Node::Open(fd.as_fd()), before.mode).map_err(|e| fault(Operation::SetMode, e))?;
+        }
+        Ok(Changes::default())
+    }
+}

@@ -1,0 +1,214 @@
+//! The workers, and the recorder that every entry ends at.
+//!
+//! A worker takes tasks, hands their entries to the rooms that act, and records what became of each, once. What it needs
+//! again and again (buffers, counters) is its own, so that workers share nothing on the way of a file.
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bulkhaul_sys::Kind;
+
+use crate::act::Entry;
+use crate::copy::{Run, Task};
+use crate::entries::{Batch, LISTING_BYTES};
+use crate::error::{Cause, Failure, Fault, Operation, Side};
+use crate::event::{Changes, EntryEvent, Event};
+use crate::metadata::Scratch;
+use crate::regular::Finished;
+use crate::report::{Counters, Outcome, Reason};
+use crate::transfer::{BUFFER_BYTES, Stopped};
+use crate::tree::{Dir, join};
+
+/// What became of an entry.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Outcome.
+    pub outcome: Outcome,
+    /// Why it was skipped.
+    pub reason: Option<Reason>,
+    /// What differed.
+    pub changes: Changes,
+    /// Bytes of content written, or that would be.
+    pub bytes: u64,
+    /// Size of the source file in bytes.
+    pub size: u64,
+    /// Text of a symlink, or path of a hard link's first name.
+    pub target: Option<Vec<u8>>,
+    /// Which destination.
+    pub destination: usize,
+}
+
+impl Done {
+    /// An outcome and nothing else.
+    pub fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            reason: None,
+            changes: Changes::default(),
+            bytes: 0,
+            size: 0,
+            target: None,
+            destination: 0,
+        }
+    }
+
+    /// With what differed.
+    #[must_use]
+    pub fn with(self, changes: Changes) -> Self {
+        Self { changes, ..self }
+    }
+
+    /// In this destination.
+    #[must_use]
+    pub fn at(self, destination: usize) -> Self {
+        Self { destination, ..self }
+    }
+}
+
+/// A thread's own things.
+pub struct Worker<'r> {
+    /// The run that it works for.
+    pub run: &'r Run,
+    /// Its counters.
+    pub counters: &'r Counters,
+    /// Room for a listing.
+    pub listing: Vec<u8>,
+    /// Room for content.
+    pub buffer: Vec<u8>,
+    /// Room for attributes.
+    pub scratch: Scratch,
+    /// Files that are written and wait for their sync.
+    pub unsynced: Vec<Finished>,
+}
+
+impl<'r> Worker<'r> {
+    /// A worker with buffers of its own.
+    pub fn new(run: &'r Run, counters: &'r Counters) -> Self {
+        Self {
+            run,
+            counters,
+            listing: Vec::with_capacity(LISTING_BYTES),
+            buffer: vec![0; BUFFER_BYTES],
+            scratch: Scratch::default(),
+            unsynced: Vec::new(),
+        }
+    }
+
+    /// Runs one task. A panic costs the entry that it happened in, not the run.
+    pub fn perform(&mut self, task: Task) {
+        match task {
+            Task::List(dir) => self.list(&dir),
+            Task::Descend(dir) => self.descend(&dir),
+            Task::Files(dir, batch) => {
+                self.files(&dir, batch);
+                self.own_done(&dir);
+            }
+        }
+    }
+
+    /// Works on the files of a batch; gives half of the rest to whoever has nothing to do.
+    pub fn files(&mut self, dir: &Arc<Dir>, mut batch: Batch) {
+        let mut index = 0;
+        while index < batch.len() && !self.run.cancel.is_draining() {
+            if batch.len() - index > 2 && self.run.schedule.hungry() {
+                let rest = batch.split_off(index + 1);
+                self.run.give_away(dir, rest);
+            }
+            let (target, kind) = batch.get(index);
+            self.file(dir, batch.source, target, kind);
+            index += 1;
+        }
+        self.flush();
+    }
+
+    fn file(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.entry(&Entry { dir, source, target }, kind)));
+        let result = result.unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(ToString::to_string)
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            let cause = Cause::Panic(text.unwrap_or_else(|| "panic".into()));
+            Err(Stopped::Fault(Fault {
+                operation: Operation::Work,
+                side: Side::Source,
+                cause,
+            }))
+        });
+        match result {
+            // Its outcome comes with its sync.
+            Ok(None) => {}
+            Ok(Some(done)) => self.record(dir, source, target, kind, Ok(done)),
+            Err(stopped) => self.record(dir, source, target, kind, Err(stopped)),
+        }
+    }
+
+    /// The recorder: every entry that was found ends here, once.
+    pub fn record(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, result: Result<Done, Stopped>) {
+        // Shows that the count check notices (copy.rs, tests).
+        #[cfg(test)]
+        if target.to_bytes() == b"planted-loss" {
+            return;
+        }
+        match result {
+            Ok(done) => {
+                self.counters.outcome(kind, done.outcome, done.reason, done.size);
+                self.tell(dir, source, target, kind, &done);
+            }
+            Err(Stopped::Fault(fault)) => {
+                self.counters.outcome(kind, fault.outcome(), None, 0);
+                let path = Self::path_of(dir, source, target, fault.side);
+                self.fail(&fault, path, kind);
+            }
+            // No outcome: the run is reported as interrupted.
+            Err(Stopped::Aborted) => {}
+        }
+        self.tell_shortfalls(dir, target);
+    }
+
+    /// Reports a fault with its path.
+    pub fn fail(&self, fault: &Fault, path: Vec<u8>, kind: Kind) {
+        let hint = self.run.hint(fault);
+        let failure = Failure::new(fault, path, kind, hint.as_deref());
+        self.run.findings.fail(&failure);
+        self.run.queue.push(Event::Failure(failure));
+    }
+
+    /// What could not be kept of the current entry, once for each kind.
+    pub fn tell_shortfalls(&mut self, dir: &Dir, target: &CStr) {
+        for short in std::mem::take(&mut self.scratch.shortfalls) {
+            self.run.note(&short.kind, || {
+                (join(&dir.twin_path(0), target.to_bytes()), short.message)
+            });
+        }
+    }
+
+    fn path_of(dir: &Dir, source: usize, target: &CStr, side: Side) -> Vec<u8> {
+        match side {
+            Side::Source => {
+                let name = dir.sources[source].scope.name_of(target).unwrap_or(target);
+                join(&dir.source_path(source), name.to_bytes())
+            }
+            Side::Destination(index) => join(&dir.twin_path(index), target.to_bytes()),
+        }
+    }
+
+    /// Sends the event of one entry, where somebody asked for them.
+    pub fn tell(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind, done: &Done) {
+        if !self.run.rules.entry_events {
+            return;
+        }
+        self.run.queue.push(Event::Entry(EntryEvent {
+            outcome: done.outcome,
+            kind,
+            path: join(&dir.relative_path(), target.to_bytes()),
+            source: Self::path_of(dir, source, target, Side::Source),
+            destination: Self::path_of(dir, source, target, Side::Destination(done.destination)),
+            bytes: done.bytes,
+            changes: done.changes,
+            reason: done.reason,
+            target: done.target.clone(),
+        }));
+    }
+}
