@@ -267,6 +267,29 @@ describe('bulkhaul copy', () => {
     expect(stderr).toContain('would be copied');
   });
 
+  it('a reader that goes away ends it quietly, exit 130', async () => {
+    const { at } = makeTree();
+    for (let index = 0; index < 3000; index += 1) writeFileSync(join(at, 'src', `${'y'.repeat(60)}${index}`), '');
+    const pipeline = '{ "$0" "$1" copy -v -j 1 src dst; echo "exit $?" >&2; } | head -n 1';
+    const { stdout, stderr } = await program('sh', ['-c', pipeline, process.execPath, executable], { cwd: at });
+    expect(stdout).toMatch(/^[^\n]+\n$/);
+    expect(stderr).toBe('exit 130\n');
+  });
+
+  it('the first SIGINT drains, exit 130, and the next run finishes', async () => {
+    const { at, source, destination } = makeTree();
+    for (let index = 0; index < 4000; index += 1) writeFileSync(join(at, 'src', 'sub', `z${index}`), 'z'.repeat(500));
+    const interrupted = await run(['copy', '-v', '-j', '1', 'src/', 'dst'], {
+      cwd: at,
+      onOutput: (child) => void child.kill('SIGINT'),
+    });
+    expect(interrupted.code).toBe(130);
+    expect(interrupted.stderr).toMatch(/^SIGINT: finishing/);
+    expect(interrupted.stderr).toMatch(/\ninterrupted: run the same command again to go on\n$/);
+    expect((await run(['copy', 'src/', 'dst'], { cwd: at })).code).toBe(0);
+    expect(differences(source, destination)).toBe('');
+  });
+
   it('--json conforms to the schema', async () => {
     const { at, source, destination } = makeTree();
     const { code, stdout, stderr } = await run(['copy', '--json', '-v', 'src/', 'dst'], { cwd: at });
@@ -284,8 +307,11 @@ describe('bulkhaul copy', () => {
     expect(existsSync(join(at, 'dst', 'plain'))).toBe(true);
     expect(existsSync(join(at, 'dst', 'sub'))).toBe(false);
     expect(existsSync(join(at, 'dst', 'x'.repeat(255)))).toBe(false);
-    const input = 'new\nline\0sub/big\0';
-    expect((await run(['copy', '--files-from0', '-', 'src', 'list'], { cwd: at, input })).code).toBe(0);
+    writeFileSync(join(at, 'names'), 'new\nline\0sub/big\0');
+    // A pipe of the shell: what Node gives a child is a socket.
+    const pipeline = 'cat names | "$0" "$1" copy --files-from0 - src list';
+    const listed = await program('sh', ['-c', pipeline, process.execPath, executable], { cwd: at });
+    expect(listed).toMatchObject({ code: 0, stdout: '' });
     expect(readdirSync(join(at, 'list')).sort()).toEqual(['new\nline', 'sub']);
     expect(readdirSync(join(at, 'list', 'sub'))).toEqual(['big']);
   });

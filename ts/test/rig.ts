@@ -1,5 +1,5 @@
 /** What the tests stand on: scratch directories, the built command, and jobs that follow a script. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,28 +23,27 @@ export interface Run {
   stderr: string;
 }
 
+interface Surroundings {
+  cwd?: string | undefined;
+  env?: NodeJS.ProcessEnv | undefined;
+  input?: Buffer | string | undefined;
+  /** Called at the first output on stdout. */
+  onOutput?: ((child: ChildProcess) => void) | undefined;
+}
+
 /** Runs the built command, off a terminal. `startedAs`: a link to the executable, for the name. */
 export function run(
   args: readonly string[],
-  {
-    cwd,
-    env,
-    input,
-    startedAs = MAIN,
-  }: { cwd?: string; env?: NodeJS.ProcessEnv; input?: Buffer | string; startedAs?: string } = {},
+  { startedAs = MAIN, ...surroundings }: Surroundings & { startedAs?: string } = {},
 ): Promise<Run> {
-  return program(process.execPath, [startedAs, ...args], { cwd, env, input });
+  return program(process.execPath, [startedAs, ...args], surroundings);
 }
 
 /** Runs a program to its end. */
 export function program(
   command: string,
   args: readonly string[],
-  {
-    cwd,
-    env,
-    input = '',
-  }: { cwd?: string | undefined; env?: NodeJS.ProcessEnv | undefined; input?: Buffer | string | undefined } = {},
+  { cwd, env, input = '', onOutput }: Surroundings = {},
 ): Promise<Run> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build:ts`);
   return new Promise((resolve, reject) => {
@@ -52,6 +51,7 @@ export function program(
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+    if (onOutput) child.stdout.once('data', () => onOutput(child));
     child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
     child.on('error', reject);
     child.on('close', (code) =>

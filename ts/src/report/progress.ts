@@ -14,8 +14,8 @@ export interface View {
   percent?: number;
   /** Seconds. Absent until the totals are known and something moves. */
   left?: number;
-  /** Bytes written a second, over the last seconds. */
-  rate: number;
+  /** Bytes written a second, over the last seconds. Absent in the first view: one snapshot has no speed. */
+  rate?: number;
   /** Bytes written a second, over the whole run. */
   average: number;
 }
@@ -43,15 +43,16 @@ export class Progress {
     this.#sample({ elapsed, written: copiedBytes, worked: work.done });
     const view: View = {
       snapshot,
-      rate: this.#slope(RATE_WINDOW, ({ written }) => written),
       average: elapsed > 0 ? copiedBytes / elapsed : 0,
     };
+    const now = this.#slope(RATE_WINDOW, ({ written }) => written);
+    if (now !== undefined) view.rate = now;
     if (snapshot.phase === 'preflight' || snapshot.phase === 'scanning') return view;
     const share = work.total > 0 ? Math.floor((work.done / work.total) * 100) : 100;
     this.#percent = snapshot.phase === 'done' ? 100 : Math.max(this.#percent, Math.min(share, 99));
     view.percent = this.#percent;
     const speed = this.#slope(LEFT_WINDOW, ({ worked }) => worked);
-    if (speed > 0) view.left = (work.total - work.done) / speed;
+    if (speed !== undefined && speed > 0) view.left = (work.total - work.done) / speed;
     return view;
   }
 
@@ -63,10 +64,10 @@ export class Progress {
     while ((this.#samples[0]?.elapsed ?? 0) < sample.elapsed - LEFT_WINDOW) this.#samples.shift();
   }
 
-  #slope(window: number, value: (sample: Sample) => number): number {
+  #slope(window: number, value: (sample: Sample) => number): number | undefined {
     const last = this.#samples.at(-1);
     const first = this.#samples.find(({ elapsed }) => last !== undefined && elapsed >= last.elapsed - window);
-    if (first === undefined || last === undefined || last.elapsed <= first.elapsed) return 0;
+    if (first === undefined || last === undefined || last.elapsed <= first.elapsed) return undefined;
     return Math.max(0, value(last) - value(first)) / (last.elapsed - first.elapsed);
   }
 }
@@ -82,26 +83,27 @@ function workOf(snapshot: Snapshot): { done: number; total: number } {
   return { done: Math.min(Math.max(done, 0), total), total };
 }
 
-/** One line of totals. */
+/** One line of totals, the most important first: a narrow terminal shows its beginning. */
 export function statusLine(view: View): string {
   const { snapshot, percent, left } = view;
-  const { foundFiles, foundBytes, skippedFiles, skippedBytes, doneFiles, errors, phase, elapsed } = snapshot;
-  const work = workOf(snapshot);
+  const { foundFiles, foundBytes, skippedFiles, skippedBytes, doneFiles, copiedBytes, errors, phase } = snapshot;
   const parts: string[] = [];
+  const number = (value: number) => value.toLocaleString('en-US');
   if (phase === 'preflight') parts.push('checking');
   else if (phase === 'scanning') {
-    parts.push(`scanning: ${count(foundFiles, 'file')}, ${bytes(foundBytes)} so far`);
-    parts.push(`${count(doneFiles - skippedFiles, 'file')} done, ${bytes(snapshot.copiedBytes)} written`);
+    parts.push(`scanning: ${count(foundFiles, 'file')}, ${bytes(foundBytes)}`);
+    parts.push(`${number(doneFiles - skippedFiles)} done, ${bytes(copiedBytes)}`);
   } else {
-    parts.push(`${phase === 'closing' ? 'finishing, ' : ''}${percent ?? 0}%`);
+    parts.push(phase === 'closing' ? `${percent ?? 0}%, finishing` : `${percent ?? 0}%`);
     const total = foundBytes - skippedBytes;
-    if (total > 0) parts.push(`${bytes(work.done)} of ${bytes(total)}`);
-    parts.push(`${(doneFiles - skippedFiles).toLocaleString('en-US')} of ${count(foundFiles - skippedFiles, 'file')}`);
+    if (total > 0) parts.push(`${bytes(workOf(snapshot).done)} of ${bytes(total)}`);
+    parts.push(`${number(doneFiles - skippedFiles)} of ${count(foundFiles - skippedFiles, 'file')}`);
   }
-  if (phase !== 'preflight') parts.push(`${rate(view.rate)} now, ${rate(view.average)} average`);
+  if (view.rate !== undefined) parts.push(rate(view.rate));
   if (phase === 'copying' && left !== undefined) parts.push(`${duration(left)} left`);
-  if (skippedFiles > 0) parts.push(`${skippedFiles.toLocaleString('en-US')} unchanged`);
   parts.push(count(errors, 'error'));
-  parts.push(duration(elapsed));
+  if (phase !== 'preflight') parts.push(`average ${rate(view.average)}`);
+  if (skippedFiles > 0) parts.push(`${number(skippedFiles)} unchanged`);
+  parts.push(duration(snapshot.elapsed));
   return parts.join(' | ');
 }

@@ -17,20 +17,19 @@ export function summaryText(report: Report, dryRun: boolean): string {
   const { outcomes, files, found } = report;
   const lines: string[] = [];
   const would = dryRun ? 'would be ' : '';
+  const size = dryRun ? '' : `, ${bytes(report.copiedBytes)} written`;
   const speed = dryRun || report.elapsed <= 0 ? '' : `, ${rate(report.copiedBytes / report.elapsed)}`;
-  lines.push(
-    `${count(files.copied, 'file')} ${would}copied, ${bytes(report.copiedBytes)} ${would}written in ${duration(report.elapsed)}${speed}`,
-  );
+  lines.push(`${count(files.copied, 'file')} ${would}copied${size} in ${duration(report.elapsed)}${speed}`);
   const others: [number, string][] = [
     [outcomes.copied - files.copied + outcomes.made, 'made'],
     [outcomes.linked, 'linked'],
-    [outcomes.metadata, 'with metadata set'],
+    [outcomes.metadata, 'given other metadata'],
     [outcomes.removed, 'removed'],
   ];
   const counted = others
     .filter(([number]) => number > 0)
-    .map(([number, what]) => `${number.toLocaleString('en-US')} ${what}`);
-  if (counted.length > 0) lines.push(`entries ${would}${counted.join(', ')}`);
+    .map(([number, what]) => `${number.toLocaleString('en-US')} ${would}${what}`);
+  if (counted.length > 0) lines.push(`entries: ${counted.join(', ')}`);
   const skipped = Object.entries(report.skipped).filter(([, number]) => number > 0);
   if (skipped.length > 0) {
     lines.push(`skipped: ${skipped.map(([why, number]) => `${number.toLocaleString('en-US')} ${why}`).join(', ')}`);

@@ -5,6 +5,7 @@ import * as t from 'typanion';
 import { BulkhaulError } from '../../error.js';
 import { display, fromBytes } from '../../names.js';
 import { type CopyOptions, copy } from '../../ops/copy.js';
+import { Output } from '../../report/output.js';
 import { runJob, VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
 
@@ -86,9 +87,14 @@ export class CopyCommand extends VerbCommand {
   async execute(): Promise<number> {
     const { settings, context } = this;
     const options = await this.copyOptions();
+    // Whoever closes the pipe has seen enough: no summary then.
+    let left = false;
+    new Output(context.stdout, () => {
+      left = true;
+    });
     const report = await runJob((entries) => copy({ ...options, entries }), settings, context);
     const code = exitCodeOfReport(report);
-    if (!settings.json && (!settings.quiet || code !== ExitCode.complete)) {
+    if (!settings.json && !left && (!settings.quiet || code !== ExitCode.complete)) {
       const { summaryText } = await import('../../report/summary.js');
       context.stderr.write(summaryText(report, settings.dryRun));
     }
