@@ -1,0 +1,77 @@
+/** README.md does what it says: its commands and its library example run in a scratch directory. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { program, scratch } from './rig.js';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+
+/** What is in the code blocks of a language. */
+const blocks = (language: string) =>
+  [...README.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)]
+    .filter(([, tag]) => tag === language)
+    .map(([, , text = '']) => text);
+
+const commands = blocks('sh').flatMap((block) => block.trim().split('\n'));
+
+/** A scratch directory with `photos`, and with `mnt` for what the README calls /mnt. */
+function place() {
+  const at = scratch();
+  mkdirSync(join(at, 'photos/cache'), { recursive: true });
+  for (const name of ['a.jpg', 'b.tmp', 'cache/c.jpg']) writeFileSync(join(at, 'photos', name), name);
+  mkdirSync(join(at, 'mnt'));
+  return { at, here: (text: string) => text.replaceAll('/mnt/', `${join(at, 'mnt')}/`) };
+}
+
+const all = (directory: string) => readdirSync(directory, { recursive: true }).map(String).sort();
+
+/** What each command leaves below /mnt. */
+const PHOTOS = ['a.jpg', 'b.tmp', 'cache', 'cache/c.jpg'];
+const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
+  'scripts/run hpcp photos -d /mnt/archive': ['archive', PHOTOS],
+  'scripts/run copy photos /mnt/archive': ['archive/photos', PHOTOS],
+  'scripts/run copy photos/ /mnt/archive/2024': ['archive/2024', PHOTOS],
+  'scripts/run copy --dry-run photos /mnt/archive': ['.', []],
+  "scripts/run copy --exclude '*.tmp' --exclude /cache photos/ /mnt/clean": ['clean', ['a.jpg']],
+  'scripts/run copy --json --sync all photos /mnt/archive': ['archive/photos', PHOTOS],
+};
+
+describe('README', () => {
+  it('has the commands that are run here, and no others', () => {
+    expect(commands.sort()).toEqual(Object.keys(LEAVES).sort());
+  });
+
+  it.each(commands)('%s', async (command) => {
+    const { at, here } = place();
+    const line = here(command).replace(/^scripts\//, `${join(ROOT, 'scripts')}/`);
+    const { code, stdout, stderr } = await program('sh', ['-c', line], { cwd: at });
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    if (command.includes('hpcp')) expect(stdout).toMatch(/\nDone\.\n$/);
+    const [directory, names] = LEAVES[command] ?? expect.fail(command);
+    expect(all(join(at, 'mnt', directory))).toEqual(names);
+  });
+
+  it('names scripts and documents that exist', () => {
+    const named = [...README.matchAll(/\]\(([^):]+)\)|`?((?:scripts|ts|crates|bindings)\/[\w./-]+)/g)];
+    expect(named.length).toBeGreaterThan(10);
+    for (const [, link, path] of named) {
+      const file = link ?? path ?? '';
+      expect(existsSync(join(ROOT, file)), file).toBe(true);
+    }
+  });
+
+  it('has a library example that runs', async () => {
+    const { at, here } = place();
+    mkdirSync(join(at, 'node_modules'));
+    symlinkSync(ROOT, join(at, 'node_modules/bulkhaul'));
+    const [example = ''] = blocks('js');
+    writeFileSync(join(at, 'example.mjs'), here(example));
+    const { code, stdout, stderr } = await program(process.execPath, ['example.mjs'], { cwd: at });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(/^copied .*a\.jpg$/m);
+    expect(stdout).toMatch(/\ntrue 3 0\n$/);
+    expect(all(join(at, 'mnt/archive'))).toEqual(PHOTOS);
+  });
+});
