@@ -5,7 +5,10 @@
 //! component at a time and without following a symlink, so that nobody who renames things underneath can lead it
 //! astray. An interrupted call (`EINTR`) is repeated here, nowhere else.
 //!
-//! `backend` is the platform: `linux`, or `portable`, where what cannot be done answers `ENOSYS`, never a silent `Ok`.
+//! `posix` is what every Unix has; `backend` is the platform's own: `linux`, or `portable`, where what cannot be done
+//! answers `ENOSYS`, never a silent `Ok`.
+
+mod posix;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -18,6 +21,11 @@ mod portable;
 use portable as backend;
 
 pub use backend::*;
+pub use posix::{
+    capacity, create_file, current_directory, descriptor_limit, host_name, make_directory, make_link, make_symlink,
+    process_exists, read, read_at, read_link, remove_directory, rename, rewind_directory, set_size, sync_all, try_lock,
+    unlink, user_id, working_directory, write_all_at,
+};
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;
 

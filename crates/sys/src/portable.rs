@@ -1,16 +1,230 @@
-//! Other Unix systems, macOS above all: what POSIX has, by descriptor. Best effort, and honest about it: what can't be
-//! done answers `ENOSYS` or `EOPNOTSUPP`, and the engine takes its slower way or reports it.
+//! Other Unix systems, macOS above all: best effort, and honest about it. What can't be done here answers `ENOSYS` or
+//! `EOPNOTSUPP`; the engine then takes its slower way, or reports the entry.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
 
-use rustix::fs::{self, AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
 use rustix::io::retry_on_intr as again;
 
-use crate::{BorrowedFd, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Result, Stat, Time};
+use crate::posix::{kind_of, mode};
+use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Result, Stat, Time};
 
-/// The directory that relative arguments start from.
-pub fn current_directory() -> BorrowedFd<'static> {
-    CWD
+/// Opens a directory for listing and as the base of further calls.
+pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
+    let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    if follow == Follow::No {
+        flags |= OFlags::NOFOLLOW;
+    }
+    again(|| fs::openat(at, name, flags, Mode::empty()))
+}
+
+/// Opens a file for reading. A FIFO or device under this name does not block; check the kind with [`stat_fd`].
+pub fn open_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    again(|| fs::openat(at, name, flags, Mode::empty()))
+}
+
+/// There are no files without a name here.
+pub fn create_unnamed(_directory: &CStr) -> Result<OwnedFd> {
+    Err(Errno::NOSYS)
+}
+
+/// A descriptor for metadata; `O_SYMLINK` opens a symlink itself. Sockets can't be opened.
+pub fn open_node(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let itself = OFlags::from_bits_retain(libc::O_SYMLINK.cast_unsigned());
+    again(|| {
+        fs::openat(
+            at,
+            name,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | itself,
+            Mode::empty(),
+        )
+    })
+}
+
+fn convert(s: &fs::Stat) -> Stat {
+    let time = |sec: i64, nsec: i64| Time {
+        sec,
+        nsec: u32::try_from(nsec).unwrap_or(0),
+    };
+    Stat {
+        kind: kind_of(fs::FileType::from_raw_mode(s.st_mode)),
+        mode: u32::from(s.st_mode) & 0o7777,
+        uid: s.st_uid,
+        gid: s.st_gid,
+        nlink: u32::from(s.st_nlink),
+        size: u64::try_from(s.st_size).unwrap_or(0),
+        allocated: u64::try_from(s.st_blocks).unwrap_or(0) * 512,
+        id: Identity {
+            dev: u64::from(s.st_dev.cast_unsigned()),
+            ino: s.st_ino,
+        },
+        rdev: u64::from(s.st_rdev.cast_unsigned()),
+        atime: time(s.st_atime, s.st_atime_nsec),
+        mtime: time(s.st_mtime, s.st_mtime_nsec),
+        ctime: time(s.st_ctime, s.st_ctime_nsec),
+    }
+}
+
+/// Facts about a name; a symlink is itself unless followed.
+pub fn stat(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<Stat> {
+    let flags = if follow == Follow::No {
+        AtFlags::SYMLINK_NOFOLLOW
+    } else {
+        AtFlags::empty()
+    };
+    again(|| fs::statat(at, name, flags)).map(|s| convert(&s))
+}
+
+/// Facts about an open descriptor.
+pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
+    again(|| fs::fstat(fd)).map(|s| convert(&s))
+}
+
+/// There are no mount ids here.
+pub fn mount_id(_fd: BorrowedFd<'_>) -> Result<u64> {
+    Err(Errno::NOSYS)
+}
+
+/// Hands every name and kind of a directory to `each` in one go (not `.` and `..`) and answers false: the end.
+pub fn read_directory(
+    fd: BorrowedFd<'_>,
+    _buffer: &mut [MaybeUninit<u8>],
+    mut each: impl FnMut(&CStr, Kind),
+) -> Result<bool> {
+    for entry in fs::Dir::read_from(fd)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            each(name, kind_of(entry.file_type()));
+        }
+    }
+    Ok(false)
+}
+
+/// Makes a FIFO, mode 0600; sockets and devices can't be made relative to a directory here.
+pub fn make_node(_at: BorrowedFd<'_>, _name: &CStr, _kind: Kind, _rdev: u64) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
+/// The next data at or after `offset`; `None` when only a hole follows.
+pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
+    match fs::seek(fd, fs::SeekFrom::Data(offset)) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The next hole at or after `offset`; the end of a file counts as one.
+pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
+    fs::seek(fd, fs::SeekFrom::Hole(offset))
+}
+
+/// Clones here make new names, which the engine does not want.
+pub fn clone_file(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
+/// There is no such copy here.
+pub fn copy_range(_: BorrowedFd<'_>, _: u64, _: BorrowedFd<'_>, _: u64, _: usize) -> Result<usize> {
+    Err(Errno::NOSYS)
+}
+
+/// Write-back can't be asked for here.
+pub fn start_write_back(_fd: BorrowedFd<'_>, _offset: u64, _length: u64) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
+/// Waits until a file is on disk.
+pub fn sync_data(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::fsync(fd)
+}
+
+/// One file system can't be synced by itself here: a run that was to be durable as a whole is told so.
+pub fn sync_file_system(_fd: BorrowedFd<'_>) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
+fn descriptor(node: Node<'_>) -> BorrowedFd<'_> {
+    let (Node::Open(fd) | Node::Path(fd)) = node;
+    fd
+}
+
+/// Sets owner and group; `None` leaves one alone. Clears set-id bits as a side effect.
+pub fn set_owner(node: Node<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    again(|| fs::fchown(descriptor(node), uid.map(Uid::from_raw), gid.map(Gid::from_raw)))
+}
+
+/// Sets permission, set-id and sticky bits.
+pub fn set_mode(node: Node<'_>, bits: u32) -> Result<()> {
+    again(|| fs::fchmod(descriptor(node), mode(bits)))
+}
+
+/// Sets access and modification time; `None` leaves one alone.
+pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Result<()> {
+    let spec = |time: Option<Time>| match time {
+        Some(t) => fs::Timespec {
+            tv_sec: t.sec,
+            tv_nsec: i64::from(t.nsec),
+        },
+        None => fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_OMIT,
+        },
+    };
+    let times = Timestamps {
+        last_access: spec(atime),
+        last_modification: spec(mtime),
+    };
+    again(|| fs::futimens(descriptor(node), &times))
+}
+
+/// Names of the extended attributes, each ended by a NUL byte, into `list`; answers the bytes used.
+pub fn list_xattrs(node: Node<'_>, list: &mut [u8]) -> Result<usize> {
+    again(|| fs::flistxattr(descriptor(node), &mut *list))
+}
+
+/// Value of an extended attribute into `value`; answers its length in bytes.
+pub fn get_xattr(node: Node<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
+    again(|| fs::fgetxattr(descriptor(node), name, &mut *value))
+}
+
+/// Sets an extended attribute.
+pub fn set_xattr(node: Node<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    again(|| fs::fsetxattr(descriptor(node), name, value, XattrFlags::empty()))
+}
+
+/// Removes an extended attribute; `ENODATA` when there is none.
+pub fn remove_xattr(node: Node<'_>, name: &CStr) -> Result<()> {
+    match again(|| fs::fremovexattr(descriptor(node), name)) {
+        Err(Errno::NOATTR) => Err(Errno::NODATA),
+        other => other,
+    }
+}
+
+/// Inode flags can't be asked for by descriptor here.
+pub fn is_protected(_fd: BorrowedFd<'_>) -> Result<bool> {
+    Err(Errno::NOSYS)
+}
+
+/// There are no numbers for file system types here.
+pub fn file_system_magic(_fd: BorrowedFd<'_>) -> Result<u64> {
+    Err(Errno::NOSYS)
+}
+
+/// Processors of this machine.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// There are no process namespaces here.
+pub fn process_namespace() -> Vec<u8> {
+    Vec::new()
+}
+
+/// The path of a descriptor is not asked for here.
+pub fn path_of(_fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    None
 }

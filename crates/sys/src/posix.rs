@@ -1,0 +1,158 @@
+//! What every Unix system has, in one form for all of them.
+
+use std::ffi::{CStr, CString};
+
+use rustix::fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::retry_on_intr as again;
+
+use crate::{BorrowedFd, Capacity, Errno, Kind, OwnedFd, Replace, Result};
+
+pub(crate) fn mode(bits: u32) -> Mode {
+    Mode::from_raw_mode(bits as fs::RawMode)
+}
+
+pub(crate) fn kind_of(file_type: fs::FileType) -> Kind {
+    match file_type {
+        fs::FileType::RegularFile => Kind::File,
+        fs::FileType::Directory => Kind::Directory,
+        fs::FileType::Symlink => Kind::Symlink,
+        fs::FileType::Fifo => Kind::Fifo,
+        fs::FileType::Socket => Kind::Socket,
+        fs::FileType::BlockDevice => Kind::Block,
+        fs::FileType::CharacterDevice => Kind::Char,
+        fs::FileType::Unknown => Kind::Unknown,
+    }
+}
+
+/// The directory that relative arguments start from.
+pub fn current_directory() -> BorrowedFd<'static> {
+    CWD
+}
+
+/// Makes a file that must not exist yet, mode 0600, opened for reading and writing.
+pub fn create_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    again(|| fs::openat(at, name, flags, mode(0o600)))
+}
+
+/// Starts a listing again from the first name.
+pub fn rewind_directory(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::seek(fd, fs::SeekFrom::Start(0)).map(drop)
+}
+
+/// Text of a symlink.
+pub fn read_link(at: BorrowedFd<'_>, name: &CStr) -> Result<CString> {
+    again(|| fs::readlinkat(at, name, Vec::new()))
+}
+
+/// Makes a directory, mode 0700.
+pub fn make_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::mkdirat(at, name, mode(0o700)))
+}
+
+/// Makes a symlink.
+pub fn make_symlink(target: &CStr, at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::symlinkat(target, at, name))
+}
+
+/// Makes `to` another name of the file `from`; a symlink is linked itself. Never replaces.
+pub fn make_link(from_at: BorrowedFd<'_>, from: &CStr, to_at: BorrowedFd<'_>, to: &CStr) -> Result<()> {
+    again(|| fs::linkat(from_at, from, to_at, to, AtFlags::empty()))
+}
+
+/// Renames within or between directories.
+pub fn rename(from_at: BorrowedFd<'_>, from: &CStr, to_at: BorrowedFd<'_>, to: &CStr, replace: Replace) -> Result<()> {
+    match replace {
+        Replace::No => again(|| fs::renameat_with(from_at, from, to_at, to, RenameFlags::NOREPLACE)),
+        Replace::Yes => again(|| fs::renameat(from_at, from, to_at, to)),
+    }
+}
+
+/// Removes a name that is not a directory.
+pub fn unlink(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::unlinkat(at, name, AtFlags::empty()))
+}
+
+/// Removes an empty directory.
+pub fn remove_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    again(|| fs::unlinkat(at, name, AtFlags::REMOVEDIR))
+}
+
+/// Reads at the descriptor's own position; 0 at the end.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    again(|| rustix::io::read(fd, &mut *buffer))
+}
+
+/// Reads at an offset in bytes; 0 at the end.
+pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    again(|| rustix::io::pread(fd, &mut *buffer, offset))
+}
+
+/// Writes all of `data` at an offset in bytes.
+pub fn write_all_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
+    let mut done = 0;
+    while done < data.len() {
+        match again(|| rustix::io::pwrite(fd, &data[done..], offset + done as u64))? {
+            0 => return Err(Errno::IO),
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
+/// Sets a file's size in bytes; new space is a hole.
+pub fn set_size(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    again(|| fs::ftruncate(fd, size))
+}
+
+/// Waits until a file or directory and its metadata are on disk.
+pub fn sync_all(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::fsync(fd)
+}
+
+/// Takes the exclusive lock of an open file or directory; `EWOULDBLOCK` when another description holds it.
+pub fn try_lock(fd: BorrowedFd<'_>) -> Result<()> {
+    again(|| fs::flock(fd, FlockOperation::NonBlockingLockExclusive))
+}
+
+/// Free space of the file system that holds `fd`.
+pub fn capacity(fd: BorrowedFd<'_>) -> Result<Capacity> {
+    let v = fs::fstatvfs(fd)?;
+    Ok(Capacity {
+        free_bytes: v.f_bavail.saturating_mul(v.f_frsize),
+        free_inodes: if v.f_files == 0 { u64::MAX } else { v.f_favail },
+        total_bytes: v.f_blocks.saturating_mul(v.f_frsize),
+    })
+}
+
+/// How many descriptors this process may have open.
+pub fn descriptor_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX)
+}
+
+/// Effective user id.
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The host's name, as the kernel has it.
+pub fn host_name() -> Vec<u8> {
+    rustix::system::uname().nodename().to_bytes().to_vec()
+}
+
+/// Whether a process with this number lives in this process's namespace.
+pub fn process_exists(process: u32) -> bool {
+    let Some(pid) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH))
+}
+
+/// The working directory; empty where it has no path.
+pub fn working_directory() -> Vec<u8> {
+    rustix::process::getcwd(Vec::new())
+        .map(CString::into_bytes)
+        .unwrap_or_default()
+}
