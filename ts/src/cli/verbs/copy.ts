@@ -5,7 +5,6 @@ import * as t from 'typanion';
 import { BulkhaulError } from '../../error.js';
 import { display, fromBytes } from '../../names.js';
 import { type CopyOptions, copy } from '../../ops/copy.js';
-import { Output } from '../../report/output.js';
 import { runJob, VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
 
@@ -87,6 +86,7 @@ export class CopyCommand extends VerbCommand {
   async execute(): Promise<number> {
     const { settings, context } = this;
     const options = await this.copyOptions();
+    const { Output } = await import('../../report/output.js');
     // Whoever closes the pipe has seen enough: no summary then.
     let left = false;
     new Output(context.stdout, () => {
