@@ -138,10 +138,16 @@ describe('an AbortSignal', () => {
     expect(own).toHaveBeenCalledOnce();
   });
 
-  it('is let go of at the end', async () => {
+  it('is let go of at the end, also of a job that could not begin', async () => {
     const native = new FakeNative();
     const controller = new AbortController();
-    await jobOf(native, controller.signal);
+    const { signal } = controller;
+    const added = vi.spyOn(signal, 'addEventListener');
+    const removed = vi.spyOn(signal, 'removeEventListener');
+    await jobOf(native, signal);
+    await expect(copy({ sources: '', destination: 'd', signal })).rejects.toMatchObject({ code: 'USAGE' });
+    expect(added).toHaveBeenCalledTimes(2);
+    expect(removed).toHaveBeenCalledTimes(2);
     controller.abort();
     expect(native.cancels).toEqual([]);
   });

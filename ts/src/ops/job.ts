@@ -69,11 +69,13 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   }
 
   async #finish(signal: AbortSignal | undefined): Promise<Report> {
-    const { report } = await this.#begun;
     try {
-      return decode(await report);
-    } catch (error) {
-      throw BulkhaulError.from(error);
+      const { report } = await this.#begun;
+      return decode(
+        await report.catch((error: unknown) => {
+          throw BulkhaulError.from(error);
+        }),
+      );
     } finally {
       signal?.removeEventListener('abort', this.#abort);
     }
