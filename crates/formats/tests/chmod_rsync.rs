@@ -51,7 +51,6 @@ fn as_rsync() {
     }
 
     let mut runner = TestRunner::new(Config {
-        cases: 150,
         failure_persistence: None,
         ..Config::default()
     });

@@ -90,7 +90,6 @@ fn rules_as_rsync() {
     make(&source, "", 3, &mut paths);
     let rules = prop::collection::vec(rsync_rule(), 1..4);
     let mut runner = TestRunner::new(Config {
-        cases: 250,
         failure_persistence: None,
         ..Config::default()
     });
