@@ -17,6 +17,7 @@ use crate::plan::{Action, differences, plan};
 use crate::probe;
 use crate::publish::{Staging, publish};
 use crate::report::{Outcome, Reason};
+use crate::track::{Tracked, Undecided, destination_with};
 use crate::transfer::Stopped;
 use crate::tree::{Dir, Twin, join};
 use crate::worker::{Done, Worker};
@@ -29,6 +30,8 @@ pub struct Entry<'e> {
     pub source: usize,
     /// Its name in the destination.
     pub target: &'e CStr,
+    /// It was put off until all else was done.
+    pub last: bool,
 }
 
 impl Worker<'_> {
@@ -57,7 +60,7 @@ impl Worker<'_> {
             }
             _ => None,
         };
-        self.special(entry, &stat, &node, text.as_deref()).map(Some)
+        self.special(entry, &stat, &node, text.as_deref())
     }
 
     /// What has this name in each destination: where it was looked up, and the facts.
@@ -188,14 +191,14 @@ impl Worker<'_> {
         }
     }
 
-    /// A symlink, FIFO, socket or device.
+    /// A symlink, FIFO, socket or device. `None`: it is put off until all else is there.
     fn special(
         &mut self,
         entry: &Entry<'_>,
         stat: &Stat,
         source: &OwnedFd,
         text: Option<&CStr>,
-    ) -> Result<Done, Stopped> {
+    ) -> Result<Option<Done>, Stopped> {
         let there = Self::existing(entry)?;
         let target = text.map(|t| t.to_bytes().to_vec());
         let mut place = None;
@@ -210,15 +213,32 @@ impl Worker<'_> {
                 };
             }
             match (action, existing) {
-                (Action::Skip(reason), _) => return Ok(Done::skipped(reason).at(*index)),
+                (Action::Skip(reason), _) => return Ok(Some(Done::skipped(reason).at(*index))),
                 (Action::Keep, Some(existing)) => {
                     let done = self.keep(entry, stat, Node::Path(source.as_fd()), *index, existing)?;
-                    return Ok(Done { target, ..done });
+                    self.track(entry, *index, text);
+                    return Ok(Some(Done { target, ..done }));
                 }
                 (Action::Conflict(what), _) => return Err(Fault::conflict(Operation::Create, *index, what).into()),
                 (Action::Replace(changes), _) => place = place.or(Some((*index, true, changes))),
                 _ => {}
             }
+        }
+        let relative = text.filter(|t| !t.to_bytes().starts_with(b"/"));
+        if let (Some(text), None, true, false) = (relative, place, there.len() > 1, self.run.rules.dry_run) {
+            if !entry.last {
+                // Not closed before the link is there: the directory's times come after it.
+                entry.dir.pending.fetch_add(1, Ordering::AcqRel);
+                self.run.waiting.put_off(Undecided {
+                    dir: Arc::clone(entry.dir),
+                    source: entry.source,
+                    target: entry.target.to_owned(),
+                });
+                return Ok(None);
+            }
+            let with =
+                destination_with(entry.dir, text).map_err(|e| Fault::new(Operation::Stat, Side::Destination(0), e))?;
+            place = Some((with, false, Changes::NEW));
         }
         let place = place.or_else(|| there.first().map(|t| (t.0, false, Changes::NEW)));
         let (index, replace, changes) =
@@ -230,7 +250,7 @@ impl Worker<'_> {
         .with(changes)
         .at(index);
         if self.run.rules.dry_run {
-            return Ok(done);
+            return Ok(Some(done));
         }
         let operation = if text.is_some() {
             Operation::MakeSymlink
@@ -246,7 +266,22 @@ impl Worker<'_> {
             self.discard(entry.dir, index, entry.target, staging.as_ref());
             return Err(fault.into());
         }
-        Ok(done)
+        self.track(entry, index, text);
+        Ok(Some(done))
+    }
+
+    /// Remembers a relative link whose target may have to come too.
+    fn track(&self, entry: &Entry<'_>, destination: usize, text: Option<&CStr>) {
+        let rules = &self.run.rules;
+        let relative = text.map(CStr::to_bytes).filter(|t| !t.starts_with(b"/"));
+        if let (Some(text), true, false) = (relative, rules.link_tracking, rules.dry_run) {
+            self.run.waiting.track(Tracked {
+                source: entry.dir.source_path(entry.source),
+                directory: entry.dir.relative_path(),
+                destination,
+                text: text.to_vec(),
+            });
+        }
     }
 
     /// Metadata, times and name of a new symlink or node.

@@ -19,6 +19,7 @@ use crate::preflight::{self, Prepared};
 use crate::publish::Stager;
 use crate::report::{Counters, Findings, Outcome, Report, Totals};
 use crate::schedule::Schedule;
+use crate::track::{self, Undecided, Waiting};
 use crate::transfer::{Cancel, Methods};
 use crate::tree::{Budget, Dir, Presence};
 use crate::worker::Worker;
@@ -38,6 +39,8 @@ pub enum Task {
     Descend(Arc<Dir>),
     /// Files that somebody else listed.
     Files(Arc<Dir>, Batch),
+    /// A symlink that was put off until its target's place is known.
+    Link(Undecided),
 }
 
 /// One destination as a whole.
@@ -123,6 +126,8 @@ pub struct Run {
     pub methods: Methods,
     /// Hard links.
     pub links: Links,
+    /// Symlinks that wait for the end.
+    pub waiting: Waiting,
     /// The destinations.
     pub targets: Vec<Target>,
     /// Where destinations that this run makes will appear.
@@ -342,6 +347,7 @@ impl Job {
             cancel: Arc::clone(&self.cancel),
             methods: Methods::default(),
             links: Links::default(),
+            waiting: Waiting::default(),
             targets,
             roots,
             destination_ids,
@@ -354,6 +360,24 @@ impl Job {
         self.begin(run, &root, missing, &outside);
         run.schedule.push(Task::List(root));
         self.drive(run, workers);
+        // What waits for the end, until nothing new comes of it.
+        loop {
+            let links = run.waiting.take_undecided();
+            let roots = if links.is_empty() {
+                track::roots(run)
+            } else {
+                Vec::new()
+            };
+            if self.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
+                break;
+            }
+            links.into_iter().for_each(|link| run.schedule.push(Task::Link(link)));
+            for root in roots {
+                run.unlisted();
+                run.schedule.push(Task::List(root));
+            }
+            self.drive(run, workers);
+        }
         self.enter(Phase::Closing);
         let interrupted = self.cancel.is_draining();
         if !interrupted {
@@ -403,10 +427,7 @@ impl Job {
     fn drive(&self, run: &Run, workers: usize) {
         std::thread::scope(|scope| {
             for (index, counters) in self.counters.iter().enumerate().take(workers).skip(1) {
-                let work = move || {
-                    let mut worker = Worker::new(run, counters);
-                    run.schedule.work(|task| worker.perform(task));
-                };
+                let work = move || Worker::new(run, counters).work();
                 let thread = std::thread::Builder::new()
                     .name(format!("bulkhaul-{index}"))
                     .stack_size(STACK_BYTES);
@@ -417,8 +438,7 @@ impl Job {
                     });
                 }
             }
-            let mut worker = Worker::new(run, &self.counters[0]);
-            run.schedule.work(|task| worker.perform(task));
+            Worker::new(run, &self.counters[0]).work();
         });
     }
 

@@ -164,6 +164,19 @@ impl Fault {
         }
     }
 
+    /// A worker gave up.
+    pub fn panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Self {
+            operation: Operation::Work,
+            side: Side::Source,
+            cause: Cause::Panic(text),
+        }
+    }
+
     /// The source is not what it was.
     pub fn changed(operation: Operation) -> Self {
         Self {

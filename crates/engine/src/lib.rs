@@ -24,6 +24,7 @@ pub mod regular;
 pub mod report;
 pub mod schedule;
 pub mod sweep;
+pub mod track;
 pub mod transfer;
 pub mod tree;
 pub mod worker;

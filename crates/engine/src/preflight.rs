@@ -220,19 +220,15 @@ pub fn prepare(
         twins.push(Some(twin));
         roots.push(place);
     }
-    let root = Dir {
-        parent: None,
-        name: CString::default(),
-        is_entry: entries.iter().any(|e| matches!(e, Entry::Contents { .. })),
-        sources: gather(entries, list.as_ref(), budget)
-            .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?,
-        twins: twins.into_boxed_slice(),
-        destinations: targets.iter().map(|t| t.path.clone()).collect(),
-        own: AtomicUsize::new(1),
-        pending: AtomicUsize::new(1),
-        below: Mutex::new(Below::default()),
-        recorded: AtomicBool::new(false),
-    };
+    let is_entry = entries.iter().any(|e| matches!(e, Entry::Contents { .. }));
+    let sources = gather(entries, list.as_ref(), budget)
+        .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?;
+    let root = root(
+        sources,
+        twins,
+        targets.iter().map(|t| t.path.clone()).collect(),
+        is_entry,
+    );
     Ok(Prepared {
         root: Arc::new(root),
         targets,
@@ -242,6 +238,22 @@ pub fn prepare(
         missing,
         outside,
     })
+}
+
+/// A root: sources and twins without a parent. `is_entry`: it stands for a source directory itself.
+pub fn root(sources: Box<[Source]>, twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>>, is_entry: bool) -> Dir {
+    Dir {
+        parent: None,
+        name: CString::default(),
+        is_entry,
+        sources,
+        twins: twins.into_boxed_slice(),
+        destinations: paths.into(),
+        own: AtomicUsize::new(1),
+        pending: AtomicUsize::new(1),
+        below: Mutex::new(Below::default()),
+        recorded: AtomicBool::new(false),
+    }
 }
 
 /// The sources of the root, in the order of the arguments: neighbours out of one directory share a descriptor.

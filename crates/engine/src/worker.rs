@@ -12,7 +12,7 @@ use bulkhaul_sys::Kind;
 use crate::act::Entry;
 use crate::copy::{Run, Task};
 use crate::entries::{Batch, LISTING_BYTES};
-use crate::error::{Cause, Failure, Fault, Operation, Side};
+use crate::error::{Failure, Fault, Side};
 use crate::event::{Changes, EntryEvent, Event};
 use crate::metadata::Scratch;
 use crate::regular::Finished;
@@ -95,14 +95,28 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Runs one task. A panic costs the entry that it happened in, not the run.
-    pub fn perform(&mut self, task: Task) {
+    /// Works until the run has no task left.
+    pub fn work(mut self) {
+        let run = self.run;
+        run.schedule.work(|task| {
+            // A panic outside of an entry loses that task's entries: the books will not balance, and the report says so.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.perform(task))) {
+                self.fail(&Fault::panic(&*panic), Vec::new(), Kind::Directory);
+            }
+        });
+    }
+
+    fn perform(&mut self, task: Task) {
         match task {
             Task::List(dir) => self.list(&dir),
             Task::Descend(dir) => self.descend(&dir),
             Task::Files(dir, batch) => {
                 self.files(&dir, batch);
                 self.own_done(&dir);
+            }
+            Task::Link(link) => {
+                self.file(&link.dir, link.source, &link.target, Kind::Symlink, true);
+                self.child_done(&link.dir);
             }
         }
     }
@@ -116,28 +130,24 @@ impl<'r> Worker<'r> {
                 self.run.give_away(dir, rest);
             }
             let (target, kind) = batch.get(index);
-            self.file(dir, batch.source, target, kind);
+            self.file(dir, batch.source, target, kind, false);
             index += 1;
         }
         self.flush();
     }
 
-    fn file(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind) {
-        let result = catch_unwind(AssertUnwindSafe(|| self.entry(&Entry { dir, source, target }, kind)));
-        let result = result.unwrap_or_else(|panic| {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(ToString::to_string)
-                .or_else(|| panic.downcast_ref::<String>().cloned());
-            let cause = Cause::Panic(text.unwrap_or_else(|| "panic".into()));
-            Err(Stopped::Fault(Fault {
-                operation: Operation::Work,
-                side: Side::Source,
-                cause,
-            }))
-        });
+    /// One entry that is not a directory. `last`: it was put off, and this is the end. A panic costs this entry only.
+    fn file(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, last: bool) {
+        let entry = Entry {
+            dir,
+            source,
+            target,
+            last,
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| self.entry(&entry, kind)));
+        let result = result.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
         match result {
-            // Its outcome comes with its sync.
+            // Its outcome comes with its sync, or in the end.
             Ok(None) => {}
             Ok(Some(done)) => self.record(dir, source, target, kind, Ok(done)),
             Err(stopped) => self.record(dir, source, target, kind, Err(stopped)),

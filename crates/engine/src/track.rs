@@ -1,0 +1,226 @@
+//! After all sources are done: relative symlinks that wait for what they lead to.
+//!
+//! With several destinations a relative link belongs where its target is, which is only known in the end. With link
+//! tracking, a link that dangles in the destination and does not in the source has its target copied too, when that lands
+//! inside the destination; what would land outside is noted and left.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd};
+
+use crate::copy::Run;
+use crate::error::Fault;
+use crate::preflight;
+use crate::tree::{Dir, Names, Origin, Presence, Scope, Slot, Source, Twin, c_string, join, open_directory_path};
+
+/// Links that wait for the end of the walk.
+#[derive(Default)]
+pub struct Waiting {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    undecided: Vec<Undecided>,
+    tracked: Vec<Tracked>,
+}
+
+/// A relative link that has not been made: which destination has its target?
+pub struct Undecided {
+    /// Its directory, which is not closed before it is made.
+    pub dir: Arc<Dir>,
+    /// Which of the directory's sources has it.
+    pub source: usize,
+    /// Its name.
+    pub target: CString,
+}
+
+/// A relative link that was made and may dangle.
+pub struct Tracked {
+    /// The directory that holds it, in the source.
+    pub source: Vec<u8>,
+    /// The same in the destination, relative to its root.
+    pub directory: Vec<u8>,
+    /// Which destination.
+    pub destination: usize,
+    /// Its text.
+    pub text: Vec<u8>,
+}
+
+impl Waiting {
+    /// Puts off a link until all else is there.
+    pub fn put_off(&self, link: Undecided) {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .undecided
+            .push(link);
+    }
+
+    /// Remembers a link whose target may have to be copied.
+    pub fn track(&self, link: Tracked) {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tracked
+            .push(link);
+    }
+
+    /// The links that were put off.
+    pub fn take_undecided(&self) -> Vec<Undecided> {
+        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).undecided)
+    }
+
+    fn take_tracked(&self) -> Vec<Tracked> {
+        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).tracked)
+    }
+}
+
+/// Follows `text` from `directory` by its letters; `None` where it leaves the root.
+fn resolve(directory: &[u8], text: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for part in directory.split(|b| *b == b'/').chain(text.split(|b| *b == b'/')) {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()?),
+            part => parts.push(part.to_vec()),
+        }
+    }
+    Some(parts)
+}
+
+/// Roots for what tracked links lead to and the destination lacks. Links found there are tracked in turn.
+pub fn roots(run: &Run) -> Vec<Arc<Dir>> {
+    let mut roots = Vec::new();
+    for link in run.waiting.take_tracked() {
+        match root(run, &link) {
+            Ok(Some(root)) => roots.push(root),
+            Ok(None) => {}
+            Err(errno) => run.note("link-target", || {
+                let cause = crate::error::describe(errno);
+                (
+                    join(&link.source, &link.text),
+                    format!("the target of a link was not copied: {cause}"),
+                )
+            }),
+        }
+    }
+    roots
+}
+
+fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
+    let from = join(&link.source, &link.text);
+    let cut = from.iter().rposition(|b| *b == b'/');
+    let (parent, name) = (&from[..cut.unwrap_or(0)], &from[cut.map_or(0, |c| c + 1)..]);
+    // A text that ends with a slash or dots names a directory by another word: by its letters it has no name here.
+    if matches!(name, b"" | b"." | b"..") {
+        return Ok(None);
+    }
+    let name = c_string(name)?;
+    let source = match open_directory_path(parent, Follow::Yes) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    if sys::stat(source.as_fd(), &name, Follow::No).err() == Some(Errno::NOENT) {
+        return Ok(None);
+    }
+    let Some(mut parts) = resolve(&link.directory, &link.text) else {
+        run.note("link-outside", || {
+            (
+                from.clone(),
+                "the target of a link would land outside the destination".into(),
+            )
+        });
+        return Ok(None);
+    };
+    let Some(last) = parts.pop() else { return Ok(None) };
+    let target = c_string(&last)?;
+    let base = open_directory_path(&run.targets[link.destination].path, Follow::Yes)?;
+    let (fd, path) = make_way(run, base, link.destination, &parts)?;
+    if sys::stat(fd.as_fd(), &target, Follow::No).err() != Some(Errno::NOENT) {
+        return Ok(None);
+    }
+    let from_stat = sys::stat_fd(source.as_fd())?;
+    let to_stat = sys::stat_fd(fd.as_fd())?;
+    let names = Names(BTreeMap::from([(target, name)]));
+    let source = Source {
+        slot: Slot::new(source, from_stat.id, &run.budget),
+        stat: from_stat,
+        scope: Scope::Names(Arc::new(names)),
+        device: from_stat.id.dev,
+        origin: Origin::Path(parent.to_vec()),
+    };
+    let default_acl =
+        crate::metadata::has_default_acl(Node::Open(fd.as_fd()), &mut crate::metadata::Scratch::default(), 0)
+            .map_err(|fault| errno_of(&fault))?;
+    let twin = Twin {
+        slot: Some(Slot::new(fd, to_stat.id, &run.budget)),
+        presence: Presence::Existing(to_stat),
+        fresh: false,
+        default_acl,
+        ..Twin::imagined()
+    };
+    let mut twins: Vec<Option<Twin>> = run.targets.iter().map(|_| None).collect();
+    let mut paths: Vec<Vec<u8>> = run.targets.iter().map(|t| t.path.clone()).collect();
+    twins[link.destination] = Some(twin);
+    paths[link.destination] = path;
+    Ok(Some(Arc::new(preflight::root(Box::new([source]), twins, paths, false))))
+}
+
+fn errno_of(fault: &Fault) -> Errno {
+    match fault.cause {
+        crate::error::Cause::Errno(errno) => errno,
+        _ => Errno::IO,
+    }
+}
+
+/// Opens a directory below the destination's root, making what is missing; never through a symlink.
+fn make_way(run: &Run, base: OwnedFd, destination: usize, parts: &[Vec<u8>]) -> sys::Result<(OwnedFd, Vec<u8>)> {
+    let mut at = base;
+    let mut path = run.targets[destination].path.clone();
+    for part in parts {
+        let name = c_string(part)?;
+        at = match sys::open_directory(at.as_fd(), &name, Follow::No) {
+            Err(Errno::NOENT) => {
+                sys::make_directory(at.as_fd(), &name)?;
+                let made = sys::open_directory(at.as_fd(), &name, Follow::No)?;
+                sys::set_mode(Node::Open(made.as_fd()), 0o777 & !run.rules.keep.umask)?;
+                made
+            }
+            other => other?,
+        };
+        path = join(&path, part);
+    }
+    Ok((at, path))
+}
+
+/// Which of a directory's twins has what a relative link leads to; the first one where none has.
+pub fn destination_with(dir: &Dir, text: &std::ffi::CStr) -> sys::Result<usize> {
+    let mut first = None;
+    for index in 0..dir.twins.len() {
+        let Some(fd) = dir.twin(index)? else { continue };
+        first = first.or(Some(index));
+        if sys::stat(fd.as_fd(), text, Follow::Yes).is_ok_and(|s| s.kind != Kind::Unknown) {
+            return Ok(index);
+        }
+    }
+    first.ok_or(Errno::STALE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_resolve_by_their_letters() {
+        let parts = |names: &[&str]| Some(names.iter().map(|n| n.as_bytes().to_vec()).collect::<Vec<_>>());
+        assert_eq!(resolve(b"a/b", b"x"), parts(&["a", "b", "x"]));
+        assert_eq!(resolve(b"a/b", b"../x/./y"), parts(&["a", "x", "y"]));
+        assert_eq!(resolve(b"", b"x//y/"), parts(&["x", "y"]));
+        assert_eq!(resolve(b"a", b"../.."), None);
+        assert_eq!(resolve(b"", b"../x"), None);
+    }
+}
