@@ -1,5 +1,5 @@
 /** Exclude patterns: how they are normalised, and what is said about those that do not do what they look like. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ExcludeFileError, normalise, readExcludeFile, readExcludes } from '../../src/cli/dropin/hpcp/excludes.js';
@@ -42,6 +42,37 @@ describe('patterns and the sources themselves', () => {
     const result = readExcludes(patterns, sources, '/w');
     expect(result.rules).toEqual(rules);
     expect(result.notes).toEqual(notes.map((note) => expect.stringMatching(note)));
+  });
+});
+
+describe('sources are spelled so that absolute patterns match', () => {
+  it.each<[string, string]>([
+    ['s', 's'],
+    ['s/', 's/'],
+    ['./s', 's'],
+    ['./s/.', 's/'],
+    ['.//s//x', 's/x'],
+    ['/s/./x', '/s/x'],
+    ['.', 'CWD/'],
+    ['./', 'CWD/'],
+    ['/', '/'],
+    ['d/..', 'CWD/'],
+    ['d/../d/', 'CWD/d/'],
+    ['ln/../x', 'CWD/d/x'],
+    ['d/../ln', 'CWD/ln'],
+  ])('%s is %s', (path, spelled) => {
+    const root = realpathSync(scratch());
+    mkdirSync(join(root, 'd/below'), { recursive: true });
+    symlinkSync('d/below', join(root, 'ln'));
+    const before = process.cwd();
+    process.chdir(root);
+    try {
+      const { sources } = readExcludes(['x'], [{ path, kind: 'directory' }], root);
+      expect(sources).toEqual([{ path: spelled.replace('CWD', root), kind: 'directory' }]);
+      expect(readExcludes([''], [{ path, kind: 'directory' }], root).sources[0]?.path).toBe(path);
+    } finally {
+      process.chdir(before);
+    }
   });
 });
 

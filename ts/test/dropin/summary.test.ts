@@ -191,6 +191,11 @@ describe('exit codes', () => {
     expect(exitCode([problemOf(new BulkhaulError(code, 'text'))])).toBe(exit);
   });
 
+  it('tells lack of space, which the engine names, from a defect', () => {
+    const engine = Object.assign(new Error('2 bytes are to be copied, and 1 is free'), { code: 'NO_SPACE' });
+    expect(exitCode([problemOf(BulkhaulError.from(engine))])).toBe(228);
+  });
+
   it('knows usage errors and defects', () => {
     expect(exitCode([problemOf(new UsageError('text'))])).toBe(2);
     expect(exitCode([problemOf(new TypeError('text'))])).toBe(70);

@@ -23,11 +23,12 @@ import {
   findSources,
   mapSources,
   type Source,
+  sourcesThatAreDestinations,
   usableDestinations,
 } from './hpcp/destinations.js';
 import { ExcludeFileError, readExcludeFile, readExcludes } from './hpcp/excludes.js';
 import { choice, echo, type HpcpCall, type HpcpValues, helpText, parseCall, usageText } from './hpcp/flags.js';
-import { CopiedNames, headLine, RULE, summaryLines } from './hpcp/summary.js';
+import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './hpcp/summary.js';
 import { workers } from './hpcp/workers.js';
 
 export class HpcpCommand extends BaseCommand {
@@ -100,19 +101,22 @@ class Run {
       throw new NothingToDo();
     }
     const { sources: args, destinations: wanted } = await this.#where(positionals, values);
-    const { found: sources, problems } = findSources(args);
+    const { found, problems } = findSources(args);
     this.#report(...problems);
-    if (sources.length === 0) {
+    if (found.length === 0) {
       this.#report(problem('no source', 'No source paths: none of them exists'));
       throw new NothingToDo();
     }
-    const destinations = this.#usable(sources, wanted, values);
-    const { rules, notes } = readExcludes(patterns, sources, workingDirectory());
+    const destinations = this.#usable(found, wanted, values);
+    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
     for (const note of notes) this.#note(note);
     const mapping = mapSources(sources, destinations, {
       create: !values.no_create_dir,
       rooted: nameList(values) !== undefined,
     });
+    const same = sourcesThatAreDestinations(mapping);
+    this.#report(...same);
+    if (same.length > 0) throw new NothingToDo();
     if (destinations.length > 1) this.#note(destinationLine(destinations));
     this.#print(
       headLine(
@@ -161,6 +165,7 @@ class Run {
   }
 
   #summary(report: Report, several: boolean, dryRun: boolean, names: readonly string[]): void {
+    for (const note of leftOutNotes(report)) this.#note(note);
     for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
     this.#report(...problemsOf(report));
     if (dryRun) this.#print('Dry run: nothing was done; the totals are what would be done');

@@ -83,15 +83,16 @@ export function ask(text: string, input: Readable, output: Writable, seconds = P
       reader.close();
       settle();
     };
-    const timer = setTimeout(() => {
+    const leave = (settle: () => void) => {
       output.write('\n');
-      end(() => resolve(undefined));
-    }, seconds * 1000);
+      end(settle);
+    };
+    const timer = setTimeout(() => leave(() => resolve(undefined)), seconds * 1000);
     // Half an answer is not the default.
     const typing = () => clearTimeout(timer);
     input.on('data', typing);
-    reader.on('close', () => end(() => reject(new Stopped('Stopped: no answer, nothing was copied'))));
-    reader.on('SIGINT', () => end(() => reject(new Stopped('Interrupted: nothing was copied', true))));
+    reader.on('close', () => leave(() => reject(new Stopped('Stopped: no answer, nothing was copied'))));
+    reader.on('SIGINT', () => leave(() => reject(new Stopped('Interrupted: nothing was copied', true))));
     reader.question(text, (answer) => end(() => resolve(answer)));
   });
 }

@@ -91,22 +91,20 @@ export function problemOf(error: unknown): Problem {
   return problem(error instanceof BulkhaulError ? caseOfError(error) : 'defect', message);
 }
 
-function caseOfError({ code }: BulkhaulError): Case {
-  switch (code) {
-    case 'USAGE':
-    case 'ADDON':
-      return 'usage';
-    case 'NO_SOURCE':
-      return 'source missing';
-    case 'NO_DESTINATION':
-      return 'no destination';
-    case 'SAFETY':
-      return 'refused';
-    case 'OUTPUT':
-      return 'copy crashed';
-    case 'INTERNAL':
-      return 'defect';
-  }
+const BY_ERROR: Readonly<Record<string, Case>> = {
+  USAGE: 'usage',
+  ADDON: 'usage',
+  NO_SOURCE: 'source missing',
+  NO_DESTINATION: 'no destination',
+  NO_SPACE: 'not enough space',
+  SAFETY: 'refused',
+  OUTPUT: 'copy crashed',
+};
+
+function caseOfError({ code, cause }: BulkhaulError): Case {
+  // The engine tells lack of space from other refusals, by a code that the library does not have.
+  const engine = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+  return BY_ERROR[code] ?? BY_ERROR[engine] ?? 'defect';
 }
 
 /** Messages named in the last line; the others are counted. */

@@ -4,9 +4,9 @@
  * Comes in: the arguments as typed, and the file system to look at; goes out: the sources that exist, the destinations
  * that may be used, and the mapping of the one to the other that the copy takes. Nothing is written here.
  */
-import { lstatSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { type BigIntStats, lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { display, fromBytes, toBytes } from '../../../names.js';
+import { display, fromBytes, type PathLike, toBytes } from '../../../names.js';
 import type { MappedCopyOptions } from '../../../ops/copy.js';
 import { glob, hasMagic } from '../../../ops/glob.js';
 import { UsageError } from '../argparse.js';
@@ -45,19 +45,19 @@ export function findSources(args: readonly string[]): Sources {
 
 /** undefined: a symlink that leads nowhere. */
 function classify(path: string): Source | undefined {
-  const link = look(path, lstatSync)?.isSymbolicLink() ?? false;
-  const entry = look(path, statSync);
+  const link = look(path, 'itself')?.isSymbolicLink() ?? false;
+  const entry = look(path, 'target');
   if (entry === undefined) return undefined;
   return { path, kind: !entry.isDirectory() ? 'other' : link ? 'link to directory' : 'directory' };
 }
 
 /** The paths that an argument means; none: it does not exist. */
 function expand(arg: string): string[] {
-  if (look(arg, lstatSync)) return [arg];
+  if (look(arg, 'itself')) return [arg];
   const matches = hasMagic(arg) ? glob(arg) : [];
   const home = expandHome(arg);
   if (matches.length > 0 || home === undefined) return matches;
-  return look(home, lstatSync) ? [home] : hasMagic(home) ? glob(home) : [];
+  return look(home, 'itself') ? [home] : hasMagic(home) ? glob(home) : [];
 }
 
 /** `~` and `~/…` with the home directory; undefined: the argument does not begin so. */
@@ -65,17 +65,23 @@ function expandHome(arg: string): string | undefined {
   return arg === '~' || arg.startsWith('~/') ? homedir() + arg.slice(1) : undefined;
 }
 
-function look(path: string, how: typeof lstatSync | typeof statSync): Stats | undefined {
+function pathText(path: PathLike): string {
+  return typeof path === 'string' ? path : fromBytes(path);
+}
+
+/** A path's facts; `target`: of what a symlink leads to. Undefined: there is nothing, or nothing that can be used. */
+function look(path: PathLike, what: 'itself' | 'target'): BigIntStats | undefined {
+  const bytes = toBytes(pathText(path));
   try {
-    return how(toBytes(path));
+    return what === 'itself' ? lstatSync(bytes, { bigint: true }) : statSync(bytes, { bigint: true });
   } catch {
-    // Whatever the reason, it can't be used; the engine names the reason where it matters.
+    // The engine names the reason where it matters.
     return undefined;
   }
 }
 
 export function isDirectory(path: string): boolean {
-  return look(path, statSync)?.isDirectory() ?? false;
+  return look(path, 'target')?.isDirectory() ?? false;
 }
 
 /**
@@ -84,9 +90,9 @@ export function isDirectory(path: string): boolean {
  */
 export function expandDestination(arg: string): string[] {
   if (arg === '') throw new UsageError('argument -d/-C/--dest_path: the value is empty');
-  if (look(arg, lstatSync)) return [arg];
+  if (look(arg, 'itself')) return [arg];
   const home = expandHome(arg) ?? arg;
-  if (look(home, lstatSync) || !hasMagic(home)) return [home];
+  if (look(home, 'itself') || !hasMagic(home)) return [home];
   const matches = glob(home).filter(isDirectory);
   return matches.length > 0 || /[*?]/.test(home) ? matches : [home];
 }
@@ -199,6 +205,23 @@ function join(directory: string, name: string): string {
 
 function unique(sources: readonly Source[]): Source[] {
   return [...new Map(sources.map((source) => [source.path, source])).values()];
+}
+
+/** The sources that are a destination themselves, whatever they are called: a copy would go around in circles. */
+export function sourcesThatAreDestinations({ sources, destinations }: Mapping): Problem[] {
+  const identity = (path: PathLike, follow: boolean) => {
+    const entry = look(path, follow ? 'target' : 'itself');
+    return entry && `${entry.dev}:${entry.ino}`;
+  };
+  const places = new Set(destinations.map(({ path }) => identity(path, true)));
+  return sources
+    .filter(({ path, follow }) => {
+      const source = identity(path, follow);
+      return source !== undefined && places.has(source);
+    })
+    .map(({ path }) =>
+      problem('refused', `Refused: the source ${pathText(path)} is the destination; nothing was copied`),
+    );
 }
 
 /** What -ncd and -tfs ask of a destination. */

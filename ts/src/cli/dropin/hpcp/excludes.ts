@@ -4,8 +4,8 @@
  * Comes in: patterns from -e and the lines of -x; goes out: patterns normalised for the engine, the sources that they
  * leave, and a note for each pattern that does not do what it looks like.
  */
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { readFileSync, realpathSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { fromBytes, toBytes } from '../../../names.js';
 import { fnmatch } from '../../../ops/glob.js';
 import { type Case, problem } from './codes.js';
@@ -52,6 +52,8 @@ export function normalise(pattern: string): string | undefined {
 export interface Excludes {
   /** For the engine. */
   rules: string[];
+  /** The sources, spelled so that the absolute path that the engine makes of them is the one that rules expect. */
+  sources: Source[];
   /** Each a sentence. */
   notes: string[];
 }
@@ -60,9 +62,10 @@ export interface Excludes {
  * The rules for the engine, and what they do to the source arguments themselves; `directory` is the working directory.
  * The original walks a directory with a slash at its end, so that a pattern with one can leave out a whole source.
  */
-export function readExcludes(patterns: readonly string[], sources: readonly Source[], directory: string): Excludes {
+export function readExcludes(patterns: readonly string[], given: readonly Source[], directory: string): Excludes {
   const rules: string[] = [];
   const notes: string[] = [];
+  const sources = given.map((source) => ({ ...source, path: plain(source.path, directory) }));
   for (const pattern of patterns) {
     const rule = normalise(pattern);
     if (rule === undefined) continue;
@@ -82,7 +85,21 @@ export function readExcludes(patterns: readonly string[], sources: readonly Sour
       );
     }
   }
-  return { rules, notes };
+  return { rules, sources: rules.length > 0 ? sources : [...given], notes };
+}
+
+/** The path without components `.`; with `..` the path that it leads to, links resolved. The slash at the end stays. */
+function plain(path: string, directory: string): string {
+  const names = path.split('/').filter((name) => name !== '' && name !== '.');
+  const end = /(^|\/)\.?$/.test(path) && names.length > 0 ? '/' : '';
+  const start = path.startsWith('/') ? '/' : '';
+  if (names.at(-1) === '..') return `${real(start + names.join('/'))}/`;
+  if (names.includes('..')) return join(real(start + names.slice(0, -1).join('/')), names.at(-1) ?? '') + end;
+  return names.length > 0 ? start + names.join('/') + end : start || `${directory}/`;
+}
+
+function real(path: string): string {
+  return fromBytes(realpathSync.native(toBytes(path), { encoding: 'buffer' }));
 }
 
 /** The pattern that only `path` matches. */

@@ -67,6 +67,21 @@ function leftOut({ skipped, files }: Report): number {
   );
 }
 
+const WHY: Readonly<Record<string, string>> = {
+  overridden: 'left out: a later source brings the same name',
+  'other-file-system': 'not entered: other file systems',
+  'staging-name': 'left out: unfinished entries of an interrupted run',
+  destination: 'not entered: the destination itself',
+};
+
+/** What was found and not copied for a reason that the user may not know. */
+export function leftOutNotes({ skipped }: Report): string[] {
+  return Object.entries(WHY).flatMap(([reason, why]) => {
+    const count = skipped[reason] ?? 0;
+    return count > 0 ? [`${count} ${count === 1 ? 'entry' : 'entries'} ${why}`] : [];
+  });
+}
+
 /** `208.00 KiB`. */
 export function bytes(value: number): string {
   return `${scaled(value, 1024, ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei'])}B`;
