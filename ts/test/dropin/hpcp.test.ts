@@ -219,6 +219,19 @@ describe('the output', () => {
     expect(stderr).toContain('Source path not found: none');
   });
 
+  it.each<[string[], number, string]>([
+    [['none', '-d', 'o'], 240, 'NO_SOURCE'],
+    [['s', '-d', 'none*'], 202, 'NO_DESTINATION'],
+    [['s', '-d', 's'], 241, 'SAFETY'],
+    [['s', '-d', 'old'], 202, 'NO_DESTINATION'],
+    [['s', '-d', 'o', '-x', 'none'], 171, 'USAGE'],
+    [['s'], 2, 'USAGE'],
+  ])('says with --json why nothing was begun: %j', async (args, code, word) => {
+    const result = await hpcp(tree(), ...args, '--json');
+    expect(result.code).toBe(code);
+    expect(jsonLines(result.stdout)).toMatchObject([{ type: 'error', kind: 'refused', code: word }]);
+  });
+
   it('shows in a dry run what would be done, and does nothing', async () => {
     const root = tree();
     const { code, stdout } = await hpcp(root, 's', '-d', 'o', '--dry-run');

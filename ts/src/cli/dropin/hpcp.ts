@@ -11,12 +11,13 @@ import type { JobEvent, Report } from '../../events.js';
 import { display, fromBytes, toBytes } from '../../names.js';
 import { copyMapped, type MappedCopyOptions } from '../../ops/copy.js';
 import type { Job } from '../../ops/job.js';
+import { jsonLine } from '../../report/json.js';
 import { Output } from '../../report/output.js';
 import { BaseCommand, type CommonSettings, runJob } from '../base.js';
 import { parseOwner } from '../verbs/copy.js';
 import { UsageError } from './argparse.js';
 import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './hpcp/ask.js';
-import { CODES, exitCode, lastLine, type Problem, problem, problemOf, problemsOf } from './hpcp/codes.js';
+import { CODES, exitCode, forJson, lastLine, type Problem, problem, problemOf, problemsOf } from './hpcp/codes.js';
 import {
   destinationLine,
   expandDestination,
@@ -49,8 +50,12 @@ interface Streams {
   env: NodeJS.ProcessEnv;
 }
 
-/** Nothing is left to copy; the problems that were found say why. */
-class NothingToDo extends Error {}
+/** Nothing can be copied; the problems say why. */
+class Refused extends Error {
+  constructor(readonly problems: readonly Problem[]) {
+    super('refused');
+  }
+}
 
 /** One call: what went wrong is collected on the way, and decides the last line and the exit code. */
 class Run {
@@ -80,7 +85,6 @@ class Run {
     try {
       await this.#copy(call);
     } catch (error) {
-      if (error instanceof UsageError) this.#usageError(error);
       this.#caught(error);
     }
     this.#print(lastLine(this.#problems));
@@ -97,15 +101,13 @@ class Run {
       ...(values.exclude_file === undefined ? [] : readExcludeFile(values.exclude_file)),
     ];
     if (positionals.length === 0) {
-      this.#report(problem('no source', 'No source paths: no source is given'));
-      throw new NothingToDo();
+      throw new Refused([problem('no source', 'No source paths: no source is given')]);
     }
     const { sources: args, destinations: wanted } = await this.#where(positionals, values);
     const { found, problems } = findSources(args);
     this.#report(...problems);
     if (found.length === 0) {
-      this.#report(problem('no source', 'No source paths: none of them exists'));
-      throw new NothingToDo();
+      throw new Refused([problem('no source', 'No source paths: none of them exists')]);
     }
     const destinations = this.#usable(found, wanted, values);
     const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
@@ -115,8 +117,7 @@ class Run {
       rooted: nameList(values) !== undefined,
     });
     const same = sourcesThatAreDestinations(mapping);
-    this.#report(...same);
-    if (same.length > 0) throw new NothingToDo();
+    if (same.length > 0) throw new Refused(same);
     if (destinations.length > 1) this.#note(destinationLine(destinations));
     this.#print(
       headLine(
@@ -160,8 +161,7 @@ class Run {
     const { usable, problems } = usableDestinations(sources, [...new Set(expanded)], requirements);
     this.#report(...problems);
     if (usable.length > 0) return usable;
-    this.#report(problem('no destination', 'No valid destination: none is left, nothing was copied'));
-    throw new NothingToDo();
+    throw new Refused([problem('no destination', 'No valid destination: none is left, nothing was copied')]);
   }
 
   #summary(report: Report, several: boolean, dryRun: boolean, names: readonly string[]): void {
@@ -174,13 +174,18 @@ class Run {
   }
 
   #caught(error: unknown): void {
-    if (error instanceof NothingToDo) return;
-    if (error instanceof UsageError) this.#problems.push(problemOf(error));
-    else if (error instanceof ExcludeFileError || error instanceof Stopped) this.#report(error.problem);
-    else {
+    const refusal = refusalOf(error);
+    if (refusal === undefined) {
+      // The reporters of the job have told it in JSON.
       this.#report(problemOf(error));
-      if (exitCode([problemOf(error)]) === CODES.defect) this.#say(error instanceof Error ? (error.stack ?? '') : '');
-    }
+      if (problemOf(error).case === 'defect') this.#say(error instanceof Error ? (error.stack ?? '') : '');
+    } else if (error instanceof UsageError) {
+      this.#usageError(error);
+      this.#problems.push(...refusal);
+    } else this.#report(...refusal);
+    if (!this.#json) return;
+    for (const each of refusal ?? [])
+      this.#stdout.write(jsonLine({ type: 'error', kind: 'refused', ...forJson(each) }));
   }
 
   /** Usage and one sentence on stderr. */
@@ -211,6 +216,13 @@ class Run {
   #print(...lines: readonly string[]): void {
     if (!this.#json) this.#stdout.write(lines.map((line) => `${line}\n`).join(''));
   }
+}
+
+/** The problems for which no job was begun; undefined: it was, or this is a defect. */
+function refusalOf(error: unknown): readonly Problem[] | undefined {
+  if (error instanceof Refused) return error.problems;
+  if (error instanceof ExcludeFileError || error instanceof Stopped) return [error.problem];
+  return error instanceof UsageError ? [problemOf(error)] : undefined;
 }
 
 /** The same job; whoever iterates it shows each event to `take` first. */

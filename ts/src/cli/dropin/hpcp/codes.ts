@@ -4,7 +4,7 @@
  * Comes in: what went wrong before, during and after the copy; goes out: problems, each with its code. The highest code
  * is the exit code, 130 before all.
  */
-import { BulkhaulError } from '../../../error.js';
+import { BulkhaulError, type ErrorCode } from '../../../error.js';
 import type { ErrorEvent, Report } from '../../../events.js';
 import { display } from '../../../names.js';
 import { failureText } from '../../../report/summary.js';
@@ -105,6 +105,18 @@ function caseOfError({ code, cause }: BulkhaulError): Case {
   // The engine tells lack of space from other refusals, by a code that the library does not have.
   const engine = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
   return BY_ERROR[code] ?? BY_ERROR[engine] ?? 'defect';
+}
+
+const ERRORS: Readonly<Partial<Record<Case, ErrorCode>>> = {
+  'no source': 'NO_SOURCE',
+  'source missing': 'NO_SOURCE',
+  'no destination': 'NO_DESTINATION',
+  refused: 'SAFETY',
+};
+
+/** A problem that stopped the run before a job was begun, in the words of the JSON lines. */
+export function forJson({ case: which, message }: Problem): { code: ErrorCode; message: string } {
+  return { code: ERRORS[which] ?? 'USAGE', message };
 }
 
 /** Messages named in the last line; the others are counted. */
