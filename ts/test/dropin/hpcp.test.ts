@@ -226,6 +226,7 @@ describe('the output', () => {
     [['s', '-d', 'old'], 202, 'NO_DESTINATION'],
     [['s', '-d', 'o', '-x', 'none'], 171, 'USAGE'],
     [['s'], 2, 'USAGE'],
+    [['s', '-d', 'o', '--chown', 'nobody-of-that-name'], 2, 'USAGE'],
   ])('says with --json why nothing was begun: %j', async (args, code, word) => {
     const result = await hpcp(tree(), ...args, '--json');
     expect(result.code).toBe(code);

@@ -92,7 +92,9 @@ class Run {
   }
 
   async #copy({ values, positionals }: HpcpCall): Promise<void> {
-    const settings = settingsOf(values);
+    const flags = await optionsOf(values).catch((error: unknown) => {
+      throw new Refused([problemOf(error)]);
+    });
     if (values.hash_size !== undefined && values.hash_size <= 0) {
       this.#note('hash size 0: contents are not compared, a file of equal size and time counts as unchanged');
     }
@@ -127,7 +129,7 @@ class Run {
     );
 
     const options: MappedCopyOptions = {
-      ...(await optionsOf(values)),
+      ...flags,
       ...mapping,
       ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
     };
@@ -136,7 +138,7 @@ class Run {
       const job = copyMapped({ ...options, entries: entries || values.verbose });
       return values.verbose ? watched(job, (event) => names.take(event)) : job;
     };
-    const report = await runJob(begin, settings, this.streams);
+    const report = await runJob(begin, settingsOf(values), this.streams);
     this.#summary(report, sources.length > 1, values.dry_run, values.verbose ? names.lines() : []);
   }
 
