@@ -145,6 +145,7 @@ pub struct JsReport {
     pub found_bytes: f64,
     pub allocated_bytes: f64,
     pub copied_bytes: f64,
+    pub planned_bytes: f64,
     pub failures: Vec<JsFailure>,
     pub failure_kinds: HashMap<String, f64>,
     pub notes: Vec<JsNote>,
@@ -347,6 +348,7 @@ pub fn report(r: Report) -> JsReport {
         found_bytes: t.found_bytes as f64,
         allocated_bytes: t.allocated_bytes as f64,
         copied_bytes: t.copied_bytes as f64,
+        planned_bytes: t.planned_bytes as f64,
         failures: r.failures.into_iter().map(failure).collect(),
         failure_kinds: r
             .failure_kinds

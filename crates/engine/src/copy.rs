@@ -371,7 +371,9 @@ impl Job {
             if self.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
                 break;
             }
-            links.into_iter().for_each(|link| run.schedule.push(Task::Link(link)));
+            for link in links {
+                run.schedule.push(Task::Link(link));
+            }
             for root in roots {
                 run.unlisted();
                 run.schedule.push(Task::List(root));
@@ -500,5 +502,47 @@ impl Job {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+    use crate::options::{DestinationArgument, SourceArgument};
+
+    fn copy_of(names: &[&str]) -> Report {
+        let scratch = tempfile::tempdir().unwrap();
+        let (source, destination) = (scratch.path().join("s"), scratch.path().join("d"));
+        std::fs::create_dir(&source).unwrap();
+        for name in names {
+            std::fs::write(source.join(name), name).unwrap();
+        }
+        let bytes = |path: &std::path::Path| path.as_os_str().as_bytes().to_vec();
+        let options = CopyOptions {
+            sources: vec![SourceArgument {
+                path: bytes(&source),
+                contents: true,
+                name: None,
+                follow: true,
+            }],
+            destinations: vec![DestinationArgument {
+                path: bytes(&destination),
+                follow: true,
+            }],
+            ..CopyOptions::default()
+        };
+        Job::new(options).unwrap().run().unwrap()
+    }
+
+    #[test]
+    fn a_lost_entry_trips_the_count() {
+        let whole = copy_of(&["a", "b"]);
+        assert!(whole.accounted && whole.is_complete());
+        // The recorder drops this one in test builds (worker.rs).
+        let lossy = copy_of(&["a", "planted-loss"]);
+        assert!(!lossy.accounted && !lossy.is_complete());
+        assert_eq!(lossy.totals.all_found(), lossy.totals.all_outcomes() + 1);
     }
 }

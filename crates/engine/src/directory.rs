@@ -264,19 +264,15 @@ impl Worker<'_> {
     fn belongs(&self, dir: &Dir, name: &CStr, kind: Kind) -> bool {
         let rules = &self.run.rules;
         let left_out = rules.directories == Directories::Only && kind != Kind::Directory;
-        let excluded = || {
-            rules.filter.as_ref().is_some_and(|(_, filter)| {
-                let parent = self.filter_parent(dir, dir.sources.len() - 1);
-                filter.excludes(&parent.unwrap_or_default(), name.to_bytes(), kind == Kind::Directory)
-            })
-        };
         let winner = dir.sources.iter().enumerate().rev().find_map(|(index, source)| {
             let real = source.scope.name_of(name).filter(|_| source.scope.takes(name))?;
-            dir.source(index)
+            let stat = dir
+                .source(index)
                 .and_then(|at| sys::stat(at.as_fd(), real, Follow::No))
-                .ok()
+                .ok()?;
+            Some((index, stat))
         });
-        !left_out && winner.is_some_and(|stat| stat.kind == kind) && !excluded()
+        !left_out && winner.is_some_and(|(index, stat)| stat.kind == kind && !self.excludes(dir, index, name, kind))
     }
 
     /// A directory failed: its entry has its outcome now, what of it could be had is still copied.
@@ -299,7 +295,7 @@ impl Worker<'_> {
         if !self.run.cancel.is_draining() {
             for index in 0..dir.twins.len() {
                 if let Err(fault) = self.publish_twin(dir, index) {
-                    self.fail_directory(dir, dir.sources.len() - 1, &fault);
+                    self.fail_directory(dir, dir.winner(), &fault);
                     self.abandon(dir, &fault);
                 }
             }
@@ -397,7 +393,7 @@ impl Worker<'_> {
             made |= !matches!(twin.presence, Presence::Existing(_));
             match self.close_twin(dir, index, twin) {
                 Ok(seen) => changes.insert(seen),
-                Err(fault) => self.fail_directory(dir, dir.sources.len() - 1, &fault),
+                Err(fault) => self.fail_directory(dir, dir.winner(), &fault),
             }
         }
         if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
@@ -420,9 +416,9 @@ impl Worker<'_> {
     }
 
     fn tell_directory(&mut self, dir: &Arc<Dir>, done: &Done) {
-        let (above, source, name) = match (&dir.parent, &dir.winner().origin) {
+        let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {
             (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
-            _ => (dir, dir.sources.len() - 1, c"."),
+            _ => (dir, dir.winner(), c"."),
         };
         self.tell(above, source, name, Kind::Directory, done);
         self.tell_shortfalls(above, name);
@@ -446,13 +442,13 @@ impl Worker<'_> {
         if !dir.is_entry || rules.directories == Directories::Needed {
             return self.close_plainly(dir, index, twin, &fd, &now, staged);
         }
-        let source = &dir.winner().stat;
+        let source = &dir.sources[dir.winner()].stat;
         let mut changes = match &twin.presence {
             Presence::Existing(before) => differences(source, before, &rules.keep),
             _ => Changes::default(),
         };
         let node = dir
-            .source(dir.sources.len() - 1)
+            .source(dir.winner())
             .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
         let copy = Copy {
             node: Node::Open(fd.as_fd()),

@@ -176,7 +176,7 @@ impl Worker<'_> {
     }
 
     /// The path that exclude rules see above a directory's names; `None` where no rule needs it.
-    pub fn filter_parent(&self, dir: &Dir, source: usize) -> Option<Vec<u8>> {
+    fn filter_parent(&self, dir: &Dir, source: usize) -> Option<Vec<u8>> {
         match &self.run.rules.filter {
             Some((Style::Rsync, filter)) if filter.needs_parent() => Some(dir.relative_path()),
             Some((Style::Fnmatch, filter)) if filter.needs_parent() => {
@@ -189,6 +189,24 @@ impl Worker<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether the rules exclude an entry of a source directory.
+    pub fn excludes(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> bool {
+        let parent = self.filter_parent(dir, source);
+        self.excludes_below(parent.as_deref(), &dir.sources[source].scope, target, kind)
+    }
+
+    /// The same with the path above it at hand. rsync's rules are about names of the transfer, hpcp's of the source.
+    fn excludes_below(&self, parent: Option<&[u8]>, scope: &Scope, target: &CStr, kind: Kind) -> bool {
+        let Some((style, filter)) = &self.run.rules.filter else {
+            return false;
+        };
+        let name = match style {
+            Style::Rsync => target,
+            Style::Fnmatch => scope.name_of(target).unwrap_or(target),
+        };
+        filter.excludes(parent.unwrap_or_default(), name.to_bytes(), kind == Kind::Directory)
     }
 
     /// Sorts names into files, which it answers, subdirectories, which it remembers, and what is left out.
@@ -227,16 +245,14 @@ impl Worker<'_> {
                 self.pass_over(dir, source, name, kind, Reason::StagingName);
                 continue;
             }
-            if let Some((_, filter)) = &self.run.rules.filter
-                && filter.excludes(parent.unwrap_or_default(), name.to_bytes(), kind == Kind::Directory)
-            {
+            if self.excludes_below(parent, &dir.sources[source].scope, name, kind) {
                 self.counters.excluded();
                 self.tell(dir, source, name, kind, &Done::skipped(Reason::Excluded));
                 continue;
             }
             let mut sources = vec![source];
             if !plain {
-                match Self::contenders(dir, source, name, kind) {
+                match self.contenders(dir, source, name, kind) {
                     Ok(Some(winners)) => sources = winners,
                     Ok(None) => {
                         self.pass_over(dir, source, name, kind, Reason::Overridden);
@@ -282,7 +298,7 @@ impl Worker<'_> {
 
     /// Where several sources merge: which of them bring this name. The last one wins; directories of one name merge.
     /// `None`: another source's entry of this name stands for it.
-    fn contenders(dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
+    fn contenders(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
         let mut having = Vec::new();
         for (index, other) in dir.sources.iter().enumerate() {
             if index == source {
@@ -293,6 +309,7 @@ impl Worker<'_> {
                 continue;
             };
             match sys::stat(dir.source(index)?.as_fd(), name, Follow::No) {
+                Ok(stat) if self.excludes(dir, index, target, stat.kind) => {}
                 Ok(stat) => having.push((index, stat.kind)),
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
+use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -127,7 +128,9 @@ enum Entry {
 fn find(argument: &SourceArgument) -> Result<Entry, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
     let path = trim(&argument.path);
-    if argument.contents {
+    // What ends in dots has no name of its own: it stands for its contents, unless it is given a name.
+    let nameless = matches!(split(path).1, b"" | b"." | b"..");
+    if argument.contents || (nameless && argument.name.is_none()) {
         let fd = open_directory_path(path, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
         let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
         return Ok(Entry::Contents {
@@ -142,9 +145,9 @@ fn find(argument: &SourceArgument) -> Result<Entry, Fault> {
     };
     let target = argument.name.clone().unwrap_or_else(|| name.clone());
     let at = open_directory_path(&parent, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
-    let c_name = c_string(&name).map_err(|e| fault(Operation::Open, e))?;
+    let c_name = c_string(if name.is_empty() { b"." } else { &name }).map_err(|e| fault(Operation::Open, e))?;
     let mut stat = sys::stat(at.as_fd(), &c_name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
-    if argument.follow && stat.kind == Kind::Symlink {
+    if nameless || (argument.follow && stat.kind == Kind::Symlink) {
         let led = sys::stat(at.as_fd(), &c_name, Follow::Yes);
         if let Ok(led) = led
             && led.kind == Kind::Directory
@@ -153,6 +156,9 @@ fn find(argument: &SourceArgument) -> Result<Entry, Fault> {
                 std::fs::canonicalize(OsStr::from_bytes(path)).map_err(|_| fault(Operation::Open, Errno::NOENT))?;
             let real = real.into_os_string().into_vec();
             let (p, n) = split(&real);
+            if n.is_empty() {
+                return Err(fault(Operation::Open, Errno::INVAL));
+            }
             (parent, name) = (p.to_vec(), n.to_vec());
             stat = led;
         }
@@ -278,7 +284,11 @@ fn gather(
             Entry::Named {
                 parent, name, target, ..
             } => {
-                if group.as_ref().is_some_and(|(path, _)| *path != parent) {
+                // The same name twice: the later one is a source of its own, and wins as such.
+                if group
+                    .as_ref()
+                    .is_some_and(|(path, names)| *path != parent || names.contains_key(&target))
+                {
                     close(&mut sources, &mut group)?;
                 }
                 group
@@ -318,7 +328,13 @@ fn read_list(options: &CopyOptions) -> Result<NamedFiles, Refusal> {
         return Ok((None, Vec::new()));
     };
     let usage = |text: String| Refusal::Usage(format!("files-from {}: {text}", show(&from.path)));
-    let bytes = std::fs::read(OsStr::from_bytes(&from.path)).map_err(|e| usage(e.to_string()))?;
+    let mut bytes = Vec::new();
+    // Standard input may be a socket, which can be read and not be opened again by its name.
+    let read = match from.path.as_slice() {
+        b"/dev/stdin" => std::io::stdin().lock().read_to_end(&mut bytes),
+        path => std::fs::File::open(OsStr::from_bytes(path)).and_then(|mut file| file.read_to_end(&mut bytes)),
+    };
+    read.map_err(|e| usage(e.to_string()))?;
     let root = trim(&options.sources[0].path);
     let root = if root.starts_with(b"/") {
         root.to_vec()

@@ -457,9 +457,10 @@ impl Dir {
         }
     }
 
-    /// The source whose metadata counts: the last one that stands for the directory itself.
-    pub fn winner(&self) -> &Source {
-        &self.sources[self.sources.len() - 1]
+    /// Index of the source whose metadata counts: the last one that stands for the directory itself.
+    pub fn winner(&self) -> usize {
+        let stands = |source: &Source| !matches!(source.scope, Scope::Names(_));
+        self.sources.iter().rposition(stands).unwrap_or(self.sources.len() - 1)
     }
 
     /// Names from the root down to this directory.
