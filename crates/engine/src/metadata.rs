@@ -80,6 +80,8 @@ enum Class {
     User,
     Acl,
     Capability,
+    /// Another face of something that is kept: XFS shows its ACLs a second time.
+    Double,
     Dropped,
 }
 
@@ -90,6 +92,8 @@ fn class(name: &CStr) -> Class {
         Class::Acl
     } else if name == CAPABILITY {
         Class::Capability
+    } else if name == c"trusted.SGI_ACL_FILE" || name == c"trusted.SGI_ACL_DEFAULT" {
+        Class::Double
     } else if name.to_bytes().starts_with(b"user.") {
         Class::User
     } else {
@@ -284,12 +288,15 @@ fn attribute_changes(source: Option<Node<'_>>, copy: Copy<'_>, scratch: &mut Scr
     let names = split(&scratch.lists[0][..used]);
     let existing = split(&scratch.lists[1][..there]);
     for name in &names {
-        if class(name) == Class::Dropped {
-            scratch.short(
-                &format!("dropped-xattr:{}", name.to_string_lossy()),
-                format!("extended attribute {} is not copied", name.to_string_lossy()),
-            );
-            continue;
+        match class(name) {
+            Class::User | Class::Acl | Class::Capability => {}
+            Class::Double => continue,
+            Class::Dropped => {
+                let name = name.to_string_lossy();
+                let message = format!("extended attribute {name} is not copied");
+                scratch.short(&format!("dropped-xattr:{name}"), message);
+                continue;
+            }
         }
         let Some(source) = source else { continue };
         let Some(wanted) = get(source, name, &mut scratch.values[0], Side::Source)? else {
@@ -308,7 +315,7 @@ fn attribute_changes(source: Option<Node<'_>>, copy: Copy<'_>, scratch: &mut Scr
     }
     for name in existing
         .iter()
-        .filter(|n| class(n) != Class::Dropped && !names.contains(n))
+        .filter(|n| !matches!(class(n), Class::Double | Class::Dropped) && !names.contains(n))
     {
         changes.push(Attribute {
             name: name.clone(),

@@ -3,6 +3,7 @@
 //! Comes in: an entry that a listing called a file; goes out: what was done, at once or with its sync. The way is content,
 //! owner, attributes, mode, ACLs and capabilities, the sync if one is due, times, name (design.md section 4).
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
@@ -339,6 +340,7 @@ impl Worker<'_> {
             methods: &self.run.methods,
             cancel: &self.run.cancel,
             progress: self.counters.written(),
+            sized: Cell::new(0),
         }
         .run(&mut self.buffer)?;
         drop(twin_fd);

@@ -4,6 +4,7 @@
 //! The end of the source is where a read says so, not where its size did; what the kernel's copy does not do, read and
 //! write continue at the same offset. Whether the source stayed the same meanwhile is for the caller to ask.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,8 @@ const KERNEL_COPY_BYTES: u64 = 256 * 1024;
 const RANGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Write-back of a long file is started whenever this much is new.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
+/// Growing files from this size on get space reserved ahead on XFS, which would fill the holes that come later.
+const RESERVED_AHEAD_BYTES: u64 = 64 * 1024;
 /// Zeros are looked for in blocks of this size, aligned in the file: the block size of most file systems.
 const ZERO_BLOCK: usize = 4096;
 static ZEROS: [u8; ZERO_BLOCK] = [0; ZERO_BLOCK];
@@ -120,6 +123,8 @@ pub struct Transfer<'a> {
     pub cancel: &'a Cancel,
     /// Bytes written so far, for progress.
     pub progress: &'a AtomicU64,
+    /// Size that the new file was given before its content; 0 at first.
+    pub sized: Cell<u64>,
 }
 
 impl Transfer<'_> {
@@ -142,6 +147,9 @@ impl Transfer<'_> {
             self.count(size);
             return Ok(size);
         }
+        if self.sparse == Sparse::Always && size >= RESERVED_AHEAD_BYTES {
+            self.make_room(size)?;
+        }
         let end = if holey && self.sparse != Sparse::Never {
             self.extents(pair, by_kernel, buffer)?
         } else {
@@ -149,11 +157,31 @@ impl Transfer<'_> {
         };
         // Files of /proc say that they are empty: only reading tells. For all others the caller asks whether the
         // size is still what it was, which saves a read that would only confirm the end.
-        if size == 0 {
-            self.read_write(0, None, buffer)
+        let end = if size == 0 {
+            self.read_write(0, None, buffer)?
         } else {
-            Ok(end)
+            end
+        };
+        if self.sized.get() > 0 && self.sized.get() != end {
+            self.set_size(end)?;
         }
+        Ok(end)
+    }
+
+    /// Gives the file its size before the first hole: a hole at the end needs it, and XFS would fill holes that a
+    /// growing file leaves with space that it reserves ahead.
+    fn make_room(&self, at_least: u64) -> Result<(), Stopped> {
+        if self.sized.get() >= at_least {
+            Ok(())
+        } else {
+            self.set_size(self.stat.size.max(at_least))
+        }
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Stopped> {
+        sys::set_size(self.to, size).map_err(|e| self.write_fault(e))?;
+        self.sized.set(size);
+        Ok(())
     }
 
     fn count(&self, bytes: u64) {
@@ -179,6 +207,7 @@ impl Transfer<'_> {
     /// Copies data between holes; what is skipped stays a hole. Answers the end that was reached.
     fn extents(&self, pair: (u64, u64), by_kernel: bool, buffer: &mut [u8]) -> Result<u64, Stopped> {
         let size = self.stat.size;
+        self.make_room(size)?;
         let mut at = 0;
         while at < size {
             let data = match sys::seek_data(self.from, at) {
@@ -200,16 +229,10 @@ impl Transfer<'_> {
             };
             let end = self.stretch(pair, by_kernel, data, hole, buffer)?;
             if end < hole {
-                return self.finish(end);
+                return Ok(end);
             }
             at = hole;
         }
-        self.finish(size)
-    }
-
-    /// Fixes the size: a hole at the end is not written.
-    fn finish(&self, size: u64) -> Result<u64, Stopped> {
-        sys::set_size(self.to, size).map_err(|e| self.write_fault(e))?;
         Ok(size)
     }
 
@@ -258,7 +281,6 @@ impl Transfer<'_> {
     /// Reads and writes from `at` to `end`, or to the end of the file if that comes first.
     fn read_write(&self, mut at: u64, end: Option<u64>, buffer: &mut [u8]) -> Result<u64, Stopped> {
         let mut written_back = at;
-        let mut hole_at_end = false;
         while end.is_none_or(|end| at < end) {
             self.check()?;
             let want = end.map_or(buffer.len(), |end| {
@@ -268,39 +290,37 @@ impl Transfer<'_> {
             if n == 0 {
                 break;
             }
-            hole_at_end = self.write(&buffer[..n], at)?;
+            self.write(&buffer[..n], at)?;
             at += n as u64;
             self.count(n as u64);
             written_back = self.start_write_back(written_back, at);
         }
-        if hole_at_end { self.finish(at) } else { Ok(at) }
+        Ok(at)
     }
 
-    /// Writes a piece, leaving out blocks of zeros where that is asked for; true when it ends in such a hole.
-    fn write(&self, data: &[u8], at: u64) -> Result<bool, Stopped> {
+    /// Writes a piece, leaving out blocks of zeros where that is asked for.
+    fn write(&self, data: &[u8], at: u64) -> Result<(), Stopped> {
+        let put = |from: usize, to: usize| {
+            sys::write_all_at(self.to, &data[from..to], at + from as u64).map_err(|e| self.write_fault(e))
+        };
         if self.sparse != Sparse::Always {
-            sys::write_all_at(self.to, data, at).map_err(|e| self.write_fault(e))?;
-            return Ok(false);
+            return put(0, data.len());
         }
-        let mut start = 0;
-        let mut end = 0;
+        let (mut start, mut end) = (0, 0);
         while end < data.len() {
             // Blocks are aligned in the file: the first may be short.
-            let to_boundary = ZERO_BLOCK - usize::try_from((at + end as u64) % ZERO_BLOCK as u64).unwrap_or(0);
-            let next = (end + to_boundary).min(data.len());
+            let past = usize::try_from((at + end as u64) % ZERO_BLOCK as u64).unwrap_or(0);
+            let next = (end + ZERO_BLOCK - past).min(data.len());
             if data[end..next] == ZEROS[..next - end] {
+                self.make_room(at + data.len() as u64)?;
                 if start < end {
-                    sys::write_all_at(self.to, &data[start..end], at + start as u64)
-                        .map_err(|e| self.write_fault(e))?;
+                    put(start, end)?;
                 }
                 start = next;
             }
             end = next;
         }
-        if start < end {
-            sys::write_all_at(self.to, &data[start..end], at + start as u64).map_err(|e| self.write_fault(e))?;
-        }
-        Ok(start == end)
+        if start < end { put(start, end) } else { Ok(()) }
     }
 
     fn start_write_back(&self, from: u64, to: u64) -> u64 {
