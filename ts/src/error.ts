@@ -6,17 +6,27 @@
 
 /**
  * - `USAGE`: an option or a path is wrong.
- * - `SAFETY`: refused, because a promise would break (destination inside a source, a file onto itself, not enough space).
+ * - `SAFETY`: refused, because a promise would break (destination inside a source, a file onto itself).
+ * - `NO_SPACE`: `requireSpace` was asked for, and the sources don't fit.
  * - `NO_SOURCE`, `NO_DESTINATION`: a source is missing; the destination cannot be used.
  * - `ADDON`: the native engine could not be loaded.
  * - `OUTPUT`: the log file or standard output could not be written.
  * - `INTERNAL`: a defect; nothing is known about what was done.
  */
-export type ErrorCode = 'USAGE' | 'SAFETY' | 'NO_SOURCE' | 'NO_DESTINATION' | 'ADDON' | 'OUTPUT' | 'INTERNAL';
+export type ErrorCode =
+  | 'USAGE'
+  | 'SAFETY'
+  | 'NO_SPACE'
+  | 'NO_SOURCE'
+  | 'NO_DESTINATION'
+  | 'ADDON'
+  | 'OUTPUT'
+  | 'INTERNAL';
 
 const CODES: readonly string[] = [
   'USAGE',
   'SAFETY',
+  'NO_SPACE',
   'NO_SOURCE',
   'NO_DESTINATION',
   'ADDON',

@@ -170,6 +170,8 @@ export interface NativeReport {
   foundBytes: number;
   allocatedBytes: number;
   copiedBytes: number;
+  /** Space that the real run would need, as a dry run found; 0 in a real run. */
+  plannedBytes: number;
   /** The first thousand; `failureKinds` counts all. */
   failures: NativeFailure[];
   failureKinds: Record<string, number>;
@@ -187,8 +189,8 @@ export interface NativeReport {
 export interface NativeJob {
   /**
    * Runs to the end on the engine's own threads. Rejects before anything was written with an Error whose `code` is
-   * 'USAGE' (bad option or path; exit 2), 'SAFETY' (refused: destination inside source, file onto itself, not enough
-   * space with requireSpace; exit 3), 'NO_SOURCE' (a source is missing), or 'NO_DESTINATION' (it cannot be used).
+   * 'USAGE' (bad option or path; exit 2), 'SAFETY' (refused: destination inside source, file onto itself; exit 3),
+   * 'NO_SPACE' (not enough space with requireSpace; exit 3), 'NO_SOURCE' (a source is missing), or 'NO_DESTINATION' (it cannot be used).
    */
   run(): Promise<NativeReport>;
   /** The next events, at most 1024; resolves with an empty array when the job has ended and all were taken. One call at a time. Once called, the job waits for its reader. */

@@ -124,6 +124,7 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   foundBytes: 0,
   allocatedBytes: 0,
   copiedBytes: 0,
+  plannedBytes: 0,
   failures: [],
   failureKinds: {},
   notes: [],

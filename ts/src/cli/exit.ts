@@ -28,6 +28,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   NO_DESTINATION: ExitCode.usage,
   ADDON: ExitCode.usage,
   SAFETY: ExitCode.safety,
+  NO_SPACE: ExitCode.safety,
   INTERNAL: ExitCode.safety,
   OUTPUT: ExitCode.failed,
 };

@@ -17,7 +17,7 @@ export function summaryText(report: Report, dryRun: boolean): string {
   const { outcomes, files, found } = report;
   const lines: string[] = [];
   const would = dryRun ? 'would be ' : '';
-  const size = dryRun ? '' : `, ${bytes(report.copiedBytes)} written`;
+  const size = dryRun ? ` (${bytes(report.plannedBytes)})` : `, ${bytes(report.copiedBytes)} written`;
   const speed = dryRun || report.elapsed <= 0 ? '' : `, ${rate(report.copiedBytes / report.elapsed)}`;
   lines.push(`${count(files.copied, 'file')} ${would}copied${size} in ${duration(report.elapsed)}${speed}`);
   const others: [number, string][] = [

@@ -88,10 +88,10 @@ function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
 export function problemOf(error: unknown): Problem {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof UsageError) return problem('usage', message);
-  return problem(error instanceof BulkhaulError ? caseOfError(error) : 'defect', message);
+  return problem(error instanceof BulkhaulError ? BY_ERROR[error.code] : 'defect', message);
 }
 
-const BY_ERROR: Readonly<Record<string, Case>> = {
+const BY_ERROR: Readonly<Record<ErrorCode, Case>> = {
   USAGE: 'usage',
   ADDON: 'usage',
   NO_SOURCE: 'source missing',
@@ -99,18 +99,14 @@ const BY_ERROR: Readonly<Record<string, Case>> = {
   NO_SPACE: 'not enough space',
   SAFETY: 'refused',
   OUTPUT: 'copy crashed',
+  INTERNAL: 'defect',
 };
-
-function caseOfError({ code, cause }: BulkhaulError): Case {
-  // The engine tells lack of space from other refusals, by a code that the library does not have.
-  const engine = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  return BY_ERROR[code] ?? BY_ERROR[engine] ?? 'defect';
-}
 
 const ERRORS: Readonly<Partial<Record<Case, ErrorCode>>> = {
   'no source': 'NO_SOURCE',
   'source missing': 'NO_SOURCE',
   'no destination': 'NO_DESTINATION',
+  'not enough space': 'NO_SPACE',
   refused: 'SAFETY',
 };
 

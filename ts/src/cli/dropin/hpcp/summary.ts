@@ -38,7 +38,7 @@ export function summaryLines(report: Report, several: boolean): string[] {
     `Average bandwidth:      ${scaled(per(report.copiedBytes) * 8, 1000, ['', 'K', 'M', 'G', 'T'])}bps`,
     `Total files copied:     ${copied}`,
     `Total files unchanged:  ${unchanged}`,
-    `Total size copied:      ${bytes(report.copiedBytes)}`,
+    `Total size copied:      ${bytes(report.copiedBytes + report.plannedBytes)}`,
     `Total files discovered: ${found.file}`,
     `Processed ${found.file} files and ${found.symlink} symlinks in total`,
     RULE,
