@@ -8,6 +8,10 @@
 //! `posix` is what every Unix has; `backend` is the platform's own: `linux`, or `portable`, where what cannot be done
 //! answers `ENOSYS`, never a silent `Ok`.
 
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
+#[cfg(not(feature = "failpoints"))]
+mod failpoint;
 mod posix;
 
 #[cfg(target_os = "linux")]
@@ -22,9 +26,9 @@ use portable as backend;
 
 pub use backend::*;
 pub use posix::{
-    capacity, create_file, current_directory, descriptor_limit, host_name, make_directory, make_link, make_symlink,
-    process_exists, read, read_at, read_link, remove_directory, rename, rewind_directory, set_size, sync_all, try_lock,
-    unlink, user_id, working_directory, write_all_at,
+    capacity, close, create_file, current_directory, descriptor_limit, group_ids, host_name, make_directory, make_link,
+    make_symlink, process_exists, read, read_at, read_link, remove_directory, rename, rewind_directory, set_size,
+    sync_all, try_lock, unlink, user_id, working_directory, write_all_at,
 };
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;

@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Timestamps, Uid, XattrFlags};
-use rustix::io::retry_on_intr as again;
 
-use crate::posix::{kind_of, mode};
+use crate::failpoint::{Call, again, bytes, once, position};
+use crate::posix::{kind_of, last_errno, mode};
 use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Result, Stat, Time};
 
 /// Opens a directory for listing and as the base of further calls. Access times are left alone where that is allowed.
@@ -16,12 +16,13 @@ pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result
     if follow == Follow::No {
         flags |= OFlags::NOFOLLOW;
     }
-    open_quietly(at, name, flags)
+    open_quietly(Call::OpenDirectory, at, name, flags)
 }
 
 /// Opens a file for reading. A FIFO or device under this name does not block; check the kind with [`stat_fd`].
 pub fn open_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     open_quietly(
+        Call::OpenFile,
         at,
         name,
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
@@ -29,16 +30,16 @@ pub fn open_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
 }
 
 /// Reading for a copy is not use: `O_NOATIME`, which only the owner (or root) may ask for.
-fn open_quietly(at: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd> {
-    match again(|| fs::openat(at, name, flags | OFlags::NOATIME, Mode::empty())) {
-        Err(Errno::PERM) => again(|| fs::openat(at, name, flags, Mode::empty())),
+fn open_quietly(call: Call, at: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    match again(call, || fs::openat(at, name, flags | OFlags::NOATIME, Mode::empty())) {
+        Err(Errno::PERM) => again(call, || fs::openat(at, name, flags, Mode::empty())),
         other => other,
     }
 }
 
 /// A file without a name in `directory`, for spilled state; gone with its descriptor.
 pub fn create_unnamed(directory: &CStr) -> Result<OwnedFd> {
-    again(|| {
+    again(Call::Unnamed, || {
         fs::openat(
             CWD,
             directory,
@@ -50,7 +51,7 @@ pub fn create_unnamed(directory: &CStr) -> Result<OwnedFd> {
 
 /// A descriptor that only names the inode: of anything, also of a symlink or of what may not be read.
 pub fn open_node(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    again(|| {
+    again(Call::OpenNode, || {
         fs::openat(
             at,
             name,
@@ -91,17 +92,22 @@ pub fn stat(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<Stat> {
     } else {
         AtFlags::empty()
     };
-    again(|| fs::statx(at, name, flags, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
+    again(Call::Stat, || fs::statx(at, name, flags, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
 }
 
 /// Facts about an open descriptor of any kind.
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
-    again(|| fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
+    again(Call::StatFd, || {
+        fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+    })
+    .map(|x| convert(&x))
 }
 
 /// Id of the mount that a descriptor lies on, as in the first column of `/proc/self/mountinfo`; `ENOSYS` before 5.8.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
-    let x = again(|| fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID))?;
+    let x = again(Call::MountId, || {
+        fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+    })?;
     if x.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
         return Err(Errno::NOSYS);
     }
@@ -115,6 +121,7 @@ pub fn read_directory(
     buffer: &mut [MaybeUninit<u8>],
     mut each: impl FnMut(&CStr, Kind),
 ) -> Result<bool> {
+    again(Call::ReadDirectory, || Ok(()))?;
     let mut stretch = fs::RawDir::new(fd, buffer);
     loop {
         match stretch.next() {
@@ -143,12 +150,12 @@ pub fn make_node(at: BorrowedFd<'_>, name: &CStr, kind: Kind, rdev: u64) -> Resu
         Kind::Char => fs::FileType::CharacterDevice,
         Kind::File | Kind::Directory | Kind::Symlink | Kind::Unknown => return Err(Errno::INVAL),
     };
-    again(|| fs::mknodat(at, name, file_type, mode(0o600), rdev))
+    again(Call::MakeNode, || fs::mknodat(at, name, file_type, mode(0o600), rdev))
 }
 
 /// The next data at or after `offset`; `None` when only a hole follows.
 pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
-    match fs::seek(fd, fs::SeekFrom::Data(offset)) {
+    match position(Call::SeekData, || fs::seek(fd, fs::SeekFrom::Data(offset))) {
         Ok(at) => Ok(Some(at)),
         Err(Errno::NXIO) => Ok(None),
         Err(errno) => Err(errno),
@@ -157,12 +164,12 @@ pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
 
 /// The next hole at or after `offset`; the end of a file counts as one.
 pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
-    fs::seek(fd, fs::SeekFrom::Hole(offset))
+    position(Call::SeekHole, || fs::seek(fd, fs::SeekFrom::Hole(offset)))
 }
 
 /// Shares all blocks of `from` with `to` (`FICLONE`); `to` takes its size.
 pub fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    again(|| fs::ioctl_ficlone(to, from))
+    again(Call::Clone, || fs::ioctl_ficlone(to, from))
 }
 
 /// Copies up to `length` bytes inside the kernel; 0 at the end of the source, or where the kernel would not.
@@ -173,7 +180,7 @@ pub fn copy_range(
     to_offset: u64,
     length: usize,
 ) -> Result<usize> {
-    again(|| {
+    bytes(Call::CopyRange, length, |length| {
         let (mut i, mut o) = (from_offset, to_offset);
         fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), length)
     })
@@ -182,25 +189,43 @@ pub fn copy_range(
 /// Asks for write-back of a stretch to begin, without waiting.
 pub fn start_write_back(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
     let (offset, length) = (offset.cast_signed(), length.cast_signed());
-    // SAFETY: the call takes no pointers; the descriptor is borrowed, so it is open.
-    let answer = unsafe { libc::sync_file_range(fd.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
-    if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    once(Call::WriteBack, || {
+        // SAFETY: the call takes no pointers; the descriptor is borrowed, so it is open.
+        let answer = unsafe { libc::sync_file_range(fd.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    })
 }
 
-fn last_errno() -> Errno {
-    let raw = std::io::Error::last_os_error().raw_os_error();
-    Errno::from_raw_os_error(raw.unwrap_or(libc::EIO))
+/// Gives up the cached pages of a file, so that the next read comes from the medium; only clean pages go.
+pub fn drop_cache(fd: BorrowedFd<'_>) -> Result<()> {
+    once(Call::DropCache, || fs::fadvise(fd, 0, None, fs::Advice::DontNeed))
+}
+
+/// Bytes of a file's first `length` that are in the page cache (`cachestat`); `ENOSYS` before Linux 6.5.
+pub fn cached_bytes(fd: BorrowedFd<'_>, length: u64) -> Result<u64> {
+    /// `cachestat(2)`: the same number on every architecture.
+    const CACHESTAT: libc::c_long = 451;
+    let range: [u64; 2] = [0, length];
+    let mut counts = [0_u64; 5];
+    once(Call::CachedBytes, || {
+        // SAFETY: the kernel reads two and writes five 64-bit numbers, which is what the pointers lead to for the time of
+        // the call; the descriptor is borrowed, so it is open.
+        let answer = unsafe { libc::syscall(CACHESTAT, fd.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr(), 0_u32) };
+        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    })?;
+    let page = rustix::param::page_size() as u64;
+    Ok((counts[0] * page).min(length))
 }
 
 /// Waits until a file's content and what is needed to read it are on disk. Never repeated after a failure: the kernel
 /// forgets what it could not write.
 pub fn sync_data(fd: BorrowedFd<'_>) -> Result<()> {
-    fs::fdatasync(fd)
+    once(Call::SyncData, || fs::fdatasync(fd))
 }
 
 /// Waits until everything of this descriptor's file system is on disk.
 pub fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
-    fs::syncfs(fd)
+    once(Call::SyncFileSystem, || fs::syncfs(fd))
 }
 
 impl Node<'_> {
@@ -217,16 +242,18 @@ impl Node<'_> {
 pub fn set_owner(node: Node<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
     match node {
-        Node::Open(fd) => again(|| fs::fchown(fd, uid, gid)),
-        Node::Path(fd) => again(|| fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)),
+        Node::Open(fd) => again(Call::SetOwner, || fs::fchown(fd, uid, gid)),
+        Node::Path(fd) => again(Call::SetOwner, || fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)),
     }
 }
 
 /// Sets permission, set-id and sticky bits. Not for symlinks (`EOPNOTSUPP`).
 pub fn set_mode(node: Node<'_>, bits: u32) -> Result<()> {
     match node {
-        Node::Open(fd) => again(|| fs::fchmod(fd, mode(bits))),
-        Node::Path(_) => again(|| fs::chmodat(CWD, &*node.magic(), mode(bits), AtFlags::empty())),
+        Node::Open(fd) => again(Call::SetMode, || fs::fchmod(fd, mode(bits))),
+        Node::Path(_) => again(Call::SetMode, || {
+            fs::chmodat(CWD, &*node.magic(), mode(bits), AtFlags::empty())
+        }),
     }
 }
 
@@ -247,9 +274,11 @@ pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Re
         last_modification: spec(mtime),
     };
     match node {
-        Node::Open(fd) => again(|| fs::futimens(fd, &times)),
-        Node::Path(fd) => match again(|| fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)) {
-            Err(Errno::INVAL | Errno::NOENT) => again(|| fs::utimensat(CWD, &*node.magic(), &times, AtFlags::empty())),
+        Node::Open(fd) => again(Call::SetTimes, || fs::futimens(fd, &times)),
+        Node::Path(fd) => match again(Call::SetTimes, || fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)) {
+            Err(Errno::INVAL | Errno::NOENT) => again(Call::SetTimes, || {
+                fs::utimensat(CWD, &*node.magic(), &times, AtFlags::empty())
+            }),
             other => other,
         },
     }
@@ -259,44 +288,46 @@ pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Re
 /// `ERANGE` when the list is longer.
 pub fn list_xattrs(node: Node<'_>, list: &mut [u8]) -> Result<usize> {
     match node {
-        Node::Open(fd) => again(|| fs::flistxattr(fd, &mut *list)),
-        Node::Path(_) => again(|| fs::listxattr(&*node.magic(), &mut *list)),
+        Node::Open(fd) => again(Call::ListXattrs, || fs::flistxattr(fd, &mut *list)),
+        Node::Path(_) => again(Call::ListXattrs, || fs::listxattr(&*node.magic(), &mut *list)),
     }
 }
 
 /// Value of an extended attribute into `value`; answers its length in bytes. `ERANGE` when it is longer.
 pub fn get_xattr(node: Node<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
     match node {
-        Node::Open(fd) => again(|| fs::fgetxattr(fd, name, &mut *value)),
-        Node::Path(_) => again(|| fs::getxattr(&*node.magic(), name, &mut *value)),
+        Node::Open(fd) => again(Call::GetXattr, || fs::fgetxattr(fd, name, &mut *value)),
+        Node::Path(_) => again(Call::GetXattr, || fs::getxattr(&*node.magic(), name, &mut *value)),
     }
 }
 
 /// Sets an extended attribute.
 pub fn set_xattr(node: Node<'_>, name: &CStr, value: &[u8]) -> Result<()> {
     match node {
-        Node::Open(fd) => again(|| fs::fsetxattr(fd, name, value, XattrFlags::empty())),
-        Node::Path(_) => again(|| fs::setxattr(&*node.magic(), name, value, XattrFlags::empty())),
+        Node::Open(fd) => again(Call::SetXattr, || fs::fsetxattr(fd, name, value, XattrFlags::empty())),
+        Node::Path(_) => again(Call::SetXattr, || {
+            fs::setxattr(&*node.magic(), name, value, XattrFlags::empty())
+        }),
     }
 }
 
 /// Removes an extended attribute; `ENODATA` when there is none.
 pub fn remove_xattr(node: Node<'_>, name: &CStr) -> Result<()> {
     match node {
-        Node::Open(fd) => again(|| fs::fremovexattr(fd, name)),
-        Node::Path(_) => again(|| fs::removexattr(&*node.magic(), name)),
+        Node::Open(fd) => again(Call::RemoveXattr, || fs::fremovexattr(fd, name)),
+        Node::Path(_) => again(Call::RemoveXattr, || fs::removexattr(&*node.magic(), name)),
     }
 }
 
 /// Whether the inode is immutable or append-only; `ENOTTY` where the file system has no such flags.
 pub fn is_protected(fd: BorrowedFd<'_>) -> Result<bool> {
-    let flags = fs::ioctl_getflags(fd)?;
+    let flags = once(Call::Flags, || fs::ioctl_getflags(fd))?;
     Ok(flags.intersects(fs::IFlags::IMMUTABLE | fs::IFlags::APPEND))
 }
 
 /// The magic number of the file system that holds `fd` (`linux/magic.h`).
 pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<u64> {
-    fs::fstatfs(fd).map(|f| f.f_type.cast_unsigned())
+    once(Call::Magic, || fs::fstatfs(fd)).map(|f| f.f_type.cast_unsigned())
 }
 
 /// Processors that this thread may run on.
@@ -306,15 +337,17 @@ pub fn processors() -> usize {
 
 /// What tells process namespaces apart; empty where `/proc` does not say.
 pub fn process_namespace() -> Vec<u8> {
-    fs::readlinkat(CWD, c"/proc/self/ns/pid", Vec::new())
-        .map(std::ffi::CString::into_bytes)
-        .unwrap_or_default()
+    once(Call::Namespace, || {
+        fs::readlinkat(CWD, c"/proc/self/ns/pid", Vec::new())
+    })
+    .map(std::ffi::CString::into_bytes)
+    .unwrap_or_default()
 }
 
 /// The absolute path of an open directory as the kernel knows it; `None` where it is not told or no longer true.
 pub fn path_of(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let magic = Node::Open(fd).magic();
-    fs::readlinkat(CWD, &*magic, Vec::new())
+    once(Call::Path, || fs::readlinkat(CWD, &*magic, Vec::new()))
         .map(std::ffi::CString::into_bytes)
         .ok()
         .filter(|p| p.starts_with(b"/"))

@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
-use rustix::io::retry_on_intr as again;
 
+use crate::failpoint::{Call, again, once, position};
 use crate::posix::{kind_of, mode};
 use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Result, Stat, Time};
 
@@ -16,13 +16,13 @@ pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result
     if follow == Follow::No {
         flags |= OFlags::NOFOLLOW;
     }
-    again(|| fs::openat(at, name, flags, Mode::empty()))
+    again(Call::OpenDirectory, || fs::openat(at, name, flags, Mode::empty()))
 }
 
 /// Opens a file for reading. A FIFO or device under this name does not block; check the kind with [`stat_fd`].
 pub fn open_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    again(|| fs::openat(at, name, flags, Mode::empty()))
+    again(Call::OpenFile, || fs::openat(at, name, flags, Mode::empty()))
 }
 
 /// There are no files without a name here.
@@ -33,7 +33,7 @@ pub fn create_unnamed(_directory: &CStr) -> Result<OwnedFd> {
 /// A descriptor for metadata; `O_SYMLINK` opens a symlink itself. Sockets can't be opened.
 pub fn open_node(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let itself = OFlags::from_bits_retain(libc::O_SYMLINK.cast_unsigned());
-    again(|| {
+    again(Call::OpenNode, || {
         fs::openat(
             at,
             name,
@@ -74,12 +74,12 @@ pub fn stat(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<Stat> {
     } else {
         AtFlags::empty()
     };
-    again(|| fs::statat(at, name, flags)).map(|s| convert(&s))
+    again(Call::Stat, || fs::statat(at, name, flags)).map(|s| convert(&s))
 }
 
 /// Facts about an open descriptor.
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
-    again(|| fs::fstat(fd)).map(|s| convert(&s))
+    again(Call::StatFd, || fs::fstat(fd)).map(|s| convert(&s))
 }
 
 /// There are no mount ids here.
@@ -110,7 +110,7 @@ pub fn make_node(_at: BorrowedFd<'_>, _name: &CStr, _kind: Kind, _rdev: u64) -> 
 
 /// The next data at or after `offset`; `None` when only a hole follows.
 pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
-    match fs::seek(fd, fs::SeekFrom::Data(offset)) {
+    match position(Call::SeekData, || fs::seek(fd, fs::SeekFrom::Data(offset))) {
         Ok(at) => Ok(Some(at)),
         Err(Errno::NXIO) => Ok(None),
         Err(errno) => Err(errno),
@@ -119,7 +119,7 @@ pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
 
 /// The next hole at or after `offset`; the end of a file counts as one.
 pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
-    fs::seek(fd, fs::SeekFrom::Hole(offset))
+    position(Call::SeekHole, || fs::seek(fd, fs::SeekFrom::Hole(offset)))
 }
 
 /// Clones here make new names, which the engine does not want.
@@ -137,9 +137,19 @@ pub fn start_write_back(_fd: BorrowedFd<'_>, _offset: u64, _length: u64) -> Resu
     Err(Errno::NOSYS)
 }
 
+/// The cache is not in our hands here.
+pub fn drop_cache(_fd: BorrowedFd<'_>) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
+/// Not told here.
+pub fn cached_bytes(_fd: BorrowedFd<'_>, _length: u64) -> Result<u64> {
+    Err(Errno::NOSYS)
+}
+
 /// Waits until a file is on disk.
 pub fn sync_data(fd: BorrowedFd<'_>) -> Result<()> {
-    fs::fsync(fd)
+    once(Call::SyncData, || fs::fsync(fd))
 }
 
 /// One file system can't be synced by itself here: a run that was to be durable as a whole is told so.
@@ -154,12 +164,14 @@ fn descriptor(node: Node<'_>) -> BorrowedFd<'_> {
 
 /// Sets owner and group; `None` leaves one alone. Clears set-id bits as a side effect.
 pub fn set_owner(node: Node<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-    again(|| fs::fchown(descriptor(node), uid.map(Uid::from_raw), gid.map(Gid::from_raw)))
+    again(Call::SetOwner, || {
+        fs::fchown(descriptor(node), uid.map(Uid::from_raw), gid.map(Gid::from_raw))
+    })
 }
 
 /// Sets permission, set-id and sticky bits.
 pub fn set_mode(node: Node<'_>, bits: u32) -> Result<()> {
-    again(|| fs::fchmod(descriptor(node), mode(bits)))
+    again(Call::SetMode, || fs::fchmod(descriptor(node), mode(bits)))
 }
 
 /// Sets access and modification time; `None` leaves one alone.
@@ -178,27 +190,29 @@ pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Re
         last_access: spec(atime),
         last_modification: spec(mtime),
     };
-    again(|| fs::futimens(descriptor(node), &times))
+    again(Call::SetTimes, || fs::futimens(descriptor(node), &times))
 }
 
 /// Names of the extended attributes, each ended by a NUL byte, into `list`; answers the bytes used.
 pub fn list_xattrs(node: Node<'_>, list: &mut [u8]) -> Result<usize> {
-    again(|| fs::flistxattr(descriptor(node), &mut *list))
+    again(Call::ListXattrs, || fs::flistxattr(descriptor(node), &mut *list))
 }
 
 /// Value of an extended attribute into `value`; answers its length in bytes.
 pub fn get_xattr(node: Node<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
-    again(|| fs::fgetxattr(descriptor(node), name, &mut *value))
+    again(Call::GetXattr, || fs::fgetxattr(descriptor(node), name, &mut *value))
 }
 
 /// Sets an extended attribute.
 pub fn set_xattr(node: Node<'_>, name: &CStr, value: &[u8]) -> Result<()> {
-    again(|| fs::fsetxattr(descriptor(node), name, value, XattrFlags::empty()))
+    again(Call::SetXattr, || {
+        fs::fsetxattr(descriptor(node), name, value, XattrFlags::empty())
+    })
 }
 
 /// Removes an extended attribute; `ENODATA` when there is none.
 pub fn remove_xattr(node: Node<'_>, name: &CStr) -> Result<()> {
-    match again(|| fs::fremovexattr(descriptor(node), name)) {
+    match again(Call::RemoveXattr, || fs::fremovexattr(descriptor(node), name)) {
         Err(Errno::NOATTR) => Err(Errno::NODATA),
         other => other,
     }

@@ -1,11 +1,17 @@
 //! What every Unix system has, in one form for all of them.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::IntoRawFd as _;
 
 use rustix::fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
-use rustix::io::retry_on_intr as again;
 
+use crate::failpoint::{Call, again, bytes, filled, once};
 use crate::{BorrowedFd, Capacity, Errno, Kind, OwnedFd, Replace, Result};
+
+pub(crate) fn last_errno() -> Errno {
+    let raw = std::io::Error::last_os_error().raw_os_error();
+    Errno::from_raw_os_error(raw.unwrap_or(libc::EIO))
+}
 
 pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode(bits as fs::RawMode)
@@ -32,67 +38,70 @@ pub fn current_directory() -> BorrowedFd<'static> {
 /// Makes a file that must not exist yet, mode 0600, opened for reading and writing.
 pub fn create_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    again(|| fs::openat(at, name, flags, mode(0o600)))
+    again(Call::Create, || fs::openat(at, name, flags, mode(0o600)))
 }
 
 /// Starts a listing again from the first name.
 pub fn rewind_directory(fd: BorrowedFd<'_>) -> Result<()> {
-    fs::seek(fd, fs::SeekFrom::Start(0)).map(drop)
+    once(Call::Rewind, || fs::seek(fd, fs::SeekFrom::Start(0))).map(drop)
 }
 
 /// Text of a symlink.
 pub fn read_link(at: BorrowedFd<'_>, name: &CStr) -> Result<CString> {
-    again(|| fs::readlinkat(at, name, Vec::new()))
+    again(Call::ReadLink, || fs::readlinkat(at, name, Vec::new()))
 }
 
 /// Makes a directory, mode 0700.
 pub fn make_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    again(|| fs::mkdirat(at, name, mode(0o700)))
+    again(Call::MakeDirectory, || fs::mkdirat(at, name, mode(0o700)))
 }
 
 /// Makes a symlink.
 pub fn make_symlink(target: &CStr, at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    again(|| fs::symlinkat(target, at, name))
+    again(Call::Symlink, || fs::symlinkat(target, at, name))
 }
 
 /// Makes `to` another name of the file `from`; a symlink is linked itself. Never replaces.
 pub fn make_link(from_at: BorrowedFd<'_>, from: &CStr, to_at: BorrowedFd<'_>, to: &CStr) -> Result<()> {
-    again(|| fs::linkat(from_at, from, to_at, to, AtFlags::empty()))
+    again(Call::Link, || fs::linkat(from_at, from, to_at, to, AtFlags::empty()))
 }
 
 /// Renames within or between directories.
 pub fn rename(from_at: BorrowedFd<'_>, from: &CStr, to_at: BorrowedFd<'_>, to: &CStr, replace: Replace) -> Result<()> {
     match replace {
-        Replace::No => again(|| fs::renameat_with(from_at, from, to_at, to, RenameFlags::NOREPLACE)),
-        Replace::Yes => again(|| fs::renameat(from_at, from, to_at, to)),
+        Replace::No => again(Call::Rename, || {
+            fs::renameat_with(from_at, from, to_at, to, RenameFlags::NOREPLACE)
+        }),
+        Replace::Yes => again(Call::Rename, || fs::renameat(from_at, from, to_at, to)),
     }
 }
 
 /// Removes a name that is not a directory.
 pub fn unlink(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    again(|| fs::unlinkat(at, name, AtFlags::empty()))
+    again(Call::Unlink, || fs::unlinkat(at, name, AtFlags::empty()))
 }
 
 /// Removes an empty directory.
 pub fn remove_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    again(|| fs::unlinkat(at, name, AtFlags::REMOVEDIR))
+    again(Call::RemoveDirectory, || fs::unlinkat(at, name, AtFlags::REMOVEDIR))
 }
 
 /// Reads at the descriptor's own position; 0 at the end.
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
-    again(|| rustix::io::read(fd, &mut *buffer))
+    filled(Call::Read, buffer, |part| rustix::io::read(fd, part))
 }
 
 /// Reads at an offset in bytes; 0 at the end.
 pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
-    again(|| rustix::io::pread(fd, &mut *buffer, offset))
+    filled(Call::Read, buffer, |part| rustix::io::pread(fd, part, offset))
 }
 
 /// Writes all of `data` at an offset in bytes.
 pub fn write_all_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
     let mut done = 0;
     while done < data.len() {
-        match again(|| rustix::io::pwrite(fd, &data[done..], offset + done as u64))? {
+        let put = |length| rustix::io::pwrite(fd, &data[done..done + length], offset + done as u64);
+        match bytes(Call::Write, data.len() - done, put)? {
             0 => return Err(Errno::IO),
             n => done += n,
         }
@@ -102,22 +111,32 @@ pub fn write_all_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> 
 
 /// Sets a file's size in bytes; new space is a hole.
 pub fn set_size(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
-    again(|| fs::ftruncate(fd, size))
+    again(Call::SetSize, || fs::ftruncate(fd, size))
 }
 
 /// Waits until a file or directory and its metadata are on disk.
 pub fn sync_all(fd: BorrowedFd<'_>) -> Result<()> {
-    fs::fsync(fd)
+    once(Call::SyncAll, || fs::fsync(fd))
+}
+
+/// Closes a descriptor that was written to: network file systems tell here what they could not store. It is closed
+/// whatever the answer is.
+pub fn close(fd: OwnedFd) -> Result<()> {
+    once(Call::Close, move || {
+        // SAFETY: the descriptor was owned until here, and nobody else has it.
+        let answer = unsafe { libc::close(fd.into_raw_fd()) };
+        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    })
 }
 
 /// Takes the exclusive lock of an open file or directory; `EWOULDBLOCK` when another description holds it.
 pub fn try_lock(fd: BorrowedFd<'_>) -> Result<()> {
-    again(|| fs::flock(fd, FlockOperation::NonBlockingLockExclusive))
+    again(Call::Lock, || fs::flock(fd, FlockOperation::NonBlockingLockExclusive))
 }
 
 /// Free space of the file system that holds `fd`.
 pub fn capacity(fd: BorrowedFd<'_>) -> Result<Capacity> {
-    let v = fs::fstatvfs(fd)?;
+    let v = once(Call::Capacity, || fs::fstatvfs(fd))?;
     Ok(Capacity {
         free_bytes: v.f_bavail.saturating_mul(v.f_frsize),
         free_inodes: if v.f_files == 0 { u64::MAX } else { v.f_favail },
@@ -130,6 +149,17 @@ pub fn descriptor_limit() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
         .unwrap_or(u64::MAX)
+}
+
+/// Effective and supplementary group ids.
+pub fn group_ids() -> Vec<u32> {
+    let mut ids: Vec<u32> = rustix::process::getgroups()
+        .unwrap_or_default()
+        .iter()
+        .map(|g| g.as_raw())
+        .collect();
+    ids.push(rustix::process::getegid().as_raw());
+    ids
 }
 
 /// Effective user id.
