@@ -68,6 +68,8 @@ export interface NativeCopyOptions {
   chmod?: string;
   /** Size the sources first and refuse when they don't fit (hpcp -enes, --require-space). */
   requireSpace?: boolean;
+  /** Read back from the medium and compare with what the source gave, also what the skip test passes over. Default false. */
+  verify?: boolean;
   /** Deliver an `entry` event for each entry. Failures and notes are always delivered. Default false. */
   entryEvents?: boolean;
 }
@@ -111,7 +113,7 @@ export interface NativeEntryEvent {
 
 export interface NativeFailure {
   type: 'error';
-  /** Stable code: 'vanished' | 'changed' | 'unreadable' | 'conflict' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'unsupported' | 'other'. */
+  /** Stable code: 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'unsupported' | 'other'. */
   kind: string;
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
   /** What was being done: 'open', 'read', 'write', 'rename', 'mkdir', 'list', 'stat', 'chown', … */
@@ -172,6 +174,10 @@ export interface NativeReport {
   copiedBytes: number;
   /** Space that the real run would need, as a dry run found; 0 in a real run. */
   plannedBytes: number;
+  /** Files that were read back and match, their bytes, and how many of these the cache gave instead of the medium. */
+  verifiedFiles: number;
+  verifiedBytes: number;
+  verifiedFromCache: number;
   /** The first thousand; `failureKinds` counts all. */
   failures: NativeFailure[];
   failureKinds: Record<string, number>;

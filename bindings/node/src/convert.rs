@@ -68,6 +68,7 @@ pub struct CopyOptions {
     pub chown_group: Option<u32>,
     pub chmod: Option<String>,
     pub require_space: Option<bool>,
+    pub verify: Option<bool>,
     pub entry_events: Option<bool>,
 }
 
@@ -146,6 +147,9 @@ pub struct JsReport {
     pub allocated_bytes: f64,
     pub copied_bytes: f64,
     pub planned_bytes: f64,
+    pub verified_files: f64,
+    pub verified_bytes: f64,
+    pub verified_from_cache: f64,
     pub failures: Vec<JsFailure>,
     pub failure_kinds: HashMap<String, f64>,
     pub notes: Vec<JsNote>,
@@ -248,6 +252,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         chown_group: given.chown_group,
         chmod: given.chmod,
         require_space: given.require_space.unwrap_or(default.require_space),
+        verify: given.verify.unwrap_or(default.verify),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
 }
@@ -349,6 +354,9 @@ pub fn report(r: Report) -> JsReport {
         allocated_bytes: t.allocated_bytes as f64,
         copied_bytes: t.copied_bytes as f64,
         planned_bytes: t.planned_bytes as f64,
+        verified_files: t.verified_files as f64,
+        verified_bytes: t.verified_bytes as f64,
+        verified_from_cache: t.verified_from_cache as f64,
         failures: r.failures.into_iter().map(failure).collect(),
         failure_kinds: r
             .failure_kinds

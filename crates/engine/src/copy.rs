@@ -252,7 +252,7 @@ pub struct Job {
 impl Job {
     /// Checks the options; touches nothing.
     pub fn new(options: CopyOptions) -> Result<Self, Refusal> {
-        let rules = options.check(preflight::process())?;
+        let rules = options.check(&preflight::process())?;
         let workers = rules.jobs;
         Ok(Self {
             options,

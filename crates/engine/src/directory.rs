@@ -194,20 +194,24 @@ impl Worker<'_> {
     fn existing_twin(&mut self, at: &OwnedFd, name: &CStr, follow: Follow, index: usize) -> Result<Twin, Fault> {
         let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
         let dry = self.run.rules.dry_run;
+        let mut before = None;
         let fd = match sys::open_directory(at.as_fd(), name, follow) {
             // Our own, and closed to ourselves: it is opened while we work in it.
-            Err(Errno::ACCESS) if !dry => {
+            Err(Errno::ACCESS) if !dry && follow == Follow::No => {
                 let node = sys::open_node(at.as_fd(), name).map_err(|e| fault(Operation::Open, e))?;
                 let stat = sys::stat_fd(node.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
                 sys::set_mode(Node::Path(node.as_fd()), stat.mode | 0o700)
                     .map_err(|_| fault(Operation::Open, Errno::ACCESS))?;
+                before = Some(stat);
                 sys::open_directory(at.as_fd(), name, follow).map_err(|e| fault(Operation::Open, e))?
             }
             other => other.map_err(|e| fault(Operation::Open, e))?,
         };
-        let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-        let keep = &self.run.rules.keep;
-        if !dry && !keep.privileged && stat.uid == self.run.user && stat.mode & 0o700 != 0o700 {
+        let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+        let stat = before.filter(|b| b.id == now.id).unwrap_or(now);
+        let reach = &self.run.rules.keep.reach;
+        let closed = !dry && !reach.privileged && reach.user(stat.uid) && stat.mode & 0o700 != 0o700;
+        if closed && now.mode == stat.mode {
             sys::set_mode(Node::Open(fd.as_fd()), stat.mode | 0o700).map_err(|e| fault(Operation::SetMode, e))?;
         }
         let default_acl = !dry && metadata::has_default_acl(Node::Open(fd.as_fd()), &mut self.scratch, index)?;
@@ -217,6 +221,7 @@ impl Worker<'_> {
             published: AtomicBool::new(true),
             fresh: false,
             default_acl,
+            lent: closed.then_some(stat.mode),
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
         })
@@ -375,7 +380,9 @@ impl Worker<'_> {
     pub fn child_done(&mut self, dir: &Arc<Dir>) {
         let mut dir = Arc::clone(dir);
         while dir.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            if !self.run.cancel.is_draining() {
+            if self.run.cancel.is_draining() {
+                self.leave(&dir);
+            } else {
                 self.close(&dir);
             }
             dir.release();
@@ -440,7 +447,7 @@ impl Worker<'_> {
         let now = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
         let staged = matches!(twin.presence, Presence::Staged(_));
         if !dir.is_entry || rules.directories == Directories::Needed {
-            return self.close_plainly(dir, index, twin, &fd, &now, staged);
+            return self.close_plainly(dir, index, twin, &fd, staged);
         }
         let source = &dir.sources[dir.winner()].stat;
         let mut changes = match &twin.presence {
@@ -468,12 +475,8 @@ impl Worker<'_> {
             &mut self.scratch,
         )?;
         changes.insert(Changes(seen.0 & (Changes::ACL.0 | Changes::XATTR.0)));
-        if let (false, Presence::Existing(before)) = (rules.keep.mode || rules.keep.chmod.is_some(), &twin.presence)
-            && act
-            && before.mode != now.mode
-        {
-            // It was opened for our own work only.
-            sys::set_mode(Node::Open(fd.as_fd()), before.mode).map_err(|e| Fault::new(Operation::SetMode, side, e))?;
+        if !rules.keep.mode && rules.keep.chmod.is_none() {
+            Self::give_back(twin, &fd, index)?;
         }
         if act && (staged || now.mtime != source.mtime) {
             metadata::set_times(&rules.keep, source, Node::Open(fd.as_fd()), index)?;
@@ -488,7 +491,6 @@ impl Worker<'_> {
         index: usize,
         twin: &Twin,
         fd: &OwnedFd,
-        now: &Stat,
         staged: bool,
     ) -> Result<Changes, Fault> {
         let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
@@ -507,11 +509,30 @@ impl Worker<'_> {
             }
             sys::set_mode(Node::Open(fd.as_fd()), 0o777 & !rules.keep.umask)
                 .map_err(|e| fault(Operation::SetMode, e))?;
-        } else if let Presence::Existing(before) = &twin.presence
-            && before.mode != now.mode
-        {
-            sys::set_mode(Node::Open(fd.as_fd()), before.mode).map_err(|e| fault(Operation::SetMode, e))?;
+        } else {
+            Self::give_back(twin, fd, index)?;
         }
         Ok(Changes::default())
+    }
+
+    /// An existing directory that was opened for our own work is closed again.
+    fn give_back(twin: &Twin, fd: &OwnedFd, index: usize) -> Result<(), Fault> {
+        let Some(mode) = twin.lent else { return Ok(()) };
+        sys::set_mode(Node::Open(fd.as_fd()), mode)
+            .map_err(|e| Fault::new(Operation::SetMode, Side::Destination(index), e))
+    }
+
+    /// The run ends early: the directory keeps what it has, for the next run to go on with.
+    fn leave(&self, dir: &Arc<Dir>) {
+        for (index, twin) in dir.twins.iter().enumerate() {
+            let Some(twin) = twin.as_ref().filter(|t| t.lent.is_some()) else {
+                continue;
+            };
+            let fault = |e| Fault::new(Operation::Open, Side::Destination(index), e);
+            let given = dir.twin(index).map_err(fault);
+            if let Err(fault) = given.and_then(|fd| fd.map_or(Ok(()), |fd| Self::give_back(twin, &fd, index))) {
+                self.fail(&fault, dir.twin_path(index), Kind::Directory);
+            }
+        }
     }
 }

@@ -81,6 +81,8 @@ pub enum Operation {
     SetXattr,
     /// Waiting for the disk.
     Sync,
+    /// Reading back.
+    Verify,
     /// Everything, where a worker gave up.
     Work,
 }
@@ -107,6 +109,7 @@ impl Operation {
             Self::GetXattr => "getxattr",
             Self::SetXattr => "setxattr",
             Self::Sync => "fsync",
+            Self::Verify => "verify",
             Self::Work => "work",
         }
     }
@@ -128,6 +131,8 @@ pub enum Cause {
     Errno(Errno),
     /// The source changed while it was read.
     Changed,
+    /// It was read back and is not what was read from the source, twice.
+    Mismatch,
     /// Something in the destination is in the way; the text says what.
     Conflict(&'static str),
     /// The worker panicked with this message.
@@ -190,6 +195,7 @@ impl Fault {
     pub fn outcome(&self) -> Outcome {
         match (&self.cause, self.side) {
             (Cause::Conflict(_), _) => Outcome::Conflict,
+            (Cause::Mismatch, _) => Outcome::Mismatched,
             (Cause::Changed, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
             _ => Outcome::Failed,
         }
@@ -200,6 +206,7 @@ impl Fault {
         match &self.cause {
             Cause::Conflict(_) => "conflict",
             Cause::Changed => "changed",
+            Cause::Mismatch => "mismatch",
             Cause::Panic(_) => "panic",
             Cause::Errno(errno) => match (*errno, self.side) {
                 (Errno::NOENT, Side::Source) => "vanished",
@@ -254,6 +261,7 @@ impl Failure {
         match &fault.cause {
             Cause::Errno(errno) => message.push_str(&describe(*errno)),
             Cause::Changed => message.push_str("changed while it was read"),
+            Cause::Mismatch => message.push_str("what was read back differs from the source, also after a second copy"),
             Cause::Conflict(what) => message.push_str(what),
             Cause::Panic(text) => {
                 // Writing to a String does not fail.

@@ -27,6 +27,7 @@ pub mod sweep;
 pub mod track;
 pub mod transfer;
 pub mod tree;
+pub mod verify;
 pub mod worker;
 
 pub use bulkhaul_formats::filter::Style as FilterStyle;

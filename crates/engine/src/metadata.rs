@@ -17,6 +17,9 @@ use crate::plan::wanted;
 const XATTR_BYTES: usize = 64 * 1024;
 /// Room for the names that nearly all files get by with.
 const SHORT_LIST_BYTES: usize = 512;
+const SHORT_OF_UID: &str = "the owner was not kept: only root may give files away";
+const SHORT_OF_GID: &str = "the group was not kept: this user may not give it";
+const SHORT_OF_SETID: &str = "set-user-id or set-group-id was dropped, because the owner or group is not the source's";
 const ACL_ACCESS: &CStr = c"system.posix_acl_access";
 const ACL_DEFAULT: &CStr = c"system.posix_acl_default";
 const CAPABILITY: &CStr = c"security.capability";
@@ -111,29 +114,32 @@ pub fn put_right(
     scratch: &mut Scratch,
 ) -> Result<Changes, Fault> {
     let mut changes = Changes::default();
-    let wanted = wanted(source, keep, copy.new);
+    let wanted = wanted(source, keep, copy.owner, copy.new);
     let mut mode = wanted.mode;
     let mut owner_set = false;
 
     // Owner.
-    let uid = wanted.uid.filter(|u| *u != copy.owner.0);
-    let gid = wanted.gid.filter(|g| *g != copy.owner.1);
-    changes.insert_if(uid.is_some(), Changes::OWNER);
-    changes.insert_if(gid.is_some(), Changes::GROUP);
-    if act && (uid.is_some() || gid.is_some()) {
-        let (uid_kept, gid_kept) = set_owner(keep, copy, uid, gid, scratch)?;
+    if wanted.short_of_uid {
+        scratch.short("owner", SHORT_OF_UID);
+    }
+    if wanted.short_of_gid {
+        scratch.short("group", SHORT_OF_GID);
+    }
+    if wanted.short_of_setid {
+        scratch.short("setid-dropped", SHORT_OF_SETID);
+    }
+    changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
+    changes.insert_if(wanted.gid.is_some(), Changes::GROUP);
+    if act && (wanted.uid.is_some() || wanted.gid.is_some()) {
+        let (uid_kept, gid_kept) = set_owner(keep, copy, wanted.uid, wanted.gid, scratch)?;
         owner_set = true;
-        // Set-id bits for somebody else's id would be a gift of the wrong person's rights.
         let lost = if uid_kept { 0 } else { 0o4000 } | if gid_kept { 0 } else { 0o2000 };
         if let Some(m) = &mut mode
             && *m & lost != 0
             && source.kind != Kind::Directory
         {
             *m &= !lost;
-            scratch.short(
-                "setid-dropped",
-                "set-user-id or set-group-id was dropped, because the owner could not be kept",
-            );
+            scratch.short("setid-dropped", SHORT_OF_SETID);
         }
     }
 
@@ -196,7 +202,7 @@ pub fn set_times(keep: &Keep, source: &Stat, node: Node<'_>, destination: usize)
 
 /// Whether a refusal is what an unprivileged run has to live with.
 fn tolerable(keep: &Keep, errno: Errno) -> bool {
-    !keep.privileged && matches!(errno, Errno::PERM | Errno::NOTSUP | Errno::INVAL)
+    !keep.reach.privileged && matches!(errno, Errno::PERM | Errno::NOTSUP | Errno::INVAL)
 }
 
 /// Answers which of both ids are now as wanted.
@@ -217,14 +223,14 @@ fn set_owner(
     let gid_kept = match gid.map(|gid| sys::set_owner(copy.node, None, Some(gid))) {
         None | Some(Ok(())) => true,
         Some(Err(e)) if tolerable(keep, e) => {
-            scratch.short("group", "the group was not kept: this user may not give it");
+            scratch.short("group", SHORT_OF_GID);
             false
         }
         Some(Err(e)) => return Err(fault(e)),
     };
     let uid_kept = uid.is_none();
     if !uid_kept {
-        scratch.short("owner", "the owner was not kept: only root may give files away");
+        scratch.short("owner", SHORT_OF_UID);
     }
     Ok((uid_kept, gid_kept))
 }

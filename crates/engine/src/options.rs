@@ -141,6 +141,8 @@ pub struct CopyOptions {
     pub chmod: Option<String>,
     /// Size the sources first, refuse when they don't fit.
     pub require_space: bool,
+    /// Read everything back and compare, also what the skip test passes over.
+    pub verify: bool,
     /// Send an event for each entry.
     pub entry_events: bool,
 }
@@ -170,6 +172,7 @@ impl Default for CopyOptions {
             chown_group: None,
             chmod: None,
             require_space: false,
+            verify: false,
             entry_events: false,
         }
     }
@@ -198,8 +201,29 @@ pub struct Keep {
     pub chmod: Option<Chmod>,
     /// This process's file creation mask, for what is made without the source's mode.
     pub umask: u32,
-    /// Effective user id 0: what is refused is a failure then, not a note.
+    /// What this process may give away.
+    pub reach: Reach,
+}
+
+/// Whose files a process may make.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Effective user id 0: everybody's; what is refused nevertheless is a failure then, not a note.
     pub privileged: bool,
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Reach {
+    /// Whether files may be given to this user.
+    pub fn user(&self, uid: u32) -> bool {
+        self.privileged || uid == self.user
+    }
+
+    /// Whether own files may be given to this group.
+    pub fn group(&self, gid: u32) -> bool {
+        self.privileged || self.groups.contains(&gid)
+    }
 }
 
 /// Checked options.
@@ -229,6 +253,8 @@ pub struct Rules {
     pub directories: Directories,
     /// Also copy targets of relative links that would dangle.
     pub link_tracking: bool,
+    /// Read everything back and compare, also what the skip test passes over.
+    pub verify: bool,
     /// Metadata.
     pub keep: Keep,
     /// Send an event for each entry.
@@ -236,10 +262,12 @@ pub struct Rules {
 }
 
 /// What the checks need to know of the process, so that they stay pure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Effective user id.
     pub user: u32,
+    /// Effective and supplementary group ids.
+    pub groups: Vec<u32>,
     /// File creation mask.
     pub umask: u32,
     /// Processors that may be used.
@@ -248,7 +276,7 @@ pub struct Process {
 
 impl CopyOptions {
     /// Checks everything that can be checked without looking at the disk.
-    pub fn check(&self, process: Process) -> Result<Rules, Refusal> {
+    pub fn check(&self, process: &Process) -> Result<Rules, Refusal> {
         let usage = |text: String| Err(Refusal::Usage(text));
         if self.sources.is_empty() {
             return usage("no source is given".into());
@@ -315,6 +343,7 @@ impl CopyOptions {
             keep_dirlinks: self.keep_dirlinks,
             directories: self.directories,
             link_tracking: self.link_tracking,
+            verify: self.verify,
             keep: Keep {
                 mode: all,
                 owner: all && self.owner,
@@ -324,7 +353,11 @@ impl CopyOptions {
                 group: self.chown_group,
                 chmod,
                 umask: process.umask,
-                privileged: process.user == 0,
+                reach: Reach {
+                    privileged: process.user == 0,
+                    user: process.user,
+                    groups: process.groups.clone(),
+                },
             },
             entry_events: self.entry_events,
         })

@@ -85,41 +85,74 @@ pub fn place(existing: Option<&Stat>, keep_dirlinks: bool, leads_to_directory: i
     }
 }
 
-/// Owner, group and mode that an entry is to have.
+/// Owner, group and mode that an entry is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Owner; `None`: as it comes.
+    /// Owner to set; `None`: it is right, or out of reach.
     pub uid: Option<u32>,
-    /// Group; `None`: as it comes.
+    /// Group to set; `None`: it is right, or out of reach.
     pub gid: Option<u32>,
-    /// Mode; `None`: as it is (an existing entry whose mode is not kept).
+    /// Mode; `None`: as it is (an existing entry whose mode is not kept, or a symlink).
     pub mode: Option<u32>,
+    /// The owner is asked for and out of this user's reach.
+    pub short_of_uid: bool,
+    /// The group is asked for and out of this user's reach.
+    pub short_of_gid: bool,
+    /// Set-id bits are left out: for somebody else's id they would be a gift of the wrong person's rights.
+    pub short_of_setid: bool,
 }
 
-/// What metadata `source` asks for. `new`: the entry is made by this run.
-pub fn wanted(source: &Stat, keep: &Keep, new: bool) -> Wanted {
+/// What metadata `source` asks for. `owner`: whose the entry is now; `new`: it is made by this run.
+pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), new: bool) -> Wanted {
+    let uid = keep
+        .user
+        .or(keep.owner.then_some(source.uid))
+        .filter(|uid| *uid != owner.0);
+    let gid = keep
+        .group
+        .or(keep.owner.then_some(source.gid))
+        .filter(|gid| *gid != owner.1);
+    let reach = &keep.reach;
+    let (uid_set, gid_set) = (uid.filter(|u| reach.user(*u)), gid.filter(|g| reach.group(*g)));
     let base = match (keep.mode, new) {
         (true, _) => Some(source.mode),
         (false, true) => Some(source.mode & 0o777 & !keep.umask),
         (false, false) => None,
     };
+    let mut lost = 0;
+    if source.kind != Kind::Directory {
+        lost |= if uid_set.unwrap_or(owner.0) == source.uid {
+            0
+        } else {
+            0o4000
+        };
+        lost |= if gid_set.unwrap_or(owner.1) == source.gid {
+            0
+        } else {
+            0o2000
+        };
+    }
+    let kept = base.map(|mode| mode & !lost);
     Wanted {
-        uid: keep.user.or(keep.owner.then_some(source.uid)),
-        gid: keep.group.or(keep.owner.then_some(source.gid)),
+        uid: uid_set,
+        gid: gid_set,
         mode: match (&keep.chmod, source.kind) {
             (_, Kind::Symlink) => None,
-            (Some(chmod), kind) => Some(chmod.apply(base.unwrap_or(source.mode), kind == Kind::Directory)),
-            (None, _) => base,
+            (Some(chmod), kind) => Some(chmod.apply(kept.unwrap_or(source.mode & !lost), kind == Kind::Directory)),
+            (None, _) => kept,
         },
+        short_of_uid: uid != uid_set,
+        short_of_gid: gid != gid_set,
+        short_of_setid: kept != base,
     }
 }
 
 /// How `existing` differs from what is wanted, in what a stat shows.
 pub fn differences(source: &Stat, existing: &Stat, keep: &Keep) -> Changes {
-    let wanted = wanted(source, keep, false);
+    let wanted = wanted(source, keep, (existing.uid, existing.gid), false);
     let mut changes = Changes::default();
-    changes.insert_if(wanted.uid.is_some_and(|u| u != existing.uid), Changes::OWNER);
-    changes.insert_if(wanted.gid.is_some_and(|g| g != existing.gid), Changes::GROUP);
+    changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
+    changes.insert_if(wanted.gid.is_some(), Changes::GROUP);
     changes.insert_if(wanted.mode.is_some_and(|m| m != existing.mode), Changes::MODE);
     changes.insert_if(keep.times && source.mtime != existing.mtime, Changes::TIME);
     changes

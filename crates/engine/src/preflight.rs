@@ -45,6 +45,7 @@ pub struct Prepared {
 pub fn process() -> Process {
     Process {
         user: sys::user_id(),
+        groups: sys::group_ids(),
         umask: umask(),
         processors: processors(),
     }

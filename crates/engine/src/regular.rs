@@ -3,10 +3,11 @@
 //! Comes in: an entry that a listing called a file; goes out: what was done, at once or with its sync. The way is content,
 //! owner, attributes, mode, ACLs and capabilities, the sync if one is due, times, name (design.md section 4).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
+use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::act::Entry;
@@ -14,17 +15,28 @@ use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
 use crate::links::{Claim, Links, Location};
 use crate::metadata::{self, Copy, put_right};
-use crate::options::Sync;
+use crate::options::{Sparse, Sync};
 use crate::plan::{Action, plan};
 use crate::probe;
 use crate::publish::{Staging, publish};
 use crate::report::{Outcome, Reason};
 use crate::transfer::{Stopped, Transfer};
 use crate::tree::{Dir, join};
+use crate::verify::{forget, read_back};
 use crate::worker::{Done, Worker};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
 const SYNC_BATCH: usize = 32;
+/// The same where files are read back: a sync of the whole file system serves all of them.
+const VERIFY_BATCH: usize = 512;
+/// From this many on, one sync of the file system costs less than one for each file.
+const FILE_SYSTEM_SYNC_FILES: usize = 16;
+/// Bytes that wait for their sync at most before it is waited for.
+const BATCH_BYTES: u64 = 256 * 1024 * 1024;
+/// Times that a file which changes under the copy is tried.
+const CHANGED_ATTEMPTS: u32 = 3;
+/// Times that a file which reads back differently is copied.
+const MISMATCH_ATTEMPTS: u32 = 2;
 
 /// A file that is written and waits for its sync.
 pub struct Finished {
@@ -38,6 +50,12 @@ pub struct Finished {
     replace: bool,
     stat: Stat,
     done: Done,
+    /// Of the bytes that the source gave, where they are to be proved.
+    digest: Option<ContentDigest>,
+    /// How often it was copied: what does not read back as it should is copied again.
+    attempt: u32,
+    /// Its file system was synced after it was written.
+    synced: bool,
 }
 
 /// Holds the claim on an inode with several links; an end without a copy gives it to the next.
@@ -47,6 +65,12 @@ struct Claimed<'l> {
 }
 
 impl Claimed<'_> {
+    fn give_up(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.links.failed(id);
+        }
+    }
+
     fn settle(&mut self, location: Location) {
         if let Some(id) = self.id.take() {
             self.links.ready(id, location);
@@ -56,9 +80,7 @@ impl Claimed<'_> {
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.links.failed(id);
-        }
+        self.give_up();
     }
 }
 
@@ -85,7 +107,7 @@ impl Worker<'_> {
         let look = |e| Fault::new(Operation::Stat, Side::Source, e);
         // Where nothing can be there already, the file is opened at once: its facts come with it.
         let mut file = None;
-        let stat = if there.iter().all(|(_, s)| s.is_none()) && !self.run.rules.dry_run {
+        let mut stat = if there.iter().all(|(_, s)| s.is_none()) && !self.run.rules.dry_run {
             let fd = file.insert(sys::open_file(at.as_fd(), name).map_err(open)?);
             sys::stat_fd(fd.as_fd()).map_err(look)?
         } else {
@@ -120,29 +142,52 @@ impl Worker<'_> {
             }
             Settled::Copy(places) => places,
         };
-        let file = match file {
+        let mut file = match file {
             Some(file) => file,
             None => sys::open_file(at.as_fd(), name).map_err(open)?,
         };
-        let finished = self.copy_to_first_with_room(entry, &file, &stat, &places)?;
+        let mut attempt = 1;
+        let finished = loop {
+            match self.copy_to_first_with_room(entry, &file, &stat, &places) {
+                Err(Stopped::Fault(Fault {
+                    cause: Cause::Changed, ..
+                })) if attempt < CHANGED_ATTEMPTS => {
+                    attempt += 1;
+                    file = sys::open_file(at.as_fd(), name).map_err(open)?;
+                    let now = sys::stat_fd(file.as_fd()).map_err(look)?;
+                    if now.kind != Kind::File {
+                        return Err(Fault::changed(Operation::Open).into());
+                    }
+                    if now.id != stat.id {
+                        // Another file has the name: who waits for the old one must copy it.
+                        claimed.give_up();
+                    }
+                    stat = now;
+                }
+                result => break result?,
+            }
+        };
         if claimed.id.is_some() {
             // Others wait for this one, so it is not left for later.
             let index = finished.destination;
-            let id = sys::stat_fd(finished.file.as_fd())
-                .map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?
-                .id;
-            let done = self.finish(&finished)?;
+            let (done, id) = self.finish(finished)?;
             claimed.settle(location(entry, index, id));
             return Ok(Some(done));
         }
         if self.sync_due(&finished) {
+            self.unsynced_bytes += finished.stat.size;
             self.unsynced.push(finished);
-            if self.unsynced.len() >= self.run.sync_batch.min(SYNC_BATCH) {
+            let room = if self.run.rules.verify {
+                VERIFY_BATCH
+            } else {
+                SYNC_BATCH
+            };
+            if self.unsynced.len() >= self.run.sync_batch.min(room) || self.unsynced_bytes >= BATCH_BYTES {
                 self.flush();
             }
             return Ok(None);
         }
-        self.finish(&finished).map(Some)
+        self.finish(finished).map(|(done, _)| Some(done))
     }
 
     /// Asks every destination: the same file in any of them settles it, a different one is replaced where it is.
@@ -158,7 +203,7 @@ impl Worker<'_> {
         let (mut places, mut stale) = (Vec::new(), None);
         for &(destination, ref existing) in there {
             let mut action = plan(stat, existing.as_ref(), self.run.rules.tail);
-            if action == Action::Probe {
+            if action == Action::Probe || (action == Action::Keep && self.run.rules.verify) {
                 let same = self.same_content(entry, at, name, stat, destination)?;
                 action = if same {
                     Action::Keep
@@ -252,14 +297,26 @@ impl Worker<'_> {
             Err(Errno::ACCESS | Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(Fault::new(Operation::Open, side, errno)),
         };
-        probe::same_tail(
+        let verify = self.run.rules.verify;
+        let mut from_cache = 0;
+        if verify {
+            // What was never written back can't be read from the medium.
+            sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+            from_cache = forget(existing.as_fd(), stat.size);
+        }
+        let tail = if verify { u64::MAX } else { self.run.rules.tail };
+        let same = probe::same_tail(
             source.as_fd(),
             existing.as_fd(),
             stat.size,
-            self.run.rules.tail,
+            tail,
             index,
             &mut self.buffer,
-        )
+        )?;
+        if verify && same {
+            self.counters.verified(stat.size, from_cache);
+        }
+        Ok(same)
     }
 
     /// The content is there: puts the metadata right.
@@ -295,7 +352,7 @@ impl Worker<'_> {
         })?;
         let result = self.fill_file(entry, file, stat, index, &new);
         match result {
-            Ok(bytes) => Ok(Finished {
+            Ok((bytes, digest)) => Ok(Finished {
                 dir: Arc::clone(entry.dir),
                 source: entry.source,
                 target: entry.target.to_owned(),
@@ -311,6 +368,9 @@ impl Worker<'_> {
                 }
                 .with(place.changes)
                 .at(index),
+                digest,
+                attempt: 1,
+                synced: false,
             }),
             Err(stopped) => {
                 self.discard(entry.dir, index, entry.target, staging.as_ref());
@@ -326,23 +386,27 @@ impl Worker<'_> {
         stat: &Stat,
         index: usize,
         new: &OwnedFd,
-    ) -> Result<u64, Stopped> {
+    ) -> Result<(u64, Option<ContentDigest>), Stopped> {
         let rules = &self.run.rules;
         let (twin, twin_fd) = Self::twin(entry.dir, index)?;
-        let bytes = Transfer {
+        // To be proved, all of the source is read; its holes are found again as zeros.
+        let holey = rules.verify && stat.allocated < stat.size && rules.sparse == Sparse::Auto;
+        let transfer = Transfer {
             from: file.as_fd(),
             to: new.as_fd(),
             stat,
             to_device: twin.slot.as_ref().map_or(0, |s| s.id().dev),
             destination: index,
-            sparse: rules.sparse,
-            write_back: rules.sync != Sync::None,
+            sparse: if holey { Sparse::Always } else { rules.sparse },
+            write_back: rules.sync != Sync::None || rules.verify,
             methods: &self.run.methods,
             cancel: &self.run.cancel,
             progress: self.counters.written(),
+            digest: RefCell::new(rules.verify.then(Blake3::default)),
             sized: Cell::new(0),
-        }
-        .run(&mut self.buffer)?;
+        };
+        let bytes = transfer.run(&mut self.buffer)?;
+        let digest = transfer.digest.take().map(|d| d.digest());
         drop(twin_fd);
         let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
         if (after.size, after.mtime, after.ctime) != (stat.size, stat.mtime, stat.ctime) {
@@ -371,54 +435,122 @@ impl Worker<'_> {
             true,
             &mut self.scratch,
         )?;
-        Ok(bytes)
+        Ok((bytes, digest))
     }
 
-    /// Whether the skip test could take this file for finished after a power cut when it is not (design.md section 4).
+    /// Whether the skip test could take this file for finished after a power cut when it is not (design.md section 4),
+    /// or whether it is to be read back from the medium.
     fn sync_due(&self, finished: &Finished) -> bool {
         let rules = &self.run.rules;
-        rules.sync != Sync::None && finished.stat.size > 0 && (finished.replace || rules.tail < finished.stat.size)
+        let mistakable = rules.sync != Sync::None && (finished.replace || rules.tail < finished.stat.size);
+        finished.stat.size > 0 && (mistakable || finished.digest.is_some())
     }
 
-    /// The end of a file's way: sync if one is due, times, name.
-    fn finish(&mut self, finished: &Finished) -> Result<Done, Stopped> {
-        let Finished {
-            dir,
-            target,
-            destination,
-            file,
-            staging,
-            replace,
-            stat,
-            done,
-            ..
-        } = finished;
-        let side = Side::Destination(*destination);
-        let result = (|| {
-            if self.sync_due(finished) {
-                sys::sync_data(file.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+    /// The end of a file's way: sync if one is due, proof, times, name. Answers the new file's inode too.
+    fn finish(&mut self, mut finished: Finished) -> Result<(Done, Identity), Stopped> {
+        loop {
+            match self.finish_once(&finished) {
+                Ok(id) => return Ok((finished.done, id)),
+                Err(fault) => {
+                    let Finished {
+                        dir,
+                        destination,
+                        target,
+                        staging,
+                        ..
+                    } = &finished;
+                    self.discard(dir, *destination, target, staging.as_ref());
+                    if fault.cause != Cause::Mismatch || finished.attempt >= MISMATCH_ATTEMPTS {
+                        return Err(fault.into());
+                    }
+                }
             }
-            metadata::set_times(&self.run.rules.keep, stat, Node::Open(file.as_fd()), *destination)?;
-            if let Some(staging) = staging {
-                let (_, fd) = Self::twin(dir, *destination)?;
-                publish(fd.as_fd(), staging, target, *replace, *destination)?;
-            }
-            Ok(())
-        })();
-        match result {
-            Ok(()) => Ok(done.clone()),
-            Err(fault) => {
-                self.discard(dir, *destination, target, staging.as_ref());
-                Err(Stopped::Fault(fault))
-            }
+            finished = self.copy_again(&finished)?;
         }
+    }
+
+    fn finish_once(&mut self, finished: &Finished) -> Result<Identity, Fault> {
+        let destination = finished.destination;
+        let side = Side::Destination(destination);
+        let file = finished.file.as_fd();
+        if self.sync_due(finished) && !finished.synced {
+            sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+        }
+        if let Some(digest) = finished.digest {
+            let back = read_back(file, finished.done.bytes, destination, &mut self.buffer)?;
+            if back.digest != digest {
+                return Err(Fault {
+                    operation: Operation::Verify,
+                    side,
+                    cause: Cause::Mismatch,
+                });
+            }
+            self.counters.verified(back.bytes, back.from_cache);
+        }
+        metadata::set_times(&self.run.rules.keep, &finished.stat, Node::Open(file), destination)?;
+        if let Some(staging) = &finished.staging {
+            let (_, fd) = Self::twin(&finished.dir, destination)?;
+            publish(fd.as_fd(), staging, &finished.target, finished.replace, destination)?;
+        }
+        if finished.stat.nlink < 2 {
+            // Nobody asks for it.
+            return Ok(finished.stat.id);
+        }
+        sys::stat_fd(file)
+            .map(|s| s.id)
+            .map_err(|e| Fault::new(Operation::Stat, side, e))
+    }
+
+    /// A second copy of a file whose first one read back differently.
+    fn copy_again(&mut self, finished: &Finished) -> Result<Finished, Stopped> {
+        let Finished {
+            dir, source, target, ..
+        } = finished;
+        let open = |e| Fault::new(Operation::Open, Side::Source, e);
+        let name = dir.sources[*source].scope.name_of(target).unwrap_or(target);
+        let at = dir.source(*source).map_err(open)?;
+        let file = sys::open_file(at.as_fd(), name).map_err(open)?;
+        let stat = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
+        if stat.id != finished.stat.id {
+            return Err(Fault::changed(Operation::Open).into());
+        }
+        let entry = Entry {
+            dir,
+            source: *source,
+            target,
+            last: false,
+        };
+        let place = Place {
+            destination: finished.destination,
+            replace: finished.replace,
+            changes: finished.done.changes,
+        };
+        let again = self.copy_file(&entry, &file, &stat, &place)?;
+        Ok(Finished {
+            attempt: finished.attempt + 1,
+            ..again
+        })
     }
 
     /// Waits for the files whose sync was put off: their write-back is under way, so most of it is done.
     pub fn flush(&mut self) {
-        for finished in std::mem::take(&mut self.unsynced) {
+        let mut batch = std::mem::take(&mut self.unsynced);
+        self.unsynced_bytes = 0;
+        if self.run.rules.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
+            // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
+            let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
+            let targets = &self.run.targets;
+            let synced: Vec<bool> = targets
+                .iter()
+                .map(|t| t.file_system.as_ref().is_some_and(synced))
+                .collect();
+            for finished in &mut batch {
+                finished.synced = synced[finished.destination];
+            }
+        }
+        for finished in batch {
             let (dir, source, target) = (Arc::clone(&finished.dir), finished.source, finished.target.clone());
-            let result = self.finish(&finished);
+            let result = self.finish(finished).map(|(done, _)| done);
             self.record(&dir, source, &target, Kind::File, result);
         }
     }

@@ -166,6 +166,9 @@ pub struct Counters {
     skipped_bytes: AtomicU64,
     done_bytes: AtomicU64,
     planned_bytes: AtomicU64,
+    verified_files: AtomicU64,
+    verified_bytes: AtomicU64,
+    verified_from_cache: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -188,6 +191,13 @@ impl Counters {
     /// A file will be written (also in a dry run): bytes that the destination needs.
     pub fn planned(&self, bytes: u64) {
         add(&self.planned_bytes, bytes);
+    }
+
+    /// A file was proved: its bytes, and how many of them the cache gave instead of the medium.
+    pub fn verified(&self, bytes: u64, from_cache: u64) {
+        add(&self.verified_files, 1);
+        add(&self.verified_bytes, bytes);
+        add(&self.verified_from_cache, from_cache);
     }
 
     /// Where bytes of content are counted as they are written.
@@ -242,6 +252,12 @@ pub struct Totals {
     pub done_bytes: u64,
     /// Bytes of files that are, or in a dry run would be, written.
     pub planned_bytes: u64,
+    /// Files that were read back and match.
+    pub verified_files: u64,
+    /// Their bytes.
+    pub verified_bytes: u64,
+    /// How many of these the cache gave instead of the medium.
+    pub verified_from_cache: u64,
 }
 
 impl Totals {
@@ -265,6 +281,9 @@ impl Totals {
             sum.skipped_bytes += c.skipped_bytes.load(Relaxed);
             sum.done_bytes += c.done_bytes.load(Relaxed);
             sum.planned_bytes += c.planned_bytes.load(Relaxed);
+            sum.verified_files += c.verified_files.load(Relaxed);
+            sum.verified_bytes += c.verified_bytes.load(Relaxed);
+            sum.verified_from_cache += c.verified_from_cache.load(Relaxed);
         }
         sum
     }

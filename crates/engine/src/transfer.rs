@@ -4,11 +4,12 @@
 //! The end of the source is where a read says so, not where its size did; what the kernel's copy does not do, read and
 //! write continue at the same offset. Whether the source stayed the same meanwhile is for the caller to ask.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bulkhaul_formats::digest::Blake3;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
 use crate::error::{Fault, Operation, Side};
@@ -123,6 +124,8 @@ pub struct Transfer<'a> {
     pub cancel: &'a Cancel,
     /// Bytes written so far, for progress.
     pub progress: &'a AtomicU64,
+    /// Takes in every byte of the source, holes included; then nothing is copied by the kernel alone.
+    pub digest: RefCell<Option<Blake3>>,
     /// Size that the new file was given before its content; 0 at first.
     pub sized: Cell<u64>,
 }
@@ -141,8 +144,9 @@ impl Transfer<'_> {
         let size = self.stat.size;
         let holey = size > 0 && self.stat.allocated < size;
         let pair = (self.stat.id.dev, self.to_device);
-        let by_kernel =
-            size >= KERNEL_COPY_BYTES && self.sparse != Sparse::Always && !(holey && self.sparse == Sparse::Never);
+        let proved = self.digest.borrow().is_some();
+        let filled = self.sparse == Sparse::Always || (holey && self.sparse == Sparse::Never);
+        let by_kernel = size >= KERNEL_COPY_BYTES && !filled && !proved;
         if by_kernel && self.clone(pair)? {
             self.count(size);
             return Ok(size);
@@ -150,7 +154,7 @@ impl Transfer<'_> {
         if self.sparse == Sparse::Always && size >= RESERVED_AHEAD_BYTES {
             self.make_room(size)?;
         }
-        let end = if holey && self.sparse != Sparse::Never {
+        let end = if holey && self.sparse != Sparse::Never && !proved {
             self.extents(pair, by_kernel, buffer)?
         } else {
             self.stretch(pair, by_kernel, 0, size, buffer)?
@@ -289,6 +293,9 @@ impl Transfer<'_> {
             let n = sys::read_at(self.from, &mut buffer[..want], at).map_err(Self::read_fault)?;
             if n == 0 {
                 break;
+            }
+            if let Some(digest) = self.digest.borrow_mut().as_mut() {
+                digest.update(&buffer[..n]);
             }
             self.write(&buffer[..n], at)?;
             at += n as u64;

@@ -246,6 +246,8 @@ pub struct Twin {
     pub fresh: bool,
     /// What is made in it inherits an ACL.
     pub default_acl: bool,
+    /// The mode that it had before it was opened to its own owner for the time of the work.
+    pub lent: Option<u32>,
     /// Something unfinished could not be taken out of it again: it must not be published.
     pub tainted: AtomicBool,
     /// Owner and group that new entries get here, seen on the first one.
@@ -344,6 +346,7 @@ impl Twin {
             published: AtomicBool::new(true),
             fresh: true,
             default_acl: false,
+            lent: None,
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
         }

@@ -80,6 +80,8 @@ pub struct Worker<'r> {
     pub scratch: Scratch,
     /// Files that are written and wait for their sync.
     pub unsynced: Vec<Finished>,
+    /// Their bytes.
+    pub unsynced_bytes: u64,
 }
 
 impl<'r> Worker<'r> {
@@ -92,6 +94,7 @@ impl<'r> Worker<'r> {
             buffer: vec![0; BUFFER_BYTES],
             scratch: Scratch::default(),
             unsynced: Vec::new(),
+            unsynced_bytes: 0,
         }
     }
 

@@ -1,10 +1,30 @@
 //! Digests of content.
 //!
-//! Comes in: the bytes of a file, whole or in pieces. Goes out: its xxh64 (seed 0), the digest of the skip test.
+//! Comes in: the bytes of a file, whole or in pieces. Goes out: its xxh64 (seed 0), the digest of the skip test, or its
+//! BLAKE3, the digest of proof.
 
 /// Bytes at the end of a file that the skip test hashes when nothing else is asked for: the default of hpcp
 /// (`--hash_size`), so that both tools agree on what is unchanged.
 pub const TAIL_BYTES: u64 = 65536;
+
+/// The BLAKE3 of a whole file (256 bits).
+pub type ContentDigest = [u8; 32];
+
+/// BLAKE3 over bytes that arrive in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Blake3(blake3::Hasher);
+
+impl Blake3 {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes so far; more may follow.
+    pub fn digest(&self) -> ContentDigest {
+        *self.0.finalize().as_bytes()
+    }
+}
 
 /// The xxh64 (seed 0) of a file's last bytes, as the skip test compares it.
 pub type TailHash = u64;
@@ -62,6 +82,18 @@ mod tests {
         ] {
             assert_eq!(xxh64(text.as_bytes()), digest, "{text:?}");
         }
+    }
+
+    #[test]
+    fn blake3_of_nothing_and_of_pieces() {
+        // From the BLAKE3 test vectors: the empty input.
+        let empty = Blake3::default().digest();
+        assert_eq!(empty[..4], [0xaf, 0x13, 0x49, 0xb9]);
+        let mut pieces = Blake3::default();
+        pieces.update(b"ab");
+        pieces.update(b"c");
+        // b3sum of `abc`.
+        assert_eq!(pieces.digest()[..4], [0x64, 0x37, 0xb3, 0xac]);
     }
 
     #[test]

@@ -43,6 +43,7 @@ export function summaryText(report: Report, dryRun: boolean): string {
     lines.push(`note (${kind}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`);
   }
   lines.push(...failureLines(report));
+  if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
   if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
   if (report.interrupted) lines.push('interrupted: run the same command again to go on');
   if (!report.accounted) {
@@ -51,6 +52,12 @@ export function summaryText(report: Report, dryRun: boolean): string {
     );
   }
   return lines.map((line) => `${line}\n`).join('');
+}
+
+/** What was read back and found equal, and where the proof did not reach the medium. */
+export function verifiedText({ verifiedFiles, verifiedBytes, verifiedFromCache }: Report): string {
+  const cache = verifiedFromCache > 0 ? `; ${bytes(verifiedFromCache)} came from the cache, not from the medium` : '';
+  return `${count(verifiedFiles, 'file')} (${bytes(verifiedBytes)}) read back and equal${cache}`;
 }
 
 function failureLines({ failureKinds, failures }: Report): string[] {

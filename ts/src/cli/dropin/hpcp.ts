@@ -269,6 +269,7 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     contentOnly: values.content_only,
     owner: !values.no_owner,
     requireSpace: values.exit_not_enough_space || values.require_space,
+    verify: values.verify,
     ...(values.hash_size !== undefined && { hashSize: Math.max(0, values.hash_size) }),
     ...(jobs !== undefined && { jobs }),
     ...(owner.user !== undefined && { chownUser: owner.user }),

@@ -81,6 +81,9 @@ export class CopyCommand extends VerbCommand {
   requireSpace = Option.Boolean('--require-space', false, {
     description: 'Measure the sources first, and refuse when they do not fit',
   });
+  verify = Option.Boolean('--verify', false, {
+    description: 'Read everything back from the medium and compare it, also what is there already',
+  });
   operands = Option.Rest({ name: 'SRC… DEST', required: 2 });
 
   async execute(): Promise<number> {
@@ -106,7 +109,7 @@ export class CopyCommand extends VerbCommand {
       throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other');
     }
     const list = this.filesFrom ?? this.filesFrom0;
-    const { exclude, oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, dryRun } = this;
+    const { exclude, oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, verify, dryRun } = this;
     return {
       sources: this.operands.slice(0, -1),
       destination: this.operands.at(-1) ?? '',
@@ -117,6 +120,7 @@ export class CopyCommand extends VerbCommand {
       sync,
       fullHash,
       requireSpace,
+      verify,
       dryRun,
       owner: !this.noOwner,
       ...(chmod !== undefined && { chmod }),

@@ -325,6 +325,12 @@ export const FLAGS = {
     help: 'The same, each name ended by NUL.',
   },
   require_space: { names: ['--require-space'], takes: 'none', rank: 2, help: 'The same as -enes.' },
+  verify: {
+    names: ['--verify'],
+    takes: 'none',
+    rank: 2,
+    help: 'Read everything back from the medium and compare it, also what is there already.',
+  },
 } as const satisfies FlagTable;
 
 export type HpcpValues = Values<typeof FLAGS>;

@@ -4,8 +4,10 @@
  * Comes in: the report, and with -v the entries as they pass; goes out: lines with the original's labels and columns.
  * The numbers are the real ones: what failed is not copied, and everything that was found is discovered.
  */
+
 import type { EntryEvent, Event, Report } from '../../../events.js';
 import { display } from '../../../names.js';
+import { verifiedText } from '../../../report/summary.js';
 
 export const RULE = '-'.repeat(80);
 
@@ -40,6 +42,7 @@ export function summaryLines(report: Report, several: boolean): string[] {
     `Total files unchanged:  ${unchanged}`,
     `Total size copied:      ${bytes(report.copiedBytes + report.plannedBytes)}`,
     `Total files discovered: ${found.file}`,
+    ...(report.verifiedFiles > 0 ? [`Verified:               ${verifiedText(report)}`] : []),
     `Processed ${found.file} files and ${found.symlink} symlinks in total`,
     RULE,
   ];

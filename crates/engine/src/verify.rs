@@ -1,0 +1,54 @@
+//! Proof: what is in the destination is what was read from the source.
+//!
+//! Comes in: a file that is written and synced, and the digest of the bytes that its source gave; goes out: whether the
+//! destination gives the same bytes. They are read from the medium where the system allows it: after the sync the cached
+//! pages are given up, and what is cached nevertheless (tmpfs, some network file systems) is counted as such. Hashing what
+//! is in memory would miss what the disk wrote wrongly.
+
+use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_sys::{self as sys, BorrowedFd};
+
+use crate::error::{Fault, Operation, Side};
+
+/// What a file gave when it was read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Digest of its bytes.
+    pub digest: ContentDigest,
+    /// How many there were.
+    pub bytes: u64,
+    /// How many of them the cache gave.
+    pub from_cache: u64,
+}
+
+/// Gives up what is cached of a file of `size` bytes; answers how much stays cached. Where nobody can tell, all of it.
+pub fn forget(file: BorrowedFd<'_>, size: u64) -> u64 {
+    // A refusal leaves the pages where they are, and the count says so.
+    if sys::drop_cache(file).is_err() {
+        return size;
+    }
+    sys::cached_bytes(file, size).unwrap_or(size)
+}
+
+/// Reads a synced file of `size` bytes back.
+pub fn read_back(file: BorrowedFd<'_>, size: u64, destination: usize, buffer: &mut [u8]) -> Result<ReadBack, Fault> {
+    let from_cache = forget(file, size);
+    let mut digest = Blake3::default();
+    let mut bytes = 0;
+    loop {
+        let n = sys::read_at(file, buffer, bytes)
+            .map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
+        if n == 0 {
+            break;
+        }
+        digest.update(&buffer[..n]);
+        bytes += n as u64;
+    }
+    // The pages that were read for the proof are of no use to anybody: leave the cache to others.
+    forget(file, size);
+    Ok(ReadBack {
+        digest: digest.digest(),
+        bytes,
+        from_cache,
+    })
+}
