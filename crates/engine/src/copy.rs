@@ -49,6 +49,8 @@ pub struct Target {
     pub path: Vec<u8>,
     /// Descriptor for `syncfs`, opened before the first write so that it sees every error.
     pub file_system: Option<OwnedFd>,
+    /// It was synced in the beginning: what was there is on the medium.
+    pub synced: bool,
     /// Free space when the run began.
     pub capacity: Option<Capacity>,
     reserved: AtomicU64,
@@ -61,6 +63,7 @@ impl Target {
         Self {
             path,
             file_system,
+            synced: false,
             capacity,
             reserved: AtomicU64::new(0),
             full: AtomicBool::new(false),
@@ -327,13 +330,22 @@ impl Job {
         let prepared = preflight::prepare(&self.options, &rules, &budget, Stager::new())?;
         let Prepared {
             root,
-            targets,
+            mut targets,
             roots,
             destination_ids,
             working_directory,
             missing,
             outside,
         } = prepared;
+        if rules.verify {
+            for target in &mut targets {
+                // Where it fails, each file is synced before it is read.
+                target.synced = target
+                    .file_system
+                    .as_ref()
+                    .is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
+            }
+        }
         let run = Run {
             rules,
             stager: Stager::new(),

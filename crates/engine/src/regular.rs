@@ -22,7 +22,7 @@ use crate::publish::{Staging, publish};
 use crate::report::{Outcome, Reason};
 use crate::transfer::{Stopped, Transfer};
 use crate::tree::{Dir, join};
-use crate::verify::{forget, read_back};
+use crate::verify::{forget, read_ahead, read_back};
 use crate::worker::{Done, Worker};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
@@ -54,8 +54,8 @@ pub struct Finished {
     digest: Option<ContentDigest>,
     /// How often it was copied: what does not read back as it should is copied again.
     attempt: u32,
-    /// Its file system was synced after it was written.
-    synced: bool,
+    /// Its file system was synced after it was written, its pages were given up, and these bytes stayed cached.
+    forgotten: Option<u64>,
 }
 
 /// Holds the claim on an inode with several links; an end without a copy gives it to the next.
@@ -300,8 +300,10 @@ impl Worker<'_> {
         let verify = self.run.rules.verify;
         let mut from_cache = 0;
         if verify {
-            // What was never written back can't be read from the medium.
-            sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+            // What was not written back yet can't be read from the medium; the file system was synced in the beginning.
+            if !self.run.targets[index].synced {
+                sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+            }
             from_cache = forget(existing.as_fd(), stat.size);
         }
         let tail = if verify { u64::MAX } else { self.run.rules.tail };
@@ -370,7 +372,7 @@ impl Worker<'_> {
                 .at(index),
                 digest,
                 attempt: 1,
-                synced: false,
+                forgotten: None,
             }),
             Err(stopped) => {
                 self.discard(entry.dir, index, entry.target, staging.as_ref());
@@ -473,11 +475,12 @@ impl Worker<'_> {
         let destination = finished.destination;
         let side = Side::Destination(destination);
         let file = finished.file.as_fd();
-        if self.sync_due(finished) && !finished.synced {
+        if self.sync_due(finished) && finished.forgotten.is_none() {
             sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
         }
         if let Some(digest) = finished.digest {
-            let back = read_back(file, finished.done.bytes, destination, &mut self.buffer)?;
+            let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));
+            let back = read_back(file, finished.done.bytes, from_cache, destination, &mut self.buffer)?;
             if back.digest != digest {
                 return Err(Fault {
                     operation: Operation::Verify,
@@ -544,8 +547,8 @@ impl Worker<'_> {
                 .iter()
                 .map(|t| t.file_system.as_ref().is_some_and(synced))
                 .collect();
-            for finished in &mut batch {
-                finished.synced = synced[finished.destination];
+            for finished in batch.iter_mut().filter(|f| synced[f.destination]) {
+                finished.forgotten = Some(read_ahead(finished.file.as_fd(), finished.done.bytes));
             }
         }
         for finished in batch {

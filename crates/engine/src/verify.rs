@@ -30,9 +30,24 @@ pub fn forget(file: BorrowedFd<'_>, size: u64) -> u64 {
     sys::cached_bytes(file, size).unwrap_or(size)
 }
 
-/// Reads a synced file of `size` bytes back.
-pub fn read_back(file: BorrowedFd<'_>, size: u64, destination: usize, buffer: &mut [u8]) -> Result<ReadBack, Fault> {
+/// Gives up what is cached of a synced file and has it read anew in the background; answers as [`forget`]. Reads of many
+/// small files overlap that way.
+pub fn read_ahead(file: BorrowedFd<'_>, size: u64) -> u64 {
     let from_cache = forget(file, size);
+    // Only a head start: the read that follows tells what went wrong.
+    match sys::prefetch(file) {
+        Ok(()) | Err(_) => from_cache,
+    }
+}
+
+/// Reads a synced file of `size` bytes back. `from_cache`: what [`forget`] or [`read_ahead`] answered before.
+pub fn read_back(
+    file: BorrowedFd<'_>,
+    size: u64,
+    from_cache: u64,
+    destination: usize,
+    buffer: &mut [u8],
+) -> Result<ReadBack, Fault> {
     let mut digest = Blake3::default();
     let mut bytes = 0;
     loop {

@@ -42,6 +42,7 @@ pub enum Call {
     OpenFile,
     OpenNode,
     Path,
+    Prefetch,
     Read,
     ReadDirectory,
     ReadLink,

@@ -201,6 +201,11 @@ pub fn drop_cache(fd: BorrowedFd<'_>) -> Result<()> {
     once(Call::DropCache, || fs::fadvise(fd, 0, None, fs::Advice::DontNeed))
 }
 
+/// Asks for a file's content to be read into the cache, without waiting.
+pub fn prefetch(fd: BorrowedFd<'_>) -> Result<()> {
+    once(Call::Prefetch, || fs::fadvise(fd, 0, None, fs::Advice::WillNeed))
+}
+
 /// Bytes of a file's first `length` that are in the page cache (`cachestat`); `ENOSYS` before Linux 6.5.
 pub fn cached_bytes(fd: BorrowedFd<'_>, length: u64) -> Result<u64> {
     /// `cachestat(2)`: the same number on every architecture.

@@ -142,6 +142,11 @@ pub fn drop_cache(_fd: BorrowedFd<'_>) -> Result<()> {
     Err(Errno::NOSYS)
 }
 
+/// Read-ahead can't be asked for here.
+pub fn prefetch(_fd: BorrowedFd<'_>) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
 /// Not told here.
 pub fn cached_bytes(_fd: BorrowedFd<'_>, _length: u64) -> Result<u64> {
     Err(Errno::NOSYS)
