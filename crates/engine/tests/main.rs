@@ -1,0 +1,32 @@
+//! The engine on real trees: every test builds a tree, copies it, and asserts on bytes, metadata and the report.
+//!
+//! [`rig`] makes the trees and runs the copies; it checks what must hold for every copy at all (the books agree, events
+//! and counts agree). What arrived is judged by rsync where rsync can judge it. Tests that need root, loop devices or a
+//! program that is not there print `skip: reason`.
+
+#[cfg(test)]
+mod dry_run;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod interrupted;
+#[cfg(test)]
+mod mapping;
+#[cfg(test)]
+mod metadata;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
+mod overlap;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod selection;
+#[cfg(test)]
+mod skip;
+#[cfg(test)]
+mod sparse;
+#[cfg(test)]
+mod symlinks;

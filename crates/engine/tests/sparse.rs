@@ -1,0 +1,177 @@
+//! Holes, and sizes around every boundary.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+
+use bulkhaul_engine::options::Sparse;
+use bulkhaul_engine::report::Outcome;
+
+use crate::rig::{Scratch, Tree, compare, content, contents, copy};
+
+const MIB: u64 = 1 << 20;
+
+/// Space that a file takes.
+fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// Makes a file of holes with data at some places: (offset, length). Dense zeros are data.
+fn file(path: &Path, size: u64, data: &[(u64, usize)], zeros: &[(u64, usize)]) {
+    let file = File::create(path).unwrap();
+    file.set_len(size).unwrap();
+    for (offset, length) in data {
+        file.write_all_at(&content(3, *length), *offset).unwrap();
+    }
+    for (offset, length) in zeros {
+        file.write_all_at(&vec![0; *length], *offset).unwrap();
+    }
+    file.sync_all().unwrap();
+}
+
+fn holes_on(kind: &str) {
+    let scratch = Scratch::new();
+    let Some(base) = scratch.file_system(kind, "rw") else {
+        return;
+    };
+    type Places = &'static [(u64, usize)];
+    // Name, size, data, dense zeros; space by what is data, and by what is not zero.
+    let cases: [(&str, u64, Places, Places, u64, u64); 9] = [
+        ("hole at the start", 4 * MIB, &[(3 * MIB, 1 << 20)], &[], MIB, MIB),
+        (
+            "hole in the middle",
+            4 * MIB,
+            &[(0, 1 << 20), (3 * MIB, 1 << 20)],
+            &[],
+            2 * MIB,
+            2 * MIB,
+        ),
+        ("hole at the end", 4 * MIB, &[(0, 1 << 20)], &[], MIB, MIB),
+        (
+            "holes everywhere",
+            8 * MIB,
+            &[(MIB, 1 << 16), (5 * MIB, 1 << 16)],
+            &[],
+            1 << 17,
+            1 << 17,
+        ),
+        ("nothing but a hole", 4 * MIB, &[], &[], 0, 0),
+        (
+            "an odd end in a hole",
+            4 * MIB + 5,
+            &[(0, 1 << 16)],
+            &[],
+            1 << 16,
+            1 << 16,
+        ),
+        ("zeros and no hole", 2 * MIB, &[], &[(0, 1 << 21)], 2 * MIB, 0),
+        (
+            "zeros between data",
+            3 * MIB,
+            &[(0, 1 << 20), (2 * MIB, 1 << 20)],
+            &[(MIB, 1 << 20)],
+            3 * MIB,
+            2 * MIB,
+        ),
+        (
+            "a small file with a hole and zeros",
+            128 << 10,
+            &[(0, 4096)],
+            &[(64 << 10, 4096)],
+            8192,
+            4096,
+        ),
+    ];
+    // On the same file system, where blocks may be shared, and from and to another.
+    let (here, other) = (Tree::new(base.join("source")), scratch.tree("other/source"));
+    for (name, size, data, zeros, ..) in &cases {
+        file(&here.at(name), *size, data, zeros);
+        file(&other.at(name), *size, data, zeros);
+    }
+    for (source, to) in [
+        (&here, base.join("to")),
+        (&here, scratch.at("other/to")),
+        (&other, base.join("to")),
+    ] {
+        for sparse in [Sparse::Auto, Sparse::Always, Sparse::Never] {
+            copy(&[contents(source.path())], &to, |o| o.sparse = sparse).complete();
+            compare(source.path(), &to);
+            for (name, size, _, _, data, not_zero) in &cases {
+                let space = allocated(&to.join(name));
+                // File systems allocate in larger pieces, and count their own blocks.
+                let slack = 96 << 10;
+                let expected = match sparse {
+                    Sparse::Auto => *data,
+                    Sparse::Always => *not_zero,
+                    Sparse::Never => *size,
+                };
+                let what = format!("{}, {sparse:?}, {name}: {space} for {expected}", to.display());
+                assert!(space <= expected + slack && space + 4096 >= expected, "{what}");
+            }
+            fs::remove_dir_all(&to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn holes_on_tmpfs() {
+    holes_on("tmpfs");
+}
+
+#[test]
+fn holes_on_ext4() {
+    holes_on("ext4");
+}
+
+#[test]
+fn holes_on_xfs() {
+    holes_on("xfs");
+}
+
+#[test]
+fn holes_on_btrfs() {
+    holes_on("btrfs");
+}
+
+#[test]
+fn sizes_around_boundaries() {
+    let mut sizes = vec![0, 1];
+    for edge in [4096, 64 << 10, 256 << 10, 1 << 20] {
+        sizes.extend([edge - 1, edge, edge + 1]);
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    for size in &sizes {
+        source.file(format!("data-{size}"), content(9, *size));
+        source.file(format!("zeros-{size}"), vec![0; *size]);
+        // Ends in zeros that are no whole block.
+        let mut tail = content(9, *size);
+        let cut = size - size.min(&5000);
+        tail[cut..].fill(0);
+        source.file(format!("tail-{size}"), tail);
+    }
+    let bytes = 3 * sizes.iter().sum::<usize>() as u64;
+    for sparse in [Sparse::Auto, Sparse::Always, Sparse::Never] {
+        let to = scratch.at(&format!("{sparse:?}"));
+        let copied = copy(&[contents(source.path())], &to, |o| o.sparse = sparse).complete();
+        let totals = copied.report.totals;
+        assert_eq!(
+            (totals.copied_bytes, totals.found_bytes, totals.done_bytes),
+            (bytes, bytes, bytes)
+        );
+        assert_eq!(totals.outcome_of(Outcome::Copied), 3 * sizes.len() as u64);
+        compare(source.path(), &to);
+    }
+}
+
+/// Files of /proc say that they are empty, and are not.
+#[test]
+fn files_that_lie_about_their_size() {
+    let scratch = Scratch::new();
+    let copied = copy(&[crate::rig::named("/proc/version")], scratch.at("to"), |_| {}).complete();
+    assert_eq!(
+        fs::read(scratch.at("to/version")).unwrap(),
+        fs::read("/proc/version").unwrap()
+    );
+    assert_eq!(copied.counts(), "copied 1");
+}
