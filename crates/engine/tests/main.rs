@@ -5,9 +5,13 @@
 //! program that is not there print `skip: reason`.
 
 #[cfg(test)]
+mod death;
+#[cfg(test)]
 mod dry_run;
 #[cfg(test)]
 mod failures;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]

@@ -1,0 +1,99 @@
+//! Loop 2: the process dies at every call of a copy.
+//!
+//! After each death every name is as it was or complete, what is unfinished has a staging name and is not taken for data,
+//! and the next copy converges and leaves nothing unfinished.
+
+use std::path::Path;
+
+use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::report::Reason;
+use bulkhaul_sys::failpoint::{self, Effect, Plan};
+
+use crate::faults::{SHAPES, assert_none, calls, count, shape_of};
+use crate::rig::fault::{Shape, Trial, again, can_hold_everything, each, everything, facts, finish, order};
+use crate::rig::{Scratch, Tree, contents, has_staging, options};
+
+fn child(words: &[String]) {
+    let (scratch, shape) = (Path::new(&words[1]), shape_of(&words[2]));
+    if words[0] == "count" {
+        return count(scratch, shape);
+    }
+    let source = Tree::new(scratch.join("source"));
+    let nth = words[3].parse().unwrap();
+    let trial = Trial::new(&source, scratch.join(format!("{shape:?}-{nth}")), shape);
+    failpoint::arm(Some(Plan {
+        call: None,
+        nth,
+        count: 1,
+        effect: Effect::Exit,
+    }));
+    let report = trial.copy();
+    panic!("it lived: {report:?}");
+}
+
+#[test]
+fn at_every_call() {
+    const TEST: &str = "death::at_every_call";
+    if let Some(words) = order() {
+        return child(&words);
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    let source = scratch.tree("source");
+    everything(&source);
+    let wanted = facts(source.path());
+    let before = Trial::new(&source, scratch.at("before"), Shape::Existing);
+    let calls = SHAPES.map(|shape| calls(TEST, &scratch, shape));
+    let mut points = Vec::new();
+    for (shape, calls) in SHAPES.into_iter().zip(&calls) {
+        points.extend(calls.iter().enumerate().map(|(nth, call)| (shape, nth, call)));
+    }
+    let wrong = each(points.len(), |index| {
+        let (shape, nth, call) = points[index];
+        let name = format!("{shape:?}-{nth}");
+        let log = scratch.at(&format!("{name}.log"));
+        let words = [
+            "die".into(),
+            scratch.path().display().to_string(),
+            format!("{shape:?}"),
+            nth.to_string(),
+        ];
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let trial = Trial::found(&source, scratch.at(&name), shape, before.before());
+        let found = if code == Some(99) {
+            let mistaken = || (nth % 8 == 0).then(|| mistaken(&trial)).flatten();
+            trial
+                .spoilt(&wanted)
+                .or_else(mistaken)
+                .or_else(|| trial.not_healed(&wanted))
+        } else {
+            Some(format!("{code:?}: {text}"))
+        };
+        trial.clear();
+        found
+            .map(|what| format!("{shape:?} call {nth} {call}: {what}"))
+            .into_iter()
+            .collect()
+    });
+    println!("{} points tried", points.len());
+    assert_none(&wrong);
+}
+
+/// What of a dead run's destination is taken for data when it is a source itself.
+fn mistaken(trial: &Trial) -> Option<String> {
+    if !trial.to.exists() {
+        return None;
+    }
+    let unfinished = facts(&trial.to)
+        .into_keys()
+        .filter(|name| name.contains(".bh-"))
+        .count() as u64;
+    let to = trial.to.with_file_name("onward");
+    let report = Job::new(options(&[contents(&trial.to)], &to)).unwrap().run().unwrap();
+    let skipped = report.totals.reasons[Reason::StagingName as usize];
+    let wrong = !report.is_complete() || has_staging(&to) || skipped != unfinished;
+    std::fs::remove_dir_all(&to).unwrap();
+    wrong.then(|| format!("{unfinished} unfinished, {skipped} skipped: {:?}", report.failures))
+}
