@@ -1,0 +1,164 @@
+/**
+ * Who runs in a row, and with which command line: the yardsticks, ours, and the peers. Pure: what is installed is found
+ * by the caller.
+ *
+ * @typedef {object} Place where a contender works in one run
+ * @property {string} source a directory
+ * @property {string} destination a directory beside which nothing else is; absent unless the tree is there already
+ * @property {string} temporary a directory for a contender's own files
+ * @property {number} threads CPUs that this process may use
+ * @property {number} batch how many entries of the top a process of xargs takes
+ * @property {(program: string) => string} path of a yardstick or a peer
+ *
+ * @typedef {object} Contender
+ * @property {string} name unique in its row
+ * @property {'yardstick' | 'ours' | 'peer'} role
+ * @property {string} [program] what must be there for a peer to run: a name in PEERS
+ * @property {(place: Place) => string[]} command
+ */
+
+/** A peer's name in a row -> the executable to look for, and how it says its version. */
+export const PEERS = {
+  cp: { executable: 'cp', version: ['--version'] },
+  rsync: { executable: 'rsync', version: ['--version'] },
+  tar: { executable: 'tar', version: ['--version'] },
+  xargs: { executable: 'xargs', version: ['--version'] },
+  rclone: { executable: 'rclone', version: ['version'] },
+  fpsync: { executable: 'fpsync', version: ['-h'] },
+  xcp: { executable: 'xcp', version: ['--version'] },
+  cpz: { executable: 'cpz', version: ['--version'] },
+  // Usually in a virtual environment: the variable HPCP names the executable.
+  hpcp: { executable: 'hpcp', version: ['-V'] },
+};
+
+/** @typedef {keyof typeof PEERS} Peer */
+
+/**
+ * @param {string} mode of floor.c
+ * @param {{ name?: string, threads?: number }} [options] `threads`: at least
+ * @returns {Contender}
+ */
+export const floor = (mode, { name = mode, threads = 1 } = {}) => ({
+  name,
+  role: 'yardstick',
+  command: (place) => [
+    place.path('floor'),
+    mode,
+    `${Math.max(threads, place.threads)}`,
+    place.source,
+    place.destination,
+  ],
+});
+
+/**
+ * @param {'rw' | 'copy_file_range'} mode of bigfloor.c
+ * @returns {Contender}
+ */
+export const bigfloor = (mode) => ({
+  name: `bigfloor ${mode}`,
+  role: 'yardstick',
+  command: ({ path, threads, source, destination }) => [path('bigfloor'), mode, `${threads}`, '4', source, destination],
+});
+
+/** The least that a command of Node.js takes. @type {Contender} */
+export const emptyNode = { name: 'node -e 0', role: 'yardstick', command: () => [process.execPath, '-e', '0'] };
+
+/**
+ * `bulkhaul copy` with options.
+ * @param {string} name
+ * @param {readonly string[]} [options]
+ * @returns {Contender}
+ */
+export const copy = (name, options = []) => ({
+  name,
+  role: 'ours',
+  command: ({ path, source, destination }) => [
+    ...[process.execPath, path('bulkhaul'), 'copy', '--quiet'],
+    ...[...options, `${source}/`, destination],
+  ],
+});
+
+/**
+ * The drop-in `hpcp` with options.
+ * @param {string} name
+ * @param {readonly string[]} [options]
+ * @returns {Contender}
+ */
+export const dropin = (name, options = []) => ({
+  name,
+  role: 'ours',
+  command: ({ path, source, destination }) => [
+    ...[process.execPath, path('bulkhaul'), 'hpcp', '--quiet', '--progress', 'none'],
+    ...[...options, source, '-d', destination],
+  ],
+});
+
+/**
+ * `bulkhaul` with arguments that touch no tree.
+ * @param {...string} options
+ * @returns {Contender}
+ */
+export const bare = (...options) => ({
+  name: `bulkhaul ${options.join(' ')}`,
+  role: 'ours',
+  command: ({ path }) => [process.execPath, path('bulkhaul'), ...options],
+});
+
+/**
+ * A shell's word for it, with source, destination and more as its positional parameters.
+ * @param {string} script
+ * @param {...string} parameters
+ */
+const shell = (script, ...parameters) => ['sh', '-c', script, 'sh', ...parameters];
+
+/** How a peer copies the contents of the source into the destination. @type {Record<Peer, (place: Place) => string[]>} */
+const COMMANDS = {
+  cp: ({ path, source, destination }) => [path('cp'), '-a', source, destination],
+  rsync: ({ path, source, destination }) => [path('rsync'), '-a', `${source}/`, destination],
+  tar: ({ path, source, destination }) =>
+    shell('mkdir "$2" && "$3" -C "$1" -cf - . | "$3" -C "$2" -xpf -', source, destination, path('tar')),
+  xargs: ({ path, source, destination, threads, batch }) =>
+    shell(
+      'mkdir "$2" && cd "$1" && find . -mindepth 1 -maxdepth 1 -print0 | "$3" -0 -P "$4" -n "$5" cp -a -t "$2"',
+      ...[source, destination, path('xargs'), `${threads}`, `${batch}`],
+    ),
+  rclone: ({ path, source, destination }) => [
+    ...[path('rclone'), 'copy', '--config', '', '--quiet', '--metadata', '--links', '--create-empty-src-dirs'],
+    ...[source, destination],
+  ],
+  fpsync: ({ path, source, destination, threads, temporary }) => [
+    ...[path('fpsync'), '-n', `${threads}`, '-f', '2000', '-t', temporary, `${source}/`, `${destination}/`],
+  ],
+  xcp: ({ path, source, destination }) => [path('xcp'), '--recursive', '--no-progress', source, destination],
+  cpz: ({ path, source, destination }) => [path('cpz'), source, destination],
+  hpcp: ({ path, source, destination }) => [path('hpcp'), source, '-d', destination],
+};
+
+/** What people know a peer by. @type {Partial<Record<Peer, string>>} */
+const NAMES = { cp: 'cp -a', rsync: 'rsync -a', tar: 'tar | tar', xargs: 'xargs -P cp -a', rclone: 'rclone copy' };
+
+/**
+ * @param {Peer} program
+ * @param {...string} options further ones, after the program
+ * @returns {Contender}
+ */
+export const peer = (program, ...options) => ({
+  name: [NAMES[program] ?? program, ...options].join(' '),
+  role: 'peer',
+  program,
+  command: (place) => {
+    const [executable = program, ...rest] = COMMANDS[program](place);
+    return [executable, ...options, ...rest];
+  },
+});
+
+/**
+ * The contender, and `sync -f` of the destination after it: durable is compared with durable.
+ * @param {Contender} contender
+ * @returns {Contender}
+ */
+export const synced = (contender) => ({
+  ...contender,
+  name: `${contender.name}, sync -f`,
+  command: (place) => shell('d=$1; shift; "$@" && exec sync -f "$d"', place.destination, ...contender.command(place)),
+});

@@ -1,0 +1,266 @@
+/**
+ * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
+ * reach. Pure; run.js carries it out.
+ */
+import { bare, bigfloor, copy, dropin, emptyNode, floor, peer, synced } from './contenders.js';
+
+/** @typedef {import('./contenders.js').Contender} Contender */
+/** @typedef {import('./data.js').Data} Data */
+/** @typedef {import('./statistics.js').Target} Target */
+
+/**
+ * @typedef {object} Row
+ * @property {string} name
+ * @property {string} title
+ * @property {'copy' | 'again' | 'start'} job copy: to a new name in each run; again: where a copy is already; start: no tree
+ * @property {'tmpfs' | 'disk' | 'loop'} medium disk: an ext4 of this machine; loop: one made for the row
+ * @property {Data} [data]
+ * @property {boolean} [cold] page cache dropped before each run
+ * @property {readonly Contender[]} contenders in the order of the table; ratios are to the first yardstick and the first of ours
+ * @property {readonly Target[]} targets
+ * @property {number} [repeat] runs in a round
+ * @property {number} [rounds] instead of what was asked for
+ * @property {string} [onlyAs] runs only when this name or its own is given
+ */
+
+/**
+ * A job that the product cannot do yet; a dash in the table.
+ * @typedef {{ name: string, title: string, coming: string }} Coming
+ */
+
+/** @type {Data} */
+const SMALL = { kind: 'tree', directories: 1000, files: 100, most: 16384 };
+/** @type {Data} */
+const MILLION = { kind: 'tree', directories: 10_000, files: 100, most: 1024 };
+
+const COLD_THREADS = 4;
+
+const FULL = floor('copy_full');
+const EXTRA_FLOORS = [floor('copy_rename'), floor('copy_stagedir')];
+
+const SMALL_PEERS = [
+  ...[peer('cp'), peer('rsync'), peer('tar'), peer('xargs'), peer('rclone')],
+  ...[peer('fpsync'), peer('xcp'), peer('cpz'), peer('hpcp')],
+];
+const BIG_PEERS = [...SMALL_PEERS.slice(0, -3), peer('xcp', '--driver', 'parblock'), peer('cpz'), peer('hpcp')];
+
+// On tmpfs the default of --sync costs nothing; on disks a peer that syncs nothing is compared with --sync none.
+const OURS = copy('bulkhaul copy');
+const OURS_UNSYNCED = copy('bulkhaul copy --sync none', ['--sync', 'none']);
+const DROPIN = dropin('bulkhaul hpcp');
+const DROPIN_UNSYNCED = dropin('bulkhaul hpcp --sync none', ['--sync', 'none']);
+const DURABLE_OURS = [
+  copy('bulkhaul copy --sync safe', ['--sync', 'safe']),
+  copy('bulkhaul copy --sync all', ['--sync', 'all']),
+];
+
+/** @type {readonly Target[]} */
+const BIG_TARGETS = [
+  { than: 'xcp --driver parblock', faster: 0.95 },
+  { than: 'cp -a', faster: 1.3 },
+];
+
+/** @type {readonly (Row | Coming)[]} */
+export const ROWS = [
+  {
+    name: 'small-tmpfs',
+    title: 'small files, warm, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: SMALL,
+    contenders: [FULL, ...EXTRA_FLOORS, OURS, ...SMALL_PEERS],
+    targets: [
+      { than: 'copy_full', atMost: 1.35 },
+      { than: 'xcp', faster: 1 },
+      { than: 'cp -a', faster: 2 },
+      { than: 'hpcp', faster: 50 },
+    ],
+  },
+  {
+    name: 'small-ext4',
+    title: 'small files, warm, ext4',
+    job: 'copy',
+    medium: 'disk',
+    data: SMALL,
+    contenders: [FULL, ...EXTRA_FLOORS, OURS_UNSYNCED, ...SMALL_PEERS],
+    targets: [
+      { than: 'copy_full', atMost: 1.35 },
+      { than: 'xcp', faster: 1 },
+    ],
+  },
+  {
+    name: 'small-cold',
+    title: 'small files, cold, ext4',
+    job: 'copy',
+    medium: 'disk',
+    cold: true,
+    data: SMALL,
+    contenders: [floor('copy_full', { threads: COLD_THREADS }), OURS_UNSYNCED, ...SMALL_PEERS],
+    targets: [{ than: 'cp -a', faster: 2 }],
+  },
+  {
+    name: 'flat',
+    title: 'one flat directory, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: { kind: 'flat', files: 300_000, most: 1024 },
+    contenders: [FULL, ...EXTRA_FLOORS, OURS, ...SMALL_PEERS],
+    targets: [{ than: 'copy_full', atMost: 1.35 }],
+  },
+  {
+    name: 'deep',
+    title: 'deep and narrow, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: { kind: 'deep', chains: 80, depth: 250, files: 5, most: 16384 },
+    contenders: [FULL, ...EXTRA_FLOORS, OURS, ...SMALL_PEERS],
+    targets: [{ than: 'copy_full', atMost: 1.35 }],
+  },
+  {
+    name: 'big-tmpfs',
+    title: 'big files, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: { kind: 'big', files: 2, mebibytes: 1024 },
+    contenders: [bigfloor('rw'), bigfloor('copy_file_range'), OURS, DROPIN, ...BIG_PEERS],
+    targets: [...BIG_TARGETS, { of: DROPIN.name, than: 'hpcp', faster: 1 }],
+  },
+  {
+    name: 'big-ext4',
+    title: 'big files, warm, ext4',
+    job: 'copy',
+    medium: 'disk',
+    data: { kind: 'big', files: 4, mebibytes: 1024 },
+    contenders: [bigfloor('rw'), bigfloor('copy_file_range'), OURS_UNSYNCED, DROPIN_UNSYNCED, ...BIG_PEERS],
+    targets: [...BIG_TARGETS, { of: DROPIN_UNSYNCED.name, than: 'hpcp', faster: 1 }],
+  },
+  {
+    name: 'one-big',
+    title: 'one big file, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: { kind: 'big', files: 1, mebibytes: 4096 },
+    contenders: [bigfloor('rw'), bigfloor('copy_file_range'), OURS, DROPIN, ...BIG_PEERS],
+    targets: [...BIG_TARGETS, { of: DROPIN.name, than: 'hpcp', faster: 1 }],
+  },
+  {
+    name: 'mixed',
+    title: 'a real tree, into tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: { kind: 'real' },
+    contenders: [FULL, ...EXTRA_FLOORS, OURS, ...SMALL_PEERS],
+    targets: [{ than: 'copy_full', atMost: 1.35 }],
+  },
+  {
+    name: 'unchanged-times',
+    title: 'unchanged tree, times only, tmpfs',
+    job: 'again',
+    medium: 'tmpfs',
+    data: MILLION,
+    contenders: [
+      floor('walkstat', { name: 'statx of both' }),
+      copy('bulkhaul copy --hash-size 0', ['--hash-size', '0']),
+      dropin('bulkhaul hpcp -hs 0', ['-hs', '0']),
+      ...[peer('rsync'), peer('rclone'), peer('hpcp', '-hs', '0')],
+    ],
+    targets: [{ than: 'rsync -a', faster: 1.5 }],
+  },
+  {
+    name: 'unchanged-tail',
+    title: 'unchanged tree, tail hashes, tmpfs',
+    job: 'again',
+    medium: 'tmpfs',
+    data: MILLION,
+    contenders: [floor('read', { name: 'read of both' }), OURS, DROPIN, peer('rsync'), peer('rclone'), peer('hpcp')],
+    targets: [{ than: 'read of both', atMost: 1.6 }],
+  },
+  {
+    name: 'durable-small',
+    title: 'small files, durable, ext4',
+    job: 'copy',
+    medium: 'disk',
+    data: SMALL,
+    contenders: [synced(FULL), ...DURABLE_OURS, ...SMALL_PEERS.map(synced)],
+    targets: [
+      { than: 'copy_full, sync -f', atMost: 1.35 },
+      { than: 'xcp, sync -f', faster: 1 },
+    ],
+  },
+  {
+    name: 'durable-big',
+    title: 'big files, durable, ext4',
+    job: 'copy',
+    medium: 'disk',
+    data: { kind: 'big', files: 4, mebibytes: 1024 },
+    contenders: [synced(bigfloor('rw')), ...DURABLE_OURS, ...BIG_PEERS.map(synced)],
+    targets: [
+      { than: 'xcp --driver parblock, sync -f', faster: 0.95 },
+      { than: 'cp -a, sync -f', faster: 1.3 },
+    ],
+  },
+  { name: 'verify', title: 'durable and read back', coming: 'bulkhaul verify' },
+  { name: 'list', title: 'list with hashes', coming: 'bulkhaul list' },
+  { name: 'compare', title: 'compare two trees', coming: 'bulkhaul compare' },
+  { name: 'remove', title: 'remove a tree', coming: 'bulkhaul remove' },
+  {
+    name: 'memory-1m-tree',
+    title: 'memory at 1,000,000 entries, a bushy tree',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: MILLION,
+    contenders: [OURS, peer('cp'), peer('rsync')],
+    targets: [{ resident: 256 }],
+  },
+  {
+    name: 'memory-1m-flat',
+    title: 'memory at 1,000,000 entries, one flat directory',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: { kind: 'flat', files: 1_000_000, most: 1024 },
+    contenders: [OURS, peer('cp'), peer('rsync')],
+    targets: [{ resident: 256 }],
+  },
+  ...[
+    /** @type {const} */ (['tree', 'a bushy tree', { kind: 'tree', directories: 100_000, files: 100, most: 0 }]),
+    /** @type {const} */ (['flat', 'one flat directory', { kind: 'flat', files: 10_000_000, most: 0 }]),
+  ].map(([name, title, data]) => ({
+    name: `memory-10m-${name}`,
+    title: `memory at 10,000,000 entries, ${title}`,
+    job: /** @type {const} */ ('copy'),
+    medium: /** @type {const} */ ('loop'),
+    data,
+    contenders: [OURS_UNSYNCED],
+    targets: [{ resident: 1024 }],
+    rounds: 1,
+    onlyAs: 'memory-10m',
+  })),
+  {
+    name: 'start',
+    title: 'start of a command',
+    job: 'start',
+    medium: 'tmpfs',
+    contenders: [emptyNode, bare('--version'), bare('--help'), bare('copy', '--help')],
+    targets: [{ than: 'node -e 0', atMost: 2 }],
+    repeat: 4,
+  },
+];
+
+/**
+ * The rows that names choose, in the order of the table: a name, or the beginning of names up to a dash (`small` is
+ * small-tmpfs, small-ext4 and small-cold). No names: all but those that run only when they are named.
+ * @param {readonly string[]} names
+ * @returns {(Row | Coming)[]}
+ * @throws {RangeError} a name that chooses nothing
+ */
+export function chosen(names) {
+  const chooses = (/** @type {string} */ name, /** @type {Row | Coming} */ row) => {
+    if ('onlyAs' in row && row.onlyAs !== undefined) return name === row.name || name === row.onlyAs;
+    return row.name === name || row.name.startsWith(`${name}-`);
+  };
+  const unknown = names.find((name) => !ROWS.some((row) => chooses(name, row)));
+  if (unknown !== undefined)
+    throw new RangeError(`no row ${unknown}; there are ${ROWS.map((row) => row.name).join(' ')}`);
+  if (names.length === 0) return ROWS.filter((row) => !('onlyAs' in row && row.onlyAs !== undefined));
+  return ROWS.filter((row) => names.some((name) => chooses(name, row)));
+}

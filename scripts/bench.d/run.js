@@ -1,0 +1,466 @@
+/**
+ * Carries out rows: makes their data, runs their contenders interleaved, and gives back what was measured. What keeps
+ * artefacts of virtual machines out of the numbers is here, in `#ready`, and documented in docs/benchmarks.md.
+ */
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { describe, entriesRoom, generator, room, scaled } from './data.js';
+import { availableMemory, dropCaches, fileSystem, freeSpace, isExt4, isRoot, isTmpfs } from './machine.js';
+import { verdict } from './statistics.js';
+
+/** @typedef {import('./rows.js').Row} Row */
+/** @typedef {import('./rows.js').Coming} Coming */
+/** @typedef {import('./contenders.js').Contender} Contender */
+/** @typedef {import('./contenders.js').Place} Place */
+/** @typedef {import('./data.js').Data} Data */
+
+const MIB = 1 << 20;
+/** Of what is free: the rest is for others, and for what was not foreseen. */
+const SHARE = 0.8;
+/** Copies of a row stay until its end while they take no more of the disk than this. */
+const KEPT_SHARE = 0.5;
+/** ext4 may pass over an inode for so many seconds after it was freed. */
+const FREED_INODES_REST = 60;
+const REHEARSAL = /** @type {const} */ ({ kind: 'tree', directories: 2, files: 10, most: 4096 });
+
+/**
+ * @typedef {object} Settings
+ * @property {number} scale
+ * @property {number} rounds
+ * @property {string} tmpfs a directory for the scratch directory in memory
+ * @property {string} disk a directory for the one on a disk
+ * @property {boolean} loop a fresh ext4 for each row that wants a disk
+ * @property {string} tree the real tree
+ * @property {(name: string) => string} yardstick path of a program by its name
+ * @property {string} executable ours
+ * @property {ReadonlyMap<string, string>} peers that are installed
+ * @property {(line: string) => void} say what is going on
+ */
+
+/**
+ * @typedef {object} Measured a contender in a row
+ * @property {string} name
+ * @property {Contender['role']} role
+ * @property {number[]} wall
+ * @property {number[]} cpu
+ * @property {number[]} resident
+ * @property {number[]} durable
+ * @property {string} [missing] why there are no values
+ */
+
+/**
+ * @typedef {object} Result of a row
+ * @property {string} name
+ * @property {string} title
+ * @property {string} [dash] why nothing was measured
+ * @property {string} [data] what was copied
+ * @property {string} [fileSystem]
+ * @property {number} [rounds]
+ * @property {Measured[]} contenders
+ * @property {import('./statistics.js').Verdict[]} verdicts
+ */
+
+/** A reason not to run a row here: a dash, no error. */
+class NotHere extends Error {}
+
+/**
+ * @typedef {object} Medium where a row works
+ * @property {string} directory
+ * @property {boolean} isDisk
+ */
+
+/** @typedef {{ path: string, entries: number, bytes: number, counted: string }} Source */
+
+export class Bench {
+  /** Sources that are there, by place and data. @type {Map<string, Source>} */
+  #sources = new Map();
+  /** Scratch directories that were made. @type {string[]} */
+  #scratch = [];
+  /** Mounted images. @type {string[]} */
+  #mounts = [];
+  /** Since inodes were freed on a disk. @type {boolean} */
+  #freed = false;
+  #names = 0;
+
+  /**
+   * @param {Settings} settings
+   * @param {import('./children.js').Children} children
+   */
+  constructor(settings, children) {
+    this.settings = settings;
+    this.children = children;
+  }
+
+  /**
+   * @param {Row | Coming} row
+   * @returns {Promise<Result>}
+   */
+  async row(row) {
+    const { name, title } = row;
+    const empty = { name, title, contenders: [], verdicts: [] };
+    if ('coming' in row) return { ...empty, dash: `coming with ${row.coming}` };
+    try {
+      return await this.#measure(row);
+    } catch (error) {
+      if (error instanceof NotHere) return { ...empty, dash: error.message };
+      throw error;
+    } finally {
+      // A failed row must not keep the others from being measured on a clean place.
+      await this.#unmount();
+    }
+  }
+
+  /** Removes whatever was made. Goes on where something cannot be removed, and throws the first error. */
+  async close() {
+    const errors = [];
+    for (const clean of [
+      () => this.#unmount(),
+      ...this.#scratch.map((directory) => () => this.#remove(directory, true)),
+    ]) {
+      try {
+        await clean();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    this.#scratch = [];
+    if (errors.length > 0) throw errors[0];
+  }
+
+  /**
+   * @param {Row} row
+   * @returns {Promise<Result>}
+   */
+  async #measure(row) {
+    if (row.cold && !isRoot) throw new NotHere('only root may drop the page cache');
+    const { scale, say } = this.settings;
+    const rounds = row.rounds ?? this.settings.rounds;
+    const contenders = row.contenders.map((contender) => ({
+      contender,
+      measured: /** @type {Measured} */ ({
+        ...{ name: contender.name, role: contender.role },
+        ...{ wall: [], cpu: [], resident: [], durable: [] },
+        ...(this.#isInstalled(contender) ? {} : { missing: 'not installed' }),
+      }),
+    }));
+    const data = row.data && scaled(row.data, scale);
+    const medium = await this.#medium(row, data);
+    const source = data && (await this.#source(row, data, medium));
+    const copies = row.job === 'copy' ? (medium.isDisk ? contenders.length * rounds : 1) : 0;
+    const keeps =
+      source !== undefined && medium.isDisk && copies * source.bytes < freeSpace(medium.directory) * KEPT_SHARE;
+    const already = row.job === 'again' && source ? await this.#copied(source, medium) : undefined;
+    const leftovers = already === undefined ? [] : [already];
+
+    for (let round = 0; round < rounds; round++) {
+      // Each round begins with another: nobody always follows the same neighbour.
+      const turn = round % contenders.length;
+      for (const { contender, measured } of [...contenders.slice(turn), ...contenders.slice(0, turn)]) {
+        for (let run = 0; run < (row.repeat ?? 1) && !measured.missing; run++) {
+          const destination = already ?? join(medium.directory, `copy-${this.#names++}`);
+          const place = this.#place(row, source?.path ?? medium.directory, destination, medium);
+          await this.#ready(row, contender, place, source, medium);
+          await this.#run(row, contender, place, measured, medium);
+          if (source && row.job === 'copy') {
+            measured.missing ??= await this.#differs(source, destination);
+            if (keeps) leftovers.push(destination);
+            else await this.#remove(destination, medium.isDisk);
+          }
+        }
+        const last = measured.missing ?? `${measured.wall.at(-1)?.toFixed(3)} s`;
+        say(`${row.name}: round ${round + 1} of ${rounds}: ${contender.name}: ${last}`);
+      }
+    }
+    // An image goes with all that is in it.
+    if (!this.#mounts.includes(medium.directory)) {
+      for (const leftover of leftovers) await this.#remove(leftover, medium.isDisk);
+    }
+    const measured = contenders.map((each) => {
+      const failed = each.measured.missing !== undefined;
+      return failed ? { ...each.measured, wall: [], cpu: [], resident: [], durable: [] } : each.measured;
+    });
+    return {
+      name: row.name,
+      title: row.title,
+      ...(data && { data: data.kind === 'real' ? `${this.settings.tree}: ${source?.counted}` : describe(data) }),
+      fileSystem: fileSystem(medium.directory),
+      rounds,
+      contenders: measured,
+      verdicts: row.targets.map((target) => verdict(target, measured)),
+    };
+  }
+
+  /** @param {Contender} contender */
+  #isInstalled({ program }) {
+    return program === undefined || this.settings.peers.has(program);
+  }
+
+  /**
+   * @param {Row} row
+   * @param {string} source
+   * @param {string} destination
+   * @param {Medium} medium
+   * @returns {Place}
+   */
+  #place(row, source, destination, medium) {
+    const { yardstick, executable, peers } = this.settings;
+    const temporary = join(medium.directory, 'temporary');
+    mkdirSync(temporary, { recursive: true });
+    return {
+      ...{ source, destination, temporary },
+      threads: availableParallelism(),
+      batch: row.data?.kind === 'flat' ? 1000 : 1,
+      path: (program) => (program === 'bulkhaul' ? executable : (peers.get(program) ?? yardstick(program))),
+    };
+  }
+
+  /**
+   * Brings the machine into the state that the row measures in.
+   * @param {Row} row
+   * @param {Contender} contender
+   * @param {Place} place
+   * @param {Source | undefined} source
+   * @param {Medium} medium
+   */
+  async #ready(row, contender, place, source, medium) {
+    const { yardstick } = this.settings;
+    if (!source || row.job === 'start') return;
+    if (medium.isDisk) await this.#rest(medium);
+    if (row.cold) {
+      await this.children.must(['sync']);
+      dropCaches();
+      return;
+    }
+    if (row.job === 'copy') await this.#rehearse(contender, place, medium);
+    if (medium.isDisk) {
+      // Nobody pays for what another has written, or finds the source pushed out of memory by it.
+      await this.children.must(['sync', '-f', medium.directory]);
+      await this.children.must([yardstick('floor'), 'read', `${place.threads}`, source.path]);
+    }
+    if (row.job === 'copy') {
+      const mebibytes = Math.ceil(Math.min(source.bytes, availableMemory() * SHARE) / MIB);
+      await this.children.must([yardstick('memwarm'), `${mebibytes}`]);
+    }
+  }
+
+  /** After many inodes were freed on a disk: until ext4 gives them out again. @param {Medium} medium */
+  async #rest(medium) {
+    if (!this.#freed) return;
+    await this.children.must(['sync', '-f', medium.directory]);
+    // With the inodes gone from memory, ext4 does not ask how long they have been free.
+    if (isRoot) dropCaches();
+    else {
+      this.settings.say(`waiting ${FREED_INODES_REST} s: inodes were freed`);
+      await this.children.must(['sleep', `${FREED_INODES_REST}`]);
+    }
+    this.#freed = false;
+  }
+
+  /**
+   * A tiny copy, so that the programs themselves are in memory.
+   * @param {Contender} contender
+   * @param {Place} place
+   * @param {Medium} medium
+   */
+  async #rehearse(contender, place, medium) {
+    const source = join(medium.directory, 'rehearsal');
+    const key = `${medium.directory} rehearsal`;
+    if (!this.#sources.has(key)) {
+      await this.children.must(this.#generate(REHEARSAL, source));
+      this.#sources.set(key, { path: source, ...room(REHEARSAL), counted: '' });
+    }
+    const destination = join(medium.directory, `rehearsed-${this.#names++}`);
+    await this.children.run(contender.command({ ...place, source, destination }));
+    rmSync(destination, { recursive: true, force: true });
+  }
+
+  /**
+   * One timed run.
+   * @param {Row} row
+   * @param {Contender} contender
+   * @param {Place} place
+   * @param {Measured} measured
+   * @param {Medium} medium
+   */
+  async #run(row, contender, place, measured, medium) {
+    const timed = this.settings.yardstick('timed');
+    const { code, stderr, result } = await this.children.run([timed, ...contender.command(place)]);
+    if (code !== 0) throw new Error(`timed: ${stderr}`);
+    const usage = JSON.parse(result);
+    if (usage.code !== 0) {
+      measured.missing = `exit code ${usage.code}: ${stderr.split('\n').at(-1)}`;
+      return;
+    }
+    measured.wall.push(usage.wall);
+    measured.cpu.push(usage.user + usage.system);
+    measured.resident.push(usage.resident);
+    if (row.job === 'copy' && medium.isDisk) {
+      const sync = await this.children.run([timed, 'sync', '-f', place.destination]);
+      measured.durable.push(usage.wall + JSON.parse(sync.result).wall);
+    }
+  }
+
+  /**
+   * What a copy lacks; undefined when it has as many entries and bytes as its source.
+   * @param {Source} source
+   * @param {string} destination
+   */
+  async #differs(source, destination) {
+    const counted = await this.#count(destination);
+    if (counted === source.counted) return undefined;
+    // A real tree may have changed meanwhile.
+    source.counted = await this.#count(source.path);
+    return counted === source.counted ? undefined : `incomplete: ${counted} of ${source.counted}`;
+  }
+
+  /** @param {string} directory */
+  async #count(directory) {
+    const threads = `${availableParallelism()}`;
+    return (await this.children.must([this.settings.yardstick('floor'), 'walkstat', threads, directory])).trim();
+  }
+
+  /**
+   * @param {Row} row
+   * @param {Data | undefined} data
+   * @returns {Promise<Medium>}
+   */
+  async #medium(row, data) {
+    const { tmpfs, disk, loop } = this.settings;
+    if (row.medium === 'tmpfs') return { directory: this.#scratchIn(tmpfs, isTmpfs, 'tmpfs'), isDisk: false };
+    if (row.medium === 'disk' && !loop && isExt4(disk)) {
+      return { directory: this.#scratchIn(disk, isExt4, 'ext4'), isDisk: true };
+    }
+    return { directory: await this.#mount(data), isDisk: true };
+  }
+
+  /**
+   * @param {string} parent
+   * @param {(path: string) => boolean} fits
+   * @param {string} wanted
+   */
+  #scratchIn(parent, fits, wanted) {
+    const there = this.#scratch.find((directory) => directory.startsWith(join(parent, 'bulkhaul-bench-')));
+    if (there !== undefined) return there;
+    try {
+      statSync(parent);
+    } catch {
+      throw new NotHere(`no ${parent}`);
+    }
+    if (fits && !fits(parent)) throw new NotHere(`${parent} is not ${wanted}`);
+    const directory = mkdtempSync(join(parent, 'bulkhaul-bench-'));
+    this.#scratch.push(directory);
+    return directory;
+  }
+
+  /**
+   * A fresh ext4 in an image on the disk, with room for the row.
+   * @param {Data | undefined} data
+   */
+  async #mount(data) {
+    if (!isRoot) throw new NotHere('only root may mount an ext4 image');
+    const parent = this.#scratchIn(this.settings.disk, () => true, '');
+    if (!data || data.kind === 'real') throw new NotHere('an image for a tree of unknown size');
+    const { entries, bytes } = room(data);
+    const inodes = Math.ceil(entries * 2.2) + 10_000;
+    const size = Math.min(Math.ceil(freeSpace(parent) * SHARE), Math.max(bytes * 64, 8 << 30)) + inodes * 512;
+    if (freeSpace(parent) * SHARE < bytes * 2.2 + inodes * 512) throw new NotHere(`${parent} has too little space`);
+    const directory = join(parent, `ext4-${this.#names++}`);
+    const image = `${directory}.image`;
+    await this.children.must(['truncate', '-s', `${size}`, image]);
+    await this.children.must(['mkfs.ext4', '-q', '-F', '-m', '0', '-N', `${inodes}`, image]);
+    mkdirSync(directory);
+    // Without the initialisation in the background, which would write during the measurement.
+    await this.children.must(['mount', '-o', 'loop,noinit_itable', image, directory]);
+    this.#mounts.push(directory);
+    return directory;
+  }
+
+  async #unmount() {
+    for (const directory of this.#mounts.splice(0)) {
+      await this.children.must(['umount', directory], { cleaning: true });
+      rmSync(directory, { recursive: true });
+      rmSync(`${directory}.image`);
+      for (const key of this.#sources.keys()) {
+        if (key.startsWith(`${directory} `)) this.#sources.delete(key);
+      }
+    }
+  }
+
+  /** @param {Exclude<Data, { kind: 'real' }>} data @param {string} directory */
+  #generate(data, directory) {
+    const [program, ...args] = generator(data, directory);
+    return [this.settings.yardstick(program), ...args];
+  }
+
+  /**
+   * The data of a row on its medium. What other rows have left there and this one does not use is removed first.
+   * @param {Row} row
+   * @param {Data} data
+   * @param {Medium} medium
+   * @returns {Promise<Source>}
+   */
+  async #source(row, data, medium) {
+    const key = `${medium.directory} ${JSON.stringify(data)}`;
+    const there = this.#sources.get(key);
+    if (there) return there;
+    for (const [other, source] of this.#sources) {
+      if (!other.startsWith(`${medium.directory} {`)) continue;
+      this.#sources.delete(other);
+      if (source.path !== this.settings.tree) await this.#remove(source.path, medium.isDisk);
+    }
+    const path = data.kind === 'real' ? this.settings.tree : join(medium.directory, `source-${this.#names++}`);
+    /** @type {Source} */
+    let source;
+    if (data.kind === 'real') {
+      const counted = await this.#count(path);
+      const [files = 0, directories = 0, bytes = 0] = (counted.match(/\d+/g) ?? []).map(Number);
+      source = { path, counted, ...entriesRoom(files, directories, bytes) };
+    } else source = { path, counted: '', ...room(data) };
+
+    const needed = source.bytes * 2;
+    const { files: inodes, ffree: freeInodes } = statfsSync(medium.directory);
+    if (inodes > 0 && source.entries * 2 > freeInodes * SHARE) {
+      throw new NotHere(`needs ${source.entries * 2} inodes, ${freeInodes} are free: try a smaller --scale`);
+    }
+    const free = medium.isDisk ? freeSpace(medium.directory) : Math.min(freeSpace(medium.directory), availableMemory());
+    if (needed > free * SHARE) {
+      throw new NotHere(
+        `needs ${Math.ceil(needed / MIB)} MiB and ${Math.floor((free * SHARE) / MIB)} MiB may be used: try a smaller --scale`,
+      );
+    }
+    if (data.kind !== 'real') {
+      this.settings.say(`${row.name}: making ${describe(data)}`);
+      await this.children.must(this.#generate(data, path));
+      source.counted = await this.#count(path);
+    }
+    this.#sources.set(key, source);
+    return source;
+  }
+
+  /**
+   * A complete copy of the source, for rows that find one.
+   * @param {Source} source
+   * @param {Medium} medium
+   */
+  async #copied(source, medium) {
+    const copy = join(medium.directory, `copy-${this.#names++}`);
+    await this.children.must(['cp', '-a', source.path, copy]);
+    return copy;
+  }
+
+  /**
+   * @param {string} directory may be absent
+   * @param {boolean} frees inodes of a disk
+   */
+  async #remove(directory, frees) {
+    try {
+      statSync(directory);
+    } catch {
+      return;
+    }
+    if (frees) this.#freed = true;
+    const threads = `${availableParallelism()}`;
+    await this.children.must([this.settings.yardstick('floor'), 'remove', threads, directory], { cleaning: true });
+  }
+}
