@@ -222,7 +222,8 @@ pub fn prepare(
             destination_ids.push(slot.id());
         }
         let near = nearest(&path).map_err(refuse)?;
-        let capacity = sys::capacity(near.as_fd()).ok();
+        // Some file systems tell no size: then there is nothing to compare with.
+        let capacity = sys::capacity(near.as_fd()).ok().filter(|c| c.total_bytes > 0);
         targets.push(Target::new(path, Some(near), capacity));
         twins.push(Some(twin));
         roots.push(place);

@@ -96,6 +96,8 @@ pub struct Slot {
 struct Held {
     fd: Option<Arc<OwnedFd>>,
     id: Identity,
+    /// Its directory is done: what is opened again for a link is not kept.
+    retired: bool,
 }
 
 impl Slot {
@@ -106,6 +108,7 @@ impl Slot {
             held: Mutex::new(Held {
                 fd: Some(Arc::new(fd)),
                 id,
+                retired: false,
             }),
             budget: Arc::clone(budget),
         }
@@ -126,7 +129,7 @@ impl Slot {
 
     fn restore(&self, fd: Arc<OwnedFd>) {
         let mut held = self.held();
-        if held.fd.is_none() {
+        if held.fd.is_none() && !held.retired {
             self.budget.open.fetch_add(1, Ordering::Relaxed);
             held.fd = Some(fd);
         }
@@ -138,10 +141,13 @@ impl Slot {
         if held.fd.is_none() {
             self.budget.open.fetch_add(1, Ordering::Relaxed);
         }
-        *held = Held {
-            fd: Some(Arc::new(fd)),
-            id,
-        };
+        held.fd = Some(Arc::new(fd));
+        held.id = id;
+    }
+
+    fn retire(&self) {
+        self.held().retired = true;
+        self.release();
     }
 
     fn release(&self) {
@@ -453,10 +459,10 @@ impl Dir {
     /// Closes its descriptors: nothing below needs them any more.
     pub fn release(&self) {
         for source in &self.sources {
-            source.slot.release();
+            source.slot.retire();
         }
         for slot in self.twins.iter().flatten().filter_map(|t| t.slot.as_ref()) {
-            slot.release();
+            slot.retire();
         }
     }
 
