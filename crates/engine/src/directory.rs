@@ -27,6 +27,7 @@ impl Worker<'_> {
     pub fn descend(&mut self, dir: &Arc<Dir>) {
         let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Some(sub) = next.filter(|_| !self.run.cancel.is_draining()) else {
+            dir.let_go(&self.run.budget);
             self.child_done(dir);
             return;
         };
@@ -241,6 +242,7 @@ impl Worker<'_> {
         let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? else {
             return Ok(());
         };
+        sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
         let mut names = Vec::new();
         let mut buffer = Vec::with_capacity(crate::entries::LISTING_BYTES);
         while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _| {

@@ -15,7 +15,7 @@ use bulkhaul_formats::filelist::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::{RootPlace, Target};
-use crate::error::{Fault, Operation, Refusal, Side, describe};
+use crate::error::{Cause, Fault, Operation, Refusal, Side, describe};
 use crate::metadata::{Scratch, disinherit, has_default_acl};
 use crate::options::{CopyOptions, DestinationArgument, Process, Rules, SourceArgument};
 use crate::publish::Stager;
@@ -89,6 +89,15 @@ fn cpu_quota(text: &str) -> Option<usize> {
 
 fn show(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
+}
+
+/// A fault's cause in words.
+fn cause_of(fault: &Fault) -> String {
+    match &fault.cause {
+        Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
+        Cause::Conflict(what) => (*what).to_owned(),
+        Cause::Changed | Cause::Mismatch | Cause::Panic(_) => "it can't be used".to_owned(),
+    }
 }
 
 /// A path without trailing slashes; `/` stays.
@@ -193,11 +202,7 @@ pub fn prepare(
     if entries.is_empty()
         && let Some((path, fault)) = missing.first()
     {
-        let cause = match fault.cause {
-            crate::error::Cause::Errno(errno) => describe(errno),
-            _ => "it can't be opened".into(),
-        };
-        return Err(Refusal::NoSource(format!("{}: {cause}", show(path))));
+        return Err(Refusal::NoSource(format!("{}: {}", show(path), cause_of(fault))));
     }
     let mounts = Mounts::read();
     let mut opened = Vec::new();
@@ -426,7 +431,7 @@ impl Opened {
         if let Some((fd, stat)) = self.found {
             let default_acl = !rules.dry_run
                 && has_default_acl(Node::Open(fd.as_fd()), &mut scratch, 0)
-                    .map_err(|f| Refusal::NoDestination(format!("{}: {}", show(&path), f.operation.text())))?;
+                    .map_err(|f| Refusal::NoDestination(format!("{}: {}", show(&path), cause_of(&f))))?;
             let twin = Twin {
                 slot: Some(Slot::new(fd, stat.id, budget)),
                 presence: Presence::Existing(stat),
@@ -456,10 +461,7 @@ impl Opened {
             }
         }
         let name = c_string(&last).map_err(refuse)?;
-        let fault = |f: Fault| match f.cause {
-            crate::error::Cause::Errno(errno) => refuse(errno),
-            _ => refuse(Errno::EXIST),
-        };
+        let fault = |f: Fault| Refusal::NoDestination(format!("{}: {}", show(&path), cause_of(&f)));
         let made = stager.stage_directory(self.base.as_fd(), &name, 0).map_err(fault)?;
         if has_default_acl(Node::Open(self.base.as_fd()), &mut scratch, 0).map_err(fault)? {
             disinherit(Node::Open(made.fd.as_fd()), 0).map_err(fault)?;
@@ -517,35 +519,37 @@ fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mount
     if stat.kind != Kind::Directory || allow_nested {
         return Ok(());
     }
-    if has_ancestor(&destination.base, stat.id) || mounts.is_below(&destination.base, path) {
+    // What can't be found out is not taken for safe.
+    let unknown = |e: Errno| {
+        let cause = describe(e);
+        Refusal::NoDestination(format!(
+            "{}: whether it lies inside the source can't be told: {cause}",
+            show(&destination.path)
+        ))
+    };
+    if has_ancestor(&destination.base, stat.id).map_err(unknown)?
+        || mounts.is_below(&destination.base, path).map_err(unknown)?
+    {
         return safety("overlap: the destination lies inside the source");
     }
     Ok(())
 }
 
 /// Whether `id` is this directory or one above it, by `..` up to the root.
-fn has_ancestor(directory: &OwnedFd, id: Identity) -> bool {
-    let Ok(mut here) = sys::stat_fd(directory.as_fd()) else {
-        return false;
-    };
+fn has_ancestor(directory: &OwnedFd, id: Identity) -> sys::Result<bool> {
+    let mut here = sys::stat_fd(directory.as_fd())?;
     let mut at: Option<OwnedFd> = None;
-    loop {
-        if here.id == id {
-            return true;
-        }
+    while here.id != id {
         let base = at.as_ref().map_or(directory.as_fd(), |fd| fd.as_fd());
-        let Ok(up) = sys::open_directory(base, c"..", Follow::No) else {
-            return false;
-        };
-        let Ok(stat) = sys::stat_fd(up.as_fd()) else {
-            return false;
-        };
-        if stat.id == here.id {
-            return false;
+        let up = sys::open_node(base, c"..")?;
+        let above = sys::stat_fd(up.as_fd())?;
+        if above.id == here.id {
+            return Ok(false);
         }
-        here = stat;
+        here = above;
         at = Some(up);
     }
+    Ok(true)
 }
 
 /// The mounts of this process: they tell when two paths lead into one tree (bind mounts).
@@ -592,28 +596,22 @@ impl Mounts {
         Some((&mount.device, join(&mount.root, rest)))
     }
 
-    /// Whether `directory` lies in the tree at `path`, whatever mounts lead there.
-    fn is_below(&self, directory: &OwnedFd, path: &[u8]) -> bool {
-        let place = |fd: &OwnedFd, path: &Path| {
-            let id = sys::mount_id(fd.as_fd()).ok()?;
-            self.inside(id, path.as_os_str().as_bytes())
+    /// Whether `directory` lies in the tree at `path`, whatever mounts lead there. Where the system can't tell (no mount
+    /// ids, a path longer than it takes), the comparison by ancestors has to do.
+    fn is_below(&self, directory: &OwnedFd, path: &[u8]) -> sys::Result<bool> {
+        let place = || {
+            let source = open_directory_path(path, Follow::Yes)?;
+            let outer = std::fs::canonicalize(OsStr::from_bytes(path))
+                .map_err(|e| e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
+            let outer = self.inside(sys::mount_id(source.as_fd())?, outer.as_os_str().as_bytes());
+            let inner = sys::path_of(directory.as_fd())?;
+            let inner = self.inside(sys::mount_id(directory.as_fd())?, &inner);
+            Ok(outer.zip(inner))
         };
-        // What can't be resolved here has been compared by its ancestors already.
-        let Some(destination) = sys::path_of(directory.as_fd()) else {
-            return false;
-        };
-        let Ok(source_path) = std::fs::canonicalize(OsStr::from_bytes(path)) else {
-            return false;
-        };
-        let Ok(source) = open_directory_path(path, Follow::Yes) else {
-            return false;
-        };
-        match (
-            place(directory, Path::new(OsStr::from_bytes(&destination))),
-            place(&source, &source_path),
-        ) {
-            (Some((d, inner)), Some((s, outer))) => d == s && below(&inner, &outer).is_some(),
-            _ => false,
+        match place() {
+            Ok(Some(((s, outer), (d, inner)))) => Ok(d == s && below(&inner, &outer).is_some()),
+            Ok(None) | Err(Errno::NOSYS | Errno::NAMETOOLONG) => Ok(false),
+            Err(errno) => Err(errno),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! directory) or cleared (the rest); what a live one holds is left alone.
 
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::xxh64;
@@ -132,11 +133,13 @@ impl Stager {
             };
             match Self::claim(at, &staging, made) {
                 Ok(Some((fd, stat))) => {
+                    // One that was made here and is not empty was somebody else's for a moment.
+                    let fresh = made && is_empty(&fd).map_err(|e| fault(Operation::List, e))?;
                     return Ok(StagedDirectory {
                         fd,
                         stat,
                         staging,
-                        fresh: made,
+                        fresh,
                     });
                 }
                 Ok(None) if attempt < DIRECTORY_ATTEMPTS => attempt += 1,
@@ -151,35 +154,48 @@ impl Stager {
         let name = staging.as_c_str();
         let fd = match sys::open_directory(at, name, Follow::No) {
             Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) if !made => return Ok(None),
+            // Somebody else has adopted, published or cleared it since.
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) if !made => return Ok(None),
             Err(errno) => return Err(errno),
         };
         let stat = sys::stat_fd(fd.as_fd())?;
-        let lock = sys::try_lock(fd.as_fd());
-        if made {
-            // Somebody who adopts what has just been made holds its lock now; without locks nobody adopts anything.
-            return Ok(if lock == Err(Errno::WOULDBLOCK) {
-                None
-            } else {
-                Ok(Some((fd, stat)))?
-            });
+        match sys::try_lock(fd.as_fd()) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            // Without locks nobody adopts anything, and nobody takes away what was just made.
+            Err(_) => return Ok(made.then_some((fd, stat))),
         }
-        if lock.is_err() || stat.uid != sys::user_id() || stat.mode != 0o700 {
+        if !made && !is_unfinished(&stat) {
             return Ok(None);
         }
-        // Locked, but is it still what the name leads to? Its run may have published or removed it meanwhile.
+        // Locked, but is it still what the name leads to? A run that held the lock before may have published it.
         match sys::stat(at, name, Follow::No) {
-            Ok(now) if now.id == stat.id => Ok(Some((fd, stat))),
-            Ok(_) | Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno),
+            Ok(now) if now.id == stat.id => {}
+            Ok(_) | Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno),
         }
+        Ok(Some((fd, stat)))
     }
+}
+
+/// Whether a directory under a staging name can be ours: made by this user, and nobody else's to read. A directory made in
+/// a set-group-id directory has that bit too.
+pub fn is_unfinished(stat: &Stat) -> bool {
+    stat.uid == sys::user_id() && stat.mode & 0o777 == 0o700
 }
 
 impl Default for Stager {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn is_empty(directory: &OwnedFd) -> sys::Result<bool> {
+    let mut buffer = [const { MaybeUninit::uninit() }; 512];
+    let mut empty = true;
+    sys::read_directory(directory.as_fd(), &mut buffer, |_, _| empty = false)?;
+    Ok(empty)
 }
 
 /// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.

@@ -450,28 +450,51 @@ impl Worker<'_> {
 
     /// The end of a file's way: sync if one is due, proof, times, name. Answers the new file's inode too.
     fn finish(&mut self, mut finished: Finished) -> Result<(Done, Identity), Stopped> {
-        loop {
-            match self.finish_once(&finished) {
-                Ok(id) => return Ok((finished.done, id)),
+        let id = loop {
+            match self.prove(&finished) {
+                Ok(id) => break id,
                 Err(fault) => {
-                    let Finished {
-                        dir,
-                        destination,
-                        target,
-                        staging,
-                        ..
-                    } = &finished;
-                    self.discard(dir, *destination, target, staging.as_ref());
+                    self.discard(
+                        &finished.dir,
+                        finished.destination,
+                        &finished.target,
+                        finished.staging.as_ref(),
+                    );
                     if fault.cause != Cause::Mismatch || finished.attempt >= MISMATCH_ATTEMPTS {
                         return Err(fault.into());
                     }
                 }
             }
             finished = self.copy_again(&finished)?;
+        };
+        let Finished {
+            dir,
+            target,
+            destination,
+            file,
+            staging,
+            replace,
+            done,
+            ..
+        } = finished;
+        let write = |e| Fault::new(Operation::Write, Side::Destination(destination), e);
+        // Network file systems tell at the close what they could not store.
+        let named = sys::close(file).map_err(write).and_then(|()| match &staging {
+            None => Ok(()),
+            Some(staging) => {
+                let (_, fd) = Self::twin(&dir, destination)?;
+                publish(fd.as_fd(), staging, &target, replace, destination)
+            }
+        });
+        if let Err(fault) = named {
+            self.discard(&dir, destination, &target, staging.as_ref());
+            return Err(fault.into());
         }
+        Ok((done, id))
     }
 
-    fn finish_once(&mut self, finished: &Finished) -> Result<Identity, Fault> {
+    /// Sync if one is due, proof if it was asked for, times.
+    fn prove(&mut self, finished: &Finished) -> Result<Identity, Fault> {
         let destination = finished.destination;
         let side = Side::Destination(destination);
         let file = finished.file.as_fd();
@@ -491,10 +514,6 @@ impl Worker<'_> {
             self.counters.verified(back.bytes, back.from_cache);
         }
         metadata::set_times(&self.run.rules.keep, &finished.stat, Node::Open(file), destination)?;
-        if let Some(staging) = &finished.staging {
-            let (_, fd) = Self::twin(&finished.dir, destination)?;
-            publish(fd.as_fd(), staging, &finished.target, finished.replace, destination)?;
-        }
         if finished.stat.nlink < 2 {
             // Nobody asks for it.
             return Ok(finished.stat.id);

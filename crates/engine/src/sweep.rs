@@ -10,7 +10,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 use crate::copy::Run;
 use crate::entries::LISTING_BYTES;
 use crate::error::{Fault, Operation, Side};
-use crate::publish::{Owner, clear_directory};
+use crate::publish::{Owner, clear_directory, is_unfinished};
 use crate::tree::{Dir, join};
 
 /// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
@@ -53,7 +53,7 @@ fn clear_staged(at: &OwnedFd, name: &std::ffi::CStr, fault: &impl Fn(Operation, 
         Err(errno) => return Err(fault(Operation::Open, errno)),
     };
     let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-    if stat.uid != sys::user_id() || stat.mode != 0o700 || sys::try_lock(fd.as_fd()).is_err() {
+    if !is_unfinished(&stat) || sys::try_lock(fd.as_fd()).is_err() {
         return Ok(());
     }
     match sys::stat(at.as_fd(), name, Follow::No) {

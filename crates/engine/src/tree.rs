@@ -442,17 +442,27 @@ impl Dir {
         }
         let mut dir = self.parent.as_deref();
         while let Some(up) = dir.and_then(|d| d.parent.as_deref()) {
-            for source in &up.sources {
-                source.slot.release();
-            }
-            if up.parent.is_some() {
-                for twin in up.twins.iter().flatten() {
-                    if let (Some(slot), true) = (&twin.slot, twin.published.load(Ordering::Acquire)) {
-                        slot.release();
-                    }
-                }
-            }
+            up.let_go(budget);
             dir = Some(up);
+        }
+    }
+
+    /// Closes this directory for now when too much is open: nothing is left to enter, and what was entered has
+    /// descriptors of its own. What is staged stays open, and so do the destinations themselves.
+    pub fn let_go(&self, budget: &Budget) {
+        if !budget.exceeded() {
+            return;
+        }
+        for source in &self.sources {
+            source.slot.release();
+        }
+        if self.parent.is_none() {
+            return;
+        }
+        for twin in self.twins.iter().flatten() {
+            if let (Some(slot), true) = (&twin.slot, twin.published.load(Ordering::Acquire)) {
+                slot.release();
+            }
         }
     }
 

@@ -349,11 +349,16 @@ pub fn process_namespace() -> Vec<u8> {
     .unwrap_or_default()
 }
 
-/// The absolute path of an open directory as the kernel knows it; `None` where it is not told or no longer true.
-pub fn path_of(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+/// The absolute path of an open directory as the kernel knows it; `ENOENT` where it has none any more.
+pub fn path_of(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let magic = Node::Open(fd).magic();
     once(Call::Path, || fs::readlinkat(CWD, &*magic, Vec::new()))
         .map(std::ffi::CString::into_bytes)
-        .ok()
-        .filter(|p| p.starts_with(b"/"))
+        .and_then(|path| {
+            if path.starts_with(b"/") {
+                Ok(path)
+            } else {
+                Err(Errno::NOENT)
+            }
+        })
 }

@@ -244,6 +244,6 @@ pub fn process_namespace() -> Vec<u8> {
 }
 
 /// The path of a descriptor is not asked for here.
-pub fn path_of(_fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
-    None
+pub fn path_of(_fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    Err(Errno::NOSYS)
 }
