@@ -23,6 +23,8 @@ mod names;
 #[cfg(test)]
 mod overlap;
 #[cfg(test)]
+mod power;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod rig;

@@ -1,0 +1,397 @@
+//! Loop 3: the power goes while a copy runs.
+//!
+//! The copy runs in a child that stops before its Nth call; the file system is shut down under it, by the ioctl that XFS and
+//! ext4 have for that, the child is killed, and the file system mounted again. Half of the cuts write the log first: then
+//! names, sizes and times are on disk and the data is not, which is the worst that a power cut leaves.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
+use bulkhaul_sys::failpoint::{self, Effect, Plan};
+use bulkhaul_sys::{self as sys, AsFd as _};
+
+use crate::faults::assert_none;
+use crate::rig::fault::{Facts, again, facts, finish, order, say};
+use crate::rig::{Scratch, Tree, c_string, command, content, contents, has, has_staging, must, options, root};
+
+/// Where the power goes, for each file system and way of syncing.
+const POINTS: usize = 30;
+
+/// An image with a file system that can lose its power.
+struct Disk {
+    device: String,
+    point: PathBuf,
+}
+
+impl Disk {
+    /// `None`: it can't be had here, and that was printed.
+    fn new(scratch: &Scratch, kind: &str) -> Option<Self> {
+        if !root() {
+            return None;
+        }
+        let make = format!("mkfs.{kind}");
+        for program in [&*make, "xfs_io", "losetup"] {
+            if !has(program) {
+                println!("skip: there is no {program}");
+                return None;
+            }
+        }
+        let (image, point) = (scratch.at("disk.image"), scratch.at("disk"));
+        fs::create_dir(&point).unwrap();
+        fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+        must(&make, &[&"-q", &image]);
+        // Another process may take the device that was found free.
+        let attached = (0..20)
+            .map(|_| command("losetup", &[&"--find", &"--show", &image]))
+            .find(|o| o.status.success());
+        let Some(attached) = attached else {
+            println!("skip: there is no loop device");
+            return None;
+        };
+        let device = String::from_utf8(attached.stdout).unwrap().trim().to_owned();
+        let disk = Self { device, point };
+        let mounted = command("mount", &[&"-t", &kind, &disk.device, &disk.point]);
+        if !mounted.status.success() {
+            println!("skip: {}", String::from_utf8_lossy(&mounted.stderr).trim());
+            return None;
+        }
+        Some(disk)
+    }
+
+    /// Nothing is written from now on; with `log`, what is in the log is written first.
+    fn cut(&self, log: bool) {
+        let how = if log { "shutdown -f" } else { "shutdown" };
+        must("xfs_io", &[&"-x", &"-c", &how, &self.point]);
+    }
+
+    /// The power is there again.
+    fn restore(&self) {
+        // A process that another test starts holds all descriptors of this one until it is what it is to be.
+        let gone = (0..400).any(|_| {
+            let unmounted = command("umount", &[&self.point]).status.success();
+            if !unmounted {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            unmounted
+        });
+        assert!(gone, "{} can't be unmounted", self.point.display());
+        must("mount", &[&self.device, &self.point]);
+    }
+
+    fn sync(&self) {
+        let fd = sys::open_directory(sys::current_directory(), &c_string(&self.point), sys::Follow::No).unwrap();
+        sys::sync_file_system(fd.as_fd()).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = command("umount", &[&"-l", &self.point]);
+        if !unmounted.status.success() {
+            println!("{} stays mounted", self.point.display());
+        }
+        let detached = command("losetup", &[&"--detach", &self.device]);
+        if !detached.status.success() {
+            println!("{} stays: {}", self.device, String::from_utf8_lossy(&detached.stderr));
+        }
+    }
+}
+
+/// Files around the length of the tail that the skip test reads, longer ones, and holes.
+fn fill(tree: &Tree) {
+    let lengths = [
+        1,
+        4096,
+        5000,
+        65_535,
+        65_536,
+        65_537,
+        70_000,
+        200_000,
+        300_000,
+        1 << 20,
+        3 << 20,
+    ];
+    for directory in ["", "d/", "d/e/", "old/"] {
+        for (number, length) in lengths.into_iter().enumerate() {
+            let seed = u8::try_from(directory.len() * 20 + number).unwrap();
+            tree.file(format!("{directory}{length}"), content(seed, length));
+        }
+        let holes = fs::File::create(tree.at(format!("{directory}holes"))).unwrap();
+        holes.set_len(600_000).unwrap();
+        holes.write_all_at(&content(7, 100_000), 200_000).unwrap();
+        let mut zeros = content(8, 400_000);
+        zeros[100_000..300_000].fill(0);
+        tree.file(format!("{directory}zeros"), zeros);
+    }
+    for (number, name) in tree.names().iter().enumerate().rev() {
+        tree.time(name, 1_500_000_000, u32::try_from(number).unwrap());
+    }
+}
+
+/// One cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    sync: Sync,
+    sparse: Sparse,
+    /// The destination holds other content under some of the names.
+    existing: bool,
+    log: bool,
+}
+
+impl Cut {
+    fn of(number: usize, sync: Sync) -> Self {
+        Self {
+            sync,
+            sparse: if number & 1 == 0 { Sparse::Auto } else { Sparse::Always },
+            existing: number & 2 == 0,
+            log: number & 4 == 0,
+        }
+    }
+
+    fn options(&self, source: &Path, to: &Path) -> CopyOptions {
+        CopyOptions {
+            jobs: 1,
+            sync: self.sync,
+            sparse: self.sparse,
+            entry_events: false,
+            ..options(&[contents(source)], to)
+        }
+    }
+
+    /// What was there before, on disk.
+    fn prepare(&self, disk: &Disk, source: &Tree, to: &Path) -> Facts {
+        if !self.existing {
+            return Facts::new();
+        }
+        let tree = Tree::new(to.to_owned());
+        for name in source.names().iter().filter(|name| name.starts_with("old/")) {
+            // The same lengths: only content and time tell.
+            let length = usize::try_from(fs::metadata(source.at(name)).unwrap().len()).unwrap();
+            tree.file(name, content(77, length)).time(name, 1_400_000_000, 1);
+        }
+        disk.sync();
+        facts(to)
+    }
+}
+
+fn sync_of(word: &str) -> Sync {
+    [Sync::None, Sync::Safe, Sync::All]
+        .into_iter()
+        .find(|s| s.text() == word)
+        .unwrap()
+}
+
+/// In the child: copies, and stops on the way.
+fn child(words: &[String]) {
+    let [_, source, to, number, sync, nth] = words else {
+        panic!("{words:?}")
+    };
+    let cut = Cut::of(number.parse().unwrap(), sync_of(sync));
+    let job = Job::new(cut.options(Path::new(source), Path::new(to))).unwrap();
+    failpoint::arm(nth.parse().ok().map(|nth| Plan {
+        call: None,
+        nth,
+        count: 1,
+        effect: Effect::Stop,
+    }));
+    let report = job.run().unwrap();
+    let calls = failpoint::disarm();
+    assert!(report.is_complete(), "{report:?}");
+    say(&format!(
+        "complete after {} calls, sync {}",
+        calls.len(),
+        report.sync.text()
+    ));
+}
+
+/// Waits until a child has stopped itself, or has ended.
+fn stopped(child: &mut Child) -> bool {
+    let begin = Instant::now();
+    loop {
+        let state = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        // After the name, which ends with the last parenthesis.
+        if state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
+            return true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "the child neither stops nor ends"
+        );
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// What differs from the source, extra names aside.
+fn differences(wanted: &Facts, to: &Path) -> Vec<String> {
+    if !to.exists() {
+        return vec!["everything".to_owned()];
+    }
+    let now = facts(to);
+    wanted
+        .iter()
+        .filter(|(name, fact)| now.get(*name) != Some(fact))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+fn power(test: &str, kind: &str, sync: Sync) {
+    if let Some(words) = order() {
+        return child(&words);
+    }
+    let scratch = Scratch::new();
+    let Some(disk) = Disk::new(&scratch, kind) else { return };
+    let source = scratch.tree("source");
+    fill(&source);
+    let wanted = facts(source.path());
+    let log = scratch.at("log");
+    let words = |to: &Path, number: usize, nth: &str| {
+        let path = |path: &Path| path.display().to_string();
+        let words = ["copy".to_owned(), path(source.path()), path(to), number.to_string()];
+        words
+            .into_iter()
+            .chain([sync.text().to_owned(), nth.to_owned()])
+            .collect::<Vec<_>>()
+    };
+    // How many calls each of the four ways to copy makes.
+    let calls: Vec<usize> = (0..4)
+        .map(|number| {
+            let to = disk.point.join("count");
+            Cut::of(number, sync).prepare(&disk, &source, &to);
+            let (code, text) = finish(again(test, &words(&to, number, "-"), &log), &log);
+            assert_eq!(code, Some(0), "{text}");
+            fs::remove_dir_all(&to).unwrap();
+            disk.sync();
+            let count = text.split("complete after ").nth(1).unwrap().split(' ').next().unwrap();
+            count.parse().unwrap()
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    let (mut completed, mut unfinished, mut mistaken) = (0, 0, 0);
+    for number in 0..POINTS {
+        let cut = Cut::of(number, sync);
+        // From the first call to beyond the last; 7 and 30 share no factor, so that all kinds of cuts are everywhere.
+        let nth = calls[number % 4] * (number * 7 % POINTS + 1) / (POINTS - 4);
+        let to = disk.point.join(format!("to-{number}"));
+        let before = cut.prepare(&disk, &source, &to);
+        let mut child = again(test, &words(&to, number, &nth.to_string()), &log)
+            .spawn()
+            .unwrap();
+        let midway = stopped(&mut child);
+        disk.cut(cut.log);
+        if midway {
+            child.kill().unwrap();
+        }
+        child.wait().unwrap();
+        let text = fs::read_to_string(&log).unwrap();
+        disk.restore();
+        let complete = text.contains("complete after");
+        assert!(midway || complete, "{text}");
+        completed += usize::from(complete);
+        let mut tell = |what: String| wrong.push(format!("{cut:?} at call {nth}, completed: {complete}: {what}"));
+        let after = if to.exists() { facts(&to) } else { Facts::new() };
+        unfinished += usize::from(!differences(&wanted, &to).is_empty());
+        // What replaced something was synced before.
+        for (name, old) in before.iter().filter(|(name, _)| name.contains('/')) {
+            let now = after.get(name);
+            let fine = now.is_some_and(|now| now.same_content(old) || now.same_content(&wanted[name]));
+            if sync != Sync::None && !fine {
+                tell(format!("{name} is neither old nor new: {now:?}"));
+            }
+        }
+        if complete && sync == Sync::All && !differences(&wanted, &to).is_empty() {
+            tell(format!("lost after success: {:?}", differences(&wanted, &to)));
+        }
+        let report = Job::new(cut.options(source.path(), &to)).unwrap().run().unwrap();
+        if !report.is_complete() {
+            tell(format!("the next run failed: {:?}", report.failures));
+        }
+        let left = differences(&wanted, &to);
+        if sync == Sync::None {
+            // Nothing was promised, and that was said. The other ways of syncing are proved by what happens without them.
+            assert!(midway || text.contains("sync none"), "{text}");
+            mistaken += usize::from(!left.is_empty());
+        } else if !left.is_empty() {
+            tell(format!("taken for finished: {left:?}"));
+        }
+        if has_staging(&disk.point) {
+            tell("the next run left something unfinished".to_owned());
+        }
+        if sync == Sync::All {
+            disk.cut(false);
+            disk.restore();
+            let lost = differences(&wanted, &to);
+            if !lost.is_empty() {
+                tell(format!("lost after the next run: {lost:?}"));
+            }
+        }
+        fs::remove_dir_all(&to).unwrap();
+        // Or the next cut brings it back.
+        disk.sync();
+    }
+    println!(
+        "{POINTS} cuts on {kind} with sync {}: {completed} after the end, {unfinished} lost something, {mistaken} mistaken",
+        sync.text()
+    );
+    assert!(unfinished > 0 && completed > 0, "no cut was where it matters");
+    assert!(
+        sync != Sync::None || mistaken > 0,
+        "without a sync the next run was not misled, so the cuts prove nothing"
+    );
+    assert_none(&wrong);
+}
+
+#[test]
+fn safe_on_ext4() {
+    power("power::safe_on_ext4", "ext4", Sync::Safe);
+}
+
+#[test]
+fn safe_on_xfs() {
+    power("power::safe_on_xfs", "xfs", Sync::Safe);
+}
+
+#[test]
+fn all_on_ext4() {
+    power("power::all_on_ext4", "ext4", Sync::All);
+}
+
+#[test]
+fn all_on_xfs() {
+    power("power::all_on_xfs", "xfs", Sync::All);
+}
+
+#[test]
+fn none_on_xfs() {
+    power("power::none_on_xfs", "xfs", Sync::None);
+}
+
+/// The rig can lose data: a plain copy that nobody synced is not there afterwards.
+#[test]
+fn a_plain_copy_is_lost() {
+    for kind in ["ext4", "xfs"] {
+        let scratch = Scratch::new();
+        let Some(disk) = Disk::new(&scratch, kind) else { return };
+        let source = scratch.tree("source");
+        fill(&source);
+        let wanted = facts(source.path());
+        for log in [false, true] {
+            let to = disk.point.join(format!("to-{log}"));
+            must("cp", &[&"-a", &source.path(), &to]);
+            assert_eq!(differences(&wanted, &to), Vec::<String>::new());
+            disk.cut(log);
+            disk.restore();
+            let lost = differences(&wanted, &to).len();
+            println!("{kind}, log written: {log}: {lost} of {} entries lost", wanted.len());
+            assert!(lost > 0, "{kind}, log written: {log}: nothing was lost");
+        }
+    }
+}
