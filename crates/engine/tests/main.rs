@@ -27,6 +27,8 @@ mod power;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod selection;
