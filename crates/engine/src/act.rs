@@ -22,7 +22,11 @@ use crate::transfer::Stopped;
 use crate::tree::{Dir, Twin, join};
 use crate::worker::{Done, Worker};
 
+/// Times that an entry is planned when the destination changes under it (another run, or a network file system).
+const STALE_ATTEMPTS: u32 = 3;
+
 /// An entry of the source that is being worked on.
+#[derive(Clone, Copy)]
 pub struct Entry<'e> {
     /// Its directory.
     pub dir: &'e Arc<Dir>,
@@ -32,11 +36,28 @@ pub struct Entry<'e> {
     pub target: &'e CStr,
     /// It was put off until all else was done.
     pub last: bool,
+    /// It was counted already, and is looked at again.
+    pub again: bool,
 }
 
 impl Worker<'_> {
-    /// One entry that is not a directory. `None`: its outcome comes later, with its sync.
+    /// One entry that is not a directory. `None`: its outcome comes later, with its sync or in the end. What changes in
+    /// the destination between the look and the deed is looked at again.
     pub fn entry(&mut self, entry: &Entry<'_>, kind: Kind) -> Result<Option<Done>, Stopped> {
+        let mut entry = *entry;
+        let mut attempt = 1;
+        loop {
+            match self.attempt(&entry, kind) {
+                Err(Stopped::Fault(fault)) if fault.is_stale() && attempt < STALE_ATTEMPTS => {
+                    attempt += 1;
+                    entry.again = true;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn attempt(&mut self, entry: &Entry<'_>, kind: Kind) -> Result<Option<Done>, Stopped> {
         if self.run.rules.directories == Directories::Only {
             return Ok(Some(Done::skipped(Reason::DirectoriesOnly)));
         }

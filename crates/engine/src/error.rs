@@ -191,6 +191,14 @@ impl Fault {
         }
     }
 
+    /// What the plan was made for is not in the destination any more.
+    pub fn is_stale(&self) -> bool {
+        matches!(
+            (self.side, &self.cause),
+            (Side::Destination(_), Cause::Errno(Errno::STALE))
+        )
+    }
+
     /// The outcome of the entry that it befell.
     pub fn outcome(&self) -> Outcome {
         match (&self.cause, self.side) {

@@ -274,7 +274,11 @@ pub fn merge_directory(
     for (name, kind) in names {
         match sys::rename(from, &name, into, &name, Replace::No) {
             Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if kind != Kind::Directory => {
-                sys::rename(from, &name, into, &name, Replace::Yes)
+                // Two links of one inode stay both; then this one goes.
+                sys::rename(from, &name, into, &name, Replace::Yes).and_then(|()| match sys::unlink(from, &name) {
+                    Err(Errno::NOENT) => Ok(()),
+                    other => other,
+                })
             }
             other => other,
         }

@@ -116,7 +116,9 @@ impl Worker<'_> {
         if stat.kind != Kind::File {
             return Err(Fault::changed(Operation::Open).into());
         }
-        self.counters.sized(stat.size, stat.allocated);
+        if !entry.again {
+            self.counters.sized(stat.size, stat.allocated);
+        }
         let mut claimed = Claimed {
             links: &self.run.links,
             id: None,
@@ -541,6 +543,7 @@ impl Worker<'_> {
             source: *source,
             target,
             last: false,
+            again: true,
         };
         let place = Place {
             destination: finished.destination,

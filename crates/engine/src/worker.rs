@@ -146,6 +146,7 @@ impl<'r> Worker<'r> {
             source,
             target,
             last,
+            again: false,
         };
         let result = catch_unwind(AssertUnwindSafe(|| self.entry(&entry, kind)));
         let result = result.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
