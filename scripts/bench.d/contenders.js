@@ -14,6 +14,7 @@
  * @property {string} name unique in its row
  * @property {'yardstick' | 'ours' | 'peer'} role
  * @property {string} [program] what must be there for a peer to run: a name in PEERS
+ * @property {boolean} [spoils] where a copy is already, it changes times, which others would then put right
  * @property {(place: Place) => string[]} command
  */
 
@@ -146,6 +147,8 @@ export const peer = (program, ...options) => ({
   name: [NAMES[program] ?? program, ...options].join(' '),
   role: 'peer',
   program,
+  // The original sets times that it found equal again, rounded to floats.
+  spoils: program === 'hpcp',
   command: (place) => {
     const [executable = program, ...rest] = COMMANDS[program](place);
     return [executable, ...options, ...rest];

@@ -50,10 +50,11 @@ function details(row) {
   const head = ['', 'median s', 'min-max s', 'CPU s', '÷ yardstick', '÷ ours', 'MiB resident'];
   if (isDurable) head.push('and sync -f, s');
   const body = row.contenders.map((each) => {
-    if (each.wall.length === 0) return [each.name, ...head.slice(1).map(() => DASH)];
+    const name = each.role === 'ours' ? `**${each.name}**` : each.role === 'yardstick' ? `_${each.name}_` : each.name;
+    if (each.wall.length === 0) return [name, ...head.slice(1).map(() => DASH)];
     const wall = summary(each.wall);
     return [
-      each.role === 'ours' ? `**${each.name}**` : each.role === 'yardstick' ? `_${each.name}_` : each.name,
+      name,
       seconds(wall.median),
       `${seconds(wall.min)}-${seconds(wall.max)}`,
       seconds(summary(each.cpu).median),

@@ -16,6 +16,7 @@ import { bare, bigfloor, copy, dropin, emptyNode, floor, peer, synced } from './
  * @property {'tmpfs' | 'disk' | 'loop'} medium disk: an ext4 of this machine; loop: one made for the row
  * @property {Data} [data]
  * @property {boolean} [cold] page cache dropped before each run
+ * @property {boolean} [durable] the contenders sync by themselves
  * @property {readonly Contender[]} contenders in the order of the table; ratios are to the first yardstick and the first of ours
  * @property {readonly Target[]} targets
  * @property {number} [repeat] runs in a round
@@ -180,6 +181,7 @@ export const ROWS = [
     title: 'small files, durable, ext4',
     job: 'copy',
     medium: 'disk',
+    durable: true,
     data: SMALL,
     contenders: [synced(FULL), ...DURABLE_OURS, ...SMALL_PEERS.map(synced)],
     targets: [
@@ -192,6 +194,7 @@ export const ROWS = [
     title: 'big files, durable, ext4',
     job: 'copy',
     medium: 'disk',
+    durable: true,
     data: { kind: 'big', files: 4, mebibytes: 1024 },
     contenders: [synced(bigfloor('rw')), ...DURABLE_OURS, ...BIG_PEERS.map(synced)],
     targets: [

@@ -20,6 +20,11 @@ const MIB = 1 << 20;
 const SHARE = 0.8;
 /** Copies of a row stay until its end while they take no more of the disk than this. */
 const KEPT_SHARE = 0.5;
+/** An inode in the table of an ext4, and its part of the bitmaps, with some to spare. */
+const INODE_BYTES = 300;
+/** For the journal, directories and what mkfs takes for itself. */
+const MARGIN_BYTES = 2 ** 30;
+const MARGIN_INODES = 10_000;
 /** ext4 may pass over an inode for so many seconds after it was freed. */
 const FREED_INODES_REST = 60;
 const REHEARSAL = /** @type {const} */ ({ kind: 'tree', directories: 2, files: 10, most: 4096 });
@@ -145,11 +150,10 @@ export class Bench {
       }),
     }));
     const data = row.data && scaled(row.data, scale);
-    const medium = await this.#medium(row, data);
+    const copies = contenders.filter(({ measured }) => !measured.missing).length * rounds;
+    const medium = await this.#medium(row, data, copies);
     const source = data && (await this.#source(row, data, medium));
-    const copies = row.job === 'copy' ? (medium.isDisk ? contenders.length * rounds : 1) : 0;
-    const keeps =
-      source !== undefined && medium.isDisk && copies * source.bytes < freeSpace(medium.directory) * KEPT_SHARE;
+    const keeps = source !== undefined && this.#fits(medium.directory, source, copies);
     const already = row.job === 'again' && source ? await this.#copied(source, medium) : undefined;
     const leftovers = already === undefined ? [] : [already];
 
@@ -157,6 +161,7 @@ export class Bench {
       // Each round begins with another: nobody always follows the same neighbour.
       const turn = round % contenders.length;
       for (const { contender, measured } of [...contenders.slice(turn), ...contenders.slice(0, turn)]) {
+        if (measured.missing) continue;
         for (let run = 0; run < (row.repeat ?? 1) && !measured.missing; run++) {
           const destination = already ?? join(medium.directory, `copy-${this.#names++}`);
           const place = this.#place(row, source?.path ?? medium.directory, destination, medium);
@@ -164,8 +169,11 @@ export class Bench {
           await this.#run(row, contender, place, measured, medium);
           if (source && row.job === 'copy') {
             measured.missing ??= await this.#differs(source, destination);
-            if (keeps) leftovers.push(destination);
+            if (medium.isDisk && keeps) leftovers.push(destination);
             else await this.#remove(destination, medium.isDisk);
+          }
+          if (source && row.job === 'again' && contender.spoils) {
+            await this.children.must(['cp', '-a', '--attributes-only', `${source.path}/.`, destination]);
           }
         }
         const last = measured.missing ?? `${measured.wall.at(-1)?.toFixed(3)} s`;
@@ -233,9 +241,9 @@ export class Bench {
       return;
     }
     if (row.job === 'copy') await this.#rehearse(contender, place, medium);
-    if (medium.isDisk) {
-      // Nobody pays for what another has written, or finds the source pushed out of memory by it.
-      await this.children.must(['sync', '-f', medium.directory]);
+    // Nobody pays for what another has written, or finds the source pushed out of memory by it.
+    if (medium.isDisk) await this.children.must(['sync', '-f', medium.directory]);
+    if (medium.isDisk || row.data?.kind === 'real') {
       await this.children.must([yardstick('floor'), 'read', `${place.threads}`, source.path]);
     }
     if (row.job === 'copy') {
@@ -295,7 +303,7 @@ export class Bench {
     measured.wall.push(usage.wall);
     measured.cpu.push(usage.user + usage.system);
     measured.resident.push(usage.resident);
-    if (row.job === 'copy' && medium.isDisk) {
+    if (row.job === 'copy' && medium.isDisk && !row.durable) {
       const sync = await this.children.run([timed, 'sync', '-f', place.destination]);
       measured.durable.push(usage.wall + JSON.parse(sync.result).wall);
     }
@@ -323,15 +331,16 @@ export class Bench {
   /**
    * @param {Row} row
    * @param {Data | undefined} data
+   * @param {number} copies that are made of it
    * @returns {Promise<Medium>}
    */
-  async #medium(row, data) {
+  async #medium(row, data, copies) {
     const { tmpfs, disk, loop } = this.settings;
     if (row.medium === 'tmpfs') return { directory: this.#scratchIn(tmpfs, isTmpfs, 'tmpfs'), isDisk: false };
     if (row.medium === 'disk' && !loop && isExt4(disk)) {
       return { directory: this.#scratchIn(disk, isExt4, 'ext4'), isDisk: true };
     }
-    return { directory: await this.#mount(data), isDisk: true };
+    return { directory: await this.#mount(data, copies), isDisk: true };
   }
 
   /**
@@ -354,17 +363,32 @@ export class Bench {
   }
 
   /**
-   * A fresh ext4 in an image on the disk, with room for the row.
-   * @param {Data | undefined} data
+   * Whether so many copies can stay until the end of their row.
+   * @param {string} directory
+   * @param {{ entries: number, bytes: number }} one
+   * @param {number} copies
    */
-  async #mount(data) {
+  #fits(directory, { entries, bytes }, copies) {
+    return copies * bytes < freeSpace(directory) * KEPT_SHARE && copies * entries < statfsSync(directory).ffree * SHARE;
+  }
+
+  /**
+   * A fresh ext4 in an image on the disk, with room for the data and its copies; where that is too much, for one copy.
+   * @param {Data | undefined} data
+   * @param {number} copies
+   */
+  async #mount(data, copies) {
     if (!isRoot) throw new NotHere('only root may mount an ext4 image');
     const parent = this.#scratchIn(this.settings.disk, () => true, '');
     if (!data || data.kind === 'real') throw new NotHere('an image for a tree of unknown size');
     const { entries, bytes } = room(data);
-    const inodes = Math.ceil(entries * 2.2) + 10_000;
-    const size = Math.min(Math.ceil(freeSpace(parent) * SHARE), Math.max(bytes * 64, 8 << 30)) + inodes * 512;
-    if (freeSpace(parent) * SHARE < bytes * 2.2 + inodes * 512) throw new NotHere(`${parent} has too little space`);
+    const needs = (/** @type {number} */ trees) => {
+      const inodes = Math.ceil((trees * entries) / SHARE ** 2) + MARGIN_INODES;
+      return { inodes, size: Math.ceil((trees * bytes) / KEPT_SHARE) + inodes * INODE_BYTES + MARGIN_BYTES };
+    };
+    const fits = (/** @type {number} */ size) => size < freeSpace(parent) * SHARE;
+    const { inodes, size } = [1 + copies, 2].map(needs).find((each) => fits(each.size)) ?? {};
+    if (size === undefined) throw new NotHere(`${parent} has too little space for an image: try a smaller --scale`);
     const directory = join(parent, `ext4-${this.#names++}`);
     const image = `${directory}.image`;
     await this.children.must(['truncate', '-s', `${size}`, image]);

@@ -2,8 +2,9 @@
  * bigfloor rw|copy_file_range THREADS CHUNK_MIB SOURCE TARGET [BUFFER_KIB]
  *
  * The practical lower bound for copying big files: the regular files of the directory SOURCE into the directory TARGET,
- * which is made, cut into chunks of CHUNK_MIB that the threads take one after the other. rw moves a chunk through one
- * buffer (256 KiB) a thread, copy_file_range leaves it to the kernel. Content only.
+ * which is made, cut into chunks of CHUNK_MIB that the threads take one after the other, a chunk of each file in turn:
+ * writers of one file wait for each other. rw moves a chunk through one buffer (256 KiB) a thread, copy_file_range
+ * leaves it to the kernel. Content only.
  *
  * Prints how many files and bytes that was. Any error ends it with exit code 1.
  */
@@ -27,10 +28,15 @@ static struct {
   off_t size;
 } files[MOST_FILES];
 static int file_count;
-static bool in_kernel;
-static off_t chunk;
-static size_t buffer_size = 256 << 10;
+static struct {
+  int file;
+  off_t from;
+} *chunks;
+static long chunk_count;
 static atomic_long next_chunk;
+static off_t chunk_size;
+static size_t buffer_size = 256 << 10;
+static bool in_kernel;
 
 static void die(const char *what) {
   fprintf(stderr, "bigfloor: %s: %s\n", what, strerror(errno));
@@ -53,22 +59,31 @@ static void copy_chunk(int file, off_t from, off_t end, char *buffer) {
   }
 }
 
-/* Takes chunks, which are numbered through all files, until there are no more. */
+/* Cuts the files into chunks: the first of each file, then the second of each. */
+static void cut(long long bytes) {
+  chunks = malloc((size_t)(bytes / chunk_size + file_count) * sizeof *chunks);
+  if (chunks == NULL) die("malloc");
+  for (off_t from = 0;; from += chunk_size) {
+    long before = chunk_count;
+    for (int file = 0; file < file_count; file++) {
+      if (from >= files[file].size) continue;
+      chunks[chunk_count].file = file;
+      chunks[chunk_count++].from = from;
+    }
+    if (chunk_count == before) return;
+  }
+}
+
+/* Takes chunks until there are no more. */
 static void *work(void *unused) {
   (void)unused;
   char *buffer = aligned_alloc(PAGE, buffer_size);
   if (buffer == NULL) die("aligned_alloc");
   for (;;) {
     long index = atomic_fetch_add(&next_chunk, 1);
-    int file = 0;
-    while (file < file_count) {
-      long chunks = (files[file].size + chunk - 1) / chunk;
-      if (index < chunks) break;
-      index -= chunks;
-      file++;
-    }
-    if (file == file_count) return NULL;
-    off_t from = index * chunk, end = from + chunk;
+    if (index >= chunk_count) return NULL;
+    int file = chunks[index].file;
+    off_t from = chunks[index].from, end = from + chunk_size;
     copy_chunk(file, from, end < files[file].size ? end : files[file].size, buffer);
   }
 }
@@ -76,10 +91,10 @@ static void *work(void *unused) {
 int main(int count, char **arguments) {
   in_kernel = count > 1 && strcmp(arguments[1], "copy_file_range") == 0;
   int threads = count > 2 ? atoi(arguments[2]) : 0;
-  chunk = count > 3 ? (off_t)atol(arguments[3]) << 20 : 0;
+  chunk_size = count > 3 ? (off_t)atol(arguments[3]) << 20 : 0;
   if (count > 6) buffer_size = (size_t)atol(arguments[6]) << 10;
   if (count < 6 || count > 7 || (!in_kernel && strcmp(arguments[1], "rw") != 0) || threads < 1 ||
-      threads > MOST_THREADS || chunk < 1 || buffer_size < PAGE) {
+      threads > MOST_THREADS || chunk_size < 1 || buffer_size < PAGE) {
     fprintf(stderr, "usage: bigfloor rw|copy_file_range THREADS CHUNK_MIB SOURCE TARGET [BUFFER_KIB]\n");
     return 2;
   }
@@ -105,6 +120,8 @@ int main(int count, char **arguments) {
     bytes += status.st_size;
     file_count++;
   }
+
+  cut(bytes);
 
   pthread_t workers[MOST_THREADS];
   for (int i = 0; i < threads; i++) {
