@@ -9,7 +9,7 @@ use bulkhaul_engine::copy::Job;
 use bulkhaul_engine::report::Reason;
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 
-use crate::faults::{SHAPES, assert_none, calls, count, shape_of};
+use crate::faults::{assert_none, calls, count, shape_of};
 use crate::rig::fault::{Shape, Trial, again, can_hold_everything, each, everything, facts, finish, order};
 use crate::rig::{Scratch, Tree, contents, has_staging, options};
 
@@ -45,9 +45,9 @@ fn at_every_call() {
     everything(&source);
     let wanted = facts(source.path());
     let before = Trial::new(&source, scratch.at("before"), Shape::Existing);
-    let calls = SHAPES.map(|shape| calls(TEST, &scratch, shape));
+    let calls = Shape::ALL.map(|shape| calls(TEST, &scratch, shape));
     let mut points = Vec::new();
-    for (shape, calls) in SHAPES.into_iter().zip(&calls) {
+    for (shape, calls) in Shape::ALL.into_iter().zip(&calls) {
         points.extend(calls.iter().enumerate().map(|(nth, call)| (shape, nth, call)));
     }
     let wrong = each(points.len(), |index| {

@@ -23,7 +23,6 @@ const ERRNOS: [Errno; 6] = [
     Errno::INTR,
     Errno::MFILE,
 ];
-pub const SHAPES: [Shape; 2] = [Shape::Existing, Shape::Absent];
 /// Points that one process tries, one after the other.
 const BATCH: usize = 48;
 
@@ -43,7 +42,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for shape in SHAPES {
+    for shape in Shape::ALL {
         for errno in ERRNOS {
             cases.push((shape, errno, Lasting::Once));
         }
@@ -74,7 +73,7 @@ pub fn calls(test: &str, scratch: &Scratch, shape: Shape) -> Vec<String> {
 }
 
 pub fn shape_of(word: &str) -> Shape {
-    SHAPES.into_iter().find(|s| format!("{s:?}") == word).unwrap()
+    Shape::ALL.into_iter().find(|s| format!("{s:?}") == word).unwrap()
 }
 
 /// In the child that counts.
@@ -108,7 +107,9 @@ fn attempt(trial: &Trial, case: Case, nth: usize, wanted: &Facts) -> Option<Stri
         return Some("it was not reached".to_owned());
     }
     let unsaid = match &result {
-        Ok(report) if report.is_complete() => trial.unlike(wanted).map(|text| format!("complete, but {text}")),
+        Ok(report) if report.is_complete() => {
+            return trial.unlike(wanted).map(|text| format!("complete, but {text}"));
+        }
         Ok(report) => {
             let said = report
                 .failures
@@ -158,8 +159,8 @@ fn every_call_fails_once() {
     everything(&source);
     let wanted = facts(source.path());
     let before = Trial::new(&source, scratch.at("before"), Shape::Existing);
-    let calls = SHAPES.map(|shape| calls(TEST, &scratch, shape));
-    let calls_of = |shape: Shape| &calls[usize::from(shape == Shape::Absent)];
+    let calls = Shape::ALL.map(|shape| calls(TEST, &scratch, shape));
+    let calls_of = |shape: Shape| &calls[shape as usize];
     let mut batches = Vec::new();
     let mut points = 0;
     for (number, case) in cases().into_iter().enumerate() {
@@ -192,7 +193,7 @@ fn every_call_fails_once() {
             let (nth, what) = line.split_once(' ').unwrap();
             wrong.push(format!("{}: {what}", name(nth.parse().unwrap())));
         }
-        if code != Some(0) || !text.contains("\ndone") {
+        if code != Some(0) || !text.contains("done\n") {
             wrong.push(format!("{:?} {}: {code:?} {text}", case.shape, symbol(case.errno)));
             return wrong;
         }
@@ -209,7 +210,10 @@ fn every_call_fails_once() {
         }
         wrong
     });
-    println!("{points} points tried, {} and {} calls", calls[0].len(), calls[1].len());
+    println!(
+        "{points} points tried, in copies of {:?} calls",
+        calls.each_ref().map(Vec::len)
+    );
     assert_none(&wrong);
 }
 
@@ -338,5 +342,5 @@ fn an_overlap_is_refused_whatever_fails() {
     scratch.tree("source").file("a", "x").dir("d/to");
     let log = scratch.at("log");
     let (_, text) = finish(again(TEST, &[scratch.path().display().to_string()], &log), &log);
-    assert!(text.contains("\ndone"), "{text}");
+    assert!(text.contains("done\n"), "{text}");
 }

@@ -57,14 +57,13 @@ impl Fact {
 pub type Facts = BTreeMap<String, Fact>;
 
 fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let node = node(path);
     let (mut list, mut value) = ([0; 1024], [0; 1024]);
-    let used = sys::list_xattrs(Node::Path(node.as_fd()), &mut list).unwrap_or(0);
+    let used = rustix::fs::llistxattr(path, &mut list).unwrap_or(0);
     let names = list[..used].split_inclusive(|b| *b == 0);
     names
         .map(|name| {
             let text = std::ffi::CStr::from_bytes_with_nul(name).unwrap();
-            let length = sys::get_xattr(Node::Path(node.as_fd()), text, &mut value).unwrap();
+            let length = rustix::fs::lgetxattr(path, text, &mut value).unwrap();
             (name.to_vec(), value[..length].to_vec())
         })
         .collect()
@@ -147,9 +146,9 @@ pub fn everything(tree: &Tree) {
         .owner("file", 12, 34);
     tree.file("long", &long).mode("long", 0o4755).owner("long", 12, 34);
     let holes = fs::File::create(tree.at("holes")).unwrap();
-    holes.set_len(1 << 20).unwrap();
+    holes.set_len(320 << 10).unwrap();
     holes.write_all_at(&content(3, 8192), 0).unwrap();
-    holes.write_all_at(&content(4, 8192), 512 << 10).unwrap();
+    holes.write_all_at(&content(4, 8192), 200 << 10).unwrap();
     tree.file("pair-a", content(5, 5000))
         .link("pair-b", "pair-a")
         .link("d/pair-c", "pair-a");
@@ -220,12 +219,28 @@ pub enum Shape {
     Existing,
     /// Into one that is made, two levels down.
     Absent,
+    /// As [`Shape::Existing`], read back afterwards, and everything synced.
+    Verified,
+}
+
+impl Shape {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Existing, Self::Absent, Self::Verified];
+
+    fn exists(self) -> bool {
+        self != Self::Absent
+    }
+
+    fn destination(self, base: &Path) -> PathBuf {
+        base.join(if self.exists() { "to" } else { "made/to" })
+    }
 }
 
 /// One trial in a directory of its own: a destination, and what was there before.
 pub struct Trial {
     /// The destination.
     pub to: PathBuf,
+    shape: Shape,
     source: PathBuf,
     base: PathBuf,
     before: Facts,
@@ -235,21 +250,15 @@ impl Trial {
     /// Prepares the destination of a copy of `source` below `base`, which is made.
     pub fn new(source: &Tree, base: PathBuf, shape: Shape) -> Self {
         fs::create_dir(&base).unwrap();
-        let to = match shape {
-            Shape::Existing => {
-                let tree = Tree::new(base.join("to"));
-                earlier(&tree, source);
-                base.join("to")
-            }
-            Shape::Absent => base.join("made/to"),
-        };
-        let before = if shape == Shape::Existing {
-            facts(&to)
-        } else {
-            Facts::new()
-        };
+        let to = shape.destination(&base);
+        let mut before = Facts::new();
+        if shape.exists() {
+            earlier(&Tree::new(to.clone()), source);
+            before = facts(&to);
+        }
         Self {
             to,
+            shape,
             source: source.path().to_owned(),
             base,
             before,
@@ -258,17 +267,12 @@ impl Trial {
 
     /// The same trial, seen from the process that the copy did not run in. `shape` and `source` are those of before.
     pub fn found(source: &Tree, base: PathBuf, shape: Shape, before: &Facts) -> Self {
-        let to = base.join(if shape == Shape::Existing { "to" } else { "made/to" });
-        let before = if shape == Shape::Existing {
-            before.clone()
-        } else {
-            Facts::new()
-        };
         Self {
-            to,
+            to: shape.destination(&base),
+            shape,
             source: source.path().to_owned(),
             base,
-            before,
+            before: if shape.exists() { before.clone() } else { Facts::new() },
         }
     }
 
@@ -279,9 +283,11 @@ impl Trial {
 
     /// Options of its copy: one worker, so that calls come in one order.
     pub fn options(&self) -> CopyOptions {
+        let verify = self.shape == Shape::Verified;
         CopyOptions {
             jobs: 1,
-            sync: Sync::Safe,
+            sync: if verify { Sync::All } else { Sync::Safe },
+            verify,
             entry_events: false,
             ..options(&[contents(&self.source)], &self.to)
         }
