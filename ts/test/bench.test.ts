@@ -301,7 +301,7 @@ describe('the yardsticks', async () => {
 
     const kinds = {
       tree: { kind: 'tree', directories: 60, files: 3, most: 5000 },
-      flat: { kind: 'flat', files: 4000, most: 10 },
+      flat: { kind: 'flat', files: 2500, most: 10 },
       deep: { kind: 'deep', chains: 2, depth: 30, files: 2, most: 100 },
       big: { kind: 'big', files: 3, mebibytes: 2 },
     };
