@@ -1,1 +1,393 @@
-//! x
+//! Properties: the plan against a table, and random trees copied over random trees against a model.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use bulkhaul_engine::Kind;
+use bulkhaul_engine::event::Changes;
+use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::plan::{Action, plan};
+use bulkhaul_engine::report::{KINDS, Outcome, Reason};
+use bulkhaul_sys::{Identity, Stat, Time};
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use crate::rig::{Scratch, contents, copy, has_staging, listing, modified, set_time};
+
+fn stat() -> impl Strategy<Value = Stat> {
+    let time = (0..2_i64, prop::sample::select(vec![0_u32, 1, 1000, 999_999_999]));
+    (0..KINDS.len(), 0..3_u64, time, 1..3_u64, 0..4_u64).prop_map(|(kind, size, (sec, nsec), rdev, ino)| Stat {
+        kind: KINDS[kind],
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        nlink: 1,
+        size,
+        allocated: size,
+        id: Identity { dev: 1, ino },
+        rdev,
+        atime: Time::default(),
+        mtime: Time {
+            sec: 1_700_000_000 + sec,
+            nsec,
+        },
+        ctime: Time::default(),
+    })
+}
+
+/// What is to be done, by a table; the first row that fits decides.
+fn by_table(source: &Stat, existing: &Stat, tail: u64) -> &'static str {
+    let file = source.kind == Kind::File;
+    let device = matches!(source.kind, Kind::Block | Kind::Char);
+    let nanoseconds = |t: Time| i128::from(t.sec) * 1_000_000_000 + i128::from(t.nsec);
+    // A nanosecond is less than a double tells at this time, a microsecond is more.
+    let apart = (nanoseconds(source.mtime) - nanoseconds(existing.mtime)).abs() >= 1000;
+    let rows = [
+        (source.id == existing.id, "same file"),
+        (existing.kind == Kind::Directory, "conflict"),
+        (source.kind != existing.kind, "replace"),
+        (source.kind == Kind::Symlink, "probe"),
+        (device && source.rdev != existing.rdev, "replace"),
+        (!file, "keep"),
+        (source.size != existing.size || apart, "replace"),
+        (source.size == 0 || tail == 0, "keep"),
+    ];
+    rows.into_iter()
+        .find(|(fits, _)| *fits)
+        .map_or("probe", |(_, answer)| answer)
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn plan_follows_the_table(source in stat(), existing in stat(), tail in prop::sample::select(vec![0, 1, u64::MAX])) {
+        // Directories are not planned here.
+        prop_assume!(source.kind != Kind::Directory);
+        let answer = match plan(&source, Some(&existing), tail) {
+            Action::Create => "create",
+            Action::Replace(changes) => {
+                prop_assert!(!changes.is_empty());
+                prop_assert_eq!(changes.0 & Changes::NEW.0, 0);
+                let size = source.kind == Kind::File && existing.kind == Kind::File && source.size != existing.size;
+                prop_assert_eq!(changes.0 & Changes::SIZE.0 != 0, size);
+                "replace"
+            }
+            Action::Probe => "probe",
+            Action::Keep => "keep",
+            Action::Skip(Reason::SameFile) => "same file",
+            Action::Skip(_) => "skip",
+            Action::Conflict(_) => "conflict",
+        };
+        prop_assert_eq!(answer, by_table(&source, &existing, tail));
+        prop_assert_eq!(plan(&source, None, tail), Action::Create);
+    }
+}
+
+/// An entry of a small tree. Times are seconds after a fixed one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Item {
+    File {
+        head: u8,
+        tail: u8,
+        long: bool,
+        time: u8,
+        mode: u32,
+    },
+    Directory {
+        entries: Entries,
+        time: u8,
+        mode: u32,
+    },
+    Symlink {
+        text: u8,
+        time: u8,
+    },
+    Fifo {
+        time: u8,
+        mode: u32,
+    },
+}
+
+type Entries = BTreeMap<String, Item>;
+
+const EPOCH: i64 = 1_600_000_000;
+/// Bytes at the end of a file that `tail` fills.
+const TAIL: usize = 3;
+
+fn content(head: u8, tail: u8, long: bool) -> Vec<u8> {
+    let mut content = vec![head; if long { 9 } else { 0 }];
+    content.extend([tail; TAIL]);
+    content
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let mode = || prop::sample::select(vec![0o600, 0o644]);
+    let leaf = prop_oneof![
+        4 => (0..2_u8, 0..2_u8, any::<bool>(), 0..2_u8, mode())
+            .prop_map(|(head, tail, long, time, mode)| Item::File { head, tail, long, time, mode }),
+        1 => (0..2_u8, 0..2_u8).prop_map(|(text, time)| Item::Symlink { text, time }),
+        1 => (0..2_u8, mode()).prop_map(|(time, mode)| Item::Fifo { time, mode }),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        let mode = prop::sample::select(vec![0o700, 0o755]);
+        (entries(inner), 0..2_u8, mode).prop_map(|(entries, time, mode)| Item::Directory { entries, time, mode })
+    })
+}
+
+fn entries(item: impl Strategy<Value = Item>) -> impl Strategy<Value = Entries> {
+    prop::collection::btree_map("[a-d]", item, 0..5)
+}
+
+fn tree() -> impl Strategy<Value = Item> {
+    (entries(item()), 0..2_u8).prop_map(|(entries, time)| Item::Directory {
+        entries,
+        time,
+        mode: 0o755,
+    })
+}
+
+/// Makes an entry.
+fn make(path: &Path, item: &Item) {
+    let (time, mode) = match item {
+        Item::File {
+            head,
+            tail,
+            long,
+            time,
+            mode,
+        } => {
+            fs::write(path, content(*head, *tail, *long)).unwrap();
+            (*time, Some(*mode))
+        }
+        Item::Directory { entries, time, mode } => {
+            fs::create_dir(path).unwrap();
+            for (name, item) in entries {
+                make(&path.join(name), item);
+            }
+            (*time, Some(*mode))
+        }
+        Item::Symlink { text, time } => {
+            std::os::unix::fs::symlink(format!("text-{text}"), path).unwrap();
+            (*time, None)
+        }
+        Item::Fifo { time, mode } => {
+            let path = crate::rig::c_string(path);
+            bulkhaul_sys::make_node(bulkhaul_sys::current_directory(), &path, Kind::Fifo, 0).unwrap();
+            (*time, Some(*mode))
+        }
+    };
+    if let Some(mode) = mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    set_time(path, EPOCH + i64::from(time), 77);
+}
+
+/// Reads an entry back; panics at what no model makes.
+fn read(path: &Path) -> Item {
+    let stat = fs::symlink_metadata(path).unwrap();
+    let (sec, nsec) = modified(path);
+    assert_eq!(nsec, 77, "{}", path.display());
+    let time = u8::try_from(sec - EPOCH).unwrap();
+    let mode = stat.permissions().mode() & 0o7777;
+    if stat.is_dir() {
+        let names = fs::read_dir(path)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
+        let entries = names.map(|name| (name.clone(), read(&path.join(name)))).collect();
+        Item::Directory { entries, time, mode }
+    } else if stat.is_symlink() {
+        let text = fs::read_link(path).unwrap();
+        let text = text.to_str().unwrap().strip_prefix("text-").unwrap().parse().unwrap();
+        Item::Symlink { text, time }
+    } else if stat.is_file() {
+        let bytes = fs::read(path).unwrap();
+        let (tail, head) = (bytes[bytes.len() - 1], bytes[0]);
+        let long = bytes.len() > TAIL;
+        let head = if long { head } else { 0 };
+        assert_eq!(bytes, content(head, tail, long), "{}", path.display());
+        Item::File {
+            head,
+            tail,
+            long,
+            time,
+            mode,
+        }
+    } else {
+        Item::Fifo { time, mode }
+    }
+}
+
+/// A short file has no head: equal files are equal items.
+fn plain(item: &mut Item) {
+    match item {
+        Item::File { head, long: false, .. } => *head = 0,
+        Item::Directory { entries, .. } => entries.values_mut().for_each(plain),
+        _ => {}
+    }
+}
+
+/// What a copy is to count.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    outcomes: BTreeMap<&'static str, u64>,
+    overridden: u64,
+}
+
+impl Counts {
+    fn add(&mut self, outcome: &'static str) {
+        *self.outcomes.entry(outcome).or_default() += 1;
+    }
+}
+
+fn directory(item: &Item) -> Option<&Entries> {
+    match item {
+        Item::Directory { entries, .. } => Some(entries),
+        _ => None,
+    }
+}
+
+/// The model of a copy: `sources` merge into `to`; `tail` bytes decide what is the same.
+fn merge(sources: &[&Entries], to: &mut Entries, tail: u64, counts: &mut Counts) {
+    let mut names: Vec<&String> = sources.iter().flat_map(|s| s.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let having: Vec<&Item> = sources.iter().filter_map(|s| s.get(name)).collect();
+        let winner = having[having.len() - 1];
+        counts.overridden += having.len() as u64 - 1;
+        let existing = to.get(name).cloned();
+        let existing_directory = existing.as_ref().and_then(directory).is_some();
+        let (outcome, result) = match (winner, existing) {
+            (Item::Directory { .. }, Some(_)) if !existing_directory => ("conflict", None),
+            (Item::Directory { time, mode, .. }, existing) => {
+                let merged: Vec<&Entries> = having.iter().filter_map(|i| directory(i)).collect();
+                let mut entries = existing.as_ref().and_then(directory).cloned().unwrap_or_default();
+                merge(&merged, &mut entries, tail, counts);
+                let outcome = match existing {
+                    None => "made",
+                    Some(Item::Directory { time: t, mode: m, .. }) if (t, m) == (*time, *mode) => "skipped",
+                    Some(_) => "metadata",
+                };
+                let (time, mode) = (*time, *mode);
+                (outcome, Some(Item::Directory { entries, time, mode }))
+            }
+            _ if existing_directory => ("conflict", None),
+            (
+                Item::File {
+                    head,
+                    tail: end,
+                    long,
+                    time,
+                    mode,
+                },
+                Some(Item::File {
+                    head: h,
+                    tail: e,
+                    long: l,
+                    time: t,
+                    mode: m,
+                }),
+            ) if long == &l && time == &t && (tail == 0 || *end == e) && (tail <= TAIL as u64 || !l || *head == h) => {
+                let outcome = if *mode == m { "skipped" } else { "metadata" };
+                let kept = Item::File {
+                    head: h,
+                    tail: e,
+                    long: l,
+                    time: t,
+                    mode: *mode,
+                };
+                (outcome, Some(kept))
+            }
+            (Item::File { .. }, _) => ("copied", Some(winner.clone())),
+            (Item::Symlink { text, time }, Some(Item::Symlink { text: x, time: t })) if *text == x => {
+                (if *time == t { "skipped" } else { "metadata" }, Some(winner.clone()))
+            }
+            (Item::Fifo { .. }, Some(old @ Item::Fifo { .. })) => (
+                if *winner == old { "skipped" } else { "metadata" },
+                Some(winner.clone()),
+            ),
+            (Item::Symlink { .. } | Item::Fifo { .. }, _) => ("made", Some(winner.clone())),
+        };
+        counts.add(outcome);
+        if let Some(result) = result {
+            to.insert(name.clone(), result);
+        }
+    }
+}
+
+proptest! {
+    // Each case makes trees and copies them several times.
+    #![proptest_config(Config { cases: Config::default().cases / 3, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn a_copy_is_its_model(
+        mut sources in prop::collection::vec(tree(), 1..3),
+        mut to in prop::option::of(tree()),
+        jobs in 1..4_usize,
+        (tail, full_hash) in prop::sample::select(vec![(0_u64, false), (3, false), (3, true), (65536, false)]),
+        sparse in prop::sample::select(vec![Sparse::Auto, Sparse::Always, Sparse::Never]),
+    ) {
+        sources.iter_mut().chain(&mut to).for_each(plain);
+        let scratch = Scratch::new();
+        let mut arguments = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            let path = scratch.at(&format!("source-{index}"));
+            make(&path, source);
+            arguments.push(contents(path));
+        }
+        let destination = scratch.at("to");
+        if let Some(to) = &to {
+            make(&destination, to);
+        }
+        let change = |o: &mut CopyOptions| {
+            (o.hash_size, o.full_hash, o.jobs, o.sparse) = (tail, full_hash, jobs, sparse);
+        };
+
+        // The root is an entry like any other.
+        let wrap = |item: &Item| Entries::from([("root".to_owned(), item.clone())]);
+        let wrapped: Vec<Entries> = sources.iter().map(wrap).collect();
+        let mut model = to.as_ref().map(wrap).unwrap_or_default();
+        let mut counts = Counts::default();
+        let decides = if full_hash { u64::MAX } else { tail };
+        merge(&wrapped.iter().collect::<Vec<_>>(), &mut model, decides, &mut counts);
+        // Arguments merge without one standing for the other.
+        counts.overridden -= sources.len() as u64 - 1;
+
+        let before = listing(scratch.path());
+        let dry = copy(&arguments, &destination, |o| { change(o); o.dry_run = true; });
+        prop_assert_eq!(listing(scratch.path()), before);
+        let real = copy(&arguments, &destination, change);
+        prop_assert_eq!(dry.counts(), real.counts());
+
+        let totals = &real.report.totals;
+        let mut counted = Counts { overridden: totals.reasons[Reason::Overridden as usize], ..Counts::default() };
+        for outcome in Outcome::ALL {
+            let mut n = totals.outcome_of(outcome);
+            if outcome == Outcome::Skipped {
+                n -= counted.overridden;
+            }
+            if n > 0 {
+                counted.outcomes.insert(outcome.text(), n);
+            }
+        }
+        prop_assert_eq!(&counted, &counts);
+        prop_assert_eq!(&read(&destination), &model["root"]);
+        prop_assert!(!has_staging(scratch.path()));
+        let conflicts = counts.outcomes.get("conflict").copied().unwrap_or(0);
+        prop_assert_eq!(real.report.is_complete(), conflicts == 0);
+        prop_assert_eq!(real.report.failure_kinds.get("conflict").copied().unwrap_or(0), conflicts);
+
+        // Complete means the same, by another judge: a copy of one source leaves nothing to do for rsync.
+        if real.report.is_complete() && sources.len() == 1 && full_hash {
+            let (from, into) = (scratch.at("source-0/."), scratch.at("to/"));
+            prop_assert_eq!(crate::rig::must("rsync", &[&"-aniHAX", &"--checksum", &from, &into]), "");
+        }
+        // And again: nothing is left but the conflicts.
+        let again = copy(&arguments, &destination, change);
+        let totals = &again.report.totals;
+        prop_assert_eq!(totals.outcome_of(Outcome::Skipped) + conflicts, totals.all_found(), "{}", again.counts());
+    }
+}

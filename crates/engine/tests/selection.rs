@@ -1,1 +1,461 @@
-//! x
+//! What of the sources is taken: excludes, lists, one file system, directories only, room, and which destination.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use bulkhaul_engine::FilterStyle;
+use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument};
+use bulkhaul_engine::report::{Outcome, Reason};
+
+use crate::rig::{
+    Copied, Scratch, Tree, attempt, compare, content, contents, copy, listing, modified, must, named, options, run,
+};
+
+fn rules(style: FilterStyle, rules: &[&str]) -> Option<(FilterStyle, Vec<Vec<u8>>)> {
+    Some((style, rules.iter().map(|r| r.as_bytes().to_vec()).collect()))
+}
+
+/// Rules on a whole copy, with rsync itself as the judge.
+#[test]
+fn excludes_as_rsync() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    for name in [
+        "a.tmp",
+        "keep.tmp",
+        "top",
+        "d/top",
+        "d/a.tmp",
+        "d/e/f.c",
+        "cache/x",
+        "d/cache/y",
+        "cache-not/z",
+    ] {
+        source.file(name, name);
+    }
+    source
+        .dir("empty/cache")
+        .symlink("link.tmp", "x")
+        .symlink("cachelink", "cache");
+    let cases: [&[&str]; 9] = [
+        &["*.tmp"],
+        &["+ keep.tmp", "*.tmp"],
+        &["/top"],
+        &["cache/"],
+        &["cache*"],
+        &["d/**"],
+        &["/d/e"],
+        &["*.tmp", "!", "top"],
+        &["+ */", "+ *.c", "*"],
+    ];
+    for (index, case) in cases.into_iter().enumerate() {
+        let (to, oracle) = (
+            scratch.at(&format!("to-{index}")),
+            scratch.at(&format!("oracle-{index}")),
+        );
+        let mut arguments: Vec<String> = vec!["-aHAX".into(), "--modify-window=-1".into()];
+        arguments.extend(case.iter().map(|rule| format!("--exclude={rule}")));
+        arguments.extend([format!("{}/", source.path().display()), oracle.display().to_string()]);
+        let arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = arguments.iter().map(|a| a as _).collect();
+        must("rsync", &arguments);
+        let copied = copy(&[contents(source.path())], &to, |o| {
+            o.filter = rules(FilterStyle::Rsync, case);
+        })
+        .complete();
+        compare(&oracle, &to);
+        // What is excluded is told, and counted apart.
+        let totals = &copied.report.totals;
+        let told = copied
+            .entries
+            .iter()
+            .filter(|e| e.reason == Some(Reason::Excluded))
+            .count() as u64;
+        assert_eq!(told, totals.reasons[Reason::Excluded as usize], "{case:?}");
+        assert!(told > 0, "{case:?}");
+        assert_eq!(totals.all_found(), Tree::new(to).names().len() as u64 + 1, "{case:?}");
+    }
+}
+
+/// Below an excluded directory nothing is looked at, not even where looking would fail.
+#[test]
+fn excluded_directories_are_not_descended_into() {
+    crate::rig::apart(
+        "selection::excluded_directories_are_not_descended_into",
+        crate::rig::NOBODY,
+        |scratch| {
+            let source = scratch.tree("source");
+            source
+                .file("closed/f", "x")
+                .mode("closed", 0o700)
+                .file("d/open", "x")
+                .file("d/closed/f", "x");
+            source.mode("d/closed", 0o700);
+            scratch.tree("outer").owner("", 65534, 65534);
+        },
+        |at| {
+            let copied = copy(&[contents(at.join("source"))], at.join("outer/to"), |o| {
+                o.filter = rules(FilterStyle::Rsync, &["closed/"]);
+            })
+            .complete();
+            assert_eq!(copied.counts(), "made 2, copied 1 (excluded 2)");
+        },
+        |scratch| assert_eq!(scratch.tree("outer/to").names(), ["d", "d/open"]),
+    );
+}
+
+#[test]
+fn excludes_as_fnmatch() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source
+        .file("a.tmp", "x")
+        .file("d/b.tmp", "x")
+        .file("d/c", "x")
+        .file("e/f", "x")
+        .file("e/g/f", "x");
+    let whole = |pattern: &str| format!("{}{pattern}", source.path().display());
+    let cases = [
+        ("*.tmp".to_owned(), vec!["d", "d/c", "e", "e/f", "e/g", "e/g/f"]),
+        (whole("/e"), vec!["a.tmp", "d", "d/b.tmp", "d/c"]),
+        (whole("/e/*"), vec!["a.tmp", "d", "d/b.tmp", "d/c", "e"]),
+        (whole("/?/f"), vec!["a.tmp", "d", "d/b.tmp", "d/c", "e", "e/g", "e/g/f"]),
+        (
+            "e".to_owned(),
+            vec!["a.tmp", "d", "d/b.tmp", "d/c", "e", "e/f", "e/g", "e/g/f"],
+        ),
+    ];
+    for (pattern, names) in cases {
+        let to = scratch.at("to");
+        copy(&[contents(source.path())], &to, |o| {
+            o.filter = rules(FilterStyle::Fnmatch, &[&pattern]);
+        })
+        .complete();
+        assert_eq!(Tree::new(to.clone()).names(), names, "{pattern}");
+        fs::remove_dir_all(&to).unwrap();
+    }
+}
+
+/// What is excluded from a later source does not stand for what an earlier one brings.
+#[test]
+fn excludes_and_several_sources() {
+    let scratch = Scratch::new();
+    let (one, two) = (scratch.tree("one"), scratch.tree("two"));
+    one.file("x", "one").file("y", "one").file("d/z", "one");
+    two.file("x", "two").file("y/inner", "two").file("d/z", "two");
+    let cases = [
+        (FilterStyle::Fnmatch, two.at("x").display().to_string(), "x", "one"),
+        (FilterStyle::Fnmatch, two.at("d").display().to_string(), "d/z", "one"),
+        (FilterStyle::Fnmatch, one.at("x").display().to_string(), "x", "two"),
+        (FilterStyle::Rsync, "y/".to_owned(), "y", "one"),
+    ];
+    for (style, rule, name, expected) in cases {
+        let to = scratch.at("to");
+        copy(&[contents(one.path()), contents(two.path())], &to, |o| {
+            o.filter = rules(style, &[&rule])
+        })
+        .complete();
+        assert_eq!(
+            fs::read(to.join(name)).ok().as_deref(),
+            Some(expected.as_bytes()),
+            "{rule}"
+        );
+        fs::remove_dir_all(&to).unwrap();
+    }
+    // Arguments are entries like others.
+    let copied = copy(&[named(one.at("x")), named(one.at("d"))], scratch.at("named"), |o| {
+        o.filter = rules(FilterStyle::Rsync, &["x", "z"]);
+    });
+    assert_eq!(copied.complete().counts(), "made 1 (excluded 2)");
+}
+
+fn listed(scratch: &Scratch, source: &Tree, to: &Path, list: &[u8], nul: bool) -> Copied {
+    fs::write(scratch.at("list"), list).unwrap();
+    copy(&[contents(source.path())], to, |o| {
+        o.files_from = Some(FilesFrom {
+            path: scratch.at("list").into_os_string().into_encoded_bytes(),
+            nul,
+        });
+    })
+}
+
+#[test]
+fn files_from_a_list() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    for name in ["a", "b", "d/e/f", "d/e/g", "d/h", "i/j", "i/k/l", "new\nline"] {
+        source.file(name, name);
+    }
+    source
+        .symlink("s", "a")
+        .mode("d", 0o750)
+        .mode("d/e", 0o711)
+        .time("d/e", 1_000_000_000, 1)
+        .time("d", 1_000_000_001, 1);
+    let absolute = format!("{}/d/h\n", source.path().display());
+    let cases: [(&str, &[u8], bool, &[&str], &str); 8] = [
+        ("one", b"a\n", false, &["a"], "made 1, copied 1"),
+        ("no newline at the end", b"b\na", false, &["a", "b"], "made 1, copied 2"),
+        (
+            "implied parents",
+            b"d/e/f\n",
+            false,
+            &["d", "d/e", "d/e/f"],
+            "made 3, copied 1",
+        ),
+        (
+            "a directory is not descended into",
+            b"d\ni/\n",
+            false,
+            &["d", "i"],
+            "made 3",
+        ),
+        (
+            "a directory and something in it",
+            b"i\ni/j\n",
+            false,
+            &["i", "i/j"],
+            "made 2, copied 1",
+        ),
+        (
+            "twice, and dots",
+            b"a\n./a\n.//d/./h\n",
+            false,
+            &["a", "d", "d/h"],
+            "made 2, copied 2",
+        ),
+        (
+            "absolute",
+            absolute.as_bytes(),
+            false,
+            &["d", "d/h"],
+            "made 2, copied 1",
+        ),
+        ("NUL", b"new\nline\0s\0", true, &["new\nline", "s"], "made 2, copied 1"),
+    ];
+    for (what, list, nul, names, counts) in cases {
+        let to = scratch.at("to");
+        let copied = listed(&scratch, &source, &to, list, nul).complete();
+        assert_eq!(Tree::new(to.clone()).names(), names, "{what}");
+        assert_eq!(copied.counts(), counts, "{what}");
+        for directory in ["d", "d/e"] {
+            if to.join(directory).exists() {
+                let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+                assert_eq!(
+                    mode(&to.join(directory)),
+                    mode(&source.at(directory)),
+                    "{what}: {directory}"
+                );
+                assert_eq!(
+                    modified(&to.join(directory)),
+                    modified(&source.at(directory)),
+                    "{what}: {directory}"
+                );
+            }
+        }
+        fs::remove_dir_all(&to).unwrap();
+    }
+}
+
+/// A name that leads nowhere, or out of the source, is a failure; never silence, never something else instead.
+#[test]
+fn listed_names_that_cannot_be_had() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source
+        .file("a", "x")
+        .file("d/b", "x")
+        .symlink("to-d", "d")
+        .symlink("out", "..");
+    fs::write(scratch.at("secret"), "s").unwrap();
+    let cases: [(&str, &[u8], usize); 8] = [
+        ("above", b"a\n../secret\n", 1),
+        ("above, by a way round", b"a\nd/../../secret\n", 1),
+        ("absolute, elsewhere", b"a\n/etc/hostname\n", 1),
+        ("absent", b"a\ngone\nd/gone\n", 2),
+        ("below a file", b"a\na/b\n", 1),
+        ("below a file that is not listed", b"d/b/c\na\n", 1),
+        ("below a link", b"a\nto-d/b\n", 1),
+        ("below a link that leads out", b"a\nout/secret\n", 1),
+    ];
+    for (what, list, failures) in cases {
+        let to = scratch.at("to");
+        let copied = listed(&scratch, &source, &to, list, false).incomplete();
+        assert_eq!(copied.report.failures.len(), failures, "{what}: {copied:?}");
+        let names = Tree::new(to.clone()).names();
+        assert!(names.contains(&"a".to_owned()), "{what}: {names:?}");
+        assert!(
+            !names.iter().any(|n| n.contains("secret") || n == "d/b"),
+            "{what}: {names:?}"
+        );
+        fs::remove_dir_all(&to).unwrap();
+    }
+    let refused = attempt(&[contents(source.path())], scratch.at("to"), |o| {
+        o.files_from = Some(FilesFrom {
+            path: b"/no/such/list".to_vec(),
+            nul: false,
+        });
+    });
+    assert!(matches!(refused, Err(Refusal::Usage(_))), "{refused:?}");
+    assert!(!scratch.at("to").exists());
+}
+
+#[test]
+fn one_file_system() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source.file("a", "x").dir("d/mounted").file("d/b", "x");
+    let Some(other) = scratch.file_system("tmpfs", "rw") else {
+        return;
+    };
+    fs::write(other.join("inside"), "x").unwrap();
+    assert!(Scratch::bind(&other, &source.at("d/mounted")));
+    copy(&[contents(source.path())], scratch.at("all"), |_| {}).complete();
+    compare(source.path(), &scratch.at("all"));
+    let copied = copy(&[contents(source.path())], scratch.at("one"), |o| {
+        o.one_file_system = true
+    })
+    .complete();
+    assert_eq!(Tree::new(scratch.at("one")).names(), ["a", "d", "d/b", "d/mounted"]);
+    assert_eq!(copied.counts(), "made 3, copied 2");
+    // What is named itself is where its walk begins.
+    let copied = copy(&[named(source.at("d/mounted"))], scratch.at("named"), |o| {
+        o.one_file_system = true
+    })
+    .complete();
+    assert_eq!(copied.counts(), "made 1, copied 1");
+}
+
+#[test]
+fn only_directories_or_only_those_that_are_needed() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source
+        .file("a", "x")
+        .file("d/b", "x")
+        .dir("d/empty")
+        .dir("p/q/empty")
+        .symlink("l", "a")
+        .mode("d", 0o700);
+    source.time("d", 1_000_000_000, 5).time("p/q", 1_000_000_000, 5);
+    let only = copy(&[contents(source.path())], scratch.at("only"), |o| {
+        o.directories = Directories::Only
+    })
+    .complete();
+    let to = Tree::new(scratch.at("only"));
+    assert_eq!(to.names(), ["d", "d/empty", "p", "p/q", "p/q/empty"]);
+    assert_eq!(only.counts(), "made 6, skipped 3 (directories-only 3)");
+    assert_eq!(modified(&to.at("p/q")), (1_000_000_000, 5));
+    assert_eq!(fs::metadata(to.at("d")).unwrap().permissions().mode() & 0o777, 0o700);
+
+    let needed = copy(&[contents(source.path())], scratch.at("needed"), |o| {
+        o.directories = Directories::Needed;
+    })
+    .complete();
+    let to = Tree::new(scratch.at("needed"));
+    assert_eq!(to.names(), ["a", "d", "d/b", "l"]);
+    assert_ne!(modified(&to.at("d")), (1_000_000_000, 5));
+    assert_ne!(fs::metadata(to.at("d")).unwrap().permissions().mode() & 0o777, 0o700);
+    // What is not there was not made: the root, d and l.
+    assert_eq!(needed.report.totals.outcome_of(Outcome::Made), 3, "{}", needed.counts());
+    let again = copy(&[contents(source.path())], to.path(), |o| {
+        o.directories = Directories::Needed
+    })
+    .complete();
+    assert_eq!(again.report.totals.outcome_of(Outcome::Copied), 0);
+    assert_eq!(to.names(), ["a", "d", "d/b", "l"]);
+}
+
+#[test]
+fn sources_that_do_not_fit() {
+    let scratch = Scratch::new();
+    let Some(small) = scratch.file_system("tmpfs", "size=4m") else {
+        return;
+    };
+    let source = scratch.tree("source");
+    source.file("a", content(1, 3 << 20)).file("b", content(2, 3 << 20));
+    let before = listing(&small);
+    let refused = attempt(&[contents(source.path())], small.join("to"), |o| o.require_space = true);
+    assert!(matches!(refused, Err(Refusal::NoSpace(_))), "{refused:?}");
+    assert_eq!(listing(&small), before);
+    // One of them fits, and is then not counted again.
+    copy(&[named(source.at("a"))], small.join("to"), |o| o.require_space = true).complete();
+    copy(&[named(source.at("a"))], small.join("to"), |o| o.require_space = true).complete();
+}
+
+fn to_several(sources: &[SourceArgument], to: &[&Path], change: impl FnOnce(&mut CopyOptions)) -> Copied {
+    let mut options = options(sources, to[0]);
+    options.destinations = to
+        .iter()
+        .map(|path| DestinationArgument {
+            path: path.as_os_str().as_encoded_bytes().to_vec(),
+            follow: true,
+        })
+        .collect();
+    change(&mut options);
+    run(&Job::new(options).unwrap()).unwrap()
+}
+
+/// Several destinations: each file in one of them, the next where one is full, and found again there.
+#[test]
+fn several_destinations() {
+    let scratch = Scratch::new();
+    let (Some(one), Some(two)) = (
+        scratch.file_system("tmpfs", "size=4m"),
+        scratch.file_system("tmpfs", "size=8m"),
+    ) else {
+        return;
+    };
+    let source = scratch.tree("source");
+    for n in 0..16 {
+        source.file(format!("d-{}/f-{n}", n % 3), content(n, 600 << 10));
+    }
+    let (one, two) = (one.join("to"), two.join("to"));
+    let copied = to_several(&[contents(source.path())], &[&one, &two], |_| {}).complete();
+    assert_eq!(copied.report.totals.outcome_of(Outcome::Copied), 16);
+    let there = |path: &Path| Tree::new(path.to_owned()).names();
+    let (in_one, in_two) = (there(&one), there(&two));
+    for n in 0..16 {
+        let name = format!("d-{}/f-{n}", n % 3);
+        let places = [(&one, &in_one), (&two, &in_two)].map(|(to, names)| {
+            let has = names.contains(&name);
+            assert!(
+                !has || fs::read(to.join(&name)).unwrap() == source.read(&name),
+                "{name}"
+            );
+            usize::from(has)
+        });
+        assert_eq!(places.iter().sum::<usize>(), 1, "{name}");
+    }
+    assert!(in_one.len() > 4 && in_two.len() > 8);
+    assert!(!in_one.iter().chain(&in_two).any(|n| n.contains(".bh-")));
+    let again = to_several(&[contents(source.path())], &[&one, &two], |_| {}).complete();
+    assert_eq!(again.report.totals.outcome_of(Outcome::Copied), 0, "{}", again.counts());
+}
+
+#[test]
+fn options_that_cannot_be() {
+    type Change = fn(&mut CopyOptions);
+    let cases: [(&str, Change); 9] = [
+        ("no source", |o| o.sources.clear()),
+        ("no destination", |o| o.destinations.clear()),
+        ("an empty path", |o| o.sources[0].path.clear()),
+        ("a NUL in a path", |o| o.destinations[0].path = b"a\0b".to_vec()),
+        ("a name with a slash", |o| o.sources[0].name = Some(b"a/b".to_vec())),
+        ("dots as a name", |o| o.sources[0].name = Some(b"..".to_vec())),
+        ("too many jobs", |o| o.jobs = 1025),
+        ("an exclude rule that is none", |o| {
+            o.filter = rules(FilterStyle::Rsync, &["- "]);
+        }),
+        ("a mode that is none", |o| o.chmod = Some("u+y".into())),
+    ];
+    for (what, change) in cases {
+        let scratch = Scratch::new();
+        scratch.tree("source").file("a", "x");
+        let refused = attempt(&[named(scratch.at("source"))], scratch.at("to"), change);
+        assert!(matches!(refused, Err(Refusal::Usage(_))), "{what}: {refused:?}");
+        assert!(!scratch.at("to").exists(), "{what}");
+    }
+}

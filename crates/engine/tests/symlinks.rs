@@ -6,7 +6,7 @@ use bulkhaul_engine::Kind;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::report::Outcome;
 
-use crate::rig::{Scratch, Tree, attempt, compare, contents, copy, has_staging, named, options, run};
+use crate::rig::{Scratch, Tree, compare, contents, copy, has_staging, named, options, run};
 
 #[test]
 fn what_may_take_whose_place() {

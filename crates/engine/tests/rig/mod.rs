@@ -327,8 +327,13 @@ impl Copied {
     }
 }
 
-/// Runs a job to its end, its events read by another thread as they come.
+/// Runs a job to its end.
 pub fn run(job: &Job) -> Result<Copied, Refusal> {
+    watch(job, |_| {})
+}
+
+/// Runs a job to its end, its events read by another thread, which shows them to `seen` as they come.
+pub fn watch(job: &Job, mut seen: impl FnMut(&Event) + Send) -> Result<Copied, Refusal> {
     job.queue().subscribe();
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -340,6 +345,7 @@ pub fn run(job: &Job) -> Result<Copied, Refusal> {
                 if batch.is_empty() {
                     return entries;
                 }
+                batch.iter().for_each(&mut seen);
                 entries.extend(batch.into_iter().filter_map(|event| match event {
                     Event::Entry(entry) => Some(entry),
                     Event::Failure(_) | Event::Note(_) => None,
