@@ -111,6 +111,7 @@ impl Worker<'_> {
             pending: AtomicUsize::new(1),
             below: Mutex::new(Below::default()),
             recorded: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             is_entry: true,
         });
         dir.relieve(&run.budget);
@@ -397,16 +398,27 @@ impl Worker<'_> {
     fn close(&mut self, dir: &Arc<Dir>) {
         let mut changes = Changes::default();
         let mut made = false;
+        let needed = self.run.rules.directories != Directories::Needed || dir.holds.load(Ordering::Acquire);
+        if let (true, Some(parent)) = (needed, &dir.parent) {
+            parent.holds.store(true, Ordering::Release);
+        }
         for index in 0..dir.twins.len() {
             let Some(twin) = &dir.twins[index] else { continue };
             made |= !matches!(twin.presence, Presence::Existing(_));
-            match self.close_twin(dir, index, twin) {
+            let closed = if needed || !made {
+                self.close_twin(dir, index, twin)
+            } else {
+                Self::unmake(dir, index, twin)
+            };
+            match closed {
                 Ok(seen) => changes.insert(seen),
                 Err(fault) => self.fail_directory(dir, dir.winner(), &fault),
             }
         }
         if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
-            let done = if made {
+            let done = if made && !needed {
+                Done::skipped(Reason::NotNeeded)
+            } else if made {
                 Done {
                     changes: Changes::NEW,
                     ..Done::new(Outcome::Made)
@@ -449,7 +461,7 @@ impl Worker<'_> {
         let now = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
         let staged = matches!(twin.presence, Presence::Staged(_));
         if !dir.is_entry || rules.directories == Directories::Needed {
-            return self.close_plainly(dir, index, twin, &fd, staged);
+            return self.close_plainly(index, twin, &fd, staged);
         }
         let source = &dir.sources[dir.winner()].stat;
         let mut changes = match &twin.presence {
@@ -487,32 +499,32 @@ impl Worker<'_> {
     }
 
     /// A directory that stands for no source entry, or whose metadata was not asked for.
-    fn close_plainly(
-        &self,
-        dir: &Dir,
-        index: usize,
-        twin: &Twin,
-        fd: &OwnedFd,
-        staged: bool,
-    ) -> Result<Changes, Fault> {
+    fn close_plainly(&self, index: usize, twin: &Twin, fd: &OwnedFd, staged: bool) -> Result<Changes, Fault> {
         let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
         let rules = &self.run.rules;
         if rules.dry_run {
             return Ok(Changes::default());
         }
         if staged {
-            if let (Directories::Needed, true, Some(parent)) = (rules.directories, twin.fresh, &dir.parent) {
-                let at = parent.twin(index).map_err(|e| fault(Operation::Open, e))?;
-                match at.map(|at| sys::remove_directory(at.as_fd(), &dir.name)) {
-                    Some(Ok(())) => return Ok(Changes::default()),
-                    None | Some(Err(Errno::NOTEMPTY | Errno::EXIST)) => {}
-                    Some(Err(errno)) => return Err(fault(Operation::Remove, errno)),
-                }
-            }
             sys::set_mode(Node::Open(fd.as_fd()), 0o777 & !rules.keep.umask)
                 .map_err(|e| fault(Operation::SetMode, e))?;
         } else {
             Self::give_back(twin, fd, index)?;
+        }
+        Ok(Changes::default())
+    }
+
+    /// A directory that nothing came into goes again.
+    fn unmake(dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+        if let (true, Some(parent), Presence::Staged(_)) = (twin.fresh, &dir.parent, &twin.presence)
+            && let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))?
+        {
+            match sys::remove_directory(at.as_fd(), &dir.name) {
+                // Somebody else put something in.
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+                Err(errno) => return Err(fault(Operation::Remove, errno)),
+            }
         }
         Ok(Changes::default())
     }

@@ -13,7 +13,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::error::{Fault, Operation, Side};
 use crate::report::{Outcome, Reason};
-use crate::tree::{Dir, Scope, Subdirectory};
+use crate::tree::{Dir, Scope, Subdirectory, join};
 use crate::worker::{Done, Worker};
 
 /// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
@@ -134,9 +134,19 @@ impl Worker<'_> {
     fn list_listed(&mut self, dir: &Arc<Dir>, source: usize, list: &Arc<FileList>, slice: Slice) -> sys::Result<()> {
         let mut names: Vec<(std::ffi::CString, Scope)> = Vec::new();
         let mut children = list.children(slice).peekable();
+        let fd = dir.source(source)?;
         while children.peek().is_some() {
             names.clear();
             for child in children.by_ref().take(BATCH_NAMES) {
+                if !child.below.is_empty()
+                    && let Ok(stat) = sys::stat(fd.as_fd(), &crate::tree::c_string(child.name)?, Follow::No)
+                    && stat.kind != Kind::Directory
+                {
+                    self.fail_below(join(&dir.source_path(source), child.name), list, child.below);
+                    if !child.listed {
+                        continue;
+                    }
+                }
                 let scope = if child.below.is_empty() {
                     Scope::Itself
                 } else {
@@ -147,6 +157,23 @@ impl Worker<'_> {
             self.list_names(dir, source, names.iter().map(|(n, s)| (n.as_c_str(), s.clone())))?;
         }
         Ok(())
+    }
+
+    /// Names of the list below something that is no directory: each of them can't be had.
+    fn fail_below(&mut self, path: Vec<u8>, list: &FileList, below: Slice) {
+        let mut levels = vec![(path, below)];
+        while let Some((path, below)) = levels.pop() {
+            for child in list.children(below) {
+                let path = join(&path, child.name);
+                if child.listed {
+                    let fault = Fault::new(Operation::Stat, Side::Source, Errno::NOTDIR);
+                    self.counters.found(Kind::File);
+                    self.counters.outcome(Kind::File, fault.outcome(), None, 0);
+                    self.fail(&fault, path.clone(), Kind::File);
+                }
+                levels.push((path, child.below));
+            }
+        }
     }
 
     fn list_names<'n>(

@@ -40,7 +40,7 @@ struct Inode {
 pub enum Claim {
     /// Copy it, then say where it is with [`Links::ready`] or that it failed with [`Links::failed`].
     First,
-    /// Link to this.
+    /// Link to this, then say so with [`Links::seen`].
     Link(Location),
 }
 
@@ -69,16 +69,22 @@ impl Links {
                 }
                 Some(inode) => {
                     if let State::Ready(location) = &inode.state {
-                        let location = location.clone();
-                        inode.left = inode.left.saturating_sub(1);
-                        if inode.left == 0 {
-                            inodes.remove(&id);
-                        }
-                        return Claim::Link(location);
+                        return Claim::Link(location.clone());
                     }
                 }
             }
             inodes = self.settled.wait(inodes).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Another name of the inode is done with.
+    pub fn seen(&self, id: Identity) {
+        let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inode) = inodes.get_mut(&id) {
+            inode.left = inode.left.saturating_sub(1);
+            if inode.left == 0 {
+                inodes.remove(&id);
+            }
         }
     }
 

@@ -266,6 +266,7 @@ pub fn root(sources: Box<[Source]>, twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>
         pending: AtomicUsize::new(1),
         below: Mutex::new(Below::default()),
         recorded: AtomicBool::new(false),
+        holds: AtomicBool::new(false),
     }
 }
 

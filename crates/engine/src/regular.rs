@@ -129,8 +129,10 @@ impl Worker<'_> {
             match self.run.links.claim(stat.id, stat.nlink) {
                 Claim::First => claimed.id = Some(stat.id),
                 Claim::Link(first) => {
-                    if let Some(done) = self.link(entry, &stat, &there, &first)? {
-                        return Ok(Some(done));
+                    let linked = self.link(entry, &stat, &there, &first)?;
+                    self.run.links.seen(stat.id);
+                    if linked.is_some() {
+                        return Ok(linked);
                     }
                 }
             }
@@ -644,6 +646,13 @@ impl Worker<'_> {
                 ..
             }) => {
                 return Ok(None);
+            }
+            // The directory of the first name was merged into another meanwhile: look for it again.
+            Err(Fault {
+                cause: Cause::Errno(Errno::NOENT),
+                ..
+            }) => {
+                return Err(Fault::new(Operation::Link, Side::Destination(index), Errno::STALE).into());
             }
             Err(fault) => return Err(fault.into()),
         };

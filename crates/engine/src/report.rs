@@ -93,11 +93,13 @@ pub enum Reason {
     SameFile,
     /// Only directories were asked for.
     DirectoriesOnly,
+    /// A directory that nothing is in, where only needed ones were asked for.
+    NotNeeded,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -106,6 +108,7 @@ impl Reason {
         Self::Destination,
         Self::SameFile,
         Self::DirectoriesOnly,
+        Self::NotNeeded,
     ];
 
     /// The reason as `--json` names it.
@@ -119,6 +122,7 @@ impl Reason {
             Self::Destination => "destination",
             Self::SameFile => "same-file",
             Self::DirectoriesOnly => "directories-only",
+            Self::NotNeeded => "not-needed",
         }
     }
 }

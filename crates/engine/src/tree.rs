@@ -281,6 +281,8 @@ pub struct Dir {
     pub below: Mutex<Below>,
     /// Its entry has an outcome already (it failed).
     pub recorded: AtomicBool,
+    /// Something other than directories is in it or below it.
+    pub holds: AtomicBool,
     /// It stands for a source directory that counts as an entry (the root may not).
     pub is_entry: bool,
 }

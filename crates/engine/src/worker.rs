@@ -6,6 +6,7 @@
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bulkhaul_sys::Kind;
 
@@ -168,6 +169,11 @@ impl<'r> Worker<'r> {
         match result {
             Ok(done) => {
                 self.counters.outcome(kind, done.outcome, done.reason, done.size);
+                if kind != Kind::Directory
+                    && (done.outcome != Outcome::Skipped || done.reason == Some(Reason::Unchanged))
+                {
+                    dir.holds.store(true, Ordering::Release);
+                }
                 self.tell(dir, source, target, kind, &done);
             }
             Err(Stopped::Fault(fault)) => {
