@@ -460,6 +460,32 @@ fn two_jobs_of_different_sources_at_once() {
     }
 }
 
+/// The same between processes, which tell each other by their numbers and locks.
+#[test]
+fn two_processes_at_once() {
+    if let Some(at) = child_scratch() {
+        copy(&[contents(at.join("source"))], at.join("to"), |_| {}).complete();
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    many(&source);
+    for existing in [false, true] {
+        if existing {
+            fs::create_dir(scratch.at("to")).unwrap();
+        }
+        let start = || child("interrupted::two_processes_at_once", &["env"], &scratch);
+        for run in [start(), start(), start()] {
+            let output = run.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        }
+        compare(source.path(), &scratch.at("to"));
+        assert!(!has_staging(scratch.path()));
+        fs::remove_dir_all(scratch.at("to")).unwrap();
+    }
+}
+
 /// The user who copies is not alone: what was made for others stays theirs.
 #[test]
 fn a_leftover_of_another_user_stays() {

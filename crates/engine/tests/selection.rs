@@ -435,6 +435,85 @@ fn several_destinations() {
     assert_eq!(again.report.totals.outcome_of(Outcome::Copied), 0, "{}", again.counts());
 }
 
+/// What relative links lead to comes along, when that lands inside of the destination.
+#[test]
+fn link_tracking() {
+    // Links of the named directory, what is there then, and whether a note says that something stays out.
+    let cases: [(&str, &[(&str, &str)], &[&str], bool); 8] = [
+        (
+            "a file beside",
+            &[("l", "../data/f")],
+            &["data", "data/f", "links", "links/l"],
+            false,
+        ),
+        (
+            "a directory beside",
+            &[("l", "../data/d")],
+            &["data", "data/d", "data/d/x", "links", "links/l"],
+            false,
+        ),
+        (
+            "a link that leads on",
+            &[("l", "../data/next")],
+            &["data", "data/f", "data/next", "links", "links/l"],
+            false,
+        ),
+        (
+            "two to one",
+            &[("l", "../data/f"), ("m", "../data/f")],
+            &["data", "data/f", "links", "links/l", "links/m"],
+            false,
+        ),
+        ("nothing", &[("l", "../data/gone")], &["links", "links/l"], false),
+        (
+            "what is there",
+            &[("l", "inside"), ("m", "l")],
+            &["links", "links/l", "links/m"],
+            false,
+        ),
+        ("absolute", &[("l", "/etc/hostname")], &["links", "links/l"], false),
+        (
+            "outside of the destination",
+            &[("l", "../../beside/f")],
+            &["links", "links/l"],
+            true,
+        ),
+    ];
+    for (what, links, names, outside) in cases {
+        let scratch = Scratch::new();
+        let source = scratch.tree("from/source");
+        source
+            .file("data/f", "f")
+            .file("data/d/x", "x")
+            .file("data/other", "o")
+            .symlink("data/next", "f")
+            .dir("links");
+        scratch.tree("from/beside").file("f", "beside");
+        for (name, text) in links {
+            source.symlink(format!("links/{name}"), text);
+        }
+        let to = scratch.at("outer/to");
+        let tracked = |o: &mut CopyOptions| o.link_tracking = true;
+        let copied = copy(&[named(source.at("links"))], &to, tracked).complete();
+        assert_eq!(Tree::new(to.clone()).names(), names, "{what}");
+        assert_eq!(
+            copied.notes() == ["link-outside"],
+            outside,
+            "{what}: {:?}",
+            copied.notes()
+        );
+        assert_eq!(fs::read_dir(scratch.at("outer")).unwrap().count(), 1, "{what}");
+        let again = copy(&[named(source.at("links"))], &to, tracked).complete();
+        assert_eq!(
+            again.report.totals.outcome_of(Outcome::Skipped),
+            again.report.totals.all_found(),
+            "{what}"
+        );
+        copy(&[named(source.at("links"))], scratch.at("plain"), |_| {}).complete();
+        assert!(!scratch.at("plain/data").exists(), "{what}");
+    }
+}
+
 #[test]
 fn options_that_cannot_be() {
     type Change = fn(&mut CopyOptions);

@@ -150,6 +150,41 @@ fn same_size_time_and_tail() {
     }
 }
 
+/// With read-back nothing is taken on trust: not what was written, not what is skipped.
+#[test]
+fn verify_reads_everything() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    let size = usize::try_from(TAIL_BYTES).unwrap() * 3;
+    source
+        .file("f", content(1, size))
+        .file("empty", "")
+        .file("small", "x")
+        .symlink("l", "f")
+        .link("hard", "f");
+    for hash_size in [TAIL_BYTES, 0] {
+        let to = scratch.tree("to");
+        let verify = |o: &mut CopyOptions| (o.verify, o.hash_size) = (true, hash_size);
+        let copied = copy(&[contents(source.path())], to.path(), verify).complete();
+        let totals = copied.report.totals;
+        assert_eq!((totals.verified_files, totals.verified_bytes), (3, size as u64 + 1));
+        compare(source.path(), to.path());
+        let again = copy(&[contents(source.path())], to.path(), verify).complete();
+        assert_eq!(again.counts(), "skipped 6 (unchanged 6)");
+        assert_eq!(again.report.totals.verified_files, 3);
+        // The head has rotted, and size, time and tail are what they were.
+        let (sec, nsec) = modified(&to.at("f"));
+        let mut rotten = to.read("f");
+        rotten[5] ^= 1;
+        to.file("f", &rotten).time("f", sec, nsec);
+        copy(&[contents(source.path())], to.path(), |o| o.hash_size = hash_size).complete();
+        assert!(to.read("f") == rotten);
+        copy(&[contents(source.path())], to.path(), verify).complete();
+        compare(source.path(), to.path());
+        fs::remove_dir_all(to.path()).unwrap();
+    }
+}
+
 #[test]
 fn empty_files_need_no_probe() {
     let scratch = Scratch::new();
