@@ -15,6 +15,8 @@ mod faults;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod mapping;
 #[cfg(test)]
 mod metadata;

@@ -7,8 +7,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhaul_engine::copy::Job;
 use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
@@ -16,21 +15,24 @@ use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _};
 
 use crate::faults::assert_none;
-use crate::rig::fault::{Facts, again, facts, finish, order, say};
+use crate::rig::fault::{Facts, again, facts, finish, order, say, stopped};
 use crate::rig::{Scratch, Tree, c_string, command, content, contents, has, has_staging, must, options, root};
 
 /// Where the power goes, for each file system and way of syncing.
 const POINTS: usize = 30;
 
 /// An image with a file system that can lose its power.
-struct Disk {
+pub struct Disk {
     device: String,
-    point: PathBuf,
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// The file that is its medium.
+    pub image: PathBuf,
 }
 
 impl Disk {
     /// `None`: it can't be had here, and that was printed.
-    fn new(scratch: &Scratch, kind: &str) -> Option<Self> {
+    pub fn new(scratch: &Scratch, kind: &str) -> Option<Self> {
         if !root() {
             return None;
         }
@@ -54,7 +56,7 @@ impl Disk {
             return None;
         };
         let device = String::from_utf8(attached.stdout).unwrap().trim().to_owned();
-        let disk = Self { device, point };
+        let disk = Self { device, point, image };
         let mounted = command("mount", &[&"-t", &kind, &disk.device, &disk.point]);
         if !mounted.status.success() {
             println!("skip: {}", String::from_utf8_lossy(&mounted.stderr).trim());
@@ -70,7 +72,7 @@ impl Disk {
     }
 
     /// The power is there again.
-    fn restore(&self) {
+    pub fn restore(&self) {
         // A process that another test starts holds all descriptors of this one until it is what it is to be.
         let gone = (0..400).any(|_| {
             let unmounted = command("umount", &[&self.point]).status.success();
@@ -83,7 +85,8 @@ impl Disk {
         must("mount", &[&self.device, &self.point]);
     }
 
-    fn sync(&self) {
+    /// Writes everything that waits in memory.
+    pub fn sync(&self) {
         let fd = sys::open_directory(sys::current_directory(), &c_string(&self.point), sys::Follow::No).unwrap();
         sys::sync_file_system(fd.as_fd()).unwrap();
     }
@@ -208,26 +211,6 @@ fn child(words: &[String]) {
         calls.len(),
         report.sync.text()
     ));
-}
-
-/// Waits until a child has stopped itself, or has ended.
-fn stopped(child: &mut Child) -> bool {
-    let begin = Instant::now();
-    loop {
-        let state = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
-        // After the name, which ends with the last parenthesis.
-        if state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
-            return true;
-        }
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        assert!(
-            begin.elapsed() < Duration::from_secs(60),
-            "the child neither stops nor ends"
-        );
-        std::thread::sleep(Duration::from_micros(500));
-    }
 }
 
 /// What differs from the source, extra names aside.

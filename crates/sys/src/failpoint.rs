@@ -64,6 +64,7 @@ pub enum Call {
     SyncData,
     SyncFileSystem,
     Unlink,
+    Unlock,
     Unnamed,
     Write,
     WriteBack,
@@ -105,8 +106,6 @@ pub(crate) use armed::{bytes, filled, once, position};
 mod armed {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Mutex, MutexGuard, PoisonError};
-
-    use rustix::process::{Signal, getpid, kill_process};
 
     use super::{Call, Result, retry_on_intr};
     use crate::Errno;
@@ -208,7 +207,12 @@ mod armed {
         drop(state);
         match plan.effect {
             Effect::Errno(errno) => Err(errno),
-            Effect::Stop => kill_process(getpid(), Signal::STOP).map(|()| None),
+            Effect::Stop => {
+                // To this thread: another one would stop it some calls later.
+                // SAFETY: the call takes a number.
+                let answer = unsafe { libc::raise(libc::SIGSTOP) };
+                if answer == 0 { Ok(None) } else { Err(Errno::IO) }
+            }
             // SAFETY: the call takes a number, and does not come back.
             Effect::Exit => unsafe { libc::_exit(99) },
             effect => Ok(Some(effect)),

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use bulkhaul_engine::options::{CopyOptions, Sync};
 use bulkhaul_engine::report::Report;
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Tree, c_string, content, contents, node, options};
 
@@ -413,6 +414,39 @@ pub fn finish(mut command: Command, log: &Path) -> (Option<i32>, String) {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
     fs::remove_file(log).unwrap();
     (code, text)
+}
+
+/// Waits until a child has stopped itself, or has ended.
+pub fn stopped(child: &mut Child) -> bool {
+    let begin = Instant::now();
+    loop {
+        let state = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        // After the name, which ends with the last parenthesis.
+        if state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
+            return true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "the child neither stops nor ends"
+        );
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// Runs a child that stops itself now and then; each time `body` is done, then it goes on. Answers what it printed.
+pub fn with_stops(mut command: Command, log: &Path, mut body: impl FnMut(usize)) -> String {
+    let mut child = command.spawn().unwrap();
+    let id = Pid::from_child(&child);
+    let mut turn = 0;
+    while stopped(&mut child) {
+        body(turn);
+        turn += 1;
+        kill_process(id, Signal::CONT).unwrap();
+    }
+    fs::read_to_string(log).unwrap()
 }
 
 /// Prints a line of a child for its parent.

@@ -1,0 +1,721 @@
+//! Calls that lie, media that forget, and sources that change.
+//!
+//! Calls lie by failpoints in a child process: they answer 0, an error in the middle of a file, less than was asked for,
+//! more than was done, a hole where there is data, or a bit that is another. A medium lies when its image is changed under
+//! the cache. A source changes while its reader is stopped between two calls. What has to be found by `--verify` is first
+//! shown to go unseen without it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::error::symbol;
+use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::report::Outcome;
+use bulkhaul_sys::Errno;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+
+use crate::faults::assert_none;
+use crate::power::Disk;
+use crate::rig::fault::{again, each, facts, finish, order, say, with_stops};
+use crate::rig::{Scratch, Tree, attempt, compare, content, contents, copy, named, options, set_time};
+
+const FOR_GOOD: usize = usize::MAX;
+const MIB: u64 = 1 << 20;
+
+/// What comes of a lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// The copy says that it is complete, and it is.
+    Whole,
+    /// It says so, and it is not: nobody could see this.
+    Fooled,
+    /// It says what failed, and leaves what was there: kind and operation of the failure.
+    Told(&'static str),
+}
+
+/// A call that lies.
+struct Lie {
+    what: &'static str,
+    /// Directory of the source.
+    source: &'static str,
+    change: fn(&mut CopyOptions),
+    call: Call,
+    nth: usize,
+    count: usize,
+    effect: Effect,
+    expected: Expected,
+}
+
+fn as_it_is(_: &mut CopyOptions) {}
+
+fn verify(options: &mut CopyOptions) {
+    options.verify = true;
+}
+
+/// Holes are searched for, so everything is read and written.
+fn by_reading(options: &mut CopyOptions) {
+    options.sparse = Sparse::Always;
+}
+
+type Change = fn(&mut CopyOptions);
+
+fn lies() -> Vec<Lie> {
+    use Expected::{Fooled, Told, Whole};
+    let mut lies = Vec::new();
+    let mut lie = |what, source, change: Change, call, nth, count, effect, expected| {
+        lies.push(Lie {
+            what,
+            source,
+            change,
+            call,
+            nth,
+            count,
+            effect,
+            expected,
+        });
+    };
+    let (nothing, size) = (Effect::Answer(0), Effect::Answer(2 * MIB));
+    lie(
+        "copies nothing",
+        "long",
+        as_it_is,
+        Call::CopyRange,
+        0,
+        FOR_GOOD,
+        nothing,
+        Whole,
+    );
+    lie(
+        "copies nothing once",
+        "long",
+        as_it_is,
+        Call::CopyRange,
+        0,
+        1,
+        nothing,
+        Whole,
+    );
+    lie(
+        "copies nothing from the middle on",
+        "longer",
+        as_it_is,
+        Call::CopyRange,
+        1,
+        FOR_GOOD,
+        nothing,
+        Whole,
+    );
+    lie(
+        "copies half",
+        "longer",
+        as_it_is,
+        Call::CopyRange,
+        0,
+        FOR_GOOD,
+        Effect::Short,
+        Whole,
+    );
+    for errno in [
+        Errno::XDEV,
+        Errno::IO,
+        Errno::INVAL,
+        Errno::NOTSUP,
+        Errno::PERM,
+        Errno::NOENT,
+        Errno::NOSYS,
+    ] {
+        for (nth, count) in [(0, FOR_GOOD), (1, FOR_GOOD), (1, 1)] {
+            lie(
+                "fails",
+                "longer",
+                as_it_is,
+                Call::CopyRange,
+                nth,
+                count,
+                Effect::Errno(errno),
+                Whole,
+            );
+        }
+    }
+    for change in [by_reading as Change, verify] {
+        lie(
+            "reads half",
+            "long",
+            change,
+            Call::Read,
+            0,
+            FOR_GOOD,
+            Effect::Short,
+            Whole,
+        );
+        lie(
+            "writes half",
+            "long",
+            change,
+            Call::Write,
+            0,
+            FOR_GOOD,
+            Effect::Short,
+            Whole,
+        );
+        lie(
+            "finds no hole",
+            "holes",
+            change,
+            Call::SeekHole,
+            0,
+            FOR_GOOD,
+            size,
+            Whole,
+        );
+        lie(
+            "finds holes at once",
+            "holes",
+            change,
+            Call::SeekHole,
+            0,
+            FOR_GOOD,
+            nothing,
+            Whole,
+        );
+    }
+    lie(
+        "finds no hole",
+        "holes",
+        as_it_is,
+        Call::SeekHole,
+        0,
+        FOR_GOOD,
+        size,
+        Whole,
+    );
+    lie(
+        "finds holes at once",
+        "holes",
+        as_it_is,
+        Call::SeekHole,
+        0,
+        FOR_GOOD,
+        nothing,
+        Whole,
+    );
+    lie(
+        "goes back",
+        "holes",
+        as_it_is,
+        Call::SeekData,
+        1,
+        FOR_GOOD,
+        nothing,
+        Told("io read"),
+    );
+    for (change, expected) in [(as_it_is as Change, Fooled), (verify, Whole)] {
+        lie("a hole over all", "holes", change, Call::SeekData, 0, 1, size, expected);
+        lie(
+            "a hole to the end",
+            "holes",
+            change,
+            Call::SeekData,
+            1,
+            1,
+            Effect::Errno(Errno::NXIO),
+            expected,
+        );
+        lie(
+            "a hole over some",
+            "holes",
+            change,
+            Call::SeekData,
+            0,
+            1,
+            Effect::Answer(MIB),
+            expected,
+        );
+    }
+    lie(
+        "writes half and says all",
+        "long",
+        by_reading,
+        Call::Write,
+        1,
+        1,
+        Effect::Lie,
+        Fooled,
+    );
+    for nth in 0..3 {
+        lie(
+            "writes half and says all",
+            "long",
+            verify,
+            Call::Write,
+            nth,
+            1,
+            Effect::Lie,
+            Whole,
+        );
+    }
+    lie(
+        "writes half and says all, always",
+        "long",
+        verify,
+        Call::Write,
+        0,
+        FOR_GOOD,
+        Effect::Lie,
+        Told("mismatch verify"),
+    );
+    lie(
+        "flips a bit of the source",
+        "long",
+        by_reading,
+        Call::Read,
+        1,
+        1,
+        Effect::Flip,
+        Fooled,
+    );
+    // Three reads of the source, then the file is read back.
+    for nth in 0..3 {
+        lie(
+            "flips a bit of the source",
+            "long",
+            verify,
+            Call::Read,
+            nth,
+            1,
+            Effect::Flip,
+            Whole,
+        );
+    }
+    for nth in 3..6 {
+        lie(
+            "flips a bit that is read back",
+            "long",
+            verify,
+            Call::Read,
+            nth,
+            1,
+            Effect::Flip,
+            Whole,
+        );
+    }
+    lies
+}
+
+/// In the child: one copy with a plan, and what came of it.
+fn copy_armed(source: &Path, to: &Path, change: impl FnOnce(&mut CopyOptions), plan: Plan) {
+    let mut options = CopyOptions {
+        jobs: 1,
+        entry_events: false,
+        ..options(&[contents(source)], to)
+    };
+    change(&mut options);
+    let job = Job::new(options).unwrap();
+    failpoint::arm(Some(plan));
+    let report = job.run().unwrap();
+    let calls = failpoint::disarm();
+    let counted = calls
+        .iter()
+        .filter(|c| plan.call.is_none_or(|call| call == **c))
+        .count();
+    if counted <= plan.nth {
+        say("not reached");
+    }
+    assert!(report.accounted, "{report:?}");
+    for failure in &report.failures {
+        let errno = failure.errno.map_or_else(|| "-".to_owned(), symbol);
+        say(&format!("failed {} {} {errno}", failure.kind, failure.operation.text()));
+    }
+    let totals = &report.totals;
+    say(&format!(
+        "complete {}, copied {}, verified {} of which from the cache {}",
+        report.is_complete(),
+        totals.outcome_of(Outcome::Copied),
+        totals.verified_bytes,
+        totals.verified_from_cache
+    ));
+}
+
+/// Sources for lies, below `base`.
+fn sources(base: &Scratch) {
+    let long = base.tree("source/long");
+    long.file("f", content(1, 700_000));
+    // More than one call copies it.
+    let longer = base.tree("source/longer");
+    longer.file("f", content(2, 40 << 20));
+    let holes = base.tree("source/holes");
+    let file = File::create(holes.at("f")).unwrap();
+    file.set_len(2 * MIB).unwrap();
+    for (seed, at) in [(3, 0), (4, MIB), (5, MIB + MIB / 2)] {
+        file.write_all_at(&content(seed, 100_000), at).unwrap();
+    }
+    for tree in [&long, &longer, &holes] {
+        tree.time("f", 1_500_000_000, 1).time("", 1_500_000_000, 2);
+    }
+}
+
+/// Asks a source's facts, with the destination of one file that was there before.
+fn outcome(source: &Path, to: &Path, complete: bool, text: &str, expected: Expected) -> Option<String> {
+    let same = fs::read(source.join("f")).unwrap() == fs::read(to.join("f")).unwrap() && facts(source) == facts(to);
+    let old = fs::read(to.join("f")).unwrap() == b"old";
+    let fine = match expected {
+        Expected::Whole => complete && same,
+        Expected::Fooled => complete && !same,
+        Expected::Told(what) => !complete && old && text.contains(&format!("failed {what}")),
+    };
+    let left = Tree::new(to.to_owned()).names() != ["f"];
+    (!fine || left).then(|| format!("complete: {complete}, same: {same}, old: {old}, something left: {left}: {text}"))
+}
+
+#[test]
+fn calls_that_lie() {
+    const TEST: &str = "lies::calls_that_lie";
+    let lies = lies();
+    if let Some(words) = order() {
+        let number: usize = words[1].parse().unwrap();
+        let lie = &lies[number];
+        let base = Path::new(&words[0]);
+        let plan = Plan {
+            call: Some(lie.call),
+            nth: lie.nth,
+            count: lie.count,
+            effect: lie.effect,
+        };
+        let source = base.join("source").join(lie.source);
+        return copy_armed(&source, &base.join(format!("to-{number}")), lie.change, plan);
+    }
+    let scratch = Scratch::new();
+    sources(&scratch);
+    let wrong = each(lies.len(), |number| {
+        let lie = &lies[number];
+        let to = scratch.tree(&format!("to-{number}"));
+        to.file("f", "old");
+        let log = scratch.at(&format!("{number}.log"));
+        let words = [scratch.path().display().to_string(), number.to_string()];
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let source = scratch.at("source").join(lie.source);
+        let verified = (lie.change as usize) == (verify as Change as usize);
+        // Who reads everything asks for no holes.
+        let reached =
+            !text.contains("not reached") || (verified && matches!(lie.call, Call::SeekData | Call::SeekHole));
+        let found = if code == Some(0) && reached {
+            outcome(&source, to.path(), text.contains("complete true"), &text, lie.expected)
+        } else {
+            Some(text)
+        };
+        fs::remove_dir_all(to.path()).unwrap();
+        let Lie {
+            what,
+            call,
+            nth,
+            expected,
+            ..
+        } = lie;
+        let name = format!(
+            "{call:?} {what} from {nth} on, {:?}, verify: {verified}, expected {expected:?}",
+            lie.effect
+        );
+        found.map(|text| format!("{name}: {text}")).into_iter().collect()
+    });
+    println!("{} lies told", lies.len());
+    assert_none(&wrong);
+}
+
+/// Flips a bit wherever an image holds `pattern`; answers in how many places.
+fn flip_in_image(image: &Path, pattern: &[u8]) -> usize {
+    let file = File::options().read(true).write(true).open(image).unwrap();
+    let length = file.metadata().unwrap().len();
+    let mut block = vec![0; 4 << 20];
+    let mut found = 0;
+    // File data begins at a block, so a block-sized step misses nothing.
+    for start in (0..length).step_by(block.len()) {
+        let n = file.read_at(&mut block, start).unwrap();
+        for (at, place) in (start..).step_by(1024).zip(block[..n].chunks(1024)) {
+            if place.starts_with(pattern) {
+                file.write_all_at(&[pattern[0] ^ 1], at).unwrap();
+                found += 1;
+            }
+        }
+    }
+    found
+}
+
+/// The medium changes a bit after a file was written to it, once or always: the first time it is copied again.
+fn a_bit_on_the_medium(test: &str, kind: &str) {
+    if let Some(words) = order() {
+        let plan = Plan {
+            call: Some(Call::DropCache),
+            nth: 0,
+            count: FOR_GOOD,
+            effect: Effect::Stop,
+        };
+        let verified = words[2] == "verify";
+        // Without proof there is nothing to stop at but the end of the file's way.
+        let call = if verified { Call::DropCache } else { Call::Close };
+        return copy_armed(
+            Path::new(&words[0]),
+            Path::new(&words[1]),
+            |o| {
+                o.verify = verified;
+                o.sync = bulkhaul_engine::options::Sync::All;
+            },
+            Plan {
+                call: Some(call),
+                ..plan
+            },
+        );
+    }
+    let scratch = Scratch::new();
+    let Some(disk) = Disk::new(&scratch, kind) else { return };
+    let source = scratch.tree("source");
+    source
+        .file("f", content(6, 300_000))
+        .time("f", 1_500_000_000, 1)
+        .time("", 1_500_000_000, 2);
+    let pattern = &source.read("f")[4096 * 7..][..512];
+    let log = scratch.at("log");
+    for (how, times, expected) in [
+        ("plain", 1, Expected::Fooled),
+        ("verify", 1, Expected::Whole),
+        ("verify", FOR_GOOD, Expected::Told("mismatch verify")),
+    ] {
+        let to = Tree::new(disk.point.join(format!("{how}-{times}")));
+        to.file("f", "old");
+        disk.sync();
+        let words = [source.path(), to.path()].map(|p| p.display().to_string());
+        let words = [&words[..], &[how.to_owned()]].concat();
+        let mut flipped = Vec::new();
+        let text = with_stops(again(test, &words, &log), &log, |turn| {
+            if turn < times {
+                disk.sync();
+                flipped.push(flip_in_image(&disk.image, pattern));
+            }
+        });
+        assert!(flipped[0] > 0, "{kind}: the pattern is not in the image: {text}");
+        assert!(how == "plain" || text.contains("from the cache 0"), "{kind}: {text}");
+        // What is looked at comes from the medium too.
+        disk.restore();
+        let complete = text.contains("complete true");
+        let wrong = outcome(source.path(), to.path(), complete, &text, expected);
+        assert_eq!(wrong, None, "{kind}, {how}, {times} times: flipped {flipped:?}");
+        fs::remove_dir_all(to.path()).unwrap();
+        disk.sync();
+        // What was removed must not be found again.
+        let zeros = disk.point.join("zeros");
+        File::create(&zeros)
+            .unwrap()
+            .write_all_at(&vec![0; 64 << 20], 0)
+            .unwrap();
+        disk.sync();
+        fs::remove_file(zeros).unwrap();
+    }
+}
+
+#[test]
+fn a_bit_on_the_medium_of_ext4() {
+    a_bit_on_the_medium("lies::a_bit_on_the_medium_of_ext4", "ext4");
+}
+
+#[test]
+fn a_bit_on_the_medium_of_xfs() {
+    a_bit_on_the_medium("lies::a_bit_on_the_medium_of_xfs", "xfs");
+}
+
+/// What the skip test took for unchanged is proved too: a bit before the tail has changed on the medium since.
+#[test]
+fn a_bit_in_what_is_skipped() {
+    for kind in ["ext4", "xfs"] {
+        let scratch = Scratch::new();
+        let Some(disk) = Disk::new(&scratch, kind) else { return };
+        let source = scratch.tree("source");
+        source.file("f", content(6, 300_000));
+        let to = disk.point.join("to");
+        let verified = |o: &mut CopyOptions| o.verify = true;
+        let first = copy(&[contents(source.path())], &to, verified).complete();
+        assert_eq!(first.report.totals.verified_bytes, 300_000, "{kind}");
+        assert_eq!(first.report.totals.verified_from_cache, 0, "{kind}");
+        assert_eq!(
+            flip_in_image(&disk.image, &source.read("f")[8192..][..512]),
+            1,
+            "{kind}"
+        );
+        let unseen = copy(&[contents(source.path())], &to, |_| {}).complete();
+        assert_eq!(unseen.counts(), "skipped 2 (unchanged 2)", "{kind}");
+        let seen = copy(&[contents(source.path())], &to, verified).complete();
+        assert_eq!(
+            seen.report.totals.outcome_of(Outcome::Copied),
+            1,
+            "{kind}: {}",
+            seen.counts()
+        );
+        disk.restore();
+        compare(source.path(), &to);
+    }
+}
+
+/// What happens to a source while it is read.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    /// Other bytes in place; size and modification time as before. Only the change time tells.
+    Overwritten,
+    Truncated,
+    Extended,
+    /// Another file takes the name.
+    Replaced,
+    Removed,
+}
+
+const HAPPENINGS: [Happening; 5] = [
+    Happening::Overwritten,
+    Happening::Truncated,
+    Happening::Extended,
+    Happening::Replaced,
+    Happening::Removed,
+];
+
+impl Happening {
+    fn happen(self, source: &Tree, turn: usize) {
+        let path = source.at("f");
+        let other = content(u8::try_from(20 + turn % 200).unwrap(), 700_000);
+        match self {
+            Self::Overwritten => {
+                File::options()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .write_all_at(&other, 0)
+                    .unwrap();
+                set_time(&path, 1_500_000_000, 1);
+            }
+            Self::Truncated => {
+                let length = fs::metadata(&path).unwrap().len();
+                File::options()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .set_len(length * 9 / 10)
+                    .unwrap();
+                set_time(&path, 1_500_000_000, 1);
+            }
+            Self::Extended => {
+                let length = fs::metadata(&path).unwrap().len();
+                let file = File::options().write(true).open(&path).unwrap();
+                file.write_all_at(&other[..1000], length).unwrap();
+                set_time(&path, 1_500_000_000, 1);
+            }
+            Self::Replaced => {
+                source.file("new", &other).time("new", 1_500_000_000, 1);
+                fs::rename(source.at("new"), &path).unwrap();
+            }
+            Self::Removed => {
+                if path.exists() {
+                    fs::remove_file(&path).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// A source that changes between two reads is read again; one that goes on changing is reported, and what was there stays.
+#[test]
+fn sources_that_change() {
+    const TEST: &str = "lies::sources_that_change";
+    if let Some(words) = order() {
+        let reading = words[2] == "Read";
+        let plan = Plan {
+            call: Some(if reading { Call::Read } else { Call::CopyRange }),
+            nth: usize::from(reading),
+            count: FOR_GOOD,
+            effect: Effect::Stop,
+        };
+        let change = if reading { by_reading } else { as_it_is };
+        return copy_armed(Path::new(&words[0]), Path::new(&words[1]), change, plan);
+    }
+    for how in ["Read", "CopyRange"] {
+        for happening in HAPPENINGS {
+            for times in [1, FOR_GOOD] {
+                let what = format!("{happening:?} {times} times, {how}");
+                let scratch = Scratch::new();
+                let (source, to) = (scratch.tree("source"), scratch.tree("to"));
+                source
+                    .file("f", content(1, 700_000))
+                    .time("f", 1_500_000_000, 1)
+                    .file("still", "x");
+                to.file("f", "old");
+                let log = scratch.at("log");
+                let words = [source.path(), to.path()].map(|p| p.display().to_string());
+                let words = [&words[..], &[how.to_owned()]].concat();
+                let text = with_stops(again(TEST, &words, &log), &log, |turn| {
+                    if turn < times {
+                        happening.happen(&source, turn);
+                    }
+                });
+                assert!(text.contains("complete "), "{what}: {text}");
+                assert_eq!(to.read("still"), b"x", "{what}");
+                assert_eq!(to.names(), ["f", "still"], "{what}");
+                let lasting = times > 1 || matches!(happening, Happening::Removed);
+                if lasting {
+                    let kind = if matches!(happening, Happening::Removed) {
+                        "failed "
+                    } else {
+                        "failed changed read"
+                    };
+                    assert!(text.contains("complete false") && text.contains(kind), "{what}: {text}");
+                    assert_eq!(to.read("f"), b"old", "{what}");
+                } else {
+                    assert!(text.contains("complete true"), "{what}: {text}");
+                    assert!(to.read("f") == source.read("f"), "{what}: another content");
+                }
+            }
+        }
+    }
+}
+
+/// Files of /proc say that they are empty, and each reading of some is another.
+#[test]
+fn files_of_proc() {
+    let scratch = Scratch::new();
+    for name in ["version", "self/status", "cpuinfo", "self/cmdline"] {
+        for change in [as_it_is as Change, verify, by_reading] {
+            let to = scratch.tree("to");
+            let file = Path::new("/proc").join(name);
+            copy(&[named(&file)], to.path(), change).complete();
+            let length = to.read(file.file_name().unwrap()).len();
+            let expected = fs::read(&file).unwrap().len();
+            // Numbers in it may be longer or shorter by now.
+            assert!(
+                length > 0 && length.abs_diff(expected) < 64,
+                "{name}: {length} of {expected}"
+            );
+            fs::remove_dir_all(to.path()).unwrap();
+        }
+    }
+}
+
+/// A source that shows itself below itself comes to an end.
+#[test]
+fn loops_of_bind_mounts() {
+    for (what, below) in [("itself", ""), ("a directory above", "d")] {
+        let scratch = Scratch::new();
+        let source = scratch.tree("source");
+        source.file("a", "x").file("d/e/b", "y").dir("d/e/loop");
+        if !Scratch::bind(&source.path().join(below), &source.at("d/e/loop")) {
+            return;
+        }
+        let copied = attempt(&[contents(source.path())], scratch.at("to"), |_| {})
+            .unwrap()
+            .complete();
+        compare(source.path(), &scratch.at("to"));
+        assert!(copied.report.totals.all_found() < 20, "{what}: {}", copied.counts());
+        let alone = attempt(&[contents(source.path())], scratch.at("alone"), |o| {
+            o.one_file_system = true
+        });
+        alone.unwrap().complete();
+        // Into a directory of the source, seen through the loop.
+        let inside = source.at("d/e/loop").join("to");
+        let refused = attempt(&[contents(source.path())], &inside, |_| {});
+        assert!(refused.is_err(), "{what}: {refused:?}");
+    }
+}
