@@ -19,6 +19,7 @@ use crate::preflight::{self, Prepared};
 use crate::publish::Stager;
 use crate::report::{Counters, Findings, Outcome, Report, Totals};
 use crate::schedule::Schedule;
+use crate::sweep;
 use crate::track::{self, Undecided, Waiting};
 use crate::transfer::{Cancel, Methods};
 use crate::tree::{Budget, Dir, Presence};
@@ -429,10 +430,12 @@ impl Job {
             worker.fail(&fault, path.clone(), Kind::File);
         }
         for (index, twin) in root.twins.iter().enumerate() {
-            let adopted = twin
-                .as_ref()
-                .is_some_and(|t| matches!(t.presence, Presence::Staged(_)) && !t.fresh);
-            if adopted && let Err(fault) = worker.clear_strangers(root, index) {
+            let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
+                Some((Presence::Staged(_), false)) => worker.clear_strangers(root, index),
+                Some((Presence::Existing(_), _)) if !run.rules.dry_run => sweep::clear_beside(run, index),
+                _ => Ok(()),
+            };
+            if let Err(fault) = cleared {
                 worker.fail_directory(root, 0, &fault);
             }
         }

@@ -103,6 +103,7 @@ impl Worker<'_> {
         }
         let dir = Arc::new(Dir {
             parent: Some(Arc::clone(parent)),
+            base: Vec::new(),
             name: sub.target.clone(),
             sources: sources.into_boxed_slice(),
             twins: twins.into_boxed_slice(),
@@ -539,12 +540,19 @@ impl Worker<'_> {
     /// The run ends early: the directory keeps what it has, for the next run to go on with.
     fn leave(&self, dir: &Arc<Dir>) {
         for (index, twin) in dir.twins.iter().enumerate() {
-            let Some(twin) = twin.as_ref().filter(|t| t.lent.is_some()) else {
+            let Some(twin) = twin else { continue };
+            let unfinished = matches!(twin.presence, Presence::Staged(_)) && !twin.published.load(Ordering::Acquire);
+            if !unfinished && twin.lent.is_none() {
                 continue;
-            };
+            }
             let fault = |e| Fault::new(Operation::Open, Side::Destination(index), e);
-            let given = dir.twin(index).map_err(fault);
-            if let Err(fault) = given.and_then(|fd| fd.map_or(Ok(()), |fd| Self::give_back(twin, &fd, index))) {
+            let left = dir.twin(index).map_err(fault).and_then(|fd| match fd {
+                // The next run adopts it; closing alone would leave the lock to a child that was just started.
+                Some(fd) if unfinished => sys::unlock(fd.as_fd()).map_err(fault),
+                Some(fd) => Self::give_back(twin, &fd, index),
+                None => Ok(()),
+            });
+            if let Err(fault) = left {
                 self.fail(&fault, dir.twin_path(index), Kind::Directory);
             }
         }

@@ -110,7 +110,7 @@ fn trim(path: &[u8]) -> &[u8] {
 }
 
 /// A path's directory (empty: the current one) and last component.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let path = trim(path);
     match path.iter().rposition(|b| *b == b'/') {
         Some(0) => (b"/", &path[1..]),
@@ -256,6 +256,7 @@ pub fn prepare(
 /// A root: sources and twins without a parent. `is_entry`: it stands for a source directory itself.
 pub fn root(sources: Box<[Source]>, twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>>, is_entry: bool) -> Dir {
     Dir {
+        base: Vec::new(),
         parent: None,
         name: CString::default(),
         is_entry,
@@ -408,7 +409,11 @@ impl Opened {
                             base,
                             absent,
                         }),
-                        Ok(_) => Err(refuse("a symlink that leads nowhere has its name")),
+                        Ok(stat) if stat.kind == Kind::Symlink => {
+                            Err(refuse("a symlink that leads nowhere has its name"))
+                        }
+                        // Somebody has just made it.
+                        Ok(_) => Self::look(argument, options),
                         Err(errno) => Err(refuse(&describe(errno))),
                     };
                 }

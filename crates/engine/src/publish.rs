@@ -76,7 +76,8 @@ impl Stager {
         }
     }
 
-    fn name(self, final_name: &CStr, attempt: u32) -> Staging {
+    /// The name that a directory is staged under by the first run that makes it, by the second at the same time, …
+    pub fn name(self, final_name: &CStr, attempt: u32) -> Staging {
         let name = staging::name(self.host, final_name.to_bytes(), attempt);
         Staging(CString::new(name.as_bytes()).unwrap_or_default())
     }

@@ -10,8 +10,9 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 use crate::copy::Run;
 use crate::entries::LISTING_BYTES;
 use crate::error::{Fault, Operation, Side};
+use crate::preflight::split;
 use crate::publish::{Owner, clear_directory, is_unfinished};
-use crate::tree::{Dir, join};
+use crate::tree::{Dir, c_string, join, open_directory_path};
 
 /// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
 pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) -> Result<(), Fault> {
@@ -40,6 +41,26 @@ pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) ->
                 Err(errno) => return Err(fault(Operation::Remove, errno)),
             },
             Owner::Dead | Owner::Lockable => clear_staged(fd, &name, &fault)?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes what dead runs staged beside a destination that exists by now: nobody lists the directory that holds it.
+pub fn clear_beside(run: &Run, index: usize) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let (parent, name) = split(&run.targets[index].path);
+    if matches!(name, b"" | b"." | b"..") {
+        return Ok(());
+    }
+    let name = c_string(name).map_err(|e| fault(Operation::Open, e))?;
+    let at = open_directory_path(parent, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
+    for attempt in 0.. {
+        let staging = run.stager.name(&name, attempt);
+        match sys::stat(at.as_fd(), staging.as_c_str(), Follow::No) {
+            Ok(_) => clear_staged(&at, staging.as_c_str(), &fault)?,
+            Err(Errno::NOENT) => break,
+            Err(errno) => return Err(fault(Operation::Stat, errno)),
         }
     }
     Ok(())

@@ -167,7 +167,10 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
     let mut paths: Vec<Vec<u8>> = run.targets.iter().map(|t| t.path.clone()).collect();
     twins[link.destination] = Some(twin);
     paths[link.destination] = path;
-    Ok(Some(Arc::new(preflight::root(Box::new([source]), twins, paths, false))))
+    let base = parts.iter().fold(Vec::new(), |path, part| join(&path, part));
+    let mut root = preflight::root(Box::new([source]), twins, paths, false);
+    root.base = base;
+    Ok(Some(Arc::new(root)))
 }
 
 fn errno_of(fault: &Fault) -> Errno {

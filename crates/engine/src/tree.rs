@@ -265,6 +265,8 @@ pub struct Twin {
 pub struct Dir {
     /// Its parent; none for the root of the run.
     pub parent: Option<Arc<Dir>>,
+    /// Path of a root below its destinations: empty, but for what links brought in.
+    pub base: Vec<u8>,
     /// Its name in the destination; empty for the root.
     pub name: CString,
     /// Its sources, later ones before earlier ones in importance. At least one.
@@ -498,9 +500,14 @@ impl Dir {
 
     /// Path relative to the destination, without a leading slash; empty for the root.
     pub fn relative_path(&self) -> Vec<u8> {
-        self.names()
+        let mut root = self;
+        while let Some(up) = &root.parent {
+            root = up;
+        }
+        let names = self.names();
+        names
             .iter()
-            .fold(Vec::new(), |path, name| join(&path, name.to_bytes()))
+            .fold(root.base.clone(), |path, name| join(&path, name.to_bytes()))
     }
 
     /// Full path of source number `index`, as the argument was given plus the rest.

@@ -134,6 +134,11 @@ pub fn try_lock(fd: BorrowedFd<'_>) -> Result<()> {
     again(Call::Lock, || fs::flock(fd, FlockOperation::NonBlockingLockExclusive))
 }
 
+/// Gives the lock back, also where a child process holds a copy of the descriptor.
+pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
+    again(Call::Unlock, || fs::flock(fd, FlockOperation::Unlock))
+}
+
 /// Free space of the file system that holds `fd`.
 pub fn capacity(fd: BorrowedFd<'_>) -> Result<Capacity> {
     let v = once(Call::Capacity, || fs::fstatvfs(fd))?;
