@@ -243,7 +243,7 @@ fn appear(at: BorrowedFd<'_>, staged: &CStr, name: &CStr) -> sys::Result<()> {
         // NFS, GPFS and older Lustre: a hard link never replaces either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(at, staged, at, name) {
             Ok(()) => sys::unlink(at, staged),
-            // Neither: look, then rename. Between the two a name that appears would be replaced (docs/dropin.md).
+            // Neither: look, then rename. Between the two a name that appears would be replaced (README.md).
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => match sys::stat(at, name, Follow::No) {
                 Err(Errno::NOENT) => sys::rename(at, staged, at, name, Replace::Yes),
                 Ok(_) => Err(Errno::EXIST),
