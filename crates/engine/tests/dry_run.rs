@@ -85,7 +85,7 @@ fn says_what_the_real_run_does() {
         ("one worker", |o| o.jobs = 1),
         ("content only", |o| o.content_only = true),
         ("full hash, sparse", |o| {
-            (o.full_hash, o.sparse) = (true, Sparse::Always)
+            (o.full_hash, o.sparse) = (true, Sparse::Always);
         }),
         ("chmod", |o| o.chmod = Some("Fg+w,D750".into())),
         ("links to directories are kept", |o| o.keep_dirlinks = true),

@@ -440,21 +440,8 @@ fn two_jobs_of_different_sources_at_once() {
         assert_eq!(names.len(), 40 + 40 * 30);
         for name in names.iter().filter(|n| n.contains('/')) {
             let content = to.read(name);
-            let whole = content
-                == one
-                    .path()
-                    .join(name)
-                    .is_file()
-                    .then(|| one.read(name))
-                    .unwrap_or_default()
-                || content
-                    == two
-                        .path()
-                        .join(name)
-                        .is_file()
-                        .then(|| two.read(name))
-                        .unwrap_or_default();
-            assert!(whole, "{name} is neither: {} bytes", content.len());
+            let from = |tree: &Tree| tree.path().join(name).is_file() && content == tree.read(name);
+            assert!(from(&one) || from(&two), "{name} is neither: {} bytes", content.len());
         }
         fs::remove_dir_all(to.path()).unwrap();
     }

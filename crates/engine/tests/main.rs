@@ -4,6 +4,8 @@
 //! and counts agree). What arrived is judged by rsync where rsync can judge it. Tests that need root, loop devices or a
 //! program that is not there print `skip: reason`.
 
+#![allow(clippy::too_many_lines, reason = "tables of cases are long")]
+
 #[cfg(test)]
 mod death;
 #[cfg(test)]

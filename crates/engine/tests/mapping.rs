@@ -124,7 +124,7 @@ fn missing_sources() {
     let source = scratch.tree("source");
     source.file("a", "x");
     for gone in [named(source.at("gone")), contents(source.at("gone"))] {
-        let refusal = attempt(&[gone.clone()], scratch.at("to"), |_| {});
+        let refusal = attempt(std::slice::from_ref(&gone), scratch.at("to"), |_| {});
         assert!(matches!(refusal, Err(Refusal::NoSource(_))), "{refusal:?}");
         assert!(!scratch.at("to").exists());
         let copied = copy(&[gone, named(source.at("a"))], scratch.at("beside"), |_| {}).incomplete();
@@ -158,7 +158,7 @@ fn later_sources_win() {
     for jobs in [1, 4] {
         let to = scratch.tree("to");
         let copied = copy(&[contents(one.path()), contents(two.path())], to.path(), |o| {
-            o.jobs = jobs
+            o.jobs = jobs;
         })
         .complete();
         for (name, expected) in [
@@ -188,7 +188,7 @@ fn later_sources_win() {
         }
         // Again: nothing is written a second time.
         let again = copy(&[contents(one.path()), contents(two.path())], to.path(), |o| {
-            o.jobs = jobs
+            o.jobs = jobs;
         })
         .complete();
         assert_eq!(

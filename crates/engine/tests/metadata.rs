@@ -269,7 +269,7 @@ fn compare_but_soft_links(source: &Path, to: &Path) {
     fs::remove_file(&two).unwrap();
     std::os::unix::fs::symlink("alone", &two).unwrap();
     crate::rig::set_time(&two, time.0, time.1);
-    let parent = crate::rig::modified(&to.to_path_buf());
+    let parent = crate::rig::modified(to);
     crate::rig::set_time(source, parent.0, parent.1);
     compare(source, to);
 }
@@ -293,13 +293,14 @@ fn links_across_file_systems_are_copies() {
 
 #[test]
 fn options_about_metadata() {
+    type Change = fn(&mut CopyOptions);
+    // What the options are; mode, owner and group of the copies of `f` (0640), `x` (04750) and `d` (0750); whether times
+    // are kept.
+    type Case = (&'static str, Change, [(u32, u32, u32); 3], bool);
     if !root() {
         return;
     }
-    type Change = fn(&mut CopyOptions);
-    // What the options are, and mode, owner and group of the copies of `f` (0640), `x` (04750) and `d` (0750), and
-    // whether times are kept.
-    let cases: [(&str, Change, [(u32, u32, u32); 3], bool); 7] = [
+    let cases: [Case; 7] = [
         (
             "all",
             |_| {},
@@ -468,7 +469,7 @@ fn nobody_works_in_closed_directories() {
         |at| {
             copy(&[contents(at.join("source"))], at.join("kept"), |_| {}).complete();
             copy(&[contents(at.join("source"))], at.join("plain"), |o| {
-                o.content_only = true
+                o.content_only = true;
             })
             .complete();
         },

@@ -14,8 +14,8 @@ use crate::rig::{
     Copied, Scratch, Tree, attempt, compare, content, contents, copy, listing, modified, must, named, options, run,
 };
 
-fn rules(style: FilterStyle, rules: &[&str]) -> Option<(FilterStyle, Vec<Vec<u8>>)> {
-    Some((style, rules.iter().map(|r| r.as_bytes().to_vec()).collect()))
+fn rules(style: FilterStyle, rules: &[&str]) -> (FilterStyle, Vec<Vec<u8>>) {
+    (style, rules.iter().map(|r| r.as_bytes().to_vec()).collect())
 }
 
 /// Rules on a whole copy, with rsync itself as the judge.
@@ -62,7 +62,7 @@ fn excludes_as_rsync() {
         let arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = arguments.iter().map(|a| a as _).collect();
         must("rsync", &arguments);
         let copied = copy(&[contents(source.path())], &to, |o| {
-            o.filter = rules(FilterStyle::Rsync, case);
+            o.filter = Some(rules(FilterStyle::Rsync, case));
         })
         .complete();
         compare(&oracle, &to);
@@ -97,7 +97,7 @@ fn excluded_directories_are_not_descended_into() {
         },
         |at| {
             let copied = copy(&[contents(at.join("source"))], at.join("outer/to"), |o| {
-                o.filter = rules(FilterStyle::Rsync, &["closed/"]);
+                o.filter = Some(rules(FilterStyle::Rsync, &["closed/"]));
             })
             .complete();
             assert_eq!(copied.counts(), "made 2, copied 1 (excluded 2)");
@@ -130,7 +130,7 @@ fn excludes_as_fnmatch() {
     for (pattern, names) in cases {
         let to = scratch.at("to");
         copy(&[contents(source.path())], &to, |o| {
-            o.filter = rules(FilterStyle::Fnmatch, &[&pattern]);
+            o.filter = Some(rules(FilterStyle::Fnmatch, &[&pattern]));
         })
         .complete();
         assert_eq!(Tree::new(to.clone()).names(), names, "{pattern}");
@@ -154,7 +154,7 @@ fn excludes_and_several_sources() {
     for (style, rule, name, expected) in cases {
         let to = scratch.at("to");
         copy(&[contents(one.path()), contents(two.path())], &to, |o| {
-            o.filter = rules(style, &[&rule])
+            o.filter = Some(rules(style, &[&rule]));
         })
         .complete();
         assert_eq!(
@@ -166,7 +166,7 @@ fn excludes_and_several_sources() {
     }
     // Arguments are entries like others.
     let copied = copy(&[named(one.at("x")), named(one.at("d"))], scratch.at("named"), |o| {
-        o.filter = rules(FilterStyle::Rsync, &["x", "z"]);
+        o.filter = Some(rules(FilterStyle::Rsync, &["x", "z"]));
     });
     assert_eq!(copied.complete().counts(), "made 1 (excluded 2)");
 }
@@ -180,6 +180,9 @@ fn listed(scratch: &Scratch, source: &Tree, to: &Path, list: &[u8], nul: bool) -
         });
     })
 }
+
+/// What it is, the list, whether NUL ends its names, what is there then, and the counts.
+type Listed<'l> = (&'static str, &'l [u8], bool, &'static [&'static str], &'static str);
 
 #[test]
 fn files_from_a_list() {
@@ -195,7 +198,7 @@ fn files_from_a_list() {
         .time("d/e", 1_000_000_000, 1)
         .time("d", 1_000_000_001, 1);
     let absolute = format!("{}/d/h\n", source.path().display());
-    let cases: [(&str, &[u8], bool, &[&str], &str); 8] = [
+    let cases: [Listed; 8] = [
         ("one", b"a\n", false, &["a"], "made 1, copied 1"),
         ("no newline at the end", b"b\na", false, &["a", "b"], "made 1, copied 2"),
         (
@@ -315,14 +318,14 @@ fn one_file_system() {
     copy(&[contents(source.path())], scratch.at("all"), |_| {}).complete();
     compare(source.path(), &scratch.at("all"));
     let copied = copy(&[contents(source.path())], scratch.at("one"), |o| {
-        o.one_file_system = true
+        o.one_file_system = true;
     })
     .complete();
     assert_eq!(Tree::new(scratch.at("one")).names(), ["a", "d", "d/b", "d/mounted"]);
     assert_eq!(copied.counts(), "made 3, copied 2");
     // What is named itself is where its walk begins.
     let copied = copy(&[named(source.at("d/mounted"))], scratch.at("named"), |o| {
-        o.one_file_system = true
+        o.one_file_system = true;
     })
     .complete();
     assert_eq!(copied.counts(), "made 1, copied 1");
@@ -341,7 +344,7 @@ fn only_directories_or_only_those_that_are_needed() {
         .mode("d", 0o700);
     source.time("d", 1_000_000_000, 5).time("p/q", 1_000_000_000, 5);
     let only = copy(&[contents(source.path())], scratch.at("only"), |o| {
-        o.directories = Directories::Only
+        o.directories = Directories::Only;
     })
     .complete();
     let to = Tree::new(scratch.at("only"));
@@ -361,7 +364,7 @@ fn only_directories_or_only_those_that_are_needed() {
     // What is not there was not made: the root, d and l.
     assert_eq!(needed.report.totals.outcome_of(Outcome::Made), 3, "{}", needed.counts());
     let again = copy(&[contents(source.path())], to.path(), |o| {
-        o.directories = Directories::Needed
+        o.directories = Directories::Needed;
     })
     .complete();
     assert_eq!(again.report.totals.outcome_of(Outcome::Copied), 0);
@@ -438,8 +441,9 @@ fn several_destinations() {
 /// What relative links lead to comes along, when that lands inside of the destination.
 #[test]
 fn link_tracking() {
+    type Names = &'static [&'static str];
     // Links of the named directory, what is there then, and whether a note says that something stays out.
-    let cases: [(&str, &[(&str, &str)], &[&str], bool); 8] = [
+    let cases: [(&str, &[(&str, &str)], Names, bool); 8] = [
         (
             "a file beside",
             &[("l", "../data/f")],
@@ -526,7 +530,7 @@ fn options_that_cannot_be() {
         ("dots as a name", |o| o.sources[0].name = Some(b"..".to_vec())),
         ("too many jobs", |o| o.jobs = 1025),
         ("an exclude rule that is none", |o| {
-            o.filter = rules(FilterStyle::Rsync, &["- "]);
+            o.filter = Some(rules(FilterStyle::Rsync, &["- "]));
         }),
         ("a mode that is none", |o| o.chmod = Some("u+y".into())),
     ];

@@ -197,10 +197,10 @@ fn empty_files_need_no_probe() {
 
 #[test]
 fn what_is_skipped_gets_its_metadata() {
+    type Spoil = fn(&Tree);
     if !root() {
         return;
     }
-    type Spoil = fn(&Tree);
     let cases: [(&str, Spoil, Changes); 8] = [
         (
             "mode",

@@ -30,11 +30,11 @@ fn file(path: &Path, size: u64, data: &[(u64, usize)], zeros: &[(u64, usize)]) {
 }
 
 fn holes_on(kind: &str) {
+    type Places = &'static [(u64, usize)];
     let scratch = Scratch::new();
     let Some(base) = scratch.file_system(kind, "rw") else {
         return;
     };
-    type Places = &'static [(u64, usize)];
     // Name, size, data, dense zeros; space by what is data, and by what is not zero.
     let cases: [(&str, u64, Places, Places, u64, u64); 9] = [
         ("hole at the start", 4 * MIB, &[(3 * MIB, 1 << 20)], &[], MIB, MIB),

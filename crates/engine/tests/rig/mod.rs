@@ -416,12 +416,12 @@ pub fn apart(
     prepare(&scratch);
     let child = child(test, wrapper, &scratch);
     let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     // A name that no test has would pass too.
     assert!(
-        output.status.success() && text.contains("1 passed"),
-        "in the child process: {text}{errors}"
+        output.status.success() && said.contains("1 passed"),
+        "in the child process: {said}{errors}"
     );
     after(&scratch);
 }
