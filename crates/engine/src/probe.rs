@@ -38,7 +38,7 @@ pub fn same_tail(
 }
 
 /// Reads until `buffer` is full or the file ends.
-fn fill(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> sys::Result<usize> {
+pub fn fill(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> sys::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match sys::read_at(fd, &mut buffer[done..], offset + done as u64)? {

@@ -50,8 +50,8 @@ pub struct Finished {
     replace: bool,
     stat: Stat,
     done: Done,
-    /// Of the bytes that the source gave, where they are to be proved.
-    digest: Option<ContentDigest>,
+    /// The source and the digest of the bytes that it gave, where they are to be proved.
+    proof: Option<(OwnedFd, ContentDigest)>,
     /// How often it was copied: what does not read back as it should is copied again.
     attempt: u32,
     /// Its file system was synced after it was written, its pages were given up, and these bytes stayed cached.
@@ -358,7 +358,7 @@ impl Worker<'_> {
         })?;
         let result = self.fill_file(entry, file, stat, index, &new);
         match result {
-            Ok((bytes, digest)) => Ok(Finished {
+            Ok((bytes, proof)) => Ok(Finished {
                 dir: Arc::clone(entry.dir),
                 source: entry.source,
                 target: entry.target.to_owned(),
@@ -374,7 +374,7 @@ impl Worker<'_> {
                 }
                 .with(place.changes)
                 .at(index),
-                digest,
+                proof,
                 attempt: 1,
                 forgotten: None,
             }),
@@ -392,7 +392,7 @@ impl Worker<'_> {
         stat: &Stat,
         index: usize,
         new: &OwnedFd,
-    ) -> Result<(u64, Option<ContentDigest>), Stopped> {
+    ) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
         let rules = &self.run.rules;
         let (twin, twin_fd) = Self::twin(entry.dir, index)?;
         // To be proved, all of the source is read; its holes are found again as zeros.
@@ -415,7 +415,7 @@ impl Worker<'_> {
         let digest = transfer.digest.take().map(|d| d.digest());
         drop(twin_fd);
         let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
-        if (after.size, after.mtime, after.ctime) != (stat.size, stat.mtime, stat.ctime) {
+        if !same_version(&after, stat) {
             return Err(Fault::changed(Operation::Read).into());
         }
         let owner = if let Some(owner) = twin.creates.get() {
@@ -441,7 +441,11 @@ impl Worker<'_> {
             true,
             &mut self.scratch,
         )?;
-        Ok((bytes, digest))
+        let again = |digest| match sys::duplicate(file.as_fd()) {
+            Ok(source) => Ok((source, digest)),
+            Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
+        };
+        Ok((bytes, digest.map(again).transpose()?))
     }
 
     /// Whether the skip test could take this file for finished after a power cut when it is not (design.md section 4),
@@ -449,7 +453,7 @@ impl Worker<'_> {
     fn sync_due(&self, finished: &Finished) -> bool {
         let rules = &self.run.rules;
         let mistakable = rules.sync != Sync::None && (finished.replace || rules.tail < finished.stat.size);
-        finished.stat.size > 0 && (mistakable || finished.digest.is_some())
+        finished.stat.size > 0 && (mistakable || finished.proof.is_some())
     }
 
     /// The end of a file's way: sync if one is due, proof, times, name. Answers the new file's inode too.
@@ -505,16 +509,19 @@ impl Worker<'_> {
         if self.sync_due(finished) && finished.forgotten.is_none() {
             sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
         }
-        if let Some(digest) = finished.digest {
+        if let Some((source, digest)) = &finished.proof {
             let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));
-            let back = read_back(file, finished.done.bytes, from_cache, destination, &mut self.buffer)?;
-            if back.digest != digest {
-                return Err(Fault {
-                    operation: Operation::Verify,
-                    side,
-                    cause: Cause::Mismatch,
-                });
+            let back = read_back(source.as_fd(), file, from_cache, destination, &mut self.buffer)?;
+            let stat = sys::stat_fd(source.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
+            if !same_version(&stat, &finished.stat) {
+                return Err(Fault::changed(Operation::Verify));
             }
+            let back = back.filter(|back| back.digest == *digest);
+            let back = back.ok_or(Fault {
+                operation: Operation::Verify,
+                side,
+                cause: Cause::Mismatch,
+            })?;
             self.counters.verified(back.bytes, back.from_cache);
         }
         metadata::set_times(&self.run.rules.keep, &finished.stat, Node::Open(file), destination)?;
@@ -665,6 +672,11 @@ impl Worker<'_> {
         }
         Ok(Some(done))
     }
+}
+
+/// Whether nobody wrote to a file between two looks: a writer that puts size and time back is told by the change time.
+fn same_version(now: &Stat, then: &Stat) -> bool {
+    (now.size, now.mtime, now.ctime) == (then.size, then.mtime, then.ctime)
 }
 
 /// Where a file of this run is.

@@ -1,7 +1,7 @@
 //! Proof: what is in the destination is what was read from the source.
 //!
-//! Comes in: a file that is written and synced, and the digest of the bytes that its source gave; goes out: whether the
-//! destination gives the same bytes. They are read from the medium where the system allows it: after the sync the cached
+//! Comes in: a file that is written and synced, its source, and the digest of the bytes that the source gave when it was
+//! copied; goes out: whether the destination gives the same bytes, and the source gives them again. They are read from the medium where the system allows it: after the sync the cached
 //! pages are given up, and what is cached nevertheless (tmpfs, some network file systems) is counted as such. Hashing what
 //! is in memory would miss what the disk wrote wrongly.
 
@@ -9,6 +9,7 @@ use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
 use crate::error::{Fault, Operation, Side};
+use crate::probe::fill;
 
 /// What a file gave when it was read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,30 +41,36 @@ pub fn read_ahead(file: BorrowedFd<'_>, size: u64) -> u64 {
     }
 }
 
-/// Reads a synced file of `size` bytes back. `from_cache`: what [`forget`] or [`read_ahead`] answered before.
+/// Reads a synced file back, and its source a second time, side by side: a bit that flipped on the way in is found as well
+/// as one that flipped on the way out. `from_cache`: what [`forget`] or [`read_ahead`] answered before. `None`: they differ.
 pub fn read_back(
+    source: BorrowedFd<'_>,
     file: BorrowedFd<'_>,
-    size: u64,
     from_cache: u64,
     destination: usize,
     buffer: &mut [u8],
-) -> Result<ReadBack, Fault> {
+) -> Result<Option<ReadBack>, Fault> {
+    let (left, right) = buffer.split_at_mut(buffer.len() / 2);
     let mut digest = Blake3::default();
     let mut bytes = 0;
     loop {
-        let n = sys::read_at(file, buffer, bytes)
-            .map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
+        let n =
+            fill(file, right, bytes).map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
+        let m = fill(source, left, bytes).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?;
+        if left[..m] != right[..n] {
+            return Ok(None);
+        }
         if n == 0 {
             break;
         }
-        digest.update(&buffer[..n]);
+        digest.update(&right[..n]);
         bytes += n as u64;
     }
     // The pages that were read for the proof are of no use to anybody: leave the cache to others.
-    forget(file, size);
-    Ok(ReadBack {
+    forget(file, bytes);
+    Ok(Some(ReadBack {
         digest: digest.digest(),
         bytes,
         from_cache,
-    })
+    }))
 }

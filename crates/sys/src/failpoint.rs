@@ -28,6 +28,7 @@ pub enum Call {
     CopyRange,
     Create,
     DropCache,
+    Duplicate,
     Flags,
     GetXattr,
     Link,

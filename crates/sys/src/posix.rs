@@ -129,6 +129,11 @@ pub fn close(fd: OwnedFd) -> Result<()> {
     })
 }
 
+/// A second descriptor of the same open file.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    once(Call::Duplicate, || rustix::io::fcntl_dupfd_cloexec(fd, 0))
+}
+
 /// Takes the exclusive lock of an open file or directory; `EWOULDBLOCK` when another description holds it.
 pub fn try_lock(fd: BorrowedFd<'_>) -> Result<()> {
     again(Call::Lock, || fs::flock(fd, FlockOperation::NonBlockingLockExclusive))
