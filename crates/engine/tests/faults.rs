@@ -4,16 +4,20 @@
 //! fail. Then: complete is only what is complete; otherwise a failure names path, operation and errno; every name is as it
 //! was or complete; and the next copy converges and leaves nothing unfinished.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkhaul_engine::copy::Job;
 use bulkhaul_engine::error::{describe, symbol};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
-use crate::rig::fault::{Facts, Shape, Trial, again, can_hold_everything, each, everything, facts, finish, order, say};
-use crate::rig::{Scratch, Tree, compare, contents, listing, options};
+use crate::rig::fault::{
+    Facts, Shape, Trial, again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say,
+};
+use crate::rig::{Scratch, Tree, compare, contents, has, listing, options};
 
 const ERRNOS: [Errno; 6] = [
     Errno::IO,
@@ -57,14 +61,14 @@ fn cases() -> Vec<Case> {
 }
 
 /// The calls that an undisturbed copy makes, in their order.
-pub fn calls(test: &str, scratch: &Scratch, shape: Shape) -> Vec<String> {
+pub fn calls(this: &str, scratch: &Scratch, shape: Shape) -> Vec<String> {
     let words = [
         "count".into(),
         scratch.path().display().to_string(),
         format!("{shape:?}"),
     ];
     let log = scratch.at("count.log");
-    let (code, text) = finish(again(test, &words, &log), &log);
+    let (code, text) = finish(again(this, &words, &log), &log);
     assert_eq!(code, Some(0), "{text}");
     text.lines()
         .filter_map(|line| line.strip_prefix("call "))
@@ -249,6 +253,8 @@ fn the_released_addon_has_no_failpoints() {
     }
 }
 
+type Spoil = fn(&Tree);
+
 /// The rig finds what it looks for: copies that lie about a read, and destinations that somebody spoilt.
 #[test]
 fn the_rig_finds_faults() {
@@ -281,7 +287,6 @@ fn the_rig_finds_faults() {
         "a flipped bit is not found: {text}"
     );
 
-    type Spoil = fn(&Tree);
     let spoils: [(&str, Spoil); 6] = [
         ("a partial file", |t| {
             t.file("long", "begin");
@@ -296,7 +301,7 @@ fn the_rig_finds_faults() {
             t.mode("file", 0o600);
         }),
         ("an old file that is gone", |t| {
-            fs::remove_file(t.at("existing/somebody's")).unwrap()
+            fs::remove_file(t.at("existing/somebody's")).unwrap();
         }),
         ("a new link that leads elsewhere", |t| {
             fs::remove_file(t.at("d/e/up")).unwrap();
@@ -343,4 +348,119 @@ fn an_overlap_is_refused_whatever_fails() {
     let log = scratch.at("log");
     let (_, text) = finish(again(TEST, &[scratch.path().display().to_string()], &log), &log);
     assert!(text.contains("done\n"), "{text}");
+}
+
+/// Calls that strace makes fail, and how many of each are tried; all of them where every point is asked for.
+const TRACED: [&str; 17] = [
+    "copy_file_range",
+    "pwrite64",
+    "renameat2",
+    "fchmod",
+    "fchownat,fchown",
+    "utimensat",
+    "fdatasync",
+    "mkdirat",
+    "linkat",
+    "symlinkat",
+    "mknodat",
+    "ftruncate",
+    "unlinkat",
+    "getdents64",
+    "flistxattr",
+    "fsetxattr",
+    "flock",
+];
+const TRACED_POINTS: usize = 3;
+
+/// The same from outside, where nothing of ours takes part: strace makes the Nth call of a kind fail.
+#[test]
+fn calls_that_strace_makes_fail() {
+    const TEST: &str = "faults::calls_that_strace_makes_fail";
+    if let Some(words) = order() {
+        let (source, base) = (Tree::new((&words[0]).into()), Path::new(&words[1]).to_owned());
+        let trial = Trial::found(&source, base, Shape::Existing, &Facts::new());
+        return match trial.copy() {
+            Ok(report) => {
+                let said = report.failures.iter().map(|f| f.errno.map_or_else(String::new, symbol));
+                say(&format!(
+                    "complete {}, {:?}",
+                    report.is_complete(),
+                    said.collect::<Vec<_>>()
+                ));
+            }
+            Err(refusal) => say(&format!("refused: {refusal}")),
+        };
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    if !has("strace") {
+        println!("skip: there is no strace");
+        return;
+    }
+    let source = scratch.tree("source");
+    everything(&source);
+    let wanted = facts(source.path());
+    let errnos = [Errno::IO, Errno::NOSPC, Errno::STALE];
+    let cases: Vec<_> = TRACED
+        .iter()
+        .flat_map(|call| errnos.map(|errno| (*call, errno)))
+        .collect();
+    let tried = AtomicUsize::new(0);
+    let wrong = each(cases.len(), |number| {
+        let (call, errno) = cases[number];
+        let mut wrong = Vec::new();
+        for when in 1.. {
+            if !exhaustive() && when > TRACED_POINTS {
+                break;
+            }
+            let trial = Trial::new(&source, scratch.at(&format!("{number}-{when}")), Shape::Existing);
+            let (trace, log) = (
+                scratch.at(&format!("{number}.trace")),
+                scratch.at(&format!("{number}.log")),
+            );
+            let base = trial.to.parent().unwrap().display().to_string();
+            let plain = again(TEST, &[source.path().display().to_string(), base], &log);
+            let mut traced = Command::new("strace");
+            let inject = format!("inject={call}:error={}:when={when}", symbol(errno));
+            traced
+                .args(["-f", "-o"])
+                .arg(&trace)
+                .args(["-e", &format!("trace={call}"), "-e", &inject]);
+            traced.arg(plain.get_program()).args(plain.get_args());
+            traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let output = File::create(&log).unwrap();
+            traced
+                .stdin(Stdio::null())
+                .stderr(output.try_clone().unwrap())
+                .stdout(output);
+            let (code, text) = finish(traced, &log);
+            let injected = fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count();
+            fs::remove_file(&trace).unwrap();
+            let complete = text.contains("complete true");
+            let told = text.contains(&symbol(errno)) || text.contains(&describe(errno));
+            let what = if code != Some(0) || !(complete || told) {
+                Some(text)
+            } else {
+                let unlike = || complete.then(|| trial.unlike(&wanted)).flatten();
+                unlike()
+                    .or_else(|| trial.spoilt(&wanted))
+                    .or_else(|| trial.not_healed(&wanted))
+            };
+            wrong.extend(what.map(|what| format!("{call} {} {when}: {what}", symbol(errno))));
+            trial.clear();
+            if injected == 0 {
+                // Past the last of them. The first must have been hit.
+                if when == 1 {
+                    wrong.push(format!("{call} is not called, or not seen"));
+                }
+                break;
+            }
+            tried.fetch_add(1, Ordering::Relaxed);
+        }
+        wrong
+    });
+    println!("{} points tried in {} kinds of calls", tried.into_inner(), TRACED.len());
+    assert_none(&wrong);
 }

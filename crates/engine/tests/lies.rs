@@ -7,19 +7,21 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use bulkhaul_engine::copy::Job;
 use bulkhaul_engine::error::symbol;
-use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
 use bulkhaul_engine::report::Outcome;
-use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno};
 
 use crate::faults::assert_none;
 use crate::power::Disk;
 use crate::rig::fault::{again, each, facts, finish, order, say, with_stops};
-use crate::rig::{Scratch, Tree, attempt, compare, content, contents, copy, named, options, set_time};
+use crate::rig::{Scratch, Tree, attempt, compare, content, contents, copy, has, must, named, options, root, set_time};
 
 const FOR_GOOD: usize = usize::MAX;
 const MIB: u64 = 1 << 20;
@@ -36,16 +38,51 @@ enum Expected {
 }
 
 /// A call that lies.
+#[derive(Clone, Copy)]
 struct Lie {
     what: &'static str,
     /// Directory of the source.
     source: &'static str,
-    change: fn(&mut CopyOptions),
+    change: Change,
     call: Call,
     nth: usize,
     count: usize,
     effect: Effect,
     expected: Expected,
+}
+
+impl Lie {
+    /// Told by every call of a kind, and of no consequence.
+    fn new(what: &'static str, source: &'static str, call: Call, effect: Effect) -> Self {
+        Self {
+            what,
+            source,
+            change: as_it_is,
+            call,
+            nth: 0,
+            count: FOR_GOOD,
+            effect,
+            expected: Expected::Whole,
+        }
+    }
+
+    /// By one call only.
+    fn once(self, nth: usize) -> Self {
+        Self { nth, count: 1, ..self }
+    }
+
+    /// By a call and all after it.
+    fn from(self, nth: usize) -> Self {
+        Self { nth, ..self }
+    }
+
+    fn with(self, change: Change) -> Self {
+        Self { change, ..self }
+    }
+
+    fn comes_to(self, expected: Expected) -> Self {
+        Self { expected, ..self }
+    }
 }
 
 fn as_it_is(_: &mut CopyOptions) {}
@@ -61,62 +98,15 @@ fn by_reading(options: &mut CopyOptions) {
 
 type Change = fn(&mut CopyOptions);
 
-fn lies() -> Vec<Lie> {
-    use Expected::{Fooled, Told, Whole};
-    let mut lies = Vec::new();
-    let mut lie = |what, source, change: Change, call, nth, count, effect, expected| {
-        lies.push(Lie {
-            what,
-            source,
-            change,
-            call,
-            nth,
-            count,
-            effect,
-            expected,
-        });
-    };
-    let (nothing, size) = (Effect::Answer(0), Effect::Answer(2 * MIB));
-    lie(
-        "copies nothing",
-        "long",
-        as_it_is,
-        Call::CopyRange,
-        0,
-        FOR_GOOD,
-        nothing,
-        Whole,
-    );
-    lie(
-        "copies nothing once",
-        "long",
-        as_it_is,
-        Call::CopyRange,
-        0,
-        1,
-        nothing,
-        Whole,
-    );
-    lie(
-        "copies nothing from the middle on",
-        "longer",
-        as_it_is,
-        Call::CopyRange,
-        1,
-        FOR_GOOD,
-        nothing,
-        Whole,
-    );
-    lie(
-        "copies half",
-        "longer",
-        as_it_is,
-        Call::CopyRange,
-        0,
-        FOR_GOOD,
-        Effect::Short,
-        Whole,
-    );
+/// About copies inside the kernel, and about how much was done.
+fn lies_about_amounts() -> Vec<Lie> {
+    let nothing = Effect::Answer(0);
+    let mut lies = vec![
+        Lie::new("copies nothing", "long", Call::CopyRange, nothing),
+        Lie::new("copies nothing", "long", Call::CopyRange, nothing).once(0),
+        Lie::new("copies nothing", "longer", Call::CopyRange, nothing).from(1),
+        Lie::new("copies half", "longer", Call::CopyRange, Effect::Short),
+    ];
     for errno in [
         Errno::XDEV,
         Errno::IO,
@@ -126,182 +116,50 @@ fn lies() -> Vec<Lie> {
         Errno::NOENT,
         Errno::NOSYS,
     ] {
-        for (nth, count) in [(0, FOR_GOOD), (1, FOR_GOOD), (1, 1)] {
-            lie(
-                "fails",
-                "longer",
-                as_it_is,
-                Call::CopyRange,
-                nth,
-                count,
-                Effect::Errno(errno),
-                Whole,
-            );
-        }
+        let fails = Lie::new("fails", "longer", Call::CopyRange, Effect::Errno(errno));
+        lies.extend([fails, fails.from(1), fails.once(1)]);
     }
     for change in [by_reading as Change, verify] {
-        lie(
-            "reads half",
-            "long",
-            change,
-            Call::Read,
-            0,
-            FOR_GOOD,
-            Effect::Short,
-            Whole,
-        );
-        lie(
-            "writes half",
-            "long",
-            change,
-            Call::Write,
-            0,
-            FOR_GOOD,
-            Effect::Short,
-            Whole,
-        );
-        lie(
-            "finds no hole",
-            "holes",
-            change,
-            Call::SeekHole,
-            0,
-            FOR_GOOD,
-            size,
-            Whole,
-        );
-        lie(
-            "finds holes at once",
-            "holes",
-            change,
-            Call::SeekHole,
-            0,
-            FOR_GOOD,
-            nothing,
-            Whole,
-        );
+        lies.push(Lie::new("reads half", "long", Call::Read, Effect::Short).with(change));
+        lies.push(Lie::new("writes half", "long", Call::Write, Effect::Short).with(change));
     }
-    lie(
-        "finds no hole",
-        "holes",
-        as_it_is,
-        Call::SeekHole,
-        0,
-        FOR_GOOD,
-        size,
-        Whole,
-    );
-    lie(
-        "finds holes at once",
-        "holes",
-        as_it_is,
-        Call::SeekHole,
-        0,
-        FOR_GOOD,
-        nothing,
-        Whole,
-    );
-    lie(
-        "goes back",
-        "holes",
-        as_it_is,
-        Call::SeekData,
-        1,
-        FOR_GOOD,
-        nothing,
-        Told("io read"),
-    );
-    for (change, expected) in [(as_it_is as Change, Fooled), (verify, Whole)] {
-        lie("a hole over all", "holes", change, Call::SeekData, 0, 1, size, expected);
-        lie(
-            "a hole to the end",
-            "holes",
-            change,
-            Call::SeekData,
-            1,
-            1,
-            Effect::Errno(Errno::NXIO),
-            expected,
-        );
-        lie(
-            "a hole over some",
-            "holes",
-            change,
-            Call::SeekData,
-            0,
-            1,
-            Effect::Answer(MIB),
-            expected,
-        );
+    let all = Lie::new("writes half and says all", "long", Call::Write, Effect::Lie);
+    lies.push(all.once(1).with(by_reading).comes_to(Expected::Fooled));
+    lies.extend((0..3).map(|nth| all.once(nth).with(verify)));
+    lies.push(all.with(verify).comes_to(Expected::Told("mismatch verify")));
+    lies
+}
+
+/// About holes.
+fn lies_about_holes() -> Vec<Lie> {
+    let (nothing, size) = (Effect::Answer(0), Effect::Answer(2 * MIB));
+    let back = Lie::new("goes back", "holes", Call::SeekData, nothing).from(1);
+    let mut lies = vec![back.comes_to(Expected::Told("io read"))];
+    for change in [as_it_is as Change, by_reading, verify] {
+        lies.push(Lie::new("finds no hole", "holes", Call::SeekHole, size).with(change));
+        lies.push(Lie::new("finds holes at once", "holes", Call::SeekHole, nothing).with(change));
     }
-    lie(
-        "writes half and says all",
-        "long",
-        by_reading,
-        Call::Write,
-        1,
-        1,
-        Effect::Lie,
-        Fooled,
-    );
-    for nth in 0..3 {
-        lie(
-            "writes half and says all",
-            "long",
-            verify,
-            Call::Write,
-            nth,
-            1,
-            Effect::Lie,
-            Whole,
-        );
-    }
-    lie(
-        "writes half and says all, always",
-        "long",
-        verify,
-        Call::Write,
-        0,
-        FOR_GOOD,
-        Effect::Lie,
-        Told("mismatch verify"),
-    );
-    lie(
-        "flips a bit of the source",
-        "long",
-        by_reading,
-        Call::Read,
-        1,
-        1,
-        Effect::Flip,
-        Fooled,
-    );
-    // Three reads of the source, then the file is read back.
-    for nth in 0..3 {
-        lie(
-            "flips a bit of the source",
-            "long",
-            verify,
-            Call::Read,
-            nth,
-            1,
-            Effect::Flip,
-            Whole,
-        );
-    }
-    for nth in 3..6 {
-        lie(
-            "flips a bit that is read back",
-            "long",
-            verify,
-            Call::Read,
-            nth,
-            1,
-            Effect::Flip,
-            Whole,
-        );
+    for (change, expected) in [(as_it_is as Change, Expected::Fooled), (verify, Expected::Whole)] {
+        let over_all = Lie::new("finds a hole over all", "holes", Call::SeekData, size).once(0);
+        let some = Lie::new("finds a hole over some", "holes", Call::SeekData, Effect::Answer(MIB)).once(0);
+        let to_the_end = Effect::Errno(Errno::NXIO);
+        let rest = Lie::new("finds a hole to the end", "holes", Call::SeekData, to_the_end).once(1);
+        lies.extend([over_all, some, rest].map(|lie| lie.with(change).comes_to(expected)));
     }
     lies
+}
+
+/// About what was read.
+fn lies_about_content() -> Vec<Lie> {
+    let flips = Lie::new("flips a bit", "long", Call::Read, Effect::Flip);
+    let mut lies = vec![flips.once(1).with(by_reading).comes_to(Expected::Fooled)];
+    // Three reads to copy, then both are read again.
+    lies.extend((0..9).map(|nth| flips.once(nth).with(verify)));
+    lies
+}
+
+fn lies() -> Vec<Lie> {
+    [lies_about_amounts(), lies_about_holes(), lies_about_content()].concat()
 }
 
 /// In the child: one copy with a plan, and what came of it.
@@ -443,7 +301,7 @@ fn flip_in_image(image: &Path, pattern: &[u8]) -> usize {
 }
 
 /// The medium changes a bit after a file was written to it, once or always: the first time it is copied again.
-fn a_bit_on_the_medium(test: &str, kind: &str) {
+fn a_bit_on_the_medium(this: &str, kind: &str) {
     if let Some(words) = order() {
         let plan = Plan {
             call: Some(Call::DropCache),
@@ -459,7 +317,7 @@ fn a_bit_on_the_medium(test: &str, kind: &str) {
             Path::new(&words[1]),
             |o| {
                 o.verify = verified;
-                o.sync = bulkhaul_engine::options::Sync::All;
+                o.sync = Sync::All;
             },
             Plan {
                 call: Some(call),
@@ -487,7 +345,7 @@ fn a_bit_on_the_medium(test: &str, kind: &str) {
         let words = [source.path(), to.path()].map(|p| p.display().to_string());
         let words = [&words[..], &[how.to_owned()]].concat();
         let mut flipped = Vec::new();
-        let text = with_stops(again(test, &words, &log), &log, |turn| {
+        let text = with_stops(again(this, &words, &log), &log, |turn| {
             if turn < times {
                 disk.sync();
                 flipped.push(flip_in_image(&disk.image, pattern));
@@ -710,7 +568,7 @@ fn loops_of_bind_mounts() {
         compare(source.path(), &scratch.at("to"));
         assert!(copied.report.totals.all_found() < 20, "{what}: {}", copied.counts());
         let alone = attempt(&[contents(source.path())], scratch.at("alone"), |o| {
-            o.one_file_system = true
+            o.one_file_system = true;
         });
         alone.unwrap().complete();
         // Into a directory of the source, seen through the loop.
@@ -718,4 +576,141 @@ fn loops_of_bind_mounts() {
         let refused = attempt(&[contents(source.path())], &inside, |_| {});
         assert!(refused.is_err(), "{what}: {refused:?}");
     }
+}
+
+/// A disk whose reads and writes can be made to fail: an image behind nbdkit's error filter.
+struct BadDisk {
+    nbdfuse: Child,
+    disk: Disk,
+    fails: [PathBuf; 2],
+    fuse: PathBuf,
+}
+
+impl BadDisk {
+    /// `None`: it can't be had here, and that was printed.
+    fn new(scratch: &Scratch) -> Option<Self> {
+        for program in ["nbdkit", "nbdfuse", "mkfs.ext4", "losetup"] {
+            if !has(program) {
+                println!("skip: there is no {program}");
+                return None;
+            }
+        }
+        if !root() || !Path::new("/dev/fuse").exists() {
+            println!("skip: no FUSE here");
+            return None;
+        }
+        let (image, fuse) = (scratch.at("bad.image"), scratch.at("fuse"));
+        File::create(&image).unwrap().set_len(100 << 20).unwrap();
+        must("mkfs.ext4", &[&"-q", &image]);
+        fs::create_dir(&fuse).unwrap();
+        let fails = ["pread", "pwrite"].map(|call| scratch.at(call));
+        let path = |path: &Path| path.display().to_string();
+        let mut command = Command::new("nbdfuse");
+        command
+            .arg(fuse.join("disk"))
+            .args(["--command", "nbdkit", "-s", "--exit-with-parent", "--filter=error"]);
+        command.args(["file", &path(&image)]);
+        for (call, file) in ["pread", "pwrite"].into_iter().zip(&fails) {
+            let file = format!("error-{call}-file={}", path(file));
+            command.args([format!("error-{call}=EIO"), format!("error-{call}-rate=100%"), file]);
+        }
+        let mut nbdfuse = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let there = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            fuse.join("disk").exists()
+        });
+        let disk = there
+            .then(|| Disk::attach(scratch, &fuse.join("disk"), "ext4"))
+            .flatten();
+        let Some(disk) = disk else {
+            println!("skip: nbdfuse does not serve");
+            nbdfuse.kill().unwrap();
+            nbdfuse.wait().unwrap();
+            return None;
+        };
+        Some(Self {
+            nbdfuse,
+            disk,
+            fails,
+            fuse,
+        })
+    }
+
+    fn fail(&self, reads: bool, writes: bool) {
+        for (fails, file) in [reads, writes].into_iter().zip(&self.fails) {
+            if fails {
+                File::create(file).unwrap();
+                // FUSE keeps pages of the image, which would be read instead.
+                sys::drop_cache(File::open(self.fuse.join("disk")).unwrap().as_fd()).unwrap();
+            } else if file.exists() {
+                fs::remove_file(file).unwrap();
+            }
+        }
+    }
+
+    fn end(mut self) {
+        self.fail(false, false);
+        drop(self.disk);
+        must("umount", &[&"-l", &self.fuse]);
+        self.nbdfuse.wait().unwrap();
+    }
+}
+
+/// What the disk does not take is told by the sync; what it does not give, by the read. Neither is repeated as if nothing
+/// had been.
+#[test]
+fn a_disk_that_fails() {
+    let scratch = Scratch::new();
+    let Some(bad) = BadDisk::new(&scratch) else { return };
+    let source = scratch.tree("source");
+    source
+        .file("d/f", content(6, 300_000))
+        .file("d/g", content(7, 200_000))
+        .file("small", "x");
+    let to = bad.disk.point.join("to");
+    for change in [as_it_is as Change, verify, |o| o.sync = Sync::All] {
+        bad.fail(false, true);
+        // The control: a write that the disk refuses is a failed sync, and without one nobody hears of it.
+        let plain = bad.disk.point.join("plain");
+        fs::write(&plain, content(1, 5000)).unwrap();
+        assert!(File::open(&plain).unwrap().sync_all().is_err(), "the disk takes it");
+        let copied = attempt(&[contents(source.path())], &to, change);
+        match copied {
+            Ok(copied) => {
+                let failures = copied.incomplete().failures(&to);
+                assert!(
+                    failures
+                        .iter()
+                        .any(|f| f.starts_with("io ") || f.starts_with("read-only ")),
+                    "{failures:?}"
+                );
+            }
+            Err(refusal) => println!("refused: {refusal}"),
+        }
+        bad.fail(false, false);
+        // The journal was aborted; the file system is repaired by mounting it anew.
+        bad.disk.repair();
+        attempt(&[contents(source.path())], &to, change).unwrap().complete();
+        compare(source.path(), &to);
+        // Now the other way: the source is what can't be read.
+        bad.disk.restore();
+        let back = scratch.tree("back");
+        back.file("d/f", "old");
+        let list = fs::read_dir(to.join("d")).unwrap().count();
+        assert_eq!(list, 2);
+        bad.fail(true, false);
+        let copied = attempt(&[contents(&to)], back.path(), change).unwrap().incomplete();
+        let failures = copied.failures(&to);
+        assert!(failures.iter().any(|f| f == "io read EIO d/f"), "{failures:?}");
+        assert_eq!(back.read("d/f"), b"old");
+        bad.fail(false, false);
+        bad.disk.restore();
+        attempt(&[contents(&to)], back.path(), change).unwrap().complete();
+        compare(source.path(), back.path());
+        for tree in [&to, back.path()] {
+            fs::remove_dir_all(tree).unwrap();
+        }
+        bad.disk.sync();
+    }
+    bad.end();
 }

@@ -43,10 +43,16 @@ impl Disk {
                 return None;
             }
         }
-        let (image, point) = (scratch.at("disk.image"), scratch.at("disk"));
-        fs::create_dir(&point).unwrap();
+        let image = scratch.at("disk.image");
         fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
         must(&make, &[&"-q", &image]);
+        Self::attach(scratch, &image, kind)
+    }
+
+    /// Mounts an image that holds a file system.
+    pub fn attach(scratch: &Scratch, image: &Path, kind: &str) -> Option<Self> {
+        let point = scratch.at("disk");
+        fs::create_dir(&point).unwrap();
         // Another process may take the device that was found free.
         let attached = (0..20)
             .map(|_| command("losetup", &[&"--find", &"--show", &image]))
@@ -56,6 +62,7 @@ impl Disk {
             return None;
         };
         let device = String::from_utf8(attached.stdout).unwrap().trim().to_owned();
+        let image = image.to_owned();
         let disk = Self { device, point, image };
         let mounted = command("mount", &[&"-t", &kind, &disk.device, &disk.point]);
         if !mounted.status.success() {
@@ -73,6 +80,24 @@ impl Disk {
 
     /// The power is there again.
     pub fn restore(&self) {
+        self.unmount();
+        must("mount", &[&self.device, &self.point]);
+    }
+
+    /// What failed writes left of an ext4 is checked and mounted again.
+    pub fn repair(&self) {
+        self.unmount();
+        // 1: it had to correct something.
+        let checked = command("e2fsck", &[&"-fp", &self.device]);
+        assert!(
+            checked.status.code() < Some(4),
+            "{}",
+            String::from_utf8_lossy(&checked.stdout)
+        );
+        must("mount", &[&self.device, &self.point]);
+    }
+
+    fn unmount(&self) {
         // A process that another test starts holds all descriptors of this one until it is what it is to be.
         let gone = (0..400).any(|_| {
             let unmounted = command("umount", &[&self.point]).status.success();
@@ -82,7 +107,6 @@ impl Disk {
             unmounted
         });
         assert!(gone, "{} can't be unmounted", self.point.display());
-        must("mount", &[&self.device, &self.point]);
     }
 
     /// Writes everything that waits in memory.
@@ -157,7 +181,7 @@ impl Cut {
         }
     }
 
-    fn options(&self, source: &Path, to: &Path) -> CopyOptions {
+    fn options(self, source: &Path, to: &Path) -> CopyOptions {
         CopyOptions {
             jobs: 1,
             sync: self.sync,
@@ -168,7 +192,7 @@ impl Cut {
     }
 
     /// What was there before, on disk.
-    fn prepare(&self, disk: &Disk, source: &Tree, to: &Path) -> Facts {
+    fn prepare(self, disk: &Disk, source: &Tree, to: &Path) -> Facts {
         if !self.existing {
             return Facts::new();
         }
@@ -226,7 +250,7 @@ fn differences(wanted: &Facts, to: &Path) -> Vec<String> {
         .collect()
 }
 
-fn power(test: &str, kind: &str, sync: Sync) {
+fn power(this: &str, kind: &str, sync: Sync) {
     if let Some(words) = order() {
         return child(&words);
     }
@@ -249,7 +273,7 @@ fn power(test: &str, kind: &str, sync: Sync) {
         .map(|number| {
             let to = disk.point.join("count");
             Cut::of(number, sync).prepare(&disk, &source, &to);
-            let (code, text) = finish(again(test, &words(&to, number, "-"), &log), &log);
+            let (code, text) = finish(again(this, &words(&to, number, "-"), &log), &log);
             assert_eq!(code, Some(0), "{text}");
             fs::remove_dir_all(&to).unwrap();
             disk.sync();
@@ -265,7 +289,7 @@ fn power(test: &str, kind: &str, sync: Sync) {
         let nth = calls[number % 4] * (number * 7 % POINTS + 1) / (POINTS - 4);
         let to = disk.point.join(format!("to-{number}"));
         let before = cut.prepare(&disk, &source, &to);
-        let mut child = again(test, &words(&to, number, &nth.to_string()), &log)
+        let mut child = again(this, &words(&to, number, &nth.to_string()), &log)
             .spawn()
             .unwrap();
         let midway = stopped(&mut child);

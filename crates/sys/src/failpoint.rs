@@ -195,6 +195,8 @@ mod armed {
         if !ARMED.load(Ordering::Relaxed) {
             return Ok(None);
         }
+        // Where calls can fail, the marker is.
+        marker();
         let mut state = state();
         state.calls.push(call);
         let Some(plan) = state.plan.filter(|p| p.call.is_none_or(|c| c == call)) else {

@@ -402,7 +402,7 @@ pub fn finish(mut command: Command, log: &Path) -> (Option<i32>, String) {
         if let Some(status) = child.try_wait().unwrap() {
             break status.code();
         }
-        if begin.elapsed() > Duration::from_secs(120) {
+        if begin.elapsed() > Duration::from_mins(2) {
             child.kill().unwrap();
             child.wait().unwrap();
             println!("a child hung");
@@ -429,7 +429,7 @@ pub fn stopped(child: &mut Child) -> bool {
             return false;
         }
         assert!(
-            begin.elapsed() < Duration::from_secs(60),
+            begin.elapsed() < Duration::from_mins(1),
             "the child neither stops nor ends"
         );
         std::thread::sleep(Duration::from_micros(500));
