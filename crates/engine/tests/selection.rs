@@ -441,9 +441,14 @@ fn several_destinations() {
 /// What relative links lead to comes along, when that lands inside of the destination.
 #[test]
 fn link_tracking() {
-    type Names = &'static [&'static str];
-    // Links of the named directory, what is there then, and whether a note says that something stays out.
-    let cases: [(&str, &[(&str, &str)], Names, bool); 8] = [
+    // What it is, links of the named directory, what is there then, whether a note says that something stays out.
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+        bool,
+    );
+    let cases: [Case; 8] = [
         (
             "a file beside",
             &[("l", "../data/f")],
