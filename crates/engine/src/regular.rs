@@ -379,7 +379,11 @@ impl Worker<'_> {
                 forgotten: None,
             }),
             Err(stopped) => {
-                self.discard(entry.dir, index, entry.target, staging.as_ref());
+                // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
+                // this fails, the space comes with the last descriptor.
+                match sys::set_size(new.as_fd(), 0) {
+                    Ok(()) | Err(_) => self.discard(entry.dir, index, entry.target, staging.as_ref()),
+                }
                 Err(stopped)
             }
         }
