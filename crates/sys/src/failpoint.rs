@@ -11,7 +11,7 @@ use rustix::io::retry_on_intr;
 use crate::Result;
 
 #[cfg(feature = "failpoints")]
-pub use armed::{Effect, Plan, arm, calls, disarm, marker};
+pub use armed::{BULKHAUL_FAILPOINTS, Effect, Plan, arm, calls, disarm};
 
 /// The kinds of calls, named as the functions of this crate.
 #[allow(missing_docs, reason = "each is the call that it names")]
@@ -162,10 +162,11 @@ mod armed {
         STATE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a program holds when failpoints were compiled into it, and the released one must not.
-    pub fn marker() -> &'static str {
-        std::hint::black_box("bulkhaul was built with failpoints")
-    }
+    /// What a program or library holds when failpoints were compiled into it, and the released one must not. Exported, so
+    /// that no linker leaves it out.
+    // SAFETY: nothing else has this name.
+    #[unsafe(no_mangle)]
+    pub static BULKHAUL_FAILPOINTS: [u8; 32] = *b"bulkhaul was built w/ failpoints";
 
     /// From now on calls are recorded, and those that the plan means are hit. A plan takes the place of the one before.
     pub fn arm(plan: Option<Plan>) {
@@ -195,8 +196,6 @@ mod armed {
         if !ARMED.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        // Where calls can fail, the marker is.
-        marker();
         let mut state = state();
         state.calls.push(call);
         let Some(plan) = state.plan.filter(|p| p.call.is_none_or(|c| c == call)) else {
