@@ -36,6 +36,7 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run copy --dry-run photos /mnt/archive': ['.', []],
   "scripts/run copy --exclude '*.tmp' --exclude /cache photos/ /mnt/clean": ['clean', ['a.jpg']],
   'scripts/run copy --json --sync all photos /mnt/archive': ['archive/photos', PHOTOS],
+  'scripts/run copy --verify photos /mnt/archive': ['archive/photos', PHOTOS],
 };
 
 describe('README', () => {
