@@ -45,7 +45,7 @@ fn at_every_call() {
     everything(&source);
     let wanted = facts(source.path());
     let before = Trial::new(&source, scratch.at("before"), Shape::Existing);
-    let calls = Shape::ALL.map(|shape| calls(TEST, &scratch, shape));
+    let calls = Shape::ALL.map(|shape| calls(TEST, scratch.path(), shape));
     let mut points = Vec::new();
     for (shape, calls) in Shape::ALL.into_iter().zip(&calls) {
         points.extend(calls.iter().enumerate().map(|(nth, call)| (shape, nth, call)));
