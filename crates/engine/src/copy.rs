@@ -55,6 +55,7 @@ pub struct Target {
     /// Free space when the run began.
     pub capacity: Option<Capacity>,
     reserved: AtomicU64,
+    reserved_inodes: AtomicU64,
     full: AtomicBool,
 }
 
@@ -67,6 +68,7 @@ impl Target {
             synced: false,
             capacity,
             reserved: AtomicU64::new(0),
+            reserved_inodes: AtomicU64::new(0),
             full: AtomicBool::new(false),
         }
     }
@@ -179,20 +181,26 @@ impl Run {
         self.targets[index].full.store(true, Ordering::Relaxed);
     }
 
-    /// Counts what a destination will have to hold; says so once when that is more than it had room for.
+    /// Counts an entry that a destination will have to hold; says so once when that is more than it had room for.
     pub fn reserve(&self, index: usize, bytes: u64) {
         let target = &self.targets[index];
         let Some(capacity) = target.capacity else { return };
-        let reserved = target.reserved.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if reserved > capacity.free_bytes {
-            self.note("space", || {
-                let free = capacity.free_bytes;
-                (
-                    target.path.clone(),
-                    format!("more than the {free} bytes that were free has been found to copy"),
-                )
-            });
-        }
+        let bytes = target
+            .reserved
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes);
+        let inodes = target.reserved_inodes.fetch_add(1, Ordering::Relaxed) + 1;
+        let (free, what) = if bytes > capacity.free_bytes {
+            (capacity.free_bytes, "bytes")
+        } else if inodes > capacity.free_inodes {
+            (capacity.free_inodes, "inodes")
+        } else {
+            return;
+        };
+        self.note("space", || {
+            let message = format!("more has been found to copy than the {free} {what} that were free, quota included");
+            (target.path.clone(), message)
+        });
     }
 
     /// What else is known about a fault.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use bulkhaul_formats::filelist::FileList;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat};
 
 use crate::copy::{RootPlace, Target};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, describe};
@@ -227,8 +227,7 @@ pub fn prepare(
             destination_ids.push(slot.id());
         }
         let near = nearest(&path).map_err(refuse)?;
-        // Some file systems tell no size: then there is nothing to compare with.
-        let capacity = sys::capacity(near.as_fd()).ok().filter(|c| c.total_bytes > 0);
+        let capacity = room(sys::capacity(near.as_fd()).ok(), sys::user_quota(near.as_fd()).ok());
         targets.push(Target::new(path, Some(near), capacity));
         twins.push(Some(twin));
         roots.push(place);
@@ -482,6 +481,21 @@ impl Opened {
     }
 }
 
+/// What there is room for: what is free, and not more than a quota leaves. Some file systems tell no size; then there is
+/// nothing to compare with.
+fn room(capacity: Option<Capacity>, quota: Option<Quota>) -> Option<Capacity> {
+    let free = capacity.filter(|c| c.total_bytes > 0)?;
+    let quota = quota.unwrap_or(Quota {
+        bytes_left: u64::MAX,
+        inodes_left: u64::MAX,
+    });
+    Some(Capacity {
+        free_bytes: free.free_bytes.min(quota.bytes_left),
+        free_inodes: free.free_inodes.min(quota.inodes_left),
+        ..free
+    })
+}
+
 /// The directory at a path, or the nearest one above it that exists.
 fn nearest(path: &[u8]) -> sys::Result<OwnedFd> {
     let mut path = path.to_vec();
@@ -665,6 +679,27 @@ mod tests {
         for (path, parent, name) in cases {
             assert_eq!(split(path), (parent, name), "{}", show(path));
         }
+    }
+
+    #[test]
+    fn room_is_what_is_free_within_the_quota() {
+        let disk = |free_bytes, total_bytes| Capacity {
+            free_bytes,
+            free_inodes: 9,
+            total_bytes,
+        };
+        let left = |bytes_left| {
+            Some(Quota {
+                bytes_left,
+                inodes_left: 4,
+            })
+        };
+        let free = |room: Option<Capacity>| room.map(|c| (c.free_bytes, c.free_inodes));
+        assert_eq!(free(room(Some(disk(100, 200)), None)), Some((100, 9)));
+        assert_eq!(free(room(Some(disk(100, 200)), left(50))), Some((50, 4)));
+        assert_eq!(free(room(Some(disk(100, 200)), left(u64::MAX))), Some((100, 4)));
+        assert_eq!(free(room(Some(disk(0, 0)), left(50))), None);
+        assert_eq!(free(room(None, left(50))), None);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub enum Call {
     OpenNode,
     Path,
     Prefetch,
+    Quota,
     Read,
     ReadDirectory,
     ReadLink,

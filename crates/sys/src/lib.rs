@@ -142,6 +142,15 @@ pub struct Capacity {
     pub total_bytes: u64,
 }
 
+/// What a disk quota leaves to a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// Bytes; `u64::MAX` without a limit.
+    pub bytes_left: u64,
+    /// Inodes; `u64::MAX` without a limit.
+    pub inodes_left: u64,
+}
+
 impl Time {
     /// The time as the originals compare it: seconds in a double (about 0.24 microseconds apart in this century).
     pub fn as_float(self) -> f64 {

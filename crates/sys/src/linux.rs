@@ -8,7 +8,7 @@ use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Timestamps, 
 
 use crate::failpoint::{Call, again, bytes, once, position};
 use crate::posix::{kind_of, last_errno, mode};
-use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Result, Stat, Time};
+use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 
 /// Opens a directory for listing and as the base of further calls. Access times are left alone where that is allowed.
 pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
@@ -361,4 +361,37 @@ pub fn path_of(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
                 Err(Errno::NOENT)
             }
         })
+}
+
+/// What this user's disk quota leaves on the file system that holds `fd` (`quotactl_fd`, Linux 5.14).
+/// `ESRCH`, `ENOSYS` or `EOPNOTSUPP` where there is none.
+pub fn user_quota(fd: BorrowedFd<'_>) -> Result<Quota> {
+    /// `quotactl_fd(2)`: the same number on every architecture.
+    const QUOTACTL_FD: libc::c_long = 443;
+    /// `QCMD(Q_GETQUOTA, USRQUOTA)` of `linux/quota.h`.
+    const GET_USER_QUOTA: u32 = 0x0080_0007 << 8;
+    /// Block limits are in units of 1 KiB (`QIF_DQBLKSIZE`), usage is in bytes.
+    const LIMIT_UNIT: u64 = 1024;
+    // struct if_dqblk: hard and soft block limit, space used, hard and soft inode limit, inodes used, two times; then a
+    // 32-bit mask of what is valid, and padding.
+    let mut block = [0_u64; 9];
+    once(Call::Quota, || {
+        // SAFETY: the kernel writes one `struct if_dqblk` of 72 bytes, which is what the pointer leads to for the time of
+        // the call; the descriptor is borrowed, so it is open.
+        let answer = unsafe {
+            libc::syscall(
+                QUOTACTL_FD,
+                fd.as_raw_fd(),
+                GET_USER_QUOTA,
+                crate::user_id(),
+                block.as_mut_ptr(),
+            )
+        };
+        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    })?;
+    let left = |hard: u64, used: u64| if hard == 0 { u64::MAX } else { hard.saturating_sub(used) };
+    Ok(Quota {
+        bytes_left: left(block[0].saturating_mul(LIMIT_UNIT), block[2]),
+        inodes_left: left(block[3], block[5]),
+    })
 }

@@ -8,7 +8,7 @@ use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, once, position};
 use crate::posix::{kind_of, mode};
-use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Result, Stat, Time};
+use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 
 /// Opens a directory for listing and as the base of further calls.
 pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
@@ -225,6 +225,11 @@ pub fn remove_xattr(node: Node<'_>, name: &CStr) -> Result<()> {
 
 /// Inode flags can't be asked for by descriptor here.
 pub fn is_protected(_fd: BorrowedFd<'_>) -> Result<bool> {
+    Err(Errno::NOSYS)
+}
+
+/// Quotas can't be asked for by descriptor here.
+pub fn user_quota(_fd: BorrowedFd<'_>) -> Result<Quota> {
     Err(Errno::NOSYS)
 }
 

@@ -26,11 +26,13 @@ export function summaryLines(report: Report, several: boolean): string[] {
   const seconds = `${elapsed.toFixed(4)} seconds`;
   const unchanged = files.metadata + files.skipped - leftOut(report);
   const copied = files.copied + files.made + files.linked + unchanged;
+  const special = found.fifo + found.socket + found.block + found.char;
   const per = (value: number) => (elapsed > 0 ? value / elapsed : 0);
   const lines = [
     `Number of files: ${found.file}`,
     `Number of links: ${found.symlink}`,
     `Number of folders: ${found.directory}`,
+    ...(special > 0 ? [`Number of special files: ${special}`] : []),
     `Estimated size: ${bytes(report.foundBytes)}`,
     `Processing ${found.file} files with ${report.workers} workers`,
     '',
