@@ -153,20 +153,6 @@ pub fn make_node(at: BorrowedFd<'_>, name: &CStr, kind: Kind, rdev: u64) -> Resu
     again(Call::MakeNode, || fs::mknodat(at, name, file_type, mode(0o600), rdev))
 }
 
-/// The next data at or after `offset`; `None` when only a hole follows.
-pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
-    match position(Call::SeekData, || fs::seek(fd, fs::SeekFrom::Data(offset))) {
-        Ok(at) => Ok(Some(at)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// The next hole at or after `offset`; the end of a file counts as one.
-pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
-    position(Call::SeekHole, || fs::seek(fd, fs::SeekFrom::Hole(offset)))
-}
-
 /// Shares all blocks of `from` with `to` (`FICLONE`); `to` takes its size.
 pub fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     again(Call::Clone, || fs::ioctl_ficlone(to, from))

@@ -108,20 +108,6 @@ pub fn make_node(_at: BorrowedFd<'_>, _name: &CStr, _kind: Kind, _rdev: u64) -> 
     Err(Errno::NOSYS)
 }
 
-/// The next data at or after `offset`; `None` when only a hole follows.
-pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
-    match position(Call::SeekData, || fs::seek(fd, fs::SeekFrom::Data(offset))) {
-        Ok(at) => Ok(Some(at)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// The next hole at or after `offset`; the end of a file counts as one.
-pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
-    position(Call::SeekHole, || fs::seek(fd, fs::SeekFrom::Hole(offset)))
-}
-
 /// Clones here make new names, which the engine does not want.
 pub fn clone_file(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>) -> Result<()> {
     Err(Errno::NOSYS)

@@ -196,3 +196,17 @@ pub fn working_directory() -> Vec<u8> {
         .map(CString::into_bytes)
         .unwrap_or_default()
 }
+
+/// The next data at or after `offset`; `None` when only a hole follows.
+pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
+    match position(Call::SeekData, || fs::seek(fd, fs::SeekFrom::Data(offset))) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The next hole at or after `offset`; the end of a file counts as one.
+pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
+    position(Call::SeekHole, || fs::seek(fd, fs::SeekFrom::Hole(offset)))
+}
