@@ -6,7 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, lchown};
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -70,21 +70,40 @@ fn exchange(one: &Path, other: &Path) -> bool {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
 }
 
+/// Makes sure that a link is what it was: the last one was taken away with the name that it was swapped for.
+fn lay_bait(link: &Path, text: &Path, number: u64) {
+    let laid = fs::read_link(link).is_ok_and(|now| now == text);
+    // A directory of root's can only be moved out of the way.
+    let free = laid
+        || fs::remove_file(link).is_ok()
+        || fs::rename(link, link.with_file_name(format!("taken-{number}"))).is_ok()
+        || !link.exists();
+    // Somebody else may have been faster; the next round tries again.
+    if !laid && free && symlink(text, link).is_err() {
+        println!("no bait at {}", link.display());
+    }
+}
+
 /// In the child: swaps until it is told to stop, a minute at most.
 fn swap(scratch: &Path) {
     let text = fs::read_to_string(scratch.join("swaps")).unwrap();
     let lines: Vec<&Path> = text.lines().map(Path::new).collect();
+    let texts: Vec<PathBuf> = lines
+        .iter()
+        .map(|path| fs::read_link(path).unwrap_or_default())
+        .collect();
     let stop = scratch.join("stop");
     let begin = Instant::now();
     let mut count = 0_u64;
     while !stop.exists() && begin.elapsed() < Duration::from_mins(1) {
-        for pair in lines.chunks(2) {
+        for (pair, texts) in lines.chunks(2).zip(texts.chunks(2)) {
             let (one, other) = (pair[0], pair[1]);
             if one != Path::new("*") {
                 count += (0..64).map(|_| u64::from(exchange(one, other))).sum::<u64>();
                 continue;
             }
             // What is unfinished has a new name each time: it is found, swapped, and perhaps swapped back.
+            lay_bait(other, &texts[1], count);
             let names = fs::read_dir(other.parent().unwrap()).unwrap().filter_map(Result::ok);
             for name in names.filter(|n| n.file_name().as_encoded_bytes().starts_with(b".bh-")) {
                 for _ in 0..2 {
@@ -133,7 +152,10 @@ fn by_path(from: &Path, to: &Path) -> io::Result<()> {
     let data = fs::read(from)?;
     let staging = to.with_file_name(".bh-path");
     fs::write(&staging, data)?;
+    chown(&staging, Some(NOBODY_ID), Some(NOBODY_ID))?;
     fs::set_permissions(&staging, Permissions::from_mode(0o640))?;
+    let modified = fs::metadata(from)?.modified()?;
+    fs::File::options().write(true).open(&staging)?.set_modified(modified)?;
     fs::rename(&staging, to)
 }
 
@@ -197,7 +219,9 @@ fn race(
     let mut found = None;
     for (turn, paths) in [true, false].into_iter().enumerate() {
         let begin = Instant::now();
-        while begin.elapsed() < duration() && found.is_none() {
+        // Some windows are narrow: the proof of the rig may take longer.
+        let limit = if paths { duration() * 4 } else { duration() };
+        while begin.elapsed() < limit && found.is_none() {
             copy(paths, rounds[0] + rounds[1]);
             rounds[turn] += 1;
             found = escaped();
