@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Timestamps, Uid, XattrFlags};
 
-use crate::failpoint::{Call, again, bytes, once, position};
+use crate::failpoint::{Call, again, bytes, once};
 use crate::posix::{kind_of, last_errno, mode};
 use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 

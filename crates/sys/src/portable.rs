@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
 
-use crate::failpoint::{Call, again, once, position};
+use crate::failpoint::{Call, again, once};
 use crate::posix::{kind_of, mode};
 use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 

@@ -5,7 +5,7 @@ use std::os::fd::IntoRawFd as _;
 
 use rustix::fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
-use crate::failpoint::{Call, again, bytes, filled, once};
+use crate::failpoint::{Call, again, bytes, filled, once, position};
 use crate::{BorrowedFd, Capacity, Errno, Kind, OwnedFd, Replace, Result};
 
 pub(crate) fn last_errno() -> Errno {
