@@ -1,4 +1,4 @@
-//! Regular files: whether one is there already, its copy, its links, and the end of its way.
+//! Regular files: whether one is there already, its copy, and the end of its way.
 //!
 //! Comes in: an entry that a listing called a file; goes out: what was done, at once or with its sync. The way is content,
 //! owner, attributes, mode, ACLs and capabilities, the sync if one is due, times, name (design.md section 4).
@@ -13,15 +13,15 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 use crate::act::Entry;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
-use crate::links::{Claim, Links, Location};
+use crate::links::{Claim, Claimed, location};
 use crate::metadata::{self, Copy, put_right};
 use crate::options::{Sparse, Sync};
 use crate::plan::{Action, plan};
 use crate::probe;
 use crate::publish::{Staging, publish};
-use crate::report::{Outcome, Reason};
+use crate::report::Outcome;
 use crate::transfer::{Stopped, Transfer};
-use crate::tree::{Dir, join};
+use crate::tree::Dir;
 use crate::verify::{forget, read_ahead, read_back};
 use crate::worker::{Done, Worker};
 
@@ -56,32 +56,6 @@ pub struct Finished {
     attempt: u32,
     /// Its file system was synced after it was written, its pages were given up, and these bytes stayed cached.
     forgotten: Option<u64>,
-}
-
-/// Holds the claim on an inode with several links; an end without a copy gives it to the next.
-struct Claimed<'l> {
-    links: &'l Links,
-    id: Option<Identity>,
-}
-
-impl Claimed<'_> {
-    fn give_up(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.links.failed(id);
-        }
-    }
-
-    fn settle(&mut self, location: Location) {
-        if let Some(id) = self.id.take() {
-            self.links.ready(id, location);
-        }
-    }
-}
-
-impl Drop for Claimed<'_> {
-    fn drop(&mut self) {
-        self.give_up();
-    }
 }
 
 /// Where a file's content has to go.
@@ -592,103 +566,9 @@ impl Worker<'_> {
             self.record(&dir, source, &target, Kind::File, result);
         }
     }
-
-    /// Makes a hard link to the first copy. `None`: that can't be linked to from here, so this one is copied too.
-    fn link(
-        &mut self,
-        entry: &Entry<'_>,
-        stat: &Stat,
-        there: &[(usize, Option<Stat>)],
-        first: &Location,
-    ) -> Result<Option<Done>, Stopped> {
-        let index = first.destination;
-        let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
-        let first_path = join(&first.dir.relative_path(), first.name.to_bytes());
-        match existing {
-            Some(existing) if existing.id == first.id && !self.run.rules.dry_run => {
-                return Ok(Some(
-                    Done {
-                        size: stat.size,
-                        ..Done::skipped(Reason::Unchanged)
-                    }
-                    .at(index),
-                ));
-            }
-            Some(existing) if existing.kind == Kind::Directory => {
-                return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
-            }
-            _ => {}
-        }
-        let changes = if existing.is_some() {
-            Changes::CONTENT
-        } else {
-            Changes::NEW
-        };
-        let done = Done {
-            size: stat.size,
-            target: Some(first_path),
-            ..Done::new(Outcome::Linked)
-        }
-        .with(changes)
-        .at(index);
-        if self.run.rules.dry_run {
-            let same = existing.is_some_and(|e| e.id == first.id);
-            return Ok(Some(if same {
-                Done {
-                    size: stat.size,
-                    ..Done::skipped(Reason::Unchanged)
-                }
-            } else {
-                done
-            }));
-        }
-        if !there.iter().any(|(i, _)| *i == index) {
-            return Ok(None);
-        }
-        let (_, from) = Self::twin(&first.dir, index)?;
-        let made = self.make(entry, index, Operation::Link, |fd, name| {
-            sys::make_link(from.as_fd(), &first.name, fd.as_fd(), name)
-        });
-        let staging = match made {
-            Ok(((), staging)) => staging,
-            // Too many links, or no links here at all: a copy keeps the content.
-            Err(Fault {
-                cause: Cause::Errno(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::NOSYS),
-                ..
-            }) => {
-                return Ok(None);
-            }
-            // The directory of the first name was merged into another meanwhile: look for it again.
-            Err(Fault {
-                cause: Cause::Errno(Errno::NOENT),
-                ..
-            }) => {
-                return Err(Fault::new(Operation::Link, Side::Destination(index), Errno::STALE).into());
-            }
-            Err(fault) => return Err(fault.into()),
-        };
-        if let Some(staging) = &staging {
-            let (_, fd) = Self::twin(entry.dir, index)?;
-            let published = publish(fd.as_fd(), staging, entry.target, existing.is_some(), index);
-            // A rename between two links of one inode does nothing and leaves both.
-            self.discard(entry.dir, index, entry.target, Some(staging));
-            published?;
-        }
-        Ok(Some(done))
-    }
 }
 
 /// Whether nobody wrote to a file between two looks: a writer that puts size and time back is told by the change time.
 fn same_version(now: &Stat, then: &Stat) -> bool {
     (now.size, now.mtime, now.ctime) == (then.size, then.mtime, then.ctime)
-}
-
-/// Where a file of this run is.
-fn location(entry: &Entry<'_>, destination: usize, id: Identity) -> Location {
-    Location {
-        dir: Arc::clone(entry.dir),
-        destination,
-        name: entry.target.to_owned(),
-        id,
-    }
 }
