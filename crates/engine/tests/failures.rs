@@ -7,10 +7,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bulkhaul_engine::Kind;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::options::FilesFrom;
 use bulkhaul_engine::report::Outcome;
+use bulkhaul_engine::{Errno, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _};
 
 use crate::rig::{
     NOBODY, Scratch, Tree, apart, attempt, compare, content, contents, copy, has, has_staging, listing, must, named,
@@ -540,4 +541,39 @@ fn several_destinations_one_in_the_way() {
         (one.read("d"), two.read("d/f")),
         (b"in the way".to_vec(), b"x".to_vec())
     );
+}
+
+/// A disk that ends early: the image of a mounted file system is cut short. What lies behind the end can't be read.
+#[test]
+fn a_disk_that_ends_early() {
+    let scratch = Scratch::new();
+    let Some(disk) = scratch.file_system("ext4", "") else {
+        return;
+    };
+    let source = Tree::new(disk.join("source"));
+    source
+        .file("a", content(1, 1000))
+        .file("big", content(2, 160 << 20))
+        .file("d/z", content(3, 1000));
+    must("sync", &[&"-f", &disk]);
+    let image = format!("{}.image", disk.display());
+    File::options()
+        .write(true)
+        .open(image)
+        .unwrap()
+        .set_len(100 << 20)
+        .unwrap();
+    let big = File::open(source.at("big")).unwrap();
+    sys::drop_cache(big.as_fd()).unwrap();
+    // The control: nobody can read it to its end.
+    let error = fs::read(source.at("big")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
+
+    let to = scratch.tree("to");
+    to.file("big", "old");
+    let copied = copy(&[contents(source.path())], to.path(), |_| {}).incomplete();
+    assert_eq!(copied.failures(source.path()), ["io read EIO big"]);
+    assert_eq!(to.read("big"), b"old");
+    assert_eq!((to.read("a"), to.read("d/z")), (content(1, 1000), content(3, 1000)));
+    assert!(!has_staging(to.path()));
 }
