@@ -1,7 +1,9 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
-//! Data flows one way: [`entries`] finds, [`plan`] decides (purely), [`probe`] reads what decides, [`act`] does it,
-//! [`publish`] gives the name, [`sweep`] removes what is left over, and [`copy`] drives them and closes the books in
+//! Data flows one way: [`entries`] finds, [`plan`] decides (purely), [`probe`] reads what decides, [`act`] does it
+//! ([`directory`], [`regular`] and [`links`] for what their names say, [`track`] for links that wait for the end),
+//! [`transfer`] moves bytes, [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
+//! removes what is left over, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
 //! [`report`]. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global
 //! state, so that any number of jobs in one process are independent.
 
