@@ -489,7 +489,9 @@ impl Worker<'_> {
         }
         if let Some((source, digest)) = &finished.proof {
             let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));
-            let back = read_back(source.as_fd(), file, from_cache, destination, &mut self.buffer)?;
+            // Files of /proc say that they are empty, and are made anew at each read.
+            let again = (finished.stat.size > 0).then(|| source.as_fd());
+            let back = read_back(again, file, from_cache, destination, &mut self.buffer)?;
             let stat = sys::stat_fd(source.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
             if !same_version(&stat, &finished.stat) {
                 return Err(Fault::changed(Operation::Verify));

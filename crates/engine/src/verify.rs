@@ -42,9 +42,10 @@ pub fn read_ahead(file: BorrowedFd<'_>, size: u64) -> u64 {
 }
 
 /// Reads a synced file back, and its source a second time, side by side: a bit that flipped on the way in is found as well
-/// as one that flipped on the way out. `from_cache`: what [`forget`] or [`read_ahead`] answered before. `None`: they differ.
+/// as one that flipped on the way out. Without a source (one that is made anew at each read) only the digest tells.
+/// `from_cache`: what [`forget`] or [`read_ahead`] answered before. `None`: they differ.
 pub fn read_back(
-    source: BorrowedFd<'_>,
+    source: Option<BorrowedFd<'_>>,
     file: BorrowedFd<'_>,
     from_cache: u64,
     destination: usize,
@@ -56,9 +57,11 @@ pub fn read_back(
     loop {
         let n =
             fill(file, right, bytes).map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
-        let m = fill(source, left, bytes).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?;
-        if left[..m] != right[..n] {
-            return Ok(None);
+        if let Some(source) = source {
+            let m = fill(source, left, bytes).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?;
+            if left[..m] != right[..n] {
+                return Ok(None);
+            }
         }
         if n == 0 {
             break;
