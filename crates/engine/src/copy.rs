@@ -358,7 +358,7 @@ impl Job {
         let run = Run {
             rules,
             stager: Stager::new(),
-            schedule: Schedule::default(),
+            schedule: Schedule::new(workers),
             budget,
             sync_batch: usize::try_from(spare / DESCRIPTORS_PER_WORKER / workers as u64)
                 .unwrap_or(usize::MAX)

@@ -63,10 +63,10 @@ impl Batch {
         )
     }
 
-    /// Gives away the second half of what comes from `start` on.
+    /// Gives away the second half of what comes from `start` on, the larger one.
     #[must_use]
     pub fn split_off(&mut self, start: usize) -> Batch {
-        let middle = start + (self.entries.len() - start).div_ceil(2);
+        let middle = start + (self.entries.len() - start) / 2;
         Batch {
             source: self.source,
             names: Arc::clone(&self.names),

@@ -11,31 +11,32 @@ use std::sync::{Condvar, Mutex, PoisonError};
 pub struct Schedule<T> {
     inner: Mutex<Inner<T>>,
     wake: Condvar,
-    /// Idle workers that no queued task will serve; a hint, read without the lock.
+    /// Workers without a task that no queued task will serve; a hint, read without the lock.
     hungry: AtomicUsize,
 }
 
 struct Inner<T> {
     tasks: Vec<T>,
+    workers: usize,
     running: usize,
     idle: usize,
 }
 
-impl<T> Default for Schedule<T> {
-    fn default() -> Self {
+impl<T> Schedule<T> {
+    /// For this many workers; who has not come yet counts as having nothing to do.
+    pub fn new(workers: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 tasks: Vec::new(),
+                workers,
                 running: 0,
                 idle: 0,
             }),
             wake: Condvar::new(),
-            hungry: AtomicUsize::new(0),
+            hungry: AtomicUsize::new(workers),
         }
     }
-}
 
-impl<T> Schedule<T> {
     /// Adds a task on top.
     pub fn push(&self, task: T) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +53,8 @@ impl<T> Schedule<T> {
     }
 
     fn hint(&self, inner: &Inner<T>) {
-        self.hungry.store(inner.idle.saturating_sub(inner.tasks.len()), Relaxed);
+        let free = inner.workers.saturating_sub(inner.running);
+        self.hungry.store(free.saturating_sub(inner.tasks.len()), Relaxed);
     }
 
     /// Runs tasks until all are done, on this thread; every worker calls it.
@@ -66,15 +68,14 @@ impl<T> Schedule<T> {
                 run(task);
                 inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
                 inner.running -= 1;
+                self.hint(&inner);
             } else if inner.running == 0 {
                 self.wake.notify_all();
                 return;
             } else {
                 inner.idle += 1;
-                self.hint(&inner);
                 inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
                 inner.idle -= 1;
-                self.hint(&inner);
             }
         }
     }
@@ -85,9 +86,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_has_not_come_yet_is_hungry() {
+        let schedule = Schedule::new(2);
+        schedule.push(());
+        let mut seen = Vec::new();
+        schedule.work(|()| seen.push(schedule.hungry()));
+        assert_eq!(seen, [true]);
+        let alone = Schedule::new(1);
+        alone.push(());
+        alone.work(|()| assert!(!alone.hungry()));
+    }
+
+    #[test]
     fn every_task_and_every_task_of_a_task_runs_once() {
         for workers in [1, 2, 7] {
-            let schedule = Schedule::default();
+            let schedule = Schedule::new(workers);
             let count = AtomicUsize::new(0);
             schedule.push(12_u32);
             std::thread::scope(|scope| {

@@ -129,7 +129,7 @@ impl<'r> Worker<'r> {
     pub fn files(&mut self, dir: &Arc<Dir>, mut batch: Batch) {
         let mut index = 0;
         while index < batch.len() && !self.run.cancel.is_draining() {
-            if batch.len() - index > 2 && self.run.schedule.hungry() {
+            if batch.len() - index > 1 && self.run.schedule.hungry() {
                 let rest = batch.split_off(index + 1);
                 self.run.give_away(dir, rest);
             }
