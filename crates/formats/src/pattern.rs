@@ -322,6 +322,22 @@ fn fnmatch_set(pattern: &[u32]) -> Option<(Set, usize)> {
         members: Vec::new(),
     };
     let mut rest = &pattern[start..end];
+    // Python drops a range that runs backwards before it looks for the negation: what follows at the start can be one.
+    let written = rest.len();
+    while let [first, dash, last, after @ ..] = rest
+        && *dash == u32::from(b'-')
+        && first > last
+    {
+        rest = after;
+    }
+    if let [first, after @ ..] = rest
+        && !negated
+        && rest.len() < written
+        && *first == u32::from(b'!')
+    {
+        set.negated = true;
+        rest = after;
+    }
     while let [first, after @ ..] = rest {
         if let [dash, last, after @ ..] = after
             && *dash == u32::from(b'-')
