@@ -189,3 +189,20 @@ for line in sys.stdin.buffer.read().split(b'\\n')[:-1]:
         "too few of the random patterns match to mean anything: {matched}"
     );
 }
+
+/// What the random patterns found once: a range that runs backwards goes before the negation is looked for.
+#[test]
+fn a_backwards_range_before_a_negation() {
+    for (pattern, path, excluded) in [
+        ("/[]-\\!a]", "b", true),
+        ("/[]-\\!a]", "a", false),
+        ("/[]-\\a]", "a", true),
+    ] {
+        let filter = Filter::parse(Style::Fnmatch, &[pattern.as_bytes().to_vec()]).unwrap();
+        assert_eq!(
+            filter.excludes(b"", path.as_bytes(), false),
+            excluded,
+            "{pattern} on {path}"
+        );
+    }
+}
