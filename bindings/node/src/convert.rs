@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use bulkhaul_engine::copy::Snapshot;
 use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event};
+use bulkhaul_engine::job::Snapshot;
 use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument, Sparse, Sync};
 use bulkhaul_engine::report::{KINDS, Note, Outcome, Reason, Report, kind_text};
 use bulkhaul_engine::{FilterStyle, Kind};

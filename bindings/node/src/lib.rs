@@ -7,9 +7,10 @@ mod convert;
 
 use std::sync::Arc;
 
-use bulkhaul_engine::copy::Job as EngineJob;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
+use bulkhaul_engine::job::Job as EngineJob;
 use bulkhaul_engine::report::Report;
 use napi::bindgen_prelude::{Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
@@ -43,7 +44,7 @@ pub fn copy(env: Env, options: CopyOptions) -> Result<Job> {
     let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
     let options = convert::copy_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
     Ok(Job {
-        inner: Arc::new(EngineJob::new(options).map_err(refuse)?),
+        inner: Arc::new(copy::job(options).map_err(refuse)?),
     })
 }
 

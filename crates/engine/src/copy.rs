@@ -1,27 +1,25 @@
 //! The copy: drives the rooms of the engine over whole trees and closes the books.
 //!
-//! Comes in: [`CopyOptions`]; goes out: a [`Report`], or a [`Refusal`] before anything was written. A [`Job`] is one
-//! copy that can be watched and cancelled from other threads.
+//! Comes in: [`CopyOptions`]; goes out: a [`Job`] that copies, or a [`Refusal`] before anything was written.
 
 use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd};
 
 use crate::entries::Batch;
-use crate::error::{Cause, Fault, Operation, Refusal, Side};
-use crate::event::{Event, Queue};
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::job::{Desk, Job, Phase, Work};
 use crate::links::Links;
 use crate::options::{CopyOptions, Rules, Sync};
 use crate::preflight::{self, Prepared};
 use crate::publish::Stager;
-use crate::report::{Counters, Findings, Outcome, Report, Totals};
-use crate::schedule::Schedule;
+use crate::report::{Outcome, Report, Totals};
+use crate::schedule::{Schedule, drive};
 use crate::sweep;
 use crate::track::{self, Undecided, Waiting};
-use crate::transfer::{Cancel, Methods};
+use crate::transfer::Methods;
 use crate::tree::{Budget, Dir, Presence};
 use crate::worker::Worker;
 
@@ -29,8 +27,6 @@ use crate::worker::Worker;
 const DESCRIPTORS_PER_WORKER: u64 = 4;
 /// Descriptors that the rest of the process needs: Node.js, logs, standard streams.
 const DESCRIPTORS_ELSEWHERE: u64 = 24;
-/// Stack of a worker; nothing recurses, the buffers are on the heap.
-const STACK_BYTES: usize = 1024 * 1024;
 
 /// A piece of work.
 pub enum Task {
@@ -82,34 +78,6 @@ pub struct RootPlace {
     pub name: CString,
 }
 
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Arguments and destinations are looked at.
-    Preflight,
-    /// The walk goes on: totals are not known yet.
-    Scanning,
-    /// The walk has ended.
-    Copying,
-    /// Everything is copied and waits for the disk.
-    Closing,
-    /// Over.
-    Done,
-}
-
-impl Phase {
-    /// As `--json` names it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Preflight => "preflight",
-            Self::Scanning => "scanning",
-            Self::Copying => "copying",
-            Self::Closing => "closing",
-            Self::Done => "done",
-        }
-    }
-}
-
 /// Everything that the workers of one copy share.
 pub struct Run {
     /// The checked options.
@@ -122,12 +90,10 @@ pub struct Run {
     pub budget: Arc<Budget>,
     /// Files that may wait for their sync at once in one worker.
     pub sync_batch: usize,
-    /// Failures and notes.
-    pub findings: Findings,
-    /// Events.
-    pub queue: Arc<Queue>,
-    /// Whether to go on.
-    pub cancel: Arc<Cancel>,
+    /// Where the run is watched from.
+    pub desk: Arc<Desk>,
+    /// Worker threads.
+    pub workers: usize,
     /// What the kernel can copy by itself.
     pub methods: Methods,
     /// Hard links.
@@ -144,31 +110,13 @@ pub struct Run {
     pub working_directory: Vec<u8>,
     /// Effective user id.
     pub user: u32,
-    unlisted: AtomicUsize,
 }
 
 impl Run {
-    /// A subdirectory was found that has not been listed.
-    pub fn unlisted(&self) {
-        self.unlisted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A directory has been listed, or never will be.
-    pub fn listed(&self) {
-        self.unlisted.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// Leaves a batch to another worker.
     pub fn give_away(&self, dir: &Arc<Dir>, batch: Batch) {
         dir.own.fetch_add(1, Ordering::AcqRel);
         self.schedule.push(Task::Files(Arc::clone(dir), batch));
-    }
-
-    /// Counts a note and sends it when it is the first of its kind.
-    pub fn note(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) {
-        if let Some(note) = self.findings.note(kind, first) {
-            self.queue.push(Event::Note(note));
-        }
     }
 
     /// Whether a destination has run full and others may have room.
@@ -197,7 +145,7 @@ impl Run {
         } else {
             return;
         };
-        self.note("space", || {
+        self.desk.note("space", || {
             let message = format!("more has been found to copy than the {free} {what} that were free, quota included");
             (target.path.clone(), message)
         });
@@ -233,203 +181,124 @@ impl Run {
     }
 }
 
-/// Counts at one moment, for progress.
-#[derive(Clone, Copy, Debug)]
-pub struct Snapshot {
-    /// Where the run stands.
-    pub phase: Phase,
-    /// The sums.
-    pub totals: Totals,
-    /// Failures so far.
-    pub failures: u64,
-    /// Worker threads.
-    pub workers: usize,
-    /// Since the start.
-    pub elapsed: Duration,
+/// A job that copies. Checks the options; touches nothing.
+pub fn job(options: CopyOptions) -> Result<Job, Refusal> {
+    let rules = options.check(&preflight::process())?;
+    Ok(Job::new(rules.jobs, Copy { options, rules }))
 }
 
-/// One copy, to be run once; watched and cancelled from any thread.
-pub struct Job {
+/// One copy with its checked options.
+struct Copy {
     options: CopyOptions,
-    rules: Mutex<Option<Rules>>,
-    workers: usize,
-    counters: Box<[Counters]>,
-    queue: Arc<Queue>,
-    cancel: Arc<Cancel>,
-    run: OnceLock<Run>,
-    phase: Mutex<Phase>,
-    start: OnceLock<Instant>,
+    rules: Rules,
 }
 
-impl Job {
-    /// Checks the options; touches nothing.
-    pub fn new(options: CopyOptions) -> Result<Self, Refusal> {
-        let rules = options.check(&preflight::process())?;
-        let workers = rules.jobs;
-        Ok(Self {
-            options,
-            rules: Mutex::new(Some(rules)),
-            workers,
-            counters: (0..workers).map(|_| Counters::default()).collect(),
-            queue: Arc::default(),
-            cancel: Arc::default(),
-            run: OnceLock::new(),
-            phase: Mutex::new(Phase::Preflight),
-            start: OnceLock::new(),
-        })
-    }
-
-    /// The events of this job.
-    pub fn queue(&self) -> &Queue {
-        &self.queue
-    }
-
-    /// Finish what is in flight and stop.
-    pub fn drain(&self) {
-        self.cancel.drain();
-    }
-
-    /// Stop at once; what is unfinished goes.
-    pub fn abort(&self) {
-        self.cancel.abort();
-    }
-
-    fn enter(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
-
-    /// Where it stands.
-    pub fn snapshot(&self) -> Snapshot {
-        let mut phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = self.run.get();
-        if phase == Phase::Scanning && run.is_some_and(|r| r.unlisted.load(Ordering::Relaxed) == 0) {
-            phase = Phase::Copying;
+impl Work for Copy {
+    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        if self.options.require_space && !self.rules.dry_run {
+            require_space(&self.options, desk)?;
         }
-        Snapshot {
-            phase,
-            totals: Totals::of(&self.counters),
-            failures: run.map_or(0, |r| r.findings.failed()),
-            workers: self.workers,
-            elapsed: self.start.get().map_or(Duration::ZERO, Instant::elapsed),
+        let (run, interrupted) = copy(&self.options, self.rules, desk)?;
+        Ok(desk.report(run.rules.sync, run.workers, interrupted))
+    }
+}
+
+/// Copies; answers the run as it ended, and whether it was interrupted.
+fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, bool), Refusal> {
+    let limit = sys::descriptor_limit();
+    let spare = limit.saturating_sub(limit / 2 + DESCRIPTORS_ELSEWHERE);
+    // Few descriptors mean few workers: each needs some for its files.
+    let workers = desk
+        .counters
+        .len()
+        .min(usize::try_from((spare / DESCRIPTORS_PER_WORKER).max(1)).unwrap_or(usize::MAX));
+    let budget = Arc::new(Budget::new(usize::try_from(limit / 2).unwrap_or(usize::MAX)));
+    let prepared = preflight::prepare(options, &rules, &budget, Stager::new())?;
+    let Prepared {
+        root,
+        mut targets,
+        roots,
+        destination_ids,
+        working_directory,
+        missing,
+        outside,
+    } = prepared;
+    if rules.verify {
+        for target in &mut targets {
+            // Where it fails, each file is synced before it is read.
+            target.synced = target
+                .file_system
+                .as_ref()
+                .is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
         }
     }
-
-    /// Runs to the end on threads of its own and on this one. A second call is a usage error.
-    pub fn run(&self) -> Result<Report, Refusal> {
-        let result = self.run_once();
-        self.enter(Phase::Done);
-        self.queue.close();
-        result
-    }
-
-    fn run_once(&self) -> Result<Report, Refusal> {
-        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let rules = rules.ok_or_else(|| Refusal::Usage("a job runs once".into()))?;
-        let start = *self.start.get_or_init(Instant::now);
-        if self.options.require_space && !rules.dry_run {
-            self.require_space()?;
-        }
-        let limit = sys::descriptor_limit();
-        let spare = limit.saturating_sub(limit / 2 + DESCRIPTORS_ELSEWHERE);
-        // Few descriptors mean few workers: each needs some for its files.
-        let workers = self
-            .workers
-            .min(usize::try_from((spare / DESCRIPTORS_PER_WORKER).max(1)).unwrap_or(usize::MAX));
-        let budget = Arc::new(Budget::new(usize::try_from(limit / 2).unwrap_or(usize::MAX)));
-        let prepared = preflight::prepare(&self.options, &rules, &budget, Stager::new())?;
-        let Prepared {
-            root,
-            mut targets,
-            roots,
-            destination_ids,
-            working_directory,
-            missing,
-            outside,
-        } = prepared;
-        if rules.verify {
-            for target in &mut targets {
-                // Where it fails, each file is synced before it is read.
-                target.synced = target
-                    .file_system
-                    .as_ref()
-                    .is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
-            }
-        }
-        let run = Run {
-            rules,
-            stager: Stager::new(),
-            schedule: Schedule::new(workers),
-            budget,
-            sync_batch: usize::try_from(spare / DESCRIPTORS_PER_WORKER / workers as u64)
-                .unwrap_or(usize::MAX)
-                .max(1),
-            findings: Findings::default(),
-            queue: Arc::clone(&self.queue),
-            cancel: Arc::clone(&self.cancel),
-            methods: Methods::default(),
-            links: Links::default(),
-            waiting: Waiting::default(),
-            targets,
-            roots,
-            destination_ids,
-            working_directory,
-            user: sys::user_id(),
-            unlisted: AtomicUsize::new(1),
+    let run = Run {
+        rules,
+        stager: Stager::new(),
+        schedule: Schedule::new(workers),
+        budget,
+        sync_batch: usize::try_from(spare / DESCRIPTORS_PER_WORKER / workers as u64)
+            .unwrap_or(usize::MAX)
+            .max(1),
+        desk: Arc::clone(desk),
+        workers,
+        methods: Methods::default(),
+        links: Links::default(),
+        waiting: Waiting::default(),
+        targets,
+        roots,
+        destination_ids,
+        working_directory,
+        user: sys::user_id(),
+    };
+    desk.unlisted();
+    desk.enter(Phase::Scanning);
+    run.begin(&root, missing, &outside);
+    run.schedule.push(Task::List(root));
+    run.drive();
+    // What waits for the end, until nothing new comes of it.
+    loop {
+        let links = run.waiting.take_undecided();
+        let roots = if links.is_empty() {
+            track::roots(&run)
+        } else {
+            Vec::new()
         };
-        let run = self.run.get_or_init(|| run);
-        self.enter(Phase::Scanning);
-        self.begin(run, &root, missing, &outside);
-        run.schedule.push(Task::List(root));
-        self.drive(run, workers);
-        // What waits for the end, until nothing new comes of it.
-        loop {
-            let links = run.waiting.take_undecided();
-            let roots = if links.is_empty() {
-                track::roots(run)
-            } else {
-                Vec::new()
-            };
-            if self.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
-                break;
-            }
-            for link in links {
-                run.schedule.push(Task::Link(link));
-            }
-            for root in roots {
-                run.unlisted();
-                run.schedule.push(Task::List(root));
-            }
-            self.drive(run, workers);
+        if desk.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
+            break;
         }
-        self.enter(Phase::Closing);
-        let interrupted = self.cancel.is_draining();
-        if !interrupted {
-            Self::sync_targets(run);
+        for link in links {
+            run.schedule.push(Task::Link(link));
         }
-        Ok(Report::close(
-            &self.counters,
-            &run.findings,
-            interrupted,
-            run.rules.sync,
-            workers,
-            start.elapsed(),
-        ))
+        for root in roots {
+            desk.unlisted();
+            run.schedule.push(Task::List(root));
+        }
+        run.drive();
     }
+    desk.enter(Phase::Closing);
+    let interrupted = desk.cancel.is_draining();
+    if !interrupted {
+        run.sync_targets();
+    }
+    Ok((run, interrupted))
+}
 
+impl Run {
     /// What was found out about the arguments before the walk: entries that are missing, and the root's own.
-    fn begin(&self, run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside: &[Vec<u8>]) {
-        let mut worker = Worker::new(run, &self.counters[0]);
+    fn begin(&self, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside: &[Vec<u8>]) {
+        let mut worker = Worker::new(self, &self.desk.counters[0]);
         if root.is_entry {
-            self.counters[0].found(Kind::Directory);
+            self.desk.counters[0].found(Kind::Directory);
         }
         for (path, fault) in missing {
-            self.counters[0].found(Kind::File);
-            self.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
+            self.desk.counters[0].found(Kind::File);
+            self.desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
             worker.fail(&fault, path, Kind::File);
         }
         for path in outside {
-            self.counters[0].found(Kind::File);
-            self.counters[0].outcome(Kind::File, Outcome::Failed, None, 0);
+            self.desk.counters[0].found(Kind::File);
+            self.desk.counters[0].outcome(Kind::File, Outcome::Failed, None, 0);
             let fault = Fault {
                 operation: Operation::Open,
                 side: Side::Source,
@@ -440,7 +309,7 @@ impl Job {
         for (index, twin) in root.twins.iter().enumerate() {
             let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
                 Some((Presence::Staged(_), false)) => worker.clear_strangers(root, index),
-                Some((Presence::Existing(_), _)) if !run.rules.dry_run => sweep::clear_beside(run, index),
+                Some((Presence::Existing(_), _)) if !self.rules.dry_run => sweep::clear_beside(self, index),
                 _ => Ok(()),
             };
             if let Err(fault) = cleared {
@@ -449,31 +318,23 @@ impl Job {
         }
     }
 
-    fn drive(&self, run: &Run, workers: usize) {
-        std::thread::scope(|scope| {
-            for (index, counters) in self.counters.iter().enumerate().take(workers).skip(1) {
-                let work = move || Worker::new(run, counters).work();
-                let thread = std::thread::Builder::new()
-                    .name(format!("bulkhaul-{index}"))
-                    .stack_size(STACK_BYTES);
-                // One worker fewer is slower, not wrong.
-                if let Err(error) = thread.spawn_scoped(scope, work) {
-                    run.note("threads", || {
-                        (Vec::new(), format!("a worker could not be started: {error}"))
-                    });
-                }
-            }
-            Worker::new(run, &self.counters[0]).work();
+    fn drive(&self) {
+        let failed = drive(self.workers, |index| {
+            Worker::new(self, &self.desk.counters[index]).work();
         });
+        if let Some(error) = failed {
+            let message = format!("a worker could not be started: {error}");
+            self.desk.note("threads", || (Vec::new(), message));
+        }
     }
 
     /// `--sync all`: one call for each file system that was written.
-    fn sync_targets(run: &Run) {
-        if run.rules.sync != Sync::All || run.rules.dry_run {
+    fn sync_targets(&self) {
+        if self.rules.sync != Sync::All || self.rules.dry_run {
             return;
         }
         let mut done: Vec<u64> = Vec::new();
-        for (index, target) in run.targets.iter().enumerate() {
+        for (index, target) in self.targets.iter().enumerate() {
             let Some(fd) = &target.file_system else { continue };
             let result = sys::stat_fd(fd.as_fd()).and_then(|stat| {
                 if done.contains(&stat.id.dev) {
@@ -484,48 +345,46 @@ impl Job {
             });
             if let Err(errno) = result {
                 let fault = Fault::new(Operation::Sync, Side::Destination(index), errno);
-                let failure = crate::error::Failure::new(&fault, target.path.clone(), Kind::Directory, None);
-                run.findings.fail(&failure);
-                run.queue.push(Event::Failure(failure));
+                let failure = Failure::new(&fault, target.path.clone(), Kind::Directory, None);
+                self.desk.fail(failure);
             }
         }
     }
+}
 
-    /// Sizes what would be copied with a dry run of the same planner, and refuses what does not fit.
-    fn require_space(&self) -> Result<(), Refusal> {
-        let options = CopyOptions {
-            dry_run: true,
-            require_space: false,
-            entry_events: false,
-            ..self.options.clone()
-        };
-        let rehearsal = Job::new(options)?;
-        let report = rehearsal.run()?;
-        let needed = report.totals.planned_bytes;
-        let free = rehearsal.run.get().map_or(0, |run| {
-            let mut seen: Vec<u64> = Vec::new();
-            run.targets.iter().fold(0_u64, |sum, target| {
-                let dev = target
-                    .file_system
-                    .as_ref()
-                    .and_then(|fd| sys::stat_fd(fd.as_fd()).ok())
-                    .map(|s| s.id.dev);
-                match (dev, target.capacity) {
-                    (Some(dev), Some(capacity)) if !seen.contains(&dev) => {
-                        seen.push(dev);
-                        sum.saturating_add(capacity.free_bytes)
-                    }
-                    _ => sum,
-                }
-            })
-        });
-        if needed > free {
-            return Err(Refusal::NoSpace(format!(
-                "{needed} bytes are to be copied, and {free} are free"
-            )));
+/// Sizes what would be copied with a dry run of the same planner, and refuses what does not fit.
+fn require_space(options: &CopyOptions, desk: &Desk) -> Result<(), Refusal> {
+    let options = CopyOptions {
+        dry_run: true,
+        require_space: false,
+        entry_events: false,
+        ..options.clone()
+    };
+    let rules = options.check(&preflight::process())?;
+    let rehearsal = Arc::new(desk.rehearsal());
+    let (run, _) = copy(&options, rules, &rehearsal)?;
+    let needed = Totals::of(&rehearsal.counters).planned_bytes;
+    let mut seen: Vec<u64> = Vec::new();
+    let free = run.targets.iter().fold(0_u64, |sum, target| {
+        let dev = target
+            .file_system
+            .as_ref()
+            .and_then(|fd| sys::stat_fd(fd.as_fd()).ok())
+            .map(|s| s.id.dev);
+        match (dev, target.capacity) {
+            (Some(dev), Some(capacity)) if !seen.contains(&dev) => {
+                seen.push(dev);
+                sum.saturating_add(capacity.free_bytes)
+            }
+            _ => sum,
         }
-        Ok(())
+    });
+    if needed > free {
+        return Err(Refusal::NoSpace(format!(
+            "{needed} bytes are to be copied, and {free} are free"
+        )));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -556,7 +415,7 @@ mod tests {
             }],
             ..CopyOptions::default()
         };
-        Job::new(options).unwrap().run().unwrap()
+        job(options).unwrap().run().unwrap()
     }
 
     #[test]

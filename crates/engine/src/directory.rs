@@ -26,7 +26,7 @@ impl Worker<'_> {
     /// Enters the next subdirectory; the rest of them stay for whoever is free.
     pub fn descend(&mut self, dir: &Arc<Dir>) {
         let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some(sub) = next.filter(|_| !self.run.cancel.is_draining()) else {
+        let Some(sub) = next.filter(|_| !self.run.desk.cancel.is_draining()) else {
             dir.let_go(&self.run.budget);
             self.child_done(dir);
             return;
@@ -51,7 +51,7 @@ impl Worker<'_> {
             Ok(Err(done)) => self.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
             Err(fault) => self.record(dir, source, &sub.target, Kind::Directory, Err(fault.into())),
         }
-        self.run.listed();
+        self.run.desk.listed();
         self.child_done(dir);
     }
 
@@ -301,7 +301,7 @@ impl Worker<'_> {
         if dir.own.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        if !self.run.cancel.is_draining() {
+        if !self.run.desk.cancel.is_draining() {
             for index in 0..dir.twins.len() {
                 if let Err(fault) = self.publish_twin(dir, index) {
                     self.fail_directory(dir, dir.winner(), &fault);
@@ -369,7 +369,7 @@ impl Worker<'_> {
         loop {
             let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(sub) = next else { return };
-            self.run.listed();
+            self.run.desk.listed();
             self.record(
                 dir,
                 sub.sources[sub.sources.len() - 1],
@@ -384,7 +384,7 @@ impl Worker<'_> {
     pub fn child_done(&mut self, dir: &Arc<Dir>) {
         let mut dir = Arc::clone(dir);
         while dir.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            if self.run.cancel.is_draining() {
+            if self.run.desk.cancel.is_draining() {
                 self.leave(&dir);
             } else {
                 self.close(&dir);

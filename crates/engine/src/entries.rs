@@ -102,7 +102,7 @@ impl Worker<'_> {
                 self.fail_directory(dir, source, &Fault::new(Operation::List, Side::Source, errno));
             }
         }
-        self.run.listed();
+        self.run.desk.listed();
         self.own_done(dir);
     }
 
@@ -110,7 +110,7 @@ impl Worker<'_> {
         let fd = dir.source(source)?;
         let parent = self.filter_parent(dir, source);
         loop {
-            if self.run.cancel.is_draining() {
+            if self.run.desk.cancel.is_draining() {
                 return Ok(());
             }
             let mut names = Vec::new();
@@ -185,7 +185,7 @@ impl Worker<'_> {
         let fd = dir.source(source)?;
         let parent = self.filter_parent(dir, source);
         let mut all = all.peekable();
-        while all.peek().is_some() && !self.run.cancel.is_draining() {
+        while all.peek().is_some() && !self.run.desk.cancel.is_draining() {
             let mut names = Vec::new();
             let mut found = Vec::new();
             for (name, scope) in all.by_ref().take(BATCH_NAMES) {
@@ -295,7 +295,7 @@ impl Worker<'_> {
             }
             self.counters.found(kind);
             if kind == Kind::Directory {
-                self.run.unlisted();
+                self.run.desk.unlisted();
                 let mut below = dir.below.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 match scope {
                     None if plain => below.push_plain(name),

@@ -4,7 +4,7 @@
 //! ([`directory`], [`regular`] and [`links`] for what their names say, [`track`] for links that wait for the end),
 //! [`transfer`] moves bytes, [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
 //! removes what is left over, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
-//! [`report`]. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global
+//! [`report`]. A [`job`] is one operation as its caller sees it. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global
 //! state, so that any number of jobs in one process are independent.
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ pub mod directory;
 pub mod entries;
 pub mod error;
 pub mod event;
+pub mod job;
 pub mod links;
 pub mod metadata;
 pub mod options;

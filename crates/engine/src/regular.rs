@@ -384,7 +384,7 @@ impl Worker<'_> {
             sparse: if holey { Sparse::Always } else { rules.sparse },
             write_back: rules.sync != Sync::None || rules.verify,
             methods: &self.run.methods,
-            cancel: &self.run.cancel,
+            cancel: &self.run.desk.cancel,
             progress: self.counters.written(),
             digest: RefCell::new(rules.verify.then(Blake3::default)),
             sized: Cell::new(0),

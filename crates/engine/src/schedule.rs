@@ -81,6 +81,28 @@ impl<T> Schedule<T> {
     }
 }
 
+/// Stack of a worker; nothing recurses, the buffers are on the heap.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// Runs `work` on this many threads, this one included, and waits for all; each is told its number. Answers why a thread
+/// could not be started: one worker fewer is slower, not wrong.
+pub fn drive(workers: usize, work: impl Fn(usize) + Sync) -> Option<std::io::Error> {
+    std::thread::scope(|scope| {
+        let mut failed = None;
+        for index in 1..workers {
+            let work = &work;
+            let thread = std::thread::Builder::new()
+                .name(format!("bulkhaul-{index}"))
+                .stack_size(STACK_BYTES);
+            if let Err(error) = thread.spawn_scoped(scope, move || work(index)) {
+                failed = Some(error);
+            }
+        }
+        work(0);
+        failed
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

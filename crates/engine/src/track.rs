@@ -98,7 +98,7 @@ pub fn roots(run: &Run) -> Vec<Arc<Dir>> {
         match root(run, &link) {
             Ok(Some(root)) => roots.push(root),
             Ok(None) => {}
-            Err(errno) => run.note("link-target", || {
+            Err(errno) => run.desk.note("link-target", || {
                 let cause = crate::error::describe(errno);
                 (
                     join(&link.source, &link.text),
@@ -128,7 +128,7 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
         return Ok(None);
     }
     let Some(mut parts) = resolve(&link.directory, &link.text) else {
-        run.note("link-outside", || {
+        run.desk.note("link-outside", || {
             (
                 from.clone(),
                 "the target of a link would land outside the destination".into(),

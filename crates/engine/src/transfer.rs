@@ -6,13 +6,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bulkhaul_formats::digest::Blake3;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
 use crate::error::{Fault, Operation, Side};
+use crate::job::Cancel;
 use crate::options::Sparse;
 
 /// Bytes read at a time: larger was slower on page-cache copies.
@@ -58,32 +59,6 @@ impl Methods {
                 .entry(pair)
                 .or_default(),
         );
-    }
-}
-
-/// How far a run may go on.
-#[derive(Debug, Default)]
-pub struct Cancel(AtomicU8);
-
-impl Cancel {
-    /// Finish what is in flight, start nothing new.
-    pub fn drain(&self) {
-        self.0.fetch_max(1, Ordering::Relaxed);
-    }
-
-    /// Stop at once.
-    pub fn abort(&self) {
-        self.0.store(2, Ordering::Relaxed);
-    }
-
-    /// Nothing new is to be started.
-    pub fn is_draining(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-
-    /// What is in flight is to be given up.
-    pub fn is_aborted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
     }
 }
 

@@ -128,7 +128,7 @@ impl<'r> Worker<'r> {
     /// Works on the files of a batch; gives half of the rest to whoever has nothing to do.
     pub fn files(&mut self, dir: &Arc<Dir>, mut batch: Batch) {
         let mut index = 0;
-        while index < batch.len() && !self.run.cancel.is_draining() {
+        while index < batch.len() && !self.run.desk.cancel.is_draining() {
             if batch.len() - index > 1 && self.run.schedule.hungry() {
                 let rest = batch.split_off(index + 1);
                 self.run.give_away(dir, rest);
@@ -191,14 +191,13 @@ impl<'r> Worker<'r> {
     pub fn fail(&self, fault: &Fault, path: Vec<u8>, kind: Kind) {
         let hint = self.run.hint(fault);
         let failure = Failure::new(fault, path, kind, hint.as_deref());
-        self.run.findings.fail(&failure);
-        self.run.queue.push(Event::Failure(failure));
+        self.run.desk.fail(failure);
     }
 
     /// What could not be kept of the current entry, once for each kind.
     pub fn tell_shortfalls(&mut self, dir: &Dir, target: &CStr) {
         for short in std::mem::take(&mut self.scratch.shortfalls) {
-            self.run.note(&short.kind, || {
+            self.run.desk.note(&short.kind, || {
                 (join(&dir.twin_path(0), target.to_bytes()), short.message)
             });
         }
@@ -219,7 +218,7 @@ impl<'r> Worker<'r> {
         if !self.run.rules.entry_events {
             return;
         }
-        self.run.queue.push(Event::Entry(EntryEvent {
+        self.run.desk.queue.push(Event::Entry(EntryEvent {
             outcome: done.outcome,
             kind,
             path: join(&dir.relative_path(), target.to_bytes()),

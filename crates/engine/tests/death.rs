@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::report::Reason;
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 
@@ -91,7 +91,7 @@ fn mistaken(trial: &Trial) -> Option<String> {
         .filter(|name| name.contains(".bh-"))
         .count() as u64;
     let to = trial.to.with_file_name("onward");
-    let report = Job::new(options(&[contents(&trial.to)], &to)).unwrap().run().unwrap();
+    let report = copy::job(options(&[contents(&trial.to)], &to)).unwrap().run().unwrap();
     let skipped = report.totals.reasons[Reason::StagingName as usize];
     let wrong = !report.is_complete() || has_staging(&to) || skipped != unfinished;
     std::fs::remove_dir_all(&to).unwrap();

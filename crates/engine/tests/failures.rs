@@ -534,7 +534,7 @@ fn several_destinations_one_in_the_way() {
             path: two.path().as_os_str().as_encoded_bytes().to_vec(),
             follow: true,
         });
-    let job = bulkhaul_engine::copy::Job::new(options).unwrap();
+    let job = bulkhaul_engine::copy::job(options).unwrap();
     let copied = crate::rig::run(&job).unwrap().incomplete();
     assert_eq!(copied.failures(one.path()), ["conflict mkdir - d"]);
     assert_eq!(

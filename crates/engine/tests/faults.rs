@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::error::{describe, symbol};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
@@ -358,7 +358,7 @@ fn an_overlap_is_refused_whatever_fails() {
                 count,
                 effect: Effect::Errno(Errno::ACCESS),
             }));
-            let result = Job::new(options(&[contents(&source)], &to)).unwrap().run();
+            let result = copy::job(options(&[contents(&source)], &to)).unwrap().run();
             failpoint::disarm();
             if result.is_ok() || listing(&source) != undisturbed {
                 say(&format!("wrong: {count} calls from {nth} on: {result:?}"));

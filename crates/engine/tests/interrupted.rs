@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::event::Event;
+use bulkhaul_engine::job::Job;
 use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::publish::Stager;
 use bulkhaul_engine::report::{Outcome, Reason};
@@ -78,7 +79,7 @@ fn cancelled_runs_are_gone_on_with() {
                     continue;
                 }
                 let what = format!("{how} after {after}, {place}");
-                let job = Job::new(options(&[contents(source.path())], &to)).unwrap();
+                let job = copy::job(options(&[contents(source.path())], &to)).unwrap();
                 let mut seen = 0;
                 let first = watch(&job, |event| {
                     seen += u32::from(matches!(event, Event::Entry(_)));
@@ -124,7 +125,7 @@ fn the_source_changes_before_the_next_run() {
             if to.ends_with("existing") {
                 fs::create_dir_all(to.join("d")).unwrap();
             }
-            let job = Job::new(options(&[contents(source.path())], &to)).unwrap();
+            let job = copy::job(options(&[contents(source.path())], &to)).unwrap();
             let mut seen = 0;
             let first = watch(&job, |_| {
                 seen += 1;
@@ -169,7 +170,7 @@ fn an_aborted_file_is_not_there() {
         if existing {
             Tree::new(to.clone()).file("big", "old");
         }
-        let job = Job::new(options(&[contents(source.path())], &to)).unwrap();
+        let job = copy::job(options(&[contents(source.path())], &to)).unwrap();
         let aborted = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while job.snapshot().totals.copied_bytes == 0 {
@@ -201,7 +202,7 @@ fn cancelled_before_it_began() {
     let scratch = Scratch::new();
     let source = scratch.tree("source");
     source.file("a", "x");
-    let job = Job::new(options(&[contents(source.path())], scratch.at("to"))).unwrap();
+    let job = copy::job(options(&[contents(source.path())], scratch.at("to"))).unwrap();
     job.drain();
     let copied = run(&job).unwrap();
     assert!(copied.report.interrupted && !scratch.at("to").exists());
@@ -369,7 +370,7 @@ fn without_a_reader() {
     let scratch = Scratch::new();
     let source = scratch.tree("source");
     many(&source);
-    let job = Job::new(options(&[contents(source.path())], scratch.at("to"))).unwrap();
+    let job = copy::job(options(&[contents(source.path())], scratch.at("to"))).unwrap();
     let report = job.run().unwrap();
     assert!(report.is_complete());
     assert_eq!(report.totals.all_found(), FILES + 51);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::error::symbol;
 use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
 use bulkhaul_engine::report::Outcome;
@@ -170,7 +170,7 @@ fn copy_armed(source: &Path, to: &Path, change: impl FnOnce(&mut CopyOptions), p
         ..options(&[contents(source)], to)
     };
     change(&mut options);
-    let job = Job::new(options).unwrap();
+    let job = copy::job(options).unwrap();
     failpoint::arm(Some(plan));
     let report = job.run().unwrap();
     let calls = failpoint::disarm();

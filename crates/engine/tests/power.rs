@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _};
@@ -220,7 +220,7 @@ fn child(words: &[String]) {
         panic!("{words:?}")
     };
     let cut = Cut::of(number.parse().unwrap(), sync_of(sync));
-    let job = Job::new(cut.options(Path::new(source), Path::new(to))).unwrap();
+    let job = copy::job(cut.options(Path::new(source), Path::new(to))).unwrap();
     failpoint::arm(nth.parse().ok().map(|nth| Plan {
         call: None,
         nth,
@@ -317,7 +317,7 @@ fn power(this: &str, kind: &str, sync: Sync) {
         if complete && sync == Sync::All && !differences(&wanted, &to).is_empty() {
             tell(format!("lost after success: {:?}", differences(&wanted, &to)));
         }
-        let report = Job::new(cut.options(source.path(), &to)).unwrap().run().unwrap();
+        let report = copy::job(cut.options(source.path(), &to)).unwrap().run().unwrap();
         if !report.is_complete() {
             tell(format!("the next run failed: {:?}", report.failures));
         }

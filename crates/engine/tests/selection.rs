@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bulkhaul_engine::FilterStyle;
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::report::{Outcome, Reason};
@@ -398,7 +398,7 @@ fn to_several(sources: &[SourceArgument], to: &[&Path], change: impl FnOnce(&mut
         })
         .collect();
     change(&mut options);
-    run(&Job::new(options).unwrap()).unwrap()
+    run(&copy::job(options).unwrap()).unwrap()
 }
 
 /// Several destinations: each file in one of them, the next where one is full, and found again there.

@@ -131,7 +131,7 @@ fn the_destination_argument_itself() {
         std::os::unix::fs::symlink("real", scratch.at("to")).unwrap();
         let mut options = options(&[contents(source.path())], scratch.at("to"));
         options.destinations[0].follow = follow;
-        let result = bulkhaul_engine::copy::Job::new(options).and_then(|job| run(&job));
+        let result = bulkhaul_engine::copy::job(options).and_then(|job| run(&job));
         if follow {
             result.unwrap().complete();
             compare(source.path(), real.path());

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::options::{CopyOptions, Sync};
 use bulkhaul_engine::report::Report;
@@ -296,7 +296,7 @@ impl Trial {
 
     /// Copies; a refusal is an answer.
     pub fn copy(&self) -> Result<Report, Refusal> {
-        Job::new(self.options())?.run()
+        copy::job(self.options())?.run()
     }
 
     /// What is wrong with the destination after a copy that may have failed or died anywhere.

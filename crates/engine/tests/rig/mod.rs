@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 
-use bulkhaul_engine::copy::Job;
+use bulkhaul_engine::copy;
 use bulkhaul_engine::error::{Refusal, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event};
+use bulkhaul_engine::job::Job;
 use bulkhaul_engine::options::{CopyOptions, DestinationArgument, SourceArgument};
 use bulkhaul_engine::report::{Outcome, Reason, Report};
 use bulkhaul_sys as sys;
@@ -371,7 +372,7 @@ pub fn attempt(
 ) -> Result<Copied, Refusal> {
     let mut options = options(sources, destination);
     change(&mut options);
-    run(&Job::new(options)?)
+    run(&copy::job(options)?)
 }
 
 /// Copies; a refusal ends the test.

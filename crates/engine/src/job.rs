@@ -1,0 +1,230 @@
+//! A job: one operation that is run once, watched and cancelled from any thread.
+//!
+//! Comes in: an [`Work`] with its checked options; goes out: a [`Report`], or a [`Refusal`] before anything was
+//! written. Work and watchers meet at the [`Desk`]: counters, findings, events and the wish to stop.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Failure, Refusal};
+use crate::event::{Event, Queue};
+use crate::options::Sync;
+use crate::report::{Counters, Findings, Report, Totals};
+
+/// What a job does.
+pub trait Work: Send {
+    /// Runs to the end, on threads of its own and on this one.
+    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal>;
+}
+
+/// Where an operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Arguments and destinations are looked at.
+    Preflight,
+    /// The walk goes on: totals are not known yet.
+    Scanning,
+    /// The walk has ended.
+    Copying,
+    /// Everything is copied and waits for the disk.
+    Closing,
+    /// Over.
+    Done,
+}
+
+impl Phase {
+    /// As `--json` names it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Scanning => "scanning",
+            Self::Copying => "copying",
+            Self::Closing => "closing",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// How far a run may go on.
+#[derive(Debug, Default)]
+pub struct Cancel(AtomicU8);
+
+impl Cancel {
+    /// Finish what is in flight, start nothing new.
+    pub fn drain(&self) {
+        self.0.fetch_max(1, Ordering::Relaxed);
+    }
+
+    /// Stop at once.
+    pub fn abort(&self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+
+    /// Nothing new is to be started.
+    pub fn is_draining(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// What is in flight is to be given up.
+    pub fn is_aborted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+}
+
+/// Counts at one moment, for progress.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// Where the operation stands.
+    pub phase: Phase,
+    /// The sums.
+    pub totals: Totals,
+    /// Failures so far.
+    pub failures: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// Since the start.
+    pub elapsed: Duration,
+}
+
+/// What an operation shares with whoever watches it.
+pub struct Desk {
+    /// One for each worker.
+    pub counters: Box<[Counters]>,
+    /// Failures and notes.
+    pub findings: Findings,
+    /// Events.
+    pub queue: Queue,
+    /// Whether to go on.
+    pub cancel: Arc<Cancel>,
+    phase: Mutex<Phase>,
+    unlisted: AtomicUsize,
+    start: OnceLock<Instant>,
+}
+
+impl Desk {
+    /// For an operation of this many workers at most.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            counters: (0..workers).map(|_| Counters::default()).collect(),
+            findings: Findings::default(),
+            queue: Queue::default(),
+            cancel: Arc::default(),
+            phase: Mutex::new(Phase::Preflight),
+            unlisted: AtomicUsize::new(0),
+            start: OnceLock::new(),
+        }
+    }
+
+    /// For a dry run before the operation itself: counts on its own, and stops with it.
+    #[must_use]
+    pub fn rehearsal(&self) -> Self {
+        Self {
+            cancel: Arc::clone(&self.cancel),
+            ..Self::new(self.counters.len())
+        }
+    }
+
+    /// The operation goes on to this phase.
+    pub fn enter(&self, phase: Phase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    /// A directory was found that has not been listed.
+    pub fn unlisted(&self) {
+        self.unlisted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A directory has been listed, or never will be.
+    pub fn listed(&self) {
+        self.unlisted.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a failure and sends it.
+    pub fn fail(&self, failure: Failure) {
+        self.findings.fail(&failure);
+        self.queue.push(Event::Failure(failure));
+    }
+
+    /// Counts a note and sends it when it is the first of its kind.
+    pub fn note(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) {
+        if let Some(note) = self.findings.note(kind, first) {
+            self.queue.push(Event::Note(note));
+        }
+    }
+
+    /// Since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.start.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    /// Closes the books. `sync`: what is on disk for sure; `interrupted`: something was left undone.
+    pub fn report(&self, sync: Sync, workers: usize, interrupted: bool) -> Report {
+        Report::close(
+            &self.counters,
+            &self.findings,
+            interrupted,
+            sync,
+            workers,
+            self.elapsed(),
+        )
+    }
+}
+
+/// One operation, to be run once; watched and cancelled from any thread.
+pub struct Job {
+    desk: Arc<Desk>,
+    operation: Mutex<Option<Box<dyn Work>>>,
+}
+
+impl Job {
+    /// An operation on this many workers at most; nothing is started.
+    pub fn new(workers: usize, operation: impl Work + 'static) -> Self {
+        Self {
+            desk: Arc::new(Desk::new(workers)),
+            operation: Mutex::new(Some(Box::new(operation))),
+        }
+    }
+
+    /// The events of this job.
+    pub fn queue(&self) -> &Queue {
+        &self.desk.queue
+    }
+
+    /// Finish what is in flight and stop.
+    pub fn drain(&self) {
+        self.desk.cancel.drain();
+    }
+
+    /// Stop at once; what is unfinished goes.
+    pub fn abort(&self) {
+        self.desk.cancel.abort();
+    }
+
+    /// Where it stands.
+    pub fn snapshot(&self) -> Snapshot {
+        let desk = &self.desk;
+        let mut phase = *desk.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if phase == Phase::Scanning && desk.unlisted.load(Ordering::Relaxed) == 0 {
+            phase = Phase::Copying;
+        }
+        Snapshot {
+            phase,
+            totals: Totals::of(&desk.counters),
+            failures: desk.findings.failed(),
+            workers: desk.counters.len(),
+            elapsed: desk.elapsed(),
+        }
+    }
+
+    /// Runs to the end on threads of its own and on this one. A second call is a usage error.
+    pub fn run(&self) -> Result<Report, Refusal> {
+        let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let operation = operation.ok_or_else(|| Refusal::Usage("a job runs once".into()))?;
+        self.desk.start.get_or_init(Instant::now);
+        let result = operation.run(&self.desk);
+        self.desk.enter(Phase::Done);
+        self.desk.queue.close();
+        result
+    }
+}
