@@ -19,6 +19,7 @@ pub mod job;
 pub mod links;
 pub mod metadata;
 pub mod options;
+pub mod pace;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
@@ -30,6 +31,7 @@ pub mod sweep;
 pub mod track;
 pub mod transfer;
 pub mod tree;
+pub mod tune;
 pub mod verify;
 pub mod worker;
 
