@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseOwner, parseSize } from '../src/cli/verbs/copy.js';
+import { parseOwner, parseSize } from '../src/cli/values.js';
 import { fromBytes } from '../src/names.js';
 import { copy, mapSources } from '../src/ops/copy.js';
 import { executable, jsonLines, program, run, scratch } from './rig.js';

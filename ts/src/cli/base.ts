@@ -1,82 +1,12 @@
-/**
- * What all commands share: the common options, the way of errors to stderr and exit codes, and running a job with
- * signals and reporters.
- *
- * The environment is read here and nowhere below.
- */
-import type { Writable } from 'node:stream';
-import { type BaseContext, Command, Option, UsageError } from 'clipanion';
+/** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
+import { Command, Option, UsageError } from 'clipanion';
 import * as t from 'typanion';
 import { BulkhaulError } from '../error.js';
-import type { Report } from '../events.js';
-import { display } from '../names.js';
-import type { Job } from '../ops/job.js';
-import type { ReportSettings } from '../report/follow.js';
-import { ExitCode, exitCodeOfError } from './exit.js';
+import { exitCodeOfError } from './exit.js';
+import { type CommonSettings, errorText, PROGRESS } from './run.js';
 
-const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
-type ProgressForm = (typeof PROGRESS)[number];
-
-/** Seconds between status lines off a terminal, and between JSON status lines. */
-const PLAIN_INTERVAL = 30;
-const JSON_INTERVAL = 1;
-
-/** The common options, checked. */
-export interface CommonSettings {
-  dryRun: boolean;
-  /** JSON lines on standard output, and no text for people there. */
-  json: boolean;
-  /** The form of the status: see `--progress`. */
-  progress: ProgressForm;
-  quiet: boolean;
-  /** Itemised lines on standard output. A dry run has them without it. */
-  verbose: boolean;
-  logFile?: string | undefined;
-  /** Worker threads. */
-  jobs?: number | undefined;
-}
-
-/** The streams and the environment of a command. */
-export type Context = Pick<BaseContext, 'env' | 'stdout' | 'stderr'>;
-
-/** A command whose errors go to stderr and whose exit code comes from the one table. */
-export abstract class BaseCommand extends Command {
-  /** What the command is called in front of its errors. */
-  protected get label(): string {
-    return this.path[0] ?? 'bulkhaul';
-  }
-
-  /** Exit code for what `execute` or the checks of options threw. A drop-in with codes of its own overrides it. */
-  exitCodeOf(error: unknown): number {
-    return error instanceof UsageError ? ExitCode.usage : exitCodeOfError(error);
-  }
-
-  // `catch` is too late: clipanion prints what it rethrows on stdout and ends with 1, else with 0.
-  override async validateAndExecute(): Promise<number> {
-    try {
-      return await super.validateAndExecute();
-    } catch (error) {
-      this.context.stderr.write(errorText(error, this.label));
-      return this.exitCodeOf(error);
-    }
-  }
-}
-
-/** `LABEL: message`, names in it escaped; a defect comes with its stack. */
-export function errorText(error: unknown, label = 'bulkhaul'): string {
-  const known = error instanceof UsageError || (error instanceof BulkhaulError && error.code !== 'INTERNAL');
-  if (known) {
-    // The one message that is made of lines holds no names of the user.
-    const lines =
-      error instanceof BulkhaulError && error.code === 'ADDON' ? error.message.split('\n') : [error.message];
-    return `${label}: ${lines.map(display).join('\n')}\n`;
-  }
-  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return `${label}: this is a defect of bulkhaul: ${stack.split('\n').map(display).join('\n')}\n`;
-}
-
-/** A native verb: a command with the common options. */
-export abstract class VerbCommand extends BaseCommand {
+/** A native verb: a command with the common options, whose errors go to stderr and whose exit code comes from the table. */
+export abstract class VerbCommand extends Command {
   dryRun = Option.Boolean('-n,--dry-run', false, {
     description: 'Show what would be done, itemised on standard output, and do nothing',
   });
@@ -100,8 +30,15 @@ export abstract class VerbCommand extends BaseCommand {
     validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(1, 1024)]),
   });
 
-  protected override get label(): string {
-    return 'bulkhaul';
+  // `catch` is too late: clipanion prints what it rethrows on stdout and ends with 1, else with 0.
+  override async validateAndExecute(): Promise<number> {
+    try {
+      return await super.validateAndExecute();
+    } catch (thrown) {
+      const error = thrown instanceof UsageError ? new BulkhaulError('USAGE', thrown.message) : thrown;
+      this.context.stderr.write(errorText(error));
+      return exitCodeOfError(error);
+    }
   }
 
   /** The common options. */
@@ -109,75 +46,4 @@ export abstract class VerbCommand extends BaseCommand {
     const { dryRun, json, progress, quiet, verbose, logFile, jobs } = this;
     return { dryRun, json, progress, quiet, verbose, logFile, jobs };
   }
-}
-
-/**
- * Runs a job under the common settings to its report: opens the reporters first (what cannot be opened throws before
- * anything is begun), calls `begin` (with true when the job is to deliver entry events), shows what goes on, and minds
- * the signals: the first SIGINT or SIGTERM finishes what is in flight, the second aborts, SIGUSR1 prints the status.
- * Prints no summary for people: that is the command's own.
- */
-export async function runJob(
-  begin: (entries: boolean) => Job,
-  settings: CommonSettings,
-  context: Context,
-): Promise<Report> {
-  const { openReporters } = await import('../report/follow.js');
-  const { Progress, statusLine } = await import('../report/progress.js');
-  const { follow, say } = await openReporters(reportSettings(settings, context));
-  const job = begin(wantsEntries(settings));
-  let stopping = false;
-  const stop = (signal: NodeJS.Signals) => {
-    say(stopping ? `${signal}: aborting` : `${signal}: finishing what is in flight; once more to abort`);
-    job.cancel(stopping);
-    stopping = true;
-  };
-  const status = () => say(statusLine(new Progress().update(job.snapshot())));
-  const handlers = { SIGINT: stop, SIGTERM: stop, SIGUSR1: status } as const;
-  for (const [signal, handler] of Object.entries(handlers)) process.on(signal as NodeJS.Signals, handler);
-  try {
-    return await follow(job);
-  } finally {
-    for (const [signal, handler] of Object.entries(handlers)) process.off(signal as NodeJS.Signals, handler);
-  }
-}
-
-function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {
-  return !quiet && (dryRun || verbose);
-}
-
-function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Context): ReportSettings {
-  const { json, quiet, logFile } = settings;
-  const dumb = env.TERM === 'dumb';
-  const terminal = isTerminal(stderr) && !dumb;
-  // With --json the status is JSON too, unless another form is asked for.
-  const auto = json ? 'json' : terminal ? 'tty' : 'plain';
-  const asked = quiet ? 'none' : settings.progress === 'auto' ? auto : settings.progress;
-  // A terminal that cannot move its cursor gets whole lines.
-  const progress = asked === 'tty' && dumb ? 'plain' : asked;
-  const every = intervalOf(env) ?? (progress === 'json' ? JSON_INTERVAL : PLAIN_INTERVAL);
-  const color = terminal && !env.NO_COLOR;
-  return {
-    stdout,
-    stderr,
-    progress,
-    every: every * 1000,
-    json,
-    quiet,
-    itemize: wantsEntries(settings),
-    color,
-    logFile,
-  };
-}
-
-/** Seconds from the environment; a text that is no number is an error, not a silent default. */
-function intervalOf({ BULKHAUL_PROGRESS_INTERVAL: text }: NodeJS.ProcessEnv): number | undefined {
-  if (text === undefined || text === '') return undefined;
-  const seconds = Number(text);
-  if (seconds >= 0 && seconds <= 86_400) return seconds;
-  throw new BulkhaulError('USAGE', `BULKHAUL_PROGRESS_INTERVAL is not a number of seconds: ${text}`);
-}
-
-function isTerminal(stream: Writable): boolean {
-  return 'isTTY' in stream && stream.isTTY === true;
 }

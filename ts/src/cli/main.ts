@@ -8,23 +8,27 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { CommandClass } from 'clipanion';
 import { display, fromBytes } from '../names.js';
-import { ExitCode } from './exit.js';
+import { ExitCode, exitCodeOfError } from './exit.js';
+import type { Context } from './run.js';
+
+/** A command: its arguments in, its exit code out. */
+type Main = (args: string[], context: Context) => Promise<number>;
 
 interface Entry {
   summary: string;
   /** Absent: the name is kept for a command that does not exist yet. */
-  load?: () => Promise<CommandClass>;
+  load?: () => Promise<Main>;
   /** The command is also installed under its own name. */
   dropIn?: boolean;
 }
 
 const COMMANDS = new Map<string, Entry>([
-  ['copy', { summary: 'Copy trees', load: async () => (await import('./verbs/copy.js')).CopyCommand }],
+  ['copy', { summary: 'Copy trees', load: async () => verb('copy', (await import('./verbs/copy.js')).CopyCommand) }],
   [
     'hpcp',
     {
       summary: 'Parallel copy, with the flags of hpcp',
-      load: async () => (await import('./dropin/hpcp.js')).HpcpCommand,
+      load: async () => (await import('./dropin/hpcp.js')).hpcp,
       dropIn: true,
     },
   ],
@@ -52,26 +56,36 @@ async function main(startedAs: string, args: string[]): Promise<number> {
   const entry = COMMANDS.get(name);
   if (entry === undefined) return refuse(`there is no command ${display(name)}; bulkhaul --help lists them`);
   if (entry.load === undefined) return refuse(`${name} is not part of this version yet (${version()})`);
-  return runCommand(await entry.load(), [name, ...rest]);
+  try {
+    const command = await entry.load();
+    return await command(rest, process);
+  } catch (error) {
+    const { errorText } = await import('./run.js');
+    process.stderr.write(errorText(error, name));
+    return exitCodeOfError(error);
+  }
 }
 
-async function runCommand(command: CommandClass, args: string[]): Promise<number> {
-  const { Cli } = await import('clipanion');
-  const cli = new Cli({
-    binaryLabel: 'bulkhaul',
-    binaryName: 'bulkhaul',
-    binaryVersion: version(),
-    enableColors: process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
-  });
-  cli.register(command);
-  try {
-    return await cli.run(cli.process(args, {}), {});
-  } catch (error) {
-    // Only arguments that do not parse come here; what a command throws it deals with itself.
-    if (!(error instanceof Error && 'clipanion' in error)) throw error;
-    const [sentence = ''] = error.message.split('\n');
-    return refuse(`${display(sentence)} (bulkhaul ${args[0]} --help describes the command)`);
-  }
+/** A native verb, which clipanion reads the arguments of. */
+function verb(name: string, command: CommandClass): Main {
+  return async (args, { stdout, env }) => {
+    const { Cli } = await import('clipanion');
+    const cli = new Cli({
+      binaryLabel: 'bulkhaul',
+      binaryName: 'bulkhaul',
+      binaryVersion: version(),
+      enableColors: 'isTTY' in stdout && stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
+    });
+    cli.register(command);
+    try {
+      return await cli.run(cli.process([name, ...args], {}), {});
+    } catch (error) {
+      // Only arguments that do not parse come here; what a command throws it deals with itself.
+      if (!(error instanceof Error && 'clipanion' in error)) throw error;
+      const [sentence = ''] = error.message.split('\n');
+      return refuse(`${display(sentence)} (bulkhaul ${name} --help describes the command)`);
+    }
+  };
 }
 
 function refuse(sentence: string): number {

@@ -1,292 +1,34 @@
 /**
  * `hpcp`: the original's command line over the copy.
  *
- * Comes in: arguments of hpcp 8.96 or 9.79; goes out: one copy job, the original's echo, summary and last line on
- * stdout, and its exit code. Errors and notes go to stderr; with --json stdout holds nothing but JSON.
+ * Comes in: arguments of hpcp 8.96 or 9.79; goes out: its exit code. What only asks for the help or the version, or can't
+ * be understood, is answered with nothing else loaded.
  */
-import { readFileSync, realpathSync } from 'node:fs';
-import type { Readable, Writable } from 'node:stream';
-import { Option } from 'clipanion';
-import type { JobEvent, Report } from '../../events.js';
-import { display, fromBytes, toBytes } from '../../names.js';
-import { copyMapped, type MappedCopyOptions } from '../../ops/copy.js';
-import type { Job } from '../../ops/job.js';
-import { jsonLine } from '../../report/json.js';
-import { Output } from '../../report/output.js';
-import { BaseCommand, type CommonSettings, runJob } from '../base.js';
-import { parseOwner } from '../verbs/copy.js';
+import { readFileSync } from 'node:fs';
+import type { Context } from '../run.js';
 import { UsageError } from './argparse.js';
-import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './hpcp/ask.js';
-import { CODES, exitCode, forJson, lastLine, type Problem, problem, problemOf, problemsOf } from './hpcp/codes.js';
-import {
-  destinationLine,
-  expandDestination,
-  findSources,
-  mapSources,
-  type Source,
-  sourcesThatAreDestinations,
-  usableDestinations,
-} from './hpcp/destinations.js';
-import { ExcludeFileError, readExcludeFile, readExcludes } from './hpcp/excludes.js';
-import { choice, echo, type HpcpCall, type HpcpValues, helpText, parseCall, usageText } from './hpcp/flags.js';
-import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './hpcp/summary.js';
-import { workers } from './hpcp/workers.js';
+import { type HpcpCall, helpText, parseCall, usageError } from './hpcp/flags.js';
 
-export class HpcpCommand extends BaseCommand {
-  static override paths = [['hpcp']];
+/** The original's code for wrong usage. */
+const USAGE = 2;
 
-  args = Option.Proxy();
-
-  async execute(): Promise<number> {
-    const run = new Run(this.context);
-    return run.main(this.args);
-  }
-}
-
-interface Streams {
-  stdin: Readable;
-  stdout: Writable;
-  stderr: Writable;
-  env: NodeJS.ProcessEnv;
-}
-
-/** Nothing can be copied; the problems say why. */
-class Refused extends Error {
-  constructor(readonly problems: readonly Problem[]) {
-    super('refused');
-  }
-}
-
-/** One call: what went wrong is collected on the way, and decides the last line and the exit code. */
-class Run {
-  readonly #problems: Problem[] = [];
-  readonly #stdout: Output;
-  #json = false;
-  #quiet = false;
-
-  constructor(readonly streams: Streams) {
-    // A reader that goes away ends the lines, not the copy.
-    this.#stdout = new Output(streams.stdout, () => undefined);
-  }
-
-  async main(args: readonly string[]): Promise<number> {
-    let call: HpcpCall;
-    try {
-      call = parseCall(args);
-    } catch (error) {
-      return this.#usageError(error);
-    }
-    const { values } = call;
-    if (values.help) return this.#answer(helpText());
-    if (values.version) return this.#answer(versionText());
-    this.#json = values.json;
-    this.#quiet = values.quiet;
-    this.#print(echo(call), RULE);
-    try {
-      await this.#copy(call);
-    } catch (error) {
-      this.#caught(error);
-    }
-    this.#print(lastLine(this.#problems));
-    return exitCode(this.#problems);
-  }
-
-  async #copy({ values, positionals }: HpcpCall): Promise<void> {
-    const flags = await optionsOf(values).catch((error: unknown) => {
-      throw new Refused([problemOf(error)]);
-    });
-    if (values.hash_size !== undefined && values.hash_size <= 0) {
-      this.#note('hash size 0: contents are not compared, a file of equal size and time counts as unchanged');
-    }
-    const patterns = [
-      ...values.exclude,
-      ...(values.exclude_file === undefined ? [] : readExcludeFile(values.exclude_file)),
-    ];
-    if (positionals.length === 0) {
-      throw new Refused([problem('no source', 'No source paths: no source is given')]);
-    }
-    const { sources: args, destinations: wanted } = await this.#where(positionals, values);
-    const { found, problems } = findSources(args);
-    this.#report(...problems);
-    if (found.length === 0) {
-      throw new Refused([problem('no source', 'No source paths: none of them exists')]);
-    }
-    const destinations = this.#usable(found, wanted, values);
-    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
-    for (const note of notes) this.#note(note);
-    const mapping = mapSources(sources, destinations, {
-      create: !values.no_create_dir,
-      rooted: nameList(values) !== undefined,
-    });
-    const same = sourcesThatAreDestinations(mapping);
-    if (same.length > 0) throw new Refused(same);
-    if (destinations.length > 1) this.#note(destinationLine(destinations));
-    this.#print(
-      headLine(
-        sources.map(({ path }) => path),
-        destinations,
-      ),
-    );
-
-    const options: MappedCopyOptions = {
-      ...flags,
-      ...mapping,
-      ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
-    };
-    const names = new CopiedNames();
-    const begin = (entries: boolean) => {
-      const job = copyMapped({ ...options, entries: entries || values.verbose });
-      return values.verbose ? watched(job, (event) => names.take(event)) : job;
-    };
-    const report = await runJob(begin, settingsOf(values), this.streams);
-    this.#summary(report, sources.length > 1, values.dry_run, values.verbose ? names.lines() : []);
-  }
-
-  /** The sources and destinations as typed, or as answered. */
-  async #where(positionals: readonly string[], values: HpcpValues): Promise<Call> {
-    if (values.dest_path.length > 0) return { sources: positionals, destinations: values.dest_path };
-    const { stdin, stderr } = this.streams;
-    if (nameList(values)?.path === '/dev/stdin') return withoutTerminal(positionals, () => false);
-    if (!('isTTY' in stdin && stdin.isTTY)) return withoutTerminal(positionals, inputWaits);
-    return answered(positionals, (await ask(question(positionals), stdin, stderr)) ?? '');
-  }
-
-  #usable(sources: readonly Source[], wanted: readonly string[], values: HpcpValues): string[] {
-    const expanded = wanted.flatMap((destination) => {
-      const paths = expandDestination(destination);
-      if (paths.length === 0) {
-        this.#report(problem('no destination', `No valid destination: no directory matches ${destination}`));
-      }
-      return paths;
-    });
-    const requirements = { exists: values.no_create_dir, fileSystem: values.target_file_system };
-    const { usable, problems } = usableDestinations(sources, [...new Set(expanded)], requirements);
-    this.#report(...problems);
-    if (usable.length > 0) return usable;
-    throw new Refused([problem('no destination', 'No valid destination: none is left, nothing was copied')]);
-  }
-
-  #summary(report: Report, several: boolean, dryRun: boolean, names: readonly string[]): void {
-    for (const note of leftOutNotes(report)) this.#note(note);
-    for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
-    this.#report(...problemsOf(report));
-    if (dryRun) this.#print('Dry run: nothing was done; the totals are what would be done');
-    this.#print(...summaryLines(report, several));
-    if (names.length > 0) this.#print(...names, RULE);
-  }
-
-  #caught(error: unknown): void {
-    const refusal = refusalOf(error);
-    if (refusal === undefined) {
-      // The reporters of the job have told it in JSON.
-      this.#report(problemOf(error));
-      if (problemOf(error).case === 'defect') this.#say(error instanceof Error ? (error.stack ?? '') : '');
-    } else if (error instanceof UsageError) {
-      this.#usageError(error);
-      this.#problems.push(...refusal);
-    } else this.#report(...refusal);
-    if (!this.#json) return;
-    for (const each of refusal ?? [])
-      this.#stdout.write(jsonLine({ type: 'error', kind: 'refused', ...forJson(each) }));
-  }
-
-  /** Usage and one sentence on stderr. */
-  #usageError(error: unknown): number {
+export async function hpcp(args: readonly string[], context: Context): Promise<number> {
+  let call: HpcpCall;
+  try {
+    call = parseCall(args);
+  } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    this.streams.stderr.write(`${usageText()}\nhpcp: error: ${display(error.message)}\n`);
-    return CODES.usage;
+    context.stderr.write(usageError(error));
+    return USAGE;
   }
-
-  #answer(text: string): number {
-    this.#stdout.write(text);
+  const { help, version } = call.values;
+  if (help || version) {
+    const { Output } = await import('../../report/output.js');
+    new Output(context.stdout, () => undefined).write(help ? helpText() : versionText());
     return 0;
   }
-
-  #report(...problems: readonly Problem[]): void {
-    this.#problems.push(...problems);
-    for (const { message } of problems) this.#say(message);
-  }
-
-  #note(text: string): void {
-    if (!this.#quiet) this.#say(`note: ${text}`);
-  }
-
-  #say(text: string): void {
-    this.streams.stderr.write(`hpcp: ${text.split('\n').map(display).join('\n')}\n`);
-  }
-
-  #print(...lines: readonly string[]): void {
-    if (!this.#json) this.#stdout.write(lines.map((line) => `${line}\n`).join(''));
-  }
-}
-
-/** The problems for which no job was begun; undefined: it was, or this is a defect. */
-function refusalOf(error: unknown): readonly Problem[] | undefined {
-  if (error instanceof Refused) return error.problems;
-  if (error instanceof ExcludeFileError || error instanceof Stopped) return [error.problem];
-  return error instanceof UsageError ? [problemOf(error)] : undefined;
-}
-
-/** The same job; whoever iterates it shows each event to `take` first. */
-function watched(job: Job, take: (event: JobEvent) => void): Job {
-  const events = job[Symbol.asyncIterator].bind(job);
-  job[Symbol.asyncIterator] = async function* () {
-    for await (const event of events()) {
-      take(event);
-      yield event;
-    }
-  };
-  return job;
-}
-
-function settingsOf(values: HpcpValues): CommonSettings {
-  return {
-    dryRun: values.dry_run,
-    json: values.json,
-    progress: choice(values, 'progress') ?? 'auto',
-    quiet: values.quiet,
-    // -v of hpcp is another one: see CopiedNames.
-    verbose: false,
-    logFile: values.log_file,
-  };
-}
-
-/** What the flags ask of the copy, apart from what goes where. */
-async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 'sources' | 'destinations'>> {
-  const jobs = workers(values);
-  const owner = values.chown === undefined ? {} : await parseOwner(values.chown);
-  const filesFrom = nameList(values);
-  return {
-    allowNested: true,
-    sparse: choice(values, 'sparse') ?? 'always',
-    sync: choice(values, 'sync') ?? 'safe',
-    fullHash: values.full_hash,
-    dryRun: values.dry_run,
-    oneFileSystem: values.one_file_system,
-    keepDirlinks: values.keep_dirlinks,
-    directories: values.directory_only ? 'only' : values.no_directory_sync ? 'needed' : 'all',
-    linkTracking: values.link_tracking && !values.no_link_tracking,
-    contentOnly: values.content_only,
-    owner: !values.no_owner,
-    requireSpace: values.exit_not_enough_space || values.require_space,
-    verify: values.verify,
-    ...(values.hash_size !== undefined && { hashSize: Math.max(0, values.hash_size) }),
-    ...(jobs !== undefined && { jobs }),
-    ...(owner.user !== undefined && { chownUser: owner.user }),
-    ...(owner.group !== undefined && { chownGroup: owner.group }),
-    ...(values.chmod !== undefined && { chmod: values.chmod }),
-    ...(filesFrom && { filesFrom }),
-  };
-}
-
-/** The list of names to copy, with - for standard input. */
-function nameList({ files_from, files_from0 }: HpcpValues): { path: string; nul: boolean } | undefined {
-  const path = files_from ?? files_from0;
-  return path === undefined ? undefined : { path: path === '-' ? '/dev/stdin' : path, nul: files_from0 !== undefined };
-}
-
-function workingDirectory(): string {
-  return fromBytes(realpathSync.native(toBytes('.'), { encoding: 'buffer' }));
+  const { Run } = await import('./hpcp/run.js');
+  return new Run(context).main(call);
 }
 
 function versionText(): string {

@@ -1,12 +1,12 @@
 /** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
-import { readFile } from 'node:fs/promises';
 import { Command, Option } from 'clipanion';
 import * as t from 'typanion';
 import { BulkhaulError } from '../../error.js';
-import { display, fromBytes } from '../../names.js';
-import { type CopyOptions, copy } from '../../ops/copy.js';
-import { runJob, VerbCommand } from '../base.js';
+import type { CopyOptions } from '../../ops/copy.js';
+import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
+import { runJob } from '../run.js';
+import { parseOwner, parseSize } from '../values.js';
 
 const SPARSE = ['auto', 'always', 'never'] as const;
 const SYNC = ['none', 'safe', 'all'] as const;
@@ -89,6 +89,7 @@ export class CopyCommand extends VerbCommand {
   async execute(): Promise<number> {
     const { settings, context } = this;
     const options = await this.copyOptions();
+    const { copy } = await import('../../ops/copy.js');
     const { Output } = await import('../../report/output.js');
     // Whoever closes the pipe has seen enough: no summary then.
     let left = false;
@@ -132,36 +133,4 @@ export class CopyCommand extends VerbCommand {
       }),
     };
   }
-}
-
-/** Bytes from a whole number with K, M or G (base 1024). Throws `USAGE` with the name of the option. */
-export function parseSize(text: string, option: string): number {
-  const [, digits, unit = ''] = /^(\d+)([KMG]?)$/i.exec(text) ?? [];
-  const size = Number(digits) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
-  if (Number.isSafeInteger(size)) return size;
-  throw new BulkhaulError('USAGE', `${option}: not a size: ${text} (a whole number of bytes, or with K, M or G)`);
-}
-
-/** Numeric ids from USER:GROUP, USER, USER: or :GROUP. Throws `USAGE` for a name that is not known here. */
-export async function parseOwner(text: string): Promise<{ user?: number; group?: number }> {
-  const [user = '', group = '', ...more] = text.split(':');
-  if (more.length > 0 || (user === '' && group === '')) {
-    throw new BulkhaulError('USAGE', `--chown: not USER:GROUP, USER or :GROUP: ${text}`);
-  }
-  return {
-    ...(user !== '' && { user: await idOf(user, '/etc/passwd', 'user') }),
-    ...(group !== '' && { group: await idOf(group, '/etc/group', 'group') }),
-  };
-}
-
-/** The highest id: the one above means "leave it" to chown(2). */
-const MAX_ID = 2 ** 32 - 2;
-
-async function idOf(name: string, database: string, what: string): Promise<number> {
-  // A name wins over a number, as in chown(1).
-  const rows = fromBytes(await readFile(database)).split('\n');
-  const field = rows.map((row) => row.split(':')).find(([rowName]) => rowName === name)?.[2] ?? name;
-  const id = /^\d+$/.test(field) ? Number(field) : Number.NaN;
-  if (id <= MAX_ID) return id;
-  throw new BulkhaulError('USAGE', `--chown: no ${what} ${display(name)} in ${database}; give the numeric id`);
 }

@@ -441,6 +441,11 @@ export function helpText(width?: number): string {
   ].join('\n');
 }
 
+/** Usage and one sentence. */
+export function usageError(error: UsageError): string {
+  return `${usageText()}\nhpcp: error: ${display(error.message)}\n`;
+}
+
 const DEFAULTS: { readonly [Name in FlagName]?: number } = { hash_size: 65536, files_per_job: 1 };
 
 /** The first line of output: the call with every value that is not the default, in the original's form. */

@@ -1,0 +1,36 @@
+/** Values of options: the text that was typed in, numbers out. What is none throws `USAGE` with the name of the option. */
+import { readFile } from 'node:fs/promises';
+import { BulkhaulError } from '../error.js';
+import { display, fromBytes } from '../names.js';
+
+/** Bytes from a whole number with K, M or G (base 1024). Throws `USAGE` with the name of the option. */
+export function parseSize(text: string, option: string): number {
+  const [, digits, unit = ''] = /^(\d+)([KMG]?)$/i.exec(text) ?? [];
+  const size = Number(digits) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  if (Number.isSafeInteger(size)) return size;
+  throw new BulkhaulError('USAGE', `${option}: not a size: ${text} (a whole number of bytes, or with K, M or G)`);
+}
+
+/** Numeric ids from USER:GROUP, USER, USER: or :GROUP. Throws `USAGE` for a name that is not known here. */
+export async function parseOwner(text: string): Promise<{ user?: number; group?: number }> {
+  const [user = '', group = '', ...more] = text.split(':');
+  if (more.length > 0 || (user === '' && group === '')) {
+    throw new BulkhaulError('USAGE', `--chown: not USER:GROUP, USER or :GROUP: ${text}`);
+  }
+  return {
+    ...(user !== '' && { user: await idOf(user, '/etc/passwd', 'user') }),
+    ...(group !== '' && { group: await idOf(group, '/etc/group', 'group') }),
+  };
+}
+
+/** The highest id: the one above means "leave it" to chown(2). */
+const MAX_ID = 2 ** 32 - 2;
+
+async function idOf(name: string, database: string, what: string): Promise<number> {
+  // A name wins over a number, as in chown(1).
+  const rows = fromBytes(await readFile(database)).split('\n');
+  const field = rows.map((row) => row.split(':')).find(([rowName]) => rowName === name)?.[2] ?? name;
+  const id = /^\d+$/.test(field) ? Number(field) : Number.NaN;
+  if (id <= MAX_ID) return id;
+  throw new BulkhaulError('USAGE', `--chown: no ${what} ${display(name)} in ${database}; give the numeric id`);
+}

@@ -1,0 +1,52 @@
+/** What a command that only answers loads: starting is all of its cost, so the modules are counted, not the time. */
+import { existsSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { executable, run, scratch } from './rig.js';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** The modules that a call loads, by path from the root of the checkout: those that V8 has seen. */
+async function loaded(args: readonly string[], startedAs = executable): Promise<string[]> {
+  const directory = scratch();
+  const { code, stderr } = await run(args, { startedAs, env: { NODE_V8_COVERAGE: directory } });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  const seen = readdirSync(directory).flatMap((name) => {
+    const { result } = JSON.parse(readFileSync(join(directory, name), 'utf8')) as { result: { url: string }[] };
+    return result.map(({ url }) => url).filter((url) => url.startsWith('file:'));
+  });
+  return [...new Set(seen)].map((url) => relative(ROOT, fileURLToPath(url))).sort();
+}
+
+const MAIN = ['ts/dist/cli/exit.js', 'ts/dist/cli/main.js', 'ts/dist/error.js', 'ts/dist/names.js'];
+const HPCP = ['ts/dist/cli/dropin/argparse.js', 'ts/dist/cli/dropin/hpcp.js', 'ts/dist/cli/dropin/hpcp/flags.js'];
+const OUTPUT = 'ts/dist/report/output.js';
+
+it.each([['--version'], ['--help']])('bulkhaul %s loads the table of commands and nothing else', async (argument) => {
+  expect(await loaded([argument])).toEqual(MAIN);
+});
+
+it.each([['--version'], ['--help'], ['-V'], ['-h']])('hpcp %s loads its flags and no parser of verbs', async (flag) => {
+  expect(await loaded(['hpcp', flag])).toEqual([...MAIN, ...HPCP, OUTPUT].sort());
+});
+
+it('does so under its own name too', async () => {
+  const link = join(scratch(), 'hpcp');
+  symlinkSync(executable, link);
+  expect(await loaded(['--version'], link)).toEqual([...MAIN, ...HPCP, OUTPUT].sort());
+});
+
+it('copy --help loads no addon, no operation and no reporter', async () => {
+  const modules = (await loaded(['copy', '--help'])).filter((path) => !path.startsWith('node_modules/'));
+  const command = ['base', 'run', 'values', 'verbs/copy'].map((name) => `ts/dist/cli/${name}.js`);
+  expect(modules).toEqual([...MAIN, ...command].sort());
+});
+
+it('sees what a copy loads', async () => {
+  const directory = scratch();
+  const modules = await loaded(['copy', '--quiet', executable, join(directory, 'copy')]);
+  expect(existsSync(join(directory, 'copy'))).toBe(true);
+  expect(modules).toContain('bindings/node/index.js');
+  expect(modules).toContain('ts/dist/ops/copy.js');
+});
