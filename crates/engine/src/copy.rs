@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd};
 
-use crate::entries::Batch;
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::{Desk, Job, Phase, Work};
 use crate::links::Links;
+use crate::listing::Batch;
 use crate::options::{CopyOptions, Rules, Sync};
 use crate::preflight::{self, Prepared};
 use crate::publish::Stager;
@@ -23,19 +23,14 @@ use crate::transfer::Methods;
 use crate::tree::{Budget, Dir, Presence};
 use crate::worker::Worker;
 
-/// Descriptors that each worker may need at once beside directories: two files and two nodes.
-const DESCRIPTORS_PER_WORKER: u64 = 4;
-/// Descriptors that the rest of the process needs: Node.js, logs, standard streams.
-const DESCRIPTORS_ELSEWHERE: u64 = 24;
-
 /// A piece of work.
 pub enum Task {
     /// List a directory that has just been entered.
     List(Arc<Dir>),
     /// Enter the next subdirectory of a published directory.
     Descend(Arc<Dir>),
-    /// Files that somebody else listed.
-    Files(Arc<Dir>, Batch),
+    /// Files of one source that somebody else listed.
+    Files(Arc<Dir>, usize, Batch),
     /// A symlink that was put off until its target's place is known.
     Link(Undecided),
 }
@@ -114,9 +109,9 @@ pub struct Run {
 
 impl Run {
     /// Leaves a batch to another worker.
-    pub fn give_away(&self, dir: &Arc<Dir>, batch: Batch) {
+    pub fn give_away(&self, dir: &Arc<Dir>, source: usize, batch: Batch) {
         dir.own.fetch_add(1, Ordering::AcqRel);
-        self.schedule.push(Task::Files(Arc::clone(dir), batch));
+        self.schedule.push(Task::Files(Arc::clone(dir), source, batch));
     }
 
     /// Whether a destination has run full and others may have room.
@@ -205,14 +200,7 @@ impl Work for Copy {
 
 /// Copies; answers the run as it ended, and whether it was interrupted.
 fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, bool), Refusal> {
-    let limit = sys::descriptor_limit();
-    let spare = limit.saturating_sub(limit / 2 + DESCRIPTORS_ELSEWHERE);
-    // Few descriptors mean few workers: each needs some for its files.
-    let workers = desk
-        .counters
-        .len()
-        .min(usize::try_from((spare / DESCRIPTORS_PER_WORKER).max(1)).unwrap_or(usize::MAX));
-    let budget = Arc::new(Budget::new(usize::try_from(limit / 2).unwrap_or(usize::MAX)));
+    let (budget, workers, sync_batch) = Budget::share(desk.counters.len());
     let prepared = preflight::prepare(options, &rules, &budget, Stager::new())?;
     let Prepared {
         root,
@@ -237,9 +225,7 @@ fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, b
         stager: Stager::new(),
         schedule: Schedule::new(workers),
         budget,
-        sync_batch: usize::try_from(spare / DESCRIPTORS_PER_WORKER / workers as u64)
-            .unwrap_or(usize::MAX)
-            .max(1),
+        sync_batch,
         desk: Arc::clone(desk),
         workers,
         methods: Methods::default(),

@@ -12,68 +12,13 @@ use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::error::{Fault, Operation, Side};
+use crate::listing::{Batch, filter_parent};
 use crate::report::{Outcome, Reason};
 use crate::tree::{Dir, Scope, Subdirectory, join};
 use crate::worker::{Done, Worker};
 
-/// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
-pub const LISTING_BYTES: usize = 32 * 1024;
 /// Names from a list that make a batch.
 const BATCH_NAMES: usize = 1024;
-
-/// Entries of one source directory that are not directories, packed.
-pub struct Batch {
-    /// Which of the directory's sources has them.
-    pub source: usize,
-    names: Arc<Vec<u8>>,
-    entries: Vec<(u32, Kind)>,
-}
-
-impl Batch {
-    fn new(source: usize) -> Self {
-        Self {
-            source,
-            names: Arc::default(),
-            entries: Vec::new(),
-        }
-    }
-
-    fn push(names: &mut Vec<u8>, entries: &mut Vec<(u32, Kind)>, name: &CStr, kind: Kind) {
-        // One listing is bounded to far less than 4 GiB.
-        entries.push((u32::try_from(names.len()).unwrap_or(u32::MAX), kind));
-        names.extend_from_slice(name.to_bytes_with_nul());
-    }
-
-    /// Entries in it.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Name in the destination and kind of entry number `index`.
-    pub fn get(&self, index: usize) -> (&CStr, Kind) {
-        let (offset, kind) = self.entries[index];
-        (
-            CStr::from_bytes_until_nul(&self.names[offset as usize..]).unwrap_or_default(),
-            kind,
-        )
-    }
-
-    /// Gives away the second half of what comes from `start` on, the larger one.
-    #[must_use]
-    pub fn split_off(&mut self, start: usize) -> Batch {
-        let middle = start + (self.entries.len() - start) / 2;
-        Batch {
-            source: self.source,
-            names: Arc::clone(&self.names),
-            entries: self.entries.split_off(middle),
-        }
-    }
-}
 
 /// One name as a listing gave it.
 struct Found {
@@ -124,7 +69,7 @@ impl Worker<'_> {
                 names.extend_from_slice(name.to_bytes_with_nul());
             })?;
             let batch = self.sift(dir, source, &fd, parent.as_deref(), &names, found);
-            self.offer(dir, batch, more);
+            self.offer(dir, source, batch, more);
             if !more {
                 return Ok(());
             }
@@ -197,25 +142,19 @@ impl Worker<'_> {
                 names.extend_from_slice(name.to_bytes_with_nul());
             }
             let batch = self.sift(dir, source, &fd, parent.as_deref(), &names, found);
-            self.offer(dir, batch, all.peek().is_some());
+            self.offer(dir, source, batch, all.peek().is_some());
         }
         Ok(())
     }
 
     /// The path that exclude rules see above a directory's names; `None` where no rule needs it.
     fn filter_parent(&self, dir: &Dir, source: usize) -> Option<Vec<u8>> {
-        match &self.run.rules.filter {
-            Some((Style::Rsync, filter)) if filter.needs_parent() => Some(dir.relative_path()),
-            Some((Style::Fnmatch, filter)) if filter.needs_parent() => {
-                let path = dir.source_path(source);
-                Some(if path.starts_with(b"/") {
-                    path
-                } else {
-                    crate::tree::join(&self.run.working_directory, &path)
-                })
-            }
-            _ => None,
-        }
+        filter_parent(
+            self.run.rules.filter.as_ref(),
+            || dir.relative_path(),
+            || dir.source_path(source),
+            &self.run.working_directory,
+        )
     }
 
     /// Whether the rules exclude an entry of a source directory.
@@ -246,8 +185,7 @@ impl Worker<'_> {
         listed: &[u8],
         found: Vec<Found>,
     ) -> Batch {
-        let mut batch = Batch::new(source);
-        let (mut names, mut entries) = (Vec::with_capacity(listed.len()), Vec::with_capacity(found.len()));
+        let mut batch = Batch::default();
         let plain = dir.sources.len() == 1;
         for Found {
             offset,
@@ -309,11 +247,9 @@ impl Worker<'_> {
                     }
                 }
             } else {
-                Batch::push(&mut names, &mut entries, name, kind);
+                batch.push(name, kind);
             }
         }
-        batch.names = Arc::new(names);
-        batch.entries = entries;
         batch
     }
 
@@ -355,14 +291,14 @@ impl Worker<'_> {
     }
 
     /// Works on a batch, or gives it to somebody who has nothing to do while the listing goes on.
-    fn offer(&mut self, dir: &Arc<Dir>, batch: Batch, more: bool) {
+    fn offer(&mut self, dir: &Arc<Dir>, source: usize, batch: Batch, more: bool) {
         if batch.is_empty() {
             return;
         }
         if more && self.run.schedule.hungry() {
-            self.run.give_away(dir, batch);
+            self.run.give_away(dir, source, batch);
         } else {
-            self.files(dir, batch);
+            self.files(dir, source, batch);
         }
     }
 }

@@ -4,8 +4,9 @@
 //! ([`directory`], [`regular`] and [`links`] for what their names say, [`track`] for links that wait for the end),
 //! [`transfer`] moves bytes, [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
 //! removes what is left over, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
-//! [`report`]. A [`job`] is one operation as its caller sees it. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global
-//! state, so that any number of jobs in one process are independent.
+//! [`report`]. A [`job`] is one operation as its caller sees it; those that look at trees without copying them go by
+//! [`walk`]. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global state,
+//! so that any number of jobs in one process are independent.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod error;
 pub mod event;
 pub mod job;
 pub mod links;
+pub mod listing;
 pub mod metadata;
 pub mod options;
 pub mod pace;
@@ -33,6 +35,7 @@ pub mod transfer;
 pub mod tree;
 pub mod tune;
 pub mod verify;
+pub mod walk;
 pub mod worker;
 
 pub use bulkhaul_formats::filter::Style as FilterStyle;

@@ -101,7 +101,7 @@ fn cause_of(fault: &Fault) -> String {
 }
 
 /// A path without trailing slashes; `/` stays.
-fn trim(path: &[u8]) -> &[u8] {
+pub fn trim(path: &[u8]) -> &[u8] {
     let end = path
         .iter()
         .rposition(|b| *b != b'/')

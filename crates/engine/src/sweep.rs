@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::Run;
-use crate::entries::LISTING_BYTES;
 use crate::error::{Fault, Operation, Side};
+use crate::listing::LISTING_BYTES;
 use crate::preflight::split;
 use crate::publish::{Owner, clear_directory, is_unfinished};
 use crate::tree::{Dir, c_string, join, open_directory_path};

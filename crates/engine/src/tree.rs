@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd, Stat};
 
+use crate::listing;
 use crate::publish::{StagedDirectory, Staging};
 
 /// Paths longer than this are opened in stretches; the kernel takes 4096 bytes with the NUL.
@@ -64,6 +65,11 @@ pub fn open_directory_path(path: &[u8], follow: Follow) -> sys::Result<OwnedFd> 
     )
 }
 
+/// Descriptors that each worker may need at once beside directories: two files and two nodes.
+const DESCRIPTORS_PER_WORKER: u64 = 4;
+/// Descriptors that the rest of the process needs: Node.js, logs, standard streams.
+const DESCRIPTORS_ELSEWHERE: u64 = 24;
+
 /// How many directories may be open, and how many are.
 #[derive(Debug)]
 pub struct Budget {
@@ -80,7 +86,19 @@ impl Budget {
         }
     }
 
-    fn exceeded(&self) -> bool {
+    /// Shares out what this process may have open: half of it for directories, the rest for `workers` at most. Answers the
+    /// budget, the workers that the rest is enough for, and how many times a worker has what it needs for its files.
+    pub fn share(workers: usize) -> (Arc<Self>, usize, usize) {
+        let limit = sys::descriptor_limit();
+        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let sets = number(limit.saturating_sub(limit / 2 + DESCRIPTORS_ELSEWHERE) / DESCRIPTORS_PER_WORKER);
+        // Few descriptors mean few workers: each needs some for its files.
+        let workers = workers.min(sets.max(1));
+        (Arc::new(Self::new(number(limit / 2))), workers, (sets / workers).max(1))
+    }
+
+    /// Whether more is open than should be.
+    pub fn exceeded(&self) -> bool {
         self.open.load(Ordering::Relaxed) > self.limit
     }
 }
@@ -123,11 +141,13 @@ impl Slot {
         self.held().id
     }
 
-    fn current(&self) -> Option<Arc<OwnedFd>> {
+    /// The descriptor, where it is open.
+    pub fn current(&self) -> Option<Arc<OwnedFd>> {
         self.held().fd.clone()
     }
 
-    fn restore(&self, fd: Arc<OwnedFd>) {
+    /// Takes a descriptor in that was opened again.
+    pub fn restore(&self, fd: Arc<OwnedFd>) {
         let mut held = self.held();
         if held.fd.is_none() && !held.retired {
             self.budget.open.fetch_add(1, Ordering::Relaxed);
@@ -145,12 +165,14 @@ impl Slot {
         held.id = id;
     }
 
-    fn retire(&self) {
+    /// Closes it for good.
+    pub fn retire(&self) {
         self.held().retired = true;
         self.release();
     }
 
-    fn release(&self) {
+    /// Closes it for now.
+    pub fn release(&self) {
         if self.held().fd.take().is_some() {
             self.budget.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -292,8 +314,8 @@ pub struct Dir {
 /// Subdirectories found and not entered yet: packed names, each with the sources that have it.
 #[derive(Debug, Default)]
 pub struct Below {
-    bytes: Vec<u8>,
-    next: usize,
+    /// Marked 1 where the only source has all of it.
+    names: listing::Names,
     /// Sources and scope of those that are not plain, in the order of the names.
     special: VecDeque<(Vec<usize>, Scope)>,
 }
@@ -310,30 +332,21 @@ pub struct Subdirectory {
 }
 
 impl Below {
-    /// Remembers a subdirectory that the only source has, all of it: a million cost little more than their names.
+    /// Remembers a subdirectory that the only source has, all of it.
     pub fn push_plain(&mut self, target: &CStr) {
-        self.push_name(true, target);
+        self.names.push(1, target);
     }
 
     /// Remembers any other subdirectory.
     pub fn push(&mut self, sub: Subdirectory) {
-        self.push_name(false, &sub.target);
+        self.names.push(0, &sub.target);
         self.special.push_back((sub.sources, sub.scope));
-    }
-
-    fn push_name(&mut self, plain: bool, target: &CStr) {
-        self.bytes.push(u8::from(plain));
-        self.bytes.extend_from_slice(target.to_bytes_with_nul());
     }
 
     /// The next subdirectory.
     pub fn pop(&mut self) -> Option<Subdirectory> {
-        let plain = *self.bytes.get(self.next)? == 1;
-        let target = CStr::from_bytes_until_nul(self.bytes.get(self.next + 1..)?)
-            .ok()?
-            .to_owned();
-        self.next += 1 + target.as_bytes_with_nul().len();
-        let (sources, scope) = if plain {
+        let (plain, target) = self.names.pop()?;
+        let (sources, scope) = if plain == 1 {
             (vec![0], Scope::Whole)
         } else {
             self.special.pop_front()?
@@ -343,7 +356,7 @@ impl Below {
 
     /// Whether none is left.
     pub fn is_empty(&self) -> bool {
-        self.next >= self.bytes.len()
+        self.names.is_empty()
     }
 }
 
@@ -537,7 +550,7 @@ impl Dir {
 }
 
 /// Checks that a directory found again is the one that was left.
-fn reopened(slot: &Slot, fd: OwnedFd) -> sys::Result<Arc<OwnedFd>> {
+pub fn reopened(slot: &Slot, fd: OwnedFd) -> sys::Result<Arc<OwnedFd>> {
     if sys::stat_fd(fd.as_fd())?.id == slot.id() {
         Ok(Arc::new(fd))
     } else {

@@ -12,9 +12,9 @@ use bulkhaul_sys::Kind;
 
 use crate::act::Entry;
 use crate::copy::{Run, Task};
-use crate::entries::{Batch, LISTING_BYTES};
 use crate::error::{Failure, Fault, Side};
 use crate::event::{Changes, EntryEvent, Event};
+use crate::listing::{Batch, LISTING_BYTES};
 use crate::metadata::Scratch;
 use crate::regular::Finished;
 use crate::report::{Counters, Outcome, Reason};
@@ -114,8 +114,8 @@ impl<'r> Worker<'r> {
         match task {
             Task::List(dir) => self.list(&dir),
             Task::Descend(dir) => self.descend(&dir),
-            Task::Files(dir, batch) => {
-                self.files(&dir, batch);
+            Task::Files(dir, source, batch) => {
+                self.files(&dir, source, batch);
                 self.own_done(&dir);
             }
             Task::Link(link) => {
@@ -126,15 +126,15 @@ impl<'r> Worker<'r> {
     }
 
     /// Works on the files of a batch; gives half of the rest to whoever has nothing to do.
-    pub fn files(&mut self, dir: &Arc<Dir>, mut batch: Batch) {
+    pub fn files(&mut self, dir: &Arc<Dir>, source: usize, mut batch: Batch) {
         let mut index = 0;
         while index < batch.len() && !self.run.desk.cancel.is_draining() {
             if batch.len() - index > 1 && self.run.schedule.hungry() {
                 let rest = batch.split_off(index + 1);
-                self.run.give_away(dir, rest);
+                self.run.give_away(dir, source, rest);
             }
             let (target, kind) = batch.get(index);
-            self.file(dir, batch.source, target, kind, false);
+            self.file(dir, source, target, kind, false);
             index += 1;
         }
         self.flush();

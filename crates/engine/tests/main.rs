@@ -42,3 +42,5 @@ mod skip;
 mod sparse;
 #[cfg(test)]
 mod symlinks;
+#[cfg(test)]
+mod walk;

@@ -103,6 +103,28 @@ pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     .map(|x| convert(&x))
 }
 
+/// Facts about an open directory, and the id of the mount that it lies on, in one call.
+pub fn stat_mounted(fd: BorrowedFd<'_>) -> Result<(Stat, u64)> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let x = again(Call::StatFd, || fs::statx(fd, c"", AtFlags::EMPTY_PATH, wanted))?;
+    let mount = if x.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        mount_of_descriptor(fd)?
+    } else {
+        x.stx_mnt_id
+    };
+    Ok((convert(&x), mount))
+}
+
+/// The mount id where `statx` does not tell it (before 5.8): `/proc/self/fdinfo` has it since 3.15.
+fn mount_of_descriptor(fd: BorrowedFd<'_>) -> Result<u64> {
+    let text = once(Call::MountId, || {
+        std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    })?;
+    let field = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    field.and_then(|id| id.trim().parse().ok()).ok_or(Errno::NOSYS)
+}
+
 /// Id of the mount that a descriptor lies on, as in the first column of `/proc/self/mountinfo`; `ENOSYS` before 5.8.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
     let x = again(Call::MountId, || {
@@ -380,4 +402,20 @@ pub fn user_quota(fd: BorrowedFd<'_>) -> Result<Quota> {
         bytes_left: left(block[0].saturating_mul(LIMIT_UNIT), block[2]),
         inodes_left: left(block[3], block[5]),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn both_ways_to_a_mount_id_agree() {
+        for path in [c"/", c"/proc", c"/dev", c"."] {
+            let fd = open_directory(CWD, path, Follow::Yes).unwrap();
+            let (stat, mount) = stat_mounted(fd.as_fd()).unwrap();
+            assert_eq!(mount, mount_of_descriptor(fd.as_fd()).unwrap(), "{path:?}");
+            assert_eq!(stat.id, stat_fd(fd.as_fd()).unwrap().id);
+        }
+    }
 }

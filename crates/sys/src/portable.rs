@@ -82,6 +82,11 @@ pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     again(Call::StatFd, || fs::fstat(fd)).map(|s| convert(&s))
 }
 
+/// Facts about an open directory; a file system is mounted in one place here, so its device stands for the mount.
+pub fn stat_mounted(fd: BorrowedFd<'_>) -> Result<(Stat, u64)> {
+    stat_fd(fd).map(|stat| (stat, stat.id.dev))
+}
+
 /// There are no mount ids here.
 pub fn mount_id(_fd: BorrowedFd<'_>) -> Result<u64> {
     Err(Errno::NOSYS)

@@ -1,0 +1,119 @@
+//! What a listing gives, in forms that a million names fit in: packed batches, queues of subdirectories, and the path that
+//! exclude rules see above them.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+use bulkhaul_formats::filter::{Filter, Style};
+use bulkhaul_sys::Kind;
+
+use crate::tree::join;
+
+/// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
+pub const LISTING_BYTES: usize = 32 * 1024;
+
+/// Entries of one directory that are not directories, packed.
+#[derive(Debug, Default)]
+pub struct Batch {
+    names: Arc<Vec<u8>>,
+    entries: Vec<(u32, Kind)>,
+}
+
+impl Batch {
+    /// Adds an entry; before the batch is split only.
+    pub fn push(&mut self, name: &CStr, kind: Kind) {
+        let names = Arc::make_mut(&mut self.names);
+        // One listing is bounded to far less than 4 GiB.
+        self.entries
+            .push((u32::try_from(names.len()).unwrap_or(u32::MAX), kind));
+        names.extend_from_slice(name.to_bytes_with_nul());
+    }
+
+    /// Entries in it.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Name in the destination and kind of entry number `index`.
+    pub fn get(&self, index: usize) -> (&CStr, Kind) {
+        let (offset, kind) = self.entries[index];
+        (
+            CStr::from_bytes_until_nul(&self.names[offset as usize..]).unwrap_or_default(),
+            kind,
+        )
+    }
+
+    /// Gives away the second half of what comes from `start` on, the larger one.
+    #[must_use]
+    pub fn split_off(&mut self, start: usize) -> Batch {
+        let middle = start + (self.entries.len() - start) / 2;
+        Batch {
+            names: Arc::clone(&self.names),
+            entries: self.entries.split_off(middle),
+        }
+    }
+}
+
+/// Names of subdirectories that wait to be entered, first in first out: a million cost little more than their bytes.
+#[derive(Debug, Default)]
+pub struct Names {
+    bytes: Vec<u8>,
+    next: usize,
+}
+
+impl Names {
+    /// Adds a name with a mark of the caller's.
+    pub fn push(&mut self, mark: u8, name: &CStr) {
+        self.bytes.push(mark);
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+    }
+
+    /// Adds all of another queue.
+    pub fn append(&mut self, other: &mut Names) {
+        self.bytes.extend_from_slice(&other.bytes[other.next..]);
+        other.bytes.clear();
+        other.next = 0;
+    }
+
+    /// The next name with its mark.
+    pub fn pop(&mut self) -> Option<(u8, CString)> {
+        let mark = *self.bytes.get(self.next)?;
+        let name = CStr::from_bytes_until_nul(self.bytes.get(self.next + 1..)?)
+            .ok()?
+            .to_owned();
+        self.next += 1 + name.as_bytes_with_nul().len();
+        Some((mark, name))
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.next >= self.bytes.len()
+    }
+}
+
+/// The path that exclude rules see above a directory's names; `None` where no rule needs it. rsync's rules see
+/// `relative`, hpcp's the absolute form of `path`.
+pub fn filter_parent(
+    filter: Option<&(Style, Filter)>,
+    relative: impl FnOnce() -> Vec<u8>,
+    path: impl FnOnce() -> Vec<u8>,
+    working_directory: &[u8],
+) -> Option<Vec<u8>> {
+    match filter {
+        Some((Style::Rsync, filter)) if filter.needs_parent() => Some(relative()),
+        Some((Style::Fnmatch, filter)) if filter.needs_parent() => {
+            let path = path();
+            Some(if path.starts_with(b"/") {
+                path
+            } else {
+                join(working_directory, &path)
+            })
+        }
+        _ => None,
+    }
+}
