@@ -27,6 +27,7 @@ pub mod preflight;
 pub mod probe;
 pub mod publish;
 pub mod regular;
+pub mod remove;
 pub mod report;
 pub mod schedule;
 pub mod sweep;

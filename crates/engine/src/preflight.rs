@@ -87,7 +87,8 @@ fn cpu_quota(text: &str) -> Option<usize> {
     (period > 0).then(|| quota.div_ceil(period).max(1))
 }
 
-fn show(path: &[u8]) -> String {
+/// A path for a message.
+pub fn show(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 

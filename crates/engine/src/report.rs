@@ -95,11 +95,15 @@ pub enum Reason {
     DirectoriesOnly,
     /// A directory that nothing is in, where only needed ones were asked for.
     NotNeeded,
+    /// A directory that was to be removed holds something that stays.
+    NotEmpty,
+    /// Somebody else removed it first.
+    Vanished,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 11] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -109,6 +113,8 @@ impl Reason {
         Self::SameFile,
         Self::DirectoriesOnly,
         Self::NotNeeded,
+        Self::NotEmpty,
+        Self::Vanished,
     ];
 
     /// The reason as `--json` names it.
@@ -123,6 +129,8 @@ impl Reason {
             Self::SameFile => "same-file",
             Self::DirectoriesOnly => "directories-only",
             Self::NotNeeded => "not-needed",
+            Self::NotEmpty => "not-empty",
+            Self::Vanished => "vanished",
         }
     }
 }
@@ -300,6 +308,11 @@ impl Totals {
     /// Entries with an outcome.
     pub fn outcome_of(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize]
+    }
+
+    /// Entries that were skipped for this reason.
+    pub fn reason_of(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize]
     }
 
     /// All entries found.

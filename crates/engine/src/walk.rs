@@ -38,6 +38,8 @@ pub struct Root {
     pub contents: bool,
     /// The inode that it must be, where it was looked at before.
     pub pin: Option<Identity>,
+    /// The directory that holds it, where that is open already.
+    pub holder: Option<Arc<OwnedFd>>,
 }
 
 /// What the walk does not go past. It always enters its roots.
@@ -173,6 +175,11 @@ impl<D> Node<D> {
         self.slot.id()
     }
 
+    /// Whether something is mounted here, as seen from the directory above it.
+    pub fn is_mount_point(&self, parent: &Node<D>) -> bool {
+        parent.mount != self.mount || parent.id().dev != self.id().dev
+    }
+
     /// Its descriptor, opened again where it was closed.
     pub fn descriptor(&self) -> sys::Result<Arc<OwnedFd>> {
         let mut steps = Vec::new();
@@ -281,9 +288,9 @@ pub struct Entries<'w, D> {
     cancel: &'w Cancel,
 }
 
-impl<D> Entries<'_, D> {
+impl<'w, D> Entries<'w, D> {
     /// Their directory.
-    pub fn node(&self) -> &Node<D> {
+    pub fn node(&self) -> &'w Node<D> {
         self.node
     }
 
@@ -326,6 +333,8 @@ pub struct Walk<'w> {
     pub filter: Option<&'w (Style, Filter)>,
     /// Where to stop.
     pub boundary: Boundary,
+    /// Directories that it enters all the same.
+    pub across: &'w [Identity],
     /// Counters of each worker, and the wish to stop.
     pub desk: &'w Desk,
     /// Threads.
@@ -419,14 +428,16 @@ impl<V: Visitor> Hand<'_, V> {
         let path = trim(&root.path);
         let (holder, name) = split(path);
         let follow = if root.follow { Follow::Yes } else { Follow::No };
-        let found = open_directory_path(holder, Follow::Yes)
-            .map_err(|e| fault(Operation::Open, e))
-            .and_then(|fd| {
-                let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-                let name = c_string(if name.is_empty() { b"." } else { name });
-                Ok((fd, stat, name.map_err(|e| fault(Operation::Open, e))?))
-            });
-        let (fd, stat, name) = match found {
+        let opened = match &root.holder {
+            Some(fd) => sys::duplicate(fd.as_fd()),
+            None => open_directory_path(holder, Follow::Yes),
+        };
+        let found = opened.map_err(|e| fault(Operation::Open, e)).and_then(|fd| {
+            let stat = sys::stat_mounted(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+            let name = c_string(if name.is_empty() { b"." } else { name });
+            Ok((fd, stat, name.map_err(|e| fault(Operation::Open, e))?))
+        });
+        let (fd, (stat, mount), name) = match found {
             Ok(found) => found,
             Err(fault) => {
                 self.counters.found(Kind::File);
@@ -442,7 +453,7 @@ impl<V: Visitor> Hand<'_, V> {
             hidden: true,
             follow: Follow::Yes,
             slot: Slot::new(fd, stat.id, self.walk.budget),
-            mount: 0,
+            mount,
             below: Mutex::default(),
             pending: AtomicUsize::new(1),
             data: None,
@@ -590,6 +601,9 @@ impl<V: Visitor> Hand<'_, V> {
     }
 
     fn is_beyond(&self, parent: &Node<V::Data>, stat: &Stat, mount: u64) -> bool {
+        if self.walk.across.contains(&stat.id) {
+            return false;
+        }
         match self.walk.boundary {
             Boundary::None => false,
             Boundary::FileSystem => parent.id().dev != stat.id.dev,

@@ -133,6 +133,7 @@ fn whole(path: &Path) -> Root {
         follow: false,
         contents: false,
         pin: None,
+        holder: None,
     }
 }
 
@@ -146,6 +147,7 @@ fn walk(roots: &[Root], way: &Way) -> Walked {
         roots,
         filter: way.filter.as_ref(),
         boundary: way.boundary,
+        across: &[],
         desk: &desk,
         workers: way.workers,
         budget: &Arc::new(Budget::new(way.budget)),
@@ -447,6 +449,7 @@ fn a_cancelled_walk_ends() {
         roots: &[whole(tree.path())],
         filter: None,
         boundary: Boundary::None,
+        across: &[],
         desk: &desk,
         workers: 2,
         budget: &Arc::new(Budget::new(8)),

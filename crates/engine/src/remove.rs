@@ -1,0 +1,714 @@
+//! Removal in bulk: trees go without a look at what is in them.
+//!
+//! Comes in: [`RemoveOptions`]; goes out: a [`Removal`], which makes a [`Job`] that removes, and one that only counts what
+//! would go; what the latter looked at, the former insists on. Nothing is asked about that the listing tells already: one
+//! call for each file, by the descriptor of its directory, and a directory goes with its last child.
+//!
+//! It does not begin where that would take `/`, the working directory, what the caller protects (the home directory), or
+//! anything above these, whatever path leads there, nor at a mount point; it does not go past one; and it never follows
+//! a symlink. What is excluded stays, and the directories above it. What refuses to go is a failure, and the rest goes.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bulkhaul_formats::filter::{Filter, Style};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind};
+
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
+use crate::event::{Changes, EntryEvent, Event};
+use crate::job::{Desk, Job, Phase, Work};
+use crate::options::{MAX_JOBS, Sync};
+use crate::preflight::{process, show, split, trim};
+use crate::report::{Outcome, Reason, Report, Totals};
+use crate::tree::{Budget, c_string, join, open_directory_path};
+use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Visitor, Walk};
+
+/// How often a directory is listed again because it is not empty after all that was in it went: somebody fills it, the
+/// file system lists wrongly while names go, or NFS keeps what is open under another name.
+const LISTINGS: u32 = 16;
+/// Entries that a preview tells by name.
+pub const PREVIEW_NAMES: u64 = 10;
+
+/// More than this is not removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// This many entries.
+    Entries(u64),
+    /// This many of a hundred that are there, the excluded ones included.
+    Percent(u32),
+}
+
+/// A removal, as asked for.
+#[derive(Clone, Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
+pub struct RemoveOptions {
+    /// What to remove. A symlink goes itself.
+    pub paths: Vec<Vec<u8>>,
+    /// Exclude rules and their style; rsync's see each path from its last component on.
+    pub filter: Option<(Style, Vec<Vec<u8>>)>,
+    /// Worker threads; 0: from affinity and cgroup.
+    pub jobs: usize,
+    /// Count and tell, don't remove.
+    pub dry_run: bool,
+    /// List everything before anything goes; a listing error then leaves everything.
+    pub list_first: bool,
+    /// Remove nothing when it would be more than this.
+    pub max_delete: Option<MaxDelete>,
+    /// Directories that are not removed and not removed from above, beside `/` and the working directory.
+    pub protected: Vec<Vec<u8>>,
+    /// Directories that are removed though they are protected, and entered though something is mounted there.
+    pub no_preserve_root: Vec<Vec<u8>>,
+    /// A path that does not exist is no failure.
+    pub ignore_missing: bool,
+    /// Send an event for each entry.
+    pub entry_events: bool,
+}
+
+/// Checked options.
+struct Rules {
+    options: RemoveOptions,
+    filter: Option<(Style, Filter)>,
+    jobs: usize,
+    /// What was looked at, by the first of the jobs that runs.
+    looked: OnceLock<Looked>,
+}
+
+/// A removal whose jobs agree on what is removed.
+pub struct Removal(Arc<Rules>);
+
+impl Removal {
+    /// Checks the options; touches nothing.
+    pub fn new(options: RemoveOptions) -> Result<Self, Refusal> {
+        if options.paths.is_empty() {
+            return Err(Refusal::Usage("nothing to remove is given".into()));
+        }
+        for path in options.paths.iter().chain(&options.no_preserve_root) {
+            if path.is_empty() {
+                return Err(Refusal::Usage("a path is empty".into()));
+            }
+            if path.contains(&0) {
+                return Err(Refusal::Usage(format!("{}: a path holds a NUL byte", show(path))));
+            }
+        }
+        if options.jobs > MAX_JOBS {
+            return Err(Refusal::Usage(format!(
+                "jobs: {} is more than {MAX_JOBS}",
+                options.jobs
+            )));
+        }
+        if let Some(MaxDelete::Percent(percent)) = options.max_delete
+            && percent > 100
+        {
+            return Err(Refusal::Usage(format!("max-delete: {percent}% is more than all")));
+        }
+        let filter = match &options.filter {
+            Some((style, rules)) => {
+                let filter = Filter::parse(*style, rules).map_err(|e| Refusal::Usage(format!("exclude: {e}")))?;
+                (!filter.is_empty()).then_some((*style, filter))
+            }
+            None => None,
+        };
+        let jobs = match options.jobs {
+            0 => process().processors.clamp(1, MAX_JOBS),
+            jobs => jobs,
+        };
+        Ok(Self(Arc::new(Rules {
+            options,
+            filter,
+            jobs,
+            looked: OnceLock::new(),
+        })))
+    }
+
+    /// A job that counts what would go: entries, their bytes, and an event for each of the first few.
+    pub fn preview(&self) -> Job {
+        self.job(true)
+    }
+
+    /// A job that removes: the very inodes that the preview found, if there was one.
+    pub fn remove(&self) -> Job {
+        self.job(false)
+    }
+
+    fn job(&self, preview: bool) -> Job {
+        let rules = Arc::clone(&self.0);
+        Job::new(rules.jobs, Remove { rules, preview })
+    }
+}
+
+struct Remove {
+    rules: Arc<Rules>,
+    preview: bool,
+}
+
+impl Work for Remove {
+    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        let rules = &*self.rules;
+        let options = &rules.options;
+        let looked = if let Some(looked) = rules.looked.get() {
+            looked
+        } else {
+            let looked = look(options)?;
+            rules.looked.get_or_init(|| looked)
+        };
+        let (budget, workers, _) = Budget::share(desk.counters.len());
+        let sweeper = Sweeper {
+            desk,
+            guard: &looked.guard,
+            filter: rules.filter.as_ref(),
+            budget: &budget,
+            workers,
+            mode: if options.dry_run || self.preview {
+                Mode::Count
+            } else {
+                Mode::Remove
+            },
+            tell: match (self.preview, options.entry_events) {
+                (true, _) => PREVIEW_NAMES,
+                (false, true) => u64::MAX,
+                (false, false) => 0,
+            },
+            limit: u64::MAX,
+        };
+        desk.enter(Phase::Scanning);
+        let mut limit = u64::MAX;
+        if !self.preview && (options.list_first || options.max_delete.is_some()) {
+            limit = sweeper.rehearse(&looked.roots, options.max_delete)?;
+        }
+        for (path, fault) in &looked.missing {
+            desk.counters[0].found(Kind::File);
+            desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
+            desk.fail(Failure::new(fault, path.clone(), Kind::File, None));
+        }
+        Sweeper { limit, ..sweeper }.run(&looked.roots);
+        Ok(desk.report(Sync::None, workers, desk.cancel.is_draining()))
+    }
+}
+
+/// What the arguments are.
+struct Looked {
+    roots: Vec<Root>,
+    missing: Vec<(Vec<u8>, Fault)>,
+    guard: Guard,
+}
+
+/// Looks at everything that is to be removed, before anything is.
+fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
+    let guard = Guard::read(&options.protected, &options.no_preserve_root)?;
+    let mut roots: Vec<Root> = Vec::new();
+    let mut missing = Vec::new();
+    let (mut paths, mut directories) = (HashSet::new(), HashSet::new());
+    for path in &options.paths {
+        let (holder, name) = split(path);
+        let fault = |operation, errno| (path.clone(), Fault::new(operation, Side::Source, errno));
+        let looked = open_directory_path(holder, Follow::Yes)
+            .map_err(|e| fault(Operation::Open, e))
+            .and_then(|at| {
+                let name =
+                    c_string(if name.is_empty() { b"." } else { name }).map_err(|e| fault(Operation::Open, e))?;
+                let stat = sys::stat(at.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
+                let mounted = if stat.kind == Kind::Directory {
+                    // A descriptor that only names it: it may be closed to us.
+                    let node = sys::open_node(at.as_fd(), &name).map_err(|e| fault(Operation::Open, e))?;
+                    let (own, mount) = sys::stat_mounted(node.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+                    let (above, outer) = sys::stat_mounted(at.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+                    mount != outer || own.id.dev != above.id.dev
+                } else {
+                    false
+                };
+                Ok((stat, mounted))
+            });
+        let (stat, mounted) = match looked {
+            Ok(looked) => looked,
+            Err((_, fault)) if options.ignore_missing && fault.cause == Cause::Errno(Errno::NOENT) => continue,
+            Err(missed) => {
+                missing.push(missed);
+                continue;
+            }
+        };
+        let slash = path.ends_with(b"/");
+        if slash && stat.kind == Kind::Symlink {
+            return Err(Refusal::Usage(format!(
+                "{}: a symlink; without the slash the link is removed, and never what it leads to",
+                show(path)
+            )));
+        }
+        if slash && stat.kind != Kind::Directory {
+            missing.push(fault(Operation::Open, Errno::NOTDIR));
+            continue;
+        }
+        if stat.kind == Kind::Directory {
+            if let Some(what) = guard.refuses(stat.id) {
+                return Err(Refusal::Safety(format!(
+                    "{}: it is {what}; nothing was removed",
+                    show(path)
+                )));
+            }
+            if mounted && !guard.named.contains(&stat.id) {
+                return Err(Refusal::Safety(format!(
+                    "{}: a file system is mounted there; nothing was removed",
+                    show(path)
+                )));
+            }
+            if matches!(name, b"." | b"..") {
+                return Err(Refusal::Usage(format!(
+                    "{}: a directory is removed by its own name; nothing was removed",
+                    show(path)
+                )));
+            }
+        }
+        // The same argument twice is one.
+        if !paths.insert(trim(path)) || (stat.kind == Kind::Directory && !directories.insert(stat.id)) {
+            continue;
+        }
+        roots.push(Root {
+            path: path.clone(),
+            follow: false,
+            contents: false,
+            pin: Some(stat.id),
+            holder: None,
+        });
+    }
+    if roots.is_empty()
+        && let Some((path, fault)) = missing.first()
+    {
+        let cause = match fault.cause {
+            Cause::Errno(errno) => describe(errno),
+            _ => "it can't be reached".to_owned(),
+        };
+        return Err(Refusal::NoSource(format!("{}: {cause}", show(path))));
+    }
+    Ok(Looked { roots, missing, guard })
+}
+
+/// Directories that are never removed.
+#[derive(Debug, Default)]
+pub struct Guard {
+    kept: Vec<(Identity, &'static str)>,
+    named: Vec<Identity>,
+}
+
+impl Guard {
+    /// Protects `/`, the working directory and `protected`, and all above them, but not those in `named`.
+    pub fn read(protected: &[Vec<u8>], named: &[Vec<u8>]) -> Result<Self, Refusal> {
+        let mut guard = Self::default();
+        for path in named {
+            let id = open_directory_path(path, Follow::Yes).and_then(|fd| sys::stat_fd(fd.as_fd()));
+            let stat = id.map_err(|e| Refusal::Usage(format!("no-preserve-root {}: {}", show(path), describe(e))))?;
+            guard.named.push(stat.id);
+        }
+        guard.climb(b"/", "the root of the file system", "")?;
+        guard.climb(b".", "the working directory", "a directory above the working directory")?;
+        for path in protected {
+            guard.climb(path, "the home directory", "a directory above the home directory")?;
+        }
+        Ok(guard)
+    }
+
+    /// Protects a directory and those above it.
+    fn climb(&mut self, path: &[u8], own: &'static str, above: &'static str) -> Result<(), Refusal> {
+        let refuse = |e: Errno| Refusal::Safety(format!("{}: it can't be protected: {}", show(path), describe(e)));
+        let mut at = match open_directory_path(path, Follow::Yes) {
+            Ok(fd) => fd,
+            // What does not exist, or not for us, is nothing that we could remove by mistake.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(()),
+            Err(errno) => return Err(refuse(errno)),
+        };
+        let mut id = sys::stat_fd(at.as_fd()).map_err(refuse)?.id;
+        let mut what = own;
+        loop {
+            if !self.kept.iter().any(|(kept, _)| *kept == id) {
+                self.kept.push((id, what));
+            }
+            at = match sys::open_directory(at.as_fd(), c"..", Follow::No) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT | Errno::ACCESS) => return Ok(()),
+                Err(errno) => return Err(refuse(errno)),
+            };
+            let next = sys::stat_fd(at.as_fd()).map_err(refuse)?.id;
+            if next == id {
+                return Ok(());
+            }
+            (id, what) = (next, above);
+        }
+    }
+
+    /// Why a directory must stay, if it must.
+    fn refuses(&self, id: Identity) -> Option<&'static str> {
+        if self.named.contains(&id) {
+            return None;
+        }
+        self.kept.iter().find(|(kept, _)| *kept == id).map(|(_, what)| *what)
+    }
+}
+
+/// Whether anything is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// What is found goes.
+    Remove,
+    /// What is found is counted, with its size, as if it went.
+    Count,
+}
+
+/// Removes trees: for a job of its own, and inside another operation.
+///
+/// A copy that clears its destination calls [`Sweeper::run`] once, with a [`Root`] for each entry or tree that is to go:
+/// `holder` is the open directory that it is in, `path` where it is for messages, `pin` the inode that the caller saw,
+/// so that nothing goes that took its name meanwhile. Everything found is counted as found at the desk and gets its
+/// outcome there, and what refuses is a failure there: the caller's books stay balanced. It works on `workers` threads
+/// and returns when all is done, or the desk's job is cancelled.
+#[derive(Clone, Copy)]
+pub struct Sweeper<'s> {
+    /// Counters, failures, events and the wish to stop.
+    pub desk: &'s Desk,
+    /// What must stay.
+    pub guard: &'s Guard,
+    /// Exclude rules: what matches stays.
+    pub filter: Option<&'s (Style, Filter)>,
+    /// Directories that may be open.
+    pub budget: &'s Arc<Budget>,
+    /// Threads; not more than the desk has counters.
+    pub workers: usize,
+    /// Whether anything is changed.
+    pub mode: Mode,
+    /// For how many entries an event is sent.
+    pub tell: u64,
+    /// Entries that may go; what is found beyond is in conflict and stays.
+    pub limit: u64,
+}
+
+impl Sweeper<'_> {
+    /// Removes these trees.
+    pub fn run(&self, roots: &[Root]) {
+        let remover = Remover {
+            sweeper: *self,
+            told: AtomicU64::new(0),
+            left: AtomicU64::new(self.limit),
+        };
+        Walk {
+            roots,
+            filter: self.filter,
+            boundary: Boundary::Mount,
+            across: &self.guard.named,
+            desk: self.desk,
+            workers: self.workers,
+            budget: self.budget,
+        }
+        .run(&remover);
+    }
+
+    /// Counts what would go before anything goes. Refuses what can't be listed, and what is more than `most`; answers how
+    /// many entries may go.
+    fn rehearse(&self, roots: &[Root], most: Option<MaxDelete>) -> Result<u64, Refusal> {
+        let desk = self.desk.rehearsal();
+        Sweeper {
+            desk: &desk,
+            mode: Mode::Count,
+            tell: 0,
+            ..*self
+        }
+        .run(roots);
+        let failures = desk.findings.failed();
+        let totals = Totals::of(&desk.counters);
+        let report = desk.report(Sync::None, self.workers, desk.cancel.is_draining());
+        if let Some(first) = report.failures.first() {
+            let message = format!(
+                "nothing was removed: {failures} could not be listed, first {}",
+                first.message
+            );
+            return Err(Refusal::Safety(message));
+        }
+        let going = totals.outcome_of(Outcome::Removed);
+        let all = totals.all_found() + totals.reason_of(Reason::Excluded);
+        let limit = match most {
+            None => return Ok(u64::MAX),
+            Some(MaxDelete::Entries(limit)) => limit,
+            Some(MaxDelete::Percent(percent)) => {
+                u64::try_from(u128::from(all) * u128::from(percent) / 100).unwrap_or(u64::MAX)
+            }
+        };
+        if going > limit && !report.interrupted {
+            return Err(Refusal::Safety(format!(
+                "nothing was removed: {going} of {all} entries would go, and max-delete allows {limit}"
+            )));
+        }
+        Ok(limit)
+    }
+}
+
+/// What is known of a directory on its way out.
+#[derive(Default)]
+struct Going {
+    /// Something in it stays.
+    kept: AtomicBool,
+    /// It could not be listed, and that was said.
+    unlisted: AtomicBool,
+    listings: AtomicU32,
+}
+
+struct Remover<'s> {
+    sweeper: Sweeper<'s>,
+    told: AtomicU64,
+    left: AtomicU64,
+}
+
+/// What became of an entry.
+enum End {
+    Removed,
+    Skipped(Reason),
+    Fault(Fault),
+}
+
+fn fault(operation: Operation, errno: Errno) -> Fault {
+    Fault::new(operation, Side::Source, errno)
+}
+
+fn conflict(operation: Operation, what: &'static str) -> Fault {
+    Fault {
+        operation,
+        side: Side::Source,
+        cause: Cause::Conflict(what),
+    }
+}
+
+fn keep(node: Option<&Node<Going>>) {
+    if let Some(going) = node.and_then(Node::data) {
+        going.kept.store(true, Ordering::Release);
+    }
+}
+
+impl Remover<'_> {
+    fn removes(&self) -> bool {
+        self.sweeper.mode == Mode::Remove
+    }
+
+    /// One entry fewer that may go.
+    fn take(&self) -> Result<(), Fault> {
+        if self.sweeper.limit == u64::MAX {
+            return Ok(());
+        }
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        taken
+            .map(drop)
+            .map_err(|_| conflict(Operation::Remove, "max-delete allows no more"))
+    }
+
+    fn unlink(&self, at: BorrowedFd<'_>, name: &CStr) -> End {
+        if let Err(fault) = self.take() {
+            return End::Fault(fault);
+        }
+        if !self.removes() {
+            return End::Removed;
+        }
+        match sys::unlink(at, name) {
+            Ok(()) => End::Removed,
+            Err(Errno::NOENT) => End::Skipped(Reason::Vanished),
+            // It was none when it was listed.
+            Err(Errno::ISDIR) => End::Fault(Fault::changed(Operation::Remove)),
+            Err(errno) => End::Fault(fault(Operation::Remove, errno)),
+        }
+    }
+
+    /// Removes a directory that was emptied; `None`: it is not empty.
+    fn unlink_directory(&self, node: &Node<Going>) -> Option<End> {
+        if let Err(fault) = self.take() {
+            return Some(End::Fault(fault));
+        }
+        if !self.removes() {
+            return Some(End::Removed);
+        }
+        let removed = node
+            .parent_descriptor()
+            .map_err(|e| fault(Operation::Open, e))
+            .and_then(|at| {
+                match sys::stat(at.as_fd(), node.name(), Follow::No) {
+                    Ok(stat) if stat.id == node.id() => {}
+                    Ok(_) => return Err(Fault::changed(Operation::Remove)),
+                    Err(errno) => return Err(fault(Operation::Stat, errno)),
+                }
+                sys::remove_directory(at.as_fd(), node.name()).map_err(|e| fault(Operation::Remove, e))
+            });
+        Some(match removed {
+            Ok(()) => End::Removed,
+            Err(fault) => match fault.cause {
+                Cause::Errno(Errno::NOENT) => End::Skipped(Reason::Vanished),
+                Cause::Errno(Errno::NOTEMPTY | Errno::EXIST) if fault.operation == Operation::Remove => {
+                    // It is asked for again.
+                    self.left.fetch_add(u64::from(self.sweeper.limit < u64::MAX), Ordering::Relaxed);
+                    return None;
+                }
+                _ => End::Fault(fault),
+            },
+        })
+    }
+
+    /// The recorder: everything that was found ends here, once. `paths`: relative and full, for messages.
+    fn record(&self, worker: usize, kind: Kind, end: End, size: u64, paths: impl Fn() -> (Vec<u8>, Vec<u8>)) {
+        let desk = self.sweeper.desk;
+        let (outcome, reason) = match &end {
+            End::Removed => (Outcome::Removed, None),
+            End::Skipped(reason) => (Outcome::Skipped, Some(*reason)),
+            End::Fault(fault) => (fault.outcome(), None),
+        };
+        desk.counters[worker].outcome(kind, outcome, reason, size);
+        match end {
+            End::Fault(fault) => {
+                let hint = match fault.cause {
+                    Cause::Errno(Errno::PERM) => Some("it, or its directory, may be immutable or append-only"),
+                    Cause::Errno(Errno::XDEV) => Some("something is mounted there"),
+                    _ => None,
+                };
+                desk.fail(Failure::new(&fault, paths().1, kind, hint));
+            }
+            End::Removed | End::Skipped(_) => self.tell(outcome, reason, kind, size, paths),
+        }
+    }
+
+    fn tell(
+        &self,
+        outcome: Outcome,
+        reason: Option<Reason>,
+        kind: Kind,
+        size: u64,
+        paths: impl Fn() -> (Vec<u8>, Vec<u8>),
+    ) {
+        let most = self.sweeper.tell;
+        if most == 0 || (most < u64::MAX && self.told.fetch_add(1, Ordering::Relaxed) >= most) {
+            return;
+        }
+        let (path, source) = paths();
+        self.sweeper.desk.queue.push(Event::Entry(EntryEvent {
+            outcome,
+            kind,
+            path,
+            destination: source.clone(),
+            source,
+            bytes: size,
+            changes: Changes::default(),
+            reason,
+            target: None,
+        }));
+    }
+}
+
+fn paths_in(node: &Node<Going>, name: &CStr) -> (Vec<u8>, Vec<u8>) {
+    let name = name.to_bytes();
+    (join(&node.relative_path(), name), join(&node.path(), name))
+}
+
+impl Visitor for Remover<'_> {
+    type Data = Going;
+    /// The number of its counters.
+    type Worker = usize;
+
+    fn worker(&self, index: usize) -> usize {
+        index
+    }
+
+    fn enter(&self, worker: &mut usize, entered: &Entered<'_, Going>) -> Option<Going> {
+        let Some(what) = self.sweeper.guard.refuses(entered.stat.id) else {
+            return Some(Going::default());
+        };
+        keep(Some(entered.parent));
+        let end = End::Fault(conflict(Operation::Remove, what));
+        self.record(*worker, Kind::Directory, end, 0, || {
+            (entered.relative_path(), entered.path())
+        });
+        None
+    }
+
+    fn entries(&self, worker: &mut usize, at: BorrowedFd<'_>, entries: &mut Entries<'_, Going>) {
+        let node = entries.node();
+        while let Some((name, kind)) = entries.next() {
+            let mut size = 0;
+            if !self.removes()
+                && kind == Kind::File
+                && let Ok(stat) = sys::stat(at, name, Follow::No)
+            {
+                size = stat.size;
+                self.sweeper.desk.counters[*worker].sized(size, stat.allocated);
+            }
+            let end = self.unlink(at, name);
+            if matches!(end, End::Fault(_)) {
+                keep(Some(node));
+            }
+            self.record(*worker, kind, end, size, || paths_in(node, name));
+        }
+    }
+
+    fn leave(&self, worker: &mut usize, node: &Node<Going>) -> Next {
+        let Some(going) = node.data() else { return Next::Up };
+        let end = if going.kept.load(Ordering::Acquire) || going.unlisted.load(Ordering::Acquire) {
+            End::Skipped(Reason::NotEmpty)
+        } else if self.sweeper.guard.named.contains(&node.id()) && stays(node) {
+            End::Skipped(Reason::OtherFileSystem)
+        } else if let Some(end) = self.unlink_directory(node) {
+            end
+        } else if going.listings.fetch_add(1, Ordering::Relaxed) < LISTINGS {
+            return Next::Again;
+        } else {
+            End::Fault(fault(Operation::Remove, Errno::NOTEMPTY))
+        };
+        if !matches!(end, End::Removed | End::Skipped(Reason::Vanished)) {
+            keep(node.parent());
+        }
+        self.record(*worker, Kind::Directory, end, 0, || (node.relative_path(), node.path()));
+        Next::Up
+    }
+
+    fn fault(&self, worker: &mut usize, parent: Option<&Node<Going>>, path: Vec<u8>, kind: Kind, fault: &Fault) {
+        let end = match (&fault.cause, parent) {
+            (Cause::Errno(Errno::NOENT), _) => End::Skipped(Reason::Vanished),
+            // Nothing has to be read of a directory that is empty.
+            (Cause::Errno(Errno::ACCESS), Some(parent)) if kind == Kind::Directory && self.removes() => {
+                let removed = c_string(split(&path).1)
+                    .and_then(|name| sys::remove_directory(parent.descriptor()?.as_fd(), &name));
+                match removed {
+                    Ok(()) => End::Removed,
+                    Err(_) => End::Fault(fault.clone()),
+                }
+            }
+            _ => End::Fault(fault.clone()),
+        };
+        if matches!(end, End::Fault(_)) {
+            keep(parent);
+        }
+        self.record(*worker, kind, end, 0, || {
+            let relative = parent.map(Node::relative_path).unwrap_or_default();
+            (join(&relative, split(&path).1), path.clone())
+        });
+    }
+
+    fn unlisted(&self, _: &mut usize, node: &Node<Going>, errno: Errno) {
+        // Listing what somebody else has just removed.
+        if errno == Errno::NOENT {
+            return;
+        }
+        if let Some(going) = node.data() {
+            going.unlisted.store(true, Ordering::Release);
+        }
+        let failure = Failure::new(&fault(Operation::List, errno), node.path(), Kind::Directory, None);
+        self.sweeper.desk.fail(failure);
+    }
+
+    fn excluded(&self, _: &mut usize, parent: &Node<Going>, name: &CStr, kind: Kind) {
+        keep(Some(parent));
+        self.tell(Outcome::Skipped, Some(Reason::Excluded), kind, 0, || {
+            paths_in(parent, name)
+        });
+    }
+}
+
+/// A mount point can be emptied and not removed.
+fn stays(node: &Node<Going>) -> bool {
+    node.parent()
+        .is_none_or(|parent| node.name() == c"." || node.is_mount_point(parent))
+}
