@@ -5,7 +5,7 @@
 //! [`transfer`] moves bytes, [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
 //! removes what is left over, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
 //! [`report`]. A [`job`] is one operation as its caller sees it; those that look at trees without copying them go by
-//! [`walk`]. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global state,
+//! [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global state,
 //! so that any number of jobs in one process are independent.
 
 #![forbid(unsafe_code)]

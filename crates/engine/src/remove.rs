@@ -542,7 +542,8 @@ impl Remover<'_> {
                 Cause::Errno(Errno::NOENT) => End::Skipped(Reason::Vanished),
                 Cause::Errno(Errno::NOTEMPTY | Errno::EXIST) if fault.operation == Operation::Remove => {
                     // It is asked for again.
-                    self.left.fetch_add(u64::from(self.sweeper.limit < u64::MAX), Ordering::Relaxed);
+                    self.left
+                        .fetch_add(u64::from(self.sweeper.limit < u64::MAX), Ordering::Relaxed);
                     return None;
                 }
                 _ => End::Fault(fault),

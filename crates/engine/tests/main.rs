@@ -33,6 +33,8 @@ mod properties;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod remove;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod selection;

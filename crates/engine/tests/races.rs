@@ -6,12 +6,15 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use bulkhaul_engine::remove::{Removal, RemoveOptions};
 
 use crate::rig::fault::exhaustive;
 use crate::rig::{
@@ -419,5 +422,88 @@ fn hard_links() {
                 .symlink("link", "../outside");
         },
         touch,
+    );
+}
+
+/// A removal as it should not be: by paths.
+fn remove_by_paths(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let below = entry?.path();
+        let gone = if below.symlink_metadata().is_ok_and(|about| about.is_dir()) {
+            remove_by_paths(&below)
+        } else {
+            fs::remove_file(&below)
+        };
+        // Somebody is swapping: what fails now may work the next time.
+        drop(gone);
+    }
+    fs::remove_dir(path)
+}
+
+/// Directories of a tree that is being removed become links to what is outside, which holds the same names.
+#[test]
+fn removal() {
+    if let Some(scratch) = child_scratch() {
+        return swap(&scratch);
+    }
+    if !able() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (own, away) = (scratch.tree("own"), scratch.tree("away"));
+    let fill_outside = || {
+        let tree = outside(&scratch);
+        for number in 0..200 {
+            tree.file(format!("{number}"), SECRET)
+                .file(format!("sub/{number}"), SECRET);
+        }
+        tree
+    };
+    let all = fill_outside().names().len();
+    give_away(own.path());
+    let victim = own.path().join("victim");
+    let path = |name: &str| victim.join(name);
+    let (d, link, sub, to_sub) = (path("d"), path("link"), path("d/sub"), path("d/to-sub"));
+    // The attacker reads what its links are to say.
+    let fill = |tree: &Tree| {
+        ordinary(tree);
+        for number in 16..200 {
+            tree.file(format!("d/{number}"), "").file(format!("d/sub/{number}"), "");
+        }
+        tree.symlink("link", "../../outside")
+            .symlink("d/to-sub", "../../../outside/sub");
+        give_away(tree.path());
+    };
+    race(
+        "races::removal",
+        &scratch,
+        &[(&d, &link), (&sub, &to_sub)],
+        |paths, round| {
+            fill_outside();
+            // Made where nobody can swap, and moved to where somebody does.
+            let next = away.path().join(format!("next-{round}"));
+            fill(&Tree::new(next.clone()));
+            fs::rename(&next, &victim).unwrap();
+            if paths {
+                // It fails where something was swapped at the last moment.
+                drop(remove_by_paths(&victim));
+            } else {
+                let options = RemoveOptions {
+                    paths: vec![victim.as_os_str().as_bytes().to_vec()],
+                    jobs: 2,
+                    ..RemoveOptions::default()
+                };
+                let report = Removal::new(options).unwrap().remove().run().unwrap();
+                assert!(report.accounted, "{:?}", report.failures);
+                assert!(report.is_complete() || victim.exists());
+            }
+            if victim.exists() {
+                fs::rename(&victim, away.path().join(format!("left-{round}"))).unwrap();
+            }
+        },
+        || {
+            let left = Tree::new(scratch.at("outside")).names().len();
+            (left != all).then(|| format!("{} of {all} entries outside are gone", all - left))
+        },
     );
 }
