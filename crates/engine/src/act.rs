@@ -11,9 +11,9 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, S
 
 use crate::error::{Fault, Operation, Side};
 use crate::event::Changes;
-use crate::metadata::{self, Copy, put_right};
+use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Directories;
-use crate::plan::{Action, differences, plan};
+use crate::plan::{Action, differences, plan, wanted};
 use crate::probe;
 use crate::publish::{Staging, publish};
 use crate::report::{Outcome, Reason};
@@ -74,14 +74,13 @@ impl Worker<'_> {
         if stat.kind != kind {
             return Err(Fault::changed(Operation::Stat).into());
         }
-        let node = sys::open_node(at.as_fd(), name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
         let text = match kind {
             Kind::Symlink => {
                 Some(sys::read_link(at.as_fd(), name).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?)
             }
             _ => None,
         };
-        self.special(entry, &stat, &node, text.as_deref())
+        self.special(entry, &stat, &at, name, text.as_deref())
     }
 
     /// What has this name in each destination: where it was looked up, and the facts.
@@ -108,33 +107,53 @@ impl Worker<'_> {
         Ok(there)
     }
 
-    /// The content is there: puts the metadata right, by a descriptor that leads to what was looked at.
+    /// The content is there: puts the metadata right, by descriptors that lead to what was looked at. `copy`: the file of
+    /// the destination, where its content was compared.
     pub fn keep(
         &mut self,
         entry: &Entry<'_>,
         stat: &Stat,
-        source: Node<'_>,
+        source: Held<'_>,
+        copy: Option<&OwnedFd>,
         index: usize,
         existing: &Stat,
     ) -> Result<Done, Fault> {
         let keep = &self.run.rules.keep;
         let side = Side::Destination(index);
+        let open = |e| Fault::new(Operation::Open, side, e);
         let mut changes = differences(stat, existing, keep);
-        let twin = entry
-            .dir
-            .twin(index)
-            .map_err(|e| Fault::new(Operation::Open, side, e))?;
-        if let Some(twin) = twin {
-            let node = sys::open_node(twin.as_fd(), entry.target).map_err(|e| Fault::new(Operation::Open, side, e))?;
-            if sys::stat_fd(node.as_fd())
-                .map_err(|e| Fault::new(Operation::Stat, side, e))?
-                .id
-                != existing.id
+        if let Some(twin) = entry.dir.twin(index).map_err(open)? {
+            let held = copy.map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
+            // Nearly all of an unchanged tree ends here.
+            if changes.is_empty()
+                && !wanted(stat, keep, (existing.uid, existing.gid), false).falls_short()
+                && (!keep.xattrs || metadata::is_bare(source, Side::Source)? && metadata::is_bare(held, side)?)
             {
-                return Err(Fault::new(Operation::Open, side, Errno::STALE));
+                return Ok(Done::skipped(Reason::Unchanged).at(index));
+            }
+            let opened;
+            let source = match source {
+                Held::Open(fd) => Node::Open(fd),
+                Held::Named(at, name) => {
+                    opened = sys::open_node(at, name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+                    Node::Path(opened.as_fd())
+                }
+            };
+            let opened;
+            let copy = match held {
+                Held::Open(fd) => Node::Open(fd),
+                Held::Named(at, name) => {
+                    opened = sys::open_node(at, name).map_err(open)?;
+                    Node::Path(opened.as_fd())
+                }
+            };
+            let (Node::Open(fd) | Node::Path(fd)) = copy;
+            let now = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, side, e))?;
+            if now.id != existing.id {
+                return Err(open(Errno::STALE));
             }
             let copy = Copy {
-                node: Node::Path(node.as_fd()),
+                node: copy,
                 owner: (existing.uid, existing.gid),
                 mode: existing.mode,
                 new: false,
@@ -217,7 +236,8 @@ impl Worker<'_> {
         &mut self,
         entry: &Entry<'_>,
         stat: &Stat,
-        source: &OwnedFd,
+        at: &OwnedFd,
+        name: &CStr,
         text: Option<&CStr>,
     ) -> Result<Option<Done>, Stopped> {
         let there = Self::existing(entry)?;
@@ -236,7 +256,7 @@ impl Worker<'_> {
             match (action, existing) {
                 (Action::Skip(reason), _) => return Ok(Some(Done::skipped(reason).at(*index))),
                 (Action::Keep, Some(existing)) => {
-                    let done = self.keep(entry, stat, Node::Path(source.as_fd()), *index, existing)?;
+                    let done = self.keep(entry, stat, Held::Named(at.as_fd(), name), None, *index, existing)?;
                     self.track(entry, *index, text);
                     return Ok(Some(Done { target, ..done }));
                 }
@@ -273,6 +293,7 @@ impl Worker<'_> {
         if self.run.rules.dry_run {
             return Ok(Some(done));
         }
+        let source = sys::open_node(at.as_fd(), name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
         let operation = if text.is_some() {
             Operation::MakeSymlink
         } else {
@@ -282,7 +303,7 @@ impl Worker<'_> {
             Some(text) => sys::make_symlink(text, fd.as_fd(), name),
             None => sys::make_node(fd.as_fd(), name, stat.kind, stat.rdev),
         })?;
-        let result = self.dress_special(entry, stat, source, index, staging.as_ref(), replace);
+        let result = self.dress_special(entry, stat, &source, index, staging.as_ref(), replace);
         if let Err(fault) = result {
             self.discard(entry.dir, index, entry.target, staging.as_ref());
             return Err(fault.into());

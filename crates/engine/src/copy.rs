@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd};
 
+use crate::chunks::Chunks;
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::{Desk, Job, Phase, Work};
 use crate::links::Links;
@@ -31,6 +32,8 @@ pub enum Task {
     Descend(Arc<Dir>),
     /// Files of one source that somebody else listed.
     Files(Arc<Dir>, usize, Batch),
+    /// Chunks of a big file that another worker has.
+    Chunks(Arc<Chunks>),
     /// A symlink that was put off until its target's place is known.
     Link(Undecided),
 }

@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: [`entries`] finds, [`plan`] decides (purely), [`probe`] reads what decides, [`act`] does it
 //! ([`directory`], [`regular`] and [`links`] for what their names say, [`track`] for links that wait for the end),
-//! [`transfer`] moves bytes, [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
+//! [`transfer`] moves bytes ([`chunks`] those of big files, on several workers), [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
 //! removes what is left over, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
 //! [`report`]. A [`job`] is one operation as its caller sees it; those that look at trees without copying them go by
 //! [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global state,
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod act;
+pub mod chunks;
 pub mod copy;
 pub mod directory;
 pub mod entries;

@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString};
 
-use bulkhaul_sys::{self as sys, Errno, Kind, Node, Stat};
+use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Kind, Node, Stat};
 
 use crate::error::{Fault, Operation, Side};
 use crate::event::Changes;
@@ -22,6 +22,8 @@ const SHORT_OF_GID: &str = "the group was not kept: this user may not give it";
 const SHORT_OF_SETID: &str = "set-user-id or set-group-id was dropped, because the owner or group is not the source's";
 const ACL_ACCESS: &CStr = c"system.posix_acl_access";
 const ACL_DEFAULT: &CStr = c"system.posix_acl_default";
+/// What a host with `SELinux` gives to every file.
+const LABEL: &CStr = c"security.selinux";
 const CAPABILITY: &CStr = c"security.capability";
 
 /// Something that the copy has and the original has not, or the other way round.
@@ -189,6 +191,31 @@ pub fn put_right(
         }
     }
     Ok(changes)
+}
+
+/// Whether an entry has no attribute that anybody gave it. Asked by its name only where that is all there is; false where
+/// nobody can tell by name, or the answer is long.
+pub fn is_bare(held: Held<'_>, side: Side) -> Result<bool, Fault> {
+    let mut names = [0; SHORT_LIST_BYTES];
+    let bytes = match held {
+        Held::Open(file) => sys::list_xattrs(Node::Open(file), &mut names),
+        Held::Named(at, name) => sys::list_xattrs_at(at, name, &mut names),
+    };
+    match bytes {
+        Ok(bytes) => Ok(bytes == 0 || names[..bytes] == *LABEL.to_bytes_with_nul()),
+        Err(Errno::NOTSUP) => Ok(true),
+        Err(Errno::NOSYS | Errno::RANGE) => Ok(false),
+        Err(e) => Err(Fault::new(Operation::GetXattr, side, e)),
+    }
+}
+
+/// How an entry is held that is only looked at.
+#[derive(Clone, Copy)]
+pub enum Held<'h> {
+    /// Open for reading.
+    Open(BorrowedFd<'h>),
+    /// By its name in a directory.
+    Named(BorrowedFd<'h>, &'h CStr),
 }
 
 /// Sets the times of a finished entry.

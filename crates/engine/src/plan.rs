@@ -102,6 +102,13 @@ pub struct Wanted {
     pub short_of_setid: bool,
 }
 
+impl Wanted {
+    /// Whether something is asked for that can't be had.
+    pub fn falls_short(&self) -> bool {
+        self.short_of_uid || self.short_of_gid || self.short_of_setid
+    }
+}
+
 /// What metadata `source` asks for. `owner`: whose the entry is now; `new`: it is made by this run.
 pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), new: bool) -> Wanted {
     let uid = keep

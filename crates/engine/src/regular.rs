@@ -3,19 +3,18 @@
 //! Comes in: an entry that a listing called a file; goes out: what was done, at once or with its sync. The way is content,
 //! owner, attributes, mode, ACLs and capabilities, the sync if one is due, times, name (design.md section 4).
 
-use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_formats::digest::ContentDigest;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::act::Entry;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
 use crate::links::{Claim, Claimed, location};
-use crate::metadata::{self, Copy, put_right};
-use crate::options::{Sparse, Sync};
+use crate::metadata::{self, Copy, Held, put_right};
+use crate::options::Sync;
 use crate::plan::{Action, plan};
 use crate::probe;
 use crate::publish::{Staging, publish};
@@ -65,6 +64,14 @@ struct Place {
     changes: Changes,
 }
 
+/// A file of the source: its name, and itself where it was opened.
+#[derive(Clone, Copy)]
+struct Source<'s> {
+    at: &'s OwnedFd,
+    name: &'s CStr,
+    file: Option<&'s OwnedFd>,
+}
+
 /// What the destinations said about a file.
 enum Settled {
     /// Nothing is left to do.
@@ -79,14 +86,22 @@ impl Worker<'_> {
         let there = Self::existing(entry)?;
         let open = |e| Fault::new(Operation::Open, Side::Source, e);
         let look = |e| Fault::new(Operation::Stat, Side::Source, e);
-        // Where nothing can be there already, the file is opened at once: its facts come with it.
+        let missing = there.iter().all(|(_, s)| s.is_none());
+        // Where its content will be read, the file is opened at once: its facts come with it.
         let mut file = None;
-        let mut stat = if there.iter().all(|(_, s)| s.is_none()) && !self.run.rules.dry_run {
-            let fd = file.insert(sys::open_file(at.as_fd(), name).map_err(open)?);
-            sys::stat_fd(fd.as_fd()).map_err(look)?
-        } else {
-            sys::stat(at.as_fd(), name, Follow::No).map_err(look)?
-        };
+        if (missing && !self.run.rules.dry_run) || (!missing && self.run.rules.tail > 0) {
+            file = match sys::open_file(at.as_fd(), name) {
+                Ok(fd) => Some(fd),
+                // What may not be read may still be empty, and there.
+                Err(Errno::ACCESS) if !missing => None,
+                Err(errno) => return Err(open(errno).into()),
+            };
+        }
+        let mut stat = match &file {
+            Some(fd) => sys::stat_fd(fd.as_fd()),
+            None => sys::stat(at.as_fd(), name, Follow::No),
+        }
+        .map_err(look)?;
         if stat.kind != Kind::File {
             return Err(Fault::changed(Operation::Open).into());
         }
@@ -111,7 +126,12 @@ impl Worker<'_> {
                 }
             }
         }
-        let places = match self.settle(entry, at, name, &stat, &there, &mut claimed)? {
+        let source = Source {
+            at,
+            name,
+            file: file.as_ref(),
+        };
+        let places = match self.settle(entry, source, &stat, &there, &mut claimed)? {
             Settled::Done(done) => {
                 return Ok(Some(Done {
                     size: stat.size,
@@ -172,8 +192,7 @@ impl Worker<'_> {
     fn settle(
         &mut self,
         entry: &Entry<'_>,
-        at: &OwnedFd,
-        name: &CStr,
+        source: Source<'_>,
         stat: &Stat,
         there: &[(usize, Option<Stat>)],
         claimed: &mut Claimed<'_>,
@@ -181,9 +200,10 @@ impl Worker<'_> {
         let (mut places, mut stale) = (Vec::new(), None);
         for &(destination, ref existing) in there {
             let mut action = plan(stat, existing.as_ref(), self.run.rules.tail);
+            let mut compared = None;
             if action == Action::Probe || (action == Action::Keep && self.run.rules.verify) {
-                let same = self.same_content(entry, at, name, stat, destination)?;
-                action = if same {
+                compared = self.same_content(entry, source, stat, destination)?;
+                action = if compared.is_some() {
                     Action::Keep
                 } else {
                     Action::Replace(Changes::CONTENT)
@@ -192,7 +212,10 @@ impl Worker<'_> {
             match (action, existing) {
                 (Action::Skip(reason), _) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),
                 (Action::Keep, Some(existing)) => {
-                    let done = self.keep_file(entry, at, name, stat, destination, existing)?;
+                    let held = source
+                        .file
+                        .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
+                    let done = self.keep(entry, stat, held, compared.as_ref(), destination, existing)?;
                     claimed.settle(location(entry, destination, existing.id));
                     return Ok(Settled::Done(done));
                 }
@@ -252,27 +275,34 @@ impl Worker<'_> {
         Err(Fault::conflict(Operation::Create, 0, "no destination is left for this directory").into())
     }
 
+    /// Compares a file with what has its name in a destination; the latter is answered, open, when it is the same.
     fn same_content(
         &mut self,
         entry: &Entry<'_>,
-        at: &OwnedFd,
-        name: &CStr,
+        source: Source<'_>,
         stat: &Stat,
         index: usize,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<OwnedFd>, Fault> {
         let side = Side::Destination(index);
         let Some(twin) = entry
             .dir
             .twin(index)
             .map_err(|e| Fault::new(Operation::Open, side, e))?
         else {
-            return Ok(false);
+            return Ok(None);
         };
-        let source = sys::open_file(at.as_fd(), name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+        let opened;
+        let file = if let Some(file) = source.file {
+            file
+        } else {
+            let open = |e| Fault::new(Operation::Open, Side::Source, e);
+            opened = sys::open_file(source.at.as_fd(), source.name).map_err(open)?;
+            &opened
+        };
         let existing = match sys::open_file(twin.as_fd(), entry.target) {
             Ok(fd) => fd,
             // What may not be read can't be trusted; it may still be replaced.
-            Err(Errno::ACCESS | Errno::NOENT) => return Ok(false),
+            Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Fault::new(Operation::Open, side, errno)),
         };
         let verify = self.run.rules.verify;
@@ -285,36 +315,11 @@ impl Worker<'_> {
             from_cache = forget(existing.as_fd(), stat.size);
         }
         let tail = if verify { u64::MAX } else { self.run.rules.tail };
-        let same = probe::same_tail(
-            source.as_fd(),
-            existing.as_fd(),
-            stat.size,
-            tail,
-            index,
-            &mut self.buffer,
-        )?;
+        let same = probe::same_tail(file.as_fd(), existing.as_fd(), stat.size, tail, index, &mut self.buffer)?;
         if verify && same {
             self.counters.verified(stat.size, from_cache);
         }
-        Ok(same)
-    }
-
-    /// The content is there: puts the metadata right.
-    fn keep_file(
-        &mut self,
-        entry: &Entry<'_>,
-        at: &OwnedFd,
-        name: &CStr,
-        stat: &Stat,
-        index: usize,
-        existing: &Stat,
-    ) -> Result<Done, Fault> {
-        let node = sys::open_node(at.as_fd(), name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-        let done = self.keep(entry, stat, Node::Path(node.as_fd()), index, existing)?;
-        Ok(Done {
-            size: stat.size,
-            ..done
-        })
+        Ok(same.then_some(existing))
     }
 
     /// Writes a file; its times, sync and name come with [`Worker::finish`].
@@ -373,24 +378,20 @@ impl Worker<'_> {
     ) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
         let rules = &self.run.rules;
         let (twin, twin_fd) = Self::twin(entry.dir, index)?;
-        // To be proved, all of the source is read; its holes are found again as zeros.
-        let holey = rules.verify && stat.allocated < stat.size && rules.sparse == Sparse::Auto;
-        let transfer = Transfer {
-            from: file.as_fd(),
-            to: new.as_fd(),
-            stat,
-            to_device: twin.slot.as_ref().map_or(0, |s| s.id().dev),
-            destination: index,
-            sparse: if holey { Sparse::Always } else { rules.sparse },
-            write_back: rules.sync != Sync::None || rules.verify,
-            methods: &self.run.methods,
-            cancel: &self.run.desk.cancel,
-            progress: self.counters.written(),
-            digest: RefCell::new(rules.verify.then(Blake3::default)),
-            sized: Cell::new(0),
+        let to_device = twin.slot.as_ref().map_or(0, |s| s.id().dev);
+        let files = (file.as_fd(), new.as_fd());
+        let transfer = Transfer::new(self.run, self.counters, files, *stat, to_device, index);
+        let bytes = if let Some(bytes) = transfer.share()? {
+            bytes
+        } else if transfer.is_divisible() {
+            transfer.make_room(stat.size)?;
+            let end = self.copy_in_chunks(file, new, stat, to_device, index)?;
+            transfer.end_at(end)?;
+            end
+        } else {
+            transfer.whole(&mut self.buffer)?
         };
-        let bytes = transfer.run(&mut self.buffer)?;
-        let digest = transfer.digest.take().map(|d| d.digest());
+        let digest = transfer.into_digest();
         drop(twin_fd);
         let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
         if !same_version(&after, stat) {

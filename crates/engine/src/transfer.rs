@@ -8,20 +8,26 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use bulkhaul_formats::digest::Blake3;
+use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
+use crate::chunks::CHUNK_BYTES;
+use crate::copy::Run;
 use crate::error::{Fault, Operation, Side};
 use crate::job::Cancel;
-use crate::options::Sparse;
+use crate::options::{Sparse, Sync};
+use crate::report::Counters;
 
 /// Bytes read at a time: larger was slower on page-cache copies.
 pub const BUFFER_BYTES: usize = 256 * 1024;
 /// Files shorter than this are read and written: the answer of a clone would cost more.
 const KERNEL_COPY_BYTES: u64 = 256 * 1024;
-/// Bytes that one `copy_file_range` is asked for, so that progress moves and cancelling works.
-const RANGE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes that are copied in one way before the next choice: progress moves, and cancelling works.
+const PIECE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that each way is tried with between two devices before the faster one stays.
+const TRIAL_BYTES: u64 = 32 * 1024 * 1024;
 /// Write-back of a long file is started whenever this much is new.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 /// Growing files from this size on get space reserved ahead on XFS, which would fill the holes that come later.
@@ -30,11 +36,56 @@ const RESERVED_AHEAD_BYTES: u64 = 64 * 1024;
 const ZERO_BLOCK: usize = 4096;
 static ZEROS: [u8; ZERO_BLOCK] = [0; ZERO_BLOCK];
 
+/// How the bytes of a piece get from one file to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    /// `copy_file_range`.
+    Range,
+    /// Read and write.
+    Plain,
+}
+
 /// What has been found out about a pair of devices.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pair {
     no_clone: bool,
     no_range: bool,
+    range: Spent,
+    plain: Spent,
+}
+
+/// Bytes copied in one way, and the time that this took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    bytes: u64,
+    time: Duration,
+}
+
+impl Pair {
+    /// The way to take: the kernel's, then the plain one, then the one that took less time for a byte.
+    fn faster(&self) -> Method {
+        let (range, plain) = (self.range, self.plain);
+        let slower = plain.bytes < TRIAL_BYTES
+            || range.time.as_nanos() * u128::from(plain.bytes) > plain.time.as_nanos() * u128::from(range.bytes);
+        if range.bytes >= TRIAL_BYTES && slower {
+            Method::Plain
+        } else {
+            Method::Range
+        }
+    }
+
+    /// A piece was copied. Once the choice is made it stays: what comes later is measured beside other work.
+    fn spent(&mut self, method: Method, bytes: u64, time: Duration) {
+        if self.range.bytes.min(self.plain.bytes) >= TRIAL_BYTES {
+            return;
+        }
+        let spent = match method {
+            Method::Range => &mut self.range,
+            Method::Plain => &mut self.plain,
+        };
+        spent.bytes += bytes;
+        spent.time += time;
+    }
 }
 
 /// What the kernel can do between which devices; learnt from its refusals.
@@ -80,32 +131,72 @@ impl From<Fault> for Stopped {
 /// One transfer.
 pub struct Transfer<'a> {
     /// Read from here.
-    pub from: BorrowedFd<'a>,
-    /// Written here; empty.
-    pub to: BorrowedFd<'a>,
+    from: BorrowedFd<'a>,
+    /// Written here; empty in the beginning.
+    to: BorrowedFd<'a>,
     /// The source's facts after it was opened.
-    pub stat: &'a Stat,
-    /// Device of the new file.
-    pub to_device: u64,
+    stat: Stat,
+    /// Devices of both files.
+    pair: (u64, u64),
     /// Number of the destination.
-    pub destination: usize,
+    destination: usize,
     /// Holes.
-    pub sparse: Sparse,
+    sparse: Sparse,
     /// Start write-back early.
-    pub write_back: bool,
+    write_back: bool,
     /// What the kernel can do.
-    pub methods: &'a Methods,
+    methods: &'a Methods,
     /// Whether to go on.
-    pub cancel: &'a Cancel,
+    cancel: &'a Cancel,
     /// Bytes written so far, for progress.
-    pub progress: &'a AtomicU64,
+    progress: &'a AtomicU64,
     /// Takes in every byte of the source, holes included; then nothing is copied by the kernel alone.
-    pub digest: RefCell<Option<Blake3>>,
+    digest: RefCell<Option<Blake3>>,
     /// Size that the new file was given before its content; 0 at first.
-    pub sized: Cell<u64>,
+    sized: Cell<u64>,
 }
 
-impl Transfer<'_> {
+impl<'a> Transfer<'a> {
+    /// From an open file to a new one, by the rules of the run.
+    pub fn new(
+        run: &'a Run,
+        counters: &'a Counters,
+        (from, to): (BorrowedFd<'a>, BorrowedFd<'a>),
+        stat: Stat,
+        to_device: u64,
+        destination: usize,
+    ) -> Self {
+        let rules = &run.rules;
+        // To be proved, all of the source is read; its holes are found again as zeros.
+        let holey = rules.verify && stat.allocated < stat.size && rules.sparse == Sparse::Auto;
+        Self {
+            from,
+            to,
+            stat,
+            pair: (stat.id.dev, to_device),
+            destination,
+            sparse: if holey { Sparse::Always } else { rules.sparse },
+            write_back: rules.sync != Sync::None || rules.verify,
+            methods: &run.methods,
+            cancel: &run.desk.cancel,
+            progress: counters.written(),
+            digest: RefCell::new(rules.verify.then(Blake3::default)),
+            sized: Cell::new(0),
+        }
+    }
+
+    /// The new file has this size already.
+    #[must_use]
+    pub fn sized(self, size: u64) -> Self {
+        self.sized.set(size);
+        self
+    }
+
+    /// The digest of what was read, where it is to be proved.
+    pub fn into_digest(self) -> Option<ContentDigest> {
+        self.digest.into_inner().map(|digest| digest.digest())
+    }
+
     fn read_fault(e: Errno) -> Stopped {
         Stopped::Fault(Fault::new(Operation::Read, Side::Source, e))
     }
@@ -114,26 +205,43 @@ impl Transfer<'_> {
         Stopped::Fault(Fault::new(Operation::Write, Side::Destination(self.destination), e))
     }
 
-    /// Copies the content; answers the size of the new file in bytes.
-    pub fn run(&self, buffer: &mut [u8]) -> Result<u64, Stopped> {
+    /// Whether the kernel may copy the content by itself.
+    fn by_kernel(&self) -> bool {
+        let filled = self.sparse == Sparse::Always || (self.is_holey() && self.sparse == Sparse::Never);
+        self.stat.size >= KERNEL_COPY_BYTES && !filled && !self.is_proved()
+    }
+
+    fn is_holey(&self) -> bool {
+        self.stat.allocated < self.stat.size
+    }
+
+    /// Whether all of the source has to pass through here, from front to back.
+    fn is_proved(&self) -> bool {
+        self.digest.borrow().is_some()
+    }
+
+    /// Whether parts of it may be copied side by side.
+    pub fn is_divisible(&self) -> bool {
+        self.stat.size >= 2 * CHUNK_BYTES && !self.is_proved()
+    }
+
+    /// Has the kernel share the content, where it can: the size of the new file in bytes then.
+    pub fn share(&self) -> Result<Option<u64>, Stopped> {
         let size = self.stat.size;
-        let holey = size > 0 && self.stat.allocated < size;
-        let pair = (self.stat.id.dev, self.to_device);
-        let proved = self.digest.borrow().is_some();
-        let filled = self.sparse == Sparse::Always || (holey && self.sparse == Sparse::Never);
-        let by_kernel = size >= KERNEL_COPY_BYTES && !filled && !proved;
-        if by_kernel && self.clone(pair)? {
-            self.count(size);
-            return Ok(size);
+        if !self.by_kernel() || !self.clone()? {
+            return Ok(None);
         }
+        self.count(size);
+        Ok(Some(size))
+    }
+
+    /// Copies the content from front to back; answers the size of the new file in bytes.
+    pub fn whole(&self, buffer: &mut [u8]) -> Result<u64, Stopped> {
+        let size = self.stat.size;
         if self.sparse == Sparse::Always && size >= RESERVED_AHEAD_BYTES {
             self.make_room(size)?;
         }
-        let end = if holey && self.sparse != Sparse::Never && !proved {
-            self.extents(pair, by_kernel, buffer)?
-        } else {
-            self.stretch(pair, by_kernel, 0, size, buffer)?
-        };
+        let end = self.part(0, size, buffer)?;
         // Files of /proc say that they are empty: only reading tells. For all others the caller asks whether the
         // size is still what it was, which saves a read that would only confirm the end.
         let end = if size == 0 {
@@ -141,15 +249,30 @@ impl Transfer<'_> {
         } else {
             end
         };
+        self.end_at(end)?;
+        Ok(end)
+    }
+
+    /// Copies the content from `start` to `end`; answers where the source ended, if before.
+    pub fn part(&self, start: u64, end: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
+        if self.is_holey() && self.sparse != Sparse::Never && !self.is_proved() {
+            self.extents(start, end, buffer)
+        } else {
+            self.stretch(start, end, buffer)
+        }
+    }
+
+    /// Takes back what the file was given more than its content needs.
+    pub fn end_at(&self, end: u64) -> Result<(), Stopped> {
         if self.sized.get() > 0 && self.sized.get() != end {
             self.set_size(end)?;
         }
-        Ok(end)
+        Ok(())
     }
 
     /// Gives the file its size before the first hole: a hole at the end needs it, and XFS would fill holes that a
     /// growing file leaves with space that it reserves ahead.
-    fn make_room(&self, at_least: u64) -> Result<(), Stopped> {
+    pub fn make_room(&self, at_least: u64) -> Result<(), Stopped> {
         if self.sized.get() >= at_least {
             Ok(())
         } else {
@@ -167,7 +290,8 @@ impl Transfer<'_> {
         self.progress.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn clone(&self, pair: (u64, u64)) -> Result<bool, Stopped> {
+    fn clone(&self) -> Result<bool, Stopped> {
+        let pair = self.pair;
         if self.methods.of(pair).no_clone {
             return Ok(false);
         }
@@ -184,82 +308,99 @@ impl Transfer<'_> {
     }
 
     /// Copies data between holes; what is skipped stays a hole. Answers the end that was reached.
-    fn extents(&self, pair: (u64, u64), by_kernel: bool, buffer: &mut [u8]) -> Result<u64, Stopped> {
-        let size = self.stat.size;
-        self.make_room(size)?;
-        let mut at = 0;
-        while at < size {
+    fn extents(&self, start: u64, end: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
+        self.make_room(self.stat.size)?;
+        let mut at = start;
+        while at < end {
             let data = match sys::seek_data(self.from, at) {
                 Ok(Some(data)) if data < at => return Err(Self::read_fault(Errno::IO)),
-                Ok(Some(data)) => data.min(size),
-                Ok(None) => size,
+                Ok(Some(data)) => data.min(end),
+                Ok(None) => end,
                 // No such thing here: everything is data.
                 Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => at,
                 Err(e) => return Err(Self::read_fault(e)),
             };
-            if data >= size {
+            if data >= end {
                 break;
             }
             let hole = match sys::seek_hole(self.from, data) {
-                Ok(hole) if hole > data => hole.min(size),
+                Ok(hole) if hole > data => hole.min(end),
                 // It must move on: a hole at once, or none known, and the rest is data.
-                Ok(_) | Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::NXIO) => size,
+                Ok(_) | Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::NXIO) => end,
                 Err(e) => return Err(Self::read_fault(e)),
             };
-            let end = self.stretch(pair, by_kernel, data, hole, buffer)?;
-            if end < hole {
-                return Ok(end);
+            let reached = self.stretch(data, hole, buffer)?;
+            if reached < hole {
+                return Ok(reached);
             }
             at = hole;
         }
-        Ok(size)
+        Ok(end)
     }
 
-    /// Copies from `start` to `end`; answers where the source ended, if before.
-    fn stretch(
-        &self,
-        pair: (u64, u64),
-        by_kernel: bool,
-        start: u64,
-        end: u64,
-        buffer: &mut [u8],
-    ) -> Result<u64, Stopped> {
+    /// Copies from `start` to `end`, piece by piece; answers where the source ended, if before.
+    fn stretch(&self, start: u64, end: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
+        let mut by_kernel = self.by_kernel();
         let mut at = start;
         let mut written_back = start;
-        while by_kernel && at < end && !self.methods.of(pair).no_range {
+        while at < end {
             self.check()?;
-            let length = usize::try_from((end - at).min(RANGE_BYTES)).unwrap_or(usize::MAX);
-            match sys::copy_range(self.from, at, self.to, at, length) {
-                // The end, or a file system that says so too early: reading tells.
-                Ok(0) => break,
-                Ok(n) => {
-                    at += n as u64;
-                    self.count(n as u64);
-                    written_back = self.start_write_back(written_back, at);
+            let next = end.min(at + PIECE_BYTES);
+            let began = Instant::now();
+            by_kernel = by_kernel && !self.methods.of(self.pair).no_range;
+            let method = if by_kernel {
+                self.methods.of(self.pair).faster()
+            } else {
+                Method::Plain
+            };
+            let reached = match method {
+                Method::Range => {
+                    let reached = self.range(at, next)?;
+                    // The end, or a file system that says so too early, or an error: reading tells, and names the side.
+                    by_kernel = reached > at;
+                    reached
                 }
-                Err(e @ (Errno::NOSPC | Errno::DQUOT)) => return Err(self.write_fault(e)),
-                Err(e) => {
-                    if matches!(
-                        e,
-                        Errno::XDEV | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::PERM
-                    ) {
-                        self.methods.learn(pair, |p| p.no_range = true);
+                Method::Plain => {
+                    let reached = self.read_write(at, Some(next), buffer)?;
+                    if reached < next {
+                        return Ok(reached);
                     }
-                    // Also an I/O error: reading will name the side.
-                    break;
+                    reached
                 }
+            };
+            if by_kernel {
+                self.methods
+                    .learn(self.pair, |p| p.spent(method, reached - at, began.elapsed()));
             }
+            at = reached;
+            written_back = self.start_write_back(written_back, at);
         }
-        if at < end {
-            self.read_write(at, Some(end), buffer)
-        } else {
-            Ok(at)
+        Ok(at)
+    }
+
+    /// Has the kernel copy a piece; answers where it stopped.
+    fn range(&self, at: u64, end: u64) -> Result<u64, Stopped> {
+        let length = usize::try_from(end - at).unwrap_or(usize::MAX);
+        match sys::copy_range(self.from, at, self.to, at, length) {
+            Ok(n) => {
+                self.count(n as u64);
+                Ok(at + n as u64)
+            }
+            Err(e @ (Errno::NOSPC | Errno::DQUOT)) => Err(self.write_fault(e)),
+            Err(e) => {
+                if matches!(
+                    e,
+                    Errno::XDEV | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::PERM
+                ) {
+                    self.methods.learn(self.pair, |p| p.no_range = true);
+                }
+                Ok(at)
+            }
         }
     }
 
     /// Reads and writes from `at` to `end`, or to the end of the file if that comes first.
     fn read_write(&self, mut at: u64, end: Option<u64>, buffer: &mut [u8]) -> Result<u64, Stopped> {
-        let mut written_back = at;
         while end.is_none_or(|end| at < end) {
             self.check()?;
             let want = end.map_or(buffer.len(), |end| {
@@ -275,7 +416,6 @@ impl Transfer<'_> {
             self.write(&buffer[..n], at)?;
             at += n as u64;
             self.count(n as u64);
-            written_back = self.start_write_back(written_back, at);
         }
         Ok(at)
     }
@@ -321,5 +461,37 @@ impl Transfer<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Copies 1 GiB in pieces that take so long; answers how much went which way.
+    fn choices(range: Duration, plain: Duration) -> (u64, u64) {
+        let (mut pair, mut ways) = (Pair::default(), (0, 0));
+        for _ in 0..256 {
+            let method = pair.faster();
+            let (way, time) = match method {
+                Method::Range => (&mut ways.0, range),
+                Method::Plain => (&mut ways.1, plain),
+            };
+            *way += PIECE_BYTES;
+            pair.spent(method, PIECE_BYTES, time);
+        }
+        ways
+    }
+
+    #[test]
+    fn the_faster_way_stays_after_both_were_tried() {
+        let (fast, slow) = (Duration::from_micros(900), Duration::from_millis(1));
+        assert_eq!(choices(slow, fast), (TRIAL_BYTES, (1 << 30) - TRIAL_BYTES));
+        assert_eq!(choices(fast, slow), ((1 << 30) - TRIAL_BYTES, TRIAL_BYTES));
+        assert_eq!(
+            Pair::default().faster(),
+            Method::Range,
+            "the kernel first: it may share or offload"
+        );
     }
 }

@@ -118,6 +118,7 @@ impl<'r> Worker<'r> {
                 self.files(&dir, source, batch);
                 self.own_done(&dir);
             }
+            Task::Chunks(chunks) => self.help(&chunks),
             Task::Link(link) => {
                 self.file(&link.dir, link.source, &link.target, Kind::Symlink, true);
                 self.child_done(&link.dir);

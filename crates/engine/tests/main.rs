@@ -7,6 +7,8 @@
 #![allow(clippy::too_many_lines, reason = "tables of cases are long")]
 
 #[cfg(test)]
+mod chunks;
+#[cfg(test)]
 mod death;
 #[cfg(test)]
 mod dry_run;

@@ -5,7 +5,7 @@
 //! names, sizes and times are on disk and the data is not, which is the worst that a power cut leaves.
 
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,15 +98,28 @@ impl Disk {
     }
 
     fn unmount(&self) {
-        // A process that another test starts holds all descriptors of this one until it is what it is to be.
+        // A process that another test starts holds all descriptors of this one until it is what it is to be, and whoever
+        // copies the mount namespace holds the mount.
+        let mut unmounted = false;
         let gone = (0..400).any(|_| {
-            let unmounted = command("umount", &[&self.point]).status.success();
-            if !unmounted {
+            unmounted = unmounted || command("umount", &[&self.point]).status.success();
+            let gone = unmounted && self.is_free();
+            if !gone {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            unmounted
+            gone
         });
-        assert!(gone, "{} can't be unmounted", self.point.display());
+        assert!(gone, "{} can't be unmounted: {unmounted}", self.point.display());
+    }
+
+    /// Whether no file system uses the device, in whatever namespace: only then the next mount is a new one.
+    fn is_free(&self) -> bool {
+        const O_EXCL: i32 = 0o200;
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(O_EXCL)
+            .open(&self.device);
+        opened.is_ok()
     }
 
     /// Writes everything that waits in memory.

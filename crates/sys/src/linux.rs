@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Timestamps, Uid, XattrFlags};
 
@@ -306,6 +307,47 @@ pub fn list_xattrs(node: Node<'_>, list: &mut [u8]) -> Result<usize> {
     }
 }
 
+/// The same, asked by name; a symlink is itself. The answer is only as good as the name: what is to be changed is opened
+/// first.
+pub fn list_xattrs_at(at: BorrowedFd<'_>, name: &CStr, list: &mut [u8]) -> Result<usize> {
+    /// `listxattrat(2)`, Linux 6.13: the same number on every architecture.
+    const LISTXATTRAT: libc::c_long = 465;
+    /// A kernel that does not have the call, or a filter that forbids it, is asked only once.
+    static MISSING: AtomicBool = AtomicBool::new(false);
+    again(Call::ListXattrs, || {
+        if !MISSING.load(Ordering::Relaxed) {
+            // SAFETY: the name is read up to its NUL byte and the list is written within its length during the call; the
+            // descriptor is borrowed, so it is open.
+            let answer = unsafe {
+                libc::syscall(
+                    LISTXATTRAT,
+                    at.as_raw_fd(),
+                    name.as_ptr(),
+                    libc::AT_SYMLINK_NOFOLLOW,
+                    list.as_mut_ptr(),
+                    list.len(),
+                )
+            };
+            match usize::try_from(answer) {
+                Ok(length) => return Ok(length),
+                Err(_) => match last_errno() {
+                    Errno::NOSYS | Errno::PERM => MISSING.store(true, Ordering::Relaxed),
+                    errno => return Err(errno),
+                },
+            }
+        }
+        list_xattrs_by_path(at, name, list)
+    })
+}
+
+/// The same on older kernels.
+fn list_xattrs_by_path(at: BorrowedFd<'_>, name: &CStr, list: &mut [u8]) -> Result<usize> {
+    let mut path = Node::Open(at).magic().into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(name.to_bytes());
+    fs::llistxattr(path, list)
+}
+
 /// Value of an extended attribute into `value`; answers its length in bytes. `ERANGE` when it is longer.
 pub fn get_xattr(node: Node<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
     match node {
@@ -417,5 +459,41 @@ mod tests {
             assert_eq!(mount, mount_of_descriptor(fd.as_fd()).unwrap(), "{path:?}");
             assert_eq!(stat.id, stat_fd(fd.as_fd()).unwrap().id);
         }
+    }
+
+    #[test]
+    fn attributes_are_told_by_name_as_by_descriptor() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", scratch.path().join("link")).unwrap();
+        let at = std::fs::File::open(scratch.path()).unwrap();
+        let file = open_file(at.as_fd(), c"file").unwrap();
+        if set_xattr(Node::Open(file.as_fd()), c"user.one", b"1").is_err() {
+            println!("skip: no user attributes here");
+            return;
+        }
+        let told = |list: &dyn Fn(&mut [u8]) -> Result<usize>| {
+            let mut names = [0; 256];
+            list(&mut names).map(|n| names[..n].to_vec())
+        };
+        let right = told(&|l| list_xattrs(Node::Open(file.as_fd()), l));
+        assert!(
+            right.as_ref().is_ok_and(|names| names.starts_with(b"user.one\0")),
+            "{right:?}"
+        );
+        assert_eq!(told(&|l| list_xattrs_at(at.as_fd(), c"file", l)), right);
+        assert_eq!(told(&|l| list_xattrs_by_path(at.as_fd(), c"file", l)), right);
+        assert_ne!(
+            told(&|l| list_xattrs_at(at.as_fd(), c"link", l)),
+            right,
+            "a link is itself"
+        );
+        assert_ne!(
+            told(&|l| list_xattrs_by_path(at.as_fd(), c"link", l)),
+            right,
+            "a link is itself"
+        );
+        assert_eq!(list_xattrs_at(at.as_fd(), c"file", &mut [0; 2]), Err(Errno::RANGE));
+        assert_eq!(list_xattrs_at(at.as_fd(), c"none", &mut [0; 2]), Err(Errno::NOENT));
     }
 }

@@ -194,6 +194,11 @@ pub fn list_xattrs(node: Node<'_>, list: &mut [u8]) -> Result<usize> {
     again(Call::ListXattrs, || fs::flistxattr(descriptor(node), &mut *list))
 }
 
+/// Attributes are read by descriptor only here.
+pub fn list_xattrs_at(_: BorrowedFd<'_>, _: &CStr, _: &mut [u8]) -> Result<usize> {
+    Err(Errno::NOSYS)
+}
+
 /// Value of an extended attribute into `value`; answers its length in bytes.
 pub fn get_xattr(node: Node<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
     again(Call::GetXattr, || fs::fgetxattr(descriptor(node), name, &mut *value))

@@ -1,0 +1,168 @@
+//! Big files in chunks, over the workers that have nothing else to do.
+//!
+//! Comes in: the transfer of one big file; goes out: the same as from [`Transfer::part`] over all of it. Who has the file
+//! copies chunk after chunk and invites whoever is free meanwhile; it waits for its helpers, who wait for nobody, and the
+//! first error stops all of them. Consecutive chunks go to whoever is next, so that the file grows from front to back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd, Stat};
+
+use crate::copy::{Run, Task};
+use crate::error::{Fault, Operation, Side};
+use crate::report::Counters;
+use crate::transfer::{Stopped, Transfer};
+use crate::worker::Worker;
+
+/// Bytes that one worker copies before it looks for the next chunk. A file of less than two is nobody else's business.
+pub const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A file that is being copied in chunks.
+pub struct Chunks {
+    stat: Stat,
+    to_device: u64,
+    destination: usize,
+    /// Where the next chunk starts.
+    next: AtomicU64,
+    /// Where the source ended: its size, unless it became shorter.
+    end: AtomicU64,
+    inner: Mutex<Inner>,
+    left: Condvar,
+}
+
+struct Inner {
+    /// Source and new file; taken away when the copy is over, so that who comes late keeps nothing open.
+    files: Option<Arc<(OwnedFd, OwnedFd)>>,
+    helpers: usize,
+    stopped: Option<Stopped>,
+}
+
+impl Chunks {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies chunks until none is left or something stopped the copy.
+    fn work(&self, transfer: &Transfer<'_>, buffer: &mut [u8], between: impl Fn()) {
+        loop {
+            let start = self.next.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
+            if start >= self.stat.size {
+                return;
+            }
+            between();
+            let end = self.stat.size.min(start + CHUNK_BYTES);
+            match transfer.part(start, end, buffer) {
+                Ok(reached) if reached < end => {
+                    self.end.fetch_min(reached, Ordering::Relaxed);
+                }
+                Ok(_) => {}
+                Err(stopped) => self.stop(stopped),
+            }
+        }
+    }
+
+    fn stop(&self, stopped: Stopped) {
+        self.next.store(self.stat.size, Ordering::Relaxed);
+        self.inner().stopped.get_or_insert(stopped);
+    }
+
+    fn transfer<'t>(&self, run: &'t Run, counters: &'t Counters, files: &'t (OwnedFd, OwnedFd)) -> Transfer<'t>
+    where
+        Self: 't,
+    {
+        Transfer::new(
+            run,
+            counters,
+            (files.0.as_fd(), files.1.as_fd()),
+            self.stat,
+            self.to_device,
+            self.destination,
+        )
+        .sized(self.stat.size)
+    }
+}
+
+/// A helper's presence: it leaves also when it panics, and the file then counts as failed.
+struct Presence<'c> {
+    chunks: &'c Chunks,
+    done: bool,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.chunks
+                .stop(Fault::panic(&"a worker that helped with a chunk").into());
+        }
+        self.chunks.inner().helpers -= 1;
+        self.chunks.left.notify_all();
+    }
+}
+
+impl Worker<'_> {
+    /// Copies a big file with whoever is free; answers where the source ended, as [`Transfer::part`]. The new file has its
+    /// full size already.
+    pub fn copy_in_chunks(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        stat: &Stat,
+        to_device: u64,
+        destination: usize,
+    ) -> Result<u64, Stopped> {
+        let twice = |fd: &OwnedFd, side| sys::duplicate(fd.as_fd()).map_err(|e| Fault::new(Operation::Open, side, e));
+        let files = Arc::new((twice(from, Side::Source)?, twice(to, Side::Destination(destination))?));
+        let chunks = Arc::new(Chunks {
+            stat: *stat,
+            to_device,
+            destination,
+            next: AtomicU64::new(0),
+            end: AtomicU64::new(stat.size),
+            inner: Mutex::new(Inner {
+                files: Some(Arc::clone(&files)),
+                helpers: 0,
+                stopped: None,
+            }),
+            left: Condvar::new(),
+        });
+        let schedule = &self.run.schedule;
+        let invite = || {
+            if schedule.hungry() {
+                schedule.push(Task::Chunks(Arc::clone(&chunks)));
+            }
+        };
+        chunks.work(
+            &chunks.transfer(self.run, self.counters, &files),
+            &mut self.buffer,
+            invite,
+        );
+        let mut inner = chunks.inner();
+        inner.files = None;
+        while inner.helpers > 0 {
+            inner = chunks.left.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        match inner.stopped.take() {
+            Some(stopped) => Err(stopped),
+            None => Ok(chunks.end.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Helps with a big file, if there is still something to do.
+    pub fn help(&mut self, chunks: &Chunks) {
+        let files = {
+            let mut inner = chunks.inner();
+            let Some(files) = inner.files.clone() else { return };
+            inner.helpers += 1;
+            files
+        };
+        let mut presence = Presence { chunks, done: false };
+        chunks.work(
+            &chunks.transfer(self.run, self.counters, &files),
+            &mut self.buffer,
+            || (),
+        );
+        drop(files);
+        presence.done = true;
+    }
+}
