@@ -224,6 +224,7 @@ fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, b
         }
     }
     let run = Run {
+        links: Links::new(&rules, Arc::clone(&root)),
         rules,
         stager: Stager::new(),
         schedule: Schedule::new(workers),
@@ -232,7 +233,6 @@ fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, b
         desk: Arc::clone(desk),
         workers,
         methods: Methods::default(),
-        links: Links::default(),
         waiting: Waiting::default(),
         targets,
         roots,

@@ -12,6 +12,9 @@ use crate::error::Refusal;
 /// Worker threads at most: beyond this only the memory of their buffers grows.
 pub const MAX_JOBS: usize = 1024;
 
+/// Inodes with several links that are kept in memory by default, each with what leads to its directory.
+const LINKS_IN_MEMORY: usize = 1 << 16;
+
 /// One source argument.
 #[derive(Clone, Debug)]
 pub struct SourceArgument {
@@ -143,6 +146,10 @@ pub struct CopyOptions {
     pub require_space: bool,
     /// Read everything back and compare, also what the skip test passes over.
     pub verify: bool,
+    /// Inodes with several links that are kept in memory at most; the rest go to a file in `spill_directory`.
+    pub links_in_memory: usize,
+    /// Directory for temporary files of the job, made without a name when they are needed; `None`: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
     /// Send an event for each entry.
     pub entry_events: bool,
 }
@@ -173,6 +180,8 @@ impl Default for CopyOptions {
             chmod: None,
             require_space: false,
             verify: false,
+            links_in_memory: LINKS_IN_MEMORY,
+            spill_directory: None,
             entry_events: false,
         }
     }
@@ -255,6 +264,10 @@ pub struct Rules {
     pub link_tracking: bool,
     /// Read everything back and compare, also what the skip test passes over.
     pub verify: bool,
+    /// Inodes with several links that are kept in memory at most.
+    pub links_in_memory: usize,
+    /// Directory for temporary files of the job.
+    pub spill_directory: Option<Vec<u8>>,
     /// Metadata.
     pub keep: Keep,
     /// Send an event for each entry.
@@ -344,6 +357,8 @@ impl CopyOptions {
             directories: self.directories,
             link_tracking: self.link_tracking,
             verify: self.verify,
+            links_in_memory: self.links_in_memory,
+            spill_directory: self.spill_directory.clone(),
             keep: Keep {
                 mode: all,
                 owner: all && self.owner,

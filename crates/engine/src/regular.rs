@@ -109,20 +109,22 @@ impl Worker<'_> {
             self.counters.sized(stat.size, stat.allocated);
         }
         let mut claimed = Claimed {
-            links: &self.run.links,
+            run: self.run,
             id: None,
         };
         if stat.nlink > 1 {
             // Nobody may wait for a file that waits here for its sync.
             self.flush();
-            match self.run.links.claim(stat.id, stat.nlink) {
+            match self.claim(&stat) {
                 Claim::First => claimed.id = Some(stat.id),
                 Claim::Link(first) => {
                     let linked = self.link(entry, &stat, &there, &first)?;
-                    self.run.links.seen(stat.id);
                     if linked.is_some() {
+                        self.seen(&stat);
                         return Ok(linked);
                     }
+                    self.claim_anew(entry, &stat);
+                    claimed.id = Some(stat.id);
                 }
             }
         }

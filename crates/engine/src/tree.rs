@@ -65,6 +65,24 @@ pub fn open_directory_path(path: &[u8], follow: Follow) -> sys::Result<OwnedFd> 
     )
 }
 
+/// Opens a directory by its path below `base`, name by name and through no symlink, or through those that are there when
+/// `follow` is true: then the caller has to know what it found by its inode.
+pub fn open_beneath(base: &OwnedFd, path: &[u8], follow: bool) -> sys::Result<OwnedFd> {
+    let mut at = sys::open_directory(base.as_fd(), c".", Follow::No)?;
+    for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+        at = open_step(&at, &c_string(part)?, follow)?;
+    }
+    Ok(at)
+}
+
+/// Opens a subdirectory, through a symlink where that is followed.
+fn open_step(at: &OwnedFd, name: &CStr, follow: bool) -> sys::Result<OwnedFd> {
+    match sys::open_directory(at.as_fd(), name, Follow::No) {
+        Err(Errno::LOOP | Errno::NOTDIR) if follow => sys::open_directory(at.as_fd(), name, Follow::Yes),
+        other => other,
+    }
+}
+
 /// Descriptors that each worker may need at once beside directories: two files and two nodes.
 const DESCRIPTORS_PER_WORKER: u64 = 4;
 /// Descriptors that the rest of the process needs: Node.js, logs, standard streams.
@@ -442,11 +460,7 @@ impl Dir {
         };
         for (dir, slot) in steps.into_iter().rev() {
             // A kept directory link is found again through the link; the inode check covers both.
-            let fd = match sys::open_directory(at.as_fd(), &dir.name, Follow::No) {
-                Err(Errno::LOOP | Errno::NOTDIR) => sys::open_directory(at.as_fd(), &dir.name, Follow::Yes)?,
-                other => other?,
-            };
-            at = reopened(slot, fd)?;
+            at = reopened(slot, open_step(&at, &dir.name, true)?)?;
         }
         slot.restore(Arc::clone(&at));
         Ok(Some(at))
@@ -483,10 +497,14 @@ impl Dir {
         }
     }
 
-    /// Closes its descriptors: nothing below needs them any more.
+    /// Closes its descriptors: nothing below needs them any more. A root stays open in the destinations: what is in it may
+    /// still be linked to.
     pub fn release(&self) {
         for source in &self.sources {
             source.slot.retire();
+        }
+        if self.parent.is_none() {
+            return;
         }
         for slot in self.twins.iter().flatten().filter_map(|t| t.slot.as_ref()) {
             slot.retire();

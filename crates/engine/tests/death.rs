@@ -46,6 +46,8 @@ fn at_every_call() {
     let wanted = facts(source.path());
     let before = Trial::new(&source, scratch.at("before"), Shape::Existing);
     let calls = Shape::ALL.map(|shape| calls(TEST, scratch.path(), shape));
+    let spilled = |calls: &Vec<String>| calls.iter().any(|call| call == "Unnamed");
+    assert_eq!(calls.each_ref().map(spilled), Shape::ALL.map(|s| s == Shape::Absent));
     let mut points = Vec::new();
     for (shape, calls) in Shape::ALL.into_iter().zip(&calls) {
         points.extend(calls.iter().enumerate().map(|(nth, call)| (shape, nth, call)));

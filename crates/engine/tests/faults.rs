@@ -108,7 +108,8 @@ fn attempt(trial: &Trial, case: Case, nth: usize, wanted: &Facts) -> Option<Stri
     }
     let unsaid = match &result {
         Ok(report) if report.is_complete() => {
-            return trial.unlike(wanted).map(|text| format!("complete, but {text}"));
+            let unlike = trial.unlike_as_told(wanted, report);
+            return unlike.map(|text| format!("complete, but {text}"));
         }
         Ok(report) => {
             let said = report

@@ -21,6 +21,8 @@ mod interrupted;
 #[cfg(test)]
 mod lies;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod mapping;
 #[cfg(test)]
 mod metadata;

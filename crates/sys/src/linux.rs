@@ -38,16 +38,11 @@ fn open_quietly(call: Call, at: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> R
     }
 }
 
-/// A file without a name in `directory`, for spilled state; gone with its descriptor.
-pub fn create_unnamed(directory: &CStr) -> Result<OwnedFd> {
-    again(Call::Unnamed, || {
-        fs::openat(
-            CWD,
-            directory,
-            OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC,
-            mode(0o600),
-        )
-    })
+/// A file without a name, on the file system of a directory; gone with its descriptor. `EOPNOTSUPP`, `EISDIR` or `EINVAL`
+/// where the file system has none.
+pub fn create_unnamed(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    again(Call::Unnamed, || fs::openat(directory, c".", flags, mode(0o600)))
 }
 
 /// A descriptor that only names the inode: of anything, also of a symlink or of what may not be read.

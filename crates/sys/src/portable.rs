@@ -26,7 +26,7 @@ pub fn open_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
 }
 
 /// There are no files without a name here.
-pub fn create_unnamed(_directory: &CStr) -> Result<OwnedFd> {
+pub fn create_unnamed(_directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     Err(Errno::NOSYS)
 }
 

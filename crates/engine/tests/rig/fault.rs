@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -153,6 +154,9 @@ pub fn everything(tree: &Tree) {
     tree.file("pair-a", content(5, 5000))
         .link("pair-b", "pair-a")
         .link("d/pair-c", "pair-a");
+    tree.file("d/twin-a", content(15, 3000))
+        .link("d/twin-b", "d/twin-a")
+        .link("d/e/twin-c", "d/twin-a");
     tree.symlink("link", "file")
         .owner("link", 12, 34)
         .special("fifo", Kind::Fifo, 0)
@@ -218,7 +222,7 @@ pub fn earlier(tree: &Tree, source: &Tree) {
 pub enum Shape {
     /// Into a directory that holds what [`earlier`] put there.
     Existing,
-    /// Into one that is made, two levels down.
+    /// Into one that is made, two levels down. What is known of hard links is kept in a file.
     Absent,
     /// As [`Shape::Existing`], read back afterwards, and everything synced.
     Verified,
@@ -289,6 +293,8 @@ impl Trial {
             jobs: 1,
             sync: if verify { Sync::All } else { Sync::Safe },
             verify,
+            links_in_memory: if self.shape.exists() { usize::MAX } else { 0 },
+            spill_directory: Some(self.base.as_os_str().as_bytes().to_vec()),
             entry_events: false,
             ..options(&[contents(&self.source)], &self.to)
         }
@@ -329,6 +335,19 @@ impl Trial {
 
     /// What differs from a complete copy.
     pub fn unlike(&self, wanted: &Facts) -> Option<String> {
+        self.differs(wanted, Fact::clone)
+    }
+
+    /// What differs from a complete copy whose report says whether some files were copied instead of linked.
+    pub fn unlike_as_told(&self, wanted: &Facts, report: &Report) -> Option<String> {
+        let told = report
+            .notes
+            .iter()
+            .any(|n| n.kind == "hard-link-copied" || n.kind == "hard-links");
+        self.differs(wanted, if told { Fact::without_links } else { Fact::clone })
+    }
+
+    fn differs(&self, wanted: &Facts, seen: fn(&Fact) -> Fact) -> Option<String> {
         if !self.to.exists() {
             return Some("there is no destination".to_owned());
         }
@@ -338,7 +357,7 @@ impl Trial {
             wanted.entry(name.clone()).or_insert_with(|| fact.clone());
         }
         for name in now.keys().chain(wanted.keys()) {
-            if now.get(name) != wanted.get(name) {
+            if now.get(name).map(seen) != wanted.get(name).map(seen) {
                 return Some(format!("{name}: {:?}, wanted {:?}", now.get(name), wanted.get(name)));
             }
         }
