@@ -70,6 +70,10 @@ export interface NativeCopyOptions {
   requireSpace?: boolean;
   /** Read back from the medium and compare with what the source gave, also what the skip test passes over. Default false. */
   verify?: boolean;
+  /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
+  linksInMemory?: number;
+  /** Directory for temporary files without a name, made when they are needed. Absent: memory is used instead. */
+  spillDirectory?: PathBytes;
   /** Deliver an `entry` event for each entry. Failures and notes are always delivered. Default false. */
   entryEvents?: boolean;
 }
@@ -129,7 +133,7 @@ export interface NativeFailure {
 /** Something kept short of what the source has, or a warning; reported once per kind, counted in the report. */
 export interface NativeNote {
   type: 'note';
-  /** 'owner' | 'xattr' | 'acl' | 'capability' | 'setid-dropped' | 'dropped-xattr' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' … */
+  /** 'owner' | 'xattr' | 'acl' | 'capability' | 'setid-dropped' | 'dropped-xattr' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' … */
   kind: string;
   path: PathBytes;
   message: string;

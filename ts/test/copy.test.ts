@@ -349,6 +349,24 @@ describe('bulkhaul copy', () => {
 });
 
 describe('the library', () => {
+  it('keeps what it knows of hard links in a file, and says so where that fails', async () => {
+    const at = scratch();
+    mkdirSync(join(at, 'src'));
+    for (const name of ['a', 'b']) {
+      writeFileSync(join(at, 'src', name), name);
+      linkSync(join(at, 'src', name), join(at, 'src', `${name}-link`));
+    }
+    const copied = async (destination: string, spillDirectory: string) => {
+      const job = copy({ sources: `${at}/src/`, destination: join(at, destination), linksInMemory: 0, spillDirectory });
+      const report = await job;
+      expect(report).toMatchObject({ accounted: true, outcomes: { copied: 2, linked: 2, failed: 0 } });
+      return report.notes.map(({ kind, path }) => [kind, path]);
+    };
+    expect(await copied('one', at)).toEqual([]);
+    expect(await copied('two', join(at, 'absent'))).toEqual([['hard-links', join(at, 'absent')]]);
+    expect(readdirSync(at).sort()).toEqual(['one', 'src', 'two']);
+  });
+
   it('copies, tells each entry once, and counts the same', async () => {
     const { source, destination } = makeTree();
     const job = copy({ sources: `${source}/`, destination, entries: true });

@@ -69,6 +69,8 @@ pub struct CopyOptions {
     pub chmod: Option<String>,
     pub require_space: Option<bool>,
     pub verify: Option<bool>,
+    pub links_in_memory: Option<u32>,
+    pub spill_directory: Option<Buffer>,
     pub entry_events: Option<bool>,
 }
 
@@ -253,6 +255,8 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         chmod: given.chmod,
         require_space: given.require_space.unwrap_or(default.require_space),
         verify: given.verify.unwrap_or(default.verify),
+        links_in_memory: given.links_in_memory.map_or(default.links_in_memory, |n| n as usize),
+        spill_directory: given.spill_directory.map(|path| path.to_vec()),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
 }

@@ -86,6 +86,11 @@ export async function runJob(
   }
 }
 
+/** Where a job puts temporary files that may grow large: /tmp is often memory. */
+export function spillDirectory({ TMPDIR }: NodeJS.ProcessEnv): string {
+  return TMPDIR || '/var/tmp';
+}
+
 function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {
   return !quiet && (dryRun || verbose);
 }

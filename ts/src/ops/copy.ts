@@ -34,7 +34,14 @@ export interface CopyOptions
   extends JobOptions,
     Omit<
       NativeCopyOptions,
-      'sources' | 'destinations' | 'filter' | 'filesFrom' | 'chownUser' | 'chownGroup' | 'entryEvents'
+      | 'sources'
+      | 'destinations'
+      | 'filter'
+      | 'filesFrom'
+      | 'chownUser'
+      | 'chownGroup'
+      | 'spillDirectory'
+      | 'entryEvents'
     > {
   /** `SRC/`: its contents go into the destination; `SRC`: the entry itself does, by its name. A link is copied as a link, `LINK/` is followed. */
   sources: PathLike | PathLike[];
@@ -46,6 +53,8 @@ export interface CopyOptions
   filesFrom?: { path: PathLike; nul: boolean } | undefined;
   /** Owner and group to set, as numeric ids. */
   chown?: { user?: number | undefined; group?: number | undefined } | undefined;
+  /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. */
+  spillDirectory?: PathLike;
 }
 
 /** Copies with rsync's slash rule. */
@@ -73,7 +82,7 @@ export function copyMapped(options: MappedCopyOptions): Job {
 }
 
 async function start(options: Omit<MappedCopyOptions, 'signal'>): Promise<NativeJob> {
-  const { sources, destinations, filter, filesFrom, entries, ...rest } = options;
+  const { sources, destinations, filter, filesFrom, spillDirectory, entries, ...rest } = options;
   const native: NativeCopyOptions = {
     ...rest,
     sources: sources.map(({ path, name, ...source }) => ({
@@ -84,6 +93,7 @@ async function start(options: Omit<MappedCopyOptions, 'signal'>): Promise<Native
     destinations: destinations.map((destination) => ({ ...destination, path: pathBytes(destination.path) })),
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
   return (await loadAddon()).copy(native);

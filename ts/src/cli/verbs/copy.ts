@@ -5,7 +5,7 @@ import { BulkhaulError } from '../../error.js';
 import type { CopyOptions } from '../../ops/copy.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
-import { runJob } from '../run.js';
+import { runJob, spillDirectory } from '../run.js';
 import { parseOwner, parseSize } from '../values.js';
 
 const SPARSE = ['auto', 'always', 'never'] as const;
@@ -88,7 +88,7 @@ export class CopyCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
-    const options = await this.copyOptions();
+    const options = { ...(await this.copyOptions()), spillDirectory: spillDirectory(context.env) };
     const { copy } = await import('../../ops/copy.js');
     const { Output } = await import('../../report/output.js');
     // Whoever closes the pipe has seen enough: no summary then.

@@ -9,7 +9,7 @@ import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
 import type { Job } from '../../../ops/job.js';
 import { jsonLine } from '../../../report/json.js';
 import { Output } from '../../../report/output.js';
-import { type CommonSettings, type Context, runJob } from '../../run.js';
+import { type CommonSettings, type Context, runJob, spillDirectory } from '../../run.js';
 import { parseOwner } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './ask.js';
@@ -101,6 +101,7 @@ export class Run {
     const options: MappedCopyOptions = {
       ...flags,
       ...mapping,
+      spillDirectory: spillDirectory(this.streams.env),
       ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
     };
     const names = new CopiedNames();
