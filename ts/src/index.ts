@@ -19,3 +19,4 @@ export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native.js';
 export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
 export type { Job } from './ops/job.js';
+export { Removal, type RemoveOptions, remove } from './ops/remove.js';

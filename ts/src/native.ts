@@ -78,6 +78,29 @@ export interface NativeCopyOptions {
   entryEvents?: boolean;
 }
 
+export interface NativeRemoveOptions {
+  /** What to remove; a symlink goes itself. */
+  paths: PathBytes[];
+  /** `rsync`: rules see each path from its last component on; `fnmatch`: absolute paths. What matches stays. */
+  filter?: { style: 'rsync' | 'fnmatch'; rules: PathBytes[] };
+  /** Worker threads; absent or 0: from CPU affinity and cgroup quota. */
+  jobs?: number;
+  dryRun?: boolean;
+  /** List everything before anything goes; a listing error then leaves everything. Default false. */
+  listFirst?: boolean;
+  /** Remove nothing when it would be more entries than this, or more of a hundred that are there. One of the two. */
+  maxDelete?: number;
+  maxDeletePercent?: number;
+  /** Directories that are not removed and not removed from above, beside `/` and the working directory. */
+  protected?: PathBytes[];
+  /** Directories that are removed though they are protected, and entered though something is mounted there. */
+  noPreserveRoot?: PathBytes[];
+  /** A path that does not exist is no failure. */
+  ignoreMissing?: boolean;
+  /** Deliver an `entry` event for each entry. Default false. */
+  entryEvents?: boolean;
+}
+
 export type EntryKind = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'block' | 'char';
 
 /** design.md section 2, promise 1: every entry ends in exactly one of these. */
@@ -109,7 +132,7 @@ export interface NativeEntryEvent {
   /** Bytes of content written (0 where none were). In a dry run: that would be. */
   bytes: number;
   changes: Change[];
-  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only'. */
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first). */
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. */
   target?: PathBytes;
@@ -142,7 +165,7 @@ export interface NativeNote {
 export type NativeEvent = NativeEntryEvent | NativeFailure | NativeNote;
 
 export interface NativeSnapshot {
-  phase: 'preflight' | 'scanning' | 'copying' | 'closing' | 'done';
+  phase: 'preflight' | 'scanning' | 'copying' | 'removing' | 'closing' | 'done';
   /** Files found so far and their bytes; the totals once the phase has left 'scanning'. */
   foundFiles: number;
   foundBytes: number;
@@ -170,6 +193,8 @@ export interface NativeReport {
   found: Record<EntryKind, number>;
   /** Regular files by outcome (`copied` and `skipped` matter to summaries). */
   files: Record<Outcome, number>;
+  /** Directories by outcome. */
+  directories: Record<Outcome, number>;
   /** Why entries were skipped: reason -> count. */
   skipped: Record<string, number>;
   /** Apparent bytes of the regular files found; allocated bytes; bytes of content written. */
@@ -210,7 +235,17 @@ export interface NativeJob {
   snapshot(): NativeSnapshot;
 }
 
+/** A removal that can be looked at before it is done. */
+export interface NativeRemoval {
+  /** A job that counts what would go, with an `entry` event for each of the first ten; bytes are known here. */
+  preview(): NativeJob;
+  /** A job that removes: the very inodes that the preview found, if there was one. */
+  remove(): NativeJob;
+}
+
 export interface Addon {
+  /** Checks the options; throws an Error with code 'USAGE' that names the option. Touches nothing. */
+  removal(options: NativeRemoveOptions): NativeRemoval;
   /** Checks the options; throws an Error with code 'USAGE' that names the option. Starts nothing. */
   copy(options: NativeCopyOptions): NativeJob;
 }

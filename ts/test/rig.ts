@@ -120,6 +120,7 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   outcomes: outcomes(),
   found: { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 },
   files: outcomes(),
+  directories: outcomes(),
   skipped: {},
   foundBytes: 0,
   allocatedBytes: 0,

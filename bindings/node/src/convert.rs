@@ -8,6 +8,7 @@ use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::Snapshot;
 use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument, Sparse, Sync};
+use bulkhaul_engine::remove::{self, MaxDelete};
 use bulkhaul_engine::report::{KINDS, Note, Outcome, Reason, Report, kind_text};
 use bulkhaul_engine::{FilterStyle, Kind};
 use napi::bindgen_prelude::{Buffer, Either3};
@@ -71,6 +72,22 @@ pub struct CopyOptions {
     pub verify: Option<bool>,
     pub links_in_memory: Option<u32>,
     pub spill_directory: Option<Buffer>,
+    pub entry_events: Option<bool>,
+}
+
+/// A removal, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct RemoveOptions {
+    pub paths: Vec<Buffer>,
+    pub filter: Option<Filter>,
+    pub jobs: Option<u32>,
+    pub dry_run: Option<bool>,
+    pub list_first: Option<bool>,
+    pub max_delete: Option<i64>,
+    pub max_delete_percent: Option<u32>,
+    pub protected: Option<Vec<Buffer>>,
+    pub no_preserve_root: Option<Vec<Buffer>>,
+    pub ignore_missing: Option<bool>,
     pub entry_events: Option<bool>,
 }
 
@@ -144,6 +161,7 @@ pub struct JsReport {
     pub outcomes: HashMap<String, f64>,
     pub found: HashMap<String, f64>,
     pub files: HashMap<String, f64>,
+    pub directories: HashMap<String, f64>,
     pub skipped: HashMap<String, f64>,
     pub found_bytes: f64,
     pub allocated_bytes: f64,
@@ -174,17 +192,48 @@ fn choice<T: Copy>(name: &str, text: Option<&str>, default: T, choices: &[(&str,
         })
 }
 
+/// Exclude rules into the engine's form.
+fn filter(given: Option<Filter>) -> Result<Option<(FilterStyle, Vec<Vec<u8>>)>, String> {
+    let styles = [("rsync", FilterStyle::Rsync), ("fnmatch", FilterStyle::Fnmatch)];
+    let Some(filter) = given else { return Ok(None) };
+    let style = choice("filter", Some(&filter.style), FilterStyle::Rsync, &styles)?;
+    Ok(Some((style, paths(filter.rules))))
+}
+
+fn paths(given: Vec<Buffer>) -> Vec<Vec<u8>> {
+    given.into_iter().map(Vec::from).collect()
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, String> {
+    let max_delete = match (given.max_delete, given.max_delete_percent) {
+        (None, None) => None,
+        (None, Some(percent)) => Some(MaxDelete::Percent(percent)),
+        (Some(entries), None) => {
+            Some(MaxDelete::Entries(u64::try_from(entries).map_err(|_| {
+                format!("maxDelete: {entries} is not a number of entries")
+            })?))
+        }
+        (Some(_), Some(_)) => return Err("maxDelete and maxDeletePercent exclude each other".into()),
+    };
+    Ok(remove::RemoveOptions {
+        paths: paths(given.paths),
+        filter: filter(given.filter)?,
+        jobs: given.jobs.unwrap_or_default() as usize,
+        dry_run: given.dry_run.unwrap_or_default(),
+        list_first: given.list_first.unwrap_or_default(),
+        max_delete,
+        protected: paths(given.protected.unwrap_or_default()),
+        no_preserve_root: paths(given.no_preserve_root.unwrap_or_default()),
+        ignore_missing: given.ignore_missing.unwrap_or_default(),
+        entry_events: given.entry_events.unwrap_or_default(),
+    })
+}
+
 /// Options into the engine's form. The error names the option.
 pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> {
     let default = options::CopyOptions::default();
-    let styles = [("rsync", FilterStyle::Rsync), ("fnmatch", FilterStyle::Fnmatch)];
-    let filter = match given.filter {
-        Some(filter) => Some((
-            choice("filter", Some(&filter.style), FilterStyle::Rsync, &styles)?,
-            filter.rules.into_iter().map(Vec::from).collect(),
-        )),
-        None => None,
-    };
+    let filter = filter(given.filter)?;
     let hash_size = match given.hash_size {
         None => default.hash_size,
         Some(bytes) => u64::try_from(bytes).map_err(|_| format!("hashSize: {bytes} is not a number of bytes"))?,
@@ -348,6 +397,7 @@ pub fn report(r: Report) -> JsReport {
             .map(|(k, n)| (kind_text(*k).to_owned(), *n as f64))
             .collect(),
         files: by_outcome(&t.file_outcomes),
+        directories: by_outcome(&t.directory_outcomes),
         skipped: Reason::ALL
             .iter()
             .zip(&t.reasons)

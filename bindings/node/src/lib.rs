@@ -11,12 +11,13 @@ use bulkhaul_engine::copy;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job as EngineJob;
+use bulkhaul_engine::remove;
 use bulkhaul_engine::report::Report;
 use napi::bindgen_prelude::{Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
-use convert::{CopyOptions, JsEvent, JsReport, JsSnapshot};
+use convert::{CopyOptions, JsEvent, JsReport, JsSnapshot, RemoveOptions};
 
 /// Made on the JavaScript thread when a promise settles.
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
@@ -46,6 +47,41 @@ pub fn copy(env: Env, options: CopyOptions) -> Result<Job> {
     Ok(Job {
         inner: Arc::new(copy::job(options).map_err(refuse)?),
     })
+}
+
+/// A removal, which can be looked at before it is done.
+#[napi]
+pub struct Removal {
+    inner: remove::Removal,
+}
+
+/// Checks the options of a removal.
+#[napi]
+pub fn removal(env: Env, options: RemoveOptions) -> Result<Removal> {
+    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
+    let options = convert::remove_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
+    Ok(Removal {
+        inner: remove::Removal::new(options).map_err(refuse)?,
+    })
+}
+
+#[napi]
+impl Removal {
+    /// A job that counts what would go, with an event for each of the first few entries.
+    #[napi]
+    pub fn preview(&self) -> Job {
+        Job {
+            inner: Arc::new(self.inner.preview()),
+        }
+    }
+
+    /// A job that removes: what the preview found, if there was one.
+    #[napi]
+    pub fn remove(&self) -> Job {
+        Job {
+            inner: Arc::new(self.inner.remove()),
+        }
+    }
 }
 
 #[napi]

@@ -27,6 +27,8 @@ pub enum Phase {
     Scanning,
     /// The walk has ended.
     Copying,
+    /// What is found goes; how much there is, nobody knows before the end.
+    Removing,
     /// Everything is copied and waits for the disk.
     Closing,
     /// Over.
@@ -40,6 +42,7 @@ impl Phase {
             Self::Preflight => "preflight",
             Self::Scanning => "scanning",
             Self::Copying => "copying",
+            Self::Removing => "removing",
             Self::Closing => "closing",
             Self::Done => "done",
         }

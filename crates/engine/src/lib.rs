@@ -5,8 +5,8 @@
 //! [`transfer`] moves bytes ([`chunks`] those of big files, on several workers), [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
 //! removes what is left over, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
 //! [`report`]. A [`job`] is one operation as its caller sees it; those that look at trees without copying them go by
-//! [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and keeps no global state,
-//! so that any number of jobs in one process are independent.
+//! [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and
+//! keeps no global state, so that any number of jobs in one process are independent.
 
 #![forbid(unsafe_code)]
 

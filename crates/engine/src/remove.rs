@@ -175,6 +175,7 @@ impl Work for Remove {
             },
             limit: u64::MAX,
         };
+        let counts = sweeper.mode == Mode::Count;
         desk.enter(Phase::Scanning);
         let mut limit = u64::MAX;
         if !self.preview && (options.list_first || options.max_delete.is_some()) {
@@ -184,6 +185,9 @@ impl Work for Remove {
             desk.counters[0].found(Kind::File);
             desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
             desk.fail(Failure::new(fault, path.clone(), Kind::File, None));
+        }
+        if !counts {
+            desk.enter(Phase::Removing);
         }
         Sweeper { limit, ..sweeper }.run(&looked.roots);
         Ok(desk.report(Sync::None, workers, desk.cancel.is_draining()))

@@ -170,6 +170,7 @@ pub struct Counters {
     found: [AtomicU64; KINDS.len()],
     outcomes: [AtomicU64; Outcome::ALL.len()],
     file_outcomes: [AtomicU64; Outcome::ALL.len()],
+    directory_outcomes: [AtomicU64; Outcome::ALL.len()],
     reasons: [AtomicU64; Reason::ALL.len()],
     found_bytes: AtomicU64,
     allocated_bytes: AtomicU64,
@@ -223,6 +224,9 @@ impl Counters {
         if let Some(reason) = reason {
             add(&self.reasons[reason as usize], 1);
         }
+        if kind == Kind::Directory {
+            add(&self.directory_outcomes[outcome as usize], 1);
+        }
         if matches!(kind, Kind::File) {
             add(&self.file_outcomes[outcome as usize], 1);
             add(&self.done_bytes, size);
@@ -248,6 +252,8 @@ pub struct Totals {
     pub outcomes: [u64; Outcome::ALL.len()],
     /// Regular files by [`Outcome`].
     pub file_outcomes: [u64; Outcome::ALL.len()],
+    /// Directories by [`Outcome`].
+    pub directory_outcomes: [u64; Outcome::ALL.len()],
     /// Skipped entries by [`Reason`].
     pub reasons: [u64; Reason::ALL.len()],
     /// Apparent bytes of regular files.
@@ -285,6 +291,7 @@ impl Totals {
             fold(&mut sum.found, &c.found);
             fold(&mut sum.outcomes, &c.outcomes);
             fold(&mut sum.file_outcomes, &c.file_outcomes);
+            fold(&mut sum.directory_outcomes, &c.directory_outcomes);
             fold(&mut sum.reasons, &c.reasons);
             sum.found_bytes += c.found_bytes.load(Relaxed);
             sum.allocated_bytes += c.allocated_bytes.load(Relaxed);

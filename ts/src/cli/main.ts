@@ -25,6 +25,10 @@ interface Entry {
 const COMMANDS = new Map<string, Entry>([
   ['copy', { summary: 'Copy trees', load: async () => verb('copy', (await import('./verbs/copy.js')).CopyCommand) }],
   [
+    'remove',
+    { summary: 'Remove trees', load: async () => verb('remove', (await import('./verbs/remove.js')).RemoveCommand) },
+  ],
+  [
     'hpcp',
     {
       summary: 'Parallel copy, with the flags of hpcp',

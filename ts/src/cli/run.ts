@@ -6,7 +6,7 @@
  */
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
-import type { Report } from '../events.js';
+import type { JobEvent, Report } from '../events.js';
 import { display } from '../names.js';
 import type { Job } from '../ops/job.js';
 import type { ReportSettings } from '../report/follow.js';
@@ -89,6 +89,18 @@ export async function runJob(
 /** Where a job puts temporary files that may grow large: /tmp is often memory. */
 export function spillDirectory({ TMPDIR }: NodeJS.ProcessEnv): string {
   return TMPDIR || '/var/tmp';
+}
+
+/** The same job; whoever iterates it shows each event to `take` first. */
+export function watched(job: Job, take: (event: JobEvent) => void): Job {
+  const events = job[Symbol.asyncIterator].bind(job);
+  job[Symbol.asyncIterator] = async function* () {
+    for await (const event of events()) {
+      take(event);
+      yield event;
+    }
+  };
+  return job;
 }
 
 function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {

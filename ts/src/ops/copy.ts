@@ -6,8 +6,9 @@
  */
 import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
-import { display, fromBytes, type PathLike, toBytes } from '../names.js';
+import { type PathLike, toBytes } from '../names.js';
 import { loadAddon, type NativeCopyOptions, type NativeJob, type PathBytes } from '../native.js';
+import { type JobOptions, pathBytes, pathText } from './arguments.js';
 import { Job } from './job.js';
 
 /** The same options with each path as the caller may give it. */
@@ -18,13 +19,6 @@ type Given<T> = T extends PathBytes
     : T extends object
       ? { [Key in keyof T]: Given<T[Key]> }
       : T;
-
-interface JobOptions {
-  /** Stops the job at once; see `Job`. */
-  signal?: AbortSignal | undefined;
-  /** Iterating gives an `entry` event for each entry. Errors and notes come always. Default false. */
-  entries?: boolean;
-}
 
 /** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents'>> & JobOptions;
@@ -97,18 +91,6 @@ async function start(options: Omit<MappedCopyOptions, 'signal'>): Promise<Native
     ...(entries !== undefined && { entryEvents: entries }),
   };
   return (await loadAddon()).copy(native);
-}
-
-function pathBytes(path: PathLike): Buffer {
-  return typeof path === 'string' ? toBytes(path) : path;
-}
-
-/** The string form of a path argument; the empty one is refused, because it is mostly an unset variable. */
-function pathText(path: PathLike, what: string): string {
-  const text = typeof path === 'string' ? path : fromBytes(path);
-  if (text === '') throw new BulkhaulError('USAGE', `${what} is an empty path`);
-  if (text.includes('\0')) throw new BulkhaulError('USAGE', `${what} holds a NUL byte: ${display(text)}`);
-  return text;
 }
 
 /** A path whose last component is not a name: a directory whatever is there. */

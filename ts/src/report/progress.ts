@@ -47,7 +47,7 @@ export class Progress {
     };
     const now = this.#slope(RATE_WINDOW, ({ written }) => written);
     if (now !== undefined) view.rate = now;
-    if (snapshot.phase === 'preflight' || snapshot.phase === 'scanning') return view;
+    if (['preflight', 'scanning', 'removing'].includes(snapshot.phase)) return view;
     const share = work.total > 0 ? Math.floor((work.done / work.total) * 100) : 100;
     this.#percent = snapshot.phase === 'done' ? 100 : Math.max(this.#percent, Math.min(share, 99));
     view.percent = this.#percent;
@@ -89,6 +89,16 @@ export function statusLine(view: View): string {
   const { foundFiles, foundBytes, skippedFiles, skippedBytes, doneFiles, copiedBytes, errors, phase } = snapshot;
   const parts: string[] = [];
   const number = (value: number) => value.toLocaleString('en-US');
+  if (phase === 'removing') {
+    const { doneEntries, elapsed } = snapshot;
+    const average = elapsed > 0 ? Math.round(doneEntries / elapsed) : 0;
+    return [
+      `removing: ${number(doneEntries)} done`,
+      `${number(average)}/s`,
+      count(errors, 'error'),
+      duration(elapsed),
+    ].join(' | ');
+  }
   if (phase === 'preflight') parts.push('checking');
   else if (phase === 'scanning') {
     parts.push(`scanning: ${count(foundFiles, 'file')}, ${bytes(foundBytes)}`);

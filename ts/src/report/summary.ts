@@ -30,28 +30,57 @@ export function summaryText(report: Report, dryRun: boolean): string {
     .filter(([number]) => number > 0)
     .map(([number, what]) => `${number.toLocaleString('en-US')} ${would}${what}`);
   if (counted.length > 0) lines.push(`entries: ${counted.join(', ')}`);
-  const skipped = Object.entries(report.skipped).filter(([, number]) => number > 0);
-  if (skipped.length > 0) {
-    lines.push(`skipped: ${skipped.map(([why, number]) => `${number.toLocaleString('en-US')} ${why}`).join(', ')}`);
-  }
+  lines.push(...skippedLines(report));
   const special = found.fifo + found.socket + found.block + found.char;
   lines.push(
     `found: ${count(found.file, 'file')} (${bytes(report.foundBytes)}), ${count(found.directory, 'directory', 'directories')}, ` +
       `${count(found.symlink, 'symlink')}${special > 0 ? `, ${special.toLocaleString('en-US')} special` : ''}`,
   );
-  for (const { kind, count: times, path, message } of report.notes) {
-    lines.push(`note (${kind}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`);
-  }
-  lines.push(...failureLines(report));
+  lines.push(...noteLines(report), ...failureLines(report));
   if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
   if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
+  lines.push(...lastLines(report));
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+/** The same of a removal. */
+export function removalSummaryText(report: Report, dryRun: boolean): string {
+  const { outcomes, directories, foundBytes, elapsed } = report;
+  const would = dryRun ? 'would be ' : '';
+  const size = dryRun ? ` (${bytes(foundBytes)})` : '';
+  const lines = [
+    `${count(outcomes.removed, 'entry', 'entries')} ${would}removed${size} in ${duration(elapsed)}, ` +
+      `${count(directories.removed, 'directory', 'directories')} of them`,
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    ...lastLines(report),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+function skippedLines(report: Report): string[] {
+  const skipped = Object.entries(report.skipped).filter(([, number]) => number > 0);
+  if (skipped.length === 0) return [];
+  return [`skipped: ${skipped.map(([why, number]) => `${number.toLocaleString('en-US')} ${why}`).join(', ')}`];
+}
+
+function noteLines(report: Report): string[] {
+  return report.notes.map(
+    ({ kind, count: times, path, message }) =>
+      `note (${kind}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`,
+  );
+}
+
+function lastLines(report: Report): string[] {
+  const lines: string[] = [];
   if (report.interrupted) lines.push('interrupted: run the same command again to go on');
   if (!report.accounted) {
     lines.push(
-      'NOT ACCOUNTED FOR: entries found and outcomes recorded do not agree; do not trust this copy. This is a defect of bulkhaul',
+      'NOT ACCOUNTED FOR: entries found and outcomes recorded do not agree; do not trust this run. This is a defect of bulkhaul',
     );
   }
-  return lines.map((line) => `${line}\n`).join('');
+  return lines;
 }
 
 /** What was read back and found equal, and where the proof did not reach the medium. */

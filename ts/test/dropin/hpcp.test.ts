@@ -253,7 +253,10 @@ describe('the output', () => {
 
   it.each<[string[], string]>([
     [['-z'], 'no such option: -z'],
-    [['s', '-rm'], 'argument -rm/--remove: not in this version yet (removing); nothing was done'],
+    [
+      ['s', '-rme'],
+      'argument -rme/--remove_extra: not in this version yet (removing from a destination); nothing was done',
+    ],
     [['s', '-d'], 'argument -d/-C/--dest_path: needs a value'],
   ])('of %j is the usage and one sentence', async (args, sentence) => {
     const { code, stdout, stderr } = await hpcp(tree(), ...args);
@@ -436,7 +439,7 @@ describe('hazards that are absent', () => {
     const root = tree();
     const { code, stderr } = await hpcp(root, 's', '-d', 'o', '-x', 'none');
     expect(code).toBe(171);
-    expect(stderr).toContain('Exclude file does not exist: none; nothing was copied');
+    expect(stderr).toContain('Exclude file does not exist: none; nothing was done');
     expect(existsSync(join(root, 'o'))).toBe(false);
   });
 

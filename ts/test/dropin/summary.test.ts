@@ -140,6 +140,7 @@ describe('exit codes', () => {
         "no source": 240,
         "not enough space": 228,
         "refused": 241,
+        "removal failed": 192,
         "source missing": 207,
         "stopped": 147,
         "usage": 2,

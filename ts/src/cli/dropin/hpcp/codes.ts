@@ -23,6 +23,7 @@ export const CODES = {
   'copy failed': 190,
   /** A worker died, verification failed, or finder and recorder of entries disagree. */
   'copy crashed': 191,
+  'removal failed': 192,
   'directory failed': 193,
   'no destination': 202,
   'source missing': 207,

@@ -52,7 +52,7 @@ function classify(path: string): Source | undefined {
 }
 
 /** The paths that an argument means; none: it does not exist. */
-function expand(arg: string): string[] {
+export function expand(arg: string): string[] {
   if (look(arg, 'itself')) return [arg];
   const matches = hasMagic(arg) ? glob(arg) : [];
   const home = expandHome(arg);

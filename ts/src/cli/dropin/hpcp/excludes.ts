@@ -25,7 +25,7 @@ export class ExcludeFileError extends Error {
 
   get problem() {
     const which: Case = this.missing ? 'exclude file missing' : 'exclude file unreadable';
-    return problem(which, `${this.message}; nothing was copied`);
+    return problem(which, `${this.message}; nothing was done`);
   }
 }
 

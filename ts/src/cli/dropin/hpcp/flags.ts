@@ -31,14 +31,14 @@ export const FLAGS = {
     takes: 'none',
     rank: 0,
     group: 'batch',
-    help: 'No effect on a copy: it is always one job.',
+    help: 'No effect: a copy or a removal is always one job.',
   },
   no_batch: {
     names: ['-nb', '--sequential', '--no_batch'],
     takes: 'none',
     rank: 1,
     group: 'batch',
-    help: 'No effect on a copy: it is always one job.',
+    help: 'No effect: a copy or a removal is always one job.',
   },
   verbose: { names: ['-v', '--verbose'], takes: 'none', rank: 0, help: 'At the end name every file and link.' },
   directory_only: {
@@ -113,7 +113,12 @@ export const FLAGS = {
     rank: 0,
     help: 'Remove the sources; with a destination, after the copy.',
   },
-  remove_force: { names: ['-rf', '--remove_force'], takes: 'none', rank: 0, help: 'Remove without asking.' },
+  remove_force: {
+    names: ['-rf', '--remove_force'],
+    takes: 'none',
+    rank: 0,
+    help: 'Do not ask before removing. Without a destination it implies -rm; with one it never does.',
+  },
   remove_extra: {
     names: ['-rme', '--remove_extra'],
     takes: 'none',
@@ -324,6 +329,20 @@ export const FLAGS = {
     rank: 2,
     help: 'The same, each name ended by NUL.',
   },
+  max_delete: {
+    names: ['--max-delete'],
+    takes: 'text',
+    metavar: 'N|N%',
+    rank: 2,
+    help: 'Remove nothing when it would be more entries than N, or more than N% of those that are there.',
+  },
+  no_preserve_root: {
+    names: ['--no-preserve-root'],
+    takes: 'texts',
+    metavar: 'PATH',
+    rank: 2,
+    help: 'Remove PATH though it is protected (/, the home and the working directory and what is above them), or empty it though something is mounted there. Repeatable.',
+  },
   require_space: { names: ['--require-space'], takes: 'none', rank: 2, help: 'The same as -enes.' },
   verify: {
     names: ['--verify'],
@@ -347,7 +366,7 @@ const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
     'tar_diff_file_list',
     'no_hash_file_list',
   ],
-  removing: ['remove', 'remove_force', 'remove_extra', 'do_not_remove_files_while_listing'],
+  'removing from a destination': ['remove_extra'],
   'limits of rate and time': ['rate_limit', 'file_rate_limit', 'command_timeout_limit'],
   'choosing destinations at random': ['random_dest_selection'],
   'disk images': [
@@ -381,6 +400,12 @@ export function parseCall(args: readonly string[]): HpcpCall {
     if (value !== undefined && !(allowed as readonly string[]).includes(value)) {
       throw new UsageError(`argument --${name}: '${value}' is none of ${allowed.join(', ')}`);
     }
+  }
+  if (call.values.remove && call.values.dest_path.length > 0) {
+    throw new UsageError('argument -rm/--remove: not in this version yet (moving to a destination); nothing was done');
+  }
+  if (call.values.max_delete !== undefined && !/^\d+%?$/.test(call.values.max_delete)) {
+    throw new UsageError(`argument --max-delete: '${call.values.max_delete}' is neither N nor N%`);
   }
   if (call.values.jobs !== undefined && call.values.jobs < 1) {
     throw new UsageError(`argument --jobs: ${call.values.jobs} is less than 1`);

@@ -1,15 +1,14 @@
 /**
- * One call of `hpcp`, its arguments read: one copy job, the original's echo, summary and last line on stdout, and its
+ * One call of `hpcp`, its arguments read: one job, a copy or a removal, the original's echo, summary and last line on stdout, and its
  * exit code. Errors and notes go to stderr; with --json stdout holds nothing but JSON.
  */
 import { realpathSync } from 'node:fs';
-import type { JobEvent, Report } from '../../../events.js';
+import type { Event, Report } from '../../../events.js';
 import { display, fromBytes, toBytes } from '../../../names.js';
 import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
-import type { Job } from '../../../ops/job.js';
 import { jsonLine } from '../../../report/json.js';
 import { Output } from '../../../report/output.js';
-import { type CommonSettings, type Context, runJob, spillDirectory } from '../../run.js';
+import { type CommonSettings, type Context, runJob, spillDirectory, watched } from '../../run.js';
 import { parseOwner } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './ask.js';
@@ -25,6 +24,15 @@ import {
 } from './destinations.js';
 import { ExcludeFileError, readExcludeFile, readExcludes } from './excludes.js';
 import { choice, echo, type HpcpCall, type HpcpValues, usageError } from './flags.js';
+import {
+  findVictims,
+  isRemoval,
+  removalHead,
+  removalLines,
+  removalOptions,
+  removalProblems,
+  runRemoval,
+} from './removal.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
 import { workers } from './workers.js';
 
@@ -53,12 +61,39 @@ export class Run {
     this.#quiet = values.quiet;
     this.#print(echo(call), RULE);
     try {
-      await this.#copy(call);
+      await (isRemoval(call) ? this.#remove(call) : this.#copy(call));
     } catch (error) {
       this.#caught(error);
     }
     this.#print(lastLine(this.#problems));
     return exitCode(this.#problems);
+  }
+
+  async #remove({ values, positionals }: HpcpCall): Promise<void> {
+    const patterns = patternsOf(values);
+    if (positionals.length === 0) {
+      throw new Refused([problem('no source', 'No source paths: nothing to remove is given')]);
+    }
+    const { found, problems } = findVictims(positionals);
+    this.#report(...problems);
+    if (found.length === 0) {
+      throw new Refused([problem('no source', 'No source paths: none of them exists')]);
+    }
+    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
+    for (const note of notes) this.#note(note);
+    const options = removalOptions(values, sources, rules);
+    this.#print(removalHead(sources, options));
+    const names: string[] = [];
+    const take = (event: Event) => {
+      if (values.verbose && event.type === 'entry' && event.outcome === 'removed' && event.kind !== 'directory') {
+        names.push(event.source);
+      }
+    };
+    const report = await runRemoval(options, values.remove_force, settingsOf(values), this.streams, take);
+    for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+    this.#report(...removalProblems(report));
+    if (values.dry_run) this.#print('Dry run: nothing was done; the totals are what would be done');
+    this.#print(...removalLines(report, sources, names));
   }
 
   async #copy({ values, positionals }: HpcpCall): Promise<void> {
@@ -68,10 +103,8 @@ export class Run {
     if (values.hash_size !== undefined && values.hash_size <= 0) {
       this.#note('hash size 0: contents are not compared, a file of equal size and time counts as unchanged');
     }
-    const patterns = [
-      ...values.exclude,
-      ...(values.exclude_file === undefined ? [] : readExcludeFile(values.exclude_file)),
-    ];
+    if (values.remove_force) this.#note('-rf only answers questions here: the sources stay; -rm removes them');
+    const patterns = patternsOf(values);
     if (positionals.length === 0) {
       throw new Refused([problem('no source', 'No source paths: no source is given')]);
     }
@@ -186,16 +219,8 @@ function refusalOf(error: unknown): readonly Problem[] | undefined {
   return error instanceof UsageError ? [problemOf(error)] : undefined;
 }
 
-/** The same job; whoever iterates it shows each event to `take` first. */
-function watched(job: Job, take: (event: JobEvent) => void): Job {
-  const events = job[Symbol.asyncIterator].bind(job);
-  job[Symbol.asyncIterator] = async function* () {
-    for await (const event of events()) {
-      take(event);
-      yield event;
-    }
-  };
-  return job;
+function patternsOf({ exclude, exclude_file }: HpcpValues): string[] {
+  return [...exclude, ...(exclude_file === undefined ? [] : readExcludeFile(exclude_file))];
 }
 
 function settingsOf(values: HpcpValues): CommonSettings {

@@ -16,7 +16,8 @@ export function headLine(sources: readonly string[], destinations: readonly stri
   return `Copying from ${list(sources)} to ${list(destinations)}`;
 }
 
-function list(names: readonly string[]): string {
+/** Names as Python prints a list. */
+export function list(names: readonly string[]): string {
   return `[${names.map((name) => `'${display(name).replaceAll("'", "\\'")}'`).join(', ')}]`;
 }
 

@@ -1,0 +1,119 @@
+/** `bulkhaul remove`: options in, a question where one is due, one removal run, its summary on stderr and its exit code out. */
+import { homedir } from 'node:os';
+import { Command, Option } from 'clipanion';
+import * as t from 'typanion';
+import { BulkhaulError } from '../../error.js';
+import { Removal } from '../../ops/remove.js';
+import { VerbCommand } from '../base.js';
+import { askConsent, removalPreview } from '../consent.js';
+import { ExitCode, exitCodeOfReport } from '../exit.js';
+import { runJob, watched } from '../run.js';
+
+export class RemoveCommand extends VerbCommand {
+  static override paths = [['remove']];
+  static override usage = Command.Usage({
+    description: 'Remove trees',
+    details: `
+      Removes each PATH and everything below it, in parallel, and says truthfully what is left.
+
+      A symlink is removed itself, never what it leads to; a symlink with a slash at its end is refused. What is excluded
+      stays, and so do the directories above it. What something is mounted on is not entered and counts as failed.
+
+      On a terminal it first counts what would go, shows the first names, and asks. Off one a piped \`y\` consents; without
+      it, and without \`--force\`, nothing is removed.
+
+      It refuses \`/\`, the home directory, the working directory, everything above these, and mount points, by whatever
+      path they are named; \`--no-preserve-root PATH\` takes PATH out of that.
+
+      Exit codes: 0 everything is gone, 2 usage or nothing begun, 3 refused for safety or nobody agreed, 23 some entries
+      are left, 24 a PATH does not exist or entries changed meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['Remove a tree, after a question', '$0 remove build'],
+      ['In a script', '$0 remove --force build cache'],
+      ['Show what would go', '$0 remove -n build'],
+      ['All but the logs', "$0 remove --exclude '*.log' run"],
+      [
+        'Nothing, when that is more than a tenth of what is there',
+        '$0 remove --force --max-delete 10% --exclude /spool/new spool',
+      ],
+    ],
+  });
+
+  force = Option.Boolean('-f,--force,-y,--yes', false, {
+    description: 'Do not ask; a PATH that does not exist is no failure',
+  });
+  exclude = Option.Array('--exclude', [], {
+    description:
+      "Keep what PATTERN matches, by rsync's rules on the path from the name of PATH on; repeatable, the first that matches wins",
+  });
+  maxDelete = Option.String('--max-delete', {
+    description: 'Remove nothing when it would be more entries than N, or more than N% of those that are there',
+    validator: t.cascade(t.isString(), [t.matchesRegExp(/^\d+%?$/)]),
+  });
+  listFirst = Option.Boolean('--list-first', false, {
+    description: 'List everything before anything goes; what cannot be listed then leaves everything',
+  });
+  oneFileSystem = Option.Boolean('-x,--one-file-system', false, {
+    description: 'Do not go into what is mounted below a PATH; always so',
+  });
+  noPreserveRoot = Option.Array('--no-preserve-root', [], {
+    description: 'Remove PATH though it is protected, or empty it though something is mounted there; repeatable',
+  });
+  operands = Option.Rest({ name: 'PATH…', required: 1 });
+
+  async execute(): Promise<number> {
+    const { settings, context } = this;
+    const { Output } = await import('../../report/output.js');
+    let left = false;
+    new Output(context.stdout, () => {
+      left = true;
+    });
+    const { dryRun, exclude, noPreserveRoot, maxDelete, jobs, verbose, quiet, listFirst } = this;
+    const removal = new Removal({
+      paths: this.operands,
+      exclude,
+      noPreserveRoot,
+      protect: home(),
+      dryRun,
+      listFirst,
+      ignoreMissing: this.force,
+      entries: !quiet && (dryRun || verbose),
+      ...(jobs !== undefined && { jobs }),
+      ...(maxDelete !== undefined && { maxDelete: maxDelete as `${number}%` }),
+    });
+    if (!this.force && !dryRun) {
+      const interrupted = await this.consent(removal);
+      if (interrupted) return ExitCode.interrupted;
+    }
+    const report = await runJob(() => removal.remove(), settings, context);
+    const code = exitCodeOfReport(report);
+    if (!settings.json && !left && (!settings.quiet || code !== ExitCode.complete)) {
+      const { removalSummaryText } = await import('../../report/summary.js');
+      context.stderr.write(removalSummaryText(report, dryRun));
+    }
+    return code;
+  }
+
+  /** Throws where nobody agrees; true: interrupted. */
+  private async consent(removal: Removal): Promise<boolean> {
+    const { settings, context } = this;
+    const names: string[] = [];
+    const preview = () => watched(removal.preview(), (event) => event.type === 'entry' && names.push(event.source));
+    const looking = { ...settings, json: false, verbose: false, logFile: undefined };
+    const report = await runJob(preview, looking, context);
+    if (report.interrupted) return true;
+    const answer = await askConsent(`${removalPreview(report, names)}Remove this? (y/n) `, context);
+    if (answer === 'interrupted') return true;
+    if (answer === 'yes') return false;
+    const why =
+      answer === 'no' ? 'the answer was not yes' : 'there is no terminal to ask on; --force removes without a question';
+    throw new BulkhaulError('SAFETY', `nothing was removed: ${why}`);
+  }
+}
+
+/** The home directory that the environment names. */
+function home(): string[] {
+  const directory = homedir();
+  return directory === '' ? [] : [directory];
+}

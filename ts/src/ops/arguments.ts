@@ -1,0 +1,22 @@
+/** What the operations make of their arguments: paths as strings or bytes in, checked paths out. */
+import { BulkhaulError } from '../error.js';
+import { display, fromBytes, type PathLike, toBytes } from '../names.js';
+
+export interface JobOptions {
+  /** Stops the job at once; see `Job`. */
+  signal?: AbortSignal | undefined;
+  /** Iterating gives an `entry` event for each entry. Errors and notes come always. Default false. */
+  entries?: boolean;
+}
+
+export function pathBytes(path: PathLike): Buffer {
+  return typeof path === 'string' ? toBytes(path) : path;
+}
+
+/** The string form of a path argument; the empty one is refused, because it is mostly an unset variable. */
+export function pathText(path: PathLike, what: string): string {
+  const text = typeof path === 'string' ? path : fromBytes(path);
+  if (text === '') throw new BulkhaulError('USAGE', `${what} is an empty path`);
+  if (text.includes('\0')) throw new BulkhaulError('USAGE', `${what} holds a NUL byte: ${display(text)}`);
+  return text;
+}

@@ -1,0 +1,95 @@
+/**
+ * Removing trees.
+ *
+ * Comes in: paths and options with friendly names; goes out: a running `Job`, or first one that only counts what would
+ * go. `/`, the home and the working directory and everything above them are refused, and so are mount points.
+ */
+import { userInfo } from 'node:os';
+import { BulkhaulError } from '../error.js';
+import type { PathLike } from '../names.js';
+import { loadAddon, type NativeRemoval, type NativeRemoveOptions } from '../native.js';
+import { type JobOptions, pathBytes, pathText } from './arguments.js';
+import { Job } from './job.js';
+
+/** Options of `remove`. */
+export interface RemoveOptions
+  extends JobOptions,
+    Pick<NativeRemoveOptions, 'jobs' | 'dryRun' | 'listFirst' | 'ignoreMissing'> {
+  /** What to remove, whole trees. A symlink goes itself, never what it leads to. */
+  paths: PathLike | PathLike[];
+  /** What stays, and the directories above it: patterns as rsync's --exclude, on the path from its last component on. */
+  exclude?: PathLike[];
+  /** The same in hpcp's form, `fnmatch` on absolute paths. One of the two. */
+  excludeAbsolute?: PathLike[];
+  /** Remove nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. */
+  maxDelete?: number | `${number}%` | undefined;
+  /** Directories to protect beside `/`, the working directory and the home directory of the user database. */
+  protect?: PathLike[];
+  /** Directories that are removed though they are protected, and entered though something is mounted there. */
+  noPreserveRoot?: PathLike[];
+}
+
+/** Removes. */
+export function remove(options: RemoveOptions): Job {
+  return new Removal(options).remove();
+}
+
+/** A removal that can be looked at before it is done: what its preview found is what goes, or nothing. */
+export class Removal {
+  #native: Promise<NativeRemoval> | undefined;
+
+  constructor(readonly options: RemoveOptions) {}
+
+  /** Counts what would go: the outcomes `removed`, and their bytes; iterating gives the first few entries. */
+  preview(): Job {
+    return new Job(async () => (await this.#prepared()).preview(), this.options.signal);
+  }
+
+  remove(): Job {
+    return new Job(async () => (await this.#prepared()).remove(), this.options.signal);
+  }
+
+  #prepared(): Promise<NativeRemoval> {
+    this.#native ??= loadAddon().then((addon) => addon.removal(nativeOptions(this.options)));
+    return this.#native;
+  }
+}
+
+function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
+  const { paths, exclude = [], excludeAbsolute = [], maxDelete, protect = [], noPreserveRoot = [], ...rest } = options;
+  const { signal: _, entries, ...plain } = rest;
+  if (exclude.length > 0 && excludeAbsolute.length > 0) {
+    throw new BulkhaulError('USAGE', 'exclude and excludeAbsolute exclude each other');
+  }
+  const rules = exclude.length > 0 ? exclude : excludeAbsolute;
+  return {
+    ...plain,
+    paths: (Array.isArray(paths) ? paths : [paths]).map((path) => pathBytes(pathText(path, 'a path to remove'))),
+    protected: [...protect, ...homes()].map(pathBytes),
+    noPreserveRoot: noPreserveRoot.map((path) => pathBytes(pathText(path, 'noPreserveRoot'))),
+    ...(rules.length > 0 && {
+      filter: { style: exclude.length > 0 ? ('rsync' as const) : ('fnmatch' as const), rules: rules.map(pathBytes) },
+    }),
+    ...(maxDelete !== undefined && mostOf(maxDelete)),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+}
+
+function mostOf(maxDelete: number | `${number}%`): Pick<NativeRemoveOptions, 'maxDelete' | 'maxDeletePercent'> {
+  const [, digits, percent] = /^(\d+)(%?)$/.exec(String(maxDelete)) ?? [];
+  if (digits === undefined) {
+    throw new BulkhaulError('USAGE', `maxDelete is neither a number of entries nor a percentage: ${maxDelete}`);
+  }
+  return percent ? { maxDeletePercent: Number(digits) } : { maxDelete: Number(digits) };
+}
+
+/** The home directory of the user database; a user without an entry there has none. */
+function homes(): string[] {
+  try {
+    const { homedir } = userInfo();
+    return homedir === '' ? [] : [homedir];
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_SYSTEM_ERROR') throw error;
+    return [];
+  }
+}
