@@ -193,11 +193,10 @@ fn choice<T: Copy>(name: &str, text: Option<&str>, default: T, choices: &[(&str,
 }
 
 /// Exclude rules into the engine's form.
-fn filter(given: Option<Filter>) -> Result<Option<(FilterStyle, Vec<Vec<u8>>)>, String> {
+fn filter(given: Filter) -> Result<(FilterStyle, Vec<Vec<u8>>), String> {
     let styles = [("rsync", FilterStyle::Rsync), ("fnmatch", FilterStyle::Fnmatch)];
-    let Some(filter) = given else { return Ok(None) };
-    let style = choice("filter", Some(&filter.style), FilterStyle::Rsync, &styles)?;
-    Ok(Some((style, paths(filter.rules))))
+    let style = choice("filter", Some(&given.style), FilterStyle::Rsync, &styles)?;
+    Ok((style, paths(given.rules)))
 }
 
 fn paths(given: Vec<Buffer>) -> Vec<Vec<u8>> {
@@ -218,7 +217,7 @@ pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, Str
     };
     Ok(remove::RemoveOptions {
         paths: paths(given.paths),
-        filter: filter(given.filter)?,
+        filter: given.filter.map(filter).transpose()?,
         jobs: given.jobs.unwrap_or_default() as usize,
         dry_run: given.dry_run.unwrap_or_default(),
         list_first: given.list_first.unwrap_or_default(),
@@ -233,7 +232,7 @@ pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, Str
 /// Options into the engine's form. The error names the option.
 pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> {
     let default = options::CopyOptions::default();
-    let filter = filter(given.filter)?;
+    let filter = given.filter.map(filter).transpose()?;
     let hash_size = match given.hash_size {
         None => default.hash_size,
         Some(bytes) => u64::try_from(bytes).map_err(|_| format!("hashSize: {bytes} is not a number of bytes"))?,
