@@ -26,6 +26,8 @@ export const PEERS = {
   xargs: { executable: 'xargs', version: ['--version'] },
   rclone: { executable: 'rclone', version: ['version'] },
   fpsync: { executable: 'fpsync', version: ['-h'] },
+  rm: { executable: 'rm', version: ['--version'] },
+  rmz: { executable: 'rmz', version: ['--version'] },
   xcp: { executable: 'xcp', version: ['--version'] },
   cpz: { executable: 'cpz', version: ['--version'] },
   // Usually in a virtual environment: the variable HPCP names the executable.
@@ -33,6 +35,7 @@ export const PEERS = {
 };
 
 /** @typedef {keyof typeof PEERS} Peer */
+/** @typedef {Exclude<Peer, 'rm' | 'rmz'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -60,6 +63,49 @@ export const bigfloor = (mode) => ({
   role: 'yardstick',
   command: ({ path, threads, source, destination }) => [path('bigfloor'), mode, `${threads}`, '4', source, destination],
 });
+
+/** The bound of a removal. @type {Contender} */
+export const floorRemove = {
+  name: 'remove',
+  role: 'yardstick',
+  command: ({ path, threads, destination }) => [path('floor'), 'remove', `${threads}`, destination],
+};
+
+/**
+ * Ours, removing the destination.
+ * @param {string} name
+ * @param {readonly string[]} command
+ * @returns {Contender}
+ */
+export const remover = (name, command) => ({
+  name,
+  role: 'ours',
+  command: ({ path, destination }) => [process.execPath, path('bulkhaul'), ...command, destination],
+});
+
+/** How others remove the destination. @type {Contender[]} */
+export const REMOVERS = [
+  { name: 'rm -rf', program: 'rm', command: ({ path, destination }) => [path('rm'), '-rf', destination] },
+  {
+    name: 'xargs -P rm',
+    program: 'xargs',
+    command: ({ path, destination, threads, batch }) =>
+      shell(
+        'find "$1" -mindepth 1 -maxdepth 1 -print0 | "$2" -0 -P "$3" -n "$4" rm -rf && rmdir "$1"',
+        ...[destination, path('xargs'), `${threads}`, `${batch * 50}`],
+      ),
+  },
+  { name: 'rmz', program: 'rmz', command: ({ path, destination }) => [path('rmz'), destination] },
+  {
+    name: 'rsync --delete',
+    program: 'rsync',
+    command: ({ path, destination, temporary }) =>
+      shell(
+        'mkdir -p "$1/nothing" && "$3" -a --delete "$1/nothing/" "$2/" && rmdir "$2"',
+        ...[temporary, destination, path('rsync')],
+      ),
+  },
+].map((contender) => ({ ...contender, role: /** @type {const} */ ('peer') }));
 
 /** The least that a command of Node.js takes. @type {Contender} */
 export const emptyNode = { name: 'node -e 0', role: 'yardstick', command: () => [process.execPath, '-e', '0'] };
@@ -112,7 +158,7 @@ export const bare = (...options) => ({
  */
 const shell = (script, ...parameters) => ['sh', '-c', script, 'sh', ...parameters];
 
-/** How a peer copies the contents of the source into the destination. @type {Record<Peer, (place: Place) => string[]>} */
+/** How a peer copies the contents of the source into the destination. @type {Record<Copier, (place: Place) => string[]>} */
 const COMMANDS = {
   cp: ({ path, source, destination }) => [path('cp'), '-a', source, destination],
   rsync: ({ path, source, destination }) => [path('rsync'), '-a', `${source}/`, destination],
@@ -135,11 +181,11 @@ const COMMANDS = {
   hpcp: ({ path, source, destination }) => [path('hpcp'), source, '-d', destination],
 };
 
-/** What people know a peer by. @type {Partial<Record<Peer, string>>} */
+/** What people know a peer by. @type {Partial<Record<Copier, string>>} */
 const NAMES = { cp: 'cp -a', rsync: 'rsync -a', tar: 'tar | tar', xargs: 'xargs -P cp -a', rclone: 'rclone copy' };
 
 /**
- * @param {Peer} program
+ * @param {Copier} program
  * @param {...string} options further ones, after the program
  * @returns {Contender}
  */

@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, copy, dropin, emptyNode, floor, peer, synced } from './contenders.js';
+import { bare, bigfloor, copy, dropin, emptyNode, floor, floorRemove, peer, REMOVERS, remover, synced } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -12,7 +12,8 @@ import { bare, bigfloor, copy, dropin, emptyNode, floor, peer, synced } from './
  * @typedef {object} Row
  * @property {string} name
  * @property {string} title
- * @property {'copy' | 'again' | 'start'} job copy: to a new name in each run; again: where a copy is already; start: no tree
+ * @property {'copy' | 'again' | 'remove' | 'start'} job copy: to a new name in each run; again: where a copy is already;
+ *   remove: what was made for the run; start: no tree
  * @property {'tmpfs' | 'disk' | 'loop'} medium disk: an ext4 of this machine; loop: one made for the row
  * @property {Data} [data]
  * @property {boolean} [cold] page cache dropped before each run
@@ -205,7 +206,23 @@ export const ROWS = [
   { name: 'verify', title: 'durable and read back', coming: 'bulkhaul verify' },
   { name: 'list', title: 'list with hashes', coming: 'bulkhaul list' },
   { name: 'compare', title: 'compare two trees', coming: 'bulkhaul compare' },
-  { name: 'remove', title: 'remove a tree', coming: 'bulkhaul remove' },
+  {
+    name: 'remove',
+    title: 'remove a tree, tmpfs',
+    job: 'remove',
+    medium: 'tmpfs',
+    data: { kind: 'tree', directories: 3000, files: 100, most: 1024 },
+    contenders: [
+      floorRemove,
+      remover('bulkhaul remove', ['remove', '--force', '--quiet']),
+      remover('bulkhaul hpcp -rf', ['hpcp', '--quiet', '--progress', 'none', '-rf']),
+      ...REMOVERS,
+    ],
+    targets: [
+      { than: 'remove', atMost: 1.25 },
+      { than: 'rm -rf', faster: 1.5 },
+    ],
+  },
   {
     name: 'memory-1m-tree',
     title: 'memory at 1,000,000 entries, a bushy tree',

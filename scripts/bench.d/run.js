@@ -2,7 +2,7 @@
  * Carries out rows: makes their data, runs their contenders interleaved, and gives back what was measured. What keeps
  * artefacts of virtual machines out of the numbers is here, in `#ready`, and documented in docs/benchmarks.md.
  */
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { describe, entriesRoom, generator, room, scaled } from './data.js';
@@ -166,11 +166,16 @@ export class Bench {
           const destination = already ?? join(medium.directory, `copy-${this.#names++}`);
           const place = this.#place(row, source?.path ?? medium.directory, destination, medium);
           await this.#ready(row, contender, place, source, medium);
+          if (source && row.job === 'remove') await this.children.must(['cp', '-a', source.path, destination]);
           await this.#run(row, contender, place, measured, medium);
           if (source && row.job === 'copy') {
             measured.missing ??= await this.#differs(source, destination);
             if (medium.isDisk && keeps) leftovers.push(destination);
             else await this.#remove(destination, medium.isDisk);
+          }
+          if (row.job === 'remove' && existsSync(destination)) {
+            measured.missing ??= 'it left something';
+            await this.#remove(destination, medium.isDisk);
           }
           if (source && row.job === 'again' && contender.spoils) {
             await this.children.must(['cp', '-a', '--attributes-only', `${source.path}/.`, destination]);
@@ -240,7 +245,7 @@ export class Bench {
       dropCaches();
       return;
     }
-    if (row.job === 'copy') await this.#rehearse(contender, place, medium);
+    if (row.job === 'copy' || row.job === 'remove') await this.#rehearse(row, contender, place, medium);
     // Nobody pays for what another has written, or finds the source pushed out of memory by it.
     if (medium.isDisk) await this.children.must(['sync', '-f', medium.directory]);
     if (medium.isDisk || row.data?.kind === 'real') {
@@ -266,12 +271,13 @@ export class Bench {
   }
 
   /**
-   * A tiny copy, so that the programs themselves are in memory.
+   * A tiny run, so that the programs themselves are in memory.
+   * @param {Row} row
    * @param {Contender} contender
    * @param {Place} place
    * @param {Medium} medium
    */
-  async #rehearse(contender, place, medium) {
+  async #rehearse(row, contender, place, medium) {
     const source = join(medium.directory, 'rehearsal');
     const key = `${medium.directory} rehearsal`;
     if (!this.#sources.has(key)) {
@@ -279,6 +285,7 @@ export class Bench {
       this.#sources.set(key, { path: source, ...room(REHEARSAL), counted: '' });
     }
     const destination = join(medium.directory, `rehearsed-${this.#names++}`);
+    if (row.job === 'remove') await this.children.must(['cp', '-a', source, destination]);
     await this.children.run(contender.command({ ...place, source, destination }));
     rmSync(destination, { recursive: true, force: true });
   }
