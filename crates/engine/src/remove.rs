@@ -317,7 +317,9 @@ impl Guard {
     /// Protects a directory and those above it.
     fn climb(&mut self, path: &[u8], own: &'static str, above: &'static str) -> Result<(), Refusal> {
         let refuse = |e: Errno| Refusal::Safety(format!("{}: it can't be protected: {}", show(path), describe(e)));
-        let mut at = match open_directory_path(path, Follow::Yes) {
+        // Only named, not opened: a directory above may be closed to us and what lies above that is not. The dot follows a
+        // symlink.
+        let mut at = match sys::open_node(sys::current_directory(), &c_string(&join(path, b".")).map_err(refuse)?) {
             Ok(fd) => fd,
             // What does not exist, or not for us, is nothing that we could remove by mistake.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(()),
@@ -329,7 +331,7 @@ impl Guard {
             if !self.kept.iter().any(|(kept, _)| *kept == id) {
                 self.kept.push((id, what));
             }
-            at = match sys::open_directory(at.as_fd(), c"..", Follow::No) {
+            at = match sys::open_node(at.as_fd(), c"..") {
                 Ok(fd) => fd,
                 Err(Errno::NOENT | Errno::ACCESS) => return Ok(()),
                 Err(errno) => return Err(refuse(errno)),

@@ -14,7 +14,7 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
 use crate::rig::fault::{again, each, finish, order, say, with_stops};
-use crate::rig::{Copied, NOBODY, Scratch, Tree, apart, c_string, command, content, run};
+use crate::rig::{Copied, NOBODY, Scratch, Tree, apart, c_string, command, content, run, watch};
 
 fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
@@ -456,6 +456,49 @@ fn without_rights() {
             );
         },
     );
+}
+
+/// What lies above a directory that can't be read is protected too.
+#[test]
+fn above_a_closed_directory() {
+    apart(
+        "remove::above_a_closed_directory",
+        NOBODY,
+        |scratch| {
+            let tree = scratch.tree("tree");
+            tree.file("open/closed/home/x", "").file("open/other", "");
+            for name in ["", "open", "open/other", "open/closed/home", "open/closed/home/x"] {
+                tree.owner(name, 65534, 65534);
+            }
+            tree.mode("open/closed", 0o711).mode("", 0o755);
+        },
+        |scratch| {
+            let (tree, home) = (scratch.join("tree"), bytes(&scratch.join("tree/open/closed/home")));
+            for name in ["", "open"] {
+                let refusal = attempt(&[&tree.join(name)], |o| o.protected = vec![home.clone()]).unwrap_err();
+                assert!(matches!(refusal, Refusal::Safety(_)), "{refusal}");
+            }
+        },
+        |scratch| assert!(scratch.at("tree/open/other").exists()),
+    );
+}
+
+#[test]
+fn a_cancelled_removal_says_so_and_goes_on_when_it_is_run_again() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("tree");
+    for number in 0..3000 {
+        tree.file(format!("{}/{number}", number % 3), "");
+    }
+    let job = Removal::new(options(&[tree.path()])).unwrap().remove();
+    let removed = watch(&job, |_| job.drain()).unwrap();
+    assert!(
+        removed.report.interrupted && !removed.report.is_complete(),
+        "{removed:?}"
+    );
+    assert!(tree.path().exists());
+    remove(&[tree.path()], |_| {}).complete();
+    assert!(!tree.path().exists());
 }
 
 /// 5000 levels, 15 kB.
