@@ -11,7 +11,7 @@ import type { NativeEntryEvent, NativeFailure, NativeNote, NativeReport, NativeS
 import { Job } from '../src/ops/job.js';
 import { itemLine } from '../src/report/itemize.js';
 import { Progress, statusLine } from '../src/report/progress.js';
-import { summaryText } from '../src/report/summary.js';
+import { removalSummaryText, summaryText } from '../src/report/summary.js';
 import { bytes, duration } from '../src/report/units.js';
 import { Capture, FakeNative, jsonLines, outcomes, report, schemaViolations, scratch, snapshot } from './rig.js';
 
@@ -116,6 +116,12 @@ describe('progress', () => {
     expect(statusLine(view)).toBe(
       '50% | 0.98 KiB of 1.95 KiB | 10 of 20 files | 526 B/s | 1.9 s left | 0 errors | average 500 B/s | 20 unchanged | 2.0 s',
     );
+  });
+
+  it('of a removal counts what is done, and knows no end', () => {
+    const view = new Progress().update(snapshot({ phase: 'removing', doneEntries: 3000, errors: 1, elapsed: 2 }));
+    expect([view.percent, view.left]).toEqual([undefined, undefined]);
+    expect(statusLine(view)).toBe('removing: 3,000 done | 1,500/s | 1 error | 2.0 s');
   });
 
   it('is 100 only when the job is done', () => {
@@ -457,6 +463,33 @@ describe('itemised lines', () => {
     await done;
     expect(wanted).toEqual([asked]);
     expect(stdout.text).toBe(asked ? '>f+++++++++ a\n' : '');
+  });
+});
+
+describe('the summary of a removal', () => {
+  it.each([
+    [false, '10 entries removed in 2.0 s, 3 directories of them'],
+    [true, '10 entries would be removed (4.88 KiB) in 2.0 s, 3 directories of them'],
+  ])('dry run %s: %s', (dryRun, line) => {
+    const text = removalSummaryText(
+      decode(
+        report({
+          outcomes: outcomes({ removed: 10, skipped: 1, failed: 1 }),
+          directories: outcomes({ removed: 3, skipped: 1 }),
+          skipped: { 'not-empty': 1 },
+          foundBytes: 5000,
+          failures: [failure({ path: ODD, operation: 'remove' })],
+          failureKinds: { permission: 1 },
+          interrupted: true,
+          elapsed: 2,
+        }),
+      ),
+      dryRun,
+    );
+    expect(text).toBe(
+      `${line}\nskipped: 1 not-empty\n1 failure: 1 permission\n  remove a\\xff\\n\\x1b: EACCES\n` +
+        'interrupted: run the same command again to go on\n',
+    );
   });
 });
 
