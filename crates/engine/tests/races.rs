@@ -1,18 +1,23 @@
 //! Races: somebody without rights exchanges names in its own tree while root copies from it or into it.
 //!
 //! The attacker is this test program again, as nobody: it swaps a name with a symlink that leads outside, again and again.
-//! Nothing outside may be read, written, made or changed in its metadata. Each race first proves itself: a copy that uses
-//! paths, written here, escapes in the same rig; where it does not within the time, the race is skipped and says so.
+//! Nothing outside may be read, written, made or changed in its metadata. Each race first proves itself: what uses paths,
+//! written here, escapes in the same rig: a whole copy through directories, and what a race is about through the files
+//! themselves. Where one does not within the time, the race is skipped and says so.
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid, chmodat, chownat, linkat, openat, renameat,
+    renameat_with, statat, symlinkat,
+};
 
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
 
@@ -29,10 +34,14 @@ fn duration() -> Duration {
     Duration::from_secs(if exhaustive() { 10 } else { 2 })
 }
 
+/// Swaps that the engine has to see at least.
+const SWAPS: u64 = 1000;
+
 /// The attacker's process; it ends with this.
 struct Attacker {
     child: Child,
-    stop: PathBuf,
+    /// The names that it swaps, its end, and its count.
+    scratch: PathBuf,
 }
 
 impl Attacker {
@@ -40,22 +49,26 @@ impl Attacker {
     fn start(test: &str, scratch: &Scratch, swaps: &[(&Path, &Path)]) -> Self {
         let lines = swaps.iter().map(|(a, b)| format!("{}\n{}\n", a.display(), b.display()));
         fs::write(scratch.at("swaps"), lines.collect::<String>()).unwrap();
+        fs::write(scratch.at("swapped"), "").unwrap();
+        give_away(&scratch.at("swapped"));
         Self {
             child: child(test, NOBODY, scratch),
-            stop: scratch.at("stop"),
+            scratch: scratch.path().to_owned(),
         }
     }
 
-    /// Ends it; answers how often it swapped.
-    fn end(mut self) -> u64 {
-        fs::write(&self.stop, "").unwrap();
+    /// How often it has swapped.
+    fn swapped(&self) -> u64 {
+        let bytes = fs::read(self.scratch.join("swapped")).unwrap_or_default();
+        bytes.try_into().map_or(0, u64::from_le_bytes)
+    }
+
+    /// Ends it.
+    fn end(mut self) {
+        fs::write(self.scratch.join("stop"), "").unwrap();
         let mut text = String::new();
         io::Read::read_to_string(self.child.stdout.as_mut().unwrap(), &mut text).unwrap();
-        let count = text
-            .split("swapped ")
-            .nth(1)
-            .and_then(|rest| rest.split_whitespace().next());
-        count.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+        assert!(self.child.wait().unwrap().success(), "{text}");
     }
 }
 
@@ -87,7 +100,7 @@ fn lay_bait(link: &Path, text: &Path, number: u64) {
     }
 }
 
-/// In the child: swaps until it is told to stop, a minute at most.
+/// In the child: swaps until it is told to stop, some minutes at most.
 fn swap(scratch: &Path) {
     let text = fs::read_to_string(scratch.join("swaps")).unwrap();
     let lines: Vec<&Path> = text.lines().map(Path::new).collect();
@@ -96,9 +109,10 @@ fn swap(scratch: &Path) {
         .map(|path| fs::read_link(path).unwrap_or_default())
         .collect();
     let stop = scratch.join("stop");
+    let counted = fs::File::options().write(true).open(scratch.join("swapped")).unwrap();
     let begin = Instant::now();
     let mut count = 0_u64;
-    while !stop.exists() && begin.elapsed() < Duration::from_mins(1) {
+    while !stop.exists() && begin.elapsed() < Duration::from_mins(4) {
         for (pair, texts) in lines.chunks(2).zip(texts.chunks(2)) {
             let (one, other) = (pair[0], pair[1]);
             if one != Path::new("*") {
@@ -114,8 +128,8 @@ fn swap(scratch: &Path) {
                 }
             }
         }
+        counted.write_all_at(&count.to_le_bytes(), 0).unwrap();
     }
-    println!("swapped {count} times");
 }
 
 /// Gives a tree to nobody.
@@ -209,44 +223,44 @@ fn touch(tree: &Tree, round: u64) {
     }
 }
 
-/// Copies again and again while the attacker swaps; first by paths. `copy` does one round, `escaped` looks at it.
+/// Works again and again while the attacker swaps: as it should not be done first, in each of some ways, until that
+/// escapes. `work` does one round, in a wrong way or as the engine does it (`None`); `escaped` looks at it.
 fn race(
     test: &str,
     scratch: &Scratch,
     swaps: &[(&Path, &Path)],
-    mut copy: impl FnMut(bool, u64),
+    wrong: &[&str],
+    mut work: impl FnMut(Option<usize>, u64),
     mut escaped: impl FnMut() -> Option<String>,
 ) {
     let attacker = Attacker::start(test, scratch, swaps);
-    let mut rounds = [0, 0];
-    let mut found = None;
-    for (turn, paths) in [true, false].into_iter().enumerate() {
-        let begin = Instant::now();
-        // Some windows are narrow: the proof of the rig may take longer.
-        let limit = if paths { duration() * 4 } else { duration() };
-        while begin.elapsed() < limit && found.is_none() {
-            copy(paths, rounds[0] + rounds[1]);
-            rounds[turn] += 1;
-            found = escaped();
-        }
-        if paths {
-            match found.take() {
-                None => {
-                    println!("skip: even a copy by paths did not escape in {} rounds", rounds[0]);
-                    return;
-                }
-                Some(what) => println!("a copy by paths escapes in round {}: {what}", rounds[0]),
+    let mut round = 0;
+    // Some windows are narrow: the proof of the rig may take longer.
+    let mut until = |way: Option<usize>, limit: Duration| {
+        let (begin, first, swapped) = (Instant::now(), round, attacker.swapped());
+        loop {
+            work(way, round);
+            round += 1;
+            let found = escaped();
+            let (rounds, swaps) = (round - first, attacker.swapped() - swapped);
+            // On a busy machine the engine goes on until it has seen enough.
+            let enough = way.is_some() || (rounds > 3 && swaps > SWAPS) || begin.elapsed() > Duration::from_mins(1);
+            if found.is_some() || (enough && begin.elapsed() >= limit) {
+                return (found, rounds, swaps);
             }
         }
+    };
+    for (way, what) in wrong.iter().enumerate() {
+        match until(Some(way), duration() * 4) {
+            (None, rounds, _) => return println!("skip: even {what} did not escape in {rounds} rounds"),
+            (Some(found), rounds, _) => println!("{what} escapes in round {rounds}: {found}"),
+        }
     }
-    let swapped = attacker.end();
-    println!(
-        "{} rounds, {swapped} swaps, escapes: {}",
-        rounds[1],
-        u8::from(found.is_some())
-    );
-    assert_eq!(found, None, "in round {}", rounds[1]);
-    assert!(swapped > 1000 && rounds[1] > 3, "{swapped} swaps, {} rounds", rounds[1]);
+    let (found, rounds, swaps) = until(None, duration());
+    attacker.end();
+    println!("{rounds} rounds, {swaps} swaps, escapes: {}", u8::from(found.is_some()));
+    assert_eq!(found, None, "in round {rounds}");
+    assert!(swaps > SWAPS && rounds > 3, "{swaps} swaps, {rounds} rounds");
 }
 
 fn able() -> bool {
@@ -288,11 +302,12 @@ fn the_source() {
         "races::the_source",
         &scratch,
         &swaps,
-        |paths, _| {
+        &["a copy by paths"],
+        |wrong, _| {
             if to.exists() {
                 fs::remove_dir_all(&to).unwrap();
             }
-            if paths {
+            if wrong.is_some() {
                 by_paths(own.path(), &to).unwrap();
             } else {
                 attempt(&[contents(own.path())], &to, |_| {}).unwrap();
@@ -302,8 +317,55 @@ fn the_source() {
     );
 }
 
+/// What a race is about, done wrong: it is called what it is, and works on the destination for a round.
+type Wrong = (&'static str, fn(&Destination));
+/// Times in a round that what has a narrow window is done wrong.
+const TRIES: usize = 200;
+
+const COPY_BY_PATHS: Wrong = ("a copy by paths", |to| {
+    by_paths(&to.source, &to.path).unwrap();
+});
+
+/// The destination of a race, and what was in it before somebody swapped it.
+struct Destination {
+    /// Where what comes here comes from.
+    source: PathBuf,
+    path: PathBuf,
+    /// Its directory `d`, whatever name that has now: only what is in it can be swapped.
+    d: OwnedFd,
+}
+
+impl Destination {
+    /// A file and a link that are swapped: a copy may have made two files of them, and this, if it looked in between, two
+    /// links. One of each it is again, now or in the next round.
+    fn lay_bait(&self, one: &str, other: &str, text: &Path) -> io::Result<()> {
+        let own = fs::File::open(&self.path)?.into();
+        let (at, names): (&OwnedFd, _) = match (one.strip_prefix("d/"), other.strip_prefix("d/")) {
+            (Some(one), Some(other)) => (&self.d, [one, other]),
+            _ => (&own, [one, other]),
+        };
+        match names.map(|name| kind_of(at, name)) {
+            [FileType::RegularFile, FileType::RegularFile] => symlinkat(text, at, "bait")?,
+            [FileType::Symlink, FileType::Symlink] => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+                drop(openat(at, "bait", flags, Mode::from_raw_mode(0o600))?);
+            }
+            _ => return Ok(()),
+        }
+        let nobody = (Uid::from_raw(NOBODY_ID), Gid::from_raw(NOBODY_ID));
+        chownat(at, "bait", Some(nobody.0), Some(nobody.1), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(renameat(at, "bait", at, names[1])?)
+    }
+}
+
 /// Prepares a destination of nobody's, and runs a race there; what is outside must not change at all.
-fn into_destination(test: &str, swaps: &[(&str, &str)], prepare: impl Fn(&Tree), mut each: impl FnMut(&Tree, u64)) {
+fn into_destination(
+    test: &str,
+    swaps: &[(&str, &str)],
+    prepare: impl Fn(&Tree),
+    mut each: impl FnMut(&Tree, u64),
+    wrong: &[Wrong],
+) {
     if let Some(scratch) = child_scratch() {
         return swap(&scratch);
     }
@@ -325,18 +387,33 @@ fn into_destination(test: &str, swaps: &[(&str, &str)], prepare: impl Fn(&Tree),
         }
     };
     let paths: Vec<_> = swaps.iter().map(|(one, other)| (path(one), path(other))).collect();
+    let baits: Vec<_> = swaps
+        .iter()
+        .zip(&paths)
+        .filter(|(_, (one, _))| one.is_file())
+        .map(|(names, (_, other))| (*names, fs::read_link(other).unwrap()))
+        .collect();
     let swaps: Vec<_> = paths.iter().map(|(one, other)| (&**one, &**other)).collect();
     let before = std::cell::RefCell::new(listing(outside.path()));
+    let destination = Destination {
+        source: source.path().to_owned(),
+        path: own.path().to_owned(),
+        d: fs::File::open(own.at("d")).unwrap().into(),
+    };
+    let ways: Vec<_> = wrong.iter().map(|(what, _)| *what).collect();
     race(
         test,
         &scratch,
         &swaps,
-        |paths, round| {
+        &ways,
+        |way, round| {
             each(&source, round);
-            if paths {
-                by_paths(source.path(), own.path()).unwrap();
-            } else {
-                attempt(&[contents(source.path())], own.path(), |_| {}).unwrap();
+            for ((one, other), text) in &baits {
+                destination.lay_bait(one, other, text).unwrap();
+            }
+            match way {
+                Some(way) => wrong[way].1(&destination),
+                None => drop(attempt(&[contents(source.path())], own.path(), |_| {}).unwrap()),
             }
         },
         || {
@@ -359,8 +436,24 @@ fn the_destination() {
                 .symlink("d/to-sub", "../../outside/sub");
         },
         touch,
+        &[COPY_BY_PATHS],
     );
 }
+
+/// What has this name now. It may be something else the next moment.
+fn kind_of(at: &OwnedFd, name: &str) -> FileType {
+    FileType::from_raw_mode(statat(at, name, AtFlags::SYMLINK_NOFOLLOW).unwrap().st_mode)
+}
+
+/// Mode and owner by name, of what has just been seen to be a file.
+const METADATA_BY_NAME: Wrong = ("metadata set by name", |to| {
+    for mode in [0o640, 0o604].into_iter().cycle().take(TRIES) {
+        if kind_of(&to.d, "a") == FileType::RegularFile {
+            chmodat(&to.d, "a", Mode::from_raw_mode(mode), AtFlags::empty()).unwrap();
+            chownat(&to.d, "a", Some(Uid::from_raw(NOBODY_ID)), None, AtFlags::empty()).unwrap();
+        }
+    }
+});
 
 /// Files whose content is right get their metadata put right: not those that a link leads to.
 #[test]
@@ -379,8 +472,20 @@ fn metadata() {
                 set_time(&source.at(name), 1_500_000_000, u32::try_from(round % 2).unwrap());
             }
         },
+        &[COPY_BY_PATHS, METADATA_BY_NAME],
     );
 }
+
+/// An unfinished file, finished by its name.
+const FINISH_BY_NAME: Wrong = ("an unfinished file finished by name", |to| {
+    let staging = to.path.join(".bh-name");
+    // What fails was swapped, or taken away. It stays for long: it has to be found first.
+    drop(fs::write(&staging, "unfinished"));
+    for mode in [0o640, 0o604].into_iter().cycle().take(TRIES * 20) {
+        drop(fs::set_permissions(&staging, Permissions::from_mode(mode)));
+    }
+    drop(fs::remove_file(staging));
+});
 
 /// What is unfinished is swapped with links to a directory and to a file outside.
 #[test]
@@ -408,8 +513,21 @@ fn staging() {
                 fs::remove_dir_all(source.at(format!("new-{last}"))).unwrap();
             }
         },
+        &[FINISH_BY_NAME],
     );
 }
+
+/// A link to what a name leads to, when that has just been seen to be a file.
+const LINK_BY_NAME: Wrong = ("a hard link to a name", |to| {
+    for _ in 0..TRIES {
+        let staging = to.path.join(".bh-link");
+        if kind_of(&to.d, "one") == FileType::RegularFile {
+            linkat(&to.d, "one", CWD, &staging, AtFlags::SYMLINK_FOLLOW).unwrap();
+            // That it was there has left its mark.
+            fs::remove_file(staging).unwrap();
+        }
+    }
+});
 
 /// The first name of a hard link, and its directory, become links to what is outside.
 #[test]
@@ -422,6 +540,7 @@ fn hard_links() {
                 .symlink("link", "../outside");
         },
         touch,
+        &[COPY_BY_PATHS, LINK_BY_NAME],
     );
 }
 
@@ -478,13 +597,14 @@ fn removal() {
         "races::removal",
         &scratch,
         &[(&d, &link), (&sub, &to_sub)],
-        |paths, round| {
+        &["a removal by paths"],
+        |wrong, round| {
             fill_outside();
             // Made where nobody can swap, and moved to where somebody does.
             let next = away.path().join(format!("next-{round}"));
             fill(&Tree::new(next.clone()));
             fs::rename(&next, &victim).unwrap();
-            if paths {
+            if wrong.is_some() {
                 // It fails where something was swapped at the last moment.
                 drop(remove_by_paths(&victim));
             } else {
