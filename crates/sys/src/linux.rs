@@ -5,10 +5,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, bytes, once};
-use crate::posix::{kind_of, last_errno, mode};
+use crate::posix::{kind_of, last_errno, mode, timestamps};
 use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 
 /// Opens a directory for listing and as the base of further calls. Access times are left alone where that is allowed.
@@ -268,20 +268,7 @@ pub fn set_mode(node: Node<'_>, bits: u32) -> Result<()> {
 
 /// Sets access and modification time, to the nanosecond where the file system can; `None` leaves one alone.
 pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Result<()> {
-    let spec = |time: Option<Time>| match time {
-        Some(t) => fs::Timespec {
-            tv_sec: t.sec,
-            tv_nsec: i64::from(t.nsec),
-        },
-        None => fs::Timespec {
-            tv_sec: 0,
-            tv_nsec: fs::UTIME_OMIT,
-        },
-    };
-    let times = Timestamps {
-        last_access: spec(atime),
-        last_modification: spec(mtime),
-    };
+    let times = timestamps(atime, mtime);
     match node {
         Node::Open(fd) => again(Call::SetTimes, || fs::futimens(fd, &times)),
         Node::Path(fd) => match again(Call::SetTimes, || fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)) {

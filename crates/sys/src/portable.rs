@@ -4,10 +4,10 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, once};
-use crate::posix::{kind_of, mode};
+use crate::posix::{kind_of, mode, timestamps};
 use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 
 /// Opens a directory for listing and as the base of further calls.
@@ -172,20 +172,7 @@ pub fn set_mode(node: Node<'_>, bits: u32) -> Result<()> {
 
 /// Sets access and modification time; `None` leaves one alone.
 pub fn set_times(node: Node<'_>, atime: Option<Time>, mtime: Option<Time>) -> Result<()> {
-    let spec = |time: Option<Time>| match time {
-        Some(t) => fs::Timespec {
-            tv_sec: t.sec,
-            tv_nsec: i64::from(t.nsec),
-        },
-        None => fs::Timespec {
-            tv_sec: 0,
-            tv_nsec: fs::UTIME_OMIT,
-        },
-    };
-    let times = Timestamps {
-        last_access: spec(atime),
-        last_modification: spec(mtime),
-    };
+    let times = timestamps(atime, mtime);
     again(Call::SetTimes, || fs::futimens(descriptor(node), &times))
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::IntoRawFd as _;
 use rustix::fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
 use crate::failpoint::{Call, again, bytes, filled, once, position};
-use crate::{BorrowedFd, Capacity, Errno, Kind, OwnedFd, Replace, Result};
+use crate::{BorrowedFd, Capacity, Errno, Kind, OwnedFd, Replace, Result, Time};
 
 pub(crate) fn last_errno() -> Errno {
     let raw = std::io::Error::last_os_error().raw_os_error();
@@ -15,6 +15,24 @@ pub(crate) fn last_errno() -> Errno {
 
 pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode(bits as fs::RawMode)
+}
+
+/// Times as the system takes them; `None` leaves one alone.
+pub(crate) fn timestamps(atime: Option<Time>, mtime: Option<Time>) -> fs::Timestamps {
+    let spec = |time: Option<Time>| match time {
+        Some(t) => fs::Timespec {
+            tv_sec: t.sec,
+            tv_nsec: i64::from(t.nsec),
+        },
+        None => fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_OMIT,
+        },
+    };
+    fs::Timestamps {
+        last_access: spec(atime),
+        last_modification: spec(mtime),
+    }
 }
 
 pub(crate) fn kind_of(file_type: fs::FileType) -> Kind {
