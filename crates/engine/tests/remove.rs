@@ -5,11 +5,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 
 use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::remove::{MaxDelete, PREVIEW_NAMES, Removal, RemoveOptions};
-use bulkhaul_engine::report::{Outcome, Report};
+use bulkhaul_engine::job::Desk;
+use bulkhaul_engine::remove::{Guard, MaxDelete, Mode, PREVIEW_NAMES, Removal, RemoveOptions, Sweeper};
+use bulkhaul_engine::report::{Outcome, Report, Totals};
+use bulkhaul_engine::tree::Budget;
+use bulkhaul_engine::walk::Root;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
@@ -499,6 +503,52 @@ fn a_cancelled_removal_says_so_and_goes_on_when_it_is_run_again() {
     assert!(tree.path().exists());
     remove(&[tree.path()], |_| {}).complete();
     assert!(!tree.path().exists());
+}
+
+/// As another operation clears its destination: by the descriptor that it holds, whatever the paths lead to.
+#[test]
+fn inside_another_operation() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("tree");
+    tree.file("extra/a", "")
+        .file("extra/b/c", "")
+        .file("plain", "")
+        .file("stays", "")
+        .file("other/x", "");
+    let holder = Arc::new(sys::open_directory(sys::current_directory(), &c_string(tree.path()), Follow::No).unwrap());
+    let id = |name: &str| sys::stat(holder.as_fd(), &c_string(name), Follow::No).unwrap().id;
+    let root = |name: &str, pin| Root {
+        path: bytes(&scratch.path().join("nowhere").join(name)),
+        follow: false,
+        contents: false,
+        pin: Some(pin),
+        holder: Some(Arc::clone(&holder)),
+    };
+    let roots = [
+        root("extra", id("extra")),
+        root("plain", id("plain")),
+        root("other", id("stays")),
+    ];
+    let desk = Desk::new(2);
+    Sweeper {
+        desk: &desk,
+        guard: &Guard::default(),
+        filter: None,
+        budget: &Arc::new(Budget::new(100)),
+        workers: 2,
+        mode: Mode::Remove,
+        tell: 0,
+        limit: u64::MAX,
+    }
+    .run(&roots);
+    assert_eq!(names(&tree), ["other/", "other/x", "stays"].map(str::to_owned).into());
+    let totals = Totals::of(&desk.counters);
+    assert_eq!((totals.all_found(), totals.all_outcomes()), (6, 6));
+    assert_eq!(
+        (totals.outcome_of(Outcome::Removed), totals.outcome_of(Outcome::Changed)),
+        (5, 1)
+    );
+    assert_eq!(desk.findings.failed(), 1);
 }
 
 /// 5000 levels, 15 kB.

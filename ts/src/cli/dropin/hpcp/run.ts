@@ -81,8 +81,13 @@ export class Run {
     }
     const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
     for (const note of notes) this.#note(note);
-    const options = removalOptions(values, sources, rules);
-    this.#print(removalHead(sources, options));
+    // What ends in dots is for the engine to refuse, not to be spelled out here.
+    const victims = sources.map((source, index) => {
+      const typed = found[index] ?? source;
+      return /(^|\/)\.{1,2}\/*$/.test(typed.path) ? typed : source;
+    });
+    const options = removalOptions(values, victims, rules);
+    this.#print(removalHead(victims, options));
     const names: string[] = [];
     const take = (event: Event) => {
       if (values.verbose && event.type === 'entry' && event.outcome === 'removed' && event.kind !== 'directory') {
@@ -93,7 +98,7 @@ export class Run {
     for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
     this.#report(...removalProblems(report));
     if (values.dry_run) this.#print('Dry run: nothing was done; the totals are what would be done');
-    this.#print(...removalLines(report, sources, names));
+    this.#print(...removalLines(report, victims, names));
   }
 
   async #copy({ values, positionals }: HpcpCall): Promise<void> {
