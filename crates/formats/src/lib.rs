@@ -1,4 +1,4 @@
-//! Pure data: digests, exclude rules, file lists, modes and staging names.
+//! Pure data: digests, exclude rules, file lists, listings, natural order, modes and staging names.
 //!
 //! Comes in: bytes. Goes out: checked values and decisions. Promises: no input or output, no unsafe code, no state
 //! beyond the values themselves, and no input that makes a decision take exponential time.
@@ -9,6 +9,8 @@ pub mod chmod;
 pub mod digest;
 pub mod filelist;
 pub mod filter;
+pub mod listing;
+pub mod natural;
 mod pattern;
 pub mod staging;
 
