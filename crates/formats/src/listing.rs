@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 
 /// Hexadecimal digits of an xxh64.
 const XXH64_DIGITS: usize = 16;
-/// Hexadecimal digits of a BLAKE2b, which the original uses where it has no xxhash.
+/// Hexadecimal digits of a `BLAKE2b`, which the original uses where it has no xxhash.
 const BLAKE2B_DIGITS: usize = 128;
 /// What stands before an entry of a list of differences that only the old side has.
 pub const REMOVED: &[u8] = b"-\0";
