@@ -355,7 +355,10 @@ mod tests {
             ("", &Facts::Directory, "./", "./"),
         ] {
             let show = |(line, escaped)| (String::from_utf8(line).unwrap(), escaped);
-            assert_eq!(show(written(path.as_bytes(), facts, Form::Hashed)), (hashed, false));
+            assert_eq!(
+                show(written(path.as_bytes(), facts, Form::Hashed)),
+                (hashed.to_owned(), false)
+            );
             assert_eq!(
                 show(written(path.as_bytes(), facts, Form::Names)),
                 (names.to_owned(), false)
