@@ -31,6 +31,7 @@ pub mod regular;
 pub mod remove;
 pub mod report;
 pub mod schedule;
+pub mod sort;
 pub mod sweep;
 pub mod track;
 pub mod transfer;

@@ -1,0 +1,492 @@
+//! An external merge sort: more records than memory holds, in order.
+//!
+//! Comes in: records, each a key and a payload, to one [`Sorter`] a thread; goes out: all of them once, by key, where keys
+//! are equal by payload, both as bytes ([`Sorted`]). Memory is what [`Sorters`] was given, whatever the number of records:
+//! a sorter that is full writes what it has, sorted, to a file without a name in the scratch directory, and begins again.
+//! Promises: no record is lost or made without an error that says so, and no file is left, however the process ends.
+
+use std::cmp::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
+
+use crate::probe::fill;
+use crate::tree::{c_string, open_directory_path};
+
+/// Memory of all sorters of an operation together, in bytes.
+pub const SORT_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of a run that are written, and read back, in one call.
+const STRETCH_BYTES: usize = 256 * 1024;
+/// Runs of one sorter; beyond them they are merged into one, so that descriptors and buffers stay few.
+const MOST_RUNS: usize = 32;
+/// What stands before a record in a run: the lengths of its key and payload.
+const HEAD_BYTES: usize = 8;
+
+/// Where runs go, and how much memory a sorter has.
+#[derive(Clone, Debug)]
+pub struct Sorters {
+    scratch: Vec<u8>,
+    memory: usize,
+}
+
+impl Sorters {
+    /// For this many sorters at once, with `memory` bytes together. `scratch`: a directory for runs; it is looked at only
+    /// when one is written.
+    pub fn new(scratch: &[u8], memory: usize, sorters: usize) -> Self {
+        Self {
+            scratch: scratch.to_vec(),
+            memory: memory / sorters.max(1),
+        }
+    }
+
+    /// An empty sorter.
+    pub fn sorter(&self) -> Sorter {
+        Sorter {
+            sorters: self.clone(),
+            bytes: Vec::new(),
+            index: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+}
+
+/// A file for the time of the process: it has no name.
+pub fn scratch_file(directory: &[u8]) -> sys::Result<OwnedFd> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    match sys::create_unnamed(&c_string(directory)?) {
+        // Where there are no files without a name, one loses it at once.
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::ISDIR | Errno::INVAL) => {
+            let at = open_directory_path(directory, sys::Follow::Yes)?;
+            loop {
+                let number = NUMBER.fetch_add(1, Relaxed);
+                let name = c_string(format!(".bulkhaul-{}-{number}", std::process::id()).as_bytes())?;
+                match sys::create_file(at.as_fd(), &name) {
+                    Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                    Ok(file) => {
+                        sys::unlink(at.as_fd(), &name)?;
+                        return Ok(file);
+                    }
+                }
+            }
+        }
+        other => other,
+    }
+}
+
+/// Where a record is in a sorter's memory.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// The first bytes of its key after those that all keys have in common; most comparisons need no more.
+    prefix: u64,
+    offset: u32,
+}
+
+/// Takes records in.
+pub struct Sorter {
+    sorters: Sorters,
+    /// Each record: two lengths, key, payload.
+    bytes: Vec<u8>,
+    index: Vec<Slot>,
+    runs: Vec<Run>,
+}
+
+/// A sorted file.
+struct Run {
+    file: OwnedFd,
+    length: u64,
+}
+
+fn split(record: &[u8]) -> (&[u8], &[u8]) {
+    let number = |at: usize| {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&record[at..at + 4]);
+        u32::from_le_bytes(bytes) as usize
+    };
+    let (key, payload) = (number(0), number(4));
+    let rest = &record[HEAD_BYTES..];
+    (&rest[..key], &rest[key..key + payload])
+}
+
+impl Sorter {
+    /// Takes a record in. An error is one of the scratch directory; what was taken in before is then lost.
+    pub fn push(&mut self, key: &[u8], payload: &[u8]) -> sys::Result<()> {
+        let size = HEAD_BYTES + key.len() + payload.len();
+        let used = self.bytes.len() + self.index.len() * size_of::<Slot>();
+        if used + size + size_of::<Slot>() > self.sorters.memory && !self.index.is_empty() {
+            self.spill()?;
+        }
+        let length = |part: &[u8]| u32::try_from(part.len()).map_err(|_| Errno::OVERFLOW);
+        let (key_length, payload_length) = (length(key)?, length(payload)?);
+        let offset = u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
+        self.index.push(Slot { prefix: 0, offset });
+        self.bytes.extend_from_slice(&key_length.to_le_bytes());
+        self.bytes.extend_from_slice(&payload_length.to_le_bytes());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn record(&self, slot: Slot) -> (&[u8], &[u8]) {
+        split(&self.bytes[slot.offset as usize..])
+    }
+
+    fn sort(&mut self) {
+        let mut index = std::mem::take(&mut self.index);
+        let first = index.first().map_or(&[][..], |slot| self.record(*slot).0);
+        let common = index.iter().fold(first.len(), |common, slot| {
+            let key = self.record(*slot).0;
+            let same = first[..common].iter().zip(key).take_while(|(a, b)| a == b);
+            same.count()
+        });
+        for slot in &mut index {
+            let key = &self.record(*slot).0[common..];
+            let mut prefix = [0; 8];
+            let length = key.len().min(prefix.len());
+            prefix[..length].copy_from_slice(&key[..length]);
+            slot.prefix = u64::from_be_bytes(prefix);
+        }
+        index.sort_unstable_by(|a, b| {
+            a.prefix
+                .cmp(&b.prefix)
+                .then_with(|| self.record(*a).cmp(&self.record(*b)))
+        });
+        self.index = index;
+    }
+
+    fn spill(&mut self) -> sys::Result<()> {
+        self.sort();
+        let mut writer = Writer::new(&self.sorters.scratch)?;
+        for slot in &self.index {
+            let (key, payload) = self.record(*slot);
+            writer.write(key, payload)?;
+        }
+        self.runs.push(writer.finish()?);
+        self.bytes.clear();
+        self.index.clear();
+        if self.runs.len() >= MOST_RUNS {
+            let mut merged = Writer::new(&self.sorters.scratch)?;
+            let readers = self.runs.drain(..).map(|run| Source::Run(Reader::new(run))).collect();
+            let mut all = Sorted::new(readers)?;
+            while let Some((key, payload)) = all.next()? {
+                merged.write(key, payload)?;
+            }
+            self.runs.push(merged.finish()?);
+        }
+        Ok(())
+    }
+
+    fn into_sources(mut self) -> Vec<Source> {
+        self.sort();
+        let mut sources: Vec<Source> = self.runs.drain(..).map(|run| Source::Run(Reader::new(run))).collect();
+        if !self.index.is_empty() {
+            sources.push(Source::Memory { sorter: self, next: 0 });
+        }
+        sources
+    }
+}
+
+/// Writes a run.
+struct Writer {
+    file: OwnedFd,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl Writer {
+    fn new(scratch: &[u8]) -> sys::Result<Self> {
+        Ok(Self {
+            file: scratch_file(scratch)?,
+            buffer: Vec::with_capacity(STRETCH_BYTES),
+            written: 0,
+        })
+    }
+
+    fn write(&mut self, key: &[u8], payload: &[u8]) -> sys::Result<()> {
+        let size = HEAD_BYTES + key.len() + payload.len();
+        if self.buffer.len() + size > STRETCH_BYTES {
+            self.flush()?;
+        }
+        let length = |part: &[u8]| u32::try_from(part.len()).map_err(|_| Errno::OVERFLOW);
+        self.buffer.extend_from_slice(&length(key)?.to_le_bytes());
+        self.buffer.extend_from_slice(&length(payload)?.to_le_bytes());
+        self.buffer.extend_from_slice(key);
+        self.buffer.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> sys::Result<()> {
+        sys::write_all_at(self.file.as_fd(), &self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> sys::Result<Run> {
+        self.flush()?;
+        Ok(Run {
+            file: self.file,
+            length: self.written,
+        })
+    }
+}
+
+/// Reads a run.
+struct Reader {
+    run: Run,
+    /// What of the file is in the buffer begins here.
+    offset: u64,
+    buffer: Vec<u8>,
+    /// Where the current record is in the buffer.
+    at: usize,
+    /// Its bytes; 0 before the first.
+    size: usize,
+}
+
+impl Reader {
+    fn new(run: Run) -> Self {
+        Self {
+            run,
+            offset: 0,
+            buffer: Vec::new(),
+            at: 0,
+            size: 0,
+        }
+    }
+
+    /// Goes on to the next record; false at the end.
+    fn advance(&mut self) -> sys::Result<bool> {
+        self.at += self.size;
+        self.size = 0;
+        if self.offset + self.at as u64 == self.run.length {
+            return Ok(false);
+        }
+        self.hold(HEAD_BYTES)?;
+        let mut lengths = [0; HEAD_BYTES];
+        lengths.copy_from_slice(&self.buffer[self.at..self.at + HEAD_BYTES]);
+        let lengths = u64::from_le_bytes(lengths);
+        // Two 32-bit numbers: the sum does not overflow.
+        let size = HEAD_BYTES + (lengths & 0xffff_ffff) as usize + (lengths >> 32) as usize;
+        self.hold(size)?;
+        self.size = size;
+        Ok(true)
+    }
+
+    /// Sees to it that this many bytes from the current place on are in the buffer.
+    fn hold(&mut self, size: usize) -> sys::Result<()> {
+        if self.buffer.len() - self.at >= size {
+            return Ok(());
+        }
+        self.buffer.drain(..self.at);
+        self.offset += self.at as u64;
+        self.at = 0;
+        let have = self.buffer.len();
+        let left = usize::try_from(self.run.length - self.offset).unwrap_or(usize::MAX);
+        let want = left.min(size.max(STRETCH_BYTES));
+        if want < size {
+            return Err(Errno::IO);
+        }
+        self.buffer.resize(want, 0);
+        let got = fill(
+            self.run.file.as_fd(),
+            &mut self.buffer[have..],
+            self.offset + have as u64,
+        )?;
+        // A run that ends early was not read as it was written.
+        if have + got < want {
+            return Err(Errno::IO);
+        }
+        Ok(())
+    }
+
+    fn record(&self) -> (&[u8], &[u8]) {
+        split(&self.buffer[self.at..])
+    }
+}
+
+enum Source {
+    /// `next` is one past the current record.
+    Memory {
+        sorter: Sorter,
+        next: usize,
+    },
+    Run(Reader),
+}
+
+impl Source {
+    fn advance(&mut self) -> sys::Result<bool> {
+        match self {
+            Self::Memory { sorter, next } => {
+                *next += 1;
+                Ok(*next <= sorter.index.len())
+            }
+            Self::Run(reader) => reader.advance(),
+        }
+    }
+
+    fn record(&self) -> (&[u8], &[u8]) {
+        match self {
+            Self::Memory { sorter, next } => sorter.record(sorter.index[*next - 1]),
+            Self::Run(reader) => reader.record(),
+        }
+    }
+}
+
+/// All records in order.
+pub struct Sorted {
+    sources: Vec<Source>,
+    /// A heap of indices of the sources that have a record; the first has the smallest.
+    heap: Vec<usize>,
+    begun: bool,
+}
+
+impl Sorted {
+    /// What these sorters took in, together.
+    pub fn merge(sorters: Vec<Sorter>) -> sys::Result<Self> {
+        Self::new(sorters.into_iter().flat_map(Sorter::into_sources).collect())
+    }
+
+    fn new(sources: Vec<Source>) -> sys::Result<Self> {
+        let mut sorted = Self {
+            sources,
+            heap: Vec::new(),
+            begun: false,
+        };
+        for index in 0..sorted.sources.len() {
+            if sorted.sources[index].advance()? {
+                sorted.heap.push(index);
+            }
+        }
+        for place in (0..sorted.heap.len() / 2).rev() {
+            sorted.sink(place);
+        }
+        Ok(sorted)
+    }
+
+    fn order(&self, a: usize, b: usize) -> Ordering {
+        let record = |place: usize| self.sources[self.heap[place]].record();
+        record(a).cmp(&record(b))
+    }
+
+    fn sink(&mut self, mut place: usize) {
+        loop {
+            let mut smallest = place;
+            for child in [2 * place + 1, 2 * place + 2] {
+                if child < self.heap.len() && self.order(child, smallest) == Ordering::Less {
+                    smallest = child;
+                }
+            }
+            if smallest == place {
+                return;
+            }
+            self.heap.swap(place, smallest);
+            place = smallest;
+        }
+    }
+
+    /// The next record's key and payload; `None` at the end.
+    #[allow(clippy::should_implement_trait, reason = "the record is lent")]
+    pub fn next(&mut self) -> sys::Result<Option<(&[u8], &[u8])>> {
+        if self.begun
+            && let Some(&first) = self.heap.first()
+        {
+            if !self.sources[first].advance()? {
+                self.heap.swap_remove(0);
+            }
+            self.sink(0);
+        }
+        self.begun = true;
+        Ok(self.heap.first().map(|first| self.sources[*first].record()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn sorted(records: &Records, memory: usize, threads: usize) -> (Records, usize) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().as_os_str().as_encoded_bytes().to_vec();
+        let sorters = Sorters::new(&path, memory, threads);
+        let mut all: Vec<Sorter> = (0..threads).map(|_| sorters.sorter()).collect();
+        for (number, (key, payload)) in records.iter().enumerate() {
+            let sorter = &mut all[number % threads];
+            sorter.push(key, payload).unwrap();
+            assert!(sorter.bytes.len() <= (memory / threads).max(HEAD_BYTES + key.len() + payload.len()));
+            assert!(sorter.runs.len() < MOST_RUNS);
+        }
+        let runs = all.iter().map(|sorter| sorter.runs.len()).sum();
+        let mut merged = Sorted::merge(all).unwrap();
+        let mut seen = Vec::new();
+        while let Some((key, payload)) = merged.next().unwrap() {
+            seen.push((key.to_vec(), payload.to_vec()));
+        }
+        assert!(merged.next().unwrap().is_none());
+        assert_eq!(
+            std::fs::read_dir(scratch.path()).unwrap().count(),
+            0,
+            "no file has a name"
+        );
+        (seen, runs)
+    }
+
+    #[test]
+    fn more_than_memory_holds() {
+        // Ten thousand records of about 40 bytes in 4 KiB: a hundred runs, so that runs are merged on the way.
+        let records: Records = (0..10_000_u32)
+            .map(|n| {
+                (
+                    format!("key {:05}", n.wrapping_mul(7919) % 10_007).into(),
+                    n.to_le_bytes().to_vec(),
+                )
+            })
+            .collect();
+        let mut expected = records.clone();
+        expected.sort();
+        for threads in [1, 3] {
+            let (seen, runs) = sorted(&records, 4096, threads);
+            assert!(seen == expected && runs > 3, "{runs} runs");
+        }
+        let (seen, runs) = sorted(&records, SORT_BYTES, 2);
+        assert!(seen == expected && runs == 0);
+    }
+
+    #[test]
+    fn records_around_the_size_of_a_stretch() {
+        for size in [
+            STRETCH_BYTES - HEAD_BYTES - 1,
+            STRETCH_BYTES - HEAD_BYTES,
+            STRETCH_BYTES,
+            3 * STRETCH_BYTES,
+        ] {
+            let records: Records = (0..6).map(|n| (vec![b'a' + (n * 5 % 6); size], vec![n; 3])).collect();
+            let mut expected = records.clone();
+            expected.sort();
+            assert!(sorted(&records, 1000, 1).0 == expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_scratch_directory_that_is_not_there() {
+        let mut sorter = Sorters::new(b"/nowhere/at/all", 10, 1).sorter();
+        sorter.push(b"a", b"").unwrap();
+        assert_eq!(sorter.push(b"b", b""), Err(Errno::NOENT));
+    }
+
+    proptest! {
+        #[test]
+        fn as_in_memory(
+            records in prop::collection::vec(("[ab/]{0,12}", any::<Vec<u8>>()), 0..80),
+            memory in 1..2000_usize,
+            threads in 1..4_usize,
+        ) {
+            let records: Records = records.into_iter().map(|(key, payload)| (key.into_bytes(), payload)).collect();
+            let mut expected = records.clone();
+            expected.sort();
+            prop_assert_eq!(sorted(&records, memory, threads).0, expected);
+        }
+    }
+}
