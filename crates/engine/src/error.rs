@@ -27,6 +27,9 @@ pub enum Refusal {
     /// The sources don't fit, and `require_space` asked.
     #[error("{0}")]
     NoSpace(String),
+    /// What was to be written, or the room for it, is not there: an output file or the scratch directory.
+    #[error("{0}")]
+    Output(String),
 }
 
 impl Refusal {
@@ -38,6 +41,7 @@ impl Refusal {
             Self::NoSource(_) => "NO_SOURCE",
             Self::NoDestination(_) => "NO_DESTINATION",
             Self::NoSpace(_) => "NO_SPACE",
+            Self::Output(_) => "OUTPUT",
         }
     }
 }

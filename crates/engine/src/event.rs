@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use bulkhaul_sys::Kind;
 
 use crate::error::Failure;
+use crate::record::Details;
 use crate::report::{Note, Outcome, Reason};
 
 /// Events that wait for their reader at most; a few batches, so that neither side stalls at each one.
@@ -41,10 +42,14 @@ impl Changes {
     pub const XATTR: Self = Self(1 << 8);
     /// A symlink's text or a device's number.
     pub const TARGET: Self = Self(1 << 9);
+    /// It is there, and in the source it is not.
+    pub const EXTRA: Self = Self(1 << 10);
+    /// It is something else.
+    pub const KIND: Self = Self(1 << 11);
 
     /// Names of the bits, in their order.
-    pub const NAMES: [&'static str; 10] = [
-        "new", "content", "size", "time", "mode", "owner", "group", "acl", "xattr", "target",
+    pub const NAMES: [&'static str; 12] = [
+        "new", "content", "size", "time", "mode", "owner", "group", "acl", "xattr", "target", "extra", "kind",
     ];
 
     /// Adds bits.
@@ -95,6 +100,10 @@ pub struct EntryEvent {
     pub reason: Option<Reason>,
     /// Text of a symlink, or path of a link's first name.
     pub target: Option<Vec<u8>>,
+    /// xxh64 of a file's last bytes, in a list.
+    pub hash: Option<u64>,
+    /// What a list tells beside it.
+    pub details: Option<Details>,
 }
 
 /// Anything that a consumer is told.

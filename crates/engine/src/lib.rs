@@ -12,21 +12,26 @@
 
 pub mod act;
 pub mod chunks;
+pub mod compare;
 pub mod copy;
 pub mod directory;
 pub mod entries;
 pub mod error;
 pub mod event;
+pub mod gather;
 pub mod job;
 pub mod links;
+pub mod list;
 pub mod listing;
 pub mod metadata;
 pub mod options;
+pub mod output;
 pub mod pace;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
 pub mod publish;
+pub mod record;
 pub mod regular;
 pub mod remove;
 pub mod report;

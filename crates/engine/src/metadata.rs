@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString};
 
+use bulkhaul_formats::digest::Xxh64;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Kind, Node, Stat};
 
 use crate::error::{Fault, Operation, Side};
@@ -392,6 +393,23 @@ fn get(node: Node<'_>, name: &CStr, value: &mut [u8], side: Side) -> Result<Opti
         Err(Errno::NODATA) => Ok(None),
         Err(e) => Err(Fault::new(Operation::GetXattr, side, e)),
     }
+}
+
+/// xxh64 over names and values of all extended attributes that may be read, in the order of their names; of nothing where
+/// there are none. ``buffer` has room for the longest list or value that the system knows.
+pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], side: Side) -> Result<u64, Fault> {
+    let used = list(node, buffer, side)?;
+    let mut names = split(&buffer[..used]);
+    names.sort_unstable();
+    let mut digest = Xxh64::new();
+    for name in names {
+        if let Some(length) = get(node, &name, buffer, side)? {
+            digest.update(name.as_bytes_with_nul());
+            digest.update(&(length as u64).to_le_bytes());
+            digest.update(&buffer[..length]);
+        }
+    }
+    Ok(digest.digest())
 }
 
 /// Whether what is made in a directory inherits an ACL from it.

@@ -32,6 +32,12 @@ pub enum Outcome {
     Skipped,
     /// It was removed.
     Removed,
+    /// It is in the list.
+    Listed,
+    /// Both sides have it, and nothing differs.
+    Same,
+    /// One side does not have it, or has it otherwise.
+    Different,
     /// The source changed or vanished meanwhile.
     Changed,
     /// Something in the destination is in the way.
@@ -44,13 +50,16 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of their numbers.
-    pub const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 13] = [
         Self::Made,
         Self::Copied,
         Self::Linked,
         Self::Metadata,
         Self::Skipped,
         Self::Removed,
+        Self::Listed,
+        Self::Same,
+        Self::Different,
         Self::Changed,
         Self::Conflict,
         Self::Mismatched,
@@ -66,6 +75,9 @@ impl Outcome {
             Self::Metadata => "metadata",
             Self::Skipped => "skipped",
             Self::Removed => "removed",
+            Self::Listed => "listed",
+            Self::Same => "same",
+            Self::Different => "different",
             Self::Changed => "changed",
             Self::Conflict => "conflict",
             Self::Mismatched => "mismatched",
@@ -99,11 +111,15 @@ pub enum Reason {
     NotEmpty,
     /// Somebody else removed it first.
     Vanished,
+    /// A FIFO, socket or device, where only the others were asked for.
+    Special,
+    /// It could not be compared: something failed with it, or above it, on the other side.
+    NotCompared,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 13] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -115,6 +131,8 @@ impl Reason {
         Self::NotNeeded,
         Self::NotEmpty,
         Self::Vanished,
+        Self::Special,
+        Self::NotCompared,
     ];
 
     /// The reason as `--json` names it.
@@ -131,6 +149,8 @@ impl Reason {
             Self::NotNeeded => "not-needed",
             Self::NotEmpty => "not-empty",
             Self::Vanished => "vanished",
+            Self::Special => "special",
+            Self::NotCompared => "not-compared",
         }
     }
 }
@@ -402,11 +422,28 @@ impl Findings {
     }
 }
 
+/// What a comparison found: entries, by what is to be done to turn the left side into the right one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Only the left side has them.
+    pub left: u64,
+    /// Only the right side has them.
+    pub right: u64,
+    /// Both have them, and they differ.
+    pub changed: u64,
+    /// Entries of the left side.
+    pub left_entries: u64,
+    /// Entries of the right side.
+    pub right_entries: u64,
+}
+
 /// What an operation did.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The counts.
     pub totals: Totals,
+    /// What a comparison found.
+    pub differences: Differences,
     /// The first [`FAILURES_KEPT`].
     pub failures: Vec<Failure>,
     /// All failures by kind.
@@ -440,6 +477,7 @@ impl Report {
         Self {
             accounted: interrupted || totals.all_found() == totals.all_outcomes(),
             totals,
+            differences: Differences::default(),
             failures,
             failure_kinds: kinds,
             notes: notes.into_values().collect(),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
+use crate::error::{Refusal, describe};
 use crate::probe::fill;
 use crate::tree::{c_string, open_directory_path};
 
@@ -39,6 +40,25 @@ impl Sorters {
         }
     }
 
+    /// Why an operation could not go on when the scratch directory answered so.
+    pub fn refusal(&self, errno: Errno) -> Refusal {
+        let directory = String::from_utf8_lossy(&self.scratch);
+        Refusal::Output(format!(
+            "sorting in the scratch directory {directory}: {}",
+            describe(errno)
+        ))
+    }
+
+    /// The same for an error of the library.
+    pub fn failed(&self, error: &std::io::Error) -> Refusal {
+        self.refusal(error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
+    }
+
+    /// A file in the scratch directory, for the time of the process.
+    pub fn file(&self) -> Result<OwnedFd, Refusal> {
+        scratch_file(&self.scratch).map_err(|errno| self.refusal(errno))
+    }
+
     /// An empty sorter.
     pub fn sorter(&self) -> Sorter {
         Sorter {
@@ -51,7 +71,7 @@ impl Sorters {
 }
 
 /// A file for the time of the process: it has no name.
-pub fn scratch_file(directory: &[u8]) -> sys::Result<OwnedFd> {
+fn scratch_file(directory: &[u8]) -> sys::Result<OwnedFd> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     match sys::create_unnamed(&c_string(directory)?) {
         // Where there are no files without a name, one loses it at once.

@@ -229,6 +229,8 @@ impl<'r> Worker<'r> {
             changes: done.changes,
             reason: done.reason,
             target: done.target.clone(),
+            hash: None,
+            details: None,
         }));
     }
 }

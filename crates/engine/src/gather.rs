@@ -1,0 +1,361 @@
+//! The gatherer: a [`Visitor`] that makes a record of each entry of a walk, hashes of files included, and sorts them.
+//!
+//! Comes in: the roots of a tree; goes out: sorters with a record of everything that was found. Files are read as they
+//! come, by the thread that found them: opened, asked, read at the end, closed, and nothing else. What goes wrong gets
+//! its outcome here; every other entry gets it from whoever takes its record out of the sort, so that a record that is
+//! lost on the way is missed in the books.
+
+use std::ffi::CStr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bulkhaul_formats::digest::{Xxh64, xxh64};
+use bulkhaul_formats::listing::{self, Form};
+use bulkhaul_formats::natural;
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Stat};
+
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::job::Desk;
+use crate::metadata;
+use crate::preflight::trim;
+use crate::probe::fill;
+use crate::record::{Details, Record, path_key};
+use crate::report::{Counters, Outcome, Reason};
+use crate::sort::{Sorter, Sorters};
+use crate::transfer::BUFFER_BYTES;
+use crate::tree::join;
+use crate::walk::{Entered, Entries, Next, Node, Root, Visitor};
+
+/// How records are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As hpcp sorts lists of this form: by the natural order of the lines. What failed has no record.
+    Lines(Form),
+    /// By path, so that two sides meet. What failed has a record that says so.
+    Paths,
+}
+
+/// What is to be found out of each entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Size, times, mode, owner.
+    pub details: bool,
+    /// Extended attributes, with the details.
+    pub xattrs: bool,
+    /// Bytes at the end of a file that are hashed; 0: none; `u64::MAX`: all.
+    pub tail: u64,
+    /// FIFOs, sockets and devices are entries; otherwise they are left out with a note.
+    pub specials: bool,
+    /// Order of the records.
+    pub order: Order,
+}
+
+/// One walk's gatherer.
+pub struct Gather<'g> {
+    desk: &'g Desk,
+    roots: &'g [Root],
+    wanted: Wanted,
+    sorters: &'g Sorters,
+    full: Mutex<Vec<Sorter>>,
+    broken: OnceLock<Errno>,
+}
+
+/// What a thread has for itself.
+pub struct Hand<'g> {
+    counters: &'g Counters,
+    sorter: Sorter,
+    content: Vec<u8>,
+    key: Vec<u8>,
+    payload: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// A directory on its way.
+pub struct Entry {
+    details: Option<Details>,
+    /// Set where it could not be listed to its end.
+    failed: OnceLock<Outcome>,
+}
+
+/// What was found out of an entry that is no directory.
+struct Found {
+    kind: Kind,
+    hash: Option<u64>,
+    target: Option<Vec<u8>>,
+    details: Option<Details>,
+}
+
+impl<'g> Gather<'g> {
+    /// For a walk of these roots.
+    pub fn new(desk: &'g Desk, roots: &'g [Root], wanted: Wanted, sorters: &'g Sorters) -> Self {
+        Self {
+            desk,
+            roots,
+            wanted,
+            sorters,
+            full: Mutex::default(),
+            broken: OnceLock::new(),
+        }
+    }
+
+    /// The sorters, after the walk.
+    pub fn into_sorters(self) -> Result<Vec<Sorter>, Refusal> {
+        match self.broken.get() {
+            Some(errno) => Err(self.sorters.refusal(*errno)),
+            None => Ok(self.full.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    fn push(&self, hand: &mut Hand<'_>, record: &Record<'_>) {
+        match self.wanted.order {
+            Order::Lines(form) => {
+                if record.failed {
+                    return;
+                }
+                listing::plain_line(record.path, &record.facts(), form, &mut hand.plain);
+                hand.key.clear();
+                natural::append_key(&hand.plain, &mut hand.key);
+            }
+            Order::Paths => path_key(record.path, &mut hand.key),
+        }
+        record.encode(&mut hand.payload);
+        if self.broken.get().is_none()
+            && let Err(errno) = hand.sorter.push(&hand.key, &hand.payload)
+        {
+            self.broken.get_or_init(|| errno);
+            self.desk.cancel.drain();
+        }
+    }
+
+    /// Something went wrong with an entry: its outcome, its failure, and its record.
+    fn failed(&self, hand: &mut Hand<'_>, relative: &[u8], path: Vec<u8>, kind: Kind, fault: &Fault) {
+        hand.counters.outcome(kind, fault.outcome(), None, 0);
+        self.desk.fail(Failure::new(fault, path, kind, None));
+        let failed = Record {
+            failed: true,
+            ..Record::new(relative, kind)
+        };
+        self.push(hand, &failed);
+    }
+
+    fn look(&self, hand: &mut Hand<'_>, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Fault> {
+        let mut found = Found {
+            kind,
+            hash: None,
+            target: None,
+            details: None,
+        };
+        match kind {
+            Kind::File if self.wanted.tail > 0 => {
+                let fd = sys::open_file(at, name).map_err(|e| match e {
+                    // It was a file when it was listed.
+                    Errno::LOOP => Fault::changed(Operation::Open),
+                    e => fault(Operation::Open, e),
+                })?;
+                let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+                self.sized(hand, &stat, kind)?;
+                found.hash = Some(self.hash(hand, fd.as_fd(), stat.size)?);
+                if self.wanted.details {
+                    let xattrs = self.xattrs(hand, sys::Node::Open(fd.as_fd()))?;
+                    found.details = Some(Details::new(&stat, xattrs));
+                }
+                return Ok(found);
+            }
+            Kind::Symlink => {
+                let target = sys::read_link(at, name).map_err(|e| match e {
+                    Errno::INVAL => Fault::changed(Operation::Read),
+                    e => fault(Operation::Read, e),
+                })?;
+                found.target = Some(target.into_bytes());
+            }
+            _ => {}
+        }
+        if self.wanted.details {
+            let stat = sys::stat(at, name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
+            self.sized(hand, &stat, kind)?;
+            let xattrs = if self.wanted.xattrs {
+                let node = sys::open_node(at, name).map_err(|e| fault(Operation::Open, e))?;
+                self.xattrs(hand, sys::Node::Path(node.as_fd()))?
+            } else {
+                0
+            };
+            found.details = Some(Details::new(&stat, xattrs));
+        }
+        Ok(found)
+    }
+
+    /// It is still what it was when it was listed.
+    fn sized(&self, hand: &Hand<'_>, stat: &Stat, kind: Kind) -> Result<(), Fault> {
+        if stat.kind != kind {
+            return Err(Fault::changed(Operation::Stat));
+        }
+        if kind == Kind::File {
+            hand.counters.sized(stat.size, stat.allocated);
+        }
+        Ok(())
+    }
+
+    fn xattrs(&self, hand: &mut Hand<'_>, node: sys::Node<'_>) -> Result<u64, Fault> {
+        if !self.wanted.xattrs {
+            return Ok(0);
+        }
+        metadata::xattr_digest(node, &mut hand.content, Side::Source)
+    }
+
+    /// The hash of a file's last bytes.
+    fn hash(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, size: u64) -> Result<u64, Fault> {
+        let length = size.min(self.wanted.tail);
+        let mut offset = size - length;
+        let read = |buffer: &mut [u8], offset| {
+            let got = fill(fd, buffer, offset).map_err(|e| fault(Operation::Read, e))?;
+            // It was longer when it was asked.
+            if got == buffer.len() {
+                Ok(())
+            } else {
+                Err(Fault::changed(Operation::Read))
+            }
+        };
+        if length <= BUFFER_BYTES as u64 {
+            let buffer = &mut hand.content[..usize::try_from(length).unwrap_or(BUFFER_BYTES)];
+            read(buffer, offset)?;
+            return Ok(xxh64(buffer));
+        }
+        let mut state = Xxh64::new();
+        while offset < size && !self.desk.cancel.is_aborted() {
+            let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+            let buffer = &mut hand.content[..want];
+            read(buffer, offset)?;
+            state.update(buffer);
+            offset += want as u64;
+        }
+        Ok(state.digest())
+    }
+
+    fn special(&self, hand: &Hand<'_>, kind: Kind, path: Vec<u8>) {
+        hand.counters.outcome(kind, Outcome::Skipped, Some(Reason::Special), 0);
+        let text = "FIFOs, sockets and devices are left out";
+        self.desk.note("special", || (path, text.to_owned()));
+    }
+}
+
+fn fault(operation: Operation, errno: Errno) -> Fault {
+    Fault::new(operation, Side::Source, errno)
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or(path)
+}
+
+impl<'g> Visitor for Gather<'g> {
+    type Data = Entry;
+    type Worker = Hand<'g>;
+
+    fn worker(&self, index: usize) -> Hand<'g> {
+        Hand {
+            counters: &self.desk.counters[index],
+            sorter: self.sorters.sorter(),
+            content: vec![0; BUFFER_BYTES],
+            key: Vec::new(),
+            payload: Vec::new(),
+            plain: Vec::new(),
+        }
+    }
+
+    fn finish(&self, hand: Hand<'g>) {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        full.push(hand.sorter);
+    }
+
+    fn enter(&self, hand: &mut Hand<'g>, entered: &Entered<'_, Entry>) -> Option<Entry> {
+        let details = if self.wanted.details {
+            match self.xattrs(hand, sys::Node::Open(entered.fd)) {
+                Ok(xattrs) => Some(Details::new(entered.stat, xattrs)),
+                Err(fault) => {
+                    self.failed(hand, &entered.relative_path(), entered.path(), Kind::Directory, &fault);
+                    return None;
+                }
+            }
+        } else {
+            None
+        };
+        Some(Entry {
+            details,
+            failed: OnceLock::new(),
+        })
+    }
+
+    fn entries(&self, hand: &mut Hand<'g>, at: BorrowedFd<'_>, entries: &mut Entries<'_, Entry>) {
+        let (mut relative, path) = (entries.node().relative_path(), entries.node().path());
+        if !relative.is_empty() {
+            relative.push(b'/');
+        }
+        let base = relative.len();
+        while let Some((name, kind)) = entries.next() {
+            relative.truncate(base);
+            relative.extend_from_slice(name.to_bytes());
+            if !matches!(kind, Kind::File | Kind::Symlink) && !self.wanted.specials {
+                self.special(hand, kind, join(&path, name.to_bytes()));
+                continue;
+            }
+            match self.look(hand, at, name, kind) {
+                Ok(found) => {
+                    let record = Record {
+                        path: &relative,
+                        kind: found.kind,
+                        failed: false,
+                        hash: found.hash,
+                        target: found.target.as_deref(),
+                        details: found.details,
+                    };
+                    self.push(hand, &record);
+                }
+                Err(fault) => self.failed(hand, &relative, join(&path, name.to_bytes()), kind, &fault),
+            }
+        }
+    }
+
+    fn leave(&self, hand: &mut Hand<'g>, node: &Node<Entry>) -> Next {
+        let Some(entry) = node.data() else {
+            return Next::Up;
+        };
+        let failed = entry.failed.get();
+        if let Some(outcome) = failed {
+            hand.counters.outcome(Kind::Directory, *outcome, None, 0);
+        }
+        let path = node.relative_path();
+        let record = Record {
+            failed: failed.is_some(),
+            details: entry.details,
+            ..Record::new(&path, Kind::Directory)
+        };
+        self.push(hand, &record);
+        Next::Up
+    }
+
+    fn fault(&self, hand: &mut Hand<'g>, parent: Option<&Node<Entry>>, path: Vec<u8>, kind: Kind, fault: &Fault) {
+        let relative = match parent.filter(|node| node.data().is_some()) {
+            Some(node) => join(&node.relative_path(), base_name(&path)),
+            // An argument.
+            None if self.roots.iter().any(|root| root.contents && trim(&root.path) == path) => Vec::new(),
+            None => base_name(&path).to_vec(),
+        };
+        if fault.cause == Cause::Errno(Errno::XDEV) {
+            hand.counters
+                .outcome(kind, Outcome::Skipped, Some(Reason::OtherFileSystem), 0);
+            let beyond = Record {
+                failed: true,
+                ..Record::new(&relative, kind)
+            };
+            self.push(hand, &beyond);
+        } else {
+            self.failed(hand, &relative, path, kind, fault);
+        }
+    }
+
+    fn unlisted(&self, _hand: &mut Hand<'g>, node: &Node<Entry>, errno: Errno) {
+        let fault = fault(Operation::List, errno);
+        if let Some(entry) = node.data() {
+            entry.failed.get_or_init(|| fault.outcome());
+        }
+        self.desk.fail(Failure::new(&fault, node.path(), Kind::Directory, None));
+    }
+}

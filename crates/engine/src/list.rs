@@ -1,0 +1,288 @@
+//! The list: what is in trees, each file with the hash of its end, in the order and the form of hpcp's lists.
+//!
+//! Comes in: [`ListOptions`]; goes out: a [`Job`] that walks and writes the list, or sends an event for each entry, in the
+//! list's order. The list appears under its name when it is whole; what could not be read is a failure in the report and
+//! is not in the list. Memory does not grow with the number of entries.
+
+use std::sync::Arc;
+
+use bulkhaul_formats::digest::TAIL_BYTES;
+use bulkhaul_formats::filter::{Filter, Style};
+use bulkhaul_formats::listing::{self, Form};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
+
+use crate::error::{Refusal, describe};
+use crate::event::{Changes, EntryEvent, Event};
+use crate::gather::{Gather, Order, Wanted};
+use crate::job::{Desk, Job, Phase, Work};
+use crate::options::{MAX_JOBS, Sync};
+use crate::output::Output;
+use crate::preflight::{self, split};
+use crate::record::Record;
+use crate::report::{Outcome, Report, Totals};
+use crate::sort::{SORT_BYTES, Sorted, Sorters};
+use crate::tree::{Budget, c_string, open_directory_path};
+use crate::walk::{Boundary, Root, Walk};
+
+/// A list, as asked for.
+#[derive(Clone, Debug)]
+pub struct ListOptions {
+    /// What to list; a path without a name (`.`, `..`, a slash at the end) stands for what is in it.
+    pub sources: Vec<Root>,
+    /// Exclude rules and their style.
+    pub filter: Option<(Style, Vec<Vec<u8>>)>,
+    /// With hashes of files and texts of links.
+    pub hashes: bool,
+    /// Bytes at the end of a file that are hashed; 0: the list has hashes, and they are empty.
+    pub hash_size: u64,
+    /// Whole files are hashed.
+    pub full_hash: bool,
+    /// Lines end with NUL and are paths and nothing else, not escaped.
+    pub nul: bool,
+    /// Don't enter other file systems.
+    pub one_file_system: bool,
+    /// Where the list goes; none: only events.
+    pub output: Option<Vec<u8>>,
+    /// Directory for what does not fit in memory.
+    pub scratch: Vec<u8>,
+    /// Memory for sorting, in bytes.
+    pub sort_memory: usize,
+    /// Worker threads; 0: from affinity and cgroup.
+    pub jobs: usize,
+    /// Send an event for each entry, with its details.
+    pub entry_events: bool,
+}
+
+impl Default for ListOptions {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            filter: None,
+            hashes: true,
+            hash_size: TAIL_BYTES,
+            full_hash: false,
+            nul: false,
+            one_file_system: false,
+            output: None,
+            scratch: b"/tmp".to_vec(),
+            sort_memory: SORT_BYTES,
+            jobs: 0,
+            entry_events: false,
+        }
+    }
+}
+
+/// Bytes at the end of a file to hash. No bytes is no hash, whatever else is asked for.
+pub(crate) fn tail(hash_size: u64, full_hash: bool) -> u64 {
+    if full_hash && hash_size > 0 {
+        u64::MAX
+    } else {
+        hash_size
+    }
+}
+
+/// Checked exclude rules; none where nothing is excluded.
+pub(crate) fn check_filter(filter: Option<&(Style, Vec<Vec<u8>>)>) -> Result<Option<(Style, Filter)>, Refusal> {
+    let Some((style, rules)) = filter else { return Ok(None) };
+    let filter = Filter::parse(*style, rules).map_err(|e| Refusal::Usage(format!("exclude: {e}")))?;
+    Ok((!filter.is_empty()).then_some((*style, filter)))
+}
+
+/// Worker threads, where 0 is a choice of our own.
+pub(crate) fn check_jobs(jobs: usize, processors: usize) -> Result<usize, Refusal> {
+    match jobs {
+        0 => Ok(processors.clamp(1, MAX_JOBS)),
+        1..=MAX_JOBS => Ok(jobs),
+        _ => Err(Refusal::Usage(format!("jobs: {jobs} is more than {MAX_JOBS}"))),
+    }
+}
+
+/// Arguments that can be walked: a path without a name of its own stands for what is in it.
+pub(crate) fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
+    let mut roots = given.to_vec();
+    for root in &mut roots {
+        if root.path.is_empty() {
+            return Err(Refusal::Usage("a path is empty".into()));
+        }
+        if root.path.contains(&0) {
+            let path = String::from_utf8_lossy(&root.path).into_owned();
+            return Err(Refusal::Usage(format!("{path}: a path holds a NUL byte")));
+        }
+        let nameless = root.path.ends_with(b"/") || matches!(split(&root.path).1, b"" | b"." | b"..");
+        if nameless {
+            (root.contents, root.follow) = (true, true);
+        }
+    }
+    Ok(roots)
+}
+
+/// Refuses where not one of the arguments is there; where one of several is not, the walk says so.
+pub(crate) fn require_one(roots: &[Root]) -> Result<(), Refusal> {
+    let look = |root: &Root| {
+        let (directory, name) = split(&root.path);
+        let at = open_directory_path(directory, Follow::Yes)?;
+        let name = c_string(if name.is_empty() { b"." } else { name })?;
+        sys::stat(at.as_fd(), &name, Follow::No).map(drop)
+    };
+    let mut first: Option<(&Root, Errno)> = None;
+    for root in roots {
+        match look(root) {
+            Ok(()) => return Ok(()),
+            Err(errno) => {
+                first.get_or_insert((root, errno));
+            }
+        }
+    }
+    match first {
+        Some((root, errno)) => {
+            let path = String::from_utf8_lossy(&root.path);
+            Err(Refusal::NoSource(format!("{path}: {}", describe(errno))))
+        }
+        None => Err(Refusal::Usage("nothing is given to list".into())),
+    }
+}
+
+/// A job that lists. Checks the options; touches nothing.
+pub fn job(options: ListOptions) -> Result<Job, Refusal> {
+    let process = preflight::process();
+    let jobs = check_jobs(options.jobs, process.processors)?;
+    let list = List {
+        roots: check_roots(&options.sources)?,
+        filter: check_filter(options.filter.as_ref())?,
+        mode: 0o666 & !process.umask,
+        options,
+    };
+    Ok(Job::new(jobs, list))
+}
+
+/// One list with its checked options.
+struct List {
+    options: ListOptions,
+    roots: Vec<Root>,
+    filter: Option<(Style, Filter)>,
+    mode: u32,
+}
+
+impl List {
+    fn form(&self) -> Form {
+        if self.options.hashes && !self.options.nul {
+            Form::Hashed
+        } else {
+            Form::Names
+        }
+    }
+}
+
+impl Work for List {
+    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        require_one(&self.roots)?;
+        let options = &self.options;
+        let (budget, workers, _) = Budget::share(desk.counters.len());
+        let output = options
+            .output
+            .as_ref()
+            .map(|path| Output::create(path, self.mode))
+            .transpose()?;
+        desk.enter(Phase::Scanning);
+        let wanted = Wanted {
+            details: options.entry_events,
+            xattrs: false,
+            tail: if options.hashes {
+                tail(options.hash_size, options.full_hash)
+            } else {
+                0
+            },
+            specials: false,
+            order: Order::Lines(self.form()),
+        };
+        let sorters = Sorters::new(&options.scratch, options.sort_memory, workers);
+        let gather = Gather::new(desk, &self.roots, wanted, &sorters);
+        let walk = Walk {
+            roots: &self.roots,
+            filter: self.filter.as_ref(),
+            boundary: if options.one_file_system {
+                Boundary::FileSystem
+            } else {
+                Boundary::None
+            },
+            desk,
+            workers,
+            budget: &budget,
+        };
+        walk.run(&gather);
+        let mut output = output;
+        let written = gather.into_sorters().and_then(|all| {
+            desk.enter(Phase::Closing);
+            let mut sorted = Sorted::merge(all).map_err(|errno| sorters.refusal(errno))?;
+            self.write(desk, &sorters, &mut sorted, output.as_mut())
+        });
+        let interrupted = desk.cancel.is_draining();
+        match (output, &written) {
+            (Some(output), Ok(())) if !interrupted => output.finish()?,
+            (Some(output), _) => output.discard()?,
+            (None, _) => {}
+        }
+        written?;
+        Ok(desk.report(Sync::None, workers, interrupted))
+    }
+}
+
+impl List {
+    fn write(
+        &self,
+        desk: &Desk,
+        sorters: &Sorters,
+        sorted: &mut Sorted,
+        mut output: Option<&mut Output>,
+    ) -> Result<(), Refusal> {
+        let form = self.form();
+        // A list of links alone would be taken for one of names with colons. Files with an outcome are those that failed.
+        let totals = Totals::of(&desk.counters);
+        let files = totals.found_of(Kind::File) - totals.file_outcomes.iter().sum::<u64>();
+        let undecided = form == Form::Hashed && files == 0;
+        let (mut plain, mut line) = (Vec::new(), Vec::new());
+        while !desk.cancel.is_draining()
+            && let Some((_, payload)) = sorted.next().map_err(|errno| sorters.refusal(errno))?
+        {
+            let record = Record::decode(payload).ok_or_else(|| sorters.refusal(Errno::IO))?;
+            desk.counters[0].outcome(record.kind, Outcome::Listed, None, record.details.map_or(0, |d| d.size));
+            if let Some(output) = &mut output {
+                line.clear();
+                if self.options.nul {
+                    line.extend_from_slice(if record.path.is_empty() { b"." } else { record.path });
+                } else {
+                    let facts = record.facts();
+                    listing::plain_line(record.path, &facts, form, &mut plain);
+                    if undecided && record.kind == Kind::Symlink {
+                        listing::escaped_line(record.path, &facts, form, &mut line);
+                    } else {
+                        listing::line(record.path, &facts, form, &plain, &mut line);
+                    }
+                }
+                line.push(if self.options.nul { 0 } else { b'\n' });
+                output.write(&line)?;
+            }
+            if self.options.entry_events {
+                desk.queue.push(Event::Entry(event(&record)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn event(record: &Record<'_>) -> EntryEvent {
+    let path = if record.path.is_empty() { b"." } else { record.path };
+    EntryEvent {
+        outcome: Outcome::Listed,
+        kind: record.kind,
+        path: path.to_vec(),
+        source: path.to_vec(),
+        destination: Vec::new(),
+        bytes: 0,
+        changes: Changes::default(),
+        reason: None,
+        target: record.target.map(<[u8]>::to_vec),
+        hash: record.hash,
+        details: record.details,
+    }
+}
