@@ -205,6 +205,18 @@ impl Kept {
             ..record
         })
     }
+
+    /// The same; but what is a whole side and no directory has its own name.
+    fn named(&self) -> Option<Record<'_>> {
+        let whole = Record::decode(&self.bytes)?;
+        let below = self.record()?;
+        let name = if below.path.is_empty() && below.kind != Kind::Directory {
+            whole.path
+        } else {
+            below.path
+        };
+        Some(Record { path: name, ..whole })
+    }
 }
 
 /// What was found out about one path.
@@ -471,7 +483,7 @@ impl<'j> Join<'j> {
             (Some(left), Some(right)) if left.failed || right.failed => (Some(Reason::NotCompared), None, false),
             (Some(left), Some(right)) => {
                 let changes = self.compare.changes(&left, &right);
-                let unread = changes.is_empty() && self.compare.must_read(&left, &right);
+                let unread = self.compare.must_read(&left, &right, changes);
                 (None, Some(changes), unread)
             }
             (Some(one), None) if self.right.is_unknown(one.path) => (Some(Reason::NotCompared), None, false),
@@ -526,9 +538,10 @@ impl Compare {
     }
 
     /// Whether only their contents tell.
-    fn must_read(&self, left: &Record<'_>, right: &Record<'_>) -> bool {
+    fn must_read(&self, left: &Record<'_>, right: &Record<'_>, changes: Changes) -> bool {
         let filled = |record: &Record<'_>| record.kind == Kind::File && record.details.is_some_and(|d| d.size > 0);
-        self.options.content == Content::Whole && self.readable() && filled(left) && filled(right)
+        let open = !changes.contains(Changes::CONTENT) && !changes.contains(Changes::KIND);
+        open && self.options.content == Content::Whole && self.readable() && filled(left) && filled(right)
     }
 
     /// Full path of an entry of a side.
@@ -596,7 +609,7 @@ struct Teller<'t> {
 
 impl Teller<'_> {
     fn tell(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
-        let records = [&verdict.left, &verdict.right].map(|kept| kept.as_ref().and_then(Kept::record));
+        let records = [&verdict.left, &verdict.right].map(|kept| kept.as_ref().and_then(Kept::named));
         let different = verdict.failure.is_none() && !verdict.changes.is_empty();
         let outcome = match &verdict.failure {
             Some(failure) => failure.outcome,
@@ -624,6 +637,8 @@ impl Teller<'_> {
             changes.add(left.as_ref(), right.as_ref())?;
         }
         if let (true, Some(one)) = (self.compare.options.entry_events, left.or(right)) {
+            let kept = verdict.left.as_ref().or(verdict.right.as_ref());
+            let below = kept.and_then(Kept::record).map_or(&[][..], |record| record.path);
             self.desk.queue.push(Event::Entry(EntryEvent {
                 outcome,
                 kind: one.kind,
@@ -632,8 +647,8 @@ impl Teller<'_> {
                 } else {
                     one.path.to_vec()
                 },
-                source: Compare::full_path(&self.compare.options.left, one.path),
-                destination: Compare::full_path(&self.compare.options.right, one.path),
+                source: Compare::full_path(&self.compare.options.left, below),
+                destination: Compare::full_path(&self.compare.options.right, below),
                 bytes: 0,
                 changes: verdict.changes,
                 reason: None,

@@ -64,6 +64,11 @@ impl Changes {
         }
     }
 
+    /// Whether all of these bits are set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether nothing differs.
     pub fn is_empty(self) -> bool {
         self.0 == 0

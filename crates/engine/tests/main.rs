@@ -22,6 +22,7 @@ mod interrupted;
 mod lies;
 #[cfg(test)]
 mod links;
+mod lists;
 #[cfg(test)]
 mod mapping;
 #[cfg(test)]

@@ -1,0 +1,610 @@
+//! Lists and comparisons: what is written reads back, nothing is left out in silence, and rsync agrees on what differs.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use bulkhaul_engine::compare::{self, CompareOptions, Content, DiffForm, SideOptions};
+use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::list::{self, ListOptions};
+use bulkhaul_engine::report::{Outcome, Report};
+use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::{FilterStyle, Kind};
+use bulkhaul_formats::digest::xxh64;
+use bulkhaul_formats::listing::Form;
+use bulkhaul_sys::Errno;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+
+use crate::rig::fault::{again, finish, order, say};
+use crate::rig::{NOBODY, Scratch, Tree, apart, command, content, has, must};
+
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+fn source(path: impl AsRef<Path>) -> Root {
+    Root {
+        path: bytes(path.as_ref()),
+        follow: false,
+        contents: false,
+        pin: None,
+    }
+}
+
+fn contents(path: &Path) -> SideOptions {
+    SideOptions::Trees(vec![Root {
+        contents: true,
+        ..source(path)
+    }])
+}
+
+fn list_file(path: &Path) -> SideOptions {
+    SideOptions::List {
+        path: bytes(path),
+        form: None,
+    }
+}
+
+/// Lists into `L` of the scratch directory; answers the report and the lines.
+fn list(scratch: &Scratch, sources: &[Root], change: impl FnOnce(&mut ListOptions)) -> (Report, String) {
+    let output = scratch.at("L");
+    let mut options = ListOptions {
+        sources: sources.to_vec(),
+        output: Some(bytes(&output)),
+        scratch: bytes(scratch.path()),
+        ..ListOptions::default()
+    };
+    change(&mut options);
+    let report = list::job(options).unwrap().run().unwrap();
+    assert!(report.accounted, "{report:?}");
+    (report, fs::read_to_string(output).unwrap())
+}
+
+/// The comparison, and what the file of changes holds.
+fn compare(
+    scratch: &Scratch,
+    left: SideOptions,
+    right: SideOptions,
+    change: impl FnOnce(&mut CompareOptions),
+) -> (Report, Vec<u8>) {
+    let output = scratch.at("D");
+    let mut options = CompareOptions::new(left, right);
+    options.output = Some(bytes(&output));
+    options.scratch = bytes(scratch.path());
+    change(&mut options);
+    let report = compare::job(options).unwrap().run().unwrap();
+    assert!(report.accounted, "{report:?}");
+    (report, fs::read(output).unwrap())
+}
+
+fn counts(report: &Report) -> (u64, u64, u64) {
+    let d = report.differences;
+    (d.left, d.right, d.changed)
+}
+
+fn sample(tree: &Tree) {
+    tree.file("a", "a\n")
+        .file("B", "b\n")
+        .file("a10", "c\n")
+        .file("a9", "c\n");
+    tree.file("d2/q", "q\n")
+        .file("d2/x:y", "q\n")
+        .file("d10/q", "q\n")
+        .file("empty", "");
+    tree.symlink("ln", "a")
+        .symlink("dang", "/nowhere")
+        .dir("D3")
+        .special("fifo", Kind::Fifo, 0);
+    tree.file("long", content(7, 70_000));
+}
+
+/// Names of every kind, in directories of such names.
+fn strange(tree: &Tree) {
+    let names: [&[u8]; 12] = [
+        b"new\nline",
+        b"\xff\xfe",
+        b" lead",
+        b"trail ",
+        b"\r",
+        b"back\\slash",
+        b"a:0123456789abcdef",
+        b"a:",
+        b"-dash",
+        b"\\n",
+        "É\u{a0}".as_bytes(),
+        b"\t",
+    ];
+    for name in names {
+        let name = OsStr::from_bytes(name);
+        tree.file(name, name.as_bytes());
+        for below in names {
+            let path = [b"in ", name.as_bytes(), b"/", below].concat();
+            tree.file(OsStr::from_bytes(&path), below);
+        }
+        tree.symlink(OsStr::from_bytes(&[b"to ", name.as_bytes()].concat()), name);
+    }
+    tree.symlink("slashed", "d/").symlink("coloned", "a:b");
+}
+
+#[test]
+fn as_hpcp_writes_it() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    sample(&tree);
+    let (report, lines) = list(&scratch, &[source(tree.path())], |_| {});
+    assert!(report.is_complete());
+    let tail = xxh64(&content(7, 70_000)[70_000 - 65_536..]);
+    // Hashes and order as hpcp 9.79 gives them for this tree.
+    let expected = format!(
+        "s/\ns/a9:90c11e1f45ee3d36\ns/a10:90c11e1f45ee3d36\ns/a:fbbde8981eccc855\ns/B:afc37974405adf22\ns/d2/\n\
+         s/d2/q:e61ffece6f07201d\ns/d2/x:y:e61ffece6f07201d\ns/D3/\ns/d10/\ns/d10/q:e61ffece6f07201d\ns/dang:/nowhere\n\
+         s/empty:ef46db3751d8e999\ns/ln:a\ns/long:{tail:016x}\n"
+    );
+    assert_eq!(lines, expected);
+    assert_eq!(report.totals.outcome_of(Outcome::Listed), 15);
+    assert_eq!(report.notes[0].kind, "special");
+
+    let names =
+        "s/\ns/a\ns/a9\ns/a10\ns/B\ns/d2/\ns/d2/q\ns/d2/x:y\ns/D3/\ns/d10/\ns/d10/q\ns/dang\ns/empty\ns/ln\ns/long\n";
+    assert_eq!(list(&scratch, &[source(tree.path())], |o| o.hashes = false).1, names);
+    let (_, below) = list(&scratch, &[source(tree.at("d2/"))], |o| o.hash_size = 0);
+    assert_eq!(below, "./\nq:\nx:y:\n");
+    let (_, whole) = list(&scratch, &[source(tree.at("long")), source(tree.at("ln"))], |o| {
+        o.full_hash = true
+    });
+    assert_eq!(whole, format!("ln:a\nlong:{:016x}\n", xxh64(&content(7, 70_000))));
+    let (report, some) = list(&scratch, &[source(tree.path())], |o| {
+        o.hashes = false;
+        o.filter = Some((
+            FilterStyle::Rsync,
+            vec![b"d*".to_vec(), b"/s/a*".to_vec(), b"D3".to_vec()],
+        ));
+    });
+    assert_eq!(some, "s/\ns/B\ns/empty\ns/ln\ns/long\n");
+    assert!(report.is_complete());
+    // A list of links alone is not in doubt about what it is.
+    assert_eq!(list(&scratch, &[source(tree.at("ln"))], |_| {}).1, "\0ln\0>a\n");
+}
+
+#[test]
+fn any_name_reads_back() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    strange(&tree);
+    for hashes in [true, false] {
+        let (report, lines) = list(&scratch, &[source(tree.path())], |o| o.hashes = hashes);
+        let entries = report.totals.outcome_of(Outcome::Listed);
+        assert_eq!(lines.lines().count() as u64, entries);
+        for sources in [contents(tree.path()), SideOptions::Trees(vec![source(tree.path())])] {
+            let (report, changes) = compare(&scratch, list_file(&scratch.at("L")), sources, |_| {});
+            assert_eq!(
+                (counts(&report), report.totals.outcome_of(Outcome::Same)),
+                ((0, 0, 0), 2 * entries)
+            );
+            assert!(changes.is_empty());
+        }
+        fs::write(
+            scratch.at("L2"),
+            lines
+                .lines()
+                .rev()
+                .map(|l| format!("  {l}\r\n"))
+                .filter(|l| !l.contains('\0'))
+                .collect::<String>(),
+        )
+        .unwrap();
+        let (report, _) = compare(
+            &scratch,
+            list_file(&scratch.at("L")),
+            list_file(&scratch.at("L2")),
+            |_| {},
+        );
+        assert_eq!(
+            counts(&report).0 + report.differences.right_entries,
+            entries,
+            "two lists"
+        );
+    }
+    // NUL ends a name: no need to escape.
+    let output = scratch.at("N");
+    let (_, _) = list(
+        &scratch,
+        &[Root {
+            contents: true,
+            ..source(tree.path())
+        }],
+        |_| {},
+    );
+    let options = ListOptions {
+        sources: vec![Root {
+            contents: true,
+            ..source(tree.path())
+        }],
+        output: Some(bytes(&output)),
+        nul: true,
+        ..ListOptions::default()
+    };
+    list::job(options).unwrap().run().unwrap();
+    let listed = fs::read(output).unwrap();
+    let mut listed: Vec<&[u8]> = listed.split(|b| *b == 0).filter(|n| !n.is_empty()).collect();
+    let found = std::process::Command::new("find")
+        .args([".", "-printf", "%P\\0"])
+        .current_dir(tree.path())
+        .output()
+        .unwrap();
+    let mut found: Vec<&[u8]> = found.stdout.split(|b| *b == 0).filter(|n| !n.is_empty()).collect();
+    found.push(b".");
+    listed.sort_unstable();
+    found.sort_unstable();
+    assert!(listed == found);
+}
+
+#[test]
+fn more_than_memory_holds() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    for number in 0..3000 {
+        tree.file(format!("d{}/f{number}", number % 30), number.to_string());
+    }
+    let wide = list(&scratch, &[source(tree.path())], |_| {}).1;
+    let narrow = list(&scratch, &[source(tree.path())], |o| o.sort_memory = 10_000).1;
+    assert!(wide == narrow && wide.lines().count() == 3031);
+    fs::rename(scratch.at("L"), scratch.at("M")).unwrap();
+    tree.file("d7/new", "").file("d7/f7", "other");
+    fs::remove_file(tree.at("d29/f29")).unwrap();
+    let (report, changes) = compare(&scratch, list_file(&scratch.at("M")), contents(tree.path()), |o| {
+        o.sort_memory = 10_000
+    });
+    assert_eq!(counts(&report), (1, 1, 1));
+    assert_eq!(changes, b"d7/f7\nd7/new\n-\0d29/f29\n-\0d7/f7\n");
+}
+
+#[test]
+fn two_trees() {
+    let scratch = Scratch::new();
+    let (left, right) = (scratch.tree("l"), scratch.tree("r"));
+    sample(&left);
+    must("cp", &[&"-a", &left.at("."), &right.path()]);
+    let same = |report: &Report| counts(report) == (0, 0, 0) && report.is_complete();
+    for content in [Content::Nothing, Content::Tail, Content::Whole] {
+        let (report, changes) = compare(&scratch, contents(left.path()), contents(right.path()), |o| {
+            (o.content, o.metadata, o.xattrs) = (content, true, true);
+        });
+        assert!(same(&report) && changes.is_empty(), "{report:?}");
+        // Root, 12 entries that are no FIFO and one that is, on each side; the directories too.
+        assert_eq!(report.totals.outcome_of(Outcome::Same), 2 * 16);
+    }
+    fs::remove_file(right.at("ln")).unwrap();
+    right
+        .file("new", "n")
+        .file("sub/deep", "n")
+        .symlink("ln", "B")
+        .file("B", "b?")
+        .mode("a9", 0o600);
+    right.file("long", [&content(8, 100)[..], &content(7, 70_000)[100..]].concat());
+    fs::remove_dir_all(right.at("d10")).unwrap();
+    must("touch", &[&"-r", &left.at("long"), &right.at("long")]);
+    let tail = |o: &mut CompareOptions| o.content = Content::Tail;
+    let (report, changes) = compare(&scratch, contents(left.path()), contents(right.path()), tail);
+    assert_eq!(counts(&report), (2, 3, 2));
+    let expected = b"B\nln\nnew\nsub/\nsub/deep\n-\0B\n-\0d10/\n-\0d10/q\n-\0ln\n";
+    assert_eq!(changes, expected);
+    assert!(!report.failures.iter().any(|_| true) && report.is_complete());
+    // Only the whole content shows what changed in the beginning of a file.
+    let whole = |o: &mut CompareOptions| (o.content, o.metadata) = (Content::Whole, true);
+    let job = |change: &dyn Fn(&mut CompareOptions)| {
+        let mut options = CompareOptions::new(contents(left.path()), contents(right.path()));
+        options.scratch = bytes(scratch.path());
+        options.entry_events = true;
+        change(&mut options);
+        compare::job(options).unwrap()
+    };
+    let mut seen = Vec::new();
+    let report = watch_all(&job(&whole), &mut seen);
+    assert_eq!(counts(&report), (2, 3, 5), "{seen:?}");
+    for line in [
+        "B content time",
+        "a9 mode",
+        "ln time target",
+        "long content",
+        "new extra",
+        "d10/q new",
+    ] {
+        let there = seen.iter().any(|s| s == line);
+        assert!(there, "{line}: {seen:?}");
+    }
+    if has("rsync") {
+        // rsync compares the other way round: what a copy of the left side would do to the right one.
+        let output = command(
+            "rsync",
+            &[
+                &"-ni",
+                &"-rlptgoDH",
+                &"--checksum",
+                &"--delete",
+                &left.at("."),
+                &right.path(),
+            ],
+        );
+        let said = String::from_utf8(output.stdout).unwrap();
+        let mut theirs: Vec<&str> = said
+            .lines()
+            .filter_map(|l| l.split_once(' '))
+            .map(|(_, n)| n.trim())
+            .collect();
+        let mut ours: Vec<String> = seen.iter().map(|s| s.split(' ').next().unwrap().to_owned()).collect();
+        for name in &mut theirs {
+            *name = name.split(" -> ").next().unwrap().trim_end_matches('/');
+        }
+        theirs.sort_unstable();
+        ours.sort_unstable();
+        let theirs: Vec<&str> = theirs
+            .into_iter()
+            .map(|n| if n == "." { "." } else { n.trim_start_matches("./") })
+            .collect();
+        assert_eq!(ours, theirs, "{said}");
+    }
+}
+
+/// Runs a comparison; `seen` gets each entry's path and changes.
+fn watch_all(job: &bulkhaul_engine::job::Job, seen: &mut Vec<String>) -> Report {
+    use bulkhaul_engine::event::Event;
+    use std::sync::mpsc;
+    job.queue().subscribe();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut lines = Vec::new();
+            loop {
+                let (sender, receiver) = mpsc::channel();
+                job.queue().next(Box::new(move |batch| sender.send(batch).unwrap()));
+                let batch = receiver.recv().unwrap();
+                if batch.is_empty() {
+                    return lines;
+                }
+                for event in batch {
+                    if let Event::Entry(entry) = event {
+                        let changes: Vec<_> = entry.changes.names().collect();
+                        lines.push(format!(
+                            "{} {}",
+                            String::from_utf8_lossy(&entry.path),
+                            changes.join(" ")
+                        ));
+                    }
+                }
+            }
+        });
+        let report = job.run().unwrap();
+        *seen = reader.join().unwrap();
+        report
+    })
+}
+
+#[test]
+fn what_can_not_be_read_is_no_difference_and_no_success() {
+    apart(
+        "lists::what_can_not_be_read_is_no_difference_and_no_success",
+        NOBODY,
+        |scratch| {
+            for name in ["l", "r"] {
+                let tree = scratch.tree(name);
+                tree.file("shut/x", "x")
+                    .file("shut/y/z", "x")
+                    .file("open", "x")
+                    .file("secret", "x")
+                    .file("shut!", "x");
+            }
+            let left = Tree::new(scratch.at("l"));
+            left.mode("shut", 0o000).mode("secret", 0o000);
+            scratch.tree("out").mode("", 0o777);
+        },
+        |scratch| {
+            let at = |name: &str| scratch.join(name);
+            let options = ListOptions {
+                sources: vec![source(at("l"))],
+                output: Some(bytes(&at("out/L"))),
+                scratch: bytes(&at("out")),
+                ..ListOptions::default()
+            };
+            let report = list::job(options).unwrap().run().unwrap();
+            assert!(report.accounted && !report.is_complete());
+            assert_eq!(
+                (
+                    report.failure_kinds["unreadable"],
+                    report.totals.outcome_of(Outcome::Failed)
+                ),
+                (2, 2)
+            );
+            let hash = "5c80c09683041123";
+            assert_eq!(
+                fs::read_to_string(at("out/L")).unwrap(),
+                format!("l/\nl/open:{hash}\nl/shut!:{hash}\n")
+            );
+            let other = |left: &str, right: &str| {
+                let mut options = CompareOptions::new(contents(&at(left)), contents(&at(right)));
+                options.scratch = bytes(&at("out"));
+                let report = compare::job(options).unwrap().run().unwrap();
+                assert!(report.accounted && !report.is_complete(), "{report:?}");
+                assert_eq!(counts(&report), (0, 0, 0), "{report:?}");
+                assert_eq!(
+                    report.totals.reasons[bulkhaul_engine::report::Reason::NotCompared as usize],
+                    5
+                );
+            };
+            other("l", "r");
+            other("r", "l");
+        },
+        |scratch| {
+            must("chmod", &[&"-R", &"u+rwx", &scratch.at("l")]);
+        },
+    );
+}
+
+/// A call that fails at any moment gives no list, or a list and a failure; never a shorter list that looks whole.
+#[test]
+fn no_fault_makes_a_list_shorter_in_silence() {
+    const NAME: &str = "lists::no_fault_makes_a_list_shorter_in_silence";
+    if let Some(words) = order() {
+        let base = Path::new(&words[0]).to_owned();
+        let (call, nth) = (&words[1], words[2].parse().unwrap());
+        let calls = [
+            ("list", Call::ReadDirectory),
+            ("opendir", Call::OpenDirectory),
+            ("open", Call::OpenFile),
+            ("read", Call::Read),
+            ("stat", Call::StatFd),
+            ("write", Call::Write),
+            ("unnamed", Call::Unnamed),
+            ("rename", Call::Rename),
+        ];
+        let (_, call) = calls.iter().find(|(name, _)| name == call).unwrap();
+        let output = base.join(format!("out-{}-{nth}", words[1]));
+        let options = ListOptions {
+            sources: vec![source(base.join("s"))],
+            output: Some(bytes(&output)),
+            scratch: bytes(&base),
+            jobs: 1,
+            sort_memory: 300,
+            ..ListOptions::default()
+        };
+        let job = list::job(options).unwrap();
+        failpoint::arm(Some(Plan {
+            call: Some(*call),
+            nth,
+            count: 1,
+            effect: Effect::Errno(Errno::IO),
+        }));
+        let result = job.run();
+        let made = failpoint::disarm().iter().filter(|c| *c == call).count();
+        let whole = fs::read(base.join("whole")).unwrap();
+        let listed = fs::read(&output).ok();
+        match result {
+            Ok(report) if report.is_complete() => assert!(listed.unwrap() == whole, "a shorter list looks whole"),
+            Ok(report) => assert!(report.accounted && !report.failures.is_empty()),
+            Err(refusal) => assert!(listed.is_none(), "{refusal}: a list is there all the same"),
+        }
+        let left = fs::read_dir(&base).unwrap().map(|e| e.unwrap().file_name());
+        assert!(
+            !left.into_iter().any(|n| n.as_bytes().starts_with(b".bulkhaul")),
+            "something is left"
+        );
+        say(if made > nth { "hit" } else { "past" });
+        return;
+    }
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    sample(&tree);
+    let (report, _) = list(&scratch, &[source(tree.path())], |_| {});
+    assert!(report.is_complete());
+    fs::rename(scratch.at("L"), scratch.at("whole")).unwrap();
+    for call in ["list", "opendir", "open", "read", "stat", "write", "unnamed", "rename"] {
+        for nth in 0.. {
+            let log = scratch.at("log");
+            let words = [scratch.path().display().to_string(), call.to_owned(), nth.to_string()];
+            let (code, text) = finish(again(NAME, &words, &log), &log);
+            assert_eq!(code, Some(0), "{call} {nth}: {text}");
+            if !text.contains("hit") {
+                assert!(nth > 0, "{call} is never made: {text}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn sources_that_are_missing_or_go() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    sample(&tree);
+    let job = |sources: &[Root]| {
+        list::job(ListOptions {
+            sources: sources.to_vec(),
+            output: Some(bytes(&scratch.at("L"))),
+            ..ListOptions::default()
+        })
+    };
+    let nowhere = source(scratch.at("nowhere"));
+    assert!(matches!(
+        job(std::slice::from_ref(&nowhere)).unwrap().run(),
+        Err(Refusal::NoSource(_))
+    ));
+    assert!(matches!(job(&[]).unwrap().run(), Err(Refusal::Usage(_))));
+    let report = job(&[nowhere, source(tree.path())]).unwrap().run().unwrap();
+    assert!(report.accounted && !report.is_complete());
+    assert_eq!(report.failure_kinds["vanished"], 1);
+    let output = |path: &Path| ListOptions {
+        sources: vec![source(tree.path())],
+        output: Some(bytes(path)),
+        ..ListOptions::default()
+    };
+    fs::create_dir(scratch.at("dir")).unwrap();
+    for path in [scratch.at("no/such/L"), scratch.at("dir")] {
+        assert!(matches!(
+            list::job(output(&path)).unwrap().run(),
+            Err(Refusal::Output(_))
+        ));
+    }
+    let missing = CompareOptions::new(list_file(&scratch.at("missing")), contents(tree.path()));
+    assert!(matches!(
+        compare::job(missing).unwrap().run(),
+        Err(Refusal::NoSource(_))
+    ));
+    fs::write(scratch.at("bad"), "s/\n\0s/a\n").unwrap();
+    let bad = CompareOptions::new(list_file(&scratch.at("bad")), contents(tree.path()));
+    let Err(Refusal::Usage(text)) = compare::job(bad).unwrap().run() else {
+        panic!("a list that can't be read was read");
+    };
+    assert!(text.contains("line 2"), "{text}");
+}
+
+#[test]
+fn sides_of_one_entry_and_of_many() {
+    let scratch = Scratch::new();
+    let (s, t) = (scratch.tree("s"), scratch.tree("t"));
+    sample(&s);
+    must("cp", &[&"-a", &s.path(), &t.at("s")]);
+    let trees = |roots: &[Root]| SideOptions::Trees(roots.to_vec());
+    // Two files of different names.
+    let (report, _) = compare(
+        &scratch,
+        trees(&[source(s.at("a9"))]),
+        trees(&[source(s.at("a10"))]),
+        |_| {},
+    );
+    assert_eq!(counts(&report), (0, 0, 0));
+    let (report, changes) = compare(
+        &scratch,
+        trees(&[source(s.at("a"))]),
+        trees(&[source(s.at("B"))]),
+        |o| o.content = Content::Whole,
+    );
+    assert_eq!((counts(&report), &changes[..]), ((0, 0, 1), &b"B\n-\0a\n"[..]));
+    // A file and a directory.
+    let (report, _) = compare(&scratch, trees(&[source(s.at("a"))]), contents(s.path()), |_| {});
+    assert_eq!(counts(&report).2, 1);
+    // As hpcp compares `s -d t/`: names below t, and t itself is nobody's entry.
+    let (report, _) = compare(&scratch, trees(&[source(s.path())]), contents(t.path()), |o| {
+        o.align = false
+    });
+    assert_eq!(counts(&report), (0, 0, 0));
+    let both = [source(s.at("d2")), source(s.at("d10"))];
+    let (report, changes) = compare(&scratch, trees(&both), contents(&t.at("s")), |o| {
+        (o.align, o.form, o.specials) = (false, DiffForm::Tar, false);
+    });
+    assert_eq!(counts(&report), (0, 9, 0));
+    assert_eq!(
+        changes,
+        b"B\n--no-recursion\nD3/\na\na10\na9\ndang\nempty\nln\nlong\n".to_vec(),
+        "{}",
+        changes.escape_ascii()
+    );
+    // Names alone, whatever the hashes.
+    list(&scratch, &[source(s.path())], |o| o.hashes = false);
+    t.file("s/B", "other");
+    let names = SideOptions::List {
+        path: bytes(&scratch.at("L")),
+        form: Some(Form::Names),
+    };
+    let (report, _) = compare(&scratch, names, trees(&[source(t.at("s"))]), |_| {});
+    assert_eq!(counts(&report), (0, 0, 0));
+}
