@@ -329,6 +329,7 @@ impl Compare {
             } else {
                 Boundary::None
             },
+            across: &[],
             desk,
             workers,
             budget,
@@ -528,7 +529,10 @@ impl Compare {
         changes.insert_if(l.rdev != r.rdev, Changes::TARGET);
         if self.options.metadata {
             let timed = self.options.directory_times || !directory(left);
-            changes.insert_if(timed && l.mtime.as_float() != r.mtime.as_float(), Changes::TIME);
+            changes.insert_if(
+                timed && l.mtime.as_float().total_cmp(&r.mtime.as_float()).is_ne(),
+                Changes::TIME,
+            );
             changes.insert_if(left.kind != Kind::Symlink && l.mode != r.mode, Changes::MODE);
             changes.insert_if(l.uid != r.uid, Changes::OWNER);
             changes.insert_if(l.gid != r.gid, Changes::GROUP);
@@ -887,27 +891,27 @@ impl<'r> PairReader<'r> {
         }
     }
 
-    fn read(&mut self, verdict: &mut Verdict) {
-        verdict.unread = false;
+    fn read(&mut self, pair: &mut Verdict) {
+        pair.unread = false;
         if self.desk.cancel.is_draining() {
-            verdict.reason = Some(Reason::NotCompared);
+            pair.reason = Some(Reason::NotCompared);
             return;
         }
-        let Some(record) = verdict.left.as_ref().and_then(Kept::record) else {
+        let Some(record) = pair.left.as_ref().and_then(Kept::record) else {
             return;
         };
-        let size = record.details.map_or(0, |d| d.size);
-        let result = catch_unwind(AssertUnwindSafe(|| self.same(record.path, size)));
-        match result.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
+        let length = record.details.map_or(0, |d| d.size);
+        let answer = catch_unwind(AssertUnwindSafe(|| self.same(record.path, length)));
+        match answer.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
             Ok(true) => {}
-            Ok(false) => verdict.changes.insert(Changes::CONTENT),
+            Ok(false) => pair.changes.insert(Changes::CONTENT),
             Err(fault) => {
                 let side = match fault.side {
                     Side::Source => &self.compare.options.left,
                     Side::Destination(_) => &self.compare.options.right,
                 };
                 let path = Compare::full_path(side, record.path);
-                verdict.failure = Some(Failure::new(&fault, path, record.kind, None));
+                pair.failure = Some(Failure::new(&fault, path, record.kind, None));
             }
         }
     }

@@ -152,7 +152,7 @@ impl<'g> Gather<'g> {
                     e => fault(Operation::Open, e),
                 })?;
                 let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-                self.sized(hand, &stat, kind)?;
+                Self::sized(hand, &stat, kind)?;
                 found.hash = Some(self.hash(hand, fd.as_fd(), stat.size)?);
                 if self.wanted.details {
                     let xattrs = self.xattrs(hand, sys::Node::Open(fd.as_fd()))?;
@@ -171,7 +171,7 @@ impl<'g> Gather<'g> {
         }
         if self.wanted.details {
             let stat = sys::stat(at, name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
-            self.sized(hand, &stat, kind)?;
+            Self::sized(hand, &stat, kind)?;
             let xattrs = if self.wanted.xattrs {
                 let node = sys::open_node(at, name).map_err(|e| fault(Operation::Open, e))?;
                 self.xattrs(hand, sys::Node::Path(node.as_fd()))?
@@ -184,7 +184,7 @@ impl<'g> Gather<'g> {
     }
 
     /// It is still what it was when it was listed.
-    fn sized(&self, hand: &Hand<'_>, stat: &Stat, kind: Kind) -> Result<(), Fault> {
+    fn sized(hand: &Hand<'_>, stat: &Stat, kind: Kind) -> Result<(), Fault> {
         if stat.kind != kind {
             return Err(Fault::changed(Operation::Stat));
         }

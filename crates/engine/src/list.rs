@@ -26,6 +26,10 @@ use crate::walk::{Boundary, Root, Walk};
 
 /// A list, as asked for.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
 pub struct ListOptions {
     /// What to list; a path without a name (`.`, `..`, a slash at the end) stands for what is in it.
     pub sources: Vec<Root>,
@@ -205,6 +209,7 @@ impl Work for List {
             } else {
                 Boundary::None
             },
+            across: &[],
             desk,
             workers,
             budget: &budget,

@@ -396,7 +396,7 @@ fn get(node: Node<'_>, name: &CStr, value: &mut [u8], side: Side) -> Result<Opti
 }
 
 /// xxh64 over names and values of all extended attributes that may be read, in the order of their names; of nothing where
-/// there are none. ``buffer` has room for the longest list or value that the system knows.
+/// there are none. `buffer` has room for the longest list or value that the system knows.
 pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], side: Side) -> Result<u64, Fault> {
     let used = list(node, buffer, side)?;
     let mut names = split(&buffer[..used]);

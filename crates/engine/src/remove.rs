@@ -602,6 +602,8 @@ impl Remover<'_> {
             changes: Changes::default(),
             reason,
             target: None,
+            hash: None,
+            details: None,
         }));
     }
 }

@@ -320,6 +320,7 @@ fn two_trees() {
             "rsync",
             &[
                 &"-ni",
+                &"--modify-window=-1",
                 &"-rlptgoDH",
                 &"--checksum",
                 &"--delete",
