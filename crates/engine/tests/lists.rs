@@ -28,6 +28,7 @@ fn source(path: impl AsRef<Path>) -> Root {
         path: bytes(path.as_ref()),
         follow: false,
         contents: false,
+        holder: None,
         pin: None,
     }
 }
@@ -151,7 +152,7 @@ fn as_hpcp_writes_it() {
     let (_, below) = list(&scratch, &[source(tree.at("d2/"))], |o| o.hash_size = 0);
     assert_eq!(below, "./\nq:\nx:y:\n");
     let (_, whole) = list(&scratch, &[source(tree.at("long")), source(tree.at("ln"))], |o| {
-        o.full_hash = true
+        o.full_hash = true;
     });
     assert_eq!(whole, format!("ln:a\nlong:{:016x}\n", xxh64(&content(7, 70_000))));
     let (report, some) = list(&scratch, &[source(tree.path())], |o| {
@@ -254,7 +255,7 @@ fn more_than_memory_holds() {
     tree.file("d7/new", "").file("d7/f7", "other");
     fs::remove_file(tree.at("d29/f29")).unwrap();
     let (report, changes) = compare(&scratch, list_file(&scratch.at("M")), contents(tree.path()), |o| {
-        o.sort_memory = 10_000
+        o.sort_memory = 10_000;
     });
     assert_eq!(counts(&report), (1, 1, 1));
     assert_eq!(changes, b"d7/f7\nd7/new\n-\0d29/f29\n-\0d7/f7\n");
@@ -585,7 +586,7 @@ fn sides_of_one_entry_and_of_many() {
     assert_eq!(counts(&report).2, 1);
     // As hpcp compares `s -d t/`: names below t, and t itself is nobody's entry.
     let (report, _) = compare(&scratch, trees(&[source(s.path())]), contents(t.path()), |o| {
-        o.align = false
+        o.align = false;
     });
     assert_eq!(counts(&report), (0, 0, 0));
     let both = [source(s.at("d2")), source(s.at("d10"))];
