@@ -108,8 +108,8 @@ pub struct CompareOptions {
     pub output: Option<Vec<u8>>,
     /// In which form.
     pub form: DiffForm,
-    /// Directory for what does not fit in memory.
-    pub scratch: Vec<u8>,
+    /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
     pub sort_memory: usize,
     /// Worker threads; 0: from affinity and cgroup.
@@ -135,7 +135,7 @@ impl CompareOptions {
             one_file_system: false,
             output: None,
             form: DiffForm::default(),
-            scratch: b"/tmp".to_vec(),
+            spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
             entry_events: false,
@@ -242,7 +242,7 @@ impl Work for Compare {
             }
         }
         let (budget, workers, _) = Budget::share(desk.counters.len());
-        let sorters = Sorters::new(&options.scratch, options.sort_memory / 2, workers);
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, workers);
         let output = options
             .output
             .as_ref()

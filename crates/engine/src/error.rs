@@ -27,7 +27,7 @@ pub enum Refusal {
     /// The sources don't fit, and `require_space` asked.
     #[error("{0}")]
     NoSpace(String),
-    /// What was to be written, or the room for it, is not there: an output file or the scratch directory.
+    /// What was to be written, or the room for it, is not there: an output file or the directory for temporary files.
     #[error("{0}")]
     Output(String),
 }

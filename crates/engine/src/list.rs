@@ -47,8 +47,8 @@ pub struct ListOptions {
     pub one_file_system: bool,
     /// Where the list goes; none: only events.
     pub output: Option<Vec<u8>>,
-    /// Directory for what does not fit in memory.
-    pub scratch: Vec<u8>,
+    /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
     pub sort_memory: usize,
     /// Worker threads; 0: from affinity and cgroup.
@@ -68,7 +68,7 @@ impl Default for ListOptions {
             nul: false,
             one_file_system: false,
             output: None,
-            scratch: b"/tmp".to_vec(),
+            spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
             entry_events: false,
@@ -199,7 +199,7 @@ impl Work for List {
             specials: false,
             order: Order::Lines(self.form()),
         };
-        let sorters = Sorters::new(&options.scratch, options.sort_memory, workers);
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, workers);
         let gather = Gather::new(desk, &self.roots, wanted, &sorters);
         let walk = Walk {
             roots: &self.roots,

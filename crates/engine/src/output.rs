@@ -1,12 +1,12 @@
 //! A file that appears whole, under its final name, or not at all.
 
 use std::ffi::CString;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Node, OwnedFd, Replace};
 
 use crate::error::{Refusal, describe};
 use crate::preflight::split;
+use crate::publish::{Stager, Staging};
 use crate::tree::{c_string, open_directory_path};
 
 /// Bytes that are written in one call.
@@ -17,7 +17,7 @@ pub struct Output {
     path: Vec<u8>,
     directory: OwnedFd,
     name: CString,
-    temporary: CString,
+    temporary: Staging,
     file: OwnedFd,
     buffer: Vec<u8>,
     written: u64,
@@ -26,7 +26,6 @@ pub struct Output {
 impl Output {
     /// Begins; what has the final name stays until the end. `mode`: permission bits in the end.
     pub fn create(path: &[u8], mode: u32) -> Result<Self, Refusal> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let (directory, name) = split(path);
         let begin = || {
             let directory = open_directory_path(directory, Follow::Yes)?;
@@ -36,15 +35,8 @@ impl Output {
             {
                 return Err(Errno::ISDIR);
             }
-            loop {
-                let number = NUMBER.fetch_add(1, Relaxed);
-                let temporary = c_string(format!(".bulkhaul-{}-{number}", std::process::id()).as_bytes())?;
-                match sys::create_file(directory.as_fd(), &temporary) {
-                    Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(errno),
-                    Ok(file) => return Ok((directory, name, temporary, file)),
-                }
-            }
+            let (file, temporary) = Stager::new().stage(&name, |name| sys::create_file(directory.as_fd(), name))?;
+            Ok((directory, name, temporary, file))
         };
         let (directory, name, temporary, file) = begin().map_err(|errno| refusal(path, errno))?;
         let output = Self {
@@ -83,7 +75,7 @@ impl Output {
         let put = self.flush().and_then(|()| {
             let at = self.directory.as_fd();
             sys::sync_data(self.file.as_fd())?;
-            sys::rename(at, &self.temporary, at, &self.name, Replace::Yes)
+            sys::rename(at, self.temporary.as_c_str(), at, &self.name, Replace::Yes)
         });
         match put {
             Ok(()) => Ok(()),
@@ -96,7 +88,7 @@ impl Output {
 
     /// Gives it up: what has the final name stays as it is.
     pub fn discard(self) -> Result<(), Refusal> {
-        sys::unlink(self.directory.as_fd(), &self.temporary).map_err(|errno| refusal(&self.path, errno))
+        sys::unlink(self.directory.as_fd(), self.temporary.as_c_str()).map_err(|errno| refusal(&self.path, errno))
     }
 }
 

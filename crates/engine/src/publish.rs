@@ -332,3 +332,16 @@ pub fn clear_directory(fd: &Arc<OwnedFd>) -> sys::Result<()> {
     }
     Ok(())
 }
+
+/// A file without a name, on the file system of a directory; where that has none, its name is taken away at once.
+pub fn unnamed_file(directory: &OwnedFd) -> sys::Result<OwnedFd> {
+    match sys::create_unnamed(directory.as_fd()) {
+        Err(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
+            let make = |name: &CStr| sys::create_file(directory.as_fd(), name);
+            let (file, name) = Stager::new().stage(c"unnamed", make)?;
+            sys::unlink(directory.as_fd(), name.as_c_str())?;
+            Ok(file)
+        }
+        other => other,
+    }
+}

@@ -2,17 +2,17 @@
 //!
 //! Comes in: records, each a key and a payload, to one [`Sorter`] a thread; goes out: all of them once, by key, where keys
 //! are equal by payload, both as bytes ([`Sorted`]). Memory is what [`Sorters`] was given, whatever the number of records:
-//! a sorter that is full writes what it has, sorted, to a file without a name in the scratch directory, and begins again.
+//! a sorter that is full writes what it has, sorted, to a file without a name in the spill directory, and begins again.
 //! Promises: no record is lost or made without an error that says so, and no file is left, however the process ends.
 
 use std::cmp::Ordering;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
 use crate::error::{Refusal, describe};
 use crate::probe::fill;
-use crate::tree::{c_string, open_directory_path};
+use crate::publish::unnamed_file;
+use crate::tree::open_directory_path;
 
 /// Memory of all sorters of an operation together, in bytes.
 pub const SORT_BYTES: usize = 64 * 1024 * 1024;
@@ -26,27 +26,32 @@ const HEAD_BYTES: usize = 8;
 /// Where runs go, and how much memory a sorter has.
 #[derive(Clone, Debug)]
 pub struct Sorters {
-    scratch: Vec<u8>,
+    spill_directory: Option<Vec<u8>>,
     memory: usize,
 }
 
 impl Sorters {
-    /// For this many sorters at once, with `memory` bytes together. `scratch`: a directory for runs; it is looked at only
-    /// when one is written.
-    pub fn new(scratch: &[u8], memory: usize, sorters: usize) -> Self {
+    /// For this many sorters at once, with `memory` bytes together. `spill_directory`: where runs go; it is looked at only
+    /// when one is written. `None`: everything stays in memory.
+    pub fn new(spill_directory: Option<&[u8]>, memory: usize, sorters: usize) -> Self {
         Self {
-            scratch: scratch.to_vec(),
-            memory: memory / sorters.max(1),
+            spill_directory: spill_directory.map(<[u8]>::to_vec),
+            memory: if spill_directory.is_some() {
+                memory / sorters.max(1)
+            } else {
+                usize::MAX
+            },
         }
     }
 
-    /// Why an operation could not go on when the scratch directory answered so.
+    /// Why an operation could not go on when the spill directory answered so.
     pub fn refusal(&self, errno: Errno) -> Refusal {
-        let directory = String::from_utf8_lossy(&self.scratch);
-        Refusal::Output(format!(
-            "sorting in the scratch directory {directory}: {}",
-            describe(errno)
-        ))
+        let directory = self
+            .spill_directory
+            .as_deref()
+            .map(String::from_utf8_lossy)
+            .unwrap_or_default();
+        Refusal::Output(format!("temporary files in {directory}: {}", describe(errno)))
     }
 
     /// The same for an error of the library.
@@ -54,9 +59,14 @@ impl Sorters {
         self.refusal(error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
     }
 
-    /// A file in the scratch directory, for the time of the process.
+    /// A file without a name for what else does not fit in memory.
     pub fn file(&self) -> Result<OwnedFd, Refusal> {
-        scratch_file(&self.scratch).map_err(|errno| self.refusal(errno))
+        self.unnamed().map_err(|errno| self.refusal(errno))
+    }
+
+    fn unnamed(&self) -> sys::Result<OwnedFd> {
+        let directory = self.spill_directory.as_deref().ok_or(Errno::NOMEM)?;
+        unnamed_file(&open_directory_path(directory, sys::Follow::Yes)?)
     }
 
     /// An empty sorter.
@@ -67,30 +77,6 @@ impl Sorters {
             index: Vec::new(),
             runs: Vec::new(),
         }
-    }
-}
-
-/// A file for the time of the process: it has no name.
-fn scratch_file(directory: &[u8]) -> sys::Result<OwnedFd> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    match sys::create_unnamed(&c_string(directory)?) {
-        // Where there are no files without a name, one loses it at once.
-        Err(Errno::NOTSUP | Errno::NOSYS | Errno::ISDIR | Errno::INVAL) => {
-            let at = open_directory_path(directory, sys::Follow::Yes)?;
-            loop {
-                let number = NUMBER.fetch_add(1, Relaxed);
-                let name = c_string(format!(".bulkhaul-{}-{number}", std::process::id()).as_bytes())?;
-                match sys::create_file(at.as_fd(), &name) {
-                    Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(errno),
-                    Ok(file) => {
-                        sys::unlink(at.as_fd(), &name)?;
-                        return Ok(file);
-                    }
-                }
-            }
-        }
-        other => other,
     }
 }
 
@@ -129,7 +115,7 @@ fn split(record: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl Sorter {
-    /// Takes a record in. An error is one of the scratch directory; what was taken in before is then lost.
+    /// Takes a record in. An error is one of the spill directory; what was taken in before is then lost.
     pub fn push(&mut self, key: &[u8], payload: &[u8]) -> sys::Result<()> {
         let size = HEAD_BYTES + key.len() + payload.len();
         let used = self.bytes.len() + self.index.len() * size_of::<Slot>();
@@ -176,7 +162,7 @@ impl Sorter {
 
     fn spill(&mut self) -> sys::Result<()> {
         self.sort();
-        let mut writer = Writer::new(&self.sorters.scratch)?;
+        let mut writer = Writer::new(&self.sorters)?;
         for slot in &self.index {
             let (key, payload) = self.record(*slot);
             writer.write(key, payload)?;
@@ -185,7 +171,7 @@ impl Sorter {
         self.bytes.clear();
         self.index.clear();
         if self.runs.len() >= MOST_RUNS {
-            let mut merged = Writer::new(&self.sorters.scratch)?;
+            let mut merged = Writer::new(&self.sorters)?;
             let readers = self.runs.drain(..).map(|run| Source::Run(Reader::new(run))).collect();
             let mut all = Sorted::new(readers)?;
             while let Some((key, payload)) = all.next()? {
@@ -214,9 +200,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(scratch: &[u8]) -> sys::Result<Self> {
+    fn new(sorters: &Sorters) -> sys::Result<Self> {
         Ok(Self {
-            file: scratch_file(scratch)?,
+            file: sorters.unnamed()?,
             buffer: Vec::with_capacity(STRETCH_BYTES),
             written: 0,
         })
@@ -430,7 +416,7 @@ mod tests {
     fn sorted(records: &Records, memory: usize, threads: usize) -> (Records, usize) {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().as_os_str().as_encoded_bytes().to_vec();
-        let sorters = Sorters::new(&path, memory, threads);
+        let sorters = Sorters::new(Some(&path), memory, threads);
         let mut all: Vec<Sorter> = (0..threads).map(|_| sorters.sorter()).collect();
         for (number, (key, payload)) in records.iter().enumerate() {
             let sorter = &mut all[number % threads];
@@ -490,8 +476,8 @@ mod tests {
     }
 
     #[test]
-    fn a_scratch_directory_that_is_not_there() {
-        let mut sorter = Sorters::new(b"/nowhere/at/all", 10, 1).sorter();
+    fn a_spill_directory_that_is_not_there() {
+        let mut sorter = Sorters::new(Some(b"/nowhere/at/all"), 10, 1).sorter();
         sorter.push(b"a", b"").unwrap();
         assert_eq!(sorter.push(b"b", b""), Err(Errno::NOENT));
     }

@@ -53,7 +53,7 @@ fn list(scratch: &Scratch, sources: &[Root], change: impl FnOnce(&mut ListOption
     let mut options = ListOptions {
         sources: sources.to_vec(),
         output: Some(bytes(&output)),
-        scratch: bytes(scratch.path()),
+        spill_directory: Some(bytes(scratch.path())),
         ..ListOptions::default()
     };
     change(&mut options);
@@ -72,7 +72,7 @@ fn compare(
     let output = scratch.at("D");
     let mut options = CompareOptions::new(left, right);
     options.output = Some(bytes(&output));
-    options.scratch = bytes(scratch.path());
+    options.spill_directory = Some(bytes(scratch.path()));
     change(&mut options);
     let report = compare::job(options).unwrap().run().unwrap();
     assert!(report.accounted, "{report:?}");
@@ -296,7 +296,7 @@ fn two_trees() {
     let whole = |o: &mut CompareOptions| (o.content, o.metadata) = (Content::Whole, true);
     let job = |change: &dyn Fn(&mut CompareOptions)| {
         let mut options = CompareOptions::new(contents(left.path()), contents(right.path()));
-        options.scratch = bytes(scratch.path());
+        options.spill_directory = Some(bytes(scratch.path()));
         options.entry_events = true;
         change(&mut options);
         compare::job(options).unwrap()
@@ -405,7 +405,7 @@ fn what_can_not_be_read_is_no_difference_and_no_success() {
             let options = ListOptions {
                 sources: vec![source(at("l"))],
                 output: Some(bytes(&at("out/L"))),
-                scratch: bytes(&at("out")),
+                spill_directory: Some(bytes(&at("out"))),
                 ..ListOptions::default()
             };
             let report = list::job(options).unwrap().run().unwrap();
@@ -424,7 +424,7 @@ fn what_can_not_be_read_is_no_difference_and_no_success() {
             );
             let other = |left: &str, right: &str| {
                 let mut options = CompareOptions::new(contents(&at(left)), contents(&at(right)));
-                options.scratch = bytes(&at("out"));
+                options.spill_directory = Some(bytes(&at("out")));
                 let report = compare::job(options).unwrap().run().unwrap();
                 assert!(report.accounted && !report.is_complete(), "{report:?}");
                 assert_eq!(counts(&report), (0, 0, 0), "{report:?}");
@@ -464,7 +464,7 @@ fn no_fault_makes_a_list_shorter_in_silence() {
         let options = ListOptions {
             sources: vec![source(base.join("s"))],
             output: Some(bytes(&output)),
-            scratch: bytes(&base),
+            spill_directory: Some(bytes(&base)),
             jobs: 1,
             sort_memory: 300,
             ..ListOptions::default()
@@ -487,7 +487,7 @@ fn no_fault_makes_a_list_shorter_in_silence() {
         }
         let left = fs::read_dir(&base).unwrap().map(|e| e.unwrap().file_name());
         assert!(
-            !left.into_iter().any(|n| n.as_bytes().starts_with(b".bulkhaul")),
+            !left.into_iter().any(|n| n.as_bytes().starts_with(b".bh-")),
             "something is left"
         );
         say(if made > nth { "hit" } else { "past" });

@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
 
-use crate::publish::Stager;
+use crate::publish::unnamed_file;
 use crate::tree::{c_string, open_directory_path};
 
 /// Bytes of a slot: device, inode, record + 1, links left, each a 64-bit number.
@@ -51,7 +51,7 @@ impl Spill {
         let directory = open_directory_path(directory, Follow::Yes)?;
         Ok(Self {
             table: Table::create(&directory, FIRST_SLOTS)?,
-            records: unnamed(&directory)?,
+            records: unnamed_file(&directory)?,
             end: 0,
             directory,
         })
@@ -189,7 +189,7 @@ struct Table {
 
 impl Table {
     fn create(directory: &OwnedFd, slots: u64) -> sys::Result<Self> {
-        let file = unnamed(directory)?;
+        let file = unnamed_file(directory)?;
         sys::set_size(file.as_fd(), slots * SLOT_BYTES as u64)?;
         Ok(Self { file, slots, used: 0 })
     }
@@ -259,19 +259,6 @@ fn read_exactly(file: &OwnedFd, buffer: &mut [u8], at: u64) -> sys::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A file without a name; where the file system has none, its name is taken away at once.
-fn unnamed(directory: &OwnedFd) -> sys::Result<OwnedFd> {
-    match sys::create_unnamed(directory.as_fd()) {
-        Err(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
-            let make = |name: &CStr| sys::create_file(directory.as_fd(), name);
-            let (file, name) = Stager::new().stage(c"links", make)?;
-            sys::unlink(directory.as_fd(), name.as_c_str())?;
-            Ok(file)
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]
