@@ -17,6 +17,14 @@ export type {
 } from './events.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native.js';
+export {
+  type Compared,
+  type CompareOptions,
+  compare,
+  compareMapped,
+  type MappedCompareOptions,
+} from './ops/compare.js';
 export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
 export type { Job } from './ops/job.js';
+export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';

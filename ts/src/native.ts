@@ -101,6 +101,73 @@ export interface NativeRemoveOptions {
   entryEvents?: boolean;
 }
 
+/** One argument of a list or a comparison. */
+export interface NativeTree {
+  path: PathBytes;
+  /** It stands for what is in it. A path without a name (`.`, `..`, a slash at the end) always does. */
+  contents: boolean;
+  /** Follow the argument when it is a symlink to a directory. `contents` always does. */
+  follow: boolean;
+}
+
+export interface NativeListOptions {
+  sources: NativeTree[];
+  filter?: { style: 'rsync' | 'fnmatch'; rules: PathBytes[] };
+  /** false: names only. Default true. */
+  hashes?: boolean;
+  /** Bytes at the end of a file that are hashed; 0: none. Default 65536. */
+  hashSize?: number;
+  /** Whole files are hashed. Default false. */
+  fullHash?: boolean;
+  /** Lines end with NUL and are names only, not escaped. Default false. */
+  nul?: boolean;
+  oneFileSystem?: boolean;
+  /** The file that the list goes to, whole or not at all. Absent: only events. */
+  output?: PathBytes;
+  /** Directory for temporary files without a name, for lists that memory does not hold. Absent: memory is used. */
+  spillDirectory?: PathBytes;
+  jobs?: number;
+  /** An `entry` event for each entry, in the order of the list. Default false. */
+  entryEvents?: boolean;
+}
+
+/** Trees, or a list that was written before. */
+export type NativeSide =
+  | { trees: NativeTree[] }
+  | {
+      list: PathBytes;
+      /** The list holds names only; absent: it tells itself. */
+      names?: boolean;
+    };
+
+export interface NativeCompareOptions {
+  left: NativeSide;
+  right: NativeSide;
+  /** The name of a side that is one entry, or a list of one, does not matter. Default true. */
+  align?: boolean;
+  filter?: { style: 'rsync' | 'fnmatch'; rules: PathBytes[] };
+  /** Files: `tail` (default) by a hash of their ends, `whole` byte by byte, `nothing` by size only. */
+  content?: 'nothing' | 'tail' | 'whole';
+  hashSize?: number;
+  /** Of two trees also modes, owners and times. Default false. */
+  metadata?: boolean;
+  /** With `metadata`: times of directories too. Default true. */
+  directoryTimes?: boolean;
+  /** With `metadata`: extended attributes too. Default false. */
+  xattrs?: boolean;
+  /** Of two trees: FIFOs, sockets and devices too. Default true. */
+  specials?: boolean;
+  oneFileSystem?: boolean;
+  /** The file that says how to turn the left side into the right one. */
+  output?: PathBytes;
+  /** `both` (default): names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T. */
+  form?: 'both' | 'tar';
+  spillDirectory?: PathBytes;
+  jobs?: number;
+  /** An `entry` event for each difference. Default false. */
+  entryEvents?: boolean;
+}
+
 export type EntryKind = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'block' | 'char';
 
 /** design.md section 2, promise 1: every entry ends in exactly one of these. */
@@ -111,13 +178,28 @@ export type Outcome =
   | 'metadata'
   | 'skipped'
   | 'removed'
+  | 'listed'
+  | 'same'
+  | 'different'
   | 'changed'
   | 'conflict'
   | 'mismatched'
   | 'failed';
 
 /** What differs, as a set of the names below (rsync's itemize columns). */
-export type Change = 'new' | 'content' | 'size' | 'time' | 'mode' | 'owner' | 'group' | 'acl' | 'xattr' | 'target';
+export type Change =
+  | 'new'
+  | 'content'
+  | 'size'
+  | 'time'
+  | 'mode'
+  | 'owner'
+  | 'group'
+  | 'acl'
+  | 'xattr'
+  | 'target'
+  | 'extra'
+  | 'kind';
 
 export interface NativeEntryEvent {
   type: 'entry';
@@ -136,6 +218,22 @@ export interface NativeEntryEvent {
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. */
   target?: PathBytes;
+  /** In a list: 16 hexadecimal digits of the file's hash; its size in bytes, time in seconds, mode bits, numeric ids. */
+  hash?: string;
+  size?: number;
+  mtime?: number;
+  mode?: number;
+  user?: number;
+  group?: number;
+}
+
+/** What a comparison found: entries that only one side has, and that both have otherwise; all entries of each side. */
+export interface NativeDifferences {
+  left: number;
+  right: number;
+  changed: number;
+  leftEntries: number;
+  rightEntries: number;
 }
 
 export interface NativeFailure {
@@ -207,6 +305,8 @@ export interface NativeReport {
   verifiedFiles: number;
   verifiedBytes: number;
   verifiedFromCache: number;
+  /** Of a comparison; zeros otherwise. */
+  differences: NativeDifferences;
   /** The first thousand; `failureKinds` counts all. */
   failures: NativeFailure[];
   failureKinds: Record<string, number>;
@@ -248,6 +348,10 @@ export interface Addon {
   removal(options: NativeRemoveOptions): NativeRemoval;
   /** Checks the options; throws an Error with code 'USAGE' that names the option. Starts nothing. */
   copy(options: NativeCopyOptions): NativeJob;
+  list(options: NativeListOptions): NativeJob;
+  compare(options: NativeCompareOptions): NativeJob;
+  /** The sources that a list names, in its order; without what is in a directory that it names too. Throws like a job. */
+  listedSources(list: PathBytes, spillDirectory?: PathBytes): PathBytes[];
 }
 
 /** What the generated loader's directory is called relative to the compiled and to the TypeScript source of this file. */

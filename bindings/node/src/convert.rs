@@ -4,13 +4,16 @@
 
 use std::collections::HashMap;
 
+use bulkhaul_engine::compare::{self, Content, DiffForm, SideOptions};
 use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::Snapshot;
+use bulkhaul_engine::list;
 use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument, Sparse, Sync};
 use bulkhaul_engine::remove::{self, MaxDelete};
 use bulkhaul_engine::report::{KINDS, Note, Outcome, Reason, Report, kind_text};
-use bulkhaul_engine::{FilterStyle, Kind};
+use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::{FilterStyle, Kind, ListForm as Form};
 use napi::bindgen_prelude::{Buffer, Either3};
 use napi_derive::napi;
 
@@ -91,6 +94,60 @@ pub struct RemoveOptions {
     pub entry_events: Option<bool>,
 }
 
+/// One argument of a walk.
+#[napi(object, object_to_js = false)]
+pub struct Tree {
+    pub path: Buffer,
+    pub contents: bool,
+    pub follow: bool,
+}
+
+/// A list, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct ListOptions {
+    pub sources: Vec<Tree>,
+    pub filter: Option<Filter>,
+    pub hashes: Option<bool>,
+    pub hash_size: Option<i64>,
+    pub full_hash: Option<bool>,
+    pub nul: Option<bool>,
+    pub one_file_system: Option<bool>,
+    pub output: Option<Buffer>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub entry_events: Option<bool>,
+}
+
+/// A side of a comparison: trees, or a list.
+#[napi(object, object_to_js = false)]
+pub struct ComparedSide {
+    pub trees: Option<Vec<Tree>>,
+    pub list: Option<Buffer>,
+    /// The list holds names only; absent: it tells itself.
+    pub names: Option<bool>,
+}
+
+/// A comparison, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct CompareOptions {
+    pub left: ComparedSide,
+    pub right: ComparedSide,
+    pub align: Option<bool>,
+    pub filter: Option<Filter>,
+    pub content: Option<String>,
+    pub hash_size: Option<i64>,
+    pub metadata: Option<bool>,
+    pub directory_times: Option<bool>,
+    pub xattrs: Option<bool>,
+    pub specials: Option<bool>,
+    pub one_file_system: Option<bool>,
+    pub output: Option<Buffer>,
+    pub form: Option<String>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub entry_events: Option<bool>,
+}
+
 /// What became of one entry.
 #[napi(object, object_from_js = false)]
 pub struct Entry {
@@ -105,6 +162,12 @@ pub struct Entry {
     pub changes: Vec<&'static str>,
     pub reason: Option<&'static str>,
     pub target: Option<Buffer>,
+    pub hash: Option<String>,
+    pub size: Option<f64>,
+    pub mtime: Option<f64>,
+    pub mode: Option<u32>,
+    pub user: Option<u32>,
+    pub group: Option<u32>,
 }
 
 /// One entry that did not arrive.
@@ -155,6 +218,16 @@ pub struct JsSnapshot {
     pub elapsed: f64,
 }
 
+/// What a comparison found.
+#[napi(object, object_from_js = false, js_name = "Differences")]
+pub struct JsDifferences {
+    pub left: f64,
+    pub right: f64,
+    pub changed: f64,
+    pub left_entries: f64,
+    pub right_entries: f64,
+}
+
 /// What an operation did.
 #[napi(object, object_from_js = false, js_name = "Report")]
 pub struct JsReport {
@@ -170,6 +243,7 @@ pub struct JsReport {
     pub verified_files: f64,
     pub verified_bytes: f64,
     pub verified_from_cache: f64,
+    pub differences: JsDifferences,
     pub failures: Vec<JsFailure>,
     pub failure_kinds: HashMap<String, f64>,
     pub notes: Vec<JsNote>,
@@ -229,14 +303,95 @@ pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, Str
     })
 }
 
+fn hash_size(given: Option<i64>, default: u64) -> Result<u64, String> {
+    match given {
+        None => Ok(default),
+        Some(bytes) => u64::try_from(bytes).map_err(|_| format!("hashSize: {bytes} is not a number of bytes")),
+    }
+}
+
+fn roots(given: Vec<Tree>) -> Vec<Root> {
+    given
+        .into_iter()
+        .map(|tree| Root {
+            path: tree.path.into(),
+            follow: tree.follow,
+            contents: tree.contents,
+            pin: None,
+            holder: None,
+        })
+        .collect()
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn list_options(given: ListOptions) -> Result<list::ListOptions, String> {
+    let default = list::ListOptions::default();
+    Ok(list::ListOptions {
+        sources: roots(given.sources),
+        filter: given.filter.map(filter).transpose()?,
+        hashes: given.hashes.unwrap_or(default.hashes),
+        hash_size: hash_size(given.hash_size, default.hash_size)?,
+        full_hash: given.full_hash.unwrap_or(default.full_hash),
+        nul: given.nul.unwrap_or(default.nul),
+        one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
+        output: given.output.map(Vec::from),
+        spill_directory: given.spill_directory.map(Vec::from),
+        jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        entry_events: given.entry_events.unwrap_or(default.entry_events),
+        ..default
+    })
+}
+
+fn side(given: ComparedSide, name: &str) -> Result<SideOptions, String> {
+    match (given.trees, given.list) {
+        (Some(trees), None) => Ok(SideOptions::Trees(roots(trees))),
+        (None, Some(path)) => Ok(SideOptions::List {
+            path: path.into(),
+            form: given.names.map(|names| if names { Form::Names } else { Form::Hashed }),
+        }),
+        _ => Err(format!("{name}: either trees or a list")),
+    }
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn compare_options(given: CompareOptions) -> Result<compare::CompareOptions, String> {
+    let default = compare::CompareOptions::new(side(given.left, "left")?, side(given.right, "right")?);
+    Ok(compare::CompareOptions {
+        align: given.align.unwrap_or(default.align),
+        filter: given.filter.map(filter).transpose()?,
+        content: choice(
+            "content",
+            given.content.as_deref(),
+            default.content,
+            &[
+                ("nothing", Content::Nothing),
+                ("tail", Content::Tail),
+                ("whole", Content::Whole),
+            ],
+        )?,
+        hash_size: hash_size(given.hash_size, default.hash_size)?,
+        metadata: given.metadata.unwrap_or(default.metadata),
+        directory_times: given.directory_times.unwrap_or(default.directory_times),
+        xattrs: given.xattrs.unwrap_or(default.xattrs),
+        specials: given.specials.unwrap_or(default.specials),
+        one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
+        output: given.output.map(Vec::from),
+        form: choice(
+            "form",
+            given.form.as_deref(),
+            default.form,
+            &[("both", DiffForm::Both), ("tar", DiffForm::Tar)],
+        )?,
+        spill_directory: given.spill_directory.map(Vec::from),
+        jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        entry_events: given.entry_events.unwrap_or(default.entry_events),
+        ..default
+    })
+}
+
 /// Options into the engine's form. The error names the option.
 pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> {
     let default = options::CopyOptions::default();
-    let filter = given.filter.map(filter).transpose()?;
-    let hash_size = match given.hash_size {
-        None => default.hash_size,
-        Some(bytes) => u64::try_from(bytes).map_err(|_| format!("hashSize: {bytes} is not a number of bytes"))?,
-    };
     Ok(options::CopyOptions {
         sources: given
             .sources
@@ -258,12 +413,12 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
             .collect(),
         create_destination: given.create_destination.unwrap_or(default.create_destination),
         allow_nested: given.allow_nested.unwrap_or(default.allow_nested),
-        filter,
+        filter: given.filter.map(filter).transpose()?,
         files_from: given.files_from.map(|f| FilesFrom {
             path: f.path.into(),
             nul: f.nul,
         }),
-        hash_size,
+        hash_size: hash_size(given.hash_size, default.hash_size)?,
         full_hash: given.full_hash.unwrap_or(default.full_hash),
         sparse: choice(
             "sparse",
@@ -330,6 +485,12 @@ fn entry(e: EntryEvent) -> Entry {
         changes: e.changes.names().collect(),
         reason: e.reason.map(Reason::text),
         target: e.target.map(Buffer::from),
+        hash: e.hash.map(|hash| format!("{hash:016x}")),
+        size: e.details.map(|d| d.size as f64),
+        mtime: e.details.map(|d| d.mtime.as_float()),
+        mode: e.details.map(|d| d.mode),
+        user: e.details.map(|d| d.uid),
+        group: e.details.map(|d| d.gid),
     }
 }
 
@@ -410,6 +571,13 @@ pub fn report(r: Report) -> JsReport {
         verified_files: t.verified_files as f64,
         verified_bytes: t.verified_bytes as f64,
         verified_from_cache: t.verified_from_cache as f64,
+        differences: JsDifferences {
+            left: r.differences.left as f64,
+            right: r.differences.right as f64,
+            changed: r.differences.changed as f64,
+            left_entries: r.differences.left_entries as f64,
+            right_entries: r.differences.right_entries as f64,
+        },
         failures: r.failures.into_iter().map(failure).collect(),
         failure_kinds: r
             .failure_kinds

@@ -7,17 +7,16 @@ mod convert;
 
 use std::sync::Arc;
 
-use bulkhaul_engine::copy;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job as EngineJob;
-use bulkhaul_engine::remove;
 use bulkhaul_engine::report::Report;
-use napi::bindgen_prelude::{Error, JsValue, Object, Result, Status};
+use bulkhaul_engine::{compare, copy, list, remove};
+use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
-use convert::{CopyOptions, JsEvent, JsReport, JsSnapshot, RemoveOptions};
+use convert::{CompareOptions, CopyOptions, JsEvent, JsReport, JsSnapshot, ListOptions, RemoveOptions};
 
 /// Made on the JavaScript thread when a promise settles.
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
@@ -47,6 +46,35 @@ pub fn copy(env: Env, options: CopyOptions) -> Result<Job> {
     Ok(Job {
         inner: Arc::new(copy::job(options).map_err(refuse)?),
     })
+}
+
+/// Checks the options and makes a job that lists.
+#[napi]
+pub fn list(env: Env, options: ListOptions) -> Result<Job> {
+    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
+    let options = convert::list_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
+    Ok(Job {
+        inner: Arc::new(list::job(options).map_err(refuse)?),
+    })
+}
+
+/// Checks the options and makes a job that compares.
+#[napi]
+pub fn compare(env: Env, options: CompareOptions) -> Result<Job> {
+    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
+    let options = convert::compare_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
+    Ok(Job {
+        inner: Arc::new(compare::job(options).map_err(refuse)?),
+    })
+}
+
+/// The sources that a list names: their paths, in its order, without what is in a directory that it names too.
+#[napi]
+pub fn listed_sources(env: Env, list: Buffer, spill_directory: Option<Buffer>) -> Result<Vec<Buffer>> {
+    let (list, spill_directory) = (Vec::from(list), spill_directory.map(Vec::from));
+    let paths = compare::listed_sources(&list, spill_directory.as_deref());
+    let paths = paths.map_err(|refusal| refused(env, refusal.code(), refusal.to_string()))?;
+    Ok(paths.into_iter().map(Buffer::from).collect())
 }
 
 /// A removal, which can be looked at before it is done.

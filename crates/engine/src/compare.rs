@@ -7,7 +7,7 @@
 //! grow with the number of entries.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
@@ -1089,4 +1089,64 @@ impl ListFile {
         let own = own.filter(|own| single && itself && !own.is_empty());
         Ok((form, own.map_or_else(Vec::new, |own| [&own[..], b"/"].concat())))
     }
+}
+
+/// The sources that a list names, in its order and as arguments: directories with a slash at their end. Hashes and link
+/// texts are left off, but where a name with a colon is meant, which is there as it stands. What is in a directory that
+/// the list names too comes with that, and is left out; so is what comes again.
+pub fn listed_sources(path: &[u8], spill_directory: Option<&[u8]>) -> Result<Vec<Vec<u8>>, Refusal> {
+    let list = ListFile::open(path, &Sorters::new(spill_directory, SORT_BYTES, 1))?;
+    let (form, _) = list.survey()?;
+    let read = |number, line: &[u8]| {
+        let listed = listing::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
+        let Some(mut listed) = listed else { return Ok(None) };
+        if let (Facts::Symlink(target), false) = (&listed.facts, line.starts_with(b"\0")) {
+            let whole = [&listed.path[..], b":", target].concat();
+            if is_there(&whole) && !is_there(&listed.path) {
+                listed.path = whole;
+            }
+        }
+        if listed.path.is_empty() {
+            listed.path = b".".to_vec();
+        }
+        Ok(Some(listed))
+    };
+    let mut directories = HashSet::new();
+    list.each(|number, line| {
+        if let Some(listed) = read(number, line)?.filter(|listed| listed.facts == Facts::Directory) {
+            let above = above(&listed.path).any(|above| directories.contains(above));
+            if !above {
+                directories.insert(listed.path);
+            }
+        }
+        Ok(())
+    })?;
+    let (mut paths, mut seen) = (Vec::new(), HashSet::new());
+    list.each(|number, line| {
+        let Some(listed) = read(number, line)? else {
+            return Ok(());
+        };
+        if above(&listed.path).any(|above| directories.contains(above)) || !seen.insert(listed.path.clone()) {
+            return Ok(());
+        }
+        let mut path = listed.path;
+        if listed.facts == Facts::Directory && !path.ends_with(b"/") {
+            path.push(b'/');
+        }
+        paths.push(path);
+        Ok(())
+    })?;
+    Ok(paths)
+}
+
+/// The directories above a path, as the path spells them. Above every relative one is `.`.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(at, b)| **b == b'/' && *at > 0);
+    let root = if path.starts_with(b"/") { &b"/"[..] } else { b"." };
+    let own = (path != root && !path.starts_with(b"../") && path != b"..").then_some(root);
+    slashes.map(|(at, _)| &path[..at]).chain(own)
+}
+
+fn is_there(path: &[u8]) -> bool {
+    std::fs::symlink_metadata(OsStr::from_bytes(path)).is_ok()
 }

@@ -47,4 +47,5 @@ pub mod walk;
 pub mod worker;
 
 pub use bulkhaul_formats::filter::Style as FilterStyle;
+pub use bulkhaul_formats::listing::Form as ListForm;
 pub use bulkhaul_sys::{Errno, Kind};

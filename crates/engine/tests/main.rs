@@ -22,6 +22,7 @@ mod interrupted;
 mod lies;
 #[cfg(test)]
 mod links;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod mapping;

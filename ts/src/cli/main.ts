@@ -29,6 +29,20 @@ const COMMANDS = new Map<string, Entry>([
     { summary: 'Remove trees', load: async () => verb('remove', (await import('./verbs/remove.js')).RemoveCommand) },
   ],
   [
+    'list',
+    {
+      summary: 'List trees, with hashes',
+      load: async () => verb('list', (await import('./verbs/list.js')).ListCommand),
+    },
+  ],
+  [
+    'compare',
+    {
+      summary: 'Compare trees and lists',
+      load: async () => verb('compare', (await import('./verbs/compare.js')).CompareCommand),
+    },
+  ],
+  [
     'hpcp',
     {
       summary: 'Parallel copy, with the flags of hpcp',

@@ -1,6 +1,16 @@
 /** What the operations make of their arguments: paths as strings or bytes in, checked paths out. */
 import { BulkhaulError } from '../error.js';
 import { display, fromBytes, type PathLike, toBytes } from '../names.js';
+import type { PathBytes } from '../native.js';
+
+/** The same options with each path as the caller may give it. */
+export type Given<T> = T extends PathBytes
+  ? PathLike
+  : T extends readonly (infer Item)[]
+    ? Given<Item>[]
+    : T extends object
+      ? { [Key in keyof T]: Given<T[Key]> }
+      : T;
 
 export interface JobOptions {
   /** Stops the job at once; see `Job`. */

@@ -7,18 +7,9 @@
 import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
-import { loadAddon, type NativeCopyOptions, type NativeJob, type PathBytes } from '../native.js';
-import { type JobOptions, pathBytes, pathText } from './arguments.js';
+import { loadAddon, type NativeCopyOptions, type NativeJob } from '../native.js';
+import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
 import { Job } from './job.js';
-
-/** The same options with each path as the caller may give it. */
-type Given<T> = T extends PathBytes
-  ? PathLike
-  : T extends readonly (infer Item)[]
-    ? Given<Item>[]
-    : T extends object
-      ? { [Key in keyof T]: Given<T[Key]> }
-      : T;
 
 /** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents'>> & JobOptions;

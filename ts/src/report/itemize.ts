@@ -30,9 +30,12 @@ const KINDS: Record<EntryKind, string> = {
   char: 'D',
 };
 
+/** What a copy would not only put right. */
+const MADE_ANEW: readonly Change[] = ['new', 'content', 'target', 'kind'];
+
 /** The columns after the kind: a letter where one of the changes is there. */
 const COLUMNS: [string, readonly Change[]][] = [
-  ['c', ['content', 'target']],
+  ['c', ['content', 'target', 'kind']],
   ['s', ['size']],
   ['t', ['time']],
   ['p', ['mode']],
@@ -49,7 +52,7 @@ export function itemLine(event: EntryEvent): string | undefined {
   if (update === undefined) return undefined;
   const slash = event.kind === 'directory' && !event.path.endsWith('/') ? '/' : '';
   const name = `${display(event.path)}${slash}`;
-  if (event.outcome === 'removed') return `*deleting   ${name}`;
+  if (event.outcome === 'removed' || event.changes.includes('extra')) return `*deleting   ${name}`;
   const isNew = event.changes.includes('new');
   const changes = COLUMNS.map(([letter, causes]) =>
     isNew ? '+' : causes.some((cause) => event.changes.includes(cause)) ? letter : '.',
@@ -74,6 +77,11 @@ function updateOf({ outcome, kind, changes, reason }: EntryEvent): string | unde
       return reason === 'unchanged' || reason === 'excluded' ? undefined : '.';
     case 'removed':
       return '*';
+    case 'different':
+      return !changes.some((change) => MADE_ANEW.includes(change)) ? '.' : kind === 'file' ? '>' : 'c';
+    case 'listed':
+    case 'same':
+      return undefined;
     case 'changed':
     case 'conflict':
     case 'mismatched':

@@ -59,6 +59,36 @@ export function removalSummaryText(report: Report, dryRun: boolean): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** The same of a list. */
+export function listSummary(report: Report): string {
+  const { outcomes, foundBytes, elapsed } = report;
+  const size = foundBytes > 0 ? `, files of ${bytes(foundBytes)}` : '';
+  const lines = [
+    `${count(outcomes.listed, 'entry', 'entries')} listed${size} in ${duration(elapsed)}`,
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    ...lastLines(report),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+/** The same of a comparison. */
+export function compareSummary(report: Report): string {
+  const { differences, elapsed } = report;
+  const { left, right, changed, leftEntries, rightEntries } = differences;
+  const number = (value: number) => value.toLocaleString('en-US');
+  const lines = [
+    `${number(left)} only in A, ${number(right)} only in B, ${number(changed)} different`,
+    `compared: ${count(leftEntries, 'entry', 'entries')} of A with ${number(rightEntries)} of B in ${duration(elapsed)}`,
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    ...lastLines(report),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
 function skippedLines(report: Report): string[] {
   const skipped = Object.entries(report.skipped).filter(([, number]) => number > 0);
   if (skipped.length === 0) return [];

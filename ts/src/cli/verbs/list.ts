@@ -1,0 +1,111 @@
+/** `bulkhaul list`: options in, one list out, on standard output or into a file. */
+import { createReadStream } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { Command, Option } from 'clipanion';
+import { BulkhaulError } from '../../error.js';
+import { toBytes } from '../../names.js';
+import type { ListOptions } from '../../ops/list.js';
+import { VerbCommand } from '../base.js';
+import { ExitCode, exitCodeOfReport } from '../exit.js';
+import { runJob, spillDirectory } from '../run.js';
+import { parseSize } from '../values.js';
+
+export class ListCommand extends VerbCommand {
+  static override paths = [['list']];
+  static override usage = Command.Usage({
+    description: 'List trees, with hashes',
+    details: `
+      Lists what is in each PATH, one entry a line in natural order: \`name:hash\` for a file (xxh64 of its last 64 KiB,
+      see \`--hash-size\`, \`--full-hash\`), \`name:target\` for a symlink, \`name/\` for a directory. This is the form of
+      hpcp's lists. Names begin with the name of PATH; with \`PATH/\` they are relative to it.
+
+      A name that a line can't carry (a newline, bytes that are not UTF-8, blanks at its ends, what would read back as
+      something else) is escaped: a NUL byte stands in front, and \`compare\` and hpcp's \`-sfl\` here read it back.
+      FIFOs, sockets and devices are left out. What can't be read is an error, and the rest is listed.
+
+      Exit codes: 0 complete, 2 usage or nothing begun, 23 some entries could not be read, 24 some vanished or changed
+      meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['List a tree with hashes', '$0 list photos'],
+      ['Into a file, which appears when it is whole', '$0 list --output photos.list photos'],
+      ['Names only, for xargs', '$0 list --no-hash -0 photos/'],
+      ['For a program, with sizes and times', '$0 list --json photos'],
+    ],
+  });
+
+  output = Option.String('-o,--output', { description: 'Write the list to FILE, whole or not at all' });
+  hashSize = Option.String('--hash-size', {
+    description: 'Bytes at the end of a file that are hashed, with K, M or G; 0 for none. Otherwise 64K',
+  });
+  fullHash = Option.Boolean('--full-hash', false, { description: 'Hash whole files' });
+  noHash = Option.Boolean('--no-hash', false, { description: 'Names only' });
+  nul = Option.Boolean('-0,--null', false, {
+    description: 'End each name with NUL instead of a newline; names only, as they are',
+  });
+  exclude = Option.Array('--exclude', [], {
+    description: "Leave out what PATTERN matches, by rsync's rules; repeatable, the first that matches wins",
+  });
+  oneFileSystem = Option.Boolean('-x,--one-file-system', false, {
+    description: 'Do not go into other file systems below a PATH',
+  });
+  operands = Option.Rest({ name: 'PATH…', required: 1 });
+
+  async execute(): Promise<number> {
+    const { settings, context, output } = this;
+    const spill = spillDirectory(context.env);
+    const options: ListOptions = {
+      sources: this.operands,
+      exclude: this.exclude,
+      hashes: !this.noHash && !this.nul,
+      fullHash: this.fullHash,
+      nul: this.nul,
+      oneFileSystem: this.oneFileSystem,
+      spillDirectory: spill,
+      ...(this.jobs !== undefined && { jobs: this.jobs }),
+      ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
+    };
+    const { list } = await import('../../ops/list.js');
+    const run = async (target: string | undefined) => {
+      const report = await runJob(
+        () => list({ ...options, output: target, entries: settings.json && !settings.quiet }),
+        settings,
+        context,
+      );
+      return { report, code: exitCodeOfReport(report) };
+    };
+    const { report, code } =
+      output !== undefined || settings.json || settings.dryRun
+        ? await run(settings.dryRun ? undefined : output)
+        : await toStream(spill, context.stdout, run);
+    if (!settings.json && !settings.quiet && (output !== undefined || code !== ExitCode.complete)) {
+      const { listSummary } = await import('../../report/summary.js');
+      context.stderr.write(listSummary(report));
+    }
+    return code;
+  }
+}
+
+/** Lets `run` write a file that nobody else sees, and copies it to the stream, when it was written. */
+async function toStream<Result extends { code: ExitCode }>(
+  directory: string,
+  stream: Writable,
+  run: (target: string) => Promise<Result>,
+): Promise<Result> {
+  const place = await mkdtemp(join(directory, 'bulkhaul-list-'));
+  try {
+    const target = join(place, 'list');
+    const result = await run(target);
+    if (result.code === ExitCode.interrupted) return result;
+    await pipeline(createReadStream(toBytes(target)), stream, { end: false }).catch((error: NodeJS.ErrnoException) => {
+      // Who closed the pipe has seen enough.
+      if (error.code !== 'EPIPE') throw new BulkhaulError('OUTPUT', `standard output: ${error.message}`);
+    });
+    return result;
+  } finally {
+    await rm(place, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Comparing two trees, a tree with a list, or two lists.
+ *
+ * Comes in: two sides and options; goes out: a running `Job`, whose report has the counts (`differences`), and which gives
+ * an `entry` event for each difference: what a copy of the left side would do to the right one.
+ */
+import { stat } from 'node:fs/promises';
+import { type PathLike, toBytes } from '../names.js';
+import { loadAddon, type NativeCompareOptions, type NativeJob, type NativeSide } from '../native.js';
+import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
+import { Job } from './job.js';
+
+/** Options of `compareMapped`: the addon's own, with paths as strings or bytes. */
+export type MappedCompareOptions = Given<Omit<NativeCompareOptions, 'entryEvents'>> & JobOptions;
+
+/** A tree by its path, or a list that was written before. */
+export type Compared = PathLike | { list: PathLike; names?: boolean };
+
+/** Options of `compare`. */
+export interface CompareOptions
+  extends JobOptions,
+    Omit<NativeCompareOptions, 'left' | 'right' | 'align' | 'filter' | 'output' | 'spillDirectory' | 'entryEvents'> {
+  /** What is, or was. The names of the two sides themselves do not matter. */
+  left: Compared;
+  /** What it is compared with. */
+  right: Compared;
+  /** Patterns as rsync's --exclude, relative to the root of each tree; the first that matches wins. */
+  exclude?: PathLike[];
+  /** The file that says how to turn the left side into the right one: it appears when it is whole. */
+  output?: PathLike | undefined;
+  /** A directory for temporary files without a name, for what memory should not hold. */
+  spillDirectory?: PathLike;
+}
+
+/** Compares. */
+export function compare(options: CompareOptions): Job {
+  const { left, right, exclude, output, signal, ...rest } = options;
+  return new Job(
+    async () =>
+      start({
+        ...rest,
+        left: await sideOf(left),
+        right: await sideOf(right),
+        ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+        ...(output !== undefined && { output }),
+      }),
+    signal,
+  );
+}
+
+/** Compares sides that are made of several trees, or of whose names some count. */
+export function compareMapped(options: MappedCompareOptions): Job {
+  const { signal, ...rest } = options;
+  return new Job(async () => start(rest), signal);
+}
+
+async function sideOf(compared: Compared): Promise<Given<NativeSide>> {
+  if (typeof compared === 'object' && 'list' in compared) return compared;
+  const path = pathText(compared, 'a side');
+  // A directory stands for what is in it, anything else for itself. What cannot be looked at the engine reports.
+  const entry = await stat(toBytes(path)).catch(() => undefined);
+  return { trees: [{ path, contents: entry?.isDirectory() ?? false, follow: true }] };
+}
+
+async function start(options: Omit<MappedCompareOptions, 'signal'>): Promise<NativeJob> {
+  const { left, right, filter, output, spillDirectory, entries, ...rest } = options;
+  const native: NativeCompareOptions = {
+    ...rest,
+    left: nativeSide(left),
+    right: nativeSide(right),
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+    ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+  return (await loadAddon()).compare(native);
+}
+
+function nativeSide(side: Given<NativeSide>): NativeSide {
+  if ('list' in side) return { ...side, list: pathBytes(pathText(side.list, 'a list')) };
+  return { trees: side.trees.map((tree) => ({ ...tree, path: pathBytes(pathText(tree.path, 'a side')) })) };
+}

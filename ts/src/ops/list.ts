@@ -1,0 +1,68 @@
+/**
+ * Listing trees, each file with a hash of its end, in hpcp's form and order; and reading such lists.
+ *
+ * Comes in: paths and options; goes out: a running `Job`. The list goes to a file, or comes as `entry` events.
+ */
+import { BulkhaulError } from '../error.js';
+import { fromBytes, type PathLike } from '../names.js';
+import { loadAddon, type NativeListOptions } from '../native.js';
+import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
+import { Job } from './job.js';
+
+/** Options of `listMapped`: the addon's own, with paths as strings or bytes. */
+export type MappedListOptions = Given<Omit<NativeListOptions, 'entryEvents'>> & JobOptions;
+
+/** Options of `list`. */
+export interface ListOptions
+  extends JobOptions,
+    Omit<NativeListOptions, 'sources' | 'filter' | 'output' | 'spillDirectory' | 'entryEvents'> {
+  /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. */
+  sources: PathLike | PathLike[];
+  /** Patterns as rsync's --exclude; the first that matches wins. */
+  exclude?: PathLike[];
+  /** The file that the list goes to: it appears when it is whole. */
+  output?: PathLike | undefined;
+  /** A directory for temporary files without a name, for lists that memory should not hold. */
+  spillDirectory?: PathLike;
+}
+
+/** Lists each source under its own name. */
+export function list(options: ListOptions): Job {
+  const { sources, exclude, output, ...rest } = options;
+  return listMapped({
+    ...rest,
+    sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
+    ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+    ...(output !== undefined && { output }),
+  });
+}
+
+/** Lists each source as it is told. */
+export function listMapped(options: MappedListOptions): Job {
+  const { signal, sources, filter, output, spillDirectory, entries, ...rest } = options;
+  return new Job(async () => {
+    const native: NativeListOptions = {
+      ...rest,
+      sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
+      ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+      ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
+      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+      ...(entries !== undefined && { entryEvents: entries }),
+    };
+    return (await loadAddon()).list(native);
+  }, signal);
+}
+
+/**
+ * The sources that a list names, in its order, directories with a slash at their end; without hashes, and without what is
+ * in a directory that the list names too. Throws `BulkhaulError` for a list that cannot be read.
+ */
+export async function listedSources(list: PathLike, spillDirectory?: PathLike): Promise<string[]> {
+  const addon = await loadAddon();
+  try {
+    const spill = spillDirectory === undefined ? undefined : pathBytes(spillDirectory);
+    return addon.listedSources(pathBytes(pathText(list, 'a list')), spill).map(fromBytes);
+  } catch (error) {
+    throw BulkhaulError.from(error);
+  }
+}
