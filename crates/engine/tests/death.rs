@@ -10,7 +10,7 @@ use bulkhaul_engine::report::Reason;
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 
 use crate::faults::{assert_none, calls, count, shape_of};
-use crate::rig::fault::{Shape, Trial, again, can_hold_everything, each, everything, facts, finish, order};
+use crate::rig::fault::{Shape, Trial, again, can_hold_everything, each, facts, finish, lay_out, order};
 use crate::rig::{Scratch, Tree, contents, has_staging, options};
 
 fn child(words: &[String]) {
@@ -41,10 +41,7 @@ fn at_every_call() {
     if !can_hold_everything(scratch.path()) {
         return;
     }
-    let source = scratch.tree("source");
-    everything(&source);
-    let wanted = facts(source.path());
-    let before = Trial::new(&source, scratch.at("before"), Shape::Existing);
+    let (source, wanted, before) = lay_out(scratch.path());
     let calls = Shape::ALL.map(|shape| calls(TEST, scratch.path(), shape));
     let spilled = |calls: &Vec<String>| calls.iter().any(|call| call == "Unnamed");
     assert_eq!(calls.each_ref().map(spilled), Shape::ALL.map(|s| s == Shape::Absent));
@@ -63,7 +60,7 @@ fn at_every_call() {
             nth.to_string(),
         ];
         let (code, text) = finish(again(TEST, &words, &log), &log);
-        let trial = Trial::found(&source, scratch.at(&name), shape, before.before());
+        let trial = Trial::found(&source, scratch.at(&name), shape, &before);
         let found = if code == Some(99) {
             let mistaken = || (nth % 8 == 0).then(|| mistaken(&trial)).flatten();
             trial

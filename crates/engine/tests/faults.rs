@@ -15,7 +15,7 @@ use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{
-    Facts, Shape, Trial, again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say,
+    Facts, Shape, Trial, again, can_hold_everything, each, everything, exhaustive, facts, finish, lay_out, order, say,
 };
 use crate::rig::{Scratch, Tree, compare, contents, has, listing, options};
 
@@ -148,10 +148,7 @@ fn child(words: &[String]) {
 
 /// Makes every call fail, or every `step`th, in copies below `base`, in those cases that are `chosen`.
 fn fail_calls(this: &str, base: &Path, step: usize, chosen: impl Fn(Case) -> bool) {
-    let source = Tree::new(base.join("source"));
-    everything(&source);
-    let wanted = facts(source.path());
-    let before = Trial::new(&source, base.join("before"), Shape::Existing);
+    let (source, wanted, before) = lay_out(base);
     let calls = Shape::ALL.map(|shape| calls(this, base, shape));
     let calls_of = |shape: Shape| &calls[shape as usize];
     let mut batches = Vec::new();
@@ -192,12 +189,7 @@ fn fail_calls(this: &str, base: &Path, step: usize, chosen: impl Fn(Case) -> boo
             return wrong;
         }
         for (turn, nth) in batch.iter().enumerate() {
-            let trial = Trial::found(
-                &source,
-                base.join(format!("{number}-{nth}")),
-                case.shape,
-                before.before(),
-            );
+            let trial = Trial::found(&source, base.join(format!("{number}-{nth}")), case.shape, &before);
             if let Some(what) = trial.not_healed(&wanted) {
                 wrong.push(format!("{}: {what}", name(*nth)));
             } else if turn == 0 && case.shape == Shape::Absent {

@@ -281,11 +281,6 @@ impl Trial {
         }
     }
 
-    /// What was in the destination.
-    pub fn before(&self) -> &Facts {
-        &self.before
-    }
-
     /// Options of its copy: one worker, so that calls come in one order.
     pub fn options(&self) -> CopyOptions {
         let verify = self.shape == Shape::Verified;
@@ -381,6 +376,16 @@ impl Trial {
     pub fn clear(self) {
         fs::remove_dir_all(&self.base).unwrap();
     }
+}
+
+/// What a loop begins with, below `base`: a source with one of everything, what a copy of it must be, and what is in the
+/// destination before.
+pub fn lay_out(base: &Path) -> (Tree, Facts, Facts) {
+    let source = Tree::new(base.join("source"));
+    everything(&source);
+    let wanted = facts(source.path());
+    let before = Trial::new(&source, base.join("before"), Shape::Existing).before;
+    (source, wanted, before)
 }
 
 /// Tells a child process what to do.
