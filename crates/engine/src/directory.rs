@@ -247,7 +247,7 @@ impl Worker<'_> {
         sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
         let mut names = Vec::new();
         let mut buffer = Vec::with_capacity(crate::listing::LISTING_BYTES);
-        while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _| {
+        while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| {
             names.push(name.to_owned());
         })
         .map_err(|e| fault(Operation::List, e))?

@@ -24,6 +24,8 @@ const BATCH_NAMES: usize = 1024;
 struct Found {
     offset: u32,
     kind: Kind,
+    /// 0 where it was not listed.
+    inode: u64,
     scope: Option<Scope>,
 }
 
@@ -60,14 +62,17 @@ impl Worker<'_> {
             }
             let mut names = Vec::new();
             let mut found = Vec::new();
-            let more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind| {
+            let more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, inode| {
                 found.push(Found {
                     offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
                     kind,
+                    inode,
                     scope: None,
                 });
                 names.extend_from_slice(name.to_bytes_with_nul());
             })?;
+            // As they lie on the medium: a listing of hashed names jumps from one end to the other.
+            found.sort_unstable_by_key(|f| f.inode);
             let batch = self.sift(dir, source, &fd, parent.as_deref(), &names, found);
             self.offer(dir, source, batch, more);
             if !more {
@@ -137,6 +142,7 @@ impl Worker<'_> {
                 found.push(Found {
                     offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
                     kind: Kind::Unknown,
+                    inode: 0,
                     scope: Some(scope),
                 });
                 names.extend_from_slice(name.to_bytes_with_nul());
@@ -191,6 +197,7 @@ impl Worker<'_> {
             offset,
             mut kind,
             scope,
+            ..
         } in found
         {
             let name = CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
@@ -215,7 +222,7 @@ impl Worker<'_> {
                 self.tell(dir, source, name, kind, &Done::skipped(Reason::Excluded));
                 continue;
             }
-            let mut sources = vec![source];
+            let mut sources = Vec::new();
             if !plain {
                 match self.contenders(dir, source, name, kind) {
                     Ok(Some(winners)) => sources = winners,
@@ -241,7 +248,7 @@ impl Worker<'_> {
                         let scope = scope.unwrap_or(Scope::Whole);
                         below.push(Subdirectory {
                             target: name.to_owned(),
-                            sources,
+                            sources: if plain { vec![source] } else { sources },
                             scope,
                         });
                     }

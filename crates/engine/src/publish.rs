@@ -195,7 +195,7 @@ impl Default for Stager {
 fn is_empty(directory: &OwnedFd) -> sys::Result<bool> {
     let mut buffer = [const { MaybeUninit::uninit() }; 512];
     let mut empty = true;
-    sys::read_directory(directory.as_fd(), &mut buffer, |_, _| empty = false)?;
+    sys::read_directory(directory.as_fd(), &mut buffer, |_, _, _| empty = false)?;
     Ok(empty)
 }
 
@@ -267,7 +267,7 @@ pub fn merge_directory(
     let mut names = Vec::new();
     let mut buffer = Vec::with_capacity(32 * 1024);
     sys::rewind_directory(from).map_err(|e| Fault::new(Operation::List, side, e))?;
-    while sys::read_directory(from, buffer.spare_capacity_mut(), |name, kind| {
+    while sys::read_directory(from, buffer.spare_capacity_mut(), |name, kind, _| {
         names.push((name.to_owned(), kind));
     })
     .map_err(|e| Fault::new(Operation::List, side, e))?
@@ -297,7 +297,7 @@ pub fn clear_directory(fd: &Arc<OwnedFd>) -> sys::Result<()> {
         let dir = Arc::clone(dir);
         let mut entries = Vec::new();
         sys::rewind_directory(dir.as_fd())?;
-        while sys::read_directory(dir.as_fd(), buffer.spare_capacity_mut(), |name, kind| {
+        while sys::read_directory(dir.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
             entries.push((name.to_owned(), kind));
         })? {}
         let mut deeper = None;

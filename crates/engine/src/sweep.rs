@@ -22,7 +22,7 @@ pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) ->
     sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
     let mut more = true;
     while more {
-        more = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind| {
+        more = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
             if let Some(owner) = run.stager.owner(name.to_bytes()) {
                 leftovers.push((name.to_owned(), kind, owner));
             }

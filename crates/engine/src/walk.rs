@@ -651,7 +651,7 @@ impl<V: Visitor> Hand<'_, V> {
             // The buffer is lent to the listing while this thread's other things are used.
             let mut buffer = std::mem::take(&mut self.listing);
             buffer.reserve(LISTING_BYTES);
-            let read = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind| {
+            let read = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
                 self.sift(node, &fd, parent.as_deref(), name, kind, &mut found);
             });
             self.listing = buffer;

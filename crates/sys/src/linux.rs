@@ -132,12 +132,12 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
     Ok(x.stx_mnt_id)
 }
 
-/// Reads the next stretch of a directory into `buffer` and hands each name and kind to `each` (not `.` and `..`).
-/// Answers false at the end.
+/// Reads the next stretch of a directory into `buffer` and hands each name, kind and inode number to `each` (not `.` and
+/// `..`). Answers false at the end.
 pub fn read_directory(
     fd: BorrowedFd<'_>,
     buffer: &mut [MaybeUninit<u8>],
-    mut each: impl FnMut(&CStr, Kind),
+    mut each: impl FnMut(&CStr, Kind, u64),
 ) -> Result<bool> {
     again(Call::ReadDirectory, || Ok(()))?;
     let mut stretch = fs::RawDir::new(fd, buffer);
@@ -149,7 +149,7 @@ pub fn read_directory(
             Some(Ok(entry)) => {
                 let name = entry.file_name();
                 if name != c"." && name != c".." {
-                    each(name, kind_of(entry.file_type()));
+                    each(name, kind_of(entry.file_type()), entry.ino());
                 }
             }
         }

@@ -92,17 +92,18 @@ pub fn mount_id(_fd: BorrowedFd<'_>) -> Result<u64> {
     Err(Errno::NOSYS)
 }
 
-/// Hands every name and kind of a directory to `each` in one go (not `.` and `..`) and answers false: the end.
+/// Hands every name, kind and inode number of a directory to `each` in one go (not `.` and `..`) and answers false: the
+/// end.
 pub fn read_directory(
     fd: BorrowedFd<'_>,
     _buffer: &mut [MaybeUninit<u8>],
-    mut each: impl FnMut(&CStr, Kind),
+    mut each: impl FnMut(&CStr, Kind, u64),
 ) -> Result<bool> {
     for entry in fs::Dir::read_from(fd)? {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            each(name, kind_of(entry.file_type()));
+            each(name, kind_of(entry.file_type()), entry.ino());
         }
     }
     Ok(false)
