@@ -436,6 +436,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
             default.sync,
             &[("none", Sync::None), ("safe", Sync::Safe), ("all", Sync::All)],
         )?,
+        memory: None,
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
         dry_run: given.dry_run.unwrap_or(default.dry_run),
         one_file_system: given.one_file_system.unwrap_or(default.one_file_system),

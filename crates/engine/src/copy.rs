@@ -130,11 +130,11 @@ impl Run {
     /// Counts an entry that a destination will have to hold; says so once when that is more than it had room for.
     pub fn reserve(&self, index: usize, bytes: u64) {
         let target = &self.targets[index];
-        let Some(capacity) = target.capacity else { return };
         let bytes = target
             .reserved
             .fetch_add(bytes, Ordering::Relaxed)
             .saturating_add(bytes);
+        let Some(capacity) = target.capacity else { return };
         let inodes = target.reserved_inodes.fetch_add(1, Ordering::Relaxed) + 1;
         let (free, what) = if bytes > capacity.free_bytes {
             (capacity.free_bytes, "bytes")
@@ -147,6 +147,11 @@ impl Run {
             let message = format!("more has been found to copy than the {free} {what} that were free, quota included");
             (target.path.clone(), message)
         });
+    }
+
+    /// Whether more goes to a destination than memory can hold: what is cached of it is of no use to anybody.
+    pub fn is_crowded(&self, index: usize) -> bool {
+        self.targets[index].reserved.load(Ordering::Relaxed) > self.rules.memory
     }
 
     /// What else is known about a fault.

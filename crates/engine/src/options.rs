@@ -122,6 +122,8 @@ pub struct CopyOptions {
     pub sync: Sync,
     /// Worker threads; 0: from affinity and cgroup.
     pub jobs: usize,
+    /// Bytes to one destination from which on no page is left in the cache; `None`: half of the memory that is available.
+    pub memory: Option<u64>,
     /// Plan and probe, don't act.
     pub dry_run: bool,
     /// Don't enter other file systems.
@@ -168,6 +170,7 @@ impl Default for CopyOptions {
             sparse: Sparse::default(),
             sync: Sync::default(),
             jobs: 0,
+            memory: None,
             dry_run: false,
             one_file_system: false,
             keep_dirlinks: false,
@@ -252,6 +255,8 @@ pub struct Rules {
     pub sync: Sync,
     /// Worker threads.
     pub jobs: usize,
+    /// Bytes to one destination from which on no page is left in the cache.
+    pub memory: u64,
     /// Plan and probe, don't act.
     pub dry_run: bool,
     /// Don't enter other file systems.
@@ -285,6 +290,8 @@ pub struct Process {
     pub umask: u32,
     /// Processors that may be used.
     pub processors: usize,
+    /// Memory that may be used, in bytes.
+    pub memory: u64,
 }
 
 impl CopyOptions {
@@ -346,6 +353,7 @@ impl CopyOptions {
             },
             sparse: self.sparse,
             sync: self.sync,
+            memory: self.memory.unwrap_or(process.memory / 2),
             jobs: if self.jobs == 0 {
                 process.processors.clamp(1, MAX_JOBS)
             } else {

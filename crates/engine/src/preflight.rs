@@ -48,6 +48,7 @@ pub fn process() -> Process {
         groups: sys::group_ids(),
         umask: umask(),
         processors: processors(),
+        memory: memory(),
     }
 }
 
@@ -62,6 +63,23 @@ fn umask() -> u32 {
 
 /// Processors by affinity, and by the quota of the control group and those above it.
 fn processors() -> usize {
+    let quota = group_files("cpu.max").filter_map(|text| cpu_quota(&text)).min();
+    sys::processors().min(quota.unwrap_or(usize::MAX)).max(1)
+}
+
+/// Bytes of memory that are available, by the system and by the limits of the control group and those above it.
+fn memory() -> u64 {
+    let system = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = system.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available = available
+        .and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .map(|kib| kib.saturating_mul(1024));
+    let limits = group_files("memory.max").filter_map(|text| text.trim().parse().ok());
+    available.into_iter().chain(limits).min().unwrap_or(u64::MAX)
+}
+
+/// What a file of the control group says, and those of the groups above it.
+fn group_files(name: &str) -> impl Iterator<Item = String> {
     let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = group
         .lines()
@@ -69,15 +87,11 @@ fn processors() -> usize {
         .unwrap_or("/")
         .trim()
         .to_owned();
-    let quota = Path::new(&own)
-        .ancestors()
-        .filter_map(|path| {
-            let below = path.strip_prefix("/").unwrap_or(path);
-            std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(below).join("cpu.max")).ok()
-        })
-        .filter_map(|text| cpu_quota(&text))
-        .min();
-    sys::processors().min(quota.unwrap_or(usize::MAX)).max(1)
+    let groups: Vec<_> = Path::new(&own).ancestors().map(Path::to_owned).collect();
+    groups.into_iter().filter_map(move |path| {
+        let below = path.strip_prefix("/").unwrap_or(&path);
+        std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(below).join(name)).ok()
+    })
 }
 
 /// Whole processors of a `cpu.max` line (`quota period` in microseconds); `None` without a limit.

@@ -19,7 +19,7 @@ use crate::plan::{Action, plan};
 use crate::probe;
 use crate::publish::{Staging, publish};
 use crate::report::Outcome;
-use crate::transfer::{Stopped, Transfer};
+use crate::transfer::{Stopped, Transfer, WRITE_BACK_BYTES};
 use crate::tree::Dir;
 use crate::verify::{forget, read_ahead, read_back};
 use crate::worker::{Done, Worker};
@@ -489,6 +489,9 @@ impl Worker<'_> {
         let file = finished.file.as_fd();
         if self.sync_due(finished) && finished.forgotten.is_none() {
             sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+            if finished.stat.size >= WRITE_BACK_BYTES && self.run.is_crowded(destination) {
+                forget(file, 0);
+            }
         }
         if let Some((source, digest)) = &finished.proof {
             let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));

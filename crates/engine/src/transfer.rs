@@ -29,7 +29,7 @@ const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes that each way is tried with between two devices before the faster one stays.
 const TRIAL_BYTES: u64 = 32 * 1024 * 1024;
 /// Write-back of a long file is started whenever this much is new.
-const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
+pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 /// Growing files from this size on get space reserved ahead on XFS, which would fill the holes that come later.
 const RESERVED_AHEAD_BYTES: u64 = 64 * 1024;
 /// Zeros are looked for in blocks of this size, aligned in the file: the block size of most file systems.
@@ -128,6 +128,14 @@ impl From<Fault> for Stopped {
     }
 }
 
+/// What a transfer has left behind itself, as offsets.
+struct Behind {
+    /// Up to here write-back was started.
+    started: u64,
+    /// Up to here no page is left.
+    cleaned: u64,
+}
+
 /// One transfer.
 pub struct Transfer<'a> {
     /// Read from here.
@@ -144,6 +152,8 @@ pub struct Transfer<'a> {
     sparse: Sparse,
     /// Start write-back early.
     write_back: bool,
+    /// More is copied than memory holds: leave no pages behind.
+    crowded: bool,
     /// What the kernel can do.
     methods: &'a Methods,
     /// Whether to go on.
@@ -177,6 +187,7 @@ impl<'a> Transfer<'a> {
             destination,
             sparse: if holey { Sparse::Always } else { rules.sparse },
             write_back: rules.sync != Sync::None || rules.verify,
+            crowded: stat.size >= WRITE_BACK_BYTES && run.is_crowded(destination),
             methods: &run.methods,
             cancel: &run.desk.cancel,
             progress: counters.written(),
@@ -342,7 +353,10 @@ impl<'a> Transfer<'a> {
     fn stretch(&self, start: u64, end: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
         let mut by_kernel = self.by_kernel();
         let mut at = start;
-        let mut written_back = start;
+        let mut behind = Behind {
+            started: start,
+            cleaned: start,
+        };
         while at < end {
             self.check()?;
             let next = end.min(at + PIECE_BYTES);
@@ -373,7 +387,7 @@ impl<'a> Transfer<'a> {
                     .learn(self.pair, |p| p.spent(method, reached - at, began.elapsed()));
             }
             at = reached;
-            written_back = self.start_write_back(written_back, at);
+            self.clean_up(&mut behind, at)?;
         }
         Ok(at)
     }
@@ -445,14 +459,31 @@ impl<'a> Transfer<'a> {
         if start < end { put(start, end) } else { Ok(()) }
     }
 
-    fn start_write_back(&self, from: u64, to: u64) -> u64 {
-        if !self.write_back || to - from < WRITE_BACK_BYTES {
-            return from;
+    /// Starts write-back of what is new up to `at`; where memory is crowded, waits for what was started the time before,
+    /// and gives up its pages on both sides.
+    fn clean_up(&self, behind: &mut Behind, at: u64) -> Result<(), Stopped> {
+        let Behind { started, cleaned } = *behind;
+        if !(self.write_back || self.crowded) || at - started < WRITE_BACK_BYTES {
+            return Ok(());
         }
         // Only a head start: an error is told by the sync that follows.
-        match sys::start_write_back(self.to, from, to - from) {
-            Ok(()) | Err(_) => to,
+        match sys::start_write_back(self.to, started, at - started) {
+            Ok(()) | Err(_) => behind.started = at,
         }
+        if self.crowded && started > cleaned {
+            match sys::finish_write_back(self.to, cleaned, started - cleaned) {
+                Ok(()) | Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => {}
+                // Told once: the sync would not hear of it again.
+                Err(errno) => return Err(self.write_fault(errno)),
+            }
+            for file in [self.from, self.to] {
+                // What stays cached costs somebody else's pages, nothing worse.
+                match sys::drop_cache(file, cleaned, started - cleaned) {
+                    Ok(()) | Err(_) => behind.cleaned = started,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Stopped> {

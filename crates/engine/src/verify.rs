@@ -25,7 +25,7 @@ pub struct ReadBack {
 /// Gives up what is cached of a file of `size` bytes; answers how much stays cached. Where nobody can tell, all of it.
 pub fn forget(file: BorrowedFd<'_>, size: u64) -> u64 {
     // A refusal leaves the pages where they are, and the count says so.
-    if sys::drop_cache(file).is_err() {
+    if sys::drop_cache(file, 0, 0).is_err() {
         return size;
     }
     sys::cached_bytes(file, size).unwrap_or(size)

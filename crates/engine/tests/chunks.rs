@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use bulkhaul_engine::options::{CopyOptions, Sparse};
-use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno};
 
 use crate::rig::fault::{again, finish, order, say};
 use crate::rig::{Scratch, Tree, compare, content, contents, copy, options};
@@ -136,4 +136,40 @@ fn an_abort_reaches_all_who_help() {
     });
     assert!(report.interrupted, "{report:?}");
     assert!(to.names().is_empty(), "{:?}", to.names());
+}
+
+/// Of more than memory holds, hardly a page is left in the cache, on either side; of less, all.
+#[test]
+fn what_memory_cannot_hold_leaves_the_cache() {
+    let scratch = Scratch::new();
+    let Some(base) = scratch.file_system("ext4", "rw") else {
+        return;
+    };
+    let source = Tree::new(base.join("source"));
+    let size = 4 * CHUNK + MIB + 1;
+    source.dir("d");
+    big(&source, "d/big", size);
+    let cached = |path: &Path| sys::cached_bytes(File::open(path).unwrap().as_fd(), size);
+    if cached(&source.at("d/big")) == Err(Errno::NOSYS) {
+        println!("skip: this kernel does not tell what is cached");
+        return;
+    }
+    for (memory, name) in [(None, "roomy"), (Some(0), "crowded")] {
+        let to = Tree::new(base.join(name));
+        // Pages that wait for their write-back stay where they are.
+        std::process::Command::new("sync").status().unwrap();
+        copy(&[contents(source.path())], to.path(), |o| {
+            o.memory = memory;
+            o.jobs = JOBS;
+        })
+        .complete();
+        let [left, right] = [&source, &to].map(|tree| cached(&tree.at("d/big")).unwrap());
+        if memory.is_none() {
+            assert_eq!((left, right), (size, size));
+        } else {
+            // The source keeps the end of each chunk.
+            assert!(left <= 3 * size / 4 && right == 0, "{left} and {right} of {size}");
+        }
+        compare(source.path(), to.path());
+    }
 }

@@ -564,7 +564,7 @@ fn a_disk_that_ends_early() {
         .set_len(100 << 20)
         .unwrap();
     let big = File::open(source.at("big")).unwrap();
-    sys::drop_cache(big.as_fd()).unwrap();
+    sys::drop_cache(big.as_fd(), 0, 0).unwrap();
     // The control: nobody can read it to its end.
     let error = fs::read(source.at("big")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));

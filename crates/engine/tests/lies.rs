@@ -641,7 +641,7 @@ impl BadDisk {
             if fails {
                 File::create(file).unwrap();
                 // FUSE keeps pages of the image, which would be read instead.
-                sys::drop_cache(File::open(self.fuse.join("disk")).unwrap().as_fd()).unwrap();
+                sys::drop_cache(File::open(self.fuse.join("disk")).unwrap().as_fd(), 0, 0).unwrap();
             } else if file.exists() {
                 fs::remove_file(file).unwrap();
             }

@@ -200,9 +200,24 @@ pub fn start_write_back(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<
     })
 }
 
-/// Gives up the cached pages of a file, so that the next read comes from the medium; only clean pages go.
-pub fn drop_cache(fd: BorrowedFd<'_>) -> Result<()> {
-    once(Call::DropCache, || fs::fadvise(fd, 0, None, fs::Advice::DontNeed))
+/// Waits until a stretch is written back; an error is told once, here or by the sync that follows.
+pub fn finish_write_back(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
+    let (offset, length) = (offset.cast_signed(), length.cast_signed());
+    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    once(Call::WriteBack, || {
+        // SAFETY: the call takes no pointers; the descriptor is borrowed, so it is open.
+        let answer = unsafe { libc::sync_file_range(fd.as_raw_fd(), offset, length, all) };
+        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    })
+}
+
+/// Gives up the cached pages of a stretch (`length` 0: to the end), so that the next read comes from the medium; only clean
+/// pages go.
+pub fn drop_cache(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
+    let length = std::num::NonZeroU64::new(length);
+    once(Call::DropCache, || {
+        fs::fadvise(fd, offset, length, fs::Advice::DontNeed)
+    })
 }
 
 /// Asks for a file's content to be read into the cache, without waiting.

@@ -129,8 +129,13 @@ pub fn start_write_back(_fd: BorrowedFd<'_>, _offset: u64, _length: u64) -> Resu
     Err(Errno::NOSYS)
 }
 
+/// Write-back can't be waited for here but by a sync.
+pub fn finish_write_back(_fd: BorrowedFd<'_>, _offset: u64, _length: u64) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
 /// The cache is not in our hands here.
-pub fn drop_cache(_fd: BorrowedFd<'_>) -> Result<()> {
+pub fn drop_cache(_fd: BorrowedFd<'_>, _offset: u64, _length: u64) -> Result<()> {
     Err(Errno::NOSYS)
 }
 
