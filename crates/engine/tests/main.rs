@@ -27,6 +27,8 @@ mod lists;
 #[cfg(test)]
 mod mapping;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod metadata;
 #[cfg(test)]
 mod names;
