@@ -164,11 +164,13 @@ fn what_memory_cannot_hold_leaves_the_cache() {
         })
         .complete();
         let [left, right] = [&source, &to].map(|tree| cached(&tree.at("d/big")).unwrap());
+        // The kernel is asked, not told: a page that somebody holds at that moment stays.
+        let few = size / 10;
         if memory.is_none() {
-            assert_eq!((left, right), (size, size));
+            assert!(left.min(right) >= size - few, "{left} and {right} of {size}");
         } else {
             // The source keeps the end of each chunk.
-            assert!(left <= 3 * size / 4 && right == 0, "{left} and {right} of {size}");
+            assert!(left <= size / 2 + few && right <= few, "{left} and {right} of {size}");
         }
         compare(source.path(), to.path());
     }
