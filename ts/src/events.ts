@@ -4,7 +4,14 @@
  * Comes in: the addon's values with paths as bytes; goes out: the same values, decoded.
  */
 import { fromBytes } from './names.js';
-import type { NativeEntryEvent, NativeFailure, NativeNote, NativeReport, NativeSnapshot } from './native.js';
+import type {
+  NativeEntryEvent,
+  NativeFailure,
+  NativeNote,
+  NativeQuestion,
+  NativeReport,
+  NativeSnapshot,
+} from './native.js';
 
 /** The same value with each path as a string. */
 export type Decoded<T> = T extends Uint8Array
@@ -21,6 +28,8 @@ export type EntryEvent = Decoded<NativeEntryEvent>;
 export type ErrorEvent = Decoded<NativeFailure>;
 /** Something kept short of what the source has; once per kind. */
 export type NoteEvent = Decoded<NativeNote>;
+/** What is about to be deleted. */
+export type Victims = Decoded<Omit<NativeQuestion, 'type'>>;
 /** How far a job is; counters only grow. */
 export type Snapshot = NativeSnapshot;
 /** What a job did. */

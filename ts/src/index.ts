@@ -14,6 +14,7 @@ export type {
   Snapshot,
   StatusEvent,
   SummaryEvent,
+  Victims,
 } from './events.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native.js';
@@ -25,6 +26,6 @@ export {
   type MappedCompareOptions,
 } from './ops/compare.js';
 export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
-export type { Job } from './ops/job.js';
+export type { Confirm, Job } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';

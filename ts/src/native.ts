@@ -70,6 +70,17 @@ export interface NativeCopyOptions {
   requireSpace?: boolean;
   /** Read back from the medium and compare with what the source gave, also what the skip test passes over. Default false. */
   verify?: boolean;
+  /** Remove from directories of the destination what is in none of the sources that were copied into them. Default false. */
+  removeExtra?: boolean;
+  /** Remove each source entry whose copy was synced, read back and matched. Default false. */
+  removeSources?: boolean;
+  /** Delete nothing when it would be more entries than this, or more of a hundred that are there. One of the two. */
+  maxDelete?: number;
+  maxDeletePercent?: number;
+  /** Ask by a `question` event before extra entries or sources are removed; without a reader the answer is no. Default false. */
+  confirm?: boolean;
+  /** A file goes to one of several destinations by chance, not to the first with room. Default false. */
+  randomDestination?: boolean;
   /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
   linksInMemory?: number;
   /** Directory for temporary files without a name, made when they are needed. Absent: memory is used instead. */
@@ -260,10 +271,22 @@ export interface NativeNote {
   message: string;
 }
 
-export type NativeEvent = NativeEntryEvent | NativeFailure | NativeNote;
+/** The job waits for `answer`: may this be deleted? */
+export interface NativeQuestion {
+  type: 'question';
+  /** Extra entries of the destination, or the sources of a move whose copies are still to be proved. */
+  what: 'extra' | 'sources';
+  /** Entries, what lies below directories included, and the bytes of the files among them. */
+  entries: number;
+  bytes: number;
+  /** Full paths of the first of them; for a move the sources. */
+  first: PathBytes[];
+}
+
+export type NativeEvent = NativeEntryEvent | NativeFailure | NativeNote | NativeQuestion;
 
 export interface NativeSnapshot {
-  phase: 'preflight' | 'scanning' | 'copying' | 'removing' | 'closing' | 'done';
+  phase: 'preflight' | 'scanning' | 'copying' | 'sweeping' | 'removing' | 'closing' | 'proving' | 'done';
   /** Files found so far and their bytes; the totals once the phase has left 'scanning'. */
   foundFiles: number;
   foundBytes: number;
@@ -307,6 +330,25 @@ export interface NativeReport {
   verifiedFromCache: number;
   /** Of a comparison; zeros otherwise. */
   differences: NativeDifferences;
+  /** Extra entries of the destination that the sweep came to; those that went are among the outcomes as `removed`. */
+  extras: number;
+  /** Source entries that a move removed, and those that it left. */
+  removedSources: number;
+  keptSources: number;
+  /** Deletes that were asked for and not begun: `what` stays, and why. */
+  withheld: {
+    kind:
+      | 'failed'
+      | 'interrupted'
+      | 'missing-source'
+      | 'empty-source'
+      | 'source-gone'
+      | 'max-delete'
+      | 'declined'
+      | 'not-synced';
+    what: 'extra' | 'sources';
+    message: string;
+  }[];
   /** The first thousand; `failureKinds` counts all. */
   failures: NativeFailure[];
   failureKinds: Record<string, number>;
@@ -333,6 +375,8 @@ export interface NativeJob {
   /** false: finish what is in flight and stop; true: stop at once. */
   cancel(abort: boolean): void;
   snapshot(): NativeSnapshot;
+  /** Answers a `question`. */
+  answer(yes: boolean): void;
 }
 
 /** A removal that can be looked at before it is done. */

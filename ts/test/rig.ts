@@ -133,6 +133,10 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   verifiedBytes: 0,
   verifiedFromCache: 0,
   differences: { left: 0, right: 0, changed: 0, leftEntries: 0, rightEntries: 0 },
+  extras: 0,
+  removedSources: 0,
+  keptSources: 0,
+  withheld: [],
   failures: [],
   failureKinds: {},
   notes: [],
@@ -200,6 +204,11 @@ export class FakeNative implements NativeJob {
     if (batch) return batch;
     await this.#ended;
     return [];
+  }
+
+  readonly answers: boolean[] = [];
+  answer(yes: boolean): void {
+    this.answers.push(yes);
   }
 
   cancel(abort: boolean): void {

@@ -6,15 +6,17 @@ use std::collections::HashMap;
 
 use bulkhaul_engine::compare::{self, Content, DiffForm, SideOptions};
 use bulkhaul_engine::error::{Failure, symbol};
-use bulkhaul_engine::event::{EntryEvent, Event};
+use bulkhaul_engine::event::{EntryEvent, Event, Victims};
 use bulkhaul_engine::job::Snapshot;
 use bulkhaul_engine::list;
-use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument, Sparse, Sync};
-use bulkhaul_engine::remove::{self, MaxDelete};
+use bulkhaul_engine::options::{
+    self, DestinationArgument, Directories, FilesFrom, MaxDelete, SourceArgument, Sparse, Sync,
+};
+use bulkhaul_engine::remove;
 use bulkhaul_engine::report::{KINDS, Note, Outcome, Reason, Report, kind_text};
 use bulkhaul_engine::walk::Root;
 use bulkhaul_engine::{FilterStyle, Kind, ListForm as Form};
-use napi::bindgen_prelude::{Buffer, Either3};
+use napi::bindgen_prelude::{Buffer, Either4};
 use napi_derive::napi;
 
 /// One source argument.
@@ -75,6 +77,12 @@ pub struct CopyOptions {
     pub verify: Option<bool>,
     pub links_in_memory: Option<u32>,
     pub spill_directory: Option<Buffer>,
+    pub remove_extra: Option<bool>,
+    pub remove_sources: Option<bool>,
+    pub max_delete: Option<i64>,
+    pub max_delete_percent: Option<u32>,
+    pub confirm: Option<bool>,
+    pub random_destination: Option<bool>,
     pub entry_events: Option<bool>,
 }
 
@@ -195,8 +203,27 @@ pub struct JsNote {
     pub message: String,
 }
 
+/// The job waits for an answer: may this be deleted?
+#[napi(object, object_from_js = false)]
+pub struct Question {
+    #[napi(ts_type = "'question'")]
+    pub r#type: &'static str,
+    pub what: &'static str,
+    pub entries: f64,
+    pub bytes: f64,
+    pub first: Vec<Buffer>,
+}
+
+/// Deletes that were asked for and not begun.
+#[napi(object, object_from_js = false, js_name = "Withheld")]
+pub struct JsWithheld {
+    pub kind: &'static str,
+    pub what: &'static str,
+    pub message: String,
+}
+
 /// Anything that a reader of a job is told.
-pub type JsEvent = Either3<Entry, JsFailure, JsNote>;
+pub type JsEvent = Either4<Entry, JsFailure, JsNote, Question>;
 
 /// Counts at one moment.
 #[napi(object, object_from_js = false, js_name = "Snapshot")]
@@ -244,6 +271,10 @@ pub struct JsReport {
     pub verified_bytes: f64,
     pub verified_from_cache: f64,
     pub differences: JsDifferences,
+    pub extras: f64,
+    pub removed_sources: f64,
+    pub kept_sources: f64,
+    pub withheld: Vec<JsWithheld>,
     pub failures: Vec<JsFailure>,
     pub failure_kinds: HashMap<String, f64>,
     pub notes: Vec<JsNote>,
@@ -277,25 +308,27 @@ fn paths(given: Vec<Buffer>) -> Vec<Vec<u8>> {
     given.into_iter().map(Vec::from).collect()
 }
 
+/// A limit of deletions into the engine's form.
+fn max_delete(entries: Option<i64>, percent: Option<u32>) -> Result<Option<MaxDelete>, String> {
+    match (entries, percent) {
+        (None, None) => Ok(None),
+        (None, Some(percent)) => Ok(Some(MaxDelete::Percent(percent))),
+        (Some(entries), None) => u64::try_from(entries)
+            .map(|entries| Some(MaxDelete::Entries(entries)))
+            .map_err(|_| format!("maxDelete: {entries} is not a number of entries")),
+        (Some(_), Some(_)) => Err("maxDelete and maxDeletePercent exclude each other".into()),
+    }
+}
+
 /// Options into the engine's form. The error names the option.
 pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, String> {
-    let max_delete = match (given.max_delete, given.max_delete_percent) {
-        (None, None) => None,
-        (None, Some(percent)) => Some(MaxDelete::Percent(percent)),
-        (Some(entries), None) => {
-            Some(MaxDelete::Entries(u64::try_from(entries).map_err(|_| {
-                format!("maxDelete: {entries} is not a number of entries")
-            })?))
-        }
-        (Some(_), Some(_)) => return Err("maxDelete and maxDeletePercent exclude each other".into()),
-    };
     Ok(remove::RemoveOptions {
         paths: paths(given.paths),
         filter: given.filter.map(filter).transpose()?,
         jobs: given.jobs.unwrap_or_default() as usize,
         dry_run: given.dry_run.unwrap_or_default(),
         list_first: given.list_first.unwrap_or_default(),
-        max_delete,
+        max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
         protected: paths(given.protected.unwrap_or_default()),
         no_preserve_root: paths(given.no_preserve_root.unwrap_or_default()),
         ignore_missing: given.ignore_missing.unwrap_or_default(),
@@ -461,6 +494,11 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         verify: given.verify.unwrap_or(default.verify),
         links_in_memory: given.links_in_memory.map_or(default.links_in_memory, |n| n as usize),
         spill_directory: given.spill_directory.map(|path| path.to_vec()),
+        remove_extra: given.remove_extra.unwrap_or(default.remove_extra),
+        remove_sources: given.remove_sources.unwrap_or(default.remove_sources),
+        max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
+        confirm: given.confirm.unwrap_or(default.confirm),
+        scatter: given.random_destination.unwrap_or(default.scatter),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
 }
@@ -468,9 +506,10 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
 /// An event into JavaScript's form.
 pub fn event(event: Event) -> JsEvent {
     match event {
-        Event::Entry(e) => Either3::A(entry(e)),
-        Event::Failure(f) => Either3::B(failure(f)),
-        Event::Note(n) => Either3::C(note(n)),
+        Event::Entry(e) => Either4::A(entry(e)),
+        Event::Failure(f) => Either4::B(failure(f)),
+        Event::Note(n) => Either4::C(note(n)),
+        Event::Question(v) => Either4::D(question(v)),
     }
 }
 
@@ -505,6 +544,16 @@ fn failure(f: Failure) -> JsFailure {
         entry_kind: kind_text(f.entry),
         errno: f.errno.map(symbol),
         message: f.message,
+    }
+}
+
+fn question(v: Victims) -> Question {
+    Question {
+        r#type: "question",
+        what: v.what,
+        entries: v.entries as f64,
+        bytes: v.bytes as f64,
+        first: v.first.into_iter().map(Buffer::from).collect(),
     }
 }
 
@@ -579,6 +628,18 @@ pub fn report(r: Report) -> JsReport {
             left_entries: r.differences.left_entries as f64,
             right_entries: r.differences.right_entries as f64,
         },
+        extras: t.extras as f64,
+        removed_sources: r.removed_sources as f64,
+        kept_sources: r.kept_sources as f64,
+        withheld: r
+            .withheld
+            .into_iter()
+            .map(|w| JsWithheld {
+                kind: w.kind,
+                what: w.what,
+                message: w.message,
+            })
+            .collect(),
         failures: r.failures.into_iter().map(failure).collect(),
         failure_kinds: r
             .failure_kinds

@@ -133,7 +133,7 @@ impl Job {
     }
 
     /// The next events; none when the job has ended and all were taken.
-    #[napi(ts_return_type = "Promise<Array<Entry | Failure | Note>>")]
+    #[napi(ts_return_type = "Promise<Array<Entry | Failure | Note | Question>>")]
     pub fn next_events<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
         let (deferred, promise): (JsDeferred<Vec<JsEvent>, Resolver<Vec<JsEvent>>>, _) = env.create_deferred()?;
         self.inner.queue().next(Box::new(move |events: Vec<Event>| {
@@ -150,6 +150,12 @@ impl Job {
         } else {
             self.inner.drain();
         }
+    }
+
+    /// Answers a question.
+    #[napi]
+    pub fn answer(&self, yes: bool) {
+        self.inner.answer(yes);
     }
 
     /// Counts at this moment.

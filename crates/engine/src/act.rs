@@ -44,6 +44,9 @@ impl Worker<'_> {
     /// One entry that is not a directory. `None`: its outcome comes later, with its sync or in the end. What changes in
     /// the destination between the look and the deed is looked at again.
     pub fn entry(&mut self, entry: &Entry<'_>, kind: Kind) -> Result<Option<Done>, Stopped> {
+        if let Some(departure) = &self.run.departure {
+            return self.depart(departure, entry, kind);
+        }
         let mut entry = *entry;
         let mut attempt = 1;
         loop {

@@ -6,22 +6,25 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
 use crate::chunks::Chunks;
+use crate::departure::{self, Departed, Departure, Failed};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::event::Victims;
+use crate::extra::{self, Extras, Surplus};
 use crate::job::{Desk, Job, Phase, Work};
 use crate::links::Links;
 use crate::listing::Batch;
 use crate::options::{CopyOptions, Rules, Sync};
 use crate::preflight::{self, Prepared};
 use crate::publish::Stager;
-use crate::report::{Outcome, Report, Totals};
+use crate::report::{Counters, Outcome, Reason, Report, Totals};
 use crate::schedule::{Schedule, drive};
 use crate::sweep;
 use crate::track::{self, Undecided, Waiting};
 use crate::transfer::Methods;
-use crate::tree::{Budget, Dir, Presence};
+use crate::tree::{Budget, Dir, Presence, Scope};
 use crate::worker::Worker;
 
 /// A piece of work.
@@ -36,6 +39,8 @@ pub enum Task {
     Chunks(Arc<Chunks>),
     /// A symlink that was put off until its target's place is known.
     Link(Undecided),
+    /// Extra entries of a directory, and whether they go.
+    Sweep(Extras, bool),
 }
 
 /// One destination as a whole.
@@ -98,12 +103,22 @@ pub struct Run {
     pub links: Links,
     /// Symlinks that wait for the end.
     pub waiting: Waiting,
+    /// What the destinations have and no source has.
+    pub surplus: Surplus,
+    /// What did not arrive.
+    pub failed: Failed,
+    /// This is the second walk of a move: sources go, nothing is written.
+    pub departure: Option<Departure>,
+    /// One for each worker.
+    pub counters: Arc<[Counters]>,
     /// The destinations.
     pub targets: Vec<Target>,
     /// Where destinations that this run makes will appear.
     pub roots: Vec<Option<RootPlace>>,
     /// Inodes of the destinations: never descended into as a source.
     pub destination_ids: Vec<Identity>,
+    /// Inodes of the source directories: where something is deleted, they are no destinations.
+    pub source_ids: Vec<Identity>,
     /// Where relative paths start.
     pub working_directory: Vec<u8>,
     /// Effective user id.
@@ -201,13 +216,105 @@ impl Work for Copy {
         if self.options.require_space && !self.rules.dry_run {
             require_space(&self.options, desk)?;
         }
-        let (run, interrupted) = copy(&self.options, self.rules, desk)?;
-        Ok(desk.report(run.rules.sync, run.workers, interrupted))
+        let since = departure::now();
+        let (run, ended) = copy(&self.options, self.rules, desk, None)?;
+        let departed =
+            (run.rules.remove_sources && !run.rules.dry_run).then(|| depart(&self.options, &run, ended, since));
+        let mut report = desk.report(run.rules.sync, run.workers, ended.interrupted);
+        report.withheld.extend(run.surplus.withheld());
+        if let Some((departed, verified)) = departed {
+            report.removed_sources = departed.removed;
+            report.kept_sources = departed.kept;
+            report.accounted &= departed.accounted;
+            report.interrupted |= departed.interrupted;
+            report.withheld.extend(departed.withheld);
+            report.totals.verified_files += verified.verified_files;
+            report.totals.verified_bytes += verified.verified_bytes;
+            report.totals.verified_from_cache += verified.verified_from_cache;
+        }
+        Ok(report)
     }
 }
 
-/// Copies; answers the run as it ended, and whether it was interrupted.
-fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, bool), Refusal> {
+/// How a copy ended.
+#[derive(Clone, Copy)]
+struct Ended {
+    /// Something was left undone.
+    interrupted: bool,
+    /// With `--sync all`: everything that was written is on disk.
+    synced: bool,
+}
+
+/// The second half of a move: walks the same trees again and removes what is proved. Answers the proofs too.
+fn depart(options: &CopyOptions, copied: &Run, ended: Ended, since: Time) -> (Departed, Totals) {
+    let withheld = |kind, message: &str| (Departed::withheld(kind, message), Totals::default());
+    if ended.interrupted {
+        return withheld("interrupted", "interrupted, so no source was removed");
+    }
+    if !ended.synced {
+        return withheld(
+            "not-synced",
+            "what was written could not be synced, so no source was removed",
+        );
+    }
+    if copied
+        .surplus
+        .withheld()
+        .is_some_and(|withheld| withheld.kind == "declined")
+    {
+        return withheld("declined", "the answer was no, so no source was removed");
+    }
+    let totals = Totals::of(&copied.counters);
+    let arrived = [Outcome::Made, Outcome::Copied, Outcome::Linked, Outcome::Metadata];
+    let arrived = arrived.map(|outcome| totals.outcome_of(outcome)).iter().sum::<u64>()
+        + totals.reasons[Reason::Unchanged as usize];
+    let all: u64 = totals.found.iter().sum();
+    if let Some(limit) = copied.rules.max_delete.filter(|limit| limit.forbids(arrived, all)) {
+        let message =
+            format!("{arrived} of {all} entries would go, which is more than {limit}, so no source was removed");
+        return withheld("max-delete", &message);
+    }
+    let victims = || Victims {
+        what: "sources",
+        entries: arrived,
+        bytes: totals.done_bytes,
+        first: options.sources.iter().map(|source| source.path.clone()).collect(),
+    };
+    if copied.rules.confirm && arrived > 0 && !copied.desk.ask(victims()) {
+        return withheld("declined", "the answer was no, so no source was removed");
+    }
+    let Some(departure) = Departure::after(since, &copied.failed) else {
+        return withheld("failed", "too much failed, so no source was removed");
+    };
+    let options = CopyOptions {
+        dry_run: true,
+        verify: true,
+        remove_extra: false,
+        link_tracking: false,
+        require_space: false,
+        entry_events: false,
+        ..options.clone()
+    };
+    let counters: Arc<[Counters]> = copied.counters.iter().map(|_| Counters::default()).collect();
+    let walked = options
+        .check(&preflight::process())
+        .and_then(|rules| copy(&options, rules, &copied.desk, Some((departure, copied, &counters))));
+    match walked {
+        Ok((_, ended)) => (Departed::of(&counters, ended.interrupted), Totals::of(&counters)),
+        Err(refusal) => withheld("source-gone", &format!("{refusal}, so no source was removed")),
+    }
+}
+
+/// What the second walk of a move goes by: what it knows, the copy that it follows, and its own books.
+type Second<'c> = (Departure, &'c Run, &'c Arc<[Counters]>);
+
+/// Copies; answers the run as it ended, and how. With `second` nothing is copied: the sources of a move go.
+fn copy(
+    options: &CopyOptions,
+    rules: Rules,
+    desk: &Arc<Desk>,
+    second: Option<Second<'_>>,
+) -> Result<(Run, Ended), Refusal> {
     let (budget, workers, sync_batch) = Budget::share(desk.counters.len());
     let prepared = preflight::prepare(options, &rules, &budget, Stager::new())?;
     let Prepared {
@@ -219,7 +326,15 @@ fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, b
         missing,
         outside,
     } = prepared;
-    if rules.verify {
+    if let Some((_, copied, _)) = &second {
+        if destination_ids.iter().any(|id| !copied.destination_ids.contains(id)) {
+            return Err(Refusal::Safety("a destination is not what it was".into()));
+        }
+        // The copy has just synced them.
+        for target in &mut targets {
+            target.synced = true;
+        }
+    } else if rules.verify {
         for target in &mut targets {
             // Where it fails, each file is synced before it is read.
             target.synced = target
@@ -228,6 +343,12 @@ fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, b
                 .is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
         }
     }
+    let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
+    let source_ids = source_ids.map(|source| source.slot.id()).collect();
+    let (departure, counters) = match second {
+        Some((departure, _, counters)) => (Some(departure), Arc::clone(counters)),
+        None => (None, Arc::clone(&desk.counters)),
+    };
     let run = Run {
         links: Links::new(&rules, Arc::clone(&root)),
         rules,
@@ -239,16 +360,25 @@ fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, b
         workers,
         methods: Methods::default(),
         waiting: Waiting::default(),
+        surplus: Surplus::default(),
+        failed: Failed::default(),
+        departure,
+        counters,
         targets,
         roots,
         destination_ids,
+        source_ids,
         working_directory,
         user: sys::user_id(),
     };
     desk.unlisted();
-    desk.enter(Phase::Scanning);
+    desk.enter(if run.departure.is_some() {
+        Phase::Proving
+    } else {
+        Phase::Scanning
+    });
     run.begin(&root, missing, &outside);
-    run.schedule.push(Task::List(root));
+    run.schedule.push(Task::List(Arc::clone(&root)));
     run.drive();
     // What waits for the end, until nothing new comes of it.
     loop {
@@ -270,29 +400,38 @@ fn copy(options: &CopyOptions, rules: Rules, desk: &Arc<Desk>) -> Result<(Run, b
         }
         run.drive();
     }
-    desk.enter(Phase::Closing);
+    extra::sweep(&run, &root);
     let interrupted = desk.cancel.is_draining();
-    if !interrupted {
-        run.sync_targets();
+    if run.departure.is_none() {
+        desk.enter(Phase::Closing);
     }
-    Ok((run, interrupted))
+    let synced = !interrupted && run.sync_targets();
+    Ok((run, Ended { interrupted, synced }))
 }
 
 impl Run {
     /// What was found out about the arguments before the walk: entries that are missing, and the root's own.
     fn begin(&self, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside: &[Vec<u8>]) {
-        let mut worker = Worker::new(self, &self.desk.counters[0]);
+        let mut worker = Worker::new(self, &self.counters[0]);
         if root.is_entry {
-            self.desk.counters[0].found(Kind::Directory);
+            self.counters[0].found(Kind::Directory);
+        }
+        if self.departure.is_some() {
+            // The copy has said all that.
+            return;
+        }
+        if !missing.is_empty() {
+            self.surplus
+                .withhold("missing-source", "a source is missing, so nothing extra was removed");
         }
         for (path, fault) in missing {
-            self.desk.counters[0].found(Kind::File);
-            self.desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
+            self.counters[0].found(Kind::File);
+            self.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
             worker.fail(&fault, path, Kind::File);
         }
         for path in outside {
-            self.desk.counters[0].found(Kind::File);
-            self.desk.counters[0].outcome(Kind::File, Outcome::Failed, None, 0);
+            self.counters[0].found(Kind::File);
+            self.counters[0].outcome(Kind::File, Outcome::Failed, None, 0);
             let fault = Fault {
                 operation: Operation::Open,
                 side: Side::Source,
@@ -312,9 +451,10 @@ impl Run {
         }
     }
 
-    fn drive(&self) {
+    /// Runs what is scheduled to its end.
+    pub fn drive(&self) {
         let failed = drive(self.workers, |index| {
-            Worker::new(self, &self.desk.counters[index]).work();
+            Worker::new(self, &self.counters[index]).work();
         });
         if let Some(error) = failed {
             let message = format!("a worker could not be started: {error}");
@@ -322,11 +462,12 @@ impl Run {
         }
     }
 
-    /// `--sync all`: one call for each file system that was written.
-    fn sync_targets(&self) {
+    /// `--sync all`: one call for each file system that was written. Whether all is on disk.
+    fn sync_targets(&self) -> bool {
         if self.rules.sync != Sync::All || self.rules.dry_run {
-            return;
+            return false;
         }
+        let mut synced = true;
         let mut done: Vec<u64> = Vec::new();
         for (index, target) in self.targets.iter().enumerate() {
             let Some(fd) = &target.file_system else { continue };
@@ -341,8 +482,10 @@ impl Run {
                 let fault = Fault::new(Operation::Sync, Side::Destination(index), errno);
                 let failure = Failure::new(&fault, target.path.clone(), Kind::Directory, None);
                 self.desk.fail(failure);
+                synced = false;
             }
         }
+        synced
     }
 }
 
@@ -351,12 +494,13 @@ fn require_space(options: &CopyOptions, desk: &Desk) -> Result<(), Refusal> {
     let options = CopyOptions {
         dry_run: true,
         require_space: false,
+        remove_extra: false,
         entry_events: false,
         ..options.clone()
     };
     let rules = options.check(&preflight::process())?;
     let rehearsal = Arc::new(desk.rehearsal());
-    let (run, _) = copy(&options, rules, &rehearsal)?;
+    let (run, _) = copy(&options, rules, &rehearsal, None)?;
     let needed = Totals::of(&rehearsal.counters).planned_bytes;
     let mut seen: Vec<u64> = Vec::new();
     let free = run.targets.iter().fold(0_u64, |sum, target| {

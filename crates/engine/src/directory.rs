@@ -58,6 +58,11 @@ impl Worker<'_> {
     /// Opens a subdirectory's sources and twins. The inner error is an outcome: it is left alone.
     fn enter(&mut self, parent: &Arc<Dir>, sub: &Subdirectory) -> Result<Result<Arc<Dir>, Done>, Fault> {
         let run = self.run;
+        if let Some(departure) = &run.departure
+            && departure.has_failed(|| join(&parent.relative_path(), sub.target.to_bytes()))
+        {
+            return Ok(Err(Done::new(Outcome::Skipped)));
+        }
         let mut sources = Vec::with_capacity(sub.sources.len());
         for &index in &sub.sources {
             match self.open_source(parent, index, sub) {
@@ -211,6 +216,11 @@ impl Worker<'_> {
             other => other.map_err(|e| fault(Operation::Open, e))?,
         };
         let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+        let deletes = self.run.rules.remove_extra || self.run.rules.remove_sources;
+        if deletes && self.run.source_ids.contains(&now.id) {
+            let what = "it is one of the sources, and something would be deleted";
+            return Err(Fault::conflict(Operation::Open, index, what));
+        }
         let stat = before.filter(|b| b.id == now.id).unwrap_or(now);
         let reach = &self.run.rules.keep.reach;
         let closed = !dry && !reach.privileged && reach.user(stat.uid) && stat.mode & 0o700 != 0o700;
@@ -293,6 +303,7 @@ impl Worker<'_> {
         if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
             self.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
         }
+        self.run.failed.insert(&dir.relative_path());
         self.fail(fault, path, Kind::Directory);
     }
 
@@ -310,6 +321,10 @@ impl Worker<'_> {
             }
         }
         if dir.below.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            if dir.pending.load(Ordering::Acquire) > 1 {
+                // Links or extra entries of it wait for the end.
+                dir.put_down();
+            }
             self.child_done(dir);
         } else {
             self.run.schedule.push(Task::Descend(Arc::clone(dir)));
@@ -397,6 +412,9 @@ impl Worker<'_> {
 
     /// The directory's own metadata, times last, and its outcome.
     fn close(&mut self, dir: &Arc<Dir>) {
+        if let Some(departure) = &self.run.departure {
+            return self.depart_directory(departure, dir);
+        }
         let mut changes = Changes::default();
         let mut made = false;
         let needed = self.run.rules.directories != Directories::Needed || dir.holds.load(Ordering::Acquire);

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
@@ -33,6 +34,7 @@ impl Worker<'_> {
     /// Lists all sources of a directory and works on what they have.
     pub fn list(&mut self, dir: &Arc<Dir>) {
         for source in 0..dir.sources.len() {
+            let before = self.seen.len();
             let result = match &dir.sources[source].scope {
                 Scope::Whole => self.list_whole(dir, source),
                 Scope::Names(names) => {
@@ -48,7 +50,9 @@ impl Worker<'_> {
             if let Err(errno) = result {
                 self.fail_directory(dir, source, &Fault::new(Operation::List, Side::Source, errno));
             }
+            self.note_listed(dir, source, self.seen.len() - before);
         }
+        self.note_extras(dir);
         self.run.desk.listed();
         self.own_done(dir);
     }
@@ -201,6 +205,9 @@ impl Worker<'_> {
         } in found
         {
             let name = CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
+            if self.run.rules.remove_extra {
+                self.seen.push(xxh64(name.to_bytes()));
+            }
             if kind == Kind::Unknown {
                 let real = dir.sources[source].scope.name_of(name).unwrap_or(name);
                 match sys::stat(fd.as_fd(), real, Follow::No) {

@@ -272,6 +272,12 @@ impl Failure {
         let mut message = format!("{} {}: ", fault.operation.text(), String::from_utf8_lossy(&path));
         match &fault.cause {
             Cause::Errno(errno) => message.push_str(&describe(*errno)),
+            Cause::Mismatch if fault.operation == Operation::Remove => {
+                message.push_str("its copy reads back differently, so it stays");
+            }
+            Cause::Changed if fault.operation == Operation::Remove => {
+                message.push_str("it changed after the copy began, so it stays");
+            }
             Cause::Changed => message.push_str("changed while it was read"),
             Cause::Mismatch => message.push_str("what was read back differs from the source, also after a second copy"),
             Cause::Conflict(what) => message.push_str(what),

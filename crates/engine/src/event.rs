@@ -111,9 +111,27 @@ pub struct EntryEvent {
     pub details: Option<Details>,
 }
 
+/// What is about to be deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Victims {
+    /// `extra` entries of the destination, or `sources` of a move whose copies are still to be proved.
+    pub what: &'static str,
+    /// Entries, what lies below directories included.
+    pub entries: u64,
+    /// Bytes of the regular files among them.
+    pub bytes: u64,
+    /// The first extra ones, in the order in which they were found, or the sources, as full paths.
+    pub first: Vec<Vec<u8>>,
+}
+
+/// Names of victims that a question shows.
+pub const VICTIMS_SHOWN: usize = 10;
+
 /// Anything that a consumer is told.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The job waits for [`crate::job::Job::answer`]: may this be deleted?
+    Question(Victims),
     /// One entry is done with (opt-in).
     Entry(EntryEvent),
     /// One entry did not arrive.
@@ -161,6 +179,12 @@ impl Queue {
     /// From now on events are kept for a reader.
     pub fn subscribe(&self) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).subscribed = true;
+    }
+
+    /// Whether somebody reads.
+    pub fn is_read(&self) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.subscribed && !inner.closed
     }
 
     /// Hands the next events to `waiter`, now or later.

@@ -4,11 +4,11 @@
 //! written. Work and watchers meet at the [`Desk`]: counters, findings, events and the wish to stop.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Refusal};
-use crate::event::{Event, Queue};
+use crate::event::{Event, Queue, Victims};
 use crate::options::Sync;
 use crate::report::{Counters, Findings, Report, Totals};
 
@@ -29,8 +29,12 @@ pub enum Phase {
     Copying,
     /// What is found goes; how much there is, nobody knows before the end.
     Removing,
+    /// Extra entries of the destination are removed.
+    Sweeping,
     /// Everything is copied and waits for the disk.
     Closing,
+    /// Sources whose copies are proved are removed.
+    Proving,
     /// Over.
     Done,
 }
@@ -43,7 +47,9 @@ impl Phase {
             Self::Scanning => "scanning",
             Self::Copying => "copying",
             Self::Removing => "removing",
+            Self::Sweeping => "sweeping",
             Self::Closing => "closing",
+            Self::Proving => "proving",
             Self::Done => "done",
         }
     }
@@ -93,13 +99,15 @@ pub struct Snapshot {
 /// What an operation shares with whoever watches it.
 pub struct Desk {
     /// One for each worker.
-    pub counters: Box<[Counters]>,
+    pub counters: Arc<[Counters]>,
     /// Failures and notes.
     pub findings: Findings,
     /// Events.
     pub queue: Queue,
     /// Whether to go on.
     pub cancel: Arc<Cancel>,
+    answer: Mutex<Option<bool>>,
+    answered: Condvar,
     phase: Mutex<Phase>,
     unlisted: AtomicUsize,
     start: OnceLock<Instant>,
@@ -113,6 +121,8 @@ impl Desk {
             findings: Findings::default(),
             queue: Queue::default(),
             cancel: Arc::default(),
+            answer: Mutex::new(None),
+            answered: Condvar::new(),
             phase: Mutex::new(Phase::Preflight),
             unlisted: AtomicUsize::new(0),
             start: OnceLock::new(),
@@ -156,6 +166,31 @@ impl Desk {
         }
     }
 
+    /// Asks whoever reads the events, and waits for the answer. Nobody there, or a wish to stop, is a no.
+    pub fn ask(&self, victims: Victims) -> bool {
+        if !self.queue.is_read() {
+            return false;
+        }
+        self.queue.push(Event::Question(victims));
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.cancel.is_draining() {
+                return false;
+            }
+            if let Some(answer) = answer.take() {
+                return answer;
+            }
+            answer = self.answered.wait(answer).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Wakes whoever waits for an answer.
+    fn wake(&self, answer: Option<bool>) {
+        let mut given = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        *given = answer.or(*given);
+        self.answered.notify_all();
+    }
+
     /// Since the start.
     pub fn elapsed(&self) -> Duration {
         self.start.get().map_or(Duration::ZERO, Instant::elapsed)
@@ -197,11 +232,18 @@ impl Job {
     /// Finish what is in flight and stop.
     pub fn drain(&self) {
         self.desk.cancel.drain();
+        self.desk.wake(None);
     }
 
     /// Stop at once; what is unfinished goes.
     pub fn abort(&self) {
         self.desk.cancel.abort();
+        self.desk.wake(None);
+    }
+
+    /// Answers [`Event::Question`].
+    pub fn answer(&self, yes: bool) {
+        self.desk.wake(Some(yes));
     }
 
     /// Where it stands.

@@ -2,8 +2,9 @@
 //!
 //! Data flows one way: [`entries`] finds, [`plan`] decides (purely), [`probe`] reads what decides, [`act`] does it
 //! ([`directory`], [`regular`] and [`links`] for what their names say, [`track`] for links that wait for the end),
-//! [`transfer`] moves bytes ([`chunks`] those of big files, on several workers), [`metadata`] puts the rest right, [`verify`] proves, [`publish`] gives the name, [`sweep`]
-//! removes what is left over, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
+//! [`transfer`] moves bytes ([`chunks`] those of big files, on several workers), [`metadata`] puts the rest right,
+//! [`verify`] proves, [`publish`] gives the name, [`sweep`] clears what dead runs left, [`extra`] what no source has,
+//! [`departure`] the sources of a move, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
 //! [`report`]. A [`job`] is one operation as its caller sees it; those that look at trees without copying them go by
 //! [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and
 //! keeps no global state, so that any number of jobs in one process are independent.
@@ -14,10 +15,12 @@ pub mod act;
 pub mod chunks;
 pub mod compare;
 pub mod copy;
+pub mod departure;
 pub mod directory;
 pub mod entries;
 pub mod error;
 pub mod event;
+pub mod extra;
 pub mod gather;
 pub mod job;
 pub mod links;

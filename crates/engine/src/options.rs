@@ -93,6 +93,34 @@ pub struct FilesFrom {
     pub nul: bool,
 }
 
+/// How much may be deleted; beyond it nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// This many entries.
+    Entries(u64),
+    /// This many of a hundred that are there.
+    Percent(u32),
+}
+
+impl MaxDelete {
+    /// Whether deleting this many of `all` entries is too much.
+    pub fn forbids(self, victims: u64, all: u64) -> bool {
+        match self {
+            Self::Entries(most) => victims > most,
+            Self::Percent(most) => u128::from(victims) * 100 > u128::from(most) * u128::from(all),
+        }
+    }
+}
+
+impl std::fmt::Display for MaxDelete {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Entries(most) => write!(formatter, "{most}"),
+            Self::Percent(most) => write!(formatter, "{most}%"),
+        }
+    }
+}
+
 /// A copy, as asked for.
 #[derive(Clone, Debug)]
 #[allow(
@@ -152,6 +180,16 @@ pub struct CopyOptions {
     pub links_in_memory: usize,
     /// Directory for temporary files of the job, made without a name when they are needed; `None`: memory is used.
     pub spill_directory: Option<Vec<u8>>,
+    /// Remove from directories of the destination what is in none of the sources that were copied into them.
+    pub remove_extra: bool,
+    /// Remove each source entry whose copy was synced, read back and matched.
+    pub remove_sources: bool,
+    /// How much may be deleted; beyond it nothing is.
+    pub max_delete: Option<MaxDelete>,
+    /// Ask whoever watches the job before extra entries are removed, and before sources are.
+    pub confirm: bool,
+    /// A file goes to one of several destinations by chance, not to the first with room.
+    pub scatter: bool,
     /// Send an event for each entry.
     pub entry_events: bool,
 }
@@ -185,6 +223,11 @@ impl Default for CopyOptions {
             verify: false,
             links_in_memory: LINKS_IN_MEMORY,
             spill_directory: None,
+            remove_extra: false,
+            remove_sources: false,
+            max_delete: None,
+            confirm: false,
+            scatter: false,
             entry_events: false,
         }
     }
@@ -273,6 +316,16 @@ pub struct Rules {
     pub links_in_memory: usize,
     /// Directory for temporary files of the job.
     pub spill_directory: Option<Vec<u8>>,
+    /// Remove from directories of the destination what is in none of the sources that were copied into them.
+    pub remove_extra: bool,
+    /// Remove each source entry whose copy was synced, read back and matched.
+    pub remove_sources: bool,
+    /// How much may be deleted; beyond it nothing is.
+    pub max_delete: Option<MaxDelete>,
+    /// Ask whoever watches the job before extra entries are removed.
+    pub confirm: bool,
+    /// A file goes to one of several destinations by chance, not to the first with room.
+    pub scatter: bool,
     /// Metadata.
     pub keep: Keep,
     /// Send an event for each entry.
@@ -328,6 +381,14 @@ impl CopyOptions {
         if self.files_from.is_some() && (self.sources.len() != 1 || !self.sources[0].contents) {
             return usage("files-from needs exactly one source directory".into());
         }
+        if let Some(MaxDelete::Percent(percent)) = self.max_delete
+            && percent > 100
+        {
+            return usage(format!("max-delete: {percent}% is more than all"));
+        }
+        if self.remove_extra && self.files_from.is_some() {
+            return usage("extra entries can't be told where only the names of a list are copied".into());
+        }
         let filter = match &self.filter {
             Some((style, rules)) => {
                 let filter = Filter::parse(*style, rules).map_err(|e| Refusal::Usage(format!("exclude: {e}")))?;
@@ -346,14 +407,15 @@ impl CopyOptions {
         let all = !self.content_only;
         Ok(Rules {
             filter,
-            tail: if self.full_hash && self.hash_size > 0 {
+            // What a move takes for the same, it deletes: it has to be the same as a whole.
+            tail: if (self.full_hash && self.hash_size > 0) || self.remove_sources {
                 u64::MAX
             } else {
                 self.hash_size
             },
             sparse: self.sparse,
-            sync: self.sync,
             memory: self.memory.unwrap_or(process.memory / 2),
+            sync: if self.remove_sources { Sync::All } else { self.sync },
             jobs: if self.jobs == 0 {
                 process.processors.clamp(1, MAX_JOBS)
             } else {
@@ -367,6 +429,11 @@ impl CopyOptions {
             verify: self.verify,
             links_in_memory: self.links_in_memory,
             spill_directory: self.spill_directory.clone(),
+            remove_extra: self.remove_extra,
+            remove_sources: self.remove_sources,
+            max_delete: self.max_delete,
+            confirm: self.confirm,
+            scatter: self.scatter,
             keep: Keep {
                 mode: all,
                 owner: all && self.owner,
@@ -384,5 +451,26 @@ impl CopyOptions {
             },
             entry_events: self.entry_events,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_forbids_what_is_above_it() {
+        let cases = [
+            (MaxDelete::Entries(0), 0, 9, false),
+            (MaxDelete::Entries(0), 1, 9, true),
+            (MaxDelete::Entries(3), 3, 3, false),
+            (MaxDelete::Percent(0), 0, 0, false),
+            (MaxDelete::Percent(50), 5, 10, false),
+            (MaxDelete::Percent(50), 6, 11, true),
+            (MaxDelete::Percent(100), u64::MAX, u64::MAX, false),
+        ];
+        for (limit, victims, all, forbidden) in cases {
+            assert_eq!(limit.forbids(victims, all), forbidden, "{limit} {victims} {all}");
+        }
     }
 }

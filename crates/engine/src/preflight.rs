@@ -226,7 +226,8 @@ pub fn prepare(
     }
     for destination in &opened {
         for entry in &entries {
-            refuse_overlap(entry, destination, options.allow_nested, &mounts)?;
+            let allow_nested = options.allow_nested && !options.remove_sources;
+            refuse_overlap(entry, destination, allow_nested, &mounts)?;
         }
     }
     let (list, outside) = read_list(options)?;

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use bulkhaul_formats::digest::ContentDigest;
+use bulkhaul_formats::digest::{ContentDigest, xxh64};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::act::Entry;
@@ -66,10 +66,13 @@ struct Place {
 
 /// A file of the source: its name, and itself where it was opened.
 #[derive(Clone, Copy)]
-struct Source<'s> {
-    at: &'s OwnedFd,
-    name: &'s CStr,
-    file: Option<&'s OwnedFd>,
+pub struct Source<'s> {
+    /// Its directory.
+    pub at: &'s OwnedFd,
+    /// Its name there.
+    pub name: &'s CStr,
+    /// Itself.
+    pub file: Option<&'s OwnedFd>,
 }
 
 /// What the destinations said about a file.
@@ -238,6 +241,12 @@ impl Worker<'_> {
                 }),
             }
         }
+        if self.run.rules.scatter && !places.is_empty() {
+            // By chance, but the same in a dry run and the next time.
+            let chance = xxh64(&[stat.id.ino.to_ne_bytes(), stat.id.dev.to_ne_bytes()].concat());
+            let turn = chance % places.len() as u64;
+            places.rotate_left(usize::try_from(turn).unwrap_or_default());
+        }
         let places = stale.map_or(places, |place| vec![place]);
         let Some(first) = places.first().filter(|_| self.run.rules.dry_run) else {
             return Ok(Settled::Copy(places));
@@ -278,7 +287,7 @@ impl Worker<'_> {
     }
 
     /// Compares a file with what has its name in a destination; the latter is answered, open, when it is the same.
-    fn same_content(
+    pub fn same_content(
         &mut self,
         entry: &Entry<'_>,
         source: Source<'_>,
@@ -577,6 +586,6 @@ impl Worker<'_> {
 }
 
 /// Whether nobody wrote to a file between two looks: a writer that puts size and time back is told by the change time.
-fn same_version(now: &Stat, then: &Stat) -> bool {
+pub fn same_version(now: &Stat, then: &Stat) -> bool {
     (now.size, now.mtime, now.ctime) == (then.size, then.mtime, then.ctime)
 }

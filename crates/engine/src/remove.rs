@@ -19,6 +19,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, 
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::event::{Changes, EntryEvent, Event};
 use crate::job::{Desk, Job, Phase, Work};
+pub use crate::options::MaxDelete;
 use crate::options::{MAX_JOBS, Sync};
 use crate::preflight::{process, show, split, trim};
 use crate::report::{Outcome, Reason, Report, Totals};
@@ -30,15 +31,6 @@ use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Visitor, Walk};
 const LISTINGS: u32 = 16;
 /// Entries that a preview tells by name.
 pub const PREVIEW_NAMES: u64 = 10;
-
-/// More than this is not removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaxDelete {
-    /// This many entries.
-    Entries(u64),
-    /// This many of a hundred that are there, the excluded ones included.
-    Percent(u32),
-}
 
 /// A removal, as asked for.
 #[derive(Clone, Debug, Default)]

@@ -188,6 +188,7 @@ fn kind_index(kind: Kind) -> usize {
 #[repr(align(128))]
 pub struct Counters {
     found: [AtomicU64; KINDS.len()],
+    extras: AtomicU64,
     outcomes: [AtomicU64; Outcome::ALL.len()],
     file_outcomes: [AtomicU64; Outcome::ALL.len()],
     directory_outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -213,6 +214,19 @@ impl Counters {
     /// The finder saw an entry.
     pub fn found(&self, kind: Kind) {
         add(&self.found[kind_index(kind)], 1);
+    }
+
+    /// The sweep saw an extra entry of the destination.
+    pub fn extra(&self) {
+        add(&self.extras, 1);
+    }
+
+    /// The recorder closes an extra entry.
+    pub fn extra_outcome(&self, outcome: Outcome, reason: Option<Reason>) {
+        add(&self.outcomes[outcome as usize], 1);
+        if let Some(reason) = reason {
+            add(&self.reasons[reason as usize], 1);
+        }
     }
 
     /// The size of a regular file became known: apparent and allocated bytes.
@@ -268,6 +282,8 @@ impl Counters {
 pub struct Totals {
     /// Entries found, by [`KINDS`].
     pub found: [u64; KINDS.len()],
+    /// Extra entries of the destination that the sweep came to.
+    pub extras: u64,
     /// Entries by [`Outcome`].
     pub outcomes: [u64; Outcome::ALL.len()],
     /// Regular files by [`Outcome`].
@@ -313,6 +329,7 @@ impl Totals {
             fold(&mut sum.file_outcomes, &c.file_outcomes);
             fold(&mut sum.directory_outcomes, &c.directory_outcomes);
             fold(&mut sum.reasons, &c.reasons);
+            sum.extras += c.extras.load(Relaxed);
             sum.found_bytes += c.found_bytes.load(Relaxed);
             sum.allocated_bytes += c.allocated_bytes.load(Relaxed);
             sum.copied_bytes += c.copied_bytes.load(Relaxed);
@@ -342,9 +359,9 @@ impl Totals {
         self.reasons[reason as usize]
     }
 
-    /// All entries found.
+    /// All entries found, on either side.
     pub fn all_found(&self) -> u64 {
-        self.found.iter().sum()
+        self.found.iter().sum::<u64>() + self.extras
     }
 
     /// All outcomes recorded.
@@ -437,6 +454,18 @@ pub struct Differences {
     pub right_entries: u64,
 }
 
+/// Deletes that were asked for and not begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// Stable code for programs: `failed`, `interrupted`, `missing-source`, `empty-source`, `source-gone`, `max-delete`,
+    /// `declined`, `not-synced`.
+    pub kind: &'static str,
+    /// `extra` or `sources`: what stays.
+    pub what: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
 /// What an operation did.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -450,6 +479,12 @@ pub struct Report {
     pub failure_kinds: BTreeMap<&'static str, u64>,
     /// Notes by kind.
     pub notes: Vec<Note>,
+    /// Source entries that a move removed.
+    pub removed_sources: u64,
+    /// Source entries that a move left where they are.
+    pub kept_sources: u64,
+    /// Deletes that were asked for and not begun.
+    pub withheld: Vec<Withheld>,
     /// Finder and recorder agree (or the run was interrupted).
     pub accounted: bool,
     /// The run was cancelled before it was through.
@@ -478,6 +513,9 @@ impl Report {
             accounted: interrupted || totals.all_found() == totals.all_outcomes(),
             totals,
             differences: Differences::default(),
+            removed_sources: 0,
+            kept_sources: 0,
+            withheld: Vec::new(),
             failures,
             failure_kinds: kinds,
             notes: notes.into_values().collect(),
@@ -498,6 +536,7 @@ impl Report {
         ];
         self.accounted
             && !self.interrupted
+            && self.withheld.is_empty()
             && self.failure_kinds.is_empty()
             && bad.iter().all(|o| self.totals.outcome_of(*o) == 0)
     }

@@ -411,6 +411,17 @@ impl Dir {
         if let Some(fd) = self.sources[index].slot.current() {
             return Ok(fd);
         }
+        let at = self.find_source(index, Slot::current)?;
+        self.sources[index].slot.restore(Arc::clone(&at));
+        Ok(at)
+    }
+
+    /// Finds source number `index` anew by the path of its argument: the path leads to the same directory still.
+    pub fn source_anew(&self, index: usize) -> sys::Result<Arc<OwnedFd>> {
+        self.find_source(index, |_| None)
+    }
+
+    fn find_source(&self, index: usize, known: impl Fn(&Slot) -> Option<Arc<OwnedFd>>) -> sys::Result<Arc<OwnedFd>> {
         // Climb to the nearest open directory, then walk down again, name by name.
         let mut steps = vec![(self, index)];
         let mut at: Arc<OwnedFd> = loop {
@@ -422,7 +433,7 @@ impl Dir {
                 }
                 Origin::Name { parent, .. } => {
                     let up = dir.parent.as_deref().ok_or(Errno::STALE)?;
-                    if let Some(fd) = up.sources[*parent].slot.current() {
+                    if let Some(fd) = known(&up.sources[*parent].slot) {
                         break fd;
                     }
                     steps.push((up, *parent));
@@ -434,7 +445,6 @@ impl Dir {
                 at = reopened(&dir.sources[i].slot, sys::open_directory(at.as_fd(), name, Follow::No)?)?;
             }
         }
-        self.sources[index].slot.restore(Arc::clone(&at));
         Ok(at)
     }
 
@@ -481,9 +491,13 @@ impl Dir {
     /// Closes this directory for now when too much is open: nothing is left to enter, and what was entered has
     /// descriptors of its own. What is staged stays open, and so do the destinations themselves.
     pub fn let_go(&self, budget: &Budget) {
-        if !budget.exceeded() {
-            return;
+        if budget.exceeded() {
+            self.put_down();
         }
+    }
+
+    /// Closes this directory for now: it waits for the end.
+    pub fn put_down(&self) {
         for source in &self.sources {
             source.slot.release();
         }

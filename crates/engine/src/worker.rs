@@ -83,6 +83,8 @@ pub struct Worker<'r> {
     pub unsynced: Vec<Finished>,
     /// Their bytes.
     pub unsynced_bytes: u64,
+    /// Digests of the names that the sources of the directory which is being listed have, where extra names matter.
+    pub seen: Vec<u64>,
 }
 
 impl<'r> Worker<'r> {
@@ -96,6 +98,7 @@ impl<'r> Worker<'r> {
             scratch: Scratch::default(),
             unsynced: Vec::new(),
             unsynced_bytes: 0,
+            seen: Vec::new(),
         }
     }
 
@@ -123,6 +126,7 @@ impl<'r> Worker<'r> {
                 self.file(&link.dir, link.source, &link.target, Kind::Symlink, true);
                 self.child_done(&link.dir);
             }
+            Task::Sweep(extras, go) => self.sweep(&extras, go),
         }
     }
 
@@ -179,6 +183,7 @@ impl<'r> Worker<'r> {
             }
             Err(Stopped::Fault(fault)) => {
                 self.counters.outcome(kind, fault.outcome(), None, 0);
+                self.run.failed.insert(&join(&dir.relative_path(), target.to_bytes()));
                 let path = Self::path_of(dir, source, target, fault.side);
                 self.fail(&fault, path, kind);
             }
@@ -190,6 +195,7 @@ impl<'r> Worker<'r> {
 
     /// Reports a fault with its path.
     pub fn fail(&self, fault: &Fault, path: Vec<u8>, kind: Kind) {
+        self.run.surplus.heed(fault);
         let hint = self.run.hint(fault);
         let failure = Failure::new(fault, path, kind, hint.as_deref());
         self.run.desk.fail(failure);
@@ -216,15 +222,27 @@ impl<'r> Worker<'r> {
 
     /// Sends the event of one entry, where somebody asked for them.
     pub fn tell(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind, done: &Done) {
+        let name = dir.sources[source].scope.name_of(target).unwrap_or(target);
+        self.tell_path(
+            dir,
+            [(source, name.to_bytes()), (done.destination, target.to_bytes())],
+            kind,
+            done,
+        );
+    }
+
+    /// The same, with the entry's path below its directory on either side: its source's, and its destination's.
+    pub fn tell_path(&self, dir: &Dir, sides: [(usize, &[u8]); 2], kind: Kind, done: &Done) {
         if !self.run.rules.entry_events {
             return;
         }
+        let [(source, from), (destination, to)] = sides;
         self.run.desk.queue.push(Event::Entry(EntryEvent {
             outcome: done.outcome,
             kind,
-            path: join(&dir.relative_path(), target.to_bytes()),
-            source: Self::path_of(dir, source, target, Side::Source),
-            destination: Self::path_of(dir, source, target, Side::Destination(done.destination)),
+            path: join(&dir.relative_path(), to),
+            source: join(&dir.source_path(source), from),
+            destination: join(&dir.twin_path(destination), to),
             bytes: done.bytes,
             changes: done.changes,
             reason: done.reason,

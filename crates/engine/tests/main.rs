@@ -31,6 +31,8 @@ mod memory;
 #[cfg(test)]
 mod metadata;
 #[cfg(test)]
+mod r#move;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod overlap;
@@ -50,6 +52,8 @@ mod selection;
 mod skip;
 #[cfg(test)]
 mod sparse;
+#[cfg(test)]
+mod sweep;
 #[cfg(test)]
 mod symlinks;
 #[cfg(test)]

@@ -559,9 +559,9 @@ fn remove_by_paths(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-/// Directories of a tree that is being removed become links to what is outside, which holds the same names.
-#[test]
-fn removal() {
+/// Directories of a tree that is being removed become links to what is outside, which holds the same names. `remove`
+/// removes the tree `victim`, and asserts on what it reports.
+fn race_of_removals(test: &str, remove: impl Fn(&Path)) {
     if let Some(scratch) = child_scratch() {
         return swap(&scratch);
     }
@@ -594,7 +594,7 @@ fn removal() {
         give_away(tree.path());
     };
     race(
-        "races::removal",
+        test,
         &scratch,
         &[(&d, &link), (&sub, &to_sub)],
         &["a removal by paths"],
@@ -608,14 +608,7 @@ fn removal() {
                 // It fails where something was swapped at the last moment.
                 drop(remove_by_paths(&victim));
             } else {
-                let options = RemoveOptions {
-                    paths: vec![victim.as_os_str().as_bytes().to_vec()],
-                    jobs: 2,
-                    ..RemoveOptions::default()
-                };
-                let report = Removal::new(options).unwrap().remove().run().unwrap();
-                assert!(report.accounted, "{:?}", report.failures);
-                assert!(report.is_complete() || victim.exists());
+                remove(&victim);
             }
             if victim.exists() {
                 fs::rename(&victim, away.path().join(format!("left-{round}"))).unwrap();
@@ -626,4 +619,44 @@ fn removal() {
             (left != all).then(|| format!("{} of {all} entries outside are gone", all - left))
         },
     );
+}
+
+#[test]
+fn removal() {
+    race_of_removals("races::removal", |victim| {
+        let options = RemoveOptions {
+            paths: vec![victim.as_os_str().as_bytes().to_vec()],
+            jobs: 2,
+            ..RemoveOptions::default()
+        };
+        let report = Removal::new(options).unwrap().remove().run().unwrap();
+        assert!(report.accounted, "{:?}", report.failures);
+        assert!(report.is_complete() || victim.exists());
+    });
+}
+
+/// The same tree as something extra in the destination of a copy.
+#[test]
+fn sweep() {
+    race_of_removals("races::sweep", |victim| {
+        let destination = victim.parent().unwrap();
+        let source = Tree::new(destination.with_file_name("source"));
+        source.file("a", "x").file("sub/b", "y");
+        let copied = attempt(&[contents(source.path())], destination, |o| o.remove_extra = true).unwrap();
+        assert!(copied.report.is_complete() || victim.exists(), "{copied:?}");
+    });
+}
+
+/// The same tree as the source of a move.
+#[test]
+fn departure() {
+    race_of_removals("races::departure", |victim| {
+        let to = victim.parent().unwrap().with_file_name("to");
+        if to.exists() {
+            fs::remove_dir_all(&to).unwrap();
+        }
+        let moved = attempt(&[contents(victim)], &to, |o| o.remove_sources = true).unwrap();
+        assert!(moved.report.is_complete() || victim.exists(), "{moved:?}");
+        assert!(!holds_secret(&to));
+    });
 }

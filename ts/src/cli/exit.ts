@@ -36,12 +36,14 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
 /** The code for a report. When several hold: 130, 3, 1, 23, 24. */
 export function exitCodeOfReport(report: Report): ExitCode {
   const { outcomes, failureKinds } = report;
-  const { vanished = 0, changed = 0, ...others } = failureKinds;
+  const { vanished = 0, changed = 0, mismatch = 0, ...others } = failureKinds;
   // A vanished entry may be counted as failed: it alone does not make the run one that failed.
   const failed = outcomes.failed > vanished || Object.values(others).some((count) => count > 0);
   if (report.interrupted) return ExitCode.interrupted;
-  if (!report.accounted) return ExitCode.safety;
-  if (outcomes.mismatched > 0) return ExitCode.mismatched;
+  // What failed keeps deletions from beginning: the failure itself tells that.
+  const stopped = report.withheld.some(({ kind }) => kind !== 'failed' && kind !== 'not-synced');
+  if (!report.accounted || stopped) return ExitCode.safety;
+  if (outcomes.mismatched + mismatch > 0) return ExitCode.mismatched;
   if (failed || outcomes.conflict > 0) return ExitCode.failed;
   if (outcomes.changed + outcomes.failed + vanished + changed > 0) return ExitCode.changed;
   return ExitCode.complete;

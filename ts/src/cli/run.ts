@@ -9,7 +9,7 @@ import { BulkhaulError } from '../error.js';
 import type { JobEvent, Report } from '../events.js';
 import { display } from '../names.js';
 import type { Job } from '../ops/job.js';
-import type { ReportSettings } from '../report/follow.js';
+import type { Follower, ReportSettings } from '../report/follow.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
 type ProgressForm = (typeof PROGRESS)[number];
@@ -57,19 +57,20 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
 
 /**
  * Runs a job under the common settings to its report: opens the reporters first (what cannot be opened throws before
- * anything is begun), calls `begin` (with true when the job is to deliver entry events), shows what goes on, and minds
+ * anything is begun), calls `begin` (with true when the job is to deliver entry events, and what keeps the status away
+ * from a question), shows what goes on, and minds
  * the signals: the first SIGINT or SIGTERM finishes what is in flight, the second aborts, SIGUSR1 prints the status.
  * Prints no summary for people: that is the command's own.
  */
 export async function runJob(
-  begin: (entries: boolean) => Job,
+  begin: (entries: boolean, hush: Follower['hush']) => Job,
   settings: CommonSettings,
   context: Outputs,
 ): Promise<Report> {
   const { openReporters } = await import('../report/follow.js');
   const { Progress, statusLine } = await import('../report/progress.js');
-  const { follow, say } = await openReporters(reportSettings(settings, context));
-  const job = begin(wantsEntries(settings));
+  const { follow, say, hush } = await openReporters(reportSettings(settings, context));
+  const job = begin(wantsEntries(settings), hush);
   let stopping = false;
   const stop = (signal: NodeJS.Signals) => {
     say(stopping ? `${signal}: aborting` : `${signal}: finishing what is in flight; once more to abort`);

@@ -30,3 +30,15 @@ export function pathText(path: PathLike, what: string): string {
   if (text.includes('\0')) throw new BulkhaulError('USAGE', `${what} holds a NUL byte: ${display(text)}`);
   return text;
 }
+
+/** A limit of deletions: a number of entries, or the part of those that are there: `'5%'`. */
+export type MaxDelete = number | `${number}%`;
+
+/** The limit in the addon's form. Throws `USAGE`. */
+export function mostOf(maxDelete: MaxDelete): { maxDelete: number } | { maxDeletePercent: number } {
+  const [, digits, percent] = /^(\d+)(%?)$/.exec(String(maxDelete)) ?? [];
+  if (digits === undefined) {
+    throw new BulkhaulError('USAGE', `maxDelete is neither a number of entries nor a percentage: ${maxDelete}`);
+  }
+  return percent ? { maxDeletePercent: Number(digits) } : { maxDelete: Number(digits) };
+}

@@ -8,15 +8,25 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import { loadAddon, type NativeCopyOptions, type NativeJob } from '../native.js';
-import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
-import { Job } from './job.js';
+import { type Given, type JobOptions, type MaxDelete, mostOf, pathBytes, pathText } from './arguments.js';
+import { type Confirm, Job } from './job.js';
+
+interface Deletion {
+  /** Asked before extra entries are removed, and before sources are; without it they go unasked. */
+  confirm?: Confirm | undefined;
+  /** Delete nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. */
+  maxDelete?: MaxDelete | undefined;
+}
 
 /** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
-export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents'>> & JobOptions;
+export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents' | keyof Deletion | 'maxDeletePercent'>> &
+  JobOptions &
+  Deletion;
 
 /** Options of `copy`. */
 export interface CopyOptions
   extends JobOptions,
+    Deletion,
     Omit<
       NativeCopyOptions,
       | 'sources'
@@ -27,6 +37,8 @@ export interface CopyOptions
       | 'chownGroup'
       | 'spillDirectory'
       | 'entryEvents'
+      | keyof Deletion
+      | 'maxDeletePercent'
     > {
   /** `SRC/`: its contents go into the destination; `SRC`: the entry itself does, by its name. A link is copied as a link, `LINK/` is followed. */
   sources: PathLike | PathLike[];
@@ -44,30 +56,35 @@ export interface CopyOptions
 
 /** Copies with rsync's slash rule. */
 export function copy(options: CopyOptions): Job {
-  const { sources, destination, exclude, filesFrom, chown, signal, entries, ...rest } = options;
-  return new Job(async () => {
-    const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
-    const mapped = await mapSources(given, pathText(destination, 'the destination'), filesFrom !== undefined);
-    return start({
-      ...rest,
-      ...mapped,
-      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
-      ...(filesFrom && { filesFrom }),
-      ...(chown?.user !== undefined && { chownUser: chown.user }),
-      ...(chown?.group !== undefined && { chownGroup: chown.group }),
-      ...(entries !== undefined && { entries }),
-    });
-  }, signal);
+  const { sources, destination, exclude, filesFrom, chown, signal, confirm, entries, ...rest } = options;
+  return new Job(
+    async () => {
+      const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
+      const mapped = await mapSources(given, pathText(destination, 'the destination'), filesFrom !== undefined);
+      return start({
+        ...rest,
+        ...mapped,
+        ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+        ...(filesFrom && { filesFrom }),
+        ...(chown?.user !== undefined && { chownUser: chown.user }),
+        ...(chown?.group !== undefined && { chownGroup: chown.group }),
+        ...(entries !== undefined && { entries }),
+        confirm,
+      });
+    },
+    signal,
+    confirm,
+  );
 }
 
 /** Copies each source to where it is told to go. */
 export function copyMapped(options: MappedCopyOptions): Job {
   const { signal, ...rest } = options;
-  return new Job(async () => start(rest), signal);
+  return new Job(async () => start(rest), signal, rest.confirm);
 }
 
 async function start(options: Omit<MappedCopyOptions, 'signal'>): Promise<NativeJob> {
-  const { sources, destinations, filter, filesFrom, spillDirectory, entries, ...rest } = options;
+  const { sources, destinations, filter, filesFrom, spillDirectory, entries, confirm, maxDelete, ...rest } = options;
   const native: NativeCopyOptions = {
     ...rest,
     sources: sources.map(({ path, name, ...source }) => ({
@@ -80,6 +97,8 @@ async function start(options: Omit<MappedCopyOptions, 'signal'>): Promise<Native
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
+    ...(confirm && { confirm: true }),
+    ...(maxDelete !== undefined && mostOf(maxDelete)),
   };
   return (await loadAddon()).copy(native);
 }

@@ -6,8 +6,11 @@
  * is in the report.
  */
 import { BulkhaulError } from '../error.js';
-import { decode, type JobEvent, type Report, type Snapshot } from '../events.js';
-import type { NativeEvent, NativeJob, NativeReport } from '../native.js';
+import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
+import type { NativeEvent, NativeJob, NativeQuestion, NativeReport } from '../native.js';
+
+/** Whether what is named may be deleted. */
+export type Confirm = (victims: Victims) => boolean | Promise<boolean>;
 
 const NOTHING_YET: Snapshot = {
   phase: 'preflight',
@@ -42,12 +45,15 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   /** Cancelled before there was anything to cancel: false gently, true at once. */
   #cancelled: boolean | undefined;
   #read = false;
+  readonly #confirm: Confirm | undefined;
 
   /**
    * Starts what `prepare` makes. A signal that is aborted already rejects with its reason and nothing is begun; one that
-   * is aborted later stops the job at once, and the report says `interrupted`.
+   * is aborted later stops the job at once, and the report says `interrupted`. `confirm` answers the job's question;
+   * without it the answer is no.
    */
-  constructor(prepare: () => Promise<NativeJob>, signal?: AbortSignal) {
+  constructor(prepare: () => Promise<NativeJob>, signal?: AbortSignal, confirm?: Confirm) {
+    this.#confirm = confirm;
     this.#begun = this.#begin(prepare, signal);
     this.#report = this.#finish(signal);
   }
@@ -61,6 +67,12 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       const native = await prepare();
       this.#native = native;
       if (this.#cancelled !== undefined) native.cancel(this.#cancelled);
+      if (!this.#read && this.#confirm !== undefined) {
+        // Nobody reads: the questions are answered nevertheless.
+        this.#read = true;
+        void this.#drain(native);
+        return { native, events: undefined, report: native.run() };
+      }
       const events = this.#read ? native.nextEvents() : undefined;
       return { native, events, report: native.run() };
     } catch (error) {
@@ -106,13 +118,35 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     let left = true;
     try {
       for (let batch = await (events ?? native.nextEvents()); batch.length > 0; batch = await native.nextEvents()) {
-        for (const event of batch) yield decode(event);
+        for (const event of batch) {
+          if (event.type === 'question') await this.#ask(native, event);
+          else yield decode(event);
+        }
       }
       left = false;
     } finally {
-      if (left) void drain(native);
+      if (left) void this.#drain(native);
     }
     yield { type: 'summary', ...(await this.#report) };
+  }
+
+  async #ask(native: NativeJob, { type: _, ...victims }: NativeQuestion): Promise<void> {
+    let yes = false;
+    try {
+      yes = (await this.#confirm?.(decode(victims))) ?? false;
+    } finally {
+      native.answer(yes);
+    }
+  }
+
+  /** Takes the events that nobody wants any more, so that the job does not wait for its reader. */
+  async #drain(native: NativeJob): Promise<void> {
+    for (let batch = await native.nextEvents(); batch.length > 0; batch = await native.nextEvents()) {
+      for (const event of batch) {
+        // Whoever could be told that asking failed has left: it is a no.
+        if (event.type === 'question') await this.#ask(native, event).catch(() => undefined);
+      }
+    }
   }
 
   /** Counters, now. */
@@ -125,9 +159,4 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     this.#cancelled = abort || (this.#cancelled ?? false);
     this.#native?.cancel(abort);
   }
-}
-
-/** Takes the events that nobody wants any more, so that the job does not wait for its reader. */
-async function drain(native: NativeJob): Promise<void> {
-  while ((await native.nextEvents()).length > 0);
 }

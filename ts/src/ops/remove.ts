@@ -8,7 +8,7 @@ import { userInfo } from 'node:os';
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import { loadAddon, type NativeRemoval, type NativeRemoveOptions } from '../native.js';
-import { type JobOptions, pathBytes, pathText } from './arguments.js';
+import { type JobOptions, type MaxDelete, mostOf, pathBytes, pathText } from './arguments.js';
 import { Job } from './job.js';
 
 /** Options of `remove`. */
@@ -22,7 +22,7 @@ export interface RemoveOptions
   /** The same in hpcp's form, `fnmatch` on absolute paths. One of the two. */
   excludeAbsolute?: PathLike[];
   /** Remove nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. */
-  maxDelete?: number | `${number}%` | undefined;
+  maxDelete?: MaxDelete | undefined;
   /** Directories to protect beside `/`, the working directory and the home directory of the user database. */
   protect?: PathLike[];
   /** Directories that are removed though they are protected, and entered though something is mounted there. */
@@ -73,14 +73,6 @@ function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
     ...(maxDelete !== undefined && mostOf(maxDelete)),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-}
-
-function mostOf(maxDelete: number | `${number}%`): Pick<NativeRemoveOptions, 'maxDelete' | 'maxDeletePercent'> {
-  const [, digits, percent] = /^(\d+)(%?)$/.exec(String(maxDelete)) ?? [];
-  if (digits === undefined) {
-    throw new BulkhaulError('USAGE', `maxDelete is neither a number of entries nor a percentage: ${maxDelete}`);
-  }
-  return percent ? { maxDeletePercent: Number(digits) } : { maxDelete: Number(digits) };
 }
 
 /** The home directory of the user database; a user without an entry there has none. */

@@ -35,6 +35,8 @@ export interface Follower {
   follow(job: Job): Promise<Report>;
   /** Writes a line to stderr, clear of the status line. */
   say(line: string): void;
+  /** Shows no status while `body` has the terminal. */
+  hush<T>(body: () => Promise<T>): Promise<T>;
 }
 
 /** Opens the reporters. Throws `USAGE` when the log file cannot be opened. */
@@ -69,20 +71,32 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     terminal?.hide();
     stderr.write(`${line}\n`);
   };
+  let hushed = false;
+  const hush = async <T>(body: () => Promise<T>) => {
+    terminal?.hide();
+    hushed = true;
+    try {
+      return await body();
+    } finally {
+      hushed = false;
+    }
+  };
   const follow = async (job: Job) => {
     lost.signal.addEventListener('abort', () => job.cancel(), { once: true });
-    const report = await drive(job, reporters);
+    const report = await drive(job, reporters, () => hushed);
     stdout.check('standard output');
     for (const reporter of reporters) reporter.check?.();
     return report;
   };
-  return { follow, say };
+  return { follow, say, hush };
 }
 
-async function drive(job: Job, reporters: readonly Reporter[]): Promise<Report> {
+async function drive(job: Job, reporters: readonly Reporter[], hushed: () => boolean): Promise<Report> {
   const timers = reporters.flatMap((reporter) => {
     if (reporter.every === undefined) return [];
-    const tick = () => void reporter.take({ type: 'status', ...job.snapshot() });
+    const tick = () => {
+      if (!hushed()) void reporter.take({ type: 'status', ...job.snapshot() });
+    };
     // Not what keeps the process alive: that is the job.
     return setInterval(tick, reporter.every).unref();
   });

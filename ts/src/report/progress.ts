@@ -83,6 +83,18 @@ function workOf(snapshot: Snapshot): { done: number; total: number } {
   return { done: Math.min(Math.max(done, 0), total), total };
 }
 
+/** What goes on when the copying itself is over. */
+const DOING: Readonly<Record<Snapshot['phase'], string>> = {
+  preflight: '',
+  scanning: '',
+  copying: '',
+  sweeping: ', removing what is extra',
+  removing: '',
+  closing: ', finishing',
+  proving: ', proving and removing sources',
+  done: '',
+};
+
 /** One line of totals, the most important first: a narrow terminal shows its beginning. */
 export function statusLine(view: View): string {
   const { snapshot, percent, left } = view;
@@ -104,7 +116,7 @@ export function statusLine(view: View): string {
     parts.push(`scanning: ${count(foundFiles, 'file')}, ${bytes(foundBytes)}`);
     parts.push(`${number(doneFiles - skippedFiles)} done, ${bytes(copiedBytes)}`);
   } else {
-    parts.push(phase === 'closing' ? `${percent ?? 0}%, finishing` : `${percent ?? 0}%`);
+    parts.push(`${percent ?? 0}%${DOING[phase]}`);
     const total = foundBytes - skippedBytes;
     if (total > 0) parts.push(`${bytes(workOf(snapshot).done)} of ${bytes(total)}`);
     parts.push(`${number(doneFiles - skippedFiles)} of ${count(foundFiles - skippedFiles, 'file')}`);

@@ -30,13 +30,21 @@ export function summaryText(report: Report, dryRun: boolean): string {
     .filter(([number]) => number > 0)
     .map(([number, what]) => `${number.toLocaleString('en-US')} ${would}${what}`);
   if (counted.length > 0) lines.push(`entries: ${counted.join(', ')}`);
+  const { removedSources, keptSources } = report;
+  if (removedSources + keptSources > 0) {
+    lines.push(
+      `moved: ${count(removedSources, 'source entry', 'source entries')} removed, ${keptSources.toLocaleString('en-US')} left`,
+    );
+  }
   lines.push(...skippedLines(report));
   const special = found.fifo + found.socket + found.block + found.char;
   lines.push(
     `found: ${count(found.file, 'file')} (${bytes(report.foundBytes)}), ${count(found.directory, 'directory', 'directories')}, ` +
       `${count(found.symlink, 'symlink')}${special > 0 ? `, ${special.toLocaleString('en-US')} special` : ''}`,
   );
-  lines.push(...noteLines(report), ...failureLines(report));
+  lines.push(...noteLines(report));
+  for (const { message } of report.withheld) lines.push(`NOT REMOVED: ${display(message)}`);
+  lines.push(...failureLines(report));
   if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
   if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
   lines.push(...lastLines(report));

@@ -73,12 +73,8 @@ describe('what is not there yet ends before anything is touched', () => {
     '-dfl',
     '-tdfl',
     '-nhfl',
-    '-rm',
-    '-rme',
     '-L 1M',
     '-F 10',
-    '-ctl 5',
-    '-rds',
     '-si x',
     '-di x',
     '-dis 1G',
@@ -108,6 +104,8 @@ it.each<[string[], RegExp]>([
   [['--jobs', '0'], /^argument --jobs: 0 is less than 1$/],
   [['-b', '-nb'], /not allowed with/],
   [['--files-from', 'a', '--files-from0', 'b'], /^argument --files-from0: not allowed with/],
+  [['-ctl', 'x'], /^argument -ctl: 'x' is not a number of seconds$/],
+  [['a', 'b', '-rm', '-rme'], /^argument -rm\/--remove: together with -rme the destination is named with -d/],
 ])('refuses %j', (args, message) => {
   expect(() => parseCall(args)).toThrow(message);
 });

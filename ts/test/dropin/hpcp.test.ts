@@ -254,8 +254,8 @@ describe('the output', () => {
   it.each<[string[], string]>([
     [['-z'], 'no such option: -z'],
     [
-      ['s', '-rme'],
-      'argument -rme/--remove_extra: not in this version yet (removing from a destination); nothing was done',
+      ['s', '-rm', '-rme'],
+      'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
     ],
     [['s', '-d'], 'argument -d/-C/--dest_path: needs a value'],
   ])('of %j is the usage and one sentence', async (args, sentence) => {

@@ -141,6 +141,7 @@ describe('exit codes', () => {
         "not enough space": 228,
         "refused": 241,
         "removal failed": 192,
+        "removal skipped": 212,
         "source missing": 207,
         "stopped": 147,
         "usage": 2,

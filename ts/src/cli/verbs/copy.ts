@@ -2,6 +2,7 @@
 import { Command, Option } from 'clipanion';
 import * as t from 'typanion';
 import { BulkhaulError } from '../../error.js';
+import type { MaxDelete } from '../../ops/arguments.js';
 import type { CopyOptions } from '../../ops/copy.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
@@ -27,8 +28,8 @@ export class CopyCommand extends VerbCommand {
       hard links, holes, symlinks, FIFOs, sockets and devices. A name never shows partial content. What is interrupted
       goes on when it is run again.
 
-      Exit codes: 0 complete, 2 usage or nothing begun, 3 refused for safety, 23 some entries failed, 24 some vanished or
-      changed while they were read, 130 interrupted.
+      Exit codes: 0 complete, 1 a copy reads back differently, 2 usage or nothing begun, 3 refused for safety, or
+      --delete or --move held back, 23 some entries failed, 24 some vanished or changed meanwhile, 130 interrupted.
     `,
     examples: [
       ['Copy the directory photos to /backup/photos', '$0 copy photos /backup'],
@@ -38,6 +39,8 @@ export class CopyCommand extends VerbCommand {
       ['Copy the files that find names', 'find . -newer stamp -print0 | $0 copy --files-from0 - . /backup'],
       ['Hand the copy to somebody else', '$0 copy --chown alice:staff --chmod D755,F644 data /srv'],
       ['Everything on disk before success is reported', '$0 copy --sync all data /mnt/archive'],
+      ['A mirror: what photos no longer has goes too', '$0 copy --delete --max-delete 10% photos/ /backup/photos'],
+      ['Move, with proof', '$0 copy --move data/ /mnt/archive/data'],
       ['For a program to read', '$0 copy --json -v data /mnt/archive'],
     ],
   });
@@ -84,6 +87,18 @@ export class CopyCommand extends VerbCommand {
   verify = Option.Boolean('--verify', false, {
     description: 'Read everything back from the medium and compare it, also what is there already',
   });
+  delete = Option.Boolean('--delete', false, {
+    description:
+      'Remove from directories of the destination what the sources do not have, after all of them were listed; nothing when a listing failed, a source is missing or empty, or past --max-delete',
+  });
+  move = Option.Boolean('--move', false, {
+    description:
+      'Remove each source entry whose copy was synced, read back from the medium and found the same; implies --sync all',
+  });
+  maxDelete = Option.String('--max-delete', {
+    description: 'With --delete and --move: where more than N entries, or N% of those there, would go, none goes',
+    validator: t.cascade(t.isString(), [t.matchesRegExp(/^\d+%?$/)]),
+  });
   operands = Option.Rest({ name: 'SRC… DEST', required: 2 });
 
   async execute(): Promise<number> {
@@ -124,6 +139,9 @@ export class CopyCommand extends VerbCommand {
       verify,
       dryRun,
       owner: !this.noOwner,
+      removeExtra: this.delete,
+      removeSources: this.move,
+      ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete as MaxDelete }),
       ...(chmod !== undefined && { chmod }),
       ...(this.jobs !== undefined && { jobs: this.jobs }),
       ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),

@@ -28,6 +28,8 @@ export const CODES = {
   'no destination': 202,
   'source missing': 207,
   'listing failed': 209,
+  /** What was to be removed was left, because something was not as it must be. */
+  'removal skipped': 212,
   'destination missing': 226,
   'destination file system': 227,
   'not enough space': 228,
@@ -69,12 +71,22 @@ export function problemsOf(report: Report): Problem[] {
     problems.push(problem('copy crashed', 'Copy crashed: the entries found and the entries finished do not agree'));
   }
   if (report.interrupted) problems.push(problem('interrupted', 'Interrupted: run the same command again to go on'));
+  for (const { kind, message } of report.withheld) {
+    if (kind !== 'interrupted')
+      problems.push(problem(WITHHELD[kind] ?? 'removal skipped', `Removal skipped: ${message}`));
+  }
   return problems;
 }
+
+const WITHHELD: Readonly<Partial<Record<Report['withheld'][number]['kind'], Case>>> = {
+  declined: 'stopped',
+  'max-delete': 'refused',
+};
 
 function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
   if (kind === 'same-file') return 'refused';
   if (kind === 'panic' || outcome === 'mismatched') return 'copy crashed';
+  if (operation === 'remove') return 'removal failed';
   switch (entryKind) {
     case 'symlink':
       return outcome === 'conflict' ? 'link conflict' : 'link failed';

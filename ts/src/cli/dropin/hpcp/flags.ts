@@ -111,7 +111,7 @@ export const FLAGS = {
     names: ['-rm', '--remove'],
     takes: 'none',
     rank: 0,
-    help: 'Remove the sources; with a destination, after the copy.',
+    help: 'Remove the sources; with -d each one after its copy is proved: synced, read back and the same.',
   },
   remove_force: {
     names: ['-rf', '--remove_force'],
@@ -123,7 +123,7 @@ export const FLAGS = {
     names: ['-rme', '--remove_extra'],
     takes: 'none',
     rank: 0,
-    help: 'Remove from the destination what the sources do not have.',
+    help: 'Remove from the directories of the destination what the sources do not have, after a question.',
   },
   do_not_remove_files_while_listing: {
     names: ['-rwloff', '--do_not_remove_files_while_listing'],
@@ -189,7 +189,7 @@ export const FLAGS = {
     names: ['-rds', '--random_dest_selection'],
     takes: 'none',
     rank: 1,
-    help: 'With several destinations, choose among them at random.',
+    help: 'With several destinations, a file goes to one of them by chance, to the next when that is full.',
   },
   dest_image: {
     names: ['-di', '--dest_image'],
@@ -270,7 +270,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'SECONDS',
     rank: 1,
-    help: 'Time limit of external commands; 0: none.',
+    help: 'No effect: no external command is run.',
   },
   exit_not_enough_space: {
     names: ['-enes', '--exit_not_enough_space'],
@@ -366,9 +366,7 @@ const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
     'tar_diff_file_list',
     'no_hash_file_list',
   ],
-  'removing from a destination': ['remove_extra'],
-  'limits of rate and time': ['rate_limit', 'file_rate_limit', 'command_timeout_limit'],
-  'choosing destinations at random': ['random_dest_selection'],
+  'limits of rate': ['rate_limit', 'file_rate_limit'],
   'disk images': [
     'src_image',
     'load_diff_image',
@@ -401,8 +399,13 @@ export function parseCall(args: readonly string[]): HpcpCall {
       throw new UsageError(`argument --${name}: '${value}' is none of ${allowed.join(', ')}`);
     }
   }
-  if (call.values.remove && call.values.dest_path.length > 0) {
-    throw new UsageError('argument -rm/--remove: not in this version yet (moving to a destination); nothing was done');
+  if (call.values.remove && call.values.remove_extra && call.values.dest_path.length === 0) {
+    throw new UsageError(
+      'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
+    );
+  }
+  if (call.values.command_timeout_limit !== undefined && !/^\d+(\.\d+)?$/.test(call.values.command_timeout_limit)) {
+    throw new UsageError(`argument -ctl: '${call.values.command_timeout_limit}' is not a number of seconds`);
   }
   if (call.values.max_delete !== undefined && !/^\d+%?$/.test(call.values.max_delete)) {
     throw new UsageError(`argument --max-delete: '${call.values.max_delete}' is neither N nor N%`);

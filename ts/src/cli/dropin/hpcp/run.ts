@@ -3,9 +3,11 @@
  * exit code. Errors and notes go to stderr; with --json stdout holds nothing but JSON.
  */
 import { realpathSync } from 'node:fs';
-import type { Event, Report } from '../../../events.js';
+import type { Event, Report, Victims } from '../../../events.js';
 import { display, fromBytes, toBytes } from '../../../names.js';
+import type { MaxDelete } from '../../../ops/arguments.js';
 import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
+import type { Job } from '../../../ops/job.js';
 import { jsonLine } from '../../../report/json.js';
 import { Output } from '../../../report/output.js';
 import { type CommonSettings, type Context, runJob, spillDirectory, watched } from '../../run.js';
@@ -13,6 +15,7 @@ import { parseOwner } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './ask.js';
 import { exitCode, forJson, lastLine, type Problem, problem, problemOf, problemsOf } from './codes.js';
+import { agreed, deletionLines } from './deletion.js';
 import {
   destinationLine,
   expandDestination,
@@ -105,10 +108,14 @@ export class Run {
     const flags = await optionsOf(values).catch((error: unknown) => {
       throw new Refused([problemOf(error)]);
     });
+    if (Number(values.command_timeout_limit) > 0) {
+      this.#note('-ctl has no effect: no external command is run, and a call of the system is not interrupted');
+    }
     if (values.hash_size !== undefined && values.hash_size <= 0) {
       this.#note('hash size 0: contents are not compared, a file of equal size and time counts as unchanged');
     }
-    if (values.remove_force) this.#note('-rf only answers questions here: the sources stay; -rm removes them');
+    if (values.remove_force && !values.remove)
+      this.#note('-rf only answers questions here: the sources stay; -rm removes them');
     const patterns = patternsOf(values);
     if (positionals.length === 0) {
       throw new Refused([problem('no source', 'No source paths: no source is given')]);
@@ -136,15 +143,23 @@ export class Run {
       ),
     );
 
+    // What a missing source had would look extra.
+    const removeExtra = values.remove_extra && problems.length === 0;
+    if (values.remove_extra && !removeExtra) {
+      this.#report(problem('removal skipped', 'Removal skipped: a source is missing, so nothing extra was removed'));
+    }
     const options: MappedCopyOptions = {
       ...flags,
+      removeExtra,
       ...mapping,
       spillDirectory: spillDirectory(this.streams.env),
       ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
     };
     const names = new CopiedNames();
-    const begin = (entries: boolean) => {
-      const job = copyMapped({ ...options, entries: entries || values.verbose });
+    const asks = (removeExtra || values.remove) && !values.remove_force && !values.dry_run;
+    const begin: Parameters<typeof runJob>[0] = (entries, hush) => {
+      const confirm = (victims: Victims) => hush(() => agreed(victims, this.streams, () => job.cancel()));
+      const job: Job = copyMapped({ ...options, entries: entries || values.verbose, ...(asks && { confirm }) });
       return values.verbose ? watched(job, (event) => names.take(event)) : job;
     };
     const report = await runJob(begin, settingsOf(values), this.streams);
@@ -180,7 +195,7 @@ export class Run {
     for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
     this.#report(...problemsOf(report));
     if (dryRun) this.#print('Dry run: nothing was done; the totals are what would be done');
-    this.#print(...summaryLines(report, several));
+    this.#print(...summaryLines(report, several), ...deletionLines(report));
     if (names.length > 0) this.#print(...names, RULE);
   }
 
@@ -259,6 +274,9 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     owner: !values.no_owner,
     requireSpace: values.exit_not_enough_space || values.require_space,
     verify: values.verify,
+    removeSources: values.remove,
+    randomDestination: values.random_dest_selection,
+    ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
     ...(values.hash_size !== undefined && { hashSize: Math.max(0, values.hash_size) }),
     ...(jobs !== undefined && { jobs }),
     ...(owner.user !== undefined && { chownUser: owner.user }),

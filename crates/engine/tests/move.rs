@@ -1,0 +1,541 @@
+//! Moves: a source entry goes when its copy is proved, and not before.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use bulkhaul_engine::FilterStyle;
+use bulkhaul_engine::copy;
+use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::event::Event;
+use bulkhaul_engine::options::{CopyOptions, Directories, MaxDelete, SourceArgument};
+use bulkhaul_engine::report::Report;
+use bulkhaul_sys::Errno;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+
+use crate::faults::assert_none;
+use crate::rig::fault::{Facts, again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say};
+use crate::rig::{
+    Copied, Scratch, Tree, attempt, content, contents, copy, has_staging, modified, named, options, set_time, watch,
+};
+
+fn transfer(sources: &[SourceArgument], to: &Path, change: impl FnOnce(&mut CopyOptions)) -> Copied {
+    copy(sources, to, |o| {
+        o.remove_sources = true;
+        change(o);
+    })
+}
+
+fn counted(copied: &Copied) -> (u64, u64) {
+    (copied.report.removed_sources, copied.report.kept_sources)
+}
+
+#[test]
+fn everything_goes() {
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    for (number, jobs) in [1, 2, 7].into_iter().enumerate() {
+        let source = scratch.tree(&format!("s{number}"));
+        everything(&source);
+        let wanted = facts(source.path());
+        let to = scratch.at(&format!("d{number}"));
+        let copied = transfer(&[contents(source.path())], &to, |o| o.jobs = jobs).complete();
+        assert_eq!(facts(&to), wanted);
+        assert!(!source.path().exists());
+        assert_eq!(counted(&copied), (copied.report.totals.found.iter().sum(), 0));
+        assert_eq!(copied.report.sync.text(), "all");
+    }
+}
+
+#[test]
+fn single_entries_and_named_trees_go() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    source
+        .file("f", "1")
+        .symlink("l", "f")
+        .file("tree/sub/a", "2")
+        .dir("tree/empty")
+        .file("stays", "x");
+    let wanted = facts(source.path());
+    let sources = [named(source.at("f")), named(source.at("l")), named(source.at("tree"))];
+    let copied = transfer(&sources, &scratch.at("d"), |_| {}).complete();
+    assert_eq!(source.names(), ["stays"]);
+    assert_eq!(counted(&copied), (6, 0));
+    for (name, fact) in facts(&scratch.at("d")) {
+        assert!(name.is_empty() || fact == wanted[&name], "{name}");
+    }
+}
+
+#[test]
+fn what_was_there_already_is_proved_first() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    // Equal in size, time and tail, but not at the head: the skip test takes it for the same, a move must not.
+    let (old, mut new) = (content(1, 200_000), content(1, 200_000));
+    new[5] ^= 1;
+    source
+        .file("head", &new)
+        .time("head", 1_500_000_000, 1)
+        .file("same", "x")
+        .time("same", 5, 5);
+    to.file("head", &old)
+        .time("head", 1_500_000_000, 1)
+        .file("same", "x")
+        .time("same", 5, 5);
+    let copied = transfer(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(to.read("head"), new);
+    assert!(!source.path().exists());
+    assert_eq!(copied.counts(), "copied 1, metadata 1, skipped 1 (unchanged 1)");
+}
+
+#[test]
+fn links_go_together() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    for number in 0..50_u8 {
+        source.file(format!("a/{number}"), content(number, 3000));
+        for place in ["b", "c/d", "e"] {
+            source.link(format!("{place}/{number}"), format!("a/{number}"));
+        }
+    }
+    let wanted = facts(source.path());
+    transfer(&[contents(source.path())], &scratch.at("d"), |o| o.jobs = 7).complete();
+    assert!(!source.path().exists());
+    assert_eq!(facts(&scratch.at("d")), wanted);
+}
+
+#[test]
+fn what_did_not_go_over_stays() {
+    let scratch = Scratch::new();
+    let (one, two, to) = (scratch.tree("one"), scratch.tree("two"), scratch.tree("d"));
+    one.file("both", "loser")
+        .file("own", "1")
+        .file("x.log", "x")
+        .file("d/x.log", "x")
+        .file("d/a", "1");
+    two.file("both", "winner").file("way", "file");
+    to.dir("way");
+    let copied = transfer(&[contents(one.path()), contents(two.path())], to.path(), |o| {
+        o.filter = Some((FilterStyle::Rsync, vec![b"*.log".to_vec()]));
+    })
+    .incomplete();
+    assert_eq!(one.names(), ["both", "d", "d/x.log", "x.log"]);
+    assert_eq!(two.names(), ["way"]);
+    assert_eq!(to.read("both"), b"winner");
+    assert_eq!(copied.failures(scratch.path()), ["conflict create - d/way"]);
+    // Directories alone: no file was copied, so none goes, though the same is there.
+    let three = scratch.tree("three");
+    three.file("own", "1").dir("empty");
+    transfer(&[contents(three.path())], to.path(), |o| {
+        o.directories = Directories::Only;
+    })
+    .complete();
+    assert_eq!(three.names(), ["own"]);
+}
+
+#[test]
+fn one_file_under_two_names_stays() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source.file("a", "x");
+    fs::hard_link(source.at("a"), to.at("a")).unwrap();
+    transfer(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(
+        (source.names(), to.names()),
+        (vec!["a".to_owned()], vec!["a".to_owned()])
+    );
+}
+
+/// What happens between the copy and the removal: the question is the moment.
+#[test]
+fn what_changes_meanwhile_stays() {
+    type Spoil = fn(&Path, &Path);
+    let cases: [(&str, &[&str], Spoil); 8] = [
+        ("appended", &["changed"], |s, _| {
+            fs::write(s.join("a"), "12345 more").unwrap();
+        }),
+        ("rewritten under the same time", &["changed"], |s, _| {
+            let (sec, nsec) = modified(&s.join("a"));
+            fs::write(s.join("a"), "54321").unwrap();
+            set_time(&s.join("a"), sec, nsec);
+        }),
+        ("replaced by the same", &["changed"], |s, _| {
+            let (sec, nsec) = modified(&s.join("a"));
+            fs::write(s.join("new"), "12345").unwrap();
+            set_time(&s.join("new"), sec, nsec);
+            fs::rename(s.join("new"), s.join("a")).unwrap();
+        }),
+        ("given another mode", &["changed"], |s, _| {
+            fs::set_permissions(s.join("a"), fs::Permissions::from_mode(0o600)).unwrap();
+        }),
+        ("another kind", &["changed"], |s, _| {
+            fs::remove_file(s.join("a")).unwrap();
+            std::os::unix::fs::symlink("12345", s.join("a")).unwrap();
+        }),
+        ("late", &[], |s, _| fs::write(s.join("late"), "x").unwrap()),
+        ("its copy damaged", &["mismatch"], |_, d| {
+            let (sec, nsec) = modified(&d.join("a"));
+            fs::write(d.join("a"), "12344").unwrap();
+            set_time(&d.join("a"), sec, nsec);
+        }),
+        ("its copy removed", &["conflict"], |_, d| {
+            fs::remove_file(d.join("a")).unwrap();
+        }),
+    ];
+    for (what, kinds, spoil) in cases {
+        let scratch = Scratch::new();
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        source.file("a", "12345").file("b", "x").symlink("c", "b");
+        let mut options = options(&[contents(source.path())], to.path());
+        (options.remove_sources, options.confirm) = (true, true);
+        let job = copy::job(options).unwrap();
+        let copied = watch(&job, |event| {
+            if let Event::Question(victims) = event {
+                assert_eq!((victims.what, victims.entries, victims.bytes), ("sources", 4, 6));
+                spoil(source.path(), to.path());
+                job.answer(true);
+            }
+        })
+        .unwrap();
+        let failed: Vec<_> = copied.report.failure_kinds.keys().copied().collect();
+        assert_eq!(failed, kinds, "{what}: {copied:?}");
+        let stays = if what == "late" { "late" } else { "a" };
+        assert_eq!(source.names(), [stays], "{what}");
+        assert_eq!(
+            copied.notes(),
+            if what == "late" { vec!["late"] } else { vec![] },
+            "{what}"
+        );
+        assert_eq!(counted(&copied).1, 2, "{what}");
+    }
+}
+
+#[test]
+fn nothing_goes_that_is_not_synced() {
+    const TEST: &str = "r#move::nothing_goes_that_is_not_synced";
+    if let Some(words) = order() {
+        let base = Path::new(&words[0]);
+        failpoint::arm(Some(Plan {
+            call: Some(Call::SyncFileSystem),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Errno(Errno::IO),
+        }));
+        let report = moved(&base.join("s"), &base.join("d"), 2).unwrap();
+        failpoint::disarm();
+        assert_eq!(report.withheld[0].kind, "not-synced");
+        assert!(!report.is_complete() && report.removed_sources == 0);
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    source.file("a", "1").file("sub/b", "2");
+    let log = scratch.at("log");
+    let words = [scratch.path().display().to_string()];
+    let (code, text) = finish(again(TEST, &words, &log), &log);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(source.names(), ["a", "sub", "sub/b"]);
+}
+
+#[test]
+fn refused() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    source.file("a", "1").file("sub/b", "2");
+    let cases = [
+        (contents(source.path()), source.path().to_owned()),
+        (contents(source.path()), source.at("sub")),
+        (named(source.path()), scratch.path().to_owned()),
+        (named(source.path()), source.at("sub")),
+        (named(source.at("a")), source.path().to_owned()),
+    ];
+    for (from, to) in cases {
+        let refused = attempt(std::slice::from_ref(&from), &to, |o| {
+            (o.remove_sources, o.allow_nested) = (true, true);
+        });
+        assert_eq!(refused.unwrap_err().code(), "SAFETY", "{from:?} {}", to.display());
+    }
+    assert_eq!(source.names(), ["a", "sub", "sub/b"]);
+}
+
+#[test]
+fn the_limit_holds_for_sources() {
+    for (limit, goes) in [
+        (MaxDelete::Entries(3), false),
+        (MaxDelete::Entries(4), true),
+        (MaxDelete::Percent(99), false),
+        (MaxDelete::Percent(100), true),
+    ] {
+        let scratch = Scratch::new();
+        let source = scratch.tree("s");
+        source.file("a", "1").file("sub/b", "2");
+        let copied = transfer(&[contents(source.path())], &scratch.at("d"), |o| {
+            o.max_delete = Some(limit);
+        });
+        assert_eq!(copied.report.is_complete(), goes, "{limit}");
+        assert_eq!(source.path().exists(), !goes, "{limit}");
+        assert_eq!(Tree::new(scratch.at("d")).names(), ["a", "sub", "sub/b"]);
+    }
+}
+
+#[test]
+fn a_dry_run_leaves_everything() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    source.file("a", "1");
+    transfer(&[contents(source.path())], &scratch.at("d"), |o| o.dry_run = true).complete();
+    assert_eq!(source.names(), ["a"]);
+    assert!(!scratch.at("d").exists());
+}
+
+/// Between file systems, where nothing is shared, and proofs come from the medium.
+#[test]
+fn to_another_file_system() {
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    for kind in ["ext4", "xfs"] {
+        let Some(point) = scratch.file_system(kind, "rw") else {
+            continue;
+        };
+        for (number, (from, to)) in [(scratch.path(), &*point), (&*point, scratch.path()), (&*point, &*point)]
+            .into_iter()
+            .enumerate()
+        {
+            let source = Tree::new(from.join(format!("from-{kind}-{number}")));
+            everything(&source);
+            let wanted = facts(source.path());
+            let to = to.join(format!("to-{kind}-{number}"));
+            transfer(&[contents(source.path())], &to, |_| {}).complete();
+            // XFS shows ACLs to root a second time.
+            let now = facts(&to);
+            assert!(now.keys().eq(wanted.keys()) && now.iter().all(|(name, fact)| fact.same_content(&wanted[name])));
+            assert!(!source.path().exists());
+        }
+    }
+}
+
+// Faults.
+
+/// One worker where the order of calls matters.
+fn moved(from: &Path, to: &Path, jobs: usize) -> Result<Report, Refusal> {
+    let options = CopyOptions {
+        remove_sources: true,
+        jobs,
+        entry_events: false,
+        ..options(&[contents(from)], to)
+    };
+    copy::job(options)?.run()
+}
+
+/// A source and a destination that holds something, in a directory of their own.
+struct Trial {
+    base: PathBuf,
+}
+
+impl Trial {
+    fn new(base: PathBuf) -> Self {
+        let source = Tree::new(base.join("s"));
+        everything(&source);
+        let to = Tree::new(base.join("d"));
+        to.file("replaced", "old")
+            .file("existing/inner", "old, too")
+            .symlink("link", "elsewhere");
+        let (sec, nsec) = modified(&source.at("unchanged"));
+        to.file("unchanged", source.read("unchanged"))
+            .time("unchanged", sec, nsec);
+        Self { base }
+    }
+
+    fn run(&self) -> Result<Report, Refusal> {
+        moved(&self.base.join("s"), &self.base.join("d"), 1)
+    }
+
+    /// What is in neither place as it was.
+    fn lost(&self, wanted: &Facts) -> Option<String> {
+        let there = |name: &str| {
+            let path = self.base.join(name);
+            if path.exists() { facts(&path) } else { Facts::new() }
+        };
+        let (from, to) = (there("s"), there("d"));
+        let lost = wanted.iter().find(|(name, fact)| {
+            // A directory in an unfinished one is there under another name as long as the source has it.
+            let has = |facts: &Facts| facts.get(*name).is_some_and(|now| now.same_content(fact));
+            !has(&from) && !has(&to)
+        });
+        lost.map(|(name, _)| format!("{name} is lost"))
+    }
+
+    /// What is wrong after a move again, without a fault.
+    fn not_healed(&self, wanted: &Facts) -> Option<String> {
+        let gone = !self.base.join("s").exists();
+        match self.run() {
+            Err(refusal) if !gone => return Some(format!("the next run was refused: {refusal}")),
+            Ok(report) if !report.is_complete() => return Some(format!("the next run: {:?}", report.failures)),
+            _ => {}
+        }
+        let left = self.base.join("s");
+        if left.exists() {
+            return Some(format!("{:?} stays", Tree::new(left).names()));
+        }
+        let now = facts(&self.base.join("d"));
+        let differs = wanted
+            .iter()
+            .find(|(name, fact)| !now.get(*name).is_some_and(|now| now.same_content(fact)));
+        differs
+            .map(|(name, _)| format!("{name} differs"))
+            .or_else(|| has_staging(&self.base).then(|| "something unfinished is left".to_owned()))
+    }
+
+    fn clear(self) {
+        fs::remove_dir_all(self.base).unwrap();
+    }
+}
+
+/// The number of calls of an undisturbed move.
+fn count(name: &str, scratch: &Scratch) -> usize {
+    let words = ["count".to_owned(), scratch.at("count").display().to_string()];
+    let log = scratch.at("count.log");
+    let (code, text) = finish(again(name, &words, &log), &log);
+    assert_eq!(code, Some(0), "{text}");
+    let calls = text
+        .split("calls ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    calls.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+}
+
+fn count_in_child(base: &str) {
+    let trial = Trial::new(base.into());
+    failpoint::arm(None);
+    let report = trial.run().unwrap();
+    let calls = failpoint::disarm();
+    assert!(report.is_complete(), "{:?}", report.failures);
+    assert!(!trial.base.join("s").exists());
+    say(&format!("calls {}", calls.len()));
+}
+
+/// Points that one process tries, one after the other.
+const BATCH: usize = 48;
+const ERRNOS: [Errno; 3] = [Errno::IO, Errno::STALE, Errno::ACCESS];
+
+#[test]
+fn every_call_fails_once() {
+    const TEST: &str = "r#move::every_call_fails_once";
+    if let Some(words) = order() {
+        if words[0] == "count" {
+            return count_in_child(&words[1]);
+        }
+        let wanted = facts(Path::new(&words[1]));
+        let errno = ERRNOS[words[3].parse::<usize>().unwrap()];
+        for nth in words[4].split(',').map(|n| n.parse().unwrap()) {
+            let trial = Trial::new(Path::new(&words[2]).join(format!("{nth}-{}", words[3])));
+            failpoint::arm(Some(Plan {
+                call: None,
+                nth,
+                count: 1,
+                effect: Effect::Errno(errno),
+            }));
+            let result = trial.run();
+            let calls = failpoint::disarm();
+            let hidden = match &result {
+                Ok(report) if report.is_complete() && trial.base.join("s").exists() => {
+                    let left = Tree::new(trial.base.join("s")).names();
+                    (report.kept_sources == 0).then(|| format!("complete, and {left:?} stay"))
+                }
+                _ => None,
+            };
+            let wrong = trial.lost(&wanted).or(hidden).or_else(|| trial.not_healed(&wanted));
+            if let Some(wrong) = wrong {
+                let call = calls.get(nth);
+                say(&format!(
+                    "wrong {nth} {call:?} {errno:?}: {wrong}; {:?}",
+                    result.map(|r| r.failures)
+                ));
+            }
+            trial.clear();
+        }
+        return say("done");
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    let source = scratch.tree("source");
+    everything(&source);
+    let calls = count(TEST, &scratch);
+    let errnos = if exhaustive() { ERRNOS.len() } else { 1 };
+    let batches = calls.div_ceil(BATCH);
+    let wrong = each(batches * errnos, |index| {
+        let (batch, errno) = (index % batches, index / batches);
+        let points: Vec<_> = (batch * BATCH..((batch + 1) * BATCH).min(calls))
+            .map(|n| n.to_string())
+            .collect();
+        let words = [
+            "fail".to_owned(),
+            source.path().display().to_string(),
+            scratch.path().display().to_string(),
+            errno.to_string(),
+            points.join(","),
+        ];
+        let log = scratch.at(&format!("{batch}-{errno}.log"));
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let mut wrong: Vec<String> = text
+            .lines()
+            .filter(|l| l.contains("wrong "))
+            .map(str::to_owned)
+            .collect();
+        if code != Some(0) || !text.contains("done") {
+            wrong.push(format!("{points:?}: {code:?} {text}"));
+        }
+        wrong
+    });
+    println!("{} points tried", calls * errnos);
+    assert_none(&wrong);
+}
+
+#[test]
+fn death_at_every_call() {
+    const TEST: &str = "r#move::death_at_every_call";
+    if let Some(words) = order() {
+        if words[0] == "count" {
+            return count_in_child(&words[1]);
+        }
+        let trial = Trial::new(PathBuf::from(&words[1]));
+        failpoint::arm(Some(Plan {
+            call: None,
+            nth: words[2].parse().unwrap(),
+            count: 1,
+            effect: Effect::Exit,
+        }));
+        panic!("it lived: {:?}", trial.run());
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    let source = scratch.tree("source");
+    everything(&source);
+    let wanted = facts(source.path());
+    let calls = count(TEST, &scratch);
+    let wrong = each(calls, |nth| {
+        let base = scratch.at(&nth.to_string());
+        let log = scratch.at(&format!("{nth}.log"));
+        let words = ["die".to_owned(), base.display().to_string(), nth.to_string()];
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let trial = Trial { base };
+        let found = if code == Some(99) {
+            trial.lost(&wanted).or_else(|| trial.not_healed(&wanted))
+        } else {
+            Some(format!("{code:?}: {text}"))
+        };
+        trial.clear();
+        found.map(|what| format!("call {nth}: {what}")).into_iter().collect()
+    });
+    println!("{calls} points tried");
+    assert_none(&wrong);
+}

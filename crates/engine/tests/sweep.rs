@@ -1,0 +1,562 @@
+//! Extra entries of the destination: what goes, what stays, and when nothing may go.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use bulkhaul_engine::FilterStyle;
+use bulkhaul_engine::copy;
+use bulkhaul_engine::event::{Event, Victims};
+use bulkhaul_engine::options::{CopyOptions, DestinationArgument, MaxDelete, SourceArgument};
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+use bulkhaul_sys::{Errno, Kind};
+
+use crate::rig::fault::{again, finish, order, say};
+use crate::rig::{
+    Copied, FEW_DESCRIPTORS, NOBODY, Scratch, Tree, apart, attempt, command, compare, content, contents, copy, named,
+    options, root, run, watch,
+};
+
+/// A mirror: a copy that removes what is extra.
+fn mirror(sources: &[SourceArgument], to: &Path, change: impl FnOnce(&mut CopyOptions)) -> Copied {
+    copy(sources, to, |o| {
+        o.remove_extra = true;
+        change(o);
+    })
+}
+
+fn withheld(copied: &Copied) -> Vec<&str> {
+    copied.report.withheld.iter().map(|w| w.kind).collect()
+}
+
+/// A source, and a destination that has one of each kind besides.
+fn pair(scratch: &Scratch) -> (Tree, Tree) {
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source
+        .file("a", "1")
+        .file("sub/b", "2")
+        .file("sub/deep/c", "3")
+        .dir("empty");
+    to.file("a", "old")
+        .file("extra", "x")
+        .symlink("dangling", "nowhere")
+        .symlink("link", "a");
+    to.special("fifo", Kind::Fifo, 0).file("sub/extra", "x");
+    to.file("gone/f", "x")
+        .file("gone/deeper/g", "x")
+        .symlink("gone/up", "..")
+        .dir("gone/empty");
+    to.dir("sub/deep/also").time("sub/deep", 1, 1);
+    (source, to)
+}
+
+#[test]
+fn files_links_and_directories_go() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    let copied = mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    compare(source.path(), to.path());
+    assert_eq!(copied.report.totals.extras, 12);
+    assert_eq!(copied.report.totals.outcomes[5], 12);
+    let deep = copied.entry("gone/deeper/g");
+    assert_eq!(
+        deep.destination,
+        to.path().join("gone/deeper/g").as_os_str().as_encoded_bytes()
+    );
+    // Nothing to do the second time, and directory times are the source's.
+    let again = mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(again.counts(), "skipped 7 (unchanged 7)");
+}
+
+#[test]
+fn a_dry_run_tells_the_same_and_removes_nothing() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    let told = |copied: &Copied| {
+        let mut paths: Vec<_> = copied
+            .entries
+            .iter()
+            .map(|e| (e.path.clone(), e.outcome as u8))
+            .collect();
+        paths.sort();
+        paths
+    };
+    let before = to.names();
+    let dry = mirror(&[contents(source.path())], to.path(), |o| o.dry_run = true).complete();
+    assert_eq!(to.names(), before);
+    let real = mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(told(&dry), told(&real));
+}
+
+#[test]
+fn only_below_what_was_mirrored() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source.file("f", "1").file("dir/in", "2");
+    to.file("sibling", "x").file("dir/extra", "x").file("other/x", "x");
+    // A file has no siblings to clear, and a directory only its own twin.
+    mirror(&[named(source.at("f"))], to.path(), |_| {}).complete();
+    assert_eq!(to.names(), ["dir", "dir/extra", "f", "other", "other/x", "sibling"]);
+    mirror(&[named(source.at("dir"))], to.path(), |_| {}).complete();
+    assert_eq!(to.names(), ["dir", "dir/in", "f", "other", "other/x", "sibling"]);
+}
+
+#[test]
+fn sources_count_together() {
+    let scratch = Scratch::new();
+    let (one, two, to) = (scratch.tree("one"), scratch.tree("two"), scratch.tree("d"));
+    one.file("a", "1").file("both/a", "1");
+    two.file("b", "2").file("both/b", "2");
+    to.file("extra", "x").file("both/extra", "x");
+    mirror(&[contents(one.path()), contents(two.path())], to.path(), |_| {}).complete();
+    assert_eq!(to.names(), ["a", "b", "both", "both/a", "both/b"]);
+    // A directory's contents and another one by its name.
+    let third = scratch.tree("third");
+    third.file("both/c", "3");
+    to.file("both/extra", "x");
+    mirror(&[contents(one.path()), named(third.at("both"))], to.path(), |_| {}).complete();
+    assert_eq!(to.names(), ["a", "both", "both/a", "both/c"]);
+}
+
+#[test]
+fn several_destinations_are_swept_each() {
+    let scratch = Scratch::new();
+    let (source, to, other) = (scratch.tree("s"), scratch.tree("d"), scratch.tree("e"));
+    source.file("a", "1").file("sub/b", "2");
+    to.file("extra", "x").file("sub/extra", "x");
+    other.file("sub/b", "2").file("extra", "x");
+    mirror(&[contents(source.path())], to.path(), |o| {
+        o.destinations.push(DestinationArgument {
+            path: other.path().as_os_str().as_encoded_bytes().to_vec(),
+            follow: true,
+        });
+    })
+    .complete();
+    assert_eq!(to.names(), ["a", "sub"]);
+    assert_eq!(other.names(), ["sub", "sub/b"]);
+}
+
+#[test]
+fn excluded_entries_stay_on_both_sides() {
+    for style in [FilterStyle::Rsync, FilterStyle::Fnmatch] {
+        let scratch = Scratch::new();
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        source.file("keep.log", "new").file("a", "1");
+        to.file("keep.log", "old").file("other.log", "x").file("extra", "x");
+        to.file("gone/deep/kept.log", "x")
+            .file("gone/deep/not", "x")
+            .file("gone/not", "x");
+        let copied = mirror(&[contents(source.path())], to.path(), |o| {
+            o.filter = Some((style, vec![b"*.log".to_vec()]));
+        })
+        .complete();
+        let left = ["a", "gone", "gone/deep", "gone/deep/kept.log", "keep.log", "other.log"];
+        assert_eq!(to.names(), left, "{style:?}");
+        assert_eq!(to.read("keep.log"), b"old");
+        assert_eq!(copied.entry("gone").reason.unwrap().text(), "not-empty");
+    }
+}
+
+#[test]
+fn unfinished_entries_of_others_stay() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source.file("a", "1");
+    let foreign = bulkhaul_formats::staging::name(1, b"x", 0);
+    let foreign = String::from_utf8(foreign.as_bytes().to_vec()).unwrap();
+    to.file(&foreign, "x")
+        .file(format!("gone/{foreign}"), "x")
+        .file("gone/f", "x");
+    mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    let mut left = vec![
+        foreign.clone(),
+        "a".to_owned(),
+        "gone".to_owned(),
+        format!("gone/{foreign}"),
+    ];
+    left.sort();
+    assert_eq!(to.names(), left);
+}
+
+#[test]
+fn mounts_stay() {
+    let scratch = Scratch::new();
+    let (source, to, elsewhere) = (scratch.tree("s"), scratch.tree("d"), scratch.tree("elsewhere"));
+    source.file("a", "1");
+    elsewhere.file("precious", "x");
+    to.file("gone/f", "x").dir("gone/point").dir("point");
+    // A bind mount of the same file system: only the mount tells.
+    if !Scratch::bind(elsewhere.path(), &to.at("gone/point")) || !Scratch::bind(elsewhere.path(), &to.at("point")) {
+        return;
+    }
+    mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(elsewhere.names(), ["precious"]);
+    assert_eq!(
+        to.names(),
+        [
+            "a",
+            "gone",
+            "gone/point",
+            "gone/point/precious",
+            "point",
+            "point/precious"
+        ]
+    );
+}
+
+#[test]
+fn what_holds_a_source_stays() {
+    let scratch = Scratch::new();
+    let to = scratch.tree("d");
+    to.file("in/side/source/a", "1")
+        .file("in/extra", "x")
+        .file("extra", "x");
+    mirror(&[contents(to.at("in/side/source"))], to.path(), |_| {}).complete();
+    assert_eq!(
+        to.names(),
+        ["a", "in", "in/extra", "in/side", "in/side/source", "in/side/source/a"]
+    );
+    // The twin of a directory would be the source itself.
+    to.file("in/side/source/in/side/source/f", "x");
+    let copied = mirror(&[contents(to.at("in/side/source"))], to.path(), |_| {}).incomplete();
+    assert_eq!(to.read("in/side/source/a"), b"1");
+    assert_eq!(to.read("in/side/source/in/side/source/f"), b"x");
+    assert_eq!(copied.report.failure_kinds["conflict"], 1);
+}
+
+/// What keeps every extra entry: how the sources and options are spoilt, and the reason.
+#[test]
+fn all_or_nothing() {
+    type Spoil = fn(&Tree, &mut CopyOptions);
+    let cases: [(&str, &str, Spoil); 5] = [
+        ("a missing source", "missing-source", |s, o| {
+            o.sources.push(named(s.path().with_file_name("none")));
+        }),
+        ("an empty source", "empty-source", |s, o| {
+            let empty = s.path().with_file_name("nothing");
+            fs::create_dir(&empty).unwrap();
+            o.sources.push(contents(empty));
+        }),
+        ("too many", "max-delete", |_, o| {
+            o.max_delete = Some(MaxDelete::Entries(11));
+        }),
+        ("too great a part", "max-delete", |_, o| {
+            o.max_delete = Some(MaxDelete::Percent(70));
+        }),
+        ("nobody to ask", "declined", |_, o| o.confirm = true),
+    ];
+    for (what, kind, spoil) in cases {
+        let scratch = Scratch::new();
+        let (source, to) = pair(&scratch);
+        let before = to.names();
+        let mut options = options(&[contents(source.path())], to.path());
+        options.remove_extra = true;
+        spoil(&source, &mut options);
+        let job = copy::job(options).unwrap();
+        let report = if kind == "declined" {
+            job.run().unwrap()
+        } else {
+            run(&job).unwrap().report
+        };
+        assert_eq!(
+            report.withheld.iter().map(|w| w.kind).collect::<Vec<_>>(),
+            [kind],
+            "{what}"
+        );
+        assert!(!report.is_complete(), "{what}");
+        for name in before {
+            assert!(to.path().join(&name).symlink_metadata().is_ok(), "{what}: {name}");
+        }
+    }
+    // Right at the limit it all goes: 12 of the 17 that are there.
+    for limit in [MaxDelete::Entries(12), MaxDelete::Percent(71)] {
+        let scratch = Scratch::new();
+        let (source, to) = pair(&scratch);
+        mirror(&[contents(source.path())], to.path(), |o| o.max_delete = Some(limit)).complete();
+        compare(source.path(), to.path());
+    }
+}
+
+#[test]
+fn nothing_extra_is_no_reason_to_complain() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    let empty = mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert!(empty.report.withheld.is_empty());
+    source.file("a", "1");
+    mirror(&[contents(source.path())], &scratch.at("new"), |o| {
+        o.max_delete = Some(MaxDelete::Entries(0));
+    })
+    .complete();
+}
+
+#[test]
+fn whoever_watches_is_asked() {
+    for yes in [true, false] {
+        let scratch = Scratch::new();
+        let (source, to) = pair(&scratch);
+        to.file("extra", "12345");
+        let mut options = options(&[contents(source.path())], to.path());
+        (options.remove_extra, options.confirm) = (true, true);
+        let job = copy::job(options).unwrap();
+        let mut asked: Vec<Victims> = Vec::new();
+        let copied = watch(&job, |event| {
+            if let Event::Question(victims) = event {
+                asked.push(victims.clone());
+                job.answer(yes);
+            }
+        })
+        .unwrap();
+        assert_eq!(
+            (asked[0].entries, asked[0].bytes, asked[0].first.len()),
+            (12, 5 + 3, 10)
+        );
+        assert_eq!(to.path().join("extra").exists(), !yes);
+        assert_eq!(withheld(&copied), if yes { vec![] } else { vec!["declined"] });
+    }
+}
+
+#[test]
+fn a_wish_to_stop_is_a_no() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    let before = to.names().len();
+    let mut options = options(&[contents(source.path())], to.path());
+    (options.remove_extra, options.confirm) = (true, true);
+    let job = copy::job(options).unwrap();
+    let copied = watch(&job, |event| {
+        if matches!(event, Event::Question(_)) {
+            job.drain();
+        }
+    })
+    .unwrap();
+    assert!(copied.report.interrupted);
+    assert!(to.names().len() >= before);
+}
+
+/// What happens to the source between its listing and the sweep: the question is the moment.
+#[test]
+fn the_source_goes_away_meanwhile() {
+    type Spoil = fn(&Path);
+    let cases: [(&str, Spoil); 3] = [
+        ("renamed", |s| fs::rename(s, s.with_file_name("away")).unwrap()),
+        ("another in its place", |s| {
+            fs::rename(s, s.with_file_name("away")).unwrap();
+            fs::create_dir(s).unwrap();
+        }),
+        ("emptied", |s| {
+            fs::remove_dir_all(s).unwrap();
+            fs::create_dir(s).unwrap();
+        }),
+    ];
+    for (what, spoil) in cases {
+        let scratch = Scratch::new();
+        let (source, to) = pair(&scratch);
+        let mut options = options(&[contents(source.path())], to.path());
+        (options.remove_extra, options.confirm) = (true, true);
+        let job = copy::job(options).unwrap();
+        let copied = watch(&job, |event| {
+            if matches!(event, Event::Question(_)) {
+                spoil(source.path());
+                job.answer(true);
+            }
+        })
+        .unwrap();
+        assert!(!copied.report.is_complete(), "{what}");
+        assert!(
+            to.path().join("extra").exists() && to.path().join("gone/f").exists(),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn the_source_is_unmounted_meanwhile() {
+    let scratch = Scratch::new();
+    let Some(source) = scratch.file_system("tmpfs", "rw").map(Tree::new) else {
+        return;
+    };
+    let to = scratch.tree("d");
+    source.file("a", "1").file("sub/b", "2");
+    to.file("extra", "x").file("sub/extra", "x");
+    let mut options = options(&[contents(source.path())], to.path());
+    (options.remove_extra, options.confirm) = (true, true);
+    let job = copy::job(options).unwrap();
+    let copied = watch(&job, |event| {
+        if matches!(event, Event::Question(_)) {
+            assert!(command("umount", &[&"-l", &source.path()]).status.success());
+            job.answer(true);
+        }
+    })
+    .unwrap();
+    assert!(!copied.report.is_complete());
+    assert_eq!(to.names(), ["a", "extra", "sub", "sub/b", "sub/extra"]);
+}
+
+/// Every listing fails once, on either side: nothing that a source has is removed, and nothing at all where the listing
+/// failed before the first removal.
+#[test]
+fn no_listing_may_fail() {
+    const TEST: &str = "sweep::no_listing_may_fail";
+    if let Some(words) = order() {
+        let scratch = Path::new(&words[0]);
+        let (source, to) = (scratch.join("s"), scratch.join("d"));
+        let nth: usize = words[1].parse().unwrap();
+        failpoint::arm(Some(Plan {
+            call: Some(Call::ReadDirectory),
+            nth,
+            count: 1,
+            effect: Effect::Errno(Errno::IO),
+        }));
+        let report = copy::job(CopyOptions {
+            remove_extra: true,
+            jobs: 1,
+            ..options(&[contents(source)], to)
+        })
+        .unwrap()
+        .run()
+        .unwrap();
+        let calls = failpoint::disarm();
+        let removal = calls
+            .iter()
+            .position(|c| matches!(c, Call::Unlink | Call::RemoveDirectory));
+        let listings = calls.iter().enumerate().filter(|(_, c)| **c == Call::ReadDirectory);
+        let failed = listings.map(|(at, _)| at).nth(nth);
+        let Some(failed) = failed else { return say("over") };
+        assert!(!report.is_complete(), "{nth}");
+        if removal.is_none_or(|removal| failed < removal) {
+            say("before");
+            assert_eq!(report.totals.outcomes[5], 0, "{nth}: {:?}", report.withheld);
+            assert!(
+                matches!(report.withheld[0].kind, "failed" | "source-gone"),
+                "{:?}",
+                report.withheld
+            );
+        } else {
+            say("after");
+        }
+        return;
+    }
+    let mut seen = [0, 0];
+    for nth in 0.. {
+        let scratch = Scratch::new();
+        let (source, to) = pair(&scratch);
+        let log = scratch.at("log");
+        let words = [scratch.path().display().to_string(), nth.to_string()];
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        assert_eq!(code, Some(0), "{nth}: {text}");
+        for name in source.names() {
+            let there = to.path().join(&name).exists();
+            assert!(there || !name.starts_with('a'), "{nth}: {name}");
+        }
+        if text.contains("over") {
+            break;
+        }
+        seen[usize::from(text.contains("after"))] += 1;
+    }
+    println!("{seen:?} listings before and after the first removal");
+    assert!(seen[0] > 8 && seen[1] > 1, "{seen:?}");
+}
+
+#[test]
+fn an_unreadable_source_directory_keeps_all() {
+    apart(
+        "sweep::an_unreadable_source_directory_keeps_all",
+        NOBODY,
+        |scratch| {
+            let (source, to) = pair(scratch);
+            source.mode("sub", 0o700);
+            to.mode("", 0o777)
+                .mode("sub", 0o777)
+                .mode("sub/deep", 0o777)
+                .mode("gone", 0o777);
+        },
+        |scratch| {
+            let before = Tree::new(scratch.join("d")).names();
+            let copied = mirror(&[contents(scratch.join("s"))], &scratch.join("d"), |o| {
+                o.owner = false;
+            })
+            .incomplete();
+            assert_eq!(withheld(&copied), ["failed"]);
+            let after = Tree::new(scratch.join("d")).names();
+            assert!(before.iter().all(|name| after.contains(name)));
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn a_directory_closed_to_its_owner_is_swept() {
+    apart(
+        "sweep::a_directory_closed_to_its_owner_is_swept",
+        NOBODY,
+        |scratch| fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).unwrap(),
+        |scratch| {
+            let (source, to) = (Tree::new(scratch.join("s")), Tree::new(scratch.join("d")));
+            source.file("sub/a", "1").mode("sub", 0o555);
+            to.file("sub/extra", "x").mode("sub", 0o555);
+            mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+            assert_eq!(to.names(), ["sub", "sub/a"]);
+            assert_eq!(fs::metadata(to.at("sub")).unwrap().permissions().mode() & 0o777, 0o555);
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn deep_and_wide_with_few_descriptors() {
+    apart(
+        "sweep::deep_and_wide_with_few_descriptors",
+        FEW_DESCRIPTORS,
+        |scratch| {
+            let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+            source.file("a", "1");
+            let deep: String = (0..150).map(|_| "level-of-a-deep-tree/").collect();
+            // Two branches at each level for a while, and one that is longer than a path may be.
+            to.file(format!("{deep}f"), "x");
+            for number in 0..200 {
+                source.file(format!("many/{number}/a"), "1");
+                to.file(format!("many/{number}/extra"), "x")
+                    .file(format!("many/{number}/gone/f"), "x");
+            }
+        },
+        |scratch| {
+            mirror(&[contents(scratch.join("s"))], &scratch.join("d"), |_| {}).complete();
+        },
+        |scratch| compare(&scratch.at("s"), &scratch.at("d")),
+    );
+}
+
+#[test]
+fn lists_and_extras_exclude_each_other() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    let refusal = attempt(&[contents(source.path())], to.path(), |o| {
+        o.remove_extra = true;
+        o.files_from = Some(bulkhaul_engine::options::FilesFrom {
+            path: b"/dev/null".to_vec(),
+            nul: false,
+        });
+    });
+    assert_eq!(refusal.unwrap_err().code(), "USAGE");
+}
+
+#[test]
+fn another_file_system_in_the_source_is_unknown() {
+    let scratch = Scratch::new();
+    if !root() {
+        return;
+    }
+    let Some(point) = scratch.file_system("tmpfs", "rw") else {
+        return;
+    };
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    fs::write(point.join("f"), "x").unwrap();
+    source.dir("mounted").file("a", content(1, 10));
+    if !Scratch::bind(&point, &source.at("mounted")) {
+        return;
+    }
+    to.file("mounted/f", "x").file("mounted/g", "x").file("extra", "x");
+    mirror(&[contents(source.path())], to.path(), |o| o.one_file_system = true).complete();
+    assert_eq!(to.names(), ["a", "mounted", "mounted/f", "mounted/g"]);
+}

@@ -1,0 +1,170 @@
+/** Deleting as part of a copy, by the verb and the library: extra entries of the destination, sources of a move. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { Victims } from '../src/events.js';
+import { copy } from '../src/ops/copy.js';
+import { Job } from '../src/ops/job.js';
+import { FakeNative, jsonLines, run, scratch } from './rig.js';
+
+/** s: a, sub/b; d: an older a, and what s does not have. */
+function pair(): string {
+  const root = scratch();
+  for (const name of ['s/sub', 'd/sub', 'd/gone/deep']) mkdirSync(join(root, name), { recursive: true });
+  for (const name of ['s/a', 's/sub/b', 'd/extra', 'd/sub/extra', 'd/gone/deep/f']) {
+    writeFileSync(join(root, name), name);
+  }
+  writeFileSync(join(root, 'd/a'), 'older');
+  symlinkSync('nowhere', join(root, 'd/dangling'));
+  return root;
+}
+
+const names = (root: string, name: string) =>
+  readdirSync(join(root, name), { recursive: true, encoding: 'utf8' }).map(String).sort();
+
+describe('copy --delete', () => {
+  it('removes what is extra, and itemises it', async () => {
+    const root = pair();
+    const before = names(root, 'd');
+    const dry = await run(['copy', '--delete', '-n', 's/', 'd'], { cwd: root });
+    expect(dry.code).toBe(0);
+    const deleting = dry.stdout.split('\n').filter((line) => line.startsWith('*deleting'));
+    expect(deleting.sort()).toEqual([
+      '*deleting   dangling',
+      '*deleting   extra',
+      '*deleting   gone/',
+      '*deleting   gone/deep/',
+      '*deleting   gone/deep/f',
+      '*deleting   sub/extra',
+    ]);
+    expect(names(root, 'd')).toEqual(before);
+    const real = await run(['copy', '--delete', '-v', 's/', 'd'], { cwd: root });
+    expect(real.code).toBe(0);
+    expect(
+      real.stdout
+        .split('\n')
+        .filter((line) => line.startsWith('*deleting'))
+        .sort(),
+    ).toEqual(deleting.sort());
+    expect(real.stderr).toMatch(/entries: .*6 removed/);
+    expect(names(root, 'd')).toEqual(['a', 'sub', 'sub/b']);
+  });
+
+  it.each([
+    [['--max-delete', '5'], 3],
+    [['--max-delete', '50%'], 3],
+    [['--max-delete', '6'], 0],
+    [['--max-delete', '100%'], 0],
+  ])('honours %j', async (limit, code) => {
+    const root = pair();
+    const done = await run(['copy', '--delete', ...limit, '--json', 's/', 'd'], { cwd: root });
+    expect(done.code).toBe(code);
+    expect(existsSync(join(root, 'd/extra'))).toBe(code !== 0);
+    const summary = jsonLines(done.stdout).at(-1);
+    const withheld = code === 0 ? [] : [expect.objectContaining({ kind: 'max-delete', what: 'extra' })];
+    expect(summary).toMatchObject({ type: 'summary', withheld, extras: code === 0 ? 6 : 0 });
+  });
+
+  it('removes nothing for an empty or missing source, and says so', async () => {
+    const root = pair();
+    mkdirSync(join(root, 'empty'));
+    const empty = await run(['copy', '--delete', 'empty/', 'd'], { cwd: root });
+    expect(empty).toMatchObject({ code: 3, stderr: expect.stringContaining('NOT REMOVED: empty is empty') });
+    const missing = await run(['copy', '--delete', 's/', 'none/', 'd'], { cwd: root });
+    expect(missing).toMatchObject({ code: 3, stderr: expect.stringContaining('NOT REMOVED: a source is missing') });
+    expect(existsSync(join(root, 'd/extra'))).toBe(true);
+  });
+
+  it('refuses a limit that is none, and a list of names', async () => {
+    const root = pair();
+    expect((await run(['copy', '--delete', '--max-delete', 'x', 's/', 'd'], { cwd: root })).code).toBe(2);
+    expect((await run(['copy', '--delete', '--max-delete', '101%', 's/', 'd'], { cwd: root })).code).toBe(2);
+    expect((await run(['copy', '--delete', '--files-from', '-', 's/', 'd'], { cwd: root, input: 'a\n' })).code).toBe(2);
+  });
+});
+
+describe('copy --move', () => {
+  it('removes what arrived and is proved', async () => {
+    const root = pair();
+    const moved = await run(['copy', '--move', 's/', 'd'], { cwd: root });
+    expect(moved.code).toBe(0);
+    expect(moved.stderr).toMatch(/moved: 4 source entries removed, 0 left/);
+    expect(moved.stderr).toMatch(/verified: 2 files/);
+    expect(existsSync(join(root, 's'))).toBe(false);
+    expect(readFileSync(join(root, 'd/a'), 'utf8')).toBe('s/a');
+    expect(existsSync(join(root, 'd/extra'))).toBe(true);
+  });
+
+  it('leaves what failed, and what a later source overrode', async () => {
+    const root = pair();
+    mkdirSync(join(root, 't'));
+    mkdirSync(join(root, 'd/t'));
+    for (const name of ['t/a', 't/t']) writeFileSync(join(root, name), name);
+    const moved = await run(['copy', '--move', '--json', 's/', 't/', 'd'], { cwd: root });
+    expect(moved.code).toBe(23);
+    expect(names(root, 's')).toEqual(['a']);
+    expect(names(root, 't')).toEqual(['t']);
+    expect(jsonLines(moved.stdout).at(-1)).toMatchObject({ removedSources: 3, sync: 'all', accounted: true });
+  });
+
+  it('refuses to move into itself, and keeps to the limit', async () => {
+    const root = pair();
+    expect((await run(['copy', '--move', 's', 's/sub'], { cwd: root })).code).toBe(3);
+    expect((await run(['copy', '--move', '--max-delete', '3', 's/', 'd'], { cwd: root })).code).toBe(3);
+    expect(names(root, 's')).toEqual(['a', 'sub', 'sub/b']);
+  });
+
+  it('copies what only looks the same before it goes', async () => {
+    const root = pair();
+    const [old, now] = ['x', 'y'].map((head) => head + 'z'.repeat(100_000));
+    writeFileSync(join(root, 's/big'), now ?? '');
+    writeFileSync(join(root, 'd/big'), old ?? '');
+    for (const name of ['s/big', 'd/big']) utimesSync(join(root, name), 1_000_000_000, 1_000_000_000);
+    expect((await run(['copy', '--move', 's/', 'd'], { cwd: root })).code).toBe(0);
+    expect(readFileSync(join(root, 'd/big'), 'utf8')).toBe(now);
+  });
+});
+
+describe('the library asks', () => {
+  const extras = (root: string) => ({ sources: join(root, 's/'), destination: join(root, 'd'), removeExtra: true });
+
+  it.each([true, false])('and does as it is told: %s', async (yes) => {
+    for (const read of [true, false]) {
+      const root = pair();
+      const asked: Victims[] = [];
+      const job = copy({
+        ...extras(root),
+        confirm: async (victims) => {
+          asked.push(victims);
+          return yes;
+        },
+      });
+      if (read) for await (const event of job) expect(event.type).not.toBe('question');
+      const report = await job;
+      expect(asked).toMatchObject([{ what: 'extra', entries: 6, bytes: 7 + 11 + 13 }]);
+      expect(asked[0]?.first).toContain(join(root, 'd/gone/deep/f'));
+      expect(existsSync(join(root, 'd/extra'))).toBe(!yes);
+      expect(report.withheld.map(({ kind }) => kind)).toEqual(yes ? [] : ['declined']);
+    }
+  });
+
+  it('goes on unasked without a question', async () => {
+    const root = pair();
+    expect(await copy(extras(root))).toMatchObject({ extras: 6, withheld: [] });
+  });
+
+  it('takes a failure to ask for a no, and throws it', async () => {
+    const victims = { type: 'question' as const, what: 'extra' as const, entries: 1, bytes: 0, first: [] };
+    const native = new FakeNative({ events: [[victims]] });
+    const job = new Job(
+      async () => native,
+      undefined,
+      () => Promise.reject(new Error('no terminal')),
+    );
+    const reading = (async () => {
+      for await (const _ of job);
+    })();
+    await expect(reading).rejects.toThrow('no terminal');
+    expect(native.answers).toEqual([false]);
+  });
+});
