@@ -174,7 +174,7 @@ impl Worker<'_> {
         let mut found: Vec<(CString, Kind)> = Vec::new();
         let mut more = true;
         while more {
-            more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind| {
+            more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, _| {
                 if self.run.stager.owner(name.to_bytes()).is_none() {
                     listed += 1;
                     if seen.binary_search(&xxh64(name.to_bytes())).is_err() {
@@ -452,7 +452,7 @@ impl Worker<'_> {
         let mut more = true;
         while more && !self.run.desk.cancel.is_draining() {
             let mut found: Vec<(CString, Kind)> = Vec::new();
-            more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind| {
+            more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, _| {
                 found.push((name.to_owned(), kind));
             })
             .map_err(|e| fault(Operation::List, e))?;
@@ -530,7 +530,7 @@ fn is_empty(directory: &OwnedFd) -> sys::Result<bool> {
     let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
     let mut empty = true;
     sys::rewind_directory(directory.as_fd())?;
-    sys::read_directory(directory.as_fd(), &mut buffer, |_, _| empty = false)?;
+    sys::read_directory(directory.as_fd(), &mut buffer, |_, _, _| empty = false)?;
     Ok(empty)
 }
 
