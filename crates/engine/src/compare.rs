@@ -237,7 +237,10 @@ impl Work for Compare {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
         for side in [&options.left, &options.right] {
-            if let SideOptions::Trees(roots) = side {
+            // No trees at all are a side that has nothing.
+            if let SideOptions::Trees(roots) = side
+                && !roots.is_empty()
+            {
                 require_one(roots)?;
             }
         }
@@ -1025,6 +1028,13 @@ impl ListFile {
     /// Opens a list; what can be read only once (a pipe) is kept in a file without a name.
     pub(crate) fn open(path: &[u8], sorters: &Sorters) -> Result<Self, Refusal> {
         let refuse = |error: io::Error| Refusal::NoSource(format!("{}: {error}", String::from_utf8_lossy(path)));
+        if path == b"/dev/stdin" {
+            // It may be a socket, which can't be opened.
+            let mut kept = File::from(sorters.file()?);
+            io::copy(&mut io::stdin().lock(), &mut kept).map_err(refuse)?;
+            let path = b"standard input".to_vec();
+            return Ok(Self { path, file: kept });
+        }
         let mut file = File::open(OsStr::from_bytes(path)).map_err(refuse)?;
         let metadata = file.metadata().map_err(refuse)?;
         if metadata.is_dir() {

@@ -67,12 +67,6 @@ describe('the meaning of an abbreviation', () => {
 
 describe('what is not there yet ends before anything is touched', () => {
   const cases: [string, string[]][] = [
-    '-sfl x',
-    '-fl x',
-    '-cfl',
-    '-dfl',
-    '-tdfl',
-    '-nhfl',
     '-L 1M',
     '-F 10',
     '-si x',

@@ -11,6 +11,8 @@ import { failureText } from '../../../report/summary.js';
 import { UsageError } from '../argparse.js';
 
 export const CODES = {
+  /** A comparison found differences, and was to fail then. */
+  different: 1,
   usage: 2,
   defect: 70,
   interrupted: 130,
@@ -27,6 +29,8 @@ export const CODES = {
   'directory failed': 193,
   'no destination': 202,
   'source missing': 207,
+  /** A list can't be read or written. */
+  'list file': 208,
   'listing failed': 209,
   /** What was to be removed was left, because something was not as it must be. */
   'removal skipped': 212,

@@ -43,6 +43,17 @@ export function findSources(args: readonly string[]): Sources {
   return { found, problems };
 }
 
+/** The paths of a list: none of them is a pattern. */
+export function findListed(paths: readonly string[]): Sources {
+  const found: Source[] = [];
+  const problems: Problem[] = [];
+  for (const path of paths) {
+    if (look(path, 'itself')) found.push(classify(path) ?? { path, kind: 'other' });
+    else problems.push(problem('source missing', `Source path not found: ${path}`));
+  }
+  return { found, problems };
+}
+
 /** undefined: a symlink that leads nowhere. */
 function classify(path: string): Source | undefined {
   const link = look(path, 'itself')?.isSymbolicLink() ?? false;

@@ -78,35 +78,40 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'FILE',
     rank: 0,
-    help: 'Take sources from a list.',
+    help: 'Take sources from a list, one a line, hashed or not; - for standard input. What is in a directory of the list comes with it.',
   },
   target_file_list: {
     names: ['-fl', '-tfl', '--target_file_list'],
     takes: 'text',
     metavar: 'FILE',
     rank: 0,
-    help: 'Write the list of the sources to FILE.',
+    help: 'Write the list of the sources to FILE, and copy nothing. With -cfl, -dfl or -tdfl: compare with this list.',
   },
   compare_file_list: {
     names: ['-cfl', '--compare_file_list'],
     takes: 'none',
     rank: 0,
-    help: 'Compare instead of copying.',
+    help: 'Compare instead of copying: the sources with the destination, or with the list of -fl.',
   },
   diff_file_list: {
     names: ['-dfl', '--diff_file_list'],
     takes: 'optional',
     metavar: 'FILE',
     rank: 0,
-    help: 'Compare, and write what differs to FILE.',
+    help: 'Compare, and write to FILE how to turn the sources into the destination: its names, then those of the sources with - and NUL in front.',
   },
   tar_diff_file_list: {
     names: ['-tdfl', '--tar_diff_file_list'],
     takes: 'none',
     rank: 0,
-    help: 'The list of what differs holds new and changed names only, for tar.',
+    help: 'Compare; the list of what differs holds new and changed names of the destination only, for tar -T.',
   },
-  no_hash_file_list: { names: ['-nhfl', '--no_hash_file_list'], takes: 'none', rank: 0, help: 'Lists without hashes.' },
+  no_hash_file_list: {
+    names: ['-nhfl', '--no_hash_file_list'],
+    takes: 'none',
+    rank: 0,
+    help: 'Lists without hashes; a comparison is one of names and sizes.',
+  },
   remove: {
     names: ['-rm', '--remove'],
     takes: 'none',
@@ -350,6 +355,13 @@ export const FLAGS = {
     rank: 2,
     help: 'Read everything back from the medium and compare it, also what is there already.',
   },
+  fail_on_diff: {
+    names: ['--fail-on-diff'],
+    takes: 'none',
+    rank: 2,
+    help: 'A comparison that finds differences ends with 1.',
+  },
+  metadata: { names: ['--metadata'], takes: 'none', rank: 2, help: 'Compare modes, owners, times and attributes too.' },
 } as const satisfies FlagTable;
 
 export type HpcpValues = Values<typeof FLAGS>;
@@ -358,14 +370,6 @@ type FlagName = keyof typeof FLAGS;
 
 /** What is still to come, and the flags that belong to it. */
 const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
-  'file lists and comparing': [
-    'source_file_list',
-    'target_file_list',
-    'compare_file_list',
-    'diff_file_list',
-    'tar_diff_file_list',
-    'no_hash_file_list',
-  ],
   'limits of rate': ['rate_limit', 'file_rate_limit'],
   'disk images': [
     'src_image',
@@ -406,6 +410,11 @@ export function parseCall(args: readonly string[]): HpcpCall {
   }
   if (call.values.command_timeout_limit !== undefined && !/^\d+(\.\d+)?$/.test(call.values.command_timeout_limit)) {
     throw new UsageError(`argument -ctl: '${call.values.command_timeout_limit}' is not a number of seconds`);
+  }
+  if (call.values.target_file_list !== undefined && call.values.remove_extra) {
+    throw new UsageError(
+      'argument -rme/--remove_extra: not with a list (-fl): what is not in it stays; nothing was done',
+    );
   }
   if (call.values.max_delete !== undefined && !/^\d+%?$/.test(call.values.max_delete)) {
     throw new UsageError(`argument --max-delete: '${call.values.max_delete}' is neither N nor N%`);

@@ -3,11 +3,14 @@
  * exit code. Errors and notes go to stderr; with --json stdout holds nothing but JSON.
  */
 import { realpathSync } from 'node:fs';
+import { BulkhaulError } from '../../../error.js';
 import type { Event, Report, Victims } from '../../../events.js';
 import { display, fromBytes, toBytes } from '../../../names.js';
 import type { MaxDelete } from '../../../ops/arguments.js';
+import { compareMapped } from '../../../ops/compare.js';
 import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
 import type { Job } from '../../../ops/job.js';
+import { listedSources, listMapped } from '../../../ops/list.js';
 import { jsonLine } from '../../../report/json.js';
 import { Output } from '../../../report/output.js';
 import { type CommonSettings, type Context, runJob, spillDirectory, watched } from '../../run.js';
@@ -17,9 +20,12 @@ import { answered, ask, type Call, inputWaits, question, Stopped, withoutTermina
 import { exitCode, forJson, lastLine, type Problem, problem, problemOf, problemsOf } from './codes.js';
 import { agreed, deletionLines } from './deletion.js';
 import {
+  baseOf,
   destinationLine,
   expandDestination,
+  findListed,
   findSources,
+  isDirectory,
   mapSources,
   type Source,
   sourcesThatAreDestinations,
@@ -27,6 +33,18 @@ import {
 } from './destinations.js';
 import { ExcludeFileError, readExcludeFile, readExcludes } from './excludes.js';
 import { choice, echo, type HpcpCall, type HpcpValues, usageError } from './flags.js';
+import {
+  compareHead,
+  copiedSides,
+  DifferentNames,
+  differenceFile,
+  differenceProblems,
+  hashing,
+  listPath,
+  readingProblems,
+  treesOf,
+  workOf,
+} from './lists.js';
 import {
   findVictims,
   isRemoval,
@@ -64,7 +82,7 @@ export class Run {
     this.#quiet = values.quiet;
     this.#print(echo(call), RULE);
     try {
-      await (isRemoval(call) ? this.#remove(call) : this.#copy(call));
+      await this.#work(call);
     } catch (error) {
       this.#caught(error);
     }
@@ -72,16 +90,163 @@ export class Run {
     return exitCode(this.#problems);
   }
 
+  #work(call: HpcpCall): Promise<void> {
+    if (isRemoval(call)) return this.#remove(call);
+    switch (workOf(call)) {
+      case 'list':
+        return this.#list(call);
+      case 'compare':
+        return this.#compare(call);
+      case undefined:
+        return this.#copy(call);
+    }
+  }
+
+  /** The sources that arguments and a list name; the missing ones are problems. */
+  async #sources(args: readonly string[], values: HpcpValues): Promise<Source[]> {
+    const { found, problems } = findSources(args);
+    this.#report(...problems);
+    if (values.source_file_list !== undefined || args.length > 0) {
+      return this.#some([...found, ...(await this.#listed(values))]);
+    }
+    // What removes takes its list from standard input only where it is told to.
+    if (isTerminal(this.streams.stdin) || values.remove || values.remove_extra) {
+      throw new Refused([problem('no source', 'No source paths: no source is given')]);
+    }
+    return this.#some(await this.#listed(values, '-'));
+  }
+
+  /** The sources of a list, if one is given. */
+  async #listed({ source_file_list }: HpcpValues, path = source_file_list): Promise<Source[]> {
+    if (path === undefined) return [];
+    const paths = await listedSources(listPath(path), spillDirectory(this.streams.env)).catch((error: Error) => {
+      throw new Refused([problem('list file', `Source list can not be read: ${error.message}`)]);
+    });
+    const { found, problems } = findListed(paths);
+    this.#report(...problems);
+    return found;
+  }
+
+  #some(found: Source[]): Source[] {
+    if (found.length > 0) return found;
+    throw new Refused([problem('no source', 'No source paths: none of them exists')]);
+  }
+
+  async #list({ values, positionals }: HpcpCall): Promise<void> {
+    const output = values.target_file_list ?? '';
+    const patterns = patternsOf(values);
+    const found = await this.#sources(positionals, values);
+    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
+    for (const note of notes) this.#note(note);
+    for (const { path } of sources) this.#print(`Getting file list for ${display(path)}`);
+    const jobs = workers(values);
+    const begin = (entries: boolean) =>
+      listMapped({
+        ...hashing(values),
+        sources: treesOf(sources),
+        hashes: !values.no_hash_file_list,
+        oneFileSystem: values.one_file_system,
+        spillDirectory: spillDirectory(this.streams.env),
+        entries,
+        ...(!values.dry_run && { output }),
+        ...(jobs !== undefined && { jobs }),
+        ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
+      });
+    const report = await runJob(begin, settingsOf(values), this.streams).catch(listFileError);
+    this.#notes(report);
+    this.#report(...readingProblems(report));
+    this.#print(
+      `Time taken to get file list: ${report.elapsed.toFixed(4)} seconds`,
+      `Number of files: ${report.outcomes.listed}`,
+      values.dry_run ? 'Dry run: no list was written' : `Writing file list to ${display(output)}`,
+    );
+  }
+
+  async #compare({ values, positionals }: HpcpCall): Promise<void> {
+    const { target_file_list: list, source_file_list: sourceList, one_file_system, no_hash_file_list } = values;
+    const patterns = patternsOf(values);
+    const names = no_hash_file_list ? { names: true } : {};
+    const listed = positionals.length === 0 && sourceList !== undefined;
+    const call =
+      list !== undefined || listed
+        ? { sources: positionals, destinations: values.dest_path }
+        : await this.#where(positionals, values);
+    const found = listed ? [] : await this.#sources(call.sources, values);
+    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
+    for (const note of notes) this.#note(note);
+
+    const destinations = list === undefined ? this.#existing(sources, call.destinations) : [];
+    const sides =
+      list === undefined && !listed
+        ? copiedSides(mapSources(sources, destinations))
+        : {
+            left: listed ? { list: listPath(sourceList), ...names } : { trees: treesOf(sources) },
+            right:
+              list !== undefined
+                ? { list: listPath(list), ...names }
+                : { trees: destinations.map((path) => ({ path, contents: true, follow: true })) },
+            align: listed && list === undefined,
+          };
+    const left = listed ? [sourceList] : sources.map(({ path }) => path);
+    const right = list ?? destinations[0] ?? '';
+    const output = differenceFile(values, left, right);
+    this.#print(compareHead(left, list ?? destinations.join(', ')));
+    const jobs = workers(values);
+    const seen = new DifferentNames();
+    const { fullHash, hashSize } = hashing(values);
+    const begin = () =>
+      watched(
+        compareMapped({
+          ...sides,
+          content: no_hash_file_list || hashSize === 0 ? 'nothing' : 'tail',
+          metadata: values.metadata,
+          directoryTimes: false,
+          xattrs: values.metadata,
+          specials: false,
+          oneFileSystem: one_file_system,
+          form: values.tar_diff_file_list ? 'tar' : 'both',
+          spillDirectory: spillDirectory(this.streams.env),
+          entries: true,
+          ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
+          ...(output !== undefined && !values.dry_run && { output }),
+          ...(jobs !== undefined && { jobs }),
+          ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
+        }),
+        (event) => seen.take(event),
+      );
+    const report = await runJob(begin, settingsOf(values), this.streams).catch(listFileError);
+    this.#notes(report);
+    this.#report(...readingProblems(report));
+    this.#print(...seen.lines(report));
+    if (output !== undefined && !values.dry_run) {
+      this.#print(`Diff file list written to ${display(output)}`);
+      const others = values.tar_diff_file_list ? '' : '; those with - and NUL in front belong to the source';
+      this.#note(`the names in ${output} belong to the destination${others}`);
+    }
+    if (values.fail_on_diff) this.#report(...differenceProblems(report));
+  }
+
+  /** The destinations of a comparison. */
+  #existing(sources: readonly Source[], wanted: readonly string[]): string[] {
+    const destinations = [...new Set(wanted.flatMap(expandDestination))];
+    const missing = destinations.filter((path) => sources.length > 0 && !isDirectory(baseOf(sources, path)));
+    if (destinations.length > 0 && missing.length === 0) return destinations;
+    const which = missing.length > 0 ? missing.join(', ') : 'none is given';
+    throw new Refused([problem('no destination', `No valid destination: nothing to compare with: ${which}`)]);
+  }
+
+  #notes(report: Report): void {
+    for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+  }
+
   async #remove({ values, positionals }: HpcpCall): Promise<void> {
     const patterns = patternsOf(values);
-    if (positionals.length === 0) {
+    if (positionals.length === 0 && values.source_file_list === undefined) {
       throw new Refused([problem('no source', 'No source paths: nothing to remove is given')]);
     }
-    const { found, problems } = findVictims(positionals);
+    const { found: typed, problems } = findVictims(positionals);
     this.#report(...problems);
-    if (found.length === 0) {
-      throw new Refused([problem('no source', 'No source paths: none of them exists')]);
-    }
+    const found = this.#some([...typed, ...(await this.#listed(values))]);
     const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
     for (const note of notes) this.#note(note);
     // What ends in dots is for the engine to refuse, not to be spelled out here.
@@ -117,15 +282,8 @@ export class Run {
     if (values.remove_force && !values.remove)
       this.#note('-rf only answers questions here: the sources stay; -rm removes them');
     const patterns = patternsOf(values);
-    if (positionals.length === 0) {
-      throw new Refused([problem('no source', 'No source paths: no source is given')]);
-    }
     const { sources: args, destinations: wanted } = await this.#where(positionals, values);
-    const { found, problems } = findSources(args);
-    this.#report(...problems);
-    if (found.length === 0) {
-      throw new Refused([problem('no source', 'No source paths: none of them exists')]);
-    }
+    const found = await this.#sources(args, values);
     const destinations = this.#usable(found, wanted, values);
     const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
     for (const note of notes) this.#note(note);
@@ -169,6 +327,12 @@ export class Run {
   /** The sources and destinations as typed, or as answered. */
   async #where(positionals: readonly string[], values: HpcpValues): Promise<Call> {
     if (values.dest_path.length > 0) return { sources: positionals, destinations: values.dest_path };
+    if (positionals.length === 0 && values.source_file_list === undefined) {
+      throw new Refused([problem('no source', 'No source paths: no source is given')]);
+    }
+    if (values.source_file_list !== undefined) {
+      throw new UsageError('argument -d/-C/--dest_path: sources from a list need a destination');
+    }
     const { stdin, stderr } = this.streams;
     if (nameList(values)?.path === '/dev/stdin') return withoutTerminal(positionals, () => false);
     if (!('isTTY' in stdin && stdin.isTTY)) return withoutTerminal(positionals, inputWaits);
@@ -230,6 +394,18 @@ export class Run {
   #print(...lines: readonly string[]): void {
     if (!this.#json) this.#stdout.write(lines.map((line) => `${line}\n`).join(''));
   }
+}
+
+/** What a list cannot be read or written for has a code of its own. */
+function listFileError(error: unknown): never {
+  if (error instanceof BulkhaulError && ['OUTPUT', 'NO_SOURCE', 'USAGE'].includes(error.code)) {
+    throw new Refused([problem('list file', `List file: ${error.message}`)]);
+  }
+  throw error;
+}
+
+function isTerminal(stream: object): boolean {
+  return 'isTTY' in stream && stream.isTTY === true;
 }
 
 /** The problems for which no job was begun; undefined: it was, or this is a defect. */

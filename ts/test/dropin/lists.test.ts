@@ -1,0 +1,184 @@
+import { execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { run, scratch } from '../rig.js';
+
+/** A directory with the trees `s` and `t`: t is s with one file new, one other and a directory missing. */
+function trees(): { at: (...names: string[]) => string; hpcp: (...args: string[]) => ReturnType<typeof run> } {
+  const base = scratch();
+  const at = (...names: string[]) => join(base, ...names);
+  mkdirSync(at('s/d2'), { recursive: true });
+  mkdirSync(at('s/d10'));
+  for (const [name, text] of [
+    ['a10', 'c'],
+    ['a9', 'c'],
+    ['B', 'b'],
+    ['d2/x:y', 'q'],
+    ['d10/q', 'q'],
+  ] as const) {
+    writeFileSync(at('s', name), `${text}\n`);
+  }
+  symlinkSync('B', at('s/ln'));
+  cpSync(at('s'), at('t'), { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  mkdirSync(at('t/sub'));
+  writeFileSync(at('t/sub/new\nname'), 'n');
+  writeFileSync(at('t/back\\slash'), 'n');
+  writeFileSync(at('t/-dash'), 'n');
+  writeFileSync(at('t/B'), 'other\n');
+  rmSync(at('t/d10'), { recursive: true });
+  return { at, hpcp: (...args) => run(['hpcp', ...args], { cwd: base }) };
+}
+
+// Hashes and order as hpcp 9.79 gives them.
+const LIST = `s/
+s/a9:90c11e1f45ee3d36
+s/a10:90c11e1f45ee3d36
+s/B:afc37974405adf22
+s/d2/
+s/d2/x:y:e61ffece6f07201d
+s/d10/
+s/d10/q:e61ffece6f07201d
+s/ln:B
+`;
+
+describe('-fl', () => {
+  it("writes the original's list, and copies nothing", async () => {
+    const { at, hpcp } = trees();
+    const { code, stdout } = await hpcp('s', '-fl', 'L');
+    expect(code).toBe(0);
+    expect(readFileSync(at('L'), 'utf8')).toBe(LIST);
+    expect(stdout).toContain('Number of files: 9\nWriting file list to L\nDone.\n');
+    await hpcp('s', '-nhfl', '-fl', 'L', '-e', 'd10');
+    expect(readFileSync(at('L'), 'utf8')).toBe('s/\ns/a9\ns/a10\ns/B\ns/d2/\ns/d2/x:y\ns/ln\n');
+    await hpcp('s/d2/', '-pfl', '-hs', '0', '-fl', 'L');
+    expect(readFileSync(at('L'), 'utf8')).toBe('./\nx:y:\n');
+    expect(readdirSync(at()).sort()).toEqual(['L', 's', 't']);
+  });
+
+  it('ends with 208 where the list can not be written, with 240 where there is no source', async () => {
+    const { hpcp } = trees();
+    expect((await hpcp('s', '-fl', 'no/such/L')).code).toBe(208);
+    expect((await hpcp('nothing', '-fl', 'L')).code).toBe(240);
+    expect((await hpcp('s', '-fl', 'L', '-rme')).code).toBe(2);
+  });
+});
+
+describe('comparing', () => {
+  it('-cfl -d counts in both directions, as 8.96 and as 9.79', async () => {
+    const { hpcp } = trees();
+    const { code, stdout } = await hpcp('s', '-d', 't', '-cfl');
+    expect(code).toBe(0);
+    expect(stdout).toContain('Files in src but not in dest count: 3\nFiles in dest but not in src count: 5\n');
+    expect(stdout).toContain('Modified count: 1\n');
+    expect(stdout).toContain('Files in src but not in dest:\nB\nd10/\nd10/q\n');
+    expect((await hpcp('s', '-d', 't', '-cfl', '--fail-on-diff')).code).toBe(1);
+    expect((await hpcp('s', '-d', 's', '-cfl', '--fail-on-diff')).code).toBe(0);
+    expect((await hpcp('s', '-d', 'nowhere', '-cfl')).code).toBe(202);
+  });
+
+  it('-dfl writes what turns the source into the destination', async () => {
+    const { at, hpcp } = trees();
+    const { stdout } = await hpcp('s', '-d', 't', '-dfl', 'D');
+    expect(stdout).toContain('Diff file list written to D\n');
+    expect(readFileSync(at('D'), 'latin1')).toBe(
+      '-dash\nB\nback\\slash\nsub/\n\0sub/new\\nname\0\n-\0B\n-\0d10/\n-\0d10/q\n',
+    );
+    await hpcp('s', '-d', 't', '-dfl');
+    expect(readdirSync(at()).filter((name) => /^DIFF_s_TO_t_\d+_file_list\.txt$/.test(name))).toHaveLength(1);
+  });
+
+  it('-tdfl alone compares, and tar takes its file', async () => {
+    const { at, hpcp } = trees();
+    expect((await hpcp('s', '-d', 't', '-tdfl')).code).toBe(0);
+    const [file = ''] = readdirSync(at()).filter((name) => /^DIFF_s_TO_t_\d+_tar_file_list\.txt$/.test(name));
+    execFileSync('tar', ['-C', at('t'), '-cf', at('new.tar'), '-T', at(file)]);
+    mkdirSync(at('out'));
+    execFileSync('tar', ['-C', at('out'), '-xf', at('new.tar')]);
+    expect(readdirSync(at('out')).sort()).toEqual(['-dash', 'B', 'back\\slash', 'sub']);
+    expect(readdirSync(at('out/sub'))).toEqual(['new\nname']);
+    expect(
+      execFileSync('tar', ['-tf', at('new.tar')])
+        .toString()
+        .trimEnd()
+        .split('\n'),
+    ).toHaveLength(5);
+    expect(existsSync(at('t/a9'))).toBe(true);
+  });
+
+  it('a tree with a list, and two lists', async () => {
+    const { at, hpcp } = trees();
+    await hpcp('s', '-fl', 'L');
+    const before = readFileSync(at('L'));
+    const same = await hpcp('s', '-fl', 'L', '-dfl', 'D', '--fail-on-diff');
+    expect([same.code, readFileSync(at('D'), 'utf8')]).toEqual([0, '']);
+    expect(readFileSync(at('L'))).toEqual(before);
+    expect((await hpcp('-sfl', 'L', '-fl', 'L', '-cfl', '--fail-on-diff')).code).toBe(0);
+    expect((await hpcp('-sfl', 'L', '-d', 's', '-cfl', '--fail-on-diff')).code).toBe(0);
+    expect((await hpcp('-sfl', 'L', '-d', 't', '-cfl', '--fail-on-diff')).code).toBe(1);
+    writeFileSync(at('M'), LIST.replace('s/ln:B', 's/ln:C').replace('s/a9:90c', 's/a9:000'));
+    const other = await hpcp('-sfl', 'L', '-fl', 'M', '-cfl', '--fail-on-diff');
+    expect([other.code, /Modified count: (\d+)/.exec(other.stdout)?.[1]]).toEqual([1, '2']);
+    expect((await hpcp('s', '-fl', 'nothing', '-cfl')).code).toBe(208);
+  });
+
+  it('by where a copy would have gone', async () => {
+    const { hpcp } = trees();
+    expect((await hpcp('s/a9', '-d', 't', '-cfl', '--fail-on-diff')).code).toBe(0);
+    expect((await hpcp('s/a9', '-d', 't/a10', '-cfl', '--fail-on-diff')).code).toBe(0);
+    expect((await hpcp('s/B', '-d', 't/', '-cfl', '--fail-on-diff')).code).toBe(1);
+    expect((await hpcp('s/a9', 's/d2', '-d', 't', '-cfl', '--fail-on-diff')).code).toBe(0);
+    expect((await hpcp('s/a9', 's/d10', '-d', 't', '-cfl', '--fail-on-diff')).code).toBe(1);
+  });
+});
+
+describe('-sfl', () => {
+  it.each([
+    ['hashed', []],
+    ['names only', ['-nhfl']],
+  ] as const)('copies what a list names, %s', async (_, flags) => {
+    const { at, hpcp } = trees();
+    await hpcp('s', ...flags, '-fl', 'L');
+    expect((await hpcp('-sfl', 'L', '-d', 'out')).code).toBe(0);
+    expect(readdirSync(at('out')).sort()).toEqual(['B', 'a10', 'a9', 'd10', 'd2', 'ln']);
+    expect(readlinkSync(at('out/ln'))).toBe('B');
+    await hpcp('s/d2/x:y', 's/ln', 's/B', ...flags, '-fl', 'L');
+    const inside = await run(['hpcp', '-sfl', '../../L', '-d', '../../some/'], { cwd: at('s/d2') });
+    expect(inside.code).toBe(207);
+    expect(readdirSync(at('some'))).toEqual(['x:y']);
+  });
+
+  it('reads standard input, with - and where there is no source', async () => {
+    const { at } = trees();
+    const input = '  s/a9 \n\ns/B\ns/B\nmissing\n';
+    const asked = await run(['hpcp', '-sfl', '-', '-d', 'one'], { cwd: at(), input });
+    const implied = await run(['hpcp', '-d', 'two'], { cwd: at(), input });
+    for (const { code, stderr } of [asked, implied]) {
+      expect(code).toBe(207);
+      expect(stderr).toContain('missing');
+    }
+    expect(readdirSync(at('one'))).toEqual(['B', 'a9']);
+    expect(readdirSync(at('two'))).toEqual(['B', 'a9']);
+    expect((await run(['hpcp', '-d', 'three'], { cwd: at() })).code).toBe(240);
+    expect((await run(['hpcp', '-rm', '-rf'], { cwd: at(), input: 's\n' })).code).toBe(240);
+    expect(existsSync(at('s/a9'))).toBe(true);
+    expect((await run(['hpcp', '-rm', '-rf', '-sfl', '-'], { cwd: at(), input: 's/a9\n' })).code).toBe(0);
+    expect(existsSync(at('s/a9'))).toBe(false);
+  });
+
+  it('needs a destination, and a list that is there', async () => {
+    const { hpcp } = trees();
+    expect((await hpcp('-sfl', 'L')).code).toBe(2);
+    expect((await hpcp('-sfl', 'L', '-d', 'out')).code).toBe(208);
+  });
+});

@@ -1,0 +1,121 @@
+import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { compare, list, listedSources } from '../src/index.js';
+import { jsonLines, run, scratch } from './rig.js';
+
+function tree(): (...names: string[]) => string {
+  const base = scratch();
+  const at = (...names: string[]) => join(base, ...names);
+  for (const side of ['a', 'b']) {
+    mkdirSync(at(side, 'd'), { recursive: true });
+    writeFileSync(at(side, 'd/file'), 'same\n');
+    writeFileSync(at(side, 'x\ny'), 'same\n');
+    symlinkSync('d', at(side, 'link'));
+  }
+  return at;
+}
+
+const A = 'a/\na/d/\na/d/file:a55655d2593af0d1\na/link:d\n\0a/x\\ny\0:a55655d2593af0d1\n';
+
+describe('bulkhaul list', () => {
+  it('prints the list, or writes it into a file', async () => {
+    const at = tree();
+    const cwd = at();
+    const printed = await run(['list', 'a'], { cwd, env: { TMPDIR: cwd } });
+    expect([printed.code, printed.stdout, printed.stderr]).toEqual([0, A, '']);
+    const written = await run(['list', '-o', 'L', 'a'], { cwd });
+    expect([written.code, readFileSync(at('L'), 'utf8'), written.stdout]).toEqual([0, A, '']);
+    expect(written.stderr).toContain('5 entries listed');
+    const names = await run(['list', '-0', '--exclude', 'd', 'a/'], { cwd });
+    expect(names.stdout).toBe('.\0link\0x\ny\0');
+    expect((await run(['list', '--no-hash', 'a/d'], { cwd })).stdout).toBe('d/\nd/file\n');
+    expect((await run(['list', '--hash-size', '0', 'a/d/file'], { cwd })).stdout).toBe('file:\n');
+    expect(readdirSync(cwd).sort()).toEqual(['L', 'a', 'b']);
+  });
+
+  it('--json has an entry with its facts for each', async () => {
+    const at = tree();
+    const { stdout } = await run(['list', '--json', 'a'], { cwd: at() });
+    const entries = jsonLines(stdout).filter(({ type }) => type === 'entry');
+    expect(entries.map(({ path }) => path)).toEqual(['a', 'a/d', 'a/d/file', 'a/link', 'a/x\ny']);
+    expect(entries[2]).toMatchObject({ outcome: 'listed', hash: 'a55655d2593af0d1', size: 5, kind: 'file' });
+  });
+
+  it('exit 2 for what is not there, and leaves an older list', async () => {
+    const at = tree();
+    writeFileSync(at('L'), 'older');
+    const { code, stderr } = await run(['list', '-o', 'L', 'nothing'], { cwd: at() });
+    expect([code, stderr.split('\n').length]).toEqual([2, 2]);
+    expect(readFileSync(at('L'), 'utf8')).toBe('older');
+    expect((await run(['list', '-o', 'no/such/L', 'a'], { cwd: at() })).code).toBe(23);
+    expect(readdirSync(at()).sort()).toEqual(['L', 'a', 'b']);
+  });
+});
+
+describe('bulkhaul compare', () => {
+  it('counts, itemises, and fails where it was asked to', async () => {
+    const at = tree();
+    const cwd = at();
+    const same = await run(['compare', '--fail-on-diff', '--content', 'a', 'b'], { cwd });
+    expect([same.code, same.stdout]).toEqual([0, '']);
+    expect(same.stderr).toContain('0 only in A, 0 only in B, 0 different');
+    writeFileSync(at('b/d/file'), 'sama\n');
+    writeFileSync(at('b/new'), '');
+    chmodSync(at('b/x\ny'), 0o600);
+    const other = await run(['compare', '-i', '--fail-on-diff', '-o', 'D', 'a', 'b'], { cwd });
+    expect([other.code, other.stdout]).toEqual([1, '>fc........ d/file\n*deleting   new\n']);
+    expect(readFileSync(at('D'), 'latin1')).toBe('d/file\nnew\n-\0d/file\n');
+    const metadata = await run(['compare', '-i', '-m', 'a', 'b'], { cwd });
+    expect(metadata.code).toBe(0);
+    expect(metadata.stdout).toContain('p..... x\\ny\n');
+    const json = jsonLines((await run(['compare', '--json', 'a', 'b'], { cwd })).stdout);
+    expect(json.filter(({ type }) => type === 'entry').map(({ path, changes }) => [path, changes])).toEqual([
+      ['d/file', ['content']],
+      ['new', ['extra']],
+    ]);
+    expect(json.at(-1)).toMatchObject({ differences: { left: 0, right: 1, changed: 1 } });
+  });
+
+  it('reads lists, whatever their root is called', async () => {
+    const at = tree();
+    const cwd = at();
+    await run(['list', '-o', 'L', 'a'], { cwd });
+    expect((await run(['compare', '--list-a', '--fail-on-diff', 'L', 'b'], { cwd })).code).toBe(0);
+    await run(['list', '-o', 'M', '--no-hash', 'b/'], { cwd });
+    expect((await run(['compare', '--list-a', '--list-b', '--fail-on-diff', 'L', 'M'], { cwd })).code).toBe(0);
+    writeFileSync(at('b/new'), '');
+    expect((await run(['compare', '--list-a', '--fail-on-diff', 'L', 'b'], { cwd })).code).toBe(1);
+  });
+
+  it.each([
+    [['a'], /takes two|Not enough|not 1|2/],
+    [['a', 'b', 'c'], /two sides/],
+    [['a', 'nothing'], /nothing/],
+    [['--tar', 'a', 'b'], /--output/],
+    [['--list-a', 'a', 'b'], /directory/],
+  ])('%j: exit 2', async (args, message) => {
+    const at = tree();
+    const { code, stderr } = await run(['compare', ...args], { cwd: at() });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+  });
+});
+
+describe('the library', () => {
+  it('lists and compares', async () => {
+    const at = tree();
+    const paths: string[] = [];
+    for await (const event of list({ sources: at('a'), entries: true }))
+      if (event.type === 'entry') paths.push(event.path);
+    expect(paths).toEqual(['a', 'a/d', 'a/d/file', 'a/link', 'a/x\ny']);
+    const { outcomes } = await list({ sources: at('a/'), output: at('L') });
+    expect(outcomes.listed).toBe(5);
+    const { differences } = await compare({ left: { list: at('L') }, right: at('b'), content: 'tail' });
+    expect(differences).toEqual({ left: 0, right: 0, changed: 0, leftEntries: 5, rightEntries: 5 });
+    expect(await listedSources(at('L'))).toEqual(['./']);
+    await expect(list({ sources: '' })).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(list({ sources: at('nothing') })).rejects.toMatchObject({ code: 'NO_SOURCE' });
+    await expect(listedSources(at('nothing'))).rejects.toMatchObject({ code: 'NO_SOURCE' });
+  });
+});
