@@ -302,7 +302,7 @@ export class Run {
     );
 
     // What a missing source had would look extra.
-    const removeExtra = values.remove_extra && problems.length === 0;
+    const removeExtra = values.remove_extra && !this.#problems.some((each) => each.case === 'source missing');
     if (values.remove_extra && !removeExtra) {
       this.#report(problem('removal skipped', 'Removal skipped: a source is missing, so nothing extra was removed'));
     }
