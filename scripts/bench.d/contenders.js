@@ -83,6 +83,53 @@ export const remover = (name, command) => ({
   command: ({ path, destination }) => [process.execPath, path('bulkhaul'), ...command, destination],
 });
 
+/**
+ * Who lists the source and its copy, or compares them.
+ * @param {string} name
+ * @param {(place: Place) => string[]} command after `bulkhaul`
+ * @returns {Contender}
+ */
+export const reader = (name, command) => ({
+  name,
+  role: 'ours',
+  command: (place) => [process.execPath, place.path('bulkhaul'), ...command(place)],
+});
+
+/** How others list the source and its copy, with sizes or hashes. @type {Contender[]} */
+export const LISTERS = [
+  {
+    name: 'find -printf',
+    role: 'peer',
+    command: ({ source, destination, temporary }) =>
+      shell('exec find "$1" "$2" -printf "%p %s\\n" >"$3/list"', source, destination, temporary),
+  },
+  {
+    name: 'hpcp -fl',
+    role: 'peer',
+    program: 'hpcp',
+    command: ({ path, source, destination, temporary }) => [
+      ...[path('hpcp'), source, destination],
+      ...['-fl', `${temporary}/list`],
+    ],
+  },
+];
+
+/** How others compare the source with its copy. @type {Contender[]} */
+export const COMPARERS = [
+  {
+    name: 'rsync -n --checksum',
+    role: 'peer',
+    program: 'rsync',
+    command: ({ path, source, destination }) => [path('rsync'), '-an', '--checksum', `${source}/`, destination],
+  },
+  {
+    name: 'hpcp -cfl',
+    role: 'peer',
+    program: 'hpcp',
+    command: ({ path, source, destination }) => [path('hpcp'), source, '-d', destination, '-cfl'],
+  },
+];
+
 /** How others remove the destination. @type {Contender[]} */
 export const REMOVERS = [
   { name: 'rm -rf', program: 'rm', command: ({ path, destination }) => [path('rm'), '-rf', destination] },

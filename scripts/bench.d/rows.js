@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, copy, dropin, emptyNode, floor, floorRemove, peer, REMOVERS, remover, synced } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copy, dropin, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, synced } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -204,8 +204,46 @@ export const ROWS = [
     ],
   },
   { name: 'verify', title: 'durable and read back', coming: 'bulkhaul verify' },
-  { name: 'list', title: 'list with hashes', coming: 'bulkhaul list' },
-  { name: 'compare', title: 'compare two trees', coming: 'bulkhaul compare' },
+  {
+    name: 'list',
+    title: 'list two trees with hashes, tmpfs',
+    job: 'again',
+    medium: 'tmpfs',
+    data: MILLION,
+    contenders: [
+      floor('read', { name: 'read of both' }),
+      reader('bulkhaul list', ({ source, destination, temporary }) => [
+        ...['list', '--quiet', '--output', `${temporary}/list`],
+        ...[source, destination],
+      ]),
+      reader('bulkhaul hpcp -fl', ({ source, destination, temporary }) => [
+        ...['hpcp', '--quiet', '--progress', 'none', '-fl', `${temporary}/list`],
+        ...[source, destination],
+      ]),
+      ...LISTERS,
+    ],
+    targets: [
+      { than: 'read of both', atMost: 1.8 },
+      { than: 'hpcp -fl', faster: 20 },
+    ],
+  },
+  {
+    name: 'compare',
+    title: 'compare two trees by tail hash, tmpfs',
+    job: 'again',
+    medium: 'tmpfs',
+    data: MILLION,
+    contenders: [
+      floor('read', { name: 'read of both' }),
+      reader('bulkhaul compare', ({ source, destination }) => ['compare', '--quiet', source, destination]),
+      reader('bulkhaul compare --content', ({ source, destination }) => [
+        ...['compare', '--quiet', '--content'],
+        ...[source, destination],
+      ]),
+      ...COMPARERS,
+    ],
+    targets: [{ than: 'read of both', atMost: 1.8 }],
+  },
   {
     name: 'remove',
     title: 'remove a tree, tmpfs',
