@@ -30,6 +30,14 @@ export interface NativeDestination {
   follow: boolean;
 }
 
+/** What is allowed in a second; absent or 0: no limit. */
+export interface Limits {
+  /** Bytes read from the sources, also to compare. What the file system shares instead of copying it is not read. */
+  bytes?: number;
+  /** Entries looked at, whatever becomes of them. */
+  entries?: number;
+}
+
 export interface NativeCopyOptions {
   sources: NativeSource[];
   /** More than one: each file goes to one of them, in order, the next when one is full. */
@@ -48,8 +56,14 @@ export interface NativeCopyOptions {
   fullHash?: boolean;
   sparse?: 'auto' | 'always' | 'never';
   sync?: 'none' | 'safe' | 'all';
-  /** Worker threads; absent or 0: from CPU affinity and cgroup quota. */
+  /** Worker threads at most; absent or 0: from CPU affinity, cgroup quota, and the devices that hold the files. */
   jobs?: number;
+  /** How fast it may go. Default: as fast as it can. */
+  limits?: Limits;
+  /** Niceness of the worker threads, -20 to 19; what the system refuses is a note. */
+  nice?: number;
+  /** Order of the workers' disk requests: `idle`, `best-effort[:0-7]`, `realtime[:0-7]`; what the system refuses is a note. */
+  ionice?: string;
   dryRun?: boolean;
   oneFileSystem?: boolean;
   keepDirlinks?: boolean;
@@ -303,7 +317,10 @@ export interface NativeSnapshot {
   copiedBytes: number;
   copiedFiles: number;
   errors: number;
+  /** Workers that may be at work now. */
   workers: number;
+  /** The limits now. */
+  limits: Required<Limits>;
   elapsed: number;
 }
 
@@ -359,6 +376,7 @@ export interface NativeReport {
   interrupted: boolean;
   /** What is on disk for sure: 'none', 'safe', 'all'. */
   sync: 'none' | 'safe' | 'all';
+  /** The most workers that might be at work at once. */
   workers: number;
   elapsed: number;
 }
@@ -374,6 +392,8 @@ export interface NativeJob {
   nextEvents(): Promise<NativeEvent[]>;
   /** false: finish what is in flight and stop; true: stop at once. */
   cancel(abort: boolean): void;
+  /** Changes how fast it may go, from now on, also for what waits already; throws 'USAGE' for what is no rate. */
+  setLimits(limits: Limits): void;
   snapshot(): NativeSnapshot;
   /** Answers a `question`. */
   answer(yes: boolean): void;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished } from 'vitest';
-import type { NativeEvent, NativeJob, NativeReport, NativeSnapshot } from '../src/native.js';
+import type { Limits, NativeEvent, NativeJob, NativeReport, NativeSnapshot } from '../src/native.js';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
@@ -94,6 +94,7 @@ export const snapshot = (changes: Partial<NativeSnapshot> = {}): NativeSnapshot 
   copiedFiles: 0,
   errors: 0,
   workers: 2,
+  limits: { bytes: 0, entries: 0 },
   elapsed: 0,
   ...changes,
 });
@@ -163,6 +164,7 @@ interface Script {
 /** A job of the addon as the contract in native.ts says, that does what a script says. */
 export class FakeNative implements NativeJob {
   readonly cancels: boolean[] = [];
+  readonly limits: Limits[] = [];
   reads = 0;
   ran = false;
   /** Batches still to be read; the job ends only when a reader that began has taken all of them. */
@@ -209,6 +211,10 @@ export class FakeNative implements NativeJob {
   readonly answers: boolean[] = [];
   answer(yes: boolean): void {
     this.answers.push(yes);
+  }
+
+  setLimits(limits: Limits): void {
+    this.limits.push(limits);
   }
 
   cancel(abort: boolean): void {

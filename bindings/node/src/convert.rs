@@ -12,6 +12,7 @@ use bulkhaul_engine::list;
 use bulkhaul_engine::options::{
     self, DestinationArgument, Directories, FilesFrom, MaxDelete, SourceArgument, Sparse, Sync,
 };
+use bulkhaul_engine::pace::Limits;
 use bulkhaul_engine::remove;
 use bulkhaul_engine::report::{KINDS, Note, Outcome, Reason, Report, kind_text};
 use bulkhaul_engine::walk::Root;
@@ -49,6 +50,14 @@ pub struct NamesFrom {
     pub nul: bool,
 }
 
+/// What is allowed in a second; absent or 0: no limit.
+#[napi(object, js_name = "Limits")]
+#[derive(Clone, Copy)]
+pub struct JsLimits {
+    pub bytes: Option<f64>,
+    pub entries: Option<f64>,
+}
+
 /// A copy, as asked for.
 #[napi(object, object_to_js = false)]
 pub struct CopyOptions {
@@ -63,6 +72,9 @@ pub struct CopyOptions {
     pub sparse: Option<String>,
     pub sync: Option<String>,
     pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
     pub dry_run: Option<bool>,
     pub one_file_system: Option<bool>,
     pub keep_dirlinks: Option<bool>,
@@ -242,6 +254,7 @@ pub struct JsSnapshot {
     pub copied_files: f64,
     pub errors: f64,
     pub workers: u32,
+    pub limits: JsLimits,
     pub elapsed: f64,
 }
 
@@ -470,6 +483,15 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
             &[("none", Sync::None), ("safe", Sync::Safe), ("all", Sync::All)],
         )?,
         memory: None,
+        resources: options::Resources {
+            limits: given.limits.map_or(default.resources.limits, limits),
+            nice: given.nice,
+            io: given
+                .ionice
+                .map(|text| options::io_priority(&text))
+                .transpose()
+                .map_err(|refusal| refusal.to_string())?,
+        },
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
         dry_run: given.dry_run.unwrap_or(default.dry_run),
         one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
@@ -501,6 +523,14 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         scatter: given.random_destination.unwrap_or(default.scatter),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
+}
+
+/// Limits into the engine's form.
+pub fn limits(given: JsLimits) -> Limits {
+    Limits {
+        bytes: given.bytes.unwrap_or(0.0),
+        entries: given.entries.unwrap_or(0.0),
+    }
 }
 
 /// An event into JavaScript's form.
@@ -585,6 +615,10 @@ pub fn snapshot(s: &Snapshot) -> JsSnapshot {
         copied_files: t.file_outcomes[Outcome::Copied as usize] as f64,
         errors: s.failures as f64,
         workers: u32::try_from(s.workers).unwrap_or(u32::MAX),
+        limits: JsLimits {
+            bytes: Some(s.limits.bytes),
+            entries: Some(s.limits.entries),
+        },
         elapsed: s.elapsed.as_secs_f64(),
     }
 }

@@ -16,7 +16,7 @@ use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
-use convert::{CompareOptions, CopyOptions, JsEvent, JsReport, JsSnapshot, ListOptions, RemoveOptions};
+use convert::{CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapshot, ListOptions, RemoveOptions};
 
 /// Made on the JavaScript thread when a promise settles.
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
@@ -156,6 +156,13 @@ impl Job {
     #[napi]
     pub fn answer(&self, yes: bool) {
         self.inner.answer(yes);
+    }
+
+    /// Changes how fast it may go, from now on.
+    #[napi]
+    pub fn set_limits(&self, env: Env, limits: JsLimits) -> Result<()> {
+        let changed = self.inner.set_limits(convert::limits(limits));
+        changed.map_err(|refusal| refused(env, refusal.code(), refusal.to_string()))
     }
 
     /// Counts at this moment.

@@ -43,9 +43,9 @@ impl Chunks {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies chunks until none is left or something stopped the copy.
-    fn work(&self, transfer: &Transfer<'_>, buffer: &mut [u8], between: impl Fn()) {
-        loop {
+    /// Copies chunks until none is left, something stopped the copy, or it is time to `leave` the rest to others.
+    fn work(&self, transfer: &Transfer<'_>, buffer: &mut [u8], between: impl Fn(), leave: impl Fn() -> bool) {
+        while !leave() {
             let start = self.next.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
             if start >= self.stat.size {
                 return;
@@ -136,6 +136,7 @@ impl Worker<'_> {
             &chunks.transfer(self.run, self.counters, &files),
             &mut self.buffer,
             invite,
+            || false,
         );
         let mut inner = chunks.inner();
         inner.files = None;
@@ -161,6 +162,7 @@ impl Worker<'_> {
             &chunks.transfer(self.run, self.counters, &files),
             &mut self.buffer,
             || (),
+            || self.run.schedule.crowded(),
         );
         drop(files);
         presence.done = true;

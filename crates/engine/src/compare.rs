@@ -32,7 +32,7 @@ use crate::probe::same_tail;
 use crate::record::{Record, path_key};
 use crate::report::{Differences, Outcome, Reason, Report};
 use crate::sort::{SORT_BYTES, Sorted, Sorters};
-use crate::transfer::BUFFER_BYTES;
+use crate::transfer::{BUFFER_BYTES, Stopped};
 use crate::tree::{Budget, c_string, join, open_directory_path};
 use crate::walk::{Boundary, Root, Walk};
 
@@ -905,10 +905,12 @@ impl<'r> PairReader<'r> {
         };
         let length = record.details.map_or(0, |d| d.size);
         let answer = catch_unwind(AssertUnwindSafe(|| self.same(record.path, length)));
-        match answer.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
+        match answer.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into())) {
             Ok(true) => {}
             Ok(false) => pair.changes.insert(Changes::CONTENT),
-            Err(fault) => {
+            // Given up on the way: nobody knows.
+            Err(Stopped::Aborted) => pair.reason = Some(Reason::NotCompared),
+            Err(Stopped::Fault(fault)) => {
                 let side = match fault.side {
                     Side::Source => &self.compare.options.left,
                     Side::Destination(_) => &self.compare.options.right,
@@ -919,7 +921,7 @@ impl<'r> PairReader<'r> {
         }
     }
 
-    fn same(&mut self, path: &[u8], size: u64) -> Result<bool, Fault> {
+    fn same(&mut self, path: &[u8], size: u64) -> Result<bool, Stopped> {
         let destination = Side::Destination(0);
         let left = self
             .left
@@ -936,10 +938,11 @@ impl<'r> PairReader<'r> {
                     operation: Operation::Stat,
                     side,
                     cause: Cause::Changed,
-                });
+                }
+                .into());
             }
         }
-        same_tail(left.as_fd(), right.as_fd(), size, size, 0, &mut self.buffer)
+        same_tail(left.as_fd(), right.as_fd(), size, size, 0, self.desk, &mut self.buffer)
     }
 }
 

@@ -3,8 +3,8 @@
 //! Comes in: [`CopyOptions`]; goes out: a [`Job`] that copies, or a [`Refusal`] before anything was written.
 
 use std::ffi::CString;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
@@ -16,15 +16,17 @@ use crate::extra::{self, Extras, Surplus};
 use crate::job::{Desk, Job, Phase, Work};
 use crate::links::Links;
 use crate::listing::Batch;
+use crate::media::medium;
 use crate::options::{CopyOptions, Rules, Sync};
 use crate::preflight::{self, Prepared};
 use crate::publish::Stager;
 use crate::report::{Counters, Outcome, Reason, Report, Totals};
-use crate::schedule::{Schedule, drive};
+use crate::schedule::{Schedule, drive, drive_tuned};
 use crate::sweep;
 use crate::track::{self, Undecided, Waiting};
 use crate::transfer::Methods;
 use crate::tree::{Budget, Dir, Presence, Scope};
+use crate::tune::{Medium, Range, Tuner};
 use crate::worker::Worker;
 
 /// A piece of work.
@@ -95,8 +97,10 @@ pub struct Run {
     pub sync_batch: usize,
     /// Where the run is watched from.
     pub desk: Arc<Desk>,
-    /// Worker threads.
+    /// Worker threads at most.
     pub workers: usize,
+    /// Finds how many of them serve best; `None`: all.
+    tuner: Option<Mutex<Tuner>>,
     /// What the kernel can copy by itself.
     pub methods: Methods,
     /// Hard links.
@@ -202,7 +206,8 @@ impl Run {
 /// A job that copies. Checks the options; touches nothing.
 pub fn job(options: CopyOptions) -> Result<Job, Refusal> {
     let rules = options.check(&preflight::process())?;
-    Ok(Job::new(rules.jobs, Copy { options, rules }))
+    let resources = options.resources;
+    Job::new(rules.most_workers(), Copy { options, rules }).within(resources)
 }
 
 /// One copy with its checked options.
@@ -220,7 +225,7 @@ impl Work for Copy {
         let (run, ended) = copy(&self.options, self.rules, desk, None)?;
         let departed =
             (run.rules.remove_sources && !run.rules.dry_run).then(|| depart(&self.options, &run, ended, since));
-        let mut report = desk.report(run.rules.sync, run.workers, ended.interrupted);
+        let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.withheld.extend(run.surplus.withheld());
         if let Some((departed, verified)) = departed {
             report.removed_sources = departed.removed;
@@ -315,7 +320,8 @@ fn copy(
     desk: &Arc<Desk>,
     second: Option<Second<'_>>,
 ) -> Result<(Run, Ended), Refusal> {
-    let (budget, workers, sync_batch) = Budget::share(desk.counters.len());
+    // How many workers share the rest is known when their media are.
+    let (budget, _, sets) = Budget::share(1);
     let prepared = preflight::prepare(options, &rules, &budget, Stager::new())?;
     let Prepared {
         root,
@@ -343,6 +349,14 @@ fn copy(
                 .is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
         }
     }
+    let range = rules.range(&media(&root, &targets));
+    // Few descriptors mean few workers: each needs some for its files.
+    let workers = range.ceiling.min(sets).min(desk.counters.len());
+    let range = Range {
+        start: range.start.min(workers),
+        ceiling: workers,
+        ..range
+    };
     let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
     let source_ids = source_ids.map(|source| source.slot.id()).collect();
     let (departure, counters) = match second {
@@ -351,11 +365,12 @@ fn copy(
     };
     let run = Run {
         links: Links::new(&rules, Arc::clone(&root)),
+        tuner: (!range.fixed).then(|| Mutex::new(Tuner::new(range, rules.processors))),
         rules,
         stager: Stager::new(),
         schedule: Schedule::new(workers),
         budget,
-        sync_batch,
+        sync_batch: (sets / workers).max(1),
         desk: Arc::clone(desk),
         workers,
         methods: Methods::default(),
@@ -409,6 +424,14 @@ fn copy(
     Ok((run, Ended { interrupted, synced }))
 }
 
+/// What holds the sources and the destinations.
+fn media(root: &Dir, targets: &[Target]) -> Vec<Medium> {
+    let sources = root.sources.iter().filter_map(|source| source.slot.current());
+    let targets = targets.iter().filter_map(|target| target.file_system.as_ref());
+    let targets = targets.map(|fd| medium(fd.as_fd()));
+    sources.map(|fd| medium(fd.as_fd())).chain(targets).collect()
+}
+
 impl Run {
     /// What was found out about the arguments before the walk: entries that are missing, and the root's own.
     fn begin(&self, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside: &[Vec<u8>]) {
@@ -453,9 +476,18 @@ impl Run {
 
     /// Runs what is scheduled to its end.
     pub fn drive(&self) {
-        let failed = drive(self.workers, |index| {
-            Worker::new(self, &self.counters[index]).work();
-        });
+        let work = |index: usize| Worker::new(self, &self.counters[index]).work();
+        let failed = match &self.tuner {
+            None => {
+                self.desk.staff(self.workers);
+                drive(self.workers, work)
+            }
+            Some(tuner) => {
+                let progress = || Totals::of(&self.counters).work();
+                let told = |workers| self.desk.staff(workers);
+                drive_tuned(&self.schedule, tuner, progress, told, work)
+            }
+        };
         if let Some(error) = failed {
             let message = format!("a worker could not be started: {error}");
             self.desk.note("threads", || (Vec::new(), message));

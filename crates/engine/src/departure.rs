@@ -289,7 +289,7 @@ impl Worker<'_> {
         stat: &Stat,
         file: Option<&OwnedFd>,
         known: Option<Identity>,
-    ) -> Result<Copy, Fault> {
+    ) -> Result<Copy, Stopped> {
         let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
         let Some(twin) = entry.dir.twin(index).map_err(fault(Operation::Open))? else {
             return Ok(Copy::Absent);

@@ -34,6 +34,10 @@ impl Worker<'_> {
     /// Lists all sources of a directory and works on what they have.
     pub fn list(&mut self, dir: &Arc<Dir>) {
         for source in 0..dir.sources.len() {
+            // Whoever stops the run stops the listing too.
+            if !self.run.desk.may_begin() {
+                break;
+            }
             let before = self.seen.len();
             let result = match &dir.sources[source].scope {
                 Scope::Whole => self.list_whole(dir, source),

@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Failure, Refusal};
+use bulkhaul_sys::{self as sys, Errno};
+
+use crate::error::{Failure, Refusal, describe};
 use crate::event::{Event, Queue, Victims};
-use crate::options::Sync;
+use crate::options::{Resources, Sync};
+use crate::pace::{Limits, Pace};
 use crate::report::{Counters, Findings, Report, Totals};
+use crate::transfer::Stopped;
 
 /// What a job does.
 pub trait Work: Send {
@@ -90,8 +94,10 @@ pub struct Snapshot {
     pub totals: Totals,
     /// Failures so far.
     pub failures: u64,
-    /// Worker threads.
+    /// Workers that may be at work now.
     pub workers: usize,
+    /// How fast it may go now.
+    pub limits: Limits,
     /// Since the start.
     pub elapsed: Duration,
 }
@@ -106,6 +112,11 @@ pub struct Desk {
     pub queue: Queue,
     /// Whether to go on.
     pub cancel: Arc<Cancel>,
+    /// How fast to go on.
+    pub pace: Arc<Pace>,
+    /// Workers that may be at work now, and the most that might so far.
+    workers: AtomicUsize,
+    most: AtomicUsize,
     answer: Mutex<Option<bool>>,
     answered: Condvar,
     phase: Mutex<Phase>,
@@ -121,6 +132,9 @@ impl Desk {
             findings: Findings::default(),
             queue: Queue::default(),
             cancel: Arc::default(),
+            pace: Arc::default(),
+            workers: AtomicUsize::new(workers),
+            most: AtomicUsize::new(0),
             answer: Mutex::new(None),
             answered: Condvar::new(),
             phase: Mutex::new(Phase::Preflight),
@@ -129,11 +143,12 @@ impl Desk {
         }
     }
 
-    /// For a dry run before the operation itself: counts on its own, and stops with it.
+    /// For a dry run before the operation itself: counts on its own, stops with it, and goes no faster.
     #[must_use]
     pub fn rehearsal(&self) -> Self {
         Self {
             cancel: Arc::clone(&self.cancel),
+            pace: Arc::clone(&self.pace),
             ..Self::new(self.counters.len())
         }
     }
@@ -141,6 +156,51 @@ impl Desk {
     /// The operation goes on to this phase.
     pub fn enter(&self, phase: Phase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    /// So many workers may be at work from now on.
+    pub fn staff(&self, workers: usize) {
+        self.workers.store(workers, Ordering::Relaxed);
+        self.most.fetch_max(workers, Ordering::Relaxed);
+    }
+
+    /// The most workers that might be at work at once so far.
+    pub fn most_staff(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// Waits for leave to read so many bytes of a source. An error: the run was given up meanwhile.
+    pub fn may_read(&self, bytes: u64) -> Result<(), Stopped> {
+        if self.pace.bytes(bytes, || self.cancel.is_aborted()) {
+            Ok(())
+        } else {
+            Err(Stopped::Aborted)
+        }
+    }
+
+    /// Waits for leave to look at one more entry; answers whether anybody still wants that.
+    pub fn may_begin(&self) -> bool {
+        self.pace.entry(|| self.cancel.is_draining())
+    }
+
+    /// Takes its place behind others, as it was asked to; what the system refuses is a note.
+    fn make_way(&self, resources: &Resources) {
+        let tell = |kind: &str, result: Result<(), Errno>, what: String| {
+            if let Err(errno) = result {
+                let message = format!("{what} was refused ({}): the priority is as it was", describe(errno));
+                self.note(kind, || (Vec::new(), message));
+            }
+        };
+        if let Some(nice) = resources.nice {
+            tell("nice", sys::set_nice(nice), format!("a niceness of {nice}"));
+        }
+        if let Some(priority) = resources.io {
+            tell(
+                "ionice",
+                sys::set_io_priority(priority),
+                "the order of disk requests".to_owned(),
+            );
+        }
     }
 
     /// A directory was found that has not been listed.
@@ -212,6 +272,7 @@ impl Desk {
 /// One operation, to be run once; watched and cancelled from any thread.
 pub struct Job {
     desk: Arc<Desk>,
+    resources: Resources,
     operation: Mutex<Option<Box<dyn Work>>>,
 }
 
@@ -220,8 +281,28 @@ impl Job {
     pub fn new(workers: usize, operation: impl Work + 'static) -> Self {
         Self {
             desk: Arc::new(Desk::new(workers)),
+            resources: Resources::default(),
             operation: Mutex::new(Some(Box::new(operation))),
         }
+    }
+
+    /// The same within these bounds. Priorities are those of the thread that runs it and of its workers: they stay with
+    /// that thread.
+    pub fn within(self, resources: Resources) -> Result<Self, Refusal> {
+        resources.check()?;
+        self.set_limits(resources.limits)?;
+        Ok(Self { resources, ..self })
+    }
+
+    /// Changes how fast it may go, from now on.
+    pub fn set_limits(&self, limits: Limits) -> Result<(), Refusal> {
+        if let Some((name, rate)) = limits.wrong() {
+            return Err(Refusal::Usage(format!(
+                "limit of {name}: {rate} is no number for a second"
+            )));
+        }
+        self.desk.pace.set(limits);
+        Ok(())
     }
 
     /// The events of this job.
@@ -257,7 +338,8 @@ impl Job {
             phase,
             totals: Totals::of(&desk.counters),
             failures: desk.findings.failed(),
-            workers: desk.counters.len(),
+            workers: desk.workers.load(Ordering::Relaxed),
+            limits: desk.pace.limits(),
             elapsed: desk.elapsed(),
         }
     }
@@ -267,6 +349,7 @@ impl Job {
         let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner).take();
         let operation = operation.ok_or_else(|| Refusal::Usage("a job runs once".into()))?;
         self.desk.start.get_or_init(Instant::now);
+        self.desk.make_way(&self.resources);
         let result = operation.run(&self.desk);
         self.desk.enter(Phase::Done);
         self.desk.queue.close();

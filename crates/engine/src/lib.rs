@@ -26,6 +26,7 @@ pub mod job;
 pub mod links;
 pub mod list;
 pub mod listing;
+pub mod media;
 pub mod metadata;
 pub mod options;
 pub mod output;

@@ -51,10 +51,15 @@ impl Batch {
     /// Gives away the second half of what comes from `start` on, the larger one.
     #[must_use]
     pub fn split_off(&mut self, start: usize) -> Batch {
-        let middle = start + (self.entries.len() - start) / 2;
+        self.take_from(start + (self.entries.len() - start) / 2)
+    }
+
+    /// Gives away all that comes from `start` on.
+    #[must_use]
+    pub fn take_from(&mut self, start: usize) -> Batch {
         Batch {
             names: Arc::clone(&self.names),
-            entries: self.entries.split_off(middle),
+            entries: self.entries.split_off(start),
         }
     }
 }

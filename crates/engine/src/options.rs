@@ -7,10 +7,58 @@ use bulkhaul_formats::chmod::Chmod;
 use bulkhaul_formats::digest::TAIL_BYTES;
 use bulkhaul_formats::filter::{Filter, Style};
 
+use bulkhaul_sys::IoPriority;
+
 use crate::error::Refusal;
+use crate::pace::Limits;
+use crate::tune::{Medium, Range};
 
 /// Worker threads at most: beyond this only the memory of their buffers grows.
 pub const MAX_JOBS: usize = 1024;
+/// The level of a class of disk requests that is meant where none is given, as `ionice(1)` has it.
+const IO_LEVEL: u8 = 4;
+
+/// What an operation may take of the machine, whatever it does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resources {
+    /// How fast it may go.
+    pub limits: Limits,
+    /// Niceness of its threads, -20 to 19.
+    pub nice: Option<i32>,
+    /// Order of its disk requests; see [`io_priority`].
+    pub io: Option<IoPriority>,
+}
+
+impl Resources {
+    /// Refuses what no system would take.
+    pub fn check(&self) -> Result<(), Refusal> {
+        match self.nice {
+            Some(nice) if !(-20..=19).contains(&nice) => {
+                Err(Refusal::Usage(format!("nice: {nice} is not between -20 and 19")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads `idle`, or `best-effort` or `realtime` with or without a level from `:0`, the first, to `:7`.
+pub fn io_priority(text: &str) -> Result<IoPriority, Refusal> {
+    let (class, level) = text
+        .split_once(':')
+        .map_or((text, None), |(class, level)| (class, Some(level)));
+    let level = match level {
+        None => Some(IO_LEVEL),
+        Some(digit) => digit.parse().ok().filter(|level| *level < 8 && digit.len() == 1),
+    };
+    match (class, level) {
+        ("idle", Some(_)) if !text.contains(':') => Ok(IoPriority::Idle),
+        ("best-effort", Some(level)) => Ok(IoPriority::BestEffort(level)),
+        ("realtime", Some(level)) => Ok(IoPriority::Realtime(level)),
+        _ => Err(Refusal::Usage(format!(
+            "ionice: '{text}' is not idle, best-effort[:0-7] or realtime[:0-7]"
+        ))),
+    }
+}
 
 /// Inodes with several links that are kept in memory by default, each with what leads to its directory.
 const LINKS_IN_MEMORY: usize = 1 << 16;
@@ -148,10 +196,12 @@ pub struct CopyOptions {
     pub sparse: Sparse,
     /// Durability.
     pub sync: Sync,
-    /// Worker threads; 0: from affinity and cgroup.
+    /// Worker threads at most; 0: from affinity, cgroup, and what holds the files.
     pub jobs: usize,
     /// Bytes to one destination from which on no page is left in the cache; `None`: half of the memory that is available.
     pub memory: Option<u64>,
+    /// What it may take of the machine.
+    pub resources: Resources,
     /// Plan and probe, don't act.
     pub dry_run: bool,
     /// Don't enter other file systems.
@@ -209,6 +259,7 @@ impl Default for CopyOptions {
             sync: Sync::default(),
             jobs: 0,
             memory: None,
+            resources: Resources::default(),
             dry_run: false,
             one_file_system: false,
             keep_dirlinks: false,
@@ -296,10 +347,12 @@ pub struct Rules {
     pub sparse: Sparse,
     /// Durability.
     pub sync: Sync,
-    /// Worker threads.
+    /// Worker threads at most, as they were asked for; 0: see [`Rules::range`].
     pub jobs: usize,
     /// Bytes to one destination from which on no page is left in the cache.
     pub memory: u64,
+    /// Processors that may be used.
+    pub processors: usize,
     /// Plan and probe, don't act.
     pub dry_run: bool,
     /// Don't enter other file systems.
@@ -330,6 +383,18 @@ pub struct Rules {
     pub keep: Keep,
     /// Send an event for each entry.
     pub entry_events: bool,
+}
+
+impl Rules {
+    /// How many workers may be at work on these media.
+    pub fn range(&self, media: &[Medium]) -> Range {
+        Range::of(media, self.processors, self.jobs)
+    }
+
+    /// The most that there may be on any.
+    pub fn most_workers(&self) -> usize {
+        self.range(&[Medium::Network]).ceiling
+    }
 }
 
 /// What the checks need to know of the process, so that they stay pure.
@@ -416,11 +481,8 @@ impl CopyOptions {
             sparse: self.sparse,
             memory: self.memory.unwrap_or(process.memory / 2),
             sync: if self.remove_sources { Sync::All } else { self.sync },
-            jobs: if self.jobs == 0 {
-                process.processors.clamp(1, MAX_JOBS)
-            } else {
-                self.jobs
-            },
+            jobs: self.jobs,
+            processors: process.processors.clamp(1, MAX_JOBS),
             dry_run: self.dry_run,
             one_file_system: self.one_file_system,
             keep_dirlinks: self.keep_dirlinks,

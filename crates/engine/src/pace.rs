@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// What may be let through at once after a pause: what the rate gives in this time, or [`LEAST_PIECE`] bytes or one entry
 /// where that is more. It makes up for workers that come late.
 pub const BURST: Duration = Duration::from_millis(100);
-/// A piece takes this share of a second at most, so that several workers share a rate smoothly.
+/// A piece takes at most this share of a second, less than a burst, so that several workers share a rate smoothly.
 const PIECES_PER_SECOND: u64 = 16;
 /// Bytes of a piece at least: a rate is kept whatever the pieces are, but smaller ones cost more than they smooth.
 pub const LEAST_PIECE: u64 = 1024;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const MILLI: u64 = 1000;
 const NANOS: u128 = 1_000_000_000;
 /// Units a second at most: beyond it there is nothing to limit.
-const MOST: f64 = 1e15;
+const MOST: f64 = 1e16;
 
 /// What a run may do in a second; 0: as much as it can.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -50,7 +50,7 @@ fn milli(rate: f64) -> u64 {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it is not negative and at most 10^18"
+        reason = "it is not negative and at most 10^19"
     )]
     let milli = (rate * MILLI as f64).round() as u64;
     milli.max(1)
@@ -193,6 +193,12 @@ pub struct Pace {
     entries: Limit,
 }
 
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
 impl Pace {
     /// Begins with these limits.
     pub fn new(limits: Limits) -> Self {
@@ -226,10 +232,10 @@ impl Pace {
     pub fn piece(&self, most: u64) -> u64 {
         match self.bytes.rate() {
             0 => most,
-            rate => (rate / MILLI / PIECES_PER_SECOND)
-                .max(LEAST_PIECE)
-                .next_power_of_two()
-                .min(most),
+            rate => {
+                let even = (rate / MILLI / PIECES_PER_SECOND).max(LEAST_PIECE);
+                (1 << even.ilog2()).min(most)
+            }
         }
     }
 
@@ -463,8 +469,9 @@ mod tests {
             (0.5, 1024),
             (1024.0, 1024),
             (16_384.0, 1024),
-            (16_400.0, 2048),
-            (1e6, 65_536),
+            (32_767.0, 1024),
+            (32_768.0, 2048),
+            (1e6, 32_768),
             (4_194_304.0, 262_144),
             (1e15, 262_144),
         ];

@@ -8,6 +8,8 @@ use std::ffi::CStr;
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
 use crate::error::{Fault, Operation, Side};
+use crate::job::Desk;
+use crate::transfer::Stopped;
 
 /// Compares the last `tail` bytes of two files of `size` bytes. `buffer` is used in halves.
 pub fn same_tail(
@@ -16,15 +18,18 @@ pub fn same_tail(
     size: u64,
     tail: u64,
     destination: usize,
+    desk: &Desk,
     buffer: &mut [u8],
-) -> Result<bool, Fault> {
+) -> Result<bool, Stopped> {
     let (left, right) = buffer.split_at_mut(buffer.len() / 2);
     let mut offset = size.saturating_sub(tail);
     while offset < size {
         let want = usize::try_from(size - offset)
             .unwrap_or(usize::MAX)
             .min(left.len())
-            .min(right.len());
+            .min(right.len())
+            .min(usize::try_from(desk.pace.piece(u64::MAX)).unwrap_or(usize::MAX));
+        desk.may_read(want as u64)?;
         let a = fill(source, &mut left[..want], offset).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?;
         let b = fill(existing, &mut right[..want], offset)
             .map_err(|e| Fault::new(Operation::Read, Side::Destination(destination), e))?;

@@ -293,7 +293,7 @@ impl Worker<'_> {
         source: Source<'_>,
         stat: &Stat,
         index: usize,
-    ) -> Result<Option<OwnedFd>, Fault> {
+    ) -> Result<Option<OwnedFd>, Stopped> {
         let side = Side::Destination(index);
         let Some(twin) = entry
             .dir
@@ -314,7 +314,7 @@ impl Worker<'_> {
             Ok(fd) => fd,
             // What may not be read can't be trusted; it may still be replaced.
             Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Fault::new(Operation::Open, side, errno)),
+            Err(errno) => return Err(Fault::new(Operation::Open, side, errno).into()),
         };
         let verify = self.run.rules.verify;
         let mut from_cache = 0;
@@ -326,7 +326,15 @@ impl Worker<'_> {
             from_cache = forget(existing.as_fd(), stat.size);
         }
         let tail = if verify { u64::MAX } else { self.run.rules.tail };
-        let same = probe::same_tail(file.as_fd(), existing.as_fd(), stat.size, tail, index, &mut self.buffer)?;
+        let same = probe::same_tail(
+            file.as_fd(),
+            existing.as_fd(),
+            stat.size,
+            tail,
+            index,
+            &self.run.desk,
+            &mut self.buffer,
+        )?;
         if verify && same {
             self.counters.verified(stat.size, from_cache);
         }
@@ -451,15 +459,16 @@ impl Worker<'_> {
         let id = loop {
             match self.prove(&finished) {
                 Ok(id) => break id,
-                Err(fault) => {
+                Err(stopped) => {
                     self.discard(
                         &finished.dir,
                         finished.destination,
                         &finished.target,
                         finished.staging.as_ref(),
                     );
-                    if fault.cause != Cause::Mismatch || finished.attempt >= MISMATCH_ATTEMPTS {
-                        return Err(fault.into());
+                    let again = matches!(&stopped, Stopped::Fault(fault) if fault.cause == Cause::Mismatch);
+                    if !again || finished.attempt >= MISMATCH_ATTEMPTS {
+                        return Err(stopped);
                     }
                 }
             }
@@ -492,7 +501,7 @@ impl Worker<'_> {
     }
 
     /// Sync if one is due, proof if it was asked for, times.
-    fn prove(&mut self, finished: &Finished) -> Result<Identity, Fault> {
+    fn prove(&mut self, finished: &Finished) -> Result<Identity, Stopped> {
         let destination = finished.destination;
         let side = Side::Destination(destination);
         let file = finished.file.as_fd();
@@ -506,10 +515,10 @@ impl Worker<'_> {
             let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));
             // Files of /proc say that they are empty, and are made anew at each read.
             let again = (finished.stat.size > 0).then(|| source.as_fd());
-            let back = read_back(again, file, from_cache, destination, &mut self.buffer)?;
+            let back = read_back(again, file, from_cache, destination, &self.run.desk, &mut self.buffer)?;
             let stat = sys::stat_fd(source.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
             if !same_version(&stat, &finished.stat) {
-                return Err(Fault::changed(Operation::Verify));
+                return Err(Fault::changed(Operation::Verify).into());
             }
             let back = back.filter(|back| back.digest == *digest);
             let back = back.ok_or(Fault {
@@ -526,7 +535,7 @@ impl Worker<'_> {
         }
         sys::stat_fd(file)
             .map(|s| s.id)
-            .map_err(|e| Fault::new(Operation::Stat, side, e))
+            .map_err(|e| Fault::new(Operation::Stat, side, e).into())
     }
 
     /// A second copy of a file whose first one read back differently.

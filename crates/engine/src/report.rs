@@ -344,6 +344,12 @@ impl Totals {
         sum
     }
 
+    /// What the workers did, as their throughput is measured: bytes moved or read back, and entries found and done with.
+    pub fn work(&self) -> (u64, u64) {
+        let bytes = self.copied_bytes + self.verified_bytes;
+        (bytes, self.all_found() + self.all_outcomes())
+    }
+
     /// Entries of a kind that were found.
     pub fn found_of(&self, kind: Kind) -> u64 {
         self.found[kind_index(kind)]

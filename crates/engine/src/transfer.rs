@@ -16,7 +16,7 @@ use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 use crate::chunks::CHUNK_BYTES;
 use crate::copy::Run;
 use crate::error::{Fault, Operation, Side};
-use crate::job::Cancel;
+use crate::job::Desk;
 use crate::options::{Sparse, Sync};
 use crate::report::Counters;
 
@@ -156,8 +156,8 @@ pub struct Transfer<'a> {
     crowded: bool,
     /// What the kernel can do.
     methods: &'a Methods,
-    /// Whether to go on.
-    cancel: &'a Cancel,
+    /// Whether to go on, and how fast.
+    desk: &'a Desk,
     /// Bytes written so far, for progress.
     progress: &'a AtomicU64,
     /// Takes in every byte of the source, holes included; then nothing is copied by the kernel alone.
@@ -189,7 +189,7 @@ impl<'a> Transfer<'a> {
             write_back: rules.sync != Sync::None || rules.verify,
             crowded: stat.size >= WRITE_BACK_BYTES && run.is_crowded(destination),
             methods: &run.methods,
-            cancel: &run.desk.cancel,
+            desk: &run.desk,
             progress: counters.written(),
             digest: RefCell::new(rules.verify.then(Blake3::default)),
             sized: Cell::new(0),
@@ -358,8 +358,8 @@ impl<'a> Transfer<'a> {
             cleaned: start,
         };
         while at < end {
-            self.check()?;
-            let next = end.min(at + PIECE_BYTES);
+            let next = end.min(at + self.desk.pace.piece(PIECE_BYTES));
+            self.pay(next - at)?;
             let began = Instant::now();
             by_kernel = by_kernel && !self.methods.of(self.pair).no_range;
             let method = if by_kernel {
@@ -382,6 +382,7 @@ impl<'a> Transfer<'a> {
                     reached
                 }
             };
+            self.desk.pace.give_back(next - reached);
             if by_kernel {
                 self.methods
                     .learn(self.pair, |p| p.spent(method, reached - at, began.elapsed()));
@@ -423,6 +424,9 @@ impl<'a> Transfer<'a> {
             let n = sys::read_at(self.from, &mut buffer[..want], at).map_err(Self::read_fault)?;
             if n == 0 {
                 break;
+            }
+            if end.is_none() {
+                self.pay(n as u64)?;
             }
             if let Some(digest) = self.digest.borrow_mut().as_mut() {
                 digest.update(&buffer[..n]);
@@ -487,11 +491,17 @@ impl<'a> Transfer<'a> {
     }
 
     fn check(&self) -> Result<(), Stopped> {
-        if self.cancel.is_aborted() {
+        if self.desk.cancel.is_aborted() {
             Err(Stopped::Aborted)
         } else {
             Ok(())
         }
+    }
+
+    /// Waits until so many bytes may be read.
+    fn pay(&self, bytes: u64) -> Result<(), Stopped> {
+        self.check()?;
+        self.desk.may_read(bytes)
     }
 }
 

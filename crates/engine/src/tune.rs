@@ -280,6 +280,11 @@ impl Tuner {
         tuner
     }
 
+    /// Processors that it reckons with.
+    pub fn processors(&self) -> usize {
+        self.processors
+    }
+
     /// Workers that shall be active now.
     pub fn active(&self) -> usize {
         match self.state {

@@ -9,7 +9,9 @@ use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
 use crate::error::{Fault, Operation, Side};
+use crate::job::Desk;
 use crate::probe::fill;
+use crate::transfer::Stopped;
 
 /// What a file gave when it was read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +51,15 @@ pub fn read_back(
     file: BorrowedFd<'_>,
     from_cache: u64,
     destination: usize,
+    desk: &Desk,
     buffer: &mut [u8],
-) -> Result<Option<ReadBack>, Fault> {
+) -> Result<Option<ReadBack>, Stopped> {
     let (left, right) = buffer.split_at_mut(buffer.len() / 2);
     let mut digest = Blake3::default();
     let mut bytes = 0;
     loop {
+        let piece = usize::try_from(desk.pace.piece(right.len() as u64)).unwrap_or(right.len());
+        let (left, right) = (&mut left[..piece], &mut right[..piece]);
         let n =
             fill(file, right, bytes).map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
         if let Some(source) = source {
@@ -66,6 +71,7 @@ pub fn read_back(
         if n == 0 {
             break;
         }
+        desk.may_read(n as u64)?;
         digest.update(&right[..n]);
         bytes += n as u64;
     }

@@ -130,13 +130,22 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Works on the files of a batch; gives half of the rest to whoever has nothing to do.
+    /// Works on the files of a batch; gives half of the rest to whoever has nothing to do, or all of it when fewer workers
+    /// are to be at work.
     pub fn files(&mut self, dir: &Arc<Dir>, source: usize, mut batch: Batch) {
         let mut index = 0;
         while index < batch.len() && !self.run.desk.cancel.is_draining() {
+            if self.run.schedule.crowded() {
+                let rest = batch.take_from(index);
+                self.run.give_away(dir, source, rest);
+                break;
+            }
             if batch.len() - index > 1 && self.run.schedule.hungry() {
                 let rest = batch.split_off(index + 1);
                 self.run.give_away(dir, source, rest);
+            }
+            if !self.run.desk.may_begin() {
+                break;
             }
             let (target, kind) = batch.get(index);
             self.file(dir, source, target, kind, false);

@@ -21,6 +21,8 @@ mod interrupted;
 #[cfg(test)]
 mod lies;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod links;
 #[cfg(test)]
 mod lists;

@@ -27,8 +27,9 @@ use portable as backend;
 pub use backend::*;
 pub use posix::{
     capacity, close, create_file, current_directory, descriptor_limit, duplicate, group_ids, host_name, make_directory,
-    make_link, make_symlink, process_exists, read, read_at, read_link, remove_directory, rename, rewind_directory,
-    seek_data, seek_hole, set_size, sync_all, try_lock, unlink, unlock, user_id, working_directory, write_all_at,
+    make_link, make_symlink, process_exists, processor_time, read, read_at, read_link, remove_directory, rename,
+    rewind_directory, seek_data, seek_hole, set_size, sync_all, try_lock, unlink, unlock, user_id, working_directory,
+    write_all_at,
 };
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;
@@ -129,6 +130,18 @@ pub enum Node<'fd> {
     Open(BorrowedFd<'fd>),
     /// Opened with [`open_node`]: a symlink, FIFO, device, or something unreadable.
     Path(BorrowedFd<'fd>),
+}
+
+/// In which order the requests of a thread reach a disk, where its scheduler heeds that (`ioprio_set(2)`). Levels go from
+/// 0, the first, to 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoPriority {
+    /// Before all others; for privileged processes.
+    Realtime(u8),
+    /// As everybody.
+    BestEffort(u8),
+    /// When nobody else wants the disk.
+    Idle,
 }
 
 /// Capacity of a file system.

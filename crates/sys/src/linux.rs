@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid, XattrFl
 
 use crate::failpoint::{Call, again, bytes, once};
 use crate::posix::{kind_of, last_errno, mode, timestamps};
-use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
+use crate::{BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 
 /// Opens a directory for listing and as the base of further calls. Access times are left alone where that is allowed.
 pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
@@ -385,6 +385,34 @@ pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<u64> {
 /// Processors that this thread may run on.
 pub fn processors() -> usize {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1) as usize)
+}
+
+/// Sets the niceness of this thread, and of those that it will start: -20 to 19.
+pub fn set_nice(nice: i32) -> Result<()> {
+    // To Linux a process is a thread here, and none is this one.
+    again(Call::Nice, || rustix::process::setpriority_process(None, nice))
+}
+
+/// Sets the order of this thread's disk requests, and of those that it will start.
+pub fn set_io_priority(priority: IoPriority) -> Result<()> {
+    const THIS_THREAD: (libc::c_int, libc::c_int) = (1, 0);
+    const CLASS_SHIFT: u32 = 13;
+    let (class, level) = match priority {
+        IoPriority::Realtime(level) => (1, level),
+        IoPriority::BestEffort(level) => (2, level),
+        IoPriority::Idle => (3, 0),
+    };
+    let value = (class << CLASS_SHIFT) | libc::c_int::from(level);
+    again(Call::IoPriority, || {
+        // SAFETY: the call takes three numbers.
+        let answer = unsafe { libc::syscall(libc::SYS_ioprio_set, THIS_THREAD.0, THIS_THREAD.1, value) };
+        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    })
+}
+
+/// Major and minor number of a device.
+pub fn device_numbers(device: u64) -> (u32, u32) {
+    (fs::major(device), fs::minor(device))
 }
 
 /// What tells process namespaces apart; empty where `/proc` does not say.

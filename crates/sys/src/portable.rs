@@ -8,7 +8,7 @@ use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, once};
 use crate::posix::{kind_of, mode, timestamps};
-use crate::{BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
+use crate::{BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
 
 /// Opens a directory for listing and as the base of further calls.
 pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
@@ -230,6 +230,21 @@ pub fn file_system_magic(_fd: BorrowedFd<'_>) -> Result<u64> {
 /// Processors of this machine.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Sets the niceness of this process: there is none of a thread here.
+pub fn set_nice(nice: i32) -> Result<()> {
+    again(Call::Nice, || rustix::process::setpriority_process(None, nice))
+}
+
+/// There is no such order here.
+pub fn set_io_priority(_priority: IoPriority) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
+/// Devices say nothing about themselves here.
+pub fn device_numbers(_device: u64) -> (u32, u32) {
+    (0, 0)
 }
 
 /// There are no process namespaces here.

@@ -208,6 +208,12 @@ pub fn process_exists(process: u32) -> bool {
     !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH))
 }
 
+/// The processors' time that this process took so far, in all its threads.
+pub fn processor_time() -> core::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    core::time::Duration::try_from(time).unwrap_or_default()
+}
+
 /// The working directory; empty where it has no path.
 pub fn working_directory() -> Vec<u8> {
     rustix::process::getcwd(Vec::new())

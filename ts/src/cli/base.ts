@@ -26,7 +26,8 @@ export abstract class VerbCommand extends Command {
     description: 'Append failures, notes and the summary to FILE, as JSON lines',
   });
   jobs = Option.String('-j,--jobs', {
-    description: 'Worker threads; otherwise from the CPUs that this process may use',
+    description:
+      'Worker threads at most; otherwise from the CPUs that this process may use, and in a copy from the devices',
     validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(1, 1024)]),
   });
 

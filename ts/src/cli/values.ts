@@ -34,3 +34,26 @@ async function idOf(name: string, database: string, what: string): Promise<numbe
   if (id <= MAX_ID) return id;
   throw new BulkhaulError('USAGE', `--chown: no ${what} ${display(name)} in ${database}; give the numeric id`);
 }
+
+/**
+ * Bytes a second from a rate as rsync's --bwlimit takes it: a number, also with a fraction, in KiB or with a unit (`B`;
+ * `K`, `M`, `G`, `T`, `P`, or these with `iB`, to base 1024; with `B` to base 1000, in any case), and then perhaps `+1` or
+ * `-1` byte. 0: no limit. Throws `USAGE` with the name of the option.
+ */
+export function parseRate(text: string, option: string): number {
+  const match = /^(\d+\.?\d*|\.\d+)(?:(b)|([kmgtp])(ib|b)?)?([+-]1)?$/i.exec(text);
+  const [, number, bytes, unit = 'k', base = '', offset = '0'] = match ?? [];
+  const power = bytes === undefined ? 'kmgtp'.indexOf(unit.toLowerCase()) + 1 : 0;
+  const rate = Math.floor(Number(number) * (base.toLowerCase() === 'b' ? 1000 : 1024) ** power) + Number(offset);
+  if (rate >= 0) return rate;
+  throw new BulkhaulError(
+    'USAGE',
+    `${option}: not a rate: ${text} (a number of KiB a second, or with B, K, M, G, T or P; KB is 1000 bytes; 0 for no limit)`,
+  );
+}
+
+/** A number that is not negative, with or without a fraction. Throws `USAGE` with the name of the option. */
+export function parseCount(text: string, option: string): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+  throw new BulkhaulError('USAGE', `${option}: not a number: ${text}`);
+}

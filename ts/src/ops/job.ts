@@ -7,7 +7,7 @@
  */
 import { BulkhaulError } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
-import type { NativeEvent, NativeJob, NativeQuestion, NativeReport } from '../native.js';
+import type { Limits, NativeEvent, NativeJob, NativeQuestion, NativeReport } from '../native.js';
 
 /** Whether what is named may be deleted. */
 export type Confirm = (victims: Victims) => boolean | Promise<boolean>;
@@ -27,6 +27,7 @@ const NOTHING_YET: Snapshot = {
   copiedFiles: 0,
   errors: 0,
   workers: 0,
+  limits: { bytes: 0, entries: 0 },
   elapsed: 0,
 };
 
@@ -44,6 +45,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   #native: NativeJob | undefined;
   /** Cancelled before there was anything to cancel: false gently, true at once. */
   #cancelled: boolean | undefined;
+  /** Set before there was anything to limit. */
+  #limits: Limits | undefined;
   #read = false;
   readonly #confirm: Confirm | undefined;
 
@@ -66,6 +69,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     try {
       const native = await prepare();
       this.#native = native;
+      if (this.#limits !== undefined) native.setLimits(this.#limits);
       if (this.#cancelled !== undefined) native.cancel(this.#cancelled);
       if (!this.#read && this.#confirm !== undefined) {
         // Nobody reads: the questions are answered nevertheless.
@@ -152,6 +156,16 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   /** Counters, now. */
   snapshot(): Snapshot {
     return this.#native?.snapshot() ?? NOTHING_YET;
+  }
+
+  /** Changes how fast the job may go, from now on. Throws `USAGE` for what is no rate. */
+  setLimits(limits: Limits): void {
+    this.#limits = limits;
+    try {
+      this.#native?.setLimits(limits);
+    } catch (error) {
+      throw BulkhaulError.from(error);
+    }
   }
 
   /** Stops the job. false: what is in flight is finished; true: at once. The report then says `interrupted`. */

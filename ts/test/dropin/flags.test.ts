@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/cli/dropin/argparse.js';
 import { echo, FLAGS, helpText, originalFlags, parseCall } from '../../src/cli/dropin/hpcp/flags.js';
-import { workers } from '../../src/cli/dropin/hpcp/workers.js';
+import { resources, workers } from '../../src/cli/dropin/hpcp/workers.js';
 
 /** Every spelling in the help of hpcp 8.96 and 9.79. */
 const ORIGINAL =
@@ -67,8 +67,6 @@ describe('the meaning of an abbreviation', () => {
 
 describe('what is not there yet ends before anything is touched', () => {
   const cases: [string, string[]][] = [
-    '-L 1M',
-    '-F 10',
     '-si x',
     '-di x',
     '-dis 1G',
@@ -86,7 +84,7 @@ describe('what is not there yet ends before anything is touched', () => {
     expect(call).toThrow(new RegExp(`^argument [^:]*${flag}[/:].*not in this version yet \\(.*\\); nothing was done$`));
   });
 
-  it.each(['-L 0', '-F 0', '-ctl 0', '-dis 0'])('%s is the default', (text) => {
+  it.each(['-ctl 0', '-dis 0'])('%s is the default', (text) => {
     expect(() => parseCall(text.split(' '))).not.toThrow();
   });
 });
@@ -147,3 +145,50 @@ it('has a help that names every flag', () => {
   for (const { names } of Object.values(FLAGS)) for (const name of names) expect(help).toContain(` ${name}`);
   expect(help).toMatchSnapshot();
 });
+
+describe('limits and priorities', () => {
+  it.each<[string, object]>([
+    ['', {}],
+    ['-L 0 -F 0', { bytes: 0, entries: 0 }],
+    ['-L 1000', { bytes: 1000 }],
+    ['-L 1K', { bytes: 1000 }],
+    ['-L 1Ki', { bytes: 1024 }],
+    ['-L 1.5MiB', { bytes: 1_572_864 }],
+    ['-L .5gb', { bytes: 500_000_000 }],
+    ['-L 2T', { bytes: 2e12 }],
+    ['-L 1Pi', { bytes: 1024 ** 5 }],
+    ['-L 7B', { bytes: 7 }],
+    ['-F 10', { entries: 10 }],
+    ['-F 0.5', { entries: 0.5 }],
+    ['-F 2k', { entries: 2000 }],
+    // The common options win over the original's.
+    ['-L 1K --bwlimit 1', { bytes: 1024 }],
+    ['-F 7 --iops-limit 8', { entries: 8 }],
+  ])('%s', (text, limits) => {
+    const { values } = parseCall(['a', '-d', 'b', ...text.split(' ').filter((word) => word !== '')]);
+    expect(resources(values).limits).toEqual(limits);
+  });
+
+  it.each(['-L x', '-L 1X', '-L -1', '-L 1i', '-L 1Kib2', '-L 1e3', '-L=', '-F 1,5', '-F inf', '-F nan'])(
+    '%s is no limit, and not none',
+    (text) => {
+      const { values } = parseCall(['a', '-d', 'b', ...text.split(' ')]);
+      expect(() => resources(values)).toThrow(/^argument -[LF]: '.*' is no rate/);
+    },
+  );
+
+  it('takes priorities as they are', () => {
+    const { values } = parseCall(['a', '-d', 'b', '--nice', '-5', '--ionice', 'idle', '-j', '3']);
+    expect(resources(values)).toEqual({ limits: {}, jobs: 3, nice: -5, ionice: 'idle' });
+  });
+});
+
+it.each(['-L 1K', '-F 5', '--bwlimit 1', '--iops-limit 1', '--nice 5', '--ionice idle'])(
+  '%s limits a copy only, and says so',
+  (text) => {
+    for (const flag of ['-rm', '-rf', '-cfl', '-tdfl']) {
+      expect(() => parseCall(['a', flag, ...text.split(' ')])).toThrow(/limits of what is no copy/);
+    }
+    expect(parseCall(['-rm', 'a', '-L', '0']).values.rate_limit).toBe('0');
+  },
+);

@@ -24,7 +24,7 @@ export const FLAGS = {
     names: ['-j', '-m', '-t', '--max_workers'],
     takes: 'int',
     rank: 0,
-    help: 'Worker threads: a number as it is, -N for N times the CPUs, 0 for half of them. Without it one per CPU, of those that this process may use.',
+    help: 'Worker threads at most: a number as it is, -N for N times the CPUs, 0 for half of them. Without it from the CPUs that this process may use and the devices.',
   },
   batch: {
     names: ['-b', '--batch'],
@@ -242,14 +242,14 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'BYTES',
     rank: 1,
-    help: 'Bytes a second at most; 0: no limit.',
+    help: 'Read at most so many bytes a second from the sources: K is 1000, Ki is 1024; 0: no limit.',
   },
   file_rate_limit: {
     names: ['-F', '-frl', '--file_rate_limit'],
     takes: 'text',
     metavar: 'FILES',
     rank: 1,
-    help: 'Files a second at most; 0: no limit.',
+    help: 'Look at no more than so many entries a second, with K or Ki as for -L; 0: no limit.',
   },
   target_file_system: {
     names: ['-tfs', '--target_file_system'],
@@ -289,7 +289,13 @@ export const FLAGS = {
   progress: { names: ['--progress'], takes: 'text', metavar: 'FORM', rank: 2, help: 'auto, tty, plain, json or none.' },
   quiet: { names: ['--quiet'], takes: 'none', rank: 2, help: 'No progress and no notes on standard error.' },
   log_file: { names: ['--log-file'], takes: 'text', metavar: 'FILE', rank: 2, help: 'Log in JSON lines to FILE.' },
-  jobs: { names: ['--jobs'], takes: 'int', metavar: 'N', rank: 2, help: 'Worker threads, 1 or more; wins over -j.' },
+  jobs: {
+    names: ['--jobs'],
+    takes: 'int',
+    metavar: 'N',
+    rank: 2,
+    help: 'Worker threads at most, 1 or more; wins over -j.',
+  },
   sync: {
     names: ['--sync'],
     takes: 'text',
@@ -362,6 +368,34 @@ export const FLAGS = {
     help: 'A comparison that finds differences ends with 1.',
   },
   metadata: { names: ['--metadata'], takes: 'none', rank: 2, help: 'Compare modes, owners, times and attributes too.' },
+  bwlimit: {
+    names: ['--bwlimit'],
+    takes: 'text',
+    metavar: 'RATE',
+    rank: 2,
+    help: 'The same as -L in the form of rsync: KiB a second, or with B, K, M, G; wins over -L.',
+  },
+  iops_limit: {
+    names: ['--iops-limit'],
+    takes: 'text',
+    metavar: 'N',
+    rank: 2,
+    help: 'The same as -F; wins over it.',
+  },
+  nice: {
+    names: ['--nice'],
+    takes: 'int',
+    metavar: 'N',
+    rank: 2,
+    help: 'Niceness of the worker threads, -20 to 19.',
+  },
+  ionice: {
+    names: ['--ionice'],
+    takes: 'text',
+    metavar: 'CLASS',
+    rank: 2,
+    help: 'Order of disk requests: idle, best-effort or realtime, the last two also with :LEVEL, 0 (first) to 7.',
+  },
 } as const satisfies FlagTable;
 
 export type HpcpValues = Values<typeof FLAGS>;
@@ -370,7 +404,6 @@ type FlagName = keyof typeof FLAGS;
 
 /** What is still to come, and the flags that belong to it. */
 const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
-  'limits of rate': ['rate_limit', 'file_rate_limit'],
   'disk images': [
     'src_image',
     'load_diff_image',
@@ -383,6 +416,24 @@ const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
     'no_fs_param_mirror',
   ],
 };
+
+/** What makes a list or a comparison of a call. */
+const LISTS = [
+  'target_file_list',
+  'compare_file_list',
+  'diff_file_list',
+  'tar_diff_file_list',
+] as const satisfies readonly FlagName[];
+
+/** What a copy heeds, and nothing else yet. */
+const LIMITS = [
+  'rate_limit',
+  'file_rate_limit',
+  'bwlimit',
+  'iops_limit',
+  'nice',
+  'ionice',
+] as const satisfies readonly FlagName[];
 
 /** Reads a command line. Throws `UsageError`, also for a flag whose work is not built yet. */
 export function parseCall(args: readonly string[]): HpcpCall {
@@ -414,6 +465,13 @@ export function parseCall(args: readonly string[]): HpcpCall {
   if (call.values.target_file_list !== undefined && call.values.remove_extra) {
     throw new UsageError(
       'argument -rme/--remove_extra: not with a list (-fl): what is not in it stays; nothing was done',
+    );
+  }
+  const limit = LIMITS.find((name) => call.given.includes(name) && call.values[name] !== '0');
+  const removes = call.values.dest_path.length === 0 && (call.values.remove || call.values.remove_force);
+  if (limit !== undefined && (removes || LISTS.some((name) => call.given.includes(name)))) {
+    throw new UsageError(
+      `argument ${FLAGS[limit].names.join('/')}: not in this version yet (limits of what is no copy); nothing was done`,
     );
   }
   if (call.values.max_delete !== undefined && !/^\d+%?$/.test(call.values.max_delete)) {

@@ -55,7 +55,7 @@ import {
   runRemoval,
 } from './removal.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
-import { workers } from './workers.js';
+import { resources, workers } from './workers.js';
 
 /** Nothing can be copied; the problems say why. */
 class Refused extends Error {
@@ -433,7 +433,6 @@ function settingsOf(values: HpcpValues): CommonSettings {
 
 /** What the flags ask of the copy, apart from what goes where. */
 async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 'sources' | 'destinations'>> {
-  const jobs = workers(values);
   const owner = values.chown === undefined ? {} : await parseOwner(values.chown);
   const filesFrom = nameList(values);
   return {
@@ -454,7 +453,7 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     randomDestination: values.random_dest_selection,
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
     ...(values.hash_size !== undefined && { hashSize: Math.max(0, values.hash_size) }),
-    ...(jobs !== undefined && { jobs }),
+    ...resources(values),
     ...(owner.user !== undefined && { chownUser: owner.user }),
     ...(owner.group !== undefined && { chownGroup: owner.group }),
     ...(values.chmod !== undefined && { chmod: values.chmod }),

@@ -1,11 +1,38 @@
-/** How many worker threads `hpcp` asks for: its flags in, a number out. */
+/** What `hpcp` may take of the machine: its flags in, worker threads, limits and priorities out. */
 import { availableParallelism } from 'node:os';
+import type { Resources } from '../../run.js';
+import { parseCount, parseRate } from '../../values.js';
+import { UsageError } from '../argparse.js';
 import type { HpcpValues } from './flags.js';
 
 /** Worker threads at most, as the engine has it. */
 const MOST = 1024;
 
-/** undefined: the engine's own choice, one per CPU that it may use. */
+/** Throws `UsageError` for what is no rate: a limit that is not understood must not be none. */
+export function resources(values: HpcpValues): Resources {
+  const { rate_limit, file_rate_limit, bwlimit, iops_limit, nice, ionice } = values;
+  const jobs = workers(values);
+  const bytes = bwlimit === undefined ? quantity(rate_limit, '-L') : parseRate(bwlimit, '--bwlimit');
+  const entries = iops_limit === undefined ? quantity(file_rate_limit, '-F') : parseCount(iops_limit, '--iops-limit');
+  return {
+    limits: { ...(bytes !== undefined && { bytes }), ...(entries !== undefined && { entries }) },
+    ...(jobs !== undefined && { jobs }),
+    ...(nice !== undefined && { nice }),
+    ...(ionice !== undefined && { ionice }),
+  };
+}
+
+/** A number as the original reads it: with `K`, `M`, `G`, `T` or `P` to base 1000, with `Ki` to base 1024; a `B` is ignored. */
+function quantity(text: string | undefined, flag: string): number | undefined {
+  if (text === undefined) return undefined;
+  const match = /^\s*(\d+\.?\d*|\.\d+)\s*(?:([kmgtp])(i)?)?b?\s*$/i.exec(text);
+  if (match === null) throw new UsageError(`argument ${flag}: '${text}' is no rate (a number, or with K, Ki, M, Mi…)`);
+  const [, number, unit = '', binary] = match;
+  const power = unit === '' ? 0 : 'kmgtp'.indexOf(unit.toLowerCase()) + 1;
+  return Number(number) * (binary === undefined ? 1000 : 1024) ** power;
+}
+
+/** undefined: the engine's own choice. */
 export function workers(
   { single_thread, jobs, max_workers }: Pick<HpcpValues, 'single_thread' | 'jobs' | 'max_workers'>,
   cpus = availableParallelism(),

@@ -1,0 +1,84 @@
+//! What kind of device holds a file system, as far as the system tells.
+//!
+//! Comes in: a descriptor; goes out: a [`Medium`]. A wrong answer costs time, nothing else: the number of workers begins
+//! with it, and what is measured decides.
+
+use std::path::Path;
+
+use bulkhaul_sys::{self as sys, BorrowedFd};
+
+use crate::tune::Medium;
+
+/// Where the kernel describes block devices, by their numbers.
+const DEVICES: &str = "/sys/dev/block";
+
+/// File systems in memory: tmpfs, ramfs, hugetlbfs (`linux/magic.h`).
+const IN_MEMORY: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+/// File systems on local disks that do not say which: Btrfs, ZFS, bcachefs, overlays (containers), eCryptfs.
+const LOCAL: [u64; 5] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630, 0xf15f];
+
+/// The medium that holds this file or directory.
+pub fn medium(fd: BorrowedFd<'_>) -> Medium {
+    let magic = sys::file_system_magic(fd).unwrap_or(0);
+    let device = sys::stat_fd(fd).map_or((0, 0), |stat| sys::device_numbers(stat.id.dev));
+    classify(magic, device, Path::new(DEVICES))
+}
+
+fn classify(magic: u64, device: (u32, u32), devices: &Path) -> Medium {
+    if IN_MEMORY.contains(&magic) {
+        return Medium::Memory;
+    }
+    match rotates(device, devices) {
+        Some(true) => Medium::Rotating,
+        Some(false) => Medium::Solid,
+        None if LOCAL.contains(&magic) => Medium::Solid,
+        None => Medium::Network,
+    }
+}
+
+/// Whether a block device rotates; a partition is asked by its disk.
+fn rotates((major, minor): (u32, u32), devices: &Path) -> Option<bool> {
+    let device = devices.join(format!("{major}:{minor}"));
+    let answer = ["queue/rotational", "../queue/rotational"]
+        .iter()
+        .find_map(|file| std::fs::read_to_string(device.join(file)).ok())?;
+    Some(answer.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_answers_for_its_partitions() {
+        const EXT4: u64 = 0xef53;
+        let scratch = tempfile::tempdir().unwrap();
+        let devices = scratch.path().join("dev");
+        std::fs::create_dir(&devices).unwrap();
+        for (disk, number, rotational) in [("sda", 0, "1\n"), ("sdb", 16, "0\n")] {
+            let disk = scratch.path().join(disk);
+            std::fs::create_dir_all(disk.join("queue")).unwrap();
+            std::fs::create_dir(disk.join("part")).unwrap();
+            std::fs::write(disk.join("queue/rotational"), rotational).unwrap();
+            symlink(&disk, devices.join(format!("8:{number}"))).unwrap();
+            symlink(disk.join("part"), devices.join(format!("8:{}", number + 1))).unwrap();
+        }
+        let cases = [
+            (EXT4, (8, 0), Medium::Rotating),
+            (EXT4, (8, 1), Medium::Rotating),
+            (EXT4, (8, 16), Medium::Solid),
+            (EXT4, (8, 17), Medium::Solid),
+            // NFS, a FUSE server, and what nobody knows.
+            (0x6969, (0, 40), Medium::Network),
+            (0x6573_5546, (0, 41), Medium::Network),
+            (0, (0, 0), Medium::Network),
+            (IN_MEMORY[0], (0, 42), Medium::Memory),
+            (LOCAL[0], (0, 43), Medium::Solid),
+        ];
+        for (magic, device, medium) in cases {
+            assert_eq!(classify(magic, device, &devices), medium, "{magic:x} {device:?}");
+        }
+    }
+}
