@@ -360,6 +360,7 @@ export interface NativeReport {
       | 'missing-source'
       | 'empty-source'
       | 'source-gone'
+      | 'spelling'
       | 'max-delete'
       | 'declined'
       | 'not-synced';

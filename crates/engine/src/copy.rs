@@ -21,7 +21,7 @@ use crate::options::{CopyOptions, Rules, Sync};
 use crate::preflight::{self, Prepared};
 use crate::publish::Stager;
 use crate::report::{Counters, Outcome, Reason, Report, Totals};
-use crate::schedule::{Schedule, drive, drive_tuned};
+use crate::schedule::{Progress, Schedule, drive, drive_tuned};
 use crate::sweep;
 use crate::track::{self, Undecided, Waiting};
 use crate::transfer::Methods;
@@ -483,7 +483,11 @@ impl Run {
                 drive(self.workers, work)
             }
             Some(tuner) => {
-                let progress = || Totals::of(&self.counters).work();
+                let progress = || {
+                    let (bytes, entries) = Totals::of(&self.counters).work();
+                    let spent = sys::processor_time();
+                    Progress { bytes, entries, spent }
+                };
                 let told = |workers| self.desk.staff(workers);
                 drive_tuned(&self.schedule, tuner, progress, told, work)
             }

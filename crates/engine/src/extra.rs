@@ -4,7 +4,7 @@
 //! of what the destination has besides. What is extra is decided while the sources are listed, against all of them, and
 //! only in directories that stand for source directories as wholes. Nothing is removed until everything is listed. Then
 //! it is all or nothing: a failure to list, a source that is missing, empty, or not where it was, the limit, or a no of
-//! whoever is asked keep every entry. Each directory with extra entries is closed after they have gone, so its times are
+//! whoever is asked keep every entry; so does a file system that takes two spellings for one name. Each directory with extra entries is closed after they have gone, so its times are
 //! those of the source.
 //!
 //! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
@@ -24,7 +24,7 @@ use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
 use crate::publish::Owner;
 use crate::report::{Outcome, Reason, Withheld};
-use crate::tree::{Dir, Origin, Presence, Scope, join};
+use crate::tree::{Dir, Origin, Presence, Scope, c_string, join};
 use crate::worker::{Done, Worker};
 
 /// Depth from which on the directories above the current one are closed and found again by `..`.
@@ -122,6 +122,23 @@ struct Level {
     moved: bool,
 }
 
+/// Whether a name with its letters' case turned leads to the same entry: a file system that does not tell them apart shows
+/// names in another spelling than the source's.
+fn has_two_spellings(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
+    let turn = |b: &u8| if b.is_ascii_alphabetic() { b ^ 0x20 } else { *b };
+    let turned: Vec<u8> = name.to_bytes().iter().map(turn).collect();
+    if turned == name.to_bytes() {
+        return Ok(false);
+    }
+    let id = |name: &CStr| match sys::stat(at, name, Follow::No) {
+        Ok(stat) => Ok(Some(stat.id)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    };
+    let other = id(&c_string(&turned)?)?;
+    Ok(other.is_some() && other == id(name)?)
+}
+
 fn mount_of(fd: BorrowedFd<'_>) -> sys::Result<Option<u64>> {
     match sys::mount_id(fd) {
         Ok(id) => Ok(Some(id)),
@@ -192,9 +209,16 @@ impl Worker<'_> {
                     },
                     kind => kind,
                 };
-                if !self.protects(dir, twin, name.to_bytes(), kind) {
-                    names.extend_from_slice(name.to_bytes_with_nul());
+                if self.protects(dir, twin, name.to_bytes(), kind) {
+                    continue;
                 }
+                if has_two_spellings(fd.as_fd(), &name).map_err(|e| fault(Operation::Stat, e))? {
+                    // It may be what was just copied.
+                    let path = String::from_utf8_lossy(&join(&dir.twin_path(twin), name.to_bytes())).into_owned();
+                    let message = format!("{path} answers to another spelling too, so nothing extra was removed");
+                    self.run.surplus.withhold("spelling", message);
+                }
+                names.extend_from_slice(name.to_bytes_with_nul());
             }
         }
         self.run.surplus.listed.fetch_add(listed, Ordering::Relaxed);

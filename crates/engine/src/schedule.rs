@@ -14,8 +14,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use bulkhaul_sys as sys;
-
 use crate::tune::{Sample, Tuner};
 
 /// Time between two looks at what the workers do, where their number is tuned.
@@ -158,12 +156,23 @@ pub fn drive(workers: usize, work: impl Fn(usize) + Sync) -> Option<std::io::Err
     })
 }
 
-/// The same with as many workers as `tuner` finds best by what is done: `progress` tells the bytes and the entries so far.
-/// Threads are started when they are first allowed to do something; `told` hears of each new number.
+/// What was done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Entries, as a [`Sample`] counts them.
+    pub entries: u64,
+    /// The processors' time that it took.
+    pub spent: Duration,
+}
+
+/// The same with as many workers as `tuner` finds best by what is done, which `progress` tells. Threads are started when
+/// they are first allowed to do something; `told` hears of each new number.
 pub fn drive_tuned<T: Send>(
     schedule: &Schedule<T>,
     tuner: &Mutex<Tuner>,
-    progress: impl Fn() -> (u64, u64) + Sync,
+    progress: impl Fn() -> Progress + Sync,
     told: impl Fn(usize) + Sync,
     work: impl Fn(usize) + Sync,
 ) -> Option<std::io::Error> {
@@ -174,7 +183,7 @@ pub fn drive_tuned<T: Send>(
             let mut tuner = tuner.lock().unwrap_or_else(PoisonError::into_inner);
             let processors = tuner.processors() as f64;
             let (mut started, mut failed) = (1, None);
-            let mut before = (Instant::now(), progress(), sys::processor_time());
+            let mut before = (Instant::now(), progress());
             loop {
                 let active = tuner.active();
                 schedule.allow(active);
@@ -186,12 +195,12 @@ pub fn drive_tuned<T: Send>(
                 if end.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                     return failed;
                 }
-                let now = (Instant::now(), progress(), sys::processor_time());
+                let now = (Instant::now(), progress());
                 let seconds = (now.0 - before.0).as_secs_f64();
-                let spent = now.2.saturating_sub(before.2).as_secs_f64();
+                let spent = now.1.spent.saturating_sub(before.1.spent).as_secs_f64();
                 tuner.observe(&Sample {
-                    bytes: now.1.0 - before.1.0,
-                    entries: now.1.1 - before.1.1,
+                    bytes: now.1.bytes - before.1.bytes,
+                    entries: now.1.entries - before.1.entries,
                     seconds,
                     busy: schedule.busy(),
                     load: spent / seconds / processors,
@@ -318,23 +327,33 @@ mod tests {
         let schedule = Schedule::new(8);
         let (done, seen) = (AtomicUsize::new(0), Mutex::new(BTreeSet::new()));
         let told = Mutex::new(Vec::new());
-        (0..400).for_each(|_| schedule.push(()));
-        // Tasks that wait and cost nothing gain from every worker.
+        (0..16).for_each(|_| schedule.push(()));
+        // Tasks that wait and cost nothing gain from every worker. The time of the process is that of other tests too.
         let failed = drive_tuned(
             &schedule,
             &tuner,
-            || (0, done.load(Relaxed) as u64),
+            || Progress {
+                bytes: 0,
+                entries: done.load(Relaxed) as u64,
+                spent: Duration::ZERO,
+            },
             |active| told.lock().unwrap().push(active),
             |index| {
                 schedule.work(|()| {
-                    seen.lock().unwrap().insert(index);
+                    let workers = {
+                        let mut seen = seen.lock().unwrap();
+                        seen.insert(index);
+                        seen.len()
+                    };
                     std::thread::sleep(Duration::from_millis(10));
-                    done.fetch_add(1, Relaxed);
+                    // A busy machine tells the tuner less; two workers would be a minute at these.
+                    if done.fetch_add(1, Relaxed) < 12_000 && workers < 3 {
+                        schedule.push(());
+                    }
                 });
             },
         );
         assert!(failed.is_none());
-        assert_eq!(done.load(Relaxed), 400);
         let (told, seen) = (told.into_inner().unwrap(), seen.into_inner().unwrap());
         assert_eq!(told[0], 2);
         let most = told.iter().copied().max().unwrap();

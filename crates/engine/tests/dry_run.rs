@@ -80,9 +80,8 @@ fn told(copied: &Copied) -> BTreeMap<String, String> {
 #[test]
 fn says_what_the_real_run_does() {
     type Change = fn(&mut CopyOptions);
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 6] = [
         ("by default", |_| {}),
-        ("one worker", |o| o.jobs = 1),
         ("content only", |o| o.content_only = true),
         ("full hash, sparse", |o| {
             (o.full_hash, o.sparse) = (true, Sparse::Always);
@@ -95,6 +94,11 @@ fn says_what_the_real_run_does() {
         let scratch = Scratch::new();
         let (source, to) = trees(&scratch);
         let before = [listing(source.path()), listing(to.path())];
+        // One worker: which of several links comes first is the same in both runs.
+        let change = |o: &mut CopyOptions| {
+            o.jobs = 1;
+            change(o);
+        };
         let dry = copy(&[contents(source.path())], to.path(), |o| {
             change(o);
             o.dry_run = true;
@@ -122,9 +126,13 @@ fn makes_no_destination() {
     let scratch = Scratch::new();
     let (source, _) = trees(&scratch);
     for to in ["absent", "p/q/absent"] {
-        let dry = copy(&[contents(source.path())], scratch.at(to), |o| o.dry_run = true).complete();
+        // One worker: which of several links comes first is the same in both runs.
+        let dry = copy(&[contents(source.path())], scratch.at(to), |o| {
+            (o.jobs, o.dry_run) = (1, true);
+        })
+        .complete();
         assert!(!scratch.at(to.split('/').next().unwrap()).exists());
-        let real = copy(&[contents(source.path())], scratch.at(to), |_| {}).complete();
+        let real = copy(&[contents(source.path())], scratch.at(to), |o| o.jobs = 1).complete();
         assert_eq!((dry.counts(), told(&dry)), (real.counts(), told(&real)));
     }
 }

@@ -277,6 +277,24 @@ fn all_or_nothing() {
     }
 }
 
+/// Where the destination does not tell upper from lower case, what looks extra may be what was just copied. Two links of
+/// one file look the same from outside.
+#[test]
+fn a_second_spelling_keeps_all() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source.file("Name-1", "new");
+    mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    to.file("extra", "x");
+    fs::hard_link(to.at("Name-1"), to.at("nAME-1")).unwrap();
+    let copied = mirror(&[contents(source.path())], to.path(), |_| {});
+    assert_eq!(withheld(&copied), ["spelling"]);
+    assert_eq!(to.names(), ["Name-1", "extra", "nAME-1"]);
+    fs::remove_file(to.at("nAME-1")).unwrap();
+    mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(to.names(), ["Name-1"]);
+}
+
 #[test]
 fn nothing_extra_is_no_reason_to_complain() {
     let scratch = Scratch::new();
