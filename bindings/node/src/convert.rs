@@ -364,7 +364,6 @@ fn roots(given: Vec<Tree>) -> Vec<Root> {
             follow: tree.follow,
             contents: tree.contents,
             pin: None,
-            holder: None,
         })
         .collect()
 }

@@ -34,7 +34,7 @@ use crate::report::{Differences, Outcome, Reason, Report};
 use crate::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::transfer::{BUFFER_BYTES, Stopped};
 use crate::tree::{Budget, c_string, join, open_directory_path};
-use crate::walk::{Boundary, Root, Walk};
+use crate::walk::{Boundary, Root, Start, Walk};
 
 /// Pairs that may wait for their contents to be read, so that results leave in order.
 const WINDOW_PAIRS: usize = 4096;
@@ -325,7 +325,7 @@ impl Compare {
         };
         let gather = Gather::new(desk, roots, wanted, sorters);
         Walk {
-            roots,
+            start: Start::Roots(roots),
             filter: self.filter.as_ref(),
             boundary: if options.one_file_system {
                 Boundary::FileSystem

@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
@@ -12,7 +12,7 @@ use crate::chunks::Chunks;
 use crate::departure::{self, Departed, Departure, Failed};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
-use crate::extra::{self, Extras, Surplus};
+use crate::extra::{self, Surplus};
 use crate::job::{Desk, Job, Phase, Work};
 use crate::links::Links;
 use crate::listing::Batch;
@@ -41,8 +41,8 @@ pub enum Task {
     Chunks(Arc<Chunks>),
     /// A symlink that was put off until its target's place is known.
     Link(Undecided),
-    /// Extra entries of a directory, and whether they go.
-    Sweep(Extras, bool),
+    /// A directory whose extra entries have gone, or stay: it waited for that.
+    Close(Arc<Dir>),
 }
 
 /// One destination as a whole.
@@ -130,6 +130,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// Workers that shall be at work now.
+    pub fn active(&self) -> usize {
+        let tuner = self.tuner.as_ref();
+        tuner.map_or(self.workers, |tuner| {
+            tuner.lock().unwrap_or_else(PoisonError::into_inner).active()
+        })
+    }
+
     /// Leaves a batch to another worker.
     pub fn give_away(&self, dir: &Arc<Dir>, source: usize, batch: Batch) {
         dir.own.fetch_add(1, Ordering::AcqRel);

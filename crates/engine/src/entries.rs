@@ -13,7 +13,7 @@ use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::error::{Fault, Operation, Side};
-use crate::listing::{Batch, filter_parent};
+use crate::listing::{Batch, excludes, filter_parents};
 use crate::report::{Outcome, Reason};
 use crate::tree::{Dir, Scope, Subdirectory, join};
 use crate::worker::{Done, Worker};
@@ -63,7 +63,7 @@ impl Worker<'_> {
 
     fn list_whole(&mut self, dir: &Arc<Dir>, source: usize) -> sys::Result<()> {
         let fd = dir.source(source)?;
-        let parent = self.filter_parent(dir, source);
+        let parents = self.filter_parents(dir, source);
         loop {
             if self.run.desk.cancel.is_draining() {
                 return Ok(());
@@ -81,7 +81,7 @@ impl Worker<'_> {
             })?;
             // As they lie on the medium: a listing of hashed names jumps from one end to the other.
             found.sort_unstable_by_key(|f| f.inode);
-            let batch = self.sift(dir, source, &fd, parent.as_deref(), &names, found);
+            let batch = self.sift(dir, source, &fd, &parents, &names, found);
             self.offer(dir, source, batch, more);
             if !more {
                 return Ok(());
@@ -141,7 +141,7 @@ impl Worker<'_> {
         all: impl Iterator<Item = (&'n CStr, Scope)>,
     ) -> sys::Result<()> {
         let fd = dir.source(source)?;
-        let parent = self.filter_parent(dir, source);
+        let parents = self.filter_parents(dir, source);
         let mut all = all.peekable();
         while all.peek().is_some() && !self.run.desk.cancel.is_draining() {
             let mut names = Vec::new();
@@ -155,38 +155,36 @@ impl Worker<'_> {
                 });
                 names.extend_from_slice(name.to_bytes_with_nul());
             }
-            let batch = self.sift(dir, source, &fd, parent.as_deref(), &names, found);
+            let batch = self.sift(dir, source, &fd, &parents, &names, found);
             self.offer(dir, source, batch, all.peek().is_some());
         }
         Ok(())
     }
 
-    /// The path that exclude rules see above a directory's names; `None` where no rule needs it.
-    fn filter_parent(&self, dir: &Dir, source: usize) -> Option<Vec<u8>> {
-        filter_parent(
+    /// The path that exclude rules see above a directory's names; none where no rule needs it.
+    fn filter_parents(&self, dir: &Dir, source: usize) -> Vec<Vec<u8>> {
+        filter_parents(
             self.run.rules.filter.as_ref(),
             || dir.relative_path(),
-            || dir.source_path(source),
+            || vec![dir.source_path(source)],
             &self.run.working_directory,
         )
     }
 
     /// Whether the rules exclude an entry of a source directory.
     pub fn excludes(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> bool {
-        let parent = self.filter_parent(dir, source);
-        self.excludes_below(parent.as_deref(), &dir.sources[source].scope, target, kind)
+        let parents = self.filter_parents(dir, source);
+        self.excludes_below(&parents, &dir.sources[source].scope, target, kind)
     }
 
     /// The same with the path above it at hand. rsync's rules are about names of the transfer, hpcp's of the source.
-    fn excludes_below(&self, parent: Option<&[u8]>, scope: &Scope, target: &CStr, kind: Kind) -> bool {
-        let Some((style, filter)) = &self.run.rules.filter else {
-            return false;
+    fn excludes_below(&self, parents: &[Vec<u8>], scope: &Scope, target: &CStr, kind: Kind) -> bool {
+        let filter = self.run.rules.filter.as_ref();
+        let name = match filter {
+            Some((Style::Fnmatch, _)) => scope.name_of(target).unwrap_or(target),
+            _ => target,
         };
-        let name = match style {
-            Style::Rsync => target,
-            Style::Fnmatch => scope.name_of(target).unwrap_or(target),
-        };
-        filter.excludes(parent.unwrap_or_default(), name.to_bytes(), kind == Kind::Directory)
+        excludes(filter, parents, name, kind)
     }
 
     /// Sorts names into files, which it answers, subdirectories, which it remembers, and what is left out.
@@ -195,7 +193,7 @@ impl Worker<'_> {
         dir: &Arc<Dir>,
         source: usize,
         fd: &Arc<OwnedFd>,
-        parent: Option<&[u8]>,
+        parents: &[Vec<u8>],
         listed: &[u8],
         found: Vec<Found>,
     ) -> Batch {
@@ -228,7 +226,7 @@ impl Worker<'_> {
                 self.pass_over(dir, source, name, kind, Reason::StagingName);
                 continue;
             }
-            if self.excludes_below(parent, &dir.sources[source].scope, name, kind) {
+            if self.excludes_below(parents, &dir.sources[source].scope, name, kind) {
                 self.counters.excluded();
                 self.tell(dir, source, name, kind, &Done::skipped(Reason::Excluded));
                 continue;

@@ -195,6 +195,14 @@ impl Fault {
         }
     }
 
+    /// Something else has the name of what was listed.
+    pub fn replaced(operation: Operation, side: Side) -> Self {
+        match side {
+            Side::Source => Self::changed(operation),
+            Side::Destination(index) => Self::conflict(operation, index, "it is not what it was when it was listed"),
+        }
+    }
+
     /// What the plan was made for is not in the destination any more.
     pub fn is_stale(&self) -> bool {
         matches!(

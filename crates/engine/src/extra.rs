@@ -2,46 +2,59 @@
 //!
 //! Comes in: the names that the listings of a directory's sources gave; goes out, when all sources are done: the removal
 //! of what the destination has besides. What is extra is decided while the sources are listed, against all of them, and
-//! only in directories that stand for source directories as wholes. Nothing is removed until everything is listed. Then
-//! it is all or nothing: a failure to list, a source that is missing, empty, or not where it was, the limit, or a no of
-//! whoever is asked keep every entry; so does a file system that takes two spellings for one name. Each directory with extra entries is closed after they have gone, so its times are
-//! those of the source.
+//! only in directories that stand for source directories as wholes. Nothing is removed until everything is listed, also
+//! what is below extra directories. Then it is all or nothing: a failure to list, a source that is missing, empty, or not
+//! where it was, the limit, or a no of whoever is asked keep every entry; so does a file system that takes two spellings
+//! for one name. Counting and removing are the business of the [`Sweeper`]. Each directory with extra entries is closed
+//! after they have gone, so its times are those of the source.
 //!
 //! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
 //! them, and directories that hold a source, a destination or the working directory. A directory that holds such a thing
 //! stays too. Names are reached by the descriptor of the directory that holds them, and no link is followed.
 
-use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::{Run, Task};
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
-use crate::publish::Owner;
-use crate::report::{Outcome, Reason, Withheld};
+use crate::listing::{Batch, excludes, filter_parents};
+use crate::remove::{Guard, Mode, Sweeper};
+use crate::report::{Outcome, Withheld};
 use crate::tree::{Dir, Origin, Presence, Scope, c_string, join};
-use crate::worker::{Done, Worker};
-
-/// Depth from which on the directories above the current one are closed and found again by `..`.
-const OPEN_LEVELS: usize = 2;
+use crate::walk::{Part, Parts, Start};
+use crate::worker::Worker;
 
 /// Extra entries of one directory of one destination.
 pub struct Extras {
     dir: Arc<Dir>,
     twin: usize,
-    /// Names, each ended by NUL.
-    names: Vec<u8>,
+    entries: Vec<Batch>,
 }
 
 impl Extras {
-    fn names(&self) -> impl Iterator<Item = &CStr> {
-        let ended = self.names.split_inclusive(|b| *b == 0);
-        ended.filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+    /// For the walk; none where there is no such directory.
+    fn part(&self) -> Result<Option<Part>, Fault> {
+        let (dir, twin) = (&self.dir, self.twin);
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
+        let Some(fd) = dir.twin(twin).map_err(|e| fault(Operation::Open, e))? else {
+            return Ok(None);
+        };
+        let (stat, mount) = sys::stat_mounted(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+        Ok(Some(Part {
+            fd,
+            id: stat.id,
+            mount,
+            side: Side::Destination(twin),
+            path: dir.twin_path(twin),
+            relative_path: dir.relative_path(),
+            twins: source_paths(dir),
+            entries: self.entries.clone(),
+        }))
     }
 }
 
@@ -54,8 +67,6 @@ pub struct Surplus {
     listed: AtomicU64,
     /// Directories that were named as sources, and the number of the source: they must still hold something.
     arguments: Mutex<Vec<(Arc<Dir>, usize)>>,
-    /// Inodes that hold a source, a destination or the working directory, or are one.
-    protected: Mutex<HashSet<Identity>>,
 }
 
 impl Surplus {
@@ -79,47 +90,13 @@ impl Surplus {
     pub fn heed(&self, fault: &Fault) {
         let of_source = fault.side == Side::Source && fault.outcome() == Outcome::Failed;
         if of_source || fault.operation == Operation::List || matches!(fault.cause, Cause::Panic(_)) {
-            self.withhold("failed", "something failed, so nothing extra was removed");
+            self.withhold("failed", FAILED);
         }
     }
 
     fn is_withheld(&self) -> bool {
         self.withheld.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
-}
-
-/// What became of a name that the sweep came to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Gone,
-    /// It would go, but nothing is removed now.
-    WouldGo,
-    Stays,
-}
-
-/// What a visit is about.
-struct Visit<'v> {
-    at: BorrowedFd<'v>,
-    name: &'v CStr,
-    kind: Kind,
-    /// Path below the directory that was swept.
-    path: &'v [u8],
-    /// A directory that holds something that stays.
-    holds: bool,
-}
-
-/// One directory on the way down.
-struct Level {
-    fd: Option<Arc<OwnedFd>>,
-    id: Identity,
-    mount: Option<u64>,
-    name: CString,
-    /// Its path below the directory that was swept.
-    path: Vec<u8>,
-    below: Vec<CString>,
-    holds: bool,
-    /// Something of it has gone since it was listed.
-    moved: bool,
 }
 
 /// Whether a name with its letters' case turned leads to the same entry: a file system that does not tell them apart shows
@@ -137,14 +114,6 @@ fn has_two_spellings(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
     };
     let other = id(&c_string(&turned)?)?;
     Ok(other.is_some() && other == id(name)?)
-}
-
-fn mount_of(fd: BorrowedFd<'_>) -> sys::Result<Option<u64>> {
-    match sys::mount_id(fd) {
-        Ok(id) => Ok(Some(id)),
-        Err(Errno::NOSYS) => Ok(None),
-        Err(errno) => Err(errno),
-    }
 }
 
 impl Worker<'_> {
@@ -186,367 +155,116 @@ impl Worker<'_> {
         let Some(fd) = dir.twin(twin).map_err(|e| fault(Operation::Open, e))? else {
             return Ok(());
         };
-        let (mut names, mut listed) = (Vec::new(), 0);
+        let rules = self.run.rules.filter.as_ref();
+        let paths = || paths(dir, twin);
+        let parents = filter_parents(rules, || dir.relative_path(), paths, &self.run.working_directory);
+        let (mut entries, mut listed) = (Vec::new(), 0);
         sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
-        let mut found: Vec<(CString, Kind)> = Vec::new();
         let mut more = true;
         while more {
+            let mut found = Batch::default();
             more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, _| {
                 if self.run.stager.owner(name.to_bytes()).is_none() {
                     listed += 1;
                     if seen.binary_search(&xxh64(name.to_bytes())).is_err() {
-                        found.push((name.to_owned(), kind));
+                        found.push(name, kind);
                     }
                 }
             })
             .map_err(|e| fault(Operation::List, e))?;
-            for (name, kind) in found.drain(..) {
+            let mut extra = Batch::default();
+            for (name, kind) in found.iter() {
                 let kind = match kind {
-                    Kind::Unknown => match sys::stat(fd.as_fd(), &name, Follow::No) {
+                    Kind::Unknown => match sys::stat(fd.as_fd(), name, Follow::No) {
                         Ok(stat) => stat.kind,
                         Err(Errno::NOENT) => continue,
                         Err(errno) => return Err(fault(Operation::Stat, errno)),
                     },
                     kind => kind,
                 };
-                if self.protects(dir, twin, name.to_bytes(), kind) {
+                if excludes(rules, &parents, name, kind) {
                     continue;
                 }
-                if has_two_spellings(fd.as_fd(), &name).map_err(|e| fault(Operation::Stat, e))? {
+                if has_two_spellings(fd.as_fd(), name).map_err(|e| fault(Operation::Stat, e))? {
                     // It may be what was just copied.
                     let path = String::from_utf8_lossy(&join(&dir.twin_path(twin), name.to_bytes())).into_owned();
                     let message = format!("{path} answers to another spelling too, so nothing extra was removed");
                     self.run.surplus.withhold("spelling", message);
                 }
-                names.extend_from_slice(name.to_bytes_with_nul());
+                extra.push(name, kind);
+            }
+            if !extra.is_empty() {
+                entries.push(extra);
             }
         }
         self.run.surplus.listed.fetch_add(listed, Ordering::Relaxed);
-        if !names.is_empty() {
+        if !entries.is_empty() {
             // Not closed before they are gone: the directory's times come after that.
             dir.pending.fetch_add(1, Ordering::AcqRel);
             let extras = Extras {
                 dir: Arc::clone(dir),
                 twin,
-                names,
+                entries,
             };
             let mut found = self.run.surplus.found.lock().unwrap_or_else(PoisonError::into_inner);
             found.push(extras);
         }
         Ok(())
     }
+}
 
-    /// Whether exclude rules keep an entry of the destination: `path` is its path below the twin. hpcp's rules are about
-    /// full paths, on either side.
-    fn protects(&self, dir: &Dir, twin: usize, path: &[u8], kind: Kind) -> bool {
-        let Some((style, filter)) = &self.run.rules.filter else {
-            return false;
-        };
-        let (above, name) = match path.iter().rposition(|b| *b == b'/') {
-            Some(cut) => (&path[..cut], &path[cut + 1..]),
-            None => (&path[..0], path),
-        };
-        let below = |base: Vec<u8>| if above.is_empty() { base } else { join(&base, above) };
-        let named = |parent: &[u8]| filter.excludes(parent, name, kind == Kind::Directory);
-        match style {
-            crate::FilterStyle::Rsync => named(&below(dir.relative_path())),
-            crate::FilterStyle::Fnmatch => {
-                let bases = (0..dir.sources.len())
-                    .map(|s| dir.source_path(s))
-                    .chain([dir.twin_path(twin)]);
-                bases
-                    .map(|base| join(&self.run.working_directory, &base))
-                    .any(|base| named(&below(base)))
-            }
-        }
+/// Full paths of a directory in its sources, the one whose metadata counts last, and then in a destination: hpcp's rules
+/// are about full paths, on either side.
+fn paths(dir: &Dir, twin: usize) -> Vec<Vec<u8>> {
+    let mut paths = source_paths(dir);
+    paths.push(dir.twin_path(twin));
+    paths
+}
+
+fn source_paths(dir: &Dir) -> Vec<Vec<u8>> {
+    let winner = dir.winner();
+    let others = (0..dir.sources.len()).filter(|source| *source != winner);
+    others.chain([winner]).map(|source| dir.source_path(source)).collect()
+}
+
+/// All that is extra, for the walk below it.
+struct Sweep<'r> {
+    run: &'r Run,
+    found: &'r [Extras],
+    /// It goes now; else it is counted.
+    go: bool,
+}
+
+impl Parts for Sweep<'_> {
+    fn count(&self) -> usize {
+        self.found.len()
     }
 
-    /// The extra entries of a directory go, or not; then it is closed.
-    pub fn sweep(&mut self, extras: &Extras, go: bool) {
-        let dir = &extras.dir;
-        let go = go && !self.run.surplus.is_withheld() && !self.run.desk.cancel.is_draining();
-        let removed = if go { self.remove_extras(extras) } else { Ok(()) };
-        if let Err(fault) = removed {
-            self.fail_directory(dir, dir.winner(), &fault);
+    fn open(&self, index: usize) -> Option<Part> {
+        let extras = &self.found[index];
+        let (dir, surplus) = (&extras.dir, &self.run.surplus);
+        if surplus.is_withheld() {
+            return None;
         }
-        self.child_done(dir);
-    }
-
-    fn remove_extras(&mut self, extras: &Extras) -> Result<(), Fault> {
-        let (dir, twin) = (&extras.dir, extras.twin);
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
         for source in 0..dir.sources.len() {
-            dir.source_anew(source)
-                .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-        }
-        let Some(fd) = dir.twin(twin).map_err(|e| fault(Operation::Open, e))? else {
-            return Ok(());
-        };
-        let dry = self.run.rules.dry_run;
-        for name in extras.names() {
-            if self.run.desk.cancel.is_draining() || self.run.surplus.is_withheld() {
-                return Ok(());
-            }
-            self.each_extra(dir, twin, &fd, name, &mut |worker, visit| {
-                worker.counters.extra();
-                let done = if visit.holds {
-                    Ok(Done::skipped(Reason::NotEmpty))
-                } else if dry {
-                    Ok(Done::new(Outcome::Removed))
-                } else if visit.kind == Kind::Directory {
-                    match sys::remove_directory(visit.at, visit.name) {
-                        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(Done::skipped(Reason::NotEmpty)),
-                        Err(Errno::NOENT) | Ok(()) => Ok(Done::new(Outcome::Removed)),
-                        Err(errno) => Err(fault(Operation::Remove, errno)),
-                    }
-                } else {
-                    match sys::unlink(visit.at, visit.name) {
-                        Err(Errno::NOENT) | Ok(()) => Ok(Done::new(Outcome::Removed)),
-                        Err(errno) => Err(fault(Operation::Remove, errno)),
-                    }
-                };
-                worker.record_extra(dir, twin, &visit, done)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The recorder of extra entries.
-    fn record_extra(&mut self, dir: &Arc<Dir>, twin: usize, visit: &Visit<'_>, result: Result<Done, Fault>) -> Fate {
-        match result {
-            Ok(done) => {
-                self.counters.extra_outcome(done.outcome, done.reason);
-                let gone = done.outcome == Outcome::Removed;
-                self.tell_path(dir, [(dir.winner(), visit.path), (twin, visit.path)], visit.kind, &done);
-                match gone {
-                    true if self.run.rules.dry_run => Fate::WouldGo,
-                    true => Fate::Gone,
-                    false => Fate::Stays,
-                }
-            }
-            Err(fault) => {
-                self.counters.extra_outcome(fault.outcome(), None);
-                self.fail(&fault, join(&dir.twin_path(twin), visit.path), visit.kind);
-                Fate::Stays
+            if let Err(errno) = dir.source_anew(source) {
+                let path = String::from_utf8_lossy(&dir.source_path(source)).into_owned();
+                let why = crate::error::describe(errno);
+                let what = if self.go { "no more" } else { "nothing" };
+                surplus.withhold("source-gone", format!("{path}: {why}, so {what} extra was removed"));
+                return None;
             }
         }
-    }
-
-    /// Visits an extra entry and everything below it, children first. Depth is neither stack nor open descriptors.
-    fn each_extra(
-        &mut self,
-        dir: &Arc<Dir>,
-        twin: usize,
-        fd: &Arc<OwnedFd>,
-        name: &CStr,
-        visit: &mut dyn FnMut(&mut Self, Visit<'_>) -> Fate,
-    ) -> Result<(), Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
-        let base = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-        let kind = match sys::stat(fd.as_fd(), name, Follow::No) {
-            Ok(stat) => stat.kind,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(fault(Operation::Stat, errno)),
-        };
-        if kind != Kind::Directory {
-            visit(
-                self,
-                Visit {
-                    at: fd.as_fd(),
-                    name,
-                    kind,
-                    path: name.to_bytes(),
-                    holds: false,
-                },
-            );
-            return Ok(());
-        }
-        // The first level stands for the swept directory itself.
-        let mut levels = vec![Level {
-            fd: Some(Arc::clone(fd)),
-            id: base.id,
-            mount: mount_of(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?,
-            name: CString::default(),
-            path: Vec::new(),
-            below: vec![name.to_owned()],
-            holds: false,
-            moved: false,
-        }];
-        loop {
-            let depth = levels.len() - 1;
-            let next = levels[depth].below.pop();
-            if let Some(name) = next.filter(|_| !self.run.desk.cancel.is_draining()) {
-                match self.enter_extra(&levels[depth], &name, twin)? {
-                    Some(mut level) => {
-                        self.list_extra(dir, twin, &mut level, visit)?;
-                        if depth > OPEN_LEVELS {
-                            levels[depth].fd = None;
-                        }
-                        levels.push(level);
-                    }
-                    None => levels[depth].holds = true,
-                }
-                continue;
-            }
-            let Some(mut level) = levels.pop().filter(|_| depth > 0) else {
-                return Ok(());
-            };
-            let parent = &mut levels[depth - 1];
-            let own = level.fd.take().ok_or_else(|| fault(Operation::Open, Errno::STALE))?;
-            if parent.fd.is_none() {
-                let up = sys::open_directory(own.as_fd(), c"..", Follow::No).map_err(|e| fault(Operation::Open, e))?;
-                let id = sys::stat_fd(up.as_fd()).map_err(|e| fault(Operation::Stat, e))?.id;
-                if id != parent.id {
-                    return Err(fault(Operation::Open, Errno::STALE));
-                }
-                parent.fd = Some(Arc::new(up));
-            }
-            if self.run.desk.cancel.is_draining() {
-                continue;
-            }
-            let at = parent.fd.as_ref().ok_or_else(|| fault(Operation::Open, Errno::STALE))?;
-            if level.moved && !level.holds && !is_empty(&own).map_err(|e| fault(Operation::List, e))? {
-                // It filled again, or a network file system left a name: once more.
-                level.moved = false;
-                level.fd = Some(own);
-                self.list_extra(dir, twin, &mut level, visit)?;
-                levels.push(level);
-                continue;
-            }
-            let fate = visit(
-                self,
-                Visit {
-                    at: at.as_fd(),
-                    name: &level.name,
-                    kind: Kind::Directory,
-                    path: &level.path,
-                    holds: level.holds,
-                },
-            );
-            parent.holds |= fate == Fate::Stays;
-            parent.moved |= fate == Fate::Gone;
-        }
-    }
-
-    /// Opens an extra directory. `None`: it is not to be entered.
-    fn enter_extra(&self, above: &Level, name: &CStr, twin: usize) -> Result<Option<Level>, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
-        let at = above.fd.as_ref().ok_or_else(|| fault(Operation::Open, Errno::STALE))?;
-        let fd = match sys::open_directory(at.as_fd(), name, Follow::No) {
-            Ok(fd) => fd,
-            // Somebody was faster, or put something else there.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            Err(errno) => return Err(fault(Operation::Open, errno)),
-        };
-        let id = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?.id;
-        let mount = mount_of(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-        let path = join(&above.path, name.to_bytes());
-        let protected = self
-            .run
-            .surplus
-            .protected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if id.dev != above.id.dev || mount != above.mount || protected.contains(&id) {
-            return Ok(None);
-        }
-        Ok(Some(Level {
-            fd: Some(Arc::new(fd)),
-            id,
-            mount,
-            name: name.to_owned(),
-            path,
-            below: Vec::new(),
-            holds: false,
-            moved: false,
-        }))
-    }
-
-    /// Visits what an extra directory holds; directories are remembered.
-    fn list_extra(
-        &mut self,
-        dir: &Arc<Dir>,
-        twin: usize,
-        level: &mut Level,
-        visit: &mut dyn FnMut(&mut Self, Visit<'_>) -> Fate,
-    ) -> Result<(), Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
-        let fd = level.fd.clone().ok_or_else(|| fault(Operation::Open, Errno::STALE))?;
-        sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
-        let mut more = true;
-        while more && !self.run.desk.cancel.is_draining() {
-            let mut found: Vec<(CString, Kind)> = Vec::new();
-            more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, _| {
-                found.push((name.to_owned(), kind));
-            })
-            .map_err(|e| fault(Operation::List, e))?;
-            for (name, kind) in found {
-                let kind = match kind {
-                    Kind::Unknown => match sys::stat(fd.as_fd(), &name, Follow::No) {
-                        Ok(stat) => stat.kind,
-                        Err(Errno::NOENT) => continue,
-                        Err(errno) => return Err(fault(Operation::Stat, errno)),
-                    },
-                    kind => kind,
-                };
-                let path = join(&level.path, name.to_bytes());
-                let held = matches!(
-                    self.run.stager.owner(name.to_bytes()),
-                    Some(Owner::Live | Owner::Foreign)
-                );
-                if held || self.protects(dir, twin, &path, kind) {
-                    level.holds = true;
-                } else if kind == Kind::Directory {
-                    level.below.push(name);
-                } else {
-                    let fate = visit(
-                        self,
-                        Visit {
-                            at: fd.as_fd(),
-                            name: &name,
-                            kind,
-                            path: &path,
-                            holds: false,
-                        },
-                    );
-                    level.holds |= fate == Fate::Stays;
-                    level.moved |= fate == Fate::Gone;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts what would go.
-    fn count_extras(&mut self, extras: &Extras, victims: &mut Victims) -> Result<(), Fault> {
-        let (dir, twin) = (&extras.dir, extras.twin);
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
-        let Some(fd) = dir.twin(twin).map_err(|e| fault(Operation::Open, e))? else {
-            return Ok(());
-        };
-        let sized = self.run.rules.confirm;
-        let mut wrong = None;
-        for name in extras.names() {
-            self.each_extra(dir, twin, &fd, name, &mut |_, visit| {
-                if visit.holds {
-                    return Fate::Stays;
-                }
-                victims.entries += 1;
-                if sized && victims.first.len() < VICTIMS_SHOWN {
-                    victims.first.push(join(&dir.twin_path(twin), visit.path));
-                }
-                if sized && visit.kind == Kind::File {
-                    match sys::stat(visit.at, visit.name, Follow::No) {
-                        Ok(stat) => victims.bytes += stat.size,
-                        Err(Errno::NOENT) => {}
-                        Err(errno) => wrong = Some(fault(Operation::Stat, errno)),
-                    }
-                }
-                Fate::WouldGo
-            })?;
-        }
+        let part = extras.part();
+        // What is open of it now, its part holds.
         dir.put_down();
-        wrong.map_or(Ok(()), Err)
+        part.unwrap_or_else(|fault| {
+            if !self.go {
+                surplus.withhold("failed", FAILED);
+            }
+            Worker::new(self.run, &self.run.counters[0]).fail_directory(dir, dir.winner(), &fault);
+            None
+        })
     }
 }
 
@@ -589,105 +307,121 @@ pub fn sweep(run: &Run, root: &Dir) {
         return;
     }
     run.desk.enter(crate::job::Phase::Sweeping);
-    let go = decide(run, root, &found);
+    if let Some((guard, limit)) = decide(run, root, &found) {
+        let mode = if run.rules.dry_run { Mode::Count } else { Mode::Remove };
+        let tell = if run.rules.entry_events { u64::MAX } else { 0 };
+        let sweep = Sweep {
+            run,
+            found: &found,
+            go: true,
+        };
+        Sweeper {
+            tell,
+            limit,
+            ..sweeper(run, &guard, mode)
+        }
+        .run(Start::Parts(&sweep));
+    }
     for extras in found {
-        run.schedule.push(Task::Sweep(extras, go));
+        run.schedule.push(Task::Close(extras.dir));
     }
     run.drive();
 }
 
-fn decide(run: &Run, root: &Dir, found: &[Extras]) -> bool {
+fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
+    Sweeper {
+        desk: &run.desk,
+        guard,
+        filter: run.rules.filter.as_ref(),
+        stager: Some(run.stager),
+        budget: &run.budget,
+        workers: run.active(),
+        mode,
+        tell: 0,
+        limit: u64::MAX,
+    }
+}
+
+/// Why nothing goes where anything failed before.
+const FAILED: &str = "something failed, so nothing extra was removed";
+
+/// Whether what is extra goes: then with what must stay, and how many entries may go.
+fn decide(run: &Run, root: &Dir, found: &[Extras]) -> Option<(Guard, u64)> {
     let surplus = &run.surplus;
-    if run.desk.cancel.is_draining() {
-        surplus.withhold("interrupted", "interrupted, so nothing extra was removed");
-    }
-    if surplus.is_withheld() {
-        return false;
-    }
-    let gone = |path: Vec<u8>, why: String| {
-        let path = String::from_utf8_lossy(&path).into_owned();
-        surplus.withhold("source-gone", format!("{path}: {why}, so nothing extra was removed"));
-        false
-    };
-    let arguments = std::mem::take(&mut *surplus.arguments.lock().unwrap_or_else(PoisonError::into_inner));
-    for (dir, source) in &arguments {
-        match dir.source_anew(*source).and_then(|fd| is_empty(&fd)) {
-            Ok(false) => {}
-            Ok(true) => return gone(dir.source_path(*source), "it has been emptied".into()),
-            Err(errno) => return gone(dir.source_path(*source), crate::error::describe(errno)),
-        }
-    }
-    for extras in found {
-        for source in 0..extras.dir.sources.len() {
-            if let Err(errno) = extras.dir.source_anew(source) {
-                return gone(extras.dir.source_path(source), crate::error::describe(errno));
-            }
-        }
-    }
-    let mut worker = Worker::new(run, &run.counters[0]);
-    match protected(run, root) {
-        Ok(ids) => *surplus.protected.lock().unwrap_or_else(PoisonError::into_inner) = ids,
-        Err(errno) => {
-            let why = crate::error::describe(errno);
-            surplus.withhold(
-                "failed",
-                format!("what must stay can't be told ({why}), so nothing extra was removed"),
-            );
-            return false;
-        }
-    }
-    let mut victims = Victims {
-        what: "extra",
-        ..Victims::default()
-    };
-    for extras in found {
-        if let Err(fault) = worker.count_extras(extras, &mut victims) {
-            worker.fail_directory(&extras.dir, extras.dir.winner(), &fault);
-            surplus.withhold("failed", "something failed, so nothing extra was removed");
-            return false;
-        }
+    let interrupted = || {
         if run.desk.cancel.is_draining() {
             surplus.withhold("interrupted", "interrupted, so nothing extra was removed");
-            return false;
+        }
+        surplus.is_withheld()
+    };
+    if interrupted() {
+        return None;
+    }
+    let arguments = std::mem::take(&mut *surplus.arguments.lock().unwrap_or_else(PoisonError::into_inner));
+    for (dir, source) in &arguments {
+        let why = match dir.source_anew(*source).and_then(|fd| is_empty(&fd)) {
+            Ok(false) => continue,
+            Ok(true) => "it has been emptied".into(),
+            Err(errno) => crate::error::describe(errno),
+        };
+        let path = String::from_utf8_lossy(&dir.source_path(*source)).into_owned();
+        surplus.withhold("source-gone", format!("{path}: {why}, so nothing extra was removed"));
+        return None;
+    }
+    let guard = match guard(run, root) {
+        Ok(guard) => guard,
+        Err(errno) => {
+            let why = crate::error::describe(errno);
+            let message = format!("what must stay can't be told ({why}), so nothing extra was removed");
+            surplus.withhold("failed", message);
+            return None;
+        }
+    };
+    let sweep = Sweep { run, found, go: false };
+    // Only who is asked wants to know how much it is.
+    let mode = if run.rules.confirm { Mode::Measure } else { Mode::Count };
+    let counted = sweeper(run, &guard, mode).count(Start::Parts(&sweep), VICTIMS_SHOWN);
+    if counted.failed > 0 {
+        surplus.withhold("failed", FAILED);
+        for failure in counted.failures {
+            run.desk.fail(failure);
         }
     }
-    let below = victims
-        .entries
-        .saturating_sub(found.iter().map(|e| e.names().count() as u64).sum());
-    let all = surplus.listed.load(Ordering::Relaxed) + below;
-    if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(victims.entries, all)) {
-        let n = victims.entries;
+    if interrupted() {
+        return None;
+    }
+    let known: usize = found.iter().flat_map(|extras| &extras.entries).map(Batch::len).sum();
+    let going = counted.totals.outcome_of(Outcome::Removed);
+    let all = surplus.listed.load(Ordering::Relaxed) + counted.totals.extras.saturating_sub(known as u64);
+    if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(going, all)) {
         let message =
-            format!("{n} of {all} entries are extra, which is more than {limit}, so nothing extra was removed");
+            format!("{going} of {all} entries are extra, which is more than {limit}, so nothing extra was removed");
         surplus.withhold("max-delete", message);
-        return false;
+        return None;
     }
-    if run.rules.confirm && !run.rules.dry_run && victims.entries > 0 && !run.desk.ask(victims) {
+    let victims = Victims {
+        what: "extra",
+        entries: going,
+        bytes: counted.totals.found_bytes,
+        first: counted.first,
+    };
+    if run.rules.confirm && !run.rules.dry_run && going > 0 && !run.desk.ask(victims) {
         surplus.withhold("declined", "the answer was no, so nothing extra was removed");
-        return false;
+        return None;
     }
-    true
+    Some((guard, run.rules.max_delete.map_or(u64::MAX, |limit| limit.of(all))))
 }
 
 /// The sources, the destinations and the working directory, and everything that they lie in.
-fn protected(run: &Run, root: &Dir) -> sys::Result<HashSet<Identity>> {
-    let mut ids: HashSet<Identity> = run.destination_ids.iter().copied().collect();
-    let mut begin = vec![sys::open_directory(sys::current_directory(), c".", Follow::No)?];
+fn guard(run: &Run, root: &Dir) -> sys::Result<Guard> {
+    let mut guard = Guard::default();
+    let mut protect = |fd| guard.climb_from(fd, "in use", "above what is in use");
+    protect(sys::open_directory(sys::current_directory(), c".", Follow::No)?)?;
     for source in 0..root.sources.len() {
-        begin.push(sys::duplicate(root.source_anew(source)?.as_fd())?);
+        protect(sys::duplicate(root.source_anew(source)?.as_fd())?)?;
     }
-    for fd in begin {
-        let mut at = fd;
-        loop {
-            let id = sys::stat_fd(at.as_fd())?.id;
-            let up = sys::open_node(at.as_fd(), c"..")?;
-            let last = sys::stat_fd(up.as_fd())?.id == id;
-            ids.insert(id);
-            if last {
-                break;
-            }
-            at = up;
-        }
+    for id in &run.destination_ids {
+        guard.keep(*id, "a destination");
     }
-    Ok(ids)
+    Ok(guard)
 }

@@ -22,7 +22,7 @@ use crate::record::Record;
 use crate::report::{Outcome, Report, Totals};
 use crate::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::tree::{Budget, c_string, open_directory_path};
-use crate::walk::{Boundary, Root, Walk};
+use crate::walk::{Boundary, Root, Start, Walk};
 
 /// A list, as asked for.
 #[derive(Clone, Debug)]
@@ -202,7 +202,7 @@ impl Work for List {
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, workers);
         let gather = Gather::new(desk, &self.roots, wanted, &sorters);
         let walk = Walk {
-            roots: &self.roots,
+            start: Start::Roots(&self.roots),
             filter: self.filter.as_ref(),
             boundary: if options.one_file_system {
                 Boundary::FileSystem

@@ -12,8 +12,8 @@ use crate::tree::join;
 /// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
 pub const LISTING_BYTES: usize = 32 * 1024;
 
-/// Entries of one directory that are not directories, packed.
-#[derive(Debug, Default)]
+/// Entries of one directory, packed.
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     names: Arc<Vec<u8>>,
     entries: Vec<(u32, Kind)>,
@@ -46,6 +46,11 @@ impl Batch {
             CStr::from_bytes_until_nul(&self.names[offset as usize..]).unwrap_or_default(),
             kind,
         )
+    }
+
+    /// All of them, as [`Batch::get`] tells them.
+    pub fn iter(&self) -> impl Iterator<Item = (&CStr, Kind)> {
+        (0..self.len()).map(|index| self.get(index))
     }
 
     /// Gives away the second half of what comes from `start` on, the larger one.
@@ -101,24 +106,34 @@ impl Names {
     }
 }
 
-/// The path that exclude rules see above a directory's names; `None` where no rule needs it. rsync's rules see
-/// `relative`, hpcp's the absolute form of `path`.
-pub fn filter_parent(
+/// The paths that exclude rules see above a directory's names; none where no rule needs one. rsync's rules see `relative`,
+/// hpcp's the absolute forms of `paths`.
+pub fn filter_parents(
     filter: Option<&(Style, Filter)>,
     relative: impl FnOnce() -> Vec<u8>,
-    path: impl FnOnce() -> Vec<u8>,
+    paths: impl FnOnce() -> Vec<Vec<u8>>,
     working_directory: &[u8],
-) -> Option<Vec<u8>> {
+) -> Vec<Vec<u8>> {
     match filter {
-        Some((Style::Rsync, filter)) if filter.needs_parent() => Some(relative()),
+        Some((Style::Rsync, filter)) if filter.needs_parent() => vec![relative()],
         Some((Style::Fnmatch, filter)) if filter.needs_parent() => {
-            let path = path();
-            Some(if path.starts_with(b"/") {
-                path
-            } else {
-                join(working_directory, &path)
-            })
+            // What is absolute already stays as it is.
+            let absolute = |path: Vec<u8>| match path.first() {
+                Some(b'/') => path,
+                _ => join(working_directory, &path),
+            };
+            paths().into_iter().map(absolute).collect()
         }
-        _ => None,
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a rule excludes a name below any of these paths.
+pub fn excludes(filter: Option<&(Style, Filter)>, parents: &[Vec<u8>], name: &CStr, kind: Kind) -> bool {
+    let Some((_, filter)) = filter else { return false };
+    let below = |parent: &[u8]| filter.excludes(parent, name.to_bytes(), kind == Kind::Directory);
+    match parents {
+        [] => below(b""),
+        parents => parents.iter().any(|parent| below(parent)),
     }
 }

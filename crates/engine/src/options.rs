@@ -151,12 +151,17 @@ pub enum MaxDelete {
 }
 
 impl MaxDelete {
+    /// How many of `all` entries may be deleted.
+    pub fn of(self, all: u64) -> u64 {
+        match self {
+            Self::Entries(most) => most,
+            Self::Percent(most) => u64::try_from(u128::from(most) * u128::from(all) / 100).unwrap_or(u64::MAX),
+        }
+    }
+
     /// Whether deleting this many of `all` entries is too much.
     pub fn forbids(self, victims: u64, all: u64) -> bool {
-        match self {
-            Self::Entries(most) => victims > most,
-            Self::Percent(most) => u128::from(victims) * 100 > u128::from(most) * u128::from(all),
-        }
+        victims > self.of(all)
     }
 }
 

@@ -7,14 +7,17 @@
 //! It does not begin where that would take `/`, the working directory, what the caller protects (the home directory), or
 //! anything above these, whatever path leads there, nor at a mount point; it does not go past one; and it never follows
 //! a symlink. What is excluded stays, and the directories above it. What refuses to go is a failure, and the rest goes.
+//!
+//! The [`Sweeper`] does it for other operations too: it removes what is extra in a destination.
 
 use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_formats::filter::{Filter, Style};
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd};
 
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::event::{Changes, EntryEvent, Event};
@@ -22,9 +25,10 @@ use crate::job::{Desk, Job, Phase, Work};
 pub use crate::options::MaxDelete;
 use crate::options::{MAX_JOBS, Sync};
 use crate::preflight::{process, show, split, trim};
+use crate::publish::{Owner, Stager};
 use crate::report::{Outcome, Reason, Report, Totals};
 use crate::tree::{Budget, c_string, join, open_directory_path};
-use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Visitor, Walk};
+use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
 
 /// How often a directory is listed again because it is not empty after all that was in it went: somebody fills it, the
 /// file system lists wrongly while names go, or NFS keeps what is open under another name.
@@ -153,10 +157,11 @@ impl Work for Remove {
             desk,
             guard: &looked.guard,
             filter: rules.filter.as_ref(),
+            stager: None,
             budget: &budget,
             workers,
             mode: if options.dry_run || self.preview {
-                Mode::Count
+                Mode::Measure
             } else {
                 Mode::Remove
             },
@@ -167,22 +172,47 @@ impl Work for Remove {
             },
             limit: u64::MAX,
         };
-        let counts = sweeper.mode == Mode::Count;
+        let start = Start::Roots(&looked.roots);
         desk.enter(Phase::Scanning);
         let mut limit = u64::MAX;
         if !self.preview && (options.list_first || options.max_delete.is_some()) {
-            limit = sweeper.rehearse(&looked.roots, options.max_delete)?;
+            limit = rehearse(&sweeper, start, options.max_delete)?;
         }
         for (path, fault) in &looked.missing {
             desk.counters[0].found(Kind::File);
             desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
             desk.fail(Failure::new(fault, path.clone(), Kind::File, None));
         }
-        if !counts {
+        if sweeper.mode == Mode::Remove {
             desk.enter(Phase::Removing);
         }
-        Sweeper { limit, ..sweeper }.run(&looked.roots);
+        Sweeper { limit, ..sweeper }.run(start);
         Ok(desk.report(Sync::None, workers, desk.cancel.is_draining()))
+    }
+}
+
+/// Counts what would go before anything goes. Refuses what can't be listed, and what is more than `most`; answers how many
+/// entries may go.
+fn rehearse(sweeper: &Sweeper<'_>, start: Start<'_>, most: Option<MaxDelete>) -> Result<u64, Refusal> {
+    let counted = Sweeper {
+        mode: Mode::Count,
+        ..*sweeper
+    }
+    .count(start, 0);
+    if let Some(first) = counted.failures.first() {
+        return Err(Refusal::Safety(format!(
+            "nothing was removed: {} could not be listed, first {}",
+            counted.failed, first.message
+        )));
+    }
+    let all = counted.totals.all_found() + counted.totals.reason_of(Reason::Excluded);
+    let going = counted.totals.outcome_of(Outcome::Removed);
+    match most {
+        Some(most) if most.forbids(going, all) && !sweeper.desk.cancel.is_draining() => Err(Refusal::Safety(format!(
+            "nothing was removed: {going} of {all} entries would go, and max-delete allows {}",
+            most.of(all)
+        ))),
+        most => Ok(most.map_or(u64::MAX, |most| most.of(all))),
     }
 }
 
@@ -267,7 +297,6 @@ fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
             follow: false,
             contents: false,
             pin: Some(stat.id),
-            holder: None,
         });
     }
     if roots.is_empty()
@@ -285,7 +314,7 @@ fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
 /// Directories that are never removed.
 #[derive(Debug, Default)]
 pub struct Guard {
-    kept: Vec<(Identity, &'static str)>,
+    kept: HashMap<Identity, &'static str>,
     named: Vec<Identity>,
 }
 
@@ -311,24 +340,32 @@ impl Guard {
         let refuse = |e: Errno| Refusal::Safety(format!("{}: it can't be protected: {}", show(path), describe(e)));
         // Only named, not opened: a directory above may be closed to us and what lies above that is not. The dot follows a
         // symlink.
-        let mut at = match sys::open_node(sys::current_directory(), &c_string(&join(path, b".")).map_err(refuse)?) {
-            Ok(fd) => fd,
+        match sys::open_node(sys::current_directory(), &c_string(&join(path, b".")).map_err(refuse)?) {
+            Ok(fd) => self.climb_from(fd, own, above).map_err(refuse),
             // What does not exist, or not for us, is nothing that we could remove by mistake.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(()),
-            Err(errno) => return Err(refuse(errno)),
-        };
-        let mut id = sys::stat_fd(at.as_fd()).map_err(refuse)?.id;
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(()),
+            Err(errno) => Err(refuse(errno)),
+        }
+    }
+
+    /// Protects an open directory and those above it. `own` and `above` say what they are.
+    pub fn climb_from(&mut self, directory: OwnedFd, own: &'static str, above: &'static str) -> sys::Result<()> {
+        let mut at = directory;
+        let mut id = sys::stat_fd(at.as_fd())?.id;
         let mut what = own;
         loop {
-            if !self.kept.iter().any(|(kept, _)| *kept == id) {
-                self.kept.push((id, what));
+            match self.kept.entry(id) {
+                Entry::Vacant(place) => drop(place.insert(what)),
+                // So is all above it.
+                Entry::Occupied(_) if what == above => return Ok(()),
+                Entry::Occupied(_) => {}
             }
             at = match sys::open_node(at.as_fd(), c"..") {
                 Ok(fd) => fd,
                 Err(Errno::NOENT | Errno::ACCESS) => return Ok(()),
-                Err(errno) => return Err(refuse(errno)),
+                Err(errno) => return Err(errno),
             };
-            let next = sys::stat_fd(at.as_fd()).map_err(refuse)?.id;
+            let next = sys::stat_fd(at.as_fd())?.id;
             if next == id {
                 return Ok(());
             }
@@ -336,12 +373,17 @@ impl Guard {
         }
     }
 
+    /// Protects a directory, and not those above it.
+    pub fn keep(&mut self, id: Identity, what: &'static str) {
+        self.kept.entry(id).or_insert(what);
+    }
+
     /// Why a directory must stay, if it must.
     fn refuses(&self, id: Identity) -> Option<&'static str> {
         if self.named.contains(&id) {
             return None;
         }
-        self.kept.iter().find(|(kept, _)| *kept == id).map(|(_, what)| *what)
+        self.kept.get(&id).copied()
     }
 }
 
@@ -350,17 +392,18 @@ impl Guard {
 pub enum Mode {
     /// What is found goes.
     Remove,
-    /// What is found is counted, with its size, as if it went.
+    /// What is found is counted as if it went.
     Count,
+    /// The same with the sizes of files.
+    Measure,
 }
 
 /// Removes trees: for a job of its own, and inside another operation.
 ///
-/// A copy that clears its destination calls [`Sweeper::run`] once, with a [`Root`] for each entry or tree that is to go:
-/// `holder` is the open directory that it is in, `path` where it is for messages, `pin` the inode that the caller saw,
-/// so that nothing goes that took its name meanwhile. Everything found is counted as found at the desk and gets its
-/// outcome there, and what refuses is a failure there: the caller's books stay balanced. It works on `workers` threads
-/// and returns when all is done, or the desk's job is cancelled.
+/// Everything found is counted as found at the desk and gets its outcome there, and what refuses is a failure there: the
+/// caller's books stay balanced. What is in a source counts as entries, what is in a destination as extra ones; there what
+/// must stay, or is on another file system, is skipped, where a removal of its own fails. It works on `workers` threads and
+/// returns when all is done, or the desk's job is cancelled.
 #[derive(Clone, Copy)]
 pub struct Sweeper<'s> {
     /// Counters, failures, events and the wish to stop.
@@ -369,6 +412,8 @@ pub struct Sweeper<'s> {
     pub guard: &'s Guard,
     /// Exclude rules: what matches stays.
     pub filter: Option<&'s (Style, Filter)>,
+    /// Knows unfinished entries by their names: those of live runs and of other hosts stay. None: they are like any other.
+    pub stager: Option<Stager>,
     /// Directories that may be open.
     pub budget: &'s Arc<Budget>,
     /// Threads; not more than the desk has counters.
@@ -381,16 +426,55 @@ pub struct Sweeper<'s> {
     pub limit: u64,
 }
 
+/// What would go.
+pub struct Counted {
+    /// The books.
+    pub totals: Totals,
+    /// Full paths of the first entries that would go.
+    pub first: Vec<Vec<u8>>,
+    /// What can't be listed, and other failures: all of them, and the first.
+    pub failed: u64,
+    /// See [`Report::failures`].
+    pub failures: Vec<Failure>,
+}
+
 impl Sweeper<'_> {
-    /// Removes these trees.
-    pub fn run(&self, roots: &[Root]) {
+    /// Removes.
+    pub fn run(&self, start: Start<'_>) {
+        self.walk(start, None);
+    }
+
+    /// Counts what would go, in books of its own; in the end the job may be cancelled. `names`: how many of the first ones
+    /// are told.
+    pub fn count(&self, start: Start<'_>, names: usize) -> Counted {
+        let desk = self.desk.rehearsal();
+        let first = Mutex::default();
+        let sweeper = Sweeper {
+            desk: &desk,
+            tell: names as u64,
+            limit: u64::MAX,
+            ..*self
+        };
+        sweeper.walk(start, Some(&first));
+        let failed = desk.findings.failed();
+        let report = desk.report(Sync::None, self.workers, desk.cancel.is_draining());
+        Counted {
+            totals: report.totals,
+            first: first.into_inner().unwrap_or_else(PoisonError::into_inner),
+            failed,
+            failures: report.failures,
+        }
+    }
+
+    fn walk(&self, start: Start<'_>, names: Option<&Mutex<Vec<Vec<u8>>>>) {
         let remover = Remover {
             sweeper: *self,
             told: AtomicU64::new(0),
+            names,
             left: AtomicU64::new(self.limit),
         };
         Walk {
-            roots,
+            start,
             filter: self.filter,
             boundary: Boundary::Mount,
             across: &self.guard.named,
@@ -399,44 +483,6 @@ impl Sweeper<'_> {
             budget: self.budget,
         }
         .run(&remover);
-    }
-
-    /// Counts what would go before anything goes. Refuses what can't be listed, and what is more than `most`; answers how
-    /// many entries may go.
-    fn rehearse(&self, roots: &[Root], most: Option<MaxDelete>) -> Result<u64, Refusal> {
-        let desk = self.desk.rehearsal();
-        Sweeper {
-            desk: &desk,
-            mode: Mode::Count,
-            tell: 0,
-            ..*self
-        }
-        .run(roots);
-        let failures = desk.findings.failed();
-        let totals = Totals::of(&desk.counters);
-        let report = desk.report(Sync::None, self.workers, desk.cancel.is_draining());
-        if let Some(first) = report.failures.first() {
-            let message = format!(
-                "nothing was removed: {failures} could not be listed, first {}",
-                first.message
-            );
-            return Err(Refusal::Safety(message));
-        }
-        let going = totals.outcome_of(Outcome::Removed);
-        let all = totals.all_found() + totals.reason_of(Reason::Excluded);
-        let limit = match most {
-            None => return Ok(u64::MAX),
-            Some(MaxDelete::Entries(limit)) => limit,
-            Some(MaxDelete::Percent(percent)) => {
-                u64::try_from(u128::from(all) * u128::from(percent) / 100).unwrap_or(u64::MAX)
-            }
-        };
-        if going > limit && !report.interrupted {
-            return Err(Refusal::Safety(format!(
-                "nothing was removed: {going} of {all} entries would go, and max-delete allows {limit}"
-            )));
-        }
-        Ok(limit)
     }
 }
 
@@ -453,6 +499,8 @@ struct Going {
 struct Remover<'s> {
     sweeper: Sweeper<'s>,
     told: AtomicU64,
+    /// Where the paths of what would go are put, and no events are sent.
+    names: Option<&'s Mutex<Vec<Vec<u8>>>>,
     left: AtomicU64,
 }
 
@@ -463,14 +511,45 @@ enum End {
     Fault(Fault),
 }
 
-fn fault(operation: Operation, errno: Errno) -> Fault {
-    Fault::new(operation, Side::Source, errno)
+impl End {
+    /// What holds it cannot go.
+    fn stays(&self) -> bool {
+        !matches!(self, End::Removed | End::Skipped(Reason::Vanished))
+    }
 }
 
-fn conflict(operation: Operation, what: &'static str) -> Fault {
+/// How messages and events name an entry.
+struct Place {
+    /// As [`Node::relative_path`] tells it.
+    relative: Vec<u8>,
+    path: Vec<u8>,
+    /// Its path in the source, where it is in a destination.
+    twin: Option<Vec<u8>>,
+}
+
+impl Place {
+    fn of(node: &Node<Going>) -> Self {
+        Self {
+            relative: node.relative_path(),
+            path: node.path(),
+            twin: node.twins().pop(),
+        }
+    }
+
+    fn within(node: &Node<Going>, name: &[u8]) -> Self {
+        let Self { relative, path, twin } = Self::of(node);
+        Self {
+            relative: join(&relative, name),
+            path: join(&path, name),
+            twin: twin.map(|twin| join(&twin, name)),
+        }
+    }
+}
+
+fn conflict(operation: Operation, side: Side, what: &'static str) -> Fault {
     Fault {
         operation,
-        side: Side::Source,
+        side,
         cause: Cause::Conflict(what),
     }
 }
@@ -487,7 +566,7 @@ impl Remover<'_> {
     }
 
     /// One entry fewer that may go.
-    fn take(&self) -> Result<(), Fault> {
+    fn take(&self, side: Side) -> Result<(), Fault> {
         if self.sweeper.limit == u64::MAX {
             return Ok(());
         }
@@ -496,11 +575,20 @@ impl Remover<'_> {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         taken
             .map(drop)
-            .map_err(|_| conflict(Operation::Remove, "max-delete allows no more"))
+            .map_err(|_| conflict(Operation::Remove, side, "max-delete allows no more"))
     }
 
-    fn unlink(&self, at: BorrowedFd<'_>, name: &CStr) -> End {
-        if let Err(fault) = self.take() {
+    /// Whether a name is of something unfinished that is not ours to remove.
+    fn is_held(&self, name: &CStr) -> bool {
+        let owner = self.sweeper.stager.and_then(|stager| stager.owner(name.to_bytes()));
+        matches!(owner, Some(Owner::Live | Owner::Foreign))
+    }
+
+    fn unlink(&self, at: BorrowedFd<'_>, name: &CStr, side: Side) -> End {
+        if self.is_held(name) {
+            return End::Skipped(Reason::StagingName);
+        }
+        if let Err(fault) = self.take(side) {
             return End::Fault(fault);
         }
         if !self.removes() {
@@ -510,14 +598,15 @@ impl Remover<'_> {
             Ok(()) => End::Removed,
             Err(Errno::NOENT) => End::Skipped(Reason::Vanished),
             // It was none when it was listed.
-            Err(Errno::ISDIR) => End::Fault(Fault::changed(Operation::Remove)),
-            Err(errno) => End::Fault(fault(Operation::Remove, errno)),
+            Err(Errno::ISDIR) => End::Fault(Fault::replaced(Operation::Remove, side)),
+            Err(errno) => End::Fault(Fault::new(Operation::Remove, side, errno)),
         }
     }
 
     /// Removes a directory that was emptied; `None`: it is not empty.
     fn unlink_directory(&self, node: &Node<Going>) -> Option<End> {
-        if let Err(fault) = self.take() {
+        let fault = |operation, errno| Fault::new(operation, node.side(), errno);
+        if let Err(fault) = self.take(node.side()) {
             return Some(End::Fault(fault));
         }
         if !self.removes() {
@@ -529,7 +618,7 @@ impl Remover<'_> {
             .and_then(|at| {
                 match sys::stat(at.as_fd(), node.name(), Follow::No) {
                     Ok(stat) if stat.id == node.id() => {}
-                    Ok(_) => return Err(Fault::changed(Operation::Remove)),
+                    Ok(_) => return Err(Fault::replaced(Operation::Remove, node.side())),
                     Err(errno) => return Err(fault(Operation::Stat, errno)),
                 }
                 sys::remove_directory(at.as_fd(), node.name()).map_err(|e| fault(Operation::Remove, e))
@@ -549,15 +638,18 @@ impl Remover<'_> {
         })
     }
 
-    /// The recorder: everything that was found ends here, once. `paths`: relative and full, for messages.
-    fn record(&self, worker: usize, kind: Kind, end: End, size: u64, paths: impl Fn() -> (Vec<u8>, Vec<u8>)) {
+    /// The recorder: everything that was found ends here, once.
+    fn record(&self, worker: usize, side: Side, kind: Kind, end: End, bytes: u64, place: impl Fn() -> Place) {
         let desk = self.sweeper.desk;
         let (outcome, reason) = match &end {
             End::Removed => (Outcome::Removed, None),
             End::Skipped(reason) => (Outcome::Skipped, Some(*reason)),
             End::Fault(fault) => (fault.outcome(), None),
         };
-        desk.counters[worker].outcome(kind, outcome, reason, size);
+        match side {
+            Side::Source => desk.counters[worker].outcome(kind, outcome, reason, bytes),
+            Side::Destination(_) => desk.counters[worker].extra_outcome(outcome, reason),
+        }
         match end {
             End::Fault(fault) => {
                 let hint = match fault.cause {
@@ -565,31 +657,31 @@ impl Remover<'_> {
                     Cause::Errno(Errno::XDEV) => Some("something is mounted there"),
                     _ => None,
                 };
-                desk.fail(Failure::new(&fault, paths().1, kind, hint));
+                desk.fail(Failure::new(&fault, place().path, kind, hint));
             }
-            End::Removed | End::Skipped(_) => self.tell(outcome, reason, kind, size, paths),
+            End::Removed | End::Skipped(_) => self.tell(outcome, reason, kind, bytes, place),
         }
     }
 
-    fn tell(
-        &self,
-        outcome: Outcome,
-        reason: Option<Reason>,
-        kind: Kind,
-        size: u64,
-        paths: impl Fn() -> (Vec<u8>, Vec<u8>),
-    ) {
+    fn tell(&self, outcome: Outcome, reason: Option<Reason>, kind: Kind, size: u64, place: impl Fn() -> Place) {
         let most = self.sweeper.tell;
-        if most == 0 || (most < u64::MAX && self.told.fetch_add(1, Ordering::Relaxed) >= most) {
+        let goes = outcome == Outcome::Removed;
+        if most == 0
+            || (self.names.is_some() && !goes)
+            || (most < u64::MAX && self.told.fetch_add(1, Ordering::Relaxed) >= most)
+        {
             return;
         }
-        let (path, source) = paths();
+        let Place { relative, path, twin } = place();
+        if let Some(names) = self.names {
+            return names.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        }
         self.sweeper.desk.queue.push(Event::Entry(EntryEvent {
             outcome,
             kind,
-            path,
-            destination: source.clone(),
-            source,
+            path: relative,
+            source: twin.unwrap_or_else(|| path.clone()),
+            destination: path,
             bytes: size,
             changes: Changes::default(),
             reason,
@@ -598,11 +690,6 @@ impl Remover<'_> {
             details: None,
         }));
     }
-}
-
-fn paths_in(node: &Node<Going>, name: &CStr) -> (Vec<u8>, Vec<u8>) {
-    let name = name.to_bytes();
-    (join(&node.relative_path(), name), join(&node.path(), name))
 }
 
 impl Visitor for Remover<'_> {
@@ -615,13 +702,19 @@ impl Visitor for Remover<'_> {
     }
 
     fn enter(&self, worker: &mut usize, entered: &Entered<'_, Going>) -> Option<Going> {
-        let Some(what) = self.sweeper.guard.refuses(entered.stat.id) else {
-            return Some(Going::default());
+        let side = entered.parent.side();
+        let end = match (self.sweeper.guard.refuses(entered.stat.id), side) {
+            _ if self.is_held(entered.name) => End::Skipped(Reason::StagingName),
+            (None, _) => return Some(Going::default()),
+            (Some(what), Side::Source) => End::Fault(conflict(Operation::Remove, side, what)),
+            // It is, or holds, what is not extra.
+            (Some(_), Side::Destination(_)) => End::Skipped(Reason::NotEmpty),
         };
         keep(Some(entered.parent));
-        let end = End::Fault(conflict(Operation::Remove, what));
-        self.record(*worker, Kind::Directory, end, 0, || {
-            (entered.relative_path(), entered.path())
+        self.record(*worker, side, Kind::Directory, end, 0, || Place {
+            relative: entered.relative_path(),
+            path: entered.path(),
+            twin: Place::within(entered.parent, entered.name.to_bytes()).twin,
         });
         None
     }
@@ -630,18 +723,20 @@ impl Visitor for Remover<'_> {
         let node = entries.node();
         while let Some((name, kind)) = entries.next() {
             let mut size = 0;
-            if !self.removes()
+            if self.sweeper.mode == Mode::Measure
                 && kind == Kind::File
                 && let Ok(stat) = sys::stat(at, name, Follow::No)
             {
                 size = stat.size;
                 self.sweeper.desk.counters[*worker].sized(size, stat.allocated);
             }
-            let end = self.unlink(at, name);
-            if matches!(end, End::Fault(_)) {
+            let end = self.unlink(at, name, node.side());
+            if end.stays() {
                 keep(Some(node));
             }
-            self.record(*worker, kind, end, size, || paths_in(node, name));
+            self.record(*worker, node.side(), kind, end, size, || {
+                Place::within(node, name.to_bytes())
+            });
         }
     }
 
@@ -656,18 +751,21 @@ impl Visitor for Remover<'_> {
         } else if going.listings.fetch_add(1, Ordering::Relaxed) < LISTINGS {
             return Next::Again;
         } else {
-            End::Fault(fault(Operation::Remove, Errno::NOTEMPTY))
+            End::Fault(Fault::new(Operation::Remove, node.side(), Errno::NOTEMPTY))
         };
-        if !matches!(end, End::Removed | End::Skipped(Reason::Vanished)) {
+        if end.stays() {
             keep(node.parent());
         }
-        self.record(*worker, Kind::Directory, end, 0, || (node.relative_path(), node.path()));
+        self.record(*worker, node.side(), Kind::Directory, end, 0, || Place::of(node));
         Next::Up
     }
 
     fn fault(&self, worker: &mut usize, parent: Option<&Node<Going>>, path: Vec<u8>, kind: Kind, fault: &Fault) {
         let end = match (&fault.cause, parent) {
             (Cause::Errno(Errno::NOENT), _) => End::Skipped(Reason::Vanished),
+            (Cause::Errno(Errno::XDEV), _) if matches!(fault.side, Side::Destination(_)) => {
+                End::Skipped(Reason::OtherFileSystem)
+            }
             // Nothing has to be read of a directory that is empty.
             (Cause::Errno(Errno::ACCESS), Some(parent)) if kind == Kind::Directory && self.removes() => {
                 let removed = c_string(split(&path).1)
@@ -679,12 +777,14 @@ impl Visitor for Remover<'_> {
             }
             _ => End::Fault(fault.clone()),
         };
-        if matches!(end, End::Fault(_)) {
+        if end.stays() {
             keep(parent);
         }
-        self.record(*worker, kind, end, 0, || {
-            let relative = parent.map(Node::relative_path).unwrap_or_default();
-            (join(&relative, split(&path).1), path.clone())
+        let name = split(&path).1;
+        self.record(*worker, fault.side, kind, end, 0, || Place {
+            relative: join(&parent.map(Node::relative_path).unwrap_or_default(), name),
+            path: path.clone(),
+            twin: parent.and_then(|parent| Place::within(parent, name).twin),
         });
     }
 
@@ -696,15 +796,19 @@ impl Visitor for Remover<'_> {
         if let Some(going) = node.data() {
             going.unlisted.store(true, Ordering::Release);
         }
-        let failure = Failure::new(&fault(Operation::List, errno), node.path(), Kind::Directory, None);
+        let fault = Fault::new(Operation::List, node.side(), errno);
+        let failure = Failure::new(&fault, node.path(), Kind::Directory, None);
         self.sweeper.desk.fail(failure);
     }
 
     fn excluded(&self, _: &mut usize, parent: &Node<Going>, name: &CStr, kind: Kind) {
         keep(Some(parent));
-        self.tell(Outcome::Skipped, Some(Reason::Excluded), kind, 0, || {
-            paths_in(parent, name)
-        });
+        // Those beside what is extra have not been found either.
+        if parent.side() == Side::Source {
+            self.tell(Outcome::Skipped, Some(Reason::Excluded), kind, 0, || {
+                Place::within(parent, name.to_bytes())
+            });
+        }
     }
 }
 

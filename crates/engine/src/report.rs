@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bulkhaul_sys::Kind;
 
-use crate::error::Failure;
+use crate::error::{Failure, Side};
 use crate::options::Sync;
 
 /// Failures that a report keeps in full; beyond that they are counted by kind (memory must not grow with them).
@@ -216,12 +216,15 @@ impl Counters {
         add(&self.found[kind_index(kind)], 1);
     }
 
-    /// The sweep saw an extra entry of the destination.
-    pub fn extra(&self) {
-        add(&self.extras, 1);
+    /// The same in the tree on this side: all that is looked for in a destination is extra.
+    pub fn found_in(&self, side: Side, kind: Kind) {
+        match side {
+            Side::Source => self.found(kind),
+            Side::Destination(_) => add(&self.extras, 1),
+        }
     }
 
-    /// The recorder closes an extra entry.
+    /// The recorder closes an extra entry of a destination.
     pub fn extra_outcome(&self, outcome: Outcome, reason: Option<Reason>) {
         add(&self.outcomes[outcome as usize], 1);
         if let Some(reason) = reason {

@@ -138,11 +138,11 @@ struct Held {
 
 impl Slot {
     /// Takes a descriptor in and counts it.
-    pub fn new(fd: OwnedFd, id: Identity, budget: &Arc<Budget>) -> Self {
+    pub fn new(fd: impl Into<Arc<OwnedFd>>, id: Identity, budget: &Arc<Budget>) -> Self {
         budget.open.fetch_add(1, Ordering::Relaxed);
         Self {
             held: Mutex::new(Held {
-                fd: Some(Arc::new(fd)),
+                fd: Some(fd.into()),
                 id,
                 retired: false,
             }),

@@ -1,7 +1,7 @@
 //! The walk: one or several trees, in parallel, by descriptors, with a [`Visitor`] that is told what is found.
 //!
-//! Comes in: [`Root`]s, exclude rules and where to stop; goes out, to the visitor: each directory as it is entered, its
-//! entries in stretches, and the directory again when everything below it is done. The walk is the finder of the books: it
+//! Comes in: [`Root`]s or [`Part`]s of directories, exclude rules and where to stop; goes out, to the visitor: each
+//! directory as it is entered, its entries in stretches, and the directory again when everything below it is done. The walk is the finder of the books: it
 //! counts every entry that it sees, and the visitor owes each one an outcome. Every call is relative to a directory's
 //! descriptor and follows no symlink (but the argument, where that was asked for); paths are made for messages only.
 //!
@@ -21,7 +21,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, 
 
 use crate::error::{Failure, Fault, Operation, Side};
 use crate::job::{Cancel, Desk};
-use crate::listing::{Batch, LISTING_BYTES, Names, filter_parent};
+use crate::listing::{Batch, LISTING_BYTES, Names, excludes, filter_parents};
 use crate::preflight::{split, trim};
 use crate::report::Counters;
 use crate::schedule::{Schedule, drive};
@@ -38,8 +38,53 @@ pub struct Root {
     pub contents: bool,
     /// The inode that it must be, where it was looked at before.
     pub pin: Option<Identity>,
-    /// The directory that holds it, where that is open already.
-    pub holder: Option<Arc<OwnedFd>>,
+}
+
+/// Entries of a directory that somebody else has listed: they are walked, and the directory itself is not.
+pub struct Part {
+    /// The directory. It stays open until everything below it is done.
+    pub fd: Arc<OwnedFd>,
+    /// Its inode.
+    pub id: Identity,
+    /// The mount that it lies on.
+    pub mount: u64,
+    /// The tree that it is in.
+    pub side: Side,
+    /// Its full path.
+    pub path: Vec<u8>,
+    /// What relative paths begin with.
+    pub relative_path: Vec<u8>,
+    /// Its full paths in other trees: exclude rules about full paths know it by these too, and events name the last one.
+    pub twins: Vec<Vec<u8>>,
+    /// The entries, directories among them, of kinds that are known, and without what rules exclude.
+    pub entries: Vec<Batch>,
+}
+
+/// Parts of directories, each opened when its turn comes.
+pub trait Parts: Sync {
+    /// How many.
+    fn count(&self) -> usize;
+
+    /// Number `index`. None: nothing of it is begun, and why was said.
+    fn open(&self, index: usize) -> Option<Part>;
+}
+
+/// What a walk begins with.
+#[derive(Clone, Copy)]
+pub enum Start<'w> {
+    /// Arguments.
+    Roots(&'w [Root]),
+    /// Entries of directories.
+    Parts(&'w dyn Parts),
+}
+
+impl Start<'_> {
+    fn count(self) -> usize {
+        match self {
+            Start::Roots(roots) => roots.len(),
+            Start::Parts(parts) => parts.count(),
+        }
+    }
 }
 
 /// What the walk does not go past. It always enters its roots.
@@ -137,12 +182,15 @@ impl<D> Entered<'_, D> {
 }
 
 /// A directory that is being walked, from when it was entered until its last child is done. Above each root stands the
-/// directory that holds it, which is no entry and has no data.
+/// directory that holds it, and above a part its directory, which is no entry, has no data and stays open.
 pub struct Node<D> {
     parent: Option<Arc<Node<D>>>,
     name: CString,
     /// Full path of a root and of what holds it.
     path: Option<Vec<u8>>,
+    /// What relative paths below it begin with, and its paths in other trees, for the directory of a part.
+    elsewhere: Option<Box<Elsewhere>>,
+    side: Side,
     /// Its name is no part of relative paths.
     hidden: bool,
     follow: Follow,
@@ -152,6 +200,13 @@ pub struct Node<D> {
     /// Its listing, and children and batches that are not done.
     pending: AtomicUsize,
     data: Option<D>,
+}
+
+/// How the directory of a part is known besides its path.
+#[derive(Default)]
+struct Elsewhere {
+    relative_path: Vec<u8>,
+    twins: Vec<Vec<u8>>,
 }
 
 impl<D> Node<D> {
@@ -168,6 +223,11 @@ impl<D> Node<D> {
     /// The visitor's; none for what holds a root.
     pub fn data(&self) -> Option<&D> {
         self.data.as_ref()
+    }
+
+    /// The tree that it is in.
+    pub fn side(&self) -> Side {
+        self.side
     }
 
     /// Its inode.
@@ -188,16 +248,10 @@ impl<D> Node<D> {
             if let Some(fd) = node.slot.current() {
                 break fd;
             }
-            match (&node.parent, &node.path) {
-                (Some(parent), _) => {
-                    steps.push(node);
-                    node = parent;
-                }
-                (None, path) => {
-                    let path = path.as_deref().unwrap_or_default();
-                    break reopened(&node.slot, open_directory_path(path, Follow::Yes)?)?;
-                }
-            }
+            // What has none above it is never closed.
+            let parent = node.parent.as_ref().ok_or(Errno::STALE)?;
+            steps.push(node);
+            node = parent;
         };
         for node in steps.into_iter().rev() {
             at = reopened(&node.slot, sys::open_directory(at.as_fd(), &node.name, node.follow)?)?;
@@ -240,8 +294,23 @@ impl<D> Node<D> {
         spell(base, &names)
     }
 
-    /// Its path from the directory that holds the root on, or from the root where that stands for its contents.
+    /// Its path from the directory that holds the root on, or from the root where that stands for its contents; of a part,
+    /// what that says and the rest.
     pub fn relative_path(&self) -> Vec<u8> {
+        let (top, names) = self.names();
+        let base = top.elsewhere.as_ref().map(|known| known.relative_path.clone());
+        spell(base.unwrap_or_default(), &names)
+    }
+
+    /// Its full paths in other trees.
+    pub fn twins(&self) -> Vec<Vec<u8>> {
+        let (top, names) = self.names();
+        let known = top.elsewhere.iter().flat_map(|known| &known.twins);
+        known.map(|twin| spell(twin.clone(), &names)).collect()
+    }
+
+    /// What stands above it, and the names from it upwards to that.
+    fn names(&self) -> (&Self, Vec<&[u8]>) {
         let mut names = Vec::new();
         let mut node = self;
         while let Some(parent) = &node.parent {
@@ -250,7 +319,7 @@ impl<D> Node<D> {
             }
             node = parent;
         }
-        spell(Vec::new(), &names)
+        (node, names)
     }
 
     fn below(&self) -> std::sync::MutexGuard<'_, Names> {
@@ -315,8 +384,8 @@ fn give_away<D>(schedule: &Schedule<Task<D>>, node: &Arc<Node<D>>, batch: Batch)
 }
 
 enum Task<D> {
-    /// Begin with this root, and leave the ones after it to whoever is free.
-    Root(usize),
+    /// Begin with this root or part, and leave the ones after it to whoever is free.
+    Begin(usize),
     /// Enter the next subdirectory.
     Descend(Arc<Node<D>>),
     /// Entries that somebody else listed.
@@ -328,7 +397,7 @@ enum Task<D> {
 /// What is walked, and how.
 pub struct Walk<'w> {
     /// Where to begin.
-    pub roots: &'w [Root],
+    pub start: Start<'w>,
     /// Exclude rules.
     pub filter: Option<&'w (Style, Filter)>,
     /// Where to stop.
@@ -346,12 +415,12 @@ pub struct Walk<'w> {
 impl Walk<'_> {
     /// Walks to the end, or until the job is cancelled.
     pub fn run<V: Visitor>(&self, visitor: &V) {
-        if self.roots.is_empty() {
+        if self.start.count() == 0 {
             return;
         }
         let schedule = Schedule::new(self.workers);
         self.desk.unlisted();
-        schedule.push(Task::Root(0));
+        schedule.push(Task::Begin(0));
         let working_directory = sys::working_directory();
         let failed = drive(self.workers, |index| {
             let mut hand = Hand {
@@ -390,6 +459,7 @@ struct Hand<'w, V: Visitor> {
     worker: V::Worker,
 }
 
+/// Roots are in the source.
 fn fault(operation: Operation, errno: Errno) -> Fault {
     Fault::new(operation, Side::Source, errno)
 }
@@ -401,13 +471,20 @@ impl<V: Visitor> Hand<'_, V> {
 
     fn perform(&mut self, task: Task<V::Data>) {
         match task {
-            Task::Root(index) => {
-                if index + 1 < self.walk.roots.len() && !self.draining() {
+            Task::Begin(index) => {
+                let start = self.walk.start;
+                if index + 1 < start.count() && !self.draining() {
                     self.walk.desk.unlisted();
-                    self.schedule.push(Task::Root(index + 1));
+                    self.schedule.push(Task::Begin(index + 1));
                 }
-                if !self.draining() {
-                    self.begin(&self.walk.roots[index]);
+                match start {
+                    _ if self.draining() => {}
+                    Start::Roots(roots) => self.begin(&roots[index]),
+                    Start::Parts(parts) => {
+                        if let Some(part) = parts.open(index) {
+                            self.begin_part(part);
+                        }
+                    }
                 }
                 self.walk.desk.listed();
             }
@@ -428,10 +505,7 @@ impl<V: Visitor> Hand<'_, V> {
         let path = trim(&root.path);
         let (holder, name) = split(path);
         let follow = if root.follow { Follow::Yes } else { Follow::No };
-        let opened = match &root.holder {
-            Some(fd) => sys::duplicate(fd.as_fd()),
-            None => open_directory_path(holder, Follow::Yes),
-        };
+        let opened = open_directory_path(holder, Follow::Yes);
         let found = opened.map_err(|e| fault(Operation::Open, e)).and_then(|fd| {
             let stat = sys::stat_mounted(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
             let name = c_string(if name.is_empty() { b"." } else { name });
@@ -450,6 +524,8 @@ impl<V: Visitor> Hand<'_, V> {
             parent: None,
             name: CString::default(),
             path: Some(holder.to_vec()),
+            elsewhere: None,
+            side: Side::Source,
             hidden: true,
             follow: Follow::Yes,
             slot: Slot::new(fd, stat.id, self.walk.budget),
@@ -485,7 +561,7 @@ impl<V: Visitor> Hand<'_, V> {
                     .fault(&mut self.worker, Some(&holder), path.to_vec(), Kind::File, fault);
             }
         };
-        if !root.contents && self.excludes(self.filter_parent(&holder).as_deref(), &name, kind) {
+        if !root.contents && excludes(self.walk.filter, &self.filter_parents(&holder), &name, kind) {
             self.counters.excluded();
             return self.visitor.excluded(&mut self.worker, &holder, &name, kind);
         }
@@ -501,19 +577,44 @@ impl<V: Visitor> Hand<'_, V> {
         }
     }
 
-    fn filter_parent(&self, node: &Node<V::Data>) -> Option<Vec<u8>> {
-        filter_parent(
-            self.walk.filter,
-            || node.relative_path(),
-            || node.path(),
-            self.working_directory,
-        )
+    /// Begins with entries of a directory.
+    fn begin_part(&mut self, part: Part) {
+        let node = Arc::new(Node {
+            parent: None,
+            name: CString::default(),
+            path: Some(part.path),
+            elsewhere: Some(Box::new(Elsewhere {
+                relative_path: part.relative_path,
+                twins: part.twins,
+            })),
+            side: part.side,
+            hidden: true,
+            follow: Follow::No,
+            slot: Slot::new(part.fd, part.id, self.walk.budget),
+            mount: part.mount,
+            below: Mutex::default(),
+            pending: AtomicUsize::new(1),
+            data: None,
+        });
+        let mut left = part.entries.len();
+        for batch in part.entries {
+            left -= 1;
+            let mut found = Found::default();
+            for (name, kind) in batch.iter() {
+                self.found(&node, name, kind, &mut found);
+            }
+            self.offer(&node, found, left > 0);
+        }
+        self.descend_into(&node);
     }
 
-    fn excludes(&self, parent: Option<&[u8]>, name: &CStr, kind: Kind) -> bool {
-        self.walk.filter.is_some_and(|(_, filter)| {
-            filter.excludes(parent.unwrap_or_default(), name.to_bytes(), kind == Kind::Directory)
-        })
+    fn filter_parents(&self, node: &Node<V::Data>) -> Vec<Vec<u8>> {
+        let paths = || {
+            let mut paths = node.twins();
+            paths.push(node.path());
+            paths
+        };
+        filter_parents(self.walk.filter, || node.relative_path(), paths, self.working_directory)
     }
 
     fn descend(&mut self, node: &Arc<Node<V::Data>>) {
@@ -559,10 +660,11 @@ impl<V: Visitor> Hand<'_, V> {
             Some(root) if root.follow => Follow::Yes,
             _ => Follow::No,
         };
+        let fault = |operation, errno| Fault::new(operation, parent.side, errno);
         let at = parent.descriptor().map_err(|e| fault(Operation::Open, e))?;
         let fd = sys::open_directory(at.as_fd(), name, follow).map_err(|e| match e {
             // It was a directory when it was listed.
-            Errno::NOTDIR | Errno::LOOP => Fault::changed(Operation::Open),
+            Errno::NOTDIR | Errno::LOOP => Fault::replaced(Operation::Open, parent.side),
             e => fault(Operation::Open, e),
         })?;
         drop(at);
@@ -588,6 +690,8 @@ impl<V: Visitor> Hand<'_, V> {
             parent: Some(Arc::clone(parent)),
             name: name.to_owned(),
             path: root.map(|root| trim(&root.path).to_vec()),
+            elsewhere: None,
+            side: parent.side,
             hidden: root.is_some_and(|root| root.contents),
             follow,
             slot: Slot::new(fd, stat.id, self.walk.budget),
@@ -624,6 +728,9 @@ impl<V: Visitor> Hand<'_, V> {
     }
 
     fn let_go(&self, node: &Node<V::Data>) {
+        if node.parent.is_none() {
+            return;
+        }
         node.slot.release();
         if let Some(data) = &node.data {
             self.visitor.relieve(data);
@@ -635,6 +742,11 @@ impl<V: Visitor> Hand<'_, V> {
             self.visitor.unlisted(&mut self.worker, node, errno);
         }
         self.walk.desk.listed();
+        self.descend_into(node);
+    }
+
+    /// A directory has been listed: on to what is below it.
+    fn descend_into(&mut self, node: &Arc<Node<V::Data>>) {
         if node.below().is_empty() {
             self.done(node);
         } else {
@@ -644,7 +756,7 @@ impl<V: Visitor> Hand<'_, V> {
 
     fn read(&mut self, node: &Arc<Node<V::Data>>) -> sys::Result<()> {
         let fd = node.descriptor()?;
-        let parent = self.filter_parent(node);
+        let parents = self.filter_parents(node);
         let mut more = true;
         while more && !self.draining() {
             let mut found = Found::default();
@@ -652,27 +764,32 @@ impl<V: Visitor> Hand<'_, V> {
             let mut buffer = std::mem::take(&mut self.listing);
             buffer.reserve(LISTING_BYTES);
             let read = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
-                self.sift(node, &fd, parent.as_deref(), name, kind, &mut found);
+                self.sift(node, &fd, &parents, name, kind, &mut found);
             });
             self.listing = buffer;
             // What came before an error is worked on all the same: it was counted.
             more = *read.as_ref().unwrap_or(&false);
-            if !found.below.is_empty() {
-                node.below().append(&mut found.below);
-                if more && self.schedule.hungry() {
-                    node.pending.fetch_add(1, Ordering::AcqRel);
-                    self.schedule.push(Task::Descend(Arc::clone(node)));
-                }
-            }
-            if found.files.is_empty() {
-            } else if more && self.schedule.hungry() {
-                give_away(self.schedule, node, found.files);
-            } else {
-                self.entries(node, found.files);
-            }
+            self.offer(node, found, more);
             read?;
         }
         Ok(())
+    }
+
+    /// Works on a stretch of entries; where `more` are to come, whoever has nothing to do gets it.
+    fn offer(&mut self, node: &Arc<Node<V::Data>>, mut found: Found, more: bool) {
+        if !found.below.is_empty() {
+            node.below().append(&mut found.below);
+            if more && self.schedule.hungry() {
+                node.pending.fetch_add(1, Ordering::AcqRel);
+                self.schedule.push(Task::Descend(Arc::clone(node)));
+            }
+        }
+        if found.files.is_empty() {
+        } else if more && self.schedule.hungry() {
+            give_away(self.schedule, node, found.files);
+        } else {
+            self.entries(node, found.files);
+        }
     }
 
     /// Sorts one name.
@@ -680,7 +797,7 @@ impl<V: Visitor> Hand<'_, V> {
         &mut self,
         node: &Node<V::Data>,
         fd: &OwnedFd,
-        parent: Option<&[u8]>,
+        parents: &[Vec<u8>],
         name: &CStr,
         mut kind: Kind,
         found: &mut Found,
@@ -689,20 +806,27 @@ impl<V: Visitor> Hand<'_, V> {
             match sys::stat(fd.as_fd(), name, Follow::No) {
                 Ok(stat) => kind = stat.kind,
                 Err(errno) => {
-                    self.counters.found(Kind::File);
+                    self.counters.found_in(node.side, Kind::File);
                     let path = join(&node.path(), name.to_bytes());
-                    let fault = fault(Operation::Stat, errno);
+                    let fault = Fault::new(Operation::Stat, node.side, errno);
                     return self
                         .visitor
                         .fault(&mut self.worker, Some(node), path, Kind::File, &fault);
                 }
             }
         }
-        if self.excludes(parent, name, kind) {
-            self.counters.excluded();
+        if excludes(self.walk.filter, parents, name, kind) {
+            if node.side == Side::Source {
+                self.counters.excluded();
+            }
             return self.visitor.excluded(&mut self.worker, node, name, kind);
         }
-        self.counters.found(kind);
+        self.found(node, name, kind, found);
+    }
+
+    /// The finder.
+    fn found(&self, node: &Node<V::Data>, name: &CStr, kind: Kind, found: &mut Found) {
+        self.counters.found_in(node.side, kind);
         if kind == Kind::Directory {
             self.walk.desk.unlisted();
             found.below.push(0, name);
@@ -724,7 +848,7 @@ impl<V: Visitor> Hand<'_, V> {
             Err(errno) => {
                 while let Some((name, kind)) = entries.next() {
                     let path = join(&node.path(), name.to_bytes());
-                    let fault = fault(Operation::Open, errno);
+                    let fault = Fault::new(Operation::Open, node.side, errno);
                     self.visitor.fault(&mut self.worker, Some(node), path, kind, &fault);
                 }
             }

@@ -126,7 +126,7 @@ impl<'r> Worker<'r> {
                 self.file(&link.dir, link.source, &link.target, Kind::Symlink, true);
                 self.child_done(&link.dir);
             }
-            Task::Sweep(extras, go) => self.sweep(&extras, go),
+            Task::Close(dir) => self.child_done(&dir),
         }
     }
 

@@ -28,7 +28,6 @@ fn source(path: impl AsRef<Path>) -> Root {
         path: bytes(path.as_ref()),
         follow: false,
         contents: false,
-        holder: None,
         pin: None,
     }
 }

@@ -8,14 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bulkhaul_engine::FilterStyle;
-use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::job::Desk;
+use bulkhaul_engine::listing::Batch;
+use bulkhaul_engine::publish::Stager;
 use bulkhaul_engine::remove::{Guard, MaxDelete, Mode, PREVIEW_NAMES, Removal, RemoveOptions, Sweeper};
-use bulkhaul_engine::report::{Outcome, Report, Totals};
+use bulkhaul_engine::report::{Outcome, Reason, Report, Totals};
 use bulkhaul_engine::tree::Budget;
-use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::walk::{Part, Parts, Start};
+use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::rig::fault::{again, each, finish, order, say, with_stops};
 use crate::rig::{Copied, NOBODY, Scratch, Tree, apart, c_string, command, content, run, watch};
@@ -505,50 +508,105 @@ fn a_cancelled_removal_says_so_and_goes_on_when_it_is_run_again() {
     assert!(!tree.path().exists());
 }
 
+/// Some entries of a directory that is held open.
+struct Held {
+    fd: Arc<OwnedFd>,
+    entries: Vec<Batch>,
+}
+
+impl Parts for Held {
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn open(&self, index: usize) -> Option<Part> {
+        let (stat, mount) = sys::stat_mounted(self.fd.as_fd()).unwrap();
+        (index > 0).then(|| Part {
+            fd: Arc::clone(&self.fd),
+            id: stat.id,
+            mount,
+            side: Side::Destination(0),
+            path: b"/nowhere/to".to_vec(),
+            relative_path: b"below".to_vec(),
+            twins: vec![b"/from".to_vec()],
+            entries: self.entries.clone(),
+        })
+    }
+}
+
 /// As another operation clears its destination: by the descriptor that it holds, whatever the paths lead to.
 #[test]
 fn inside_another_operation() {
     let scratch = Scratch::new();
-    let tree = scratch.tree("tree");
-    tree.file("extra/a", "")
-        .file("extra/b/c", "")
-        .file("plain", "")
-        .file("stays", "")
-        .file("other/x", "");
-    let holder = Arc::new(sys::open_directory(sys::current_directory(), &c_string(tree.path()), Follow::No).unwrap());
-    let id = |name: &str| sys::stat(holder.as_fd(), &c_string(name), Follow::No).unwrap().id;
-    let root = |name: &str, pin| Root {
-        path: bytes(&scratch.path().join("nowhere").join(name)),
-        follow: false,
-        contents: false,
-        pin: Some(pin),
-        holder: Some(Arc::clone(&holder)),
-    };
-    let roots = [
-        root("extra", id("extra")),
-        root("plain", id("plain")),
-        root("other", id("stays")),
-    ];
-    let desk = Desk::new(2);
-    Sweeper {
-        desk: &desk,
-        guard: &Guard::default(),
-        filter: None,
-        budget: &Arc::new(Budget::new(100)),
-        workers: 2,
-        mode: Mode::Remove,
-        tell: 0,
-        limit: u64::MAX,
+    for workers in [1, 3] {
+        let tree = scratch.tree(&format!("tree-{workers}"));
+        tree.file("extra/a", "")
+            .file("extra/b/c", "")
+            .file("plain", "")
+            .file("stays", "")
+            .symlink("swapped", "extra")
+            .file("kept/x.log", "")
+            .file("kept/y", "");
+        let foreign = bulkhaul_formats::staging::name(1, b"x", 0);
+        let foreign = String::from_utf8(foreign.as_bytes().to_vec()).unwrap();
+        tree.file(format!("kept/{foreign}"), "");
+        let mut batches = [Batch::default(), Batch::default()];
+        for (name, kind) in [
+            ("extra", Kind::Directory),
+            ("plain", Kind::File),
+            ("swapped", Kind::Directory),
+        ] {
+            batches[0].push(&c_string(name), kind);
+        }
+        batches[1].push(c"gone", Kind::File);
+        batches[1].push(c"kept", Kind::Directory);
+        let held = Held {
+            fd: Arc::new(sys::open_directory(sys::current_directory(), &c_string(tree.path()), Follow::No).unwrap()),
+            entries: batches.to_vec(),
+        };
+        // By the path in the source, as by that in the destination.
+        let rules = [b"/from/kept/x.log".to_vec()];
+        let filter = (Style::Fnmatch, Filter::parse(Style::Fnmatch, &rules).unwrap());
+        let desk = Desk::new(workers);
+        let sweeper = Sweeper {
+            desk: &desk,
+            guard: &Guard::default(),
+            filter: Some(&filter),
+            stager: Some(Stager::new()),
+            budget: &Arc::new(Budget::new(2)),
+            workers,
+            mode: Mode::Count,
+            tell: 0,
+            limit: u64::MAX,
+        };
+        let before = names(&tree);
+        let counted = sweeper.count(Start::Parts(&held), 3);
+        assert_eq!((names(&tree), counted.failed, counted.first.len()), (before, 1, 3));
+        assert!(counted.first.iter().all(|path| path.starts_with(b"/nowhere/to/")));
+        assert_eq!(Totals::of(&desk.counters).all_found(), 0);
+        Sweeper {
+            mode: Mode::Remove,
+            ..sweeper
+        }
+        .run(Start::Parts(&held));
+        let left = ["kept/", "kept/x.log", "stays", "swapped"].map(str::to_owned);
+        let left: BTreeSet<String> = left.into_iter().chain([format!("kept/{foreign}")]).collect();
+        assert_eq!(names(&tree), left);
+        let totals = Totals::of(&desk.counters);
+        // Nothing of it is an entry of the source.
+        assert_eq!((totals.found.iter().sum::<u64>(), totals.extras), (0, 10));
+        assert_eq!(totals.all_outcomes(), 10);
+        let outcomes = [Outcome::Removed, Outcome::Skipped, Outcome::Conflict].map(|o| totals.outcome_of(o));
+        assert_eq!(outcomes, [6, 3, 1]);
+        let reasons = [
+            Reason::Vanished,
+            Reason::StagingName,
+            Reason::NotEmpty,
+            Reason::Excluded,
+        ];
+        assert_eq!(reasons.map(|reason| totals.reason_of(reason)), [1, 1, 1, 0]);
+        assert_eq!(desk.findings.failed(), 1);
     }
-    .run(&roots);
-    assert_eq!(names(&tree), ["other/", "other/x", "stays"].map(str::to_owned).into());
-    let totals = Totals::of(&desk.counters);
-    assert_eq!((totals.all_found(), totals.all_outcomes()), (6, 6));
-    assert_eq!(
-        (totals.outcome_of(Outcome::Removed), totals.outcome_of(Outcome::Changed)),
-        (5, 1)
-    );
-    assert_eq!(desk.findings.failed(), 1);
 }
 
 /// 5000 levels, 15 kB.

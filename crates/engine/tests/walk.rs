@@ -12,7 +12,7 @@ use bulkhaul_engine::error::Fault;
 use bulkhaul_engine::job::Desk;
 use bulkhaul_engine::report::Totals;
 use bulkhaul_engine::tree::Budget;
-use bulkhaul_engine::walk::{Boundary, Entered, Entries, Next, Node, Root, Visitor, Walk};
+use bulkhaul_engine::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
 use bulkhaul_engine::{FilterStyle, Kind};
 use bulkhaul_formats::filter::Filter;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow};
@@ -133,7 +133,6 @@ fn whole(path: &Path) -> Root {
         follow: false,
         contents: false,
         pin: None,
-        holder: None,
     }
 }
 
@@ -144,7 +143,7 @@ fn walk(roots: &[Root], way: &Way) -> Walked {
         ..Scribe::default()
     };
     Walk {
-        roots,
+        start: Start::Roots(roots),
         filter: way.filter.as_ref(),
         boundary: way.boundary,
         across: &[],
@@ -446,7 +445,7 @@ fn a_cancelled_walk_ends() {
     desk.cancel.drain();
     let scribe = Scribe::default();
     Walk {
-        roots: &[whole(tree.path())],
+        start: Start::Roots(&[whole(tree.path())]),
         filter: None,
         boundary: Boundary::None,
         across: &[],
