@@ -30,12 +30,13 @@ export const PEERS = {
   rmz: { executable: 'rmz', version: ['--version'] },
   xcp: { executable: 'xcp', version: ['--version'] },
   cpz: { executable: 'cpz', version: ['--version'] },
+  b3sum: { executable: 'b3sum', version: ['--version'] },
   // Usually in a virtual environment: the variable HPCP names the executable.
   hpcp: { executable: 'hpcp', version: ['-V'] },
 };
 
 /** @typedef {keyof typeof PEERS} Peer */
-/** @typedef {Exclude<Peer, 'rm' | 'rmz'>} Copier */
+/** @typedef {Exclude<Peer, 'rm' | 'rmz' | 'b3sum'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -223,7 +224,7 @@ const COMMANDS = {
   fpsync: ({ path, source, destination, threads, temporary }) => [
     ...[path('fpsync'), '-n', `${threads}`, '-f', '2000', '-t', temporary, `${source}/`, `${destination}/`],
   ],
-  xcp: ({ path, source, destination }) => [path('xcp'), '--recursive', '--no-progress', source, destination],
+  xcp: ({ path, source, destination }) => [path('xcp'), '--recursive', source, destination],
   cpz: ({ path, source, destination }) => [path('cpz'), source, destination],
   hpcp: ({ path, source, destination }) => [path('hpcp'), source, '-d', destination],
 };
@@ -258,3 +259,17 @@ export const synced = (contender) => ({
   name: `${contender.name}, sync -f`,
   command: (place) => shell('d=$1; shift; "$@" && exec sync -f "$d"', place.destination, ...contender.command(place)),
 });
+
+/** A copy that is read back by hand: durable, the caches dropped, the digests of both trees compared. @type {Contender} */
+export const copiedAndSummed = {
+  name: 'cp -a, sync -f, b3sum of both',
+  role: 'peer',
+  program: 'b3sum',
+  command: ({ path, source, destination, temporary }) =>
+    shell(
+      `sums() (cd "$1" && find . -type f -print0 | sort -z | xargs -0 "$2")
+      cp -a "$1" "$2" && sync -f "$2" && echo 1 > /proc/sys/vm/drop_caches &&
+      sums "$1" "$4" > "$3/source" && sums "$2" "$4" > "$3/destination" && cmp "$3/source" "$3/destination"`,
+      ...[source, destination, temporary, path('b3sum')],
+    ),
+};

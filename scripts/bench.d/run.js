@@ -10,7 +10,6 @@ import { availableMemory, dropCaches, fileSystem, freeSpace, isExt4, isRoot, isT
 import { verdict } from './statistics.js';
 
 /** @typedef {import('./rows.js').Row} Row */
-/** @typedef {import('./rows.js').Coming} Coming */
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./contenders.js').Place} Place */
 /** @typedef {import('./data.js').Data} Data */
@@ -98,13 +97,12 @@ export class Bench {
   }
 
   /**
-   * @param {Row | Coming} row
+   * @param {Row} row
    * @returns {Promise<Result>}
    */
   async row(row) {
     const { name, title } = row;
     const empty = { name, title, contenders: [], verdicts: [] };
-    if ('coming' in row) return { ...empty, dash: `coming with ${row.coming}` };
     try {
       return await this.#measure(row);
     } catch (error) {
@@ -169,7 +167,7 @@ export class Bench {
           if (source && row.job === 'remove') await this.children.must(['cp', '-a', source.path, destination]);
           await this.#run(row, contender, place, measured, medium);
           if (source && row.job === 'copy') {
-            measured.missing ??= await this.#differs(source, destination);
+            measured.missing ??= await this.#differs(source, destination, round === 0 && row.onlyAs === undefined);
             if (medium.isDisk && keeps) leftovers.push(destination);
             else await this.#remove(destination, medium.isDisk);
           }
@@ -317,11 +315,16 @@ export class Bench {
   }
 
   /**
-   * What a copy lacks; undefined when it has as many entries and bytes as its source.
+   * What a copy lacks; undefined when it has as many entries and bytes as its source, and, where asked for, the same.
    * @param {Source} source
    * @param {string} destination
+   * @param {boolean} wholly
    */
-  async #differs(source, destination) {
+  async #differs(source, destination, wholly) {
+    if (wholly) {
+      const { code } = await this.children.run(['diff', '-rq', '--no-dereference', source.path, destination]);
+      if (code !== 0) return 'the copy differs from its source';
+    }
     const counted = await this.#count(destination);
     if (counted === source.counted) return undefined;
     // A real tree may have changed meanwhile.
