@@ -8,9 +8,9 @@ import type {
   NativeEntryEvent,
   NativeFailure,
   NativeNote,
-  NativeQuestion,
   NativeReport,
   NativeSnapshot,
+  NativeVictims,
 } from './native.js';
 
 /** The same value with each path as a string. */
@@ -29,7 +29,7 @@ export type ErrorEvent = Decoded<NativeFailure>;
 /** Something kept short of what the source has; once per kind. */
 export type NoteEvent = Decoded<NativeNote>;
 /** What is about to be deleted. */
-export type Victims = Decoded<Omit<NativeQuestion, 'type'>>;
+export type Victims = Decoded<NativeVictims>;
 /** How far a job is; counters only grow. */
 export type Snapshot = NativeSnapshot;
 /** What a job did. */

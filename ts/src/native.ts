@@ -91,7 +91,7 @@ export interface NativeCopyOptions {
   /** Delete nothing when it would be more entries than this, or more of a hundred that are there. One of the two. */
   maxDelete?: number;
   maxDeletePercent?: number;
-  /** Ask by a `question` event before extra entries or sources are removed; without a reader the answer is no. Default false. */
+  /** Ask by a `question` event before extra entries and sources are removed, once; without a reader the answer is no. Default false. */
   confirm?: boolean;
   /** A file goes to one of several destinations by chance, not to the first with room. Default false. */
   randomDestination?: boolean;
@@ -285,9 +285,14 @@ export interface NativeNote {
   message: string;
 }
 
-/** The job waits for `answer`: may this be deleted? */
+/** The job waits for `answer`: may all this be deleted? */
 export interface NativeQuestion {
   type: 'question';
+  victims: NativeVictims[];
+}
+
+/** What is about to be deleted. */
+export interface NativeVictims {
   /** Extra entries of the destination, or the sources of a move whose copies are still to be proved. */
   what: 'extra' | 'sources';
   /** Entries, what lies below directories included, and the bytes of the files among them. */

@@ -135,7 +135,7 @@ describe('the library asks', () => {
       const job = copy({
         ...extras(root),
         confirm: async (victims) => {
-          asked.push(victims);
+          asked.push(...victims);
           return yes;
         },
       });
@@ -154,8 +154,8 @@ describe('the library asks', () => {
   });
 
   it('takes a failure to ask for a no, and throws it', async () => {
-    const victims = { type: 'question' as const, what: 'extra' as const, entries: 1, bytes: 0, first: [] };
-    const native = new FakeNative({ events: [[victims]] });
+    const victims = { what: 'extra' as const, entries: 1, bytes: 0, first: [] };
+    const native = new FakeNative({ events: [[{ type: 'question', victims: [victims] }]] });
     const job = new Job(
       async () => native,
       undefined,

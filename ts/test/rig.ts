@@ -68,6 +68,16 @@ export function program(
 /** The built executable. */
 export const executable = MAIN;
 
+/** Runs a line in a shell, where `hpcp` is the built command. */
+export function shell(line: string, cwd: string): Promise<Run> {
+  return program('bash', ['-c', line.replaceAll('hpcp', `"${process.execPath}" "${executable}" hpcp`)], { cwd });
+}
+
+/** Runs a line on a terminal of its own, where `answer`, as of printf, is typed. */
+export function typed(answer: string, line: string, cwd: string): Promise<Run> {
+  return shell(`(sleep 1; printf '${answer}'; sleep 0.5) | script -qec '${line}' /dev/null`, cwd);
+}
+
 /** Keeps what is written to it. */
 export class Capture extends Writable {
   text = '';

@@ -215,11 +215,17 @@ pub struct JsNote {
     pub message: String,
 }
 
-/// The job waits for an answer: may this be deleted?
+/// The job waits for an answer: may all this be deleted?
 #[napi(object, object_from_js = false)]
 pub struct Question {
     #[napi(ts_type = "'question'")]
     pub r#type: &'static str,
+    pub victims: Vec<JsVictims>,
+}
+
+/// What is about to be deleted.
+#[napi(object, object_from_js = false, js_name = "Victims")]
+pub struct JsVictims {
     pub what: &'static str,
     pub entries: f64,
     pub bytes: f64,
@@ -576,9 +582,15 @@ fn failure(f: Failure) -> JsFailure {
     }
 }
 
-fn question(v: Victims) -> Question {
+fn question(victims: Vec<Victims>) -> Question {
     Question {
         r#type: "question",
+        victims: victims.into_iter().map(self::victims).collect(),
+    }
+}
+
+fn victims(v: Victims) -> JsVictims {
+    JsVictims {
         what: v.what,
         entries: v.entries as f64,
         bytes: v.bytes as f64,

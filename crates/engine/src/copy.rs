@@ -113,6 +113,8 @@ pub struct Run {
     pub failed: Failed,
     /// This is the second walk of a move: sources go, nothing is written.
     pub departure: Option<Departure>,
+    /// Whoever was asked about extra entries has agreed that sources go too.
+    pub agreed: AtomicBool,
     /// One for each worker.
     pub counters: Arc<[Counters]>,
     /// The destinations.
@@ -277,23 +279,16 @@ fn depart(options: &CopyOptions, copied: &Run, ended: Ended, since: Time) -> (De
     {
         return withheld("declined", "the answer was no, so no source was removed");
     }
-    let totals = Totals::of(&copied.counters);
-    let arrived = [Outcome::Made, Outcome::Copied, Outcome::Linked, Outcome::Metadata];
-    let arrived = arrived.map(|outcome| totals.outcome_of(outcome)).iter().sum::<u64>()
-        + totals.reasons[Reason::Unchanged as usize];
-    let all: u64 = totals.found.iter().sum();
-    if let Some(limit) = copied.rules.max_delete.filter(|limit| limit.forbids(arrived, all)) {
-        let message =
-            format!("{arrived} of {all} entries would go, which is more than {limit}, so no source was removed");
-        return withheld("max-delete", &message);
-    }
-    let victims = || Victims {
-        what: "sources",
-        entries: arrived,
-        bytes: totals.done_bytes,
-        first: options.sources.iter().map(|source| source.path.clone()).collect(),
+    let asked = match copied.leaving(options) {
+        Ok(leaving) => {
+            !copied.rules.confirm
+                || leaving.entries == 0
+                || copied.agreed.load(Ordering::Relaxed)
+                || copied.desk.ask(vec![leaving])
+        }
+        Err(message) => return withheld("max-delete", &message),
     };
-    if copied.rules.confirm && arrived > 0 && !copied.desk.ask(victims()) {
+    if !asked {
         return withheld("declined", "the answer was no, so no source was removed");
     }
     let Some(departure) = Departure::after(since, &copied.failed) else {
@@ -386,6 +381,7 @@ fn copy(
         surplus: Surplus::default(),
         failed: Failed::default(),
         departure,
+        agreed: AtomicBool::new(false),
         counters,
         targets,
         roots,
@@ -423,7 +419,9 @@ fn copy(
         }
         run.drive();
     }
-    extra::sweep(&run, &root);
+    let moves = run.rules.remove_sources && run.departure.is_none();
+    let leaving = moves.then(|| run.leaving(options).ok()).flatten();
+    extra::sweep(&run, &root, leaving);
     let interrupted = desk.cancel.is_draining();
     if run.departure.is_none() {
         desk.enter(Phase::Closing);
@@ -480,6 +478,28 @@ impl Run {
                 worker.fail_directory(root, 0, &fault);
             }
         }
+    }
+
+    /// What a move is about to remove from the sources: all that arrived, or is about to: directories that wait for the
+    /// sweep have no outcome yet. The error says that it is more than may go.
+    fn leaving(&self, options: &CopyOptions) -> Result<Victims, String> {
+        let totals = Totals::of(&self.counters);
+        let arrived = [Outcome::Made, Outcome::Copied, Outcome::Linked, Outcome::Metadata];
+        let arrived = arrived.map(|outcome| totals.outcome_of(outcome)).iter().sum::<u64>()
+            + totals.reason_of(Reason::Unchanged)
+            + totals.all_found().saturating_sub(totals.all_outcomes());
+        let all: u64 = totals.found.iter().sum();
+        if let Some(limit) = self.rules.max_delete.filter(|limit| limit.forbids(arrived, all)) {
+            return Err(format!(
+                "{arrived} of {all} entries would go, which is more than {limit}, so no source was removed"
+            ));
+        }
+        Ok(Victims {
+            what: "sources",
+            entries: arrived,
+            bytes: totals.done_bytes,
+            first: options.sources.iter().map(|source| source.path.clone()).collect(),
+        })
     }
 
     /// Runs what is scheduled to its end.

@@ -130,8 +130,8 @@ pub const VICTIMS_SHOWN: usize = 10;
 /// Anything that a consumer is told.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The job waits for [`crate::job::Job::answer`]: may this be deleted?
-    Question(Victims),
+    /// The job waits for [`crate::job::Job::answer`]: may all this be deleted? At most one of each kind.
+    Question(Vec<Victims>),
     /// One entry is done with (opt-in).
     Entry(EntryEvent),
     /// One entry did not arrive.

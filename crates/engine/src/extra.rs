@@ -299,7 +299,8 @@ fn is_argument(dir: &Dir, source: usize) -> bool {
 
 /// All sources are done: decides about the extra entries, and has them removed or left. Every directory that waits for
 /// that is closed in either case.
-pub fn sweep(run: &Run, root: &Dir) {
+/// `leaving`: what a move would remove from the sources then; whoever is asked is asked about both.
+pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) {
     let found = std::mem::take(&mut *run.surplus.found.lock().unwrap_or_else(PoisonError::into_inner));
     if found.is_empty() {
         // There was nothing to withhold.
@@ -307,7 +308,7 @@ pub fn sweep(run: &Run, root: &Dir) {
         return;
     }
     run.desk.enter(crate::job::Phase::Sweeping);
-    if let Some((guard, limit)) = decide(run, root, &found) {
+    if let Some((guard, limit)) = decide(run, root, &found, leaving) {
         let mode = if run.rules.dry_run { Mode::Count } else { Mode::Remove };
         let tell = if run.rules.entry_events { u64::MAX } else { 0 };
         let sweep = Sweep {
@@ -346,7 +347,7 @@ fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
 const FAILED: &str = "something failed, so nothing extra was removed";
 
 /// Whether what is extra goes: then with what must stay, and how many entries may go.
-fn decide(run: &Run, root: &Dir, found: &[Extras]) -> Option<(Guard, u64)> {
+fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> Option<(Guard, u64)> {
     let surplus = &run.surplus;
     let interrupted = || {
         if run.desk.cancel.is_draining() {
@@ -399,15 +400,20 @@ fn decide(run: &Run, root: &Dir, found: &[Extras]) -> Option<(Guard, u64)> {
         surplus.withhold("max-delete", message);
         return None;
     }
-    let victims = Victims {
-        what: "extra",
-        entries: going,
-        bytes: counted.totals.found_bytes,
-        first: counted.first,
-    };
-    if run.rules.confirm && !run.rules.dry_run && going > 0 && !run.desk.ask(victims) {
-        surplus.withhold("declined", "the answer was no, so nothing extra was removed");
-        return None;
+    if run.rules.confirm && !run.rules.dry_run && going > 0 {
+        let extra = Victims {
+            what: "extra",
+            entries: going,
+            bytes: counted.totals.found_bytes,
+            first: counted.first,
+        };
+        let leaving = leaving.filter(|leaving| leaving.entries > 0);
+        let both = leaving.is_some();
+        if !run.desk.ask([extra].into_iter().chain(leaving).collect()) {
+            surplus.withhold("declined", "the answer was no, so nothing extra was removed");
+            return None;
+        }
+        run.agreed.store(both, Ordering::Relaxed);
     }
     Some((guard, run.rules.max_delete.map_or(u64::MAX, |limit| limit.of(all))))
 }

@@ -227,7 +227,7 @@ impl Desk {
     }
 
     /// Asks whoever reads the events, and waits for the answer. Nobody there, or a wish to stop, is a no.
-    pub fn ask(&self, victims: Victims) -> bool {
+    pub fn ask(&self, victims: Vec<Victims>) -> bool {
         if !self.queue.is_read() {
             return false;
         }

@@ -241,7 +241,7 @@ pub struct CopyOptions {
     pub remove_sources: bool,
     /// How much may be deleted; beyond it nothing is.
     pub max_delete: Option<MaxDelete>,
-    /// Ask whoever watches the job before extra entries are removed, and before sources are.
+    /// Ask whoever watches the job before extra entries and sources are removed: once, where both are.
     pub confirm: bool,
     /// A file goes to one of several destinations by chance, not to the first with room.
     pub scatter: bool,

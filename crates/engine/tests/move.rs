@@ -193,7 +193,8 @@ fn what_changes_meanwhile_stays() {
         (options.remove_sources, options.confirm) = (true, true);
         let job = copy::job(options).unwrap();
         let copied = watch(&job, |event| {
-            if let Event::Question(victims) = event {
+            if let Event::Question(asked) = event {
+                let [victims] = &asked[..] else { panic!("{asked:?}") };
                 assert_eq!((victims.what, victims.entries, victims.bytes), ("sources", 4, 6));
                 spoil(source.path(), to.path());
                 job.answer(true);

@@ -320,17 +320,54 @@ fn whoever_watches_is_asked() {
         let mut asked: Vec<Victims> = Vec::new();
         let copied = watch(&job, |event| {
             if let Event::Question(victims) = event {
-                asked.push(victims.clone());
+                asked.extend(victims.iter().cloned());
                 job.answer(yes);
             }
         })
         .unwrap();
+        assert_eq!(asked.len(), 1);
         assert_eq!(
             (asked[0].entries, asked[0].bytes, asked[0].first.len()),
             (12, 5 + 3, 10)
         );
         assert_eq!(to.path().join("extra").exists(), !yes);
         assert_eq!(withheld(&copied), if yes { vec![] } else { vec!["declined"] });
+    }
+}
+
+/// A move with extra entries: one question, and a no keeps what is on both sides.
+#[test]
+fn one_question_for_both_sides() {
+    for yes in [true, false] {
+        let scratch = Scratch::new();
+        let (source, to) = pair(&scratch);
+        let before = source.names();
+        let mut options = options(&[contents(source.path())], to.path());
+        (options.remove_extra, options.remove_sources, options.confirm) = (true, true, true);
+        let job = copy::job(options).unwrap();
+        let mut asked: Vec<Vec<Victims>> = Vec::new();
+        let copied = watch(&job, |event| {
+            if let Event::Question(victims) = event {
+                asked.push(victims.clone());
+                job.answer(yes);
+            }
+        })
+        .unwrap();
+        let told: Vec<_> = asked
+            .iter()
+            .map(|victims| victims.iter().map(|v| (v.what, v.entries)).collect())
+            .collect::<Vec<Vec<_>>>();
+        // Directories count that have no outcome yet.
+        assert_eq!(told, [[("extra", 12), ("sources", 7)]]);
+        assert_eq!(asked[0][1].bytes, 3);
+        assert_eq!(source.path().exists(), !yes);
+        assert!(yes || source.names() == before);
+        assert_eq!(to.at("gone/f").exists(), !yes);
+        assert_eq!(copied.report.removed_sources, if yes { 7 } else { 0 });
+        assert_eq!(
+            withheld(&copied),
+            if yes { vec![] } else { vec!["declined", "declined"] }
+        );
     }
 }
 

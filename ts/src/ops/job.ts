@@ -9,8 +9,8 @@ import { BulkhaulError } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
 import type { Limits, NativeEvent, NativeJob, NativeQuestion, NativeReport } from '../native.js';
 
-/** Whether what is named may be deleted. */
-export type Confirm = (victims: Victims) => boolean | Promise<boolean>;
+/** Whether what is named may be deleted: extra entries of the destination, the sources of a move, or both. */
+export type Confirm = (victims: readonly Victims[]) => boolean | Promise<boolean>;
 
 const NOTHING_YET: Snapshot = {
   phase: 'preflight',
@@ -134,7 +134,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     yield { type: 'summary', ...(await this.#report) };
   }
 
-  async #ask(native: NativeJob, { type: _, ...victims }: NativeQuestion): Promise<void> {
+  async #ask(native: NativeJob, { victims }: NativeQuestion): Promise<void> {
     let yes = false;
     try {
       yes = (await this.#confirm?.(decode(victims))) ?? false;

@@ -1,9 +1,9 @@
 /** `hpcp -rme`, `-d` with `-rm`, `--max-delete`, `-rds` and `-ctl` on real trees: prompts, codes, and hazards that are absent. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { question } from '../../src/cli/dropin/hpcp/deletion.js';
-import { run, scratch } from '../rig.js';
+import { run, scratch, typed } from '../rig.js';
 
 /** s: a, sub/b; d: an older a, and what s does not have. */
 function pair(): string {
@@ -109,6 +109,46 @@ describe('-d with -rm', () => {
     if (code === 0) expect(done.stdout).toContain('Removed 4 files, links and folders from the sources');
   });
 
+  it.each([
+    ['y\n', 0],
+    ['n\n', 147],
+    ['', 147],
+  ])('with -rme asks once for both, and takes %j for both', async (input, code) => {
+    const root = pair();
+    const before = names(root, 'd');
+    const done = await hpcp(root, input, 's', '-d', 'd', '-rm', '-rme');
+    expect(done.code).toBe(code);
+    expect(done.stderr.match(/\(y\/n\)/g)).toHaveLength(1);
+    expect(done.stderr).toContain('4 entries (26 B) of the destination are extra:');
+    expect(done.stderr).toMatch(
+      /4 entries \(10 B\) will be removed from the sources.*\n {2}s\nDo you want to delete both/,
+    );
+    expect(existsSync(join(root, 's'))).toBe(code !== 0);
+    expect(names(root, 'd')).toEqual(code === 0 ? ['a', 'sub', 'sub/b'] : [...before, 'sub/b'].sort());
+    if (code !== 0) expect(names(root, 's')).toEqual(['a', 'sub', 'sub/b']);
+  });
+
+  it.each([
+    ['y\\r', 0],
+    ['n\\r', 147],
+    ['\\003', 130],
+  ])('with -rme on a terminal, %s is typed: %d', async (answer, code) => {
+    const root = pair();
+    const done = await typed(answer, 'hpcp s -d d -rm -rme', root);
+    expect(done.stdout.match(/\(y\/n\)/g)).toHaveLength(1);
+    expect(done.code).toBe(code);
+    expect(existsSync(join(root, 's'))).toBe(code !== 0);
+    expect(existsSync(join(root, 'd/extra'))).toBe(code !== 0);
+  });
+
+  it('with -rme asks only about what there is', async () => {
+    const root = pair();
+    for (const name of ['d/extra', 'd/sub/extra', 'd/gone']) rmSync(join(root, name), { recursive: true });
+    const moved = await hpcp(root, 'y\n', 's', '-d', 'd', '-rm', '-rme');
+    expect([moved.code, moved.stderr.includes('extra')]).toEqual([0, false]);
+    expect(existsSync(join(root, 's'))).toBe(false);
+  });
+
   it('refuses a move onto or into itself, and a destination that is not named', async () => {
     const root = pair();
     for (const args of [
@@ -165,7 +205,7 @@ it('-ctl takes seconds, and says that it limits nothing', async () => {
 
 it('shows names escaped, and how many more there are', () => {
   const victims = { what: 'extra' as const, entries: 12, bytes: 2048, first: ['d/\u001b[2J', 'd/b'] };
-  expect(question(victims)).toMatchInlineSnapshot(`
+  expect(question([victims])).toMatchInlineSnapshot(`
     "12 entries (2.00 KiB) of the destination are extra:
       d/\\x1b[2J
       d/b

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { executable, jsonLines, program, type Run, run, scratch } from '../rig.js';
+import { executable, jsonLines, program, type Run, run, scratch, shell, typed } from '../rig.js';
 
 /** s: a file, a hard link to it, a hole, a link, a directory; `old`: a file with other content. */
 function tree(): string {
@@ -320,9 +320,6 @@ describe('exit codes', () => {
 });
 
 describe('no destination', () => {
-  const command = (line: string, cwd: string) =>
-    program('bash', ['-c', line.replaceAll('hpcp', `"${process.execPath}" "${executable}" hpcp`)], { cwd });
-
   it.each<[string, number]>([
     ['echo y | { sleep 0.1; hpcp s o; }', 2],
     ['hpcp s o < old', 2],
@@ -331,7 +328,7 @@ describe('no destination', () => {
     ['hpcp s < /dev/null', 2],
   ])('%s is %d', async (line, code) => {
     const root = tree();
-    expect(await command(line, root)).toMatchObject({ code });
+    expect(await shell(line, root)).toMatchObject({ code });
     expect(existsSync(join(root, 'o'))).toBe(code === 0);
   });
 
@@ -341,10 +338,9 @@ describe('no destination', () => {
     ['hpcp s o', 'n\\r', 147],
     ['hpcp s o', '\\004', 147],
     ['hpcp s o', '\\003', 130],
-  ])('%s, and %s is typed: %d', async (line, typed, code) => {
+  ])('%s, and %s is typed: %d', async (line, answer, code) => {
     const root = tree();
-    const typing = `(sleep 1; printf '${typed}'; sleep 0.5)`;
-    const result = await command(`${typing} | script -qec '${line}' /dev/null`, root);
+    const result = await typed(answer, line, root);
     expect(result.code).toBe(code);
     expect(existsSync(join(root, 'o'))).toBe(code === 0);
   });

@@ -13,22 +13,28 @@ import type { Context } from '../../run.js';
 import { RULE } from './summary.js';
 
 /** Shows what would go and asks; `stop` for ^C. */
-export async function agreed(victims: Victims, streams: Context, stop: () => void): Promise<boolean> {
+export async function agreed(victims: readonly Victims[], streams: Context, stop: () => void): Promise<boolean> {
   const answer = await askConsent(question(victims), streams);
   if (answer === 'interrupted') stop();
   return answer === 'yes';
 }
 
-/** The question, with what it is about. */
-export function question({ what, entries, bytes: size, first }: Victims): string {
+/** The question, with what it is about: one answer is for all of it. */
+export function question(victims: readonly Victims[]): string {
+  const what = victims.map(({ what }) => what).join();
+  const ask = { extra: 'delete them', sources: 'continue' }[what] ?? 'delete both';
+  return `${victims.map(shown).join('')}Do you want to ${ask}? (y/n) `;
+}
+
+function shown({ what, entries, bytes: size, first }: Victims): string {
   const many = `${count(entries, 'entry', 'entries')} (${bytes(size)})`;
   const names = first.map((name) => `  ${display(name)}\n`).join('');
   if (what === 'sources') {
-    return `${many} will be removed from the sources, each when its copy is proved:\n${names}Do you want to continue? (y/n) `;
+    return `${many} will be removed from the sources, each when its copy is proved:\n${names}`;
   }
   const more = entries - first.length;
   const rest = more > 0 ? `  and ${more.toLocaleString('en-US')} more\n` : '';
-  return `${many} of the destination are extra:\n${names}${rest}Do you want to delete them? (y/n) `;
+  return `${many} of the destination are extra:\n${names}${rest}`;
 }
 
 /** What was deleted, after the totals of the copy. */

@@ -316,7 +316,7 @@ export class Run {
     const names = new CopiedNames();
     const asks = (removeExtra || values.remove) && !values.remove_force && !values.dry_run;
     const begin: Parameters<typeof runJob>[0] = (entries, hush) => {
-      const confirm = (victims: Victims) => hush(() => agreed(victims, this.streams, () => job.cancel()));
+      const confirm = (victims: readonly Victims[]) => hush(() => agreed(victims, this.streams, () => job.cancel()));
       const job: Job = copyMapped({ ...options, entries: entries || values.verbose, ...(asks && { confirm }) });
       return values.verbose ? watched(job, (event) => names.take(event)) : job;
     };
