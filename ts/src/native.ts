@@ -263,7 +263,7 @@ export interface NativeDifferences {
 
 export interface NativeFailure {
   type: 'error';
-  /** Stable code: 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'unsupported' | 'other'. */
+  /** Stable code: 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
   /** What was being done: 'open', 'read', 'write', 'rename', 'mkdir', 'list', 'stat', 'chown', … */
@@ -400,6 +400,8 @@ export interface NativeJob {
   cancel(abort: boolean): void;
   /** Changes how fast it may go, from now on, also for what waits already; throws 'USAGE' for what is no rate. */
   setLimits(limits: Limits): void;
+  /** Before `run`: the job is given up when nothing moves for so many seconds; 0: never. Throws 'USAGE' for what is none. */
+  setStallTimeout(seconds: number): void;
   snapshot(): NativeSnapshot;
   /** Answers a `question`. */
   answer(yes: boolean): void;

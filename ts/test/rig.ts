@@ -227,6 +227,11 @@ export class FakeNative implements NativeJob {
     this.limits.push(limits);
   }
 
+  readonly stallTimeouts: number[] = [];
+  setStallTimeout(seconds: number): void {
+    this.stallTimeouts.push(seconds);
+  }
+
   cancel(abort: boolean): void {
     this.cancels.push(abort);
     this.#end();

@@ -3,6 +3,7 @@
 //! Paths are buffers. Sizes are numbers, exact to 2^53 bytes (8 PiB); what is larger is rounded. Times are seconds.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bulkhaul_engine::compare::{self, Content, DiffForm, SideOptions};
 use bulkhaul_engine::error::{Failure, symbol};
@@ -528,6 +529,11 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         scatter: given.random_destination.unwrap_or(default.scatter),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
+}
+
+/// A span of time. The error names what it is for.
+pub fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("{name}: {seconds} is not a number of seconds"))
 }
 
 /// Limits into the engine's form.

@@ -165,6 +165,15 @@ impl Job {
         changed.map_err(|refusal| refused(env, refusal.code(), refusal.to_string()))
     }
 
+    /// When it runs, gives it up when nothing moves for so many seconds; 0: never.
+    #[napi]
+    pub fn set_stall_timeout(&self, env: Env, seconds: f64) -> Result<()> {
+        let timeout = convert::seconds("stallTimeout", seconds);
+        let timeout = timeout.map_err(|message| refused(env, Refusal::Usage(String::new()).code(), message))?;
+        self.inner.set_stall_timeout(timeout);
+        Ok(())
+    }
+
     /// Counts at this moment.
     #[napi]
     pub fn snapshot(&self) -> JsSnapshot {

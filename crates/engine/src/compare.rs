@@ -246,6 +246,7 @@ impl Work for Compare {
         }
         let (budget, workers, _) = Budget::share(desk.counters.len());
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, workers);
+        let sorters = sorters.counted(desk.steps());
         let output = options
             .output
             .as_ref()
@@ -268,7 +269,10 @@ impl Work for Compare {
         let interrupted = desk.cancel.is_draining();
         let Teller { counts, changes, .. } = teller;
         match (changes, &done) {
-            (Some(changes), Ok(())) if !interrupted => changes.finish()?,
+            (Some(changes), Ok(())) if !interrupted => {
+                let _syncing = desk.syncing();
+                changes.finish()?;
+            }
             (Some(changes), _) => changes.output.discard()?,
             (None, _) => {}
         }
@@ -985,8 +989,11 @@ impl<'f> Finder<'f> {
 
 /// Reads a list into a side.
 fn read_list(desk: &Desk, sorters: &Sorters, path: &[u8], form: Option<Form>, align: bool) -> Result<Stream, Refusal> {
+    // Somebody may still be writing it.
+    let resting = desk.resting();
     let list = ListFile::open(path, sorters)?;
     let (told, own) = list.survey()?;
+    drop(resting);
     let form = form.unwrap_or(told);
     let mut sorter = sorters.sorter();
     let (mut key, mut payload) = (Vec::new(), Vec::new());

@@ -304,6 +304,7 @@ fn depart(options: &CopyOptions, copied: &Run, ended: Ended, since: Time) -> (De
         ..options.clone()
     };
     let counters: Arc<[Counters]> = copied.counters.iter().map(|_| Counters::default()).collect();
+    copied.desk.counted_elsewhere(&counters);
     let walked = options
         .check(&preflight::process())
         .and_then(|rules| copy(&options, rules, &copied.desk, Some((departure, copied, &counters))));
@@ -325,7 +326,7 @@ fn copy(
 ) -> Result<(Run, Ended), Refusal> {
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
-    let prepared = preflight::prepare(options, &rules, &budget, Stager::new())?;
+    let prepared = preflight::prepare(options, &rules, desk, &budget, Stager::new())?;
     let Prepared {
         root,
         mut targets,
@@ -344,6 +345,7 @@ fn copy(
             target.synced = true;
         }
     } else if rules.verify {
+        let syncing = desk.syncing();
         for target in &mut targets {
             // Where it fails, each file is synced before it is read.
             target.synced = target
@@ -351,6 +353,7 @@ fn copy(
                 .as_ref()
                 .is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
         }
+        drop(syncing);
     }
     let range = rules.range(&media(&root, &targets));
     // Few descriptors mean few workers: each needs some for its files.
@@ -531,6 +534,7 @@ impl Run {
         if self.rules.sync != Sync::All || self.rules.dry_run {
             return false;
         }
+        let _syncing = self.desk.syncing();
         let mut synced = true;
         let mut done: Vec<u64> = Vec::new();
         for (index, target) in self.targets.iter().enumerate() {

@@ -4,6 +4,7 @@
 //! the rest went on. Both name the path and the operation; a failure also carries the system's own answer.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bulkhaul_sys::{Errno, Kind};
 
@@ -87,6 +88,8 @@ pub enum Operation {
     Sync,
     /// Reading back.
     Verify,
+    /// Waiting for a call that does not come back.
+    Wait,
     /// Everything, where a worker gave up.
     Work,
 }
@@ -114,6 +117,7 @@ impl Operation {
             Self::SetXattr => "setxattr",
             Self::Sync => "fsync",
             Self::Verify => "verify",
+            Self::Wait => "wait",
             Self::Work => "work",
         }
     }
@@ -139,6 +143,8 @@ pub enum Cause {
     Mismatch,
     /// Something in the destination is in the way; the text says what.
     Conflict(&'static str),
+    /// Nothing at all moved for so long.
+    Stalled(Duration),
     /// The worker panicked with this message.
     Panic(String),
 }
@@ -227,6 +233,7 @@ impl Fault {
             Cause::Conflict(_) => "conflict",
             Cause::Changed => "changed",
             Cause::Mismatch => "mismatch",
+            Cause::Stalled(_) => "stalled",
             Cause::Panic(_) => "panic",
             Cause::Errno(errno) => match (*errno, self.side) {
                 (Errno::NOENT, Side::Source) => "vanished",
@@ -277,7 +284,9 @@ impl Failure {
             Cause::Errno(errno) => Some(errno),
             _ => None,
         };
-        let mut message = format!("{} {}: ", fault.operation.text(), String::from_utf8_lossy(&path));
+        let place = if path.is_empty() { "" } else { " " };
+        let text = String::from_utf8_lossy(&path);
+        let mut message = format!("{}{place}{text}: ", fault.operation.text());
         match &fault.cause {
             Cause::Errno(errno) => message.push_str(&describe(*errno)),
             Cause::Mismatch if fault.operation == Operation::Remove => {
@@ -289,6 +298,11 @@ impl Failure {
             Cause::Changed => message.push_str("changed while it was read"),
             Cause::Mismatch => message.push_str("what was read back differs from the source, also after a second copy"),
             Cause::Conflict(what) => message.push_str(what),
+            Cause::Stalled(limit) => {
+                let seconds = limit.as_secs_f64();
+                // Writing to a String does not fail.
+                write!(message, "nothing moved for {seconds} s, so the run was given up").unwrap_or_default();
+            }
             Cause::Panic(text) => {
                 // Writing to a String does not fail.
                 write!(message, "internal error: {text}").unwrap_or_default();

@@ -153,6 +153,8 @@ struct Inner {
     subscribed: bool,
     closed: bool,
     waiter: Option<Waiter>,
+    /// Who waits for room.
+    pressed: usize,
 }
 
 /// Called once with the next events: at once where some wait, otherwise when some come, empty when the queue has ended.
@@ -165,8 +167,14 @@ impl Queue {
         if !inner.subscribed {
             return;
         }
+        inner.pressed += 1;
         while inner.events.len() >= QUEUE_EVENTS && !inner.closed {
             inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        inner.pressed -= 1;
+        // Nobody reads on: who comes now comes from a job that was given up.
+        if inner.closed {
+            return;
         }
         inner.events.push_back(event);
         if let Some(waiter) = inner.waiter.take() {
@@ -185,6 +193,12 @@ impl Queue {
     pub fn is_read(&self) -> bool {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.subscribed && !inner.closed
+    }
+
+    /// Whether somebody waits for the reader.
+    pub fn is_full(&self) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.pressed > 0 && inner.events.len() >= QUEUE_EVENTS
     }
 
     /// Hands the next events to `waiter`, now or later.

@@ -226,6 +226,7 @@ impl<'g> Gather<'g> {
             read(buffer, offset)?;
             state.update(buffer);
             offset += want as u64;
+            self.desk.step();
         }
         Ok(state.digest())
     }

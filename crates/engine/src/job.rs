@@ -3,7 +3,7 @@
 //! Comes in: an [`Work`] with its checked options; goes out: a [`Report`], or a [`Refusal`] before anything was
 //! written. Work and watchers meet at the [`Desk`]: counters, findings, events and the wish to stop.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::event::{Event, Queue, Victims};
 use crate::options::{Resources, Sync};
 use crate::pace::{Limits, Pace};
 use crate::report::{Counters, Findings, Report, Totals};
+use crate::stall;
 use crate::transfer::Stopped;
 
 /// What a job does.
@@ -122,6 +123,36 @@ pub struct Desk {
     phase: Mutex<Phase>,
     unlisted: AtomicUsize,
     start: OnceLock<Instant>,
+    motion: Arc<Motion>,
+}
+
+/// What tells whether an operation moves, where the counters at its desk do not; also what it does in rehearsals.
+#[derive(Default)]
+struct Motion {
+    /// Steps that nothing else counts.
+    steps: Arc<AtomicU64>,
+    /// Who waits for something that is no device.
+    resting: AtomicUsize,
+    /// Syncs that go on.
+    syncing: AtomicUsize,
+    /// Counters beside those at the desk.
+    others: Mutex<Vec<Arc<[Counters]>>>,
+}
+
+/// Counts somebody in for as long as it lives.
+pub struct Presence<'d>(&'d AtomicUsize);
+
+impl<'d> Presence<'d> {
+    fn new(count: &'d AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Desk {
@@ -140,21 +171,82 @@ impl Desk {
             phase: Mutex::new(Phase::Preflight),
             unlisted: AtomicUsize::new(0),
             start: OnceLock::new(),
+            motion: Arc::default(),
         }
     }
 
     /// For a dry run before the operation itself: counts on its own, stops with it, and goes no faster.
     #[must_use]
     pub fn rehearsal(&self) -> Self {
-        Self {
+        let desk = Self {
             cancel: Arc::clone(&self.cancel),
             pace: Arc::clone(&self.pace),
+            motion: Arc::clone(&self.motion),
             ..Self::new(self.counters.len())
+        };
+        self.counted_elsewhere(&desk.counters);
+        desk
+    }
+
+    /// What these counters count is motion too.
+    pub fn counted_elsewhere(&self, counters: &Arc<[Counters]>) {
+        let mut others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.push(Arc::clone(counters));
+    }
+
+    /// A step of something long that no counter counts.
+    pub fn step(&self) {
+        self.motion.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where such steps are counted.
+    pub fn steps(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.motion.steps)
+    }
+
+    /// For as long as the answer lives, somebody waits for something that is no device.
+    #[must_use]
+    pub fn resting(&self) -> Presence<'_> {
+        Presence::new(&self.motion.resting)
+    }
+
+    /// For as long as the answer lives, something is being synced.
+    #[must_use]
+    pub fn syncing(&self) -> Presence<'_> {
+        Presence::new(&self.motion.syncing)
+    }
+
+    /// A number that changes whenever anything moves.
+    pub fn moves(&self) -> u64 {
+        let others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = others.iter().chain([&self.counters]);
+        let counted = all.fold(0, |sum: u64, counters| sum.wrapping_add(Totals::of(counters).moves()));
+        let steps = self.motion.steps.load(Ordering::Relaxed);
+        counted.wrapping_add(steps).wrapping_add(self.findings.failed())
+    }
+
+    /// Whether somebody waits for something that is no device: an answer, leave, a reader, a list.
+    pub fn rests(&self) -> bool {
+        self.motion.resting.load(Ordering::Relaxed) > 0 || self.pace.is_waited_for() || self.queue.is_full()
+    }
+
+    /// Whether something is being synced.
+    pub fn is_syncing(&self) -> bool {
+        self.motion.syncing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Where the operation stands.
+    pub fn phase(&self) -> Phase {
+        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if phase == Phase::Scanning && self.unlisted.load(Ordering::Relaxed) == 0 {
+            return Phase::Copying;
         }
+        phase
     }
 
     /// The operation goes on to this phase.
     pub fn enter(&self, phase: Phase) {
+        self.step();
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
@@ -171,6 +263,7 @@ impl Desk {
 
     /// Waits for leave to read so many bytes of a source. An error: the run was given up meanwhile.
     pub fn may_read(&self, bytes: u64) -> Result<(), Stopped> {
+        self.step();
         if self.pace.bytes(bytes, || self.cancel.is_aborted()) {
             Ok(())
         } else {
@@ -232,6 +325,7 @@ impl Desk {
             return false;
         }
         self.queue.push(Event::Question(victims));
+        let _resting = self.resting();
         let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.cancel.is_draining() {
@@ -273,6 +367,8 @@ impl Desk {
 pub struct Job {
     desk: Arc<Desk>,
     resources: Resources,
+    /// Milliseconds of silence after which it is given up; 0: never.
+    stall_timeout: AtomicU64,
     operation: Mutex<Option<Box<dyn Work>>>,
 }
 
@@ -282,6 +378,7 @@ impl Job {
         Self {
             desk: Arc::new(Desk::new(workers)),
             resources: Resources::default(),
+            stall_timeout: AtomicU64::new(0),
             operation: Mutex::new(Some(Box::new(operation))),
         }
     }
@@ -303,6 +400,12 @@ impl Job {
         }
         self.desk.pace.set(limits);
         Ok(())
+    }
+
+    /// When it runs, gives it up after so much silence (see [`stall`]); zero: never.
+    pub fn set_stall_timeout(&self, timeout: Duration) {
+        let milliseconds = u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.stall_timeout.store(milliseconds, Ordering::Relaxed);
     }
 
     /// The events of this job.
@@ -330,12 +433,8 @@ impl Job {
     /// Where it stands.
     pub fn snapshot(&self) -> Snapshot {
         let desk = &self.desk;
-        let mut phase = *desk.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        if phase == Phase::Scanning && desk.unlisted.load(Ordering::Relaxed) == 0 {
-            phase = Phase::Copying;
-        }
         Snapshot {
-            phase,
+            phase: desk.phase(),
             totals: Totals::of(&desk.counters),
             failures: desk.findings.failed(),
             workers: desk.workers.load(Ordering::Relaxed),
@@ -349,8 +448,15 @@ impl Job {
         let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner).take();
         let operation = operation.ok_or_else(|| Refusal::Usage("a job runs once".into()))?;
         self.desk.start.get_or_init(Instant::now);
-        self.desk.make_way(&self.resources);
-        let result = operation.run(&self.desk);
+        let (desk, resources) = (Arc::clone(&self.desk), self.resources);
+        let work = move || {
+            desk.make_way(&resources);
+            operation.run(&desk)
+        };
+        let result = match self.stall_timeout.load(Ordering::Relaxed) {
+            0 => work(),
+            limit => stall::watched(&self.desk, Duration::from_millis(limit), work),
+        };
         self.desk.enter(Phase::Done);
         self.desk.queue.close();
         result

@@ -5,7 +5,7 @@
 //! [`transfer`] moves bytes ([`chunks`] those of big files, on several workers), [`metadata`] puts the rest right,
 //! [`verify`] proves, [`publish`] gives the name, [`sweep`] clears what dead runs left, [`extra`] what no source has,
 //! [`departure`] the sources of a move, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
-//! [`report`]. A [`job`] is one operation as its caller sees it; those that look at trees without copying them go by
+//! [`report`]. A [`job`] is one operation as its caller sees it, given up when it [`stall`]s; those that look at trees without copying them go by
 //! [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and
 //! keeps no global state, so that any number of jobs in one process are independent.
 
@@ -41,6 +41,7 @@ pub mod remove;
 pub mod report;
 pub mod schedule;
 pub mod sort;
+pub mod stall;
 pub mod sweep;
 pub mod track;
 pub mod transfer;

@@ -200,6 +200,7 @@ impl Work for List {
             order: Order::Lines(self.form()),
         };
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, workers);
+        let sorters = sorters.counted(desk.steps());
         let gather = Gather::new(desk, &self.roots, wanted, &sorters);
         let walk = Walk {
             start: Start::Roots(&self.roots),
@@ -223,7 +224,10 @@ impl Work for List {
         });
         let interrupted = desk.cancel.is_draining();
         match (output, &written) {
-            (Some(output), Ok(())) if !interrupted => output.finish()?,
+            (Some(output), Ok(())) if !interrupted => {
+                let _syncing = desk.syncing();
+                output.finish()?;
+            }
             (Some(output), _) => output.discard()?,
             (None, _) => {}
         }

@@ -6,7 +6,7 @@
 //! starves. A limit may change at any moment, also for those who wait already.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -191,6 +191,8 @@ pub struct Pace {
     start: Instant,
     bytes: Limit,
     entries: Limit,
+    /// Who waits for leave.
+    waiting: AtomicUsize,
 }
 
 impl Default for Pace {
@@ -206,6 +208,7 @@ impl Pace {
             start: Instant::now(),
             bytes: Limit::new(limits.bytes, LEAST_PIECE),
             entries: Limit::new(limits.entries, 1),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -257,14 +260,26 @@ impl Pace {
         self.wait(&self.entries, 1, stop)
     }
 
+    /// Whether somebody waits for leave.
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
     fn wait(&self, limit: &Limit, units: u64, stop: impl Fn() -> bool) -> bool {
         if limit.rate() == 0 || units == 0 {
             return true;
         }
+        self.waiting.fetch_add(1, Relaxed);
+        let let_through = Self::wait_in_line(self.start, limit, units, stop);
+        self.waiting.fetch_sub(1, Relaxed);
+        let_through
+    }
+
+    fn wait_in_line(start: Instant, limit: &Limit, units: u64, stop: impl Fn() -> bool) -> bool {
         let mut bucket = limit.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = bucket.ask(self.start.elapsed(), units);
+        let ticket = bucket.ask(start.elapsed(), units);
         loop {
-            let wait = bucket.wait(self.start.elapsed(), ticket);
+            let wait = bucket.wait(start.elapsed(), ticket);
             if wait.is_zero() {
                 return true;
             }

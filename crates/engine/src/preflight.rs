@@ -16,6 +16,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Ki
 
 use crate::copy::{RootPlace, Target};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, describe};
+use crate::job::Desk;
 use crate::metadata::{Scratch, disinherit, has_default_acl};
 use crate::options::{CopyOptions, DestinationArgument, Process, Rules, SourceArgument};
 use crate::publish::Stager;
@@ -111,7 +112,7 @@ fn cause_of(fault: &Fault) -> String {
     match &fault.cause {
         Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
         Cause::Conflict(what) => (*what).to_owned(),
-        Cause::Changed | Cause::Mismatch | Cause::Panic(_) => "it can't be used".to_owned(),
+        Cause::Changed | Cause::Mismatch | Cause::Stalled(_) | Cause::Panic(_) => "it can't be used".to_owned(),
     }
 }
 
@@ -203,6 +204,7 @@ fn find(argument: &SourceArgument) -> Result<Entry, Fault> {
 pub fn prepare(
     options: &CopyOptions,
     rules: &Rules,
+    desk: &Desk,
     budget: &Arc<Budget>,
     stager: Stager,
 ) -> Result<Prepared, Refusal> {
@@ -230,7 +232,7 @@ pub fn prepare(
             refuse_overlap(entry, destination, allow_nested, &mounts)?;
         }
     }
-    let (list, outside) = read_list(options)?;
+    let (list, outside) = read_list(options, desk)?;
     let mut twins = Vec::new();
     let mut roots = Vec::new();
     let mut targets = Vec::new();
@@ -347,18 +349,21 @@ fn source(path: Vec<u8>, fd: OwnedFd, stat: Stat, scope: Scope, budget: &Arc<Bud
 /// The list, and the names in it that lie outside the source.
 type NamedFiles = (Option<Arc<FileList>>, Vec<Vec<u8>>);
 
-fn read_list(options: &CopyOptions) -> Result<NamedFiles, Refusal> {
+fn read_list(options: &CopyOptions, desk: &Desk) -> Result<NamedFiles, Refusal> {
     let Some(from) = &options.files_from else {
         return Ok((None, Vec::new()));
     };
     let usage = |text: String| Refusal::Usage(format!("files-from {}: {text}", show(&from.path)));
     let mut bytes = Vec::new();
+    // Somebody may still be writing it.
+    let resting = desk.resting();
     // Standard input may be a socket, which can be read and not be opened again by its name.
     let read = match from.path.as_slice() {
         b"/dev/stdin" => std::io::stdin().lock().read_to_end(&mut bytes),
         path => std::fs::File::open(OsStr::from_bytes(path)).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
     read.map_err(|e| usage(e.to_string()))?;
+    drop(resting);
     let root = trim(&options.sources[0].path);
     let root = if root.starts_with(b"/") {
         root.to_vec()

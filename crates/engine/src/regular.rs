@@ -321,6 +321,7 @@ impl Worker<'_> {
         if verify {
             // What was not written back yet can't be read from the medium; the file system was synced in the beginning.
             if !self.run.targets[index].synced {
+                let _syncing = self.run.desk.syncing();
                 sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
             }
             from_cache = forget(existing.as_fd(), stat.size);
@@ -506,7 +507,9 @@ impl Worker<'_> {
         let side = Side::Destination(destination);
         let file = finished.file.as_fd();
         if self.sync_due(finished) && finished.forgotten.is_none() {
+            let syncing = self.run.desk.syncing();
             sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+            drop(syncing);
             if finished.stat.size >= WRITE_BACK_BYTES && self.run.is_crowded(destination) {
                 forget(file, 0);
             }
@@ -578,10 +581,12 @@ impl Worker<'_> {
             // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
             let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
             let targets = &self.run.targets;
+            let syncing = self.run.desk.syncing();
             let synced: Vec<bool> = targets
                 .iter()
                 .map(|t| t.file_system.as_ref().is_some_and(synced))
                 .collect();
+            drop(syncing);
             for finished in batch.iter_mut().filter(|f| synced[f.destination]) {
                 finished.forgotten = Some(read_ahead(finished.file.as_fd(), finished.done.bytes));
             }

@@ -353,6 +353,21 @@ impl Totals {
         (bytes, self.all_found() + self.all_outcomes())
     }
 
+    /// A number that grows with whatever is found, moved or done.
+    pub fn moves(&self) -> u64 {
+        let bytes = [
+            self.found_bytes,
+            self.copied_bytes,
+            self.verified_bytes,
+            self.planned_bytes,
+        ];
+        let all = bytes
+            .iter()
+            .chain(&self.reasons)
+            .fold(0, |sum: u64, n| sum.wrapping_add(*n));
+        all.wrapping_add(self.all_found()).wrapping_add(self.all_outcomes())
+    }
+
     /// Entries of a kind that were found.
     pub fn found_of(&self, kind: Kind) -> u64 {
         self.found[kind_index(kind)]

@@ -6,6 +6,8 @@
 //! Promises: no record is lost or made without an error that says so, and no file is left, however the process ends.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
@@ -28,6 +30,8 @@ const HEAD_BYTES: usize = 8;
 pub struct Sorters {
     spill_directory: Option<Vec<u8>>,
     memory: usize,
+    /// Stretches that were written.
+    steps: Arc<AtomicU64>,
 }
 
 impl Sorters {
@@ -41,7 +45,14 @@ impl Sorters {
             } else {
                 usize::MAX
             },
+            steps: Arc::default(),
         }
+    }
+
+    /// The same, with each stretch of a run that is written counted here.
+    #[must_use]
+    pub fn counted(self, steps: Arc<AtomicU64>) -> Self {
+        Self { steps, ..self }
     }
 
     /// Why an operation could not go on when the spill directory answered so.
@@ -195,6 +206,7 @@ impl Sorter {
 /// Writes a run.
 struct Writer {
     file: OwnedFd,
+    steps: Arc<AtomicU64>,
     buffer: Vec<u8>,
     written: u64,
 }
@@ -203,6 +215,7 @@ impl Writer {
     fn new(sorters: &Sorters) -> sys::Result<Self> {
         Ok(Self {
             file: sorters.unnamed()?,
+            steps: Arc::clone(&sorters.steps),
             buffer: Vec::with_capacity(STRETCH_BYTES),
             written: 0,
         })
@@ -225,6 +238,7 @@ impl Writer {
         sys::write_all_at(self.file.as_fd(), &self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        self.steps.fetch_add(1, Relaxed);
         Ok(())
     }
 

@@ -28,6 +28,7 @@ pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) ->
             }
         })
         .map_err(|e| fault(Operation::List, e))?;
+        run.desk.step();
     }
     for (name, kind, owner) in leftovers {
         match owner {

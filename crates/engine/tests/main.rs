@@ -55,6 +55,8 @@ mod skip;
 #[cfg(test)]
 mod sparse;
 #[cfg(test)]
+mod stall;
+#[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod symlinks;

@@ -110,6 +110,7 @@ pub(crate) use armed::{bytes, filled, once, position};
 mod armed {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::time::Duration;
 
     use super::{Call, Result, retry_on_intr};
     use crate::Errno;
@@ -127,6 +128,8 @@ mod armed {
         Lie,
         /// One bit of what it reads is another.
         Flip,
+        /// It comes that much later.
+        Wait(Duration),
         /// The process stops before it, as by `SIGSTOP`, until it is killed or told to go on.
         Stop,
         /// The process ends before it, with code 99 and without a last word.
@@ -217,6 +220,10 @@ mod armed {
                 // SAFETY: the call takes a number.
                 let answer = unsafe { libc::raise(libc::SIGSTOP) };
                 if answer == 0 { Ok(None) } else { Err(Errno::IO) }
+            }
+            Effect::Wait(time) => {
+                std::thread::sleep(time);
+                Ok(None)
             }
             // SAFETY: the call takes a number, and does not come back.
             Effect::Exit => unsafe { libc::_exit(99) },

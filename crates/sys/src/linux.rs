@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid, XattrFlags};
@@ -469,6 +471,90 @@ pub fn user_quota(fd: BorrowedFd<'_>) -> Result<Quota> {
         bytes_left: left(block[0].saturating_mul(LIMIT_UNIT), block[2]),
         inodes_left: left(block[3], block[5]),
     })
+}
+
+/// Calls whose second argument is a name below the descriptor that is their first.
+const NAMING_CALLS: [libc::c_long; 13] = [
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_statx,
+    libc::SYS_newfstatat,
+    libc::SYS_readlinkat,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_unlinkat,
+    libc::SYS_linkat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmodat,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+];
+
+/// What the calls are about that hold threads of this process now, those whose names begin with `threads`: paths as the
+/// kernel knows them, which no file system is asked for. What can't be found out is left out.
+pub fn held_at(threads: &str) -> Vec<Vec<u8>> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let named =
+        |task: &std::path::Path| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with(threads));
+    let tasks = tasks.map(|task| task.path()).filter(|task| named(task));
+    tasks
+        .filter_map(|task| held(&std::fs::read_to_string(task.join("syscall")).ok()?))
+        .collect()
+}
+
+/// The path of a call, from its line: the number, and six arguments in hexadecimal.
+fn held(call: &str) -> Option<Vec<u8>> {
+    let mut words = call.split(' ');
+    let number: libc::c_long = words.next()?.parse().ok()?;
+    let mut argument = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    let (first, second) = (argument()?, argument()?);
+    let name = if NAMING_CALLS.contains(&number) {
+        text_at(second)
+    } else {
+        None
+    };
+    let name = name.unwrap_or_default();
+    if name.first() == Some(&b'/') {
+        return Some(name);
+    }
+    let low = u32::try_from(first & u64::from(u32::MAX)).ok()?;
+    let directory = if low.cast_signed() == libc::AT_FDCWD {
+        std::fs::read_link("/proc/self/cwd").ok()?
+    } else {
+        // Other calls begin with other numbers: most are no descriptors, and small ones not those of files.
+        let descriptor = i32::try_from(first)
+            .ok()
+            .filter(|number| *number > libc::STDERR_FILENO)?;
+        std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?
+    };
+    let mut path = directory.into_os_string().into_vec();
+    if path.first() != Some(&b'/') {
+        return None;
+    }
+    if !matches!(&name[..], b"" | b".") {
+        if path != b"/" {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&name);
+    }
+    Some(path)
+}
+
+/// The text at an address of this process, up to its NUL, read as anybody else would read it: what is not there is none.
+fn text_at(address: u64) -> Option<Vec<u8>> {
+    let memory = std::fs::File::open("/proc/self/mem").ok()?;
+    let mut text = vec![0; 4096];
+    // Up to the end of the page, behind which there may be nothing.
+    let most = text.len() - usize::try_from(address % 4096).ok()?;
+    let mut length = memory.read_at(&mut text[..most], address).ok()?;
+    if !text[..length].contains(&0) {
+        length += memory
+            .read_at(&mut text[length..], address + length as u64)
+            .unwrap_or(0);
+    }
+    let end = text[..length].iter().position(|b| *b == 0)?;
+    text.truncate(end);
+    Some(text)
 }
 
 #[cfg(test)]

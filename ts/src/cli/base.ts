@@ -31,6 +31,12 @@ export abstract class VerbCommand extends Command {
     validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(1, 1024)]),
   });
 
+  stallTimeout = Option.String('--stall-timeout', {
+    description:
+      'Give up and end with 23 when nothing at all moves for so many seconds, as a device or server that hangs makes it; ten times as long while something is synced. 0, the default: never',
+    validator: t.cascade(t.isNumber(), [t.isInInclusiveRange(0, 1e9)]),
+  });
+
   // `catch` is too late: clipanion prints what it rethrows on stdout and ends with 1, else with 0.
   override async validateAndExecute(): Promise<number> {
     try {
@@ -44,7 +50,7 @@ export abstract class VerbCommand extends Command {
 
   /** The common options. */
   get settings(): CommonSettings {
-    const { dryRun, json, progress, quiet, verbose, logFile, jobs } = this;
-    return { dryRun, json, progress, quiet, verbose, logFile, jobs };
+    const { dryRun, json, progress, quiet, verbose, logFile, jobs, stallTimeout } = this;
+    return { dryRun, json, progress, quiet, verbose, logFile, jobs, stallTimeout };
   }
 }

@@ -33,12 +33,13 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   OUTPUT: ExitCode.failed,
 };
 
-/** The code for a report. When several hold: 130, 3, 1, 23, 24. */
+/** The code for a report. When several hold: 130, 3, 1, 23, 24; before them 23 for a run that hung and was given up. */
 export function exitCodeOfReport(report: Report): ExitCode {
   const { outcomes, failureKinds } = report;
   const { vanished = 0, changed = 0, mismatch = 0, ...others } = failureKinds;
   // A vanished entry may be counted as failed: it alone does not make the run one that failed.
   const failed = outcomes.failed > vanished || Object.values(others).some((count) => count > 0);
+  if (failureKinds.stalled) return ExitCode.failed;
   if (report.interrupted) return ExitCode.interrupted;
   // What failed keeps deletions from beginning: the failure itself tells that.
   const stopped = report.withheld.some(({ kind }) => kind !== 'failed' && kind !== 'not-synced');

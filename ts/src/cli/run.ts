@@ -32,6 +32,8 @@ export interface CommonSettings {
   logFile?: string | undefined;
   /** Worker threads. */
   jobs?: number | undefined;
+  /** Seconds without any progress after which a job is given up; 0: never. */
+  stallTimeout?: number | undefined;
 }
 
 /** What a job may take of the machine, in the names that every operation has for it. */
@@ -80,6 +82,7 @@ export async function runJob(
   const { Progress, statusLine } = await import('../report/progress.js');
   const { follow, say, hush } = await openReporters(reportSettings(settings, context));
   const job = begin(wantsEntries(settings), hush);
+  if (settings.stallTimeout !== undefined) job.setStallTimeout(settings.stallTimeout);
   let stopping = false;
   const stop = (signal: NodeJS.Signals) => {
     say(stopping ? `${signal}: aborting` : `${signal}: finishing what is in flight; once more to abort`);

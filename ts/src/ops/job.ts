@@ -47,6 +47,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   #cancelled: boolean | undefined;
   /** Set before there was anything to limit. */
   #limits: Limits | undefined;
+  #stallTimeout: number | undefined;
   #read = false;
   readonly #confirm: Confirm | undefined;
 
@@ -70,6 +71,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       const native = await prepare();
       this.#native = native;
       if (this.#limits !== undefined) native.setLimits(this.#limits);
+      if (this.#stallTimeout !== undefined) native.setStallTimeout(this.#stallTimeout);
       if (this.#cancelled !== undefined) native.cancel(this.#cancelled);
       if (!this.#read && this.#confirm !== undefined) {
         // Nobody reads: the questions are answered nevertheless.
@@ -166,6 +168,16 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     } catch (error) {
       throw BulkhaulError.from(error);
     }
+  }
+
+  /**
+   * Gives the job up when nothing moves for so many seconds, 0: never. To be called in the same tick as the job is made.
+   * The report then has failures of the kind `stalled`, with what its threads are held at; these threads stay behind, so
+   * the process had better end. Not counted is the time in which the job waits for an answer, leave from a limit, whoever
+   * reads its events, or a list that is still being written; a sync may take ten times as long.
+   */
+  setStallTimeout(seconds: number): void {
+    this.#stallTimeout = seconds;
   }
 
   /** Stops the job. false: what is in flight is finished; true: at once. The report then says `interrupted`. */

@@ -96,7 +96,7 @@ it.each<[string[], RegExp]>([
   [['--jobs', '0'], /^argument --jobs: 0 is less than 1$/],
   [['-b', '-nb'], /not allowed with/],
   [['--files-from', 'a', '--files-from0', 'b'], /^argument --files-from0: not allowed with/],
-  [['-ctl', 'x'], /^argument -ctl: 'x' is not a number of seconds$/],
+  [['-ctl', 'x'], /^argument -ctl\/--command_timeout_limit: 'x' is not a number of seconds$/],
   [['a', 'b', '-rm', '-rme'], /^argument -rm\/--remove: together with -rme the destination is named with -d/],
 ])('refuses %j', (args, message) => {
   expect(() => parseCall(args)).toThrow(message);

@@ -74,12 +74,17 @@ export function problemsOf(report: Report): Problem[] {
   if (!report.accounted) {
     problems.push(problem('copy crashed', 'Copy crashed: the entries found and the entries finished do not agree'));
   }
-  if (report.interrupted) problems.push(problem('interrupted', 'Interrupted: run the same command again to go on'));
+  problems.push(...interruption(report, 'run the same command again to go on'));
   for (const { kind, message } of report.withheld) {
     if (kind !== 'interrupted')
       problems.push(problem(WITHHELD[kind] ?? 'removal skipped', `Removal skipped: ${message}`));
   }
   return problems;
+}
+
+/** Stopped by somebody; who gave up a job that hung has said so. `next`: what is left to do or say. */
+export function interruption({ interrupted, failureKinds }: Report, next: string): Problem[] {
+  return interrupted && !failureKinds.stalled ? [problem('interrupted', `Interrupted: ${next}`)] : [];
 }
 
 const WITHHELD: Readonly<Partial<Record<Report['withheld'][number]['kind'], Case>>> = {
@@ -89,6 +94,7 @@ const WITHHELD: Readonly<Partial<Record<Report['withheld'][number]['kind'], Case
 
 function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
   if (kind === 'same-file') return 'refused';
+  if (kind === 'stalled') return 'copy failed';
   if (kind === 'panic' || outcome === 'mismatched') return 'copy crashed';
   if (operation === 'remove') return 'removal failed';
   switch (entryKind) {

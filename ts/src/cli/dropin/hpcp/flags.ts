@@ -275,7 +275,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'SECONDS',
     rank: 1,
-    help: 'No effect: no external command is run.',
+    help: 'Give up when nothing at all moves for so long, with 190 for a copy; ten times as long while something is synced. 0: never.',
   },
   exit_not_enough_space: {
     names: ['-enes', '--exit_not_enough_space'],
@@ -389,6 +389,13 @@ export const FLAGS = {
     rank: 2,
     help: 'Niceness of the worker threads, -20 to 19.',
   },
+  stall_timeout: {
+    names: ['--stall-timeout'],
+    takes: 'text',
+    metavar: 'SECONDS',
+    rank: 2,
+    help: 'The same as -ctl, and wins over it.',
+  },
   ionice: {
     names: ['--ionice'],
     takes: 'text',
@@ -459,8 +466,11 @@ export function parseCall(args: readonly string[]): HpcpCall {
       'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
     );
   }
-  if (call.values.command_timeout_limit !== undefined && !/^\d+(\.\d+)?$/.test(call.values.command_timeout_limit)) {
-    throw new UsageError(`argument -ctl: '${call.values.command_timeout_limit}' is not a number of seconds`);
+  for (const name of ['command_timeout_limit', 'stall_timeout'] as const) {
+    const value = call.values[name];
+    if (value !== undefined && !/^\d{1,9}(\.\d+)?$/.test(value)) {
+      throw new UsageError(`argument ${FLAGS[name].names.join('/')}: '${value}' is not a number of seconds`);
+    }
   }
   if (call.values.target_file_list !== undefined && call.values.remove_extra) {
     throw new UsageError(

@@ -10,7 +10,7 @@ import type { Event, Report } from '../../../events.js';
 import { display, fromBytes, type PathLike, toBytes } from '../../../names.js';
 import type { MappedCompareOptions } from '../../../ops/compare.js';
 import { failureText } from '../../../report/summary.js';
-import { type Problem, problem } from './codes.js';
+import { interruption, type Problem, problem } from './codes.js';
 import type { Mapping, Source } from './destinations.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
 import { list as nameList, RULE } from './summary.js';
@@ -161,7 +161,7 @@ export function readingProblems(report: Report): Problem[] {
   if (!report.accounted) {
     problems.push(problem('copy crashed', 'Listing crashed: the entries found and the entries listed do not agree'));
   }
-  if (report.interrupted) problems.push(problem('interrupted', 'Interrupted: nothing was written'));
+  problems.push(...interruption(report, 'nothing was written'));
   return problems;
 }
 

@@ -13,7 +13,7 @@ import { failureText } from '../../../report/summary.js';
 import { askConsent, removalPreview } from '../../consent.js';
 import { type CommonSettings, type Context, runJob, watched } from '../../run.js';
 import { Stopped } from './ask.js';
-import { type Problem, problem } from './codes.js';
+import { interruption, type Problem, problem } from './codes.js';
 import { expand, type Source } from './destinations.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
 import { list, RULE } from './summary.js';
@@ -112,7 +112,7 @@ export function removalProblems(report: Report): Problem[] {
   if (!report.accounted) {
     problems.push(problem('copy crashed', 'Removal crashed: the entries found and the entries finished do not agree'));
   }
-  if (report.interrupted) problems.push(problem('interrupted', 'Interrupted: run the same command again to go on'));
+  problems.push(...interruption(report, 'run the same command again to go on'));
   return problems;
 }
 

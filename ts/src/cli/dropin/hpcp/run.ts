@@ -273,9 +273,6 @@ export class Run {
     const flags = await optionsOf(values).catch((error: unknown) => {
       throw new Refused([problemOf(error)]);
     });
-    if (Number(values.command_timeout_limit) > 0) {
-      this.#note('-ctl has no effect: no external command is run, and a call of the system is not interrupted');
-    }
     if (values.hash_size !== undefined && values.hash_size <= 0) {
       this.#note('hash size 0: contents are not compared, a file of equal size and time counts as unchanged');
     }
@@ -428,6 +425,7 @@ function settingsOf(values: HpcpValues): CommonSettings {
     // -v of hpcp is another one: see CopiedNames.
     verbose: false,
     logFile: values.log_file,
+    stallTimeout: Number(values.stall_timeout ?? values.command_timeout_limit ?? 0),
   };
 }
 

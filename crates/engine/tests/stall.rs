@@ -1,0 +1,288 @@
+//! A run in which nothing moves is given up and can be gone on with; one that is slow, or waits for somebody, is not.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use bulkhaul_engine::compare::{self, CompareOptions, SideOptions};
+use bulkhaul_engine::copy;
+use bulkhaul_engine::event::Event;
+use bulkhaul_engine::job::Job;
+use bulkhaul_engine::list::{self, ListOptions};
+use bulkhaul_engine::options::{CopyOptions, Resources, Sync};
+use bulkhaul_engine::pace::Limits;
+use bulkhaul_engine::remove::{Removal, RemoveOptions};
+use bulkhaul_engine::report::Report;
+use bulkhaul_engine::walk::Root;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+
+use crate::rig::fault::{again, finish, order, say};
+use crate::rig::{Scratch, Tree, compare as judge, content, contents, options};
+
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+fn root(path: &Path) -> Root {
+    Root {
+        path: bytes(path),
+        follow: true,
+        contents: true,
+        holder: None,
+        pin: None,
+    }
+}
+
+/// The job of a case, on `from`, and on `to` where there are two sides.
+fn job(work: &str, from: &Path, to: &Path) -> Job {
+    let copying = CopyOptions {
+        jobs: 1,
+        entry_events: false,
+        ..options(&[contents(from)], to)
+    };
+    let job = match work {
+        "copy" => copy::job(copying),
+        "sync" => copy::job(CopyOptions {
+            sync: Sync::All,
+            ..copying
+        }),
+        "verify" => copy::job(CopyOptions {
+            verify: true,
+            ..copying
+        }),
+        "space" => copy::job(CopyOptions {
+            require_space: true,
+            ..copying
+        }),
+        "list" => list::job(ListOptions {
+            sources: vec![root(from)],
+            jobs: 2,
+            ..ListOptions::default()
+        }),
+        "compare" => {
+            let side = || SideOptions::Trees(vec![root(from)]);
+            compare::job(CompareOptions::new(side(), side()))
+        }
+        "remove" => {
+            let options = RemoveOptions {
+                paths: vec![bytes(to)],
+                jobs: 2,
+                ..RemoveOptions::default()
+            };
+            Removal::new(options).map(|removal| removal.remove())
+        }
+        other => panic!("{other}"),
+    };
+    job.unwrap()
+}
+
+/// In the child: runs with the plan; says how it ended.
+fn run_armed(words: &[String], plan: Plan, timeout: Duration) {
+    let job = job(&words[0], Path::new(&words[1]), Path::new(&words[2]));
+    job.set_stall_timeout(timeout);
+    failpoint::arm(Some(plan));
+    let report = job.run().unwrap();
+    say(&format!("complete {}", report.is_complete()));
+    for failure in &report.failures {
+        say(&format!("{} {}", failure.kind, failure.message));
+    }
+    say(&format!(
+        "interrupted {}, accounted {}",
+        report.interrupted, report.accounted
+    ));
+}
+
+fn fill(tree: &Tree) {
+    tree.file("a", content(1, 1 << 20)).file("d/b", "b\n").dir("e");
+}
+
+const HANGS: [(&str, Call); 12] = [
+    ("copy", Call::ReadDirectory),
+    ("copy", Call::OpenFile),
+    ("copy", Call::Read),
+    ("copy", Call::Write),
+    ("copy", Call::Rename),
+    // These may take ten times as long.
+    ("copy", Call::SyncData),
+    ("sync", Call::SyncFileSystem),
+    ("verify", Call::DropCache),
+    ("space", Call::ReadDirectory),
+    ("list", Call::OpenFile),
+    ("compare", Call::ReadDirectory),
+    ("remove", Call::Unlink),
+];
+
+#[test]
+fn a_call_that_does_not_come_back() {
+    const NAME: &str = "stall::a_call_that_does_not_come_back";
+    if let Some(words) = order() {
+        let call = HANGS.iter().map(|(_, call)| *call);
+        let call = call.into_iter().find(|call| format!("{call:?}") == words[3]).unwrap();
+        let hang = Plan {
+            call: Some(call),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Wait(Duration::MAX),
+        };
+        return run_armed(&words, hang, Duration::from_millis(300));
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    fill(&source);
+    for (number, (work, call)) in HANGS.into_iter().enumerate() {
+        let to = scratch.at(&format!("{number}"));
+        if work == "remove" {
+            fill(&Tree::new(to.clone()));
+        }
+        let words = [
+            work.to_owned(),
+            source.path().display().to_string(),
+            to.display().to_string(),
+            format!("{call:?}"),
+        ];
+        let log = scratch.at("log");
+        let (code, text) = finish(again(NAME, &words, &log), &log);
+        assert_eq!(code, Some(0), "{work} {call:?}: {text}");
+        assert!(
+            text.contains("complete false\nstalled wait"),
+            "{work} {call:?}: {text}"
+        );
+        assert!(
+            text.contains(": nothing moved for 0.3 s, so the run was given up ("),
+            "{text}"
+        );
+        assert!(text.contains("\ninterrupted true, accounted true\n"), "{text}");
+        // What was left is gone on with.
+        let report = job(work, source.path(), &to).run().unwrap();
+        assert!(report.is_complete(), "{work} {call:?}: {report:?}");
+        match work {
+            "remove" => assert!(!to.exists()),
+            "list" | "compare" => {}
+            _ => judge(source.path(), &to),
+        }
+    }
+}
+
+#[test]
+fn slow_is_not_given_up() {
+    const NAME: &str = "stall::slow_is_not_given_up";
+    if let Some(words) = order() {
+        // Each call is well within the limit, all of them together are not.
+        let slow = Plan {
+            call: Some(Call::Read),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Wait(Duration::from_millis(150)),
+        };
+        return run_armed(&words, slow, Duration::from_secs(1));
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source.file("a", content(1, 3 << 20));
+    for work in ["copy", "verify", "compare"] {
+        let to = scratch.at(work);
+        let words = [
+            work.to_owned(),
+            source.path().display().to_string(),
+            to.display().to_string(),
+        ];
+        let log = scratch.at("log");
+        let (code, text) = finish(again(NAME, &words, &log), &log);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(
+            text.contains("complete true\ninterrupted false, accounted true\n"),
+            "{work}: {text}"
+        );
+    }
+}
+
+fn complete(job: &Job) -> Report {
+    job.set_stall_timeout(Duration::from_millis(200));
+    let report = job.run().unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    report
+}
+
+#[test]
+fn who_waits_for_leave_is_not_given_up() {
+    let scratch = Scratch::new();
+    scratch.tree("source").file("a", "a\n").file("b", "b\n");
+    let limits = Limits {
+        bytes: 0.0,
+        entries: 2.0,
+    };
+    let copying = CopyOptions {
+        resources: Resources {
+            limits,
+            ..Resources::default()
+        },
+        ..options(&[contents(scratch.at("source"))], scratch.at("to"))
+    };
+    let report = complete(&copy::job(copying).unwrap());
+    assert!(
+        report.elapsed > Duration::from_millis(400),
+        "it did not wait: {report:?}"
+    );
+}
+
+#[test]
+fn who_waits_for_an_answer_or_its_reader_is_not_given_up() {
+    let scratch = Scratch::new();
+    scratch.tree("source").file("a", "a\n");
+    scratch.tree("to").file("extra", "x\n");
+    let copying = CopyOptions {
+        remove_extra: true,
+        confirm: true,
+        ..options(&[contents(scratch.at("source"))], scratch.at("to"))
+    };
+    let job = copy::job(copying).unwrap();
+    job.queue().subscribe();
+    let patience = Duration::from_secs(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            loop {
+                let (told, events) = std::sync::mpsc::channel();
+                job.queue().next(Box::new(move |events| told.send(events).unwrap()));
+                let events = events.recv().unwrap();
+                if events.is_empty() {
+                    break;
+                }
+                if events.iter().any(|event| matches!(event, Event::Question(_))) {
+                    std::thread::sleep(patience);
+                    job.answer(true);
+                }
+            }
+        });
+        let report = complete(&job);
+        assert!(report.elapsed > patience, "nobody was asked");
+    });
+    assert!(!scratch.at("to/extra").exists());
+
+    // More events than the queue holds, and a reader that comes late.
+    let many = scratch.tree("many");
+    for number in 0..9000 {
+        fs::write(many.at(format!("{number}")), "").unwrap();
+    }
+    let job = list::job(ListOptions {
+        sources: vec![root(many.path())],
+        entry_events: true,
+        ..ListOptions::default()
+    })
+    .unwrap();
+    job.queue().subscribe();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(patience);
+            loop {
+                let (told, events) = std::sync::mpsc::channel();
+                job.queue()
+                    .next(Box::new(move |events| told.send(events.len()).unwrap()));
+                if events.recv().unwrap() == 0 {
+                    break;
+                }
+            }
+        });
+        assert!(complete(&job).elapsed > patience, "the queue held all of them");
+    });
+}
