@@ -345,15 +345,7 @@ fn copy(
             target.synced = true;
         }
     } else if rules.verify {
-        let syncing = desk.syncing();
-        for target in &mut targets {
-            // Where it fails, each file is synced before it is read.
-            target.synced = target
-                .file_system
-                .as_ref()
-                .is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
-        }
-        drop(syncing);
+        sync_before(&mut targets, desk);
     }
     let range = rules.range(&media(&root, &targets));
     // Few descriptors mean few workers: each needs some for its files.
@@ -431,6 +423,15 @@ fn copy(
     }
     let synced = !interrupted && run.sync_targets();
     Ok((run, Ended { interrupted, synced }))
+}
+
+/// What was there before is to be read from the medium. Where it fails, each file is synced before it is read.
+fn sync_before(targets: &mut [Target], desk: &Desk) {
+    let _syncing = desk.syncing();
+    for target in targets {
+        let file_system = target.file_system.as_ref();
+        target.synced = file_system.is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
+    }
 }
 
 /// What holds the sources and the destinations.

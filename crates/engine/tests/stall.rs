@@ -29,7 +29,6 @@ fn root(path: &Path) -> Root {
         path: bytes(path),
         follow: true,
         contents: true,
-        holder: None,
         pin: None,
     }
 }
@@ -144,10 +143,7 @@ fn a_call_that_does_not_come_back() {
         let log = scratch.at("log");
         let (code, text) = finish(again(NAME, &words, &log), &log);
         assert_eq!(code, Some(0), "{work} {call:?}: {text}");
-        assert!(
-            text.contains("complete false\nstalled wait"),
-            "{work} {call:?}: {text}"
-        );
+        assert!(text.contains("complete false\nstalled wait"), "{work} {call:?}: {text}");
         assert!(
             text.contains(": nothing moved for 0.3 s, so the run was given up ("),
             "{text}"
