@@ -10,9 +10,9 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { run, scratch } from '../rig.js';
+import { run, scratch, shell } from '../rig.js';
 
 /** A directory with the trees `s` and `t`: t is s with one file new, one other and a directory missing. */
 function trees(): { at: (...names: string[]) => string; hpcp: (...args: string[]) => ReturnType<typeof run> } {
@@ -70,8 +70,21 @@ describe('-fl', () => {
     const { hpcp } = trees();
     expect((await hpcp('s', '-fl', 'no/such/L')).code).toBe(208);
     expect((await hpcp('nothing', '-fl', 'L')).code).toBe(240);
-    expect((await hpcp('s', '-fl', 'L', '-rme')).code).toBe(2);
   });
+
+  it.each([[], ['-nhfl'], ['-rf'], ['-rm', '-rf'], ['-d', 't'], ['-cfl', '-rf']])(
+    'with -rme is refused before anything is touched: %j',
+    async (...flags) => {
+      const { at, hpcp } = trees();
+      const refused = await hpcp('s/', '-fl', 'L', '-rme', ...flags);
+      expect(refused.code).toBe(2);
+      expect(refused.stderr).toContain(
+        'argument -rme/--remove_extra: not with a list (-fl): nothing goes from a source because a list does not name it; nothing was done',
+      );
+      expect(readdirSync(at()).sort()).toEqual(['s', 't']);
+      expect(readdirSync(at('s')).sort()).toEqual(['B', 'a10', 'a9', 'd10', 'd2', 'ln']);
+    },
+  );
 });
 
 describe('comparing', () => {
@@ -174,6 +187,49 @@ describe('-sfl', () => {
     expect(existsSync(at('s/a9'))).toBe(true);
     expect((await run(['hpcp', '-rm', '-rf', '-sfl', '-'], { cwd: at(), input: 's/a9\n' })).code).toBe(0);
     expect(existsSync(at('s/a9'))).toBe(false);
+  });
+
+  it('with -rme removes what the directories of the list do not have', async () => {
+    const { at, hpcp } = trees();
+    await hpcp('s', '-fl', 'L');
+    for (const name of ['out/extra', 'out/d2/extra', 'out/gone/f']) {
+      mkdirSync(dirname(at(name)), { recursive: true });
+      writeFileSync(at(name), name);
+    }
+    const { code, stdout } = await hpcp('-sfl', 'L', '-d', 'out', '-rme', '-rf');
+    expect([code, /Removed .* extra/.exec(stdout)?.[0]]).toEqual([0, 'Removed 4 of 4 extra']);
+    expect(readdirSync(at('out')).sort()).toEqual(['B', 'a10', 'a9', 'd10', 'd2', 'ln']);
+    expect(readdirSync(at('out/d2'))).toEqual(['x:y']);
+    // Files of a list have no directory that stands for anything.
+    writeFileSync(at('out/extra'), '');
+    writeFileSync(at('names'), 's/a9\ns/d2/x:y\n');
+    expect((await hpcp('-sfl', 'names', '-d', 'out/', '-rme', '-rf')).code).toBe(0);
+    expect(existsSync(at('out/extra')) && existsSync(at('out/d10/q'))).toBe(true);
+  });
+
+  it.each([
+    ['a missing name', 's/\nnone\n', 212],
+    ['no name', '\n', 240],
+    ['a name that says yes, and nobody else', 'y\ns\n', 147],
+  ])('with -rme removes nothing for %s', async (_, input, code) => {
+    const { at, hpcp } = trees();
+    for (const name of ['y', 'out/s', 'out/y']) mkdirSync(at(name), { recursive: true });
+    for (const name of ['y/a', 'out/extra', 'out/s/extra', 'out/y/extra']) writeFileSync(at(name), '');
+    writeFileSync(at('names'), input);
+    const force = code === 147 ? [] : ['-rf'];
+    const piped = await run(['hpcp', '-sfl', '-', '-d', 'out/', '-rme', ...force], { cwd: at(), input });
+    const redirected = await shell(`hpcp -sfl - -d out/ -rme ${force.join()} < names`, at());
+    const named = await hpcp('-sfl', 'names', '-d', 'out/', '-rme', ...force);
+    expect([piped.code, redirected.code, named.code]).toEqual([code, code, code]);
+    for (const name of ['extra', 's/extra', 'y/extra']) expect(existsSync(at(`out/${name}`))).toBe(true);
+  });
+
+  it('names below one source, --files-from, and -rme exclude each other', async () => {
+    const { at, hpcp } = trees();
+    writeFileSync(at('names'), 'a9\n');
+    const refused = await hpcp('s', '-d', 't', '-rme', '-rf', '--files-from', 'names');
+    expect([refused.code, existsSync(at('t/-dash'))]).toEqual([2, true]);
+    expect(refused.stderr).toContain("extra entries can't be told where only the names of a list are copied");
   });
 
   it('needs a destination, and a list that is there', async () => {

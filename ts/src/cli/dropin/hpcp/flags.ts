@@ -461,6 +461,11 @@ export function parseCall(args: readonly string[]): HpcpCall {
       throw new UsageError(`argument --${name}: '${value}' is none of ${allowed.join(', ')}`);
     }
   }
+  if (call.values.target_file_list !== undefined && call.values.remove_extra) {
+    throw new UsageError(
+      'argument -rme/--remove_extra: not with a list (-fl): nothing goes from a source because a list does not name it; nothing was done',
+    );
+  }
   if (call.values.remove && call.values.remove_extra && call.values.dest_path.length === 0) {
     throw new UsageError(
       'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
@@ -471,11 +476,6 @@ export function parseCall(args: readonly string[]): HpcpCall {
     if (value !== undefined && !/^\d{1,9}(\.\d+)?$/.test(value)) {
       throw new UsageError(`argument ${FLAGS[name].names.join('/')}: '${value}' is not a number of seconds`);
     }
-  }
-  if (call.values.target_file_list !== undefined && call.values.remove_extra) {
-    throw new UsageError(
-      'argument -rme/--remove_extra: not with a list (-fl): what is not in it stays; nothing was done',
-    );
   }
   const limit = LIMITS.find((name) => call.given.includes(name) && call.values[name] !== '0');
   const removes = call.values.dest_path.length === 0 && (call.values.remove || call.values.remove_force);
