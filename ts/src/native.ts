@@ -185,8 +185,8 @@ export interface NativeCompareOptions {
   oneFileSystem?: boolean;
   /** The file that says how to turn the left side into the right one. */
   output?: PathBytes;
-  /** `both` (default): names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T. */
-  form?: 'both' | 'tar';
+  /** `both` (default): names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T; `changes`: the list of hpcp 9.79, which turns the right side into the left one, with `xattrs` also in what it says. */
+  form?: 'both' | 'tar' | 'changes';
   spillDirectory?: PathBytes;
   jobs?: number;
   /** An `entry` event for each difference. Default false. */

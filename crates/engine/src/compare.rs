@@ -15,9 +15,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use bulkhaul_formats::changes::{self, Change, Op, State};
 use bulkhaul_formats::digest::TAIL_BYTES;
 use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_formats::listing::{self, Facts, Form, Hash, Listed};
+use bulkhaul_formats::natural;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
@@ -31,7 +33,7 @@ use crate::preflight::{self, split, trim};
 use crate::probe::same_tail;
 use crate::record::{Record, path_key};
 use crate::report::{Differences, Outcome, Reason, Report};
-use crate::sort::{SORT_BYTES, Sorted, Sorters};
+use crate::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use crate::transfer::{BUFFER_BYTES, Stopped};
 use crate::tree::{Budget, c_string, join, open_directory_path};
 use crate::walk::{Boundary, Root, Start, Walk};
@@ -73,6 +75,8 @@ pub enum DiffForm {
     Both,
     /// `tar -T`: what the right side has.
     Tar,
+    /// The change list of hpcp 9.79: how to turn the right side into the left one, with what is known of both.
+    Changes,
 }
 
 /// A comparison, as asked for.
@@ -256,7 +260,9 @@ impl Work for Compare {
             compare: &self,
             desk,
             counts: Differences::default(),
-            changes: output.map(|output| ChangesFile::new(output, options.form, &sorters)),
+            changes: output
+                .map(|output| ChangesFile::new(output, options.form, options.xattrs, &sorters))
+                .transpose()?,
         };
         desk.enter(Phase::Scanning);
         let done = self.sides(desk, &sorters, &budget, workers).and_then(|(left, right)| {
@@ -314,9 +320,10 @@ impl Compare {
     ) -> Result<Stream, Refusal> {
         let options = &self.options;
         let both = self.both_trees();
+        let told = options.output.is_some() && options.form == DiffForm::Changes;
         let wanted = Wanted {
-            details: both,
-            xattrs: both && options.metadata && options.xattrs,
+            details: both || told,
+            xattrs: (both && options.metadata || told) && options.xattrs,
             tail: match options.content {
                 Content::Nothing => 0,
                 // With a list there is nothing to read on the other side.
@@ -679,6 +686,10 @@ struct ChangesFile<'c> {
     sorters: &'c Sorters,
     /// What the left side has waits here for the end.
     removed: Option<BufWriter<File>>,
+    /// The rows of a change list, which has an order of its own.
+    rows: Option<Sorter>,
+    /// With the extended attributes.
+    xattrs: bool,
     /// tar was told not to go into directories.
     flat: bool,
     plain: Vec<u8>,
@@ -686,19 +697,56 @@ struct ChangesFile<'c> {
 }
 
 impl<'c> ChangesFile<'c> {
-    fn new(output: Output, form: DiffForm, sorters: &'c Sorters) -> Self {
-        Self {
+    fn new(mut output: Output, form: DiffForm, xattrs: bool, sorters: &'c Sorters) -> Result<Self, Refusal> {
+        if form == DiffForm::Changes {
+            output.write(changes::HEADER)?;
+        }
+        Ok(Self {
             output,
             form,
             sorters,
             removed: None,
+            rows: (form == DiffForm::Changes).then(|| sorters.sorter()),
+            xattrs,
             flat: false,
             plain: Vec::new(),
             line: Vec::new(),
+        })
+    }
+
+    /// A row of a change list, or two for what is of another type.
+    fn add_row(&mut self, left: Option<&Record<'_>>, right: Option<&Record<'_>>) -> Result<(), Refusal> {
+        if let (Some(new), Some(old)) = (left, right)
+            && new.kind != old.kind
+            && ![new.kind, old.kind].contains(&Kind::Unknown)
+        {
+            self.add_row(None, right)?;
+            return self.add_row(left, None);
         }
+        let Some(rows) = &mut self.rows else { return Ok(()) };
+        let (op, one) = match (left, right) {
+            (Some(left), Some(_)) => (Op::Modify, left),
+            (Some(left), None) => (Op::Add, left),
+            (None, Some(right)) => (Op::Remove, right),
+            (None, None) => return Ok(()),
+        };
+        let name = changes::name(one.path, one.kind == Kind::Directory);
+        let xattrs = self.xattrs;
+        let old = right.map_or(State::Absent, |record| record.state(xattrs));
+        let new = left.map_or(State::Absent, |record| record.state(xattrs));
+        self.line.clear();
+        changes::row(op, &name, &old, &new, &mut self.line);
+        self.plain.clear();
+        self.plain.push(op as u8);
+        natural::append_key(&name, &mut self.plain);
+        rows.push(&self.plain, &self.line)
+            .map_err(|errno| self.sorters.refusal(errno))
     }
 
     fn add(&mut self, left: Option<&Record<'_>>, right: Option<&Record<'_>>) -> Result<(), Refusal> {
+        if self.form == DiffForm::Changes {
+            return self.add_row(left, right);
+        }
         if let Some(right) = right {
             let directory = right.kind == Kind::Directory;
             if self.form == DiffForm::Tar {
@@ -747,6 +795,12 @@ impl<'c> ChangesFile<'c> {
     }
 
     fn append(&mut self) -> Result<(), Refusal> {
+        if let Some(rows) = self.rows.take() {
+            let mut sorted = Sorted::merge(vec![rows]).map_err(|errno| self.sorters.refusal(errno))?;
+            while let Some((_, row)) = sorted.next().map_err(|errno| self.sorters.refusal(errno))? {
+                self.output.write(row)?;
+            }
+        }
         let Some(removed) = self.removed.take() else {
             return Ok(());
         };
@@ -992,6 +1046,7 @@ fn read_list(desk: &Desk, sorters: &Sorters, path: &[u8], form: Option<Form>, al
     // Somebody may still be writing it.
     let resting = desk.resting();
     let list = ListFile::open(path, sorters)?;
+    list.refuse_changes()?;
     let (told, own) = list.survey()?;
     drop(resting);
     let form = form.unwrap_or(told);
@@ -1028,6 +1083,9 @@ fn read_list(desk: &Desk, sorters: &Sorters, path: &[u8], form: Option<Form>, al
     })
 }
 
+/// Bytes of a list that tell whether it has a header.
+const HEADER_BYTES: u64 = 64;
+
 /// A list that can be read more than once.
 pub(crate) struct ListFile {
     path: Vec<u8>,
@@ -1063,6 +1121,27 @@ impl ListFile {
 
     fn refusal(&self, what: &str) -> Refusal {
         Refusal::Usage(format!("{}: {what}", String::from_utf8_lossy(&self.path)))
+    }
+
+    /// Refuses a change list: it says what differs, not what there is.
+    fn refuse_changes(&self) -> Result<(), Refusal> {
+        if self.is_changes()? {
+            return Err(self.refusal("it is a list of changes, which is no side of a comparison"));
+        }
+        Ok(())
+    }
+
+    /// Whether it is a change list, by its first line.
+    fn is_changes(&self) -> Result<bool, Refusal> {
+        let mut file = &self.file;
+        let mut first = Vec::new();
+        let read = file.rewind().and_then(|()| {
+            let mut reader = BufReader::new(file.take(HEADER_BYTES));
+            reader.read_until(b'\n', &mut first)
+        });
+        read.map_err(|error| self.refusal(&error.to_string()))?;
+        let first = first.strip_suffix(b"\n").unwrap_or(&first);
+        changes::is_header(first).map_err(|error| self.refusal(&error.to_string()))
     }
 
     /// Hands each line, with its number from 1 on and without its newline, to `each`.
@@ -1113,11 +1192,21 @@ impl ListFile {
 
 /// The sources that a list names, in its order and as arguments: directories with a slash at their end. Hashes and link
 /// texts are left off, but where a name with a colon is meant, which is there as it stands. What is in a directory that
-/// the list names too comes with that, and is left out; so is what comes again.
+/// the list names too comes with that, and is left out; so is what comes again. Of a change list these are the entries
+/// that came or became others, but no directory that was there before: it would bring all that is in it. Of hpcp's older
+/// list of differences, they are those without a mark.
 pub fn listed_sources(path: &[u8], spill_directory: Option<&[u8]>) -> Result<Vec<Vec<u8>>, Refusal> {
     let list = ListFile::open(path, &Sorters::new(spill_directory, SORT_BYTES, 1))?;
-    let (form, _) = list.survey()?;
+    let is_changes = list.is_changes()?;
+    let form = if is_changes { Form::Names } else { list.survey()?.0 };
     let read = |number, line: &[u8]| {
+        if is_changes {
+            let change = changes::parse(line).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
+            return Ok(change.and_then(came));
+        }
+        if line.starts_with(listing::REMOVED) {
+            return Ok(None);
+        }
         let listed = listing::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
         let Some(mut listed) = listed else { return Ok(None) };
         if let (Facts::Symlink(target), false) = (&listed.facts, line.starts_with(b"\0")) {
@@ -1157,6 +1246,20 @@ pub fn listed_sources(path: &[u8], spill_directory: Option<&[u8]>) -> Result<Vec
         Ok(())
     })?;
     Ok(paths)
+}
+
+/// What a change list says that there is and was not, or was not so.
+fn came(change: Change) -> Option<Listed> {
+    let facts = if change.directory {
+        Facts::Directory
+    } else {
+        Facts::Nothing
+    };
+    let wanted = change.op == Op::Add || (change.op == Op::Modify && !change.directory);
+    wanted.then_some(Listed {
+        path: change.path,
+        facts,
+    })
 }
 
 /// The directories above a path, as the path spells them. Above every relative one is `.`.

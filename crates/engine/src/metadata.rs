@@ -396,7 +396,8 @@ fn get(node: Node<'_>, name: &CStr, value: &mut [u8], side: Side) -> Result<Opti
 }
 
 /// xxh64 over names and values of all extended attributes that may be read, in the order of their names; of nothing where
-/// there are none. `buffer` has room for the longest list or value that the system knows.
+/// there are none: each name with its NUL, the length of its value in eight bytes, the first the highest, and the value, as
+/// hpcp 9.79 has it. `buffer` has room for the longest list or value that the system knows.
 pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], side: Side) -> Result<u64, Fault> {
     let used = list(node, buffer, side)?;
     let mut names = split(&buffer[..used]);
@@ -405,7 +406,7 @@ pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], side: Side) -> Result<u64
     for name in names {
         if let Some(length) = get(node, &name, buffer, side)? {
             digest.update(name.as_bytes_with_nul());
-            digest.update(&(length as u64).to_le_bytes());
+            digest.update(&(length as u64).to_be_bytes());
             digest.update(&buffer[..length]);
         }
     }

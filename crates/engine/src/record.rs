@@ -1,5 +1,6 @@
 //! What is known of one entry, in a form that a sort holds: bytes.
 
+use bulkhaul_formats::changes::{Inode, State};
 use bulkhaul_formats::listing::{Facts, Hash};
 use bulkhaul_sys::{Kind, Stat, Time};
 
@@ -83,6 +84,27 @@ impl<'a> Record<'a> {
             hash: None,
             target: None,
             details: None,
+        }
+    }
+
+    /// As change lists tell it, with or without its extended attributes.
+    pub fn state(&self, xattrs: bool) -> State<'a> {
+        let inode = |details: Details| Inode {
+            mode: details.mode,
+            uid: details.uid,
+            gid: details.gid,
+            xattrs: xattrs.then_some(details.xattrs),
+        };
+        match (self.kind, self.target, self.details) {
+            (Kind::File, _, Some(details)) => State::File {
+                size: details.size,
+                mtime: i128::from(details.mtime.sec) * 1_000_000_000 + i128::from(details.mtime.nsec),
+                hash: self.hash,
+                inode: inode(details),
+            },
+            (Kind::Directory, _, Some(details)) => State::Directory(inode(details)),
+            (Kind::Symlink, Some(target), _) => State::Symlink(target),
+            _ => State::Unknown,
         }
     }
 

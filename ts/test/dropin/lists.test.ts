@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -8,6 +9,7 @@ import {
   readlinkSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -236,5 +238,89 @@ describe('-sfl', () => {
     const { hpcp } = trees();
     expect((await hpcp('-sfl', 'L')).code).toBe(2);
     expect((await hpcp('-sfl', 'L', '-d', 'out')).code).toBe(208);
+  });
+});
+
+describe('the change list of 9.79', () => {
+  /** Two trees, times fixed: t is the base, s is the new one. */
+  function changed() {
+    const base = scratch();
+    const at = (...names: string[]) => join(base, ...names);
+    for (const name of ['s/d', 't/d', 't/e', 's/k']) mkdirSync(at(name), { recursive: true });
+    const odd = Buffer.from(`${base}/t/n\tw\nx\ry\\z\xff`, 'latin1');
+    for (const [path, text] of [
+      [at('s/a'), 'a'],
+      [at('t/a'), 'b'],
+      [at('s/gone2'), 'g'],
+      [at('s/gone10'), 'g'],
+      [at('t/k'), 'x'],
+      [odd, 'n'],
+    ] as const) {
+      writeFileSync(path, `${text}\n`);
+      utimesSync(path, 1e9, 1e9);
+    }
+    symlinkSync('a', at('s/l'));
+    symlinkSync('b\t', at('t/l'));
+    chmodSync(at('t/d'), 0o700);
+    const own = `${process.getuid?.()}:${process.getgid?.()}`;
+    const none = 'ef46db3751d8e999';
+    const file = (hash: string) => `f:2:1000000000000000000:100644:${own}:${hash}:${none}`;
+    // As hpcp 9.79 writes it.
+    const list = [
+      '#hpcp-changes\t1',
+      '#op\tpath\told\tnew',
+      `D\te/\td:40755:${own}:${none}\t-`,
+      `D\tk\t${file('0ac3482722e9fdae')}\t-`,
+      `D\tn\\tw\\nx\\ry\\\\z\xff\t${file('9f72b3d213df029e')}\t-`,
+      `A\tgone2\t-\t${file('608c75b7b6127863')}`,
+      `A\tgone10\t-\t${file('608c75b7b6127863')}`,
+      `A\tk/\t-\td:40755:${own}:${none}`,
+      `M\ta\t${file('afc37974405adf22')}\t${file('fbbde8981eccc855')}`,
+      `M\td/\td:40700:${own}:${none}\td:40755:${own}:${none}`,
+      'M\tl\tl:b\\t\tl:a',
+      '',
+    ].join('\n');
+    return { base, at, list };
+  }
+
+  it('turns the destination into the source, in the bytes of the original', async () => {
+    const { base, at, list } = changed();
+    const { code, stderr } = await run(['hpcp', 's', '-d', 't', '--changes', '-dfl', 'D'], { cwd: base });
+    expect(readFileSync(at('D'), 'latin1')).toBe(list);
+    expect(stderr).toBe(
+      'hpcp: note: the names in D with A and M belong to the source, those with D to the destination\n',
+    );
+    expect(code).toBe(0);
+    await run(['compare', '--changes', '-X', '-o', 'V', 's', 't'], { cwd: base });
+    const rows = (text: string) => text.split('\n').filter((row) => !/^M\td\//.test(row));
+    // A native comparison of metadata looks at times of directories too.
+    expect(rows(readFileSync(at('V'), 'latin1')).filter((row) => !row.startsWith('M\t./'))).toEqual(rows(list));
+  });
+
+  it('is read by its first line where sources come from a list', async () => {
+    const { base, at, list } = changed();
+    writeFileSync(at('s/D'), list, 'latin1');
+    writeFileSync(at('s/k/inside'), 'i');
+    const copied = await run(['hpcp', '-sfl', 'D', '-d', '../o/'], { cwd: at('s') });
+    expect(copied).toMatchObject({ code: 0, stderr: '' });
+    expect(readdirSync(at('o')).sort()).toEqual(['a', 'gone10', 'gone2', 'inside', 'l']);
+    await run(['hpcp', 's/', '-d', 't/', '-dfl', 's/O'], { cwd: base });
+    const back = await run(['hpcp', '-sfl', '../s/O', '-d', '../p/'], { cwd: at('t') });
+    expect(back).toMatchObject({ code: 0, stderr: '' });
+    expect(readdirSync(at('p'), 'latin1').sort()).toEqual(['a', 'k', 'l', 'n\tw\nx\ry\\z\xff']);
+  });
+
+  it('is no side of a comparison, and of no other version', async () => {
+    const { base, at, list } = changed();
+    writeFileSync(at('D'), list, 'latin1');
+    writeFileSync(at('E'), '#hpcp-changes\t2\n');
+    writeFileSync(at('F'), '#hpcp-changes\t1\nA\ta\tl:x\tl:y\n');
+    expect(await run(['hpcp', 's', '-fl', 'D', '-cfl'], { cwd: base })).toMatchObject({ code: 208 });
+    expect((await run(['compare', '--list-b', 's', 'D'], { cwd: base })).code).toBe(2);
+    for (const name of ['E', 'F']) {
+      expect((await run(['hpcp', '-sfl', name, '-d', 'o'], { cwd: base })).code).toBe(208);
+    }
+    expect((await run(['hpcp', 's', '-d', 't', '--changes', '-tdfl'], { cwd: base })).code).toBe(2);
+    expect((await run(['compare', '--changes', 's', 't'], { cwd: base })).code).toBe(2);
   });
 });

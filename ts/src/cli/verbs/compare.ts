@@ -22,7 +22,8 @@ export class CompareCommand extends VerbCommand {
       files whole where the sizes are equal. \`--metadata\` compares modes, owners and times too.
 
       \`--output\` writes a list that says how to turn A into B: what is new or other in B, then what A has instead with
-      \`-\` and NUL in front, as hpcp's -dfl. With \`--tar\` only the first, for \`tar -C B -T FILE\`.
+      \`-\` and NUL in front, as hpcp's -dfl. With \`--tar\` only the first, for \`tar -C B -T FILE\`. With \`--changes\` it is
+      hpcp 9.79's change list, which says how to turn B into A.
 
       Exit codes: 0 compared (with \`--fail-on-diff\`: and nothing differs), 1 differences with \`--fail-on-diff\`, 2 usage
       or nothing begun, 23 something could not be read, 24 something vanished or changed meanwhile, 130 interrupted.
@@ -54,6 +55,9 @@ export class CompareCommand extends VerbCommand {
   oneFileSystem = Option.Boolean('-x,--one-file-system', false, { description: 'Do not go into other file systems' });
   output = Option.String('-o,--output', { description: 'Write what differs to FILE, whole or not at all' });
   tar = Option.Boolean('--tar', false, { description: 'Write --output in the form of tar -T' });
+  changes = Option.Boolean('--changes', false, {
+    description: "Write --output as hpcp 9.79's change list: how to turn B into A, with what is known of both sides",
+  });
   failOnDiff = Option.Boolean('--fail-on-diff', false, { description: 'End with 1 when something differs' });
   operands = Option.Rest({ name: 'A B', required: 2 });
 
@@ -64,7 +68,13 @@ export class CompareCommand extends VerbCommand {
     if (a === undefined || b === undefined || more.length > 0) {
       throw new BulkhaulError('USAGE', `compare takes two sides, not ${this.operands.length}`);
     }
-    if (this.tar && this.output === undefined) throw new BulkhaulError('USAGE', '--tar goes with --output');
+    for (const [given, name] of [
+      [this.tar, '--tar'],
+      [this.changes, '--changes'],
+    ] as const) {
+      if (given && this.output === undefined) throw new BulkhaulError('USAGE', `${name} goes with --output`);
+    }
+    if (this.tar && this.changes) throw new BulkhaulError('USAGE', '--tar and --changes exclude each other');
     const options: CompareOptions = {
       left: side(a, this.listA),
       right: side(b, this.listB),
@@ -73,7 +83,7 @@ export class CompareCommand extends VerbCommand {
       metadata: this.metadata || this.xattrs,
       xattrs: this.xattrs,
       oneFileSystem: this.oneFileSystem,
-      form: this.tar ? 'tar' : 'both',
+      form: this.changes ? 'changes' : this.tar ? 'tar' : 'both',
       spillDirectory: spillDirectory(context.env),
       ...(this.output !== undefined && !settings.dryRun && { output: this.output }),
       ...(this.jobs !== undefined && { jobs: this.jobs }),

@@ -367,6 +367,12 @@ export const FLAGS = {
     rank: 2,
     help: 'A comparison that finds differences ends with 1.',
   },
+  changes: {
+    names: ['--changes'],
+    takes: 'none',
+    rank: 2,
+    help: 'Compare, metadata too, and write the list of -dfl in the form of 9.79: how to turn the destination into the sources.',
+  },
   metadata: { names: ['--metadata'], takes: 'none', rank: 2, help: 'Compare modes, owners, times and attributes too.' },
   bwlimit: {
     names: ['--bwlimit'],
@@ -430,6 +436,7 @@ const LISTS = [
   'compare_file_list',
   'diff_file_list',
   'tar_diff_file_list',
+  'changes',
 ] as const satisfies readonly FlagName[];
 
 /** What a copy heeds, and nothing else yet. */
@@ -470,6 +477,9 @@ export function parseCall(args: readonly string[]): HpcpCall {
     throw new UsageError(
       'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
     );
+  }
+  if (call.values.changes && call.values.tar_diff_file_list) {
+    throw new UsageError('argument --changes: not allowed with argument -tdfl/--tar_diff_file_list');
   }
   for (const name of ['command_timeout_limit', 'stall_timeout'] as const) {
     const value = call.values[name];

@@ -20,7 +20,8 @@ export type Work = 'list' | 'compare' | undefined;
 
 /** `-fl` lists; with one of the others, which compare also alone, it names the list to compare with. */
 export function workOf({ values }: HpcpCall): Work {
-  if (values.compare_file_list || values.diff_file_list !== undefined || values.tar_diff_file_list) return 'compare';
+  const { compare_file_list, diff_file_list, tar_diff_file_list, changes } = values;
+  if (compare_file_list || diff_file_list !== undefined || tar_diff_file_list || changes) return 'compare';
   return values.target_file_list === undefined ? undefined : 'list';
 }
 
@@ -82,16 +83,22 @@ function text(path: PathLike): string {
 
 /** Where the differences go; undefined: nowhere. `now`: seconds since 1970. */
 export function differenceFile(
-  { diff_file_list: given, tar_diff_file_list: tar }: HpcpValues,
+  { diff_file_list: given, tar_diff_file_list: tar, changes }: HpcpValues,
   sources: readonly string[],
   other: string,
   now = Math.floor(Date.now() / 1000),
 ): string | undefined {
-  if (given === undefined && !tar) return undefined;
+  if (given === undefined && !tar && !changes) return undefined;
   if (typeof given === 'string') return given;
   const own = (path: string) => basename(path.replace(/\/+$/, '')) || 'root';
   const target = fromBytes(realpathSync.native(toBytes(other), { encoding: 'buffer' }));
   return `DIFF_${sources.map(own).join('-')}_TO_${own(target)}_${now}_${tar ? 'tar_' : ''}file_list.txt`;
+}
+
+/** Which side the names in the file of differences belong to. */
+export function ownersOf({ tar_diff_file_list: tar, changes }: HpcpValues): string {
+  if (changes) return 'with A and M belong to the source, those with D to the destination';
+  return `belong to the destination${tar ? '' : '; those with - and NUL in front belong to the source'}`;
 }
 
 /** Names of one group that are printed; all of them are in the file of differences. */

@@ -30,6 +30,7 @@ const OTHER_WORK: readonly (keyof HpcpValues)[] = [
   'compare_file_list',
   'diff_file_list',
   'tar_diff_file_list',
+  'changes',
   'remove_extra',
 ];
 

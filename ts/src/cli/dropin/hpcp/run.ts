@@ -41,6 +41,7 @@ import {
   differenceProblems,
   hashing,
   listPath,
+  ownersOf,
   readingProblems,
   treesOf,
   workOf,
@@ -199,12 +200,12 @@ export class Run {
         compareMapped({
           ...sides,
           content: no_hash_file_list || hashSize === 0 ? 'nothing' : 'tail',
-          metadata: values.metadata,
+          metadata: values.metadata || values.changes,
           directoryTimes: false,
-          xattrs: values.metadata,
+          xattrs: values.metadata || values.changes,
           specials: false,
           oneFileSystem: one_file_system,
-          form: values.tar_diff_file_list ? 'tar' : 'both',
+          form: values.changes ? 'changes' : values.tar_diff_file_list ? 'tar' : 'both',
           spillDirectory: spillDirectory(this.streams.env),
           entries: true,
           ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
@@ -220,8 +221,7 @@ export class Run {
     this.#print(...seen.lines(report));
     if (output !== undefined && !values.dry_run) {
       this.#print(`Diff file list written to ${display(output)}`);
-      const others = values.tar_diff_file_list ? '' : '; those with - and NUL in front belong to the source';
-      this.#note(`the names in ${output} belong to the destination${others}`);
+      this.#note(`the names in ${output} ${ownersOf(values)}`);
     }
     if (values.fail_on_diff) this.#report(...differenceProblems(report));
   }
