@@ -72,11 +72,11 @@ impl Spent {
 }
 
 impl Pair {
-    /// The way to take: in turns, the kernel's first, until both were tried.
+    /// The way to take: in turns of a piece, the kernel's first, until both were tried.
     fn method(&self) -> Method {
         let (range, plain) = (self.range, self.plain);
         let kernel = if range.bytes.min(plain.bytes) < TRIAL_BYTES {
-            range.bytes <= plain.bytes
+            range.bytes / PIECE_BYTES <= plain.bytes / PIECE_BYTES
         } else {
             range.rate() * CLEARLY_FASTER > plain.rate()
         };
