@@ -1,6 +1,7 @@
 //! Extra entries of the destination: what goes, what stays, and when nothing may go.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::copy;
 use bulkhaul_engine::event::{Event, Victims};
 use bulkhaul_engine::options::{CopyOptions, DestinationArgument, MaxDelete, SourceArgument};
+use bulkhaul_engine::report::{Outcome, Reason};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{Errno, Kind};
 
@@ -511,6 +513,171 @@ fn no_listing_may_fail() {
     }
     println!("{seen:?} listings before and after the first removal");
     assert!(seen[0] > 8 && seen[1] > 1, "{seen:?}");
+}
+
+/// Somebody else is at work in the destination while the question is open: an extra file and an extra directory go, files
+/// appear, one beside what is extra and one within. Everything is counted, and nothing of it is a failure.
+#[test]
+fn the_destination_changes_meanwhile() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    to.file("whole/f", "x");
+    let mut options = options(&[contents(source.path())], to.path());
+    (options.remove_extra, options.confirm, options.entry_events) = (true, true, true);
+    let job = copy::job(options).unwrap();
+    let copied = watch(&job, |event| {
+        if let Event::Question(victims) = event {
+            assert_eq!(victims[0].entries, 14);
+            fs::remove_file(to.at("extra")).unwrap();
+            fs::remove_dir_all(to.at("gone/deeper")).unwrap();
+            fs::remove_dir_all(to.at("whole")).unwrap();
+            to.file("gone/late", "x").file("late", "x").file("sub/late", "x");
+            job.answer(true);
+        }
+    })
+    .unwrap()
+    .complete();
+    assert_eq!(
+        to.names(),
+        [
+            "a",
+            "empty",
+            "late",
+            "sub",
+            "sub/b",
+            "sub/deep",
+            "sub/deep/c",
+            "sub/late"
+        ]
+    );
+    let totals = &copied.report.totals;
+    // Without what nobody has seen: gone/deeper and what was in it, and what was in whole. With gone/late.
+    assert_eq!(totals.extras, 14 - 3 + 1);
+    assert_eq!(totals.reason_of(Reason::Vanished), 2);
+    assert_eq!(totals.outcome_of(Outcome::Removed), totals.extras - 2);
+    for name in ["extra", "whole"] {
+        assert_eq!(copied.entry(name).reason, Some(Reason::Vanished));
+    }
+}
+
+/// What was agreed to is the limit also when more appears.
+#[test]
+fn no_more_goes_than_is_allowed() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    let mut options = options(&[contents(source.path())], to.path());
+    (options.remove_extra, options.confirm) = (true, true);
+    options.max_delete = Some(MaxDelete::Entries(12));
+    let job = copy::job(options).unwrap();
+    let copied = watch(&job, |event| {
+        if matches!(event, Event::Question(_)) {
+            to.file("gone/one", "x").file("gone/two", "x");
+            job.answer(true);
+        }
+    })
+    .unwrap();
+    assert!(copied.report.accounted && !copied.report.is_complete());
+    let totals = &copied.report.totals;
+    assert!(totals.outcome_of(Outcome::Removed) <= 12, "{totals:?}");
+    assert!(totals.outcome_of(Outcome::Conflict) >= 1, "{totals:?}");
+    assert!(to.names().len() >= source.names().len() + 2, "{:?}", to.names());
+}
+
+/// A directory of the destination that was copied into has gone, and what was copied with it: that is a failure of this
+/// directory, and what is extra elsewhere goes.
+#[test]
+fn a_directory_that_was_copied_into_goes_away_meanwhile() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    let mut options = options(&[contents(source.path())], to.path());
+    (options.remove_extra, options.confirm) = (true, true);
+    let job = copy::job(options).unwrap();
+    let copied = watch(&job, |event| {
+        if matches!(event, Event::Question(_)) {
+            fs::rename(to.at("sub"), scratch.at("away")).unwrap();
+            job.answer(true);
+        }
+    })
+    .unwrap();
+    assert!(copied.report.accounted && !copied.report.is_complete());
+    assert_eq!(withheld(&copied), Vec::<&str>::new());
+    let failed: Vec<&Path> = copied
+        .report
+        .failures
+        .iter()
+        .map(|failure| Path::new(std::ffi::OsStr::from_bytes(&failure.path)))
+        .collect();
+    assert!(failed.iter().all(|path| path.starts_with(to.at("sub"))), "{failed:?}");
+    assert_eq!(to.names(), ["a", "empty"]);
+    assert!(scratch.at("away/extra").exists());
+}
+
+/// A listing that fails half way through a directory of the destination, or through one that is extra: nothing goes,
+/// neither what it had told already nor anything else, and it is told which one it was.
+#[test]
+fn a_listing_that_breaks_off_keeps_all() {
+    const TEST: &str = "sweep::a_listing_that_breaks_off_keeps_all";
+    if let Some(words) = order() {
+        let (source, to) = (Path::new(&words[0]).join("s"), Path::new(&words[0]).join("d"));
+        failpoint::arm(Some(Plan {
+            call: Some(Call::ReadDirectory),
+            nth: words[1].parse().unwrap(),
+            count: 1,
+            effect: Effect::Errno(Errno::IO),
+        }));
+        let mut options = options(&[contents(&source)], &to);
+        (options.remove_extra, options.jobs, options.confirm) = (true, 1, true);
+        let job = copy::job(options).unwrap();
+        let mut asked = false;
+        let copied = watch(&job, |event| {
+            if matches!(event, Event::Question(_)) {
+                asked = true;
+                job.answer(false);
+            }
+        })
+        .unwrap();
+        failpoint::disarm();
+        if asked {
+            return say("over");
+        }
+        assert_eq!(copied.report.totals.outcome_of(Outcome::Removed), 0);
+        let Some(failure) = copied.report.failures.first() else {
+            // The last look at the source, which is named there.
+            assert_eq!(withheld(&copied), ["source-gone"]);
+            return;
+        };
+        assert_eq!((failure.kind, failure.errno), ("io", Some(Errno::IO)));
+        assert_eq!(withheld(&copied), ["failed"]);
+        for (path, what) in [("/d/many", "at many"), ("/d/extra", "at extra")] {
+            if failure.path.ends_with(path.as_bytes()) {
+                say(what);
+            }
+        }
+        return;
+    }
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source.file("many/a", "1");
+    // Several stretches of names each.
+    for number in 0..2000 {
+        to.file(format!("many/a-name-of-some-length-{number}"), "")
+            .file(format!("extra/a-name-of-some-length-{number}"), "");
+    }
+    let mut seen = [0, 0];
+    for nth in 0.. {
+        let log = scratch.at("log");
+        let words = [scratch.path().display().to_string(), nth.to_string()];
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        assert_eq!(code, Some(0), "{nth}: {text}");
+        assert!(to.names().len() >= 4002, "{nth}");
+        if text.contains("over") {
+            break;
+        }
+        seen[0] += usize::from(text.contains("at many"));
+        seen[1] += usize::from(text.contains("at extra"));
+    }
+    println!("{seen:?} listings of the directory and of the extra one");
+    assert!(seen[0] > 2 && seen[1] > 2, "{seen:?}");
 }
 
 #[test]
