@@ -82,6 +82,10 @@ describe('-rme', () => {
     expect((await hpcp(root, '', 's', '-d', 'd', '-rme', '-rf', '-e', '*.log')).code).toBe(0);
     expect(names(root, 'd')).toEqual(['a', 'gone', 'gone/y.log', 'sub', 'sub/b', 'x.log']);
     expect(readFileSync(join(root, 'd/x.log'), 'utf8')).toBe('d/x.log');
+    // An extra folder that stays is no file that was left out.
+    const again = await hpcp(root, '', 's', '-d', 'd', '-rme', '-rf', '-e', '*.log');
+    expect(again.stdout).toContain('Total files unchanged:  2\n');
+    expect(again.stdout).toContain('Removed 0 of 1 extra files, links and folders');
   });
 
   it('with -rf alone keeps the sources', async () => {
