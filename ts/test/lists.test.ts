@@ -1,8 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compare, list, listedSources } from '../src/index.js';
-import { jsonLines, run, scratch } from './rig.js';
+import { executable, jsonLines, program, run, scratch } from './rig.js';
 
 function tree(): (...names: string[]) => string {
   const base = scratch();
@@ -119,3 +120,45 @@ describe('the library', () => {
     await expect(listedSources(at('nothing'))).rejects.toMatchObject({ code: 'NO_SOURCE' });
   });
 });
+
+const skips = reasonToSkip();
+if (skips !== undefined) console.log(`skip: ${skips}`);
+
+function reasonToSkip(): string | undefined {
+  try {
+    execFileSync('strace', ['-o', '/dev/null', '-e', 'inject=getpid:error=EIO', 'true'], { stdio: 'pipe' });
+    return undefined;
+  } catch (error) {
+    return `strace can not make calls fail: ${error}`;
+  }
+}
+
+it.skipIf(skips !== undefined)(
+  'a directory that vanishes while it is read ends with 24, and hpcp with 209',
+  async () => {
+    const base = scratch();
+    const at = (...names: string[]) => join(base, ...names);
+    for (const side of ['s', 't']) {
+      mkdirSync(at(side, 'd'), { recursive: true });
+      writeFileSync(at(side, 'd/f'), 'f');
+    }
+    const without = (...args: string[]) => {
+      const fault = ['-P', at('s/d'), '-e', 'trace=getdents64', '-e', 'inject=getdents64:error=ENOENT'];
+      return program('strace', ['-f', '-o', '/dev/null', ...fault, process.execPath, executable, ...args], {
+        cwd: base,
+      });
+    };
+    for (const [args, code] of [
+      [['list', 's', '-o', 'L'], 24],
+      [['compare', 's', 't'], 24],
+      [['compare', 't', 's'], 24],
+      [['compare', '--content', '--fail-on-diff', 't', 's'], 24],
+      [['hpcp', 's', '-fl', 'M'], 209],
+      [['hpcp', 's', '-d', 't', '-cfl'], 209],
+    ] as const) {
+      const ended = await without(...args);
+      expect({ args, code: ended.code }).toEqual({ args, code });
+      expect(ended.stderr).toContain('list s/d: No such file or directory');
+    }
+  },
+);

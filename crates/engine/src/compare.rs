@@ -974,6 +974,11 @@ impl<'r> PairReader<'r> {
                     Side::Destination(_) => &self.compare.options.right,
                 };
                 let path = Compare::full_path(side, record.path);
+                // Both sides are only read: what is gone on either vanished.
+                let fault = Fault {
+                    side: Side::Source,
+                    ..fault
+                };
                 pair.failure = Some(Failure::new(&fault, path, record.kind, None));
             }
         }

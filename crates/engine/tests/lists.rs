@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use bulkhaul_engine::compare::{self, CompareOptions, Content, DiffForm, SideOptions};
-use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::error::{Refusal, symbol};
 use bulkhaul_engine::list::{self, ListOptions};
 use bulkhaul_engine::report::{Outcome, Report};
 use bulkhaul_engine::walk::Root;
@@ -16,7 +16,7 @@ use bulkhaul_formats::listing::Form;
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
-use crate::rig::fault::{again, finish, order, say};
+use crate::rig::fault::{again, finish, order, say, with_stops};
 use crate::rig::{NOBODY, Scratch, Tree, apart, command, content, has, must};
 
 fn bytes(path: &Path) -> Vec<u8> {
@@ -510,6 +510,129 @@ fn no_fault_makes_a_list_shorter_in_silence() {
             }
         }
     }
+}
+
+/// What is read while something of it vanishes.
+const READERS: [&str; 4] = ["list", "left", "right", "whole"];
+
+fn reader(work: &str, base: &Path) -> bulkhaul_engine::job::Job {
+    let side = |name: &str| contents(&base.join(name));
+    let compared = |content| CompareOptions {
+        jobs: 1,
+        content,
+        spill_directory: Some(bytes(base)),
+        ..CompareOptions::new(side("s"), side("t"))
+    };
+    match work {
+        "list" => list::job(ListOptions {
+            sources: vec![source(base.join("s"))],
+            output: Some(bytes(&base.join("L"))),
+            spill_directory: Some(bytes(base)),
+            jobs: 1,
+            ..ListOptions::default()
+        }),
+        "whole" => compare::job(compared(Content::Whole)),
+        _ => compare::job(compared(Content::Tail)),
+    }
+    .unwrap()
+}
+
+#[test]
+fn a_directory_that_vanishes_is_told() {
+    const NAME: &str = "lists::a_directory_that_vanishes_is_told";
+    // From these on the directory on the left has been found; it is gone before the call.
+    let calls = [(Call::ReadDirectory, 1), (Call::OpenFile, 0), (Call::Read, 0)];
+    if let Some(words) = order() {
+        let call = calls
+            .iter()
+            .find(|(call, _)| format!("{call:?}") == words[1])
+            .unwrap()
+            .0;
+        let job = reader(&words[0], Path::new(&words[3]));
+        failpoint::arm(Some(Plan {
+            call: Some(call),
+            nth: words[2].parse().unwrap(),
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let report = job.run().unwrap();
+        say(&format!(
+            "complete {}, accounted {}",
+            report.is_complete(),
+            report.accounted
+        ));
+        say(&format!(
+            "{} differences",
+            report.differences.left + report.differences.right + report.differences.changed
+        ));
+        for f in &report.failures {
+            say(&format!(
+                "failure {} {} {} {}",
+                f.kind,
+                f.outcome.text(),
+                f.errno.map_or_else(String::new, symbol),
+                f.message
+            ));
+        }
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut told = 0;
+    for work in READERS {
+        let gone = if matches!(work, "right" | "whole") {
+            "t/d10"
+        } else {
+            "s/d10"
+        };
+        for (call, first) in calls {
+            for nth in first.. {
+                let base = scratch.at(&format!("{work}-{call:?}-{nth}"));
+                for side in ["s", "t"] {
+                    sample(&Tree::new(base.join(side)));
+                }
+                let words = [
+                    work.to_owned(),
+                    format!("{call:?}"),
+                    nth.to_string(),
+                    base.display().to_string(),
+                ];
+                let (log, mut stopped) = (scratch.at("log"), false);
+                let text = with_stops(again(NAME, &words, &log), &log, |_| {
+                    fs::remove_dir_all(base.join(gone)).unwrap();
+                    stopped = true;
+                });
+                let what = format!("{work} {call:?} {nth}: {text}");
+                // On the right it may have gone before anybody looked: that is a difference, of it and what is in it.
+                let early = gone == "t/d10" && text.contains("complete true") && text.contains("\n2 differences\n");
+                assert!(text.contains("accounted true"), "{what}");
+                assert!(early || text.contains("\n0 differences\n"), "{what}");
+                let failures: Vec<&str> = text.lines().filter(|line| line.starts_with("failure ")).collect();
+                if text.contains("complete true") {
+                    assert!(failures.is_empty(), "{what}");
+                    if work == "list" {
+                        let listed = fs::read_to_string(base.join("L")).unwrap();
+                        assert!(
+                            listed.contains("s/d10/\n") && listed.contains("s/d10/q:"),
+                            "{what}: {listed}"
+                        );
+                    }
+                } else {
+                    told += 1;
+                    assert!(stopped && !failures.is_empty(), "{what}");
+                    for failure in failures {
+                        let place = format!("/{gone}");
+                        assert!(failure.starts_with("failure vanished changed ENOENT "), "{what}");
+                        assert!(failure.contains(&place) && failure.contains("No such file"), "{what}");
+                    }
+                }
+                if !stopped {
+                    assert!(nth > first, "{what}");
+                    break;
+                }
+            }
+        }
+    }
+    assert!(told >= READERS.len() * 3, "{told} of the runs had something to tell");
 }
 
 #[test]
