@@ -80,6 +80,9 @@ describe('the summary', () => {
 
   it('names sources and destinations', () => {
     expect(headLine(['s', "it's\n"], ['o/'])).toBe(String.raw`Copying from ['s', 'it\'s\n'] to ['o/']`);
+    const many = (count: number) => headLine(Array<string>(count).fill('s'), ['o/']);
+    expect(many(1000)).toBe(`Copying from [${"'s', ".repeat(999)}'s'] to ['o/']`);
+    expect(many(1002)).toContain("'s', … and 2 more] to ['o/']");
   });
 });
 

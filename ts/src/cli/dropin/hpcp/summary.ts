@@ -16,9 +16,14 @@ export function headLine(sources: readonly string[], destinations: readonly stri
   return `Copying from ${list(sources)} to ${list(destinations)}`;
 }
 
+/** Names of a list that are shown: the rest is counted. */
+const LISTED = 1000;
+
 /** Names as Python prints a list. */
 export function list(names: readonly string[]): string {
-  return `[${names.map((name) => `'${display(name).replaceAll("'", "\\'")}'`).join(', ')}]`;
+  const shown = names.slice(0, LISTED).map((name) => `'${display(name).replaceAll("'", "\\'")}'`);
+  const more = names.length > LISTED ? [`… and ${names.length - LISTED} more`] : [];
+  return `[${[...shown, ...more].join(', ')}]`;
 }
 
 /** The block of totals; `several`: with the overall summary that the original adds for more than one source. */
