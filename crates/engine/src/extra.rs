@@ -172,6 +172,7 @@ impl Worker<'_> {
                 }
             })
             .map_err(|e| fault(Operation::List, e))?;
+            self.run.desk.step();
             let mut extra = Batch::default();
             for (name, kind) in found.iter() {
                 let kind = match kind {
