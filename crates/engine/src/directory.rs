@@ -111,6 +111,7 @@ impl Worker<'_> {
             base: Vec::new(),
             name: sub.target.clone(),
             sources: sources.into_boxed_slice(),
+            owners: OnceLock::new(),
             twins: twins.into_boxed_slice(),
             destinations: Arc::clone(&parent.destinations),
             own: AtomicUsize::new(1),

@@ -279,12 +279,12 @@ impl Worker<'_> {
     /// `None`: another source's entry of this name stands for it.
     fn contenders(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
         let mut having = Vec::new();
-        for (index, other) in dir.sources.iter().enumerate() {
+        for index in dir.owners(target) {
             if index == source {
                 having.push((index, kind));
                 continue;
             }
-            let Some(name) = other.scope.name_of(target) else {
+            let Some(name) = dir.sources[index].scope.name_of(target) else {
                 continue;
             };
             match sys::stat(dir.source(index)?.as_fd(), name, Follow::No) {

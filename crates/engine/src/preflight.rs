@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bulkhaul_formats::filelist::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat};
@@ -278,6 +278,7 @@ pub fn root(sources: Box<[Source]>, twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>
         name: CString::default(),
         is_entry,
         sources,
+        owners: OnceLock::new(),
         twins: twins.into_boxed_slice(),
         destinations: paths.into(),
         own: AtomicUsize::new(1),

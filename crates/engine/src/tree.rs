@@ -10,6 +10,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd, Stat};
 
@@ -311,6 +312,8 @@ pub struct Dir {
     pub name: CString,
     /// Its sources, later ones before earlier ones in importance. At least one.
     pub sources: Box<[Source]>,
+    /// Which of its sources may have a name; made when that is first asked.
+    pub owners: OnceLock<Owners>,
     /// Its twins, one for each destination; `None` where that destination was given up.
     pub twins: Box<[Option<Twin>]>,
     /// Paths of the destinations, for the root.
@@ -327,6 +330,15 @@ pub struct Dir {
     pub holds: AtomicBool,
     /// It stands for a source directory that counts as an entry (the root may not).
     pub is_entry: bool,
+}
+
+/// Which sources of a directory may have a name, without asking each of them: there may be very many.
+#[derive(Debug)]
+pub struct Owners {
+    /// Those of which more than single names are taken.
+    wide: Vec<usize>,
+    /// Hashes of single names and the sources that they were named in, in this order.
+    named: Vec<(u64, usize)>,
 }
 
 /// Subdirectories found and not entered yet: packed names, each with the sources that have it.
@@ -406,6 +418,33 @@ impl Twin {
 }
 
 impl Dir {
+    /// The sources that may have what is `target` in the destination, in their order.
+    pub fn owners(&self, target: &CStr) -> Vec<usize> {
+        let owners = self.owners.get_or_init(|| {
+            let (mut wide, mut named) = (Vec::new(), Vec::new());
+            for (index, source) in self.sources.iter().enumerate() {
+                match &source.scope {
+                    Scope::Names(single) => named.extend(single.0.keys().map(|name| (xxh64(name.to_bytes()), index))),
+                    Scope::Whole | Scope::Listed(..) | Scope::Itself => wide.push(index),
+                }
+            }
+            named.sort_unstable();
+            Owners { wide, named }
+        });
+        let hash = xxh64(target.to_bytes());
+        let start = owners.named.partition_point(|(other, _)| *other < hash);
+        let named = owners.named[start..].iter().take_while(|(other, _)| *other == hash);
+        let mut indices: Vec<usize> = owners
+            .wide
+            .iter()
+            .copied()
+            .chain(named.map(|(_, index)| *index))
+            .collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
     /// Descriptor of source number `index`.
     pub fn source(&self, index: usize) -> sys::Result<Arc<OwnedFd>> {
         if let Some(fd) = self.sources[index].slot.current() {
