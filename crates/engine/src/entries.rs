@@ -278,32 +278,35 @@ impl Worker<'_> {
     /// Where several sources merge: which of them bring this name. The last one wins; directories of one name merge.
     /// `None`: another source's entry of this name stands for it.
     fn contenders(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
-        let mut having = Vec::new();
-        for index in dir.owners(target) {
-            if index == source {
-                having.push((index, kind));
-                continue;
-            }
-            let Some(name) = dir.sources[index].scope.name_of(target) else {
-                continue;
+        let mut merged = Vec::new();
+        for index in dir.owners(target).into_iter().rev() {
+            let found = if index == source {
+                kind
+            } else {
+                let Some(name) = dir.sources[index].scope.name_of(target) else {
+                    continue;
+                };
+                match sys::stat(dir.source(index)?.as_fd(), name, Follow::No) {
+                    Ok(stat) if self.excludes(dir, index, target, stat.kind) => continue,
+                    Ok(stat) => stat.kind,
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(errno),
+                }
             };
-            match sys::stat(dir.source(index)?.as_fd(), name, Follow::No) {
-                Ok(stat) if self.excludes(dir, index, target, stat.kind) => {}
-                Ok(stat) => having.push((index, stat.kind)),
-                Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno),
+            if merged.is_empty() {
+                if index != source {
+                    return Ok(None);
+                }
+            } else if found != Kind::Directory {
+                continue;
+            }
+            merged.push(index);
+            if found != Kind::Directory {
+                break;
             }
         }
-        let Some(&(winner, winning_kind)) = having.last() else {
-            return Ok(None);
-        };
-        if winner != source {
-            return Ok(None);
-        }
-        let merged = having
-            .into_iter()
-            .filter(|(i, k)| *i == winner || (*k == Kind::Directory && winning_kind == Kind::Directory));
-        Ok(Some(merged.map(|(i, _)| i).collect()))
+        merged.reverse();
+        Ok((!merged.is_empty()).then_some(merged))
     }
 
     /// Works on a batch, or gives it to somebody who has nothing to do while the listing goes on.
