@@ -32,13 +32,25 @@ export interface NativeDestination {
 
 /** What is allowed in a second; absent or 0: no limit. */
 export interface Limits {
-  /** Bytes read from the sources, also to compare. What the file system shares instead of copying it is not read. */
+  /** Bytes read from the sources, also to compare; two files that are compared byte by byte count as one. What the file system shares instead of copying it is not read. */
   bytes?: number;
   /** Entries looked at, whatever becomes of them. */
   entries?: number;
 }
 
-export interface NativeCopyOptions {
+/** What a job may take of the machine. */
+export interface Resources {
+  /** Worker threads at most; absent or 0: from CPU affinity and cgroup quota, in a copy also from the devices. */
+  jobs?: number;
+  /** How fast it may go. Default: as fast as it can. */
+  limits?: Limits;
+  /** Niceness of the worker threads, -20 to 19; what the system refuses is a note. */
+  nice?: number;
+  /** Order of the workers' disk requests: `idle`, `best-effort[:0-7]`, `realtime[:0-7]`; what the system refuses is a note. */
+  ionice?: string;
+}
+
+export interface NativeCopyOptions extends Resources {
   sources: NativeSource[];
   /** More than one: each file goes to one of them, in order, the next when one is full. */
   destinations: NativeDestination[];
@@ -56,14 +68,6 @@ export interface NativeCopyOptions {
   fullHash?: boolean;
   sparse?: 'auto' | 'always' | 'never';
   sync?: 'none' | 'safe' | 'all';
-  /** Worker threads at most; absent or 0: from CPU affinity, cgroup quota, and the devices that hold the files. */
-  jobs?: number;
-  /** How fast it may go. Default: as fast as it can. */
-  limits?: Limits;
-  /** Niceness of the worker threads, -20 to 19; what the system refuses is a note. */
-  nice?: number;
-  /** Order of the workers' disk requests: `idle`, `best-effort[:0-7]`, `realtime[:0-7]`; what the system refuses is a note. */
-  ionice?: string;
   dryRun?: boolean;
   oneFileSystem?: boolean;
   keepDirlinks?: boolean;
@@ -103,13 +107,11 @@ export interface NativeCopyOptions {
   entryEvents?: boolean;
 }
 
-export interface NativeRemoveOptions {
+export interface NativeRemoveOptions extends Resources {
   /** What to remove; a symlink goes itself. */
   paths: PathBytes[];
   /** `rsync`: rules see each path from its last component on; `fnmatch`: absolute paths. What matches stays. */
   filter?: { style: 'rsync' | 'fnmatch'; rules: PathBytes[] };
-  /** Worker threads; absent or 0: from CPU affinity and cgroup quota. */
-  jobs?: number;
   dryRun?: boolean;
   /** List everything before anything goes; a listing error then leaves everything. Default false. */
   listFirst?: boolean;
@@ -135,7 +137,7 @@ export interface NativeTree {
   follow: boolean;
 }
 
-export interface NativeListOptions {
+export interface NativeListOptions extends Resources {
   sources: NativeTree[];
   filter?: { style: 'rsync' | 'fnmatch'; rules: PathBytes[] };
   /** false: names only. Default true. */
@@ -151,7 +153,6 @@ export interface NativeListOptions {
   output?: PathBytes;
   /** Directory for temporary files without a name, for lists that memory does not hold. Absent: memory is used. */
   spillDirectory?: PathBytes;
-  jobs?: number;
   /** An `entry` event for each entry, in the order of the list. Default false. */
   entryEvents?: boolean;
 }
@@ -165,7 +166,7 @@ export type NativeSide =
       names?: boolean;
     };
 
-export interface NativeCompareOptions {
+export interface NativeCompareOptions extends Resources {
   left: NativeSide;
   right: NativeSide;
   /** The name of a side that is one entry, or a list of one, does not matter. Default true. */
@@ -188,7 +189,6 @@ export interface NativeCompareOptions {
   /** `both` (default): names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T; `changes`: the list of hpcp 9.79, which turns the right side into the left one, with `xattrs` also in what it says. */
   form?: 'both' | 'tar' | 'changes';
   spillDirectory?: PathBytes;
-  jobs?: number;
   /** An `entry` event for each difference. Default false. */
   entryEvents?: boolean;
 }

@@ -444,7 +444,7 @@ describe('the library', () => {
   });
 });
 
-describe('what a copy may take of the machine', () => {
+describe('what a job may take of the machine', () => {
   const small = () => {
     const at = scratch();
     writeFileSync(join(at, 'a'), 'x'.repeat(30_000));
@@ -482,6 +482,38 @@ describe('what a copy may take of the machine', () => {
     for (const { limits } of status) expect(limits).toEqual({ bytes: 20_480, entries: 500 });
     expect(status.at(-1)?.workers).toBeLessThanOrEqual(2);
     expect(readFileSync(join(cwd, 'b'), 'utf8')).toBe(readFileSync(join(cwd, 'a'), 'utf8'));
+  });
+
+  it.each([
+    ['list', ['list', 'tree']],
+    ['compare', ['compare', 'tree', 'tree']],
+    ['remove', ['remove', '--force', 'tree']],
+    ['hpcp -fl', ['hpcp', 'tree', '-fl', 'list']],
+    ['hpcp -cfl', ['hpcp', 'tree', '-d', 'tree', '-cfl']],
+    ['hpcp -rf', ['hpcp', '-rf', 'tree']],
+  ])('%s goes on within limits and priorities too', async (_, args) => {
+    const cwd = scratch();
+    mkdirSync(join(cwd, 'tree'));
+    for (let number = 0; number < 12; number++) writeFileSync(join(cwd, 'tree', `${number}`), 'x');
+    // What is no rate, and what no system would take.
+    for (const wrong of [
+      ['--iops-limit', '1k'],
+      ['--bwlimit', 'fast'],
+      ['--nice', '20'],
+      ['--ionice', '7'],
+    ]) {
+      expect(await run([...args, ...wrong], { cwd })).toMatchObject({ code: 2 });
+    }
+    const priorities = ['--nice', '3', '--ionice', 'best-effort:6'];
+    const env = { BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+    const limited = await run([...args, '--json', '--iops-limit', '40', ...priorities], { cwd, env });
+    expect(limited).toMatchObject({ code: 0, stderr: '' });
+    const lines = jsonLines(limited.stdout);
+    expect(lines.flatMap(schemaViolations)).toEqual([]);
+    const status = lines.filter(({ type }) => type === 'status');
+    expect(status.length).toBeGreaterThan(1);
+    for (const { limits } of status) expect(limits).toEqual({ bytes: 0, entries: 40 });
+    expect(lines.at(-1)).toMatchObject({ type: 'summary' });
   });
 
   it('has its limits changed while it runs', async () => {

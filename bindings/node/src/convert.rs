@@ -105,6 +105,9 @@ pub struct RemoveOptions {
     pub paths: Vec<Buffer>,
     pub filter: Option<Filter>,
     pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
     pub dry_run: Option<bool>,
     pub list_first: Option<bool>,
     pub max_delete: Option<i64>,
@@ -136,6 +139,9 @@ pub struct ListOptions {
     pub output: Option<Buffer>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
     pub entry_events: Option<bool>,
 }
 
@@ -166,6 +172,9 @@ pub struct CompareOptions {
     pub form: Option<String>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
     pub entry_events: Option<bool>,
 }
 
@@ -328,6 +337,16 @@ fn paths(given: Vec<Buffer>) -> Vec<Vec<u8>> {
     given.into_iter().map(Vec::from).collect()
 }
 
+/// What an operation may take of the machine, into the engine's form.
+fn resources(given: Option<JsLimits>, nice: Option<i32>, ionice: Option<&str>) -> Result<options::Resources, String> {
+    let io = ionice.map(options::io_priority).transpose();
+    Ok(options::Resources {
+        limits: given.map(limits).unwrap_or_default(),
+        nice,
+        io: io.map_err(|refusal| refusal.to_string())?,
+    })
+}
+
 /// A limit of deletions into the engine's form.
 fn max_delete(entries: Option<i64>, percent: Option<u32>) -> Result<Option<MaxDelete>, String> {
     match (entries, percent) {
@@ -346,6 +365,7 @@ pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, Str
         paths: paths(given.paths),
         filter: given.filter.map(filter).transpose()?,
         jobs: given.jobs.unwrap_or_default() as usize,
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
         dry_run: given.dry_run.unwrap_or_default(),
         list_first: given.list_first.unwrap_or_default(),
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
@@ -389,6 +409,7 @@ pub fn list_options(given: ListOptions) -> Result<list::ListOptions, String> {
         output: given.output.map(Vec::from),
         spill_directory: given.spill_directory.map(Vec::from),
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
         entry_events: given.entry_events.unwrap_or(default.entry_events),
         ..default
     })
@@ -440,6 +461,7 @@ pub fn compare_options(given: CompareOptions) -> Result<compare::CompareOptions,
         )?,
         spill_directory: given.spill_directory.map(Vec::from),
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
         entry_events: given.entry_events.unwrap_or(default.entry_events),
         ..default
     })
@@ -493,15 +515,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
             &[("none", Sync::None), ("safe", Sync::Safe), ("all", Sync::All)],
         )?,
         memory: None,
-        resources: options::Resources {
-            limits: given.limits.map_or(default.resources.limits, limits),
-            nice: given.nice,
-            io: given
-                .ionice
-                .map(|text| options::io_priority(&text))
-                .transpose()
-                .map_err(|refusal| refusal.to_string())?,
-        },
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
         dry_run: given.dry_run.unwrap_or(default.dry_run),
         one_file_system: given.one_file_system.unwrap_or(default.one_file_system),

@@ -22,7 +22,8 @@ use convert::{CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapsh
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
 
 /// An error that carries its stable code as `code`.
-fn refused(env: Env, code: &str, message: String) -> Error {
+fn refused(env: Env, refusal: &Refusal) -> Error {
+    let (code, message) = (refusal.code(), refusal.to_string());
     let with_code = env
         .create_error(Error::new(Status::GenericFailure, message.clone()))
         .and_then(|mut error: Object<'_>| {
@@ -38,34 +39,32 @@ pub struct Job {
     inner: Arc<EngineJob>,
 }
 
+fn begin(env: Env, job: std::result::Result<EngineJob, Refusal>) -> Result<Job> {
+    match job {
+        Ok(job) => Ok(Job { inner: Arc::new(job) }),
+        Err(refusal) => Err(refused(env, &refusal)),
+    }
+}
+
 /// Checks the options and makes a job that copies.
 #[napi]
 pub fn copy(env: Env, options: CopyOptions) -> Result<Job> {
-    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
-    let options = convert::copy_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
-    Ok(Job {
-        inner: Arc::new(copy::job(options).map_err(refuse)?),
-    })
+    let options = convert::copy_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(copy::job))
 }
 
 /// Checks the options and makes a job that lists.
 #[napi]
 pub fn list(env: Env, options: ListOptions) -> Result<Job> {
-    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
-    let options = convert::list_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
-    Ok(Job {
-        inner: Arc::new(list::job(options).map_err(refuse)?),
-    })
+    let options = convert::list_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(list::job))
 }
 
 /// Checks the options and makes a job that compares.
 #[napi]
 pub fn compare(env: Env, options: CompareOptions) -> Result<Job> {
-    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
-    let options = convert::compare_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
-    Ok(Job {
-        inner: Arc::new(compare::job(options).map_err(refuse)?),
-    })
+    let options = convert::compare_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(compare::job))
 }
 
 /// The sources that a list names: their paths, in its order, without what is in a directory that it names too.
@@ -73,7 +72,7 @@ pub fn compare(env: Env, options: CompareOptions) -> Result<Job> {
 pub fn listed_sources(env: Env, list: Buffer, spill_directory: Option<Buffer>) -> Result<Vec<Buffer>> {
     let (list, spill_directory) = (Vec::from(list), spill_directory.map(Vec::from));
     let paths = compare::listed_sources(&list, spill_directory.as_deref());
-    let paths = paths.map_err(|refusal| refused(env, refusal.code(), refusal.to_string()))?;
+    let paths = paths.map_err(|refusal| refused(env, &refusal))?;
     Ok(paths.into_iter().map(Buffer::from).collect())
 }
 
@@ -86,29 +85,25 @@ pub struct Removal {
 /// Checks the options of a removal.
 #[napi]
 pub fn removal(env: Env, options: RemoveOptions) -> Result<Removal> {
-    let refuse = |refusal: Refusal| refused(env, refusal.code(), refusal.to_string());
-    let options = convert::remove_options(options).map_err(|message| refuse(Refusal::Usage(message)))?;
-    Ok(Removal {
-        inner: remove::Removal::new(options).map_err(refuse)?,
-    })
+    let options = convert::remove_options(options).map_err(Refusal::Usage);
+    match options.and_then(remove::Removal::new) {
+        Ok(inner) => Ok(Removal { inner }),
+        Err(refusal) => Err(refused(env, &refusal)),
+    }
 }
 
 #[napi]
 impl Removal {
     /// A job that counts what would go, with an event for each of the first few entries.
     #[napi]
-    pub fn preview(&self) -> Job {
-        Job {
-            inner: Arc::new(self.inner.preview()),
-        }
+    pub fn preview(&self, env: Env) -> Result<Job> {
+        begin(env, self.inner.preview())
     }
 
     /// A job that removes: what the preview found, if there was one.
     #[napi]
-    pub fn remove(&self) -> Job {
-        Job {
-            inner: Arc::new(self.inner.remove()),
-        }
+    pub fn remove(&self, env: Env) -> Result<Job> {
+        begin(env, self.inner.remove())
     }
 }
 
@@ -125,7 +120,7 @@ impl Job {
                 let result: std::result::Result<Report, Refusal> = job.run();
                 deferred.resolve(Box::new(move |env| match result {
                     Ok(report) => Ok(convert::report(report)),
-                    Err(refusal) => Err(refused(env, refusal.code(), refusal.to_string())),
+                    Err(refusal) => Err(refused(env, &refusal)),
                 }));
             })
             .map_err(|error| Error::new(Status::GenericFailure, format!("no thread could be started: {error}")))?;
@@ -162,14 +157,14 @@ impl Job {
     #[napi]
     pub fn set_limits(&self, env: Env, limits: JsLimits) -> Result<()> {
         let changed = self.inner.set_limits(convert::limits(limits));
-        changed.map_err(|refusal| refused(env, refusal.code(), refusal.to_string()))
+        changed.map_err(|refusal| refused(env, &refusal))
     }
 
     /// When it runs, gives it up when nothing moves for so many seconds; 0: never.
     #[napi]
     pub fn set_stall_timeout(&self, env: Env, seconds: f64) -> Result<()> {
         let timeout = convert::seconds("stallTimeout", seconds);
-        let timeout = timeout.map_err(|message| refused(env, Refusal::Usage(String::new()).code(), message))?;
+        let timeout = timeout.map_err(|message| refused(env, &Refusal::Usage(message)))?;
         self.inner.set_stall_timeout(timeout);
         Ok(())
     }

@@ -27,7 +27,7 @@ use crate::event::{Changes, EntryEvent, Event};
 use crate::gather::{Gather, Order, Wanted};
 use crate::job::{Desk, Job, Phase, Work};
 use crate::list::{check_filter, check_jobs, check_roots, require_one, tail};
-use crate::options::Sync;
+use crate::options::{Resources, Sync};
 use crate::output::Output;
 use crate::preflight::{self, split, trim};
 use crate::probe::same_tail;
@@ -118,6 +118,8 @@ pub struct CompareOptions {
     pub sort_memory: usize,
     /// Worker threads; 0: from affinity and cgroup.
     pub jobs: usize,
+    /// What it may take of the machine.
+    pub resources: Resources,
     /// Send an event for each entry that differs.
     pub entry_events: bool,
 }
@@ -142,6 +144,7 @@ impl CompareOptions {
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
+            resources: Resources::default(),
             entry_events: false,
         }
     }
@@ -165,7 +168,8 @@ pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
         mode: 0o666 & !process.umask,
         options,
     };
-    Ok(Job::new(jobs, compare))
+    let resources = compare.options.resources;
+    Job::new(jobs, compare).within(resources)
 }
 
 /// One comparison with its checked options.

@@ -214,19 +214,22 @@ impl<'g> Gather<'g> {
                 Err(Fault::changed(Operation::Read))
             }
         };
-        if length <= BUFFER_BYTES as u64 {
-            let buffer = &mut hand.content[..usize::try_from(length).unwrap_or(BUFFER_BYTES)];
-            read(buffer, offset)?;
-            return Ok(xxh64(buffer));
-        }
+        let piece = self.desk.pace.piece(BUFFER_BYTES as u64);
         let mut state = Xxh64::new();
+        // Who gives the run up gets no list of it.
         while offset < size && !self.desk.cancel.is_aborted() {
-            let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(BUFFER_BYTES);
-            let buffer = &mut hand.content[..want];
+            let want = (size - offset).min(piece);
+            if self.desk.may_read(want).is_err() {
+                break;
+            }
+            let buffer = &mut hand.content[..usize::try_from(want).unwrap_or(BUFFER_BYTES)];
             read(buffer, offset)?;
+            if want == length {
+                // One call of the hash's short form.
+                return Ok(xxh64(buffer));
+            }
             state.update(buffer);
-            offset += want as u64;
-            self.desk.step();
+            offset += want;
         }
         Ok(state.digest())
     }

@@ -15,7 +15,7 @@ use crate::error::{Refusal, describe};
 use crate::event::{Changes, EntryEvent, Event};
 use crate::gather::{Gather, Order, Wanted};
 use crate::job::{Desk, Job, Phase, Work};
-use crate::options::{MAX_JOBS, Sync};
+use crate::options::{MAX_JOBS, Resources, Sync};
 use crate::output::Output;
 use crate::preflight::{self, split};
 use crate::record::Record;
@@ -53,6 +53,8 @@ pub struct ListOptions {
     pub sort_memory: usize,
     /// Worker threads; 0: from affinity and cgroup.
     pub jobs: usize,
+    /// What it may take of the machine.
+    pub resources: Resources,
     /// Send an event for each entry, with its details.
     pub entry_events: bool,
 }
@@ -71,6 +73,7 @@ impl Default for ListOptions {
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
+            resources: Resources::default(),
             entry_events: false,
         }
     }
@@ -156,7 +159,8 @@ pub fn job(options: ListOptions) -> Result<Job, Refusal> {
         mode: 0o666 & !process.umask,
         options,
     };
-    Ok(Job::new(jobs, list))
+    let resources = list.options.resources;
+    Job::new(jobs, list).within(resources)
 }
 
 /// One list with its checked options.

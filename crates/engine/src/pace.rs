@@ -28,7 +28,7 @@ const MOST: f64 = 1e16;
 /// What a run may do in a second; 0: as much as it can.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Bytes that are read from the sources, also to compare.
+    /// Bytes that are read from the sources, also to compare; two files that are compared byte by byte count as one.
     pub bytes: f64,
     /// Entries that are looked at, whatever becomes of them.
     pub entries: f64,

@@ -23,7 +23,7 @@ use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::event::{Changes, EntryEvent, Event};
 use crate::job::{Desk, Job, Phase, Work};
 pub use crate::options::MaxDelete;
-use crate::options::{MAX_JOBS, Sync};
+use crate::options::{MAX_JOBS, Resources, Sync};
 use crate::preflight::{process, show, split, trim};
 use crate::publish::{Owner, Stager};
 use crate::report::{Outcome, Reason, Report, Totals};
@@ -49,6 +49,8 @@ pub struct RemoveOptions {
     pub filter: Option<(Style, Vec<Vec<u8>>)>,
     /// Worker threads; 0: from affinity and cgroup.
     pub jobs: usize,
+    /// What it may take of the machine; looking first counts as well.
+    pub resources: Resources,
     /// Count and tell, don't remove.
     pub dry_run: bool,
     /// List everything before anything goes; a listing error then leaves everything.
@@ -122,18 +124,19 @@ impl Removal {
     }
 
     /// A job that counts what would go: entries, their bytes, and an event for each of the first few.
-    pub fn preview(&self) -> Job {
+    pub fn preview(&self) -> Result<Job, Refusal> {
         self.job(true)
     }
 
     /// A job that removes: the very inodes that the preview found, if there was one.
-    pub fn remove(&self) -> Job {
+    pub fn remove(&self) -> Result<Job, Refusal> {
         self.job(false)
     }
 
-    fn job(&self, preview: bool) -> Job {
+    fn job(&self, preview: bool) -> Result<Job, Refusal> {
         let rules = Arc::clone(&self.0);
-        Job::new(rules.jobs, Remove { rules, preview })
+        let resources = rules.options.resources;
+        Job::new(rules.jobs, Remove { rules, preview }).within(resources)
     }
 }
 

@@ -20,7 +20,7 @@ use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use crate::error::{Failure, Fault, Operation, Side};
-use crate::job::{Cancel, Desk};
+use crate::job::Desk;
 use crate::listing::{Batch, LISTING_BYTES, Names, excludes, filter_parents};
 use crate::preflight::{split, trim};
 use crate::report::Counters;
@@ -354,7 +354,7 @@ pub struct Entries<'w, D> {
     batch: Batch,
     next: usize,
     schedule: &'w Schedule<Task<D>>,
-    cancel: &'w Cancel,
+    desk: &'w Desk,
 }
 
 impl<'w, D> Entries<'w, D> {
@@ -363,15 +363,19 @@ impl<'w, D> Entries<'w, D> {
         self.node
     }
 
-    /// The next entry's name and kind, which is known; none also when the walk was cancelled.
+    /// The next entry's name and kind, which is known, when the limit of entries allows it; none also when the walk was
+    /// cancelled.
     #[allow(clippy::should_implement_trait, reason = "the name is lent")]
     pub fn next(&mut self) -> Option<(&CStr, Kind)> {
-        if self.next >= self.batch.len() || self.cancel.is_draining() {
+        if self.next >= self.batch.len() || self.desk.cancel.is_draining() {
             return None;
         }
         if self.batch.len() - self.next > 1 && self.schedule.hungry() {
             let rest = self.batch.split_off(self.next + 1);
             give_away(self.schedule, self.node, rest);
+        }
+        if !self.desk.may_begin() {
+            return None;
         }
         self.next += 1;
         Some(self.batch.get(self.next - 1))
@@ -632,12 +636,13 @@ impl<V: Visitor> Hand<'_, V> {
         self.enter(node, &name, None);
     }
 
-    /// Opens a directory and lists it; its parent waits for it.
+    /// Opens a directory and lists it, when the limit of entries allows it; its parent waits for it.
     fn enter(&mut self, parent: &Arc<Node<V::Data>>, name: &CStr, root: Option<&Root>) {
-        match self.open(parent, name, root) {
-            Ok(Some(node)) => return self.list(&node, Ok(())),
-            Ok(None) => {}
-            Err(fault) => {
+        let opened = self.walk.desk.may_begin().then(|| self.open(parent, name, root));
+        match opened {
+            Some(Ok(Some(node))) => return self.list(&node, Ok(())),
+            None | Some(Ok(None)) => {}
+            Some(Err(fault)) => {
                 let path = match root {
                     Some(root) => trim(&root.path).to_vec(),
                     None => join(&parent.path(), name.to_bytes()),
@@ -841,7 +846,7 @@ impl<V: Visitor> Hand<'_, V> {
             batch,
             next: 0,
             schedule: self.schedule,
-            cancel: &self.walk.desk.cancel,
+            desk: self.walk.desk,
         };
         match node.descriptor() {
             Ok(fd) => self.visitor.entries(&mut self.worker, fd.as_fd(), &mut entries),

@@ -4,11 +4,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use bulkhaul_engine::compare::{self, CompareOptions, Content, SideOptions};
 use bulkhaul_engine::copy::job;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::job::Phase;
+use bulkhaul_engine::job::{Job, Phase};
+use bulkhaul_engine::list::{self, ListOptions};
 use bulkhaul_engine::options::{CopyOptions, Resources, io_priority};
 use bulkhaul_engine::pace::Limits;
+use bulkhaul_engine::remove::{Removal, RemoveOptions};
+use bulkhaul_engine::walk::Root;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{Errno, IoPriority};
 
@@ -61,6 +65,114 @@ fn every_way_of_reading_pays() {
         assert!(start.elapsed().as_secs_f64() >= least, "{what}: {:?}", start.elapsed());
     }
     compare(&scratch.at("source"), &scratch.at("to"));
+}
+
+/// What is no copy, with these limits.
+fn without_a_copy(what: &str, scratch: &Scratch, limits: Limits) -> Job {
+    let resources = Resources {
+        limits,
+        ..Resources::default()
+    };
+    let root = |name| Root {
+        path: scratch.at(name).into_os_string().into_encoded_bytes(),
+        follow: false,
+        contents: true,
+        pin: None,
+    };
+    let side = |name| SideOptions::Trees(vec![root(name)]);
+    let removal = || {
+        Removal::new(RemoveOptions {
+            paths: vec![root("source").path],
+            jobs: 2,
+            resources,
+            ..RemoveOptions::default()
+        })
+    };
+    let job = match what {
+        "list" => list::job(ListOptions {
+            sources: vec![root("source")],
+            jobs: 2,
+            full_hash: true,
+            resources,
+            ..ListOptions::default()
+        }),
+        "compare" | "compare content" => compare::job(CompareOptions {
+            jobs: 2,
+            content: if what == "compare" {
+                Content::Tail
+            } else {
+                Content::Whole
+            },
+            resources,
+            ..CompareOptions::new(side("source"), side("to"))
+        }),
+        "preview" => removal().and_then(|removal| removal.preview()),
+        "remove" => removal().and_then(|removal| removal.remove()),
+        other => panic!("{other}"),
+    };
+    job.unwrap()
+}
+
+/// So does what is no copy, for bytes and for entries, and it can be stopped while it waits.
+#[test]
+fn every_operation_pays() {
+    const FILES: u8 = 24;
+    const BYTES: usize = 40_000;
+    let scratch = Scratch::new();
+    for top in ["source", "to"] {
+        let tree = scratch.tree(top);
+        for number in 0..FILES {
+            tree.file(format!("{}/{number}", number % 3), content(number, BYTES));
+        }
+    }
+    // With the three directories and the root.
+    let entries = f64::from(FILES + 4);
+    let bytes = f64::from(FILES) * BYTES as f64;
+    let rates = |bytes, entries| Limits { bytes, entries };
+    let many = rates(bytes * 4.0, 0.0);
+    let few = rates(0.0, entries * 4.0);
+    let cases = [
+        ("list", many, 0.25),
+        ("list", few, 0.25),
+        ("compare", many, 0.5),
+        ("compare content", many, 0.25),
+        ("compare", few, 0.5),
+        ("preview", few, 0.25),
+        ("remove", few, 0.25),
+    ];
+    for (what, limits, seconds) in cases {
+        if what == "remove" {
+            // Before it is gone.
+            for abort in [false, true] {
+                for what in ["list", "compare", "preview", "remove"] {
+                    let job = without_a_copy(what, &scratch, rates(0.0, 0.001));
+                    std::thread::scope(|scope| {
+                        let work = scope.spawn(|| job.run().unwrap());
+                        while job.snapshot().totals.all_found() == 0 && !work.is_finished() {
+                            std::thread::yield_now();
+                        }
+                        if abort {
+                            job.abort();
+                        } else {
+                            job.drain();
+                        }
+                        assert!(work.join().unwrap().interrupted, "{what}");
+                    });
+                }
+            }
+        }
+        let job = without_a_copy(what, &scratch, limits);
+        let start = Instant::now();
+        let report = job.run().unwrap();
+        assert!(report.is_complete(), "{what}: {report:?}");
+        let least = seconds - 0.1 - 0.01;
+        assert!(
+            start.elapsed().as_secs_f64() >= least,
+            "{what} {limits:?}: {:?}",
+            start.elapsed()
+        );
+    }
+    assert!(!scratch.at("source").exists());
 }
 
 #[test]

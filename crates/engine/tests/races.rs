@@ -638,7 +638,7 @@ fn removal() {
             jobs: 2,
             ..RemoveOptions::default()
         };
-        let report = Removal::new(options).unwrap().remove().run().unwrap();
+        let report = Removal::new(options).unwrap().remove().unwrap().run().unwrap();
         assert!(report.accounted, "{:?}", report.failures);
         assert!(report.is_complete() || victim.exists());
     });

@@ -39,7 +39,7 @@ fn options(paths: &[&Path]) -> RemoveOptions {
 fn attempt(paths: &[&Path], change: impl FnOnce(&mut RemoveOptions)) -> Result<Copied, Refusal> {
     let mut options = options(paths);
     change(&mut options);
-    run(&Removal::new(options)?.remove())
+    run(&Removal::new(options)?.remove()?)
 }
 
 fn remove(paths: &[&Path], change: impl FnOnce(&mut RemoveOptions)) -> Copied {
@@ -183,7 +183,7 @@ fn a_dry_run_and_a_preview_remove_nothing() {
         (6002, 3000)
     );
     let removal = Removal::new(options(&[tree.path()])).unwrap();
-    let desk = removal.preview();
+    let desk = removal.preview().unwrap();
     desk.queue().subscribe();
     let report = desk.run().unwrap();
     assert_eq!(report.totals.outcome_of(Outcome::Removed), count);
@@ -197,7 +197,7 @@ fn a_dry_run_and_a_preview_remove_nothing() {
     fs::rename(tree.path(), scratch.at("moved")).unwrap();
     let other = scratch.tree("tree");
     other.file("precious", "");
-    let removed = run(&removal.remove()).unwrap().incomplete();
+    let removed = run(&removal.remove().unwrap()).unwrap().incomplete();
     assert_eq!(removed.failures(scratch.path()), ["changed stat - tree"]);
     assert!(other.path().join("precious").exists());
 }
@@ -497,7 +497,7 @@ fn a_cancelled_removal_says_so_and_goes_on_when_it_is_run_again() {
     for number in 0..3000 {
         tree.file(format!("{}/{number}", number % 3), "");
     }
-    let job = Removal::new(options(&[tree.path()])).unwrap().remove();
+    let job = Removal::new(options(&[tree.path()])).unwrap().remove().unwrap();
     let removed = watch(&job, |_| job.drain()).unwrap();
     assert!(
         removed.report.interrupted && !removed.report.is_complete(),
@@ -630,7 +630,7 @@ fn report(path: &Path, change: impl FnOnce(&mut RemoveOptions)) -> Result<Report
     let mut options = options(&[path]);
     (options.jobs, options.entry_events) = (1, false);
     change(&mut options);
-    Removal::new(options)?.remove().run()
+    Removal::new(options)?.remove()?.run()
 }
 
 const ERRNOS: [Errno; 6] = [

@@ -69,7 +69,7 @@ fn job(work: &str, from: &Path, to: &Path) -> Job {
                 jobs: 2,
                 ..RemoveOptions::default()
             };
-            Removal::new(options).map(|removal| removal.remove())
+            Removal::new(options).and_then(|removal| removal.remove())
         }
         other => panic!("{other}"),
     };

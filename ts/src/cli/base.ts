@@ -2,8 +2,10 @@
 import { Command, Option, UsageError } from 'clipanion';
 import * as t from 'typanion';
 import { BulkhaulError } from '../error.js';
+import type { Resources } from '../native.js';
 import { exitCodeOfError } from './exit.js';
 import { type CommonSettings, errorText, PROGRESS } from './run.js';
+import { parseCount, parseRate } from './values.js';
 
 /** A native verb: a command with the common options, whose errors go to stderr and whose exit code comes from the table. */
 export abstract class VerbCommand extends Command {
@@ -30,7 +32,17 @@ export abstract class VerbCommand extends Command {
       'Worker threads at most; otherwise from the CPUs that this process may use, and in a copy from the devices',
     validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(1, 1024)]),
   });
-
+  bwlimit = Option.String('--bwlimit', {
+    description: "Read at most RATE from the sources: KiB a second, or with a unit, as rsync's --bwlimit (1.5m, 500KB)",
+  });
+  iopsLimit = Option.String('--iops-limit', { description: 'Look at no more than N entries a second' });
+  nice = Option.String('--nice', {
+    description: 'Niceness of the worker threads, -20 to 19 (the last to get a processor)',
+    validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(-20, 19)]),
+  });
+  ionice = Option.String('--ionice', {
+    description: "Order of the workers' disk requests: idle, best-effort[:LEVEL] or realtime[:LEVEL], 0 (first) to 7",
+  });
   stallTimeout = Option.String('--stall-timeout', {
     description:
       'Give up and end with 23 when nothing at all moves for so many seconds, as a device or server that hangs makes it; ten times as long while something is synced. 0, the default: never',
@@ -50,7 +62,21 @@ export abstract class VerbCommand extends Command {
 
   /** The common options. */
   get settings(): CommonSettings {
-    const { dryRun, json, progress, quiet, verbose, logFile, jobs, stallTimeout } = this;
-    return { dryRun, json, progress, quiet, verbose, logFile, jobs, stallTimeout };
+    const { dryRun, json, progress, quiet, verbose, logFile, stallTimeout } = this;
+    return { dryRun, json, progress, quiet, verbose, logFile, stallTimeout };
+  }
+
+  /** What the job may take of the machine, as its options. */
+  protected get resources(): Resources {
+    const { bwlimit, iopsLimit, nice, ionice, jobs } = this;
+    return {
+      limits: {
+        ...(bwlimit !== undefined && { bytes: parseRate(bwlimit, '--bwlimit') }),
+        ...(iopsLimit !== undefined && { entries: parseCount(iopsLimit, '--iops-limit') }),
+      },
+      ...(jobs !== undefined && { jobs }),
+      ...(nice !== undefined && { nice }),
+      ...(ionice !== undefined && { ionice }),
+    };
   }
 }

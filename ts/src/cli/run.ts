@@ -8,7 +8,6 @@ import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { JobEvent, Report } from '../events.js';
 import { display } from '../names.js';
-import type { Limits } from '../native.js';
 import type { Job } from '../ops/job.js';
 import type { Follower, ReportSettings } from '../report/follow.js';
 
@@ -30,18 +29,8 @@ export interface CommonSettings {
   /** Itemised lines on standard output. A dry run has them without it. */
   verbose: boolean;
   logFile?: string | undefined;
-  /** Worker threads. */
-  jobs?: number | undefined;
   /** Seconds without any progress after which a job is given up; 0: never. */
   stallTimeout?: number | undefined;
-}
-
-/** What a job may take of the machine, in the names that every operation has for it. */
-export interface Resources {
-  limits: Limits;
-  jobs?: number;
-  nice?: number;
-  ionice?: string;
 }
 
 /** The streams and the environment of a command. */

@@ -7,14 +7,15 @@
 import { userInfo } from 'node:os';
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
-import { loadAddon, type NativeRemoval, type NativeRemoveOptions } from '../native.js';
+import { loadAddon, type NativeRemoval, type NativeRemoveOptions, type Resources } from '../native.js';
 import { type JobOptions, type MaxDelete, mostOf, pathBytes, pathText } from './arguments.js';
 import { Job } from './job.js';
 
 /** Options of `remove`. */
 export interface RemoveOptions
   extends JobOptions,
-    Pick<NativeRemoveOptions, 'jobs' | 'dryRun' | 'listFirst' | 'ignoreMissing'> {
+    Resources,
+    Pick<NativeRemoveOptions, 'dryRun' | 'listFirst' | 'ignoreMissing'> {
   /** What to remove, whole trees. A symlink goes itself, never what it leads to. */
   paths: PathLike | PathLike[];
   /** What stays, and the directories above it: patterns as rsync's --exclude, on the path from its last component on. */

@@ -182,13 +182,3 @@ describe('limits and priorities', () => {
     expect(resources(values)).toEqual({ limits: {}, jobs: 3, nice: -5, ionice: 'idle' });
   });
 });
-
-it.each(['-L 1K', '-F 5', '--bwlimit 1', '--iops-limit 1', '--nice 5', '--ionice idle'])(
-  '%s limits a copy only, and says so',
-  (text) => {
-    for (const flag of ['-rm', '-rf', '-cfl', '-tdfl']) {
-      expect(() => parseCall(['a', flag, ...text.split(' ')])).toThrow(/limits of what is no copy/);
-    }
-    expect(parseCall(['-rm', 'a', '-L', '0']).values.rate_limit).toBe('0');
-  },
-);

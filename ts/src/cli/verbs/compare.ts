@@ -86,7 +86,7 @@ export class CompareCommand extends VerbCommand {
       form: this.changes ? 'changes' : this.tar ? 'tar' : 'both',
       spillDirectory: spillDirectory(context.env),
       ...(this.output !== undefined && !settings.dryRun && { output: this.output }),
-      ...(this.jobs !== undefined && { jobs: this.jobs }),
+      ...this.resources,
       ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
       ...(this.fullHash && { hashSize: Number.MAX_SAFE_INTEGER }),
     };

@@ -6,8 +6,8 @@ import type { MaxDelete } from '../../ops/arguments.js';
 import type { CopyOptions } from '../../ops/copy.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
-import { type Resources, runJob, spillDirectory } from '../run.js';
-import { parseCount, parseOwner, parseRate, parseSize } from '../values.js';
+import { runJob, spillDirectory } from '../run.js';
+import { parseOwner, parseSize } from '../values.js';
 
 const SPARSE = ['auto', 'always', 'never'] as const;
 const SYNC = ['none', 'safe', 'all'] as const;
@@ -99,17 +99,6 @@ export class CopyCommand extends VerbCommand {
     description: 'With --delete and --move: where more than N entries, or N% of those there, would go, none goes',
     validator: t.cascade(t.isString(), [t.matchesRegExp(/^\d+%?$/)]),
   });
-  bwlimit = Option.String('--bwlimit', {
-    description: "Read at most RATE from the sources: KiB a second, or with a unit, as rsync's --bwlimit (1.5m, 500KB)",
-  });
-  iopsLimit = Option.String('--iops-limit', { description: 'Look at no more than N entries a second' });
-  nice = Option.String('--nice', {
-    description: 'Niceness of the worker threads, -20 to 19 (the last to get a processor)',
-    validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(-20, 19)]),
-  });
-  ionice = Option.String('--ionice', {
-    description: "Order of the workers' disk requests: idle, best-effort[:LEVEL] or realtime[:LEVEL], 0 (first) to 7",
-  });
   operands = Option.Rest({ name: 'SRC… DEST', required: 2 });
 
   async execute(): Promise<number> {
@@ -129,20 +118,6 @@ export class CopyCommand extends VerbCommand {
       context.stderr.write(summaryText(report, settings.dryRun));
     }
     return code;
-  }
-
-  /** What the job may take of the machine, as its options. */
-  private get resources(): Resources {
-    const { bwlimit, iopsLimit, nice, ionice, jobs } = this;
-    return {
-      limits: {
-        ...(bwlimit !== undefined && { bytes: parseRate(bwlimit, '--bwlimit') }),
-        ...(iopsLimit !== undefined && { entries: parseCount(iopsLimit, '--iops-limit') }),
-      },
-      ...(jobs !== undefined && { jobs }),
-      ...(nice !== undefined && { nice }),
-      ...(ionice !== undefined && { ionice }),
-    };
   }
 
   private async copyOptions(): Promise<CopyOptions> {

@@ -65,7 +65,7 @@ export class ListCommand extends VerbCommand {
       nul: this.nul,
       oneFileSystem: this.oneFileSystem,
       spillDirectory: spill,
-      ...(this.jobs !== undefined && { jobs: this.jobs }),
+      ...this.resources,
       ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
     };
     const { list } = await import('../../ops/list.js');

@@ -69,7 +69,7 @@ export class RemoveCommand extends VerbCommand {
     new Output(context.stdout, () => {
       left = true;
     });
-    const { dryRun, exclude, noPreserveRoot, maxDelete, jobs, verbose, quiet, listFirst } = this;
+    const { dryRun, exclude, noPreserveRoot, maxDelete, verbose, quiet, listFirst } = this;
     const removal = new Removal({
       paths: this.operands,
       exclude,
@@ -79,7 +79,7 @@ export class RemoveCommand extends VerbCommand {
       listFirst,
       ignoreMissing: this.force,
       entries: !quiet && (dryRun || verbose),
-      ...(jobs !== undefined && { jobs }),
+      ...this.resources,
       ...(maxDelete !== undefined && { maxDelete: maxDelete as `${number}%` }),
     });
     if (!this.force && !dryRun) {

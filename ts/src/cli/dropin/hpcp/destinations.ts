@@ -32,12 +32,12 @@ export function findSources(args: readonly string[]): Sources {
     const paths = expand(arg);
     if (paths.length === 0) problems.push(problem('source missing', `Source path not found: ${arg}`));
     for (const path of paths) {
-      const source = classify(path);
-      if (source === undefined) {
+      const { source = { path, kind: 'other' }, leads = false } = sourceAt(path) ?? {};
+      if (!leads) {
         const what = `Source path not found: ${path} is a link to nothing; the link itself is copied`;
         problems.push(problem('source missing', what));
       }
-      found.push(source ?? { path, kind: 'other' });
+      found.push(source);
     }
   }
   return { found, problems };
@@ -48,18 +48,20 @@ export function findListed(paths: readonly string[]): Sources {
   const found: Source[] = [];
   const problems: Problem[] = [];
   for (const path of paths) {
-    if (look(path, 'itself')) found.push(classify(path) ?? { path, kind: 'other' });
+    const source = sourceAt(path)?.source;
+    if (source) found.push(source);
     else problems.push(problem('source missing', `Source path not found: ${path}`));
   }
   return { found, problems };
 }
 
-/** undefined: a symlink that leads nowhere. */
-function classify(path: string): Source | undefined {
-  const link = look(path, 'itself')?.isSymbolicLink() ?? false;
-  const entry = look(path, 'target');
+/** The source that a path names, and whether it leads to something, as a symlink may not. Undefined: there is none. */
+function sourceAt(path: string): { source: Source; leads: boolean } | undefined {
+  const entry = look(path, 'itself');
   if (entry === undefined) return undefined;
-  return { path, kind: !entry.isDirectory() ? 'other' : link ? 'link to directory' : 'directory' };
+  const target = entry.isSymbolicLink() ? look(path, 'target') : entry;
+  const directory = target === entry ? 'directory' : 'link to directory';
+  return { source: { path, kind: target?.isDirectory() ? directory : 'other' }, leads: target !== undefined };
 }
 
 /** The paths that an argument means; none: it does not exist. */

@@ -430,25 +430,6 @@ const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
   ],
 };
 
-/** What makes a list or a comparison of a call. */
-const LISTS = [
-  'target_file_list',
-  'compare_file_list',
-  'diff_file_list',
-  'tar_diff_file_list',
-  'changes',
-] as const satisfies readonly FlagName[];
-
-/** What a copy heeds, and nothing else yet. */
-const LIMITS = [
-  'rate_limit',
-  'file_rate_limit',
-  'bwlimit',
-  'iops_limit',
-  'nice',
-  'ionice',
-] as const satisfies readonly FlagName[];
-
 /** Reads a command line. Throws `UsageError`, also for a flag whose work is not built yet. */
 export function parseCall(args: readonly string[]): HpcpCall {
   const call = parse(FLAGS, args);
@@ -487,15 +468,15 @@ export function parseCall(args: readonly string[]): HpcpCall {
       throw new UsageError(`argument ${FLAGS[name].names.join('/')}: '${value}' is not a number of seconds`);
     }
   }
-  const limit = LIMITS.find((name) => call.given.includes(name) && call.values[name] !== '0');
-  const removes = call.values.dest_path.length === 0 && (call.values.remove || call.values.remove_force);
-  if (limit !== undefined && (removes || LISTS.some((name) => call.given.includes(name)))) {
-    throw new UsageError(
-      `argument ${FLAGS[limit].names.join('/')}: not in this version yet (limits of what is no copy); nothing was done`,
-    );
-  }
   if (call.values.max_delete !== undefined && !/^\d+%?$/.test(call.values.max_delete)) {
     throw new UsageError(`argument --max-delete: '${call.values.max_delete}' is neither N nor N%`);
+  }
+  const { nice, ionice } = call.values;
+  if (nice !== undefined && (nice < -20 || nice > 19)) {
+    throw new UsageError(`argument --nice: ${nice} is not between -20 and 19`);
+  }
+  if (ionice !== undefined && !/^(idle|(best-effort|realtime)(:[0-7])?)$/.test(ionice)) {
+    throw new UsageError(`argument --ionice: '${ionice}' is not idle, best-effort[:0-7] or realtime[:0-7]`);
   }
   if (call.values.jobs !== undefined && call.values.jobs < 1) {
     throw new UsageError(`argument --jobs: ${call.values.jobs} is less than 1`);

@@ -17,7 +17,7 @@ import { interruption, type Problem, problem } from './codes.js';
 import { expand, type Source } from './destinations.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
 import { list, RULE } from './summary.js';
-import { workers } from './workers.js';
+import { resources } from './workers.js';
 
 /** Where one of these is given, the sources are read for something else. */
 const OTHER_WORK: readonly (keyof HpcpValues)[] = [
@@ -62,7 +62,6 @@ export function removalOptions(
   sources: readonly Source[],
   rules: readonly string[],
 ): RemoveOptions {
-  const jobs = workers(values);
   return {
     paths: sources.map(({ path }) => path),
     excludeAbsolute: [...rules],
@@ -71,7 +70,7 @@ export function removalOptions(
     dryRun: values.dry_run,
     listFirst: values.do_not_remove_files_while_listing,
     entries: values.dry_run || values.verbose,
-    ...(jobs !== undefined && { jobs }),
+    ...resources(values),
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as `${number}%` }),
   };
 }

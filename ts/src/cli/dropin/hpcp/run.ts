@@ -56,7 +56,7 @@ import {
   runRemoval,
 } from './removal.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
-import { resources, workers } from './workers.js';
+import { resources } from './workers.js';
 
 /** Nothing can be copied; the problems say why. */
 class Refused extends Error {
@@ -140,7 +140,7 @@ export class Run {
     const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
     for (const note of notes) this.#note(note);
     for (const { path } of sources) this.#print(`Getting file list for ${display(path)}`);
-    const jobs = workers(values);
+    const allowed = resources(values);
     const begin = (entries: boolean) =>
       listMapped({
         ...hashing(values),
@@ -150,7 +150,7 @@ export class Run {
         spillDirectory: spillDirectory(this.streams.env),
         entries,
         ...(!values.dry_run && { output }),
-        ...(jobs !== undefined && { jobs }),
+        ...allowed,
         ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
       });
     const report = await runJob(begin, settingsOf(values), this.streams).catch(listFileError);
@@ -192,7 +192,7 @@ export class Run {
     const right = list ?? destinations[0] ?? '';
     const output = differenceFile(values, left, right);
     this.#print(compareHead(left, list ?? destinations.join(', ')));
-    const jobs = workers(values);
+    const allowed = resources(values);
     const seen = new DifferentNames();
     const { fullHash, hashSize } = hashing(values);
     const begin = () =>
@@ -210,7 +210,7 @@ export class Run {
           entries: true,
           ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
           ...(output !== undefined && !values.dry_run && { output }),
-          ...(jobs !== undefined && { jobs }),
+          ...allowed,
           ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
         }),
         (event) => seen.take(event),

@@ -1,6 +1,6 @@
 /** What `hpcp` may take of the machine: its flags in, worker threads, limits and priorities out. */
 import { availableParallelism } from 'node:os';
-import type { Resources } from '../../run.js';
+import type { Resources } from '../../../native.js';
 import { parseCount, parseRate } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import type { HpcpValues } from './flags.js';
