@@ -1,9 +1,8 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
-import { Command, Option, UsageError } from 'clipanion';
-import * as t from 'typanion';
 import { BulkhaulError } from '../error.js';
 import type { Resources } from '../native.js';
 import { exitCodeOfError } from './exit.js';
+import { Command, Option, t, UsageError } from './parser.js';
 import { type CommonSettings, errorText, PROGRESS } from './run.js';
 import { parseCount, parseRate } from './values.js';
 

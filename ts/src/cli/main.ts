@@ -6,9 +6,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import type { CommandClass } from 'clipanion';
 import { display, fromBytes } from '../names.js';
 import { ExitCode, exitCodeOfError } from './exit.js';
+import type { CommandClass } from './parser.js';
 import type { Context } from './run.js';
 
 /** A command: its arguments in, its exit code out. */
@@ -87,7 +87,7 @@ async function main(startedAs: string, args: string[]): Promise<number> {
 /** A native verb, which clipanion reads the arguments of. */
 function verb(name: string, command: CommandClass): Main {
   return async (args, { stdout, env }) => {
-    const { Cli } = await import('clipanion');
+    const { Cli } = await import('./parser.js');
     const cli = new Cli({
       binaryLabel: 'bulkhaul',
       binaryName: 'bulkhaul',

@@ -1,11 +1,11 @@
 /** `bulkhaul compare`: two sides in, what differs out. */
 import { statSync } from 'node:fs';
-import { Command, Option } from 'clipanion';
 import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { Compared, CompareOptions } from '../../ops/compare.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
+import { Command, Option } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { parseSize } from '../values.js';
 

@@ -1,11 +1,10 @@
 /** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
-import { Command, Option } from 'clipanion';
-import * as t from 'typanion';
 import { BulkhaulError } from '../../error.js';
 import type { MaxDelete } from '../../ops/arguments.js';
 import type { CopyOptions } from '../../ops/copy.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
+import { Command, Option, t } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { parseOwner, parseSize } from '../values.js';
 

@@ -4,12 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { Command, Option } from 'clipanion';
 import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { ListOptions } from '../../ops/list.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
+import { Command, Option } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { parseSize } from '../values.js';
 

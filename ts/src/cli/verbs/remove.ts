@@ -1,12 +1,11 @@
 /** `bulkhaul remove`: options in, a question where one is due, one removal run, its summary on stderr and its exit code out. */
 import { homedir } from 'node:os';
-import { Command, Option } from 'clipanion';
-import * as t from 'typanion';
 import { BulkhaulError } from '../../error.js';
 import { Removal } from '../../ops/remove.js';
 import { VerbCommand } from '../base.js';
 import { askConsent, removalPreview } from '../consent.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
+import { Command, Option, t } from '../parser.js';
 import { runJob, watched } from '../run.js';
 
 export class RemoveCommand extends VerbCommand {
