@@ -231,8 +231,8 @@ export const ROWS = [
       ...LISTERS,
     ],
     targets: [
-      { than: 'read of both', atMost: 1.8 },
-      { than: 'hpcp -fl', faster: 20 },
+      { of: 'bulkhaul hpcp -fl', than: 'read of both', atMost: 1.8 },
+      { of: 'bulkhaul hpcp -fl', than: 'hpcp -fl', faster: 20 },
     ],
   },
   {

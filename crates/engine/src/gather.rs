@@ -264,7 +264,8 @@ impl<'g> Visitor for Gather<'g> {
         }
     }
 
-    fn finish(&self, hand: Hand<'g>) {
+    fn finish(&self, mut hand: Hand<'g>) {
+        hand.sorter.sort();
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         full.push(hand.sorter);
     }

@@ -86,6 +86,7 @@ impl Sorters {
             sorters: self.clone(),
             bytes: Vec::new(),
             index: Vec::new(),
+            sorted: true,
             runs: Vec::new(),
         }
     }
@@ -105,6 +106,8 @@ pub struct Sorter {
     /// Each record: two lengths, key, payload.
     bytes: Vec<u8>,
     index: Vec<Slot>,
+    /// The index is in order.
+    sorted: bool,
     runs: Vec<Run>,
 }
 
@@ -137,6 +140,7 @@ impl Sorter {
         let (key_length, payload_length) = (length(key)?, length(payload)?);
         let offset = u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
         self.index.push(Slot { prefix: 0, offset });
+        self.sorted = false;
         self.bytes.extend_from_slice(&key_length.to_le_bytes());
         self.bytes.extend_from_slice(&payload_length.to_le_bytes());
         self.bytes.extend_from_slice(key);
@@ -148,7 +152,11 @@ impl Sorter {
         split(&self.bytes[slot.offset as usize..])
     }
 
-    fn sort(&mut self) {
+    /// Puts what is in memory in order. Whoever has taken records in does it best, while others are at work too.
+    pub fn sort(&mut self) {
+        if self.sorted {
+            return;
+        }
         let mut index = std::mem::take(&mut self.index);
         let first = index.first().map_or(&[][..], |slot| self.record(*slot).0);
         let common = index.iter().fold(first.len(), |common, slot| {
@@ -169,6 +177,7 @@ impl Sorter {
                 .then_with(|| self.record(*a).cmp(&self.record(*b)))
         });
         self.index = index;
+        self.sorted = true;
     }
 
     fn spill(&mut self) -> sys::Result<()> {
