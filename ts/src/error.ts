@@ -9,8 +9,9 @@
  * - `SAFETY`: refused, because a promise would break (destination inside a source, a file onto itself).
  * - `NO_SPACE`: `requireSpace` was asked for, and the sources don't fit.
  * - `NO_SOURCE`, `NO_DESTINATION`: a source is missing; the destination cannot be used.
+ * - `LIST`: a list can't be read, or is none of the kind that it was given for.
  * - `ADDON`: the native engine could not be loaded.
- * - `OUTPUT`: the log file or standard output could not be written.
+ * - `OUTPUT`: a list, the log file or standard output could not be written.
  * - `INTERNAL`: a defect; nothing is known about what was done.
  */
 export type ErrorCode =
@@ -19,6 +20,7 @@ export type ErrorCode =
   | 'NO_SPACE'
   | 'NO_SOURCE'
   | 'NO_DESTINATION'
+  | 'LIST'
   | 'ADDON'
   | 'OUTPUT'
   | 'INTERNAL';
@@ -29,6 +31,7 @@ const CODES: readonly string[] = [
   'NO_SPACE',
   'NO_SOURCE',
   'NO_DESTINATION',
+  'LIST',
   'ADDON',
   'OUTPUT',
   'INTERNAL',

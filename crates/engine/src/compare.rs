@@ -158,7 +158,7 @@ pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
         match side {
             SideOptions::Trees(roots) => *roots = check_roots(roots)?,
             SideOptions::List { path, .. } if path.is_empty() => {
-                return Err(Refusal::Usage("the path of a list is empty".into()));
+                return Err(Refusal::List("the path of a list is empty".into()));
             }
             SideOptions::List { .. } => {}
         }
@@ -1104,7 +1104,7 @@ pub(crate) struct ListFile {
 impl ListFile {
     /// Opens a list; what can be read only once (a pipe) is kept in a file without a name.
     pub(crate) fn open(path: &[u8], sorters: &Sorters) -> Result<Self, Refusal> {
-        let refuse = |error: io::Error| Refusal::NoSource(format!("{}: {error}", String::from_utf8_lossy(path)));
+        let refuse = |error: io::Error| Refusal::List(format!("{}: {error}", String::from_utf8_lossy(path)));
         if path == b"/dev/stdin" {
             // It may be a socket, which can't be opened.
             let mut kept = File::from(sorters.file()?);
@@ -1129,7 +1129,7 @@ impl ListFile {
     }
 
     fn refusal(&self, what: &str) -> Refusal {
-        Refusal::Usage(format!("{}: {what}", String::from_utf8_lossy(&self.path)))
+        Refusal::List(format!("{}: {what}", String::from_utf8_lossy(&self.path)))
     }
 
     /// Refuses a change list: it says what differs, not what there is.

@@ -22,6 +22,9 @@ pub enum Refusal {
     /// A source that is missing or can't be reached.
     #[error("{0}")]
     NoSource(String),
+    /// A list that can't be read, or is none of the kind that it was given for.
+    #[error("{0}")]
+    List(String),
     /// A destination that can't be used.
     #[error("{0}")]
     NoDestination(String),
@@ -40,6 +43,7 @@ impl Refusal {
             Self::Usage(_) => "USAGE",
             Self::Safety(_) => "SAFETY",
             Self::NoSource(_) => "NO_SOURCE",
+            Self::List(_) => "LIST",
             Self::NoDestination(_) => "NO_DESTINATION",
             Self::NoSpace(_) => "NO_SPACE",
             Self::Output(_) => "OUTPUT",

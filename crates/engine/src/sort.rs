@@ -17,7 +17,7 @@ use crate::publish::unnamed_file;
 use crate::tree::open_directory_path;
 
 /// Memory of all sorters of an operation together, in bytes.
-pub const SORT_BYTES: usize = 64 * 1024 * 1024;
+pub const SORT_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of a run that are written, and read back, in one call.
 const STRETCH_BYTES: usize = 256 * 1024;
 /// Runs of one sorter; beyond them they are merged into one, so that descriptors and buffers stay few.

@@ -76,7 +76,7 @@ pub fn plain_line(path: &[u8], facts: &Facts, form: Form, plain: &mut Vec<u8>) {
         Facts::Nothing => {}
         Facts::File(hash) => {
             plain.push(b':');
-            plain.extend_from_slice(hash_text(*hash).as_bytes());
+            append_hash(*hash, plain);
         }
         Facts::Symlink(target) => {
             plain.push(b':');
@@ -85,11 +85,14 @@ pub fn plain_line(path: &[u8], facts: &Facts, form: Form, plain: &mut Vec<u8>) {
     }
 }
 
-fn hash_text(hash: Hash) -> String {
-    match hash {
-        Hash::Xxh64(value) => format!("{value:016x}"),
-        Hash::Unknown => String::new(),
-    }
+fn append_hash(hash: Hash, text: &mut Vec<u8>) {
+    let Hash::Xxh64(value) = hash else { return };
+    // Sixteen digits, without a formatter: every line of a list has them.
+    let digits: [u8; XXH64_DIGITS] = std::array::from_fn(|place| {
+        let digit = (value >> (4 * (XXH64_DIGITS - 1 - place))) & 0xf;
+        b"0123456789abcdef"[digit as usize]
+    });
+    text.extend_from_slice(&digits);
 }
 
 /// The line that is written where [`plain_line`] made `plain`, without the newline, into `line`, which is emptied first.
@@ -115,7 +118,7 @@ pub fn escaped_line(path: &[u8], facts: &Facts, form: Form, line: &mut Vec<u8>) 
         Facts::Nothing => {}
         Facts::File(hash) => {
             line.push(b':');
-            line.extend_from_slice(hash_text(*hash).as_bytes());
+            append_hash(*hash, line);
         }
         Facts::Symlink(target) => {
             line.push(b'>');
@@ -135,6 +138,10 @@ fn reads_back(path: &[u8], facts: &Facts, form: Form, plain: &[u8]) -> bool {
     if form == Form::Names && *facts != Facts::Directory {
         // What looks like a hash would make the whole list look like one with hashes.
         return !plain.ends_with(b"/") && hash_suffix(plain).is_none();
+    }
+    if matches!(facts, Facts::File(_)) {
+        // No hash holds a colon, so that the last one of the line is the one before it.
+        return true;
     }
     match parse(plain, form) {
         Ok(Some(read)) => read.path == path && read.facts == *facts,

@@ -32,8 +32,9 @@ pub fn append_key(text: &[u8], key: &mut Vec<u8>) {
 }
 
 fn append_text(text: &[u8], key: &mut Vec<u8>) {
-    if text.is_ascii() {
-        append_bytes(text.iter().map(u8::to_ascii_lowercase), key);
+    // Nearly every text is like this, and then it is as long as its key.
+    if text.iter().all(|byte| byte.is_ascii() && *byte > ESCAPE) {
+        key.extend(text.iter().map(u8::to_ascii_lowercase));
         return;
     }
     for chunk in text.utf8_chunks() {

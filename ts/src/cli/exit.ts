@@ -26,6 +26,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   USAGE: ExitCode.usage,
   NO_SOURCE: ExitCode.usage,
   NO_DESTINATION: ExitCode.usage,
+  LIST: ExitCode.usage,
   ADDON: ExitCode.usage,
   SAFETY: ExitCode.safety,
   NO_SPACE: ExitCode.safety,

@@ -71,6 +71,8 @@ describe('-fl', () => {
   it('ends with 208 where the list can not be written, with 240 where there is no source', async () => {
     const { hpcp } = trees();
     expect((await hpcp('s', '-fl', 'no/such/L')).code).toBe(208);
+    // What else was wrong is no fault of the list.
+    expect((await hpcp('s', '-fl', 'L', '--nice', '20')).code).toBe(2);
     expect((await hpcp('nothing', '-fl', 'L')).code).toBe(240);
   });
 

@@ -118,6 +118,7 @@ const BY_ERROR: Readonly<Record<ErrorCode, Case>> = {
   USAGE: 'usage',
   ADDON: 'usage',
   NO_SOURCE: 'source missing',
+  LIST: 'list file',
   NO_DESTINATION: 'no destination',
   NO_SPACE: 'not enough space',
   SAFETY: 'refused',
@@ -130,6 +131,7 @@ const ERRORS: Readonly<Partial<Record<Case, ErrorCode>>> = {
   'source missing': 'NO_SOURCE',
   'no destination': 'NO_DESTINATION',
   'not enough space': 'NO_SPACE',
+  'list file': 'LIST',
   refused: 'SAFETY',
 };
 

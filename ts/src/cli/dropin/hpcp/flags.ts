@@ -471,13 +471,6 @@ export function parseCall(args: readonly string[]): HpcpCall {
   if (call.values.max_delete !== undefined && !/^\d+%?$/.test(call.values.max_delete)) {
     throw new UsageError(`argument --max-delete: '${call.values.max_delete}' is neither N nor N%`);
   }
-  const { nice, ionice } = call.values;
-  if (nice !== undefined && (nice < -20 || nice > 19)) {
-    throw new UsageError(`argument --nice: ${nice} is not between -20 and 19`);
-  }
-  if (ionice !== undefined && !/^(idle|(best-effort|realtime)(:[0-7])?)$/.test(ionice)) {
-    throw new UsageError(`argument --ionice: '${ionice}' is not idle, best-effort[:0-7] or realtime[:0-7]`);
-  }
   if (call.values.jobs !== undefined && call.values.jobs < 1) {
     throw new UsageError(`argument --jobs: ${call.values.jobs} is less than 1`);
   }

@@ -395,7 +395,7 @@ export class Run {
 
 /** What a list cannot be read or written for has a code of its own. */
 function listFileError(error: unknown): never {
-  if (error instanceof BulkhaulError && ['OUTPUT', 'NO_SOURCE', 'USAGE'].includes(error.code)) {
+  if (error instanceof BulkhaulError && (error.code === 'LIST' || error.code === 'OUTPUT')) {
     throw new Refused([problem('list file', `List file: ${error.message}`)]);
   }
   throw error;
