@@ -117,7 +117,7 @@ describe('the library', () => {
     expect(await listedSources(at('L'))).toEqual(['./']);
     await expect(list({ sources: '' })).rejects.toMatchObject({ code: 'USAGE' });
     await expect(list({ sources: at('nothing') })).rejects.toMatchObject({ code: 'NO_SOURCE' });
-    await expect(listedSources(at('nothing'))).rejects.toMatchObject({ code: 'NO_SOURCE' });
+    await expect(listedSources(at('nothing'))).rejects.toMatchObject({ code: 'LIST' });
   });
 });
 

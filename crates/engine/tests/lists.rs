@@ -669,13 +669,10 @@ fn sources_that_are_missing_or_go() {
         ));
     }
     let missing = CompareOptions::new(list_file(&scratch.at("missing")), contents(tree.path()));
-    assert!(matches!(
-        compare::job(missing).unwrap().run(),
-        Err(Refusal::NoSource(_))
-    ));
+    assert!(matches!(compare::job(missing).unwrap().run(), Err(Refusal::List(_))));
     fs::write(scratch.at("bad"), "s/\n\0s/a\n").unwrap();
     let bad = CompareOptions::new(list_file(&scratch.at("bad")), contents(tree.path()));
-    let Err(Refusal::Usage(text)) = compare::job(bad).unwrap().run() else {
+    let Err(Refusal::List(text)) = compare::job(bad).unwrap().run() else {
         panic!("a list that can't be read was read");
     };
     assert!(text.contains("line 2"), "{text}");
