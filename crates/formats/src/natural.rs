@@ -15,28 +15,33 @@ const SHORT_DIGITS: usize = 254;
 /// Appends the key of `text`. Digits are those of ASCII; letters count as Unicode's lower case where `text` is UTF-8; what
 /// is not UTF-8 counts as it is.
 pub fn append_key(text: &[u8], key: &mut Vec<u8>) {
-    let mut rest = text;
+    // Loops over bytes: a hash is many short stretches, for which anything cleverer takes longer.
+    let mut at = 0;
     loop {
-        let digits = rest.iter().position(u8::is_ascii_digit).unwrap_or(rest.len());
-        append_text(&rest[..digits], key);
-        rest = &rest[digits..];
-        if rest.is_empty() {
+        let (start, mut seen) = (at, 0);
+        while at < text.len() && !text[at].is_ascii_digit() {
+            seen |= text[at];
+            at += 1;
+        }
+        if seen.is_ascii() {
+            append_bytes(text[start..at].iter().map(u8::to_ascii_lowercase), key);
+        } else {
+            append_text(&text[start..at], key);
+        }
+        if at == text.len() {
             key.push(END);
             return;
         }
+        let start = at;
+        while at < text.len() && text[at].is_ascii_digit() {
+            at += 1;
+        }
         key.push(NUMBER);
-        let end = rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
-        append_number(&rest[..end], key);
-        rest = &rest[end..];
+        append_number(&text[start..at], key);
     }
 }
 
 fn append_text(text: &[u8], key: &mut Vec<u8>) {
-    // Nearly every text is like this, and then it is as long as its key.
-    if text.iter().all(|byte| byte.is_ascii() && *byte > ESCAPE) {
-        key.extend(text.iter().map(u8::to_ascii_lowercase));
-        return;
-    }
     for chunk in text.utf8_chunks() {
         append_bytes(chunk.valid().to_lowercase().bytes(), key);
         append_bytes(chunk.invalid().iter().copied(), key);
