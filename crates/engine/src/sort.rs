@@ -3,11 +3,14 @@
 //! Comes in: records, each a key and a payload, to one [`Sorter`] a thread; goes out: all of them once, by key, where keys
 //! are equal by payload, both as bytes ([`Sorted`]). Memory is what [`Sorters`] was given, whatever the number of records:
 //! a sorter that is full writes what it has, sorted, to a file without a name in the spill directory, and begins again.
-//! Promises: no record is lost or made without an error that says so, and no file is left, however the process ends.
+//! What they hold is merged by a thread of its own, some batches ahead of whoever takes it: nobody else has anything to do
+//! then, and the more threads took records in, the more of the whole time this end of it is. Promises: no record is lost or made without an error that says so, and no file is left, however the process ends.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::Builder;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
@@ -22,7 +25,11 @@ pub const SORT_BYTES: usize = 128 * 1024 * 1024;
 const STRETCH_BYTES: usize = 256 * 1024;
 /// Runs of one sorter; beyond them they are merged into one, so that descriptors and buffers stay few.
 const MOST_RUNS: usize = 32;
-/// What stands before a record in a run: the lengths of its key and payload.
+/// Bytes of a batch of merged records; a record that is longer is one of its own.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Batches that wait to be taken.
+const BATCHES_AHEAD: usize = 4;
+/// What stands before a record in a run and in a batch: the lengths of its key and payload.
 const HEAD_BYTES: usize = 8;
 
 /// Where runs go, and how much memory a sorter has.
@@ -117,6 +124,18 @@ struct Run {
     length: u64,
 }
 
+/// Adds a record to such bytes.
+fn append(key: &[u8], payload: &[u8], bytes: &mut Vec<u8>) -> sys::Result<()> {
+    let length = |part: &[u8]| u32::try_from(part.len()).map_err(|_| Errno::OVERFLOW);
+    let (key_length, payload_length) = (length(key)?, length(payload)?);
+    bytes.extend_from_slice(&key_length.to_le_bytes());
+    bytes.extend_from_slice(&payload_length.to_le_bytes());
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(payload);
+    Ok(())
+}
+
+/// Key and payload of the record that such bytes begin with.
 fn split(record: &[u8]) -> (&[u8], &[u8]) {
     let number = |at: usize| {
         let mut bytes = [0; 4];
@@ -136,15 +155,10 @@ impl Sorter {
         if used + size + size_of::<Slot>() > self.sorters.memory && !self.index.is_empty() {
             self.spill()?;
         }
-        let length = |part: &[u8]| u32::try_from(part.len()).map_err(|_| Errno::OVERFLOW);
-        let (key_length, payload_length) = (length(key)?, length(payload)?);
         let offset = u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
+        append(key, payload, &mut self.bytes)?;
         self.index.push(Slot { prefix: 0, offset });
         self.sorted = false;
-        self.bytes.extend_from_slice(&key_length.to_le_bytes());
-        self.bytes.extend_from_slice(&payload_length.to_le_bytes());
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(payload);
         Ok(())
     }
 
@@ -193,7 +207,7 @@ impl Sorter {
         if self.runs.len() >= MOST_RUNS {
             let mut merged = Writer::new(&self.sorters)?;
             let readers = self.runs.drain(..).map(|run| Source::Run(Reader::new(run))).collect();
-            let mut all = Sorted::new(readers)?;
+            let mut all = Merge::new(readers)?;
             while let Some((key, payload)) = all.next()? {
                 merged.write(key, payload)?;
             }
@@ -235,12 +249,7 @@ impl Writer {
         if self.buffer.len() + size > STRETCH_BYTES {
             self.flush()?;
         }
-        let length = |part: &[u8]| u32::try_from(part.len()).map_err(|_| Errno::OVERFLOW);
-        self.buffer.extend_from_slice(&length(key)?.to_le_bytes());
-        self.buffer.extend_from_slice(&length(payload)?.to_le_bytes());
-        self.buffer.extend_from_slice(key);
-        self.buffer.extend_from_slice(payload);
-        Ok(())
+        append(key, payload, &mut self.buffer)
     }
 
     fn flush(&mut self) -> sys::Result<()> {
@@ -361,35 +370,30 @@ impl Source {
     }
 }
 
-/// All records in order.
-pub struct Sorted {
+/// Sorted records as one sequence.
+struct Merge {
     sources: Vec<Source>,
     /// A heap of indices of the sources that have a record; the first has the smallest.
     heap: Vec<usize>,
     begun: bool,
 }
 
-impl Sorted {
-    /// What these sorters took in, together.
-    pub fn merge(sorters: Vec<Sorter>) -> sys::Result<Self> {
-        Self::new(sorters.into_iter().flat_map(Sorter::into_sources).collect())
-    }
-
+impl Merge {
     fn new(sources: Vec<Source>) -> sys::Result<Self> {
-        let mut sorted = Self {
+        let mut merge = Self {
             sources,
             heap: Vec::new(),
             begun: false,
         };
-        for index in 0..sorted.sources.len() {
-            if sorted.sources[index].advance()? {
-                sorted.heap.push(index);
+        for index in 0..merge.sources.len() {
+            if merge.sources[index].advance()? {
+                merge.heap.push(index);
             }
         }
-        for place in (0..sorted.heap.len() / 2).rev() {
-            sorted.sink(place);
+        for place in (0..merge.heap.len() / 2).rev() {
+            merge.sink(place);
         }
-        Ok(sorted)
+        Ok(merge)
     }
 
     fn order(&self, a: usize, b: usize) -> Ordering {
@@ -414,8 +418,7 @@ impl Sorted {
     }
 
     /// The next record's key and payload; `None` at the end.
-    #[allow(clippy::should_implement_trait, reason = "the record is lent")]
-    pub fn next(&mut self) -> sys::Result<Option<(&[u8], &[u8])>> {
+    fn next(&mut self) -> sys::Result<Option<(&[u8], &[u8])>> {
         if self.begun
             && let Some(&first) = self.heap.first()
         {
@@ -427,6 +430,89 @@ impl Sorted {
         self.begun = true;
         Ok(self.heap.first().map(|first| self.sources[*first].record()))
     }
+
+    /// The next batch; an empty one at the end.
+    fn batch(&mut self) -> sys::Result<Vec<u8>> {
+        let mut batch = Vec::with_capacity(BATCH_BYTES);
+        while batch.len() < BATCH_BYTES
+            && let Some((key, payload)) = self.next()?
+        {
+            append(key, payload, &mut batch)?;
+        }
+        Ok(batch)
+    }
+}
+
+/// Where batches come from.
+enum Supply {
+    /// From another thread. Without the empty batch at the end, that thread has not come to its end.
+    Ahead(Receiver<sys::Result<Vec<u8>>>),
+    /// From this one, where no other could be started: slower, not wrong.
+    Here(Merge),
+}
+
+/// All records in order.
+pub struct Sorted {
+    supply: Supply,
+    batch: Vec<u8>,
+    /// Where the next record is in the batch.
+    at: usize,
+    ended: bool,
+}
+
+impl Sorted {
+    /// What these sorters took in, together.
+    pub fn merge(sorters: Vec<Sorter>) -> sys::Result<Self> {
+        let merge = Merge::new(sorters.into_iter().flat_map(Sorter::into_sources).collect())?;
+        let (give, given) = mpsc::sync_channel::<Merge>(1);
+        let (put, batches) = mpsc::sync_channel(BATCHES_AHEAD);
+        let thread = Builder::new().name("bulkhaul-merge".into()).spawn(move || {
+            let Ok(mut merge) = given.recv() else { return };
+            loop {
+                let batch = merge.batch();
+                let last = batch.as_ref().map_or(true, Vec::is_empty);
+                // Refused where nobody wants the rest.
+                if put.send(batch).is_err() || last {
+                    return;
+                }
+            }
+        });
+        // What could not be started has dropped its end of the channel, and hands the work back.
+        drop(thread);
+        let supply = match give.send(merge) {
+            Ok(()) => Supply::Ahead(batches),
+            Err(mpsc::SendError(merge)) => Supply::Here(merge),
+        };
+        Ok(Self::new(supply))
+    }
+
+    fn new(supply: Supply) -> Self {
+        Self {
+            supply,
+            batch: Vec::new(),
+            at: 0,
+            ended: false,
+        }
+    }
+
+    /// The next record's key and payload; `None` at the end.
+    #[allow(clippy::should_implement_trait, reason = "the record is lent")]
+    pub fn next(&mut self) -> sys::Result<Option<(&[u8], &[u8])>> {
+        if self.at == self.batch.len() && !self.ended {
+            self.batch = match &mut self.supply {
+                Supply::Ahead(batches) => batches.recv().unwrap_or(Err(Errno::IO))?,
+                Supply::Here(merge) => merge.batch()?,
+            };
+            self.at = 0;
+            self.ended = self.batch.is_empty();
+        }
+        if self.ended {
+            return Ok(None);
+        }
+        let record = split(&self.batch[self.at..]);
+        self.at += HEAD_BYTES + record.0.len() + record.1.len();
+        Ok(Some(record))
+    }
 }
 
 #[cfg(test)]
@@ -436,7 +522,23 @@ mod tests {
 
     type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
+    /// What was taken in, merged by another thread and by this one, and how many runs that took.
     fn sorted(records: &Records, memory: usize, threads: usize) -> (Records, usize) {
+        let ahead = taken(records, memory, threads, |all| Sorted::merge(all).unwrap());
+        let here = taken(records, memory, threads, |all| {
+            let sources = all.into_iter().flat_map(Sorter::into_sources).collect();
+            Sorted::new(Supply::Here(Merge::new(sources).unwrap()))
+        });
+        assert!(ahead == here);
+        ahead
+    }
+
+    fn taken(
+        records: &Records,
+        memory: usize,
+        threads: usize,
+        merge: impl FnOnce(Vec<Sorter>) -> Sorted,
+    ) -> (Records, usize) {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().as_os_str().as_encoded_bytes().to_vec();
         let sorters = Sorters::new(Some(&path), memory, threads);
@@ -448,7 +550,7 @@ mod tests {
             assert!(sorter.runs.len() < MOST_RUNS);
         }
         let runs = all.iter().map(|sorter| sorter.runs.len()).sum();
-        let mut merged = Sorted::merge(all).unwrap();
+        let mut merged = merge(all);
         let mut seen = Vec::new();
         while let Some((key, payload)) = merged.next().unwrap() {
             seen.push((key.to_vec(), payload.to_vec()));
@@ -496,6 +598,43 @@ mod tests {
             expected.sort();
             assert!(sorted(&records, 1000, 1).0 == expected, "{size}");
         }
+    }
+
+    #[test]
+    fn a_run_that_was_cut_is_an_error_wherever_it_is_merged() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().as_os_str().as_encoded_bytes().to_vec();
+        let cut = || {
+            let mut sorter = Sorters::new(Some(&path), 10_000, 1).sorter();
+            for number in 0..100_000_u32 {
+                sorter.push(&number.to_be_bytes(), b"payload").unwrap();
+            }
+            let run = &sorter.runs[0];
+            sys::set_size(run.file.as_fd(), run.length - 1).unwrap();
+            sorter
+        };
+        let end = |mut merged: Sorted| loop {
+            match merged.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        };
+        assert_eq!(end(Sorted::merge(vec![cut()]).unwrap()), Err(Errno::IO));
+        let merge = Merge::new(cut().into_sources()).unwrap();
+        assert_eq!(end(Sorted::new(Supply::Here(merge))), Err(Errno::IO));
+    }
+
+    #[test]
+    fn a_thread_that_does_not_come_to_its_end_is_an_error() {
+        let (put, batches) = mpsc::sync_channel(1);
+        let mut batch = Vec::new();
+        append(b"key", b"payload", &mut batch).unwrap();
+        put.send(Ok(batch)).unwrap();
+        drop(put);
+        let mut merged = Sorted::new(Supply::Ahead(batches));
+        assert_eq!(merged.next(), Ok(Some((&b"key"[..], &b"payload"[..]))));
+        assert_eq!(merged.next(), Err(Errno::IO));
     }
 
     #[test]
