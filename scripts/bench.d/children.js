@@ -20,6 +20,7 @@ export class Interrupted extends Error {}
 export class Children {
   /** @type {import('node:child_process').ChildProcess | undefined} */
   #running;
+  #cleaning = false;
   #interrupted = false;
 
   /** @param {NodeJS.ProcessEnv} env */
@@ -27,11 +28,11 @@ export class Children {
     this.env = env;
   }
 
-  /** Kills what runs; nothing starts any more, except with `cleaning`. */
+  /** Kills what runs; nothing starts any more, except with `cleaning`: that comes to its end. */
   interrupt() {
     this.#interrupted = true;
     const pid = this.#running?.pid;
-    if (pid === undefined) return;
+    if (pid === undefined || this.#cleaning) return;
     try {
       process.kill(-pid, 'SIGKILL');
     } catch (error) {
@@ -57,6 +58,7 @@ export class Children {
         stdio: ['ignore', keepOutput ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       });
       this.#running = child;
+      this.#cleaning = cleaning;
       const [, stdout, stderr, third] = child.stdio;
       let [output, complaints, result] = ['', '', ''];
       stdout?.on('data', (chunk) => (output += chunk));

@@ -4,7 +4,7 @@
  */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, entriesRoom, generator, room, scaled } from './data.js';
 import { availableMemory, dropCaches, fileSystem, freeSpace, isExt4, isRoot, isTmpfs } from './machine.js';
 import { verdict } from './statistics.js';
@@ -410,15 +410,17 @@ export class Bench {
     await this.children.must(['truncate', '-s', `${size}`, image]);
     await this.children.must(['mkfs.ext4', '-q', '-F', '-m', '0', '-N', `${inodes}`, image]);
     mkdirSync(directory);
+    // An interrupt may come when it is mounted and nobody was told yet.
+    this.#mounts.push(directory);
     // Without the initialisation in the background, which would write during the measurement.
     await this.children.must(['mount', '-o', 'loop,noinit_itable', image, directory]);
-    this.#mounts.push(directory);
     return directory;
   }
 
   async #unmount() {
     for (const directory of this.#mounts.splice(0)) {
-      await this.children.must(['umount', directory], { cleaning: true });
+      const isMounted = statSync(directory).dev !== statSync(dirname(directory)).dev;
+      if (isMounted) await this.children.must(['umount', directory], { cleaning: true });
       rmSync(directory, { recursive: true });
       rmSync(`${directory}.image`);
       for (const key of this.#sources.keys()) {

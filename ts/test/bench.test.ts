@@ -67,6 +67,16 @@ interface Reports {
   markdown(report: unknown): string;
 }
 
+interface Children {
+  Children: new (
+    env: NodeJS.ProcessEnv,
+  ) => {
+    interrupt(): void;
+    run(command: readonly string[], options?: { cleaning?: boolean }): Promise<{ code: number }>;
+  };
+  Interrupted: new () => Error;
+}
+
 interface Yardsticks {
   built(cache?: string): (name: string) => string;
 }
@@ -77,11 +87,25 @@ const { median, summary, ratio, verdict }: Statistics = await load('statistics.j
 const { ROWS, chosen }: Rows = await load('rows.js');
 const { scaled, generator, room, describe: described }: Data = await load('data.js');
 const { markdown }: Reports = await load('report.js');
+const { Children, Interrupted }: Children = await load('children.js');
 const { built }: Yardsticks = await load('yardsticks.js');
 
 const series = (name: string, role: Series['role'], wall: number[], resident: number[] = []): Series => ({
   ...{ name, role, wall, resident },
   ...{ cpu: wall, durable: [] },
+});
+
+describe('children', () => {
+  it('are killed by an interrupt, but for what cleans up', async () => {
+    const children = new Children(process.env);
+    const endless = children.run(['sleep', '600']);
+    children.interrupt();
+    await expect(endless).rejects.toThrow(Interrupted);
+    const cleaning = children.run(['sleep', '0.1'], { cleaning: true });
+    children.interrupt();
+    expect((await cleaning).code).toBe(0);
+    expect(() => children.run(['true'])).toThrow(Interrupted);
+  });
 });
 
 describe('statistics', () => {

@@ -4,7 +4,8 @@
 //! are equal by payload, both as bytes ([`Sorted`]). Memory is what [`Sorters`] was given, whatever the number of records:
 //! a sorter that is full writes what it has, sorted, to a file without a name in the spill directory, and begins again.
 //! What they hold is merged by a thread of its own, some batches ahead of whoever takes it: nobody else has anything to do
-//! then, and the more threads took records in, the more of the whole time this end of it is. Promises: no record is lost or made without an error that says so, and no file is left, however the process ends.
+//! then, and the more threads took records in, the more of the whole time this end of it is. Promises: no record is lost
+//! or made without an error that says so, and no file is left, however the process ends.
 
 use std::cmp::Ordering;
 use std::sync::Arc;

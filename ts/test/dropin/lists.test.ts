@@ -70,7 +70,10 @@ describe('-fl', () => {
 
   it('ends with 208 where the list can not be written, with 240 where there is no source', async () => {
     const { hpcp } = trees();
-    expect((await hpcp('s', '-fl', 'no/such/L')).code).toBe(208);
+    const { code, stdout } = await hpcp('s', '-fl', 'no/such/L', '--json');
+    expect(code).toBe(208);
+    expect(stdout).toContain('"code":"OUTPUT"');
+    expect((await hpcp('s', '-fl', 'nothing', '-cfl', '--json')).stdout).toContain('"code":"LIST"');
     // What else was wrong is no fault of the list.
     expect((await hpcp('s', '-fl', 'L', '--nice', '20')).code).toBe(2);
     expect((await hpcp('nothing', '-fl', 'L')).code).toBe(240);

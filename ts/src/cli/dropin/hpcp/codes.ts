@@ -29,8 +29,9 @@ export const CODES = {
   'directory failed': 193,
   'no destination': 202,
   'source missing': 207,
-  /** A list can't be read or written. */
-  'list file': 208,
+  /** A list is missing, unreadable or malformed. */
+  'list unreadable': 208,
+  'list unwritten': 208,
   'listing failed': 209,
   /** What was to be removed was left, because something was not as it must be. */
   'removal skipped': 212,
@@ -118,7 +119,7 @@ const BY_ERROR: Readonly<Record<ErrorCode, Case>> = {
   USAGE: 'usage',
   ADDON: 'usage',
   NO_SOURCE: 'source missing',
-  LIST: 'list file',
+  LIST: 'list unreadable',
   NO_DESTINATION: 'no destination',
   NO_SPACE: 'not enough space',
   SAFETY: 'refused',
@@ -131,7 +132,8 @@ const ERRORS: Readonly<Partial<Record<Case, ErrorCode>>> = {
   'source missing': 'NO_SOURCE',
   'no destination': 'NO_DESTINATION',
   'not enough space': 'NO_SPACE',
-  'list file': 'LIST',
+  'list unreadable': 'LIST',
+  'list unwritten': 'OUTPUT',
   refused: 'SAFETY',
 };
 

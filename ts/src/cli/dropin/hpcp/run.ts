@@ -121,7 +121,7 @@ export class Run {
   async #listed({ source_file_list }: HpcpValues, path = source_file_list): Promise<Source[]> {
     if (path === undefined) return [];
     const paths = await listedSources(listPath(path), spillDirectory(this.streams.env)).catch((error: Error) => {
-      throw new Refused([problem('list file', `Source list can not be read: ${error.message}`)]);
+      throw new Refused([problem('list unreadable', `Source list can not be read: ${error.message}`)]);
     });
     const { found, problems } = findListed(paths);
     this.#report(...problems);
@@ -396,7 +396,8 @@ export class Run {
 /** What a list cannot be read or written for has a code of its own. */
 function listFileError(error: unknown): never {
   if (error instanceof BulkhaulError && (error.code === 'LIST' || error.code === 'OUTPUT')) {
-    throw new Refused([problem('list file', `List file: ${error.message}`)]);
+    const which = error.code === 'LIST' ? 'list unreadable' : 'list unwritten';
+    throw new Refused([problem(which, `List file: ${error.message}`)]);
   }
   throw error;
 }
