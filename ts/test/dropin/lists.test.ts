@@ -70,13 +70,23 @@ describe('-fl', () => {
 
   it('ends with 208 where the list can not be written, with 240 where there is no source', async () => {
     const { hpcp } = trees();
-    const { code, stdout } = await hpcp('s', '-fl', 'no/such/L', '--json');
-    expect(code).toBe(208);
-    expect(stdout).toContain('"code":"OUTPUT"');
-    expect((await hpcp('s', '-fl', 'nothing', '-cfl', '--json')).stdout).toContain('"code":"LIST"');
+    expect((await hpcp('s', '-fl', 'no/such/L')).code).toBe(208);
     // What else was wrong is no fault of the list.
     expect((await hpcp('s', '-fl', 'L', '--nice', '20')).code).toBe(2);
     expect((await hpcp('nothing', '-fl', 'L')).code).toBe(240);
+  });
+
+  it.each([
+    [['s', '-fl', 'no/such/L'], 208, 'OUTPUT'],
+    [['s', '-fl', 'nothing', '-cfl'], 208, 'LIST'],
+    [['-sfl', 'nothing', '-d', 't'], 208, 'LIST'],
+    [['s', '-fl', 'L', '--nice', '20'], 2, 'USAGE'],
+  ])('tells once in JSON what kept it from the list: %j', async (args, code, kind) => {
+    const { hpcp } = trees();
+    const ended = await hpcp(...args, '--json');
+    expect(ended.code).toBe(code);
+    const errors = ended.stdout.split('\n').filter((line) => line.includes('"type":"error"'));
+    expect(errors.map((line) => JSON.parse(line).code)).toEqual([kind]);
   });
 
   it.each([[], ['-nhfl'], ['-rf'], ['-rm', '-rf'], ['-d', 't'], ['-cfl', '-rf']])(

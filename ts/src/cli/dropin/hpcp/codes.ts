@@ -29,9 +29,8 @@ export const CODES = {
   'directory failed': 193,
   'no destination': 202,
   'source missing': 207,
-  /** A list is missing, unreadable or malformed. */
-  'list unreadable': 208,
-  'list unwritten': 208,
+  /** A list can't be read or written. */
+  'list file': 208,
   'listing failed': 209,
   /** What was to be removed was left, because something was not as it must be. */
   'removal skipped': 212,
@@ -119,7 +118,7 @@ const BY_ERROR: Readonly<Record<ErrorCode, Case>> = {
   USAGE: 'usage',
   ADDON: 'usage',
   NO_SOURCE: 'source missing',
-  LIST: 'list unreadable',
+  LIST: 'list file',
   NO_DESTINATION: 'no destination',
   NO_SPACE: 'not enough space',
   SAFETY: 'refused',
@@ -132,8 +131,7 @@ const ERRORS: Readonly<Partial<Record<Case, ErrorCode>>> = {
   'source missing': 'NO_SOURCE',
   'no destination': 'NO_DESTINATION',
   'not enough space': 'NO_SPACE',
-  'list unreadable': 'LIST',
-  'list unwritten': 'OUTPUT',
+  'list file': 'LIST',
   refused: 'SAFETY',
 };
 

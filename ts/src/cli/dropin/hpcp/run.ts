@@ -58,9 +58,12 @@ import {
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
 import { resources } from './workers.js';
 
-/** Nothing can be copied; the problems say why. */
+/** Nothing can be copied; the problems say why. `told`: the reporters of a job have said so in JSON. */
 class Refused extends Error {
-  constructor(readonly problems: readonly Problem[]) {
+  constructor(
+    readonly problems: readonly Problem[],
+    readonly told = false,
+  ) {
     super('refused');
   }
 }
@@ -121,7 +124,7 @@ export class Run {
   async #listed({ source_file_list }: HpcpValues, path = source_file_list): Promise<Source[]> {
     if (path === undefined) return [];
     const paths = await listedSources(listPath(path), spillDirectory(this.streams.env)).catch((error: Error) => {
-      throw new Refused([problem('list unreadable', `Source list can not be read: ${error.message}`)]);
+      throw new Refused([problem('list file', `Source list can not be read: ${error.message}`)]);
     });
     const { found, problems } = findListed(paths);
     this.#report(...problems);
@@ -363,14 +366,13 @@ export class Run {
   #caught(error: unknown): void {
     const refusal = refusalOf(error);
     if (refusal === undefined) {
-      // The reporters of the job have told it in JSON.
       this.#report(problemOf(error));
       if (problemOf(error).case === 'defect') this.#say(error instanceof Error ? (error.stack ?? '') : '');
     } else if (error instanceof UsageError) {
       this.streams.stderr.write(usageError(error));
       this.#problems.push(...refusal);
     } else this.#report(...refusal);
-    if (!this.#json) return;
+    if (!this.#json || wasTold(error)) return;
     for (const each of refusal ?? [])
       this.#stdout.write(jsonLine({ type: 'error', kind: 'refused', ...forJson(each) }));
   }
@@ -396,10 +398,14 @@ export class Run {
 /** What a list cannot be read or written for has a code of its own. */
 function listFileError(error: unknown): never {
   if (error instanceof BulkhaulError && (error.code === 'LIST' || error.code === 'OUTPUT')) {
-    const which = error.code === 'LIST' ? 'list unreadable' : 'list unwritten';
-    throw new Refused([problem(which, `List file: ${error.message}`)]);
+    throw new Refused([problem('list file', `List file: ${error.message}`)], true);
   }
   throw error;
+}
+
+/** Whether the reporters of a job have told it in JSON. */
+function wasTold(error: unknown): boolean {
+  return error instanceof Refused && error.told;
 }
 
 function isTerminal(stream: object): boolean {
