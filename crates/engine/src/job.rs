@@ -13,7 +13,7 @@ use crate::error::{Failure, Refusal, describe};
 use crate::event::{Event, Queue, Victims};
 use crate::options::{Resources, Sync};
 use crate::pace::{Limits, Pace};
-use crate::report::{Counters, Findings, Report, Totals};
+use crate::report::{Counters, Findings, Report, Steps, Totals};
 use crate::stall;
 use crate::transfer::Stopped;
 
@@ -60,8 +60,9 @@ impl Phase {
     }
 }
 
-/// How far a run may go on.
+/// How far a run may go on. Asked at every file by every worker, so that nothing that changes may share its cache line.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Cancel(AtomicU8);
 
 impl Cancel {
@@ -130,7 +131,7 @@ pub struct Desk {
 #[derive(Default)]
 struct Motion {
     /// Steps that nothing else counts.
-    steps: Arc<AtomicU64>,
+    steps: Arc<Steps>,
     /// Who waits for something that is no device.
     resting: AtomicUsize,
     /// Syncs that go on.
@@ -196,11 +197,11 @@ impl Desk {
 
     /// A step of something long that no counter counts.
     pub fn step(&self) {
-        self.motion.steps.fetch_add(1, Ordering::Relaxed);
+        self.motion.steps.add();
     }
 
     /// Where such steps are counted.
-    pub fn steps(&self) -> Arc<AtomicU64> {
+    pub fn steps(&self) -> Arc<Steps> {
         Arc::clone(&self.motion.steps)
     }
 
@@ -221,7 +222,7 @@ impl Desk {
         let others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
         let all = others.iter().chain([&self.counters]);
         let counted = all.fold(0, |sum: u64, counters| sum.wrapping_add(Totals::of(counters).moves()));
-        let steps = self.motion.steps.load(Ordering::Relaxed);
+        let steps = self.motion.steps.sum();
         counted.wrapping_add(steps).wrapping_add(self.findings.failed())
     }
 

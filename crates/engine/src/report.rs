@@ -5,7 +5,7 @@
 //! has counters of its own, on cache lines of their own; readers add them up.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -232,7 +232,7 @@ impl Counters {
         }
     }
 
-    /// The size of a regular file became known: apparent and allocated bytes.
+    /// The size of a regular file became known: apparent bytes, and allocated ones where they were asked for.
     pub fn sized(&self, size: u64, allocated: u64) {
         add(&self.found_bytes, size);
         add(&self.allocated_bytes, allocated);
@@ -280,6 +280,44 @@ impl Counters {
     }
 }
 
+/// A counter that all threads add to at once, each in a place of its own: one place would go from processor to processor
+/// with every file, and with it whatever lies beside it.
+#[derive(Debug)]
+pub struct Steps([Place; PLACES]);
+
+/// Far enough from the next one to share no cache line with it, nor a pair of lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Place(AtomicU64);
+
+/// Threads beyond so many share places.
+const PLACES: usize = 64;
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Place::default()))
+    }
+}
+
+impl Steps {
+    /// Adds one.
+    pub fn add(&self) {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static PLACE: usize = THREADS.fetch_add(1, Relaxed) % PLACES;
+        }
+        // A thread that is ending has no place any more.
+        let place = PLACE.try_with(|place| *place).unwrap_or_default();
+        self.0[place].0.fetch_add(1, Relaxed);
+    }
+
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        let places = self.0.iter();
+        places.fold(0, |sum, place| sum.wrapping_add(place.0.load(Relaxed)))
+    }
+}
+
 /// Sums over all workers at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
@@ -297,7 +335,7 @@ pub struct Totals {
     pub reasons: [u64; Reason::ALL.len()],
     /// Apparent bytes of regular files.
     pub found_bytes: u64,
-    /// Allocated bytes of regular files.
+    /// Allocated bytes of regular files, where they were asked for: what only the end is read of is not.
     pub allocated_bytes: u64,
     /// Bytes of content written.
     pub copied_bytes: u64,
