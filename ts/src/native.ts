@@ -340,7 +340,10 @@ export interface NativeReport {
   directories: Record<Outcome, number>;
   /** Why entries were skipped: reason -> count. */
   skipped: Record<string, number>;
-  /** Apparent bytes of the regular files found; allocated bytes; bytes of content written. */
+  /**
+   * Apparent bytes of the regular files found; allocated bytes, where they were asked for (lists and comparisons by hash
+   * alone ask for the size only); bytes of content written.
+   */
   foundBytes: number;
   allocatedBytes: number;
   copiedBytes: number;

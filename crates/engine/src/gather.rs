@@ -84,6 +84,26 @@ struct Found {
     details: Option<Details>,
 }
 
+/// What the keys of all entries of a directory begin with, made once.
+#[derive(Default)]
+struct Stem {
+    key: Vec<u8>,
+    /// So many bytes of a path it stands for.
+    length: usize,
+}
+
+impl Stem {
+    /// For paths that begin so: with nothing, or with a directory and its slash.
+    fn new(beginning: &[u8], order: Order) -> Self {
+        let mut stem = Self::default();
+        if let Order::Lines(_) = order {
+            natural::append_stem(beginning, &mut stem.key);
+            stem.length = beginning.len();
+        }
+        stem
+    }
+}
+
 impl<'g> Gather<'g> {
     /// For a walk of these roots.
     pub fn new(desk: &'g Desk, roots: &'g [Root], wanted: Wanted, sorters: &'g Sorters) -> Self {
@@ -105,15 +125,15 @@ impl<'g> Gather<'g> {
         }
     }
 
-    fn push(&self, hand: &mut Hand<'_>, record: &Record<'_>) {
+    fn push(&self, hand: &mut Hand<'_>, stem: &Stem, record: &Record<'_>) {
         match self.wanted.order {
             Order::Lines(form) => {
                 if record.failed {
                     return;
                 }
                 listing::plain_line(record.path, &record.facts(), form, &mut hand.plain);
-                hand.key.clear();
-                natural::append_key(&hand.plain, &mut hand.key);
+                hand.key.clone_from(&stem.key);
+                natural::append_key(&hand.plain[stem.length..], &mut hand.key);
             }
             Order::Paths => path_key(record.path, &mut hand.key),
         }
@@ -134,7 +154,7 @@ impl<'g> Gather<'g> {
             failed: true,
             ..Record::new(relative, kind)
         };
-        self.push(hand, &failed);
+        self.push(hand, &Stem::default(), &failed);
     }
 
     fn look(&self, hand: &mut Hand<'_>, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Fault> {
@@ -151,13 +171,8 @@ impl<'g> Gather<'g> {
                     Errno::LOOP => Fault::changed(Operation::Open),
                     e => fault(Operation::Open, e),
                 })?;
-                let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-                Self::sized(hand, &stat, kind)?;
-                found.hash = Some(self.hash(hand, fd.as_fd(), stat.size)?);
-                if self.wanted.details {
-                    let xattrs = self.xattrs(hand, sys::Node::Open(fd.as_fd()))?;
-                    found.details = Some(Details::new(&stat, xattrs));
-                }
+                let size = self.size(hand, fd.as_fd(), &mut found)?;
+                found.hash = Some(self.hash(hand, fd.as_fd(), size)?);
                 return Ok(found);
             }
             Kind::Symlink => {
@@ -183,6 +198,25 @@ impl<'g> Gather<'g> {
         Ok(found)
     }
 
+    /// Bytes of an open file, and its details where they are wanted.
+    fn size(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, found: &mut Found) -> Result<u64, Fault> {
+        // What only the end is wanted of is asked for nothing else; what may be no file is asked what it is.
+        if !self.wanted.details
+            && let Ok(end) = sys::seek_end(fd)
+            && end > 0
+        {
+            hand.counters.sized(end, 0);
+            return Ok(end);
+        }
+        let stat = sys::stat_fd(fd).map_err(|e| fault(Operation::Stat, e))?;
+        Self::sized(hand, &stat, found.kind)?;
+        if self.wanted.details {
+            let xattrs = self.xattrs(hand, sys::Node::Open(fd))?;
+            found.details = Some(Details::new(&stat, xattrs));
+        }
+        Ok(stat.size)
+    }
+
     /// It is still what it was when it was listed.
     fn sized(hand: &Hand<'_>, stat: &Stat, kind: Kind) -> Result<(), Fault> {
         if stat.kind != kind {
@@ -206,7 +240,11 @@ impl<'g> Gather<'g> {
         let length = size.min(self.wanted.tail);
         let mut offset = size - length;
         let read = |buffer: &mut [u8], offset| {
-            let got = fill(fd, buffer, offset).map_err(|e| fault(Operation::Read, e))?;
+            let got = fill(fd, buffer, offset).map_err(|e| match e {
+                // It was a file when it was listed.
+                Errno::ISDIR => Fault::changed(Operation::Read),
+                e => fault(Operation::Read, e),
+            })?;
             // It was longer when it was asked.
             if got == buffer.len() {
                 Ok(())
@@ -294,6 +332,7 @@ impl<'g> Visitor for Gather<'g> {
             relative.push(b'/');
         }
         let base = relative.len();
+        let stem = Stem::new(&relative, self.wanted.order);
         while let Some((name, kind)) = entries.next() {
             relative.truncate(base);
             relative.extend_from_slice(name.to_bytes());
@@ -311,7 +350,7 @@ impl<'g> Visitor for Gather<'g> {
                         target: found.target.as_deref(),
                         details: found.details,
                     };
-                    self.push(hand, &record);
+                    self.push(hand, &stem, &record);
                 }
                 Err(fault) => self.failed(hand, &relative, join(&path, name.to_bytes()), kind, &fault),
             }
@@ -332,7 +371,7 @@ impl<'g> Visitor for Gather<'g> {
             details: entry.details,
             ..Record::new(&path, Kind::Directory)
         };
-        self.push(hand, &record);
+        self.push(hand, &Stem::default(), &record);
         Next::Up
     }
 
@@ -350,7 +389,7 @@ impl<'g> Visitor for Gather<'g> {
                 failed: true,
                 ..Record::new(&relative, kind)
             };
-            self.push(hand, &beyond);
+            self.push(hand, &Stem::default(), &beyond);
         } else {
             self.failed(hand, &relative, path, kind, fault);
         }

@@ -17,7 +17,7 @@ use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, finish, order, say, with_stops};
-use crate::rig::{NOBODY, Scratch, Tree, apart, command, content, has, must};
+use crate::rig::{NOBODY, Scratch, Tree, apart, command, content, has, must, root};
 
 fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
@@ -454,6 +454,7 @@ fn no_fault_makes_a_list_shorter_in_silence() {
             ("open", Call::OpenFile),
             ("read", Call::Read),
             ("stat", Call::StatFd),
+            ("end", Call::SeekEnd),
             ("write", Call::Write),
             ("unnamed", Call::Unnamed),
             ("rename", Call::Rename),
@@ -498,7 +499,9 @@ fn no_fault_makes_a_list_shorter_in_silence() {
     let (report, _) = list(&scratch, &[source(tree.path())], |_| {});
     assert!(report.is_complete());
     fs::rename(scratch.at("L"), scratch.at("whole")).unwrap();
-    for call in ["list", "opendir", "open", "read", "stat", "write", "unnamed", "rename"] {
+    for call in [
+        "list", "opendir", "open", "read", "stat", "end", "write", "unnamed", "rename",
+    ] {
         for nth in 0.. {
             let log = scratch.at("log");
             let words = [scratch.path().display().to_string(), call.to_owned(), nth.to_string()];
@@ -509,6 +512,133 @@ fn no_fault_makes_a_list_shorter_in_silence() {
                 break;
             }
         }
+    }
+}
+
+/// A list of several buffers is written behind whoever makes its lines; an error there is told all the same.
+#[test]
+fn no_fault_shortens_a_long_list() {
+    const NAME: &str = "lists::no_fault_shortens_a_long_list";
+    let job = |base: &Path| {
+        list::job(ListOptions {
+            sources: vec![source(base.join("s"))],
+            output: Some(bytes(&base.join("L"))),
+            jobs: 1,
+            ..ListOptions::default()
+        })
+        .unwrap()
+    };
+    if let Some(words) = order() {
+        let (base, nth) = (Path::new(&words[0]), words[1].parse().unwrap());
+        failpoint::arm(Some(Plan {
+            call: Some(Call::Write),
+            nth,
+            count: 1,
+            effect: Effect::Errno(Errno::NOSPC),
+        }));
+        let result = job(base).run();
+        let hit = failpoint::disarm().iter().filter(|call| **call == Call::Write).count() > nth;
+        let names: Vec<_> = fs::read_dir(base).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left = names
+            .iter()
+            .filter(|name| !["s", "log"].contains(&name.to_str().unwrap()));
+        if hit {
+            let Err(Refusal::Output(text)) = result else {
+                panic!("write {nth} failed, and nobody says so");
+            };
+            assert!(text.contains("No space left"), "{text}");
+            assert_eq!(left.count(), 0, "{names:?}");
+        } else {
+            assert!(result.unwrap().is_complete());
+            assert_eq!(fs::read_to_string(base.join("L")).unwrap().lines().count(), 3001);
+        }
+        return say(if hit { "hit" } else { "past" });
+    }
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    for number in 0..3000 {
+        tree.file(format!("{number:0200}"), "");
+    }
+    let mut writes = 0;
+    loop {
+        let log = scratch.at("log");
+        let words = [scratch.path().display().to_string(), writes.to_string()];
+        let (code, text) = finish(again(NAME, &words, &log), &log);
+        assert_eq!(code, Some(0), "{writes}: {text}");
+        if !text.contains("hit") {
+            break;
+        }
+        writes += 1;
+    }
+    assert!(writes > 2, "a list of {writes} buffers");
+}
+
+/// The end is all that is asked of a file of which nothing else is wanted; what can't be is not believed.
+#[test]
+fn an_end_that_is_nowhere_is_not_believed() {
+    const NAME: &str = "lists::an_end_that_is_nowhere_is_not_believed";
+    if let Some(words) = order() {
+        let base = Path::new(&words[0]);
+        failpoint::arm(Some(Plan {
+            call: Some(Call::SeekEnd),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Answer(words[1].parse().unwrap()),
+        }));
+        let report = reader("list", base).run().unwrap();
+        say(&format!("complete {}", report.is_complete()));
+        return say(&format!("{:?}", report.failure_kinds));
+    }
+    let scratch = Scratch::new();
+    scratch.tree("s").file("f", "content").file("g", "");
+    let whole = format!("s/\ns/f:{:016x}\ns/g:{:016x}\n", xxh64(b"content"), xxh64(b""));
+    for (end, told, listed) in [
+        (0, "complete true\n{}\n", whole.as_str()),
+        (8, "complete false\n{\"changed\": 2}\n", "s/\n"),
+    ] {
+        let log = scratch.at("log");
+        let words = [scratch.path().display().to_string(), end.to_string()];
+        let (code, text) = finish(again(NAME, &words, &log), &log);
+        assert!(code == Some(0) && text.contains(told), "{end}: {text}");
+        assert_eq!(fs::read_to_string(scratch.at("L")).unwrap(), listed, "{end}");
+    }
+}
+
+#[test]
+fn a_file_that_becomes_something_else_is_told() {
+    const NAME: &str = "lists::a_file_that_becomes_something_else_is_told";
+    if let Some(words) = order() {
+        let job = reader("list", Path::new(&words[0]));
+        failpoint::arm(Some(Plan {
+            call: Some(Call::OpenFile),
+            nth: 0,
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let report = job.run().unwrap();
+        say(&format!("accounted {}", report.accounted));
+        return say(&format!("{:?}", report.failure_kinds));
+    }
+    let scratch = Scratch::new();
+    // The null device is 1, 3; only root may make it.
+    let mut kinds = vec!["directory", "symlink", "fifo"];
+    kinds.extend(root().then_some("device"));
+    for kind in kinds {
+        let base = scratch.at(kind);
+        let tree = Tree::new(base.join("s"));
+        tree.file("f", "content");
+        let (log, words) = (scratch.at("log"), [base.display().to_string()]);
+        let text = with_stops(again(NAME, &words, &log), &log, |_| {
+            fs::remove_file(tree.at("f")).unwrap();
+            match kind {
+                "directory" => tree.dir("f"),
+                "symlink" => tree.symlink("f", "/etc/hostname"),
+                "fifo" => tree.special("f", Kind::Fifo, 0),
+                _ => tree.special("f", Kind::Char, (1 << 8) | 3),
+            };
+        });
+        assert!(text.contains("accounted true\n{\"changed\": 1}\n"), "{kind}: {text}");
+        assert_eq!(fs::read_to_string(base.join("L")).unwrap(), "s/\n", "{kind}");
     }
 }
 

@@ -15,6 +15,13 @@ const SHORT_DIGITS: usize = 254;
 /// Appends the key of `text`. Digits are those of ASCII; letters count as Unicode's lower case where `text` is UTF-8; what
 /// is not UTF-8 counts as it is.
 pub fn append_key(text: &[u8], key: &mut Vec<u8>) {
+    append_stem(text, key);
+    key.push(END);
+}
+
+/// Appends what the keys of all texts begin with that begin with `text`; the key of the rest may be appended to it. So it
+/// is for a text that ends with a slash: no number goes on after it, and no letter of it depends on what follows.
+pub fn append_stem(text: &[u8], key: &mut Vec<u8>) {
     // Loops over bytes: a hash is many short stretches, for which anything cleverer takes longer.
     let mut at = 0;
     loop {
@@ -29,7 +36,6 @@ pub fn append_key(text: &[u8], key: &mut Vec<u8>) {
             append_text(&text[start..at], key);
         }
         if at == text.len() {
-            key.push(END);
             return;
         }
         let start = at;
@@ -214,6 +220,20 @@ mod tests {
         #[test]
         fn as_the_plain_form(a in "[aAbé0-2./:\u{1}\u{2}-]{0,12}", b in "[aAbé0-2./:\u{1}\u{2}-]{0,12}") {
             prop_assert_eq!(key(a.as_bytes()).cmp(&key(b.as_bytes())), slow_order(&a, &b));
+        }
+
+        #[test]
+        fn of_a_directory_and_the_rest(
+            directory in "([aAΣé0-2.:\u{1}\u{2}-]{0,6}/){1,3}",
+            invalid in any::<Vec<u8>>(),
+            rest in "[aAΣé0-2./:\u{1}\u{2}-]{0,12}",
+        ) {
+            for directory in [directory.into_bytes(), [&invalid, b"/".as_slice()].concat()] {
+                let mut parts = Vec::new();
+                append_stem(&directory, &mut parts);
+                append_key(rest.as_bytes(), &mut parts);
+                prop_assert_eq!(parts, key(&[&directory, rest.as_bytes()].concat()));
+            }
         }
 
         #[test]

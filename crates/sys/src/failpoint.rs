@@ -55,6 +55,7 @@ pub enum Call {
     Rename,
     Rewind,
     SeekData,
+    SeekEnd,
     SeekHole,
     SetMode,
     SetOwner,

@@ -28,8 +28,8 @@ pub use backend::*;
 pub use posix::{
     capacity, close, create_file, current_directory, descriptor_limit, duplicate, group_ids, host_name, make_directory,
     make_link, make_symlink, process_exists, processor_time, read, read_at, read_link, remove_directory, rename,
-    rewind_directory, seek_data, seek_hole, set_size, sync_all, try_lock, unlink, unlock, user_id, working_directory,
-    write_all_at,
+    rewind_directory, seek_data, seek_end, seek_hole, set_size, sync_all, try_lock, unlink, unlock, user_id,
+    working_directory, write_all_at,
 };
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;

@@ -234,3 +234,8 @@ pub fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<u64>> {
 pub fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> Result<u64> {
     position(Call::SeekHole, || fs::seek(fd, fs::SeekFrom::Hole(offset)))
 }
+
+/// Where a file ends: its bytes, from the least that a file system can be asked. A device or a directory may answer too.
+pub fn seek_end(fd: BorrowedFd<'_>) -> Result<u64> {
+    position(Call::SeekEnd, || fs::seek(fd, fs::SeekFrom::End(0)))
+}
