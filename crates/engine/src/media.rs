@@ -24,6 +24,11 @@ pub fn medium(fd: BorrowedFd<'_>) -> Medium {
     classify(magic, device, Path::new(DEVICES))
 }
 
+/// Whether this is the number of a block device of this machine, so that a file system on it is on nobody else's.
+pub fn is_block_device(device: u64) -> bool {
+    rotates(sys::device_numbers(device), Path::new(DEVICES)).is_some()
+}
+
 fn classify(magic: u64, device: (u32, u32), devices: &Path) -> Medium {
     if IN_MEMORY.contains(&magic) {
         return Medium::Memory;

@@ -1,23 +1,25 @@
-//! The way of one file's bytes: clone, `copy_file_range`, or read and write.
+//! The way of one file's bytes: clone, `copy_file_range`, or read and write, through the page cache or past it.
 //!
 //! Comes in: two open files, the new one empty; goes out: the number of bytes that the new file holds, holes included.
 //! The end of the source is where a read says so, not where its size did; what the kernel's copy does not do, read and
 //! write continue at the same offset. Whether the source stayed the same meanwhile is for the caller to ask.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
-use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
 use crate::chunks::CHUNK_BYTES;
 use crate::copy::Run;
 use crate::error::{Fault, Operation, Side};
 use crate::job::Desk;
+use crate::media::is_block_device;
 use crate::options::{Sparse, Sync};
+use crate::probe::fill;
 use crate::report::Counters;
 
 /// Bytes read at a time: larger was slower on page-cache copies.
@@ -35,6 +37,16 @@ const CLEARLY_FASTER: f64 = 0.8;
 pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 /// Growing files from this size on get space reserved ahead on XFS, which would fill the holes that come later.
 const RESERVED_AHEAD_BYTES: u64 = 64 * 1024;
+/// Files from this size on may be written past the page cache where their content has to be on a disk of this machine in
+/// the end: that saves a page of memory for each page of content, and the time that it takes to get and to clean it.
+const DIRECT_BYTES: u64 = 2 * CHUNK_BYTES;
+/// Bytes that are written past the page cache in one call.
+const DIRECT_BUFFER_BYTES: usize = 1024 * 1024;
+/// They stay unless they take so many times as long as writing and waiting does: where the device is the limit both take
+/// equally long, and these leave memory and processors to others.
+const CLEARLY_SLOWER: f64 = 2.0;
+/// What such writes are aligned to, in the file and in memory: no disk has larger blocks.
+const DIRECT_ALIGNMENT: usize = 4096;
 /// Zeros are looked for in blocks of this size, aligned in the file: the block size of most file systems.
 const ZERO_BLOCK: usize = 4096;
 static ZEROS: [u8; ZERO_BLOCK] = [0; ZERO_BLOCK];
@@ -46,6 +58,10 @@ enum Method {
     Range,
     /// Read and write.
     Plain,
+    /// Read, and write past the page cache.
+    Direct,
+    /// Read, write, and wait for the write-back: what [`Method::Direct`] is measured by.
+    Waited,
 }
 
 /// What has been found out about a pair of devices.
@@ -55,6 +71,10 @@ struct Pair {
     no_range: bool,
     range: Spent,
     plain: Spent,
+    /// The destination is on a block device of this machine, and takes writes past the page cache.
+    direct_works: Option<bool>,
+    direct: Spent,
+    waited: Spent,
 }
 
 /// Bytes copied in one way, and the time that this took.
@@ -83,17 +103,33 @@ impl Pair {
         if kernel { Method::Range } else { Method::Plain }
     }
 
+    /// The way to take for what has to be on the medium in the end: past the page cache, unless that is clearly slower. None:
+    /// as for anything else, with the write-back under way meanwhile.
+    fn lasting(&self) -> Option<Method> {
+        let (direct, waited) = (self.direct, self.waited);
+        if self.direct_works != Some(true) {
+            None
+        } else if direct.bytes.min(waited.bytes) >= TRIAL_BYTES {
+            (direct.rate() * CLEARLY_SLOWER >= waited.rate()).then_some(Method::Direct)
+        } else if direct.bytes / PIECE_BYTES <= waited.bytes / PIECE_BYTES {
+            Some(Method::Direct)
+        } else {
+            Some(Method::Waited)
+        }
+    }
+
     /// A piece was copied. Once the choice is made it stays: what comes later is measured beside other work.
     fn spent(&mut self, method: Method, bytes: u64, time: Duration) {
-        if self.range.bytes.min(self.plain.bytes) >= TRIAL_BYTES {
-            return;
-        }
-        let spent = match method {
-            Method::Range => &mut self.range,
-            Method::Plain => &mut self.plain,
+        let (spent, other) = match method {
+            Method::Range => (&mut self.range, self.plain),
+            Method::Plain => (&mut self.plain, self.range),
+            Method::Direct => (&mut self.direct, self.waited),
+            Method::Waited => (&mut self.waited, self.direct),
         };
-        spent.bytes += bytes;
-        spent.time += time;
+        if spent.bytes.min(other.bytes) < TRIAL_BYTES {
+            spent.bytes += bytes;
+            spent.time += time;
+        }
     }
 }
 
@@ -111,14 +147,9 @@ impl Methods {
             .unwrap_or_default()
     }
 
-    fn learn(&self, pair: (u64, u64), change: impl FnOnce(&mut Pair)) {
-        change(
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(pair)
-                .or_default(),
-        );
+    fn learn<T>(&self, pair: (u64, u64), change: impl FnOnce(&mut Pair) -> T) -> T {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(known.entry(pair).or_default())
     }
 }
 
@@ -135,6 +166,13 @@ impl From<Fault> for Stopped {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
+}
+
+/// The new file once more, for writes past the page cache.
+struct Direct {
+    file: OwnedFd,
+    /// Room for one such write, and for its alignment.
+    room: RefCell<Vec<u8>>,
 }
 
 /// What a transfer has left behind itself, as offsets.
@@ -173,6 +211,10 @@ pub struct Transfer<'a> {
     digest: RefCell<Option<Blake3>>,
     /// Size that the new file was given before its content; 0 at first.
     sized: Cell<u64>,
+    /// Its content has to be on the medium in the end, and there is enough of it to think of the page cache.
+    lasting: bool,
+    /// Opened when it is needed; none where that can't be.
+    direct: OnceCell<Option<Direct>>,
 }
 
 impl<'a> Transfer<'a> {
@@ -188,20 +230,24 @@ impl<'a> Transfer<'a> {
         let rules = &run.rules;
         // To be proved, all of the source is read; its holes are found again as zeros.
         let holey = rules.verify && stat.allocated < stat.size && rules.sparse == Sparse::Auto;
+        let sparse = if holey { Sparse::Always } else { rules.sparse };
+        let write_back = rules.sync != Sync::None || rules.verify;
         Self {
             from,
             to,
             stat,
             pair: (stat.id.dev, to_device),
             destination,
-            sparse: if holey { Sparse::Always } else { rules.sparse },
-            write_back: rules.sync != Sync::None || rules.verify,
+            sparse,
+            write_back,
             crowded: stat.size >= WRITE_BACK_BYTES && run.is_crowded(destination),
             methods: &run.methods,
             desk: &run.desk,
             progress: counters.written(),
             digest: RefCell::new(rules.verify.then(Blake3::default)),
             sized: Cell::new(0),
+            lasting: write_back && sparse != Sparse::Always && stat.size >= DIRECT_BYTES,
+            direct: OnceCell::new(),
         }
     }
 
@@ -258,7 +304,7 @@ impl<'a> Transfer<'a> {
     /// Copies the content from front to back; answers the size of the new file in bytes.
     pub fn whole(&self, buffer: &mut [u8]) -> Result<u64, Stopped> {
         let size = self.stat.size;
-        if self.sparse == Sparse::Always && size >= RESERVED_AHEAD_BYTES {
+        if (self.sparse == Sparse::Always && size >= RESERVED_AHEAD_BYTES) || self.past_the_cache().is_some() {
             self.make_room(size)?;
         }
         let end = self.part(0, size, buffer)?;
@@ -301,6 +347,15 @@ impl<'a> Transfer<'a> {
     }
 
     fn set_size(&self, size: u64) -> Result<(), Stopped> {
+        // Blocks that are there already are written past the page cache side by side. Where they can't be had, the size
+        // comes all the same, and the blocks with the content.
+        if size > self.sized.get()
+            && !self.is_holey()
+            && self.past_the_cache().is_some()
+            && let Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = sys::allocate(self.to, size)
+        {
+            return Err(self.write_fault(e));
+        }
         sys::set_size(self.to, size).map_err(|e| self.write_fault(e))?;
         self.sized.set(size);
         Ok(())
@@ -371,10 +426,13 @@ impl<'a> Transfer<'a> {
             self.pay(next - at)?;
             let began = Instant::now();
             by_kernel = by_kernel && !self.methods.of(self.pair).no_range;
-            let method = if by_kernel {
-                self.methods.of(self.pair).method()
-            } else {
-                Method::Plain
+            let lasting = self
+                .past_the_cache()
+                .filter(|_| at.is_multiple_of(DIRECT_ALIGNMENT as u64));
+            let method = match lasting {
+                Some(method) => method,
+                None if by_kernel => self.methods.of(self.pair).method(),
+                None => Method::Plain,
             };
             let reached = match method {
                 Method::Range => {
@@ -383,16 +441,23 @@ impl<'a> Transfer<'a> {
                     by_kernel = reached > at;
                     reached
                 }
-                Method::Plain => {
-                    let reached = self.read_write(at, Some(next), buffer)?;
+                Method::Plain | Method::Direct | Method::Waited => {
+                    let reached = if method == Method::Direct {
+                        self.read_and_write_directly(at, next, buffer)?
+                    } else {
+                        self.read_write(at, Some(next), buffer)?
+                    };
                     if reached < next {
                         return Ok(reached);
+                    }
+                    if method == Method::Waited {
+                        self.wait_for_write_back(at, next)?;
                     }
                     reached
                 }
             };
             self.desk.pace.give_back(next - reached);
-            if by_kernel {
+            if by_kernel || lasting.is_some() {
                 self.methods
                     .learn(self.pair, |p| p.spent(method, reached - at, began.elapsed()));
             }
@@ -447,6 +512,67 @@ impl<'a> Transfer<'a> {
         Ok(at)
     }
 
+    /// How to write what has to be on the medium in the end, if in a way of its own.
+    fn past_the_cache(&self) -> Option<Method> {
+        if !self.lasting {
+            return None;
+        }
+        self.methods.learn(self.pair, |pair| {
+            pair.direct_works.get_or_insert_with(|| is_block_device(self.pair.1));
+            pair.lasting()
+        })
+    }
+
+    fn open_direct(&self) -> Option<Direct> {
+        let file = sys::open_direct(self.to).ok()?;
+        let room = RefCell::new(vec![0; DIRECT_BUFFER_BYTES + DIRECT_ALIGNMENT]);
+        Some(Direct { file, room })
+    }
+
+    /// The same as [`Transfer::read_write`], past the page cache but for what is left over at the end.
+    fn read_and_write_directly(&self, mut at: u64, end: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
+        let Some(direct) = self.direct.get_or_init(|| self.open_direct()) else {
+            self.methods.learn(self.pair, |p| p.direct_works = Some(false));
+            return self.read_write(at, Some(end), buffer);
+        };
+        let mut room = direct.room.borrow_mut();
+        let skip = room.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        let room = &mut room[skip..skip + DIRECT_BUFFER_BYTES];
+        while at < end {
+            self.check()?;
+            let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(room.len());
+            let n = fill(self.from, &mut room[..want], at).map_err(Self::read_fault)?;
+            if let Some(digest) = self.digest.borrow_mut().as_mut() {
+                digest.update(&room[..n]);
+            }
+            let mut written = n - n % DIRECT_ALIGNMENT;
+            match sys::write_all_at(direct.file.as_fd(), &room[..written], at) {
+                Ok(()) => {}
+                // Not like this, or not on this file system: whatever came of it is written again.
+                Err(Errno::INVAL | Errno::NOTSUP) => {
+                    self.methods.learn(self.pair, |p| p.direct_works = Some(false));
+                    written = 0;
+                }
+                Err(e) => return Err(self.write_fault(e)),
+            }
+            sys::write_all_at(self.to, &room[written..n], at + written as u64).map_err(|e| self.write_fault(e))?;
+            at += n as u64;
+            self.count(n as u64);
+            if n < want {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    fn wait_for_write_back(&self, start: u64, end: u64) -> Result<(), Stopped> {
+        match sys::finish_write_back(self.to, start, end - start) {
+            Ok(()) | Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            // Told once: the sync would not hear of it again.
+            Err(errno) => Err(self.write_fault(errno)),
+        }
+    }
+
     /// Writes a piece, leaving out blocks of zeros where that is asked for.
     fn write(&self, data: &[u8], at: u64) -> Result<(), Stopped> {
         let put = |from: usize, to: usize| {
@@ -484,11 +610,7 @@ impl<'a> Transfer<'a> {
             Ok(()) | Err(_) => behind.started = at,
         }
         if self.crowded && started > cleaned {
-            match sys::finish_write_back(self.to, cleaned, started - cleaned) {
-                Ok(()) | Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => {}
-                // Told once: the sync would not hear of it again.
-                Err(errno) => return Err(self.write_fault(errno)),
-            }
+            self.wait_for_write_back(cleaned, started)?;
             for file in [self.from, self.to] {
                 // What stays cached costs somebody else's pages, nothing worse.
                 match sys::drop_cache(file, cleaned, started - cleaned) {
@@ -518,32 +640,50 @@ impl<'a> Transfer<'a> {
 mod tests {
     use super::*;
 
-    /// Copies 1 GiB in pieces that take so long; answers how much went which way.
-    fn choices(range: Duration, plain: Duration) -> (u64, u64) {
-        let (mut pair, mut ways) = (Pair::default(), (0, 0));
+    /// Copies 1 GiB in pieces that take so long one way or the other; answers how much went the first way.
+    fn choices(pair: Pair, choose: fn(&Pair) -> Option<Method>, first: (Method, Duration), other: Duration) -> u64 {
+        let (mut pair, mut bytes) = (pair, 0);
         for _ in 0..256 {
-            let method = pair.method();
-            let (way, time) = match method {
-                Method::Range => (&mut ways.0, range),
-                Method::Plain => (&mut ways.1, plain),
-            };
-            *way += PIECE_BYTES;
-            pair.spent(method, PIECE_BYTES, time);
+            let Some(method) = choose(&pair) else { continue };
+            let way = method == first.0;
+            bytes += if way { PIECE_BYTES } else { 0 };
+            pair.spent(method, PIECE_BYTES, if way { first.1 } else { other });
         }
-        ways
+        bytes
     }
 
     #[test]
     fn the_faster_way_stays_after_both_were_tried() {
         let (tried, rest) = (TRIAL_BYTES, (1 << 30) - TRIAL_BYTES);
+        let range = |range, plain| {
+            let choose = |pair: &Pair| Some(pair.method());
+            choices(Pair::default(), choose, (Method::Range, range), plain)
+        };
         let times = [700, 900, 1000].map(Duration::from_micros);
-        assert_eq!(choices(times[0], times[2]), (rest, tried));
-        assert_eq!(choices(times[1], times[2]), (tried, rest), "about equal");
-        assert_eq!(choices(times[2], times[1]), (tried, rest));
+        assert_eq!(range(times[0], times[2]), rest);
+        assert_eq!(range(times[1], times[2]), tried, "about equal");
+        assert_eq!(range(times[2], times[1]), tried);
         assert_eq!(
             Pair::default().method(),
             Method::Range,
             "the kernel first: it may share or offload"
         );
+    }
+
+    #[test]
+    fn past_the_page_cache_unless_that_is_clearly_slower() {
+        let works = |answer| Pair {
+            direct_works: answer,
+            ..Pair::default()
+        };
+        let direct = |direct, waited| choices(works(Some(true)), Pair::lasting, (Method::Direct, direct), waited);
+        let times = [490, 510, 1000].map(Duration::from_micros);
+        assert_eq!(direct(times[2], times[1]), (1 << 30) - TRIAL_BYTES);
+        assert_eq!(direct(times[0], times[2]), (1 << 30) - TRIAL_BYTES);
+        assert_eq!(direct(times[2], times[0]), TRIAL_BYTES);
+        assert_eq!(works(Some(true)).lasting(), Some(Method::Direct));
+        for unknown in [None, Some(false)] {
+            assert_eq!(works(unknown).lasting(), None);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Big files, whose chunks several workers copy.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno};
 
@@ -138,7 +138,8 @@ fn an_abort_reaches_all_who_help() {
     assert!(to.names().is_empty(), "{:?}", to.names());
 }
 
-/// Of more than memory holds, hardly a page is left in the cache, on either side; of less, all.
+/// Of more than memory holds, hardly a page is left in the cache, on either side; of less, all, or all of the source where
+/// the content has to be on the disk.
 #[test]
 fn what_memory_cannot_hold_leaves_the_cache() {
     let scratch = Scratch::new();
@@ -154,24 +155,176 @@ fn what_memory_cannot_hold_leaves_the_cache() {
         println!("skip: this kernel does not tell what is cached");
         return;
     }
-    for (memory, name) in [(None, "roomy"), (Some(0), "crowded")] {
+    for (memory, sync, name) in [
+        (None, Sync::None, "roomy"),
+        (None, Sync::Safe, "durable"),
+        (Some(0), Sync::None, "crowded"),
+        (Some(0), Sync::Safe, "crowded and durable"),
+    ] {
         let to = Tree::new(base.join(name));
         // Pages that wait for their write-back stay where they are.
         std::process::Command::new("sync").status().unwrap();
         copy(&[contents(source.path())], to.path(), |o| {
             o.memory = memory;
+            o.sync = sync;
             o.jobs = JOBS;
         })
         .complete();
         let [left, right] = [&source, &to].map(|tree| cached(&tree.at("d/big")).unwrap());
         // The kernel is asked, not told: a page that somebody holds at that moment stays.
         let few = size / 10;
-        if memory.is_none() {
-            assert!(left.min(right) >= size - few, "{left} and {right} of {size}");
-        } else {
-            // The source keeps the end of each chunk.
-            assert!(left <= size / 2 + few && right <= few, "{left} and {right} of {size}");
+        let what = format!("{name}: {left} and {right} of {size}");
+        match (memory, sync) {
+            (None, Sync::None) => assert!(left.min(right) >= size - few, "{what}"),
+            // What the way past the cache was measured by has gone through it.
+            (None, _) => assert!(left >= size - few && right <= size / 2, "{what}"),
+            // The end of each chunk stays, of what was written until its sync.
+            (Some(_), Sync::None) => assert!(left.max(right) <= size / 2 + few, "{what}"),
+            (Some(_), _) => assert!(left <= size / 2 + few && right <= few, "{what}"),
         }
         compare(source.path(), to.path());
+        std::fs::remove_dir_all(to.path()).unwrap();
+    }
+}
+
+/// What happens to a call while big files go to a disk of this machine, and what comes of it.
+struct Case {
+    what: &'static str,
+    plan: Option<(Call, usize, usize, Effect)>,
+    verify: bool,
+    /// The failure; none: everything arrives.
+    fails: Option<&'static str>,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |what, call, effect| Case {
+        what,
+        plan: Some((call, 0, usize::MAX, effect)),
+        verify: false,
+        fails: None,
+    };
+    let once = |nth, of: Case| Case {
+        plan: of.plan.map(|(call, _, _, effect)| (call, nth, 1, effect)),
+        ..of
+    };
+    let fails = |failure, of: Case| Case {
+        fails: Some(failure),
+        ..of
+    };
+    let verified = |of: Case| Case { verify: true, ..of };
+    let nothing = |what| Case {
+        plan: None,
+        ..case(what, Call::Write, Effect::Short)
+    };
+    let errno = Effect::Errno;
+    vec![
+        nothing("as it is"),
+        verified(nothing("read back")),
+        case("can't be opened so", Call::OpenDirect, errno(Errno::INVAL)),
+        case("can't have blocks", Call::Allocate, errno(Errno::NOTSUP)),
+        fails(
+            "no-space write",
+            case("has no blocks left", Call::Allocate, errno(Errno::NOSPC)),
+        ),
+        once(0, case("can't be written so", Call::Write, errno(Errno::INVAL))),
+        once(
+            2,
+            case("can't be written so in the middle", Call::Write, errno(Errno::INVAL)),
+        ),
+        fails(
+            "no-space write",
+            once(3, case("is full", Call::Write, errno(Errno::NOSPC))),
+        ),
+        fails("io write", once(3, case("breaks", Call::Write, errno(Errno::IO)))),
+        case("writes half", Call::Write, Effect::Short),
+        case("reads half", Call::Read, Effect::Short),
+        verified(once(1, case("writes half and says all", Call::Write, Effect::Lie))),
+        fails(
+            "io write",
+            once(0, case("can't wait", Call::WriteBack, errno(Errno::IO))),
+        ),
+    ]
+}
+
+/// What has to be on a disk of this machine in the end goes past the page cache, whatever its calls answer.
+#[test]
+fn past_the_page_cache() {
+    const TEST: &str = "chunks::past_the_page_cache";
+    if let Some(words) = order() {
+        let case = &cases()[words[2].parse::<usize>().unwrap()];
+        let options = CopyOptions {
+            jobs: 1,
+            verify: case.verify,
+            entry_events: false,
+            ..options(&[contents(&words[0])], &words[1])
+        };
+        let job = bulkhaul_engine::copy::job(options).unwrap();
+        failpoint::arm(case.plan.map(|(call, nth, count, effect)| Plan {
+            call: Some(call),
+            nth,
+            count,
+            effect,
+        }));
+        let report = job.run().unwrap();
+        let calls = failpoint::disarm();
+        let made = |call| calls.iter().filter(|c| **c == call).count();
+        say(&format!("accounted {}", report.accounted));
+        say(&format!(
+            "opened {}, allocated {}",
+            made(Call::OpenDirect),
+            made(Call::Allocate)
+        ));
+        for failure in &report.failures {
+            say(&format!("failed {} {}", failure.kind, failure.operation.text()));
+        }
+        return say(&format!("complete {}", report.is_complete()));
+    }
+    let scratch = Scratch::new();
+    let (source, holes) = (scratch.tree("source"), scratch.tree("holes"));
+    big(&source, "big", 2 * CHUNK + 4097);
+    big(&source, "less", 2 * CHUNK - 1);
+    big(&holes, "big", 2 * CHUNK);
+    let file = File::create(holes.at("holes")).unwrap();
+    file.set_len(3 * CHUNK + 5).unwrap();
+    for at in [0, CHUNK - 5000, 2 * CHUNK + 4096] {
+        file.write_all_at(&content(9, 700_000), at).unwrap();
+    }
+    for kind in ["ext4", "xfs"] {
+        let Some(disk) = scratch.file_system(kind, "") else {
+            continue;
+        };
+        for (index, case) in cases().iter().enumerate() {
+            let from = if case.plan.is_none() { &holes } else { &source };
+            let to = Tree::new(disk.join("to"));
+            let log = scratch.at("log");
+            let paths = [from.path(), to.path()].map(|p| p.display().to_string());
+            let words = [&paths[..], &[index.to_string()]].concat();
+            let (code, text) = finish(again(TEST, &words, &log), &log);
+            let what = format!("{kind}: {}: {text}", case.what);
+            assert!(code == Some(0) && text.contains("accounted true"), "{what}");
+            assert!(
+                !text.contains("opened 0,") || case.what == "has no blocks left",
+                "{what}"
+            );
+            assert!(!text.contains("allocated 0\n"), "{what}");
+            match case.fails {
+                None => {
+                    assert!(text.contains("complete true"), "{what}");
+                    compare(from.path(), to.path());
+                }
+                Some(failure) => {
+                    assert!(text.contains(&format!("failed {failure}\n")), "{what}");
+                    assert!(
+                        text.contains("complete false") && !to.names().contains(&"big".to_owned()),
+                        "{what}"
+                    );
+                }
+            }
+            if case.plan.is_none() {
+                let blocks = |tree: &Tree| tree.at("holes").metadata().unwrap().blocks();
+                assert!(blocks(&to) < blocks(&holes) + 100, "{what}: holes were filled");
+            }
+            std::fs::remove_dir_all(to.path()).unwrap();
+        }
     }
 }

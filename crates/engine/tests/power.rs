@@ -174,6 +174,13 @@ fn fill(tree: &Tree) {
     }
 }
 
+/// A file of which some cuts find parts that were written past the page cache.
+fn fill_big(tree: &Tree) {
+    let length = usize::try_from(2 * bulkhaul_engine::chunks::CHUNK_BYTES).unwrap() + 5000;
+    tree.file("old/big", content(3, length));
+    tree.time("old/big", 1_500_000_000, 3).time("old", 1_500_000_000, 2);
+}
+
 /// One cut.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -263,7 +270,7 @@ fn differences(wanted: &Facts, to: &Path) -> Vec<String> {
         .collect()
 }
 
-fn power(this: &str, kind: &str, sync: Sync) {
+fn power(this: &str, kind: &str, sync: Sync, fill: fn(&Tree)) {
     if let Some(words) = order() {
         return child(&words);
     }
@@ -371,27 +378,37 @@ fn power(this: &str, kind: &str, sync: Sync) {
 
 #[test]
 fn safe_on_ext4() {
-    power("power::safe_on_ext4", "ext4", Sync::Safe);
+    power("power::safe_on_ext4", "ext4", Sync::Safe, fill);
 }
 
 #[test]
 fn safe_on_xfs() {
-    power("power::safe_on_xfs", "xfs", Sync::Safe);
+    power("power::safe_on_xfs", "xfs", Sync::Safe, fill);
 }
 
 #[test]
 fn all_on_ext4() {
-    power("power::all_on_ext4", "ext4", Sync::All);
+    power("power::all_on_ext4", "ext4", Sync::All, fill);
 }
 
 #[test]
 fn all_on_xfs() {
-    power("power::all_on_xfs", "xfs", Sync::All);
+    power("power::all_on_xfs", "xfs", Sync::All, fill);
 }
 
 #[test]
 fn none_on_xfs() {
-    power("power::none_on_xfs", "xfs", Sync::None);
+    power("power::none_on_xfs", "xfs", Sync::None, fill);
+}
+
+#[test]
+fn big_on_ext4() {
+    power("power::big_on_ext4", "ext4", Sync::Safe, fill_big);
+}
+
+#[test]
+fn big_on_xfs() {
+    power("power::big_on_xfs", "xfs", Sync::All, fill_big);
 }
 
 /// The rig can lose data: a plain copy that nobody synced is not there afterwards.

@@ -21,6 +21,7 @@ pub use armed::{BULKHAUL_FAILPOINTS, Effect, Plan, arm, calls, disarm};
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
+    Allocate,
     CachedBytes,
     Capacity,
     Clone,
@@ -41,6 +42,7 @@ pub enum Call {
     MountId,
     Namespace,
     Nice,
+    OpenDirect,
     OpenDirectory,
     OpenFile,
     OpenNode,

@@ -47,6 +47,22 @@ pub fn create_unnamed(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     again(Call::Unnamed, || fs::openat(directory, c".", flags, mode(0o600)))
 }
 
+/// Opens an open file once more, for writes past the page cache: aligned in the file and in memory. `EINVAL` where the file
+/// system has none.
+pub fn open_direct(file: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    again(Call::OpenDirect, || {
+        fs::openat(CWD, &*Node::Open(file).magic(), flags, Mode::empty())
+    })
+}
+
+/// Gives a file blocks for its first `length` bytes, and that size at least. `EOPNOTSUPP` where the file system can't.
+pub fn allocate(file: BorrowedFd<'_>, length: u64) -> Result<()> {
+    again(Call::Allocate, || {
+        fs::fallocate(file, fs::FallocateFlags::empty(), 0, length)
+    })
+}
+
 /// A descriptor that only names the inode: of anything, also of a symlink or of what may not be read.
 pub fn open_node(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     again(Call::OpenNode, || {

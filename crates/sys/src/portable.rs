@@ -82,6 +82,16 @@ pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     again(Call::StatFd, || fs::fstat(fd)).map(|s| convert(&s))
 }
 
+/// Nothing is written past the page cache here.
+pub fn open_direct(_file: BorrowedFd<'_>) -> Result<OwnedFd> {
+    Err(Errno::NOTSUP)
+}
+
+/// Blocks come with the content here.
+pub fn allocate(_file: BorrowedFd<'_>, _length: u64) -> Result<()> {
+    Err(Errno::NOTSUP)
+}
+
 /// Facts about an open directory; a file system is mounted in one place here, so its device stands for the mount.
 pub fn stat_mounted(fd: BorrowedFd<'_>) -> Result<(Stat, u64)> {
     stat_fd(fd).map(|stat| (stat, stat.id.dev))
