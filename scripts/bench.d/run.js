@@ -167,7 +167,7 @@ export class Bench {
           const place = this.#place(row, source?.path ?? medium.directory, destination, medium);
           await this.#ready(row, contender, place, source, medium);
           if (source && row.job === 'remove') await this.children.must(['cp', '-a', source.path, destination]);
-          await this.#run(row, contender, place, measured, medium);
+          await this.#run(row, contender, place, measured, medium, this.#warm(row, source, medium));
           if (source && row.job === 'copy') {
             measured.missing ??= await this.#differs(source, destination, round === 0 && row.onlyAs === undefined);
             if (medium.isDisk && keeps) leftovers.push(destination);
@@ -252,13 +252,21 @@ export class Bench {
     if ((medium.isDisk || row.data?.kind === 'real') && row.onlyAs === undefined) {
       await this.children.must([yardstick('floor'), 'read', `${place.threads}`, source.path]);
     }
-    if (row.job === 'copy') {
-      // Which of the free pages a large copy in memory is given can't be told: more than it needs are made warm. On a disk
-      // that would push its source out of memory.
-      const times = row.data?.kind === 'big' && !medium.isDisk ? WARM_TIMES : 1;
-      const mebibytes = Math.ceil(Math.min(source.bytes * times, availableMemory() * SHARE) / MIB);
-      await this.children.must([yardstick('memwarm'), `${mebibytes}`]);
-    }
+  }
+
+  /**
+   * What a copy is started with, so that the memory it needs is warm until its end.
+   * @param {Row} row
+   * @param {Source | undefined} source
+   * @param {Medium} medium
+   */
+  #warm(row, source, medium) {
+    if (!source || row.job !== 'copy' || row.cold) return [];
+    // Which of the free pages a large copy in memory is given can't be told: more than it needs are made warm. On a disk
+    // that would push its source out of memory.
+    const times = row.data?.kind === 'big' && !medium.isDisk ? WARM_TIMES : 1;
+    const mebibytes = Math.ceil(Math.min(source.bytes * times, availableMemory() * SHARE) / MIB);
+    return [this.settings.yardstick('memwarm'), `${mebibytes}`];
   }
 
   /** After many inodes were freed on a disk: until ext4 gives them out again. @param {Medium} medium */
@@ -301,10 +309,11 @@ export class Bench {
    * @param {Place} place
    * @param {Measured} measured
    * @param {Medium} medium
+   * @param {readonly string[]} warm
    */
-  async #run(row, contender, place, measured, medium) {
+  async #run(row, contender, place, measured, medium, warm) {
     const timed = this.settings.yardstick('timed');
-    const { code, stderr, result } = await this.children.run([timed, ...contender.command(place)]);
+    const { code, stderr, result } = await this.children.run([...warm, timed, ...contender.command(place)]);
     if (code !== 0) throw new Error(`timed: ${stderr}`);
     const usage = JSON.parse(result);
     if (usage.code !== 0) {

@@ -359,7 +359,14 @@ describe('the yardsticks', async () => {
       await run(path('bigfloor'), mode, '2', '1', join(at, 'big'), copy, ...(mode === 'rw' ? ['64'] : []));
       expect(await content(copy)).toBe(await content(join(at, 'big')));
     }
-    await run(path('memwarm'), '1');
+    expect((await run(path('memwarm'), '3', 'sh', '-c', 'echo "$1"', 'sh', 'warm')).stdout).toBe('warm\n');
+    for (const [script, code] of [
+      ['exit 7', 7],
+      ['kill -9 $$', 128 + 9],
+    ] as const) {
+      expect((await program(path('memwarm'), ['3', 'sh', '-c', script])).code).toBe(code);
+    }
+    expect((await program(path('memwarm'), ['3', join(at, 'nothing')])).code).toBe(127);
     expect((await program(path('floor'), ['walk', '2', join(at, 'nothing')])).code).toBe(1);
   });
 
