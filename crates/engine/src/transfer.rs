@@ -31,8 +31,7 @@ const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes that each way is tried with between two devices before one stays.
 const TRIAL_BYTES: u64 = 16 * 1024 * 1024;
 /// The kernel's copy stays if it takes less than this share of the other's time. Where a server or a disk does the work it
-/// is many times faster; where memory is copied it is somewhat slower, and a trial beside writers of the same file, who wait
-/// for each other, says little: with 0.8 one of six copies of a file on tmpfs went the slower way.
+/// is many times faster; where memory is copied it is somewhat slower, and the trial says little.
 const CLEARLY_FASTER: f64 = 0.5;
 /// Write-back of a long file is started whenever this much is new.
 pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
@@ -78,18 +77,13 @@ struct Pair {
     waited: Spent,
 }
 
-/// Bytes copied in one way, and the time that this took.
+/// Bytes copied in one way, and the best that it has shown: the time that writers of one file wait for each other says
+/// nothing about either way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spent {
     bytes: u64,
-    time: Duration,
-}
-
-impl Spent {
-    /// Bytes a second.
-    fn rate(&self) -> f64 {
-        self.bytes as f64 / self.time.as_secs_f64()
-    }
+    /// Bytes a second of the fastest piece.
+    rate: f64,
 }
 
 impl Pair {
@@ -99,7 +93,7 @@ impl Pair {
         let kernel = if range.bytes.min(plain.bytes) < TRIAL_BYTES {
             range.bytes / PIECE_BYTES <= plain.bytes / PIECE_BYTES
         } else {
-            range.rate() * CLEARLY_FASTER > plain.rate()
+            range.rate * CLEARLY_FASTER > plain.rate
         };
         if kernel { Method::Range } else { Method::Plain }
     }
@@ -111,7 +105,7 @@ impl Pair {
         if self.direct_works != Some(true) {
             None
         } else if direct.bytes.min(waited.bytes) >= TRIAL_BYTES {
-            (direct.rate() * CLEARLY_SLOWER >= waited.rate()).then_some(Method::Direct)
+            (direct.rate * CLEARLY_SLOWER >= waited.rate).then_some(Method::Direct)
         } else if direct.bytes / PIECE_BYTES <= waited.bytes / PIECE_BYTES {
             Some(Method::Direct)
         } else {
@@ -129,7 +123,7 @@ impl Pair {
         };
         if spent.bytes.min(other.bytes) < TRIAL_BYTES {
             spent.bytes += bytes;
-            spent.time += time;
+            spent.rate = spent.rate.max(bytes as f64 / time.as_secs_f64());
         }
     }
 }
