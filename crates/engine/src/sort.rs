@@ -618,6 +618,26 @@ mod tests {
     }
 
     #[test]
+    fn keys_with_much_in_common() {
+        // All of up to thirteen letters and ends of keys, after what all begin with; and one of them very often.
+        let of = |length: u32, bits: u32| (0..length).map(move |place| if bits >> place & 1 == 0 { 0 } else { b'a' });
+        let keys = (0..14).flat_map(|length| (0..1 << length).map(move |bits| (length, bits)));
+        let many = (0..200).map(|_| (13, 0x1a5a));
+        let records: Records = keys
+            .chain(many)
+            .enumerate()
+            .map(|(number, (length, bits))| {
+                let key = b"common".iter().copied().chain(of(length, bits)).collect();
+                (key, number.wrapping_mul(7919).to_le_bytes().to_vec())
+            })
+            .collect();
+        let mut expected = records.clone();
+        expected.sort();
+        assert!(sorted(&records, SORT_BYTES, 1).0 == expected);
+        assert!(sorted(&records, 100_000, 2).0 == expected);
+    }
+
+    #[test]
     fn records_around_the_size_of_a_stretch() {
         for size in [
             STRETCH_BYTES - HEAD_BYTES - 1,
