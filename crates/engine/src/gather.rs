@@ -25,6 +25,9 @@ use crate::transfer::BUFFER_BYTES;
 use crate::tree::join;
 use crate::walk::{Entered, Entries, Next, Node, Root, Visitor};
 
+/// Block devices end with a whole one of these, most files do not.
+const SECTOR_BYTES: u64 = 512;
+
 /// How records are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -200,10 +203,11 @@ impl<'g> Gather<'g> {
 
     /// Bytes of an open file, and its details where they are wanted.
     fn size(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, found: &mut Found) -> Result<u64, Fault> {
-        // What only the end is wanted of is asked for nothing else; what may be no file is asked what it is.
+        // What only the end is wanted of is asked for nothing else; what may be no file any more is asked what it is. A
+        // directory may have an end too, but cannot be read.
         if !self.wanted.details
             && let Ok(end) = sys::seek_end(fd)
-            && end > 0
+            && end % SECTOR_BYTES != 0
         {
             hand.counters.sized(end, 0);
             return Ok(end);

@@ -1,9 +1,9 @@
 //! Proof: what is in the destination is what was read from the source.
 //!
 //! Comes in: a file that is written and synced, its source, and the digest of the bytes that the source gave when it was
-//! copied; goes out: whether the destination gives the same bytes, and the source gives them again. They are read from the medium where the system allows it: after the sync the cached
-//! pages are given up, and what is cached nevertheless (tmpfs, some network file systems) is counted as such. Hashing what
-//! is in memory would miss what the disk wrote wrongly.
+//! copied; goes out: whether the destination gives the same bytes, and the source gives them again. They are read from the
+//! medium where the system allows it: after the sync the cached pages are given up, and what is cached nevertheless (tmpfs,
+//! some network file systems) is counted as such. Hashing what is in memory would miss what the disk wrote wrongly.
 
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd};

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bulkhaul_engine::compare::{self, CompareOptions, Content, DiffForm, SideOptions};
@@ -620,9 +621,12 @@ fn a_file_that_becomes_something_else_is_told() {
         return say(&format!("{:?}", report.failure_kinds));
     }
     let scratch = Scratch::new();
-    // The null device is 1, 3; only root may make it.
+    // The null device is 1, 3; only root may make it. Unlike it, a disk has an end.
     let mut kinds = vec!["directory", "symlink", "fifo"];
     kinds.extend(root().then_some("device"));
+    let disk = scratch.file_system("ext4", "defaults");
+    let disk = disk.map(|point| fs::metadata(point).unwrap().dev());
+    kinds.extend(disk.map(|_| "disk"));
     for kind in kinds {
         let base = scratch.at(kind);
         let tree = Tree::new(base.join("s"));
@@ -634,6 +638,7 @@ fn a_file_that_becomes_something_else_is_told() {
                 "directory" => tree.dir("f"),
                 "symlink" => tree.symlink("f", "/etc/hostname"),
                 "fifo" => tree.special("f", Kind::Fifo, 0),
+                "disk" => tree.special("f", Kind::Block, disk.unwrap()),
                 _ => tree.special("f", Kind::Char, (1 << 8) | 3),
             };
         });
