@@ -7,15 +7,17 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::error::{Fault, Operation, Side};
 use crate::event::Changes;
+use crate::links::{Claimed, location};
 use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Directories;
 use crate::plan::{Action, differences, plan, wanted};
 use crate::probe;
 use crate::publish::{Staging, publish};
+use crate::regular::Source;
 use crate::report::{Outcome, Reason};
 use crate::track::{Tracked, Undecided, destination_with};
 use crate::transfer::Stopped;
@@ -87,7 +89,7 @@ impl Worker<'_> {
     }
 
     /// What has this name in each destination: where it was looked up, and the facts.
-    pub fn existing(entry: &Entry<'_>) -> Result<Vec<(usize, Option<Stat>)>, Fault> {
+    pub fn existing(&self, entry: &Entry<'_>) -> Result<Vec<(usize, Option<Stat>)>, Fault> {
         let mut there = Vec::with_capacity(entry.dir.twins.len());
         for (index, twin) in entry.dir.twins.iter().enumerate() {
             let Some(twin) = twin else { continue };
@@ -99,7 +101,10 @@ impl Worker<'_> {
                     .map_err(|e| Fault::new(Operation::Open, Side::Destination(index), e))?,
             ) {
                 (false, Some(fd)) => match sys::stat(fd.as_fd(), entry.target, Follow::No) {
-                    Ok(stat) => Some(stat),
+                    Ok(stat) => {
+                        self.doubt();
+                        Some(stat)
+                    }
                     Err(Errno::NOENT) => None,
                     Err(errno) => return Err(Fault::new(Operation::Stat, Side::Destination(index), errno)),
                 },
@@ -243,8 +248,19 @@ impl Worker<'_> {
         name: &CStr,
         text: Option<&CStr>,
     ) -> Result<Option<Done>, Stopped> {
-        let there = Self::existing(entry)?;
+        let there = self.existing(entry)?;
         let target = text.map(|t| t.to_bytes().to_vec());
+        let mut claimed = Claimed {
+            run: self.run,
+            of: None,
+        };
+        if stat.nlink > 1 {
+            let source = Source { at, name, file: None };
+            let linked = self.link_or_claim(entry, source, stat, &there, &mut claimed)?;
+            if linked.is_some() {
+                return Ok(linked);
+            }
+        }
         let mut place = None;
         for (index, existing) in &there {
             let mut action = plan(stat, existing.as_ref(), self.run.rules.tail);
@@ -260,6 +276,7 @@ impl Worker<'_> {
                 (Action::Skip(reason), _) => return Ok(Some(Done::skipped(reason).at(*index))),
                 (Action::Keep, Some(existing)) => {
                     let done = self.keep(entry, stat, Held::Named(at.as_fd(), name), None, *index, existing)?;
+                    claimed.settle(location(entry, *index, existing.id));
                     self.track(entry, *index, text);
                     return Ok(Some(Done { target, ..done }));
                 }
@@ -294,6 +311,7 @@ impl Worker<'_> {
         .with(changes)
         .at(index);
         if self.run.rules.dry_run {
+            claimed.settle(location(entry, index, stat.id));
             return Ok(Some(done));
         }
         let source = sys::open_node(at.as_fd(), name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
@@ -307,10 +325,8 @@ impl Worker<'_> {
             None => sys::make_node(fd.as_fd(), name, stat.kind, stat.rdev),
         })?;
         let result = self.dress_special(entry, stat, &source, index, staging.as_ref(), replace);
-        if let Err(fault) = result {
-            self.discard(entry.dir, index, entry.target, staging.as_ref());
-            return Err(fault.into());
-        }
+        let id = result.inspect_err(|_| self.discard(entry.dir, index, entry.target, staging.as_ref()))?;
+        claimed.settle(location(entry, index, id));
         self.track(entry, index, text);
         Ok(Some(done))
     }
@@ -329,7 +345,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Metadata, times and name of a new symlink or node.
+    /// Metadata, times and name of a new symlink or node. Answers its inode.
     fn dress_special(
         &mut self,
         entry: &Entry<'_>,
@@ -338,7 +354,7 @@ impl Worker<'_> {
         index: usize,
         staging: Option<&Staging>,
         replace: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<Identity, Fault> {
         let side = Side::Destination(index);
         let (twin, fd) = Self::twin(entry.dir, index)?;
         let name = staging.map_or(entry.target, Staging::as_c_str);
@@ -362,9 +378,9 @@ impl Worker<'_> {
             &mut self.scratch,
         )?;
         metadata::set_times(keep, stat, copy.node, index)?;
-        match staging {
-            Some(staging) => publish(fd.as_fd(), staging, entry.target, replace, index),
-            None => Ok(()),
+        if let Some(staging) = staging {
+            publish(fd.as_fd(), staging, entry.target, replace, index)?;
         }
+        Ok(made.id)
     }
 }

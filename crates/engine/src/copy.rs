@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
 use crate::chunks::Chunks;
-use crate::departure::{self, Departed, Departure, Failed};
+use crate::departure::{self, Departed, Departure, Failed, Restored};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
 use crate::extra::{self, Surplus};
@@ -111,6 +111,10 @@ pub struct Run {
     pub surplus: Surplus,
     /// What did not arrive.
     pub failed: Failed,
+    /// Something of a destination had the name of a source entry: it may be that entry, seen in another way.
+    pub doubtful: AtomicBool,
+    /// What a move that died had taken aside.
+    pub restored: Restored,
     /// This is the second walk of a move: sources go, nothing is written.
     pub departure: Option<Departure>,
     /// Whoever was asked about extra entries has agreed that sources go too.
@@ -291,7 +295,8 @@ fn depart(options: &CopyOptions, copied: &Run, ended: Ended, since: Time) -> (De
     if !asked {
         return withheld("declined", "the answer was no, so no source was removed");
     }
-    let Some(departure) = Departure::after(since, &copied.failed) else {
+    let doubtful = copied.doubtful.load(Ordering::Relaxed);
+    let Some(departure) = Departure::after(since, &copied.failed, doubtful, &copied.restored) else {
         return withheld("failed", "too much failed, so no source was removed");
     };
     let options = CopyOptions {
@@ -335,6 +340,7 @@ fn copy(
         working_directory,
         missing,
         outside,
+        restored,
     } = prepared;
     if let Some((_, copied, _)) = &second {
         if destination_ids.iter().any(|id| !copied.destination_ids.contains(id)) {
@@ -375,6 +381,8 @@ fn copy(
         waiting: Waiting::default(),
         surplus: Surplus::default(),
         failed: Failed::default(),
+        doubtful: AtomicBool::new(false),
+        restored,
         departure,
         agreed: AtomicBool::new(false),
         counters,

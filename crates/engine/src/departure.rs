@@ -6,12 +6,20 @@
 //! what the copy did, and what it skipped is proved like the rest. Directories go when they are empty, after everything
 //! in them.
 //!
+//! Where a destination is the source, seen in another way (a bind or overlay mount, FUSE, a network file system of this very
+//! host), an entry is its own copy, and neither device nor inode shows it. Preflight refuses what a probe shows. Beyond that,
+//! where anything of the destination had the name of a source entry before the copy, or where an entry and its copy agree in
+//! the change time, which nobody can set, each entry that is about to go is first renamed beside itself: if its copy goes
+//! with it, or shows the change, it is the entry, and is put back. A run that dies between leaves the entry under a name that
+//! the next run of the same move knows, and puts back.
+//!
 //! What stays: what failed in the copy, what a rule excludes, what another source overrode, what has changed since the
 //! copy began (the change time tells, which nobody can set) or while it is compared, and what has appeared meanwhile.
 //! Killed at any moment it leaves each entry in the source, in the destination, or in both.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,15 +28,19 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedF
 
 use crate::act::Entry;
 use crate::error::{Cause, Fault, Operation, Side};
+use crate::listing::{find_name, is_empty};
 use crate::options::Directories;
 use crate::preflight::split;
 use crate::probe;
+use crate::publish::{Stager, appear};
 use crate::regular::{Source, same_version};
 use crate::report::{Counters, Outcome, Reason, Totals, Withheld};
 use crate::transfer::Stopped;
 use crate::tree::{Dir, Origin, Presence, Scope, c_string, join, open_directory_path};
 use crate::worker::{Done, Worker};
 
+/// Why an entry stays that is its own copy.
+const ITSELF: &str = "what has its name in the destination is the entry itself, seen in another way, so it stays";
 /// Failed entries that are remembered, eight bytes each; where more failed, a move removes nothing.
 const FAILED_KEPT: usize = 1 << 20;
 /// Locks for inodes with several links: names of one inode are removed one after the other.
@@ -58,12 +70,19 @@ impl Failed {
     }
 }
 
-/// A name of an inode has been removed, and others are there.
-struct Left {
-    /// Its change time since then: that change was ours.
-    changed: Time,
-    /// What it was proved equal to, and in which destination.
-    proved: (usize, Identity),
+/// Entries that a move which died took aside, and that have their names back: their change times since then, so that this
+/// change is not taken for somebody else's. There are no more of them than that move had workers.
+#[derive(Default)]
+pub struct Restored(Mutex<Vec<(Identity, Time)>>);
+
+impl Restored {
+    /// An entry with this name in a directory of a source was put back.
+    pub fn insert(&self, at: &OwnedFd, name: &CStr) -> sys::Result<()> {
+        let now = sys::stat(at.as_fd(), name, Follow::No)?;
+        let mut restored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        restored.push((now.id, now.ctime));
+        Ok(())
+    }
 }
 
 /// What the second walk knows.
@@ -71,7 +90,11 @@ pub struct Departure {
     /// When the copy began.
     since: Time,
     failed: HashSet<u64>,
-    inodes: Box<[Mutex<HashMap<Identity, Left>>]>,
+    /// Something had the name of a source entry before the copy: it may be that entry.
+    doubtful: bool,
+    /// Inodes of which a name has been removed while others are there, and their change times since then: that change was
+    /// ours.
+    inodes: Box<[Mutex<HashMap<Identity, Time>>]>,
 }
 
 /// This moment.
@@ -84,13 +107,19 @@ pub fn now() -> Time {
 }
 
 impl Departure {
-    /// After a copy that began at `since`; `None` where too much failed to remember.
-    pub fn after(since: Time, failed: &Failed) -> Option<Self> {
-        Some(Self {
+    /// After a copy that began at `since`; `None` where too much failed to remember. `doubtful`: something had the name of a
+    /// source entry before. `restored`: what was put back.
+    pub fn after(since: Time, failed: &Failed, doubtful: bool, restored: &Restored) -> Option<Self> {
+        let departure = Self {
             since,
             failed: failed.take()?,
+            doubtful,
             inodes: (0..INODE_LOCKS).map(|_| Mutex::default()).collect(),
-        })
+        };
+        for (id, changed) in std::mem::take(&mut *restored.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+            departure.inode(id).insert(id, changed);
+        }
+        Some(departure)
     }
 
     /// Whether this did not arrive.
@@ -98,7 +127,7 @@ impl Departure {
         !self.failed.is_empty() && self.failed.contains(&xxh64(&path()))
     }
 
-    fn inode(&self, id: Identity) -> MutexGuard<'_, HashMap<Identity, Left>> {
+    fn inode(&self, id: Identity) -> MutexGuard<'_, HashMap<Identity, Time>> {
         let lock = usize::try_from(id.ino % INODE_LOCKS as u64).unwrap_or_default();
         self.inodes[lock].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,8 +178,8 @@ impl Departed {
 
 /// How an entry of the destination compares.
 enum Copy {
-    /// It is the same: its inode.
-    Same(Identity),
+    /// It is the same.
+    Same(Stat),
     Different,
     /// It is the very entry that is to go.
     Itself,
@@ -186,21 +215,21 @@ impl Worker<'_> {
         }
         let mut inode = departure.inode(stat.id);
         if stat.nlink < 2 {
-            let before = inode.remove(&stat.id);
+            let mut ours = inode.remove(&stat.id);
             drop(inode);
             return self
-                .depart_from(departure, entry, &at, name, &stat, before)
-                .map(|(done, _)| Some(done));
+                .depart_from(departure, entry, &at, name, &stat, &mut ours)
+                .map(Some);
         }
         // Whoever held the lock may have removed another name.
         let stat = sys::stat(at.as_fd(), name, Follow::No).map_err(source_fault(Operation::Stat))?;
-        let before = inode.remove(&stat.id);
-        let (done, left) = self.depart_from(departure, entry, &at, name, &stat, before)?;
-        inode.extend(left.map(|left| (stat.id, left)));
-        Ok(Some(done))
+        let mut ours = inode.remove(&stat.id);
+        let done = self.depart_from(departure, entry, &at, name, &stat, &mut ours);
+        inode.extend(ours.map(|changed| (stat.id, changed)));
+        done.map(Some)
     }
 
-    /// The same; `before`: of an inode that had more links. Answers what is to be remembered of it.
+    /// The same; `ours`: the change time that this walk gave an inode with several links, before and after.
     fn depart_from(
         &mut self,
         departure: &Departure,
@@ -208,28 +237,24 @@ impl Worker<'_> {
         at: &OwnedFd,
         name: &CStr,
         stat: &Stat,
-        before: Option<Left>,
-    ) -> Result<(Done, Option<Left>), Stopped> {
-        let changed = match &before {
-            Some(before) => before.changed != stat.ctime,
-            None => stat.ctime > departure.since,
-        };
-        let proved = before.as_ref().map(|before| before.proved);
-        let file = match stat.kind {
-            Kind::File => Some(sys::open_file(at.as_fd(), name).map_err(source_fault(Operation::Open))?),
-            _ => None,
-        };
-        if let Some(file) = &file {
-            let opened = sys::stat_fd(file.as_fd()).map_err(source_fault(Operation::Stat))?;
-            if opened.id != stat.id || !same_version(&opened, stat) {
-                return Err(Fault::changed(Operation::Remove).into());
-            }
+        ours: &mut Option<Time>,
+    ) -> Result<Done, Stopped> {
+        // One inode number may stand for several files: what is known of one says nothing about the others.
+        let changed = *ours != Some(stat.ctime) && stat.ctime > departure.since;
+        let node = match stat.kind {
+            Kind::File => sys::open_file(at.as_fd(), name),
+            _ => sys::open_node(at.as_fd(), name),
         }
+        .map_err(source_fault(Operation::Open))?;
+        let opened = sys::stat_fd(node.as_fd()).map_err(source_fault(Operation::Stat))?;
+        if opened.id != stat.id || !same_version(&opened, stat) {
+            return Err(Fault::changed(Operation::Remove).into());
+        }
+        let file = (stat.kind == Kind::File).then_some(&node);
         let mut found = Copy::Absent;
         let mut place = 0;
         for index in 0..entry.dir.twins.len() {
-            let known = proved.filter(|(twin, _)| *twin == index).map(|(_, id)| id);
-            match self.copy_in(entry, index, at, name, stat, file.as_ref(), known)? {
+            match self.copy_in(entry, index, Source { at, name, file }, stat)? {
                 Copy::Absent => {}
                 other => {
                     found = other;
@@ -245,15 +270,15 @@ impl Worker<'_> {
             side: Side::Source,
             cause,
         };
-        let id = match found {
-            Copy::Same(id) if !changed => id,
-            Copy::Itself => return Ok((kept(), before)),
+        let copy = match found {
+            Copy::Same(copy) if !changed => copy,
+            Copy::Itself => return Ok(kept()),
             Copy::Absent if changed => {
                 self.run.desk.note("late", || {
                     let path = join(&entry.dir.source_path(entry.source), name.to_bytes());
                     (path, "it came after the copy began, so it stays in the source".into())
                 });
-                return Ok((kept(), before));
+                return Ok(kept());
             }
             Copy::Same(_) | Copy::Different if changed => return Err(stays(Cause::Changed).into()),
             Copy::Absent => {
@@ -266,30 +291,108 @@ impl Worker<'_> {
         if last.id != stat.id || last.kind != stat.kind || !same_version(&last, stat) {
             return Err(Fault::changed(Operation::Remove).into());
         }
-        sys::unlink(at.as_fd(), name).map_err(source_fault(Operation::Remove))?;
+        let alike = (copy.size, copy.mtime, copy.ctime) == (stat.size, stat.mtime, stat.ctime);
+        let remove = |name: &CStr| sys::unlink(at.as_fd(), name).map_err(source_fault(Operation::Remove));
+        let removed = if departure.doubtful || alike {
+            self.remove_aside((at, name), stat, (entry.dir, entry.target), &[(place, copy)], remove)
+        } else {
+            remove(name)
+        };
         // Where nothing can be told of it, its other names count as changed, and stay.
-        let now = file
-            .filter(|_| stat.nlink > 1)
-            .and_then(|file| sys::stat_fd(file.as_fd()).ok());
-        let left = now.filter(|now| now.nlink > 0).map(|now| Left {
-            changed: now.ctime,
-            proved: (place, id),
-        });
-        Ok((Done::new(Outcome::Removed), left))
+        let now = sys::stat_fd(node.as_fd()).ok().filter(|now| now.nlink > 0);
+        *ours = now.map(|now| now.ctime);
+        removed?;
+        Ok(Done::new(Outcome::Removed))
     }
 
-    /// Compares a source entry with what has its name in destination `index`. `known`: an inode that it is equal to.
-    #[allow(clippy::too_many_arguments, reason = "both sides of one comparison")]
-    fn copy_in(
-        &mut self,
-        entry: &Entry<'_>,
-        index: usize,
-        at: &OwnedFd,
-        name: &CStr,
+    /// Something in a destination has the name of a source entry. Before sources go, it must be shown to be another one.
+    pub fn doubt(&self) {
+        if self.run.rules.remove_sources && !self.run.doubtful.load(Ordering::Relaxed) {
+            self.run.doubtful.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes an entry out of its place in the source, shows that each of its `copies`, by the number of their destination, is
+    /// another one, and removes it. Where that is not so, or can't be done, the entry is put back.
+    fn remove_aside<T>(
+        &self,
+        (at, name): (&OwnedFd, &CStr),
         stat: &Stat,
-        file: Option<&OwnedFd>,
-        known: Option<Identity>,
-    ) -> Result<Copy, Stopped> {
+        (dir, target): (&Dir, &CStr),
+        copies: &[(usize, Stat)],
+        remove: impl FnOnce(&CStr) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let aside = self.run.stager.take_aside(at.as_fd(), name);
+        let aside = aside.map_err(source_fault(Operation::Rename))?;
+        let moved = sys::stat_anew(at.as_fd(), aside.as_c_str()).map_err(source_fault(Operation::Stat));
+        let shown = moved.and_then(|moved| {
+            if moved.id != stat.id {
+                return Err(Fault::changed(Operation::Remove));
+            }
+            let mut copies = copies.iter();
+            copies.try_for_each(|(index, copy)| Self::show_other(stat, &moved, (dir, *index, target), copy))
+        });
+        let removed = shown.and_then(|()| remove(aside.as_c_str()));
+        if removed.is_err() {
+            appear(at.as_fd(), aside.as_c_str(), name).map_err(source_fault(Operation::Rename))?;
+        }
+        removed
+    }
+
+    /// Shows that a copy is not the entry itself, which was renamed: its facts before that, and now.
+    fn show_other(
+        before: &Stat,
+        moved: &Stat,
+        (dir, index, target): (&Dir, usize, &CStr),
+        copy: &Stat,
+    ) -> Result<(), Fault> {
+        let conflict = |what| Err(Fault::conflict(Operation::Remove, index, what));
+        let (_, twin) = Self::twin(dir, index)?;
+        let there = sys::stat_anew(twin.as_fd(), target).and_then(|there| match there.kind {
+            // Who answers from what it remembers has to look when it opens.
+            Kind::File => sys::open_file(twin.as_fd(), target).and_then(|file| sys::stat_fd(file.as_fd())),
+            _ => Ok(there),
+        });
+        match there {
+            // What did not change with the entry is another one. Where a rename changes no time, those may be one that agree.
+            Ok(there) if there.id == copy.id && same_version(&there, copy) => {
+                if before.ctime == moved.ctime && before.ctime == copy.ctime {
+                    return conflict(ITSELF);
+                }
+                Ok(())
+            }
+            Ok(there) if there.ctime == moved.ctime => conflict(ITSELF),
+            Ok(_) => conflict("its copy changed meanwhile, so it stays"),
+            Err(Errno::NOENT | Errno::STALE) => conflict(ITSELF),
+            Err(errno) => Err(Fault::new(Operation::Stat, Side::Destination(index), errno)),
+        }
+    }
+
+    /// An entry that a move which died took aside gets its name back: the one that it was made from, as a destination has it.
+    /// `None`: none has.
+    pub fn put_back(&self, dir: &Dir, at: &OwnedFd, aside: &CStr) -> Result<Option<CString>, Fault> {
+        for index in 0..dir.twins.len() {
+            let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+            let Some(twin) = dir.twin(index).map_err(fault(Operation::Open))? else {
+                continue;
+            };
+            let is_of = |name: &CStr| Stager::is_of(aside.to_bytes(), name);
+            let Some(name) = find_name(&twin, is_of).map_err(fault(Operation::List))? else {
+                continue;
+            };
+            let restored = appear(at.as_fd(), aside, &name).and_then(|()| self.run.restored.insert(at, &name));
+            return match restored {
+                Ok(()) => Ok(Some(name)),
+                Err(Errno::EXIST) => Ok(None),
+                Err(errno) => Err(source_fault(Operation::Rename)(errno)),
+            };
+        }
+        Ok(None)
+    }
+
+    /// Compares a source entry with what has its name in destination `index`.
+    fn copy_in(&mut self, entry: &Entry<'_>, index: usize, source: Source<'_>, stat: &Stat) -> Result<Copy, Stopped> {
+        let Source { at, name, .. } = source;
         let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
         let Some(twin) = entry.dir.twin(index).map_err(fault(Operation::Open))? else {
             return Ok(Copy::Absent);
@@ -308,24 +411,25 @@ impl Worker<'_> {
         if found.kind != stat.kind {
             return Ok(Copy::Different);
         }
-        let same = match (stat.kind, file) {
-            (Kind::File, Some(_)) if known == Some(found.id) => true,
-            (Kind::File, Some(_)) => {
-                let source = Source { at, name, file };
-                found.size == stat.size && self.same_content(entry, source, stat, index)?.is_some()
+        let same = match stat.kind {
+            Kind::File => {
+                found.size == stat.size && self.same_content(source, stat, (&twin, entry.target), index)?.is_some()
             }
-            (Kind::Symlink, _) => {
+            Kind::Symlink => {
                 let text = sys::read_link(at.as_fd(), name).map_err(source_fault(Operation::Read))?;
                 probe::same_link(&text, twin.as_fd(), entry.target, index)?
             }
-            (Kind::Block | Kind::Char, _) => found.rdev == stat.rdev,
-            (Kind::Fifo | Kind::Socket, _) => true,
-            _ => false,
+            Kind::Block | Kind::Char => found.rdev == stat.rdev,
+            Kind::Fifo | Kind::Socket => true,
+            Kind::Directory | Kind::Unknown => false,
         };
         // What was compared must be what the name leads to.
         let after = look()?;
         let same = same && after.is_some_and(|after| after.id == found.id && same_version(&after, &found));
-        Ok(if same { Copy::Same(found.id) } else { Copy::Different })
+        Ok(match after.filter(|_| same) {
+            Some(after) => Copy::Same(after),
+            None => Copy::Different,
+        })
     }
 
     /// A directory whose children are done: removed from each of its sources where it is empty.
@@ -343,14 +447,14 @@ impl Worker<'_> {
                     continue;
                 }
                 whole += 1;
-                match self.remove_source_directory(dir, source) {
+                match self.remove_source_directory(departure, dir, source) {
                     Ok(true) => removed += 1,
                     Ok(false) => {}
                     Err(fault) => self.fail_directory(dir, source, &fault),
                 }
             }
         }
-        if dir.is_entry && !dir.recorded.swap(true, std::sync::atomic::Ordering::AcqRel) {
+        if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
             let outcome = if removed > 0 && removed == whole {
                 Outcome::Removed
             } else {
@@ -361,7 +465,7 @@ impl Worker<'_> {
     }
 
     /// Whether it has gone.
-    fn remove_source_directory(&self, dir: &Dir, source: usize) -> Result<bool, Fault> {
+    fn remove_source_directory(&self, departure: &Departure, dir: &Dir, source: usize) -> Result<bool, Fault> {
         let id = dir.sources[source].slot.id();
         let here = sys::stat(sys::current_directory(), c".", Follow::No).map_err(source_fault(Operation::Stat))?;
         if here.id == id {
@@ -385,18 +489,45 @@ impl Worker<'_> {
             }
             (Origin::Name { .. }, None) => return Ok(false),
         };
-        match sys::stat(at.as_fd(), &name, Follow::No) {
+        let now = match sys::stat(at.as_fd(), &name, Follow::No) {
             // A link that was followed stays as well.
             Ok(now) if now.id != id || now.kind != Kind::Directory => return Ok(false),
-            Ok(_) => {}
+            Ok(now) => now,
             Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(source_fault(Operation::Stat)(errno)),
+        };
+        let remove = |name: &CStr| sys::remove_directory(at.as_fd(), name).map_err(source_fault(Operation::Remove));
+        let fd = dir.source(source).map_err(source_fault(Operation::Open))?;
+        if !is_empty(&fd).map_err(source_fault(Operation::List))? {
+            return Ok(false);
         }
-        match sys::remove_directory(at.as_fd(), &name) {
+        let above = dir.parent.as_deref().filter(|_| departure.doubtful);
+        let mut copies = Vec::new();
+        for (above, index) in above
+            .iter()
+            .flat_map(|above| (0..above.twins.len()).map(move |index| (above, index)))
+        {
+            let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+            if let Some(twin) = above.twin(index).map_err(fault(Operation::Open))? {
+                match sys::stat_anew(twin.as_fd(), &dir.name) {
+                    Ok(copy) => copies.push((index, copy)),
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(fault(Operation::Stat)(errno)),
+                }
+            }
+        }
+        let removed = match above {
+            Some(above) => self.remove_aside((&at, &name), &now, (above, &dir.name), &copies, remove),
+            None => remove(&name),
+        };
+        match removed {
             Ok(()) => Ok(true),
-            // Something stays in it, or it is where something is mounted.
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
-            Err(errno) => Err(source_fault(Operation::Remove)(errno)),
+            // Something has come into it, or it is where something is mounted.
+            Err(Fault {
+                cause: Cause::Errno(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY),
+                ..
+            }) => Ok(false),
+            Err(fault) => Err(fault),
         }
     }
 }

@@ -216,6 +216,7 @@ impl Worker<'_> {
             }
             other => other.map_err(|e| fault(Operation::Open, e))?,
         };
+        self.doubt();
         let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
         let deletes = self.run.rules.remove_extra || self.run.rules.remove_sources;
         if deletes && self.run.source_ids.contains(&now.id) {

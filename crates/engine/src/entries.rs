@@ -4,7 +4,7 @@
 //! subdirectories, which are remembered until the directory's own files are done. Exclude rules, staging names and the
 //! rule that the later source wins are applied here, before anything is planned.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::xxh64;
@@ -13,7 +13,9 @@ use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::error::{Fault, Operation, Side};
+use crate::extra::FAILED;
 use crate::listing::{Batch, excludes, filter_parents};
+use crate::publish::Owner;
 use crate::report::{Outcome, Reason};
 use crate::tree::{Dir, Scope, Subdirectory, join};
 use crate::worker::{Done, Worker};
@@ -206,7 +208,13 @@ impl Worker<'_> {
             ..
         } in found
         {
-            let name = CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
+            let mut name = CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
+            let owner = self.run.stager.owner(name.to_bytes());
+            let restored;
+            if let (Some(Owner::Aside), true) = (owner, self.run.rules.remove_sources) {
+                restored = self.restored(dir, source, fd, name);
+                name = restored.as_deref().unwrap_or(name);
+            }
             if self.run.rules.remove_extra {
                 self.seen.push(xxh64(name.to_bytes()));
             }
@@ -222,7 +230,7 @@ impl Worker<'_> {
                     }
                 }
             }
-            if self.run.stager.owner(name.to_bytes()).is_some() {
+            if owner.is_some() && self.run.stager.owner(name.to_bytes()).is_some() {
                 self.pass_over(dir, source, name, kind, Reason::StagingName);
                 continue;
             }
@@ -267,6 +275,24 @@ impl Worker<'_> {
             }
         }
         batch
+    }
+
+    /// The name of an entry that a move which died took aside. `None`: it keeps the other one, and that was said.
+    fn restored(&self, dir: &Arc<Dir>, source: usize, fd: &OwnedFd, aside: &CStr) -> Option<CString> {
+        if self.run.rules.dry_run && self.run.departure.is_none() {
+            return None;
+        }
+        let path = || join(&dir.source_path(source), aside.to_bytes());
+        match self.put_back(dir, fd, aside) {
+            Ok(Some(name)) => return Some(name),
+            Ok(None) => {
+                let what = "a move that was interrupted took this aside, and its own name is not known";
+                self.run.surplus.withhold("failed", FAILED);
+                self.run.desk.note("aside", || (path(), what.into()));
+            }
+            Err(fault) => self.fail(&fault, path(), Kind::Unknown),
+        }
+        None
     }
 
     /// An entry that is seen and left alone.

@@ -17,12 +17,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind};
 
 use crate::copy::{Run, Task};
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
-use crate::listing::{Batch, excludes, filter_parents};
+use crate::listing::{Batch, excludes, filter_parents, is_empty};
 use crate::remove::{Guard, Mode, Sweeper};
 use crate::report::{Outcome, Withheld};
 use crate::tree::{Dir, Origin, Presence, Scope, c_string, join};
@@ -269,14 +269,6 @@ impl Parts for Sweep<'_> {
     }
 }
 
-fn is_empty(directory: &OwnedFd) -> sys::Result<bool> {
-    let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
-    let mut empty = true;
-    sys::rewind_directory(directory.as_fd())?;
-    sys::read_directory(directory.as_fd(), &mut buffer, |_, _, _| empty = false)?;
-    Ok(empty)
-}
-
 /// Whether a directory stands for source directories as wholes: only then can anything in its twins be extra.
 fn is_mirror(dir: &Dir) -> bool {
     let mut scopes = dir.sources.iter().map(|source| &source.scope);
@@ -345,7 +337,7 @@ fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
 }
 
 /// Why nothing goes where anything failed before.
-const FAILED: &str = "something failed, so nothing extra was removed";
+pub const FAILED: &str = "something failed, so nothing extra was removed";
 
 /// Whether what is extra goes: then with what must stay, and how many entries may go.
 fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> Option<(Guard, u64)> {

@@ -1,8 +1,10 @@
 //! Hard links within a run: which file of the destination stands for which inode of the source.
 //!
-//! Only files with more than one link come here. The first worker to claim an inode copies it; who comes later waits for
-//! that copy, which is under way and waits for nobody, and links to it. An inode whose links have all been seen is
-//! forgotten. Past a number of inodes, those whose copy is complete go to a file ([`spill`]), and so does nothing that
+//! Only entries with more than one link come here, of any kind but directories. The first worker to claim an inode copies
+//! it; who comes later waits for that copy, which is under way and waits for nobody, and links to it. An inode whose links
+//! have all been seen is forgotten. Views of several file systems (overlays, FUSE) give one inode number to different files:
+//! names belong together only where size, mode, owner and both times of change agree too, to the nanosecond, and where
+//! content is to be proved, that as well. Past a number of inodes, those whose copy is complete go to a file ([`spill`]), and so does nothing that
 //! keeps a directory: their copies are found again by path, below the destination and through no symlink.
 //!
 //! Whatever was exchanged meanwhile, only a link to the very inode that this run copied stays: it is looked at after it was
@@ -16,6 +18,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use self::spill::{Spill, Whereabouts};
@@ -26,10 +29,32 @@ use crate::event::Changes;
 use crate::options::Rules;
 use crate::preflight::split;
 use crate::publish::{Staging, publish};
+use crate::regular::Source;
 use crate::report::{Outcome, Reason};
 use crate::transfer::Stopped;
 use crate::tree::{Dir, Presence, join, open_beneath};
 use crate::worker::{Done, Worker};
+
+/// What a file of the source is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Original {
+    id: Identity,
+    /// A digest of what all its names show.
+    facts: u64,
+}
+
+impl From<&Stat> for Original {
+    fn from(stat: &Stat) -> Self {
+        let ids = [stat.kind as u32, stat.mode, stat.uid, stat.gid].map(u64::from);
+        let times = [stat.mtime, stat.ctime].map(|time| [time.sec.cast_unsigned(), time.nsec.into()]);
+        let facts = [&ids[..], times.as_flattened(), &[stat.size, stat.rdev]].concat();
+        let bytes: Vec<_> = facts.into_iter().flat_map(u64::to_le_bytes).collect();
+        Self {
+            id: stat.id,
+            facts: xxh64(&bytes),
+        }
+    }
+}
 
 /// Where a file of the destination is.
 #[derive(Clone)]
@@ -63,11 +88,11 @@ struct Inode {
     left: u32,
 }
 
-/// What to do with a file that has several links.
+/// What to do with an entry that has several links.
 pub enum Claim {
     /// Copy it, then say where it is with [`Claimed::settle`].
     First,
-    /// Link to this, then say so with [`Worker::seen`].
+    /// Link to this.
     Link(First),
 }
 
@@ -82,7 +107,7 @@ pub struct Links {
 }
 
 struct Known {
-    inodes: HashMap<Identity, Inode>,
+    inodes: HashMap<Original, Inode>,
     /// Where the spill file is to be made, while it has not been tried.
     spill_directory: Option<Vec<u8>>,
     spill: Option<Spill>,
@@ -100,14 +125,14 @@ impl Known {
         let Some(spill) = self.spill.as_mut().filter(|_| !self.full) else {
             return Ok(());
         };
-        let ready = |(id, inode): (&Identity, &Inode)| match &inode.state {
-            State::Ready(location) => Some((location.clone(), *id, inode.left)),
+        let ready = |(of, inode): (&Original, &Inode)| match &inode.state {
+            State::Ready(location) => Some((location.clone(), *of, inode.left)),
             State::Copying => None,
         };
         let mut out: Vec<_> = self.inodes.iter().filter_map(ready).collect();
         out.sort_by_key(|(location, ..)| (Arc::as_ptr(&location.dir), location.destination));
         let mut written: Option<(Location, u64)> = None;
-        for (location, id, left) in out {
+        for (location, of, left) in out {
             let same = |(last, _): &&(Location, u64)| {
                 Arc::ptr_eq(&last.dir, &location.dir) && last.destination == location.destination
             };
@@ -116,7 +141,7 @@ impl Known {
                 None => spill.directory(&location.dir.relative_path(), &location.staging()),
             }
             .and_then(|directory| {
-                spill.insert(id, left, directory, location.destination, &location.name, location.id)?;
+                spill.insert(of, left, directory, location.destination, &location.name, location.id)?;
                 Ok(directory)
             });
             match result {
@@ -126,7 +151,7 @@ impl Known {
                     return Err(errno);
                 }
             }
-            self.inodes.remove(&id);
+            self.inodes.remove(&of);
         }
         Ok(())
     }
@@ -200,10 +225,10 @@ impl Links {
 
     /// Claims an inode with `nlink` links; waits while another worker copies it. The error is that of the spill file: the
     /// inode may have been in it.
-    fn claim(&self, id: Identity, nlink: u32) -> (Claim, sys::Result<()>) {
+    fn claim(&self, of: Original, nlink: u32) -> (Claim, sys::Result<()>) {
         let mut known = self.known();
         loop {
-            match known.inodes.get(&id).map(|inode| &inode.state) {
+            match known.inodes.get(&of).map(|inode| &inode.state) {
                 Some(State::Ready(location)) => return (Claim::Link(First::Near(location.clone())), Ok(())),
                 Some(State::Copying) => {
                     known = self.settled.wait(known).unwrap_or_else(PoisonError::into_inner);
@@ -211,39 +236,39 @@ impl Links {
                 }
                 None => {}
             }
-            let spilled = known.spill.as_ref().map_or(Ok(None), |spill| spill.find(id));
+            let spilled = known.spill.as_ref().map_or(Ok(None), |spill| spill.find(of));
             if let Ok(Some(there)) = spilled {
                 return (Claim::Link(First::Far(there)), Ok(()));
             }
             let (state, left) = (State::Copying, nlink.saturating_sub(1));
-            known.inodes.insert(id, Inode { state, left });
+            known.inodes.insert(of, Inode { state, left });
             return (Claim::First, spilled.map(drop));
         }
     }
 
     /// Claims an inode that cannot be linked to.
-    fn claim_anew(&self, id: Identity, nlink: u32) {
+    fn claim_anew(&self, of: Original, nlink: u32) {
         let (state, left) = (State::Copying, nlink.saturating_sub(1));
-        self.known().inodes.insert(id, Inode { state, left });
+        self.known().inodes.insert(of, Inode { state, left });
     }
 
     /// Another name of the inode is done with.
-    fn seen(&self, id: Identity) -> sys::Result<()> {
+    fn seen(&self, of: Original) -> sys::Result<()> {
         let mut known = self.known();
-        let Some(inode) = known.inodes.get_mut(&id) else {
-            return known.spill.as_mut().map_or(Ok(()), |spill| spill.seen(id));
+        let Some(inode) = known.inodes.get_mut(&of) else {
+            return known.spill.as_mut().map_or(Ok(()), |spill| spill.seen(of));
         };
         inode.left = inode.left.saturating_sub(1);
         if inode.left == 0 {
-            known.inodes.remove(&id);
+            known.inodes.remove(&of);
         }
         Ok(())
     }
 
     /// The first copy is complete.
-    fn ready(&self, id: Identity, location: Location) -> sys::Result<()> {
+    fn ready(&self, of: Original, location: Location) -> sys::Result<()> {
         let mut known = self.known();
-        if let Some(inode) = known.inodes.get_mut(&id) {
+        if let Some(inode) = known.inodes.get_mut(&of) {
             inode.state = State::Ready(location);
         }
         self.settled.notify_all();
@@ -254,9 +279,21 @@ impl Links {
         }
     }
 
+    /// What is being copied has become another file, or another version. Answers whether it is still to be settled by who
+    /// copies it.
+    fn becomes(&self, of: Original, now: Original) -> bool {
+        let mut known = self.known();
+        let inode = known.inodes.remove(&of);
+        self.settled.notify_all();
+        match inode {
+            Some(inode) if !known.inodes.contains_key(&now) => known.inodes.insert(now, inode).is_none(),
+            _ => false,
+        }
+    }
+
     /// The first copy failed: who comes next is the first.
-    fn failed(&self, id: Identity) {
-        self.known().inodes.remove(&id);
+    fn failed(&self, of: Original) {
+        self.known().inodes.remove(&of);
         self.settled.notify_all();
     }
 }
@@ -265,22 +302,30 @@ impl Links {
 pub struct Claimed<'r> {
     /// The run in which it was claimed.
     pub run: &'r Run,
-    /// The inode, while the claim holds.
-    pub id: Option<Identity>,
+    /// The file, while the claim holds.
+    pub of: Option<Original>,
 }
 
 impl Claimed<'_> {
     /// Leaves the inode to the next.
     pub fn give_up(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.run.links.failed(id);
+        if let Some(of) = self.of.take() {
+            self.run.links.failed(of);
+        }
+    }
+
+    /// What is copied is this by now: who waits for the old one must copy it.
+    pub fn becomes(&mut self, now: &Stat) {
+        let now = Original::from(now);
+        if let Some(of) = self.of.filter(|of| *of != now) {
+            self.of = self.run.links.becomes(of, now).then_some(now);
         }
     }
 
     /// The copy is complete.
     pub fn settle(&mut self, location: Location) {
-        if let Some(id) = self.id.take() {
-            spilled(self.run, self.run.links.ready(id, location));
+        if let Some(of) = self.of.take() {
+            spilled(self.run, self.run.links.ready(of, location));
         }
     }
 }
@@ -316,25 +361,39 @@ pub fn location(entry: &Entry<'_>, destination: usize, id: Identity) -> Location
 }
 
 impl Worker<'_> {
-    /// Claims the inode of a file with several links; waits while another worker copies it.
-    pub fn claim(&self, stat: &Stat) -> Claim {
-        let (claim, spill) = self.run.links.claim(stat.id, stat.nlink);
+    /// An entry with several links: made a link to the first copy of its file, or `claimed`, to be copied. Waits while
+    /// another worker copies it.
+    pub fn link_or_claim(
+        &mut self,
+        entry: &Entry<'_>,
+        source: Source<'_>,
+        stat: &Stat,
+        there: &[(usize, Option<Stat>)],
+        claimed: &mut Claimed<'_>,
+    ) -> Result<Option<Done>, Stopped> {
+        // Nobody may wait for a file that waits here for its sync.
+        self.flush();
+        let of = Original::from(stat);
+        let links = &self.run.links;
+        let (claim, spill) = links.claim(of, stat.nlink);
         spilled(self.run, spill);
-        claim
-    }
-
-    /// Another name of the inode is done with.
-    pub fn seen(&self, stat: &Stat) {
-        spilled(self.run, self.run.links.seen(stat.id));
-    }
-
-    /// It could not be linked to: it is copied again, for the next ones to link to.
-    pub fn claim_anew(&self, entry: &Entry<'_>, stat: &Stat) {
-        self.run.links.claim_anew(stat.id, stat.nlink);
-        self.run.desk.note("hard-link-copied", || {
-            let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
-            (path, "could not be made a hard link, and was copied".into())
-        });
+        let Claim::Link(first) = claim else {
+            claimed.of = Some(of);
+            return Ok(None);
+        };
+        let linked = self.link(entry, source, stat, there, &first)?;
+        if linked.is_some() {
+            spilled(self.run, links.seen(of));
+        } else {
+            // The next ones link to what is copied now.
+            links.claim_anew(of, stat.nlink);
+            claimed.of = Some(of);
+            self.run.desk.note("hard-link-copied", || {
+                let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
+                (path, "could not be made a hard link, and was copied".into())
+            });
+        }
+        Ok(linked)
     }
 
     /// The directory that holds the first copy. `None`: it is not there any more.
@@ -368,30 +427,25 @@ impl Worker<'_> {
     }
 
     /// Makes a hard link to the first copy. `None`: that can't be linked to from here, so this one is copied too.
-    pub fn link(
+    fn link(
         &mut self,
         entry: &Entry<'_>,
+        source: Source<'_>,
         stat: &Stat,
         there: &[(usize, Option<Stat>)],
         first: &First,
     ) -> Result<Option<Done>, Stopped> {
         let (index, id) = (first.destination(), first.id());
         let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
-        match existing {
-            Some(existing) if existing.id == id && !self.run.rules.dry_run => {
-                return Ok(Some(
-                    Done {
-                        size: stat.size,
-                        ..Done::skipped(Reason::Unchanged)
-                    }
-                    .at(index),
-                ));
-            }
-            Some(existing) if existing.kind == Kind::Directory => {
-                return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
-            }
-            _ => {}
+        if existing.is_some_and(|existing| existing.kind == Kind::Directory) {
+            return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
         }
+        let unchanged = Done {
+            size: stat.size,
+            ..Done::skipped(Reason::Unchanged)
+        }
+        .at(index);
+        let is_linked = existing.is_some_and(|existing| existing.id == id);
         let changes = if existing.is_some() {
             Changes::CONTENT
         } else {
@@ -404,16 +458,13 @@ impl Worker<'_> {
         }
         .with(changes)
         .at(index);
-        if self.run.rules.dry_run {
-            let same = existing.is_some_and(|e| e.id == id);
-            return Ok(Some(if same {
-                Done {
-                    size: stat.size,
-                    ..Done::skipped(Reason::Unchanged)
-                }
-            } else {
-                done
-            }));
+        let rules = &self.run.rules;
+        if rules.dry_run {
+            return Ok(Some(if is_linked { unchanged } else { done }));
+        }
+        let compares = stat.kind == Kind::File && (rules.verify || rules.remove_sources);
+        if is_linked && !compares {
+            return Ok(Some(unchanged));
         }
         if !there.iter().any(|(i, _)| *i == index) {
             return Ok(None);
@@ -421,6 +472,15 @@ impl Worker<'_> {
         let Some(from) = self.directory_of(first)? else {
             return Ok(None);
         };
+        if compares {
+            let copy = self.same_content(source, stat, (&from, first.name()), index)?;
+            if !copy.is_some_and(|copy| sys::stat_fd(copy.as_fd()).is_ok_and(|copy| copy.id == id)) {
+                return Ok(None);
+            }
+        }
+        if is_linked {
+            return Ok(Some(unchanged));
+        }
         let made = self.make(entry, index, Operation::Link, |fd, name| {
             sys::make_link(from.as_fd(), first.name(), fd.as_fd(), name)
         });

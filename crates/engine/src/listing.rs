@@ -2,10 +2,11 @@
 //! exclude rules see above them.
 
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use bulkhaul_formats::filter::{Filter, Style};
-use bulkhaul_sys::Kind;
+use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, OwnedFd};
 
 use crate::tree::join;
 
@@ -67,6 +68,30 @@ impl Batch {
             entries: self.entries.split_off(start),
         }
     }
+}
+
+/// The first name of a directory that is looked for, if it has one. The descriptor's own place in a listing stays.
+pub fn find_name(directory: &OwnedFd, mut is_it: impl FnMut(&CStr) -> bool) -> sys::Result<Option<CString>> {
+    let directory = sys::open_directory(directory.as_fd(), c".", Follow::No)?;
+    let mut buffer = Vec::with_capacity(LISTING_BYTES);
+    let (mut found, mut more) = (None, true);
+    while more && found.is_none() {
+        more = sys::read_directory(directory.as_fd(), buffer.spare_capacity_mut(), |name, _, _| {
+            if found.is_none() && is_it(name) {
+                found = Some(name.to_owned());
+            }
+        })?;
+    }
+    Ok(found)
+}
+
+/// Whether a directory holds nothing. Nobody else may be listing it by this descriptor.
+pub fn is_empty(directory: &OwnedFd) -> sys::Result<bool> {
+    let mut buffer = [const { MaybeUninit::uninit() }; 512];
+    let mut empty = true;
+    sys::rewind_directory(directory.as_fd())?;
+    sys::read_directory(directory.as_fd(), &mut buffer, |_, _, _| empty = false)?;
+    Ok(empty)
 }
 
 /// Names of subdirectories that wait to be entered, first in first out: a million cost little more than their bytes.

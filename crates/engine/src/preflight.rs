@@ -15,6 +15,7 @@ use bulkhaul_formats::filelist::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat};
 
 use crate::copy::{RootPlace, Target};
+use crate::departure::Restored;
 use crate::error::{Cause, Fault, Operation, Refusal, Side, describe};
 use crate::job::Desk;
 use crate::metadata::{Scratch, disinherit, has_default_acl};
@@ -40,6 +41,8 @@ pub struct Prepared {
     pub missing: Vec<(Vec<u8>, Fault)>,
     /// Names of the list that lie outside the source.
     pub outside: Vec<Vec<u8>>,
+    /// Sources that a move which died had taken aside.
+    pub restored: Restored,
 }
 
 /// What the option checks need to know of this process.
@@ -151,7 +154,8 @@ enum Entry {
     },
 }
 
-fn find(argument: &SourceArgument) -> Result<Entry, Fault> {
+/// Looks for a source argument. `goes`: a move, which may have died before with the entry taken aside.
+fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<Entry, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
     let path = trim(&argument.path);
     // What ends in dots has no name of its own: it stands for its contents, unless it is given a name.
@@ -172,7 +176,16 @@ fn find(argument: &SourceArgument) -> Result<Entry, Fault> {
     let target = argument.name.clone().unwrap_or_else(|| name.clone());
     let at = open_directory_path(&parent, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
     let c_name = c_string(if name.is_empty() { b"." } else { &name }).map_err(|e| fault(Operation::Open, e))?;
-    let mut stat = sys::stat(at.as_fd(), &c_name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
+    let look = || sys::stat(at.as_fd(), &c_name, Follow::No);
+    let mut stat = match (look(), goes) {
+        (Err(Errno::NOENT), Some((stager, restored))) => match stager.put_back(&at, &c_name) {
+            Ok(true) => restored.insert(&at, &c_name).and_then(|()| look()),
+            Ok(false) => Err(Errno::NOENT),
+            Err(errno) => Err(errno),
+        },
+        (found, _) => found,
+    }
+    .map_err(|e| fault(Operation::Stat, e))?;
     if nameless || (argument.follow && stat.kind == Kind::Symlink) {
         let led = sys::stat(at.as_fd(), &c_name, Follow::Yes);
         if let Ok(led) = led
@@ -210,8 +223,10 @@ pub fn prepare(
 ) -> Result<Prepared, Refusal> {
     let mut missing = Vec::new();
     let mut entries = Vec::new();
+    let restored = Restored::default();
+    let goes = (options.remove_sources && !options.dry_run).then_some((stager, &restored));
     for argument in &options.sources {
-        match find(argument) {
+        match find(argument, goes) {
             Ok(entry) => entries.push(entry),
             Err(fault) => missing.push((argument.path.clone(), fault)),
         }
@@ -267,6 +282,7 @@ pub fn prepare(
         working_directory: sys::working_directory(),
         missing,
         outside,
+        restored,
     })
 }
 

@@ -6,7 +6,6 @@
 //! directory) or cleared (the rest); what a live one holds is left alone.
 
 use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::xxh64;
@@ -14,9 +13,12 @@ use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Replace, Stat};
 
 use crate::error::{Fault, Operation, Side};
+use crate::listing::{find_name, is_empty};
 
-/// Staging names that one process may have for one final name: as many jobs may write it at once.
+/// Staging names that one process may have for one final name.
 const NAMES_PER_PROCESS: u32 = 64;
+/// The first of them that stand for an entry of a source that was taken aside; as many jobs may write one name at once.
+const ASIDE: u32 = NAMES_PER_PROCESS / 2;
 /// Live runs that may fill the same new directory at once.
 const DIRECTORY_ATTEMPTS: u32 = NAMES_PER_PROCESS - 1;
 
@@ -47,6 +49,8 @@ pub enum Owner {
     Live,
     /// A process of this host that is gone.
     Dead,
+    /// The same: an entry of a source that was about to go, complete, and the only one of its name.
+    Aside,
     /// Another host: left alone.
     Foreign,
 }
@@ -94,24 +98,51 @@ impl Stager {
         let process = parsed.attempt / NAMES_PER_PROCESS;
         Some(if process == self.process || sys::process_exists(process) {
             Owner::Live
+        } else if parsed.attempt % NAMES_PER_PROCESS >= ASIDE {
+            Owner::Aside
         } else {
             Owner::Dead
         })
     }
 
+    /// Whether a staging name was made for this final name.
+    pub fn is_of(staging: &[u8], final_name: &CStr) -> bool {
+        staging::parse(staging).is_some_and(|parsed| parsed.digest == xxh64(final_name.to_bytes()))
+    }
+
     /// Makes something that must not exist under a staging name: a file, link or node.
-    pub fn stage<T>(
+    pub fn stage<T>(self, final_name: &CStr, make: impl FnMut(&CStr) -> sys::Result<T>) -> sys::Result<(T, Staging)> {
+        self.first_free(final_name, 0..ASIDE, make)
+    }
+
+    /// Takes an entry of a source out of its place, under a name that says so.
+    pub fn take_aside(self, at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Staging> {
+        self.first_free(name, ASIDE..NAMES_PER_PROCESS, |aside| appear(at, name, aside))
+            .map(|((), aside)| aside)
+    }
+
+    /// Gives an entry of a source its name back that a move which died took aside. Answers whether there was one.
+    pub fn put_back(self, at: &OwnedFd, name: &CStr) -> sys::Result<bool> {
+        let is_it =
+            |aside: &CStr| self.owner(aside.to_bytes()) == Some(Owner::Aside) && Self::is_of(aside.to_bytes(), name);
+        match find_name(at, is_it)? {
+            Some(aside) => appear(at.as_fd(), &aside, name).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn first_free<T>(
         self,
         final_name: &CStr,
+        mut attempts: std::ops::Range<u32>,
         mut make: impl FnMut(&CStr) -> sys::Result<T>,
     ) -> sys::Result<(T, Staging)> {
-        let mut attempt = 0;
         loop {
+            let attempt = attempts.next().ok_or(Errno::EXIST)?;
             let staging = self.name(final_name, self.process.saturating_mul(NAMES_PER_PROCESS) + attempt);
             match make(staging.as_c_str()) {
-                Ok(value) => return Ok((value, staging)),
-                Err(Errno::EXIST) if attempt + 1 < NAMES_PER_PROCESS => attempt += 1,
-                Err(errno) => return Err(errno),
+                Err(Errno::EXIST) => {}
+                made => return made.map(|value| (value, staging)),
             }
         }
     }
@@ -192,13 +223,6 @@ impl Default for Stager {
     }
 }
 
-fn is_empty(directory: &OwnedFd) -> sys::Result<bool> {
-    let mut buffer = [const { MaybeUninit::uninit() }; 512];
-    let mut empty = true;
-    sys::read_directory(directory.as_fd(), &mut buffer, |_, _, _| empty = false)?;
-    Ok(empty)
-}
-
 /// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.
 pub fn publish_directory(at: BorrowedFd<'_>, staging: &Staging, name: &CStr) -> sys::Result<()> {
     match sys::rename(at, staging.as_c_str(), at, name, Replace::No) {
@@ -238,7 +262,7 @@ pub fn publish(
 }
 
 /// A new name, never in the place of another.
-fn appear(at: BorrowedFd<'_>, staged: &CStr, name: &CStr) -> sys::Result<()> {
+pub fn appear(at: BorrowedFd<'_>, staged: &CStr, name: &CStr) -> sys::Result<()> {
     match sys::rename(at, staged, at, name, Replace::No) {
         // NFS, GPFS and older Lustre: a hard link never replaces either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(at, staged, at, name) {

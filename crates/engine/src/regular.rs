@@ -12,7 +12,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 use crate::act::Entry;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
-use crate::links::{Claim, Claimed, location};
+use crate::links::{Claimed, location};
 use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Sync;
 use crate::plan::{Action, plan};
@@ -86,7 +86,7 @@ enum Settled {
 impl Worker<'_> {
     /// One regular file. `None`: its outcome comes later, with its sync.
     pub fn regular(&mut self, entry: &Entry<'_>, at: &OwnedFd, name: &CStr) -> Result<Option<Done>, Stopped> {
-        let there = Self::existing(entry)?;
+        let there = self.existing(entry)?;
         let open = |e| Fault::new(Operation::Open, Side::Source, e);
         let look = |e| Fault::new(Operation::Stat, Side::Source, e);
         let missing = there.iter().all(|(_, s)| s.is_none());
@@ -111,31 +111,21 @@ impl Worker<'_> {
         if !entry.again {
             self.counters.sized(stat.size, stat.allocated);
         }
-        let mut claimed = Claimed {
-            run: self.run,
-            id: None,
-        };
-        if stat.nlink > 1 {
-            // Nobody may wait for a file that waits here for its sync.
-            self.flush();
-            match self.claim(&stat) {
-                Claim::First => claimed.id = Some(stat.id),
-                Claim::Link(first) => {
-                    let linked = self.link(entry, &stat, &there, &first)?;
-                    if linked.is_some() {
-                        self.seen(&stat);
-                        return Ok(linked);
-                    }
-                    self.claim_anew(entry, &stat);
-                    claimed.id = Some(stat.id);
-                }
-            }
-        }
         let source = Source {
             at,
             name,
             file: file.as_ref(),
         };
+        let mut claimed = Claimed {
+            run: self.run,
+            of: None,
+        };
+        if stat.nlink > 1 {
+            let linked = self.link_or_claim(entry, source, &stat, &there, &mut claimed)?;
+            if linked.is_some() {
+                return Ok(linked);
+            }
+        }
         let places = match self.settle(entry, source, &stat, &there, &mut claimed)? {
             Settled::Done(done) => {
                 return Ok(Some(Done {
@@ -161,16 +151,13 @@ impl Worker<'_> {
                     if now.kind != Kind::File {
                         return Err(Fault::changed(Operation::Open).into());
                     }
-                    if now.id != stat.id {
-                        // Another file has the name: who waits for the old one must copy it.
-                        claimed.give_up();
-                    }
+                    claimed.becomes(&now);
                     stat = now;
                 }
                 result => break result?,
             }
         };
-        if claimed.id.is_some() {
+        if claimed.of.is_some() {
             // Others wait for this one, so it is not left for later.
             let index = finished.destination;
             let (done, id) = self.finish(finished)?;
@@ -207,7 +194,8 @@ impl Worker<'_> {
             let mut action = plan(stat, existing.as_ref(), self.run.rules.tail);
             let mut compared = None;
             if action == Action::Probe || (action == Action::Keep && self.run.rules.verify) {
-                compared = self.same_content(entry, source, stat, destination)?;
+                let (_, twin) = Self::twin(entry.dir, destination)?;
+                compared = self.same_content(source, stat, (&twin, entry.target), destination)?;
                 action = if compared.is_some() {
                     Action::Keep
                 } else {
@@ -286,22 +274,16 @@ impl Worker<'_> {
         Err(Fault::conflict(Operation::Create, 0, "no destination is left for this directory").into())
     }
 
-    /// Compares a file with what has its name in a destination; the latter is answered, open, when it is the same.
+    /// Compares a file with one of destination number `index`, by its name in a directory there; the latter is answered,
+    /// open, when it is the same.
     pub fn same_content(
         &mut self,
-        entry: &Entry<'_>,
         source: Source<'_>,
         stat: &Stat,
+        there: (&OwnedFd, &CStr),
         index: usize,
     ) -> Result<Option<OwnedFd>, Stopped> {
         let side = Side::Destination(index);
-        let Some(twin) = entry
-            .dir
-            .twin(index)
-            .map_err(|e| Fault::new(Operation::Open, side, e))?
-        else {
-            return Ok(None);
-        };
         let opened;
         let file = if let Some(file) = source.file {
             file
@@ -310,7 +292,7 @@ impl Worker<'_> {
             opened = sys::open_file(source.at.as_fd(), source.name).map_err(open)?;
             &opened
         };
-        let existing = match sys::open_file(twin.as_fd(), entry.target) {
+        let existing = match sys::open_file(there.0.as_fd(), there.1) {
             Ok(fd) => fd,
             // What may not be read can't be trusted; it may still be replaced.
             Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),

@@ -32,7 +32,7 @@ pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) ->
     }
     for (name, kind, owner) in leftovers {
         match owner {
-            Owner::Live => {}
+            Owner::Live | Owner::Aside => {}
             Owner::Foreign => run.desk.note("foreign-staging", || {
                 let path = join(&dir.twin_path(index), name.to_bytes());
                 (path, "an unfinished entry of another host is left alone".into())

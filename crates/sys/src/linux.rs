@@ -109,6 +109,13 @@ pub fn stat(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<Stat> {
     again(Call::Stat, || fs::statx(at, name, flags, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
 }
 
+/// The same, never through a symlink, asked of whoever keeps the file: a network or FUSE client does not answer from what
+/// it remembers.
+pub fn stat_anew(at: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
+    again(Call::Stat, || fs::statx(at, name, flags, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
+}
+
 /// Facts about an open descriptor of any kind.
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     again(Call::StatFd, || {

@@ -77,6 +77,11 @@ pub fn stat(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<Stat> {
     again(Call::Stat, || fs::statat(at, name, flags)).map(|s| convert(&s))
 }
 
+/// The same, never through a symlink; nobody can be asked to look again here.
+pub fn stat_anew(at: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
+    stat(at, name, Follow::No)
+}
+
 /// Facts about an open descriptor.
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     again(Call::StatFd, || fs::fstat(fd)).map(|s| convert(&s))

@@ -1,6 +1,6 @@
 //! Where what is known of hard links goes when there is too much of it for memory: into two files without a name.
 //!
-//! Comes in: an inode of the source, and where its copy is, by path; goes out: the same, found again with one read of the
+//! Comes in: a file of the source, and where its copy is, by path; goes out: the same, found again with one read of the
 //! table (expected) and a few of the records. The table is open addressing with linear probing, never more than half full
 //! and doubled when it would be; the records are appended. Nothing of either is kept in memory, and neither is synced: they
 //! are gone with the process. An error changes nothing that was stored before.
@@ -10,11 +10,12 @@ use std::ffi::{CStr, CString};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
 
+use super::Original;
 use crate::publish::unnamed_file;
 use crate::tree::{c_string, open_directory_path};
 
-/// Bytes of a slot: device, inode, record + 1, links left, each a 64-bit number.
-const SLOT_BYTES: usize = 32;
+/// Bytes of a slot: device, inode, facts, record + 1, links left, each a 64-bit number.
+const SLOT_BYTES: usize = 40;
 /// Slots that one read brings; a stretch that is probed is seldom longer.
 const BLOCK_SLOTS: usize = 16;
 /// Slots of the first table, a power of two.
@@ -63,10 +64,10 @@ impl Spill {
         self.append(&[staging, b"\0", path])
     }
 
-    /// Remembers a copy of the inode `of`, in the place of what was known of it; `left` links to it are still to come.
+    /// Remembers a copy of the file `of`, in the place of what was known of it; `left` links to it are still to come.
     pub fn insert(
         &mut self,
-        of: Identity,
+        of: Original,
         left: u32,
         directory: u64,
         destination: usize,
@@ -79,14 +80,14 @@ impl Spill {
             self.table = self.table.doubled(&self.directory)?;
         }
         self.table.put(Slot {
-            id: of,
+            of,
             record,
             left: u64::from(left),
         })
     }
 
     /// Where the copy of an inode is, if links to it are still to come.
-    pub fn find(&self, of: Identity) -> sys::Result<Option<Whereabouts>> {
+    pub fn find(&self, of: Original) -> sys::Result<Option<Whereabouts>> {
         let (_, Some(slot)) = self.table.find(of)? else {
             return Ok(None);
         };
@@ -111,7 +112,7 @@ impl Spill {
     }
 
     /// One more link to an inode is done with; without any left it is not found again.
-    pub fn seen(&mut self, of: Identity) -> sys::Result<()> {
+    pub fn seen(&mut self, of: Original) -> sys::Result<()> {
         match self.table.find(of)? {
             (index, Some(slot)) => self.table.write(
                 index,
@@ -152,7 +153,7 @@ impl Spill {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    id: Identity,
+    of: Original,
     record: u64,
     left: u64,
 }
@@ -162,18 +163,22 @@ impl Slot {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| number(&bytes[at * 8..]);
         Some(Self {
-            id: Identity {
-                dev: number(0),
-                ino: number(1),
+            of: Original {
+                id: Identity {
+                    dev: number(0),
+                    ino: number(1),
+                },
+                facts: number(2),
             },
-            record: number(2).checked_sub(1)?,
-            left: number(3),
+            record: number(3).checked_sub(1)?,
+            left: number(4),
         })
     }
 
     fn encode(self) -> [u8; SLOT_BYTES] {
         let mut bytes = [0; SLOT_BYTES];
-        let numbers = [self.id.dev, self.id.ino, self.record + 1, self.left].map(u64::to_le_bytes);
+        let Original { id, facts } = self.of;
+        let numbers = [id.dev, id.ino, facts, self.record + 1, self.left].map(u64::to_le_bytes);
         bytes.copy_from_slice(numbers.as_flattened());
         bytes
     }
@@ -198,9 +203,9 @@ impl Table {
         self.used >= self.slots / 2
     }
 
-    /// The slot of an inode, or the free one where it would be.
-    fn find(&self, id: Identity) -> sys::Result<(u64, Option<Slot>)> {
-        let key = [id.dev, id.ino].map(u64::to_le_bytes);
+    /// The slot of a file, or the free one where it would be.
+    fn find(&self, of: Original) -> sys::Result<(u64, Option<Slot>)> {
+        let key = [of.id.dev, of.id.ino, of.facts].map(u64::to_le_bytes);
         let mut at = xxh64(key.as_flattened()) % self.slots;
         let mut block = [0; BLOCK_SLOTS * SLOT_BYTES];
         // Half of it is free, so this ends long before all was seen.
@@ -209,7 +214,7 @@ impl Table {
             read_exactly(&self.file, &mut block, first * SLOT_BYTES as u64)?;
             for (bytes, index) in block.chunks_exact(SLOT_BYTES).zip(first..).filter(|(_, i)| *i >= at) {
                 match Slot::decode(bytes) {
-                    Some(slot) if slot.id != id => {}
+                    Some(slot) if slot.of != of => {}
                     found => return Ok((index, found)),
                 }
             }
@@ -223,7 +228,7 @@ impl Table {
     }
 
     fn put(&mut self, slot: Slot) -> sys::Result<()> {
-        let (index, found) = self.find(slot.id)?;
+        let (index, found) = self.find(slot.of)?;
         self.write(index, slot)?;
         self.used += u64::from(found.is_none());
         Ok(())
@@ -267,10 +272,15 @@ mod tests {
 
     use super::*;
 
-    fn identity(number: u64) -> Identity {
-        Identity {
-            dev: number % 3,
-            ino: number,
+    /// Every fourth has the inode number of the one before, and other facts.
+    fn original(number: u64) -> Original {
+        let other = u64::from(number % 4 == 3);
+        Original {
+            id: Identity {
+                dev: (number - other) % 3,
+                ino: number - other,
+            },
+            facts: other,
         }
     }
 
@@ -284,7 +294,7 @@ mod tests {
                 Vec::new()
             },
             name: c_string(format!("name {number}").as_bytes()).unwrap(),
-            id: identity(number + 7),
+            id: original(number + 7).id,
         }
     }
 
@@ -293,7 +303,7 @@ mod tests {
         let directory = spill.directory(&there.directory, &there.staging).unwrap();
         spill
             .insert(
-                identity(number),
+                original(number),
                 left,
                 directory,
                 there.destination,
@@ -313,8 +323,8 @@ mod tests {
         }
         assert_eq!(spill.table.slots, FIRST_SLOTS * 8, "it doubles when it is half full");
         for number in 0..count {
-            assert_eq!(spill.find(identity(number)).unwrap(), Some(whereabouts(number)));
-            assert_eq!(spill.find(identity(number + count)).unwrap(), None);
+            assert_eq!(spill.find(original(number)).unwrap(), Some(whereabouts(number)));
+            assert_eq!(spill.find(original(number + count)).unwrap(), None);
         }
         assert_eq!(scratch.path().read_dir().unwrap().count(), 0, "the files have no name");
     }
@@ -325,20 +335,20 @@ mod tests {
         let mut spill = Spill::create(scratch.path().as_os_str().as_bytes()).unwrap();
         for number in 0..FIRST_SLOTS / 2 {
             insert(&mut spill, number, 2);
-            spill.seen(identity(number)).unwrap();
-            assert!(spill.find(identity(number)).unwrap().is_some());
-            spill.seen(identity(number)).unwrap();
-            assert!(spill.find(identity(number)).unwrap().is_none());
+            spill.seen(original(number)).unwrap();
+            assert!(spill.find(original(number)).unwrap().is_some());
+            spill.seen(original(number)).unwrap();
+            assert!(spill.find(original(number)).unwrap().is_none());
         }
         assert!(spill.table.is_half_full());
         // Doubling leaves the dead behind; one of them comes again.
         insert(&mut spill, FIRST_SLOTS, 1);
         insert(&mut spill, 5, 1);
         assert_eq!(spill.table.used, 2);
-        assert_eq!(spill.find(identity(5)).unwrap(), Some(whereabouts(5)));
-        assert_eq!(spill.find(identity(6)).unwrap(), None);
+        assert_eq!(spill.find(original(5)).unwrap(), Some(whereabouts(5)));
+        assert_eq!(spill.find(original(6)).unwrap(), None);
         // What nobody knows is not missed.
-        spill.seen(identity(7)).unwrap();
+        spill.seen(original(7)).unwrap();
     }
 
     #[test]
@@ -348,9 +358,9 @@ mod tests {
         insert(&mut spill, 1, 1);
         let directory = spill.directory(b"d", b"").unwrap();
         spill
-            .insert(identity(1), 3, directory, 0, c"other", identity(9))
+            .insert(original(1), 3, directory, 0, c"other", original(9).id)
             .unwrap();
-        assert_eq!(spill.find(identity(1)).unwrap().unwrap().name, c"other".to_owned());
+        assert_eq!(spill.find(original(1)).unwrap().unwrap().name, c"other".to_owned());
         assert_eq!(spill.table.used, 1);
     }
 }

@@ -170,6 +170,8 @@ pub fn everything(tree: &Tree) {
         .file("d/e/deep", content(7, 70_000));
     tree.symlink("d/e/up", "../..")
         .special("d/e/fifo", Kind::Fifo, 0)
+        .link("d/e/fifo-too", "d/e/fifo")
+        .link("d/e/up-too", "d/e/up")
         .dir("empty");
     tree.file("replaced", content(8, 4000))
         .file("replaced-long", content(9, 80_000));
