@@ -27,6 +27,7 @@ use crate::track::{self, Undecided, Waiting};
 use crate::transfer::Methods;
 use crate::tree::{Budget, Dir, Presence, Scope};
 use crate::tune::{Medium, Range, Tuner};
+use crate::views::Probes;
 use crate::worker::Worker;
 
 /// A piece of work.
@@ -115,6 +116,8 @@ pub struct Run {
     pub doubtful: AtomicBool,
     /// What a move that died had taken aside.
     pub restored: Restored,
+    /// Where something is deleted: what tells a destination in a source.
+    pub probes: Probes,
     /// This is the second walk of a move: sources go, nothing is written.
     pub departure: Option<Departure>,
     /// Whoever was asked about extra entries has agreed that sources go too.
@@ -341,6 +344,7 @@ fn copy(
         missing,
         outside,
         restored,
+        probes,
     } = prepared;
     if let Some((_, copied, _)) = &second {
         if destination_ids.iter().any(|id| !copied.destination_ids.contains(id)) {
@@ -383,6 +387,7 @@ fn copy(
         failed: Failed::default(),
         doubtful: AtomicBool::new(false),
         restored,
+        probes,
         departure,
         agreed: AtomicBool::new(false),
         counters,
@@ -402,26 +407,9 @@ fn copy(
     run.begin(&root, missing, &outside);
     run.schedule.push(Task::List(Arc::clone(&root)));
     run.drive();
-    // What waits for the end, until nothing new comes of it.
-    loop {
-        let links = run.waiting.take_undecided();
-        let roots = if links.is_empty() {
-            track::roots(&run)
-        } else {
-            Vec::new()
-        };
-        if desk.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
-            break;
-        }
-        for link in links {
-            run.schedule.push(Task::Link(link));
-        }
-        for root in roots {
-            desk.unlisted();
-            run.schedule.push(Task::List(root));
-        }
-        run.drive();
-    }
+    run.finish_links();
+    run.probes.pull();
+    run.probes.tell(desk);
     let moves = run.rules.remove_sources && run.departure.is_none();
     let leaving = moves.then(|| run.leaving(options).ok()).flatten();
     extra::sweep(&run, &root, leaving);
@@ -489,6 +477,29 @@ impl Run {
             if let Err(fault) = cleared {
                 worker.fail_directory(root, 0, &fault);
             }
+        }
+    }
+
+    /// What waits for the end, until nothing new comes of it.
+    fn finish_links(&self) {
+        loop {
+            let links = self.waiting.take_undecided();
+            let roots = if links.is_empty() {
+                track::roots(self)
+            } else {
+                Vec::new()
+            };
+            if self.desk.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
+                return;
+            }
+            for link in links {
+                self.schedule.push(Task::Link(link));
+            }
+            for root in roots {
+                self.desk.unlisted();
+                self.schedule.push(Task::List(root));
+            }
+            self.drive();
         }
     }
 

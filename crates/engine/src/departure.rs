@@ -397,7 +397,8 @@ impl Worker<'_> {
         let Some(twin) = entry.dir.twin(index).map_err(fault(Operation::Open))? else {
             return Ok(Copy::Absent);
         };
-        let look = || match sys::stat(twin.as_fd(), entry.target, Follow::No) {
+        // What a client of a network or FUSE file system remembers of times differs from what it is told later.
+        let look = || match sys::stat_anew(twin.as_fd(), entry.target) {
             Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(fault(Operation::Stat)(errno)),
@@ -405,7 +406,7 @@ impl Worker<'_> {
         let Some(found) = look()? else {
             return Ok(Copy::Absent);
         };
-        if found.id == stat.id {
+        if found.is_same(stat) {
             return Ok(Copy::Itself);
         }
         if found.kind != stat.kind {

@@ -20,6 +20,7 @@ use crate::publish::{clear_directory, merge_directory, publish_directory};
 use crate::report::{Outcome, Reason};
 use crate::sweep;
 use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Twin, join};
+use crate::views;
 use crate::worker::{Done, Worker};
 
 impl Worker<'_> {
@@ -66,7 +67,7 @@ impl Worker<'_> {
         let mut sources = Vec::with_capacity(sub.sources.len());
         for &index in &sub.sources {
             match self.open_source(parent, index, sub) {
-                Ok(source) if run.destination_ids.contains(&source.slot.id()) => {
+                Ok(source) if self.is_destination(parent, &source) => {
                     if index == sub.sources[sub.sources.len() - 1] {
                         return Ok(Err(Done::skipped(Reason::Destination)));
                     }
@@ -131,6 +132,26 @@ impl Worker<'_> {
             }
         }
         Ok(Ok(dir))
+    }
+
+    /// Whether a source directory is a destination. Where inode numbers say so and may be those of two file systems, a file
+    /// that is made in the destination tells.
+    fn is_destination(&self, parent: &Dir, source: &Source) -> bool {
+        let run = self.run;
+        let id = source.slot.id();
+        let Some(index) = run.destination_ids.iter().position(|known| *known == id) else {
+            return false;
+        };
+        if run.rules.dry_run && run.departure.is_none() {
+            return true;
+        }
+        let mut root = parent;
+        while let Some(up) = root.parent.as_deref() {
+            root = up;
+        }
+        let destination = root.twin(index).ok().flatten().zip(source.slot.current());
+        let joined = destination.and_then(|(one, other)| views::joined(run.stager, &one, &other, &run.desk));
+        joined.unwrap_or(true)
     }
 
     fn open_source(&self, parent: &Dir, index: usize, sub: &Subdirectory) -> Result<Source, Fault> {
@@ -416,6 +437,10 @@ impl Worker<'_> {
     fn close(&mut self, dir: &Arc<Dir>) {
         if let Some(departure) = &self.run.departure {
             return self.depart_directory(departure, dir);
+        }
+        if dir.parent.is_none() {
+            // Its times come after this.
+            self.run.probes.pull();
         }
         let mut changes = Changes::default();
         let mut made = false;

@@ -200,6 +200,13 @@ impl Worker<'_> {
         found: Vec<Found>,
     ) -> Batch {
         let mut batch = Batch::default();
+        let name_at = |offset: u32| CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
+        let is_probe = |name: &CStr| self.run.stager.owner(name.to_bytes()).is_some() && self.run.probes.have(name);
+        if found.iter().any(|found| is_probe(name_at(found.offset))) {
+            let what = "it is a destination, seen in another way";
+            self.fail_directory(dir, source, &Fault::conflict(Operation::List, 0, what));
+            return batch;
+        }
         let plain = dir.sources.len() == 1;
         for Found {
             offset,
@@ -208,7 +215,7 @@ impl Worker<'_> {
             ..
         } in found
         {
-            let mut name = CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
+            let mut name = name_at(offset);
             let owner = self.run.stager.owner(name.to_bytes());
             let restored;
             if let (Some(Owner::Aside), true) = (owner, self.run.rules.remove_sources) {

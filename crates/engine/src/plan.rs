@@ -31,7 +31,7 @@ pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64) -> Action {
     let Some(existing) = existing else {
         return Action::Create;
     };
-    if existing.id == source.id {
+    if existing.is_same(source) {
         return Action::Skip(Reason::SameFile);
     }
     if existing.kind == Kind::Directory {

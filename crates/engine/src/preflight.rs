@@ -24,6 +24,7 @@ use crate::publish::Stager;
 use crate::tree::{
     Below, Budget, Dir, Names, Origin, Presence, Scope, Slot, Source, Twin, c_string, join, open_directory_path,
 };
+use crate::views::{Probe, Probes};
 
 /// A run that may begin.
 pub struct Prepared {
@@ -43,6 +44,8 @@ pub struct Prepared {
     pub outside: Vec<Vec<u8>>,
     /// Sources that a move which died had taken aside.
     pub restored: Restored,
+    /// Where something is deleted: what tells a destination in a source.
+    pub probes: Probes,
 }
 
 /// What the option checks need to know of this process.
@@ -248,6 +251,43 @@ pub fn prepare(
         }
     }
     let (list, outside) = read_list(options, desk)?;
+    let deletes = (options.remove_sources || options.remove_extra) && !rules.dry_run;
+    let mut planted = Vec::new();
+    let mut probe = |destination: &Opened| {
+        let probe = Probe::plant(stager, &destination.base);
+        let refused = probe
+            .iter()
+            .find_map(|probe| entries.iter().find_map(|e| shown_by(probe, e, destination)));
+        planted.extend(probe);
+        refused.map_or(Ok(()), |why| Err(Refusal::Safety(why)))
+    };
+    let refused = opened.iter().filter(|_| deletes).try_for_each(&mut probe);
+    let probes = Probes::new(planted);
+    let prepared = refused.and_then(|()| make(rules, budget, stager, opened, entries, (list, outside)));
+    match prepared {
+        Ok(prepared) => Ok(Prepared {
+            missing,
+            restored,
+            probes,
+            ..prepared
+        }),
+        Err(refusal) => {
+            probes.pull();
+            probes.tell(desk);
+            Err(refusal)
+        }
+    }
+}
+
+/// The root of the run, with destinations that are made now.
+fn make(
+    rules: &Rules,
+    budget: &Arc<Budget>,
+    stager: Stager,
+    opened: Vec<Opened>,
+    entries: Vec<Entry>,
+    (list, outside): NamedFiles,
+) -> Result<Prepared, Refusal> {
     let mut twins = Vec::new();
     let mut roots = Vec::new();
     let mut targets = Vec::new();
@@ -280,9 +320,10 @@ pub fn prepare(
         roots,
         destination_ids,
         working_directory: sys::working_directory(),
-        missing,
+        missing: Vec::new(),
         outside,
-        restored,
+        restored: Restored::default(),
+        probes: Probes::default(),
     })
 }
 
@@ -545,6 +586,33 @@ fn nearest(path: &[u8]) -> sys::Result<OwnedFd> {
     }
 }
 
+/// Why a source is refused that shows a probe: the destination is the source, or lies in it, seen in another way.
+fn shown_by(probe: &Probe, entry: &Entry, destination: &Opened) -> Option<String> {
+    let there = show(&destination.path);
+    let overlap = |path| format!("{} and {there} overlap: the destination lies in the source", show(path));
+    let shows = |path: &[u8]| open_directory_path(path, Follow::Yes).is_ok_and(|at| probe.shows_in(&at));
+    let why = match entry {
+        Entry::Contents { path, fd, .. } if probe.shows_in(fd) => match destination.found {
+            Some(_) => format!("{} and {there} are the same directory", show(path)),
+            None => overlap(path),
+        },
+        Entry::Named { path, stat, .. } if stat.kind == Kind::Directory && shows(path) => overlap(path),
+        Entry::Named {
+            path,
+            parent,
+            name,
+            target,
+            stat,
+        } if destination.found.is_some() && name == target && shows(parent) => {
+            let kind = crate::report::kind_text(stat.kind);
+            let there = show(&join(&destination.path, target.to_bytes()));
+            format!("{}: {there} is the same {kind}", show(path))
+        }
+        _ => return None,
+    };
+    Some(why + ", seen in another way")
+}
+
 /// Refuses a copy of something onto or into itself.
 fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mounts: &Mounts) -> Result<(), Refusal> {
     let (path, stat, target) = match entry {
@@ -559,12 +627,12 @@ fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mount
         )))
     };
     if let Some((fd, found)) = &destination.found {
-        if stat.id == found.id && target.is_none() {
+        if stat.is_same(found) && target.is_none() {
             return safety("are the same directory");
         }
         if let Some(target) = target
             && let Ok(there) = sys::stat(fd.as_fd(), target, Follow::No)
-            && there.id == stat.id
+            && there.is_same(stat)
         {
             let text = format!(
                 "{} is the same {}",
@@ -585,7 +653,7 @@ fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mount
             show(&destination.path)
         ))
     };
-    if has_ancestor(&destination.base, stat.id).map_err(unknown)?
+    if has_ancestor(&destination.base, stat).map_err(unknown)?
         || mounts.is_below(&destination.base, path).map_err(unknown)?
     {
         return safety("overlap: the destination lies inside the source");
@@ -593,11 +661,11 @@ fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mount
     Ok(())
 }
 
-/// Whether `id` is this directory or one above it, by `..` up to the root.
-fn has_ancestor(directory: &OwnedFd, id: Identity) -> sys::Result<bool> {
+/// Whether `other` is this directory or one above it, by `..` up to the root.
+fn has_ancestor(directory: &OwnedFd, other: &Stat) -> sys::Result<bool> {
     let mut here = sys::stat_fd(directory.as_fd())?;
     let mut at: Option<OwnedFd> = None;
-    while here.id != id {
+    while !here.is_same(other) {
         let base = at.as_ref().map_or(directory.as_fd(), |fd| fd.as_fd());
         let up = sys::open_node(base, c"..")?;
         let above = sys::stat_fd(up.as_fd())?;

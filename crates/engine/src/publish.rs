@@ -142,7 +142,7 @@ impl Stager {
             let staging = self.name(final_name, self.process.saturating_mul(NAMES_PER_PROCESS) + attempt);
             match make(staging.as_c_str()) {
                 Err(Errno::EXIST) => {}
-                made => return made.map(|value| (value, staging)),
+                other => return other.map(|value| (value, staging)),
             }
         }
     }

@@ -61,4 +61,6 @@ mod sweep;
 #[cfg(test)]
 mod symlinks;
 #[cfg(test)]
+mod views;
+#[cfg(test)]
 mod walk;

@@ -45,7 +45,7 @@ fn by_table(source: &Stat, existing: &Stat, tail: u64) -> &'static str {
     // 40 nanoseconds are less than a double tells at this time, a microsecond is more.
     let apart = (nanoseconds(source.mtime) - nanoseconds(existing.mtime)).abs() >= 1000;
     let rows = [
-        (source.id == existing.id, "same file"),
+        (source.is_same(existing), "same file"),
         (existing.kind == Kind::Directory, "conflict"),
         (source.kind != existing.kind, "replace"),
         (source.kind == Kind::Symlink, "probe"),

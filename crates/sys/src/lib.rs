@@ -164,6 +164,15 @@ pub struct Quota {
     pub inodes_left: u64,
 }
 
+impl Stat {
+    /// Whether both are of one inode. Its number alone does not tell: views of several file systems (overlays, FUSE) give one
+    /// to different files. What differs only because it was changed between the two looks is not taken for the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let facts = |s: &Self| (s.id, s.kind, s.mode, s.uid, s.gid, s.size, s.rdev, s.mtime, s.ctime);
+        facts(self) == facts(other)
+    }
+}
+
 impl Time {
     /// The time as the originals compare it: seconds in a double (about 0.24 microseconds apart in this century).
     pub fn as_float(self) -> f64 {

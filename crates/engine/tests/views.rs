@@ -1,0 +1,306 @@
+//! Views: one file that two file systems show (FUSE, overlays), and file systems that show several as one. Neither device
+//! nor inode tells, so a move and a hard link need more.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::options::{CopyOptions, SourceArgument};
+use bulkhaul_engine::report::{Outcome, Reason};
+
+use crate::rig::{Copied, Scratch, attempt, command, contents, copy, has, has_staging, must, named, root, same_path};
+
+/// Mounts a view; `None`: it can't be had here, and that was printed.
+fn mounted(program: &str, arguments: &[&str], point: PathBuf) -> Option<PathBuf> {
+    if !root() {
+        return None;
+    }
+    if !has(program) {
+        println!("skip: there is no {program}");
+        return None;
+    }
+    fs::create_dir_all(&point).unwrap();
+    let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = arguments.iter().map(|a| a as _).collect();
+    all.push(&point);
+    let output = command(program, &all);
+    if !output.status.success() {
+        println!("skip: {program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        return None;
+    }
+    Some(point)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Two places that show the same files, either way round.
+fn views(scratch: &Scratch) -> Vec<(&'static str, PathBuf, PathBuf)> {
+    let mut all = Vec::new();
+    let plain = |name: &str| scratch.tree(name).path().to_owned();
+    let from = plain("bound");
+    if let Some(view) = mounted("bindfs", &[text(&from)], scratch.at("bindfs")) {
+        all.push(("bindfs", from, view));
+    }
+    let (branch, other) = (plain("branch"), plain("other"));
+    let branches = format!("{}:{}", text(&branch), text(&other));
+    if let Some(pool) = mounted("mergerfs", &["-o", "category.create=ff", &branches], scratch.at("pool")) {
+        all.push(("mergerfs", branch, pool));
+    }
+    if let Some(base) = scratch.file_system("ext4", "") {
+        let parts = ["upper", "work", "lower"].map(|name| {
+            let path = base.join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        });
+        let options = format!(
+            "upperdir={},workdir={},lowerdir={}",
+            text(&parts[0]),
+            text(&parts[1]),
+            text(&parts[2])
+        );
+        let arguments = ["-t", "overlay", "-o", &options, "none"];
+        if let Some(merged) = mounted("mount", &arguments, base.join("merged")) {
+            all.push(("overlay", parts[0].clone(), merged));
+        }
+    }
+    all
+}
+
+fn transfer(source: SourceArgument, to: &Path, change: impl FnOnce(&mut CopyOptions)) -> Result<Copied, Refusal> {
+    attempt(&[source], to, |o| {
+        o.remove_sources = true;
+        change(o);
+    })
+}
+
+/// What a tree holds that these tests made.
+fn fill(at: &Path) {
+    fs::create_dir_all(at.join("d/e/empty")).unwrap();
+    fs::write(at.join("f"), "one").unwrap();
+    fs::write(at.join("d/e/g"), "two").unwrap();
+    fs::hard_link(at.join("f"), at.join("d/h")).unwrap();
+    std::os::unix::fs::symlink("f", at.join("l")).unwrap();
+}
+
+fn holds_all(at: &Path) -> bool {
+    let read = |name: &str| fs::read(at.join(name)).unwrap_or_default();
+    let right = read("f") == b"one" && read("d/e/g") == b"two" && read("d/h") == b"one";
+    right && at.join("d/e/empty").is_dir() && at.join("l").is_symlink() && !has_staging(at)
+}
+
+#[test]
+fn a_move_into_a_view_of_its_source_is_refused() {
+    let scratch = Scratch::new();
+    for (kind, one, two) in views(&scratch) {
+        fill(&one);
+        for (from, to) in [(&one, &two), (&two, &one)] {
+            for verify in [false, true] {
+                let refused = transfer(contents(from), to, |o| o.verify = verify);
+                assert!(
+                    matches!(refused, Err(Refusal::Safety(_))),
+                    "{kind} {from:?}: {refused:?}"
+                );
+                let refused = transfer(named(from.join("d")), to, |o| o.verify = verify);
+                assert!(
+                    matches!(refused, Err(Refusal::Safety(_))),
+                    "{kind} {from:?}: {refused:?}"
+                );
+                let refused = transfer(named(from.join("f")), to, |o| o.verify = verify);
+                assert!(
+                    matches!(refused, Err(Refusal::Safety(_))),
+                    "{kind} {from:?}: {refused:?}"
+                );
+                assert!(holds_all(&one) && holds_all(&two), "{kind} {from:?}");
+            }
+            // The destination is made in a view of the source.
+            let refused = transfer(contents(from), &to.join("new/place"), |_| {});
+            assert!(
+                matches!(refused, Err(Refusal::Safety(_))),
+                "{kind} {from:?}: {refused:?}"
+            );
+            assert!(!from.join("new").exists());
+        }
+    }
+}
+
+/// Preflight looks at the arguments only: deeper down each entry has to be shown to be another one.
+#[test]
+fn an_entry_that_is_its_own_copy_stays() {
+    let scratch = Scratch::new();
+    for (kind, one, two) in views(&scratch) {
+        for (number, (from, to)) in [(&one, &two), (&two, &one)].into_iter().enumerate() {
+            // The tree lies in the view; the arguments are links that lead in.
+            let name = format!("t{number}");
+            fill(&from.join(&name));
+            let (source, destination) = (
+                scratch.tree(&format!("{kind}-s{number}")),
+                scratch.tree(&format!("{kind}-d{number}")),
+            );
+            source.file("plain", "x");
+            Scratch::bind(&from.join(&name), &source.at("t"));
+            Scratch::bind(&to.join(&name), &destination.at("t"));
+            let moved = transfer(contents(source.path()), destination.path(), |_| {})
+                .unwrap()
+                .incomplete();
+            assert!(
+                holds_all(&from.join(&name)) && holds_all(&to.join(&name)),
+                "{kind} {number}: {moved:#?}"
+            );
+            assert_eq!(destination.read("plain"), b"x");
+            assert!(!source.at("plain").exists());
+            let stays = |what: &str| {
+                moved
+                    .report
+                    .failures
+                    .iter()
+                    .filter(|f| f.message.contains(what))
+                    .count()
+            };
+            let (itself, changed) = (stays("is the entry itself"), stays("it changed after"));
+            // A pool has its own idea of times: what a look at it changes counts as changed.
+            assert!(
+                itself + changed >= 5 && (itself >= 3 || kind == "mergerfs"),
+                "{kind} {number}: {moved:#?}"
+            );
+            // And again.
+            transfer(contents(source.path()), destination.path(), |_| {})
+                .unwrap()
+                .incomplete();
+            assert!(
+                holds_all(&from.join(&name)) && holds_all(&to.join(&name)),
+                "{kind} {number}"
+            );
+        }
+    }
+}
+
+/// What was there before and is another file goes as ever.
+#[test]
+fn a_move_over_what_is_there_already() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    fill(source.path());
+    copy(&[contents(source.path())], to.path(), |_| {}).complete();
+    transfer(contents(source.path()), to.path(), |_| {}).unwrap().complete();
+    assert!(!source.path().exists());
+    assert!(holds_all(to.path()));
+}
+
+/// The destination lies in the source, deeper than the arguments show.
+#[test]
+fn a_destination_that_a_source_shows_on_the_way_is_not_entered() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    source.file("a", "1").file("deep/inner/b", "2");
+    let inner = source.at("deep/inner");
+    let Some(view) = mounted("bindfs", &[text(&inner)], scratch.at("view")) else {
+        return;
+    };
+    let copied = transfer(contents(source.path()), &view, |_| {}).unwrap().incomplete();
+    assert!(
+        copied.failures(source.path())[0].starts_with("conflict list - "),
+        "{copied:#?}"
+    );
+    assert_eq!(source.read("deep/inner/b"), b"2");
+    assert_eq!(source.read("deep/inner/a"), b"1");
+    assert!(!source.at("deep/inner/deep/inner/deep").exists());
+    assert!(!has_staging(source.path()));
+}
+
+/// Two file systems under one view: equal inode numbers of different files.
+#[test]
+fn equal_inode_numbers_are_no_hard_link() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    let mut numbers = Vec::new();
+    for name in ["one", "two"] {
+        let Some(disk) = scratch.file_system("ext4", "") else {
+            return;
+        };
+        fs::write(disk.join("f"), name).unwrap();
+        fs::hard_link(disk.join("f"), disk.join("g")).unwrap();
+        numbers.push(fs::metadata(disk.join("f")).unwrap().ino());
+        assert!(Scratch::bind(&disk, &source.at(name)));
+    }
+    assert_eq!(numbers[0], numbers[1], "two fresh file systems number alike");
+    let Some(view) = mounted("bindfs", &[text(source.path())], scratch.at("view")) else {
+        return;
+    };
+    for (number, change) in [|_: &mut CopyOptions| {}, |o: &mut CopyOptions| o.verify = true]
+        .into_iter()
+        .enumerate()
+    {
+        let to = scratch.at(&format!("to-{number}"));
+        for _ in 0..2 {
+            copy(&[contents(&view)], &to, change).complete();
+            for name in ["one", "two"] {
+                assert_eq!(fs::read_to_string(to.join(name).join("f")).unwrap(), name);
+                assert!(
+                    same_path(&to.join(name).join("f"), &to.join(name).join("g")),
+                    "{name} {number}"
+                );
+            }
+        }
+    }
+    // From one to the other, which both have the number of a root, and files with equal numbers.
+    let onto = copy(&[contents(view.join("one"))], view.join("two"), |_| {}).complete();
+    assert_eq!(onto.report.totals.reasons[Reason::SameFile as usize], 0, "{onto:?}");
+    assert_eq!(fs::read_to_string(source.at("two/f")).unwrap(), "one");
+    fs::create_dir(source.at("two/in")).unwrap();
+    let into = copy(&[named(view.join("one"))], view.join("two"), |_| {}).complete();
+    assert_eq!(into.report.totals.reasons[Reason::Destination as usize], 0, "{into:?}");
+    assert_eq!(fs::read_to_string(source.at("two/one/f")).unwrap(), "one");
+    fs::write(source.at("two/f"), "two").unwrap();
+    let to = scratch.at("to-moved");
+    transfer(named(view.join("one")), &to, |_| {}).unwrap();
+    transfer(named(view.join("two")), &to, |_| {}).unwrap();
+    for name in ["one", "two"] {
+        assert_eq!(fs::read_to_string(to.join(name).join("g")).unwrap(), name);
+    }
+    must("umount", &[&view]);
+}
+
+/// Links of symlinks, FIFOs, sockets and devices are links in the copy, and a move takes them in one run.
+#[test]
+fn links_of_every_kind() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    source.symlink("l", "nowhere").link("d/l", "l");
+    for (name, kind) in [
+        ("fifo", bulkhaul_engine::Kind::Fifo),
+        ("socket", bulkhaul_engine::Kind::Socket),
+        ("char", bulkhaul_engine::Kind::Char),
+    ] {
+        source.special(name, kind, 0x103).link(format!("d/{name}"), name);
+    }
+    let names = ["l", "fifo", "socket", "char"];
+    let linked = |to: &Path| {
+        names
+            .iter()
+            .all(|name| same_path(&to.join(name), &to.join("d").join(name)))
+    };
+    let would = copy(&[contents(source.path())], scratch.at("to"), |o| o.dry_run = true).complete();
+    assert_eq!(would.report.totals.outcome_of(Outcome::Linked), 4);
+    for jobs in [1, 3] {
+        let to = scratch.at(&format!("to-{jobs}"));
+        let copied = copy(&[contents(source.path())], &to, |o| o.jobs = jobs).complete();
+        assert_eq!(copied.report.totals.outcome_of(Outcome::Linked), 4, "{copied:?}");
+        assert!(linked(&to));
+        let again = copy(&[contents(source.path())], &to, |o| o.jobs = jobs).complete();
+        assert_eq!(again.report.totals.outcome_of(Outcome::Linked), 0);
+        // A link that is broken in the destination is made again.
+        fs::remove_file(to.join("d/l")).unwrap();
+        std::os::unix::fs::symlink("nowhere", to.join("d/l")).unwrap();
+        copy(&[contents(source.path())], &to, |o| o.jobs = jobs).complete();
+        assert!(linked(&to));
+    }
+    transfer(contents(source.path()), &scratch.at("moved"), |_| {})
+        .unwrap()
+        .complete();
+    assert!(!source.path().exists() && linked(&scratch.at("moved")));
+}
