@@ -1,6 +1,6 @@
 /** What the tests stand on: scratch directories, the built command, and jobs that follow a script. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -9,12 +9,62 @@ import { expect, onTestFinished } from 'vitest';
 import type { Limits, NativeEvent, NativeJob, NativeReport, NativeSnapshot } from '../src/native.js';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const FAULTS = fileURLToPath(new URL('../../crates/engine/tests/rig/faultfs.py', import.meta.url));
 
 /** An empty directory that goes away with the test. */
 export function scratch(): string {
   const directory = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
+}
+
+export interface Mount {
+  point: string;
+  /** What waits for an answer of it gets an error. */
+  unmount: () => Promise<void>;
+}
+
+/**
+ * Shows a directory somewhere else, with faults: `options` as faultfs.py tells them. Whoever calls it unmounts it; it
+ * ends with this process at the latest. `undefined`: it can't be had here, and that was printed.
+ */
+export async function mountFaulty(of: string, options = ''): Promise<Mount | undefined> {
+  if (process.getuid?.() !== 0) return skipped('this needs root');
+  const point = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+  // The python that the system's packages are for.
+  const server = spawn('/usr/bin/python3', [FAULTS, of, point, '-o', options], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise<number | Error | null>((resolve) => server.on('error', resolve).on('close', resolve));
+  let said = '';
+  await new Promise<void>((resolve) => {
+    server.stdout.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+      resolve();
+    });
+    void ended.then(() => resolve());
+  });
+  if (said === 'ready\n') {
+    const unmount = async () => {
+      server.stdin.end();
+      await ended;
+      rmdirSync(point);
+    };
+    return { point, unmount };
+  }
+  rmdirSync(point);
+  const how = await ended;
+  if (how === 2) expect.fail(`faultfs does not know: ${options}`);
+  return skipped(said.trim() || String(how));
+}
+
+/** As mountFaulty, until the test ends; answers where. */
+export async function faulty(of: string, options = ''): Promise<string | undefined> {
+  const mount = await mountFaulty(of, options);
+  if (mount) onTestFinished(mount.unmount);
+  return mount?.point;
+}
+
+function skipped(why: string): undefined {
+  console.log(`skip: ${why}`);
 }
 
 export interface Run {

@@ -112,6 +112,11 @@ fn a_panic_leaves_nothing_behind() {
         let scratch = super::Scratch::new();
         left = Some(scratch.path().to_owned());
         scratch.file_system("ext4", "rw").expect("skipped");
+        let source = scratch.tree("source");
+        if let Some(faulty) = scratch.faulty(source.file("f", "x").path(), "hang") {
+            // Nobody ever answers it.
+            std::thread::spawn(move || fs::read(faulty.join("f")));
+        }
         panic!("on purpose");
     }));
     assert!(panicked.is_err());

@@ -3,13 +3,14 @@
 pub mod fault;
 mod judge;
 mod tree;
+mod world;
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use bulkhaul_engine::copy;
@@ -65,6 +66,8 @@ pub fn root() -> bool {
 /// A directory of its own for a test; gone with it, and everything mounted below it too.
 pub struct Scratch {
     directory: TempDir,
+    /// Of file systems with faults.
+    servers: Mutex<Vec<Child>>,
 }
 
 /// Loop devices are picked by looking for a free one: one at a time.
@@ -84,7 +87,10 @@ impl Scratch {
             .tempdir_in(base)
             .unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-        Self { directory }
+        Self {
+            directory,
+            servers: Mutex::default(),
+        }
     }
 
     /// The directory.
@@ -108,9 +114,8 @@ impl Scratch {
         if !root() {
             return None;
         }
-        let name = format!("{kind}-{}", fs::read_dir(self.path()).unwrap().count());
-        let point = self.at(&name);
-        fs::create_dir(&point).unwrap();
+        let point = self.point(kind);
+        let name = point.file_name().unwrap().to_str().unwrap();
         let mut arguments: Vec<String> = ["-t", kind, "-o"].map(str::to_owned).into();
         if kind == "tmpfs" {
             arguments.extend([format!("size=256m,{options}"), "none".to_owned()]);
@@ -136,6 +141,13 @@ impl Scratch {
         Some(point)
     }
 
+    /// A new directory for a mount.
+    fn point(&self, kind: &str) -> PathBuf {
+        let point = self.at(&format!("{kind}-{}", fs::read_dir(self.path()).unwrap().count()));
+        fs::create_dir(&point).unwrap();
+        point
+    }
+
     /// Makes `there` show what is at `from`. False: that can't be done here, and that was printed.
     pub fn bind(from: &Path, there: &Path) -> bool {
         if !root() {
@@ -152,6 +164,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        for server in self.servers.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            // What waits for an answer of it gets an error.
+            if let Err(error) = server.kill().and_then(|()| server.wait()) {
+                println!("a server of faults stays: {error}");
+            }
+        }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let below = |line: &&str| Path::new(line).starts_with(self.path());
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(below);
@@ -428,7 +446,7 @@ pub fn apart(
 }
 
 /// Starts test `test` again in a child process under `wrapper`.
-pub fn child(test: &str, wrapper: &[&str], scratch: &Scratch) -> std::process::Child {
+pub fn child(test: &str, wrapper: &[&str], scratch: &Scratch) -> Child {
     let own = std::env::current_exe().unwrap();
     // Whoever the child is, it must be able to run the program.
     let program = if own
