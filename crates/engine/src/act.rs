@@ -19,6 +19,7 @@ use crate::probe;
 use crate::publish::{Staging, publish};
 use crate::regular::Source;
 use crate::report::{Outcome, Reason};
+use crate::spelling::TWO_FOR_ONE;
 use crate::track::{Tracked, Undecided, destination_with};
 use crate::transfer::Stopped;
 use crate::tree::{Dir, Twin, join};
@@ -93,6 +94,7 @@ impl Worker<'_> {
         let mut there = Vec::with_capacity(entry.dir.twins.len());
         for (index, twin) in entry.dir.twins.iter().enumerate() {
             let Some(twin) = twin else { continue };
+            let fault = |errno| Fault::new(Operation::Stat, Side::Destination(index), errno);
             let known = match (
                 twin.fresh,
                 entry
@@ -100,16 +102,15 @@ impl Worker<'_> {
                     .twin(index)
                     .map_err(|e| Fault::new(Operation::Open, Side::Destination(index), e))?,
             ) {
-                (false, Some(fd)) => match sys::stat(fd.as_fd(), entry.target, Follow::No) {
-                    Ok(stat) => {
-                        self.doubt();
-                        Some(stat)
-                    }
-                    Err(Errno::NOENT) => None,
-                    Err(errno) => return Err(Fault::new(Operation::Stat, Side::Destination(index), errno)),
-                },
+                (false, Some(fd)) => twin.arrivals.look(&fd, entry.target).map_err(fault)?,
                 _ => None,
             };
+            if let Some(stat) = &known {
+                self.doubt();
+                if twin.arrivals.is_taken(entry.target, stat) {
+                    return Err(Fault::conflict(Operation::Create, index, TWO_FOR_ONE));
+                }
+            }
             there.push((index, known));
         }
         Ok(there)
@@ -131,6 +132,7 @@ impl Worker<'_> {
         let open = |e| Fault::new(Operation::Open, side, e);
         let mut changes = differences(stat, existing, keep);
         if let Some(twin) = entry.dir.twin(index).map_err(open)? {
+            Self::take_over(entry, index, existing)?;
             let held = copy.map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
             // Nearly all of an unchanged tree ends here.
             if changes.is_empty()
@@ -196,11 +198,7 @@ impl Worker<'_> {
         if twin.fresh {
             return match make(&fd, entry.target) {
                 Ok(value) => Ok((value, None)),
-                Err(Errno::EXIST) => Err(Fault::conflict(
-                    operation,
-                    index,
-                    "the destination takes two names of the source for one",
-                )),
+                Err(Errno::EXIST) => Err(Fault::conflict(operation, index, TWO_FOR_ONE)),
                 Err(errno) => Err(fault(errno)),
             };
         }
@@ -210,6 +208,24 @@ impl Worker<'_> {
             .stage(entry.target, |name| make(&fd, name))
             .map_err(fault)?;
         Ok((value, Some(staging)))
+    }
+
+    /// What is there already stays, as this entry's.
+    pub fn take_over(entry: &Entry<'_>, index: usize, existing: &Stat) -> Result<(), Fault> {
+        let (twin, fd) = Self::twin(entry.dir, index)?;
+        let stays = twin.arrivals.take_over(&fd, entry.target, existing);
+        if stays.map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))? {
+            Ok(())
+        } else {
+            Err(Fault::conflict(Operation::Create, index, TWO_FOR_ONE))
+        }
+    }
+
+    /// Gives an entry its name that was made under a staging name.
+    pub fn publish(dir: &Dir, index: usize, staging: &Staging, target: &CStr, replace: bool) -> Result<(), Fault> {
+        let (twin, fd) = Self::twin(dir, index)?;
+        let appear = || publish(fd.as_fd(), staging, target, replace, index);
+        twin.arrivals.publish(&fd, target, index, appear)
     }
 
     /// A directory's twin and its descriptor, where something is to be written.
@@ -379,7 +395,7 @@ impl Worker<'_> {
         )?;
         metadata::set_times(keep, stat, copy.node, index)?;
         if let Some(staging) = staging {
-            publish(fd.as_fd(), staging, entry.target, replace, index)?;
+            Self::publish(entry.dir, index, staging, entry.target, replace)?;
         }
         Ok(made.id)
     }

@@ -16,8 +16,9 @@ use crate::event::Changes;
 use crate::metadata::{self, Copy, put_right};
 use crate::options::Directories;
 use crate::plan::{Place, differences, place};
-use crate::publish::{clear_directory, merge_directory, publish_directory};
+use crate::publish::{Staging, clear_directory, merge_directory, publish_directory};
 use crate::report::{Outcome, Reason};
+use crate::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::sweep;
 use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Twin, join};
 use crate::views;
@@ -199,11 +200,7 @@ impl Worker<'_> {
         let existing = if up.fresh {
             None
         } else {
-            match sys::stat(at.as_fd(), name, Follow::No) {
-                Ok(stat) => Some(stat),
-                Err(Errno::NOENT) => None,
-                Err(errno) => return Err(fault(Operation::Stat, errno)),
-            }
+            up.arrivals.look(&at, name).map_err(|e| fault(Operation::Stat, e))?
         };
         let leads = || sys::stat(at.as_fd(), name, Follow::Yes).is_ok_and(|s| s.kind == Kind::Directory);
         match place(existing.as_ref(), self.run.rules.keep_dirlinks, leads) {
@@ -214,10 +211,14 @@ impl Worker<'_> {
                 } else {
                     Follow::No
                 };
+                let stays = existing.map_or(Ok(true), |there| up.arrivals.take_over(&at, name, &there));
+                if !stays.map_err(|e| fault(Operation::Stat, e))? {
+                    return Err(Fault::conflict(Operation::MakeDirectory, index, TWO_FOR_ONE));
+                }
                 self.existing_twin(&at, name, follow, index).map(Some)
             }
             Place::Free if self.run.rules.dry_run => Ok(Some(Twin::imagined())),
-            Place::Free => self.staged_twin(&at, name, index, up.default_acl).map(Some),
+            Place::Free => self.staged_twin(&at, name, index, up).map(Some),
         }
     }
 
@@ -260,15 +261,16 @@ impl Worker<'_> {
             lent: closed.then_some(stat.mode),
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
+            arrivals: Arrivals::default(),
         })
     }
 
-    fn staged_twin(&self, at: &OwnedFd, name: &CStr, index: usize, default_acl: bool) -> Result<Twin, Fault> {
+    fn staged_twin(&self, at: &OwnedFd, name: &CStr, index: usize, up: &Twin) -> Result<Twin, Fault> {
         let staged = self.run.stager.stage_directory(at.as_fd(), name, index)?;
-        if default_acl {
+        if up.default_acl {
             metadata::disinherit(Node::Open(staged.fd.as_fd()), index)?;
         }
-        Ok(Twin::staged(staged, &self.run.budget))
+        Ok(Twin::staged(staged, up.arrivals.inherited(), &self.run.budget))
     }
 
     /// Takes out of an adopted directory what the source does not have: unfinished entries, and what has gone since.
@@ -358,9 +360,10 @@ impl Worker<'_> {
         let side = Side::Destination(index);
         let Some(Twin {
             presence: Presence::Staged(staging),
-            slot: Some(_),
+            slot: Some(slot),
             published,
             tainted,
+            arrivals,
             ..
         }) = &dir.twins[index]
         else {
@@ -374,31 +377,64 @@ impl Worker<'_> {
                 "something unfinished could not be removed from it",
             ));
         }
-        let (root, at);
+        let parent_twin;
         let (at, name) = if let Some(parent) = &dir.parent {
-            at = parent.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
-            (at.as_fd(), dir.name.as_c_str())
+            parent_twin = Self::twin(parent, index)?;
+            (&*parent_twin.1, dir.name.as_c_str())
         } else {
-            root = &self.run.roots[index];
-            let Some(root) = root else { return Ok(()) };
-            (root.parent.as_fd(), root.name.as_c_str())
+            let Some(root) = &self.run.roots[index] else {
+                return Ok(());
+            };
+            (&root.parent, root.name.as_c_str())
         };
-        match publish_directory(at, staging, name) {
-            Ok(()) => {}
+        let staged = dir.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
+        let appear = || match publish_directory(at.as_fd(), staging, name) {
+            Ok(()) => Ok(()),
             Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {
-                // Somebody else made it meanwhile: its entries move in one by one.
-                let existing = sys::open_directory(at, name, Follow::No)
-                    .map_err(|_| Fault::conflict(Operation::Rename, index, "something else took its name meanwhile"))?;
-                let staged = dir.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
-                merge_directory(at, staging, staged.as_fd(), existing.as_fd(), index)?;
-                let id = sys::stat_fd(existing.as_fd()).map_err(fault)?.id;
-                if let Some(slot) = dir.twins[index].as_ref().and_then(|t| t.slot.as_ref()) {
-                    slot.replace(existing, id);
-                }
+                Self::merge(dir, index, (at, name), staging, &staged)
             }
-            Err(errno) => return Err(fault(errno)),
+            Err(errno) => Err(fault(errno)),
+        };
+        let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
+        let result = match above {
+            Some(above) if above.fresh => {
+                above.arrivals.expect(name, slot.id());
+                appear()
+            }
+            Some(above) => above.arrivals.publish(at, name, index, appear),
+            None => appear().and_then(|()| arrivals.learn(at, name).map_err(fault)),
+        };
+        if matches!(&result, Err(fault) if fault.cause == Cause::Conflict(TWO_FOR_ONE)) {
+            clear_directory(&staged)
+                .and_then(|()| sys::remove_directory(at.as_fd(), staging.as_c_str()))
+                .map_err(|e| Fault::new(Operation::Remove, side, e))?;
         }
+        result?;
         published.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Somebody else made a directory meanwhile: the entries of the staged one move in one by one.
+    fn merge(
+        dir: &Dir,
+        index: usize,
+        (at, name): (&OwnedFd, &CStr),
+        staging: &Staging,
+        staged: &OwnedFd,
+    ) -> Result<(), Fault> {
+        let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+        let existing = sys::open_directory(at.as_fd(), name, Follow::No)
+            .map_err(|_| Fault::conflict(Operation::Rename, index, "something else took its name meanwhile"))?;
+        let there = sys::stat_fd(existing.as_fd()).map_err(fault(Operation::Stat))?;
+        let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
+        if above.is_some_and(|above| above.fresh && above.arrivals.is_taken(name, &there)) {
+            return Err(Fault::conflict(Operation::Rename, index, TWO_FOR_ONE));
+        }
+        merge_directory(at.as_fd(), staging, staged.as_fd(), existing.as_fd(), index)?;
+        let id = there.id;
+        if let Some(slot) = dir.twins[index].as_ref().and_then(|t| t.slot.as_ref()) {
+            slot.replace(existing, id);
+        }
         Ok(())
     }
 

@@ -12,12 +12,11 @@
 //! them, and directories that hold a source, a destination or the working directory. A directory that holds such a thing
 //! stays too. Names are reached by the descriptor of the directory that holds them, and no link is followed.
 
-use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
 use crate::copy::{Run, Task};
 use crate::error::{Cause, Fault, Operation, Side};
@@ -25,7 +24,8 @@ use crate::event::{VICTIMS_SHOWN, Victims};
 use crate::listing::{Batch, excludes, filter_parents, is_empty};
 use crate::remove::{Guard, Mode, Sweeper};
 use crate::report::{Outcome, Withheld};
-use crate::tree::{Dir, Origin, Presence, Scope, c_string, join};
+use crate::spelling::has_two_spellings;
+use crate::tree::{Dir, Origin, Presence, Scope, join};
 use crate::walk::{Part, Parts, Start};
 use crate::worker::Worker;
 
@@ -97,23 +97,6 @@ impl Surplus {
     fn is_withheld(&self) -> bool {
         self.withheld.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
-}
-
-/// Whether a name with its letters' case turned leads to the same entry: a file system that does not tell them apart shows
-/// names in another spelling than the source's.
-fn has_two_spellings(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
-    let turn = |b: &u8| if b.is_ascii_alphabetic() { b ^ 0x20 } else { *b };
-    let turned: Vec<u8> = name.to_bytes().iter().map(turn).collect();
-    if turned == name.to_bytes() {
-        return Ok(false);
-    }
-    let id = |name: &CStr| match sys::stat(at, name, Follow::No) {
-        Ok(stat) => Ok(Some(stat.id)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    };
-    let other = id(&c_string(&turned)?)?;
-    Ok(other.is_some() && other == id(name)?)
 }
 
 impl Worker<'_> {

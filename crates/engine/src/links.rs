@@ -28,7 +28,7 @@ use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::event::Changes;
 use crate::options::Rules;
 use crate::preflight::split;
-use crate::publish::{Staging, publish};
+use crate::publish::Staging;
 use crate::regular::Source;
 use crate::report::{Outcome, Reason};
 use crate::transfer::Stopped;
@@ -463,8 +463,11 @@ impl Worker<'_> {
             return Ok(Some(if is_linked { unchanged } else { done }));
         }
         let compares = stat.kind == Kind::File && (rules.verify || rules.remove_sources);
-        if is_linked && !compares {
-            return Ok(Some(unchanged));
+        if let Some(existing) = existing.filter(|_| is_linked) {
+            Self::take_over(entry, index, existing)?;
+            if !compares {
+                return Ok(Some(unchanged));
+            }
         }
         if !there.iter().any(|(i, _)| *i == index) {
             return Ok(None);
@@ -512,7 +515,7 @@ impl Worker<'_> {
             return Ok(None);
         }
         if let Some(staging) = &staging {
-            let published = publish(fd.as_fd(), staging, entry.target, existing.is_some(), index);
+            let published = Self::publish(entry.dir, index, staging, entry.target, existing.is_some());
             // A rename between two links of one inode does nothing and leaves both.
             self.discard(entry.dir, index, entry.target, Some(staging));
             published?;

@@ -21,6 +21,7 @@ use crate::job::Desk;
 use crate::metadata::{Scratch, disinherit, has_default_acl};
 use crate::options::{CopyOptions, DestinationArgument, Process, Rules, SourceArgument};
 use crate::publish::Stager;
+use crate::spelling::Arrivals;
 use crate::tree::{
     Below, Budget, Dir, Names, Origin, Presence, Scope, Slot, Source, Twin, c_string, join, open_directory_path,
 };
@@ -551,7 +552,7 @@ impl Opened {
             disinherit(Node::Open(made.fd.as_fd()), 0).map_err(fault)?;
         }
         Ok((
-            Twin::staged(made, budget),
+            Twin::staged(made, Arrivals::default(), budget),
             Some(RootPlace {
                 parent: self.base,
                 name,

@@ -226,8 +226,13 @@ impl Default for Stager {
 /// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.
 pub fn publish_directory(at: BorrowedFd<'_>, staging: &Staging, name: &CStr) -> sys::Result<()> {
     match sys::rename(at, staging.as_c_str(), at, name, Replace::No) {
-        // A plain rename never replaces a directory that holds anything.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => sys::rename(at, staging.as_c_str(), at, name, Replace::Yes),
+        // A plain rename never replaces a directory that holds anything, and one that holds nothing only when it appears
+        // just now.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::stat(at, name, Follow::No) {
+            Err(Errno::NOENT) => sys::rename(at, staging.as_c_str(), at, name, Replace::Yes),
+            Ok(_) => Err(Errno::EXIST),
+            Err(errno) => Err(errno),
+        },
         other => other,
     }
 }

@@ -17,7 +17,7 @@ use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Sync;
 use crate::plan::{Action, plan};
 use crate::probe;
-use crate::publish::{Staging, publish};
+use crate::publish::Staging;
 use crate::report::Outcome;
 use crate::transfer::{Stopped, Transfer, WRITE_BACK_BYTES};
 use crate::tree::Dir;
@@ -471,10 +471,7 @@ impl Worker<'_> {
         // Network file systems tell at the close what they could not store.
         let named = sys::close(file).map_err(write).and_then(|()| match &staging {
             None => Ok(()),
-            Some(staging) => {
-                let (_, fd) = Self::twin(&dir, destination)?;
-                publish(fd.as_fd(), staging, &target, replace, destination)
-            }
+            Some(staging) => Self::publish(&dir, destination, staging, &target, replace),
         });
         if let Err(fault) = named {
             self.discard(&dir, destination, &target, staging.as_ref());

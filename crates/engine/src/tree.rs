@@ -16,6 +16,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd, Sta
 
 use crate::listing;
 use crate::publish::{StagedDirectory, Staging};
+use crate::spelling::Arrivals;
 
 /// Paths longer than this are opened in stretches; the kernel takes 4096 bytes with the NUL.
 const PATH_STRETCH: usize = 4000;
@@ -299,6 +300,8 @@ pub struct Twin {
     pub tainted: AtomicBool,
     /// Owner and group that new entries get here, seen on the first one.
     pub creates: OnceLock<(u32, u32)>,
+    /// The names of this run that have arrived here.
+    pub arrivals: Arrivals,
 }
 
 /// A directory that is being copied.
@@ -402,16 +405,18 @@ impl Twin {
             lent: None,
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
+            arrivals: Arrivals::default(),
         }
     }
 
     /// A directory under its staging name.
-    pub fn staged(staged: StagedDirectory, budget: &Arc<Budget>) -> Self {
+    pub fn staged(staged: StagedDirectory, arrivals: Arrivals, budget: &Arc<Budget>) -> Self {
         Self {
             slot: Some(Slot::new(staged.fd, staged.stat.id, budget)),
             presence: Presence::Staged(staged.staging),
             published: AtomicBool::new(false),
             fresh: staged.fresh,
+            arrivals,
             ..Self::imagined()
         }
     }

@@ -259,7 +259,6 @@ fn equal_inode_numbers_are_no_hard_link() {
     for name in ["one", "two"] {
         assert_eq!(fs::read_to_string(to.join(name).join("g")).unwrap(), name);
     }
-    must("umount", &[&view]);
 }
 
 /// Links of symlinks, FIFOs, sockets and devices are links in the copy, and a move takes them in one run.
@@ -303,4 +302,76 @@ fn links_of_every_kind() {
         .unwrap()
         .complete();
     assert!(!source.path().exists() && linked(&scratch.at("moved")));
+}
+
+/// A file system that takes `F` and `f` for one name.
+fn folding(scratch: &Scratch) -> Option<PathBuf> {
+    if !has("mkfs.ntfs") {
+        println!("skip: there is no mkfs.ntfs");
+        return None;
+    }
+    let image = scratch.at("ntfs.image");
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    must("mkfs.ntfs", &[&"-F", &"-Q", &"-q", &image]);
+    mounted(
+        "lowntfs-3g",
+        &["-o", "ignore_case,permissions", text(&image)],
+        scratch.at("ntfs"),
+    )
+}
+
+#[test]
+fn two_names_that_the_destination_takes_for_one_are_a_conflict() {
+    let scratch = Scratch::new();
+    let Some(disk) = folding(&scratch) else { return };
+    let source = scratch.tree("s");
+    for name in [
+        "F",
+        "f",
+        "sub/G",
+        "sub/g",
+        "Dir/x",
+        "dir/y",
+        "dir/sub/z",
+        "sub/Deep/x",
+        "sub/deep/y",
+    ] {
+        source.file(name, name);
+    }
+    source.symlink("L", "one").symlink("l", "two").link("H", "F");
+    let conflicts = |copied: &Copied| {
+        let mut all = copied.failures(&disk);
+        // What is below a directory that did not come is one too.
+        all.retain(|failure| failure.starts_with("conflict") && !failure.to_lowercase().ends_with("dir/sub"));
+        let name = |failure: &String| failure.rsplit('/').next().unwrap().to_lowercase();
+        let mut names: Vec<_> = all.iter().map(name).collect();
+        names.sort();
+        (names, all)
+    };
+    for (number, jobs) in [1, 2, 4].into_iter().enumerate() {
+        for existing in [false, true] {
+            let to = disk.join(format!("to-{number}-{existing}"));
+            if existing {
+                fs::create_dir_all(to.join("sub")).unwrap();
+            }
+            // And again: what came first the first time may come second then.
+            for turn in 0..3 {
+                let copied = copy(&[contents(source.path())], &to, |o| {
+                    o.jobs = jobs;
+                })
+                .incomplete();
+                let (names, all) = conflicts(&copied);
+                let ends: Vec<_> = names.iter().map(|n| n.rsplit(' ').next().unwrap()).collect();
+                assert_eq!(
+                    ends,
+                    ["deep", "dir", "f", "g", "l"],
+                    "{jobs} {existing} {turn}: {all:?} {copied:#?}"
+                );
+                assert!(!has_staging(&disk), "{jobs} {existing} {turn}");
+                // One of both, whole.
+                let read = fs::read_to_string(to.join("f")).unwrap();
+                assert_eq!(read.to_lowercase(), "f", "{jobs} {existing} {turn}");
+            }
+        }
+    }
 }

@@ -116,6 +116,15 @@ pub fn stat_anew(at: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
     again(Call::Stat, || fs::statx(at, name, flags, StatxFlags::BASIC_STATS)).map(|x| convert(&x))
 }
 
+/// Has the kernel look a name up again that it may remember from a moment ago, there or not, of a FUSE or network file
+/// system.
+pub fn forget_name(at: BorrowedFd<'_>, name: &CStr) {
+    // Whatever is to be made under a name is looked up anew. Of a directory no link is ever made.
+    match fs::linkat(at, c".", at, name, AtFlags::empty()) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
 /// Facts about an open descriptor of any kind.
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     again(Call::StatFd, || {

@@ -82,6 +82,9 @@ pub fn stat_anew(at: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
     stat(at, name, Follow::No)
 }
 
+/// Nothing is remembered here that could be told to look again.
+pub fn forget_name(_at: BorrowedFd<'_>, _name: &CStr) {}
+
 /// Facts about an open descriptor.
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     again(Call::StatFd, || fs::fstat(fd)).map(|s| convert(&s))

@@ -1,0 +1,196 @@
+//! Directories that take two names for one: file systems that fold case, or forms of one letter.
+//!
+//! Comes in: the names of this run that arrive in one directory of a destination, one after the other; goes out: whether a
+//! name leads to what another one has arrived at, which would lose one of both. What is remembered of an arrival is the inode
+//! and a digest of the name, and only where it can matter: a name of ASCII is of no interest in a directory that was seen to
+//! tell upper from lower case, and one without letters in none. A new directory is as the one that it is made in. So on most
+//! file systems this costs one look a directory that was there before. Names of one inode that has several are told apart
+//! where case is folded, and there by their small letters; in forms of one letter they are not.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bulkhaul_formats::digest::xxh64;
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd, Stat};
+
+use crate::error::{Fault, Operation, Side};
+
+/// Why a second name does not arrive.
+pub const TWO_FOR_ONE: &str = "the destination takes two names of the source for one";
+
+const UNKNOWN: u8 = 0;
+const TELLS: u8 = 1;
+const FOLDS: u8 = 2;
+
+/// The names of this run that have arrived in a directory.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// Whether the directory tells upper from lower case.
+    case: AtomicU8,
+    names: Mutex<Names>,
+}
+
+/// Digests of names by the inodes that they lead to, and where one inode has several names, by their small letters.
+type Names = HashMap<(Identity, u64), u64>;
+
+/// Whether a name with its letters' case turned leads to the same entry: a file system that does not tell them apart shows
+/// names in another spelling than the source's.
+pub fn has_two_spellings(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
+    let turn = |b: &u8| if b.is_ascii_alphabetic() { b ^ 0x20 } else { *b };
+    let turned: Vec<u8> = name.to_bytes().iter().map(turn).collect();
+    if turned == name.to_bytes() {
+        return Ok(false);
+    }
+    let id = |name: &CStr| look_anew(at, name).map(|there| there.map(|there| there.id));
+    let other = id(&CString::new(turned).map_err(|_| Errno::INVAL)?)?;
+    Ok(other.is_some() && other == id(name)?)
+}
+
+/// What a name leads to, whatever another spelling of it led to a moment ago: the kernel may remember each for a second.
+fn look_anew(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<Stat>> {
+    sys::forget_name(at, name);
+    look(at, name)
+}
+
+fn look(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<Stat>> {
+    match sys::stat(at, name, Follow::No) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn has_one_name(there: &Stat) -> bool {
+    there.kind == Kind::Directory || there.nlink < 2
+}
+
+/// A digest of a name's small letters; not 0.
+fn small(name: &CStr) -> u64 {
+    xxh64(String::from_utf8_lossy(name.to_bytes()).to_lowercase().as_bytes()) | 1
+}
+
+impl Arrivals {
+    /// Whether another name may lead to where this one does.
+    fn matters(&self, name: &CStr) -> bool {
+        let name = name.to_bytes();
+        !name.is_ascii() || (name.iter().any(u8::is_ascii_alphabetic) && self.case.load(Ordering::Relaxed) != TELLS)
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folds(&self) -> bool {
+        self.case.load(Ordering::Relaxed) == FOLDS
+    }
+
+    fn is_other(&self, names: &Names, name: &CStr, there: &Stat) -> bool {
+        let key = if has_one_name(there) {
+            Some(0)
+        } else {
+            self.folds().then(|| small(name))
+        };
+        let known = key.and_then(|key| names.get(&(there.id, key)));
+        known.is_some_and(|known| *known != xxh64(name.to_bytes()))
+    }
+
+    fn remember(&self, names: &mut Names, at: &OwnedFd, name: &CStr, there: &Stat) -> sys::Result<()> {
+        if self.case.load(Ordering::Relaxed) == UNKNOWN {
+            self.learn(at, name)?;
+        }
+        if self.matters(name) {
+            let digest = xxh64(name.to_bytes());
+            if has_one_name(there) {
+                names.insert((there.id, 0), digest);
+            }
+            // It may have several by the time that another one comes.
+            if self.folds() && there.kind != Kind::Directory {
+                names.insert((there.id, small(name)), digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out by a name that is in a directory whether that tells upper from lower case.
+    pub fn learn(&self, at: &OwnedFd, name: &CStr) -> sys::Result<()> {
+        if name.to_bytes().iter().any(u8::is_ascii_alphabetic) {
+            let case = if has_two_spellings(at.as_fd(), name)? {
+                FOLDS
+            } else {
+                TELLS
+            };
+            self.case.store(case, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// For a directory that is made in this one.
+    pub fn inherited(&self) -> Self {
+        Self {
+            case: AtomicU8::new(self.case.load(Ordering::Relaxed)),
+            names: Mutex::default(),
+        }
+    }
+
+    /// A directory of this run is about to get this name in another one of this run, where nobody looks names up.
+    pub fn expect(&self, name: &CStr, id: Identity) {
+        if self.matters(name) {
+            self.names().insert((id, 0), xxh64(name.to_bytes()));
+        }
+    }
+
+    /// What this name leads to.
+    pub fn look(&self, at: &OwnedFd, name: &CStr) -> sys::Result<Option<Stat>> {
+        if self.case.load(Ordering::Relaxed) == TELLS {
+            look(at.as_fd(), name)
+        } else {
+            look_anew(at.as_fd(), name)
+        }
+    }
+
+    /// Whether `there`, which this name leads to, is what another name of this run has arrived at.
+    pub fn is_taken(&self, name: &CStr, there: &Stat) -> bool {
+        self.matters(name) && self.is_other(&self.names(), name, there)
+    }
+
+    /// What this name leads to stays, and is this run's from now on. False: it is another name's.
+    pub fn take_over(&self, at: &OwnedFd, name: &CStr, there: &Stat) -> sys::Result<bool> {
+        if !self.matters(name) {
+            return Ok(true);
+        }
+        let mut names = self.names();
+        if self.is_other(&names, name, there) {
+            return Ok(false);
+        }
+        self.remember(&mut names, at, name, there)?;
+        Ok(true)
+    }
+
+    /// Gives something its name by `appear`, unless that leads to another name's: then it is a conflict.
+    pub fn publish(
+        &self,
+        at: &OwnedFd,
+        name: &CStr,
+        destination: usize,
+        appear: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        if !self.matters(name) {
+            return appear();
+        }
+        let fault = |errno| Fault::new(Operation::Stat, Side::Destination(destination), errno);
+        // Whoever comes at the same moment must see what has come before.
+        let mut names = self.names();
+        let there = self.look(at, name).map_err(fault)?;
+        if there.is_some_and(|there| self.is_other(&names, name, &there)) {
+            return Err(Fault::conflict(Operation::Rename, destination, TWO_FOR_ONE));
+        }
+        appear()?;
+        match self.look(at, name).map_err(fault)? {
+            Some(there) => self.remember(&mut names, at, name, &there).map_err(fault),
+            // Somebody took it away.
+            None => Ok(()),
+        }
+    }
+}
