@@ -127,6 +127,7 @@ impl Arrivals {
     }
 
     /// For a directory that is made in this one.
+    #[must_use]
     pub fn inherited(&self) -> Self {
         Self {
             case: AtomicU8::new(self.case.load(Ordering::Relaxed)),
