@@ -20,12 +20,12 @@ use bulkhaul_formats::digest::TAIL_BYTES;
 use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_formats::listing::{self, Facts, Form, Hash, Listed};
 use bulkhaul_formats::natural;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Way};
 
-use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::event::{Changes, EntryEvent, Event};
 use crate::gather::{Gather, Order, Wanted};
-use crate::job::{Desk, Job, Phase, Work};
+use crate::job::{Cancel, Desk, Job, Phase, Work};
 use crate::list::{check_filter, check_jobs, check_roots, require_one, tail};
 use crate::options::{Resources, Sync};
 use crate::output::Output;
@@ -34,6 +34,7 @@ use crate::probe::same_tail;
 use crate::record::{Record, path_key};
 use crate::report::{Differences, Outcome, Reason, Report};
 use crate::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
+use crate::stream::{self, name_of};
 use crate::transfer::{BUFFER_BYTES, Stopped};
 use crate::tree::{Budget, c_string, join, open_directory_path};
 use crate::walk::{Boundary, Root, Start, Walk};
@@ -258,7 +259,7 @@ impl Work for Compare {
         let output = options
             .output
             .as_ref()
-            .map(|path| Output::create(path, self.mode))
+            .map(|path| Output::create(path, self.mode, desk))
             .transpose()?;
         let mut teller = Teller {
             compare: &self,
@@ -276,12 +277,12 @@ impl Work for Compare {
             (teller.counts.left_entries, teller.counts.right_entries) = (join.left.entries, join.right.entries);
             Ok(())
         });
-        let interrupted = desk.cancel.is_draining();
+        let mut interrupted = desk.cancel.is_draining();
         let Teller { counts, changes, .. } = teller;
         match (changes, &done) {
             (Some(changes), Ok(())) if !interrupted => {
                 let _syncing = desk.syncing();
-                changes.finish()?;
+                interrupted = !changes.finish()?;
             }
             (Some(changes), _) => changes.output.discard()?,
             (None, _) => {}
@@ -357,13 +358,7 @@ impl Compare {
             [root] if options.align && !root.contents => [split(&root.path).1, b"/"].concat(),
             _ => Vec::new(),
         };
-        Ok(Stream {
-            sorted: Sorted::merge(gather.into_sorters()?).map_err(|errno| sorters.refusal(errno))?,
-            own,
-            last: None,
-            failed: None,
-            entries: 0,
-        })
+        Stream::new(gather.into_sorters()?, own, sorters)
     }
 
     /// Both sides are one tree each, whose names do not matter: their files can be found again by path.
@@ -579,6 +574,17 @@ impl Compare {
 }
 
 impl Stream {
+    /// From all records of a side. `own`: its own name, see there.
+    fn new(records: Vec<Sorter>, own: Vec<u8>, sorters: &Sorters) -> Result<Self, Refusal> {
+        Ok(Self {
+            sorted: Sorted::merge(records).map_err(|errno| sorters.refusal(errno))?,
+            own,
+            last: None,
+            failed: None,
+            entries: 0,
+        })
+    }
+
     /// The next record. A path that comes again is passed over.
     fn next(&mut self, desk: &Desk, sorters: &Sorters) -> Result<Option<Kept>, Refusal> {
         while let Some((key, payload)) = self.sorted.next().map_err(|errno| sorters.refusal(errno))? {
@@ -791,7 +797,8 @@ impl<'c> ChangesFile<'c> {
         self.line.push(b'\n');
     }
 
-    fn finish(mut self) -> Result<(), Refusal> {
+    /// False: the run was stopped while somebody was to read the rest.
+    fn finish(mut self) -> Result<bool, Refusal> {
         match self.append() {
             Ok(()) => self.output.finish(),
             Err(refusal) => self.output.discard().and(Err(refusal)),
@@ -1052,14 +1059,16 @@ impl<'f> Finder<'f> {
 
 /// Reads a list into a side.
 fn read_list(desk: &Desk, sorters: &Sorters, path: &[u8], form: Option<Form>, align: bool) -> Result<Stream, Refusal> {
+    let mut sorter = sorters.sorter();
     // Somebody may still be writing it.
     let resting = desk.resting();
-    let list = ListFile::open(path, sorters)?;
+    let Some(list) = ListFile::open(path, sorters, &desk.cancel)? else {
+        return Stream::new(vec![sorter], Vec::new(), sorters);
+    };
     list.refuse_changes()?;
     let (told, own) = list.survey()?;
     drop(resting);
     let form = form.unwrap_or(told);
-    let mut sorter = sorters.sorter();
     let (mut key, mut payload) = (Vec::new(), Vec::new());
     list.each(|number, line| {
         let listed = listing::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
@@ -1083,13 +1092,7 @@ fn read_list(desk: &Desk, sorters: &Sorters, path: &[u8], form: Option<Form>, al
         record.encode(&mut payload);
         sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
     })?;
-    Ok(Stream {
-        sorted: Sorted::merge(vec![sorter]).map_err(|errno| sorters.refusal(errno))?,
-        own: if align { own } else { Vec::new() },
-        last: None,
-        failed: None,
-        entries: 0,
-    })
+    Stream::new(vec![sorter], if align { own } else { Vec::new() }, sorters)
 }
 
 /// Bytes of a list that tell whether it has a header.
@@ -1097,39 +1100,31 @@ const HEADER_BYTES: u64 = 64;
 
 /// A list that can be read more than once.
 pub(crate) struct ListFile {
-    path: Vec<u8>,
+    /// For messages.
+    name: String,
     file: File,
 }
 
 impl ListFile {
-    /// Opens a list; what can be read only once (a pipe) is kept in a file without a name.
-    pub(crate) fn open(path: &[u8], sorters: &Sorters) -> Result<Self, Refusal> {
-        let refuse = |error: io::Error| Refusal::List(format!("{}: {error}", String::from_utf8_lossy(path)));
-        if path == b"/dev/stdin" {
-            // It may be a socket, which can't be opened.
-            let mut kept = File::from(sorters.file()?);
-            io::copy(&mut io::stdin().lock(), &mut kept).map_err(refuse)?;
-            let path = b"standard input".to_vec();
-            return Ok(Self { path, file: kept });
-        }
-        let mut file = File::open(OsStr::from_bytes(path)).map_err(refuse)?;
-        let metadata = file.metadata().map_err(refuse)?;
-        if metadata.is_dir() {
-            return Err(refuse(io::Error::from(io::ErrorKind::IsADirectory)));
-        }
-        if !metadata.is_file() {
-            let mut kept = File::from(sorters.file()?);
-            io::copy(&mut file, &mut kept).map_err(refuse)?;
-            file = kept;
-        }
-        Ok(Self {
-            path: path.to_vec(),
-            file,
-        })
+    /// Opens a list; what can be read only once (a pipe) is kept in a file without a name. `None`: the run is to stop.
+    pub(crate) fn open(path: &[u8], sorters: &Sorters, cancel: &Cancel) -> Result<Option<Self>, Refusal> {
+        let name = name_of(path);
+        let refuse = |errno| Refusal::List(format!("{name}: {}", describe(errno)));
+        let stream = match stream::Stream::open(path, Way::In).map_err(refuse)?.into_file() {
+            Ok(file) => {
+                let file = File::from(file);
+                return Ok(Some(Self { name, file }));
+            }
+            Err(stream) => stream,
+        };
+        let mut file = File::from(sorters.file()?);
+        let keep = |bytes: &[u8]| file.write_all(bytes).map_err(|error| sorters.failed(&error));
+        let whole = stream.read_to_end(cancel, refuse, keep)?;
+        Ok(whole.then_some(Self { name, file }))
     }
 
     fn refusal(&self, what: &str) -> Refusal {
-        Refusal::List(format!("{}: {what}", String::from_utf8_lossy(&self.path)))
+        Refusal::List(format!("{}: {what}", self.name))
     }
 
     /// Refuses a change list: it says what differs, not what there is.
@@ -1205,7 +1200,11 @@ impl ListFile {
 /// that came or became others, but no directory that was there before: it would bring all that is in it. Of hpcp's older
 /// list of differences, they are those without a mark.
 pub fn listed_sources(path: &[u8], spill_directory: Option<&[u8]>) -> Result<Vec<Vec<u8>>, Refusal> {
-    let list = ListFile::open(path, &Sorters::new(spill_directory, SORT_BYTES, 1))?;
+    let sorters = Sorters::new(spill_directory, SORT_BYTES, 1);
+    // Nobody stops this but with the process.
+    let Some(list) = ListFile::open(path, &sorters, &Cancel::default())? else {
+        return Ok(Vec::new());
+    };
     let is_changes = list.is_changes()?;
     let form = if is_changes { Form::Names } else { list.survey()?.0 };
     let read = |number, line: &[u8]| {

@@ -18,7 +18,7 @@ use crate::links::Links;
 use crate::listing::Batch;
 use crate::media::medium;
 use crate::options::{CopyOptions, Rules, Sync};
-use crate::preflight::{self, Prepared};
+use crate::preflight::{self, NameList, Prepared};
 use crate::publish::Stager;
 use crate::report::{Counters, Outcome, Reason, Report, Totals};
 use crate::schedule::{Progress, Schedule, drive, drive_tuned};
@@ -235,13 +235,15 @@ struct Copy {
 
 impl Work for Copy {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
-        if self.options.require_space && !self.rules.dry_run {
-            require_space(&self.options, desk)?;
+        let Self { options, rules } = *self;
+        let names = NameList::default();
+        if options.require_space && !rules.dry_run {
+            require_space(&options, &names, desk)?;
         }
         let since = departure::now();
-        let (run, ended) = copy(&self.options, self.rules, desk, None)?;
+        let (run, ended) = copy(&options, &names, rules, desk, None)?;
         let departed =
-            (run.rules.remove_sources && !run.rules.dry_run).then(|| depart(&self.options, &run, ended, since));
+            (run.rules.remove_sources && !run.rules.dry_run).then(|| depart(&options, &names, &run, ended, since));
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.withheld.extend(run.surplus.withheld());
         if let Some((departed, verified)) = departed {
@@ -268,7 +270,7 @@ struct Ended {
 }
 
 /// The second half of a move: walks the same trees again and removes what is proved. Answers the proofs too.
-fn depart(options: &CopyOptions, copied: &Run, ended: Ended, since: Time) -> (Departed, Totals) {
+fn depart(options: &CopyOptions, names: &NameList, copied: &Run, ended: Ended, since: Time) -> (Departed, Totals) {
     let withheld = |kind, message: &str| (Departed::withheld(kind, message), Totals::default());
     if ended.interrupted {
         return withheld("interrupted", "interrupted, so no source was removed");
@@ -313,9 +315,15 @@ fn depart(options: &CopyOptions, copied: &Run, ended: Ended, since: Time) -> (De
     };
     let counters: Arc<[Counters]> = copied.counters.iter().map(|_| Counters::default()).collect();
     copied.desk.counted_elsewhere(&counters);
-    let walked = options
-        .check(&preflight::process())
-        .and_then(|rules| copy(&options, rules, &copied.desk, Some((departure, copied, &counters))));
+    let walked = options.check(&preflight::process()).and_then(|rules| {
+        copy(
+            &options,
+            names,
+            rules,
+            &copied.desk,
+            Some((departure, copied, &counters)),
+        )
+    });
     match walked {
         Ok((_, ended)) => (Departed::of(&counters, ended.interrupted), Totals::of(&counters)),
         Err(refusal) => withheld("source-gone", &format!("{refusal}, so no source was removed")),
@@ -328,13 +336,14 @@ type Second<'c> = (Departure, &'c Run, &'c Arc<[Counters]>);
 /// Copies; answers the run as it ended, and how. With `second` nothing is copied: the sources of a move go.
 fn copy(
     options: &CopyOptions,
+    names: &NameList,
     rules: Rules,
     desk: &Arc<Desk>,
     second: Option<Second<'_>>,
 ) -> Result<(Run, Ended), Refusal> {
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
-    let prepared = preflight::prepare(options, &rules, desk, &budget, Stager::new())?;
+    let prepared = preflight::prepare(options, names, &rules, desk, &budget, Stager::new())?;
     let Prepared {
         root,
         mut targets,
@@ -578,7 +587,7 @@ impl Run {
 }
 
 /// Sizes what would be copied with a dry run of the same planner, and refuses what does not fit.
-fn require_space(options: &CopyOptions, desk: &Desk) -> Result<(), Refusal> {
+fn require_space(options: &CopyOptions, names: &NameList, desk: &Desk) -> Result<(), Refusal> {
     let options = CopyOptions {
         dry_run: true,
         require_space: false,
@@ -588,7 +597,7 @@ fn require_space(options: &CopyOptions, desk: &Desk) -> Result<(), Refusal> {
     };
     let rules = options.check(&preflight::process())?;
     let rehearsal = Arc::new(desk.rehearsal());
-    let (run, _) = copy(&options, rules, &rehearsal, None)?;
+    let (run, _) = copy(&options, names, rules, &rehearsal, None)?;
     let needed = Totals::of(&rehearsal.counters).planned_bytes;
     let mut seen: Vec<u64> = Vec::new();
     let free = run.targets.iter().fold(0_u64, |sum, target| {

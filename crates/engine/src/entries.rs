@@ -119,8 +119,11 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Names of the list below something that is no directory: each of them can't be had.
+    /// Names of the list below something that is no directory: each of them can't be had, and the copy says so.
     fn fail_below(&mut self, path: Vec<u8>, list: &FileList, below: Slice) {
+        if self.run.departure.is_some() {
+            return;
+        }
         let mut levels = vec![(path, below)];
         while let Some((path, below)) = levels.pop() {
             for child in list.children(below) {
@@ -229,10 +232,19 @@ impl Worker<'_> {
                 let real = dir.sources[source].scope.name_of(name).unwrap_or(name);
                 match sys::stat(fd.as_fd(), real, Follow::No) {
                     Ok(stat) => kind = stat.kind,
+                    // The copy has told what was missing, and what has gone since needs no removal.
+                    Err(Errno::NOENT) if self.run.departure.is_some() => continue,
                     Err(errno) => {
                         self.counters.found(Kind::File);
+                        let path = || join(&dir.relative_path(), name.to_bytes());
+                        let told = self.run.departure.as_ref().is_some_and(|d| d.has_failed(path));
                         let fault = Fault::new(Operation::Stat, Side::Source, errno);
-                        self.record(dir, source, name, Kind::File, Err(fault.into()));
+                        let result = if told {
+                            Ok(Done::new(Outcome::Skipped))
+                        } else {
+                            Err(fault.into())
+                        };
+                        self.record(dir, source, name, Kind::File, result);
                         continue;
                     }
                 }

@@ -241,7 +241,7 @@ impl Fault {
             Cause::Panic(_) => "panic",
             Cause::Errno(errno) => match (*errno, self.side) {
                 (Errno::NOENT, Side::Source) => "vanished",
-                (Errno::ACCESS | Errno::PERM, Side::Source) => "unreadable",
+                (Errno::ACCESS | Errno::PERM, Side::Source) if self.operation != Operation::Remove => "unreadable",
                 (Errno::ACCESS | Errno::PERM, _) => "permission",
                 (Errno::NOSPC, _) => "no-space",
                 (Errno::DQUOT, _) => "quota",
@@ -338,45 +338,90 @@ pub fn describe(errno: Errno) -> String {
     }
 }
 
-/// The symbol of an errno, such as `ENOSPC`; the number where it has no common name.
-pub fn symbol(errno: Errno) -> String {
-    let name = match errno {
-        Errno::PERM => "EPERM",
-        Errno::NOENT => "ENOENT",
-        Errno::INTR => "EINTR",
-        Errno::IO => "EIO",
-        Errno::NXIO => "ENXIO",
-        Errno::BADF => "EBADF",
-        Errno::AGAIN => "EAGAIN",
-        Errno::NOMEM => "ENOMEM",
-        Errno::ACCESS => "EACCES",
-        Errno::BUSY => "EBUSY",
-        Errno::EXIST => "EEXIST",
-        Errno::XDEV => "EXDEV",
-        Errno::NODEV => "ENODEV",
-        Errno::NOTDIR => "ENOTDIR",
-        Errno::ISDIR => "EISDIR",
-        Errno::INVAL => "EINVAL",
-        Errno::NFILE => "ENFILE",
-        Errno::MFILE => "EMFILE",
-        Errno::TXTBSY => "ETXTBSY",
-        Errno::FBIG => "EFBIG",
-        Errno::NOSPC => "ENOSPC",
-        Errno::ROFS => "EROFS",
-        Errno::MLINK => "EMLINK",
-        Errno::RANGE => "ERANGE",
-        Errno::NAMETOOLONG => "ENAMETOOLONG",
-        Errno::NOLCK => "ENOLCK",
-        Errno::NOSYS => "ENOSYS",
-        Errno::NOTEMPTY => "ENOTEMPTY",
-        Errno::LOOP => "ELOOP",
-        Errno::NODATA => "ENODATA",
-        Errno::OVERFLOW => "EOVERFLOW",
-        Errno::NOTSUP => "EOPNOTSUPP",
-        Errno::TIMEDOUT => "ETIMEDOUT",
-        Errno::STALE => "ESTALE",
-        Errno::DQUOT => "EDQUOT",
-        other => return format!("errno {}", other.raw_os_error()),
+/// An errno's symbol, where it is one of these.
+macro_rules! symbols {
+    ($errno:expr; $($name:ident)*) => {
+        match $errno {
+            $(Errno::$name => Some(concat!("E", stringify!($name))),)*
+            _ => None,
+        }
     };
-    name.to_owned()
+}
+
+/// The symbol of an errno, such as `ENOSPC`; the number where it has no name.
+pub fn symbol(errno: Errno) -> String {
+    if errno == Errno::NOTSUP {
+        return "EOPNOTSUPP".to_owned();
+    }
+    match common(errno).or_else(|| particular(errno)) {
+        Some(name) => name.to_owned(),
+        None => format!("errno {}", errno.raw_os_error()),
+    }
+}
+
+/// What every system has.
+fn common(errno: Errno) -> Option<&'static str> {
+    symbols! { errno;
+        PERM NOENT SRCH INTR IO NXIO TOOBIG NOEXEC BADF CHILD AGAIN NOMEM ACCESS FAULT NOTBLK BUSY EXIST XDEV NODEV NOTDIR
+        ISDIR INVAL NFILE MFILE NOTTY TXTBSY FBIG NOSPC SPIPE ROFS MLINK PIPE DOM RANGE DEADLK NAMETOOLONG NOLCK NOSYS
+        NOTEMPTY LOOP NOMSG IDRM NODATA OVERFLOW ILSEQ BADMSG MULTIHOP NOLINK PROTO USERS NOTSOCK DESTADDRREQ MSGSIZE
+        PROTOTYPE NOPROTOOPT PROTONOSUPPORT SOCKTNOSUPPORT PFNOSUPPORT AFNOSUPPORT ADDRINUSE ADDRNOTAVAIL NETDOWN
+        NETUNREACH NETRESET CONNABORTED CONNRESET NOBUFS ISCONN NOTCONN SHUTDOWN TOOMANYREFS TIMEDOUT CONNREFUSED HOSTDOWN
+        HOSTUNREACH ALREADY INPROGRESS STALE DQUOT CANCELED OWNERDEAD NOTRECOVERABLE REMOTE TIME NOSR NOSTR
+    }
+}
+
+/// What only Linux has.
+#[cfg(target_os = "linux")]
+fn particular(errno: Errno) -> Option<&'static str> {
+    symbols! { errno;
+        CHRNG L2NSYNC L3HLT L3RST LNRNG UNATCH NOCSI L2HLT BADE BADR XFULL NOANO BADRQC BADSLT BFONT NONET NOPKG ADV SRMNT
+        COMM DOTDOT NOTUNIQ BADFD REMCHG LIBACC LIBBAD LIBSCN LIBMAX LIBEXEC RESTART STRPIPE UCLEAN NOTNAM NAVAIL ISNAM
+        REMOTEIO NOMEDIUM MEDIUMTYPE NOKEY KEYEXPIRED KEYREVOKED KEYREJECTED RFKILL HWPOISON
+    }
+}
+
+/// Other systems: what is rare has its number.
+#[cfg(not(target_os = "linux"))]
+fn particular(_errno: Errno) -> Option<&'static str> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_errno_has_its_symbol() {
+        let cases = [
+            (1, "EPERM"),
+            (28, "ENOSPC"),
+            (84, "EILSEQ"),
+            (95, "EOPNOTSUPP"),
+            (117, "EUCLEAN"),
+            (122, "EDQUOT"),
+            (126, "ENOKEY"),
+            (133, "EHWPOISON"),
+            (524, "errno 524"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(symbol(Errno::from_raw_os_error(number)), expected);
+        }
+        // 41 and 58 are other names of 11 and 35.
+        for number in (1..=133).filter(|number| ![41, 58].contains(number)) {
+            assert!(
+                !symbol(Errno::from_raw_os_error(number)).starts_with("errno"),
+                "{number}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_removed_is_not_called_unreadable() {
+        let kind = |operation, errno| Fault::new(operation, Side::Source, errno).kind();
+        assert_eq!(kind(Operation::Remove, Errno::PERM), "permission");
+        assert_eq!(kind(Operation::Remove, Errno::ACCESS), "permission");
+        assert_eq!(kind(Operation::Remove, Errno::NOENT), "vanished");
+        assert_eq!(kind(Operation::Open, Errno::ACCESS), "unreadable");
+    }
 }

@@ -43,6 +43,7 @@ pub mod schedule;
 pub mod sort;
 pub mod spelling;
 pub mod stall;
+pub mod stream;
 pub mod sweep;
 pub mod track;
 pub mod transfer;

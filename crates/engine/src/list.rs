@@ -189,7 +189,7 @@ impl Work for List {
         let output = options
             .output
             .as_ref()
-            .map(|path| Output::create(path, self.mode))
+            .map(|path| Output::create(path, self.mode, desk))
             .transpose()?;
         desk.enter(Phase::Scanning);
         let wanted = Wanted {
@@ -226,11 +226,11 @@ impl Work for List {
             let mut sorted = Sorted::merge(all).map_err(|errno| sorters.refusal(errno))?;
             self.write(desk, &sorters, &mut sorted, output.as_mut())
         });
-        let interrupted = desk.cancel.is_draining();
+        let mut interrupted = desk.cancel.is_draining();
         match (output, &written) {
             (Some(output), Ok(())) if !interrupted => {
                 let _syncing = desk.syncing();
-                output.finish()?;
+                interrupted = !output.finish()?;
             }
             (Some(output), _) => output.discard()?,
             (None, _) => {}

@@ -1,81 +1,221 @@
-//! A file that appears whole, under its final name, or not at all.
+//! What an operation writes for its user: a file that appears whole, under its final name, or not at all; or bytes that go
+//! into what is no regular file.
 //!
-//! Comes in: bytes, in order; goes out: the file. A file of more than one buffer is written by a thread of its own, some
-//! buffers behind whoever makes the bytes, so that neither waits for the other. After an error it can only be discarded.
+//! Comes in: bytes, in order; goes out: the file. It is made when there is something to write, so that a run that comes to
+//! nothing has left nothing. A symlink stays, and what it leads to is the file. A device, a FIFO and a descriptor of this
+//! process are written into, with waiting ([`crate::stream`]); what their reader does not want any more is dropped. What is
+//! more than one buffer is written by a thread of its own, some buffers behind whoever makes the bytes, so that neither
+//! waits for the other. After an error it can only be discarded.
 
 use std::ffi::CString;
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Node, OwnedFd, Replace};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Replace, Way};
 
 use crate::error::{Refusal, describe};
+use crate::job::Desk;
 use crate::preflight::split;
 use crate::publish::{Stager, Staging};
-use crate::tree::{c_string, open_directory_path};
+use crate::stream::{GLANCE, Stream, descriptor_of, name_of};
+use crate::tree::{c_string, join, open_directory_path};
 
 /// Bytes that are written in one call; a piece that is longer is written alone.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Full buffers that wait to be written.
 const BUFFERS_BEHIND: usize = 4;
+/// Symlinks that may lead from one to the next, as Linux has it.
+const MOST_LINKS: usize = 40;
 
-/// A file that is being written under a name of its own, beside its final one.
+/// What is being written.
 pub struct Output {
     path: Vec<u8>,
-    directory: OwnedFd,
-    name: CString,
-    temporary: Staging,
-    file: Arc<OwnedFd>,
+    place: Place,
+    desk: Arc<Desk>,
     buffer: Vec<u8>,
     /// Where the buffer goes in the file.
     offset: u64,
     behind: Option<Behind>,
 }
 
+/// Where it goes.
+enum Place {
+    /// Under this name in the end, with these permission bits.
+    Name {
+        directory: OwnedFd,
+        name: CString,
+        mode: u32,
+        /// Once there is something in it: the file, under a name of its own.
+        file: Option<(Arc<OwnedFd>, Staging)>,
+    },
+    /// Into something that was there before.
+    Stream(Arc<Stream>),
+    /// Nowhere: its reader has left, or the run is to stop.
+    Gone,
+}
+
+/// What bytes can be put into.
+enum Sink {
+    File(Arc<OwnedFd>),
+    Stream(Arc<Stream>),
+}
+
+impl Sink {
+    /// False: nobody wants more.
+    fn put(&self, bytes: &[u8], offset: u64, desk: &Desk) -> sys::Result<bool> {
+        match self {
+            Self::File(file) => sys::write_all_at(file.as_fd(), bytes, offset).map(|()| true),
+            Self::Stream(stream) => stream.write_all(bytes, desk),
+        }
+    }
+}
+
 /// The thread that writes.
 struct Behind {
     /// Bytes, and where they go in the file.
     give: SyncSender<(Vec<u8>, u64)>,
-    /// Ends with the first error, or when there is nothing more to come.
-    thread: JoinHandle<sys::Result<()>>,
+    /// Ends with the first error, or when there is nothing more to come, or nobody who wants it: then it answers false.
+    thread: JoinHandle<sys::Result<bool>>,
+}
+
+impl Place {
+    /// What a path leads to, opened where it is to be written into. Waits for the reader of a FIFO.
+    fn find(path: &[u8], mode: u32, desk: &Desk) -> sys::Result<Self> {
+        let mut path = path.to_vec();
+        for _ in 0..=MOST_LINKS {
+            if descriptor_of(&path).is_some() {
+                return Self::stream(&path, Kind::Unknown, desk);
+            }
+            let (directory, name) = split(&path);
+            let at = open_directory_path(directory, Follow::Yes)?;
+            let name = c_string(name)?;
+            let kind = match sys::stat(at.as_fd(), &name, Follow::No) {
+                _ if name.is_empty() => Kind::Directory,
+                Ok(stat) => stat.kind,
+                Err(Errno::NOENT) => Kind::File,
+                Err(errno) => return Err(errno),
+            };
+            match kind {
+                Kind::Directory => return Err(Errno::ISDIR),
+                Kind::File => {
+                    return Ok(Self::Name {
+                        directory: at,
+                        name,
+                        mode,
+                        file: None,
+                    });
+                }
+                Kind::Symlink => {
+                    // The system is asked first: it has links that it does not let everybody follow.
+                    match sys::stat(at.as_fd(), &name, Follow::Yes) {
+                        Ok(_) | Err(Errno::NOENT) => {}
+                        Err(errno) => return Err(errno),
+                    }
+                    let text = sys::read_link(at.as_fd(), &name)?.into_bytes();
+                    path = if text.starts_with(b"/") {
+                        text
+                    } else {
+                        join(directory, &text)
+                    };
+                }
+                _ => return Self::stream(&path, kind, desk),
+            }
+        }
+        Err(Errno::LOOP)
+    }
+
+    fn stream(path: &[u8], kind: Kind, desk: &Desk) -> sys::Result<Self> {
+        let _resting = desk.resting();
+        while !desk.cancel.is_draining() {
+            match Stream::open(path, Way::Out) {
+                // Nobody reads it yet.
+                Err(Errno::NXIO) if kind == Kind::Fifo => thread::sleep(GLANCE),
+                opened => return opened.map(|stream| Self::Stream(Arc::new(stream))),
+            }
+        }
+        Ok(Self::Gone)
+    }
+
+    /// Makes the file where there is none yet.
+    fn sink(&mut self) -> sys::Result<Option<Sink>> {
+        match self {
+            Self::Gone => Ok(None),
+            Self::Stream(stream) => Ok(Some(Sink::Stream(Arc::clone(stream)))),
+            Self::Name {
+                file: Some((file, _)), ..
+            } => Ok(Some(Sink::File(Arc::clone(file)))),
+            Self::Name {
+                directory,
+                name,
+                mode,
+                file,
+            } => {
+                let made = Stager::new().stage(name, |name| sys::create_file(directory.as_fd(), name))?;
+                let (made, _) = file.insert((Arc::new(made.0), made.1));
+                sys::set_mode(Node::Open(made.as_fd()), *mode)?;
+                Ok(Some(Sink::File(Arc::clone(made))))
+            }
+        }
+    }
+
+    /// Removes the file, if there is one.
+    fn clear(&mut self) -> sys::Result<()> {
+        match self {
+            Self::Name { directory, file, .. } => match file.take() {
+                Some((_, temporary)) => sys::unlink(directory.as_fd(), temporary.as_c_str()),
+                None => Ok(()),
+            },
+            Self::Stream(_) | Self::Gone => Ok(()),
+        }
+    }
+
+    /// What was written is whole: it gets its name once it is on disk.
+    fn publish(&mut self) -> sys::Result<()> {
+        match self {
+            Self::Gone => Ok(()),
+            Self::Stream(stream) => stream.sync(),
+            Self::Name {
+                directory, name, file, ..
+            } => {
+                let (made, temporary) = file.as_ref().ok_or(Errno::NOENT)?;
+                sys::sync_data(made.as_fd())?;
+                let at = directory.as_fd();
+                sys::rename(at, temporary.as_c_str(), at, name, Replace::Yes)?;
+                *file = None;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Output {
-    /// Begins; what has the final name stays until the end. `mode`: permission bits in the end.
-    pub fn create(path: &[u8], mode: u32) -> Result<Self, Refusal> {
-        let (directory, name) = split(path);
+    /// Begins; what has the final name stays until the end. Waits for the reader of a FIFO. `mode`: permission bits of a
+    /// file in the end.
+    pub fn create(path: &[u8], mode: u32, desk: &Arc<Desk>) -> Result<Self, Refusal> {
         let begin = || {
-            let directory = open_directory_path(directory, Follow::Yes)?;
-            let name = c_string(name)?;
-            if name.is_empty()
-                || sys::stat(directory.as_fd(), &name, Follow::No).is_ok_and(|s| s.kind == sys::Kind::Directory)
-            {
-                return Err(Errno::ISDIR);
-            }
-            let (file, temporary) = Stager::new().stage(&name, |name| sys::create_file(directory.as_fd(), name))?;
-            Ok((directory, name, temporary, file))
+            let mut place = Place::find(path, mode, desk)?;
+            // Whether a file can be made is told now, not when the work is done.
+            place.sink()?;
+            place.clear()?;
+            Ok(place)
         };
-        let (directory, name, temporary, file) = begin().map_err(|errno| refusal(path, errno))?;
-        let output = Self {
+        Ok(Self {
             path: path.to_vec(),
-            directory,
-            name,
-            temporary,
-            file: Arc::new(file),
+            place: begin().map_err(|errno| refusal(path, errno))?,
+            desk: Arc::clone(desk),
             buffer: Vec::with_capacity(BUFFER_BYTES),
             offset: 0,
             behind: None,
-        };
-        match sys::set_mode(Node::Open(output.file.as_fd()), mode) {
-            Ok(()) => Ok(output),
-            Err(errno) => output.discard().and(Err(refusal(path, errno))),
-        }
+        })
     }
 
     /// Adds bytes. An error may be one of bytes that were added before.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        if matches!(self.place, Place::Gone) {
+            return Ok(());
+        }
         if self.buffer.len() + bytes.len() > BUFFER_BYTES && !self.buffer.is_empty() {
             self.hand_over().map_err(|errno| refusal(&self.path, errno))?;
         }
@@ -86,7 +226,7 @@ impl Output {
     /// Leaves the buffer to the thread that writes, and begins another.
     fn hand_over(&mut self) -> sys::Result<()> {
         if self.behind.is_none() {
-            self.behind = self.start();
+            self.behind = self.start()?;
         }
         let Some(Behind { give, .. }) = &self.behind else {
             return self.flush();
@@ -95,52 +235,63 @@ impl Output {
         let length = full.len() as u64;
         if give.send((full, self.offset)).is_err() {
             // It ended early: why, it says.
-            return self.catch_up().and(Err(Errno::IO));
+            self.catch_up()?;
+            return match self.place {
+                Place::Gone => Ok(()),
+                Place::Name { .. } | Place::Stream(_) => Err(Errno::IO),
+            };
         }
         self.offset += length;
         Ok(())
     }
 
     /// None where no thread can be had: bytes are then written by whoever adds them, which is slower, not wrong.
-    fn start(&self) -> Option<Behind> {
-        let (give, given) = mpsc::sync_channel::<(Vec<u8>, u64)>(BUFFERS_BEHIND);
-        let file = Arc::clone(&self.file);
-        let write = move || {
-            let mut all = given.iter();
-            all.try_for_each(|(bytes, offset)| sys::write_all_at(file.as_fd(), &bytes, offset))
+    fn start(&mut self) -> sys::Result<Option<Behind>> {
+        let Some(sink) = self.place.sink()? else {
+            return Ok(None);
         };
-        let thread = Builder::new().name("bulkhaul-write".into()).spawn(write).ok()?;
-        Some(Behind { give, thread })
+        let (give, given) = mpsc::sync_channel::<(Vec<u8>, u64)>(BUFFERS_BEHIND);
+        let desk = Arc::clone(&self.desk);
+        let write = move || {
+            for (bytes, offset) in given {
+                if !sink.put(&bytes, offset, &desk)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        let thread = Builder::new().name("bulkhaul-write".into()).spawn(write);
+        Ok(thread.ok().map(|thread| Behind { give, thread }))
     }
 
     /// Waits until what was handed over is written.
     fn catch_up(&mut self) -> sys::Result<()> {
-        match self.behind.take() {
-            Some(Behind { give, thread }) => {
-                drop(give);
-                thread.join().unwrap_or(Err(Errno::IO))
+        if let Some(Behind { give, thread }) = self.behind.take() {
+            drop(give);
+            if !thread.join().unwrap_or(Err(Errno::IO))? {
+                self.place = Place::Gone;
             }
-            None => Ok(()),
         }
+        Ok(())
     }
 
     fn flush(&mut self) -> sys::Result<()> {
-        sys::write_all_at(self.file.as_fd(), &self.buffer, self.offset)?;
+        if let Some(sink) = self.place.sink()?
+            && !sink.put(&self.buffer, self.offset, &self.desk)?
+        {
+            self.place = Place::Gone;
+        }
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Puts the file under its final name once its content is on disk; where that fails, nothing is left of it.
-    pub fn finish(mut self) -> Result<(), Refusal> {
+    /// Puts a file under its final name once its content is on disk; where that fails, nothing is left of it. False: the
+    /// run was stopped while somebody was to read the rest.
+    pub fn finish(mut self) -> Result<bool, Refusal> {
         let written = self.catch_up().and_then(|()| self.flush());
-        let put = written.and_then(|()| {
-            let at = self.directory.as_fd();
-            sys::sync_data(self.file.as_fd())?;
-            sys::rename(at, self.temporary.as_c_str(), at, &self.name, Replace::Yes)
-        });
-        match put {
-            Ok(()) => Ok(()),
+        match written.and_then(|()| self.place.publish()) {
+            Ok(()) => Ok(!(matches!(self.place, Place::Gone) && self.desk.cancel.is_draining())),
             Err(errno) => {
                 let because = refusal(&self.path, errno);
                 self.discard().and(Err(because))
@@ -149,17 +300,13 @@ impl Output {
     }
 
     /// Gives it up: what has the final name stays as it is.
-    pub fn discard(self) -> Result<(), Refusal> {
-        sys::unlink(self.directory.as_fd(), self.temporary.as_c_str()).map_err(|errno| refusal(&self.path, errno))
+    pub fn discard(mut self) -> Result<(), Refusal> {
+        self.place.clear().map_err(|errno| refusal(&self.path, errno))
     }
 }
 
 fn refusal(path: &[u8], errno: Errno) -> Refusal {
-    Refusal::Output(format!(
-        "{} could not be written: {}",
-        String::from_utf8_lossy(path),
-        describe(errno)
-    ))
+    Refusal::Output(format!("{} could not be written: {}", name_of(path), describe(errno)))
 }
 
 #[cfg(test)]
@@ -171,7 +318,8 @@ mod tests {
 
     fn output(scratch: &tempfile::TempDir) -> (Output, std::path::PathBuf) {
         let path = scratch.path().join("file");
-        (Output::create(path.as_os_str().as_bytes(), 0o644).unwrap(), path)
+        let desk = Arc::new(Desk::new(1));
+        (Output::create(path.as_os_str().as_bytes(), 0o644, &desk).unwrap(), path)
     }
 
     #[test]

@@ -5,14 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
-use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bulkhaul_formats::filelist::FileList;
-use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat, Way};
 
 use crate::copy::{RootPlace, Target};
 use crate::departure::Restored;
@@ -22,6 +21,7 @@ use crate::metadata::{Scratch, disinherit, has_default_acl};
 use crate::options::{CopyOptions, DestinationArgument, Process, Rules, SourceArgument};
 use crate::publish::Stager;
 use crate::spelling::Arrivals;
+use crate::stream::{Stream, descriptor_of, name_of};
 use crate::tree::{
     Below, Budget, Dir, Names, Origin, Presence, Scope, Slot, Source, Twin, c_string, join, open_directory_path,
 };
@@ -155,6 +155,8 @@ enum Entry {
         target: CString,
         stat: Stat,
         path: Vec<u8>,
+        /// The target is what the destination was called, not the source.
+        renamed: bool,
     },
 }
 
@@ -206,6 +208,14 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
             stat = led;
         }
     }
+    // A link to it would lead nowhere, and what it gives is no entry of a directory.
+    if stat.kind != Kind::Directory && descriptor_of(path).is_some() {
+        return Err(Fault {
+            operation: Operation::Open,
+            side: Side::Source,
+            cause: Cause::Conflict("it is an open pipe or file, not an entry of a directory: cat writes what it gives"),
+        });
+    }
     let name = c_string(&name).map_err(|e| fault(Operation::Open, e))?;
     let target = c_string(&target).map_err(|e| fault(Operation::Open, e))?;
     Ok(Entry::Named {
@@ -214,12 +224,14 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
         target,
         stat,
         path: path.to_vec(),
+        renamed: argument.name.is_some(),
     })
 }
 
 /// Looks at everything, then makes the destinations that are absent (unless nothing is to be written).
 pub fn prepare(
     options: &CopyOptions,
+    names: &NameList,
     rules: &Rules,
     desk: &Desk,
     budget: &Arc<Budget>,
@@ -249,10 +261,13 @@ pub fn prepare(
         for entry in &entries {
             let allow_nested = options.allow_nested && !options.remove_sources;
             refuse_overlap(entry, destination, allow_nested, &mounts)?;
+            refuse_special(entry, destination)?;
         }
     }
-    let (list, outside) = read_list(options, desk)?;
-    let deletes = (options.remove_sources || options.remove_extra) && !rules.dry_run;
+    let listed = names.get(options, desk)?;
+    // Who does not want it any more leaves everything as it is.
+    let looks = rules.dry_run || desk.cancel.is_draining();
+    let deletes = (options.remove_sources || options.remove_extra) && !looks;
     let mut planted = Vec::new();
     let mut probe = |destination: &Opened| {
         let probe = Probe::plant(stager, &destination.base);
@@ -264,7 +279,7 @@ pub fn prepare(
     };
     let refused = opened.iter().filter(|_| deletes).try_for_each(&mut probe);
     let probes = Probes::new(planted);
-    let prepared = refused.and_then(|()| make(rules, budget, stager, opened, entries, (list, outside)));
+    let prepared = refused.and_then(|()| make(rules, looks, budget, stager, opened, entries, listed));
     match prepared {
         Ok(prepared) => Ok(Prepared {
             missing,
@@ -280,14 +295,15 @@ pub fn prepare(
     }
 }
 
-/// The root of the run, with destinations that are made now.
+/// The root of the run, with destinations that are made now, unless it only `looks`.
 fn make(
     rules: &Rules,
+    looks: bool,
     budget: &Arc<Budget>,
     stager: Stager,
     opened: Vec<Opened>,
     entries: Vec<Entry>,
-    (list, outside): NamedFiles,
+    listed: &Listed,
 ) -> Result<Prepared, Refusal> {
     let mut twins = Vec::new();
     let mut roots = Vec::new();
@@ -296,7 +312,7 @@ fn make(
     for destination in opened {
         let path = destination.path.clone();
         let refuse = |e: Errno| Refusal::NoDestination(format!("{}: {}", show(&path), describe(e)));
-        let (twin, place) = destination.make(rules, budget, stager)?;
+        let (twin, place) = destination.make(rules, looks, budget, stager)?;
         if let Some(slot) = &twin.slot {
             destination_ids.push(slot.id());
         }
@@ -307,7 +323,7 @@ fn make(
         roots.push(place);
     }
     let is_entry = entries.iter().any(|e| matches!(e, Entry::Contents { .. }));
-    let sources = gather(entries, list.as_ref(), budget)
+    let sources = gather(entries, listed.names.as_ref(), budget)
         .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?;
     let root = root(
         sources,
@@ -322,7 +338,7 @@ fn make(
         destination_ids,
         working_directory: sys::working_directory(),
         missing: Vec::new(),
-        outside,
+        outside: listed.outside.clone(),
         restored: Restored::default(),
         probes: Probes::default(),
     })
@@ -405,24 +421,48 @@ fn source(path: Vec<u8>, fd: OwnedFd, stat: Stat, scope: Scope, budget: &Arc<Bud
     }
 }
 
-/// The list, and the names in it that lie outside the source.
-type NamedFiles = (Option<Arc<FileList>>, Vec<Vec<u8>>);
+/// The names to copy, where a list has them: read when they are first asked for, and kept, because a pipe gives them once.
+#[derive(Default)]
+pub struct NameList(OnceLock<Listed>);
 
-fn read_list(options: &CopyOptions, desk: &Desk) -> Result<NamedFiles, Refusal> {
+/// A list, and the names in it that lie outside the source.
+#[derive(Default)]
+struct Listed {
+    names: Option<Arc<FileList>>,
+    outside: Vec<Vec<u8>>,
+}
+
+impl NameList {
+    fn get(&self, options: &CopyOptions, desk: &Desk) -> Result<&Listed, Refusal> {
+        match self.0.get() {
+            Some(listed) => Ok(listed),
+            None => {
+                let listed = read_list(options, desk)?;
+                Ok(self.0.get_or_init(|| listed))
+            }
+        }
+    }
+}
+
+fn read_list(options: &CopyOptions, desk: &Desk) -> Result<Listed, Refusal> {
     let Some(from) = &options.files_from else {
-        return Ok((None, Vec::new()));
+        return Ok(Listed::default());
     };
-    let usage = |text: String| Refusal::Usage(format!("files-from {}: {text}", show(&from.path)));
+    let usage = |text: String| Refusal::Usage(format!("files-from {}: {text}", name_of(&from.path)));
+    let refuse = |errno| usage(describe(errno));
     let mut bytes = Vec::new();
     // Somebody may still be writing it.
     let resting = desk.resting();
-    // Standard input may be a socket, which can be read and not be opened again by its name.
-    let read = match from.path.as_slice() {
-        b"/dev/stdin" => std::io::stdin().lock().read_to_end(&mut bytes),
-        path => std::fs::File::open(OsStr::from_bytes(path)).and_then(|mut file| file.read_to_end(&mut bytes)),
-    };
-    read.map_err(|e| usage(e.to_string()))?;
+    let stream = Stream::open(&from.path, Way::In).map_err(refuse)?;
+    let whole = stream.read_to_end(&desk.cancel, refuse, |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })?;
     drop(resting);
+    if !whole {
+        // Nothing is copied any more.
+        bytes.clear();
+    }
     let root = trim(&options.sources[0].path);
     let root = if root.starts_with(b"/") {
         root.to_vec()
@@ -430,8 +470,10 @@ fn read_list(options: &CopyOptions, desk: &Desk) -> Result<NamedFiles, Refusal> 
         join(&sys::working_directory(), root)
     };
     let list = FileList::parse(bytes, from.nul, &root).map_err(|e| usage(e.to_string()))?;
-    let outside = list.outside().to_vec();
-    Ok((Some(Arc::new(list)), outside))
+    Ok(Listed {
+        outside: list.outside().to_vec(),
+        names: Some(Arc::new(list)),
+    })
 }
 
 /// A destination that was looked at and not touched.
@@ -503,10 +545,11 @@ impl Opened {
         }
     }
 
-    /// Makes what is missing: parents at once, the directory itself under its staging name.
+    /// Makes what is missing, unless this run only `looks`: parents at once, the directory itself under its staging name.
     fn make(
         mut self,
         rules: &Rules,
+        looks: bool,
         budget: &Arc<Budget>,
         stager: Stager,
     ) -> Result<(Twin, Option<RootPlace>), Refusal> {
@@ -514,7 +557,7 @@ impl Opened {
         let refuse = |e: Errno| Refusal::NoDestination(format!("{}: {}", show(&path), describe(e)));
         let mut scratch = Scratch::default();
         if let Some((fd, stat)) = self.found {
-            let default_acl = !rules.dry_run
+            let default_acl = !looks
                 && has_default_acl(Node::Open(fd.as_fd()), &mut scratch, 0)
                     .map_err(|f| Refusal::NoDestination(format!("{}: {}", show(&path), cause_of(&f))))?;
             let twin = Twin {
@@ -526,7 +569,7 @@ impl Opened {
             };
             return Ok((twin, None));
         }
-        if rules.dry_run {
+        if looks {
             return Ok((Twin::imagined(), None));
         }
         let last = self.absent.pop().unwrap_or_default();
@@ -604,6 +647,7 @@ fn shown_by(probe: &Probe, entry: &Entry, destination: &Opened) -> Option<String
             name,
             target,
             stat,
+            ..
         } if destination.found.is_some() && name == target && shows(parent) => {
             let kind = crate::report::kind_text(stat.kind);
             let there = show(&join(&destination.path, target.to_bytes()));
@@ -660,6 +704,50 @@ fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mount
         return safety("overlap: the destination lies inside the source");
     }
     Ok(())
+}
+
+/// Refuses a copy into the place of a device, FIFO or socket, or of a symlink to one, that the user named: who names it
+/// means what it does with bytes.
+fn refuse_special(entry: &Entry, destination: &Opened) -> Result<(), Refusal> {
+    let (
+        Entry::Named {
+            stat,
+            target,
+            renamed: true,
+            ..
+        },
+        Some((fd, _)),
+    ) = (entry, &destination.found)
+    else {
+        return Ok(());
+    };
+    let directory: &[u8] = if destination.path == b"." {
+        b""
+    } else {
+        &destination.path
+    };
+    let path = join(directory, target.to_bytes());
+    let refuse = |what: &str| {
+        let text = format!(
+            "{}: {what}: a copy does not take its place (cat or dd write into it)",
+            show(&path)
+        );
+        Err(Refusal::NoDestination(text))
+    };
+    let look = |follow| sys::stat(fd.as_fd(), target, follow).ok();
+    let itself = look(Follow::No);
+    // Its like is brought up to date, or stays as it is.
+    let alike = itself.is_some_and(|itself| itself.kind == stat.kind && itself.rdev == stat.rdev);
+    let text = || sys::read_link(fd.as_fd(), target).is_ok_and(|text| descriptor_of(text.to_bytes()).is_some());
+    if descriptor_of(&path).is_some() || (!alike && text()) {
+        return refuse("it is an open pipe or file");
+    }
+    match look(Follow::Yes).filter(|_| !alike).map(|there| there.kind) {
+        Some(Kind::Fifo) => refuse("it is a FIFO"),
+        Some(Kind::Socket) => refuse("it is a socket"),
+        Some(Kind::Block | Kind::Char) => refuse("it is a device"),
+        _ => Ok(()),
+    }
 }
 
 /// Whether `other` is this directory or one above it, by `..` up to the root.

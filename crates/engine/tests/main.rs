@@ -57,6 +57,8 @@ mod sparse;
 #[cfg(test)]
 mod stall;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod symlinks;

@@ -1,7 +1,10 @@
 //! A run in which nothing moves is given up and can be gone on with; one that is slow, or waits for somebody, is not.
 
 use std::fs;
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use bulkhaul_engine::walk::Root;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, finish, order, say};
-use crate::rig::{Scratch, Tree, compare as judge, content, contents, options};
+use crate::rig::{Scratch, Tree, compare as judge, content, contents, has_staging, options};
 
 fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
@@ -57,11 +60,15 @@ fn job(work: &str, from: &Path, to: &Path) -> Job {
         "list" => list::job(ListOptions {
             sources: vec![root(from)],
             jobs: 2,
+            output: Some(bytes(to)),
             ..ListOptions::default()
         }),
         "compare" => {
             let side = || SideOptions::Trees(vec![root(from)]);
-            compare::job(CompareOptions::new(side(), side()))
+            compare::job(CompareOptions {
+                output: Some(bytes(to)),
+                ..CompareOptions::new(side(), side())
+            })
         }
         "remove" => {
             let options = RemoveOptions {
@@ -149,6 +156,10 @@ fn a_call_that_does_not_come_back() {
             "{text}"
         );
         assert!(text.contains("\ninterrupted true, accounted true\n"), "{text}");
+        if let "list" | "compare" = work {
+            // It was to be a file, and nothing is left of it.
+            assert!(!to.exists() && !has_staging(scratch.path()), "{work} {call:?}");
+        }
         // What was left is gone on with.
         let report = job(work, source.path(), &to).run().unwrap();
         assert!(report.is_complete(), "{work} {call:?}: {report:?}");
@@ -280,5 +291,25 @@ fn who_waits_for_an_answer_or_its_reader_is_not_given_up() {
             }
         });
         assert!(complete(&job).elapsed > patience, "the queue held all of them");
+    });
+
+    // An output that is full, and a reader that comes late.
+    let (read, write) = UnixStream::pair().unwrap();
+    write.set_nonblocking(true).unwrap();
+    while (&write).write(&[b'x'; 4096]).is_ok() {}
+    let job = list::job(ListOptions {
+        sources: vec![root(scratch.at("source").as_path())],
+        output: Some(format!("/dev/fd/{}", write.as_raw_fd()).into_bytes()),
+        ..ListOptions::default()
+    })
+    .unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(patience);
+            io::copy(&mut &read, &mut io::sink()).unwrap();
+        });
+        let report = complete(&job);
+        drop(write);
+        assert!(report.elapsed > patience, "it was not full");
     });
 }

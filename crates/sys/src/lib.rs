@@ -26,10 +26,10 @@ use portable as backend;
 
 pub use backend::*;
 pub use posix::{
-    capacity, close, create_file, current_directory, descriptor_limit, duplicate, group_ids, host_name, make_directory,
-    make_link, make_symlink, process_exists, processor_time, read, read_at, read_link, remove_directory, rename,
-    rewind_directory, seek_data, seek_end, seek_hole, set_size, sync_all, try_lock, unlink, unlock, user_id,
-    working_directory, write_all_at,
+    capacity, close, create_file, current_directory, descriptor_limit, duplicate, duplicate_number, group_ids,
+    host_name, make_directory, make_link, make_symlink, open_stream, process_exists, processor_time, read, read_at,
+    read_link, remove_directory, rename, rewind_directory, seek_data, seek_end, seek_hole, set_size, sync_all,
+    try_lock, unlink, unlock, user_id, wait_for, working_directory, write, write_all_at,
 };
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;
@@ -112,6 +112,15 @@ pub enum Follow {
     No,
     /// A symlink in the last place is followed: for names that the user gave.
     Yes,
+}
+
+/// Which way the bytes of a stream go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They are read.
+    In,
+    /// They are written.
+    Out,
 }
 
 /// Whether a rename may take the place of an existing name.

@@ -1,12 +1,14 @@
 //! What every Unix system has, in one form for all of them.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::IntoRawFd as _;
+use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
 use crate::failpoint::{Call, again, bytes, filled, once, position};
-use crate::{BorrowedFd, Capacity, Errno, Kind, OwnedFd, Replace, Result, Time};
+use crate::{BorrowedFd, Capacity, Errno, Kind, OwnedFd, Replace, Result, Time, Way};
 
 pub(crate) fn last_errno() -> Errno {
     let raw = std::io::Error::last_os_error().raw_os_error();
@@ -57,6 +59,31 @@ pub fn current_directory() -> BorrowedFd<'static> {
 pub fn create_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     again(Call::Create, || fs::openat(at, name, flags, mode(0o600)))
+}
+
+/// Opens what a user named for reading or for writing, through symlinks, and does not wait: neither here for the other end
+/// of a FIFO (`ENXIO` where nobody reads it) nor in the calls that follow (`EAGAIN`; see [`wait_for`]). Nothing is made or
+/// cut short.
+pub fn open_stream(at: BorrowedFd<'_>, name: &CStr, way: Way) -> Result<OwnedFd> {
+    let access = match way {
+        Way::In => OFlags::RDONLY,
+        Way::Out => OFlags::WRONLY,
+    };
+    let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    again(Call::OpenStream, || fs::openat(at, name, flags, Mode::empty()))
+}
+
+/// Waits until a descriptor can be read or written, or has an error or an end to tell; false: not within `time`.
+pub fn wait_for(fd: BorrowedFd<'_>, way: Way, time: Duration) -> Result<bool> {
+    let wanted = match way {
+        Way::In => PollFlags::IN,
+        Way::Out => PollFlags::OUT,
+    };
+    let time = Timespec::try_from(time).map_err(|_| Errno::INVAL)?;
+    again(Call::Poll, || {
+        poll(&mut [PollFd::from_borrowed_fd(fd, wanted)], Some(&time))
+    })
+    .map(|ready| ready > 0)
 }
 
 /// Starts a listing again from the first name.
@@ -127,6 +154,11 @@ pub fn write_all_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> 
     Ok(())
 }
 
+/// Writes at the descriptor's own position what it takes at once; answers the bytes.
+pub fn write(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
+    bytes(Call::Write, data.len(), |length| rustix::io::write(fd, &data[..length]))
+}
+
 /// Sets a file's size in bytes; new space is a hole.
 pub fn set_size(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
     again(Call::SetSize, || fs::ftruncate(fd, size))
@@ -150,6 +182,19 @@ pub fn close(fd: OwnedFd) -> Result<()> {
 /// A second descriptor of the same open file.
 pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     once(Call::Duplicate, || rustix::io::fcntl_dupfd_cloexec(fd, 0))
+}
+
+/// The same of the descriptor that this process has under a number; `EBADF` where there is none.
+pub fn duplicate_number(number: i32) -> Result<OwnedFd> {
+    once(Call::Duplicate, || {
+        // SAFETY: the call takes numbers; a number that is no descriptor is an error.
+        let answer = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
+        if answer < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: the descriptor is new, and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(answer) })
+    })
 }
 
 /// Takes the exclusive lock of an open file or directory; `EWOULDBLOCK` when another description holds it.

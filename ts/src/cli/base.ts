@@ -1,7 +1,7 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
 import { BulkhaulError } from '../error.js';
 import type { Resources } from '../native.js';
-import { exitCodeOfError } from './exit.js';
+import { exitCodeOfError, systemError } from './exit.js';
 import { Command, Option, t, UsageError } from './parser.js';
 import { type CommonSettings, errorText, PROGRESS } from './run.js';
 import { parseCount, parseRate } from './values.js';
@@ -53,7 +53,7 @@ export abstract class VerbCommand extends Command {
     try {
       return await super.validateAndExecute();
     } catch (thrown) {
-      const error = thrown instanceof UsageError ? new BulkhaulError('USAGE', thrown.message) : thrown;
+      const error = thrown instanceof UsageError ? new BulkhaulError('USAGE', thrown.message) : systemError(thrown);
       this.context.stderr.write(errorText(error));
       return exitCodeOfError(error);
     }

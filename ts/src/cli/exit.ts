@@ -55,3 +55,15 @@ export function exitCodeOfReport(report: Report): ExitCode {
 export function exitCodeOfError(error: unknown): ExitCode {
   return error instanceof BulkhaulError ? BY_ERROR[error.code] : ExitCode.safety;
 }
+
+/**
+ * What the system answered to a command that was not at work yet, as an error of its user's world; anything else as it
+ * is. What goes wrong in a job never comes so.
+ */
+export function systemError(thrown: unknown): unknown {
+  if (!(thrown instanceof Error && 'syscall' in thrown) || thrown instanceof BulkhaulError) return thrown;
+  const gone = thrown.syscall === 'uv_cwd';
+  return new BulkhaulError('USAGE', gone ? NO_WORKING_DIRECTORY : thrown.message, { cause: thrown });
+}
+
+export const NO_WORKING_DIRECTORY = 'the working directory does not exist any more';

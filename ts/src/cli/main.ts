@@ -6,8 +6,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { BulkhaulError } from '../error.js';
 import { display, fromBytes } from '../names.js';
-import { ExitCode, exitCodeOfError } from './exit.js';
+import { ExitCode, exitCodeOfError, systemError } from './exit.js';
 import type { CommandClass } from './parser.js';
 import type { Context } from './run.js';
 
@@ -63,22 +64,17 @@ async function main(startedAs: string, args: string[]): Promise<number> {
     process.stderr.write(overview());
     return ExitCode.usage;
   }
-  if (['--help', '-h', 'help'].includes(name)) {
-    process.stdout.write(overview());
-    return ExitCode.complete;
-  }
-  if (name === '--version') {
-    process.stdout.write(`bulkhaul ${version()}\n`);
-    return ExitCode.complete;
-  }
+  if (['--help', '-h', 'help'].includes(name)) return answer(overview());
+  if (name === '--version') return answer(`bulkhaul ${version()}\n`);
   const entry = COMMANDS.get(name);
   if (entry === undefined) return refuse(`there is no command ${display(name)}; bulkhaul --help lists them`);
   if (entry.load === undefined) return refuse(`${name} is not part of this version yet (${version()})`);
   try {
     const command = await entry.load();
     return await command(rest, process);
-  } catch (error) {
+  } catch (thrown) {
     const { errorText } = await import('./run.js');
+    const error = systemError(thrown);
     process.stderr.write(errorText(error, name));
     return exitCodeOfError(error);
   }
@@ -96,7 +92,10 @@ function verb(name: string, command: CommandClass): Main {
     });
     cli.register(command);
     try {
-      return await cli.run(cli.process([name, ...args], {}), {});
+      const given = cli.process([name, ...args], {});
+      // What is no call of the command asks what the command is.
+      const asked = given.help || !(given instanceof command);
+      return await (asked ? answer(cli.usage(command, { detailed: true })) : cli.run(given, {}));
     } catch (error) {
       // Only arguments that do not parse come here; what a command throws it deals with itself.
       if (!(error instanceof Error && 'clipanion' in error)) throw error;
@@ -104,6 +103,17 @@ function verb(name: string, command: CommandClass): Main {
       return refuse(`${display(sentence)} (bulkhaul ${name} --help describes the command)`);
     }
   };
+}
+
+/** Prints a text that is all that was asked for. */
+async function answer(text: string): Promise<number> {
+  const { answer } = await import('../report/output.js');
+  try {
+    await answer(process.stdout, text);
+    return ExitCode.complete;
+  } catch (error) {
+    return refuse(BulkhaulError.from(error).message);
+  }
 }
 
 function refuse(sentence: string): number {
@@ -132,6 +142,8 @@ function commandLine(): string[] {
   return all.slice(all.length - args.length);
 }
 
+// Nobody is left to be told that standard error is gone.
+process.stderr.on('error', () => undefined);
 // An event loop that runs empty before the command has ended is a defect, and must not look like success.
 process.exitCode = ExitCode.safety;
 process.exitCode = await main(basename(process.argv[1] ?? ''), commandLine());

@@ -4,10 +4,11 @@
  *
  * The environment is read here and nowhere below.
  */
+import { accessSync, constants } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { JobEvent, Report } from '../events.js';
-import { display } from '../names.js';
+import { display, toBytes } from '../names.js';
 import type { Job } from '../ops/job.js';
 import type { Follower, ReportSettings } from '../report/follow.js';
 
@@ -91,6 +92,18 @@ export async function runJob(
 /** Where a job puts temporary files that may grow large: /tmp is often memory. */
 export function spillDirectory({ TMPDIR }: NodeJS.ProcessEnv): string {
   return TMPDIR || '/var/tmp';
+}
+
+/** The same, for a job that can't do without. Throws `USAGE` for a directory that was named and can't be used. */
+export function neededSpillDirectory(env: NodeJS.ProcessEnv): string {
+  const directory = spillDirectory(env);
+  try {
+    // With the slash only a directory will do.
+    if (env.TMPDIR) accessSync(toBytes(`${directory}/`), constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new BulkhaulError('USAGE', `TMPDIR can't be used: ${(error as Error).message}`);
+  }
+  return directory;
 }
 
 /** The same job; whoever iterates it shows each event to `take` first. */

@@ -1,7 +1,7 @@
 /**
  * A log file: JSON lines by pino, appended and written at once. Failures, notes and the summary; names are escaped.
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { type Logger, pino } from 'pino';
 import { BulkhaulError } from '../error.js';
 import type { Event } from '../events.js';
@@ -13,11 +13,17 @@ export class Log implements Reporter {
   readonly #logger: Logger;
   #error: Error | undefined;
 
+  /** The descriptor is not ours to close. */
+  readonly #inherited: boolean;
+
   /** Opens the file; throws `USAGE` when it cannot be opened. */
   constructor(readonly path: string) {
+    const descriptor = descriptorOf(path);
+    this.#inherited = descriptor !== undefined;
     try {
       // By descriptor, because pino takes the name of a file only as text.
-      this.#file = openSync(toBytes(path), 'a', 0o666);
+      this.#file = descriptor ?? openSync(toBytes(path), 'a', 0o666);
+      fstatSync(this.#file);
     } catch (error) {
       throw new BulkhaulError('USAGE', `the log file cannot be opened: ${BulkhaulError.from(error).message}`);
     }
@@ -62,10 +68,18 @@ export class Log implements Reporter {
   }
 
   close(): void {
-    closeSync(this.#file);
+    if (!this.#inherited) closeSync(this.#file);
   }
 
   check(): void {
     if (this.#error) throw new BulkhaulError('OUTPUT', `the log file could not be written: ${this.#error.message}`);
   }
+}
+
+/** The descriptor of this process that a path names. It goes on where it is, and a socket cannot be opened by its name. */
+function descriptorOf(path: string): number | undefined {
+  const standard = ['/dev/stdin', '/dev/stdout', '/dev/stderr'].indexOf(path);
+  if (standard >= 0) return standard;
+  const [, number] = /^\/(?:dev|proc\/self)\/fd\/(\d{1,9})$/.exec(path) ?? [];
+  return number === undefined ? undefined : Number(number);
 }

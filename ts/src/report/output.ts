@@ -2,14 +2,13 @@
  * A stream that reporters write to: text in, backpressure out.
  *
  * When the other end goes away (EPIPE) what follows is dropped quietly; any other error is kept for the end. Either way
- * `onLost` is called once, so that the job can stop.
+ * `onLost` is called once, so that the job can stop. An answer that is all of a command is not dropped quietly.
  */
 import type { Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 
 export class Output {
-  #lost = false;
-  #error: Error | undefined;
+  #lost: NodeJS.ErrnoException | undefined;
 
   constructor(
     readonly stream: Writable,
@@ -17,9 +16,8 @@ export class Output {
   ) {
     // Never removed: an error may still come after the last line was handed on.
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') this.#error ??= error;
       if (!this.#lost) onLost();
-      this.#lost = true;
+      this.#lost ??= error;
     });
   }
 
@@ -35,8 +33,27 @@ export class Output {
     });
   }
 
-  /** Throws `OUTPUT` when not everything could be written. */
-  check(what: string): void {
-    if (this.#error) throw new BulkhaulError('OUTPUT', `${what} could not be written: ${this.#error.message}`);
+  /** Waits until all that was written is handed on, or lost. */
+  async flush(): Promise<void> {
+    if (!this.#lost) await new Promise<void>((resolve) => this.stream.write('', () => resolve()));
+    // The event of an error comes a moment after it.
+    await new Promise<void>((resolve) => setImmediate(resolve));
   }
+
+  /** Throws `OUTPUT` when not everything could be written. A reader that went away is no error unless it is `needed`. */
+  check(what: string, needed = false): void {
+    if (!this.#lost) return;
+    const gone = this.#lost.code === 'EPIPE';
+    if (gone && !needed) return;
+    const why = gone ? 'nobody reads it any more' : this.#lost.message;
+    throw new BulkhaulError('OUTPUT', `${what} could not be written: ${why}`);
+  }
+}
+
+/** Writes a text that is all that was asked for. Throws `OUTPUT`, also where nobody reads it. */
+export async function answer(stream: Writable, text: string): Promise<void> {
+  const output = new Output(stream, () => undefined);
+  await output.write(text);
+  await output.flush();
+  output.check('standard output', true);
 }

@@ -11,6 +11,8 @@ import { type HpcpCall, helpText, parseCall, usageError } from './hpcp/flags.js'
 
 /** The original's code for wrong usage. */
 const USAGE = 2;
+/** Its code for output that is lost. */
+const LOST = 191;
 
 export async function hpcp(args: readonly string[], context: Context): Promise<number> {
   let call: HpcpCall;
@@ -23,9 +25,14 @@ export async function hpcp(args: readonly string[], context: Context): Promise<n
   }
   const { help, version } = call.values;
   if (help || version) {
-    const { Output } = await import('../../report/output.js');
-    new Output(context.stdout, () => undefined).write(help ? helpText() : versionText());
-    return 0;
+    const { answer } = await import('../../report/output.js');
+    try {
+      await answer(context.stdout, help ? helpText() : versionText());
+      return 0;
+    } catch (error) {
+      context.stderr.write(`hpcp: ${error instanceof Error ? error.message : error}\n`);
+      return LOST;
+    }
   }
   const { Run } = await import('./hpcp/run.js');
   return new Run(context).main(call);

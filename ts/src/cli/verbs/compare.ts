@@ -6,7 +6,7 @@ import type { Compared, CompareOptions } from '../../ops/compare.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
 import { Command, Option } from '../parser.js';
-import { runJob, spillDirectory } from '../run.js';
+import { neededSpillDirectory, runJob } from '../run.js';
 import { parseSize } from '../values.js';
 
 export class CompareCommand extends VerbCommand {
@@ -84,7 +84,7 @@ export class CompareCommand extends VerbCommand {
       xattrs: this.xattrs,
       oneFileSystem: this.oneFileSystem,
       form: this.changes ? 'changes' : this.tar ? 'tar' : 'both',
-      spillDirectory: spillDirectory(context.env),
+      spillDirectory: neededSpillDirectory(context.env),
       ...(this.output !== undefined && !settings.dryRun && { output: this.output }),
       ...this.resources,
       ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),

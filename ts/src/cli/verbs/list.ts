@@ -1,16 +1,9 @@
 /** `bulkhaul list`: options in, one list out, on standard output or into a file. */
-import { createReadStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { BulkhaulError } from '../../error.js';
-import { toBytes } from '../../names.js';
 import type { ListOptions } from '../../ops/list.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
 import { Command, Option } from '../parser.js';
-import { runJob, spillDirectory } from '../run.js';
+import { neededSpillDirectory, runJob } from '../run.js';
 import { parseSize } from '../values.js';
 
 export class ListCommand extends VerbCommand {
@@ -56,7 +49,6 @@ export class ListCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context, output } = this;
-    const spill = spillDirectory(context.env);
     const options: ListOptions = {
       sources: this.operands,
       exclude: this.exclude,
@@ -64,48 +56,22 @@ export class ListCommand extends VerbCommand {
       fullHash: this.fullHash,
       nul: this.nul,
       oneFileSystem: this.oneFileSystem,
-      spillDirectory: spill,
+      spillDirectory: neededSpillDirectory(context.env),
       ...this.resources,
       ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
     };
     const { list } = await import('../../ops/list.js');
-    const run = async (target: string | undefined) => {
-      const report = await runJob(
-        () => list({ ...options, output: target, entries: settings.json && !settings.quiet }),
-        settings,
-        context,
-      );
-      return { report, code: exitCodeOfReport(report) };
-    };
-    const { report, code } =
-      output !== undefined || settings.json || settings.dryRun
-        ? await run(settings.dryRun ? undefined : output)
-        : await toStream(spill, context.stdout, run);
+    const target = settings.dryRun ? undefined : (output ?? (settings.json ? undefined : '/dev/stdout'));
+    const report = await runJob(
+      () => list({ ...options, output: target, entries: settings.json && !settings.quiet }),
+      settings,
+      context,
+    );
+    const code = exitCodeOfReport(report);
     if (!settings.json && !settings.quiet && (output !== undefined || code !== ExitCode.complete)) {
       const { listSummary } = await import('../../report/summary.js');
       context.stderr.write(listSummary(report));
     }
     return code;
-  }
-}
-
-/** Lets `run` write a file that nobody else sees, and copies it to the stream, when it was written. */
-async function toStream<Result extends { code: ExitCode }>(
-  directory: string,
-  stream: Writable,
-  run: (target: string) => Promise<Result>,
-): Promise<Result> {
-  const place = await mkdtemp(join(directory, 'bulkhaul-list-'));
-  try {
-    const target = join(place, 'list');
-    const result = await run(target);
-    if (result.code === ExitCode.interrupted) return result;
-    await pipeline(createReadStream(toBytes(target)), stream, { end: false }).catch((error: NodeJS.ErrnoException) => {
-      // Who closed the pipe has seen enough.
-      if (error.code !== 'EPIPE') throw new BulkhaulError('OUTPUT', `standard output: ${error.message}`);
-    });
-    return result;
-  } finally {
-    await rm(place, { recursive: true, force: true });
   }
 }

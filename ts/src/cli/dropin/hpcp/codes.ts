@@ -8,6 +8,7 @@ import { BulkhaulError, type ErrorCode } from '../../../error.js';
 import type { ErrorEvent, Report } from '../../../events.js';
 import { display } from '../../../names.js';
 import { failureText } from '../../../report/summary.js';
+import { systemError } from '../../exit.js';
 import { UsageError } from '../argparse.js';
 
 export const CODES = {
@@ -108,7 +109,8 @@ function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
 }
 
 /** What was thrown instead of a report. */
-export function problemOf(error: unknown): Problem {
+export function problemOf(thrown: unknown): Problem {
+  const error = systemError(thrown);
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof UsageError) return problem('usage', message);
   return problem(error instanceof BulkhaulError ? BY_ERROR[error.code] : 'defect', message);

@@ -114,6 +114,8 @@ export function expandDestination(arg: string): string[] {
 interface Place {
   directory: string;
   name: string | undefined;
+  /** The name is what the user called the destination, not the source's own. */
+  given: boolean;
 }
 
 /** Where things go, ready for the copy. */
@@ -165,8 +167,9 @@ export function mapSources(
   const follow = sole.kind !== 'other';
   const [name] = names;
   if (names.size <= 1 && !(rooted && follow)) {
+    const given = places.some((place) => place.given) && name !== undefined;
     return {
-      sources: [name === undefined ? { path, contents: true, follow } : { path, contents: false, name, follow }],
+      sources: [{ path, contents: name === undefined, ...(given && { name }), follow }],
       destinations: places.map(({ directory }) => ({ path: directory, follow: true })),
       createDestination: create,
     };
@@ -188,11 +191,11 @@ function place(source: Source, destination: string): Place {
   const name = baseName(source.path);
   if (source.kind !== 'other') {
     const inside = destination.endsWith('/') && !bringsContents(source);
-    return { directory: destination, name: inside ? name : undefined };
+    return { directory: destination, name: inside ? name : undefined, given: false };
   }
   const newName = baseName(destination);
-  if (isNameless(newName) || isDirectory(destination)) return { directory: destination, name };
-  return { directory: destination.slice(0, -newName.length) || '.', name: newName };
+  if (isNameless(newName) || isDirectory(destination)) return { directory: destination, name, given: false };
+  return { directory: destination.slice(0, -newName.length) || '.', name: newName, given: true };
 }
 
 /** A directory without a name of its own: slash at the end, `.` or `..`. */

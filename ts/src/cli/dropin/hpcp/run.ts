@@ -13,7 +13,8 @@ import type { Job } from '../../../ops/job.js';
 import { listedSources, listMapped } from '../../../ops/list.js';
 import { jsonLine } from '../../../report/json.js';
 import { Output } from '../../../report/output.js';
-import { type CommonSettings, type Context, runJob, spillDirectory, watched } from '../../run.js';
+import { NO_WORKING_DIRECTORY } from '../../exit.js';
+import { type CommonSettings, type Context, neededSpillDirectory, runJob, spillDirectory, watched } from '../../run.js';
 import { parseOwner } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './ask.js';
@@ -91,6 +92,14 @@ export class Run {
       this.#caught(error);
     }
     this.#print(lastLine(this.#problems));
+    await this.#stdout.flush();
+    try {
+      this.#stdout.check('standard output');
+    } catch (error) {
+      const lost = problemOf(error);
+      // The reporters of the job may have told it.
+      if (!this.#problems.some(({ message }) => message === lost.message)) this.#report(lost);
+    }
     return exitCode(this.#problems);
   }
 
@@ -123,12 +132,21 @@ export class Run {
   /** The sources of a list, if one is given. */
   async #listed({ source_file_list }: HpcpValues, path = source_file_list): Promise<Source[]> {
     if (path === undefined) return [];
-    const paths = await listedSources(listPath(path), spillDirectory(this.streams.env)).catch((error: Error) => {
+    const paths = await listedSources(listPath(path), this.#spill()).catch((error: Error) => {
       throw new Refused([problem('list file', `Source list can not be read: ${error.message}`)]);
     });
     const { found, problems } = findListed(paths);
     this.#report(...problems);
     return found;
+  }
+
+  /** Where temporary files go, for what can't do without. */
+  #spill(): string {
+    try {
+      return neededSpillDirectory(this.streams.env);
+    } catch (error) {
+      throw new Refused([problemOf(error)]);
+    }
   }
 
   #some(found: Source[]): Source[] {
@@ -150,7 +168,7 @@ export class Run {
         sources: treesOf(sources),
         hashes: !values.no_hash_file_list,
         oneFileSystem: values.one_file_system,
-        spillDirectory: spillDirectory(this.streams.env),
+        spillDirectory: this.#spill(),
         entries,
         ...(!values.dry_run && { output }),
         ...allowed,
@@ -209,7 +227,7 @@ export class Run {
           specials: false,
           oneFileSystem: one_file_system,
           form: values.changes ? 'changes' : values.tar_diff_file_list ? 'tar' : 'both',
-          spillDirectory: spillDirectory(this.streams.env),
+          spillDirectory: this.#spill(),
           entries: true,
           ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
           ...(output !== undefined && !values.dry_run && { output }),
@@ -473,5 +491,9 @@ function nameList({ files_from, files_from0 }: HpcpValues): { path: string; nul:
 }
 
 function workingDirectory(): string {
-  return fromBytes(realpathSync.native(toBytes('.'), { encoding: 'buffer' }));
+  try {
+    return fromBytes(realpathSync.native(toBytes('.'), { encoding: 'buffer' }));
+  } catch {
+    throw new Refused([problem('usage', NO_WORKING_DIRECTORY)]);
+  }
 }
