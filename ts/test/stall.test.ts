@@ -1,6 +1,6 @@
 /** The limit of silence, on the built commands, with calls that strace holds up. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { exitCodeOfReport } from '../src/cli/exit.js';
@@ -72,6 +72,23 @@ describe.skipIf(skips !== undefined)('a read that does not come back', () => {
       interrupted: true,
     });
     expect(summary?.elapsed).toBeLessThan(8);
+  });
+});
+
+describe.skipIf(skips !== undefined)('a read that does not come back, of a list', () => {
+  it.each([[[]], [['-o', 'L']]])('%j: is named, ends with 23, and leaves nothing', async (output) => {
+    const cwd = tree();
+    const { code, stdout, stderr } = await held(cwd, HANGS, [
+      'list',
+      's',
+      '--full-hash',
+      '--stall-timeout',
+      '1',
+      ...output,
+    ]);
+    expect(stderr).toContain(`wait ${join(cwd, 's/d/b')}: nothing moved for 1 s, so the run was given up (`);
+    expect([code, stdout]).toEqual([23, '']);
+    expect(readdirSync(cwd)).toEqual(['s']);
   });
 });
 

@@ -21,25 +21,25 @@ async function loaded(args: readonly string[], startedAs = executable): Promise<
 
 const MAIN = ['ts/dist/cli/exit.js', 'ts/dist/cli/main.js', 'ts/dist/error.js', 'ts/dist/names.js'];
 const HPCP = ['ts/dist/cli/dropin/argparse.js', 'ts/dist/cli/dropin/hpcp.js', 'ts/dist/cli/dropin/hpcp/flags.js'];
-const OUTPUT = 'ts/dist/report/output.js';
+const ANSWER = 'ts/dist/cli/answer.js';
 
-it.each([['--version'], ['--help']])('bulkhaul %s loads the table of commands and nothing else', async (argument) => {
-  expect(await loaded([argument])).toEqual(MAIN);
+it.each([['--version'], ['--help']])('bulkhaul %s loads the table of commands and what answers', async (argument) => {
+  expect(await loaded([argument])).toEqual([...MAIN, ANSWER].sort());
 });
 
 it.each([['--version'], ['--help'], ['-V'], ['-h']])('hpcp %s loads its flags and no parser of verbs', async (flag) => {
-  expect(await loaded(['hpcp', flag])).toEqual([...MAIN, ...HPCP, OUTPUT].sort());
+  expect(await loaded(['hpcp', flag])).toEqual([...MAIN, ...HPCP, ANSWER].sort());
 });
 
 it('does so under its own name too', async () => {
   const link = join(scratch(), 'hpcp');
   symlinkSync(executable, link);
-  expect(await loaded(['--version'], link)).toEqual([...MAIN, ...HPCP, OUTPUT].sort());
+  expect(await loaded(['--version'], link)).toEqual([...MAIN, ...HPCP, ANSWER].sort());
 });
 
 it('copy --help loads no addon, no operation and no reporter, and the parser of arguments as one file', async () => {
   const command = ['base', 'parser', 'run', 'values', 'verbs/copy'].map((name) => `ts/dist/cli/${name}.js`);
-  expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command].sort());
+  expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command, ANSWER].sort());
 });
 
 it('sees what a copy loads', async () => {

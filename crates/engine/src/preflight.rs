@@ -434,13 +434,11 @@ struct Listed {
 
 impl NameList {
     fn get(&self, options: &CopyOptions, desk: &Desk) -> Result<&Listed, Refusal> {
-        match self.0.get() {
-            Some(listed) => Ok(listed),
-            None => {
-                let listed = read_list(options, desk)?;
-                Ok(self.0.get_or_init(|| listed))
-            }
+        if let Some(listed) = self.0.get() {
+            return Ok(listed);
         }
+        let listed = read_list(options, desk)?;
+        Ok(self.0.get_or_init(|| listed))
     }
 }
 

@@ -94,8 +94,8 @@ function verb(name: string, command: CommandClass): Main {
     try {
       const given = cli.process([name, ...args], {});
       // What is no call of the command asks what the command is.
-      const asked = given.help || !(given instanceof command);
-      return await (asked ? answer(cli.usage(command, { detailed: true })) : cli.run(given, {}));
+      const called = given instanceof command;
+      return await (called ? cli.run(given, {}) : answer(cli.usage(command, { detailed: true })));
     } catch (error) {
       // Only arguments that do not parse come here; what a command throws it deals with itself.
       if (!(error instanceof Error && 'clipanion' in error)) throw error;
@@ -107,7 +107,7 @@ function verb(name: string, command: CommandClass): Main {
 
 /** Prints a text that is all that was asked for. */
 async function answer(text: string): Promise<number> {
-  const { answer } = await import('../report/output.js');
+  const { answer } = await import('./answer.js');
   try {
     await answer(process.stdout, text);
     return ExitCode.complete;

@@ -26,7 +26,7 @@ export interface CompareOptions
   right: Compared;
   /** Patterns as rsync's --exclude, relative to the root of each tree; the first that matches wins. */
   exclude?: PathLike[];
-  /** The file that says how to turn the left side into the right one: it appears when it is whole. */
+  /** The file that says how to turn the left side into the right one: it appears when it is whole. What is no regular file is written into. */
   output?: PathLike | undefined;
   /** A directory for temporary files without a name, for what memory should not hold. */
   spillDirectory?: PathLike;

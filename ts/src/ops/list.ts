@@ -20,7 +20,7 @@ export interface ListOptions
   sources: PathLike | PathLike[];
   /** Patterns as rsync's --exclude; the first that matches wins. */
   exclude?: PathLike[];
-  /** The file that the list goes to: it appears when it is whole. */
+  /** The file that the list goes to: it appears when it is whole. What is no regular file is written into. */
   output?: PathLike | undefined;
   /** A directory for temporary files without a name, for lists that memory should not hold. */
   spillDirectory?: PathLike;

@@ -2,7 +2,7 @@
  * A stream that reporters write to: text in, backpressure out.
  *
  * When the other end goes away (EPIPE) what follows is dropped quietly; any other error is kept for the end. Either way
- * `onLost` is called once, so that the job can stop. An answer that is all of a command is not dropped quietly.
+ * `onLost` is called once, so that the job can stop.
  */
 import type { Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
@@ -40,20 +40,10 @@ export class Output {
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
-  /** Throws `OUTPUT` when not everything could be written. A reader that went away is no error unless it is `needed`. */
-  check(what: string, needed = false): void {
-    if (!this.#lost) return;
-    const gone = this.#lost.code === 'EPIPE';
-    if (gone && !needed) return;
-    const why = gone ? 'nobody reads it any more' : this.#lost.message;
-    throw new BulkhaulError('OUTPUT', `${what} could not be written: ${why}`);
+  /** Throws `OUTPUT` when not everything could be written. */
+  check(what: string): void {
+    if (this.#lost && this.#lost.code !== 'EPIPE') {
+      throw new BulkhaulError('OUTPUT', `${what} could not be written: ${this.#lost.message}`);
+    }
   }
-}
-
-/** Writes a text that is all that was asked for. Throws `OUTPUT`, also where nobody reads it. */
-export async function answer(stream: Writable, text: string): Promise<void> {
-  const output = new Output(stream, () => undefined);
-  await output.write(text);
-  await output.flush();
-  output.check('standard output', true);
 }

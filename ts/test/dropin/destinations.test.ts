@@ -50,9 +50,9 @@ describe('destination rules', () => {
     ['1, existing', ['s'], 'out', ['s followed contents -> out']],
     ['1, existing link', ['s'], 'outlink', ['s followed contents -> outlink']],
     ['1, link', ['ln'], 'new', ['ln followed contents -> new']],
-    ['2', ['s'], 'new/', ['s followed as s -> new/']],
-    ['2, existing', ['s'], 'out/', ['s followed as s -> out/']],
-    ['2, link', ['ln'], 'out/', ['ln followed as ln -> out/']],
+    ['2', ['s'], 'new/', ['s followed as itself -> new/']],
+    ['2, existing', ['s'], 'out/', ['s followed as itself -> out/']],
+    ['2, link', ['ln'], 'out/', ['ln followed as itself -> out/']],
     ['3', ['s/'], 'new', ['s followed contents -> new']],
     ['3, both slashed', ['s/'], 'out/', ['s followed contents -> out/']],
     ['3, link', ['ln/'], 'out/', ['ln followed contents -> out/']],
@@ -64,13 +64,13 @@ describe('destination rules', () => {
     ['5, new name', ['f'], 'new', ['f as new -> ']],
     ['5, new name below', ['f'], 'no/such/new', ['f as new -> no/such/']],
     ['5, existing file', ['f'], 'old', ['f as old -> ']],
-    ['5, existing directory', ['f'], 'out', ['f as f -> out']],
-    ['5, existing link to one', ['f'], 'outlink', ['f as f -> outlink']],
-    ['5, slashed', ['f'], 'new/', ['f as f -> new/']],
+    ['5, existing directory', ['f'], 'out', ['f as itself -> out']],
+    ['5, existing link to one', ['f'], 'outlink', ['f as itself -> outlink']],
+    ['5, slashed', ['f'], 'new/', ['f as itself -> new/']],
     ['6, link to a file', ['lf'], 'new', ['lf as new -> ']],
-    ['6, into a directory', ['lf'], 'out', ['lf as lf -> out']],
+    ['6, into a directory', ['lf'], 'out', ['lf as itself -> out']],
     ['6, link to a directory among several', ['ln', 'f'], 'out', ['ln as itself -> out', 'f as itself -> out']],
-    ['6, link to nothing', ['dang'], 'out/', ['dang as dang -> out/']],
+    ['6, link to nothing', ['dang'], 'out/', ['dang as itself -> out/']],
   ])('%s: %j to %s', (_, args, destination, rows) => {
     expect(mapped(tree(), args, [destination])).toEqual(rows);
   });
@@ -84,7 +84,7 @@ describe('destination rules', () => {
       ['out', 'new/'],
       ['s as itself -> out', 'f as itself -> out', 's as itself -> new/', 'f as itself -> new/'],
     ],
-    ['a file of one name', ['f'], ['out', 'new/'], ['f as f -> out', 'f as f -> new/']],
+    ['a file of one name', ['f'], ['out', 'new/'], ['f as itself -> out', 'f as itself -> new/']],
   ])('several destinations: %s', (_, args, destinations, rows) => {
     expect(mapped(tree(), args, destinations)).toEqual(rows);
   });

@@ -25,7 +25,7 @@ export async function hpcp(args: readonly string[], context: Context): Promise<n
   }
   const { help, version } = call.values;
   if (help || version) {
-    const { answer } = await import('../../report/output.js');
+    const { answer } = await import('../answer.js');
     try {
       await answer(context.stdout, help ? helpText() : versionText());
       return 0;

@@ -53,7 +53,9 @@ export class CompareCommand extends VerbCommand {
     description: "Leave out of trees what PATTERN matches, by rsync's rules; repeatable, the first that matches wins",
   });
   oneFileSystem = Option.Boolean('-x,--one-file-system', false, { description: 'Do not go into other file systems' });
-  output = Option.String('-o,--output', { description: 'Write what differs to FILE, whole or not at all' });
+  output = Option.String('-o,--output', {
+    description: 'Write what differs to FILE, whole or not at all; into a FIFO or device as it comes',
+  });
   tar = Option.Boolean('--tar', false, { description: 'Write --output in the form of tar -T' });
   changes = Option.Boolean('--changes', false, {
     description: "Write --output as hpcp 9.79's change list: how to turn B into A, with what is known of both sides",

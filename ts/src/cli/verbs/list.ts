@@ -30,7 +30,10 @@ export class ListCommand extends VerbCommand {
     ],
   });
 
-  output = Option.String('-o,--output', { description: 'Write the list to FILE, whole or not at all' });
+  output = Option.String('-o,--output', {
+    description:
+      'Write the list to FILE, whole or not at all; into a FIFO or device as it comes. Otherwise to standard output',
+  });
   hashSize = Option.String('--hash-size', {
     description: 'Bytes at the end of a file that are hashed, with K, M or G; 0 for none. Otherwise 64K',
   });

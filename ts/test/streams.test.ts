@@ -1,0 +1,265 @@
+/** Lists that come late, outputs that are no files, and what the command says when it can not write, on the built commands. */
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { executable, program, type Run, run, scratch } from './rig.js';
+
+/** A place with the tree `s`: files a and b. */
+function place(): string {
+  const root = scratch();
+  mkdirSync(join(root, 's'));
+  for (const name of ['a', 'b']) writeFileSync(join(root, 's', name), name);
+  return root;
+}
+
+/** Runs a line in bash, where `bh` is the built command. */
+function shell(line: string, cwd: string, env?: NodeJS.ProcessEnv): Promise<Run> {
+  const command = 'bh() { "$NODE" "$MAIN" "$@"; }; ';
+  return program('bash', ['-c', command + line], { cwd, env: { NODE: process.execPath, MAIN: executable, ...env } });
+}
+
+const there = (...names: string[]) => readdirSync(join(...names)).sort();
+
+describe('a list that comes late', () => {
+  it.each([
+    ['a pipe', '(sleep 0.5; echo a) | bh copy -q --files-from - s d'],
+    ['a pipe by its path', 'bh copy -q --files-from <(sleep 0.5; echo a) s d'],
+    ['a FIFO', 'mkfifo f; (sleep 0.5; echo a >f) & bh copy -q --files-from f s d'],
+    ['hpcp, a pipe', '(sleep 0.5; echo a) | bh hpcp -d d --files-from - s'],
+    ['hpcp, sources', '(sleep 0.5; echo s/a) | bh hpcp -sfl - -d d/'],
+    ['a move, which walks twice', '(sleep 0.5; echo a) | bh copy -q --move --require-space --files-from - s d'],
+  ])('%s', async (what, line) => {
+    const root = place();
+    expect(await shell(line, root)).toMatchObject({ code: 0, stderr: '' });
+    expect(there(root, 'd')).toEqual(['a']);
+    expect(there(root, 's')).toEqual(what.startsWith('a move') ? ['b'] : ['a', 'b']);
+  });
+
+  it('is a side of a comparison too', async () => {
+    const root = place();
+    const line = '(sleep 0.5; bh list s) | bh compare --fail-on-diff --list-a - s';
+    expect(await shell(line, root)).toMatchObject({ code: 0 });
+    expect(await shell('(sleep 0.5; bh list s) | bh hpcp s -cfl -fl /dev/stdin --fail-on-diff', root)).toMatchObject({
+      code: 0,
+    });
+  });
+
+  it('a signal ends the waiting, and nothing is left', async () => {
+    const root = place();
+    for (const args of [
+      ['copy', '--files-from', '-', 's', 'd'],
+      ['compare', '--list-a', '-', 's'],
+    ]) {
+      const env = { ...process.env, BULKHAUL_PROGRESS_INTERVAL: '0.1' };
+      const child = spawn(process.execPath, [executable, ...args, '--progress', 'plain'], { cwd: root, env });
+      // It waits, and says so.
+      child.stderr.once('data', () => child.kill('SIGINT'));
+      const code = await new Promise((resolve) => child.on('close', resolve));
+      child.stdin.destroy();
+      expect(code).toBe(130);
+      expect(there(root)).toEqual(['s']);
+    }
+  });
+
+  it('names that are missing are told once', async () => {
+    const root = place();
+    writeFileSync(join(root, 'names'), 'a\nnope\n');
+    const { code, stderr } = await run(['copy', '--move', '--files-from', 'names', 's', 'd'], { cwd: root });
+    expect(code).toBe(24);
+    expect(stderr).toContain('1 failure: 1 vanished');
+    expect(stderr).toContain('moved: 1 source entry removed, 1 left');
+  });
+});
+
+describe('an output that is no file', () => {
+  const LIST = /^s\/\ns\/a:[0-9a-f]{16}\ns\/b:[0-9a-f]{16}\n$/;
+
+  it.each([
+    ['list -o', 'bh list -q -o f s'],
+    ['compare -o', 'bh compare -q -o f none s'],
+    ['hpcp -fl', 'bh hpcp -fl f s'],
+    ['hpcp -dfl', 'bh hpcp -dfl f s -d none'],
+    ['hpcp -tdfl', 'bh hpcp -tdfl -dfl f s -d none'],
+    ['--log-file', 'bh copy -q --log-file f s d'],
+  ])('%s writes into a FIFO', async (_, line) => {
+    const root = place();
+    mkdirSync(join(root, 'none'));
+    writeFileSync(join(root, 'none/x'), '');
+    const { code, stdout } = await shell(`mkfifo f; cat f >got & ${line} >&2; code=$?; wait; exit $code`, root);
+    expect([code, stdout]).toEqual([0, '']);
+    expect(lstatSync(join(root, 'f')).isFIFO()).toBe(true);
+    expect(readFileSync(join(root, 'got'), 'latin1')).not.toBe('');
+  });
+
+  it('standard output has many names, and may be a socket', async () => {
+    const root = place();
+    for (const name of ['/dev/stdout', '/dev/fd/1', '/proc/self/fd/1']) {
+      // What Node gives a child is a socket.
+      expect((await run(['list', '-q', '-o', name, 's'], { cwd: root })).stdout).toMatch(LIST);
+      expect((await shell(`bh list -q -o ${name} s | cat`, root)).stdout).toMatch(LIST);
+      await shell(`(echo first; bh list -q -o ${name} s; echo last) >out`, root);
+      expect(readFileSync(join(root, 'out'), 'utf8').split('\n')).toEqual([
+        'first',
+        's/',
+        expect.any(String),
+        expect.any(String),
+        'last',
+        '',
+      ]);
+    }
+    expect((await run(['copy', '-q', '--log-file', '/dev/stdout', 's', 'd'], { cwd: root })).stdout).toContain(
+      '"accounted":true',
+    );
+    expect(there('/dev')).toContain('stdout');
+  });
+
+  it('a symlink stays, and what it leads to is the list', async () => {
+    const root = place();
+    symlinkSync('d', join(root, 'link'));
+    expect((await run(['list', '-q', '-o', 'link', 's'], { cwd: root })).code).toBe(0);
+    expect(readFileSync(join(root, 'd'), 'utf8')).toMatch(LIST);
+    expect(lstatSync(join(root, 'link')).isSymbolicLink()).toBe(true);
+    expect(there(root)).toEqual(['d', 'link', 's']);
+  });
+
+  it('a reader that has seen enough ends it quietly', async () => {
+    const root = place();
+    for (let number = 0; number < 3000; number++) writeFileSync(join(root, 's', `${number}`.padStart(200, '0')), '');
+    const { stdout, stderr } = await shell('set -o pipefail; bh list s | head -1; echo $?', root);
+    expect([stdout, stderr]).toEqual(['s/\n0\n', '']);
+  });
+});
+
+describe('a device, FIFO or socket as the destination', () => {
+  it.each([
+    [['copy', 's/a', 'node'], 2],
+    [['copy', 's/a', './link'], 2],
+    [['hpcp', 's/a', '-d', 'node'], 202],
+    [['copy', '-n', 's/a', 'node'], 2],
+  ])('%j is refused', async (args, code) => {
+    const root = place();
+    execFileSync('mkfifo', [join(root, 'node')]);
+    symlinkSync('node', join(root, 'link'));
+    const refused = await run(args, { cwd: root });
+    expect(refused).toMatchObject({
+      code,
+      stderr: expect.stringMatching(/(node|link): it is a FIFO: a copy does not/),
+    });
+    expect(lstatSync(join(root, 'node')).isFIFO()).toBe(true);
+    expect(there(root)).toEqual(['link', 'node', 's']);
+  });
+
+  it('hpcp replaces it inside of a directory that was named', async () => {
+    const root = place();
+    mkdirSync(join(root, 'd'));
+    execFileSync('mkfifo', [join(root, 'd/a')]);
+    expect((await run(['hpcp', 's/a', '-d', 'd'], { cwd: root })).code).toBe(0);
+    expect(readFileSync(join(root, 'd/a'), 'utf8')).toBe('a');
+  });
+
+  it('/dev/stdout is none either', async () => {
+    const root = place();
+    const { code, stderr } = await run(['copy', 's/a', '/dev/stdout'], { cwd: root });
+    expect([code, stderr]).toEqual([2, expect.stringContaining('/dev/stdout: it is an open pipe or file')]);
+  });
+
+  it('an open pipe is no source', async () => {
+    const root = place();
+    const { code, stderr } = await shell('bh copy <(echo hi) f', root);
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringMatching(/^bulkhaul: \/dev\/fd\/\d+: .*: cat writes what it gives\n$/),
+    ]);
+    expect(there(root)).toEqual(['s']);
+  });
+});
+
+describe('what can not be said', () => {
+  const FULL = /^(bulkhaul|hpcp): standard output could not be written: ENOSPC: no space left on device, write\n$/;
+
+  it.each([
+    [['--help'], 2],
+    [['--version'], 2],
+    [['copy', '--help'], 2],
+    [['hpcp', '--help'], 191],
+    [['hpcp', '--version'], 191],
+    [['hpcp', 's', '-d', 'd'], 191],
+    [['hpcp', 's', '--json', '-d', 'd'], 191],
+  ])('%j into a full disk', async (args, code) => {
+    const root = place();
+    const told = await shell(`bh ${args.join(' ')} >/dev/full`, root);
+    expect(told).toMatchObject({ code, stderr: expect.stringMatching(FULL) });
+  });
+
+  it('a list into a full disk', async () => {
+    const { code, stderr } = await shell('bh list s >/dev/full', place());
+    expect([code, stderr]).toEqual([23, 'bulkhaul: standard output could not be written: No space left on device\n']);
+  });
+
+  it.each([
+    [['--help'], 2],
+    [['copy', '--help'], 2],
+    [['hpcp', '--help'], 191],
+  ])('%j into a closed pipe', async (args, code) => {
+    // The reader has gone before anything is written.
+    const line = `{ sleep 0.3; bh ${args.join(' ')}; echo "code $?" >&2; } | true`;
+    const { stderr } = await shell(line, scratch());
+    expect(stderr).toMatch(/^\w+: standard output could not be written: nobody reads it any more\ncode \d+\n$/);
+    expect(stderr).toContain(`code ${code}`);
+  });
+
+  it('errors into a full disk keep their code', async () => {
+    const root = place();
+    expect((await shell('bh nothing 2>/dev/full', root)).code).toBe(2);
+    expect((await shell('bh copy none d 2>/dev/full', root)).code).toBe(2);
+    expect((await shell('bh copy s d 2>/dev/full', root)).code).toBe(0);
+  });
+});
+
+describe('a working directory that is gone', () => {
+  it.each([
+    ['bh copy s d', 2],
+    ['bh list s', 2],
+    ['bh hpcp "$ROOT/s" -d "$ROOT/d"', 2],
+    ['bh hpcp -rm -rf "$ROOT/s"', 2],
+    ['bh hpcp "$ROOT/s" -fl "$ROOT/L"', 2],
+    ['bh list -q -o "$ROOT/L" "$ROOT/s"', 0],
+    ['bh copy -q "$ROOT/s" "$ROOT/d"', 0],
+  ])('%s', async (line, code) => {
+    const root = place();
+    const gone = mkdtempSync(join(root, 'gone-'));
+    const ended = await shell(`rmdir "$PWD"; ${line}`, gone, { ROOT: root });
+    expect(ended.code).toBe(code);
+    expect(ended.stderr).not.toMatch(/defect|\n {4}at /);
+    expect(ended.stderr.split('\n').length).toBeLessThan(3);
+    expect(existsSync(join(root, 's/a'))).toBe(true);
+  });
+});
+
+describe('a TMPDIR that can not be used', () => {
+  it.each([
+    [['list', 's'], 2],
+    [['compare', 's', 's'], 2],
+    [['hpcp', 's', '-fl', 'L'], 2],
+    [['hpcp', 's', '-d', 's', '-cfl'], 2],
+    // A copy can do without.
+    [['copy', '-q', 's', 'd'], 0],
+  ])('%j', async (args, code) => {
+    const root = place();
+    for (const TMPDIR of ['/nonexistent', join(root, 's/a')]) {
+      const ended = await run(args, { cwd: root, env: { TMPDIR } });
+      expect(ended.code).toBe(code);
+      if (code !== 0) expect(ended.stderr).toMatch(/^\w+: TMPDIR can't be used: [^\n]*\n$/);
+    }
+  });
+});
