@@ -350,19 +350,25 @@ macro_rules! symbols {
 
 /// The symbol of an errno, such as `ENOSPC`; the number where it has no name.
 pub fn symbol(errno: Errno) -> String {
-    if errno == Errno::NOTSUP {
-        return "EOPNOTSUPP".to_owned();
-    }
-    match common(errno).or_else(|| particular(errno)) {
+    match odd(errno).or_else(|| common(errno)).or_else(|| particular(errno)) {
         Some(name) => name.to_owned(),
         None => format!("errno {}", errno.raw_os_error()),
+    }
+}
+
+/// What is not called as its constant.
+fn odd(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::ACCESS => Some("EACCES"),
+        Errno::NOTSUP => Some("EOPNOTSUPP"),
+        _ => None,
     }
 }
 
 /// What every system has.
 fn common(errno: Errno) -> Option<&'static str> {
     symbols! { errno;
-        PERM NOENT SRCH INTR IO NXIO TOOBIG NOEXEC BADF CHILD AGAIN NOMEM ACCESS FAULT NOTBLK BUSY EXIST XDEV NODEV NOTDIR
+        PERM NOENT SRCH INTR IO NXIO TOOBIG NOEXEC BADF CHILD AGAIN NOMEM FAULT NOTBLK BUSY EXIST XDEV NODEV NOTDIR
         ISDIR INVAL NFILE MFILE NOTTY TXTBSY FBIG NOSPC SPIPE ROFS MLINK PIPE DOM RANGE DEADLK NAMETOOLONG NOLCK NOSYS
         NOTEMPTY LOOP NOMSG IDRM NODATA OVERFLOW ILSEQ BADMSG MULTIHOP NOLINK PROTO USERS NOTSOCK DESTADDRREQ MSGSIZE
         PROTOTYPE NOPROTOOPT PROTONOSUPPORT SOCKTNOSUPPORT PFNOSUPPORT AFNOSUPPORT ADDRINUSE ADDRNOTAVAIL NETDOWN
@@ -395,6 +401,7 @@ mod tests {
     fn every_errno_has_its_symbol() {
         let cases = [
             (1, "EPERM"),
+            (13, "EACCES"),
             (28, "ENOSPC"),
             (84, "EILSEQ"),
             (95, "EOPNOTSUPP"),

@@ -408,9 +408,9 @@ fn what_refuses_to_go_is_told_and_the_rest_goes() {
     }
     let removed = remove(&[tree.path()], |_| {}).incomplete();
     let wanted = [
-        "unreadable remove EPERM a/fixed",
-        "unreadable remove EPERM frozen/x",
-        "unreadable remove EPERM frozen/y",
+        "permission remove EPERM a/fixed",
+        "permission remove EPERM frozen/x",
+        "permission remove EPERM frozen/y",
     ];
     assert_eq!(removed.failures(tree.path()), wanted);
     assert_eq!(removed.counts(), "skipped 3, removed 3, failed 3 (not-empty 3)");
@@ -450,7 +450,7 @@ fn without_rights() {
             let tree = scratch.join("tree");
             let removed = remove(&[&tree], |_| {}).incomplete();
             // An empty directory goes though it can't be read.
-            let wanted = ["unreadable open EACCES own/shut", "unreadable remove EACCES others/x"];
+            let wanted = ["permission remove EACCES others/x", "unreadable open EACCES own/shut"];
             assert_eq!(removed.failures(&tree), wanted);
         },
         |scratch| {
