@@ -257,6 +257,17 @@ fn what_is_no_regular_file_is_written_into() {
         drop(read);
     });
 
+    // Nobody listens there.
+    scratch.tree(".").special("socket", Kind::Socket, 0);
+    let refused = listing(source.path(), bytes(&scratch.at("socket"))).run();
+    assert_eq!(refused.unwrap_err().code(), "OUTPUT");
+    assert!(
+        fs::symlink_metadata(scratch.at("socket"))
+            .unwrap()
+            .file_type()
+            .is_socket()
+    );
+
     if root() {
         // As /dev/null.
         let device = scratch.at("device");
