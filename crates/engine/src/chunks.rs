@@ -51,15 +51,28 @@ impl Chunks {
                 return;
             }
             between();
-            let end = self.stat.size.min(start + CHUNK_BYTES);
-            match transfer.part(start, end, buffer) {
-                Ok(reached) if reached < end => {
-                    self.end.fetch_min(reached, Ordering::Relaxed);
+            match self.chunk(transfer, start, buffer) {
+                Ok(end) => {
+                    self.end.fetch_min(end, Ordering::Relaxed);
                 }
-                Ok(_) => {}
                 Err(stopped) => self.stop(stopped),
             }
         }
+    }
+
+    /// Copies the chunk that begins at `start`, or finds that it is a hole, and where that ends. Answers where the source
+    /// ended, or its size.
+    fn chunk(&self, transfer: &Transfer<'_>, start: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
+        let size = self.stat.size;
+        let data = transfer.next_data(start)?.unwrap_or(size);
+        let end = size.min(start + CHUNK_BYTES);
+        if data >= end {
+            // A hole may be of any length: what is left of it is nobody's chunk.
+            self.next.fetch_max(data - data % CHUNK_BYTES, Ordering::Relaxed);
+            return Ok(size);
+        }
+        let reached = transfer.part(start, end, buffer)?;
+        Ok(if reached < end { reached } else { size })
     }
 
     fn stop(&self, stopped: Stopped) {

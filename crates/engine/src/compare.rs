@@ -27,10 +27,11 @@ use crate::event::{Changes, EntryEvent, Event};
 use crate::gather::{Gather, Order, Wanted};
 use crate::job::{Cancel, Desk, Job, Phase, Work};
 use crate::list::{check_filter, check_jobs, check_roots, require_one, tail};
+use crate::media::has_sizes;
 use crate::options::{Resources, Sync};
 use crate::output::Output;
 use crate::preflight::{self, split, trim};
-use crate::probe::same_tail;
+use crate::probe::{self, Extent, Likeness};
 use crate::record::{Record, path_key};
 use crate::report::{Differences, Outcome, Reason, Report};
 use crate::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
@@ -332,7 +333,7 @@ impl Compare {
             tail: match options.content {
                 Content::Nothing => 0,
                 // With a list there is nothing to read on the other side.
-                Content::Whole if both && self.readable() => 0,
+                Content::Whole if self.reads() => 0,
                 Content::Whole => tail(options.hash_size, true),
                 Content::Tail => options.hash_size,
             },
@@ -369,7 +370,7 @@ impl Compare {
 
     /// Tells every verdict of the join, in its order, with contents read by all workers.
     fn tell_all(&self, join: &mut Join<'_>, teller: &mut Teller<'_>, workers: usize) -> Result<(), Refusal> {
-        if self.options.content != Content::Whole || !self.readable() {
+        if !self.reads() {
             while let Some(verdict) = join.next()? {
                 teller.tell(&verdict)?;
             }
@@ -535,7 +536,7 @@ impl Compare {
         let (Some(l), Some(r)) = (&left.details, &right.details) else {
             return changes;
         };
-        if left.kind == Kind::File && l.size != r.size {
+        if left.kind == Kind::File && l.size != r.size && !(self.reads() && (l.vague || r.vague)) {
             changes.insert(Changes::SIZE);
             changes.insert(Changes::CONTENT);
         }
@@ -556,9 +557,14 @@ impl Compare {
 
     /// Whether only their contents tell.
     fn must_read(&self, left: &Record<'_>, right: &Record<'_>, changes: Changes) -> bool {
-        let filled = |record: &Record<'_>| record.kind == Kind::File && record.details.is_some_and(|d| d.size > 0);
+        let file = |record: &Record<'_>| record.kind == Kind::File && record.details.is_some();
         let open = !changes.contains(Changes::CONTENT) && !changes.contains(Changes::KIND);
-        open && self.options.content == Content::Whole && self.readable() && filled(left) && filled(right)
+        open && self.reads() && file(left) && file(right)
+    }
+
+    /// Whether contents are compared byte for byte, after the walk.
+    fn reads(&self) -> bool {
+        self.options.content == Content::Whole && self.readable()
     }
 
     /// Full path of an entry of a side.
@@ -969,14 +975,16 @@ impl<'r> PairReader<'r> {
             pair.reason = Some(Reason::NotCompared);
             return;
         }
-        let Some(record) = pair.left.as_ref().and_then(Kept::record) else {
-            return;
-        };
-        let length = record.details.map_or(0, |d| d.size);
-        let answer = catch_unwind(AssertUnwindSafe(|| self.same(record.path, length)));
+        let records = [&pair.left, &pair.right].map(|kept| kept.as_ref().and_then(Kept::record));
+        let [Some(record), Some(other)] = records else { return };
+        let sizes = [record, other].map(|record| record.details.map_or(0, |d| d.size));
+        let answer = catch_unwind(AssertUnwindSafe(|| self.same(record.path, sizes)));
         match answer.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into())) {
             Ok(true) => {}
-            Ok(false) => pair.changes.insert(Changes::CONTENT),
+            Ok(false) => {
+                pair.changes.insert(Changes::CONTENT);
+                pair.changes.insert_if(sizes[0] != sizes[1], Changes::SIZE);
+            }
             // Given up on the way: nobody knows.
             Err(Stopped::Aborted) => pair.reason = Some(Reason::NotCompared),
             Err(Stopped::Fault(fault)) => {
@@ -995,28 +1003,39 @@ impl<'r> PairReader<'r> {
         }
     }
 
-    fn same(&mut self, path: &[u8], size: u64) -> Result<bool, Stopped> {
-        let destination = Side::Destination(0);
-        let left = self
-            .left
-            .open(path)
-            .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-        let right = self
-            .right
-            .open(path)
-            .map_err(|e| Fault::new(Operation::Open, destination, e))?;
-        for (fd, side) in [(&left, Side::Source), (&right, destination)] {
+    /// Whether two files are the same, which had these sizes when they were found.
+    fn same(&mut self, path: &[u8], sizes: [u64; 2]) -> Result<bool, Stopped> {
+        let sides = [Side::Source, Side::Destination(0)];
+        let mut extent = Extent::Tail {
+            size: sizes[0],
+            tail: sizes[0],
+        };
+        let mut open = |finder: &mut Finder<'_>, index: usize| {
+            let side = sides[index];
+            let fd = finder.open(path).map_err(|e| Fault::new(Operation::Open, side, e))?;
             let stat = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
-            if stat.kind != Kind::File || stat.size != size {
+            if stat.kind != Kind::File || stat.size != sizes[index] {
                 return Err(Fault {
                     operation: Operation::Stat,
                     side,
                     cause: Cause::Changed,
-                }
-                .into());
+                });
             }
+            if stat.size == 0 || (stat.allocated == 0 && !has_sizes(fd.as_fd())) {
+                extent = Extent::All;
+            }
+            Ok(fd)
+        };
+        let fds = [open(&mut self.left, 0)?, open(&mut self.right, 1)?];
+        if extent != Extent::All && sizes[0] != sizes[1] {
+            return Ok(false);
         }
-        same_tail(left.as_fd(), right.as_fd(), size, size, 0, self.desk, &mut self.buffer)
+        let (left, right) = (fds[0].as_fd(), fds[1].as_fd());
+        match probe::compare(left, right, extent, 0, self.desk, &mut self.buffer)? {
+            Likeness::Same => Ok(true),
+            Likeness::Different => Ok(false),
+            Likeness::WrongSize(side, ended) => Err(Fault::size(side, sizes[0], ended).into()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A [`Refusal`] stops an operation before anything was written; a [`Failure`] is one entry that did not arrive while
 //! the rest went on. Both name the path and the operation; a failure also carries the system's own answer.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bulkhaul_sys::{Errno, Kind};
@@ -143,6 +143,13 @@ pub enum Cause {
     Errno(Errno),
     /// The source changed while it was read.
     Changed,
+    /// It is not as long as its size says, though nothing else of it changed.
+    Size {
+        /// Its size in bytes.
+        stated: u64,
+        /// Where reading ended; more than `stated`: it goes on there.
+        ended: u64,
+    },
     /// It was read back and is not what was read from the source, twice.
     Mismatch,
     /// Something in the destination is in the way; the text says what.
@@ -205,6 +212,20 @@ impl Fault {
         }
     }
 
+    /// Reading ended at `ended`, which is not the size; more than the size: it went on there.
+    pub fn size(side: Side, stated: u64, ended: u64) -> Self {
+        Self {
+            operation: Operation::Read,
+            side,
+            cause: Cause::Size { stated, ended },
+        }
+    }
+
+    /// Whether the source is not what its facts say: it may be another time.
+    pub fn is_changed(&self) -> bool {
+        matches!(self.cause, Cause::Changed | Cause::Size { .. })
+    }
+
     /// Something else has the name of what was listed.
     pub fn replaced(operation: Operation, side: Side) -> Self {
         match side {
@@ -226,7 +247,7 @@ impl Fault {
         match (&self.cause, self.side) {
             (Cause::Conflict(_), _) => Outcome::Conflict,
             (Cause::Mismatch, _) => Outcome::Mismatched,
-            (Cause::Changed, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
+            (Cause::Changed | Cause::Size { .. }, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
             _ => Outcome::Failed,
         }
     }
@@ -235,7 +256,7 @@ impl Fault {
     pub fn kind(&self) -> &'static str {
         match &self.cause {
             Cause::Conflict(_) => "conflict",
-            Cause::Changed => "changed",
+            Cause::Changed | Cause::Size { .. } => "changed",
             Cause::Mismatch => "mismatch",
             Cause::Stalled(_) => "stalled",
             Cause::Panic(_) => "panic",
@@ -290,28 +311,28 @@ impl Failure {
         };
         let place = if path.is_empty() { "" } else { " " };
         let text = String::from_utf8_lossy(&path);
-        let mut message = format!("{}{place}{text}: ", fault.operation.text());
-        match &fault.cause {
-            Cause::Errno(errno) => message.push_str(&describe(*errno)),
+        let cause: Cow<'_, str> = match &fault.cause {
+            Cause::Errno(errno) => describe(*errno).into(),
             Cause::Mismatch if fault.operation == Operation::Remove => {
-                message.push_str("its copy reads back differently, so it stays");
+                "its copy reads back differently, so it stays".into()
             }
             Cause::Changed if fault.operation == Operation::Remove => {
-                message.push_str("it changed after the copy began, so it stays");
+                "it changed after the copy began, so it stays".into()
             }
-            Cause::Changed => message.push_str("changed while it was read"),
-            Cause::Mismatch => message.push_str("what was read back differs from the source, also after a second copy"),
-            Cause::Conflict(what) => message.push_str(what),
+            Cause::Changed => "changed while it was read".into(),
+            Cause::Size { stated, ended } if ended < stated => {
+                format!("it ended after {ended} bytes, and its size is {stated}").into()
+            }
+            Cause::Size { stated, .. } => format!("it goes on after {stated} bytes, which is its size").into(),
+            Cause::Mismatch => "what was read back differs from the source, also after a second copy".into(),
+            Cause::Conflict(what) => (*what).into(),
             Cause::Stalled(limit) => {
                 let seconds = limit.as_secs_f64();
-                // Writing to a String does not fail.
-                write!(message, "nothing moved for {seconds} s, so the run was given up").unwrap_or_default();
+                format!("nothing moved for {seconds} s, so the run was given up").into()
             }
-            Cause::Panic(text) => {
-                // Writing to a String does not fail.
-                write!(message, "internal error: {text}").unwrap_or_default();
-            }
-        }
+            Cause::Panic(text) => format!("internal error: {text}").into(),
+        };
+        let mut message = format!("{}{place}{text}: {cause}", fault.operation.text());
         if let Some(hint) = hint {
             message.push_str(" (");
             message.push_str(hint);

@@ -15,9 +15,10 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Stat
 
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::Desk;
+use crate::media::has_sizes;
 use crate::metadata;
 use crate::preflight::trim;
-use crate::probe::fill;
+use crate::probe::fill_to;
 use crate::record::{Details, Record, path_key};
 use crate::report::{Counters, Outcome, Reason};
 use crate::sort::{Sorter, Sorters};
@@ -175,7 +176,13 @@ impl<'g> Gather<'g> {
                     e => fault(Operation::Open, e),
                 })?;
                 let size = self.size(hand, fd.as_fd(), &mut found)?;
-                found.hash = Some(self.hash(hand, fd.as_fd(), size)?);
+                let (hash, length) = self.hash(hand, fd.as_fd(), size)?;
+                found.hash = Some(hash);
+                hand.counters.sized(length.saturating_sub(size), 0);
+                found.details = found.details.map(|details| Details {
+                    size: length,
+                    ..details
+                });
                 return Ok(found);
             }
             Kind::Symlink => {
@@ -239,41 +246,86 @@ impl<'g> Gather<'g> {
         metadata::xattr_digest(node, &mut hand.content, Side::Source)
     }
 
-    /// The hash of a file's last bytes.
-    fn hash(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, size: u64) -> Result<u64, Fault> {
+    /// The hash of a file's last bytes, and how many it has: as many as its size says, but where sizes say nothing.
+    fn hash(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, size: u64) -> Result<(u64, u64), Fault> {
+        if size == 0 {
+            return self.hash_to_the_end(hand, fd);
+        }
+        match self.hash_tail(hand, fd, size) {
+            Err(Fault {
+                cause: Cause::Size { .. },
+                ..
+            }) if !has_sizes(fd) => self.hash_to_the_end(hand, fd),
+            hash => Ok((hash?, size)),
+        }
+    }
+
+    /// The hash of the last bytes of a file of this size.
+    fn hash_tail(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, size: u64) -> Result<u64, Fault> {
         let length = size.min(self.wanted.tail);
         let mut offset = size - length;
-        let read = |buffer: &mut [u8], offset| {
-            let got = fill(fd, buffer, offset).map_err(|e| match e {
-                // It was a file when it was listed.
-                Errno::ISDIR => Fault::changed(Operation::Read),
-                e => fault(Operation::Read, e),
-            })?;
-            // It was longer when it was asked.
-            if got == buffer.len() {
-                Ok(())
-            } else {
-                Err(Fault::changed(Operation::Read))
-            }
-        };
-        let piece = self.desk.pace.piece(BUFFER_BYTES as u64);
         let mut state = Xxh64::new();
-        // Who gives the run up gets no list of it.
-        while offset < size && !self.desk.cancel.is_aborted() {
-            let want = (size - offset).min(piece);
-            if self.desk.may_read(want).is_err() {
+        while let Some(want) = self.piece(size - offset) {
+            let last = offset + want as u64 == size && want < BUFFER_BYTES;
+            // One byte more than there should be tells whether there is.
+            let buffer = &mut hand.content[..want + usize::from(last)];
+            let got = read(fd, buffer, want, offset)?;
+            if got != want {
+                return Err(Fault::size(Side::Source, size, offset + got as u64));
+            }
+            if last && want as u64 == length {
+                // One call of the hash's short form.
+                return Ok(xxh64(&buffer[..want]));
+            }
+            state.update(&buffer[..want]);
+            offset += want as u64;
+            if last {
                 break;
             }
-            let buffer = &mut hand.content[..usize::try_from(want).unwrap_or(BUFFER_BYTES)];
-            read(buffer, offset)?;
-            if want == length {
-                // One call of the hash's short form.
-                return Ok(xxh64(buffer));
-            }
-            state.update(buffer);
-            offset += want;
         }
         Ok(state.digest())
+    }
+
+    /// The same of a file whose size says nothing, and where it ends.
+    fn hash_to_the_end(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>) -> Result<(u64, u64), Fault> {
+        let mut start = 0;
+        if self.wanted.tail < u64::MAX {
+            let end = self.read_on(hand, fd, 0, |_| ())?;
+            if end == 0 {
+                return Ok((xxh64(&[]), 0));
+            }
+            start = end.saturating_sub(self.wanted.tail);
+        }
+        let mut state = Xxh64::new();
+        let end = self.read_on(hand, fd, start, |bytes| state.update(bytes))?;
+        Ok((state.digest(), end))
+    }
+
+    /// Reads from `at` on to the end; answers where that was.
+    fn read_on(
+        &self,
+        hand: &mut Hand<'_>,
+        fd: BorrowedFd<'_>,
+        mut at: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<u64, Fault> {
+        while let Some(want) = self.piece(u64::MAX) {
+            let got = read(fd, &mut hand.content[..want], want, at)?;
+            self.desk.pace.give_back((want - got) as u64);
+            take(&hand.content[..got]);
+            at += got as u64;
+            if got < want {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    /// Bytes that are to be read next, of `rest`. None: the run was given up, and nobody gets a list of it.
+    fn piece(&self, rest: u64) -> Option<usize> {
+        let piece = self.desk.pace.piece(BUFFER_BYTES as u64).min(rest);
+        self.desk.may_read(piece).ok()?;
+        Some(usize::try_from(piece).unwrap_or(BUFFER_BYTES))
     }
 
     fn special(&self, hand: &Hand<'_>, kind: Kind, path: Vec<u8>) {
@@ -285,6 +337,15 @@ impl<'g> Gather<'g> {
 
 fn fault(operation: Operation, errno: Errno) -> Fault {
     Fault::new(operation, Side::Source, errno)
+}
+
+/// Reads as [`fill_to`].
+fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64) -> Result<usize, Fault> {
+    fill_to(fd, buffer, enough, offset).map_err(|e| match e {
+        // It was a file when it was listed.
+        Errno::ISDIR => Fault::changed(Operation::Read),
+        e => fault(Operation::Read, e),
+    })
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

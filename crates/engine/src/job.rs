@@ -262,9 +262,19 @@ impl Desk {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// Waits for leave to read so many bytes of a source. An error: the run was given up meanwhile.
+    /// An error where the run is to stop at once.
+    pub fn check(&self) -> Result<(), Stopped> {
+        if self.cancel.is_aborted() {
+            Err(Stopped::Aborted)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for leave to read so many bytes of a source. An error: the run was given up before or meanwhile.
     pub fn may_read(&self, bytes: u64) -> Result<(), Stopped> {
         self.step();
+        self.check()?;
         if self.pace.bytes(bytes, || self.cancel.is_aborted()) {
             Ok(())
         } else {
@@ -384,8 +394,7 @@ impl Job {
         }
     }
 
-    /// The same within these bounds. Priorities are those of the thread that runs it and of its workers: they stay with
-    /// that thread.
+    /// The same within these bounds. Priorities are those of its own threads.
     pub fn within(self, resources: Resources) -> Result<Self, Refusal> {
         resources.check()?;
         self.set_limits(resources.limits)?;
@@ -420,7 +429,7 @@ impl Job {
         self.desk.wake(None);
     }
 
-    /// Stop at once; what is unfinished goes.
+    /// Stop at once; what is unfinished goes. A thread that is held by the system a second later is left behind, and noted.
     pub fn abort(&self) {
         self.desk.cancel.abort();
         self.desk.wake(None);
@@ -444,7 +453,7 @@ impl Job {
         }
     }
 
-    /// Runs to the end on threads of its own and on this one. A second call is a usage error.
+    /// Runs to the end on threads of its own. A second call is a usage error.
     pub fn run(&self) -> Result<Report, Refusal> {
         let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner).take();
         let operation = operation.ok_or_else(|| Refusal::Usage("a job runs once".into()))?;
@@ -454,10 +463,8 @@ impl Job {
             desk.make_way(&resources);
             operation.run(&desk)
         };
-        let result = match self.stall_timeout.load(Ordering::Relaxed) {
-            0 => work(),
-            limit => stall::watched(&self.desk, Duration::from_millis(limit), work),
-        };
+        let limit = Duration::from_millis(self.stall_timeout.load(Ordering::Relaxed));
+        let result = stall::watched(&self.desk, limit, work);
         self.desk.enter(Phase::Done);
         self.desk.queue.close();
         result

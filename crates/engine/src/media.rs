@@ -1,7 +1,7 @@
-//! What kind of device holds a file system, as far as the system tells.
+//! What kind of device holds a file system, as far as the system tells, and whether one does at all.
 //!
-//! Comes in: a descriptor; goes out: a [`Medium`]. A wrong answer costs time, nothing else: the number of workers begins
-//! with it, and what is measured decides.
+//! Comes in: a descriptor; goes out: a [`Medium`], of which a wrong answer costs time, nothing else: the number of workers
+//! begins with it, and what is measured decides; or whether the sizes of files are those of their content.
 
 use std::path::Path;
 
@@ -16,6 +16,35 @@ const DEVICES: &str = "/sys/dev/block";
 const IN_MEMORY: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 /// File systems on local disks that do not say which: Btrfs, ZFS, bcachefs, overlays (containers), eCryptfs.
 const LOCAL: [u64; 5] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630, 0xf15f];
+
+/// File systems whose files are made when they are read, so that their sizes say nothing: 0, a page, or what might be
+/// written there. /proc, /sys, both kinds of cgroup, debugfs, tracefs, securityfs, configfs, selinuxfs, smackfs, apparmor's,
+/// the control files of FUSE, bpf, binfmt_misc, resctrl and nfsd.
+const MADE_WHEN_READ: [u64; 16] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0x6265_6570,
+    0xf97c_ff8c,
+    0x4341_5d53,
+    0x5a3c_69f0,
+    0x6573_5543,
+    0xcafe_4a11,
+    0x4249_4e4d,
+    0x0765_5821,
+    0x6e66_7364,
+];
+
+/// Whether a file is as long as its size says, on the file system that holds it: not in /proc, /sys and their like, where
+/// only reading tells.
+pub fn has_sizes(fd: BorrowedFd<'_>) -> bool {
+    // Who does not say is as all others.
+    sys::file_system_magic(fd).map_or(true, |magic| !MADE_WHEN_READ.contains(&magic))
+}
 
 /// The medium that holds this file or directory.
 pub fn medium(fd: BorrowedFd<'_>) -> Medium {

@@ -119,7 +119,9 @@ fn cause_of(fault: &Fault) -> String {
     match &fault.cause {
         Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
         Cause::Conflict(what) => (*what).to_owned(),
-        Cause::Changed | Cause::Mismatch | Cause::Stalled(_) | Cause::Panic(_) => "it can't be used".to_owned(),
+        Cause::Changed | Cause::Size { .. } | Cause::Mismatch | Cause::Stalled(_) | Cause::Panic(_) => {
+            "it can't be used".to_owned()
+        }
     }
 }
 

@@ -11,41 +11,83 @@ use crate::error::{Fault, Operation, Side};
 use crate::job::Desk;
 use crate::transfer::Stopped;
 
-/// Compares the last `tail` bytes of two files of `size` bytes. `buffer` is used in halves.
-pub fn same_tail(
+/// How two files compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likeness {
+    /// Byte for byte.
+    Same,
+    /// They differ.
+    Different,
+    /// This one is not as long as its size says: where reading ended, which is before, or after where it goes on.
+    WrongSize(Side, u64),
+}
+
+/// What two files are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The last `tail` of the `size` bytes that both have.
+    Tail {
+        /// Size of both in bytes.
+        size: u64,
+        /// Bytes at their end.
+        tail: u64,
+    },
+    /// All that there is, whatever their sizes say.
+    All,
+}
+
+/// Compares two files. `buffer` is used in halves.
+pub fn compare(
     source: BorrowedFd<'_>,
     existing: BorrowedFd<'_>,
-    size: u64,
-    tail: u64,
+    extent: Extent,
     destination: usize,
     desk: &Desk,
     buffer: &mut [u8],
-) -> Result<bool, Stopped> {
+) -> Result<Likeness, Stopped> {
     let (left, right) = buffer.split_at_mut(buffer.len() / 2);
-    let mut offset = size.saturating_sub(tail);
-    while offset < size {
-        let want = usize::try_from(size - offset)
-            .unwrap_or(usize::MAX)
-            .min(left.len())
-            .min(right.len())
-            .min(usize::try_from(desk.pace.piece(u64::MAX)).unwrap_or(usize::MAX));
+    let room = left.len().min(right.len());
+    let (size, mut offset) = match extent {
+        Extent::Tail { size, tail } => (Some(size), size.saturating_sub(tail)),
+        Extent::All => (None, 0),
+    };
+    loop {
+        let rest = size.map_or(usize::MAX, |size| usize::try_from(size - offset).unwrap_or(usize::MAX));
+        let piece = usize::try_from(desk.pace.piece(u64::MAX)).unwrap_or(usize::MAX);
+        let want = rest.min(room).min(piece);
         desk.may_read(want as u64)?;
-        let a = fill(source, &mut left[..want], offset).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?;
-        let b = fill(existing, &mut right[..want], offset)
-            .map_err(|e| Fault::new(Operation::Read, Side::Destination(destination), e))?;
-        // A file that ended early is not the one whose size was compared: copy it, and the copy will tell.
-        if a != want || b != want || left[..want] != right[..want] {
-            return Ok(false);
+        // One byte more than there should be tells whether there is.
+        let ask = if want == rest { room.min(want + 1) } else { want };
+        let read = |fd, buffer: &mut [u8], side| {
+            fill_to(fd, &mut buffer[..ask], want, offset).map_err(|e| Fault::new(Operation::Read, side, e))
+        };
+        let sides = [Side::Source, Side::Destination(destination)];
+        let ends = [read(source, left, sides[0])?, read(existing, right, sides[1])?];
+        let wrong = ends.iter().position(|end| size.is_some() && *end != want);
+        if let Some(index) = wrong {
+            return Ok(Likeness::WrongSize(sides[index], offset + ends[index] as u64));
+        }
+        if left[..ends[0]] != right[..ends[1]] {
+            return Ok(Likeness::Different);
+        }
+        if ask > want || ends[0] < want {
+            return Ok(Likeness::Same);
         }
         offset += want as u64;
     }
-    Ok(true)
 }
 
 /// Reads until `buffer` is full or the file ends.
 pub fn fill(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> sys::Result<usize> {
+    let enough = buffer.len();
+    fill_to(fd, buffer, enough, offset)
+}
+
+/// Reads until there is `enough` in `buffer`, or the file ends; once at least. What more it has room for is a question that
+/// no call is made for alone.
+pub fn fill_to(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64) -> sys::Result<usize> {
     let mut done = 0;
-    while done < buffer.len() {
+    while done < enough.max(1) {
         match sys::read_at(fd, &mut buffer[done..], offset + done as u64)? {
             0 => break,
             n => done += n,

@@ -7,8 +7,11 @@ use bulkhaul_sys::{Kind, Stat, Time};
 /// What `stat` says of an entry, and its extended attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Details {
-    /// Bytes of content; 0 for what has none.
+    /// Bytes of content; 0 for what has none. Where sizes say nothing (/proc, /sys and their like) and the content was read,
+    /// what there was.
     pub size: u64,
+    /// A file that takes no space: its size may say nothing.
+    pub vague: bool,
     /// Last change of content.
     pub mtime: Time,
     /// Permission, set-id and sticky bits.
@@ -30,6 +33,7 @@ impl Details {
         let device = matches!(stat.kind, Kind::Block | Kind::Char);
         Self {
             size: if content { stat.size } else { 0 },
+            vague: stat.kind == Kind::File && stat.allocated == 0,
             mtime: stat.mtime,
             mode: stat.mode,
             uid: stat.uid,
@@ -61,6 +65,7 @@ const FAILED: u8 = 1;
 const HASH: u8 = 1 << 1;
 const TARGET: u8 = 1 << 2;
 const DETAILS: u8 = 1 << 3;
+const VAGUE: u8 = 1 << 4;
 
 /// The kinds by their number in a record.
 const KINDS: [Kind; 8] = [
@@ -131,7 +136,8 @@ impl<'a> Record<'a> {
             flag(self.failed, FAILED)
                 | flag(self.hash.is_some(), HASH)
                 | flag(self.target.is_some(), TARGET)
-                | flag(self.details.is_some(), DETAILS),
+                | flag(self.details.is_some(), DETAILS)
+                | flag(self.details.is_some_and(|d| d.vague), VAGUE),
         );
         if let Some(hash) = self.hash {
             bytes.extend_from_slice(&hash.to_le_bytes());
@@ -173,6 +179,7 @@ impl<'a> Record<'a> {
         let details = if flags & DETAILS != 0 {
             Some(Details {
                 size: long(&mut rest)?,
+                vague: flags & VAGUE != 0,
                 mtime: Time {
                     sec: long(&mut rest)?.cast_signed(),
                     nsec: short(&mut rest)?,
@@ -233,10 +240,11 @@ mod tests {
             failed: bool,
             hash: Option<u64>,
             target: Option<Vec<u8>>,
-            details: Option<(u64, i64, u32, u32, u32, u32, u64, u64)>,
+            details: Option<(u64, bool, i64, u32, u32, u32, u32, u64, u64)>,
         ) {
-            let details = details.map(|(size, sec, nsec, mode, uid, gid, rdev, xattrs)| Details {
+            let details = details.map(|(size, vague, sec, nsec, mode, uid, gid, rdev, xattrs)| Details {
                 size,
+                vague,
                 mtime: Time { sec, nsec },
                 mode,
                 uid,

@@ -16,7 +16,7 @@ use crate::links::{Claimed, location};
 use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Sync;
 use crate::plan::{Action, plan};
-use crate::probe;
+use crate::probe::{self, Extent, Likeness, fill};
 use crate::publish::Staging;
 use crate::report::Outcome;
 use crate::transfer::{Stopped, Transfer, WRITE_BACK_BYTES};
@@ -142,9 +142,7 @@ impl Worker<'_> {
         let mut attempt = 1;
         let finished = loop {
             match self.copy_to_first_with_room(entry, &file, &stat, &places) {
-                Err(Stopped::Fault(Fault {
-                    cause: Cause::Changed, ..
-                })) if attempt < CHANGED_ATTEMPTS => {
+                Err(Stopped::Fault(fault)) if fault.is_changed() && attempt < CHANGED_ATTEMPTS => {
                     attempt += 1;
                     file = sys::open_file(at.as_fd(), name).map_err(open)?;
                     let now = sys::stat_fd(file.as_fd()).map_err(look)?;
@@ -201,6 +199,14 @@ impl Worker<'_> {
                 } else {
                     Action::Replace(Changes::CONTENT)
                 };
+            }
+            // A file of /proc says that it is empty; what is there is.
+            if action == Action::Keep
+                && stat.size == 0
+                && let Some(file) = source.file
+                && fill(file.as_fd(), &mut [0], 0).map_err(|e| Fault::new(Operation::Read, Side::Source, e))? > 0
+            {
+                action = Action::Replace(Changes::CONTENT);
             }
             match (action, existing) {
                 (Action::Skip(reason), _) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),
@@ -309,15 +315,11 @@ impl Worker<'_> {
             from_cache = forget(existing.as_fd(), stat.size);
         }
         let tail = if verify { u64::MAX } else { self.run.rules.tail };
-        let same = probe::same_tail(
-            file.as_fd(),
-            existing.as_fd(),
-            stat.size,
-            tail,
-            index,
-            &self.run.desk,
-            &mut self.buffer,
-        )?;
+        let extent = Extent::Tail { size: stat.size, tail };
+        let (source, buffer) = (file.as_fd(), &mut self.buffer);
+        let likeness = probe::compare(source, existing.as_fd(), extent, index, &self.run.desk, buffer)?;
+        // A source that is not as long as its size says is copied, and the copy will tell.
+        let same = likeness == Likeness::Same;
         if verify && same {
             self.counters.verified(stat.size, from_cache);
         }
@@ -383,21 +385,27 @@ impl Worker<'_> {
         let to_device = twin.slot.as_ref().map_or(0, |s| s.id().dev);
         let files = (file.as_fd(), new.as_fd());
         let transfer = Transfer::new(self.run, self.counters, files, *stat, to_device, index);
-        let bytes = if let Some(bytes) = transfer.share()? {
-            bytes
-        } else if transfer.is_divisible() {
-            transfer.make_room(stat.size)?;
-            let end = self.copy_in_chunks(file, new, stat, to_device, index)?;
-            transfer.end_at(end)?;
-            end
+        let (bytes, wrong_size) = if let Some(bytes) = transfer.share()? {
+            (bytes, None)
         } else {
-            transfer.whole(&mut self.buffer)?
+            let end = if transfer.is_divisible() {
+                transfer.make_room(stat.size)?;
+                let end = self.copy_in_chunks(file, new, stat, to_device, index)?;
+                transfer.end_at(end)?;
+                end
+            } else {
+                transfer.whole(&mut self.buffer)?
+            };
+            (end, transfer.wrong_size(end)?)
         };
         let digest = transfer.into_digest();
         drop(twin_fd);
         let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
         if !same_version(&after, stat) {
             return Err(Fault::changed(Operation::Read).into());
+        }
+        if let Some(fault) = wrong_size {
+            return Err(fault.into());
         }
         let owner = if let Some(owner) = twin.creates.get() {
             *owner
@@ -482,6 +490,7 @@ impl Worker<'_> {
 
     /// Sync if one is due, proof if it was asked for, times.
     fn prove(&mut self, finished: &Finished) -> Result<Identity, Stopped> {
+        self.run.desk.check()?;
         let destination = finished.destination;
         let side = Side::Destination(destination);
         let file = finished.file.as_fd();
@@ -556,7 +565,8 @@ impl Worker<'_> {
     pub fn flush(&mut self) {
         let mut batch = std::mem::take(&mut self.unsynced);
         self.unsynced_bytes = 0;
-        if self.run.rules.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
+        let wanted = !self.run.desk.cancel.is_aborted();
+        if wanted && self.run.rules.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
             // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
             let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
             let targets = &self.run.targets;

@@ -1,8 +1,9 @@
 //! The way of one file's bytes: clone, `copy_file_range`, or read and write, through the page cache or past it.
 //!
 //! Comes in: two open files, the new one empty; goes out: the number of bytes that the new file holds, holes included.
-//! The end of the source is where a read says so, not where its size did; what the kernel's copy does not do, read and
-//! write continue at the same offset. Whether the source stayed the same meanwhile is for the caller to ask.
+//! The end of the source is where a read says so, not where its size did ([`Transfer::wrong_size`] tells where that is a
+//! fault); what the kernel's copy does not do, read and write continue at the same offset. Whether the source stayed the
+//! same meanwhile is for the caller to ask.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use crate::chunks::CHUNK_BYTES;
 use crate::copy::Run;
 use crate::error::{Fault, Operation, Side};
 use crate::job::Desk;
-use crate::media::is_block_device;
+use crate::media::{has_sizes, is_block_device};
 use crate::options::{Sparse, Sync};
 use crate::probe::fill;
 use crate::report::Counters;
@@ -206,6 +207,8 @@ pub struct Transfer<'a> {
     digest: RefCell<Option<Blake3>>,
     /// Size that the new file was given before its content; 0 at first.
     sized: Cell<u64>,
+    /// Whether the source goes on after its size, where a read has shown it.
+    goes_on: Cell<Option<bool>>,
     /// Its content has to be on the medium in the end, and there is enough of it to think of the page cache.
     lasting: bool,
     /// Opened when it is needed; none where that can't be.
@@ -241,6 +244,7 @@ impl<'a> Transfer<'a> {
             progress: counters.written(),
             digest: RefCell::new(rules.verify.then(Blake3::default)),
             sized: Cell::new(0),
+            goes_on: Cell::new(None),
             lasting: write_back && sparse != Sparse::Always && stat.size >= DIRECT_BYTES,
             direct: OnceCell::new(),
         }
@@ -302,21 +306,58 @@ impl<'a> Transfer<'a> {
         if (self.sparse == Sparse::Always && size >= RESERVED_AHEAD_BYTES) || self.past_the_cache().is_some() {
             self.make_room(size)?;
         }
-        let end = self.part(0, size, buffer)?;
-        // Files of /proc say that they are empty: only reading tells. For all others the caller asks whether the
-        // size is still what it was, which saves a read that would only confirm the end.
-        let end = if size == 0 {
-            self.read_write(0, None, buffer)?
-        } else {
-            end
-        };
+        let mut end = self.part(0, size, buffer)?;
+        // Files of /proc say that they are empty: only reading tells.
+        if size == 0 || (end == size && self.goes_on()? && !has_sizes(self.from)) {
+            end = self.read_write(end, None, buffer)?;
+        }
         self.end_at(end)?;
         Ok(end)
     }
 
+    /// The source, whose content ended at `end`, is not as long as its size says, where sizes say anything.
+    pub fn wrong_size(&self, end: u64) -> Result<Option<Fault>, Stopped> {
+        let size = self.stat.size;
+        // No size is no lie: whatever there was has been read.
+        if size == 0 || (end == size && !self.goes_on()?) || !has_sizes(self.from) {
+            return Ok(None);
+        }
+        let ended = if end == size { size + 1 } else { end };
+        Ok(Some(Fault::size(Side::Source, size, ended)))
+    }
+
+    /// Whether the source goes on after its size. Mostly the last read has told.
+    fn goes_on(&self) -> Result<bool, Stopped> {
+        if let Some(known) = self.goes_on.get() {
+            return Ok(known);
+        }
+        let goes_on = sys::read_at(self.from, &mut [0], self.stat.size).map_err(Self::read_fault)? > 0;
+        self.goes_on.set(Some(goes_on));
+        Ok(goes_on)
+    }
+
+    /// Where the next data begins, from `start` on: what is before it is a hole. None: nothing but a hole follows.
+    pub fn next_data(&self, start: u64) -> Result<Option<u64>, Stopped> {
+        if !self.keeps_holes() {
+            return Ok(Some(start));
+        }
+        match sys::seek_data(self.from, start) {
+            Ok(Some(data)) if data < start => Err(Self::read_fault(Errno::IO)),
+            Ok(data) => Ok(data),
+            // No such thing here: everything is data.
+            Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(Some(start)),
+            Err(e) => Err(Self::read_fault(e)),
+        }
+    }
+
+    /// Whether holes are looked for, and passed over.
+    fn keeps_holes(&self) -> bool {
+        self.is_holey() && self.sparse != Sparse::Never && !self.is_proved()
+    }
+
     /// Copies the content from `start` to `end`; answers where the source ended, if before.
     pub fn part(&self, start: u64, end: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
-        if self.is_holey() && self.sparse != Sparse::Never && !self.is_proved() {
+        if self.keeps_holes() {
             self.extents(start, end, buffer)
         } else {
             self.stretch(start, end, buffer)
@@ -382,17 +423,9 @@ impl<'a> Transfer<'a> {
         self.make_room(self.stat.size)?;
         let mut at = start;
         while at < end {
-            let data = match sys::seek_data(self.from, at) {
-                Ok(Some(data)) if data < at => return Err(Self::read_fault(Errno::IO)),
-                Ok(Some(data)) => data.min(end),
-                Ok(None) => end,
-                // No such thing here: everything is data.
-                Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => at,
-                Err(e) => return Err(Self::read_fault(e)),
-            };
-            if data >= end {
+            let Some(data) = self.next_data(at)?.filter(|data| *data < end) else {
                 break;
-            }
+            };
             let hole = match sys::seek_hole(self.from, data) {
                 Ok(hole) if hole > data => hole.min(end),
                 // It must move on: a hole at once, or none known, and the rest is data.
@@ -418,7 +451,7 @@ impl<'a> Transfer<'a> {
         };
         while at < end {
             let next = end.min(at + self.desk.pace.piece(PIECE_BYTES));
-            self.pay(next - at)?;
+            self.desk.may_read(next - at)?;
             let began = Instant::now();
             by_kernel = by_kernel && !self.methods.of(self.pair).no_range;
             let lasting = self
@@ -486,16 +519,23 @@ impl<'a> Transfer<'a> {
     /// Reads and writes from `at` to `end`, or to the end of the file if that comes first.
     fn read_write(&self, mut at: u64, end: Option<u64>, buffer: &mut [u8]) -> Result<u64, Stopped> {
         while end.is_none_or(|end| at < end) {
-            self.check()?;
+            self.desk.check()?;
             let want = end.map_or(buffer.len(), |end| {
                 usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len())
             });
-            let n = sys::read_at(self.from, &mut buffer[..want], at).map_err(Self::read_fault)?;
+            // One byte more than there should be tells whether there is.
+            let last = end.is_some() && at + want as u64 == self.stat.size;
+            let ask = if last { buffer.len().min(want + 1) } else { want };
+            let n = sys::read_at(self.from, &mut buffer[..ask], at).map_err(Self::read_fault)?;
             if n == 0 {
                 break;
             }
+            if ask > want && n >= want {
+                self.goes_on.set(Some(n > want));
+            }
+            let n = n.min(want);
             if end.is_none() {
-                self.pay(n as u64)?;
+                self.desk.may_read(n as u64)?;
             }
             if let Some(digest) = self.digest.borrow_mut().as_mut() {
                 digest.update(&buffer[..n]);
@@ -534,7 +574,7 @@ impl<'a> Transfer<'a> {
         let skip = room.as_ptr().align_offset(DIRECT_ALIGNMENT);
         let room = &mut room[skip..skip + DIRECT_BUFFER_BYTES];
         while at < end {
-            self.check()?;
+            self.desk.check()?;
             let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(room.len());
             let n = fill(self.from, &mut room[..want], at).map_err(Self::read_fault)?;
             if let Some(digest) = self.digest.borrow_mut().as_mut() {
@@ -614,20 +654,6 @@ impl<'a> Transfer<'a> {
             }
         }
         Ok(())
-    }
-
-    fn check(&self) -> Result<(), Stopped> {
-        if self.desk.cancel.is_aborted() {
-            Err(Stopped::Aborted)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Waits until so many bytes may be read.
-    fn pay(&self, bytes: u64) -> Result<(), Stopped> {
-        self.check()?;
-        self.desk.may_read(bytes)
     }
 }
 

@@ -238,6 +238,7 @@ fn cases() -> Vec<Case> {
         fails("io write", once(3, case("breaks", Call::Write, errno(Errno::IO)))),
         case("writes half", Call::Write, Effect::Short),
         case("reads half", Call::Read, Effect::Short),
+        fails("changed read", case("reads nothing", Call::Read, Effect::Answer(0))),
         verified(once(1, case("writes half and says all", Call::Write, Effect::Lie))),
         fails(
             "io write",

@@ -25,6 +25,8 @@ use crate::rig::{Scratch, Tree, attempt, compare, content, contents, copy, has, 
 
 const FOR_GOOD: usize = usize::MAX;
 const MIB: u64 = 1 << 20;
+/// Bytes that one read gives.
+const SHORT: usize = 3000;
 
 /// What comes of a lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +160,40 @@ fn lies_about_content() -> Vec<Lie> {
     lies
 }
 
+/// About where the source ends: once, and it is read again; always, and it is reported.
+fn lies_about_the_end() -> Vec<Lie> {
+    let told = Expected::Told("changed read");
+    let early = Effect::Answer(0);
+    let ways: [(&str, Change, usize); 5] = [
+        ("short", as_it_is, 0),
+        ("short", verify, 0),
+        ("long", by_reading, 1),
+        ("long", verify, 2),
+        // In chunks.
+        ("longer", by_reading, 100),
+    ];
+    let mut lies = Vec::new();
+    for (source, change, nth) in ways {
+        let ends = Lie::new("ends early", source, Call::Read, early).with(change);
+        lies.extend([ends.once(nth), ends.from(nth).comes_to(told)]);
+    }
+    // After a copy within the kernel one byte is asked for.
+    let more = [("short", SHORT as u64 + 1), ("long", 1)];
+    for (source, answer) in more {
+        let goes_on = Lie::new("goes on", source, Call::Read, Effect::Answer(answer));
+        lies.extend([goes_on.once(0), goes_on.comes_to(told)]);
+    }
+    lies
+}
+
 fn lies() -> Vec<Lie> {
-    [lies_about_amounts(), lies_about_holes(), lies_about_content()].concat()
+    [
+        lies_about_amounts(),
+        lies_about_holes(),
+        lies_about_content(),
+        lies_about_the_end(),
+    ]
+    .concat()
 }
 
 /// In the child: one copy with a plan, and what came of it.
@@ -198,6 +232,8 @@ fn copy_armed(source: &Path, to: &Path, change: impl FnOnce(&mut CopyOptions), p
 
 /// Sources for lies, below `base`.
 fn sources(base: &Scratch) {
+    let short = base.tree("source/short");
+    short.file("f", content(6, SHORT));
     let long = base.tree("source/long");
     long.file("f", content(1, 700_000));
     // More than one call copies it.
@@ -209,7 +245,7 @@ fn sources(base: &Scratch) {
     for (seed, at) in [(3, 0), (4, MIB), (5, MIB + MIB / 2)] {
         file.write_all_at(&content(seed, 100_000), at).unwrap();
     }
-    for tree in [&long, &longer, &holes] {
+    for tree in [&short, &long, &longer, &holes] {
         tree.time("f", 1_500_000_000, 1).time("", 1_500_000_000, 2);
     }
 }

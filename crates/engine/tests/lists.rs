@@ -864,3 +864,107 @@ fn sides_of_one_entry_and_of_many() {
     let (report, _) = compare(&scratch, names, trees(&[source(t.at("s"))]), |_| {});
     assert_eq!(counts(&report), (0, 0, 0));
 }
+
+/// The hash of a file is that of its content: where reading does not end where its size says, it is told as changed, with
+/// both numbers.
+#[test]
+fn a_file_that_is_not_as_long_as_its_size_says() {
+    const TEST: &str = "lists::a_file_that_is_not_as_long_as_its_size_says";
+    const LENGTH: u64 = 300_000;
+    let lies = [
+        ("tail", 0, "it ended after 234464 bytes, and its size is 300000"),
+        ("tail", 65_537, "it goes on after 300000 bytes, which is its size"),
+        ("full", 0, "it ended after 0 bytes, and its size is 300000"),
+        ("content", 0, "it ended after 0 bytes, and its size is 300000"),
+    ];
+    if let Some(words) = order() {
+        let (left, right) = (Path::new(&words[0]), Path::new(&words[1]));
+        let job = match &words[2][..] {
+            "content" => {
+                let mut options = CompareOptions::new(contents(left), contents(right));
+                options.content = Content::Whole;
+                compare::job(options).unwrap()
+            }
+            way => list::job(ListOptions {
+                sources: vec![source(left)],
+                full_hash: way == "full",
+                ..ListOptions::default()
+            })
+            .unwrap(),
+        };
+        failpoint::arm(Some(Plan {
+            call: Some(Call::Read),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Answer(words[3].parse().unwrap()),
+        }));
+        let report = job.run().unwrap();
+        failpoint::disarm();
+        assert!(
+            report.accounted && report.totals.outcome_of(Outcome::Changed) > 0,
+            "{report:?}"
+        );
+        return report.failures.iter().for_each(|failure| say(&failure.message));
+    }
+    let scratch = Scratch::new();
+    let trees = ["left", "right"].map(|name| {
+        let tree = scratch.tree(name);
+        tree.file("f", content(1, usize::try_from(LENGTH).unwrap()));
+        tree.path().display().to_string()
+    });
+    for (way, answer, told) in lies {
+        let log = scratch.at("log");
+        let words = [&trees[..], &[way.to_owned(), answer.to_string()]].concat();
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        assert!(code == Some(0), "{way}: {text}");
+        assert!(
+            text.contains(&format!("read {}/f: {told}\n", trees[0])),
+            "{way}: {text}"
+        );
+    }
+}
+
+/// What says that it is empty, or a page long, is read to its end, as a copy of it is: in lists, and on either side of a
+/// comparison.
+#[test]
+fn files_that_are_made_when_they_are_read() {
+    let scratch = Scratch::new();
+    let copies = scratch.tree("copies");
+    let stated = [
+        ("/proc/version", 0),
+        ("/proc/sys/kernel/ostype", 0),
+        ("/sys/kernel/mm/ksm/run", 4096),
+    ];
+    for (path, size) in stated {
+        let Ok(about) = fs::metadata(path) else {
+            println!("skip: there is no {path}");
+            continue;
+        };
+        assert_eq!(about.len(), size, "{path}");
+        let name = Path::new(path).file_name().unwrap().to_str().unwrap();
+        let bytes = fs::read(path).unwrap();
+        for hash_size in [64 << 10, 3] {
+            let (report, text) = list(&scratch, &[source(path)], |o| {
+                o.hash_size = hash_size;
+                o.entry_events = true;
+            });
+            let tail = &bytes[bytes.len().saturating_sub(usize::try_from(hash_size).unwrap())..];
+            assert_eq!(text, format!("{name}:{:016x}\n", xxh64(tail)), "{path}");
+            assert_eq!(report.totals.done_bytes, bytes.len() as u64, "{path}");
+        }
+        let copy = copies.file(name, &bytes).at(name);
+        let short = copies.file("short", &bytes[1..]).at("short");
+        for content in [Content::Tail, Content::Whole] {
+            let of = |right: &Path| {
+                let sides = [Path::new(path), right].map(|path| SideOptions::Trees(vec![source(path)]));
+                let [left, right] = sides;
+                let (report, _) = compare(&scratch, left, right, |o| o.content = content);
+                assert!(report.failures.is_empty(), "{report:?}");
+                counts(&report)
+            };
+            assert_eq!(of(&copy), (0, 0, 0), "{path} {content:?}");
+            assert_eq!(of(&short), (0, 0, 1), "{path} {content:?}");
+            assert_eq!(of(Path::new(path)), (0, 0, 0), "{path} {content:?}");
+        }
+    }
+}

@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use bulkhaul_engine::options::Sparse;
+use bulkhaul_engine::options::{CopyOptions, Sparse};
 use bulkhaul_engine::report::Outcome;
+use bulkhaul_sys::failpoint::{self, Call};
 
-use crate::rig::{Scratch, Tree, compare, content, contents, copy};
+use crate::rig::fault::{again, finish, order, say};
+use crate::rig::{Scratch, Tree, compare, content, contents, copy, options};
 
 const MIB: u64 = 1 << 20;
 
@@ -174,4 +176,63 @@ fn files_that_lie_about_their_size() {
         fs::read("/proc/version").unwrap()
     );
     assert_eq!(copied.counts(), "copied 1");
+}
+
+/// A hole costs nothing, however long it is: what is looked for is the next data.
+#[test]
+fn holes_without_end() {
+    const TEST: &str = "sparse::holes_without_end";
+    const SIZE: u64 = 1 << 50;
+    const DATA: [u64; 3] = [3 * MIB, SIZE / 2 + 1, SIZE - 5000];
+    if let Some(words) = order() {
+        let options = CopyOptions {
+            jobs: 4,
+            sparse: if words[2] == "auto" {
+                Sparse::Auto
+            } else {
+                Sparse::Always
+            },
+            ..options(&[contents(&words[0])], &words[1])
+        };
+        failpoint::arm(None);
+        let report = bulkhaul_engine::copy::job(options).unwrap().run().unwrap();
+        let calls = failpoint::disarm();
+        assert!(report.is_complete(), "{report:?}");
+        let asked = calls.iter().filter(|call| **call == Call::SeekData).count();
+        return say(&format!("asked {asked} times"));
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    let block = content(8, 4096);
+    for name in ["nothing", "something"] {
+        let file = File::create(source.at(name)).unwrap();
+        if let Err(error) = file.set_len(SIZE) {
+            println!("skip: no file is so long here: {error}");
+            return;
+        }
+        for at in DATA.into_iter().filter(|_| name == "something") {
+            file.write_all_at(&block, at).unwrap();
+        }
+    }
+    for sparse in ["auto", "always"] {
+        let (to, log) = (scratch.tree("to"), scratch.at("log"));
+        let paths = [source.path(), to.path()].map(|p| p.display().to_string());
+        let words = [&paths[..], &[sparse.to_owned()]].concat();
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let asked = text.split("asked ").nth(1).and_then(|rest| rest.split(' ').next());
+        let asked: usize = asked.and_then(|number| number.parse().ok()).unwrap_or(usize::MAX);
+        // A few for each stretch of data, and for each worker.
+        assert!(code == Some(0) && asked < 100, "{sparse}: {text}");
+        for name in ["nothing", "something"] {
+            let copy = File::open(to.at(name)).unwrap();
+            assert_eq!(copy.metadata().unwrap().len(), SIZE);
+            assert!(allocated(&to.at(name)) < MIB);
+            for at in DATA.into_iter().filter(|_| name == "something") {
+                let mut read = vec![0; block.len()];
+                copy.read_exact_at(&mut read, at).unwrap();
+                assert!(read == block, "{sparse}: {at}");
+            }
+        }
+        fs::remove_dir_all(to.path()).unwrap();
+    }
 }
