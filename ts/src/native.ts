@@ -279,7 +279,7 @@ export interface NativeFailure {
 /** Something kept short of what the source has, or a warning; reported once per kind, counted in the report. */
 export interface NativeNote {
   type: 'note';
-  /** 'owner' | 'xattr' | 'acl' | 'capability' | 'setid-dropped' | 'dropped-xattr' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' … */
+  /** 'owner' | 'xattr' | 'acl' | 'capability' | 'setid-dropped' | 'dropped-xattr' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' | 'left-behind' … */
   kind: string;
   path: PathBytes;
   message: string;
@@ -400,7 +400,10 @@ export interface NativeJob {
   run(): Promise<NativeReport>;
   /** The next events, at most 1024; resolves with an empty array when the job has ended and all were taken. One call at a time. Once called, the job waits for its reader. */
   nextEvents(): Promise<NativeEvent[]>;
-  /** false: finish what is in flight and stop; true: stop at once. */
+  /**
+   * false: finish what is in flight and stop; true: stop at once. What does not come back within a second is left behind, and
+   * the report has a note of the kind `left-behind`: then the process had better end.
+   */
   cancel(abort: boolean): void;
   /** Changes how fast it may go, from now on, also for what waits already; throws 'USAGE' for what is no rate. */
   setLimits(limits: Limits): void;

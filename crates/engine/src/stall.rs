@@ -1,4 +1,5 @@
-//! The limit of silence: a job in which nothing at all moves for so long is given up.
+//! The limit of silence: a job in which nothing at all moves for so long is given up, and so is one that was told to stop
+//! at once and does not.
 //!
 //! Comes in: the desk of a job at work, looked at again and again; goes out: its report, or, where a call of the system
 //! does not come back, one that says where it is held. Such a call can't be interrupted from within its process: its
@@ -25,6 +26,8 @@ use crate::report::{Report, Totals};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// While something is being synced, silence may last this many times the limit: how much has to be written is unknown.
 pub const SYNC_PATIENCE: u64 = 10;
+/// Looks after which a job that was aborted is left: a second, of the two in which a second signal ends a command.
+const ABORT_LOOKS: u64 = 10;
 /// Paths that are named at most.
 const PATHS_NAMED: usize = 32;
 
@@ -70,7 +73,8 @@ impl Silence {
     }
 }
 
-/// Does `work` on a thread of its own, and gives it up when nothing moved at the desk for `limit`.
+/// Does `work` on a thread of its own, and gives it up when nothing moved at the desk for `limit` (zero: never), or when it
+/// goes on after it was aborted.
 pub fn watched(
     desk: &Arc<Desk>,
     limit: Duration,
@@ -83,7 +87,8 @@ pub fn watched(
         Ok(()) | Err(_) => {}
     });
     let thread = thread.map_err(|error| Refusal::Usage(format!("no thread could be started: {error}")))?;
-    let mut silence = Silence::new(limit);
+    let mut silence = (!limit.is_zero()).then(|| Silence::new(limit));
+    let mut aborted = 0;
     loop {
         match over.recv_timeout(INTERVAL) {
             Ok(result) => return result,
@@ -93,15 +98,31 @@ pub fn watched(
                 Ok(()) => return Err(Refusal::Safety("the job ended without a report".into())),
             },
         }
-        let look = Look {
-            moves: desk.moves(),
-            rests: desk.rests(),
-            syncs: desk.is_syncing(),
-        };
-        if silence.observe(look) {
-            return Ok(give_up(desk, limit));
+        if desk.cancel.is_aborted() {
+            aborted += 1;
+            if aborted > ABORT_LOOKS {
+                return Ok(leave(desk));
+            }
+        } else if let Some(silence) = &mut silence {
+            let look = Look {
+                moves: desk.moves(),
+                rests: desk.rests(),
+                syncs: desk.is_syncing(),
+            };
+            if silence.observe(look) {
+                return Ok(give_up(desk, limit));
+            }
         }
     }
+}
+
+/// Says where the threads are that heard nothing of the end, and closes the books as they are.
+fn leave(desk: &Desk) -> Report {
+    for path in held() {
+        let text = "the run was stopped at once; what did not come back was left behind";
+        desk.note("left-behind", || (path, text.to_owned()));
+    }
+    close(desk)
 }
 
 /// Says where the threads are held, and closes the books as they are.
@@ -118,6 +139,16 @@ fn give_up(desk: &Desk, limit: Duration) -> Report {
         totals.all_outcomes(),
         totals.all_found()
     );
+    for path in held() {
+        desk.fail(Failure::new(&fault, path, Kind::Unknown, Some(&hint)));
+    }
+    // Whatever comes back after all stops there.
+    desk.cancel.abort();
+    close(desk)
+}
+
+/// What the threads are held at; an empty path where nobody can tell.
+fn held() -> Vec<Vec<u8>> {
     let mut paths = sys::held_at(THREADS);
     paths.sort();
     paths.dedup();
@@ -125,11 +156,10 @@ fn give_up(desk: &Desk, limit: Duration) -> Report {
     if paths.is_empty() {
         paths.push(Vec::new());
     }
-    for path in paths {
-        desk.fail(Failure::new(&fault, path, Kind::Unknown, Some(&hint)));
-    }
-    // Whatever comes back after all stops there.
-    desk.cancel.abort();
+    paths
+}
+
+fn close(desk: &Desk) -> Report {
     desk.enter(Phase::Done);
     desk.report(Sync::None, desk.most_staff(), true)
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhaul_engine::compare::{self, CompareOptions, SideOptions};
+use bulkhaul_engine::compare::{self, CompareOptions, Content, SideOptions};
 use bulkhaul_engine::copy;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
@@ -83,20 +83,27 @@ fn job(work: &str, from: &Path, to: &Path) -> Job {
     job.unwrap()
 }
 
-/// In the child: runs with the plan; says how it ended.
-fn run_armed(words: &[String], plan: Plan, timeout: Duration) {
-    let job = job(&words[0], Path::new(&words[1]), Path::new(&words[2]));
-    job.set_stall_timeout(timeout);
-    failpoint::arm(Some(plan));
-    let report = job.run().unwrap();
+/// Says how a run ended.
+fn tell(report: &Report) {
     say(&format!("complete {}", report.is_complete()));
     for failure in &report.failures {
         say(&format!("{} {}", failure.kind, failure.message));
+    }
+    for note in &report.notes {
+        say(&format!("note {}", note.kind));
     }
     say(&format!(
         "interrupted {}, accounted {}",
         report.interrupted, report.accounted
     ));
+}
+
+/// In the child: runs with the plan; says how it ended.
+fn run_armed(words: &[String], plan: Plan, timeout: Duration) {
+    let job = job(&words[0], Path::new(&words[1]), Path::new(&words[2]));
+    job.set_stall_timeout(timeout);
+    failpoint::arm(Some(plan));
+    tell(&job.run().unwrap());
 }
 
 fn fill(tree: &Tree) {
@@ -168,6 +175,118 @@ fn a_call_that_does_not_come_back() {
             "list" | "compare" => {}
             _ => judge(source.path(), &to),
         }
+    }
+}
+
+/// Stopped at once, a run ends whatever its threads do, and says that it left some behind.
+#[test]
+fn a_call_that_does_not_hear_of_the_end() {
+    const NAME: &str = "stall::a_call_that_does_not_hear_of_the_end";
+    if let Some(words) = order() {
+        let (work, call) = HANGS[words[0].parse::<usize>().unwrap()];
+        let job = job(work, Path::new(&words[1]), Path::new(&words[2]));
+        failpoint::arm(Some(Plan {
+            call: Some(call),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Wait(Duration::MAX),
+        }));
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| {
+                while failpoint::hits() == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                job.abort();
+            });
+            tell(&job.run().unwrap());
+            stopping.join().unwrap();
+        });
+        // The harness would wait for nobody, but the scratch directory is still in use.
+        std::process::exit(0);
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    fill(&source);
+    for (number, (work, call)) in HANGS.into_iter().enumerate() {
+        let to = scratch.at(&format!("{number}"));
+        if work == "remove" {
+            fill(&Tree::new(to.clone()));
+        }
+        let paths = [source.path(), &to].map(|path| path.display().to_string());
+        let words = [&[number.to_string()][..], &paths].concat();
+        let log = scratch.at("log");
+        let (code, text) = finish(again(NAME, &words, &log), &log);
+        assert!(code == Some(0), "{work} {call:?}: {text}");
+        let ended = "note left-behind\ninterrupted true";
+        assert!(text.contains(ended), "{work} {call:?}: {text}");
+    }
+}
+
+/// Every loop over bytes hears of an end at its next piece. Each of these files would keep it for weeks.
+#[test]
+fn an_abort_ends_every_loop() {
+    const SIZE: u64 = 1 << 50;
+    let scratch = Scratch::new();
+    let (left, right) = (scratch.tree("left"), scratch.tree("right"));
+    for tree in [&left, &right] {
+        let file = fs::File::create(tree.at("f")).unwrap();
+        if let Err(error) = file.set_len(SIZE) {
+            println!("skip: no file is so long here: {error}");
+            return;
+        }
+        tree.time("f", 1_500_000_000, 0);
+    }
+    let copying = |to: &Path, change: fn(&mut CopyOptions)| {
+        let mut options = CopyOptions {
+            entry_events: false,
+            ..options(&[contents(left.path())], to)
+        };
+        change(&mut options);
+        copy::job(options).unwrap()
+    };
+    let listing = |full_hash, hash_size| {
+        let sources = vec![root(left.path())];
+        list::job(ListOptions {
+            sources,
+            full_hash,
+            hash_size,
+            ..ListOptions::default()
+        })
+        .unwrap()
+    };
+    let comparing = |content, hash_size| {
+        let [left, right] = [&left, &right].map(|tree| SideOptions::Trees(vec![root(tree.path())]));
+        let mut options = CompareOptions::new(left, right);
+        (options.content, options.hash_size) = (content, hash_size);
+        compare::job(options).unwrap()
+    };
+    let cases = [
+        ("copied and verified", copying(&scratch.at("a"), |o| o.verify = true)),
+        ("there, whole hash", copying(right.path(), |o| o.full_hash = true)),
+        ("there, verified", copying(right.path(), |o| o.verify = true)),
+        ("moved", copying(&scratch.at("b"), |o| o.remove_sources = true)),
+        ("listed", listing(true, 1)),
+        ("listed by a large end", listing(false, SIZE - 1)),
+        ("compared", comparing(Content::Whole, 1)),
+        ("compared by a large end", comparing(Content::Tail, SIZE - 1)),
+    ];
+    for (what, job) in cases {
+        let report = std::thread::scope(|scope| {
+            let running = scope.spawn(|| job.run().unwrap());
+            // Long enough to be in the loop, mostly; if it is not, it ends before.
+            while job.snapshot().totals.all_found() == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            job.abort();
+            running.join().unwrap()
+        });
+        let notes: Vec<_> = report.notes.iter().map(|note| &note.kind).collect();
+        assert!(
+            report.interrupted && !report.notes.iter().any(|n| n.kind == "left-behind"),
+            "{what}: {notes:?}"
+        );
+        assert!(left.at("f").exists(), "{what}");
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::io::retry_on_intr;
 use crate::Result;
 
 #[cfg(feature = "failpoints")]
-pub use armed::{BULKHAUL_FAILPOINTS, Effect, Plan, arm, calls, disarm};
+pub use armed::{BULKHAUL_FAILPOINTS, Effect, Plan, arm, calls, disarm, hits};
 
 /// The kinds of calls, named as the functions of this crate.
 #[allow(missing_docs, reason = "each is the call that it names")]
@@ -200,6 +200,14 @@ mod armed {
     /// Number of calls since the process was armed.
     pub fn calls() -> usize {
         state().calls.len()
+    }
+
+    /// Number of calls that the plan has hit so far.
+    pub fn hits() -> usize {
+        let state = state();
+        state
+            .plan
+            .map_or(0, |plan| state.counted.saturating_sub(plan.nth).min(plan.count))
     }
 
     /// Counts a call; answers what is to happen to it, if its errno, its stop or its end was not that already.

@@ -11,6 +11,7 @@ import type { JobEvent, Report } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { Job } from '../ops/job.js';
 import type { Follower, ReportSettings } from '../report/follow.js';
+import { ExitCode } from './exit.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
 type ProgressForm = (typeof PROGRESS)[number];
@@ -18,6 +19,12 @@ type ProgressForm = (typeof PROGRESS)[number];
 /** Seconds between status lines off a terminal, and between JSON status lines. */
 const PLAIN_INTERVAL = 30;
 const JSON_INTERVAL = 1;
+
+/**
+ * Milliseconds from the second signal on in which a command may end by itself. The engine leaves threads behind that do
+ * not come back; what else may hold a command is whoever reads its output.
+ */
+const ABORT_GRACE = 1750;
 
 /** The common options, checked. */
 export interface CommonSettings {
@@ -60,7 +67,8 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
  * Runs a job under the common settings to its report: opens the reporters first (what cannot be opened throws before
  * anything is begun), calls `begin` (with true when the job is to deliver entry events, and what keeps the status away
  * from a question), shows what goes on, and minds
- * the signals: the first SIGINT or SIGTERM finishes what is in flight, the second aborts, SIGUSR1 prints the status.
+ * the signals: the first SIGINT or SIGTERM finishes what is in flight, the second aborts and ends the process within two
+ * seconds, SIGUSR1 prints the status.
  * Prints no summary for people: that is the command's own.
  */
 export async function runJob(
@@ -74,9 +82,16 @@ export async function runJob(
   const job = begin(wantsEntries(settings), hush);
   if (settings.stallTimeout !== undefined) job.setStallTimeout(settings.stallTimeout);
   let stopping = false;
+  let end: NodeJS.Timeout | undefined;
   const stop = (signal: NodeJS.Signals) => {
     say(stopping ? `${signal}: aborting` : `${signal}: finishing what is in flight; once more to abort`);
     job.cancel(stopping);
+    if (stopping) {
+      end ??= setTimeout(() => {
+        say(`${signal}: not everything came to an end; run the same command again to go on`);
+        process.exit(ExitCode.interrupted);
+      }, ABORT_GRACE);
+    }
     stopping = true;
   };
   const status = () => say(statusLine(new Progress().update(job.snapshot())));
@@ -85,6 +100,7 @@ export async function runJob(
   try {
     return await follow(job);
   } finally {
+    clearTimeout(end);
     for (const [signal, handler] of Object.entries(handlers)) process.off(signal as NodeJS.Signals, handler);
   }
 }

@@ -180,7 +180,11 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     this.#stallTimeout = seconds;
   }
 
-  /** Stops the job. false: what is in flight is finished; true: at once. The report then says `interrupted`. */
+  /**
+   * Stops the job. false: what is in flight is finished; true: at once. The report then says `interrupted`. A call of the
+   * system that does not come back within a second is left behind with its thread, and the report has a note of the kind
+   * `left-behind`: the process had better end.
+   */
   cancel(abort = false): void {
     this.#cancelled = abort || (this.#cancelled ?? false);
     this.#native?.cancel(abort);

@@ -1,0 +1,134 @@
+/** The second signal ends a command, whatever holds it: a file system that does not answer, long loops, a reader that is stuck. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { executable, scratch } from './rig.js';
+
+/** Serves a file of 1 MiB whose reads never return; says when it is mounted. */
+const HUNG = `
+import fusepy, stat, sys, time
+class Hung(fusepy.Operations):
+    def init(self, path): print('ready', flush=True)
+    def getattr(self, path, fh=None):
+        if path == '/': return dict(st_mode=stat.S_IFDIR | 0o755, st_nlink=2)
+        if path == '/f': return dict(st_mode=stat.S_IFREG | 0o644, st_nlink=1, st_size=1 << 20)
+        raise fusepy.FuseOSError(2)
+    def readdir(self, path, fh): return ['.', '..', 'f']
+    def read(self, path, size, offset, fh): time.sleep(3600)
+fusepy.FUSE(Hung(), sys.argv[1], foreground=True)
+`;
+
+const skips = reasonToSkip();
+if (skips !== undefined) console.log(`skip: ${skips}`);
+
+function reasonToSkip(): string | undefined {
+  try {
+    execFileSync('/usr/bin/python3', ['-c', 'import fusepy, os; os.open("/dev/fuse", os.O_RDWR)'], { stdio: 'pipe' });
+    return undefined;
+  } catch (error) {
+    return `there is no FUSE: ${error}`;
+  }
+}
+
+/** Resolves when a stream has said this. */
+function said(stream: NodeJS.ReadableStream | null, text: RegExp): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let all = '';
+    stream?.on('data', (chunk: Buffer) => {
+      all += chunk;
+      if (text.test(all)) resolve();
+    });
+    stream?.on('end', () => reject(new Error(`it ended, and said: ${all}`)));
+  });
+}
+
+/** Mounts `m` below a directory. */
+async function hung(cwd: string): Promise<void> {
+  mkdirSync(join(cwd, 'm'));
+  const server = spawn('/usr/bin/python3', ['-c', HUNG, join(cwd, 'm')], { stdio: ['ignore', 'pipe', 'inherit'] });
+  onTestFinished(() => {
+    // Whatever still waits for it gets an error.
+    server.kill('SIGKILL');
+    execFileSync('umount', ['-l', join(cwd, 'm')]);
+  });
+  await said(server.stdout, /ready/);
+}
+
+/** Starts the command; `read`: what it prints is taken from it. */
+function start(args: readonly string[], cwd: string, read = true): ChildProcess {
+  const env = { ...process.env, NO_COLOR: '1', BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+  const child = spawn(process.execPath, [executable, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  if (read) child.stdout?.resume();
+  // Before anything else fails the test.
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return child;
+}
+
+/** Sends both signals, the first when the job has begun; answers the exit code and standard error. */
+async function stoppedTwice(child: ChildProcess): Promise<{ code: number | null; stderr: string }> {
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr += chunk;
+  });
+  const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
+  await said(child.stderr, /[1-9][\d,]* files?\b/);
+  child.kill('SIGINT');
+  await said(child.stderr, /finishing what is in flight/);
+  child.kill('SIGTERM');
+  return { code: await ended, stderr };
+}
+
+describe.skipIf(skips !== undefined)('a read that does not come back', () => {
+  it.each([
+    'copy m/ o',
+    'copy --verify m/ there',
+    'list --full-hash m/',
+    'compare --content m/ there/',
+    'hpcp m/ -d o -fh',
+  ])('%s', async (line) => {
+    const cwd = scratch();
+    await hung(cwd);
+    mkdirSync(join(cwd, 'there'));
+    writeFileSync(join(cwd, 'there/f'), Buffer.alloc(1 << 20));
+    utimesSync(join(cwd, 'there/f'), 0, 0);
+    const { code, stderr } = await stoppedTwice(start(line.split(' '), cwd));
+    expect(stderr).toContain('SIGTERM: aborting\n');
+    expect(stderr).toContain('what did not come back was left behind');
+    if (!line.startsWith('hpcp')) expect(stderr).toContain(join(cwd, 'm/f'));
+    expect(code).toBe(130);
+  });
+});
+
+describe('what would take weeks', () => {
+  it.each([
+    'copy --verify a/ o',
+    'copy --full-hash a/ b',
+    'copy --move a/ o',
+    'list --full-hash a/',
+    'compare --content a/ b/',
+  ])('%s', async (line) => {
+    const cwd = scratch();
+    for (const directory of ['a', 'b']) {
+      mkdirSync(join(cwd, directory));
+      writeFileSync(join(cwd, directory, 'f'), '');
+      // As long as any file system allows.
+      truncateSync(join(cwd, directory, 'f'), 2 ** 43);
+      utimesSync(join(cwd, directory, 'f'), 1, 1);
+    }
+    const { code, stderr } = await stoppedTwice(start(line.split(' '), cwd));
+    expect(stderr).not.toContain('left behind');
+    expect(code).toBe(130);
+  });
+});
+
+it('a reader that takes nothing', async () => {
+  const cwd = scratch();
+  mkdirSync(join(cwd, 's'));
+  const name = 'x'.repeat(200);
+  for (let number = 0; number < 2000; number++) writeFileSync(join(cwd, 's', `${name}${number}`), '');
+  const child = start(['copy', '-v', 's', 'o'], cwd, false);
+  const { code, stderr } = await stoppedTwice(child);
+  expect(stderr).toContain('SIGTERM: not everything came to an end; run the same command again to go on\n');
+  expect(code).toBe(130);
+});
