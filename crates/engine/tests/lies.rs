@@ -567,6 +567,63 @@ fn sources_that_change() {
     }
 }
 
+/// A file system whose files end before their sizes, or after them: each is told with both numbers, and what was there stays;
+/// a move leaves it where it is.
+#[test]
+fn sizes_that_lie() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    for size in [SHORT, 700_000] {
+        let bad = format!("{size}.bad");
+        source.file(&bad, content(1, size)).file(format!("{size}.good"), "good");
+        source.time(&bad, 1_500_000_000, 0);
+        for (fault, stated, told) in [
+            (
+                "larger=7",
+                size + 7,
+                format!("it ended after {size} bytes, and its size is"),
+            ),
+            (
+                "short=7",
+                size,
+                format!("it ended after {} bytes, and its size is", size - 7),
+            ),
+            (
+                "smaller=7",
+                size - 7,
+                format!("it goes on after {} bytes, which is its size", size - 7),
+            ),
+        ] {
+            let Some(seen) = scratch.faulty(source.path(), &format!("{fault},only={size}.bad")) else {
+                return;
+            };
+            let changes: [Change; 4] = [as_it_is, verify, by_reading, |o| o.remove_sources = true];
+            for change in changes {
+                let to = scratch.tree("to");
+                // What the skip test would take for unchanged.
+                let there = content(1, size)[..size.min(stated)].to_vec();
+                let there = [there, vec![0; stated.saturating_sub(size)]].concat();
+                to.file(&bad, there).time(&bad, 1_500_000_000, 0);
+                let copied = copy(
+                    &[named(seen.join(&bad)), named(seen.join(format!("{size}.good")))],
+                    to.path(),
+                    change,
+                );
+                let copied = copied.incomplete();
+                let what = format!("{size} {fault}: {copied:?}");
+                assert_eq!(copied.report.totals.outcome_of(Outcome::Changed), 1, "{what}");
+                let told = format!("read {}: {told}", seen.join(&bad).display());
+                assert!(copied.report.failures[0].message.starts_with(&told), "{what}");
+                assert_eq!(to.names(), [bad.clone(), format!("{size}.good")], "{what}");
+                assert_eq!(to.read(&bad).len(), stated, "{what}");
+                assert!(source.at(&bad).exists(), "{what}");
+                source.file(format!("{size}.good"), "good");
+                fs::remove_dir_all(to.path()).unwrap();
+            }
+        }
+    }
+}
+
 /// Files of /proc say that they are empty, and each reading of some is another.
 #[test]
 fn files_of_proc() {
