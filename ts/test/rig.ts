@@ -20,6 +20,8 @@ export function scratch(): string {
 
 export interface Mount {
   point: string;
+  /** Resolves when a read begins to hang. */
+  hangs: () => Promise<void>;
   /** What waits for an answer of it gets an error. */
   unmount: () => Promise<void>;
 }
@@ -34,26 +36,25 @@ export async function mountFaulty(of: string, options = ''): Promise<Mount | und
   // The python that the system's packages are for.
   const server = spawn('/usr/bin/python3', [FAULTS, of, point, '-o', options], { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise<number | Error | null>((resolve) => server.on('error', resolve).on('close', resolve));
-  let said = '';
-  await new Promise<void>((resolve) => {
-    server.stdout.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-      resolve();
-    });
-    void ended.then(() => resolve());
+  // It says a line at a time.
+  const said = await new Promise<string>((resolve) => {
+    server.stdout.once('data', (chunk: Buffer) => resolve(chunk.toString()));
+    void ended.then((how) => resolve(String(how)));
   });
   if (said === 'ready\n') {
+    server.stdout.resume();
+    const hangs = () => new Promise<void>((resolve) => server.stdout.once('data', () => resolve()));
     const unmount = async () => {
       server.stdin.end();
       await ended;
       rmdirSync(point);
     };
-    return { point, unmount };
+    return { point, hangs, unmount };
   }
   rmdirSync(point);
   const how = await ended;
   if (how === 2) expect.fail(`faultfs does not know: ${options}`);
-  return skipped(said.trim() || String(how));
+  return skipped(said.trim());
 }
 
 /** As mountFaulty, until the test ends; answers where. */
@@ -77,6 +78,8 @@ interface Surroundings {
   cwd?: string | undefined;
   env?: NodeJS.ProcessEnv | undefined;
   input?: Buffer | string | undefined;
+  /** Called when it is started. */
+  onStart?: ((child: ChildProcess) => void) | undefined;
   /** Called at the first output on stdout. */
   onOutput?: ((child: ChildProcess) => void) | undefined;
 }
@@ -93,11 +96,12 @@ export function run(
 export function program(
   command: string,
   args: readonly string[],
-  { cwd, env, input = '', onOutput }: Surroundings = {},
+  { cwd, env, input = '', onStart, onOutput }: Surroundings = {},
 ): Promise<Run> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build:ts`);
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd, env: { ...process.env, NO_COLOR: '1', ...env } });
+    onStart?.(child);
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));

@@ -13,7 +13,7 @@ What is stated of files:
   larger=N       the size is stated N bytes larger than the content
   smaller=N      the size is stated N bytes smaller than the content (reads go on to the end, as in /proc)
   short=N        reads end N bytes before the true size, as where a read error becomes the end of the file
-  hang           reads never return
+  hang           reads never return; each prints `hangs`
   until=PATH     … until this file appears
   inode=N        every file has this inode number and at least two links; with `inode=N` and `alike`, directories too
   only=SUFFIX    the above, and `nocreate`, are meant for paths that end so (for nocreate: paths of directories)
@@ -110,6 +110,11 @@ class Options:
                     self.refused.update(getxattr=number, listxattr=number)
         else:
             raise Bad(f"{name}: no such option, or its value is missing or too much")
+
+
+def say(word):
+    """In one write: whoever reads it gets the line as a whole."""
+    os.write(1, word.encode() + b"\n")
 
 
 def refusal(number):
@@ -334,6 +339,8 @@ class View:
     def read(self, path, size, offset, info):
         options = self.options
         if self.meant(path):
+            if options.hang:
+                say("hangs")
             while options.hang and not (options.until and os.path.exists(options.until)):
                 time.sleep(0.02)
             if options.short:
@@ -362,7 +369,7 @@ class View:
     # Life.
 
     def init(self, _path):
-        print("ready", flush=True)
+        say("ready")
 
     def destroy(self, _path):
         pass
