@@ -7,6 +7,8 @@
 //! It does not begin where that would take `/`, the working directory, what the caller protects (the home directory), or
 //! anything above these, whatever path leads there, nor at a mount point; it does not go past one; and it never follows
 //! a symlink. What is excluded stays, and the directories above it. What refuses to go is a failure, and the rest goes.
+//! A subvolume of btrfs is a directory, which goes when it is empty; one that is read-only (a snapshot that is kept) is
+//! a failure, and nothing in it is tried. In a destination all of them stay.
 //!
 //! The [`Sweeper`] does it for other operations too: it removes what is extra in a destination.
 
@@ -33,6 +35,9 @@ use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, 
 /// How often a directory is listed again because it is not empty after all that was in it went: somebody fills it, the
 /// file system lists wrongly while names go, or NFS keeps what is open under another name.
 const LISTINGS: u32 = 16;
+/// What the system says only by an error number of subvolumes.
+const READ_ONLY: &str = "it is a read-only subvolume of btrfs: `btrfs subvolume delete` removes it";
+const HELD: &str = "it is a subvolume of btrfs that is held: the default one, or one that is being sent";
 /// Entries that a preview tells by name.
 pub const PREVIEW_NAMES: u64 = 10;
 
@@ -244,9 +249,9 @@ fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
                 let mounted = if stat.kind == Kind::Directory {
                     // A descriptor that only names it: it may be closed to us.
                     let node = sys::open_node(at.as_fd(), &name).map_err(|e| fault(Operation::Open, e))?;
-                    let (own, mount) = sys::stat_mounted(node.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-                    let (above, outer) = sys::stat_mounted(at.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-                    mount != outer || own.id.dev != above.id.dev
+                    let (_, mount) = sys::stat_mounted(node.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+                    let (_, outer) = sys::stat_mounted(at.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+                    mount != outer
                 } else {
                     false
                 };
@@ -557,6 +562,18 @@ fn conflict(operation: Operation, side: Side, what: &'static str) -> Fault {
     }
 }
 
+/// Why a subvolume stays, if it does.
+fn subvolume_stays(fd: BorrowedFd<'_>, side: Side) -> Option<End> {
+    if let Side::Destination(_) = side {
+        return Some(End::Skipped(Reason::OtherFileSystem));
+    }
+    match sys::is_read_only_subvolume(fd) {
+        Ok(false) => None,
+        Ok(true) => Some(End::Fault(conflict(Operation::Remove, side, READ_ONLY))),
+        Err(errno) => Some(End::Fault(Fault::new(Operation::Stat, side, errno))),
+    }
+}
+
 fn keep(node: Option<&Node<Going>>) {
     if let Some(going) = node.and_then(Node::data) {
         going.kept.store(true, Ordering::Release);
@@ -624,7 +641,12 @@ impl Remover<'_> {
                     Ok(_) => return Err(Fault::replaced(Operation::Remove, node.side())),
                     Err(errno) => return Err(fault(Operation::Stat, errno)),
                 }
-                sys::remove_directory(at.as_fd(), node.name()).map_err(|e| fault(Operation::Remove, e))
+                sys::remove_directory(at.as_fd(), node.name()).map_err(|errno| match errno {
+                    Errno::PERM if node.parent().is_some_and(|above| node.is_subvolume(above)) => {
+                        conflict(Operation::Remove, node.side(), HELD)
+                    }
+                    errno => fault(Operation::Remove, errno),
+                })
             });
         Some(match removed {
             Ok(()) => End::Removed,
@@ -708,7 +730,11 @@ impl Visitor for Remover<'_> {
         let side = entered.parent.side();
         let end = match (self.sweeper.guard.refuses(entered.stat.id), side) {
             _ if self.is_held(entered.name) => End::Skipped(Reason::StagingName),
-            (None, _) => return Some(Going::default()),
+            (None, _) if !entered.is_subvolume() => return Some(Going::default()),
+            (None, _) => match subvolume_stays(entered.fd, side) {
+                Some(end) => end,
+                None => return Some(Going::default()),
+            },
             (Some(what), Side::Source) => End::Fault(conflict(Operation::Remove, side, what)),
             // It is, or holds, what is not extra.
             (Some(_), Side::Destination(_)) => End::Skipped(Reason::NotEmpty),

@@ -94,7 +94,7 @@ pub enum Boundary {
     None,
     /// Another file system.
     FileSystem,
-    /// Anything mounted, also from the same file system.
+    /// Anything mounted, also from the same file system. A subvolume of btrfs is not mounted where it lies.
     Mount,
 }
 
@@ -160,6 +160,8 @@ pub struct Entered<'e, D> {
     pub fd: BorrowedFd<'e>,
     /// Its facts.
     pub stat: &'e Stat,
+    /// The mount that it lies on.
+    mount: u64,
     root: Option<&'e Root>,
 }
 
@@ -170,6 +172,11 @@ impl<D> Entered<'_, D> {
             Some(root) => trim(&root.path).to_vec(),
             None => join(&self.parent.path(), self.name.to_bytes()),
         }
+    }
+
+    /// As [`Node::is_subvolume`].
+    pub fn is_subvolume(&self) -> bool {
+        self.parent.mount == self.mount && self.parent.id().dev != self.stat.id.dev
     }
 
     /// Its path as [`Node::relative_path`] tells it.
@@ -237,7 +244,12 @@ impl<D> Node<D> {
 
     /// Whether something is mounted here, as seen from the directory above it.
     pub fn is_mount_point(&self, parent: &Node<D>) -> bool {
-        parent.mount != self.mount || parent.id().dev != self.id().dev
+        parent.mount != self.mount
+    }
+
+    /// Whether it has a device number of its own without being mounted: a subvolume of btrfs.
+    pub fn is_subvolume(&self, parent: &Node<D>) -> bool {
+        !self.is_mount_point(parent) && parent.id().dev != self.id().dev
     }
 
     /// Its descriptor, opened again where it was closed.
@@ -686,6 +698,7 @@ impl<V: Visitor> Hand<'_, V> {
             name,
             fd: fd.as_fd(),
             stat: &stat,
+            mount,
             root,
         };
         let Some(data) = self.visitor.enter(&mut self.worker, &entered) else {
@@ -716,7 +729,7 @@ impl<V: Visitor> Hand<'_, V> {
         match self.walk.boundary {
             Boundary::None => false,
             Boundary::FileSystem => parent.id().dev != stat.id.dev,
-            Boundary::Mount => parent.mount != mount || parent.id().dev != stat.id.dev,
+            Boundary::Mount => parent.mount != mount,
         }
     }
 

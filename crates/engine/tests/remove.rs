@@ -1,6 +1,7 @@
 //! Removal: what was named goes, nothing else does, and what stays is told, whatever fails meanwhile.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
@@ -21,7 +22,9 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::rig::fault::{again, each, finish, order, say, with_stops};
-use crate::rig::{Copied, NOBODY, Scratch, Tree, apart, c_string, command, content, run, watch};
+use crate::rig::{
+    self, Copied, NOBODY, Scratch, Tree, apart, c_string, command, content, contents, has, must, run, watch,
+};
 
 fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
@@ -386,6 +389,102 @@ fn mount_points_are_not_crossed() {
     .complete();
     assert_eq!(removed.counts(), "skipped 1, removed 1 (other-file-system 1)");
     assert!(!twin.path().join("stays").exists() && other.join("stays/too").exists());
+}
+
+/// A btrfs whose `tree` holds a subvolume with another one in it, a snapshot of it, and a read-only one.
+fn with_subvolumes(scratch: &Scratch) -> Option<Tree> {
+    if !has("btrfs") {
+        println!("skip: there is no btrfs");
+        return None;
+    }
+    let tree = Tree::new(scratch.file_system("btrfs", "rw")?.join("tree"));
+    tree.file("file", "x");
+    let make = |name: &str| must("btrfs", &[&"subvolume", &"create", &tree.path().join(name)]);
+    make("own");
+    tree.file("own/d/f", "y");
+    make("own/d/nested");
+    tree.file("own/d/nested/g", "z");
+    for (name, options) in [("taken", &[][..]), ("kept", &["-r"])] {
+        let mut arguments: Vec<&dyn AsRef<OsStr>> = vec![&"subvolume", &"snapshot"];
+        arguments.extend(options.iter().map(|option| option as &dyn AsRef<OsStr>));
+        let (from, to) = (tree.path().join("own"), tree.path().join(name));
+        arguments.extend([&from as &dyn AsRef<OsStr>, &to]);
+        must("btrfs", &arguments);
+    }
+    Some(tree)
+}
+
+#[test]
+fn subvolumes_go_as_directories_and_read_only_ones_are_told() {
+    let scratch = Scratch::new();
+    let Some(tree) = with_subvolumes(&scratch) else { return };
+    let kept = ["conflict remove - kept"];
+    let whole = names(&tree);
+    for dry_run in [true, false] {
+        let removed = remove(&[tree.path()], |o| o.dry_run = dry_run).incomplete();
+        assert_eq!(removed.failures(tree.path()), kept);
+        assert!(
+            removed.report.failures[0]
+                .message
+                .contains("read-only subvolume of btrfs")
+        );
+        // A file, own, own/d, own/d/f, own/d/nested and what is in it, taken and what is in it (nested is empty there).
+        assert_eq!(removed.counts(), "skipped 1, removed 10, conflict 1 (not-empty 1)");
+        if dry_run {
+            assert_eq!(names(&tree), whole);
+        }
+    }
+    let left = ["kept/", "kept/d/", "kept/d/f", "kept/d/nested/"];
+    assert_eq!(names(&tree), left.map(str::to_owned).into());
+
+    // As the argument.
+    let removed = remove(&[&tree.path().join("kept")], |_| {}).incomplete();
+    assert_eq!(removed.failures(tree.path()), kept);
+    must(
+        "btrfs",
+        &[&"property", &"set", &tree.path().join("kept"), &"ro", &"false"],
+    );
+    remove(&[&tree.path().join("kept")], |_| {}).complete();
+    remove(&[tree.path()], |_| {}).complete();
+}
+
+#[test]
+fn a_user_removes_subvolumes_too() {
+    apart(
+        "remove::a_user_removes_subvolumes_too",
+        NOBODY,
+        |scratch| {
+            if let Some(tree) = with_subvolumes(scratch) {
+                must("btrfs", &[&"subvolume", &"delete", &tree.path().join("kept")]);
+                let point = tree.path().parent().unwrap();
+                must("chown", &[&"-R", &"65534:65534", &point]);
+                symlink(point, scratch.at("point")).unwrap();
+            }
+        },
+        |scratch| {
+            if scratch.join("point").exists() {
+                let tree = scratch.join("point/tree");
+                remove(&[&tree], |_| {}).complete();
+                assert!(!tree.exists());
+            }
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn extra_subvolumes_stay() {
+    let scratch = Scratch::new();
+    let Some(tree) = with_subvolumes(&scratch) else { return };
+    let source = scratch.tree("source");
+    source.file("new", "");
+    let copied = rig::copy(&[contents(source.path())], tree.path(), |o| o.remove_extra = true).complete();
+    assert_eq!(copied.report.totals.reason_of(Reason::OtherFileSystem), 3);
+    let left = names(&tree);
+    for name in ["own/d/nested/g", "taken/d/f", "kept/d/f", "new"] {
+        assert!(left.contains(name), "{left:?}");
+    }
+    assert!(!left.contains("file"));
 }
 
 #[test]

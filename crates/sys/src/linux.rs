@@ -411,6 +411,26 @@ pub fn is_protected(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags.intersects(fs::IFlags::IMMUTABLE | fs::IFlags::APPEND))
 }
 
+/// Whether a directory is a subvolume of btrfs that nothing can be changed in, as most snapshots that are kept.
+pub fn is_read_only_subvolume(directory: BorrowedFd<'_>) -> Result<bool> {
+    // `BTRFS_IOC_SUBVOL_GETFLAGS` and `BTRFS_SUBVOL_RDONLY` of linux/btrfs.h.
+    const GET_FLAGS: libc::Ioctl = 0x8008_9419_u32 as libc::Ioctl;
+    const READ_ONLY: u64 = 2;
+    let mut flags = [0_u64];
+    let told = once(Call::Flags, || {
+        // SAFETY: the kernel writes one 64-bit number, which is what the pointer leads to for the time of the call; the
+        // descriptor is borrowed, so it is open.
+        let answer = unsafe { libc::ioctl(directory.as_raw_fd(), GET_FLAGS, flags.as_mut_ptr()) };
+        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+    });
+    match told {
+        Ok(()) => Ok(flags[0] & READ_ONLY != 0),
+        // No subvolume, or no btrfs.
+        Err(Errno::NOTTY | Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// The magic number of the file system that holds `fd` (`linux/magic.h`).
 pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<u64> {
     once(Call::Magic, || fs::fstatfs(fd)).map(|f| f.f_type.cast_unsigned())

@@ -235,6 +235,11 @@ pub fn is_protected(_fd: BorrowedFd<'_>) -> Result<bool> {
     Err(Errno::NOSYS)
 }
 
+/// There are no subvolumes here.
+pub fn is_read_only_subvolume(_directory: BorrowedFd<'_>) -> Result<bool> {
+    Ok(false)
+}
+
 /// Quotas can't be asked for by descriptor here.
 pub fn user_quota(_fd: BorrowedFd<'_>) -> Result<Quota> {
     Err(Errno::NOSYS)
