@@ -22,7 +22,7 @@ use crate::report::{Outcome, Reason};
 use crate::spelling::TWO_FOR_ONE;
 use crate::track::{Tracked, Undecided, destination_with};
 use crate::transfer::Stopped;
-use crate::tree::{Dir, Twin, join};
+use crate::tree::{Dir, Tries, Twin, join};
 use crate::worker::{Done, Worker};
 
 /// Times that an entry is planned when the destination changes under it (another run, or a network file system).
@@ -195,6 +195,7 @@ impl Worker<'_> {
     ) -> Result<(T, Option<Staging>), Fault> {
         let fault = |e| Fault::new(operation, Side::Destination(index), e);
         let (twin, fd) = Self::twin(entry.dir, index)?;
+        self.run.tries(entry.dir, index).for_each(Tries::try_one);
         if twin.fresh {
             return match make(&fd, entry.target) {
                 Ok(value) => Ok((value, None)),

@@ -25,7 +25,7 @@ use crate::schedule::{Progress, Schedule, drive, drive_tuned};
 use crate::sweep;
 use crate::track::{self, Undecided, Waiting};
 use crate::transfer::Methods;
-use crate::tree::{Budget, Dir, Presence, Scope};
+use crate::tree::{Budget, Dir, Presence, Scope, Tries};
 use crate::tune::{Medium, Range, Tuner};
 use crate::views::Probes;
 use crate::worker::Worker;
@@ -56,6 +56,8 @@ pub struct Target {
     pub synced: bool,
     /// Free space when the run began.
     pub capacity: Option<Capacity>,
+    /// What came of what was to be made in it.
+    pub tries: Tries,
     reserved: AtomicU64,
     reserved_inodes: AtomicU64,
     full: AtomicBool,
@@ -69,6 +71,7 @@ impl Target {
             file_system,
             synced: false,
             capacity,
+            tries: Tries::default(),
             reserved: AtomicU64::new(0),
             reserved_inodes: AtomicU64::new(0),
             full: AtomicBool::new(false),
@@ -151,6 +154,12 @@ impl Run {
     pub fn give_away(&self, dir: &Arc<Dir>, source: usize, batch: Batch) {
         dir.own.fetch_add(1, Ordering::AcqRel);
         self.schedule.push(Task::Files(Arc::clone(dir), source, batch));
+    }
+
+    /// What came of what was to be made in a directory of a destination, and in all of it.
+    pub fn tries<'t>(&'t self, dir: &'t Dir, index: usize) -> impl Iterator<Item = &'t Tries> {
+        let twin = dir.twins[index].as_ref().map(|twin| &twin.tries);
+        twin.into_iter().chain([&self.targets[index].tries])
     }
 
     /// Whether a destination has run full and others may have room.
@@ -246,6 +255,7 @@ impl Work for Copy {
             (run.rules.remove_sources && !run.rules.dry_run).then(|| depart(&options, &names, &run, ended, since));
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.withheld.extend(run.surplus.withheld());
+        report.withheld.extend(run.surplus.spared());
         if let Some((departed, verified)) = departed {
             report.removed_sources = departed.removed;
             report.kept_sources = departed.kept;
@@ -459,8 +469,7 @@ impl Run {
             return;
         }
         if !missing.is_empty() {
-            self.surplus
-                .withhold("missing-source", "a source is missing, so nothing extra was removed");
+            self.surplus.withhold("missing-source", "a source is missing");
         }
         for (path, fault) in missing {
             self.counters[0].found(Kind::File);

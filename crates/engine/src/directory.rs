@@ -20,7 +20,7 @@ use crate::publish::{Staging, clear_directory, merge_directory, publish_director
 use crate::report::{Outcome, Reason};
 use crate::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::sweep;
-use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Twin, join};
+use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Tries, Twin, join};
 use crate::views;
 use crate::worker::{Done, Worker};
 
@@ -101,6 +101,7 @@ impl Worker<'_> {
                 return Err(fault);
             }
             if let Side::Destination(index) = fault.side {
+                self.missed(parent, &fault);
                 self.fail(
                     &fault,
                     join(&parent.twin_path(index), sub.target.to_bytes()),
@@ -218,7 +219,10 @@ impl Worker<'_> {
                 self.existing_twin(&at, name, follow, index).map(Some)
             }
             Place::Free if self.run.rules.dry_run => Ok(Some(Twin::imagined())),
-            Place::Free => self.staged_twin(&at, name, index, up).map(Some),
+            Place::Free => {
+                self.run.tries(parent, index).for_each(Tries::try_one);
+                self.staged_twin(&at, name, index, up).map(Some)
+            }
         }
     }
 
@@ -262,6 +266,7 @@ impl Worker<'_> {
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
             arrivals: Arrivals::default(),
+            tries: Tries::default(),
         })
     }
 
@@ -495,6 +500,12 @@ impl Worker<'_> {
             match closed {
                 Ok(seen) => changes.insert(seen),
                 Err(fault) => self.fail_directory(dir, dir.winner(), &fault),
+            }
+            if let (Some(parent), Presence::Staged(_)) = (&dir.parent, &twin.presence) {
+                // One that nothing could be made in has not come for its own sake.
+                let came = twin.published.load(Ordering::Acquire) && !twin.tries.are_vain();
+                let note = if came { Tries::come } else { Tries::fail };
+                self.run.tries(parent, index).for_each(note);
             }
         }
         if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {

@@ -5,14 +5,16 @@
 //! only in directories that stand for source directories as wholes. Nothing is removed until everything is listed, also
 //! what is below extra directories. Then it is all or nothing: a failure to list, a source that is missing, empty, or not
 //! where it was, the limit, or a no of whoever is asked keep every entry; so does a file system that takes two spellings
-//! for one name. Counting and removing are the business of the [`Sweeper`]. Each directory with extra entries is closed
-//! after they have gone, so its times are those of the source.
+//! for one name. Where something was to be made in a directory, or in a whole destination, and nothing could be, what is
+//! extra there stays: else all would go and nothing come. Counting and removing are the business of the [`Sweeper`]. Each
+//! directory with extra entries is closed after they have gone, so its times are those of the source.
 //!
 //! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
 //! them, and directories that hold a source, a destination or the working directory. A directory that holds such a thing
 //! stays too. Names are reached by the descriptor of the directory that holds them, and no link is followed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
@@ -25,7 +27,7 @@ use crate::listing::{Batch, excludes, filter_parents, is_empty};
 use crate::remove::{Guard, Mode, Sweeper};
 use crate::report::{Outcome, Withheld};
 use crate::spelling::has_two_spellings;
-use crate::tree::{Dir, Origin, Presence, Scope, join};
+use crate::tree::{Dir, Origin, Presence, Scope, Tries, join};
 use crate::walk::{Part, Parts, Start};
 use crate::worker::Worker;
 
@@ -37,6 +39,11 @@ pub struct Extras {
 }
 
 impl Extras {
+    /// Whether nothing can be made beside them.
+    fn stay(&self, run: &Run) -> bool {
+        run.tries(&self.dir, self.twin).any(Tries::are_vain)
+    }
+
     /// For the walk; none where there is no such directory.
     fn part(&self) -> Result<Option<Part>, Fault> {
         let (dir, twin) = (&self.dir, self.twin);
@@ -63,6 +70,10 @@ impl Extras {
 pub struct Surplus {
     found: Mutex<Vec<Extras>>,
     withheld: Mutex<Option<Withheld>>,
+    /// Removing has begun.
+    begun: AtomicBool,
+    /// Where nothing could be made: the first such directory with extra entries, and how many there are.
+    spared: Mutex<Option<(Vec<u8>, u64)>>,
     /// Entries of the destinations that were looked at.
     listed: AtomicU64,
     /// Directories that were named as sources, and the number of the source: they must still hold something.
@@ -70,14 +81,42 @@ pub struct Surplus {
 }
 
 impl Surplus {
-    /// Nothing extra is to be removed any more. The first reason counts.
-    pub fn withhold(&self, kind: &'static str, message: impl Into<String>) {
+    /// Nothing extra is to be removed any more, for this reason. The first one counts.
+    pub fn withhold(&self, kind: &'static str, why: impl Display) {
         let mut withheld = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = if self.begun.load(Ordering::Relaxed) {
+            "no more"
+        } else {
+            "nothing"
+        };
         withheld.get_or_insert_with(|| Withheld {
             kind,
             what: "extra",
-            message: message.into(),
+            message: format!("{why}, so {what} extra was removed"),
         });
+    }
+
+    /// Where extra entries stay because nothing could be made beside them.
+    pub fn spared(&self) -> Option<Withheld> {
+        let spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.as_ref().map(|(path, count)| {
+            let path = String::from_utf8_lossy(path);
+            let others = match count - 1 {
+                0 => String::new(),
+                1 => " and in another directory".into(),
+                more => format!(" and in {more} other directories"),
+            };
+            Withheld {
+                kind: "failed",
+                what: "extra",
+                message: format!("nothing could be made in {path}{others}, so nothing extra was removed there"),
+            }
+        })
+    }
+
+    fn spare(&self, extras: &Extras) {
+        let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.get_or_insert_with(|| (extras.dir.twin_path(extras.twin), 0)).1 += 1;
     }
 
     /// Why extra entries stay, if there were any.
@@ -123,7 +162,7 @@ impl Worker<'_> {
         let surplus = &self.run.surplus;
         if names == 0 {
             let path = String::from_utf8_lossy(&dir.source_path(source)).into_owned();
-            surplus.withhold("empty-source", format!("{path} is empty, so nothing extra was removed"));
+            surplus.withhold("empty-source", format!("{path} is empty"));
         } else {
             let mut arguments = surplus.arguments.lock().unwrap_or_else(PoisonError::into_inner);
             arguments.push((Arc::clone(dir), source));
@@ -172,8 +211,8 @@ impl Worker<'_> {
                 if has_two_spellings(fd.as_fd(), name).map_err(|e| fault(Operation::Stat, e))? {
                     // It may be what was just copied.
                     let path = String::from_utf8_lossy(&join(&dir.twin_path(twin), name.to_bytes())).into_owned();
-                    let message = format!("{path} answers to another spelling too, so nothing extra was removed");
-                    self.run.surplus.withhold("spelling", message);
+                    let why = format!("{path} answers to another spelling too");
+                    self.run.surplus.withhold("spelling", why);
                 }
                 extra.push(name, kind);
             }
@@ -234,8 +273,7 @@ impl Parts for Sweep<'_> {
             if let Err(errno) = dir.source_anew(source) {
                 let path = String::from_utf8_lossy(&dir.source_path(source)).into_owned();
                 let why = crate::error::describe(errno);
-                let what = if self.go { "no more" } else { "nothing" };
-                surplus.withhold("source-gone", format!("{path}: {why}, so {what} extra was removed"));
+                surplus.withhold("source-gone", format!("{path}: {why}"));
                 return None;
             }
         }
@@ -284,12 +322,15 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) {
         return;
     }
     run.desk.enter(crate::job::Phase::Sweeping);
-    if let Some((guard, limit)) = decide(run, root, &found, leaving) {
+    let (staying, going): (Vec<_>, Vec<_>) = found.into_iter().partition(|extras| extras.stay(run));
+    if let Some((guard, limit)) = decide(run, root, &going, leaving) {
+        staying.iter().for_each(|extras| run.surplus.spare(extras));
+        run.surplus.begun.store(!run.rules.dry_run, Ordering::Relaxed);
         let mode = if run.rules.dry_run { Mode::Count } else { Mode::Remove };
         let tell = if run.rules.entry_events { u64::MAX } else { 0 };
         let sweep = Sweep {
             run,
-            found: &found,
+            found: &going,
             go: true,
         };
         Sweeper {
@@ -299,7 +340,7 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) {
         }
         .run(Start::Parts(&sweep));
     }
-    for extras in found {
+    for extras in staying.into_iter().chain(going) {
         run.schedule.push(Task::Close(extras.dir));
     }
     run.drive();
@@ -320,14 +361,14 @@ fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
 }
 
 /// Why nothing goes where anything failed before.
-pub const FAILED: &str = "something failed, so nothing extra was removed";
+pub const FAILED: &str = "something failed";
 
 /// Whether what is extra goes: then with what must stay, and how many entries may go.
 fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> Option<(Guard, u64)> {
     let surplus = &run.surplus;
     let interrupted = || {
         if run.desk.cancel.is_draining() {
-            surplus.withhold("interrupted", "interrupted, so nothing extra was removed");
+            surplus.withhold("interrupted", "interrupted");
         }
         surplus.is_withheld()
     };
@@ -342,15 +383,14 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
             Err(errno) => crate::error::describe(errno),
         };
         let path = String::from_utf8_lossy(&dir.source_path(*source)).into_owned();
-        surplus.withhold("source-gone", format!("{path}: {why}, so nothing extra was removed"));
+        surplus.withhold("source-gone", format!("{path}: {why}"));
         return None;
     }
     let guard = match guard(run, root) {
         Ok(guard) => guard,
         Err(errno) => {
             let why = crate::error::describe(errno);
-            let message = format!("what must stay can't be told ({why}), so nothing extra was removed");
-            surplus.withhold("failed", message);
+            surplus.withhold("failed", format!("what must stay can't be told ({why})"));
             return None;
         }
     };
@@ -371,9 +411,8 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     let going = counted.totals.outcome_of(Outcome::Removed);
     let all = surplus.listed.load(Ordering::Relaxed) + counted.totals.extras.saturating_sub(known as u64);
     if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(going, all)) {
-        let message =
-            format!("{going} of {all} entries are extra, which is more than {limit}, so nothing extra was removed");
-        surplus.withhold("max-delete", message);
+        let why = format!("{going} of {all} entries are extra, which is more than {limit}");
+        surplus.withhold("max-delete", why);
         return None;
     }
     if run.rules.confirm && !run.rules.dry_run && going > 0 {
@@ -386,7 +425,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
         let leaving = leaving.filter(|leaving| leaving.entries > 0);
         let both = leaving.is_some();
         if !run.desk.ask([extra].into_iter().chain(leaving).collect()) {
-            surplus.withhold("declined", "the answer was no, so nothing extra was removed");
+            surplus.withhold("declined", "the answer was no");
             return None;
         }
         run.agreed.store(both, Ordering::Relaxed);

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
@@ -281,6 +281,48 @@ pub enum Presence {
     Imagined,
 }
 
+/// What came of all that was to be made in one place.
+#[derive(Debug, Default)]
+pub struct Tries(AtomicU8);
+
+impl Tries {
+    const TRIED: u8 = 1;
+    const FAILED: u8 = 2;
+    const CAME: u8 = 4;
+
+    /// Every file comes here, and after the first nothing is written: its memory stays shared.
+    fn note(&self, what: u8) {
+        if self.0.load(Ordering::Relaxed) & what == 0 {
+            self.0.fetch_or(what, Ordering::Relaxed);
+        }
+    }
+
+    /// Something is about to be made.
+    pub fn try_one(&self) {
+        self.note(Self::TRIED);
+    }
+
+    /// Something failed for a reason of the destination.
+    pub fn fail(&self) {
+        self.note(Self::FAILED);
+    }
+
+    /// Something has come.
+    pub fn come(&self) {
+        self.note(Self::CAME);
+    }
+
+    /// Whether anything has come.
+    pub fn succeeded(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & Self::CAME != 0
+    }
+
+    /// Whether something was to be made, and could not be, and nothing has come.
+    pub fn are_vain(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::TRIED | Self::FAILED
+    }
+}
+
 /// A directory of a destination tree.
 #[derive(Debug)]
 pub struct Twin {
@@ -302,6 +344,8 @@ pub struct Twin {
     pub creates: OnceLock<(u32, u32)>,
     /// The names of this run that have arrived here.
     pub arrivals: Arrivals,
+    /// What came of what was to be made in it.
+    pub tries: Tries,
 }
 
 /// A directory that is being copied.
@@ -406,6 +450,7 @@ impl Twin {
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
             arrivals: Arrivals::default(),
+            tries: Tries::default(),
         }
     }
 

@@ -12,14 +12,14 @@ use bulkhaul_sys::Kind;
 
 use crate::act::Entry;
 use crate::copy::{Run, Task};
-use crate::error::{Failure, Fault, Side};
+use crate::error::{Cause, Failure, Fault, Side};
 use crate::event::{Changes, EntryEvent, Event};
 use crate::listing::{Batch, LISTING_BYTES};
 use crate::metadata::Scratch;
 use crate::regular::Finished;
 use crate::report::{Counters, Outcome, Reason};
 use crate::transfer::{BUFFER_BYTES, Stopped};
-use crate::tree::{Dir, join};
+use crate::tree::{Dir, Tries, join};
 
 /// What became of an entry.
 #[derive(Clone, Debug)]
@@ -183,6 +183,9 @@ impl<'r> Worker<'r> {
         match result {
             Ok(done) => {
                 self.counters.outcome(kind, done.outcome, done.reason, done.size);
+                if matches!(done.outcome, Outcome::Made | Outcome::Copied | Outcome::Linked) {
+                    self.run.tries(dir, done.destination).for_each(Tries::come);
+                }
                 if kind != Kind::Directory
                     && (done.outcome != Outcome::Skipped || done.reason == Some(Reason::Unchanged))
                 {
@@ -192,6 +195,7 @@ impl<'r> Worker<'r> {
             }
             Err(Stopped::Fault(fault)) => {
                 self.counters.outcome(kind, fault.outcome(), None, 0);
+                self.missed(dir, &fault);
                 self.run.failed.insert(&join(&dir.relative_path(), target.to_bytes()));
                 let path = Self::path_of(dir, source, target, fault.side);
                 self.fail(&fault, path, kind);
@@ -200,6 +204,13 @@ impl<'r> Worker<'r> {
             Err(Stopped::Aborted) => {}
         }
         self.tell_shortfalls(dir, target);
+    }
+
+    /// Something that was to come into a directory did not: whether for a reason of the destination.
+    pub fn missed(&self, dir: &Dir, fault: &Fault) {
+        if let (Side::Destination(index), false) = (fault.side, matches!(fault.cause, Cause::Conflict(_))) {
+            self.run.tries(dir, index).for_each(Tries::fail);
+        }
     }
 
     /// Reports a fault with its path.

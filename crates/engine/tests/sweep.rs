@@ -782,3 +782,80 @@ fn another_file_system_in_the_source_is_unknown() {
     mirror(&[contents(source.path())], to.path(), |o| o.one_file_system = true).complete();
     assert_eq!(to.names(), ["a", "mounted", "mounted/f", "mounted/g"]);
 }
+
+/// A file system in which nothing more can be made, and that gives nothing back: a quota that is used up, a locked
+/// directory. Here there are no inodes left, and enough files to be removed.
+fn full(scratch: &Scratch, names: &[&str]) -> Option<Tree> {
+    // The root is one of them.
+    let inodes = format!("nr_inodes={}", names.len() + 1);
+    let full = scratch.file_system("tmpfs", &inodes).map(Tree::new)?;
+    for name in names {
+        full.file(name, "x");
+    }
+    Some(full)
+}
+
+#[test]
+fn where_nothing_can_be_made_nothing_goes() {
+    let scratch = Scratch::new();
+    let Some(to) = full(&scratch, &["one", "two"]) else {
+        return;
+    };
+    let source = scratch.tree("s");
+    source.file("f", "1").file("sub/g", "2").symlink("link", "f");
+    let copied = mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
+    assert_eq!(to.names(), ["one", "two"]);
+    assert_eq!(copied.counts(), "metadata 1, failed 3");
+    assert_eq!(withheld(&copied), ["failed"]);
+    let message = &copied.report.withheld[0].message;
+    assert!(message.starts_with("nothing could be made in /") && message.ends_with("nothing extra was removed there"));
+    // One is enough: then there was room, and it is a mirror again.
+    fs::remove_file(to.at("two")).unwrap();
+    mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
+    assert!(!to.at("one").exists());
+    mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
+}
+
+/// Only there: the rest of the destination is mirrored.
+#[test]
+fn a_directory_in_which_nothing_can_be_made_keeps_what_it_has() {
+    let scratch = Scratch::new();
+    let names = ["extra", "kept"];
+    let Some(one) = full(&scratch, &names) else { return };
+    let Some(two) = full(&scratch, &names) else { return };
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    for sub in ["one", "two"] {
+        source.file(format!("{sub}/kept"), "x").file(format!("{sub}/new"), "n");
+        source.time(format!("{sub}/kept"), 1, 0);
+    }
+    source.file("fine", "f").time("fine", 1, 0);
+    to.file("extra", "x").file("sub/f", "x");
+    to.file("fine", "f").time("fine", 1, 0);
+    assert!(Scratch::bind(one.path(), &to.at("one")) && Scratch::bind(two.path(), &to.at("two")));
+    for sub in ["one", "two"] {
+        to.time(format!("{sub}/kept"), 1, 0);
+    }
+    let copied = mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
+    // Nothing came elsewhere either, though all was there: nothing goes from the whole of it.
+    assert!(to.at("extra").exists() && to.at("sub/f").exists(), "{copied:?}");
+    assert!(
+        copied.report.withheld[0]
+            .message
+            .contains(" and in 2 other directories")
+    );
+    source.file("another", "f");
+    let copied = mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
+    assert_eq!(withheld(&copied), ["failed"]);
+    assert!(copied.report.withheld[0].message.contains(" and in another directory"));
+    let left = [
+        "another",
+        "fine",
+        "one",
+        "one/extra",
+        "one/kept",
+        "two",
+        "two/extra",
+        "two/kept",
+    ];
+    assert_eq!(to.names(), left);
+}
