@@ -11,6 +11,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 
 use crate::error::{Fault, Operation, Side};
 use crate::event::Changes;
+use crate::late::Coming;
 use crate::links::{Claimed, location};
 use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Directories;
@@ -37,8 +38,8 @@ pub struct Entry<'e> {
     pub source: usize,
     /// Its name in the destination.
     pub target: &'e CStr,
-    /// It was put off until all else was done.
-    pub last: bool,
+    /// It was put off until all else was done. In a dry run: destinations in which what was in its way would be gone now.
+    pub last: Option<&'e [usize]>,
     /// It was counted already, and is looked at again.
     pub again: bool,
 }
@@ -73,8 +74,12 @@ impl Worker<'_> {
             .dir
             .source(entry.source)
             .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+        let there = self.existing(entry)?;
+        if self.waits(entry, kind, &there)? {
+            return Ok(None);
+        }
         if kind == Kind::File {
-            return self.regular(entry, &at, name);
+            return self.regular(entry, &at, name, &there);
         }
         let stat = sys::stat(at.as_fd(), name, Follow::No).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
         if stat.kind != kind {
@@ -86,7 +91,7 @@ impl Worker<'_> {
             }
             _ => None,
         };
-        self.special(entry, &stat, &at, name, text.as_deref())
+        self.special(entry, &stat, (&at, name), text.as_deref(), &there)
     }
 
     /// What has this name in each destination: where it was looked up, and the facts.
@@ -96,7 +101,7 @@ impl Worker<'_> {
             let Some(twin) = twin else { continue };
             let fault = |errno| Fault::new(Operation::Stat, Side::Destination(index), errno);
             let known = match (
-                twin.fresh,
+                twin.fresh || entry.last.is_some_and(|clear| clear.contains(&index)),
                 entry
                     .dir
                     .twin(index)
@@ -114,6 +119,29 @@ impl Worker<'_> {
             there.push((index, known));
         }
         Ok(there)
+    }
+
+    /// Whether an entry waits for the sweep: a directory is in its way, which may go. `there`: what has its name.
+    pub fn waits(&mut self, entry: &Entry<'_>, kind: Kind, there: &[(usize, Option<Stat>)]) -> Result<bool, Fault> {
+        let directory = |(index, stat): &(usize, Option<Stat>)| {
+            let kind = stat.as_ref().map(|stat| stat.kind)?;
+            (kind == Kind::Directory).then_some((*index, kind))
+        };
+        if entry.last.is_some() {
+            return Ok(false);
+        }
+        let blocked = self.obstacles(entry.dir, entry.target, there.iter().filter_map(directory))?;
+        if blocked.is_empty() {
+            return Ok(false);
+        }
+        entry.dir.pending.fetch_add(1, Ordering::AcqRel);
+        let coming = Coming::Entry {
+            source: entry.source,
+            target: entry.target.to_owned(),
+            kind,
+        };
+        self.put_off(entry.dir, coming, blocked);
+        Ok(true)
     }
 
     /// The content is there: puts the metadata right, by descriptors that lead to what was looked at. `copy`: the file of
@@ -261,11 +289,10 @@ impl Worker<'_> {
         &mut self,
         entry: &Entry<'_>,
         stat: &Stat,
-        at: &OwnedFd,
-        name: &CStr,
+        (at, name): (&OwnedFd, &CStr),
         text: Option<&CStr>,
+        there: &[(usize, Option<Stat>)],
     ) -> Result<Option<Done>, Stopped> {
-        let there = self.existing(entry)?;
         let target = text.map(|t| t.to_bytes().to_vec());
         let mut claimed = Claimed {
             run: self.run,
@@ -273,13 +300,13 @@ impl Worker<'_> {
         };
         if stat.nlink > 1 {
             let source = Source { at, name, file: None };
-            let linked = self.link_or_claim(entry, source, stat, &there, &mut claimed)?;
+            let linked = self.link_or_claim(entry, source, stat, there, &mut claimed)?;
             if linked.is_some() {
                 return Ok(linked);
             }
         }
         let mut place = None;
-        for (index, existing) in &there {
+        for (index, existing) in there {
             let mut action = plan(stat, existing.as_ref(), self.run.rules.tail);
             if let (Action::Probe, Some(text)) = (action, text) {
                 let (_, fd) = Self::twin(entry.dir, *index)?;
@@ -304,7 +331,7 @@ impl Worker<'_> {
         }
         let relative = text.filter(|t| !t.to_bytes().starts_with(b"/"));
         if let (Some(text), None, true, false) = (relative, place, there.len() > 1, self.run.rules.dry_run) {
-            if !entry.last {
+            if entry.last.is_none() {
                 // Not closed before the link is there: the directory's times come after it.
                 entry.dir.pending.fetch_add(1, Ordering::AcqRel);
                 self.run.waiting.put_off(Undecided {

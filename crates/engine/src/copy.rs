@@ -14,6 +14,7 @@ use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
 use crate::extra::{self, Surplus};
 use crate::job::{Desk, Job, Phase, Work};
+use crate::late::Late;
 use crate::links::Links;
 use crate::listing::Batch;
 use crate::media::medium;
@@ -44,6 +45,8 @@ pub enum Task {
     Link(Undecided),
     /// A directory whose extra entries have gone, or stay: it waited for that.
     Close(Arc<Dir>),
+    /// An entry that waited for something in its way to go.
+    Late(Late),
 }
 
 /// One destination as a whole.
@@ -426,12 +429,18 @@ fn copy(
     run.begin(&root, missing, &outside);
     run.schedule.push(Task::List(Arc::clone(&root)));
     run.drive();
-    run.finish_links();
+    let moves = run.rules.remove_sources && run.departure.is_none();
+    loop {
+        run.finish_links();
+        let asks = moves && !run.agreed.load(Ordering::Relaxed);
+        let leaving = asks.then(|| run.leaving(options).ok()).flatten();
+        // What waited for the sweep may bring more links, and directories of which extra entries are known only then.
+        if !extra::sweep(&run, &root, leaving) {
+            break;
+        }
+    }
     run.probes.pull();
     run.probes.tell(desk);
-    let moves = run.rules.remove_sources && run.departure.is_none();
-    let leaving = moves.then(|| run.leaving(options).ok()).flatten();
-    extra::sweep(&run, &root, leaving);
     let interrupted = desk.cancel.is_draining();
     if run.departure.is_none() {
         desk.enter(Phase::Closing);

@@ -8,11 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::Task;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
+use crate::late::Coming;
 use crate::metadata::{self, Copy, put_right};
 use crate::options::Directories;
 use crate::plan::{Place, differences, place};
@@ -23,6 +24,25 @@ use crate::sweep;
 use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Tries, Twin, join};
 use crate::views;
 use crate::worker::{Done, Worker};
+
+/// A subdirectory whose turn has come.
+enum Entered {
+    /// It is open.
+    Child(Arc<Dir>),
+    /// It is left alone.
+    Left(Done),
+    /// Something that may go is in its way, in these destinations.
+    Blocked(Vec<(usize, Kind)>),
+}
+
+/// Where a subdirectory comes in a destination.
+struct Spot {
+    /// The directory that holds it; none in a dry run that would make that.
+    at: Option<Arc<OwnedFd>>,
+    /// What has its name.
+    existing: Option<Stat>,
+    place: Place,
+}
 
 impl Worker<'_> {
     /// Enters the next subdirectory; the rest of them stay for whoever is free.
@@ -35,7 +55,12 @@ impl Worker<'_> {
         };
         dir.pending.fetch_add(1, Ordering::AcqRel);
         self.run.schedule.push(Task::Descend(Arc::clone(dir)));
-        let entered = catch_unwind(AssertUnwindSafe(|| self.enter(dir, &sub))).unwrap_or_else(|_| {
+        self.step_into(dir, sub, None);
+    }
+
+    /// Enters a subdirectory, which its directory counts as a child already. `last`: as [`Entry::last`](crate::act::Entry).
+    pub fn step_into(&mut self, dir: &Arc<Dir>, sub: Subdirectory, last: Option<&[usize]>) {
+        let entered = catch_unwind(AssertUnwindSafe(|| self.enter(dir, &sub, last))).unwrap_or_else(|_| {
             let cause = Cause::Panic("entering a directory".into());
             Err(Fault {
                 operation: Operation::Work,
@@ -45,32 +70,36 @@ impl Worker<'_> {
         });
         let source = sub.sources[sub.sources.len() - 1];
         match entered {
-            Ok(Ok(child)) => {
+            Ok(Entered::Child(child)) => {
                 self.tell_shortfalls(dir, &sub.target);
                 self.list(&child);
                 return;
             }
-            Ok(Err(done)) => self.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
+            Ok(Entered::Blocked(blocked)) => {
+                self.put_off(dir, Coming::Directory(sub), blocked);
+                return dir.let_go(&self.run.budget);
+            }
+            Ok(Entered::Left(done)) => self.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
             Err(fault) => self.record(dir, source, &sub.target, Kind::Directory, Err(fault.into())),
         }
         self.run.desk.listed();
         self.child_done(dir);
     }
 
-    /// Opens a subdirectory's sources and twins. The inner error is an outcome: it is left alone.
-    fn enter(&mut self, parent: &Arc<Dir>, sub: &Subdirectory) -> Result<Result<Arc<Dir>, Done>, Fault> {
+    /// Opens a subdirectory's sources and twins.
+    fn enter(&mut self, parent: &Arc<Dir>, sub: &Subdirectory, last: Option<&[usize]>) -> Result<Entered, Fault> {
         let run = self.run;
         if let Some(departure) = &run.departure
             && departure.has_failed(|| join(&parent.relative_path(), sub.target.to_bytes()))
         {
-            return Ok(Err(Done::new(Outcome::Skipped)));
+            return Ok(Entered::Left(Done::new(Outcome::Skipped)));
         }
         let mut sources = Vec::with_capacity(sub.sources.len());
         for &index in &sub.sources {
             match self.open_source(parent, index, sub) {
                 Ok(source) if self.is_destination(parent, &source) => {
                     if index == sub.sources[sub.sources.len() - 1] {
-                        return Ok(Err(Done::skipped(Reason::Destination)));
+                        return Ok(Entered::Left(Done::skipped(Reason::Destination)));
                     }
                 }
                 Ok(source) => sources.push(source),
@@ -83,10 +112,28 @@ impl Worker<'_> {
                 ),
             }
         }
+        let spots: Vec<_> = (0..parent.twins.len())
+            .map(|index| self.look_up(parent, index, &sub.target, last))
+            .collect();
+        if last.is_none() {
+            let taken = |(index, spot): (usize, &Result<Option<Spot>, Fault>)| match spot {
+                Ok(Some(Spot {
+                    place: Place::Taken(_),
+                    existing: Some(there),
+                    ..
+                })) => Some((index, there.kind)),
+                _ => None,
+            };
+            let taken = spots.iter().enumerate().filter_map(taken);
+            let blocked = self.obstacles(parent, &sub.target, taken)?;
+            if !blocked.is_empty() {
+                return Ok(Entered::Blocked(blocked));
+            }
+        }
         let mut twins = Vec::with_capacity(parent.twins.len());
         let mut conflict = None;
-        for index in 0..parent.twins.len() {
-            match self.open_twin(parent, index, &sub.target) {
+        for (index, spot) in spots.into_iter().enumerate() {
+            match spot.and_then(|spot| self.open_twin(parent, index, &sub.target, spot)) {
                 Ok(twin) => twins.push(twin),
                 Err(fault) if parent.twins.len() == 1 => return Err(fault),
                 // Another destination may still take it.
@@ -133,7 +180,7 @@ impl Worker<'_> {
                 self.clear_strangers(&dir, index)?;
             }
         }
-        Ok(Ok(dir))
+        Ok(Entered::Child(dir))
     }
 
     /// Whether a source directory is a destination. Where inode numbers say so and may be those of two file systems, a file
@@ -190,24 +237,54 @@ impl Worker<'_> {
         })
     }
 
-    fn open_twin(&mut self, parent: &Arc<Dir>, index: usize, name: &CStr) -> Result<Option<Twin>, Fault> {
+    /// What has the name of a subdirectory in destination number `index`. `None`: that destination was given up.
+    fn look_up(&self, parent: &Dir, index: usize, name: &CStr, last: Option<&[usize]>) -> Result<Option<Spot>, Fault> {
         let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
         let Some(up) = &parent.twins[index] else {
             return Ok(None);
         };
         let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))? else {
-            return Ok(Some(Twin::imagined()));
+            return Ok(Some(Spot {
+                at: None,
+                existing: None,
+                place: Place::Free,
+            }));
         };
-        let existing = if up.fresh {
+        let existing = if up.fresh || last.is_some_and(|clear| clear.contains(&index)) {
             None
         } else {
             up.arrivals.look(&at, name).map_err(|e| fault(Operation::Stat, e))?
         };
+        if existing.is_some_and(|there| up.arrivals.is_taken(name, &there)) {
+            return Err(Fault::conflict(Operation::MakeDirectory, index, TWO_FOR_ONE));
+        }
         let leads = || sys::stat(at.as_fd(), name, Follow::Yes).is_ok_and(|s| s.kind == Kind::Directory);
-        match place(existing.as_ref(), self.run.rules.keep_dirlinks, leads) {
+        let place = place(existing.as_ref(), self.run.rules.keep_dirlinks, leads);
+        Ok(Some(Spot {
+            at: Some(at),
+            existing,
+            place,
+        }))
+    }
+
+    fn open_twin(
+        &mut self,
+        parent: &Dir,
+        index: usize,
+        name: &CStr,
+        spot: Option<Spot>,
+    ) -> Result<Option<Twin>, Fault> {
+        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+        let (Some(up), Some(Spot { at, existing, place })) = (&parent.twins[index], spot) else {
+            return Ok(None);
+        };
+        let Some(at) = at else {
+            return Ok(Some(Twin::imagined()));
+        };
+        match place {
             Place::Taken(what) => Err(Fault::conflict(Operation::MakeDirectory, index, what)),
             Place::Directory => {
-                let follow = if existing.is_some_and(|e| e.kind == Kind::Symlink) {
+                let follow = if existing.is_some_and(|there| there.kind == Kind::Symlink) {
                     Follow::Yes
                 } else {
                     Follow::No
@@ -248,6 +325,10 @@ impl Worker<'_> {
         if deletes && self.run.source_ids.contains(&now.id) {
             let what = "it is one of the sources, and something would be deleted";
             return Err(Fault::conflict(Operation::Open, index, what));
+        }
+        if self.run.rules.remove_extra && follow == Follow::Yes {
+            let reached = sys::duplicate(fd.as_fd()).and_then(|fd| self.run.surplus.keep_reached(fd));
+            reached.map_err(|e| fault(Operation::Open, e))?;
         }
         let stat = before.filter(|b| b.id == now.id).unwrap_or(now);
         let reach = &self.run.rules.keep.reach;

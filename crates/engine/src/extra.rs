@@ -10,22 +10,24 @@
 //! directory with extra entries is closed after they have gone, so its times are those of the source.
 //!
 //! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
-//! them, and directories that hold a source, a destination or the working directory. A directory that holds such a thing
-//! stays too. Names are reached by the descriptor of the directory that holds them, and no link is followed.
+//! them, and directories that hold a source, a destination or the working directory, or that something was copied into
+//! through a symlink. A directory that holds such a thing stays too. Names are reached by the descriptor of the directory that holds them, and no link is followed.
 
+use std::ffi::CStr;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::{Run, Task};
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
+use crate::late::Late;
 use crate::listing::{Batch, excludes, filter_parents, is_empty};
 use crate::remove::{Guard, Mode, Sweeper};
-use crate::report::{Outcome, Withheld};
+use crate::report::{Outcome, Totals, Withheld};
 use crate::spelling::has_two_spellings;
 use crate::tree::{Dir, Origin, Presence, Scope, Tries, join};
 use crate::walk::{Part, Parts, Start};
@@ -33,9 +35,12 @@ use crate::worker::Worker;
 
 /// Extra entries of one directory of one destination.
 pub struct Extras {
-    dir: Arc<Dir>,
-    twin: usize,
-    entries: Vec<Batch>,
+    /// The directory.
+    pub dir: Arc<Dir>,
+    /// Which destination.
+    pub twin: usize,
+    /// Their names there.
+    pub entries: Vec<Batch>,
 }
 
 impl Extras {
@@ -65,17 +70,27 @@ impl Extras {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What the walk has found out for the sweep.
 #[derive(Default)]
 pub struct Surplus {
     found: Mutex<Vec<Extras>>,
+    /// Entries that wait until extra ones have gone.
+    lates: Mutex<Vec<Late>>,
     withheld: Mutex<Option<Withheld>>,
+    /// The same, where that has kept anything.
+    told: Mutex<Option<Withheld>>,
     /// Removing has begun.
     begun: AtomicBool,
     /// Where nothing could be made: the first such directory with extra entries, and how many there are.
     spared: Mutex<Option<(Vec<u8>, u64)>>,
     /// Entries of the destinations that were looked at.
     listed: AtomicU64,
+    /// Directories that something was copied into through a symlink in the destination, and all above them.
+    reached: Mutex<Guard>,
     /// Directories that were named as sources, and the number of the source: they must still hold something.
     arguments: Mutex<Vec<(Arc<Dir>, usize)>>,
 }
@@ -83,7 +98,7 @@ pub struct Surplus {
 impl Surplus {
     /// Nothing extra is to be removed any more, for this reason. The first one counts.
     pub fn withhold(&self, kind: &'static str, why: impl Display) {
-        let mut withheld = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut withheld = lock(&self.withheld);
         let what = if self.begun.load(Ordering::Relaxed) {
             "no more"
         } else {
@@ -98,7 +113,7 @@ impl Surplus {
 
     /// Where extra entries stay because nothing could be made beside them.
     pub fn spared(&self) -> Option<Withheld> {
-        let spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        let spared = lock(&self.spared);
         spared.as_ref().map(|(path, count)| {
             let path = String::from_utf8_lossy(path);
             let others = match count - 1 {
@@ -115,13 +130,36 @@ impl Surplus {
     }
 
     fn spare(&self, extras: &Extras) {
-        let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spared = lock(&self.spared);
         spared.get_or_insert_with(|| (extras.dir.twin_path(extras.twin), 0)).1 += 1;
+    }
+
+    /// The same, because a name in a destination stands for two.
+    pub fn withhold_for_spelling(&self, dir: &Dir, twin: usize, name: &CStr) {
+        let path = join(&dir.twin_path(twin), name.to_bytes());
+        let path = String::from_utf8_lossy(&path);
+        self.withhold("spelling", format!("{path} answers to another spelling too"));
     }
 
     /// Why extra entries stay, if there were any.
     pub fn withheld(&self) -> Option<Withheld> {
-        self.withheld.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.told).clone()
+    }
+
+    /// Something is copied into this directory, which a symlink in the destination leads to: it is in use, whatever names
+    /// it has there.
+    pub fn keep_reached(&self, directory: OwnedFd) -> sys::Result<()> {
+        lock(&self.reached).climb_from(directory, "in use", "above what is in use")
+    }
+
+    /// An entry waits for the sweep.
+    pub fn put_off(&self, late: Late) {
+        lock(&self.lates).push(late);
+    }
+
+    /// Entries of the destinations that were looked at, and were not listed with their neighbours.
+    pub fn add_listed(&self, count: u64) {
+        self.listed.fetch_add(count, Ordering::Relaxed);
     }
 
     /// As rsync: an input/output error of a source makes all deletes unsafe; what vanished or changed does not. A listing
@@ -134,7 +172,7 @@ impl Surplus {
     }
 
     fn is_withheld(&self) -> bool {
-        self.withheld.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        lock(&self.withheld).is_some()
     }
 }
 
@@ -164,7 +202,7 @@ impl Worker<'_> {
             let path = String::from_utf8_lossy(&dir.source_path(source)).into_owned();
             surplus.withhold("empty-source", format!("{path} is empty"));
         } else {
-            let mut arguments = surplus.arguments.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut arguments = lock(&surplus.arguments);
             arguments.push((Arc::clone(dir), source));
         }
     }
@@ -177,9 +215,7 @@ impl Worker<'_> {
         let Some(fd) = dir.twin(twin).map_err(|e| fault(Operation::Open, e))? else {
             return Ok(());
         };
-        let rules = self.run.rules.filter.as_ref();
-        let paths = || paths(dir, twin);
-        let parents = filter_parents(rules, || dir.relative_path(), paths, &self.run.working_directory);
+        let parents = self.parents_of_extras(dir, twin);
         let (mut entries, mut listed) = (Vec::new(), 0);
         sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
         let mut more = true;
@@ -205,22 +241,15 @@ impl Worker<'_> {
                     },
                     kind => kind,
                 };
-                if excludes(rules, &parents, name, kind) {
-                    continue;
+                if self.may_go((dir, twin), fd.as_fd(), &parents, name, kind)? {
+                    extra.push(name, kind);
                 }
-                if has_two_spellings(fd.as_fd(), name).map_err(|e| fault(Operation::Stat, e))? {
-                    // It may be what was just copied.
-                    let path = String::from_utf8_lossy(&join(&dir.twin_path(twin), name.to_bytes())).into_owned();
-                    let why = format!("{path} answers to another spelling too");
-                    self.run.surplus.withhold("spelling", why);
-                }
-                extra.push(name, kind);
             }
             if !extra.is_empty() {
                 entries.push(extra);
             }
         }
-        self.run.surplus.listed.fetch_add(listed, Ordering::Relaxed);
+        self.run.surplus.add_listed(listed);
         if !entries.is_empty() {
             // Not closed before they are gone: the directory's times come after that.
             dir.pending.fetch_add(1, Ordering::AcqRel);
@@ -229,10 +258,42 @@ impl Worker<'_> {
                 twin,
                 entries,
             };
-            let mut found = self.run.surplus.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.push(extras);
+            lock(&self.run.surplus.found).push(extras);
         }
         Ok(())
+    }
+
+    /// What exclude rules see above the names of a directory in a destination.
+    fn parents_of_extras(&self, dir: &Dir, twin: usize) -> Vec<Vec<u8>> {
+        let rules = self.run.rules.filter.as_ref();
+        let paths = || paths(dir, twin);
+        filter_parents(rules, || dir.relative_path(), paths, &self.run.working_directory)
+    }
+
+    /// Whether an entry of a destination that no source has may go by its name. One that answers to another spelling too
+    /// may be what was just copied: then nothing goes.
+    fn may_go(
+        &self,
+        (dir, twin): (&Dir, usize),
+        at: BorrowedFd<'_>,
+        parents: &[Vec<u8>],
+        name: &CStr,
+        kind: Kind,
+    ) -> Result<bool, Fault> {
+        if excludes(self.run.rules.filter.as_ref(), parents, name, kind) {
+            return Ok(false);
+        }
+        let stat = |errno| Fault::new(Operation::Stat, Side::Destination(twin), errno);
+        if has_two_spellings(at, name).map_err(stat)? {
+            self.run.surplus.withhold_for_spelling(dir, twin, name);
+        }
+        Ok(true)
+    }
+
+    /// Whether what has the name of a source's entry in a destination, and is of another kind, may go.
+    pub fn is_extra(&self, dir: &Dir, twin: usize, name: &CStr, kind: Kind) -> Result<bool, Fault> {
+        let (_, fd) = Self::twin(dir, twin)?;
+        self.may_go((dir, twin), fd.as_fd(), &self.parents_of_extras(dir, twin), name, kind)
     }
 }
 
@@ -291,7 +352,7 @@ impl Parts for Sweep<'_> {
 }
 
 /// Whether a directory stands for source directories as wholes: only then can anything in its twins be extra.
-fn is_mirror(dir: &Dir) -> bool {
+pub fn is_mirror(dir: &Dir) -> bool {
     let mut scopes = dir.sources.iter().map(|source| &source.scope);
     let known = scopes
         .clone()
@@ -311,39 +372,103 @@ fn is_argument(dir: &Dir, source: usize) -> bool {
     }
 }
 
-/// All sources are done: decides about the extra entries, and has them removed or left. Every directory that waits for
-/// that is closed in either case.
+/// All that is known is done: decides about the extra entries, and has them removed or left. Then comes what waited for
+/// that, and every directory that waits is closed. Whether anything came, so that more may be extra now.
 /// `leaving`: what a move would remove from the sources then; whoever is asked is asked about both.
-pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) {
-    let found = std::mem::take(&mut *run.surplus.found.lock().unwrap_or_else(PoisonError::into_inner));
-    if found.is_empty() {
-        // There was nothing to withhold.
-        *run.surplus.withheld.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        return;
+pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> bool {
+    let surplus = &run.surplus;
+    let found = std::mem::take(&mut *lock(&surplus.found));
+    let mut lates = std::mem::take(&mut *lock(&surplus.lates));
+    if found.is_empty() && lates.is_empty() {
+        return false;
     }
     run.desk.enter(crate::job::Phase::Sweeping);
-    let (staying, going): (Vec<_>, Vec<_>) = found.into_iter().partition(|extras| extras.stay(run));
-    if let Some((guard, limit)) = decide(run, root, &going, leaving) {
-        staying.iter().for_each(|extras| run.surplus.spare(extras));
-        run.surplus.begun.store(!run.rules.dry_run, Ordering::Relaxed);
+    let closing: Vec<_> = found.iter().map(|extras| Arc::clone(&extras.dir)).collect();
+    let obstacles = obstacles(run, &mut lates);
+    let part = |extras: Vec<Extras>| -> (Vec<_>, Vec<_>) { extras.into_iter().partition(|extras| extras.stay(run)) };
+    let ((mut staying, mut going), (with_them, after_them)) = (part(found), part(obstacles));
+    // What is in the way goes last, right before what comes in its place.
+    let first = going.len();
+    staying.extend(with_them);
+    going.extend(after_them);
+    if let Some((guard, mut limit)) = decide(run, root, &going, leaving) {
+        for extras in &staying {
+            surplus.spare(extras);
+        }
+        surplus.begun.store(!run.rules.dry_run, Ordering::Relaxed);
         let mode = if run.rules.dry_run { Mode::Count } else { Mode::Remove };
         let tell = if run.rules.entry_events { u64::MAX } else { 0 };
-        let sweep = Sweep {
-            run,
-            found: &going,
-            go: true,
-        };
-        Sweeper {
-            tell,
-            limit,
-            ..sweeper(run, &guard, mode)
+        for found in [&going[..first], &going[first..]] {
+            let go = true;
+            limit = Sweeper {
+                tell,
+                limit,
+                ..sweeper(run, &guard, mode)
+            }
+            .run(Start::Parts(&Sweep { run, found, go }));
         }
-        .run(Start::Parts(&sweep));
+        if run.rules.dry_run {
+            imagine(run, &guard, &mut lates);
+        }
     }
-    for extras in staying.into_iter().chain(going) {
-        run.schedule.push(Task::Close(extras.dir));
+    // What fails from here on withholds what is found extra later, if anything is.
+    let withheld = lock(&surplus.withheld).clone();
+    let mut told = lock(&surplus.told);
+    *told = told.take().or(withheld);
+    drop(told);
+    for dir in closing {
+        run.schedule.push(Task::Close(dir));
+    }
+    let more = !lates.is_empty();
+    if more {
+        run.desk.enter(crate::job::Phase::Scanning);
+    }
+    for late in lates {
+        run.schedule.push(Task::Late(late));
     }
     run.drive();
+    more
+}
+
+/// What is in the way of entries that wait, by directories.
+fn obstacles(run: &Run, lates: &mut [Late]) -> Vec<Extras> {
+    let mut obstacles = Vec::new();
+    let mut worker = Worker::new(run, &run.counters[0]);
+    lates.sort_by_key(|late| Arc::as_ptr(&late.dir));
+    for of_dir in lates.chunk_by(|a, b| Arc::ptr_eq(&a.dir, &b.dir)) {
+        let dir = &of_dir[0].dir;
+        for twin in 0..dir.twins.len() {
+            match worker.gather_obstacles(of_dir, twin) {
+                Ok(extras) => obstacles.extend(extras),
+                Err(fault) => worker.fail_directory(dir, dir.winner(), &fault),
+            }
+        }
+        dir.put_down();
+    }
+    obstacles
+}
+
+/// A dry run: where the way of those that wait would be clear now.
+fn imagine(run: &Run, guard: &Guard, lates: &mut [Late]) {
+    let desk = run.desk.rehearsal();
+    let mut before = Totals::of(&desk.counters);
+    for late in lates {
+        for &(twin, kind) in &late.blocked {
+            let (found, go) = (&[late.obstacle(twin, kind)], false);
+            Sweeper {
+                desk: &desk,
+                workers: 1,
+                ..sweeper(run, guard, Mode::Count)
+            }
+            .run(Start::Parts(&Sweep { run, found, go }));
+            let after = Totals::of(&desk.counters);
+            let removed = after.outcome_of(Outcome::Removed) - before.outcome_of(Outcome::Removed);
+            if removed > 0 && removed == after.extras - before.extras {
+                late.clear.push(twin);
+            }
+            before = after;
+        }
+    }
 }
 
 fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
@@ -375,7 +500,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     if interrupted() {
         return None;
     }
-    let arguments = std::mem::take(&mut *surplus.arguments.lock().unwrap_or_else(PoisonError::into_inner));
+    let arguments = std::mem::take(&mut *lock(&surplus.arguments));
     for (dir, source) in &arguments {
         let why = match dir.source_anew(*source).and_then(|fd| is_empty(&fd)) {
             Ok(false) => continue,
@@ -408,17 +533,20 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
         return None;
     }
     let known: usize = found.iter().flat_map(|extras| &extras.entries).map(Batch::len).sum();
-    let going = counted.totals.outcome_of(Outcome::Removed);
-    let all = surplus.listed.load(Ordering::Relaxed) + counted.totals.extras.saturating_sub(known as u64);
+    surplus.add_listed(counted.totals.extras.saturating_sub(known as u64));
+    let all = surplus.listed.load(Ordering::Relaxed);
+    let gone = Totals::of(&run.counters).outcome_of(Outcome::Removed);
+    let would_go = counted.totals.outcome_of(Outcome::Removed);
+    let going = gone + would_go;
     if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(going, all)) {
         let why = format!("{going} of {all} entries are extra, which is more than {limit}");
         surplus.withhold("max-delete", why);
         return None;
     }
-    if run.rules.confirm && !run.rules.dry_run && going > 0 {
+    if run.rules.confirm && !run.rules.dry_run && would_go > 0 {
         let extra = Victims {
             what: "extra",
-            entries: going,
+            entries: would_go,
             bytes: counted.totals.found_bytes,
             first: counted.first,
         };
@@ -430,12 +558,16 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
         }
         run.agreed.store(both, Ordering::Relaxed);
     }
-    Some((guard, run.rules.max_delete.map_or(u64::MAX, |limit| limit.of(all))))
+    let limit = run
+        .rules
+        .max_delete
+        .map_or(u64::MAX, |limit| limit.of(all).saturating_sub(gone));
+    Some((guard, limit))
 }
 
-/// The sources, the destinations and the working directory, and everything that they lie in.
+/// The sources, the destinations and the working directory, everything that they lie in, and what symlinks led to.
 fn guard(run: &Run, root: &Dir) -> sys::Result<Guard> {
-    let mut guard = Guard::default();
+    let mut guard = lock(&run.surplus.reached).clone();
     let mut protect = |fd| guard.climb_from(fd, "in use", "above what is in use");
     protect(sys::open_directory(sys::current_directory(), c".", Follow::No)?)?;
     for source in 0..root.sources.len() {

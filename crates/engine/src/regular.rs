@@ -84,9 +84,14 @@ enum Settled {
 }
 
 impl Worker<'_> {
-    /// One regular file. `None`: its outcome comes later, with its sync.
-    pub fn regular(&mut self, entry: &Entry<'_>, at: &OwnedFd, name: &CStr) -> Result<Option<Done>, Stopped> {
-        let there = self.existing(entry)?;
+    /// One regular file. `there`: what has its name. `None`: its outcome comes later, with its sync.
+    pub fn regular(
+        &mut self,
+        entry: &Entry<'_>,
+        at: &OwnedFd,
+        name: &CStr,
+        there: &[(usize, Option<Stat>)],
+    ) -> Result<Option<Done>, Stopped> {
         let open = |e| Fault::new(Operation::Open, Side::Source, e);
         let look = |e| Fault::new(Operation::Stat, Side::Source, e);
         let missing = there.iter().all(|(_, s)| s.is_none());
@@ -121,12 +126,12 @@ impl Worker<'_> {
             of: None,
         };
         if stat.nlink > 1 {
-            let linked = self.link_or_claim(entry, source, &stat, &there, &mut claimed)?;
+            let linked = self.link_or_claim(entry, source, &stat, there, &mut claimed)?;
             if linked.is_some() {
                 return Ok(linked);
             }
         }
-        let places = match self.settle(entry, source, &stat, &there, &mut claimed)? {
+        let places = match self.settle(entry, source, &stat, there, &mut claimed)? {
             Settled::Done(done) => {
                 return Ok(Some(Done {
                     size: stat.size,
@@ -546,7 +551,7 @@ impl Worker<'_> {
             dir,
             source: *source,
             target,
-            last: false,
+            last: None,
             again: true,
         };
         let place = Place {

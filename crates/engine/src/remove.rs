@@ -320,7 +320,7 @@ fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
 }
 
 /// Directories that are never removed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Guard {
     kept: HashMap<Identity, &'static str>,
     named: Vec<Identity>,
@@ -447,9 +447,9 @@ pub struct Counted {
 }
 
 impl Sweeper<'_> {
-    /// Removes.
-    pub fn run(&self, start: Start<'_>) {
-        self.walk(start, None);
+    /// Removes; answers how many entries more may go.
+    pub fn run(&self, start: Start<'_>) -> u64 {
+        self.walk(start, None)
     }
 
     /// Counts what would go, in books of its own; in the end the job may be cancelled. `names`: how many of the first ones
@@ -474,7 +474,7 @@ impl Sweeper<'_> {
         }
     }
 
-    fn walk(&self, start: Start<'_>, names: Option<&Mutex<Vec<Vec<u8>>>>) {
+    fn walk(&self, start: Start<'_>, names: Option<&Mutex<Vec<Vec<u8>>>>) -> u64 {
         let remover = Remover {
             sweeper: *self,
             told: AtomicU64::new(0),
@@ -491,6 +491,7 @@ impl Sweeper<'_> {
             budget: self.budget,
         }
         .run(&remover);
+        remover.left.into_inner()
     }
 }
 

@@ -312,9 +312,9 @@ impl Tries {
         self.note(Self::CAME);
     }
 
-    /// Whether anything has come.
-    pub fn succeeded(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & Self::CAME != 0
+    /// Whether they tell if anything can be made here.
+    pub fn have_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (Self::FAILED | Self::CAME) != 0
     }
 
     /// Whether something was to be made, and could not be, and nothing has come.

@@ -123,9 +123,10 @@ impl<'r> Worker<'r> {
             }
             Task::Chunks(chunks) => self.help(&chunks),
             Task::Link(link) => {
-                self.file(&link.dir, link.source, &link.target, Kind::Symlink, true);
+                self.file(&link.dir, link.source, &link.target, Kind::Symlink, Some(&[]));
                 self.child_done(&link.dir);
             }
+            Task::Late(late) => self.late(late),
             Task::Close(dir) => self.child_done(&dir),
         }
     }
@@ -148,14 +149,14 @@ impl<'r> Worker<'r> {
                 break;
             }
             let (target, kind) = batch.get(index);
-            self.file(dir, source, target, kind, false);
+            self.file(dir, source, target, kind, None);
             index += 1;
         }
         self.flush();
     }
 
-    /// One entry that is not a directory. `last`: it was put off, and this is the end. A panic costs this entry only.
-    fn file(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, last: bool) {
+    /// One entry that is not a directory. `last`: as [`Entry::last`]. A panic costs this entry only.
+    pub fn file(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, last: Option<&[usize]>) {
         let entry = Entry {
             dir,
             source,

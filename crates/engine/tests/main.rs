@@ -19,6 +19,8 @@ mod faults;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod lies;
 #[cfg(test)]
 mod limits;

@@ -234,6 +234,10 @@ impl Counts {
     fn add(&mut self, outcome: &'static str) {
         *self.outcomes.entry(outcome).or_default() += 1;
     }
+
+    fn remove(&mut self, item: &Item) {
+        *self.outcomes.entry("removed").or_default() += size(item);
+    }
 }
 
 fn directory(item: &Item) -> Option<&Entries> {
@@ -243,23 +247,35 @@ fn directory(item: &Item) -> Option<&Entries> {
     }
 }
 
-/// The model of a copy: `sources` merge into `to`; `tail` bytes decide what is the same.
-fn merge(sources: &[&Entries], to: &mut Entries, tail: u64, counts: &mut Counts) {
+/// Entries in a tree, itself counted.
+fn size(item: &Item) -> u64 {
+    1 + directory(item).map_or(0, |entries| entries.values().map(size).sum())
+}
+
+/// The model of a copy: `sources` merge into `to`; `tail` bytes decide what is the same. `mirror`: what is extra goes.
+fn merge(sources: &[&Entries], to: &mut Entries, tail: u64, mirror: bool, counts: &mut Counts) {
     let mut names: Vec<&String> = sources.iter().flat_map(|s| s.keys()).collect();
     names.sort();
     names.dedup();
+    if mirror {
+        let extra = to.extract_if(.., |name, _| !names.contains(&name));
+        extra.for_each(|(_, item)| counts.remove(&item));
+    }
     for name in names {
         let having: Vec<&Item> = sources.iter().filter_map(|s| s.get(name)).collect();
         let winner = having[having.len() - 1];
         counts.overridden += having.len() as u64 - 1;
-        let existing = to.get(name).cloned();
+        let mut existing = to.get(name).cloned();
+        if let Some(old) = existing.take_if(|old| mirror && directory(old).is_some() != directory(winner).is_some()) {
+            counts.remove(&old);
+        }
         let existing_directory = existing.as_ref().and_then(directory).is_some();
         let (outcome, result) = match (winner, existing) {
             (Item::Directory { .. }, Some(_)) if !existing_directory => ("conflict", None),
             (Item::Directory { time, mode, .. }, existing) => {
                 let merged: Vec<&Entries> = having.iter().filter_map(|i| directory(i)).collect();
                 let mut entries = existing.as_ref().and_then(directory).cloned().unwrap_or_default();
-                merge(&merged, &mut entries, tail, counts);
+                merge(&merged, &mut entries, tail, mirror, counts);
                 let outcome = match existing {
                     None => "made",
                     Some(Item::Directory { time: t, mode: m, .. }) if (t, m) == (*time, *mode) => "skipped",
@@ -301,7 +317,7 @@ proptest! {
         to in prop::option::of(tree()),
         jobs in 1..4_usize,
         (tail, full_hash) in prop::sample::select(vec![(0_u64, false), (3, false), (3, true), (65536, false)]),
-        verify in any::<bool>(),
+        (verify, remove_extra) in any::<(bool, bool)>(),
         sparse in prop::sample::select(vec![Sparse::Auto, Sparse::Always, Sparse::Never]),
     ) {
         let scratch = Scratch::new();
@@ -317,7 +333,7 @@ proptest! {
         }
         let change = |o: &mut CopyOptions| {
             (o.hash_size, o.full_hash, o.verify) = (tail, full_hash, verify);
-            (o.jobs, o.sparse) = (jobs, sparse);
+            (o.jobs, o.sparse, o.remove_extra) = (jobs, sparse, remove_extra);
         };
 
         // The root is an entry like any other.
@@ -326,7 +342,13 @@ proptest! {
         let mut model = to.as_ref().map(wrap).unwrap_or_default();
         let mut counts = Counts::default();
         let decides = if full_hash || verify { u64::MAX } else { tail };
-        merge(&wrapped.iter().collect::<Vec<_>>(), &mut model, decides, &mut counts);
+        let merged: Vec<_> = wrapped.iter().collect();
+        // An empty source keeps what is extra.
+        let mirror = remove_extra && sources.iter().all(|source| size(source) > 1);
+        let mut would = Counts::default();
+        merge(&merged, &mut model.clone(), decides, remove_extra, &mut would);
+        let withheld = !mirror && would.outcomes.contains_key("removed");
+        merge(&merged, &mut model, decides, mirror, &mut counts);
         // Arguments merge without one standing for the other.
         counts.overridden -= sources.len() as u64 - 1;
 
@@ -351,13 +373,14 @@ proptest! {
         prop_assert_eq!(&read(&destination), &model["root"]);
         prop_assert!(!has_staging(scratch.path()));
         let conflicts = counts.outcomes.get("conflict").copied().unwrap_or(0);
-        prop_assert_eq!(real.report.is_complete(), conflicts == 0);
+        prop_assert_eq!(real.report.is_complete(), conflicts == 0 && !withheld);
         prop_assert_eq!(real.report.failure_kinds.get("conflict").copied().unwrap_or(0), conflicts);
 
         // Complete means the same, by another judge: a copy of one source leaves nothing to do for rsync.
         if real.report.is_complete() && sources.len() == 1 && decides == u64::MAX {
             let (from, into) = (scratch.at("source-0/."), scratch.at("to/"));
-            prop_assert_eq!(crate::rig::must("rsync", &[&"-aniHAX", &"--checksum", &from, &into]), "");
+            let delete = if mirror { "--delete" } else { "--recursive" };
+            prop_assert_eq!(crate::rig::must("rsync", &[&"-aniHAX", &"--checksum", &delete, &from, &into]), "");
         }
         // And again: nothing is left but the conflicts.
         let again = copy(&arguments, &destination, change);
