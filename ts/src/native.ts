@@ -368,6 +368,7 @@ export interface NativeReport {
       | 'missing-source'
       | 'empty-source'
       | 'source-gone'
+      | 'source-view'
       | 'spelling'
       | 'max-delete'
       | 'declined'

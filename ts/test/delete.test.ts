@@ -65,6 +65,23 @@ describe('copy --delete', () => {
     expect(summary).toMatchObject({ type: 'summary', withheld, extras: code === 0 ? 6 : 0 });
   });
 
+  it('clears the way where a file became a directory, and the reverse', async () => {
+    const root = pair();
+    for (const name of ['s/gone', 's/extra']) mkdirSync(join(root, name));
+    writeFileSync(join(root, 's/gone/deep'), 'a file now');
+    writeFileSync(join(root, 's/extra/f'), 'a directory now');
+    const plain = await run(['copy', 's/', 'd'], { cwd: root });
+    expect(plain).toMatchObject({ code: 23, stderr: expect.stringMatching(/: 2 conflict/) });
+    const limited = await run(['copy', '--delete', '--max-delete', '4', 's/', 'd'], { cwd: root });
+    expect(limited.code).toBe(3);
+    expect(names(root, 'd/gone')).toEqual(['deep', 'deep/f']);
+    const real = await run(['copy', '--delete', '-v', 's/', 'd'], { cwd: root });
+    expect(real.code).toBe(0);
+    expect(real.stdout).toContain('*deleting   gone/deep/f\n');
+    expect(real.stdout).toMatch(/^\S*f\S* +gone\/deep$/m);
+    expect(names(root, 'd')).toEqual(names(root, 's'));
+  });
+
   it('removes nothing for an empty or missing source, and says so', async () => {
     const root = pair();
     mkdirSync(join(root, 'empty'));

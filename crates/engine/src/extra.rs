@@ -3,11 +3,12 @@
 //! Comes in: the names that the listings of a directory's sources gave; goes out, when all sources are done: the removal
 //! of what the destination has besides. What is extra is decided while the sources are listed, against all of them, and
 //! only in directories that stand for source directories as wholes. Nothing is removed until everything is listed, also
-//! what is below extra directories. Then it is all or nothing: a failure to list, a source that is missing, empty, or not
-//! where it was, the limit, or a no of whoever is asked keep every entry; so does a file system that takes two spellings
-//! for one name. Where something was to be made in a directory, or in a whole destination, and nothing could be, what is
-//! extra there stays: else all would go and nothing come. Counting and removing are the business of the [`Sweeper`]. Each
-//! directory with extra entries is closed after they have gone, so its times are those of the source.
+//! what is below extra directories. Then it is all or nothing: a failure to list, a source that is missing, empty, not
+//! where it was, or seen among what would go ([`Lookout`]), the limit, or a no of whoever is asked keep every entry; so does
+//! a file system that takes two spellings for one name. Where something was to be made in a directory, or in a whole
+//! destination, and nothing could be, what is extra there stays: else all would go and nothing come. Counting and removing
+//! are the business of the [`Sweeper`]. Each directory with extra entries is closed after they have gone, so its times are
+//! those of the source.
 //!
 //! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
 //! them, and directories that hold a source, a destination or the working directory, or that something was copied into
@@ -26,7 +27,9 @@ use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
 use crate::late::Late;
 use crate::listing::{Batch, excludes, filter_parents, is_empty};
-use crate::remove::{Guard, Mode, Sweeper};
+use crate::lookout::Lookout;
+use crate::media::is_original;
+use crate::remove::{Guard, Mode, Sweeper, Witness};
 use crate::report::{Outcome, Totals, Withheld};
 use crate::spelling::has_two_spellings;
 use crate::tree::{Dir, Origin, Presence, Scope, Tries, join};
@@ -482,6 +485,7 @@ fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
         mode,
         tell: 0,
         limit: u64::MAX,
+        witness: None,
     }
 }
 
@@ -500,7 +504,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     if interrupted() {
         return None;
     }
-    let arguments = std::mem::take(&mut *lock(&surplus.arguments));
+    let arguments = lock(&surplus.arguments).clone();
     for (dir, source) in &arguments {
         let why = match dir.source_anew(*source).and_then(|fd| is_empty(&fd)) {
             Ok(false) => continue,
@@ -522,7 +526,19 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     let sweep = Sweep { run, found, go: false };
     // Only who is asked wants to know how much it is.
     let mode = if run.rules.confirm { Mode::Measure } else { Mode::Count };
-    let counted = sweeper(run, &guard, mode).count(Start::Parts(&sweep), VICTIMS_SHOWN);
+    let lookout = match lookout(run, root, found, &arguments) {
+        Ok(lookout) => lookout,
+        Err(errno) => {
+            let why = crate::error::describe(errno);
+            surplus.withhold("failed", format!("whether a source is in it can't be told ({why})"));
+            return None;
+        }
+    };
+    let counted = Sweeper {
+        witness: lookout.as_ref().map(|lookout| lookout as &dyn Witness),
+        ..sweeper(run, &guard, mode)
+    }
+    .count(Start::Parts(&sweep), VICTIMS_SHOWN);
     if counted.failed > 0 {
         surplus.withhold("failed", FAILED);
         for failure in counted.failures {
@@ -563,6 +579,43 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
         .max_delete
         .map_or(u64::MAX, |limit| limit.of(all).saturating_sub(gone));
     Some((guard, limit))
+}
+
+/// What looks out for sources among what would go; none where device and inode tell.
+fn lookout<'r>(
+    run: &'r Run,
+    root: &Dir,
+    found: &[Extras],
+    arguments: &[(Arc<Dir>, usize)],
+) -> sys::Result<Option<Lookout<'r>>> {
+    let (mut devices, mut original) = (Vec::new(), true);
+    for Extras { dir, twin, .. } in found {
+        let slot = dir.twins[*twin].as_ref().and_then(|twin| twin.slot.as_ref());
+        let Some(device) = slot
+            .map(|slot| slot.id().dev)
+            .filter(|device| !devices.contains(device))
+        else {
+            continue;
+        };
+        devices.push(device);
+        if let Some(fd) = dir.twin(*twin)? {
+            original &= is_original(fd.as_fd());
+        }
+    }
+    // Those that hold what was named, where it was no directory, are sources too.
+    let named = |source: &usize| matches!(root.sources[*source].scope, Scope::Names(_));
+    let holders = (0..root.sources.len()).filter(named).map(|source| (root, source));
+    let sources = arguments.iter().map(|(dir, source)| (&**dir, *source)).chain(holders);
+    let mut lookout = Lookout::new(run);
+    for (dir, source) in sources {
+        let fd = dir.source_anew(source)?;
+        let device = dir.sources[source].slot.id().dev;
+        let told = devices.iter().all(|other| *other == device) || (original && is_original(fd.as_fd()));
+        if !told {
+            lookout.add(dir, source, fd)?;
+        }
+    }
+    Ok(lookout.is_needed().then_some(lookout))
 }
 
 /// The sources, the destinations and the working directory, everything that they lie in, and what symlinks led to.

@@ -4,10 +4,10 @@
 //! ([`directory`], [`regular`] and [`links`] for what their names say, [`track`] for links that wait for the end),
 //! [`transfer`] moves bytes ([`chunks`] those of big files, on several workers), [`metadata`] puts the rest right,
 //! [`verify`] proves, [`publish`] gives the name, [`sweep`] clears what dead runs left, [`extra`] what no source has
-//! ([`late`]: and what waited for that), [`departure`] the sources of a move, [`views`] tells when both sides are one,
-//! [`spelling`] when two names are, and [`copy`] drives them on the workers of [`schedule`] and closes the books in
-//! [`report`]. A [`job`] is one operation as its caller sees it, given up when it [`stall`]s; those that look at trees without copying them go by
-//! [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and
+//! ([`late`]: and what waited for that; [`lookout`]: unless a source would lose it), [`departure`] the sources of a move,
+//! [`views`] tells when both sides are one, [`spelling`] when two names are, and [`copy`] drives them on the workers of
+//! [`schedule`] and closes the books in [`report`]. A [`job`] is one operation as its caller sees it, given up when it
+//! [`stall`]s; those that look at trees without copying them go by [`walk`], as [`remove`] does. The engine is mute: it prints nothing, reads no environment variable, never exits, and
 //! keeps no global state, so that any number of jobs in one process are independent.
 
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ pub mod late;
 pub mod links;
 pub mod list;
 pub mod listing;
+pub mod lookout;
 pub mod media;
 pub mod metadata;
 pub mod options;

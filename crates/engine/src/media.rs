@@ -14,8 +14,10 @@ const DEVICES: &str = "/sys/dev/block";
 
 /// File systems in memory: tmpfs, ramfs, hugetlbfs (`linux/magic.h`).
 const IN_MEMORY: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
-/// File systems on local disks that do not say which: Btrfs, ZFS, bcachefs, overlays (containers), eCryptfs.
-const LOCAL: [u64; 5] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630, 0xf15f];
+/// File systems on local disks that do not say which: Btrfs, ZFS, bcachefs.
+const POOLS: [u64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
+/// File systems that show another one, of this machine as a rule: overlays (containers), eCryptfs.
+const LAYERS: [u64; 2] = [0x794c_7630, 0xf15f];
 
 /// File systems whose files are made when they are read, so that their sizes say nothing: 0, a page, or what might be
 /// written there. /proc, /sys, both kinds of cgroup, debugfs, tracefs, securityfs, configfs, selinuxfs, smackfs, apparmor's,
@@ -58,6 +60,14 @@ pub fn is_block_device(device: u64) -> bool {
     rotates(sys::device_numbers(device), Path::new(DEVICES)).is_some()
 }
 
+/// Whether a file system holds what it shows, so that device and inode tell its files apart: not where it shows those of
+/// another one, or another machine's.
+pub fn is_original(fd: BorrowedFd<'_>) -> bool {
+    let magic = sys::file_system_magic(fd).unwrap_or(0);
+    let on_device = || sys::stat_fd(fd).is_ok_and(|stat| is_block_device(stat.id.dev));
+    IN_MEMORY.contains(&magic) || POOLS.contains(&magic) || on_device()
+}
+
 fn classify(magic: u64, device: (u32, u32), devices: &Path) -> Medium {
     if IN_MEMORY.contains(&magic) {
         return Medium::Memory;
@@ -65,7 +75,7 @@ fn classify(magic: u64, device: (u32, u32), devices: &Path) -> Medium {
     match rotates(device, devices) {
         Some(true) => Medium::Rotating,
         Some(false) => Medium::Solid,
-        None if LOCAL.contains(&magic) => Medium::Solid,
+        None if POOLS.contains(&magic) || LAYERS.contains(&magic) => Medium::Solid,
         None => Medium::Network,
     }
 }
@@ -109,7 +119,8 @@ mod tests {
             (0x6573_5546, (0, 41), Medium::Network),
             (0, (0, 0), Medium::Network),
             (IN_MEMORY[0], (0, 42), Medium::Memory),
-            (LOCAL[0], (0, 43), Medium::Solid),
+            (POOLS[0], (0, 43), Medium::Solid),
+            (LAYERS[0], (0, 44), Medium::Solid),
         ];
         for (magic, device, medium) in cases {
             assert_eq!(classify(magic, device, &devices), medium, "{magic:x} {device:?}");

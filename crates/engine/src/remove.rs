@@ -179,6 +179,7 @@ impl Work for Remove {
                 (false, false) => 0,
             },
             limit: u64::MAX,
+            witness: None,
         };
         let start = Start::Roots(&looked.roots);
         desk.enter(Phase::Scanning);
@@ -432,6 +433,26 @@ pub struct Sweeper<'s> {
     pub tell: u64,
     /// Entries that may go; what is found beyond is in conflict and stays.
     pub limit: u64,
+    /// Is shown every entry that would go.
+    pub witness: Option<&'s dyn Witness>,
+}
+
+/// An entry that would go.
+pub struct Seen<'s> {
+    /// The directory that holds it.
+    pub directory: Identity,
+    /// The same, open.
+    pub at: BorrowedFd<'s>,
+    /// Its name there.
+    pub name: &'s CStr,
+    /// Full path of the directory.
+    pub path: &'s dyn Fn() -> Vec<u8>,
+}
+
+/// Who has a look at what would go.
+pub trait Witness: std::marker::Sync {
+    /// Called by any thread, before the entry's outcome is known.
+    fn see(&self, seen: &Seen<'_>);
 }
 
 /// What would go.
@@ -586,6 +607,17 @@ impl Remover<'_> {
         self.sweeper.mode == Mode::Remove
     }
 
+    fn show(&self, node: &Node<Going>, at: BorrowedFd<'_>, name: &CStr) {
+        if let Some(witness) = self.sweeper.witness {
+            witness.see(&Seen {
+                directory: node.id(),
+                at,
+                name,
+                path: &|| node.path(),
+            });
+        }
+    }
+
     /// One entry fewer that may go.
     fn take(&self, side: Side) -> Result<(), Fault> {
         if self.sweeper.limit == u64::MAX {
@@ -729,6 +761,10 @@ impl Visitor for Remover<'_> {
 
     fn enter(&self, worker: &mut usize, entered: &Entered<'_, Going>) -> Option<Going> {
         let side = entered.parent.side();
+        // Where that can't be opened, nothing goes from it.
+        if let (Some(_), Ok(at)) = (self.sweeper.witness, entered.parent.descriptor()) {
+            self.show(entered.parent, at.as_fd(), entered.name);
+        }
         let end = match (self.sweeper.guard.refuses(entered.stat.id), side) {
             _ if self.is_held(entered.name) => End::Skipped(Reason::StagingName),
             (None, _) if !entered.is_subvolume() => return Some(Going::default()),
@@ -752,6 +788,7 @@ impl Visitor for Remover<'_> {
     fn entries(&self, worker: &mut usize, at: BorrowedFd<'_>, entries: &mut Entries<'_, Going>) {
         let node = entries.node();
         while let Some((name, kind)) = entries.next() {
+            self.show(node, at, name);
             let mut size = 0;
             if self.sweeper.mode == Mode::Measure
                 && kind == Kind::File

@@ -519,8 +519,8 @@ pub struct Differences {
 /// Deletes that were asked for and not begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withheld {
-    /// Stable code for programs: `failed`, `interrupted`, `missing-source`, `empty-source`, `source-gone`, `spelling`,
-    /// `max-delete`, `declined`, `not-synced`.
+    /// Stable code for programs: `failed`, `interrupted`, `missing-source`, `empty-source`, `source-gone`, `source-view`,
+    /// `spelling`, `max-delete`, `declined`, `not-synced`.
     pub kind: &'static str,
     /// `extra` or `sources`: what stays.
     pub what: &'static str,

@@ -8,9 +8,10 @@ use std::sync::{PoisonError, RwLock};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
+use crate::departure::now;
 use crate::job::Desk;
 use crate::publish::{Stager, Staging};
-use crate::tree::join;
+use crate::tree::{c_string, join};
 
 /// A file in a directory by which it is known where else that shows.
 pub struct Probe {
@@ -30,7 +31,10 @@ impl Probe {
         }
         let at = sys::duplicate(directory.as_fd()).ok()?;
         let make = |name: &CStr| sys::create_file(directory.as_fd(), name);
-        let (_, name) = stager.stage(c"probe", make).ok()?;
+        // A view may remember that a name was not there: this one nobody has asked for.
+        let time = now();
+        let fresh = c_string(format!("probe {} {}", time.sec, time.nsec).as_bytes()).ok()?;
+        let (_, name) = stager.stage(&fresh, make).ok()?;
         Some(Self { at, name })
     }
 

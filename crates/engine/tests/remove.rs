@@ -677,6 +677,7 @@ fn inside_another_operation() {
             mode: Mode::Count,
             tell: 0,
             limit: u64::MAX,
+            witness: None,
         };
         let before = names(&tree);
         let counted = sweeper.count(Start::Parts(&held), 3);

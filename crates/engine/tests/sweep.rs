@@ -16,7 +16,7 @@ use bulkhaul_sys::{Errno, Kind};
 use crate::rig::fault::{again, finish, order, say};
 use crate::rig::{
     Copied, FEW_DESCRIPTORS, NOBODY, Scratch, Tree, apart, attempt, command, compare, content, contents, copy, named,
-    options, root, run, watch,
+    options, renamed, root, run, watch,
 };
 
 /// A mirror: a copy that removes what is extra.
@@ -798,22 +798,44 @@ fn full(scratch: &Scratch, names: &[&str]) -> Option<Tree> {
 #[test]
 fn where_nothing_can_be_made_nothing_goes() {
     let scratch = Scratch::new();
-    let Some(to) = full(&scratch, &["one", "two"]) else {
+    let Some(to) = full(&scratch, &["one", "two", "three"]) else {
         return;
     };
     let source = scratch.tree("s");
     source.file("f", "1").file("sub/g", "2").symlink("link", "f");
     let copied = mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
-    assert_eq!(to.names(), ["one", "two"]);
+    assert_eq!(to.names(), ["one", "three", "two"]);
     assert_eq!(copied.counts(), "metadata 1, failed 3");
     assert_eq!(withheld(&copied), ["failed"]);
     let message = &copied.report.withheld[0].message;
     assert!(message.starts_with("nothing could be made in /") && message.ends_with("nothing extra was removed there"));
-    // One is enough: then there was room, and it is a mirror again.
-    fs::remove_file(to.at("two")).unwrap();
+    // One that comes is enough: then it is a mirror again. A run needs room for one file of its own.
+    for name in ["two", "three"] {
+        fs::remove_file(to.at(name)).unwrap();
+    }
     mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
     assert!(!to.at("one").exists());
-    mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
+}
+
+/// A directory whose key is not there: it shows names that no source has, and takes no others.
+#[test]
+fn a_locked_directory_keeps_what_it_has() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source
+        .file("locked/a", "1")
+        .file("locked/sub/b", "2")
+        .file("open/c", "3");
+    to.file("locked/x7q", "?")
+        .file("locked/kTz/Ww", "?")
+        .file("open/extra", "x");
+    let Some(seen) = scratch.faulty(to.path(), "nocreate=ENOKEY,only=/locked") else {
+        return;
+    };
+    let copied = mirror(&[contents(source.path())], &seen, |_| {}).incomplete();
+    let left = ["locked", "locked/kTz", "locked/kTz/Ww", "locked/x7q", "open", "open/c"];
+    assert_eq!(to.names(), left);
+    assert_eq!(withheld(&copied), ["failed"]);
 }
 
 /// Only there: the rest of the destination is mirrored.
@@ -858,4 +880,69 @@ fn a_directory_in_which_nothing_can_be_made_keeps_what_it_has() {
         "two/kept",
     ];
     assert_eq!(to.names(), left);
+}
+
+/// The source is a view of a directory of the destination, which no source has: it is not extra.
+#[test]
+fn a_source_seen_otherwise_stays() {
+    type Branches = for<'b> fn(&'b Path, &'b Path) -> Vec<&'b Path>;
+    let views: [(&str, &str, Branches); 5] = [
+        ("bindfs", "", |origin, _| vec![origin]),
+        ("bindfs", "ro", |origin, _| vec![origin]),
+        ("mergerfs", "", |origin, other| vec![other, origin]),
+        ("overlay", "", |origin, other| vec![origin, other]),
+        ("overlay", "", |origin, other| vec![other, origin]),
+    ];
+    // Where it is in the destination, and whether the source goes there by its name.
+    let cases = [("x", false), ("x/deep/er", false), ("v/x", true)];
+    for ((kind, options, branches), (at, by_name)) in views.into_iter().flat_map(|view| cases.map(|case| (view, case)))
+    {
+        for dry_run in [true, false] {
+            let scratch = Scratch::new();
+            let (to, other) = (scratch.tree("d"), scratch.tree("other"));
+            let origin = Tree::new(to.at(at));
+            origin.file("f", "precious").file("sub/g", "more");
+            other.file("h", "1");
+            to.file("extra", "x").file("v/extra", "x");
+            let Some(point) = scratch.view(kind, &branches(origin.path(), other.path()), options) else {
+                break;
+            };
+            let modified = || fs::metadata(origin.path()).unwrap().modified().unwrap();
+            let before = (to.names(), modified());
+            let source = [contents(&point), renamed(&point, "v")];
+            let copied = mirror(&source[usize::from(by_name)..][..1], to.path(), |o| o.dry_run = dry_run);
+            assert_eq!(withheld(&copied), ["source-view"], "{kind} {at}: {copied:?}");
+            assert_eq!(copied.report.failure_kinds.len(), 0);
+            let left = to.names();
+            assert!(before.0.iter().all(|name| left.contains(name)), "{kind} {at}: {left:?}");
+            assert_eq!(modified(), before.1, "{kind} {at}");
+        }
+    }
+}
+
+/// What only looks like the source is extra: an old copy of it, with the same names, sizes and times.
+#[test]
+fn what_looks_like_a_source_goes() {
+    let scratch = Scratch::new();
+    let (origin, to) = (scratch.tree("s"), scratch.tree("d"));
+    origin.file("f", "content").file("sub/g", "more").file("link", "");
+    for copy in ["old", "older/one"] {
+        to.file(format!("{copy}/f"), "another").time(format!("{copy}/f"), 1, 1);
+        to.dir(format!("{copy}/sub")).time(format!("{copy}/sub"), 2, 2);
+    }
+    // A dry run goes by the time of the last change, which some kernels keep in steps.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    origin.time("sub", 2, 2).time("f", 1, 1);
+    let Some(point) = scratch.view("bindfs", &[origin.path()], "") else {
+        return;
+    };
+    mirror(&[contents(&point)], to.path(), |o| o.dry_run = true).complete();
+    mirror(&[contents(&point)], to.path(), |_| {}).complete();
+    assert_eq!(to.names(), ["f", "link", "sub", "sub/g"]);
+    // The other way round: the destination is a view of what holds the source.
+    if let Some(seen) = scratch.view("bindfs", &[origin.path()], "") {
+        let copied = mirror(&[contents(origin.at("sub"))], &seen, |_| {});
+        assert_eq!(withheld(&copied), ["source-view"]);
+        assert_eq!(origin.names(), ["f", "g", "link", "sub", "sub/g"]);
+    }
 }

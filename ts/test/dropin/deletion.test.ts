@@ -63,6 +63,17 @@ describe('-rme', () => {
     expect(names(root, 'o')).toEqual(['a', 's', 's/a', 's/sub', 's/sub/b', 'sibling']);
   });
 
+  it.each([
+    ['y\n', 0],
+    ['n\n', 190],
+  ])('is asked about what is in the way of another kind, too: %j, %d', async (input, code) => {
+    const root = pair();
+    writeFileSync(join(root, 's/gone'), 'a file now');
+    const done = await hpcp(root, input, 's', '-d', 'd', '-rme');
+    expect(done).toMatchObject({ code, stderr: expect.stringContaining('\n  d/gone/f\n') });
+    expect(names(root, 'd').includes('gone/f')).toBe(code !== 0);
+  });
+
   it('takes nothing for an empty or missing source, nor past the limit', async () => {
     const root = pair();
     mkdirSync(join(root, 'empty'));

@@ -88,7 +88,7 @@ export class CopyCommand extends VerbCommand {
   });
   delete = Option.Boolean('--delete', false, {
     description:
-      'Remove from directories of the destination what the sources do not have, after all of them were listed; nothing when a listing failed, a source is missing or empty, or past --max-delete',
+      'Remove from directories of the destination what the sources do not have, after all of them were listed, also what is of another kind (a file where a directory comes, or the reverse); nothing when a listing failed, a source is missing or empty, or past --max-delete, and nothing from where nothing could be made',
   });
   move = Option.Boolean('--move', false, {
     description:
