@@ -609,7 +609,6 @@ fn require_space(options: &CopyOptions, names: &NameList, desk: &Desk) -> Result
     let options = CopyOptions {
         dry_run: true,
         require_space: false,
-        remove_extra: false,
         entry_events: false,
         ..options.clone()
     };

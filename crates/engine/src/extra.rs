@@ -12,7 +12,8 @@
 //!
 //! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
 //! them, and directories that hold a source, a destination or the working directory, or that something was copied into
-//! through a symlink. A directory that holds such a thing stays too. Names are reached by the descriptor of the directory that holds them, and no link is followed.
+//! through a symlink. A directory that holds such a thing stays too. Names are reached by the descriptor of the directory
+//! that holds them, and no link is followed.
 
 use std::ffi::CStr;
 use std::fmt::Display;

@@ -15,8 +15,8 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, finish, order};
 use crate::rig::{
-    Copied, FEW_DESCRIPTORS, Scratch, Tree, apart, compare, content, contents, copy, has_staging, named, options, run,
-    watch,
+    Copied, FEW_DESCRIPTORS, Scratch, Tree, apart, attempt, compare, content, contents, copy, has_staging, named,
+    options, run, watch,
 };
 
 /// A mirror: a copy that removes what is extra.
@@ -339,6 +339,23 @@ fn a_way_is_not_cleared_where_nothing_can_be_made() {
     }
     mirror(&[contents(source.path())], to.path(), |_| {}).complete();
     assert_eq!(to.names(), ["file"]);
+}
+
+/// What comes late is measured with the rest, before anything goes.
+#[test]
+fn what_comes_late_needs_room() {
+    let scratch = Scratch::new();
+    let Some(to) = scratch.file_system("tmpfs", "size=4m").map(Tree::new) else {
+        return;
+    };
+    to.file("file/f", "x");
+    let source = scratch.tree("s");
+    source.file("file", content(1, 5 << 20));
+    let refused = attempt(&[contents(source.path())], to.path(), |o| {
+        (o.remove_extra, o.require_space) = (true, true);
+    });
+    assert_eq!(refused.unwrap_err().code(), "NO_SPACE");
+    assert_eq!(to.names(), ["file", "file/f"]);
 }
 
 /// A destination that takes two names for one: what is in the way of one may be what came for the other.
