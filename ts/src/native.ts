@@ -84,7 +84,7 @@ export interface NativeCopyOptions extends Resources {
   chownGroup?: number;
   /** rsync's --chmod text, such as `D755,F644` or `u=rwX,go-w`. */
   chmod?: string;
-  /** Size the sources first and refuse when they don't fit (hpcp -enes, --require-space). */
+  /** Size the sources first and refuse when they don't fit, by bytes or by inodes (hpcp -enes, --require-space). */
   requireSpace?: boolean;
   /** Read back from the medium and compare with what the source gave, also what the skip test passes over. Default false. */
   verify?: boolean;
@@ -92,6 +92,8 @@ export interface NativeCopyOptions extends Resources {
   removeExtra?: boolean;
   /** Remove each source entry whose copy was synced, read back and matched. Default false. */
   removeSources?: boolean;
+  /** Of these remove also entries with a time that the destination can't keep. Default false: they stay. */
+  acceptTimeLoss?: boolean;
   /** Delete nothing when it would be more entries than this, or more of a hundred that are there. One of the two. */
   maxDelete?: number;
   maxDeletePercent?: number;
@@ -263,7 +265,7 @@ export interface NativeDifferences {
 
 export interface NativeFailure {
   type: 'error';
-  /** Stable code: 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
+  /** Stable code: 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'not-kept' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
   /** What was being done: 'open', 'read', 'write', 'rename', 'mkdir', 'list', 'stat', 'chown', … */

@@ -1,11 +1,20 @@
 /** Deleting as part of a copy, by the verb and the library: extra entries of the destination, sources of a move. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Victims } from '../src/events.js';
 import { copy } from '../src/ops/copy.js';
 import { Job } from '../src/ops/job.js';
-import { FakeNative, jsonLines, run, scratch } from './rig.js';
+import { FakeNative, jsonLines, program, run, scratch } from './rig.js';
 
 /** s: a, sub/b; d: an older a, and what s does not have. */
 function pair(): string {
@@ -139,6 +148,40 @@ describe('copy --move', () => {
     for (const name of ['s/big', 'd/big']) utimesSync(join(root, name), 1_000_000_000, 1_000_000_000);
     expect((await run(['copy', '--move', 's/', 'd'], { cwd: root })).code).toBe(0);
     expect(readFileSync(join(root, 'd/big'), 'utf8')).toBe(now);
+  });
+});
+
+/** Small inodes of ext4 end in January 2038. */
+describe.skipIf(process.getuid?.() !== 0)('a move to where time ends early', () => {
+  it.each([
+    [['copy', '--move', 's/', 'd/o'], 23],
+    [['hpcp', '-rm', '-rf', 's/', '-d', 'd/o'], 192],
+  ])('%j leaves what has a later time, unless that is accepted', async (args, code) => {
+    const root = scratch();
+    for (const name of ['s', 'd']) mkdirSync(join(root, name));
+    for (const name of ['s/early', 's/late']) writeFileSync(join(root, name), name);
+    utimesSync(join(root, 's/late'), 2_208_988_800, 2_208_988_800);
+    writeFileSync(join(root, 'image'), '');
+    truncateSync(join(root, 'image'), 32 << 20);
+    for (const [command, ...rest] of [
+      ['mkfs.ext4', '-q', '-I', '128', 'image'],
+      ['mount', '-o', 'loop', 'image', 'd'],
+    ] as [string, ...string[]][]) {
+      expect(await program(command, rest, { cwd: root })).toMatchObject({ code: 0 });
+    }
+    try {
+      const moved = await run(args, { cwd: root });
+      expect(moved.code).toBe(code);
+      expect(moved.stderr).toMatch(/note.*its time: 2040-01-01T00:00:00Z became 2038-01-19T03:14:07Z/);
+      expect(moved.stderr).toMatch(/remove s\/late: its time was not kept, so it stays/);
+      expect(names(root, 's')).toEqual(['late']);
+      const accepted = await run([...args, '--accept-time-loss'], { cwd: root });
+      expect(accepted.code).toBe(0);
+      expect(existsSync(join(root, 's'))).toBe(false);
+      expect(names(root, 'd/o')).toEqual(['early', 'late']);
+    } finally {
+      await program('umount', ['d'], { cwd: root });
+    }
   });
 });
 

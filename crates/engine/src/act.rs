@@ -21,6 +21,7 @@ use crate::publish::{Staging, publish};
 use crate::regular::Source;
 use crate::report::{Outcome, Reason};
 use crate::spelling::TWO_FOR_ONE;
+use crate::times::Kept;
 use crate::track::{Tracked, Undecided, destination_with};
 use crate::transfer::Stopped;
 use crate::tree::{Dir, Tries, Twin, join};
@@ -158,7 +159,11 @@ impl Worker<'_> {
         let keep = &self.run.rules.keep;
         let side = Side::Destination(index);
         let open = |e| Fault::new(Operation::Open, side, e);
-        let mut changes = differences(stat, existing, keep);
+        let kept = self.kept_of(entry.dir, index, stat, Some(existing));
+        let mut changes = differences(stat, existing, keep, &kept);
+        if keep.times && !changes.contains(Changes::TIME) {
+            self.tell_loss(&kept, stat.mtime, existing.mtime);
+        }
         if let Some(twin) = entry.dir.twin(index).map_err(open)? {
             Self::take_over(entry, index, existing)?;
             let held = copy.map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
@@ -199,11 +204,11 @@ impl Worker<'_> {
                 destination: index,
             };
             let act = !self.run.rules.dry_run;
-            let time = changes.0 & Changes::TIME.0 != 0;
+            let time = changes.contains(Changes::TIME);
             let seen = put_right(keep, stat, Some(source), copy, act, &mut self.scratch)?;
             changes.insert(seen);
             if act && time {
-                metadata::set_times(keep, stat, copy.node, index)?;
+                self.set_times(entry.dir, index, stat, copy.node)?;
             }
         }
         Ok(if changes.is_empty() {
@@ -307,7 +312,7 @@ impl Worker<'_> {
         }
         let mut place = None;
         for (index, existing) in there {
-            let mut action = plan(stat, existing.as_ref(), self.run.rules.tail);
+            let mut action = plan(stat, existing.as_ref(), self.run.rules.tail, &Kept::UNKNOWN);
             if let (Action::Probe, Some(text)) = (action, text) {
                 let (_, fd) = Self::twin(entry.dir, *index)?;
                 action = if probe::same_link(text, fd.as_fd(), entry.target, *index)? {
@@ -355,6 +360,7 @@ impl Worker<'_> {
         .with(changes)
         .at(index);
         if self.run.rules.dry_run {
+            self.counters.planned(0, !replace);
             claimed.settle(location(entry, index, stat.id));
             return Ok(Some(done));
         }
@@ -421,7 +427,7 @@ impl Worker<'_> {
             true,
             &mut self.scratch,
         )?;
-        metadata::set_times(keep, stat, copy.node, index)?;
+        self.set_times(entry.dir, index, stat, copy.node)?;
         if let Some(staging) = staging {
             Self::publish(entry.dir, index, staging, entry.target, replace)?;
         }

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bulkhaul_formats::units;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
 use crate::chunks::Chunks;
@@ -24,6 +25,7 @@ use crate::publish::Stager;
 use crate::report::{Counters, Outcome, Reason, Report, Totals};
 use crate::schedule::{Progress, Schedule, drive, drive_tuned};
 use crate::sweep;
+use crate::times::Clock;
 use crate::track::{self, Undecided, Waiting};
 use crate::transfer::Methods;
 use crate::tree::{Budget, Dir, Presence, Scope, Tries};
@@ -63,12 +65,16 @@ pub struct Target {
     pub tries: Tries,
     reserved: AtomicU64,
     reserved_inodes: AtomicU64,
+    /// Directories that a dry run would make.
+    pub directories: AtomicU64,
     full: AtomicBool,
+    /// What it keeps of times.
+    pub clock: Arc<Clock>,
 }
 
 impl Target {
-    /// A destination that nothing was written to yet.
-    pub fn new(path: Vec<u8>, file_system: Option<OwnedFd>, capacity: Option<Capacity>) -> Self {
+    /// A destination that nothing was written to yet. `parents`: directories that lead to it and are missing.
+    pub fn new(path: Vec<u8>, file_system: Option<OwnedFd>, capacity: Option<Capacity>, parents: usize) -> Self {
         Self {
             path,
             file_system,
@@ -77,7 +83,9 @@ impl Target {
             tries: Tries::default(),
             reserved: AtomicU64::new(0),
             reserved_inodes: AtomicU64::new(0),
+            directories: AtomicU64::new(parents as u64),
             full: AtomicBool::new(false),
+            clock: Arc::default(),
         }
     }
 }
@@ -184,15 +192,15 @@ impl Run {
             .saturating_add(bytes);
         let Some(capacity) = target.capacity else { return };
         let inodes = target.reserved_inodes.fetch_add(1, Ordering::Relaxed) + 1;
-        let (free, what) = if bytes > capacity.free_bytes {
-            (capacity.free_bytes, "bytes")
+        let free = if bytes > capacity.free_bytes {
+            units::bytes(capacity.free_bytes)
         } else if inodes > capacity.free_inodes {
-            (capacity.free_inodes, "inodes")
+            units::count(capacity.free_inodes, "inode", "inodes")
         } else {
             return;
         };
         self.desk.note("space", || {
-            let message = format!("more has been found to copy than the {free} {what} that were free, quota included");
+            let message = format!("more has been found to copy than the {free} that were free, quota included");
             (target.path.clone(), message)
         });
     }
@@ -218,8 +226,9 @@ impl Run {
                 Some(match now {
                     Some(c) if c.free_inodes == 0 => "the file system has no inode left".into(),
                     Some(c) => format!(
-                        "{} of {} bytes are free on the file system",
-                        c.free_bytes, c.total_bytes
+                        "{} of {} are free on the file system",
+                        units::bytes(c.free_bytes),
+                        units::bytes(c.total_bytes)
                     ),
                     None => "the file system is full".into(),
                 })
@@ -372,9 +381,10 @@ fn copy(
         if destination_ids.iter().any(|id| !copied.destination_ids.contains(id)) {
             return Err(Refusal::Safety("a destination is not what it was".into()));
         }
-        // The copy has just synced them.
-        for target in &mut targets {
+        // The copy has just synced them, and knows their times.
+        for (target, copied) in targets.iter_mut().zip(&copied.targets) {
             target.synced = true;
+            target.clock = Arc::clone(&copied.clock);
         }
     } else if rules.verify {
         sync_before(&mut targets, desk);
@@ -615,28 +625,50 @@ fn require_space(options: &CopyOptions, names: &NameList, desk: &Desk) -> Result
     let rules = options.check(&preflight::process())?;
     let rehearsal = Arc::new(desk.rehearsal());
     let (run, _) = copy(&options, names, rules, &rehearsal, None)?;
-    let needed = Totals::of(&rehearsal.counters).planned_bytes;
-    let mut seen: Vec<u64> = Vec::new();
-    let free = run.targets.iter().fold(0_u64, |sum, target| {
-        let dev = target
-            .file_system
-            .as_ref()
-            .and_then(|fd| sys::stat_fd(fd.as_fd()).ok())
-            .map(|s| s.id.dev);
-        match (dev, target.capacity) {
-            (Some(dev), Some(capacity)) if !seen.contains(&dev) => {
-                seen.push(dev);
-                sum.saturating_add(capacity.free_bytes)
-            }
-            _ => sum,
+    fits(&Totals::of(&rehearsal.counters), &run.targets)
+}
+
+/// Whether what a dry run would make has room: files in all destinations together, directories in each of them.
+fn fits(totals: &Totals, targets: &[Target]) -> Result<(), Refusal> {
+    let mut free = (0_u64, 0_u64);
+    let mut needed = totals.planned_inodes;
+    // By device: several destinations may lie on one.
+    let mut devices: Vec<(u64, u64, u64)> = Vec::new();
+    for target in targets {
+        let stat = target.file_system.as_ref().and_then(|fd| sys::stat_fd(fd.as_fd()).ok());
+        let (Some(stat), Some(capacity)) = (stat, target.capacity) else {
+            // Some file systems tell no size: then there is nothing to compare with.
+            return Ok(());
+        };
+        let directories = target.directories.load(Ordering::Relaxed);
+        needed = needed.saturating_add(directories);
+        if let Some(device) = devices.iter_mut().find(|device| device.0 == stat.id.dev) {
+            device.1 += directories;
+        } else {
+            free.0 = free.0.saturating_add(capacity.free_bytes);
+            free.1 = free.1.saturating_add(capacity.free_inodes);
+            devices.push((stat.id.dev, directories, capacity.free_inodes));
         }
-    });
-    if needed > free {
+    }
+    if totals.planned_bytes > free.0 {
+        let size = |bytes| format!("{} ({})", units::bytes(bytes), units::count(bytes, "byte", "bytes"));
         return Err(Refusal::NoSpace(format!(
-            "{needed} bytes are to be copied, and {free} are free"
+            "{} are to be copied, and {} are free",
+            size(totals.planned_bytes),
+            size(free.0)
         )));
     }
-    Ok(())
+    // A directory is made in every destination, whatever comes to lie in it there.
+    let short = devices.iter().find(|(_, directories, inodes)| directories > inodes);
+    let short = short.map(|(_, directories, inodes)| (*directories, *inodes));
+    let short = (needed > free.1).then_some((needed, free.1)).or(short);
+    short.map_or(Ok(()), |(needed, free)| {
+        Err(Refusal::NoSpace(format!(
+            "{} to be made, and {} free",
+            units::count(needed, "entry is", "entries are"),
+            units::count(free, "inode is", "inodes are")
+        )))
+    })
 }
 
 #[cfg(test)]
@@ -678,5 +710,38 @@ mod tests {
         let lossy = copy_of(&["a", "planted-loss"]);
         assert!(!lossy.accounted && !lossy.is_complete());
         assert_eq!(lossy.totals.all_found(), lossy.totals.all_outcomes() + 1);
+    }
+
+    #[test]
+    fn what_tells_no_size_has_room() {
+        let totals = Totals {
+            planned_bytes: 2,
+            planned_inodes: 2,
+            ..Totals::default()
+        };
+        let target = |capacity| {
+            let here = crate::tree::open_directory_path(b".", sys::Follow::No).unwrap();
+            Target::new(Vec::new(), Some(here), capacity, 0)
+        };
+        let with = |free_bytes, free_inodes| {
+            let total_bytes = 9;
+            target(Some(Capacity {
+                free_bytes,
+                free_inodes,
+                total_bytes,
+            }))
+        };
+        assert!(fits(&totals, &[with(2, 2)]).is_ok());
+        assert!(fits(&totals, &[with(2, u64::MAX), with(0, u64::MAX)]).is_ok());
+        assert!(fits(&totals, &[target(None), with(0, 0)]).is_ok());
+        for (short, message) in [
+            (with(1, 2), "2 B (2 bytes) are to be copied, and 1 B (1 byte) are free"),
+            (with(2, 1), "2 entries are to be made, and 1 inode is free"),
+        ] {
+            let Err(Refusal::NoSpace(said)) = fits(&totals, &[short]) else {
+                panic!("{message}");
+            };
+            assert_eq!(said, message);
+        }
     }
 }

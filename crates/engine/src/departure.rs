@@ -13,7 +13,8 @@
 //! with it, or shows the change, it is the entry, and is put back. A run that dies between leaves the entry under a name that
 //! the next run of the same move knows, and puts back.
 //!
-//! What stays: what failed in the copy, what a rule excludes, what another source overrode, what has changed since the
+//! What stays: what failed in the copy, what a rule excludes, what another source overrode, what has a time that its copy
+//! lacks because the destination can't keep it, what has changed since the
 //! copy began (the change time tells, which nobody can set) or while it is compared, and what has appeared meanwhile.
 //! Killed at any moment it leaves each entry in the source, in the destination, or in both.
 
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::act::Entry;
 use crate::error::{Cause, Fault, Operation, Side};
@@ -286,6 +287,9 @@ impl Worker<'_> {
             }
             Copy::Same(_) | Copy::Different => return Err(stays(Cause::Mismatch).into()),
         };
+        if self.lacks_time(entry.dir, place, stat, &copy) {
+            return Err(stays(Cause::NotKept("its time".into())).into());
+        }
         // The last look: by name, and by descriptor where there is one.
         let last = sys::stat(at.as_fd(), name, Follow::No).map_err(source_fault(Operation::Stat))?;
         if last.id != stat.id || last.kind != stat.kind || !same_version(&last, stat) {
@@ -448,7 +452,12 @@ impl Worker<'_> {
                     continue;
                 }
                 whole += 1;
-                match self.remove_source_directory(departure, dir, source) {
+                let gone = if source == dir.winner() && self.directory_lacks_time(dir) {
+                    Err(Self::stays_for_its_time(dir, source))
+                } else {
+                    self.remove_source_directory(departure, dir, source)
+                };
+                match gone {
                     Ok(true) => removed += 1,
                     Ok(false) => {}
                     Err(fault) => self.fail_directory(dir, source, &fault),
@@ -463,6 +472,38 @@ impl Worker<'_> {
             };
             self.counters.outcome(Kind::Directory, outcome, None::<Reason>, 0);
         }
+    }
+
+    /// Whether all copies of a directory lack its time.
+    fn directory_lacks_time(&self, dir: &Dir) -> bool {
+        let source = &dir.sources[dir.winner()].stat;
+        let mut copies = dir
+            .twins
+            .iter()
+            .enumerate()
+            .filter_map(|(index, twin)| match &twin.as_ref()?.presence {
+                Presence::Existing(copy) => Some((index, copy)),
+                Presence::Staged(_) | Presence::Imagined => None,
+            });
+        dir.is_entry
+            && self.run.rules.directories != Directories::Needed
+            && copies.all(|(index, copy)| self.lacks_time(dir, index, source, copy))
+    }
+
+    /// A directory that stays for its time gets it back as it was with all that was in it: the next run looks at that.
+    fn stays_for_its_time(dir: &Dir, source: usize) -> Fault {
+        let before = dir.sources[source].stat.mtime;
+        let restored = dir
+            .source(source)
+            .map_err(source_fault(Operation::Open))
+            .and_then(|at| {
+                sys::set_times(Node::Open(at.as_fd()), None, Some(before)).map_err(source_fault(Operation::SetTimes))
+            });
+        restored.err().unwrap_or_else(|| Fault {
+            operation: Operation::Remove,
+            side: Side::Source,
+            cause: Cause::NotKept("its time".into()),
+        })
     }
 
     /// Whether it has gone.

@@ -573,6 +573,9 @@ impl Worker<'_> {
         for index in 0..dir.twins.len() {
             let Some(twin) = &dir.twins[index] else { continue };
             made |= !matches!(twin.presence, Presence::Existing(_));
+            if needed && matches!(twin.presence, Presence::Imagined) {
+                self.run.targets[index].directories.fetch_add(1, Ordering::Relaxed);
+            }
             let closed = if needed || !made {
                 self.close_twin(dir, index, twin)
             } else {
@@ -620,8 +623,8 @@ impl Worker<'_> {
     }
 
     fn close_twin(&mut self, dir: &Arc<Dir>, index: usize, twin: &Twin) -> Result<Changes, Fault> {
-        let rules = &self.run.rules;
-        let side = Side::Destination(index);
+        let run = self.run;
+        let (rules, side) = (&run.rules, Side::Destination(index));
         let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
             return Ok(Changes::default());
         };
@@ -632,16 +635,18 @@ impl Worker<'_> {
         if !rules.dry_run && !twin.fresh {
             sweep::clear_leftovers(self.run, dir, index, &fd)?;
         }
-        let now = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
         let staged = matches!(twin.presence, Presence::Staged(_));
         if !dir.is_entry || rules.directories == Directories::Needed {
             return self.close_plainly(index, twin, &fd, staged);
         }
         let source = &dir.sources[dir.winner()].stat;
-        let mut changes = match &twin.presence {
-            Presence::Existing(before) => differences(source, before, &rules.keep),
-            _ => Changes::default(),
+        let before = match &twin.presence {
+            Presence::Existing(before) => Some(before),
+            Presence::Staged(_) | Presence::Imagined => None,
         };
+        let kept = self.kept_of(dir, index, source, before);
+        let mut changes = before.map_or(Changes::default(), |b| differences(source, b, &rules.keep, &kept));
+        let now = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
         let node = dir
             .source(dir.winner())
             .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
@@ -666,8 +671,10 @@ impl Worker<'_> {
         if !rules.keep.mode && rules.keep.chmod.is_none() {
             Self::give_back(twin, &fd, index)?;
         }
-        if act && (staged || now.mtime != source.mtime) {
-            metadata::set_times(&rules.keep, source, Node::Open(fd.as_fd()), index)?;
+        if act && (staged || !kept.is_same(source.mtime, now.mtime)) {
+            self.set_times(dir, index, source, Node::Open(fd.as_fd()))?;
+        } else if let Some(before) = before.filter(|_| rules.keep.times && !changes.contains(Changes::TIME)) {
+            self.tell_loss(&kept, source.mtime, before.mtime);
         }
         Ok(changes)
     }

@@ -154,6 +154,8 @@ pub enum Cause {
     Mismatch,
     /// Something in the destination is in the way; the text says what.
     Conflict(&'static str),
+    /// Its copy lacks this of it, so it may not go.
+    NotKept(String),
     /// Nothing at all moved for so long.
     Stalled(Duration),
     /// The worker panicked with this message.
@@ -258,6 +260,7 @@ impl Fault {
             Cause::Conflict(_) => "conflict",
             Cause::Changed | Cause::Size { .. } => "changed",
             Cause::Mismatch => "mismatch",
+            Cause::NotKept(_) => "not-kept",
             Cause::Stalled(_) => "stalled",
             Cause::Panic(_) => "panic",
             Cause::Errno(errno) => match (*errno, self.side) {
@@ -326,6 +329,7 @@ impl Failure {
             Cause::Size { stated, .. } => format!("it goes on after {stated} bytes, which is its size").into(),
             Cause::Mismatch => "what was read back differs from the source, also after a second copy".into(),
             Cause::Conflict(what) => (*what).into(),
+            Cause::NotKept(what) => format!("{what} was not kept, so it stays").into(),
             Cause::Stalled(limit) => {
                 let seconds = limit.as_secs_f64();
                 format!("nothing moved for {seconds} s, so the run was given up").into()

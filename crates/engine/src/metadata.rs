@@ -56,7 +56,8 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    fn short(&mut self, kind: &str, message: impl Into<String>) {
+    /// Something of the current entry could not be kept.
+    pub fn short(&mut self, kind: &str, message: impl Into<String>) {
         self.shortfalls.push(Shortfall {
             kind: kind.to_owned(),
             message: message.into(),

@@ -239,6 +239,8 @@ pub struct CopyOptions {
     pub remove_extra: bool,
     /// Remove each source entry whose copy was synced, read back and matched.
     pub remove_sources: bool,
+    /// In a move, remove also entries with a time that the destination can't keep.
+    pub accept_time_loss: bool,
     /// How much may be deleted; beyond it nothing is.
     pub max_delete: Option<MaxDelete>,
     /// Ask whoever watches the job before extra entries and sources are removed: once, where both are.
@@ -281,6 +283,7 @@ impl Default for CopyOptions {
             spill_directory: None,
             remove_extra: false,
             remove_sources: false,
+            accept_time_loss: false,
             max_delete: None,
             confirm: false,
             scatter: false,
@@ -378,6 +381,8 @@ pub struct Rules {
     pub remove_extra: bool,
     /// Remove each source entry whose copy was synced, read back and matched.
     pub remove_sources: bool,
+    /// In a move, remove also entries with a time that the destination can't keep.
+    pub accept_time_loss: bool,
     /// How much may be deleted; beyond it nothing is.
     pub max_delete: Option<MaxDelete>,
     /// Ask whoever watches the job before extra entries are removed.
@@ -498,6 +503,7 @@ impl CopyOptions {
             spill_directory: self.spill_directory.clone(),
             remove_extra: self.remove_extra,
             remove_sources: self.remove_sources,
+            accept_time_loss: self.accept_time_loss,
             max_delete: self.max_delete,
             confirm: self.confirm,
             scatter: self.scatter,

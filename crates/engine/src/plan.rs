@@ -8,6 +8,7 @@ use bulkhaul_sys::{Kind, Stat};
 use crate::event::Changes;
 use crate::options::Keep;
 use crate::report::Reason;
+use crate::times::Kept;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,9 @@ pub enum Action {
     Conflict(&'static str),
 }
 
-/// Plans for an entry that is not a directory. `tail`: bytes that the skip test compares (0: none).
-pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64) -> Action {
+/// Plans for an entry that is not a directory. `tail`: bytes that the skip test compares (0: none). `kept`: what the
+/// destination makes of times.
+pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64, kept: &Kept) -> Action {
     let Some(existing) = existing else {
         return Action::Create;
     };
@@ -46,6 +48,7 @@ pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64) -> Action {
             changes.insert_if(source.size != existing.size, Changes::SIZE);
             // As the originals: equal as seconds in a double. What is finer is put right as metadata.
             let same_time = source.mtime.as_float().to_bits() == existing.mtime.as_float().to_bits();
+            let same_time = same_time || kept.is_same(source.mtime, existing.mtime);
             changes.insert_if(!same_time, Changes::TIME);
             if changes.is_empty() {
                 return if tail == 0 || source.size == 0 {
@@ -155,12 +158,13 @@ pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), new: bool) -> Wante
 }
 
 /// How `existing` differs from what is wanted, in what a stat shows.
-pub fn differences(source: &Stat, existing: &Stat, keep: &Keep) -> Changes {
+pub fn differences(source: &Stat, existing: &Stat, keep: &Keep, kept: &Kept) -> Changes {
     let wanted = wanted(source, keep, (existing.uid, existing.gid), false);
     let mut changes = Changes::default();
     changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
     changes.insert_if(wanted.gid.is_some(), Changes::GROUP);
     changes.insert_if(wanted.mode.is_some_and(|m| m != existing.mode), Changes::MODE);
-    changes.insert_if(keep.times && source.mtime != existing.mtime, Changes::TIME);
+    let same_time = kept.is_same(source.mtime, existing.mtime);
+    changes.insert_if(keep.times && !same_time, Changes::TIME);
     changes
 }

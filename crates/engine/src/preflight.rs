@@ -119,9 +119,12 @@ fn cause_of(fault: &Fault) -> String {
     match &fault.cause {
         Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
         Cause::Conflict(what) => (*what).to_owned(),
-        Cause::Changed | Cause::Size { .. } | Cause::Mismatch | Cause::Stalled(_) | Cause::Panic(_) => {
-            "it can't be used".to_owned()
-        }
+        Cause::Changed
+        | Cause::Size { .. }
+        | Cause::Mismatch
+        | Cause::NotKept(_)
+        | Cause::Stalled(_)
+        | Cause::Panic(_) => "it can't be used".to_owned(),
     }
 }
 
@@ -313,6 +316,7 @@ fn make(
     let mut destination_ids = Vec::new();
     for destination in opened {
         let path = destination.path.clone();
+        let parents = destination.absent.len().saturating_sub(1);
         let refuse = |e: Errno| Refusal::NoDestination(format!("{}: {}", show(&path), describe(e)));
         let (twin, place) = destination.make(rules, looks, budget, stager)?;
         if let Some(slot) = &twin.slot {
@@ -320,7 +324,7 @@ fn make(
         }
         let near = nearest(&path).map_err(refuse)?;
         let capacity = room(sys::capacity(near.as_fd()).ok(), sys::user_quota(near.as_fd()).ok());
-        targets.push(Target::new(path, Some(near), capacity));
+        targets.push(Target::new(path, Some(near), capacity, parents));
         twins.push(Some(twin));
         roots.push(place);
     }

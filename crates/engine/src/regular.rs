@@ -13,7 +13,7 @@ use crate::act::Entry;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
 use crate::links::{Claimed, location};
-use crate::metadata::{self, Copy, Held, put_right};
+use crate::metadata::{Copy, Held, put_right};
 use crate::options::Sync;
 use crate::plan::{Action, plan};
 use crate::probe::{self, Extent, Likeness, fill};
@@ -194,7 +194,8 @@ impl Worker<'_> {
     ) -> Result<Settled, Stopped> {
         let (mut places, mut stale) = (Vec::new(), None);
         for &(destination, ref existing) in there {
-            let mut action = plan(stat, existing.as_ref(), self.run.rules.tail);
+            let kept = self.kept_of(entry.dir, destination, stat, existing.as_ref());
+            let mut action = plan(stat, existing.as_ref(), self.run.rules.tail, &kept);
             let mut compared = None;
             if action == Action::Probe || (action == Action::Keep && self.run.rules.verify) {
                 let (_, twin) = Self::twin(entry.dir, destination)?;
@@ -250,7 +251,7 @@ impl Worker<'_> {
         let Some(first) = places.first().filter(|_| self.run.rules.dry_run) else {
             return Ok(Settled::Copy(places));
         };
-        self.counters.planned(stat.allocated.max(stat.size));
+        self.counters.planned(stat.allocated.max(stat.size), !first.replace);
         claimed.settle(location(entry, first.destination, stat.id));
         let done = Done {
             bytes: stat.size,
@@ -387,7 +388,7 @@ impl Worker<'_> {
     ) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
         let rules = &self.run.rules;
         let (twin, twin_fd) = Self::twin(entry.dir, index)?;
-        let to_device = twin.slot.as_ref().map_or(0, |s| s.id().dev);
+        let to_device = twin.device();
         let files = (file.as_fd(), new.as_fd());
         let transfer = Transfer::new(self.run, self.counters, files, *stat, to_device, index);
         let (bytes, wrong_size) = if let Some(bytes) = transfer.share()? {
@@ -524,7 +525,7 @@ impl Worker<'_> {
             })?;
             self.counters.verified(back.bytes, back.from_cache);
         }
-        metadata::set_times(&self.run.rules.keep, &finished.stat, Node::Open(file), destination)?;
+        self.set_times(&finished.dir, destination, &finished.stat, Node::Open(file))?;
         if finished.stat.nlink < 2 {
             // Nobody asks for it.
             return Ok(finished.stat.id);

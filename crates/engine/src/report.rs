@@ -200,6 +200,7 @@ pub struct Counters {
     skipped_bytes: AtomicU64,
     done_bytes: AtomicU64,
     planned_bytes: AtomicU64,
+    planned_inodes: AtomicU64,
     verified_files: AtomicU64,
     verified_bytes: AtomicU64,
     verified_from_cache: AtomicU64,
@@ -238,9 +239,10 @@ impl Counters {
         add(&self.allocated_bytes, allocated);
     }
 
-    /// A file will be written (also in a dry run): bytes that the destination needs.
-    pub fn planned(&self, bytes: u64) {
+    /// A dry run found something to make, of so many bytes; `new`: nothing has its name, so it needs an inode more.
+    pub fn planned(&self, bytes: u64, new: bool) {
         add(&self.planned_bytes, bytes);
+        add(&self.planned_inodes, u64::from(new));
     }
 
     /// A file was proved: its bytes, and how many of them the cache gave instead of the medium.
@@ -345,8 +347,10 @@ pub struct Totals {
     pub skipped_bytes: u64,
     /// Bytes of files that have an outcome.
     pub done_bytes: u64,
-    /// Bytes of files that are, or in a dry run would be, written.
+    /// Bytes of files that a dry run would write.
     pub planned_bytes: u64,
+    /// New entries, apart from directories and hard links, that a dry run would make.
+    pub planned_inodes: u64,
     /// Files that were read back and match.
     pub verified_files: u64,
     /// Their bytes.
@@ -378,6 +382,7 @@ impl Totals {
             sum.skipped_bytes += c.skipped_bytes.load(Relaxed);
             sum.done_bytes += c.done_bytes.load(Relaxed);
             sum.planned_bytes += c.planned_bytes.load(Relaxed);
+            sum.planned_inodes += c.planned_inodes.load(Relaxed);
             sum.verified_files += c.verified_files.load(Relaxed);
             sum.verified_bytes += c.verified_bytes.load(Relaxed);
             sum.verified_from_cache += c.verified_from_cache.load(Relaxed);

@@ -454,6 +454,11 @@ impl Twin {
         }
     }
 
+    /// The device that it lies on; 0 where it is imagined.
+    pub fn device(&self) -> u64 {
+        self.slot.as_ref().map_or(0, |slot| slot.id().dev)
+    }
+
     /// A directory under its staging name.
     pub fn staged(staged: StagedDirectory, arrivals: Arrivals, budget: &Arc<Budget>) -> Self {
         Self {

@@ -62,7 +62,7 @@ fn a_full_file_system() {
                     ]
                 );
                 assert!(
-                    copied.report.failures[0].message.contains("bytes are free"),
+                    copied.report.failures[0].message.contains("of 4.00 MiB are free"),
                     "{copied:?}"
                 );
                 assert_eq!(copied.notes(), ["space"]);

@@ -65,6 +65,8 @@ mod sweep;
 #[cfg(test)]
 mod symlinks;
 #[cfg(test)]
+mod times;
+#[cfg(test)]
 mod views;
 #[cfg(test)]
 mod walk;

@@ -10,6 +10,7 @@ use bulkhaul_engine::event::Changes;
 use bulkhaul_engine::options::{CopyOptions, Sparse};
 use bulkhaul_engine::plan::{Action, plan};
 use bulkhaul_engine::report::{KINDS, Outcome, Reason};
+use bulkhaul_engine::times::Kept;
 use bulkhaul_sys::{Identity, Stat, Time};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -37,13 +38,18 @@ fn stat() -> impl Strategy<Value = Stat> {
     })
 }
 
-/// What is to be done, by a table; the first row that fits decides.
-fn by_table(source: &Stat, existing: &Stat, tail: u64) -> &'static str {
+fn whole_second(time: Time) -> Time {
+    Time { nsec: 0, ..time }
+}
+
+/// What is to be done, by a table; the first row that fits decides. `whole`: the destination keeps whole seconds.
+fn by_table(source: &Stat, existing: &Stat, tail: u64, whole: bool) -> &'static str {
     let file = source.kind == Kind::File;
     let device = matches!(source.kind, Kind::Block | Kind::Char);
     let nanoseconds = |t: Time| i128::from(t.sec) * 1_000_000_000 + i128::from(t.nsec);
     // 40 nanoseconds are less than a double tells at this time, a microsecond is more.
     let apart = (nanoseconds(source.mtime) - nanoseconds(existing.mtime)).abs() >= 1000;
+    let kept = whole && existing.mtime == whole_second(source.mtime);
     let rows = [
         (source.is_same(existing), "same file"),
         (existing.kind == Kind::Directory, "conflict"),
@@ -51,7 +57,7 @@ fn by_table(source: &Stat, existing: &Stat, tail: u64) -> &'static str {
         (source.kind == Kind::Symlink, "probe"),
         (device && source.rdev != existing.rdev, "replace"),
         (!file, "keep"),
-        (source.size != existing.size || apart, "replace"),
+        (source.size != existing.size || (apart && !kept), "replace"),
         (source.size == 0 || tail == 0, "keep"),
     ];
     rows.into_iter()
@@ -63,10 +69,21 @@ proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn plan_follows_the_table(source in stat(), existing in stat(), tail in prop::sample::select(vec![0, 1, u64::MAX])) {
+    fn plan_follows_the_table(
+        source in stat(),
+        existing in stat(),
+        tail in prop::sample::select(vec![0, 1, u64::MAX]),
+        whole in any::<bool>(),
+    ) {
         // Directories are not planned here.
         prop_assume!(source.kind != Kind::Directory);
-        let answer = match plan(&source, Some(&existing), tail) {
+        let (kept, existing) = if whole {
+            let mtime = whole_second(existing.mtime);
+            (Kept::learn(|time| Ok(whole_second(time))), Stat { mtime, ..existing })
+        } else {
+            (Kept::UNKNOWN, existing)
+        };
+        let answer = match plan(&source, Some(&existing), tail, &kept) {
             Action::Create => "create",
             Action::Replace(changes) => {
                 prop_assert!(!changes.is_empty());
@@ -81,8 +98,8 @@ proptest! {
             Action::Skip(_) => "skip",
             Action::Conflict(_) => "conflict",
         };
-        prop_assert_eq!(answer, by_table(&source, &existing, tail));
-        prop_assert_eq!(plan(&source, None, tail), Action::Create);
+        prop_assert_eq!(answer, by_table(&source, &existing, tail, whole));
+        prop_assert_eq!(plan(&source, None, tail, &kept), Action::Create);
     }
 }
 

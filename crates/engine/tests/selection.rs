@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::copy;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::report::{Outcome, Reason};
+use bulkhaul_engine::{FilterStyle, Kind};
 
 use crate::rig::{
     Copied, Scratch, Tree, attempt, compare, content, contents, copy, listing, modified, must, named, options, run,
@@ -388,7 +388,78 @@ fn sources_that_do_not_fit() {
     copy(&[named(source.at("a"))], small.join("to"), |o| o.require_space = true).complete();
 }
 
-fn to_several(sources: &[SourceArgument], to: &[&Path], change: impl FnOnce(&mut CopyOptions)) -> Copied {
+/// Every entry needs an inode, but for another name of a file; a directory needs one in each destination.
+#[test]
+fn sources_with_more_entries_than_inodes() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    for number in 0..20 {
+        source.file(format!("d/{number}"), "x");
+    }
+    source.symlink("l", "/d").special("fifo", Kind::Fifo, 0);
+    let sources = [contents(source.path())];
+    let with = |inodes: &str| scratch.file_system("tmpfs", &format!("nr_inodes={inodes}"));
+    let Some(small) = with("26") else { return };
+    let refused = |to: &[&Path]| {
+        let before: Vec<String> = to.iter().map(|to| listing(to)).collect();
+        let refused = to_several(&sources, to, |o| o.require_space = true);
+        assert_eq!(to.iter().map(|to| listing(to)).collect::<Vec<_>>(), before);
+        match refused {
+            Err(Refusal::NoSpace(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    // The file system itself has one; the destination and what leads to it are made too.
+    let deep = |to: &Path| attempt(&sources, to.join("a/b/to"), |o| o.require_space = true);
+    let before = listing(&small);
+    let message = deep(&small).unwrap_err().to_string();
+    assert!(
+        message.contains("26 entries are to be made, and 25 inodes are free"),
+        "{message}"
+    );
+    assert_eq!(listing(&small), before);
+    let right = with("27").unwrap();
+    deep(&right).unwrap().complete();
+    // What is there is not made again.
+    deep(&right).unwrap().complete();
+
+    let [one, other, fewer] = ["13", "13", "12"].map(|inodes| with(inodes).unwrap());
+    assert_eq!(
+        refused(&[&one, &fewer]),
+        "24 entries are to be made, and 23 inodes are free"
+    );
+    // In order: what is no file looks for no other place.
+    to_several(&sources, &[&one, &other], |o| (o.require_space, o.jobs) = (true, 1))
+        .unwrap()
+        .complete();
+    let (wide, tight) = (with("1000").unwrap(), with("1").unwrap());
+    assert_eq!(
+        refused(&[&wide, &tight]),
+        "1 entry is to be made, and 0 inodes are free"
+    );
+    // Two destinations on one file system have its inodes once.
+    let shared = with("26").unwrap();
+    let both = ["one", "other"].map(|name| shared.join(name));
+    for path in &both {
+        fs::create_dir(path).unwrap();
+    }
+    assert_eq!(
+        refused(&[&both[0], &both[1]]),
+        "24 entries are to be made, and 23 inodes are free"
+    );
+    // Another name is no other inode.
+    source.link("d/again", "d/0");
+    assert_eq!(
+        refused(&[&both[0], &both[1]]),
+        "24 entries are to be made, and 23 inodes are free"
+    );
+}
+
+fn to_several(
+    sources: &[SourceArgument],
+    to: &[&Path],
+    change: impl FnOnce(&mut CopyOptions),
+) -> Result<Copied, Refusal> {
     let mut options = options(sources, to[0]);
     options.destinations = to
         .iter()
@@ -398,7 +469,7 @@ fn to_several(sources: &[SourceArgument], to: &[&Path], change: impl FnOnce(&mut
         })
         .collect();
     change(&mut options);
-    run(&copy::job(options).unwrap()).unwrap()
+    run(&copy::job(options).unwrap())
 }
 
 /// Several destinations: each file in one of them, the next where one is full, and found again there.
@@ -416,7 +487,9 @@ fn several_destinations() {
         source.file(format!("d-{}/f-{n}", n % 3), content(n, 600 << 10));
     }
     let (one, two) = (one.join("to"), two.join("to"));
-    let copied = to_several(&[contents(source.path())], &[&one, &two], |_| {}).complete();
+    let copied = to_several(&[contents(source.path())], &[&one, &two], |_| {})
+        .unwrap()
+        .complete();
     assert_eq!(copied.report.totals.outcome_of(Outcome::Copied), 16);
     let there = |path: &Path| Tree::new(path.to_owned()).names();
     let (in_one, in_two) = (there(&one), there(&two));
@@ -434,7 +507,9 @@ fn several_destinations() {
     }
     assert!(in_one.len() > 4 && in_two.len() > 8);
     assert!(!in_one.iter().chain(&in_two).any(|n| n.contains(".bh-")));
-    let again = to_several(&[contents(source.path())], &[&one, &two], |_| {}).complete();
+    let again = to_several(&[contents(source.path())], &[&one, &two], |_| {})
+        .unwrap()
+        .complete();
     assert_eq!(again.report.totals.outcome_of(Outcome::Copied), 0, "{}", again.counts());
 }
 

@@ -1,4 +1,4 @@
-//! Pure data: digests, exclude rules, file lists, listings, natural order, modes and staging names.
+//! Pure data: digests, exclude rules, file lists, listings, natural order, modes, staging names and numbers for people.
 //!
 //! Comes in: bytes. Goes out: checked values and decisions. Promises: no input or output, no unsafe code, no state
 //! beyond the values themselves, and no input that makes a decision take exponential time.
@@ -14,6 +14,7 @@ pub mod listing;
 pub mod natural;
 mod pattern;
 pub mod staging;
+pub mod units;
 
 pub use chmod::{Chmod, ChmodError};
 pub use digest::{TAIL_BYTES, TailHash, Xxh64, xxh64};

@@ -111,6 +111,11 @@ impl Scratch {
     /// A new file system of its own, mounted: `tmpfs`, or `ext4`, `xfs` or `btrfs` in an image. `options` as of mount.
     /// `None`: it can't be had here, and that was printed.
     pub fn file_system(&self, kind: &str, options: &str) -> Option<PathBuf> {
+        self.made_file_system(kind, &[], options)
+    }
+
+    /// The same, in an image that was made with these options of mkfs.
+    pub fn made_file_system(&self, kind: &str, making: &[&str], options: &str) -> Option<PathBuf> {
         if !root() {
             return None;
         }
@@ -127,7 +132,10 @@ impl Scratch {
             }
             let image = self.at(&format!("{name}.image"));
             fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
-            must(&make, &[&"-q", &image]);
+            let mut all: Vec<&dyn AsRef<OsStr>> = vec![&"-q"];
+            all.extend(making.iter().map(|each| each as &dyn AsRef<OsStr>));
+            all.push(&image);
+            must(&make, &all);
             arguments.extend([format!("loop,{options}"), image.display().to_string()]);
         }
         arguments.push(point.display().to_string());

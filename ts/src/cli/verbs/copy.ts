@@ -81,7 +81,7 @@ export class CopyCommand extends VerbCommand {
   });
   fullHash = Option.Boolean('--full-hash', false, { description: 'Compare whole files before they are skipped' });
   requireSpace = Option.Boolean('--require-space', false, {
-    description: 'Measure the sources first, and refuse when they do not fit',
+    description: 'Measure the sources first, and refuse when they do not fit, by bytes or by inodes',
   });
   verify = Option.Boolean('--verify', false, {
     description: 'Read everything back from the medium and compare it, also what is there already',
@@ -93,6 +93,10 @@ export class CopyCommand extends VerbCommand {
   move = Option.Boolean('--move', false, {
     description:
       'Remove each source entry whose copy was synced, read back from the medium and found the same; implies --sync all',
+  });
+  acceptTimeLoss = Option.Boolean('--accept-time-loss', false, {
+    description:
+      'With --move: remove also entries with a time that the destination cannot keep, such as one after January 2038; otherwise they stay',
   });
   maxDelete = Option.String('--max-delete', {
     description: 'With --delete and --move: where more than N entries, or N% of those there, would go, none goes',
@@ -140,6 +144,7 @@ export class CopyCommand extends VerbCommand {
       owner: !this.noOwner,
       removeExtra: this.delete,
       removeSources: this.move,
+      acceptTimeLoss: this.acceptTimeLoss,
       ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete as MaxDelete }),
       ...(chmod !== undefined && { chmod }),
       ...this.resources,

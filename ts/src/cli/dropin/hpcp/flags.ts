@@ -347,6 +347,12 @@ export const FLAGS = {
     rank: 2,
     help: 'Remove nothing when it would be more entries than N, or more than N% of those that are there.',
   },
+  accept_time_loss: {
+    names: ['--accept-time-loss'],
+    takes: 'none',
+    rank: 2,
+    help: 'A move removes also entries with a time that the destination can not keep; otherwise they stay.',
+  },
   no_preserve_root: {
     names: ['--no-preserve-root'],
     takes: 'texts',

@@ -473,6 +473,7 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     requireSpace: values.exit_not_enough_space || values.require_space,
     verify: values.verify,
     removeSources: values.remove,
+    acceptTimeLoss: values.accept_time_loss,
     randomDestination: values.random_dest_selection,
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
     ...(values.hash_size !== undefined && { hashSize: Math.max(0, values.hash_size) }),

@@ -1,0 +1,508 @@
+//! What a file system keeps of a time: whole seconds or finer, and from when to when.
+//!
+//! Comes in: a time that an entry is to have, and the one that was read back; goes out: whether they are the same as far
+//! as that file system can tell, and whether more was lost than its granularity. What it keeps is learnt by example, once
+//! for each device, on a file that goes at once; and only where a time was found other than it was set, or
+//! than it is in the source. Nothing counts as the same that is not what the file system made of such a time when it was
+//! asked: where it could not be asked, or gave answers without a rule, only equal times are equal.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bulkhaul_sys::{self as sys, AsFd as _, Node, OwnedFd, Stat, Time};
+
+use crate::error::{Fault, Operation, Side};
+use crate::metadata;
+use crate::publish::Stager;
+use crate::tree::{Dir, Twin};
+use crate::worker::Worker;
+
+/// Nanoseconds of a second.
+const SECOND: i128 = 1_000_000_000;
+/// No file system is coarser: FAT.
+const COARSEST: i128 = 2 * SECOND;
+/// Times of coarser file systems are whole multiples of this: of what NTFS and SMB keep.
+const FINEST: u32 = 100;
+/// Granularities that a dry run, which may not ask, believes in.
+const BELIEVED: [i128; 6] = [COARSEST, SECOND, SECOND / 100, 1_000_000, 1_000, FINEST as i128];
+/// Seconds that every file system keeps: FAT begins in 1980 and ext3 ends in January 2038, wherever the host is.
+const USUAL: Range<i64> = 315_705_600..2_147_310_000;
+/// A second, in 2001, that is a whole multiple of every granularity.
+const EVEN: i64 = 1_000_000_000;
+/// Seconds that are asked for, to see where a file system ends: as a signed and as an unsigned number of 32 bits, and two
+/// that lie past what ext4 and XFS have room for.
+const LATE: [i64; 4] = [i32::MAX as i64, u32::MAX as i64, 1 << 34, 1 << 40];
+/// The same downwards: NFS begins in 1970, and 32 bits in 1901.
+const EARLY: [i64; 3] = [0, i32::MIN as i64, -(1 << 40)];
+
+fn nanoseconds(time: Time) -> i128 {
+    i128::from(time.sec) * SECOND + i128::from(time.nsec)
+}
+
+fn time(nanoseconds: i128) -> Time {
+    Time {
+        // Only what was made of a time comes here.
+        sec: i64::try_from(nanoseconds.div_euclid(SECOND)).unwrap_or_default(),
+        nsec: u32::try_from(nanoseconds.rem_euclid(SECOND)).unwrap_or_default(),
+    }
+}
+
+fn seconds(sec: i64) -> Time {
+    Time { sec, nsec: 0 }
+}
+
+fn is_usual(time: Time) -> bool {
+    USUAL.contains(&time.sec)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rounding {
+    Down,
+    Up,
+    /// It was not asked, or its answers show no rule.
+    Unknown,
+}
+
+/// What a file system makes of a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// In nanoseconds.
+    granularity: i128,
+    rounding: Rounding,
+    /// What earlier times become, where that is known.
+    earliest: Option<Time>,
+    /// What later times become, where that is known.
+    latest: Option<Time>,
+}
+
+impl Kept {
+    /// Nothing is known: equal is what is equal.
+    pub const UNKNOWN: Self = Self {
+        granularity: 1,
+        rounding: Rounding::Unknown,
+        earliest: None,
+        latest: None,
+    };
+
+    /// Learns it from what a file system makes of some times. `ask` sets a time and answers what is read back.
+    pub fn learn(mut ask: impl FnMut(Time) -> sys::Result<Time>) -> Self {
+        // Whoever refuses one of these may still keep others.
+        let mut ask = |wanted| ask(wanted).ok();
+        let even = nanoseconds(seconds(EVEN));
+        let shown = [even - 1, even + 1].map(|at| (time(at), ask(time(at))));
+        let [before, after] = shown.map(|(_, answer)| answer.map(nanoseconds));
+        let by = |granularity, rounding| Self {
+            granularity,
+            rounding,
+            ..Self::UNKNOWN
+        };
+        let kept = [
+            before.map(|before| by(even - before, Rounding::Down)),
+            after.map(|after| by(after - even, Rounding::Up)),
+        ];
+        let explains = |kept: &Self| {
+            (1..=COARSEST).contains(&kept.granularity)
+                && shown
+                    .iter()
+                    .all(|(asked, answer)| *answer == Some(kept.rounded(*asked)))
+        };
+        let mut kept = kept.into_iter().flatten().find(explains).unwrap_or(Self::UNKNOWN);
+        kept.latest = kept.limit(&mut ask, &LATE);
+        kept.earliest = kept.limit(&mut ask, &EARLY);
+        kept
+    }
+
+    /// What all times past some limit become; `None` where there is no limit as far as the seconds of `ladder` reach, or
+    /// something else becomes of them.
+    fn limit(&self, mut ask: impl FnMut(Time) -> Option<Time>, ladder: &[i64]) -> Option<Time> {
+        let mut last = EVEN;
+        for sec in ladder {
+            let (answer, whole) = (ask(seconds(*sec)), self.rounded(seconds(*sec)));
+            if answer != Some(whole) {
+                let between = answer.filter(|limit| (last.min(*sec)..=last.max(*sec)).contains(&limit.sec))?;
+                let other = seconds(between.sec.midpoint(*sec));
+                return (ask(other) == answer).then_some(between);
+            }
+            last = whole.sec;
+        }
+        None
+    }
+
+    /// What a dry run takes a file system for, which it may not ask: one that made `existing` of `source`, if there is
+    /// such a one and the change time, which nobody sets, is not finer.
+    pub fn assumed(source: Time, existing: &Stat) -> Self {
+        let (wanted, there) = (nanoseconds(source), nanoseconds(existing.mtime));
+        let changed = nanoseconds(existing.ctime);
+        let beyond = |limit: i64, sign: i128| {
+            let limit = i128::from(limit) * SECOND;
+            (there - limit) * sign >= 0 && (wanted - there) * sign > 0
+        };
+        let believed = BELIEVED
+            .into_iter()
+            .find(|each| wanted - wanted.rem_euclid(*each) == there && changed % each == 0);
+        Self {
+            granularity: believed.unwrap_or(1),
+            rounding: believed.map_or(Rounding::Unknown, |_| Rounding::Down),
+            earliest: beyond(USUAL.start, -1).then_some(existing.mtime),
+            latest: beyond(USUAL.end, 1).then_some(existing.mtime),
+        }
+    }
+
+    /// A time as finely as it is kept, were it in range.
+    fn rounded(&self, wanted: Time) -> Time {
+        let at = nanoseconds(wanted);
+        let down = at - at.rem_euclid(self.granularity);
+        match self.rounding {
+            Rounding::Unknown => wanted,
+            Rounding::Up if down < at => time(down + self.granularity),
+            Rounding::Down | Rounding::Up => time(down),
+        }
+    }
+
+    /// What a time becomes.
+    fn stored(&self, wanted: Time) -> Time {
+        let limited = self.latest.map_or(wanted, |latest| wanted.min(latest));
+        self.rounded(self.earliest.map_or(limited, |earliest| limited.max(earliest)))
+    }
+
+    /// Whether a time is that of the source, or what the file system makes of it.
+    pub fn is_same(&self, source: Time, existing: Time) -> bool {
+        source == existing || self.stored(source) == existing
+    }
+
+    /// Whether of a time that is `stored` as this more is lost than the granularity takes.
+    fn is_lost(&self, source: Time, stored: Time) -> bool {
+        match self.rounding {
+            Rounding::Unknown => (nanoseconds(source) - nanoseconds(stored)).abs() >= COARSEST,
+            Rounding::Down | Rounding::Up => stored != source && stored != self.rounded(source),
+        }
+    }
+}
+
+/// Whether what is there may be what a coarse or short file system made of the source's time.
+fn is_doubtful(source: Time, existing: Time) -> bool {
+    let apart = || (nanoseconds(source) - nanoseconds(existing)).abs();
+    source != existing && (!is_usual(source) || (existing.nsec.is_multiple_of(FINEST) && apart() < COARSEST))
+}
+
+/// What is known of the times of one destination.
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// A device on which a usual time was found as it was set; asked at every file, so that it takes no lock.
+    trusted: AtomicU64,
+    /// By device: most destinations lie on one.
+    known: Mutex<HashMap<u64, Kept>>,
+}
+
+impl Clock {
+    fn devices(&self) -> MutexGuard<'_, HashMap<u64, Kept>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a device was found to keep.
+    fn known(&self, device: u64) -> Kept {
+        self.devices().get(&device).copied().unwrap_or(Kept::UNKNOWN)
+    }
+
+    /// What a device keeps, learnt on a new file of `directory` when it is first asked. A file that can't be made is tried
+    /// for the next time.
+    fn kept(&self, device: u64, directory: &OwnedFd, stager: Stager) -> Kept {
+        let mut known = self.devices();
+        if let Some(kept) = known.get(&device) {
+            return *kept;
+        }
+        let made = match sys::create_unnamed(directory.as_fd()) {
+            Ok(file) => Ok((file, None)),
+            // It has a name while it is asked: FUSE servers find it by that.
+            Err(_) => stager
+                .stage(c"times", |name| sys::create_file(directory.as_fd(), name))
+                .map(|(file, name)| (file, Some(name))),
+        };
+        let Ok((file, name)) = made else {
+            return Kept::UNKNOWN;
+        };
+        let kept = Kept::learn(|wanted| {
+            sys::set_times(Node::Open(file.as_fd()), None, Some(wanted))?;
+            Ok(sys::stat_fd(file.as_fd())?.mtime)
+        });
+        // A name that stays is a leftover for the next run; no second one is made.
+        let gone = name.is_none_or(|name| sys::unlink(directory.as_fd(), name.as_c_str()).is_ok());
+        let kept = if gone { kept } else { Kept::UNKNOWN };
+        known.insert(device, kept);
+        kept
+    }
+}
+
+impl Worker<'_> {
+    /// What a destination makes of the time of `source`, where something has its name in a directory. Nobody is asked
+    /// unless it can matter.
+    pub fn kept_of(&self, dir: &Dir, index: usize, source: &Stat, existing: Option<&Stat>) -> Kept {
+        match existing.filter(|existing| is_doubtful(source.mtime, existing.mtime)) {
+            None => Kept::UNKNOWN,
+            Some(existing) if self.run.rules.dry_run => Kept::assumed(source.mtime, existing),
+            Some(_) => self.learnt(dir, index),
+        }
+    }
+
+    fn learnt(&self, dir: &Dir, index: usize) -> Kept {
+        let clock = &self.run.targets[index].clock;
+        match Self::twin(dir, index) {
+            Ok((twin, fd)) => clock.kept(twin.device(), &fd, self.run.stager),
+            Err(_) => Kept::UNKNOWN,
+        }
+    }
+
+    /// Sets the times of a finished entry in a directory. The first one of a destination is read back, and so are those
+    /// that not every file system keeps.
+    pub fn set_times(&mut self, dir: &Dir, index: usize, source: &Stat, node: Node<'_>) -> Result<(), Fault> {
+        let run = self.run;
+        metadata::set_times(&run.rules.keep, source, node, index)?;
+        let (clock, device) = (&run.targets[index].clock, device(dir, index));
+        let usual = is_usual(source.mtime);
+        if !run.rules.keep.times || (usual && clock.trusted.load(Ordering::Relaxed) == device) {
+            return Ok(());
+        }
+        let (Node::Open(fd) | Node::Path(fd)) = node;
+        let stored = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+        let kept = if stored.mtime == source.mtime {
+            Kept::UNKNOWN
+        } else {
+            self.learnt(dir, index)
+        };
+        self.tell_loss(&kept, source.mtime, stored.mtime);
+        if usual && !kept.is_lost(source.mtime, stored.mtime) {
+            clock.trusted.store(device, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Notes where a destination does not have the time that it should have, beyond what it rounds.
+    pub fn tell_loss(&mut self, kept: &Kept, wanted: Time, stored: Time) {
+        if kept.is_lost(wanted, stored) {
+            let (wanted, stored) = (date(wanted), date(stored));
+            let message = format!("the destination can't keep its time: {wanted} became {stored}");
+            self.scratch.short("time", message);
+        }
+    }
+
+    /// Whether a copy, because of which a move is about to remove its source, lacks the source's time, beyond what the file
+    /// system rounds and without that being accepted. By what was learnt in the copy: nothing is asked any more.
+    pub fn lacks_time(&self, dir: &Dir, index: usize, source: &Stat, copy: &Stat) -> bool {
+        let rules = &self.run.rules;
+        let wanted = rules.keep.times && !rules.accept_time_loss && source.mtime != copy.mtime;
+        wanted && {
+            let kept = self.run.targets[index].clock.known(device(dir, index));
+            kept.is_lost(source.mtime, copy.mtime)
+        }
+    }
+}
+
+fn device(dir: &Dir, index: usize) -> u64 {
+    dir.twins[index].as_ref().map_or(0, Twin::device)
+}
+
+/// A second in UTC, as `2038-01-19T03:14:07Z`.
+fn date(time: Time) -> String {
+    let (days, second) = (time.sec.div_euclid(86_400), time.sec.rem_euclid(86_400));
+    // In years that begin in March, so that leap days are last.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = (era * 400 + year + i64::from(month >= 10), (month + 2) % 12 + 1);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhaul_sys::{Errno, Identity, Kind};
+
+    use super::*;
+
+    const NOW: i64 = 1_790_000_001;
+
+    fn at(sec: i64, nsec: u32) -> Time {
+        Time { sec, nsec }
+    }
+
+    /// A file system that keeps multiples of some nanoseconds between two seconds.
+    fn system(granularity: i128, up: bool, range: Range<i64>) -> impl Fn(Time) -> sys::Result<Time> {
+        move |wanted| {
+            let at = nanoseconds(wanted).clamp(i128::from(range.start) * SECOND, i128::from(range.end) * SECOND);
+            let down = at - at.rem_euclid(granularity);
+            Ok(time(if up && down < at { down + granularity } else { down }))
+        }
+    }
+
+    const ALL: Range<i64> = -(1 << 50)..1 << 50;
+
+    #[test]
+    fn what_a_file_system_keeps_is_learnt() {
+        let short = i64::from(i32::MIN)..i64::from(i32::MAX);
+        let fat = 315_532_800..4_354_819_198;
+        let cases: [(&str, i128, bool, Range<i64>); 10] = [
+            ("tmpfs", 1, false, ALL),
+            ("ext4", 1, false, short.start..15_032_385_535),
+            ("ext4, small inodes", SECOND, false, short.clone()),
+            ("xfs", 1, false, short.start..16_299_260_424),
+            ("fat", COARSEST, false, fat.clone()),
+            ("fat that rounds up", COARSEST, true, fat.clone()),
+            ("coarse and short", COARSEST, false, short.start..short.end - 1),
+            ("nfs", 1, false, 0..i64::from(u32::MAX)),
+            ("ntfs", 100, false, -11_644_473_600..ALL.end),
+            ("exfat", SECOND / 100, false, fat),
+        ];
+        for (what, granularity, up, range) in cases {
+            let kept = Kept::learn(system(granularity, up, range.clone()));
+            let rounding = if up { Rounding::Up } else { Rounding::Down };
+            assert_eq!((kept.granularity, kept.rounding), (granularity, rounding), "{what}");
+            let (earliest, latest) = (range.start > ALL.start, range.end < ALL.end);
+            assert_eq!(kept.earliest, earliest.then_some(seconds(range.start)), "{what}");
+            assert_eq!(kept.latest, latest.then_some(seconds(range.end)), "{what}");
+            says_what_happens(what, &kept, granularity, up, &range);
+        }
+    }
+
+    /// Of any time it says what a file system does with it, where its limits were found.
+    fn says_what_happens(what: &str, kept: &Kept, granularity: i128, up: bool, range: &Range<i64>) {
+        let set = system(granularity, up, range.clone());
+        let bases = [-1, 0, 1, EVEN, NOW, NOW + 1, LATE[0], LATE[1], range.start, range.end];
+        let known = |sec: &i64| range.contains(sec) || if *sec < 0 { kept.earliest } else { kept.latest }.is_some();
+        for sec in bases.into_iter().flat_map(|base| base - 1..=base + 1).filter(known) {
+            for nsec in [0, 1, 99, 100, 101, 9_999_999, 10_000_000, 500_000_000, 999_999_999] {
+                let wanted = at(sec, nsec);
+                let stored = set(wanted).unwrap();
+                let what = format!("{what}: {wanted:?} as {stored:?}");
+                assert!(kept.is_same(wanted, stored), "{what}");
+                assert!(is_doubtful(wanted, stored) || wanted == stored, "{what}");
+                let lost = (nanoseconds(wanted) - nanoseconds(stored)).abs() >= granularity;
+                assert!(!lost || kept.is_lost(wanted, stored), "{what}");
+                assert!(!range.contains(&sec) || !kept.is_lost(wanted, stored), "{what}");
+                let other = time(nanoseconds(stored) + granularity);
+                assert!(other == wanted || !kept.is_same(wanted, other), "{what}: {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_without_a_rule_teach_nothing() {
+        type Stores = fn(Time) -> sys::Result<Time>;
+        let cases: [(&str, Stores); 5] = [
+            ("the time of the question", |_| Ok(at(NOW, 5))),
+            ("nothing", |_| Err(Errno::PERM)),
+            ("to the nearest second", |t| {
+                Ok(seconds(t.sec + i64::from(t.nsec >= 500_000_000)))
+            }),
+            ("half a minute", |t| Ok(seconds(t.sec - t.sec.rem_euclid(30)))),
+            ("one of the two", |t| {
+                if t.nsec == 1 {
+                    Err(Errno::IO)
+                } else {
+                    Ok(seconds(t.sec))
+                }
+            }),
+        ];
+        for (what, stores) in cases {
+            let kept = Kept::learn(stores);
+            assert_eq!(kept.rounding, Rounding::Unknown, "{what}");
+            assert!(
+                kept.is_same(at(NOW, 7), at(NOW, 7)) && !kept.is_same(at(NOW, 7), seconds(NOW)),
+                "{what}"
+            );
+            assert!(!kept.is_lost(at(NOW, 7), seconds(NOW)), "{what}: a fraction is no loss");
+            assert!(kept.is_lost(at(NOW, 7), at(NOW + 2, 7)), "{what}");
+        }
+        // Times that wrap around, or that are refused, show no limit.
+        let wraps = |t: Time| Ok(at(t.sec & 0x7fff_ffff, t.nsec));
+        let refuses = |t: Time| {
+            if LATE[0] >= t.sec && t.sec >= EARLY[0] {
+                Ok(t)
+            } else {
+                Err(Errno::INVAL)
+            }
+        };
+        for kept in [Kept::learn(wraps), Kept::learn(refuses)] {
+            assert_eq!((kept.granularity, kept.earliest, kept.latest), (1, None, None));
+            assert!(kept.is_lost(seconds(1 << 33), seconds(0)));
+        }
+    }
+
+    #[test]
+    fn most_times_leave_no_doubt() {
+        for (source, existing, doubtful) in [
+            (at(NOW, 5), at(NOW, 5), false),
+            (at(NOW, 5), at(NOW, 0), true),
+            (at(NOW, 5), at(NOW - 1, 0), true),
+            (at(NOW, 5), at(NOW + 2, 0), true),
+            (at(NOW, 5), at(NOW - 2, 0), false),
+            (at(NOW, 5), at(NOW, 50), false),
+            (at(NOW, 250), at(NOW, 200), true),
+            (at(NOW, 5), at(NOW - 3600, 0), false),
+            (at(1 << 33, 0), at(NOW, 5), true),
+            (at(0, 0), at(USUAL.start, 0), true),
+        ] {
+            assert_eq!(is_doubtful(source, existing), doubtful, "{source:?} {existing:?}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_believes_what_it_sees() {
+        let id = Identity { dev: 1, ino: 1 };
+        let with = |mtime, ctime| Stat {
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size: 1,
+            allocated: 1,
+            id,
+            rdev: 0,
+            atime: mtime,
+            mtime,
+            ctime,
+        };
+        let (max, then) = (i64::from(i32::MAX), at(NOW + 9, 0));
+        for (source, mtime, ctime, same) in [
+            (at(NOW, 5), at(NOW, 0), then, true),
+            // Whoever keeps a finer time of change would have kept one of the content.
+            (at(NOW, 5), at(NOW, 0), at(NOW + 9, 77), false),
+            (at(NOW, 5), at(NOW - 1, 0), then, true),
+            (at(NOW, 5), at(NOW + 1, 0), then, false),
+            (at(NOW + 1, 5), at(NOW - 1, 0), then, false),
+            (at(NOW, 123_456_789), at(NOW, 123_456_700), at(NOW, 700), true),
+            (at(NOW, 123_456_789), at(NOW, 120_000_000), at(NOW, 10_000_000), true),
+            (at(1 << 34, 5), seconds(max), then, true),
+            (at(1 << 34, 5), seconds(NOW), then, false),
+            (seconds(max), at(1 << 34, 0), then, false),
+            (at(-(1 << 40), 5), seconds(-(1 << 31)), then, true),
+            (seconds(0), seconds(315_532_800), then, true),
+            (seconds(0), seconds(NOW), then, false),
+        ] {
+            let kept = Kept::assumed(source, &with(mtime, ctime));
+            assert_eq!(kept.is_same(source, mtime), same, "{source:?} {mtime:?}");
+        }
+    }
+
+    #[test]
+    fn seconds_have_their_names() {
+        for (sec, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (i64::from(i32::MAX), "2038-01-19T03:14:07Z"),
+            (i64::from(i32::MIN), "1901-12-13T20:45:52Z"),
+            (16_725_225_600, "2500-01-01T00:00:00Z"),
+            (1 << 40, "36812-02-20T00:36:16Z"),
+        ] {
+            assert_eq!(date(seconds(sec)), text);
+        }
+    }
+}
