@@ -79,6 +79,14 @@ export interface NativeCopyOptions extends Resources {
   contentOnly?: boolean;
   /** false: owner and group are not kept (--no-owner). Default true. */
   owner?: boolean;
+  /** false: permissions are not kept, nor ACLs, which are part of them (--no-perms). Default true. */
+  permissions?: boolean;
+  /** false: ACLs are not kept (--no-acls). Default true. */
+  acls?: boolean;
+  /** false: extended attributes and capabilities are not kept (--no-xattrs). Default true. */
+  xattrs?: boolean;
+  /** false: times are not kept, so that the next run copies again (--no-times). Default true. */
+  times?: boolean;
   /** Owner and group to set instead (numeric ids). */
   chownUser?: number;
   chownGroup?: number;
@@ -281,8 +289,10 @@ export interface NativeFailure {
 /** Something kept short of what the source has, or a warning; reported once per kind, counted in the report. */
 export interface NativeNote {
   type: 'note';
-  /** 'owner' | 'xattr' | 'acl' | 'capability' | 'setid-dropped' | 'dropped-xattr' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' | 'left-behind' … */
+  /** 'owner' | 'group' | 'mode' | 'times' | 'time' | 'acl' | 'capability' | 'xattr:NAME' | 'dropped-xattr:NAME' | 'setid-dropped' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' | 'left-behind' … */
   kind: string;
+  /** It was asked for, could have been had, and the destination refused it: the run is not complete. */
+  lost: boolean;
   path: PathBytes;
   message: string;
 }
@@ -382,7 +392,7 @@ export interface NativeReport {
   failures: NativeFailure[];
   failureKinds: Record<string, number>;
   /** kind -> count and the first one. */
-  notes: { kind: string; count: number; path: PathBytes; message: string }[];
+  notes: { kind: string; count: number; lost: boolean; path: PathBytes; message: string }[];
   /** false: finder and recorder disagree, which is a defect and a safety stop. */
   accounted: boolean;
   interrupted: boolean;

@@ -381,6 +381,20 @@ describe('bulkhaul copy', () => {
     expect(readFileSync(join(at, 'log'), 'utf8')).toContain('"accounted":true');
   });
 
+  it('what is not wanted is neither kept nor missed', async () => {
+    const { at, source } = makeTree();
+    chmodSync(join(source, 'plain'), 0o600);
+    utimesSync(join(source, 'plain'), 1, 1);
+    const options = ['--no-owner', '--no-perms', '--no-acls', '--no-xattrs', '--no-times'];
+    const { code, stderr } = await run(['copy', ...options, 'src/', 'dst'], { cwd: at });
+    expect({ code, notes: stderr.match(/^(?:note|LOST).*$/gm) }).toEqual({ code: 0, notes: null });
+    // As open(2) makes it with the permissions of the source.
+    expect(lstatSync(join(at, 'dst', 'plain')).mode & 0o7777).toBe(0o600);
+    expect(lstatSync(join(at, 'dst', 'plain')).mtimeMs).toBeGreaterThan(1000);
+    expect((await run(['copy', 'src/', 'dst'], { cwd: at })).code).toBe(0);
+    expect(lstatSync(join(at, 'dst', 'plain')).mtimeMs).toBe(1000);
+  });
+
   it('a missing source is exit 2, a destination inside the source exit 3, and nothing is written', async () => {
     const { at, source } = makeTree();
     const missing = await run(['copy', 'absent', 'dst'], { cwd: at });

@@ -6,7 +6,13 @@ import { copy } from '../src/ops/copy.js';
 import { Job } from '../src/ops/job.js';
 import { FakeNative, scratch } from './rig.js';
 
-const note = (path: string): NativeNote => ({ type: 'note', kind: 'owner', path: Buffer.from(path), message: path });
+const note = (path: string): NativeNote => ({
+  type: 'note',
+  kind: 'owner',
+  lost: false,
+  path: Buffer.from(path),
+  message: path,
+});
 const entry: NativeEntryEvent = {
   type: 'entry',
   outcome: 'copied',

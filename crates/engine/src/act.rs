@@ -15,7 +15,7 @@ use crate::late::Coming;
 use crate::links::{Claimed, location};
 use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Directories;
-use crate::plan::{Action, differences, plan, wanted};
+use crate::plan::{Action, differences, forbidden, plan, protected, wanted};
 use crate::probe;
 use crate::publish::{Staging, publish};
 use crate::regular::Source;
@@ -24,7 +24,7 @@ use crate::spelling::TWO_FOR_ONE;
 use crate::times::Kept;
 use crate::track::{Tracked, Undecided, destination_with};
 use crate::transfer::Stopped;
-use crate::tree::{Dir, Tries, Twin, join};
+use crate::tree::{Dir, Presence, Tries, Twin, join};
 use crate::worker::{Done, Worker};
 
 /// Times that an entry is planned when the destination changes under it (another run, or a network file system).
@@ -169,46 +169,40 @@ impl Worker<'_> {
             let held = copy.map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
             // Nearly all of an unchanged tree ends here.
             if changes.is_empty()
-                && !wanted(stat, keep, (existing.uid, existing.gid), false).falls_short()
-                && (!keep.xattrs || metadata::is_bare(source, Side::Source)? && metadata::is_bare(held, side)?)
+                && !wanted(stat, keep, (existing.uid, existing.gid), None).falls_short()
+                && metadata::is_bare(keep, source, Side::Source)?
+                && metadata::is_bare(keep, held, side)?
             {
                 return Ok(Done::skipped(Reason::Unchanged).at(index));
             }
-            let opened;
-            let source = match source {
-                Held::Open(fd) => Node::Open(fd),
-                Held::Named(at, name) => {
-                    opened = sys::open_node(at, name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-                    Node::Path(opened.as_fd())
-                }
-            };
-            let opened;
-            let copy = match held {
-                Held::Open(fd) => Node::Open(fd),
-                Held::Named(at, name) => {
-                    opened = sys::open_node(at, name).map_err(open)?;
-                    Node::Path(opened.as_fd())
-                }
-            };
-            let (Node::Open(fd) | Node::Path(fd)) = copy;
+            let (mut opened, mut there) = (None, None);
+            let source = source
+                .node(&mut opened)
+                .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+            let node = held.node(&mut there).map_err(open)?;
+            let (Node::Open(fd) | Node::Path(fd)) = node;
             let now = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, side, e))?;
             if now.id != existing.id {
                 return Err(open(Errno::STALE));
             }
             let copy = Copy {
-                node: copy,
+                node,
                 owner: (existing.uid, existing.gid),
                 mode: existing.mode,
+                born: None,
                 new: false,
-                inherits_acl: false,
+                inherits: false,
                 destination: index,
             };
-            let act = !self.run.rules.dry_run;
-            let time = changes.contains(Changes::TIME);
-            let seen = put_right(keep, stat, Some(source), copy, act, &mut self.scratch)?;
-            changes.insert(seen);
-            if act && time {
-                self.set_times(entry.dir, index, stat, copy.node)?;
+            let obstacle = protected(existing.protection);
+            let act = !self.run.rules.dry_run && obstacle.is_none();
+            let late = changes.contains(Changes::TIME);
+            changes = put_right(keep, stat, Some(source), copy, act, &mut self.scratch)?.changes;
+            if late && (!act || self.set_times(entry.dir, index, stat, node)?) {
+                changes.insert(Changes::TIME);
+            }
+            if let Some(what) = obstacle.filter(|_| !changes.is_empty()) {
+                return Err(Fault::conflict(Operation::SetMode, index, what));
             }
         }
         Ok(if changes.is_empty() {
@@ -216,6 +210,18 @@ impl Worker<'_> {
         } else {
             Done::new(Outcome::Metadata).with(changes).at(index)
         })
+    }
+
+    /// Refuses what the flags of a directory, or of what has the name in it, forbid: before anything is written.
+    pub fn permit(dir: &Dir, index: usize, operation: Operation, existing: Option<&Stat>) -> Result<(), Fault> {
+        let directory = match dir.twins[index].as_ref().map(|twin| &twin.presence) {
+            Some(Presence::Existing(stat)) => Some(stat),
+            _ => None,
+        };
+        match forbidden(directory, existing) {
+            Some(what) => Err(Fault::conflict(operation, index, what)),
+            None => Ok(()),
+        }
     }
 
     /// Makes an entry: under its final name where nobody sees it yet, otherwise under a staging name.
@@ -359,20 +365,26 @@ impl Worker<'_> {
         }
         .with(changes)
         .at(index);
+        let operation = if text.is_some() {
+            Operation::MakeSymlink
+        } else {
+            Operation::MakeNode
+        };
+        let existing = there
+            .iter()
+            .find(|(twin, _)| *twin == index)
+            .and_then(|(_, s)| s.as_ref());
+        Self::permit(entry.dir, index, operation, existing)?;
         if self.run.rules.dry_run {
             self.counters.planned(0, !replace);
             claimed.settle(location(entry, index, stat.id));
             return Ok(Some(done));
         }
         let source = sys::open_node(at.as_fd(), name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-        let operation = if text.is_some() {
-            Operation::MakeSymlink
-        } else {
-            Operation::MakeNode
-        };
+        let bits = self.run.rules.keep.made_with(stat.mode);
         let ((), staging) = self.make(entry, index, operation, |fd, name| match text {
             Some(text) => sys::make_symlink(text, fd.as_fd(), name),
-            None => sys::make_node(fd.as_fd(), name, stat.kind, stat.rdev),
+            None => sys::make_node_as(fd.as_fd(), name, stat.kind, stat.rdev, bits),
         })?;
         let result = self.dress_special(entry, stat, &source, index, staging.as_ref(), replace);
         let id = result.inspect_err(|_| self.discard(entry.dir, index, entry.target, staging.as_ref()))?;
@@ -410,15 +422,16 @@ impl Worker<'_> {
         let name = staging.map_or(entry.target, Staging::as_c_str);
         let node = sys::open_node(fd.as_fd(), name).map_err(|e| Fault::new(Operation::Open, side, e))?;
         let made = sys::stat_fd(node.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
+        let keep = &self.run.rules.keep;
         let copy = Copy {
             node: Node::Path(node.as_fd()),
             owner: (made.uid, made.gid),
             mode: made.mode,
+            born: keep.chmod.is_some().then(|| twin.heritage.leaves(keep, stat.mode)),
             new: true,
-            inherits_acl: twin.default_acl && stat.kind != Kind::Symlink,
+            inherits: twin.heritage.attributes && stat.kind != Kind::Symlink,
             destination: index,
         };
-        let keep = &self.run.rules.keep;
         put_right(
             keep,
             stat,

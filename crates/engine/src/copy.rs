@@ -210,13 +210,19 @@ impl Run {
         self.targets[index].reserved.load(Ordering::Relaxed) > self.rules.memory
     }
 
-    /// What else is known about a fault.
-    pub fn hint(&self, fault: &Fault) -> Option<String> {
-        let (Cause::Errno(errno), Side::Destination(index)) = (&fault.cause, fault.side) else {
+    /// What else is known about a fault with what has this path.
+    pub fn hint(&self, fault: &Fault, path: &[u8]) -> Option<String> {
+        let Cause::Errno(errno) = fault.cause else {
+            return None;
+        };
+        if errno == Errno::PERM {
+            return preflight::protection(path).map(str::to_owned);
+        }
+        let Side::Destination(index) = fault.side else {
             return None;
         };
         let target = self.targets.get(index)?;
-        match *errno {
+        match errno {
             Errno::DQUOT => Some(format!("the disk quota of user {} is used up", self.user)),
             Errno::NOSPC => {
                 let now = target
@@ -232,9 +238,6 @@ impl Run {
                     ),
                     None => "the file system is full".into(),
                 })
-            }
-            Errno::PERM if matches!(fault.operation, Operation::Rename | Operation::Remove) => {
-                Some("it, or its directory, may be immutable or append-only".into())
             }
             _ => None,
         }

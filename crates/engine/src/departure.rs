@@ -13,9 +13,9 @@
 //! with it, or shows the change, it is the entry, and is put back. A run that dies between leaves the entry under a name that
 //! the next run of the same move knows, and puts back.
 //!
-//! What stays: what failed in the copy, what a rule excludes, what another source overrode, what has a time that its copy
-//! lacks because the destination can't keep it, what has changed since the
-//! copy began (the change time tells, which nobody can set) or while it is compared, and what has appeared meanwhile.
+//! What stays: what failed in the copy, what a rule excludes, what another source overrode, what has metadata that was asked
+//! for and that its copy has not, or a time that the destination can't keep, what has changed since the copy began (the
+//! change time tells, which nobody can set) or while it is compared, and what has appeared meanwhile.
 //! Killed at any moment it leaves each entry in the source, in the destination, or in both.
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +30,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 use crate::act::Entry;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::listing::{find_name, is_empty};
+use crate::metadata::{self, Held};
 use crate::options::Directories;
 use crate::preflight::split;
 use crate::probe;
@@ -182,6 +183,8 @@ enum Copy {
     /// It is the same.
     Same(Stat),
     Different,
+    /// Its content is the same, but not this.
+    Short(String),
     /// It is the very entry that is to go.
     Itself,
     Absent,
@@ -281,7 +284,8 @@ impl Worker<'_> {
                 });
                 return Ok(kept());
             }
-            Copy::Same(_) | Copy::Different if changed => return Err(stays(Cause::Changed).into()),
+            Copy::Same(_) | Copy::Different | Copy::Short(_) if changed => return Err(stays(Cause::Changed).into()),
+            Copy::Short(what) => return Err(stays(Cause::NotKept(what)).into()),
             Copy::Absent => {
                 return Err(stays(Cause::Conflict("its copy is not in the destination, so it stays")).into());
             }
@@ -416,9 +420,13 @@ impl Worker<'_> {
         if found.kind != stat.kind {
             return Ok(Copy::Different);
         }
+        let mut compared = None;
         let same = match stat.kind {
             Kind::File => {
-                found.size == stat.size && self.same_content(source, stat, (&twin, entry.target), index)?.is_some()
+                if found.size == stat.size {
+                    compared = self.same_content(source, stat, (&twin, entry.target), index)?;
+                }
+                compared.is_some()
             }
             Kind::Symlink => {
                 let text = sys::read_link(at.as_fd(), name).map_err(source_fault(Operation::Read))?;
@@ -428,6 +436,17 @@ impl Worker<'_> {
             Kind::Fifo | Kind::Socket => true,
             Kind::Directory | Kind::Unknown => false,
         };
+        if same {
+            let from = source
+                .file
+                .map_or(Held::Named(at.as_fd(), name), |file| Held::Open(file.as_fd()));
+            let copy = compared
+                .as_ref()
+                .map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
+            if let Some(what) = self.lacks((stat, from), (&found, copy), index)? {
+                return Ok(Copy::Short(what));
+            }
+        }
         // What was compared must be what the name leads to.
         let after = look()?;
         let same = same && after.is_some_and(|after| after.id == found.id && same_version(&after, &found));
@@ -435,6 +454,52 @@ impl Worker<'_> {
             Some(after) => Copy::Same(after),
             None => Copy::Different,
         })
+    }
+
+    /// What of the metadata of a source entry its copy in destination `index` does not have, though it was asked for.
+    fn lacks(
+        &mut self,
+        (stat, source): (&Stat, Held<'_>),
+        (found, copy): (&Stat, Held<'_>),
+        index: usize,
+    ) -> Result<Option<String>, Fault> {
+        let keep = &self.run.rules.keep;
+        let side = Side::Destination(index);
+        let (mut here, mut there) = (None, None);
+        let bare = metadata::is_bare(keep, source, Side::Source)? && metadata::is_bare(keep, copy, side)?;
+        let nodes = if bare {
+            None
+        } else {
+            let source = source.node(&mut here).map_err(source_fault(Operation::Open))?;
+            let copy = copy
+                .node(&mut there)
+                .map_err(|e| Fault::new(Operation::Open, side, e))?;
+            Some((source, copy))
+        };
+        metadata::missing(keep, stat, found, nodes, index, &mut self.scratch)
+    }
+
+    /// The same of a directory, whose own metadata came from one of its sources.
+    fn directory_lacks(&mut self, dir: &Dir) -> Result<Option<String>, Fault> {
+        let winner = dir.winner();
+        if !dir.is_entry || self.run.rules.directories == Directories::Needed {
+            return Ok(None);
+        }
+        let source = dir.source(winner).map_err(source_fault(Operation::Open))?;
+        let mut lacks = None;
+        for index in 0..dir.twins.len() {
+            let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+            let Some(twin) = dir.twin(index).map_err(fault(Operation::Open))? else {
+                continue;
+            };
+            let found = sys::stat_fd(twin.as_fd()).map_err(fault(Operation::Stat))?;
+            let (from, to) = (Held::Open(source.as_fd()), Held::Open(twin.as_fd()));
+            lacks = self.lacks((&dir.sources[winner].stat, from), (&found, to), index)?;
+            if lacks.is_none() {
+                break;
+            }
+        }
+        Ok(lacks)
     }
 
     /// A directory whose children are done: removed from each of its sources where it is empty.
@@ -455,7 +520,19 @@ impl Worker<'_> {
                 let gone = if source == dir.winner() && self.directory_lacks_time(dir) {
                     Err(Self::stays_for_its_time(dir, source))
                 } else {
-                    self.remove_source_directory(departure, dir, source)
+                    let lacks = if source == dir.winner() {
+                        self.directory_lacks(dir)
+                    } else {
+                        Ok(None)
+                    };
+                    lacks.and_then(|lacks| match lacks {
+                        None => self.remove_source_directory(departure, dir, source),
+                        Some(what) => Err(Fault {
+                            operation: Operation::Remove,
+                            side: Side::Source,
+                            cause: Cause::NotKept(what),
+                        }),
+                    })
                 };
                 match gone {
                     Ok(true) => removed += 1,

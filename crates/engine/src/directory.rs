@@ -14,9 +14,9 @@ use crate::copy::Task;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
 use crate::late::Coming;
-use crate::metadata::{self, Copy, put_right};
+use crate::metadata::{self, Copy, Heritage, put_right};
 use crate::options::Directories;
-use crate::plan::{Place, differences, place};
+use crate::plan::{Place, place, protected};
 use crate::publish::{Staging, clear_directory, merge_directory, publish_directory};
 use crate::report::{Outcome, Reason};
 use crate::spelling::{Arrivals, TWO_FOR_ONE};
@@ -295,8 +295,11 @@ impl Worker<'_> {
                 }
                 self.existing_twin(&at, name, follow, index).map(Some)
             }
-            Place::Free if self.run.rules.dry_run => Ok(Some(Twin::imagined())),
             Place::Free => {
+                Self::permit(parent, index, Operation::MakeDirectory, None)?;
+                if self.run.rules.dry_run {
+                    return Ok(Some(Twin::imagined()));
+                }
                 self.run.tries(parent, index).for_each(Tries::try_one);
                 self.staged_twin(&at, name, index, up).map(Some)
             }
@@ -336,13 +339,17 @@ impl Worker<'_> {
         if closed && now.mode == stat.mode {
             sys::set_mode(Node::Open(fd.as_fd()), stat.mode | 0o700).map_err(|e| fault(Operation::SetMode, e))?;
         }
-        let default_acl = !dry && metadata::has_default_acl(Node::Open(fd.as_fd()), &mut self.scratch, index)?;
+        let heritage = if dry {
+            Heritage::default()
+        } else {
+            Heritage::of(Node::Open(fd.as_fd()), &mut self.scratch, index)?
+        };
         Ok(Twin {
             slot: Some(Slot::new(fd, stat.id, &self.run.budget)),
             presence: Presence::Existing(stat),
             published: AtomicBool::new(true),
             fresh: false,
-            default_acl,
+            heritage,
             lent: closed.then_some(stat.mode),
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
@@ -351,12 +358,18 @@ impl Worker<'_> {
         })
     }
 
-    fn staged_twin(&self, at: &OwnedFd, name: &CStr, index: usize, up: &Twin) -> Result<Twin, Fault> {
+    fn staged_twin(&mut self, at: &OwnedFd, name: &CStr, index: usize, up: &Twin) -> Result<Twin, Fault> {
+        let rules = &self.run.rules;
         let staged = self.run.stager.stage_directory(at.as_fd(), name, index)?;
-        if up.default_acl {
-            metadata::disinherit(Node::Open(staged.fd.as_fd()), index)?;
-        }
-        Ok(Twin::staged(staged, up.arrivals.inherited(), &self.run.budget))
+        let keep = (rules.directories != Directories::Needed).then_some(&rules.keep);
+        let (fd, mode) = (staged.fd.as_fd(), staged.stat.mode);
+        let heritage = metadata::inherit(up.heritage, keep, fd, mode, &mut self.scratch, index)?;
+        Ok(Twin::staged(
+            staged,
+            heritage,
+            up.arrivals.inherited(),
+            &self.run.budget,
+        ))
     }
 
     /// Takes out of an adopted directory what the source does not have: unfinished entries, and what has gone since.
@@ -636,30 +649,35 @@ impl Worker<'_> {
             sweep::clear_leftovers(self.run, dir, index, &fd)?;
         }
         let staged = matches!(twin.presence, Presence::Staged(_));
+        let look = || sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e));
         if !dir.is_entry || rules.directories == Directories::Needed {
+            let staged = if staged { Some(look()?.mode) } else { None };
             return self.close_plainly(index, twin, &fd, staged);
         }
         let source = &dir.sources[dir.winner()].stat;
-        let before = match &twin.presence {
+        let there = match &twin.presence {
             Presence::Existing(before) => Some(before),
             Presence::Staged(_) | Presence::Imagined => None,
         };
-        let kept = self.kept_of(dir, index, source, before);
-        let mut changes = before.map_or(Changes::default(), |b| differences(source, b, &rules.keep, &kept));
-        let now = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
+        let kept = self.kept_of(dir, index, source, there);
+        let now = look()?;
+        let before = there.copied().unwrap_or(now);
         let node = dir
             .source(dir.winner())
             .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
         let copy = Copy {
             node: Node::Open(fd.as_fd()),
             owner: (now.uid, now.gid),
-            mode: now.mode,
+            mode: before.mode,
+            // A directory in one with the set-group-id bit has that, too.
+            born: staged.then(|| twin.heritage.leaves(&rules.keep, source.mode) | now.mode & 0o2000),
             new: staged,
-            inherits_acl: false,
+            inherits: staged && twin.heritage.attributes,
             destination: index,
         };
-        let act = !rules.dry_run;
-        let seen = put_right(
+        let obstacle = if staged { None } else { protected(before.protection) };
+        let act = !rules.dry_run && obstacle.is_none();
+        let put = put_right(
             &rules.keep,
             source,
             Some(Node::Open(node.as_fd())),
@@ -667,30 +685,46 @@ impl Worker<'_> {
             act,
             &mut self.scratch,
         )?;
-        changes.insert(Changes(seen.0 & (Changes::ACL.0 | Changes::XATTR.0)));
-        if !rules.keep.mode && rules.keep.chmod.is_none() {
+        let mut changes = put.changes;
+        if !changes.contains(Changes::MODE) {
             Self::give_back(twin, &fd, index)?;
         }
+        let mut timed = true;
+        let late = rules.keep.times && !kept.is_same(source.mtime, before.mtime);
         if act && (staged || !kept.is_same(source.mtime, now.mtime)) {
-            self.set_times(dir, index, source, Node::Open(fd.as_fd()))?;
-        } else if let Some(before) = before.filter(|_| rules.keep.times && !changes.contains(Changes::TIME)) {
+            timed = self.set_times(dir, index, source, Node::Open(fd.as_fd()))?;
+        } else if there.is_some() && rules.keep.times && !late {
             self.tell_loss(&kept, source.mtime, before.mtime);
         }
-        Ok(changes)
+        changes.insert_if(late && timed, Changes::TIME);
+        match obstacle.filter(|_| !changes.is_empty()) {
+            Some(what) => Err(Fault::conflict(Operation::SetMode, index, what)),
+            None => Ok(changes),
+        }
     }
 
     /// A directory that stands for no source entry, or whose metadata was not asked for.
-    fn close_plainly(&self, index: usize, twin: &Twin, fd: &OwnedFd, staged: bool) -> Result<Changes, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    /// `staged`: the mode that this run made it with.
+    fn close_plainly(
+        &mut self,
+        index: usize,
+        twin: &Twin,
+        fd: &OwnedFd,
+        staged: Option<u32>,
+    ) -> Result<Changes, Fault> {
         let rules = &self.run.rules;
         if rules.dry_run {
             return Ok(Changes::default());
         }
-        if staged {
-            sys::set_mode(Node::Open(fd.as_fd()), 0o777 & !rules.keep.umask)
-                .map_err(|e| fault(Operation::SetMode, e))?;
-        } else {
-            Self::give_back(twin, fd, index)?;
+        match staged {
+            Some(mode) => {
+                let born = twin.heritage.leaves(&rules.keep, 0o777) | mode & 0o2000;
+                if born != mode {
+                    let mode = (Node::Open(fd.as_fd()), born, false);
+                    metadata::set_mode(&rules.keep, mode, index, &mut self.scratch)?;
+                }
+            }
+            None => Self::give_back(twin, fd, index)?,
         }
         Ok(Changes::default())
     }

@@ -64,6 +64,12 @@ impl Changes {
         }
     }
 
+    /// All but these.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether all of these bits are set.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

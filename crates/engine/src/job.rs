@@ -325,7 +325,14 @@ impl Desk {
 
     /// Counts a note and sends it when it is the first of its kind.
     pub fn note(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) {
-        if let Some(note) = self.findings.note(kind, first) {
+        if let Some(note) = self.findings.note(kind, false, first) {
+            self.queue.push(Event::Note(note));
+        }
+    }
+
+    /// The same of something that was asked for and is lost: the operation is not complete.
+    pub fn lose(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) {
+        if let Some(note) = self.findings.note(kind, true, first) {
             self.queue.push(Event::Note(note));
         }
     }

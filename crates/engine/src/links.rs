@@ -446,6 +446,9 @@ impl Worker<'_> {
         }
         .at(index);
         let is_linked = existing.is_some_and(|existing| existing.id == id);
+        if !is_linked {
+            Self::permit(entry.dir, index, Operation::Link, existing)?;
+        }
         let changes = if existing.is_some() {
             Changes::CONTENT
         } else {

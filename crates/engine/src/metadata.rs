@@ -1,15 +1,18 @@
 //! Owner, mode, extended attributes, ACLs and times of one entry: compared, and put right by descriptor.
 //!
-//! The order matters: owner first, because a change of owner clears set-id bits and capabilities; then user attributes;
-//! then the mode; then ACLs, whose mask is the mode's group bits, and capabilities; times last of all and on their own,
-//! because they mark a finished file. What an unprivileged run may not keep is a note; anything else is a fault.
+//! The order matters: owner first, because a change of owner clears set-id bits and capabilities; then attributes and
+//! ACLs; then the mode, whose group bits are an ACL's mask; times last of all and on their own, because they mark a
+//! finished file. What the destination refuses costs the entry nothing else: it is told by its kind, and counts as lost
+//! where the run could have had it. Whether a destination drops owners and modes without a word is looked at when it takes
+//! the first. What was not asked for is neither looked at nor set.
 
 use std::ffi::{CStr, CString};
 
+use bulkhaul_formats::acl::Acl;
 use bulkhaul_formats::digest::Xxh64;
-use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Kind, Node, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Kind, Node, OwnedFd, Stat};
 
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Fault, Operation, Side, describe};
 use crate::event::Changes;
 use crate::options::Keep;
 use crate::plan::wanted;
@@ -23,9 +26,42 @@ const SHORT_OF_GID: &str = "the group was not kept: this user may not give it";
 const SHORT_OF_SETID: &str = "set-user-id or set-group-id was dropped, because the owner or group is not the source's";
 const ACL_ACCESS: &CStr = c"system.posix_acl_access";
 const ACL_DEFAULT: &CStr = c"system.posix_acl_default";
-/// What a host with `SELinux` gives to every file.
-const LABEL: &CStr = c"security.selinux";
-const CAPABILITY: &CStr = c"security.capability";
+const CAPABILITY: &[u8] = b"security.capability";
+/// What a host's security policy gives to every file: it is taken over where it is taken, and no loss where not.
+const LABELS: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
+/// XFS shows its ACLs to root a second time.
+const DOUBLES: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
+/// What file systems note about the place of a file: an overlay the lower file that it came from, Lustre its objects, Gluster
+/// its identity and the state of its copies, a kernel that checks metadata the inode. On another file it would do harm.
+const BOUND: [&[u8]; 15] = [
+    b"trusted.overlay.origin",
+    b"trusted.overlay.uuid",
+    b"trusted.overlay.impure",
+    b"user.overlay.origin",
+    b"user.overlay.uuid",
+    b"user.overlay.impure",
+    b"trusted.lov",
+    b"trusted.lma",
+    b"trusted.lmv",
+    b"trusted.link",
+    b"trusted.fid",
+    b"trusted.hsm",
+    b"trusted.som",
+    b"trusted.dmv",
+    b"security.evm",
+];
+/// The same for all names that begin so.
+const BOUND_PREFIXES: [&[u8]; 7] = [
+    b"lustre.",
+    b"trusted.gluster",
+    b"trusted.gfid",
+    b"trusted.pgfid.",
+    b"trusted.afr.",
+    b"trusted.ec.",
+    b"trusted.bit-rot.",
+];
+/// Properties of btrfs, which what is made in a directory gets from it.
+const PROPERTIES: &[u8] = b"btrfs.";
 
 /// Something that the copy has and the original has not, or the other way round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +70,25 @@ pub struct Shortfall {
     pub kind: String,
     /// One sentence.
     pub message: String,
+    /// It was asked for, could have been had, and was refused: the copy is not complete.
+    pub lost: bool,
 }
 
 /// Buffers for attributes, reused from entry to entry.
 pub struct Scratch {
     lists: [Vec<u8>; 2],
     values: [Vec<u8>; 2],
+    /// By destination.
+    trusts: Vec<Trust>,
     /// What could not be kept of the current entry.
     pub shortfalls: Vec<Shortfall>,
+}
+
+/// Whether a destination was seen to have what it said that it took: some take owners and modes without a word, and drop them.
+#[derive(Clone, Copy, Default)]
+struct Trust {
+    owner: bool,
+    mode: bool,
 }
 
 impl Default for Scratch {
@@ -50,18 +97,32 @@ impl Default for Scratch {
         Self {
             lists: [buffer(), buffer()],
             values: [buffer(), buffer()],
+            trusts: Vec::new(),
             shortfalls: Vec::new(),
         }
     }
 }
 
 impl Scratch {
-    /// Something of the current entry could not be kept.
-    pub fn short(&mut self, kind: &str, message: impl Into<String>) {
+    /// Something of the current entry was not kept; `lost`: it could have been had.
+    pub fn note(&mut self, kind: &str, message: impl Into<String>, lost: bool) {
         self.shortfalls.push(Shortfall {
             kind: kind.to_owned(),
             message: message.into(),
+            lost,
         });
+    }
+
+    fn trust(&mut self, destination: usize) -> &mut Trust {
+        if self.trusts.len() <= destination {
+            self.trusts.resize(destination + 1, Trust::default());
+        }
+        &mut self.trusts[destination]
+    }
+
+    /// What this user can't have.
+    fn short(&mut self, kind: &str, message: &str) {
+        self.note(kind, message, false);
     }
 }
 
@@ -74,38 +135,77 @@ pub struct Copy<'a> {
     pub owner: (u32, u32),
     /// Its mode now.
     pub mode: u32,
+    /// The mode that it is to have where none is kept; `None`: it has that.
+    pub born: Option<u32>,
     /// This run made it, so it has no attributes but inherited ones.
     pub new: bool,
-    /// It may have inherited an ACL from its directory.
-    pub inherits_acl: bool,
+    /// It may have inherited some from its directory.
+    pub inherits: bool,
     /// Number of the destination.
     pub destination: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    User,
-    Acl,
-    Capability,
-    /// Another face of something that is kept: XFS shows its ACLs a second time.
-    Double,
-    Dropped,
+/// What became of the metadata of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Put {
+    /// What was put right, or would be.
+    pub changes: Changes,
+    /// What the destination refused.
+    pub refused: Changes,
 }
 
-/// What of the attributes is kept: the user's, ACLs and capabilities. Labels of security modules belong to a host's
-/// policy, `trusted.*` to its administrator, and what file systems use inside (`lustre.*`) would do harm elsewhere.
-fn class(name: &CStr) -> Class {
-    if name == ACL_ACCESS || name == ACL_DEFAULT {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Acl,
+    Capability,
+    Label,
+    /// It binds a file to its place.
+    Bound,
+    /// Another face of something that is kept.
+    Double,
+    /// How a file system shows what it has of its own.
+    System,
+    /// All others.
+    Plain,
+}
+
+fn class(name: &[u8]) -> Class {
+    if name == ACL_ACCESS.to_bytes() || name == ACL_DEFAULT.to_bytes() {
         Class::Acl
+    } else if name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") {
+        Class::Plain
     } else if name == CAPABILITY {
         Class::Capability
-    } else if name == c"trusted.SGI_ACL_FILE" || name == c"trusted.SGI_ACL_DEFAULT" {
+    } else if LABELS.contains(&name) {
+        Class::Label
+    } else if DOUBLES.contains(&name) {
         Class::Double
-    } else if name.to_bytes().starts_with(b"user.") {
-        Class::User
+    } else if BOUND.contains(&name) || BOUND_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        Class::Bound
+    } else if name.starts_with(b"system.") {
+        Class::System
     } else {
-        Class::Dropped
+        Class::Plain
     }
+}
+
+/// Whether attributes of this class are asked for.
+fn takes(keep: &Keep, class: Class) -> bool {
+    match class {
+        Class::Acl => keep.acls,
+        Class::Capability | Class::Plain => keep.xattrs,
+        // Everybody else's files have what the policy says.
+        Class::Label => keep.xattrs && keep.reach.privileged,
+        Class::Bound | Class::Double | Class::System => false,
+    }
+}
+
+/// Whether a refusal says that the destination, or this user, can't have something, and nothing worse.
+fn is_refusal(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL
+    )
 }
 
 /// Makes everything but the times of `copy` like `source`; answers what differed. With `act` false it only looks.
@@ -116,9 +216,9 @@ pub fn put_right(
     copy: Copy<'_>,
     act: bool,
     scratch: &mut Scratch,
-) -> Result<Changes, Fault> {
-    let mut changes = Changes::default();
-    let wanted = wanted(source, keep, copy.owner, copy.new);
+) -> Result<Put, Fault> {
+    let mut put = Put::default();
+    let wanted = wanted(source, keep, copy.owner, copy.born);
     let mut mode = wanted.mode;
     let mut owner_set = false;
 
@@ -132,11 +232,13 @@ pub fn put_right(
     if wanted.short_of_setid {
         scratch.short("setid-dropped", SHORT_OF_SETID);
     }
-    changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
-    changes.insert_if(wanted.gid.is_some(), Changes::GROUP);
+    put.changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
+    put.changes.insert_if(wanted.gid.is_some(), Changes::GROUP);
     if act && (wanted.uid.is_some() || wanted.gid.is_some()) {
         let (uid_kept, gid_kept) = set_owner(keep, copy, wanted.uid, wanted.gid, scratch)?;
         owner_set = true;
+        put.refused.insert_if(!uid_kept, Changes::OWNER);
+        put.refused.insert_if(!gid_kept, Changes::GROUP);
         let lost = if uid_kept { 0 } else { 0o4000 } | if gid_kept { 0 } else { 0o2000 };
         if let Some(m) = &mut mode
             && *m & lost != 0
@@ -147,68 +249,91 @@ pub fn put_right(
         }
     }
 
-    // Attributes, in two turns around the mode.
-    let attributes = if keep.xattrs && source_node.is_some() {
-        attribute_changes(source_node, copy, scratch)?
-    } else {
-        let inherited = copy.inherits_acl.then(|| Attribute {
-            name: ACL_ACCESS.to_owned(),
-            value: None,
-        });
-        inherited.into_iter().collect()
-    };
+    // Attributes.
+    let mut done = Changes::default();
     let mut acl_changed = false;
-    for attribute in &attributes {
-        let class = class(&attribute.name);
-        changes.insert(if class == Class::Acl {
-            Changes::ACL
-        } else {
-            Changes::XATTR
-        });
-        acl_changed |= class == Class::Acl;
-        // An ACL that has to go must go before the mode, which would only set its mask.
-        if act && (class == Class::User || attribute.value.is_none()) {
-            set_attribute(keep, copy, attribute, scratch)?;
+    for attribute in &attribute_changes(keep, source_node, copy, scratch)? {
+        let is_acl = class(attribute.name.to_bytes()) == Class::Acl;
+        let change = if is_acl { Changes::ACL } else { Changes::XATTR };
+        put.changes.insert(change);
+        if !act {
+            continue;
+        }
+        if set_attribute(keep, copy, attribute, scratch)? {
+            done.insert(change);
+            acl_changed |= is_acl;
+            continue;
+        }
+        put.refused.insert(change);
+        if let (true, Some(acl)) = (
+            attribute.name.as_c_str() == ACL_ACCESS,
+            attribute.value.as_deref().and_then(Acl::parse),
+        ) {
+            // Without its list, the group's bits of the mode would give the owning group what the mask allows others.
+            mode = mode.map(|mode| mode & (!0o777 | acl.mode_without()));
         }
     }
 
+    // Mode.
     if let Some(mode) = mode {
-        changes.insert_if(mode != copy.mode && !copy.new, Changes::MODE);
-        if act && (mode != copy.mode || owner_set || acl_changed) && source.kind != Kind::Symlink {
-            sys::set_mode(copy.node, mode)
-                .map_err(|e| Fault::new(Operation::SetMode, Side::Destination(copy.destination), e))?;
+        let differs = mode != copy.mode;
+        put.changes.insert_if(differs && !copy.new, Changes::MODE);
+        // A change of owner takes set-id bits away.
+        if act && (differs || acl_changed || (owner_set && mode & 0o6000 != 0)) {
+            let asked = keep.mode || keep.chmod.is_some();
+            let kept = set_mode(keep, (copy.node, mode, asked), copy.destination, scratch)?;
+            put.refused.insert_if(!kept, Changes::MODE);
         }
     }
-
-    if act {
-        for attribute in attributes
-            .iter()
-            .filter(|a| class(&a.name) != Class::User && a.value.is_some())
-        {
-            set_attribute(keep, copy, attribute, scratch)?;
-        }
-        if let (Some(mode), Some(_), true) = (mode, &keep.chmod, acl_changed) {
-            sys::set_mode(copy.node, mode)
-                .map_err(|e| Fault::new(Operation::SetMode, Side::Destination(copy.destination), e))?;
-        }
-    }
-    Ok(changes)
+    put.changes = put.changes.without(put.refused);
+    put.changes.insert(done);
+    Ok(put)
 }
 
-/// Whether an entry has no attribute that anybody gave it. Asked by its name only where that is all there is; false where
-/// nobody can tell by name, or the answer is long.
-pub fn is_bare(held: Held<'_>, side: Side) -> Result<bool, Fault> {
-    let mut names = [0; SHORT_LIST_BYTES];
-    let bytes = match held {
-        Held::Open(file) => sys::list_xattrs(Node::Open(file), &mut names),
-        Held::Named(at, name) => sys::list_xattrs_at(at, name, &mut names),
-    };
-    match bytes {
-        Ok(bytes) => Ok(bytes == 0 || names[..bytes] == *LABEL.to_bytes_with_nul()),
-        Err(Errno::NOTSUP) => Ok(true),
-        Err(Errno::NOSYS | Errno::RANGE) => Ok(false),
-        Err(e) => Err(Fault::new(Operation::GetXattr, side, e)),
+/// What of a source's metadata its copy `found` does not have though it was asked for, in words. `nodes`: both, where they have
+/// attributes. What is never copied is not looked for; nor are the times.
+pub fn missing(
+    keep: &Keep,
+    source: &Stat,
+    found: &Stat,
+    nodes: Option<(Node<'_>, Node<'_>)>,
+    destination: usize,
+    scratch: &mut Scratch,
+) -> Result<Option<String>, Fault> {
+    let owner = (found.uid, found.gid);
+    let wanted = wanted(source, keep, owner, None);
+    let text = |what: &str| Ok(Some(what.to_owned()));
+    if wanted.uid.is_some() || wanted.short_of_uid {
+        return text("its owner");
     }
+    if wanted.gid.is_some() || wanted.short_of_gid {
+        return text("its group");
+    }
+    if let Some((node, copy)) = nodes {
+        let copy = Copy {
+            node: copy,
+            owner,
+            mode: found.mode,
+            born: None,
+            new: false,
+            inherits: false,
+            destination,
+        };
+        let changes = attribute_changes(keep, Some(node), copy, scratch)?;
+        // What it says of attributes that are never copied, the copy has said.
+        scratch.shortfalls.clear();
+        for attribute in changes.iter().filter(|attribute| attribute.value.is_some()) {
+            match class(attribute.name.to_bytes()) {
+                Class::Label => {}
+                Class::Acl => return text("its ACL"),
+                _ => return text(&format!("extended attribute {}", attribute.name.to_string_lossy())),
+            }
+        }
+    }
+    if wanted.mode.is_some_and(|mode| mode != found.mode) {
+        return text("its mode");
+    }
+    Ok(None)
 }
 
 /// How an entry is held that is only looked at.
@@ -220,18 +345,94 @@ pub enum Held<'h> {
     Named(BorrowedFd<'h>, &'h CStr),
 }
 
-/// Sets the times of a finished entry.
-pub fn set_times(keep: &Keep, source: &Stat, node: Node<'_>, destination: usize) -> Result<(), Fault> {
-    if !keep.times {
-        return Ok(());
+impl Held<'_> {
+    /// Itself, for more than a look; `opened` is where its descriptor lives.
+    pub fn node<'n>(&'n self, opened: &'n mut Option<OwnedFd>) -> sys::Result<Node<'n>> {
+        match self {
+            Self::Open(fd) => Ok(Node::Open(*fd)),
+            Self::Named(at, name) => {
+                let opened: &OwnedFd = opened.insert(sys::open_node(*at, name)?);
+                Ok(Node::Path(opened.as_fd()))
+            }
+        }
     }
-    sys::set_times(node, Some(source.atime), Some(source.mtime))
-        .map_err(|e| Fault::new(Operation::SetTimes, Side::Destination(destination), e))
 }
 
-/// Whether a refusal is what an unprivileged run has to live with.
-fn tolerable(keep: &Keep, errno: Errno) -> bool {
-    !keep.reach.privileged && matches!(errno, Errno::PERM | Errno::NOTSUP | Errno::INVAL)
+/// Whether an entry has no attribute that this run would keep or tell of. Asked by its name only where that is all there is;
+/// false where nobody can tell by name, or the answer is long.
+pub fn is_bare(keep: &Keep, held: Held<'_>, side: Side) -> Result<bool, Fault> {
+    if !keep.xattrs && !keep.acls {
+        return Ok(true);
+    }
+    let mut names = [0; SHORT_LIST_BYTES];
+    let bytes = match held {
+        Held::Open(file) => sys::list_xattrs(Node::Open(file), &mut names),
+        Held::Named(at, name) => sys::list_xattrs_at(at, name, &mut names),
+    };
+    match bytes {
+        Ok(bytes) => Ok(names[..bytes]
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .all(|name| match class(name) {
+                Class::Bound | Class::System => !keep.xattrs,
+                class => !takes(keep, class),
+            })),
+        Err(Errno::NOTSUP) => Ok(true),
+        Err(Errno::NOSYS | Errno::RANGE) => Ok(false),
+        Err(e) => Err(Fault::new(Operation::GetXattr, side, e)),
+    }
+}
+
+/// Sets the times of a finished entry; whether they are as they should be.
+pub fn set_times(
+    keep: &Keep,
+    source: &Stat,
+    node: Node<'_>,
+    destination: usize,
+    scratch: &mut Scratch,
+) -> Result<bool, Fault> {
+    if !keep.times {
+        return Ok(true);
+    }
+    match sys::set_times(node, Some(source.atime), Some(source.mtime)) {
+        Ok(()) => Ok(true),
+        Err(errno) if is_refusal(errno) => {
+            let what = because("the times were not kept", Some(errno));
+            scratch.note("times", what, keep.reach.privileged);
+            Ok(false)
+        }
+        Err(errno) => Err(Fault::new(Operation::SetTimes, Side::Destination(destination), errno)),
+    }
+}
+
+/// Sets a mode; whether it is there now. `asked`: it is one that was asked for, not one that what is made here has anyway.
+pub fn set_mode(
+    keep: &Keep,
+    (node, mode, asked): (Node<'_>, u32, bool),
+    destination: usize,
+    scratch: &mut Scratch,
+) -> Result<bool, Fault> {
+    let fault = |operation, e| Fault::new(operation, Side::Destination(destination), e);
+    let errno = match sys::set_mode(node, mode) {
+        Ok(()) if scratch.trust(destination).mode => return Ok(true),
+        Ok(()) => {
+            let now = stat(node).map_err(|e| fault(Operation::Stat, e))?;
+            scratch.trust(destination).mode = now.mode == mode;
+            if now.mode == mode {
+                return Ok(true);
+            }
+            None
+        }
+        Err(errno) if is_refusal(errno) => Some(errno),
+        Err(errno) => return Err(fault(Operation::SetMode, errno)),
+    };
+    let what = if asked {
+        "the mode was not kept"
+    } else {
+        "it stays closed to others"
+    };
+    scratch.note("mode", because(what, errno), asked && keep.reach.privileged);
+    Ok(false)
 }
 
 /// Answers which of both ids are now as wanted.
@@ -242,26 +443,54 @@ fn set_owner(
     gid: Option<u32>,
     scratch: &mut Scratch,
 ) -> Result<(bool, bool), Fault> {
-    let fault = |e| Fault::new(Operation::SetOwner, Side::Destination(copy.destination), e);
-    match sys::set_owner(copy.node, uid, gid) {
-        Ok(()) => return Ok((true, true)),
-        Err(e) if !tolerable(keep, e) => return Err(fault(e)),
-        Err(_) => {}
-    }
-    // Not both; but a group that the user belongs to may be given.
-    let gid_kept = match gid.map(|gid| sys::set_owner(copy.node, None, Some(gid))) {
-        None | Some(Ok(())) => true,
-        Some(Err(e)) if tolerable(keep, e) => {
-            scratch.short("group", SHORT_OF_GID);
-            false
+    let fault = |operation, e| Fault::new(operation, Side::Destination(copy.destination), e);
+    let set = sys::set_owner(copy.node, uid, gid);
+    let (uid_kept, gid_kept) = match set {
+        Ok(()) if scratch.trust(copy.destination).owner => return Ok((true, true)),
+        Ok(()) => {
+            let now = stat(copy.node).map_err(|e| fault(Operation::Stat, e))?;
+            let kept = (
+                uid.is_none_or(|uid| uid == now.uid),
+                gid.is_none_or(|gid| gid == now.gid),
+            );
+            scratch.trust(copy.destination).owner = kept == (true, true);
+            kept
         }
-        Some(Err(e)) => return Err(fault(e)),
+        Err(e) if !is_refusal(e) => return Err(fault(Operation::SetOwner, e)),
+        // Not both; but a group that the user belongs to may be given.
+        Err(_) => match gid.filter(|_| uid.is_some()) {
+            None => (uid.is_none(), gid.is_none()),
+            Some(gid) => match sys::set_owner(copy.node, None, Some(gid)) {
+                Ok(()) => (false, true),
+                Err(e) if is_refusal(e) => (false, false),
+                Err(e) => return Err(fault(Operation::SetOwner, e)),
+            },
+        },
     };
-    let uid_kept = uid.is_none();
-    if !uid_kept {
-        scratch.short("owner", SHORT_OF_UID);
+    let lost = keep.reach.privileged;
+    for (kind, kept, short) in [("owner", uid_kept, SHORT_OF_UID), ("group", gid_kept, SHORT_OF_GID)] {
+        if kept {
+            continue;
+        }
+        let message = if lost {
+            because(&format!("the {kind} was not kept"), set.err())
+        } else {
+            short.to_owned()
+        };
+        scratch.note(kind, message, lost);
     }
     Ok((uid_kept, gid_kept))
+}
+
+/// What was not kept, and why; without an errno the destination has said nothing.
+fn because(what: &str, errno: Option<Errno>) -> String {
+    let why = errno.map_or_else(|| "taken and dropped".to_owned(), describe);
+    format!("{what}: the destination refuses it ({why})")
+}
+
+fn stat(node: Node<'_>) -> sys::Result<Stat> {
+    let (Node::Open(fd) | Node::Path(fd)) = node;
+    sys::stat_fd(fd)
 }
 
 /// An attribute to set, or to remove where there is no value.
@@ -270,7 +499,8 @@ struct Attribute {
     value: Option<Vec<u8>>,
 }
 
-fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &mut Scratch) -> Result<(), Fault> {
+/// Whether it was taken.
+fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &mut Scratch) -> Result<bool, Fault> {
     let result = match &attribute.value {
         Some(value) => sys::set_xattr(copy.node, &attribute.name, value),
         None => match sys::remove_xattr(copy.node, &attribute.name) {
@@ -278,60 +508,73 @@ fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &m
             other => other,
         },
     };
-    match result {
-        Ok(()) => Ok(()),
-        Err(e) if tolerable(keep, e) => {
-            let name = attribute.name.to_string_lossy();
-            match class(&attribute.name) {
-                Class::Acl => scratch.short("acl", "an ACL was not kept: the destination does not take it"),
-                Class::Capability => {
-                    scratch.short("capability", "file capabilities were not kept: only root may set them");
-                }
-                _ => scratch.short(
-                    "xattr",
-                    format!("extended attribute {name} was not kept: the destination does not take it"),
-                ),
-            }
-            Ok(())
+    let errno = match result {
+        Ok(()) => return Ok(true),
+        Err(errno) if is_refusal(errno) => Some(errno),
+        Err(errno) => {
+            let side = Side::Destination(copy.destination);
+            return Err(Fault::new(Operation::SetXattr, side, errno));
         }
-        Err(e) => Err(Fault::new(Operation::SetXattr, Side::Destination(copy.destination), e)),
+    };
+    let lost = keep.reach.privileged;
+    let name = attribute.name.to_string_lossy();
+    match class(attribute.name.to_bytes()) {
+        Class::Acl => scratch.note("acl", because("an ACL was not kept", errno), lost),
+        Class::Capability if !lost => {
+            scratch.short("capability", "file capabilities were not kept: only root may set them");
+        }
+        Class::Label => {
+            let message = format!("the label {name} was not kept: here the host's policy says it");
+            scratch.note(&format!("xattr:{name}"), message, false);
+        }
+        _ => {
+            let message = because(&format!("extended attribute {name} was not kept"), errno);
+            scratch.note(&format!("xattr:{name}"), message, lost);
+        }
     }
+    Ok(false)
 }
 
 /// What has to be set on the copy, and removed from it.
-fn attribute_changes(source: Option<Node<'_>>, copy: Copy<'_>, scratch: &mut Scratch) -> Result<Vec<Attribute>, Fault> {
+fn attribute_changes(
+    keep: &Keep,
+    source: Option<Node<'_>>,
+    copy: Copy<'_>,
+    scratch: &mut Scratch,
+) -> Result<Vec<Attribute>, Fault> {
+    let mut changes = Vec::new();
+    if !keep.xattrs && !keep.acls {
+        return Ok(changes);
+    }
     let destination = Side::Destination(copy.destination);
     let used = match source {
         Some(node) => list(node, &mut scratch.lists[0], Side::Source)?,
         None => 0,
     };
-    let there = if copy.new {
+    let there = if copy.new && !copy.inherits {
         0
     } else {
         list(copy.node, &mut scratch.lists[1], destination)?
     };
-    let mut changes = Vec::new();
     if used == 0 && there == 0 {
-        if copy.inherits_acl {
-            changes.push(Attribute {
-                name: ACL_ACCESS.to_owned(),
-                value: None,
-            });
-        }
         return Ok(changes);
     }
     let names = split(&scratch.lists[0][..used]);
     let existing = split(&scratch.lists[1][..there]);
     for name in &names {
-        match class(name) {
-            Class::User | Class::Acl | Class::Capability => {}
-            Class::Double => continue,
-            Class::Dropped => {
-                let name = name.to_string_lossy();
-                let message = format!("extended attribute {name} is not copied");
-                scratch.short(&format!("dropped-xattr:{name}"), message);
-                continue;
-            }
+        let class = class(name.to_bytes());
+        if matches!(class, Class::Bound | Class::System) && keep.xattrs {
+            let name = name.to_string_lossy();
+            let why = if class == Class::Bound {
+                ": it binds a file to its place"
+            } else {
+                ""
+            };
+            let message = format!("extended attribute {name} is not copied{why}");
+            scratch.note(&format!("dropped-xattr:{name}"), message, false);
+        }
+        if !takes(keep, class) {
+            continue;
         }
         let Some(source) = source else { continue };
         let Some(wanted) = get(source, name, &mut scratch.values[0], Side::Source)? else {
@@ -348,21 +591,18 @@ fn attribute_changes(source: Option<Node<'_>>, copy: Copy<'_>, scratch: &mut Scr
             value: Some(scratch.values[0][..wanted].to_vec()),
         });
     }
-    for name in existing
-        .iter()
-        .filter(|n| !matches!(class(n), Class::Double | Class::Dropped) && !names.contains(n))
-    {
-        changes.push(Attribute {
-            name: name.clone(),
-            value: None,
-        });
+    for name in existing.iter().filter(|name| !names.contains(name)) {
+        let class = class(name.to_bytes());
+        // Nobody may take a label away.
+        if takes(keep, class) && class != Class::Label {
+            changes.push(Attribute {
+                name: name.clone(),
+                value: None,
+            });
+        }
     }
-    if copy.inherits_acl && !names.iter().any(|n| n.as_c_str() == ACL_ACCESS) {
-        changes.push(Attribute {
-            name: ACL_ACCESS.to_owned(),
-            value: None,
-        });
-    }
+    // A list that goes must be gone before one that comes sets the mode.
+    changes.sort_by_key(|attribute| attribute.value.is_some());
     Ok(changes)
 }
 
@@ -414,29 +654,74 @@ pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], side: Side) -> Result<u64
     Ok(digest.digest())
 }
 
-/// Whether what is made in a directory inherits an ACL from it.
-pub fn has_default_acl(directory: Node<'_>, scratch: &mut Scratch, destination: usize) -> Result<bool, Fault> {
-    match get(
-        directory,
-        ACL_DEFAULT,
-        &mut scratch.values[0],
-        Side::Destination(destination),
-    ) {
-        Ok(found) => Ok(found.is_some()),
-        Err(fault) => match fault.cause {
-            crate::error::Cause::Errno(Errno::NOTSUP | Errno::NOSYS) => Ok(false),
-            _ => Err(fault),
-        },
+/// What a directory gives to what is made in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heritage {
+    /// It has attributes that are passed on.
+    pub attributes: bool,
+    /// What its default ACL leaves of the mode that something is made with; `None`: it has none, and the file creation mask
+    /// says.
+    mode: Option<u32>,
+}
+
+impl Heritage {
+    /// What becomes of permission bits that something is made with, as the system has it.
+    pub fn leaves(self, keep: &Keep, bits: u32) -> u32 {
+        bits & 0o777 & self.mode.unwrap_or(!keep.umask)
+    }
+
+    /// Of a directory.
+    pub fn of(directory: Node<'_>, scratch: &mut Scratch, destination: usize) -> Result<Self, Fault> {
+        let side = Side::Destination(destination);
+        let used = list(directory, &mut scratch.lists[0], side)?;
+        let mut heritage = Self::default();
+        for name in split(&scratch.lists[0][..used]) {
+            if name.as_c_str() == ACL_DEFAULT {
+                let length = get(directory, ACL_DEFAULT, &mut scratch.values[0], side)?;
+                let acl = length.and_then(|length| Acl::parse(&scratch.values[0][..length]));
+                heritage.mode = acl.map(Acl::mode);
+                heritage.attributes |= length.is_some();
+            }
+            heritage.attributes |= name.to_bytes().starts_with(PROPERTIES);
+        }
+        Ok(heritage)
     }
 }
 
-/// Removes the ACLs that a directory inherited when it was made, so that what is made in it inherits none.
-pub fn disinherit(directory: Node<'_>, destination: usize) -> Result<(), Fault> {
-    for name in [ACL_ACCESS, ACL_DEFAULT] {
-        match sys::remove_xattr(directory, name) {
-            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
-            Err(e) => return Err(Fault::new(Operation::SetXattr, Side::Destination(destination), e)),
+/// What a directory that was just made in one of this `heritage` passes on: nothing where its own metadata comes from a
+/// source, as `keep` says, since it loses then what it inherited; otherwise what it has from above. It stays closed to others
+/// for now.
+pub fn inherit(
+    heritage: Heritage,
+    keep: Option<&Keep>,
+    directory: BorrowedFd<'_>,
+    mode: u32,
+    scratch: &mut Scratch,
+    destination: usize,
+) -> Result<Heritage, Fault> {
+    if !heritage.attributes {
+        return Ok(heritage);
+    }
+    let node = Node::Open(directory);
+    let side = Side::Destination(destination);
+    if mode & 0o777 != 0o700 {
+        // A default ACL may keep the owner out of its own directory.
+        sys::set_mode(node, mode | 0o700).map_err(|e| Fault::new(Operation::SetMode, side, e))?;
+    }
+    if let Some(keep) = keep {
+        let used = list(node, &mut scratch.lists[0], side)?;
+        for name in split(&scratch.lists[0][..used]) {
+            let class = class(name.to_bytes());
+            if !takes(keep, class) || class == Class::Label {
+                continue;
+            }
+            match sys::remove_xattr(node, &name) {
+                Err(errno) if errno != Errno::NODATA && !is_refusal(errno) => {
+                    return Err(Fault::new(Operation::SetXattr, side, errno));
+                }
+                _ => {}
+            }
         }
     }
-    Ok(())
+    Heritage::of(node, scratch, destination)
 }

@@ -221,6 +221,14 @@ pub struct CopyOptions {
     pub content_only: bool,
     /// Keep owner and group.
     pub owner: bool,
+    /// Keep permission bits, and the ACLs that go with them.
+    pub permissions: bool,
+    /// Keep ACLs.
+    pub acls: bool,
+    /// Keep extended attributes and capabilities.
+    pub xattrs: bool,
+    /// Keep times.
+    pub times: bool,
     /// Owner to set instead.
     pub chown_user: Option<u32>,
     /// Group to set instead.
@@ -274,6 +282,10 @@ impl Default for CopyOptions {
             link_tracking: false,
             content_only: false,
             owner: true,
+            permissions: true,
+            acls: true,
+            xattrs: true,
+            times: true,
             chown_user: None,
             chown_group: None,
             chmod: None,
@@ -305,7 +317,9 @@ pub struct Keep {
     pub owner: bool,
     /// Times.
     pub times: bool,
-    /// Extended attributes, ACLs, capabilities.
+    /// ACLs; never without the mode, which is part of them.
+    pub acls: bool,
+    /// Extended attributes and capabilities.
     pub xattrs: bool,
     /// Owner to set instead.
     pub user: Option<u32>,
@@ -317,6 +331,36 @@ pub struct Keep {
     pub umask: u32,
     /// What this process may give away.
     pub reach: Reach,
+}
+
+impl Keep {
+    /// The permission bits that something new is made with: none for others where its mode is set in the end, and otherwise
+    /// those that the source has, for the directory and the file creation mask to take away from.
+    pub fn made_with(&self, source: u32) -> u32 {
+        if self.mode || self.chmod.is_some() {
+            0o600
+        } else {
+            source & 0o777
+        }
+    }
+
+    /// What an entry that takes the place of another keeps of that one: what it does not get from its source, as a program
+    /// does that writes into what is there. `None`: nothing.
+    pub fn of_replaced(&self) -> Option<Self> {
+        let rest = Self {
+            mode: !self.mode && self.chmod.is_none(),
+            owner: !self.owner && self.user.is_none() && self.group.is_none(),
+            acls: !self.acls && self.chmod.is_none(),
+            xattrs: false,
+            times: false,
+            user: None,
+            group: None,
+            chmod: None,
+            umask: self.umask,
+            reach: self.reach.clone(),
+        };
+        (rest.mode || rest.owner || rest.acls).then_some(rest)
+    }
 }
 
 /// Whose files a process may make.
@@ -391,6 +435,8 @@ pub struct Rules {
     pub scatter: bool,
     /// Metadata.
     pub keep: Keep,
+    /// Metadata that comes from what is replaced.
+    pub keep_replaced: Option<Keep>,
     /// Send an event for each entry.
     pub entry_events: bool,
 }
@@ -480,6 +526,22 @@ impl CopyOptions {
             None => None,
         };
         let all = !self.content_only;
+        let keep = Keep {
+            mode: all && self.permissions,
+            owner: all && self.owner,
+            times: all && self.times,
+            acls: all && self.permissions && self.acls,
+            xattrs: all && self.xattrs,
+            user: self.chown_user,
+            group: self.chown_group,
+            chmod,
+            umask: process.umask,
+            reach: Reach {
+                privileged: process.user == 0,
+                user: process.user,
+                groups: process.groups.clone(),
+            },
+        };
         Ok(Rules {
             filter,
             // What a move takes for the same, it deletes: it has to be the same as a whole.
@@ -507,21 +569,8 @@ impl CopyOptions {
             max_delete: self.max_delete,
             confirm: self.confirm,
             scatter: self.scatter,
-            keep: Keep {
-                mode: all,
-                owner: all && self.owner,
-                times: all,
-                xattrs: all,
-                user: self.chown_user,
-                group: self.chown_group,
-                chmod,
-                umask: process.umask,
-                reach: Reach {
-                    privileged: process.user == 0,
-                    user: process.user,
-                    groups: process.groups.clone(),
-                },
-            },
+            keep_replaced: keep.of_replaced(),
+            keep,
             entry_events: self.entry_events,
         })
     }

@@ -3,7 +3,7 @@
 //! Comes in: the source's facts, the destination's facts or their absence, the rules; goes out: an [`Action`], or the
 //! need for a probe that reads what decides. A dry run prints the same actions that a real run takes.
 
-use bulkhaul_sys::{Kind, Stat};
+use bulkhaul_sys::{Kind, Protection, Stat};
 
 use crate::event::Changes;
 use crate::options::Keep;
@@ -66,6 +66,25 @@ pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64, kept: &Kept) -> A
     }
 }
 
+/// Why nothing may be made in a directory, or take the place of what has its name there: their flags forbid it.
+pub fn forbidden(directory: Option<&Stat>, existing: Option<&Stat>) -> Option<&'static str> {
+    let directory = directory.and_then(|stat| match stat.protection {
+        Protection::None => None,
+        Protection::AppendOnly => Some("its directory is append-only (chattr +a): nothing gets its name or goes in it"),
+        Protection::Immutable => Some("its directory is immutable (chattr +i)"),
+    });
+    directory.or_else(|| existing.and_then(|stat| protected(stat.protection)))
+}
+
+/// Why an entry stays as it is: its flags forbid the rest.
+pub fn protected(protection: Protection) -> Option<&'static str> {
+    match protection {
+        Protection::None => None,
+        Protection::AppendOnly => Some("it is append-only (chattr +a)"),
+        Protection::Immutable => Some("it is immutable (chattr +i)"),
+    }
+}
+
 /// What may have the name where a directory comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -95,7 +114,7 @@ pub struct Wanted {
     pub uid: Option<u32>,
     /// Group to set; `None`: it is right, or out of reach.
     pub gid: Option<u32>,
-    /// Mode; `None`: as it is (an existing entry whose mode is not kept, or a symlink).
+    /// Mode; `None`: as it is (where it is not kept, or of a symlink).
     pub mode: Option<u32>,
     /// The owner is asked for and out of this user's reach.
     pub short_of_uid: bool,
@@ -112,8 +131,9 @@ impl Wanted {
     }
 }
 
-/// What metadata `source` asks for. `owner`: whose the entry is now; `new`: it is made by this run.
-pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), new: bool) -> Wanted {
+/// What metadata `source` asks for. `owner`: whose the entry is now; `born`: the mode that it is to have where the source's is
+/// not kept, if it has not got that.
+pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), born: Option<u32>) -> Wanted {
     let uid = keep
         .user
         .or(keep.owner.then_some(source.uid))
@@ -124,11 +144,7 @@ pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), new: bool) -> Wante
         .filter(|gid| *gid != owner.1);
     let reach = &keep.reach;
     let (uid_set, gid_set) = (uid.filter(|u| reach.user(*u)), gid.filter(|g| reach.group(*g)));
-    let base = match (keep.mode, new) {
-        (true, _) => Some(source.mode),
-        (false, true) => Some(source.mode & 0o777 & !keep.umask),
-        (false, false) => None,
-    };
+    let base = if keep.mode { Some(source.mode) } else { born };
     let mut lost = 0;
     if source.kind != Kind::Directory {
         lost |= if uid_set.unwrap_or(owner.0) == source.uid {
@@ -159,7 +175,7 @@ pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), new: bool) -> Wante
 
 /// How `existing` differs from what is wanted, in what a stat shows.
 pub fn differences(source: &Stat, existing: &Stat, keep: &Keep, kept: &Kept) -> Changes {
-    let wanted = wanted(source, keep, (existing.uid, existing.gid), false);
+    let wanted = wanted(source, keep, (existing.uid, existing.gid), None);
     let mut changes = Changes::default();
     changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
     changes.insert_if(wanted.gid.is_some(), Changes::GROUP);

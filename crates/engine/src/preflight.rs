@@ -17,8 +17,9 @@ use crate::copy::{RootPlace, Target};
 use crate::departure::Restored;
 use crate::error::{Cause, Fault, Operation, Refusal, Side, describe};
 use crate::job::Desk;
-use crate::metadata::{Scratch, disinherit, has_default_acl};
-use crate::options::{CopyOptions, DestinationArgument, Process, Rules, SourceArgument};
+use crate::metadata::{Heritage, Scratch, inherit};
+use crate::options::{CopyOptions, DestinationArgument, Directories, Process, Rules, SourceArgument};
+use crate::plan::forbidden;
 use crate::publish::Stager;
 use crate::spelling::Arrivals;
 use crate::stream::{Stream, descriptor_of, name_of};
@@ -126,6 +127,14 @@ fn cause_of(fault: &Fault) -> String {
         | Cause::Stalled(_)
         | Cause::Panic(_) => "it can't be used".to_owned(),
     }
+}
+
+/// Why something may not be done with what has a path, where its flags or those of its directory say so.
+pub fn protection(path: &[u8]) -> Option<&'static str> {
+    let (directory, name) = split(path);
+    let at = open_directory_path(directory, Follow::Yes).ok()?;
+    let itself = c_string(name).and_then(|name| sys::stat(at.as_fd(), &name, Follow::No));
+    forbidden(sys::stat_fd(at.as_fd()).ok().as_ref(), itself.ok().as_ref())
 }
 
 /// A path without trailing slashes; `/` stays.
@@ -310,6 +319,8 @@ fn make(
     entries: Vec<Entry>,
     listed: &Listed,
 ) -> Result<Prepared, Refusal> {
+    let is_entry = entries.iter().any(|e| matches!(e, Entry::Contents { .. }));
+    let dressed = is_entry && rules.directories != Directories::Needed;
     let mut twins = Vec::new();
     let mut roots = Vec::new();
     let mut targets = Vec::new();
@@ -318,7 +329,7 @@ fn make(
         let path = destination.path.clone();
         let parents = destination.absent.len().saturating_sub(1);
         let refuse = |e: Errno| Refusal::NoDestination(format!("{}: {}", show(&path), describe(e)));
-        let (twin, place) = destination.make(rules, looks, budget, stager)?;
+        let (twin, place) = destination.make(rules, (looks, dressed), budget, stager)?;
         if let Some(slot) = &twin.slot {
             destination_ids.push(slot.id());
         }
@@ -328,7 +339,6 @@ fn make(
         twins.push(Some(twin));
         roots.push(place);
     }
-    let is_entry = entries.iter().any(|e| matches!(e, Entry::Contents { .. }));
     let sources = gather(entries, listed.names.as_ref(), budget)
         .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?;
     let root = root(
@@ -550,28 +560,37 @@ impl Opened {
     }
 
     /// Makes what is missing, unless this run only `looks`: parents at once, the directory itself under its staging name.
+    /// `dressed`: its metadata will come from a source.
     fn make(
         mut self,
         rules: &Rules,
-        looks: bool,
+        (looks, dressed): (bool, bool),
         budget: &Arc<Budget>,
         stager: Stager,
     ) -> Result<(Twin, Option<RootPlace>), Refusal> {
         let path = self.path.clone();
         let refuse = |e: Errno| Refusal::NoDestination(format!("{}: {}", show(&path), describe(e)));
+        let fault = |f: Fault| Refusal::NoDestination(format!("{}: {}", show(&path), cause_of(&f)));
         let mut scratch = Scratch::default();
         if let Some((fd, stat)) = self.found {
-            let default_acl = !looks
-                && has_default_acl(Node::Open(fd.as_fd()), &mut scratch, 0)
-                    .map_err(|f| Refusal::NoDestination(format!("{}: {}", show(&path), cause_of(&f))))?;
+            let heritage = if looks {
+                Heritage::default()
+            } else {
+                Heritage::of(Node::Open(fd.as_fd()), &mut scratch, 0).map_err(fault)?
+            };
             let twin = Twin {
                 slot: Some(Slot::new(fd, stat.id, budget)),
                 presence: Presence::Existing(stat),
                 fresh: false,
-                default_acl,
+                heritage,
                 ..Twin::imagined()
             };
             return Ok((twin, None));
+        }
+        if self.absent.len() == 1
+            && let Some(what) = forbidden(Some(&sys::stat_fd(self.base.as_fd()).map_err(refuse)?), None)
+        {
+            return Err(Refusal::NoDestination(format!("{}: {what}", show(&path))));
         }
         if looks {
             return Ok((Twin::imagined(), None));
@@ -579,11 +598,9 @@ impl Opened {
         let last = self.absent.pop().unwrap_or_default();
         for name in &self.absent {
             let name = c_string(name).map_err(refuse)?;
-            match sys::make_directory(self.base.as_fd(), &name) {
+            match sys::make_directory_as(self.base.as_fd(), &name, 0o777) {
                 Ok(()) => {
-                    let fd = sys::open_directory(self.base.as_fd(), &name, Follow::No).map_err(refuse)?;
-                    sys::set_mode(Node::Open(fd.as_fd()), 0o777 & !rules.keep.umask).map_err(refuse)?;
-                    self.base = fd;
+                    self.base = sys::open_directory(self.base.as_fd(), &name, Follow::No).map_err(refuse)?;
                 }
                 // Somebody else made it meanwhile.
                 Err(Errno::EXIST) => {
@@ -593,13 +610,12 @@ impl Opened {
             }
         }
         let name = c_string(&last).map_err(refuse)?;
-        let fault = |f: Fault| Refusal::NoDestination(format!("{}: {}", show(&path), cause_of(&f)));
         let made = stager.stage_directory(self.base.as_fd(), &name, 0).map_err(fault)?;
-        if has_default_acl(Node::Open(self.base.as_fd()), &mut scratch, 0).map_err(fault)? {
-            disinherit(Node::Open(made.fd.as_fd()), 0).map_err(fault)?;
-        }
+        let above = Heritage::of(Node::Open(self.base.as_fd()), &mut scratch, 0).map_err(fault)?;
+        let keep = dressed.then_some(&rules.keep);
+        let heritage = inherit(above, keep, made.fd.as_fd(), made.stat.mode, &mut scratch, 0).map_err(fault)?;
         Ok((
-            Twin::staged(made, Arrivals::default(), budget),
+            Twin::staged(made, heritage, Arrivals::default(), budget),
             Some(RootPlace {
                 parent: self.base,
                 name,

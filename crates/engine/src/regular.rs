@@ -14,13 +14,13 @@ use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::Changes;
 use crate::links::{Claimed, location};
 use crate::metadata::{Copy, Held, put_right};
-use crate::options::Sync;
+use crate::options::{Keep, Sync};
 use crate::plan::{Action, plan};
 use crate::probe::{self, Extent, Likeness, fill};
 use crate::publish::Staging;
 use crate::report::Outcome;
 use crate::transfer::{Stopped, Transfer, WRITE_BACK_BYTES};
-use crate::tree::Dir;
+use crate::tree::{Created, Dir};
 use crate::verify::{forget, read_ahead, read_back};
 use crate::worker::{Done, Worker};
 
@@ -46,7 +46,7 @@ pub struct Finished {
     file: OwnedFd,
     /// `None`: it was written under its final name, inside a staged directory.
     staging: Option<Staging>,
-    replace: bool,
+    replaces: Option<Stat>,
     stat: Stat,
     done: Done,
     /// The source and the digest of the bytes that it gave, where they are to be proved.
@@ -60,8 +60,16 @@ pub struct Finished {
 /// Where a file's content has to go.
 struct Place {
     destination: usize,
-    replace: bool,
+    /// What has the name now.
+    replaces: Option<Stat>,
     changes: Changes,
+}
+
+impl Place {
+    /// What is there, where it could be written into.
+    fn replaced_file(&self) -> Option<&Stat> {
+        self.replaces.as_ref().filter(|old| old.kind == Kind::File)
+    }
 }
 
 /// A file of the source: its name, and itself where it was opened.
@@ -230,13 +238,13 @@ impl Worker<'_> {
                 (Action::Replace(changes), _) => {
                     stale.get_or_insert(Place {
                         destination,
-                        replace: true,
+                        replaces: *existing,
                         changes,
                     });
                 }
                 _ => places.push(Place {
                     destination,
-                    replace: false,
+                    replaces: None,
                     changes: Changes::NEW,
                 }),
             }
@@ -247,11 +255,22 @@ impl Worker<'_> {
             let turn = chance % places.len() as u64;
             places.rotate_left(usize::try_from(turn).unwrap_or_default());
         }
-        let places = stale.map_or(places, |place| vec![place]);
+        let mut places = stale.map_or(places, |place| vec![place]);
+        let mut refused = Ok(());
+        places.retain(|place| {
+            let permitted = Self::permit(entry.dir, place.destination, Operation::Create, place.replaces.as_ref());
+            let goes = permitted.is_ok();
+            refused = std::mem::replace(&mut refused, Ok(())).and(permitted);
+            goes
+        });
+        if places.is_empty() {
+            refused?;
+        }
         let Some(first) = places.first().filter(|_| self.run.rules.dry_run) else {
             return Ok(Settled::Copy(places));
         };
-        self.counters.planned(stat.allocated.max(stat.size), !first.replace);
+        self.counters
+            .planned(stat.allocated.max(stat.size), first.replaces.is_none());
         claimed.settle(location(entry, first.destination, stat.id));
         let done = Done {
             bytes: stat.size,
@@ -342,10 +361,12 @@ impl Worker<'_> {
     ) -> Result<Finished, Stopped> {
         let index = place.destination;
         self.run.reserve(index, stat.allocated);
+        let keep = &self.run.rules.keep;
+        let bits = keep.made_with(place.replaced_file().map_or(stat.mode, |old| old.mode));
         let (new, staging) = self.make(entry, index, Operation::Create, |fd, name| {
-            sys::create_file(fd.as_fd(), name)
+            sys::create_file_as(fd.as_fd(), name, bits)
         })?;
-        let result = self.fill_file(entry, file, stat, index, &new);
+        let result = self.fill_file(entry, file, stat, place, bits, &new);
         match result {
             Ok((bytes, proof)) => Ok(Finished {
                 dir: Arc::clone(entry.dir),
@@ -354,7 +375,7 @@ impl Worker<'_> {
                 destination: index,
                 file: new,
                 staging,
-                replace: place.replace,
+                replaces: place.replaces,
                 stat: *stat,
                 done: Done {
                     bytes,
@@ -383,10 +404,12 @@ impl Worker<'_> {
         entry: &Entry<'_>,
         file: &OwnedFd,
         stat: &Stat,
-        index: usize,
+        place: &Place,
+        bits: u32,
         new: &OwnedFd,
     ) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
         let rules = &self.run.rules;
+        let index = place.destination;
         let (twin, twin_fd) = Self::twin(entry.dir, index)?;
         let to_device = twin.device();
         let files = (file.as_fd(), new.as_fd());
@@ -413,23 +436,32 @@ impl Worker<'_> {
         if let Some(fault) = wrong_size {
             return Err(fault.into());
         }
-        let owner = if let Some(owner) = twin.creates.get() {
-            *owner
+        let keep = &rules.keep;
+        let left = twin.heritage.leaves(keep, bits);
+        let created = if let Some(created) = twin.creates.get() {
+            *created
         } else {
             let made =
                 sys::stat_fd(new.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
-            *twin.creates.get_or_init(|| (made.uid, made.gid))
+            *twin.creates.get_or_init(|| Created {
+                owner: (made.uid, made.gid),
+                mode: (made.mode != left).then_some(made.mode),
+            })
         };
-        let copy = Copy {
+        let mut copy = Copy {
             node: Node::Open(new.as_fd()),
-            owner,
-            mode: 0o600,
+            owner: created.owner,
+            mode: created.mode.unwrap_or(left),
+            born: keep.chmod.is_some().then(|| twin.heritage.leaves(keep, stat.mode)),
             new: true,
-            inherits_acl: twin.default_acl,
+            inherits: twin.heritage.attributes,
             destination: index,
         };
+        if let (Some(rest), Some(old)) = (&rules.keep_replaced, place.replaced_file()) {
+            self.follow(entry, rest, old, &mut copy)?;
+        }
         put_right(
-            &rules.keep,
+            keep,
             stat,
             Some(Node::Open(file.as_fd())),
             copy,
@@ -443,11 +475,45 @@ impl Worker<'_> {
         Ok((bytes, digest.map(again).transpose()?))
     }
 
+    /// Gives a new file what it keeps of the one whose place it takes, as if that had been written into. Nobody asked for it,
+    /// so nobody is told what can't be had.
+    fn follow(&mut self, entry: &Entry<'_>, rest: &Keep, old: &Stat, copy: &mut Copy<'_>) -> Result<(), Fault> {
+        let index = copy.destination;
+        let open = |e| Fault::new(Operation::Open, Side::Destination(index), e);
+        let mut node = None;
+        if rest.acls {
+            let (_, fd) = Self::twin(entry.dir, index)?;
+            let there = node.insert(sys::open_node(fd.as_fd(), entry.target).map_err(open)?);
+            if sys::stat_fd(there.as_fd()).map_err(open)?.id != old.id {
+                return Err(open(Errno::STALE));
+            }
+        }
+        // Writing takes set-id bits away.
+        let old = Stat {
+            mode: old.mode & 0o1777,
+            ..*old
+        };
+        let node = node.as_ref().map(|fd| Node::Path(fd.as_fd()));
+        let told = self.scratch.shortfalls.len();
+        let put = put_right(rest, &old, node, *copy, true, &mut self.scratch)?;
+        self.scratch.shortfalls.truncate(told);
+        if rest.owner && !put.refused.contains(Changes::OWNER) {
+            copy.owner.0 = old.uid;
+        }
+        if rest.owner && !put.refused.contains(Changes::GROUP) {
+            copy.owner.1 = old.gid;
+        }
+        if rest.mode && !put.refused.contains(Changes::MODE) {
+            copy.mode = old.mode;
+        }
+        Ok(())
+    }
+
     /// Whether the skip test could take this file for finished after a power cut when it is not (design.md section 4),
     /// or whether it is to be read back from the medium.
     fn sync_due(&self, finished: &Finished) -> bool {
         let rules = &self.run.rules;
-        let mistakable = rules.sync != Sync::None && (finished.replace || rules.tail < finished.stat.size);
+        let mistakable = rules.sync != Sync::None && (finished.replaces.is_some() || rules.tail < finished.stat.size);
         finished.stat.size > 0 && (mistakable || finished.proof.is_some())
     }
 
@@ -477,7 +543,7 @@ impl Worker<'_> {
             destination,
             file,
             staging,
-            replace,
+            replaces,
             done,
             ..
         } = finished;
@@ -485,7 +551,7 @@ impl Worker<'_> {
         // Network file systems tell at the close what they could not store.
         let named = sys::close(file).map_err(write).and_then(|()| match &staging {
             None => Ok(()),
-            Some(staging) => Self::publish(&dir, destination, staging, &target, replace),
+            Some(staging) => Self::publish(&dir, destination, staging, &target, replaces.is_some()),
         });
         if let Err(fault) = named {
             self.discard(&dir, destination, &target, staging.as_ref());
@@ -557,7 +623,7 @@ impl Worker<'_> {
         };
         let place = Place {
             destination: finished.destination,
-            replace: finished.replace,
+            replaces: finished.replaces,
             changes: finished.done.changes,
         };
         let again = self.copy_file(&entry, &file, &stat, &place)?;

@@ -26,7 +26,7 @@ use crate::event::{Changes, EntryEvent, Event};
 use crate::job::{Desk, Job, Phase, Work};
 pub use crate::options::MaxDelete;
 use crate::options::{MAX_JOBS, Resources, Sync};
-use crate::preflight::{process, show, split, trim};
+use crate::preflight::{process, protection, show, split, trim};
 use crate::publish::{Owner, Stager};
 use crate::report::{Outcome, Reason, Report, Totals};
 use crate::tree::{Budget, c_string, join, open_directory_path};
@@ -710,12 +710,13 @@ impl Remover<'_> {
         }
         match end {
             End::Fault(fault) => {
+                let path = place().path;
                 let hint = match fault.cause {
-                    Cause::Errno(Errno::PERM) => Some("it, or its directory, may be immutable or append-only"),
+                    Cause::Errno(Errno::PERM) => protection(&path),
                     Cause::Errno(Errno::XDEV) => Some("something is mounted there"),
                     _ => None,
                 };
-                desk.fail(Failure::new(&fault, place().path, kind, hint));
+                desk.fail(Failure::new(&fault, path, kind, hint));
             }
             End::Removed | End::Skipped(_) => self.tell(outcome, reason, kind, bytes, place),
         }

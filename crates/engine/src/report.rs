@@ -16,6 +16,8 @@ use crate::options::Sync;
 
 /// Failures that a report keeps in full; beyond that they are counted by kind (memory must not grow with them).
 pub const FAILURES_KEPT: usize = 1000;
+/// Kinds of notes that a report tells apart at most, where names from a file system are part of them.
+pub const NOTES_KEPT: usize = 1000;
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -444,6 +446,8 @@ pub struct Note {
     pub kind: String,
     /// How often.
     pub count: u64,
+    /// It was asked for, could have been had, and is lost: the operation is not complete.
+    pub lost: bool,
     /// Where first.
     pub path: Vec<u8>,
     /// One sentence.
@@ -473,17 +477,25 @@ impl Findings {
         }
     }
 
-    /// Counts a note; answers it when it is the first of its kind. The texts are only made then.
-    pub fn note(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) -> Option<Note> {
+    /// Counts a note; answers it when it is the first of its kind. The texts are only made then. Where a name in the kind
+    /// makes very many of them, the rest is counted without it.
+    pub fn note(&self, kind: &str, lost: bool, first: impl FnOnce() -> (Vec<u8>, String)) -> Option<Note> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let crowded = inner.notes.len() >= NOTES_KEPT && !inner.notes.contains_key(kind);
+        let kind = match kind.split_once(':') {
+            Some((general, _)) if crowded => general,
+            _ => kind,
+        };
         if let Some(note) = inner.notes.get_mut(kind) {
             note.count += 1;
+            note.lost |= lost;
             return None;
         }
         let (path, message) = first();
         let note = Note {
             kind: kind.to_owned(),
             count: 1,
+            lost,
             path,
             message,
         };
@@ -605,6 +617,7 @@ impl Report {
             && !self.interrupted
             && self.withheld.is_empty()
             && self.failure_kinds.is_empty()
+            && !self.notes.iter().any(|note| note.lost)
             && bad.iter().all(|o| self.totals.outcome_of(*o) == 0)
     }
 }

@@ -255,14 +255,16 @@ impl Worker<'_> {
     }
 
     /// Sets the times of a finished entry in a directory. The first one of a destination is read back, and so are those
-    /// that not every file system keeps.
-    pub fn set_times(&mut self, dir: &Dir, index: usize, source: &Stat, node: Node<'_>) -> Result<(), Fault> {
+    /// that not every file system keeps. False: they were refused, and that was said.
+    pub fn set_times(&mut self, dir: &Dir, index: usize, source: &Stat, node: Node<'_>) -> Result<bool, Fault> {
         let run = self.run;
-        metadata::set_times(&run.rules.keep, source, node, index)?;
+        if !metadata::set_times(&run.rules.keep, source, node, index, &mut self.scratch)? {
+            return Ok(false);
+        }
         let (clock, device) = (&run.targets[index].clock, device(dir, index));
         let usual = is_usual(source.mtime);
         if !run.rules.keep.times || (usual && clock.trusted.load(Ordering::Relaxed) == device) {
-            return Ok(());
+            return Ok(true);
         }
         let (Node::Open(fd) | Node::Path(fd)) = node;
         let stored = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
@@ -275,7 +277,7 @@ impl Worker<'_> {
         if usual && !kept.is_lost(source.mtime, stored.mtime) {
             clock.trusted.store(device, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Notes where a destination does not have the time that it should have, beyond what it rounds.
@@ -283,7 +285,7 @@ impl Worker<'_> {
         if kept.is_lost(wanted, stored) {
             let (wanted, stored) = (date(wanted), date(stored));
             let message = format!("the destination can't keep its time: {wanted} became {stored}");
-            self.scratch.short("time", message);
+            self.scratch.note("time", message, false);
         }
     }
 
@@ -320,7 +322,7 @@ fn date(time: Time) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhaul_sys::{Errno, Identity, Kind};
+    use bulkhaul_sys::{Errno, Identity, Kind, Protection};
 
     use super::*;
 
@@ -463,6 +465,7 @@ mod tests {
             allocated: 1,
             id,
             rdev: 0,
+            protection: Protection::None,
             atime: mtime,
             mtime,
             ctime,

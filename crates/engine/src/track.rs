@@ -12,6 +12,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd};
 
 use crate::copy::Run;
 use crate::error::Fault;
+use crate::metadata::{Heritage, Scratch};
 use crate::preflight;
 use crate::tree::{Dir, Names, Origin, Presence, Scope, Slot, Source, Twin, c_string, join, open_directory_path};
 
@@ -153,14 +154,13 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
         device: from_stat.id.dev,
         origin: Origin::Path(parent.to_vec()),
     };
-    let default_acl =
-        crate::metadata::has_default_acl(Node::Open(fd.as_fd()), &mut crate::metadata::Scratch::default(), 0)
-            .map_err(|fault| errno_of(&fault))?;
+    let heritage =
+        Heritage::of(Node::Open(fd.as_fd()), &mut Scratch::default(), 0).map_err(|fault| errno_of(&fault))?;
     let twin = Twin {
         slot: Some(Slot::new(fd, to_stat.id, &run.budget)),
         presence: Presence::Existing(to_stat),
         fresh: false,
-        default_acl,
+        heritage,
         ..Twin::imagined()
     };
     let mut twins: Vec<Option<Twin>> = run.targets.iter().map(|_| None).collect();
@@ -188,10 +188,8 @@ fn make_way(run: &Run, base: OwnedFd, destination: usize, parts: &[Vec<u8>]) -> 
         let name = c_string(part)?;
         at = match sys::open_directory(at.as_fd(), &name, Follow::No) {
             Err(Errno::NOENT) => {
-                sys::make_directory(at.as_fd(), &name)?;
-                let made = sys::open_directory(at.as_fd(), &name, Follow::No)?;
-                sys::set_mode(Node::Open(made.as_fd()), 0o777 & !run.rules.keep.umask)?;
-                made
+                sys::make_directory_as(at.as_fd(), &name, 0o777)?;
+                sys::open_directory(at.as_fd(), &name, Follow::No)?
             }
             other => other?,
         };

@@ -15,6 +15,7 @@ use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd, Stat};
 
 use crate::listing;
+use crate::metadata::Heritage;
 use crate::publish::{StagedDirectory, Staging};
 use crate::spelling::Arrivals;
 
@@ -323,6 +324,15 @@ impl Tries {
     }
 }
 
+/// What a file system gives to what is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Created {
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// A mode of its own, whatever is asked for.
+    pub mode: Option<u32>,
+}
+
 /// A directory of a destination tree.
 #[derive(Debug)]
 pub struct Twin {
@@ -334,14 +344,14 @@ pub struct Twin {
     pub published: AtomicBool,
     /// Nothing was in it when it was made, so nothing is looked up.
     pub fresh: bool,
-    /// What is made in it inherits an ACL.
-    pub default_acl: bool,
+    /// What it gives to what is made in it.
+    pub heritage: Heritage,
     /// The mode that it had before it was opened to its own owner for the time of the work.
     pub lent: Option<u32>,
     /// Something unfinished could not be taken out of it again: it must not be published.
     pub tainted: AtomicBool,
-    /// Owner and group that new entries get here, seen on the first one.
-    pub creates: OnceLock<(u32, u32)>,
+    /// What new entries get here, seen on the first one.
+    pub creates: OnceLock<Created>,
     /// The names of this run that have arrived here.
     pub arrivals: Arrivals,
     /// What came of what was to be made in it.
@@ -445,7 +455,7 @@ impl Twin {
             presence: Presence::Imagined,
             published: AtomicBool::new(true),
             fresh: true,
-            default_acl: false,
+            heritage: Heritage::default(),
             lent: None,
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
@@ -460,12 +470,13 @@ impl Twin {
     }
 
     /// A directory under its staging name.
-    pub fn staged(staged: StagedDirectory, arrivals: Arrivals, budget: &Arc<Budget>) -> Self {
+    pub fn staged(staged: StagedDirectory, heritage: Heritage, arrivals: Arrivals, budget: &Arc<Budget>) -> Self {
         Self {
             slot: Some(Slot::new(staged.fd, staged.stat.id, budget)),
             presence: Presence::Staged(staged.staging),
             published: AtomicBool::new(false),
             fresh: staged.fresh,
+            heritage,
             arrivals,
             ..Self::imagined()
         }

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::sync::{PoisonError, RwLock};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Protection};
 
 use crate::departure::now;
 use crate::job::Desk;
@@ -26,7 +26,7 @@ pub struct Probes(RwLock<Vec<Probe>>);
 impl Probe {
     /// Makes the file. `None` where none can be made, or could not be removed again: nothing else can either.
     pub fn plant(stager: Stager, directory: &OwnedFd) -> Option<Self> {
-        if sys::is_protected(directory.as_fd()).unwrap_or(false) {
+        if sys::stat_fd(directory.as_fd()).is_ok_and(|stat| stat.protection != Protection::None) {
             return None;
         }
         let at = sys::duplicate(directory.as_fd()).ok()?;

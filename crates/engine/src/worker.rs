@@ -168,7 +168,7 @@ impl<'r> Worker<'r> {
         let result = result.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
         match result {
             // Its outcome comes with its sync, or in the end.
-            Ok(None) => {}
+            Ok(None) => self.tell_shortfalls(dir, target),
             Ok(Some(done)) => self.record(dir, source, target, kind, Ok(done)),
             Err(stopped) => self.record(dir, source, target, kind, Err(stopped)),
         }
@@ -217,7 +217,7 @@ impl<'r> Worker<'r> {
     /// Reports a fault with its path.
     pub fn fail(&self, fault: &Fault, path: Vec<u8>, kind: Kind) {
         self.run.surplus.heed(fault);
-        let hint = self.run.hint(fault);
+        let hint = self.run.hint(fault, &path);
         let failure = Failure::new(fault, path, kind, hint.as_deref());
         self.run.desk.fail(failure);
     }
@@ -225,9 +225,12 @@ impl<'r> Worker<'r> {
     /// What could not be kept of the current entry, once for each kind.
     pub fn tell_shortfalls(&mut self, dir: &Dir, target: &CStr) {
         for short in std::mem::take(&mut self.scratch.shortfalls) {
-            self.run.desk.note(&short.kind, || {
-                (join(&dir.twin_path(0), target.to_bytes()), short.message)
-            });
+            let first = || (join(&dir.twin_path(0), target.to_bytes()), short.message);
+            if short.lost {
+                self.run.desk.lose(&short.kind, first);
+            } else {
+                self.run.desk.note(&short.kind, first);
+            }
         }
     }
 

@@ -258,19 +258,67 @@ fn immutable_targets() {
     assert_eq!(
         copied.failures(to.path()),
         [
-            "permission chmod EPERM metadata",
-            "permission create EPERM d/new",
-            "permission mkdir EPERM d/deeper",
-            "permission rename EPERM content",
+            "conflict chmod - metadata",
+            "conflict create - content",
+            "conflict create - d/new",
+            "conflict mkdir - d/deeper",
         ]
     );
-    assert!(copied.report.failures.iter().any(|f| f.message.contains("immutable")));
+    assert!(copied.report.failures.iter().all(|f| f.message.contains("immutable")));
+    assert_eq!(copied.report.totals.copied_bytes, 1, "only e/new is written");
     assert_eq!((to.read("content"), to.read("e/new")), (b"old".to_vec(), b"x".to_vec()));
     assert_eq!(fs::metadata(to.at("metadata")).unwrap().mode() & 0o7777, 0o644);
     assert!(!has_staging(to.path()));
     // With the protection gone, the next run does what is left.
     copy(&[contents(source.path())], to.path(), |_| {}).complete();
     compare(source.path(), to.path());
+}
+
+/// In an append-only directory nothing can be renamed or removed: nothing is begun in it, and nothing is left.
+#[test]
+fn append_only_directories() {
+    let scratch = Scratch::new();
+    let Some(base) = scratch.file_system("ext4", "rw") else {
+        return;
+    };
+    let (source, to) = (scratch.tree("source"), Tree::new(base.join("to")));
+    source
+        .file("d/new", "content")
+        .file("d/changed", "newer")
+        .symlink("d/link", "new")
+        .file("d/sub/f", "x")
+        .file("e/first", "x")
+        .link("d/linked", "e/first");
+    to.file("d/changed", "old").file("d/extra", "x").dir("log");
+    must("chattr", &[&"+a", &to.at("d"), &to.at("log")]);
+    let before = listing(&to.at("d"));
+    let expected = [
+        "conflict create - d/changed",
+        "conflict create - d/new",
+        "conflict mkdir - d/sub",
+        "conflict symlink - d/link",
+    ];
+    for dry_run in [true, false, false] {
+        let copied = copy(&[contents(source.path())], to.path(), |o| {
+            (o.jobs, o.dry_run, o.remove_extra) = (1, dry_run, true);
+        })
+        .incomplete();
+        let failures = copied.failures(to.path());
+        for line in expected {
+            assert!(failures.contains(&line.to_owned()), "{line}: {failures:?}");
+        }
+        let told = |f: &&bulkhaul_engine::error::Failure| f.message.contains("append-only (chattr +a)");
+        assert_eq!(copied.report.failures.iter().filter(told).count(), failures.len());
+        assert_eq!(listing(&to.at("d")), before, "{failures:?}");
+        assert!(copied.report.totals.copied_bytes <= 1, "only e/first is written");
+    }
+    // A destination that would be made in one.
+    let refused = crate::rig::attempt(&[contents(source.path())], to.at("log/new"), |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("append-only"), "{refused}");
+    assert!(to.at("log").read_dir().unwrap().next().is_none());
+    must("chattr", &[&"-a", &to.at("d"), &to.at("log")]);
+    assert!(!has_staging(to.path()));
+    copy(&[contents(source.path())], to.path(), |_| {}).complete();
 }
 
 #[test]
@@ -387,7 +435,7 @@ fn a_read_error() {
     assert_eq!(to.names(), ["a", "mem"]);
 }
 
-/// A file system without attributes: a failure for root, who could have had them; a note for everybody else.
+/// A file system without attributes: the content is there for everybody; root, who could have had them, is not done.
 #[test]
 fn attributes_that_the_destination_does_not_take() {
     fn prepare(scratch: &Scratch) -> bool {
@@ -414,14 +462,22 @@ fn attributes_that_the_destination_does_not_take() {
         }
         let to = scratch.at("to");
         let copied = copy(&[contents(scratch.at("source"))], &to, |_| {}).incomplete();
+        assert_eq!(copied.failures(&to), Vec::<String>::new());
+        assert_eq!(copied.notes(), ["acl", "xattr:user.a"]);
+        assert!(copied.report.notes.iter().all(|note| note.lost));
+        // Nothing changes in a second run, and what is lost is told again.
+        let again = copy(&[contents(scratch.at("source"))], &to, |_| {}).incomplete();
         assert_eq!(
-            copied.failures(&to),
-            [
-                "unsupported setxattr EOPNOTSUPP acl",
-                "unsupported setxattr EOPNOTSUPP xattr"
-            ]
+            (again.counts(), again.notes()),
+            ("skipped 4 (unchanged 4)".into(), copied.notes())
         );
-        assert_eq!(Tree::new(to).names(), ["plain"]);
+        // Without its list, the group's bits would give the owning group what the mask allows alice.
+        assert_eq!(fs::metadata(to.join("acl")).unwrap().mode() & 0o777, 0o644);
+        copy(&[contents(scratch.at("source"))], &to, |o| {
+            (o.acls, o.xattrs) = (false, false);
+        })
+        .complete();
+        assert_eq!(Tree::new(to).names(), ["acl", "plain", "xattr"]);
     }
     apart(
         "failures::attributes_that_the_destination_does_not_take",
@@ -429,7 +485,7 @@ fn attributes_that_the_destination_does_not_take() {
         |scratch| assert!(prepare(scratch)),
         |at| {
             let copied = copy(&[contents(at.join("source"))], at.join("to"), |_| {}).complete();
-            assert_eq!(copied.notes(), ["acl", "xattr"]);
+            assert_eq!(copied.notes(), ["acl", "xattr:user.a"]);
         },
         |scratch| assert_eq!(scratch.tree("to").names(), ["acl", "plain", "xattr"]),
     );

@@ -7,6 +7,8 @@
 #![allow(clippy::too_many_lines, reason = "tables of cases are long")]
 
 #[cfg(test)]
+mod attributes;
+#[cfg(test)]
 mod chunks;
 #[cfg(test)]
 mod death;
@@ -16,6 +18,8 @@ mod dry_run;
 mod failures;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod inherited;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bulkhaul_engine::options::{CopyOptions, Sparse};
 use bulkhaul_engine::plan::{Action, plan};
 use bulkhaul_engine::report::{KINDS, Outcome, Reason};
 use bulkhaul_engine::times::Kept;
-use bulkhaul_sys::{Identity, Stat, Time};
+use bulkhaul_sys::{Identity, Protection, Stat, Time};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
@@ -35,6 +35,7 @@ fn stat() -> impl Strategy<Value = Stat> {
             nsec,
         },
         ctime: Time::default(),
+        protection: Protection::None,
     })
 }
 

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod acl;
 pub mod changes;
 pub mod chmod;
 pub mod digest;

@@ -26,10 +26,10 @@ use portable as backend;
 
 pub use backend::*;
 pub use posix::{
-    capacity, close, create_file, current_directory, descriptor_limit, duplicate, duplicate_number, group_ids,
-    host_name, make_directory, make_link, make_symlink, open_stream, process_exists, processor_time, read, read_at,
-    read_link, remove_directory, rename, rewind_directory, seek_data, seek_end, seek_hole, set_size, sync_all,
-    try_lock, unlink, unlock, user_id, wait_for, working_directory, write, write_all_at,
+    capacity, close, create_file, create_file_as, current_directory, descriptor_limit, duplicate, duplicate_number,
+    group_ids, host_name, make_directory, make_directory_as, make_link, make_symlink, open_stream, process_exists,
+    processor_time, read, read_at, read_link, remove_directory, rename, rewind_directory, seek_data, seek_end,
+    seek_hole, set_size, sync_all, try_lock, unlink, unlock, user_id, wait_for, working_directory, write, write_all_at,
 };
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;
@@ -76,6 +76,18 @@ pub struct Identity {
     pub ino: u64,
 }
 
+/// What nobody may do to an inode while its flags say so (`chattr(1)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protection {
+    /// Nothing, or nobody tells.
+    #[default]
+    None,
+    /// Its content only grows, and what a directory holds is neither renamed nor removed.
+    AppendOnly,
+    /// Nothing changes in it.
+    Immutable,
+}
+
 /// An inode's facts.
 #[derive(Clone, Copy, Debug)]
 pub struct Stat {
@@ -103,6 +115,8 @@ pub struct Stat {
     pub mtime: Time,
     /// Last change of anything.
     pub ctime: Time,
+    /// What its flags forbid.
+    pub protection: Protection,
 }
 
 /// How a name is to be opened when it may be a symlink.

@@ -7,11 +7,13 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxAttributes, StatxFlags, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, bytes, once};
 use crate::posix::{kind_of, last_errno, mode, timestamps};
-use crate::{BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
+use crate::{
+    BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Protection, Quota, Result, Stat, Time,
+};
 
 /// Opens a directory for listing and as the base of further calls. Access times are left alone where that is allowed.
 pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
@@ -96,6 +98,13 @@ fn convert(x: &fs::Statx) -> Stat {
         atime: time(&x.stx_atime),
         mtime: time(&x.stx_mtime),
         ctime: time(&x.stx_ctime),
+        protection: if x.stx_attributes.contains(StatxAttributes::IMMUTABLE) {
+            Protection::Immutable
+        } else if x.stx_attributes.contains(StatxAttributes::APPEND) {
+            Protection::AppendOnly
+        } else {
+            Protection::None
+        },
     }
 }
 
@@ -195,6 +204,11 @@ pub fn read_directory(
 
 /// Makes a FIFO, socket or device, mode 0600.
 pub fn make_node(at: BorrowedFd<'_>, name: &CStr, kind: Kind, rdev: u64) -> Result<()> {
+    make_node_as(at, name, kind, rdev, 0o600)
+}
+
+/// The same with what the directory, or else the file creation mask, leaves of these permission bits.
+pub fn make_node_as(at: BorrowedFd<'_>, name: &CStr, kind: Kind, rdev: u64, bits: u32) -> Result<()> {
     let file_type = match kind {
         Kind::Fifo => fs::FileType::Fifo,
         Kind::Socket => fs::FileType::Socket,
@@ -202,7 +216,7 @@ pub fn make_node(at: BorrowedFd<'_>, name: &CStr, kind: Kind, rdev: u64) -> Resu
         Kind::Char => fs::FileType::CharacterDevice,
         Kind::File | Kind::Directory | Kind::Symlink | Kind::Unknown => return Err(Errno::INVAL),
     };
-    again(Call::MakeNode, || fs::mknodat(at, name, file_type, mode(0o600), rdev))
+    again(Call::MakeNode, || fs::mknodat(at, name, file_type, mode(bits), rdev))
 }
 
 /// Shares all blocks of `from` with `to` (`FICLONE`); `to` takes its size.
@@ -403,12 +417,6 @@ pub fn remove_xattr(node: Node<'_>, name: &CStr) -> Result<()> {
         Node::Open(fd) => again(Call::RemoveXattr, || fs::fremovexattr(fd, name)),
         Node::Path(_) => again(Call::RemoveXattr, || fs::removexattr(&*node.magic(), name)),
     }
-}
-
-/// Whether the inode is immutable or append-only; `ENOTTY` where the file system has no such flags.
-pub fn is_protected(fd: BorrowedFd<'_>) -> Result<bool> {
-    let flags = once(Call::Flags, || fs::ioctl_getflags(fd))?;
-    Ok(flags.intersects(fs::IFlags::IMMUTABLE | fs::IFlags::APPEND))
 }
 
 /// Whether a directory is a subvolume of btrfs that nothing can be changed in, as most snapshots that are kept.

@@ -8,7 +8,9 @@ use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, once};
 use crate::posix::{kind_of, mode, timestamps};
-use crate::{BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Quota, Result, Stat, Time};
+use crate::{
+    BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Protection, Quota, Result, Stat, Time,
+};
 
 /// Opens a directory for listing and as the base of further calls.
 pub fn open_directory(at: BorrowedFd<'_>, name: &CStr, follow: Follow) -> Result<OwnedFd> {
@@ -64,6 +66,7 @@ fn convert(s: &fs::Stat) -> Stat {
         atime: time(s.st_atime, s.st_atime_nsec),
         mtime: time(s.st_mtime, s.st_mtime_nsec),
         ctime: time(s.st_ctime, s.st_ctime_nsec),
+        protection: Protection::None,
     }
 }
 
@@ -128,7 +131,12 @@ pub fn read_directory(
 }
 
 /// Makes a FIFO, mode 0600; sockets and devices can't be made relative to a directory here.
-pub fn make_node(_at: BorrowedFd<'_>, _name: &CStr, _kind: Kind, _rdev: u64) -> Result<()> {
+pub fn make_node(at: BorrowedFd<'_>, name: &CStr, kind: Kind, rdev: u64) -> Result<()> {
+    make_node_as(at, name, kind, rdev, 0o600)
+}
+
+/// The same with other permission bits.
+pub fn make_node_as(_at: BorrowedFd<'_>, _name: &CStr, _kind: Kind, _rdev: u64, _bits: u32) -> Result<()> {
     Err(Errno::NOSYS)
 }
 
@@ -228,11 +236,6 @@ pub fn remove_xattr(node: Node<'_>, name: &CStr) -> Result<()> {
         Err(Errno::NOATTR) => Err(Errno::NODATA),
         other => other,
     }
-}
-
-/// Inode flags can't be asked for by descriptor here.
-pub fn is_protected(_fd: BorrowedFd<'_>) -> Result<bool> {
-    Err(Errno::NOSYS)
 }
 
 /// There are no subvolumes here.

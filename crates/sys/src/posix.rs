@@ -57,8 +57,13 @@ pub fn current_directory() -> BorrowedFd<'static> {
 
 /// Makes a file that must not exist yet, mode 0600, opened for reading and writing.
 pub fn create_file(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    create_file_as(at, name, 0o600)
+}
+
+/// The same with what the directory, or else the file creation mask, leaves of these permission bits.
+pub fn create_file_as(at: BorrowedFd<'_>, name: &CStr, bits: u32) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    again(Call::Create, || fs::openat(at, name, flags, mode(0o600)))
+    again(Call::Create, || fs::openat(at, name, flags, mode(bits)))
 }
 
 /// Opens what a user named for reading or for writing, through symlinks, and does not wait: neither here for the other end
@@ -98,7 +103,12 @@ pub fn read_link(at: BorrowedFd<'_>, name: &CStr) -> Result<CString> {
 
 /// Makes a directory, mode 0700.
 pub fn make_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    again(Call::MakeDirectory, || fs::mkdirat(at, name, mode(0o700)))
+    make_directory_as(at, name, 0o700)
+}
+
+/// Makes a directory with what the one that holds it, or else the file creation mask, leaves of these permission bits.
+pub fn make_directory_as(at: BorrowedFd<'_>, name: &CStr, bits: u32) -> Result<()> {
+    again(Call::MakeDirectory, || fs::mkdirat(at, name, mode(bits)))
 }
 
 /// Makes a symlink.

@@ -13,7 +13,7 @@ export const ExitCode = {
   usage: 2,
   /** A promise would break, or did. */
   safety: 3,
-  /** Some entries failed or are in conflict. */
+  /** Some entries failed or are in conflict, or something of them was lost. */
   failed: 23,
   /** Some source entries vanished or changed. */
   changed: 24,
@@ -39,7 +39,8 @@ export function exitCodeOfReport(report: Report): ExitCode {
   const { outcomes, failureKinds } = report;
   const { vanished = 0, changed = 0, mismatch = 0, ...others } = failureKinds;
   // A vanished entry may be counted as failed: it alone does not make the run one that failed.
-  const failed = outcomes.failed > vanished || Object.values(others).some((count) => count > 0);
+  const lost = report.notes.some((note) => note.lost);
+  const failed = lost || outcomes.failed > vanished || Object.values(others).some((count) => count > 0);
   if (failureKinds.stalled) return ExitCode.failed;
   if (report.interrupted) return ExitCode.interrupted;
   // What failed keeps deletions from beginning: the failure itself tells that.

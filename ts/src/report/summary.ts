@@ -105,8 +105,8 @@ function skippedLines(report: Report): string[] {
 
 function noteLines(report: Report): string[] {
   return report.notes.map(
-    ({ kind, count: times, path, message }) =>
-      `note (${kind}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`,
+    ({ kind, count: times, lost, path, message }) =>
+      `${lost ? 'LOST' : 'note'} (${display(kind)}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`,
   );
 }
 

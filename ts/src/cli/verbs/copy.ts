@@ -24,7 +24,8 @@ export class CopyCommand extends VerbCommand {
 
       A file is skipped when the destination has the same size, time and content of its last 64 KiB (\`--hash-size\`,
       \`--full-hash\`). Everything that a careful copier keeps is kept: mode, owner, times, xattrs, ACLs, capabilities,
-      hard links, holes, symlinks, FIFOs, sockets and devices. A name never shows partial content. What is interrupted
+      hard links, holes, symlinks, FIFOs, sockets and devices. What of that the destination refuses is told, and the exit
+      code is 23, unless an option says that it is not wanted. A name never shows partial content. What is interrupted
       goes on when it is run again.
 
       Exit codes: 0 complete, 1 a copy reads back differently, 2 usage or nothing begun, 3 refused for safety, or
@@ -65,7 +66,22 @@ export class CopyCommand extends VerbCommand {
   chmod = Option.String('--chmod', {
     description: "Change modes, as rsync's --chmod: D755,F644 or u=rwX,go-w",
   });
-  noOwner = Option.Boolean('--no-owner', false, { description: 'Do not keep owner and group' });
+  noOwner = Option.Boolean('--no-owner', false, {
+    description: 'Do not keep owner and group; otherwise they are kept',
+  });
+  noPerms = Option.Boolean('--no-perms', false, {
+    description:
+      'Do not keep permissions, nor ACLs, which are part of them: what is made is as mkdir and cp make it; otherwise they are kept',
+  });
+  noAcls = Option.Boolean('--no-acls', false, {
+    description: 'Do not keep ACLs: those that the destination gives stand; otherwise they are kept',
+  });
+  noXattrs = Option.Boolean('--no-xattrs', false, {
+    description: 'Do not keep extended attributes and capabilities; otherwise they are kept',
+  });
+  noTimes = Option.Boolean('--no-times', false, {
+    description: 'Do not keep times: the next run copies again what has another time; otherwise they are kept',
+  });
   sparse = Option.String('--sparse', 'auto', {
     description: 'Holes in files: auto (as in the source), always (also for runs of zeros), never',
     validator: t.isEnum(SPARSE),
@@ -142,6 +158,10 @@ export class CopyCommand extends VerbCommand {
       verify,
       dryRun,
       owner: !this.noOwner,
+      permissions: !this.noPerms,
+      acls: !this.noAcls,
+      xattrs: !this.noXattrs,
+      times: !this.noTimes,
       removeExtra: this.delete,
       removeSources: this.move,
       acceptTimeLoss: this.acceptTimeLoss,

@@ -68,6 +68,10 @@ export function problemsOf(report: Report): Problem[] {
   if (all > report.failures.length) {
     problems.push(problem('copy failed', `Copy failed: ${all - report.failures.length} more failures`));
   }
+  for (const { lost, count, message, path } of report.notes) {
+    const times = count > 1 ? `${count} times, first ` : '';
+    if (lost) problems.push(problem('copy failed', `Copy failed: ${message} (${times}at ${path})`));
+  }
   const { failed, conflict, mismatched, changed } = report.outcomes;
   if (problems.length === 0 && failed + conflict + mismatched + changed > 0) {
     problems.push(problem('copy failed', 'Copy failed: entries are unfinished'));

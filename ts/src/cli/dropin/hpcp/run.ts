@@ -256,8 +256,11 @@ export class Run {
     throw new Refused([problem('no destination', `No valid destination: nothing to compare with: ${which}`)]);
   }
 
+  /** What was lost is a problem, and told as one. */
   #notes(report: Report): void {
-    for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+    for (const { count, lost, message } of report.notes) {
+      if (!lost) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+    }
   }
 
   async #remove({ values, positionals }: HpcpCall): Promise<void> {
@@ -284,7 +287,7 @@ export class Run {
       }
     };
     const report = await runRemoval(options, values.remove_force, settingsOf(values), this.streams, take);
-    for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+    this.#notes(report);
     this.#report(...removalProblems(report));
     if (values.dry_run) this.#print('Dry run: nothing was done; the totals are what would be done');
     this.#print(...removalLines(report, victims, names));
@@ -374,7 +377,7 @@ export class Run {
 
   #summary(report: Report, several: boolean, dryRun: boolean, names: readonly string[]): void {
     for (const note of leftOutNotes(report)) this.#note(note);
-    for (const { count, message } of report.notes) this.#note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+    this.#notes(report);
     this.#report(...problemsOf(report));
     if (dryRun) this.#print('Dry run: nothing was done; the totals are what would be done');
     this.#print(...summaryLines(report, several), ...deletionLines(report));
