@@ -1,0 +1,421 @@
+/**
+ * The world: every verb on file systems that are not as they should be, in one table: a row a verb, a cell a fault, which
+ * says how the command ends, what is left of both sides, and a word of what is said.
+ *
+ * A new verb is a new row: one that has none fails the test, and so does a row that has no cell for some fault.
+ */
+import { type ChildProcess, execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  lchownSync,
+  lutimesSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
+import { type Mount, mountFaulty, run } from './rig.js';
+
+/** Names below a directory, and what they hold. */
+type Files = Readonly<Record<string, string>>;
+
+/** What a file system does to what it shows. */
+interface Fault {
+  /** As faultfs.py tells them. */
+  options: string;
+  /** The side that is seen through it; `same`: the destination, which is the source. */
+  side: 'source' | 'destination' | 'same';
+  /** What the source holds. */
+  files: Files;
+  /** What else is so in the source. */
+  arrange?: (source: string) => void;
+  /** The destination holds an earlier copy, whatever a row says. */
+  copied?: true;
+  /** What an earlier copy of it holds, where that is not all. */
+  copy?: Files;
+  /** It is stopped by two signals when a read hangs. */
+  stopped?: true;
+}
+
+const FILES = { a: '1234567', 'sub/b': '89' };
+const dated = (source: string, name: string, seconds: number) => lutimesSync(join(source, name), seconds, seconds);
+
+const FAULTS = {
+  view: { options: '', side: 'same', files: FILES },
+  folded: {
+    options: 'fold',
+    side: 'destination',
+    files: { F: 'upper', f: 'lower', 'Dir/r': '1', 'dir/r': '2' },
+    copy: { F: 'upper', 'Dir/r': '1' },
+  },
+  'equal inodes': {
+    options: 'inode=77',
+    side: 'source',
+    files: { a: '1234567', 'sub/b': '7654321' },
+    arrange: (source) => dated(source, 'a', 1_000_000_000),
+  },
+  'whole seconds': {
+    options: 'granularity=1000000000',
+    side: 'destination',
+    files: FILES,
+    arrange: (source) => dated(source, 'a', 1_000_000_000.5),
+    copied: true,
+  },
+  'clamped times': {
+    options: 'latest=2000000000',
+    side: 'destination',
+    files: FILES,
+    arrange: (source) => dated(source, 'a', 2_208_988_800),
+  },
+  'no chown': {
+    options: 'nochown=EPERM',
+    side: 'destination',
+    files: FILES,
+    arrange: (source) => lchownSync(join(source, 'a'), 12, 34),
+  },
+  'no chmod': { options: 'nochmod=EPERM', side: 'destination', files: FILES },
+  'no xattr': {
+    options: 'noxattr=EOPNOTSUPP',
+    side: 'destination',
+    files: FILES,
+    arrange: (source) => execFileSync('setfattr', ['-n', 'user.note', '-v', 'x', join(source, 'a')]),
+  },
+  // It is stated 10 bytes long, and has 7.
+  'ends early': {
+    options: 'larger=3,only=/a',
+    side: 'source',
+    files: FILES,
+    copy: { a: '1234567\0\0\0', 'sub/b': '89' },
+  },
+  // It is stated 4 bytes long, and has 7.
+  'goes on': { options: 'smaller=3,only=/a', side: 'source', files: FILES, copy: { a: '1234', 'sub/b': '89' } },
+  hangs: { options: 'hang,only=/a', side: 'source', files: FILES, stopped: true },
+  'nothing new': { options: 'nocreate=ENOKEY', side: 'destination', files: FILES },
+} satisfies Record<string, Fault>;
+
+/** The exit code, what is left in the source and in the destination, and what is said. */
+type Cell = [code: number, source: string | RegExp, destination: string | RegExp, said: string | RegExp];
+
+interface Row {
+  /** The command, for a source, a destination, and the one of them that has the fault. */
+  words: (source: string, destination: string, faulty: string) => [string, ...string[]];
+  /** What the destination holds before: an earlier copy, or something extra. */
+  before?: 'copy' | 'extra';
+  cells: Record<keyof typeof FAULTS, Cell>;
+}
+
+const [A, B, E] = ['a=1234567', 'sub/b=89', 'extra=e'];
+const BOTH = `${A} ${B}`;
+/** Earlier copies of files that have another size than is stated: as long as that. */
+const [PADDED, CUT] = [`a=1234567\0\0\0 ${B}`, `a=1234 ${B}`];
+const TWINS = `${A} sub/b=7654321`;
+const NAMESAKES = 'Dir/r=1 F=upper dir/r=2 f=lower';
+/** Of two names that are one, one arrives, with the content of this very name; the other stays in a move. */
+const ONE_OF_EACH = /^(Dir\/r=1 F=upper|F=upper dir\/r=2|Dir\/r=1 f=lower|dir\/r=2 f=lower)$/;
+const ONE_OF_EACH_AND_EXTRA =
+  /^(Dir\/r=1 F=upper extra=e|F=upper dir\/r=2 extra=e|Dir\/r=1 extra=e f=lower|dir\/r=2 extra=e f=lower)$/;
+/** Stopped in the middle: what is not finished may be left, under a name of its own. */
+const WITHOUT_A = /^(?!(.* )?a=)/;
+const GONE = '-';
+const LISTED = /^\.\/\na:d3a46e9108289359\nsub\/\nsub\/b:f652b04189071817\n$/;
+const SAME = '0 only in A, 0 only in B, 0 different';
+
+const copying = (...options: string[]): Row['words'] => {
+  return (source, destination) => ['copy', ...options, `${source}/`, destination];
+};
+const hpcp = (...options: string[]): Row['words'] => {
+  return (source, destination) => ['hpcp', ...options, `${source}/`, '-d', destination];
+};
+const comparing = (...options: string[]): Row['words'] => {
+  return (source, destination) => ['compare', '--fail-on-diff', ...options, source, destination];
+};
+
+const ROWS: Record<string, Row> = {
+  copy: {
+    words: copying(),
+    cells: {
+      view: [0, BOTH, BOTH, 'skipped: 4 unchanged'],
+      folded: [23, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
+      'equal inodes': [0, TWINS, TWINS, '2 files copied'],
+      'whole seconds': [0, BOTH, BOTH, 'skipped: 4 unchanged'],
+      'clamped times': [0, BOTH, BOTH, /note .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
+      'no chown': [23, BOTH, BOTH, /owner.*\/a$/m],
+      'no chmod': [23, BOTH, BOTH, /mode was not kept.*\/a/],
+      'no xattr': [23, BOTH, BOTH, /user\.note.*\/a$/m],
+      'ends early': [24, BOTH, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, B, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, WITHOUT_A, ': aborting\n'],
+      'nothing new': [23, BOTH, '', 'Required key not available'],
+    },
+  },
+  'copy --verify': {
+    words: copying('--verify'),
+    cells: {
+      view: [0, BOTH, BOTH, 'verified: 2 files'],
+      folded: [23, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
+      'equal inodes': [0, TWINS, TWINS, 'verified: 2 files'],
+      'whole seconds': [0, BOTH, BOTH, 'skipped: 4 unchanged'],
+      'clamped times': [0, BOTH, BOTH, /note .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
+      'no chown': [23, BOTH, BOTH, /owner.*\/a$/m],
+      'no chmod': [23, BOTH, BOTH, /mode was not kept.*\/a/],
+      'no xattr': [23, BOTH, BOTH, /user\.note.*\/a$/m],
+      'ends early': [24, BOTH, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, B, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, WITHOUT_A, ': aborting\n'],
+      'nothing new': [23, BOTH, '', 'Required key not available'],
+    },
+  },
+  'copy --move': {
+    words: copying('--move'),
+    cells: {
+      view: [3, BOTH, BOTH, 'the same directory, seen in another way'],
+      folded: [23, ONE_OF_EACH, ONE_OF_EACH, 'takes two names of the source for one'],
+      'equal inodes': [0, GONE, TWINS, 'verified: 2 files'],
+      'whole seconds': [0, GONE, BOTH, 'moved: 4 source entries removed, 0 left'],
+      'clamped times': [3, A, BOTH, 'NOT REMOVED: 1 entry stays in the source'],
+      'no chown': [23, A, BOTH, /owner.*\/a$/m],
+      'no chmod': [23, BOTH, BOTH, /mode was not kept.*\/a/],
+      'no xattr': [23, A, BOTH, /user\.note.*\/a$/m],
+      'ends early': [24, A, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, A, B, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, WITHOUT_A, ': aborting\n'],
+      'nothing new': [23, BOTH, '', 'Required key not available'],
+    },
+  },
+  'copy --delete': {
+    words: copying('--delete'),
+    before: 'extra',
+    cells: {
+      view: [3, `a=1234567 ${E} sub/b=89`, `a=1234567 ${E} sub/b=89`, 'the same directory, seen in another way'],
+      folded: [3, NAMESAKES, ONE_OF_EACH_AND_EXTRA, 'NOT REMOVED: '],
+      'equal inodes': [0, TWINS, TWINS, '1 removed'],
+      'whole seconds': [0, BOTH, BOTH, /1 removed\nskipped: 4 unchanged/],
+      'clamped times': [0, BOTH, BOTH, /note .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
+      'no chown': [23, BOTH, BOTH, /owner.*\/a$/m],
+      'no chmod': [23, BOTH, BOTH, /mode was not kept.*\/a/],
+      'no xattr': [23, BOTH, BOTH, /user\.note.*\/a$/m],
+      'ends early': [24, BOTH, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, B, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, /^(?!(.* )?a=).*extra=e/, ': aborting\n'],
+      'nothing new': [23, BOTH, E, 'Required key not available'],
+    },
+  },
+  list: {
+    words: (_source, _destination, faulty) => ['list', `${faulty}/`],
+    before: 'copy',
+    cells: {
+      view: [0, BOTH, BOTH, LISTED],
+      folded: [0, NAMESAKES, 'Dir/r=1 F=upper', /^\.\/\nDir\/\nDir\/r:.*\nF:.*\n$/],
+      'equal inodes': [0, TWINS, TWINS, /^a:d3a46e9108289359\nsub\/\nsub\/b:1e75245c72a47feb$/m],
+      'whole seconds': [0, BOTH, BOTH, LISTED],
+      'clamped times': [0, BOTH, BOTH, LISTED],
+      'no chown': [0, BOTH, BOTH, LISTED],
+      'no chmod': [0, BOTH, BOTH, LISTED],
+      'no xattr': [0, BOTH, BOTH, LISTED],
+      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, BOTH, ': aborting\n'],
+      'nothing new': [0, BOTH, BOTH, LISTED],
+    },
+  },
+  compare: {
+    words: comparing(),
+    before: 'copy',
+    cells: {
+      view: [0, BOTH, BOTH, SAME],
+      folded: [1, NAMESAKES, 'Dir/r=1 F=upper', '3 only in A, 0 only in B, 0 different'],
+      'equal inodes': [0, TWINS, TWINS, SAME],
+      'whole seconds': [0, BOTH, BOTH, SAME],
+      'clamped times': [0, BOTH, BOTH, SAME],
+      'no chown': [0, BOTH, BOTH, SAME],
+      'no chmod': [0, BOTH, BOTH, SAME],
+      'no xattr': [0, BOTH, BOTH, SAME],
+      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, BOTH, ': aborting\n'],
+      'nothing new': [0, BOTH, BOTH, SAME],
+    },
+  },
+  'compare --content': {
+    words: comparing('--content'),
+    before: 'copy',
+    cells: {
+      view: [0, BOTH, BOTH, SAME],
+      folded: [1, NAMESAKES, 'Dir/r=1 F=upper', '3 only in A, 0 only in B, 0 different'],
+      'equal inodes': [0, TWINS, TWINS, SAME],
+      'whole seconds': [0, BOTH, BOTH, SAME],
+      'clamped times': [0, BOTH, BOTH, SAME],
+      'no chown': [0, BOTH, BOTH, SAME],
+      'no chmod': [0, BOTH, BOTH, SAME],
+      'no xattr': [0, BOTH, BOTH, SAME],
+      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, BOTH, ': aborting\n'],
+      'nothing new': [0, BOTH, BOTH, SAME],
+    },
+  },
+  remove: {
+    words: (_source, _destination, faulty) => ['remove', '--yes', faulty],
+    before: 'copy',
+    cells: {
+      view: [0, GONE, GONE, '4 entries removed'],
+      folded: [0, NAMESAKES, GONE, '4 entries removed'],
+      'equal inodes': [0, GONE, TWINS, '4 entries removed'],
+      'whole seconds': [0, BOTH, GONE, '4 entries removed'],
+      'clamped times': [0, BOTH, GONE, '4 entries removed'],
+      'no chown': [0, BOTH, GONE, '4 entries removed'],
+      'no chmod': [0, BOTH, GONE, '4 entries removed'],
+      'no xattr': [0, BOTH, GONE, '4 entries removed'],
+      'ends early': [0, GONE, PADDED, '4 entries removed'],
+      'goes on': [0, GONE, CUT, '4 entries removed'],
+      // It reads nothing.
+      hangs: [0, GONE, BOTH, '4 entries removed'],
+      'nothing new': [0, BOTH, GONE, '4 entries removed'],
+    },
+  },
+  hpcp: {
+    words: hpcp(),
+    cells: {
+      view: [0, BOTH, BOTH, /Total files unchanged: +2\n/],
+      folded: [193, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
+      'equal inodes': [0, TWINS, TWINS, 'Done.'],
+      'whole seconds': [0, BOTH, BOTH, /Total files unchanged: +2\n/],
+      'clamped times': [0, BOTH, BOTH, /note: .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
+      'no chown': [190, BOTH, BOTH, /owner.*\/a/],
+      'no chmod': [190, BOTH, BOTH, /mode was not kept.*\/a/],
+      'no xattr': [190, BOTH, BOTH, /user\.note.*\/a/],
+      'ends early': [190, BOTH, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [190, BOTH, B, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, WITHOUT_A, ': aborting\n'],
+      'nothing new': [193, BOTH, '', 'Required key not available'],
+    },
+  },
+  'hpcp -rm': {
+    words: hpcp('-rm', '-rf'),
+    cells: {
+      view: [241, BOTH, BOTH, 'the same directory, seen in another way'],
+      folded: [193, ONE_OF_EACH, ONE_OF_EACH, 'takes two names of the source for one'],
+      'equal inodes': [0, GONE, TWINS, 'Done.'],
+      'whole seconds': [0, GONE, BOTH, 'Done.'],
+      'clamped times': [212, A, BOTH, 'Removal skipped: 1 entry stays in the source'],
+      'no chown': [192, A, BOTH, /owner.*\/a/],
+      'no chmod': [192, BOTH, BOTH, /mode was not kept.*\/a/],
+      'no xattr': [192, A, BOTH, /user\.note.*\/a/],
+      'ends early': [190, A, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [190, A, B, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, WITHOUT_A, ': aborting\n'],
+      'nothing new': [193, BOTH, '', 'Required key not available'],
+    },
+  },
+  'hpcp -rme': {
+    words: hpcp('-rme', '-rf'),
+    before: 'extra',
+    cells: {
+      view: [241, `a=1234567 ${E} sub/b=89`, `a=1234567 ${E} sub/b=89`, 'the same directory, seen in another way'],
+      folded: [212, NAMESAKES, ONE_OF_EACH_AND_EXTRA, 'Removal skipped: '],
+      'equal inodes': [0, TWINS, TWINS, 'Removed 1 of 1 extra'],
+      'whole seconds': [0, BOTH, BOTH, 'Removed 1 of 1 extra'],
+      'clamped times': [0, BOTH, BOTH, /note: .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
+      'no chown': [190, BOTH, BOTH, /owner.*\/a/],
+      'no chmod': [190, BOTH, BOTH, /mode was not kept.*\/a/],
+      'no xattr': [190, BOTH, BOTH, /user\.note.*\/a/],
+      'ends early': [190, BOTH, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [190, BOTH, B, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, /^(?!(.* )?a=).*extra=e/, ': aborting\n'],
+      'nothing new': [212, BOTH, E, 'Removal skipped: '],
+    },
+  },
+};
+
+const base = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+const mounts = new Map<string, Promise<Mount | undefined>>();
+afterAll(async () => {
+  for (const mount of mounts.values()) await (await mount)?.unmount();
+  rmSync(base, { recursive: true });
+});
+
+/** One file system a fault, with a directory for each row; one for each row where what hangs there stays so. */
+function mounted(hidden: string, row: string, { options, stopped }: Fault): Promise<Mount | undefined> {
+  const key = stopped ? join(hidden, row) : hidden;
+  const mount = mounts.get(key) ?? mountFaulty(hidden, options);
+  mounts.set(key, mount);
+  return mount;
+}
+
+function put(root: string, files: Files): void {
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), content);
+  }
+}
+
+/** What is in a directory: `name=content` of its files, and the names of directories that hold nothing. */
+function left(root: string): string {
+  const below = (directory: string): string[] =>
+    readdirSync(join(root, directory), { withFileTypes: true }).flatMap((entry) => {
+      const name = `${directory}${entry.name}`;
+      if (!entry.isDirectory()) return [`${name}=${readFileSync(join(root, name))}`];
+      const inside = below(`${name}/`);
+      return inside.length === 0 ? [`${name}/`] : inside;
+    });
+  return existsSync(root) ? below('').sort().join(' ') : GONE;
+}
+
+/** Stops a command twice when the read that it began hangs. */
+async function stopTwice(child: ChildProcess, { hangs }: Mount): Promise<void> {
+  onTestFinished(() => void child.kill('SIGKILL'));
+  await hangs();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) child.kill(signal);
+}
+
+const matches = (text: string | RegExp) =>
+  typeof text === 'string' ? text : (expect.stringMatching(text) as unknown as string);
+
+describe.each(Object.entries(ROWS))('%s', (row, { words, before, cells }) => {
+  it('says what it does in each world', () => expect(Object.keys(cells)).toEqual(Object.keys(FAULTS)));
+
+  it.for(Object.entries<Fault>(FAULTS))('%s', { timeout: 15_000 }, async ([fault, world], { skip }) => {
+    const hidden = join(base, fault);
+    mkdirSync(hidden, { recursive: true });
+    const mount = await mounted(hidden, row, world);
+    if (!mount) return skip();
+    const behind = join(hidden, row);
+    const faulty = join(mount.point, row);
+    const plain = join(base, 'plain', fault, row);
+    const source = { source: faulty, destination: plain, same: behind }[world.side];
+    const destination = world.side === 'source' ? plain : faulty;
+    const real = { source: source === faulty ? behind : source, destination: destination === faulty ? behind : plain };
+    for (const each of Object.values(real)) mkdirSync(each, { recursive: true });
+    put(real.source, world.files);
+    world.arrange?.(real.source);
+    if (world.copied || before === 'copy') {
+      if (world.copy) put(real.destination, world.copy);
+      else if (world.side !== 'same') execFileSync('cp', ['-a', `${real.source}/.`, real.destination]);
+    }
+    if (before === 'extra') put(real.destination, { extra: 'e' });
+
+    const onStart = world.stopped ? (child: ChildProcess) => void stopTwice(child, mount) : undefined;
+    const { code, stdout, stderr } = await run(words(source, destination, faulty), { onStart });
+    const [wanted, leftInSource, leftInDestination, said] = cells[fault as keyof typeof cells];
+    const outcome = { code, source: left(real.source), destination: left(real.destination), said: stdout + stderr };
+    expect(outcome).toEqual({
+      code: wanted,
+      source: matches(leftInSource),
+      destination: matches(leftInDestination),
+      said: typeof said === 'string' ? expect.stringContaining(said) : matches(said),
+    });
+  });
+});
+
+it('every verb and drop-in has a row', () => {
+  const source = (name: string) => new URL(`../src/cli/${name}`, import.meta.url);
+  const verbs = readdirSync(source('verbs')).map((file) => file.replace(/\.ts$/, ''));
+  const dropIns = readdirSync(source('dropin'), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  const known = new Set(Object.values(ROWS).map(({ words }) => words('s', 'd', 's')[0]));
+  expect([...known].sort()).toEqual([...verbs, ...dropIns.map(({ name }) => name)].sort());
+});
