@@ -256,15 +256,14 @@ impl Worker<'_> {
             places.rotate_left(usize::try_from(turn).unwrap_or_default());
         }
         let mut places = stale.map_or(places, |place| vec![place]);
-        let mut refused = Ok(());
+        let mut refused = None;
         places.retain(|place| {
             let permitted = Self::permit(entry.dir, place.destination, Operation::Create, place.replaces.as_ref());
-            let goes = permitted.is_ok();
-            refused = std::mem::replace(&mut refused, Ok(())).and(permitted);
-            goes
+            refused = permitted.err();
+            refused.is_none()
         });
-        if places.is_empty() {
-            refused?;
+        if let Some(fault) = refused.filter(|_| places.is_empty()) {
+            return Err(fault.into());
         }
         let Some(first) = places.first().filter(|_| self.run.rules.dry_run) else {
             return Ok(Settled::Copy(places));
