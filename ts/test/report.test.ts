@@ -320,7 +320,7 @@ describe('--json', () => {
   });
 
   it('the check finds what is wrong', () => {
-    const line = { type: 'note', schema: 1, kind: 'owner', path: 'a', message: 'm' };
+    const line = { type: 'note', schema: 1, kind: 'owner', lost: true, path: 'a', message: 'm' };
     expect(schemaViolations(line)).toEqual([]);
     for (const wrong of [
       { ...line, schema: 2 },
