@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, Kind};
 
 use crate::error::{Fault, Operation, Side};
 use crate::extra::{Extras, is_mirror};
@@ -165,17 +165,14 @@ impl Worker<'_> {
             }
             Ok(())
         };
-        let (_, fd) = Self::twin(dir, twin)?;
+        let (there, fd) = Self::twin(dir, twin)?;
         let mut listed = BTreeSet::new();
         list(&fd, &mut |name| listed.extend([xxh64(name.to_bytes())])).map_err(|e| fault(Operation::List, e))?;
         let mut folded = Ok(None);
         let mut look = |name: &CStr| {
             if matches!(folded, Ok(None)) && !listed.contains(&xxh64(name.to_bytes())) {
-                match sys::stat(fd.as_fd(), name, Follow::No) {
-                    Ok(_) => folded = Ok(Some(name.to_owned())),
-                    Err(Errno::NOENT) => {}
-                    Err(errno) => folded = Err(fault(Operation::Stat, errno)),
-                }
+                let found = there.arrivals.look(&fd, name).map_err(|e| fault(Operation::Stat, e));
+                folded = found.map(|found| found.map(|_| name.to_owned()));
             }
         };
         for (index, source) in dir.sources.iter().enumerate() {
