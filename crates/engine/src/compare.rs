@@ -1005,13 +1005,12 @@ impl<'r> PairReader<'r> {
 
     /// Whether two files are the same, which had these sizes when they were found.
     fn same(&mut self, path: &[u8], sizes: [u64; 2]) -> Result<bool, Stopped> {
-        let sides = [Side::Source, Side::Destination(0)];
         let mut extent = Extent::Tail {
             size: sizes[0],
             tail: sizes[0],
         };
         let mut open = |finder: &mut Finder<'_>, index: usize| {
-            let side = sides[index];
+            let side = if index == 0 { Side::Source } else { Side::Destination(0) };
             let fd = finder.open(path).map_err(|e| Fault::new(Operation::Open, side, e))?;
             let stat = sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
             if stat.kind != Kind::File || stat.size != sizes[index] {

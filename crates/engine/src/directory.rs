@@ -504,9 +504,12 @@ impl Worker<'_> {
             None => appear().and_then(|()| arrivals.learn(at, name).map_err(fault)),
         };
         if matches!(&result, Err(fault) if fault.cause == Cause::Conflict(TWO_FOR_ONE)) {
-            clear_directory(&staged)
-                .and_then(|()| sys::remove_directory(at.as_fd(), staging.as_c_str()))
-                .map_err(|e| Fault::new(Operation::Remove, side, e))?;
+            let remove = |e| Fault::new(Operation::Remove, side, e);
+            clear_directory(&staged).map_err(remove)?;
+            // Closed first: some file systems give its number to the next directory, which must not meet the dead one.
+            slot.retire();
+            drop(staged);
+            sys::remove_directory(at.as_fd(), staging.as_c_str()).map_err(remove)?;
         }
         result?;
         published.store(true, Ordering::Release);

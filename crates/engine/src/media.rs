@@ -21,7 +21,7 @@ const LAYERS: [u64; 2] = [0x794c_7630, 0xf15f];
 
 /// File systems whose files are made when they are read, so that their sizes say nothing: 0, a page, or what might be
 /// written there. /proc, /sys, both kinds of cgroup, debugfs, tracefs, securityfs, configfs, selinuxfs, smackfs, apparmor's,
-/// the control files of FUSE, bpf, binfmt_misc, resctrl and nfsd.
+/// the control files of FUSE, bpf, `binfmt_misc`, resctrl and nfsd.
 const MADE_WHEN_READ: [u64; 16] = [
     0x9fa0,
     0x6265_6572,

@@ -469,15 +469,8 @@ pub struct Process {
 }
 
 impl CopyOptions {
-    /// Checks everything that can be checked without looking at the disk.
-    pub fn check(&self, process: &Process) -> Result<Rules, Refusal> {
+    fn check_paths(&self) -> Result<(), Refusal> {
         let usage = |text: String| Err(Refusal::Usage(text));
-        if self.sources.is_empty() {
-            return usage("no source is given".into());
-        }
-        if self.destinations.is_empty() {
-            return usage("no destination is given".into());
-        }
         for path in self
             .sources
             .iter()
@@ -496,6 +489,19 @@ impl CopyOptions {
                 return usage(format!("{}: not a name for an entry", String::from_utf8_lossy(name)));
             }
         }
+        Ok(())
+    }
+
+    /// Checks everything that can be checked without looking at the disk.
+    pub fn check(&self, process: &Process) -> Result<Rules, Refusal> {
+        let usage = |text: String| Err(Refusal::Usage(text));
+        if self.sources.is_empty() {
+            return usage("no source is given".into());
+        }
+        if self.destinations.is_empty() {
+            return usage("no destination is given".into());
+        }
+        self.check_paths()?;
         if self.jobs > MAX_JOBS {
             return usage(format!("jobs: {} is more than {MAX_JOBS}", self.jobs));
         }

@@ -166,7 +166,16 @@ impl Stager {
             match Self::claim(at, &staging, made) {
                 Ok(Some((fd, stat))) => {
                     // One that was made here and is not empty was somebody else's for a moment.
-                    let fresh = made && is_empty(&fd).map_err(|e| fault(Operation::List, e))?;
+                    let fresh = match made.then(|| is_empty(&fd)) {
+                        None => false,
+                        Some(Ok(empty)) => empty,
+                        // It went at once, or has the number of one that is just going.
+                        Some(Err(Errno::NOENT)) if attempt < DIRECTORY_ATTEMPTS => {
+                            attempt += 1;
+                            continue;
+                        }
+                        Some(Err(errno)) => return Err(fault(Operation::List, errno)),
+                    };
                     return Ok(StagedDirectory {
                         fd,
                         stat,

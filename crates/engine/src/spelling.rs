@@ -156,16 +156,22 @@ impl Arrivals {
         self.matters(name) && self.is_other(&self.names(), name, there)
     }
 
-    /// What this name leads to stays, and is this run's from now on. False: it is another name's.
+    /// What this name leads to stays, and is this run's from now on. False: it is another name's. `ESTALE`: it is not what was
+    /// looked up any more.
     pub fn take_over(&self, at: &OwnedFd, name: &CStr, there: &Stat) -> sys::Result<bool> {
         if !self.matters(name) {
             return Ok(true);
         }
         let mut names = self.names();
-        if self.is_other(&names, name, there) {
+        // Another name may have taken its place since it was looked up.
+        let now = self.look(at, name)?.ok_or(Errno::STALE)?;
+        if self.is_other(&names, name, &now) {
             return Ok(false);
         }
-        self.remember(&mut names, at, name, there)?;
+        if now.id != there.id {
+            return Err(Errno::STALE);
+        }
+        self.remember(&mut names, at, name, &now)?;
         Ok(true)
     }
 

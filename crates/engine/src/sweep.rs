@@ -84,6 +84,10 @@ fn clear_staged(at: &OwnedFd, name: &std::ffi::CStr, fault: &impl Fn(Operation, 
         Ok(_) | Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(fault(Operation::Stat, errno)),
     }
-    clear_directory(&fd).map_err(|e| fault(Operation::Remove, e))?;
-    sys::remove_directory(at.as_fd(), name).map_err(|e| fault(Operation::Remove, e))
+    let removed = clear_directory(&fd).and_then(|()| sys::remove_directory(at.as_fd(), name));
+    match removed {
+        // Somebody else was faster.
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(fault(Operation::Remove, errno)),
+    }
 }
