@@ -485,6 +485,9 @@ impl Worker<'_> {
         if !dir.is_entry || self.run.rules.directories == Directories::Needed {
             return Ok(None);
         }
+        if self.directory_lacks_time(dir) {
+            return Ok(Some("its time".into()));
+        }
         let source = dir.source(winner).map_err(source_fault(Operation::Open))?;
         let mut lacks = None;
         for index in 0..dir.twins.len() {
@@ -517,23 +520,15 @@ impl Worker<'_> {
                     continue;
                 }
                 whole += 1;
-                let gone = if source == dir.winner() && self.directory_lacks_time(dir) {
-                    Err(Self::stays_for_its_time(dir, source))
+                let lacks = if source == dir.winner() {
+                    self.directory_lacks(dir)
                 } else {
-                    let lacks = if source == dir.winner() {
-                        self.directory_lacks(dir)
-                    } else {
-                        Ok(None)
-                    };
-                    lacks.and_then(|lacks| match lacks {
-                        None => self.remove_source_directory(departure, dir, source),
-                        Some(what) => Err(Fault {
-                            operation: Operation::Remove,
-                            side: Side::Source,
-                            cause: Cause::NotKept(what),
-                        }),
-                    })
+                    Ok(None)
                 };
+                let gone = lacks.and_then(|lacks| match lacks {
+                    None => self.remove_source_directory(departure, dir, source),
+                    Some(what) => Err(Self::stays(dir, source, what)),
+                });
                 match gone {
                     Ok(true) => removed += 1,
                     Ok(false) => {}
@@ -562,13 +557,12 @@ impl Worker<'_> {
                 Presence::Existing(copy) => Some((index, copy)),
                 Presence::Staged(_) | Presence::Imagined => None,
             });
-        dir.is_entry
-            && self.run.rules.directories != Directories::Needed
-            && copies.all(|(index, copy)| self.lacks_time(dir, index, source, copy))
+        copies.all(|(index, copy)| self.lacks_time(dir, index, source, copy))
     }
 
-    /// A directory that stays for its time gets it back as it was with all that was in it: the next run looks at that.
-    fn stays_for_its_time(dir: &Dir, source: usize) -> Fault {
+    /// A directory that stays, for what its copy does not have, gets its time back as it was with all that was in it: the next
+    /// run looks at that.
+    fn stays(dir: &Dir, source: usize, what: String) -> Fault {
         let before = dir.sources[source].stat.mtime;
         let restored = dir
             .source(source)
@@ -579,7 +573,7 @@ impl Worker<'_> {
         restored.err().unwrap_or_else(|| Fault {
             operation: Operation::Remove,
             side: Side::Source,
-            cause: Cause::NotKept("its time".into()),
+            cause: Cause::NotKept(what),
         })
     }
 

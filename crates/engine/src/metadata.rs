@@ -202,10 +202,7 @@ fn takes(keep: &Keep, class: Class) -> bool {
 
 /// Whether a refusal says that the destination, or this user, can't have something, and nothing worse.
 fn is_refusal(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL
-    )
+    matches!(errno, Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL)
 }
 
 /// Makes everything but the times of `copy` like `source`; answers what differed. With `act` false it only looks.
@@ -508,9 +505,12 @@ fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &m
             other => other,
         },
     };
+    let class = class(attribute.name.to_bytes());
     let errno = match result {
         Ok(()) => return Ok(true),
         Err(errno) if is_refusal(errno) => Some(errno),
+        // A policy says no to its labels in this way.
+        Err(errno @ Errno::ACCESS) if class == Class::Label => Some(errno),
         Err(errno) => {
             let side = Side::Destination(copy.destination);
             return Err(Fault::new(Operation::SetXattr, side, errno));
@@ -518,7 +518,7 @@ fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &m
     };
     let lost = keep.reach.privileged;
     let name = attribute.name.to_string_lossy();
-    match class(attribute.name.to_bytes()) {
+    match class {
         Class::Acl => scratch.note("acl", because("an ACL was not kept", errno), lost),
         Class::Capability if !lost => {
             scratch.short("capability", "file capabilities were not kept: only root may set them");

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Node, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::error::{Fault, Operation, Side};
 use crate::metadata;
@@ -271,7 +271,12 @@ impl Worker<'_> {
         let kept = if stored.mtime == source.mtime {
             Kept::UNKNOWN
         } else {
-            self.learnt(dir, index)
+            let kept = self.learnt(dir, index);
+            if source.kind == Kind::Directory {
+                // What was asked may have been made in this very directory.
+                metadata::set_times(&run.rules.keep, source, node, index, &mut self.scratch)?;
+            }
+            kept
         };
         self.tell_loss(&kept, source.mtime, stored.mtime);
         if usual && !kept.is_lost(source.mtime, stored.mtime) {

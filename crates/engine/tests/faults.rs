@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkhaul_engine::copy;
 use bulkhaul_engine::error::{describe, symbol};
-use bulkhaul_engine::report::Note;
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
@@ -117,9 +116,6 @@ fn attempt(trial: &Trial, case: Case, nth: usize, wanted: &Facts) -> Option<Stri
                 .failures
                 .iter()
                 .any(|f| f.errno == Some(case.errno) && !f.path.is_empty() && f.message.contains(f.operation.text()));
-            // Metadata that is refused costs nothing else.
-            let lost = |n: &Note| n.lost && !n.path.is_empty() && n.message.contains(&describe(case.errno));
-            let said = said || report.notes.iter().any(lost);
             let accounted = report.accounted || report.failures.iter().any(|f| f.kind == "panic");
             (!said || !accounted).then(|| format!("accounted: {accounted}, said: {:?}", report.failures))
         }
