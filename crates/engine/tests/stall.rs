@@ -180,7 +180,6 @@ fn a_call_that_does_not_come_back() {
 
 /// Stopped at once, a run ends whatever its threads do, and says that it left some behind.
 #[test]
-#[allow(clippy::exit, reason = "the child process has threads that never end")]
 fn a_call_that_does_not_hear_of_the_end() {
     const NAME: &str = "stall::a_call_that_does_not_hear_of_the_end";
     if let Some(words) = order() {
