@@ -570,7 +570,7 @@ impl Worker<'_> {
             .and_then(|at| {
                 sys::set_times(Node::Open(at.as_fd()), None, Some(before)).map_err(source_fault(Operation::SetTimes))
             });
-        restored.err().unwrap_or_else(|| Fault {
+        restored.err().unwrap_or(Fault {
             operation: Operation::Remove,
             side: Side::Source,
             cause: Cause::NotKept(what),
