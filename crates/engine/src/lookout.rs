@@ -90,11 +90,17 @@ impl<'r> Lookout<'r> {
         let told = if self.run.rules.dry_run {
             None
         } else {
-            self.is_joined(seen.at, source)
+            // One at a time: each puts the directory's time back as it found it.
+            let mut others = self.others();
+            if others.contains(&(seen.directory, index)) {
+                return false;
+            }
+            let told = self.is_joined(seen.at, source);
+            if told == Some(false) {
+                others.insert((seen.directory, index));
+            }
+            told
         };
-        if told == Some(false) {
-            self.others().insert((seen.directory, index));
-        }
         told.unwrap_or((here.ctime, here.mtime) == (there.ctime, there.mtime))
     }
 
