@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::Task;
-use crate::error::{Cause, Fault, Operation, Side};
+use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::event::Changes;
 use crate::late::Coming;
 use crate::metadata::{self, Copy, Heritage, put_right};
@@ -250,7 +250,9 @@ impl Worker<'_> {
                 place: Place::Free,
             }));
         };
-        let existing = if up.fresh || last.is_some_and(|clear| clear.contains(&index)) {
+        // What this run made holds nothing but what it put in; but another name of that may lead there.
+        let fresh = up.fresh && !up.arrivals.folds();
+        let existing = if fresh || last.is_some_and(|clear| clear.contains(&index)) {
             None
         } else {
             up.arrivals.look(&at, name).map_err(|e| fault(Operation::Stat, e))?
@@ -504,12 +506,20 @@ impl Worker<'_> {
             None => appear().and_then(|()| arrivals.learn(at, name).map_err(fault)),
         };
         if matches!(&result, Err(fault) if fault.cause == Cause::Conflict(TWO_FOR_ONE)) {
-            let remove = |e| Fault::new(Operation::Remove, side, e);
-            clear_directory(&staged).map_err(remove)?;
+            let cleared = clear_directory(&staged);
             // Closed first: some file systems give its number to the next directory, which must not meet the dead one.
             slot.retire();
             drop(staged);
-            sys::remove_directory(at.as_fd(), staging.as_c_str()).map_err(remove)?;
+            let removed = cleared.and_then(|()| sys::remove_directory(at.as_fd(), staging.as_c_str()));
+            if let Err(errno) = removed {
+                self.run.desk.note("left-behind", || {
+                    let why = describe(errno);
+                    (
+                        dir.twin_path(index),
+                        format!("what was made of it stays until the next run: {why}"),
+                    )
+                });
+            }
         }
         result?;
         published.store(true, Ordering::Release);
@@ -641,13 +651,13 @@ impl Worker<'_> {
     fn close_twin(&mut self, dir: &Arc<Dir>, index: usize, twin: &Twin) -> Result<Changes, Fault> {
         let run = self.run;
         let (rules, side) = (&run.rules, Side::Destination(index));
-        let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
-            return Ok(Changes::default());
-        };
         if !twin.published.load(Ordering::Acquire) {
             // It failed to appear, and that was said.
             return Ok(Changes::default());
         }
+        let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
+            return Ok(Changes::default());
+        };
         if !rules.dry_run && !twin.fresh {
             sweep::clear_leftovers(self.run, dir, index, &fd)?;
         }

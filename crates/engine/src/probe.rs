@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use bulkhaul_sys::{self as sys, BorrowedFd};
+use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
 use crate::error::{Fault, Operation, Side};
 use crate::job::Desk;
@@ -98,7 +98,11 @@ pub fn fill_to(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64
 
 /// Compares the text of a link in the destination with `text`.
 pub fn same_link(text: &CStr, at: BorrowedFd<'_>, name: &CStr, destination: usize) -> Result<bool, Fault> {
-    let existing =
-        sys::read_link(at, name).map_err(|e| Fault::new(Operation::Read, Side::Destination(destination), e))?;
+    let fault = |errno| Fault::new(Operation::Read, Side::Destination(destination), errno);
+    let existing = sys::read_link(at, name).map_err(|errno| match errno {
+        // It was a link when it was looked up: that is done again.
+        Errno::NOENT | Errno::INVAL => fault(Errno::STALE),
+        errno => fault(errno),
+    })?;
     Ok(existing.as_c_str() == text)
 }

@@ -82,7 +82,8 @@ impl Arrivals {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn folds(&self) -> bool {
+    /// Whether it was seen not to tell upper from lower case.
+    pub fn folds(&self) -> bool {
         self.case.load(Ordering::Relaxed) == FOLDS
     }
 
