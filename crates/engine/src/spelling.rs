@@ -88,13 +88,10 @@ impl Arrivals {
     }
 
     fn is_other(&self, names: &Names, name: &CStr, there: &Stat) -> bool {
-        let key = if has_one_name(there) {
-            Some(0)
-        } else {
-            self.folds().then(|| small(name))
-        };
-        let known = key.and_then(|key| names.get(&(there.id, key)));
-        known.is_some_and(|known| *known != xxh64(name.to_bytes()))
+        // It may have had more names, or fewer, when it was remembered.
+        let keys = [has_one_name(there).then_some(0), self.folds().then(|| small(name))];
+        let mut known = keys.into_iter().flatten().filter_map(|key| names.get(&(there.id, key)));
+        known.any(|known| *known != xxh64(name.to_bytes()))
     }
 
     fn remember(&self, names: &mut Names, at: &OwnedFd, name: &CStr, there: &Stat) -> sys::Result<()> {
