@@ -367,7 +367,9 @@ fn two_names_that_the_destination_takes_for_one_are_a_conflict() {
                     ["deep", "dir", "f", "g", "l"],
                     "{jobs} {existing} {turn}: {all:?} {copied:#?}"
                 );
-                assert!(!has_staging(&disk), "{jobs} {existing} {turn}");
+                // A directory that another worker was faster with may stay for a moment, where files go late; that is said.
+                let said = copied.notes().contains(&"left-behind");
+                assert!(said || !has_staging(&disk), "{jobs} {existing} {turn}");
                 // One of both, whole.
                 let read = fs::read_to_string(to.join("f")).unwrap();
                 assert_eq!(read.to_lowercase(), "f", "{jobs} {existing} {turn}");
