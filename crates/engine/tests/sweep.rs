@@ -943,6 +943,9 @@ fn what_looks_like_a_source_goes() {
     if let Some(seen) = scratch.view("bindfs", &[origin.path()], "") {
         let copied = mirror(&[contents(origin.at("sub"))], &seen, |_| {});
         assert_eq!(withheld(&copied), ["source-view"]);
-        assert_eq!(origin.names(), ["f", "g", "link", "sub", "sub/g"]);
+        // What was open when its name went has such a one until the server hears of the end.
+        let mut names = origin.names();
+        names.retain(|name| !name.starts_with(".fuse_hidden"));
+        assert_eq!(names, ["f", "g", "link", "sub", "sub/g"]);
     }
 }

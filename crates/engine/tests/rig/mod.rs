@@ -245,13 +245,15 @@ impl std::fmt::Debug for Copied {
             failures,
             notes,
             interrupted,
+            withheld,
             ..
         } = &self.report;
         writeln!(formatter, "{}; found {}", self.counts(), totals.all_found())?;
         writeln!(
             formatter,
-            "interrupted: {interrupted}, notes: {:?}",
-            notes.iter().map(|n| &n.message).collect::<Vec<_>>()
+            "interrupted: {interrupted}, notes: {:?}, withheld: {:?}",
+            notes.iter().map(|n| &n.message).collect::<Vec<_>>(),
+            withheld.iter().map(|w| &w.message).collect::<Vec<_>>()
         )?;
         failures
             .iter()
