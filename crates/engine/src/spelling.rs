@@ -140,12 +140,12 @@ impl Arrivals {
         }
     }
 
-    /// What this name leads to.
+    /// What this name leads to. Before the first name has arrived, none can have taken the place of another.
     pub fn look(&self, at: &OwnedFd, name: &CStr) -> sys::Result<Option<Stat>> {
-        if self.case.load(Ordering::Relaxed) == TELLS {
-            look(at.as_fd(), name)
-        } else {
+        if self.folds() {
             look_anew(at.as_fd(), name)
+        } else {
+            look(at.as_fd(), name)
         }
     }
 
@@ -161,13 +161,16 @@ impl Arrivals {
             return Ok(true);
         }
         let mut names = self.names();
-        // Another name may have taken its place since it was looked up.
-        let now = self.look(at, name)?.ok_or(Errno::STALE)?;
-        if self.is_other(&names, name, &now) {
-            return Ok(false);
-        }
-        if now.id != there.id {
-            return Err(Errno::STALE);
+        let mut now = *there;
+        if !names.is_empty() {
+            // Another name may have taken its place since it was looked up.
+            now = self.look(at, name)?.ok_or(Errno::STALE)?;
+            if self.is_other(&names, name, &now) {
+                return Ok(false);
+            }
+            if now.id != there.id {
+                return Err(Errno::STALE);
+            }
         }
         self.remember(&mut names, at, name, &now)?;
         Ok(true)
