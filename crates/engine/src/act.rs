@@ -79,6 +79,9 @@ impl Worker<'_> {
         if self.waits(entry, kind, &there)? {
             return Ok(None);
         }
+        if entry.last.is_none() && !entry.again {
+            self.note_there(entry.dir, there.iter().filter(|(_, stat)| stat.is_some()).count());
+        }
         if kind == Kind::File {
             return self.regular(entry, &at, name, &there);
         }

@@ -130,6 +130,10 @@ impl Worker<'_> {
                 return Ok(Entered::Blocked(blocked));
             }
         }
+        if last.is_none() {
+            let there = |spot: &&Result<Option<Spot>, Fault>| matches!(spot, Ok(Some(spot)) if spot.existing.is_some());
+            self.note_there(parent, spots.iter().filter(there).count());
+        }
         let mut twins = Vec::with_capacity(parent.twins.len());
         let mut conflict = None;
         for (index, spot) in spots.into_iter().enumerate() {

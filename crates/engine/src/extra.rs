@@ -17,7 +17,7 @@
 
 use std::ffi::CStr;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
@@ -91,8 +91,6 @@ pub struct Surplus {
     begun: AtomicBool,
     /// Where nothing could be made: the first such directory with extra entries, and how many there are.
     spared: Mutex<Option<(Vec<u8>, u64)>>,
-    /// Entries of the destinations that were looked at.
-    listed: AtomicU64,
     /// Directories that something was copied into through a symlink in the destination, and all above them.
     reached: Mutex<Guard>,
     /// Directories that were named as sources, and the number of the source: they must still hold something.
@@ -161,11 +159,6 @@ impl Surplus {
         lock(&self.lates).push(late);
     }
 
-    /// Entries of the destinations that were looked at, and were not listed with their neighbours.
-    pub fn add_listed(&self, count: u64) {
-        self.listed.fetch_add(count, Ordering::Relaxed);
-    }
-
     /// As rsync: an input/output error of a source makes all deletes unsafe; what vanished or changed does not. A listing
     /// that failed does on either side.
     pub fn heed(&self, fault: &Fault) {
@@ -211,6 +204,14 @@ impl Worker<'_> {
         }
     }
 
+    /// How many names of a source the destinations had already: with what is extra they are what a limit is a part of.
+    /// What this run brings is not counted, so it matters not how much of it is there by now.
+    pub fn note_there(&self, dir: &Dir, names: usize) {
+        if self.run.rules.remove_extra && names > 0 && is_mirror(dir) {
+            self.counters.found_there(names as u64);
+        }
+    }
+
     fn find_extras(&mut self, dir: &Arc<Dir>, twin: usize, seen: &[u64]) -> Result<(), Fault> {
         let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
         if !matches!(&dir.twins[twin], Some(t) if matches!(t.presence, Presence::Existing(_))) {
@@ -220,17 +221,15 @@ impl Worker<'_> {
             return Ok(());
         };
         let parents = self.parents_of_extras(dir, twin);
-        let (mut entries, mut listed) = (Vec::new(), 0);
+        let mut entries = Vec::new();
         sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
         let mut more = true;
         while more {
             let mut found = Batch::default();
             more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, _| {
-                if self.run.stager.owner(name.to_bytes()).is_none() {
-                    listed += 1;
-                    if seen.binary_search(&xxh64(name.to_bytes())).is_err() {
-                        found.push(name, kind);
-                    }
+                let bytes = name.to_bytes();
+                if self.run.stager.owner(bytes).is_none() && seen.binary_search(&xxh64(bytes)).is_err() {
+                    found.push(name, kind);
                 }
             })
             .map_err(|e| fault(Operation::List, e))?;
@@ -253,7 +252,6 @@ impl Worker<'_> {
                 entries.push(extra);
             }
         }
-        self.run.surplus.add_listed(listed);
         if !entries.is_empty() {
             // Not closed before they are gone: the directory's times come after that.
             dir.pending.fetch_add(1, Ordering::AcqRel);
@@ -549,10 +547,10 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     if interrupted() {
         return None;
     }
-    let known: usize = found.iter().flat_map(|extras| &extras.entries).map(Batch::len).sum();
-    surplus.add_listed(counted.totals.extras.saturating_sub(known as u64));
-    let all = surplus.listed.load(Ordering::Relaxed);
-    let gone = Totals::of(&run.counters).outcome_of(Outcome::Removed);
+    let so_far = Totals::of(&run.counters);
+    // What an earlier round came to is among them.
+    let all = so_far.there + so_far.extras + counted.totals.extras;
+    let gone = so_far.outcome_of(Outcome::Removed);
     let would_go = counted.totals.outcome_of(Outcome::Removed);
     let going = gone + would_go;
     if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(going, all)) {

@@ -14,7 +14,7 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Kind};
 
 use crate::error::{Fault, Operation, Side};
-use crate::extra::{Extras, is_mirror};
+use crate::extra::Extras;
 use crate::listing::{Batch, LISTING_BYTES};
 use crate::tree::{Dir, Presence, Scope, Subdirectory};
 use crate::worker::Worker;
@@ -91,10 +91,6 @@ impl Worker<'_> {
 
     /// Leaves an entry to the end. Its directory counts it as a child already.
     pub fn put_off(&self, dir: &Arc<Dir>, coming: Coming, blocked: Vec<(usize, Kind)>) {
-        if !is_mirror(dir) {
-            // Nobody lists what is beside it.
-            self.run.surplus.add_listed(blocked.len() as u64);
-        }
         self.run.surplus.put_off(Late {
             dir: Arc::clone(dir),
             coming,

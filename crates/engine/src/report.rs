@@ -191,6 +191,7 @@ fn kind_index(kind: Kind) -> usize {
 pub struct Counters {
     found: [AtomicU64; KINDS.len()],
     extras: AtomicU64,
+    there: AtomicU64,
     outcomes: [AtomicU64; Outcome::ALL.len()],
     file_outcomes: [AtomicU64; Outcome::ALL.len()],
     directory_outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -225,6 +226,11 @@ impl Counters {
             Side::Source => self.found(kind),
             Side::Destination(_) => add(&self.extras, 1),
         }
+    }
+
+    /// Names of a source were found in a destination too.
+    pub fn found_there(&self, names: u64) {
+        add(&self.there, names);
     }
 
     /// The recorder closes an extra entry of a destination.
@@ -329,6 +335,8 @@ pub struct Totals {
     pub found: [u64; KINDS.len()],
     /// Extra entries of the destination that the sweep came to.
     pub extras: u64,
+    /// Names of sources that a mirror's destination had already.
+    pub there: u64,
     /// Entries by [`Outcome`].
     pub outcomes: [u64; Outcome::ALL.len()],
     /// Regular files by [`Outcome`].
@@ -377,6 +385,7 @@ impl Totals {
             fold(&mut sum.directory_outcomes, &c.directory_outcomes);
             fold(&mut sum.reasons, &c.reasons);
             sum.extras += c.extras.load(Relaxed);
+            sum.there += c.there.load(Relaxed);
             sum.found_bytes += c.found_bytes.load(Relaxed);
             sum.allocated_bytes += c.allocated_bytes.load(Relaxed);
             sum.copied_bytes += c.copied_bytes.load(Relaxed);

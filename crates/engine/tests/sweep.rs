@@ -243,7 +243,7 @@ fn all_or_nothing() {
             o.max_delete = Some(MaxDelete::Entries(11));
         }),
         ("too great a part", "max-delete", |_, o| {
-            o.max_delete = Some(MaxDelete::Percent(66));
+            o.max_delete = Some(MaxDelete::Percent(79));
         }),
         ("nobody to ask", "declined", |_, o| o.confirm = true),
     ];
@@ -270,10 +270,17 @@ fn all_or_nothing() {
             assert!(to.path().join(&name).symlink_metadata().is_ok(), "{what}: {name}");
         }
     }
-    // Right at the limit it all goes: 12, of the 15 that were there and up to 3 that have come when they are counted.
+    // Right at the limit it all goes: 12 of the 15 that were there.
     for limit in [MaxDelete::Entries(12), MaxDelete::Percent(80)] {
         let scratch = Scratch::new();
         let (source, to) = pair(&scratch);
+        // The same parts, though nothing comes.
+        for (limit, expected) in [(MaxDelete::Percent(79), &["max-delete"][..]), (limit, &[])] {
+            let dry = mirror(&[contents(source.path())], to.path(), |o| {
+                (o.max_delete, o.dry_run) = (Some(limit), true);
+            });
+            assert_eq!(withheld(&dry), expected, "{limit:?}");
+        }
         mirror(&[contents(source.path())], to.path(), |o| o.max_delete = Some(limit)).complete();
         compare(source.path(), to.path());
     }

@@ -17,7 +17,7 @@ What is stated of files:
   until=PATH     … until this file appears
   inode=N        every file has this inode number and at least two links; with `inode=N` and `alike`, directories too
   only=SUFFIX    the above, and `nocreate`, are meant for paths that end so (for nocreate: paths of directories)
-  direct         past the page cache: a read that hangs cannot even be killed
+  direct         past the page cache, as lies about sizes always are: a read that hangs cannot even be killed
   unknown        directories are listed without the kinds of their entries
 What it does to names and times:
   fold           names are the same whatever their case; the first spelling is kept
@@ -327,7 +327,10 @@ class View:
         else:
             info.fh = os.open(real, flags | os.O_CREAT | os.O_NOFOLLOW, mode)
             self.made(real)
-        info.direct_io = self.options.direct or (self.options.smaller and self.meant(path))
+        options = self.options
+        # Through the page cache a short read is now the end of the file, now zeros up to its stated size.
+        lies = options.larger or options.smaller or options.short
+        info.direct_io = options.direct or (lies and self.meant(path))
         return 0
 
     def open(self, path, info):

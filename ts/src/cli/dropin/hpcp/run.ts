@@ -104,14 +104,16 @@ export class Run {
   }
 
   #work(call: HpcpCall): Promise<void> {
-    if (isRemoval(call)) return this.#remove(call);
+    // Every verb stands on it: where it is gone, a source that is not found says nothing about the source.
+    const directory = workingDirectory();
+    if (isRemoval(call)) return this.#remove(call, directory);
     switch (workOf(call)) {
       case 'list':
-        return this.#list(call);
+        return this.#list(call, directory);
       case 'compare':
-        return this.#compare(call);
+        return this.#compare(call, directory);
       case undefined:
-        return this.#copy(call);
+        return this.#copy(call, directory);
     }
   }
 
@@ -154,11 +156,11 @@ export class Run {
     throw new Refused([problem('no source', 'No source paths: none of them exists')]);
   }
 
-  async #list({ values, positionals }: HpcpCall): Promise<void> {
+  async #list({ values, positionals }: HpcpCall, directory: string): Promise<void> {
     const output = values.target_file_list ?? '';
     const patterns = patternsOf(values);
     const found = await this.#sources(positionals, values);
-    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
+    const { rules, sources, notes } = readExcludes(patterns, found, directory);
     for (const note of notes) this.#note(note);
     for (const { path } of sources) this.#print(`Getting file list for ${display(path)}`);
     const allowed = resources(values);
@@ -184,7 +186,7 @@ export class Run {
     );
   }
 
-  async #compare({ values, positionals }: HpcpCall): Promise<void> {
+  async #compare({ values, positionals }: HpcpCall, directory: string): Promise<void> {
     const { target_file_list: list, source_file_list: sourceList, one_file_system, no_hash_file_list } = values;
     const patterns = patternsOf(values);
     const names = no_hash_file_list ? { names: true } : {};
@@ -194,7 +196,7 @@ export class Run {
         ? { sources: positionals, destinations: values.dest_path }
         : await this.#where(positionals, values);
     const found = listed ? [] : await this.#sources(call.sources, values);
-    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
+    const { rules, sources, notes } = readExcludes(patterns, found, directory);
     for (const note of notes) this.#note(note);
 
     const destinations = list === undefined ? this.#existing(sources, call.destinations) : [];
@@ -263,7 +265,7 @@ export class Run {
     }
   }
 
-  async #remove({ values, positionals }: HpcpCall): Promise<void> {
+  async #remove({ values, positionals }: HpcpCall, directory: string): Promise<void> {
     const patterns = patternsOf(values);
     if (positionals.length === 0 && values.source_file_list === undefined) {
       throw new Refused([problem('no source', 'No source paths: nothing to remove is given')]);
@@ -271,7 +273,7 @@ export class Run {
     const { found: typed, problems } = findVictims(positionals);
     this.#report(...problems);
     const found = this.#some([...typed, ...(await this.#listed(values))]);
-    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
+    const { rules, sources, notes } = readExcludes(patterns, found, directory);
     for (const note of notes) this.#note(note);
     // What ends in dots is for the engine to refuse, not to be spelled out here.
     const victims = sources.map((source, index) => {
@@ -293,7 +295,7 @@ export class Run {
     this.#print(...removalLines(report, victims, names));
   }
 
-  async #copy({ values, positionals }: HpcpCall): Promise<void> {
+  async #copy({ values, positionals }: HpcpCall, directory: string): Promise<void> {
     const flags = await optionsOf(values).catch((error: unknown) => {
       throw new Refused([problemOf(error)]);
     });
@@ -306,7 +308,7 @@ export class Run {
     const { sources: args, destinations: wanted } = await this.#where(positionals, values);
     const found = await this.#sources(args, values);
     const destinations = this.#usable(found, wanted, values);
-    const { rules, sources, notes } = readExcludes(patterns, found, workingDirectory());
+    const { rules, sources, notes } = readExcludes(patterns, found, directory);
     for (const note of notes) this.#note(note);
     const mapping = mapSources(sources, destinations, {
       create: !values.no_create_dir,
