@@ -6,18 +6,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bulkhaul_engine::compare::{self, Content, DiffForm, SideOptions};
+use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
 use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event, Victims};
 use bulkhaul_engine::job::Snapshot;
-use bulkhaul_engine::list;
-use bulkhaul_engine::options::{
-    self, DestinationArgument, Directories, FilesFrom, MaxDelete, SourceArgument, Sparse, Sync,
-};
+use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, MaxDelete, SourceArgument, Sparse};
 use bulkhaul_engine::pace::Limits;
-use bulkhaul_engine::remove;
-use bulkhaul_engine::report::{KINDS, Note, Outcome, Reason, Report, kind_text};
+use bulkhaul_engine::report::{Note, Report, Sync};
 use bulkhaul_engine::walk::Root;
-use bulkhaul_engine::{FilterStyle, Kind, ListForm as Form};
+use bulkhaul_engine::{FilterStyle, Kind, ListForm as Form, list, remove};
 use napi::bindgen_prelude::{Buffer, Either4};
 use napi_derive::napi;
 

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::error::{Fault, Operation, Side};
-use crate::event::Changes;
+use crate::entry::{Changes, Outcome, Reason};
+use crate::error::{Fault, Operation, Side, Stopped};
 use crate::late::Coming;
 use crate::links::{Claimed, location};
 use crate::metadata::{self, Copy, Held, put_right};
@@ -19,11 +19,9 @@ use crate::plan::{Action, differences, forbidden, plan, protected, wanted};
 use crate::probe;
 use crate::publish::{Staging, publish};
 use crate::regular::Source;
-use crate::report::{Outcome, Reason};
 use crate::spelling::TWO_FOR_ONE;
 use crate::times::Kept;
 use crate::track::{Tracked, Undecided, destination_with};
-use crate::transfer::Stopped;
 use crate::tree::{Dir, Presence, Tries, Twin, join};
 use crate::worker::{Done, Worker};
 

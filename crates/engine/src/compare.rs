@@ -22,21 +22,22 @@ use bulkhaul_formats::listing::{self, Facts, Form, Hash, Listed};
 use bulkhaul_formats::natural;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Way};
 
-use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
-use crate::event::{Changes, EntryEvent, Event};
+use crate::entry::{Changes, Outcome, Reason};
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
+use crate::event::{EntryEvent, Event};
 use crate::gather::{Gather, Order, Wanted};
 use crate::job::{Cancel, Desk, Job, Phase, Work};
 use crate::list::{check_filter, check_jobs, check_roots, require_one, tail};
 use crate::media::has_sizes;
-use crate::options::{Resources, Sync};
+use crate::options::Resources;
 use crate::output::Output;
 use crate::preflight::{self, split, trim};
 use crate::probe::{self, Extent, Likeness};
 use crate::record::{Record, path_key};
-use crate::report::{Differences, Outcome, Reason, Report};
+use crate::report::{Differences, Report, Sync};
 use crate::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use crate::stream::{self, name_of};
-use crate::transfer::{BUFFER_BYTES, Stopped};
+use crate::transfer::BUFFER_BYTES;
 use crate::tree::{Budget, c_string, join, open_directory_path};
 use crate::walk::{Boundary, Root, Start, Walk};
 

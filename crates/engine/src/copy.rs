@@ -11,6 +11,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, Owne
 
 use crate::chunks::Chunks;
 use crate::departure::{self, Departed, Departure, Failed, Restored};
+use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
 use crate::extra::{self, Surplus};
@@ -19,10 +20,11 @@ use crate::late::Late;
 use crate::links::Links;
 use crate::listing::Batch;
 use crate::media::medium;
-use crate::options::{CopyOptions, Rules, Sync};
+use crate::options::{CopyOptions, Rules};
 use crate::preflight::{self, NameList, Prepared};
 use crate::publish::Stager;
-use crate::report::{Counters, Outcome, Reason, Report, Totals};
+use crate::report::counters::{Counters, Totals};
+use crate::report::{Report, Sync};
 use crate::schedule::{Progress, Schedule, drive, drive_tuned};
 use crate::sweep;
 use crate::times::Clock;

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::Task;
+use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, describe};
-use crate::event::Changes;
 use crate::late::Coming;
 use crate::metadata::{self, Copy, Heritage, put_right};
 use crate::options::Directories;
 use crate::plan::{Place, place, protected};
 use crate::publish::{Staging, clear_directory, merge_directory, publish_directory};
-use crate::report::{Outcome, Reason};
 use crate::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::sweep;
 use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Tries, Twin, join};

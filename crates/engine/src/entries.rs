@@ -12,11 +12,11 @@ use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
+use crate::entry::{Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
 use crate::extra::FAILED;
 use crate::listing::{Batch, excludes, filter_parents};
 use crate::publish::Owner;
-use crate::report::{Outcome, Reason};
 use crate::tree::{Dir, Scope, Subdirectory, join};
 use crate::worker::{Done, Worker};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bulkhaul_sys::{Errno, Kind};
 
-use crate::report::Outcome;
+use crate::entry::Outcome;
 
 /// Why an operation did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -417,6 +417,35 @@ fn particular(errno: Errno) -> Option<&'static str> {
 #[cfg(not(target_os = "linux"))]
 fn particular(_errno: Errno) -> Option<&'static str> {
     None
+}
+
+/// How a transfer ended short.
+#[derive(Debug)]
+pub enum Stopped {
+    /// A call failed.
+    Fault(Fault),
+    /// The run was aborted.
+    Aborted,
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// A fault's cause in words.
+pub fn cause_of(fault: &Fault) -> String {
+    match &fault.cause {
+        Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
+        Cause::Conflict(what) => (*what).to_owned(),
+        Cause::Changed
+        | Cause::Size { .. }
+        | Cause::Mismatch
+        | Cause::NotKept(_)
+        | Cause::Stalled(_)
+        | Cause::Panic(_) => "it can't be used".to_owned(),
+    }
 }
 
 #[cfg(test)]

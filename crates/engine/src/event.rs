@@ -8,87 +8,14 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use bulkhaul_sys::Kind;
 
+use crate::entry::{Changes, Details, Outcome, Reason};
 use crate::error::Failure;
-use crate::record::Details;
-use crate::report::{Note, Outcome, Reason};
+use crate::report::Note;
 
 /// Events that wait for their reader at most; a few batches, so that neither side stalls at each one.
 pub const QUEUE_EVENTS: usize = 8192;
 /// Events that one call takes at most.
 pub const BATCH_EVENTS: usize = 1024;
-
-/// What differs between source and destination, as bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes(pub u16);
-
-impl Changes {
-    /// It was not there.
-    pub const NEW: Self = Self(1);
-    /// Content.
-    pub const CONTENT: Self = Self(1 << 1);
-    /// Size.
-    pub const SIZE: Self = Self(1 << 2);
-    /// Modification time.
-    pub const TIME: Self = Self(1 << 3);
-    /// Permission bits.
-    pub const MODE: Self = Self(1 << 4);
-    /// Owner.
-    pub const OWNER: Self = Self(1 << 5);
-    /// Group.
-    pub const GROUP: Self = Self(1 << 6);
-    /// ACL.
-    pub const ACL: Self = Self(1 << 7);
-    /// Extended attributes.
-    pub const XATTR: Self = Self(1 << 8);
-    /// A symlink's text or a device's number.
-    pub const TARGET: Self = Self(1 << 9);
-    /// It is there, and in the source it is not.
-    pub const EXTRA: Self = Self(1 << 10);
-    /// It is something else.
-    pub const KIND: Self = Self(1 << 11);
-
-    /// Names of the bits, in their order.
-    pub const NAMES: [&'static str; 12] = [
-        "new", "content", "size", "time", "mode", "owner", "group", "acl", "xattr", "target", "extra", "kind",
-    ];
-
-    /// Adds bits.
-    pub fn insert(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
-    /// Adds bits on a condition.
-    pub fn insert_if(&mut self, condition: bool, other: Self) {
-        if condition {
-            self.insert(other);
-        }
-    }
-
-    /// All but these.
-    #[must_use]
-    pub fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// Whether all of these bits are set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether nothing differs.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The names of the bits that are set.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES
-            .into_iter()
-            .enumerate()
-            .filter(move |(bit, _)| self.0 & (1 << bit) != 0)
-            .map(|(_, name)| name)
-    }
-}
 
 /// What became of one entry.
 #[derive(Clone, Debug)]

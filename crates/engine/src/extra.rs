@@ -24,6 +24,7 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::{Run, Task};
+use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
 use crate::late::Late;
@@ -31,7 +32,8 @@ use crate::listing::{Batch, excludes, filter_parents, is_empty};
 use crate::lookout::Lookout;
 use crate::media::is_original;
 use crate::remove::{Guard, Mode, Sweeper, Witness};
-use crate::report::{Outcome, Totals, Withheld};
+use crate::report::Withheld;
+use crate::report::counters::Totals;
 use crate::spelling::has_two_spellings;
 use crate::tree::{Dir, Origin, Presence, Scope, Tries, join};
 use crate::walk::{Part, Parts, Start};

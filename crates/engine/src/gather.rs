@@ -13,14 +13,15 @@ use bulkhaul_formats::listing::{self, Form};
 use bulkhaul_formats::natural;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Stat};
 
+use crate::entry::{Details, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::Desk;
 use crate::media::has_sizes;
 use crate::metadata;
 use crate::preflight::trim;
 use crate::probe::fill_to;
-use crate::record::{Details, Record, path_key};
-use crate::report::{Counters, Outcome, Reason};
+use crate::record::{Record, path_key};
+use crate::report::counters::Counters;
 use crate::sort::{Sorter, Sorters};
 use crate::transfer::BUFFER_BYTES;
 use crate::tree::join;

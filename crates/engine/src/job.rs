@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use bulkhaul_sys::{self as sys, Errno};
 
-use crate::error::{Failure, Refusal, describe};
+use crate::error::{Failure, Refusal, Stopped, describe};
 use crate::event::{Event, Queue, Victims};
-use crate::options::{Resources, Sync};
+use crate::options::Resources;
 use crate::pace::{Limits, Pace};
-use crate::report::{Counters, Findings, Report, Steps, Totals};
+use crate::report::counters::{Counters, Steps, Totals};
+use crate::report::{Findings, Report, Sync};
 use crate::stall;
-use crate::transfer::Stopped;
 
 /// What a job does.
 pub trait Work: Send {

@@ -20,6 +20,7 @@ pub mod copy;
 pub mod departure;
 pub mod directory;
 pub mod entries;
+pub mod entry;
 pub mod error;
 pub mod event;
 pub mod extra;

@@ -24,14 +24,12 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedF
 use self::spill::{Spill, Whereabouts};
 use crate::act::Entry;
 use crate::copy::Run;
-use crate::error::{Cause, Fault, Operation, Side, describe};
-use crate::event::Changes;
+use crate::entry::{Changes, Outcome, Reason};
+use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
 use crate::options::Rules;
 use crate::preflight::split;
 use crate::publish::Staging;
 use crate::regular::Source;
-use crate::report::{Outcome, Reason};
-use crate::transfer::Stopped;
 use crate::tree::{Dir, Presence, join, open_beneath};
 use crate::worker::{Done, Worker};
 

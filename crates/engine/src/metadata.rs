@@ -12,8 +12,8 @@ use bulkhaul_formats::acl::Acl;
 use bulkhaul_formats::digest::Xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Kind, Node, OwnedFd, Stat};
 
+use crate::entry::Changes;
 use crate::error::{Fault, Operation, Side, describe};
-use crate::event::Changes;
 use crate::options::Keep;
 use crate::plan::wanted;
 

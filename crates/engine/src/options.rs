@@ -6,11 +6,11 @@
 use bulkhaul_formats::chmod::Chmod;
 use bulkhaul_formats::digest::TAIL_BYTES;
 use bulkhaul_formats::filter::{Filter, Style};
-
 use bulkhaul_sys::IoPriority;
 
 use crate::error::Refusal;
 use crate::pace::Limits;
+use crate::report::Sync;
 use crate::tune::{Medium, Range};
 
 /// Worker threads at most: beyond this only the memory of their buffers grows.
@@ -95,29 +95,6 @@ pub enum Sparse {
     Always,
     /// Holes are written out.
     Never,
-}
-
-/// When things are on disk (design.md section 4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
-    /// Never: only the death of the process is covered.
-    None,
-    /// What the skip test could mistake after a power cut is synced before its times are set.
-    #[default]
-    Safe,
-    /// Everything, before success is reported.
-    All,
-}
-
-impl Sync {
-    /// As options and `--json` name it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Safe => "safe",
-            Self::All => "all",
-        }
-    }
 }
 
 /// Which directories are made.

@@ -5,9 +5,8 @@
 
 use bulkhaul_sys::{Kind, Protection, Stat};
 
-use crate::event::Changes;
+use crate::entry::{Changes, Reason};
 use crate::options::Keep;
-use crate::report::Reason;
 use crate::times::Kept;
 
 /// What to do.

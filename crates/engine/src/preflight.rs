@@ -15,7 +15,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Ki
 
 use crate::copy::{RootPlace, Target};
 use crate::departure::Restored;
-use crate::error::{Cause, Fault, Operation, Refusal, Side, describe};
+use crate::error::{Cause, Fault, Operation, Refusal, Side, cause_of, describe};
 use crate::job::Desk;
 use crate::metadata::{Heritage, Scratch, inherit};
 use crate::options::{CopyOptions, DestinationArgument, Directories, Process, Rules, SourceArgument};
@@ -113,20 +113,6 @@ fn cpu_quota(text: &str) -> Option<usize> {
 /// A path for a message.
 pub fn show(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
-}
-
-/// A fault's cause in words.
-fn cause_of(fault: &Fault) -> String {
-    match &fault.cause {
-        Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
-        Cause::Conflict(what) => (*what).to_owned(),
-        Cause::Changed
-        | Cause::Size { .. }
-        | Cause::Mismatch
-        | Cause::NotKept(_)
-        | Cause::Stalled(_)
-        | Cause::Panic(_) => "it can't be used".to_owned(),
-    }
 }
 
 /// Why something may not be done with what has a path, where its flags or those of its directory say so.
@@ -669,7 +655,7 @@ fn shown_by(probe: &Probe, entry: &Entry, destination: &Opened) -> Option<String
             stat,
             ..
         } if destination.found.is_some() && name == target && shows(parent) => {
-            let kind = crate::report::kind_text(stat.kind);
+            let kind = crate::entry::kind_text(stat.kind);
             let there = show(&join(&destination.path, target.to_bytes()));
             format!("{}: {there} is the same {kind}", show(path))
         }
@@ -702,7 +688,7 @@ fn refuse_overlap(entry: &Entry, destination: &Opened, allow_nested: bool, mount
             let text = format!(
                 "{} is the same {}",
                 show(&join(&destination.path, target.to_bytes())),
-                crate::report::kind_text(stat.kind)
+                crate::entry::kind_text(stat.kind)
             );
             return Err(Refusal::Safety(format!("{}: {text}", show(path))));
         }

@@ -7,9 +7,8 @@ use std::ffi::CStr;
 
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::Desk;
-use crate::transfer::Stopped;
 
 /// How two files compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,47 +2,9 @@
 
 use bulkhaul_formats::changes::{Inode, State};
 use bulkhaul_formats::listing::{Facts, Hash};
-use bulkhaul_sys::{Kind, Stat, Time};
+use bulkhaul_sys::{Kind, Time};
 
-/// What `stat` says of an entry, and its extended attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Details {
-    /// Bytes of content; 0 for what has none. Where sizes say nothing (/proc, /sys and their like) and the content was read,
-    /// what there was.
-    pub size: u64,
-    /// A file that takes no space: its size may say nothing.
-    pub vague: bool,
-    /// Last change of content.
-    pub mtime: Time,
-    /// Permission, set-id and sticky bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Device number of a device node; 0 otherwise.
-    pub rdev: u64,
-    /// xxh64 over names and values of the extended attributes; 0 where nobody asked.
-    pub xattrs: u64,
-}
-
-impl Details {
-    /// From an inode's facts.
-    pub fn new(stat: &Stat, xattrs: u64) -> Self {
-        let content = matches!(stat.kind, Kind::File | Kind::Symlink);
-        let device = matches!(stat.kind, Kind::Block | Kind::Char);
-        Self {
-            size: if content { stat.size } else { 0 },
-            vague: stat.kind == Kind::File && stat.allocated == 0,
-            mtime: stat.mtime,
-            mode: stat.mode,
-            uid: stat.uid,
-            gid: stat.gid,
-            rdev: if device { stat.rdev } else { 0 },
-            xattrs,
-        }
-    }
-}
+use crate::entry::Details;
 
 /// One entry of one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

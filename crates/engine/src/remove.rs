@@ -21,16 +21,19 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd};
 
+use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
-use crate::event::{Changes, EntryEvent, Event};
+use crate::event::{EntryEvent, Event};
 use crate::job::{Desk, Job, Phase, Work};
-pub use crate::options::MaxDelete;
-use crate::options::{MAX_JOBS, Resources, Sync};
+use crate::options::{MAX_JOBS, Resources};
 use crate::preflight::{process, protection, show, split, trim};
 use crate::publish::{Owner, Stager};
-use crate::report::{Outcome, Reason, Report, Totals};
+use crate::report::counters::Totals;
+use crate::report::{Report, Sync};
 use crate::tree::{Budget, c_string, join, open_directory_path};
 use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
+
+pub use crate::options::MaxDelete;
 
 /// How often a directory is listed again because it is not empty after all that was in it went: somebody fills it, the
 /// file system lists wrongly while names go, or NFS keeps what is open under another name.

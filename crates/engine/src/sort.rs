@@ -17,7 +17,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 use crate::error::{Refusal, describe};
 use crate::probe::fill;
 use crate::publish::unnamed_file;
-use crate::report::Steps;
+use crate::report::counters::Steps;
 use crate::tree::open_directory_path;
 
 /// Memory of all sorters of an operation together, in bytes.

@@ -19,8 +19,8 @@ use bulkhaul_sys::{self as sys, Kind};
 
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::{Desk, Phase};
-use crate::options::Sync;
-use crate::report::{Report, Totals};
+use crate::report::counters::Totals;
+use crate::report::{Report, Sync};
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);

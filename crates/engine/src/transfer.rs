@@ -16,12 +16,13 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
 use crate::chunks::CHUNK_BYTES;
 use crate::copy::Run;
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::Desk;
 use crate::media::{has_sizes, is_block_device};
-use crate::options::{Sparse, Sync};
+use crate::options::Sparse;
 use crate::probe::fill;
-use crate::report::Counters;
+use crate::report::Sync;
+use crate::report::counters::Counters;
 
 /// Bytes read at a time: larger was slower on page-cache copies.
 pub const BUFFER_BYTES: usize = 256 * 1024;
@@ -146,21 +147,6 @@ impl Methods {
     fn learn<T>(&self, pair: (u64, u64), change: impl FnOnce(&mut Pair) -> T) -> T {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(known.entry(pair).or_default())
-    }
-}
-
-/// How a transfer ended short.
-#[derive(Debug)]
-pub enum Stopped {
-    /// A call failed.
-    Fault(Fault),
-    /// The run was aborted.
-    Aborted,
-}
-
-impl From<Fault> for Stopped {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
     }
 }
 

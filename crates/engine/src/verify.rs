@@ -8,10 +8,9 @@
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::Desk;
 use crate::probe::fill;
-use crate::transfer::Stopped;
 
 /// What a file gave when it was read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

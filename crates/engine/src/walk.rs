@@ -23,7 +23,7 @@ use crate::error::{Failure, Fault, Operation, Side};
 use crate::job::Desk;
 use crate::listing::{Batch, LISTING_BYTES, Names, excludes, filter_parents};
 use crate::preflight::{split, trim};
-use crate::report::Counters;
+use crate::report::counters::Counters;
 use crate::schedule::{Schedule, drive};
 use crate::tree::{Budget, Slot, c_string, join, open_directory_path, reopened};
 

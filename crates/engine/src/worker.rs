@@ -12,13 +12,14 @@ use bulkhaul_sys::Kind;
 
 use crate::act::Entry;
 use crate::copy::{Run, Task};
-use crate::error::{Cause, Failure, Fault, Side};
-use crate::event::{Changes, EntryEvent, Event};
+use crate::entry::{Changes, Outcome, Reason};
+use crate::error::{Cause, Failure, Fault, Side, Stopped};
+use crate::event::{EntryEvent, Event};
 use crate::listing::{Batch, LISTING_BYTES};
 use crate::metadata::Scratch;
 use crate::regular::Finished;
-use crate::report::{Counters, Outcome, Reason};
-use crate::transfer::{BUFFER_BYTES, Stopped};
+use crate::report::counters::Counters;
+use crate::transfer::BUFFER_BYTES;
 use crate::tree::{Dir, Tries, join};
 
 /// What became of an entry.

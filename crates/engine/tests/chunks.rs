@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
+use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::report::Sync;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno};
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use bulkhaul_engine::copy;
-use bulkhaul_engine::report::Reason;
+use bulkhaul_engine::entry::Reason;
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 
 use crate::faults::{assert_none, calls, count, shape_of};

@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::options::FilesFrom;
-use bulkhaul_engine::report::Outcome;
 use bulkhaul_engine::{Errno, Kind};
 use bulkhaul_sys::{self as sys, AsFd as _};
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhaul_engine::copy;
+use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::publish::Stager;
-use bulkhaul_engine::report::{Outcome, Reason};
 use bulkhaul_formats::staging;
 
 use crate::rig::{

@@ -5,11 +5,10 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use bulkhaul_engine::copy;
+use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, MaxDelete, SourceArgument};
-use bulkhaul_engine::report::{Outcome, Reason};
-use bulkhaul_engine::{FilterStyle, Kind};
+use bulkhaul_engine::{FilterStyle, Kind, copy};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 

@@ -7,9 +7,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bulkhaul_engine::compare::{self, CompareOptions, Content, DiffForm, SideOptions};
+use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::{Refusal, symbol};
 use bulkhaul_engine::list::{self, ListOptions};
-use bulkhaul_engine::report::{Outcome, Report};
+use bulkhaul_engine::report::Report;
 use bulkhaul_engine::walk::Root;
 use bulkhaul_engine::{FilterStyle, Kind};
 use bulkhaul_formats::digest::xxh64;
@@ -429,7 +430,7 @@ fn what_can_not_be_read_is_no_difference_and_no_success() {
                 assert!(report.accounted && !report.is_complete(), "{report:?}");
                 assert_eq!(counts(&report), (0, 0, 0), "{report:?}");
                 assert_eq!(
-                    report.totals.reasons[bulkhaul_engine::report::Reason::NotCompared as usize],
+                    report.totals.reasons[bulkhaul_engine::entry::Reason::NotCompared as usize],
                     5
                 );
             };

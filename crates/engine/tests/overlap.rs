@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use bulkhaul_engine::entry::Reason;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::options::SourceArgument;
-use bulkhaul_engine::report::Reason;
 
 use crate::rig::{Scratch, Tree, attempt, compare, contents, copy, has_staging, listing, named};
 

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhaul_engine::copy;
-use bulkhaul_engine::options::{CopyOptions, Sparse, Sync};
+use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::report::Sync;
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _};
 

@@ -9,12 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bulkhaul_engine::FilterStyle;
+use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::job::Desk;
 use bulkhaul_engine::listing::Batch;
 use bulkhaul_engine::publish::Stager;
 use bulkhaul_engine::remove::{Guard, MaxDelete, Mode, PREVIEW_NAMES, Removal, RemoveOptions, Sweeper};
-use bulkhaul_engine::report::{Outcome, Reason, Report, Totals};
+use bulkhaul_engine::report::Report;
+use bulkhaul_engine::report::counters::Totals;
 use bulkhaul_engine::tree::Budget;
 use bulkhaul_engine::walk::{Part, Parts, Start};
 use bulkhaul_formats::filter::{Filter, Style};

@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use bulkhaul_engine::event::Changes;
+use bulkhaul_engine::entry::{Changes, Outcome, Reason};
 use bulkhaul_engine::options::CopyOptions;
-use bulkhaul_engine::report::{Outcome, Reason};
 use bulkhaul_formats::digest::TAIL_BYTES;
 
 use crate::rig::{Scratch, Tree, compare, content, contents, copy, modified, root};

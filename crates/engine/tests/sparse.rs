@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
+use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::options::{CopyOptions, Sparse};
-use bulkhaul_engine::report::Outcome;
 use bulkhaul_sys::failpoint::{self, Call};
 
 use crate::rig::fault::{again, finish, order, say};

@@ -13,10 +13,10 @@ use bulkhaul_engine::copy;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::list::{self, ListOptions};
-use bulkhaul_engine::options::{CopyOptions, Resources, Sync};
+use bulkhaul_engine::options::{CopyOptions, Resources};
 use bulkhaul_engine::pace::Limits;
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
-use bulkhaul_engine::report::Report;
+use bulkhaul_engine::report::{Report, Sync};
 use bulkhaul_engine::walk::Root;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 

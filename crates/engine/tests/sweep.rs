@@ -5,11 +5,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use bulkhaul_engine::FilterStyle;
-use bulkhaul_engine::copy;
+use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::{Event, Victims};
 use bulkhaul_engine::options::{CopyOptions, DestinationArgument, MaxDelete, SourceArgument};
-use bulkhaul_engine::report::{Outcome, Reason};
+use bulkhaul_engine::{FilterStyle, copy};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{Errno, Kind};
 

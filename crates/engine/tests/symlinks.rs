@@ -3,8 +3,8 @@
 use std::fs;
 
 use bulkhaul_engine::Kind;
+use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::report::Outcome;
 
 use crate::rig::{Scratch, Tree, compare, contents, copy, has_staging, named, options, run};
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use bulkhaul_engine::error::Fault;
 use bulkhaul_engine::job::Desk;
-use bulkhaul_engine::report::Totals;
+use bulkhaul_engine::report::counters::Totals;
 use bulkhaul_engine::tree::Budget;
 use bulkhaul_engine::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
 use bulkhaul_engine::{FilterStyle, Kind};

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use bulkhaul_engine::copy;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::options::{CopyOptions, Sync};
-use bulkhaul_engine::report::Report;
+use bulkhaul_engine::options::CopyOptions;
+use bulkhaul_engine::report::{Report, Sync};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node};
 use rustix::process::{Pid, Signal, kill_process};
