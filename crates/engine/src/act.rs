@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
+use crate::copy::dir::{Dir, Presence, Tries, Twin};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::late::Coming;
@@ -22,7 +23,7 @@ use crate::regular::Source;
 use crate::spelling::TWO_FOR_ONE;
 use crate::times::Kept;
 use crate::track::{Tracked, Undecided, destination_with};
-use crate::tree::{Dir, Presence, Tries, Twin, join};
+use crate::tree::path::join;
 use crate::worker::{Done, Worker};
 
 /// Times that an entry is planned when the destination changes under it (another run, or a network file system).

@@ -26,19 +26,20 @@ use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
 use crate::event::{EntryEvent, Event};
 use crate::gather::{Gather, Order, Wanted};
-use crate::job::{Cancel, Desk, Job, Phase, Work};
+use crate::job::desk::{Cancel, Desk, Phase};
+use crate::job::{Job, Work, process};
 use crate::list::{check_filter, check_jobs, check_roots, require_one, tail};
 use crate::media::has_sizes;
 use crate::options::Resources;
 use crate::output::Output;
-use crate::preflight::{self, split, trim};
 use crate::probe::{self, Extent, Likeness};
 use crate::record::{Record, path_key};
 use crate::report::{Differences, Report, Sync};
 use crate::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use crate::stream::{self, name_of};
 use crate::transfer::BUFFER_BYTES;
-use crate::tree::{Budget, c_string, join, open_directory_path};
+use crate::tree::descriptors::Budget;
+use crate::tree::path::{c_string, join, open_directory_path, split, trim};
 use crate::walk::{Boundary, Root, Start, Walk};
 
 /// Pairs that may wait for their contents to be read, so that results leave in order.
@@ -155,7 +156,7 @@ impl CompareOptions {
 
 /// A job that compares. Checks the options; touches nothing.
 pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
-    let process = preflight::process();
+    let process = process::process();
     let jobs = check_jobs(options.jobs, process.processors)?;
     for side in [&mut options.left, &mut options.right] {
         match side {

@@ -2,6 +2,8 @@
 //!
 //! Comes in: [`CopyOptions`]; goes out: a [`Job`] that copies, or a [`Refusal`] before anything was written.
 
+pub mod dir;
+
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +12,14 @@ use bulkhaul_formats::units;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
 use crate::chunks::Chunks;
+use crate::copy::dir::{Dir, Presence, Scope, Tries};
 use crate::departure::{self, Departed, Departure, Failed, Restored};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
 use crate::extra::{self, Surplus};
-use crate::job::{Desk, Job, Phase, Work};
+use crate::job::desk::{Desk, Phase};
+use crate::job::{Job, Work, process};
 use crate::late::Late;
 use crate::links::Links;
 use crate::listing::Batch;
@@ -30,7 +34,7 @@ use crate::sweep;
 use crate::times::Clock;
 use crate::track::{self, Undecided, Waiting};
 use crate::transfer::Methods;
-use crate::tree::{Budget, Dir, Presence, Scope, Tries};
+use crate::tree::descriptors::Budget;
 use crate::tune::{Medium, Range, Tuner};
 use crate::views::Probes;
 use crate::worker::Worker;
@@ -248,7 +252,7 @@ impl Run {
 
 /// A job that copies. Checks the options; touches nothing.
 pub fn job(options: CopyOptions) -> Result<Job, Refusal> {
-    let rules = options.check(&preflight::process())?;
+    let rules = options.check(&process::process())?;
     let resources = options.resources;
     Job::new(rules.most_workers(), Copy { options, rules }).within(resources)
 }
@@ -342,7 +346,7 @@ fn depart(options: &CopyOptions, names: &NameList, copied: &Run, ended: Ended, s
     };
     let counters: Arc<[Counters]> = copied.counters.iter().map(|_| Counters::default()).collect();
     copied.desk.counted_elsewhere(&counters);
-    let walked = options.check(&preflight::process()).and_then(|rules| {
+    let walked = options.check(&process::process()).and_then(|rules| {
         copy(
             &options,
             names,
@@ -627,7 +631,7 @@ fn require_space(options: &CopyOptions, names: &NameList, desk: &Desk) -> Result
         entry_events: false,
         ..options.clone()
     };
-    let rules = options.check(&preflight::process())?;
+    let rules = options.check(&process::process())?;
     let rehearsal = Arc::new(desk.rehearsal());
     let (run, _) = copy(&options, names, rules, &rehearsal, None)?;
     fits(&Totals::of(&rehearsal.counters), &run.targets)
@@ -725,7 +729,7 @@ mod tests {
             ..Totals::default()
         };
         let target = |capacity| {
-            let here = crate::tree::open_directory_path(b".", sys::Follow::No).unwrap();
+            let here = crate::tree::path::open_directory_path(b".", sys::Follow::No).unwrap();
             Target::new(Vec::new(), Some(here), capacity, 0)
         };
         let with = |free_bytes, free_inodes| {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::Task;
+use crate::copy::dir::{Below, Dir, Origin, Presence, Scope, Source, Subdirectory, Tries, Twin};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::late::Coming;
@@ -20,7 +21,8 @@ use crate::plan::{Place, place, protected};
 use crate::publish::{Staging, clear_directory, merge_directory, publish_directory};
 use crate::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::sweep;
-use crate::tree::{Below, Dir, Origin, Presence, Scope, Slot, Source, Subdirectory, Tries, Twin, join};
+use crate::tree::descriptors::Slot;
+use crate::tree::path::join;
 use crate::views;
 use crate::worker::{Done, Worker};
 

@@ -12,12 +12,13 @@ use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
+use crate::copy::dir::{Dir, Scope, Subdirectory};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
 use crate::extra::FAILED;
 use crate::listing::{Batch, excludes, filter_parents};
 use crate::publish::Owner;
-use crate::tree::{Dir, Scope, Subdirectory, join};
+use crate::tree::path::join;
 use crate::worker::{Done, Worker};
 
 /// Names from a list that make a batch.
@@ -99,7 +100,7 @@ impl Worker<'_> {
             names.clear();
             for child in children.by_ref().take(BATCH_NAMES) {
                 if !child.below.is_empty()
-                    && let Ok(stat) = sys::stat(fd.as_fd(), &crate::tree::c_string(child.name)?, Follow::No)
+                    && let Ok(stat) = sys::stat(fd.as_fd(), &crate::tree::path::c_string(child.name)?, Follow::No)
                     && stat.kind != Kind::Directory
                 {
                     self.fail_below(join(&dir.source_path(source), child.name), list, child.below);
@@ -112,7 +113,7 @@ impl Worker<'_> {
                 } else {
                     Scope::Listed(Arc::clone(list), child.below)
                 };
-                names.push((crate::tree::c_string(child.name)?, scope));
+                names.push((crate::tree::path::c_string(child.name)?, scope));
             }
             self.list_names(dir, source, names.iter().map(|(n, s)| (n.as_c_str(), s.clone())))?;
         }

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
 
+use crate::copy::dir::{Dir, Origin, Presence, Scope, Tries};
 use crate::copy::{Run, Task};
 use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
@@ -35,7 +36,7 @@ use crate::remove::{Guard, Mode, Sweeper, Witness};
 use crate::report::Withheld;
 use crate::report::counters::Totals;
 use crate::spelling::has_two_spellings;
-use crate::tree::{Dir, Origin, Presence, Scope, Tries, join};
+use crate::tree::path::{join, show};
 use crate::walk::{Part, Parts, Start};
 use crate::worker::Worker;
 
@@ -119,7 +120,7 @@ impl Surplus {
     pub fn spared(&self) -> Option<Withheld> {
         let spared = lock(&self.spared);
         spared.as_ref().map(|(path, count)| {
-            let path = String::from_utf8_lossy(path);
+            let path = show(path);
             let others = match count - 1 {
                 0 => String::new(),
                 1 => " and in another directory".into(),
@@ -141,7 +142,7 @@ impl Surplus {
     /// The same, because a name in a destination stands for two.
     pub fn withhold_for_spelling(&self, dir: &Dir, twin: usize, name: &CStr) {
         let path = join(&dir.twin_path(twin), name.to_bytes());
-        let path = String::from_utf8_lossy(&path);
+        let path = show(&path);
         self.withhold("spelling", format!("{path} answers to another spelling too"));
     }
 
@@ -198,7 +199,7 @@ impl Worker<'_> {
         }
         let surplus = &self.run.surplus;
         if names == 0 {
-            let path = String::from_utf8_lossy(&dir.source_path(source)).into_owned();
+            let path = show(&dir.source_path(source));
             surplus.withhold("empty-source", format!("{path} is empty"));
         } else {
             let mut arguments = lock(&surplus.arguments);
@@ -336,7 +337,7 @@ impl Parts for Sweep<'_> {
         }
         for source in 0..dir.sources.len() {
             if let Err(errno) = dir.source_anew(source) {
-                let path = String::from_utf8_lossy(&dir.source_path(source)).into_owned();
+                let path = show(&dir.source_path(source));
                 let why = crate::error::describe(errno);
                 surplus.withhold("source-gone", format!("{path}: {why}"));
                 return None;
@@ -386,7 +387,7 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> bool {
     if found.is_empty() && lates.is_empty() {
         return false;
     }
-    run.desk.enter(crate::job::Phase::Sweeping);
+    run.desk.enter(crate::job::desk::Phase::Sweeping);
     let closing: Vec<_> = found.iter().map(|extras| Arc::clone(&extras.dir)).collect();
     let obstacles = obstacles(run, &mut lates);
     let part = |extras: Vec<Extras>| -> (Vec<_>, Vec<_>) { extras.into_iter().partition(|extras| extras.stay(run)) };
@@ -425,7 +426,7 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> bool {
     }
     let more = !lates.is_empty();
     if more {
-        run.desk.enter(crate::job::Phase::Scanning);
+        run.desk.enter(crate::job::desk::Phase::Scanning);
     }
     for late in lates {
         run.schedule.push(Task::Late(late));
@@ -512,7 +513,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
             Ok(true) => "it has been emptied".into(),
             Err(errno) => crate::error::describe(errno),
         };
-        let path = String::from_utf8_lossy(&dir.source_path(*source)).into_owned();
+        let path = show(&dir.source_path(*source));
         surplus.withhold("source-gone", format!("{path}: {why}"));
         return None;
     }

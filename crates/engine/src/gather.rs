@@ -15,16 +15,14 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Stat
 
 use crate::entry::{Details, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
-use crate::job::Desk;
+use crate::job::desk::Desk;
 use crate::media::has_sizes;
 use crate::metadata;
-use crate::preflight::trim;
-use crate::probe::fill_to;
 use crate::record::{Record, path_key};
 use crate::report::counters::Counters;
 use crate::sort::{Sorter, Sorters};
 use crate::transfer::BUFFER_BYTES;
-use crate::tree::join;
+use crate::tree::path::{join, trim};
 use crate::walk::{Entered, Entries, Next, Node, Root, Visitor};
 
 /// Block devices end with a whole one of these, most files do not.
@@ -342,7 +340,7 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
 
 /// Reads as [`fill_to`].
 fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64) -> Result<usize, Fault> {
-    fill_to(fd, buffer, enough, offset).map_err(|e| match e {
+    sys::read_enough_at(fd, buffer, enough, offset).map_err(|e| match e {
         // It was a file when it was listed.
         Errno::ISDIR => Fault::changed(Operation::Read),
         e => fault(Operation::Read, e),

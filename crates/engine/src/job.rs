@@ -3,382 +3,28 @@
 //! Comes in: an [`Work`] with its checked options; goes out: a [`Report`], or a [`Refusal`] before anything was
 //! written. Work and watchers meet at the [`Desk`]: counters, findings, events and the wish to stop.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+pub mod desk;
+pub mod pace;
+pub mod process;
+pub mod stall;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bulkhaul_sys::{self as sys, Errno};
 
-use crate::error::{Failure, Refusal, Stopped, describe};
-use crate::event::{Event, Queue, Victims};
+use crate::error::{Refusal, describe};
+use crate::event::Queue;
+use crate::job::desk::{Desk, Phase, Snapshot};
+use crate::job::pace::Limits;
 use crate::options::Resources;
-use crate::pace::{Limits, Pace};
-use crate::report::counters::{Counters, Steps, Totals};
-use crate::report::{Findings, Report, Sync};
-use crate::stall;
+use crate::report::Report;
 
 /// What a job does.
 pub trait Work: Send {
     /// Runs to the end, on threads of its own and on this one.
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal>;
-}
-
-/// Where an operation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Arguments and destinations are looked at.
-    Preflight,
-    /// The walk goes on: totals are not known yet.
-    Scanning,
-    /// The walk has ended.
-    Copying,
-    /// What is found goes; how much there is, nobody knows before the end.
-    Removing,
-    /// Extra entries of the destination are removed.
-    Sweeping,
-    /// Everything is copied and waits for the disk.
-    Closing,
-    /// Sources whose copies are proved are removed.
-    Proving,
-    /// Over.
-    Done,
-}
-
-impl Phase {
-    /// As `--json` names it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Preflight => "preflight",
-            Self::Scanning => "scanning",
-            Self::Copying => "copying",
-            Self::Removing => "removing",
-            Self::Sweeping => "sweeping",
-            Self::Closing => "closing",
-            Self::Proving => "proving",
-            Self::Done => "done",
-        }
-    }
-}
-
-/// How far a run may go on. Asked at every file by every worker, so that nothing that changes may share its cache line.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Cancel(AtomicU8);
-
-impl Cancel {
-    /// Finish what is in flight, start nothing new.
-    pub fn drain(&self) {
-        self.0.fetch_max(1, Ordering::Relaxed);
-    }
-
-    /// Stop at once.
-    pub fn abort(&self) {
-        self.0.store(2, Ordering::Relaxed);
-    }
-
-    /// Nothing new is to be started.
-    pub fn is_draining(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-
-    /// What is in flight is to be given up.
-    pub fn is_aborted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
-    }
-}
-
-/// Counts at one moment, for progress.
-#[derive(Clone, Copy, Debug)]
-pub struct Snapshot {
-    /// Where the operation stands.
-    pub phase: Phase,
-    /// The sums.
-    pub totals: Totals,
-    /// Failures so far.
-    pub failures: u64,
-    /// Workers that may be at work now.
-    pub workers: usize,
-    /// How fast it may go now.
-    pub limits: Limits,
-    /// Since the start.
-    pub elapsed: Duration,
-}
-
-/// What an operation shares with whoever watches it.
-pub struct Desk {
-    /// One for each worker.
-    pub counters: Arc<[Counters]>,
-    /// Failures and notes.
-    pub findings: Findings,
-    /// Events.
-    pub queue: Queue,
-    /// Whether to go on.
-    pub cancel: Arc<Cancel>,
-    /// How fast to go on.
-    pub pace: Arc<Pace>,
-    /// Workers that may be at work now, and the most that might so far.
-    workers: AtomicUsize,
-    most: AtomicUsize,
-    answer: Mutex<Option<bool>>,
-    answered: Condvar,
-    phase: Mutex<Phase>,
-    unlisted: AtomicUsize,
-    start: OnceLock<Instant>,
-    motion: Arc<Motion>,
-}
-
-/// What tells whether an operation moves, where the counters at its desk do not; also what it does in rehearsals.
-#[derive(Default)]
-struct Motion {
-    /// Steps that nothing else counts.
-    steps: Arc<Steps>,
-    /// Who waits for something that is no device.
-    resting: AtomicUsize,
-    /// Syncs that go on.
-    syncing: AtomicUsize,
-    /// Counters beside those at the desk.
-    others: Mutex<Vec<Arc<[Counters]>>>,
-}
-
-/// Counts somebody in for as long as it lives.
-pub struct Presence<'d>(&'d AtomicUsize);
-
-impl<'d> Presence<'d> {
-    fn new(count: &'d AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Presence<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Desk {
-    /// For an operation of this many workers at most.
-    pub fn new(workers: usize) -> Self {
-        Self {
-            counters: (0..workers).map(|_| Counters::default()).collect(),
-            findings: Findings::default(),
-            queue: Queue::default(),
-            cancel: Arc::default(),
-            pace: Arc::default(),
-            workers: AtomicUsize::new(workers),
-            most: AtomicUsize::new(0),
-            answer: Mutex::new(None),
-            answered: Condvar::new(),
-            phase: Mutex::new(Phase::Preflight),
-            unlisted: AtomicUsize::new(0),
-            start: OnceLock::new(),
-            motion: Arc::default(),
-        }
-    }
-
-    /// For a dry run before the operation itself: counts on its own, stops with it, and goes no faster.
-    #[must_use]
-    pub fn rehearsal(&self) -> Self {
-        let desk = Self {
-            cancel: Arc::clone(&self.cancel),
-            pace: Arc::clone(&self.pace),
-            motion: Arc::clone(&self.motion),
-            ..Self::new(self.counters.len())
-        };
-        self.counted_elsewhere(&desk.counters);
-        desk
-    }
-
-    /// What these counters count is motion too.
-    pub fn counted_elsewhere(&self, counters: &Arc<[Counters]>) {
-        let mut others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.push(Arc::clone(counters));
-    }
-
-    /// A step of something long that no counter counts.
-    pub fn step(&self) {
-        self.motion.steps.add();
-    }
-
-    /// Where such steps are counted.
-    pub fn steps(&self) -> Arc<Steps> {
-        Arc::clone(&self.motion.steps)
-    }
-
-    /// For as long as the answer lives, somebody waits for something that is no device.
-    #[must_use]
-    pub fn resting(&self) -> Presence<'_> {
-        Presence::new(&self.motion.resting)
-    }
-
-    /// For as long as the answer lives, something is being synced.
-    #[must_use]
-    pub fn syncing(&self) -> Presence<'_> {
-        Presence::new(&self.motion.syncing)
-    }
-
-    /// A number that changes whenever anything moves.
-    pub fn moves(&self) -> u64 {
-        let others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = others.iter().chain([&self.counters]);
-        let counted = all.fold(0, |sum: u64, counters| sum.wrapping_add(Totals::of(counters).moves()));
-        let steps = self.motion.steps.sum();
-        counted.wrapping_add(steps).wrapping_add(self.findings.failed())
-    }
-
-    /// Whether somebody waits for something that is no device: an answer, leave, a reader, a list.
-    pub fn rests(&self) -> bool {
-        self.motion.resting.load(Ordering::Relaxed) > 0 || self.pace.is_waited_for() || self.queue.is_full()
-    }
-
-    /// Whether something is being synced.
-    pub fn is_syncing(&self) -> bool {
-        self.motion.syncing.load(Ordering::Relaxed) > 0
-    }
-
-    /// Where the operation stands.
-    pub fn phase(&self) -> Phase {
-        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        if phase == Phase::Scanning && self.unlisted.load(Ordering::Relaxed) == 0 {
-            return Phase::Copying;
-        }
-        phase
-    }
-
-    /// The operation goes on to this phase.
-    pub fn enter(&self, phase: Phase) {
-        self.step();
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
-
-    /// So many workers may be at work from now on.
-    pub fn staff(&self, workers: usize) {
-        self.workers.store(workers, Ordering::Relaxed);
-        self.most.fetch_max(workers, Ordering::Relaxed);
-    }
-
-    /// The most workers that might be at work at once so far.
-    pub fn most_staff(&self) -> usize {
-        self.most.load(Ordering::Relaxed)
-    }
-
-    /// An error where the run is to stop at once.
-    pub fn check(&self) -> Result<(), Stopped> {
-        if self.cancel.is_aborted() {
-            Err(Stopped::Aborted)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Waits for leave to read so many bytes of a source. An error: the run was given up before or meanwhile.
-    pub fn may_read(&self, bytes: u64) -> Result<(), Stopped> {
-        self.step();
-        self.check()?;
-        if self.pace.bytes(bytes, || self.cancel.is_aborted()) {
-            Ok(())
-        } else {
-            Err(Stopped::Aborted)
-        }
-    }
-
-    /// Waits for leave to look at one more entry; answers whether anybody still wants that.
-    pub fn may_begin(&self) -> bool {
-        self.pace.entry(|| self.cancel.is_draining())
-    }
-
-    /// Takes its place behind others, as it was asked to; what the system refuses is a note.
-    fn make_way(&self, resources: &Resources) {
-        let tell = |kind: &str, result: Result<(), Errno>, what: String| {
-            if let Err(errno) = result {
-                let message = format!("{what} was refused ({}): the priority is as it was", describe(errno));
-                self.note(kind, || (Vec::new(), message));
-            }
-        };
-        if let Some(nice) = resources.nice {
-            tell("nice", sys::set_nice(nice), format!("a niceness of {nice}"));
-        }
-        if let Some(priority) = resources.io {
-            tell(
-                "ionice",
-                sys::set_io_priority(priority),
-                "the order of disk requests".to_owned(),
-            );
-        }
-    }
-
-    /// A directory was found that has not been listed.
-    pub fn unlisted(&self) {
-        self.unlisted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A directory has been listed, or never will be.
-    pub fn listed(&self) {
-        self.unlisted.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Counts a failure and sends it.
-    pub fn fail(&self, failure: Failure) {
-        self.findings.fail(&failure);
-        self.queue.push(Event::Failure(failure));
-    }
-
-    /// Counts a note and sends it when it is the first of its kind.
-    pub fn note(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) {
-        if let Some(note) = self.findings.note(kind, false, first) {
-            self.queue.push(Event::Note(note));
-        }
-    }
-
-    /// The same of something that was asked for and is lost: the operation is not complete.
-    pub fn lose(&self, kind: &str, first: impl FnOnce() -> (Vec<u8>, String)) {
-        if let Some(note) = self.findings.note(kind, true, first) {
-            self.queue.push(Event::Note(note));
-        }
-    }
-
-    /// Asks whoever reads the events, and waits for the answer. Nobody there, or a wish to stop, is a no.
-    pub fn ask(&self, victims: Vec<Victims>) -> bool {
-        if !self.queue.is_read() {
-            return false;
-        }
-        self.queue.push(Event::Question(victims));
-        let _resting = self.resting();
-        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if self.cancel.is_draining() {
-                return false;
-            }
-            if let Some(answer) = answer.take() {
-                return answer;
-            }
-            answer = self.answered.wait(answer).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Wakes whoever waits for an answer.
-    fn wake(&self, answer: Option<bool>) {
-        let mut given = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        *given = answer.or(*given);
-        self.answered.notify_all();
-    }
-
-    /// Since the start.
-    pub fn elapsed(&self) -> Duration {
-        self.start.get().map_or(Duration::ZERO, Instant::elapsed)
-    }
-
-    /// Closes the books. `sync`: what is on disk for sure; `interrupted`: something was left undone.
-    pub fn report(&self, sync: Sync, workers: usize, interrupted: bool) -> Report {
-        Report::close(
-            &self.counters,
-            &self.findings,
-            interrupted,
-            sync,
-            workers,
-            self.elapsed(),
-        )
-    }
 }
 
 /// One operation, to be run once; watched and cancelled from any thread.
@@ -449,25 +95,17 @@ impl Job {
 
     /// Where it stands.
     pub fn snapshot(&self) -> Snapshot {
-        let desk = &self.desk;
-        Snapshot {
-            phase: desk.phase(),
-            totals: Totals::of(&desk.counters),
-            failures: desk.findings.failed(),
-            workers: desk.workers.load(Ordering::Relaxed),
-            limits: desk.pace.limits(),
-            elapsed: desk.elapsed(),
-        }
+        self.desk.snapshot()
     }
 
     /// Runs to the end on threads of its own. A second call is a usage error.
     pub fn run(&self) -> Result<Report, Refusal> {
         let operation = self.operation.lock().unwrap_or_else(PoisonError::into_inner).take();
         let operation = operation.ok_or_else(|| Refusal::Usage("a job runs once".into()))?;
-        self.desk.start.get_or_init(Instant::now);
+        self.desk.begin();
         let (desk, resources) = (Arc::clone(&self.desk), self.resources);
         let work = move || {
-            desk.make_way(&resources);
+            make_way(&desk, &resources);
             operation.run(&desk)
         };
         let limit = Duration::from_millis(self.stall_timeout.load(Ordering::Relaxed));
@@ -475,5 +113,25 @@ impl Job {
         self.desk.enter(Phase::Done);
         self.desk.queue.close();
         result
+    }
+}
+
+/// Takes its place behind others, as it was asked to; what the system refuses is a note.
+fn make_way(desk: &Desk, resources: &Resources) {
+    let tell = |kind: &str, result: Result<(), Errno>, what: String| {
+        if let Err(errno) = result {
+            let message = format!("{what} was refused ({}): the priority is as it was", describe(errno));
+            desk.note(kind, || (Vec::new(), message));
+        }
+    };
+    if let Some(nice) = resources.nice {
+        tell("nice", sys::set_nice(nice), format!("a niceness of {nice}"));
+    }
+    if let Some(priority) = resources.io {
+        tell(
+            "ionice",
+            sys::set_io_priority(priority),
+            "the order of disk requests".to_owned(),
+        );
     }
 }

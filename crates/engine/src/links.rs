@@ -24,13 +24,13 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedF
 use self::spill::{Spill, Whereabouts};
 use crate::act::Entry;
 use crate::copy::Run;
+use crate::copy::dir::{Dir, Presence};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
 use crate::options::Rules;
-use crate::preflight::split;
 use crate::publish::Staging;
 use crate::regular::Source;
-use crate::tree::{Dir, Presence, join, open_beneath};
+use crate::tree::path::{join, open_beneath, split};
 use crate::worker::{Done, Worker};
 
 /// What a file of the source is known by.

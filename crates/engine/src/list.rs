@@ -15,15 +15,16 @@ use crate::entry::{Changes, Outcome};
 use crate::error::{Refusal, describe};
 use crate::event::{EntryEvent, Event};
 use crate::gather::{Gather, Order, Wanted};
-use crate::job::{Desk, Job, Phase, Work};
+use crate::job::desk::{Desk, Phase};
+use crate::job::{Job, Work, process};
 use crate::options::{MAX_JOBS, Resources};
 use crate::output::Output;
-use crate::preflight::{self, split};
 use crate::record::Record;
 use crate::report::counters::Totals;
 use crate::report::{Report, Sync};
 use crate::sort::{SORT_BYTES, Sorted, Sorters};
-use crate::tree::{Budget, c_string, open_directory_path};
+use crate::tree::descriptors::Budget;
+use crate::tree::path::{c_string, open_directory_path, show, split};
 use crate::walk::{Boundary, Root, Start, Walk};
 
 /// A list, as asked for.
@@ -114,7 +115,7 @@ pub(crate) fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
             return Err(Refusal::Usage("a path is empty".into()));
         }
         if root.path.contains(&0) {
-            let path = String::from_utf8_lossy(&root.path).into_owned();
+            let path = show(&root.path);
             return Err(Refusal::Usage(format!("{path}: a path holds a NUL byte")));
         }
         let nameless = root.path.ends_with(b"/") || matches!(split(&root.path).1, b"" | b"." | b"..");
@@ -144,7 +145,7 @@ pub(crate) fn require_one(roots: &[Root]) -> Result<(), Refusal> {
     }
     match first {
         Some((root, errno)) => {
-            let path = String::from_utf8_lossy(&root.path);
+            let path = show(&root.path);
             Err(Refusal::NoSource(format!("{path}: {}", describe(errno))))
         }
         None => Err(Refusal::Usage("nothing is given to list".into())),
@@ -153,7 +154,7 @@ pub(crate) fn require_one(roots: &[Root]) -> Result<(), Refusal> {
 
 /// A job that lists. Checks the options; touches nothing.
 pub fn job(options: ListOptions) -> Result<Job, Refusal> {
-    let process = preflight::process();
+    let process = process::process();
     let jobs = check_jobs(options.jobs, process.processors)?;
     let list = List {
         roots: check_roots(&options.sources)?,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, OwnedFd};
 
-use crate::tree::join;
+use crate::tree::path::join;
 
 /// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
 pub const LISTING_BYTES: usize = 32 * 1024;

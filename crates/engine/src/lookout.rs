@@ -17,9 +17,10 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::Run;
+use crate::copy::dir::{Dir, Scope};
 use crate::listing::find_name;
 use crate::remove::{Seen, Witness};
-use crate::tree::{Dir, Scope, join};
+use crate::tree::path::{join, show};
 use crate::views;
 
 /// A source as a whole: the directory that was named, or that holds the entries that were.
@@ -133,7 +134,7 @@ impl Witness for Lookout<'_> {
             if source.names.contains(&digest) && self.would_lose(index, seen) {
                 let here = join(&(seen.path)(), seen.name.to_bytes());
                 let there = join(&source.path, seen.name.to_bytes());
-                let (here, there) = (String::from_utf8_lossy(&here), String::from_utf8_lossy(&there));
+                let (here, there) = (show(&here), show(&there));
                 let why = format!("{here} is {there}, seen in another way");
                 self.run.surplus.withhold("source-view", why);
             }

@@ -9,8 +9,10 @@ use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::IoPriority;
 
 use crate::error::Refusal;
-use crate::pace::Limits;
+use crate::job::pace::Limits;
+use crate::job::process::Process;
 use crate::report::Sync;
+use crate::tree::path::show;
 use crate::tune::{Medium, Range};
 
 /// Worker threads at most: beyond this only the memory of their buffers grows.
@@ -430,21 +432,6 @@ impl Rules {
     }
 }
 
-/// What the checks need to know of the process, so that they stay pure.
-#[derive(Clone, Debug)]
-pub struct Process {
-    /// Effective user id.
-    pub user: u32,
-    /// Effective and supplementary group ids.
-    pub groups: Vec<u32>,
-    /// File creation mask.
-    pub umask: u32,
-    /// Processors that may be used.
-    pub processors: usize,
-    /// Memory that may be used, in bytes.
-    pub memory: u64,
-}
-
 impl CopyOptions {
     fn check_paths(&self) -> Result<(), Refusal> {
         let usage = |text: String| Err(Refusal::Usage(text));
@@ -458,12 +445,12 @@ impl CopyOptions {
                 return usage("a path is empty".into());
             }
             if path.contains(&0) {
-                return usage(format!("{}: a path holds a NUL byte", String::from_utf8_lossy(path)));
+                return usage(format!("{}: a path holds a NUL byte", show(path)));
             }
         }
         for name in self.sources.iter().filter_map(|s| s.name.as_ref()) {
             if name.is_empty() || name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
-                return usage(format!("{}: not a name for an entry", String::from_utf8_lossy(name)));
+                return usage(format!("{}: not a name for an entry", show(name)));
             }
         }
         Ok(())

@@ -6,26 +6,26 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bulkhaul_formats::filelist::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat, Way};
 
+use crate::copy::dir::{Below, Dir, Names, Origin, Presence, Scope, Source, Twin};
 use crate::copy::{RootPlace, Target};
 use crate::departure::Restored;
 use crate::error::{Cause, Fault, Operation, Refusal, Side, cause_of, describe};
-use crate::job::Desk;
+use crate::job::desk::Desk;
 use crate::metadata::{Heritage, Scratch, inherit};
-use crate::options::{CopyOptions, DestinationArgument, Directories, Process, Rules, SourceArgument};
+use crate::options::{CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::plan::forbidden;
 use crate::publish::Stager;
 use crate::spelling::Arrivals;
 use crate::stream::{Stream, descriptor_of, name_of};
-use crate::tree::{
-    Below, Budget, Dir, Names, Origin, Presence, Scope, Slot, Source, Twin, c_string, join, open_directory_path,
-};
+use crate::tree::descriptors::{Budget, Slot};
+use crate::tree::mounts::{Mounts, has_ancestor};
+use crate::tree::path::{c_string, join, nearest, open_directory_path, show, split, trim};
 use crate::views::{Probe, Probes};
 
 /// A run that may begin.
@@ -50,96 +50,12 @@ pub struct Prepared {
     pub probes: Probes,
 }
 
-/// What the option checks need to know of this process.
-pub fn process() -> Process {
-    Process {
-        user: sys::user_id(),
-        groups: sys::group_ids(),
-        umask: umask(),
-        processors: processors(),
-        memory: memory(),
-    }
-}
-
-/// The file creation mask, read without setting it; the usual one where `/proc` does not say.
-fn umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    field
-        .and_then(|text| u32::from_str_radix(text.trim(), 8).ok())
-        .unwrap_or(0o022)
-}
-
-/// Processors by affinity, and by the quota of the control group and those above it.
-fn processors() -> usize {
-    let quota = group_files("cpu.max").filter_map(|text| cpu_quota(&text)).min();
-    sys::processors().min(quota.unwrap_or(usize::MAX)).max(1)
-}
-
-/// Bytes of memory that are available, by the system and by the limits of the control group and those above it.
-fn memory() -> u64 {
-    let system = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = system.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let available = available
-        .and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok())
-        .map(|kib| kib.saturating_mul(1024));
-    let limits = group_files("memory.max").filter_map(|text| text.trim().parse().ok());
-    available.into_iter().chain(limits).min().unwrap_or(u64::MAX)
-}
-
-/// What a file of the control group says, and those of the groups above it.
-fn group_files(name: &str) -> impl Iterator<Item = String> {
-    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = group
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or("/")
-        .trim()
-        .to_owned();
-    let groups: Vec<_> = Path::new(&own).ancestors().map(Path::to_owned).collect();
-    groups.into_iter().filter_map(move |path| {
-        let below = path.strip_prefix("/").unwrap_or(&path);
-        std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(below).join(name)).ok()
-    })
-}
-
-/// Whole processors of a `cpu.max` line (`quota period` in microseconds); `None` without a limit.
-fn cpu_quota(text: &str) -> Option<usize> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period) = (quota.parse::<usize>().ok()?, period.parse::<usize>().ok()?);
-    (period > 0).then(|| quota.div_ceil(period).max(1))
-}
-
-/// A path for a message.
-pub fn show(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
-}
-
 /// Why something may not be done with what has a path, where its flags or those of its directory say so.
 pub fn protection(path: &[u8]) -> Option<&'static str> {
     let (directory, name) = split(path);
     let at = open_directory_path(directory, Follow::Yes).ok()?;
     let itself = c_string(name).and_then(|name| sys::stat(at.as_fd(), &name, Follow::No));
     forbidden(sys::stat_fd(at.as_fd()).ok().as_ref(), itself.ok().as_ref())
-}
-
-/// A path without trailing slashes; `/` stays.
-pub fn trim(path: &[u8]) -> &[u8] {
-    let end = path
-        .iter()
-        .rposition(|b| *b != b'/')
-        .map_or(usize::from(!path.is_empty()), |i| i + 1);
-    &path[..end]
-}
-
-/// A path's directory (empty: the current one) and last component.
-pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    let path = trim(path);
-    match path.iter().rposition(|b| *b == b'/') {
-        Some(0) => (b"/", &path[1..]),
-        Some(at) => (trim(&path[..at]), &path[at + 1..]),
-        None => (b"", path),
-    }
 }
 
 /// One source argument, found.
@@ -625,17 +541,6 @@ fn room(capacity: Option<Capacity>, quota: Option<Quota>) -> Option<Capacity> {
     })
 }
 
-/// The directory at a path, or the nearest one above it that exists.
-fn nearest(path: &[u8]) -> sys::Result<OwnedFd> {
-    let mut path = path.to_vec();
-    loop {
-        match open_directory_path(&path, Follow::Yes) {
-            Err(Errno::NOENT) if !path.is_empty() => path = split(&path).0.to_vec(),
-            other => return other,
-        }
-    }
-}
-
 /// Why a source is refused that shows a probe: the destination is the source, or lies in it, seen in another way.
 fn shown_by(probe: &Probe, entry: &Entry, destination: &Opened) -> Option<String> {
     let there = show(&destination.path);
@@ -756,131 +661,9 @@ fn refuse_special(entry: &Entry, destination: &Opened) -> Result<(), Refusal> {
     }
 }
 
-/// Whether `other` is this directory or one above it, by `..` up to the root.
-fn has_ancestor(directory: &OwnedFd, other: &Stat) -> sys::Result<bool> {
-    let mut here = sys::stat_fd(directory.as_fd())?;
-    let mut at: Option<OwnedFd> = None;
-    while !here.is_same(other) {
-        let base = at.as_ref().map_or(directory.as_fd(), |fd| fd.as_fd());
-        let up = sys::open_node(base, c"..")?;
-        let above = sys::stat_fd(up.as_fd())?;
-        if above.id == here.id {
-            return Ok(false);
-        }
-        here = above;
-        at = Some(up);
-    }
-    Ok(true)
-}
-
-/// The mounts of this process: they tell when two paths lead into one tree (bind mounts).
-#[derive(Debug, Default)]
-pub struct Mounts(Vec<Mount>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mount {
-    id: u64,
-    device: String,
-    root: Vec<u8>,
-    point: Vec<u8>,
-}
-
-impl Mounts {
-    fn read() -> Self {
-        std::fs::read("/proc/self/mountinfo")
-            .map(|text| Self::parse(&text))
-            .unwrap_or_default()
-    }
-
-    /// Reads the format of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
-    fn parse(text: &[u8]) -> Self {
-        let mounts = text.split(|b| *b == b'\n').filter_map(|line| {
-            let mut fields = line.split(|b| *b == b' ');
-            let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-            let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
-            let root = unescape(fields.next()?);
-            let point = unescape(fields.next()?);
-            Some(Mount {
-                id,
-                device,
-                root,
-                point,
-            })
-        });
-        Self(mounts.collect())
-    }
-
-    /// Where an absolute path on mount `id` lies inside its file system.
-    fn inside(&self, id: u64, path: &[u8]) -> Option<(&str, Vec<u8>)> {
-        let mount = self.0.iter().find(|m| m.id == id)?;
-        let rest = below(path, &mount.point)?;
-        Some((&mount.device, join(&mount.root, rest)))
-    }
-
-    /// Whether `directory` lies in the tree at `path`, whatever mounts lead there. Where the system can't tell (no mount
-    /// ids, a path longer than it takes), the comparison by ancestors has to do.
-    fn is_below(&self, directory: &OwnedFd, path: &[u8]) -> sys::Result<bool> {
-        let place = || {
-            let source = open_directory_path(path, Follow::Yes)?;
-            let outer = std::fs::canonicalize(OsStr::from_bytes(path))
-                .map_err(|e| e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
-            let outer = self.inside(sys::mount_id(source.as_fd())?, outer.as_os_str().as_bytes());
-            let inner = sys::path_of(directory.as_fd())?;
-            let inner = self.inside(sys::mount_id(directory.as_fd())?, &inner);
-            Ok(outer.zip(inner))
-        };
-        match place() {
-            Ok(Some(((s, outer), (d, inner)))) => Ok(d == s && below(&inner, &outer).is_some()),
-            Ok(None) | Err(Errno::NOSYS | Errno::NAMETOOLONG) => Ok(false),
-            Err(errno) => Err(errno),
-        }
-    }
-}
-
-/// The rest of `path` below `base`, without a leading slash; `None` where it is not below.
-fn below<'p>(path: &'p [u8], base: &[u8]) -> Option<&'p [u8]> {
-    let rest = path.strip_prefix(trim(base).strip_suffix(b"/").unwrap_or(trim(base)))?;
-    match rest {
-        [] => Some(rest),
-        [b'/', rest @ ..] => Some(rest),
-        _ => None,
-    }
-}
-
-/// Undoes the octal escapes of mountinfo.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while at < field.len() {
-        let octal = (field[at] == b'\\').then(|| field.get(at + 1..at + 4)).flatten();
-        let value = octal
-            .and_then(|d| std::str::from_utf8(d).ok())
-            .and_then(|d| u8::from_str_radix(d, 8).ok());
-        out.push(value.unwrap_or(field[at]));
-        at += if value.is_some() { 4 } else { 1 };
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_split_and_trim() {
-        let cases: [(&[u8], &[u8], &[u8]); 7] = [
-            (b"a", b"", b"a"),
-            (b"a/", b"", b"a"),
-            (b"/a", b"/", b"a"),
-            (b"/", b"/", b""),
-            (b"a/b//", b"a", b"b"),
-            (b"a//b", b"a", b"b"),
-            (b"//", b"/", b""),
-        ];
-        for (path, parent, name) in cases {
-            assert_eq!(split(path), (parent, name), "{}", show(path));
-        }
-    }
 
     #[test]
     fn room_is_what_is_free_within_the_quota() {
@@ -901,32 +684,5 @@ mod tests {
         assert_eq!(free(room(Some(disk(100, 200)), left(u64::MAX))), Some((100, 4)));
         assert_eq!(free(room(Some(disk(0, 0)), left(50))), None);
         assert_eq!(free(room(None, left(50))), None);
-    }
-
-    #[test]
-    fn quotas_round_up_to_whole_processors() {
-        assert_eq!(cpu_quota("max 100000"), None);
-        assert_eq!(cpu_quota("50000 100000"), Some(1));
-        assert_eq!(cpu_quota("150000 100000"), Some(2));
-        assert_eq!(cpu_quota("400000 100000\n"), Some(4));
-        assert_eq!(cpu_quota("1 0"), None);
-    }
-
-    #[test]
-    fn bind_mounts_lead_into_one_tree() {
-        let text = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 8:1 /data/in\\040here /mnt/b rw - ext4 /dev/sda1 rw\n";
-        let mounts = Mounts::parse(text);
-        assert_eq!(
-            mounts.inside(22, b"/data/in here/x"),
-            Some(("8:1", b"/data/in here/x".to_vec()))
-        );
-        assert_eq!(
-            mounts.inside(30, b"/mnt/b/x"),
-            Some(("8:1", b"/data/in here/x".to_vec()))
-        );
-        assert_eq!(mounts.inside(30, b"/mnt/bb"), None);
-        assert_eq!(below(b"/data/in here/x", b"/data"), Some(&b"in here/x"[..]));
-        assert_eq!(below(b"/database", b"/data"), None);
-        assert_eq!(below(b"/a", b"/"), Some(&b"a"[..]));
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::job::Desk;
+use crate::job::desk::Desk;
 
 /// How two files compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub fn compare(
         // One byte more than there should be tells whether there is.
         let ask = if want == rest { room.min(want + 1) } else { want };
         let read = |fd, buffer: &mut [u8], side| {
-            fill_to(fd, &mut buffer[..ask], want, offset).map_err(|e| Fault::new(Operation::Read, side, e))
+            sys::read_enough_at(fd, &mut buffer[..ask], want, offset).map_err(|e| Fault::new(Operation::Read, side, e))
         };
         let sides = [Side::Source, Side::Destination(destination)];
         let ends = [read(source, left, sides[0])?, read(existing, right, sides[1])?];
@@ -74,25 +74,6 @@ pub fn compare(
         }
         offset += want as u64;
     }
-}
-
-/// Reads until `buffer` is full or the file ends.
-pub fn fill(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> sys::Result<usize> {
-    let enough = buffer.len();
-    fill_to(fd, buffer, enough, offset)
-}
-
-/// Reads until there is `enough` in `buffer`, or the file ends; once at least. What more it has room for is a question that
-/// no call is made for alone.
-pub fn fill_to(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64) -> sys::Result<usize> {
-    let mut done = 0;
-    while done < enough.max(1) {
-        match sys::read_at(fd, &mut buffer[done..], offset + done as u64)? {
-            0 => break,
-            n => done += n,
-        }
-    }
-    Ok(done)
 }
 
 /// Compares the text of a link in the destination with `text`.

@@ -10,17 +10,17 @@ use bulkhaul_formats::digest::{ContentDigest, xxh64};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::act::Entry;
+use crate::copy::dir::{Created, Dir};
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::links::{Claimed, location};
 use crate::metadata::{Copy, Held, put_right};
 use crate::options::Keep;
 use crate::plan::{Action, plan};
-use crate::probe::{self, Extent, Likeness, fill};
+use crate::probe::{self, Extent, Likeness};
 use crate::publish::Staging;
 use crate::report::Sync;
 use crate::transfer::{Transfer, WRITE_BACK_BYTES};
-use crate::tree::{Created, Dir};
 use crate::verify::{forget, read_ahead, read_back};
 use crate::worker::{Done, Worker};
 
@@ -218,7 +218,9 @@ impl Worker<'_> {
             if action == Action::Keep
                 && stat.size == 0
                 && let Some(file) = source.file
-                && fill(file.as_fd(), &mut [0], 0).map_err(|e| Fault::new(Operation::Read, Side::Source, e))? > 0
+                && sys::read_full_at(file.as_fd(), &mut [0], 0)
+                    .map_err(|e| Fault::new(Operation::Read, Side::Source, e))?
+                    > 0
             {
                 action = Action::Replace(Changes::CONTENT);
             }

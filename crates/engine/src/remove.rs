@@ -24,13 +24,16 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, 
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::event::{EntryEvent, Event};
-use crate::job::{Desk, Job, Phase, Work};
+use crate::job::desk::{Desk, Phase};
+use crate::job::process::process;
+use crate::job::{Job, Work};
 use crate::options::{MAX_JOBS, Resources};
-use crate::preflight::{process, protection, show, split, trim};
+use crate::preflight::protection;
 use crate::publish::{Owner, Stager};
 use crate::report::counters::Totals;
 use crate::report::{Report, Sync};
-use crate::tree::{Budget, c_string, join, open_directory_path};
+use crate::tree::descriptors::Budget;
+use crate::tree::path::{c_string, join, open_directory_path, show, split, trim};
 use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
 
 pub use crate::options::MaxDelete;

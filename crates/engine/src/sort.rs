@@ -15,10 +15,9 @@ use std::thread::Builder;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
 use crate::error::{Refusal, describe};
-use crate::probe::fill;
 use crate::publish::unnamed_file;
 use crate::report::counters::Steps;
-use crate::tree::open_directory_path;
+use crate::tree::path::open_directory_path;
 
 /// Memory of all sorters of an operation together, in bytes.
 pub const SORT_BYTES: usize = 128 * 1024 * 1024;
@@ -357,7 +356,7 @@ impl Reader {
             return Err(Errno::IO);
         }
         self.buffer.resize(want, 0);
-        let got = fill(
+        let got = sys::read_full_at(
             self.run.file.as_fd(),
             &mut self.buffer[have..],
             self.offset + have as u64,

@@ -10,10 +10,9 @@ use std::time::Duration;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Way};
 
 use crate::error::Refusal;
-use crate::job::{Cancel, Desk};
-use crate::preflight::{show, split};
+use crate::job::desk::{Cancel, Desk};
 use crate::transfer::BUFFER_BYTES;
-use crate::tree::{c_string, open_directory_path};
+use crate::tree::path::{c_string, open_directory_path, show, split};
 
 /// Whoever waits sees within this time that the run is to stop.
 pub const GLANCE: Duration = Duration::from_millis(100);

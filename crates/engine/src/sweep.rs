@@ -8,11 +8,11 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::Run;
+use crate::copy::dir::Dir;
 use crate::error::{Fault, Operation, Side};
 use crate::listing::LISTING_BYTES;
-use crate::preflight::split;
 use crate::publish::{Owner, clear_directory, is_unfinished};
-use crate::tree::{Dir, c_string, join, open_directory_path};
+use crate::tree::path::{c_string, join, open_directory_path, split};
 
 /// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
 pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) -> Result<(), Fault> {

@@ -13,10 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node, OwnedFd, Stat, Time};
 
+use crate::copy::dir::{Dir, Twin};
 use crate::error::{Fault, Operation, Side};
 use crate::metadata;
 use crate::publish::Stager;
-use crate::tree::{Dir, Twin};
 use crate::worker::Worker;
 
 /// Nanoseconds of a second.

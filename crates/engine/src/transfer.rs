@@ -17,10 +17,9 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 use crate::chunks::CHUNK_BYTES;
 use crate::copy::Run;
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::job::Desk;
+use crate::job::desk::Desk;
 use crate::media::{has_sizes, is_block_device};
 use crate::options::Sparse;
-use crate::probe::fill;
 use crate::report::Sync;
 use crate::report::counters::Counters;
 
@@ -562,7 +561,7 @@ impl<'a> Transfer<'a> {
         while at < end {
             self.desk.check()?;
             let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(room.len());
-            let n = fill(self.from, &mut room[..want], at).map_err(Self::read_fault)?;
+            let n = sys::read_full_at(self.from, &mut room[..want], at).map_err(Self::read_fault)?;
             if let Some(digest) = self.digest.borrow_mut().as_mut() {
                 digest.update(&room[..n]);
             }

@@ -9,8 +9,7 @@ use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::job::Desk;
-use crate::probe::fill;
+use crate::job::desk::Desk;
 
 /// What a file gave when it was read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +58,10 @@ pub fn read_back(
     loop {
         let piece = usize::try_from(desk.pace.piece(right.len() as u64)).unwrap_or(right.len());
         let (left, right) = (&mut left[..piece], &mut right[..piece]);
-        let n =
-            fill(file, right, bytes).map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
+        let n = sys::read_full_at(file, right, bytes)
+            .map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
         if let Some(source) = source {
-            let m = fill(source, left, bytes).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?;
+            let m = sys::read_full_at(source, left, bytes).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?;
             if left[..m] != right[..n] {
                 return Ok(None);
             }

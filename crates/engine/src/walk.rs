@@ -20,12 +20,12 @@ use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use crate::error::{Failure, Fault, Operation, Side};
-use crate::job::Desk;
+use crate::job::desk::Desk;
 use crate::listing::{Batch, LISTING_BYTES, Names, excludes, filter_parents};
-use crate::preflight::{split, trim};
 use crate::report::counters::Counters;
 use crate::schedule::{Schedule, drive};
-use crate::tree::{Budget, Slot, c_string, join, open_directory_path, reopened};
+use crate::tree::descriptors::{Budget, Slot, reopened};
+use crate::tree::path::{c_string, join, open_directory_path, split, trim};
 
 /// One argument: a directory, or anything else.
 #[derive(Clone, Debug)]

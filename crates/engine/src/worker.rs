@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use bulkhaul_sys::Kind;
 
 use crate::act::Entry;
+use crate::copy::dir::{Dir, Tries};
 use crate::copy::{Run, Task};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
@@ -20,7 +21,7 @@ use crate::metadata::Scratch;
 use crate::regular::Finished;
 use crate::report::counters::Counters;
 use crate::transfer::BUFFER_BYTES;
-use crate::tree::{Dir, Tries, join};
+use crate::tree::path::join;
 
 /// What became of an entry.
 #[derive(Clone, Debug)]

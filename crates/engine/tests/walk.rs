@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bulkhaul_engine::error::Fault;
-use bulkhaul_engine::job::Desk;
+use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::report::counters::Totals;
-use bulkhaul_engine::tree::Budget;
+use bulkhaul_engine::tree::descriptors::Budget;
 use bulkhaul_engine::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
 use bulkhaul_engine::{FilterStyle, Kind};
 use bulkhaul_formats::filter::Filter;

@@ -151,6 +151,25 @@ pub fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usi
     filled(Call::Read, buffer, |part| rustix::io::pread(fd, part, offset))
 }
 
+/// Reads at an offset in bytes until `buffer` is full or the file ends.
+pub fn read_full_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let enough = buffer.len();
+    read_enough_at(fd, buffer, enough, offset)
+}
+
+/// Reads at an offset in bytes until there is `enough` in `buffer`, or the file ends; once at least. What more it has room
+/// for is a question that no call is made for alone.
+pub fn read_enough_at(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while done < enough.max(1) {
+        match read_at(fd, &mut buffer[done..], offset + done as u64)? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    Ok(done)
+}
+
 /// Writes all of `data` at an offset in bytes.
 pub fn write_all_at(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
     let mut done = 0;

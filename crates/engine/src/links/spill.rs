@@ -12,7 +12,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
 
 use super::Original;
 use crate::publish::unnamed_file;
-use crate::tree::{c_string, open_directory_path};
+use crate::tree::path::{c_string, open_directory_path};
 
 /// Bytes of a slot: device, inode, facts, record + 1, links left, each a 64-bit number.
 const SLOT_BYTES: usize = 40;

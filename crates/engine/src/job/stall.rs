@@ -18,7 +18,7 @@ use std::time::Duration;
 use bulkhaul_sys::{self as sys, Kind};
 
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
-use crate::job::{Desk, Phase};
+use crate::job::desk::{Desk, Phase};
 use crate::report::counters::Totals;
 use crate::report::{Report, Sync};
 

@@ -1,0 +1,512 @@
+//! A directory on its way: its sources, its twins in the destinations, and the descriptors to both.
+//!
+//! A [`Dir`] exists from the moment a worker enters it until its last child is done. Everything below it is reached by
+//! its descriptors, never by a path. Descriptors have a budget: past it, the directories above the current one are
+//! closed and, when they are needed again, walked to anew from the nearest open one, name by name, and checked to be the
+//! same inode. A staged directory is never closed: its name is not its own yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bulkhaul_formats::digest::xxh64;
+use bulkhaul_formats::filelist::{FileList, Slice};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, OwnedFd, Stat};
+
+use crate::listing;
+use crate::metadata::Heritage;
+use crate::publish::{StagedDirectory, Staging};
+use crate::spelling::Arrivals;
+use crate::tree::descriptors::{Budget, Slot, reopened};
+use crate::tree::path::{join, open_directory_path, open_step};
+
+/// What of a source directory is taken.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// Everything that a listing shows.
+    Whole,
+    /// These entries and no others.
+    Names(Arc<Names>),
+    /// What a list names at and below this level.
+    Listed(Arc<FileList>, Slice),
+    /// Nothing below it: a listed directory, or one on another file system.
+    Itself,
+}
+
+/// Entries of one directory that were named one by one: name in the destination to name in the source.
+#[derive(Debug, Default)]
+pub struct Names(pub BTreeMap<CString, CString>);
+
+impl Scope {
+    /// The name in the source of what is `target` in the destination.
+    pub fn name_of<'a>(&'a self, target: &'a CStr) -> Option<&'a CStr> {
+        match self {
+            Scope::Names(names) => names.0.get(target).map(CString::as_c_str),
+            Scope::Whole | Scope::Listed(..) => Some(target),
+            Scope::Itself => None,
+        }
+    }
+
+    /// Whether an entry of this name is taken, if the source has it.
+    pub fn takes(&self, target: &CStr) -> bool {
+        match self {
+            Scope::Listed(list, slice) => list.children(*slice).any(|child| child.name == target.to_bytes()),
+            other => other.name_of(target).is_some(),
+        }
+    }
+}
+
+/// A directory of a source tree.
+#[derive(Debug)]
+pub struct Source {
+    /// Its descriptor.
+    pub slot: Slot,
+    /// Its facts when it was entered.
+    pub stat: Stat,
+    /// What of it is taken.
+    pub scope: Scope,
+    /// Device that the walk started on.
+    pub device: u64,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// How a source directory is found again.
+#[derive(Debug)]
+pub enum Origin {
+    /// By the path of the argument (as given, without its trailing slashes).
+    Path(Vec<u8>),
+    /// Under this name in source number `parent` of the parent directory.
+    Name {
+        /// Index of the source in the parent.
+        parent: usize,
+        /// Its name there.
+        name: CString,
+    },
+}
+
+/// Where a destination directory stands.
+#[derive(Debug)]
+pub enum Presence {
+    /// It was there.
+    Existing(Stat),
+    /// This run makes it; the name it has until it is published.
+    Staged(Staging),
+    /// Not there, and not to be made: a dry run.
+    Imagined,
+}
+
+/// What came of all that was to be made in one place.
+#[derive(Debug, Default)]
+pub struct Tries(AtomicU8);
+
+impl Tries {
+    const TRIED: u8 = 1;
+    const FAILED: u8 = 2;
+    const CAME: u8 = 4;
+
+    /// Every file comes here, and after the first nothing is written: its memory stays shared.
+    fn note(&self, what: u8) {
+        if self.0.load(Ordering::Relaxed) & what == 0 {
+            self.0.fetch_or(what, Ordering::Relaxed);
+        }
+    }
+
+    /// Something is about to be made.
+    pub fn try_one(&self) {
+        self.note(Self::TRIED);
+    }
+
+    /// Something failed for a reason of the destination.
+    pub fn fail(&self) {
+        self.note(Self::FAILED);
+    }
+
+    /// Something has come.
+    pub fn come(&self) {
+        self.note(Self::CAME);
+    }
+
+    /// Whether they tell if anything can be made here.
+    pub fn have_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (Self::FAILED | Self::CAME) != 0
+    }
+
+    /// Whether something was to be made, and could not be, and nothing has come.
+    pub fn are_vain(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::TRIED | Self::FAILED
+    }
+}
+
+/// What a file system gives to what is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Created {
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// A mode of its own, whatever is asked for.
+    pub mode: Option<u32>,
+}
+
+/// A directory of a destination tree.
+#[derive(Debug)]
+pub struct Twin {
+    /// Its descriptor; none where it is imagined.
+    pub slot: Option<Slot>,
+    /// Where it stands.
+    pub presence: Presence,
+    /// It has its final name.
+    pub published: AtomicBool,
+    /// Nothing was in it when it was made, so nothing is looked up.
+    pub fresh: bool,
+    /// What it gives to what is made in it.
+    pub heritage: Heritage,
+    /// The mode that it had before it was opened to its own owner for the time of the work.
+    pub lent: Option<u32>,
+    /// Something unfinished could not be taken out of it again: it must not be published.
+    pub tainted: AtomicBool,
+    /// What new entries get here, seen on the first one.
+    pub creates: OnceLock<Created>,
+    /// The names of this run that have arrived here.
+    pub arrivals: Arrivals,
+    /// What came of what was to be made in it.
+    pub tries: Tries,
+}
+
+/// A directory that is being copied.
+#[derive(Debug)]
+pub struct Dir {
+    /// Its parent; none for the root of the run.
+    pub parent: Option<Arc<Dir>>,
+    /// Path of a root below its destinations: empty, but for what links brought in.
+    pub base: Vec<u8>,
+    /// Its name in the destination; empty for the root.
+    pub name: CString,
+    /// Its sources, later ones before earlier ones in importance. At least one.
+    pub sources: Box<[Source]>,
+    /// Which of its sources may have a name; made when that is first asked.
+    pub owners: OnceLock<Owners>,
+    /// Its twins, one for each destination; `None` where that destination was given up.
+    pub twins: Box<[Option<Twin>]>,
+    /// Paths of the destinations, for the root.
+    pub destinations: Arc<[Vec<u8>]>,
+    /// Own files that are not done, plus one while it is being listed; published at 0.
+    pub own: AtomicUsize,
+    /// Children that are not done, plus one until it is published; closed at 0.
+    pub pending: AtomicUsize,
+    /// Names of subdirectories that are still to be entered.
+    pub below: Mutex<Below>,
+    /// Its entry has an outcome already (it failed).
+    pub recorded: AtomicBool,
+    /// Something other than directories is in it or below it.
+    pub holds: AtomicBool,
+    /// It stands for a source directory that counts as an entry (the root may not).
+    pub is_entry: bool,
+}
+
+/// Which sources of a directory may have a name, without asking each of them: there may be very many.
+#[derive(Debug)]
+pub struct Owners {
+    /// Those of which more than single names are taken.
+    wide: Vec<usize>,
+    /// Hashes of single names and the sources that they were named in, in this order.
+    named: Vec<(u64, usize)>,
+}
+
+/// Subdirectories found and not entered yet: packed names, each with the sources that have it.
+#[derive(Debug, Default)]
+pub struct Below {
+    /// Marked 1 where the only source has all of it.
+    names: listing::Names,
+    /// Sources and scope of those that are not plain, in the order of the names.
+    special: VecDeque<(Vec<usize>, Scope)>,
+}
+
+/// One subdirectory to enter.
+#[derive(Debug)]
+pub struct Subdirectory {
+    /// Name in the destination.
+    pub target: CString,
+    /// Indices of the parent's sources that have it.
+    pub sources: Vec<usize>,
+    /// What of it is taken.
+    pub scope: Scope,
+}
+
+impl Below {
+    /// Remembers a subdirectory that the only source has, all of it.
+    pub fn push_plain(&mut self, target: &CStr) {
+        self.names.push(1, target);
+    }
+
+    /// Remembers any other subdirectory.
+    pub fn push(&mut self, sub: Subdirectory) {
+        self.names.push(0, &sub.target);
+        self.special.push_back((sub.sources, sub.scope));
+    }
+
+    /// The next subdirectory.
+    pub fn pop(&mut self) -> Option<Subdirectory> {
+        let (plain, target) = self.names.pop()?;
+        let (sources, scope) = if plain == 1 {
+            (vec![0], Scope::Whole)
+        } else {
+            self.special.pop_front()?
+        };
+        Some(Subdirectory { target, sources, scope })
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
+impl Twin {
+    /// A directory that a dry run does not make.
+    pub fn imagined() -> Self {
+        Self {
+            slot: None,
+            presence: Presence::Imagined,
+            published: AtomicBool::new(true),
+            fresh: true,
+            heritage: Heritage::default(),
+            lent: None,
+            tainted: AtomicBool::new(false),
+            creates: OnceLock::new(),
+            arrivals: Arrivals::default(),
+            tries: Tries::default(),
+        }
+    }
+
+    /// The device that it lies on; 0 where it is imagined.
+    pub fn device(&self) -> u64 {
+        self.slot.as_ref().map_or(0, |slot| slot.id().dev)
+    }
+
+    /// A directory under its staging name.
+    pub fn staged(staged: StagedDirectory, heritage: Heritage, arrivals: Arrivals, budget: &Arc<Budget>) -> Self {
+        Self {
+            slot: Some(Slot::new(staged.fd, staged.stat.id, budget)),
+            presence: Presence::Staged(staged.staging),
+            published: AtomicBool::new(false),
+            fresh: staged.fresh,
+            heritage,
+            arrivals,
+            ..Self::imagined()
+        }
+    }
+}
+
+impl Dir {
+    /// The sources that may have what is `target` in the destination, in their order.
+    pub fn owners(&self, target: &CStr) -> Vec<usize> {
+        let owners = self.owners.get_or_init(|| {
+            let (mut wide, mut named) = (Vec::new(), Vec::new());
+            for (index, source) in self.sources.iter().enumerate() {
+                match &source.scope {
+                    Scope::Names(single) => named.extend(single.0.keys().map(|name| (xxh64(name.to_bytes()), index))),
+                    Scope::Whole | Scope::Listed(..) | Scope::Itself => wide.push(index),
+                }
+            }
+            named.sort_unstable();
+            Owners { wide, named }
+        });
+        let hash = xxh64(target.to_bytes());
+        let start = owners.named.partition_point(|(other, _)| *other < hash);
+        let named = owners.named[start..].iter().take_while(|(other, _)| *other == hash);
+        let mut indices: Vec<usize> = owners
+            .wide
+            .iter()
+            .copied()
+            .chain(named.map(|(_, index)| *index))
+            .collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
+    /// Descriptor of source number `index`.
+    pub fn source(&self, index: usize) -> sys::Result<Arc<OwnedFd>> {
+        if let Some(fd) = self.sources[index].slot.current() {
+            return Ok(fd);
+        }
+        let at = self.find_source(index, Slot::current)?;
+        self.sources[index].slot.restore(Arc::clone(&at));
+        Ok(at)
+    }
+
+    /// Finds source number `index` anew by the path of its argument: the path leads to the same directory still.
+    pub fn source_anew(&self, index: usize) -> sys::Result<Arc<OwnedFd>> {
+        self.find_source(index, |_| None)
+    }
+
+    fn find_source(&self, index: usize, known: impl Fn(&Slot) -> Option<Arc<OwnedFd>>) -> sys::Result<Arc<OwnedFd>> {
+        // Climb to the nearest open directory, then walk down again, name by name.
+        let mut steps = vec![(self, index)];
+        let mut at: Arc<OwnedFd> = loop {
+            let (dir, i) = steps[steps.len() - 1];
+            match &dir.sources[i].origin {
+                Origin::Path(path) => {
+                    steps.pop();
+                    break reopened(&dir.sources[i].slot, open_directory_path(path, Follow::Yes)?)?;
+                }
+                Origin::Name { parent, .. } => {
+                    let up = dir.parent.as_deref().ok_or(Errno::STALE)?;
+                    if let Some(fd) = known(&up.sources[*parent].slot) {
+                        break fd;
+                    }
+                    steps.push((up, *parent));
+                }
+            }
+        };
+        for (dir, i) in steps.into_iter().rev() {
+            if let Origin::Name { name, .. } = &dir.sources[i].origin {
+                at = reopened(&dir.sources[i].slot, sys::open_directory(at.as_fd(), name, Follow::No)?)?;
+            }
+        }
+        Ok(at)
+    }
+
+    /// Descriptor of twin number `index`; `None` where there is none (a dry run, or a destination given up).
+    pub fn twin(&self, index: usize) -> sys::Result<Option<Arc<OwnedFd>>> {
+        let Some(slot) = self.twins[index].as_ref().and_then(|t| t.slot.as_ref()) else {
+            return Ok(None);
+        };
+        if let Some(fd) = slot.current() {
+            return Ok(Some(fd));
+        }
+        let mut steps = vec![(self, slot)];
+        let mut at = loop {
+            let up = steps[steps.len() - 1].0.parent.as_deref().ok_or(Errno::STALE)?;
+            let slot = up.twins[index]
+                .as_ref()
+                .and_then(|t| t.slot.as_ref())
+                .ok_or(Errno::STALE)?;
+            if let Some(fd) = slot.current() {
+                break fd;
+            }
+            steps.push((up, slot));
+        };
+        for (dir, slot) in steps.into_iter().rev() {
+            // A kept directory link is found again through the link; the inode check covers both.
+            at = reopened(slot, open_step(&at, &dir.name, true)?)?;
+        }
+        slot.restore(Arc::clone(&at));
+        Ok(Some(at))
+    }
+
+    /// Closes what lies above this directory when too much is open; the parent stays, and so does what is staged.
+    pub fn relieve(&self, budget: &Budget) {
+        if !budget.exceeded() {
+            return;
+        }
+        let mut dir = self.parent.as_deref();
+        while let Some(up) = dir.and_then(|d| d.parent.as_deref()) {
+            up.let_go(budget);
+            dir = Some(up);
+        }
+    }
+
+    /// Closes this directory for now when too much is open: nothing is left to enter, and what was entered has
+    /// descriptors of its own. What is staged stays open, and so do the destinations themselves.
+    pub fn let_go(&self, budget: &Budget) {
+        if budget.exceeded() {
+            self.put_down();
+        }
+    }
+
+    /// Closes this directory for now: it waits for the end.
+    pub fn put_down(&self) {
+        for source in &self.sources {
+            source.slot.release();
+        }
+        if self.parent.is_none() {
+            return;
+        }
+        for twin in self.twins.iter().flatten() {
+            if let (Some(slot), true) = (&twin.slot, twin.published.load(Ordering::Acquire)) {
+                slot.release();
+            }
+        }
+    }
+
+    /// Closes its descriptors: nothing below needs them any more. A root stays open in the destinations: what is in it may
+    /// still be linked to.
+    pub fn release(&self) {
+        for source in &self.sources {
+            source.slot.retire();
+        }
+        if self.parent.is_none() {
+            return;
+        }
+        for slot in self.twins.iter().flatten().filter_map(|t| t.slot.as_ref()) {
+            slot.retire();
+        }
+    }
+
+    /// Index of the source whose metadata counts: the last one that stands for the directory itself.
+    pub fn winner(&self) -> usize {
+        let stands = |source: &Source| !matches!(source.scope, Scope::Names(_));
+        self.sources.iter().rposition(stands).unwrap_or(self.sources.len() - 1)
+    }
+
+    /// Names from the root down to this directory.
+    fn names(&self) -> Vec<&CStr> {
+        let mut names = Vec::new();
+        let mut dir = self;
+        while let Some(up) = &dir.parent {
+            names.push(dir.name.as_c_str());
+            dir = up;
+        }
+        names.reverse();
+        names
+    }
+
+    /// Path relative to the destination, without a leading slash; empty for the root.
+    pub fn relative_path(&self) -> Vec<u8> {
+        let mut root = self;
+        while let Some(up) = &root.parent {
+            root = up;
+        }
+        let names = self.names();
+        names
+            .iter()
+            .fold(root.base.clone(), |path, name| join(&path, name.to_bytes()))
+    }
+
+    /// Full path of source number `index`, as the argument was given plus the rest.
+    pub fn source_path(&self, index: usize) -> Vec<u8> {
+        let mut names = Vec::new();
+        let (mut dir, mut i) = (self, index);
+        let base = loop {
+            match (&dir.sources[i].origin, dir.parent.as_deref()) {
+                (Origin::Name { parent, name }, Some(up)) => {
+                    names.push(name.as_bytes());
+                    (dir, i) = (up, *parent);
+                }
+                (Origin::Path(path), _) => break path.clone(),
+                (Origin::Name { name, .. }, None) => break name.as_bytes().to_vec(),
+            }
+        };
+        names.iter().rev().fold(base, |path, name| join(&path, name))
+    }
+
+    /// Full path of twin number `index`.
+    pub fn twin_path(&self, index: usize) -> Vec<u8> {
+        let base = self.destinations.get(index).cloned().unwrap_or_default();
+        self.names()
+            .iter()
+            .fold(base, |path, name| join(&path, name.to_bytes()))
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // A chain of parents whose last user this was is taken apart in a loop: depth must not become stack.
+        let mut next = self.parent.take();
+        while let Some(dir) = next {
+            next = Arc::into_inner(dir).and_then(|mut last| last.parent.take());
+        }
+    }
+}
