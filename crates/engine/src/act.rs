@@ -9,21 +9,21 @@ use std::sync::atomic::Ordering;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
+use crate::bytes::probe;
 use crate::copy::dir::{Dir, Presence, Tries, Twin};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::late::Coming;
 use crate::links::{Claimed, location};
-use crate::metadata::{self, Copy, Held, put_right};
 use crate::options::Directories;
 use crate::plan::{Action, differences, forbidden, plan, protected, wanted};
-use crate::probe;
-use crate::publish::{Staging, publish};
 use crate::regular::Source;
-use crate::spelling::TWO_FOR_ONE;
-use crate::times::Kept;
 use crate::track::{Tracked, Undecided, destination_with};
+use crate::tree::metadata::{self, Copy, Held, put_right};
 use crate::tree::path::join;
+use crate::tree::publish::{Staging, publish};
+use crate::tree::spelling::TWO_FOR_ONE;
+use crate::tree::times::Kept;
 use crate::worker::{Done, Worker};
 
 /// Times that an entry is planned when the destination changes under it (another run, or a network file system).

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bulkhaul_formats::units;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
-use crate::chunks::Chunks;
+use crate::bytes::chunks::Chunks;
+use crate::bytes::transfer::Methods;
 use crate::copy::dir::{Dir, Presence, Scope, Tries};
 use crate::departure::{self, Departed, Departure, Failed, Restored};
 use crate::entry::{Outcome, Reason};
@@ -22,20 +23,19 @@ use crate::job::desk::{Desk, Phase};
 use crate::job::{Job, Work, process};
 use crate::late::Late;
 use crate::links::Links;
-use crate::listing::Batch;
-use crate::media::medium;
 use crate::options::{CopyOptions, Rules};
+use crate::pool::schedule::{Progress, Schedule, drive, drive_tuned};
+use crate::pool::tune::{Medium, Range, Tuner};
 use crate::preflight::{self, NameList, Prepared};
-use crate::publish::Stager;
 use crate::report::counters::{Counters, Totals};
 use crate::report::{Report, Sync};
-use crate::schedule::{Progress, Schedule, drive, drive_tuned};
-use crate::sweep;
-use crate::times::Clock;
+use crate::sweep::leftovers;
 use crate::track::{self, Undecided, Waiting};
-use crate::transfer::Methods;
 use crate::tree::descriptors::Budget;
-use crate::tune::{Medium, Range, Tuner};
+use crate::tree::listing::Batch;
+use crate::tree::medium::medium;
+use crate::tree::publish::Stager;
+use crate::tree::times::Clock;
 use crate::views::Probes;
 use crate::worker::Worker;
 
@@ -517,7 +517,7 @@ impl Run {
         for (index, twin) in root.twins.iter().enumerate() {
             let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
                 Some((Presence::Staged(_), false)) => worker.clear_strangers(root, index),
-                Some((Presence::Existing(_), _)) if !self.rules.dry_run => sweep::clear_beside(self, index),
+                Some((Presence::Existing(_), _)) if !self.rules.dry_run => leftovers::clear_beside(self, index),
                 _ => Ok(()),
             };
             if let Err(fault) = cleared {

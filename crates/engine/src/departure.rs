@@ -28,18 +28,18 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::act::Entry;
+use crate::bytes::probe;
 use crate::copy::dir::{Dir, Origin, Presence, Scope};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
-use crate::listing::{find_name, is_empty};
-use crate::metadata::{self, Held};
 use crate::options::Directories;
-use crate::probe;
-use crate::publish::{Stager, appear};
 use crate::regular::{Source, same_version};
 use crate::report::Withheld;
 use crate::report::counters::{Counters, Totals};
+use crate::tree::listing::{find_name, is_empty};
+use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
+use crate::tree::publish::{Stager, appear};
 use crate::worker::{Done, Worker};
 
 /// Why an entry stays that is its own copy.

@@ -15,14 +15,14 @@ use crate::copy::dir::{Below, Dir, Origin, Presence, Scope, Source, Subdirectory
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::late::Coming;
-use crate::metadata::{self, Copy, Heritage, put_right};
 use crate::options::Directories;
 use crate::plan::{Place, place, protected};
-use crate::publish::{Staging, clear_directory, merge_directory, publish_directory};
-use crate::spelling::{Arrivals, TWO_FOR_ONE};
-use crate::sweep;
+use crate::sweep::leftovers;
 use crate::tree::descriptors::Slot;
+use crate::tree::metadata::{self, Copy, Heritage, put_right};
 use crate::tree::path::join;
+use crate::tree::publish::{Staging, clear_directory, merge_directory, publish_directory};
+use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::views;
 use crate::worker::{Done, Worker};
 
@@ -387,7 +387,7 @@ impl Worker<'_> {
         };
         sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
         let mut names = Vec::new();
-        let mut buffer = Vec::with_capacity(crate::listing::LISTING_BYTES);
+        let mut buffer = Vec::with_capacity(crate::tree::listing::LISTING_BYTES);
         while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| {
             names.push(name.to_owned());
         })
@@ -664,7 +664,7 @@ impl Worker<'_> {
             return Ok(Changes::default());
         };
         if !rules.dry_run && !twin.fresh {
-            sweep::clear_leftovers(self.run, dir, index, &fd)?;
+            leftovers::clear_leftovers(self.run, dir, index, &fd)?;
         }
         let staged = matches!(twin.presence, Presence::Staged(_));
         let look = || sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e));

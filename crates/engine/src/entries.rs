@@ -16,9 +16,9 @@ use crate::copy::dir::{Dir, Scope, Subdirectory};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
 use crate::extra::FAILED;
-use crate::listing::{Batch, excludes, filter_parents};
-use crate::publish::Owner;
+use crate::tree::listing::{Batch, excludes, filter_parents};
 use crate::tree::path::join;
+use crate::tree::publish::Owner;
 use crate::worker::{Done, Worker};
 
 /// Names from a list that make a batch.

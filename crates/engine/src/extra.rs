@@ -29,14 +29,14 @@ use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
 use crate::late::Late;
-use crate::listing::{Batch, excludes, filter_parents, is_empty};
 use crate::lookout::Lookout;
-use crate::media::is_original;
 use crate::remove::{Guard, Mode, Sweeper, Witness};
 use crate::report::Withheld;
 use crate::report::counters::Totals;
-use crate::spelling::has_two_spellings;
+use crate::tree::listing::{Batch, excludes, filter_parents, is_empty};
+use crate::tree::medium::is_original;
 use crate::tree::path::{join, show};
+use crate::tree::spelling::has_two_spellings;
 use crate::walk::{Part, Parts, Start};
 use crate::worker::Worker;
 

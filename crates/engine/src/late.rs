@@ -16,7 +16,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Kind};
 use crate::copy::dir::{Dir, Presence, Scope, Subdirectory};
 use crate::error::{Fault, Operation, Side};
 use crate::extra::Extras;
-use crate::listing::{Batch, LISTING_BYTES};
+use crate::tree::listing::{Batch, LISTING_BYTES};
 use crate::worker::Worker;
 
 /// An entry that waits until the way is clear.

@@ -28,9 +28,9 @@ use crate::copy::dir::{Dir, Presence};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
 use crate::options::Rules;
-use crate::publish::Staging;
 use crate::regular::Source;
 use crate::tree::path::{join, open_beneath, split};
+use crate::tree::publish::Staging;
 use crate::worker::{Done, Worker};
 
 /// What a file of the source is known by.

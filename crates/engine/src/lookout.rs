@@ -18,8 +18,8 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Identity, Kind, N
 
 use crate::copy::Run;
 use crate::copy::dir::{Dir, Scope};
-use crate::listing::find_name;
 use crate::remove::{Seen, Witness};
+use crate::tree::listing::find_name;
 use crate::tree::path::{join, show};
 use crate::views;
 

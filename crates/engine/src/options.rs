@@ -11,9 +11,9 @@ use bulkhaul_sys::IoPriority;
 use crate::error::Refusal;
 use crate::job::pace::Limits;
 use crate::job::process::Process;
+use crate::pool::tune::{Medium, Range};
 use crate::report::Sync;
 use crate::tree::path::show;
-use crate::tune::{Medium, Range};
 
 /// Worker threads at most: beyond this only the memory of their buffers grows.
 pub const MAX_JOBS: usize = 1024;

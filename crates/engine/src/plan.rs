@@ -7,7 +7,7 @@ use bulkhaul_sys::{Kind, Protection, Stat};
 
 use crate::entry::{Changes, Reason};
 use crate::options::Keep;
-use crate::times::Kept;
+use crate::tree::times::Kept;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

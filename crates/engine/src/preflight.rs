@@ -12,20 +12,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bulkhaul_formats::filelist::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat, Way};
 
+use crate::bytes::stream::{Stream, descriptor_of, name_of};
 use crate::copy::dir::{Below, Dir, Names, Origin, Presence, Scope, Source, Twin};
 use crate::copy::{RootPlace, Target};
 use crate::departure::Restored;
 use crate::error::{Cause, Fault, Operation, Refusal, Side, cause_of, describe};
 use crate::job::desk::Desk;
-use crate::metadata::{Heritage, Scratch, inherit};
 use crate::options::{CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::plan::forbidden;
-use crate::publish::Stager;
-use crate::spelling::Arrivals;
-use crate::stream::{Stream, descriptor_of, name_of};
 use crate::tree::descriptors::{Budget, Slot};
+use crate::tree::metadata::{Heritage, Scratch, inherit};
 use crate::tree::mounts::{Mounts, has_ancestor};
 use crate::tree::path::{c_string, join, nearest, open_directory_path, show, split, trim};
+use crate::tree::publish::Stager;
+use crate::tree::spelling::Arrivals;
 use crate::views::{Probe, Probes};
 
 /// A run that may begin.

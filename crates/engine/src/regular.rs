@@ -10,18 +10,18 @@ use bulkhaul_formats::digest::{ContentDigest, xxh64};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::act::Entry;
+use crate::bytes::probe::{self, Extent, Likeness};
+use crate::bytes::proof::{forget, read_ahead, read_back};
+use crate::bytes::transfer::{Transfer, WRITE_BACK_BYTES};
 use crate::copy::dir::{Created, Dir};
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::links::{Claimed, location};
-use crate::metadata::{Copy, Held, put_right};
 use crate::options::Keep;
 use crate::plan::{Action, plan};
-use crate::probe::{self, Extent, Likeness};
-use crate::publish::Staging;
 use crate::report::Sync;
-use crate::transfer::{Transfer, WRITE_BACK_BYTES};
-use crate::verify::{forget, read_ahead, read_back};
+use crate::tree::metadata::{Copy, Held, put_right};
+use crate::tree::publish::Staging;
 use crate::worker::{Done, Worker};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.

@@ -29,11 +29,11 @@ use crate::job::process::process;
 use crate::job::{Job, Work};
 use crate::options::{MAX_JOBS, Resources};
 use crate::preflight::protection;
-use crate::publish::{Owner, Stager};
 use crate::report::counters::Totals;
 use crate::report::{Report, Sync};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{c_string, join, open_directory_path, show, split, trim};
+use crate::tree::publish::{Owner, Stager};
 use crate::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
 
 pub use crate::options::MaxDelete;

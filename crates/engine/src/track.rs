@@ -13,9 +13,9 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd};
 use crate::copy::Run;
 use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
 use crate::error::Fault;
-use crate::metadata::{Heritage, Scratch};
 use crate::preflight;
 use crate::tree::descriptors::Slot;
+use crate::tree::metadata::{Heritage, Scratch};
 use crate::tree::path::{c_string, join, open_directory_path};
 
 /// Links that wait for the end of the walk.

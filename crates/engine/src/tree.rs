@@ -1,5 +1,11 @@
 //! One entry or one directory at a time, by descriptor. Nothing here knows of jobs, runs or other threads.
 
 pub mod descriptors;
+pub mod listing;
+pub mod medium;
+pub mod metadata;
 pub mod mounts;
 pub mod path;
+pub mod publish;
+pub mod spelling;
+pub mod times;

@@ -10,8 +10,8 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Protection};
 
 use crate::departure::now;
 use crate::job::desk::Desk;
-use crate::publish::{Stager, Staging};
 use crate::tree::path::{c_string, join};
+use crate::tree::publish::{Stager, Staging};
 
 /// A file in a directory by which it is known where else that shows.
 pub struct Probe {

@@ -21,10 +21,10 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, 
 
 use crate::error::{Failure, Fault, Operation, Side};
 use crate::job::desk::Desk;
-use crate::listing::{Batch, LISTING_BYTES, Names, excludes, filter_parents};
+use crate::pool::schedule::{Schedule, drive};
 use crate::report::counters::Counters;
-use crate::schedule::{Schedule, drive};
 use crate::tree::descriptors::{Budget, Slot, reopened};
+use crate::tree::listing::{Batch, LISTING_BYTES, Names, excludes, filter_parents};
 use crate::tree::path::{c_string, join, open_directory_path, split, trim};
 
 /// One argument: a directory, or anything else.

@@ -11,16 +11,16 @@ use std::sync::atomic::Ordering;
 use bulkhaul_sys::Kind;
 
 use crate::act::Entry;
+use crate::bytes::transfer::BUFFER_BYTES;
 use crate::copy::dir::{Dir, Tries};
 use crate::copy::{Run, Task};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
 use crate::event::{EntryEvent, Event};
-use crate::listing::{Batch, LISTING_BYTES};
-use crate::metadata::Scratch;
 use crate::regular::Finished;
 use crate::report::counters::Counters;
-use crate::transfer::BUFFER_BYTES;
+use crate::tree::listing::{Batch, LISTING_BYTES};
+use crate::tree::metadata::Scratch;
 use crate::tree::path::join;
 
 /// What became of an entry.

@@ -13,7 +13,7 @@ use crate::rig::fault::{again, finish, order, say};
 use crate::rig::{Scratch, Tree, compare, content, contents, copy, options};
 
 const MIB: u64 = 1 << 20;
-const CHUNK: u64 = bulkhaul_engine::chunks::CHUNK_BYTES;
+const CHUNK: u64 = bulkhaul_engine::bytes::chunks::CHUNK_BYTES;
 /// More than there are chunks in some files, fewer than in others.
 const JOBS: usize = 4;
 

@@ -177,7 +177,7 @@ fn fill(tree: &Tree) {
 
 /// A file of which some cuts find parts that were written past the page cache.
 fn fill_big(tree: &Tree) {
-    let length = usize::try_from(2 * bulkhaul_engine::chunks::CHUNK_BYTES).unwrap() + 5000;
+    let length = usize::try_from(2 * bulkhaul_engine::bytes::chunks::CHUNK_BYTES).unwrap() + 5000;
     tree.file("old/big", content(3, length));
     tree.time("old/big", 1_500_000_000, 3).time("old", 1_500_000_000, 2);
 }

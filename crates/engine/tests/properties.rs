@@ -9,7 +9,7 @@ use bulkhaul_engine::Kind;
 use bulkhaul_engine::entry::{Changes, KINDS, Outcome, Reason};
 use bulkhaul_engine::options::{CopyOptions, Sparse};
 use bulkhaul_engine::plan::{Action, plan};
-use bulkhaul_engine::times::Kept;
+use bulkhaul_engine::tree::times::Kept;
 use bulkhaul_sys::{Identity, Protection, Stat, Time};
 use proptest::prelude::*;
 use proptest::test_runner::Config;

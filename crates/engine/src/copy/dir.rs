@@ -14,12 +14,12 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, OwnedFd, Stat};
 
-use crate::listing;
-use crate::metadata::Heritage;
-use crate::publish::{StagedDirectory, Staging};
-use crate::spelling::Arrivals;
 use crate::tree::descriptors::{Budget, Slot, reopened};
+use crate::tree::listing;
+use crate::tree::metadata::Heritage;
 use crate::tree::path::{join, open_directory_path, open_step};
+use crate::tree::publish::{StagedDirectory, Staging};
+use crate::tree::spelling::Arrivals;
 
 /// What of a source directory is taken.
 #[derive(Clone, Debug)]

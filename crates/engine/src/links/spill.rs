@@ -11,8 +11,8 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
 
 use super::Original;
-use crate::publish::unnamed_file;
 use crate::tree::path::{c_string, open_directory_path};
+use crate::tree::publish::unnamed_file;
 
 /// Bytes of a slot: device, inode, facts, record + 1, links left, each a 64-bit number.
 const SLOT_BYTES: usize = 40;
@@ -256,14 +256,8 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 fn read_exactly(file: &OwnedFd, buffer: &mut [u8], at: u64) -> sys::Result<()> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match sys::read_at(file.as_fd(), &mut buffer[done..], at + done as u64)? {
-            0 => return Err(Errno::IO),
-            n => done += n,
-        }
-    }
-    Ok(())
+    let read = sys::read_full_at(file.as_fd(), buffer, at)?;
+    if read == buffer.len() { Ok(()) } else { Err(Errno::IO) }
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Way};
 
+use crate::bytes::transfer::BUFFER_BYTES;
 use crate::error::Refusal;
 use crate::job::desk::{Cancel, Desk};
-use crate::transfer::BUFFER_BYTES;
 use crate::tree::path::{c_string, open_directory_path, show, split};
 
 /// Whoever waits sees within this time that the run is to stop.

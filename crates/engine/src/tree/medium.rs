@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
-use crate::tune::Medium;
+use crate::pool::tune::Medium;
 
 /// Where the kernel describes block devices, by their numbers.
 const DEVICES: &str = "/sys/dev/block";

@@ -8,13 +8,14 @@
 //! next task, and long tasks ask [`Schedule::crowded`] on their way. No task waits for a particular worker, so a resting
 //! one holds nothing up. [`drive`] starts the threads; with a [`Tuner`] it measures meanwhile and allows what serves best.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::tune::{Sample, Tuner};
+use crate::pool::tune::{Sample, Tuner};
 
 /// Time between two looks at what the workers do, where their number is tuned.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -224,7 +225,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::tune::Range;
+    use crate::pool::tune::Range;
 
     #[test]
     fn who_has_not_come_yet_is_hungry() {

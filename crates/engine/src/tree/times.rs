@@ -15,8 +15,8 @@ use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::copy::dir::{Dir, Twin};
 use crate::error::{Fault, Operation, Side};
-use crate::metadata;
-use crate::publish::Stager;
+use crate::tree::metadata;
+use crate::tree::publish::Stager;
 use crate::worker::Worker;
 
 /// Nanoseconds of a second.

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
-use crate::chunks::CHUNK_BYTES;
+use crate::bytes::chunks::CHUNK_BYTES;
 use crate::copy::Run;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::media::{has_sizes, is_block_device};
 use crate::options::Sparse;
 use crate::report::Sync;
 use crate::report::counters::Counters;
+use crate::tree::medium::{has_sizes, is_block_device};
 
 /// Bytes read at a time: larger was slower on page-cache copies.
 pub const BUFFER_BYTES: usize = 256 * 1024;

@@ -13,7 +13,7 @@ use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Replace, Stat};
 
 use crate::error::{Fault, Operation, Side};
-use crate::listing::{find_name, is_empty};
+use crate::tree::listing::{find_name, is_empty};
 
 /// Staging names that one process may have for one final name.
 const NAMES_PER_PROCESS: u32 = 64;

@@ -15,11 +15,11 @@ use std::thread::{self, Builder, JoinHandle};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Replace, Way};
 
+use crate::bytes::stream::{GLANCE, Stream, descriptor_of, name_of};
 use crate::error::{Refusal, describe};
 use crate::job::desk::Desk;
-use crate::publish::{Stager, Staging};
-use crate::stream::{GLANCE, Stream, descriptor_of, name_of};
 use crate::tree::path::{c_string, join, open_directory_path, split};
+use crate::tree::publish::{Stager, Staging};
 
 /// Bytes that are written in one call; a piece that is longer is written alone.
 const BUFFER_BYTES: usize = 256 * 1024;

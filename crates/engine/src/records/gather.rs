@@ -13,15 +13,15 @@ use bulkhaul_formats::listing::{self, Form};
 use bulkhaul_formats::natural;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Stat};
 
+use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::{Details, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::desk::Desk;
-use crate::media::has_sizes;
-use crate::metadata;
-use crate::record::{Record, path_key};
+use crate::records::record::{Record, path_key};
+use crate::records::sort::{Sorter, Sorters};
 use crate::report::counters::Counters;
-use crate::sort::{Sorter, Sorters};
-use crate::transfer::BUFFER_BYTES;
+use crate::tree::medium::has_sizes;
+use crate::tree::metadata;
 use crate::tree::path::{join, trim};
 use crate::walk::{Entered, Entries, Next, Node, Root, Visitor};
 

@@ -1,0 +1,5 @@
+//! What is known of many entries, more than memory holds, in order.
+
+pub mod gather;
+pub mod record;
+pub mod sort;

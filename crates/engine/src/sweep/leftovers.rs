@@ -1,0 +1,93 @@
+//! Every delete in the destination goes through here, after the work on a directory is done.
+//!
+//! Today: what interrupted runs left behind. Unfinished entries of dead runs of this host go; what a live run holds and
+//! what other hosts left stays, the latter counted.
+
+use std::sync::Arc;
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
+
+use crate::copy::Run;
+use crate::copy::dir::Dir;
+use crate::error::{Fault, Operation, Side};
+use crate::tree::listing::LISTING_BYTES;
+use crate::tree::path::{c_string, join, open_directory_path, split};
+use crate::tree::publish::{Owner, clear_directory, is_unfinished};
+
+/// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
+pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let mut leftovers = Vec::new();
+    let mut buffer = Vec::with_capacity(LISTING_BYTES);
+    sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
+    let mut more = true;
+    while more {
+        more = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
+            if let Some(owner) = run.stager.owner(name.to_bytes()) {
+                leftovers.push((name.to_owned(), kind, owner));
+            }
+        })
+        .map_err(|e| fault(Operation::List, e))?;
+        run.desk.step();
+    }
+    for (name, kind, owner) in leftovers {
+        match owner {
+            Owner::Live | Owner::Aside => {}
+            Owner::Foreign => run.desk.note("foreign-staging", || {
+                let path = join(&dir.twin_path(index), name.to_bytes());
+                (path, "an unfinished entry of another host is left alone".into())
+            }),
+            Owner::Dead if kind != Kind::Directory => match sys::unlink(fd.as_fd(), &name) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(fault(Operation::Remove, errno)),
+            },
+            Owner::Dead | Owner::Lockable => clear_staged(fd, &name, &fault)?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes what dead runs staged beside a destination that exists by now: nobody lists the directory that holds it.
+pub fn clear_beside(run: &Run, index: usize) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let (parent, name) = split(&run.targets[index].path);
+    if matches!(name, b"" | b"." | b"..") {
+        return Ok(());
+    }
+    let name = c_string(name).map_err(|e| fault(Operation::Open, e))?;
+    let at = open_directory_path(parent, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
+    for attempt in 0.. {
+        let staging = run.stager.name(&name, attempt);
+        match sys::stat(at.as_fd(), staging.as_c_str(), Follow::No) {
+            Ok(_) => clear_staged(&at, staging.as_c_str(), &fault)?,
+            Err(Errno::NOENT) => break,
+            Err(errno) => return Err(fault(Operation::Stat, errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a staged directory unless its run holds the lock.
+fn clear_staged(at: &OwnedFd, name: &std::ffi::CStr, fault: &impl Fn(Operation, Errno) -> Fault) -> Result<(), Fault> {
+    let fd = match sys::open_directory(at.as_fd(), name, Follow::No) {
+        Ok(fd) => Arc::new(fd),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(()),
+        Err(errno) => return Err(fault(Operation::Open, errno)),
+    };
+    let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+    if !is_unfinished(&stat) || sys::try_lock(fd.as_fd()).is_err() {
+        return Ok(());
+    }
+    match sys::stat(at.as_fd(), name, Follow::No) {
+        Ok(now) if now.id == stat.id => {}
+        // Published or adopted meanwhile.
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(fault(Operation::Stat, errno)),
+    }
+    let removed = clear_directory(&fd).and_then(|()| sys::remove_directory(at.as_fd(), name));
+    match removed {
+        // Somebody else was faster.
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(fault(Operation::Remove, errno)),
+    }
+}
