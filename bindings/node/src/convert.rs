@@ -5,15 +5,18 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::compare::{self, Content, DiffForm, SideOptions};
 use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
 use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event, Victims};
 use bulkhaul_engine::job::desk::Snapshot;
 use bulkhaul_engine::job::pace::Limits;
-use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, MaxDelete, SourceArgument, Sparse};
+use bulkhaul_engine::job::resources;
+use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::report::{Note, Report, Sync};
-use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::sweep::limit::MaxDelete;
+use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{FilterStyle, Kind, ListForm as Form, list, remove};
 use napi::bindgen_prelude::{Buffer, Either4};
 use napi_derive::napi;
@@ -341,9 +344,9 @@ fn paths(given: Vec<Buffer>) -> Vec<Vec<u8>> {
 }
 
 /// What an operation may take of the machine, into the engine's form.
-fn resources(given: Option<JsLimits>, nice: Option<i32>, ionice: Option<&str>) -> Result<options::Resources, String> {
-    let io = ionice.map(options::io_priority).transpose();
-    Ok(options::Resources {
+fn resources(given: Option<JsLimits>, nice: Option<i32>, ionice: Option<&str>) -> Result<resources::Resources, String> {
+    let io = ionice.map(resources::io_priority).transpose();
+    Ok(resources::Resources {
         limits: given.map(limits).unwrap_or_default(),
         nice,
         io: io.map_err(|refusal| refusal.to_string())?,

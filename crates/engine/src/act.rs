@@ -16,13 +16,15 @@ use crate::error::{Fault, Operation, Side, Stopped};
 use crate::late::Coming;
 use crate::links::{Claimed, location};
 use crate::options::Directories;
-use crate::plan::{Action, differences, forbidden, plan, protected, wanted};
+use crate::plan::{Action, forbidden, plan, protected};
 use crate::regular::Source;
 use crate::track::{Tracked, Undecided, destination_with};
+use crate::tree::keep::{differences, wanted};
 use crate::tree::metadata::{self, Copy, Held, put_right};
 use crate::tree::path::join;
-use crate::tree::publish::{Staging, publish};
+use crate::tree::publish::publish;
 use crate::tree::spelling::TWO_FOR_ONE;
+use crate::tree::staging::Staging;
 use crate::tree::times::Kept;
 use crate::worker::{Done, Worker};
 

@@ -6,3 +6,4 @@ pub mod probe;
 pub mod proof;
 pub mod stream;
 pub mod transfer;
+pub mod ways;

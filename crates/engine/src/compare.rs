@@ -7,43 +7,41 @@
 //! grow with the number of entries.
 
 use std::cmp::Ordering;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bulkhaul_formats::changes::{self, Change, Op, State};
 use bulkhaul_formats::digest::TAIL_BYTES;
-use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_formats::listing::{self, Facts, Form, Hash, Listed};
 use bulkhaul_formats::natural;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Way};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::bytes::output::Output;
-use crate::bytes::probe::{self, Extent, Likeness};
-use crate::bytes::stream::{self, name_of};
+use crate::bytes::probe::{self, Extent, Likeness, tail};
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::{Changes, Outcome, Reason};
-use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped};
 use crate::event::{EntryEvent, Event};
 use crate::job::desk::{Cancel, Desk, Phase};
+use crate::job::resources::{Resources, check_jobs};
 use crate::job::{Job, Work, process};
-use crate::list::{check_filter, check_jobs, check_roots, require_one, tail};
-use crate::options::Resources;
+use crate::pool::window::Window;
 use crate::records::gather::{Gather, Order, Wanted};
+use crate::records::listfile::ListFile;
 use crate::records::record::{Record, path_key};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use crate::report::{Differences, Report, Sync};
 use crate::tree::descriptors::Budget;
 use crate::tree::medium::has_sizes;
 use crate::tree::path::{c_string, join, open_directory_path, split, trim};
-use crate::walk::{Boundary, Root, Start, Walk};
-
-/// Pairs that may wait for their contents to be read, so that results leave in order.
-const WINDOW_PAIRS: usize = 4096;
+use crate::tree::selection::{self, Selection};
+use crate::walk::start::{Root, Start, check_roots, require_one};
+use crate::walk::{Boundary, Walk};
 
 /// One side.
 #[derive(Clone, Debug)]
@@ -97,7 +95,7 @@ pub struct CompareOptions {
     /// Where a side is one entry, or a list of one directory, its name does not matter.
     pub align: bool,
     /// Exclude rules and their style, for trees.
-    pub filter: Option<(Style, Vec<Vec<u8>>)>,
+    pub filter: Option<selection::Rules>,
     /// Contents of files.
     pub content: Content,
     /// Bytes at the end that are hashed.
@@ -168,7 +166,7 @@ pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
         }
     }
     let compare = Compare {
-        filter: check_filter(options.filter.as_ref())?,
+        filter: Selection::of(options.filter.as_ref())?,
         mode: 0o666 & !process.umask,
         options,
     };
@@ -179,12 +177,12 @@ pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
 /// One comparison with its checked options.
 struct Compare {
     options: CompareOptions,
-    filter: Option<(Style, Filter)>,
+    filter: Selection,
     mode: u32,
 }
 
 /// A side on its way: its records, and what of their paths is its own name.
-struct Stream {
+pub struct Stream {
     sorted: Sorted,
     /// The name that all its paths begin with, with a slash after it, and that does not count.
     own: Vec<u8>,
@@ -233,14 +231,14 @@ impl Kept {
 
 /// What was found out about one path.
 #[derive(Default)]
-struct Verdict {
+pub struct Verdict {
     left: Option<Kept>,
     right: Option<Kept>,
     changes: Changes,
     /// Why it was not compared.
     reason: Option<Reason>,
     /// It is for the contents to tell.
-    unread: bool,
+    pub(crate) unread: bool,
     /// They could not be read.
     failure: Option<Failure>,
 }
@@ -345,7 +343,7 @@ impl Compare {
         let gather = Gather::new(desk, roots, wanted, sorters);
         Walk {
             start: Start::Roots(roots),
-            filter: self.filter.as_ref(),
+            filter: &self.filter,
             boundary: if options.one_file_system {
                 Boundary::FileSystem
             } else {
@@ -406,13 +404,16 @@ impl Compare {
     }
 
     /// Puts what is to be read into the window, tells what comes out of it, and reads too where nothing else is to do.
-    fn feed(&self, join: &mut Join<'_>, teller: &mut Teller<'_>, window: &Window) -> Result<(), Refusal> {
+    fn feed(&self, join: &mut Join<'_>, teller: &mut Teller<'_>, window: &Window<Verdict>) -> Result<(), Refusal> {
         let mut reader = PairReader::new(self, teller.desk);
         let mut ended = false;
         loop {
             while !ended && window.has_room() {
                 match join.next()? {
-                    Some(verdict) => window.push(verdict),
+                    Some(verdict) => {
+                        let done = !verdict.unread;
+                        window.push(verdict, done);
+                    }
                     None => ended = true,
                 }
             }
@@ -836,121 +837,6 @@ impl<'c> ChangesFile<'c> {
     }
 }
 
-/// Verdicts in their order, of which some wait for their contents to be read.
-#[derive(Default)]
-struct Window {
-    inner: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    slots: VecDeque<Slot>,
-    /// Number of the first slot.
-    first: usize,
-    /// Number of the first that nobody has taken.
-    untaken: usize,
-    closed: bool,
-}
-
-enum Slot {
-    Unread(Verdict),
-    Taken,
-    Ready(Verdict),
-}
-
-impl Window {
-    fn inner(&self) -> MutexGuard<'_, Waiting> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_room(&self) -> bool {
-        self.inner().slots.len() < WINDOW_PAIRS
-    }
-
-    fn is_empty(&self) -> bool {
-        self.inner().slots.is_empty()
-    }
-
-    fn push(&self, verdict: Verdict) {
-        let slot = if verdict.unread {
-            Slot::Unread(verdict)
-        } else {
-            Slot::Ready(verdict)
-        };
-        self.inner().slots.push_back(slot);
-        self.changed.notify_all();
-    }
-
-    /// The first verdict, where it is ready.
-    fn pop(&self) -> Option<Verdict> {
-        let mut inner = self.inner();
-        if !matches!(inner.slots.front(), Some(Slot::Ready(_))) {
-            return None;
-        }
-        inner.first += 1;
-        match inner.slots.pop_front() {
-            Some(Slot::Ready(verdict)) => Some(verdict),
-            _ => None,
-        }
-    }
-
-    fn try_take(inner: &mut Waiting) -> Option<(usize, Verdict)> {
-        inner.untaken = inner.untaken.max(inner.first);
-        while inner.untaken < inner.first + inner.slots.len() {
-            let number = inner.untaken;
-            inner.untaken += 1;
-            let slot = &mut inner.slots[number - inner.first];
-            if matches!(slot, Slot::Unread(_))
-                && let Slot::Unread(verdict) = std::mem::replace(slot, Slot::Taken)
-            {
-                return Some((number, verdict));
-            }
-        }
-        None
-    }
-
-    /// Something to read, if there is anything.
-    fn take_if_any(&self) -> Option<(usize, Verdict)> {
-        Self::try_take(&mut self.inner())
-    }
-
-    /// Waits for something to read; `None`: nothing comes any more.
-    fn take(&self) -> Option<(usize, Verdict)> {
-        let mut inner = self.inner();
-        loop {
-            if let Some(taken) = Self::try_take(&mut inner) {
-                return Some(taken);
-            }
-            if inner.closed {
-                return None;
-            }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// What was taken has been read.
-    fn put(&self, number: usize, verdict: Verdict) {
-        let mut inner = self.inner();
-        let at = number - inner.first;
-        inner.slots[at] = Slot::Ready(verdict);
-        self.changed.notify_all();
-    }
-
-    /// Waits until somebody else has read the first one.
-    fn wait_for_first(&self) {
-        let mut inner = self.inner();
-        while matches!(inner.slots.front(), Some(Slot::Taken)) {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn close(&self) {
-        self.inner().closed = true;
-        self.changed.notify_all();
-    }
-}
-
 /// Reads pairs of files, found by their paths.
 struct PairReader<'r> {
     compare: &'r Compare,
@@ -1113,105 +999,6 @@ fn read_list(desk: &Desk, sorters: &Sorters, path: &[u8], form: Option<Form>, al
         sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
     })?;
     Stream::new(vec![sorter], if align { own } else { Vec::new() }, sorters)
-}
-
-/// Bytes of a list that tell whether it has a header.
-const HEADER_BYTES: u64 = 64;
-
-/// A list that can be read more than once.
-pub(crate) struct ListFile {
-    /// For messages.
-    name: String,
-    file: File,
-}
-
-impl ListFile {
-    /// Opens a list; what can be read only once (a pipe) is kept in a file without a name. `None`: the run is to stop.
-    pub(crate) fn open(path: &[u8], sorters: &Sorters, cancel: &Cancel) -> Result<Option<Self>, Refusal> {
-        let name = name_of(path);
-        let refuse = |errno| Refusal::List(format!("{name}: {}", describe(errno)));
-        let stream = match stream::Stream::open(path, Way::In).map_err(refuse)?.into_file() {
-            Ok(file) => {
-                let file = File::from(file);
-                return Ok(Some(Self { name, file }));
-            }
-            Err(stream) => stream,
-        };
-        let mut file = File::from(sorters.file()?);
-        let keep = |bytes: &[u8]| file.write_all(bytes).map_err(|error| sorters.failed(&error));
-        let whole = stream.read_to_end(cancel, refuse, keep)?;
-        Ok(whole.then_some(Self { name, file }))
-    }
-
-    fn refusal(&self, what: &str) -> Refusal {
-        Refusal::List(format!("{}: {what}", self.name))
-    }
-
-    /// Refuses a change list: it says what differs, not what there is.
-    fn refuse_changes(&self) -> Result<(), Refusal> {
-        if self.is_changes()? {
-            return Err(self.refusal("it is a list of changes, which is no side of a comparison"));
-        }
-        Ok(())
-    }
-
-    /// Whether it is a change list, by its first line.
-    fn is_changes(&self) -> Result<bool, Refusal> {
-        let mut file = &self.file;
-        let mut first = Vec::new();
-        let read = file.rewind().and_then(|()| {
-            let mut reader = BufReader::new(file.take(HEADER_BYTES));
-            reader.read_until(b'\n', &mut first)
-        });
-        read.map_err(|error| self.refusal(&error.to_string()))?;
-        let first = first.strip_suffix(b"\n").unwrap_or(&first);
-        changes::is_header(first).map_err(|error| self.refusal(&error.to_string()))
-    }
-
-    /// Hands each line, with its number from 1 on and without its newline, to `each`.
-    pub(crate) fn each(&self, mut each: impl FnMut(u64, &[u8]) -> Result<(), Refusal>) -> Result<(), Refusal> {
-        let failed = |error: &io::Error| self.refusal(&error.to_string());
-        let mut file = &self.file;
-        file.rewind().map_err(|error| failed(&error))?;
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, file);
-        let (mut line, mut number) = (Vec::new(), 0);
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? == 0 {
-                return Ok(());
-            }
-            number += 1;
-            each(number, line.strip_suffix(b"\n").unwrap_or(&line))?;
-        }
-    }
-
-    /// The form of the list, and the name, with a slash, of the one entry that all others are in.
-    pub(crate) fn survey(&self) -> Result<(Form, Vec<u8>), Refusal> {
-        let mut form = None;
-        self.each(|_, line| {
-            form = form.or_else(|| listing::form_of(line));
-            Ok(())
-        })?;
-        let form = form.unwrap_or(Form::Names);
-        let mut own: Option<Vec<u8>> = None;
-        let (mut single, mut itself) = (true, false);
-        self.each(|number, line| {
-            let listed =
-                listing::parse(line, form).map_err(|error| self.refusal(&format!("line {number}: {error}")))?;
-            let Some(listed) = listed.filter(|_| single) else {
-                return Ok(());
-            };
-            let first = listed.path.split(|b| *b == b'/').next().unwrap_or_default();
-            match &own {
-                None => own = Some(first.to_vec()),
-                Some(own) => single = own == first,
-            }
-            itself |= listed.path == first;
-            Ok(())
-        })?;
-        let own = own.filter(|own| single && itself && !own.is_empty());
-        Ok((form, own.map_or_else(Vec::new, |own| [&own[..], b"/"].concat())))
-    }
 }
 
 /// The sources that a list names, in its order and as arguments: directories with a slash at their end. Hashes and link

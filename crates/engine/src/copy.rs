@@ -12,7 +12,7 @@ use bulkhaul_formats::units;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
 use crate::bytes::chunks::Chunks;
-use crate::bytes::transfer::Methods;
+use crate::bytes::ways::Methods;
 use crate::copy::dir::{Dir, Presence, Scope, Tries};
 use crate::departure::{self, Departed, Departure, Failed, Restored};
 use crate::entry::{Outcome, Reason};
@@ -34,7 +34,7 @@ use crate::track::{self, Undecided, Waiting};
 use crate::tree::descriptors::Budget;
 use crate::tree::listing::Batch;
 use crate::tree::medium::medium;
-use crate::tree::publish::Stager;
+use crate::tree::staging::Stager;
 use crate::tree::times::Clock;
 use crate::views::Probes;
 use crate::worker::Worker;

@@ -39,7 +39,8 @@ use crate::report::counters::{Counters, Totals};
 use crate::tree::listing::{find_name, is_empty};
 use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
-use crate::tree::publish::{Stager, appear};
+use crate::tree::publish::appear;
+use crate::tree::staging::Stager;
 use crate::worker::{Done, Worker};
 
 /// Why an entry stays that is its own copy.

@@ -21,8 +21,9 @@ use crate::sweep::leftovers;
 use crate::tree::descriptors::Slot;
 use crate::tree::metadata::{self, Copy, Heritage, put_right};
 use crate::tree::path::join;
-use crate::tree::publish::{Staging, clear_directory, merge_directory, publish_directory};
+use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
 use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
+use crate::tree::staging::Staging;
 use crate::views;
 use crate::worker::{Done, Worker};
 

@@ -9,16 +9,15 @@ use std::sync::Arc;
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::filelist::{FileList, Slice};
-use bulkhaul_formats::filter::Style;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::dir::{Dir, Scope, Subdirectory};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
 use crate::extra::FAILED;
-use crate::tree::listing::{Batch, excludes, filter_parents};
+use crate::tree::listing::Batch;
 use crate::tree::path::join;
-use crate::tree::publish::Owner;
+use crate::tree::staging::Owner;
 use crate::worker::{Done, Worker};
 
 /// Names from a list that make a batch.
@@ -169,8 +168,7 @@ impl Worker<'_> {
 
     /// The path that exclude rules see above a directory's names; none where no rule needs it.
     fn filter_parents(&self, dir: &Dir, source: usize) -> Vec<Vec<u8>> {
-        filter_parents(
-            self.run.rules.filter.as_ref(),
+        self.run.rules.filter.parents(
             || dir.relative_path(),
             || vec![dir.source_path(source)],
             &self.run.working_directory,
@@ -185,12 +183,13 @@ impl Worker<'_> {
 
     /// The same with the path above it at hand. rsync's rules are about names of the transfer, hpcp's of the source.
     fn excludes_below(&self, parents: &[Vec<u8>], scope: &Scope, target: &CStr, kind: Kind) -> bool {
-        let filter = self.run.rules.filter.as_ref();
-        let name = match filter {
-            Some((Style::Fnmatch, _)) => scope.name_of(target).unwrap_or(target),
-            _ => target,
+        let filter = &self.run.rules.filter;
+        let name = if filter.is_about_paths() {
+            scope.name_of(target).unwrap_or(target)
+        } else {
+            target
         };
-        excludes(filter, parents, name, kind)
+        filter.excludes(parents, name, kind)
     }
 
     /// Sorts names into files, which it answers, subdirectories, which it remembers, and what is left out.

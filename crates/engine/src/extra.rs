@@ -30,14 +30,15 @@ use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
 use crate::late::Late;
 use crate::lookout::Lookout;
-use crate::remove::{Guard, Mode, Sweeper, Witness};
 use crate::report::Withheld;
 use crate::report::counters::Totals;
-use crate::tree::listing::{Batch, excludes, filter_parents, is_empty};
+use crate::sweep::guard::Guard;
+use crate::sweep::sweeper::{Mode, Sweeper, Witness};
+use crate::tree::listing::{Batch, is_empty};
 use crate::tree::medium::is_original;
 use crate::tree::path::{join, show};
 use crate::tree::spelling::has_two_spellings;
-use crate::walk::{Part, Parts, Start};
+use crate::walk::start::{Part, Parts, Start};
 use crate::worker::Worker;
 
 /// Extra entries of one directory of one destination.
@@ -270,9 +271,9 @@ impl Worker<'_> {
 
     /// What exclude rules see above the names of a directory in a destination.
     fn parents_of_extras(&self, dir: &Dir, twin: usize) -> Vec<Vec<u8>> {
-        let rules = self.run.rules.filter.as_ref();
         let paths = || paths(dir, twin);
-        filter_parents(rules, || dir.relative_path(), paths, &self.run.working_directory)
+        let filter = &self.run.rules.filter;
+        filter.parents(|| dir.relative_path(), paths, &self.run.working_directory)
     }
 
     /// Whether an entry of a destination that no source has may go by its name. One that answers to another spelling too
@@ -285,7 +286,7 @@ impl Worker<'_> {
         name: &CStr,
         kind: Kind,
     ) -> Result<bool, Fault> {
-        if excludes(self.run.rules.filter.as_ref(), parents, name, kind) {
+        if self.run.rules.filter.excludes(parents, name, kind) {
             return Ok(false);
         }
         let stat = |errno| Fault::new(Operation::Stat, Side::Destination(twin), errno);
@@ -357,7 +358,7 @@ impl Parts for Sweep<'_> {
 }
 
 /// Whether a directory stands for source directories as wholes: only then can anything in its twins be extra.
-pub fn is_mirror(dir: &Dir) -> bool {
+fn is_mirror(dir: &Dir) -> bool {
     let mut scopes = dir.sources.iter().map(|source| &source.scope);
     let known = scopes
         .clone()
@@ -480,7 +481,7 @@ fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
     Sweeper {
         desk: &run.desk,
         guard,
-        filter: run.rules.filter.as_ref(),
+        filter: &run.rules.filter,
         stager: Some(run.stager),
         budget: &run.budget,
         workers: run.active(),

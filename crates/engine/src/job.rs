@@ -6,6 +6,7 @@
 pub mod desk;
 pub mod pace;
 pub mod process;
+pub mod resources;
 pub mod stall;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use crate::error::{Refusal, describe};
 use crate::event::Queue;
 use crate::job::desk::{Desk, Phase, Snapshot};
 use crate::job::pace::Limits;
-use crate::options::Resources;
+use crate::job::resources::Resources;
 use crate::report::Report;
 
 /// What a job does.

@@ -30,7 +30,7 @@ use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
 use crate::options::Rules;
 use crate::regular::Source;
 use crate::tree::path::{join, open_beneath, split};
-use crate::tree::publish::Staging;
+use crate::tree::staging::Staging;
 use crate::worker::{Done, Worker};
 
 /// What a file of the source is known by.

@@ -7,25 +7,26 @@
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::TAIL_BYTES;
-use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_formats::listing::{self, Form};
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
+use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::output::Output;
+use crate::bytes::probe::tail;
 use crate::entry::{Changes, Outcome};
-use crate::error::{Refusal, describe};
+use crate::error::Refusal;
 use crate::event::{EntryEvent, Event};
 use crate::job::desk::{Desk, Phase};
+use crate::job::resources::{Resources, check_jobs};
 use crate::job::{Job, Work, process};
-use crate::options::{MAX_JOBS, Resources};
 use crate::records::gather::{Gather, Order, Wanted};
 use crate::records::record::Record;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::report::counters::Totals;
 use crate::report::{Report, Sync};
 use crate::tree::descriptors::Budget;
-use crate::tree::path::{c_string, open_directory_path, show, split};
-use crate::walk::{Boundary, Root, Start, Walk};
+use crate::tree::selection::{self, Selection};
+use crate::walk::start::{Root, Start, check_roots, require_one};
+use crate::walk::{Boundary, Walk};
 
 /// A list, as asked for.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct ListOptions {
     /// What to list; a path without a name (`.`, `..`, a slash at the end) stands for what is in it.
     pub sources: Vec<Root>,
     /// Exclude rules and their style.
-    pub filter: Option<(Style, Vec<Vec<u8>>)>,
+    pub filter: Option<selection::Rules>,
     /// With hashes of files and texts of links.
     pub hashes: bool,
     /// Bytes at the end of a file that are hashed; 0: the list has hashes, and they are empty.
@@ -82,83 +83,13 @@ impl Default for ListOptions {
     }
 }
 
-/// Bytes at the end of a file to hash. No bytes is no hash, whatever else is asked for.
-pub(crate) fn tail(hash_size: u64, full_hash: bool) -> u64 {
-    if full_hash && hash_size > 0 {
-        u64::MAX
-    } else {
-        hash_size
-    }
-}
-
-/// Checked exclude rules; none where nothing is excluded.
-pub(crate) fn check_filter(filter: Option<&(Style, Vec<Vec<u8>>)>) -> Result<Option<(Style, Filter)>, Refusal> {
-    let Some((style, rules)) = filter else { return Ok(None) };
-    let filter = Filter::parse(*style, rules).map_err(|e| Refusal::Usage(format!("exclude: {e}")))?;
-    Ok((!filter.is_empty()).then_some((*style, filter)))
-}
-
-/// Worker threads, where 0 is a choice of our own.
-pub(crate) fn check_jobs(jobs: usize, processors: usize) -> Result<usize, Refusal> {
-    match jobs {
-        0 => Ok(processors.clamp(1, MAX_JOBS)),
-        1..=MAX_JOBS => Ok(jobs),
-        _ => Err(Refusal::Usage(format!("jobs: {jobs} is more than {MAX_JOBS}"))),
-    }
-}
-
-/// Arguments that can be walked: a path without a name of its own stands for what is in it.
-pub(crate) fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
-    let mut roots = given.to_vec();
-    for root in &mut roots {
-        if root.path.is_empty() {
-            return Err(Refusal::Usage("a path is empty".into()));
-        }
-        if root.path.contains(&0) {
-            let path = show(&root.path);
-            return Err(Refusal::Usage(format!("{path}: a path holds a NUL byte")));
-        }
-        let nameless = root.path.ends_with(b"/") || matches!(split(&root.path).1, b"" | b"." | b"..");
-        if nameless {
-            (root.contents, root.follow) = (true, true);
-        }
-    }
-    Ok(roots)
-}
-
-/// Refuses where not one of the arguments is there; where one of several is not, the walk says so.
-pub(crate) fn require_one(roots: &[Root]) -> Result<(), Refusal> {
-    let look = |root: &Root| {
-        let (directory, name) = split(&root.path);
-        let at = open_directory_path(directory, Follow::Yes)?;
-        let name = c_string(if name.is_empty() { b"." } else { name })?;
-        sys::stat(at.as_fd(), &name, Follow::No).map(drop)
-    };
-    let mut first: Option<(&Root, Errno)> = None;
-    for root in roots {
-        match look(root) {
-            Ok(()) => return Ok(()),
-            Err(errno) => {
-                first.get_or_insert((root, errno));
-            }
-        }
-    }
-    match first {
-        Some((root, errno)) => {
-            let path = show(&root.path);
-            Err(Refusal::NoSource(format!("{path}: {}", describe(errno))))
-        }
-        None => Err(Refusal::Usage("nothing is given to list".into())),
-    }
-}
-
 /// A job that lists. Checks the options; touches nothing.
 pub fn job(options: ListOptions) -> Result<Job, Refusal> {
     let process = process::process();
     let jobs = check_jobs(options.jobs, process.processors)?;
     let list = List {
         roots: check_roots(&options.sources)?,
-        filter: check_filter(options.filter.as_ref())?,
+        filter: Selection::of(options.filter.as_ref())?,
         mode: 0o666 & !process.umask,
         options,
     };
@@ -170,7 +101,7 @@ pub fn job(options: ListOptions) -> Result<Job, Refusal> {
 struct List {
     options: ListOptions,
     roots: Vec<Root>,
-    filter: Option<(Style, Filter)>,
+    filter: Selection,
     mode: u32,
 }
 
@@ -211,7 +142,7 @@ impl Work for List {
         let gather = Gather::new(desk, &self.roots, wanted, &sorters);
         let walk = Walk {
             start: Start::Roots(&self.roots),
-            filter: self.filter.as_ref(),
+            filter: &self.filter,
             boundary: if options.one_file_system {
                 Boundary::FileSystem
             } else {

@@ -18,7 +18,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Identity, Kind, N
 
 use crate::copy::Run;
 use crate::copy::dir::{Dir, Scope};
-use crate::remove::{Seen, Witness};
+use crate::sweep::sweeper::{Seen, Witness};
 use crate::tree::listing::find_name;
 use crate::tree::path::{join, show};
 use crate::views;

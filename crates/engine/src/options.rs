@@ -5,62 +5,18 @@
 
 use bulkhaul_formats::chmod::Chmod;
 use bulkhaul_formats::digest::TAIL_BYTES;
-use bulkhaul_formats::filter::{Filter, Style};
-use bulkhaul_sys::IoPriority;
 
+use crate::bytes::probe::tail;
+use crate::bytes::transfer::Sparse;
 use crate::error::Refusal;
-use crate::job::pace::Limits;
 use crate::job::process::Process;
+use crate::job::resources::{MAX_JOBS, Resources, check_jobs};
 use crate::pool::tune::{Medium, Range};
 use crate::report::Sync;
-use crate::tree::path::show;
-
-/// Worker threads at most: beyond this only the memory of their buffers grows.
-pub const MAX_JOBS: usize = 1024;
-/// The level of a class of disk requests that is meant where none is given, as `ionice(1)` has it.
-const IO_LEVEL: u8 = 4;
-
-/// What an operation may take of the machine, whatever it does.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Resources {
-    /// How fast it may go.
-    pub limits: Limits,
-    /// Niceness of its threads, -20 to 19.
-    pub nice: Option<i32>,
-    /// Order of its disk requests; see [`io_priority`].
-    pub io: Option<IoPriority>,
-}
-
-impl Resources {
-    /// Refuses what no system would take.
-    pub fn check(&self) -> Result<(), Refusal> {
-        match self.nice {
-            Some(nice) if !(-20..=19).contains(&nice) => {
-                Err(Refusal::Usage(format!("nice: {nice} is not between -20 and 19")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Reads `idle`, or `best-effort` or `realtime` with or without a level from `:0`, the first, to `:7`.
-pub fn io_priority(text: &str) -> Result<IoPriority, Refusal> {
-    let (class, level) = text
-        .split_once(':')
-        .map_or((text, None), |(class, level)| (class, Some(level)));
-    let level = match level {
-        None => Some(IO_LEVEL),
-        Some(digit) => digit.parse().ok().filter(|level| *level < 8 && digit.len() == 1),
-    };
-    match (class, level) {
-        ("idle", Some(_)) if !text.contains(':') => Ok(IoPriority::Idle),
-        ("best-effort", Some(level)) => Ok(IoPriority::BestEffort(level)),
-        ("realtime", Some(level)) => Ok(IoPriority::Realtime(level)),
-        _ => Err(Refusal::Usage(format!(
-            "ionice: '{text}' is not idle, best-effort[:0-7] or realtime[:0-7]"
-        ))),
-    }
-}
+use crate::sweep::limit::MaxDelete;
+use crate::tree::keep::{Keep, Reach};
+use crate::tree::path;
+use crate::tree::selection::{self, Selection};
 
 /// Inodes with several links that are kept in memory by default, each with what leads to its directory.
 const LINKS_IN_MEMORY: usize = 1 << 16;
@@ -87,18 +43,6 @@ pub struct DestinationArgument {
     pub follow: bool,
 }
 
-/// What to do about holes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sparse {
-    /// Holes of the source stay holes.
-    #[default]
-    Auto,
-    /// Runs of zeros become holes too.
-    Always,
-    /// Holes are written out.
-    Never,
-}
-
 /// Which directories are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Directories {
@@ -120,39 +64,6 @@ pub struct FilesFrom {
     pub nul: bool,
 }
 
-/// How much may be deleted; beyond it nothing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaxDelete {
-    /// This many entries.
-    Entries(u64),
-    /// This many of a hundred that are there.
-    Percent(u32),
-}
-
-impl MaxDelete {
-    /// How many of `all` entries may be deleted.
-    pub fn of(self, all: u64) -> u64 {
-        match self {
-            Self::Entries(most) => most,
-            Self::Percent(most) => u64::try_from(u128::from(most) * u128::from(all) / 100).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// Whether deleting this many of `all` entries is too much.
-    pub fn forbids(self, victims: u64, all: u64) -> bool {
-        victims > self.of(all)
-    }
-}
-
-impl std::fmt::Display for MaxDelete {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Entries(most) => write!(formatter, "{most}"),
-            Self::Percent(most) => write!(formatter, "{most}%"),
-        }
-    }
-}
-
 /// A copy, as asked for.
 #[derive(Clone, Debug)]
 #[allow(
@@ -169,7 +80,7 @@ pub struct CopyOptions {
     /// Allow a destination below a source; it is not descended into.
     pub allow_nested: bool,
     /// Exclude rules and their style.
-    pub filter: Option<(Style, Vec<Vec<u8>>)>,
+    pub filter: Option<selection::Rules>,
     /// Copy only what a list names.
     pub files_from: Option<FilesFrom>,
     /// Bytes at the end that the skip test compares; 0: none.
@@ -283,86 +194,6 @@ impl Default for CopyOptions {
     }
 }
 
-/// What metadata an entry gets.
-#[derive(Debug)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is an independent option of the command line"
-)]
-pub struct Keep {
-    /// Permission bits.
-    pub mode: bool,
-    /// Owner and group.
-    pub owner: bool,
-    /// Times.
-    pub times: bool,
-    /// ACLs; never without the mode, which is part of them.
-    pub acls: bool,
-    /// Extended attributes and capabilities.
-    pub xattrs: bool,
-    /// Owner to set instead.
-    pub user: Option<u32>,
-    /// Group to set instead.
-    pub group: Option<u32>,
-    /// Permission changes.
-    pub chmod: Option<Chmod>,
-    /// This process's file creation mask, for what is made without the source's mode.
-    pub umask: u32,
-    /// What this process may give away.
-    pub reach: Reach,
-}
-
-impl Keep {
-    /// The permission bits that something new is made with: none for others where its mode is set in the end, and otherwise
-    /// those that the source has, for the directory and the file creation mask to take away from.
-    pub fn made_with(&self, source: u32) -> u32 {
-        if self.mode || self.chmod.is_some() {
-            0o600
-        } else {
-            source & 0o777
-        }
-    }
-
-    /// What an entry that takes the place of another keeps of that one: what it does not get from its source, as a program
-    /// does that writes into what is there. `None`: nothing.
-    pub fn of_replaced(&self) -> Option<Self> {
-        let rest = Self {
-            mode: !self.mode && self.chmod.is_none(),
-            owner: !self.owner && self.user.is_none() && self.group.is_none(),
-            acls: !self.acls && self.chmod.is_none(),
-            xattrs: false,
-            times: false,
-            user: None,
-            group: None,
-            chmod: None,
-            umask: self.umask,
-            reach: self.reach.clone(),
-        };
-        (rest.mode || rest.owner || rest.acls).then_some(rest)
-    }
-}
-
-/// Whose files a process may make.
-#[derive(Clone, Debug)]
-pub struct Reach {
-    /// Effective user id 0: everybody's; what is refused nevertheless is a failure then, not a note.
-    pub privileged: bool,
-    user: u32,
-    groups: Vec<u32>,
-}
-
-impl Reach {
-    /// Whether files may be given to this user.
-    pub fn user(&self, uid: u32) -> bool {
-        self.privileged || uid == self.user
-    }
-
-    /// Whether own files may be given to this group.
-    pub fn group(&self, gid: u32) -> bool {
-        self.privileged || self.groups.contains(&gid)
-    }
-}
-
 /// Checked options.
 #[derive(Debug)]
 #[allow(
@@ -370,8 +201,8 @@ impl Reach {
     reason = "each is an independent option of the command line"
 )]
 pub struct Rules {
-    /// Exclude rules, when there are any.
-    pub filter: Option<(Style, Filter)>,
+    /// What is taken.
+    pub filter: Selection,
     /// Bytes at the end that the skip test compares; `u64::MAX`: all.
     pub tail: u64,
     /// Holes.
@@ -434,23 +265,18 @@ impl Rules {
 
 impl CopyOptions {
     fn check_paths(&self) -> Result<(), Refusal> {
-        let usage = |text: String| Err(Refusal::Usage(text));
         for path in self
             .sources
             .iter()
             .map(|s| &s.path)
             .chain(self.destinations.iter().map(|d| &d.path))
         {
-            if path.is_empty() {
-                return usage("a path is empty".into());
-            }
-            if path.contains(&0) {
-                return usage(format!("{}: a path holds a NUL byte", show(path)));
-            }
+            path::check(path)?;
         }
         for name in self.sources.iter().filter_map(|s| s.name.as_ref()) {
             if name.is_empty() || name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
-                return usage(format!("{}: not a name for an entry", show(name)));
+                let name = path::show(name);
+                return Err(Refusal::Usage(format!("{name}: not a name for an entry")));
             }
         }
         Ok(())
@@ -466,31 +292,15 @@ impl CopyOptions {
             return usage("no destination is given".into());
         }
         self.check_paths()?;
-        if self.jobs > MAX_JOBS {
-            return usage(format!("jobs: {} is more than {MAX_JOBS}", self.jobs));
-        }
+        check_jobs(self.jobs, process.processors)?;
         if self.files_from.is_some() && (self.sources.len() != 1 || !self.sources[0].contents) {
             return usage("files-from needs exactly one source directory".into());
         }
-        if let Some(MaxDelete::Percent(percent)) = self.max_delete
-            && percent > 100
-        {
-            return usage(format!("max-delete: {percent}% is more than all"));
-        }
+        self.max_delete.map_or(Ok(()), MaxDelete::check)?;
         if self.remove_extra && self.files_from.is_some() {
             return usage("extra entries can't be told where only the names of a list are copied".into());
         }
-        let filter = match &self.filter {
-            Some((style, rules)) => {
-                let filter = Filter::parse(*style, rules).map_err(|e| Refusal::Usage(format!("exclude: {e}")))?;
-                if filter.is_empty() {
-                    None
-                } else {
-                    Some((*style, filter))
-                }
-            }
-            None => None,
-        };
+        let filter = Selection::of(self.filter.as_ref())?;
         let chmod = match &self.chmod {
             Some(text) => Some(Chmod::parse(text, process.umask).map_err(|e| Refusal::Usage(format!("chmod: {e}")))?),
             None => None,
@@ -515,10 +325,10 @@ impl CopyOptions {
         Ok(Rules {
             filter,
             // What a move takes for the same, it deletes: it has to be the same as a whole.
-            tail: if (self.full_hash && self.hash_size > 0) || self.remove_sources {
+            tail: if self.remove_sources {
                 u64::MAX
             } else {
-                self.hash_size
+                tail(self.hash_size, self.full_hash)
             },
             sparse: self.sparse,
             memory: self.memory.unwrap_or(process.memory / 2),
@@ -543,26 +353,5 @@ impl CopyOptions {
             keep,
             entry_events: self.entry_events,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_forbids_what_is_above_it() {
-        let cases = [
-            (MaxDelete::Entries(0), 0, 9, false),
-            (MaxDelete::Entries(0), 1, 9, true),
-            (MaxDelete::Entries(3), 3, 3, false),
-            (MaxDelete::Percent(0), 0, 0, false),
-            (MaxDelete::Percent(50), 5, 10, false),
-            (MaxDelete::Percent(50), 6, 11, true),
-            (MaxDelete::Percent(100), u64::MAX, u64::MAX, false),
-        ];
-        for (limit, victims, all, forbidden) in cases {
-            assert_eq!(limit.forbids(victims, all), forbidden, "{limit} {victims} {all}");
-        }
     }
 }

@@ -6,7 +6,6 @@
 use bulkhaul_sys::{Kind, Protection, Stat};
 
 use crate::entry::{Changes, Reason};
-use crate::options::Keep;
 use crate::tree::times::Kept;
 
 /// What to do.
@@ -104,82 +103,4 @@ pub fn place(existing: Option<&Stat>, keep_dirlinks: bool, leads_to_directory: i
         Some(Kind::Symlink) => Place::Taken("a symlink is in the way of a directory"),
         Some(_) => Place::Taken("a file is in the way of a directory"),
     }
-}
-
-/// Owner, group and mode that an entry is to get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Owner to set; `None`: it is right, or out of reach.
-    pub uid: Option<u32>,
-    /// Group to set; `None`: it is right, or out of reach.
-    pub gid: Option<u32>,
-    /// Mode; `None`: as it is (where it is not kept, or of a symlink).
-    pub mode: Option<u32>,
-    /// The owner is asked for and out of this user's reach.
-    pub short_of_uid: bool,
-    /// The group is asked for and out of this user's reach.
-    pub short_of_gid: bool,
-    /// Set-id bits are left out: for somebody else's id they would be a gift of the wrong person's rights.
-    pub short_of_setid: bool,
-}
-
-impl Wanted {
-    /// Whether something is asked for that can't be had.
-    pub fn falls_short(&self) -> bool {
-        self.short_of_uid || self.short_of_gid || self.short_of_setid
-    }
-}
-
-/// What metadata `source` asks for. `owner`: whose the entry is now; `born`: the mode that it is to have where the source's is
-/// not kept, if it has not got that.
-pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), born: Option<u32>) -> Wanted {
-    let uid = keep
-        .user
-        .or(keep.owner.then_some(source.uid))
-        .filter(|uid| *uid != owner.0);
-    let gid = keep
-        .group
-        .or(keep.owner.then_some(source.gid))
-        .filter(|gid| *gid != owner.1);
-    let reach = &keep.reach;
-    let (uid_set, gid_set) = (uid.filter(|u| reach.user(*u)), gid.filter(|g| reach.group(*g)));
-    let base = if keep.mode { Some(source.mode) } else { born };
-    let mut lost = 0;
-    if source.kind != Kind::Directory {
-        lost |= if uid_set.unwrap_or(owner.0) == source.uid {
-            0
-        } else {
-            0o4000
-        };
-        lost |= if gid_set.unwrap_or(owner.1) == source.gid {
-            0
-        } else {
-            0o2000
-        };
-    }
-    let kept = base.map(|mode| mode & !lost);
-    Wanted {
-        uid: uid_set,
-        gid: gid_set,
-        mode: match (&keep.chmod, source.kind) {
-            (_, Kind::Symlink) => None,
-            (Some(chmod), kind) => Some(chmod.apply(kept.unwrap_or(source.mode & !lost), kind == Kind::Directory)),
-            (None, _) => kept,
-        },
-        short_of_uid: uid != uid_set,
-        short_of_gid: gid != gid_set,
-        short_of_setid: kept != base,
-    }
-}
-
-/// How `existing` differs from what is wanted, in what a stat shows.
-pub fn differences(source: &Stat, existing: &Stat, keep: &Keep, kept: &Kept) -> Changes {
-    let wanted = wanted(source, keep, (existing.uid, existing.gid), None);
-    let mut changes = Changes::default();
-    changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
-    changes.insert_if(wanted.gid.is_some(), Changes::GROUP);
-    changes.insert_if(wanted.mode.is_some_and(|m| m != existing.mode), Changes::MODE);
-    let same_time = kept.is_same(source.mtime, existing.mtime);
-    changes.insert_if(keep.times && !same_time, Changes::TIME);
-    changes
 }

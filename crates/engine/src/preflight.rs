@@ -24,8 +24,8 @@ use crate::tree::descriptors::{Budget, Slot};
 use crate::tree::metadata::{Heritage, Scratch, inherit};
 use crate::tree::mounts::{Mounts, has_ancestor};
 use crate::tree::path::{c_string, join, nearest, open_directory_path, show, split, trim};
-use crate::tree::publish::Stager;
 use crate::tree::spelling::Arrivals;
+use crate::tree::staging::Stager;
 use crate::views::{Probe, Probes};
 
 /// A run that may begin.

@@ -17,11 +17,11 @@ use crate::copy::dir::{Created, Dir};
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::links::{Claimed, location};
-use crate::options::Keep;
 use crate::plan::{Action, plan};
 use crate::report::Sync;
+use crate::tree::keep::Keep;
 use crate::tree::metadata::{Copy, Held, put_right};
-use crate::tree::publish::Staging;
+use crate::tree::staging::Staging;
 use crate::worker::{Done, Worker};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.

@@ -1,11 +1,14 @@
 //! One entry or one directory at a time, by descriptor. Nothing here knows of jobs, runs or other threads.
 
 pub mod descriptors;
+pub mod keep;
 pub mod listing;
 pub mod medium;
 pub mod metadata;
 pub mod mounts;
 pub mod path;
 pub mod publish;
+pub mod selection;
 pub mod spelling;
+pub mod staging;
 pub mod times;

@@ -11,7 +11,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Protection};
 use crate::departure::now;
 use crate::job::desk::Desk;
 use crate::tree::path::{c_string, join};
-use crate::tree::publish::{Stager, Staging};
+use crate::tree::staging::{Stager, Staging};
 
 /// A file in a directory by which it is known where else that shows.
 pub struct Probe {

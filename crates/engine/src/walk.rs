@@ -11,81 +11,26 @@
 //! directories have a budget; what lies above the current ones is closed and found again by `..` or from the top, and
 //! checked to be the same inode. Depth is neither stack nor path length.
 
+pub mod node;
+pub mod start;
+
 use std::ffi::{CStr, CString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use crate::error::{Failure, Fault, Operation, Side};
 use crate::job::desk::Desk;
 use crate::pool::schedule::{Schedule, drive};
 use crate::report::counters::Counters;
-use crate::tree::descriptors::{Budget, Slot, reopened};
-use crate::tree::listing::{Batch, LISTING_BYTES, Names, excludes, filter_parents};
+use crate::tree::descriptors::{Budget, Slot};
+use crate::tree::listing::{Batch, LISTING_BYTES, Names};
 use crate::tree::path::{c_string, join, open_directory_path, split, trim};
-
-/// One argument: a directory, or anything else.
-#[derive(Clone, Debug)]
-pub struct Root {
-    /// Its path as given.
-    pub path: Vec<u8>,
-    /// A symlink to a directory is followed.
-    pub follow: bool,
-    /// It stands for what is in it: exclude rules and relative paths begin below it, and it is not excluded itself.
-    pub contents: bool,
-    /// The inode that it must be, where it was looked at before.
-    pub pin: Option<Identity>,
-}
-
-/// Entries of a directory that somebody else has listed: they are walked, and the directory itself is not.
-pub struct Part {
-    /// The directory. It stays open until everything below it is done.
-    pub fd: Arc<OwnedFd>,
-    /// Its inode.
-    pub id: Identity,
-    /// The mount that it lies on.
-    pub mount: u64,
-    /// The tree that it is in.
-    pub side: Side,
-    /// Its full path.
-    pub path: Vec<u8>,
-    /// What relative paths begin with.
-    pub relative_path: Vec<u8>,
-    /// Its full paths in other trees: exclude rules about full paths know it by these too, and events name the last one.
-    pub twins: Vec<Vec<u8>>,
-    /// The entries, directories among them, of kinds that are known, and without what rules exclude.
-    pub entries: Vec<Batch>,
-}
-
-/// Parts of directories, each opened when its turn comes.
-pub trait Parts: Sync {
-    /// How many.
-    fn count(&self) -> usize;
-
-    /// Number `index`. None: nothing of it is begun, and why was said.
-    fn open(&self, index: usize) -> Option<Part>;
-}
-
-/// What a walk begins with.
-#[derive(Clone, Copy)]
-pub enum Start<'w> {
-    /// Arguments.
-    Roots(&'w [Root]),
-    /// Entries of directories.
-    Parts(&'w dyn Parts),
-}
-
-impl Start<'_> {
-    fn count(self) -> usize {
-        match self {
-            Start::Roots(roots) => roots.len(),
-            Start::Parts(parts) => parts.count(),
-        }
-    }
-}
+use crate::tree::selection::Selection;
+use crate::walk::node::{Elsewhere, Entered, Node};
+use crate::walk::start::{Part, Root, Start};
 
 /// What the walk does not go past. It always enters its roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,216 +95,6 @@ pub trait Visitor: Sync {
     fn relieve(&self, _data: &Self::Data) {}
 }
 
-/// A directory that has been opened.
-pub struct Entered<'e, D> {
-    /// The directory above it.
-    pub parent: &'e Node<D>,
-    /// Its name there.
-    pub name: &'e CStr,
-    /// Its descriptor.
-    pub fd: BorrowedFd<'e>,
-    /// Its facts.
-    pub stat: &'e Stat,
-    /// The mount that it lies on.
-    mount: u64,
-    root: Option<&'e Root>,
-}
-
-impl<D> Entered<'_, D> {
-    /// Its full path, as the argument was given plus the rest.
-    pub fn path(&self) -> Vec<u8> {
-        match self.root {
-            Some(root) => trim(&root.path).to_vec(),
-            None => join(&self.parent.path(), self.name.to_bytes()),
-        }
-    }
-
-    /// As [`Node::is_subvolume`].
-    pub fn is_subvolume(&self) -> bool {
-        self.parent.mount == self.mount && self.parent.id().dev != self.stat.id.dev
-    }
-
-    /// Its path as [`Node::relative_path`] tells it.
-    pub fn relative_path(&self) -> Vec<u8> {
-        match self.root {
-            Some(root) if root.contents => Vec::new(),
-            _ => join(&self.parent.relative_path(), self.name.to_bytes()),
-        }
-    }
-}
-
-/// A directory that is being walked, from when it was entered until its last child is done. Above each root stands the
-/// directory that holds it, and above a part its directory, which is no entry, has no data and stays open.
-pub struct Node<D> {
-    parent: Option<Arc<Node<D>>>,
-    name: CString,
-    /// Full path of a root and of what holds it.
-    path: Option<Vec<u8>>,
-    /// What relative paths below it begin with, and its paths in other trees, for the directory of a part.
-    elsewhere: Option<Box<Elsewhere>>,
-    side: Side,
-    /// Its name is no part of relative paths.
-    hidden: bool,
-    follow: Follow,
-    slot: Slot,
-    mount: u64,
-    below: Mutex<Names>,
-    /// Its listing, and children and batches that are not done.
-    pending: AtomicUsize,
-    data: Option<D>,
-}
-
-/// How the directory of a part is known besides its path.
-#[derive(Default)]
-struct Elsewhere {
-    relative_path: Vec<u8>,
-    twins: Vec<Vec<u8>>,
-}
-
-impl<D> Node<D> {
-    /// The directory above it; for a root, the one that holds it.
-    pub fn parent(&self) -> Option<&Node<D>> {
-        self.parent.as_deref()
-    }
-
-    /// Its name in the directory above it; empty for what holds a root.
-    pub fn name(&self) -> &CStr {
-        &self.name
-    }
-
-    /// The visitor's; none for what holds a root.
-    pub fn data(&self) -> Option<&D> {
-        self.data.as_ref()
-    }
-
-    /// The tree that it is in.
-    pub fn side(&self) -> Side {
-        self.side
-    }
-
-    /// Its inode.
-    pub fn id(&self) -> Identity {
-        self.slot.id()
-    }
-
-    /// Whether something is mounted here, as seen from the directory above it.
-    pub fn is_mount_point(&self, parent: &Node<D>) -> bool {
-        parent.mount != self.mount
-    }
-
-    /// Whether it has a device number of its own without being mounted: a subvolume of btrfs.
-    pub fn is_subvolume(&self, parent: &Node<D>) -> bool {
-        !self.is_mount_point(parent) && parent.id().dev != self.id().dev
-    }
-
-    /// Its descriptor, opened again where it was closed.
-    pub fn descriptor(&self) -> sys::Result<Arc<OwnedFd>> {
-        let mut steps = Vec::new();
-        let mut node = self;
-        let mut at = loop {
-            if let Some(fd) = node.slot.current() {
-                break fd;
-            }
-            // What has none above it is never closed.
-            let parent = node.parent.as_ref().ok_or(Errno::STALE)?;
-            steps.push(node);
-            node = parent;
-        };
-        for node in steps.into_iter().rev() {
-            at = reopened(&node.slot, sys::open_directory(at.as_fd(), &node.name, node.follow)?)?;
-        }
-        self.slot.restore(Arc::clone(&at));
-        Ok(at)
-    }
-
-    /// Descriptor of the directory above it.
-    pub fn parent_descriptor(&self) -> sys::Result<Arc<OwnedFd>> {
-        let parent = self.parent.as_deref().ok_or(Errno::STALE)?;
-        if let Some(fd) = parent.slot.current() {
-            return Ok(fd);
-        }
-        // One step back, so that a deep tree is left as fast as it was entered; from the top where somebody moved it.
-        if let Some(own) = self.slot.current()
-            && let Ok(fd) = sys::open_directory(own.as_fd(), c"..", Follow::No)
-            && let Ok(fd) = reopened(&parent.slot, fd)
-        {
-            parent.slot.restore(Arc::clone(&fd));
-            return Ok(fd);
-        }
-        parent.descriptor()
-    }
-
-    /// Its full path, as the argument was given plus the rest.
-    pub fn path(&self) -> Vec<u8> {
-        let mut names = Vec::new();
-        let mut node = self;
-        let base = loop {
-            match (&node.path, &node.parent) {
-                (Some(path), _) => break path.clone(),
-                (None, Some(parent)) => {
-                    names.push(node.name.to_bytes());
-                    node = parent;
-                }
-                (None, None) => break Vec::new(),
-            }
-        };
-        spell(base, &names)
-    }
-
-    /// Its path from the directory that holds the root on, or from the root where that stands for its contents; of a part,
-    /// what that says and the rest.
-    pub fn relative_path(&self) -> Vec<u8> {
-        let (top, names) = self.names();
-        let base = top.elsewhere.as_ref().map(|known| known.relative_path.clone());
-        spell(base.unwrap_or_default(), &names)
-    }
-
-    /// Its full paths in other trees.
-    pub fn twins(&self) -> Vec<Vec<u8>> {
-        let (top, names) = self.names();
-        let known = top.elsewhere.iter().flat_map(|known| &known.twins);
-        known.map(|twin| spell(twin.clone(), &names)).collect()
-    }
-
-    /// What stands above it, and the names from it upwards to that.
-    fn names(&self) -> (&Self, Vec<&[u8]>) {
-        let mut names = Vec::new();
-        let mut node = self;
-        while let Some(parent) = &node.parent {
-            if !node.hidden {
-                names.push(node.name.to_bytes());
-            }
-            node = parent;
-        }
-        (node, names)
-    }
-
-    fn below(&self) -> std::sync::MutexGuard<'_, Names> {
-        self.below.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A path of names that were gathered from below.
-fn spell(mut path: Vec<u8>, names: &[&[u8]]) -> Vec<u8> {
-    for name in names.iter().rev() {
-        if !path.is_empty() && !path.ends_with(b"/") {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-    }
-    path
-}
-
-impl<D> Drop for Node<D> {
-    fn drop(&mut self) {
-        // A chain of parents whose last user this was is taken apart in a loop: depth must not become stack.
-        let mut next = self.parent.take();
-        while let Some(node) = next {
-            next = Arc::into_inner(node).and_then(|mut last| last.parent.take());
-        }
-    }
-}
-
 /// Entries of one directory, taken one by one. Whoever has nothing to do is given half of the rest meanwhile.
 pub struct Entries<'w, D> {
     node: &'w Arc<Node<D>>,
@@ -415,7 +150,7 @@ pub struct Walk<'w> {
     /// Where to begin.
     pub start: Start<'w>,
     /// Exclude rules.
-    pub filter: Option<&'w (Style, Filter)>,
+    pub filter: &'w Selection,
     /// Where to stop.
     pub boundary: Boundary,
     /// Directories that it enters all the same.
@@ -577,7 +312,7 @@ impl<V: Visitor> Hand<'_, V> {
                     .fault(&mut self.worker, Some(&holder), path.to_vec(), Kind::File, fault);
             }
         };
-        if !root.contents && excludes(self.walk.filter, &self.filter_parents(&holder), &name, kind) {
+        if !root.contents && self.walk.filter.excludes(&self.filter_parents(&holder), &name, kind) {
             self.counters.excluded();
             return self.visitor.excluded(&mut self.worker, &holder, &name, kind);
         }
@@ -630,7 +365,9 @@ impl<V: Visitor> Hand<'_, V> {
             paths.push(node.path());
             paths
         };
-        filter_parents(self.walk.filter, || node.relative_path(), paths, self.working_directory)
+        self.walk
+            .filter
+            .parents(|| node.relative_path(), paths, self.working_directory)
     }
 
     fn descend(&mut self, node: &Arc<Node<V::Data>>) {
@@ -833,7 +570,7 @@ impl<V: Visitor> Hand<'_, V> {
                 }
             }
         }
-        if excludes(self.walk.filter, parents, name, kind) {
+        if self.walk.filter.excludes(parents, name, kind) {
             if node.side == Side::Source {
                 self.counters.excluded();
             }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::bytes::transfer::Sparse;
+use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::report::Sync;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno};
@@ -13,7 +14,7 @@ use crate::rig::fault::{again, finish, order, say};
 use crate::rig::{Scratch, Tree, compare, content, contents, copy, options};
 
 const MIB: u64 = 1 << 20;
-const CHUNK: u64 = bulkhaul_engine::bytes::chunks::CHUNK_BYTES;
+const CHUNK: u64 = bulkhaul_engine::bytes::transfer::CHUNK_BYTES;
 /// More than there are chunks in some files, fewer than in others.
 const JOBS: usize = 4;
 

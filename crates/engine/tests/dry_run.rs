@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::bytes::transfer::Sparse;
+use bulkhaul_engine::options::CopyOptions;
 
 use crate::rig::{Copied, Scratch, Tree, contents, copy, listing};
 

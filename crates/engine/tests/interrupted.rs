@@ -10,7 +10,7 @@ use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::options::CopyOptions;
-use bulkhaul_engine::tree::publish::Stager;
+use bulkhaul_engine::tree::staging::Stager;
 use bulkhaul_formats::staging;
 
 use crate::rig::{

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::Event;
-use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, MaxDelete, SourceArgument};
+use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, SourceArgument};
+use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::{FilterStyle, Kind, copy};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};

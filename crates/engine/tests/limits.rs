@@ -10,10 +10,11 @@ use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::job::desk::Phase;
 use bulkhaul_engine::job::pace::Limits;
+use bulkhaul_engine::job::resources::{Resources, io_priority};
 use bulkhaul_engine::list::{self, ListOptions};
-use bulkhaul_engine::options::{CopyOptions, Resources, io_priority};
+use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
-use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::walk::start::Root;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{Errno, IoPriority};
 

@@ -11,7 +11,7 @@ use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::{Refusal, symbol};
 use bulkhaul_engine::list::{self, ListOptions};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{FilterStyle, Kind};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::listing::Form;

@@ -9,8 +9,9 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy;
-use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::report::Sync;
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _};
@@ -177,7 +178,7 @@ fn fill(tree: &Tree) {
 
 /// A file of which some cuts find parts that were written past the page cache.
 fn fill_big(tree: &Tree) {
-    let length = usize::try_from(2 * bulkhaul_engine::bytes::chunks::CHUNK_BYTES).unwrap() + 5000;
+    let length = usize::try_from(2 * bulkhaul_engine::bytes::transfer::CHUNK_BYTES).unwrap() + 5000;
     tree.file("old/big", content(3, length));
     tree.time("old/big", 1_500_000_000, 3).time("old", 1_500_000_000, 2);
 }

@@ -12,14 +12,17 @@ use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::job::desk::Desk;
-use bulkhaul_engine::remove::{Guard, MaxDelete, Mode, PREVIEW_NAMES, Removal, RemoveOptions, Sweeper};
+use bulkhaul_engine::remove::{PREVIEW_NAMES, Removal, RemoveOptions};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::report::counters::Totals;
+use bulkhaul_engine::sweep::guard::Guard;
+use bulkhaul_engine::sweep::limit::MaxDelete;
+use bulkhaul_engine::sweep::sweeper::{Mode, Sweeper};
 use bulkhaul_engine::tree::descriptors::Budget;
 use bulkhaul_engine::tree::listing::Batch;
-use bulkhaul_engine::tree::publish::Stager;
-use bulkhaul_engine::walk::{Part, Parts, Start};
-use bulkhaul_formats::filter::{Filter, Style};
+use bulkhaul_engine::tree::selection::Selection;
+use bulkhaul_engine::tree::staging::Stager;
+use bulkhaul_engine::walk::start::{Part, Parts, Start};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
@@ -666,13 +669,13 @@ fn inside_another_operation() {
             entries: batches.to_vec(),
         };
         // By the path in the source, as by that in the destination.
-        let rules = [b"/from/kept/x.log".to_vec()];
-        let filter = (Style::Fnmatch, Filter::parse(Style::Fnmatch, &rules).unwrap());
+        let rules = vec![b"/from/kept/x.log".to_vec()];
+        let filter = Selection::of(Some(&(FilterStyle::Fnmatch, rules))).unwrap();
         let desk = Desk::new(workers);
         let sweeper = Sweeper {
             desk: &desk,
             guard: &Guard::default(),
-            filter: Some(&filter),
+            filter: &filter,
             stager: Some(Stager::new()),
             budget: &Arc::new(Budget::new(2)),
             workers,

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
+use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::entry::Outcome;
-use bulkhaul_engine::options::{CopyOptions, Sparse};
+use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_sys::failpoint::{self, Call};
 
 use crate::rig::fault::{again, finish, order, say};

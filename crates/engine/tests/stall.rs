@@ -13,11 +13,12 @@ use bulkhaul_engine::copy;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::job::pace::Limits;
+use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::list::{self, ListOptions};
-use bulkhaul_engine::options::{CopyOptions, Resources};
+use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
 use bulkhaul_engine::report::{Report, Sync};
-use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::walk::start::Root;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, finish, order, say};

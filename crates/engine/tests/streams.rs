@@ -11,14 +11,13 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use bulkhaul_engine::Kind;
 use bulkhaul_engine::compare::{self, CompareOptions, SideOptions};
-use bulkhaul_engine::copy;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::list::{self, ListOptions};
 use bulkhaul_engine::options::{CopyOptions, FilesFrom};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::walk::Root;
+use bulkhaul_engine::walk::start::Root;
+use bulkhaul_engine::{Kind, copy};
 
 use crate::rig::{Scratch, Tree, attempt, contents, copy, has_staging, named, options, renamed, root};
 

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::{Event, Victims};
-use bulkhaul_engine::options::{CopyOptions, DestinationArgument, MaxDelete, SourceArgument};
+use bulkhaul_engine::options::{CopyOptions, DestinationArgument, SourceArgument};
+use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::{FilterStyle, copy};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{Errno, Kind};

@@ -12,9 +12,11 @@ use bulkhaul_engine::error::Fault;
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::report::counters::Totals;
 use bulkhaul_engine::tree::descriptors::Budget;
-use bulkhaul_engine::walk::{Boundary, Entered, Entries, Next, Node, Root, Start, Visitor, Walk};
+use bulkhaul_engine::tree::selection::Selection;
+use bulkhaul_engine::walk::node::{Entered, Node};
+use bulkhaul_engine::walk::start::{Root, Start};
+use bulkhaul_engine::walk::{Boundary, Entries, Next, Visitor, Walk};
 use bulkhaul_engine::{FilterStyle, Kind};
-use bulkhaul_formats::filter::Filter;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow};
 
 use crate::rig::{Scratch, Tree, c_string, must};
@@ -111,7 +113,7 @@ struct Way {
     workers: usize,
     budget: usize,
     boundary: Boundary,
-    filter: Option<(FilterStyle, Filter)>,
+    filter: Selection,
     again: usize,
 }
 
@@ -121,7 +123,7 @@ impl Default for Way {
             workers: 2,
             budget: 1000,
             boundary: Boundary::None,
-            filter: None,
+            filter: Selection::default(),
             again: 0,
         }
     }
@@ -144,7 +146,7 @@ fn walk(roots: &[Root], way: &Way) -> Walked {
     };
     Walk {
         start: Start::Roots(roots),
-        filter: way.filter.as_ref(),
+        filter: &way.filter,
         boundary: way.boundary,
         across: &[],
         desk: &desk,
@@ -331,7 +333,7 @@ fn excluded_and_refused_directories_are_not_descended_into() {
         (FilterStyle::Rsync, vec!["tree"], &[]),
     ] {
         let rules: Vec<_> = rules.iter().map(|r| r.as_bytes().to_vec()).collect();
-        let filter = Some((style, Filter::parse(style, &rules).unwrap()));
+        let filter = Selection::of(Some(&(style, rules))).unwrap();
         let walked = walk(
             &[whole(tree.path())],
             &Way {
@@ -446,7 +448,7 @@ fn a_cancelled_walk_ends() {
     let scribe = Scribe::default();
     Walk {
         start: Start::Roots(&[whole(tree.path())]),
-        filter: None,
+        filter: &Selection::default(),
         boundary: Boundary::None,
         across: &[],
         desk: &desk,

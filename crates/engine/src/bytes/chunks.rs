@@ -9,14 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd, Stat};
 
-use crate::bytes::transfer::Transfer;
+use crate::bytes::transfer::{CHUNK_BYTES, Transfer};
 use crate::copy::{Run, Task};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::report::counters::Counters;
 use crate::worker::Worker;
-
-/// Bytes that one worker copies before it looks for the next chunk. A file of less than two is nobody else's business.
-pub const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A file that is being copied in chunks.
 pub struct Chunks {

@@ -7,7 +7,7 @@
 //! more than one buffer is written by a thread of its own, some buffers behind whoever makes the bytes, so that neither
 //! waits for the other. After an error it can only be discarded.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
@@ -19,7 +19,7 @@ use crate::bytes::stream::{GLANCE, Stream, descriptor_of, name_of};
 use crate::error::{Refusal, describe};
 use crate::job::desk::Desk;
 use crate::tree::path::{c_string, join, open_directory_path, split};
-use crate::tree::publish::{Stager, Staging};
+use crate::tree::staging::{Stager, Staging};
 
 /// Bytes that are written in one call; a piece that is longer is written alone.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -306,6 +306,19 @@ impl Output {
 
 fn refusal(path: &[u8], errno: Errno) -> Refusal {
     Refusal::Output(format!("{} could not be written: {}", name_of(path), describe(errno)))
+}
+
+/// A file without a name, on the file system of a directory; where that has none, its name is taken away at once.
+pub fn unnamed_file(directory: &OwnedFd) -> sys::Result<OwnedFd> {
+    match sys::create_unnamed(directory.as_fd()) {
+        Err(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
+            let make = |name: &CStr| sys::create_file(directory.as_fd(), name);
+            let (file, name) = Stager::new().stage(c"unnamed", make)?;
+            sys::unlink(directory.as_fd(), name.as_c_str())?;
+            Ok(file)
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -86,3 +86,12 @@ pub fn same_link(text: &CStr, at: BorrowedFd<'_>, name: &CStr, destination: usiz
     })?;
     Ok(existing.as_c_str() == text)
 }
+
+/// Bytes at the end of a file to hash. No bytes is no hash, whatever else is asked for.
+pub(crate) fn tail(hash_size: u64, full_hash: bool) -> u64 {
+    if full_hash && hash_size > 0 {
+        u64::MAX
+    } else {
+        hash_size
+    }
+}

@@ -6,19 +6,16 @@
 //! same meanwhile is for the caller to ask.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
-use crate::bytes::chunks::CHUNK_BYTES;
+use crate::bytes::ways::{Method, Methods};
 use crate::copy::Run;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::options::Sparse;
 use crate::report::Sync;
 use crate::report::counters::Counters;
 use crate::tree::medium::{has_sizes, is_block_device};
@@ -28,12 +25,7 @@ pub const BUFFER_BYTES: usize = 256 * 1024;
 /// Files shorter than this are read and written: the answer of a clone would cost more.
 const KERNEL_COPY_BYTES: u64 = 256 * 1024;
 /// Bytes that are copied in one way before the next choice: progress moves, and cancelling works.
-const PIECE_BYTES: u64 = 4 * 1024 * 1024;
-/// Bytes that each way is tried with between two devices before one stays.
-const TRIAL_BYTES: u64 = 16 * 1024 * 1024;
-/// The kernel's copy stays if it takes less than this share of the other's time. Where a server or a disk does the work it
-/// is many times faster; where memory is copied it is somewhat slower, and the trial says little.
-const CLEARLY_FASTER: f64 = 0.5;
+pub const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 /// Write-back of a long file is started whenever this much is new.
 pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 /// Growing files from this size on get space reserved ahead on XFS, which would fill the holes that come later.
@@ -43,114 +35,14 @@ const RESERVED_AHEAD_BYTES: u64 = 64 * 1024;
 const DIRECT_BYTES: u64 = 2 * CHUNK_BYTES;
 /// Bytes that are written past the page cache in one call.
 const DIRECT_BUFFER_BYTES: usize = 1024 * 1024;
-/// They stay unless they take so many times as long as writing and waiting does: where the device is the limit both take
-/// equally long, and these leave memory and processors to others.
-const CLEARLY_SLOWER: f64 = 2.0;
 /// What such writes are aligned to, in the file and in memory: no disk has larger blocks.
 const DIRECT_ALIGNMENT: usize = 4096;
 /// Zeros are looked for in blocks of this size, aligned in the file: the block size of most file systems.
 const ZERO_BLOCK: usize = 4096;
 static ZEROS: [u8; ZERO_BLOCK] = [0; ZERO_BLOCK];
 
-/// How the bytes of a piece get from one file to the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Method {
-    /// `copy_file_range`.
-    Range,
-    /// Read and write.
-    Plain,
-    /// Read, and write past the page cache.
-    Direct,
-    /// Read, write, and wait for the write-back: what [`Method::Direct`] is measured by.
-    Waited,
-}
-
-/// What has been found out about a pair of devices.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pair {
-    no_clone: bool,
-    no_range: bool,
-    range: Spent,
-    plain: Spent,
-    /// The destination is on a block device of this machine, and takes writes past the page cache.
-    direct_works: Option<bool>,
-    direct: Spent,
-    waited: Spent,
-}
-
-/// Bytes copied in one way, and the best that it has shown: the time that writers of one file wait for each other says
-/// nothing about either way.
-#[derive(Clone, Copy, Debug, Default)]
-struct Spent {
-    bytes: u64,
-    /// Bytes a second of the fastest piece.
-    rate: f64,
-}
-
-impl Pair {
-    /// The way to take: in turns of a piece, the kernel's first, until both were tried.
-    fn method(&self) -> Method {
-        let (range, plain) = (self.range, self.plain);
-        let kernel = if range.bytes.min(plain.bytes) < TRIAL_BYTES {
-            range.bytes / PIECE_BYTES <= plain.bytes / PIECE_BYTES
-        } else {
-            range.rate * CLEARLY_FASTER > plain.rate
-        };
-        if kernel { Method::Range } else { Method::Plain }
-    }
-
-    /// The way to take for what has to be on the medium in the end: past the page cache, unless that is clearly slower. None:
-    /// as for anything else, with the write-back under way meanwhile.
-    fn lasting(&self) -> Option<Method> {
-        let (direct, waited) = (self.direct, self.waited);
-        if self.direct_works != Some(true) {
-            None
-        } else if direct.bytes.min(waited.bytes) >= TRIAL_BYTES {
-            (direct.rate * CLEARLY_SLOWER >= waited.rate).then_some(Method::Direct)
-        } else if direct.bytes / PIECE_BYTES <= waited.bytes / PIECE_BYTES {
-            Some(Method::Direct)
-        } else {
-            Some(Method::Waited)
-        }
-    }
-
-    /// A piece was copied. Once the choice is made it stays: what comes later is measured beside other work.
-    fn spent(&mut self, method: Method, bytes: u64, time: Duration) {
-        let (spent, other) = match method {
-            Method::Range => (&mut self.range, self.plain),
-            Method::Plain => (&mut self.plain, self.range),
-            Method::Direct => (&mut self.direct, self.waited),
-            Method::Waited => (&mut self.waited, self.direct),
-        };
-        if spent.bytes.min(other.bytes) < TRIAL_BYTES {
-            spent.bytes += bytes;
-            spent.rate = spent.rate.max(bytes as f64 / time.as_secs_f64());
-        }
-    }
-}
-
-/// What the kernel can do between which devices; learnt from its refusals.
-#[derive(Debug, Default)]
-pub struct Methods(Mutex<HashMap<(u64, u64), Pair>>);
-
-impl Methods {
-    fn of(&self, pair: (u64, u64)) -> Pair {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&pair)
-            .copied()
-            .unwrap_or_default()
-    }
-
-    fn learn<T>(&self, pair: (u64, u64), change: impl FnOnce(&mut Pair) -> T) -> T {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(known.entry(pair).or_default())
-    }
-}
-
 /// The new file once more, for writes past the page cache.
-struct Direct {
+pub struct Direct {
     file: OwnedFd,
     /// Room for one such write, and for its alignment.
     room: RefCell<Vec<u8>>,
@@ -642,54 +534,17 @@ impl<'a> Transfer<'a> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Bytes that one worker copies before it looks for the next chunk. A file of less than two is nobody else's business.
+pub const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 
-    /// Copies 1 GiB in pieces that take so long one way or the other; answers how much went the first way.
-    fn choices(pair: Pair, choose: fn(&Pair) -> Option<Method>, first: (Method, Duration), other: Duration) -> u64 {
-        let (mut pair, mut bytes) = (pair, 0);
-        for _ in 0..256 {
-            let Some(method) = choose(&pair) else { continue };
-            let way = method == first.0;
-            bytes += if way { PIECE_BYTES } else { 0 };
-            pair.spent(method, PIECE_BYTES, if way { first.1 } else { other });
-        }
-        bytes
-    }
-
-    #[test]
-    fn the_faster_way_stays_after_both_were_tried() {
-        let (tried, rest) = (TRIAL_BYTES, (1 << 30) - TRIAL_BYTES);
-        let range = |range, plain| {
-            let choose = |pair: &Pair| Some(pair.method());
-            choices(Pair::default(), choose, (Method::Range, range), plain)
-        };
-        let times = [490, 510, 1000].map(Duration::from_micros);
-        assert_eq!(range(times[0], times[2]), rest);
-        assert_eq!(range(times[1], times[2]), tried, "about equal");
-        assert_eq!(range(times[2], times[1]), tried);
-        assert_eq!(
-            Pair::default().method(),
-            Method::Range,
-            "the kernel first: it may share or offload"
-        );
-    }
-
-    #[test]
-    fn past_the_page_cache_unless_that_is_clearly_slower() {
-        let works = |answer| Pair {
-            direct_works: answer,
-            ..Pair::default()
-        };
-        let direct = |direct, waited| choices(works(Some(true)), Pair::lasting, (Method::Direct, direct), waited);
-        let times = [490, 510, 1000].map(Duration::from_micros);
-        assert_eq!(direct(times[2], times[1]), (1 << 30) - TRIAL_BYTES);
-        assert_eq!(direct(times[0], times[2]), (1 << 30) - TRIAL_BYTES);
-        assert_eq!(direct(times[2], times[0]), TRIAL_BYTES);
-        assert_eq!(works(Some(true)).lasting(), Some(Method::Direct));
-        for unknown in [None, Some(false)] {
-            assert_eq!(works(unknown).lasting(), None);
-        }
-    }
+/// What to do about holes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sparse {
+    /// Holes of the source stay holes.
+    #[default]
+    Auto,
+    /// Runs of zeros become holes too.
+    Always,
+    /// Holes are written out.
+    Never,
 }

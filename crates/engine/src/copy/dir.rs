@@ -18,8 +18,8 @@ use crate::tree::descriptors::{Budget, Slot, reopened};
 use crate::tree::listing;
 use crate::tree::metadata::Heritage;
 use crate::tree::path::{join, open_directory_path, open_step};
-use crate::tree::publish::{StagedDirectory, Staging};
 use crate::tree::spelling::Arrivals;
+use crate::tree::staging::{StagedDirectory, Staging};
 
 /// What of a source directory is taken.
 #[derive(Clone, Debug)]

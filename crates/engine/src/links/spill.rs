@@ -11,8 +11,8 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
 
 use super::Original;
+use crate::bytes::output::unnamed_file;
 use crate::tree::path::{c_string, open_directory_path};
-use crate::tree::publish::unnamed_file;
 
 /// Bytes of a slot: device, inode, facts, record + 1, links left, each a 64-bit number.
 const SLOT_BYTES: usize = 40;

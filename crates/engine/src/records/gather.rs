@@ -23,7 +23,9 @@ use crate::report::counters::Counters;
 use crate::tree::medium::has_sizes;
 use crate::tree::metadata;
 use crate::tree::path::{join, trim};
-use crate::walk::{Entered, Entries, Next, Node, Root, Visitor};
+use crate::walk::node::{Entered, Node};
+use crate::walk::start::Root;
+use crate::walk::{Entries, Next, Visitor};
 
 /// Block devices end with a whole one of these, most files do not.
 const SECTOR_BYTES: u64 = 512;

@@ -14,10 +14,10 @@ use std::thread::Builder;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
+use crate::bytes::output::unnamed_file;
 use crate::error::{Refusal, describe};
 use crate::report::counters::Steps;
 use crate::tree::path::open_directory_path;
-use crate::tree::publish::unnamed_file;
 
 /// Memory of all sorters of an operation together, in bytes.
 pub const SORT_BYTES: usize = 128 * 1024 * 1024;

@@ -12,7 +12,8 @@ use crate::copy::dir::Dir;
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::LISTING_BYTES;
 use crate::tree::path::{c_string, join, open_directory_path, split};
-use crate::tree::publish::{Owner, clear_directory, is_unfinished};
+use crate::tree::publish::clear_directory;
+use crate::tree::staging::{Owner, is_unfinished};
 
 /// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
 pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) -> Result<(), Fault> {

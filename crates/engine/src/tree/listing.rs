@@ -5,10 +5,7 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, OwnedFd};
-
-use crate::tree::path::join;
 
 /// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
 pub const LISTING_BYTES: usize = 32 * 1024;
@@ -128,37 +125,5 @@ impl Names {
     /// Whether none is left.
     pub fn is_empty(&self) -> bool {
         self.next >= self.bytes.len()
-    }
-}
-
-/// The paths that exclude rules see above a directory's names; none where no rule needs one. rsync's rules see `relative`,
-/// hpcp's the absolute forms of `paths`.
-pub fn filter_parents(
-    filter: Option<&(Style, Filter)>,
-    relative: impl FnOnce() -> Vec<u8>,
-    paths: impl FnOnce() -> Vec<Vec<u8>>,
-    working_directory: &[u8],
-) -> Vec<Vec<u8>> {
-    match filter {
-        Some((Style::Rsync, filter)) if filter.needs_parent() => vec![relative()],
-        Some((Style::Fnmatch, filter)) if filter.needs_parent() => {
-            // What is absolute already stays as it is.
-            let absolute = |path: Vec<u8>| match path.first() {
-                Some(b'/') => path,
-                _ => join(working_directory, &path),
-            };
-            paths().into_iter().map(absolute).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Whether a rule excludes a name below any of these paths.
-pub fn excludes(filter: Option<&(Style, Filter)>, parents: &[Vec<u8>], name: &CStr, kind: Kind) -> bool {
-    let Some((_, filter)) = filter else { return false };
-    let below = |parent: &[u8]| filter.excludes(parent, name.to_bytes(), kind == Kind::Directory);
-    match parents {
-        [] => below(b""),
-        parents => parents.iter().any(|parent| below(parent)),
     }
 }

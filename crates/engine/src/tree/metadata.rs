@@ -14,8 +14,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Kind, Node, OwnedF
 
 use crate::entry::Changes;
 use crate::error::{Fault, Operation, Side, describe};
-use crate::options::Keep;
-use crate::plan::wanted;
+use crate::tree::keep::{Keep, wanted};
 
 /// The kernel's limits for a list of attribute names and for a value (`linux/limits.h`).
 const XATTR_BYTES: usize = 64 * 1024;

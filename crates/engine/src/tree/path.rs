@@ -7,6 +7,8 @@ use std::ffi::{CStr, CString};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, OwnedFd};
 
+use crate::error::Refusal;
+
 /// Paths longer than this are opened in stretches; the kernel takes 4096 bytes with the NUL.
 pub const PATH_STRETCH: usize = 4000;
 
@@ -72,6 +74,17 @@ pub fn open_step(at: &OwnedFd, name: &CStr, follow: bool) -> sys::Result<OwnedFd
         Err(Errno::LOOP | Errno::NOTDIR) if follow => sys::open_directory(at.as_fd(), name, Follow::Yes),
         other => other,
     }
+}
+
+/// Refuses what no path can be.
+pub fn check(path: &[u8]) -> Result<(), Refusal> {
+    if path.is_empty() {
+        return Err(Refusal::Usage("a path is empty".into()));
+    }
+    if path.contains(&0) {
+        return Err(Refusal::Usage(format!("{}: a path holds a NUL byte", show(path))));
+    }
+    Ok(())
 }
 
 /// A path for a message.

@@ -16,7 +16,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node, OwnedFd, Stat, Time};
 use crate::copy::dir::{Dir, Twin};
 use crate::error::{Fault, Operation, Side};
 use crate::tree::metadata;
-use crate::tree::publish::Stager;
+use crate::tree::staging::Stager;
 use crate::worker::Worker;
 
 /// Nanoseconds of a second.

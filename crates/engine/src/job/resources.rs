@@ -1,0 +1,65 @@
+//! What an operation may take of the machine, whatever it does.
+//!
+//! Comes in: as the options have it; goes out: the same, checked.
+
+use bulkhaul_sys::IoPriority;
+
+use crate::error::Refusal;
+use crate::job::pace::Limits;
+
+/// Worker threads at most: beyond this only the memory of their buffers grows.
+pub const MAX_JOBS: usize = 1024;
+
+/// The level of a class of disk requests that is meant where none is given, as `ionice(1)` has it.
+const IO_LEVEL: u8 = 4;
+
+/// What an operation may take of the machine, whatever it does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resources {
+    /// How fast it may go.
+    pub limits: Limits,
+    /// Niceness of its threads, -20 to 19.
+    pub nice: Option<i32>,
+    /// Order of its disk requests; see [`io_priority`].
+    pub io: Option<IoPriority>,
+}
+
+impl Resources {
+    /// Refuses what no system would take.
+    pub fn check(&self) -> Result<(), Refusal> {
+        match self.nice {
+            Some(nice) if !(-20..=19).contains(&nice) => {
+                Err(Refusal::Usage(format!("nice: {nice} is not between -20 and 19")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads `idle`, or `best-effort` or `realtime` with or without a level from `:0`, the first, to `:7`.
+pub fn io_priority(text: &str) -> Result<IoPriority, Refusal> {
+    let (class, level) = text
+        .split_once(':')
+        .map_or((text, None), |(class, level)| (class, Some(level)));
+    let level = match level {
+        None => Some(IO_LEVEL),
+        Some(digit) => digit.parse().ok().filter(|level| *level < 8 && digit.len() == 1),
+    };
+    match (class, level) {
+        ("idle", Some(_)) if !text.contains(':') => Ok(IoPriority::Idle),
+        ("best-effort", Some(level)) => Ok(IoPriority::BestEffort(level)),
+        ("realtime", Some(level)) => Ok(IoPriority::Realtime(level)),
+        _ => Err(Refusal::Usage(format!(
+            "ionice: '{text}' is not idle, best-effort[:0-7] or realtime[:0-7]"
+        ))),
+    }
+}
+
+/// Worker threads, where 0 is a choice of our own.
+pub(crate) fn check_jobs(jobs: usize, processors: usize) -> Result<usize, Refusal> {
+    match jobs {
+        0 => Ok(processors.clamp(1, MAX_JOBS)),
+        1..=MAX_JOBS => Ok(jobs),
+        _ => Err(Refusal::Usage(format!("jobs: {jobs} is more than {MAX_JOBS}"))),
+    }
+}

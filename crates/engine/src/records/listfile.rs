@@ -1,0 +1,113 @@
+//! A list as a file: its lines, read to the end, in the form that it has.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
+
+use bulkhaul_formats::changes;
+use bulkhaul_formats::listing::{self, Form};
+use bulkhaul_sys::Way;
+
+use crate::bytes::stream::{self, name_of};
+use crate::bytes::transfer::BUFFER_BYTES;
+use crate::error::{Refusal, describe};
+use crate::job::desk::Cancel;
+use crate::records::sort::Sorters;
+
+/// Bytes of a list that tell whether it has a header.
+const HEADER_BYTES: u64 = 64;
+
+/// A list that can be read more than once.
+pub(crate) struct ListFile {
+    /// For messages.
+    name: String,
+    file: File,
+}
+
+impl ListFile {
+    /// Opens a list; what can be read only once (a pipe) is kept in a file without a name. `None`: the run is to stop.
+    pub(crate) fn open(path: &[u8], sorters: &Sorters, cancel: &Cancel) -> Result<Option<Self>, Refusal> {
+        let name = name_of(path);
+        let refuse = |errno| Refusal::List(format!("{name}: {}", describe(errno)));
+        let stream = match stream::Stream::open(path, Way::In).map_err(refuse)?.into_file() {
+            Ok(file) => {
+                let file = File::from(file);
+                return Ok(Some(Self { name, file }));
+            }
+            Err(stream) => stream,
+        };
+        let mut file = File::from(sorters.file()?);
+        let keep = |bytes: &[u8]| file.write_all(bytes).map_err(|error| sorters.failed(&error));
+        let whole = stream.read_to_end(cancel, refuse, keep)?;
+        Ok(whole.then_some(Self { name, file }))
+    }
+
+    pub(crate) fn refusal(&self, what: &str) -> Refusal {
+        Refusal::List(format!("{}: {what}", self.name))
+    }
+
+    /// Refuses a change list: it says what differs, not what there is.
+    pub(crate) fn refuse_changes(&self) -> Result<(), Refusal> {
+        if self.is_changes()? {
+            return Err(self.refusal("it is a list of changes, which is no side of a comparison"));
+        }
+        Ok(())
+    }
+
+    /// Whether it is a change list, by its first line.
+    pub(crate) fn is_changes(&self) -> Result<bool, Refusal> {
+        let mut file = &self.file;
+        let mut first = Vec::new();
+        let read = file.rewind().and_then(|()| {
+            let mut reader = BufReader::new(file.take(HEADER_BYTES));
+            reader.read_until(b'\n', &mut first)
+        });
+        read.map_err(|error| self.refusal(&error.to_string()))?;
+        let first = first.strip_suffix(b"\n").unwrap_or(&first);
+        changes::is_header(first).map_err(|error| self.refusal(&error.to_string()))
+    }
+
+    /// Hands each line, with its number from 1 on and without its newline, to `each`.
+    pub(crate) fn each(&self, mut each: impl FnMut(u64, &[u8]) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let failed = |error: &io::Error| self.refusal(&error.to_string());
+        let mut file = &self.file;
+        file.rewind().map_err(|error| failed(&error))?;
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, file);
+        let (mut line, mut number) = (Vec::new(), 0);
+        loop {
+            line.clear();
+            if reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? == 0 {
+                return Ok(());
+            }
+            number += 1;
+            each(number, line.strip_suffix(b"\n").unwrap_or(&line))?;
+        }
+    }
+
+    /// The form of the list, and the name, with a slash, of the one entry that all others are in.
+    pub(crate) fn survey(&self) -> Result<(Form, Vec<u8>), Refusal> {
+        let mut form = None;
+        self.each(|_, line| {
+            form = form.or_else(|| listing::form_of(line));
+            Ok(())
+        })?;
+        let form = form.unwrap_or(Form::Names);
+        let mut own: Option<Vec<u8>> = None;
+        let (mut single, mut itself) = (true, false);
+        self.each(|number, line| {
+            let listed =
+                listing::parse(line, form).map_err(|error| self.refusal(&format!("line {number}: {error}")))?;
+            let Some(listed) = listed.filter(|_| single) else {
+                return Ok(());
+            };
+            let first = listed.path.split(|b| *b == b'/').next().unwrap_or_default();
+            match &own {
+                None => own = Some(first.to_vec()),
+                Some(own) => single = own == first,
+            }
+            itself |= listed.path == first;
+            Ok(())
+        })?;
+        let own = own.filter(|own| single && itself && !own.is_empty());
+        Ok((form, own.map_or_else(Vec::new, |own| [&own[..], b"/"].concat())))
+    }
+}
