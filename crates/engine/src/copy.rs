@@ -12,6 +12,7 @@ use bulkhaul_formats::units;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, OwnedFd, Time};
 
 use crate::bytes::chunks::Chunks;
+use crate::bytes::transfer::Terms;
 use crate::bytes::ways::Methods;
 use crate::copy::dir::{Dir, Presence, Scope, Tries};
 use crate::departure::{self, Departed, Departure, Failed, Restored};
@@ -165,6 +166,20 @@ impl Run {
         tuner.map_or(self.workers, |tuner| {
             tuner.lock().unwrap_or_else(PoisonError::into_inner).active()
         })
+    }
+
+    /// What transfers to a destination go by.
+    pub fn terms(&self, destination: usize) -> Terms<'_> {
+        let rules = &self.rules;
+        Terms {
+            destination,
+            sparse: rules.sparse,
+            lasting: rules.sync != Sync::None || rules.verify,
+            proved: rules.verify,
+            crowded: self.is_crowded(destination),
+            methods: &self.methods,
+            desk: &self.desk,
+        }
     }
 
     /// Leaves a batch to another worker.

@@ -10,9 +10,11 @@ use bulkhaul_formats::digest::{ContentDigest, xxh64};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::act::Entry;
+use crate::bytes::chunks::Chunks;
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::{forget, read_ahead, read_back};
 use crate::bytes::transfer::{Transfer, WRITE_BACK_BYTES};
+use crate::copy::Task;
 use crate::copy::dir::{Created, Dir};
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
@@ -414,13 +416,20 @@ impl Worker<'_> {
         let (twin, twin_fd) = Self::twin(entry.dir, index)?;
         let to_device = twin.device();
         let files = (file.as_fd(), new.as_fd());
-        let transfer = Transfer::new(self.run, self.counters, files, *stat, to_device, index);
+        let transfer = Transfer::new(self.run.terms(index), self.counters, files, *stat, to_device);
         let (bytes, wrong_size) = if let Some(bytes) = transfer.share()? {
             (bytes, None)
         } else {
             let end = if transfer.is_divisible() {
                 transfer.make_room(stat.size)?;
-                let end = self.copy_in_chunks(file, new, stat, to_device, index)?;
+                let schedule = &self.run.schedule;
+                let invite = |chunks: &Arc<Chunks>| {
+                    if schedule.hungry() {
+                        schedule.push(Task::Chunks(Arc::clone(chunks)));
+                    }
+                };
+                let (terms, files) = (self.run.terms(index), (file, new));
+                let end = Chunks::lead(terms, self.counters, files, stat, to_device, &mut self.buffer, invite)?;
                 transfer.end_at(end)?;
                 end
             } else {

@@ -123,7 +123,10 @@ impl<'r> Worker<'r> {
                 self.files(&dir, source, batch);
                 self.own_done(&dir);
             }
-            Task::Chunks(chunks) => self.help(&chunks),
+            Task::Chunks(chunks) => {
+                let terms = self.run.terms(chunks.destination());
+                chunks.help(terms, self.counters, &mut self.buffer, || self.run.schedule.crowded());
+            }
             Task::Link(link) => {
                 self.file(&link.dir, link.source, &link.target, Kind::Symlink, Some(&[]));
                 self.child_done(&link.dir);

@@ -9,11 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd, Stat};
 
-use crate::bytes::transfer::{CHUNK_BYTES, Transfer};
-use crate::copy::{Run, Task};
+use crate::bytes::transfer::{CHUNK_BYTES, Terms, Transfer};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::report::counters::Counters;
-use crate::worker::Worker;
 
 /// A file that is being copied in chunks.
 pub struct Chunks {
@@ -77,19 +75,74 @@ impl Chunks {
         self.inner().stopped.get_or_insert(stopped);
     }
 
-    fn transfer<'t>(&self, run: &'t Run, counters: &'t Counters, files: &'t (OwnedFd, OwnedFd)) -> Transfer<'t>
+    fn transfer<'t>(&self, terms: Terms<'t>, counters: &'t Counters, files: &'t (OwnedFd, OwnedFd)) -> Transfer<'t>
     where
         Self: 't,
     {
-        Transfer::new(
-            run,
-            counters,
-            (files.0.as_fd(), files.1.as_fd()),
-            self.stat,
-            self.to_device,
-            self.destination,
-        )
-        .sized(self.stat.size)
+        let files = (files.0.as_fd(), files.1.as_fd());
+        Transfer::new(terms, counters, files, self.stat, self.to_device).sized(self.stat.size)
+    }
+
+    /// Number of the destination that the file goes to.
+    pub fn destination(&self) -> usize {
+        self.destination
+    }
+
+    /// Copies a big file with whoever is free; answers where the source ended, as [`Transfer::part`]. The new file has its
+    /// full size already. `invite`: asked before each chunk to call somebody who has nothing to do.
+    pub fn lead(
+        terms: Terms<'_>,
+        counters: &Counters,
+        (from, to): (&OwnedFd, &OwnedFd),
+        stat: &Stat,
+        to_device: u64,
+        buffer: &mut [u8],
+        invite: impl Fn(&Arc<Self>),
+    ) -> Result<u64, Stopped> {
+        let destination = terms.destination;
+        let twice = |fd: &OwnedFd, side| sys::duplicate(fd.as_fd()).map_err(|e| Fault::new(Operation::Open, side, e));
+        let files = Arc::new((twice(from, Side::Source)?, twice(to, Side::Destination(destination))?));
+        let chunks = Arc::new(Self {
+            stat: *stat,
+            to_device,
+            destination,
+            next: AtomicU64::new(0),
+            end: AtomicU64::new(stat.size),
+            inner: Mutex::new(Inner {
+                files: Some(Arc::clone(&files)),
+                helpers: 0,
+                stopped: None,
+            }),
+            left: Condvar::new(),
+        });
+        let transfer = chunks.transfer(terms, counters, &files);
+        chunks.work(&transfer, buffer, || invite(&chunks), || false);
+        let mut inner = chunks.inner();
+        inner.files = None;
+        while inner.helpers > 0 {
+            inner = chunks.left.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        match inner.stopped.take() {
+            Some(stopped) => Err(stopped),
+            None => Ok(chunks.end.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Helps with a big file, if there is still something to do, until it is time to `leave`.
+    pub fn help(&self, terms: Terms<'_>, counters: &Counters, buffer: &mut [u8], leave: impl Fn() -> bool) {
+        let files = {
+            let mut inner = self.inner();
+            let Some(files) = inner.files.clone() else { return };
+            inner.helpers += 1;
+            files
+        };
+        let mut presence = Presence {
+            chunks: self,
+            done: false,
+        };
+        self.work(&self.transfer(terms, counters, &files), buffer, || (), leave);
+        drop(files);
+        presence.done = true;
     }
 }
 
@@ -107,74 +160,5 @@ impl Drop for Presence<'_> {
         }
         self.chunks.inner().helpers -= 1;
         self.chunks.left.notify_all();
-    }
-}
-
-impl Worker<'_> {
-    /// Copies a big file with whoever is free; answers where the source ended, as [`Transfer::part`]. The new file has its
-    /// full size already.
-    pub fn copy_in_chunks(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        stat: &Stat,
-        to_device: u64,
-        destination: usize,
-    ) -> Result<u64, Stopped> {
-        let twice = |fd: &OwnedFd, side| sys::duplicate(fd.as_fd()).map_err(|e| Fault::new(Operation::Open, side, e));
-        let files = Arc::new((twice(from, Side::Source)?, twice(to, Side::Destination(destination))?));
-        let chunks = Arc::new(Chunks {
-            stat: *stat,
-            to_device,
-            destination,
-            next: AtomicU64::new(0),
-            end: AtomicU64::new(stat.size),
-            inner: Mutex::new(Inner {
-                files: Some(Arc::clone(&files)),
-                helpers: 0,
-                stopped: None,
-            }),
-            left: Condvar::new(),
-        });
-        let schedule = &self.run.schedule;
-        let invite = || {
-            if schedule.hungry() {
-                schedule.push(Task::Chunks(Arc::clone(&chunks)));
-            }
-        };
-        chunks.work(
-            &chunks.transfer(self.run, self.counters, &files),
-            &mut self.buffer,
-            invite,
-            || false,
-        );
-        let mut inner = chunks.inner();
-        inner.files = None;
-        while inner.helpers > 0 {
-            inner = chunks.left.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-        match inner.stopped.take() {
-            Some(stopped) => Err(stopped),
-            None => Ok(chunks.end.load(Ordering::Relaxed)),
-        }
-    }
-
-    /// Helps with a big file, if there is still something to do.
-    pub fn help(&mut self, chunks: &Chunks) {
-        let files = {
-            let mut inner = chunks.inner();
-            let Some(files) = inner.files.clone() else { return };
-            inner.helpers += 1;
-            files
-        };
-        let mut presence = Presence { chunks, done: false };
-        chunks.work(
-            &chunks.transfer(self.run, self.counters, &files),
-            &mut self.buffer,
-            || (),
-            || self.run.schedule.crowded(),
-        );
-        drop(files);
-        presence.done = true;
     }
 }

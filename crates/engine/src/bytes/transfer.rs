@@ -13,10 +13,8 @@ use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
 use crate::bytes::ways::{Method, Methods};
-use crate::copy::Run;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::report::Sync;
 use crate::report::counters::Counters;
 use crate::tree::medium::{has_sizes, is_block_device};
 
@@ -56,6 +54,25 @@ struct Behind {
     cleaned: u64,
 }
 
+/// What transfers to one destination go by, whatever the file.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// Number of the destination.
+    pub destination: usize,
+    /// Holes.
+    pub sparse: Sparse,
+    /// The content has to be on the medium in the end.
+    pub lasting: bool,
+    /// All of the source is taken in, so that the copy can be proved.
+    pub proved: bool,
+    /// More is copied there than memory holds: long files leave no pages behind.
+    pub crowded: bool,
+    /// What the kernel can copy by itself.
+    pub methods: &'a Methods,
+    /// Whether to go on, and how fast.
+    pub desk: &'a Desk,
+}
+
 /// One transfer.
 pub struct Transfer<'a> {
     /// Read from here.
@@ -93,36 +110,33 @@ pub struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// From an open file to a new one, by the rules of the run.
+    /// From an open file to a new one. `stat`: the source's facts after it was opened; `to_device`: where the new one is.
     pub fn new(
-        run: &'a Run,
+        terms: Terms<'a>,
         counters: &'a Counters,
         (from, to): (BorrowedFd<'a>, BorrowedFd<'a>),
         stat: Stat,
         to_device: u64,
-        destination: usize,
     ) -> Self {
-        let rules = &run.rules;
         // To be proved, all of the source is read; its holes are found again as zeros.
-        let holey = rules.verify && stat.allocated < stat.size && rules.sparse == Sparse::Auto;
-        let sparse = if holey { Sparse::Always } else { rules.sparse };
-        let write_back = rules.sync != Sync::None || rules.verify;
+        let holey = terms.proved && stat.allocated < stat.size && terms.sparse == Sparse::Auto;
+        let sparse = if holey { Sparse::Always } else { terms.sparse };
         Self {
             from,
             to,
             stat,
             pair: (stat.id.dev, to_device),
-            destination,
+            destination: terms.destination,
             sparse,
-            write_back,
-            crowded: stat.size >= WRITE_BACK_BYTES && run.is_crowded(destination),
-            methods: &run.methods,
-            desk: &run.desk,
+            write_back: terms.lasting,
+            crowded: stat.size >= WRITE_BACK_BYTES && terms.crowded,
+            methods: terms.methods,
+            desk: terms.desk,
             progress: counters.written(),
-            digest: RefCell::new(rules.verify.then(Blake3::default)),
+            digest: RefCell::new(terms.proved.then(Blake3::default)),
             sized: Cell::new(0),
             goes_on: Cell::new(None),
-            lasting: write_back && sparse != Sparse::Always && stat.size >= DIRECT_BYTES,
+            lasting: terms.lasting && sparse != Sparse::Always && stat.size >= DIRECT_BYTES,
             direct: OnceCell::new(),
         }
     }
