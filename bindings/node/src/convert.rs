@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::compare::{self, Content, DiffForm, SideOptions};
+use bulkhaul_engine::copy::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
 use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event, Victims};
 use bulkhaul_engine::job::desk::Snapshot;
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources;
-use bulkhaul_engine::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::report::{Note, Report, Sync};
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::walk::start::Root;

@@ -2,7 +2,20 @@
 //!
 //! Comes in: [`CopyOptions`]; goes out: a [`Job`] that copies, or a [`Refusal`] before anything was written.
 
+pub mod act;
 pub mod dir;
+pub mod directory;
+pub mod extra;
+pub mod finder;
+pub mod late;
+pub mod links;
+pub mod lookout;
+pub mod options;
+pub mod plan;
+pub mod prepare;
+pub mod track;
+pub mod views;
+pub mod worker;
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,31 +27,31 @@ use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Identity, Kind, Owne
 use crate::bytes::chunks::Chunks;
 use crate::bytes::transfer::Terms;
 use crate::bytes::ways::Methods;
+use crate::copy::act::depart::{self, Departed, Departure, Failed, Restored};
 use crate::copy::dir::{Dir, Presence, Scope, Tries};
-use crate::departure::{self, Departed, Departure, Failed, Restored};
+use crate::copy::extra::Surplus;
+use crate::copy::late::Late;
+use crate::copy::links::Links;
+use crate::copy::options::{CopyOptions, Rules};
+use crate::copy::prepare::{NameList, Prepared};
+use crate::copy::track::{Undecided, Waiting};
+use crate::copy::views::Probes;
+use crate::copy::worker::Worker;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
-use crate::extra::{self, Surplus};
 use crate::job::desk::{Desk, Phase};
 use crate::job::{Job, Work, process};
-use crate::late::Late;
-use crate::links::Links;
-use crate::options::{CopyOptions, Rules};
 use crate::pool::schedule::{Progress, Schedule, drive, drive_tuned};
 use crate::pool::tune::{Medium, Range, Tuner};
-use crate::preflight::{self, NameList, Prepared};
 use crate::report::counters::{Counters, Totals};
 use crate::report::{Report, Sync};
 use crate::sweep::leftovers;
-use crate::track::{self, Undecided, Waiting};
 use crate::tree::descriptors::Budget;
 use crate::tree::listing::Batch;
 use crate::tree::medium::medium;
 use crate::tree::staging::Stager;
 use crate::tree::times::Clock;
-use crate::views::Probes;
-use crate::worker::Worker;
 
 /// A piece of work.
 pub enum Task {
@@ -237,7 +250,7 @@ impl Run {
             return None;
         };
         if errno == Errno::PERM {
-            return preflight::protection(path).map(str::to_owned);
+            return prepare::protection(path).map(str::to_owned);
         }
         let Side::Destination(index) = fault.side else {
             return None;
@@ -285,7 +298,7 @@ impl Work for Copy {
         if options.require_space && !rules.dry_run {
             require_space(&options, &names, desk)?;
         }
-        let since = departure::now();
+        let since = depart::now();
         let (run, ended) = copy(&options, &names, rules, desk, None)?;
         let departed =
             (run.rules.remove_sources && !run.rules.dry_run).then(|| depart(&options, &names, &run, ended, since));
@@ -389,7 +402,7 @@ fn copy(
 ) -> Result<(Run, Ended), Refusal> {
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
-    let prepared = preflight::prepare(options, names, &rules, desk, &budget, Stager::new())?;
+    let prepared = prepare::prepare(options, names, &rules, desk, &budget, Stager::new())?;
     let Prepared {
         root,
         mut targets,
@@ -700,7 +713,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
-    use crate::options::{DestinationArgument, SourceArgument};
+    use crate::copy::options::{DestinationArgument, SourceArgument};
 
     fn copy_of(names: &[&str]) -> Report {
         let scratch = tempfile::tempdir().unwrap();

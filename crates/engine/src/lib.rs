@@ -13,36 +13,21 @@
 
 #![forbid(unsafe_code)]
 
-pub mod act;
 pub mod bytes;
 pub mod compare;
 pub mod copy;
-pub mod departure;
-pub mod directory;
-pub mod entries;
 pub mod entry;
 pub mod error;
 pub mod event;
-pub mod extra;
 pub mod job;
-pub mod late;
-pub mod links;
 pub mod list;
-pub mod lookout;
-pub mod options;
-pub mod plan;
 pub mod pool;
-pub mod preflight;
 pub mod records;
-pub mod regular;
 pub mod remove;
 pub mod report;
 pub mod sweep;
-pub mod track;
 pub mod tree;
-pub mod views;
 pub mod walk;
-pub mod worker;
 
 pub use bulkhaul_formats::filter::Style as FilterStyle;
 pub use bulkhaul_formats::listing::Form as ListForm;

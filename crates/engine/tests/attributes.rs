@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bulkhaul_engine::Kind;
-use bulkhaul_engine::options::CopyOptions;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_sys as sys;
 use sys::failpoint::{self, Call};
 use sys::{AsFd as _, Node};

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::options::CopyOptions;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::report::Sync;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::options::CopyOptions;
+use bulkhaul_engine::copy::options::CopyOptions;
 
 use crate::rig::{Copied, Scratch, Tree, contents, copy, listing};
 

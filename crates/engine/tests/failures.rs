@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhaul_engine::copy::options::FilesFrom;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::options::FilesFrom;
 use bulkhaul_engine::{Errno, Kind};
 use bulkhaul_sys::{self as sys, AsFd as _};
 
@@ -586,7 +586,7 @@ fn several_destinations_one_in_the_way() {
     let mut options = crate::rig::options(&[contents(source.path())], one.path());
     options
         .destinations
-        .push(bulkhaul_engine::options::DestinationArgument {
+        .push(bulkhaul_engine::copy::options::DestinationArgument {
             path: two.path().as_os_str().as_encoded_bytes().to_vec(),
             follow: true,
         });

@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use bulkhaul_engine::options::{CopyOptions, Directories};
+use bulkhaul_engine::copy::options::{CopyOptions, Directories};
 
 use crate::rig::{Scratch, Tree, contents, copy, must, named, root};
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhaul_engine::copy;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::tree::staging::Stager;
 use bulkhaul_formats::staging;
 

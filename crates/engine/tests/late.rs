@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, Directories, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::Event;
-use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, SourceArgument};
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::{FilterStyle, Kind, copy};
 use bulkhaul_sys::Errno;

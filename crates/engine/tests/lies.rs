@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::symbol;
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::report::Sync;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno};

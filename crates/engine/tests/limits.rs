@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use bulkhaul_engine::compare::{self, CompareOptions, Content, SideOptions};
 use bulkhaul_engine::copy::job;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::job::desk::Phase;
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources::{Resources, io_priority};
 use bulkhaul_engine::list::{self, ListOptions};
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, order, say, with_stops};

@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use bulkhaul_engine::copy::options::SourceArgument;
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::options::SourceArgument;
 
 use crate::rig::{Scratch, Tree, attempt, compare, contents, copy, named, renamed};
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow};
 
 use crate::rig::{apart, c_string, contents, options};

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use bulkhaul_engine::Kind;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
-use bulkhaul_engine::options::CopyOptions;
 
 use crate::rig::{NOBODY, Scratch, Tree, apart, compare, contents, copy, has_staging, must, named, root, same_path};
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use bulkhaul_engine::copy::options::{CopyOptions, Directories, SourceArgument};
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
-use bulkhaul_engine::options::{CopyOptions, Directories, SourceArgument};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::{FilterStyle, copy};

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use bulkhaul_engine::options::CopyOptions;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, OwnedFd};
 
 use crate::rig::{
@@ -80,7 +80,7 @@ fn seventeen_names() {
     }
     fs::write(scratch.at("list"), list).unwrap();
     let listed = copy(&[contents(source.path())], scratch.at("listed"), |o| {
-        o.files_from = Some(bulkhaul_engine::options::FilesFrom {
+        o.files_from = Some(bulkhaul_engine::copy::options::FilesFrom {
             path: scratch.at("list").into_os_string().into_encoded_bytes(),
             nul: true,
         });

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use bulkhaul_engine::copy::options::SourceArgument;
 use bulkhaul_engine::entry::Reason;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::options::SourceArgument;
 
 use crate::rig::{Scratch, Tree, attempt, compare, contents, copy, has_staging, listing, named};
 
@@ -155,7 +155,7 @@ fn nested_where_allowed() {
             let source = scratch.tree("source");
             source.file("a", "x").file("d/b", "y").file("z/c", "z");
             let to = source.path().join(below);
-            let nested = |o: &mut bulkhaul_engine::options::CopyOptions| {
+            let nested = |o: &mut bulkhaul_engine::copy::options::CopyOptions| {
                 (o.allow_nested, o.dry_run, o.jobs) = (true, dry_run, jobs);
             };
             let copied = copy(&[contents(source.path())], &to, nested).complete();

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::bytes::transfer::Sparse;
+use bulkhaul_engine::copy::options::CopyOptions;
+use bulkhaul_engine::copy::plan::{Action, plan};
 use bulkhaul_engine::entry::{Changes, KINDS, Outcome, Reason};
-use bulkhaul_engine::options::CopyOptions;
-use bulkhaul_engine::plan::{Action, plan};
 use bulkhaul_engine::tree::times::Kept;
 use bulkhaul_sys::{Identity, Protection, Stat, Time};
 use proptest::prelude::*;

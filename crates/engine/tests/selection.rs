@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::options::{CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::{FilterStyle, Kind, copy};
 
 use crate::rig::{

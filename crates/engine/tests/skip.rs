@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::{Changes, Outcome, Reason};
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_formats::digest::TAIL_BYTES;
 
 use crate::rig::{Scratch, Tree, compare, content, contents, copy, modified, root};

@@ -5,8 +5,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_sys::failpoint::{self, Call};
 
 use crate::rig::fault::{again, finish, order, say};

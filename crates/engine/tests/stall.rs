@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bulkhaul_engine::compare::{self, CompareOptions, Content, SideOptions};
 use bulkhaul_engine::copy;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::list::{self, ListOptions};
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
 use bulkhaul_engine::report::{Report, Sync};
 use bulkhaul_engine::walk::start::Root;

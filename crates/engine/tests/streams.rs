@@ -12,9 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use bulkhaul_engine::compare::{self, CompareOptions, SideOptions};
+use bulkhaul_engine::copy::options::{CopyOptions, FilesFrom};
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::list::{self, ListOptions};
-use bulkhaul_engine::options::{CopyOptions, FilesFrom};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{Kind, copy};

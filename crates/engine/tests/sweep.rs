@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::{Event, Victims};
-use bulkhaul_engine::options::{CopyOptions, DestinationArgument, SourceArgument};
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::{FilterStyle, copy};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
@@ -762,7 +762,7 @@ fn lists_and_extras_exclude_each_other() {
     let (source, to) = pair(&scratch);
     let refusal = attempt(&[contents(source.path())], to.path(), |o| {
         o.remove_extra = true;
-        o.files_from = Some(bulkhaul_engine::options::FilesFrom {
+        o.files_from = Some(bulkhaul_engine::copy::options::FilesFrom {
             path: b"/dev/null".to_vec(),
             nul: false,
         });

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bulkhaul_engine::copy as engine;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::event::Event;
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_sys::Kind;
 
 use crate::rig::{Copied, Scratch, Tree, content, contents, copy, modified, node, options, set_time, watch};

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use bulkhaul_engine::copy::options::{CopyOptions, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::options::{CopyOptions, SourceArgument};
 
 use crate::rig::{Copied, Scratch, attempt, command, contents, copy, has, has_staging, must, named, root, same_path};
 

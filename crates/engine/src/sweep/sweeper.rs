@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind};
 
+use crate::copy::prepare::protection;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side};
 use crate::event::{EntryEvent, Event};
 use crate::job::desk::Desk;
-use crate::preflight::protection;
 use crate::report::Sync;
 use crate::report::counters::Totals;
 use crate::sweep::guard::Guard;

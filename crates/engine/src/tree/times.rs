@@ -14,10 +14,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::copy::dir::{Dir, Twin};
+use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
 use crate::tree::metadata;
 use crate::tree::staging::Stager;
-use crate::worker::Worker;
 
 /// Nanoseconds of a second.
 const SECOND: i128 = 1_000_000_000;

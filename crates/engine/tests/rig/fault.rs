@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bulkhaul_engine::copy;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::options::CopyOptions;
 use bulkhaul_engine::report::{Report, Sync};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node};

@@ -14,11 +14,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use bulkhaul_engine::copy;
+use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Refusal, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::Job;
-use bulkhaul_engine::options::{CopyOptions, DestinationArgument, SourceArgument};
 use bulkhaul_engine::report::Report;
 use bulkhaul_sys as sys;
 use tempfile::TempDir;

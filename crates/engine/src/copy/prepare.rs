@@ -13,20 +13,20 @@ use bulkhaul_formats::filelist::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat, Way};
 
 use crate::bytes::stream::{Stream, descriptor_of, name_of};
+use crate::copy::act::depart::Restored;
 use crate::copy::dir::{Below, Dir, Names, Origin, Presence, Scope, Source, Twin};
+use crate::copy::options::{CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
+use crate::copy::plan::forbidden;
+use crate::copy::views::{Probe, Probes};
 use crate::copy::{RootPlace, Target};
-use crate::departure::Restored;
 use crate::error::{Cause, Fault, Operation, Refusal, Side, cause_of, describe};
 use crate::job::desk::Desk;
-use crate::options::{CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
-use crate::plan::forbidden;
 use crate::tree::descriptors::{Budget, Slot};
 use crate::tree::metadata::{Heritage, Scratch, inherit};
 use crate::tree::mounts::{Mounts, has_ancestor};
 use crate::tree::path::{c_string, join, nearest, open_directory_path, show, split, trim};
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::Stager;
-use crate::views::{Probe, Probes};
 
 /// A run that may begin.
 pub struct Prepared {

@@ -14,10 +14,10 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Kind};
 
 use crate::copy::dir::{Dir, Presence, Scope, Subdirectory};
+use crate::copy::extra::Extras;
+use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
-use crate::extra::Extras;
 use crate::tree::listing::{Batch, LISTING_BYTES};
-use crate::worker::Worker;
 
 /// An entry that waits until the way is clear.
 pub struct Late {

@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd};
 
-use crate::copy::Run;
 use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
+use crate::copy::{Run, prepare};
 use crate::error::Fault;
-use crate::preflight;
 use crate::tree::descriptors::Slot;
 use crate::tree::metadata::{Heritage, Scratch};
 use crate::tree::path::{c_string, join, open_directory_path};
@@ -170,7 +169,7 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
     twins[link.destination] = Some(twin);
     paths[link.destination] = path;
     let base = parts.iter().fold(Vec::new(), |path, part| join(&path, part));
-    let mut root = preflight::root(Box::new([source]), twins, paths, false);
+    let mut root = prepare::root(Box::new([source]), twins, paths, false);
     root.base = base;
     Ok(Some(Arc::new(root)))
 }

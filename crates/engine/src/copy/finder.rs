@@ -12,13 +12,13 @@ use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::dir::{Dir, Scope, Subdirectory};
+use crate::copy::extra::FAILED;
+use crate::copy::worker::{Done, Worker};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
-use crate::extra::FAILED;
 use crate::tree::listing::Batch;
 use crate::tree::path::join;
 use crate::tree::staging::Owner;
-use crate::worker::{Done, Worker};
 
 /// Names from a list that make a batch.
 const BATCH_NAMES: usize = 1024;

@@ -27,13 +27,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Time};
 
-use crate::act::Entry;
 use crate::bytes::probe;
+use crate::copy::act::Entry;
+use crate::copy::act::file::{Source, same_version};
 use crate::copy::dir::{Dir, Origin, Presence, Scope};
+use crate::copy::options::Directories;
+use crate::copy::worker::{Done, Worker};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
-use crate::options::Directories;
-use crate::regular::{Source, same_version};
 use crate::report::Withheld;
 use crate::report::counters::{Counters, Totals};
 use crate::tree::listing::{find_name, is_empty};
@@ -41,7 +42,6 @@ use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::publish::appear;
 use crate::tree::staging::Stager;
-use crate::worker::{Done, Worker};
 
 /// Why an entry stays that is its own copy.
 const ITSELF: &str = "what has its name in the destination is the entry itself, seen in another way, so it stays";

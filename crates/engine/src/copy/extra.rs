@@ -24,12 +24,13 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::dir::{Dir, Origin, Presence, Scope, Tries};
+use crate::copy::late::Late;
+use crate::copy::lookout::Lookout;
+use crate::copy::worker::Worker;
 use crate::copy::{Run, Task};
 use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
-use crate::late::Late;
-use crate::lookout::Lookout;
 use crate::report::Withheld;
 use crate::report::counters::Totals;
 use crate::sweep::guard::Guard;
@@ -39,7 +40,6 @@ use crate::tree::medium::is_original;
 use crate::tree::path::{join, show};
 use crate::tree::spelling::has_two_spellings;
 use crate::walk::start::{Part, Parts, Start};
-use crate::worker::Worker;
 
 /// Extra entries of one directory of one destination.
 pub struct Extras {

@@ -9,22 +9,22 @@ use std::sync::Arc;
 use bulkhaul_formats::digest::{ContentDigest, xxh64};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::act::Entry;
 use crate::bytes::chunks::Chunks;
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::{forget, read_ahead, read_back};
 use crate::bytes::transfer::{Transfer, WRITE_BACK_BYTES};
 use crate::copy::Task;
+use crate::copy::act::Entry;
 use crate::copy::dir::{Created, Dir};
+use crate::copy::links::{Claimed, location};
+use crate::copy::plan::{Action, plan};
+use crate::copy::worker::{Done, Worker};
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
-use crate::links::{Claimed, location};
-use crate::plan::{Action, plan};
 use crate::report::Sync;
 use crate::tree::keep::Keep;
 use crate::tree::metadata::{Copy, Held, put_right};
 use crate::tree::staging::Staging;
-use crate::worker::{Done, Worker};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
 const SYNC_BATCH: usize = 32;

@@ -22,16 +22,16 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use self::spill::{Spill, Whereabouts};
-use crate::act::Entry;
 use crate::copy::Run;
+use crate::copy::act::Entry;
+use crate::copy::act::file::Source;
 use crate::copy::dir::{Dir, Presence};
+use crate::copy::options::Rules;
+use crate::copy::worker::{Done, Worker};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
-use crate::options::Rules;
-use crate::regular::Source;
 use crate::tree::path::{join, open_beneath, split};
 use crate::tree::staging::Staging;
-use crate::worker::{Done, Worker};
 
 /// What a file of the source is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

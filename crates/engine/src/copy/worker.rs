@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering;
 
 use bulkhaul_sys::Kind;
 
-use crate::act::Entry;
 use crate::bytes::transfer::BUFFER_BYTES;
+use crate::copy::act::Entry;
+use crate::copy::act::file::Finished;
 use crate::copy::dir::{Dir, Tries};
 use crate::copy::{Run, Task};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
 use crate::event::{EntryEvent, Event};
-use crate::regular::Finished;
 use crate::report::counters::Counters;
 use crate::tree::listing::{Batch, LISTING_BYTES};
 use crate::tree::metadata::Scratch;

@@ -3,6 +3,9 @@
 //! Comes in: a name in a directory with open descriptors; goes out: what was done. Symlinks, FIFOs, sockets and devices are
 //! made here; regular files have a room of their own. Whatever stops on the way leaves no name behind.
 
+pub mod depart;
+pub mod file;
+
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,15 +13,16 @@ use std::sync::atomic::Ordering;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::bytes::probe;
+use crate::copy::act::file::Source;
 use crate::copy::dir::{Dir, Presence, Tries, Twin};
+use crate::copy::late::Coming;
+use crate::copy::links::{Claimed, location};
+use crate::copy::options::Directories;
+use crate::copy::plan::{Action, forbidden, plan, protected};
+use crate::copy::track::{Tracked, Undecided, destination_with};
+use crate::copy::worker::{Done, Worker};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::late::Coming;
-use crate::links::{Claimed, location};
-use crate::options::Directories;
-use crate::plan::{Action, forbidden, plan, protected};
-use crate::regular::Source;
-use crate::track::{Tracked, Undecided, destination_with};
 use crate::tree::keep::{differences, wanted};
 use crate::tree::metadata::{self, Copy, Held, put_right};
 use crate::tree::path::join;
@@ -26,7 +30,6 @@ use crate::tree::publish::publish;
 use crate::tree::spelling::TWO_FOR_ONE;
 use crate::tree::staging::Staging;
 use crate::tree::times::Kept;
-use crate::worker::{Done, Worker};
 
 /// Times that an entry is planned when the destination changes under it (another run, or a network file system).
 const STALE_ATTEMPTS: u32 = 3;

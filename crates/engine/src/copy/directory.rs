@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
-use crate::copy::Task;
 use crate::copy::dir::{Below, Dir, Origin, Presence, Scope, Source, Subdirectory, Tries, Twin};
+use crate::copy::late::Coming;
+use crate::copy::options::Directories;
+use crate::copy::plan::{Place, place, protected};
+use crate::copy::worker::{Done, Worker};
+use crate::copy::{Task, views};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, describe};
-use crate::late::Coming;
-use crate::options::Directories;
-use crate::plan::{Place, place, protected};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Slot;
 use crate::tree::metadata::{self, Copy, Heritage, put_right};
@@ -24,8 +25,6 @@ use crate::tree::path::join;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
 use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::tree::staging::Staging;
-use crate::views;
-use crate::worker::{Done, Worker};
 
 /// A subdirectory whose turn has come.
 enum Entered {
@@ -60,7 +59,7 @@ impl Worker<'_> {
         self.step_into(dir, sub, None);
     }
 
-    /// Enters a subdirectory, which its directory counts as a child already. `last`: as [`Entry::last`](crate::act::Entry).
+    /// Enters a subdirectory, which its directory counts as a child already. `last`: as [`Entry::last`](crate::copy::act::Entry).
     pub fn step_into(&mut self, dir: &Arc<Dir>, sub: Subdirectory, last: Option<&[usize]>) {
         let entered = catch_unwind(AssertUnwindSafe(|| self.enter(dir, &sub, last))).unwrap_or_else(|_| {
             let cause = Cause::Panic("entering a directory".into());
