@@ -544,12 +544,12 @@ impl Run {
         }
         for (index, twin) in root.twins.iter().enumerate() {
             let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
-                Some((Presence::Staged(_), false)) => worker.clear_strangers(root, index),
+                Some((Presence::Staged(_), false)) => directory::clear_strangers(&worker, root, index),
                 Some((Presence::Existing(_), _)) if !self.rules.dry_run => leftovers::clear_beside(self, index),
                 _ => Ok(()),
             };
             if let Err(fault) = cleared {
-                worker.fail_directory(root, 0, &fault);
+                directory::fail_directory(&mut worker, root, 0, &fault);
             }
         }
     }

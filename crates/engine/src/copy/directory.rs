@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
+use crate::copy::act::{self, depart};
 use crate::copy::dir::{Below, Dir, Origin, Presence, Scope, Source, Subdirectory, Tries, Twin};
-use crate::copy::late::Coming;
+use crate::copy::late::{self, Coming};
 use crate::copy::options::Directories;
 use crate::copy::plan::{Place, place, protected};
 use crate::copy::worker::{Done, Worker};
-use crate::copy::{Task, views};
+use crate::copy::{Task, extra, finder, views};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::sweep::leftovers;
@@ -25,6 +26,7 @@ use crate::tree::path::join;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
 use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::tree::staging::Staging;
+use crate::tree::times;
 
 /// A subdirectory whose turn has come.
 enum Entered {
@@ -45,748 +47,760 @@ struct Spot {
     place: Place,
 }
 
-impl Worker<'_> {
-    /// Enters the next subdirectory; the rest of them stay for whoever is free.
-    pub fn descend(&mut self, dir: &Arc<Dir>) {
-        let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some(sub) = next.filter(|_| !self.run.desk.cancel.is_draining()) else {
-            dir.let_go(&self.run.budget);
-            self.child_done(dir);
-            return;
-        };
-        dir.pending.fetch_add(1, Ordering::AcqRel);
-        self.run.schedule.push(Task::Descend(Arc::clone(dir)));
-        self.step_into(dir, sub, None);
-    }
+/// Enters the next subdirectory; the rest of them stay for whoever is free.
+pub fn descend(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+    let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let Some(sub) = next.filter(|_| !worker.run.desk.cancel.is_draining()) else {
+        dir.let_go(&worker.run.budget);
+        child_done(worker, dir);
+        return;
+    };
+    dir.pending.fetch_add(1, Ordering::AcqRel);
+    worker.run.schedule.push(Task::Descend(Arc::clone(dir)));
+    step_into(worker, dir, sub, None);
+}
 
-    /// Enters a subdirectory, which its directory counts as a child already. `last`: as [`Entry::last`](crate::copy::act::Entry).
-    pub fn step_into(&mut self, dir: &Arc<Dir>, sub: Subdirectory, last: Option<&[usize]>) {
-        let entered = catch_unwind(AssertUnwindSafe(|| self.enter(dir, &sub, last))).unwrap_or_else(|_| {
-            let cause = Cause::Panic("entering a directory".into());
-            Err(Fault {
-                operation: Operation::Work,
-                side: Side::Source,
-                cause,
-            })
-        });
-        let source = sub.sources[sub.sources.len() - 1];
-        match entered {
-            Ok(Entered::Child(child)) => {
-                self.tell_shortfalls(dir, &sub.target);
-                self.list(&child);
-                return;
-            }
-            Ok(Entered::Blocked(blocked)) => {
-                self.put_off(dir, Coming::Directory(sub), blocked);
-                return dir.let_go(&self.run.budget);
-            }
-            Ok(Entered::Left(done)) => self.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
-            Err(fault) => self.record(dir, source, &sub.target, Kind::Directory, Err(fault.into())),
-        }
-        self.run.desk.listed();
-        self.child_done(dir);
-    }
-
-    /// Opens a subdirectory's sources and twins.
-    fn enter(&mut self, parent: &Arc<Dir>, sub: &Subdirectory, last: Option<&[usize]>) -> Result<Entered, Fault> {
-        let run = self.run;
-        if let Some(departure) = &run.departure
-            && departure.has_failed(|| join(&parent.relative_path(), sub.target.to_bytes()))
-        {
-            return Ok(Entered::Left(Done::new(Outcome::Skipped)));
-        }
-        let mut sources = Vec::with_capacity(sub.sources.len());
-        for &index in &sub.sources {
-            match self.open_source(parent, index, sub) {
-                Ok(source) if self.is_destination(parent, &source) => {
-                    if index == sub.sources[sub.sources.len() - 1] {
-                        return Ok(Entered::Left(Done::skipped(Reason::Destination)));
-                    }
-                }
-                Ok(source) => sources.push(source),
-                // The last one is this entry; the others are entries of their own that were overridden.
-                Err(fault) if index == sub.sources[sub.sources.len() - 1] => return Err(fault),
-                Err(fault) => self.fail(
-                    &fault,
-                    join(&parent.source_path(index), sub.target.to_bytes()),
-                    Kind::Directory,
-                ),
-            }
-        }
-        let spots: Vec<_> = (0..parent.twins.len())
-            .map(|index| self.look_up(parent, index, &sub.target, last))
-            .collect();
-        if last.is_none() {
-            let taken = |(index, spot): (usize, &Result<Option<Spot>, Fault>)| match spot {
-                Ok(Some(Spot {
-                    place: Place::Taken(_),
-                    existing: Some(there),
-                    ..
-                })) => Some((index, there.kind)),
-                _ => None,
-            };
-            let taken = spots.iter().enumerate().filter_map(taken);
-            let blocked = self.obstacles(parent, &sub.target, taken)?;
-            if !blocked.is_empty() {
-                return Ok(Entered::Blocked(blocked));
-            }
-        }
-        if last.is_none() {
-            let there = |spot: &&Result<Option<Spot>, Fault>| matches!(spot, Ok(Some(spot)) if spot.existing.is_some());
-            self.note_there(parent, spots.iter().filter(there).count());
-        }
-        let mut twins = Vec::with_capacity(parent.twins.len());
-        let mut conflict = None;
-        for (index, spot) in spots.into_iter().enumerate() {
-            match spot.and_then(|spot| self.open_twin(parent, index, &sub.target, spot)) {
-                Ok(twin) => twins.push(twin),
-                Err(fault) if parent.twins.len() == 1 => return Err(fault),
-                // Another destination may still take it.
-                Err(fault) => {
-                    twins.push(None);
-                    conflict = Some(fault);
-                }
-            }
-        }
-        if let Some(fault) = conflict {
-            if twins.iter().all(Option::is_none) {
-                return Err(fault);
-            }
-            if let Side::Destination(index) = fault.side {
-                self.missed(parent, &fault);
-                self.fail(
-                    &fault,
-                    join(&parent.twin_path(index), sub.target.to_bytes()),
-                    Kind::Directory,
-                );
-            }
-        }
-        let dir = Arc::new(Dir {
-            parent: Some(Arc::clone(parent)),
-            base: Vec::new(),
-            name: sub.target.clone(),
-            sources: sources.into_boxed_slice(),
-            owners: OnceLock::new(),
-            twins: twins.into_boxed_slice(),
-            destinations: Arc::clone(&parent.destinations),
-            own: AtomicUsize::new(1),
-            pending: AtomicUsize::new(1),
-            below: Mutex::new(Below::default()),
-            recorded: AtomicBool::new(false),
-            holds: AtomicBool::new(false),
-            is_entry: true,
-        });
-        dir.relieve(&run.budget);
-        for (index, twin) in dir.twins.iter().enumerate() {
-            if let Some(twin) = twin
-                && matches!(twin.presence, Presence::Staged(_))
-                && !twin.fresh
-            {
-                self.clear_strangers(&dir, index)?;
-            }
-        }
-        Ok(Entered::Child(dir))
-    }
-
-    /// Whether a source directory is a destination. Where inode numbers say so and may be those of two file systems, a file
-    /// that is made in the destination tells.
-    fn is_destination(&self, parent: &Dir, source: &Source) -> bool {
-        let run = self.run;
-        let id = source.slot.id();
-        let Some(index) = run.destination_ids.iter().position(|known| *known == id) else {
-            return false;
-        };
-        if run.rules.dry_run && run.departure.is_none() {
-            return true;
-        }
-        let mut root = parent;
-        while let Some(up) = root.parent.as_deref() {
-            root = up;
-        }
-        let destination = root.twin(index).ok().flatten().zip(source.slot.current());
-        let joined = destination.and_then(|(one, other)| views::joined(run.stager, &one, &other, &run.desk));
-        joined.unwrap_or(true)
-    }
-
-    fn open_source(&self, parent: &Dir, index: usize, sub: &Subdirectory) -> Result<Source, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
-        let up = &parent.sources[index];
-        let name = up.scope.name_of(&sub.target).unwrap_or(&sub.target);
-        let at = parent.source(index).map_err(|e| fault(Operation::Open, e))?;
-        let fd = sys::open_directory(at.as_fd(), name, Follow::No).map_err(|e| match e {
-            // It was a directory when it was listed.
-            Errno::NOTDIR | Errno::LOOP => Fault::changed(Operation::Open),
-            e => fault(Operation::Open, e),
-        })?;
-        let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-        // What was named itself is a walk of its own and has a device of its own.
-        let device = if matches!(up.scope, Scope::Names(_)) {
-            stat.id.dev
-        } else {
-            up.device
-        };
-        let scope = if self.run.rules.one_file_system && stat.id.dev != device {
-            Scope::Itself
-        } else {
-            sub.scope.clone()
-        };
-        Ok(Source {
-            slot: Slot::new(fd, stat.id, &self.run.budget),
-            stat,
-            scope,
-            device,
-            origin: Origin::Name {
-                parent: index,
-                name: name.to_owned(),
-            },
+/// Enters a subdirectory, which its directory counts as a child already. `last`: as [`Entry::last`](crate::copy::act::Entry).
+pub fn step_into(worker: &mut Worker<'_>, dir: &Arc<Dir>, sub: Subdirectory, last: Option<&[usize]>) {
+    let entered = catch_unwind(AssertUnwindSafe(|| enter(worker, dir, &sub, last))).unwrap_or_else(|_| {
+        let cause = Cause::Panic("entering a directory".into());
+        Err(Fault {
+            operation: Operation::Work,
+            side: Side::Source,
+            cause,
         })
-    }
-
-    /// What has the name of a subdirectory in destination number `index`. `None`: that destination was given up.
-    fn look_up(&self, parent: &Dir, index: usize, name: &CStr, last: Option<&[usize]>) -> Result<Option<Spot>, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-        let Some(up) = &parent.twins[index] else {
-            return Ok(None);
-        };
-        let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))? else {
-            return Ok(Some(Spot {
-                at: None,
-                existing: None,
-                place: Place::Free,
-            }));
-        };
-        // What this run made holds nothing but what it put in; but another name of that may lead there.
-        let fresh = up.fresh && !up.arrivals.folds();
-        let existing = if fresh || last.is_some_and(|clear| clear.contains(&index)) {
-            None
-        } else {
-            up.arrivals.look(&at, name).map_err(|e| fault(Operation::Stat, e))?
-        };
-        if existing.is_some_and(|there| up.arrivals.is_taken(name, &there)) {
-            return Err(Fault::conflict(Operation::MakeDirectory, index, TWO_FOR_ONE));
-        }
-        let leads = || sys::stat(at.as_fd(), name, Follow::Yes).is_ok_and(|s| s.kind == Kind::Directory);
-        let place = place(existing.as_ref(), self.run.rules.keep_dirlinks, leads);
-        Ok(Some(Spot {
-            at: Some(at),
-            existing,
-            place,
-        }))
-    }
-
-    fn open_twin(
-        &mut self,
-        parent: &Dir,
-        index: usize,
-        name: &CStr,
-        spot: Option<Spot>,
-    ) -> Result<Option<Twin>, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-        let (Some(up), Some(Spot { at, existing, place })) = (&parent.twins[index], spot) else {
-            return Ok(None);
-        };
-        let Some(at) = at else {
-            return Ok(Some(Twin::imagined()));
-        };
-        match place {
-            Place::Taken(what) => Err(Fault::conflict(Operation::MakeDirectory, index, what)),
-            Place::Directory => {
-                let follow = if existing.is_some_and(|there| there.kind == Kind::Symlink) {
-                    Follow::Yes
-                } else {
-                    Follow::No
-                };
-                let stays = existing.map_or(Ok(true), |there| up.arrivals.take_over(&at, name, &there));
-                if !stays.map_err(|e| fault(Operation::Stat, e))? {
-                    return Err(Fault::conflict(Operation::MakeDirectory, index, TWO_FOR_ONE));
-                }
-                self.existing_twin(&at, name, follow, index).map(Some)
-            }
-            Place::Free => {
-                Self::permit(parent, index, Operation::MakeDirectory, None)?;
-                if self.run.rules.dry_run {
-                    return Ok(Some(Twin::imagined()));
-                }
-                self.run.tries(parent, index).for_each(Tries::try_one);
-                self.staged_twin(&at, name, index, up).map(Some)
-            }
-        }
-    }
-
-    fn existing_twin(&mut self, at: &OwnedFd, name: &CStr, follow: Follow, index: usize) -> Result<Twin, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-        let dry = self.run.rules.dry_run;
-        let mut before = None;
-        let fd = match sys::open_directory(at.as_fd(), name, follow) {
-            // Our own, and closed to ourselves: it is opened while we work in it.
-            Err(Errno::ACCESS) if !dry && follow == Follow::No => {
-                let node = sys::open_node(at.as_fd(), name).map_err(|e| fault(Operation::Open, e))?;
-                let stat = sys::stat_fd(node.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-                sys::set_mode(Node::Path(node.as_fd()), stat.mode | 0o700)
-                    .map_err(|_| fault(Operation::Open, Errno::ACCESS))?;
-                before = Some(stat);
-                sys::open_directory(at.as_fd(), name, follow).map_err(|e| fault(Operation::Open, e))?
-            }
-            other => other.map_err(|e| fault(Operation::Open, e))?,
-        };
-        self.doubt();
-        let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-        let deletes = self.run.rules.remove_extra || self.run.rules.remove_sources;
-        if deletes && self.run.source_ids.contains(&now.id) {
-            let what = "it is one of the sources, and something would be deleted";
-            return Err(Fault::conflict(Operation::Open, index, what));
-        }
-        if self.run.rules.remove_extra && follow == Follow::Yes {
-            let reached = sys::duplicate(fd.as_fd()).and_then(|fd| self.run.surplus.keep_reached(fd));
-            reached.map_err(|e| fault(Operation::Open, e))?;
-        }
-        let stat = before.filter(|b| b.id == now.id).unwrap_or(now);
-        let reach = &self.run.rules.keep.reach;
-        let closed = !dry && !reach.privileged && reach.user(stat.uid) && stat.mode & 0o700 != 0o700;
-        if closed && now.mode == stat.mode {
-            sys::set_mode(Node::Open(fd.as_fd()), stat.mode | 0o700).map_err(|e| fault(Operation::SetMode, e))?;
-        }
-        let heritage = if dry {
-            Heritage::default()
-        } else {
-            Heritage::of(Node::Open(fd.as_fd()), &mut self.scratch, index)?
-        };
-        Ok(Twin {
-            slot: Some(Slot::new(fd, stat.id, &self.run.budget)),
-            presence: Presence::Existing(stat),
-            published: AtomicBool::new(true),
-            fresh: false,
-            heritage,
-            lent: closed.then_some(stat.mode),
-            tainted: AtomicBool::new(false),
-            creates: OnceLock::new(),
-            arrivals: Arrivals::default(),
-            tries: Tries::default(),
-        })
-    }
-
-    fn staged_twin(&mut self, at: &OwnedFd, name: &CStr, index: usize, up: &Twin) -> Result<Twin, Fault> {
-        let rules = &self.run.rules;
-        let staged = self.run.stager.stage_directory(at.as_fd(), name, index)?;
-        let keep = (rules.directories != Directories::Needed).then_some(&rules.keep);
-        let (fd, mode) = (staged.fd.as_fd(), staged.stat.mode);
-        let heritage = metadata::inherit(up.heritage, keep, fd, mode, &mut self.scratch, index)?;
-        Ok(Twin::staged(
-            staged,
-            heritage,
-            up.arrivals.inherited(),
-            &self.run.budget,
-        ))
-    }
-
-    /// Takes out of an adopted directory what the source does not have: unfinished entries, and what has gone since.
-    pub fn clear_strangers(&self, dir: &Dir, index: usize) -> Result<(), Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-        let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? else {
-            return Ok(());
-        };
-        sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
-        let mut names = Vec::new();
-        let mut buffer = Vec::with_capacity(crate::tree::listing::LISTING_BYTES);
-        while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| {
-            names.push(name.to_owned());
-        })
-        .map_err(|e| fault(Operation::List, e))?
-        {}
-        for name in names {
-            let stat = sys::stat(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
-            if self.belongs(dir, &name, stat.kind) {
-                continue;
-            }
-            if stat.kind == Kind::Directory {
-                let below =
-                    sys::open_directory(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Open, e))?;
-                clear_directory(&Arc::new(below)).map_err(|e| fault(Operation::Remove, e))?;
-                sys::remove_directory(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
-            } else {
-                sys::unlink(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether this run will look at an entry of an adopted directory: only then the skip test proves it.
-    fn belongs(&self, dir: &Dir, name: &CStr, kind: Kind) -> bool {
-        let rules = &self.run.rules;
-        let left_out = rules.directories == Directories::Only && kind != Kind::Directory;
-        let winner = dir.sources.iter().enumerate().rev().find_map(|(index, source)| {
-            let real = source.scope.name_of(name).filter(|_| source.scope.takes(name))?;
-            let stat = dir
-                .source(index)
-                .and_then(|at| sys::stat(at.as_fd(), real, Follow::No))
-                .ok()?;
-            Some((index, stat))
-        });
-        !left_out && winner.is_some_and(|(index, stat)| stat.kind == kind && !self.excludes(dir, index, name, kind))
-    }
-
-    /// A directory failed: its entry has its outcome now, what of it could be had is still copied.
-    pub fn fail_directory(&mut self, dir: &Arc<Dir>, source: usize, fault: &Fault) {
-        let path = match fault.side {
-            Side::Source => dir.source_path(source),
-            Side::Destination(index) => dir.twin_path(index),
-        };
-        if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
-            self.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
-        }
-        self.run.failed.insert(&dir.relative_path());
-        self.fail(fault, path, Kind::Directory);
-    }
-
-    /// A batch or the listing is done; the last of them publishes the directory and goes on below.
-    pub fn own_done(&mut self, dir: &Arc<Dir>) {
-        if dir.own.fetch_sub(1, Ordering::AcqRel) != 1 {
+    });
+    let source = sub.sources[sub.sources.len() - 1];
+    match entered {
+        Ok(Entered::Child(child)) => {
+            worker.tell_shortfalls(dir, &sub.target);
+            finder::list(worker, &child);
             return;
         }
-        if !self.run.desk.cancel.is_draining() {
-            for index in 0..dir.twins.len() {
-                if let Err(fault) = self.publish_twin(dir, index) {
-                    self.fail_directory(dir, dir.winner(), &fault);
-                    self.abandon(dir, &fault);
+        Ok(Entered::Blocked(blocked)) => {
+            late::put_off(worker, dir, Coming::Directory(sub), blocked);
+            return dir.let_go(&worker.run.budget);
+        }
+        Ok(Entered::Left(done)) => worker.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
+        Err(fault) => worker.record(dir, source, &sub.target, Kind::Directory, Err(fault.into())),
+    }
+    worker.run.desk.listed();
+    child_done(worker, dir);
+}
+
+/// Opens a subdirectory's sources and twins.
+fn enter(
+    worker: &mut Worker<'_>,
+    parent: &Arc<Dir>,
+    sub: &Subdirectory,
+    last: Option<&[usize]>,
+) -> Result<Entered, Fault> {
+    let run = worker.run;
+    if let Some(departure) = &run.departure
+        && departure.has_failed(|| join(&parent.relative_path(), sub.target.to_bytes()))
+    {
+        return Ok(Entered::Left(Done::new(Outcome::Skipped)));
+    }
+    let mut sources = Vec::with_capacity(sub.sources.len());
+    for &index in &sub.sources {
+        match open_source(worker, parent, index, sub) {
+            Ok(source) if is_destination(worker, parent, &source) => {
+                if index == sub.sources[sub.sources.len() - 1] {
+                    return Ok(Entered::Left(Done::skipped(Reason::Destination)));
                 }
             }
-        }
-        if dir.below.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            if dir.pending.load(Ordering::Acquire) > 1 {
-                // Links or extra entries of it wait for the end.
-                dir.put_down();
-            }
-            self.child_done(dir);
-        } else {
-            self.run.schedule.push(Task::Descend(Arc::clone(dir)));
-        }
-    }
-
-    fn publish_twin(&self, dir: &Dir, index: usize) -> Result<(), Fault> {
-        let side = Side::Destination(index);
-        let Some(Twin {
-            presence: Presence::Staged(staging),
-            slot: Some(slot),
-            published,
-            tainted,
-            arrivals,
-            ..
-        }) = &dir.twins[index]
-        else {
-            return Ok(());
-        };
-        let fault = |errno| Fault::new(Operation::Rename, side, errno);
-        if tainted.load(Ordering::Acquire) {
-            return Err(Fault::conflict(
-                Operation::Rename,
-                index,
-                "something unfinished could not be removed from it",
-            ));
-        }
-        let parent_twin;
-        let (at, name) = if let Some(parent) = &dir.parent {
-            parent_twin = Self::twin(parent, index)?;
-            (&*parent_twin.1, dir.name.as_c_str())
-        } else {
-            let Some(root) = &self.run.roots[index] else {
-                return Ok(());
-            };
-            (&root.parent, root.name.as_c_str())
-        };
-        let staged = dir.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
-        let appear = || match publish_directory(at.as_fd(), staging, name) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {
-                Self::merge(dir, index, (at, name), staging, &staged)
-            }
-            Err(errno) => Err(fault(errno)),
-        };
-        let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
-        let result = match above {
-            Some(above) if above.fresh => {
-                above.arrivals.expect(name, slot.id());
-                appear()
-            }
-            Some(above) => above.arrivals.publish(at, name, index, appear),
-            None => appear().and_then(|()| arrivals.learn(at, name).map_err(fault)),
-        };
-        if matches!(&result, Err(fault) if fault.cause == Cause::Conflict(TWO_FOR_ONE)) {
-            let cleared = clear_directory(&staged);
-            // Closed first: some file systems give its number to the next directory, which must not meet the dead one.
-            slot.retire();
-            drop(staged);
-            let removed = cleared.and_then(|()| sys::remove_directory(at.as_fd(), staging.as_c_str()));
-            if let Err(errno) = removed {
-                self.run.desk.note("left-behind", || {
-                    let why = describe(errno);
-                    (
-                        dir.twin_path(index),
-                        format!("what was made of it stays until the next run: {why}"),
-                    )
-                });
-            }
-        }
-        result?;
-        published.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// Somebody else made a directory meanwhile: the entries of the staged one move in one by one.
-    fn merge(
-        dir: &Dir,
-        index: usize,
-        (at, name): (&OwnedFd, &CStr),
-        staging: &Staging,
-        staged: &OwnedFd,
-    ) -> Result<(), Fault> {
-        let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
-        let existing = sys::open_directory(at.as_fd(), name, Follow::No)
-            .map_err(|_| Fault::conflict(Operation::Rename, index, "something else took its name meanwhile"))?;
-        let there = sys::stat_fd(existing.as_fd()).map_err(fault(Operation::Stat))?;
-        let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
-        if above.is_some_and(|above| above.fresh && above.arrivals.is_taken(name, &there)) {
-            return Err(Fault::conflict(Operation::Rename, index, TWO_FOR_ONE));
-        }
-        merge_directory(at.as_fd(), staging, staged.as_fd(), existing.as_fd(), index)?;
-        let id = there.id;
-        if let Some(slot) = dir.twins[index].as_ref().and_then(|t| t.slot.as_ref()) {
-            slot.replace(existing, id);
-        }
-        Ok(())
-    }
-
-    /// Everything below a directory that could not be published has an outcome too.
-    fn abandon(&mut self, dir: &Arc<Dir>, fault: &Fault) {
-        loop {
-            let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(sub) = next else { return };
-            self.run.desk.listed();
-            self.record(
-                dir,
-                sub.sources[sub.sources.len() - 1],
-                &sub.target,
+            Ok(source) => sources.push(source),
+            // The last one is this entry; the others are entries of their own that were overridden.
+            Err(fault) if index == sub.sources[sub.sources.len() - 1] => return Err(fault),
+            Err(fault) => worker.fail(
+                &fault,
+                join(&parent.source_path(index), sub.target.to_bytes()),
                 Kind::Directory,
-                Err(fault.clone().into()),
+            ),
+        }
+    }
+    let spots: Vec<_> = (0..parent.twins.len())
+        .map(|index| look_up(worker, parent, index, &sub.target, last))
+        .collect();
+    if last.is_none() {
+        let taken = |(index, spot): (usize, &Result<Option<Spot>, Fault>)| match spot {
+            Ok(Some(Spot {
+                place: Place::Taken(_),
+                existing: Some(there),
+                ..
+            })) => Some((index, there.kind)),
+            _ => None,
+        };
+        let taken = spots.iter().enumerate().filter_map(taken);
+        let blocked = late::obstacles(worker, parent, &sub.target, taken)?;
+        if !blocked.is_empty() {
+            return Ok(Entered::Blocked(blocked));
+        }
+    }
+    if last.is_none() {
+        let there = |spot: &&Result<Option<Spot>, Fault>| matches!(spot, Ok(Some(spot)) if spot.existing.is_some());
+        extra::note_there(worker, parent, spots.iter().filter(there).count());
+    }
+    let mut twins = Vec::with_capacity(parent.twins.len());
+    let mut conflict = None;
+    for (index, spot) in spots.into_iter().enumerate() {
+        match spot.and_then(|spot| open_twin(worker, parent, index, &sub.target, spot)) {
+            Ok(twin) => twins.push(twin),
+            Err(fault) if parent.twins.len() == 1 => return Err(fault),
+            // Another destination may still take it.
+            Err(fault) => {
+                twins.push(None);
+                conflict = Some(fault);
+            }
+        }
+    }
+    if let Some(fault) = conflict {
+        if twins.iter().all(Option::is_none) {
+            return Err(fault);
+        }
+        if let Side::Destination(index) = fault.side {
+            worker.missed(parent, &fault);
+            worker.fail(
+                &fault,
+                join(&parent.twin_path(index), sub.target.to_bytes()),
+                Kind::Directory,
             );
         }
     }
-
-    /// One child fewer; the last one closes the directory, and perhaps its parent, and so on up.
-    pub fn child_done(&mut self, dir: &Arc<Dir>) {
-        let mut dir = Arc::clone(dir);
-        while dir.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            if self.run.desk.cancel.is_draining() {
-                self.leave(&dir);
-            } else {
-                self.close(&dir);
-            }
-            dir.release();
-            let Some(parent) = dir.parent.clone() else { return };
-            dir = parent;
-        }
-    }
-
-    /// The directory's own metadata, times last, and its outcome.
-    fn close(&mut self, dir: &Arc<Dir>) {
-        if let Some(departure) = &self.run.departure {
-            return self.depart_directory(departure, dir);
-        }
-        if dir.parent.is_none() {
-            // Its times come after this.
-            self.run.probes.pull();
-        }
-        let mut changes = Changes::default();
-        let mut made = false;
-        let needed = self.run.rules.directories != Directories::Needed || dir.holds.load(Ordering::Acquire);
-        if let (true, Some(parent)) = (needed, &dir.parent) {
-            parent.holds.store(true, Ordering::Release);
-        }
-        for index in 0..dir.twins.len() {
-            let Some(twin) = &dir.twins[index] else { continue };
-            made |= !matches!(twin.presence, Presence::Existing(_));
-            if needed && matches!(twin.presence, Presence::Imagined) {
-                self.run.targets[index].directories.fetch_add(1, Ordering::Relaxed);
-            }
-            let closed = if needed || !made {
-                self.close_twin(dir, index, twin)
-            } else {
-                Self::unmake(dir, index, twin)
-            };
-            match closed {
-                Ok(seen) => changes.insert(seen),
-                Err(fault) => self.fail_directory(dir, dir.winner(), &fault),
-            }
-            if let (Some(parent), Presence::Staged(_)) = (&dir.parent, &twin.presence) {
-                // One that nothing could be made in has not come for its own sake.
-                let came = twin.published.load(Ordering::Acquire) && !twin.tries.are_vain();
-                let note = if came { Tries::come } else { Tries::fail };
-                self.run.tries(parent, index).for_each(note);
-            }
-        }
-        if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
-            let done = if made && !needed {
-                Done::skipped(Reason::NotNeeded)
-            } else if made {
-                Done {
-                    changes: Changes::NEW,
-                    ..Done::new(Outcome::Made)
-                }
-            } else if changes.is_empty() {
-                Done::skipped(Reason::Unchanged)
-            } else {
-                Done {
-                    changes,
-                    ..Done::new(Outcome::Metadata)
-                }
-            };
-            self.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
-            self.tell_directory(dir, &done);
-        }
-    }
-
-    fn tell_directory(&mut self, dir: &Arc<Dir>, done: &Done) {
-        let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {
-            (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
-            _ => (dir, dir.winner(), c"."),
-        };
-        self.tell(above, source, name, Kind::Directory, done);
-        self.tell_shortfalls(above, name);
-    }
-
-    fn close_twin(&mut self, dir: &Arc<Dir>, index: usize, twin: &Twin) -> Result<Changes, Fault> {
-        let run = self.run;
-        let (rules, side) = (&run.rules, Side::Destination(index));
-        if !twin.published.load(Ordering::Acquire) {
-            // It failed to appear, and that was said.
-            return Ok(Changes::default());
-        }
-        let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
-            return Ok(Changes::default());
-        };
-        if !rules.dry_run && !twin.fresh {
-            leftovers::clear_leftovers(self.run, dir, index, &fd)?;
-        }
-        let staged = matches!(twin.presence, Presence::Staged(_));
-        let look = || sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e));
-        if !dir.is_entry || rules.directories == Directories::Needed {
-            let staged = if staged { Some(look()?.mode) } else { None };
-            return self.close_plainly(index, twin, &fd, staged);
-        }
-        let source = &dir.sources[dir.winner()].stat;
-        let there = match &twin.presence {
-            Presence::Existing(before) => Some(before),
-            Presence::Staged(_) | Presence::Imagined => None,
-        };
-        let kept = self.kept_of(dir, index, source, there);
-        let now = look()?;
-        let before = there.copied().unwrap_or(now);
-        let node = dir
-            .source(dir.winner())
-            .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-        let copy = Copy {
-            node: Node::Open(fd.as_fd()),
-            owner: (now.uid, now.gid),
-            mode: before.mode,
-            // A directory in one with the set-group-id bit has that, too.
-            born: staged.then(|| twin.heritage.leaves(&rules.keep, source.mode) | now.mode & 0o2000),
-            new: staged,
-            inherits: staged && twin.heritage.attributes,
-            destination: index,
-        };
-        let obstacle = if staged { None } else { protected(before.protection) };
-        let act = !rules.dry_run && obstacle.is_none();
-        let put = put_right(
-            &rules.keep,
-            source,
-            Some(Node::Open(node.as_fd())),
-            copy,
-            act,
-            &mut self.scratch,
-        )?;
-        let mut changes = put.changes;
-        if !changes.contains(Changes::MODE) {
-            Self::give_back(twin, &fd, index)?;
-        }
-        let mut timed = true;
-        let late = rules.keep.times && !kept.is_same(source.mtime, before.mtime);
-        if act && (staged || !kept.is_same(source.mtime, now.mtime)) {
-            timed = self.set_times(dir, index, source, Node::Open(fd.as_fd()))?;
-        } else if there.is_some() && rules.keep.times && !late {
-            self.tell_loss(&kept, source.mtime, before.mtime);
-        }
-        changes.insert_if(late && timed, Changes::TIME);
-        match obstacle.filter(|_| !changes.is_empty()) {
-            Some(what) => Err(Fault::conflict(Operation::SetMode, index, what)),
-            None => Ok(changes),
-        }
-    }
-
-    /// A directory that stands for no source entry, or whose metadata was not asked for.
-    /// `staged`: the mode that this run made it with.
-    fn close_plainly(
-        &mut self,
-        index: usize,
-        twin: &Twin,
-        fd: &OwnedFd,
-        staged: Option<u32>,
-    ) -> Result<Changes, Fault> {
-        let rules = &self.run.rules;
-        if rules.dry_run {
-            return Ok(Changes::default());
-        }
-        match staged {
-            Some(mode) => {
-                let born = twin.heritage.leaves(&rules.keep, 0o777) | mode & 0o2000;
-                if born != mode {
-                    let mode = (Node::Open(fd.as_fd()), born, false);
-                    metadata::set_mode(&rules.keep, mode, index, &mut self.scratch)?;
-                }
-            }
-            None => Self::give_back(twin, fd, index)?,
-        }
-        Ok(Changes::default())
-    }
-
-    /// A directory that nothing came into goes again.
-    fn unmake(dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-        if let (true, Some(parent), Presence::Staged(_)) = (twin.fresh, &dir.parent, &twin.presence)
-            && let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))?
+    let dir = Arc::new(Dir {
+        parent: Some(Arc::clone(parent)),
+        base: Vec::new(),
+        name: sub.target.clone(),
+        sources: sources.into_boxed_slice(),
+        owners: OnceLock::new(),
+        twins: twins.into_boxed_slice(),
+        destinations: Arc::clone(&parent.destinations),
+        own: AtomicUsize::new(1),
+        pending: AtomicUsize::new(1),
+        below: Mutex::new(Below::default()),
+        recorded: AtomicBool::new(false),
+        holds: AtomicBool::new(false),
+        is_entry: true,
+    });
+    dir.relieve(&run.budget);
+    for (index, twin) in dir.twins.iter().enumerate() {
+        if let Some(twin) = twin
+            && matches!(twin.presence, Presence::Staged(_))
+            && !twin.fresh
         {
-            match sys::remove_directory(at.as_fd(), &dir.name) {
-                // Somebody else put something in.
-                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-                Err(errno) => return Err(fault(Operation::Remove, errno)),
+            clear_strangers(worker, &dir, index)?;
+        }
+    }
+    Ok(Entered::Child(dir))
+}
+
+/// Whether a source directory is a destination. Where inode numbers say so and may be those of two file systems, a file
+/// that is made in the destination tells.
+fn is_destination(worker: &Worker<'_>, parent: &Dir, source: &Source) -> bool {
+    let run = worker.run;
+    let id = source.slot.id();
+    let Some(index) = run.destination_ids.iter().position(|known| *known == id) else {
+        return false;
+    };
+    if run.rules.dry_run && run.departure.is_none() {
+        return true;
+    }
+    let mut root = parent;
+    while let Some(up) = root.parent.as_deref() {
+        root = up;
+    }
+    let destination = root.twin(index).ok().flatten().zip(source.slot.current());
+    let joined = destination.and_then(|(one, other)| views::joined(run.stager, &one, &other, &run.desk));
+    joined.unwrap_or(true)
+}
+
+fn open_source(worker: &Worker<'_>, parent: &Dir, index: usize, sub: &Subdirectory) -> Result<Source, Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
+    let up = &parent.sources[index];
+    let name = up.scope.name_of(&sub.target).unwrap_or(&sub.target);
+    let at = parent.source(index).map_err(|e| fault(Operation::Open, e))?;
+    let fd = sys::open_directory(at.as_fd(), name, Follow::No).map_err(|e| match e {
+        // It was a directory when it was listed.
+        Errno::NOTDIR | Errno::LOOP => Fault::changed(Operation::Open),
+        e => fault(Operation::Open, e),
+    })?;
+    let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+    // What was named itself is a walk of its own and has a device of its own.
+    let device = if matches!(up.scope, Scope::Names(_)) {
+        stat.id.dev
+    } else {
+        up.device
+    };
+    let scope = if worker.run.rules.one_file_system && stat.id.dev != device {
+        Scope::Itself
+    } else {
+        sub.scope.clone()
+    };
+    Ok(Source {
+        slot: Slot::new(fd, stat.id, &worker.run.budget),
+        stat,
+        scope,
+        device,
+        origin: Origin::Name {
+            parent: index,
+            name: name.to_owned(),
+        },
+    })
+}
+
+/// What has the name of a subdirectory in destination number `index`. `None`: that destination was given up.
+fn look_up(
+    worker: &Worker<'_>,
+    parent: &Dir,
+    index: usize,
+    name: &CStr,
+    last: Option<&[usize]>,
+) -> Result<Option<Spot>, Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let Some(up) = &parent.twins[index] else {
+        return Ok(None);
+    };
+    let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))? else {
+        return Ok(Some(Spot {
+            at: None,
+            existing: None,
+            place: Place::Free,
+        }));
+    };
+    // What this run made holds nothing but what it put in; but another name of that may lead there.
+    let fresh = up.fresh && !up.arrivals.folds();
+    let existing = if fresh || last.is_some_and(|clear| clear.contains(&index)) {
+        None
+    } else {
+        up.arrivals.look(&at, name).map_err(|e| fault(Operation::Stat, e))?
+    };
+    if existing.is_some_and(|there| up.arrivals.is_taken(name, &there)) {
+        return Err(Fault::conflict(Operation::MakeDirectory, index, TWO_FOR_ONE));
+    }
+    let leads = || sys::stat(at.as_fd(), name, Follow::Yes).is_ok_and(|s| s.kind == Kind::Directory);
+    let place = place(existing.as_ref(), worker.run.rules.keep_dirlinks, leads);
+    Ok(Some(Spot {
+        at: Some(at),
+        existing,
+        place,
+    }))
+}
+
+fn open_twin(
+    worker: &mut Worker<'_>,
+    parent: &Dir,
+    index: usize,
+    name: &CStr,
+    spot: Option<Spot>,
+) -> Result<Option<Twin>, Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let (Some(up), Some(Spot { at, existing, place })) = (&parent.twins[index], spot) else {
+        return Ok(None);
+    };
+    let Some(at) = at else {
+        return Ok(Some(Twin::imagined()));
+    };
+    match place {
+        Place::Taken(what) => Err(Fault::conflict(Operation::MakeDirectory, index, what)),
+        Place::Directory => {
+            let follow = if existing.is_some_and(|there| there.kind == Kind::Symlink) {
+                Follow::Yes
+            } else {
+                Follow::No
+            };
+            let stays = existing.map_or(Ok(true), |there| up.arrivals.take_over(&at, name, &there));
+            if !stays.map_err(|e| fault(Operation::Stat, e))? {
+                return Err(Fault::conflict(Operation::MakeDirectory, index, TWO_FOR_ONE));
+            }
+            existing_twin(worker, &at, name, follow, index).map(Some)
+        }
+        Place::Free => {
+            act::permit(parent, index, Operation::MakeDirectory, None)?;
+            if worker.run.rules.dry_run {
+                return Ok(Some(Twin::imagined()));
+            }
+            worker.run.tries(parent, index).for_each(Tries::try_one);
+            staged_twin(worker, &at, name, index, up).map(Some)
+        }
+    }
+}
+
+fn existing_twin(
+    worker: &mut Worker<'_>,
+    at: &OwnedFd,
+    name: &CStr,
+    follow: Follow,
+    index: usize,
+) -> Result<Twin, Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let dry = worker.run.rules.dry_run;
+    let mut before = None;
+    let fd = match sys::open_directory(at.as_fd(), name, follow) {
+        // Our own, and closed to ourselves: it is opened while we work in it.
+        Err(Errno::ACCESS) if !dry && follow == Follow::No => {
+            let node = sys::open_node(at.as_fd(), name).map_err(|e| fault(Operation::Open, e))?;
+            let stat = sys::stat_fd(node.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+            sys::set_mode(Node::Path(node.as_fd()), stat.mode | 0o700)
+                .map_err(|_| fault(Operation::Open, Errno::ACCESS))?;
+            before = Some(stat);
+            sys::open_directory(at.as_fd(), name, follow).map_err(|e| fault(Operation::Open, e))?
+        }
+        other => other.map_err(|e| fault(Operation::Open, e))?,
+    };
+    depart::doubt(worker);
+    let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
+    let deletes = worker.run.rules.remove_extra || worker.run.rules.remove_sources;
+    if deletes && worker.run.source_ids.contains(&now.id) {
+        let what = "it is one of the sources, and something would be deleted";
+        return Err(Fault::conflict(Operation::Open, index, what));
+    }
+    if worker.run.rules.remove_extra && follow == Follow::Yes {
+        let reached = sys::duplicate(fd.as_fd()).and_then(|fd| worker.run.surplus.keep_reached(fd));
+        reached.map_err(|e| fault(Operation::Open, e))?;
+    }
+    let stat = before.filter(|b| b.id == now.id).unwrap_or(now);
+    let reach = &worker.run.rules.keep.reach;
+    let closed = !dry && !reach.privileged && reach.user(stat.uid) && stat.mode & 0o700 != 0o700;
+    if closed && now.mode == stat.mode {
+        sys::set_mode(Node::Open(fd.as_fd()), stat.mode | 0o700).map_err(|e| fault(Operation::SetMode, e))?;
+    }
+    let heritage = if dry {
+        Heritage::default()
+    } else {
+        Heritage::of(Node::Open(fd.as_fd()), &mut worker.scratch, index)?
+    };
+    Ok(Twin {
+        slot: Some(Slot::new(fd, stat.id, &worker.run.budget)),
+        presence: Presence::Existing(stat),
+        published: AtomicBool::new(true),
+        fresh: false,
+        heritage,
+        lent: closed.then_some(stat.mode),
+        tainted: AtomicBool::new(false),
+        creates: OnceLock::new(),
+        arrivals: Arrivals::default(),
+        tries: Tries::default(),
+    })
+}
+
+fn staged_twin(worker: &mut Worker<'_>, at: &OwnedFd, name: &CStr, index: usize, up: &Twin) -> Result<Twin, Fault> {
+    let rules = &worker.run.rules;
+    let staged = worker.run.stager.stage_directory(at.as_fd(), name, index)?;
+    let keep = (rules.directories != Directories::Needed).then_some(&rules.keep);
+    let (fd, mode) = (staged.fd.as_fd(), staged.stat.mode);
+    let heritage = metadata::inherit(up.heritage, keep, fd, mode, &mut worker.scratch, index)?;
+    Ok(Twin::staged(
+        staged,
+        heritage,
+        up.arrivals.inherited(),
+        &worker.run.budget,
+    ))
+}
+
+/// Takes out of an adopted directory what the source does not have: unfinished entries, and what has gone since.
+pub fn clear_strangers(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? else {
+        return Ok(());
+    };
+    sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(crate::tree::listing::LISTING_BYTES);
+    while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| {
+        names.push(name.to_owned());
+    })
+    .map_err(|e| fault(Operation::List, e))?
+    {}
+    for name in names {
+        let stat = sys::stat(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
+        if belongs(worker, dir, &name, stat.kind) {
+            continue;
+        }
+        if stat.kind == Kind::Directory {
+            let below = sys::open_directory(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Open, e))?;
+            clear_directory(&Arc::new(below)).map_err(|e| fault(Operation::Remove, e))?;
+            sys::remove_directory(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
+        } else {
+            sys::unlink(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether this run will look at an entry of an adopted directory: only then the skip test proves it.
+fn belongs(worker: &Worker<'_>, dir: &Dir, name: &CStr, kind: Kind) -> bool {
+    let rules = &worker.run.rules;
+    let left_out = rules.directories == Directories::Only && kind != Kind::Directory;
+    let winner = dir.sources.iter().enumerate().rev().find_map(|(index, source)| {
+        let real = source.scope.name_of(name).filter(|_| source.scope.takes(name))?;
+        let stat = dir
+            .source(index)
+            .and_then(|at| sys::stat(at.as_fd(), real, Follow::No))
+            .ok()?;
+        Some((index, stat))
+    });
+    !left_out
+        && winner.is_some_and(|(index, stat)| stat.kind == kind && !finder::excludes(worker, dir, index, name, kind))
+}
+
+/// A directory failed: its entry has its outcome now, what of it could be had is still copied.
+pub fn fail_directory(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, fault: &Fault) {
+    let path = match fault.side {
+        Side::Source => dir.source_path(source),
+        Side::Destination(index) => dir.twin_path(index),
+    };
+    if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
+        worker.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
+    }
+    worker.run.failed.insert(&dir.relative_path());
+    worker.fail(fault, path, Kind::Directory);
+}
+
+/// A batch or the listing is done; the last of them publishes the directory and goes on below.
+pub fn own_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+    if dir.own.fetch_sub(1, Ordering::AcqRel) != 1 {
+        return;
+    }
+    if !worker.run.desk.cancel.is_draining() {
+        for index in 0..dir.twins.len() {
+            if let Err(fault) = publish_twin(worker, dir, index) {
+                fail_directory(worker, dir, dir.winner(), &fault);
+                abandon(worker, dir, &fault);
             }
         }
-        Ok(Changes::default())
     }
-
-    /// An existing directory that was opened for our own work is closed again.
-    fn give_back(twin: &Twin, fd: &OwnedFd, index: usize) -> Result<(), Fault> {
-        let Some(mode) = twin.lent else { return Ok(()) };
-        sys::set_mode(Node::Open(fd.as_fd()), mode)
-            .map_err(|e| Fault::new(Operation::SetMode, Side::Destination(index), e))
+    if dir.below.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if dir.pending.load(Ordering::Acquire) > 1 {
+            // Links or extra entries of it wait for the end.
+            dir.put_down();
+        }
+        child_done(worker, dir);
+    } else {
+        worker.run.schedule.push(Task::Descend(Arc::clone(dir)));
     }
+}
 
-    /// The run ends early: the directory keeps what it has, for the next run to go on with.
-    fn leave(&self, dir: &Arc<Dir>) {
-        for (index, twin) in dir.twins.iter().enumerate() {
-            let Some(twin) = twin else { continue };
-            let unfinished = matches!(twin.presence, Presence::Staged(_)) && !twin.published.load(Ordering::Acquire);
-            if !unfinished && twin.lent.is_none() {
-                continue;
-            }
-            let fault = |e| Fault::new(Operation::Open, Side::Destination(index), e);
-            let left = dir.twin(index).map_err(fault).and_then(|fd| match fd {
-                // The next run adopts it; closing alone would leave the lock to a child that was just started.
-                Some(fd) if unfinished => sys::unlock(fd.as_fd()).map_err(fault),
-                Some(fd) => Self::give_back(twin, &fd, index),
-                None => Ok(()),
+fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Fault> {
+    let side = Side::Destination(index);
+    let Some(Twin {
+        presence: Presence::Staged(staging),
+        slot: Some(slot),
+        published,
+        tainted,
+        arrivals,
+        ..
+    }) = &dir.twins[index]
+    else {
+        return Ok(());
+    };
+    let fault = |errno| Fault::new(Operation::Rename, side, errno);
+    if tainted.load(Ordering::Acquire) {
+        return Err(Fault::conflict(
+            Operation::Rename,
+            index,
+            "something unfinished could not be removed from it",
+        ));
+    }
+    let parent_twin;
+    let (at, name) = if let Some(parent) = &dir.parent {
+        parent_twin = act::twin(parent, index)?;
+        (&*parent_twin.1, dir.name.as_c_str())
+    } else {
+        let Some(root) = &worker.run.roots[index] else {
+            return Ok(());
+        };
+        (&root.parent, root.name.as_c_str())
+    };
+    let staged = dir.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
+    let appear = || match publish_directory(at.as_fd(), staging, name) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => merge(dir, index, (at, name), staging, &staged),
+        Err(errno) => Err(fault(errno)),
+    };
+    let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
+    let result = match above {
+        Some(above) if above.fresh => {
+            above.arrivals.expect(name, slot.id());
+            appear()
+        }
+        Some(above) => above.arrivals.publish(at, name, index, appear),
+        None => appear().and_then(|()| arrivals.learn(at, name).map_err(fault)),
+    };
+    if matches!(&result, Err(fault) if fault.cause == Cause::Conflict(TWO_FOR_ONE)) {
+        let cleared = clear_directory(&staged);
+        // Closed first: some file systems give its number to the next directory, which must not meet the dead one.
+        slot.retire();
+        drop(staged);
+        let removed = cleared.and_then(|()| sys::remove_directory(at.as_fd(), staging.as_c_str()));
+        if let Err(errno) = removed {
+            worker.run.desk.note("left-behind", || {
+                let why = describe(errno);
+                (
+                    dir.twin_path(index),
+                    format!("what was made of it stays until the next run: {why}"),
+                )
             });
-            if let Err(fault) = left {
-                self.fail(&fault, dir.twin_path(index), Kind::Directory);
+        }
+    }
+    result?;
+    published.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Somebody else made a directory meanwhile: the entries of the staged one move in one by one.
+fn merge(
+    dir: &Dir,
+    index: usize,
+    (at, name): (&OwnedFd, &CStr),
+    staging: &Staging,
+    staged: &OwnedFd,
+) -> Result<(), Fault> {
+    let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+    let existing = sys::open_directory(at.as_fd(), name, Follow::No)
+        .map_err(|_| Fault::conflict(Operation::Rename, index, "something else took its name meanwhile"))?;
+    let there = sys::stat_fd(existing.as_fd()).map_err(fault(Operation::Stat))?;
+    let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
+    if above.is_some_and(|above| above.fresh && above.arrivals.is_taken(name, &there)) {
+        return Err(Fault::conflict(Operation::Rename, index, TWO_FOR_ONE));
+    }
+    merge_directory(at.as_fd(), staging, staged.as_fd(), existing.as_fd(), index)?;
+    let id = there.id;
+    if let Some(slot) = dir.twins[index].as_ref().and_then(|t| t.slot.as_ref()) {
+        slot.replace(existing, id);
+    }
+    Ok(())
+}
+
+/// Everything below a directory that could not be published has an outcome too.
+fn abandon(worker: &mut Worker<'_>, dir: &Arc<Dir>, fault: &Fault) {
+    loop {
+        let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(sub) = next else { return };
+        worker.run.desk.listed();
+        worker.record(
+            dir,
+            sub.sources[sub.sources.len() - 1],
+            &sub.target,
+            Kind::Directory,
+            Err(fault.clone().into()),
+        );
+    }
+}
+
+/// One child fewer; the last one closes the directory, and perhaps its parent, and so on up.
+pub fn child_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+    let mut dir = Arc::clone(dir);
+    while dir.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if worker.run.desk.cancel.is_draining() {
+            leave(worker, &dir);
+        } else {
+            close(worker, &dir);
+        }
+        dir.release();
+        let Some(parent) = dir.parent.clone() else { return };
+        dir = parent;
+    }
+}
+
+/// The directory's own metadata, times last, and its outcome.
+fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+    if let Some(departure) = &worker.run.departure {
+        return depart::depart_directory(worker, departure, dir);
+    }
+    if dir.parent.is_none() {
+        // Its times come after this.
+        worker.run.probes.pull();
+    }
+    let mut changes = Changes::default();
+    let mut made = false;
+    let needed = worker.run.rules.directories != Directories::Needed || dir.holds.load(Ordering::Acquire);
+    if let (true, Some(parent)) = (needed, &dir.parent) {
+        parent.holds.store(true, Ordering::Release);
+    }
+    for index in 0..dir.twins.len() {
+        let Some(twin) = &dir.twins[index] else { continue };
+        made |= !matches!(twin.presence, Presence::Existing(_));
+        if needed && matches!(twin.presence, Presence::Imagined) {
+            worker.run.targets[index].directories.fetch_add(1, Ordering::Relaxed);
+        }
+        let closed = if needed || !made {
+            close_twin(worker, dir, index, twin)
+        } else {
+            unmake(dir, index, twin)
+        };
+        match closed {
+            Ok(seen) => changes.insert(seen),
+            Err(fault) => fail_directory(worker, dir, dir.winner(), &fault),
+        }
+        if let (Some(parent), Presence::Staged(_)) = (&dir.parent, &twin.presence) {
+            // One that nothing could be made in has not come for its own sake.
+            let came = twin.published.load(Ordering::Acquire) && !twin.tries.are_vain();
+            let note = if came { Tries::come } else { Tries::fail };
+            worker.run.tries(parent, index).for_each(note);
+        }
+    }
+    if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
+        let done = if made && !needed {
+            Done::skipped(Reason::NotNeeded)
+        } else if made {
+            Done {
+                changes: Changes::NEW,
+                ..Done::new(Outcome::Made)
             }
+        } else if changes.is_empty() {
+            Done::skipped(Reason::Unchanged)
+        } else {
+            Done {
+                changes,
+                ..Done::new(Outcome::Metadata)
+            }
+        };
+        worker.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
+        tell_directory(worker, dir, &done);
+    }
+}
+
+fn tell_directory(worker: &mut Worker<'_>, dir: &Arc<Dir>, done: &Done) {
+    let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {
+        (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
+        _ => (dir, dir.winner(), c"."),
+    };
+    worker.tell(above, source, name, Kind::Directory, done);
+    worker.tell_shortfalls(above, name);
+}
+
+fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin) -> Result<Changes, Fault> {
+    let run = worker.run;
+    let (rules, side) = (&run.rules, Side::Destination(index));
+    if !twin.published.load(Ordering::Acquire) {
+        // It failed to appear, and that was said.
+        return Ok(Changes::default());
+    }
+    let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
+        return Ok(Changes::default());
+    };
+    if !rules.dry_run && !twin.fresh {
+        leftovers::clear_leftovers(worker.run, dir, index, &fd)?;
+    }
+    let staged = matches!(twin.presence, Presence::Staged(_));
+    let look = || sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e));
+    if !dir.is_entry || rules.directories == Directories::Needed {
+        let staged = if staged { Some(look()?.mode) } else { None };
+        return close_plainly(worker, index, twin, &fd, staged);
+    }
+    let source = &dir.sources[dir.winner()].stat;
+    let there = match &twin.presence {
+        Presence::Existing(before) => Some(before),
+        Presence::Staged(_) | Presence::Imagined => None,
+    };
+    let kept = times::kept_of(worker, dir, index, source, there);
+    let now = look()?;
+    let before = there.copied().unwrap_or(now);
+    let node = dir
+        .source(dir.winner())
+        .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+    let copy = Copy {
+        node: Node::Open(fd.as_fd()),
+        owner: (now.uid, now.gid),
+        mode: before.mode,
+        // A directory in one with the set-group-id bit has that, too.
+        born: staged.then(|| twin.heritage.leaves(&rules.keep, source.mode) | now.mode & 0o2000),
+        new: staged,
+        inherits: staged && twin.heritage.attributes,
+        destination: index,
+    };
+    let obstacle = if staged { None } else { protected(before.protection) };
+    let act = !rules.dry_run && obstacle.is_none();
+    let put = put_right(
+        &rules.keep,
+        source,
+        Some(Node::Open(node.as_fd())),
+        copy,
+        act,
+        &mut worker.scratch,
+    )?;
+    let mut changes = put.changes;
+    if !changes.contains(Changes::MODE) {
+        give_back(twin, &fd, index)?;
+    }
+    let mut timed = true;
+    let late = rules.keep.times && !kept.is_same(source.mtime, before.mtime);
+    if act && (staged || !kept.is_same(source.mtime, now.mtime)) {
+        timed = times::set_times(worker, dir, index, source, Node::Open(fd.as_fd()))?;
+    } else if there.is_some() && rules.keep.times && !late {
+        times::tell_loss(worker, &kept, source.mtime, before.mtime);
+    }
+    changes.insert_if(late && timed, Changes::TIME);
+    match obstacle.filter(|_| !changes.is_empty()) {
+        Some(what) => Err(Fault::conflict(Operation::SetMode, index, what)),
+        None => Ok(changes),
+    }
+}
+
+/// A directory that stands for no source entry, or whose metadata was not asked for.
+/// `staged`: the mode that this run made it with.
+fn close_plainly(
+    worker: &mut Worker<'_>,
+    index: usize,
+    twin: &Twin,
+    fd: &OwnedFd,
+    staged: Option<u32>,
+) -> Result<Changes, Fault> {
+    let rules = &worker.run.rules;
+    if rules.dry_run {
+        return Ok(Changes::default());
+    }
+    match staged {
+        Some(mode) => {
+            let born = twin.heritage.leaves(&rules.keep, 0o777) | mode & 0o2000;
+            if born != mode {
+                let mode = (Node::Open(fd.as_fd()), born, false);
+                metadata::set_mode(&rules.keep, mode, index, &mut worker.scratch)?;
+            }
+        }
+        None => give_back(twin, fd, index)?,
+    }
+    Ok(Changes::default())
+}
+
+/// A directory that nothing came into goes again.
+fn unmake(dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    if let (true, Some(parent), Presence::Staged(_)) = (twin.fresh, &dir.parent, &twin.presence)
+        && let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))?
+    {
+        match sys::remove_directory(at.as_fd(), &dir.name) {
+            // Somebody else put something in.
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(fault(Operation::Remove, errno)),
+        }
+    }
+    Ok(Changes::default())
+}
+
+/// An existing directory that was opened for our own work is closed again.
+fn give_back(twin: &Twin, fd: &OwnedFd, index: usize) -> Result<(), Fault> {
+    let Some(mode) = twin.lent else { return Ok(()) };
+    sys::set_mode(Node::Open(fd.as_fd()), mode).map_err(|e| Fault::new(Operation::SetMode, Side::Destination(index), e))
+}
+
+/// The run ends early: the directory keeps what it has, for the next run to go on with.
+fn leave(worker: &Worker<'_>, dir: &Arc<Dir>) {
+    for (index, twin) in dir.twins.iter().enumerate() {
+        let Some(twin) = twin else { continue };
+        let unfinished = matches!(twin.presence, Presence::Staged(_)) && !twin.published.load(Ordering::Acquire);
+        if !unfinished && twin.lent.is_none() {
+            continue;
+        }
+        let fault = |e| Fault::new(Operation::Open, Side::Destination(index), e);
+        let left = dir.twin(index).map_err(fault).and_then(|fd| match fd {
+            // The next run adopts it; closing alone would leave the lock to a child that was just started.
+            Some(fd) if unfinished => sys::unlock(fd.as_fd()).map_err(fault),
+            Some(fd) => give_back(twin, &fd, index),
+            None => Ok(()),
+        });
+        if let Err(fault) = left {
+            worker.fail(&fault, dir.twin_path(index), Kind::Directory);
         }
     }
 }

@@ -24,10 +24,10 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::dir::{Dir, Origin, Presence, Scope, Tries};
-use crate::copy::late::Late;
+use crate::copy::late::{self, Late};
 use crate::copy::lookout::Lookout;
 use crate::copy::worker::Worker;
-use crate::copy::{Run, Task};
+use crate::copy::{Run, Task, act, directory};
 use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
@@ -177,130 +177,135 @@ impl Surplus {
     }
 }
 
-impl Worker<'_> {
-    /// A directory whose sources have all been listed: what its twins have besides waits for the sweep.
-    pub fn note_extras(&mut self, dir: &Arc<Dir>) {
-        let mut seen = std::mem::take(&mut self.seen);
-        if self.run.rules.remove_extra && is_mirror(dir) && !self.run.desk.cancel.is_draining() {
-            seen.sort_unstable();
-            for twin in 0..dir.twins.len() {
-                if let Err(fault) = self.find_extras(dir, twin, &seen) {
-                    self.fail_directory(dir, dir.winner(), &fault);
-                }
+/// A directory whose sources have all been listed: what its twins have besides waits for the sweep.
+pub fn note_extras(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+    let mut seen = std::mem::take(&mut worker.seen);
+    if worker.run.rules.remove_extra && is_mirror(dir) && !worker.run.desk.cancel.is_draining() {
+        seen.sort_unstable();
+        for twin in 0..dir.twins.len() {
+            if let Err(fault) = find_extras(worker, dir, twin, &seen) {
+                directory::fail_directory(worker, dir, dir.winner(), &fault);
             }
         }
-        seen.clear();
-        self.seen = seen;
     }
+    seen.clear();
+    worker.seen = seen;
+}
 
-    /// A source that was listed, and how many names it gave. One that was named as an argument must not be empty.
-    pub fn note_listed(&self, dir: &Arc<Dir>, source: usize, names: usize) {
-        if !self.run.rules.remove_extra || !is_argument(dir, source) || self.run.desk.cancel.is_draining() {
-            return;
-        }
-        let surplus = &self.run.surplus;
-        if names == 0 {
-            let path = show(&dir.source_path(source));
-            surplus.withhold("empty-source", format!("{path} is empty"));
-        } else {
-            let mut arguments = lock(&surplus.arguments);
-            arguments.push((Arc::clone(dir), source));
-        }
+/// A source that was listed, and how many names it gave. One that was named as an argument must not be empty.
+pub fn note_listed(worker: &Worker<'_>, dir: &Arc<Dir>, source: usize, names: usize) {
+    if !worker.run.rules.remove_extra || !is_argument(dir, source) || worker.run.desk.cancel.is_draining() {
+        return;
     }
-
-    /// How many names of a source the destinations had already: with what is extra they are what a limit is a part of.
-    /// What this run brings is not counted, so it matters not how much of it is there by now.
-    pub fn note_there(&self, dir: &Dir, names: usize) {
-        if self.run.rules.remove_extra && names > 0 && is_mirror(dir) {
-            self.counters.found_there(names as u64);
-        }
+    let surplus = &worker.run.surplus;
+    if names == 0 {
+        let path = show(&dir.source_path(source));
+        surplus.withhold("empty-source", format!("{path} is empty"));
+    } else {
+        let mut arguments = lock(&surplus.arguments);
+        arguments.push((Arc::clone(dir), source));
     }
+}
 
-    fn find_extras(&mut self, dir: &Arc<Dir>, twin: usize, seen: &[u64]) -> Result<(), Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
-        if !matches!(&dir.twins[twin], Some(t) if matches!(t.presence, Presence::Existing(_))) {
-            return Ok(());
-        }
-        let Some(fd) = dir.twin(twin).map_err(|e| fault(Operation::Open, e))? else {
-            return Ok(());
-        };
-        let parents = self.parents_of_extras(dir, twin);
-        let mut entries = Vec::new();
-        sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
-        let mut more = true;
-        while more {
-            let mut found = Batch::default();
-            more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, _| {
-                let bytes = name.to_bytes();
-                if self.run.stager.owner(bytes).is_none() && seen.binary_search(&xxh64(bytes)).is_err() {
-                    found.push(name, kind);
-                }
-            })
-            .map_err(|e| fault(Operation::List, e))?;
-            self.run.desk.step();
-            let mut extra = Batch::default();
-            for (name, kind) in found.iter() {
-                let kind = match kind {
-                    Kind::Unknown => match sys::stat(fd.as_fd(), name, Follow::No) {
-                        Ok(stat) => stat.kind,
-                        Err(Errno::NOENT) => continue,
-                        Err(errno) => return Err(fault(Operation::Stat, errno)),
-                    },
-                    kind => kind,
-                };
-                if self.may_go((dir, twin), fd.as_fd(), &parents, name, kind)? {
-                    extra.push(name, kind);
-                }
+/// How many names of a source the destinations had already: with what is extra they are what a limit is a part of.
+/// What this run brings is not counted, so it matters not how much of it is there by now.
+pub fn note_there(worker: &Worker<'_>, dir: &Dir, names: usize) {
+    if worker.run.rules.remove_extra && names > 0 && is_mirror(dir) {
+        worker.counters.found_there(names as u64);
+    }
+}
+
+fn find_extras(worker: &mut Worker<'_>, dir: &Arc<Dir>, twin: usize, seen: &[u64]) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
+    if !matches!(&dir.twins[twin], Some(t) if matches!(t.presence, Presence::Existing(_))) {
+        return Ok(());
+    }
+    let Some(fd) = dir.twin(twin).map_err(|e| fault(Operation::Open, e))? else {
+        return Ok(());
+    };
+    let parents = parents_of_extras(worker, dir, twin);
+    let mut entries = Vec::new();
+    sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
+    let mut more = true;
+    while more {
+        let mut found = Batch::default();
+        more = sys::read_directory(fd.as_fd(), worker.listing.spare_capacity_mut(), |name, kind, _| {
+            let bytes = name.to_bytes();
+            if worker.run.stager.owner(bytes).is_none() && seen.binary_search(&xxh64(bytes)).is_err() {
+                found.push(name, kind);
             }
-            if !extra.is_empty() {
-                entries.push(extra);
-            }
-        }
-        if !entries.is_empty() {
-            // Not closed before they are gone: the directory's times come after that.
-            dir.pending.fetch_add(1, Ordering::AcqRel);
-            let extras = Extras {
-                dir: Arc::clone(dir),
-                twin,
-                entries,
+        })
+        .map_err(|e| fault(Operation::List, e))?;
+        worker.run.desk.step();
+        let mut extra = Batch::default();
+        for (name, kind) in found.iter() {
+            let kind = match kind {
+                Kind::Unknown => match sys::stat(fd.as_fd(), name, Follow::No) {
+                    Ok(stat) => stat.kind,
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(fault(Operation::Stat, errno)),
+                },
+                kind => kind,
             };
-            lock(&self.run.surplus.found).push(extras);
+            if may_go(worker, (dir, twin), fd.as_fd(), &parents, name, kind)? {
+                extra.push(name, kind);
+            }
         }
-        Ok(())
-    }
-
-    /// What exclude rules see above the names of a directory in a destination.
-    fn parents_of_extras(&self, dir: &Dir, twin: usize) -> Vec<Vec<u8>> {
-        let paths = || paths(dir, twin);
-        let filter = &self.run.rules.filter;
-        filter.parents(|| dir.relative_path(), paths, &self.run.working_directory)
-    }
-
-    /// Whether an entry of a destination that no source has may go by its name. One that answers to another spelling too
-    /// may be what was just copied: then nothing goes.
-    fn may_go(
-        &self,
-        (dir, twin): (&Dir, usize),
-        at: BorrowedFd<'_>,
-        parents: &[Vec<u8>],
-        name: &CStr,
-        kind: Kind,
-    ) -> Result<bool, Fault> {
-        if self.run.rules.filter.excludes(parents, name, kind) {
-            return Ok(false);
+        if !extra.is_empty() {
+            entries.push(extra);
         }
-        let stat = |errno| Fault::new(Operation::Stat, Side::Destination(twin), errno);
-        if has_two_spellings(at, name).map_err(stat)? {
-            self.run.surplus.withhold_for_spelling(dir, twin, name);
-        }
-        Ok(true)
     }
+    if !entries.is_empty() {
+        // Not closed before they are gone: the directory's times come after that.
+        dir.pending.fetch_add(1, Ordering::AcqRel);
+        let extras = Extras {
+            dir: Arc::clone(dir),
+            twin,
+            entries,
+        };
+        lock(&worker.run.surplus.found).push(extras);
+    }
+    Ok(())
+}
 
-    /// Whether what has the name of a source's entry in a destination, and is of another kind, may go.
-    pub fn is_extra(&self, dir: &Dir, twin: usize, name: &CStr, kind: Kind) -> Result<bool, Fault> {
-        let (_, fd) = Self::twin(dir, twin)?;
-        self.may_go((dir, twin), fd.as_fd(), &self.parents_of_extras(dir, twin), name, kind)
+/// What exclude rules see above the names of a directory in a destination.
+fn parents_of_extras(worker: &Worker<'_>, dir: &Dir, twin: usize) -> Vec<Vec<u8>> {
+    let paths = || paths(dir, twin);
+    let filter = &worker.run.rules.filter;
+    filter.parents(|| dir.relative_path(), paths, &worker.run.working_directory)
+}
+
+/// Whether an entry of a destination that no source has may go by its name. One that answers to another spelling too
+/// may be what was just copied: then nothing goes.
+fn may_go(
+    worker: &Worker<'_>,
+    (dir, twin): (&Dir, usize),
+    at: BorrowedFd<'_>,
+    parents: &[Vec<u8>],
+    name: &CStr,
+    kind: Kind,
+) -> Result<bool, Fault> {
+    if worker.run.rules.filter.excludes(parents, name, kind) {
+        return Ok(false);
     }
+    let stat = |errno| Fault::new(Operation::Stat, Side::Destination(twin), errno);
+    if has_two_spellings(at, name).map_err(stat)? {
+        worker.run.surplus.withhold_for_spelling(dir, twin, name);
+    }
+    Ok(true)
+}
+
+/// Whether what has the name of a source's entry in a destination, and is of another kind, may go.
+pub fn is_extra(worker: &Worker<'_>, dir: &Dir, twin: usize, name: &CStr, kind: Kind) -> Result<bool, Fault> {
+    let (_, fd) = act::twin(dir, twin)?;
+    may_go(
+        worker,
+        (dir, twin),
+        fd.as_fd(),
+        &parents_of_extras(worker, dir, twin),
+        name,
+        kind,
+    )
 }
 
 /// Full paths of a directory in its sources, the one whose metadata counts last, and then in a destination: hpcp's rules
@@ -351,7 +356,8 @@ impl Parts for Sweep<'_> {
             if !self.go {
                 surplus.withhold("failed", FAILED);
             }
-            Worker::new(self.run, &self.run.counters[0]).fail_directory(dir, dir.winner(), &fault);
+            let mut worker = Worker::new(self.run, &self.run.counters[0]);
+            directory::fail_directory(&mut worker, dir, dir.winner(), &fault);
             None
         })
     }
@@ -444,9 +450,9 @@ fn obstacles(run: &Run, lates: &mut [Late]) -> Vec<Extras> {
     for of_dir in lates.chunk_by(|a, b| Arc::ptr_eq(&a.dir, &b.dir)) {
         let dir = &of_dir[0].dir;
         for twin in 0..dir.twins.len() {
-            match worker.gather_obstacles(of_dir, twin) {
+            match late::gather_obstacles(&mut worker, of_dir, twin) {
                 Ok(extras) => obstacles.extend(extras),
-                Err(fault) => worker.fail_directory(dir, dir.winner(), &fault),
+                Err(fault) => directory::fail_directory(&mut worker, dir, dir.winner(), &fault),
             }
         }
         dir.put_down();

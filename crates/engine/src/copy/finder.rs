@@ -11,8 +11,10 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::filelist::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
+use crate::copy::act::depart;
 use crate::copy::dir::{Dir, Scope, Subdirectory};
-use crate::copy::extra::FAILED;
+use crate::copy::directory;
+use crate::copy::extra::{self, FAILED};
 use crate::copy::worker::{Done, Worker};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
@@ -32,338 +34,358 @@ struct Found {
     scope: Option<Scope>,
 }
 
-impl Worker<'_> {
-    /// Lists all sources of a directory and works on what they have.
-    pub fn list(&mut self, dir: &Arc<Dir>) {
-        for source in 0..dir.sources.len() {
-            // Whoever stops the run stops the listing too.
-            if !self.run.desk.may_begin() {
-                break;
-            }
-            let before = self.seen.len();
-            let result = match &dir.sources[source].scope {
-                Scope::Whole => self.list_whole(dir, source),
-                Scope::Names(names) => {
-                    let names = Arc::clone(names);
-                    self.list_names(dir, source, names.0.keys().map(|n| (n.as_c_str(), Scope::Whole)))
-                }
-                Scope::Listed(list, slice) => {
-                    let (list, slice) = (Arc::clone(list), *slice);
-                    self.list_listed(dir, source, &list, slice)
-                }
-                Scope::Itself => Ok(()),
-            };
-            if let Err(errno) = result {
-                self.fail_directory(dir, source, &Fault::new(Operation::List, Side::Source, errno));
-            }
-            self.note_listed(dir, source, self.seen.len() - before);
+/// Lists all sources of a directory and works on what they have.
+pub fn list(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+    for source in 0..dir.sources.len() {
+        // Whoever stops the run stops the listing too.
+        if !worker.run.desk.may_begin() {
+            break;
         }
-        self.note_extras(dir);
-        self.run.desk.listed();
-        self.own_done(dir);
-    }
-
-    fn list_whole(&mut self, dir: &Arc<Dir>, source: usize) -> sys::Result<()> {
-        let fd = dir.source(source)?;
-        let parents = self.filter_parents(dir, source);
-        loop {
-            if self.run.desk.cancel.is_draining() {
-                return Ok(());
+        let before = worker.seen.len();
+        let result = match &dir.sources[source].scope {
+            Scope::Whole => list_whole(worker, dir, source),
+            Scope::Names(names) => {
+                let names = Arc::clone(names);
+                list_names(
+                    worker,
+                    dir,
+                    source,
+                    names.0.keys().map(|n| (n.as_c_str(), Scope::Whole)),
+                )
             }
-            let mut names = Vec::new();
-            let mut found = Vec::new();
-            let more = sys::read_directory(fd.as_fd(), self.listing.spare_capacity_mut(), |name, kind, inode| {
-                found.push(Found {
-                    offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
-                    kind,
-                    inode,
-                    scope: None,
-                });
-                names.extend_from_slice(name.to_bytes_with_nul());
-            })?;
-            // As they lie on the medium: a listing of hashed names jumps from one end to the other.
-            found.sort_unstable_by_key(|f| f.inode);
-            let batch = self.sift(dir, source, &fd, &parents, &names, found);
-            self.offer(dir, source, batch, more);
-            if !more {
-                return Ok(());
+            Scope::Listed(list, slice) => {
+                let (list, slice) = (Arc::clone(list), *slice);
+                list_listed(worker, dir, source, &list, slice)
             }
-        }
-    }
-
-    fn list_listed(&mut self, dir: &Arc<Dir>, source: usize, list: &Arc<FileList>, slice: Slice) -> sys::Result<()> {
-        let mut names: Vec<(std::ffi::CString, Scope)> = Vec::new();
-        let mut children = list.children(slice).peekable();
-        let fd = dir.source(source)?;
-        while children.peek().is_some() {
-            names.clear();
-            for child in children.by_ref().take(BATCH_NAMES) {
-                if !child.below.is_empty()
-                    && let Ok(stat) = sys::stat(fd.as_fd(), &crate::tree::path::c_string(child.name)?, Follow::No)
-                    && stat.kind != Kind::Directory
-                {
-                    self.fail_below(join(&dir.source_path(source), child.name), list, child.below);
-                    if !child.listed {
-                        continue;
-                    }
-                }
-                let scope = if child.below.is_empty() {
-                    Scope::Itself
-                } else {
-                    Scope::Listed(Arc::clone(list), child.below)
-                };
-                names.push((crate::tree::path::c_string(child.name)?, scope));
-            }
-            self.list_names(dir, source, names.iter().map(|(n, s)| (n.as_c_str(), s.clone())))?;
-        }
-        Ok(())
-    }
-
-    /// Names of the list below something that is no directory: each of them can't be had, and the copy says so.
-    fn fail_below(&mut self, path: Vec<u8>, list: &FileList, below: Slice) {
-        if self.run.departure.is_some() {
-            return;
-        }
-        let mut levels = vec![(path, below)];
-        while let Some((path, below)) = levels.pop() {
-            for child in list.children(below) {
-                let path = join(&path, child.name);
-                if child.listed {
-                    let fault = Fault::new(Operation::Stat, Side::Source, Errno::NOTDIR);
-                    self.counters.found(Kind::File);
-                    self.counters.outcome(Kind::File, fault.outcome(), None, 0);
-                    self.fail(&fault, path.clone(), Kind::File);
-                }
-                levels.push((path, child.below));
-            }
-        }
-    }
-
-    fn list_names<'n>(
-        &mut self,
-        dir: &Arc<Dir>,
-        source: usize,
-        all: impl Iterator<Item = (&'n CStr, Scope)>,
-    ) -> sys::Result<()> {
-        let fd = dir.source(source)?;
-        let parents = self.filter_parents(dir, source);
-        let mut all = all.peekable();
-        while all.peek().is_some() && !self.run.desk.cancel.is_draining() {
-            let mut names = Vec::new();
-            let mut found = Vec::new();
-            for (name, scope) in all.by_ref().take(BATCH_NAMES) {
-                found.push(Found {
-                    offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
-                    kind: Kind::Unknown,
-                    inode: 0,
-                    scope: Some(scope),
-                });
-                names.extend_from_slice(name.to_bytes_with_nul());
-            }
-            let batch = self.sift(dir, source, &fd, &parents, &names, found);
-            self.offer(dir, source, batch, all.peek().is_some());
-        }
-        Ok(())
-    }
-
-    /// The path that exclude rules see above a directory's names; none where no rule needs it.
-    fn filter_parents(&self, dir: &Dir, source: usize) -> Vec<Vec<u8>> {
-        self.run.rules.filter.parents(
-            || dir.relative_path(),
-            || vec![dir.source_path(source)],
-            &self.run.working_directory,
-        )
-    }
-
-    /// Whether the rules exclude an entry of a source directory.
-    pub fn excludes(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> bool {
-        let parents = self.filter_parents(dir, source);
-        self.excludes_below(&parents, &dir.sources[source].scope, target, kind)
-    }
-
-    /// The same with the path above it at hand. rsync's rules are about names of the transfer, hpcp's of the source.
-    fn excludes_below(&self, parents: &[Vec<u8>], scope: &Scope, target: &CStr, kind: Kind) -> bool {
-        let filter = &self.run.rules.filter;
-        let name = if filter.is_about_paths() {
-            scope.name_of(target).unwrap_or(target)
-        } else {
-            target
+            Scope::Itself => Ok(()),
         };
-        filter.excludes(parents, name, kind)
-    }
-
-    /// Sorts names into files, which it answers, subdirectories, which it remembers, and what is left out.
-    fn sift(
-        &mut self,
-        dir: &Arc<Dir>,
-        source: usize,
-        fd: &Arc<OwnedFd>,
-        parents: &[Vec<u8>],
-        listed: &[u8],
-        found: Vec<Found>,
-    ) -> Batch {
-        let mut batch = Batch::default();
-        let name_at = |offset: u32| CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
-        let is_probe = |name: &CStr| self.run.stager.owner(name.to_bytes()).is_some() && self.run.probes.have(name);
-        if found.iter().any(|found| is_probe(name_at(found.offset))) {
-            let what = "it is a destination, seen in another way";
-            self.fail_directory(dir, source, &Fault::conflict(Operation::List, 0, what));
-            return batch;
+        if let Err(errno) = result {
+            directory::fail_directory(worker, dir, source, &Fault::new(Operation::List, Side::Source, errno));
         }
-        let plain = dir.sources.len() == 1;
-        for Found {
-            offset,
-            mut kind,
-            scope,
-            ..
-        } in found
-        {
-            let mut name = name_at(offset);
-            let owner = self.run.stager.owner(name.to_bytes());
-            let restored;
-            if let (Some(Owner::Aside), true) = (owner, self.run.rules.remove_sources) {
-                restored = self.restored(dir, source, fd, name);
-                name = restored.as_deref().unwrap_or(name);
-            }
-            if self.run.rules.remove_extra {
-                self.seen.push(xxh64(name.to_bytes()));
-            }
-            if kind == Kind::Unknown {
-                let real = dir.sources[source].scope.name_of(name).unwrap_or(name);
-                match sys::stat(fd.as_fd(), real, Follow::No) {
-                    Ok(stat) => kind = stat.kind,
-                    // The copy has told what was missing, and what has gone since needs no removal.
-                    Err(Errno::NOENT) if self.run.departure.is_some() => continue,
-                    Err(errno) => {
-                        self.counters.found(Kind::File);
-                        let path = || join(&dir.relative_path(), name.to_bytes());
-                        let told = self.run.departure.as_ref().is_some_and(|d| d.has_failed(path));
-                        let fault = Fault::new(Operation::Stat, Side::Source, errno);
-                        let result = if told {
-                            Ok(Done::new(Outcome::Skipped))
-                        } else {
-                            Err(fault.into())
-                        };
-                        self.record(dir, source, name, Kind::File, result);
-                        continue;
-                    }
-                }
-            }
-            if owner.is_some() && self.run.stager.owner(name.to_bytes()).is_some() {
-                self.pass_over(dir, source, name, kind, Reason::StagingName);
-                continue;
-            }
-            if self.excludes_below(parents, &dir.sources[source].scope, name, kind) {
-                self.counters.excluded();
-                self.tell(dir, source, name, kind, &Done::skipped(Reason::Excluded));
-                continue;
-            }
-            let mut sources = Vec::new();
-            if !plain {
-                match self.contenders(dir, source, name, kind) {
-                    Ok(Some(winners)) => sources = winners,
-                    Ok(None) => {
-                        self.pass_over(dir, source, name, kind, Reason::Overridden);
-                        continue;
-                    }
-                    Err(errno) => {
-                        self.counters.found(kind);
-                        let fault = Fault::new(Operation::Stat, Side::Source, errno);
-                        self.record(dir, source, name, kind, Err(fault.into()));
-                        continue;
-                    }
-                }
-            }
-            self.counters.found(kind);
-            if kind == Kind::Directory {
-                self.run.desk.unlisted();
-                let mut below = dir.below.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                match scope {
-                    None if plain => below.push_plain(name),
-                    scope => {
-                        let scope = scope.unwrap_or(Scope::Whole);
-                        below.push(Subdirectory {
-                            target: name.to_owned(),
-                            sources: if plain { vec![source] } else { sources },
-                            scope,
-                        });
-                    }
-                }
-            } else {
-                batch.push(name, kind);
-            }
-        }
-        batch
+        extra::note_listed(worker, dir, source, worker.seen.len() - before);
     }
+    extra::note_extras(worker, dir);
+    worker.run.desk.listed();
+    directory::own_done(worker, dir);
+}
 
-    /// The name of an entry that a move which died took aside. `None`: it keeps the other one, and that was said.
-    fn restored(&self, dir: &Arc<Dir>, source: usize, fd: &OwnedFd, aside: &CStr) -> Option<CString> {
-        if self.run.rules.dry_run && self.run.departure.is_none() {
-            return None;
+fn list_whole(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize) -> sys::Result<()> {
+    let fd = dir.source(source)?;
+    let parents = filter_parents(worker, dir, source);
+    loop {
+        if worker.run.desk.cancel.is_draining() {
+            return Ok(());
         }
-        let path = || join(&dir.source_path(source), aside.to_bytes());
-        match self.put_back(dir, fd, aside) {
-            Ok(Some(name)) => return Some(name),
-            Ok(None) => {
-                let what = "a move that was interrupted took this aside, and its own name is not known";
-                self.run.surplus.withhold("failed", FAILED);
-                self.run.desk.note("aside", || (path(), what.into()));
-            }
-            Err(fault) => self.fail(&fault, path(), Kind::Unknown),
+        let mut names = Vec::new();
+        let mut found = Vec::new();
+        let more = sys::read_directory(fd.as_fd(), worker.listing.spare_capacity_mut(), |name, kind, inode| {
+            found.push(Found {
+                offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
+                kind,
+                inode,
+                scope: None,
+            });
+            names.extend_from_slice(name.to_bytes_with_nul());
+        })?;
+        // As they lie on the medium: a listing of hashed names jumps from one end to the other.
+        found.sort_unstable_by_key(|f| f.inode);
+        let batch = sift(worker, dir, source, &fd, &parents, &names, found);
+        offer(worker, dir, source, batch, more);
+        if !more {
+            return Ok(());
         }
-        None
     }
+}
 
-    /// An entry that is seen and left alone.
-    fn pass_over(&mut self, dir: &Arc<Dir>, source: usize, name: &CStr, kind: Kind, reason: Reason) {
-        self.counters.found(kind);
-        self.record(dir, source, name, kind, Ok(Done::skipped(reason)));
-    }
-
-    /// Where several sources merge: which of them bring this name. The last one wins; directories of one name merge.
-    /// `None`: another source's entry of this name stands for it.
-    fn contenders(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Option<Vec<usize>>> {
-        let mut merged = Vec::new();
-        for index in dir.owners(target).into_iter().rev() {
-            let found = if index == source {
-                kind
-            } else {
-                let Some(name) = dir.sources[index].scope.name_of(target) else {
+fn list_listed(
+    worker: &mut Worker<'_>,
+    dir: &Arc<Dir>,
+    source: usize,
+    list: &Arc<FileList>,
+    slice: Slice,
+) -> sys::Result<()> {
+    let mut names: Vec<(std::ffi::CString, Scope)> = Vec::new();
+    let mut children = list.children(slice).peekable();
+    let fd = dir.source(source)?;
+    while children.peek().is_some() {
+        names.clear();
+        for child in children.by_ref().take(BATCH_NAMES) {
+            if !child.below.is_empty()
+                && let Ok(stat) = sys::stat(fd.as_fd(), &crate::tree::path::c_string(child.name)?, Follow::No)
+                && stat.kind != Kind::Directory
+            {
+                fail_below(worker, join(&dir.source_path(source), child.name), list, child.below);
+                if !child.listed {
                     continue;
-                };
-                match sys::stat(dir.source(index)?.as_fd(), name, Follow::No) {
-                    Ok(stat) if self.excludes(dir, index, target, stat.kind) => continue,
-                    Ok(stat) => stat.kind,
-                    Err(Errno::NOENT) => continue,
-                    Err(errno) => return Err(errno),
                 }
+            }
+            let scope = if child.below.is_empty() {
+                Scope::Itself
+            } else {
+                Scope::Listed(Arc::clone(list), child.below)
             };
-            if merged.is_empty() {
-                if index != source {
-                    return Ok(None);
-                }
-            } else if found != Kind::Directory {
-                continue;
-            }
-            merged.push(index);
-            if found != Kind::Directory {
-                break;
-            }
+            names.push((crate::tree::path::c_string(child.name)?, scope));
         }
-        merged.reverse();
-        Ok((!merged.is_empty()).then_some(merged))
+        list_names(
+            worker,
+            dir,
+            source,
+            names.iter().map(|(n, s)| (n.as_c_str(), s.clone())),
+        )?;
     }
+    Ok(())
+}
 
-    /// Works on a batch, or gives it to somebody who has nothing to do while the listing goes on.
-    fn offer(&mut self, dir: &Arc<Dir>, source: usize, batch: Batch, more: bool) {
-        if batch.is_empty() {
-            return;
+/// Names of the list below something that is no directory: each of them can't be had, and the copy says so.
+fn fail_below(worker: &mut Worker<'_>, path: Vec<u8>, list: &FileList, below: Slice) {
+    if worker.run.departure.is_some() {
+        return;
+    }
+    let mut levels = vec![(path, below)];
+    while let Some((path, below)) = levels.pop() {
+        for child in list.children(below) {
+            let path = join(&path, child.name);
+            if child.listed {
+                let fault = Fault::new(Operation::Stat, Side::Source, Errno::NOTDIR);
+                worker.counters.found(Kind::File);
+                worker.counters.outcome(Kind::File, fault.outcome(), None, 0);
+                worker.fail(&fault, path.clone(), Kind::File);
+            }
+            levels.push((path, child.below));
         }
-        if more && self.run.schedule.hungry() {
-            self.run.give_away(dir, source, batch);
+    }
+}
+
+fn list_names<'n>(
+    worker: &mut Worker<'_>,
+    dir: &Arc<Dir>,
+    source: usize,
+    all: impl Iterator<Item = (&'n CStr, Scope)>,
+) -> sys::Result<()> {
+    let fd = dir.source(source)?;
+    let parents = filter_parents(worker, dir, source);
+    let mut all = all.peekable();
+    while all.peek().is_some() && !worker.run.desk.cancel.is_draining() {
+        let mut names = Vec::new();
+        let mut found = Vec::new();
+        for (name, scope) in all.by_ref().take(BATCH_NAMES) {
+            found.push(Found {
+                offset: u32::try_from(names.len()).unwrap_or(u32::MAX),
+                kind: Kind::Unknown,
+                inode: 0,
+                scope: Some(scope),
+            });
+            names.extend_from_slice(name.to_bytes_with_nul());
+        }
+        let batch = sift(worker, dir, source, &fd, &parents, &names, found);
+        offer(worker, dir, source, batch, all.peek().is_some());
+    }
+    Ok(())
+}
+
+/// The path that exclude rules see above a directory's names; none where no rule needs it.
+fn filter_parents(worker: &Worker<'_>, dir: &Dir, source: usize) -> Vec<Vec<u8>> {
+    worker.run.rules.filter.parents(
+        || dir.relative_path(),
+        || vec![dir.source_path(source)],
+        &worker.run.working_directory,
+    )
+}
+
+/// Whether the rules exclude an entry of a source directory.
+pub fn excludes(worker: &Worker<'_>, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> bool {
+    let parents = filter_parents(worker, dir, source);
+    excludes_below(worker, &parents, &dir.sources[source].scope, target, kind)
+}
+
+/// The same with the path above it at hand. rsync's rules are about names of the transfer, hpcp's of the source.
+fn excludes_below(worker: &Worker<'_>, parents: &[Vec<u8>], scope: &Scope, target: &CStr, kind: Kind) -> bool {
+    let filter = &worker.run.rules.filter;
+    let name = if filter.is_about_paths() {
+        scope.name_of(target).unwrap_or(target)
+    } else {
+        target
+    };
+    filter.excludes(parents, name, kind)
+}
+
+/// Sorts names into files, which it answers, subdirectories, which it remembers, and what is left out.
+fn sift(
+    worker: &mut Worker<'_>,
+    dir: &Arc<Dir>,
+    source: usize,
+    fd: &Arc<OwnedFd>,
+    parents: &[Vec<u8>],
+    listed: &[u8],
+    found: Vec<Found>,
+) -> Batch {
+    let mut batch = Batch::default();
+    let name_at = |offset: u32| CStr::from_bytes_until_nul(&listed[offset as usize..]).unwrap_or_default();
+    let is_probe = |name: &CStr| worker.run.stager.owner(name.to_bytes()).is_some() && worker.run.probes.have(name);
+    if found.iter().any(|found| is_probe(name_at(found.offset))) {
+        let what = "it is a destination, seen in another way";
+        directory::fail_directory(worker, dir, source, &Fault::conflict(Operation::List, 0, what));
+        return batch;
+    }
+    let plain = dir.sources.len() == 1;
+    for Found {
+        offset,
+        mut kind,
+        scope,
+        ..
+    } in found
+    {
+        let mut name = name_at(offset);
+        let owner = worker.run.stager.owner(name.to_bytes());
+        let restored;
+        if let (Some(Owner::Aside), true) = (owner, worker.run.rules.remove_sources) {
+            restored = take_back(worker, dir, source, fd, name);
+            name = restored.as_deref().unwrap_or(name);
+        }
+        if worker.run.rules.remove_extra {
+            worker.seen.push(xxh64(name.to_bytes()));
+        }
+        if kind == Kind::Unknown {
+            let real = dir.sources[source].scope.name_of(name).unwrap_or(name);
+            match sys::stat(fd.as_fd(), real, Follow::No) {
+                Ok(stat) => kind = stat.kind,
+                // The copy has told what was missing, and what has gone since needs no removal.
+                Err(Errno::NOENT) if worker.run.departure.is_some() => continue,
+                Err(errno) => {
+                    worker.counters.found(Kind::File);
+                    let path = || join(&dir.relative_path(), name.to_bytes());
+                    let told = worker.run.departure.as_ref().is_some_and(|d| d.has_failed(path));
+                    let fault = Fault::new(Operation::Stat, Side::Source, errno);
+                    let result = if told {
+                        Ok(Done::new(Outcome::Skipped))
+                    } else {
+                        Err(fault.into())
+                    };
+                    worker.record(dir, source, name, Kind::File, result);
+                    continue;
+                }
+            }
+        }
+        if owner.is_some() && worker.run.stager.owner(name.to_bytes()).is_some() {
+            pass_over(worker, dir, source, name, kind, Reason::StagingName);
+            continue;
+        }
+        if excludes_below(worker, parents, &dir.sources[source].scope, name, kind) {
+            worker.counters.excluded();
+            worker.tell(dir, source, name, kind, &Done::skipped(Reason::Excluded));
+            continue;
+        }
+        let mut sources = Vec::new();
+        if !plain {
+            match contenders(worker, dir, source, name, kind) {
+                Ok(Some(winners)) => sources = winners,
+                Ok(None) => {
+                    pass_over(worker, dir, source, name, kind, Reason::Overridden);
+                    continue;
+                }
+                Err(errno) => {
+                    worker.counters.found(kind);
+                    let fault = Fault::new(Operation::Stat, Side::Source, errno);
+                    worker.record(dir, source, name, kind, Err(fault.into()));
+                    continue;
+                }
+            }
+        }
+        worker.counters.found(kind);
+        if kind == Kind::Directory {
+            worker.run.desk.unlisted();
+            let mut below = dir.below.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match scope {
+                None if plain => below.push_plain(name),
+                scope => {
+                    let scope = scope.unwrap_or(Scope::Whole);
+                    below.push(Subdirectory {
+                        target: name.to_owned(),
+                        sources: if plain { vec![source] } else { sources },
+                        scope,
+                    });
+                }
+            }
         } else {
-            self.files(dir, source, batch);
+            batch.push(name, kind);
         }
+    }
+    batch
+}
+
+/// The name of an entry that a move which died took aside. `None`: it keeps the other one, and that was said.
+fn take_back(worker: &Worker<'_>, dir: &Arc<Dir>, source: usize, fd: &OwnedFd, aside: &CStr) -> Option<CString> {
+    if worker.run.rules.dry_run && worker.run.departure.is_none() {
+        return None;
+    }
+    let path = || join(&dir.source_path(source), aside.to_bytes());
+    match depart::put_back(worker, dir, fd, aside) {
+        Ok(Some(name)) => return Some(name),
+        Ok(None) => {
+            let what = "a move that was interrupted took this aside, and its own name is not known";
+            worker.run.surplus.withhold("failed", FAILED);
+            worker.run.desk.note("aside", || (path(), what.into()));
+        }
+        Err(fault) => worker.fail(&fault, path(), Kind::Unknown),
+    }
+    None
+}
+
+/// An entry that is seen and left alone.
+fn pass_over(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, name: &CStr, kind: Kind, reason: Reason) {
+    worker.counters.found(kind);
+    worker.record(dir, source, name, kind, Ok(Done::skipped(reason)));
+}
+
+/// Where several sources merge: which of them bring this name. The last one wins; directories of one name merge.
+/// `None`: another source's entry of this name stands for it.
+fn contenders(
+    worker: &Worker<'_>,
+    dir: &Dir,
+    source: usize,
+    target: &CStr,
+    kind: Kind,
+) -> sys::Result<Option<Vec<usize>>> {
+    let mut merged = Vec::new();
+    for index in dir.owners(target).into_iter().rev() {
+        let found = if index == source {
+            kind
+        } else {
+            let Some(name) = dir.sources[index].scope.name_of(target) else {
+                continue;
+            };
+            match sys::stat(dir.source(index)?.as_fd(), name, Follow::No) {
+                Ok(stat) if excludes(worker, dir, index, target, stat.kind) => continue,
+                Ok(stat) => stat.kind,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno),
+            }
+        };
+        if merged.is_empty() {
+            if index != source {
+                return Ok(None);
+            }
+        } else if found != Kind::Directory {
+            continue;
+        }
+        merged.push(index);
+        if found != Kind::Directory {
+            break;
+        }
+    }
+    merged.reverse();
+    Ok((!merged.is_empty()).then_some(merged))
+}
+
+/// Works on a batch, or gives it to somebody who has nothing to do while the listing goes on.
+fn offer(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, batch: Batch, more: bool) {
+    if batch.is_empty() {
+        return;
+    }
+    if more && worker.run.schedule.hungry() {
+        worker.run.give_away(dir, source, batch);
+    } else {
+        worker.files(dir, source, batch);
     }
 }
 

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Kind};
 
+use crate::copy::act::{self, file};
 use crate::copy::dir::{Dir, Presence, Scope, Subdirectory};
-use crate::copy::extra::Extras;
+use crate::copy::directory;
+use crate::copy::extra::{self, Extras};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::{Batch, LISTING_BYTES};
@@ -67,135 +69,133 @@ impl Late {
     }
 }
 
-impl Worker<'_> {
-    /// Which of the things that are in the way of an entry, by destinations, may go with the sweep: the entry waits for
-    /// that. None where nothing extra is removed, and where a rule keeps them.
-    pub fn obstacles(
-        &mut self,
-        dir: &Dir,
-        target: &CStr,
-        in_the_way: impl Iterator<Item = (usize, Kind)>,
-    ) -> Result<Vec<(usize, Kind)>, Fault> {
-        let mut obstacles = Vec::new();
-        if !self.run.rules.remove_extra {
-            return Ok(obstacles);
-        }
-        for (twin, kind) in in_the_way {
-            let existing = matches!(&dir.twins[twin], Some(t) if matches!(t.presence, Presence::Existing(_)));
-            if existing && self.is_extra(dir, twin, target, kind)? {
-                obstacles.push((twin, kind));
-            }
-        }
-        Ok(obstacles)
+/// Which of the things that are in the way of an entry, by destinations, may go with the sweep: the entry waits for
+/// that. None where nothing extra is removed, and where a rule keeps them.
+pub fn obstacles(
+    worker: &mut Worker<'_>,
+    dir: &Dir,
+    target: &CStr,
+    in_the_way: impl Iterator<Item = (usize, Kind)>,
+) -> Result<Vec<(usize, Kind)>, Fault> {
+    let mut obstacles = Vec::new();
+    if !worker.run.rules.remove_extra {
+        return Ok(obstacles);
     }
-
-    /// Leaves an entry to the end. Its directory counts it as a child already.
-    pub fn put_off(&self, dir: &Arc<Dir>, coming: Coming, blocked: Vec<(usize, Kind)>) {
-        self.run.surplus.put_off(Late {
-            dir: Arc::clone(dir),
-            coming,
-            blocked,
-            clear: Vec::new(),
-        });
+    for (twin, kind) in in_the_way {
+        let existing = matches!(&dir.twins[twin], Some(t) if matches!(t.presence, Presence::Existing(_)));
+        if existing && extra::is_extra(worker, dir, twin, target, kind)? {
+            obstacles.push((twin, kind));
+        }
     }
+    Ok(obstacles)
+}
 
-    /// What is in the way of entries of one directory in one of its destinations; none where it has to stay, or nothing
-    /// could be made in its place.
-    pub fn gather_obstacles(&mut self, lates: &[Late], twin: usize) -> Result<Option<Extras>, Fault> {
-        let blocks = |late: &&Late| late.blocked.iter().any(|(other, _)| *other == twin);
-        let Some(first) = lates.iter().find(blocks) else {
-            return Ok(None);
-        };
-        let dir = &first.dir;
-        if let Some(name) = self.folded_name(dir, twin)? {
-            self.run.surplus.withhold_for_spelling(dir, twin, &name);
-            return Ok(None);
-        }
-        if !self.run.rules.dry_run {
-            self.try_making(dir, twin, first.target())?;
-        }
-        let mut batch = Batch::default();
-        for late in lates {
-            let kinds = late.blocked.iter().filter(|(other, _)| *other == twin);
-            kinds.for_each(|(_, kind)| batch.push(late.target(), *kind));
-        }
-        let obstacles = Extras {
-            dir: Arc::clone(dir),
-            twin,
-            entries: vec![batch],
-        };
-        Ok(Some(obstacles))
+/// Leaves an entry to the end. Its directory counts it as a child already.
+pub fn put_off(worker: &Worker<'_>, dir: &Arc<Dir>, coming: Coming, blocked: Vec<(usize, Kind)>) {
+    worker.run.surplus.put_off(Late {
+        dir: Arc::clone(dir),
+        coming,
+        blocked,
+        clear: Vec::new(),
+    });
+}
+
+/// What is in the way of entries of one directory in one of its destinations; none where it has to stay, or nothing
+/// could be made in its place.
+pub fn gather_obstacles(worker: &mut Worker<'_>, lates: &[Late], twin: usize) -> Result<Option<Extras>, Fault> {
+    let blocks = |late: &&Late| late.blocked.iter().any(|(other, _)| *other == twin);
+    let Some(first) = lates.iter().find(blocks) else {
+        return Ok(None);
+    };
+    let dir = &first.dir;
+    if let Some(name) = folded_name(worker, dir, twin)? {
+        worker.run.surplus.withhold_for_spelling(dir, twin, &name);
+        return Ok(None);
     }
+    if !worker.run.rules.dry_run {
+        try_making(worker, dir, twin, first.target())?;
+    }
+    let mut batch = Batch::default();
+    for late in lates {
+        let kinds = late.blocked.iter().filter(|(other, _)| *other == twin);
+        kinds.for_each(|(_, kind)| batch.push(late.target(), *kind));
+    }
+    let obstacles = Extras {
+        dir: Arc::clone(dir),
+        twin,
+        entries: vec![batch],
+    };
+    Ok(Some(obstacles))
+}
 
-    /// Makes something in a directory of which it is not known that anything can be made there, and takes it away again:
-    /// what is in the way of an entry does not go before that is known.
-    fn try_making(&self, dir: &Dir, twin: usize, target: &CStr) -> Result<(), Fault> {
-        let (there, fd) = Self::twin(dir, twin)?;
-        if there.tries.have_told() {
-            return Ok(());
+/// Makes something in a directory of which it is not known that anything can be made there, and takes it away again:
+/// what is in the way of an entry does not go before that is known.
+fn try_making(worker: &Worker<'_>, dir: &Dir, twin: usize, target: &CStr) -> Result<(), Fault> {
+    let (there, fd) = act::twin(dir, twin)?;
+    if there.tries.have_told() {
+        return Ok(());
+    }
+    there.tries.try_one();
+    let make = |name: &CStr| sys::create_file(fd.as_fd(), name);
+    match worker.run.stager.stage(target, make) {
+        Ok((_, staging)) => {
+            there.tries.come();
+            act::discard(worker, dir, twin, target, Some(&staging));
+            Ok(())
         }
-        there.tries.try_one();
-        let make = |name: &CStr| sys::create_file(fd.as_fd(), name);
-        match self.run.stager.stage(target, make) {
-            Ok((_, staging)) => {
-                there.tries.come();
-                self.discard(dir, twin, target, Some(&staging));
+        Err(errno) => {
+            there.tries.fail();
+            Err(Fault::new(Operation::Create, Side::Destination(twin), errno))
+        }
+    }
+}
+
+/// A name of the sources that a directory of a destination answers to and does not list, when all that comes there has
+/// come: it takes two names for one, so what is in the way of an entry may be what came for another.
+fn folded_name(worker: &mut Worker<'_>, dir: &Dir, twin: usize) -> Result<Option<CString>, Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
+    let list = |fd: &sys::OwnedFd, each: &mut dyn FnMut(&CStr)| {
+        let mut buffer = Vec::with_capacity(LISTING_BYTES);
+        sys::rewind_directory(fd.as_fd())?;
+        while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| each(name))? {
+            worker.run.desk.step();
+        }
+        Ok(())
+    };
+    let (there, fd) = act::twin(dir, twin)?;
+    let mut listed = BTreeSet::new();
+    list(&fd, &mut |name| listed.extend([xxh64(name.to_bytes())])).map_err(|e| fault(Operation::List, e))?;
+    let mut folded = Ok(None);
+    let mut look = |name: &CStr| {
+        if matches!(folded, Ok(None)) && !listed.contains(&xxh64(name.to_bytes())) {
+            let found = there.arrivals.look(&fd, name).map_err(|e| fault(Operation::Stat, e));
+            folded = found.map(|found| found.map(|_| name.to_owned()));
+        }
+    };
+    for (index, source) in dir.sources.iter().enumerate() {
+        match &source.scope {
+            Scope::Whole => dir.source(index).and_then(|at| list(&at, &mut look)),
+            Scope::Names(names) => {
+                names.0.keys().for_each(|name| look(name));
                 Ok(())
             }
-            Err(errno) => {
-                there.tries.fail();
-                Err(Fault::new(Operation::Create, Side::Destination(twin), errno))
-            }
+            Scope::Listed(..) | Scope::Itself => Ok(()),
         }
+        .map_err(|e| Fault::new(Operation::List, Side::Source, e))?;
     }
+    folded
+}
 
-    /// A name of the sources that a directory of a destination answers to and does not list, when all that comes there has
-    /// come: it takes two names for one, so what is in the way of an entry may be what came for another.
-    fn folded_name(&mut self, dir: &Dir, twin: usize) -> Result<Option<CString>, Fault> {
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
-        let list = |fd: &sys::OwnedFd, each: &mut dyn FnMut(&CStr)| {
-            let mut buffer = Vec::with_capacity(LISTING_BYTES);
-            sys::rewind_directory(fd.as_fd())?;
-            while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| each(name))? {
-                self.run.desk.step();
-            }
-            Ok(())
-        };
-        let (there, fd) = Self::twin(dir, twin)?;
-        let mut listed = BTreeSet::new();
-        list(&fd, &mut |name| listed.extend([xxh64(name.to_bytes())])).map_err(|e| fault(Operation::List, e))?;
-        let mut folded = Ok(None);
-        let mut look = |name: &CStr| {
-            if matches!(folded, Ok(None)) && !listed.contains(&xxh64(name.to_bytes())) {
-                let found = there.arrivals.look(&fd, name).map_err(|e| fault(Operation::Stat, e));
-                folded = found.map(|found| found.map(|_| name.to_owned()));
-            }
-        };
-        for (index, source) in dir.sources.iter().enumerate() {
-            match &source.scope {
-                Scope::Whole => dir.source(index).and_then(|at| list(&at, &mut look)),
-                Scope::Names(names) => {
-                    names.0.keys().for_each(|name| look(name));
-                    Ok(())
-                }
-                Scope::Listed(..) | Scope::Itself => Ok(()),
-            }
-            .map_err(|e| Fault::new(Operation::List, Side::Source, e))?;
-        }
-        folded
-    }
-
-    /// An entry that waited: the sweep is over.
-    pub fn late(&mut self, late: Late) {
-        let Late { dir, coming, clear, .. } = late;
-        match coming {
-            _ if !self.run.desk.may_begin() => self.child_done(&dir),
-            Coming::Directory(sub) => self.step_into(&dir, sub, Some(&clear)),
-            Coming::Entry { source, target, kind } => {
-                self.file(&dir, source, &target, kind, Some(&clear));
-                self.flush();
-                self.child_done(&dir);
-            }
+/// An entry that waited: the sweep is over.
+pub fn late(worker: &mut Worker<'_>, late: Late) {
+    let Late { dir, coming, clear, .. } = late;
+    match coming {
+        _ if !worker.run.desk.may_begin() => directory::child_done(worker, &dir),
+        Coming::Directory(sub) => directory::step_into(worker, &dir, sub, Some(&clear)),
+        Coming::Entry { source, target, kind } => {
+            worker.file(&dir, source, &target, kind, Some(&clear));
+            file::flush(worker);
+            directory::child_done(worker, &dir);
         }
     }
 }

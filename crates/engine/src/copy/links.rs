@@ -23,8 +23,8 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedF
 
 use self::spill::{Spill, Whereabouts};
 use crate::copy::Run;
-use crate::copy::act::Entry;
-use crate::copy::act::file::Source;
+use crate::copy::act::file::{self, Source};
+use crate::copy::act::{self, Entry};
 use crate::copy::dir::{Dir, Presence};
 use crate::copy::options::Rules;
 use crate::copy::worker::{Done, Worker};
@@ -358,169 +358,167 @@ pub fn location(entry: &Entry<'_>, destination: usize, id: Identity) -> Location
     }
 }
 
-impl Worker<'_> {
-    /// An entry with several links: made a link to the first copy of its file, or `claimed`, to be copied. Waits while
-    /// another worker copies it.
-    pub fn link_or_claim(
-        &mut self,
-        entry: &Entry<'_>,
-        source: Source<'_>,
-        stat: &Stat,
-        there: &[(usize, Option<Stat>)],
-        claimed: &mut Claimed<'_>,
-    ) -> Result<Option<Done>, Stopped> {
-        // Nobody may wait for a file that waits here for its sync.
-        self.flush();
-        let of = Original::from(stat);
-        let links = &self.run.links;
-        let (claim, spill) = links.claim(of, stat.nlink);
-        spilled(self.run, spill);
-        let Claim::Link(first) = claim else {
-            claimed.of = Some(of);
-            return Ok(None);
-        };
-        let linked = self.link(entry, source, stat, there, &first)?;
-        if linked.is_some() {
-            spilled(self.run, links.seen(of));
-        } else {
-            // The next ones link to what is copied now.
-            links.claim_anew(of, stat.nlink);
-            claimed.of = Some(of);
-            self.run.desk.note("hard-link-copied", || {
-                let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
-                (path, "could not be made a hard link, and was copied".into())
-            });
-        }
-        Ok(linked)
+/// An entry with several links: made a link to the first copy of its file, or `claimed`, to be copied. Waits while
+/// another worker copies it.
+pub fn link_or_claim(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    source: Source<'_>,
+    stat: &Stat,
+    there: &[(usize, Option<Stat>)],
+    claimed: &mut Claimed<'_>,
+) -> Result<Option<Done>, Stopped> {
+    // Nobody may wait for a file that waits here for its sync.
+    file::flush(worker);
+    let of = Original::from(stat);
+    let links = &worker.run.links;
+    let (claim, spill) = links.claim(of, stat.nlink);
+    spilled(worker.run, spill);
+    let Claim::Link(first) = claim else {
+        claimed.of = Some(of);
+        return Ok(None);
+    };
+    let linked = link(worker, entry, source, stat, there, &first)?;
+    if linked.is_some() {
+        spilled(worker.run, links.seen(of));
+    } else {
+        // The next ones link to what is copied now.
+        links.claim_anew(of, stat.nlink);
+        claimed.of = Some(of);
+        worker.run.desk.note("hard-link-copied", || {
+            let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
+            (path, "could not be made a hard link, and was copied".into())
+        });
     }
+    Ok(linked)
+}
 
-    /// The directory that holds the first copy. `None`: it is not there any more.
-    fn directory_of(&self, first: &First) -> Result<Option<Arc<OwnedFd>>, Fault> {
-        let index = first.destination();
-        let there = match first {
-            First::Near(location) => return Self::twin(&location.dir, index).map(|(_, fd)| Some(fd)),
-            First::Far(there) => there,
-        };
-        let (_, base) = Self::twin(&self.run.links.root, index)?;
-        let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-        let mut paths = vec![there.directory.clone()];
-        if !there.staging.is_empty() {
-            // First: it may get its final name meanwhile, but not lose it.
-            paths.insert(0, join(split(&there.directory).0, &there.staging));
-        }
-        for path in paths {
-            let follow = self.run.rules.keep_dirlinks;
-            let fd = match open_beneath(&base, &path, follow) {
-                Ok(fd) => fd,
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                Err(errno) => return Err(fault(Operation::Open, errno)),
-            };
-            match sys::stat(fd.as_fd(), &there.name, Follow::No) {
-                Ok(stat) if stat.id == there.id => return Ok(Some(Arc::new(fd))),
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(fault(Operation::Stat, errno)),
-            }
-        }
-        Ok(None)
+/// The directory that holds the first copy. `None`: it is not there any more.
+fn directory_of(worker: &Worker<'_>, first: &First) -> Result<Option<Arc<OwnedFd>>, Fault> {
+    let index = first.destination();
+    let there = match first {
+        First::Near(location) => return act::twin(&location.dir, index).map(|(_, fd)| Some(fd)),
+        First::Far(there) => there,
+    };
+    let (_, base) = act::twin(&worker.run.links.root, index)?;
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let mut paths = vec![there.directory.clone()];
+    if !there.staging.is_empty() {
+        // First: it may get its final name meanwhile, but not lose it.
+        paths.insert(0, join(split(&there.directory).0, &there.staging));
     }
+    for path in paths {
+        let follow = worker.run.rules.keep_dirlinks;
+        let fd = match open_beneath(&base, &path, follow) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(errno) => return Err(fault(Operation::Open, errno)),
+        };
+        match sys::stat(fd.as_fd(), &there.name, Follow::No) {
+            Ok(stat) if stat.id == there.id => return Ok(Some(Arc::new(fd))),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fault(Operation::Stat, errno)),
+        }
+    }
+    Ok(None)
+}
 
-    /// Makes a hard link to the first copy. `None`: that can't be linked to from here, so this one is copied too.
-    fn link(
-        &mut self,
-        entry: &Entry<'_>,
-        source: Source<'_>,
-        stat: &Stat,
-        there: &[(usize, Option<Stat>)],
-        first: &First,
-    ) -> Result<Option<Done>, Stopped> {
-        let (index, id) = (first.destination(), first.id());
-        let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
-        if existing.is_some_and(|existing| existing.kind == Kind::Directory) {
-            return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
-        }
-        let unchanged = Done {
-            size: stat.size,
-            ..Done::skipped(Reason::Unchanged)
-        }
-        .at(index);
-        let is_linked = existing.is_some_and(|existing| existing.id == id);
-        if !is_linked {
-            Self::permit(entry.dir, index, Operation::Link, existing)?;
-        }
-        let changes = if existing.is_some() {
-            Changes::CONTENT
-        } else {
-            Changes::NEW
-        };
-        let done = Done {
-            size: stat.size,
-            target: Some(first.path()),
-            ..Done::new(Outcome::Linked)
-        }
-        .with(changes)
-        .at(index);
-        let rules = &self.run.rules;
-        if rules.dry_run {
-            return Ok(Some(if is_linked { unchanged } else { done }));
-        }
-        let compares = stat.kind == Kind::File && (rules.verify || rules.remove_sources);
-        if let Some(existing) = existing.filter(|_| is_linked) {
-            Self::take_over(entry, index, existing)?;
-            if !compares {
-                return Ok(Some(unchanged));
-            }
-        }
-        if !there.iter().any(|(i, _)| *i == index) {
-            return Ok(None);
-        }
-        let Some(from) = self.directory_of(first)? else {
-            return Ok(None);
-        };
-        if compares {
-            let copy = self.same_content(source, stat, (&from, first.name()), index)?;
-            if !copy.is_some_and(|copy| sys::stat_fd(copy.as_fd()).is_ok_and(|copy| copy.id == id)) {
-                return Ok(None);
-            }
-        }
-        if is_linked {
+/// Makes a hard link to the first copy. `None`: that can't be linked to from here, so this one is copied too.
+fn link(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    source: Source<'_>,
+    stat: &Stat,
+    there: &[(usize, Option<Stat>)],
+    first: &First,
+) -> Result<Option<Done>, Stopped> {
+    let (index, id) = (first.destination(), first.id());
+    let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
+    if existing.is_some_and(|existing| existing.kind == Kind::Directory) {
+        return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
+    }
+    let unchanged = Done {
+        size: stat.size,
+        ..Done::skipped(Reason::Unchanged)
+    }
+    .at(index);
+    let is_linked = existing.is_some_and(|existing| existing.id == id);
+    if !is_linked {
+        act::permit(entry.dir, index, Operation::Link, existing)?;
+    }
+    let changes = if existing.is_some() {
+        Changes::CONTENT
+    } else {
+        Changes::NEW
+    };
+    let done = Done {
+        size: stat.size,
+        target: Some(first.path()),
+        ..Done::new(Outcome::Linked)
+    }
+    .with(changes)
+    .at(index);
+    let rules = &worker.run.rules;
+    if rules.dry_run {
+        return Ok(Some(if is_linked { unchanged } else { done }));
+    }
+    let compares = stat.kind == Kind::File && (rules.verify || rules.remove_sources);
+    if let Some(existing) = existing.filter(|_| is_linked) {
+        act::take_over(entry, index, existing)?;
+        if !compares {
             return Ok(Some(unchanged));
         }
-        let made = self.make(entry, index, Operation::Link, |fd, name| {
-            sys::make_link(from.as_fd(), first.name(), fd.as_fd(), name)
-        });
-        let staging = match made {
-            Ok(((), staging)) => staging,
-            // Too many links, or no links here at all: a copy keeps the content.
-            Err(Fault {
-                cause: Cause::Errno(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::NOSYS),
-                ..
-            }) => {
-                return Ok(None);
-            }
-            // The directory of the first name was merged into another meanwhile: look for it again.
-            Err(Fault {
-                cause: Cause::Errno(Errno::NOENT),
-                ..
-            }) => {
-                return Err(Fault::new(Operation::Link, Side::Destination(index), Errno::STALE).into());
-            }
-            Err(fault) => return Err(fault.into()),
-        };
-        let (_, fd) = Self::twin(entry.dir, index)?;
-        let name = staging.as_ref().map_or(entry.target, Staging::as_c_str);
-        // Its name may have been exchanged: what was linked is looked at, not what was meant.
-        let made = sys::stat(fd.as_fd(), name, Follow::No);
-        if !made.is_ok_and(|made| made.id == id) {
-            self.discard(entry.dir, index, entry.target, staging.as_ref());
-            made.map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+    }
+    if !there.iter().any(|(i, _)| *i == index) {
+        return Ok(None);
+    }
+    let Some(from) = directory_of(worker, first)? else {
+        return Ok(None);
+    };
+    if compares {
+        let copy = file::same_content(worker, source, stat, (&from, first.name()), index)?;
+        if !copy.is_some_and(|copy| sys::stat_fd(copy.as_fd()).is_ok_and(|copy| copy.id == id)) {
             return Ok(None);
         }
-        if let Some(staging) = &staging {
-            let published = Self::publish(entry.dir, index, staging, entry.target, existing.is_some());
-            // A rename between two links of one inode does nothing and leaves both.
-            self.discard(entry.dir, index, entry.target, Some(staging));
-            published?;
-        }
-        Ok(Some(done))
     }
+    if is_linked {
+        return Ok(Some(unchanged));
+    }
+    let made = act::make(worker, entry, index, Operation::Link, |fd, name| {
+        sys::make_link(from.as_fd(), first.name(), fd.as_fd(), name)
+    });
+    let staging = match made {
+        Ok(((), staging)) => staging,
+        // Too many links, or no links here at all: a copy keeps the content.
+        Err(Fault {
+            cause: Cause::Errno(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::NOSYS),
+            ..
+        }) => {
+            return Ok(None);
+        }
+        // The directory of the first name was merged into another meanwhile: look for it again.
+        Err(Fault {
+            cause: Cause::Errno(Errno::NOENT),
+            ..
+        }) => {
+            return Err(Fault::new(Operation::Link, Side::Destination(index), Errno::STALE).into());
+        }
+        Err(fault) => return Err(fault.into()),
+    };
+    let (_, fd) = act::twin(entry.dir, index)?;
+    let name = staging.as_ref().map_or(entry.target, Staging::as_c_str);
+    // Its name may have been exchanged: what was linked is looked at, not what was meant.
+    let made = sys::stat(fd.as_fd(), name, Follow::No);
+    if !made.is_ok_and(|made| made.id == id) {
+        act::discard(worker, entry.dir, index, entry.target, staging.as_ref());
+        made.map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+        return Ok(None);
+    }
+    if let Some(staging) = &staging {
+        let published = act::publish(entry.dir, index, staging, entry.target, existing.is_some());
+        // A rename between two links of one inode does nothing and leaves both.
+        act::discard(worker, entry.dir, index, entry.target, Some(staging));
+        published?;
+    }
+    Ok(Some(done))
 }

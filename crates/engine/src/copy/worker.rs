@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering;
 use bulkhaul_sys::Kind;
 
 use crate::bytes::transfer::BUFFER_BYTES;
-use crate::copy::act::Entry;
-use crate::copy::act::file::Finished;
+use crate::copy::act::file::{self, Finished};
+use crate::copy::act::{self, Entry};
 use crate::copy::dir::{Dir, Tries};
-use crate::copy::{Run, Task};
+use crate::copy::{Run, Task, directory, finder, late};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
 use crate::event::{EntryEvent, Event};
@@ -117,11 +117,11 @@ impl<'r> Worker<'r> {
 
     fn perform(&mut self, task: Task) {
         match task {
-            Task::List(dir) => self.list(&dir),
-            Task::Descend(dir) => self.descend(&dir),
+            Task::List(dir) => finder::list(self, &dir),
+            Task::Descend(dir) => directory::descend(self, &dir),
             Task::Files(dir, source, batch) => {
                 self.files(&dir, source, batch);
-                self.own_done(&dir);
+                directory::own_done(self, &dir);
             }
             Task::Chunks(chunks) => {
                 let terms = self.run.terms(chunks.destination());
@@ -129,10 +129,10 @@ impl<'r> Worker<'r> {
             }
             Task::Link(link) => {
                 self.file(&link.dir, link.source, &link.target, Kind::Symlink, Some(&[]));
-                self.child_done(&link.dir);
+                directory::child_done(self, &link.dir);
             }
-            Task::Late(late) => self.late(late),
-            Task::Close(dir) => self.child_done(&dir),
+            Task::Late(late) => late::late(self, late),
+            Task::Close(dir) => directory::child_done(self, &dir),
         }
     }
 
@@ -157,7 +157,7 @@ impl<'r> Worker<'r> {
             self.file(dir, source, target, kind, None);
             index += 1;
         }
-        self.flush();
+        file::flush(self);
     }
 
     /// One entry that is not a directory. `last`: as [`Entry::last`]. A panic costs this entry only.
@@ -169,7 +169,7 @@ impl<'r> Worker<'r> {
             last,
             again: false,
         };
-        let result = catch_unwind(AssertUnwindSafe(|| self.entry(&entry, kind)));
+        let result = catch_unwind(AssertUnwindSafe(|| act::entry(self, &entry, kind)));
         let result = result.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
         match result {
             // Its outcome comes with its sync, or in the end.

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node, OwnedFd, Stat, Time};
 
+use crate::copy::act;
 use crate::copy::dir::{Dir, Twin};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
@@ -235,74 +236,78 @@ impl Clock {
     }
 }
 
-impl Worker<'_> {
-    /// What a destination makes of the time of `source`, where something has its name in a directory. Nobody is asked
-    /// unless it can matter.
-    pub fn kept_of(&self, dir: &Dir, index: usize, source: &Stat, existing: Option<&Stat>) -> Kept {
-        match existing.filter(|existing| is_doubtful(source.mtime, existing.mtime)) {
-            None => Kept::UNKNOWN,
-            Some(existing) if self.run.rules.dry_run => Kept::assumed(source.mtime, existing),
-            Some(_) => self.learnt(dir, index),
-        }
+/// What a destination makes of the time of `source`, where something has its name in a directory. Nobody is asked
+/// unless it can matter.
+pub fn kept_of(worker: &Worker<'_>, dir: &Dir, index: usize, source: &Stat, existing: Option<&Stat>) -> Kept {
+    match existing.filter(|existing| is_doubtful(source.mtime, existing.mtime)) {
+        None => Kept::UNKNOWN,
+        Some(existing) if worker.run.rules.dry_run => Kept::assumed(source.mtime, existing),
+        Some(_) => learnt(worker, dir, index),
     }
+}
 
-    fn learnt(&self, dir: &Dir, index: usize) -> Kept {
-        let clock = &self.run.targets[index].clock;
-        match Self::twin(dir, index) {
-            Ok((twin, fd)) => clock.kept(twin.device(), &fd, self.run.stager),
-            Err(_) => Kept::UNKNOWN,
-        }
+fn learnt(worker: &Worker<'_>, dir: &Dir, index: usize) -> Kept {
+    let clock = &worker.run.targets[index].clock;
+    match act::twin(dir, index) {
+        Ok((twin, fd)) => clock.kept(twin.device(), &fd, worker.run.stager),
+        Err(_) => Kept::UNKNOWN,
     }
+}
 
-    /// Sets the times of a finished entry in a directory. The first one of a destination is read back, and so are those
-    /// that not every file system keeps. False: they were refused, and that was said.
-    pub fn set_times(&mut self, dir: &Dir, index: usize, source: &Stat, node: Node<'_>) -> Result<bool, Fault> {
-        let run = self.run;
-        if !metadata::set_times(&run.rules.keep, source, node, index, &mut self.scratch)? {
-            return Ok(false);
-        }
-        let (clock, device) = (&run.targets[index].clock, device(dir, index));
-        let usual = is_usual(source.mtime);
-        if !run.rules.keep.times || (usual && clock.trusted.load(Ordering::Relaxed) == device) {
-            return Ok(true);
-        }
-        let (Node::Open(fd) | Node::Path(fd)) = node;
-        let stored = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
-        let kept = if stored.mtime == source.mtime {
-            Kept::UNKNOWN
-        } else {
-            let kept = self.learnt(dir, index);
-            if source.kind == Kind::Directory {
-                // What was asked may have been made in this very directory.
-                metadata::set_times(&run.rules.keep, source, node, index, &mut self.scratch)?;
-            }
-            kept
-        };
-        self.tell_loss(&kept, source.mtime, stored.mtime);
-        if usual && !kept.is_lost(source.mtime, stored.mtime) {
-            clock.trusted.store(device, Ordering::Relaxed);
-        }
-        Ok(true)
+/// Sets the times of a finished entry in a directory. The first one of a destination is read back, and so are those
+/// that not every file system keeps. False: they were refused, and that was said.
+pub fn set_times(
+    worker: &mut Worker<'_>,
+    dir: &Dir,
+    index: usize,
+    source: &Stat,
+    node: Node<'_>,
+) -> Result<bool, Fault> {
+    let run = worker.run;
+    if !metadata::set_times(&run.rules.keep, source, node, index, &mut worker.scratch)? {
+        return Ok(false);
     }
-
-    /// Notes where a destination does not have the time that it should have, beyond what it rounds.
-    pub fn tell_loss(&mut self, kept: &Kept, wanted: Time, stored: Time) {
-        if kept.is_lost(wanted, stored) {
-            let (wanted, stored) = (date(wanted), date(stored));
-            let message = format!("the destination can't keep its time: {wanted} became {stored}");
-            self.scratch.note("time", message, false);
-        }
+    let (clock, device) = (&run.targets[index].clock, device(dir, index));
+    let usual = is_usual(source.mtime);
+    if !run.rules.keep.times || (usual && clock.trusted.load(Ordering::Relaxed) == device) {
+        return Ok(true);
     }
-
-    /// Whether a copy, because of which a move is about to remove its source, lacks the source's time, beyond what the file
-    /// system rounds and without that being accepted. By what was learnt in the copy: nothing is asked any more.
-    pub fn lacks_time(&self, dir: &Dir, index: usize, source: &Stat, copy: &Stat) -> bool {
-        let rules = &self.run.rules;
-        let wanted = rules.keep.times && !rules.accept_time_loss && source.mtime != copy.mtime;
-        wanted && {
-            let kept = self.run.targets[index].clock.known(device(dir, index));
-            kept.is_lost(source.mtime, copy.mtime)
+    let (Node::Open(fd) | Node::Path(fd)) = node;
+    let stored = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+    let kept = if stored.mtime == source.mtime {
+        Kept::UNKNOWN
+    } else {
+        let kept = learnt(worker, dir, index);
+        if source.kind == Kind::Directory {
+            // What was asked may have been made in this very directory.
+            metadata::set_times(&run.rules.keep, source, node, index, &mut worker.scratch)?;
         }
+        kept
+    };
+    tell_loss(worker, &kept, source.mtime, stored.mtime);
+    if usual && !kept.is_lost(source.mtime, stored.mtime) {
+        clock.trusted.store(device, Ordering::Relaxed);
+    }
+    Ok(true)
+}
+
+/// Notes where a destination does not have the time that it should have, beyond what it rounds.
+pub fn tell_loss(worker: &mut Worker<'_>, kept: &Kept, wanted: Time, stored: Time) {
+    if kept.is_lost(wanted, stored) {
+        let (wanted, stored) = (date(wanted), date(stored));
+        let message = format!("the destination can't keep its time: {wanted} became {stored}");
+        worker.scratch.note("time", message, false);
+    }
+}
+
+/// Whether a copy, because of which a move is about to remove its source, lacks the source's time, beyond what the file
+/// system rounds and without that being accepted. By what was learnt in the copy: nothing is asked any more.
+pub fn lacks_time(worker: &Worker<'_>, dir: &Dir, index: usize, source: &Stat, copy: &Stat) -> bool {
+    let rules = &worker.run.rules;
+    let wanted = rules.keep.times && !rules.accept_time_loss && source.mtime != copy.mtime;
+    wanted && {
+        let kept = worker.run.targets[index].clock.known(device(dir, index));
+        kept.is_lost(source.mtime, copy.mtime)
     }
 }
 

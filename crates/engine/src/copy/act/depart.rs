@@ -28,9 +28,10 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::bytes::probe;
-use crate::copy::act::Entry;
-use crate::copy::act::file::{Source, same_version};
+use crate::copy::act::file::{self, Source, same_version};
+use crate::copy::act::{self, Entry};
 use crate::copy::dir::{Dir, Origin, Presence, Scope};
+use crate::copy::directory;
 use crate::copy::options::Directories;
 use crate::copy::worker::{Done, Worker};
 use crate::entry::{Outcome, Reason};
@@ -42,6 +43,7 @@ use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::publish::appear;
 use crate::tree::staging::Stager;
+use crate::tree::times;
 
 /// Why an entry stays that is its own copy.
 const ITSELF: &str = "what has its name in the destination is the entry itself, seen in another way, so it stays";
@@ -200,449 +202,468 @@ fn source_fault(operation: Operation) -> impl Fn(Errno) -> Fault {
     move |errno| Fault::new(operation, Side::Source, errno)
 }
 
-impl Worker<'_> {
-    /// One entry that is not a directory: removed if it is proved.
-    pub fn depart(&mut self, departure: &Departure, entry: &Entry<'_>, kind: Kind) -> Result<Option<Done>, Stopped> {
-        let (dir, target) = (entry.dir, entry.target);
-        let left_out = self.run.rules.directories == Directories::Only;
-        if left_out || departure.has_failed(|| join(&dir.relative_path(), target.to_bytes())) {
-            return Ok(Some(kept()));
-        }
-        let name = dir.sources[entry.source].scope.name_of(target).unwrap_or(target);
-        let at = dir.source(entry.source).map_err(source_fault(Operation::Open))?;
-        let stat = match sys::stat(at.as_fd(), name, Follow::No) {
-            Ok(stat) => stat,
-            // Somebody else took it away.
-            Err(Errno::NOENT) => return Ok(Some(kept())),
-            Err(errno) => return Err(source_fault(Operation::Stat)(errno).into()),
-        };
-        if stat.kind != kind {
-            return Err(Fault::changed(Operation::Remove).into());
-        }
-        let mut inode = departure.inode(stat.id);
-        if stat.nlink < 2 {
-            let mut ours = inode.remove(&stat.id);
-            drop(inode);
-            return self
-                .depart_from(departure, entry, &at, name, &stat, &mut ours)
-                .map(Some);
-        }
-        // Whoever held the lock may have removed another name.
-        let stat = sys::stat(at.as_fd(), name, Follow::No).map_err(source_fault(Operation::Stat))?;
+/// One entry that is not a directory: removed if it is proved.
+pub fn depart(
+    worker: &mut Worker<'_>,
+    departure: &Departure,
+    entry: &Entry<'_>,
+    kind: Kind,
+) -> Result<Option<Done>, Stopped> {
+    let (dir, target) = (entry.dir, entry.target);
+    let left_out = worker.run.rules.directories == Directories::Only;
+    if left_out || departure.has_failed(|| join(&dir.relative_path(), target.to_bytes())) {
+        return Ok(Some(kept()));
+    }
+    let name = dir.sources[entry.source].scope.name_of(target).unwrap_or(target);
+    let at = dir.source(entry.source).map_err(source_fault(Operation::Open))?;
+    let stat = match sys::stat(at.as_fd(), name, Follow::No) {
+        Ok(stat) => stat,
+        // Somebody else took it away.
+        Err(Errno::NOENT) => return Ok(Some(kept())),
+        Err(errno) => return Err(source_fault(Operation::Stat)(errno).into()),
+    };
+    if stat.kind != kind {
+        return Err(Fault::changed(Operation::Remove).into());
+    }
+    let mut inode = departure.inode(stat.id);
+    if stat.nlink < 2 {
         let mut ours = inode.remove(&stat.id);
-        let done = self.depart_from(departure, entry, &at, name, &stat, &mut ours);
-        inode.extend(ours.map(|changed| (stat.id, changed)));
-        done.map(Some)
+        drop(inode);
+        return depart_from(worker, departure, entry, &at, name, &stat, &mut ours).map(Some);
     }
+    // Whoever held the lock may have removed another name.
+    let stat = sys::stat(at.as_fd(), name, Follow::No).map_err(source_fault(Operation::Stat))?;
+    let mut ours = inode.remove(&stat.id);
+    let done = depart_from(worker, departure, entry, &at, name, &stat, &mut ours);
+    inode.extend(ours.map(|changed| (stat.id, changed)));
+    done.map(Some)
+}
 
-    /// The same; `ours`: the change time that this walk gave an inode with several links, before and after.
-    fn depart_from(
-        &mut self,
-        departure: &Departure,
-        entry: &Entry<'_>,
-        at: &OwnedFd,
-        name: &CStr,
-        stat: &Stat,
-        ours: &mut Option<Time>,
-    ) -> Result<Done, Stopped> {
-        // One inode number may stand for several files: what is known of one says nothing about the others.
-        let changed = *ours != Some(stat.ctime) && stat.ctime > departure.since;
-        let node = match stat.kind {
-            Kind::File => sys::open_file(at.as_fd(), name),
-            _ => sys::open_node(at.as_fd(), name),
-        }
-        .map_err(source_fault(Operation::Open))?;
-        let opened = sys::stat_fd(node.as_fd()).map_err(source_fault(Operation::Stat))?;
-        if opened.id != stat.id || !same_version(&opened, stat) {
-            return Err(Fault::changed(Operation::Remove).into());
-        }
-        let file = (stat.kind == Kind::File).then_some(&node);
-        let mut found = Copy::Absent;
-        let mut place = 0;
-        for index in 0..entry.dir.twins.len() {
-            match self.copy_in(entry, index, Source { at, name, file }, stat)? {
-                Copy::Absent => {}
-                other => {
-                    found = other;
-                    place = index;
-                }
-            }
-            if matches!(found, Copy::Same(_) | Copy::Itself) {
-                break;
-            }
-        }
-        let stays = |cause| Fault {
-            operation: Operation::Remove,
-            side: Side::Source,
-            cause,
-        };
-        let copy = match found {
-            Copy::Same(copy) if !changed => copy,
-            Copy::Itself => return Ok(kept()),
-            Copy::Absent if changed => {
-                self.run.desk.note("late", || {
-                    let path = join(&entry.dir.source_path(entry.source), name.to_bytes());
-                    (path, "it came after the copy began, so it stays in the source".into())
-                });
-                return Ok(kept());
-            }
-            Copy::Same(_) | Copy::Different | Copy::Short(_) if changed => return Err(stays(Cause::Changed).into()),
-            Copy::Short(what) => return Err(stays(Cause::NotKept(what)).into()),
-            Copy::Absent => {
-                return Err(stays(Cause::Conflict("its copy is not in the destination, so it stays")).into());
-            }
-            Copy::Same(_) | Copy::Different => return Err(stays(Cause::Mismatch).into()),
-        };
-        if self.lacks_time(entry.dir, place, stat, &copy) {
-            return Err(stays(Cause::NotKept("its time".into())).into());
-        }
-        // The last look: by name, and by descriptor where there is one.
-        let last = sys::stat(at.as_fd(), name, Follow::No).map_err(source_fault(Operation::Stat))?;
-        if last.id != stat.id || last.kind != stat.kind || !same_version(&last, stat) {
-            return Err(Fault::changed(Operation::Remove).into());
-        }
-        let alike = (copy.size, copy.mtime, copy.ctime) == (stat.size, stat.mtime, stat.ctime);
-        let remove = |name: &CStr| sys::unlink(at.as_fd(), name).map_err(source_fault(Operation::Remove));
-        let removed = if departure.doubtful || alike {
-            self.remove_aside((at, name), stat, (entry.dir, entry.target), &[(place, copy)], remove)
-        } else {
-            remove(name)
-        };
-        // Where nothing can be told of it, its other names count as changed, and stay.
-        let now = sys::stat_fd(node.as_fd()).ok().filter(|now| now.nlink > 0);
-        *ours = now.map(|now| now.ctime);
-        removed?;
-        Ok(Done::new(Outcome::Removed))
+/// The same; `ours`: the change time that this walk gave an inode with several links, before and after.
+fn depart_from(
+    worker: &mut Worker<'_>,
+    departure: &Departure,
+    entry: &Entry<'_>,
+    at: &OwnedFd,
+    name: &CStr,
+    stat: &Stat,
+    ours: &mut Option<Time>,
+) -> Result<Done, Stopped> {
+    // One inode number may stand for several files: what is known of one says nothing about the others.
+    let changed = *ours != Some(stat.ctime) && stat.ctime > departure.since;
+    let node = match stat.kind {
+        Kind::File => sys::open_file(at.as_fd(), name),
+        _ => sys::open_node(at.as_fd(), name),
     }
-
-    /// Something in a destination has the name of a source entry. Before sources go, it must be shown to be another one.
-    pub fn doubt(&self) {
-        if self.run.rules.remove_sources && !self.run.doubtful.load(Ordering::Relaxed) {
-            self.run.doubtful.store(true, Ordering::Relaxed);
+    .map_err(source_fault(Operation::Open))?;
+    let opened = sys::stat_fd(node.as_fd()).map_err(source_fault(Operation::Stat))?;
+    if opened.id != stat.id || !same_version(&opened, stat) {
+        return Err(Fault::changed(Operation::Remove).into());
+    }
+    let file = (stat.kind == Kind::File).then_some(&node);
+    let mut found = Copy::Absent;
+    let mut place = 0;
+    for index in 0..entry.dir.twins.len() {
+        match copy_in(worker, entry, index, Source { at, name, file }, stat)? {
+            Copy::Absent => {}
+            other => {
+                found = other;
+                place = index;
+            }
+        }
+        if matches!(found, Copy::Same(_) | Copy::Itself) {
+            break;
         }
     }
+    let stays = |cause| Fault {
+        operation: Operation::Remove,
+        side: Side::Source,
+        cause,
+    };
+    let copy = match found {
+        Copy::Same(copy) if !changed => copy,
+        Copy::Itself => return Ok(kept()),
+        Copy::Absent if changed => {
+            worker.run.desk.note("late", || {
+                let path = join(&entry.dir.source_path(entry.source), name.to_bytes());
+                (path, "it came after the copy began, so it stays in the source".into())
+            });
+            return Ok(kept());
+        }
+        Copy::Same(_) | Copy::Different | Copy::Short(_) if changed => return Err(stays(Cause::Changed).into()),
+        Copy::Short(what) => return Err(stays(Cause::NotKept(what)).into()),
+        Copy::Absent => {
+            return Err(stays(Cause::Conflict("its copy is not in the destination, so it stays")).into());
+        }
+        Copy::Same(_) | Copy::Different => return Err(stays(Cause::Mismatch).into()),
+    };
+    if times::lacks_time(worker, entry.dir, place, stat, &copy) {
+        return Err(stays(Cause::NotKept("its time".into())).into());
+    }
+    // The last look: by name, and by descriptor where there is one.
+    let last = sys::stat(at.as_fd(), name, Follow::No).map_err(source_fault(Operation::Stat))?;
+    if last.id != stat.id || last.kind != stat.kind || !same_version(&last, stat) {
+        return Err(Fault::changed(Operation::Remove).into());
+    }
+    let alike = (copy.size, copy.mtime, copy.ctime) == (stat.size, stat.mtime, stat.ctime);
+    let remove = |name: &CStr| sys::unlink(at.as_fd(), name).map_err(source_fault(Operation::Remove));
+    let removed = if departure.doubtful || alike {
+        remove_aside(
+            worker,
+            (at, name),
+            stat,
+            (entry.dir, entry.target),
+            &[(place, copy)],
+            remove,
+        )
+    } else {
+        remove(name)
+    };
+    // Where nothing can be told of it, its other names count as changed, and stay.
+    let now = sys::stat_fd(node.as_fd()).ok().filter(|now| now.nlink > 0);
+    *ours = now.map(|now| now.ctime);
+    removed?;
+    Ok(Done::new(Outcome::Removed))
+}
 
-    /// Takes an entry out of its place in the source, shows that each of its `copies`, by the number of their destination, is
-    /// another one, and removes it. Where that is not so, or can't be done, the entry is put back.
-    fn remove_aside<T>(
-        &self,
-        (at, name): (&OwnedFd, &CStr),
-        stat: &Stat,
-        (dir, target): (&Dir, &CStr),
-        copies: &[(usize, Stat)],
-        remove: impl FnOnce(&CStr) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let aside = self.run.stager.take_aside(at.as_fd(), name);
-        let aside = aside.map_err(source_fault(Operation::Rename))?;
-        let moved = sys::stat_anew(at.as_fd(), aside.as_c_str()).map_err(source_fault(Operation::Stat));
-        let shown = moved.and_then(|moved| {
-            if moved.id != stat.id {
-                return Err(Fault::changed(Operation::Remove));
+/// Something in a destination has the name of a source entry. Before sources go, it must be shown to be another one.
+pub fn doubt(worker: &Worker<'_>) {
+    if worker.run.rules.remove_sources && !worker.run.doubtful.load(Ordering::Relaxed) {
+        worker.run.doubtful.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes an entry out of its place in the source, shows that each of its `copies`, by the number of their destination, is
+/// another one, and removes it. Where that is not so, or can't be done, the entry is put back.
+fn remove_aside<T>(
+    worker: &Worker<'_>,
+    (at, name): (&OwnedFd, &CStr),
+    stat: &Stat,
+    (dir, target): (&Dir, &CStr),
+    copies: &[(usize, Stat)],
+    remove: impl FnOnce(&CStr) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let aside = worker.run.stager.take_aside(at.as_fd(), name);
+    let aside = aside.map_err(source_fault(Operation::Rename))?;
+    let moved = sys::stat_anew(at.as_fd(), aside.as_c_str()).map_err(source_fault(Operation::Stat));
+    let shown = moved.and_then(|moved| {
+        if moved.id != stat.id {
+            return Err(Fault::changed(Operation::Remove));
+        }
+        let mut copies = copies.iter();
+        copies.try_for_each(|(index, copy)| show_other(stat, &moved, (dir, *index, target), copy))
+    });
+    let removed = shown.and_then(|()| remove(aside.as_c_str()));
+    if removed.is_err() {
+        appear(at.as_fd(), aside.as_c_str(), name).map_err(source_fault(Operation::Rename))?;
+    }
+    removed
+}
+
+/// Shows that a copy is not the entry itself, which was renamed: its facts before that, and now.
+fn show_other(
+    before: &Stat,
+    moved: &Stat,
+    (dir, index, target): (&Dir, usize, &CStr),
+    copy: &Stat,
+) -> Result<(), Fault> {
+    let conflict = |what| Err(Fault::conflict(Operation::Remove, index, what));
+    let (_, twin) = act::twin(dir, index)?;
+    let there = sys::stat_anew(twin.as_fd(), target).and_then(|there| match there.kind {
+        // Who answers from what it remembers has to look when it opens.
+        Kind::File => sys::open_file(twin.as_fd(), target).and_then(|file| sys::stat_fd(file.as_fd())),
+        _ => Ok(there),
+    });
+    match there {
+        // What did not change with the entry is another one. Where a rename changes no time, those may be one that agree.
+        Ok(there) if there.id == copy.id && same_version(&there, copy) => {
+            if before.ctime == moved.ctime && before.ctime == copy.ctime {
+                return conflict(ITSELF);
             }
-            let mut copies = copies.iter();
-            copies.try_for_each(|(index, copy)| Self::show_other(stat, &moved, (dir, *index, target), copy))
-        });
-        let removed = shown.and_then(|()| remove(aside.as_c_str()));
-        if removed.is_err() {
-            appear(at.as_fd(), aside.as_c_str(), name).map_err(source_fault(Operation::Rename))?;
+            Ok(())
         }
-        removed
+        Ok(there) if there.ctime == moved.ctime => conflict(ITSELF),
+        Ok(_) => conflict("its copy changed meanwhile, so it stays"),
+        Err(Errno::NOENT | Errno::STALE) => conflict(ITSELF),
+        Err(errno) => Err(Fault::new(Operation::Stat, Side::Destination(index), errno)),
     }
+}
 
-    /// Shows that a copy is not the entry itself, which was renamed: its facts before that, and now.
-    fn show_other(
-        before: &Stat,
-        moved: &Stat,
-        (dir, index, target): (&Dir, usize, &CStr),
-        copy: &Stat,
-    ) -> Result<(), Fault> {
-        let conflict = |what| Err(Fault::conflict(Operation::Remove, index, what));
-        let (_, twin) = Self::twin(dir, index)?;
-        let there = sys::stat_anew(twin.as_fd(), target).and_then(|there| match there.kind {
-            // Who answers from what it remembers has to look when it opens.
-            Kind::File => sys::open_file(twin.as_fd(), target).and_then(|file| sys::stat_fd(file.as_fd())),
-            _ => Ok(there),
-        });
-        match there {
-            // What did not change with the entry is another one. Where a rename changes no time, those may be one that agree.
-            Ok(there) if there.id == copy.id && same_version(&there, copy) => {
-                if before.ctime == moved.ctime && before.ctime == copy.ctime {
-                    return conflict(ITSELF);
-                }
-                Ok(())
-            }
-            Ok(there) if there.ctime == moved.ctime => conflict(ITSELF),
-            Ok(_) => conflict("its copy changed meanwhile, so it stays"),
-            Err(Errno::NOENT | Errno::STALE) => conflict(ITSELF),
-            Err(errno) => Err(Fault::new(Operation::Stat, Side::Destination(index), errno)),
-        }
-    }
-
-    /// An entry that a move which died took aside gets its name back: the one that it was made from, as a destination has it.
-    /// `None`: none has.
-    pub fn put_back(&self, dir: &Dir, at: &OwnedFd, aside: &CStr) -> Result<Option<CString>, Fault> {
-        for index in 0..dir.twins.len() {
-            let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
-            let Some(twin) = dir.twin(index).map_err(fault(Operation::Open))? else {
-                continue;
-            };
-            let is_of = |name: &CStr| Stager::is_of(aside.to_bytes(), name);
-            let Some(name) = find_name(&twin, is_of).map_err(fault(Operation::List))? else {
-                continue;
-            };
-            let restored = appear(at.as_fd(), aside, &name).and_then(|()| self.run.restored.insert(at, &name));
-            return match restored {
-                Ok(()) => Ok(Some(name)),
-                Err(Errno::EXIST) => Ok(None),
-                Err(errno) => Err(source_fault(Operation::Rename)(errno)),
-            };
-        }
-        Ok(None)
-    }
-
-    /// Compares a source entry with what has its name in destination `index`.
-    fn copy_in(&mut self, entry: &Entry<'_>, index: usize, source: Source<'_>, stat: &Stat) -> Result<Copy, Stopped> {
-        let Source { at, name, .. } = source;
+/// An entry that a move which died took aside gets its name back: the one that it was made from, as a destination has it.
+/// `None`: none has.
+pub fn put_back(worker: &Worker<'_>, dir: &Dir, at: &OwnedFd, aside: &CStr) -> Result<Option<CString>, Fault> {
+    for index in 0..dir.twins.len() {
         let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
-        let Some(twin) = entry.dir.twin(index).map_err(fault(Operation::Open))? else {
-            return Ok(Copy::Absent);
+        let Some(twin) = dir.twin(index).map_err(fault(Operation::Open))? else {
+            continue;
         };
-        // What a client of a network or FUSE file system remembers of times differs from what it is told later.
-        let look = || match sys::stat_anew(twin.as_fd(), entry.target) {
-            Ok(found) => Ok(Some(found)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(fault(Operation::Stat)(errno)),
+        let is_of = |name: &CStr| Stager::is_of(aside.to_bytes(), name);
+        let Some(name) = find_name(&twin, is_of).map_err(fault(Operation::List))? else {
+            continue;
         };
-        let Some(found) = look()? else {
-            return Ok(Copy::Absent);
+        let restored = appear(at.as_fd(), aside, &name).and_then(|()| worker.run.restored.insert(at, &name));
+        return match restored {
+            Ok(()) => Ok(Some(name)),
+            Err(Errno::EXIST) => Ok(None),
+            Err(errno) => Err(source_fault(Operation::Rename)(errno)),
         };
-        if found.is_same(stat) {
-            return Ok(Copy::Itself);
-        }
-        if found.kind != stat.kind {
-            return Ok(Copy::Different);
-        }
-        let mut compared = None;
-        let same = match stat.kind {
-            Kind::File => {
-                if found.size == stat.size {
-                    compared = self.same_content(source, stat, (&twin, entry.target), index)?;
-                }
-                compared.is_some()
-            }
-            Kind::Symlink => {
-                let text = sys::read_link(at.as_fd(), name).map_err(source_fault(Operation::Read))?;
-                probe::same_link(&text, twin.as_fd(), entry.target, index)?
-            }
-            Kind::Block | Kind::Char => found.rdev == stat.rdev,
-            Kind::Fifo | Kind::Socket => true,
-            Kind::Directory | Kind::Unknown => false,
-        };
-        if same {
-            let from = source
-                .file
-                .map_or(Held::Named(at.as_fd(), name), |file| Held::Open(file.as_fd()));
-            let copy = compared
-                .as_ref()
-                .map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
-            if let Some(what) = self.lacks((stat, from), (&found, copy), index)? {
-                return Ok(Copy::Short(what));
-            }
-        }
-        // What was compared must be what the name leads to.
-        let after = look()?;
-        let same = same && after.is_some_and(|after| after.id == found.id && same_version(&after, &found));
-        Ok(match after.filter(|_| same) {
-            Some(after) => Copy::Same(after),
-            None => Copy::Different,
-        })
     }
+    Ok(None)
+}
 
-    /// What of the metadata of a source entry its copy in destination `index` does not have, though it was asked for.
-    fn lacks(
-        &mut self,
-        (stat, source): (&Stat, Held<'_>),
-        (found, copy): (&Stat, Held<'_>),
-        index: usize,
-    ) -> Result<Option<String>, Fault> {
-        let keep = &self.run.rules.keep;
-        let side = Side::Destination(index);
-        let (mut here, mut there) = (None, None);
-        let bare = metadata::is_bare(keep, source, Side::Source)? && metadata::is_bare(keep, copy, side)?;
-        let nodes = if bare {
-            None
-        } else {
-            let source = source.node(&mut here).map_err(source_fault(Operation::Open))?;
-            let copy = copy
-                .node(&mut there)
-                .map_err(|e| Fault::new(Operation::Open, side, e))?;
-            Some((source, copy))
-        };
-        metadata::missing(keep, stat, found, nodes, index, &mut self.scratch)
+/// Compares a source entry with what has its name in destination `index`.
+fn copy_in(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    index: usize,
+    source: Source<'_>,
+    stat: &Stat,
+) -> Result<Copy, Stopped> {
+    let Source { at, name, .. } = source;
+    let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+    let Some(twin) = entry.dir.twin(index).map_err(fault(Operation::Open))? else {
+        return Ok(Copy::Absent);
+    };
+    // What a client of a network or FUSE file system remembers of times differs from what it is told later.
+    let look = || match sys::stat_anew(twin.as_fd(), entry.target) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(fault(Operation::Stat)(errno)),
+    };
+    let Some(found) = look()? else {
+        return Ok(Copy::Absent);
+    };
+    if found.is_same(stat) {
+        return Ok(Copy::Itself);
     }
+    if found.kind != stat.kind {
+        return Ok(Copy::Different);
+    }
+    let mut compared = None;
+    let same = match stat.kind {
+        Kind::File => {
+            if found.size == stat.size {
+                compared = file::same_content(worker, source, stat, (&twin, entry.target), index)?;
+            }
+            compared.is_some()
+        }
+        Kind::Symlink => {
+            let text = sys::read_link(at.as_fd(), name).map_err(source_fault(Operation::Read))?;
+            probe::same_link(&text, twin.as_fd(), entry.target, index)?
+        }
+        Kind::Block | Kind::Char => found.rdev == stat.rdev,
+        Kind::Fifo | Kind::Socket => true,
+        Kind::Directory | Kind::Unknown => false,
+    };
+    if same {
+        let from = source
+            .file
+            .map_or(Held::Named(at.as_fd(), name), |file| Held::Open(file.as_fd()));
+        let copy = compared
+            .as_ref()
+            .map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
+        if let Some(what) = lacks(worker, (stat, from), (&found, copy), index)? {
+            return Ok(Copy::Short(what));
+        }
+    }
+    // What was compared must be what the name leads to.
+    let after = look()?;
+    let same = same && after.is_some_and(|after| after.id == found.id && same_version(&after, &found));
+    Ok(match after.filter(|_| same) {
+        Some(after) => Copy::Same(after),
+        None => Copy::Different,
+    })
+}
 
-    /// The same of a directory, whose own metadata came from one of its sources.
-    fn directory_lacks(&mut self, dir: &Dir) -> Result<Option<String>, Fault> {
-        let winner = dir.winner();
-        if !dir.is_entry || self.run.rules.directories == Directories::Needed {
-            return Ok(None);
+/// What of the metadata of a source entry its copy in destination `index` does not have, though it was asked for.
+fn lacks(
+    worker: &mut Worker<'_>,
+    (stat, source): (&Stat, Held<'_>),
+    (found, copy): (&Stat, Held<'_>),
+    index: usize,
+) -> Result<Option<String>, Fault> {
+    let keep = &worker.run.rules.keep;
+    let side = Side::Destination(index);
+    let (mut here, mut there) = (None, None);
+    let bare = metadata::is_bare(keep, source, Side::Source)? && metadata::is_bare(keep, copy, side)?;
+    let nodes = if bare {
+        None
+    } else {
+        let source = source.node(&mut here).map_err(source_fault(Operation::Open))?;
+        let copy = copy
+            .node(&mut there)
+            .map_err(|e| Fault::new(Operation::Open, side, e))?;
+        Some((source, copy))
+    };
+    metadata::missing(keep, stat, found, nodes, index, &mut worker.scratch)
+}
+
+/// The same of a directory, whose own metadata came from one of its sources.
+fn directory_lacks(worker: &mut Worker<'_>, dir: &Dir) -> Result<Option<String>, Fault> {
+    let winner = dir.winner();
+    if !dir.is_entry || worker.run.rules.directories == Directories::Needed {
+        return Ok(None);
+    }
+    if directory_lacks_time(worker, dir) {
+        return Ok(Some("its time".into()));
+    }
+    let source = dir.source(winner).map_err(source_fault(Operation::Open))?;
+    let mut missing = None;
+    for index in 0..dir.twins.len() {
+        let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+        let Some(twin) = dir.twin(index).map_err(fault(Operation::Open))? else {
+            continue;
+        };
+        let found = sys::stat_fd(twin.as_fd()).map_err(fault(Operation::Stat))?;
+        let (from, to) = (Held::Open(source.as_fd()), Held::Open(twin.as_fd()));
+        missing = lacks(worker, (&dir.sources[winner].stat, from), (&found, to), index)?;
+        if missing.is_none() {
+            break;
         }
-        if self.directory_lacks_time(dir) {
-            return Ok(Some("its time".into()));
-        }
-        let source = dir.source(winner).map_err(source_fault(Operation::Open))?;
-        let mut lacks = None;
-        for index in 0..dir.twins.len() {
-            let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
-            let Some(twin) = dir.twin(index).map_err(fault(Operation::Open))? else {
+    }
+    Ok(missing)
+}
+
+/// A directory whose children are done: removed from each of its sources where it is empty.
+pub fn depart_directory(worker: &mut Worker<'_>, departure: &Departure, dir: &Arc<Dir>) {
+    let arrived = dir
+        .twins
+        .iter()
+        .flatten()
+        .any(|twin| matches!(twin.presence, Presence::Existing(_)));
+    let mut removed = 0;
+    let mut whole = 0;
+    if arrived && !departure.has_failed(|| dir.relative_path()) {
+        for source in 0..dir.sources.len() {
+            if !matches!(dir.sources[source].scope, Scope::Whole) {
                 continue;
-            };
-            let found = sys::stat_fd(twin.as_fd()).map_err(fault(Operation::Stat))?;
-            let (from, to) = (Held::Open(source.as_fd()), Held::Open(twin.as_fd()));
-            lacks = self.lacks((&dir.sources[winner].stat, from), (&found, to), index)?;
-            if lacks.is_none() {
-                break;
             }
-        }
-        Ok(lacks)
-    }
-
-    /// A directory whose children are done: removed from each of its sources where it is empty.
-    pub fn depart_directory(&mut self, departure: &Departure, dir: &Arc<Dir>) {
-        let arrived = dir
-            .twins
-            .iter()
-            .flatten()
-            .any(|twin| matches!(twin.presence, Presence::Existing(_)));
-        let mut removed = 0;
-        let mut whole = 0;
-        if arrived && !departure.has_failed(|| dir.relative_path()) {
-            for source in 0..dir.sources.len() {
-                if !matches!(dir.sources[source].scope, Scope::Whole) {
-                    continue;
-                }
-                whole += 1;
-                let lacks = if source == dir.winner() {
-                    self.directory_lacks(dir)
-                } else {
-                    Ok(None)
-                };
-                let gone = lacks.and_then(|lacks| match lacks {
-                    None => self.remove_source_directory(departure, dir, source),
-                    Some(what) => Err(Self::stays(dir, source, what)),
-                });
-                match gone {
-                    Ok(true) => removed += 1,
-                    Ok(false) => {}
-                    Err(fault) => self.fail_directory(dir, source, &fault),
-                }
-            }
-        }
-        if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
-            let outcome = if removed > 0 && removed == whole {
-                Outcome::Removed
+            whole += 1;
+            let lacks = if source == dir.winner() {
+                directory_lacks(worker, dir)
             } else {
-                Outcome::Skipped
+                Ok(None)
             };
-            self.counters.outcome(Kind::Directory, outcome, None::<Reason>, 0);
-        }
-    }
-
-    /// Whether all copies of a directory lack its time.
-    fn directory_lacks_time(&self, dir: &Dir) -> bool {
-        let source = &dir.sources[dir.winner()].stat;
-        let mut copies = dir
-            .twins
-            .iter()
-            .enumerate()
-            .filter_map(|(index, twin)| match &twin.as_ref()?.presence {
-                Presence::Existing(copy) => Some((index, copy)),
-                Presence::Staged(_) | Presence::Imagined => None,
+            let gone = lacks.and_then(|lacks| match lacks {
+                None => remove_source_directory(worker, departure, dir, source),
+                Some(what) => Err(stays(dir, source, what)),
             });
-        copies.all(|(index, copy)| self.lacks_time(dir, index, source, copy))
-    }
-
-    /// A directory that stays, for what its copy does not have, gets its time back as it was with all that was in it: the next
-    /// run looks at that.
-    fn stays(dir: &Dir, source: usize, what: String) -> Fault {
-        let before = dir.sources[source].stat.mtime;
-        let restored = dir
-            .source(source)
-            .map_err(source_fault(Operation::Open))
-            .and_then(|at| {
-                sys::set_times(Node::Open(at.as_fd()), None, Some(before)).map_err(source_fault(Operation::SetTimes))
-            });
-        restored.err().unwrap_or(Fault {
-            operation: Operation::Remove,
-            side: Side::Source,
-            cause: Cause::NotKept(what),
-        })
-    }
-
-    /// Whether it has gone.
-    fn remove_source_directory(&self, departure: &Departure, dir: &Dir, source: usize) -> Result<bool, Fault> {
-        let id = dir.sources[source].slot.id();
-        let here = sys::stat(sys::current_directory(), c".", Follow::No).map_err(source_fault(Operation::Stat))?;
-        if here.id == id {
-            self.run.desk.note("working-directory", || {
-                (dir.source_path(source), "the working directory stays".into())
-            });
-            return Ok(false);
-        }
-        let (at, name) = match (&dir.sources[source].origin, &dir.parent) {
-            (Origin::Name { parent, name }, Some(above)) => (
-                above.source(*parent).map_err(source_fault(Operation::Open))?,
-                name.clone(),
-            ),
-            (Origin::Path(path), _) => {
-                let (above, name) = split(path);
-                if matches!(name, b"" | b"." | b"..") {
-                    return Ok(false);
-                }
-                let at = open_directory_path(above, Follow::Yes).map_err(source_fault(Operation::Open))?;
-                (Arc::new(at), c_string(name).map_err(source_fault(Operation::Open))?)
-            }
-            (Origin::Name { .. }, None) => return Ok(false),
-        };
-        let now = match sys::stat(at.as_fd(), &name, Follow::No) {
-            // A link that was followed stays as well.
-            Ok(now) if now.id != id || now.kind != Kind::Directory => return Ok(false),
-            Ok(now) => now,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(errno) => return Err(source_fault(Operation::Stat)(errno)),
-        };
-        let remove = |name: &CStr| sys::remove_directory(at.as_fd(), name).map_err(source_fault(Operation::Remove));
-        let fd = dir.source(source).map_err(source_fault(Operation::Open))?;
-        if !is_empty(&fd).map_err(source_fault(Operation::List))? {
-            return Ok(false);
-        }
-        let above = dir.parent.as_deref().filter(|_| departure.doubtful);
-        let mut copies = Vec::new();
-        for (above, index) in above
-            .iter()
-            .flat_map(|above| (0..above.twins.len()).map(move |index| (above, index)))
-        {
-            let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
-            if let Some(twin) = above.twin(index).map_err(fault(Operation::Open))? {
-                match sys::stat_anew(twin.as_fd(), &dir.name) {
-                    Ok(copy) => copies.push((index, copy)),
-                    Err(Errno::NOENT) => {}
-                    Err(errno) => return Err(fault(Operation::Stat)(errno)),
-                }
+            match gone {
+                Ok(true) => removed += 1,
+                Ok(false) => {}
+                Err(fault) => directory::fail_directory(worker, dir, source, &fault),
             }
         }
-        let removed = match above {
-            Some(above) => self.remove_aside((&at, &name), &now, (above, &dir.name), &copies, remove),
-            None => remove(&name),
+    }
+    if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
+        let outcome = if removed > 0 && removed == whole {
+            Outcome::Removed
+        } else {
+            Outcome::Skipped
         };
-        match removed {
-            Ok(()) => Ok(true),
-            // Something has come into it, or it is where something is mounted.
-            Err(Fault {
-                cause: Cause::Errno(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY),
-                ..
-            }) => Ok(false),
-            Err(fault) => Err(fault),
+        worker.counters.outcome(Kind::Directory, outcome, None::<Reason>, 0);
+    }
+}
+
+/// Whether all copies of a directory lack its time.
+fn directory_lacks_time(worker: &Worker<'_>, dir: &Dir) -> bool {
+    let source = &dir.sources[dir.winner()].stat;
+    let mut copies = dir
+        .twins
+        .iter()
+        .enumerate()
+        .filter_map(|(index, twin)| match &twin.as_ref()?.presence {
+            Presence::Existing(copy) => Some((index, copy)),
+            Presence::Staged(_) | Presence::Imagined => None,
+        });
+    copies.all(|(index, copy)| times::lacks_time(worker, dir, index, source, copy))
+}
+
+/// A directory that stays, for what its copy does not have, gets its time back as it was with all that was in it: the next
+/// run looks at that.
+fn stays(dir: &Dir, source: usize, what: String) -> Fault {
+    let before = dir.sources[source].stat.mtime;
+    let restored = dir
+        .source(source)
+        .map_err(source_fault(Operation::Open))
+        .and_then(|at| {
+            sys::set_times(Node::Open(at.as_fd()), None, Some(before)).map_err(source_fault(Operation::SetTimes))
+        });
+    restored.err().unwrap_or(Fault {
+        operation: Operation::Remove,
+        side: Side::Source,
+        cause: Cause::NotKept(what),
+    })
+}
+
+/// Whether it has gone.
+fn remove_source_directory(
+    worker: &Worker<'_>,
+    departure: &Departure,
+    dir: &Dir,
+    source: usize,
+) -> Result<bool, Fault> {
+    let id = dir.sources[source].slot.id();
+    let here = sys::stat(sys::current_directory(), c".", Follow::No).map_err(source_fault(Operation::Stat))?;
+    if here.id == id {
+        worker.run.desk.note("working-directory", || {
+            (dir.source_path(source), "the working directory stays".into())
+        });
+        return Ok(false);
+    }
+    let (at, name) = match (&dir.sources[source].origin, &dir.parent) {
+        (Origin::Name { parent, name }, Some(above)) => (
+            above.source(*parent).map_err(source_fault(Operation::Open))?,
+            name.clone(),
+        ),
+        (Origin::Path(path), _) => {
+            let (above, name) = split(path);
+            if matches!(name, b"" | b"." | b"..") {
+                return Ok(false);
+            }
+            let at = open_directory_path(above, Follow::Yes).map_err(source_fault(Operation::Open))?;
+            (Arc::new(at), c_string(name).map_err(source_fault(Operation::Open))?)
         }
+        (Origin::Name { .. }, None) => return Ok(false),
+    };
+    let now = match sys::stat(at.as_fd(), &name, Follow::No) {
+        // A link that was followed stays as well.
+        Ok(now) if now.id != id || now.kind != Kind::Directory => return Ok(false),
+        Ok(now) => now,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(source_fault(Operation::Stat)(errno)),
+    };
+    let remove = |name: &CStr| sys::remove_directory(at.as_fd(), name).map_err(source_fault(Operation::Remove));
+    let fd = dir.source(source).map_err(source_fault(Operation::Open))?;
+    if !is_empty(&fd).map_err(source_fault(Operation::List))? {
+        return Ok(false);
+    }
+    let above = dir.parent.as_deref().filter(|_| departure.doubtful);
+    let mut copies = Vec::new();
+    for (above, index) in above
+        .iter()
+        .flat_map(|above| (0..above.twins.len()).map(move |index| (above, index)))
+    {
+        let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+        if let Some(twin) = above.twin(index).map_err(fault(Operation::Open))? {
+            match sys::stat_anew(twin.as_fd(), &dir.name) {
+                Ok(copy) => copies.push((index, copy)),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(fault(Operation::Stat)(errno)),
+            }
+        }
+    }
+    let removed = match above {
+        Some(above) => remove_aside(worker, (&at, &name), &now, (above, &dir.name), &copies, remove),
+        None => remove(&name),
+    };
+    match removed {
+        Ok(()) => Ok(true),
+        // Something has come into it, or it is where something is mounted.
+        Err(Fault {
+            cause: Cause::Errno(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY),
+            ..
+        }) => Ok(false),
+        Err(fault) => Err(fault),
     }
 }

@@ -14,9 +14,9 @@ use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::{forget, read_ahead, read_back};
 use crate::bytes::transfer::{Transfer, WRITE_BACK_BYTES};
 use crate::copy::Task;
-use crate::copy::act::Entry;
+use crate::copy::act::{self, Entry};
 use crate::copy::dir::{Created, Dir};
-use crate::copy::links::{Claimed, location};
+use crate::copy::links::{self, Claimed, location};
 use crate::copy::plan::{Action, plan};
 use crate::copy::worker::{Done, Worker};
 use crate::entry::{Changes, Outcome};
@@ -25,6 +25,7 @@ use crate::report::Sync;
 use crate::tree::keep::Keep;
 use crate::tree::metadata::{Copy, Held, put_right};
 use crate::tree::staging::Staging;
+use crate::tree::times;
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
 const SYNC_BATCH: usize = 32;
@@ -93,580 +94,599 @@ enum Settled {
     Copy(Vec<Place>),
 }
 
-impl Worker<'_> {
-    /// One regular file. `there`: what has its name. `None`: its outcome comes later, with its sync.
-    pub fn regular(
-        &mut self,
-        entry: &Entry<'_>,
-        at: &OwnedFd,
-        name: &CStr,
-        there: &[(usize, Option<Stat>)],
-    ) -> Result<Option<Done>, Stopped> {
-        let open = |e| Fault::new(Operation::Open, Side::Source, e);
-        let look = |e| Fault::new(Operation::Stat, Side::Source, e);
-        let missing = there.iter().all(|(_, s)| s.is_none());
-        // Where its content will be read, the file is opened at once: its facts come with it.
-        let mut file = None;
-        if (missing && !self.run.rules.dry_run) || (!missing && self.run.rules.tail > 0) {
-            file = match sys::open_file(at.as_fd(), name) {
-                Ok(fd) => Some(fd),
-                // What may not be read may still be empty, and there.
-                Err(Errno::ACCESS) if !missing => None,
-                Err(errno) => return Err(open(errno).into()),
-            };
-        }
-        let mut stat = match &file {
-            Some(fd) => sys::stat_fd(fd.as_fd()),
-            None => sys::stat(at.as_fd(), name, Follow::No),
-        }
-        .map_err(look)?;
-        if stat.kind != Kind::File {
-            return Err(Fault::changed(Operation::Open).into());
-        }
-        if !entry.again {
-            self.counters.sized(stat.size, stat.allocated);
-        }
-        let source = Source {
-            at,
-            name,
-            file: file.as_ref(),
+/// One regular file. `there`: what has its name. `None`: its outcome comes later, with its sync.
+pub fn regular(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    at: &OwnedFd,
+    name: &CStr,
+    there: &[(usize, Option<Stat>)],
+) -> Result<Option<Done>, Stopped> {
+    let open = |e| Fault::new(Operation::Open, Side::Source, e);
+    let look = |e| Fault::new(Operation::Stat, Side::Source, e);
+    let missing = there.iter().all(|(_, s)| s.is_none());
+    // Where its content will be read, the file is opened at once: its facts come with it.
+    let mut file = None;
+    if (missing && !worker.run.rules.dry_run) || (!missing && worker.run.rules.tail > 0) {
+        file = match sys::open_file(at.as_fd(), name) {
+            Ok(fd) => Some(fd),
+            // What may not be read may still be empty, and there.
+            Err(Errno::ACCESS) if !missing => None,
+            Err(errno) => return Err(open(errno).into()),
         };
-        let mut claimed = Claimed {
-            run: self.run,
-            of: None,
-        };
-        if stat.nlink > 1 {
-            let linked = self.link_or_claim(entry, source, &stat, there, &mut claimed)?;
-            if linked.is_some() {
-                return Ok(linked);
-            }
-        }
-        let places = match self.settle(entry, source, &stat, there, &mut claimed)? {
-            Settled::Done(done) => {
-                return Ok(Some(Done {
-                    size: stat.size,
-                    ..done
-                }));
-            }
-            Settled::Copy(places) => places,
-        };
-        let mut file = match file {
-            Some(file) => file,
-            None => sys::open_file(at.as_fd(), name).map_err(open)?,
-        };
-        let mut attempt = 1;
-        let finished = loop {
-            match self.copy_to_first_with_room(entry, &file, &stat, &places) {
-                Err(Stopped::Fault(fault)) if fault.is_changed() && attempt < CHANGED_ATTEMPTS => {
-                    attempt += 1;
-                    file = sys::open_file(at.as_fd(), name).map_err(open)?;
-                    let now = sys::stat_fd(file.as_fd()).map_err(look)?;
-                    if now.kind != Kind::File {
-                        return Err(Fault::changed(Operation::Open).into());
-                    }
-                    claimed.becomes(&now);
-                    stat = now;
-                }
-                result => break result?,
-            }
-        };
-        if claimed.of.is_some() {
-            // Others wait for this one, so it is not left for later.
-            let index = finished.destination;
-            let (done, id) = self.finish(finished)?;
-            claimed.settle(location(entry, index, id));
-            return Ok(Some(done));
-        }
-        if self.sync_due(&finished) {
-            self.unsynced_bytes += finished.stat.size;
-            self.unsynced.push(finished);
-            let room = if self.run.rules.verify {
-                VERIFY_BATCH
-            } else {
-                SYNC_BATCH
-            };
-            if self.unsynced.len() >= self.run.sync_batch.min(room) || self.unsynced_bytes >= BATCH_BYTES {
-                self.flush();
-            }
-            return Ok(None);
-        }
-        self.finish(finished).map(|(done, _)| Some(done))
     }
+    let mut stat = match &file {
+        Some(fd) => sys::stat_fd(fd.as_fd()),
+        None => sys::stat(at.as_fd(), name, Follow::No),
+    }
+    .map_err(look)?;
+    if stat.kind != Kind::File {
+        return Err(Fault::changed(Operation::Open).into());
+    }
+    if !entry.again {
+        worker.counters.sized(stat.size, stat.allocated);
+    }
+    let source = Source {
+        at,
+        name,
+        file: file.as_ref(),
+    };
+    let mut claimed = Claimed {
+        run: worker.run,
+        of: None,
+    };
+    if stat.nlink > 1 {
+        let linked = links::link_or_claim(worker, entry, source, &stat, there, &mut claimed)?;
+        if linked.is_some() {
+            return Ok(linked);
+        }
+    }
+    let places = match settle(worker, entry, source, &stat, there, &mut claimed)? {
+        Settled::Done(done) => {
+            return Ok(Some(Done {
+                size: stat.size,
+                ..done
+            }));
+        }
+        Settled::Copy(places) => places,
+    };
+    let mut file = match file {
+        Some(file) => file,
+        None => sys::open_file(at.as_fd(), name).map_err(open)?,
+    };
+    let mut attempt = 1;
+    let finished = loop {
+        match copy_to_first_with_room(worker, entry, &file, &stat, &places) {
+            Err(Stopped::Fault(fault)) if fault.is_changed() && attempt < CHANGED_ATTEMPTS => {
+                attempt += 1;
+                file = sys::open_file(at.as_fd(), name).map_err(open)?;
+                let now = sys::stat_fd(file.as_fd()).map_err(look)?;
+                if now.kind != Kind::File {
+                    return Err(Fault::changed(Operation::Open).into());
+                }
+                claimed.becomes(&now);
+                stat = now;
+            }
+            result => break result?,
+        }
+    };
+    if claimed.of.is_some() {
+        // Others wait for this one, so it is not left for later.
+        let index = finished.destination;
+        let (done, id) = finish(worker, finished)?;
+        claimed.settle(location(entry, index, id));
+        return Ok(Some(done));
+    }
+    if sync_due(worker, &finished) {
+        worker.unsynced_bytes += finished.stat.size;
+        worker.unsynced.push(finished);
+        let room = if worker.run.rules.verify {
+            VERIFY_BATCH
+        } else {
+            SYNC_BATCH
+        };
+        if worker.unsynced.len() >= worker.run.sync_batch.min(room) || worker.unsynced_bytes >= BATCH_BYTES {
+            flush(worker);
+        }
+        return Ok(None);
+    }
+    finish(worker, finished).map(|(done, _)| Some(done))
+}
 
-    /// Asks every destination: the same file in any of them settles it, a different one is replaced where it is.
-    fn settle(
-        &mut self,
-        entry: &Entry<'_>,
-        source: Source<'_>,
-        stat: &Stat,
-        there: &[(usize, Option<Stat>)],
-        claimed: &mut Claimed<'_>,
-    ) -> Result<Settled, Stopped> {
-        let (mut places, mut stale) = (Vec::new(), None);
-        for &(destination, ref existing) in there {
-            let kept = self.kept_of(entry.dir, destination, stat, existing.as_ref());
-            let mut action = plan(stat, existing.as_ref(), self.run.rules.tail, &kept);
-            let mut compared = None;
-            if action == Action::Probe || (action == Action::Keep && self.run.rules.verify) {
-                let (_, twin) = Self::twin(entry.dir, destination)?;
-                compared = self.same_content(source, stat, (&twin, entry.target), destination)?;
-                action = if compared.is_some() {
-                    Action::Keep
-                } else {
-                    Action::Replace(Changes::CONTENT)
-                };
+/// Asks every destination: the same file in any of them settles it, a different one is replaced where it is.
+fn settle(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    source: Source<'_>,
+    stat: &Stat,
+    there: &[(usize, Option<Stat>)],
+    claimed: &mut Claimed<'_>,
+) -> Result<Settled, Stopped> {
+    let (mut places, mut stale) = (Vec::new(), None);
+    for &(destination, ref existing) in there {
+        let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
+        let mut action = plan(stat, existing.as_ref(), worker.run.rules.tail, &kept);
+        let mut compared = None;
+        if action == Action::Probe || (action == Action::Keep && worker.run.rules.verify) {
+            let (_, twin) = act::twin(entry.dir, destination)?;
+            compared = same_content(worker, source, stat, (&twin, entry.target), destination)?;
+            action = if compared.is_some() {
+                Action::Keep
+            } else {
+                Action::Replace(Changes::CONTENT)
+            };
+        }
+        // A file of /proc says that it is empty; what is there is.
+        if action == Action::Keep
+            && stat.size == 0
+            && let Some(file) = source.file
+            && sys::read_full_at(file.as_fd(), &mut [0], 0).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?
+                > 0
+        {
+            action = Action::Replace(Changes::CONTENT);
+        }
+        match (action, existing) {
+            (Action::Skip(reason), _) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),
+            (Action::Keep, Some(existing)) => {
+                let held = source
+                    .file
+                    .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
+                let done = act::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)?;
+                claimed.settle(location(entry, destination, existing.id));
+                return Ok(Settled::Done(done));
             }
-            // A file of /proc says that it is empty; what is there is.
-            if action == Action::Keep
-                && stat.size == 0
-                && let Some(file) = source.file
-                && sys::read_full_at(file.as_fd(), &mut [0], 0)
-                    .map_err(|e| Fault::new(Operation::Read, Side::Source, e))?
-                    > 0
-            {
-                action = Action::Replace(Changes::CONTENT);
+            (Action::Conflict(what), _) => {
+                return Err(Fault::conflict(Operation::Create, destination, what).into());
             }
-            match (action, existing) {
-                (Action::Skip(reason), _) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),
-                (Action::Keep, Some(existing)) => {
-                    let held = source
-                        .file
-                        .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
-                    let done = self.keep(entry, stat, held, compared.as_ref(), destination, existing)?;
-                    claimed.settle(location(entry, destination, existing.id));
-                    return Ok(Settled::Done(done));
-                }
-                (Action::Conflict(what), _) => {
-                    return Err(Fault::conflict(Operation::Create, destination, what).into());
-                }
-                (Action::Replace(changes), _) => {
-                    stale.get_or_insert(Place {
-                        destination,
-                        replaces: *existing,
-                        changes,
-                    });
-                }
-                _ => places.push(Place {
+            (Action::Replace(changes), _) => {
+                stale.get_or_insert(Place {
                     destination,
-                    replaces: None,
-                    changes: Changes::NEW,
-                }),
+                    replaces: *existing,
+                    changes,
+                });
             }
-        }
-        if self.run.rules.scatter && !places.is_empty() {
-            // By chance, but the same in a dry run and the next time.
-            let chance = xxh64(&[stat.id.ino.to_ne_bytes(), stat.id.dev.to_ne_bytes()].concat());
-            let turn = chance % places.len() as u64;
-            places.rotate_left(usize::try_from(turn).unwrap_or_default());
-        }
-        let mut places = stale.map_or(places, |place| vec![place]);
-        let mut refused = None;
-        places.retain(|place| {
-            let permitted = Self::permit(entry.dir, place.destination, Operation::Create, place.replaces.as_ref());
-            refused = permitted.err();
-            refused.is_none()
-        });
-        if let Some(fault) = refused.filter(|_| places.is_empty()) {
-            return Err(fault.into());
-        }
-        let Some(first) = places.first().filter(|_| self.run.rules.dry_run) else {
-            return Ok(Settled::Copy(places));
-        };
-        self.counters
-            .planned(stat.allocated.max(stat.size), first.replaces.is_none());
-        claimed.settle(location(entry, first.destination, stat.id));
-        let done = Done {
-            bytes: stat.size,
-            ..Done::new(Outcome::Copied)
-        };
-        Ok(Settled::Done(done.with(first.changes).at(first.destination)))
-    }
-
-    /// Copies to the first place that has room.
-    fn copy_to_first_with_room(
-        &mut self,
-        entry: &Entry<'_>,
-        file: &OwnedFd,
-        stat: &Stat,
-        places: &[Place],
-    ) -> Result<Finished, Stopped> {
-        for (turn, place) in places.iter().enumerate() {
-            let last = turn + 1 == places.len();
-            if !last && self.run.is_full(place.destination) {
-                continue;
-            }
-            match self.copy_file(entry, file, stat, place) {
-                Err(Stopped::Fault(Fault {
-                    cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT),
-                    ..
-                })) if !last => {
-                    self.run.fill(place.destination);
-                }
-                result => return result,
-            }
-        }
-        Err(Fault::conflict(Operation::Create, 0, "no destination is left for this directory").into())
-    }
-
-    /// Compares a file with one of destination number `index`, by its name in a directory there; the latter is answered,
-    /// open, when it is the same.
-    pub fn same_content(
-        &mut self,
-        source: Source<'_>,
-        stat: &Stat,
-        there: (&OwnedFd, &CStr),
-        index: usize,
-    ) -> Result<Option<OwnedFd>, Stopped> {
-        let side = Side::Destination(index);
-        let opened;
-        let file = if let Some(file) = source.file {
-            file
-        } else {
-            let open = |e| Fault::new(Operation::Open, Side::Source, e);
-            opened = sys::open_file(source.at.as_fd(), source.name).map_err(open)?;
-            &opened
-        };
-        let existing = match sys::open_file(there.0.as_fd(), there.1) {
-            Ok(fd) => fd,
-            // What may not be read can't be trusted; it may still be replaced.
-            Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Fault::new(Operation::Open, side, errno).into()),
-        };
-        let verify = self.run.rules.verify;
-        let mut from_cache = 0;
-        if verify {
-            // What was not written back yet can't be read from the medium; the file system was synced in the beginning.
-            if !self.run.targets[index].synced {
-                let _syncing = self.run.desk.syncing();
-                sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
-            }
-            from_cache = forget(existing.as_fd(), stat.size);
-        }
-        let tail = if verify { u64::MAX } else { self.run.rules.tail };
-        let extent = Extent::Tail { size: stat.size, tail };
-        let (source, buffer) = (file.as_fd(), &mut self.buffer);
-        let likeness = probe::compare(source, existing.as_fd(), extent, index, &self.run.desk, buffer)?;
-        // A source that is not as long as its size says is copied, and the copy will tell.
-        let same = likeness == Likeness::Same;
-        if verify && same {
-            self.counters.verified(stat.size, from_cache);
-        }
-        Ok(same.then_some(existing))
-    }
-
-    /// Writes a file; its times, sync and name come with [`Worker::finish`].
-    fn copy_file(
-        &mut self,
-        entry: &Entry<'_>,
-        file: &OwnedFd,
-        stat: &Stat,
-        place: &Place,
-    ) -> Result<Finished, Stopped> {
-        let index = place.destination;
-        self.run.reserve(index, stat.allocated);
-        let keep = &self.run.rules.keep;
-        let bits = keep.made_with(place.replaced_file().map_or(stat.mode, |old| old.mode));
-        let (new, staging) = self.make(entry, index, Operation::Create, |fd, name| {
-            sys::create_file_as(fd.as_fd(), name, bits)
-        })?;
-        let result = self.fill_file(entry, file, stat, place, bits, &new);
-        match result {
-            Ok((bytes, proof)) => Ok(Finished {
-                dir: Arc::clone(entry.dir),
-                source: entry.source,
-                target: entry.target.to_owned(),
-                destination: index,
-                file: new,
-                staging,
-                replaces: place.replaces,
-                stat: *stat,
-                done: Done {
-                    bytes,
-                    size: stat.size,
-                    ..Done::new(Outcome::Copied)
-                }
-                .with(place.changes)
-                .at(index),
-                proof,
-                attempt: 1,
-                forgotten: None,
+            _ => places.push(Place {
+                destination,
+                replaces: None,
+                changes: Changes::NEW,
             }),
-            Err(stopped) => {
-                // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
-                // this fails, the space comes with the last descriptor.
-                match sys::set_size(new.as_fd(), 0) {
-                    Ok(()) | Err(_) => self.discard(entry.dir, index, entry.target, staging.as_ref()),
-                }
-                Err(stopped)
+        }
+    }
+    if worker.run.rules.scatter && !places.is_empty() {
+        // By chance, but the same in a dry run and the next time.
+        let chance = xxh64(&[stat.id.ino.to_ne_bytes(), stat.id.dev.to_ne_bytes()].concat());
+        let turn = chance % places.len() as u64;
+        places.rotate_left(usize::try_from(turn).unwrap_or_default());
+    }
+    let mut places = stale.map_or(places, |place| vec![place]);
+    let mut refused = None;
+    places.retain(|place| {
+        let permitted = act::permit(entry.dir, place.destination, Operation::Create, place.replaces.as_ref());
+        refused = permitted.err();
+        refused.is_none()
+    });
+    if let Some(fault) = refused.filter(|_| places.is_empty()) {
+        return Err(fault.into());
+    }
+    let Some(first) = places.first().filter(|_| worker.run.rules.dry_run) else {
+        return Ok(Settled::Copy(places));
+    };
+    worker
+        .counters
+        .planned(stat.allocated.max(stat.size), first.replaces.is_none());
+    claimed.settle(location(entry, first.destination, stat.id));
+    let done = Done {
+        bytes: stat.size,
+        ..Done::new(Outcome::Copied)
+    };
+    Ok(Settled::Done(done.with(first.changes).at(first.destination)))
+}
+
+/// Copies to the first place that has room.
+fn copy_to_first_with_room(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    file: &OwnedFd,
+    stat: &Stat,
+    places: &[Place],
+) -> Result<Finished, Stopped> {
+    for (turn, place) in places.iter().enumerate() {
+        let last = turn + 1 == places.len();
+        if !last && worker.run.is_full(place.destination) {
+            continue;
+        }
+        match copy_file(worker, entry, file, stat, place) {
+            Err(Stopped::Fault(Fault {
+                cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT),
+                ..
+            })) if !last => {
+                worker.run.fill(place.destination);
             }
+            result => return result,
         }
     }
+    Err(Fault::conflict(Operation::Create, 0, "no destination is left for this directory").into())
+}
 
-    fn fill_file(
-        &mut self,
-        entry: &Entry<'_>,
-        file: &OwnedFd,
-        stat: &Stat,
-        place: &Place,
-        bits: u32,
-        new: &OwnedFd,
-    ) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
-        let rules = &self.run.rules;
-        let index = place.destination;
-        let (twin, twin_fd) = Self::twin(entry.dir, index)?;
-        let to_device = twin.device();
-        let files = (file.as_fd(), new.as_fd());
-        let transfer = Transfer::new(self.run.terms(index), self.counters, files, *stat, to_device);
-        let (bytes, wrong_size) = if let Some(bytes) = transfer.share()? {
-            (bytes, None)
-        } else {
-            let end = if transfer.is_divisible() {
-                transfer.make_room(stat.size)?;
-                let schedule = &self.run.schedule;
-                let invite = |chunks: &Arc<Chunks>| {
-                    if schedule.hungry() {
-                        schedule.push(Task::Chunks(Arc::clone(chunks)));
-                    }
-                };
-                let (terms, files) = (self.run.terms(index), (file, new));
-                let end = Chunks::lead(terms, self.counters, files, stat, to_device, &mut self.buffer, invite)?;
-                transfer.end_at(end)?;
-                end
-            } else {
-                transfer.whole(&mut self.buffer)?
-            };
-            (end, transfer.wrong_size(end)?)
-        };
-        let digest = transfer.into_digest();
-        drop(twin_fd);
-        let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
-        if !same_version(&after, stat) {
-            return Err(Fault::changed(Operation::Read).into());
-        }
-        if let Some(fault) = wrong_size {
-            return Err(fault.into());
-        }
-        let keep = &rules.keep;
-        let left = twin.heritage.leaves(keep, bits);
-        let created = if let Some(created) = twin.creates.get() {
-            *created
-        } else {
-            let made =
-                sys::stat_fd(new.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
-            *twin.creates.get_or_init(|| Created {
-                owner: (made.uid, made.gid),
-                mode: (made.mode != left).then_some(made.mode),
-            })
-        };
-        let mut copy = Copy {
-            node: Node::Open(new.as_fd()),
-            owner: created.owner,
-            mode: created.mode.unwrap_or(left),
-            born: keep.chmod.is_some().then(|| twin.heritage.leaves(keep, stat.mode)),
-            new: true,
-            inherits: twin.heritage.attributes,
-            destination: index,
-        };
-        if let (Some(rest), Some(old)) = (&rules.keep_replaced, place.replaced_file()) {
-            self.follow(entry, rest, old, &mut copy)?;
-        }
-        put_right(
-            keep,
-            stat,
-            Some(Node::Open(file.as_fd())),
-            copy,
-            true,
-            &mut self.scratch,
-        )?;
-        let again = |digest| match sys::duplicate(file.as_fd()) {
-            Ok(source) => Ok((source, digest)),
-            Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
-        };
-        Ok((bytes, digest.map(again).transpose()?))
-    }
-
-    /// Gives a new file what it keeps of the one whose place it takes, as if that had been written into. Nobody asked for it,
-    /// so nobody is told what can't be had.
-    fn follow(&mut self, entry: &Entry<'_>, rest: &Keep, old: &Stat, copy: &mut Copy<'_>) -> Result<(), Fault> {
-        let index = copy.destination;
-        let open = |e| Fault::new(Operation::Open, Side::Destination(index), e);
-        let mut node = None;
-        if rest.acls {
-            let (_, fd) = Self::twin(entry.dir, index)?;
-            let there = node.insert(sys::open_node(fd.as_fd(), entry.target).map_err(open)?);
-            if sys::stat_fd(there.as_fd()).map_err(open)?.id != old.id {
-                return Err(open(Errno::STALE));
-            }
-        }
-        // Writing takes set-id bits away.
-        let old = Stat {
-            mode: old.mode & 0o1777,
-            ..*old
-        };
-        let node = node.as_ref().map(|fd| Node::Path(fd.as_fd()));
-        let told = self.scratch.shortfalls.len();
-        let put = put_right(rest, &old, node, *copy, true, &mut self.scratch)?;
-        self.scratch.shortfalls.truncate(told);
-        if rest.owner && !put.refused.contains(Changes::OWNER) {
-            copy.owner.0 = old.uid;
-        }
-        if rest.owner && !put.refused.contains(Changes::GROUP) {
-            copy.owner.1 = old.gid;
-        }
-        if rest.mode && !put.refused.contains(Changes::MODE) {
-            copy.mode = old.mode;
-        }
-        Ok(())
-    }
-
-    /// Whether the skip test could take this file for finished after a power cut when it is not (design.md section 4),
-    /// or whether it is to be read back from the medium.
-    fn sync_due(&self, finished: &Finished) -> bool {
-        let rules = &self.run.rules;
-        let mistakable = rules.sync != Sync::None && (finished.replaces.is_some() || rules.tail < finished.stat.size);
-        finished.stat.size > 0 && (mistakable || finished.proof.is_some())
-    }
-
-    /// The end of a file's way: sync if one is due, proof, times, name. Answers the new file's inode too.
-    fn finish(&mut self, mut finished: Finished) -> Result<(Done, Identity), Stopped> {
-        let id = loop {
-            match self.prove(&finished) {
-                Ok(id) => break id,
-                Err(stopped) => {
-                    self.discard(
-                        &finished.dir,
-                        finished.destination,
-                        &finished.target,
-                        finished.staging.as_ref(),
-                    );
-                    let again = matches!(&stopped, Stopped::Fault(fault) if fault.cause == Cause::Mismatch);
-                    if !again || finished.attempt >= MISMATCH_ATTEMPTS {
-                        return Err(stopped);
-                    }
-                }
-            }
-            finished = self.copy_again(&finished)?;
-        };
-        let Finished {
-            dir,
-            target,
-            destination,
-            file,
-            staging,
-            replaces,
-            done,
-            ..
-        } = finished;
-        let write = |e| Fault::new(Operation::Write, Side::Destination(destination), e);
-        // Network file systems tell at the close what they could not store.
-        let named = sys::close(file).map_err(write).and_then(|()| match &staging {
-            None => Ok(()),
-            Some(staging) => Self::publish(&dir, destination, staging, &target, replaces.is_some()),
-        });
-        if let Err(fault) = named {
-            self.discard(&dir, destination, &target, staging.as_ref());
-            return Err(fault.into());
-        }
-        Ok((done, id))
-    }
-
-    /// Sync if one is due, proof if it was asked for, times.
-    fn prove(&mut self, finished: &Finished) -> Result<Identity, Stopped> {
-        self.run.desk.check()?;
-        let destination = finished.destination;
-        let side = Side::Destination(destination);
-        let file = finished.file.as_fd();
-        if self.sync_due(finished) && finished.forgotten.is_none() {
-            let syncing = self.run.desk.syncing();
-            sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
-            drop(syncing);
-            if finished.stat.size >= WRITE_BACK_BYTES && self.run.is_crowded(destination) {
-                forget(file, 0);
-            }
-        }
-        if let Some((source, digest)) = &finished.proof {
-            let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));
-            // Files of /proc say that they are empty, and are made anew at each read.
-            let again = (finished.stat.size > 0).then(|| source.as_fd());
-            let back = read_back(again, file, from_cache, destination, &self.run.desk, &mut self.buffer)?;
-            let stat = sys::stat_fd(source.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
-            if !same_version(&stat, &finished.stat) {
-                return Err(Fault::changed(Operation::Verify).into());
-            }
-            let back = back.filter(|back| back.digest == *digest);
-            let back = back.ok_or(Fault {
-                operation: Operation::Verify,
-                side,
-                cause: Cause::Mismatch,
-            })?;
-            self.counters.verified(back.bytes, back.from_cache);
-        }
-        self.set_times(&finished.dir, destination, &finished.stat, Node::Open(file))?;
-        if finished.stat.nlink < 2 {
-            // Nobody asks for it.
-            return Ok(finished.stat.id);
-        }
-        sys::stat_fd(file)
-            .map(|s| s.id)
-            .map_err(|e| Fault::new(Operation::Stat, side, e).into())
-    }
-
-    /// A second copy of a file whose first one read back differently.
-    fn copy_again(&mut self, finished: &Finished) -> Result<Finished, Stopped> {
-        let Finished {
-            dir, source, target, ..
-        } = finished;
+/// Compares a file with one of destination number `index`, by its name in a directory there; the latter is answered,
+/// open, when it is the same.
+pub fn same_content(
+    worker: &mut Worker<'_>,
+    source: Source<'_>,
+    stat: &Stat,
+    there: (&OwnedFd, &CStr),
+    index: usize,
+) -> Result<Option<OwnedFd>, Stopped> {
+    let side = Side::Destination(index);
+    let opened;
+    let file = if let Some(file) = source.file {
+        file
+    } else {
         let open = |e| Fault::new(Operation::Open, Side::Source, e);
-        let name = dir.sources[*source].scope.name_of(target).unwrap_or(target);
-        let at = dir.source(*source).map_err(open)?;
-        let file = sys::open_file(at.as_fd(), name).map_err(open)?;
-        let stat = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
-        if stat.id != finished.stat.id {
-            return Err(Fault::changed(Operation::Open).into());
+        opened = sys::open_file(source.at.as_fd(), source.name).map_err(open)?;
+        &opened
+    };
+    let existing = match sys::open_file(there.0.as_fd(), there.1) {
+        Ok(fd) => fd,
+        // What may not be read can't be trusted; it may still be replaced.
+        Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(Fault::new(Operation::Open, side, errno).into()),
+    };
+    let verify = worker.run.rules.verify;
+    let mut from_cache = 0;
+    if verify {
+        // What was not written back yet can't be read from the medium; the file system was synced in the beginning.
+        if !worker.run.targets[index].synced {
+            let _syncing = worker.run.desk.syncing();
+            sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
         }
-        let entry = Entry {
-            dir,
-            source: *source,
-            target,
-            last: None,
-            again: true,
-        };
-        let place = Place {
-            destination: finished.destination,
-            replaces: finished.replaces,
-            changes: finished.done.changes,
-        };
-        let again = self.copy_file(&entry, &file, &stat, &place)?;
-        Ok(Finished {
-            attempt: finished.attempt + 1,
-            ..again
-        })
+        from_cache = forget(existing.as_fd(), stat.size);
     }
+    let tail = if verify { u64::MAX } else { worker.run.rules.tail };
+    let extent = Extent::Tail { size: stat.size, tail };
+    let (source, buffer) = (file.as_fd(), &mut worker.buffer);
+    let likeness = probe::compare(source, existing.as_fd(), extent, index, &worker.run.desk, buffer)?;
+    // A source that is not as long as its size says is copied, and the copy will tell.
+    let same = likeness == Likeness::Same;
+    if verify && same {
+        worker.counters.verified(stat.size, from_cache);
+    }
+    Ok(same.then_some(existing))
+}
 
-    /// Waits for the files whose sync was put off: their write-back is under way, so most of it is done.
-    pub fn flush(&mut self) {
-        let mut batch = std::mem::take(&mut self.unsynced);
-        self.unsynced_bytes = 0;
-        let wanted = !self.run.desk.cancel.is_aborted();
-        if wanted && self.run.rules.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
-            // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
-            let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
-            let targets = &self.run.targets;
-            let syncing = self.run.desk.syncing();
-            let synced: Vec<bool> = targets
-                .iter()
-                .map(|t| t.file_system.as_ref().is_some_and(synced))
-                .collect();
-            drop(syncing);
-            for finished in batch.iter_mut().filter(|f| synced[f.destination]) {
-                finished.forgotten = Some(read_ahead(finished.file.as_fd(), finished.done.bytes));
+/// Writes a file; its times, sync and name come with [`Worker::finish`].
+fn copy_file(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    file: &OwnedFd,
+    stat: &Stat,
+    place: &Place,
+) -> Result<Finished, Stopped> {
+    let index = place.destination;
+    worker.run.reserve(index, stat.allocated);
+    let keep = &worker.run.rules.keep;
+    let bits = keep.made_with(place.replaced_file().map_or(stat.mode, |old| old.mode));
+    let (new, staging) = act::make(worker, entry, index, Operation::Create, |fd, name| {
+        sys::create_file_as(fd.as_fd(), name, bits)
+    })?;
+    let result = fill_file(worker, entry, file, stat, place, bits, &new);
+    match result {
+        Ok((bytes, proof)) => Ok(Finished {
+            dir: Arc::clone(entry.dir),
+            source: entry.source,
+            target: entry.target.to_owned(),
+            destination: index,
+            file: new,
+            staging,
+            replaces: place.replaces,
+            stat: *stat,
+            done: Done {
+                bytes,
+                size: stat.size,
+                ..Done::new(Outcome::Copied)
+            }
+            .with(place.changes)
+            .at(index),
+            proof,
+            attempt: 1,
+            forgotten: None,
+        }),
+        Err(stopped) => {
+            // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
+            // this fails, the space comes with the last descriptor.
+            match sys::set_size(new.as_fd(), 0) {
+                Ok(()) | Err(_) => act::discard(worker, entry.dir, index, entry.target, staging.as_ref()),
+            }
+            Err(stopped)
+        }
+    }
+}
+
+fn fill_file(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    file: &OwnedFd,
+    stat: &Stat,
+    place: &Place,
+    bits: u32,
+    new: &OwnedFd,
+) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
+    let rules = &worker.run.rules;
+    let index = place.destination;
+    let (twin, twin_fd) = act::twin(entry.dir, index)?;
+    let to_device = twin.device();
+    let files = (file.as_fd(), new.as_fd());
+    let transfer = Transfer::new(worker.run.terms(index), worker.counters, files, *stat, to_device);
+    let (bytes, wrong_size) = if let Some(bytes) = transfer.share()? {
+        (bytes, None)
+    } else {
+        let end = if transfer.is_divisible() {
+            transfer.make_room(stat.size)?;
+            let schedule = &worker.run.schedule;
+            let invite = |chunks: &Arc<Chunks>| {
+                if schedule.hungry() {
+                    schedule.push(Task::Chunks(Arc::clone(chunks)));
+                }
+            };
+            let (terms, files) = (worker.run.terms(index), (file, new));
+            let end = Chunks::lead(
+                terms,
+                worker.counters,
+                files,
+                stat,
+                to_device,
+                &mut worker.buffer,
+                invite,
+            )?;
+            transfer.end_at(end)?;
+            end
+        } else {
+            transfer.whole(&mut worker.buffer)?
+        };
+        (end, transfer.wrong_size(end)?)
+    };
+    let digest = transfer.into_digest();
+    drop(twin_fd);
+    let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
+    if !same_version(&after, stat) {
+        return Err(Fault::changed(Operation::Read).into());
+    }
+    if let Some(fault) = wrong_size {
+        return Err(fault.into());
+    }
+    let keep = &rules.keep;
+    let left = twin.heritage.leaves(keep, bits);
+    let created = if let Some(created) = twin.creates.get() {
+        *created
+    } else {
+        let made = sys::stat_fd(new.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+        *twin.creates.get_or_init(|| Created {
+            owner: (made.uid, made.gid),
+            mode: (made.mode != left).then_some(made.mode),
+        })
+    };
+    let mut copy = Copy {
+        node: Node::Open(new.as_fd()),
+        owner: created.owner,
+        mode: created.mode.unwrap_or(left),
+        born: keep.chmod.is_some().then(|| twin.heritage.leaves(keep, stat.mode)),
+        new: true,
+        inherits: twin.heritage.attributes,
+        destination: index,
+    };
+    if let (Some(rest), Some(old)) = (&rules.keep_replaced, place.replaced_file()) {
+        follow(worker, entry, rest, old, &mut copy)?;
+    }
+    put_right(
+        keep,
+        stat,
+        Some(Node::Open(file.as_fd())),
+        copy,
+        true,
+        &mut worker.scratch,
+    )?;
+    let again = |digest| match sys::duplicate(file.as_fd()) {
+        Ok(source) => Ok((source, digest)),
+        Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
+    };
+    Ok((bytes, digest.map(again).transpose()?))
+}
+
+/// Gives a new file what it keeps of the one whose place it takes, as if that had been written into. Nobody asked for it,
+/// so nobody is told what can't be had.
+fn follow(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    rest: &Keep,
+    old: &Stat,
+    copy: &mut Copy<'_>,
+) -> Result<(), Fault> {
+    let index = copy.destination;
+    let open = |e| Fault::new(Operation::Open, Side::Destination(index), e);
+    let mut node = None;
+    if rest.acls {
+        let (_, fd) = act::twin(entry.dir, index)?;
+        let there = node.insert(sys::open_node(fd.as_fd(), entry.target).map_err(open)?);
+        if sys::stat_fd(there.as_fd()).map_err(open)?.id != old.id {
+            return Err(open(Errno::STALE));
+        }
+    }
+    // Writing takes set-id bits away.
+    let old = Stat {
+        mode: old.mode & 0o1777,
+        ..*old
+    };
+    let node = node.as_ref().map(|fd| Node::Path(fd.as_fd()));
+    let told = worker.scratch.shortfalls.len();
+    let put = put_right(rest, &old, node, *copy, true, &mut worker.scratch)?;
+    worker.scratch.shortfalls.truncate(told);
+    if rest.owner && !put.refused.contains(Changes::OWNER) {
+        copy.owner.0 = old.uid;
+    }
+    if rest.owner && !put.refused.contains(Changes::GROUP) {
+        copy.owner.1 = old.gid;
+    }
+    if rest.mode && !put.refused.contains(Changes::MODE) {
+        copy.mode = old.mode;
+    }
+    Ok(())
+}
+
+/// Whether the skip test could take this file for finished after a power cut when it is not (design.md section 4),
+/// or whether it is to be read back from the medium.
+fn sync_due(worker: &Worker<'_>, finished: &Finished) -> bool {
+    let rules = &worker.run.rules;
+    let mistakable = rules.sync != Sync::None && (finished.replaces.is_some() || rules.tail < finished.stat.size);
+    finished.stat.size > 0 && (mistakable || finished.proof.is_some())
+}
+
+/// The end of a file's way: sync if one is due, proof, times, name. Answers the new file's inode too.
+fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Identity), Stopped> {
+    let id = loop {
+        match prove(worker, &finished) {
+            Ok(id) => break id,
+            Err(stopped) => {
+                act::discard(
+                    worker,
+                    &finished.dir,
+                    finished.destination,
+                    &finished.target,
+                    finished.staging.as_ref(),
+                );
+                let again = matches!(&stopped, Stopped::Fault(fault) if fault.cause == Cause::Mismatch);
+                if !again || finished.attempt >= MISMATCH_ATTEMPTS {
+                    return Err(stopped);
+                }
             }
         }
-        for finished in batch {
-            let (dir, source, target) = (Arc::clone(&finished.dir), finished.source, finished.target.clone());
-            let result = self.finish(finished).map(|(done, _)| done);
-            self.record(&dir, source, &target, Kind::File, result);
+        finished = copy_again(worker, &finished)?;
+    };
+    let Finished {
+        dir,
+        target,
+        destination,
+        file,
+        staging,
+        replaces,
+        done,
+        ..
+    } = finished;
+    let write = |e| Fault::new(Operation::Write, Side::Destination(destination), e);
+    // Network file systems tell at the close what they could not store.
+    let named = sys::close(file).map_err(write).and_then(|()| match &staging {
+        None => Ok(()),
+        Some(staging) => act::publish(&dir, destination, staging, &target, replaces.is_some()),
+    });
+    if let Err(fault) = named {
+        act::discard(worker, &dir, destination, &target, staging.as_ref());
+        return Err(fault.into());
+    }
+    Ok((done, id))
+}
+
+/// Sync if one is due, proof if it was asked for, times.
+fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopped> {
+    worker.run.desk.check()?;
+    let destination = finished.destination;
+    let side = Side::Destination(destination);
+    let file = finished.file.as_fd();
+    if sync_due(worker, finished) && finished.forgotten.is_none() {
+        let syncing = worker.run.desk.syncing();
+        sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+        drop(syncing);
+        if finished.stat.size >= WRITE_BACK_BYTES && worker.run.is_crowded(destination) {
+            forget(file, 0);
         }
+    }
+    if let Some((source, digest)) = &finished.proof {
+        let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));
+        // Files of /proc say that they are empty, and are made anew at each read.
+        let again = (finished.stat.size > 0).then(|| source.as_fd());
+        let back = read_back(
+            again,
+            file,
+            from_cache,
+            destination,
+            &worker.run.desk,
+            &mut worker.buffer,
+        )?;
+        let stat = sys::stat_fd(source.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
+        if !same_version(&stat, &finished.stat) {
+            return Err(Fault::changed(Operation::Verify).into());
+        }
+        let back = back.filter(|back| back.digest == *digest);
+        let back = back.ok_or(Fault {
+            operation: Operation::Verify,
+            side,
+            cause: Cause::Mismatch,
+        })?;
+        worker.counters.verified(back.bytes, back.from_cache);
+    }
+    times::set_times(worker, &finished.dir, destination, &finished.stat, Node::Open(file))?;
+    if finished.stat.nlink < 2 {
+        // Nobody asks for it.
+        return Ok(finished.stat.id);
+    }
+    sys::stat_fd(file)
+        .map(|s| s.id)
+        .map_err(|e| Fault::new(Operation::Stat, side, e).into())
+}
+
+/// A second copy of a file whose first one read back differently.
+fn copy_again(worker: &mut Worker<'_>, finished: &Finished) -> Result<Finished, Stopped> {
+    let Finished {
+        dir, source, target, ..
+    } = finished;
+    let open = |e| Fault::new(Operation::Open, Side::Source, e);
+    let name = dir.sources[*source].scope.name_of(target).unwrap_or(target);
+    let at = dir.source(*source).map_err(open)?;
+    let file = sys::open_file(at.as_fd(), name).map_err(open)?;
+    let stat = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
+    if stat.id != finished.stat.id {
+        return Err(Fault::changed(Operation::Open).into());
+    }
+    let entry = Entry {
+        dir,
+        source: *source,
+        target,
+        last: None,
+        again: true,
+    };
+    let place = Place {
+        destination: finished.destination,
+        replaces: finished.replaces,
+        changes: finished.done.changes,
+    };
+    let again = copy_file(worker, &entry, &file, &stat, &place)?;
+    Ok(Finished {
+        attempt: finished.attempt + 1,
+        ..again
+    })
+}
+
+/// Waits for the files whose sync was put off: their write-back is under way, so most of it is done.
+pub fn flush(worker: &mut Worker<'_>) {
+    let mut batch = std::mem::take(&mut worker.unsynced);
+    worker.unsynced_bytes = 0;
+    let wanted = !worker.run.desk.cancel.is_aborted();
+    if wanted && worker.run.rules.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
+        // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
+        let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
+        let targets = &worker.run.targets;
+        let syncing = worker.run.desk.syncing();
+        let synced: Vec<bool> = targets
+            .iter()
+            .map(|t| t.file_system.as_ref().is_some_and(synced))
+            .collect();
+        drop(syncing);
+        for finished in batch.iter_mut().filter(|f| synced[f.destination]) {
+            finished.forgotten = Some(read_ahead(finished.file.as_fd(), finished.done.bytes));
+        }
+    }
+    for finished in batch {
+        let (dir, source, target) = (Arc::clone(&finished.dir), finished.source, finished.target.clone());
+        let result = finish(worker, finished).map(|(done, _)| done);
+        worker.record(&dir, source, &target, Kind::File, result);
     }
 }
 
