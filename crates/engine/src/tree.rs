@@ -7,6 +7,7 @@ pub mod medium;
 pub mod metadata;
 pub mod mounts;
 pub mod path;
+pub mod protection;
 pub mod publish;
 pub mod selection;
 pub mod spelling;

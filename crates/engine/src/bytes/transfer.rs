@@ -12,7 +12,7 @@ use std::time::Instant;
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
-use crate::bytes::ways::{Method, Methods};
+use crate::bytes::ways::{Method, Methods, PIECE_BYTES};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::report::counters::Counters;
@@ -22,8 +22,6 @@ use crate::tree::medium::{has_sizes, is_block_device};
 pub const BUFFER_BYTES: usize = 256 * 1024;
 /// Files shorter than this are read and written: the answer of a clone would cost more.
 const KERNEL_COPY_BYTES: u64 = 256 * 1024;
-/// Bytes that are copied in one way before the next choice: progress moves, and cancelling works.
-pub const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 /// Write-back of a long file is started whenever this much is new.
 pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 /// Growing files from this size on get space reserved ahead on XFS, which would fill the holes that come later.

@@ -7,8 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::bytes::transfer::PIECE_BYTES;
-
 /// Bytes that each way is tried with between two devices before one stays.
 const TRIAL_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -116,6 +114,9 @@ impl Methods {
         change(known.entry(pair).or_default())
     }
 }
+
+/// Bytes that are copied in one way before the next choice: progress moves, and cancelling works.
+pub const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

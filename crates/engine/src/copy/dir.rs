@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::filelist::{FileList, Slice};
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat};
 
+use crate::error::{Fault, Operation, Side};
 use crate::tree::descriptors::{Budget, Slot, reopened};
 use crate::tree::listing;
 use crate::tree::metadata::Heritage;
@@ -396,6 +397,27 @@ impl Dir {
         Ok(Some(at))
     }
 
+    /// Twin number `index` with its descriptor, where something is to be written.
+    pub fn writable(&self, index: usize) -> Result<(&Twin, Arc<OwnedFd>), Fault> {
+        let stale = |e| Fault::new(Operation::Open, Side::Destination(index), e);
+        let fd = self.twin(index).map_err(stale)?.ok_or_else(|| stale(Errno::STALE))?;
+        let twin = self.twins[index].as_ref().ok_or_else(|| stale(Errno::STALE))?;
+        Ok((twin, fd))
+    }
+
+    /// Which of its twins has what a relative link leads to; the first one where none has.
+    pub fn destination_with(&self, text: &CStr) -> sys::Result<usize> {
+        let mut first = None;
+        for index in 0..self.twins.len() {
+            let Some(fd) = self.twin(index)? else { continue };
+            first = first.or(Some(index));
+            if sys::stat(fd.as_fd(), text, Follow::Yes).is_ok_and(|s| s.kind != Kind::Unknown) {
+                return Ok(index);
+            }
+        }
+        first.ok_or(Errno::STALE)
+    }
+
     /// Closes what lies above this directory when too much is open; the parent stays, and so does what is staged.
     pub fn relieve(&self, budget: &Budget) {
         if !budget.exceeded() {
@@ -449,6 +471,13 @@ impl Dir {
     pub fn winner(&self) -> usize {
         let stands = |source: &Source| !matches!(source.scope, Scope::Names(_));
         self.sources.iter().rposition(stands).unwrap_or(self.sources.len() - 1)
+    }
+
+    /// Full paths in all its sources, that of the winner last.
+    pub fn source_paths(&self) -> Vec<Vec<u8>> {
+        let winner = self.winner();
+        let others = (0..self.sources.len()).filter(|source| *source != winner);
+        others.chain([winner]).map(|source| self.source_path(source)).collect()
     }
 
     /// Names from the root down to this directory.

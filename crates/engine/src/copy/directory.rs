@@ -10,23 +10,25 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
-use crate::copy::act::{self, depart};
+use crate::copy::act::{depart, make};
 use crate::copy::dir::{Below, Dir, Origin, Presence, Scope, Source, Subdirectory, Tries, Twin};
-use crate::copy::late::{self, Coming};
+use crate::copy::entry::Done;
+use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
-use crate::copy::plan::{Place, place, protected};
-use crate::copy::worker::{Done, Worker};
-use crate::copy::{Task, extra, finder, views};
+use crate::copy::plan::{Place, place};
+use crate::copy::run::Task;
+use crate::copy::worker::Worker;
+use crate::copy::{extra, finder, times, views};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Slot;
 use crate::tree::metadata::{self, Copy, Heritage, put_right};
 use crate::tree::path::join;
+use crate::tree::protection::protected;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
 use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::tree::staging::Staging;
-use crate::tree::times;
 
 /// A subdirectory whose turn has come.
 enum Entered {
@@ -47,21 +49,26 @@ struct Spot {
     place: Place,
 }
 
-/// Enters the next subdirectory; the rest of them stay for whoever is free.
-pub fn descend(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+/// Enters the next subdirectory, and answers it where it is to be listed; the rest of them stay for whoever is free.
+pub fn descend(worker: &mut Worker<'_>, dir: &Arc<Dir>) -> Option<Arc<Dir>> {
     let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let Some(sub) = next.filter(|_| !worker.run.desk.cancel.is_draining()) else {
         dir.let_go(&worker.run.budget);
         child_done(worker, dir);
-        return;
+        return None;
     };
     dir.pending.fetch_add(1, Ordering::AcqRel);
     worker.run.schedule.push(Task::Descend(Arc::clone(dir)));
-    step_into(worker, dir, sub, None);
+    step_into(worker, dir, sub, None)
 }
 
-/// Enters a subdirectory, which its directory counts as a child already. `last`: as [`Entry::last`](crate::copy::act::Entry).
-pub fn step_into(worker: &mut Worker<'_>, dir: &Arc<Dir>, sub: Subdirectory, last: Option<&[usize]>) {
+/// Enters a subdirectory, which its directory counts as a child already, and answers it where it is to be listed. `last`: as [`Entry::last`](crate::copy::entry::Entry).
+pub fn step_into(
+    worker: &mut Worker<'_>,
+    dir: &Arc<Dir>,
+    sub: Subdirectory,
+    last: Option<&[usize]>,
+) -> Option<Arc<Dir>> {
     let entered = catch_unwind(AssertUnwindSafe(|| enter(worker, dir, &sub, last))).unwrap_or_else(|_| {
         let cause = Cause::Panic("entering a directory".into());
         Err(Fault {
@@ -74,18 +81,19 @@ pub fn step_into(worker: &mut Worker<'_>, dir: &Arc<Dir>, sub: Subdirectory, las
     match entered {
         Ok(Entered::Child(child)) => {
             worker.tell_shortfalls(dir, &sub.target);
-            finder::list(worker, &child);
-            return;
+            return Some(child);
         }
         Ok(Entered::Blocked(blocked)) => {
-            late::put_off(worker, dir, Coming::Directory(sub), blocked);
-            return dir.let_go(&worker.run.budget);
+            extra::put_off(worker, dir, Coming::Directory(sub), blocked);
+            dir.let_go(&worker.run.budget);
+            return None;
         }
         Ok(Entered::Left(done)) => worker.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
         Err(fault) => worker.record(dir, source, &sub.target, Kind::Directory, Err(fault.into())),
     }
     worker.run.desk.listed();
     child_done(worker, dir);
+    None
 }
 
 /// Opens a subdirectory's sources and twins.
@@ -132,7 +140,7 @@ fn enter(
             _ => None,
         };
         let taken = spots.iter().enumerate().filter_map(taken);
-        let blocked = late::obstacles(worker, parent, &sub.target, taken)?;
+        let blocked = extra::obstacles(worker, parent, &sub.target, taken)?;
         if !blocked.is_empty() {
             return Ok(Entered::Blocked(blocked));
         }
@@ -315,7 +323,7 @@ fn open_twin(
             existing_twin(worker, &at, name, follow, index).map(Some)
         }
         Place::Free => {
-            act::permit(parent, index, Operation::MakeDirectory, None)?;
+            make::permit(parent, index, Operation::MakeDirectory, None)?;
             if worker.run.rules.dry_run {
                 return Ok(Some(Twin::imagined()));
             }
@@ -347,7 +355,7 @@ fn existing_twin(
         }
         other => other.map_err(|e| fault(Operation::Open, e))?,
     };
-    depart::doubt(worker);
+    worker.run.doubt();
     let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
     let deletes = worker.run.rules.remove_extra || worker.run.rules.remove_sources;
     if deletes && worker.run.source_ids.contains(&now.id) {
@@ -443,19 +451,6 @@ fn belongs(worker: &Worker<'_>, dir: &Dir, name: &CStr, kind: Kind) -> bool {
         && winner.is_some_and(|(index, stat)| stat.kind == kind && !finder::excludes(worker, dir, index, name, kind))
 }
 
-/// A directory failed: its entry has its outcome now, what of it could be had is still copied.
-pub fn fail_directory(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, fault: &Fault) {
-    let path = match fault.side {
-        Side::Source => dir.source_path(source),
-        Side::Destination(index) => dir.twin_path(index),
-    };
-    if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
-        worker.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
-    }
-    worker.run.failed.insert(&dir.relative_path());
-    worker.fail(fault, path, Kind::Directory);
-}
-
 /// A batch or the listing is done; the last of them publishes the directory and goes on below.
 pub fn own_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     if dir.own.fetch_sub(1, Ordering::AcqRel) != 1 {
@@ -464,7 +459,7 @@ pub fn own_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     if !worker.run.desk.cancel.is_draining() {
         for index in 0..dir.twins.len() {
             if let Err(fault) = publish_twin(worker, dir, index) {
-                fail_directory(worker, dir, dir.winner(), &fault);
+                worker.fail_directory(dir, dir.winner(), &fault);
                 abandon(worker, dir, &fault);
             }
         }
@@ -503,7 +498,7 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Faul
     }
     let parent_twin;
     let (at, name) = if let Some(parent) = &dir.parent {
-        parent_twin = act::twin(parent, index)?;
+        parent_twin = parent.writable(index)?;
         (&*parent_twin.1, dir.name.as_c_str())
     } else {
         let Some(root) = &worker.run.roots[index] else {
@@ -630,7 +625,7 @@ fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
         };
         match closed {
             Ok(seen) => changes.insert(seen),
-            Err(fault) => fail_directory(worker, dir, dir.winner(), &fault),
+            Err(fault) => worker.fail_directory(dir, dir.winner(), &fault),
         }
         if let (Some(parent), Presence::Staged(_)) = (&dir.parent, &twin.presence) {
             // One that nothing could be made in has not come for its own sake.
@@ -656,17 +651,8 @@ fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
             }
         };
         worker.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
-        tell_directory(worker, dir, &done);
+        worker.tell_directory(dir, &done);
     }
-}
-
-fn tell_directory(worker: &mut Worker<'_>, dir: &Arc<Dir>, done: &Done) {
-    let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {
-        (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
-        _ => (dir, dir.winner(), c"."),
-    };
-    worker.tell(above, source, name, Kind::Directory, done);
-    worker.tell_shortfalls(above, name);
 }
 
 fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin) -> Result<Changes, Fault> {
@@ -680,7 +666,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
         return Ok(Changes::default());
     };
     if !rules.dry_run && !twin.fresh {
-        leftovers::clear_leftovers(worker.run, dir, index, &fd)?;
+        leftovers::clear(&fd, || dir.twin_path(index), side, run.stager, &run.desk)?;
     }
     let staged = matches!(twin.presence, Presence::Staged(_));
     let look = || sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e));

@@ -13,9 +13,10 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::act::depart;
 use crate::copy::dir::{Dir, Scope, Subdirectory};
-use crate::copy::directory;
-use crate::copy::extra::{self, FAILED};
-use crate::copy::worker::{Done, Worker};
+use crate::copy::entry::Done;
+use crate::copy::extra;
+use crate::copy::memory::FAILED;
+use crate::copy::worker::Worker;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::Batch;
@@ -34,8 +35,11 @@ struct Found {
     scope: Option<Scope>,
 }
 
-/// Lists all sources of a directory and works on what they have.
-pub fn list(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+/// Who works on a batch of names of one source.
+pub type Take = fn(&mut Worker<'_>, &Arc<Dir>, usize, Batch);
+
+/// Lists all sources of a directory, and has what they have taken on: by whoever is free, or here and now.
+pub fn list(worker: &mut Worker<'_>, dir: &Arc<Dir>, take: Take) {
     for source in 0..dir.sources.len() {
         // Whoever stops the run stops the listing too.
         if !worker.run.desk.may_begin() {
@@ -43,11 +47,12 @@ pub fn list(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
         }
         let before = worker.seen.len();
         let result = match &dir.sources[source].scope {
-            Scope::Whole => list_whole(worker, dir, source),
+            Scope::Whole => list_whole(worker, take, dir, source),
             Scope::Names(names) => {
                 let names = Arc::clone(names);
                 list_names(
                     worker,
+                    take,
                     dir,
                     source,
                     names.0.keys().map(|n| (n.as_c_str(), Scope::Whole)),
@@ -55,21 +60,20 @@ pub fn list(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
             }
             Scope::Listed(list, slice) => {
                 let (list, slice) = (Arc::clone(list), *slice);
-                list_listed(worker, dir, source, &list, slice)
+                list_listed(worker, take, dir, source, &list, slice)
             }
             Scope::Itself => Ok(()),
         };
         if let Err(errno) = result {
-            directory::fail_directory(worker, dir, source, &Fault::new(Operation::List, Side::Source, errno));
+            worker.fail_directory(dir, source, &Fault::new(Operation::List, Side::Source, errno));
         }
         extra::note_listed(worker, dir, source, worker.seen.len() - before);
     }
     extra::note_extras(worker, dir);
     worker.run.desk.listed();
-    directory::own_done(worker, dir);
 }
 
-fn list_whole(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize) -> sys::Result<()> {
+fn list_whole(worker: &mut Worker<'_>, take: Take, dir: &Arc<Dir>, source: usize) -> sys::Result<()> {
     let fd = dir.source(source)?;
     let parents = filter_parents(worker, dir, source);
     loop {
@@ -90,7 +94,7 @@ fn list_whole(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize) -> sys::Re
         // As they lie on the medium: a listing of hashed names jumps from one end to the other.
         found.sort_unstable_by_key(|f| f.inode);
         let batch = sift(worker, dir, source, &fd, &parents, &names, found);
-        offer(worker, dir, source, batch, more);
+        offer(worker, take, dir, source, batch, more);
         if !more {
             return Ok(());
         }
@@ -99,6 +103,7 @@ fn list_whole(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize) -> sys::Re
 
 fn list_listed(
     worker: &mut Worker<'_>,
+    take: Take,
     dir: &Arc<Dir>,
     source: usize,
     list: &Arc<FileList>,
@@ -128,6 +133,7 @@ fn list_listed(
         }
         list_names(
             worker,
+            take,
             dir,
             source,
             names.iter().map(|(n, s)| (n.as_c_str(), s.clone())),
@@ -158,6 +164,7 @@ fn fail_below(worker: &mut Worker<'_>, path: Vec<u8>, list: &FileList, below: Sl
 
 fn list_names<'n>(
     worker: &mut Worker<'_>,
+    take: Take,
     dir: &Arc<Dir>,
     source: usize,
     all: impl Iterator<Item = (&'n CStr, Scope)>,
@@ -178,7 +185,7 @@ fn list_names<'n>(
             names.extend_from_slice(name.to_bytes_with_nul());
         }
         let batch = sift(worker, dir, source, &fd, &parents, &names, found);
-        offer(worker, dir, source, batch, all.peek().is_some());
+        offer(worker, take, dir, source, batch, all.peek().is_some());
     }
     Ok(())
 }
@@ -224,7 +231,7 @@ fn sift(
     let is_probe = |name: &CStr| worker.run.stager.owner(name.to_bytes()).is_some() && worker.run.probes.have(name);
     if found.iter().any(|found| is_probe(name_at(found.offset))) {
         let what = "it is a destination, seen in another way";
-        directory::fail_directory(worker, dir, source, &Fault::conflict(Operation::List, 0, what));
+        worker.fail_directory(dir, source, &Fault::conflict(Operation::List, 0, what));
         return batch;
     }
     let plain = dir.sources.len() == 1;
@@ -378,24 +385,13 @@ fn contenders(
 }
 
 /// Works on a batch, or gives it to somebody who has nothing to do while the listing goes on.
-fn offer(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, batch: Batch, more: bool) {
+fn offer(worker: &mut Worker<'_>, take: Take, dir: &Arc<Dir>, source: usize, batch: Batch, more: bool) {
     if batch.is_empty() {
         return;
     }
     if more && worker.run.schedule.hungry() {
         worker.run.give_away(dir, source, batch);
     } else {
-        worker.files(dir, source, batch);
-    }
-}
-
-/// An outcome that means that an entry was found and nothing is to be done.
-impl Done {
-    /// Left alone for a reason.
-    pub fn skipped(reason: Reason) -> Self {
-        Self {
-            reason: Some(reason),
-            ..Self::new(Outcome::Skipped)
-        }
+        take(worker, dir, source, batch);
     }
 }

@@ -19,19 +19,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, Identity, Stat};
 
 use self::spill::{Spill, Whereabouts};
-use crate::copy::Run;
-use crate::copy::act::file::{self, Source};
-use crate::copy::act::{self, Entry};
 use crate::copy::dir::{Dir, Presence};
 use crate::copy::options::Rules;
-use crate::copy::worker::{Done, Worker};
-use crate::entry::{Changes, Outcome, Reason};
-use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
-use crate::tree::path::{join, open_beneath, split};
-use crate::tree::staging::Staging;
+use crate::error::describe;
+use crate::job::desk::Desk;
+use crate::tree::path::join;
 
 /// What a file of the source is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,9 +92,11 @@ pub enum Claim {
 /// The inodes of a run with more than one link.
 pub struct Links {
     /// The root of the run: what was spilled is found from here.
-    root: Arc<Dir>,
+    pub(crate) root: Arc<Dir>,
     /// Inodes in memory at most, beside those that are being copied.
     limit: usize,
+    /// Where the spill file is.
+    directory: Vec<u8>,
     known: Mutex<Known>,
     settled: Condvar,
 }
@@ -171,21 +168,21 @@ impl Location {
 }
 
 impl First {
-    fn destination(&self) -> usize {
+    pub(crate) fn destination(&self) -> usize {
         match self {
             Self::Near(location) => location.destination,
             Self::Far(there) => there.destination,
         }
     }
 
-    fn name(&self) -> &CStr {
+    pub(crate) fn name(&self) -> &CStr {
         match self {
             Self::Near(location) => &location.name,
             Self::Far(there) => &there.name,
         }
     }
 
-    fn id(&self) -> Identity {
+    pub(crate) fn id(&self) -> Identity {
         match self {
             Self::Near(location) => location.id,
             Self::Far(there) => there.id,
@@ -193,7 +190,7 @@ impl First {
     }
 
     /// Below the destination.
-    fn path(&self) -> Vec<u8> {
+    pub(crate) fn path(&self) -> Vec<u8> {
         match self {
             Self::Near(location) => join(&location.dir.relative_path(), location.name.to_bytes()),
             Self::Far(there) => join(&there.directory, there.name.to_bytes()),
@@ -207,6 +204,7 @@ impl Links {
         Self {
             root,
             limit: rules.links_in_memory,
+            directory: rules.spill_directory.clone().unwrap_or_default(),
             known: Mutex::new(Known {
                 inodes: HashMap::new(),
                 spill_directory: rules.spill_directory.clone(),
@@ -217,13 +215,26 @@ impl Links {
         }
     }
 
+    /// Says that the spill file failed, if it did.
+    pub fn note(&self, desk: &Desk, result: sys::Result<()>) {
+        if let Err(errno) = result {
+            desk.note("hard-links", || {
+                let message = format!(
+                    "the file for what is known of hard links failed: {}; some stay in memory, and some may be copied instead",
+                    describe(errno)
+                );
+                (self.directory.clone(), message)
+            });
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims an inode with `nlink` links; waits while another worker copies it. The error is that of the spill file: the
     /// inode may have been in it.
-    fn claim(&self, of: Original, nlink: u32) -> (Claim, sys::Result<()>) {
+    pub(crate) fn claim(&self, of: Original, nlink: u32) -> (Claim, sys::Result<()>) {
         let mut known = self.known();
         loop {
             match known.inodes.get(&of).map(|inode| &inode.state) {
@@ -245,13 +256,13 @@ impl Links {
     }
 
     /// Claims an inode that cannot be linked to.
-    fn claim_anew(&self, of: Original, nlink: u32) {
+    pub(crate) fn claim_anew(&self, of: Original, nlink: u32) {
         let (state, left) = (State::Copying, nlink.saturating_sub(1));
         self.known().inodes.insert(of, Inode { state, left });
     }
 
     /// Another name of the inode is done with.
-    fn seen(&self, of: Original) -> sys::Result<()> {
+    pub(crate) fn seen(&self, of: Original) -> sys::Result<()> {
         let mut known = self.known();
         let Some(inode) = known.inodes.get_mut(&of) else {
             return known.spill.as_mut().map_or(Ok(()), |spill| spill.seen(of));
@@ -298,17 +309,22 @@ impl Links {
 
 /// Holds the claim on an inode with several links; an end without a copy gives it to the next.
 pub struct Claimed<'r> {
-    /// The run in which it was claimed.
-    pub run: &'r Run,
+    links: &'r Links,
+    desk: &'r Desk,
     /// The file, while the claim holds.
     pub of: Option<Original>,
 }
 
-impl Claimed<'_> {
+impl<'r> Claimed<'r> {
+    /// Nothing is claimed yet.
+    pub fn none(links: &'r Links, desk: &'r Desk) -> Self {
+        Self { links, desk, of: None }
+    }
+
     /// Leaves the inode to the next.
     pub fn give_up(&mut self) {
         if let Some(of) = self.of.take() {
-            self.run.links.failed(of);
+            self.links.failed(of);
         }
     }
 
@@ -316,14 +332,14 @@ impl Claimed<'_> {
     pub fn becomes(&mut self, now: &Stat) {
         let now = Original::from(now);
         if let Some(of) = self.of.filter(|of| *of != now) {
-            self.of = self.run.links.becomes(of, now).then_some(now);
+            self.of = self.links.becomes(of, now).then_some(now);
         }
     }
 
     /// The copy is complete.
     pub fn settle(&mut self, location: Location) {
         if let Some(of) = self.of.take() {
-            spilled(self.run, self.run.links.ready(of, location));
+            self.links.note(self.desk, self.links.ready(of, location));
         }
     }
 }
@@ -332,193 +348,4 @@ impl Drop for Claimed<'_> {
     fn drop(&mut self) {
         self.give_up();
     }
-}
-
-/// Says that the spill file failed.
-fn spilled(run: &Run, result: sys::Result<()>) {
-    if let Err(errno) = result {
-        run.desk.note("hard-links", || {
-            let directory = run.rules.spill_directory.clone().unwrap_or_default();
-            let message = format!(
-                "the file for what is known of hard links failed: {}; some stay in memory, and some may be copied instead",
-                describe(errno)
-            );
-            (directory, message)
-        });
-    }
-}
-
-/// Where a file of this run is.
-pub fn location(entry: &Entry<'_>, destination: usize, id: Identity) -> Location {
-    Location {
-        dir: Arc::clone(entry.dir),
-        destination,
-        name: entry.target.to_owned(),
-        id,
-    }
-}
-
-/// An entry with several links: made a link to the first copy of its file, or `claimed`, to be copied. Waits while
-/// another worker copies it.
-pub fn link_or_claim(
-    worker: &mut Worker<'_>,
-    entry: &Entry<'_>,
-    source: Source<'_>,
-    stat: &Stat,
-    there: &[(usize, Option<Stat>)],
-    claimed: &mut Claimed<'_>,
-) -> Result<Option<Done>, Stopped> {
-    // Nobody may wait for a file that waits here for its sync.
-    file::flush(worker);
-    let of = Original::from(stat);
-    let links = &worker.run.links;
-    let (claim, spill) = links.claim(of, stat.nlink);
-    spilled(worker.run, spill);
-    let Claim::Link(first) = claim else {
-        claimed.of = Some(of);
-        return Ok(None);
-    };
-    let linked = link(worker, entry, source, stat, there, &first)?;
-    if linked.is_some() {
-        spilled(worker.run, links.seen(of));
-    } else {
-        // The next ones link to what is copied now.
-        links.claim_anew(of, stat.nlink);
-        claimed.of = Some(of);
-        worker.run.desk.note("hard-link-copied", || {
-            let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
-            (path, "could not be made a hard link, and was copied".into())
-        });
-    }
-    Ok(linked)
-}
-
-/// The directory that holds the first copy. `None`: it is not there any more.
-fn directory_of(worker: &Worker<'_>, first: &First) -> Result<Option<Arc<OwnedFd>>, Fault> {
-    let index = first.destination();
-    let there = match first {
-        First::Near(location) => return act::twin(&location.dir, index).map(|(_, fd)| Some(fd)),
-        First::Far(there) => there,
-    };
-    let (_, base) = act::twin(&worker.run.links.root, index)?;
-    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-    let mut paths = vec![there.directory.clone()];
-    if !there.staging.is_empty() {
-        // First: it may get its final name meanwhile, but not lose it.
-        paths.insert(0, join(split(&there.directory).0, &there.staging));
-    }
-    for path in paths {
-        let follow = worker.run.rules.keep_dirlinks;
-        let fd = match open_beneath(&base, &path, follow) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-            Err(errno) => return Err(fault(Operation::Open, errno)),
-        };
-        match sys::stat(fd.as_fd(), &there.name, Follow::No) {
-            Ok(stat) if stat.id == there.id => return Ok(Some(Arc::new(fd))),
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(fault(Operation::Stat, errno)),
-        }
-    }
-    Ok(None)
-}
-
-/// Makes a hard link to the first copy. `None`: that can't be linked to from here, so this one is copied too.
-fn link(
-    worker: &mut Worker<'_>,
-    entry: &Entry<'_>,
-    source: Source<'_>,
-    stat: &Stat,
-    there: &[(usize, Option<Stat>)],
-    first: &First,
-) -> Result<Option<Done>, Stopped> {
-    let (index, id) = (first.destination(), first.id());
-    let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
-    if existing.is_some_and(|existing| existing.kind == Kind::Directory) {
-        return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
-    }
-    let unchanged = Done {
-        size: stat.size,
-        ..Done::skipped(Reason::Unchanged)
-    }
-    .at(index);
-    let is_linked = existing.is_some_and(|existing| existing.id == id);
-    if !is_linked {
-        act::permit(entry.dir, index, Operation::Link, existing)?;
-    }
-    let changes = if existing.is_some() {
-        Changes::CONTENT
-    } else {
-        Changes::NEW
-    };
-    let done = Done {
-        size: stat.size,
-        target: Some(first.path()),
-        ..Done::new(Outcome::Linked)
-    }
-    .with(changes)
-    .at(index);
-    let rules = &worker.run.rules;
-    if rules.dry_run {
-        return Ok(Some(if is_linked { unchanged } else { done }));
-    }
-    let compares = stat.kind == Kind::File && (rules.verify || rules.remove_sources);
-    if let Some(existing) = existing.filter(|_| is_linked) {
-        act::take_over(entry, index, existing)?;
-        if !compares {
-            return Ok(Some(unchanged));
-        }
-    }
-    if !there.iter().any(|(i, _)| *i == index) {
-        return Ok(None);
-    }
-    let Some(from) = directory_of(worker, first)? else {
-        return Ok(None);
-    };
-    if compares {
-        let copy = file::same_content(worker, source, stat, (&from, first.name()), index)?;
-        if !copy.is_some_and(|copy| sys::stat_fd(copy.as_fd()).is_ok_and(|copy| copy.id == id)) {
-            return Ok(None);
-        }
-    }
-    if is_linked {
-        return Ok(Some(unchanged));
-    }
-    let made = act::make(worker, entry, index, Operation::Link, |fd, name| {
-        sys::make_link(from.as_fd(), first.name(), fd.as_fd(), name)
-    });
-    let staging = match made {
-        Ok(((), staging)) => staging,
-        // Too many links, or no links here at all: a copy keeps the content.
-        Err(Fault {
-            cause: Cause::Errno(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::NOSYS),
-            ..
-        }) => {
-            return Ok(None);
-        }
-        // The directory of the first name was merged into another meanwhile: look for it again.
-        Err(Fault {
-            cause: Cause::Errno(Errno::NOENT),
-            ..
-        }) => {
-            return Err(Fault::new(Operation::Link, Side::Destination(index), Errno::STALE).into());
-        }
-        Err(fault) => return Err(fault.into()),
-    };
-    let (_, fd) = act::twin(entry.dir, index)?;
-    let name = staging.as_ref().map_or(entry.target, Staging::as_c_str);
-    // Its name may have been exchanged: what was linked is looked at, not what was meant.
-    let made = sys::stat(fd.as_fd(), name, Follow::No);
-    if !made.is_ok_and(|made| made.id == id) {
-        act::discard(worker, entry.dir, index, entry.target, staging.as_ref());
-        made.map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
-        return Ok(None);
-    }
-    if let Some(staging) = &staging {
-        let published = act::publish(entry.dir, index, staging, entry.target, existing.is_some());
-        // A rename between two links of one inode does nothing and leaves both.
-        act::discard(worker, entry.dir, index, entry.target, Some(staging));
-        published?;
-    }
-    Ok(Some(done))
 }

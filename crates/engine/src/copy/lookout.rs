@@ -17,7 +17,8 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::dir::{Dir, Scope};
-use crate::copy::{Run, views};
+use crate::copy::run::Run;
+use crate::copy::views;
 use crate::sweep::sweeper::{Seen, Witness};
 use crate::tree::listing::find_name;
 use crate::tree::path::{join, show};

@@ -3,7 +3,7 @@
 //! Comes in: the source's facts, the destination's facts or their absence, the rules; goes out: an [`Action`], or the
 //! need for a probe that reads what decides. A dry run prints the same actions that a real run takes.
 
-use bulkhaul_sys::{Kind, Protection, Stat};
+use bulkhaul_sys::{Kind, Stat};
 
 use crate::entry::{Changes, Reason};
 use crate::tree::times::Kept;
@@ -61,25 +61,6 @@ pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64, kept: &Kept) -> A
         Kind::Symlink => Action::Probe,
         Kind::Block | Kind::Char if source.rdev != existing.rdev => Action::Replace(Changes::TARGET),
         _ => Action::Keep,
-    }
-}
-
-/// Why nothing may be made in a directory, or take the place of what has its name there: their flags forbid it.
-pub fn forbidden(directory: Option<&Stat>, existing: Option<&Stat>) -> Option<&'static str> {
-    let directory = directory.and_then(|stat| match stat.protection {
-        Protection::None => None,
-        Protection::AppendOnly => Some("its directory is append-only (chattr +a): nothing gets its name or goes in it"),
-        Protection::Immutable => Some("its directory is immutable (chattr +i)"),
-    });
-    directory.or_else(|| existing.and_then(|stat| protected(stat.protection)))
-}
-
-/// Why an entry stays as it is: its flags forbid the rest.
-pub fn protected(protection: Protection) -> Option<&'static str> {
-    match protection {
-        Protection::None => None,
-        Protection::AppendOnly => Some("it is append-only (chattr +a)"),
-        Protection::Immutable => Some("it is immutable (chattr +i)"),
     }
 }
 

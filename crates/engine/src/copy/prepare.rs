@@ -10,21 +10,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bulkhaul_formats::filelist::FileList;
-use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, Follow, Identity, Kind, Node, OwnedFd, Quota, Stat, Way};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Way};
 
 use crate::bytes::stream::{Stream, descriptor_of, name_of};
-use crate::copy::act::depart::Restored;
 use crate::copy::dir::{Below, Dir, Names, Origin, Presence, Scope, Source, Twin};
+use crate::copy::memory::Restored;
 use crate::copy::options::{CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
-use crate::copy::plan::forbidden;
+use crate::copy::target::{RootPlace, Target, room};
 use crate::copy::views::{Probe, Probes};
-use crate::copy::{RootPlace, Target};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, cause_of, describe};
 use crate::job::desk::Desk;
 use crate::tree::descriptors::{Budget, Slot};
 use crate::tree::metadata::{Heritage, Scratch, inherit};
 use crate::tree::mounts::{Mounts, has_ancestor};
 use crate::tree::path::{c_string, join, nearest, open_directory_path, show, split, trim};
+use crate::tree::protection::forbidden;
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::Stager;
 
@@ -48,14 +48,6 @@ pub struct Prepared {
     pub restored: Restored,
     /// Where something is deleted: what tells a destination in a source.
     pub probes: Probes,
-}
-
-/// Why something may not be done with what has a path, where its flags or those of its directory say so.
-pub fn protection(path: &[u8]) -> Option<&'static str> {
-    let (directory, name) = split(path);
-    let at = open_directory_path(directory, Follow::Yes).ok()?;
-    let itself = c_string(name).and_then(|name| sys::stat(at.as_fd(), &name, Follow::No));
-    forbidden(sys::stat_fd(at.as_fd()).ok().as_ref(), itself.ok().as_ref())
 }
 
 /// One source argument, found.
@@ -526,21 +518,6 @@ impl Opened {
     }
 }
 
-/// What there is room for: what is free, and not more than a quota leaves. Some file systems tell no size; then there is
-/// nothing to compare with.
-fn room(capacity: Option<Capacity>, quota: Option<Quota>) -> Option<Capacity> {
-    let free = capacity.filter(|c| c.total_bytes > 0)?;
-    let quota = quota.unwrap_or(Quota {
-        bytes_left: u64::MAX,
-        inodes_left: u64::MAX,
-    });
-    Some(Capacity {
-        free_bytes: free.free_bytes.min(quota.bytes_left),
-        free_inodes: free.free_inodes.min(quota.inodes_left),
-        ..free
-    })
-}
-
 /// Why a source is refused that shows a probe: the destination is the source, or lies in it, seen in another way.
 fn shown_by(probe: &Probe, entry: &Entry, destination: &Opened) -> Option<String> {
     let there = show(&destination.path);
@@ -658,31 +635,5 @@ fn refuse_special(entry: &Entry, destination: &Opened) -> Result<(), Refusal> {
         Some(Kind::Socket) => refuse("it is a socket"),
         Some(Kind::Block | Kind::Char) => refuse("it is a device"),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_is_what_is_free_within_the_quota() {
-        let disk = |free_bytes, total_bytes| Capacity {
-            free_bytes,
-            free_inodes: 9,
-            total_bytes,
-        };
-        let left = |bytes_left| {
-            Some(Quota {
-                bytes_left,
-                inodes_left: 4,
-            })
-        };
-        let free = |room: Option<Capacity>| room.map(|c| (c.free_bytes, c.free_inodes));
-        assert_eq!(free(room(Some(disk(100, 200)), None)), Some((100, 9)));
-        assert_eq!(free(room(Some(disk(100, 200)), left(50))), Some((50, 4)));
-        assert_eq!(free(room(Some(disk(100, 200)), left(u64::MAX))), Some((100, 4)));
-        assert_eq!(free(room(Some(disk(0, 0)), left(50))), None);
-        assert_eq!(free(room(None, left(50))), None);
     }
 }

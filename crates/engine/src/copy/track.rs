@@ -5,80 +5,18 @@
 //! inside the destination; what would land outside is noted and left.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Node, OwnedFd};
 
 use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
-use crate::copy::{Run, prepare};
+use crate::copy::memory::Tracked;
+use crate::copy::prepare;
+use crate::copy::run::Run;
 use crate::error::Fault;
 use crate::tree::descriptors::Slot;
 use crate::tree::metadata::{Heritage, Scratch};
 use crate::tree::path::{c_string, join, open_directory_path};
-
-/// Links that wait for the end of the walk.
-#[derive(Default)]
-pub struct Waiting {
-    inner: Mutex<Inner>,
-}
-
-#[derive(Default)]
-struct Inner {
-    undecided: Vec<Undecided>,
-    tracked: Vec<Tracked>,
-}
-
-/// A relative link that has not been made: which destination has its target?
-pub struct Undecided {
-    /// Its directory, which is not closed before it is made.
-    pub dir: Arc<Dir>,
-    /// Which of the directory's sources has it.
-    pub source: usize,
-    /// Its name.
-    pub target: CString,
-}
-
-/// A relative link that was made and may dangle.
-pub struct Tracked {
-    /// The directory that holds it, in the source.
-    pub source: Vec<u8>,
-    /// The same in the destination, relative to its root.
-    pub directory: Vec<u8>,
-    /// Which destination.
-    pub destination: usize,
-    /// Its text.
-    pub text: Vec<u8>,
-}
-
-impl Waiting {
-    /// Puts off a link until all else is there.
-    pub fn put_off(&self, link: Undecided) {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .undecided
-            .push(link);
-    }
-
-    /// Remembers a link whose target may have to be copied.
-    pub fn track(&self, link: Tracked) {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tracked
-            .push(link);
-    }
-
-    /// The links that were put off.
-    pub fn take_undecided(&self) -> Vec<Undecided> {
-        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).undecided)
-    }
-
-    fn take_tracked(&self) -> Vec<Tracked> {
-        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).tracked)
-    }
-}
 
 /// Follows `text` from `directory` by its letters; `None` where it leaves the root.
 fn resolve(directory: &[u8], text: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -197,19 +135,6 @@ fn make_way(run: &Run, base: OwnedFd, destination: usize, parts: &[Vec<u8>]) -> 
         path = join(&path, part);
     }
     Ok((at, path))
-}
-
-/// Which of a directory's twins has what a relative link leads to; the first one where none has.
-pub fn destination_with(dir: &Dir, text: &std::ffi::CStr) -> sys::Result<usize> {
-    let mut first = None;
-    for index in 0..dir.twins.len() {
-        let Some(fd) = dir.twin(index)? else { continue };
-        first = first.or(Some(index));
-        if sys::stat(fd.as_fd(), text, Follow::Yes).is_ok_and(|s| s.kind != Kind::Unknown) {
-            return Ok(index);
-        }
-    }
-    first.ok_or(Errno::STALE)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Protection};
 
-use crate::copy::act::depart::now;
+use crate::copy::departure::now;
 use crate::job::desk::Desk;
 use crate::tree::path::{c_string, join};
 use crate::tree::staging::{Stager, Staging};

@@ -4,70 +4,23 @@
 //! again and again (buffers, counters) is its own, so that workers share nothing on the way of a file.
 
 use std::ffi::CStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bulkhaul_sys::Kind;
+use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::transfer::BUFFER_BYTES;
-use crate::copy::act::file::{self, Finished};
-use crate::copy::act::{self, Entry};
-use crate::copy::dir::{Dir, Tries};
-use crate::copy::{Run, Task, directory, finder, late};
-use crate::entry::{Changes, Outcome, Reason};
+use crate::copy::dir::{Dir, Origin, Tries};
+use crate::copy::entry::{Done, Finished};
+use crate::copy::run::Run;
+use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
 use crate::event::{EntryEvent, Event};
 use crate::report::counters::Counters;
-use crate::tree::listing::{Batch, LISTING_BYTES};
+use crate::tree::listing::LISTING_BYTES;
 use crate::tree::metadata::Scratch;
 use crate::tree::path::join;
-
-/// What became of an entry.
-#[derive(Clone, Debug)]
-pub struct Done {
-    /// Outcome.
-    pub outcome: Outcome,
-    /// Why it was skipped.
-    pub reason: Option<Reason>,
-    /// What differed.
-    pub changes: Changes,
-    /// Bytes of content written, or that would be.
-    pub bytes: u64,
-    /// Size of the source file in bytes.
-    pub size: u64,
-    /// Text of a symlink, or path of a hard link's first name.
-    pub target: Option<Vec<u8>>,
-    /// Which destination.
-    pub destination: usize,
-}
-
-impl Done {
-    /// An outcome and nothing else.
-    pub fn new(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            reason: None,
-            changes: Changes::default(),
-            bytes: 0,
-            size: 0,
-            target: None,
-            destination: 0,
-        }
-    }
-
-    /// With what differed.
-    #[must_use]
-    pub fn with(self, changes: Changes) -> Self {
-        Self { changes, ..self }
-    }
-
-    /// In this destination.
-    #[must_use]
-    pub fn at(self, destination: usize) -> Self {
-        Self { destination, ..self }
-    }
-}
+use crate::tree::protection::protection;
 
 /// A thread's own things.
 pub struct Worker<'r> {
@@ -104,81 +57,6 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Works until the run has no task left.
-    pub fn work(mut self) {
-        let run = self.run;
-        run.schedule.work(|task| {
-            // A panic outside of an entry loses that task's entries: the books will not balance, and the report says so.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.perform(task))) {
-                self.fail(&Fault::panic(&*panic), Vec::new(), Kind::Directory);
-            }
-        });
-    }
-
-    fn perform(&mut self, task: Task) {
-        match task {
-            Task::List(dir) => finder::list(self, &dir),
-            Task::Descend(dir) => directory::descend(self, &dir),
-            Task::Files(dir, source, batch) => {
-                self.files(&dir, source, batch);
-                directory::own_done(self, &dir);
-            }
-            Task::Chunks(chunks) => {
-                let terms = self.run.terms(chunks.destination());
-                chunks.help(terms, self.counters, &mut self.buffer, || self.run.schedule.crowded());
-            }
-            Task::Link(link) => {
-                self.file(&link.dir, link.source, &link.target, Kind::Symlink, Some(&[]));
-                directory::child_done(self, &link.dir);
-            }
-            Task::Late(late) => late::late(self, late),
-            Task::Close(dir) => directory::child_done(self, &dir),
-        }
-    }
-
-    /// Works on the files of a batch; gives half of the rest to whoever has nothing to do, or all of it when fewer workers
-    /// are to be at work.
-    pub fn files(&mut self, dir: &Arc<Dir>, source: usize, mut batch: Batch) {
-        let mut index = 0;
-        while index < batch.len() && !self.run.desk.cancel.is_draining() {
-            if self.run.schedule.crowded() {
-                let rest = batch.take_from(index);
-                self.run.give_away(dir, source, rest);
-                break;
-            }
-            if batch.len() - index > 1 && self.run.schedule.hungry() {
-                let rest = batch.split_off(index + 1);
-                self.run.give_away(dir, source, rest);
-            }
-            if !self.run.desk.may_begin() {
-                break;
-            }
-            let (target, kind) = batch.get(index);
-            self.file(dir, source, target, kind, None);
-            index += 1;
-        }
-        file::flush(self);
-    }
-
-    /// One entry that is not a directory. `last`: as [`Entry::last`]. A panic costs this entry only.
-    pub fn file(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, last: Option<&[usize]>) {
-        let entry = Entry {
-            dir,
-            source,
-            target,
-            last,
-            again: false,
-        };
-        let result = catch_unwind(AssertUnwindSafe(|| act::entry(self, &entry, kind)));
-        let result = result.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
-        match result {
-            // Its outcome comes with its sync, or in the end.
-            Ok(None) => self.tell_shortfalls(dir, target),
-            Ok(Some(done)) => self.record(dir, source, target, kind, Ok(done)),
-            Err(stopped) => self.record(dir, source, target, kind, Err(stopped)),
-        }
-    }
-
     /// The recorder: every entry that was found ends here, once.
     pub fn record(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, result: Result<Done, Stopped>) {
         // Shows that the count check notices (copy.rs, tests).
@@ -212,6 +90,29 @@ impl<'r> Worker<'r> {
         self.tell_shortfalls(dir, target);
     }
 
+    /// A directory failed: its entry has its outcome now, what of it could be had is still copied.
+    pub fn fail_directory(&mut self, dir: &Arc<Dir>, source: usize, fault: &Fault) {
+        let path = match fault.side {
+            Side::Source => dir.source_path(source),
+            Side::Destination(index) => dir.twin_path(index),
+        };
+        if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
+            self.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
+        }
+        self.run.failed.insert(&dir.relative_path());
+        self.fail(fault, path, Kind::Directory);
+    }
+
+    /// Sends the event of a directory, where somebody asked for them.
+    pub fn tell_directory(&mut self, dir: &Arc<Dir>, done: &Done) {
+        let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {
+            (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
+            _ => (dir, dir.winner(), c"."),
+        };
+        self.tell(above, source, name, Kind::Directory, done);
+        self.tell_shortfalls(above, name);
+    }
+
     /// Something that was to come into a directory did not: whether for a reason of the destination.
     pub fn missed(&self, dir: &Dir, fault: &Fault) {
         if let (Side::Destination(index), false) = (fault.side, matches!(fault.cause, Cause::Conflict(_))) {
@@ -222,7 +123,11 @@ impl<'r> Worker<'r> {
     /// Reports a fault with its path.
     pub fn fail(&self, fault: &Fault, path: Vec<u8>, kind: Kind) {
         self.run.surplus.heed(fault);
-        let hint = self.run.hint(fault, &path);
+        let hint = match (&fault.cause, fault.side) {
+            (Cause::Errno(Errno::PERM), _) => protection(&path).map(str::to_owned),
+            (Cause::Errno(errno), Side::Destination(index)) => self.run.targets.get(index).and_then(|t| t.hint(*errno)),
+            _ => None,
+        };
         let failure = Failure::new(fault, path, kind, hint.as_deref());
         self.run.desk.fail(failure);
     }

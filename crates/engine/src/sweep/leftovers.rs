@@ -1,41 +1,41 @@
-//! Every delete in the destination goes through here, after the work on a directory is done.
+//! What interrupted runs left behind.
 //!
-//! Today: what interrupted runs left behind. Unfinished entries of dead runs of this host go; what a live run holds and
-//! what other hosts left stays, the latter counted.
+//! Comes in: a directory in which the work is done; goes out: the same without unfinished entries of dead runs of this host.
+//! What a live run holds and what other hosts left stays, the latter counted.
 
 use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
-use crate::copy::Run;
-use crate::copy::dir::Dir;
 use crate::error::{Fault, Operation, Side};
+use crate::job::desk::Desk;
 use crate::tree::listing::LISTING_BYTES;
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::publish::clear_directory;
-use crate::tree::staging::{Owner, is_unfinished};
+use crate::tree::staging::{Owner, Stager, is_unfinished};
 
 /// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
-pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) -> Result<(), Fault> {
-    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+/// `path`: the directory's, for messages; `side`: which destination it belongs to.
+pub fn clear(fd: &OwnedFd, path: impl Fn() -> Vec<u8>, side: Side, stager: Stager, desk: &Desk) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, side, errno);
     let mut leftovers = Vec::new();
     let mut buffer = Vec::with_capacity(LISTING_BYTES);
     sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
     let mut more = true;
     while more {
         more = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
-            if let Some(owner) = run.stager.owner(name.to_bytes()) {
+            if let Some(owner) = stager.owner(name.to_bytes()) {
                 leftovers.push((name.to_owned(), kind, owner));
             }
         })
         .map_err(|e| fault(Operation::List, e))?;
-        run.desk.step();
+        desk.step();
     }
     for (name, kind, owner) in leftovers {
         match owner {
             Owner::Live | Owner::Aside => {}
-            Owner::Foreign => run.desk.note("foreign-staging", || {
-                let path = join(&dir.twin_path(index), name.to_bytes());
+            Owner::Foreign => desk.note("foreign-staging", || {
+                let path = join(&path(), name.to_bytes());
                 (path, "an unfinished entry of another host is left alone".into())
             }),
             Owner::Dead if kind != Kind::Directory => match sys::unlink(fd.as_fd(), &name) {
@@ -49,16 +49,16 @@ pub fn clear_leftovers(run: &Run, dir: &Dir, index: usize, fd: &Arc<OwnedFd>) ->
 }
 
 /// Removes what dead runs staged beside a destination that exists by now: nobody lists the directory that holds it.
-pub fn clear_beside(run: &Run, index: usize) -> Result<(), Fault> {
-    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-    let (parent, name) = split(&run.targets[index].path);
+pub fn clear_beside(destination: &[u8], side: Side, stager: Stager) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, side, errno);
+    let (parent, name) = split(destination);
     if matches!(name, b"" | b"." | b"..") {
         return Ok(());
     }
     let name = c_string(name).map_err(|e| fault(Operation::Open, e))?;
     let at = open_directory_path(parent, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
     for attempt in 0.. {
-        let staging = run.stager.name(&name, attempt);
+        let staging = stager.name(&name, attempt);
         match sys::stat(at.as_fd(), staging.as_c_str(), Follow::No) {
             Ok(_) => clear_staged(&at, staging.as_c_str(), &fault)?,
             Err(Errno::NOENT) => break,

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind};
 
-use crate::copy::prepare::protection;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side};
 use crate::event::{EntryEvent, Event};
@@ -19,6 +18,7 @@ use crate::report::counters::Totals;
 use crate::sweep::guard::Guard;
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{c_string, join, split};
+use crate::tree::protection::protection;
 use crate::tree::selection::Selection;
 use crate::tree::staging::{Owner, Stager};
 use crate::walk::node::{Entered, Node};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Replace};
 
 use crate::error::{Fault, Operation, Side};
-use crate::tree::staging::Staging;
+use crate::tree::staging::{Staging, appear};
 
 /// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.
 pub fn publish_directory(at: BorrowedFd<'_>, staging: &Staging, name: &CStr) -> sys::Result<()> {
@@ -53,24 +53,6 @@ pub fn publish(
             other => other.map_err(fault),
         },
         other => other.map_err(fault),
-    }
-}
-
-/// A new name, never in the place of another.
-pub fn appear(at: BorrowedFd<'_>, staged: &CStr, name: &CStr) -> sys::Result<()> {
-    match sys::rename(at, staged, at, name, Replace::No) {
-        // NFS, GPFS and older Lustre: a hard link never replaces either.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(at, staged, at, name) {
-            Ok(()) => sys::unlink(at, staged),
-            // Neither: look, then rename. Between the two a name that appears would be replaced (README.md).
-            Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => match sys::stat(at, name, Follow::No) {
-                Err(Errno::NOENT) => sys::rename(at, staged, at, name, Replace::Yes),
-                Ok(_) => Err(Errno::EXIST),
-                Err(errno) => Err(errno),
-            },
-            Err(errno) => Err(errno),
-        },
-        other => other,
     }
 }
 

@@ -7,11 +7,10 @@ use std::ffi::{CStr, CString};
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::staging;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, OwnedFd, Replace, Stat};
 
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::{find_name, is_empty};
-use crate::tree::publish::appear;
 
 /// Staging names that one process may have for one final name.
 const NAMES_PER_PROCESS: u32 = 64;
@@ -229,5 +228,23 @@ pub fn is_unfinished(stat: &Stat) -> bool {
 impl Default for Stager {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A new name, never in the place of another.
+pub fn appear(at: BorrowedFd<'_>, staged: &CStr, name: &CStr) -> sys::Result<()> {
+    match sys::rename(at, staged, at, name, Replace::No) {
+        // NFS, GPFS and older Lustre: a hard link never replaces either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(at, staged, at, name) {
+            Ok(()) => sys::unlink(at, staged),
+            // Neither: look, then rename. Between the two a name that appears would be replaced (README.md).
+            Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => match sys::stat(at, name, Follow::No) {
+                Err(Errno::NOENT) => sys::rename(at, staged, at, name, Replace::Yes),
+                Ok(_) => Err(Errno::EXIST),
+                Err(errno) => Err(errno),
+            },
+            Err(errno) => Err(errno),
+        },
+        other => other,
     }
 }

@@ -18,170 +18,29 @@
 //! change time tells, which nobody can set) or while it is compared, and what has appeared meanwhile.
 //! Killed at any moment it leaves each entry in the source, in the destination, or in both.
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::bytes::probe;
-use crate::copy::act::file::{self, Source, same_version};
-use crate::copy::act::{self, Entry};
+use crate::copy::act::content;
+use crate::copy::departure::Departure;
 use crate::copy::dir::{Dir, Origin, Presence, Scope};
-use crate::copy::directory;
+use crate::copy::entry::{Done, Entry, Source, same_version};
 use crate::copy::options::Directories;
-use crate::copy::worker::{Done, Worker};
+use crate::copy::times;
+use crate::copy::worker::Worker;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
-use crate::report::Withheld;
-use crate::report::counters::{Counters, Totals};
 use crate::tree::listing::{find_name, is_empty};
 use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
-use crate::tree::publish::appear;
-use crate::tree::staging::Stager;
-use crate::tree::times;
+use crate::tree::staging::{Stager, appear};
 
 /// Why an entry stays that is its own copy.
 const ITSELF: &str = "what has its name in the destination is the entry itself, seen in another way, so it stays";
-/// Failed entries that are remembered, eight bytes each; where more failed, a move removes nothing.
-const FAILED_KEPT: usize = 1 << 20;
-/// Locks for inodes with several links: names of one inode are removed one after the other.
-const INODE_LOCKS: usize = 64;
-
-/// The entries that failed, by digests of their paths below the destination: a collision leaves one entry more.
-#[derive(Default)]
-pub struct Failed(Mutex<HashSet<u64>>);
-
-impl Failed {
-    fn set(&self) -> MutexGuard<'_, HashSet<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// This one failed.
-    pub fn insert(&self, path: &[u8]) {
-        let mut set = self.set();
-        if set.len() <= FAILED_KEPT {
-            set.insert(xxh64(path));
-        }
-    }
-
-    /// What has been remembered; `None` where that was too much.
-    fn take(&self) -> Option<HashSet<u64>> {
-        let set = std::mem::take(&mut *self.set());
-        (set.len() <= FAILED_KEPT).then_some(set)
-    }
-}
-
-/// Entries that a move which died took aside, and that have their names back: their change times since then, so that this
-/// change is not taken for somebody else's. There are no more of them than that move had workers.
-#[derive(Default)]
-pub struct Restored(Mutex<Vec<(Identity, Time)>>);
-
-impl Restored {
-    /// An entry with this name in a directory of a source was put back.
-    pub fn insert(&self, at: &OwnedFd, name: &CStr) -> sys::Result<()> {
-        let now = sys::stat(at.as_fd(), name, Follow::No)?;
-        let mut restored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        restored.push((now.id, now.ctime));
-        Ok(())
-    }
-}
-
-/// What the second walk knows.
-pub struct Departure {
-    /// When the copy began.
-    since: Time,
-    failed: HashSet<u64>,
-    /// Something had the name of a source entry before the copy: it may be that entry.
-    doubtful: bool,
-    /// Inodes of which a name has been removed while others are there, and their change times since then: that change was
-    /// ours.
-    inodes: Box<[Mutex<HashMap<Identity, Time>>]>,
-}
-
-/// This moment.
-pub fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time {
-        sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nsec: since.subsec_nanos(),
-    }
-}
-
-impl Departure {
-    /// After a copy that began at `since`; `None` where too much failed to remember. `doubtful`: something had the name of a
-    /// source entry before. `restored`: what was put back.
-    pub fn after(since: Time, failed: &Failed, doubtful: bool, restored: &Restored) -> Option<Self> {
-        let departure = Self {
-            since,
-            failed: failed.take()?,
-            doubtful,
-            inodes: (0..INODE_LOCKS).map(|_| Mutex::default()).collect(),
-        };
-        for (id, changed) in std::mem::take(&mut *restored.0.lock().unwrap_or_else(PoisonError::into_inner)) {
-            departure.inode(id).insert(id, changed);
-        }
-        Some(departure)
-    }
-
-    /// Whether this did not arrive.
-    pub fn has_failed(&self, path: impl FnOnce() -> Vec<u8>) -> bool {
-        !self.failed.is_empty() && self.failed.contains(&xxh64(&path()))
-    }
-
-    fn inode(&self, id: Identity) -> MutexGuard<'_, HashMap<Identity, Time>> {
-        let lock = usize::try_from(id.ino % INODE_LOCKS as u64).unwrap_or_default();
-        self.inodes[lock].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a move removed.
-#[derive(Default)]
-pub struct Departed {
-    /// Entries that have gone.
-    pub removed: u64,
-    /// Entries that stay.
-    pub kept: u64,
-    /// The walk and its outcomes agree.
-    pub accounted: bool,
-    /// It was cancelled before it was through.
-    pub interrupted: bool,
-    /// Why nothing was begun.
-    pub withheld: Option<Withheld>,
-}
-
-impl Departed {
-    /// Nothing was begun.
-    pub fn withheld(kind: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            accounted: true,
-            withheld: Some(Withheld {
-                kind,
-                what: "sources",
-                message: message.into(),
-            }),
-            ..Self::default()
-        }
-    }
-
-    /// From the books of the second walk.
-    pub fn of(counters: &[Counters], interrupted: bool) -> Self {
-        let totals = Totals::of(counters);
-        let removed = totals.outcome_of(Outcome::Removed);
-        Self {
-            removed,
-            kept: totals.all_outcomes() - removed,
-            accounted: interrupted || totals.all_found() == totals.all_outcomes(),
-            interrupted,
-            withheld: None,
-        }
-    }
-}
-
 /// How an entry of the destination compares.
 enum Copy {
     /// It is the same.
@@ -326,13 +185,6 @@ fn depart_from(
     Ok(Done::new(Outcome::Removed))
 }
 
-/// Something in a destination has the name of a source entry. Before sources go, it must be shown to be another one.
-pub fn doubt(worker: &Worker<'_>) {
-    if worker.run.rules.remove_sources && !worker.run.doubtful.load(Ordering::Relaxed) {
-        worker.run.doubtful.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Takes an entry out of its place in the source, shows that each of its `copies`, by the number of their destination, is
 /// another one, and removes it. Where that is not so, or can't be done, the entry is put back.
 fn remove_aside<T>(
@@ -368,7 +220,7 @@ fn show_other(
     copy: &Stat,
 ) -> Result<(), Fault> {
     let conflict = |what| Err(Fault::conflict(Operation::Remove, index, what));
-    let (_, twin) = act::twin(dir, index)?;
+    let (_, twin) = dir.writable(index)?;
     let there = sys::stat_anew(twin.as_fd(), target).and_then(|there| match there.kind {
         // Who answers from what it remembers has to look when it opens.
         Kind::File => sys::open_file(twin.as_fd(), target).and_then(|file| sys::stat_fd(file.as_fd())),
@@ -443,7 +295,7 @@ fn copy_in(
     let same = match stat.kind {
         Kind::File => {
             if found.size == stat.size {
-                compared = file::same_content(worker, source, stat, (&twin, entry.target), index)?;
+                compared = content::same_content(worker, source, stat, (&twin, entry.target), index)?;
             }
             compared.is_some()
         }
@@ -551,7 +403,7 @@ pub fn depart_directory(worker: &mut Worker<'_>, departure: &Departure, dir: &Ar
             match gone {
                 Ok(true) => removed += 1,
                 Ok(false) => {}
-                Err(fault) => directory::fail_directory(worker, dir, source, &fault),
+                Err(fault) => worker.fail_directory(dir, source, &fault),
             }
         }
     }

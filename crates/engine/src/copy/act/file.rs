@@ -3,29 +3,26 @@
 //! Comes in: an entry that a listing called a file; goes out: what was done, at once or with its sync. The way is content,
 //! owner, attributes, mode, ACLs and capabilities, the sync if one is due, times, name (design.md section 4).
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::Arc;
 
-use bulkhaul_formats::digest::{ContentDigest, xxh64};
+use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::chunks::Chunks;
-use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::{forget, read_ahead, read_back};
-use crate::bytes::transfer::{Transfer, WRITE_BACK_BYTES};
-use crate::copy::Task;
-use crate::copy::act::{self, Entry};
-use crate::copy::dir::{Created, Dir};
-use crate::copy::links::{self, Claimed, location};
+use crate::bytes::transfer::WRITE_BACK_BYTES;
+use crate::copy::act::content::{Place, fill_file, same_content};
+use crate::copy::act::link::{self, location};
+use crate::copy::act::make;
+use crate::copy::entry::{Done, Entry, Finished, Source, same_version};
+use crate::copy::links::Claimed;
 use crate::copy::plan::{Action, plan};
-use crate::copy::worker::{Done, Worker};
+use crate::copy::times;
+use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::Sync;
-use crate::tree::keep::Keep;
-use crate::tree::metadata::{Copy, Held, put_right};
-use crate::tree::staging::Staging;
-use crate::tree::times;
+use crate::tree::metadata::Held;
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
 const SYNC_BATCH: usize = 32;
@@ -39,52 +36,6 @@ const BATCH_BYTES: u64 = 256 * 1024 * 1024;
 const CHANGED_ATTEMPTS: u32 = 3;
 /// Times that a file which reads back differently is copied.
 const MISMATCH_ATTEMPTS: u32 = 2;
-
-/// A file that is written and waits for its sync.
-pub struct Finished {
-    dir: Arc<Dir>,
-    source: usize,
-    target: CString,
-    destination: usize,
-    file: OwnedFd,
-    /// `None`: it was written under its final name, inside a staged directory.
-    staging: Option<Staging>,
-    replaces: Option<Stat>,
-    stat: Stat,
-    done: Done,
-    /// The source and the digest of the bytes that it gave, where they are to be proved.
-    proof: Option<(OwnedFd, ContentDigest)>,
-    /// How often it was copied: what does not read back as it should is copied again.
-    attempt: u32,
-    /// Its file system was synced after it was written, its pages were given up, and these bytes stayed cached.
-    forgotten: Option<u64>,
-}
-
-/// Where a file's content has to go.
-struct Place {
-    destination: usize,
-    /// What has the name now.
-    replaces: Option<Stat>,
-    changes: Changes,
-}
-
-impl Place {
-    /// What is there, where it could be written into.
-    fn replaced_file(&self) -> Option<&Stat> {
-        self.replaces.as_ref().filter(|old| old.kind == Kind::File)
-    }
-}
-
-/// A file of the source: its name, and itself where it was opened.
-#[derive(Clone, Copy)]
-pub struct Source<'s> {
-    /// Its directory.
-    pub at: &'s OwnedFd,
-    /// Its name there.
-    pub name: &'s CStr,
-    /// Itself.
-    pub file: Option<&'s OwnedFd>,
-}
 
 /// What the destinations said about a file.
 enum Settled {
@@ -131,12 +82,11 @@ pub fn regular(
         name,
         file: file.as_ref(),
     };
-    let mut claimed = Claimed {
-        run: worker.run,
-        of: None,
-    };
+    let mut claimed = Claimed::none(&worker.run.links, &worker.run.desk);
     if stat.nlink > 1 {
-        let linked = links::link_or_claim(worker, entry, source, &stat, there, &mut claimed)?;
+        // Nobody may wait for a file that waits here for its sync.
+        flush(worker);
+        let linked = link::link_or_claim(worker, entry, source, &stat, there, &mut claimed)?;
         if linked.is_some() {
             return Ok(linked);
         }
@@ -208,7 +158,7 @@ fn settle(
         let mut action = plan(stat, existing.as_ref(), worker.run.rules.tail, &kept);
         let mut compared = None;
         if action == Action::Probe || (action == Action::Keep && worker.run.rules.verify) {
-            let (_, twin) = act::twin(entry.dir, destination)?;
+            let (_, twin) = entry.dir.writable(destination)?;
             compared = same_content(worker, source, stat, (&twin, entry.target), destination)?;
             action = if compared.is_some() {
                 Action::Keep
@@ -231,7 +181,7 @@ fn settle(
                 let held = source
                     .file
                     .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
-                let done = act::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)?;
+                let done = make::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)?;
                 claimed.settle(location(entry, destination, existing.id));
                 return Ok(Settled::Done(done));
             }
@@ -261,7 +211,7 @@ fn settle(
     let mut places = stale.map_or(places, |place| vec![place]);
     let mut refused = None;
     places.retain(|place| {
-        let permitted = act::permit(entry.dir, place.destination, Operation::Create, place.replaces.as_ref());
+        let permitted = make::permit(entry.dir, place.destination, Operation::Create, place.replaces.as_ref());
         refused = permitted.err();
         refused.is_none()
     });
@@ -292,7 +242,7 @@ fn copy_to_first_with_room(
 ) -> Result<Finished, Stopped> {
     for (turn, place) in places.iter().enumerate() {
         let last = turn + 1 == places.len();
-        if !last && worker.run.is_full(place.destination) {
+        if !last && worker.run.targets[place.destination].is_full() {
             continue;
         }
         match copy_file(worker, entry, file, stat, place) {
@@ -300,58 +250,12 @@ fn copy_to_first_with_room(
                 cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT),
                 ..
             })) if !last => {
-                worker.run.fill(place.destination);
+                worker.run.targets[place.destination].fill();
             }
             result => return result,
         }
     }
     Err(Fault::conflict(Operation::Create, 0, "no destination is left for this directory").into())
-}
-
-/// Compares a file with one of destination number `index`, by its name in a directory there; the latter is answered,
-/// open, when it is the same.
-pub fn same_content(
-    worker: &mut Worker<'_>,
-    source: Source<'_>,
-    stat: &Stat,
-    there: (&OwnedFd, &CStr),
-    index: usize,
-) -> Result<Option<OwnedFd>, Stopped> {
-    let side = Side::Destination(index);
-    let opened;
-    let file = if let Some(file) = source.file {
-        file
-    } else {
-        let open = |e| Fault::new(Operation::Open, Side::Source, e);
-        opened = sys::open_file(source.at.as_fd(), source.name).map_err(open)?;
-        &opened
-    };
-    let existing = match sys::open_file(there.0.as_fd(), there.1) {
-        Ok(fd) => fd,
-        // What may not be read can't be trusted; it may still be replaced.
-        Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(Fault::new(Operation::Open, side, errno).into()),
-    };
-    let verify = worker.run.rules.verify;
-    let mut from_cache = 0;
-    if verify {
-        // What was not written back yet can't be read from the medium; the file system was synced in the beginning.
-        if !worker.run.targets[index].synced {
-            let _syncing = worker.run.desk.syncing();
-            sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
-        }
-        from_cache = forget(existing.as_fd(), stat.size);
-    }
-    let tail = if verify { u64::MAX } else { worker.run.rules.tail };
-    let extent = Extent::Tail { size: stat.size, tail };
-    let (source, buffer) = (file.as_fd(), &mut worker.buffer);
-    let likeness = probe::compare(source, existing.as_fd(), extent, index, &worker.run.desk, buffer)?;
-    // A source that is not as long as its size says is copied, and the copy will tell.
-    let same = likeness == Likeness::Same;
-    if verify && same {
-        worker.counters.verified(stat.size, from_cache);
-    }
-    Ok(same.then_some(existing))
 }
 
 /// Writes a file; its times, sync and name come with [`Worker::finish`].
@@ -363,10 +267,10 @@ fn copy_file(
     place: &Place,
 ) -> Result<Finished, Stopped> {
     let index = place.destination;
-    worker.run.reserve(index, stat.allocated);
+    worker.run.targets[index].reserve(stat.allocated, &worker.run.desk);
     let keep = &worker.run.rules.keep;
     let bits = keep.made_with(place.replaced_file().map_or(stat.mode, |old| old.mode));
-    let (new, staging) = act::make(worker, entry, index, Operation::Create, |fd, name| {
+    let (new, staging) = make::make(worker, entry, index, Operation::Create, |fd, name| {
         sys::create_file_as(fd.as_fd(), name, bits)
     })?;
     let result = fill_file(worker, entry, file, stat, place, bits, &new);
@@ -395,141 +299,11 @@ fn copy_file(
             // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
             // this fails, the space comes with the last descriptor.
             match sys::set_size(new.as_fd(), 0) {
-                Ok(()) | Err(_) => act::discard(worker, entry.dir, index, entry.target, staging.as_ref()),
+                Ok(()) | Err(_) => make::discard(worker, entry.dir, index, entry.target, staging.as_ref()),
             }
             Err(stopped)
         }
     }
-}
-
-fn fill_file(
-    worker: &mut Worker<'_>,
-    entry: &Entry<'_>,
-    file: &OwnedFd,
-    stat: &Stat,
-    place: &Place,
-    bits: u32,
-    new: &OwnedFd,
-) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
-    let rules = &worker.run.rules;
-    let index = place.destination;
-    let (twin, twin_fd) = act::twin(entry.dir, index)?;
-    let to_device = twin.device();
-    let files = (file.as_fd(), new.as_fd());
-    let transfer = Transfer::new(worker.run.terms(index), worker.counters, files, *stat, to_device);
-    let (bytes, wrong_size) = if let Some(bytes) = transfer.share()? {
-        (bytes, None)
-    } else {
-        let end = if transfer.is_divisible() {
-            transfer.make_room(stat.size)?;
-            let schedule = &worker.run.schedule;
-            let invite = |chunks: &Arc<Chunks>| {
-                if schedule.hungry() {
-                    schedule.push(Task::Chunks(Arc::clone(chunks)));
-                }
-            };
-            let (terms, files) = (worker.run.terms(index), (file, new));
-            let end = Chunks::lead(
-                terms,
-                worker.counters,
-                files,
-                stat,
-                to_device,
-                &mut worker.buffer,
-                invite,
-            )?;
-            transfer.end_at(end)?;
-            end
-        } else {
-            transfer.whole(&mut worker.buffer)?
-        };
-        (end, transfer.wrong_size(end)?)
-    };
-    let digest = transfer.into_digest();
-    drop(twin_fd);
-    let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
-    if !same_version(&after, stat) {
-        return Err(Fault::changed(Operation::Read).into());
-    }
-    if let Some(fault) = wrong_size {
-        return Err(fault.into());
-    }
-    let keep = &rules.keep;
-    let left = twin.heritage.leaves(keep, bits);
-    let created = if let Some(created) = twin.creates.get() {
-        *created
-    } else {
-        let made = sys::stat_fd(new.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
-        *twin.creates.get_or_init(|| Created {
-            owner: (made.uid, made.gid),
-            mode: (made.mode != left).then_some(made.mode),
-        })
-    };
-    let mut copy = Copy {
-        node: Node::Open(new.as_fd()),
-        owner: created.owner,
-        mode: created.mode.unwrap_or(left),
-        born: keep.chmod.is_some().then(|| twin.heritage.leaves(keep, stat.mode)),
-        new: true,
-        inherits: twin.heritage.attributes,
-        destination: index,
-    };
-    if let (Some(rest), Some(old)) = (&rules.keep_replaced, place.replaced_file()) {
-        follow(worker, entry, rest, old, &mut copy)?;
-    }
-    put_right(
-        keep,
-        stat,
-        Some(Node::Open(file.as_fd())),
-        copy,
-        true,
-        &mut worker.scratch,
-    )?;
-    let again = |digest| match sys::duplicate(file.as_fd()) {
-        Ok(source) => Ok((source, digest)),
-        Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
-    };
-    Ok((bytes, digest.map(again).transpose()?))
-}
-
-/// Gives a new file what it keeps of the one whose place it takes, as if that had been written into. Nobody asked for it,
-/// so nobody is told what can't be had.
-fn follow(
-    worker: &mut Worker<'_>,
-    entry: &Entry<'_>,
-    rest: &Keep,
-    old: &Stat,
-    copy: &mut Copy<'_>,
-) -> Result<(), Fault> {
-    let index = copy.destination;
-    let open = |e| Fault::new(Operation::Open, Side::Destination(index), e);
-    let mut node = None;
-    if rest.acls {
-        let (_, fd) = act::twin(entry.dir, index)?;
-        let there = node.insert(sys::open_node(fd.as_fd(), entry.target).map_err(open)?);
-        if sys::stat_fd(there.as_fd()).map_err(open)?.id != old.id {
-            return Err(open(Errno::STALE));
-        }
-    }
-    // Writing takes set-id bits away.
-    let old = Stat {
-        mode: old.mode & 0o1777,
-        ..*old
-    };
-    let node = node.as_ref().map(|fd| Node::Path(fd.as_fd()));
-    let told = worker.scratch.shortfalls.len();
-    let put = put_right(rest, &old, node, *copy, true, &mut worker.scratch)?;
-    worker.scratch.shortfalls.truncate(told);
-    if rest.owner && !put.refused.contains(Changes::OWNER) {
-        copy.owner.0 = old.uid;
-    }
-    if rest.owner && !put.refused.contains(Changes::GROUP) {
-        copy.owner.1 = old.gid;
-    }
-    if rest.mode && !put.refused.contains(Changes::MODE) {
-        copy.mode = old.mode;
-    }
-    Ok(())
 }
 
 /// Whether the skip test could take this file for finished after a power cut when it is not (design.md section 4),
@@ -546,7 +320,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         match prove(worker, &finished) {
             Ok(id) => break id,
             Err(stopped) => {
-                act::discard(
+                make::discard(
                     worker,
                     &finished.dir,
                     finished.destination,
@@ -575,10 +349,10 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
     // Network file systems tell at the close what they could not store.
     let named = sys::close(file).map_err(write).and_then(|()| match &staging {
         None => Ok(()),
-        Some(staging) => act::publish(&dir, destination, staging, &target, replaces.is_some()),
+        Some(staging) => make::publish(&dir, destination, staging, &target, replaces.is_some()),
     });
     if let Err(fault) = named {
-        act::discard(worker, &dir, destination, &target, staging.as_ref());
+        make::discard(worker, &dir, destination, &target, staging.as_ref());
         return Err(fault.into());
     }
     Ok((done, id))
@@ -594,7 +368,8 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
         let syncing = worker.run.desk.syncing();
         sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
         drop(syncing);
-        if finished.stat.size >= WRITE_BACK_BYTES && worker.run.is_crowded(destination) {
+        if finished.stat.size >= WRITE_BACK_BYTES && worker.run.targets[destination].is_crowded(worker.run.rules.memory)
+        {
             forget(file, 0);
         }
     }
@@ -688,9 +463,4 @@ pub fn flush(worker: &mut Worker<'_>) {
         let result = finish(worker, finished).map(|(done, _)| done);
         worker.record(&dir, source, &target, Kind::File, result);
     }
-}
-
-/// Whether nobody wrote to a file between two looks: a writer that puts size and time back is told by the change time.
-pub fn same_version(now: &Stat, then: &Stat) -> bool {
-    (now.size, now.mtime, now.ctime) == (then.size, then.mtime, then.ctime)
 }

@@ -1,0 +1,187 @@
+//! Hard links: an entry with several links becomes a link to the first copy of its file, or is that copy.
+
+use std::sync::Arc;
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat};
+
+use crate::copy::act::{content, make};
+use crate::copy::entry::{Done, Entry, Source};
+use crate::copy::links::{Claim, Claimed, First, Location, Original};
+use crate::copy::worker::Worker;
+use crate::entry::{Changes, Outcome, Reason};
+use crate::error::{Cause, Fault, Operation, Side, Stopped};
+use crate::tree::path::{join, open_beneath, split};
+use crate::tree::staging::Staging;
+
+/// Where a file of this run is.
+pub fn location(entry: &Entry<'_>, destination: usize, id: Identity) -> Location {
+    Location {
+        dir: Arc::clone(entry.dir),
+        destination,
+        name: entry.target.to_owned(),
+        id,
+    }
+}
+
+/// An entry with several links: made a link to the first copy of its file, or `claimed`, to be copied. Waits while
+/// another worker copies it, so no file may wait here for its sync.
+pub fn link_or_claim(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    source: Source<'_>,
+    stat: &Stat,
+    there: &[(usize, Option<Stat>)],
+    claimed: &mut Claimed<'_>,
+) -> Result<Option<Done>, Stopped> {
+    let of = Original::from(stat);
+    let links = &worker.run.links;
+    let (claim, spill) = links.claim(of, stat.nlink);
+    links.note(&worker.run.desk, spill);
+    let Claim::Link(first) = claim else {
+        claimed.of = Some(of);
+        return Ok(None);
+    };
+    let linked = link(worker, entry, source, stat, there, &first)?;
+    if linked.is_some() {
+        links.note(&worker.run.desk, links.seen(of));
+    } else {
+        // The next ones link to what is copied now.
+        links.claim_anew(of, stat.nlink);
+        claimed.of = Some(of);
+        worker.run.desk.note("hard-link-copied", || {
+            let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
+            (path, "could not be made a hard link, and was copied".into())
+        });
+    }
+    Ok(linked)
+}
+
+/// The directory that holds the first copy. `None`: it is not there any more.
+fn directory_of(worker: &Worker<'_>, first: &First) -> Result<Option<Arc<OwnedFd>>, Fault> {
+    let index = first.destination();
+    let there = match first {
+        First::Near(location) => return location.dir.writable(index).map(|(_, fd)| Some(fd)),
+        First::Far(there) => there,
+    };
+    let (_, base) = worker.run.links.root.writable(index)?;
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    let mut paths = vec![there.directory.clone()];
+    if !there.staging.is_empty() {
+        // First: it may get its final name meanwhile, but not lose it.
+        paths.insert(0, join(split(&there.directory).0, &there.staging));
+    }
+    for path in paths {
+        let follow = worker.run.rules.keep_dirlinks;
+        let fd = match open_beneath(&base, &path, follow) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(errno) => return Err(fault(Operation::Open, errno)),
+        };
+        match sys::stat(fd.as_fd(), &there.name, Follow::No) {
+            Ok(stat) if stat.id == there.id => return Ok(Some(Arc::new(fd))),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fault(Operation::Stat, errno)),
+        }
+    }
+    Ok(None)
+}
+
+/// Makes a hard link to the first copy. `None`: that can't be linked to from here, so this one is copied too.
+pub fn link(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    source: Source<'_>,
+    stat: &Stat,
+    there: &[(usize, Option<Stat>)],
+    first: &First,
+) -> Result<Option<Done>, Stopped> {
+    let (index, id) = (first.destination(), first.id());
+    let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
+    if existing.is_some_and(|existing| existing.kind == Kind::Directory) {
+        return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
+    }
+    let unchanged = Done {
+        size: stat.size,
+        ..Done::skipped(Reason::Unchanged)
+    }
+    .at(index);
+    let is_linked = existing.is_some_and(|existing| existing.id == id);
+    if !is_linked {
+        make::permit(entry.dir, index, Operation::Link, existing)?;
+    }
+    let changes = if existing.is_some() {
+        Changes::CONTENT
+    } else {
+        Changes::NEW
+    };
+    let done = Done {
+        size: stat.size,
+        target: Some(first.path()),
+        ..Done::new(Outcome::Linked)
+    }
+    .with(changes)
+    .at(index);
+    let rules = &worker.run.rules;
+    if rules.dry_run {
+        return Ok(Some(if is_linked { unchanged } else { done }));
+    }
+    let compares = stat.kind == Kind::File && (rules.verify || rules.remove_sources);
+    if let Some(existing) = existing.filter(|_| is_linked) {
+        make::take_over(entry, index, existing)?;
+        if !compares {
+            return Ok(Some(unchanged));
+        }
+    }
+    if !there.iter().any(|(i, _)| *i == index) {
+        return Ok(None);
+    }
+    let Some(from) = directory_of(worker, first)? else {
+        return Ok(None);
+    };
+    if compares {
+        let copy = content::same_content(worker, source, stat, (&from, first.name()), index)?;
+        if !copy.is_some_and(|copy| sys::stat_fd(copy.as_fd()).is_ok_and(|copy| copy.id == id)) {
+            return Ok(None);
+        }
+    }
+    if is_linked {
+        return Ok(Some(unchanged));
+    }
+    let made = make::make(worker, entry, index, Operation::Link, |fd, name| {
+        sys::make_link(from.as_fd(), first.name(), fd.as_fd(), name)
+    });
+    let staging = match made {
+        Ok(((), staging)) => staging,
+        // Too many links, or no links here at all: a copy keeps the content.
+        Err(Fault {
+            cause: Cause::Errno(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::NOSYS),
+            ..
+        }) => {
+            return Ok(None);
+        }
+        // The directory of the first name was merged into another meanwhile: look for it again.
+        Err(Fault {
+            cause: Cause::Errno(Errno::NOENT),
+            ..
+        }) => {
+            return Err(Fault::new(Operation::Link, Side::Destination(index), Errno::STALE).into());
+        }
+        Err(fault) => return Err(fault.into()),
+    };
+    let (_, fd) = entry.dir.writable(index)?;
+    let name = staging.as_ref().map_or(entry.target, Staging::as_c_str);
+    // Its name may have been exchanged: what was linked is looked at, not what was meant.
+    let made = sys::stat(fd.as_fd(), name, Follow::No);
+    if !made.is_ok_and(|made| made.id == id) {
+        make::discard(worker, entry.dir, index, entry.target, staging.as_ref());
+        made.map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+        return Ok(None);
+    }
+    if let Some(staging) = &staging {
+        let published = make::publish(entry.dir, index, staging, entry.target, existing.is_some());
+        // A rename between two links of one inode does nothing and leaves both.
+        make::discard(worker, entry.dir, index, entry.target, Some(staging));
+        published?;
+    }
+    Ok(Some(done))
+}

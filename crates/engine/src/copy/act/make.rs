@@ -1,0 +1,189 @@
+//! What every kind of entry needs in a destination: what is there, a name for what is new, and metadata.
+
+use std::ffi::CStr;
+use std::sync::atomic::Ordering;
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
+
+use crate::copy::dir::{Dir, Presence, Tries};
+use crate::copy::entry::{Done, Entry};
+use crate::copy::times;
+use crate::copy::worker::Worker;
+use crate::entry::{Changes, Outcome, Reason};
+use crate::error::{Fault, Operation, Side};
+use crate::tree;
+use crate::tree::keep::{differences, wanted};
+use crate::tree::metadata::{self, Copy, Held, put_right};
+use crate::tree::path::join;
+use crate::tree::protection::{forbidden, protected};
+use crate::tree::spelling::TWO_FOR_ONE;
+use crate::tree::staging::Staging;
+
+/// What has this name in each destination: where it was looked up, and the facts.
+pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Option<Stat>)>, Fault> {
+    let mut there = Vec::with_capacity(entry.dir.twins.len());
+    for (index, twin) in entry.dir.twins.iter().enumerate() {
+        let Some(twin) = twin else { continue };
+        let fault = |errno| Fault::new(Operation::Stat, Side::Destination(index), errno);
+        let known = match (
+            twin.fresh || entry.last.is_some_and(|clear| clear.contains(&index)),
+            entry
+                .dir
+                .twin(index)
+                .map_err(|e| Fault::new(Operation::Open, Side::Destination(index), e))?,
+        ) {
+            (false, Some(fd)) => twin.arrivals.look(&fd, entry.target).map_err(fault)?,
+            _ => None,
+        };
+        if let Some(stat) = &known {
+            worker.run.doubt();
+            if twin.arrivals.is_taken(entry.target, stat) {
+                return Err(Fault::conflict(Operation::Create, index, TWO_FOR_ONE));
+            }
+        }
+        there.push((index, known));
+    }
+    Ok(there)
+}
+
+/// The content is there: puts the metadata right, by descriptors that lead to what was looked at. `copy`: the file of
+/// the destination, where its content was compared.
+pub fn keep(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    stat: &Stat,
+    source: Held<'_>,
+    copy: Option<&OwnedFd>,
+    index: usize,
+    existing: &Stat,
+) -> Result<Done, Fault> {
+    let keep = &worker.run.rules.keep;
+    let side = Side::Destination(index);
+    let open = |e| Fault::new(Operation::Open, side, e);
+    let kept = times::kept_of(worker, entry.dir, index, stat, Some(existing));
+    let mut changes = differences(stat, existing, keep, &kept);
+    if keep.times && !changes.contains(Changes::TIME) {
+        times::tell_loss(worker, &kept, stat.mtime, existing.mtime);
+    }
+    if let Some(twin) = entry.dir.twin(index).map_err(open)? {
+        take_over(entry, index, existing)?;
+        let held = copy.map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
+        // Nearly all of an unchanged tree ends here.
+        if changes.is_empty()
+            && !wanted(stat, keep, (existing.uid, existing.gid), None).falls_short()
+            && metadata::is_bare(keep, source, Side::Source)?
+            && metadata::is_bare(keep, held, side)?
+        {
+            return Ok(Done::skipped(Reason::Unchanged).at(index));
+        }
+        let (mut opened, mut there) = (None, None);
+        let source = source
+            .node(&mut opened)
+            .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+        let node = held.node(&mut there).map_err(open)?;
+        let (Node::Open(fd) | Node::Path(fd)) = node;
+        let now = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, side, e))?;
+        if now.id != existing.id {
+            return Err(open(Errno::STALE));
+        }
+        let copy = Copy {
+            node,
+            owner: (existing.uid, existing.gid),
+            mode: existing.mode,
+            born: None,
+            new: false,
+            inherits: false,
+            destination: index,
+        };
+        let obstacle = protected(existing.protection);
+        let act = !worker.run.rules.dry_run && obstacle.is_none();
+        let late = changes.contains(Changes::TIME);
+        changes = put_right(keep, stat, Some(source), copy, act, &mut worker.scratch)?.changes;
+        if late && (!act || times::set_times(worker, entry.dir, index, stat, node)?) {
+            changes.insert(Changes::TIME);
+        }
+        if let Some(what) = obstacle.filter(|_| !changes.is_empty()) {
+            return Err(Fault::conflict(Operation::SetMode, index, what));
+        }
+    }
+    Ok(if changes.is_empty() {
+        Done::skipped(Reason::Unchanged).at(index)
+    } else {
+        Done::new(Outcome::Metadata).with(changes).at(index)
+    })
+}
+
+/// Refuses what the flags of a directory, or of what has the name in it, forbid: before anything is written.
+pub fn permit(dir: &Dir, index: usize, operation: Operation, existing: Option<&Stat>) -> Result<(), Fault> {
+    let directory = match dir.twins[index].as_ref().map(|twin| &twin.presence) {
+        Some(Presence::Existing(stat)) => Some(stat),
+        _ => None,
+    };
+    match forbidden(directory, existing) {
+        Some(what) => Err(Fault::conflict(operation, index, what)),
+        None => Ok(()),
+    }
+}
+
+/// Makes an entry: under its final name where nobody sees it yet, otherwise under a staging name.
+pub fn make<T>(
+    worker: &Worker<'_>,
+    entry: &Entry<'_>,
+    index: usize,
+    operation: Operation,
+    mut make: impl FnMut(&OwnedFd, &CStr) -> sys::Result<T>,
+) -> Result<(T, Option<Staging>), Fault> {
+    let fault = |e| Fault::new(operation, Side::Destination(index), e);
+    let (twin, fd) = entry.dir.writable(index)?;
+    worker.run.tries(entry.dir, index).for_each(Tries::try_one);
+    if twin.fresh {
+        return match make(&fd, entry.target) {
+            Ok(value) => Ok((value, None)),
+            Err(Errno::EXIST) => Err(Fault::conflict(operation, index, TWO_FOR_ONE)),
+            Err(errno) => Err(fault(errno)),
+        };
+    }
+    let (value, staging) = worker
+        .run
+        .stager
+        .stage(entry.target, |name| make(&fd, name))
+        .map_err(fault)?;
+    Ok((value, Some(staging)))
+}
+
+/// What is there already stays, as this entry's.
+pub fn take_over(entry: &Entry<'_>, index: usize, existing: &Stat) -> Result<(), Fault> {
+    let (twin, fd) = entry.dir.writable(index)?;
+    let stays = twin.arrivals.take_over(&fd, entry.target, existing);
+    if stays.map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))? {
+        Ok(())
+    } else {
+        Err(Fault::conflict(Operation::Create, index, TWO_FOR_ONE))
+    }
+}
+
+/// Gives an entry its name that was made under a staging name.
+pub fn publish(dir: &Dir, index: usize, staging: &Staging, target: &CStr, replace: bool) -> Result<(), Fault> {
+    let (twin, fd) = dir.writable(index)?;
+    let appear = || tree::publish::publish(fd.as_fd(), staging, target, replace, index);
+    twin.arrivals.publish(&fd, target, index, appear)
+}
+
+/// Takes back what was made; a directory with something unfinished in it must not be published.
+pub fn discard(worker: &Worker<'_>, dir: &Dir, index: usize, target: &CStr, staging: Option<&Staging>) {
+    let removed = dir.writable(index).and_then(|(twin, fd)| {
+        let name = staging.map_or(target, Staging::as_c_str);
+        match sys::unlink(fd.as_fd(), name) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => {
+                if twin.fresh {
+                    twin.tainted.store(true, Ordering::Release);
+                }
+                Err(Fault::new(Operation::Remove, Side::Destination(index), errno))
+            }
+        }
+    });
+    if let Err(fault) = removed {
+        worker.fail(&fault, join(&dir.twin_path(index), target.to_bytes()), Kind::File);
+    }
+}

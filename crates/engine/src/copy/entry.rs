@@ -1,0 +1,116 @@
+//! An entry at work: what it is, and what became of it.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+use bulkhaul_formats::digest::ContentDigest;
+use bulkhaul_sys::{OwnedFd, Stat};
+
+use crate::copy::dir::Dir;
+use crate::entry::{Changes, Outcome, Reason};
+use crate::tree::staging::Staging;
+
+/// An entry of the source that is being worked on.
+#[derive(Clone, Copy)]
+pub struct Entry<'e> {
+    /// Its directory.
+    pub dir: &'e Arc<Dir>,
+    /// Which of the directory's sources has it.
+    pub source: usize,
+    /// Its name in the destination.
+    pub target: &'e CStr,
+    /// It was put off until all else was done. In a dry run: destinations in which what was in its way would be gone now.
+    pub last: Option<&'e [usize]>,
+    /// It was counted already, and is looked at again.
+    pub again: bool,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Outcome.
+    pub outcome: Outcome,
+    /// Why it was skipped.
+    pub reason: Option<Reason>,
+    /// What differed.
+    pub changes: Changes,
+    /// Bytes of content written, or that would be.
+    pub bytes: u64,
+    /// Size of the source file in bytes.
+    pub size: u64,
+    /// Text of a symlink, or path of a hard link's first name.
+    pub target: Option<Vec<u8>>,
+    /// Which destination.
+    pub destination: usize,
+}
+
+impl Done {
+    /// An outcome and nothing else.
+    pub fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            reason: None,
+            changes: Changes::default(),
+            bytes: 0,
+            size: 0,
+            target: None,
+            destination: 0,
+        }
+    }
+
+    /// With what differed.
+    #[must_use]
+    pub fn with(self, changes: Changes) -> Self {
+        Self { changes, ..self }
+    }
+
+    /// In this destination.
+    #[must_use]
+    pub fn at(self, destination: usize) -> Self {
+        Self { destination, ..self }
+    }
+
+    /// Left alone for a reason.
+    pub fn skipped(reason: Reason) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::new(Outcome::Skipped)
+        }
+    }
+}
+
+/// A file that is written and waits for its sync.
+pub struct Finished {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) source: usize,
+    pub(crate) target: CString,
+    pub(crate) destination: usize,
+    pub(crate) file: OwnedFd,
+    /// `None`: it was written under its final name, inside a staged directory.
+    pub(crate) staging: Option<Staging>,
+    pub(crate) replaces: Option<Stat>,
+    pub(crate) stat: Stat,
+    pub(crate) done: Done,
+    /// The source and the digest of the bytes that it gave, where they are to be proved.
+    pub(crate) proof: Option<(OwnedFd, ContentDigest)>,
+    /// How often it was copied: what does not read back as it should is copied again.
+    pub(crate) attempt: u32,
+    /// Its file system was synced after it was written, its pages were given up, and these bytes stayed cached.
+    pub(crate) forgotten: Option<u64>,
+}
+
+/// A file of the source: its name, and itself where it was opened.
+#[derive(Clone, Copy)]
+pub struct Source<'s> {
+    /// Its directory.
+    pub at: &'s OwnedFd,
+    /// Its name there.
+    pub name: &'s CStr,
+    /// Itself.
+    pub file: Option<&'s OwnedFd>,
+}
+
+/// Whether nobody wrote to a file between two looks: a writer that puts size and time back is told by the change time.
+pub fn same_version(now: &Stat, then: &Stat) -> bool {
+    (now.size, now.mtime, now.ctime) == (then.size, then.mtime, then.ctime)
+}

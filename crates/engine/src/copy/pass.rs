@@ -1,0 +1,284 @@
+//! One pass over the trees of a copy: what a rehearsal, a copy, and the second half of a move have in common.
+//!
+//! Comes in: options, checked, and what the pass is for; goes out: the run as it ended. The arguments are looked at, the
+//! workers do what is scheduled, links that waited are made, what is extra goes, and all is synced.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind};
+
+use crate::bytes::ways::Methods;
+use crate::copy::departure::Departure;
+use crate::copy::dir::{Dir, Presence, Scope};
+use crate::copy::links::Links;
+use crate::copy::memory::{Failed, Surplus, Waiting};
+use crate::copy::options::{CopyOptions, Rules};
+use crate::copy::prepare::{self, NameList, Prepared};
+use crate::copy::run::{Run, Task};
+use crate::copy::target::Target;
+use crate::copy::worker::Worker;
+use crate::copy::{directory, mirror, perform, track};
+use crate::entry::{Outcome, Reason};
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::event::Victims;
+use crate::job::desk::{Desk, Phase};
+use crate::pool::schedule::Schedule;
+use crate::pool::tune::{Medium, Range, Tuner};
+use crate::report::Sync;
+use crate::report::counters::{Counters, Totals};
+use crate::sweep::leftovers;
+use crate::tree::descriptors::Budget;
+use crate::tree::medium::medium;
+use crate::tree::staging::Stager;
+
+/// How a copy ended.
+#[derive(Clone, Copy)]
+pub struct Ended {
+    /// Something was left undone.
+    pub(crate) interrupted: bool,
+    /// With `--sync all`: everything that was written is on disk.
+    pub(crate) synced: bool,
+}
+
+/// What the second walk of a move goes by: what it knows, the copy that it follows, and its own books.
+pub type Second<'c> = (Departure, &'c Run, &'c Arc<[Counters]>);
+
+/// Copies; answers the run as it ended, and how. With `second` nothing is copied: the sources of a move go.
+pub fn copy(
+    options: &CopyOptions,
+    names: &NameList,
+    rules: Rules,
+    desk: &Arc<Desk>,
+    second: Option<Second<'_>>,
+) -> Result<(Run, Ended), Refusal> {
+    // How many workers share the rest is known when their media are.
+    let (budget, _, sets) = Budget::share(1);
+    let prepared = prepare::prepare(options, names, &rules, desk, &budget, Stager::new())?;
+    let Prepared {
+        root,
+        mut targets,
+        roots,
+        destination_ids,
+        working_directory,
+        missing,
+        outside,
+        restored,
+        probes,
+    } = prepared;
+    if let Some((_, copied, _)) = &second {
+        if destination_ids.iter().any(|id| !copied.destination_ids.contains(id)) {
+            return Err(Refusal::Safety("a destination is not what it was".into()));
+        }
+        // The copy has just synced them, and knows their times.
+        for (target, copied) in targets.iter_mut().zip(&copied.targets) {
+            target.synced = true;
+            target.clock = Arc::clone(&copied.clock);
+        }
+    } else if rules.verify {
+        sync_before(&mut targets, desk);
+    }
+    let range = rules.range(&media(&root, &targets));
+    // Few descriptors mean few workers: each needs some for its files.
+    let workers = range.ceiling.min(sets).min(desk.counters.len());
+    let range = Range {
+        start: range.start.min(workers),
+        ceiling: workers,
+        ..range
+    };
+    let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
+    let source_ids = source_ids.map(|source| source.slot.id()).collect();
+    let (departure, counters) = match second {
+        Some((departure, _, counters)) => (Some(departure), Arc::clone(counters)),
+        None => (None, Arc::clone(&desk.counters)),
+    };
+    let run = Run {
+        links: Links::new(&rules, Arc::clone(&root)),
+        tuner: (!range.fixed).then(|| Mutex::new(Tuner::new(range, rules.processors))),
+        rules,
+        stager: Stager::new(),
+        schedule: Schedule::new(workers),
+        budget,
+        sync_batch: (sets / workers).max(1),
+        desk: Arc::clone(desk),
+        workers,
+        methods: Methods::default(),
+        waiting: Waiting::default(),
+        surplus: Surplus::default(),
+        failed: Failed::default(),
+        doubtful: AtomicBool::new(false),
+        restored,
+        probes,
+        departure,
+        agreed: AtomicBool::new(false),
+        counters,
+        targets,
+        roots,
+        destination_ids,
+        source_ids,
+        working_directory,
+    };
+    desk.unlisted();
+    desk.enter(if run.departure.is_some() {
+        Phase::Proving
+    } else {
+        Phase::Scanning
+    });
+    begin(&run, &root, missing, &outside);
+    run.schedule.push(Task::List(Arc::clone(&root)));
+    perform::drive(&run);
+    let moves = run.rules.remove_sources && run.departure.is_none();
+    loop {
+        finish_links(&run);
+        let asks = moves && !run.agreed.load(Ordering::Relaxed);
+        let leaving = asks.then(|| leaving(&run, options).ok()).flatten();
+        // What waited for the sweep may bring more links, and directories of which extra entries are known only then.
+        let (tasks, more) = mirror::sweep(&run, &root, leaving);
+        if !tasks.is_empty() {
+            tasks.into_iter().for_each(|task| run.schedule.push(task));
+            perform::drive(&run);
+        }
+        if !more {
+            break;
+        }
+    }
+    run.probes.pull();
+    run.probes.tell(desk);
+    let interrupted = desk.cancel.is_draining();
+    if run.departure.is_none() {
+        desk.enter(Phase::Closing);
+    }
+    let synced = !interrupted && sync_targets(&run);
+    Ok((run, Ended { interrupted, synced }))
+}
+
+/// What was there before is to be read from the medium. Where it fails, each file is synced before it is read.
+fn sync_before(targets: &mut [Target], desk: &Desk) {
+    let _syncing = desk.syncing();
+    for target in targets {
+        let file_system = target.file_system.as_ref();
+        target.synced = file_system.is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
+    }
+}
+
+/// What holds the sources and the destinations.
+pub fn media(root: &Dir, targets: &[Target]) -> Vec<Medium> {
+    let sources = root.sources.iter().filter_map(|source| source.slot.current());
+    let targets = targets.iter().filter_map(|target| target.file_system.as_ref());
+    let targets = targets.map(|fd| medium(fd.as_fd()));
+    sources.map(|fd| medium(fd.as_fd())).chain(targets).collect()
+}
+
+/// What was found out about the arguments before the walk: entries that are missing, and the root's own.
+pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside: &[Vec<u8>]) {
+    let mut worker = Worker::new(run, &run.counters[0]);
+    if root.is_entry {
+        run.counters[0].found(Kind::Directory);
+    }
+    if run.departure.is_some() {
+        // The copy has said all that.
+        return;
+    }
+    if !missing.is_empty() {
+        run.surplus.withhold("missing-source", "a source is missing");
+    }
+    for (path, fault) in missing {
+        run.counters[0].found(Kind::File);
+        run.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
+        worker.fail(&fault, path, Kind::File);
+    }
+    for path in outside {
+        run.counters[0].found(Kind::File);
+        run.counters[0].outcome(Kind::File, Outcome::Failed, None, 0);
+        let fault = Fault {
+            operation: Operation::Open,
+            side: Side::Source,
+            cause: Cause::Errno(Errno::XDEV),
+        };
+        worker.fail(&fault, path.clone(), Kind::File);
+    }
+    for (index, twin) in root.twins.iter().enumerate() {
+        let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
+            Some((Presence::Staged(_), false)) => directory::clear_strangers(&worker, root, index),
+            Some((Presence::Existing(_), _)) if !run.rules.dry_run => {
+                leftovers::clear_beside(&run.targets[index].path, Side::Destination(index), run.stager)
+            }
+            _ => Ok(()),
+        };
+        if let Err(fault) = cleared {
+            worker.fail_directory(root, 0, &fault);
+        }
+    }
+}
+
+/// What waits for the end, until nothing new comes of it.
+fn finish_links(run: &Run) {
+    loop {
+        let links = run.waiting.take_undecided();
+        let roots = if links.is_empty() {
+            track::roots(run)
+        } else {
+            Vec::new()
+        };
+        if run.desk.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
+            return;
+        }
+        for link in links {
+            run.schedule.push(Task::Link(link));
+        }
+        for root in roots {
+            run.desk.unlisted();
+            run.schedule.push(Task::List(root));
+        }
+        perform::drive(run);
+    }
+}
+
+/// What a move is about to remove from the sources: all that arrived, or is about to: directories that wait for the
+/// sweep have no outcome yet. The error says that it is more than may go.
+pub fn leaving(run: &Run, options: &CopyOptions) -> Result<Victims, String> {
+    let totals = Totals::of(&run.counters);
+    let arrived = [Outcome::Made, Outcome::Copied, Outcome::Linked, Outcome::Metadata];
+    let arrived = arrived.map(|outcome| totals.outcome_of(outcome)).iter().sum::<u64>()
+        + totals.reason_of(Reason::Unchanged)
+        + totals.all_found().saturating_sub(totals.all_outcomes());
+    let all: u64 = totals.found.iter().sum();
+    if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(arrived, all)) {
+        return Err(format!(
+            "{arrived} of {all} entries would go, which is more than {limit}, so no source was removed"
+        ));
+    }
+    Ok(Victims {
+        what: "sources",
+        entries: arrived,
+        bytes: totals.done_bytes,
+        first: options.sources.iter().map(|source| source.path.clone()).collect(),
+    })
+}
+
+/// `--sync all`: one call for each file system that was written. Whether all is on disk.
+fn sync_targets(run: &Run) -> bool {
+    if run.rules.sync != Sync::All || run.rules.dry_run {
+        return false;
+    }
+    let _syncing = run.desk.syncing();
+    let mut synced = true;
+    let mut done: Vec<u64> = Vec::new();
+    for (index, target) in run.targets.iter().enumerate() {
+        let Some(fd) = &target.file_system else { continue };
+        let result = sys::stat_fd(fd.as_fd()).and_then(|stat| {
+            if done.contains(&stat.id.dev) {
+                return Ok(());
+            }
+            done.push(stat.id.dev);
+            sys::sync_file_system(fd.as_fd())
+        });
+        if let Err(errno) = result {
+            let fault = Fault::new(Operation::Sync, Side::Destination(index), errno);
+            let failure = Failure::new(&fault, target.path.clone(), Kind::Directory, None);
+            run.desk.fail(failure);
+            synced = false;
+        }
+    }
+    synced
+}

@@ -1,0 +1,140 @@
+//! Everything that the workers of one copy share, and the pieces of work that they take.
+//!
+//! Nothing is done here: who takes a task is [`crate::copy::perform`].
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bulkhaul_sys::Identity;
+
+use crate::bytes::chunks::Chunks;
+use crate::bytes::transfer::Terms;
+use crate::bytes::ways::Methods;
+use crate::copy::departure::Departure;
+use crate::copy::dir::{Dir, Tries};
+use crate::copy::links::Links;
+use crate::copy::memory::{Failed, Late, Restored, Surplus, Undecided, Waiting};
+use crate::copy::options::Rules;
+use crate::copy::target::{RootPlace, Target};
+use crate::copy::views::Probes;
+use crate::job::desk::Desk;
+use crate::pool::schedule::Schedule;
+use crate::pool::tune::Tuner;
+use crate::report::Sync;
+use crate::report::counters::Counters;
+use crate::tree::descriptors::Budget;
+use crate::tree::listing::Batch;
+use crate::tree::staging::Stager;
+
+/// A piece of work.
+pub enum Task {
+    /// List a directory that has just been entered.
+    List(Arc<Dir>),
+    /// Enter the next subdirectory of a published directory.
+    Descend(Arc<Dir>),
+    /// Files of one source that somebody else listed.
+    Files(Arc<Dir>, usize, Batch),
+    /// Chunks of a big file that another worker has.
+    Chunks(Arc<Chunks>),
+    /// A symlink that was put off until its target's place is known.
+    Link(Undecided),
+    /// A directory whose extra entries have gone, or stay: it waited for that.
+    Close(Arc<Dir>),
+    /// An entry that waited for something in its way to go.
+    Late(Late),
+}
+
+/// Everything that the workers of one copy share.
+pub struct Run {
+    /// The checked options.
+    pub rules: Rules,
+    /// Makes and recognises staging names.
+    pub stager: Stager,
+    /// What is to be done.
+    pub schedule: Schedule<Task>,
+    /// Directories that may be open.
+    pub budget: Arc<Budget>,
+    /// Files that may wait for their sync at once in one worker.
+    pub sync_batch: usize,
+    /// Where the run is watched from.
+    pub desk: Arc<Desk>,
+    /// Worker threads at most.
+    pub workers: usize,
+    /// Finds how many of them serve best; `None`: all.
+    pub(crate) tuner: Option<Mutex<Tuner>>,
+    /// What the kernel can copy by itself.
+    pub methods: Methods,
+    /// Hard links.
+    pub links: Links,
+    /// Symlinks that wait for the end.
+    pub waiting: Waiting,
+    /// What the destinations have and no source has.
+    pub surplus: Surplus,
+    /// What did not arrive.
+    pub failed: Failed,
+    /// Something of a destination had the name of a source entry: it may be that entry, seen in another way.
+    pub doubtful: AtomicBool,
+    /// What a move that died had taken aside.
+    pub restored: Restored,
+    /// Where something is deleted: what tells a destination in a source.
+    pub probes: Probes,
+    /// This is the second walk of a move: sources go, nothing is written.
+    pub departure: Option<Departure>,
+    /// Whoever was asked about extra entries has agreed that sources go too.
+    pub agreed: AtomicBool,
+    /// One for each worker.
+    pub counters: Arc<[Counters]>,
+    /// The destinations.
+    pub targets: Vec<Target>,
+    /// Where destinations that this run makes will appear.
+    pub roots: Vec<Option<RootPlace>>,
+    /// Inodes of the destinations: never descended into as a source.
+    pub destination_ids: Vec<Identity>,
+    /// Inodes of the source directories: where something is deleted, they are no destinations.
+    pub source_ids: Vec<Identity>,
+    /// Where relative paths start.
+    pub working_directory: Vec<u8>,
+}
+
+impl Run {
+    /// Workers that shall be at work now.
+    pub fn active(&self) -> usize {
+        let tuner = self.tuner.as_ref();
+        tuner.map_or(self.workers, |tuner| {
+            tuner.lock().unwrap_or_else(PoisonError::into_inner).active()
+        })
+    }
+
+    /// Something in a destination has the name of a source entry. Before sources go, it must be shown to be another one.
+    pub fn doubt(&self) {
+        if self.rules.remove_sources && !self.doubtful.load(Ordering::Relaxed) {
+            self.doubtful.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What transfers to a destination go by.
+    pub fn terms(&self, destination: usize) -> Terms<'_> {
+        let rules = &self.rules;
+        Terms {
+            destination,
+            sparse: rules.sparse,
+            lasting: rules.sync != Sync::None || rules.verify,
+            proved: rules.verify,
+            crowded: self.targets[destination].is_crowded(rules.memory),
+            methods: &self.methods,
+            desk: &self.desk,
+        }
+    }
+
+    /// Leaves a batch to another worker.
+    pub fn give_away(&self, dir: &Arc<Dir>, source: usize, batch: Batch) {
+        dir.own.fetch_add(1, Ordering::AcqRel);
+        self.schedule.push(Task::Files(Arc::clone(dir), source, batch));
+    }
+
+    /// What came of what was to be made in a directory of a destination, and in all of it.
+    pub fn tries<'t>(&'t self, dir: &'t Dir, index: usize) -> impl Iterator<Item = &'t Tries> {
+        let twin = dir.twins[index].as_ref().map(|twin| &twin.tries);
+        twin.into_iter().chain([&self.targets[index].tries])
+    }
+}
