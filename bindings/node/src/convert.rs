@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::compare::{self, Content, DiffForm, SideOptions};
+use bulkhaul_engine::compare;
+use bulkhaul_engine::compare::options::{self, Content, DiffForm, SideOptions};
 use bulkhaul_engine::copy::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
 use bulkhaul_engine::error::{Failure, symbol};
@@ -433,9 +434,9 @@ fn side(given: ComparedSide, name: &str) -> Result<SideOptions, String> {
 }
 
 /// Options into the engine's form. The error names the option.
-pub fn compare_options(given: CompareOptions) -> Result<compare::CompareOptions, String> {
-    let default = compare::CompareOptions::new(side(given.left, "left")?, side(given.right, "right")?);
-    Ok(compare::CompareOptions {
+pub fn compare_options(given: CompareOptions) -> Result<options::CompareOptions, String> {
+    let default = options::CompareOptions::new(side(given.left, "left")?, side(given.right, "right")?);
+    Ok(options::CompareOptions {
         align: given.align.unwrap_or(default.align),
         filter: given.filter.map(filter).transpose()?,
         content: choice(

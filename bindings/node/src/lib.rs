@@ -10,8 +10,9 @@ use std::sync::Arc;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job as EngineJob;
+use bulkhaul_engine::list::{self, sources};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::{compare, copy, list, remove};
+use bulkhaul_engine::{compare, copy, remove};
 use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
@@ -71,7 +72,7 @@ pub fn compare(env: Env, options: CompareOptions) -> Result<Job> {
 #[napi]
 pub fn listed_sources(env: Env, list: Buffer, spill_directory: Option<Buffer>) -> Result<Vec<Buffer>> {
     let (list, spill_directory) = (Vec::from(list), spill_directory.map(Vec::from));
-    let paths = compare::listed_sources(&list, spill_directory.as_deref());
+    let paths = sources::listed_sources(&list, spill_directory.as_deref());
     let paths = paths.map_err(|refusal| refused(env, &refusal))?;
     Ok(paths.into_iter().map(Buffer::from).collect())
 }

@@ -4,6 +4,8 @@
 //! list's order. The list appears under its name when it is whole; what could not be read is a failure in the report and
 //! is not in the list. Memory does not grow with the number of entries.
 
+pub mod sources;
+
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::TAIL_BYTES;

@@ -4,7 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use bulkhaul_engine::compare::{self, CompareOptions, Content, SideOptions};
+use bulkhaul_engine::compare;
+use bulkhaul_engine::compare::options::{CompareOptions, Content, SideOptions};
 use bulkhaul_engine::copy::job;
 use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::error::Refusal;

@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use bulkhaul_engine::compare::{self, CompareOptions, Content, DiffForm, SideOptions};
+use bulkhaul_engine::compare::options::{CompareOptions, Content, DiffForm, SideOptions};
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::{Refusal, symbol};
 use bulkhaul_engine::list::{self, ListOptions};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::walk::start::Root;
-use bulkhaul_engine::{FilterStyle, Kind};
+use bulkhaul_engine::{FilterStyle, Kind, compare};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::listing::Form;
 use bulkhaul_sys::Errno;

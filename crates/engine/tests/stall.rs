@@ -8,8 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhaul_engine::compare::{self, CompareOptions, Content, SideOptions};
-use bulkhaul_engine::copy;
+use bulkhaul_engine::compare::options::{CompareOptions, Content, SideOptions};
 use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
@@ -19,6 +18,7 @@ use bulkhaul_engine::list::{self, ListOptions};
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
 use bulkhaul_engine::report::{Report, Sync};
 use bulkhaul_engine::walk::start::Root;
+use bulkhaul_engine::{compare, copy};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, finish, order, say};

@@ -11,13 +11,13 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use bulkhaul_engine::compare::{self, CompareOptions, SideOptions};
+use bulkhaul_engine::compare::options::{CompareOptions, SideOptions};
 use bulkhaul_engine::copy::options::{CopyOptions, FilesFrom};
 use bulkhaul_engine::job::Job;
-use bulkhaul_engine::list::{self, ListOptions};
+use bulkhaul_engine::list::{self, ListOptions, sources};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::walk::start::Root;
-use bulkhaul_engine::{Kind, copy};
+use bulkhaul_engine::{Kind, compare, copy};
 
 use crate::rig::{Scratch, Tree, attempt, contents, copy, has_staging, named, options, renamed, root};
 
@@ -165,7 +165,7 @@ fn sides_and_sources_from_lists_are_waited_for() {
     assert_eq!((told.left, told.right, told.changed, told.left_entries), (0, 0, 0, 5));
 
     let socket = late("x/y\nz\n");
-    let sources = compare::listed_sources(&path_of(&socket), Some(&bytes(scratch.path()))).unwrap();
+    let sources = sources::listed_sources(&path_of(&socket), Some(&bytes(scratch.path()))).unwrap();
     assert_eq!(sources, [b"x/y".to_vec(), b"z".to_vec()]);
 }
 

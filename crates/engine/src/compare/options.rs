@@ -1,0 +1,161 @@
+//! What a comparison is asked to do: as given, and checked.
+
+use bulkhaul_formats::digest::TAIL_BYTES;
+use bulkhaul_formats::listing::Form;
+
+use crate::job::resources::Resources;
+use crate::records::sort::SORT_BYTES;
+use crate::tree::path::{join, trim};
+use crate::tree::selection::{self, Selection};
+use crate::walk::start::Root;
+
+/// One side.
+#[derive(Clone, Debug)]
+pub enum SideOptions {
+    /// Trees, as arguments.
+    Trees(Vec<Root>),
+    /// A list as [`crate::list`] or hpcp writes it.
+    List {
+        /// Its file.
+        path: Vec<u8>,
+        /// Its form, where it does not tell itself.
+        form: Option<Form>,
+    },
+}
+
+impl SideOptions {
+    /// Full path of an entry of a side.
+    pub fn full_path(&self, path: &[u8]) -> Vec<u8> {
+        match self {
+            SideOptions::Trees(roots) => match &roots[..] {
+                [root] => join(trim(&root.path), path),
+                _ => path.to_vec(),
+            },
+            SideOptions::List { .. } => path.to_vec(),
+        }
+    }
+}
+
+/// How the contents of files are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// Not at all, sizes aside.
+    Nothing,
+    /// By a hash of their ends.
+    #[default]
+    Tail,
+    /// Byte for byte, where the sizes are equal.
+    Whole,
+}
+
+/// What the file of differences is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiffForm {
+    /// hpcp: what the right side has, then what the left side has with `-` and NUL in front.
+    #[default]
+    Both,
+    /// `tar -T`: what the right side has.
+    Tar,
+    /// The change list of hpcp 9.79: how to turn the right side into the left one, with what is known of both.
+    Changes,
+}
+
+/// A comparison, as asked for.
+#[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
+pub struct CompareOptions {
+    /// What is, or was.
+    pub left: SideOptions,
+    /// What it is compared with.
+    pub right: SideOptions,
+    /// Where a side is one entry, or a list of one directory, its name does not matter.
+    pub align: bool,
+    /// Exclude rules and their style, for trees.
+    pub filter: Option<selection::Rules>,
+    /// Contents of files.
+    pub content: Content,
+    /// Bytes at the end that are hashed.
+    pub hash_size: u64,
+    /// Also mode, owner and time, where both sides are trees.
+    pub metadata: bool,
+    /// With the metadata, times of directories.
+    pub directory_times: bool,
+    /// With the metadata, extended attributes.
+    pub xattrs: bool,
+    /// FIFOs, sockets and devices too, where both sides are trees.
+    pub specials: bool,
+    /// Don't enter other file systems.
+    pub one_file_system: bool,
+    /// Where the differences go.
+    pub output: Option<Vec<u8>>,
+    /// In which form.
+    pub form: DiffForm,
+    /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
+    /// Memory for sorting, in bytes.
+    pub sort_memory: usize,
+    /// Worker threads; 0: from affinity and cgroup.
+    pub jobs: usize,
+    /// What it may take of the machine.
+    pub resources: Resources,
+    /// Send an event for each entry that differs.
+    pub entry_events: bool,
+}
+
+impl CompareOptions {
+    /// The usual comparison of these two.
+    pub fn new(left: SideOptions, right: SideOptions) -> Self {
+        Self {
+            left,
+            right,
+            align: true,
+            filter: None,
+            content: Content::default(),
+            hash_size: TAIL_BYTES,
+            metadata: false,
+            directory_times: true,
+            xattrs: false,
+            specials: true,
+            one_file_system: false,
+            output: None,
+            form: DiffForm::default(),
+            spill_directory: None,
+            sort_memory: SORT_BYTES,
+            jobs: 0,
+            resources: Resources::default(),
+            entry_events: false,
+        }
+    }
+}
+
+/// A comparison with its checked options.
+pub struct Checked {
+    /// As they were given, with paths that can be walked.
+    pub options: CompareOptions,
+    /// What is taken of trees.
+    pub filter: Selection,
+    /// Permission bits of the file of differences.
+    pub mode: u32,
+}
+
+impl Checked {
+    /// Whether both sides are trees.
+    pub fn both_trees(&self) -> bool {
+        let tree = |side: &SideOptions| matches!(side, SideOptions::Trees(_));
+        tree(&self.options.left) && tree(&self.options.right)
+    }
+
+    /// Both sides are one tree each, whose names do not matter: their files can be found again by path.
+    pub fn readable(&self) -> bool {
+        let one = |side: &SideOptions| matches!(side, SideOptions::Trees(roots) if roots.len() == 1);
+        self.options.align && one(&self.options.left) && one(&self.options.right)
+    }
+
+    /// Whether contents are compared byte for byte, after the walk.
+    pub fn reads(&self) -> bool {
+        self.options.content == Content::Whole && self.readable()
+    }
+}

@@ -1,0 +1,213 @@
+//! One side of a comparison: a tree or a list, as records in the order of their paths.
+
+use std::sync::Arc;
+
+use bulkhaul_formats::listing::{self, Facts, Form, Hash, Listed};
+use bulkhaul_sys::{Errno, Kind};
+
+use crate::bytes::probe::tail;
+use crate::compare::options::{Checked, Content, DiffForm};
+use crate::entry::{Outcome, Reason};
+use crate::error::Refusal;
+use crate::job::desk::Desk;
+use crate::records::gather::{Gather, Order, Wanted};
+use crate::records::listfile::ListFile;
+use crate::records::record::{Record, path_key};
+use crate::records::sort::{Sorted, Sorter, Sorters};
+use crate::tree::descriptors::Budget;
+use crate::tree::path::split;
+use crate::walk::start::{Root, Start};
+use crate::walk::{Boundary, Walk};
+
+/// A side on its way: its records, and what of their paths is its own name.
+pub struct Stream {
+    sorted: Sorted,
+    /// The name that all its paths begin with, with a slash after it, and that does not count.
+    own: Vec<u8>,
+    /// Key of the last record.
+    last: Option<Vec<u8>>,
+    /// Path of the last directory that failed: what is below it on the other side can't be compared.
+    failed: Option<Vec<u8>>,
+    pub(crate) entries: u64,
+}
+
+/// A record that is kept while its stream goes on.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Its key without the side's own name.
+    key: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Bytes of its path that are the side's own name.
+    own: usize,
+}
+
+impl Kept {
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// With its path below the side's own name.
+    pub(crate) fn record(&self) -> Option<Record<'_>> {
+        Record::decode(&self.bytes).map(|record| Record {
+            path: record.path.get(self.own..).unwrap_or_default(),
+            ..record
+        })
+    }
+
+    /// The same; but what is a whole side and no directory has its own name.
+    pub(crate) fn named(&self) -> Option<Record<'_>> {
+        let whole = Record::decode(&self.bytes)?;
+        let below = self.record()?;
+        let name = if below.path.is_empty() && below.kind != Kind::Directory {
+            whole.path
+        } else {
+            below.path
+        };
+        Some(Record { path: name, ..whole })
+    }
+}
+
+/// Walks the trees of a side.
+pub fn walk(
+    checked: &Checked,
+    desk: &Desk,
+    sorters: &Sorters,
+    budget: &Arc<Budget>,
+    workers: usize,
+    roots: &[Root],
+) -> Result<Stream, Refusal> {
+    let options = &checked.options;
+    let both = checked.both_trees();
+    let told = options.output.is_some() && options.form == DiffForm::Changes;
+    let wanted = Wanted {
+        details: both || told,
+        xattrs: (both && options.metadata || told) && options.xattrs,
+        tail: match options.content {
+            Content::Nothing => 0,
+            // With a list there is nothing to read on the other side.
+            Content::Whole if checked.reads() => 0,
+            Content::Whole => tail(options.hash_size, true),
+            Content::Tail => options.hash_size,
+        },
+        specials: both && options.specials,
+        order: Order::Paths,
+    };
+    let gather = Gather::new(desk, roots, wanted, sorters);
+    Walk {
+        start: Start::Roots(roots),
+        filter: &checked.filter,
+        boundary: if options.one_file_system {
+            Boundary::FileSystem
+        } else {
+            Boundary::None
+        },
+        across: &[],
+        desk,
+        workers,
+        budget,
+    }
+    .run(&gather);
+    let own = match roots {
+        [root] if options.align && !root.contents => [split(&root.path).1, b"/"].concat(),
+        _ => Vec::new(),
+    };
+    Stream::new(gather.into_sorters()?, own, sorters)
+}
+
+impl Stream {
+    /// From all records of a side. `own`: its own name, see there.
+    fn new(records: Vec<Sorter>, own: Vec<u8>, sorters: &Sorters) -> Result<Self, Refusal> {
+        Ok(Self {
+            sorted: Sorted::merge(records).map_err(|errno| sorters.refusal(errno))?,
+            own,
+            last: None,
+            failed: None,
+            entries: 0,
+        })
+    }
+
+    /// The next record. A path that comes again is passed over.
+    pub(crate) fn next(&mut self, desk: &Desk, sorters: &Sorters) -> Result<Option<Kept>, Refusal> {
+        while let Some((key, payload)) = self.sorted.next().map_err(|errno| sorters.refusal(errno))? {
+            let record = Record::decode(payload).ok_or_else(|| sorters.refusal(Errno::IO))?;
+            if self.last.as_deref() == Some(key) {
+                if !record.failed {
+                    desk.counters[0].outcome(record.kind, Outcome::Skipped, Some(Reason::Overridden), 0);
+                }
+                continue;
+            }
+            self.last = Some(key.to_vec());
+            self.entries += 1;
+            let own = self.own.len();
+            return Ok(Some(Kept {
+                key: key.get(own..).unwrap_or_default().to_vec(),
+                bytes: payload.to_vec(),
+                own,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// A record of this side takes part in a verdict now.
+    pub(crate) fn consumed(&mut self, kept: Option<&Kept>) {
+        if let Some(record) = kept.and_then(Kept::record)
+            && record.failed
+            && !self.is_unknown(record.path)
+        {
+            self.failed = Some(record.path.to_vec());
+        }
+    }
+
+    /// Whether nothing is known of this path on this side, because something above it failed.
+    pub(crate) fn is_unknown(&self, path: &[u8]) -> bool {
+        let Some(failed) = &self.failed else { return false };
+        match path.strip_prefix(&failed[..]) {
+            Some(rest) => failed.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
+            None => false,
+        }
+    }
+}
+
+/// Reads a list into a side.
+pub fn read_list(
+    desk: &Desk,
+    sorters: &Sorters,
+    path: &[u8],
+    form: Option<Form>,
+    align: bool,
+) -> Result<Stream, Refusal> {
+    let mut sorter = sorters.sorter();
+    // Somebody may still be writing it.
+    let resting = desk.resting();
+    let Some(list) = ListFile::open(path, sorters, &desk.cancel)? else {
+        return Stream::new(vec![sorter], Vec::new(), sorters);
+    };
+    list.refuse_changes()?;
+    let (told, own) = list.survey()?;
+    drop(resting);
+    let form = form.unwrap_or(told);
+    let (mut key, mut payload) = (Vec::new(), Vec::new());
+    list.each(|number, line| {
+        let listed = listing::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
+        let Some(Listed { path, facts }) = listed else {
+            return Ok(());
+        };
+        let (kind, hash, target) = match &facts {
+            Facts::Nothing => (Kind::Unknown, None, None),
+            Facts::Directory => (Kind::Directory, None, None),
+            Facts::File(Hash::Xxh64(hash)) => (Kind::File, Some(*hash), None),
+            Facts::File(Hash::Unknown) => (Kind::File, None, None),
+            Facts::Symlink(target) => (Kind::Symlink, None, Some(&target[..])),
+        };
+        desk.counters[0].found(kind);
+        let record = Record {
+            hash,
+            target,
+            ..Record::new(&path, kind)
+        };
+        path_key(&path, &mut key);
+        record.encode(&mut payload);
+        sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
+    })?;
+    Stream::new(vec![sorter], if align { own } else { Vec::new() }, sorters)
+}
