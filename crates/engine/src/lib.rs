@@ -30,5 +30,5 @@ pub mod tree;
 pub mod walk;
 
 pub use bulkhaul_formats::filter::Style as FilterStyle;
-pub use bulkhaul_formats::listing::Form as ListForm;
+pub use bulkhaul_formats::lists::hpcp::Form as ListForm;
 pub use bulkhaul_sys::{Errno, Kind};

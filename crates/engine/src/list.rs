@@ -9,7 +9,7 @@ pub mod sources;
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::TAIL_BYTES;
-use bulkhaul_formats::listing::{self, Form};
+use bulkhaul_formats::lists::hpcp::{self, Form};
 use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::output::Output;
@@ -201,11 +201,11 @@ impl List {
                     line.extend_from_slice(if record.path.is_empty() { b"." } else { record.path });
                 } else {
                     let facts = record.facts();
-                    listing::plain_line(record.path, &facts, form, &mut plain);
+                    hpcp::plain_line(record.path, &facts, form, &mut plain);
                     if undecided && record.kind == Kind::Symlink {
-                        listing::escaped_line(record.path, &facts, form, &mut line);
+                        hpcp::escaped_line(record.path, &facts, form, &mut line);
                     } else {
-                        listing::line(record.path, &facts, form, &plain, &mut line);
+                        hpcp::line(record.path, &facts, form, &plain, &mut line);
                     }
                 }
                 line.push(if self.options.nul { 0 } else { b'\n' });

@@ -14,7 +14,7 @@ use bulkhaul_engine::report::Report;
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{FilterStyle, Kind, compare};
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_formats::listing::Form;
+use bulkhaul_formats::lists::hpcp::Form;
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 

@@ -6,19 +6,16 @@
 #![forbid(unsafe_code)]
 
 pub mod acl;
-pub mod changes;
 pub mod chmod;
 pub mod digest;
-pub mod filelist;
 pub mod filter;
-pub mod listing;
-pub mod natural;
+pub mod lists;
 mod pattern;
 pub mod staging;
 pub mod units;
 
 pub use chmod::{Chmod, ChmodError};
 pub use digest::{TAIL_BYTES, TailHash, Xxh64, xxh64};
-pub use filelist::{Child, FileList, FileListError, Slice};
 pub use filter::{Filter, FilterError, Style};
+pub use lists::names::{Child, FileList, FileListError, Slice};
 pub use staging::StagingName;

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
 
-use bulkhaul_formats::changes::{Op, State};
-use bulkhaul_formats::listing::{self, Facts, Form};
-use bulkhaul_formats::{changes, natural};
+use bulkhaul_formats::lists::changes::{self, Op, State};
+use bulkhaul_formats::lists::hpcp::{self, Facts, Form};
+use bulkhaul_formats::lists::natural;
 use bulkhaul_sys::Kind;
 
 use crate::bytes::output::Output;
@@ -92,7 +92,7 @@ impl<'c> ChangesFile<'c> {
                     self.line.extend_from_slice(b"--no-recursion\n");
                     self.flat = true;
                 }
-                listing::tar_line(right.path, directory, &mut self.line);
+                hpcp::tar_line(right.path, directory, &mut self.line);
             } else {
                 self.name(right);
             }
@@ -105,7 +105,7 @@ impl<'c> ChangesFile<'c> {
                 none => none.insert(BufWriter::new(File::from(self.sorters.file()?))),
             };
             let written = removed
-                .write_all(listing::REMOVED)
+                .write_all(hpcp::REMOVED)
                 .and_then(|()| removed.write_all(&self.line));
             written.map_err(|error| self.sorters.failed(&error))?;
         }
@@ -118,8 +118,8 @@ impl<'c> ChangesFile<'c> {
         } else {
             Facts::Nothing
         };
-        listing::plain_line(record.path, &facts, Form::Names, &mut self.plain);
-        listing::line(record.path, &facts, Form::Names, &self.plain, &mut self.line);
+        hpcp::plain_line(record.path, &facts, Form::Names, &mut self.plain);
+        hpcp::line(record.path, &facts, Form::Names, &self.plain, &mut self.line);
         self.line.push(b'\n');
     }
 

@@ -1,7 +1,7 @@
 //! What a comparison is asked to do: as given, and checked.
 
 use bulkhaul_formats::digest::TAIL_BYTES;
-use bulkhaul_formats::listing::Form;
+use bulkhaul_formats::lists::hpcp::Form;
 
 use crate::job::resources::Resources;
 use crate::records::sort::SORT_BYTES;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhaul_formats::listing::{self, Facts, Form, Hash, Listed};
+use bulkhaul_formats::lists::hpcp::{self, Facts, Form, Hash, Listed};
 use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::probe::tail;
@@ -188,7 +188,7 @@ pub fn read_list(
     let form = form.unwrap_or(told);
     let (mut key, mut payload) = (Vec::new(), Vec::new());
     list.each(|number, line| {
-        let listed = listing::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
+        let listed = hpcp::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
         let Some(Listed { path, facts }) = listed else {
             return Ok(());
         };

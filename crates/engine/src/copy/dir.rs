@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_formats::filelist::{FileList, Slice};
+use bulkhaul_formats::lists::names::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat};
 
 use crate::error::{Fault, Operation, Side};

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_formats::filelist::{FileList, Slice};
+use bulkhaul_formats::lists::names::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::act::depart;

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use bulkhaul_formats::changes;
-use bulkhaul_formats::changes::{Change, Op};
-use bulkhaul_formats::listing::{self, Facts, Form, Listed};
+use bulkhaul_formats::lists::changes::{self, Change, Op};
+use bulkhaul_formats::lists::hpcp::{self, Facts, Form, Listed};
 
 use crate::error::Refusal;
 use crate::job::desk::Cancel;
@@ -31,10 +30,10 @@ pub fn listed_sources(path: &[u8], spill_directory: Option<&[u8]>) -> Result<Vec
             let change = changes::parse(line).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
             return Ok(change.and_then(came));
         }
-        if line.starts_with(listing::REMOVED) {
+        if line.starts_with(hpcp::REMOVED) {
             return Ok(None);
         }
-        let listed = listing::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
+        let listed = hpcp::parse(line, form).map_err(|error| list.refusal(&format!("line {number}: {error}")))?;
         let Some(mut listed) = listed else { return Ok(None) };
         if let (Facts::Symlink(target), false) = (&listed.facts, line.starts_with(b"\0")) {
             let whole = [&listed.path[..], b":", target].concat();

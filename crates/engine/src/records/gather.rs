@@ -9,8 +9,8 @@ use std::ffi::CStr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bulkhaul_formats::digest::{Xxh64, xxh64};
-use bulkhaul_formats::listing::{self, Form};
-use bulkhaul_formats::natural;
+use bulkhaul_formats::lists::hpcp::{self, Form};
+use bulkhaul_formats::lists::natural;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Stat};
 
 use crate::bytes::transfer::BUFFER_BYTES;
@@ -136,7 +136,7 @@ impl<'g> Gather<'g> {
                 if record.failed {
                     return;
                 }
-                listing::plain_line(record.path, &record.facts(), form, &mut hand.plain);
+                hpcp::plain_line(record.path, &record.facts(), form, &mut hand.plain);
                 hand.key.clone_from(&stem.key);
                 natural::append_key(&hand.plain[stem.length..], &mut hand.key);
             }

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 
-use bulkhaul_formats::changes;
-use bulkhaul_formats::listing::{self, Form};
+use bulkhaul_formats::lists::changes;
+use bulkhaul_formats::lists::hpcp::{self, Form};
 use bulkhaul_sys::Way;
 
 use crate::bytes::stream::{self, name_of};
@@ -87,15 +87,14 @@ impl ListFile {
     pub(crate) fn survey(&self) -> Result<(Form, Vec<u8>), Refusal> {
         let mut form = None;
         self.each(|_, line| {
-            form = form.or_else(|| listing::form_of(line));
+            form = form.or_else(|| hpcp::form_of(line));
             Ok(())
         })?;
         let form = form.unwrap_or(Form::Names);
         let mut own: Option<Vec<u8>> = None;
         let (mut single, mut itself) = (true, false);
         self.each(|number, line| {
-            let listed =
-                listing::parse(line, form).map_err(|error| self.refusal(&format!("line {number}: {error}")))?;
+            let listed = hpcp::parse(line, form).map_err(|error| self.refusal(&format!("line {number}: {error}")))?;
             let Some(listed) = listed.filter(|_| single) else {
                 return Ok(());
             };

@@ -1,7 +1,7 @@
 //! What is known of one entry, in a form that a sort holds: bytes.
 
-use bulkhaul_formats::changes::{Inode, State};
-use bulkhaul_formats::listing::{Facts, Hash};
+use bulkhaul_formats::lists::changes::{Inode, State};
+use bulkhaul_formats::lists::hpcp::{Facts, Hash};
 use bulkhaul_sys::{Kind, Time};
 
 use crate::entry::Details;

@@ -1,0 +1,6 @@
+//! Lists as files: hpcp's, its lists of changes, plain lists of names, and the order that all of them have.
+
+pub mod changes;
+pub mod hpcp;
+pub mod names;
+pub mod natural;
