@@ -2,8 +2,8 @@
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { fnmatch, glob } from '../../src/cli/dropin/glob.js';
 import { fromBytes, toBytes } from '../../src/names.js';
-import { fnmatch, glob } from '../../src/ops/glob.js';
 import { scratch } from '../rig.js';
 
 describe('fnmatch', () => {

@@ -8,8 +8,8 @@ import { type BigIntStats, lstatSync, readFileSync, realpathSync, statSync } fro
 import { homedir } from 'node:os';
 import { display, fromBytes, type PathLike, toBytes } from '../../../names.js';
 import type { MappedCopyOptions } from '../../../ops/copy.js';
-import { glob, hasMagic } from '../../../ops/glob.js';
 import { UsageError } from '../argparse.js';
+import { glob, hasMagic } from '../glob.js';
 import { type Problem, problem } from './codes.js';
 
 /** One existing source. */

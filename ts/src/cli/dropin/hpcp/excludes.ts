@@ -7,7 +7,7 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fromBytes, toBytes } from '../../../names.js';
-import { fnmatch } from '../../../ops/glob.js';
+import { fnmatch } from '../glob.js';
 import { type Case, problem } from './codes.js';
 import type { Source } from './destinations.js';
 

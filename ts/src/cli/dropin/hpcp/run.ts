@@ -19,7 +19,20 @@ import { parseOwner } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './ask.js';
 import { exitCode, forJson, lastLine, type Problem, problem, problemOf, problemsOf } from './codes.js';
-import { agreed, deletionLines } from './deletion.js';
+import {
+  compareHead,
+  copiedSides,
+  DifferentNames,
+  differenceFile,
+  differenceProblems,
+  hashing,
+  listPath,
+  ownersOf,
+  readingProblems,
+  treesOf,
+  workOf,
+} from './compare.js';
+import { agreed, deletionLines } from './copy.js';
 import {
   baseOf,
   destinationLine,
@@ -35,19 +48,6 @@ import {
 import { ExcludeFileError, readExcludeFile, readExcludes } from './excludes.js';
 import { choice, echo, type HpcpCall, type HpcpValues, usageError } from './flags.js';
 import {
-  compareHead,
-  copiedSides,
-  DifferentNames,
-  differenceFile,
-  differenceProblems,
-  hashing,
-  listPath,
-  ownersOf,
-  readingProblems,
-  treesOf,
-  workOf,
-} from './lists.js';
-import {
   findVictims,
   isRemoval,
   removalHead,
@@ -55,9 +55,9 @@ import {
   removalOptions,
   removalProblems,
   runRemoval,
-} from './removal.js';
+} from './remove.js';
+import { resources } from './settings.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
-import { resources } from './workers.js';
 
 /** Nothing can be copied; the problems say why. `told`: the reporters of a job have said so in JSON. */
 class Refused extends Error {

@@ -2,9 +2,9 @@
 import { existsSync, mkdirSync, readdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseCall } from '../../src/cli/dropin/hpcp/flags.js';
-import { isRemoval } from '../../src/cli/dropin/hpcp/removal.js';
-import { jsonLines, type Run, run, scratch } from '../rig.js';
+import { parseCall } from '../../../src/cli/dropin/hpcp/flags.js';
+import { isRemoval } from '../../../src/cli/dropin/hpcp/remove.js';
+import { jsonLines, type Run, run, scratch } from '../../rig.js';
 
 function place(): string {
   const at = realpathSync(scratch());
@@ -169,7 +169,7 @@ describe('hpcp -rm', () => {
     const at = place();
     mkdirSync(join(at, 's/sub/fixed'));
     const fixed = join(at, 's/sub/fixed');
-    const { program } = await import('../rig.js');
+    const { program } = await import('../../rig.js');
     if ((await program('chattr', ['+i', fixed])).code !== 0) return console.log('skip: no chattr +i here');
     try {
       const ended = await hpcp(at, '', '-rf', 's');

@@ -2,8 +2,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { question } from '../../src/cli/dropin/hpcp/deletion.js';
-import { run, scratch, typed } from '../rig.js';
+import { question } from '../../../src/cli/dropin/hpcp/copy.js';
+import { run, scratch, typed } from '../../rig.js';
 
 /** s: a, sub/b; d: an older a, and what s does not have. */
 function pair(): string {

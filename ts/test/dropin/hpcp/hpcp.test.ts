@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { executable, jsonLines, program, type Run, run, scratch, shell, typed } from '../rig.js';
+import { executable, jsonLines, program, type Run, run, scratch, shell, typed } from '../../rig.js';
 
 /** s: a file, a hard link to it, a hole, a link, a directory; `old`: a file with other content. */
 function tree(): string {

@@ -4,8 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { answered, ask, question, Stopped, withoutTerminal } from '../../src/cli/dropin/hpcp/ask.js';
-import { program, scratch } from '../rig.js';
+import { answered, ask, question, Stopped, withoutTerminal } from '../../../src/cli/dropin/hpcp/ask.js';
+import { program, scratch } from '../../rig.js';
 
 describe('an answer', () => {
   it.each<[string[], string, string[], string[]]>([
@@ -78,7 +78,7 @@ describe('off a terminal', () => {
   });
 
   const PROBE = `
-    import { inputWaits } from ${JSON.stringify(new URL('../../dist/cli/dropin/hpcp/ask.js', import.meta.url).href)};
+    import { inputWaits } from ${JSON.stringify(new URL('../../../dist/cli/dropin/hpcp/ask.js', import.meta.url).href)};
     console.log(inputWaits());
   `;
   const probe = `"${process.execPath}" --input-type=module -e '${PROBE}'`;

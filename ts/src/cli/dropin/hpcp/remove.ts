@@ -16,8 +16,8 @@ import { Stopped } from './ask.js';
 import { interruption, type Problem, problem } from './codes.js';
 import { expand, type Source } from './destinations.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
+import { resources } from './settings.js';
 import { list, RULE } from './summary.js';
-import { resources } from './workers.js';
 
 /** Where one of these is given, the sources are read for something else. */
 const OTHER_WORK: readonly (keyof HpcpValues)[] = [

@@ -9,8 +9,8 @@ import {
   mountType,
   type Source,
   usableDestinations,
-} from '../../src/cli/dropin/hpcp/destinations.js';
-import { scratch } from '../rig.js';
+} from '../../../src/cli/dropin/hpcp/destinations.js';
+import { scratch } from '../../rig.js';
 
 /**
  * s: a directory; f: a file; ln: a link to s; lf: a link to f; dang: a link to nothing; `[x]`, x: two files;

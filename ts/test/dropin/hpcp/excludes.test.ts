@@ -2,9 +2,9 @@
 import { mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ExcludeFileError, normalise, readExcludeFile, readExcludes } from '../../src/cli/dropin/hpcp/excludes.js';
-import { fromBytes } from '../../src/names.js';
-import { scratch } from '../rig.js';
+import { ExcludeFileError, normalise, readExcludeFile, readExcludes } from '../../../src/cli/dropin/hpcp/excludes.js';
+import { fromBytes } from '../../../src/names.js';
+import { scratch } from '../../rig.js';
 
 it.each<[string, string | undefined]>([
   ['*.o', '*/*.o'],

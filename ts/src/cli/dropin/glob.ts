@@ -6,7 +6,7 @@
  * a directory that is already being walked is listed but not entered.
  */
 import { type Dirent, lstatSync, readdirSync, statSync } from 'node:fs';
-import { fromBytes, toBytes } from '../names.js';
+import { fromBytes, toBytes } from '../../names.js';
 
 /** Whether `pattern` has a character that is special to `glob`. */
 export function hasMagic(pattern: string): boolean {

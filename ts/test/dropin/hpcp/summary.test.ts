@@ -1,12 +1,12 @@
 /** What scripts read: the summary, the last line, and the exit code. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { UsageError } from '../../src/cli/dropin/argparse.js';
-import { CODES, exitCode, lastLine, problem, problemOf, problemsOf } from '../../src/cli/dropin/hpcp/codes.js';
-import { bytes, CopiedNames, headLine, summaryLines } from '../../src/cli/dropin/hpcp/summary.js';
-import { BulkhaulError, type ErrorCode } from '../../src/error.js';
-import { decode, type EntryEvent, type ErrorEvent } from '../../src/events.js';
-import { outcomes, report } from '../rig.js';
+import { UsageError } from '../../../src/cli/dropin/argparse.js';
+import { CODES, exitCode, lastLine, problem, problemOf, problemsOf } from '../../../src/cli/dropin/hpcp/codes.js';
+import { bytes, CopiedNames, headLine, summaryLines } from '../../../src/cli/dropin/hpcp/summary.js';
+import { BulkhaulError, type ErrorCode } from '../../../src/error.js';
+import { decode, type EntryEvent, type ErrorEvent } from '../../../src/events.js';
+import { outcomes, report } from '../../rig.js';
 
 const NO_FILES = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
 

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { run, scratch, shell } from '../rig.js';
+import { run, scratch, shell } from '../../rig.js';
 
 /** A directory with the trees `s` and `t`: t is s with one file new, one other and a directory missing. */
 function trees(): { at: (...names: string[]) => string; hpcp: (...args: string[]) => ReturnType<typeof run> } {

@@ -1,9 +1,9 @@
 /** The flags of hpcp: what they mean now, the echo, and that each is documented. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { UsageError } from '../../src/cli/dropin/argparse.js';
-import { echo, FLAGS, helpText, originalFlags, parseCall } from '../../src/cli/dropin/hpcp/flags.js';
-import { resources, workers } from '../../src/cli/dropin/hpcp/workers.js';
+import { UsageError } from '../../../src/cli/dropin/argparse.js';
+import { echo, FLAGS, helpText, originalFlags, parseCall } from '../../../src/cli/dropin/hpcp/flags.js';
+import { resources, workers } from '../../../src/cli/dropin/hpcp/settings.js';
 
 /** Every spelling in the help of hpcp 8.96 and 9.79. */
 const ORIGINAL =
@@ -24,7 +24,7 @@ it('has every spelling of the originals, and no other under their rank', () => {
 });
 
 it('documents every flag in one row', () => {
-  const page = readFileSync(new URL('../../../docs/dropin.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../../../docs/dropin.md', import.meta.url), 'utf8');
   const section = page.split('### ').find((text) => text.startsWith('Flags\n')) ?? '';
   const rows = section.split('\n').filter((line) => line.startsWith('| `-'));
   const wanted = Object.values(FLAGS).map(({ names }) => names.map((name) => `\`${name}\``).join(' '));
