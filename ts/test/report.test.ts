@@ -9,6 +9,7 @@ import { BulkhaulError, type ErrorCode } from '../src/error.js';
 import { decode } from '../src/events.js';
 import type { NativeEntryEvent, NativeFailure, NativeNote, NativeReport, NativeSnapshot } from '../src/native.js';
 import { Job } from '../src/ops/job.js';
+import type { Listener } from '../src/report/follow.js';
 import { itemLine } from '../src/report/itemize.js';
 import { Progress, statusLine } from '../src/report/progress.js';
 import { removalSummaryText, summaryText } from '../src/report/summary.js';
@@ -378,6 +379,33 @@ describe('the streams', () => {
     await done;
     clearInterval(drain);
     expect(native.reads).toBe(21);
+  });
+});
+
+describe('a listener', () => {
+  const listened = (native: FakeNative, listen: Listener, stdout = new Capture()) => {
+    const context = { stdout, stderr: new Capture(), env: {} };
+    return runJob(() => new Job(async () => native), { ...SETTINGS, verbose: true }, context, listen);
+  };
+
+  it('is told each event before it is shown', async () => {
+    const stdout = new Capture();
+    const seen: string[] = [];
+    const native = new FakeNative({ events: [[entry(), note], [entry()]] });
+    await listened(native, ({ type }) => seen.push(`${type} after ${stdout.text.length} characters`), stdout);
+    const line = stdout.text.length / 2;
+    const before = [0, line, line, 2 * line];
+    const types = ['entry', 'note', 'entry', 'summary'];
+    expect(seen).toEqual(types.map((type, at) => `${type} after ${before[at]} characters`));
+  });
+
+  it('that throws stops the job, and the run throws it', async () => {
+    const native = new FakeNative({ events: [[note]], takes: 'cancel' });
+    const listen = () => {
+      throw new BulkhaulError('SAFETY', 'enough');
+    };
+    await expect(listened(native, listen)).rejects.toMatchObject({ code: 'SAFETY', message: 'enough' });
+    expect(native.cancels).toContain(true);
   });
 });
 

@@ -7,10 +7,10 @@
 import { accessSync, constants } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
-import type { JobEvent, Report } from '../events.js';
+import type { Report } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { Job } from '../ops/job.js';
-import type { Follower, ReportSettings } from '../report/follow.js';
+import type { Follower, Listener, ReportSettings } from '../report/follow.js';
 import { ExitCode } from './exit.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
@@ -66,15 +66,16 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
 /**
  * Runs a job under the common settings to its report: opens the reporters first (what cannot be opened throws before
  * anything is begun), calls `begin` (with true when the job is to deliver entry events, and what keeps the status away
- * from a question), shows what goes on, and minds
- * the signals: the first SIGINT or SIGTERM finishes what is in flight, the second aborts and ends the process within two
- * seconds, SIGUSR1 prints the status.
+ * from a question), shows what goes on, tells `listen` each event before it is shown, and minds the signals: the first
+ * SIGINT or SIGTERM finishes what is in flight, the second aborts and ends the process within two seconds, SIGUSR1 prints
+ * the status.
  * Prints no summary for people: that is the command's own.
  */
 export async function runJob(
   begin: (entries: boolean, hush: Follower['hush']) => Job,
   settings: CommonSettings,
   context: Outputs,
+  listen?: Listener,
 ): Promise<Report> {
   const { openReporters } = await import('../report/follow.js');
   const { Progress, statusLine } = await import('../report/progress.js');
@@ -98,7 +99,7 @@ export async function runJob(
   const handlers = { SIGINT: stop, SIGTERM: stop, SIGUSR1: status } as const;
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal as NodeJS.Signals, handler);
   try {
-    return await follow(job);
+    return await follow(job, listen);
   } finally {
     clearTimeout(end);
     for (const [signal, handler] of Object.entries(handlers)) process.off(signal as NodeJS.Signals, handler);
@@ -120,18 +121,6 @@ export function neededSpillDirectory(env: NodeJS.ProcessEnv): string {
     throw new BulkhaulError('USAGE', `TMPDIR can't be used: ${(error as Error).message}`);
   }
   return directory;
-}
-
-/** The same job; whoever iterates it shows each event to `take` first. */
-export function watched(job: Job, take: (event: JobEvent) => void): Job {
-  const events = job[Symbol.asyncIterator].bind(job);
-  job[Symbol.asyncIterator] = async function* () {
-    for await (const event of events()) {
-      take(event);
-      yield event;
-    }
-  };
-  return job;
 }
 
 function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {

@@ -6,7 +6,7 @@
  */
 import type { Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
-import type { Event, Report } from '../events.js';
+import type { Event, JobEvent, Report } from '../events.js';
 import type { Job } from '../ops/job.js';
 import { Output } from './output.js';
 import type { Reporter } from './reporter.js';
@@ -29,10 +29,13 @@ export interface ReportSettings {
   logFile?: string | undefined;
 }
 
+/** Who is told each event of a job beside its reporters, and before them. */
+export type Listener = (event: JobEvent) => void;
+
 /** Opened reporters, for one job. */
 export interface Follower {
-  /** Gives the events of a job, just begun, to the reporters, to its end. Throws what the job or a reporter throws. */
-  follow(job: Job): Promise<Report>;
+  /** Gives the events of a job, just begun, to `listen` and the reporters, to its end. Throws what they or the job throw. */
+  follow(job: Job, listen?: Listener): Promise<Report>;
   /** Writes a line to stderr, clear of the status line. */
   say(line: string): void;
   /** Shows no status while `body` has the terminal. */
@@ -81,9 +84,9 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
       hushed = false;
     }
   };
-  const follow = async (job: Job) => {
+  const follow = async (job: Job, listen?: Listener) => {
     lost.signal.addEventListener('abort', () => job.cancel(), { once: true });
-    const report = await drive(job, reporters, () => hushed);
+    const report = await drive(job, reporters, () => hushed, listen);
     stdout.check('standard output');
     for (const reporter of reporters) reporter.check?.();
     return report;
@@ -91,7 +94,12 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
   return { follow, say, hush };
 }
 
-async function drive(job: Job, reporters: readonly Reporter[], hushed: () => boolean): Promise<Report> {
+async function drive(
+  job: Job,
+  reporters: readonly Reporter[],
+  hushed: () => boolean,
+  listen: Listener | undefined,
+): Promise<Report> {
   const timers = reporters.flatMap((reporter) => {
     if (reporter.every === undefined) return [];
     const tick = () => {
@@ -102,6 +110,7 @@ async function drive(job: Job, reporters: readonly Reporter[], hushed: () => boo
   });
   try {
     for await (const event of job) {
+      listen?.(event);
       for (const reporter of reporters) {
         const ready = reporter.take(event);
         if (ready) await ready;

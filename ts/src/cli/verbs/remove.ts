@@ -6,7 +6,7 @@ import { VerbCommand } from '../base.js';
 import { askConsent, removalPreview } from '../consent.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
 import { Command, Option, t } from '../parser.js';
-import { runJob, watched } from '../run.js';
+import { runJob } from '../run.js';
 
 export class RemoveCommand extends VerbCommand {
   static override paths = [['remove']];
@@ -98,9 +98,13 @@ export class RemoveCommand extends VerbCommand {
   private async consent(removal: Removal): Promise<boolean> {
     const { settings, context } = this;
     const names: string[] = [];
-    const preview = () => watched(removal.preview(), (event) => event.type === 'entry' && names.push(event.source));
     const looking = { ...settings, json: false, verbose: false, logFile: undefined };
-    const report = await runJob(preview, looking, context);
+    const report = await runJob(
+      () => removal.preview(),
+      looking,
+      context,
+      (event) => event.type === 'entry' && names.push(event.source),
+    );
     if (report.interrupted) return true;
     const answer = await askConsent(`${removalPreview(report, names)}Remove this? (y/n) `, context);
     if (answer === 'interrupted') return true;

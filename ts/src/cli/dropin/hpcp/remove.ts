@@ -11,7 +11,7 @@ import { display, toBytes } from '../../../names.js';
 import { Removal, type RemoveOptions } from '../../../ops/remove.js';
 import { failureText } from '../../../report/summary.js';
 import { askConsent, removalPreview } from '../../consent.js';
-import { type CommonSettings, type Context, runJob, watched } from '../../run.js';
+import { type CommonSettings, type Context, runJob } from '../../run.js';
 import { Stopped } from './ask.js';
 import { interruption, type Problem, problem } from './codes.js';
 import { expand, type Source } from './destinations.js';
@@ -85,14 +85,18 @@ export async function runRemoval(
 ): Promise<Report> {
   const removal = new Removal(options);
   if (!force && !options.dryRun) await consent(removal, settings, streams);
-  return runJob(() => watched(removal.remove(), take), settings, streams);
+  return runJob(() => removal.remove(), settings, streams, take);
 }
 
 async function consent(removal: Removal, settings: CommonSettings, streams: Context): Promise<void> {
   const names: string[] = [];
-  const preview = () => watched(removal.preview(), (event) => event.type === 'entry' && names.push(event.source));
   const looking = { ...settings, json: false, dryRun: false, logFile: undefined };
-  const report = await runJob(preview, looking, streams);
+  const report = await runJob(
+    () => removal.preview(),
+    looking,
+    streams,
+    (event) => event.type === 'entry' && names.push(event.source),
+  );
   if (report.interrupted) throw new Stopped('Interrupted: nothing was removed', true);
   const answer = await askConsent(`${removalPreview(report, names)}Do you want to continue? (y/n) `, streams);
   if (answer === 'interrupted') throw new Stopped('Interrupted: nothing was removed', true);

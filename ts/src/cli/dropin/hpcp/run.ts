@@ -14,7 +14,7 @@ import { listedSources, listMapped } from '../../../ops/list.js';
 import { jsonLine } from '../../../report/json.js';
 import { Output } from '../../../report/output.js';
 import { NO_WORKING_DIRECTORY } from '../../exit.js';
-import { type CommonSettings, type Context, neededSpillDirectory, runJob, spillDirectory, watched } from '../../run.js';
+import { type CommonSettings, type Context, neededSpillDirectory, runJob, spillDirectory } from '../../run.js';
 import { parseOwner } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { answered, ask, type Call, inputWaits, question, Stopped, withoutTerminal } from './ask.js';
@@ -219,26 +219,24 @@ export class Run {
     const seen = new DifferentNames();
     const { fullHash, hashSize } = hashing(values);
     const begin = () =>
-      watched(
-        compareMapped({
-          ...sides,
-          content: no_hash_file_list || hashSize === 0 ? 'nothing' : 'tail',
-          metadata: values.metadata || values.changes,
-          directoryTimes: false,
-          xattrs: values.metadata || values.changes,
-          specials: false,
-          oneFileSystem: one_file_system,
-          form: values.changes ? 'changes' : values.tar_diff_file_list ? 'tar' : 'both',
-          spillDirectory: this.#spill(),
-          entries: true,
-          ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
-          ...(output !== undefined && !values.dry_run && { output }),
-          ...allowed,
-          ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
-        }),
-        (event) => seen.take(event),
-      );
-    const report = await runJob(begin, settingsOf(values), this.streams).catch(listFileError);
+      compareMapped({
+        ...sides,
+        content: no_hash_file_list || hashSize === 0 ? 'nothing' : 'tail',
+        metadata: values.metadata || values.changes,
+        directoryTimes: false,
+        xattrs: values.metadata || values.changes,
+        specials: false,
+        oneFileSystem: one_file_system,
+        form: values.changes ? 'changes' : values.tar_diff_file_list ? 'tar' : 'both',
+        spillDirectory: this.#spill(),
+        entries: true,
+        ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
+        ...(output !== undefined && !values.dry_run && { output }),
+        ...allowed,
+        ...(rules.length > 0 && { filter: { style: 'fnmatch' as const, rules } }),
+      });
+    const take = (event: Event) => seen.take(event);
+    const report = await runJob(begin, settingsOf(values), this.streams, take).catch(listFileError);
     this.#notes(report);
     this.#report(...readingProblems(report));
     this.#print(...seen.lines(report));
@@ -341,9 +339,10 @@ export class Run {
     const begin: Parameters<typeof runJob>[0] = (entries, hush) => {
       const confirm = (victims: readonly Victims[]) => hush(() => agreed(victims, this.streams, () => job.cancel()));
       const job: Job = copyMapped({ ...options, entries: entries || values.verbose, ...(asks && { confirm }) });
-      return values.verbose ? watched(job, (event) => names.take(event)) : job;
+      return job;
     };
-    const report = await runJob(begin, settingsOf(values), this.streams);
+    const listen = values.verbose ? (event: Event) => names.take(event) : undefined;
+    const report = await runJob(begin, settingsOf(values), this.streams, listen);
     this.#summary(report, sources.length > 1, values.dry_run, values.verbose ? names.lines() : []);
   }
 
