@@ -34,8 +34,8 @@ export async function hpcp(args: readonly string[], context: Context): Promise<n
       return LOST;
     }
   }
-  const { Run } = await import('./hpcp/run.js');
-  return new Run(context).main(call);
+  const { run } = await import('./hpcp/run.js');
+  return run(call, context);
 }
 
 function versionText(): string {

@@ -4,12 +4,11 @@ import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import {
   expandDestination,
-  findSources,
   mapSources,
   mountType,
-  type Source,
   usableDestinations,
 } from '../../../src/cli/dropin/hpcp/destinations.js';
+import { findSources, type Source } from '../../../src/cli/dropin/hpcp/sources.js';
 import { scratch } from '../../rig.js';
 
 /**

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, realpathSync, symlinkSync, writeFil
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseCall } from '../../../src/cli/dropin/hpcp/flags.js';
-import { isRemoval } from '../../../src/cli/dropin/hpcp/remove.js';
+import { isRemoval } from '../../../src/cli/dropin/hpcp/run.js';
 import { jsonLines, type Run, run, scratch } from '../../rig.js';
 
 function place(): string {

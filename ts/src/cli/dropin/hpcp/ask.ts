@@ -9,8 +9,11 @@ import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } fro
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { display } from '../../../names.js';
+import type { Context } from '../../run.js';
 import { UsageError } from '../argparse.js';
-import { type Problem, problem } from './codes.js';
+import { type Problem, problem, Refused } from './codes.js';
+import type { HpcpValues } from './flags.js';
+import { nameList } from './sources.js';
 
 /** What to copy and where to. */
 export interface Call {
@@ -36,6 +39,21 @@ export class Stopped extends Error {
 
 /** Seconds until the default is taken. */
 const PATIENCE = 60;
+
+/** The sources and destinations as typed, or as answered. Throws `UsageError`, `Refused`, or `Stopped` for a no. */
+export async function askedCall(positionals: readonly string[], values: HpcpValues, streams: Context): Promise<Call> {
+  if (values.dest_path.length > 0) return { sources: positionals, destinations: values.dest_path };
+  if (positionals.length === 0 && values.source_file_list === undefined) {
+    throw new Refused([problem('no source', 'No source paths: no source is given')]);
+  }
+  if (values.source_file_list !== undefined) {
+    throw new UsageError('argument -d/-C/--dest_path: sources from a list need a destination');
+  }
+  const { stdin, stderr } = streams;
+  if (nameList(values)?.path === '/dev/stdin') return withoutTerminal(positionals, () => false);
+  if (!('isTTY' in stdin && stdin.isTTY)) return withoutTerminal(positionals, inputWaits);
+  return answered(positionals, (await ask(question(positionals), stdin, stderr)) ?? '');
+}
 
 /** The positionals when stdin is no terminal: the last one is the destination. Throws `UsageError`. */
 export function withoutTerminal(positionals: readonly string[], inputWaits: () => boolean): Call {

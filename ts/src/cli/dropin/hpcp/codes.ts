@@ -10,6 +10,7 @@ import { display } from '../../../names.js';
 import { failureText } from '../../../report/summary.js';
 import { systemError } from '../../exit.js';
 import { UsageError } from '../argparse.js';
+import type { Console } from '../console.js';
 
 export const CODES = {
   /** A comparison found differences, and was to fail then. */
@@ -55,6 +56,19 @@ export function problem(which: Case, message: string): Problem {
   return { case: which, message };
 }
 
+/** Nothing can be copied; the problems say why. `told`: the reporters of a job have said so in JSON. */
+export class Refused extends Error {
+  constructor(
+    readonly problems: readonly Problem[],
+    readonly told = false,
+  ) {
+    super('refused');
+  }
+}
+
+/** What the verbs print to and report to. */
+export type HpcpConsole = Console<Problem>;
+
 /** 0 without problems, else the highest code; interrupted wins. */
 export function exitCode(problems: readonly Problem[]): number {
   if (problems.some((each) => each.case === 'interrupted')) return CODES.interrupted;
@@ -87,6 +101,22 @@ export function problemsOf(report: Report): Problem[] {
   return problems;
 }
 
+/** What went wrong while trees were read. */
+export function readingProblems(report: Report): Problem[] {
+  const problems = report.failures.map((failure) =>
+    problem('listing failed', `Listing failed: ${failureText(failure)}`),
+  );
+  const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
+  if (all > problems.length) {
+    problems.push(problem('listing failed', `Listing failed: ${all - problems.length} more failures`));
+  }
+  if (!report.accounted) {
+    problems.push(problem('copy crashed', 'Listing crashed: the entries found and the entries listed do not agree'));
+  }
+  problems.push(...interruption(report, 'nothing was written'));
+  return problems;
+}
+
 /** Stopped by somebody; who gave up a job that hung has said so. `next`: what is left to do or say. */
 export function interruption({ interrupted, failureKinds }: Report, next: string): Problem[] {
   return interrupted && !failureKinds.stalled ? [problem('interrupted', `Interrupted: ${next}`)] : [];
@@ -110,6 +140,14 @@ function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
     default:
       return 'copy failed';
   }
+}
+
+/** What a list cannot be read or written for has a code of its own. */
+export function listFileError(error: unknown): never {
+  if (error instanceof BulkhaulError && (error.code === 'LIST' || error.code === 'OUTPUT')) {
+    throw new Refused([problem('list file', `List file: ${error.message}`)], true);
+  }
+  throw error;
 }
 
 /** What was thrown instead of a report. */

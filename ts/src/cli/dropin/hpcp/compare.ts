@@ -1,52 +1,96 @@
 /**
- * `hpcp -fl`, `-cfl`, `-dfl`, `-tdfl`: lists, and comparisons of trees and lists; and sources from a list, `-sfl`.
+ * `hpcp -cfl`, `-dfl`, `-tdfl`, `--changes`: comparisons of trees and lists.
  *
- * Comes in: the values of the flags, and what the arguments mean for a copy; goes out: what is listed or compared, and
- * what is printed of it. Names in both are those that a copy would give.
+ * Comes in: the call, whose arguments mean what they would mean for a copy; goes out: what is compared, what is printed of
+ * it, and what went wrong. Names are those that a copy would give.
  */
 import { lstatSync, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { Event, Report } from '../../../events.js';
-import { display, fromBytes, type PathLike, toBytes } from '../../../names.js';
-import type { MappedCompareOptions } from '../../../ops/compare.js';
-import { failureText } from '../../../report/summary.js';
-import { interruption, type Problem, problem } from './codes.js';
-import type { Mapping, Source } from './destinations.js';
+import { display, fromBytes, toBytes } from '../../../names.js';
+import { compareMapped, type MappedCompareOptions } from '../../../ops/compare.js';
+import { runJob } from '../../run.js';
+import { askedCall } from './ask.js';
+import { type HpcpConsole, listFileError, type Problem, problem, Refused, readingProblems } from './codes.js';
+import { baseOf, expandDestination, type Mapping, mapSources } from './destinations.js';
+import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
-import { list as nameList, RULE } from './summary.js';
+import { hashing, resources, settingsOf } from './settings.js';
+import { isDirectory, listPath, neededSpill, pathText, type Source, sourcesOf, type Tree, treesOf } from './sources.js';
+import { pythonList, RULE } from './summary.js';
 
-/** What a call with one of these flags does instead of copying. */
-export type Work = 'list' | 'compare' | undefined;
+/** Compares; `directory` is the working directory. */
+export async function compare({ values, positionals }: HpcpCall, out: HpcpConsole, directory: string): Promise<void> {
+  const { target_file_list: list, source_file_list: sourceList, one_file_system, no_hash_file_list } = values;
+  const patterns = patternsOf(values);
+  const names = no_hash_file_list ? { names: true } : {};
+  const listed = positionals.length === 0 && sourceList !== undefined;
+  const call =
+    list !== undefined || listed
+      ? { sources: positionals, destinations: values.dest_path }
+      : await askedCall(positionals, values, out.streams);
+  const found = listed ? [] : await sourcesOf(call.sources, values, out);
+  const { rules, sources, notes } = readExcludes(patterns, found, directory);
+  for (const note of notes) out.note(note);
 
-/** `-fl` lists; with one of the others, which compare also alone, it names the list to compare with. */
-export function workOf({ values }: HpcpCall): Work {
-  const { compare_file_list, diff_file_list, tar_diff_file_list, changes } = values;
-  if (compare_file_list || diff_file_list !== undefined || tar_diff_file_list || changes) return 'compare';
-  return values.target_file_list === undefined ? undefined : 'list';
+  const destinations = list === undefined ? existing(sources, call.destinations) : [];
+  const sides =
+    list === undefined && !listed
+      ? copiedSides(mapSources(sources, destinations))
+      : {
+          left: listed ? { list: listPath(sourceList), ...names } : { trees: treesOf(sources) },
+          right:
+            list !== undefined
+              ? { list: listPath(list), ...names }
+              : { trees: destinations.map((path) => ({ path, contents: true, follow: true })) },
+          align: listed && list === undefined,
+        };
+  const left = listed ? [sourceList] : sources.map(({ path }) => path);
+  const right = list ?? destinations[0] ?? '';
+  const output = differenceFile(values, left, right);
+  out.print(compareHead(left, list ?? destinations.join(', ')));
+  const allowed = resources(values);
+  const seen = new DifferentNames();
+  const { fullHash, hashSize } = hashing(values);
+  const begin = () =>
+    compareMapped({
+      ...sides,
+      content: no_hash_file_list || hashSize === 0 ? 'nothing' : 'tail',
+      metadata: values.metadata || values.changes,
+      directoryTimes: false,
+      xattrs: values.metadata || values.changes,
+      specials: false,
+      oneFileSystem: one_file_system,
+      form: values.changes ? 'changes' : values.tar_diff_file_list ? 'tar' : 'both',
+      spillDirectory: neededSpill(out),
+      entries: true,
+      ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
+      ...(output !== undefined && !values.dry_run && { output }),
+      ...allowed,
+      ...filterOf(rules),
+    });
+  const listen = (event: Event) => seen.take(event);
+  const report = await runJob(begin, settingsOf(values), out.streams, listen).catch(listFileError);
+  out.notes(report);
+  out.report(...readingProblems(report));
+  out.print(...seen.lines(report));
+  if (output !== undefined && !values.dry_run) {
+    out.print(`Diff file list written to ${display(output)}`);
+    out.note(`the names in ${output} ${ownersOf(values)}`);
+  }
+  if (values.fail_on_diff) out.report(...differenceProblems(report));
 }
 
-/** A list as a flag names it: `-` is standard input. */
-export function listPath(path: string): string {
-  return path === '-' ? '/dev/stdin' : path;
+/** The destinations of a comparison. Throws `Refused` where there is none, or one does not exist. */
+function existing(sources: readonly Source[], wanted: readonly string[]): string[] {
+  const destinations = [...new Set(wanted.flatMap(expandDestination))];
+  const missing = destinations.filter((path) => sources.length > 0 && !isDirectory(baseOf(sources, path)));
+  if (destinations.length > 0 && missing.length === 0) return destinations;
+  const which = missing.length > 0 ? missing.join(', ') : 'none is given';
+  throw new Refused([problem('no destination', `No valid destination: nothing to compare with: ${which}`)]);
 }
 
-/** Bytes at the end of a file that count. */
-export function hashing({ hash_size, full_hash }: HpcpValues): { hashSize?: number; fullHash: boolean } {
-  return { fullHash: full_hash, ...(hash_size !== undefined && { hashSize: Math.max(0, hash_size) }) };
-}
-
-type Tree = { path: PathLike; contents: boolean; follow: boolean };
 type Sides = Pick<MappedCompareOptions, 'left' | 'right' | 'align'>;
-
-/** The sources as trees: names begin with that of the source, or below it where that ends with a slash. */
-export function treesOf(sources: readonly Source[]): Tree[] {
-  const sole = sources.length === 1;
-  return sources.map(({ path, kind }) => ({
-    path,
-    contents: false,
-    follow: sole && kind === 'link to directory',
-  }));
-}
 
 /** The two sides for sources that would be copied so: what a copy would have made stands against each source. */
 export function copiedSides({ sources, destinations }: Mapping): Sides {
@@ -60,8 +104,8 @@ export function copiedSides({ sources, destinations }: Mapping): Sides {
   }
   const twins = destinations.flatMap(({ path: directory }) =>
     sources.map(({ path, name }) => {
-      const own = text(name ?? basename(text(path)));
-      return `${text(directory).replace(/\/*$/, '/')}${own}`;
+      const own = pathText(name ?? basename(pathText(path)));
+      return `${pathText(directory).replace(/\/*$/, '/')}${own}`;
     }),
   );
   const there = twins.filter((path) => lstatSync(toBytes(path), { throwIfNoEntry: false }) !== undefined);
@@ -69,16 +113,14 @@ export function copiedSides({ sources, destinations }: Mapping): Sides {
     left: { trees: left },
     right: { trees: there.map((path) => ({ path, contents: false, follow: false })) },
     // A sole file may have another name there.
-    align: left.length === 1 && there.length === 1 && sources[0]?.name !== undefined && !isDirectory(there[0] ?? ''),
+    align:
+      left.length === 1 && there.length === 1 && sources[0]?.name !== undefined && !isDirectoryItself(there[0] ?? ''),
   };
 }
 
-function isDirectory(path: string): boolean {
+/** A symlink is none. */
+function isDirectoryItself(path: string): boolean {
   return lstatSync(toBytes(path), { throwIfNoEntry: false })?.isDirectory() ?? false;
-}
-
-function text(path: PathLike): string {
-  return typeof path === 'string' ? path : fromBytes(path);
 }
 
 /** Where the differences go; undefined: nowhere. `now`: seconds since 1970. */
@@ -153,23 +195,7 @@ class Group {
 }
 
 export function compareHead(left: readonly string[], right: string): string {
-  return `Comparing file list from ${nameList(left)} with ${display(right)}`;
-}
-
-/** What went wrong while trees were read. */
-export function readingProblems(report: Report): Problem[] {
-  const problems = report.failures.map((failure) =>
-    problem('listing failed', `Listing failed: ${failureText(failure)}`),
-  );
-  const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
-  if (all > problems.length) {
-    problems.push(problem('listing failed', `Listing failed: ${all - problems.length} more failures`));
-  }
-  if (!report.accounted) {
-    problems.push(problem('copy crashed', 'Listing crashed: the entries found and the entries listed do not agree'));
-  }
-  problems.push(...interruption(report, 'nothing was written'));
-  return problems;
+  return `Comparing file list from ${pythonList(left)} with ${display(right)}`;
 }
 
 /** Differences, where they are to be a failure. */

@@ -1,16 +1,119 @@
 /**
- * What `hpcp` deletes as part of a copy: extra entries of the destination (`-rme`), and the sources of a move (`-d`
- * with `-rm`).
+ * `hpcp` without a flag for something else: a copy, with what it deletes: extra entries of the destination (`-rme`), and
+ * the sources of a move (`-d` with `-rm`).
  *
- * Comes in: what would go, and at the end the report; goes out: whether somebody agrees, and lines for the summary.
- * Nothing goes without a yes, typed or piped, or `-rf`.
+ * Comes in: the call; goes out: the copy, its lines, and what went wrong. Nothing is deleted without a yes, typed or piped,
+ * or `-rf`.
  */
-import type { Report, Victims } from '../../../events.js';
+import type { Event, Report, Victims } from '../../../events.js';
 import { display } from '../../../names.js';
+import type { MaxDelete } from '../../../ops/arguments.js';
+import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
+import type { Job } from '../../../ops/job.js';
 import { bytes, count } from '../../../report/units.js';
 import { askConsent } from '../../consent.js';
-import type { Context } from '../../run.js';
-import { RULE } from './summary.js';
+import { type Context, runJob, spillDirectory } from '../../run.js';
+import { parseOwner } from '../../values.js';
+import { askedCall } from './ask.js';
+import { type HpcpConsole, problem, problemOf, problemsOf, Refused } from './codes.js';
+import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';
+import { filterOf, patternsOf, readExcludes } from './excludes.js';
+import { choice, type HpcpCall, type HpcpValues } from './flags.js';
+import { resources, settingsOf } from './settings.js';
+import { nameList, sourcesOf } from './sources.js';
+import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
+
+/** Copies; `directory` is the working directory. */
+export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, directory: string): Promise<void> {
+  const flags = await optionsOf(values).catch((error: unknown) => {
+    throw new Refused([problemOf(error)]);
+  });
+  if (values.hash_size !== undefined && values.hash_size <= 0) {
+    out.note('hash size 0: contents are not compared, a file of equal size and time counts as unchanged');
+  }
+  if (values.remove_force && !values.remove)
+    out.note('-rf only answers questions here: the sources stay; -rm removes them');
+  const patterns = patternsOf(values);
+  const { sources: args, destinations: wanted } = await askedCall(positionals, values, out.streams);
+  const found = await sourcesOf(args, values, out);
+  const destinations = destinationsOf(found, wanted, values, out);
+  const { rules, sources, notes } = readExcludes(patterns, found, directory);
+  for (const note of notes) out.note(note);
+  const mapping = mapSources(sources, destinations, {
+    create: !values.no_create_dir,
+    rooted: nameList(values) !== undefined,
+  });
+  const same = sourcesThatAreDestinations(mapping);
+  if (same.length > 0) throw new Refused(same);
+  if (destinations.length > 1) out.note(destinationLine(destinations));
+  out.print(
+    headLine(
+      sources.map(({ path }) => path),
+      destinations,
+    ),
+  );
+
+  // What a missing source had would look extra.
+  const removeExtra = values.remove_extra && !out.problems.some((each) => each.case === 'source missing');
+  if (values.remove_extra && !removeExtra) {
+    out.report(problem('removal skipped', 'Removal skipped: a source is missing, so nothing extra was removed'));
+  }
+  const options: MappedCopyOptions = {
+    ...flags,
+    removeExtra,
+    ...mapping,
+    spillDirectory: spillDirectory(out.streams.env),
+    ...filterOf(rules),
+  };
+  const names = new CopiedNames();
+  const asks = (removeExtra || values.remove) && !values.remove_force && !values.dry_run;
+  const begin: Parameters<typeof runJob>[0] = (entries, hush) => {
+    const confirm = (victims: readonly Victims[]) => hush(() => agreed(victims, out.streams, () => job.cancel()));
+    const job: Job = copyMapped({ ...options, entries: entries || values.verbose, ...(asks && { confirm }) });
+    return job;
+  };
+  const listen = values.verbose ? (event: Event) => names.take(event) : undefined;
+  const report = await runJob(begin, settingsOf(values), out.streams, listen);
+
+  for (const note of leftOutNotes(report)) out.note(note);
+  out.notes(report);
+  out.report(...problemsOf(report));
+  if (values.dry_run) out.print('Dry run: nothing was done; the totals are what would be done');
+  out.print(...summaryLines(report, sources.length > 1), ...deletionLines(report));
+  const lines = values.verbose ? names.lines() : [];
+  if (lines.length > 0) out.print(...lines, RULE);
+}
+
+/** What the flags ask of the copy, apart from what goes where. */
+async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 'sources' | 'destinations'>> {
+  const owner = values.chown === undefined ? {} : await parseOwner(values.chown);
+  const filesFrom = nameList(values);
+  return {
+    allowNested: true,
+    sparse: choice(values, 'sparse') ?? 'always',
+    sync: choice(values, 'sync') ?? 'safe',
+    fullHash: values.full_hash,
+    dryRun: values.dry_run,
+    oneFileSystem: values.one_file_system,
+    keepDirlinks: values.keep_dirlinks,
+    directories: values.directory_only ? 'only' : values.no_directory_sync ? 'needed' : 'all',
+    linkTracking: values.link_tracking && !values.no_link_tracking,
+    contentOnly: values.content_only,
+    owner: !values.no_owner,
+    requireSpace: values.exit_not_enough_space || values.require_space,
+    verify: values.verify,
+    removeSources: values.remove,
+    acceptTimeLoss: values.accept_time_loss,
+    randomDestination: values.random_dest_selection,
+    ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
+    ...(values.hash_size !== undefined && { hashSize: Math.max(0, values.hash_size) }),
+    ...resources(values),
+    ...(owner.user !== undefined && { chownUser: owner.user }),
+    ...(owner.group !== undefined && { chownGroup: owner.group }),
+    ...(values.chmod !== undefined && { chmod: values.chmod }),
+    ...(filesFrom && { filesFrom }),
+  };
+}
 
 /** Shows what would go and asks; `stop` for ^C. */
 export async function agreed(victims: readonly Victims[], streams: Context, stop: () => void): Promise<boolean> {

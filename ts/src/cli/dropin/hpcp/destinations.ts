@@ -1,101 +1,17 @@
 /**
- * What `hpcp` copies, and under which names: its own rules, which are neither cp's nor rsync's.
+ * Where `hpcp` copies to, and under which names: its own rules, which are neither cp's nor rsync's.
  *
- * Comes in: the arguments as typed, and the file system to look at; goes out: the sources that exist, the destinations
+ * Comes in: the sources that exist, the destinations as typed, and the file system to look at; goes out: the destinations
  * that may be used, and the mapping of the one to the other that the copy takes. Nothing is written here.
  */
-import { type BigIntStats, lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { readFileSync, realpathSync } from 'node:fs';
 import { display, fromBytes, type PathLike, toBytes } from '../../../names.js';
 import type { MappedCopyOptions } from '../../../ops/copy.js';
 import { UsageError } from '../argparse.js';
 import { glob, hasMagic } from '../glob.js';
-import { type Problem, problem } from './codes.js';
-
-/** One existing source. */
-export interface Source {
-  path: string;
-  /** A link to a directory is one of its own: alone it is followed, among others it is copied as a link. */
-  kind: 'directory' | 'link to directory' | 'other';
-}
-
-export interface Sources {
-  found: Source[];
-  problems: Problem[];
-}
-
-/** Expands the source arguments: a literal name first, then as a pattern, `~` last. */
-export function findSources(args: readonly string[]): Sources {
-  const found: Source[] = [];
-  const problems: Problem[] = [];
-  for (const arg of args) {
-    const paths = expand(arg);
-    if (paths.length === 0) problems.push(problem('source missing', `Source path not found: ${arg}`));
-    for (const path of paths) {
-      const { source = { path, kind: 'other' }, leads = false } = sourceAt(path) ?? {};
-      if (!leads) {
-        const what = `Source path not found: ${path} is a link to nothing; the link itself is copied`;
-        problems.push(problem('source missing', what));
-      }
-      found.push(source);
-    }
-  }
-  return { found, problems };
-}
-
-/** The paths of a list: none of them is a pattern. */
-export function findListed(paths: readonly string[]): Sources {
-  const found: Source[] = [];
-  const problems: Problem[] = [];
-  for (const path of paths) {
-    const source = sourceAt(path)?.source;
-    if (source) found.push(source);
-    else problems.push(problem('source missing', `Source path not found: ${path}`));
-  }
-  return { found, problems };
-}
-
-/** The source that a path names, and whether it leads to something, as a symlink may not. Undefined: there is none. */
-function sourceAt(path: string): { source: Source; leads: boolean } | undefined {
-  const entry = look(path, 'itself');
-  if (entry === undefined) return undefined;
-  const target = entry.isSymbolicLink() ? look(path, 'target') : entry;
-  const directory = target === entry ? 'directory' : 'link to directory';
-  return { source: { path, kind: target?.isDirectory() ? directory : 'other' }, leads: target !== undefined };
-}
-
-/** The paths that an argument means; none: it does not exist. */
-export function expand(arg: string): string[] {
-  if (look(arg, 'itself')) return [arg];
-  const matches = hasMagic(arg) ? glob(arg) : [];
-  const home = expandHome(arg);
-  if (matches.length > 0 || home === undefined) return matches;
-  return look(home, 'itself') ? [home] : hasMagic(home) ? glob(home) : [];
-}
-
-/** `~` and `~/…` with the home directory; undefined: the argument does not begin so. */
-function expandHome(arg: string): string | undefined {
-  return arg === '~' || arg.startsWith('~/') ? homedir() + arg.slice(1) : undefined;
-}
-
-function pathText(path: PathLike): string {
-  return typeof path === 'string' ? path : fromBytes(path);
-}
-
-/** A path's facts; `target`: of what a symlink leads to. Undefined: there is nothing, or nothing that can be used. */
-function look(path: PathLike, what: 'itself' | 'target'): BigIntStats | undefined {
-  const bytes = toBytes(pathText(path));
-  try {
-    return what === 'itself' ? lstatSync(bytes, { bigint: true }) : statSync(bytes, { bigint: true });
-  } catch {
-    // The engine names the reason where it matters.
-    return undefined;
-  }
-}
-
-export function isDirectory(path: string): boolean {
-  return look(path, 'target')?.isDirectory() ?? false;
-}
+import { type HpcpConsole, type Problem, problem, Refused } from './codes.js';
+import type { HpcpValues } from './flags.js';
+import { expandHome, isDirectory, look, pathText, type Source } from './sources.js';
 
 /**
  * Expands one destination argument: a literal name that exists first, then a pattern (directories only), then `~`.
@@ -268,6 +184,27 @@ export function usableDestinations(
     return true;
   });
   return { usable, problems };
+}
+
+/** Where the copy may go, of what was asked for; each other one is a problem. Throws `Refused` where none is left. */
+export function destinationsOf(
+  sources: readonly Source[],
+  wanted: readonly string[],
+  values: HpcpValues,
+  out: HpcpConsole,
+): string[] {
+  const expanded = wanted.flatMap((destination) => {
+    const paths = expandDestination(destination);
+    if (paths.length === 0) {
+      out.report(problem('no destination', `No valid destination: no directory matches ${destination}`));
+    }
+    return paths;
+  });
+  const requirements = { exists: values.no_create_dir, fileSystem: values.target_file_system };
+  const { usable, problems } = usableDestinations(sources, [...new Set(expanded)], requirements);
+  out.report(...problems);
+  if (usable.length > 0) return usable;
+  throw new Refused([problem('no destination', 'No valid destination: none is left, nothing was copied')]);
 }
 
 /** Type of the file system that holds `path`, or would: the nearest directory that exists decides. */

@@ -9,7 +9,8 @@ import { join, resolve } from 'node:path';
 import { fromBytes, toBytes } from '../../../names.js';
 import { fnmatch } from '../glob.js';
 import { type Case, problem } from './codes.js';
-import type { Source } from './destinations.js';
+import type { HpcpValues } from './flags.js';
+import type { Source } from './sources.js';
 
 /** The exclude file can't be read: nothing may be copied, because what it protects is not known. */
 export class ExcludeFileError extends Error {
@@ -27,6 +28,11 @@ export class ExcludeFileError extends Error {
     const which: Case = this.missing ? 'exclude file missing' : 'exclude file unreadable';
     return problem(which, `${this.message}; nothing was done`);
   }
+}
+
+/** The patterns of the flags. Throws `ExcludeFileError`. */
+export function patternsOf({ exclude, exclude_file }: HpcpValues): string[] {
+  return [...exclude, ...(exclude_file === undefined ? [] : readExcludeFile(exclude_file))];
 }
 
 /** The lines of an exclude file; no comments, no trimming. Throws `ExcludeFileError`. */
@@ -86,6 +92,11 @@ export function readExcludes(patterns: readonly string[], given: readonly Source
     }
   }
   return { rules, sources: rules.length > 0 ? sources : [...given], notes };
+}
+
+/** The rules as an option of the engine, where there are any. */
+export function filterOf(rules: readonly string[]): { filter?: { style: 'fnmatch'; rules: string[] } } {
+  return rules.length > 0 ? { filter: { style: 'fnmatch', rules: [...rules] } } : {};
 }
 
 /** The path without components `.`; with `..` the path that it leads to, links resolved. The slash at the end stays. */

@@ -1,8 +1,8 @@
 /**
  * `hpcp -rm` without a destination: bulk removal.
  *
- * Comes in: the values of the flags and the arguments as typed; goes out: what is removed, what is asked, and what went
- * wrong in the original's codes. Nothing goes without a yes, typed or piped, or `-rf`.
+ * Comes in: the call; goes out: what is removed, what is asked, its lines, and what went wrong. Nothing goes without a yes,
+ * typed or piped, or `-rf`.
  */
 import { lstatSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -13,34 +13,46 @@ import { failureText } from '../../../report/summary.js';
 import { askConsent, removalPreview } from '../../consent.js';
 import { type CommonSettings, type Context, runJob } from '../../run.js';
 import { Stopped } from './ask.js';
-import { interruption, type Problem, problem } from './codes.js';
-import { expand, type Source } from './destinations.js';
+import { type HpcpConsole, interruption, type Problem, problem, Refused } from './codes.js';
+import { patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
-import { resources } from './settings.js';
-import { list, RULE } from './summary.js';
+import { resources, settingsOf } from './settings.js';
+import { expand, listed, type Source, type Sources, some } from './sources.js';
+import { pythonList, RULE } from './summary.js';
 
-/** Where one of these is given, the sources are read for something else. */
-const OTHER_WORK: readonly (keyof HpcpValues)[] = [
-  'dest_path',
-  'dest_image',
-  'get_diff_image',
-  'load_diff_image',
-  'disk_dump',
-  'target_file_list',
-  'compare_file_list',
-  'diff_file_list',
-  'tar_diff_file_list',
-  'changes',
-  'remove_extra',
-];
-
-/** Whether a call removes and does nothing else: `-rf` alone asks for it too, but never where there is a destination. */
-export function isRemoval({ values, given }: HpcpCall): boolean {
-  return (values.remove || values.remove_force) && !given.some((name) => OTHER_WORK.includes(name));
+/** Removes; `directory` is the working directory. */
+export async function remove({ values, positionals }: HpcpCall, out: HpcpConsole, directory: string): Promise<void> {
+  const patterns = patternsOf(values);
+  if (positionals.length === 0 && values.source_file_list === undefined) {
+    throw new Refused([problem('no source', 'No source paths: nothing to remove is given')]);
+  }
+  const { found: typed, problems } = findVictims(positionals);
+  out.report(...problems);
+  const found = some([...typed, ...(await listed(values, out))]);
+  const { rules, sources, notes } = readExcludes(patterns, found, directory);
+  for (const note of notes) out.note(note);
+  // What ends in dots is for the engine to refuse, not to be spelled out here.
+  const victims = sources.map((source, index) => {
+    const typed = found[index] ?? source;
+    return /(^|\/)\.{1,2}\/*$/.test(typed.path) ? typed : source;
+  });
+  const options = removalOptions(values, victims, rules);
+  out.print(removalHead(victims, options));
+  const names: string[] = [];
+  const listen = (event: Event) => {
+    if (values.verbose && event.type === 'entry' && event.outcome === 'removed' && event.kind !== 'directory') {
+      names.push(event.source);
+    }
+  };
+  const report = await runRemoval(options, values.remove_force, settingsOf(values), out.streams, listen);
+  out.notes(report);
+  out.report(...removalProblems(report));
+  if (values.dry_run) out.print('Dry run: nothing was done; the totals are what would be done');
+  out.print(...removalLines(report, victims, names));
 }
 
 /** The arguments as paths: a literal name first, then as a pattern, `~` last. A symlink stands for itself. */
-export function findVictims(args: readonly string[]): { found: Source[]; problems: Problem[] } {
+function findVictims(args: readonly string[]): Sources {
   const found: Source[] = [];
   const problems: Problem[] = [];
   for (const arg of args) {
@@ -57,11 +69,7 @@ function isDirectory(path: string): boolean {
 }
 
 /** Options of the removal; `rules` as `readExcludes` makes them. */
-export function removalOptions(
-  values: HpcpValues,
-  sources: readonly Source[],
-  rules: readonly string[],
-): RemoveOptions {
+function removalOptions(values: HpcpValues, sources: readonly Source[], rules: readonly string[]): RemoveOptions {
   return {
     paths: sources.map(({ path }) => path),
     excludeAbsolute: [...rules],
@@ -76,16 +84,16 @@ export function removalOptions(
 }
 
 /** Removes, after a question where `force` does not answer it. Throws `Stopped` where nobody agrees. */
-export async function runRemoval(
+async function runRemoval(
   options: RemoveOptions,
   force: boolean,
   settings: CommonSettings,
   streams: Context,
-  take: (event: Event) => void,
+  listen: (event: Event) => void,
 ): Promise<Report> {
   const removal = new Removal(options);
   if (!force && !options.dryRun) await consent(removal, settings, streams);
-  return runJob(() => removal.remove(), settings, streams, take);
+  return runJob(() => removal.remove(), settings, streams, listen);
 }
 
 async function consent(removal: Removal, settings: CommonSettings, streams: Context): Promise<void> {
@@ -107,7 +115,7 @@ async function consent(removal: Removal, settings: CommonSettings, streams: Cont
 }
 
 /** What the report says went wrong. */
-export function removalProblems(report: Report): Problem[] {
+function removalProblems(report: Report): Problem[] {
   const problems = report.failures.map((failure) => problem(caseOf(failure), failureText(failure)));
   const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
   if (all > report.failures.length) {
@@ -127,15 +135,15 @@ function caseOf({ kind, operation, entryKind, errno }: ErrorEvent): Problem['cas
 }
 
 /** `Removing files from [...] with N workers`. */
-export function removalHead(sources: readonly Source[], options: RemoveOptions): string {
+function removalHead(sources: readonly Source[], options: RemoveOptions): string {
   const crew = options.jobs === undefined ? '' : ` with ${options.jobs} workers`;
-  return `Removing files from ${list(sources.map(({ path }) => path))}${crew}`;
+  return `Removing files from ${pythonList(sources.map(({ path }) => path))}${crew}`;
 }
 
 /** The end of a removal; `names`: with -v, what went. */
-export function removalLines(report: Report, sources: readonly Source[], names: readonly string[]): string[] {
+function removalLines(report: Report, sources: readonly Source[], names: readonly string[]): string[] {
   const { outcomes, directories, skipped, elapsed } = report;
-  const from = list(sources.map(({ path }) => path));
+  const from = pythonList(sources.map(({ path }) => path));
   const kept = (skipped.excluded ?? 0) + (skipped['not-empty'] ?? 0);
   return [
     `Removed ${outcomes.removed - directories.removed} files and links from ${from} in ${elapsed.toFixed(4)} seconds`,

@@ -1,12 +1,37 @@
-/** What `hpcp` may take of the machine: its flags in, worker threads, limits and priorities out. */
+/**
+ * What flags of `hpcp` mean for every verb: how a job is shown, what it may take of the machine, and what of a file counts.
+ *
+ * Comes in: the values of the flags; goes out: the common settings, and options of the operations. What is no rate throws
+ * `UsageError`.
+ */
 import { availableParallelism } from 'node:os';
 import type { Resources } from '../../../native.js';
+import type { CommonSettings } from '../../run.js';
 import { parseCount, parseRate } from '../../values.js';
 import { UsageError } from '../argparse.js';
-import type { HpcpValues } from './flags.js';
+import { choice, type HpcpValues } from './flags.js';
 
 /** Worker threads at most, as the engine has it. */
 const MOST = 1024;
+
+/** The common settings. */
+export function settingsOf(values: HpcpValues): CommonSettings {
+  return {
+    dryRun: values.dry_run,
+    json: values.json,
+    progress: choice(values, 'progress') ?? 'auto',
+    quiet: values.quiet,
+    // -v of hpcp is another one: see CopiedNames.
+    verbose: false,
+    logFile: values.log_file,
+    stallTimeout: Number(values.stall_timeout ?? values.command_timeout_limit ?? 0),
+  };
+}
+
+/** Bytes at the end of a file that count. */
+export function hashing({ hash_size, full_hash }: HpcpValues): { hashSize?: number; fullHash: boolean } {
+  return { fullHash: full_hash, ...(hash_size !== undefined && { hashSize: Math.max(0, hash_size) }) };
+}
 
 /** Throws `UsageError` for what is no rate: a limit that is not understood must not be none. */
 export function resources(values: HpcpValues): Resources {

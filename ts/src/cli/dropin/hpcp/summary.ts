@@ -13,14 +13,14 @@ export const RULE = '-'.repeat(80);
 
 /** `Copying from [...] to [...]`. */
 export function headLine(sources: readonly string[], destinations: readonly string[]): string {
-  return `Copying from ${list(sources)} to ${list(destinations)}`;
+  return `Copying from ${pythonList(sources)} to ${pythonList(destinations)}`;
 }
 
 /** Names of a list that are shown: the rest is counted. */
 const LISTED = 1000;
 
 /** Names as Python prints a list. */
-export function list(names: readonly string[]): string {
+export function pythonList(names: readonly string[]): string {
   const shown = names.slice(0, LISTED).map((name) => `'${display(name).replaceAll("'", "\\'")}'`);
   const more = names.length > LISTED ? [`… and ${names.length - LISTED} more`] : [];
   return `[${[...shown, ...more].join(', ')}]`;

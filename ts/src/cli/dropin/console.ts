@@ -1,0 +1,75 @@
+/**
+ * What a drop-in prints, says, and collects as problems.
+ *
+ * Comes in: lines of the original's output, notes and problems, as they come; goes out: the lines on standard output, or
+ * with `--json` nothing but JSON there, sentences after the command's name on standard error, and at the end the problems,
+ * of which the exit code is made. A reader that goes away ends the lines, not the work.
+ */
+import type { Report } from '../../events.js';
+import { display } from '../../names.js';
+import { jsonLine } from '../../report/json.js';
+import { Output } from '../../report/output.js';
+import type { Context } from '../run.js';
+
+export class Console<Problem extends { readonly message: string }> {
+  readonly #problems: Problem[] = [];
+  readonly #stdout: Output;
+
+  /** `name`: the command's, before what it says. */
+  constructor(
+    readonly name: string,
+    readonly streams: Context,
+    readonly settings: { readonly json: boolean; readonly quiet: boolean },
+  ) {
+    this.#stdout = new Output(streams.stdout, () => undefined);
+  }
+
+  /** What went wrong so far. */
+  get problems(): readonly Problem[] {
+    return this.#problems;
+  }
+
+  /** Lines of the original's output. */
+  print(...lines: readonly string[]): void {
+    if (!this.settings.json) this.#stdout.write(lines.map((line) => `${line}\n`).join(''));
+  }
+
+  /** With --json: a line for a program. */
+  json(event: Parameters<typeof jsonLine>[0]): void {
+    if (this.settings.json) this.#stdout.write(jsonLine(event));
+  }
+
+  /** A sentence on standard error; names in it are escaped. */
+  say(text: string): void {
+    this.streams.stderr.write(`${this.name}: ${text.split('\n').map(display).join('\n')}\n`);
+  }
+
+  /** What is worth knowing, unless nobody wants to. */
+  note(text: string): void {
+    if (!this.settings.quiet) this.say(`note: ${text}`);
+  }
+
+  /** The notes of a job. What was lost is a problem, and told as one. */
+  notes({ notes }: Report): void {
+    for (const { count, lost, message } of notes) {
+      if (!lost) this.note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+    }
+  }
+
+  /** Collects problems and says them. */
+  report(...problems: readonly Problem[]): void {
+    this.collect(...problems);
+    for (const { message } of problems) this.say(message);
+  }
+
+  /** Collects problems that are said in another way. */
+  collect(...problems: readonly Problem[]): void {
+    this.#problems.push(...problems);
+  }
+
+  /** Waits until everything is printed. Throws `OUTPUT` for what was lost, unless nobody reads it any more. */
+  async flush(): Promise<void> {
+    await this.#stdout.flush();
+    this.#stdout.check('standard output');
+  }
+}
