@@ -11,7 +11,7 @@ import type {
   NativeReport,
   NativeSnapshot,
   NativeVictims,
-} from './native.js';
+} from './native/events.js';
 
 /** The same value with each path as a string. */
 export type Decoded<T> = T extends Uint8Array

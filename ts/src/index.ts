@@ -17,7 +17,8 @@ export type {
   Victims,
 } from './events.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
-export type { Change, EntryKind, Limits, Outcome } from './native.js';
+export type { Change, EntryKind, Outcome } from './native/events.js';
+export type { Limits } from './native/options.js';
 export {
   type Compared,
   type CompareOptions,

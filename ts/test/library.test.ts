@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { BulkhaulError } from '../src/error.js';
 import type { JobEvent } from '../src/events.js';
-import type { NativeEntryEvent, NativeNote } from '../src/native.js';
+import type { NativeEntryEvent, NativeNote } from '../src/native/events.js';
 import { copy } from '../src/ops/copy.js';
 import { Job } from '../src/ops/job.js';
 import { FakeNative, scratch } from './rig.js';
@@ -9,6 +9,7 @@ import { FakeNative, scratch } from './rig.js';
 const note = (path: string): NativeNote => ({
   type: 'note',
   kind: 'owner',
+  count: 1,
   lost: false,
   path: Buffer.from(path),
   message: path,

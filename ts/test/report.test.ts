@@ -7,7 +7,13 @@ import { ExitCode, exitCodeOfError, exitCodeOfReport } from '../src/cli/exit.js'
 import { type CommonSettings, runJob } from '../src/cli/run.js';
 import { BulkhaulError, type ErrorCode } from '../src/error.js';
 import { decode } from '../src/events.js';
-import type { NativeEntryEvent, NativeFailure, NativeNote, NativeReport, NativeSnapshot } from '../src/native.js';
+import type {
+  NativeEntryEvent,
+  NativeFailure,
+  NativeNote,
+  NativeReport,
+  NativeSnapshot,
+} from '../src/native/events.js';
 import { Job } from '../src/ops/job.js';
 import type { Listener } from '../src/report/follow.js';
 import { itemLine } from '../src/report/itemize.js';
@@ -29,7 +35,14 @@ const failure = (changes: Partial<NativeFailure> = {}): NativeFailure => ({
   message: 'open src/secret: permission denied',
   ...changes,
 });
-const note: NativeNote = { type: 'note', kind: 'owner', lost: false, path: ODD, message: 'the owner cannot be set' };
+const note: NativeNote = {
+  type: 'note',
+  kind: 'owner',
+  count: 1,
+  lost: false,
+  path: ODD,
+  message: 'the owner cannot be set',
+};
 const entry = (changes: Partial<NativeEntryEvent> = {}): NativeEntryEvent => ({
   type: 'entry',
   outcome: 'copied',
@@ -267,7 +280,7 @@ describe('--json', () => {
       failures: [failure(), failure({ path: ODD })],
       failureKinds: { permission: 2 },
       skipped: { unchanged: 3 },
-      notes: [{ kind: 'owner', count: 2, lost: false, path: ODD, message: 'm' }],
+      notes: [{ ...note, count: 2, message: 'm' }],
     },
   };
 
@@ -538,7 +551,7 @@ describe('the summary', () => {
         copiedBytes: 3_000_000,
         failures: [failure({ path: ODD }), ...failures],
         failureKinds: { permission: 13 },
-        notes: [{ kind: 'owner', count: 2, lost: false, path: ODD, message: 'the owner cannot be set' }],
+        notes: [{ type: 'note', kind: 'owner', count: 2, lost: false, path: ODD, message: 'the owner cannot be set' }],
         elapsed: 2,
       }),
     ).toMatchInlineSnapshot(`
@@ -613,8 +626,8 @@ describe('exit codes', () => {
 
   it.each<[number, string, Partial<NativeReport>]>([
     [0, 'complete', { outcomes: outcomes({ made: 1, copied: 1, linked: 1, metadata: 1, skipped: 1, removed: 1 }) }],
-    [0, 'notes only', { notes: [{ kind: 'owner', count: 1, lost: false, path: ODD, message: '' }] }],
-    [23, 'something lost', { notes: [{ kind: 'owner', count: 1, lost: true, path: ODD, message: '' }] }],
+    [0, 'notes only', { notes: [{ type: 'note', kind: 'owner', count: 1, lost: false, path: ODD, message: '' }] }],
+    [23, 'something lost', { notes: [{ type: 'note', kind: 'owner', count: 1, lost: true, path: ODD, message: '' }] }],
     [1, 'mismatched', { outcomes: outcomes({ mismatched: 1 }) }],
     [3, 'not accounted for', { accounted: false }],
     [23, 'failed', { outcomes: outcomes({ failed: 1 }), failureKinds: { io: 1 } }],

@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished } from 'vitest';
-import type { Limits, NativeEvent, NativeJob, NativeReport, NativeSnapshot } from '../src/native.js';
+import type { NativeEvent, NativeReport, NativeSnapshot } from '../src/native/events.js';
+import type { Limits } from '../src/native/options.js';
+import type { NativeJob } from '../src/native.js';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const FAULTS = fileURLToPath(new URL('../../crates/engine/tests/rig/faultfs.py', import.meta.url));

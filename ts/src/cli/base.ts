@@ -1,6 +1,6 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
 import { BulkhaulError } from '../error.js';
-import type { Resources } from '../native.js';
+import type { Resources } from '../native/options.js';
 import { exitCodeOfError, systemError } from './exit.js';
 import { Command, Option, t, UsageError } from './parser.js';
 import { type CommonSettings, errorText, PROGRESS } from './run.js';

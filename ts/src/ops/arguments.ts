@@ -1,7 +1,7 @@
 /** What the operations make of their arguments: paths as strings or bytes in, checked paths out. */
 import { BulkhaulError } from '../error.js';
 import { display, fromBytes, type PathLike, toBytes } from '../names.js';
-import type { PathBytes } from '../native.js';
+import type { PathBytes } from '../native/options.js';
 
 /** The same options with each path as the caller may give it. */
 export type Given<T> = T extends PathBytes

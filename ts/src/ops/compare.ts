@@ -6,7 +6,8 @@
  */
 import { stat } from 'node:fs/promises';
 import { type PathLike, toBytes } from '../names.js';
-import { loadAddon, type NativeCompareOptions, type NativeJob, type NativeSide } from '../native.js';
+import type { NativeCompareOptions, NativeSide } from '../native/options.js';
+import { loadAddon, type NativeJob } from '../native.js';
 import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
 import { Job } from './job.js';
 

@@ -7,7 +7,8 @@
 import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
-import { loadAddon, type NativeCopyOptions, type NativeJob } from '../native.js';
+import type { NativeCopyOptions } from '../native/options.js';
+import { loadAddon, type NativeJob } from '../native.js';
 import { type Given, type JobOptions, type MaxDelete, mostOf, pathBytes, pathText } from './arguments.js';
 import { type Confirm, Job } from './job.js';
 

@@ -7,7 +7,9 @@
  */
 import { BulkhaulError } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
-import type { Limits, NativeEvent, NativeJob, NativeQuestion, NativeReport } from '../native.js';
+import type { NativeEvent, NativeQuestion, NativeReport } from '../native/events.js';
+import type { Limits } from '../native/options.js';
+import type { NativeJob } from '../native.js';
 
 /** Whether what is named may be deleted: extra entries of the destination, the sources of a move, or both. */
 export type Confirm = (victims: readonly Victims[]) => boolean | Promise<boolean>;

@@ -5,7 +5,8 @@
  */
 import { BulkhaulError } from '../error.js';
 import { fromBytes, type PathLike } from '../names.js';
-import { loadAddon, type NativeListOptions } from '../native.js';
+import type { NativeListOptions } from '../native/options.js';
+import { loadAddon } from '../native.js';
 import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
 import { Job } from './job.js';
 

@@ -7,7 +7,8 @@
 import { userInfo } from 'node:os';
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
-import { loadAddon, type NativeRemoval, type NativeRemoveOptions, type Resources } from '../native.js';
+import type { NativeRemoveOptions, Resources } from '../native/options.js';
+import { loadAddon, type NativeRemoval } from '../native.js';
 import { type JobOptions, type MaxDelete, mostOf, pathBytes, pathText } from './arguments.js';
 import { Job } from './job.js';
 

@@ -1,7 +1,7 @@
 /** Entries as lines in the form of rsync's --itemize-changes. */
 import type { EntryEvent, Event } from '../events.js';
 import { display } from '../names.js';
-import type { Change, EntryKind } from '../native.js';
+import type { Change, EntryKind } from '../native/events.js';
 import type { Output } from './output.js';
 import { type Reporter, unreachable } from './reporter.js';
 

@@ -222,12 +222,16 @@ describe('exit codes', () => {
   it('is not 0 for anything that is not finished, whatever the report keeps of it', () => {
     const reported = (changes: Parameters<typeof report>[0]) => exitCode(problemsOf(decode(report(changes))));
     expect(reported({})).toBe(0);
-    expect(reported({ notes: [{ kind: 'owner', count: 2, lost: false, path: Buffer.from('x'), message: 'm' }] })).toBe(
-      0,
-    );
-    expect(reported({ notes: [{ kind: 'owner', count: 2, lost: true, path: Buffer.from('x'), message: 'm' }] })).toBe(
-      190,
-    );
+    expect(
+      reported({
+        notes: [{ type: 'note', kind: 'owner', count: 2, lost: false, path: Buffer.from('x'), message: 'm' }],
+      }),
+    ).toBe(0);
+    expect(
+      reported({
+        notes: [{ type: 'note', kind: 'owner', count: 2, lost: true, path: Buffer.from('x'), message: 'm' }],
+      }),
+    ).toBe(190);
     expect(reported({ failureKinds: { io: 3 } })).toBe(190);
     for (const outcome of ['failed', 'conflict', 'mismatched', 'changed'] as const) {
       expect(reported({ outcomes: outcomes({ [outcome]: 1 }) })).toBe(190);

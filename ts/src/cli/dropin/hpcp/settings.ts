@@ -5,7 +5,7 @@
  * `UsageError`.
  */
 import { availableParallelism } from 'node:os';
-import type { Resources } from '../../../native.js';
+import type { Resources } from '../../../native/options.js';
 import type { CommonSettings } from '../../run.js';
 import { parseCount, parseRate } from '../../values.js';
 import { UsageError } from '../argparse.js';
