@@ -37,6 +37,27 @@ const CODES: readonly string[] = [
   'INTERNAL',
 ] satisfies ErrorCode[];
 
+/** The error for an argument that is not what it must be; `key` says which, and where in the arguments it is. */
+export function unfit(key: string, wanted: string, given: unknown): BulkhaulError {
+  const what = given === undefined ? `${key} is missing: it is ${wanted}` : `${key}: ${shown(given)} is not ${wanted}`;
+  return new BulkhaulError('USAGE', what);
+}
+
+function shown(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`;
+    case 'object':
+      // No method of its own is asked: it may be anything.
+      return value === null ? 'null' : Object.prototype.toString.call(value);
+    case 'function':
+    case 'symbol':
+      return `a ${typeof value}`;
+    default:
+      return String(value);
+  }
+}
+
 /** An operation that could not begin, or had to stop. `message` may hold names as they are: escape it for a terminal. */
 export class BulkhaulError extends Error {
   override readonly name = 'BulkhaulError';

@@ -6,7 +6,7 @@
  * `toBytes(fromBytes(bytes))` equals `bytes`, for any bytes.
  */
 import { isUtf8 } from 'node:buffer';
-import { BulkhaulError } from './error.js';
+import { BulkhaulError, unfit } from './error.js';
 
 /** A path as callers may give it: a string in the form of this module, or bytes. */
 export type PathLike = string | Buffer;
@@ -23,6 +23,7 @@ function sequenceLength(bytes: Buffer, at: number): number {
 
 /** The string form of a name. */
 export function fromBytes(bytes: Buffer): string {
+  if (!Buffer.isBuffer(bytes)) throw unfit('bytes', 'a Buffer', bytes);
   if (isUtf8(bytes)) return bytes.toString('utf8');
   let text = '';
   let valid = 0;
@@ -41,6 +42,7 @@ export function fromBytes(bytes: Buffer): string {
 
 /** The bytes of a name. Throws `USAGE` for a lone surrogate that stands for no byte. */
 export function toBytes(name: string): Buffer {
+  if (typeof name !== 'string') throw unfit('name', 'a string', name);
   if (!/\p{Surrogate}/u.test(name)) return Buffer.from(name, 'utf8');
   const parts = name.split(/(\p{Surrogate}+)/u).map((part, index) => {
     if (index % 2 === 0) return Buffer.from(part, 'utf8');
@@ -62,6 +64,7 @@ const SHORT: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
  * marks, no line or paragraph separators, no undecodable bytes. One line, safe to print; not meant to be read back.
  */
 export function display(name: string): string {
+  if (typeof name !== 'string') throw unfit('name', 'a string', name);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this is about
   const unsafe = /[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
   return name.replace(unsafe, (char) => {

@@ -1,7 +1,13 @@
-/** What the operations make of their arguments: paths as strings or bytes in, checked paths out. */
-import { BulkhaulError } from '../error.js';
+/**
+ * What the operations make of their arguments.
+ *
+ * Comes in: options as a caller gives them, perhaps without a compiler that minds their types; goes out: options whose
+ * every key is known, of its type and in its range, in the addon's form. What words mean (a mode, a class) the engine
+ * checks. Whatever is wrong is `USAGE`, and the message names the key.
+ */
+import { BulkhaulError, unfit } from '../error.js';
 import { display, fromBytes, type PathLike, toBytes } from '../names.js';
-import type { PathBytes } from '../native/options.js';
+import type { Limits, NativeFilter, NativeTree, PathBytes, Resources, Selection } from '../native/options.js';
 
 /** The same options with each path as the caller may give it. */
 export type Given<T> = T extends PathBytes
@@ -34,11 +40,139 @@ export function pathText(path: PathLike, what: string): string {
 /** A limit of deletions: a number of entries, or the part of those that are there: `'5%'`. */
 export type MaxDelete = number | `${number}%`;
 
-/** The limit in the addon's form. Throws `USAGE`. */
+/** The limit in the addon's form. */
 export function mostOf(maxDelete: MaxDelete): { maxDelete: number } | { maxDeletePercent: number } {
-  const [, digits, percent] = /^(\d+)(%?)$/.exec(String(maxDelete)) ?? [];
-  if (digits === undefined) {
-    throw new BulkhaulError('USAGE', `maxDelete is neither a number of entries nor a percentage: ${maxDelete}`);
+  const number = Number.parseInt(String(maxDelete), 10);
+  return String(maxDelete).endsWith('%') ? { maxDeletePercent: number } : { maxDelete: number };
+}
+
+/** Throws `USAGE` for a value that is not what `key` asks for. */
+export type Check = (value: unknown, key: string) => void;
+
+/** A check for each key of an object; the compiler misses none. */
+export type Fields<T> = { readonly [Key in keyof Required<T>]: Check };
+
+function is(wanted: string, fits: (value: unknown) => boolean): Check {
+  return (value, key) => {
+    if (!fits(value)) throw unfit(key, wanted, value);
+  };
+}
+
+export const PATH = 'a path (a string or a Buffer)';
+
+export const boolean = is('a boolean', (value) => typeof value === 'boolean');
+export const text = is('a string', (value) => typeof value === 'string');
+export const call = is('a function', (value) => typeof value === 'function');
+export const path = is(PATH, isPath);
+export const seconds = is('a number of seconds', (value) => typeof value === 'number');
+const signal = is('an AbortSignal', (value) => value instanceof AbortSignal);
+
+/** A rate, up to the highest that the engine takes. */
+export const rate = is('a number from 0 to 1e16', (value) => typeof value === 'number' && value >= 0 && value <= 1e16);
+
+/** The highest number of 32 bits, and the highest id: to chown(2) the one above it means "leave it". */
+const MOST = 2 ** 32 - 1;
+const MOST_ID = MOST - 1;
+
+/** A whole number. */
+export function whole(least: number, most: number): Check {
+  const fits = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= least && Number(value) <= most;
+  return is(`a whole number from ${least} to ${most}`, fits);
+}
+
+export const count = whole(0, MOST);
+export const size = whole(0, Number.MAX_SAFE_INTEGER);
+export const id = whole(0, MOST_ID);
+
+/** `MaxDelete`; digits in a string are a number too. */
+export const limit = is('a number of entries or a percentage up to 100%', (value) => {
+  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0;
+  const [, digits, percent] = (typeof value === 'string' && /^(\d+)(%?)$/.exec(value)) || [];
+  return digits !== undefined && (percent === '' || Number(digits) <= 100);
+});
+
+/** An array of these. */
+export function each(check: Check): Check {
+  return (value, key) => {
+    if (!Array.isArray(value)) throw unfit(key, 'an array', value);
+    for (const [index, item] of value.entries()) check(item, `${key}[${index}]`);
+  };
+}
+
+/** One path, or an array of them. */
+export const paths: Check = (value, key) => {
+  if (Array.isArray(value)) each(path)(value, key);
+  else if (!isPath(value)) throw unfit(key, `${PATH} or an array of paths`, value);
+};
+
+/** An object of these fields, of which some are required, and of no other. */
+export function record<T extends object>(fields: Fields<T>, ...required: readonly (keyof T & string)[]): Check {
+  const names = Object.keys(fields);
+  return (value, key) => {
+    if (!isRecord(value)) throw unfit(key || 'options', 'an object of options', value);
+    const within = key === '' ? '' : `${key}.`;
+    for (const name of Object.keys(value)) {
+      if (names.includes(name)) continue;
+      const near = nearest(name, names);
+      const hint = near === undefined ? '' : `; did you mean ${within}${near}?`;
+      throw new BulkhaulError('USAGE', `there is no option ${within}${name}${hint}`);
+    }
+    for (const [name, check] of Object.entries<Check>(fields)) {
+      const item = value[name];
+      if (item !== undefined || (required as readonly string[]).includes(name)) check(item, within + name);
+    }
+  };
+}
+
+/** An object of the caller's making: no array, `URL`, `Map` or bytes. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && Object.prototype.toString.call(value) === '[object Object]';
+}
+
+export function isPath(value: unknown): value is PathLike {
+  return typeof value === 'string' || Buffer.isBuffer(value);
+}
+
+/** The groups of fields that several operations share. */
+export const LIMITS: Fields<Limits> = { bytes: rate, entries: rate };
+export const RESOURCES: Fields<Resources> = {
+  jobs: whole(0, 1024),
+  limits: record(LIMITS),
+  nice: whole(-20, 19),
+  ionice: text,
+};
+export const JOB: Fields<JobOptions> = { signal, entries: boolean };
+export const SELECTION: Fields<Given<Selection>> = {
+  filter: record<Given<NativeFilter>>({ style: text, rules: each(path) }, 'style', 'rules'),
+  oneFileSystem: boolean,
+};
+export const TREE = record<Given<NativeTree>>(
+  { path, contents: boolean, follow: boolean },
+  'path',
+  'contents',
+  'follow',
+);
+
+/** The name that was meant, if one is near enough. */
+function nearest(name: string, names: readonly string[]): string | undefined {
+  const most = Math.min(1 + Math.floor(name.length / 5), 3);
+  const [best] = names
+    .map((each) => ({ each, far: distance(name.toLowerCase(), each.toLowerCase()) }))
+    .filter(({ far }) => far <= most)
+    .sort((a, b) => a.far - b.far);
+  return best?.each;
+}
+
+/** How many letters have to be put in, taken out or changed to make one of the other. */
+function distance(a: string, b: string): number {
+  let before = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (const letter of a) {
+    let left = (before[0] ?? 0) + 1;
+    before = before.map((above, at) => {
+      if (at === 0) return left;
+      left = Math.min(above + 1, left + 1, (before[at - 1] ?? 0) + (letter === b[at - 1] ? 0 : 1));
+      return left;
+    });
   }
-  return percent ? { maxDeletePercent: Number(digits) } : { maxDelete: Number(digits) };
+  return before.at(-1) ?? 0;
 }

@@ -5,11 +5,32 @@
  * an `entry` event for each difference: what a copy of the left side would do to the right one.
  */
 import { stat } from 'node:fs/promises';
+import { unfit } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import type { NativeCompareOptions, NativeSide } from '../native/options.js';
 import { loadAddon, type NativeJob } from '../native.js';
-import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
-import { Job } from './job.js';
+import {
+  boolean,
+  type Check,
+  each,
+  type Fields,
+  type Given,
+  isPath,
+  isRecord,
+  JOB,
+  type JobOptions,
+  PATH,
+  path,
+  pathBytes,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  size,
+  TREE,
+  text,
+} from './arguments.js';
+import { begin, type Job } from './job.js';
 
 /** Options of `compareMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedCompareOptions = Given<Omit<NativeCompareOptions, 'entryEvents'>> & JobOptions;
@@ -33,26 +54,54 @@ export interface CompareOptions
   spillDirectory?: PathLike;
 }
 
+const LIST = record<Exclude<Compared, PathLike>>({ list: path, names: boolean }, 'list');
+const TREES = record({ trees: each(TREE) }, 'trees');
+
+const side: Check = (value, key) => {
+  if (isRecord(value) && 'list' in value) LIST(value, key);
+  else if (!isPath(value)) throw unfit(key, `${PATH} or an object with a list`, value);
+};
+const mappedSide: Check = (value, key) => {
+  if (isRecord(value) && 'list' in value) LIST(value, key);
+  else TREES(value, key);
+};
+
+const SHARED: Fields<Omit<MappedCompareOptions, 'left' | 'right' | 'align' | 'filter'>> = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: SELECTION.oneFileSystem,
+  content: text,
+  hashSize: size,
+  metadata: boolean,
+  directoryTimes: boolean,
+  xattrs: boolean,
+  specials: boolean,
+  output: path,
+  form: text,
+  spillDirectory: path,
+};
+const OPTIONS = record<CompareOptions>({ ...SHARED, left: side, right: side, exclude: each(path) }, 'left', 'right');
+const MAPPED = record<MappedCompareOptions>(
+  { ...SHARED, left: mappedSide, right: mappedSide, align: boolean, filter: SELECTION.filter },
+  'left',
+  'right',
+);
+
 /** Compares. */
 export function compare(options: CompareOptions): Job {
-  const { left, right, exclude, output, signal, ...rest } = options;
-  return new Job(
-    async () =>
-      start({
-        ...rest,
-        left: await sideOf(left),
-        right: await sideOf(right),
-        ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
-        ...(output !== undefined && { output }),
-      }),
-    signal,
+  return begin(options, OPTIONS, async ({ left, right, exclude, ...rest }) =>
+    start({
+      ...rest,
+      left: await sideOf(left),
+      right: await sideOf(right),
+      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+    }),
   );
 }
 
 /** Compares sides that are made of several trees, or of whose names some count. */
 export function compareMapped(options: MappedCompareOptions): Job {
-  const { signal, ...rest } = options;
-  return new Job(async () => start(rest), signal);
+  return begin(options, MAPPED, start);
 }
 
 async function sideOf(compared: Compared): Promise<Given<NativeSide>> {
@@ -63,8 +112,8 @@ async function sideOf(compared: Compared): Promise<Given<NativeSide>> {
   return { trees: [{ path, contents: entry?.isDirectory() ?? false, follow: true }] };
 }
 
-async function start(options: Omit<MappedCompareOptions, 'signal'>): Promise<NativeJob> {
-  const { left, right, filter, output, spillDirectory, entries, ...rest } = options;
+async function start(options: MappedCompareOptions): Promise<NativeJob> {
+  const { signal: _, left, right, filter, output, spillDirectory, entries, ...rest } = options;
   const native: NativeCompareOptions = {
     ...rest,
     left: nativeSide(left),

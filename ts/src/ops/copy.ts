@@ -9,8 +9,30 @@ import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import type { NativeCopyOptions } from '../native/options.js';
 import { loadAddon, type NativeJob } from '../native.js';
-import { type Given, type JobOptions, type MaxDelete, mostOf, pathBytes, pathText } from './arguments.js';
-import { type Confirm, Job } from './job.js';
+import {
+  boolean,
+  call,
+  count,
+  each,
+  type Fields,
+  type Given,
+  id,
+  JOB,
+  type JobOptions,
+  limit,
+  type MaxDelete,
+  mostOf,
+  path,
+  pathBytes,
+  paths,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  size,
+  text,
+} from './arguments.js';
+import { begin, type Confirm, type Job } from './job.js';
 
 interface Deletion {
   /** Asked before extra entries are removed, and before sources are; without it they go unasked. */
@@ -55,37 +77,90 @@ export interface CopyOptions
   spillDirectory?: PathLike;
 }
 
+const SHARED: Fields<Omit<MappedCopyOptions, 'sources' | 'destinations' | 'filter' | 'chownUser' | 'chownGroup'>> = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: SELECTION.oneFileSystem,
+  createDestination: boolean,
+  allowNested: boolean,
+  filesFrom: record<{ path: PathLike; nul: boolean }>({ path, nul: boolean }, 'path', 'nul'),
+  hashSize: size,
+  fullHash: boolean,
+  sparse: text,
+  sync: text,
+  dryRun: boolean,
+  keepDirlinks: boolean,
+  directories: text,
+  linkTracking: boolean,
+  contentOnly: boolean,
+  owner: boolean,
+  permissions: boolean,
+  acls: boolean,
+  xattrs: boolean,
+  times: boolean,
+  chmod: text,
+  requireSpace: boolean,
+  verify: boolean,
+  removeExtra: boolean,
+  removeSources: boolean,
+  acceptTimeLoss: boolean,
+  randomDestination: boolean,
+  linksInMemory: count,
+  spillDirectory: path,
+  confirm: call,
+  maxDelete: limit,
+};
+const CHOWN = record<NonNullable<CopyOptions['chown']>>({ user: id, group: id });
+const OPTIONS = record<CopyOptions>(
+  { ...SHARED, sources: paths, destination: path, exclude: each(path), chown: CHOWN },
+  'sources',
+  'destination',
+);
+
+type Mapped<Key extends 'sources' | 'destinations'> = MappedCopyOptions[Key][number];
+const SOURCE = record<Mapped<'sources'>>(
+  { path, contents: boolean, name: path, follow: boolean },
+  'path',
+  'contents',
+  'follow',
+);
+const DESTINATION = record<Mapped<'destinations'>>({ path, follow: boolean }, 'path', 'follow');
+const MAPPED = record<MappedCopyOptions>(
+  {
+    ...SHARED,
+    sources: each(SOURCE),
+    destinations: each(DESTINATION),
+    filter: SELECTION.filter,
+    chownUser: id,
+    chownGroup: id,
+  },
+  'sources',
+  'destinations',
+);
+
 /** Copies with rsync's slash rule. */
 export function copy(options: CopyOptions): Job {
-  const { sources, destination, exclude, filesFrom, chown, signal, confirm, entries, ...rest } = options;
-  return new Job(
-    async () => {
-      const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
-      const mapped = await mapSources(given, pathText(destination, 'the destination'), filesFrom !== undefined);
-      return start({
-        ...rest,
-        ...mapped,
-        ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
-        ...(filesFrom && { filesFrom }),
-        ...(chown?.user !== undefined && { chownUser: chown.user }),
-        ...(chown?.group !== undefined && { chownGroup: chown.group }),
-        ...(entries !== undefined && { entries }),
-        confirm,
-      });
-    },
-    signal,
-    confirm,
-  );
+  return begin(options, OPTIONS, async ({ sources, destination, exclude, chown, ...rest }) => {
+    const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
+    const mapped = await mapSources(given, pathText(destination, 'the destination'), rest.filesFrom !== undefined);
+    return start({
+      ...rest,
+      ...mapped,
+      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+      ...(chown?.user !== undefined && { chownUser: chown.user }),
+      ...(chown?.group !== undefined && { chownGroup: chown.group }),
+    });
+  });
 }
 
 /** Copies each source to where it is told to go. */
 export function copyMapped(options: MappedCopyOptions): Job {
-  const { signal, ...rest } = options;
-  return new Job(async () => start(rest), signal, rest.confirm);
+  return begin(options, MAPPED, start);
 }
 
-async function start(options: Omit<MappedCopyOptions, 'signal'>): Promise<NativeJob> {
-  const { sources, destinations, filter, filesFrom, spillDirectory, entries, confirm, maxDelete, ...rest } = options;
+async function start(options: MappedCopyOptions): Promise<NativeJob> {
+  const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
+  const { signal: _, entries, confirm, ...rest } = others;
   const native: NativeCopyOptions = {
     ...rest,
     sources: sources.map(({ path, name, ...source }) => ({

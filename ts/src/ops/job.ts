@@ -10,6 +10,7 @@ import { decode, type JobEvent, type Report, type Snapshot, type Victims } from 
 import type { NativeEvent, NativeQuestion, NativeReport } from '../native/events.js';
 import type { Limits } from '../native/options.js';
 import type { NativeJob } from '../native.js';
+import { boolean, type Check, type JobOptions, LIMITS, record, seconds } from './arguments.js';
 
 /** Whether what is named may be deleted: extra entries of the destination, the sources of a move, or both. */
 export type Confirm = (victims: readonly Victims[]) => boolean | Promise<boolean>;
@@ -73,7 +74,10 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       const native = await prepare();
       this.#native = native;
       if (this.#limits !== undefined) native.setLimits(this.#limits);
-      if (this.#stallTimeout !== undefined) native.setStallTimeout(this.#stallTimeout);
+      if (this.#stallTimeout !== undefined) {
+        seconds(this.#stallTimeout, 'stallTimeout');
+        native.setStallTimeout(this.#stallTimeout);
+      }
       if (this.#cancelled !== undefined) native.cancel(this.#cancelled);
       if (!this.#read && this.#confirm !== undefined) {
         // Nobody reads: the questions are answered nevertheless.
@@ -141,7 +145,9 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   async #ask(native: NativeJob, { victims }: NativeQuestion): Promise<void> {
     let yes = false;
     try {
-      yes = (await this.#confirm?.(decode(victims))) ?? false;
+      const answer = (await this.#confirm?.(decode(victims))) ?? false;
+      boolean(answer, 'the answer of confirm');
+      yes = answer;
     } finally {
       native.answer(yes);
     }
@@ -164,6 +170,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
 
   /** Changes how fast the job may go, from now on. Throws `USAGE` for what is no rate. */
   setLimits(limits: Limits): void {
+    record(LIMITS)(limits, 'limits');
     this.#limits = limits;
     try {
       this.#native?.setLimits(limits);
@@ -188,7 +195,25 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * `left-behind`: the process had better end.
    */
   cancel(abort = false): void {
+    boolean(abort, 'abort');
     this.#cancelled = abort || (this.#cancelled ?? false);
     this.#native?.cancel(abort);
   }
+}
+
+/**
+ * The job that `prepare` makes of a caller's options when `check` has found nothing wrong with them; else a job that
+ * rejects.
+ */
+export function begin<Options extends JobOptions & { confirm?: Confirm | undefined }>(
+  options: Options,
+  check: Check,
+  prepare: (options: Options) => Promise<NativeJob>,
+): Job {
+  try {
+    check(options, '');
+  } catch (error) {
+    return new Job(() => Promise.reject(error));
+  }
+  return new Job(() => prepare(options), options.signal, options.confirm);
 }

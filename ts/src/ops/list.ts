@@ -6,9 +6,25 @@
 import { BulkhaulError } from '../error.js';
 import { fromBytes, type PathLike } from '../names.js';
 import type { NativeListOptions } from '../native/options.js';
-import { loadAddon } from '../native.js';
-import { type Given, type JobOptions, pathBytes, pathText } from './arguments.js';
-import { Job } from './job.js';
+import { loadAddon, type NativeJob } from '../native.js';
+import {
+  boolean,
+  each,
+  type Fields,
+  type Given,
+  JOB,
+  type JobOptions,
+  path,
+  pathBytes,
+  paths,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  size,
+  TREE,
+} from './arguments.js';
+import { begin, type Job } from './job.js';
 
 /** Options of `listMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedListOptions = Given<Omit<NativeListOptions, 'entryEvents'>> & JobOptions;
@@ -27,31 +43,47 @@ export interface ListOptions
   spillDirectory?: PathLike;
 }
 
+const SHARED: Fields<Omit<MappedListOptions, 'sources' | 'filter'>> = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: SELECTION.oneFileSystem,
+  hashes: boolean,
+  hashSize: size,
+  fullHash: boolean,
+  nul: boolean,
+  output: path,
+  spillDirectory: path,
+};
+const OPTIONS = record<ListOptions>({ ...SHARED, sources: paths, exclude: each(path) }, 'sources');
+const MAPPED = record<MappedListOptions>({ ...SHARED, sources: each(TREE), filter: SELECTION.filter }, 'sources');
+
 /** Lists each source under its own name. */
 export function list(options: ListOptions): Job {
-  const { sources, exclude, output, ...rest } = options;
-  return listMapped({
-    ...rest,
-    sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
-    ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
-    ...(output !== undefined && { output }),
-  });
+  return begin(options, OPTIONS, async ({ sources, exclude, ...rest }) =>
+    start({
+      ...rest,
+      sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
+      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+    }),
+  );
 }
 
 /** Lists each source as it is told. */
 export function listMapped(options: MappedListOptions): Job {
-  const { signal, sources, filter, output, spillDirectory, entries, ...rest } = options;
-  return new Job(async () => {
-    const native: NativeListOptions = {
-      ...rest,
-      sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
-      ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
-      ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
-      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-      ...(entries !== undefined && { entryEvents: entries }),
-    };
-    return (await loadAddon()).list(native);
-  }, signal);
+  return begin(options, MAPPED, start);
+}
+
+async function start(options: Given<MappedListOptions>): Promise<NativeJob> {
+  const { signal: _, sources, filter, output, spillDirectory, entries, ...rest } = options;
+  const native: NativeListOptions = {
+    ...rest,
+    sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+    ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+  return (await loadAddon()).list(native);
 }
 
 /**
@@ -59,6 +91,8 @@ export function listMapped(options: MappedListOptions): Job {
  * in a directory that the list names too. Throws `BulkhaulError` for a list that cannot be read.
  */
 export async function listedSources(list: PathLike, spillDirectory?: PathLike): Promise<string[]> {
+  path(list, 'list');
+  if (spillDirectory !== undefined) path(spillDirectory, 'spillDirectory');
   const addon = await loadAddon();
   try {
     const spill = spillDirectory === undefined ? undefined : pathBytes(spillDirectory);

@@ -9,8 +9,22 @@ import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import type { NativeRemoveOptions, Resources } from '../native/options.js';
 import { loadAddon, type NativeRemoval } from '../native.js';
-import { type JobOptions, type MaxDelete, mostOf, pathBytes, pathText } from './arguments.js';
-import { Job } from './job.js';
+import {
+  boolean,
+  each,
+  JOB,
+  type JobOptions,
+  limit,
+  type MaxDelete,
+  mostOf,
+  path,
+  pathBytes,
+  paths,
+  pathText,
+  RESOURCES,
+  record,
+} from './arguments.js';
+import { begin, type Job } from './job.js';
 
 /** Options of `remove`. */
 export interface RemoveOptions
@@ -31,6 +45,23 @@ export interface RemoveOptions
   noPreserveRoot?: PathLike[];
 }
 
+const OPTIONS = record<RemoveOptions>(
+  {
+    ...RESOURCES,
+    ...JOB,
+    paths,
+    exclude: each(path),
+    excludeAbsolute: each(path),
+    dryRun: boolean,
+    listFirst: boolean,
+    ignoreMissing: boolean,
+    maxDelete: limit,
+    protect: each(path),
+    noPreserveRoot: each(path),
+  },
+  'paths',
+);
+
 /** Removes. */
 export function remove(options: RemoveOptions): Job {
   return new Removal(options).remove();
@@ -44,15 +75,15 @@ export class Removal {
 
   /** Counts what would go: the outcomes `removed`, and their bytes; iterating gives the first few entries. */
   preview(): Job {
-    return new Job(async () => (await this.#prepared()).preview(), this.options.signal);
+    return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).preview());
   }
 
   remove(): Job {
-    return new Job(async () => (await this.#prepared()).remove(), this.options.signal);
+    return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).remove());
   }
 
-  #prepared(): Promise<NativeRemoval> {
-    this.#native ??= loadAddon().then((addon) => addon.removal(nativeOptions(this.options)));
+  #prepared(options: RemoveOptions): Promise<NativeRemoval> {
+    this.#native ??= loadAddon().then((addon) => addon.removal(nativeOptions(options)));
     return this.#native;
   }
 }

@@ -19,7 +19,7 @@ import { type HpcpConsole, problem, problemOf, problemsOf, Refused } from './cod
 import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
-import { resources, settingsOf } from './settings.js';
+import { hashing, resources, settingsOf } from './settings.js';
 import { nameList, sourcesOf } from './sources.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
 
@@ -92,7 +92,7 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     allowNested: true,
     sparse: choice(values, 'sparse') ?? 'always',
     sync: choice(values, 'sync') ?? 'safe',
-    fullHash: values.full_hash,
+    ...hashing(values),
     dryRun: values.dry_run,
     oneFileSystem: values.one_file_system,
     keepDirlinks: values.keep_dirlinks,
@@ -106,7 +106,6 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     acceptTimeLoss: values.accept_time_loss,
     randomDestination: values.random_dest_selection,
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
-    ...(values.hash_size !== undefined && { hashSize: Math.max(0, values.hash_size) }),
     ...resources(values),
     ...(owner.user !== undefined && { chownUser: owner.user }),
     ...(owner.group !== undefined && { chownGroup: owner.group }),

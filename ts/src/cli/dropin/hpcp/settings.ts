@@ -30,7 +30,10 @@ export function settingsOf(values: HpcpValues): CommonSettings {
 
 /** Bytes at the end of a file that count. */
 export function hashing({ hash_size, full_hash }: HpcpValues): { hashSize?: number; fullHash: boolean } {
-  return { fullHash: full_hash, ...(hash_size !== undefined && { hashSize: Math.max(0, hash_size) }) };
+  return {
+    fullHash: full_hash,
+    ...(hash_size !== undefined && { hashSize: Math.min(Math.max(0, hash_size), Number.MAX_SAFE_INTEGER) }),
+  };
 }
 
 /** Throws `UsageError` for what is no rate: a limit that is not understood must not be none. */

@@ -1,0 +1,384 @@
+/** What library calls make of arguments that a caller without a compiler may give: `USAGE`, with the key, and nothing else. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { CompareOptions, CopyOptions, ListOptions, RemoveOptions } from '../src/index.js';
+import * as library from '../src/index.js';
+import { Job } from '../src/ops/job.js';
+import { FakeNative } from './rig.js';
+
+const DIRECTORY = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+afterAll(() => rmSync(DIRECTORY, { recursive: true }));
+/** Nothing is there. */
+const ABSENT = join(DIRECTORY, 'absent');
+/** What a right call may make. */
+const OUTPUT = join(DIRECTORY, 'output');
+
+const URL_OF_FILE = new URL('file:///nowhere');
+
+/** Values that no argument takes. */
+const NOTHING = [null, Symbol('x'), 10n, URL_OF_FILE];
+const NO_NUMBER = [...NOTHING, '5', true, [1], {}, NaN, Number.POSITIVE_INFINITY];
+
+/** Kinds of arguments: what is one, and what is none. A wrong value in an array or an object is given with its way. */
+const KINDS = {
+  boolean: { right: true, wrong: [...NOTHING, 'yes', 0, 1, [], {}] },
+  text: { right: undefined, wrong: [...NOTHING, 5, true, [], {}, Buffer.from('x')] },
+  path: { right: OUTPUT, wrong: [...NOTHING, 5, true, [], {}, new Uint8Array(1), [ABSENT]] },
+  paths: { right: [ABSENT], wrong: [...NOTHING, 5, true, {}, new Uint8Array(1), [5], ['x', null], [URL_OF_FILE]] },
+  patterns: { right: ['*.o', Buffer.from('x')], wrong: [...NOTHING, 'x', 5, {}, [5], ['x', undefined], [['x']]] },
+  directories: { right: [DIRECTORY], wrong: [...NOTHING, 'x', 5, {}, [5], [null]] },
+  count: { right: 3, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32] },
+  id: { right: 7, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32 - 1] },
+  size: { right: 4096, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 53] },
+  nice: { right: 1, wrong: [...NO_NUMBER, 1.5, -21, 20, 2 ** 32 + 1] },
+  limit: { right: '5%', wrong: [...NOTHING, NaN, -1, 1.5, 2 ** 53, '', 'x', '-1', '5 %', '101%', '1.5%', [], {}] },
+  limits: {
+    right: { bytes: 1e9, entries: 0.5 },
+    wrong: [...NOTHING, 5, [], { bytes: '5' }, { bytes: -1 }, { entries: NaN }, { bytes: 1e17 }, { byte: 1 }],
+  },
+  chown: {
+    right: { user: 0 },
+    wrong: [...NOTHING, 5, { user: 'root' }, { user: -1 }, { group: 2 ** 32 - 1 }, { users: 1 }],
+  },
+  filesFrom: {
+    right: { path: '/dev/null', nul: false },
+    wrong: [...NOTHING, 'x', {}, { path: 'x' }, { nul: true }, { path: 5, nul: true }, { path: 'x', nul: 1 }],
+  },
+  filter: {
+    right: { style: 'rsync', rules: ['x'] },
+    wrong: [
+      ...NOTHING,
+      'x',
+      [],
+      {},
+      { style: 'x', rules: [] },
+      { style: 'rsync', rules: 'x' },
+      { style: 'rsync', rules: [5] },
+    ],
+  },
+  side: {
+    right: ABSENT,
+    wrong: [...NOTHING, 5, true, [], {}, { list: 5 }, { list: 'x', names: 'no' }, { list: 'x', name: true }],
+  },
+  mappedSide: {
+    right: { trees: [{ path: ABSENT, contents: false, follow: false }] },
+    wrong: [...NOTHING, ABSENT, {}, { trees: ABSENT }, { trees: [ABSENT] }, { trees: [{ path: ABSENT }] }, { list: 5 }],
+  },
+  trees: {
+    right: [{ path: ABSENT, contents: false, follow: false }],
+    wrong: [...NOTHING, ABSENT, {}, [ABSENT], [null], [{ path: ABSENT, contents: 0, follow: false }]],
+  },
+  places: {
+    right: [{ path: ABSENT, follow: false }],
+    wrong: [...NOTHING, ABSENT, {}, [ABSENT], [{ path: ABSENT }], [{ path: ABSENT, follow: null }]],
+  },
+  signal: { right: new AbortController().signal, wrong: [...NOTHING, {}, new AbortController(), 5] },
+  call: { right: () => false, wrong: [...NOTHING, true, 'yes', {}] },
+} satisfies Record<string, { right: unknown; wrong: unknown[] }>;
+type Kind = keyof typeof KINDS;
+
+/** The kind of each option; of words also one that is right. */
+type Kinds<Options> = { [Key in keyof Required<Options>]: Kind | `text ${string}` };
+
+const RESOURCES = { jobs: 'count', limits: 'limits', nice: 'nice', ionice: 'text idle' } as const;
+const JOB = { signal: 'signal', entries: 'boolean' } as const;
+const COPY = {
+  ...RESOURCES,
+  ...JOB,
+  createDestination: 'boolean',
+  allowNested: 'boolean',
+  filesFrom: 'filesFrom',
+  hashSize: 'size',
+  fullHash: 'boolean',
+  sparse: 'text never',
+  sync: 'text all',
+  dryRun: 'boolean',
+  oneFileSystem: 'boolean',
+  keepDirlinks: 'boolean',
+  directories: 'text only',
+  linkTracking: 'boolean',
+  contentOnly: 'boolean',
+  owner: 'boolean',
+  permissions: 'boolean',
+  acls: 'boolean',
+  xattrs: 'boolean',
+  times: 'boolean',
+  chmod: 'text go-w',
+  requireSpace: 'boolean',
+  verify: 'boolean',
+  removeExtra: 'boolean',
+  removeSources: 'boolean',
+  acceptTimeLoss: 'boolean',
+  randomDestination: 'boolean',
+  linksInMemory: 'count',
+  spillDirectory: 'path',
+  confirm: 'call',
+  maxDelete: 'limit',
+} as const;
+const LIST = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: 'boolean',
+  hashes: 'boolean',
+  hashSize: 'size',
+  fullHash: 'boolean',
+  nul: 'boolean',
+  output: 'path',
+  spillDirectory: 'path',
+} as const;
+const COMPARE = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: 'boolean',
+  content: 'text whole',
+  hashSize: 'size',
+  metadata: 'boolean',
+  directoryTimes: 'boolean',
+  xattrs: 'boolean',
+  specials: 'boolean',
+  output: 'path',
+  form: 'text tar',
+  spillDirectory: 'path',
+} as const;
+
+interface Call {
+  /** The options that it needs, and nothing that exists. */
+  needed: Record<string, unknown>;
+  kinds: Record<string, Kind | `text ${string}`>;
+  of(options: never): PromiseLike<unknown>;
+}
+
+const REMOVE = {
+  needed: { paths: ABSENT },
+  kinds: {
+    ...RESOURCES,
+    ...JOB,
+    paths: 'paths',
+    exclude: 'patterns',
+    excludeAbsolute: 'patterns',
+    dryRun: 'boolean',
+    listFirst: 'boolean',
+    ignoreMissing: 'boolean',
+    maxDelete: 'limit',
+    protect: 'patterns',
+    noPreserveRoot: 'directories',
+  } satisfies Kinds<RemoveOptions>,
+};
+
+/** Every function that takes options. */
+const CALLS: Record<string, Call> = {
+  copy: {
+    of: library.copy,
+    needed: { sources: ABSENT, destination: join(ABSENT, 'either') },
+    kinds: {
+      ...COPY,
+      sources: 'paths',
+      destination: 'path',
+      exclude: 'patterns',
+      chown: 'chown',
+    } satisfies Kinds<CopyOptions>,
+  },
+  copyMapped: {
+    of: library.copyMapped,
+    needed: {
+      sources: [{ path: ABSENT, contents: true, follow: true }],
+      destinations: [{ path: join(ABSENT, 'either'), follow: false }],
+    },
+    kinds: {
+      ...COPY,
+      sources: 'trees',
+      destinations: 'places',
+      filter: 'filter',
+      chownUser: 'id',
+      chownGroup: 'id',
+    } satisfies Kinds<library.MappedCopyOptions>,
+  },
+  list: {
+    of: library.list,
+    needed: { sources: ABSENT },
+    kinds: { ...LIST, sources: 'paths', exclude: 'patterns' } satisfies Kinds<ListOptions>,
+  },
+  listMapped: {
+    of: library.listMapped,
+    needed: { sources: [{ path: ABSENT, contents: false, follow: false }] },
+    kinds: { ...LIST, sources: 'trees', filter: 'filter' } satisfies Kinds<library.MappedListOptions>,
+  },
+  compare: {
+    of: library.compare,
+    needed: { left: ABSENT, right: ABSENT },
+    kinds: { ...COMPARE, left: 'side', right: 'side', exclude: 'patterns' } satisfies Kinds<CompareOptions>,
+  },
+  compareMapped: {
+    of: library.compareMapped,
+    needed: { left: KINDS.mappedSide.right, right: KINDS.mappedSide.right },
+    kinds: {
+      ...COMPARE,
+      left: 'mappedSide',
+      right: 'mappedSide',
+      align: 'boolean',
+      filter: 'filter',
+    } satisfies Kinds<library.MappedCompareOptions>,
+  },
+  remove: { of: library.remove, ...REMOVE },
+  'Removal, to look': { of: (options) => new library.Removal(options).preview(), ...REMOVE },
+  'Removal, to do': { of: (options) => new library.Removal(options).remove(), ...REMOVE },
+};
+
+/** The error that a call ends with; undefined: it was taken, and ended well. */
+async function errorOf(call: () => unknown): Promise<(Error & { code?: string }) | undefined> {
+  try {
+    await call();
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+async function refuses(call: () => unknown, key: string | RegExp): Promise<void> {
+  const error = await errorOf(call);
+  expect(error).toMatchObject({ name: 'BulkhaulError', code: 'USAGE', message: expect.stringMatching(key) });
+}
+
+/** The key as a word, perhaps at the end of a way to it. */
+const word = (key: string) => new RegExp(`(^|[ .])${key}\\b`);
+
+it('every function that the library has is asked here', () => {
+  const functions = Object.keys(CALLS).map((name) => name.replace(/,.*/, ''));
+  const others = ['BulkhaulError', 'display', 'fromBytes', 'listedSources', 'toBytes'];
+  expect(Object.keys(library).sort()).toEqual([...new Set([...functions, ...others])].sort());
+});
+
+describe.each(Object.entries(CALLS))('%s', (_, { of, needed, kinds }) => {
+  const call = (options: unknown) => () => of(options as never);
+  const rows = Object.entries(kinds).map(([key, kind]) => {
+    const [name, word] = kind.split(' ');
+    const { right, wrong } = KINDS[name as Kind];
+    return { key, right: word ?? right, wrong: word === undefined ? wrong : [...wrong, 'nonsense'] };
+  });
+
+  it.each(rows)('refuses a wrong $key and takes a right one', async ({ key, right, wrong }) => {
+    for (const value of wrong) await refuses(call({ ...needed, [key]: value }), word(key));
+    const error = await errorOf(call(key in needed ? needed : { ...needed, [key]: right }));
+    expect([undefined, 'NO_SOURCE']).toContain(error?.code);
+  });
+
+  it.each(Object.keys(needed))('needs %s', async (key) => {
+    await refuses(call({ ...needed, [key]: undefined }), word(key));
+  });
+
+  it('refuses what it does not know, by its name, with the one that was meant', async () => {
+    for (const key of Object.keys(kinds)) {
+      const [typo, other] = [`${key.slice(0, 2)}${key.slice(3)}`, `${key}_`];
+      for (const wrong of [typo, other, key.toUpperCase()]) {
+        await refuses(call({ ...needed, [wrong]: undefined }), new RegExp(`option ${wrong}; did you mean \\w+\\?$`));
+      }
+      await refuses(call({ ...needed, [other]: 1 }), `option ${other}; did you mean ${key}\\?`);
+    }
+    await refuses(call({ ...needed, zebra: 1 }), /^there is no option zebra$/);
+    await refuses(call({ ...needed, __proto__: null, constructor: 1 }), /^there is no option constructor$/);
+  });
+
+  it('needs options', async () => {
+    const none = [undefined, null, 5, 'x', true, [], [needed], () => needed, Buffer.from('x'), URL_OF_FILE];
+    for (const options of none) await refuses(call(options), /^options(: | is missing)/);
+  });
+});
+
+it.each<[string, (path: never) => unknown, string]>([
+  ['copy', (path) => library.copy({ sources: ['x', path], destination: ABSENT }), 'sources\\[1\\]'],
+  [
+    'copyMapped',
+    (path) => library.copyMapped({ sources: [], destinations: [{ path, follow: true }] }),
+    'destinations\\[0\\].path',
+  ],
+  ['list', (path) => library.list({ sources: ABSENT, exclude: ['x', path] }), 'exclude\\[1\\]'],
+  ['compare', (path) => library.compare({ left: { list: path }, right: ABSENT }), 'left.list'],
+  ['remove', (path) => library.remove({ paths: [path] }), 'paths\\[0\\]'],
+])('%s says where in an argument the wrong one is', async (_, call, where) => {
+  for (const value of [5, null, URL_OF_FILE]) await refuses(() => call(value as never), `^${where}: .* is not a path`);
+});
+
+it.each<[string, (options: never) => unknown, object, string]>([
+  [
+    'limits',
+    (limits) => library.list({ sources: ABSENT, limits }),
+    { byte: 1 },
+    'limits.byte; did you mean limits.bytes',
+  ],
+  [
+    'chown',
+    (chown) => library.copy({ sources: 'x', destination: 'y', chown }),
+    { usr: 1 },
+    'chown.usr; did you mean chown.user',
+  ],
+  [
+    'a source',
+    (source) => library.listMapped({ sources: [source] }),
+    { pth: 'x' },
+    'sources\\[0\\].pth; did you mean sources\\[0\\].path',
+  ],
+  [
+    'a side',
+    (left) => library.compare({ left, right: 'x' }),
+    { list: 'x', nams: true },
+    'left.nams; did you mean left.names',
+  ],
+])('%s has known keys too', async (_, call, options, what) => {
+  await refuses(() => call(options as never), `^there is no option ${what}\\?$`);
+});
+
+it.each<[string, string, (value: never) => unknown, unknown[]]>([
+  ['toBytes', 'name', library.toBytes, [undefined, ...NOTHING, 5, Buffer.from('x')]],
+  ['display', 'name', library.display, [undefined, ...NOTHING, 5, Buffer.from('x')]],
+  ['fromBytes', 'bytes', library.fromBytes, [undefined, ...NOTHING, 5, 'x', new Uint8Array(1)]],
+  ['listedSources', 'list', library.listedSources, [undefined, ...NOTHING, 5, ['x']]],
+  ['listedSources', 'spillDirectory', (spill) => library.listedSources('x', spill), [...NOTHING, 5, ['x']]],
+])('%s refuses a wrong %s', async (_, key, call, wrong) => {
+  for (const value of wrong) await refuses(async () => call(value as never), `^${key}(: | is missing)`);
+});
+
+describe('a job', () => {
+  const job = (confirm?: library.Confirm) => new Job(async () => new FakeNative(), undefined, confirm);
+
+  it('refuses wrong limits, and keeps those that it has', () => {
+    const native = new FakeNative();
+    const limited = new Job(async () => native);
+    for (const wrong of [undefined, ...KINDS.limits.wrong]) {
+      expect(() => limited.setLimits(wrong as never)).toThrow(expect.objectContaining({ code: 'USAGE' }));
+    }
+    expect(native.limits).toEqual([]);
+  });
+
+  it('refuses a wrong word for how it is cancelled', () => {
+    for (const wrong of [...NOTHING, 'yes', 1]) {
+      expect(() => job().cancel(wrong as never)).toThrow(expect.objectContaining({ code: 'USAGE' }));
+    }
+  });
+
+  it('does not begin with a wrong time', async () => {
+    for (const wrong of [...NOTHING, '5', true]) {
+      const timed = job();
+      timed.setStallTimeout(wrong as never);
+      await refuses(() => timed, /^stallTimeout: /);
+    }
+  });
+
+  it('takes only true for a yes, and tells what was no answer', async () => {
+    const question = { type: 'question' as const, victims: [] };
+    for (const answer of ['yes', 1, {}]) {
+      const native = new FakeNative({ events: [[question]] });
+      const asking = new Job(
+        async () => native,
+        undefined,
+        () => answer as never,
+      );
+      await refuses(async () => {
+        for await (const _ of asking);
+      }, /^the answer of confirm: /);
+      expect(native.answers).toEqual([false]);
+      expect((await asking).accounted).toBe(true);
+    }
+  });
+});
