@@ -20,11 +20,53 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
   node: ['engine'],
 };
 
-/** Rooms of ts/src from the bottom; a file may import from its own room and from those below. */
-const ROOMS = ['error', 'names', 'native', 'events', 'ops', 'report', 'index', 'cli'];
+/** hpcp's rooms from the bottom; its verbs never import each other. */
+const HPCP_VERBS = ['copy', 'list', 'compare', 'remove'];
+const HPCP = [
+  'flags',
+  'codes',
+  'settings',
+  'sources',
+  'excludes',
+  'destinations',
+  'ask',
+  'summary',
+  ...HPCP_VERBS,
+  'run',
+];
 
-/** Rooms that are side by side. */
-const APART: Readonly<Record<string, readonly string[]>> = { index: ['report'] };
+/**
+ * Rooms of ts/src from the bottom, each a file or a directory; a file may import from its own room and from those below.
+ * What belongs to several is in the one with the longest name.
+ */
+const ROOMS = [
+  'error',
+  'names',
+  ...['native/options', 'native/events', 'native'],
+  'events',
+  ...['ops/arguments', 'ops/job', 'ops'],
+  'report',
+  'index',
+  ...['parser', 'exit', 'values', 'answer', 'run', 'consent', 'base', 'verbs'].map((room) => `cli/${room}`),
+  ...['argparse', 'console', 'glob'].map((room) => `cli/dropin/${room}`),
+  ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
+  'cli/dropin/hpcp',
+  'cli/main',
+];
+
+/** Rooms that are side by side: what is in the first imports nothing of the second. */
+const APART: readonly (readonly [string, string])[] = [
+  ['index', 'report'],
+  ...['parser', 'base', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
+  ...HPCP_VERBS.flatMap((verb) =>
+    HPCP_VERBS.filter((other) => other !== verb).map(
+      (other) => [`cli/dropin/hpcp/${verb}`, `cli/dropin/hpcp/${other}`] as const,
+    ),
+  ),
+];
+
+/** Rooms whose files never import each other. */
+const SOLITARY = ['ops', 'cli/verbs'];
 
 /** System calls: nothing above `sys` has them. */
 const SYSTEM_CRATES = ['libc', 'rustix', 'nix'];
@@ -53,7 +95,7 @@ const RUST_BANS: readonly { crates: readonly string[]; pattern: RegExp; why: str
 
 const TYPESCRIPT_BANS: readonly { rooms: readonly string[]; pattern: RegExp; why: string }[] = [
   {
-    rooms: ROOMS.filter((room) => room !== 'cli'),
+    rooms: ROOMS.filter((room) => !room.startsWith('cli/')),
     pattern: /\bprocess\.(?:env|argv|exit|exitCode|stdin|stdout|stderr)\b|\bconsole\./,
     why: 'the library never prints, exits or reads the environment',
   },
@@ -66,15 +108,37 @@ const TYPESCRIPT_BANS: readonly { rooms: readonly string[]; pattern: RegExp; why
 
 /** What breaks the layers, as `file: why`. */
 function violations(tree: Tree): string[] {
-  return [...tree].flatMap(([path, text]) => {
-    const found = path.endsWith('.rs')
-      ? ofRust(path, text)
-      : path.endsWith('.toml')
-        ? ofCargo(path, text)
-        : ofTypeScript(path, text);
-    return found.map((why) => `${path}: ${why}`);
-  });
+  return [...tree]
+    .flatMap(([path, text]) => {
+      const found = path.endsWith('.rs')
+        ? ofRust(path, text)
+        : path.endsWith('.toml')
+          ? ofCargo(path, text)
+          : ofTypeScript(path, text);
+      return found.map((why) => `${path}: ${why}`);
+    })
+    .concat(circles(tree));
 }
+
+/** Files of ts/src that import each other in a circle, each circle once, as `first: a circle: first > … > first`. */
+function circles(tree: Tree): string[] {
+  const found: string[] = [];
+  const done = new Set<string>();
+  const visit = (path: string, way: readonly string[]) => {
+    const from = way.indexOf(path);
+    if (from >= 0) found.push(`${path}: a circle: ${[...way.slice(from), path].join(' > ')}`);
+    if (from >= 0 || done.has(path)) return;
+    for (const specifier of imports(tree.get(path) ?? '')) {
+      if (specifier?.startsWith('.')) visit(targetOf(path, specifier), [...way, path]);
+    }
+    done.add(path);
+  };
+  for (const path of tree.keys()) if (path.startsWith('ts/src/')) visit(path, []);
+  return found;
+}
+
+/** The source that an import of a file of ts/src means. */
+const targetOf = (path: string, specifier: string) => normalize(join(dirname(path), specifier)).replace(/\.js$/, '.ts');
 
 /** The crate that a path belongs to. */
 const crateOf = (path: string) => (path.startsWith('bindings/') ? 'node' : (path.split('/')[1] ?? ''));
@@ -148,8 +212,16 @@ function ofCargo(path: string, text: string): string[] {
   return found;
 }
 
-/** The room of a file of ts/src: its directory, or the file itself. */
-const roomOf = (path: string) => path.replace(/^ts\/src\//, '').replace(/(?:\/.*|\.[jt]s)$/, '');
+/** A file of ts/src as rooms are called. */
+const stemOf = (path: string) => path.replace(/^ts\/src\//, '').replace(/\.ts$/, '');
+
+const isIn = (stem: string, room: string) => stem === room || stem.startsWith(`${room}/`);
+
+/** The room of a file of ts/src; one that has none is its own. */
+function roomOf(path: string): string {
+  const rooms = ROOMS.filter((room) => isIn(stemOf(path), room));
+  return rooms.sort((a, b) => b.length - a.length)[0] ?? stemOf(path);
+}
 
 function ofTypeScript(path: string, text: string): string[] {
   const room = roomOf(path);
@@ -160,9 +232,12 @@ function ofTypeScript(path: string, text: string): string[] {
     if (specifier === undefined) {
       if (room !== 'native') found.push('imports what only running it can tell');
     } else if (specifier.startsWith('.')) {
-      const target = roomOf(normalize(join(dirname(path), specifier)));
-      const below = ROOMS.includes(target) && ROOMS.indexOf(target) <= rank && !APART[room]?.includes(target);
-      if (!below) found.push(`${room} imports ${target}`);
+      const file = targetOf(path, specifier);
+      const target = roomOf(file);
+      const below = ROOMS.includes(target) && ROOMS.indexOf(target) <= rank;
+      const apart = APART.some(([from, to]) => isIn(stemOf(path), from) && isIn(stemOf(file), to));
+      if (!below || apart) found.push(`${room} imports ${target}`);
+      if (target === room && SOLITARY.includes(room)) found.push(`${stemOf(path)} imports ${stemOf(file)}`);
     } else if (/^bulkhaul(?:$|[/-])/.test(specifier)) found.push('imports the package that it is a part of');
   }
   const code = text.replace(/^\s*(?:\/?\*.*|\/\/.*)$/gm, '');
@@ -265,6 +340,24 @@ describe('layers', () => {
       'only native.ts loads the addon',
     ],
     ['ts/src/cli/base.ts', "import { copy } from 'bulkhaul';", 'a part of'],
+    ['ts/src/native/options.ts', "import { loadAddon } from '../native.js';", 'native/options imports native'],
+    ['ts/src/native/events.ts', "await import('../../../bindings/node/index.js');", 'only native.ts loads the addon'],
+    ['ts/src/ops/copy.ts', "import { list } from './list.js';", 'ops/copy imports ops/list'],
+    ['ts/src/ops/arguments.ts', "import { Job } from './job.js';", 'ops/arguments imports ops/job'],
+    ['ts/src/cli/verbs/copy.ts', "import { ListCommand } from './list.js';", 'verbs/copy imports cli/verbs/list'],
+    ['ts/src/cli/run.ts', "import { VerbCommand } from './base.js';", 'cli/run imports cli/base'],
+    ['ts/src/cli/verbs/copy.ts', "import { glob } from '../dropin/glob.js';", 'cli/verbs imports cli/dropin/glob'],
+    ['ts/src/cli/dropin/glob.ts', "import { FLAGS } from './hpcp/flags.js';", 'glob imports cli/dropin/hpcp/flags'],
+    ['ts/src/cli/dropin/console.ts', "import { t } from '../parser.js';", 'cli/dropin/console imports cli/parser'],
+    ['ts/src/cli/dropin/hpcp/copy.ts', "import { list } from './list.js';", 'hpcp/copy imports cli/dropin/hpcp/list'],
+    ['ts/src/cli/dropin/hpcp/list.ts', "const x = import('./copy.js');", 'hpcp/list imports cli/dropin/hpcp/copy'],
+    [
+      'ts/src/cli/dropin/hpcp/codes.ts',
+      "import type { Source } from './sources.js';",
+      'codes imports cli/dropin/hpcp/s',
+    ],
+    ['ts/src/cli/dropin/hpcp/ask.ts', "import { run } from './run.js';", 'hpcp/ask imports cli/dropin/hpcp/run'],
+    ['ts/src/cli/helpers.ts', 'export const x = 1;', 'a room without a layer'],
     ['ts/src/helpers.ts', 'export const x = 1;', 'a room without a layer'],
     ['crates/common/src/lib.rs', 'pub fn x() {}', 'a crate without a layer'],
   ])('fail on a plant in %s: %s', (path, plant, why) => {
@@ -272,6 +365,14 @@ describe('layers', () => {
     expect(violations(planted).filter((each) => each.startsWith(`${path}: `))).toContainEqual(
       expect.stringContaining(why),
     );
+  });
+
+  it('have no circle, not in a room either', () => {
+    const path = 'ts/src/report/units.ts';
+    const plant = `${tree.get(path)}\nimport type { Reporter } from './summary.js';\n`;
+    expect(violations(new Map(tree).set(path, plant))).toEqual([
+      expect.stringMatching(/^ts\/src\/report\/\w+\.ts: a circle: ts\/src\/report\/.+ > ts\/src\/report\//),
+    ]);
   });
 
   it('take comments, strings and unit tests for what they are', () => {
