@@ -20,6 +20,25 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
   node: ['engine'],
 };
 
+/** The operations of the engine: none of them imports another. */
+const OPERATIONS = ['list', 'compare', 'remove', 'copy'];
+
+/**
+ * Rooms of the engine from the ground up, each a file or a directory; a file imports from its own room and from those
+ * before it. What belongs to several is in the one with the longest name.
+ */
+const ENGINE = [
+  ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
+  ...['list', 'compare', 'remove'],
+  ...['options', 'plan', 'dir', 'target', 'entry', 'memory', 'departure', 'views', 'prepare', 'links', 'run', 'worker']
+    .concat(['times', 'track', 'extra'])
+    .concat(['make', 'content', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
+    .concat(['act', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
+    .map((room) => `copy/${room}`),
+  'copy',
+  'lib',
+];
+
 /** hpcp's rooms from the bottom; its verbs never import each other. */
 const HPCP_VERBS = ['copy', 'list', 'compare', 'remove'];
 const HPCP = [
@@ -111,7 +130,7 @@ function violations(tree: Tree): string[] {
   return [...tree]
     .flatMap(([path, text]) => {
       const found = path.endsWith('.rs')
-        ? ofRust(path, text)
+        ? [...ofRust(path, text), ...(path.startsWith(ENGINE_SOURCES) ? ofEngine(tree, path) : [])]
         : path.endsWith('.toml')
           ? ofCargo(path, text)
           : ofTypeScript(path, text);
@@ -120,7 +139,10 @@ function violations(tree: Tree): string[] {
     .concat(circles(tree));
 }
 
-/** Files of ts/src that import each other in a circle, each circle once, as `first: a circle: first > … > first`. */
+/**
+ * Files of the engine, and of ts/src, that import each other in a circle, each circle once, as
+ * `first: a circle: first > … > first`.
+ */
 function circles(tree: Tree): string[] {
   const found: string[] = [];
   const done = new Set<string>();
@@ -128,13 +150,61 @@ function circles(tree: Tree): string[] {
     const from = way.indexOf(path);
     if (from >= 0) found.push(`${path}: a circle: ${[...way.slice(from), path].join(' > ')}`);
     if (from >= 0 || done.has(path)) return;
-    for (const specifier of imports(tree.get(path) ?? '')) {
-      if (specifier?.startsWith('.')) visit(targetOf(path, specifier), [...way, path]);
-    }
+    const targets = path.startsWith(ENGINE_SOURCES)
+      ? engineImports(tree, path)
+      : imports(tree.get(path) ?? '').flatMap((each) => (each?.startsWith('.') ? [targetOf(path, each)] : []));
+    for (const target of targets) visit(target, [...way, path]);
     done.add(path);
   };
-  for (const path of tree.keys()) if (path.startsWith('ts/src/')) visit(path, []);
+  for (const path of tree.keys()) {
+    if (path.startsWith('ts/src/') || path.startsWith(ENGINE_SOURCES)) visit(path, []);
+  }
   return found;
+}
+
+const ENGINE_SOURCES = 'crates/engine/src/';
+
+/** The files of the engine that a file of the engine names, other than itself and what is declared in it. */
+function engineImports(tree: Tree, path: string): string[] {
+  const code = rustCode(tree.get(path) ?? '');
+  const own = path.slice(ENGINE_SOURCES.length).replace(/\.rs$/, '').split('/');
+  const written = [...code.matchAll(/\buse\s+([^;]+);/g)].flatMap(([, use = '']) => expanded(use.replace(/\s+/g, ' ')));
+  const inline = [...code.replace(/\buse\s+[^;]+;/g, '').matchAll(/\b(?:crate|super|self)(?:::\w+)+/g)];
+  const targets = [...written, ...inline.map(([name]) => name)].flatMap((name) => {
+    const [first, ...rest] = name.replace(/ as \w+/, '').split('::');
+    const base = first === 'crate' ? [] : first === 'self' ? own : first === 'super' ? own.slice(0, -1) : undefined;
+    // The longest part of the path that is a file.
+    const parts = base && [...base, ...rest.filter((each) => each !== '' && each !== 'self')];
+    for (let length = parts?.length ?? 0; length > 0; length -= 1) {
+      const target = `${ENGINE_SOURCES}${parts?.slice(0, length).join('/')}.rs`;
+      if (tree.has(target)) return target === path ? [] : [target];
+    }
+    return [];
+  });
+  return [...new Set(targets)];
+}
+
+/** The place of a file of the engine among its rooms, or -1. */
+function engineRank(path: string): number {
+  const name = path.slice(ENGINE_SOURCES.length).replace(/\.rs$/, '');
+  const rooms = ENGINE.filter((room) => name === room || name.startsWith(`${room}/`));
+  const room = rooms.sort((a, b) => b.length - a.length)[0];
+  return room === undefined ? -1 : ENGINE.indexOf(room);
+}
+
+/** What a file of the engine imports from above, or from another operation. */
+function ofEngine(tree: Tree, path: string): string[] {
+  const rank = engineRank(path);
+  if (rank < 0) return ['a room of the engine without a place'];
+  const operation = (file: string) =>
+    OPERATIONS.find((each) => file.slice(ENGINE_SOURCES.length).split(/[/.]/)[0] === each);
+  return engineImports(tree, path).flatMap((target) => {
+    const [mine, theirs] = [operation(path), operation(target)];
+    if (mine && theirs && mine !== theirs) return [`the operation ${mine} imports the operation ${theirs}`];
+    return engineRank(target) > rank
+      ? [`${ENGINE[rank]} imports ${ENGINE[engineRank(target)]}, which is above it`]
+      : [];
+  });
 }
 
 /** The source that an import of a file of ts/src means. */
@@ -314,6 +384,24 @@ describe('layers', () => {
       'sys depends on engine',
     ],
     ['crates/engine/src/lib.rs', 'use bulkhaul_node::Job;', 'engine uses node'],
+    ['crates/engine/src/tree/path.rs', 'use crate::job::desk::Desk;', 'tree imports job, which is above it'],
+    [
+      'crates/engine/src/tree/path.rs',
+      'fn f(_: &crate::copy::run::Run) {}',
+      'tree imports copy/run, which is above it',
+    ],
+    ['crates/engine/src/copy/dir.rs', 'use super::{plan, worker::Worker};', 'copy/dir imports copy/worker'],
+    [
+      'crates/engine/src/copy/act/file.rs',
+      'use crate::{copy::perform::drive, walk::Walk};',
+      'copy/act/file imports copy/perform',
+    ],
+    [
+      'crates/engine/src/compare/join.rs',
+      'use crate::list::sources;',
+      'the operation compare imports the operation list',
+    ],
+    ['crates/engine/src/odds.rs', 'pub fn x() {}', 'a room of the engine without a place'],
     ['crates/engine/src/lib.rs', 'fn f() { println!("x"); }', 'never prints'],
     ['crates/engine/src/lib.rs', 'fn f() { let home = std::env::var_os("HOME"); }', 'reads the environment'],
     ['crates/engine/src/lib.rs', 'use std::{env::{var}};', 'reads the environment'],
@@ -365,6 +453,14 @@ describe('layers', () => {
     expect(violations(planted).filter((each) => each.startsWith(`${path}: `))).toContainEqual(
       expect.stringContaining(why),
     );
+  });
+
+  it.each([
+    ['crates/engine/src/tree/path.rs', 'use crate::tree::mounts::Mounts;'],
+    ['crates/engine/src/bytes/ways.rs', 'fn f(_: &crate::bytes::chunks::Chunks) {}'],
+  ])('have no circle in a room of the engine: %s', (path, plant) => {
+    const planted = new Map(tree).set(path, `${tree.get(path)}\n${plant}\n`);
+    expect(violations(planted)).toContainEqual(expect.stringMatching(`: a circle: .*${path}`));
   });
 
   it('have no circle, not in a room either', () => {

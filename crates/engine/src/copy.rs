@@ -46,27 +46,24 @@ use crate::report::counters::{Counters, Totals};
 /// A job that copies. Checks the options; touches nothing.
 pub fn job(options: CopyOptions) -> Result<Job, Refusal> {
     let rules = options.check(&process::process())?;
-    let resources = options.resources;
-    Job::new(rules.most_workers(), Copy { options, rules }).within(resources)
+    let resources = rules.asked.resources;
+    Job::new(rules.most_workers(), Copy(rules)).within(resources)
 }
 
 /// One copy with its checked options.
-pub struct Copy {
-    options: CopyOptions,
-    rules: Rules,
-}
+pub struct Copy(Rules);
 
 impl Work for Copy {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
-        let Self { options, rules } = *self;
+        let Self(rules) = *self;
         let names = NameList::default();
-        if options.require_space && !rules.dry_run {
-            require_space(&options, &names, desk)?;
+        if rules.asked.require_space && !rules.asked.dry_run {
+            require_space(&rules.asked, &names, desk)?;
         }
         let since = departure::now();
-        let (run, ended) = copy(&options, &names, rules, desk, None)?;
+        let (run, ended) = copy(&names, rules, desk, None)?;
         let departed =
-            (run.rules.remove_sources && !run.rules.dry_run).then(|| depart(&options, &names, &run, ended, since));
+            (run.rules.asked.remove_sources && !run.rules.asked.dry_run).then(|| depart(&names, &run, ended, since));
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.withheld.extend(run.surplus.withheld());
         report.withheld.extend(run.surplus.spared());
@@ -85,7 +82,7 @@ impl Work for Copy {
 }
 
 /// The second half of a move: walks the same trees again and removes what is proved. Answers the proofs too.
-fn depart(options: &CopyOptions, names: &NameList, copied: &Run, ended: Ended, since: Time) -> (Departed, Totals) {
+fn depart(names: &NameList, copied: &Run, ended: Ended, since: Time) -> (Departed, Totals) {
     let withheld = |kind, message: &str| (Departed::withheld(kind, message), Totals::default());
     if ended.interrupted {
         return withheld("interrupted", "interrupted, so no source was removed");
@@ -103,9 +100,9 @@ fn depart(options: &CopyOptions, names: &NameList, copied: &Run, ended: Ended, s
     {
         return withheld("declined", "the answer was no, so no source was removed");
     }
-    let asked = match leaving(copied, options) {
+    let asked = match leaving(copied) {
         Ok(leaving) => {
-            !copied.rules.confirm
+            !copied.rules.asked.confirm
                 || leaving.entries == 0
                 || copied.agreed.load(Ordering::Relaxed)
                 || copied.desk.ask(vec![leaving])
@@ -126,19 +123,13 @@ fn depart(options: &CopyOptions, names: &NameList, copied: &Run, ended: Ended, s
         link_tracking: false,
         require_space: false,
         entry_events: false,
-        ..options.clone()
+        ..copied.rules.asked.clone()
     };
     let counters: Arc<[Counters]> = copied.counters.iter().map(|_| Counters::default()).collect();
     copied.desk.counted_elsewhere(&counters);
-    let walked = options.check(&process::process()).and_then(|rules| {
-        copy(
-            &options,
-            names,
-            rules,
-            &copied.desk,
-            Some((departure, copied, &counters)),
-        )
-    });
+    let walked = options
+        .check(&process::process())
+        .and_then(|rules| copy(names, rules, &copied.desk, Some((departure, copied, &counters))));
     match walked {
         Ok((_, ended)) => (Departed::of(&counters, ended.interrupted), Totals::of(&counters)),
         Err(refusal) => withheld("source-gone", &format!("{refusal}, so no source was removed")),
@@ -155,7 +146,7 @@ fn require_space(options: &CopyOptions, names: &NameList, desk: &Desk) -> Result
     };
     let rules = options.check(&process::process())?;
     let rehearsal = Arc::new(desk.rehearsal());
-    let (run, _) = copy(&options, names, rules, &rehearsal, None)?;
+    let (run, _) = copy(names, rules, &rehearsal, None)?;
     fits(&Totals::of(&rehearsal.counters), &run.targets)
 }
 

@@ -12,6 +12,8 @@
 //! keeps no global state, so that any number of jobs in one process are independent.
 
 #![forbid(unsafe_code)]
+// The methods of a type stand in its file: what another room does with it is a function of that room, and an import.
+#![deny(clippy::multiple_inherent_impl)]
 
 pub mod bytes;
 pub mod compare;

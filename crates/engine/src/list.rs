@@ -115,6 +115,47 @@ impl List {
             Form::Names
         }
     }
+
+    fn write(
+        &self,
+        desk: &Desk,
+        sorters: &Sorters,
+        sorted: &mut Sorted,
+        mut output: Option<&mut Output>,
+    ) -> Result<(), Refusal> {
+        let form = self.form();
+        // A list of links alone would be taken for one of names with colons. Files with an outcome are those that failed.
+        let totals = Totals::of(&desk.counters);
+        let files = totals.found_of(Kind::File) - totals.file_outcomes.iter().sum::<u64>();
+        let undecided = form == Form::Hashed && files == 0;
+        let (mut plain, mut line) = (Vec::new(), Vec::new());
+        while !desk.cancel.is_draining()
+            && let Some((_, payload)) = sorted.next().map_err(|errno| sorters.refusal(errno))?
+        {
+            let record = Record::decode(payload).ok_or_else(|| sorters.refusal(Errno::IO))?;
+            desk.counters[0].outcome(record.kind, Outcome::Listed, None, record.details.map_or(0, |d| d.size));
+            if let Some(output) = &mut output {
+                line.clear();
+                if self.options.nul {
+                    line.extend_from_slice(if record.path.is_empty() { b"." } else { record.path });
+                } else {
+                    let facts = record.facts();
+                    hpcp::plain_line(record.path, &facts, form, &mut plain);
+                    if undecided && record.kind == Kind::Symlink {
+                        hpcp::escaped_line(record.path, &facts, form, &mut line);
+                    } else {
+                        hpcp::line(record.path, &facts, form, &plain, &mut line);
+                    }
+                }
+                line.push(if self.options.nul { 0 } else { b'\n' });
+                output.write(&line)?;
+            }
+            if self.options.entry_events {
+                desk.queue.push(Event::Entry(event(&record)));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Work for List {
@@ -173,49 +214,6 @@ impl Work for List {
         }
         written?;
         Ok(desk.report(Sync::None, workers, interrupted))
-    }
-}
-
-impl List {
-    fn write(
-        &self,
-        desk: &Desk,
-        sorters: &Sorters,
-        sorted: &mut Sorted,
-        mut output: Option<&mut Output>,
-    ) -> Result<(), Refusal> {
-        let form = self.form();
-        // A list of links alone would be taken for one of names with colons. Files with an outcome are those that failed.
-        let totals = Totals::of(&desk.counters);
-        let files = totals.found_of(Kind::File) - totals.file_outcomes.iter().sum::<u64>();
-        let undecided = form == Form::Hashed && files == 0;
-        let (mut plain, mut line) = (Vec::new(), Vec::new());
-        while !desk.cancel.is_draining()
-            && let Some((_, payload)) = sorted.next().map_err(|errno| sorters.refusal(errno))?
-        {
-            let record = Record::decode(payload).ok_or_else(|| sorters.refusal(Errno::IO))?;
-            desk.counters[0].outcome(record.kind, Outcome::Listed, None, record.details.map_or(0, |d| d.size));
-            if let Some(output) = &mut output {
-                line.clear();
-                if self.options.nul {
-                    line.extend_from_slice(if record.path.is_empty() { b"." } else { record.path });
-                } else {
-                    let facts = record.facts();
-                    hpcp::plain_line(record.path, &facts, form, &mut plain);
-                    if undecided && record.kind == Kind::Symlink {
-                        hpcp::escaped_line(record.path, &facts, form, &mut line);
-                    } else {
-                        hpcp::line(record.path, &facts, form, &plain, &mut line);
-                    }
-                }
-                line.push(if self.options.nul { 0 } else { b'\n' });
-                output.write(&line)?;
-            }
-            if self.options.entry_events {
-                desk.queue.push(Event::Entry(event(&record)));
-            }
-        }
-        Ok(())
     }
 }
 

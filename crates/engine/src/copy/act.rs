@@ -47,7 +47,7 @@ pub fn entry(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Result<O
 }
 
 fn attempt(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Result<Option<Done>, Stopped> {
-    if worker.run.rules.directories == Directories::Only {
+    if worker.run.rules.asked.directories == Directories::Only {
         return Ok(Some(Done::skipped(Reason::DirectoriesOnly)));
     }
     let source = &entry.dir.sources[entry.source];

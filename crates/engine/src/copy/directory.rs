@@ -210,7 +210,7 @@ fn is_destination(worker: &Worker<'_>, parent: &Dir, source: &Source) -> bool {
     let Some(index) = run.destination_ids.iter().position(|known| *known == id) else {
         return false;
     };
-    if run.rules.dry_run && run.departure.is_none() {
+    if run.rules.asked.dry_run && run.departure.is_none() {
         return true;
     }
     let mut root = parent;
@@ -239,7 +239,7 @@ fn open_source(worker: &Worker<'_>, parent: &Dir, index: usize, sub: &Subdirecto
     } else {
         up.device
     };
-    let scope = if worker.run.rules.one_file_system && stat.id.dev != device {
+    let scope = if worker.run.rules.asked.one_file_system && stat.id.dev != device {
         Scope::Itself
     } else {
         sub.scope.clone()
@@ -286,7 +286,7 @@ fn look_up(
         return Err(Fault::conflict(Operation::MakeDirectory, index, TWO_FOR_ONE));
     }
     let leads = || sys::stat(at.as_fd(), name, Follow::Yes).is_ok_and(|s| s.kind == Kind::Directory);
-    let place = place(existing.as_ref(), worker.run.rules.keep_dirlinks, leads);
+    let place = place(existing.as_ref(), worker.run.rules.asked.keep_dirlinks, leads);
     Ok(Some(Spot {
         at: Some(at),
         existing,
@@ -324,7 +324,7 @@ fn open_twin(
         }
         Place::Free => {
             make::permit(parent, index, Operation::MakeDirectory, None)?;
-            if worker.run.rules.dry_run {
+            if worker.run.rules.asked.dry_run {
                 return Ok(Some(Twin::imagined()));
             }
             worker.run.tries(parent, index).for_each(Tries::try_one);
@@ -341,7 +341,7 @@ fn existing_twin(
     index: usize,
 ) -> Result<Twin, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-    let dry = worker.run.rules.dry_run;
+    let dry = worker.run.rules.asked.dry_run;
     let mut before = None;
     let fd = match sys::open_directory(at.as_fd(), name, follow) {
         // Our own, and closed to ourselves: it is opened while we work in it.
@@ -357,12 +357,12 @@ fn existing_twin(
     };
     worker.run.doubt();
     let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-    let deletes = worker.run.rules.remove_extra || worker.run.rules.remove_sources;
+    let deletes = worker.run.rules.asked.remove_extra || worker.run.rules.asked.remove_sources;
     if deletes && worker.run.source_ids.contains(&now.id) {
         let what = "it is one of the sources, and something would be deleted";
         return Err(Fault::conflict(Operation::Open, index, what));
     }
-    if worker.run.rules.remove_extra && follow == Follow::Yes {
+    if worker.run.rules.asked.remove_extra && follow == Follow::Yes {
         let reached = sys::duplicate(fd.as_fd()).and_then(|fd| worker.run.surplus.keep_reached(fd));
         reached.map_err(|e| fault(Operation::Open, e))?;
     }
@@ -394,7 +394,7 @@ fn existing_twin(
 fn staged_twin(worker: &mut Worker<'_>, at: &OwnedFd, name: &CStr, index: usize, up: &Twin) -> Result<Twin, Fault> {
     let rules = &worker.run.rules;
     let staged = worker.run.stager.stage_directory(at.as_fd(), name, index)?;
-    let keep = (rules.directories != Directories::Needed).then_some(&rules.keep);
+    let keep = (rules.asked.directories != Directories::Needed).then_some(&rules.keep);
     let (fd, mode) = (staged.fd.as_fd(), staged.stat.mode);
     let heritage = metadata::inherit(up.heritage, keep, fd, mode, &mut worker.scratch, index)?;
     Ok(Twin::staged(
@@ -438,7 +438,7 @@ pub fn clear_strangers(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(
 /// Whether this run will look at an entry of an adopted directory: only then the skip test proves it.
 fn belongs(worker: &Worker<'_>, dir: &Dir, name: &CStr, kind: Kind) -> bool {
     let rules = &worker.run.rules;
-    let left_out = rules.directories == Directories::Only && kind != Kind::Directory;
+    let left_out = rules.asked.directories == Directories::Only && kind != Kind::Directory;
     let winner = dir.sources.iter().enumerate().rev().find_map(|(index, source)| {
         let real = source.scope.name_of(name).filter(|_| source.scope.takes(name))?;
         let stat = dir
@@ -608,7 +608,7 @@ fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     }
     let mut changes = Changes::default();
     let mut made = false;
-    let needed = worker.run.rules.directories != Directories::Needed || dir.holds.load(Ordering::Acquire);
+    let needed = worker.run.rules.asked.directories != Directories::Needed || dir.holds.load(Ordering::Acquire);
     if let (true, Some(parent)) = (needed, &dir.parent) {
         parent.holds.store(true, Ordering::Release);
     }
@@ -665,12 +665,12 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
     let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
         return Ok(Changes::default());
     };
-    if !rules.dry_run && !twin.fresh {
+    if !rules.asked.dry_run && !twin.fresh {
         leftovers::clear(&fd, || dir.twin_path(index), side, run.stager, &run.desk)?;
     }
     let staged = matches!(twin.presence, Presence::Staged(_));
     let look = || sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e));
-    if !dir.is_entry || rules.directories == Directories::Needed {
+    if !dir.is_entry || rules.asked.directories == Directories::Needed {
         let staged = if staged { Some(look()?.mode) } else { None };
         return close_plainly(worker, index, twin, &fd, staged);
     }
@@ -696,7 +696,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
         destination: index,
     };
     let obstacle = if staged { None } else { protected(before.protection) };
-    let act = !rules.dry_run && obstacle.is_none();
+    let act = !rules.asked.dry_run && obstacle.is_none();
     let put = put_right(
         &rules.keep,
         source,
@@ -733,7 +733,7 @@ fn close_plainly(
     staged: Option<u32>,
 ) -> Result<Changes, Fault> {
     let rules = &worker.run.rules;
-    if rules.dry_run {
+    if rules.asked.dry_run {
         return Ok(Changes::default());
     }
     match staged {

@@ -3,8 +3,8 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use bulkhaul_formats::digest::ContentDigest;
-use bulkhaul_sys::{OwnedFd, Stat};
+use bulkhaul_formats::digest::{ContentDigest, xxh64};
+use bulkhaul_sys::{Identity, OwnedFd, Stat};
 
 use crate::copy::dir::Dir;
 use crate::entry::{Changes, Outcome, Reason};
@@ -113,4 +113,25 @@ pub struct Source<'s> {
 /// Whether nobody wrote to a file between two looks: a writer that puts size and time back is told by the change time.
 pub fn same_version(now: &Stat, then: &Stat) -> bool {
     (now.size, now.mtime, now.ctime) == (then.size, then.mtime, then.ctime)
+}
+
+/// What a file of the source is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Original {
+    pub(crate) id: Identity,
+    /// A digest of what all its names show.
+    pub(crate) facts: u64,
+}
+
+impl From<&Stat> for Original {
+    fn from(stat: &Stat) -> Self {
+        let ids = [stat.kind as u32, stat.mode, stat.uid, stat.gid].map(u64::from);
+        let times = [stat.mtime, stat.ctime].map(|time| [time.sec.cast_unsigned(), time.nsec.into()]);
+        let facts = [&ids[..], times.as_flattened(), &[stat.size, stat.rdev]].concat();
+        let bytes: Vec<_> = facts.into_iter().flat_map(u64::to_le_bytes).collect();
+        Self {
+            id: stat.id,
+            facts: xxh64(&bytes),
+        }
+    }
 }

@@ -33,7 +33,7 @@ use crate::tree::spelling::has_two_spellings;
 /// A directory whose sources have all been listed: what its twins have besides waits for the sweep.
 pub fn note_extras(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     let mut seen = std::mem::take(&mut worker.seen);
-    if worker.run.rules.remove_extra && is_mirror(dir) && !worker.run.desk.cancel.is_draining() {
+    if worker.run.rules.asked.remove_extra && is_mirror(dir) && !worker.run.desk.cancel.is_draining() {
         seen.sort_unstable();
         for twin in 0..dir.twins.len() {
             if let Err(fault) = find_extras(worker, dir, twin, &seen) {
@@ -47,7 +47,7 @@ pub fn note_extras(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
 
 /// A source that was listed, and how many names it gave. One that was named as an argument must not be empty.
 pub fn note_listed(worker: &Worker<'_>, dir: &Arc<Dir>, source: usize, names: usize) {
-    if !worker.run.rules.remove_extra || !is_argument(dir, source) || worker.run.desk.cancel.is_draining() {
+    if !worker.run.rules.asked.remove_extra || !is_argument(dir, source) || worker.run.desk.cancel.is_draining() {
         return;
     }
     let surplus = &worker.run.surplus;
@@ -62,7 +62,7 @@ pub fn note_listed(worker: &Worker<'_>, dir: &Arc<Dir>, source: usize, names: us
 /// How many names of a source the destinations had already: with what is extra they are what a limit is a part of.
 /// What this run brings is not counted, so it matters not how much of it is there by now.
 pub fn note_there(worker: &Worker<'_>, dir: &Dir, names: usize) {
-    if worker.run.rules.remove_extra && names > 0 && is_mirror(dir) {
+    if worker.run.rules.asked.remove_extra && names > 0 && is_mirror(dir) {
         worker.counters.found_there(names as u64);
     }
 }
@@ -198,7 +198,7 @@ pub fn obstacles(
     in_the_way: impl Iterator<Item = (usize, Kind)>,
 ) -> Result<Vec<(usize, Kind)>, Fault> {
     let mut obstacles = Vec::new();
-    if !worker.run.rules.remove_extra {
+    if !worker.run.rules.asked.remove_extra {
         return Ok(obstacles);
     }
     for (twin, kind) in in_the_way {

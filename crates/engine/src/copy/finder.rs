@@ -245,11 +245,11 @@ fn sift(
         let mut name = name_at(offset);
         let owner = worker.run.stager.owner(name.to_bytes());
         let restored;
-        if let (Some(Owner::Aside), true) = (owner, worker.run.rules.remove_sources) {
+        if let (Some(Owner::Aside), true) = (owner, worker.run.rules.asked.remove_sources) {
             restored = take_back(worker, dir, source, fd, name);
             name = restored.as_deref().unwrap_or(name);
         }
-        if worker.run.rules.remove_extra {
+        if worker.run.rules.asked.remove_extra {
             worker.seen.push(xxh64(name.to_bytes()));
         }
         if kind == Kind::Unknown {
@@ -322,7 +322,7 @@ fn sift(
 
 /// The name of an entry that a move which died took aside. `None`: it keeps the other one, and that was said.
 fn take_back(worker: &Worker<'_>, dir: &Arc<Dir>, source: usize, fd: &OwnedFd, aside: &CStr) -> Option<CString> {
-    if worker.run.rules.dry_run && worker.run.departure.is_none() {
+    if worker.run.rules.asked.dry_run && worker.run.departure.is_none() {
         return None;
     }
     let path = || join(&dir.source_path(source), aside.to_bytes());

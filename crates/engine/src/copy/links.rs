@@ -18,36 +18,15 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, Identity, Stat};
 
 use self::spill::{Spill, Whereabouts};
 use crate::copy::dir::{Dir, Presence};
+use crate::copy::entry::Original;
 use crate::copy::options::Rules;
 use crate::error::describe;
 use crate::job::desk::Desk;
 use crate::tree::path::join;
-
-/// What a file of the source is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Original {
-    id: Identity,
-    /// A digest of what all its names show.
-    facts: u64,
-}
-
-impl From<&Stat> for Original {
-    fn from(stat: &Stat) -> Self {
-        let ids = [stat.kind as u32, stat.mode, stat.uid, stat.gid].map(u64::from);
-        let times = [stat.mtime, stat.ctime].map(|time| [time.sec.cast_unsigned(), time.nsec.into()]);
-        let facts = [&ids[..], times.as_flattened(), &[stat.size, stat.rdev]].concat();
-        let bytes: Vec<_> = facts.into_iter().flat_map(u64::to_le_bytes).collect();
-        Self {
-            id: stat.id,
-            facts: xxh64(&bytes),
-        }
-    }
-}
 
 /// Where a file of the destination is.
 #[derive(Clone)]
@@ -203,11 +182,11 @@ impl Links {
     pub fn new(rules: &Rules, root: Arc<Dir>) -> Self {
         Self {
             root,
-            limit: rules.links_in_memory,
-            directory: rules.spill_directory.clone().unwrap_or_default(),
+            limit: rules.asked.links_in_memory,
+            directory: rules.asked.spill_directory.clone().unwrap_or_default(),
             known: Mutex::new(Known {
                 inodes: HashMap::new(),
-                spill_directory: rules.spill_directory.clone(),
+                spill_directory: rules.asked.spill_directory.clone(),
                 spill: None,
                 full: false,
             }),

@@ -88,7 +88,7 @@ impl<'r> Lookout<'r> {
         if !alike(&here, &there) {
             return false;
         }
-        let told = if self.run.rules.dry_run {
+        let told = if self.run.rules.asked.dry_run {
             None
         } else {
             // One at a time: each puts the directory's time back as it found it.

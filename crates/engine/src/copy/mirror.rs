@@ -105,11 +105,15 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> (Vec<Task>, boo
         for extras in &staying {
             surplus.spare(extras);
         }
-        if !run.rules.dry_run {
+        if !run.rules.asked.dry_run {
             surplus.begin();
         }
-        let mode = if run.rules.dry_run { Mode::Count } else { Mode::Remove };
-        let tell = if run.rules.entry_events { u64::MAX } else { 0 };
+        let mode = if run.rules.asked.dry_run {
+            Mode::Count
+        } else {
+            Mode::Remove
+        };
+        let tell = if run.rules.asked.entry_events { u64::MAX } else { 0 };
         for found in [&going[..first], &going[first..]] {
             let go = true;
             limit = Sweeper {
@@ -119,7 +123,7 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> (Vec<Task>, boo
             }
             .run(Start::Parts(&Sweep { run, found, go }));
         }
-        if run.rules.dry_run {
+        if run.rules.asked.dry_run {
             imagine(run, &guard, &mut lates);
         }
     }
@@ -226,7 +230,11 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     };
     let sweep = Sweep { run, found, go: false };
     // Only who is asked wants to know how much it is.
-    let mode = if run.rules.confirm { Mode::Measure } else { Mode::Count };
+    let mode = if run.rules.asked.confirm {
+        Mode::Measure
+    } else {
+        Mode::Count
+    };
     let lookout = match lookout(run, root, found, &arguments) {
         Ok(lookout) => lookout,
         Err(errno) => {
@@ -255,12 +263,12 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     let gone = so_far.outcome_of(Outcome::Removed);
     let would_go = counted.totals.outcome_of(Outcome::Removed);
     let going = gone + would_go;
-    if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(going, all)) {
+    if let Some(limit) = run.rules.asked.max_delete.filter(|limit| limit.forbids(going, all)) {
         let why = format!("{going} of {all} entries are extra, which is more than {limit}");
         surplus.withhold("max-delete", why);
         return None;
     }
-    if run.rules.confirm && !run.rules.dry_run && would_go > 0 {
+    if run.rules.asked.confirm && !run.rules.asked.dry_run && would_go > 0 {
         let extra = Victims {
             what: "extra",
             entries: would_go,
@@ -277,6 +285,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     }
     let limit = run
         .rules
+        .asked
         .max_delete
         .map_or(u64::MAX, |limit| limit.of(all).saturating_sub(gone));
     Some((guard, limit))
@@ -345,7 +354,7 @@ fn gather_obstacles(worker: &mut Worker<'_>, lates: &[Late], twin: usize) -> Res
         worker.run.surplus.withhold_for_spelling(dir, twin, &name);
         return Ok(None);
     }
-    if !worker.run.rules.dry_run {
+    if !worker.run.rules.asked.dry_run {
         try_making(worker, dir, twin, first.target())?;
     }
     let mut batch = Batch::default();

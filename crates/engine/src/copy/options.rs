@@ -194,67 +194,31 @@ impl Default for CopyOptions {
     }
 }
 
-/// Checked options.
+/// What was asked for, checked, and what was made of it.
 #[derive(Debug)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is an independent option of the command line"
-)]
 pub struct Rules {
+    /// As it was given.
+    pub asked: CopyOptions,
     /// What is taken.
     pub filter: Selection,
     /// Bytes at the end that the skip test compares; `u64::MAX`: all.
     pub tail: u64,
-    /// Holes.
-    pub sparse: Sparse,
     /// Durability.
     pub sync: Sync,
-    /// Worker threads at most, as they were asked for; 0: see [`Rules::range`].
-    pub jobs: usize,
     /// Bytes to one destination from which on no page is left in the cache.
     pub memory: u64,
     /// Processors that may be used.
     pub processors: usize,
-    /// Plan and probe, don't act.
-    pub dry_run: bool,
-    /// Don't enter other file systems.
-    pub one_file_system: bool,
-    /// Follow symlinks to directories in the destination.
-    pub keep_dirlinks: bool,
-    /// Which directories are made.
-    pub directories: Directories,
-    /// Also copy targets of relative links that would dangle.
-    pub link_tracking: bool,
-    /// Read everything back and compare, also what the skip test passes over.
-    pub verify: bool,
-    /// Inodes with several links that are kept in memory at most.
-    pub links_in_memory: usize,
-    /// Directory for temporary files of the job.
-    pub spill_directory: Option<Vec<u8>>,
-    /// Remove from directories of the destination what is in none of the sources that were copied into them.
-    pub remove_extra: bool,
-    /// Remove each source entry whose copy was synced, read back and matched.
-    pub remove_sources: bool,
-    /// In a move, remove also entries with a time that the destination can't keep.
-    pub accept_time_loss: bool,
-    /// How much may be deleted; beyond it nothing is.
-    pub max_delete: Option<MaxDelete>,
-    /// Ask whoever watches the job before extra entries are removed.
-    pub confirm: bool,
-    /// A file goes to one of several destinations by chance, not to the first with room.
-    pub scatter: bool,
     /// Metadata.
     pub keep: Keep,
     /// Metadata that comes from what is replaced.
     pub keep_replaced: Option<Keep>,
-    /// Send an event for each entry.
-    pub entry_events: bool,
 }
 
 impl Rules {
     /// How many workers may be at work on these media.
     pub fn range(&self, media: &[Medium]) -> Range {
-        Range::of(media, self.processors, self.jobs)
+        Range::of(media, self.processors, self.asked.jobs)
     }
 
     /// The most that there may be on any.
@@ -283,7 +247,7 @@ impl CopyOptions {
     }
 
     /// Checks everything that can be checked without looking at the disk.
-    pub fn check(&self, process: &Process) -> Result<Rules, Refusal> {
+    pub fn check(self, process: &Process) -> Result<Rules, Refusal> {
         let usage = |text: String| Err(Refusal::Usage(text));
         if self.sources.is_empty() {
             return usage("no source is given".into());
@@ -330,28 +294,12 @@ impl CopyOptions {
             } else {
                 tail(self.hash_size, self.full_hash)
             },
-            sparse: self.sparse,
             memory: self.memory.unwrap_or(process.memory / 2),
             sync: if self.remove_sources { Sync::All } else { self.sync },
-            jobs: self.jobs,
             processors: process.processors.clamp(1, MAX_JOBS),
-            dry_run: self.dry_run,
-            one_file_system: self.one_file_system,
-            keep_dirlinks: self.keep_dirlinks,
-            directories: self.directories,
-            link_tracking: self.link_tracking,
-            verify: self.verify,
-            links_in_memory: self.links_in_memory,
-            spill_directory: self.spill_directory.clone(),
-            remove_extra: self.remove_extra,
-            remove_sources: self.remove_sources,
-            accept_time_loss: self.accept_time_loss,
-            max_delete: self.max_delete,
-            confirm: self.confirm,
-            scatter: self.scatter,
             keep_replaced: keep.of_replaced(),
             keep,
-            entry_events: self.entry_events,
+            asked: self,
         })
     }
 }

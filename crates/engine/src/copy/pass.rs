@@ -13,7 +13,7 @@ use crate::copy::departure::Departure;
 use crate::copy::dir::{Dir, Presence, Scope};
 use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Surplus, Waiting};
-use crate::copy::options::{CopyOptions, Rules};
+use crate::copy::options::Rules;
 use crate::copy::prepare::{self, NameList, Prepared};
 use crate::copy::run::{Run, Task};
 use crate::copy::target::Target;
@@ -46,7 +46,6 @@ pub type Second<'c> = (Departure, &'c Run, &'c Arc<[Counters]>);
 
 /// Copies; answers the run as it ended, and how. With `second` nothing is copied: the sources of a move go.
 pub fn copy(
-    options: &CopyOptions,
     names: &NameList,
     rules: Rules,
     desk: &Arc<Desk>,
@@ -54,7 +53,7 @@ pub fn copy(
 ) -> Result<(Run, Ended), Refusal> {
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
-    let prepared = prepare::prepare(options, names, &rules, desk, &budget, Stager::new())?;
+    let prepared = prepare::prepare(names, &rules, desk, &budget, Stager::new())?;
     let Prepared {
         root,
         mut targets,
@@ -75,7 +74,7 @@ pub fn copy(
             target.synced = true;
             target.clock = Arc::clone(&copied.clock);
         }
-    } else if rules.verify {
+    } else if rules.asked.verify {
         sync_before(&mut targets, desk);
     }
     let range = rules.range(&media(&root, &targets));
@@ -127,15 +126,17 @@ pub fn copy(
     begin(&run, &root, missing, &outside);
     run.schedule.push(Task::List(Arc::clone(&root)));
     perform::drive(&run);
-    let moves = run.rules.remove_sources && run.departure.is_none();
+    let moves = run.rules.asked.remove_sources && run.departure.is_none();
     loop {
         finish_links(&run);
         let asks = moves && !run.agreed.load(Ordering::Relaxed);
-        let leaving = asks.then(|| leaving(&run, options).ok()).flatten();
+        let leaving = asks.then(|| leaving(&run).ok()).flatten();
         // What waited for the sweep may bring more links, and directories of which extra entries are known only then.
         let (tasks, more) = mirror::sweep(&run, &root, leaving);
         if !tasks.is_empty() {
-            tasks.into_iter().for_each(|task| run.schedule.push(task));
+            for task in tasks {
+                run.schedule.push(task);
+            }
             perform::drive(&run);
         }
         if !more {
@@ -200,7 +201,7 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
     for (index, twin) in root.twins.iter().enumerate() {
         let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
             Some((Presence::Staged(_), false)) => directory::clear_strangers(&worker, root, index),
-            Some((Presence::Existing(_), _)) if !run.rules.dry_run => {
+            Some((Presence::Existing(_), _)) if !run.rules.asked.dry_run => {
                 leftovers::clear_beside(&run.targets[index].path, Side::Destination(index), run.stager)
             }
             _ => Ok(()),
@@ -236,14 +237,14 @@ fn finish_links(run: &Run) {
 
 /// What a move is about to remove from the sources: all that arrived, or is about to: directories that wait for the
 /// sweep have no outcome yet. The error says that it is more than may go.
-pub fn leaving(run: &Run, options: &CopyOptions) -> Result<Victims, String> {
+pub fn leaving(run: &Run) -> Result<Victims, String> {
     let totals = Totals::of(&run.counters);
     let arrived = [Outcome::Made, Outcome::Copied, Outcome::Linked, Outcome::Metadata];
     let arrived = arrived.map(|outcome| totals.outcome_of(outcome)).iter().sum::<u64>()
         + totals.reason_of(Reason::Unchanged)
         + totals.all_found().saturating_sub(totals.all_outcomes());
     let all: u64 = totals.found.iter().sum();
-    if let Some(limit) = run.rules.max_delete.filter(|limit| limit.forbids(arrived, all)) {
+    if let Some(limit) = run.rules.asked.max_delete.filter(|limit| limit.forbids(arrived, all)) {
         return Err(format!(
             "{arrived} of {all} entries would go, which is more than {limit}, so no source was removed"
         ));
@@ -252,13 +253,19 @@ pub fn leaving(run: &Run, options: &CopyOptions) -> Result<Victims, String> {
         what: "sources",
         entries: arrived,
         bytes: totals.done_bytes,
-        first: options.sources.iter().map(|source| source.path.clone()).collect(),
+        first: run
+            .rules
+            .asked
+            .sources
+            .iter()
+            .map(|source| source.path.clone())
+            .collect(),
     })
 }
 
 /// `--sync all`: one call for each file system that was written. Whether all is on disk.
 fn sync_targets(run: &Run) -> bool {
-    if run.rules.sync != Sync::All || run.rules.dry_run {
+    if run.rules.sync != Sync::All || run.rules.asked.dry_run {
         return false;
     }
     let _syncing = run.desk.syncing();

@@ -138,13 +138,13 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
 
 /// Looks at everything, then makes the destinations that are absent (unless nothing is to be written).
 pub fn prepare(
-    options: &CopyOptions,
     names: &NameList,
     rules: &Rules,
     desk: &Desk,
     budget: &Arc<Budget>,
     stager: Stager,
 ) -> Result<Prepared, Refusal> {
+    let options = &rules.asked;
     let mut missing = Vec::new();
     let mut entries = Vec::new();
     let restored = Restored::default();
@@ -174,7 +174,7 @@ pub fn prepare(
     }
     let listed = names.get(options, desk)?;
     // Who does not want it any more leaves everything as it is.
-    let looks = rules.dry_run || desk.cancel.is_draining();
+    let looks = rules.asked.dry_run || desk.cancel.is_draining();
     let deletes = (options.remove_sources || options.remove_extra) && !looks;
     let mut planted = Vec::new();
     let mut probe = |destination: &Opened| {
@@ -214,7 +214,7 @@ fn make(
     listed: &Listed,
 ) -> Result<Prepared, Refusal> {
     let is_entry = entries.iter().any(|e| matches!(e, Entry::Contents { .. }));
-    let dressed = is_entry && rules.directories != Directories::Needed;
+    let dressed = is_entry && rules.asked.directories != Directories::Needed;
     let mut twins = Vec::new();
     let mut roots = Vec::new();
     let mut targets = Vec::new();

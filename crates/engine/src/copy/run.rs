@@ -107,7 +107,7 @@ impl Run {
 
     /// Something in a destination has the name of a source entry. Before sources go, it must be shown to be another one.
     pub fn doubt(&self) {
-        if self.rules.remove_sources && !self.doubtful.load(Ordering::Relaxed) {
+        if self.rules.asked.remove_sources && !self.doubtful.load(Ordering::Relaxed) {
             self.doubtful.store(true, Ordering::Relaxed);
         }
     }
@@ -117,9 +117,9 @@ impl Run {
         let rules = &self.rules;
         Terms {
             destination,
-            sparse: rules.sparse,
-            lasting: rules.sync != Sync::None || rules.verify,
-            proved: rules.verify,
+            sparse: rules.asked.sparse,
+            lasting: rules.sync != Sync::None || rules.asked.verify,
+            proved: rules.asked.verify,
             crowded: self.targets[destination].is_crowded(rules.memory),
             methods: &self.methods,
             desk: &self.desk,

@@ -15,7 +15,7 @@ use crate::tree::times::{Kept, is_doubtful, is_usual};
 pub fn kept_of(worker: &Worker<'_>, dir: &Dir, index: usize, source: &Stat, existing: Option<&Stat>) -> Kept {
     match existing.filter(|existing| is_doubtful(source.mtime, existing.mtime)) {
         None => Kept::UNKNOWN,
-        Some(existing) if worker.run.rules.dry_run => Kept::assumed(source.mtime, existing),
+        Some(existing) if worker.run.rules.asked.dry_run => Kept::assumed(source.mtime, existing),
         Some(_) => learnt(worker, dir, index),
     }
 }
@@ -78,7 +78,7 @@ pub fn tell_loss(worker: &mut Worker<'_>, kept: &Kept, wanted: Time, stored: Tim
 /// system rounds and without that being accepted. By what was learnt in the copy: nothing is asked any more.
 pub fn lacks_time(worker: &Worker<'_>, dir: &Dir, index: usize, source: &Stat, copy: &Stat) -> bool {
     let rules = &worker.run.rules;
-    let wanted = rules.keep.times && !rules.accept_time_loss && source.mtime != copy.mtime;
+    let wanted = rules.keep.times && !rules.asked.accept_time_loss && source.mtime != copy.mtime;
     wanted && {
         let kept = worker.run.targets[index].clock.known(device(dir, index));
         kept.is_lost(source.mtime, copy.mtime)

@@ -167,7 +167,7 @@ impl<'r> Worker<'r> {
 
     /// The same, with the entry's path below its directory on either side: its source's, and its destination's.
     pub fn tell_path(&self, dir: &Dir, sides: [(usize, &[u8]); 2], kind: Kind, done: &Done) {
-        if !self.run.rules.entry_events {
+        if !self.run.rules.asked.entry_events {
             return;
         }
         let [(source, from), (destination, to)] = sides;

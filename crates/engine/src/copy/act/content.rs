@@ -43,7 +43,7 @@ pub fn same_content(
         Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(Fault::new(Operation::Open, side, errno).into()),
     };
-    let verify = worker.run.rules.verify;
+    let verify = worker.run.rules.asked.verify;
     let mut from_cache = 0;
     if verify {
         // What was not written back yet can't be read from the medium; the file system was synced in the beginning.

@@ -69,7 +69,7 @@ pub fn depart(
     kind: Kind,
 ) -> Result<Option<Done>, Stopped> {
     let (dir, target) = (entry.dir, entry.target);
-    let left_out = worker.run.rules.directories == Directories::Only;
+    let left_out = worker.run.rules.asked.directories == Directories::Only;
     if left_out || departure.has_failed(|| join(&dir.relative_path(), target.to_bytes())) {
         return Ok(Some(kept()));
     }
@@ -353,7 +353,7 @@ fn lacks(
 /// The same of a directory, whose own metadata came from one of its sources.
 fn directory_lacks(worker: &mut Worker<'_>, dir: &Dir) -> Result<Option<String>, Fault> {
     let winner = dir.winner();
-    if !dir.is_entry || worker.run.rules.directories == Directories::Needed {
+    if !dir.is_entry || worker.run.rules.asked.directories == Directories::Needed {
         return Ok(None);
     }
     if directory_lacks_time(worker, dir) {

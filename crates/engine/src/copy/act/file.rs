@@ -58,7 +58,7 @@ pub fn regular(
     let missing = there.iter().all(|(_, s)| s.is_none());
     // Where its content will be read, the file is opened at once: its facts come with it.
     let mut file = None;
-    if (missing && !worker.run.rules.dry_run) || (!missing && worker.run.rules.tail > 0) {
+    if (missing && !worker.run.rules.asked.dry_run) || (!missing && worker.run.rules.tail > 0) {
         file = match sys::open_file(at.as_fd(), name) {
             Ok(fd) => Some(fd),
             // What may not be read may still be empty, and there.
@@ -130,7 +130,7 @@ pub fn regular(
     if sync_due(worker, &finished) {
         worker.unsynced_bytes += finished.stat.size;
         worker.unsynced.push(finished);
-        let room = if worker.run.rules.verify {
+        let room = if worker.run.rules.asked.verify {
             VERIFY_BATCH
         } else {
             SYNC_BATCH
@@ -157,7 +157,7 @@ fn settle(
         let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
         let mut action = plan(stat, existing.as_ref(), worker.run.rules.tail, &kept);
         let mut compared = None;
-        if action == Action::Probe || (action == Action::Keep && worker.run.rules.verify) {
+        if action == Action::Probe || (action == Action::Keep && worker.run.rules.asked.verify) {
             let (_, twin) = entry.dir.writable(destination)?;
             compared = same_content(worker, source, stat, (&twin, entry.target), destination)?;
             action = if compared.is_some() {
@@ -202,7 +202,7 @@ fn settle(
             }),
         }
     }
-    if worker.run.rules.scatter && !places.is_empty() {
+    if worker.run.rules.asked.scatter && !places.is_empty() {
         // By chance, but the same in a dry run and the next time.
         let chance = xxh64(&[stat.id.ino.to_ne_bytes(), stat.id.dev.to_ne_bytes()].concat());
         let turn = chance % places.len() as u64;
@@ -218,7 +218,7 @@ fn settle(
     if let Some(fault) = refused.filter(|_| places.is_empty()) {
         return Err(fault.into());
     }
-    let Some(first) = places.first().filter(|_| worker.run.rules.dry_run) else {
+    let Some(first) = places.first().filter(|_| worker.run.rules.asked.dry_run) else {
         return Ok(Settled::Copy(places));
     };
     worker
@@ -444,7 +444,7 @@ pub fn flush(worker: &mut Worker<'_>) {
     let mut batch = std::mem::take(&mut worker.unsynced);
     worker.unsynced_bytes = 0;
     let wanted = !worker.run.desk.cancel.is_aborted();
-    if wanted && worker.run.rules.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
+    if wanted && worker.run.rules.asked.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
         // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
         let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
         let targets = &worker.run.targets;

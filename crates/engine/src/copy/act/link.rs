@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use crate::copy::act::{content, make};
-use crate::copy::entry::{Done, Entry, Source};
-use crate::copy::links::{Claim, Claimed, First, Location, Original};
+use crate::copy::entry::{Done, Entry, Original, Source};
+use crate::copy::links::{Claim, Claimed, First, Location};
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
@@ -71,7 +71,7 @@ fn directory_of(worker: &Worker<'_>, first: &First) -> Result<Option<Arc<OwnedFd
         paths.insert(0, join(split(&there.directory).0, &there.staging));
     }
     for path in paths {
-        let follow = worker.run.rules.keep_dirlinks;
+        let follow = worker.run.rules.asked.keep_dirlinks;
         let fd = match open_beneath(&base, &path, follow) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -122,10 +122,10 @@ pub fn link(
     .with(changes)
     .at(index);
     let rules = &worker.run.rules;
-    if rules.dry_run {
+    if rules.asked.dry_run {
         return Ok(Some(if is_linked { unchanged } else { done }));
     }
-    let compares = stat.kind == Kind::File && (rules.verify || rules.remove_sources);
+    let compares = stat.kind == Kind::File && (rules.asked.verify || rules.asked.remove_sources);
     if let Some(existing) = existing.filter(|_| is_linked) {
         make::take_over(entry, index, existing)?;
         if !compares {

@@ -96,7 +96,7 @@ pub fn keep(
             destination: index,
         };
         let obstacle = protected(existing.protection);
-        let act = !worker.run.rules.dry_run && obstacle.is_none();
+        let act = !worker.run.rules.asked.dry_run && obstacle.is_none();
         let late = changes.contains(Changes::TIME);
         changes = put_right(keep, stat, Some(source), copy, act, &mut worker.scratch)?.changes;
         if late && (!act || times::set_times(worker, entry.dir, index, stat, node)?) {

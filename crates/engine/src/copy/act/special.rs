@@ -75,7 +75,7 @@ pub fn special(
         }
     }
     let relative = text.filter(|t| !t.to_bytes().starts_with(b"/"));
-    if let (Some(text), None, true, false) = (relative, place, there.len() > 1, worker.run.rules.dry_run) {
+    if let (Some(text), None, true, false) = (relative, place, there.len() > 1, worker.run.rules.asked.dry_run) {
         if entry.last.is_none() {
             // Not closed before the link is there: the directory's times come after it.
             entry.dir.pending.fetch_add(1, Ordering::AcqRel);
@@ -111,7 +111,7 @@ pub fn special(
         .find(|(twin, _)| *twin == index)
         .and_then(|(_, s)| s.as_ref());
     permit(entry.dir, index, operation, existing)?;
-    if worker.run.rules.dry_run {
+    if worker.run.rules.asked.dry_run {
         worker.counters.planned(0, !replace);
         claimed.settle(location(entry, index, stat.id));
         return Ok(Some(done));
@@ -133,7 +133,7 @@ pub fn special(
 pub fn track(worker: &Worker<'_>, entry: &Entry<'_>, destination: usize, text: Option<&CStr>) {
     let rules = &worker.run.rules;
     let relative = text.map(CStr::to_bytes).filter(|t| !t.starts_with(b"/"));
-    if let (Some(text), true, false) = (relative, rules.link_tracking, rules.dry_run) {
+    if let (Some(text), true, false) = (relative, rules.asked.link_tracking, rules.asked.dry_run) {
         worker.run.waiting.track(Tracked {
             source: entry.dir.source_path(entry.source),
             directory: entry.dir.relative_path(),

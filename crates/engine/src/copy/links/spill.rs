@@ -10,8 +10,8 @@ use std::ffi::{CStr, CString};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
 
-use super::Original;
 use crate::bytes::output::unnamed_file;
+use crate::copy::entry::Original;
 use crate::tree::path::{c_string, open_directory_path};
 
 /// Bytes of a slot: device, inode, facts, record + 1, links left, each a 64-bit number.

@@ -1,0 +1,164 @@
+//! Options of a copy.
+
+use bulkhaul_engine::bytes::transfer::Sparse;
+use bulkhaul_engine::copy::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument};
+use bulkhaul_engine::report::Sync;
+use napi::bindgen_prelude::Buffer;
+use napi_derive::napi;
+
+use super::{Filter, JsLimits, choice, filter, hash_size, max_delete, resources};
+
+/// One source argument.
+#[napi(object, object_to_js = false)]
+pub struct Source {
+    pub path: Buffer,
+    pub contents: bool,
+    pub name: Option<Buffer>,
+    pub follow: bool,
+}
+
+/// One destination directory.
+#[napi(object, object_to_js = false)]
+pub struct Destination {
+    pub path: Buffer,
+    pub follow: bool,
+}
+
+/// A list of names.
+#[napi(object, object_to_js = false)]
+pub struct NamesFrom {
+    pub path: Buffer,
+    pub nul: bool,
+}
+
+/// A copy, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct CopyOptions {
+    pub sources: Vec<Source>,
+    pub destinations: Vec<Destination>,
+    pub create_destination: Option<bool>,
+    pub allow_nested: Option<bool>,
+    pub filter: Option<Filter>,
+    pub files_from: Option<NamesFrom>,
+    pub hash_size: Option<i64>,
+    pub full_hash: Option<bool>,
+    pub sparse: Option<String>,
+    pub sync: Option<String>,
+    pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub dry_run: Option<bool>,
+    pub one_file_system: Option<bool>,
+    pub keep_dirlinks: Option<bool>,
+    pub directories: Option<String>,
+    pub link_tracking: Option<bool>,
+    pub content_only: Option<bool>,
+    pub owner: Option<bool>,
+    pub permissions: Option<bool>,
+    pub acls: Option<bool>,
+    pub xattrs: Option<bool>,
+    pub times: Option<bool>,
+    pub chown_user: Option<u32>,
+    pub chown_group: Option<u32>,
+    pub chmod: Option<String>,
+    pub require_space: Option<bool>,
+    pub verify: Option<bool>,
+    pub links_in_memory: Option<u32>,
+    pub spill_directory: Option<Buffer>,
+    pub remove_extra: Option<bool>,
+    pub remove_sources: Option<bool>,
+    pub accept_time_loss: Option<bool>,
+    pub max_delete: Option<i64>,
+    pub max_delete_percent: Option<u32>,
+    pub confirm: Option<bool>,
+    pub random_destination: Option<bool>,
+    pub entry_events: Option<bool>,
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> {
+    let default = options::CopyOptions::default();
+    Ok(options::CopyOptions {
+        sources: given
+            .sources
+            .into_iter()
+            .map(|s| SourceArgument {
+                path: s.path.into(),
+                contents: s.contents,
+                name: s.name.map(Vec::from),
+                follow: s.follow,
+            })
+            .collect(),
+        destinations: given
+            .destinations
+            .into_iter()
+            .map(|d| DestinationArgument {
+                path: d.path.into(),
+                follow: d.follow,
+            })
+            .collect(),
+        create_destination: given.create_destination.unwrap_or(default.create_destination),
+        allow_nested: given.allow_nested.unwrap_or(default.allow_nested),
+        filter: given.filter.map(filter).transpose()?,
+        files_from: given.files_from.map(|f| FilesFrom {
+            path: f.path.into(),
+            nul: f.nul,
+        }),
+        hash_size: hash_size(given.hash_size, default.hash_size)?,
+        full_hash: given.full_hash.unwrap_or(default.full_hash),
+        sparse: choice(
+            "sparse",
+            given.sparse.as_deref(),
+            default.sparse,
+            &[
+                ("auto", Sparse::Auto),
+                ("always", Sparse::Always),
+                ("never", Sparse::Never),
+            ],
+        )?,
+        sync: choice(
+            "sync",
+            given.sync.as_deref(),
+            default.sync,
+            &[("none", Sync::None), ("safe", Sync::Safe), ("all", Sync::All)],
+        )?,
+        memory: None,
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        dry_run: given.dry_run.unwrap_or(default.dry_run),
+        one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
+        keep_dirlinks: given.keep_dirlinks.unwrap_or(default.keep_dirlinks),
+        directories: choice(
+            "directories",
+            given.directories.as_deref(),
+            default.directories,
+            &[
+                ("all", Directories::All),
+                ("only", Directories::Only),
+                ("needed", Directories::Needed),
+            ],
+        )?,
+        link_tracking: given.link_tracking.unwrap_or(default.link_tracking),
+        content_only: given.content_only.unwrap_or(default.content_only),
+        owner: given.owner.unwrap_or(default.owner),
+        permissions: given.permissions.unwrap_or(default.permissions),
+        acls: given.acls.unwrap_or(default.acls),
+        xattrs: given.xattrs.unwrap_or(default.xattrs),
+        times: given.times.unwrap_or(default.times),
+        chown_user: given.chown_user,
+        chown_group: given.chown_group,
+        chmod: given.chmod,
+        require_space: given.require_space.unwrap_or(default.require_space),
+        verify: given.verify.unwrap_or(default.verify),
+        links_in_memory: given.links_in_memory.map_or(default.links_in_memory, |n| n as usize),
+        spill_directory: given.spill_directory.map(|path| path.to_vec()),
+        remove_extra: given.remove_extra.unwrap_or(default.remove_extra),
+        remove_sources: given.remove_sources.unwrap_or(default.remove_sources),
+        accept_time_loss: given.accept_time_loss.unwrap_or(default.accept_time_loss),
+        max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
+        confirm: given.confirm.unwrap_or(default.confirm),
+        scatter: given.random_destination.unwrap_or(default.scatter),
+        entry_events: given.entry_events.unwrap_or(default.entry_events),
+    })
+}

@@ -1,0 +1,147 @@
+//! What leaves a job on the side.
+
+use bulkhaul_engine::entry::{Reason, kind_text};
+use bulkhaul_engine::error::{Failure, symbol};
+use bulkhaul_engine::event::{EntryEvent, Event, Victims};
+use bulkhaul_engine::report::Note;
+use napi::bindgen_prelude::{Buffer, Either4};
+use napi_derive::napi;
+
+/// What became of one entry.
+#[napi(object, object_from_js = false)]
+pub struct Entry {
+    #[napi(ts_type = "'entry'")]
+    pub r#type: &'static str,
+    pub outcome: &'static str,
+    pub kind: &'static str,
+    pub path: Buffer,
+    pub source: Buffer,
+    pub destination: Buffer,
+    pub bytes: f64,
+    pub changes: Vec<&'static str>,
+    pub reason: Option<&'static str>,
+    pub target: Option<Buffer>,
+    pub hash: Option<String>,
+    pub size: Option<f64>,
+    pub mtime: Option<f64>,
+    pub mode: Option<u32>,
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+}
+
+/// One entry that did not arrive.
+#[napi(object, object_from_js = false, js_name = "Failure")]
+pub struct JsFailure {
+    #[napi(ts_type = "'error'")]
+    pub r#type: &'static str,
+    pub kind: &'static str,
+    pub outcome: &'static str,
+    pub operation: &'static str,
+    pub path: Buffer,
+    pub entry_kind: &'static str,
+    pub errno: Option<String>,
+    pub message: String,
+}
+
+/// Something kept short, or a warning.
+#[napi(object, object_from_js = false, js_name = "Note")]
+pub struct JsNote {
+    #[napi(ts_type = "'note'")]
+    pub r#type: &'static str,
+    pub kind: String,
+    pub count: f64,
+    pub lost: bool,
+    pub path: Buffer,
+    pub message: String,
+}
+
+/// What is about to be deleted.
+#[napi(object, object_from_js = false, js_name = "Victims")]
+pub struct JsVictims {
+    pub what: &'static str,
+    pub entries: f64,
+    pub bytes: f64,
+    pub first: Vec<Buffer>,
+}
+
+/// The job waits for an answer: may all this be deleted?
+#[napi(object, object_from_js = false)]
+pub struct Question {
+    #[napi(ts_type = "'question'")]
+    pub r#type: &'static str,
+    pub victims: Vec<JsVictims>,
+}
+
+/// Anything that a reader of a job is told.
+pub type JsEvent = Either4<Entry, JsFailure, JsNote, Question>;
+
+/// An event into JavaScript's form.
+pub fn event(event: Event) -> JsEvent {
+    match event {
+        Event::Entry(e) => Either4::A(entry(e)),
+        Event::Failure(f) => Either4::B(failure(f)),
+        Event::Note(n) => Either4::C(note(n)),
+        Event::Question(v) => Either4::D(question(v)),
+    }
+}
+
+fn entry(e: EntryEvent) -> Entry {
+    Entry {
+        r#type: "entry",
+        outcome: e.outcome.text(),
+        kind: kind_text(e.kind),
+        path: e.path.into(),
+        source: e.source.into(),
+        destination: e.destination.into(),
+        bytes: e.bytes as f64,
+        changes: e.changes.names().collect(),
+        reason: e.reason.map(Reason::text),
+        target: e.target.map(Buffer::from),
+        hash: e.hash.map(|hash| format!("{hash:016x}")),
+        size: e.details.map(|d| d.size as f64),
+        mtime: e.details.map(|d| d.mtime.as_float()),
+        mode: e.details.map(|d| d.mode),
+        user: e.details.map(|d| d.uid),
+        group: e.details.map(|d| d.gid),
+    }
+}
+
+pub fn failure(f: Failure) -> JsFailure {
+    JsFailure {
+        r#type: "error",
+        kind: f.kind,
+        outcome: f.outcome.text(),
+        operation: f.operation.text(),
+        path: f.path.into(),
+        entry_kind: kind_text(f.entry),
+        errno: f.errno.map(symbol),
+        message: f.message,
+    }
+}
+
+fn question(victims: Vec<Victims>) -> Question {
+    Question {
+        r#type: "question",
+        victims: victims.into_iter().map(self::victims).collect(),
+    }
+}
+
+fn victims(v: Victims) -> JsVictims {
+    JsVictims {
+        what: v.what,
+        entries: v.entries as f64,
+        bytes: v.bytes as f64,
+        first: v.first.into_iter().map(Buffer::from).collect(),
+    }
+}
+
+pub fn note(n: Note) -> JsNote {
+    JsNote {
+        r#type: "note",
+        kind: n.kind,
+        count: n.count as f64,
+        lost: n.lost,
+        path: n.path.into(),
+        message: n.message,
+    }
+}

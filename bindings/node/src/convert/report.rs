@@ -1,0 +1,173 @@
+//! Counts on the way, and the report.
+
+use std::collections::HashMap;
+
+use bulkhaul_engine::Kind;
+use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
+use bulkhaul_engine::job::desk::Snapshot;
+use bulkhaul_engine::report::Report;
+use napi_derive::napi;
+
+use super::JsLimits;
+use super::event::{JsFailure, JsNote, failure, note};
+
+/// Deletes that were asked for and not begun.
+#[napi(object, object_from_js = false, js_name = "Withheld")]
+pub struct JsWithheld {
+    pub kind: &'static str,
+    pub what: &'static str,
+    pub message: String,
+}
+
+/// Counts at one moment.
+#[napi(object, object_from_js = false, js_name = "Snapshot")]
+pub struct JsSnapshot {
+    pub phase: &'static str,
+    pub found_files: f64,
+    pub found_bytes: f64,
+    pub found_directories: f64,
+    pub found_links: f64,
+    pub done_entries: f64,
+    pub done_files: f64,
+    pub done_bytes: f64,
+    pub skipped_files: f64,
+    pub skipped_bytes: f64,
+    pub copied_bytes: f64,
+    pub copied_files: f64,
+    pub errors: f64,
+    pub workers: u32,
+    pub limits: JsLimits,
+    pub elapsed: f64,
+}
+
+/// What a comparison found.
+#[napi(object, object_from_js = false, js_name = "Differences")]
+pub struct JsDifferences {
+    pub left: f64,
+    pub right: f64,
+    pub changed: f64,
+    pub left_entries: f64,
+    pub right_entries: f64,
+}
+
+/// What an operation did.
+#[napi(object, object_from_js = false, js_name = "Report")]
+pub struct JsReport {
+    pub outcomes: HashMap<String, f64>,
+    pub found: HashMap<String, f64>,
+    pub files: HashMap<String, f64>,
+    pub directories: HashMap<String, f64>,
+    pub skipped: HashMap<String, f64>,
+    pub found_bytes: f64,
+    pub allocated_bytes: f64,
+    pub copied_bytes: f64,
+    pub planned_bytes: f64,
+    pub verified_files: f64,
+    pub verified_bytes: f64,
+    pub verified_from_cache: f64,
+    pub differences: JsDifferences,
+    pub extras: f64,
+    pub removed_sources: f64,
+    pub kept_sources: f64,
+    pub withheld: Vec<JsWithheld>,
+    pub failures: Vec<JsFailure>,
+    pub failure_kinds: HashMap<String, f64>,
+    pub notes: Vec<JsNote>,
+    pub accounted: bool,
+    pub interrupted: bool,
+    pub sync: &'static str,
+    pub workers: u32,
+    pub elapsed: f64,
+}
+
+/// Counts into JavaScript's form.
+pub fn snapshot(s: &Snapshot) -> JsSnapshot {
+    let t = &s.totals;
+    JsSnapshot {
+        phase: s.phase.text(),
+        found_files: t.found_of(Kind::File) as f64,
+        found_bytes: t.found_bytes as f64,
+        found_directories: t.found_of(Kind::Directory) as f64,
+        found_links: t.found_of(Kind::Symlink) as f64,
+        done_entries: t.all_outcomes() as f64,
+        done_files: t.file_outcomes.iter().sum::<u64>() as f64,
+        done_bytes: t.done_bytes as f64,
+        skipped_files: t.skipped_files as f64,
+        skipped_bytes: t.skipped_bytes as f64,
+        copied_bytes: t.copied_bytes as f64,
+        copied_files: t.file_outcomes[Outcome::Copied as usize] as f64,
+        errors: s.failures as f64,
+        workers: u32::try_from(s.workers).unwrap_or(u32::MAX),
+        limits: JsLimits {
+            bytes: Some(s.limits.bytes),
+            entries: Some(s.limits.entries),
+        },
+        elapsed: s.elapsed.as_secs_f64(),
+    }
+}
+
+/// A report into JavaScript's form.
+pub fn report(r: Report) -> JsReport {
+    let t = &r.totals;
+    let by_outcome = |counts: &[u64]| {
+        Outcome::ALL
+            .iter()
+            .zip(counts)
+            .map(|(o, n)| (o.text().to_owned(), *n as f64))
+            .collect::<HashMap<_, _>>()
+    };
+    JsReport {
+        outcomes: by_outcome(&t.outcomes),
+        found: KINDS
+            .iter()
+            .zip(&t.found)
+            .map(|(k, n)| (kind_text(*k).to_owned(), *n as f64))
+            .collect(),
+        files: by_outcome(&t.file_outcomes),
+        directories: by_outcome(&t.directory_outcomes),
+        skipped: Reason::ALL
+            .iter()
+            .zip(&t.reasons)
+            .filter(|(_, n)| **n > 0)
+            .map(|(reason, n)| (reason.text().to_owned(), *n as f64))
+            .collect(),
+        found_bytes: t.found_bytes as f64,
+        allocated_bytes: t.allocated_bytes as f64,
+        copied_bytes: t.copied_bytes as f64,
+        planned_bytes: t.planned_bytes as f64,
+        verified_files: t.verified_files as f64,
+        verified_bytes: t.verified_bytes as f64,
+        verified_from_cache: t.verified_from_cache as f64,
+        differences: JsDifferences {
+            left: r.differences.left as f64,
+            right: r.differences.right as f64,
+            changed: r.differences.changed as f64,
+            left_entries: r.differences.left_entries as f64,
+            right_entries: r.differences.right_entries as f64,
+        },
+        extras: t.extras as f64,
+        removed_sources: r.removed_sources as f64,
+        kept_sources: r.kept_sources as f64,
+        withheld: r
+            .withheld
+            .into_iter()
+            .map(|w| JsWithheld {
+                kind: w.kind,
+                what: w.what,
+                message: w.message,
+            })
+            .collect(),
+        failures: r.failures.into_iter().map(failure).collect(),
+        failure_kinds: r
+            .failure_kinds
+            .into_iter()
+            .map(|(kind, n)| (kind.to_owned(), n as f64))
+            .collect(),
+        notes: r.notes.into_iter().map(note).collect(),
+        accounted: r.accounted,
+        interrupted: r.interrupted,
+        sync: r.sync.text(),
+        workers: u32::try_from(r.workers).unwrap_or(u32::MAX),
+        elapsed: r.elapsed.as_secs_f64(),
+    }
+}
