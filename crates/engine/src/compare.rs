@@ -28,7 +28,7 @@ use crate::job::resources::check_jobs;
 use crate::job::{Job, Work, process};
 use crate::pool::window::Window;
 use crate::records::sort::Sorters;
-use crate::report::{Differences, Report, Sync};
+use crate::report::{Differences, Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::Selection;
 use crate::walk::start::{check_roots, require_one};
@@ -105,7 +105,7 @@ impl Work for Compare {
             (None, _) => {}
         }
         done?;
-        let mut report = desk.report(Sync::None, workers, interrupted);
+        let mut report = desk.report(Durability::None, workers, interrupted);
         report.differences = counts;
         Ok(report)
     }

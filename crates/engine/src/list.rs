@@ -24,7 +24,7 @@ use crate::records::gather::{Gather, Order, Wanted};
 use crate::records::record::Record;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::report::counters::Totals;
-use crate::report::{Report, Sync};
+use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::{self, Selection};
 use crate::walk::start::{Root, Start, check_roots, require_one};
@@ -213,7 +213,7 @@ impl Work for List {
             (None, _) => {}
         }
         written?;
-        Ok(desk.report(Sync::None, workers, interrupted))
+        Ok(desk.report(Durability::None, workers, interrupted))
     }
 }
 

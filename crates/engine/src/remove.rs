@@ -23,7 +23,7 @@ use crate::job::desk::{Desk, Phase};
 use crate::job::process::process;
 use crate::job::resources::{Resources, check_jobs};
 use crate::job::{Job, Work};
-use crate::report::{Report, Sync};
+use crate::report::{Durability, Report};
 use crate::sweep::guard::Guard;
 use crate::sweep::limit::MaxDelete;
 use crate::sweep::sweeper::{Mode, Sweeper};
@@ -166,7 +166,7 @@ impl Work for Remove {
             desk.enter(Phase::Removing);
         }
         Sweeper { limit, ..sweeper }.run(start);
-        Ok(desk.report(Sync::None, workers, desk.cancel.is_draining()))
+        Ok(desk.report(Durability::None, workers, desk.cancel.is_draining()))
     }
 }
 

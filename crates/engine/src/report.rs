@@ -149,7 +149,7 @@ pub struct Report {
     /// The run was cancelled before it was through.
     pub interrupted: bool,
     /// What is on disk for sure.
-    pub sync: Sync,
+    pub sync: Durability,
     /// Worker threads.
     pub workers: usize,
     /// Wall time.
@@ -162,7 +162,7 @@ impl Report {
         counters: &[Counters],
         findings: &Findings,
         interrupted: bool,
-        sync: Sync,
+        sync: Durability,
         workers: usize,
         elapsed: Duration,
     ) -> Self {
@@ -204,7 +204,7 @@ impl Report {
 
 /// When things are on disk (design.md section 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
+pub enum Durability {
     /// Never: only the death of the process is covered.
     None,
     /// What the skip test could mistake after a power cut is synced before its times are set.
@@ -214,7 +214,7 @@ pub enum Sync {
     All,
 }
 
-impl Sync {
+impl Durability {
     /// As options and `--json` name it.
     pub fn text(self) -> &'static str {
         match self {

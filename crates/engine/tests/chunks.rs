@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy::options::CopyOptions;
-use bulkhaul_engine::report::Sync;
+use bulkhaul_engine::report::Durability;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno};
 
@@ -159,10 +159,10 @@ fn what_memory_cannot_hold_leaves_the_cache() {
         return;
     }
     for (memory, sync, name) in [
-        (None, Sync::None, "roomy"),
-        (None, Sync::Safe, "durable"),
-        (Some(0), Sync::None, "crowded"),
-        (Some(0), Sync::Safe, "crowded and durable"),
+        (None, Durability::None, "roomy"),
+        (None, Durability::Safe, "durable"),
+        (Some(0), Durability::None, "crowded"),
+        (Some(0), Durability::Safe, "crowded and durable"),
     ] {
         let to = Tree::new(base.join(name));
         // Pages that wait for their write-back stay where they are.
@@ -178,11 +178,11 @@ fn what_memory_cannot_hold_leaves_the_cache() {
         let few = size / 10;
         let what = format!("{name}: {left} and {right} of {size}");
         match (memory, sync) {
-            (None, Sync::None) => assert!(left.min(right) >= size - few, "{what}"),
+            (None, Durability::None) => assert!(left.min(right) >= size - few, "{what}"),
             // What the way past the cache was measured by has gone through it.
             (None, _) => assert!(left >= size - few && right <= size / 2, "{what}"),
             // The end of each chunk stays, of what was written until its sync.
-            (Some(_), Sync::None) => assert!(left.max(right) <= size / 2 + few, "{what}"),
+            (Some(_), Durability::None) => assert!(left.max(right) <= size / 2 + few, "{what}"),
             (Some(_), _) => assert!(left <= size / 2 + few && right <= few, "{what}"),
         }
         compare(source.path(), to.path());

@@ -16,7 +16,7 @@ use bulkhaul_engine::copy;
 use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::symbol;
-use bulkhaul_engine::report::Sync;
+use bulkhaul_engine::report::Durability;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno};
 
@@ -355,7 +355,7 @@ fn a_bit_on_the_medium(this: &str, kind: &str) {
             Path::new(&words[1]),
             |o| {
                 o.verify = verified;
-                o.sync = Sync::All;
+                o.sync = Durability::All;
             },
             Plan {
                 call: Some(call),
@@ -763,7 +763,7 @@ fn a_disk_that_fails() {
         .file("d/g", content(7, 200_000))
         .file("small", "x");
     let to = bad.disk.point.join("to");
-    for change in [as_it_is as Change, verify, |o| o.sync = Sync::All] {
+    for change in [as_it_is as Change, verify, |o| o.sync = Durability::All] {
         bad.fail(false, true);
         // The control: a write that the disk refuses is a failed sync, and without one nobody hears of it.
         let plain = bad.disk.point.join("plain");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy;
 use bulkhaul_engine::copy::options::CopyOptions;
-use bulkhaul_engine::report::Sync;
+use bulkhaul_engine::report::Durability;
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _};
 
@@ -186,7 +186,7 @@ fn fill_big(tree: &Tree) {
 /// One cut.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
-    sync: Sync,
+    sync: Durability,
     sparse: Sparse,
     /// The destination holds other content under some of the names.
     existing: bool,
@@ -194,7 +194,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(number: usize, sync: Sync) -> Self {
+    fn of(number: usize, sync: Durability) -> Self {
         Self {
             sync,
             sparse: if number & 1 == 0 { Sparse::Auto } else { Sparse::Always },
@@ -229,8 +229,8 @@ impl Cut {
     }
 }
 
-fn sync_of(word: &str) -> Sync {
-    [Sync::None, Sync::Safe, Sync::All]
+fn sync_of(word: &str) -> Durability {
+    [Durability::None, Durability::Safe, Durability::All]
         .into_iter()
         .find(|s| s.text() == word)
         .unwrap()
@@ -272,7 +272,7 @@ fn differences(wanted: &Facts, to: &Path) -> Vec<String> {
         .collect()
 }
 
-fn power(this: &str, kind: &str, sync: Sync, fill: fn(&Tree)) {
+fn power(this: &str, kind: &str, sync: Durability, fill: fn(&Tree)) {
     if let Some(words) = order() {
         return child(&words);
     }
@@ -332,11 +332,11 @@ fn power(this: &str, kind: &str, sync: Sync, fill: fn(&Tree)) {
         for (name, old) in before.iter().filter(|(name, _)| name.contains('/')) {
             let now = after.get(name);
             let fine = now.is_some_and(|now| now.same_content(old) || now.same_content(&wanted[name]));
-            if sync != Sync::None && !fine {
+            if sync != Durability::None && !fine {
                 tell(format!("{name} is neither old nor new: {now:?}"));
             }
         }
-        if complete && sync == Sync::All && !differences(&wanted, &to).is_empty() {
+        if complete && sync == Durability::All && !differences(&wanted, &to).is_empty() {
             tell(format!("lost after success: {:?}", differences(&wanted, &to)));
         }
         let report = copy::job(cut.options(source.path(), &to)).unwrap().run().unwrap();
@@ -344,7 +344,7 @@ fn power(this: &str, kind: &str, sync: Sync, fill: fn(&Tree)) {
             tell(format!("the next run failed: {:?}", report.failures));
         }
         let left = differences(&wanted, &to);
-        if sync == Sync::None {
+        if sync == Durability::None {
             // Nothing was promised, and that was said. The other ways of syncing are proved by what happens without them.
             assert!(midway || text.contains("sync none"), "{text}");
             mistaken += usize::from(!left.is_empty());
@@ -354,7 +354,7 @@ fn power(this: &str, kind: &str, sync: Sync, fill: fn(&Tree)) {
         if has_staging(&disk.point) {
             tell("the next run left something unfinished".to_owned());
         }
-        if sync == Sync::All {
+        if sync == Durability::All {
             disk.cut(false);
             disk.restore();
             let lost = differences(&wanted, &to);
@@ -372,7 +372,7 @@ fn power(this: &str, kind: &str, sync: Sync, fill: fn(&Tree)) {
     );
     assert!(unfinished > 0 && completed > 0, "no cut was where it matters");
     assert!(
-        sync != Sync::None || mistaken > 0,
+        sync != Durability::None || mistaken > 0,
         "without a sync the next run was not misled, so the cuts prove nothing"
     );
     assert_none(&wrong);
@@ -380,37 +380,37 @@ fn power(this: &str, kind: &str, sync: Sync, fill: fn(&Tree)) {
 
 #[test]
 fn safe_on_ext4() {
-    power("power::safe_on_ext4", "ext4", Sync::Safe, fill);
+    power("power::safe_on_ext4", "ext4", Durability::Safe, fill);
 }
 
 #[test]
 fn safe_on_xfs() {
-    power("power::safe_on_xfs", "xfs", Sync::Safe, fill);
+    power("power::safe_on_xfs", "xfs", Durability::Safe, fill);
 }
 
 #[test]
 fn all_on_ext4() {
-    power("power::all_on_ext4", "ext4", Sync::All, fill);
+    power("power::all_on_ext4", "ext4", Durability::All, fill);
 }
 
 #[test]
 fn all_on_xfs() {
-    power("power::all_on_xfs", "xfs", Sync::All, fill);
+    power("power::all_on_xfs", "xfs", Durability::All, fill);
 }
 
 #[test]
 fn none_on_xfs() {
-    power("power::none_on_xfs", "xfs", Sync::None, fill);
+    power("power::none_on_xfs", "xfs", Durability::None, fill);
 }
 
 #[test]
 fn big_on_ext4() {
-    power("power::big_on_ext4", "ext4", Sync::Safe, fill_big);
+    power("power::big_on_ext4", "ext4", Durability::Safe, fill_big);
 }
 
 #[test]
 fn big_on_xfs() {
-    power("power::big_on_xfs", "xfs", Sync::All, fill_big);
+    power("power::big_on_xfs", "xfs", Durability::All, fill_big);
 }
 
 /// The rig can lose data: a plain copy that nobody synced is not there afterwards.

@@ -16,7 +16,7 @@ use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::list::{self, ListOptions};
 use bulkhaul_engine::remove::{Removal, RemoveOptions};
-use bulkhaul_engine::report::{Report, Sync};
+use bulkhaul_engine::report::{Durability, Report};
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{compare, copy};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
@@ -47,7 +47,7 @@ fn job(work: &str, from: &Path, to: &Path) -> Job {
     let job = match work {
         "copy" => copy::job(copying),
         "sync" => copy::job(CopyOptions {
-            sync: Sync::All,
+            sync: Durability::All,
             ..copying
         }),
         "verify" => copy::job(CopyOptions {

@@ -2,7 +2,7 @@
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument};
-use bulkhaul_engine::report::Sync;
+use bulkhaul_engine::report::Durability;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
@@ -121,7 +121,11 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
             "sync",
             given.sync.as_deref(),
             default.sync,
-            &[("none", Sync::None), ("safe", Sync::Safe), ("all", Sync::All)],
+            &[
+                ("none", Durability::None),
+                ("safe", Durability::Safe),
+                ("all", Durability::All),
+            ],
         )?,
         memory: None,
         resources: resources(given.limits, given.nice, given.ionice.as_deref())?,

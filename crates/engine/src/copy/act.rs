@@ -1,7 +1,7 @@
 //! Carrying out what the plan says for one entry that is not a directory.
 //!
-//! Comes in: a name in a directory with open descriptors; goes out: what was done. Symlinks, FIFOs, sockets and devices are
-//! made here; regular files have a room of their own. Whatever stops on the way leaves no name behind.
+//! Comes in: a name in a directory with open descriptors; goes out: what was done. Each kind of entry has a room of its own
+//! below. Whatever stops on the way leaves no name behind.
 
 pub mod content;
 pub mod depart;
@@ -50,8 +50,7 @@ fn attempt(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Result<Opt
     if worker.run.rules.asked.directories == Directories::Only {
         return Ok(Some(Done::skipped(Reason::DirectoriesOnly)));
     }
-    let source = &entry.dir.sources[entry.source];
-    let name = source.scope.name_of(entry.target).unwrap_or(entry.target);
+    let name = entry.name();
     let at = entry
         .dir
         .source(entry.source)
@@ -84,7 +83,7 @@ fn attempt(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Result<Opt
 }
 
 /// Whether an entry waits for the sweep: a directory is in its way, which may go. `there`: what has its name.
-pub fn waits(
+fn waits(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
     kind: Kind,

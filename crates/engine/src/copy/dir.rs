@@ -49,6 +49,11 @@ impl Scope {
         }
     }
 
+    /// The same of what is known to be taken.
+    pub fn source_name<'a>(&'a self, target: &'a CStr) -> &'a CStr {
+        self.name_of(target).unwrap_or(target)
+    }
+
     /// Whether an entry of this name is taken, if the source has it.
     pub fn takes(&self, target: &CStr) -> bool {
         match self {
@@ -300,6 +305,38 @@ impl Twin {
 }
 
 impl Dir {
+    /// A root: sources and twins without a parent, with the paths of the twins. `is_entry`: it stands for a source directory
+    /// itself.
+    pub fn root(sources: Vec<Source>, twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>>, is_entry: bool) -> Self {
+        Self::new(sources, twins, paths.into(), is_entry)
+    }
+
+    fn new(sources: Vec<Source>, twins: Vec<Option<Twin>>, destinations: Arc<[Vec<u8>]>, is_entry: bool) -> Self {
+        Self {
+            base: Vec::new(),
+            parent: None,
+            name: CString::default(),
+            is_entry,
+            sources: sources.into_boxed_slice(),
+            owners: OnceLock::new(),
+            twins: twins.into_boxed_slice(),
+            destinations,
+            own: AtomicUsize::new(1),
+            pending: AtomicUsize::new(1),
+            below: Mutex::new(Below::default()),
+            recorded: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
+        }
+    }
+
+    /// A subdirectory.
+    pub fn child(parent: &Arc<Self>, name: CString, sources: Vec<Source>, twins: Vec<Option<Twin>>) -> Self {
+        let mut child = Self::new(sources, twins, Arc::clone(&parent.destinations), true);
+        child.parent = Some(Arc::clone(parent));
+        child.name = name;
+        child
+    }
+
     /// The sources that may have what is `target` in the destination, in their order.
     pub fn owners(&self, target: &CStr) -> Vec<usize> {
         let owners = self.owners.get_or_init(|| {

@@ -5,13 +5,13 @@
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::act::{depart, make};
-use crate::copy::dir::{Below, Dir, Origin, Presence, Scope, Source, Subdirectory, Tries, Twin};
+use crate::copy::dir::{Dir, Origin, Presence, Scope, Source, Subdirectory, Tries, Twin};
 use crate::copy::entry::Done;
 use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
@@ -23,7 +23,8 @@ use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Slot;
-use crate::tree::metadata::{self, Copy, Heritage, put_right};
+use crate::tree::listing;
+use crate::tree::metadata::{self, Heritage, Subject, put_right};
 use crate::tree::path::join;
 use crate::tree::protection::protected;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
@@ -175,21 +176,7 @@ fn enter(
             );
         }
     }
-    let dir = Arc::new(Dir {
-        parent: Some(Arc::clone(parent)),
-        base: Vec::new(),
-        name: sub.target.clone(),
-        sources: sources.into_boxed_slice(),
-        owners: OnceLock::new(),
-        twins: twins.into_boxed_slice(),
-        destinations: Arc::clone(&parent.destinations),
-        own: AtomicUsize::new(1),
-        pending: AtomicUsize::new(1),
-        below: Mutex::new(Below::default()),
-        recorded: AtomicBool::new(false),
-        holds: AtomicBool::new(false),
-        is_entry: true,
-    });
+    let dir = Arc::new(Dir::child(parent, sub.target.clone(), sources, twins));
     dir.relieve(&run.budget);
     for (index, twin) in dir.twins.iter().enumerate() {
         if let Some(twin) = twin
@@ -225,7 +212,7 @@ fn is_destination(worker: &Worker<'_>, parent: &Dir, source: &Source) -> bool {
 fn open_source(worker: &Worker<'_>, parent: &Dir, index: usize, sub: &Subdirectory) -> Result<Source, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
     let up = &parent.sources[index];
-    let name = up.scope.name_of(&sub.target).unwrap_or(&sub.target);
+    let name = up.scope.source_name(&sub.target);
     let at = parent.source(index).map_err(|e| fault(Operation::Open, e))?;
     let fd = sys::open_directory(at.as_fd(), name, Follow::No).map_err(|e| match e {
         // It was a directory when it was listed.
@@ -411,14 +398,9 @@ pub fn clear_strangers(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(
     let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? else {
         return Ok(());
     };
-    sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
     let mut names = Vec::new();
-    let mut buffer = Vec::with_capacity(crate::tree::listing::LISTING_BYTES);
-    while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| {
-        names.push(name.to_owned());
-    })
-    .map_err(|e| fault(Operation::List, e))?
-    {}
+    let listed = listing::each(fd.as_fd(), || (), |name, _| names.push(name.to_owned()));
+    listed.map_err(|e| fault(Operation::List, e))?;
     for name in names {
         let stat = sys::stat(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
         if belongs(worker, dir, &name, stat.kind) {
@@ -650,8 +632,7 @@ fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
                 ..Done::new(Outcome::Metadata)
             }
         };
-        worker.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
-        worker.tell_directory(dir, &done);
+        worker.record_directory(dir, &done);
     }
 }
 
@@ -685,7 +666,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
     let node = dir
         .source(dir.winner())
         .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-    let copy = Copy {
+    let copy = Subject {
         node: Node::Open(fd.as_fd()),
         owner: (now.uid, now.gid),
         mode: before.mode,

@@ -25,6 +25,13 @@ pub struct Entry<'e> {
     pub again: bool,
 }
 
+impl<'e> Entry<'e> {
+    /// Its name in the source.
+    pub fn name(&self) -> &'e CStr {
+        self.dir.sources[self.source].scope.source_name(self.target)
+    }
+}
+
 /// What became of an entry.
 #[derive(Clone, Debug)]
 pub struct Done {
@@ -101,7 +108,7 @@ pub struct Finished {
 
 /// A file of the source: its name, and itself where it was opened.
 #[derive(Clone, Copy)]
-pub struct Source<'s> {
+pub struct SourceEntry<'s> {
     /// Its directory.
     pub at: &'s OwnedFd,
     /// Its name there.

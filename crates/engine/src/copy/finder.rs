@@ -153,9 +153,7 @@ fn fail_below(worker: &mut Worker<'_>, path: Vec<u8>, list: &FileList, below: Sl
             let path = join(&path, child.name);
             if child.listed {
                 let fault = Fault::new(Operation::Stat, Side::Source, Errno::NOTDIR);
-                worker.counters.found(Kind::File);
-                worker.counters.outcome(Kind::File, fault.outcome(), None, 0);
-                worker.fail(&fault, path.clone(), Kind::File);
+                worker.record_missing(&fault, path.clone());
             }
             levels.push((path, child.below));
         }
@@ -209,7 +207,7 @@ pub fn excludes(worker: &Worker<'_>, dir: &Dir, source: usize, target: &CStr, ki
 fn excludes_below(worker: &Worker<'_>, parents: &[Vec<u8>], scope: &Scope, target: &CStr, kind: Kind) -> bool {
     let filter = &worker.run.rules.filter;
     let name = if filter.is_about_paths() {
-        scope.name_of(target).unwrap_or(target)
+        scope.source_name(target)
     } else {
         target
     };
@@ -253,7 +251,7 @@ fn sift(
             worker.seen.push(xxh64(name.to_bytes()));
         }
         if kind == Kind::Unknown {
-            let real = dir.sources[source].scope.name_of(name).unwrap_or(name);
+            let real = dir.sources[source].scope.source_name(name);
             match sys::stat(fd.as_fd(), real, Follow::No) {
                 Ok(stat) => kind = stat.kind,
                 // The copy has told what was missing, and what has gone since needs no removal.

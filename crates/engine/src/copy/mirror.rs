@@ -36,7 +36,7 @@ use crate::job::desk::Phase;
 use crate::report::counters::Totals;
 use crate::sweep::guard::Guard;
 use crate::sweep::sweeper::{Mode, Sweeper, Witness};
-use crate::tree::listing::{Batch, LISTING_BYTES, is_empty};
+use crate::tree::listing::{self, Batch, is_empty};
 use crate::tree::medium::is_original;
 use crate::tree::path::show;
 use crate::walk::start::{Part, Parts, Start};
@@ -396,13 +396,8 @@ fn try_making(worker: &Worker<'_>, dir: &Dir, twin: usize, target: &CStr) -> Res
 /// come: it takes two names for one, so what is in the way of an entry may be what came for another.
 fn folded_name(worker: &mut Worker<'_>, dir: &Dir, twin: usize) -> Result<Option<CString>, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(twin), errno);
-    let list = |fd: &sys::OwnedFd, each: &mut dyn FnMut(&CStr)| {
-        let mut buffer = Vec::with_capacity(LISTING_BYTES);
-        sys::rewind_directory(fd.as_fd())?;
-        while sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, _, _| each(name))? {
-            worker.run.desk.step();
-        }
-        Ok(())
+    let list = |fd: &sys::OwnedFd, take: &mut dyn FnMut(&CStr)| {
+        listing::each(fd.as_fd(), || worker.run.desk.step(), |name, _| take(name))
     };
     let (there, fd) = dir.writable(twin)?;
     let mut listed = BTreeSet::new();

@@ -12,7 +12,7 @@ use crate::error::Refusal;
 use crate::job::process::Process;
 use crate::job::resources::{MAX_JOBS, Resources, check_jobs};
 use crate::pool::tune::{Medium, Range};
-use crate::report::Sync;
+use crate::report::Durability;
 use crate::sweep::limit::MaxDelete;
 use crate::tree::keep::{Keep, Reach};
 use crate::tree::path;
@@ -90,7 +90,7 @@ pub struct CopyOptions {
     /// Holes.
     pub sparse: Sparse,
     /// Durability.
-    pub sync: Sync,
+    pub sync: Durability,
     /// Worker threads at most; 0: from affinity, cgroup, and what holds the files.
     pub jobs: usize,
     /// Bytes to one destination from which on no page is left in the cache; `None`: half of the memory that is available.
@@ -161,7 +161,7 @@ impl Default for CopyOptions {
             hash_size: TAIL_BYTES,
             full_hash: false,
             sparse: Sparse::default(),
-            sync: Sync::default(),
+            sync: Durability::default(),
             jobs: 0,
             memory: None,
             resources: Resources::default(),
@@ -204,7 +204,7 @@ pub struct Rules {
     /// Bytes at the end that the skip test compares; `u64::MAX`: all.
     pub tail: u64,
     /// Durability.
-    pub sync: Sync,
+    pub sync: Durability,
     /// Bytes to one destination from which on no page is left in the cache.
     pub memory: u64,
     /// Processors that may be used.
@@ -295,7 +295,11 @@ impl CopyOptions {
                 tail(self.hash_size, self.full_hash)
             },
             memory: self.memory.unwrap_or(process.memory / 2),
-            sync: if self.remove_sources { Sync::All } else { self.sync },
+            sync: if self.remove_sources {
+                Durability::All
+            } else {
+                self.sync
+            },
             processors: process.processors.clamp(1, MAX_JOBS),
             keep_replaced: keep.of_replaced(),
             keep,

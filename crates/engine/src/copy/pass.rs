@@ -20,12 +20,12 @@ use crate::copy::target::Target;
 use crate::copy::worker::Worker;
 use crate::copy::{directory, mirror, perform, track};
 use crate::entry::{Outcome, Reason};
-use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::error::{Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
 use crate::job::desk::{Desk, Phase};
 use crate::pool::schedule::Schedule;
 use crate::pool::tune::{Medium, Range, Tuner};
-use crate::report::Sync;
+use crate::report::Durability;
 use crate::report::counters::{Counters, Totals};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Budget;
@@ -184,19 +184,10 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
         run.surplus.withhold("missing-source", "a source is missing");
     }
     for (path, fault) in missing {
-        run.counters[0].found(Kind::File);
-        run.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
-        worker.fail(&fault, path, Kind::File);
+        worker.record_missing(&fault, path);
     }
     for path in outside {
-        run.counters[0].found(Kind::File);
-        run.counters[0].outcome(Kind::File, Outcome::Failed, None, 0);
-        let fault = Fault {
-            operation: Operation::Open,
-            side: Side::Source,
-            cause: Cause::Errno(Errno::XDEV),
-        };
-        worker.fail(&fault, path.clone(), Kind::File);
+        worker.record_missing(&Fault::new(Operation::Open, Side::Source, Errno::XDEV), path.clone());
     }
     for (index, twin) in root.twins.iter().enumerate() {
         let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
@@ -265,7 +256,7 @@ pub fn leaving(run: &Run) -> Result<Victims, String> {
 
 /// `--sync all`: one call for each file system that was written. Whether all is on disk.
 fn sync_targets(run: &Run) -> bool {
-    if run.rules.sync != Sync::All || run.rules.asked.dry_run {
+    if run.rules.sync != Durability::All || run.rules.asked.dry_run {
         return false;
     }
     let _syncing = run.desk.syncing();

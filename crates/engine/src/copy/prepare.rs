@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Way};
 
 use crate::bytes::stream::{Stream, descriptor_of, name_of};
-use crate::copy::dir::{Below, Dir, Names, Origin, Presence, Scope, Source, Twin};
+use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
 use crate::copy::memory::Restored;
 use crate::copy::options::{CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::copy::target::{RootPlace, Target, room};
@@ -235,7 +234,7 @@ fn make(
     }
     let sources = gather(entries, listed.names.as_ref(), budget)
         .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?;
-    let root = root(
+    let root = Dir::root(
         sources,
         twins,
         targets.iter().map(|t| t.path.clone()).collect(),
@@ -254,31 +253,12 @@ fn make(
     })
 }
 
-/// A root: sources and twins without a parent. `is_entry`: it stands for a source directory itself.
-pub fn root(sources: Box<[Source]>, twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>>, is_entry: bool) -> Dir {
-    Dir {
-        base: Vec::new(),
-        parent: None,
-        name: CString::default(),
-        is_entry,
-        sources,
-        owners: OnceLock::new(),
-        twins: twins.into_boxed_slice(),
-        destinations: paths.into(),
-        own: AtomicUsize::new(1),
-        pending: AtomicUsize::new(1),
-        below: Mutex::new(Below::default()),
-        recorded: AtomicBool::new(false),
-        holds: AtomicBool::new(false),
-    }
-}
-
 /// The sources of the root, in the order of the arguments: neighbours out of one directory share a descriptor.
 fn gather(
     entries: Vec<Entry>,
     list: Option<&Arc<FileList>>,
     budget: &Arc<Budget>,
-) -> Result<Box<[Source]>, (Vec<u8>, Errno)> {
+) -> Result<Vec<Source>, (Vec<u8>, Errno)> {
     let mut sources: Vec<Source> = Vec::new();
     let mut group: Option<(Vec<u8>, BTreeMap<CString, CString>)> = None;
     let close = |sources: &mut Vec<Source>, group: &mut Option<(Vec<u8>, BTreeMap<CString, CString>)>| {
@@ -318,7 +298,7 @@ fn gather(
         }
     }
     close(&mut sources, &mut group)?;
-    Ok(sources.into_boxed_slice())
+    Ok(sources)
 }
 
 fn source(path: Vec<u8>, fd: OwnedFd, stat: Stat, scope: Scope, budget: &Arc<Budget>) -> Source {

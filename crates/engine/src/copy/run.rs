@@ -20,7 +20,7 @@ use crate::copy::views::Probes;
 use crate::job::desk::Desk;
 use crate::pool::schedule::Schedule;
 use crate::pool::tune::Tuner;
-use crate::report::Sync;
+use crate::report::Durability;
 use crate::report::counters::Counters;
 use crate::tree::descriptors::Budget;
 use crate::tree::listing::Batch;
@@ -118,7 +118,7 @@ impl Run {
         Terms {
             destination,
             sparse: rules.asked.sparse,
-            lasting: rules.sync != Sync::None || rules.asked.verify,
+            lasting: rules.sync != Durability::None || rules.asked.verify,
             proved: rules.asked.verify,
             crowded: self.targets[destination].is_crowded(rules.memory),
             methods: &self.methods,

@@ -11,7 +11,6 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Node, OwnedFd};
 
 use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
 use crate::copy::memory::Tracked;
-use crate::copy::prepare;
 use crate::copy::run::Run;
 use crate::error::Fault;
 use crate::tree::descriptors::Slot;
@@ -107,7 +106,7 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
     twins[link.destination] = Some(twin);
     paths[link.destination] = path;
     let base = parts.iter().fold(Vec::new(), |path, part| join(&path, part));
-    let mut root = prepare::root(Box::new([source]), twins, paths, false);
+    let mut root = Dir::root(vec![source], twins, paths, false);
     root.base = base;
     Ok(Some(Arc::new(root)))
 }

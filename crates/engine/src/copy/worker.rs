@@ -103,14 +103,25 @@ impl<'r> Worker<'r> {
         self.fail(fault, path, Kind::Directory);
     }
 
-    /// Sends the event of a directory, where somebody asked for them.
-    pub fn tell_directory(&mut self, dir: &Arc<Dir>, done: &Done) {
+    /// The recorder of directories that are done.
+    pub fn record_directory(&mut self, dir: &Arc<Dir>, done: &Done) {
+        self.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
+        if self.run.departure.is_some() {
+            return;
+        }
         let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {
             (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
             _ => (dir, dir.winner(), c"."),
         };
         self.tell(above, source, name, Kind::Directory, done);
         self.tell_shortfalls(above, name);
+    }
+
+    /// The recorder of what was named and can't be had: it was found by its name only.
+    pub fn record_missing(&self, fault: &Fault, path: Vec<u8>) {
+        self.counters.found(Kind::File);
+        self.counters.outcome(Kind::File, fault.outcome(), None, 0);
+        self.fail(fault, path, Kind::File);
     }
 
     /// Something that was to come into a directory did not: whether for a reason of the destination.
@@ -147,7 +158,7 @@ impl<'r> Worker<'r> {
     fn path_of(dir: &Dir, source: usize, target: &CStr, side: Side) -> Vec<u8> {
         match side {
             Side::Source => {
-                let name = dir.sources[source].scope.name_of(target).unwrap_or(target);
+                let name = dir.sources[source].scope.source_name(target);
                 join(&dir.source_path(source), name.to_bytes())
             }
             Side::Destination(index) => join(&dir.twin_path(index), target.to_bytes()),
@@ -156,7 +167,7 @@ impl<'r> Worker<'r> {
 
     /// Sends the event of one entry, where somebody asked for them.
     pub fn tell(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind, done: &Done) {
-        let name = dir.sources[source].scope.name_of(target).unwrap_or(target);
+        let name = dir.sources[source].scope.source_name(target);
         self.tell_path(
             dir,
             [(source, name.to_bytes()), (done.destination, target.to_bytes())],

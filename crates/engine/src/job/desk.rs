@@ -11,7 +11,7 @@ use crate::error::{Failure, Stopped};
 use crate::event::{Event, Queue, Victims};
 use crate::job::pace::{Limits, Pace};
 use crate::report::counters::{Counters, Steps, Totals};
-use crate::report::{Findings, Report, Sync};
+use crate::report::{Durability, Findings, Report};
 
 /// Where an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,7 +356,7 @@ impl Desk {
     }
 
     /// Closes the books. `sync`: what is on disk for sure; `interrupted`: something was left undone.
-    pub fn report(&self, sync: Sync, workers: usize, interrupted: bool) -> Report {
+    pub fn report(&self, sync: Durability, workers: usize, interrupted: bool) -> Report {
         Report::close(
             &self.counters,
             &self.findings,

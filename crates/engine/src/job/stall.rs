@@ -20,7 +20,7 @@ use bulkhaul_sys::{self as sys, Kind};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::desk::{Desk, Phase};
 use crate::report::counters::Totals;
-use crate::report::{Report, Sync};
+use crate::report::{Durability, Report};
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -161,7 +161,7 @@ fn held() -> Vec<Vec<u8>> {
 
 fn close(desk: &Desk) -> Report {
     desk.enter(Phase::Done);
-    desk.report(Sync::None, desk.most_staff(), true)
+    desk.report(Durability::None, desk.most_staff(), true)
 }
 
 /// How the names of the threads of all jobs begin.

@@ -3,13 +3,14 @@
 //! Comes in: a directory in which the work is done; goes out: the same without unfinished entries of dead runs of this host.
 //! What a live run holds and what other hosts left stays, the latter counted.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::error::{Fault, Operation, Side};
 use crate::job::desk::Desk;
-use crate::tree::listing::LISTING_BYTES;
+use crate::tree::listing;
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::publish::clear_directory;
 use crate::tree::staging::{Owner, Stager, is_unfinished};
@@ -19,18 +20,12 @@ use crate::tree::staging::{Owner, Stager, is_unfinished};
 pub fn clear(fd: &OwnedFd, path: impl Fn() -> Vec<u8>, side: Side, stager: Stager, desk: &Desk) -> Result<(), Fault> {
     let fault = |operation, errno| Fault::new(operation, side, errno);
     let mut leftovers = Vec::new();
-    let mut buffer = Vec::with_capacity(LISTING_BYTES);
-    sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
-    let mut more = true;
-    while more {
-        more = sys::read_directory(fd.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
-            if let Some(owner) = stager.owner(name.to_bytes()) {
-                leftovers.push((name.to_owned(), kind, owner));
-            }
-        })
-        .map_err(|e| fault(Operation::List, e))?;
-        desk.step();
-    }
+    let note = |name: &CStr, kind| {
+        if let Some(owner) = stager.owner(name.to_bytes()) {
+            leftovers.push((name.to_owned(), kind, owner));
+        }
+    };
+    listing::each(fd.as_fd(), || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
     for (name, kind, owner) in leftovers {
         match owner {
             Owner::Live | Owner::Aside => {}
@@ -69,7 +64,7 @@ pub fn clear_beside(destination: &[u8], side: Side, stager: Stager) -> Result<()
 }
 
 /// Removes a staged directory unless its run holds the lock.
-fn clear_staged(at: &OwnedFd, name: &std::ffi::CStr, fault: &impl Fn(Operation, Errno) -> Fault) -> Result<(), Fault> {
+fn clear_staged(at: &OwnedFd, name: &CStr, fault: &impl Fn(Operation, Errno) -> Fault) -> Result<(), Fault> {
     let fd = match sys::open_directory(at.as_fd(), name, Follow::No) {
         Ok(fd) => Arc::new(fd),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(()),

@@ -13,7 +13,7 @@ use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side};
 use crate::event::{EntryEvent, Event};
 use crate::job::desk::Desk;
-use crate::report::Sync;
+use crate::report::Durability;
 use crate::report::counters::Totals;
 use crate::sweep::guard::Guard;
 use crate::tree::descriptors::Budget;
@@ -88,7 +88,7 @@ pub struct Seen<'s> {
 }
 
 /// Who has a look at what would go.
-pub trait Witness: std::marker::Sync {
+pub trait Witness: Sync {
     /// Called by any thread, before the entry's outcome is known.
     fn see(&self, seen: &Seen<'_>);
 }
@@ -124,7 +124,7 @@ impl Sweeper<'_> {
         };
         sweeper.walk(start, Some(&first));
         let failed = desk.findings.failed();
-        let report = desk.report(Sync::None, self.workers, desk.cancel.is_draining());
+        let report = desk.report(Durability::None, self.workers, desk.cancel.is_draining());
         Counted {
             totals: report.totals,
             first: first.into_inner().unwrap_or_else(PoisonError::into_inner),

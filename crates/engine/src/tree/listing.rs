@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Kind, OwnedFd};
 
 /// Bytes that one call lists: about a thousand names. The same buffer serves every directory of a worker.
 pub const LISTING_BYTES: usize = 32 * 1024;
@@ -65,6 +65,17 @@ impl Batch {
             entries: self.entries.split_off(start),
         }
     }
+}
+
+/// Hands every entry of a directory to `take`, from the beginning on; `step`: called between the pieces of a long one. Nobody
+/// else may be listing it by this descriptor.
+pub fn each(directory: BorrowedFd<'_>, step: impl Fn(), mut take: impl FnMut(&CStr, Kind)) -> sys::Result<()> {
+    let mut buffer = Vec::with_capacity(LISTING_BYTES);
+    sys::rewind_directory(directory)?;
+    while sys::read_directory(directory, buffer.spare_capacity_mut(), |name, kind, _| take(name, kind))? {
+        step();
+    }
+    Ok(())
 }
 
 /// The first name of a directory that is looked for, if it has one. The descriptor's own place in a listing stays.

@@ -127,7 +127,7 @@ impl Scratch {
 
 /// The entry of the destination and what is known of it.
 #[derive(Clone, Copy)]
-pub struct Copy<'a> {
+pub struct Subject<'a> {
     /// Itself.
     pub node: Node<'a>,
     /// Its owner and group now.
@@ -209,7 +209,7 @@ pub fn put_right(
     keep: &Keep,
     source: &Stat,
     source_node: Option<Node<'_>>,
-    copy: Copy<'_>,
+    copy: Subject<'_>,
     act: bool,
     scratch: &mut Scratch,
 ) -> Result<Put, Fault> {
@@ -306,7 +306,7 @@ pub fn missing(
         return text("its group");
     }
     if let Some((node, copy)) = nodes {
-        let copy = Copy {
+        let copy = Subject {
             node: copy,
             owner,
             mode: found.mode,
@@ -434,7 +434,7 @@ pub fn set_mode(
 /// Answers which of both ids are now as wanted.
 fn set_owner(
     keep: &Keep,
-    copy: Copy<'_>,
+    copy: Subject<'_>,
     uid: Option<u32>,
     gid: Option<u32>,
     scratch: &mut Scratch,
@@ -496,7 +496,7 @@ struct Attribute {
 }
 
 /// Whether it was taken.
-fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &mut Scratch) -> Result<bool, Fault> {
+fn set_attribute(keep: &Keep, copy: Subject<'_>, attribute: &Attribute, scratch: &mut Scratch) -> Result<bool, Fault> {
     let result = match &attribute.value {
         Some(value) => sys::set_xattr(copy.node, &attribute.name, value),
         None => match sys::remove_xattr(copy.node, &attribute.name) {
@@ -538,7 +538,7 @@ fn set_attribute(keep: &Keep, copy: Copy<'_>, attribute: &Attribute, scratch: &m
 fn attribute_changes(
     keep: &Keep,
     source: Option<Node<'_>>,
-    copy: Copy<'_>,
+    copy: Subject<'_>,
     scratch: &mut Scratch,
 ) -> Result<Vec<Attribute>, Fault> {
     let mut changes = Vec::new();

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Replace};
 
 use crate::error::{Fault, Operation, Side};
+use crate::tree::listing;
 use crate::tree::staging::{Staging, appear};
 
 /// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.
@@ -66,13 +67,8 @@ pub fn merge_directory(
 ) -> Result<(), Fault> {
     let side = Side::Destination(destination);
     let mut names = Vec::new();
-    let mut buffer = Vec::with_capacity(32 * 1024);
-    sys::rewind_directory(from).map_err(|e| Fault::new(Operation::List, side, e))?;
-    while sys::read_directory(from, buffer.spare_capacity_mut(), |name, kind, _| {
-        names.push((name.to_owned(), kind));
-    })
-    .map_err(|e| Fault::new(Operation::List, side, e))?
-    {}
+    let listed = listing::each(from, || (), |name, kind| names.push((name.to_owned(), kind)));
+    listed.map_err(|e| Fault::new(Operation::List, side, e))?;
     for (name, kind) in names {
         match sys::rename(from, &name, into, &name, Replace::No) {
             Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if kind != Kind::Directory => {
@@ -93,14 +89,10 @@ pub fn merge_directory(
 pub fn clear_directory(fd: &Arc<OwnedFd>) -> sys::Result<()> {
     // A stack instead of recursion: depth must not become stack.
     let mut stack: Vec<(Arc<OwnedFd>, Option<CString>)> = vec![(Arc::clone(fd), None)];
-    let mut buffer = Vec::with_capacity(32 * 1024);
     while let Some((dir, _)) = stack.last() {
         let dir = Arc::clone(dir);
         let mut entries = Vec::new();
-        sys::rewind_directory(dir.as_fd())?;
-        while sys::read_directory(dir.as_fd(), buffer.spare_capacity_mut(), |name, kind, _| {
-            entries.push((name.to_owned(), kind));
-        })? {}
+        listing::each(dir.as_fd(), || (), |name, kind| entries.push((name.to_owned(), kind)))?;
         let mut deeper = None;
         for (name, kind) in entries {
             let kind = if kind == Kind::Unknown {

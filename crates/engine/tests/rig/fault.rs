@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bulkhaul_engine::copy;
 use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_engine::report::{Report, Sync};
+use bulkhaul_engine::report::{Durability, Report};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Kind, Node};
 use rustix::process::{Pid, Signal, kill_process};
@@ -288,7 +288,7 @@ impl Trial {
         let verify = self.shape == Shape::Verified;
         CopyOptions {
             jobs: 1,
-            sync: if verify { Sync::All } else { Sync::Safe },
+            sync: if verify { Durability::All } else { Durability::Safe },
             verify,
             links_in_memory: if self.shape.exists() { usize::MAX } else { 0 },
             spill_directory: Some(self.base.as_os_str().as_bytes().to_vec()),

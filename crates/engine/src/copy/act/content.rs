@@ -11,19 +11,19 @@ use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::forget;
 use crate::bytes::transfer::Transfer;
 use crate::copy::dir::Created;
-use crate::copy::entry::{Entry, Source, same_version};
+use crate::copy::entry::{Entry, SourceEntry, same_version};
 use crate::copy::run::Task;
 use crate::copy::worker::Worker;
 use crate::entry::Changes;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::tree::keep::Keep;
-use crate::tree::metadata::{Copy, put_right};
+use crate::tree::metadata::{Subject, put_right};
 
 /// Compares a file with one of destination number `index`, by its name in a directory there; the latter is answered,
 /// open, when it is the same.
 pub fn same_content(
     worker: &mut Worker<'_>,
-    source: Source<'_>,
+    source: SourceEntry<'_>,
     stat: &Stat,
     there: (&OwnedFd, &CStr),
     index: usize,
@@ -130,7 +130,7 @@ pub fn fill_file(
             mode: (made.mode != left).then_some(made.mode),
         })
     };
-    let mut copy = Copy {
+    let mut copy = Subject {
         node: Node::Open(new.as_fd()),
         owner: created.owner,
         mode: created.mode.unwrap_or(left),
@@ -164,7 +164,7 @@ pub fn follow(
     entry: &Entry<'_>,
     rest: &Keep,
     old: &Stat,
-    copy: &mut Copy<'_>,
+    copy: &mut Subject<'_>,
 ) -> Result<(), Fault> {
     let index = copy.destination;
     let open = |e| Fault::new(Operation::Open, Side::Destination(index), e);

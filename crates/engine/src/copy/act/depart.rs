@@ -28,11 +28,11 @@ use crate::bytes::probe;
 use crate::copy::act::content;
 use crate::copy::departure::Departure;
 use crate::copy::dir::{Dir, Origin, Presence, Scope};
-use crate::copy::entry::{Done, Entry, Source, same_version};
+use crate::copy::entry::{Done, Entry, SourceEntry, same_version};
 use crate::copy::options::Directories;
 use crate::copy::times;
 use crate::copy::worker::Worker;
-use crate::entry::{Outcome, Reason};
+use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::tree::listing::{find_name, is_empty};
 use crate::tree::metadata::{self, Held};
@@ -42,7 +42,7 @@ use crate::tree::staging::{Stager, appear};
 /// Why an entry stays that is its own copy.
 const ITSELF: &str = "what has its name in the destination is the entry itself, seen in another way, so it stays";
 /// How an entry of the destination compares.
-enum Copy {
+enum Match {
     /// It is the same.
     Same(Stat),
     Different,
@@ -73,7 +73,7 @@ pub fn depart(
     if left_out || departure.has_failed(|| join(&dir.relative_path(), target.to_bytes())) {
         return Ok(Some(kept()));
     }
-    let name = dir.sources[entry.source].scope.name_of(target).unwrap_or(target);
+    let name = entry.name();
     let at = dir.source(entry.source).map_err(source_fault(Operation::Open))?;
     let stat = match sys::stat(at.as_fd(), name, Follow::No) {
         Ok(stat) => stat,
@@ -120,17 +120,17 @@ fn depart_from(
         return Err(Fault::changed(Operation::Remove).into());
     }
     let file = (stat.kind == Kind::File).then_some(&node);
-    let mut found = Copy::Absent;
+    let mut found = Match::Absent;
     let mut place = 0;
     for index in 0..entry.dir.twins.len() {
-        match copy_in(worker, entry, index, Source { at, name, file }, stat)? {
-            Copy::Absent => {}
+        match copy_in(worker, entry, index, SourceEntry { at, name, file }, stat)? {
+            Match::Absent => {}
             other => {
                 found = other;
                 place = index;
             }
         }
-        if matches!(found, Copy::Same(_) | Copy::Itself) {
+        if matches!(found, Match::Same(_) | Match::Itself) {
             break;
         }
     }
@@ -140,21 +140,21 @@ fn depart_from(
         cause,
     };
     let copy = match found {
-        Copy::Same(copy) if !changed => copy,
-        Copy::Itself => return Ok(kept()),
-        Copy::Absent if changed => {
+        Match::Same(copy) if !changed => copy,
+        Match::Itself => return Ok(kept()),
+        Match::Absent if changed => {
             worker.run.desk.note("late", || {
                 let path = join(&entry.dir.source_path(entry.source), name.to_bytes());
                 (path, "it came after the copy began, so it stays in the source".into())
             });
             return Ok(kept());
         }
-        Copy::Same(_) | Copy::Different | Copy::Short(_) if changed => return Err(stays(Cause::Changed).into()),
-        Copy::Short(what) => return Err(stays(Cause::NotKept(what)).into()),
-        Copy::Absent => {
+        Match::Same(_) | Match::Different | Match::Short(_) if changed => return Err(stays(Cause::Changed).into()),
+        Match::Short(what) => return Err(stays(Cause::NotKept(what)).into()),
+        Match::Absent => {
             return Err(stays(Cause::Conflict("its copy is not in the destination, so it stays")).into());
         }
-        Copy::Same(_) | Copy::Different => return Err(stays(Cause::Mismatch).into()),
+        Match::Same(_) | Match::Different => return Err(stays(Cause::Mismatch).into()),
     };
     if times::lacks_time(worker, entry.dir, place, stat, &copy) {
         return Err(stays(Cause::NotKept("its time".into())).into());
@@ -268,13 +268,13 @@ fn copy_in(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
     index: usize,
-    source: Source<'_>,
+    source: SourceEntry<'_>,
     stat: &Stat,
-) -> Result<Copy, Stopped> {
-    let Source { at, name, .. } = source;
+) -> Result<Match, Stopped> {
+    let SourceEntry { at, name, .. } = source;
     let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
     let Some(twin) = entry.dir.twin(index).map_err(fault(Operation::Open))? else {
-        return Ok(Copy::Absent);
+        return Ok(Match::Absent);
     };
     // What a client of a network or FUSE file system remembers of times differs from what it is told later.
     let look = || match sys::stat_anew(twin.as_fd(), entry.target) {
@@ -283,13 +283,13 @@ fn copy_in(
         Err(errno) => Err(fault(Operation::Stat)(errno)),
     };
     let Some(found) = look()? else {
-        return Ok(Copy::Absent);
+        return Ok(Match::Absent);
     };
     if found.is_same(stat) {
-        return Ok(Copy::Itself);
+        return Ok(Match::Itself);
     }
     if found.kind != stat.kind {
-        return Ok(Copy::Different);
+        return Ok(Match::Different);
     }
     let mut compared = None;
     let same = match stat.kind {
@@ -315,15 +315,15 @@ fn copy_in(
             .as_ref()
             .map_or(Held::Named(twin.as_fd(), entry.target), |fd| Held::Open(fd.as_fd()));
         if let Some(what) = lacks(worker, (stat, from), (&found, copy), index)? {
-            return Ok(Copy::Short(what));
+            return Ok(Match::Short(what));
         }
     }
     // What was compared must be what the name leads to.
     let after = look()?;
     let same = same && after.is_some_and(|after| after.id == found.id && same_version(&after, &found));
     Ok(match after.filter(|_| same) {
-        Some(after) => Copy::Same(after),
-        None => Copy::Different,
+        Some(after) => Match::Same(after),
+        None => Match::Different,
     })
 }
 
@@ -413,7 +413,7 @@ pub fn depart_directory(worker: &mut Worker<'_>, departure: &Departure, dir: &Ar
         } else {
             Outcome::Skipped
         };
-        worker.counters.outcome(Kind::Directory, outcome, None::<Reason>, 0);
+        worker.record_directory(dir, &Done::new(outcome));
     }
 }
 

@@ -14,14 +14,14 @@ use crate::bytes::transfer::WRITE_BACK_BYTES;
 use crate::copy::act::content::{Place, fill_file, same_content};
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make;
-use crate::copy::entry::{Done, Entry, Finished, Source, same_version};
+use crate::copy::entry::{Done, Entry, Finished, SourceEntry, same_version};
 use crate::copy::links::Claimed;
 use crate::copy::plan::{Action, plan};
 use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
-use crate::report::Sync;
+use crate::report::Durability;
 use crate::tree::metadata::Held;
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
@@ -77,7 +77,7 @@ pub fn regular(
     if !entry.again {
         worker.counters.sized(stat.size, stat.allocated);
     }
-    let source = Source {
+    let source = SourceEntry {
         at,
         name,
         file: file.as_ref(),
@@ -147,7 +147,7 @@ pub fn regular(
 fn settle(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
-    source: Source<'_>,
+    source: SourceEntry<'_>,
     stat: &Stat,
     there: &[(usize, Option<Stat>)],
     claimed: &mut Claimed<'_>,
@@ -310,7 +310,7 @@ fn copy_file(
 /// or whether it is to be read back from the medium.
 fn sync_due(worker: &Worker<'_>, finished: &Finished) -> bool {
     let rules = &worker.run.rules;
-    let mistakable = rules.sync != Sync::None && (finished.replaces.is_some() || rules.tail < finished.stat.size);
+    let mistakable = rules.sync != Durability::None && (finished.replaces.is_some() || rules.tail < finished.stat.size);
     finished.stat.size > 0 && (mistakable || finished.proof.is_some())
 }
 
@@ -358,7 +358,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
     Ok((done, id))
 }
 
-/// Sync if one is due, proof if it was asked for, times.
+/// Durability if one is due, proof if it was asked for, times.
 fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopped> {
     worker.run.desk.check()?;
     let destination = finished.destination;
@@ -413,7 +413,7 @@ fn copy_again(worker: &mut Worker<'_>, finished: &Finished) -> Result<Finished, 
         dir, source, target, ..
     } = finished;
     let open = |e| Fault::new(Operation::Open, Side::Source, e);
-    let name = dir.sources[*source].scope.name_of(target).unwrap_or(target);
+    let name = dir.sources[*source].scope.source_name(target);
     let at = dir.source(*source).map_err(open)?;
     let file = sys::open_file(at.as_fd(), name).map_err(open)?;
     let stat = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use crate::copy::act::{content, make};
-use crate::copy::entry::{Done, Entry, Original, Source};
+use crate::copy::entry::{Done, Entry, Original, SourceEntry};
 use crate::copy::links::{Claim, Claimed, First, Location};
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome, Reason};
@@ -28,7 +28,7 @@ pub fn location(entry: &Entry<'_>, destination: usize, id: Identity) -> Location
 pub fn link_or_claim(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
-    source: Source<'_>,
+    source: SourceEntry<'_>,
     stat: &Stat,
     there: &[(usize, Option<Stat>)],
     claimed: &mut Claimed<'_>,
@@ -90,7 +90,7 @@ fn directory_of(worker: &Worker<'_>, first: &First) -> Result<Option<Arc<OwnedFd
 pub fn link(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
-    source: Source<'_>,
+    source: SourceEntry<'_>,
     stat: &Stat,
     there: &[(usize, Option<Stat>)],
     first: &First,

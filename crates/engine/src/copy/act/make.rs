@@ -13,7 +13,7 @@ use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
 use crate::tree;
 use crate::tree::keep::{differences, wanted};
-use crate::tree::metadata::{self, Copy, Held, put_right};
+use crate::tree::metadata::{self, Held, Subject, put_right};
 use crate::tree::path::join;
 use crate::tree::protection::{forbidden, protected};
 use crate::tree::spelling::TWO_FOR_ONE;
@@ -86,7 +86,7 @@ pub fn keep(
         if now.id != existing.id {
             return Err(open(Errno::STALE));
         }
-        let copy = Copy {
+        let copy = Subject {
             node,
             owner: (existing.uid, existing.gid),
             mode: existing.mode,

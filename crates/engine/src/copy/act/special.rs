@@ -10,7 +10,7 @@ use crate::bytes::probe;
 use crate::copy::act::file;
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make::{discard, keep, make, permit, publish};
-use crate::copy::entry::{Done, Entry, Source};
+use crate::copy::entry::{Done, Entry, SourceEntry};
 use crate::copy::links::Claimed;
 use crate::copy::memory::{Tracked, Undecided};
 use crate::copy::plan::{Action, plan};
@@ -18,7 +18,7 @@ use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::tree::metadata::{Copy, Held, put_right};
+use crate::tree::metadata::{Held, Subject, put_right};
 use crate::tree::staging::Staging;
 use crate::tree::times::Kept;
 
@@ -36,7 +36,7 @@ pub fn special(
     if stat.nlink > 1 {
         // Nobody may wait for a file that waits here for its sync.
         file::flush(worker);
-        let source = Source { at, name, file: None };
+        let source = SourceEntry { at, name, file: None };
         let linked = link::link_or_claim(worker, entry, source, stat, there, &mut claimed)?;
         if linked.is_some() {
             return Ok(linked);
@@ -159,7 +159,7 @@ fn dress_special(
     let node = sys::open_node(fd.as_fd(), name).map_err(|e| Fault::new(Operation::Open, side, e))?;
     let made = sys::stat_fd(node.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
     let keep = &worker.run.rules.keep;
-    let copy = Copy {
+    let copy = Subject {
         node: Node::Path(node.as_fd()),
         owner: (made.uid, made.gid),
         mode: made.mode,
