@@ -249,6 +249,21 @@ export const peer = (program, ...options) => ({
   },
 });
 
+/** What a contender asks the path of, for the command of another checkout. */
+export const OTHER_CHECKOUT = 'bulkhaul of another checkout';
+
+/**
+ * One of ours, as another checkout built it.
+ * @param {Contender} contender
+ * @returns {Contender}
+ */
+export const elsewhere = (contender) => ({
+  name: `${contender.name} of the other checkout`,
+  role: 'peer',
+  command: (place) =>
+    contender.command({ ...place, path: (program) => place.path(program === 'bulkhaul' ? OTHER_CHECKOUT : program) }),
+});
+
 /**
  * The contender, and `sync -f` of the destination after it: durable is compared with durable.
  * @param {Contender} contender

@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, synced } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, synced } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -311,6 +311,24 @@ export const ROWS = [
     repeat: 4,
   },
 ];
+
+/** Two builds are level within this: what changes no way of the bytes may cost no more. */
+const LEVEL = 1.03;
+
+/**
+ * The row with each of ours beside its twin of another checkout, with which it has to be level.
+ * @param {Row} row
+ * @returns {Row}
+ */
+export function against(row) {
+  const ours = row.contenders.filter(({ role }) => role === 'ours');
+  const levels = ours.map((each) => ({ of: each.name, than: elsewhere(each).name, atMost: LEVEL }));
+  return {
+    ...row,
+    contenders: row.contenders.flatMap((each) => (each.role === 'ours' ? [each, elsewhere(each)] : [each])),
+    targets: [...row.targets, ...levels],
+  };
+}
 
 /**
  * The rows that names choose, in the order of the table: a name, or the beginning of names up to a dash (`small` is

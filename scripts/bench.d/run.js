@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
+import { OTHER_CHECKOUT } from './contenders.js';
 import { describe, entriesRoom, generator, room, scaled } from './data.js';
 import { availableMemory, dropCaches, fileSystem, freeSpace, isExt4, isRoot, isTmpfs } from './machine.js';
 import { verdict } from './statistics.js';
@@ -40,6 +41,7 @@ const REHEARSAL = /** @type {const} */ ({ kind: 'tree', directories: 2, files: 1
  * @property {string} tree the real tree
  * @property {(name: string) => string} yardstick path of a program by its name
  * @property {string} executable ours
+ * @property {string} [other] the same of another checkout
  * @property {ReadonlyMap<string, string>} peers that are installed
  * @property {(line: string) => void} say what is going on
  */
@@ -217,14 +219,18 @@ export class Bench {
    * @returns {Place}
    */
   #place(row, source, destination, medium) {
-    const { yardstick, executable, peers } = this.settings;
+    const { yardstick, executable, other, peers } = this.settings;
+    const ours = new Map([
+      ['bulkhaul', executable],
+      [OTHER_CHECKOUT, other],
+    ]);
     const temporary = join(medium.directory, 'temporary');
     mkdirSync(temporary, { recursive: true });
     return {
       ...{ source, destination, temporary },
       threads: availableParallelism(),
       batch: row.data?.kind === 'flat' ? 1000 : 1,
-      path: (program) => (program === 'bulkhaul' ? executable : (peers.get(program) ?? yardstick(program))),
+      path: (program) => ours.get(program) ?? peers.get(program) ?? yardstick(program),
     };
   }
 

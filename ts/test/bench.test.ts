@@ -53,6 +53,7 @@ interface Row {
 
 interface Rows {
   ROWS: Row[];
+  against(row: Row): Row;
   chosen(names: readonly string[]): Row[];
 }
 
@@ -84,7 +85,7 @@ interface Yardsticks {
 // JavaScript without declarations: what the tests use of it is said above.
 const load = (name: string) => import(join(SCRIPTS, 'bench.d', name));
 const { median, summary, ratio, verdict }: Statistics = await load('statistics.js');
-const { ROWS, chosen }: Rows = await load('rows.js');
+const { ROWS, against, chosen }: Rows = await load('rows.js');
 const { scaled, generator, room, describe: described }: Data = await load('data.js');
 const { markdown }: Reports = await load('report.js');
 const { Children, Interrupted }: Children = await load('children.js');
@@ -200,6 +201,26 @@ describe('rows', () => {
       for (const word of contender.command(place)) expect(word).toMatch(/^(?!undefined|NaN)/);
     }
   });
+
+  it.each(ROWS.map((row) => [row.name, row] as const))(
+    '%s has each of ours twice against another checkout',
+    (_, row) => {
+      const place = {
+        ...{ source: '/s', destination: '/d', temporary: '/t', threads: 2, batch: 1 },
+        path: (program: string) => (program === 'bulkhaul of another checkout' ? '/other' : `/this/${program}`),
+      };
+      const { contenders = [], targets = [] } = against(row);
+      const ours = (row.contenders ?? []).filter(({ role }) => role === 'ours');
+      expect(contenders).toHaveLength((row.contenders ?? []).length + ours.length);
+      for (const each of ours) {
+        const twin = contenders.find(({ name }) => name === `${each.name} of the other checkout`);
+        const command = each.command(place).map((word) => (word === '/this/bulkhaul' ? '/other' : word));
+        expect(twin?.command(place)).toEqual(command);
+        expect(command).toContain('/other');
+        expect(targets).toContainEqual({ of: each.name, than: twin?.name, atMost: 1.03 });
+      }
+    },
+  );
 
   it('are chosen by name or by the beginning of names', () => {
     const names = (...given: string[]) => chosen(given).map((row) => row.name);
