@@ -1,4 +1,7 @@
-//! The way of one file's bytes: moved, compared, proved, and the streams of those who call. Nothing here knows of runs.
+//! The way of one file's bytes: moved, compared, proved, and the streams of those who call.
+//!
+//! Comes in: open files, and the terms of their transfer; goes out: bytes in their place, or whether two files are the same.
+//! Nothing here knows of runs, trees or options of an operation.
 
 pub mod chunks;
 pub mod output;

@@ -89,7 +89,7 @@ impl Job {
         self.desk.wake(None);
     }
 
-    /// Answers [`Event::Question`].
+    /// Answers [`crate::event::Event::Question`].
     pub fn answer(&self, yes: bool) {
         self.desk.wake(Some(yes));
     }

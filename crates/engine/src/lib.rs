@@ -1,15 +1,27 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
-//! Data flows one way: [`entries`] finds, [`plan`] decides (purely), [`probe`] reads what decides, [`act`] does it
-//! ([`directory`], [`regular`] and [`links`] for what their names say, [`track`] for links that wait for the end),
-//! [`transfer`] moves bytes ([`chunks`] those of big files, on several workers), [`metadata`] puts the rest right,
-//! [`times`] knows what a file system keeps of a time, [`verify`] proves, [`publish`] gives the name, [`sweep`] clears what
-//! dead runs left, [`extra`] what no source has ([`late`]: and what waited for that; [`lookout`]: unless a source would lose
-//! it), [`departure`] the sources of a move, [`views`] tells when both sides are one, [`spelling`] when two names are, and
-//! [`copy`] drives them on the workers of [`schedule`] and closes the books in [`report`]. A [`job`] is one operation as its
-//! caller sees it, given up when it [`stall`]s; those that look at trees without copying them go by [`walk`], as [`remove`]
-//! does. The engine is mute: it prints nothing, reads no environment variable, never exits, and
-//! keeps no global state, so that any number of jobs in one process are independent.
+//! ```text
+//! list   compare   remove   copy: pass ─> perform ─> finder ─> act ─> worker (the recorder)
+//!   │       │        │        │             │           │       │
+//!   │       │        │        │             │           │       └─ plan, probe, make, content, publish, depart
+//!   │       │        │        │             │           └─ names in batches, each found once
+//!   │       │        │        │             └─ directory: entered, published, closed; mirror: what is extra goes
+//!   └───────┴────────┴────────┴── the operations: none of them knows another
+//! sweep      every delete: what never goes, how much may, what dead runs left
+//! records    what is known of many entries, in order
+//! walk       trees in parallel, with a visitor
+//! bytes      one file's bytes: moved, compared, proved; streams
+//! job        one operation as its caller sees it: desk, pace, stall, resources
+//! tree       one entry or one directory, by descriptor
+//! pool       threads, how many, results in order
+//! event, report, error, entry
+//! ```
+//!
+//! Imports run down this picture, and inside a room as `ts/test/layers.test.ts` has it; a failure runs up as a [`error`],
+//! and ends at one recorder. Data flows one way: what is found is planned (purely), what decides is read, then it is done,
+//! proved, published, and counted. A [`job`] is one operation, given up when it stalls ([`job::stall`]). The engine is mute:
+//! it prints nothing, reads no environment variable, never exits, and keeps no global state, so that any number of jobs in
+//! one process are independent.
 
 #![forbid(unsafe_code)]
 // The methods of a type stand in its file: what another room does with it is a function of that room, and an import.

@@ -1,4 +1,6 @@
-//! Threads, how many of them, and results in order. Nothing here knows of files.
+//! Threads, how many of them, and results in order.
+//!
+//! Comes in: tasks of any kind; goes out: all of them done. Nothing here knows of files.
 
 pub mod schedule;
 pub mod tune;

@@ -1,4 +1,6 @@
 //! What is known of many entries, more than memory holds, in order.
+//!
+//! Comes in: what a walk or a list gives, by any number of threads; goes out: records, sorted, one by one.
 
 pub mod gather;
 pub mod listfile;

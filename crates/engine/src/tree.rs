@@ -1,4 +1,7 @@
-//! One entry or one directory at a time, by descriptor. Nothing here knows of jobs, runs or other threads.
+//! One entry or one directory at a time, by descriptor.
+//!
+//! Comes in: a name in an open directory; goes out: what it is, or the change that was made to it. Nothing here knows of jobs,
+//! runs or other threads.
 
 pub mod descriptors;
 pub mod keep;

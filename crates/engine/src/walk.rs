@@ -1,9 +1,10 @@
 //! The walk: one or several trees, in parallel, by descriptors, with a [`Visitor`] that is told what is found.
 //!
 //! Comes in: [`Root`]s or [`Part`]s of directories, exclude rules and where to stop; goes out, to the visitor: each
-//! directory as it is entered, its entries in stretches, and the directory again when everything below it is done. The walk is the finder of the books: it
-//! counts every entry that it sees, and the visitor owes each one an outcome. Every call is relative to a directory's
-//! descriptor and follows no symlink (but the argument, where that was asked for); paths are made for messages only.
+//! directory as it is entered, its entries in stretches, and the directory again when everything below it is done. The walk
+//! is the finder of the books: it counts every entry that it sees, and the visitor owes each one an outcome. Every call is
+//! relative to a directory's descriptor and follows no symlink (but the argument, where that was asked for); paths are made
+//! for messages only.
 //!
 //! One task a directory, newest first. A directory's entries are handed to the visitor while the listing goes on, and
 //! whoever has nothing to do is given a part of them, so one huge directory keeps every worker busy. Memory: a stretch

@@ -3,7 +3,7 @@
 //!
 //! Comes in: bytes, in order; goes out: the file. It is made when there is something to write, so that a run that comes to
 //! nothing has left nothing. A symlink stays, and what it leads to is the file. A device, a FIFO and a descriptor of this
-//! process are written into, with waiting ([`crate::stream`]); what their reader does not want any more is dropped. What is
+//! process are written into, with waiting ([`crate::bytes::stream`]); what their reader does not want any more is dropped. What is
 //! more than one buffer is written by a thread of its own, some buffers behind whoever makes the bytes, so that neither
 //! waits for the other. After an error it can only be discarded.
 

@@ -1,4 +1,7 @@
 //! The file that says how to turn the left side into the right one.
+//!
+//! Comes in: pairs of records that differ, in the order of their paths; goes out: a file in one of three forms, whole or not at
+//! all.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};

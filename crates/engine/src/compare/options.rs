@@ -1,4 +1,6 @@
 //! What a comparison is asked to do: as given, and checked.
+//!
+//! [`CompareOptions`] is what a caller fills in; [`Checked`] is what everything after it trusts.
 
 use bulkhaul_formats::digest::TAIL_BYTES;
 use bulkhaul_formats::lists::hpcp::Form;

@@ -1,4 +1,7 @@
 //! Files of both sides, read side by side where only their contents tell.
+//!
+//! Comes in: a verdict that is marked to be read; goes out: the same with what was read. Files are found by their paths, and no
+//! link below a root is followed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,4 +1,6 @@
 //! One side of a comparison: a tree or a list, as records in the order of their paths.
+//!
+//! Comes in: roots, or the path of a list; goes out: a [`Stream`] of records that knows its own name and what of it failed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! What becomes of a verdict: it goes to the books, to who reads events, and to the file of changes.
+//!
+//! Comes in: verdicts, in order; goes out: an outcome for each entry of either side, and the counts.
 
 use crate::compare::changes::ChangesFile;
 use crate::compare::join::Verdict;

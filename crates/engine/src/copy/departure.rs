@@ -1,4 +1,7 @@
 //! The second half of a move as a whole: what it knows, and what it did.
+//!
+//! Comes in: what failed and what was doubtful in the copy; goes out, from its books: what has gone and what stays. The deeds are
+//! [`crate::copy::act::depart`]'s.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,6 @@
 //! An entry at work: what it is, and what became of it.
+//!
+//! Values that rooms hand to each other; nothing is done here.
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;

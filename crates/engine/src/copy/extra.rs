@@ -1,19 +1,10 @@
 //! Extra entries: what is in a directory of the destination and in none of the sources that were copied into it.
 //!
-//! Comes in: the names that the listings of a directory's sources gave; goes out, when all sources are done: the removal
-//! of what the destination has besides. What is extra is decided while the sources are listed, against all of them, and
-//! only in directories that stand for source directories as wholes. Nothing is removed until everything is listed, also
-//! what is below extra directories. Then it is all or nothing: a failure to list, a source that is missing, empty, not
-//! where it was, or seen among what would go ([`Lookout`]), the limit, or a no of whoever is asked keep every entry; so does
-//! a file system that takes two spellings for one name. Where something was to be made in a directory, or in a whole
-//! destination, and nothing could be, what is extra there stays: else all would go and nothing come. Counting and removing
-//! are the business of the [`Sweeper`]. Each directory with extra entries is closed after they have gone, so its times are
-//! those of the source.
-//!
-//! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
-//! them, and directories that hold a source, a destination or the working directory, or that something was copied into
-//! through a symlink. A directory that holds such a thing stays too. Names are reached by the descriptor of the directory
-//! that holds them, and no link is followed.
+//! Comes in: the names that the listings of a directory's sources gave; goes out: what the destination has besides, which waits
+//! for [`crate::copy::mirror`]. What is extra is decided while the sources are listed, against all of them, and only in
+//! directories that stand for source directories as wholes. What has the name of an entry and is of another kind (a directory
+//! where something else comes, or the reverse) is extra too, for no source has it; the entry waits until it has gone, and its
+//! directory with it.
 
 use std::ffi::CStr;
 use std::sync::Arc;

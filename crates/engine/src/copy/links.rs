@@ -4,8 +4,9 @@
 //! it; who comes later waits for that copy, which is under way and waits for nobody, and links to it. An inode whose links
 //! have all been seen is forgotten. Views of several file systems (overlays, FUSE) give one inode number to different files:
 //! names belong together only where size, mode, owner and both times of change agree too, to the nanosecond, and where
-//! content is to be proved, that as well. Past a number of inodes, those whose copy is complete go to a file ([`spill`]), and so does nothing that
-//! keeps a directory: their copies are found again by path, below the destination and through no symlink.
+//! content is to be proved, that as well. Past a number of inodes, those whose copy is complete go to a file
+//! (`links/spill.rs`), and so does nothing that keeps a directory: their copies are found again by path, below the
+//! destination and through no symlink.
 //!
 //! Whatever was exchanged meanwhile, only a link to the very inode that this run copied stays: it is looked at after it was
 //! made, and taken back if it leads to another. Where no link can be made, the file is copied again, and is the one to

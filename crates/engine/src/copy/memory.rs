@@ -1,6 +1,7 @@
 //! What a copy remembers for its end: links that wait, extra entries, entries that come late, what failed.
 //!
-//! State without deeds: those who fill it and those who take from it import it, and not each other.
+//! State without deeds: those who fill it and those who take from it import it, and not each other. What grows with the trees
+//! is bounded, or bounded by what is wrong with them.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};

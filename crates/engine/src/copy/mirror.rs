@@ -3,10 +3,10 @@
 //! Comes in: what [`crate::copy::extra`] found; goes out: the removal of what the destination has besides, and what waited
 //! for that. Nothing is removed until everything is listed, also what is below extra directories. Then it is all or nothing:
 //! a failure to list, a source that is missing, empty, not where it was, or seen among what would go
-//! ([`Lookout`](crate::copy::lookout::Lookout)), the limit, or a no of whoever is asked keep every entry; so does a file
+//! ([`Lookout`]), the limit, or a no of whoever is asked keep every entry; so does a file
 //! system that takes two spellings for one name. Where something was to be made in a directory, or in a whole destination,
 //! and nothing could be, what is extra there stays: else all would go and nothing come. Counting and removing are the
-//! business of the [`Sweeper`](crate::sweep::sweeper::Sweeper). Each directory with extra entries is closed after they have
+//! business of the [`Sweeper`]. Each directory with extra entries is closed after they have
 //! gone, so its times are those of the source. Entries that come late find out themselves whether the way is clear: where
 //! the sweep was withheld, or something in the way had to stay, they are in conflict.
 //!

@@ -1,4 +1,6 @@
 //! One destination of a copy as a whole: its room, and what came of what was to be made in it.
+//!
+//! Comes in: what is about to be written; goes out: whether it is full, and what else is known of an error there.
 
 use std::ffi::CString;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! The times of entries: set, and what the destination keeps of them asked where that is in doubt.
+//!
+//! Comes in: the time that an entry is to have; goes out: whether it has it, as far as its file system can tell, and a note where
+//! more was lost than its granularity.
 
 use std::sync::atomic::Ordering;
 

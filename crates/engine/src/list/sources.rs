@@ -1,4 +1,6 @@
 //! The sources that a list names.
+//!
+//! Comes in: a list as [`crate::list`] or hpcp writes it, or a list of changes; goes out: paths, in its order, each once.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

@@ -1,4 +1,6 @@
 //! A list as a file: its lines, read to the end, in the form that it has.
+//!
+//! Comes in: a path, which may be a pipe; goes out: lines with their numbers, as often as they are asked for.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};

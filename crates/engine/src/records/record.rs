@@ -1,4 +1,6 @@
 //! What is known of one entry, in a form that a sort holds: bytes.
+//!
+//! Comes in: facts of an entry; goes out: a payload, and from it the same facts again.
 
 use bulkhaul_formats::lists::changes::{Inode, State};
 use bulkhaul_formats::lists::hpcp::{Facts, Hash};

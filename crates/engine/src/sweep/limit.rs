@@ -1,4 +1,6 @@
 //! How much may go.
+//!
+//! Comes in: a number of entries, or a part of those that are there; goes out: whether that many are too many.
 
 use crate::error::Refusal;
 

@@ -101,7 +101,7 @@ pub struct Counted {
     pub first: Vec<Vec<u8>>,
     /// What can't be listed, and other failures: all of them, and the first.
     pub failed: u64,
-    /// See [`Report::failures`].
+    /// See [`crate::report::Report::failures`].
     pub failures: Vec<Failure>,
 }
 

@@ -1,5 +1,6 @@
-//! What a listing gives, in forms that a million names fit in: packed batches, queues of subdirectories, and the path that
-//! exclude rules see above them.
+//! What a listing gives, in forms that a million names fit in: packed batches, and queues of subdirectories.
+//!
+//! Comes in: an open directory; goes out: its names, with the kinds that the system tells.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;

@@ -1,4 +1,6 @@
 //! What flags of entries forbid (`chattr(1)`).
+//!
+//! Comes in: facts, or a path; goes out: a sentence that says why something may not be done there.
 
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Protection, Stat};
 

@@ -1,4 +1,6 @@
 //! A directory of a walk: where it hangs, how it is found again, and when it is done.
+//!
+//! Comes in: a directory that was entered; goes out: its descriptor whenever it is wanted, though it may have been closed meanwhile.
 
 use std::ffi::{CStr, CString};
 use std::sync::atomic::AtomicUsize;

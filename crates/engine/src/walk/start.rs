@@ -1,4 +1,6 @@
 //! Where a walk begins: paths that were given, or parts of directories that are open already.
+//!
+//! Comes in: arguments; goes out: the same, as roots that can be walked.
 
 use std::sync::Arc;
 

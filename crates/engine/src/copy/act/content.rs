@@ -1,4 +1,7 @@
 //! The content of one file: compared with what is there, or copied, and its metadata put right.
+//!
+//! Comes in: an open source, and the file of a destination, old or new; goes out: whether both are the same, or the bytes that
+//! were written, with what proves them.
 
 use std::ffi::CStr;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! Hard links: an entry with several links becomes a link to the first copy of its file, or is that copy.
+//!
+//! Comes in: an entry whose inode has other names; goes out: a link, or the claim to copy it. Only a link to the very inode that
+//! this run copied stays.
 
 use std::sync::Arc;
 

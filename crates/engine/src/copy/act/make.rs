@@ -1,4 +1,7 @@
 //! What every kind of entry needs in a destination: what is there, a name for what is new, and metadata.
+//!
+//! Comes in: an entry and a destination; goes out: facts, something new under a name that nobody takes for it, or the name that
+//! it was made for. What fails is taken back.
 
 use std::ffi::CStr;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,7 @@
 //! Symlinks, FIFOs, sockets and devices.
+//!
+//! Comes in: an entry that is none of file and directory, with its facts; goes out: the same in a destination, or what kept it
+//! from there.
 
 use std::ffi::CStr;
 use std::sync::Arc;
