@@ -161,6 +161,9 @@ export const snapshot = (changes: Partial<NativeSnapshot> = {}): NativeSnapshot 
   errors: 0,
   workers: 2,
   limits: { bytes: 0, entries: 0 },
+  verifiedBytes: 0,
+  readBytes: 0,
+  workedEntries: 0,
   elapsed: 0,
   ...changes,
 });

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::bytes::output::Output;
 use crate::compare::changes::ChangesFile;
 use crate::compare::join::{Join, Verdict};
-use crate::compare::options::{Checked, CompareOptions, SideOptions};
+use crate::compare::options::{Checked, CompareOptions, Content, SideOptions};
 use crate::compare::pairs::PairReader;
 use crate::compare::side::{Stream, read_list, walk};
 use crate::compare::tell::Teller;
@@ -31,6 +31,8 @@ use crate::records::sort::Sorters;
 use crate::report::{Differences, Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::Selection;
+use crate::walk::Boundary;
+use crate::walk::scout::{Ahead, Scout};
 use crate::walk::start::{check_roots, require_one};
 
 /// A job that compares. Checks the options; touches nothing.
@@ -87,6 +89,7 @@ impl Work for Compare {
                 .transpose()?,
         };
         desk.enter(Phase::Scanning);
+        let scout = Scout::send(desk, ahead(checked));
         let done = sides(checked, desk, &sorters, &budget, workers).and_then(|(left, right)| {
             desk.enter(Phase::Closing);
             let mut join = Join::new(checked, desk, &sorters, left, right);
@@ -94,6 +97,7 @@ impl Work for Compare {
             (teller.counts.left_entries, teller.counts.right_entries) = (join.left.entries, join.right.entries);
             Ok(())
         });
+        drop(scout);
         let mut interrupted = desk.cancel.is_draining();
         let Teller { counts, changes, .. } = teller;
         match (changes, &done) {
@@ -108,6 +112,38 @@ impl Work for Compare {
         let mut report = desk.report(Durability::None, workers, interrupted);
         report.differences = counts;
         Ok(report)
+    }
+}
+
+/// What a comparison has to do with. A list is not sized.
+fn ahead(checked: &Checked) -> Ahead {
+    let options = &checked.options;
+    let roots = |side: &SideOptions| match side {
+        SideOptions::Trees(roots) => roots.clone(),
+        SideOptions::List { .. } => Vec::new(),
+    };
+    let both = [roots(&options.left), roots(&options.right)];
+    let whole = checked.reads();
+    let hashed = match options.content {
+        Content::Nothing => 0,
+        Content::Whole => u64::MAX,
+        Content::Tail => options.hash_size,
+    };
+    Ahead {
+        roots: if checked.both_trees() {
+            both.concat()
+        } else {
+            Vec::new()
+        },
+        filter: options.filter.clone(),
+        boundary: if options.one_file_system {
+            Boundary::FileSystem
+        } else {
+            Boundary::None
+        },
+        passes: 1,
+        // Two files that are compared side by side count as one.
+        to_read: Box::new(move |size| if whole { size / 2 } else { size.min(hashed) }),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::report::counters::Totals;
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::{self, Selection};
+use crate::walk::scout::{Ahead, Scout};
 use crate::walk::start::{Root, Start, check_roots, require_one};
 use crate::walk::{Boundary, Walk};
 
@@ -182,6 +183,7 @@ impl Work for List {
         };
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, workers);
         let sorters = sorters.counted(desk.steps());
+        let hashed = wanted.tail;
         let gather = Gather::new(desk, &self.roots, wanted, &sorters);
         let walk = Walk {
             start: Start::Roots(&self.roots),
@@ -196,7 +198,18 @@ impl Work for List {
             workers,
             budget: &budget,
         };
+        let scout = Scout::send(
+            desk,
+            Ahead {
+                roots: self.roots.clone(),
+                filter: options.filter.clone(),
+                boundary: walk.boundary,
+                passes: 1,
+                to_read: Box::new(move |size| size.min(hashed)),
+            },
+        );
         walk.run(&gather);
+        drop(scout);
         let mut output = output;
         let written = gather.into_sorters().and_then(|all| {
             desk.enter(Phase::Closing);

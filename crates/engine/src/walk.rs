@@ -13,6 +13,7 @@
 //! checked to be the same inode. Depth is neither stack nor path length.
 
 pub mod node;
+pub mod scout;
 pub mod start;
 
 use std::ffi::{CStr, CString};

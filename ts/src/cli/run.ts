@@ -67,7 +67,7 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
  * Runs a job under the common settings to its report: opens the reporters first (what cannot be opened throws before
  * anything is begun), calls `begin` (with true when the job is to deliver entry events, and what keeps the status away
  * from a question), shows what goes on, tells `listen` each event before it is shown, and minds the signals: the first
- * SIGINT or SIGTERM finishes what is in flight, the second aborts and ends the process within two seconds, SIGUSR1 prints
+ * SIGINT, SIGTERM or SIGHUP finishes what is in flight, the second aborts and ends the process within two seconds, SIGUSR1 prints
  * the status.
  * Prints no summary for people: that is the command's own.
  */
@@ -78,8 +78,7 @@ export async function runJob(
   listen?: Listener,
 ): Promise<Report> {
   const { openReporters } = await import('../report/follow.js');
-  const { Progress, statusLine } = await import('../report/progress.js');
-  const { follow, say, hush } = await openReporters(reportSettings(settings, context));
+  const { follow, status, say, hush } = await openReporters(reportSettings(settings, context));
   const job = begin(wantsEntries(settings), hush);
   if (settings.stallTimeout !== undefined) job.setStallTimeout(settings.stallTimeout);
   let stopping = false;
@@ -95,8 +94,8 @@ export async function runJob(
     }
     stopping = true;
   };
-  const status = () => say(statusLine(new Progress().update(job.snapshot())));
-  const handlers = { SIGINT: stop, SIGTERM: stop, SIGUSR1: status } as const;
+  const tell = () => say(status(job.snapshot()));
+  const handlers = { SIGINT: stop, SIGTERM: stop, SIGHUP: stop, SIGUSR1: tell } as const;
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal as NodeJS.Signals, handler);
   try {
     return await follow(job, listen);

@@ -142,7 +142,28 @@ export interface NativeSnapshot {
   workers: number;
   /** The limits now. */
   limits: Required<Limits>;
+  /** Bytes that were read back and match. */
+  verifiedBytes: number;
+  /** Bytes read of the sources, or copied by the kernel: also to hash, to compare, to prove. */
+  readBytes: number;
+  /** Entries that are done with, each as often as it was looked at: a move comes to each twice. */
+  workedEntries: number;
+  /** How much there is in all, as somebody saw who went ahead; absent until that is known, and where nobody could. */
+  expected?: NativeExpected;
+  /** Something is being synced: for so many seconds. */
+  syncing?: number;
   elapsed: number;
+}
+
+/** What an operation has to do with. For people: the trees may change meanwhile. */
+export interface NativeExpected {
+  entries: number;
+  files: number;
+  bytes: number;
+  /** Bytes that will have been read in the end: `readBytes` then, but for what is skipped. */
+  toRead: number;
+  /** Entries that will have been done with in the end: `workedEntries` then. */
+  toDo: number;
 }
 
 export interface NativeReport {

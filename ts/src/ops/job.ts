@@ -31,6 +31,9 @@ const NOTHING_YET: Snapshot = {
   errors: 0,
   workers: 0,
   limits: { bytes: 0, entries: 0 },
+  verifiedBytes: 0,
+  readBytes: 0,
+  workedEntries: 0,
   elapsed: 0,
 };
 

@@ -6,9 +6,10 @@
  */
 import type { Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
-import type { Event, JobEvent, Report } from '../events.js';
+import type { Event, JobEvent, Report, Snapshot } from '../events.js';
 import type { Job } from '../ops/job.js';
 import { Output } from './output.js';
+import { Progress, statusLine } from './progress.js';
 import type { Reporter } from './reporter.js';
 import type { Terminal } from './terminal.js';
 
@@ -36,6 +37,8 @@ export type Listener = (event: JobEvent) => void;
 export interface Follower {
   /** Gives the events of a job, just begun, to `listen` and the reporters, to its end. Throws what they or the job throw. */
   follow(job: Job, listen?: Listener): Promise<Report>;
+  /** The whole line of a status, whatever there is room for. */
+  status(snapshot: Snapshot): string;
   /** Writes a line to stderr, clear of the status line. */
   say(line: string): void;
   /** Shows no status while `body` has the terminal. */
@@ -51,6 +54,8 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
   const reporters: Reporter[] = [];
   const every = settings.every > 0 ? settings.every : undefined;
   let terminal: Terminal | undefined;
+  // One for all: who asks seldom is answered with what the others have learnt.
+  const progress = new Progress();
 
   if (settings.logFile !== undefined) reporters.push(new (await import('./log.js')).Log(settings.logFile));
   if (settings.json) {
@@ -61,10 +66,10 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     reporters.push(new (await import('./json.js')).Json(stderr, ['status'], every));
   }
   if (settings.progress === 'tty') {
-    terminal = new (await import('./terminal.js')).Terminal(settings.stderr, settings.color);
+    terminal = new (await import('./terminal.js')).Terminal(settings.stderr, settings.color, progress);
     reporters.push(terminal);
   } else if (settings.progress === 'plain' && every !== undefined) {
-    reporters.push(new (await import('./plain.js')).Plain(stderr, every));
+    reporters.push(new (await import('./plain.js')).Plain(stderr, every, progress));
   }
   if (settings.itemize && !settings.json) {
     reporters.push(new (await import('./itemize.js')).Itemize(stdout, () => terminal?.hide()));
@@ -91,7 +96,8 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     for (const reporter of reporters) reporter.check?.();
     return report;
   };
-  return { follow, say, hush };
+  const status = (snapshot: Snapshot) => statusLine(progress.update(snapshot));
+  return { follow, status, say, hush };
 }
 
 async function drive(

@@ -1,59 +1,69 @@
 /**
  * What a row of snapshots says about progress: percent and time left, honestly.
  *
- * Comes in: snapshots of one job, in order; goes out: a view for each. Percent and time left are there only when the
- * totals are known, count only work still to do (what is skipped as unchanged is neither done nor left), and the percent
- * never goes back and is 100 only at the end.
+ * Comes in: snapshots of one job, in order; goes out: a view for each. Percent and time left are there only when somebody
+ * has seen how much there is in all, and are about time: the percent is the part of the run that is over, as far as what it
+ * has cost so far tells. It never goes back, and is 100 only at the end.
  */
 import type { Snapshot } from '../events.js';
+import { Estimate } from './estimate.js';
 import { bytes, count, duration, rate } from './units.js';
 
 export interface View {
   snapshot: Snapshot;
-  /** 0 to 100, whole. Absent until the totals are known. */
+  /** 0 to 100, whole. Absent until it is known how much there is. */
   percent?: number;
-  /** Seconds. Absent until the totals are known and something moves. */
+  /** Seconds. Absent until it is known how much there is, and what it costs. */
   left?: number;
-  /** Bytes written a second, over the last seconds. Absent in the first view: one snapshot has no speed. */
+  /** Bytes moved a second, over the last seconds: read, copied, proved. Absent in the first view: one snapshot has no speed. */
   rate?: number;
-  /** Bytes written a second, over the whole run. */
+  /** The same over the whole run. */
   average: number;
 }
 
 /** Seconds that the present rate looks back. */
 const RATE_WINDOW = 5;
-/** Seconds that the estimate of the time left looks back: longer, so that it is calm. */
-const LEFT_WINDOW = 60;
 /** Seconds between the samples that are kept, which bounds their number. */
 const SAMPLE_SPACING = 0.5;
 
 interface Sample {
   elapsed: number;
-  written: number;
-  worked: number;
+  moved: number;
 }
 
+/** Where the end can't be foreseen: before the work, and where what is found goes at once. */
+const WITHOUT_END: readonly Snapshot['phase'][] = ['preflight', 'removing'];
+
 export class Progress {
+  readonly #estimate = new Estimate();
   #samples: Sample[] = [];
   #percent = 0;
 
   update(snapshot: Snapshot): View {
-    const { elapsed, copiedBytes } = snapshot;
-    const work = workOf(snapshot);
-    this.#sample({ elapsed, written: copiedBytes, worked: work.done });
-    const view: View = {
-      snapshot,
-      average: elapsed > 0 ? copiedBytes / elapsed : 0,
-    };
-    const now = this.#slope(RATE_WINDOW, ({ written }) => written);
+    const { elapsed, phase } = snapshot;
+    const moved = movedOf(snapshot);
+    this.#sample({ elapsed, moved });
+    const view: View = { snapshot, average: elapsed > 0 ? moved / elapsed : 0 };
+    const now = this.#rate();
     if (now !== undefined) view.rate = now;
-    if (['preflight', 'scanning', 'removing'].includes(snapshot.phase)) return view;
-    const share = work.total > 0 ? Math.floor((work.done / work.total) * 100) : 100;
-    this.#percent = snapshot.phase === 'done' ? 100 : Math.max(this.#percent, Math.min(share, 99));
-    view.percent = this.#percent;
-    const speed = this.#slope(LEFT_WINDOW, ({ worked }) => worked);
-    if (speed !== undefined && speed > 0) view.left = (work.total - work.done) / speed;
+    const left = this.#left(snapshot);
+    if (left !== undefined) {
+      view.left = left;
+      const share = elapsed + left > 0 ? Math.floor((elapsed / (elapsed + left)) * 100) : 0;
+      this.#percent = Math.max(this.#percent, Math.min(share, 99));
+    }
+    if (phase === 'done') view.percent = 100;
+    else if (left !== undefined || this.#percent > 0) view.percent = this.#percent;
     return view;
+  }
+
+  #left(snapshot: Snapshot): number | undefined {
+    const { elapsed, phase, expected, skippedFiles, workedEntries } = snapshot;
+    const done = { bytes: movedOf(snapshot), worked: workedEntries - skippedFiles, skipped: skippedFiles };
+    const left = expected && !WITHOUT_END.includes(phase) ? leftOf(snapshot, expected) : { bytes: 0, entries: 0 };
+    // It learns from the beginning, also while nobody knows how much there is.
+    const seconds = this.#estimate.update(elapsed, done, left);
+    return expected && !WITHOUT_END.includes(phase) ? seconds : undefined;
   }
 
   #sample(sample: Sample): void {
@@ -61,71 +71,95 @@ export class Progress {
     // The newest sample is always there; the one before it only when it is far enough from its own predecessor.
     if (last !== undefined && sample.elapsed - last.elapsed < SAMPLE_SPACING) this.#samples.pop();
     this.#samples.push(sample);
-    while ((this.#samples[0]?.elapsed ?? 0) < sample.elapsed - LEFT_WINDOW) this.#samples.shift();
+    while ((this.#samples[0]?.elapsed ?? 0) < sample.elapsed - RATE_WINDOW) this.#samples.shift();
   }
 
-  #slope(window: number, value: (sample: Sample) => number): number | undefined {
-    const last = this.#samples.at(-1);
-    const first = this.#samples.find(({ elapsed }) => last !== undefined && elapsed >= last.elapsed - window);
+  #rate(): number | undefined {
+    const [first, last] = [this.#samples[0], this.#samples.at(-1)];
     if (first === undefined || last === undefined || last.elapsed <= first.elapsed) return undefined;
-    return Math.max(0, value(last) - value(first)) / (last.elapsed - first.elapsed);
+    return Math.max(0, last.moved - first.moved) / (last.elapsed - first.elapsed);
   }
 }
 
-/** Work in bytes; in files where no bytes are to be copied. */
-function workOf(snapshot: Snapshot): { done: number; total: number } {
-  const bytesToDo = snapshot.foundBytes - snapshot.skippedBytes;
-  const [done, total] =
-    bytesToDo > 0
-      ? // Files in flight have no outcome yet, but their written bytes are work done.
-        [Math.max(snapshot.doneBytes - snapshot.skippedBytes, snapshot.copiedBytes), bytesToDo]
-      : [snapshot.doneFiles - snapshot.skippedFiles, Math.max(snapshot.foundFiles - snapshot.skippedFiles, 0)];
-  return { done: Math.min(Math.max(done, 0), total), total };
+/** Bytes that went through this run: what the kernel shares or copies by itself is not read. */
+function movedOf({ readBytes, copiedBytes, verifiedBytes }: Snapshot): number {
+  return Math.max(readBytes, copiedBytes + verifiedBytes);
 }
 
-/** What goes on when the copying itself is over. */
+/** What is still to be done. The tree may have grown or shrunk since it was looked at. */
+function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>) {
+  const byReading = expected.toRead - movedOf(snapshot);
+  // What is skipped is not read as expected: files without an outcome tell it, where each is looked at once.
+  const perByte = expected.bytes > 0 ? expected.toRead / expected.bytes : 0;
+  const byFiles = expected.toDo > expected.entries ? byReading : (expected.bytes - snapshot.doneBytes) * perByte;
+  return {
+    bytes: Math.max(0, Math.min(byReading, byFiles)),
+    entries: Math.max(0, expected.toDo - snapshot.workedEntries),
+  };
+}
+
+/** What goes on beside or after the copying. */
 const DOING: Readonly<Record<Snapshot['phase'], string>> = {
-  preflight: '',
+  preflight: 'checking',
   scanning: '',
   copying: '',
-  sweeping: ', removing what is extra',
-  removing: '',
-  closing: ', finishing',
-  proving: ', proving and removing sources',
+  sweeping: 'removing what is extra',
+  removing: 'removing',
+  closing: 'finishing',
+  proving: 'proving and removing sources',
   done: '',
 };
 
-/** One line of totals, the most important first: a narrow terminal shows its beginning. */
-export function statusLine(view: View): string {
-  const { snapshot, percent, left } = view;
-  const { foundFiles, foundBytes, skippedFiles, skippedBytes, doneFiles, copiedBytes, errors, phase } = snapshot;
-  const parts: string[] = [];
-  const number = (value: number) => value.toLocaleString('en-US');
+/** A piece of the line: it goes as a whole where there is no room, those with the lowest priority first. */
+interface Field {
+  text: string;
+  priority: number;
+}
+
+/** One line of totals; at most `width` columns, by leaving out whole fields. */
+export function statusLine(view: View, width = Number.POSITIVE_INFINITY): string {
+  const fields = fieldsOf(view);
+  const line = () => fields.map(({ text }) => text).join(' | ');
+  while (fields.length > 1 && line().length > width) {
+    const least = fields.reduce((one, other) => (other.priority < one.priority ? other : one));
+    fields.splice(fields.indexOf(least), 1);
+  }
+  return line();
+}
+
+const number = (value: number) => value.toLocaleString('en-US');
+
+function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[] {
+  const { phase, foundFiles, foundBytes, skippedFiles, doneFiles, doneEntries, errors, elapsed, expected } = snapshot;
+  const fields: Field[] = [];
+  const add = (priority: number, text: string) => fields.push({ text, priority });
+  const wrong = errors > 0 ? 8 : 2;
   if (phase === 'removing') {
-    const { doneEntries, elapsed } = snapshot;
-    const average = elapsed > 0 ? Math.round(doneEntries / elapsed) : 0;
-    return [
-      `removing: ${number(doneEntries)} done`,
-      `${number(average)}/s`,
-      count(errors, 'error'),
-      duration(elapsed),
-    ].join(' | ');
+    add(9, `removing: ${number(doneEntries)} done`);
+    add(5, `${number(elapsed > 0 ? Math.round(doneEntries / elapsed) : 0)}/s`);
+    add(wrong, count(errors, 'error'));
+    add(3, duration(elapsed));
+    return fields;
   }
-  if (phase === 'preflight') parts.push('checking');
-  else if (phase === 'scanning') {
-    parts.push(`scanning: ${count(foundFiles, 'file')}, ${bytes(foundBytes)}`);
-    parts.push(`${number(doneFiles - skippedFiles)} done, ${bytes(copiedBytes)}`);
-  } else {
-    parts.push(`${percent ?? 0}%${DOING[phase]}`);
-    const total = foundBytes - skippedBytes;
-    if (total > 0) parts.push(`${bytes(workOf(snapshot).done)} of ${bytes(total)}`);
-    parts.push(`${number(doneFiles - skippedFiles)} of ${count(foundFiles - skippedFiles, 'file')}`);
+  const doing = snapshot.syncing === undefined ? DOING[phase] : `syncing for ${duration(snapshot.syncing)}`;
+  if (percent !== undefined) add(10, `${percent}%`);
+  if (doing !== '') add(9, doing);
+  if (phase !== 'preflight') {
+    const done = `${number(doneFiles)} of`;
+    if (expected) {
+      add(4, `${bytes(Math.min(movedOf(snapshot), expected.toRead))} of ${bytes(expected.toRead)}`);
+      add(3, `${done} ${count(Math.max(expected.files, foundFiles), 'file')}`);
+    } else {
+      const known = phase === 'scanning' ? 'found so far' : 'found';
+      add(7, `${done} ${count(foundFiles, 'file')} ${known}`);
+      add(4, `${bytes(movedOf(snapshot))} done, ${bytes(foundBytes)} seen`);
+    }
   }
-  if (view.rate !== undefined) parts.push(rate(view.rate));
-  if (phase === 'copying' && left !== undefined) parts.push(`${duration(left)} left`);
-  parts.push(count(errors, 'error'));
-  if (phase !== 'preflight') parts.push(`average ${rate(view.average)}`);
-  if (skippedFiles > 0) parts.push(`${number(skippedFiles)} unchanged`);
-  parts.push(duration(snapshot.elapsed));
-  return parts.join(' | ');
+  if (left !== undefined && doing === '') add(7, `${duration(left)} left`);
+  if (now !== undefined) add(6, rate(now));
+  add(wrong, count(errors, 'error'));
+  if (phase !== 'preflight') add(1, `average ${rate(average)}`);
+  if (skippedFiles > 0) add(2, `${number(skippedFiles)} unchanged`);
+  add(3, duration(elapsed));
+  return fields;
 }

@@ -19,6 +19,16 @@ pub struct JsWithheld {
     pub message: String,
 }
 
+/// What an operation has to do with, once that is known.
+#[napi(object, object_from_js = false, js_name = "Expected")]
+pub struct JsExpected {
+    pub entries: f64,
+    pub files: f64,
+    pub bytes: f64,
+    pub to_read: f64,
+    pub to_do: f64,
+}
+
 /// Counts at one moment.
 #[napi(object, object_from_js = false, js_name = "Snapshot")]
 pub struct JsSnapshot {
@@ -37,6 +47,11 @@ pub struct JsSnapshot {
     pub errors: f64,
     pub workers: u32,
     pub limits: JsLimits,
+    pub verified_bytes: f64,
+    pub read_bytes: f64,
+    pub worked_entries: f64,
+    pub expected: Option<JsExpected>,
+    pub syncing: Option<f64>,
     pub elapsed: f64,
 }
 
@@ -102,6 +117,17 @@ pub fn snapshot(s: &Snapshot) -> JsSnapshot {
             bytes: Some(s.limits.bytes),
             entries: Some(s.limits.entries),
         },
+        verified_bytes: t.verified_bytes as f64,
+        read_bytes: s.read_bytes as f64,
+        worked_entries: s.done_entries as f64,
+        expected: s.expected.map(|e| JsExpected {
+            entries: e.entries as f64,
+            files: e.files as f64,
+            bytes: e.bytes as f64,
+            to_read: e.to_read as f64,
+            to_do: e.to_do as f64,
+        }),
+        syncing: s.syncing.map(|since| since.as_secs_f64()),
         elapsed: s.elapsed.as_secs_f64(),
     }
 }

@@ -13,7 +13,7 @@ use crate::copy::departure::Departure;
 use crate::copy::dir::{Dir, Presence, Scope};
 use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Surplus, Waiting};
-use crate::copy::options::Rules;
+use crate::copy::options::{Rules, SourceArgument};
 use crate::copy::prepare::{self, NameList, Prepared};
 use crate::copy::run::{Run, Task};
 use crate::copy::target::Target;
@@ -31,6 +31,9 @@ use crate::sweep::leftovers;
 use crate::tree::descriptors::Budget;
 use crate::tree::medium::medium;
 use crate::tree::staging::Stager;
+use crate::walk::Boundary;
+use crate::walk::scout::{Ahead, Scout};
+use crate::walk::start::Root;
 
 /// How a copy ended.
 #[derive(Clone, Copy)]
@@ -123,6 +126,7 @@ pub fn copy(
     } else {
         Phase::Scanning
     });
+    let _scout = run.departure.is_none().then(|| Scout::send(desk, ahead(&run.rules)));
     begin(&run, &root, missing, &outside);
     run.schedule.push(Task::List(Arc::clone(&root)));
     perform::drive(&run);
@@ -159,6 +163,37 @@ fn sync_before(targets: &mut [Target], desk: &Desk) {
     for target in targets {
         let file_system = target.file_system.as_ref();
         target.synced = file_system.is_some_and(|fd| sys::sync_file_system(fd.as_fd()).is_ok());
+    }
+}
+
+/// What a copy has to do with. What a list names is not sized: it was not walked to.
+fn ahead(rules: &Rules) -> Ahead {
+    let asked = &rules.asked;
+    let root = |source: &SourceArgument| Root {
+        path: source.path.clone(),
+        follow: source.follow,
+        contents: source.contents,
+        pin: None,
+    };
+    let passes = [true, asked.remove_sources, asked.require_space];
+    // The bytes of each are read to be copied, to be proved, and to be proved once more before the source goes.
+    let reads = [true, asked.verify, asked.remove_sources];
+    let times = |all: [bool; 3]| all.into_iter().map(u64::from).sum();
+    let reads: u64 = times(reads);
+    Ahead {
+        roots: if asked.files_from.is_some() {
+            Vec::new()
+        } else {
+            asked.sources.iter().map(root).collect()
+        },
+        filter: asked.filter.clone(),
+        boundary: if asked.one_file_system {
+            Boundary::FileSystem
+        } else {
+            Boundary::None
+        },
+        passes: times(passes),
+        to_read: Box::new(move |size| size.saturating_mul(reads)),
     }
 }
 

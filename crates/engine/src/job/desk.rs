@@ -3,7 +3,7 @@
 //! Comes in: counts, findings, events, and the wish to stop or to go slower; goes out: the same to the other side, and
 //! whether anything moves.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -90,8 +90,31 @@ pub struct Snapshot {
     pub workers: usize,
     /// How fast it may go now.
     pub limits: Limits,
+    /// Bytes read of sources, or copied by the kernel: also to compare, to hash and to prove.
+    pub read_bytes: u64,
+    /// Entries that are done with, each as often as that was: a move comes to each twice.
+    pub done_entries: u64,
+    /// What there is in all, once that is known.
+    pub expected: Option<Expected>,
+    /// Something is being synced: for so long.
+    pub syncing: Option<Duration>,
     /// Since the start.
     pub elapsed: Duration,
+}
+
+/// What an operation has to do with, as somebody saw who went ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Entries.
+    pub entries: u64,
+    /// Regular files among them.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that will be read of them: also to hash, to compare and to prove.
+    pub to_read: u64,
+    /// Entries that will be done with, each as often as it is looked at.
+    pub to_do: u64,
 }
 
 /// What an operation shares with whoever watches it.
@@ -115,6 +138,11 @@ pub struct Desk {
     unlisted: AtomicUsize,
     start: OnceLock<Instant>,
     motion: Arc<Motion>,
+    /// Somebody asks how far the operation is.
+    watched: AtomicBool,
+    expected: OnceLock<Expected>,
+    /// Since when something is being synced.
+    syncing_since: Mutex<Option<Instant>>,
 }
 
 /// What tells whether an operation moves, where the counters at its desk do not; also what it does in rehearsals.
@@ -122,6 +150,8 @@ pub struct Desk {
 pub struct Motion {
     /// Steps that nothing else counts.
     steps: Arc<Steps>,
+    /// Bytes read, or copied by the kernel.
+    read: Steps,
     /// Who waits for something that is no device.
     resting: AtomicUsize,
     /// Syncs that go on.
@@ -163,6 +193,9 @@ impl Desk {
             unlisted: AtomicUsize::new(0),
             start: OnceLock::new(),
             motion: Arc::default(),
+            watched: AtomicBool::new(false),
+            expected: OnceLock::new(),
+            syncing_since: Mutex::new(None),
         }
     }
 
@@ -187,7 +220,7 @@ impl Desk {
 
     /// A step of something long that no counter counts.
     pub fn step(&self) {
-        self.motion.steps.add();
+        self.motion.steps.add(1);
     }
 
     /// Where such steps are counted.
@@ -212,7 +245,7 @@ impl Desk {
         let others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
         let all = others.iter().chain([&self.counters]);
         let counted = all.fold(0, |sum: u64, counters| sum.wrapping_add(Totals::of(counters).moves()));
-        let steps = self.motion.steps.sum();
+        let steps = self.motion.steps.sum().wrapping_add(self.motion.read.sum());
         counted.wrapping_add(steps).wrapping_add(self.findings.failed())
     }
 
@@ -263,7 +296,7 @@ impl Desk {
 
     /// Waits for leave to read so many bytes of a source. An error: the run was given up before or meanwhile.
     pub fn may_read(&self, bytes: u64) -> Result<(), Stopped> {
-        self.step();
+        self.motion.read.add(bytes.max(1));
         self.check()?;
         if self.pace.bytes(bytes, || self.cancel.is_aborted()) {
             Ok(())
@@ -333,6 +366,26 @@ impl Desk {
         self.answered.notify_all();
     }
 
+    /// Whether somebody asks how far the operation is.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// What there is in all is known now. The first answer counts.
+    pub fn expect(&self, expected: Expected) {
+        self.expected.get_or_init(|| expected);
+    }
+
+    /// Since when something is being synced without a break, as far as anybody has looked.
+    fn syncing_for(&self) -> Option<Duration> {
+        let mut since = self.syncing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_syncing() {
+            *since = None;
+        }
+        self.is_syncing()
+            .then(|| since.get_or_insert_with(Instant::now).elapsed())
+    }
+
     /// The operation begins.
     pub fn begin(&self) {
         self.start.get_or_init(Instant::now);
@@ -340,12 +393,20 @@ impl Desk {
 
     /// Where the operation stands.
     pub fn snapshot(&self) -> Snapshot {
+        self.watched.store(true, Ordering::Relaxed);
+        let totals = Totals::of(&self.counters);
+        let others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let done_elsewhere: u64 = others.iter().map(|counters| Totals::of(counters).all_outcomes()).sum();
         Snapshot {
             phase: self.phase(),
-            totals: Totals::of(&self.counters),
+            totals,
+            done_entries: totals.all_outcomes() + done_elsewhere,
             failures: self.findings.failed(),
             workers: self.workers.load(Ordering::Relaxed),
             limits: self.pace.limits(),
+            read_bytes: self.motion.read.sum(),
+            expected: self.expected.get().copied(),
+            syncing: self.syncing_for(),
             elapsed: self.elapsed(),
         }
     }

@@ -287,7 +287,7 @@ impl Writer {
         sys::write_all_at(self.file.as_fd(), &self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
-        self.steps.add();
+        self.steps.add(1);
         Ok(())
     }
 

@@ -135,15 +135,15 @@ impl Default for Steps {
 }
 
 impl Steps {
-    /// Adds one.
-    pub fn add(&self) {
+    /// Adds so many.
+    pub fn add(&self, steps: u64) {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static PLACE: usize = THREADS.fetch_add(1, Relaxed) % PLACES;
         }
         // A thread that is ending has no place any more.
         let place = PLACE.try_with(|place| *place).unwrap_or_default();
-        self.0[place].0.fetch_add(1, Relaxed);
+        self.0[place].0.fetch_add(steps, Relaxed);
     }
 
     /// All of them.

@@ -1,0 +1,237 @@
+/** What is said of a run while it goes on, against runs whose end is known. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Snapshot } from '../src/events.js';
+import { Progress, statusLine } from '../src/report/progress.js';
+import { snapshot } from './rig.js';
+
+/** A file of a run that is acted out. */
+interface File {
+  bytes: number;
+  skipped?: boolean;
+}
+
+/** Prices in seconds, and what stands still meanwhile. */
+interface World {
+  byte: number;
+  entry: number;
+  skip: number;
+  /** How long nothing moves after this moment, while a file is copied. */
+  pause: (elapsed: number) => number;
+}
+
+const MIB = 1 << 20;
+/** Seconds between what a terminal asks. */
+const EVERY = 0.25;
+
+/** Acts out a run: what it would answer whenever it is asked, and how long it takes. */
+function acted(files: readonly File[], world: World): { total: number; at: (elapsed: number) => Snapshot } {
+  const moments: {
+    elapsed: number;
+    moved: number;
+    done: number;
+    skipped: number;
+    skippedBytes: number;
+    doneBytes: number;
+  }[] = [];
+  let [elapsed, moved, done, skipped, skippedBytes, doneBytes] = [0, 0, 0, 0, 0, 0];
+  const mark = () => moments.push({ elapsed, moved, done, skipped, skippedBytes, doneBytes });
+  mark();
+  for (const file of files) {
+    if (file.skipped) {
+      elapsed += world.skip;
+      skipped += 1;
+      skippedBytes += file.bytes;
+    } else {
+      elapsed += world.entry;
+      const pieces = Math.max(1, Math.ceil((file.bytes * world.byte) / (EVERY / 2)));
+      for (let piece = 0; piece < pieces; piece += 1) {
+        elapsed += (file.bytes * world.byte) / pieces;
+        moved += file.bytes / pieces;
+        mark();
+        elapsed += world.pause(elapsed);
+      }
+    }
+    done += 1;
+    doneBytes += file.bytes;
+    mark();
+  }
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  const expected = { entries: files.length, files: files.length, bytes, toRead: bytes, toDo: files.length };
+  let next = 0;
+  const at = (now: number) => {
+    while ((moments[next + 1]?.elapsed ?? Number.POSITIVE_INFINITY) <= now) next += 1;
+    const moment = moments[next] ?? expect.fail();
+    return snapshot({
+      ...{ foundFiles: files.length, foundBytes: bytes, doneFiles: moment.done, doneEntries: moment.done },
+      ...{ workedEntries: moment.done, doneBytes: moment.doneBytes },
+      ...{ skippedFiles: moment.skipped, skippedBytes: moment.skippedBytes },
+      ...{ readBytes: moment.moved, copiedBytes: moment.moved },
+      // A scout needs a moment.
+      ...(now > 1 && { expected }),
+      elapsed: now,
+    });
+  };
+  return { total: elapsed, at };
+}
+
+/** Numbers from 0 to 1, the same for the same seed: a run is told by its seed, not by its thousands of files. */
+function random(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+/** Sizes as file systems have them: most are small. */
+function some(seed: number, count: number, most: number): File[] {
+  const next = random(seed);
+  return Array.from({ length: count }, () => ({ bytes: Math.floor(Math.exp(next() * Math.log(most))) }));
+}
+
+const STEADY: World = { byte: 1 / (300 * MIB), entry: 0.01, skip: 0.0005, pause: () => 0 };
+
+/** A name, the files by a seed, and what they cost. */
+const RUNS: readonly (readonly [string, (seed: number) => File[], World])[] = [
+  ['many small files', (seed) => some(seed, 3000, 64 * 1024), STEADY],
+  [
+    'small files and one huge one in the end',
+    (seed) => [...some(seed, 8000, MIB), { bytes: 6 * 1024 * MIB }],
+    { ...STEADY, entry: 0.002 },
+  ],
+  ['a run that goes on', (seed) => some(seed, 6000, MIB).map((file, at) => ({ ...file, skipped: at < 3000 })), STEADY],
+  [
+    'a run of which most is there',
+    (seed) => some(seed, 6000, MIB).map((file, at) => ({ ...file, skipped: at % 3 > 0 })),
+    STEADY,
+  ],
+  [
+    'bursts',
+    (seed) => some(seed, 3000, 16 * MIB),
+    // Half a second of nothing every second or so.
+    { ...STEADY, pause: (elapsed) => (elapsed % 1.5 < EVERY / 2 ? 0.5 : 0) },
+  ],
+  // Each waits for its sync.
+  ['slow syncs', (seed) => some(seed, 600, 4 * MIB), { ...STEADY, entry: 0.06 }],
+  ['one file', () => [{ bytes: 9 * 1024 * MIB }], STEADY],
+];
+
+describe('progress', () => {
+  it.each(RUNS)('is near the truth: %s', (_, files, world) => {
+    // The same runs each time: what is near is not near for every whim of a random one.
+    for (const seed of [1, 22, 333, 4444, 55_555, 666_666, 7_777_777, 88_888_888]) {
+      const { total, at } = acted(files(seed), world);
+      const progress = new Progress();
+      let before = 0;
+      for (let now = 0; now < total; now += EVERY) {
+        const { percent, left } = progress.update(at(now));
+        const over = now / total;
+        if (over > 0.1 && now > 2) {
+          expect(percent, `${now} of ${total} s`).toBeDefined();
+          expect(Math.abs((percent ?? 0) - over * 100), `${percent} % at ${now} of ${total} s`).toBeLessThanOrEqual(10);
+        }
+        if (over > 0.5 && over < 0.95) {
+          const ratio = (left ?? 0) / (total - now);
+          expect(ratio, `${left} s left at ${now} of ${total} s`).toBeGreaterThan(0.5);
+          expect(ratio, `${left} s left at ${now} of ${total} s`).toBeLessThan(2);
+        }
+        expect(percent ?? before).toBeGreaterThanOrEqual(before);
+        expect(percent ?? 0).toBeLessThan(100);
+        before = percent ?? before;
+      }
+    }
+  });
+
+  it('says nothing of percent and time left while nobody knows how much there is', () => {
+    const progress = new Progress();
+    const found = { foundFiles: 40, foundBytes: 20 * MIB };
+    const first = progress.update(snapshot({ phase: 'scanning', ...found, elapsed: 1 }));
+    const moved = { readBytes: 20 * MIB, copiedBytes: 20 * MIB, doneFiles: 1, doneEntries: 1, workedEntries: 1 };
+    const second = progress.update(snapshot({ ...found, ...moved, elapsed: 2 }));
+    for (const { percent, left } of [first, second]) expect([percent, left]).toEqual([undefined, undefined]);
+    expect(statusLine(first)).toMatch(/^0 of 40 files found so far \| /);
+    expect(statusLine(second)).toMatch(/^1 of 40 files found \| 20.0 MiB done, 20.0 MiB seen \| 20.0 MiB\/s \| /);
+  });
+
+  it('knows nothing of what all is skipped has cost otherwise', () => {
+    const progress = new Progress();
+    const expected = { entries: 100, files: 100, bytes: 100 * MIB, toRead: 100 * MIB, toDo: 100 };
+    for (let at = 0; at < 8; at += 1) {
+      const done = { doneFiles: 10 * at, workedEntries: 10 * at, skippedFiles: 10 * at, skippedBytes: 10 * at * MIB };
+      const { percent } = progress.update(snapshot({ ...done, doneBytes: 10 * at * MIB, expected, elapsed: at }));
+      expect(percent).toBeUndefined();
+    }
+  });
+
+  it('of a removal counts what is done, and knows no end', () => {
+    const view = new Progress().update(snapshot({ phase: 'removing', doneEntries: 3000, errors: 1, elapsed: 2 }));
+    expect([view.percent, view.left]).toEqual([undefined, undefined]);
+    expect(statusLine(view)).toBe('removing: 3,000 done | 1,500/s | 1 error | 2.0 s');
+  });
+
+  it('is 100 only when the job is done', () => {
+    expect(new Progress().update(snapshot({ phase: 'done' })).percent).toBe(100);
+  });
+
+  it('says that it syncs, and for how long', () => {
+    const view = new Progress().update(snapshot({ phase: 'closing', syncing: 12, elapsed: 20 }));
+    expect(statusLine(view)).toContain('syncing for 12 s');
+  });
+
+  it('counts what is read back, compared or hashed', () => {
+    const progress = new Progress();
+    progress.update(snapshot({ elapsed: 0 }));
+    const view = progress.update(snapshot({ readBytes: 10 * MIB, elapsed: 1 }));
+    expect(view.rate).toBe(10 * MIB);
+    expect(statusLine(view)).toContain('10.0 MiB done');
+  });
+
+  it('never goes back and stays within bounds, whatever the counters say', () => {
+    const counter = fc.nat(1000);
+    const amounts = fc.record({ entries: counter, files: counter, bytes: counter, toRead: counter, toDo: counter });
+    const any = fc.record(
+      {
+        ...{ foundFiles: counter, foundBytes: counter, doneFiles: counter, doneBytes: counter },
+        ...{ skippedFiles: counter, skippedBytes: counter, copiedBytes: counter, readBytes: counter },
+        ...{ workedEntries: counter, expected: amounts },
+        elapsed: fc.double({ min: 0, max: 1000, noNaN: true }),
+      },
+      { requiredKeys: ['elapsed'] },
+    );
+    fc.assert(
+      fc.property(fc.array(any, { minLength: 1 }), (rows) => {
+        const progress = new Progress();
+        let before = 0;
+        for (const row of rows) {
+          const { percent = before, left = 0, rate = 0 } = progress.update(snapshot(row as Partial<Snapshot>));
+          expect(percent).toBeGreaterThanOrEqual(before);
+          expect(percent).toBeLessThan(100);
+          expect(left).toBeGreaterThanOrEqual(0);
+          expect(Number.isFinite(left)).toBe(true);
+          expect(rate).toBeGreaterThanOrEqual(0);
+          before = percent;
+        }
+      }),
+    );
+  });
+
+  it.each([20, 30, 40, 60, 80, 120])('leaves out whole fields where the line has %d columns', (width) => {
+    const expected = { entries: 2000, files: 1999, bytes: 5000 * MIB, toRead: 5000 * MIB, toDo: 2000 };
+    const half = { readBytes: 2500 * MIB, copiedBytes: 2500 * MIB, doneFiles: 1000, workedEntries: 1000 };
+    const progress = new Progress();
+    for (const elapsed of [0, 6]) {
+      const part = { readBytes: 250 * MIB * elapsed, copiedBytes: 250 * MIB * elapsed, doneFiles: 100 * elapsed };
+      const done = { ...part, workedEntries: 100 * elapsed, doneBytes: part.readBytes };
+      progress.update(snapshot({ ...done, expected, elapsed }));
+    }
+    const view = progress.update(snapshot({ ...half, doneBytes: 2500 * MIB, expected, errors: 3, elapsed: 10 }));
+    const [whole, line] = [statusLine(view), statusLine(view, width)];
+    expect(whole.length).toBeGreaterThan(90);
+    expect(line.length).toBeLessThanOrEqual(width);
+    const fields = line.split(' | ');
+    for (const field of fields) expect(whole.split(' | ')).toContain(field);
+    expect(fields[0]).toBe('50%');
+    if (width >= 40) expect(fields).toEqual(expect.arrayContaining(['10 s left', '250 MiB/s', '3 errors']));
+  });
+});
