@@ -473,3 +473,70 @@ fn nobody_works_in_closed_directories() {
         },
     );
 }
+
+/// The group's bits of an entry with a list are the most that the list gives anybody. Without the list they would be the
+/// group's own.
+#[test]
+fn without_its_list_nobody_gets_more() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let Some(base) = scratch.file_system("ext4", "rw") else {
+        return;
+    };
+    let source = Tree::new(base.join("source"));
+    source
+        .file("f", "x")
+        .file("d/x", "x")
+        .file("wide", "x")
+        .link("again", "f");
+    source.special("fifo", Kind::Fifo, 0);
+    for (name, mode) in [
+        ("f", 0o600),
+        ("d", 0o700),
+        ("d/x", 0o750),
+        ("wide", 0o664),
+        ("fifo", 0o600),
+    ] {
+        source.mode(name, mode);
+    }
+    for name in ["f", "d", "d/x", "fifo"] {
+        must("setfacl", &[&"-m", &"u:12:rwx", &source.at(name)]);
+    }
+    let modes = |to: &Tree| {
+        ["f", "again", "d", "d/x", "wide", "fifo"].map(|name| fs::metadata(to.at(name)).unwrap().mode() & 0o7777)
+    };
+    let right = [0o600, 0o600, 0o700, 0o750, 0o664, 0o600];
+    for (what, hash_size) in [("to", 64 << 10), ("by name", 0)] {
+        let to = Tree::new(base.join(what));
+        let without = |o: &mut CopyOptions| (o.acls, o.hash_size) = (false, hash_size);
+        copy(&[contents(source.path())], to.path(), without).complete();
+        assert_eq!(modes(&to), right);
+        let again = copy(&[contents(source.path())], to.path(), without).complete();
+        assert_eq!(again.counts(), "skipped 7 (unchanged 7)");
+        // One that was widened before is put right, also in a dry run's words.
+        to.mode("f", 0o660).mode("d", 0o770).mode("fifo", 0o660);
+        for dry_run in [true, false] {
+            let mended = copy(&[contents(source.path())], to.path(), |o| {
+                without(o);
+                o.dry_run = dry_run;
+            });
+            assert_eq!(mended.counts(), "metadata 3, skipped 4 (unchanged 4)");
+        }
+        assert_eq!(modes(&to), right);
+    }
+    // Changes of the mode begin with that.
+    let to = Tree::new(base.join("changed"));
+    let changes = |o: &mut CopyOptions| (o.acls, o.chmod) = (false, Some("o+r".into()));
+    copy(&[contents(source.path())], to.path(), changes).complete();
+    assert_eq!(modes(&to), right.map(|mode| mode | 0o004));
+    // A move takes that for the mode.
+    let to = Tree::new(base.join("moved"));
+    copy(&[contents(source.path())], to.path(), |o| {
+        (o.acls, o.remove_sources) = (false, true);
+    })
+    .complete();
+    assert_eq!(modes(&to), right);
+    assert!(!source.path().exists());
+}

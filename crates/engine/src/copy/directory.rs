@@ -24,8 +24,8 @@ use crate::error::{Cause, Fault, Operation, Side, describe};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Slot;
 use crate::tree::listing;
-use crate::tree::metadata::{self, Heritage, Subject, put_right};
-use crate::tree::path::join;
+use crate::tree::metadata::{self, Held, Heritage, Subject, put_right};
+use crate::tree::path::{join, split};
 use crate::tree::protection::protected;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
 use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
@@ -666,6 +666,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
     let node = dir
         .source(dir.winner())
         .map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+    let source = &metadata::without_list(&rules.keep, source, Held::Open(node.as_fd()), &mut worker.scratch)?;
     let copy = Subject {
         node: Node::Open(fd.as_fd()),
         owner: (now.uid, now.gid),

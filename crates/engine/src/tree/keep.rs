@@ -117,6 +117,11 @@ pub struct Keep {
 }
 
 impl Keep {
+    /// Whether a mode is asked for.
+    pub fn sets_mode(&self) -> bool {
+        self.mode || self.chmod.is_some()
+    }
+
     /// The permission bits that something new is made with: none for others where its mode is set in the end, and otherwise
     /// those that the source has, for the directory and the file creation mask to take away from.
     pub fn made_with(&self, source: u32) -> u32 {

@@ -204,6 +204,34 @@ fn is_refusal(errno: Errno) -> bool {
     matches!(errno, Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL)
 }
 
+/// A source's facts as its copy is to show them. The group's bits in the mode of an entry with an ACL are the most that its
+/// list gives anybody: without the list the group gets what the list gives it.
+pub fn without_list(keep: &Keep, source: &Stat, held: Held<'_>, scratch: &mut Scratch) -> Result<Stat, Fault> {
+    let fault = |operation, e| Fault::new(operation, Side::Source, e);
+    let mut bare = *source;
+    if keep.acls || !keep.sets_mode() || source.kind == Kind::Symlink || source.mode & 0o070 == 0 {
+        return Ok(bare);
+    }
+    let mut opened = None;
+    let node = held.node(&mut opened).map_err(|e| fault(Operation::Open, e))?;
+    let value = &mut scratch.values[0];
+    // As with lists of names: nearly none is longer.
+    let answer = match sys::get_xattr(node, ACL_ACCESS, &mut value[..SHORT_LIST_BYTES]) {
+        Err(Errno::RANGE) => sys::get_xattr(node, ACL_ACCESS, value),
+        other => other,
+    };
+    match answer {
+        Ok(length) => {
+            if let Some(acl) = Acl::parse(&value[..length]) {
+                bare.mode = source.mode & !0o777 | acl.mode_without();
+            }
+        }
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => {}
+        Err(errno) => return Err(fault(Operation::GetXattr, errno)),
+    }
+    Ok(bare)
+}
+
 /// Makes everything but the times of `copy` like `source`; answers what differed. With `act` false it only looks.
 pub fn put_right(
     keep: &Keep,
@@ -276,8 +304,7 @@ pub fn put_right(
         put.changes.insert_if(differs && !copy.new, Changes::MODE);
         // A change of owner takes set-id bits away.
         if act && (differs || acl_changed || (owner_set && mode & 0o6000 != 0)) {
-            let asked = keep.mode || keep.chmod.is_some();
-            let kept = set_mode(keep, (copy.node, mode, asked), copy.destination, scratch)?;
+            let kept = set_mode(keep, (copy.node, mode, keep.sets_mode()), copy.destination, scratch)?;
             put.refused.insert_if(!kept, Changes::MODE);
         }
     }

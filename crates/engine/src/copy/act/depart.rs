@@ -335,6 +335,7 @@ fn lacks(
     index: usize,
 ) -> Result<Option<String>, Fault> {
     let keep = &worker.run.rules.keep;
+    let stat = &metadata::without_list(keep, stat, source, &mut worker.scratch)?;
     let side = Side::Destination(index);
     let (mut here, mut there) = (None, None);
     let bare = metadata::is_bare(keep, source, Side::Source)? && metadata::is_bare(keep, copy, side)?;

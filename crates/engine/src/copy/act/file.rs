@@ -22,7 +22,7 @@ use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::Durability;
-use crate::tree::metadata::Held;
+use crate::tree::metadata::{Held, without_list};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
 const SYNC_BATCH: usize = 32;
@@ -269,6 +269,7 @@ fn copy_file(
     let index = place.destination;
     worker.run.targets[index].reserve(stat.allocated, &worker.run.desk);
     let keep = &worker.run.rules.keep;
+    let stat = &without_list(keep, stat, Held::Open(file.as_fd()), &mut worker.scratch)?;
     let bits = keep.made_with(place.replaced_file().map_or(stat.mode, |old| old.mode));
     let (new, staging) = make::make(worker, entry, index, Operation::Create, |fd, name| {
         sys::create_file_as(fd.as_fd(), name, bits)

@@ -64,6 +64,7 @@ pub fn keep(
     let side = Side::Destination(index);
     let open = |e| Fault::new(Operation::Open, side, e);
     let kept = times::kept_of(worker, entry.dir, index, stat, Some(existing));
+    let stat = &metadata::without_list(keep, stat, source, &mut worker.scratch)?;
     let mut changes = differences(stat, existing, keep, &kept);
     if keep.times && !changes.contains(Changes::TIME) {
         times::tell_loss(worker, &kept, stat.mtime, existing.mtime);

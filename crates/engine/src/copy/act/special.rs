@@ -21,7 +21,7 @@ use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::tree::metadata::{Held, Subject, put_right};
+use crate::tree::metadata::{Held, Subject, put_right, without_list};
 use crate::tree::staging::Staging;
 use crate::tree::times::Kept;
 
@@ -120,7 +120,9 @@ pub fn special(
         return Ok(Some(done));
     }
     let source = sys::open_node(at.as_fd(), name).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
-    let bits = worker.run.rules.keep.made_with(stat.mode);
+    let keep = &worker.run.rules.keep;
+    let stat = &without_list(keep, stat, Held::Named(at.as_fd(), name), &mut worker.scratch)?;
+    let bits = keep.made_with(stat.mode);
     let ((), staging) = make(worker, entry, index, operation, |fd, name| match text {
         Some(text) => sys::make_symlink(text, fd.as_fd(), name),
         None => sys::make_node_as(fd.as_fd(), name, stat.kind, stat.rdev, bits),
