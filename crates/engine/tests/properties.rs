@@ -94,6 +94,7 @@ proptest! {
                 "replace"
             }
             Action::Probe => "probe",
+            Action::Compare => "compare",
             Action::Keep => "keep",
             Action::Skip(Reason::SameFile) => "same file",
             Action::Skip(_) => "skip",

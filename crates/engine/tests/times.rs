@@ -369,3 +369,46 @@ fn a_server_that_ignores_times_is_found_out() {
     copy(&[contents(source.path())], at.join("moved"), accept).complete();
     assert!(!source.path().exists());
 }
+
+/// What all times past a limit become says nothing of the content, whoever asks for how much of it.
+#[test]
+fn a_time_out_of_range_proves_nothing() {
+    let scratch = Scratch::new();
+    let Some(base) = whole_seconds(&scratch) else { return };
+    let source = scratch.tree("source");
+    let last = i64::from(i32::MAX);
+    for (at, (hash_size, dry_run)) in [(64 << 10, false), (0, false), (64 << 10, true)]
+        .into_iter()
+        .enumerate()
+    {
+        let to = Tree::new(base.join(at.to_string()));
+        let with = |o: &mut CopyOptions| o.hash_size = hash_size;
+        source.file("late", vec![0; 200_000]).time("late", FAR[1].1, 5);
+        source.file("early", vec![0; 200_000]).time("early", FAR[0].1 - 9, 0);
+        source.file("usual", "x").time("usual", SEC, 0).time("", SEC, 0);
+        copy(&[contents(source.path())], to.path(), with).complete();
+        assert_eq!(modified(&to.at("late")).0, last);
+        let again = copy(&[contents(source.path())], to.path(), with).complete();
+        assert_eq!(again.counts(), "skipped 4 (unchanged 4)");
+        let mut changed = vec![0; 200_000];
+        changed[0] = b'X';
+        source.file("late", &changed).time("late", FAR[2].1, 0);
+        source
+            .file("early", &changed)
+            .time("early", FAR[0].1 - 20, 0)
+            .time("", SEC, 0);
+        let again = copy(&[contents(source.path())], to.path(), |o| {
+            with(o);
+            o.dry_run = dry_run;
+        })
+        .complete();
+        assert_eq!(
+            again.counts(),
+            "copied 2, skipped 2 (unchanged 2)",
+            "{hash_size} {dry_run}"
+        );
+        if !dry_run {
+            assert_eq!((to.read("late"), to.read("early")), (changed.clone(), changed));
+        }
+    }
+}

@@ -17,6 +17,8 @@ pub enum Action {
     Replace(Changes),
     /// It looks the same: content (or a link's text) decides.
     Probe,
+    /// It looks the same, and its time says nothing: whole contents decide.
+    Compare,
     /// Content is right for sure; metadata may not be.
     Keep,
     /// Leave it alone.
@@ -49,7 +51,9 @@ pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64, kept: &Kept) -> A
             let same_time = same_time || kept.is_same(source.mtime, existing.mtime);
             changes.insert_if(!same_time, Changes::TIME);
             if changes.is_empty() {
-                return if tail == 0 || source.size == 0 {
+                return if source.mtime != existing.mtime && source.size > 0 && kept.is_limited(source.mtime) {
+                    Action::Compare
+                } else if tail == 0 || source.size == 0 {
                     Action::Keep
                 } else {
                     Action::Probe

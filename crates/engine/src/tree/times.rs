@@ -169,6 +169,11 @@ impl Kept {
         source == existing || self.stored(source) == existing
     }
 
+    /// Whether a time becomes what all times past a limit become.
+    pub fn is_limited(&self, source: Time) -> bool {
+        self.latest.is_some_and(|latest| source > latest) || self.earliest.is_some_and(|earliest| source < earliest)
+    }
+
     /// Whether of a time that is `stored` as this more is lost than the granularity takes.
     pub(crate) fn is_lost(&self, source: Time, stored: Time) -> bool {
         match self.rounding {

@@ -22,14 +22,15 @@ use crate::error::{Fault, Operation, Side, Stopped};
 use crate::tree::keep::Keep;
 use crate::tree::metadata::{Subject, put_right};
 
-/// Compares a file with one of destination number `index`, by its name in a directory there; the latter is answered,
-/// open, when it is the same.
+/// Compares the last `tail` bytes of a file, or all where all is to be proved, with those of one in destination number
+/// `index`, by its name in a directory there; the latter is answered, open, when they are the same.
 pub fn same_content(
     worker: &mut Worker<'_>,
     source: SourceEntry<'_>,
     stat: &Stat,
     there: (&OwnedFd, &CStr),
     index: usize,
+    tail: u64,
 ) -> Result<Option<OwnedFd>, Stopped> {
     let side = Side::Destination(index);
     let opened;
@@ -56,7 +57,7 @@ pub fn same_content(
         }
         from_cache = forget(existing.as_fd(), stat.size);
     }
-    let tail = if verify { u64::MAX } else { worker.run.rules.tail };
+    let tail = if verify { u64::MAX } else { tail };
     let extent = Extent::Tail { size: stat.size, tail };
     let (source, buffer) = (file.as_fd(), &mut worker.buffer);
     let likeness = probe::compare(source, existing.as_fd(), extent, index, &worker.run.desk, buffer)?;

@@ -295,7 +295,7 @@ fn copy_in(
     let same = match stat.kind {
         Kind::File => {
             if found.size == stat.size {
-                compared = content::same_content(worker, source, stat, (&twin, entry.target), index)?;
+                compared = content::same_content(worker, source, stat, (&twin, entry.target), index, u64::MAX)?;
             }
             compared.is_some()
         }

@@ -157,9 +157,15 @@ fn settle(
         let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
         let mut action = plan(stat, existing.as_ref(), worker.run.rules.tail, &kept);
         let mut compared = None;
-        if action == Action::Probe || (action == Action::Keep && worker.run.rules.asked.verify) {
+        let tail = match action {
+            Action::Compare => u64::MAX,
+            _ => worker.run.rules.tail,
+        };
+        if matches!(action, Action::Probe | Action::Compare)
+            || (action == Action::Keep && worker.run.rules.asked.verify)
+        {
             let (_, twin) = entry.dir.writable(destination)?;
-            compared = same_content(worker, source, stat, (&twin, entry.target), destination)?;
+            compared = same_content(worker, source, stat, (&twin, entry.target), destination, tail)?;
             action = if compared.is_some() {
                 Action::Keep
             } else {

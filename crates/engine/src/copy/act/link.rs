@@ -142,7 +142,7 @@ pub fn link(
         return Ok(None);
     };
     if compares {
-        let copy = content::same_content(worker, source, stat, (&from, first.name()), index)?;
+        let copy = content::same_content(worker, source, stat, (&from, first.name()), index, u64::MAX)?;
         if !copy.is_some_and(|copy| sys::stat_fd(copy.as_fd()).is_ok_and(|copy| copy.id == id)) {
             return Ok(None);
         }
