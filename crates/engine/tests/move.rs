@@ -16,7 +16,8 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use crate::faults::assert_none;
 use crate::rig::fault::{Facts, again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say};
 use crate::rig::{
-    Copied, Scratch, Tree, attempt, content, contents, copy, has_staging, modified, named, options, set_time, watch,
+    Copied, Scratch, Tree, attempt, content, contents, copy, has_staging, modified, named, options, root, set_time,
+    watch,
 };
 
 fn transfer(sources: &[SourceArgument], to: &Path, change: impl FnOnce(&mut CopyOptions)) -> Copied {
@@ -539,4 +540,33 @@ fn death_at_every_call() {
     });
     println!("{calls} points tried");
     assert_none(&wrong);
+}
+
+/// A mode that was asked for, and that the copy has not, for whatever reason, keeps the source.
+#[test]
+fn set_id_bits_that_the_copy_has_not() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source.file("both", "x").file("plain", "x").file("d/group", "x");
+    for name in ["both", "plain", "d", "d/group"] {
+        source.owner(name, 5, 6);
+    }
+    source.mode("both", 0o6755).mode("d", 0o2755).mode("d/group", 0o2755);
+    let with = |o: &mut CopyOptions| (o.remove_sources, o.owner) = (true, false);
+    let moved = copy(&[contents(source.path())], scratch.at("to"), with).incomplete();
+    assert_eq!(source.names(), ["both", "d", "d/group"]);
+    assert_eq!(
+        moved.failures(source.path()),
+        ["not-kept remove - both", "not-kept remove - d/group"]
+    );
+    // Who does not want them says so.
+    let copied = copy(&[contents(source.path())], scratch.at("to"), |o| {
+        with(o);
+        o.chmod = Some("ug-s".into());
+    });
+    assert_eq!(copied.report.removed_sources, 4, "{copied:?}");
+    assert!(!source.path().exists());
 }

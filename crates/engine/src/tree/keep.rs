@@ -60,18 +60,18 @@ pub fn wanted(source: &Stat, keep: &Keep, owner: (u32, u32), born: Option<u32>) 
             0o2000
         };
     }
-    let kept = base.map(|mode| mode & !lost);
+    let with = |lost: u32| match (&keep.chmod, source.kind) {
+        (_, Kind::Symlink) => None,
+        (Some(chmod), kind) => Some(chmod.apply(base.unwrap_or(source.mode) & !lost, kind == Kind::Directory)),
+        (None, _) => base.map(|mode| mode & !lost),
+    };
     Wanted {
         uid: uid_set,
         gid: gid_set,
-        mode: match (&keep.chmod, source.kind) {
-            (_, Kind::Symlink) => None,
-            (Some(chmod), kind) => Some(chmod.apply(kept.unwrap_or(source.mode & !lost), kind == Kind::Directory)),
-            (None, _) => kept,
-        },
+        mode: with(lost),
         short_of_uid: uid != uid_set,
         short_of_gid: gid != gid_set,
-        short_of_setid: kept != base,
+        short_of_setid: with(lost) != with(0),
     }
 }
 

@@ -353,7 +353,7 @@ pub fn missing(
             }
         }
     }
-    if wanted.mode.is_some_and(|mode| mode != found.mode) {
+    if wanted.short_of_setid || wanted.mode.is_some_and(|mode| mode != found.mode) {
         return text("its mode");
     }
     Ok(None)
