@@ -357,8 +357,8 @@ fn a_server_that_ignores_times_is_found_out() {
     let Some(at) = scratch.faulty(below.path(), "noutimens=ignored") else {
         return;
     };
-    let copied = copy(&[contents(source.path())], at.join("to"), |o| o.jobs = 1).complete();
-    assert_eq!(noted(&copied), 4);
+    let copied = copy(&[contents(source.path())], at.join("to"), |o| o.jobs = 1).incomplete();
+    assert_eq!(copied.notes(), ["times"]);
     let moved = copy(&[contents(source.path())], at.join("moved"), |o| {
         o.remove_sources = true;
     })
@@ -410,5 +410,41 @@ fn a_time_out_of_range_proves_nothing() {
         if !dry_run {
             assert_eq!((to.read("late"), to.read("early")), (changed.clone(), changed));
         }
+    }
+}
+
+/// A time that every file system has room for, and that was dropped, is lost as one that was refused; who accepts the loss
+/// of times loses none.
+#[test]
+fn times_that_are_dropped_or_refused() {
+    for options in ["noutimens=ignored", "noutimens=EPERM"] {
+        let scratch = Scratch::new();
+        let (source, below) = (scratch.tree("source"), scratch.tree("below"));
+        source.file("a", "a").file("d/b", "b").symlink("l", "a");
+        source.file("late", "x").time("late", FAR[2].1, 0);
+        for name in ["a", "d/b", "l", "d", ""] {
+            source.time(name, SEC, 0);
+        }
+        let Some(at) = scratch.faulty(below.path(), options) else {
+            return;
+        };
+        let told = |copied: &Copied| -> Vec<String> {
+            let notes = copied.report.notes.iter().filter(|note| note.lost);
+            notes.map(|note| format!("{} {}", note.kind, note.count)).collect()
+        };
+        let refused = options.ends_with("EPERM");
+        let lost = if refused { "times 6" } else { "times 5" };
+        for turn in 0..2 {
+            let copied = copy(&[contents(source.path())], at.join("to"), |_| {}).incomplete();
+            assert_eq!(told(&copied), [lost], "{options}, turn {turn}");
+            assert_eq!(copied.failures(&at), Vec::<String>::new());
+        }
+        let without = copy(&[contents(source.path())], at.join("without"), |o| o.times = false).complete();
+        assert_eq!(without.notes(), Vec::<&str>::new());
+        let accept = |o: &mut CopyOptions| (o.remove_sources, o.accept_time_loss) = (true, true);
+        let moved = copy(&[contents(source.path())], at.join("to"), accept).complete();
+        assert_eq!(told(&moved), Vec::<String>::new(), "{options}");
+        assert!(moved.notes().contains(&"times"), "{options}");
+        assert!(!source.path().exists(), "{options}");
     }
 }

@@ -274,6 +274,7 @@ impl CopyOptions {
             mode: all && self.permissions,
             owner: all && self.owner,
             times: all && self.times,
+            time_loss: self.accept_time_loss,
             acls: all && self.permissions && self.acls,
             xattrs: all && self.xattrs,
             user: self.chown_user,

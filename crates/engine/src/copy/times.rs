@@ -32,7 +32,7 @@ fn learnt(worker: &Worker<'_>, dir: &Dir, index: usize) -> Kept {
 }
 
 /// Sets the times of a finished entry in a directory. The first one of a destination is read back, and so are those
-/// that not every file system keeps. False: they were refused, and that was said.
+/// that not every file system keeps. False: they were refused, or taken and dropped, and that was said.
 pub fn set_times(
     worker: &mut Worker<'_>,
     dir: &Dir,
@@ -61,6 +61,11 @@ pub fn set_times(
         }
         kept
     };
+    if usual && kept.is_lost(source.mtime, stored.mtime) && !kept.is_limited(source.mtime) {
+        // Every file system has room for this one.
+        metadata::lose_times(&run.rules.keep, None, &mut worker.scratch);
+        return Ok(false);
+    }
     tell_loss(worker, &kept, source.mtime, stored.mtime);
     if usual && !kept.is_lost(source.mtime, stored.mtime) {
         clock.trusted.store(device, Ordering::Relaxed);
@@ -68,7 +73,7 @@ pub fn set_times(
     Ok(true)
 }
 
-/// Notes where a destination does not have the time that it should have, beyond what it rounds.
+/// Notes where a destination has no room for the time that an entry should have.
 pub fn tell_loss(worker: &mut Worker<'_>, kept: &Kept, wanted: Time, stored: Time) {
     if kept.is_lost(wanted, stored) {
         let (wanted, stored) = (date(wanted), date(stored));

@@ -100,6 +100,8 @@ pub struct Keep {
     pub owner: bool,
     /// Times.
     pub times: bool,
+    /// Times that are not kept are no loss.
+    pub time_loss: bool,
     /// ACLs; never without the mode, which is part of them.
     pub acls: bool,
     /// Extended attributes and capabilities.
@@ -141,6 +143,7 @@ impl Keep {
             acls: !self.acls && self.chmod.is_none(),
             xattrs: false,
             times: false,
+            time_loss: false,
             user: None,
             group: None,
             chmod: None,

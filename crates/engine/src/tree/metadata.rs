@@ -420,12 +420,17 @@ pub fn set_times(
     match sys::set_times(node, Some(source.atime), Some(source.mtime)) {
         Ok(()) => Ok(true),
         Err(errno) if is_refusal(errno) => {
-            let what = because("the times were not kept", Some(errno));
-            scratch.note("times", what, keep.reach.privileged);
+            lose_times(keep, Some(errno), scratch);
             Ok(false)
         }
         Err(errno) => Err(Fault::new(Operation::SetTimes, Side::Destination(destination), errno)),
     }
+}
+
+/// The times were refused; without an errno they were taken and dropped.
+pub fn lose_times(keep: &Keep, errno: Option<Errno>, scratch: &mut Scratch) {
+    let what = because("the times were not kept", errno);
+    scratch.note("times", what, keep.reach.privileged && !keep.time_loss);
 }
 
 /// Sets a mode; whether it is there now. `asked`: it is one that was asked for, not one that what is made here has anyway.
