@@ -969,3 +969,49 @@ fn files_that_are_made_when_they_are_read() {
         }
     }
 }
+
+
+/// What takes the place of a list keeps that one's mode, owner and attributes, as if it had been written into; and a list
+/// that can't be begun is told before anything is.
+#[test]
+fn the_place_of_a_list() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    tree.file("a", "x");
+    let at = scratch.at("L");
+    let write = |at: &Path| {
+        list::job(ListOptions {
+            output: Some(bytes(at)),
+            sources: vec![source(tree.path())],
+            ..ListOptions::default()
+        })
+        .unwrap()
+        .run()
+    };
+    fs::write(&at, "old").unwrap();
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o4600)).unwrap();
+    let root = bulkhaul_sys::user_id() == 0;
+    if root {
+        std::os::unix::fs::chown(&at, Some(65534), Some(65534)).unwrap();
+    }
+    must("setfattr", &[&"-n", &"user.a", &"-v", &"1", &at]);
+    let before = fs::metadata(&at).unwrap();
+    write(&at).unwrap();
+    let after = fs::metadata(&at).unwrap();
+    assert_ne!((after.ino(), after.len()), (before.ino(), before.len()));
+    assert_eq!(
+        (after.mode() & 0o7777, after.uid(), after.gid()),
+        (0o600, before.uid(), before.gid())
+    );
+    assert!(must("getfattr", &[&"-d", &at]).contains("user.a=\"1\""));
+    if root {
+        // The group's bits are those of the list.
+        must("setfacl", &[&"-m", &"u:12:rw", &at]);
+        write(&at).unwrap();
+        assert_eq!(fs::metadata(&at).unwrap().mode() & 0o7777, 0o660);
+        let list = must("getfacl", &[&"-np", &at]);
+        assert!(list.contains("user:12:rw-") && list.contains("group::---"), "{list}");
+    }
+    assert!(matches!(write(&scratch.at("no/such/L")), Err(Refusal::List(_))));
+}

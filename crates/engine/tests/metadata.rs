@@ -540,3 +540,53 @@ fn without_its_list_nobody_gets_more() {
     assert_eq!(modes(&to), right);
     assert!(!source.path().exists());
 }
+
+/// What takes the place of a file keeps what that had and nothing asked for: attributes too, and where it would be a name of
+/// another file.
+#[test]
+fn what_is_replaced_leaves_what_was_its_own() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("source"), scratch.tree("to"));
+    source.file("f", "new").xattr("f", "user.of", b"source");
+    to.file("f", "older")
+        .xattr("f", "user.of", b"destination")
+        .mode("f", 0o755);
+    must("setcap", &[&"cap_net_raw+ep", &to.at("f")]);
+    let without = |o: &mut CopyOptions| o.xattrs = false;
+    copy(&[contents(source.path())], to.path(), without).complete();
+    assert_eq!(to.read("f"), b"new");
+    let list = must("getfattr", &[&"-d", &"-m", &"-", &to.at("f")]);
+    assert!(list.contains("user.of=\"destination\""), "{list}");
+    // Writing takes it away.
+    assert!(!list.contains("security.capability"), "{list}");
+
+    let (source, to) = (scratch.tree("linked"), scratch.tree("joined"));
+    source
+        .file("a", "x")
+        .link("b", "a")
+        .link("c", "a")
+        .mode("a", 0o644)
+        .owner("a", 5, 6);
+    for (name, owner, mode) in [("a", 7, 0o604), ("b", 8, 0o600), ("c", 7, 0o604)] {
+        to.file(name, "was").owner(name, owner, 9).mode(name, mode);
+    }
+    let without = |o: &mut CopyOptions| (o.permissions, o.owner, o.jobs) = (false, false, 1);
+    for _ in 0..2 {
+        let copied = copy(&[contents(source.path())], to.path(), without).complete();
+        assert_eq!(copied.notes(), ["hard-link-copied"]);
+        let facts = ["a", "b", "c"].map(|name| fs::metadata(to.at(name)).unwrap());
+        let own = facts
+            .each_ref()
+            .map(|stat| (stat.uid(), stat.gid(), stat.mode() & 0o7777));
+        assert_eq!(own, [(7, 9, 0o604), (8, 9, 0o600), (7, 9, 0o604)]);
+        assert_eq!(["a", "b", "c"].map(|name| to.read(name)), [b"x"; 3]);
+    }
+    assert_eq!(
+        fs::metadata(to.at("a")).unwrap().ino(),
+        fs::metadata(to.at("c")).unwrap().ino(),
+        "what loses nothing is linked"
+    );
+}

@@ -13,11 +13,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, Builder, JoinHandle};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Replace, Way};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Replace, Stat, Way};
 
 use crate::bytes::stream::{GLANCE, Stream, descriptor_of, name_of};
-use crate::error::{Refusal, describe};
+use crate::error::{Cause, Refusal, describe};
 use crate::job::desk::Desk;
+use crate::job::process::process;
+use crate::tree::keep::{Keep, Reach};
+use crate::tree::metadata::{Scratch, Subject, put_right};
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::staging::{Stager, Staging};
 
@@ -153,7 +156,11 @@ impl Place {
             } => {
                 let made = Stager::new().stage(name, |name| sys::create_file(directory.as_fd(), name))?;
                 let (made, _) = file.insert((Arc::new(made.0), made.1));
-                sys::set_mode(Node::Open(made.as_fd()), *mode)?;
+                match sys::open_node(directory.as_fd(), name) {
+                    Ok(there) => follow(&there, made)?,
+                    Err(Errno::NOENT) => sys::set_mode(Node::Open(made.as_fd()), *mode)?,
+                    Err(errno) => return Err(errno),
+                }
                 Ok(Some(Sink::File(Arc::clone(made))))
             }
         }
@@ -189,9 +196,37 @@ impl Place {
     }
 }
 
+/// Gives a new file what the one has whose place it takes, as if that had been written into. What can't be had of it is
+/// told by nobody.
+fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<()> {
+    let (old, new) = (sys::stat_fd(there.as_fd())?, sys::stat_fd(made.as_fd())?);
+    // Writing takes set-id bits away.
+    let old = Stat {
+        mode: old.mode & 0o1777,
+        ..old
+    };
+    let process = process();
+    let keep = Keep::as_written(process.umask, Reach::of(process.user, process.groups));
+    let copy = Subject {
+        node: Node::Open(made.as_fd()),
+        owner: (new.uid, new.gid),
+        mode: new.mode,
+        born: None,
+        new: true,
+        inherits: true,
+        destination: 0,
+    };
+    let from = Some(Node::Path(there.as_fd()));
+    let put = put_right(&keep, &old, from, copy, true, &mut Scratch::default());
+    put.map(drop).map_err(|fault| match fault.cause {
+        Cause::Errno(errno) => errno,
+        _ => Errno::IO,
+    })
+}
+
 impl Output {
     /// Begins; what has the final name stays until the end. Waits for the reader of a FIFO. `mode`: permission bits of a
-    /// file in the end.
+    /// file in the end, where none has its name.
     pub fn create(path: &[u8], mode: u32, desk: &Arc<Desk>) -> Result<Self, Refusal> {
         let begin = || {
             let mut place = Place::find(path, mode, desk)?;

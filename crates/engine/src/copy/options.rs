@@ -277,15 +277,12 @@ impl CopyOptions {
             time_loss: self.accept_time_loss,
             acls: all && self.permissions && self.acls,
             xattrs: all && self.xattrs,
+            capabilities: all && self.xattrs,
             user: self.chown_user,
             group: self.chown_group,
             chmod,
             umask: process.umask,
-            reach: Reach {
-                privileged: process.user == 0,
-                user: process.user,
-                groups: process.groups.clone(),
-            },
+            reach: Reach::of(process.user, process.groups.clone()),
         };
         Ok(Rules {
             filter,

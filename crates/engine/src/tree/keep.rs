@@ -104,8 +104,10 @@ pub struct Keep {
     pub time_loss: bool,
     /// ACLs; never without the mode, which is part of them.
     pub acls: bool,
-    /// Extended attributes and capabilities.
+    /// Extended attributes.
     pub xattrs: bool,
+    /// File capabilities.
+    pub capabilities: bool,
     /// Owner to set instead.
     pub user: Option<u32>,
     /// Group to set instead.
@@ -127,10 +129,25 @@ impl Keep {
     /// The permission bits that something new is made with: none for others where its mode is set in the end, and otherwise
     /// those that the source has, for the directory and the file creation mask to take away from.
     pub fn made_with(&self, source: u32) -> u32 {
-        if self.mode || self.chmod.is_some() {
-            0o600
-        } else {
-            source & 0o777
+        if self.sets_mode() { 0o600 } else { source & 0o777 }
+    }
+
+    /// What of a file stays when it is written into.
+    pub fn as_written(umask: u32, reach: Reach) -> Self {
+        Self {
+            mode: true,
+            owner: true,
+            times: false,
+            time_loss: false,
+            acls: true,
+            xattrs: true,
+            // Writing takes them away.
+            capabilities: false,
+            user: None,
+            group: None,
+            chmod: None,
+            umask,
+            reach,
         }
     }
 
@@ -141,7 +158,9 @@ impl Keep {
             mode: !self.mode && self.chmod.is_none(),
             owner: !self.owner && self.user.is_none() && self.group.is_none(),
             acls: !self.acls && self.chmod.is_none(),
-            xattrs: false,
+            xattrs: !self.xattrs,
+            // Writing takes them away.
+            capabilities: false,
             times: false,
             time_loss: false,
             user: None,
@@ -150,7 +169,7 @@ impl Keep {
             umask: self.umask,
             reach: self.reach.clone(),
         };
-        (rest.mode || rest.owner || rest.acls).then_some(rest)
+        (rest.mode || rest.owner || rest.acls || rest.xattrs).then_some(rest)
     }
 }
 
@@ -164,6 +183,15 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// That of a process with this effective user and these groups.
+    pub fn of(user: u32, groups: Vec<u32>) -> Self {
+        Self {
+            privileged: user == 0,
+            user,
+            groups,
+        }
+    }
+
     /// Whether files may be given to this user.
     pub fn user(&self, uid: u32) -> bool {
         self.privileged || uid == self.user

@@ -192,7 +192,8 @@ fn class(name: &[u8]) -> Class {
 fn takes(keep: &Keep, class: Class) -> bool {
     match class {
         Class::Acl => keep.acls,
-        Class::Capability | Class::Plain => keep.xattrs,
+        Class::Capability => keep.capabilities,
+        Class::Plain => keep.xattrs,
         // Everybody else's files have what the policy says.
         Class::Label => keep.xattrs && keep.reach.privileged,
         Class::Bound | Class::Double | Class::System => false,

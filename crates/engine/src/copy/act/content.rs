@@ -173,7 +173,7 @@ pub fn follow(
     let index = copy.destination;
     let open = |e| Fault::new(Operation::Open, Side::Destination(index), e);
     let mut node = None;
-    if rest.acls {
+    if rest.acls || rest.xattrs {
         let (_, fd) = entry.dir.writable(index)?;
         let there = node.insert(sys::open_node(fd.as_fd(), entry.target).map_err(open)?);
         if sys::stat_fd(there.as_fd()).map_err(open)?.id != old.id {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::act::{content, make};
 use crate::copy::entry::{Done, Entry, Original, SourceEntry};
@@ -13,6 +13,7 @@ use crate::copy::links::{Claim, Claimed, First, Location};
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
+use crate::tree::metadata;
 use crate::tree::path::{join, open_beneath, split};
 use crate::tree::staging::Staging;
 
@@ -44,6 +45,17 @@ pub fn link_or_claim(
         claimed.of = Some(of);
         return Ok(None);
     };
+    let copied = |why: &str| {
+        worker.run.desk.note("hard-link-copied", || {
+            let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
+            (path, format!("{why}, and was copied"))
+        });
+    };
+    if would_lose(worker, entry, there, &first)? {
+        links.note(&worker.run.desk, links.seen(of));
+        copied("as a hard link it would have lost what it keeps of its own");
+        return Ok(None);
+    }
     let linked = link(worker, entry, source, stat, there, &first)?;
     if linked.is_some() {
         links.note(&worker.run.desk, links.seen(of));
@@ -51,10 +63,7 @@ pub fn link_or_claim(
         // The next ones link to what is copied now.
         links.claim_anew(of, stat.nlink);
         claimed.of = Some(of);
-        worker.run.desk.note("hard-link-copied", || {
-            let path = join(&entry.dir.source_path(entry.source), entry.target.to_bytes());
-            (path, "could not be made a hard link, and was copied".into())
-        });
+        copied("could not be made a hard link");
     }
     Ok(linked)
 }
@@ -87,6 +96,41 @@ fn directory_of(worker: &Worker<'_>, first: &First) -> Result<Option<Arc<OwnedFd
         }
     }
     Ok(None)
+}
+
+/// Whether a file of the destination keeps something of its own that a link in its place would not have.
+fn would_lose(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    there: &[(usize, Option<Stat>)],
+    first: &First,
+) -> Result<bool, Fault> {
+    let index = first.destination();
+    let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
+    let other = |existing: &&Stat| existing.kind == Kind::File && existing.id != first.id();
+    let (Some(rest), Some(existing), false) = (
+        &worker.run.rules.keep_replaced,
+        existing.filter(other),
+        worker.run.rules.asked.dry_run,
+    ) else {
+        return Ok(false);
+    };
+    let Some(from) = directory_of(worker, first)? else {
+        return Ok(false);
+    };
+    let open = |e| Fault::new(Operation::Open, Side::Destination(index), e);
+    let (_, fd) = entry.dir.writable(index)?;
+    let own = sys::open_node(fd.as_fd(), entry.target).map_err(open)?;
+    let copy = sys::open_node(from.as_fd(), first.name()).map_err(open)?;
+    let found = sys::stat_fd(copy.as_fd()).map_err(open)?;
+    // Writing takes set-id bits away.
+    let existing = Stat {
+        mode: existing.mode & 0o1777,
+        ..*existing
+    };
+    let nodes = (Node::Path(own.as_fd()), Node::Path(copy.as_fd()));
+    let missing = metadata::missing(rest, &existing, &found, Some(nodes), index, &mut worker.scratch)?;
+    Ok(missing.is_some())
 }
 
 /// Makes a hard link to the first copy. `None`: that can't be linked to from here, so this one is copied too.
