@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::Refusal;
@@ -620,4 +621,28 @@ fn options_that_cannot_be() {
         assert!(matches!(refused, Err(Refusal::Usage(_))), "{what}: {refused:?}");
         assert!(!scratch.at("to").exists(), "{what}");
     }
+}
+
+/// Holes take no room, unless they are filled.
+#[test]
+fn sparse_sources_that_fit() {
+    let scratch = Scratch::new();
+    let Some(small) = scratch.file_system("tmpfs", "size=4m") else {
+        return;
+    };
+    let source = scratch.tree("source");
+    source
+        .file("data", content(1, 1 << 20))
+        .file("sparse", content(2, 4096));
+    let sparse = fs::File::options().write(true).open(source.at("sparse")).unwrap();
+    sparse.set_len(1 << 30).unwrap();
+    for (to, with) in [("auto", Sparse::Auto), ("always", Sparse::Always)] {
+        let fits = |o: &mut CopyOptions| (o.require_space, o.sparse) = (true, with);
+        copy(&[contents(source.path())], small.join(to), fits).complete();
+        fs::remove_dir_all(small.join(to)).unwrap();
+    }
+    let refused = attempt(&[contents(source.path())], small.join("never"), |o| {
+        (o.require_space, o.sparse) = (true, Sparse::Never);
+    });
+    assert!(matches!(refused, Err(Refusal::NoSpace(_))), "{refused:?}");
 }

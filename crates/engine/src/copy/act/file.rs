@@ -10,7 +10,7 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::bytes::proof::{forget, read_ahead, read_back};
-use crate::bytes::transfer::WRITE_BACK_BYTES;
+use crate::bytes::transfer::{Sparse, WRITE_BACK_BYTES};
 use crate::copy::act::content::{Place, fill_file, same_content};
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make;
@@ -229,13 +229,37 @@ fn settle(
     };
     worker
         .counters
-        .planned(stat.allocated.max(stat.size), first.replaces.is_none());
+        .planned(needed(worker, source, stat), first.replaces.is_none());
     claimed.settle(location(entry, first.destination, stat.id));
     let done = Done {
         bytes: stat.size,
         ..Done::new(Outcome::Copied)
     };
     Ok(Settled::Done(done.with(first.changes).at(first.destination)))
+}
+
+/// Bytes that a copy will take. A file that takes less than its size is packed, or it has holes, and those stay holes.
+fn needed(worker: &Worker<'_>, source: SourceEntry<'_>, stat: &Stat) -> u64 {
+    if stat.allocated >= stat.size || worker.run.rules.asked.sparse == Sparse::Never {
+        return stat.allocated.max(stat.size);
+    }
+    let opened = match source.file {
+        Some(_) => None,
+        None => sys::open_file(source.at.as_fd(), source.name).ok(),
+    };
+    let file = source.file.or(opened.as_ref());
+    let data = file.and_then(|file| data_bytes(file, stat.size).ok());
+    data.unwrap_or(stat.size).max(stat.allocated)
+}
+
+/// Bytes of a file that are no holes.
+fn data_bytes(file: &OwnedFd, size: u64) -> sys::Result<u64> {
+    let (mut at, mut bytes) = (0, 0);
+    while let Some(data) = sys::seek_data(file.as_fd(), at)?.filter(|data| *data >= at && *data < size) {
+        at = sys::seek_hole(file.as_fd(), data)?.min(size).max(data + 1);
+        bytes += at - data;
+    }
+    Ok(bytes)
 }
 
 /// Copies to the first place that has room.
