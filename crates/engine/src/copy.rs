@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bulkhaul_formats::units;
-use bulkhaul_sys::{self as sys, AsFd as _, Time};
+use bulkhaul_sys::{self as sys, AsFd as _};
 
 use crate::copy::departure::{Departed, Departure};
 use crate::copy::options::{CopyOptions, Rules};
@@ -60,10 +60,8 @@ impl Work for Copy {
         if rules.asked.require_space && !rules.asked.dry_run {
             require_space(&rules.asked, &names, desk)?;
         }
-        let since = departure::now();
         let (run, ended) = copy(&names, rules, desk, None)?;
-        let departed =
-            (run.rules.asked.remove_sources && !run.rules.asked.dry_run).then(|| depart(&names, &run, ended, since));
+        let departed = run.rules.asked.remove_sources.then(|| depart(&names, &run, ended));
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.withheld.extend(run.surplus.withheld());
         report.withheld.extend(run.surplus.spared());
@@ -82,10 +80,16 @@ impl Work for Copy {
 }
 
 /// The second half of a move: walks the same trees again and removes what is proved. Answers the proofs too.
-fn depart(names: &NameList, copied: &Run, ended: Ended, since: Time) -> (Departed, Totals) {
+fn depart(names: &NameList, copied: &Run, ended: Ended) -> (Departed, Totals) {
     let withheld = |kind, message: &str| (Departed::withheld(kind, message), Totals::default());
     if ended.interrupted {
         return withheld("interrupted", "interrupted, so no source was removed");
+    }
+    if copied.rules.asked.dry_run {
+        return match leaving(copied) {
+            Ok(leaving) => (Departed::imagined(&copied.counters, leaving.entries), Totals::default()),
+            Err(message) => withheld("max-delete", &message),
+        };
     }
     if !ended.synced {
         return withheld(
@@ -113,7 +117,7 @@ fn depart(names: &NameList, copied: &Run, ended: Ended, since: Time) -> (Departe
         return withheld("declined", "the answer was no, so no source was removed");
     }
     let doubtful = copied.doubtful.load(Ordering::Relaxed);
-    let Some(departure) = Departure::after(since, &copied.failed, doubtful, &copied.restored) else {
+    let Some(departure) = Departure::after(copied.since, &copied.failed, doubtful, &copied.restored) else {
         return withheld("failed", "too much failed, so no source was removed");
     };
     let options = CopyOptions {

@@ -137,19 +137,6 @@ fn what_did_not_go_over_stays() {
     assert_eq!(three.names(), ["own"]);
 }
 
-#[test]
-fn one_file_under_two_names_stays() {
-    let scratch = Scratch::new();
-    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
-    source.file("a", "x");
-    fs::hard_link(source.at("a"), to.at("a")).unwrap();
-    transfer(&[contents(source.path())], to.path(), |_| {}).complete();
-    assert_eq!(
-        (source.names(), to.names()),
-        (vec!["a".to_owned()], vec!["a".to_owned()])
-    );
-}
-
 /// What happens between the copy and the removal: the question is the moment.
 #[test]
 fn what_changes_meanwhile_stays() {
@@ -569,4 +556,63 @@ fn set_id_bits_that_the_copy_has_not() {
     });
     assert_eq!(copied.report.removed_sources, 4, "{copied:?}");
     assert!(!source.path().exists());
+}
+
+/// Another name of the very entry is a copy that can't be told from it by device and inode, and keeps what it holds.
+#[test]
+fn a_copy_that_is_another_name() {
+    let scratch = Scratch::new();
+    for jobs in [1, 3] {
+        let at = scratch.at(&jobs.to_string());
+        let (source, to) = (Tree::new(at.join("s")), Tree::new(at.join("d")));
+        source
+            .file("a", "x")
+            .file("b", "y")
+            .link("c", "b")
+            .symlink("l", "a")
+            .file("e/f", "z");
+        to.dir("e");
+        for name in ["a", "b", "l", "e/f"] {
+            fs::hard_link(source.at(name), to.at(name)).unwrap();
+        }
+        let moved = transfer(&[contents(source.path())], to.path(), |o| o.jobs = jobs).complete();
+        assert_eq!(counted(&moved), (7, 0));
+        assert!(!source.path().exists());
+        assert_eq!(to.names(), ["a", "b", "c", "e", "e/f", "l"]);
+        assert_eq!(
+            ["a", "b", "c", "e/f"].map(|name| to.read(name)),
+            [b"x", b"y", b"y", b"z"]
+        );
+    }
+}
+
+/// What is the entry itself, and has no other name, stays, and that is said.
+#[test]
+fn a_copy_that_is_the_entry_is_told() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source.file("sub/a", "x").file("b", "y");
+    to.symlink("sub", source.at("sub"));
+    let moved = transfer(&[contents(source.path())], to.path(), |o| o.keep_dirlinks = true).incomplete();
+    assert_eq!(source.names(), ["sub", "sub/a"]);
+    assert_eq!(moved.failures(scratch.path()), ["conflict remove - s/sub/a"]);
+    assert_eq!((to.read("b"), to.read("sub/a")), (b"y".to_vec(), b"x".to_vec()));
+}
+
+/// Putting a copy in the place of another name of a source entry changes that entry's time of change, and is no change.
+#[test]
+fn names_that_are_crossed() {
+    for (turn, jobs) in [1, 3].into_iter().enumerate() {
+        let scratch = Scratch::new();
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        source.file("a", "first").file("b", "second one").file("c", "3");
+        set_time(&source.at("c"), 1_000_000_000 + i64::try_from(turn).unwrap(), 0);
+        for (from, there) in [("a", "b"), ("b", "c"), ("c", "a")] {
+            fs::hard_link(source.at(from), to.at(there)).unwrap();
+        }
+        let moved = transfer(&[contents(source.path())], to.path(), |o| o.jobs = jobs).complete();
+        assert_eq!(counted(&moved), (4, 0));
+        assert_eq!(to.read("a"), b"first");
+        assert_eq!((to.read("b"), to.read("c")), (b"second one".to_vec(), b"3".to_vec()));
+    }
 }

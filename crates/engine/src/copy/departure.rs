@@ -95,6 +95,17 @@ impl Departed {
         }
     }
 
+    /// From the books of a dry run, with what would go.
+    pub fn imagined(counters: &[Counters], removed: u64) -> Self {
+        let found: u64 = Totals::of(counters).found.iter().sum();
+        Self {
+            removed,
+            kept: found.saturating_sub(removed),
+            accounted: true,
+            ..Self::default()
+        }
+    }
+
     /// From the books of the second walk.
     pub fn of(counters: &[Counters], interrupted: bool) -> Self {
         let totals = Totals::of(counters);

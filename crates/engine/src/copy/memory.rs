@@ -3,14 +3,14 @@
 //! State without deeds: those who fill it and those who take from it import it, and not each other. What grows with the trees
 //! is bounded, or bounded by what is wrong with them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind, OwnedFd, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind, OwnedFd, Stat, Time};
 
 use crate::copy::dir::{Dir, Subdirectory};
 use crate::entry::Outcome;
@@ -288,23 +288,36 @@ impl Failed {
     }
 }
 
-/// Entries that a move which died took aside, and that have their names back: their change times since then, so that this
-/// change is not taken for somebody else's. There are no more of them than that move had workers.
+/// Inodes that this run itself changed and that may be of the sources: their change times since then, so that this change
+/// is not taken for somebody else's. Those are entries that a move which died took aside, and that have their names back, no
+/// more than that move had workers; and files of which another name was replaced in a destination.
 #[derive(Default)]
-pub struct Restored(Mutex<Vec<(Identity, Time)>>);
+pub struct Restored(Mutex<HashMap<Identity, Time>>);
 
 impl Restored {
+    fn inodes(&self) -> MutexGuard<'_, HashMap<Identity, Time>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All of them.
-    pub fn take(&self) -> Vec<(Identity, Time)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn take(&self) -> HashMap<Identity, Time> {
+        std::mem::take(&mut *self.inodes())
     }
 
     /// An entry with this name in a directory of a source was put back.
     pub fn insert(&self, at: &OwnedFd, name: &CStr) -> sys::Result<()> {
         let now = sys::stat(at.as_fd(), name, Follow::No)?;
-        let mut restored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        restored.push((now.id, now.ctime));
+        self.inodes().insert(now.id, now.ctime);
         Ok(())
+    }
+
+    /// A name of an inode with several was replaced, which looked so `before`. What somebody else changed since `since` stays
+    /// their change.
+    pub fn replaced(&self, before: &Stat, now: &Stat, since: Time) {
+        let mut inodes = self.inodes();
+        if before.ctime <= since || inodes.get(&before.id) == Some(&before.ctime) {
+            inodes.insert(now.id, now.ctime);
+        }
     }
 }
 

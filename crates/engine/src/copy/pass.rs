@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind};
 
 use crate::bytes::ways::Methods;
-use crate::copy::departure::Departure;
+use crate::copy::departure::{self, Departure};
 use crate::copy::dir::{Dir, Presence, Scope};
 use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Surplus, Waiting};
@@ -54,6 +54,7 @@ pub fn copy(
     desk: &Arc<Desk>,
     second: Option<Second<'_>>,
 ) -> Result<(Run, Ended), Refusal> {
+    let since = departure::now();
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
     let prepared = prepare::prepare(names, &rules, desk, &budget, Stager::new())?;
@@ -110,6 +111,7 @@ pub fn copy(
         failed: Failed::default(),
         doubtful: AtomicBool::new(false),
         restored,
+        since,
         probes,
         departure,
         agreed: AtomicBool::new(false),

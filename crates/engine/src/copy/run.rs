@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bulkhaul_sys::Identity;
+use bulkhaul_sys::{Identity, Time};
 
 use crate::bytes::chunks::Chunks;
 use crate::bytes::transfer::Terms;
@@ -74,8 +74,10 @@ pub struct Run {
     pub failed: Failed,
     /// Something of a destination had the name of a source entry: it may be that entry, seen in another way.
     pub doubtful: AtomicBool,
-    /// What a move that died had taken aside.
+    /// What changed in the sources through this run itself.
     pub restored: Restored,
+    /// When it began.
+    pub since: Time,
     /// Where something is deleted: what tells a destination in a source.
     pub probes: Probes,
     /// This is the second walk of a move: sources go, nothing is written.

@@ -141,7 +141,7 @@ fn depart_from(
     };
     let copy = match found {
         Match::Same(copy) if !changed => copy,
-        Match::Itself => return Ok(kept()),
+        Match::Itself => return Err(stays(Cause::Conflict(ITSELF)).into()),
         Match::Absent if changed => {
             worker.run.desk.note("late", || {
                 let path = join(&entry.dir.source_path(entry.source), name.to_bytes());
@@ -227,6 +227,8 @@ fn show_other(
         _ => Ok(there),
     });
     match there {
+        // Another name of the same file, which did not go with this one.
+        Ok(there) if copy.id == before.id && there.id == moved.id && there.nlink > 1 => Ok(()),
         // What did not change with the entry is another one. Where a rename changes no time, those may be one that agree.
         Ok(there) if there.id == copy.id && same_version(&there, copy) => {
             if before.ctime == moved.ctime && before.ctime == copy.ctime {
@@ -285,7 +287,8 @@ fn copy_in(
     let Some(found) = look()? else {
         return Ok(Match::Absent);
     };
-    if found.is_same(stat) {
+    // With one name it is the entry. Another name is read like any copy: one inode number may stand for several files.
+    if found.is_same(stat) && stat.nlink < 2 {
         return Ok(Match::Itself);
     }
     if found.kind != stat.kind {

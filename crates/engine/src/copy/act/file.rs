@@ -380,7 +380,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
     // Network file systems tell at the close what they could not store.
     let named = sys::close(file).map_err(write).and_then(|()| match &staging {
         None => Ok(()),
-        Some(staging) => make::publish(&dir, destination, staging, &target, replaces.is_some()),
+        Some(staging) => make::publish(worker, &dir, destination, staging, &target, replaces.is_some()),
     });
     if let Err(fault) = named {
         make::discard(worker, &dir, destination, &target, staging.as_ref());

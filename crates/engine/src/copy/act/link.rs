@@ -225,7 +225,7 @@ pub fn link(
         return Ok(None);
     }
     if let Some(staging) = &staging {
-        let published = make::publish(entry.dir, index, staging, entry.target, existing.is_some());
+        let published = make::publish(worker, entry.dir, index, staging, entry.target, existing.is_some());
         // A rename between two links of one inode does nothing and leaves both.
         make::discard(worker, entry.dir, index, entry.target, Some(staging));
         published?;

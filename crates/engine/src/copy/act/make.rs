@@ -167,10 +167,46 @@ pub fn take_over(entry: &Entry<'_>, index: usize, existing: &Stat) -> Result<(),
 }
 
 /// Gives an entry its name that was made under a staging name.
-pub fn publish(dir: &Dir, index: usize, staging: &Staging, target: &CStr, replace: bool) -> Result<(), Fault> {
+pub fn publish(
+    worker: &Worker<'_>,
+    dir: &Dir,
+    index: usize,
+    staging: &Staging,
+    target: &CStr,
+    replace: bool,
+) -> Result<(), Fault> {
     let (twin, fd) = dir.writable(index)?;
     let appear = || tree::publish::publish(fd.as_fd(), staging, target, replace, index);
-    twin.arrivals.publish(&fd, target, index, appear)
+    let publish = || twin.arrivals.publish(&fd, target, index, appear);
+    if replace && worker.run.rules.asked.remove_sources {
+        replacing(worker, &fd, target, publish)
+    } else {
+        publish()
+    }
+}
+
+/// Puts something in the place of what has its name in a directory of a destination. In a move that may be another name of a
+/// source entry, of which the time of change is then another, through no change of it.
+fn replacing(
+    worker: &Worker<'_>,
+    at: &OwnedFd,
+    name: &CStr,
+    replace: impl FnOnce() -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let look = || {
+        let node = sys::open_node(at.as_fd(), name).ok()?;
+        let before = sys::stat_fd(node.as_fd()).ok()?;
+        (before.nlink > 1).then_some((node, before))
+    };
+    let seen = look();
+    replace()?;
+    // Where that can't be told, it counts as changed, and stays.
+    if let Some((node, before)) = seen
+        && let Ok(now) = sys::stat_fd(node.as_fd())
+    {
+        worker.run.restored.replaced(&before, &now, worker.run.since);
+    }
+    Ok(())
 }
 
 /// Takes back what was made; a directory with something unfinished in it must not be published.

@@ -183,7 +183,7 @@ fn dress_special(
     )?;
     times::set_times(worker, entry.dir, index, stat, copy.node)?;
     if let Some(staging) = staging {
-        publish(entry.dir, index, staging, entry.target, replace)?;
+        publish(worker, entry.dir, index, staging, entry.target, replace)?;
     }
     Ok(made.id)
 }
