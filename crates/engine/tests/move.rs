@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use bulkhaul_engine::copy::options::{CopyOptions, Directories, SourceArgument};
+use bulkhaul_engine::copy::options::{CopyOptions, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::report::Report;
@@ -614,5 +614,50 @@ fn names_that_are_crossed() {
         assert_eq!(counted(&moved), (4, 0));
         assert_eq!(to.read("a"), b"first");
         assert_eq!((to.read("b"), to.read("c")), (b"second one".to_vec(), b"3".to_vec()));
+    }
+}
+
+/// What is excluded is there too, and the directory that holds it stays.
+#[test]
+fn the_limit_counts_what_goes_of_what_is_there() {
+    let cases: [(&str, MaxDelete, bool); 4] = [
+        ("excluded", MaxDelete::Percent(19), true),
+        ("excluded", MaxDelete::Percent(18), false),
+        ("listed", MaxDelete::Entries(2), true),
+        ("listed", MaxDelete::Entries(1), false),
+    ];
+    for (what, limit, goes) in cases {
+        for dry_run in [true, false] {
+            let scratch = Scratch::new();
+            let source = scratch.tree("s");
+            for number in 0..10 {
+                source.file(format!("k{number}"), "x");
+            }
+            fs::write(scratch.at("list"), "k0\nk9\n").unwrap();
+            let moved = transfer(&[contents(source.path())], &scratch.at("d"), |o| {
+                (o.max_delete, o.dry_run) = (Some(limit), dry_run);
+                if what == "excluded" {
+                    let rules = [&b"k[1-8]"[..]].map(<[u8]>::to_vec);
+                    o.filter = Some((FilterStyle::Rsync, rules.into()));
+                } else {
+                    o.files_from = Some(FilesFrom {
+                        path: scratch.at("list").into_os_string().into_encoded_bytes(),
+                        nul: false,
+                    });
+                }
+            });
+            // What a dry run says is what the real one does.
+            assert_eq!(moved.report.is_complete(), goes, "{what} {limit} {dry_run}: {moved:?}");
+            assert_eq!(
+                counted(&moved),
+                if goes { (2, 1) } else { (0, 0) },
+                "{what} {limit} {dry_run}"
+            );
+            let all = if what == "excluded" { 11 } else { 3 };
+            let said = moved.report.withheld.first().map(|withheld| withheld.message.clone());
+            let wanted = format!("2 of {all} entries would go, which is more than {limit}, so no source was removed");
+            assert_eq!(said, (!goes).then_some(wanted));
+            assert_eq!(source.names().len(), if goes && !dry_run { 8 } else { 10 });
+        }
     }
 }

@@ -206,6 +206,8 @@ pub struct Dir {
     pub recorded: AtomicBool,
     /// Something other than directories is in it or below it.
     pub holds: AtomicBool,
+    /// Something of it stays in the sources, whatever goes from them.
+    pub stays: AtomicBool,
     /// It stands for a source directory that counts as an entry (the root may not).
     pub is_entry: bool,
 }
@@ -326,6 +328,7 @@ impl Dir {
             below: Mutex::new(Below::default()),
             recorded: AtomicBool::new(false),
             holds: AtomicBool::new(false),
+            stays: AtomicBool::new(false),
         }
     }
 

@@ -616,6 +616,7 @@ fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
             worker.run.tries(parent, index).for_each(note);
         }
     }
+    let mut leaves = false;
     if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
         let done = if made && !needed {
             Done::skipped(Reason::NotNeeded)
@@ -633,7 +634,24 @@ fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
             }
         };
         worker.record_directory(dir, &done);
+        leaves = done.arrived() && may_leave(dir);
     }
+    if leaves {
+        worker.counters.leaves();
+    } else if let Some(parent) = &dir.parent {
+        parent.stays.store(true, Ordering::Release);
+    }
+}
+
+/// Whether a move may remove a directory from a source once it has arrived: nothing of it stays, it was taken as a whole, and
+/// it has a name to go by.
+fn may_leave(dir: &Dir) -> bool {
+    let whole = |source: &Source| matches!(source.scope, Scope::Whole);
+    let named = |source: &Source| match &source.origin {
+        Origin::Path(path) => !matches!(split(path).1, b"" | b"." | b".."),
+        Origin::Name { .. } => true,
+    };
+    !dir.stays.load(Ordering::Acquire) && dir.sources.iter().any(|source| whole(source) && named(source))
 }
 
 fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin) -> Result<Changes, Fault> {

@@ -67,6 +67,14 @@ impl Done {
         }
     }
 
+    /// It is in the destination now, or was there.
+    pub fn arrived(&self) -> bool {
+        match self.outcome {
+            Outcome::Made | Outcome::Copied | Outcome::Linked | Outcome::Metadata => true,
+            _ => matches!(self.reason, Some(Reason::Unchanged | Reason::SameFile)),
+        }
+    }
+
     /// With what differed.
     #[must_use]
     pub fn with(self, changes: Changes) -> Self {

@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::lists::names::{FileList, Slice};
@@ -277,6 +278,7 @@ fn sift(
         }
         if excludes_below(worker, parents, &dir.sources[source].scope, name, kind) {
             worker.counters.excluded();
+            dir.stays.store(true, Ordering::Release);
             worker.tell(dir, source, name, kind, &Done::skipped(Reason::Excluded));
             continue;
         }

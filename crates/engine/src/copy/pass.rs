@@ -267,11 +267,8 @@ fn finish_links(run: &Run) {
 /// sweep have no outcome yet. The error says that it is more than may go.
 pub fn leaving(run: &Run) -> Result<Victims, String> {
     let totals = Totals::of(&run.counters);
-    let arrived = [Outcome::Made, Outcome::Copied, Outcome::Linked, Outcome::Metadata];
-    let arrived = arrived.map(|outcome| totals.outcome_of(outcome)).iter().sum::<u64>()
-        + totals.reason_of(Reason::Unchanged)
-        + totals.all_found().saturating_sub(totals.all_outcomes());
-    let all: u64 = totals.found.iter().sum();
+    let arrived = totals.leaving + totals.all_found().saturating_sub(totals.all_outcomes());
+    let all = totals.found.iter().sum::<u64>() + totals.reason_of(Reason::Excluded);
     if let Some(limit) = run.rules.asked.max_delete.filter(|limit| limit.forbids(arrived, all)) {
         return Err(format!(
             "{arrived} of {all} entries would go, which is more than {limit}, so no source was removed"

@@ -64,6 +64,14 @@ impl<'r> Worker<'r> {
         if target.to_bytes() == b"planted-loss" {
             return;
         }
+        match &result {
+            Ok(done) if done.arrived() && kind != Kind::Directory => {
+                if self.run.rules.asked.remove_sources {
+                    self.counters.leaves();
+                }
+            }
+            Ok(_) | Err(_) => dir.stays.store(true, Ordering::Release),
+        }
         match result {
             Ok(done) => {
                 self.counters.outcome(kind, done.outcome, done.reason, done.size);

@@ -32,6 +32,7 @@ pub struct Counters {
     verified_files: AtomicU64,
     verified_bytes: AtomicU64,
     verified_from_cache: AtomicU64,
+    leaving: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -76,6 +77,11 @@ impl Counters {
     pub fn planned(&self, bytes: u64, new: bool) {
         add(&self.planned_bytes, bytes);
         add(&self.planned_inodes, u64::from(new));
+    }
+
+    /// An entry arrived, and a move may take it out of the source.
+    pub fn leaves(&self) {
+        add(&self.leaving, 1);
     }
 
     /// A file was proved: its bytes, and how many of them the cache gave instead of the medium.
@@ -192,6 +198,8 @@ pub struct Totals {
     pub verified_bytes: u64,
     /// How many of these the cache gave instead of the medium.
     pub verified_from_cache: u64,
+    /// Entries that a move may take out of the source, now that they arrived.
+    pub leaving: u64,
 }
 
 impl Totals {
@@ -222,6 +230,7 @@ impl Totals {
             sum.verified_files += c.verified_files.load(Relaxed);
             sum.verified_bytes += c.verified_bytes.load(Relaxed);
             sum.verified_from_cache += c.verified_from_cache.load(Relaxed);
+            sum.leaving += c.leaving.load(Relaxed);
         }
         sum
     }
