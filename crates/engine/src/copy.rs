@@ -57,7 +57,7 @@ impl Work for Copy {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let Self(rules) = *self;
         let names = NameList::default();
-        if rules.asked.require_space && !rules.asked.dry_run {
+        if rules.asked.require_space {
             require_space(&rules.asked, &names, desk)?;
         }
         let (run, ended) = copy(&names, rules, desk, None)?;

@@ -661,3 +661,28 @@ fn the_limit_counts_what_goes_of_what_is_there() {
         }
     }
 }
+
+/// Directories go with all that is in them, or stay with what stays.
+#[test]
+fn a_dry_run_says_what_would_leave() {
+    for dry_run in [true, false] {
+        let scratch = Scratch::new();
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        source
+            .file("whole/deep/a", "1")
+            .file("part/b", "2")
+            .file("part/c.tmp", "3")
+            .file("held/x", "4");
+        source.dir("empty").symlink("part/l", "b");
+        to.dir("held/x");
+        let moved = transfer(&[contents(source.path())], to.path(), |o| {
+            o.dry_run = dry_run;
+            o.filter = Some((FilterStyle::Rsync, vec![b"*.tmp".to_vec()]));
+        })
+        .incomplete();
+        // whole, deep and a, b and l, and what is empty.
+        assert_eq!(counted(&moved), (6, 4), "{dry_run}");
+        let left = source.names().len();
+        assert_eq!(left, if dry_run { 10 } else { 4 }, "{:?}", source.names());
+    }
+}

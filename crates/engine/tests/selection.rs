@@ -382,6 +382,10 @@ fn sources_that_do_not_fit() {
     let before = listing(&small);
     let refused = attempt(&[contents(source.path())], small.join("to"), |o| o.require_space = true);
     assert!(matches!(refused, Err(Refusal::NoSpace(_))), "{refused:?}");
+    let imagined = attempt(&[contents(source.path())], small.join("to"), |o| {
+        (o.require_space, o.dry_run) = (true, true);
+    });
+    assert!(matches!(imagined, Err(Refusal::NoSpace(_))), "{imagined:?}");
     assert_eq!(listing(&small), before);
     // One of them fits, and is then not counted again.
     copy(&[named(source.at("a"))], small.join("to"), |o| o.require_space = true).complete();

@@ -33,7 +33,7 @@ export function summaryText(report: Report, dryRun: boolean): string {
   const { removedSources, keptSources } = report;
   if (removedSources + keptSources > 0) {
     lines.push(
-      `moved: ${count(removedSources, 'source entry', 'source entries')} removed, ${keptSources.toLocaleString('en-US')} left`,
+      `moved: ${count(removedSources, 'source entry', 'source entries')} ${would}removed, ${keptSources.toLocaleString('en-US')} left`,
     );
   }
   lines.push(...skippedLines(report));
