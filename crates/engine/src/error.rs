@@ -154,6 +154,8 @@ pub enum Cause {
     Mismatch,
     /// Something in the destination is in the way; the text says what.
     Conflict(&'static str),
+    /// A list names it, and it is none of the source's; the text says why.
+    Outside(&'static str),
     /// Its copy lacks this of it, so it may not go.
     NotKept(String),
     /// Nothing at all moved for so long.
@@ -260,6 +262,7 @@ impl Fault {
             Cause::Conflict(_) => "conflict",
             Cause::Changed | Cause::Size { .. } => "changed",
             Cause::Mismatch => "mismatch",
+            Cause::Outside(_) => "outside",
             Cause::NotKept(_) => "not-kept",
             Cause::Stalled(_) => "stalled",
             Cause::Panic(_) => "panic",
@@ -328,7 +331,7 @@ impl Failure {
             }
             Cause::Size { stated, .. } => format!("it goes on after {stated} bytes, which is its size").into(),
             Cause::Mismatch => "what was read back differs from the source, also after a second copy".into(),
-            Cause::Conflict(what) => (*what).into(),
+            Cause::Conflict(what) | Cause::Outside(what) => (*what).into(),
             Cause::NotKept(what) => format!("{what} was not kept, so it stays").into(),
             Cause::Stalled(limit) => {
                 let seconds = limit.as_secs_f64();
@@ -438,7 +441,7 @@ impl From<Fault> for Stopped {
 pub fn cause_of(fault: &Fault) -> String {
     match &fault.cause {
         Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
-        Cause::Conflict(what) => (*what).to_owned(),
+        Cause::Conflict(what) | Cause::Outside(what) => (*what).to_owned(),
         Cause::Changed
         | Cause::Size { .. }
         | Cause::Mismatch

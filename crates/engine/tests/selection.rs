@@ -650,3 +650,38 @@ fn sparse_sources_that_fit() {
     });
     assert!(matches!(refused, Err(Refusal::NoSpace(_))), "{refused:?}");
 }
+
+/// What keeps a name of a list out is said in words.
+#[test]
+fn names_that_leave_the_source() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source.file("real/a", "x").symlink("link", "real").file("file", "x");
+    fs::write(scratch.at("list"), "../list\n/etc\nlink/a\nfile/a\nreal/a\n").unwrap();
+    let copied = copy(&[contents(source.path())], scratch.at("to"), |o| {
+        o.files_from = Some(FilesFrom {
+            path: scratch.at("list").into_os_string().into_encoded_bytes(),
+            nul: false,
+        });
+    })
+    .incomplete();
+    let mut said: Vec<_> = copied
+        .report
+        .failures
+        .iter()
+        .map(|f| (f.kind, f.message.clone()))
+        .collect();
+    said.sort();
+    let at = |name: &str| source.path().join(name).display().to_string();
+    let wanted = [
+        ("other", format!("stat {}: Not a directory", at("file/a"))),
+        ("outside", "open ../list: it leaves the source".to_owned()),
+        ("outside", "open /etc: it leaves the source".to_owned()),
+        (
+            "outside",
+            format!("stat {}: it is below a symlink, which is not followed", at("link/a")),
+        ),
+    ];
+    assert_eq!(said, wanted.map(|(kind, text)| (kind, text)));
+    assert_eq!(Tree::new(scratch.at("to")).names(), ["real", "real/a"]);
+}

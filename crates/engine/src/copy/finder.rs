@@ -19,7 +19,7 @@ use crate::copy::extra;
 use crate::copy::memory::FAILED;
 use crate::copy::worker::Worker;
 use crate::entry::{Outcome, Reason};
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Cause, Fault, Operation, Side};
 use crate::tree::listing::Batch;
 use crate::tree::path::join;
 use crate::tree::staging::Owner;
@@ -120,7 +120,13 @@ fn list_listed(
                 && let Ok(stat) = sys::stat(fd.as_fd(), &crate::tree::path::c_string(child.name)?, Follow::No)
                 && stat.kind != Kind::Directory
             {
-                fail_below(worker, join(&dir.source_path(source), child.name), list, child.below);
+                let why = if stat.kind == Kind::Symlink {
+                    Cause::Outside("it is below a symlink, which is not followed")
+                } else {
+                    Cause::Errno(Errno::NOTDIR)
+                };
+                let path = join(&dir.source_path(source), child.name);
+                fail_below(worker, (path, why), list, child.below);
                 if !child.listed {
                     continue;
                 }
@@ -144,7 +150,7 @@ fn list_listed(
 }
 
 /// Names of the list below something that is no directory: each of them can't be had, and the copy says so.
-fn fail_below(worker: &mut Worker<'_>, path: Vec<u8>, list: &FileList, below: Slice) {
+fn fail_below(worker: &mut Worker<'_>, (path, why): (Vec<u8>, Cause), list: &FileList, below: Slice) {
     if worker.run.departure.is_some() {
         return;
     }
@@ -153,7 +159,11 @@ fn fail_below(worker: &mut Worker<'_>, path: Vec<u8>, list: &FileList, below: Sl
         for child in list.children(below) {
             let path = join(&path, child.name);
             if child.listed {
-                let fault = Fault::new(Operation::Stat, Side::Source, Errno::NOTDIR);
+                let fault = Fault {
+                    operation: Operation::Stat,
+                    side: Side::Source,
+                    cause: why.clone(),
+                };
                 worker.record_missing(&fault, path.clone());
             }
             levels.push((path, child.below));

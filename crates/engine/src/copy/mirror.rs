@@ -264,7 +264,12 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     let would_go = counted.totals.outcome_of(Outcome::Removed);
     let going = gone + would_go;
     if let Some(limit) = run.rules.asked.max_delete.filter(|limit| limit.forbids(going, all)) {
-        let why = format!("{going} of {all} entries are extra, which is more than {limit}");
+        let mut why = format!("{going} of {all} entries are extra, which is more than {limit}");
+        let named: Vec<_> = counted.first.iter().map(|path| show(path)).collect();
+        if !named.is_empty() {
+            let rest = if would_go > named.len() as u64 { ", …" } else { "" };
+            why = format!("{why} ({}{rest})", named.join(", "));
+        }
         surplus.withhold("max-delete", why);
         return None;
     }

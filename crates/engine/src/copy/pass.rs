@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind};
 
 use crate::bytes::ways::Methods;
 use crate::copy::departure::{self, Departure};
@@ -19,8 +19,8 @@ use crate::copy::run::{Run, Task};
 use crate::copy::target::Target;
 use crate::copy::worker::Worker;
 use crate::copy::{directory, mirror, perform, track};
-use crate::entry::{Outcome, Reason};
-use crate::error::{Failure, Fault, Operation, Refusal, Side};
+use crate::entry::Reason;
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
 use crate::job::desk::{Desk, Phase};
 use crate::pool::schedule::Schedule;
@@ -30,6 +30,7 @@ use crate::report::counters::{Counters, Totals};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Budget;
 use crate::tree::medium::medium;
+use crate::tree::path::c_string;
 use crate::tree::staging::Stager;
 use crate::walk::Boundary;
 use crate::walk::scout::{Ahead, Scout};
@@ -224,7 +225,12 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
         worker.record_missing(&fault, path);
     }
     for path in outside {
-        worker.record_missing(&Fault::new(Operation::Open, Side::Source, Errno::XDEV), path.clone());
+        let fault = Fault {
+            operation: Operation::Open,
+            side: Side::Source,
+            cause: Cause::Outside("it leaves the source"),
+        };
+        worker.record_missing(&fault, path.clone());
     }
     for (index, twin) in root.twins.iter().enumerate() {
         let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
