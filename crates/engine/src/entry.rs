@@ -100,13 +100,15 @@ pub enum Reason {
     Vanished,
     /// A FIFO, socket or device, where only the others were asked for.
     Special,
+    /// It is a file that this run itself uses.
+    InUse,
     /// It could not be compared: something failed with it, or above it, on the other side.
     NotCompared,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -119,6 +121,7 @@ impl Reason {
         Self::NotEmpty,
         Self::Vanished,
         Self::Special,
+        Self::InUse,
         Self::NotCompared,
     ];
 
@@ -137,6 +140,7 @@ impl Reason {
             Self::NotEmpty => "not-empty",
             Self::Vanished => "vanished",
             Self::Special => "special",
+            Self::InUse => "in-use",
             Self::NotCompared => "not-compared",
         }
     }

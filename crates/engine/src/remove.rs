@@ -58,6 +58,8 @@ pub struct RemoveOptions {
     pub max_delete: Option<MaxDelete>,
     /// Directories that are not removed and not removed from above, beside `/` and the working directory.
     pub protected: Vec<Vec<u8>>,
+    /// Files that the caller has open meanwhile, or is about to: they are not removed.
+    pub in_use: Vec<Vec<u8>>,
     /// Directories that are removed though they are protected, and entered though something is mounted there.
     pub no_preserve_root: Vec<Vec<u8>>,
     /// A path that does not exist is no failure.
@@ -204,7 +206,11 @@ struct Looked {
 
 /// Looks at everything that is to be removed, before anything is.
 fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
-    let guard = Guard::read(&options.protected, &options.no_preserve_root)?;
+    let mut guard = Guard::read(&options.protected, &options.no_preserve_root)?;
+    for path in &options.in_use {
+        let refuse = |e| Refusal::Safety(format!("{}: it can't be protected: {}", show(path), describe(e)));
+        guard.keep_file(path).map_err(refuse)?;
+    }
     let mut roots: Vec<Root> = Vec::new();
     let mut missing = Vec::new();
     let (mut paths, mut directories) = (HashSet::new(), HashSet::new());

@@ -686,3 +686,16 @@ fn a_dry_run_says_what_would_leave() {
         assert_eq!(left, if dry_run { 10 } else { 4 }, "{:?}", source.names());
     }
 }
+
+#[test]
+fn a_file_in_use_stays_in_the_source() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    source.file("d/log", "told").file("d/a", "x");
+    let moved = transfer(&[contents(source.path())], &scratch.at("to"), |o| {
+        o.in_use = vec![source.at("d/log").into_os_string().into_encoded_bytes()];
+    })
+    .incomplete();
+    assert_eq!(moved.failures(source.path()), ["conflict remove - d/log"]);
+    assert_eq!(source.names(), ["d", "d/log"]);
+}

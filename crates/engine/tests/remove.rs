@@ -1005,3 +1005,21 @@ fn a_directory_becomes_a_symlink_while_it_is_emptied() {
     assert_eq!(outside.names().len(), 10);
     assert!(d.is_symlink() && moved.read_dir().unwrap().count() == 0);
 }
+
+/// What the caller has open, or is about to make, stays.
+#[test]
+fn a_file_in_use_is_not_removed() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    mixed(&tree);
+    tree.file("d/log", "told");
+    let (log, later) = (tree.at("d/log"), tree.at("later"));
+    let removed = remove(&[tree.path()], |o| o.in_use = vec![bytes(&log), bytes(&later)]).incomplete();
+    assert_eq!(removed.failures(tree.path()), ["conflict remove - d/log"]);
+    // The root and what holds it are left.
+    assert_eq!(names(&tree), BTreeSet::from(["d/".to_owned(), "d/log".to_owned()]));
+    let totals = &removed.report.totals;
+    assert_eq!(totals.outcome_of(Outcome::Removed), totals.all_found() - 3);
+    let itself = remove(&[&log], |o| o.in_use = vec![bytes(&log)]).incomplete();
+    assert_eq!(itself.failures(tree.path()), ["conflict remove - d/log"]);
+}

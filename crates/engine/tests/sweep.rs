@@ -956,3 +956,52 @@ fn what_looks_like_a_source_goes() {
         assert_eq!(names, ["f", "g", "link", "sub", "sub/g"]);
     }
 }
+
+/// What the caller has open in a destination stays, and so does all that holds it, under whatever name it was opened.
+#[test]
+fn a_file_in_use_stays() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    to.file("log", "told").file("gone/log", "told").file("outside", "x");
+    fs::rename(to.at("outside"), scratch.at("real")).unwrap();
+    to.symlink("named", "../real");
+    // One of another name, that the destination lists, is in the way of a directory, or of a file.
+    source.file("blocked/f", "x").file("sub/taken", "other");
+    to.file("blocked", "told").file("sub/taken", "told");
+    for dry_run in [true, false] {
+        let copied = mirror(&[contents(source.path())], to.path(), |o| {
+            o.dry_run = dry_run;
+            for name in ["log", "gone/deeper/../log", "named", "blocked", "sub/taken"] {
+                o.in_use.push(to.at(name).as_os_str().as_bytes().to_vec());
+            }
+        })
+        .incomplete();
+        assert_eq!(
+            copied.failures(to.path()),
+            ["conflict create - sub/taken", "conflict mkdir - blocked"]
+        );
+        assert_eq!(withheld(&copied), Vec::<&str>::new());
+        let totals = &copied.report.totals;
+        assert_eq!(totals.reasons[Reason::InUse as usize], 4, "{copied:?}");
+    }
+    assert_eq!(
+        to.names(),
+        [
+            "a",
+            "blocked",
+            "empty",
+            "gone",
+            "gone/log",
+            "log",
+            "named",
+            "sub",
+            "sub/b",
+            "sub/deep",
+            "sub/deep/c",
+            "sub/taken"
+        ]
+    );
+    for name in ["log", "gone/log", "blocked", "sub/taken"] {
+        assert_eq!(to.read(name), b"told", "{name}");
+    }
+}

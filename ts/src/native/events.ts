@@ -51,7 +51,7 @@ export interface NativeEntryEvent {
   /** Bytes of content written (0 where none were). In a dry run: that would be. */
   bytes: number;
   changes: Change[];
-  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first). */
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`). */
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. */
   target?: PathBytes;

@@ -118,6 +118,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   confirm?: boolean;
   /** A file goes to one of several destinations by chance, not to the first with room. Default false. */
   randomDestination?: boolean;
+  /** Files that the caller has open meanwhile: they stay, and nothing takes their place. */
+  inUse?: PathBytes[];
   /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
   linksInMemory?: number;
   /** Directory for temporary files without a name, made when they are needed. Absent: memory is used instead. */
@@ -138,6 +140,8 @@ export interface NativeRemoveOptions extends Resources, DeletionLimit {
   protected?: PathBytes[];
   /** Directories that are removed though they are protected, and entered though something is mounted there. */
   noPreserveRoot?: PathBytes[];
+  /** Files that the caller has open meanwhile, or is about to: they are not removed. */
+  inUse?: PathBytes[];
   /** A path that does not exist is no failure. */
   ignoreMissing?: boolean;
   /** Deliver an `entry` event for each entry. Default false. */

@@ -59,6 +59,7 @@ export interface CopyOptions
       | 'chownUser'
       | 'chownGroup'
       | 'spillDirectory'
+      | 'inUse'
       | 'entryEvents'
       | keyof Deletion
       | 'maxDeletePercent'
@@ -75,6 +76,8 @@ export interface CopyOptions
   chown?: { user?: number | undefined; group?: number | undefined } | undefined;
   /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. */
   spillDirectory?: PathLike;
+  /** Files that the caller has open meanwhile, such as a log: they stay, and nothing takes their place. */
+  inUse?: PathLike[];
 }
 
 const SHARED: Fields<Omit<MappedCopyOptions, 'sources' | 'destinations' | 'filter' | 'chownUser' | 'chownGroup'>> = {
@@ -107,6 +110,7 @@ const SHARED: Fields<Omit<MappedCopyOptions, 'sources' | 'destinations' | 'filte
   randomDestination: boolean,
   linksInMemory: count,
   spillDirectory: path,
+  inUse: each(path),
   confirm: call,
   maxDelete: limit,
 };
@@ -159,7 +163,7 @@ export function copyMapped(options: MappedCopyOptions): Job {
 }
 
 async function start(options: MappedCopyOptions): Promise<NativeJob> {
-  const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
+  const { sources, destinations, filter, filesFrom, spillDirectory, inUse, maxDelete, ...others } = options;
   const { signal: _, entries, confirm, ...rest } = others;
   const native: NativeCopyOptions = {
     ...rest,
@@ -172,6 +176,7 @@ async function start(options: MappedCopyOptions): Promise<NativeJob> {
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(inUse !== undefined && { inUse: inUse.map(pathBytes) }),
     ...(entries !== undefined && { entryEvents: entries }),
     ...(confirm && { confirm: true }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),

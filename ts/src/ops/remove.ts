@@ -41,6 +41,8 @@ export interface RemoveOptions
   maxDelete?: MaxDelete | undefined;
   /** Directories to protect beside `/`, the working directory and the home directory of the user database. */
   protect?: PathLike[];
+  /** Files that the caller has open meanwhile, or is about to, such as a log: they are not removed. */
+  inUse?: PathLike[];
   /** Directories that are removed though they are protected, and entered though something is mounted there. */
   noPreserveRoot?: PathLike[];
 }
@@ -57,6 +59,7 @@ const OPTIONS = record<RemoveOptions>(
     ignoreMissing: boolean,
     maxDelete: limit,
     protect: each(path),
+    inUse: each(path),
     noPreserveRoot: each(path),
   },
   'paths',
@@ -89,7 +92,16 @@ export class Removal {
 }
 
 function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
-  const { paths, exclude = [], excludeAbsolute = [], maxDelete, protect = [], noPreserveRoot = [], ...rest } = options;
+  const {
+    paths,
+    exclude = [],
+    excludeAbsolute = [],
+    maxDelete,
+    protect = [],
+    inUse = [],
+    noPreserveRoot = [],
+    ...rest
+  } = options;
   const { signal: _, entries, ...plain } = rest;
   if (exclude.length > 0 && excludeAbsolute.length > 0) {
     throw new BulkhaulError('USAGE', 'exclude and excludeAbsolute exclude each other');
@@ -99,6 +111,7 @@ function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
     ...plain,
     paths: (Array.isArray(paths) ? paths : [paths]).map((path) => pathBytes(pathText(path, 'a path to remove'))),
     protected: [...protect, ...homes()].map(pathBytes),
+    inUse: inUse.map(pathBytes),
     noPreserveRoot: noPreserveRoot.map((path) => pathBytes(pathText(path, 'noPreserveRoot'))),
     ...(rules.length > 0 && {
       filter: { style: exclude.length > 0 ? ('rsync' as const) : ('fnmatch' as const), rules: rules.map(pathBytes) },

@@ -6,7 +6,7 @@ use bulkhaul_engine::report::Durability;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{Filter, JsLimits, choice, filter, hash_size, max_delete, resources};
+use super::{Filter, JsLimits, choice, filter, hash_size, max_delete, paths, resources};
 
 /// One source argument.
 #[napi(object, object_to_js = false)]
@@ -73,6 +73,7 @@ pub struct CopyOptions {
     pub max_delete_percent: Option<u32>,
     pub confirm: Option<bool>,
     pub random_destination: Option<bool>,
+    pub in_use: Option<Vec<Buffer>>,
     pub entry_events: Option<bool>,
 }
 
@@ -163,6 +164,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
         confirm: given.confirm.unwrap_or(default.confirm),
         scatter: given.random_destination.unwrap_or(default.scatter),
+        in_use: paths(given.in_use.unwrap_or_default()),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
 }

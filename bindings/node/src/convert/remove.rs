@@ -21,6 +21,7 @@ pub struct RemoveOptions {
     pub max_delete_percent: Option<u32>,
     pub protected: Option<Vec<Buffer>>,
     pub no_preserve_root: Option<Vec<Buffer>>,
+    pub in_use: Option<Vec<Buffer>>,
     pub ignore_missing: Option<bool>,
     pub entry_events: Option<bool>,
 }
@@ -37,6 +38,7 @@ pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, Str
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
         protected: paths(given.protected.unwrap_or_default()),
         no_preserve_root: paths(given.no_preserve_root.unwrap_or_default()),
+        in_use: paths(given.in_use.unwrap_or_default()),
         ignore_missing: given.ignore_missing.unwrap_or_default(),
         entry_events: given.entry_events.unwrap_or_default(),
     })

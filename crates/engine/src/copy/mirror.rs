@@ -344,6 +344,9 @@ fn guard(run: &Run, root: &Dir) -> sys::Result<Guard> {
     for id in &run.destination_ids {
         guard.keep(*id, "a destination");
     }
+    for path in &run.rules.asked.in_use {
+        guard.keep_file(path)?;
+    }
     Ok(guard)
 }
 

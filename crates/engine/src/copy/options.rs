@@ -145,6 +145,8 @@ pub struct CopyOptions {
     pub confirm: bool,
     /// A file goes to one of several destinations by chance, not to the first with room.
     pub scatter: bool,
+    /// Files that the caller has open meanwhile: they stay, and nothing takes their place.
+    pub in_use: Vec<Vec<u8>>,
     /// Send an event for each entry.
     pub entry_events: bool,
 }
@@ -189,6 +191,7 @@ impl Default for CopyOptions {
             max_delete: None,
             confirm: false,
             scatter: false,
+            in_use: Vec::new(),
             entry_events: false,
         }
     }

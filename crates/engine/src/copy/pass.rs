@@ -92,6 +92,7 @@ pub fn copy(
     };
     let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
     let source_ids = source_ids.map(|source| source.slot.id()).collect();
+    let in_use = led_to(&rules.asked.in_use);
     let (departure, counters) = match second {
         Some((departure, _, counters)) => (Some(departure), Arc::clone(counters)),
         None => (None, Arc::clone(&desk.counters)),
@@ -121,6 +122,7 @@ pub fn copy(
         roots,
         destination_ids,
         source_ids,
+        in_use,
         working_directory,
     };
     desk.unlisted();
@@ -158,6 +160,12 @@ pub fn copy(
     }
     let synced = !interrupted && sync_targets(&run);
     Ok((run, Ended { interrupted, synced }))
+}
+
+/// The inodes that paths lead to, where they lead to any.
+fn led_to(paths: &[Vec<u8>]) -> Vec<Identity> {
+    let led = |path: &Vec<u8>| sys::stat(sys::current_directory(), &c_string(path).ok()?, Follow::Yes).ok();
+    paths.iter().filter_map(|path| Some(led(path)?.id)).collect()
 }
 
 /// What was there before is to be read from the medium. Where it fails, each file is synced before it is read.

@@ -94,6 +94,8 @@ pub struct Run {
     pub destination_ids: Vec<Identity>,
     /// Inodes of the source directories: where something is deleted, they are no destinations.
     pub source_ids: Vec<Identity>,
+    /// Inodes of files that the caller has open: they stay, and nothing takes their place.
+    pub in_use: Vec<Identity>,
     /// Where relative paths start.
     pub working_directory: Vec<u8>,
 }

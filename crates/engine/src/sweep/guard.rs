@@ -1,19 +1,26 @@
 //! What never goes.
 //!
-//! Comes in: directories that are in use or were named, by descriptor; goes out: whether a directory is one of them, or
-//! lies above one.
+//! Comes in: directories that are in use or were named, by descriptor, and files that are in use; goes out: whether something
+//! is one of them, or lies above one.
 
 use std::collections::hash_map::{Entry, HashMap};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, OwnedFd};
 
 use crate::error::{Refusal, describe};
-use crate::tree::path::{c_string, join, open_directory_path, show};
+use crate::tree::path::{c_string, join, open_directory_path, show, split};
 
-/// Directories that are never removed.
+/// Why a file of this run itself stays.
+pub const IN_USE: &str = "it is in use by this run";
+
+/// Directories and files that are never removed.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     kept: HashMap<Identity, &'static str>,
+    /// Files that are in use: what holds them, their name there, and themselves where they are there already.
+    files: Vec<(Identity, CString, Option<Identity>)>,
     pub(crate) named: Vec<Identity>,
 }
 
@@ -70,6 +77,35 @@ impl Guard {
             }
             (id, what) = (next, above);
         }
+    }
+
+    /// Protects a file that is in use, or is about to be, by its path, and what a symlink of that name leads to.
+    pub fn keep_file(&mut self, path: &[u8]) -> sys::Result<()> {
+        let mut paths = vec![path.to_vec()];
+        if let Ok(real) = std::fs::canonicalize(OsStr::from_bytes(path)) {
+            paths.push(real.into_os_string().into_vec());
+        }
+        for path in paths {
+            let (directory, name) = split(&path);
+            let at = match open_directory_path(directory, Follow::Yes) {
+                Ok(at) => at,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(errno) => return Err(errno),
+            };
+            let name = c_string(name)?;
+            let file = sys::stat(at.as_fd(), &name, Follow::No).ok().map(|stat| stat.id);
+            self.files.push((sys::stat_fd(at.as_fd())?.id, name, file));
+        }
+        Ok(())
+    }
+
+    /// Whether what has a name in a directory is a file in use.
+    pub(crate) fn is_in_use(&self, directory: Identity, at: BorrowedFd<'_>, name: &CStr) -> bool {
+        let here = self.files.iter().filter(|(holder, ..)| *holder == directory);
+        let id = || sys::stat(at, name, Follow::No).map(|stat| stat.id).ok();
+        // Some file systems take two spellings for one name.
+        here.into_iter()
+            .any(|(_, own, file)| **own == *name || (file.is_some() && *file == id()))
     }
 
     /// Protects a directory, and not those above it.

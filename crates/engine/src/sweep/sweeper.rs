@@ -15,7 +15,7 @@ use crate::event::{EntryEvent, Event};
 use crate::job::desk::Desk;
 use crate::report::Durability;
 use crate::report::counters::Totals;
-use crate::sweep::guard::Guard;
+use crate::sweep::guard::{Guard, IN_USE};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{c_string, join, split};
 use crate::tree::protection::protection;
@@ -436,7 +436,14 @@ impl Visitor for Remover<'_> {
                 size = stat.size;
                 self.sweeper.desk.counters[*worker].sized(size, stat.allocated);
             }
-            let end = self.unlink(at, name, node.side());
+            let end = if self.sweeper.guard.is_in_use(node.id(), at, name) {
+                match node.side() {
+                    Side::Source => End::Fault(conflict(Operation::Remove, node.side(), IN_USE)),
+                    Side::Destination(_) => End::Skipped(Reason::InUse),
+                }
+            } else {
+                self.unlink(at, name, node.side())
+            };
             if end.stays() {
                 keep(Some(node));
             }

@@ -167,6 +167,7 @@ export class CopyCommand extends VerbCommand {
       acceptTimeLoss: this.acceptTimeLoss,
       ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete as MaxDelete }),
       ...(chmod !== undefined && { chmod }),
+      ...(this.logFile !== undefined && { inUse: [this.logFile] }),
       ...this.resources,
       ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
       ...(this.chown !== undefined && { chown: await parseOwner(this.chown) }),

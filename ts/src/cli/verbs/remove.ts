@@ -79,6 +79,7 @@ export class RemoveCommand extends VerbCommand {
       ignoreMissing: this.force,
       entries: !quiet && (dryRun || verbose),
       ...this.resources,
+      ...(this.logFile !== undefined && { inUse: [this.logFile] }),
       ...(maxDelete !== undefined && { maxDelete: maxDelete as `${number}%` }),
     });
     if (!this.force && !dryRun) {

@@ -34,6 +34,7 @@ use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
+use crate::sweep::guard::IN_USE;
 use crate::tree::listing::{find_name, is_empty};
 use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
@@ -83,6 +84,11 @@ pub fn depart(
     };
     if stat.kind != kind {
         return Err(Fault::changed(Operation::Remove).into());
+    }
+    if worker.run.in_use.contains(&stat.id) {
+        let cause = Cause::Conflict(IN_USE);
+        let (operation, side) = (Operation::Remove, Side::Source);
+        return Err(Fault { operation, side, cause }.into());
     }
     let mut inode = departure.inode(stat.id);
     if stat.nlink < 2 {

@@ -14,6 +14,7 @@ use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Fault, Operation, Side};
+use crate::sweep::guard::IN_USE;
 use crate::tree;
 use crate::tree::keep::{differences, wanted};
 use crate::tree::metadata::{self, Held, Subject, put_right};
@@ -40,6 +41,9 @@ pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Op
         };
         if let Some(stat) = &known {
             worker.run.doubt();
+            if worker.run.in_use.contains(&stat.id) {
+                return Err(Fault::conflict(Operation::Create, index, IN_USE));
+            }
             if twin.arrivals.is_taken(entry.target, stat) {
                 return Err(Fault::conflict(Operation::Create, index, TWO_FOR_ONE));
             }

@@ -107,6 +107,7 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     randomDestination: values.random_dest_selection,
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
     ...resources(values),
+    ...(values.log_file !== undefined && { inUse: [values.log_file] }),
     ...(owner.user !== undefined && { chownUser: owner.user }),
     ...(owner.group !== undefined && { chownGroup: owner.group }),
     ...(values.chmod !== undefined && { chmod: values.chmod }),

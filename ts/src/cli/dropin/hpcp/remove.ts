@@ -79,6 +79,7 @@ function removalOptions(values: HpcpValues, sources: readonly Source[], rules: r
     listFirst: values.do_not_remove_files_while_listing,
     entries: values.dry_run || values.verbose,
     ...resources(values),
+    ...(values.log_file !== undefined && { inUse: [values.log_file] }),
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as `${number}%` }),
   };
 }

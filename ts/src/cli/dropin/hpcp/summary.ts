@@ -82,6 +82,7 @@ const WHY: Readonly<Record<string, string>> = {
   'other-file-system': 'not entered: other file systems',
   'staging-name': 'left out: unfinished entries of an interrupted run',
   destination: 'not entered: the destination itself',
+  'in-use': 'not removed: in use by this very run',
 };
 
 /** What was found and not copied for a reason that the user may not know. */
