@@ -16,6 +16,7 @@ pub mod tell;
 use std::sync::Arc;
 
 use crate::bytes::output::Output;
+use crate::bytes::stream::{is_one, name_of};
 use crate::compare::changes::ChangesFile;
 use crate::compare::join::{Join, Verdict};
 use crate::compare::options::{Checked, CompareOptions, Content, SideOptions};
@@ -155,6 +156,13 @@ fn sides(
     budget: &Arc<Budget>,
     workers: usize,
 ) -> Result<(Stream, Stream), Refusal> {
+    if let (SideOptions::List { path, .. }, SideOptions::List { path: other, .. }) =
+        (&checked.options.left, &checked.options.right)
+        && is_one([path, other])
+    {
+        let what = format!("both lists are {}, which can be read once", name_of(path));
+        return Err(Refusal::Usage(what));
+    }
     let read = |side: &SideOptions| match side {
         SideOptions::Trees(roots) => walk(checked, desk, sorters, budget, workers, roots),
         SideOptions::List { path, form } => read_list(desk, sorters, path, *form, checked.options.align),

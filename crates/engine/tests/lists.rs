@@ -970,6 +970,23 @@ fn files_that_are_made_when_they_are_read() {
     }
 }
 
+/// What gives its content once is no two lists; nothing is read then.
+#[test]
+fn two_lists_that_are_one() {
+    let scratch = Scratch::new();
+    must("mkfifo", &[&scratch.at("fifo")]);
+    fs::hard_link(scratch.at("fifo"), scratch.at("again")).unwrap();
+    let refused = |left: &Path, right: &Path| {
+        let options = CompareOptions::new(list_file(left), list_file(right));
+        let refused = bulkhaul_engine::compare::job(options).unwrap().run();
+        matches!(refused, Err(Refusal::Usage(message)) if message.contains("which can be read once"))
+    };
+    assert!(refused(Path::new("/dev/stdin"), Path::new("/proc/self/fd/0")));
+    assert!(refused(&scratch.at("fifo"), &scratch.at("again")));
+    // A file can be read as often as one likes.
+    fs::write(scratch.at("L"), "a\nb\n").unwrap();
+    assert!(!refused(&scratch.at("L"), &scratch.at("L")));
+}
 
 /// What takes the place of a list keeps that one's mode, owner and attributes, as if it had been written into; and a list
 /// that can't be begun is told before anything is.

@@ -34,6 +34,19 @@ pub fn descriptor_of(path: &[u8]) -> Option<i32> {
     }
 }
 
+/// Whether two paths lead to one thing that gives what it has only once: who reads both has it in one of them.
+pub fn is_one(paths: [&[u8]; 2]) -> bool {
+    let numbers = paths.map(descriptor_of);
+    if numbers[0].is_some() && numbers[0] == numbers[1] {
+        return true;
+    }
+    let led = |path| sys::stat(sys::current_directory(), &c_string(path)?, Follow::Yes);
+    match paths.map(led) {
+        [Ok(one), Ok(other)] => one.is_same(&other) && one.kind != Kind::File,
+        _ => false,
+    }
+}
+
 /// A path for a message.
 pub fn name_of(path: &[u8]) -> String {
     match path {
