@@ -114,6 +114,7 @@ const COPY = {
   randomDestination: 'boolean',
   linksInMemory: 'count',
   spillDirectory: 'path',
+  inUse: 'patterns',
   confirm: 'call',
   maxDelete: 'limit',
 } as const;
@@ -163,6 +164,7 @@ const REMOVE = {
     ignoreMissing: 'boolean',
     maxDelete: 'limit',
     protect: 'patterns',
+    inUse: 'patterns',
     noPreserveRoot: 'directories',
   } satisfies Kinds<RemoveOptions>,
 };

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   linkSync,
   lstatSync,
@@ -8,12 +9,14 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  statSync,
   symlinkSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { parseCount, parseOwner, parseRate, parseSize } from '../src/cli/values.js';
 import { fromBytes } from '../src/names.js';
 import { copy, mapSources } from '../src/ops/copy.js';
@@ -193,6 +196,9 @@ describe('the command line', () => {
     [['copy', '--hash-size', 'much', 'a', 'b'], /--hash-size: not a size/],
     [['copy', '--chown', 'no-such-user', 'a', 'b'], /no user no-such-user/],
     [['copy', '--files-from', 'x', '--files-from0', 'y', 'a', 'b'], /exclude each other/],
+    [['copy', '--files-from', 'x', '--files-from', 'y', 'a', 'b'], /go once/],
+    [['copy', '--accept-time-loss', 'a', 'b'], /--accept-time-loss goes with --move/],
+    [['copy', '--max-delete', '3', 'a', 'b'], /--max-delete goes with --delete or --move/],
     [['copy', 'a', ''], /the destination is an empty path/],
     [['cpoy', 'a', 'b'], /no command cpoy/],
     [['\x1b[31m'], /no command \\x1b\[31m/],
@@ -395,6 +401,81 @@ describe('bulkhaul copy', () => {
     expect(lstatSync(join(at, 'dst', 'plain')).mtimeMs).toBe(1000);
   });
 
+  /** What a copy of a file has of owner, mode, attributes and time, and the one list that it has. */
+  const kept = (path: string) => {
+    const { uid, gid, mode, mtimeMs } = statSync(path);
+    const list = execFileSync('getfacl', ['-cnpE', path], { encoding: 'utf8' });
+    const attributes = execFileSync('getfattr', ['--absolute-names', path], { encoding: 'utf8' });
+    return {
+      owner: `${uid}:${gid}`,
+      mode: mode & 0o7777,
+      list: list.includes('user:12:rw-'),
+      attributes: attributes.includes('user.note'),
+      time: mtimeMs === 1000,
+    };
+  };
+  const ALL = { owner: '5:6', mode: 0o660, list: true, attributes: true, time: true };
+  it.skipIf(process.getuid?.() !== 0).each([
+    [[], ALL],
+    [['--no-owner'], { ...ALL, owner: '0:0' }],
+    // As open makes it, less what the mask of this process takes away.
+    [['--no-perms'], { ...ALL, mode: 0o640, list: false }],
+    // The group's own bits, without the list.
+    [['--no-acls'], { ...ALL, mode: 0o600, list: false }],
+    [['--no-xattrs'], { ...ALL, attributes: false }],
+    [['--no-times'], { ...ALL, time: false }],
+  ])('keeps all but what is not wanted: %j', async (options, wanted) => {
+    const at = scratch();
+    mkdirSync(join(at, 'src'));
+    const file = join(at, 'src', 'a');
+    writeFileSync(file, 'x', { mode: 0o600 });
+    chownSync(file, 5, 6);
+    execFileSync('setfacl', ['-m', 'u:12:rw', file]);
+    execFileSync('setfattr', ['-n', 'user.note', '-v', '1', file]);
+    utimesSync(file, 1, 1);
+    for (const destination of ['dst', 'existing']) {
+      if (destination === 'existing') mkdirSync(join(at, destination));
+      const { code, stderr } = await program(
+        'sh',
+        ['-c', 'umask 022; exec "$@"', 'sh', process.execPath, executable, 'copy', ...options, 'src/', destination],
+        { cwd: at },
+      );
+      expect({ code, notes: stderr.match(/^(?:note|LOST).*$/gm) }).toEqual({ code: 0, notes: null });
+      expect(kept(join(at, destination, 'a'))).toEqual(wanted);
+    }
+    if (options.length === 0 || options[0] === '--no-owner') {
+      const hpcp = await run(['hpcp', ...options, 'src/', '-d', 'by hpcp'], { cwd: at });
+      expect(hpcp.code).toBe(0);
+      expect(kept(join(at, 'by hpcp', 'a'))).toEqual(wanted);
+    }
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('--require-space refuses what does not fit, in a dry run too', async () => {
+    const at = scratch();
+    for (const name of ['src', 'small']) mkdirSync(join(at, name));
+    writeFileSync(join(at, 'src', 'a'), Buffer.alloc(3 << 20, 'x'));
+    truncateSync(join(at, 'src', 'a'), 1 << 30);
+    expect(await program('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'none', 'small'], { cwd: at })).toMatchObject({
+      code: 0,
+    });
+    onTestFinished(() => void execFileSync('umount', [join(at, 'small')]));
+    for (const [args, wanted] of [
+      [['copy', '--require-space', 'src/', 'small'], 3],
+      [['copy', '-n', '--require-space', 'src/', 'small'], 3],
+      [['hpcp', '-enes', 'src/', '-d', 'small'], 228],
+      [['hpcp', '--dry-run', '-enes', 'src/', '-d', 'small'], 228],
+    ] as [string[], number][]) {
+      const { code, stderr } = await run(args, { cwd: at });
+      expect([code, stderr]).toEqual([wanted, expect.stringContaining('are to be copied')]);
+    }
+    expect(readdirSync(join(at, 'small'))).toEqual([]);
+    // Holes take no room.
+    truncateSync(join(at, 'src', 'a'), 1 << 20);
+    truncateSync(join(at, 'src', 'a'), 1 << 30);
+    expect((await run(['copy', '--require-space', 'src/', 'small'], { cwd: at })).code).toBe(0);
+    expect(statSync(join(at, 'small', 'a')).size).toBe(1 << 30);
+  });
+
   it('a missing source is exit 2, a destination inside the source exit 3, and nothing is written', async () => {
     const { at, source } = makeTree();
     const missing = await run(['copy', 'absent', 'dst'], { cwd: at });
@@ -413,6 +494,7 @@ describe('bulkhaul copy', () => {
     const { code, stderr } = await run(['copy', 'src/', 'dst'], { cwd: at });
     expect(code).toBe(23);
     expect(stderr).toMatch(/failure.*: 1 conflict/);
+    expect(stderr).toMatch(/a directory is in the way \(with --delete.*it goes\)/);
     expect(readFileSync(join(at, 'dst', 'plain', 'keep'), 'utf8')).toBe('kept');
     expect(readFileSync(join(at, 'dst', 'sub', 'big'))).toHaveLength(300_000);
   });

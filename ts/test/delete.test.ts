@@ -1,6 +1,7 @@
 /** Deleting as part of a copy, by the verb and the library: extra entries of the destination, sources of a move. */
 import {
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -107,6 +108,54 @@ describe('copy --delete', () => {
     expect((await run(['copy', '--delete', '--max-delete', '101%', 's/', 'd'], { cwd: root })).code).toBe(2);
     expect((await run(['copy', '--delete', '--files-from', '-', 's/', 'd'], { cwd: root, input: 'a\n' })).code).toBe(2);
   });
+
+  it('names what a limit keeps, in a dry run too', async () => {
+    const root = pair();
+    for (const dry of [['-n'], []]) {
+      const held = await run(['copy', '--delete', '--max-delete', '1', ...dry, 's/', 'd'], { cwd: root });
+      expect(held.code).toBe(3);
+      const named = held.stderr.match(/NOT REMOVED: 6 of 8 entries are extra, which is more than 1 \((.*)\)/)?.[1];
+      expect(named?.split(', ').sort()).toEqual([
+        'd/dangling',
+        'd/extra',
+        'd/gone',
+        'd/gone/deep',
+        'd/gone/deep/f',
+        'd/sub/extra',
+      ]);
+    }
+  });
+
+  it.each([
+    ['log', []],
+    ['gone/log', ['*deleting   gone/deep/']],
+  ])('keeps the log of this very run: %s', async (name, gone) => {
+    const root = pair();
+    const log = join('d', name);
+    for (const command of [
+      ['copy', '--delete', '-v', 's/', 'd'],
+      ['hpcp', '-rme', '-rf', 's/', '-d', 'd'],
+    ]) {
+      const done = await run([...command, '--log-file', log], { cwd: root });
+      expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining(gone[0] ?? '') });
+      const lines = readFileSync(join(root, log), 'utf8').trimEnd().split('\n');
+      expect(lines.at(-1)).toContain('"msg":"summary"');
+      expect(names(root, 'd').filter((each) => !each.includes('log') && each !== 'gone')).toEqual([
+        'a',
+        'sub',
+        'sub/b',
+      ]);
+      gone.length = 0;
+    }
+  });
+
+  it('lets nothing take the place of the log', async () => {
+    const root = pair();
+    mkdirSync(join(root, 's/log'));
+    const done = await run(['copy', '--delete', '--log-file', 'd/log', 's/', 'd'], { cwd: root });
+    expect(done).toMatchObject({ code: 23, stderr: expect.stringContaining('in the way of a directory') });
+    expect(readFileSync(join(root, 'd/log'), 'utf8')).toContain('"msg":"summary"');
+  });
 });
 
 describe('copy --move', () => {
@@ -138,6 +187,36 @@ describe('copy --move', () => {
     expect((await run(['copy', '--move', 's', 's/sub'], { cwd: root })).code).toBe(3);
     expect((await run(['copy', '--move', '--max-delete', '3', 's/', 'd'], { cwd: root })).code).toBe(3);
     expect(names(root, 's')).toEqual(['a', 'sub', 'sub/b']);
+  });
+
+  it('says in a dry run what would leave the source, or what keeps it', async () => {
+    const root = pair();
+    const dry = ['copy', '-n', '--move', 's/', 'd'];
+    const would = await run(dry, { cwd: root });
+    expect(would).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('moved: 4 source entries would be removed, 0 left'),
+    });
+    const held = await run([...dry, '--max-delete', '20%'], { cwd: root });
+    expect(held).toMatchObject({ code: 3, stderr: expect.stringContaining('4 of 4 entries would go') });
+    const hpcp = ['hpcp', '--dry-run', '-rm', '-rf', 's/', '-d', 'd'];
+    expect((await run([...hpcp, '--max-delete', '0'], { cwd: root })).code).toBe(241);
+    const done = await run(hpcp, { cwd: root });
+    expect(done.stdout).toContain('Removed 4 files, links and folders from the sources\n');
+    expect(names(root, 's')).toEqual(['a', 'sub', 'sub/b']);
+  });
+
+  it('removes a name whose copy is another name of the same file', async () => {
+    const root = scratch();
+    for (const name of ['s', 'd']) mkdirSync(join(root, name));
+    writeFileSync(join(root, 's/a'), 'x');
+    linkSync(join(root, 's/a'), join(root, 'd/a'));
+    const moved = await run(['copy', '--move', 's/', 'd'], { cwd: root });
+    expect(moved).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('moved: 2 source entries removed, 0 left'),
+    });
+    expect([existsSync(join(root, 's')), readFileSync(join(root, 'd/a'), 'utf8')]).toEqual([false, 'x']);
   });
 
   it('copies what only looks the same before it goes', async () => {
@@ -173,7 +252,9 @@ describe.skipIf(process.getuid?.() !== 0)('a move to where time ends early', () 
       const moved = await run(args, { cwd: root });
       expect(moved.code).toBe(code);
       expect(moved.stderr).toMatch(/note.*its time: 2040-01-01T00:00:00Z became 2038-01-19T03:14:07Z/);
-      expect(moved.stderr).toMatch(/remove s\/late: its time was not kept, so it stays/);
+      expect(moved.stderr).toMatch(
+        /remove s\/late: its time was not kept, so it stays \(with --accept-time-loss it goes\)/,
+      );
       expect(names(root, 's')).toEqual(['late']);
       const accepted = await run([...args, '--accept-time-loss'], { cwd: root });
       expect(accepted.code).toBe(0);

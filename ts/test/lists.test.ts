@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compare, list, listedSources } from '../src/index.js';
@@ -49,8 +49,18 @@ describe('bulkhaul list', () => {
     const { code, stderr } = await run(['list', '-o', 'L', 'nothing'], { cwd: at() });
     expect([code, stderr.split('\n').length]).toEqual([2, 2]);
     expect(readFileSync(at('L'), 'utf8')).toBe('older');
-    expect((await run(['list', '-o', 'no/such/L', 'a'], { cwd: at() })).code).toBe(23);
+    expect((await run(['list', '-o', 'no/such/L', 'a'], { cwd: at() })).code).toBe(2);
+    expect((await run(['compare', '-o', 'no/such/L', 'a', 'b'], { cwd: at() })).code).toBe(2);
     expect(readdirSync(at()).sort()).toEqual(['L', 'a', 'b']);
+  });
+});
+
+describe('bulkhaul list -o', () => {
+  it('keeps the mode of the list that it replaces', async () => {
+    const at = tree();
+    writeFileSync(at('L'), 'older', { mode: 0o600 });
+    expect((await run(['list', '-o', 'L', 'a'], { cwd: at() })).code).toBe(0);
+    expect([readFileSync(at('L'), 'utf8'), statSync(at('L')).mode & 0o7777]).toEqual([A, 0o600]);
   });
 });
 
@@ -95,6 +105,8 @@ describe('bulkhaul compare', () => {
     [['a', 'nothing'], /nothing/],
     [['--tar', 'a', 'b'], /--output/],
     [['--list-a', 'a', 'b'], /directory/],
+    [['--list-a', '--list-b', '-', '-'], /both lists are standard input, which can be read once/],
+    [['--list-a', '--list-b', '-', '/dev/stdin'], /both lists are standard input/],
   ])('%j: exit 2', async (args, message) => {
     const at = tree();
     const { code, stderr } = await run(['compare', ...args], { cwd: at() });

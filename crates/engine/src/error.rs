@@ -22,7 +22,7 @@ pub enum Refusal {
     /// A source that is missing or can't be reached.
     #[error("{0}")]
     NoSource(String),
-    /// A list that can't be read, or is none of the kind that it was given for.
+    /// A list that can't be read or begun, or is none of the kind that it was given for.
     #[error("{0}")]
     List(String),
     /// A destination that can't be used.

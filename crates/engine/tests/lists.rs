@@ -799,10 +799,7 @@ fn sources_that_are_missing_or_go() {
     };
     fs::create_dir(scratch.at("dir")).unwrap();
     for path in [scratch.at("no/such/L"), scratch.at("dir")] {
-        assert!(matches!(
-            list::job(output(&path)).unwrap().run(),
-            Err(Refusal::Output(_))
-        ));
+        assert!(matches!(list::job(output(&path)).unwrap().run(), Err(Refusal::List(_))));
     }
     let missing = CompareOptions::new(list_file(&scratch.at("missing")), contents(tree.path()));
     assert!(matches!(compare::job(missing).unwrap().run(), Err(Refusal::List(_))));

@@ -259,7 +259,7 @@ fn what_is_no_regular_file_is_written_into() {
     // Nobody listens there.
     scratch.tree(".").special("socket", Kind::Socket, 0);
     let refused = listing(source.path(), bytes(&scratch.at("socket"))).run();
-    assert_eq!(refused.unwrap_err().code(), "OUTPUT");
+    assert_eq!(refused.unwrap_err().code(), "LIST");
     assert!(
         fs::symlink_metadata(scratch.at("socket"))
             .unwrap()
@@ -315,7 +315,7 @@ fn a_symlink_keeps_being_one() {
     let names = place.names();
     for name in ["round", "to directory", "below", "old/x", "nowhere/x", ".", ""] {
         let refused = listing(source.path(), bytes(&place.path().join(name))).run();
-        assert_eq!(refused.unwrap_err().code(), "OUTPUT", "{name}");
+        assert_eq!(refused.unwrap_err().code(), "LIST", "{name}");
     }
     assert_eq!(place.names(), names);
 }

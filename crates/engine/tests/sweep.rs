@@ -1005,3 +1005,23 @@ fn a_file_in_use_stays() {
         assert_eq!(to.read(name), b"told", "{name}");
     }
 }
+
+/// Who looks at what a limit keeps sees some of it.
+#[test]
+fn what_a_limit_keeps_is_named() {
+    let scratch = Scratch::new();
+    for dry_run in [true, false] {
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        source.file("kept", "x");
+        to.file("kept", "x").file("extra", "x");
+        let copied = mirror(&[contents(source.path())], to.path(), |o| {
+            (o.dry_run, o.max_delete) = (dry_run, Some(MaxDelete::Entries(0)));
+        });
+        let path = to.at("extra");
+        let wanted = format!(
+            "1 of 2 entries are extra, which is more than 0 ({}), so nothing extra was removed",
+            path.display()
+        );
+        assert_eq!(copied.report.withheld[0].message, wanted);
+    }
+}

@@ -237,7 +237,7 @@ impl Output {
         };
         Ok(Self {
             path: path.to_vec(),
-            place: begin().map_err(|errno| refusal(path, errno))?,
+            place: begin().map_err(|errno| Refusal::List(text(path, errno)))?,
             desk: Arc::clone(desk),
             buffer: Vec::with_capacity(BUFFER_BYTES),
             offset: 0,
@@ -340,7 +340,11 @@ impl Output {
 }
 
 fn refusal(path: &[u8], errno: Errno) -> Refusal {
-    Refusal::Output(format!("{} could not be written: {}", name_of(path), describe(errno)))
+    Refusal::Output(text(path, errno))
+}
+
+fn text(path: &[u8], errno: Errno) -> String {
+    format!("{} could not be written: {}", name_of(path), describe(errno))
 }
 
 /// A file without a name, on the file system of a directory; where that has none, its name is taken away at once.

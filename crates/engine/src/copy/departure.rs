@@ -15,6 +15,8 @@ use crate::entry::Outcome;
 use crate::report::Withheld;
 use crate::report::counters::{Counters, Totals};
 
+/// What a copy may lack, and who moves may accept that.
+pub const ITS_TIME: &str = "its time";
 /// Locks for inodes with several links: names of one inode are removed one after the other.
 const INODE_LOCKS: usize = 64;
 

@@ -6,7 +6,13 @@
 use bulkhaul_sys::{Kind, Stat};
 
 use crate::entry::{Changes, Reason};
+use crate::tree::publish::DIRECTORY_IN_THE_WAY;
 use crate::tree::times::Kept;
+
+const SYMLINK_IN_THE_WAY: &str = "a symlink is in the way of a directory";
+const FILE_IN_THE_WAY: &str = "a file is in the way of a directory";
+/// What is in the way and of another kind: it goes where what is extra goes.
+pub const IN_THE_WAY: [&str; 3] = [DIRECTORY_IN_THE_WAY, SYMLINK_IN_THE_WAY, FILE_IN_THE_WAY];
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +43,7 @@ pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64, kept: &Kept) -> A
         return Action::Skip(Reason::SameFile);
     }
     if existing.kind == Kind::Directory {
-        return Action::Conflict("a directory is in the way");
+        return Action::Conflict(DIRECTORY_IN_THE_WAY);
     }
     if existing.kind != source.kind {
         return Action::Replace(Changes::CONTENT);
@@ -85,7 +91,7 @@ pub fn place(existing: Option<&Stat>, keep_dirlinks: bool, leads_to_directory: i
         None => Place::Free,
         Some(Kind::Directory) => Place::Directory,
         Some(Kind::Symlink) if keep_dirlinks && leads_to_directory() => Place::Directory,
-        Some(Kind::Symlink) => Place::Taken("a symlink is in the way of a directory"),
-        Some(_) => Place::Taken("a file is in the way of a directory"),
+        Some(Kind::Symlink) => Place::Taken(SYMLINK_IN_THE_WAY),
+        Some(_) => Place::Taken(FILE_IN_THE_WAY),
     }
 }

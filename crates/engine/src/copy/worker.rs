@@ -10,8 +10,10 @@ use std::sync::atomic::Ordering;
 use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::transfer::BUFFER_BYTES;
+use crate::copy::departure::ITS_TIME;
 use crate::copy::dir::{Dir, Origin, Tries};
 use crate::copy::entry::{Done, Finished};
+use crate::copy::plan::IN_THE_WAY;
 use crate::copy::run::Run;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
@@ -145,6 +147,10 @@ impl<'r> Worker<'r> {
         let hint = match (&fault.cause, fault.side) {
             (Cause::Errno(Errno::PERM), _) => protection(&path).map(str::to_owned),
             (Cause::Errno(errno), Side::Destination(index)) => self.run.targets.get(index).and_then(|t| t.hint(*errno)),
+            (Cause::Conflict(what), _) if IN_THE_WAY.contains(what) && !self.run.rules.asked.remove_extra => {
+                Some("with --delete, or -rme of hpcp, it goes".into())
+            }
+            (Cause::NotKept(what), _) if what == ITS_TIME => Some("with --accept-time-loss it goes".into()),
             _ => None,
         };
         let failure = Failure::new(fault, path, kind, hint.as_deref());
@@ -154,7 +160,7 @@ impl<'r> Worker<'r> {
     /// What could not be kept of the current entry, once for each kind.
     pub fn tell_shortfalls(&mut self, dir: &Dir, target: &CStr) {
         for short in std::mem::take(&mut self.scratch.shortfalls) {
-            let first = || (join(&dir.twin_path(0), target.to_bytes()), short.message);
+            let first = || (within(dir.twin_path(0), target.to_bytes()), short.message);
             if short.lost {
                 self.run.desk.lose(&short.kind, first);
             } else {
@@ -194,8 +200,8 @@ impl<'r> Worker<'r> {
             outcome: done.outcome,
             kind,
             path: join(&dir.relative_path(), to),
-            source: join(&dir.source_path(source), from),
-            destination: join(&dir.twin_path(destination), to),
+            source: within(dir.source_path(source), from),
+            destination: within(dir.twin_path(destination), to),
             bytes: done.bytes,
             changes: done.changes,
             reason: done.reason,
@@ -203,5 +209,14 @@ impl<'r> Worker<'r> {
             hash: None,
             details: None,
         }));
+    }
+}
+
+/// The path of what has a name in a directory; a dot stands for the directory.
+fn within(directory: Vec<u8>, name: &[u8]) -> Vec<u8> {
+    if name == b"." {
+        directory
+    } else {
+        join(&directory, name)
     }
 }

@@ -14,6 +14,9 @@ use crate::error::{Fault, Operation, Side};
 use crate::tree::listing;
 use crate::tree::staging::{Staging, appear};
 
+/// Why nothing takes the place of a directory by itself.
+pub const DIRECTORY_IN_THE_WAY: &str = "a directory is in the way";
+
 /// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.
 pub fn publish_directory(at: BorrowedFd<'_>, staging: &Staging, name: &CStr) -> sys::Result<()> {
     match sys::rename(at, staging.as_c_str(), at, name, Replace::No) {
@@ -46,11 +49,9 @@ pub fn publish(
     match result {
         // It was to be replaced, or somebody made it meanwhile: the later of two complete files stays.
         Err(Errno::EXIST) => match sys::rename(at, staged, at, name, Replace::Yes) {
-            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => Err(Fault::conflict(
-                Operation::Rename,
-                destination,
-                "a directory is in the way",
-            )),
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                Err(Fault::conflict(Operation::Rename, destination, DIRECTORY_IN_THE_WAY))
+            }
             other => other.map_err(fault),
         },
         other => other.map_err(fault),

@@ -51,8 +51,12 @@ export class Console<Problem extends { readonly message: string }> {
 
   /** The notes of a job. What was lost is a problem, and told as one. */
   notes({ notes }: Report): void {
-    for (const { count, lost, message } of notes) {
-      if (!lost) this.note(`${message}${count > 1 ? ` (${count} times)` : ''}`);
+    for (const { count, lost, message, path } of notes) {
+      const where = [
+        ...(count > 1 ? [`${count} times`] : []),
+        ...(path === '' ? [] : [`${count > 1 ? 'first ' : ''}at ${path}`]),
+      ];
+      if (!lost) this.note(`${message}${where.length > 0 ? ` (${where.join(', ')})` : ''}`);
     }
   }
 

@@ -48,10 +48,10 @@ export class CopyCommand extends VerbCommand {
   exclude = Option.Array('--exclude', [], {
     description: "Leave out what PATTERN matches, by rsync's rules; repeatable, the first that matches wins",
   });
-  filesFrom = Option.String('--files-from', {
+  filesFrom = Option.Array('--files-from', [], {
     description: 'Copy the names in FILE, one a line, relative to the one SRC; - for standard input',
   });
-  filesFrom0 = Option.String('--files-from0', {
+  filesFrom0 = Option.Array('--files-from0', [], {
     description: 'As --files-from, each name ended by a NUL byte',
   });
   oneFileSystem = Option.Boolean('-x,--one-file-system', false, {
@@ -115,7 +115,8 @@ export class CopyCommand extends VerbCommand {
       'With --move: remove also entries with a time that the destination cannot keep, such as one after January 2038; otherwise they stay',
   });
   maxDelete = Option.String('--max-delete', {
-    description: 'With --delete and --move: where more than N entries, or N% of those there, would go, none goes',
+    description:
+      'With --delete and --move: where more than N entries, or N% of those there, would go, none goes. N% is of what the destination had before, or of what the sources have: after a run that brought much and held back, a second one may find that less than N% would go',
     validator: t.cascade(t.isString(), [t.matchesRegExp(/^\d+%?$/)]),
   });
   operands = Option.Rest({ name: 'SRC… DEST', required: 2 });
@@ -140,10 +141,13 @@ export class CopyCommand extends VerbCommand {
   }
 
   private async copyOptions(): Promise<CopyOptions> {
-    if (this.filesFrom !== undefined && this.filesFrom0 !== undefined) {
-      throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other');
+    const [list, ...more] = [...this.filesFrom, ...this.filesFrom0];
+    if (more.length > 0)
+      throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other, and go once');
+    if (this.acceptTimeLoss && !this.move) throw new BulkhaulError('USAGE', '--accept-time-loss goes with --move');
+    if (this.maxDelete !== undefined && !this.move && !this.delete) {
+      throw new BulkhaulError('USAGE', '--max-delete goes with --delete or --move');
     }
-    const list = this.filesFrom ?? this.filesFrom0;
     const { exclude, oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, verify, dryRun } = this;
     return {
       sources: this.operands.slice(0, -1),
@@ -172,7 +176,7 @@ export class CopyCommand extends VerbCommand {
       ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
       ...(this.chown !== undefined && { chown: await parseOwner(this.chown) }),
       ...(list !== undefined && {
-        filesFrom: { path: list === '-' ? '/dev/stdin' : list, nul: this.filesFrom0 !== undefined },
+        filesFrom: { path: list === '-' ? '/dev/stdin' : list, nul: this.filesFrom0.length > 0 },
       }),
     };
   }

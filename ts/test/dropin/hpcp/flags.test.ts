@@ -97,6 +97,11 @@ it.each<[string[], RegExp]>([
   [['-b', '-nb'], /not allowed with/],
   [['--files-from', 'a', '--files-from0', 'b'], /^argument --files-from0: not allowed with/],
   [['-ctl', 'x'], /^argument -ctl\/--command_timeout_limit: 'x' is not a number of seconds$/],
+  [['a', '-d', 'b', '--max-delete', '3'], /^argument --max-delete: it goes with -rm or -rme/],
+  [['a', '-d', 'b', '-rf', '--max-delete', '3'], /^argument --max-delete: it goes with -rm or -rme/],
+  [['a', '-d', 'b', '--accept-time-loss'], /^argument --accept-time-loss: it goes with -rm and -d/],
+  [['a', '-rm', '--accept-time-loss'], /^argument --accept-time-loss: it goes with -rm and -d/],
+  [['-sfl', '-', '-fl', '-', '-cfl'], /standard input can be read once/],
   [['a', 'b', '-rm', '-rme'], /^argument -rm\/--remove: together with -rme the destination is named with -d/],
 ])('refuses %j', (args, message) => {
   expect(() => parseCall(args)).toThrow(message);

@@ -77,7 +77,7 @@ describe('-fl', () => {
   });
 
   it.each([
-    [['s', '-fl', 'no/such/L'], 208, 'OUTPUT'],
+    [['s', '-fl', 'no/such/L'], 208, 'LIST'],
     [['s', '-fl', 'nothing', '-cfl'], 208, 'LIST'],
     [['-sfl', 'nothing', '-d', 't'], 208, 'LIST'],
     [['s', '-fl', 'L', '--nice', '20'], 2, 'USAGE'],

@@ -26,7 +26,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, S
 
 use crate::bytes::probe;
 use crate::copy::act::content;
-use crate::copy::departure::Departure;
+use crate::copy::departure::{Departure, ITS_TIME};
 use crate::copy::dir::{Dir, Origin, Presence, Scope};
 use crate::copy::entry::{Done, Entry, SourceEntry, same_version};
 use crate::copy::options::Directories;
@@ -163,7 +163,7 @@ fn depart_from(
         Match::Same(_) | Match::Different => return Err(stays(Cause::Mismatch).into()),
     };
     if times::lacks_time(worker, entry.dir, place, stat, &copy) {
-        return Err(stays(Cause::NotKept("its time".into())).into());
+        return Err(stays(Cause::NotKept(ITS_TIME.into())).into());
     }
     // The last look: by name, and by descriptor where there is one.
     let last = sys::stat(at.as_fd(), name, Follow::No).map_err(source_fault(Operation::Stat))?;
@@ -367,7 +367,7 @@ fn directory_lacks(worker: &mut Worker<'_>, dir: &Dir) -> Result<Option<String>,
         return Ok(None);
     }
     if directory_lacks_time(worker, dir) {
-        return Ok(Some("its time".into()));
+        return Ok(Some(ITS_TIME.into()));
     }
     let source = dir.source(winner).map_err(source_fault(Operation::Open))?;
     let mut missing = None;

@@ -15,6 +15,7 @@ use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::tree::metadata;
 use crate::tree::path::{join, open_beneath, split};
+use crate::tree::publish::DIRECTORY_IN_THE_WAY;
 use crate::tree::staging::Staging;
 
 /// Where a file of this run is.
@@ -145,7 +146,7 @@ pub fn link(
     let (index, id) = (first.destination(), first.id());
     let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
     if existing.is_some_and(|existing| existing.kind == Kind::Directory) {
-        return Err(Fault::conflict(Operation::Link, index, "a directory is in the way").into());
+        return Err(Fault::conflict(Operation::Link, index, DIRECTORY_IN_THE_WAY).into());
     }
     let unchanged = Done {
         size: stat.size,

@@ -345,7 +345,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'N|N%',
     rank: 2,
-    help: 'Remove nothing when it would be more entries than N, or more than N% of those that are there.',
+    help: 'Remove nothing when it would be more entries than N, or more than N% of those that are there: in the destination before the run, or in the sources. What a run that held back has copied counts in the next.',
   },
   accept_time_loss: {
     names: ['--accept-time-loss'],
@@ -476,6 +476,17 @@ export function parseCall(args: readonly string[]): HpcpCall {
   }
   if (call.values.max_delete !== undefined && !/^\d+%?$/.test(call.values.max_delete)) {
     throw new UsageError(`argument --max-delete: '${call.values.max_delete}' is neither N nor N%`);
+  }
+  const { remove, remove_extra, remove_force, dest_path } = call.values;
+  if (call.values.max_delete !== undefined && !remove && !remove_extra && !(remove_force && dest_path.length === 0)) {
+    throw new UsageError('argument --max-delete: it goes with -rm or -rme; nothing was done');
+  }
+  if (call.values.accept_time_loss && !(remove && dest_path.length > 0)) {
+    throw new UsageError('argument --accept-time-loss: it goes with -rm and -d; nothing was done');
+  }
+  const { source_file_list, target_file_list, files_from, files_from0 } = call.values;
+  if ([source_file_list, target_file_list, files_from, files_from0].filter((path) => path === '-').length > 1) {
+    throw new UsageError('argument -sfl/-lfl/--source_file_list: standard input can be read once; nothing was done');
   }
   if (call.values.jobs !== undefined && call.values.jobs < 1) {
     throw new UsageError(`argument --jobs: ${call.values.jobs} is less than 1`);
