@@ -141,8 +141,8 @@ fn an_abort_reaches_all_who_help() {
     assert!(to.names().is_empty(), "{:?}", to.names());
 }
 
-/// Of more than memory holds, hardly a page is left in the cache, on either side; of less, all, or all of the source where
-/// the content has to be on the disk.
+/// Of more than memory holds, hardly a page is left in the cache, on either side; of less all of the source stays, and all
+/// of the copy where its content has not to be on the disk.
 #[test]
 fn what_memory_cannot_hold_leaves_the_cache() {
     let scratch = Scratch::new();
@@ -179,8 +179,8 @@ fn what_memory_cannot_hold_leaves_the_cache() {
         let what = format!("{name}: {left} and {right} of {size}");
         match (memory, sync) {
             (None, Durability::None) => assert!(left.min(right) >= size - few, "{what}"),
-            // What the way past the cache was measured by has gone through it.
-            (None, _) => assert!(left >= size - few && right <= size / 2, "{what}"),
+            // Which way the rest takes, past the cache or through it, the clock of this moment decides.
+            (None, _) => assert!(left >= size - few, "{what}"),
             // The end of each chunk stays, of what was written until its sync.
             (Some(_), Durability::None) => assert!(left.max(right) <= size / 2 + few, "{what}"),
             (Some(_), _) => assert!(left <= size / 2 + few && right <= few, "{what}"),
