@@ -61,9 +61,9 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
   if (settings.json) {
     const types: Event['type'][] = settings.quiet ? ['summary'] : ['status', 'entry', 'error', 'note', 'summary'];
     const status = settings.progress === 'json' && !settings.quiet ? every : undefined;
-    reporters.push(new (await import('./json.js')).Json(stdout, types, status));
+    reporters.push(new (await import('./json.js')).Json(stdout, types, progress, status));
   } else if (settings.progress === 'json' && every !== undefined) {
-    reporters.push(new (await import('./json.js')).Json(stderr, ['status'], every));
+    reporters.push(new (await import('./json.js')).Json(stderr, ['status'], progress, every));
   }
   if (settings.progress === 'tty') {
     terminal = new (await import('./terminal.js')).Terminal(settings.stderr, settings.color, progress);

@@ -8,6 +8,7 @@ import type { BulkhaulError } from '../error.js';
 import type { Event } from '../events.js';
 import { isText, toBytes } from '../names.js';
 import type { Output } from './output.js';
+import type { Progress } from './progress.js';
 import type { Reporter } from './reporter.js';
 
 /** Version of the lines; a property that is added does not change it. */
@@ -21,12 +22,18 @@ export class Json implements Reporter {
     readonly output: Output,
     /** The events that become lines. */
     readonly types: readonly Event['type'][],
+    readonly progress: Progress,
     /** Milliseconds between status lines; absent: none. */
     readonly every?: number,
   ) {}
 
   take(event: Event): void | Promise<void> {
-    if (this.types.includes(event.type)) return this.output.write(jsonLine(event));
+    if (!this.types.includes(event.type)) return;
+    if (event.type !== 'status') return this.output.write(jsonLine(event));
+    const { percent, left } = this.progress.update(event);
+    return this.output.write(
+      jsonLine({ ...event, ...(percent !== undefined && { percent }), ...(left !== undefined && { left }) }),
+    );
   }
 
   refused(error: BulkhaulError): void | Promise<void> {
