@@ -135,23 +135,7 @@ pub fn copy(
     begin(&run, &root, missing, &outside);
     run.schedule.push(Task::List(Arc::clone(&root)));
     perform::drive(&run);
-    let moves = run.rules.asked.remove_sources && run.departure.is_none();
-    loop {
-        finish_links(&run);
-        let asks = moves && !run.agreed.load(Ordering::Relaxed);
-        let leaving = asks.then(|| leaving(&run).ok()).flatten();
-        // What waited for the sweep may bring more links, and directories of which extra entries are known only then.
-        let (tasks, more) = mirror::sweep(&run, &root, leaving);
-        if !tasks.is_empty() {
-            for task in tasks {
-                run.schedule.push(task);
-            }
-            perform::drive(&run);
-        }
-        if !more {
-            break;
-        }
-    }
+    settle(&run, &root);
     run.probes.pull();
     run.probes.tell(desk);
     let interrupted = desk.cancel.is_draining();
@@ -160,6 +144,27 @@ pub fn copy(
     }
     let synced = !interrupted && sync_targets(&run);
     Ok((run, Ended { interrupted, synced }))
+}
+
+/// What waits for the end of the walk: links, extra entries, and what comes in their place.
+fn settle(run: &Run, root: &Arc<Dir>) {
+    let moves = run.rules.asked.remove_sources && run.departure.is_none();
+    loop {
+        finish_links(run);
+        let asks = moves && !run.agreed.load(Ordering::Relaxed);
+        let leaving = asks.then(|| leaving(run).ok()).flatten();
+        // What waited for the sweep may bring more links, and directories of which extra entries are known only then.
+        let (tasks, more) = mirror::sweep(run, root, leaving);
+        if !tasks.is_empty() {
+            for task in tasks {
+                run.schedule.push(task);
+            }
+            perform::drive(run);
+        }
+        if !more {
+            break;
+        }
+    }
 }
 
 /// The inodes that paths lead to, where they lead to any.
