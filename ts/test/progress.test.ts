@@ -154,6 +154,17 @@ describe('progress', () => {
     expect(statusLine(second)).toMatch(/^1 of 40 files found \| 20.0 MiB done, 20.0 MiB seen \| 20.0 MiB\/s \| /);
   });
 
+  it('takes what comes for what has been while sizes are not known', () => {
+    const { total, at } = acted(some(1, 3000, 64 * 1024), STEADY);
+    const progress = new Progress();
+    for (let now = 0; now < total; now += EVERY) {
+      const { expected, ...rest } = at(now);
+      const { entries = 0, files = 0, toDo = 0 } = expected ?? {};
+      const { percent } = progress.update({ ...rest, ...(expected && { expected: { entries, files, toDo } }) });
+      if (now > total / 10 && now > 2) expect(Math.abs((percent ?? 0) - (now / total) * 100)).toBeLessThanOrEqual(10);
+    }
+  });
+
   it('knows nothing of what all is skipped has cost otherwise', () => {
     const progress = new Progress();
     const expected = { entries: 100, files: 100, bytes: 100 * MIB, toRead: 100 * MIB, toDo: 100 };
@@ -189,7 +200,10 @@ describe('progress', () => {
 
   it('never goes back and stays within bounds, whatever the counters say', () => {
     const counter = fc.nat(1000);
-    const amounts = fc.record({ entries: counter, files: counter, bytes: counter, toRead: counter, toDo: counter });
+    const amounts = fc.record(
+      { entries: counter, files: counter, bytes: counter, toRead: counter, toDo: counter },
+      { requiredKeys: ['entries', 'files', 'toDo'] },
+    );
     const any = fc.record(
       {
         ...{ foundFiles: counter, foundBytes: counter, doneFiles: counter, doneBytes: counter },

@@ -159,9 +159,10 @@ export interface NativeSnapshot {
 export interface NativeExpected {
   entries: number;
   files: number;
-  bytes: number;
-  /** Bytes that will have been read in the end: `readBytes` then, but for what is skipped. */
-  toRead: number;
+  /** Bytes of the files; absent until sizes are known too. */
+  bytes?: number;
+  /** Bytes that will have been read in the end: `readBytes` then, but for what is skipped. Absent like `bytes`. */
+  toRead?: number;
   /** Entries that will have been done with in the end: `workedEntries` then. */
   toDo: number;
 }

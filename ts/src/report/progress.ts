@@ -88,14 +88,17 @@ function movedOf({ readBytes, copiedBytes, verifiedBytes }: Snapshot): number {
 
 /** What is still to be done. The tree may have grown or shrunk since it was looked at. */
 function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>) {
+  const entries = Math.max(0, expected.toDo - snapshot.workedEntries);
+  if (expected.bytes === undefined || expected.toRead === undefined) {
+    // Sizes are not known yet: what comes is taken for what has been.
+    const each = snapshot.workedEntries > 0 ? movedOf(snapshot) / snapshot.workedEntries : 0;
+    return { bytes: each * entries, entries };
+  }
   const byReading = expected.toRead - movedOf(snapshot);
   // What is skipped is not read as expected: files without an outcome tell it, where each is looked at once.
   const perByte = expected.bytes > 0 ? expected.toRead / expected.bytes : 0;
   const byFiles = expected.toDo > expected.entries ? byReading : (expected.bytes - snapshot.doneBytes) * perByte;
-  return {
-    bytes: Math.max(0, Math.min(byReading, byFiles)),
-    entries: Math.max(0, expected.toDo - snapshot.workedEntries),
-  };
+  return { bytes: Math.max(0, Math.min(byReading, byFiles)), entries };
 }
 
 /** What goes on beside or after the copying. */
@@ -147,7 +150,9 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
   if (phase !== 'preflight') {
     const done = `${number(doneFiles)} of`;
     if (expected) {
-      add(4, `${bytes(Math.min(movedOf(snapshot), expected.toRead))} of ${bytes(expected.toRead)}`);
+      const all = expected.toRead;
+      const moved = movedOf(snapshot);
+      add(4, all === undefined ? `${bytes(moved)} done` : `${bytes(Math.min(moved, all))} of ${bytes(all)}`);
       add(3, `${done} ${count(Math.max(expected.files, foundFiles), 'file')}`);
     } else {
       const known = phase === 'scanning' ? 'found so far' : 'found';

@@ -24,8 +24,8 @@ pub struct JsWithheld {
 pub struct JsExpected {
     pub entries: f64,
     pub files: f64,
-    pub bytes: f64,
-    pub to_read: f64,
+    pub bytes: Option<f64>,
+    pub to_read: Option<f64>,
     pub to_do: f64,
 }
 
@@ -123,8 +123,8 @@ pub fn snapshot(s: &Snapshot) -> JsSnapshot {
         expected: s.expected.map(|e| JsExpected {
             entries: e.entries as f64,
             files: e.files as f64,
-            bytes: e.bytes as f64,
-            to_read: e.to_read as f64,
+            bytes: e.bytes.map(|bytes| bytes.found as f64),
+            to_read: e.bytes.map(|bytes| bytes.to_read as f64),
             to_do: e.to_do as f64,
         }),
         syncing: s.syncing.map(|since| since.as_secs_f64()),

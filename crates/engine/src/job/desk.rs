@@ -102,6 +102,15 @@ pub struct Snapshot {
     pub elapsed: Duration,
 }
 
+/// How many bytes an operation has to do with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpectedBytes {
+    /// Sizes of all files.
+    pub found: u64,
+    /// What will be read of them.
+    pub to_read: u64,
+}
+
 /// What an operation has to do with, as somebody saw who went ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
@@ -109,10 +118,8 @@ pub struct Expected {
     pub entries: u64,
     /// Regular files among them.
     pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Bytes that will be read of them: also to hash, to compare and to prove.
-    pub to_read: u64,
+    /// Their bytes, and those that will be read of them: also to hash, to compare and to prove. `None`: not known yet.
+    pub bytes: Option<ExpectedBytes>,
     /// Entries that will be done with, each as often as it is looked at.
     pub to_do: u64,
 }
@@ -140,7 +147,7 @@ pub struct Desk {
     motion: Arc<Motion>,
     /// Somebody asks how far the operation is.
     watched: AtomicBool,
-    expected: OnceLock<Expected>,
+    expected: Mutex<Option<Expected>>,
     /// Since when something is being synced.
     syncing_since: Mutex<Option<Instant>>,
 }
@@ -194,7 +201,7 @@ impl Desk {
             start: OnceLock::new(),
             motion: Arc::default(),
             watched: AtomicBool::new(false),
-            expected: OnceLock::new(),
+            expected: Mutex::new(None),
             syncing_since: Mutex::new(None),
         }
     }
@@ -371,9 +378,9 @@ impl Desk {
         self.watched.load(Ordering::Relaxed)
     }
 
-    /// What there is in all is known now. The first answer counts.
+    /// What there is in all is known now, or known better.
     pub fn expect(&self, expected: Expected) {
-        self.expected.get_or_init(|| expected);
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(expected);
     }
 
     /// Since when something is being synced without a break, as far as anybody has looked.
@@ -405,7 +412,7 @@ impl Desk {
             workers: self.workers.load(Ordering::Relaxed),
             limits: self.pace.limits(),
             read_bytes: self.motion.read.sum(),
-            expected: self.expected.get().copied(),
+            expected: *self.expected.lock().unwrap_or_else(PoisonError::into_inner),
             syncing: self.syncing_for(),
             elapsed: self.elapsed(),
         }

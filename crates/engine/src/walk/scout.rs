@@ -1,10 +1,10 @@
 //! The scout: says how much there is in all, for whoever watches.
 //!
-//! Comes in: where an operation begins; goes out, at its desk: how many entries and bytes it has to do with, as soon as that
-//! is known. The scout looks at names and sizes and at nothing else, on one thread of the lowest priority; it sets out after a
-//! second, and only where somebody asks how far the operation is. What it can't look at it leaves out, and what changes
-//! meanwhile it does not hear of: what it says is for people. It is told to stop when the operation is over, and nobody
-//! waits for it.
+//! Comes in: where an operation begins; goes out, at its desk: how many entries it has to do with, and then how many bytes,
+//! each as soon as that is known. The scout sets out after a second, and only where somebody asks how far the operation is.
+//! First it looks at names only, which costs little beside any work on them; then at sizes, at the lowest priority: where
+//! processors or disks are busy, that may come to nothing. What it can't look at it leaves out, and what changes meanwhile
+//! it does not hear of: what it says is for people. It is told to stop when the operation is over, and nobody waits for it.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Follow, IoPriority, Kind};
 
 use crate::error::Fault;
-use crate::job::desk::{Cancel, Desk, Expected};
+use crate::job::desk::{Cancel, Desk, Expected, ExpectedBytes};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::{Rules, Selection};
 use crate::walk::node::{Entered, Node};
@@ -83,12 +83,6 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
             break;
         }
     }
-    // A courtesy: where it is refused, the scout is as quick as others.
-    for asked in [sys::set_nice(NICE), sys::set_io_priority(IoPriority::Idle)] {
-        match asked {
-            Ok(()) | Err(_) => {}
-        }
-    }
     // Nothing to walk is nothing known.
     let Some(filter) = Selection::of(ahead.filter.as_ref())
         .ok()
@@ -96,38 +90,52 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
     else {
         return;
     };
-    let count = Count {
-        to_read: &*ahead.to_read,
-        entries: AtomicU64::new(0),
-        files: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
-        reads: AtomicU64::new(0),
-    };
-    Walk {
-        start: Start::Roots(&ahead.roots),
-        filter: &filter,
-        boundary: ahead.boundary,
-        across: &[],
-        desk: own,
-        workers: 1,
-        budget: &Arc::new(Budget::new(OPEN)),
-    }
-    .run(&count);
-    if !own.cancel.is_draining() {
+    let walk = |sizes: bool| {
+        let count = Count {
+            to_read: sizes.then_some(&*ahead.to_read),
+            entries: AtomicU64::new(0),
+            files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+        };
+        Walk {
+            start: Start::Roots(&ahead.roots),
+            filter: &filter,
+            boundary: ahead.boundary,
+            across: &[],
+            desk: own,
+            workers: 1,
+            budget: &Arc::new(Budget::new(OPEN)),
+        }
+        .run(&count);
+        if own.cancel.is_draining() {
+            return;
+        }
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         desk.expect(Expected {
             entries: of(&count.entries),
             to_do: of(&count.entries).saturating_mul(ahead.passes),
             files: of(&count.files),
-            bytes: of(&count.bytes),
-            to_read: of(&count.reads),
+            bytes: sizes.then(|| ExpectedBytes {
+                found: of(&count.bytes),
+                to_read: of(&count.reads),
+            }),
         });
+    };
+    walk(false);
+    // A courtesy: where it is refused, the scout is as quick as others.
+    for asked in [sys::set_nice(NICE), sys::set_io_priority(IoPriority::Idle)] {
+        match asked {
+            Ok(()) | Err(_) => {}
+        }
     }
+    walk(true);
 }
 
 /// Counts what a walk finds.
 struct Count<'c> {
-    to_read: &'c (dyn Fn(u64) -> u64 + Send + Sync),
+    /// `None`: sizes are not asked for.
+    to_read: Option<&'c (dyn Fn(u64) -> u64 + Send + Sync)>,
     entries: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
@@ -168,9 +176,10 @@ impl Visitor for Count<'_> {
 impl Count<'_> {
     fn file(&self, at: BorrowedFd<'_>, name: &CStr) {
         self.files.fetch_add(1, Ordering::Relaxed);
+        let Some(to_read) = self.to_read else { return };
         if let Ok(stat) = sys::stat(at, name, Follow::No) {
             self.bytes.fetch_add(stat.size, Ordering::Relaxed);
-            self.reads.fetch_add((self.to_read)(stat.size), Ordering::Relaxed);
+            self.reads.fetch_add(to_read(stat.size), Ordering::Relaxed);
         }
     }
 }
