@@ -373,6 +373,14 @@ impl Desk {
         self.answered.notify_all();
     }
 
+    /// Entries that are done with, and since when: as [`Snapshot::done_entries`], without being a watcher's question.
+    pub fn progress(&self) -> (u64, Duration) {
+        let others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = others.iter().chain([&self.counters]);
+        let done = all.map(|counters| Totals::of(counters).all_outcomes()).sum();
+        (done, self.elapsed())
+    }
+
     /// Whether somebody asks how far the operation is.
     pub fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Relaxed)
@@ -401,20 +409,18 @@ impl Desk {
     /// Where the operation stands.
     pub fn snapshot(&self) -> Snapshot {
         self.watched.store(true, Ordering::Relaxed);
-        let totals = Totals::of(&self.counters);
-        let others = self.motion.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let done_elsewhere: u64 = others.iter().map(|counters| Totals::of(counters).all_outcomes()).sum();
+        let (done_entries, elapsed) = self.progress();
         Snapshot {
             phase: self.phase(),
-            totals,
-            done_entries: totals.all_outcomes() + done_elsewhere,
+            totals: Totals::of(&self.counters),
+            done_entries,
             failures: self.findings.failed(),
             workers: self.workers.load(Ordering::Relaxed),
             limits: self.pace.limits(),
             read_bytes: self.motion.read.sum(),
             expected: *self.expected.lock().unwrap_or_else(PoisonError::into_inner),
             syncing: self.syncing_for(),
-            elapsed: self.elapsed(),
+            elapsed,
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Follow, IoPriority, Kind};
 
@@ -27,6 +27,10 @@ use crate::walk::{Boundary, Entries, Next, Visitor, Walk};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Directories that it has open at most, beside those on its way.
 const OPEN: usize = 64;
+/// What looking at sizes takes, when looking at names takes one.
+const SIZES_TO_NAMES: f64 = 5.0;
+/// The part of an operation's time that sizes may take.
+const PART: f64 = 0.02;
 /// The lowest priority that there is.
 const NICE: i32 = 19;
 
@@ -109,10 +113,10 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
         }
         .run(&count);
         if own.cancel.is_draining() {
-            return;
+            return None;
         }
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        desk.expect(Expected {
+        let expected = Expected {
             entries: of(&count.entries),
             to_do: of(&count.entries).saturating_mul(ahead.passes),
             files: of(&count.files),
@@ -120,9 +124,17 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
                 found: of(&count.bytes),
                 to_read: of(&count.reads),
             }),
-        });
+        };
+        desk.expect(expected);
+        Some(expected)
     };
-    walk(false);
+    let began = Instant::now();
+    let Some(entries) = walk(false).map(|expected| expected.to_do) else {
+        return;
+    };
+    if !is_worth_it(desk, entries, began.elapsed()) {
+        return;
+    }
     // A courtesy: where it is refused, the scout is as quick as others.
     for asked in [sys::set_nice(NICE), sys::set_io_priority(IoPriority::Idle)] {
         match asked {
@@ -130,6 +142,15 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
         }
     }
     walk(true);
+}
+
+/// Whether sizes are worth their price: a look at each file, beside what the operation still takes at its present speed. A
+/// tree of small files is done with nearly as fast as it can be looked at, and there entries tell enough.
+fn is_worth_it(desk: &Desk, entries: u64, names: Duration) -> bool {
+    let (done, elapsed) = desk.progress();
+    let left = entries.saturating_sub(done) as f64;
+    let price = names.as_secs_f64() * SIZES_TO_NAMES;
+    done == 0 || price <= PART * elapsed.as_secs_f64() * left / done as f64
 }
 
 /// Counts what a walk finds.
