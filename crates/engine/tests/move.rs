@@ -1,6 +1,7 @@
 //! Moves: a source entry goes when its copy is proved, and not before.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::sweep::limit::MaxDelete;
+use bulkhaul_engine::tree::staging::Stager;
 use bulkhaul_engine::{FilterStyle, copy};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
@@ -703,4 +705,28 @@ fn a_file_in_use_stays_in_the_source() {
     .incomplete();
     assert_eq!(moved.failures(source.path()), ["conflict remove - d/log"]);
     assert_eq!(source.names(), ["d", "d/log"]);
+}
+
+/// A move that died while an entry was aside, some time ago: the next run gives it its name back, and goes on to the end.
+/// The directory's time is what it was before that.
+#[test]
+fn what_was_aside_is_no_change_of_its_directory() {
+    const TEST: &str = "r#move::what_was_aside_is_no_change_of_its_directory";
+    if let Some(words) = order() {
+        let directory = File::open(&words[0]).unwrap();
+        assert!(Stager::new().take_aside(directory.as_fd(), c"a").is_ok());
+        return;
+    }
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+    source.file("sub/a", "12345").file("sub/b", "x");
+    copy(&[named(source.path())], to.path(), |_| {}).complete();
+    let (sub, log) = (source.at("sub"), scratch.at("log"));
+    let (code, text) = finish(again(TEST, &[sub.display().to_string()], &log), &log);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!source.at("sub/a").exists());
+    set_time(&sub, 1_500_000_000, 0);
+    let moved = copy(&[named(source.path())], to.path(), |o| o.remove_sources = true).complete();
+    assert!(!source.path().exists(), "{moved:?} {:?}", source.names());
+    assert_eq!(modified(&to.at("s/sub")), (1_500_000_000, 0));
 }

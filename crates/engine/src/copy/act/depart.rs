@@ -261,7 +261,12 @@ pub fn put_back(worker: &Worker<'_>, dir: &Dir, at: &OwnedFd, aside: &CStr) -> R
         let Some(name) = find_name(&twin, is_of).map_err(fault(Operation::List))? else {
             continue;
         };
-        let restored = appear(at.as_fd(), aside, &name).and_then(|()| worker.run.restored.insert(at, &name));
+        let restored = sys::stat_fd(at.as_fd()).and_then(|before| {
+            appear(at.as_fd(), aside, &name)?;
+            // That was no change of the directory: its copy has the time that it had before.
+            sys::set_times(Node::Open(at.as_fd()), None, Some(before.mtime))?;
+            worker.run.restored.insert(at, &name)
+        });
         return match restored {
             Ok(()) => Ok(Some(name)),
             Err(Errno::EXIST) => Ok(None),
