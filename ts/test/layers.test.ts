@@ -31,7 +31,7 @@ const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
   ...['list', 'compare', 'remove'],
   ...['options', 'plan', 'dir', 'target', 'entry', 'memory', 'departure', 'views', 'prepare', 'links', 'run', 'worker']
-    .concat(['times', 'track', 'extra'])
+    .concat(['times', 'track', 'extra', 'clear'])
     .concat(['make', 'content', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
     .concat(['act', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
     .map((room) => `copy/${room}`),

@@ -3,6 +3,7 @@
 //! Comes in: [`CopyOptions`]; goes out: a [`Job`] that copies, or a [`Refusal`] before anything was written.
 
 pub mod act;
+pub mod clear;
 pub mod departure;
 pub mod dir;
 pub mod directory;

@@ -13,6 +13,7 @@
 //! The [`Sweeper`] does it for other operations too: it removes what is extra in a destination.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
@@ -150,14 +151,14 @@ impl Work for Remove {
                 (false, true) => u64::MAX,
                 (false, false) => 0,
             },
-            limit: u64::MAX,
+            left: &AtomicU64::new(u64::MAX),
             witness: None,
         };
         let start = Start::Roots(&looked.roots);
         desk.enter(Phase::Scanning);
-        let mut limit = u64::MAX;
+        let mut left = AtomicU64::new(u64::MAX);
         if !self.preview && (options.list_first || options.max_delete.is_some()) {
-            limit = rehearse(&sweeper, start, options.max_delete)?;
+            left = rehearse(&sweeper, start, options.max_delete)?.into();
         }
         for (path, fault) in &looked.missing {
             desk.counters[0].found(Kind::File);
@@ -167,7 +168,7 @@ impl Work for Remove {
         if sweeper.mode == Mode::Remove {
             desk.enter(Phase::Removing);
         }
-        Sweeper { limit, ..sweeper }.run(start);
+        Sweeper { left: &left, ..sweeper }.run(start);
         Ok(desk.report(Durability::None, workers, desk.cancel.is_draining()))
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, Directories, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::event::Event;
+use bulkhaul_engine::job::Job;
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::{FilterStyle, Kind, copy};
 use bulkhaul_sys::Errno;
@@ -15,8 +16,8 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, finish, order};
 use crate::rig::{
-    Copied, FEW_DESCRIPTORS, Scratch, Tree, apart, attempt, compare, content, contents, copy, has_staging, named,
-    options, run, watch,
+    Copied, FEW_DESCRIPTORS, NOBODY, Scratch, Tree, apart, attempt, compare, content, contents, copy, has_staging,
+    named, options, run, same_path, watch,
 };
 
 /// A mirror: a copy that removes what is extra.
@@ -453,6 +454,18 @@ fn killed_on_the_way() {
         let log = scratch.at("log");
         let words = [scratch.path().display().to_string(), nth.to_string()];
         let (code, text) = finish(again(TEST, &words, &log), &log);
+        // What is no longer whole has a whole successor, under its name or beside it.
+        let read = |name: &str| fs::read(to.path().join(name)).ok();
+        let staged = |file: bool, content: &[u8]| {
+            let names = to.names().into_iter().filter(|name| name.contains(".bh-"));
+            let mut contents = names.filter(|name| to.at(name).is_file()).map(|name| to.read(name));
+            contents.any(|there| there == content) || !file && to.names().iter().any(|name| name.starts_with(".bh-"))
+        };
+        let whole = content(1, 5000);
+        let file = read("file/deep/f").is_some() || read("file").is_some_and(|it| it == whole) || staged(true, &whole);
+        let dir = read("dir").is_some() || to.at("dir").is_dir() || staged(false, b"");
+        let sub = read("sub/file/x").is_some() || read("sub/file").is_some_and(|it| it == b"2") || staged(true, b"2");
+        assert!(file && dir && sub, "{nth}: {:?}", to.names());
         mirror(&[contents(source.path())], to.path(), |_| {}).complete();
         compare(source.path(), to.path());
         assert!(!has_staging(scratch.path()), "{nth}");
@@ -467,6 +480,186 @@ fn killed_on_the_way() {
     let first: usize = first.unwrap().parse().unwrap();
     let ends = (first..).step_by(3).take_while(|nth| run(*nth).0 == Some(99)).count();
     assert!(ends > 20, "{ends}");
+}
+
+/// Something important has the name of an entry of another kind.
+fn important(to: &Tree) {
+    to.file("file/only", "important").file("dir", "important");
+}
+
+/// It is there still, and nothing beside it but what came.
+fn is_untouched(to: &Tree) {
+    assert_eq!(to.read("file/only"), b"important");
+    assert_eq!(to.read("dir"), b"important");
+    assert_eq!(to.names(), ["dir", "file", "file/only"]);
+    assert!(!has_staging(to.path()));
+}
+
+/// Whoever cannot come costs nothing of what is there: what can't be read.
+#[test]
+fn what_cannot_be_read_clears_nothing() {
+    apart(
+        "late::what_cannot_be_read_clears_nothing",
+        NOBODY,
+        |scratch| {
+            let to = scratch.tree("d");
+            scratch.tree("s").file("file", "new").mode("file", 0);
+            scratch.tree("t").file("dir/f", "new").mode("dir", 0);
+            important(&to);
+            for name in ["s", "t", "d", "d/dir", "d/file", "d/file/only"] {
+                std::os::unix::fs::lchown(scratch.at(name), Some(65534), Some(65534)).unwrap();
+            }
+        },
+        |at| {
+            for (source, name) in [("s", "file"), ("t", "dir")] {
+                for moves in [false, true] {
+                    let source = at.join(source);
+                    let arguments = [contents(&source)];
+                    let copied = mirror(&arguments, &at.join("d"), |o| {
+                        // The other name is none of its business.
+                        o.filter = Some((FilterStyle::Rsync, vec![format!("+ {name}").into(), b"- /*".to_vec()]));
+                        o.remove_sources = moves;
+                    })
+                    .incomplete();
+                    let denied = [format!("unreadable open EACCES {name}")];
+                    assert_eq!(copied.failures(&source), denied, "{copied:?}");
+                    assert_eq!(copied.report.totals.outcome_of(Outcome::Removed), 0);
+                }
+            }
+        },
+        |scratch| is_untouched(&Tree::new(scratch.at("d"))),
+    );
+}
+
+/// What has no room, and a directory that nothing can be made in; beside them others come.
+#[test]
+fn what_has_no_room_clears_nothing() {
+    apart(
+        "late::what_has_no_room_clears_nothing",
+        &["env"],
+        |scratch| {
+            let source = scratch.tree("s");
+            source
+                .file("file", content(1, 6 << 20))
+                .file("dir/f", content(2, 6 << 20));
+            if let Some(small) = scratch.file_system("tmpfs", "size=4m") {
+                important(&Tree::new(small.clone()));
+                std::os::unix::fs::symlink(small, scratch.at("d")).unwrap();
+            }
+        },
+        |at| {
+            let to = at.join("d");
+            if to.exists() {
+                let copied = mirror(&[contents(at.join("s"))], &to, |o| o.jobs = 1).incomplete();
+                let failures = [
+                    "conflict mkdir - dir",
+                    "no-space write ENOSPC dir/f",
+                    "no-space write ENOSPC file",
+                ];
+                assert_eq!(copied.failures(&to), failures, "{copied:?}");
+                assert_eq!(copied.report.totals.outcome_of(Outcome::Removed), 0);
+            }
+        },
+        |scratch| {
+            if scratch.at("d").exists() {
+                is_untouched(&Tree::new(scratch.at("d")));
+            }
+        },
+    );
+}
+
+/// A source that ends early, also when it is to be proved, and in several destinations.
+#[test]
+fn what_ends_early_clears_nothing() {
+    for (verify, two) in [(false, false), (true, false), (false, true)] {
+        let scratch = Scratch::new();
+        let (source, to, other) = (scratch.tree("s"), scratch.tree("d"), scratch.tree("e"));
+        source.file("file", content(1, 50_000)).file("good", content(2, 5000));
+        let Some(seen) = scratch.faulty(source.path(), "short=7,only=file") else {
+            return;
+        };
+        for each in [&to, &other] {
+            each.file("file/only", "important").file("good/x", "x");
+        }
+        let mirror = || {
+            mirror(&[contents(&seen)], to.path(), |o| {
+                o.verify = verify;
+                if two {
+                    also(o, &other);
+                }
+            })
+        };
+        let copied = mirror().incomplete();
+        assert_eq!(copied.failures(&seen), ["changed read - file"], "{copied:?}");
+        // What has failed keeps nobody else from coming.
+        assert_eq!(to.names(), ["file", "file/only", "good"], "{copied:?}");
+        assert_eq!(to.read("file/only"), b"important");
+        assert_eq!(to.read("good"), content(2, 5000));
+        // Where it has come, it is in the way of nothing any more.
+        let left: &[&str] = if two {
+            &["file", "file/only"]
+        } else {
+            &["file", "file/only", "good", "good/x"]
+        };
+        assert_eq!(other.names(), left);
+        assert!(!has_staging(scratch.path()));
+    }
+}
+
+/// Who stops the run on the way of a file stops it before anything has gone.
+#[test]
+fn who_is_stopped_clears_nothing() {
+    for stop in [Job::drain as fn(&Job), Job::abort] {
+        let scratch = Scratch::new();
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        source.file("file", content(1, 96 << 20));
+        to.file("file/only", "important");
+        let mut options = options(&[contents(source.path())], to.path());
+        options.remove_extra = true;
+        let job = copy::job(options).unwrap();
+        let stopped = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while job.snapshot().totals.copied_bytes == 0 {
+                    std::thread::yield_now();
+                }
+                stop(&job);
+            });
+            run(&job).unwrap()
+        });
+        // It may have been too late.
+        if stopped.report.totals.outcome_of(Outcome::Copied) == 0 {
+            assert_eq!(to.names(), ["file", "file/only"], "{stopped:?}");
+            assert!(
+                stopped.report.interrupted && stopped.report.failures.is_empty(),
+                "{stopped:?}"
+            );
+        }
+        mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+        compare(source.path(), to.path());
+    }
+}
+
+/// What comes late may be another name of what came before, or of another that comes late.
+#[test]
+fn links_come_late_too() {
+    for jobs in [1, 3] {
+        let scratch = Scratch::new();
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        source
+            .file("a", "1")
+            .link("b", "a")
+            .link("sub/c", "a")
+            .file("d", "2")
+            .link("e", "d");
+        to.file("b/x", "x")
+            .file("sub/c/x", "x")
+            .file("d/x", "x")
+            .file("e/x", "x");
+        mirror(&[contents(source.path())], to.path(), |o| o.jobs = jobs).complete();
+        compare(source.path(), to.path());
+        assert!(same_path(&to.at("a"), &to.at("sub/c")) && same_path(&to.at("d"), &to.at("e")));
+        assert!(!has_staging(scratch.path()));
+    }
 }
 
 /// A move is told the same, and takes what came late.

@@ -681,7 +681,7 @@ fn inside_another_operation() {
             workers,
             mode: Mode::Count,
             tell: 0,
-            limit: u64::MAX,
+            left: &std::sync::atomic::AtomicU64::new(u64::MAX),
             witness: None,
         };
         let before = names(&tree);

@@ -165,6 +165,8 @@ pub struct Twin {
     pub published: AtomicBool,
     /// Nothing was in it when it was made, so nothing is looked up.
     pub fresh: bool,
+    /// What has its name until it is published, and goes right before.
+    pub replaces: Option<Stat>,
     /// What it gives to what is made in it.
     pub heritage: Heritage,
     /// The mode that it had before it was opened to its own owner for the time of the work.
@@ -278,6 +280,7 @@ impl Twin {
             presence: Presence::Imagined,
             published: AtomicBool::new(true),
             fresh: true,
+            replaces: None,
             heritage: Heritage::default(),
             lent: None,
             tainted: AtomicBool::new(false),

@@ -18,9 +18,9 @@ use crate::copy::options::Directories;
 use crate::copy::plan::{Place, place};
 use crate::copy::run::Task;
 use crate::copy::worker::Worker;
-use crate::copy::{extra, finder, times, views};
+use crate::copy::{clear, extra, finder, times, views};
 use crate::entry::{Changes, Outcome, Reason};
-use crate::error::{Cause, Fault, Operation, Side, describe};
+use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Slot;
 use crate::tree::listing;
@@ -129,7 +129,7 @@ fn enter(
         }
     }
     let spots: Vec<_> = (0..parent.twins.len())
-        .map(|index| look_up(worker, parent, index, &sub.target, last))
+        .map(|index| look_up(worker, parent, index, &sub.target))
         .collect();
     if last.is_none() {
         let taken = |(index, spot): (usize, &Result<Option<Spot>, Fault>)| match spot {
@@ -153,7 +153,8 @@ fn enter(
     let mut twins = Vec::with_capacity(parent.twins.len());
     let mut conflict = None;
     for (index, spot) in spots.into_iter().enumerate() {
-        match spot.and_then(|spot| open_twin(worker, parent, index, &sub.target, spot)) {
+        let clears = last.is_some_and(|clear| clear.contains(&index));
+        match spot.and_then(|spot| open_twin(worker, parent, index, &sub.target, spot, clears)) {
             Ok(twin) => twins.push(twin),
             Err(fault) if parent.twins.len() == 1 => return Err(fault),
             // Another destination may still take it.
@@ -244,13 +245,7 @@ fn open_source(worker: &Worker<'_>, parent: &Dir, index: usize, sub: &Subdirecto
 }
 
 /// What has the name of a subdirectory in destination number `index`. `None`: that destination was given up.
-fn look_up(
-    worker: &Worker<'_>,
-    parent: &Dir,
-    index: usize,
-    name: &CStr,
-    last: Option<&[usize]>,
-) -> Result<Option<Spot>, Fault> {
+fn look_up(worker: &Worker<'_>, parent: &Dir, index: usize, name: &CStr) -> Result<Option<Spot>, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
     let Some(up) = &parent.twins[index] else {
         return Ok(None);
@@ -264,7 +259,7 @@ fn look_up(
     };
     // What this run made holds nothing but what it put in; but another name of that may lead there.
     let fresh = up.fresh && !up.arrivals.folds();
-    let existing = if fresh || last.is_some_and(|clear| clear.contains(&index)) {
+    let existing = if fresh {
         None
     } else {
         up.arrivals.look(&at, name).map_err(|e| fault(Operation::Stat, e))?
@@ -281,12 +276,14 @@ fn look_up(
     }))
 }
 
+/// `clears`: what is in its way goes.
 fn open_twin(
     worker: &mut Worker<'_>,
     parent: &Dir,
     index: usize,
     name: &CStr,
     spot: Option<Spot>,
+    clears: bool,
 ) -> Result<Option<Twin>, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
     let (Some(up), Some(Spot { at, existing, place })) = (&parent.twins[index], spot) else {
@@ -296,7 +293,7 @@ fn open_twin(
         return Ok(Some(Twin::imagined()));
     };
     match place {
-        Place::Taken(what) => Err(Fault::conflict(Operation::MakeDirectory, index, what)),
+        Place::Taken(what) if !clears => Err(Fault::conflict(Operation::MakeDirectory, index, what)),
         Place::Directory => {
             let follow = if existing.is_some_and(|there| there.kind == Kind::Symlink) {
                 Follow::Yes
@@ -309,13 +306,17 @@ fn open_twin(
             }
             existing_twin(worker, &at, name, follow, index).map(Some)
         }
-        Place::Free => {
-            make::permit(parent, index, Operation::MakeDirectory, None)?;
+        Place::Free | Place::Taken(_) => {
+            make::permit(parent, index, Operation::MakeDirectory, existing.as_ref())?;
             if worker.run.rules.asked.dry_run {
                 return Ok(Some(Twin::imagined()));
             }
             worker.run.tries(parent, index).for_each(Tries::try_one);
-            staged_twin(worker, &at, name, index, up).map(Some)
+            let twin = staged_twin(worker, &at, name, index, up)?;
+            Ok(Some(Twin {
+                replaces: existing,
+                ..twin
+            }))
         }
     }
 }
@@ -369,6 +370,7 @@ fn existing_twin(
         presence: Presence::Existing(stat),
         published: AtomicBool::new(true),
         fresh: false,
+        replaces: None,
         heritage,
         lent: closed.then_some(stat.mode),
         tainted: AtomicBool::new(false),
@@ -440,9 +442,13 @@ pub fn own_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     }
     if !worker.run.desk.cancel.is_draining() {
         for index in 0..dir.twins.len() {
-            if let Err(fault) = publish_twin(worker, dir, index) {
-                worker.fail_directory(dir, dir.winner(), &fault);
-                abandon(worker, dir, &fault);
+            match publish_twin(worker, dir, index) {
+                Err(Stopped::Fault(fault)) => {
+                    worker.fail_directory(dir, dir.winner(), &fault);
+                    abandon(worker, dir, &fault);
+                }
+                // The next run adopts it.
+                Ok(()) | Err(Stopped::Aborted) => {}
             }
         }
     }
@@ -457,7 +463,7 @@ pub fn own_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     }
 }
 
-fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Fault> {
+fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stopped> {
     let side = Side::Destination(index);
     let Some(Twin {
         presence: Presence::Staged(staging),
@@ -465,6 +471,8 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Faul
         published,
         tainted,
         arrivals,
+        replaces,
+        tries,
         ..
     }) = &dir.twins[index]
     else {
@@ -472,11 +480,8 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Faul
     };
     let fault = |errno| Fault::new(Operation::Rename, side, errno);
     if tainted.load(Ordering::Acquire) {
-        return Err(Fault::conflict(
-            Operation::Rename,
-            index,
-            "something unfinished could not be removed from it",
-        ));
+        let what = "something unfinished could not be removed from it";
+        return Err(Fault::conflict(Operation::Rename, index, what).into());
     }
     let parent_twin;
     let (at, name) = if let Some(parent) = &dir.parent {
@@ -489,10 +494,27 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Faul
         (&root.parent, root.name.as_c_str())
     };
     let staged = dir.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
-    let appear = || match publish_directory(at.as_fd(), staging, name) {
-        Ok(()) => Ok(()),
-        Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => merge(dir, index, (at, name), staging, &staged),
-        Err(errno) => Err(fault(errno)),
+    let make_way = || {
+        let (Some(old), Some(parent)) = (replaces, &dir.parent) else {
+            return Ok(());
+        };
+        let Place::Taken(what) = place(Some(old), false, || false) else {
+            return Ok(());
+        };
+        let conflict = (Operation::MakeDirectory, what);
+        // What could not be listed, and what nothing could be made in, takes the place of nothing.
+        if dir.recorded.load(Ordering::Acquire) || tries.are_vain() {
+            return Err(Stopped::from(Fault::conflict(conflict.0, index, what)));
+        }
+        clear::make_way(worker.run, parent, index, name, old.kind, conflict)
+    };
+    let appear = || {
+        make_way()?;
+        match publish_directory(at.as_fd(), staging, name) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(merge(dir, index, (at, name), staging, &staged)?),
+            Err(errno) => Err(Stopped::from(fault(errno))),
+        }
     };
     let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
     let result = match above {
@@ -501,9 +523,13 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Faul
             appear()
         }
         Some(above) => above.arrivals.publish(at, name, index, appear),
-        None => appear().and_then(|()| arrivals.learn(at, name).map_err(fault)),
+        None => appear().and_then(|()| Ok(arrivals.learn(at, name).map_err(fault)?)),
     };
-    if matches!(&result, Err(fault) if fault.cause == Cause::Conflict(TWO_FOR_ONE)) {
+    let taken_back = |cause: &Cause| match cause {
+        Cause::Conflict(what) => replaces.is_some() || *what == TWO_FOR_ONE,
+        _ => false,
+    };
+    if matches!(&result, Err(Stopped::Fault(fault)) if taken_back(&fault.cause)) {
         let cleared = clear_directory(&staged);
         // Closed first: some file systems give its number to the next directory, which must not meet the dead one.
         slot.retire();

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::{ContentDigest, xxh64};
-use bulkhaul_sys::{Identity, OwnedFd, Stat};
+use bulkhaul_sys::{Identity, Kind, OwnedFd, Stat};
 
 use crate::copy::dir::Dir;
 use crate::entry::{Changes, Outcome, Reason};
@@ -21,7 +21,7 @@ pub struct Entry<'e> {
     pub source: usize,
     /// Its name in the destination.
     pub target: &'e CStr,
-    /// It was put off until all else was done. In a dry run: destinations in which what was in its way would be gone now.
+    /// It was put off until all else was done: destinations in which a directory that is in its way may go.
     pub last: Option<&'e [usize]>,
     /// It was counted already, and is looked at again.
     pub again: bool,
@@ -31,6 +31,12 @@ impl<'e> Entry<'e> {
     /// Its name in the source.
     pub fn name(&self) -> &'e CStr {
         self.dir.sources[self.source].scope.source_name(self.target)
+    }
+
+    /// What of `there`, which has its name in a destination, it has to reckon with: not a directory that goes for it.
+    pub fn faces<'t>(&self, destination: usize, there: Option<&'t Stat>) -> Option<&'t Stat> {
+        let clears = self.last.is_some_and(|clear| clear.contains(&destination));
+        there.filter(|there| !(clears && there.kind == Kind::Directory))
     }
 }
 

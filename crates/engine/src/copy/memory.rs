@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
@@ -96,6 +96,17 @@ pub struct Extras {
 }
 
 impl Extras {
+    /// A single one.
+    pub fn one(dir: &Arc<Dir>, twin: usize, name: &CStr, kind: Kind) -> Self {
+        let mut batch = Batch::default();
+        batch.push(name, kind);
+        Self {
+            dir: Arc::clone(dir),
+            twin,
+            entries: vec![batch],
+        }
+    }
+
     /// For the walk; none where there is no such directory.
     pub fn part(&self) -> Result<Option<Part>, Fault> {
         let (dir, twin) = (&self.dir, self.twin);
@@ -121,12 +132,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What was allowed to go, for what is in the way of entries: it goes when they are about to get their names.
+pub struct Leave {
+    /// What stays nevertheless.
+    pub guard: Guard,
+    /// How many entries may still go.
+    pub left: AtomicU64,
+    /// Threads for what is in the way of one entry.
+    pub workers: usize,
+}
+
 /// What the walk has found out for the sweep.
 #[derive(Default)]
 pub struct Surplus {
     found: Mutex<Vec<Extras>>,
     /// Entries that wait until extra ones have gone.
     lates: Mutex<Vec<Late>>,
+    leave: Mutex<Option<Arc<Leave>>>,
     withheld: Mutex<Option<Withheld>>,
     /// The same, where that has kept anything.
     told: Mutex<Option<Withheld>>,
@@ -225,6 +247,16 @@ impl Surplus {
         )
     }
 
+    /// What is in the way of the entries that waited may go.
+    pub fn allow(&self, leave: Leave) {
+        *lock(&self.leave) = Some(Arc::new(leave));
+    }
+
+    /// What the last ones that waited may go by.
+    pub fn leave(&self) -> Option<Arc<Leave>> {
+        lock(&self.leave).clone()
+    }
+
     /// A directory was named as a source, and is not empty.
     pub fn add_argument(&self, dir: &Arc<Dir>, source: usize) {
         lock(&self.arguments).push((Arc::clone(dir), source));
@@ -321,7 +353,7 @@ impl Restored {
     }
 }
 
-/// An entry that waits until the way is clear.
+/// An entry that waits until it is known whether what is in its way may go.
 pub struct Late {
     /// Its directory, which is not closed before it has come.
     pub dir: Arc<Dir>,
@@ -329,7 +361,7 @@ pub struct Late {
     pub coming: Coming,
     /// Destinations in which something is in the way, and what.
     pub blocked: Vec<(usize, Kind)>,
-    /// In a dry run: those of them in which the way would be clear now.
+    /// Those of them in which it may go; in a dry run, in which it would go whole.
     pub clear: Vec<usize>,
 }
 
@@ -354,17 +386,6 @@ impl Late {
         match &self.coming {
             Coming::Directory(sub) => &sub.target,
             Coming::Entry { target, .. } => target,
-        }
-    }
-
-    /// What is in its way in one destination.
-    pub fn obstacle(&self, twin: usize, kind: Kind) -> Extras {
-        let mut batch = Batch::default();
-        batch.push(self.target(), kind);
-        Extras {
-            dir: Arc::clone(&self.dir),
-            twin,
-            entries: vec![batch],
         }
     }
 }

@@ -7,8 +7,12 @@
 //! system that takes two spellings for one name. Where something was to be made in a directory, or in a whole destination,
 //! and nothing could be, what is extra there stays: else all would go and nothing come. Counting and removing are the
 //! business of the [`Sweeper`]. Each directory with extra entries is closed after they have
-//! gone, so its times are those of the source. Entries that come late find out themselves whether the way is clear: where
-//! the sweep was withheld, or something in the way had to stay, they are in conflict.
+//! gone, so its times are those of the source.
+//!
+//! What is in the way of an entry is counted with the rest, and goes only when the entry is complete beside it
+//! ([`clear`](crate::copy::clear)): an entry that can't be had costs nothing of what is there. What a round has allowed
+//! holds for all its entries that come late, whatever fails among them. Where the sweep was withheld, or something in the
+//! way has to stay, they are in conflict.
 //!
 //! Never removed: what exclude rules name, unfinished entries of live runs and other hosts, mounts and what lies below
 //! them, and directories that hold a source, a destination or the working directory, or that something was copied into
@@ -18,15 +22,16 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow};
 
 use crate::copy::act::make;
+use crate::copy::clear::{Sweep, Turn, sweeper, told};
 use crate::copy::dir::{Dir, Scope, Tries};
 use crate::copy::lookout::Lookout;
-use crate::copy::memory::{Extras, FAILED, Late};
+use crate::copy::memory::{Extras, FAILED, Late, Leave};
 use crate::copy::run::{Run, Task};
 use crate::copy::worker::Worker;
 use crate::entry::Outcome;
@@ -39,48 +44,7 @@ use crate::sweep::sweeper::{Mode, Sweeper, Witness};
 use crate::tree::listing::{self, Batch, is_empty};
 use crate::tree::medium::is_original;
 use crate::tree::path::show;
-use crate::walk::start::{Part, Parts, Start};
-
-/// All that is extra, for the walk below it.
-pub struct Sweep<'r> {
-    run: &'r Run,
-    found: &'r [Extras],
-    /// It goes now; else it is counted.
-    go: bool,
-}
-
-impl Parts for Sweep<'_> {
-    fn count(&self) -> usize {
-        self.found.len()
-    }
-
-    fn open(&self, index: usize) -> Option<Part> {
-        let extras = &self.found[index];
-        let (dir, surplus) = (&extras.dir, &self.run.surplus);
-        if surplus.is_withheld() {
-            return None;
-        }
-        for source in 0..dir.sources.len() {
-            if let Err(errno) = dir.source_anew(source) {
-                let path = show(&dir.source_path(source));
-                let why = crate::error::describe(errno);
-                surplus.withhold("source-gone", format!("{path}: {why}"));
-                return None;
-            }
-        }
-        let part = extras.part();
-        // What is open of it now, its part holds.
-        dir.put_down();
-        part.unwrap_or_else(|fault| {
-            if !self.go {
-                surplus.withhold("failed", FAILED);
-            }
-            let mut worker = Worker::new(self.run, &self.run.counters[0]);
-            worker.fail_directory(dir, dir.winner(), &fault);
-            None
-        })
-    }
-}
+use crate::walk::start::Start;
 
 /// All that is known is done: decides about the extra entries, and has them removed or left. Then comes what waited for
 /// that, and every directory that waits is to be closed. Answers what is to be done now, and whether something comes of it,
@@ -97,34 +61,34 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> (Vec<Task>, boo
     let obstacles = in_the_way(run, &mut lates);
     let part = |extras: Vec<Extras>| -> (Vec<_>, Vec<_>) { extras.into_iter().partition(|extras| stays(run, extras)) };
     let ((mut staying, mut going), (with_them, after_them)) = (part(found), part(obstacles));
-    // What is in the way goes last, right before what comes in its place.
     let first = going.len();
     staying.extend(with_them);
     going.extend(after_them);
-    if let Some((guard, mut limit)) = decide(run, root, &going, leaving) {
+    if let Some((guard, limit)) = decide(run, root, &going, leaving) {
         for extras in &staying {
             surplus.spare(extras);
         }
-        if !run.rules.asked.dry_run {
-            surplus.begin();
-        }
-        let mode = if run.rules.asked.dry_run {
-            Mode::Count
+        let dry_run = run.rules.asked.dry_run;
+        let (mode, found) = if dry_run {
+            (Mode::Count, &going[..])
         } else {
-            Mode::Remove
+            surplus.begin();
+            // What is in the way goes later, right before what comes in its place.
+            (Mode::Remove, &going[..first])
         };
-        let tell = if run.rules.asked.entry_events { u64::MAX } else { 0 };
-        for found in [&going[..first], &going[first..]] {
-            let go = true;
-            limit = Sweeper {
-                tell,
-                limit,
-                ..sweeper(run, &guard, mode)
-            }
-            .run(Start::Parts(&Sweep { run, found, go }));
+        let (left, turn) = (AtomicU64::new(limit), Turn::Go);
+        Sweeper {
+            tell: told(run),
+            workers: run.active(),
+            ..sweeper(run, &guard, &left, mode)
         }
-        if run.rules.asked.dry_run {
+        .run(Start::Parts(&Sweep { run, found, turn }));
+        if dry_run {
             imagine(run, &guard, &mut lates);
+        } else if !surplus.is_withheld() {
+            allow(&going[first..], &mut lates);
+            let workers = (run.active() / lates.len().max(1)).max(1);
+            surplus.allow(Leave { guard, left, workers });
         }
     }
     surplus.settle();
@@ -159,19 +123,32 @@ fn in_the_way(run: &Run, lates: &mut [Late]) -> Vec<Extras> {
     obstacles
 }
 
-/// A dry run: where the way of those that wait would be clear now.
+/// Where what is in the way of those that wait may go.
+fn allow(going: &[Extras], lates: &mut [Late]) {
+    let places: BTreeSet<_> = going
+        .iter()
+        .map(|extras| (Arc::as_ptr(&extras.dir), extras.twin))
+        .collect();
+    for late in lates {
+        let dir = Arc::as_ptr(&late.dir);
+        let blocked = late.blocked.iter().map(|(twin, _)| *twin);
+        late.clear = blocked.filter(|twin| places.contains(&(dir, *twin))).collect();
+    }
+}
+
+/// A dry run: where the way of those that wait would be clear.
 fn imagine(run: &Run, guard: &Guard, lates: &mut [Late]) {
     let desk = run.desk.rehearsal();
     let mut before = Totals::of(&desk.counters);
     for late in lates {
         for &(twin, kind) in &late.blocked {
-            let (found, go) = (&[late.obstacle(twin, kind)], false);
+            let found = &[Extras::one(&late.dir, twin, late.target(), kind)];
+            let turn = Turn::Count;
             Sweeper {
                 desk: &desk,
-                workers: 1,
-                ..sweeper(run, guard, Mode::Count)
+                ..sweeper(run, guard, &AtomicU64::new(u64::MAX), Mode::Count)
             }
-            .run(Start::Parts(&Sweep { run, found, go }));
+            .run(Start::Parts(&Sweep { run, found, turn }));
             let after = Totals::of(&desk.counters);
             let removed = after.outcome_of(Outcome::Removed) - before.outcome_of(Outcome::Removed);
             if removed > 0 && removed == after.extras - before.extras {
@@ -179,21 +156,6 @@ fn imagine(run: &Run, guard: &Guard, lates: &mut [Late]) {
             }
             before = after;
         }
-    }
-}
-
-fn sweeper<'s>(run: &'s Run, guard: &'s Guard, mode: Mode) -> Sweeper<'s> {
-    Sweeper {
-        desk: &run.desk,
-        guard,
-        filter: &run.rules.filter,
-        stager: Some(run.stager),
-        budget: &run.budget,
-        workers: run.active(),
-        mode,
-        tell: 0,
-        limit: u64::MAX,
-        witness: None,
     }
 }
 
@@ -228,7 +190,11 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
             return None;
         }
     };
-    let sweep = Sweep { run, found, go: false };
+    let sweep = Sweep {
+        run,
+        found,
+        turn: Turn::Count,
+    };
     // Only who is asked wants to know how much it is.
     let mode = if run.rules.asked.confirm {
         Mode::Measure
@@ -245,7 +211,8 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
     };
     let counted = Sweeper {
         witness: lookout.as_ref().map(|lookout| lookout as &dyn Witness),
-        ..sweeper(run, &guard, mode)
+        workers: run.active(),
+        ..sweeper(run, &guard, &AtomicU64::new(u64::MAX), mode)
     }
     .count(Start::Parts(&sweep), VICTIMS_SHOWN);
     if counted.failed > 0 {

@@ -3,7 +3,6 @@
 //! Comes in: what is scheduled; goes out: all of it done, and an outcome for each entry. A directory is entered, listed, its
 //! files worked on, and ended here, in this order; the rooms that do so do not know each other.
 
-use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::copy::entry::Entry;
 use crate::copy::memory::{Coming, Late};
 use crate::copy::run::{Run, Task};
 use crate::copy::worker::Worker;
-use crate::copy::{directory, finder};
+use crate::copy::{clear, directory, finder};
 use crate::error::Fault;
 use crate::pool::schedule::{self, Progress};
 use crate::report::counters::Totals;
@@ -74,7 +73,14 @@ fn perform(worker: &mut Worker<'_>, task: Task) {
             chunks.help(terms, worker.counters, &mut worker.buffer, || run.schedule.crowded());
         }
         Task::Link(link) => {
-            file(worker, &link.dir, link.source, &link.target, Kind::Symlink, Some(&[]));
+            let entry = Entry {
+                dir: &link.dir,
+                source: link.source,
+                target: &link.target,
+                last: Some(&[]),
+                again: false,
+            };
+            file(worker, &entry, Kind::Symlink);
             directory::child_done(worker, &link.dir);
         }
         Task::Late(late) => come_late(worker, late),
@@ -88,9 +94,15 @@ fn list(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     directory::own_done(worker, dir);
 }
 
-/// An entry that waited: the sweep is over.
+/// An entry that waited: the sweep is over. Where it has come, what has its name in other destinations and is of another
+/// kind is extra there, and goes too.
 fn come_late(worker: &mut Worker<'_>, late: Late) {
-    let Late { dir, coming, clear, .. } = late;
+    let Late {
+        dir,
+        coming,
+        blocked,
+        clear,
+    } = late;
     match coming {
         _ if !worker.run.desk.may_begin() => directory::child_done(worker, &dir),
         Coming::Directory(sub) => {
@@ -99,8 +111,19 @@ fn come_late(worker: &mut Worker<'_>, late: Late) {
             }
         }
         Coming::Entry { source, target, kind } => {
-            file(worker, &dir, source, &target, kind, Some(&clear));
-            files_of::flush(worker);
+            let entry = Entry {
+                dir: &dir,
+                source,
+                target: &target,
+                last: Some(&clear),
+                again: false,
+            };
+            if let Some(place) = file(worker, &entry, kind) {
+                let others = blocked
+                    .iter()
+                    .filter(|(twin, _)| *twin != place && clear.contains(twin));
+                others.for_each(|(twin, kind)| clear::clear(worker.run, &dir, *twin, &target, *kind));
+            }
             directory::child_done(worker, &dir);
         }
     }
@@ -124,27 +147,36 @@ fn files(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, mut batch: Batc
             break;
         }
         let (target, kind) = batch.get(index);
-        file(worker, dir, source, target, kind, None);
+        let entry = Entry {
+            dir,
+            source,
+            target,
+            last: None,
+            again: false,
+        };
+        file(worker, &entry, kind);
         index += 1;
     }
     files_of::flush(worker);
 }
 
-/// One entry that is not a directory. `last`: as [`Entry::last`]. A panic costs this entry only.
-fn file(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, last: Option<&[usize]>) {
-    let entry = Entry {
-        dir,
-        source,
-        target,
-        last,
-        again: false,
-    };
-    let result = catch_unwind(AssertUnwindSafe(|| act::entry(worker, &entry, kind)));
+/// One entry that is not a directory. A panic costs this entry only. Answers the destination in which it is, where that is
+/// known by now.
+fn file(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Option<usize> {
+    let &Entry {
+        dir, source, target, ..
+    } = entry;
+    let result = catch_unwind(AssertUnwindSafe(|| act::entry(worker, entry, kind)));
     let result = result.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
+    let place = match &result {
+        Ok(Some(done)) => Some(done.destination),
+        Ok(None) | Err(_) => None,
+    };
     match result {
         // Its outcome comes with its sync, or in the end.
         Ok(None) => worker.tell_shortfalls(dir, target),
         Ok(Some(done)) => worker.record(dir, source, target, kind, Ok(done)),
         Err(stopped) => worker.record(dir, source, target, kind, Err(stopped)),
     }
+    place
 }

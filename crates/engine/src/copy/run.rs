@@ -101,7 +101,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Workers that shall be at work now.
+    /// Workers that shall be at work, while none is.
     pub fn active(&self) -> usize {
         let tuner = self.tuner.as_ref();
         tuner.map_or(self.workers, |tuner| {

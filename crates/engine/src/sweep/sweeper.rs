@@ -69,8 +69,8 @@ pub struct Sweeper<'s> {
     pub mode: Mode,
     /// For how many entries an event is sent.
     pub tell: u64,
-    /// Entries that may go; what is found beyond is in conflict and stays.
-    pub limit: u64,
+    /// Entries that may still go; what is found beyond is in conflict and stays. `u64::MAX`: no end.
+    pub left: &'s AtomicU64,
     /// Is shown every entry that would go.
     pub witness: Option<&'s dyn Witness>,
 }
@@ -106,9 +106,9 @@ pub struct Counted {
 }
 
 impl Sweeper<'_> {
-    /// Removes; answers how many entries more may go.
-    pub fn run(&self, start: Start<'_>) -> u64 {
-        self.walk(start, None)
+    /// Removes.
+    pub fn run(&self, start: Start<'_>) {
+        self.walk(start, None);
     }
 
     /// Counts what would go, in books of its own; in the end the job may be cancelled. `names`: how many of the first ones
@@ -119,7 +119,7 @@ impl Sweeper<'_> {
         let sweeper = Sweeper {
             desk: &desk,
             tell: names as u64,
-            limit: u64::MAX,
+            left: &AtomicU64::new(u64::MAX),
             ..*self
         };
         sweeper.walk(start, Some(&first));
@@ -133,12 +133,11 @@ impl Sweeper<'_> {
         }
     }
 
-    fn walk(&self, start: Start<'_>, names: Option<&Mutex<Vec<Vec<u8>>>>) -> u64 {
+    fn walk(&self, start: Start<'_>, names: Option<&Mutex<Vec<Vec<u8>>>>) {
         let remover = Remover {
             sweeper: *self,
             told: AtomicU64::new(0),
             names,
-            left: AtomicU64::new(self.limit),
         };
         Walk {
             start,
@@ -150,7 +149,6 @@ impl Sweeper<'_> {
             budget: self.budget,
         }
         .run(&remover);
-        remover.left.into_inner()
     }
 }
 
@@ -169,7 +167,6 @@ struct Remover<'s> {
     told: AtomicU64,
     /// Where the paths of what would go are put, and no events are sent.
     names: Option<&'s Mutex<Vec<Vec<u8>>>>,
-    left: AtomicU64,
 }
 
 /// What became of an entry.
@@ -258,12 +255,11 @@ impl Remover<'_> {
 
     /// One entry fewer that may go.
     fn take(&self, side: Side) -> Result<(), Fault> {
-        if self.sweeper.limit == u64::MAX {
+        let left = self.sweeper.left;
+        if left.load(Ordering::Relaxed) == u64::MAX {
             return Ok(());
         }
-        let taken = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         taken
             .map(drop)
             .map_err(|_| conflict(Operation::Remove, side, "max-delete allows no more"))
@@ -325,8 +321,8 @@ impl Remover<'_> {
                 Cause::Errno(Errno::NOENT) => End::Skipped(Reason::Vanished),
                 Cause::Errno(Errno::NOTEMPTY | Errno::EXIST) if fault.operation == Operation::Remove => {
                     // It is asked for again.
-                    self.left
-                        .fetch_add(u64::from(self.sweeper.limit < u64::MAX), Ordering::Relaxed);
+                    let left = self.sweeper.left;
+                    left.fetch_add(u64::from(left.load(Ordering::Relaxed) < u64::MAX), Ordering::Relaxed);
                     return None;
                 }
                 _ => End::Fault(fault),

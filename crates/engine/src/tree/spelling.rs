@@ -177,13 +177,13 @@ impl Arrivals {
     }
 
     /// Gives something its name by `appear`, unless that leads to another name's: then it is a conflict.
-    pub fn publish(
+    pub fn publish<E: From<Fault>>(
         &self,
         at: &OwnedFd,
         name: &CStr,
         destination: usize,
-        appear: impl FnOnce() -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        appear: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
         if !self.matters(name) {
             return appear();
         }
@@ -192,11 +192,11 @@ impl Arrivals {
         let mut names = self.names();
         let there = self.look(at, name).map_err(fault)?;
         if there.is_some_and(|there| self.is_other(&names, name, &there)) {
-            return Err(Fault::conflict(Operation::Rename, destination, TWO_FOR_ONE));
+            return Err(Fault::conflict(Operation::Rename, destination, TWO_FOR_ONE).into());
         }
         appear()?;
         match self.look(at, name).map_err(fault)? {
-            Some(there) => self.remember(&mut names, at, name, &there).map_err(fault),
+            Some(there) => Ok(self.remember(&mut names, at, name, &there).map_err(fault)?),
             // Somebody took it away.
             None => Ok(()),
         }

@@ -127,7 +127,7 @@ pub fn regular(
         claimed.settle(location(entry, index, id));
         return Ok(Some(done));
     }
-    if sync_due(worker, &finished) {
+    if sync_due(worker, &finished) && entry.last.is_none() {
         worker.unsynced_bytes += finished.stat.size;
         worker.unsynced.push(finished);
         let room = if worker.run.rules.asked.verify {
@@ -155,7 +155,8 @@ fn settle(
     let (mut places, mut stale) = (Vec::new(), None);
     for &(destination, ref existing) in there {
         let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
-        let mut action = plan(stat, existing.as_ref(), worker.run.rules.tail, &kept);
+        let faced = entry.faces(destination, existing.as_ref());
+        let mut action = plan(stat, faced, worker.run.rules.tail, &kept);
         let mut compared = None;
         let tail = match action {
             Action::Compare => u64::MAX,
@@ -181,20 +182,20 @@ fn settle(
         {
             action = Action::Replace(Changes::CONTENT);
         }
-        match (action, existing) {
-            (Action::Skip(reason), _) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),
-            (Action::Keep, Some(existing)) => {
-                let held = source
-                    .file
-                    .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
-                let done = make::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)?;
-                claimed.settle(location(entry, destination, existing.id));
-                return Ok(Settled::Done(done));
-            }
-            (Action::Conflict(what), _) => {
+        if let (Action::Keep, Some(existing)) = (action, existing) {
+            let held = source
+                .file
+                .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
+            let done = make::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)?;
+            claimed.settle(location(entry, destination, existing.id));
+            return Ok(Settled::Done(done));
+        }
+        match action {
+            Action::Skip(reason) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),
+            Action::Conflict(what) => {
                 return Err(Fault::conflict(Operation::Create, destination, what).into());
             }
-            (Action::Replace(changes), _) => {
+            Action::Replace(changes) => {
                 stale.get_or_insert(Place {
                     destination,
                     replaces: *existing,
@@ -203,7 +204,8 @@ fn settle(
             }
             _ => places.push(Place {
                 destination,
-                replaces: None,
+                // A directory, where it is anything.
+                replaces: *existing,
                 changes: Changes::NEW,
             }),
         }
@@ -229,7 +231,7 @@ fn settle(
     };
     worker
         .counters
-        .planned(needed(worker, source, stat), first.replaces.is_none());
+        .planned(needed(worker, source, stat), first.changes.contains(Changes::NEW));
     claimed.settle(location(entry, first.destination, stat.id));
     let done = Done {
         bytes: stat.size,
@@ -378,13 +380,14 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
     } = finished;
     let write = |e| Fault::new(Operation::Write, Side::Destination(destination), e);
     // Network file systems tell at the close what they could not store.
-    let named = sys::close(file).map_err(write).and_then(|()| match &staging {
+    let closed = sys::close(file).map_err(|e| Stopped::from(write(e)));
+    let named = closed.and_then(|()| match &staging {
         None => Ok(()),
-        Some(staging) => make::publish(worker, &dir, destination, staging, &target, replaces.is_some()),
+        Some(staging) => make::publish(worker, &dir, destination, staging, &target, replaces.as_ref()),
     });
-    if let Err(fault) = named {
+    if let Err(stopped) = named {
         make::discard(worker, &dir, destination, &target, staging.as_ref());
-        return Err(fault.into());
+        return Err(stopped);
     }
     Ok((done, id))
 }

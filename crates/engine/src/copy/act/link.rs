@@ -145,8 +145,9 @@ pub fn link(
 ) -> Result<Option<Done>, Stopped> {
     let (index, id) = (first.destination(), first.id());
     let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
-    if existing.is_some_and(|existing| existing.kind == Kind::Directory) {
-        return Err(Fault::conflict(Operation::Link, index, DIRECTORY_IN_THE_WAY).into());
+    let faced = entry.faces(index, existing);
+    if faced.is_some_and(|faced| faced.kind == Kind::Directory) {
+        return Err(Fault::conflict(Operation::Create, index, DIRECTORY_IN_THE_WAY).into());
     }
     let unchanged = Done {
         size: stat.size,
@@ -157,7 +158,7 @@ pub fn link(
     if !is_linked {
         make::permit(entry.dir, index, Operation::Link, existing)?;
     }
-    let changes = if existing.is_some() {
+    let changes = if faced.is_some() {
         Changes::CONTENT
     } else {
         Changes::NEW
@@ -226,7 +227,7 @@ pub fn link(
         return Ok(None);
     }
     if let Some(staging) = &staging {
-        let published = make::publish(worker, entry.dir, index, staging, entry.target, existing.is_some());
+        let published = make::publish(worker, entry.dir, index, staging, entry.target, existing);
         // A rename between two links of one inode does nothing and leaves both.
         make::discard(worker, entry.dir, index, entry.target, Some(staging));
         published?;

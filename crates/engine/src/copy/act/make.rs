@@ -4,22 +4,25 @@
 //! it was made for. What fails is taken back.
 
 use std::ffi::CStr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 
+use crate::copy::clear;
 use crate::copy::dir::{Dir, Presence, Tries};
 use crate::copy::entry::{Done, Entry};
 use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome, Reason};
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Fault, Operation, Side, Stopped};
 use crate::sweep::guard::IN_USE;
 use crate::tree;
 use crate::tree::keep::{differences, wanted};
 use crate::tree::metadata::{self, Held, Subject, put_right};
 use crate::tree::path::join;
 use crate::tree::protection::{forbidden, protected};
+use crate::tree::publish::DIRECTORY_IN_THE_WAY;
 use crate::tree::spelling::TWO_FOR_ONE;
 use crate::tree::staging::Staging;
 
@@ -30,7 +33,7 @@ pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Op
         let Some(twin) = twin else { continue };
         let fault = |errno| Fault::new(Operation::Stat, Side::Destination(index), errno);
         let known = match (
-            twin.fresh || entry.last.is_some_and(|clear| clear.contains(&index)),
+            twin.fresh,
             entry
                 .dir
                 .twin(index)
@@ -170,17 +173,26 @@ pub fn take_over(entry: &Entry<'_>, index: usize, existing: &Stat) -> Result<(),
     }
 }
 
-/// Gives an entry its name that was made under a staging name.
+/// Gives an entry its name that was made under a staging name, in the place of what has that now: a directory goes right
+/// before.
 pub fn publish(
     worker: &Worker<'_>,
-    dir: &Dir,
+    dir: &Arc<Dir>,
     index: usize,
     staging: &Staging,
     target: &CStr,
-    replace: bool,
-) -> Result<(), Fault> {
+    replaces: Option<&Stat>,
+) -> Result<(), Stopped> {
     let (twin, fd) = dir.writable(index)?;
-    let appear = || tree::publish::publish(fd.as_fd(), staging, target, replace, index);
+    let directory = replaces.is_some_and(|old| old.kind == Kind::Directory);
+    let replace = replaces.is_some() && !directory;
+    let appear = || {
+        if directory {
+            let conflict = (Operation::Create, DIRECTORY_IN_THE_WAY);
+            clear::make_way(worker.run, dir, index, target, Kind::Directory, conflict)?;
+        }
+        Ok(tree::publish::publish(fd.as_fd(), staging, target, replace, index)?)
+    };
     let publish = || twin.arrivals.publish(&fd, target, index, appear);
     if replace && worker.run.rules.asked.remove_sources {
         replacing(worker, &fd, target, publish)
@@ -195,8 +207,8 @@ fn replacing(
     worker: &Worker<'_>,
     at: &OwnedFd,
     name: &CStr,
-    replace: impl FnOnce() -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    replace: impl FnOnce() -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
     let look = || {
         let node = sys::open_node(at.as_fd(), name).ok()?;
         let before = sys::stat_fd(node.as_fd()).ok()?;

@@ -47,7 +47,8 @@ pub fn special(
     }
     let mut place = None;
     for (index, existing) in there {
-        let mut action = plan(stat, existing.as_ref(), worker.run.rules.tail, &Kept::UNKNOWN);
+        let faced = entry.faces(*index, existing.as_ref());
+        let mut action = plan(stat, faced, worker.run.rules.tail, &Kept::UNKNOWN);
         if let (Action::Probe, Some(text)) = (action, text) {
             let (_, fd) = entry.dir.writable(*index)?;
             action = if probe::same_link(text, fd.as_fd(), entry.target, *index)? {
@@ -56,24 +57,17 @@ pub fn special(
                 Action::Replace(Changes::TARGET)
             };
         }
-        match (action, existing) {
-            (Action::Skip(reason), _) => return Ok(Some(Done::skipped(reason).at(*index))),
-            (Action::Keep, Some(existing)) => {
-                let done = keep(
-                    worker,
-                    entry,
-                    stat,
-                    Held::Named(at.as_fd(), name),
-                    None,
-                    *index,
-                    existing,
-                )?;
-                claimed.settle(location(entry, *index, existing.id));
-                track(worker, entry, *index, text);
-                return Ok(Some(Done { target, ..done }));
-            }
-            (Action::Conflict(what), _) => return Err(Fault::conflict(Operation::Create, *index, what).into()),
-            (Action::Replace(changes), _) => place = place.or(Some((*index, true, changes))),
+        if let (Action::Keep, Some(existing)) = (action, existing) {
+            let held = Held::Named(at.as_fd(), name);
+            let done = keep(worker, entry, stat, held, None, *index, existing)?;
+            claimed.settle(location(entry, *index, existing.id));
+            track(worker, entry, *index, text);
+            return Ok(Some(Done { target, ..done }));
+        }
+        match action {
+            Action::Skip(reason) => return Ok(Some(Done::skipped(reason).at(*index))),
+            Action::Conflict(what) => return Err(Fault::conflict(Operation::Create, *index, what).into()),
+            Action::Replace(changes) => place = place.or(Some((*index, true, changes))),
             _ => {}
         }
     }
@@ -127,7 +121,7 @@ pub fn special(
         Some(text) => sys::make_symlink(text, fd.as_fd(), name),
         None => sys::make_node_as(fd.as_fd(), name, stat.kind, stat.rdev, bits),
     })?;
-    let result = dress_special(worker, entry, stat, &source, index, staging.as_ref(), replace);
+    let result = dress_special(worker, entry, stat, &source, index, (staging.as_ref(), existing));
     let id = result.inspect_err(|_| discard(worker, entry.dir, index, entry.target, staging.as_ref()))?;
     claimed.settle(location(entry, index, id));
     track(worker, entry, index, text);
@@ -155,9 +149,8 @@ fn dress_special(
     stat: &Stat,
     source: &OwnedFd,
     index: usize,
-    staging: Option<&Staging>,
-    replace: bool,
-) -> Result<Identity, Fault> {
+    (staging, replaces): (Option<&Staging>, Option<&Stat>),
+) -> Result<Identity, Stopped> {
     let side = Side::Destination(index);
     let (twin, fd) = entry.dir.writable(index)?;
     let name = staging.map_or(entry.target, Staging::as_c_str);
@@ -183,7 +176,7 @@ fn dress_special(
     )?;
     times::set_times(worker, entry.dir, index, stat, copy.node)?;
     if let Some(staging) = staging {
-        publish(worker, entry.dir, index, staging, entry.target, replace)?;
+        publish(worker, entry.dir, index, staging, entry.target, replaces)?;
     }
     Ok(made.id)
 }
