@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bulkhaul_engine::copy::options::CopyOptions;
-use bulkhaul_engine::entry::Outcome;
+use bulkhaul_engine::entry::{Changes, Outcome};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, order, say, with_stops};
@@ -206,4 +206,168 @@ fn the_first_copy_is_replaced_meanwhile() {
         assert!(!has_staging(&to));
         fs::remove_dir_all(to).unwrap();
     }
+}
+
+fn inode(tree: &Tree, name: &str) -> (u32, u64) {
+    let about = fs::symlink_metadata(tree.at(name)).unwrap();
+    (about.mode() & 0o7777, about.ino())
+}
+
+/// Files that were links of one in the destination, and are not in the source any more, each get what is theirs.
+#[test]
+fn links_that_the_source_has_no_more() {
+    for (verify, jobs) in [(false, 1), (true, 1), (false, 3)] {
+        let scratch = Scratch::new();
+        let (source, to) = (scratch.tree("s"), scratch.tree("d"));
+        for tree in [&source, &to] {
+            tree.file("private", "k").mode("private", 0o640).time("private", 9, 0);
+            tree.symlink("led", "private");
+        }
+        source
+            .file("public", "k")
+            .time("public", 9, 0)
+            .symlink("other", "private");
+        to.link("public", "private").link("other", "led");
+        source.mode("private", 0o600).mode("public", 0o644);
+        source.owner("led", 5, 6).owner("other", 7, 8);
+        let mirror = |dry_run: bool| {
+            copy(&[contents(source.path())], to.path(), |o| {
+                (o.verify, o.jobs, o.dry_run) = (verify, jobs, dry_run);
+            })
+            .complete()
+        };
+        let before = inode(&to, "private");
+        let dry = (jobs == 1).then(|| mirror(true).counts());
+        assert_eq!(inode(&to, "private"), before);
+        let copied = mirror(false);
+        compare(source.path(), to.path());
+        assert_eq!(inode(&to, "private").0, 0o600);
+        assert_eq!(inode(&to, "public").0, 0o644);
+        // The dry run knows no better than that all are replaced; when one is, the other may be alone.
+        if let Some(dry) = dry {
+            assert_eq!(dry, "made 2, copied 2, skipped 1 (unchanged 1)");
+            assert_eq!(copied.counts(), "made 1, copied 2, metadata 1, skipped 1 (unchanged 1)");
+        }
+        let again = mirror(false);
+        assert_eq!(again.counts(), "skipped 5 (unchanged 5)");
+        assert!(!has_staging(scratch.path()));
+    }
+}
+
+/// A name outside of the destination, as in a snapshot of hard links, keeps what it has.
+#[test]
+fn a_snapshot_of_links_stays_as_it_is() {
+    let scratch = Scratch::new();
+    let (source, to, snapshot) = (scratch.tree("s"), scratch.tree("snap/0"), scratch.tree("snap/1"));
+    source.file("a", "x").file("b", "y").link("c", "b").file("same", "z");
+    copy(&[contents(source.path())], to.path(), |_| {}).complete();
+    for name in ["a", "b", "c", "same"] {
+        fs::hard_link(to.at(name), snapshot.at(name)).unwrap();
+    }
+    let before = ["a", "b", "c", "same"].map(|name| inode(&snapshot, name));
+    source.mode("a", 0o600).mode("b", 0o751);
+    let copied = copy(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(copied.counts(), "copied 2, linked 1, skipped 2 (unchanged 2)");
+    assert!(copied.entry("a").changes.contains(Changes::MODE));
+    compare(source.path(), to.path());
+    assert!(same_path(&to.at("b"), &to.at("c")) && !same_path(&to.at("b"), &snapshot.at("b")));
+    assert!(same_path(&to.at("same"), &snapshot.at("same")));
+    assert_eq!(["a", "b", "c", "same"].map(|name| inode(&snapshot, name)), before);
+    // Those that are alone now are changed where they are.
+    let there = inode(&to, "a").1;
+    source.mode("a", 0o640);
+    let copied = copy(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert_eq!(copied.counts(), "metadata 1, skipped 4 (unchanged 4)");
+    assert_eq!(inode(&to, "a"), (0o640, there));
+    assert_eq!(inode(&snapshot, "a"), before[0]);
+}
+
+/// Links of the source that are links in the destination, and of nothing else, are changed where they are, once. Where one
+/// name is another's, or nothing may be remembered, they get a file of their own.
+#[test]
+fn whole_groups_are_changed_in_place() {
+    for (limit, jobs) in [(100, 1), (100, 3), (3, 1), (0, 3)] {
+        let scratch = Scratch::new();
+        let (source, to, snapshot) = (scratch.tree("s"), scratch.tree("d"), scratch.tree("snap"));
+        source.file("d/a", "x").link("b", "d/a").link("e/f/c", "b");
+        source.symlink("l", "b").link("e/m", "l");
+        // Its other name is outside of what is copied, and so is that of its copy.
+        source.file("half", "y");
+        fs::hard_link(source.at("half"), scratch.at("elsewhere")).unwrap();
+        // Another name of it comes, where the copy has a name that goes.
+        source.file("torn", "z").link("torn-2", "torn");
+        let small = |options: &mut CopyOptions| {
+            options.jobs = jobs;
+            small(options, limit, scratch.path());
+        };
+        copy(&[contents(source.path())], to.path(), small).complete();
+        fs::hard_link(to.at("half"), snapshot.at("half")).unwrap();
+        fs::remove_file(to.at("torn-2")).unwrap();
+        fs::hard_link(to.at("torn"), snapshot.at("torn")).unwrap();
+        let held = ["half", "torn"].map(|name| inode(&snapshot, name));
+        let before = ["b", "l"].map(|name| inode(&to, name).1);
+        source
+            .mode("b", 0o600)
+            .owner("l", 5, 6)
+            .mode("half", 0o600)
+            .mode("torn", 0o600);
+        source.time("d", 3, 0);
+        let run = |dry_run: bool| {
+            let copied = copy(&[contents(source.path())], to.path(), |o| {
+                small(o);
+                o.dry_run = dry_run;
+            });
+            copied.complete().counts()
+        };
+        let dry = run(true);
+        let real = run(false);
+        compare(source.path(), to.path());
+        assert_eq!(["half", "torn"].map(|name| inode(&snapshot, name)), held);
+        let in_place = before == ["b", "l"].map(|name| inode(&to, name).1);
+        assert_eq!(in_place, limit == 100, "{limit}");
+        if limit == 100 {
+            assert_eq!(real, "copied 2, linked 1, metadata 4, skipped 5 (unchanged 5)");
+            assert_eq!(dry, real);
+        }
+        assert_eq!(run(false), "skipped 12 (unchanged 12)");
+        assert!(!has_staging(scratch.path()));
+    }
+}
+
+/// What the destination refuses, a copy would not have either: what is there stays, in every run.
+#[test]
+fn a_refusal_replaces_nothing() {
+    let scratch = Scratch::new();
+    let (source, below) = (scratch.tree("s"), scratch.tree("below"));
+    source
+        .file("a", "x")
+        .link("b", "a")
+        .owner("a", 5, 6)
+        .xattr("a", "user.a", b"1");
+    source.symlink("l", "a").link("m", "l").owner("l", 5, 6);
+    let Some(to) = scratch.faulty(below.path(), "nochown=EPERM,noxattr=EPERM") else {
+        return;
+    };
+    let once = copy(&[contents(source.path())], &to, |o| o.jobs = 1).incomplete();
+    assert_eq!(once.counts(), "made 1, copied 1, linked 2, metadata 1", "{once:?}");
+    // Others have them too.
+    for name in ["a", "l"] {
+        fs::hard_link(below.at(name), scratch.at(name)).unwrap();
+    }
+    let there = ["a", "l"].map(|name| inode(&below, name));
+    let again = copy(&[contents(source.path())], &to, |o| o.jobs = 1).incomplete();
+    assert_eq!(again.counts(), "skipped 5 (unchanged 5)", "{again:?}");
+    assert_eq!(again.notes(), once.notes());
+    // What it takes is had at the price of a copy.
+    source.mode("a", 0o600);
+    let changed = copy(&[contents(source.path())], &to, |o| o.jobs = 1).incomplete();
+    assert_eq!(
+        changed.counts(),
+        "copied 1, linked 1, skipped 3 (unchanged 3)",
+        "{changed:?}"
+    );
+    assert_eq!(inode(&below, "a").0, 0o600);
+    assert_eq!(inode(&below, "b"), inode(&below, "a"));
+    assert_eq!(inode(&below, "l"), there[1]);
+    assert!(!has_staging(scratch.path()));
 }

@@ -217,7 +217,7 @@ fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<()> {
         destination: 0,
     };
     let from = Some(Node::Path(there.as_fd()));
-    let put = put_right(&keep, &old, from, copy, true, &mut Scratch::default());
+    let put = put_right(&keep, &old, from, copy, Some(copy.node), &mut Scratch::default());
     put.map(drop).map_err(|fault| match fault.cause {
         Cause::Errno(errno) => errno,
         _ => Errno::IO,

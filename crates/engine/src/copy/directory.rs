@@ -728,7 +728,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
         source,
         Some(Node::Open(node.as_fd())),
         copy,
-        act,
+        act.then_some(copy.node),
         &mut worker.scratch,
     )?;
     let mut changes = put.changes;

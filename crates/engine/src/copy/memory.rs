@@ -13,6 +13,7 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind, OwnedFd, Stat, Time};
 
 use crate::copy::dir::{Dir, Subdirectory};
+use crate::copy::entry::Original;
 use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::report::Withheld;
@@ -21,7 +22,7 @@ use crate::tree::listing::Batch;
 use crate::tree::path::{join, show};
 use crate::walk::start::Part;
 
-/// Links that wait for the end of the walk.
+/// Links that wait for the end of the walk, symbolic and hard ones.
 #[derive(Default)]
 pub struct Waiting {
     inner: Mutex<Inner>,
@@ -31,16 +32,23 @@ pub struct Waiting {
 struct Inner {
     undecided: Vec<Undecided>,
     tracked: Vec<Tracked>,
+    /// By a file of the source and one of a destination: digests of the names that both of them have, and those are all in
+    /// `names`.
+    shared: HashMap<(Original, Identity), HashSet<u64>>,
+    names: usize,
 }
 
-/// A relative link that has not been made: which destination has its target?
+/// A relative link that has not been made: which destination has its target? Or an entry of which the copy has several
+/// names, and needs other metadata: are those all names of this file?
 pub struct Undecided {
-    /// Its directory, which is not closed before it is made.
+    /// Its directory, which is not closed before it is done.
     pub dir: Arc<Dir>,
     /// Which of the directory's sources has it.
     pub source: usize,
     /// Its name.
     pub target: CString,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// A relative link that was made and may dangle.
@@ -58,30 +66,42 @@ pub struct Tracked {
 impl Waiting {
     /// Puts off a link until all else is there.
     pub fn put_off(&self, link: Undecided) {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .undecided
-            .push(link);
+        lock(&self.inner).undecided.push(link);
+    }
+
+    /// Puts off an entry that has the name `target` in directory `at` of a destination, where it leads to `copy`. False: as
+    /// many names as may be in memory wait already.
+    pub fn put_off_shared(&self, link: Undecided, of: Original, copy: Identity, at: Identity, most: usize) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.names >= most {
+            return false;
+        }
+        let name = [&at.dev.to_ne_bytes(), &at.ino.to_ne_bytes(), link.target.to_bytes()].concat();
+        inner.names += 1;
+        inner.shared.entry((of, copy)).or_default().insert(xxh64(&name));
+        inner.undecided.push(link);
+        true
+    }
+
+    /// How many names a file of a destination has that are names of this file of the source, among those that wait or have
+    /// waited.
+    pub fn shared(&self, of: Original, copy: Identity) -> usize {
+        lock(&self.inner).shared.get(&(of, copy)).map_or(0, HashSet::len)
     }
 
     /// Remembers a link whose target may have to be copied.
     pub fn track(&self, link: Tracked) {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tracked
-            .push(link);
+        lock(&self.inner).tracked.push(link);
     }
 
     /// The links that were put off.
     pub fn take_undecided(&self) -> Vec<Undecided> {
-        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).undecided)
+        std::mem::take(&mut lock(&self.inner).undecided)
     }
 
     /// The links whose targets may have to be copied.
     pub fn take_tracked(&self) -> Vec<Tracked> {
-        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).tracked)
+        std::mem::take(&mut lock(&self.inner).tracked)
     }
 }
 

@@ -263,12 +263,12 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
 fn finish_links(run: &Run) {
     loop {
         let links = run.waiting.take_undecided();
-        let roots = if links.is_empty() {
+        let roots = if links.is_empty() && !run.desk.cancel.is_draining() {
             track::roots(run)
         } else {
             Vec::new()
         };
-        if run.desk.cancel.is_draining() || (links.is_empty() && roots.is_empty()) {
+        if links.is_empty() && roots.is_empty() {
             return;
         }
         for link in links {

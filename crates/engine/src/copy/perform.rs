@@ -73,14 +73,16 @@ fn perform(worker: &mut Worker<'_>, task: Task) {
             chunks.help(terms, worker.counters, &mut worker.buffer, || run.schedule.crowded());
         }
         Task::Link(link) => {
-            let entry = Entry {
-                dir: &link.dir,
-                source: link.source,
-                target: &link.target,
-                last: Some(&[]),
-                again: false,
-            };
-            file(worker, &entry, Kind::Symlink);
+            if worker.run.desk.may_begin() {
+                let entry = Entry {
+                    dir: &link.dir,
+                    source: link.source,
+                    target: &link.target,
+                    last: Some(&[]),
+                    again: true,
+                };
+                file(worker, &entry, link.kind);
+            }
             directory::child_done(worker, &link.dir);
         }
         Task::Late(late) => come_late(worker, late),

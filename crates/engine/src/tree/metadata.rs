@@ -233,15 +233,17 @@ pub fn without_list(keep: &Keep, source: &Stat, held: Held<'_>, scratch: &mut Sc
     Ok(bare)
 }
 
-/// Makes everything but the times of `copy` like `source`; answers what differed. With `act` false it only looks.
+/// Makes everything but the times of `copy` like `source`; answers what differed. `onto`: what is changed, `copy` itself or
+/// something in its stead; without it this only looks.
 pub fn put_right(
     keep: &Keep,
     source: &Stat,
     source_node: Option<Node<'_>>,
     copy: Subject<'_>,
-    act: bool,
+    onto: Option<Node<'_>>,
     scratch: &mut Scratch,
 ) -> Result<Put, Fault> {
+    let onto = onto.map(|node| Subject { node, ..copy });
     let mut put = Put::default();
     let wanted = wanted(source, keep, copy.owner, copy.born);
     let mut mode = wanted.mode;
@@ -259,8 +261,8 @@ pub fn put_right(
     }
     put.changes.insert_if(wanted.uid.is_some(), Changes::OWNER);
     put.changes.insert_if(wanted.gid.is_some(), Changes::GROUP);
-    if act && (wanted.uid.is_some() || wanted.gid.is_some()) {
-        let (uid_kept, gid_kept) = set_owner(keep, copy, wanted.uid, wanted.gid, scratch)?;
+    if let Some(onto) = onto.filter(|_| wanted.uid.is_some() || wanted.gid.is_some()) {
+        let (uid_kept, gid_kept) = set_owner(keep, onto, wanted.uid, wanted.gid, scratch)?;
         owner_set = true;
         put.refused.insert_if(!uid_kept, Changes::OWNER);
         put.refused.insert_if(!gid_kept, Changes::GROUP);
@@ -281,10 +283,8 @@ pub fn put_right(
         let is_acl = class(attribute.name.to_bytes()) == Class::Acl;
         let change = if is_acl { Changes::ACL } else { Changes::XATTR };
         put.changes.insert(change);
-        if !act {
-            continue;
-        }
-        if set_attribute(keep, copy, attribute, scratch)? {
+        let Some(onto) = onto else { continue };
+        if set_attribute(keep, onto, attribute, scratch)? {
             done.insert(change);
             acl_changed |= is_acl;
             continue;
@@ -304,8 +304,9 @@ pub fn put_right(
         let differs = mode != copy.mode;
         put.changes.insert_if(differs && !copy.new, Changes::MODE);
         // A change of owner takes set-id bits away.
-        if act && (differs || acl_changed || (owner_set && mode & 0o6000 != 0)) {
-            let kept = set_mode(keep, (copy.node, mode, keep.sets_mode()), copy.destination, scratch)?;
+        let due = differs || acl_changed || (owner_set && mode & 0o6000 != 0);
+        if let Some(onto) = onto.filter(|_| due) {
+            let kept = set_mode(keep, (onto.node, mode, keep.sets_mode()), copy.destination, scratch)?;
             put.refused.insert_if(!kept, Changes::MODE);
         }
     }

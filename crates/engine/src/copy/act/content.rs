@@ -151,7 +151,7 @@ pub fn fill_file(
         stat,
         Some(Node::Open(file.as_fd())),
         copy,
-        true,
+        Some(copy.node),
         &mut worker.scratch,
     )?;
     let again = |digest| match sys::duplicate(file.as_fd()) {
@@ -187,7 +187,7 @@ pub fn follow(
     };
     let node = node.as_ref().map(|fd| Node::Path(fd.as_fd()));
     let told = worker.scratch.shortfalls.len();
-    let put = put_right(rest, &old, node, *copy, true, &mut worker.scratch)?;
+    let put = put_right(rest, &old, node, *copy, Some(copy.node), &mut worker.scratch)?;
     worker.scratch.shortfalls.truncate(told);
     if rest.owner && !put.refused.contains(Changes::OWNER) {
         copy.owner.0 = old.uid;

@@ -13,7 +13,7 @@ use crate::bytes::proof::{forget, read_ahead, read_back};
 use crate::bytes::transfer::{Sparse, WRITE_BACK_BYTES};
 use crate::copy::act::content::{Place, fill_file, same_content};
 use crate::copy::act::link::{self, location};
-use crate::copy::act::make;
+use crate::copy::act::make::{self, Fit};
 use crate::copy::entry::{Done, Entry, Finished, SourceEntry, same_version};
 use crate::copy::links::Claimed;
 use crate::copy::plan::{Action, plan};
@@ -43,6 +43,8 @@ enum Settled {
     Done(Done),
     /// It has to be copied, to the first of these that has room.
     Copy(Vec<Place>),
+    /// It is put off.
+    Waits,
 }
 
 /// One regular file. `there`: what has its name. `None`: its outcome comes later, with its sync.
@@ -99,6 +101,7 @@ pub fn regular(
             }));
         }
         Settled::Copy(places) => places,
+        Settled::Waits => return Ok(None),
     };
     let mut file = match file {
         Some(file) => file,
@@ -186,9 +189,14 @@ fn settle(
             let held = source
                 .file
                 .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
-            let done = make::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)?;
-            claimed.settle(location(entry, destination, existing.id));
-            return Ok(Settled::Done(done));
+            match make::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)? {
+                Fit::Done(done) => {
+                    claimed.settle(location(entry, destination, existing.id));
+                    return Ok(Settled::Done(done));
+                }
+                Fit::Replace(changes) => action = Action::Replace(changes),
+                Fit::Waits => return Ok(Settled::Waits),
+            }
         }
         match action {
             Action::Skip(reason) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),

@@ -11,7 +11,8 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::clear;
 use crate::copy::dir::{Dir, Presence, Tries};
-use crate::copy::entry::{Done, Entry};
+use crate::copy::entry::{Done, Entry, Original};
+use crate::copy::memory::Undecided;
 use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome, Reason};
@@ -56,8 +57,22 @@ pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Op
     Ok(there)
 }
 
+/// What is to be done about an entry whose content is there.
+pub enum Fit {
+    /// Nothing more.
+    Done(Done),
+    /// It has to be replaced, for these differences.
+    Replace(Changes),
+    /// It is put off until all else is there.
+    Waits,
+}
+
 /// The content is there: puts the metadata right, by descriptors that lead to what was looked at. `copy`: the file of
 /// the destination, where its content was compared.
+///
+/// What has other names, in the destination or beside it, is not changed in place: they may be of other files of the source,
+/// or nobody's here. It is replaced, if anything is gained by that. Only where all of them turn out to be names of this very
+/// file, it is changed: those wait until all names of the source have been seen.
 pub fn keep(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
@@ -66,11 +81,12 @@ pub fn keep(
     copy: Option<&OwnedFd>,
     index: usize,
     existing: &Stat,
-) -> Result<Done, Fault> {
+) -> Result<Fit, Fault> {
     let keep = &worker.run.rules.keep;
     let side = Side::Destination(index);
     let open = |e| Fault::new(Operation::Open, side, e);
     let kept = times::kept_of(worker, entry.dir, index, stat, Some(existing));
+    let told = worker.scratch.shortfalls.len();
     let stat = &metadata::without_list(keep, stat, source, &mut worker.scratch)?;
     let mut changes = differences(stat, existing, keep, &kept);
     if keep.times && !changes.contains(Changes::TIME) {
@@ -85,7 +101,7 @@ pub fn keep(
             && metadata::is_bare(keep, source, Side::Source)?
             && metadata::is_bare(keep, held, side)?
         {
-            return Ok(Done::skipped(Reason::Unchanged).at(index));
+            return Ok(Fit::Done(Done::skipped(Reason::Unchanged).at(index)));
         }
         let (mut opened, mut there) = (None, None);
         let source = source
@@ -109,19 +125,72 @@ pub fn keep(
         let obstacle = protected(existing.protection);
         let act = !worker.run.rules.asked.dry_run && obstacle.is_none();
         let late = changes.contains(Changes::TIME);
-        changes = put_right(keep, stat, Some(source), copy, act, &mut worker.scratch)?.changes;
-        if late && (!act || times::set_times(worker, entry.dir, index, stat, node)?) {
-            changes.insert(Changes::TIME);
-        }
+        let alone = now.nlink < 2 || entry.last.is_some() && is_all(worker, stat, &now);
+        let put = |worker: &mut Worker<'_>, onto: Option<Node<'_>>| {
+            let mut changes = put_right(keep, stat, Some(source), copy, onto, &mut worker.scratch)?.changes;
+            let timed = |node| times::set_times(worker, entry.dir, index, stat, node);
+            changes.insert_if(late && onto.map_or(Ok(true), timed)?, Changes::TIME);
+            Ok(changes)
+        };
+        changes = put(worker, Some(node).filter(|_| act && alone))?;
         if let Some(what) = obstacle.filter(|_| !changes.is_empty()) {
             return Err(Fault::conflict(Operation::SetMode, index, what));
         }
+        if !alone && !changes.is_empty() && entry.last.is_none() && put_off(worker, entry, index, stat, &now)? {
+            worker.scratch.shortfalls.truncate(told);
+            return Ok(Fit::Waits);
+        }
+        if act && !alone && !changes.is_empty() {
+            // What a new file is refused beside it, another copy would not have either.
+            worker.scratch.shortfalls.truncate(told);
+            let create = |fd: &OwnedFd, name: &CStr| sys::create_file(fd.as_fd(), name);
+            let (file, staging) = make(worker, entry, index, Operation::Create, create)?;
+            let tried = put(worker, Some(Node::Open(file.as_fd())));
+            discard(worker, entry.dir, index, entry.target, staging.as_ref());
+            changes = tried?;
+        }
+        if !alone && !changes.is_empty() {
+            // The copy will tell.
+            worker.scratch.shortfalls.truncate(told);
+            return Ok(Fit::Replace(changes));
+        }
     }
-    Ok(if changes.is_empty() {
+    Ok(Fit::Done(if changes.is_empty() {
         Done::skipped(Reason::Unchanged).at(index)
     } else {
         Done::new(Outcome::Metadata).with(changes).at(index)
-    })
+    }))
+}
+
+/// Whether all names of a file in a destination are known to be names of one of the source.
+fn is_all(worker: &Worker<'_>, stat: &Stat, there: &Stat) -> bool {
+    let known = worker.run.waiting.shared(Original::from(stat), there.id);
+    usize::try_from(there.nlink).is_ok_and(|names| known >= names)
+}
+
+/// Puts off an entry whose copy may have no other names than its own.
+fn put_off(worker: &Worker<'_>, entry: &Entry<'_>, index: usize, stat: &Stat, there: &Stat) -> Result<bool, Fault> {
+    let (twin, _) = entry.dir.writable(index)?;
+    let Some(at) = twin.slot.as_ref().filter(|_| stat.nlink >= there.nlink) else {
+        return Ok(false);
+    };
+    let undecided = Undecided {
+        dir: Arc::clone(entry.dir),
+        source: entry.source,
+        target: entry.target.to_owned(),
+        kind: stat.kind,
+    };
+    let (of, most) = (Original::from(stat), worker.run.rules.asked.links_in_memory);
+    // Not closed before it is done: the directory's times come after it.
+    entry.dir.pending.fetch_add(1, Ordering::AcqRel);
+    let waits = worker
+        .run
+        .waiting
+        .put_off_shared(undecided, of, there.id, at.id(), most);
+    if !waits {
+        entry.dir.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+    Ok(waits)
 }
 
 /// Refuses what the flags of a directory, or of what has the name in it, forbid: before anything is written.

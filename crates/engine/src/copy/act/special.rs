@@ -12,7 +12,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Identity, Kind, Node, OwnedFd, Stat};
 use crate::bytes::probe;
 use crate::copy::act::file;
 use crate::copy::act::link::{self, location};
-use crate::copy::act::make::{discard, keep, make, permit, publish};
+use crate::copy::act::make::{Fit, discard, keep, make, permit, publish};
 use crate::copy::entry::{Done, Entry, SourceEntry};
 use crate::copy::links::Claimed;
 use crate::copy::memory::{Tracked, Undecided};
@@ -59,10 +59,15 @@ pub fn special(
         }
         if let (Action::Keep, Some(existing)) = (action, existing) {
             let held = Held::Named(at.as_fd(), name);
-            let done = keep(worker, entry, stat, held, None, *index, existing)?;
-            claimed.settle(location(entry, *index, existing.id));
-            track(worker, entry, *index, text);
-            return Ok(Some(Done { target, ..done }));
+            match keep(worker, entry, stat, held, None, *index, existing)? {
+                Fit::Done(done) => {
+                    claimed.settle(location(entry, *index, existing.id));
+                    track(worker, entry, *index, text);
+                    return Ok(Some(Done { target, ..done }));
+                }
+                Fit::Replace(changes) => action = Action::Replace(changes),
+                Fit::Waits => return Ok(None),
+            }
         }
         match action {
             Action::Skip(reason) => return Ok(Some(Done::skipped(reason).at(*index))),
@@ -80,6 +85,7 @@ pub fn special(
                 dir: Arc::clone(entry.dir),
                 source: entry.source,
                 target: entry.target.to_owned(),
+                kind: Kind::Symlink,
             });
             return Ok(None);
         }
@@ -171,7 +177,7 @@ fn dress_special(
         stat,
         Some(Node::Path(source.as_fd())),
         copy,
-        true,
+        Some(copy.node),
         &mut worker.scratch,
     )?;
     times::set_times(worker, entry.dir, index, stat, copy.node)?;
