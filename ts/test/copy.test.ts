@@ -189,10 +189,10 @@ describe('options', () => {
 
 describe('the command line', () => {
   it.each<[string[], RegExp]>([
-    [['copy', 'a'], /Not enough positional arguments/],
+    [['copy', 'a'], /copy takes SRC… DEST, and only a was given/],
     [['copy', '--no-such-option', 'a', 'b'], /no-such-option/],
     [['copy', '--progress=loud', 'a', 'b'], /--progress/],
-    [['copy', '--jobs', '0', 'a', 'b'], /-j/],
+    [['copy', '--jobs', '0', 'a', 'b'], /--jobs: 0 is no whole number/],
     [['copy', '--hash-size', 'much', 'a', 'b'], /--hash-size: not a size/],
     [['copy', '--chown', 'no-such-user', 'a', 'b'], /no user no-such-user/],
     [['copy', '--files-from', 'x', '--files-from0', 'y', 'a', 'b'], /exclude each other/],
@@ -200,7 +200,7 @@ describe('the command line', () => {
     [['copy', '--accept-time-loss', 'a', 'b'], /--accept-time-loss goes with --move/],
     [['copy', '--max-delete', '3', 'a', 'b'], /--max-delete goes with --delete or --move/],
     [['copy', 'a', ''], /the destination is an empty path/],
-    [['cpoy', 'a', 'b'], /no command cpoy/],
+    [['cpoy', 'a', 'b'], /no command cpoy; did you mean copy\?/],
     [['\x1b[31m'], /no command \\x1b\[31m/],
     [['run-mirror', 'x'], /run-mirror is not part of this version/],
   ])('%j: exit 2, one sentence on stderr', async (args, sentence) => {

@@ -43,6 +43,7 @@ const ENGINE = [
 const HPCP_VERBS = ['copy', 'list', 'compare', 'remove'];
 const HPCP = [
   'flags',
+  'help',
   'codes',
   'settings',
   'sources',
@@ -61,12 +62,26 @@ const HPCP = [
 const ROOMS = [
   'error',
   'names',
+  'nearest',
   ...['native/options', 'native/events', 'native'],
   'events',
   ...['ops/arguments', 'ops/job', 'ops'],
   'report',
   'index',
-  ...['parser', 'exit', 'values', 'answer', 'run', 'consent', 'base', 'verbs'].map((room) => `cli/${room}`),
+  ...[
+    'layout',
+    'parser',
+    'options',
+    'help',
+    'advice',
+    'exit',
+    'values',
+    'answer',
+    'run',
+    'consent',
+    'base',
+    'verbs',
+  ].map((room) => `cli/${room}`),
   ...['argparse', 'console', 'glob'].map((room) => `cli/dropin/${room}`),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
   'cli/dropin/hpcp',
@@ -76,7 +91,7 @@ const ROOMS = [
 /** Rooms that are side by side: what is in the first imports nothing of the second. */
 const APART: readonly (readonly [string, string])[] = [
   ['index', 'report'],
-  ...['parser', 'base', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
+  ...['parser', 'options', 'help', 'base', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
   ...HPCP_VERBS.flatMap((verb) =>
     HPCP_VERBS.filter((other) => other !== verb).map(
       (other) => [`cli/dropin/hpcp/${verb}`, `cli/dropin/hpcp/${other}`] as const,

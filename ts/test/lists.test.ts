@@ -100,8 +100,8 @@ describe('bulkhaul compare', () => {
   });
 
   it.each([
-    [['a'], /takes two|Not enough|not 1|2/],
-    [['a', 'b', 'c'], /two sides/],
+    [['a'], /compare takes A B, and only a was given/],
+    [['a', 'b', 'c'], /compare takes A B, and 3 were given/],
     [['a', 'nothing'], /nothing/],
     [['--tar', 'a', 'b'], /--output/],
     [['--list-a', 'a', 'b'], /directory/],

@@ -22,13 +22,19 @@ async function loaded(args: readonly string[], startedAs = executable): Promise<
 const MAIN = ['ts/dist/cli/exit.js', 'ts/dist/cli/main.js', 'ts/dist/error.js', 'ts/dist/names.js'];
 const HPCP = ['ts/dist/cli/dropin/argparse.js', 'ts/dist/cli/dropin/hpcp.js', 'ts/dist/cli/dropin/hpcp/flags.js'];
 const ANSWER = 'ts/dist/cli/answer.js';
+const LAYOUT = 'ts/dist/cli/layout.js';
 
 it.each([['--version'], ['--help']])('bulkhaul %s loads the table of commands and what answers', async (argument) => {
   expect(await loaded([argument])).toEqual([...MAIN, ANSWER].sort());
 });
 
-it.each([['--version'], ['--help'], ['-V'], ['-h']])('hpcp %s loads its flags and no parser of verbs', async (flag) => {
+it.each([['--version'], ['-V']])('hpcp %s loads its flags and no parser of verbs', async (flag) => {
   expect(await loaded(['hpcp', flag])).toEqual([...MAIN, ...HPCP, ANSWER].sort());
+});
+
+it.each([['--help'], ['-h']])('hpcp %s loads the page too', async (flag) => {
+  const page = ['ts/dist/cli/dropin/hpcp/help.js', LAYOUT];
+  expect(await loaded(['hpcp', flag])).toEqual([...MAIN, ...HPCP, ...page, ANSWER].sort());
 });
 
 it('does so under its own name too', async () => {
@@ -38,8 +44,10 @@ it('does so under its own name too', async () => {
 });
 
 it('copy --help loads no addon, no operation and no reporter, and the parser of arguments as one file', async () => {
-  const command = ['base', 'parser', 'run', 'values', 'verbs/copy'].map((name) => `ts/dist/cli/${name}.js`);
-  expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command, ANSWER].sort());
+  const command = ['base', 'help', 'options', 'parser', 'run', 'values', 'verbs/copy'].map(
+    (name) => `ts/dist/cli/${name}.js`,
+  );
+  expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command, ANSWER, LAYOUT].sort());
 });
 
 it('sees what a copy loads', async () => {

@@ -1,59 +1,86 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
+import { readFile } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
+import { fromBytes, toBytes } from '../names.js';
 import type { Resources } from '../native/options.js';
 import { exitCodeOfError, systemError } from './exit.js';
-import { Command, Option, t, UsageError } from './parser.js';
+import { choice, flag, type Given, number, value } from './options.js';
+import { Command } from './parser.js';
 import { type CommonSettings, errorText, PROGRESS } from './run.js';
 import { parseCount, parseRate } from './values.js';
 
 /** A native verb: a command with the common options, whose errors go to stderr and whose exit code comes from the table. */
 export abstract class VerbCommand extends Command {
-  dryRun = Option.Boolean('-n,--dry-run', false, {
-    description: 'Show what would be done, itemised on standard output, and do nothing',
+  /** Common options that do nothing in this verb, and why: they are refused, and help is silent about them. */
+  static readonly idle: Readonly<Record<string, string>> = {};
+
+  dryRun = flag('-n,--dry-run', {
+    group: 'safety',
+    help: 'Show what would be done, itemised on standard output, and do nothing',
   });
-  json = Option.Boolean('--json', false, {
-    description: 'Print one JSON object a line on standard output: status, entry (with -v or -n), error, note, summary',
+  jobs = number('-j,--jobs', 1, 1024, {
+    ...{ group: 'speed', value: 'N', default: 'by the processors that may be used' },
+    help: 'Worker threads at most',
   });
-  progress = Option.String('--progress', 'auto', {
-    description:
-      'The status on standard error: auto, tty (one line, redrawn), plain (a line every 30 s, or every BULKHAUL_PROGRESS_INTERVAL seconds, 0 for none), json, none',
-    validator: t.isEnum(PROGRESS),
+  bwlimit = value(
+    '--bwlimit',
+    {
+      ...{ group: 'speed', value: 'RATE', default: 'no limit' },
+      help: 'Read at most so much of the sources in a second: KiB, or with a unit, as in rsync (1.5m, 500KB)',
+    },
+    parseRate,
+  );
+  iopsLimit = value(
+    '--iops-limit',
+    { group: 'speed', value: 'N', default: 'no limit', help: 'Look at no more than N entries a second' },
+    parseCount,
+  );
+  nice = number('--nice', -20, 19, {
+    ...{ group: 'speed', value: 'N', default: "the caller's" },
+    help: 'Niceness of the workers: -20 (the first to get a processor) to 19 (the last)',
   });
-  quiet = Option.Boolean('-q,--quiet', false, {
-    description: 'Print nothing unless something is wrong; with --json only the summary',
+  ionice = value('--ionice', {
+    ...{ group: 'speed', value: 'CLASS', default: "the caller's" },
+    help: "Order of the workers' disk requests: idle, best-effort[:LEVEL] or realtime[:LEVEL], 0 (first) to 7",
   });
-  verbose = Option.Boolean('-v,--verbose', false, { description: "Itemise each entry, as rsync's -i does" });
-  logFile = Option.String('--log-file', {
-    description: 'Append failures, notes and the summary to FILE, as JSON lines',
+  stallTimeout = value(
+    '--stall-timeout',
+    {
+      ...{ group: 'safety', value: 'SECONDS', default: '0, never' },
+      help: 'Give up and end with 23 when nothing at all moves for so long, as a device or server that hangs makes it; ten times as long while something is synced',
+    },
+    parseCount,
+  );
+  verbose = flag('-v,--verbose', {
+    group: 'output',
+    help: 'Print a line for each entry that is worked on, as rsync -i does',
   });
-  jobs = Option.String('-j,--jobs', {
-    description:
-      'Worker threads at most; otherwise from the CPUs that this process may use, and in a copy from the devices',
-    validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(1, 1024)]),
+  quiet = flag('-q,--quiet', {
+    group: 'output',
+    help: 'Print nothing unless something is wrong; with --json only the summary',
   });
-  bwlimit = Option.String('--bwlimit', {
-    description: "Read at most RATE from the sources: KiB a second, or with a unit, as rsync's --bwlimit (1.5m, 500KB)",
+  json = flag('--json', {
+    group: 'output',
+    help: 'Print one JSON object a line on standard output: status, entry (with -v or -n), error, note, summary',
   });
-  iopsLimit = Option.String('--iops-limit', { description: 'Look at no more than N entries a second' });
-  nice = Option.String('--nice', {
-    description: 'Niceness of the worker threads, -20 to 19 (the last to get a processor)',
-    validator: t.cascade(t.isNumber(), [t.isInteger(), t.isInInclusiveRange(-20, 19)]),
+  progress = choice('--progress', PROGRESS, {
+    ...{ group: 'output', value: 'FORM', default: 'auto' },
+    help: 'The status on standard error: tty (one line, redrawn), plain (a line every 30 s, or every BULKHAUL_PROGRESS_INTERVAL seconds, 0 for none), json, none; auto takes tty on a terminal, json with --json, else plain',
   });
-  ionice = Option.String('--ionice', {
-    description: "Order of the workers' disk requests: idle, best-effort[:LEVEL] or realtime[:LEVEL], 0 (first) to 7",
+  logFile = value('--log-file', {
+    ...{ group: 'output', value: 'FILE', default: 'none' },
+    help: 'Append failures, notes and the summary to FILE, as JSON lines; - is standard error',
   });
-  stallTimeout = Option.String('--stall-timeout', {
-    description:
-      'Give up and end with 23 when nothing at all moves for so many seconds, as a device or server that hangs makes it; ten times as long while something is synced. 0, the default: never',
-    validator: t.cascade(t.isNumber(), [t.isInInclusiveRange(0, 1e9)]),
-  });
+
+  /** Who has a standard stream, by its path. */
+  readonly #streams = new Map<string, string>();
 
   // `catch` is too late: clipanion prints what it rethrows on stdout and ends with 1, else with 0.
   override async validateAndExecute(): Promise<number> {
     try {
       return await super.validateAndExecute();
     } catch (thrown) {
-      const error = thrown instanceof UsageError ? new BulkhaulError('USAGE', thrown.message) : systemError(thrown);
+      const error = systemError(thrown);
       this.context.stderr.write(errorText(error));
       return exitCodeOfError(error);
     }
@@ -61,21 +88,70 @@ export abstract class VerbCommand extends Command {
 
   /** The common options. */
   get settings(): CommonSettings {
-    const { dryRun, json, progress, quiet, verbose, logFile, stallTimeout } = this;
+    const { dryRun, json, progress, quiet, verbose, stallTimeout } = this;
+    const logFile = this.logFile === '-' ? '/dev/stderr' : this.logFile;
     return { dryRun, json, progress, quiet, verbose, logFile, stallTimeout };
   }
 
   /** What the job may take of the machine, as its options. */
   protected get resources(): Resources {
-    const { bwlimit, iopsLimit, nice, ionice, jobs } = this;
+    const { bwlimit: bytes, iopsLimit: entries, nice, ionice, jobs } = this;
     return {
-      limits: {
-        ...(bwlimit !== undefined && { bytes: parseRate(bwlimit, '--bwlimit') }),
-        ...(iopsLimit !== undefined && { entries: parseCount(iopsLimit, '--iops-limit') }),
-      },
+      limits: { ...(bytes !== undefined && { bytes }), ...(entries !== undefined && { entries }) },
       ...(jobs !== undefined && { jobs }),
       ...(nice !== undefined && { nice }),
       ...(ionice !== undefined && { ionice }),
     };
   }
+
+  /** The files that the command itself has open, as an option of a job. */
+  protected get inUse(): { inUse?: string[] } {
+    return this.logFile === undefined || this.logFile === '-' ? {} : { inUse: [this.logFile] };
+  }
+
+  /** The path that FILE of an option means: `-` is a standard stream, which only one option can have. */
+  protected file(option: string, file: string, stream: '/dev/stdin' | '/dev/stdout'): string {
+    if (file !== '-') return file;
+    const other = this.#streams.get(stream) ?? (stream === '/dev/stdout' ? this.printing : undefined);
+    if (other !== undefined) {
+      const name = stream === '/dev/stdin' ? 'standard input' : 'standard output';
+      throw new BulkhaulError('USAGE', `${option} - and ${other} can't both have ${name}`);
+    }
+    this.#streams.set(stream, `${option} -`);
+    return stream;
+  }
+
+  /** The option that puts lines of its own on standard output. */
+  protected get printing(): string | undefined {
+    return this.json ? '--json' : this.verbose && !this.quiet ? '--verbose' : undefined;
+  }
+
+  /** The rules for names, those of files in their places, in the form of the operations' `exclude`. */
+  protected async patterns(given: readonly Given[]): Promise<string[]> {
+    const patterns: string[] = [];
+    for (const { option, value } of given) {
+      if (option === '--exclude-from') patterns.push(...(await this.#patternsOf(value)));
+      // The signs of rsync mean the same behind either option.
+      else if (option === '--include' && !/^([-+] |!?$)/.test(value)) patterns.push(`+ ${value}`);
+      else patterns.push(value);
+    }
+    return patterns;
+  }
+
+  async #patternsOf(file: string): Promise<string[]> {
+    const path = this.file('--exclude-from', file, '/dev/stdin');
+    const text = path === '/dev/stdin' ? await this.#input() : await readFile(toBytes(path)).catch(unreadable);
+    const lines = fromBytes(text).split(/[\r\n]/);
+    return lines.filter((line) => !/^([#;]|$)/.test(line));
+  }
+
+  async #input(): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of this.context.stdin) chunks.push(Buffer.from(chunk));
+    return Buffer.concat(chunks);
+  }
+}
+
+function unreadable(error: Error): never {
+  throw new BulkhaulError('USAGE', `--exclude-from can't be read: ${error.message}`, { cause: error });
 }

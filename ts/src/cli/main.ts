@@ -9,7 +9,7 @@ import { basename } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import { display, fromBytes } from '../names.js';
 import { ExitCode, exitCodeOfError, systemError } from './exit.js';
-import type { CommandClass } from './parser.js';
+import type { Verb } from './options.js';
 import type { Context } from './run.js';
 
 /** A command: its arguments in, its exit code out. */
@@ -59,15 +59,20 @@ const COMMANDS = new Map<string, Entry>([
 
 /** Runs the command; the exit code. */
 async function main(startedAs: string, args: string[]): Promise<number> {
-  const [name, ...rest] = COMMANDS.get(startedAs)?.dropIn ? [startedAs, ...args] : args;
-  if (name === undefined) {
+  const [first, ...others] = COMMANDS.get(startedAs)?.dropIn ? [startedAs, ...args] : args;
+  if (first === undefined) {
     process.stderr.write(overview());
     return ExitCode.usage;
   }
-  if (['--help', '-h', 'help'].includes(name)) return answer(overview());
-  if (name === '--version') return answer(`bulkhaul ${version()}\n`);
+  if (['--version', '-V', 'version'].includes(first)) return answer(`bulkhaul ${version()}\n`);
+  const asked = ['--help', '-h', 'help'].includes(first);
+  const [name, ...rest] = asked ? [others[0], '--help'] : [first, ...others];
+  if (name === undefined) return answer(overview());
   const entry = COMMANDS.get(name);
-  if (entry === undefined) return refuse(`there is no command ${display(name)}; bulkhaul --help lists them`);
+  if (entry === undefined) {
+    const { commandAdvice } = await import('./advice.js');
+    return refuse(`${display(commandAdvice(name, available()))} (bulkhaul help lists the commands)`);
+  }
   if (entry.load === undefined) return refuse(`${name} is not part of this version yet (${version()})`);
   try {
     const command = await entry.load();
@@ -80,27 +85,31 @@ async function main(startedAs: string, args: string[]): Promise<number> {
   }
 }
 
-/** A native verb, which clipanion reads the arguments of. */
-function verb(name: string, command: CommandClass): Main {
-  return async (args, { stdout, env }) => {
+/** A native verb: its arguments are read, and clipanion makes the call of them. */
+function verb(name: string, command: Verb): Main {
+  return async (args, { stdout }) => {
+    const { read, UnknownOptions } = await import('./options.js');
     const { Cli } = await import('./parser.js');
-    const cli = new Cli({
-      binaryLabel: 'bulkhaul',
-      binaryName: 'bulkhaul',
-      binaryVersion: version(),
-      enableColors: 'isTTY' in stdout && stdout.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb',
-    });
-    cli.register(command);
+    const describes = `(bulkhaul help ${name} describes the command)`;
     try {
-      const given = cli.process([name, ...args], {});
-      // What is no call of the command asks what the command is.
-      const called = given instanceof command;
-      return await (called ? cli.run(given, {}) : answer(cli.usage(command, { detailed: true })));
+      const call = read(name, command, args);
+      if (call === 'help') {
+        const { verbHelp } = await import('./help.js');
+        const { widthOf } = await import('./layout.js');
+        return await answer(verbHelp(name, command, widthOf(stdout)));
+      }
+      const cli = new Cli({ binaryName: 'bulkhaul', enableColors: false });
+      cli.register(command);
+      return await cli.run(cli.process([name, ...call], {}), {});
     } catch (error) {
       // Only arguments that do not parse come here; what a command throws it deals with itself.
-      if (!(error instanceof Error && 'clipanion' in error)) throw error;
-      const [sentence = ''] = error.message.split('\n');
-      return refuse(`${display(sentence)} (bulkhaul ${name} --help describes the command)`);
+      if (error instanceof UnknownOptions) {
+        const { optionAdvice } = await import('./advice.js');
+        return refuse(`${display(optionAdvice(name, error.given, error.known))} ${describes}`);
+      }
+      if (error instanceof BulkhaulError && error.code === 'USAGE')
+        return refuse(`${display(error.message)} ${describes}`);
+      throw error;
     }
   };
 }
@@ -121,11 +130,19 @@ function refuse(sentence: string): number {
   return ExitCode.usage;
 }
 
+/** The names of the commands that can be run. */
+function available(): string[] {
+  return [...COMMANDS].flatMap(([name, { load }]) => (load ? [name] : []));
+}
+
 function overview(): string {
-  const rows = [...COMMANDS]
-    .filter(([, { load }]) => load)
-    .map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}\n`);
-  return `bulkhaul moves bulk data fast and proves that it arrived.\n\nbulkhaul COMMAND [OPTIONS] ARGUMENTS\n\n${rows.join('')}\nbulkhaul COMMAND --help describes a command; bulkhaul --version prints the version.\n`;
+  const rows = available().map((name) => `  ${name.padEnd(18)}${COMMANDS.get(name)?.summary}\n`);
+  return [
+    'bulkhaul moves bulk data fast and proves that it arrived.\n',
+    '\nUsage: bulkhaul COMMAND [OPTIONS] ARGUMENTS\n\n',
+    ...rows,
+    '\nbulkhaul help COMMAND describes a command; bulkhaul version prints the version.\n',
+  ].join('');
 }
 
 function version(): string {

@@ -8,6 +8,7 @@
 import { BulkhaulError, unfit } from '../error.js';
 import { display, fromBytes, type PathLike, toBytes } from '../names.js';
 import type { Limits, NativeFilter, NativeTree, PathBytes, Resources, Selection } from '../native/options.js';
+import { nearest } from '../nearest.js';
 
 /** The same options with each path as the caller may give it. */
 export type Given<T> = T extends PathBytes
@@ -152,27 +153,3 @@ export const TREE = record<Given<NativeTree>>(
   'contents',
   'follow',
 );
-
-/** The name that was meant, if one is near enough. */
-function nearest(name: string, names: readonly string[]): string | undefined {
-  const most = Math.min(1 + Math.floor(name.length / 5), 3);
-  const [best] = names
-    .map((each) => ({ each, far: distance(name.toLowerCase(), each.toLowerCase()) }))
-    .filter(({ far }) => far <= most)
-    .sort((a, b) => a.far - b.far);
-  return best?.each;
-}
-
-/** How many letters have to be put in, taken out or changed to make one of the other. */
-function distance(a: string, b: string): number {
-  let before = Array.from({ length: b.length + 1 }, (_, at) => at);
-  for (const letter of a) {
-    let left = (before[0] ?? 0) + 1;
-    before = before.map((above, at) => {
-      if (at === 0) return left;
-      left = Math.min(above + 1, left + 1, (before[at - 1] ?? 0) + (letter === b[at - 1] ? 0 : 1));
-      return left;
-    });
-  }
-  return before.at(-1) ?? 0;
-}

@@ -51,6 +51,14 @@ export interface Parsed<Table extends FlagTable> {
 /** The command line can't be understood; the message is one sentence. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+
+  constructor(
+    message: string,
+    /** An option that is not there, and those that are. */
+    readonly unknown?: { readonly given: string; readonly known: readonly string[] },
+  ) {
+    super(message);
+  }
 }
 
 /** One reading of an argument as an option. */
@@ -183,12 +191,12 @@ function recognise(table: FlagTable, names: ReadonlyMap<string, string>, argumen
     throw new UsageError(`option ${head} is ambiguous: it could be ${spellings}`);
   }
   if (NEGATIVE_NUMBER.test(argument) || argument.includes(' ')) return undefined;
-  throw new UsageError(`no such option: ${argument}`);
+  throw new UsageError(`no such option: ${head}`, { given: head, known: [...names.keys()] });
 }
 
 /** The usage text: `usage: NAME [-a] [-b B] … [operands]`, wrapped at `width` columns. */
 export function usage(name: string, table: FlagTable, operands: string, width = 80): string {
-  const items = Object.entries(table).map(([key, flag]) => `[${synopsis(flag.names[0] ?? '', key, flag)}]`);
+  const items = Object.entries(table).map(([key, flag]) => `[${flag.names[0]}${valueText(key, flag)}]`);
   const indent = ' '.repeat(`usage: ${name} `.length);
   const lines: string[] = [];
   let line = `usage: ${name}`;
@@ -201,29 +209,13 @@ export function usage(name: string, table: FlagTable, operands: string, width = 
   return [...lines, line].join('\n');
 }
 
-/** One entry of the help: the spellings, and the text below it, wrapped at `width` columns. */
-export function helpEntry(key: string, flag: Flag, width = 80): string {
-  const head = flag.names.map((name) => synopsis(name, key, flag)).join(', ');
-  return `  ${head}\n${wrap(flag.help, width - 10, ' '.repeat(10))}`;
+/** All spellings of a flag, and its value. */
+export function spellings(key: string, flag: Flag): string {
+  return flag.names.join(', ') + valueText(key, flag);
 }
 
-function synopsis(name: string, key: string, flag: Flag): string {
-  const metavar = flag.metavar ?? key.toUpperCase();
-  if (flag.takes === 'none') return name;
-  if (flag.takes === 'optional') return `${name} [${metavar}]`;
-  if (flag.takes === 'many') return `${name} [${metavar} ...]`;
-  return `${name} ${metavar}`;
-}
-
-/** `text` in lines of at most `width` characters, each after `indent`. */
-export function wrap(text: string, width: number, indent: string): string {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line].map((each) => indent + each).join('\n');
+function valueText(key: string, { takes, metavar = key.toUpperCase() }: Flag): string {
+  if (takes === 'none') return '';
+  if (takes === 'optional') return ` [${metavar}]`;
+  return takes === 'many' ? ` [${metavar} ...]` : ` ${metavar}`;
 }

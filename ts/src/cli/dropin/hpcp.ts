@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import type { Context } from '../run.js';
 import { UsageError } from './argparse.js';
-import { type HpcpCall, helpText, parseCall, usageError } from './hpcp/flags.js';
+import { type HpcpCall, parseCall, usageError } from './hpcp/flags.js';
 
 /** The original's code for wrong usage. */
 const USAGE = 2;
@@ -20,14 +20,14 @@ export async function hpcp(args: readonly string[], context: Context): Promise<n
     call = parseCall(args);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    context.stderr.write(usageError(error));
+    context.stderr.write(usageError(error.message + (await suggestion(error))));
     return USAGE;
   }
   const { help, version } = call.values;
   if (help || version) {
     const { answer } = await import('../answer.js');
     try {
-      await answer(context.stdout, help ? helpText() : versionText());
+      await answer(context.stdout, help ? await helpFor(context) : versionText());
       return 0;
     } catch (error) {
       context.stderr.write(`hpcp: ${error instanceof Error ? error.message : error}\n`);
@@ -36,6 +36,20 @@ export async function hpcp(args: readonly string[], context: Context): Promise<n
   }
   const { run } = await import('./hpcp/run.js');
   return run(call, context);
+}
+
+async function helpFor({ stdout }: Context): Promise<string> {
+  const { helpText } = await import('./hpcp/help.js');
+  const { widthOf } = await import('../layout.js');
+  return helpText(widthOf(stdout));
+}
+
+/** What an option that is not there was meant to be, if that is near. */
+async function suggestion({ unknown }: UsageError): Promise<string> {
+  if (!unknown?.given.startsWith('--')) return '';
+  const { nearest } = await import('../../nearest.js');
+  const meant = nearest(unknown.given, unknown.known);
+  return meant === undefined ? '' : `; did you mean ${meant}?`;
 }
 
 function versionText(): string {

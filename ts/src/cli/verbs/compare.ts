@@ -5,11 +5,15 @@ import { toBytes } from '../../names.js';
 import type { Compared, CompareOptions } from '../../ops/compare.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
-import { Command, Option } from '../parser.js';
+import { flag, operands, rules, value } from '../options.js';
+import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { parseSize } from '../values.js';
 
 export class CompareCommand extends VerbCommand {
+  static override readonly idle = {
+    '--dry-run': 'a comparison changes nothing; --itemize shows each difference',
+  };
   static override paths = [['compare']];
   static override usage = Command.Usage({
     description: 'Compare two trees, or a tree with a list',
@@ -36,40 +40,43 @@ export class CompareCommand extends VerbCommand {
     ],
   });
 
-  itemize = Option.Boolean('-i,--itemize', false, { description: 'Print each difference, as -v' });
-  content = Option.Boolean('-c,--content,--checksum', false, {
-    description: 'Read files whole, where their sizes are equal',
+  rules = rules('Leave out of trees what PATTERN matches');
+  listA = flag('--list-a', { group: 'what', help: 'A is a list' });
+  listB = flag('--list-b', { group: 'what', help: 'B is a list' });
+  oneFileSystem = flag('-x,--one-file-system', { group: 'what', help: 'Do not go into other file systems' });
+  content = flag('-c,--checksum,--content', {
+    group: 'how',
+    help: 'Read files whole, where their sizes are equal',
   });
-  metadata = Option.Boolean('-m,--metadata', false, { description: 'Compare modes, owners and times too' });
-  xattrs = Option.Boolean('-X,--xattrs', false, { description: 'Compare extended attributes and ACLs too' });
-  hashSize = Option.String('--hash-size', {
-    description: 'Bytes at the end of a file that are compared, with K, M or G; 0 for none. Otherwise 64K',
+  hashSize = value(
+    '--hash-size',
+    {
+      ...{ group: 'how', value: 'BYTES', default: '64K' },
+      help: 'How much of the end of a file is compared, also with K, M or G; 0 for nothing',
+    },
+    parseSize,
+  );
+  fullHash = flag('--full-hash', { group: 'how', help: 'Hash whole files, as a list made so needs it' });
+  noHash = flag('--no-hash', { group: 'how', help: 'Compare names and sizes only' });
+  metadata = flag('-m,--metadata', { group: 'how', help: 'Compare modes, owners and times too' });
+  xattrs = flag('-X,--xattrs', { group: 'how', help: 'Compare extended attributes and ACLs too' });
+  itemize = flag('-i,--itemize', { group: 'output', help: 'Print each difference, as -v' });
+  output = value('-o,--output', {
+    ...{ group: 'output', value: 'FILE', default: 'none' },
+    help: 'Write what differs to FILE, whole or not at all; into a FIFO or device as it comes; - is standard output',
   });
-  fullHash = Option.Boolean('--full-hash', false, { description: 'Hash whole files, as a list made so needs it' });
-  noHash = Option.Boolean('--no-hash', false, { description: 'Compare names and sizes only' });
-  listA = Option.Boolean('--list-a', false, { description: 'A is a list' });
-  listB = Option.Boolean('--list-b', false, { description: 'B is a list' });
-  exclude = Option.Array('--exclude', [], {
-    description: "Leave out of trees what PATTERN matches, by rsync's rules; repeatable, the first that matches wins",
+  tar = flag('--tar', { group: 'output', help: 'Write --output in the form of tar -T' });
+  changes = flag('--changes', {
+    group: 'output',
+    help: "Write --output as hpcp 9.79's change list: how to turn B into A, with what is known of both sides",
   });
-  oneFileSystem = Option.Boolean('-x,--one-file-system', false, { description: 'Do not go into other file systems' });
-  output = Option.String('-o,--output', {
-    description: 'Write what differs to FILE, whole or not at all; into a FIFO or device as it comes',
-  });
-  tar = Option.Boolean('--tar', false, { description: 'Write --output in the form of tar -T' });
-  changes = Option.Boolean('--changes', false, {
-    description: "Write --output as hpcp 9.79's change list: how to turn B into A, with what is known of both sides",
-  });
-  failOnDiff = Option.Boolean('--fail-on-diff', false, { description: 'End with 1 when something differs' });
-  operands = Option.Rest({ name: 'A B', required: 2 });
+  failOnDiff = flag('--fail-on-diff', { group: 'output', help: 'End with 1 when something differs' });
+  operands = operands('A B', 2, 2);
 
   async execute(): Promise<number> {
     const { context } = this;
     const settings = { ...this.settings, verbose: this.verbose || this.itemize };
-    const [a, b, ...more] = this.operands;
-    if (a === undefined || b === undefined || more.length > 0) {
-      throw new BulkhaulError('USAGE', `compare takes two sides, not ${this.operands.length}`);
-    }
+    const [a = '', b = ''] = this.operands;
     for (const [given, name] of [
       [this.tar, '--tar'],
       [this.changes, '--changes'],
@@ -78,22 +85,22 @@ export class CompareCommand extends VerbCommand {
     }
     if (this.tar && this.changes) throw new BulkhaulError('USAGE', '--tar and --changes exclude each other');
     const options: CompareOptions = {
-      left: side(a, this.listA),
-      right: side(b, this.listB),
-      exclude: this.exclude,
+      left: this.#side(a, this.listA && '--list-a'),
+      right: this.#side(b, this.listB && '--list-b'),
+      exclude: await this.patterns(this.rules),
       content: this.content ? 'whole' : this.noHash ? 'nothing' : 'tail',
       metadata: this.metadata || this.xattrs,
       xattrs: this.xattrs,
       oneFileSystem: this.oneFileSystem,
       form: this.changes ? 'changes' : this.tar ? 'tar' : 'both',
       spillDirectory: neededSpillDirectory(context.env),
-      ...(this.output !== undefined && !settings.dryRun && { output: this.output }),
+      ...(this.output !== undefined && { output: this.file('--output', this.output, '/dev/stdout') }),
       ...this.resources,
-      ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
+      ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
       ...(this.fullHash && { hashSize: Number.MAX_SAFE_INTEGER }),
     };
     const { compare } = await import('../../ops/compare.js');
-    const wanted = (settings.json || settings.verbose || settings.dryRun) && !settings.quiet;
+    const wanted = (settings.json || settings.verbose) && !settings.quiet;
     const report = await runJob(() => compare({ ...options, entries: wanted }), settings, context);
     const code = this.failOnDiff ? exitCodeWithDifferences(report) : exitCodeOfReport(report);
     if (!settings.json && (!settings.quiet || code !== ExitCode.complete)) {
@@ -102,6 +109,20 @@ export class CompareCommand extends VerbCommand {
     }
     return code;
   }
+
+  protected override get printing(): string | undefined {
+    return super.printing ?? (this.itemize && !this.quiet ? '--itemize' : undefined);
+  }
+
+  /** A regular file that is said to be a list is read as one. */
+  #side(path: string, list: string | false): Compared {
+    if (!list) return path;
+    if (path === '-') return { list: this.file(list, path, '/dev/stdin') };
+    if (statSync(toBytes(path), { throwIfNoEntry: false })?.isDirectory()) {
+      throw new BulkhaulError('USAGE', `${path} is a directory, not a list`);
+    }
+    return { list: path };
+  }
 }
 
 function exitCodeWithDifferences(report: Parameters<typeof exitCodeOfReport>[0]): ExitCode {
@@ -109,14 +130,4 @@ function exitCodeWithDifferences(report: Parameters<typeof exitCodeOfReport>[0])
   const { left, right, changed } = report.differences;
   const differ = left + right + changed > 0 && code !== ExitCode.interrupted && code !== ExitCode.safety;
   return differ ? ExitCode.mismatched : code;
-}
-
-/** A regular file that is said to be a list is read as one. */
-function side(path: string, isList: boolean): Compared {
-  if (!isList) return path;
-  if (path === '-') return { list: '/dev/stdin' };
-  if (statSync(toBytes(path), { throwIfNoEntry: false })?.isDirectory()) {
-    throw new BulkhaulError('USAGE', `${path} is a directory, not a list`);
-  }
-  return { list: path };
 }

@@ -1,10 +1,10 @@
 /** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
 import { BulkhaulError } from '../../error.js';
-import type { MaxDelete } from '../../ops/arguments.js';
 import type { CopyOptions } from '../../ops/copy.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
-import { Command, Option, t } from '../parser.js';
+import { choice, flag, limit, operands, rules, together, value } from '../options.js';
+import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { parseOwner, parseSize } from '../values.js';
 
@@ -45,81 +45,86 @@ export class CopyCommand extends VerbCommand {
     ],
   });
 
-  exclude = Option.Array('--exclude', [], {
-    description: "Leave out what PATTERN matches, by rsync's rules; repeatable, the first that matches wins",
+  rules = rules('Leave out what PATTERN matches');
+  filesFrom = together([
+    {
+      ...{ names: ['--files-from'], group: 'what', value: 'FILE', default: 'all of SRC' },
+      help: 'Copy the names in FILE, one a line, relative to the one SRC; - is standard input',
+    },
+    {
+      ...{ names: ['--files-from0'], group: 'what', value: 'FILE', default: 'all of SRC' },
+      help: 'As --files-from, each name ended by a NUL byte',
+    },
+  ]);
+  oneFileSystem = flag('-x,--one-file-system', {
+    group: 'what',
+    help: 'Do not go into other file systems below a source',
   });
-  filesFrom = Option.Array('--files-from', [], {
-    description: 'Copy the names in FILE, one a line, relative to the one SRC; - for standard input',
+  move = flag('--move', {
+    group: 'how',
+    help: 'Remove each source entry whose copy was synced, read back from the medium and found the same; implies --sync all',
   });
-  filesFrom0 = Option.Array('--files-from0', [], {
-    description: 'As --files-from, each name ended by a NUL byte',
+  delete = flag('--delete', {
+    group: 'how',
+    help: 'Remove from directories of the destination what the sources do not have, after all of them were listed, also what is of another kind (a file where a directory comes, or the reverse); nothing when a listing failed, a source is missing or empty, or past --max-delete, and nothing from where nothing could be made',
   });
-  oneFileSystem = Option.Boolean('-x,--one-file-system', false, {
-    description: 'Do not go into other file systems below a source',
+  hashSize = value(
+    '--hash-size',
+    {
+      ...{ group: 'how', value: 'BYTES', default: '64K' },
+      help: 'How much of the end of a file is compared before it is skipped, also with K, M or G; 0: size and time decide',
+    },
+    parseSize,
+  );
+  fullHash = flag('--full-hash', { group: 'how', help: 'Compare whole files before they are skipped' });
+  keepDirlinks = flag('-K,--keep-dirlinks', {
+    group: 'how',
+    help: 'In the destination, a symlink to a directory serves as a directory; otherwise it is a conflict',
   });
-  keepDirlinks = Option.Boolean('-K,--keep-dirlinks', false, {
-    description: 'In the destination, a symlink to a directory serves as a directory; otherwise it is a conflict',
+  sparse = choice('--sparse', SPARSE, {
+    ...{ group: 'how', value: 'WHEN', default: 'auto' },
+    help: 'Holes in files: auto (as in the source), always (also for runs of zeros), never',
   });
-  chown = Option.String('--chown', {
-    description: 'Set owner and group: USER:GROUP, USER or :GROUP, by name or number',
+  chown = value('--chown', {
+    ...{ group: 'how', value: 'USER:GROUP', default: 'as in the source' },
+    help: 'Set owner and group: USER:GROUP, USER or :GROUP, by name or number',
   });
-  chmod = Option.String('--chmod', {
-    description: "Change modes, as rsync's --chmod: D755,F644 or u=rwX,go-w",
+  chmod = value('--chmod', {
+    ...{ group: 'how', value: 'MODES', default: 'as in the source' },
+    help: 'Change modes, as rsync does: D755,F644 or u=rwX,go-w',
   });
-  noOwner = Option.Boolean('--no-owner', false, {
-    description: 'Do not keep owner and group; otherwise they are kept',
+  noOwner = flag('--no-owner', { group: 'how', help: 'Do not keep owner and group' });
+  noPerms = flag('--no-perms', {
+    group: 'how',
+    help: 'Do not keep permissions, nor ACLs, which are part of them: what is made is as mkdir and cp make it',
   });
-  noPerms = Option.Boolean('--no-perms', false, {
-    description:
-      'Do not keep permissions, nor ACLs, which are part of them: what is made is as mkdir and cp make it; otherwise they are kept',
+  noAcls = flag('--no-acls', { group: 'how', help: 'Do not keep ACLs: those that the destination gives stand' });
+  noXattrs = flag('--no-xattrs', { group: 'how', help: 'Do not keep extended attributes and capabilities' });
+  noTimes = flag('--no-times', {
+    group: 'how',
+    help: 'Do not keep times: the next run copies again what has another time',
   });
-  noAcls = Option.Boolean('--no-acls', false, {
-    description: 'Do not keep ACLs: those that the destination gives stand; otherwise they are kept',
+  verify = flag('--verify', {
+    group: 'safety',
+    help: 'Read everything back from the medium and compare it, also what is there already',
   });
-  noXattrs = Option.Boolean('--no-xattrs', false, {
-    description: 'Do not keep extended attributes and capabilities; otherwise they are kept',
+  sync = choice('--sync', SYNC, {
+    ...{ group: 'safety', value: 'WHEN', default: 'safe' },
+    help: 'What is on disk for sure after a power cut: none; safe (whatever the next run could mistake for finished); all (everything, before success is reported)',
   });
-  noTimes = Option.Boolean('--no-times', false, {
-    description: 'Do not keep times: the next run copies again what has another time; otherwise they are kept',
+  maxDelete = limit('--max-delete', {
+    ...{ group: 'safety', value: 'N', default: 'no limit' },
+    help: 'With --delete and --move: where more than N entries, or N% of those there, would go, none goes. N% is of what the destination had before, or of what the sources have: after a run that brought much and held back, a second one may find that less than N% would go',
   });
-  sparse = Option.String('--sparse', 'auto', {
-    description: 'Holes in files: auto (as in the source), always (also for runs of zeros), never',
-    validator: t.isEnum(SPARSE),
+  requireSpace = flag('--require-space', {
+    group: 'safety',
+    help: 'Measure the sources first, and refuse when they do not fit, by bytes or by inodes',
   });
-  sync = Option.String('--sync', 'safe', {
-    description:
-      'What is on disk for sure after a power cut: none; safe (whatever the next run could mistake for finished); all (everything, before success is reported)',
-    validator: t.isEnum(SYNC),
+  acceptTimeLoss = flag('--accept-time-loss', {
+    group: 'safety',
+    help: 'With --move: remove also entries with a time that the destination cannot keep, such as one after January 2038; otherwise they stay',
   });
-  hashSize = Option.String('--hash-size', {
-    description:
-      'Bytes at the end of a file that are compared before it is skipped, with K, M or G; 0 for none. Otherwise 64K',
-  });
-  fullHash = Option.Boolean('--full-hash', false, { description: 'Compare whole files before they are skipped' });
-  requireSpace = Option.Boolean('--require-space', false, {
-    description: 'Measure the sources first, and refuse when they do not fit, by bytes or by inodes',
-  });
-  verify = Option.Boolean('--verify', false, {
-    description: 'Read everything back from the medium and compare it, also what is there already',
-  });
-  delete = Option.Boolean('--delete', false, {
-    description:
-      'Remove from directories of the destination what the sources do not have, after all of them were listed, also what is of another kind (a file where a directory comes, or the reverse); nothing when a listing failed, a source is missing or empty, or past --max-delete, and nothing from where nothing could be made',
-  });
-  move = Option.Boolean('--move', false, {
-    description:
-      'Remove each source entry whose copy was synced, read back from the medium and found the same; implies --sync all',
-  });
-  acceptTimeLoss = Option.Boolean('--accept-time-loss', false, {
-    description:
-      'With --move: remove also entries with a time that the destination cannot keep, such as one after January 2038; otherwise they stay',
-  });
-  maxDelete = Option.String('--max-delete', {
-    description:
-      'With --delete and --move: where more than N entries, or N% of those there, would go, none goes. N% is of what the destination had before, or of what the sources have: after a run that brought much and held back, a second one may find that less than N% would go',
-    validator: t.cascade(t.isString(), [t.matchesRegExp(/^\d+%?$/)]),
-  });
-  operands = Option.Rest({ name: 'SRC… DEST', required: 2 });
+  operands = operands('SRC… DEST', 2);
 
   async execute(): Promise<number> {
     const { settings, context } = this;
@@ -141,18 +146,19 @@ export class CopyCommand extends VerbCommand {
   }
 
   private async copyOptions(): Promise<CopyOptions> {
-    const [list, ...more] = [...this.filesFrom, ...this.filesFrom0];
-    if (more.length > 0)
+    const [list, ...more] = this.filesFrom;
+    if (more.length > 0) {
       throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other, and go once');
+    }
     if (this.acceptTimeLoss && !this.move) throw new BulkhaulError('USAGE', '--accept-time-loss goes with --move');
     if (this.maxDelete !== undefined && !this.move && !this.delete) {
       throw new BulkhaulError('USAGE', '--max-delete goes with --delete or --move');
     }
-    const { exclude, oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, verify, dryRun } = this;
+    const { oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, verify, dryRun } = this;
     return {
       sources: this.operands.slice(0, -1),
       destination: this.operands.at(-1) ?? '',
-      exclude,
+      exclude: await this.patterns(this.rules),
       oneFileSystem,
       keepDirlinks,
       sparse,
@@ -169,14 +175,17 @@ export class CopyCommand extends VerbCommand {
       removeExtra: this.delete,
       removeSources: this.move,
       acceptTimeLoss: this.acceptTimeLoss,
-      ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete as MaxDelete }),
+      ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete }),
       ...(chmod !== undefined && { chmod }),
-      ...(this.logFile !== undefined && { inUse: [this.logFile] }),
+      ...this.inUse,
       ...this.resources,
-      ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
+      ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
       ...(this.chown !== undefined && { chown: await parseOwner(this.chown) }),
       ...(list !== undefined && {
-        filesFrom: { path: list === '-' ? '/dev/stdin' : list, nul: this.filesFrom0.length > 0 },
+        filesFrom: {
+          path: this.file(list.option, list.value, '/dev/stdin'),
+          nul: list.option === '--files-from0',
+        },
       }),
     };
   }

@@ -2,11 +2,16 @@
 import type { ListOptions } from '../../ops/list.js';
 import { VerbCommand } from '../base.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
-import { Command, Option } from '../parser.js';
+import { flag, operands, rules, value } from '../options.js';
+import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { parseSize } from '../values.js';
 
 export class ListCommand extends VerbCommand {
+  static override readonly idle = {
+    '--dry-run': 'a list changes nothing',
+    '--verbose': 'the list has a line for each entry',
+  };
   static override paths = [['list']];
   static override usage = Command.Usage({
     description: 'List trees, with hashes',
@@ -30,41 +35,47 @@ export class ListCommand extends VerbCommand {
     ],
   });
 
-  output = Option.String('-o,--output', {
-    description:
-      'Write the list to FILE, whole or not at all; into a FIFO or device as it comes. Otherwise to standard output',
+  rules = rules('Leave out what PATTERN matches');
+  oneFileSystem = flag('-x,--one-file-system', {
+    group: 'what',
+    help: 'Do not go into other file systems below a PATH',
   });
-  hashSize = Option.String('--hash-size', {
-    description: 'Bytes at the end of a file that are hashed, with K, M or G; 0 for none. Otherwise 64K',
+  hashSize = value(
+    '--hash-size',
+    {
+      ...{ group: 'how', value: 'BYTES', default: '64K' },
+      help: 'How much of the end of a file is hashed, also with K, M or G; 0 for nothing',
+    },
+    parseSize,
+  );
+  fullHash = flag('--full-hash', { group: 'how', help: 'Hash whole files' });
+  noHash = flag('--no-hash', { group: 'how', help: 'Names only' });
+  output = value('-o,--output', {
+    ...{ group: 'output', value: 'FILE', default: '-, standard output' },
+    help: 'Write the list to FILE, whole or not at all; into a FIFO or device as it comes',
   });
-  fullHash = Option.Boolean('--full-hash', false, { description: 'Hash whole files' });
-  noHash = Option.Boolean('--no-hash', false, { description: 'Names only' });
-  nul = Option.Boolean('-0,--null', false, {
-    description: 'End each name with NUL instead of a newline; names only, as they are',
+  nul = flag('-0,--null', {
+    group: 'output',
+    help: 'End each name with NUL instead of a newline; names only, as they are',
   });
-  exclude = Option.Array('--exclude', [], {
-    description: "Leave out what PATTERN matches, by rsync's rules; repeatable, the first that matches wins",
-  });
-  oneFileSystem = Option.Boolean('-x,--one-file-system', false, {
-    description: 'Do not go into other file systems below a PATH',
-  });
-  operands = Option.Rest({ name: 'PATH…', required: 1 });
+  operands = operands('PATH…', 1);
 
   async execute(): Promise<number> {
-    const { settings, context, output } = this;
+    const { settings, context } = this;
+    const output = this.output && this.file('--output', this.output, '/dev/stdout');
     const options: ListOptions = {
       sources: this.operands,
-      exclude: this.exclude,
+      exclude: await this.patterns(this.rules),
       hashes: !this.noHash && !this.nul,
       fullHash: this.fullHash,
       nul: this.nul,
       oneFileSystem: this.oneFileSystem,
       spillDirectory: neededSpillDirectory(context.env),
       ...this.resources,
-      ...(this.hashSize !== undefined && { hashSize: parseSize(this.hashSize, '--hash-size') }),
+      ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
     };
     const { list } = await import('../../ops/list.js');
-    const target = settings.dryRun ? undefined : (output ?? (settings.json ? undefined : '/dev/stdout'));
+    const target = output ?? (settings.json ? undefined : '/dev/stdout');
     const report = await runJob(
       () => list({ ...options, output: target, entries: settings.json && !settings.quiet }),
       settings,

@@ -5,10 +5,14 @@ import { Removal } from '../../ops/remove.js';
 import { VerbCommand } from '../base.js';
 import { askConsent, removalPreview } from '../consent.js';
 import { ExitCode, exitCodeOfReport } from '../exit.js';
-import { Command, Option, t } from '../parser.js';
+import { flag, limit, operands, rules, values } from '../options.js';
+import { Command } from '../parser.js';
 import { runJob } from '../run.js';
 
 export class RemoveCommand extends VerbCommand {
+  static override readonly idle = {
+    '--bwlimit': 'a removal reads no contents; --iops-limit slows it',
+  };
   static override paths = [['remove']];
   static override usage = Command.Usage({
     description: 'Remove trees',
@@ -39,27 +43,24 @@ export class RemoveCommand extends VerbCommand {
     ],
   });
 
-  force = Option.Boolean('-f,--force,-y,--yes', false, {
-    description: 'Do not ask; a PATH that does not exist is no failure',
+  rules = rules('Keep what PATTERN matches, on the path from the name of PATH on');
+  force = flag('-f,-y,--yes,--force', {
+    group: 'safety',
+    help: 'Do not ask; a PATH that does not exist is no failure',
   });
-  exclude = Option.Array('--exclude', [], {
-    description:
-      "Keep what PATTERN matches, by rsync's rules on the path from the name of PATH on; repeatable, the first that matches wins",
+  maxDelete = limit('--max-delete', {
+    ...{ group: 'safety', value: 'N', default: 'no limit' },
+    help: 'Remove nothing when it would be more entries than N, or more than N% of those that are there',
   });
-  maxDelete = Option.String('--max-delete', {
-    description: 'Remove nothing when it would be more entries than N, or more than N% of those that are there',
-    validator: t.cascade(t.isString(), [t.matchesRegExp(/^\d+%?$/)]),
+  listFirst = flag('--list-first', {
+    group: 'safety',
+    help: 'List everything before anything goes; what cannot be listed then leaves everything',
   });
-  listFirst = Option.Boolean('--list-first', false, {
-    description: 'List everything before anything goes; what cannot be listed then leaves everything',
+  noPreserveRoot = values('--no-preserve-root', {
+    ...{ group: 'safety', value: 'PATH', default: 'none' },
+    help: 'Remove PATH though it is protected, or empty it though something is mounted there',
   });
-  oneFileSystem = Option.Boolean('-x,--one-file-system', false, {
-    description: 'Do not go into what is mounted below a PATH; always so',
-  });
-  noPreserveRoot = Option.Array('--no-preserve-root', [], {
-    description: 'Remove PATH though it is protected, or empty it though something is mounted there; repeatable',
-  });
-  operands = Option.Rest({ name: 'PATH…', required: 1 });
+  operands = operands('PATH…', 1);
 
   async execute(): Promise<number> {
     const { settings, context } = this;
@@ -68,19 +69,19 @@ export class RemoveCommand extends VerbCommand {
     new Output(context.stdout, () => {
       left = true;
     });
-    const { dryRun, exclude, noPreserveRoot, maxDelete, verbose, quiet, listFirst } = this;
+    const { dryRun, noPreserveRoot, maxDelete, verbose, quiet, listFirst } = this;
     const removal = new Removal({
       paths: this.operands,
-      exclude,
+      exclude: await this.patterns(this.rules),
       noPreserveRoot,
       protect: home(),
       dryRun,
       listFirst,
       ignoreMissing: this.force,
       entries: !quiet && (dryRun || verbose),
+      ...this.inUse,
       ...this.resources,
-      ...(this.logFile !== undefined && { inUse: [this.logFile] }),
-      ...(maxDelete !== undefined && { maxDelete: maxDelete as `${number}%` }),
+      ...(maxDelete !== undefined && { maxDelete }),
     });
     if (!this.force && !dryRun) {
       const interrupted = await this.consent(removal);

@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../../src/cli/dropin/argparse.js';
-import { echo, FLAGS, helpText, originalFlags, parseCall } from '../../../src/cli/dropin/hpcp/flags.js';
+import { echo, FLAGS, originalFlags, parseCall } from '../../../src/cli/dropin/hpcp/flags.js';
+import { helpText } from '../../../src/cli/dropin/hpcp/help.js';
 import { resources, workers } from '../../../src/cli/dropin/hpcp/settings.js';
 
 /** Every spelling in the help of hpcp 8.96 and 9.79. */
@@ -145,8 +146,12 @@ describe('the echo', () => {
   });
 });
 
+it.each([50, 80, 120])('has a help that fits %d columns', (width) => {
+  for (const line of helpText(width).split('\n')) expect(line.length, line).toBeLessThanOrEqual(width);
+});
+
 it('has a help that names every flag', () => {
-  const help = helpText();
+  const help = helpText(80);
   for (const { names } of Object.values(FLAGS)) for (const name of names) expect(help).toContain(` ${name}`);
   expect(help).toMatchSnapshot();
 });

@@ -1,20 +1,11 @@
 /**
  * The flags of `hpcp`: those of 8.96 (rank 0), those that 9.79 added (rank 1), and bulkhaul's own (rank 2).
  *
- * Comes in: arguments; goes out: their values, the help, and the echo of the call. What 8.96 understood, an
+ * Comes in: arguments; goes out: their values, the usage, and the echo of the call. What 8.96 understood, an
  * abbreviation too, keeps its meaning: a higher rank is asked only where a lower one has no match.
  */
 import { display } from '../../../names.js';
-import {
-  type Flag,
-  type FlagTable,
-  helpEntry,
-  type Parsed,
-  parse,
-  UsageError,
-  usage,
-  type Values,
-} from '../argparse.js';
+import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage, type Values } from '../argparse.js';
 
 /** In the order of the original's help, which is the order of the echo. */
 export const FLAGS = {
@@ -422,7 +413,7 @@ export type HpcpCall = Parsed<typeof FLAGS>;
 type FlagName = keyof typeof FLAGS;
 
 /** What is still to come, and the flags that belong to it. */
-const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
+export const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
   'disk images': [
     'src_image',
     'load_diff_image',
@@ -523,33 +514,9 @@ export function usageText(width?: number): string {
   return usage('hpcp', Object.fromEntries(originals), '[src_path ...]', width);
 }
 
-export function helpText(width?: number): string {
-  const entries = (own: boolean) =>
-    Object.entries<Flag>(FLAGS)
-      .filter(([, { rank }]) => (rank === 2) === own)
-      .map(([key, flag]) => helpEntry(key, flag, width));
-  const later = Object.values(NOT_YET).flat();
-  return [
-    usageText(width),
-    '',
-    'Copy files and trees in parallel: hpcp SRC -d DEST puts the contents of the directory SRC into DEST;',
-    'with DEST/, several sources, or a file, the entry itself. Patterns in SRC are expanded, ** too.',
-    '',
-    'as hpcp 8.96 and 9.79:',
-    ...entries(false),
-    '',
-    'added by bulkhaul:',
-    ...entries(true),
-    '',
-    `Not in this version yet (exit 2): ${later.map((name) => FLAGS[name].names[0]).join(' ')}`,
-    'Deliberate differences from the original: docs/dropin.md',
-    '',
-  ].join('\n');
-}
-
 /** Usage and one sentence. */
-export function usageError(error: UsageError): string {
-  return `${usageText()}\nhpcp: error: ${display(error.message)}\n`;
+export function usageError(sentence: string): string {
+  return `${usageText()}\nhpcp: error: ${display(sentence)}\n`;
 }
 
 const DEFAULTS: { readonly [Name in FlagName]?: number } = { hash_size: 65536, files_per_job: 1 };

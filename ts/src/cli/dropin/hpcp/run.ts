@@ -86,7 +86,7 @@ function caught(error: unknown, out: HpcpConsole): void {
     out.report(problemOf(error));
     if (problemOf(error).case === 'defect') out.say(error instanceof Error ? (error.stack ?? '') : '');
   } else if (error instanceof UsageError) {
-    out.streams.stderr.write(usageError(error));
+    out.streams.stderr.write(usageError(error.message));
     out.collect(...refusal);
   } else out.report(...refusal);
   // The reporters of a job may have told it in JSON.

@@ -1,0 +1,134 @@
+/**
+ * What somebody may have meant by an option or a command that is not there: the habits of other tools, and near names.
+ *
+ * Loaded only to refuse.
+ */
+import { nearest } from '../nearest.js';
+
+const KEPT = 'it is always kept; leave it out';
+const WHOLE = 'trees are always taken whole; leave it out';
+const JOBS = '--jobs N says how many workers there are at most';
+const DELETE = '--delete removes what is extra, after all sources were listed';
+
+/** Options of rsync, cp, rm, diff and rclone, and what serves here. */
+const HABITS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  copy: {
+    '-a': 'all that it asks for is always done; leave it out',
+    '--archive': 'all that it asks for is always done; leave it out',
+    '-P': 'what was interrupted always goes on, and the status is always shown; leave it out',
+    '--partial': 'what was interrupted always goes on; leave it out',
+    '--append': 'what was interrupted always goes on; leave it out',
+    '-c': '--full-hash compares whole files before they are skipped',
+    '--checksum': '--full-hash compares whole files before they are skipped',
+    '-i': '-v itemises',
+    '--itemize-changes': '-v itemises',
+    '-S': '--sparse always makes holes of zeros; those of the source are always kept',
+    '-z': 'nothing is sent, so there is nothing to compress; leave it out',
+    '--compress': 'nothing is sent, so there is nothing to compress; leave it out',
+    '-e': 'sources and destination are paths of this machine',
+    '--rsh': 'sources and destination are paths of this machine',
+    '-u': 'what differs is copied, whichever is newer',
+    '--update': 'what differs is copied, whichever is newer',
+    '-L': 'links are copied as links',
+    '--copy-links': 'links are copied as links',
+    '-f': '--exclude and --include are the rules; what is in the way is replaced without it',
+    '--filter': '--exclude and --include are the rules',
+    '--include-from': '--exclude-from reads rules of both kinds: + PATTERN includes',
+    '--remove-source-files': '--move removes each source entry whose copy is proved',
+    '--delete-before': DELETE,
+    '--delete-during': DELETE,
+    '--delete-delay': DELETE,
+    '--delete-after': DELETE,
+    '--stats': 'the end always tells them; leave it out',
+    '--info': '--progress FORM says how the status is shown',
+    '--inplace': 'a name never shows half a file; leave it out',
+    '--whole-file': 'files are always copied whole; leave it out',
+    '-W': 'files are always copied whole; leave it out',
+    '--transfers': JOBS,
+    ...Object.fromEntries(
+      ['-t', '-p', '-o', '-g', '-l', '-H', '-A', '-X', '-D', '-U', '-N', '--times', '--perms', '--owner', '--group']
+        .concat(['--links', '--hard-links', '--acls', '--xattrs', '--devices', '--specials', '--numeric-ids'])
+        .map((option) => [option, KEPT]),
+    ),
+  },
+  remove: {
+    '-x': 'what is mounted below a PATH is never entered; leave it out',
+    '--one-file-system': 'what is mounted below a PATH is never entered; leave it out',
+    '-i': 'it always asks where there is a terminal; leave it out',
+    '-I': 'it always asks where there is a terminal; leave it out',
+    '-d': WHOLE,
+    '--dir': WHOLE,
+  },
+  list: {
+    '-a': 'names that begin with a dot are always listed; leave it out',
+    '-l': '--json tells sizes, times, modes and owners',
+    '-s': '--json tells sizes',
+    '-1': 'it is always one a line; leave it out',
+  },
+  compare: {
+    '-a': '--metadata and --xattrs compare what rsync keeps with -a',
+    '--brief': 'without --itemize only counts are told; leave it out',
+    '-u': '--itemize names each difference; diff -u shows those of one file',
+  },
+};
+
+/** The same in every verb. */
+const ANYWHERE: Readonly<Record<string, string>> = {
+  '-r': WHOLE,
+  '-R': WHOLE,
+  '--recursive': WHOLE,
+  '-V': 'bulkhaul --version tells it',
+  '--version': 'bulkhaul --version tells it',
+  '-T': JOBS,
+  '--threads': JOBS,
+  '--workers': JOBS,
+  '--parallel': JOBS,
+};
+
+/** One sentence for the options that `verb` does not have; `known`: those that it has. */
+export function optionAdvice(verb: string, given: readonly string[], known: readonly string[]): string {
+  const habits = given.map((option) => HABITS[verb]?.[option] ?? ANYWHERE[option]);
+  const sentences = given.map((option, at) => {
+    if (habits[at] !== undefined) return `${option} is not an option of ${verb}: ${habits[at]}`;
+    const near = like(option, known);
+    return `${verb} has no option ${option}${near === undefined ? '' : `; did you mean ${near}?`}`;
+  });
+  const name = habits.every((habit) => habit === undefined) && given.every((option) => !option.startsWith('--'));
+  return [...sentences, ...(name ? ['a name that begins with - goes after --'] : [])].join('; ');
+}
+
+function like(option: string, known: readonly string[]): string | undefined {
+  if (!option.startsWith('--')) {
+    const other = option === option.toLowerCase() ? option.toUpperCase() : option.toLowerCase();
+    return known.find((each) => each === other);
+  }
+  const long = known.filter((each) => each.startsWith('--'));
+  const longer = long.filter((each) => each.startsWith(option));
+  return longer.length === 1 ? longer[0] : nearest(option, long);
+}
+
+/** Commands of other tools, and what serves here. */
+const COMMANDS: Readonly<Record<string, string>> = {
+  cp: 'copy',
+  rsync: 'copy',
+  mv: 'copy --move',
+  move: 'copy --move',
+  mirror: 'copy --delete',
+  sync: 'copy --delete',
+  rm: 'remove',
+  delete: 'remove',
+  ls: 'list',
+  diff: 'compare',
+  cmp: 'compare',
+  check: 'compare',
+  verify: 'copy --verify',
+};
+
+/** One sentence for a command that is not there; `known`: those that are. */
+export function commandAdvice(given: string, known: readonly string[]): string {
+  if (given.startsWith('-')) {
+    return `${given} stands before a command; options come after it, as in: bulkhaul copy --verify SRC DEST`;
+  }
+  const meant = Object.hasOwn(COMMANDS, given) ? COMMANDS[given] : nearest(given, known);
+  return `there is no command ${given}${meant === undefined ? '' : `; did you mean ${meant}?`}`;
+}

@@ -1,0 +1,86 @@
+/** The help of the native verbs: what it holds, how it is laid out, and the ways to it. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { verbHelp } from '../src/cli/help.js';
+import { declared, GROUPS } from '../src/cli/options.js';
+import { CompareCommand } from '../src/cli/verbs/compare.js';
+import { CopyCommand } from '../src/cli/verbs/copy.js';
+import { ListCommand } from '../src/cli/verbs/list.js';
+import { RemoveCommand } from '../src/cli/verbs/remove.js';
+import { executable, program, run, scratch } from './rig.js';
+
+const VERBS = { copy: CopyCommand, remove: RemoveCommand, list: ListCommand, compare: CompareCommand } as const;
+
+describe.each(Object.entries(VERBS))('%s', (name, verb) => {
+  const { options } = declared(verb);
+  const idle: string[] = Object.keys(verb.idle);
+  const shown = options.filter(({ names }) => !names.some((each) => idle.includes(each)));
+  const page = verbHelp(name, verb, 80);
+
+  it('shows each option once, in its group, with a word for its value and its default', () => {
+    const titles = Object.values(GROUPS);
+    for (const { names, group, value, default: standard } of shown) {
+      const head = `  ${names.join(', ')}${value === undefined ? '' : ` ${value}`}`;
+      const lines = page.split('\n').filter((line) => line === head || line.startsWith(`${head}  `));
+      expect(lines, head).toHaveLength(1);
+      const before = page.slice(0, page.indexOf(lines[0] ?? '')).split('\n');
+      expect(before.findLast((line) => titles.some((title) => title === line))).toBe(GROUPS[group]);
+      expect(standard === undefined, `${head}: a default goes with a value`).toBe(value === undefined);
+      if (standard !== undefined) expect(page.replace(/\s+/g, ' ')).toContain(`default: ${standard})`);
+    }
+  });
+
+  it('is silent about what does nothing here', () => {
+    expect(options.flatMap(({ names }) => names)).toEqual(expect.arrayContaining(idle));
+    for (const option of idle) expect(page).not.toMatch(new RegExp(`^  .*${option}\\b`, 'm'));
+  });
+
+  it.each([40, 60, 80, 132])('fits %d columns, and each example is a line that a shell takes', (width) => {
+    const text = verbHelp(name, verb, width);
+    for (const line of text.split('\n')) expect([...line].length, line).toBeLessThanOrEqual(width);
+    for (const [, example] of verb.usage?.examples ?? []) {
+      expect(text.replaceAll(/ \\\n +/g, ' ')).toContain(`    ${example.replaceAll('$0', 'bulkhaul')}\n`);
+    }
+  });
+
+  it('comes from help VERB, VERB --help and VERB -h, whatever else is there', async () => {
+    for (const args of [
+      ['help', name],
+      [name, '--help'],
+      [name, '-h'],
+      [name, 'x', '--frob', '-h'],
+    ]) {
+      expect(await run(args)).toEqual({ code: 0, stdout: page, stderr: '' });
+    }
+  });
+});
+
+it('has the width of the terminal', async () => {
+  const line = `stty cols 50; '${process.execPath}' '${executable}' help list`;
+  const { stdout } = await program('script', ['-qec', line, '/dev/null'], { cwd: scratch() });
+  expect(stdout.replaceAll('\r', '')).toBe(verbHelp('list', ListCommand, 50));
+});
+
+it.each([['version'], ['-V'], ['--version']])('bulkhaul %s tells the version', async (word) => {
+  expect(await run([word])).toEqual({ code: 0, stdout: 'bulkhaul 0.1.0\n', stderr: '' });
+});
+
+it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and nothing else', async (word) => {
+  const { code, stdout } = await run([word]);
+  const names = [...stdout.matchAll(/^ {2}(\S+) /gm)].map(([, name]) => name);
+  expect({ code, names }).toEqual({ code: 0, names: ['copy', 'remove', 'list', 'compare', 'hpcp'] });
+});
+
+it('help hpcp is the help of hpcp', async () => {
+  expect(await run(['help', 'hpcp'])).toEqual(await run(['hpcp', '--help']));
+});
+
+/** The names of the design: each is installed as soon as it works, and not before. */
+const DROP_INS = ['hpcp', 'run-mirror', 'compress_files', 'migrate_compress', 'move_to_final'];
+
+it.each(DROP_INS)('%s is installed if it works', async (name) => {
+  const { bin } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  const { code, stderr } = await run([name, '--help']);
+  expect(code === 0, stderr).toBe(name in bin);
+  if (code !== 0) expect(stderr).toBe(`bulkhaul: ${name} is not part of this version yet (0.1.0)\n`);
+});
