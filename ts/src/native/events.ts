@@ -59,6 +59,7 @@ export interface NativeEntryEvent {
   hash?: string;
   size?: number;
   mtime?: number;
+  mtimeNs?: string;
   mode?: number;
   user?: number;
   group?: number;

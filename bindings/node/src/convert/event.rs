@@ -24,6 +24,7 @@ pub struct Entry {
     pub hash: Option<String>,
     pub size: Option<f64>,
     pub mtime: Option<f64>,
+    pub mtime_ns: Option<String>,
     pub mode: Option<u32>,
     pub user: Option<u32>,
     pub group: Option<u32>,
@@ -100,6 +101,9 @@ fn entry(e: EntryEvent) -> Entry {
         hash: e.hash.map(|hash| format!("{hash:016x}")),
         size: e.details.map(|d| d.size as f64),
         mtime: e.details.map(|d| d.mtime.as_float()),
+        mtime_ns: e
+            .details
+            .map(|d| (i128::from(d.mtime.sec) * 1_000_000_000 + i128::from(d.mtime.nsec)).to_string()),
         mode: e.details.map(|d| d.mode),
         user: e.details.map(|d| d.uid),
         group: e.details.map(|d| d.gid),

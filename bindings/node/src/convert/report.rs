@@ -1,6 +1,6 @@
 //! Counts on the way, and the report.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
@@ -68,11 +68,11 @@ pub struct JsDifferences {
 /// What an operation did.
 #[napi(object, object_from_js = false, js_name = "Report")]
 pub struct JsReport {
-    pub outcomes: HashMap<String, f64>,
-    pub found: HashMap<String, f64>,
-    pub files: HashMap<String, f64>,
-    pub directories: HashMap<String, f64>,
-    pub skipped: HashMap<String, f64>,
+    pub outcomes: BTreeMap<String, f64>,
+    pub found: BTreeMap<String, f64>,
+    pub files: BTreeMap<String, f64>,
+    pub directories: BTreeMap<String, f64>,
+    pub skipped: BTreeMap<String, f64>,
     pub found_bytes: f64,
     pub allocated_bytes: f64,
     pub copied_bytes: f64,
@@ -86,7 +86,7 @@ pub struct JsReport {
     pub kept_sources: f64,
     pub withheld: Vec<JsWithheld>,
     pub failures: Vec<JsFailure>,
-    pub failure_kinds: HashMap<String, f64>,
+    pub failure_kinds: BTreeMap<String, f64>,
     pub notes: Vec<JsNote>,
     pub accounted: bool,
     pub interrupted: bool,
@@ -140,7 +140,7 @@ pub fn report(r: Report) -> JsReport {
             .iter()
             .zip(counts)
             .map(|(o, n)| (o.text().to_owned(), *n as f64))
-            .collect::<HashMap<_, _>>()
+            .collect::<BTreeMap<_, _>>()
     };
     JsReport {
         outcomes: by_outcome(&t.outcomes),

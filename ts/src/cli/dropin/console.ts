@@ -15,11 +15,11 @@ export class Console<Problem extends { readonly message: string }> {
   readonly #problems: Problem[] = [];
   readonly #stdout: Output;
 
-  /** `name`: the command's, before what it says. */
+  /** `name`: the command's, before what it says; `piped`: standard output has a list, and the lines go to standard error. */
   constructor(
     readonly name: string,
     readonly streams: Context,
-    readonly settings: { readonly json: boolean; readonly quiet: boolean },
+    readonly settings: { readonly json: boolean; readonly quiet: boolean; readonly piped: boolean },
   ) {
     this.#stdout = new Output(streams.stdout, () => undefined);
   }
@@ -31,7 +31,9 @@ export class Console<Problem extends { readonly message: string }> {
 
   /** Lines of the original's output. */
   print(...lines: readonly string[]): void {
-    if (!this.settings.json) this.#stdout.write(lines.map((line) => `${line}\n`).join(''));
+    const text = lines.map((line) => `${line}\n`).join('');
+    if (this.settings.piped) this.streams.stderr.write(text);
+    else if (!this.settings.json) this.#stdout.write(text);
   }
 
   /** With --json: a line for a program. */

@@ -339,3 +339,38 @@ describe('the change list of 9.79', () => {
     expect((await run(['compare', '--changes', 's', 't'], { cwd: base })).code).toBe(2);
   });
 });
+
+describe('- is a standard stream', () => {
+  it('for a list that is written: the lines for people go to standard error', async () => {
+    const { at, hpcp } = trees();
+    await hpcp('s', '-fl', 'L', '-nhfl');
+    const { code, stdout, stderr } = await hpcp('s', '-fl', '-', '-nhfl');
+    expect({ code, stdout }).toEqual({ code: 0, stdout: readFileSync(at('L'), 'utf8') });
+    expect(stderr).toMatch(/^> hpcp .*Getting file list for .*Done\.\n$/s);
+    const compared = await hpcp('s', '-d', 't', '-tdfl', '-dfl', '-');
+    expect(compared.stdout.split('\n')).toContain('s/-dash');
+    expect(compared.stdout).not.toContain('>');
+    expect(existsSync(at('-'))).toBe(false);
+  });
+
+  it('for patterns, and for a log', async () => {
+    const { at } = trees();
+    const args = ['hpcp', 's', '-d', 'o', '-x', '-', '--log-file', '-'];
+    const { code, stderr } = await run(args, { cwd: at(), input: 'd2\nB\n' });
+    expect(code).toBe(0);
+    expect(readdirSync(at('o')).sort()).toEqual(['a10', 'a9', 'd10', 'ln']);
+    expect(stderr).toContain('"msg":"summary"');
+    expect(existsSync(at('-'))).toBe(false);
+  });
+
+  it.each<[string, RegExp]>([
+    ['s -fl - --json', /argument --json: standard output has the list; nothing was done\n$/],
+    ['-sfl - -x - -d o', /standard input can be read once; nothing was done\n$/],
+    ['s -cfl -fl - -x -', /standard input can be read once; nothing was done\n$/],
+  ])('for one flag only: %s', async (line, sentence) => {
+    const { hpcp } = trees();
+    const { code, stderr } = await hpcp(...line.split(' '));
+    expect(code).toBe(2);
+    expect(stderr).toMatch(sentence);
+  });
+});

@@ -15,7 +15,7 @@ import { type HpcpConsole, listFileError, type Problem, problem, Refused, readin
 import { baseOf, expandDestination, type Mapping, mapSources } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
-import { hashing, resources, settingsOf } from './settings.js';
+import { hashing, outputPath, resources, settingsOf } from './settings.js';
 import { isDirectory, listPath, neededSpill, pathText, type Source, sourcesOf, type Tree, treesOf } from './sources.js';
 import { pythonList, RULE } from './summary.js';
 
@@ -131,7 +131,7 @@ export function differenceFile(
   now = Math.floor(Date.now() / 1000),
 ): string | undefined {
   if (given === undefined && !tar && !changes) return undefined;
-  if (typeof given === 'string') return given;
+  if (typeof given === 'string') return outputPath(given);
   const own = (path: string) => basename(path.replace(/\/+$/, '')) || 'root';
   const target = fromBytes(realpathSync.native(toBytes(other), { encoding: 'buffer' }));
   return `DIFF_${sources.map(own).join('-')}_TO_${own(target)}_${now}_${tar ? 'tar_' : ''}file_list.txt`;

@@ -19,7 +19,7 @@ import { type HpcpConsole, problem, problemOf, problemsOf, Refused } from './cod
 import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
-import { hashing, resources, settingsOf } from './settings.js';
+import { hashing, inUse, resources, settingsOf } from './settings.js';
 import { nameList, sourcesOf } from './sources.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
 
@@ -107,7 +107,7 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     randomDestination: values.random_dest_selection,
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
     ...resources(values),
-    ...(values.log_file !== undefined && { inUse: [values.log_file] }),
+    ...inUse(values),
     ...(owner.user !== undefined && { chownUser: owner.user }),
     ...(owner.group !== undefined && { chownGroup: owner.group }),
     ...(values.chmod !== undefined && { chmod: values.chmod }),

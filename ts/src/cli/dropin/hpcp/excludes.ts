@@ -35,10 +35,10 @@ export function patternsOf({ exclude, exclude_file }: HpcpValues): string[] {
   return [...exclude, ...(exclude_file === undefined ? [] : readExcludeFile(exclude_file))];
 }
 
-/** The lines of an exclude file; no comments, no trimming. Throws `ExcludeFileError`. */
+/** The lines of an exclude file, `-` for standard input; no comments, no trimming. Throws `ExcludeFileError`. */
 export function readExcludeFile(path: string): string[] {
   try {
-    return fromBytes(readFileSync(toBytes(path))).split(/\r?\n/);
+    return fromBytes(readFileSync(path === '-' ? 0 : toBytes(path))).split(/\r?\n/);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     throw new ExcludeFileError(path, (error as NodeJS.ErrnoException).code === 'ENOENT', error);

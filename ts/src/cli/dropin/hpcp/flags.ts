@@ -76,7 +76,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'FILE',
     rank: 0,
-    help: 'Write the list of the sources to FILE, and copy nothing. With -cfl, -dfl or -tdfl: compare with this list.',
+    help: 'Write the list of the sources to FILE (- is standard output), and copy nothing. With -cfl, -dfl or -tdfl: compare with this list.',
   },
   compare_file_list: {
     names: ['-cfl', '--compare_file_list'],
@@ -89,7 +89,7 @@ export const FLAGS = {
     takes: 'optional',
     metavar: 'FILE',
     rank: 0,
-    help: 'Compare, and write to FILE how to turn the sources into the destination: its names, then those of the sources with - and NUL in front.',
+    help: 'Compare, and write to FILE (- is standard output) how to turn the sources into the destination: its names, then those of the sources with - and NUL in front.',
   },
   tar_diff_file_list: {
     names: ['-tdfl', '--tar_diff_file_list'],
@@ -139,7 +139,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'FILE',
     rank: 0,
-    help: 'Patterns as for -e, one a line.',
+    help: 'Patterns as for -e, one a line; - is standard input.',
   },
   link_tracking: {
     names: ['-lt', '--link_tracking'],
@@ -279,7 +279,13 @@ export const FLAGS = {
   json: { names: ['--json'], takes: 'none', rank: 2, help: 'JSON lines on standard output instead of text.' },
   progress: { names: ['--progress'], takes: 'text', metavar: 'FORM', rank: 2, help: 'auto, tty, plain, json or none.' },
   quiet: { names: ['--quiet'], takes: 'none', rank: 2, help: 'No progress and no notes on standard error.' },
-  log_file: { names: ['--log-file'], takes: 'text', metavar: 'FILE', rank: 2, help: 'Log in JSON lines to FILE.' },
+  log_file: {
+    names: ['--log-file'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 2,
+    help: 'Log in JSON lines to FILE; - is standard error.',
+  },
   jobs: {
     names: ['--jobs'],
     takes: 'int',
@@ -475,10 +481,14 @@ export function parseCall(args: readonly string[]): HpcpCall {
   if (call.values.accept_time_loss && !(remove && dest_path.length > 0)) {
     throw new UsageError('argument --accept-time-loss: it goes with -rm and -d; nothing was done');
   }
-  const { source_file_list, target_file_list, files_from, files_from0 } = call.values;
-  if ([source_file_list, target_file_list, files_from, files_from0].filter((path) => path === '-').length > 1) {
+  const { source_file_list, target_file_list, files_from, files_from0, exclude_file, json } = call.values;
+  const writes = writtenList(call.values);
+  const lists = [source_file_list, files_from, files_from0, exclude_file];
+  const read = workOf(call) === 'compare' ? [...lists, target_file_list] : lists;
+  if (read.filter((path) => path === '-').length > 1) {
     throw new UsageError('argument -sfl/-lfl/--source_file_list: standard input can be read once; nothing was done');
   }
+  if (json && writes === '-') throw new UsageError('argument --json: standard output has the list; nothing was done');
   if (call.values.jobs !== undefined && call.values.jobs < 1) {
     throw new UsageError(`argument --jobs: ${call.values.jobs} is less than 1`);
   }
@@ -486,6 +496,21 @@ export function parseCall(args: readonly string[]): HpcpCall {
     throw new UsageError('argument --files-from0: not allowed with argument --files-from');
   }
   return call;
+}
+
+/** What a call with one of these flags does instead of copying. */
+export type Work = 'list' | 'compare' | undefined;
+
+/** `-fl` lists; with one of the others, which compare also alone, it names the list to compare with. */
+export function workOf({ values }: Pick<HpcpCall, 'values'>): Work {
+  const { compare_file_list, diff_file_list, tar_diff_file_list, changes } = values;
+  if (compare_file_list || diff_file_list !== undefined || tar_diff_file_list || changes) return 'compare';
+  return values.target_file_list === undefined ? undefined : 'list';
+}
+
+/** The list that a call writes. */
+export function writtenList(values: HpcpValues): string | true | undefined {
+  return workOf({ values }) === 'list' ? values.target_file_list : values.diff_file_list;
 }
 
 /** The values that a flag may have. */

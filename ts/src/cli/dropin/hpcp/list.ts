@@ -9,12 +9,12 @@ import { runJob } from '../../run.js';
 import { type HpcpConsole, listFileError, readingProblems } from './codes.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall } from './flags.js';
-import { hashing, resources, settingsOf } from './settings.js';
+import { hashing, outputPath, resources, settingsOf } from './settings.js';
 import { neededSpill, sourcesOf, treesOf } from './sources.js';
 
 /** Lists; `directory` is the working directory. */
 export async function list({ values, positionals }: HpcpCall, out: HpcpConsole, directory: string): Promise<void> {
-  const output = values.target_file_list ?? '';
+  const output = outputPath(values.target_file_list ?? '');
   const patterns = patternsOf(values);
   const found = await sourcesOf(positionals, values, out);
   const { rules, sources, notes } = readExcludes(patterns, found, directory);

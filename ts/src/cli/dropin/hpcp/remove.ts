@@ -16,7 +16,7 @@ import { Stopped } from './ask.js';
 import { type HpcpConsole, interruption, type Problem, problem, Refused } from './codes.js';
 import { patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
-import { resources, settingsOf } from './settings.js';
+import { inUse, resources, settingsOf } from './settings.js';
 import { expand, listed, type Source, type Sources, some } from './sources.js';
 import { pythonList, RULE } from './summary.js';
 
@@ -79,7 +79,7 @@ function removalOptions(values: HpcpValues, sources: readonly Source[], rules: r
     listFirst: values.do_not_remove_files_while_listing,
     entries: values.dry_run || values.verbose,
     ...resources(values),
-    ...(values.log_file !== undefined && { inUse: [values.log_file] }),
+    ...inUse(values),
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as `${number}%` }),
   };
 }

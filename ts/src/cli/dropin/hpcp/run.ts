@@ -12,12 +12,13 @@ import { Console } from '../console.js';
 import { Stopped } from './ask.js';
 import { exitCode, forJson, type HpcpConsole, lastLine, type Problem, problem, problemOf, Refused } from './codes.js';
 import { ExcludeFileError } from './excludes.js';
-import { echo, type HpcpCall, type HpcpValues, usageError } from './flags.js';
+import { echo, type HpcpCall, type HpcpValues, usageError, workOf, writtenList } from './flags.js';
 import { RULE } from './summary.js';
 
 /** Runs a call. What goes wrong is collected on the way, and decides the last line and the exit code. */
 export async function run(call: HpcpCall, streams: Context): Promise<number> {
-  const out: HpcpConsole = new Console('hpcp', streams, call.values);
+  const { json, quiet } = call.values;
+  const out: HpcpConsole = new Console('hpcp', streams, { json, quiet, piped: writtenList(call.values) === '-' });
   out.print(echo(call), RULE);
   try {
     await work(call, out);
@@ -68,16 +69,6 @@ const OTHER_WORK: readonly (keyof HpcpValues)[] = [
 /** Whether a call removes and does nothing else: `-rf` alone asks for it too, but never where there is a destination. */
 export function isRemoval({ values, given }: HpcpCall): boolean {
   return (values.remove || values.remove_force) && !given.some((name) => OTHER_WORK.includes(name));
-}
-
-/** What a call with one of these flags does instead of copying. */
-export type Work = 'list' | 'compare' | undefined;
-
-/** `-fl` lists; with one of the others, which compare also alone, it names the list to compare with. */
-export function workOf({ values }: HpcpCall): Work {
-  const { compare_file_list, diff_file_list, tar_diff_file_list, changes } = values;
-  if (compare_file_list || diff_file_list !== undefined || tar_diff_file_list || changes) return 'compare';
-  return values.target_file_list === undefined ? undefined : 'list';
 }
 
 function caught(error: unknown, out: HpcpConsole): void {

@@ -23,9 +23,19 @@ export function settingsOf(values: HpcpValues): CommonSettings {
     quiet: values.quiet,
     // -v of hpcp is another one: see CopiedNames.
     verbose: false,
-    logFile: values.log_file,
+    logFile: values.log_file === '-' ? '/dev/stderr' : values.log_file,
     stallTimeout: Number(values.stall_timeout ?? values.command_timeout_limit ?? 0),
   };
+}
+
+/** The files that the command itself has open, as an option of a job. */
+export function inUse({ log_file }: HpcpValues): { inUse?: string[] } {
+  return log_file === undefined || log_file === '-' ? {} : { inUse: [log_file] };
+}
+
+/** Where a list goes; `-` is standard output. */
+export function outputPath(path: string): string {
+  return path === '-' ? '/dev/stdout' : path;
 }
 
 /** Bytes at the end of a file that count. */
