@@ -41,6 +41,8 @@ describe('bulkhaul list', () => {
     const entries = jsonLines(stdout).filter(({ type }) => type === 'entry');
     expect(entries.map(({ path }) => path)).toEqual(['a', 'a/d', 'a/d/file', 'a/link', 'a/x\ny']);
     expect(entries[2]).toMatchObject({ outcome: 'listed', hash: 'a55655d2593af0d1', size: 5, kind: 'file' });
+    const exact = statSync(at('a/d/file'), { bigint: true }).mtimeNs;
+    expect(entries[2]).toMatchObject({ mtimeNs: String(exact) });
   });
 
   it('exit 2 for what is not there, and leaves an older list', async () => {
@@ -105,7 +107,7 @@ describe('bulkhaul compare', () => {
     [['a', 'nothing'], /nothing/],
     [['--tar', 'a', 'b'], /--output/],
     [['--list-a', 'a', 'b'], /directory/],
-    [['--list-a', '--list-b', '-', '-'], /both lists are standard input, which can be read once/],
+    [['--list-a', '--list-b', '-', '-'], /--list-b - and --list-a - can't both have standard input/],
     [['--list-a', '--list-b', '-', '/dev/stdin'], /both lists are standard input/],
   ])('%j: exit 2', async (args, message) => {
     const at = tree();

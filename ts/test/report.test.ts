@@ -29,8 +29,8 @@ const failure = (changes: Partial<NativeFailure> = {}): NativeFailure => ({
   operation: 'open',
   path: Buffer.from('src/secret'),
   entryKind: 'file',
-  errno: 'EACCES',
   message: 'open src/secret: permission denied',
+  errno: 'EACCES',
   ...changes,
 });
 const note: NativeNote = {

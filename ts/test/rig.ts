@@ -169,19 +169,19 @@ export const snapshot = (changes: Partial<NativeSnapshot> = {}): NativeSnapshot 
 });
 
 const NO_OUTCOMES = {
-  made: 0,
-  copied: 0,
-  linked: 0,
-  metadata: 0,
-  skipped: 0,
-  removed: 0,
-  listed: 0,
-  same: 0,
-  different: 0,
   changed: 0,
   conflict: 0,
-  mismatched: 0,
+  copied: 0,
+  different: 0,
   failed: 0,
+  linked: 0,
+  listed: 0,
+  made: 0,
+  metadata: 0,
+  mismatched: 0,
+  removed: 0,
+  same: 0,
+  skipped: 0,
 };
 
 export const outcomes = (changes: Partial<NativeReport['outcomes']> = {}): NativeReport['outcomes'] => ({
@@ -191,7 +191,7 @@ export const outcomes = (changes: Partial<NativeReport['outcomes']> = {}): Nativ
 
 export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   outcomes: outcomes(),
-  found: { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 },
+  found: { block: 0, char: 0, directory: 0, fifo: 0, file: 0, socket: 0, symlink: 0 },
   files: outcomes(),
   directories: outcomes(),
   skipped: {},
@@ -323,6 +323,13 @@ function violations(schema: Schema, value: unknown, root: Schema, at = '$'): str
     });
   } else if (typeof value === 'object' && value !== null) {
     for (const key of schema.required ?? []) if (!(key in value)) found.push(`${at}.${key} is missing`);
+    // Where the schema names the properties they come in its order, else in that of their names.
+    const keys = Object.keys(value);
+    const order = schema.properties
+      ? Object.keys(schema.properties).filter((key) => keys.includes(key))
+      : [...keys].sort();
+    if (order.join() !== keys.filter((key) => order.includes(key)).join())
+      found.push(`${at} has its keys in another order`);
     for (const [key, item] of Object.entries(value)) {
       const each = schema.properties?.[key] ?? schema.additionalProperties;
       if (each) found.push(...violations(each, item, root, `${at}.${key}`));
