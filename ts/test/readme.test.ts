@@ -35,6 +35,10 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run copy photos/ /mnt/archive/2024': ['archive/2024', PHOTOS],
   'scripts/run copy --dry-run photos /mnt/archive': ['.', []],
   "scripts/run copy --exclude '*.tmp' --exclude /cache photos/ /mnt/clean": ['clean', ['a.jpg']],
+  "scripts/run copy --include '*/' --include '*.jpg' --exclude '*' photos/ /mnt/pictures": [
+    'pictures',
+    ['a.jpg', 'cache', 'cache/c.jpg'],
+  ],
   'scripts/run copy --json --sync all photos /mnt/archive': ['archive/photos', PHOTOS],
   'scripts/run copy --bwlimit 100m --iops-limit 5000 --nice 10 --ionice idle photos /mnt/quiet': [
     'quiet/photos',
