@@ -21,7 +21,17 @@ function sequenceLength(bytes: Buffer, at: number): number {
   return length > 0 && isUtf8(bytes.subarray(at, at + length)) ? length : 0;
 }
 
-/** The string form of a name. */
+/**
+ * The string form of a name, as every event has it.
+ *
+ * @example
+ * ```js
+ * import { fromBytes, toBytes } from 'bulkhaul';
+ *
+ * const name = fromBytes(Buffer.from([0x63, 0x61, 0x66, 0xe9]));
+ * console.log(name === 'caf\udce9', toBytes(name));
+ * ```
+ */
 export function fromBytes(bytes: Buffer): string {
   if (!Buffer.isBuffer(bytes)) throw unfit('bytes', 'a Buffer', bytes);
   if (isUtf8(bytes)) return bytes.toString('utf8');
@@ -40,7 +50,19 @@ export function fromBytes(bytes: Buffer): string {
   return text + bytes.toString('utf8', valid);
 }
 
-/** The bytes of a name. Throws `USAGE` for a lone surrogate that stands for no byte. */
+/**
+ * The bytes of a name, for calls of Node. Throws `USAGE` for a lone surrogate that stands for no byte.
+ *
+ * @example
+ * ```js
+ * import { statSync } from 'node:fs';
+ * import { list, toBytes } from 'bulkhaul';
+ *
+ * for await (const event of list({ sources: 'photos', entries: true })) {
+ *   if (event.type === 'entry') console.log(statSync(toBytes(event.source)).size);
+ * }
+ * ```
+ */
 export function toBytes(name: string): Buffer {
   if (typeof name !== 'string') throw unfit('name', 'a string', name);
   if (!/\p{Surrogate}/u.test(name)) return Buffer.from(name, 'utf8');
@@ -62,6 +84,13 @@ const SHORT: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 /**
  * A name, or a message with names in it, for a terminal or a log: no control characters (C0, DEL, C1), no bidirectional
  * marks, no line or paragraph separators, no undecodable bytes. One line, safe to print; not meant to be read back.
+ *
+ * @example
+ * ```js
+ * import { display } from 'bulkhaul';
+ *
+ * console.log(display('a\nb\x1b[31m'));
+ * ```
  */
 export function display(name: string): string {
   if (typeof name !== 'string') throw unfit('name', 'a string', name);

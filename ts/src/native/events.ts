@@ -39,8 +39,11 @@ export type Change =
   | 'kind';
 
 export interface NativeEntryEvent {
+  /** Tells this event from others. */
   type: 'entry';
+  /** What became of it. In a dry run: what would. */
   outcome: Outcome;
+  /** What it is in the source; of what only the destination has, there. */
   kind: EntryKind;
   /** Relative to the destination. */
   path: PathBytes;
@@ -50,40 +53,56 @@ export interface NativeEntryEvent {
   destination: PathBytes;
   /** Bytes of content written (0 where none were). In a dry run: that would be. */
   bytes: number;
+  /** What differs between the two sides; empty where nothing does. */
   changes: Change[];
   /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`). */
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. */
   target?: PathBytes;
-  /** In a list: 16 hexadecimal digits of the file's hash; its size in bytes, time in seconds, mode bits, numeric ids. */
+  /** In a list: the xxh64 of the file's end, or of all of it, in 16 hexadecimal digits. Absent where nothing was hashed. */
   hash?: string;
+  /** In a list: bytes of content. */
   size?: number;
+  /** In a list: last change of content, in seconds since 1970. A double: only about a quarter of a microsecond is told. */
   mtime?: number;
+  /** The same in nanoseconds, exact: a whole number as text, for `BigInt`. */
   mtimeNs?: string;
+  /** In a list: permission, set-id and sticky bits. */
   mode?: number;
+  /** In a list: numeric id of the owner. */
   user?: number;
+  /** In a list: numeric id of the group. */
   group?: number;
 }
 
-/** What a comparison found: entries that only one side has, and that both have otherwise; all entries of each side. */
+/** What a comparison found, in entries. */
 export interface NativeDifferences {
+  /** Only the left side has them. */
   left: number;
+  /** Only the right side has them. */
   right: number;
+  /** Both have them, and they differ. */
   changed: number;
+  /** All of the left side. */
   leftEntries: number;
+  /** All of the right side. */
   rightEntries: number;
 }
 
 export interface NativeFailure {
+  /** Tells this event from others. */
   type: 'error';
   /** Stable code: 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'not-kept' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
+  /** How it was counted. */
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
   /** What was being done: 'open', 'read', 'write', 'rename', 'mkdir', 'list', 'stat', 'chown', … */
   operation: string;
+  /** The path that it was done to, of the source or of the destination. */
   path: PathBytes;
+  /** What it is. */
   entryKind: EntryKind;
-  /** Name such as 'ENOSPC', absent where no system call failed. */
+  /** Name such as 'ENOSPC'. Absent where no system call failed. */
   errno?: string;
   /** One sentence: `operation path: cause`, lossy; the consumer escapes it. */
   message: string;
@@ -91,6 +110,7 @@ export interface NativeFailure {
 
 /** Something kept short of what the source has, or a warning; reported once per kind, counted in the report. */
 export interface NativeNote {
+  /** Tells this event from others. */
   type: 'note';
   /** 'owner' | 'group' | 'mode' | 'times' | 'time' | 'acl' | 'capability' | 'xattr:NAME' | 'dropped-xattr:NAME' | 'setid-dropped' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' | 'left-behind' … */
   kind: string;
@@ -98,13 +118,17 @@ export interface NativeNote {
   lost: boolean;
   /** In a report: how often; `path` and `message` are those of the first one. */
   count: number;
+  /** The first path that it is about; empty where it is about none. */
   path: PathBytes;
+  /** One sentence. */
   message: string;
 }
 
 /** The job waits for `answer`: may all this be deleted? */
 export interface NativeQuestion {
+  /** Tells this event from others. */
   type: 'question';
+  /** All that would be deleted. */
   victims: NativeVictims[];
 }
 
@@ -112,8 +136,9 @@ export interface NativeQuestion {
 export interface NativeVictims {
   /** Extra entries of the destination, or the sources of a move whose copies are still to be proved. */
   what: 'extra' | 'sources';
-  /** Entries, what lies below directories included, and the bytes of the files among them. */
+  /** Entries, what lies below directories included. */
   entries: number;
+  /** Bytes of the files among them. */
   bytes: number;
   /** Full paths of the first of them; for a move the sources. */
   first: PathBytes[];
@@ -122,26 +147,35 @@ export interface NativeVictims {
 export type NativeEvent = NativeEntryEvent | NativeFailure | NativeNote | NativeQuestion;
 
 export interface NativeSnapshot {
+  /** What is going on. */
   phase: 'preflight' | 'scanning' | 'copying' | 'sweeping' | 'removing' | 'closing' | 'proving' | 'done';
-  /** Files found so far and their bytes; the totals once the phase has left 'scanning'. */
+  /** Files found so far; the total once the phase has left 'scanning'. */
   foundFiles: number;
+  /** Bytes of the files found so far. */
   foundBytes: number;
+  /** Directories found so far. */
   foundDirectories: number;
+  /** Symlinks found so far. */
   foundLinks: number;
-  /** Entries that have an outcome, and the bytes of files that have one. */
+  /** Entries that have an outcome. */
   doneEntries: number;
+  /** Files that have an outcome. */
   doneFiles: number;
+  /** Bytes of the files that have an outcome. */
   doneBytes: number;
-  /** Files skipped as unchanged, and their bytes: no work, so not part of rates or ETA. */
+  /** Files skipped as unchanged: no work, so no part of rates and estimates. */
   skippedFiles: number;
+  /** Bytes of the files skipped as unchanged. */
   skippedBytes: number;
   /** Bytes written. */
   copiedBytes: number;
+  /** Files written. */
   copiedFiles: number;
+  /** Failures so far. */
   errors: number;
   /** Workers that may be at work now. */
   workers: number;
-  /** The limits now. */
+  /** The limits now, a second; 0: none. */
   limits: Required<Limits>;
   /** Bytes that were read back and match. */
   verifiedBytes: number;
@@ -153,12 +187,15 @@ export interface NativeSnapshot {
   expected?: NativeExpected;
   /** Something is being synced: for so many seconds. */
   syncing?: number;
+  /** Seconds since the job began. */
   elapsed: number;
 }
 
 /** What an operation has to do with. For people: the trees may change meanwhile. */
 export interface NativeExpected {
+  /** Entries of all kinds. */
   entries: number;
+  /** Regular files. */
   files: number;
   /** Bytes of the files; absent until sizes are known too. */
   bytes?: number;
@@ -179,28 +216,31 @@ export interface NativeReport {
   directories: Record<Outcome, number>;
   /** Why entries were skipped: reason -> count. */
   skipped: Record<string, number>;
-  /**
-   * Apparent bytes of the regular files found; allocated bytes, where they were asked for (lists and comparisons by hash
-   * alone ask for the size only); bytes of content written.
-   */
+  /** Bytes of the regular files found, by their sizes. */
   foundBytes: number;
+  /** The same by the room that they take; 0 where only sizes were asked for, as in lists and comparisons by hash alone. */
   allocatedBytes: number;
+  /** Bytes of content written. */
   copiedBytes: number;
-  /** Space that the real run would need, as a dry run found; 0 in a real run. */
+  /** Bytes of room that the real run would take, as a dry run found; 0 in a real run. */
   plannedBytes: number;
-  /** Files that were read back and match, their bytes, and how many of these the cache gave instead of the medium. */
+  /** Files that were read back and match. */
   verifiedFiles: number;
+  /** Their bytes. */
   verifiedBytes: number;
+  /** How many of these bytes the cache gave instead of the medium. */
   verifiedFromCache: number;
   /** Of a comparison; zeros otherwise. */
   differences: NativeDifferences;
   /** Extra entries of the destination that the sweep came to; those that went are among the outcomes as `removed`. */
   extras: number;
-  /** Source entries that a move removed, and those that it left. */
+  /** Source entries that a move removed. */
   removedSources: number;
+  /** Source entries that a move left. */
   keptSources: number;
   /** Deletes that were asked for and not begun: `what` stays, and why. */
   withheld: {
+    /** Why, as a stable word. */
     kind:
       | 'failed'
       | 'interrupted'
@@ -212,20 +252,25 @@ export interface NativeReport {
       | 'max-delete'
       | 'declined'
       | 'not-synced';
+    /** Extra entries of the destination, or the sources of a move. */
     what: 'extra' | 'sources';
+    /** Why, in a sentence. */
     message: string;
   }[];
   /** The first thousand; `failureKinds` counts all. */
   failures: NativeFailure[];
+  /** All failures: kind -> count. */
   failureKinds: Record<string, number>;
   /** One a kind: the first, and how many. */
   notes: NativeNote[];
   /** false: finder and recorder disagree, which is a defect and a safety stop. */
   accounted: boolean;
+  /** It was stopped before its end. */
   interrupted: boolean;
-  /** What is on disk for sure: 'none', 'safe', 'all'. */
+  /** What is on disk for sure: see the option. */
   sync: 'none' | 'safe' | 'all';
   /** The most workers that might be at work at once. */
   workers: number;
+  /** Seconds from beginning to end. */
   elapsed: number;
 }

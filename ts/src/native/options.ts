@@ -9,10 +9,11 @@ export type PathBytes = Buffer;
 
 /** One source argument. */
 export interface NativeSource {
+  /** Where it is. */
   path: PathBytes;
   /** true: the contents of this directory go into the destination; false: the entry itself does. */
   contents: boolean;
-  /** The name that the entry takes in the destination; the source's own last component when absent. Not with `contents`. */
+  /** The name that the entry takes in the destination; not with `contents`. Default: the source's own last component. */
   name?: PathBytes;
   /** Follow the argument when it is a symlink to a directory. `contents` always does. */
   follow: boolean;
@@ -20,52 +21,58 @@ export interface NativeSource {
 
 /** One destination directory: entries land in it by name. Made, with its parents, when absent. */
 export interface NativeDestination {
+  /** Where it is. */
   path: PathBytes;
   /** Follow the last component when it is a symlink to a directory (the argument itself was named by the user). */
   follow: boolean;
 }
 
-/** What is allowed in a second; absent or 0: no limit. */
+/** What is allowed in a second. */
 export interface Limits {
-  /** Bytes read from the sources, also to compare; two files that are compared byte by byte count as one. What the file system shares instead of copying it is not read. */
+  /** Bytes a second read from the sources, also to compare; two files that are compared byte by byte count as one. What the file system shares instead of copying it is not read. Default 0: no limit. */
   bytes?: number;
-  /** Entries looked at, whatever becomes of them. */
+  /** Entries a second that are looked at, whatever becomes of them; a fraction will do. Default 0: no limit. */
   entries?: number;
 }
 
 /** What a job may take of the machine. */
 export interface Resources {
-  /** Worker threads at most; absent or 0: from CPU affinity and cgroup quota, in a copy also from the devices. */
+  /** Worker threads at most, 1 to 1024. Default 0: from CPU affinity and cgroup quota, in a copy also from the devices. */
   jobs?: number;
   /** How fast it may go. Default: as fast as it can. */
   limits?: Limits;
-  /** Niceness of the worker threads, -20 to 19; what the system refuses is a note. */
+  /** Niceness of the worker threads, -20 to 19; what the system refuses is a note. Default: the caller's. */
   nice?: number;
-  /** Order of the workers' disk requests: `idle`, `best-effort[:0-7]`, `realtime[:0-7]`; what the system refuses is a note. */
+  /** Order of the workers' disk requests: `idle`, `best-effort[:0-7]`, `realtime[:0-7]`; what the system refuses is a note. Default: the caller's. */
   ionice?: string;
 }
 
-/** Exclude rules; the first that matches wins. */
+/** Rules for names; the first that matches decides, and what none matches is taken. */
 export interface NativeFilter {
+  /** `rsync`: as its --exclude, relative to the root of the transfer; `fnmatch`: hpcp's patterns, on absolute paths, of which each excludes. */
   style: 'rsync' | 'fnmatch';
+  /** In `rsync` style `+ PATTERN` includes, `- PATTERN` and a bare PATTERN exclude, and `!` forgets the rules before it. */
   rules: PathBytes[];
 }
 
 /** What of the trees counts. */
 export interface Selection {
-  /** `rsync`: exclude rules as rsync's --exclude, relative to the root of the transfer; `fnmatch`: hpcp's patterns on absolute paths. */
+  /** Rules for names. Default: everything is taken. */
   filter?: NativeFilter;
   /** Other file systems below a source are not entered. Default false. */
   oneFileSystem?: boolean;
 }
 
-/** Delete nothing when it would be more entries than this, or more of a hundred that are there. One of the two. */
+/** When deleting is too much, so that nothing is deleted. One of the two. */
 export interface DeletionLimit {
+  /** More entries than this. Default: no limit. */
   maxDelete?: number;
+  /** More of a hundred entries that are there, 0 to 100. Default: no limit. */
   maxDeletePercent?: number;
 }
 
 export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
+  /** What is copied; where two bring one name the later one wins. */
   sources: NativeSource[];
   /** More than one: each file goes to one of them, in order, the next when one is full. */
   destinations: NativeDestination[];
@@ -73,21 +80,25 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   createDestination?: boolean;
   /** true: a destination below a source is allowed and not descended into (hpcp). Default false: refused. */
   allowNested?: boolean;
-  /** A list of names relative to the one source; `/dev/stdin` for standard input. */
+  /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. Default: all of the source. */
   filesFrom?: { path: PathBytes; nul: boolean };
-  /** Bytes of the tail that the skip test hashes; 0: no content check. Default 65536. */
+  /** Bytes at the end of a file that are compared before it is skipped; 0: size and time decide. Default 65536. */
   hashSize?: number;
-  /** The skip test hashes whole files. Default false. */
+  /** Whole files are compared before they are skipped. Default false. */
   fullHash?: boolean;
+  /** Holes in files: `auto` as in the source, `always` also for runs of zeros, `never` none. Default `auto`. */
   sparse?: 'auto' | 'always' | 'never';
+  /** What is on disk for sure after a power cut: `none`; `safe` whatever the next run could mistake for finished; `all` everything, before the job ends. A move is always `all`. Default `safe`. */
   sync?: 'none' | 'safe' | 'all';
+  /** Nothing is done: events and report say what would be. Default false. */
   dryRun?: boolean;
+  /** In the destination a symlink to a directory serves as a directory; otherwise it is a conflict. Default false. */
   keepDirlinks?: boolean;
-  /** `all` (default); `only`: directories and nothing else (hpcp -do); `needed`: parents of files, no metadata (hpcp -nds). */
+  /** `all`; `only`: directories and nothing else (hpcp -do); `needed`: parents of files, no metadata (hpcp -nds). Default `all`. */
   directories?: 'all' | 'only' | 'needed';
-  /** hpcp -lt: targets of relative links that would dangle are copied too, when they land inside the destination. */
+  /** hpcp -lt: targets of relative links that would dangle are copied too, when they land inside the destination. Default false. */
   linkTracking?: boolean;
-  /** hpcp -co: contents only; no mode, owner, times or xattrs. */
+  /** hpcp -co: contents only; no mode, owner, times or xattrs. Default false. */
   contentOnly?: boolean;
   /** false: owner and group are not kept (--no-owner). Default true. */
   owner?: boolean;
@@ -99,12 +110,13 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   xattrs?: boolean;
   /** false: times are not kept, so that the next run copies again (--no-times). Default true. */
   times?: boolean;
-  /** Owner and group to set instead (numeric ids). */
+  /** Owner to set, a numeric id. Default: that of the source. */
   chownUser?: number;
+  /** Group to set, a numeric id. Default: that of the source. */
   chownGroup?: number;
-  /** rsync's --chmod text, such as `D755,F644` or `u=rwX,go-w`. */
+  /** rsync's --chmod text, such as `D755,F644` or `u=rwX,go-w`. Default: modes are those of the source. */
   chmod?: string;
-  /** Size the sources first and refuse when they don't fit, by bytes or by inodes (hpcp -enes, --require-space). */
+  /** Size the sources first and refuse when they don't fit, by bytes or by inodes (hpcp -enes, --require-space). Default false. */
   requireSpace?: boolean;
   /** Read back from the medium and compare with what the source gave, also what the skip test passes over. Default false. */
   verify?: boolean;
@@ -118,11 +130,11 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   confirm?: boolean;
   /** A file goes to one of several destinations by chance, not to the first with room. Default false. */
   randomDestination?: boolean;
-  /** Files that the caller has open meanwhile: they stay, and nothing takes their place. */
+  /** Files that the caller has open meanwhile: they stay, and nothing takes their place. Default: none. */
   inUse?: PathBytes[];
   /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
   linksInMemory?: number;
-  /** Directory for temporary files without a name, made when they are needed. Absent: memory is used instead. */
+  /** Directory for temporary files without a name, made when they are needed. Default: memory is used instead. */
   spillDirectory?: PathBytes;
   /** Deliver an `entry` event for each entry. Failures and notes are always delivered. Default false. */
   entryEvents?: boolean;
@@ -131,18 +143,19 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
 export interface NativeRemoveOptions extends Resources, DeletionLimit {
   /** What to remove; a symlink goes itself. */
   paths: PathBytes[];
-  /** `rsync`: rules see each path from its last component on; `fnmatch`: absolute paths. What matches stays. */
+  /** Rules for names: what is excluded stays. `rsync` rules see each path from its last component on. Default: nothing stays. */
   filter?: NativeFilter;
+  /** Nothing is removed: events and report say what would be. Default false. */
   dryRun?: boolean;
   /** List everything before anything goes; a listing error then leaves everything. Default false. */
   listFirst?: boolean;
-  /** Directories that are not removed and not removed from above, beside `/` and the working directory. */
+  /** Directories that are not removed and not removed from above, beside `/` and the working directory. Default: none. */
   protected?: PathBytes[];
-  /** Directories that are removed though they are protected, and entered though something is mounted there. */
+  /** Directories that are removed though they are protected, and entered though something is mounted there. Default: none. */
   noPreserveRoot?: PathBytes[];
-  /** Files that the caller has open meanwhile, or is about to: they are not removed. */
+  /** Files that the caller has open meanwhile, or is about to: they are not removed. Default: none. */
   inUse?: PathBytes[];
-  /** A path that does not exist is no failure. */
+  /** A path that does not exist is no failure. Default false. */
   ignoreMissing?: boolean;
   /** Deliver an `entry` event for each entry. Default false. */
   entryEvents?: boolean;
@@ -150,6 +163,7 @@ export interface NativeRemoveOptions extends Resources, DeletionLimit {
 
 /** One argument of a list or a comparison. */
 export interface NativeTree {
+  /** Where it is. */
   path: PathBytes;
   /** It stands for what is in it. A path without a name (`.`, `..`, a slash at the end) always does. */
   contents: boolean;
@@ -158,6 +172,7 @@ export interface NativeTree {
 }
 
 export interface NativeListOptions extends Resources, Selection {
+  /** What is listed, in this order. */
   sources: NativeTree[];
   /** false: names only. Default true. */
   hashes?: boolean;
@@ -167,9 +182,9 @@ export interface NativeListOptions extends Resources, Selection {
   fullHash?: boolean;
   /** Lines end with NUL and are names only, not escaped. Default false. */
   nul?: boolean;
-  /** The file that the list goes to, whole or not at all. Absent: only events. */
+  /** The file that the list goes to, whole or not at all. Default: only events. */
   output?: PathBytes;
-  /** Directory for temporary files without a name, for lists that memory does not hold. Absent: memory is used. */
+  /** Directory for temporary files without a name, for lists that memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each entry, in the order of the list. Default false. */
   entryEvents?: boolean;
@@ -179,18 +194,22 @@ export interface NativeListOptions extends Resources, Selection {
 export type NativeSide =
   | { trees: NativeTree[] }
   | {
+      /** Where the list is. */
       list: PathBytes;
-      /** The list holds names only; absent: it tells itself. */
+      /** The list holds names only. Default: it tells itself. */
       names?: boolean;
     };
 
 export interface NativeCompareOptions extends Resources, Selection {
+  /** What is, or was. */
   left: NativeSide;
+  /** What it is compared with. */
   right: NativeSide;
   /** The name of a side that is one entry, or a list of one, does not matter. Default true. */
   align?: boolean;
-  /** Files: `tail` (default) by a hash of their ends, `whole` byte by byte, `nothing` by size only. */
+  /** Files: `tail` by a hash of their ends, `whole` byte by byte, `nothing` by size only. Default `tail`. */
   content?: 'nothing' | 'tail' | 'whole';
+  /** Bytes at the end of a file that are compared with `tail`; 0: none. Default 65536. */
   hashSize?: number;
   /** Of two trees also modes, owners and times. Default false. */
   metadata?: boolean;
@@ -200,10 +219,11 @@ export interface NativeCompareOptions extends Resources, Selection {
   xattrs?: boolean;
   /** Of two trees: FIFOs, sockets and devices too. Default true. */
   specials?: boolean;
-  /** The file that says how to turn the left side into the right one. */
+  /** The file that says how to turn the left side into the right one. Default: none. */
   output?: PathBytes;
-  /** `both` (default): names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T; `changes`: the list of hpcp 9.79, which turns the right side into the left one, with `xattrs` also in what it says. */
+  /** Of `output`: `both` names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T; `changes`: the list of hpcp 9.79, which turns the right side into the left one, with `xattrs` also in what it says. Default `both`. */
   form?: 'both' | 'tar' | 'changes';
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each difference. Default false. */
   entryEvents?: boolean;

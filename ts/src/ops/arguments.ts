@@ -20,7 +20,7 @@ export type Given<T> = T extends PathBytes
       : T;
 
 export interface JobOptions {
-  /** Stops the job at once; see `Job`. */
+  /** Stops the job at once; see `Job`. Default: nothing but `cancel` does. */
   signal?: AbortSignal | undefined;
   /** Iterating gives an `entry` event for each entry. Errors and notes come always. Default false. */
   entries?: boolean;

@@ -46,11 +46,11 @@ export interface CompareOptions
   left: Compared;
   /** What it is compared with. */
   right: Compared;
-  /** Patterns as rsync's --exclude, relative to the root of each tree; the first that matches wins. */
+  /** Rules as rsync's --exclude, relative to the root of each tree: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
-  /** The file that says how to turn the left side into the right one: it appears when it is whole. What is no regular file is written into. */
+  /** The file that says how to turn the left side into the right one: it appears when it is whole. What is no regular file is written into. Default: none. */
   output?: PathLike | undefined;
-  /** A directory for temporary files without a name, for what memory should not hold. */
+  /** A directory for temporary files without a name, for what memory should not hold. Default: memory is used. */
   spillDirectory?: PathLike;
 }
 
@@ -87,7 +87,18 @@ const MAPPED = record<MappedCompareOptions>(
   'right',
 );
 
-/** Compares. */
+/**
+ * Compares two sides, each a tree or a list. The names of the sides themselves do not matter.
+ *
+ * @example
+ * ```js
+ * import { compare } from 'bulkhaul';
+ *
+ * const job = compare({ left: 'photos', right: '/mnt', content: 'whole', entries: true });
+ * for await (const event of job) if (event.type === 'entry') console.log(event.changes, event.path);
+ * console.log((await job).differences);
+ * ```
+ */
 export function compare(options: CompareOptions): Job {
   return begin(options, OPTIONS, async ({ left, right, exclude, ...rest }) =>
     start({
@@ -99,7 +110,18 @@ export function compare(options: CompareOptions): Job {
   );
 }
 
-/** Compares sides that are made of several trees, or of whose names some count. */
+/**
+ * Compares sides that are made of several trees, or of whose names some count.
+ *
+ * @example
+ * ```js
+ * import { compareMapped } from 'bulkhaul';
+ *
+ * const side = (path) => ({ trees: [{ path, contents: true, follow: true }] });
+ * const { differences } = await compareMapped({ left: side('photos'), right: side('/mnt'), metadata: true });
+ * console.log(differences.left);
+ * ```
+ */
 export function compareMapped(options: MappedCompareOptions): Job {
   return begin(options, MAPPED, start);
 }

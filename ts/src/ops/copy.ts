@@ -35,9 +35,9 @@ import {
 import { begin, type Confirm, type Job } from './job.js';
 
 interface Deletion {
-  /** Asked before extra entries are removed, and before sources are; without it they go unasked. */
+  /** Asked before extra entries are removed, and before sources are. Default: they go unasked. */
   confirm?: Confirm | undefined;
-  /** Delete nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. */
+  /** Delete nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. Default: no limit. */
   maxDelete?: MaxDelete | undefined;
 }
 
@@ -68,15 +68,15 @@ export interface CopyOptions
   sources: PathLike | PathLike[];
   /** A directory, made with its parents when absent. Or the new name of one source that is no directory, where there is neither a directory of that name nor a slash at the end. */
   destination: PathLike;
-  /** Patterns as rsync's --exclude, relative to the root of the transfer; the first that matches wins. */
+  /** Rules as rsync's --exclude, relative to the root of the transfer: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
-  /** A file with names relative to the one source, one a line, or each ended by NUL. */
+  /** A file with names relative to the one source, one a line, or with `nul` each ended by NUL. Default: all of the source. */
   filesFrom?: { path: PathLike; nul: boolean } | undefined;
-  /** Owner and group to set, as numeric ids. */
+  /** Owner and group to set, as numeric ids. Default: those of the source. */
   chown?: { user?: number | undefined; group?: number | undefined } | undefined;
-  /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. */
+  /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. Default: memory is used. */
   spillDirectory?: PathLike;
-  /** Files that the caller has open meanwhile, such as a log: they stay, and nothing takes their place. */
+  /** Files that the caller has open meanwhile, such as a log: they stay, and nothing takes their place. Default: none. */
   inUse?: PathLike[];
 }
 
@@ -142,7 +142,17 @@ const MAPPED = record<MappedCopyOptions>(
   'destinations',
 );
 
-/** Copies with rsync's slash rule. */
+/**
+ * Copies trees, with rsync's slash rule: `photos/` brings what is in it, `photos` itself.
+ *
+ * @example
+ * ```js
+ * import { copy } from 'bulkhaul';
+ *
+ * const { outcomes, copiedBytes } = await copy({ sources: 'photos/', destination: '/mnt/archive', verify: true });
+ * console.log(outcomes.copied, outcomes.failed, copiedBytes);
+ * ```
+ */
 export function copy(options: CopyOptions): Job {
   return begin(options, OPTIONS, async ({ sources, destination, exclude, chown, ...rest }) => {
     const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
@@ -157,7 +167,17 @@ export function copy(options: CopyOptions): Job {
   });
 }
 
-/** Copies each source to where it is told to go. */
+/**
+ * Copies each source to where it is told to go.
+ *
+ * @example
+ * ```js
+ * import { copyMapped } from 'bulkhaul';
+ *
+ * const source = { path: 'photos/a.jpg', contents: false, name: 'cover.jpg', follow: false };
+ * await copyMapped({ sources: [source], destinations: [{ path: '/mnt/archive', follow: true }] });
+ * ```
+ */
 export function copyMapped(options: MappedCopyOptions): Job {
   return begin(options, MAPPED, start);
 }

@@ -35,11 +35,11 @@ export interface ListOptions
     Omit<NativeListOptions, 'sources' | 'filter' | 'output' | 'spillDirectory' | 'entryEvents'> {
   /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. */
   sources: PathLike | PathLike[];
-  /** Patterns as rsync's --exclude; the first that matches wins. */
+  /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
-  /** The file that the list goes to: it appears when it is whole. What is no regular file is written into. */
+  /** The file that the list goes to: it appears when it is whole. What is no regular file is written into. Default: only events. */
   output?: PathLike | undefined;
-  /** A directory for temporary files without a name, for lists that memory should not hold. */
+  /** A directory for temporary files without a name, for lists that memory should not hold. Default: memory is used. */
   spillDirectory?: PathLike;
 }
 
@@ -57,7 +57,18 @@ const SHARED: Fields<Omit<MappedListOptions, 'sources' | 'filter'>> = {
 const OPTIONS = record<ListOptions>({ ...SHARED, sources: paths, exclude: each(path) }, 'sources');
 const MAPPED = record<MappedListOptions>({ ...SHARED, sources: each(TREE), filter: SELECTION.filter }, 'sources');
 
-/** Lists each source under its own name. */
+/**
+ * Lists each source under its own name, into a file or as events.
+ *
+ * @example
+ * ```js
+ * import { list } from 'bulkhaul';
+ *
+ * for await (const event of list({ sources: 'photos', entries: true })) {
+ *   if (event.type === 'entry') console.log(event.path, event.hash, event.size, BigInt(event.mtimeNs));
+ * }
+ * ```
+ */
 export function list(options: ListOptions): Job {
   return begin(options, OPTIONS, async ({ sources, exclude, ...rest }) =>
     start({
@@ -68,7 +79,18 @@ export function list(options: ListOptions): Job {
   );
 }
 
-/** Lists each source as it is told. */
+/**
+ * Lists each source as it is told.
+ *
+ * @example
+ * ```js
+ * import { listMapped } from 'bulkhaul';
+ *
+ * const sources = [{ path: 'photos', contents: true, follow: true }];
+ * const { outcomes } = await listMapped({ sources, hashes: false, output: '/mnt/names.list' });
+ * console.log(outcomes.listed);
+ * ```
+ */
 export function listMapped(options: MappedListOptions): Job {
   return begin(options, MAPPED, start);
 }
@@ -89,6 +111,14 @@ async function start(options: Given<MappedListOptions>): Promise<NativeJob> {
 /**
  * The sources that a list names, in its order, directories with a slash at their end; without hashes, and without what is
  * in a directory that the list names too. Throws `BulkhaulError` for a list that cannot be read.
+ *
+ * @example
+ * ```js
+ * import { list, listedSources } from 'bulkhaul';
+ *
+ * await list({ sources: 'photos', output: '/mnt/photos.list' });
+ * console.log(await listedSources('/mnt/photos.list'));
+ * ```
  */
 export async function listedSources(list: PathLike, spillDirectory?: PathLike): Promise<string[]> {
   path(list, 'list');

@@ -33,17 +33,17 @@ export interface RemoveOptions
     Pick<NativeRemoveOptions, 'dryRun' | 'listFirst' | 'ignoreMissing'> {
   /** What to remove, whole trees. A symlink goes itself, never what it leads to. */
   paths: PathLike | PathLike[];
-  /** What stays, and the directories above it: patterns as rsync's --exclude, on the path from its last component on. */
+  /** What stays, and the directories above it: rules as rsync's --exclude, on the path from its last component on; `+ PATTERN` lets go. Default: nothing stays. */
   exclude?: PathLike[];
-  /** The same in hpcp's form, `fnmatch` on absolute paths. One of the two. */
+  /** The same in hpcp's form, `fnmatch` on absolute paths. One of the two. Default: nothing stays. */
   excludeAbsolute?: PathLike[];
-  /** Remove nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. */
+  /** Remove nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. Default: no limit. */
   maxDelete?: MaxDelete | undefined;
-  /** Directories to protect beside `/`, the working directory and the home directory of the user database. */
+  /** Directories to protect beside `/`, the working directory and the home directory of the user database. Default: none. */
   protect?: PathLike[];
-  /** Files that the caller has open meanwhile, or is about to, such as a log: they are not removed. */
+  /** Files that the caller has open meanwhile, or is about to, such as a log: they are not removed. Default: none. */
   inUse?: PathLike[];
-  /** Directories that are removed though they are protected, and entered though something is mounted there. */
+  /** Directories that are removed though they are protected, and entered though something is mounted there. Default: none. */
   noPreserveRoot?: PathLike[];
 }
 
@@ -65,12 +65,33 @@ const OPTIONS = record<RemoveOptions>(
   'paths',
 );
 
-/** Removes. */
+/**
+ * Removes whole trees.
+ *
+ * @example
+ * ```js
+ * import { remove } from 'bulkhaul';
+ *
+ * const { outcomes } = await remove({ paths: 'photos/cache', maxDelete: 1000 });
+ * console.log(outcomes.removed);
+ * ```
+ */
 export function remove(options: RemoveOptions): Job {
   return new Removal(options).remove();
 }
 
-/** A removal that can be looked at before it is done: what its preview found is what goes, or nothing. */
+/**
+ * A removal that can be looked at before it is done: what its preview found is what goes, or nothing.
+ *
+ * @example
+ * ```js
+ * import { Removal } from 'bulkhaul';
+ *
+ * const removal = new Removal({ paths: ['photos'], exclude: ['*.jpg'] });
+ * const { outcomes } = await removal.preview();
+ * if (outcomes.removed < 10) await removal.remove();
+ * ```
+ */
 export class Removal {
   #native: Promise<NativeRemoval> | undefined;
 
@@ -81,6 +102,7 @@ export class Removal {
     return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).preview());
   }
 
+  /** Removes what the preview found, if there was one. */
   remove(): Job {
     return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).remove());
   }

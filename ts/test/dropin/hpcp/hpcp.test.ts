@@ -253,6 +253,8 @@ describe('the output', () => {
 
   it.each<[string[], string]>([
     [['-z'], 'no such option: -z'],
+    [['--verfiy', 's', '-d', 'o'], 'no such option: --verfiy; did you mean --verify?'],
+    [['--max_worker_count=3', 's'], 'no such option: --max_worker_count'],
     [
       ['s', '-rm', '-rme'],
       'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
