@@ -14,7 +14,7 @@ export function verbHelp(name: string, verb: Verb, width: number): string {
     return rows.length > 0 ? ['', title, ...rows] : [];
   });
   const shows = examples.flatMap(([what, line]) => [
-    wrap(`${what}:`, width, '  '),
+    wrap(/[?!]$/.test(what) ? what : `${what}:`, width, '  '),
     commandLine(line.replaceAll('$0', 'bulkhaul'), width),
   ]);
   return [

@@ -38,5 +38,5 @@ const EXAMPLES = [
   ['What is in photos into /backup, skipping what is there', 'hpcp photos -d /backup'],
   ['A move', 'hpcp photos -d /backup -rm'],
   ['A list with hashes', 'hpcp photos -fl photos.list'],
-  ['Is the copy complete', 'hpcp photos -d /backup -cfl --fail-on-diff'],
+  ['Whether the copy is complete', 'hpcp photos -d /backup -cfl --fail-on-diff'],
 ] as const;
