@@ -1,7 +1,8 @@
 /**
  * The one error that the library throws for what the caller can act on.
  *
- * What goes wrong with a single entry is no exception: it is a failure in the report.
+ * What goes wrong with a single entry is no exception: it is a failure in the report, and a job with failures resolves.
+ * `job.orThrow()` makes an error of such a report.
  */
 
 /**
@@ -11,7 +12,10 @@
  * - `NO_SOURCE`, `NO_DESTINATION`: a source is missing; the destination cannot be used.
  * - `LIST`: a list can't be read, or is none of the kind that it was given for.
  * - `ADDON`: the native engine could not be loaded.
+ * - `NO_START`: there are too few file descriptors, no room for temporary files, or parts of the installation are missing.
  * - `OUTPUT`: a list, the log file or standard output could not be written.
+ * - `INCOMPLETE`: of `job.orThrow()`: the report is not complete.
+ * - `ABORTED`: a signal stopped the job, whose reason can't carry the report; it is the `cause`.
  * - `INTERNAL`: a defect; nothing is known about what was done.
  */
 export type ErrorCode =
@@ -22,7 +26,10 @@ export type ErrorCode =
   | 'NO_DESTINATION'
   | 'LIST'
   | 'ADDON'
+  | 'NO_START'
   | 'OUTPUT'
+  | 'INCOMPLETE'
+  | 'ABORTED'
   | 'INTERNAL';
 
 const CODES: readonly string[] = [
@@ -33,7 +40,10 @@ const CODES: readonly string[] = [
   'NO_DESTINATION',
   'LIST',
   'ADDON',
+  'NO_START',
   'OUTPUT',
+  'INCOMPLETE',
+  'ABORTED',
   'INTERNAL',
 ] satisfies ErrorCode[];
 

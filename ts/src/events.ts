@@ -12,6 +12,7 @@ import type {
   NativeSnapshot,
   NativeVictims,
 } from './native/events.js';
+import type { Verdict } from './verdict.js';
 
 /** The same value with each path as a string. */
 export type Decoded<T> = T extends Uint8Array
@@ -22,8 +23,8 @@ export type Decoded<T> = T extends Uint8Array
       ? { [Key in keyof T]: Decoded<T[Key]> }
       : T;
 
-/** One entry and its outcome. */
-export type EntryEvent = Decoded<NativeEntryEvent>;
+/** One entry and its outcome. `dryRun`: nothing was done, it is what would become of it. */
+export type EntryEvent = Decoded<NativeEntryEvent> & { dryRun?: true };
 /** One entry that failed, is in conflict, changed while it was read, or does not match. */
 export type ErrorEvent = Decoded<NativeFailure>;
 /** Something kept short of what the source has; once per kind. */
@@ -32,8 +33,12 @@ export type NoteEvent = Decoded<NativeNote>;
 export type Victims = Decoded<NativeVictims>;
 /** How far a job is; counters only grow. */
 export type Snapshot = NativeSnapshot;
-/** What a job did. */
-export type Report = Decoded<NativeReport>;
+/** What a job did. A report with failures is no error: `complete` and `exitCode` say how it ended. */
+export type Report = Decoded<NativeReport> &
+  Verdict & {
+    /** The file that has all failures, where a command kept one. */
+    failureFile?: string;
+  };
 /** A snapshot as an event; made by reporters' timers, not by jobs. */
 export type StatusEvent = { type: 'status' } & Snapshot;
 /** The last event of a job. */

@@ -27,6 +27,7 @@ export {
   type MappedCompareOptions,
 } from './ops/compare.js';
 export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
-export type { Confirm, Job } from './ops/job.js';
+export { type Confirm, type Job, JobError } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
+export { ExitCode, type Verdict } from './verdict.js';

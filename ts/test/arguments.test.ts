@@ -83,12 +83,13 @@ type Kind = keyof typeof KINDS;
 type Kinds<Options> = { [Key in keyof Required<Options>]: Kind | `text ${string}` };
 
 const RESOURCES = { jobs: 'count', limits: 'limits', nice: 'nice', ionice: 'text idle' } as const;
-const JOB = { signal: 'signal', entries: 'boolean' } as const;
+const JOB = { signal: 'signal', entries: 'boolean', dryRun: 'boolean' } as const;
 const COPY = {
   ...RESOURCES,
   ...JOB,
   createDestination: 'boolean',
   allowNested: 'boolean',
+  onCollision: 'text last',
   filesFrom: 'filesFrom',
   hashSize: 'size',
   fullHash: 'boolean',
@@ -159,13 +160,13 @@ const REMOVE = {
     paths: 'paths',
     exclude: 'patterns',
     excludeAbsolute: 'patterns',
-    dryRun: 'boolean',
     listFirst: 'boolean',
     ignoreMissing: 'boolean',
     maxDelete: 'limit',
     protect: 'patterns',
     inUse: 'patterns',
     noPreserveRoot: 'directories',
+    spillDirectory: 'path',
   } satisfies Kinds<RemoveOptions>,
 };
 
@@ -248,7 +249,7 @@ const word = (key: string) => new RegExp(`(^|[ .])${key}\\b`);
 
 it('every function that the library has is asked here', () => {
   const functions = Object.keys(CALLS).map((name) => name.replace(/,.*/, ''));
-  const others = ['BulkhaulError', 'display', 'fromBytes', 'listedSources', 'toBytes'];
+  const others = ['BulkhaulError', 'ExitCode', 'JobError', 'display', 'fromBytes', 'listedSources', 'toBytes'];
   expect(Object.keys(library).sort()).toEqual([...new Set([...functions, ...others])].sort());
 });
 

@@ -347,7 +347,7 @@ describe('bulkhaul copy', () => {
     });
     expect(interrupted.code).toBe(130);
     expect(interrupted.stderr).toMatch(/^SIGINT: finishing/);
-    expect(interrupted.stderr).toMatch(/\ninterrupted: run the same command again to go on\n$/);
+    expect(interrupted.stderr).toMatch(/\nINTERRUPTED: the same command goes on \(exit 130\)\n$/);
     expect((await run(['copy', 'src/', 'dst'], { cwd: at })).code).toBe(0);
     expect(differences(source, destination)).toBe('');
   });
@@ -476,10 +476,10 @@ describe('bulkhaul copy', () => {
     expect(statSync(join(at, 'small', 'a')).size).toBe(1 << 30);
   });
 
-  it('a missing source is exit 2, a destination inside the source exit 3, and nothing is written', async () => {
+  it('a missing source is exit 23, a destination inside the source exit 3, and nothing is written', async () => {
     const { at, source } = makeTree();
     const missing = await run(['copy', 'absent', 'dst'], { cwd: at });
-    expect(missing.code).toBe(2);
+    expect(missing.code).toBe(23);
     expect(missing.stderr).toMatch(/^bulkhaul: .*absent/);
     const inside = await run(['copy', 'src', 'src/sub/in'], { cwd: at });
     expect(inside.code).toBe(3);

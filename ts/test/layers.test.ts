@@ -33,7 +33,7 @@ const ENGINE = [
   ...['options', 'plan', 'dir', 'target', 'entry', 'memory', 'departure', 'views', 'prepare', 'links', 'run', 'worker']
     .concat(['times', 'track', 'extra', 'clear'])
     .concat(['make', 'content', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
-    .concat(['act', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
+    .concat(['act', 'collision', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
     .map((room) => `copy/${room}`),
   'copy',
   'lib',
@@ -64,11 +64,13 @@ const ROOMS = [
   'names',
   'nearest',
   ...['native/options', 'native/events', 'native'],
+  'verdict',
   'events',
   ...['ops/arguments', 'ops/job', 'ops'],
   'report',
   'index',
   ...[
+    'version',
     'layout',
     'parser',
     'options',

@@ -3,7 +3,7 @@ import { BulkhaulError } from '../src/error.js';
 import type { JobEvent } from '../src/events.js';
 import type { NativeEntryEvent, NativeNote } from '../src/native/events.js';
 import { copy } from '../src/ops/copy.js';
-import { Job } from '../src/ops/job.js';
+import { Job, JobError } from '../src/ops/job.js';
 import { FakeNative, scratch } from './rig.js';
 
 const note = (path: string): NativeNote => ({
@@ -119,6 +119,43 @@ describe('a job', () => {
     expect(native.cancels).toEqual([false]);
   });
 
+  it('resolves with what failed, and orThrow rejects, with the report', async () => {
+    const failureKinds = { io: 1 };
+    const job = jobOf(new FakeNative({ report: { failureKinds } }));
+    expect(await job).toMatchObject({ complete: false, exitCode: 23, dryRun: false });
+    await expect(job.orThrow()).rejects.toBeInstanceOf(JobError);
+    await expect(job.orThrow()).rejects.toMatchObject({
+      code: 'INCOMPLETE',
+      message: 'INCOMPLETE: 1 failure (exit 23)',
+      report: { failureKinds },
+    });
+    const whole = jobOf(new FakeNative());
+    expect(await whole.orThrow()).toBe(await whole);
+  });
+
+  it('of a comparison is complete whatever differs', async () => {
+    const differences = { left: 1, right: 0, changed: 0, leftEntries: 1, rightEntries: 0 };
+    const report = await jobOf(new FakeNative({ report: { differences } })).orThrow();
+    expect(report).toMatchObject({ complete: true, exitCode: 1 });
+  });
+
+  it('is caught and finished as any promise', async () => {
+    const failing = () => jobOf(new FakeNative({ error: Object.assign(new Error('no'), { code: 'SAFETY' }) }));
+    expect(await failing().catch((error) => error)).toMatchObject({ code: 'SAFETY' });
+    const end = vi.fn();
+    expect((await jobOf(new FakeNative()).finally(end)).complete).toBe(true);
+    await expect(failing().finally(end)).rejects.toMatchObject({ code: 'SAFETY' });
+    expect(end).toHaveBeenCalledTimes(2);
+  });
+
+  it('that does nothing says so, and each of its entries', async () => {
+    const job = new Job(async () => new FakeNative({ events: [[entry]] }), undefined, undefined, true);
+    expect(await collect(job)).toMatchObject([
+      { type: 'entry', dryRun: true },
+      { type: 'summary', dryRun: true },
+    ]);
+  });
+
   it('has counters from the start', () => {
     expect(jobOf(new FakeNative()).snapshot()).toMatchObject({ phase: 'preflight', foundFiles: 0 });
   });
@@ -140,9 +177,46 @@ describe('an AbortSignal', () => {
     const job = jobOf(native, controller.signal);
     await vi.waitFor(() => expect(native.ran).toBe(true));
     controller.abort();
-    expect((await job).interrupted).toBe(true);
+    await expect(job).rejects.toMatchObject({ name: 'AbortError', report: { interrupted: true, exitCode: 130 } });
+    await expect(job).rejects.toBe(controller.signal.reason);
     expect(native.cancels).toEqual([true]);
     expect(own).toHaveBeenCalledOnce();
+  });
+
+  it.each([
+    ['no object', 'enough'],
+    ['frozen', Object.freeze(new Error('enough'))],
+  ])('whose reason is %s is the cause of the error that has the report', async (_, reason) => {
+    const native = new FakeNative({ takes: 'cancel' });
+    const controller = new AbortController();
+    const job = jobOf(native, controller.signal);
+    await vi.waitFor(() => expect(native.ran).toBe(true));
+    controller.abort(reason);
+    await expect(job).rejects.toBeInstanceOf(JobError);
+    await expect(job).rejects.toMatchObject({ code: 'ABORTED', cause: reason, report: { interrupted: true } });
+  });
+
+  it('of two jobs gives each its own report', async () => {
+    const controller = new AbortController();
+    const natives = [1, 2].map((copiedBytes) => new FakeNative({ takes: 'cancel', report: { copiedBytes } }));
+    const jobs = natives.map((native) => jobOf(native, controller.signal));
+    await vi.waitFor(() => expect(natives.every(({ ran }) => ran)).toBe(true));
+    controller.abort();
+    const settled = await Promise.allSettled(jobs);
+    expect(settled).toMatchObject([
+      { reason: { report: { copiedBytes: 1 } } },
+      { reason: { report: { copiedBytes: 2 }, cause: controller.signal.reason } },
+    ]);
+  });
+
+  it('that comes too late changes nothing', async () => {
+    const controller = new AbortController();
+    const native = new FakeNative();
+    native.cancel = () => undefined;
+    const job = jobOf(native, controller.signal);
+    await vi.waitFor(() => expect(native.ran).toBe(true));
+    controller.abort();
+    expect((await job).complete).toBe(true);
   });
 
   it('is let go of at the end, also of a job that could not begin', async () => {

@@ -45,11 +45,11 @@ describe('bulkhaul list', () => {
     expect(entries[2]).toMatchObject({ mtimeNs: String(exact) });
   });
 
-  it('exit 2 for what is not there, and leaves an older list', async () => {
+  it('exit 23 for what is not there, and leaves an older list', async () => {
     const at = tree();
     writeFileSync(at('L'), 'older');
     const { code, stderr } = await run(['list', '-o', 'L', 'nothing'], { cwd: at() });
-    expect([code, stderr.split('\n').length]).toEqual([2, 2]);
+    expect([code, stderr.split('\n').length]).toEqual([23, 2]);
     expect(readFileSync(at('L'), 'utf8')).toBe('older');
     expect((await run(['list', '-o', 'no/such/L', 'a'], { cwd: at() })).code).toBe(2);
     expect((await run(['compare', '-o', 'no/such/L', 'a', 'b'], { cwd: at() })).code).toBe(2);
@@ -67,44 +67,75 @@ describe('bulkhaul list -o', () => {
 });
 
 describe('bulkhaul compare', () => {
-  it('counts, itemises, and fails where it was asked to', async () => {
+  it('counts, itemises, and fails unless it was asked not to', async () => {
     const at = tree();
     const cwd = at();
-    const same = await run(['compare', '--fail-on-diff', '--content', 'a', 'b'], { cwd });
+    const same = await run(['compare', '--content', 'a', 'b'], { cwd });
     expect([same.code, same.stdout]).toEqual([0, '']);
     expect(same.stderr).toContain('0 only in A, 0 only in B, 0 different');
+    expect(same.stderr).toMatch(/\nthe same: nothing differs in names, kinds, sizes and whole contents\n$/);
     writeFileSync(at('b/d/file'), 'sama\n');
     writeFileSync(at('b/new'), '');
     chmodSync(at('b/x\ny'), 0o600);
-    const other = await run(['compare', '-i', '--fail-on-diff', '-o', 'D', 'a', 'b'], { cwd });
+    const other = await run(['compare', '-i', '-o', 'D', 'a', 'b'], { cwd });
     expect([other.code, other.stdout]).toEqual([1, '>fc........ d/file\n*deleting   new\n']);
     expect(readFileSync(at('D'), 'latin1')).toBe('d/file\nnew\n-\0d/file\n');
-    const metadata = await run(['compare', '-i', '-m', 'a', 'b'], { cwd });
+    expect(other.stderr).toContain('\ncompared: names, kinds, sizes and the last 64 KiB of files; ');
+    expect(other.stderr).toMatch(/\nDIFFERENT: 0 only in A, 1 only in B, 1 different \(exit 1\)\n$/);
+    const metadata = await run(['compare', '-i', '-m', '--exit-zero', 'a', 'b'], { cwd });
     expect(metadata.code).toBe(0);
+    expect(metadata.stderr).toContain('sizes, the last 64 KiB of files and modes, owners and times; ');
+    expect(metadata.stderr).toMatch(/\nDIFFERENT: 0 only in A, 1 only in B, \d different\n$/);
     expect(metadata.stdout).toContain('p..... x\\ny\n');
     const json = jsonLines((await run(['compare', '--json', 'a', 'b'], { cwd })).stdout);
     expect(json.filter(({ type }) => type === 'entry').map(({ path, changes }) => [path, changes])).toEqual([
       ['d/file', ['content']],
       ['new', ['extra']],
     ]);
-    expect(json.at(-1)).toMatchObject({ differences: { left: 0, right: 1, changed: 1 } });
+    expect(json.at(-1)).toMatchObject({
+      differences: { left: 0, right: 1, changed: 1 },
+      complete: true,
+      exitCode: 1,
+    });
+    const zero = await run(['compare', '--json', '--exit-zero', 'a', 'b'], { cwd });
+    expect([zero.code, jsonLines(zero.stdout).at(-1)]).toMatchObject([0, { exitCode: 0 }]);
   });
 
   it('reads lists, whatever their root is called', async () => {
     const at = tree();
     const cwd = at();
     await run(['list', '-o', 'L', 'a'], { cwd });
-    expect((await run(['compare', '--list-a', '--fail-on-diff', 'L', 'b'], { cwd })).code).toBe(0);
+    expect((await run(['compare', '--list-a', 'L', 'b'], { cwd })).code).toBe(0);
     await run(['list', '-o', 'M', '--no-hash', 'b/'], { cwd });
-    expect((await run(['compare', '--list-a', '--list-b', '--fail-on-diff', 'L', 'M'], { cwd })).code).toBe(0);
+    expect((await run(['compare', '--list-a', '--list-b', 'L', 'M'], { cwd })).code).toBe(0);
     writeFileSync(at('b/new'), '');
-    expect((await run(['compare', '--list-a', '--fail-on-diff', 'L', 'b'], { cwd })).code).toBe(1);
+    expect((await run(['compare', '--list-a', 'L', 'b'], { cwd })).code).toBe(1);
+  });
+
+  it('refuses lists that are given as trees', async () => {
+    const at = tree();
+    const cwd = at();
+    await run(['list', '-o', 'L', 'a'], { cwd });
+    await run(['list', '-o', 'M', 'b'], { cwd });
+    const { code, stderr } = await run(['compare', 'L', 'M'], { cwd });
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringContaining('L and M hold lists; a list is given as one: --list-a'),
+    ]);
+    expect((await run(['compare', 'L', 'a/d/file'], { cwd })).code).toBe(1);
+  });
+
+  it('exit 23 for a side that is not there', async () => {
+    const at = tree();
+    const { code, stderr } = await run(['compare', 'a', 'nothing'], { cwd: at() });
+    expect([code, stderr]).toEqual([23, expect.stringContaining('nothing')]);
   });
 
   it.each([
     [['a'], /compare takes A B, and only a was given/],
     [['a', 'b', 'c'], /compare takes A B, and 3 were given/],
-    [['a', 'nothing'], /nothing/],
+    [['a', 'a/d/file'], /a\/d\/file is a file, and a is a directory; a list is given as one: --list-a/],
+    [['nas:a', 'b'], /rsync -anic nas:a b does that; .\/nas:a is/],
     [['--tar', 'a', 'b'], /--output/],
     [['--list-a', 'a', 'b'], /directory/],
     [['--list-a', '--list-b', '-', '-'], /--list-b - and --list-a - can't both have standard input/],
@@ -166,7 +197,7 @@ it.skipIf(skips !== undefined)(
       [['list', 's', '-o', 'L'], 24],
       [['compare', 's', 't'], 24],
       [['compare', 't', 's'], 24],
-      [['compare', '--content', '--fail-on-diff', 't', 's'], 24],
+      [['compare', '--content', 't', 's'], 24],
       [['hpcp', 's', '-fl', 'M'], 209],
       [['hpcp', 's', '-d', 't', '-cfl'], 209],
     ] as const) {

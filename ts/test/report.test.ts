@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { describe, expect, it, vi } from 'vitest';
-import { ExitCode, exitCodeOfError, exitCodeOfReport } from '../src/cli/exit.js';
+import { exitCodeOfError } from '../src/cli/exit.js';
 import { type CommonSettings, runJob } from '../src/cli/run.js';
 import { BulkhaulError, type ErrorCode } from '../src/error.js';
 import { decode } from '../src/events.js';
@@ -16,9 +17,10 @@ import type {
 import { Job } from '../src/ops/job.js';
 import type { Listener } from '../src/report/follow.js';
 import { itemLine } from '../src/report/itemize.js';
-import { removalSummaryText, summaryText } from '../src/report/summary.js';
+import { compareSummary, removalSummaryText, summaryText } from '../src/report/summary.js';
 import { bytes, duration } from '../src/report/units.js';
-import { Capture, FakeNative, jsonLines, outcomes, report, schemaViolations, scratch, snapshot } from './rig.js';
+import { ExitCode } from '../src/verdict.js';
+import { Capture, FakeNative, jsonLines, outcomes, reported, schemaViolations, scratch, snapshot } from './rig.js';
 
 const ODD = Buffer.from([0x61, 0xff, 0x0a, 0x1b]);
 
@@ -59,9 +61,10 @@ const SETTINGS: CommonSettings = { dryRun: false, json: false, progress: 'auto',
 async function follow(
   native: FakeNative,
   settings: Partial<CommonSettings> = {},
-  env: NodeJS.ProcessEnv = {},
+  given: NodeJS.ProcessEnv = {},
   isTTY = false,
 ) {
+  const env = { XDG_STATE_HOME: scratch(), ...given };
   const stdout = new Capture();
   const stderr = new Capture();
   stderr.isTTY = isTTY;
@@ -262,7 +265,7 @@ describe('--json', () => {
     const env = { BULKHAUL_PROGRESS_INTERVAL: '0.04' };
     const { stdout, stderr, done } = await follow(new FakeNative(script), { progress: 'json' }, env);
     await done;
-    expect(jsonLines(stderr.text).every(({ type }) => type === 'status')).toBe(true);
+    expect(new Set(jsonLines(stderr.text).map(({ type }) => type))).toEqual(new Set(['status', 'error']));
     expect(stdout.text).toBe('');
   });
 
@@ -364,7 +367,10 @@ describe('--log-file', () => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line));
-    expect(lines).toHaveLength(6);
+    expect(lines).toHaveLength(8);
+    expect(lines[0]).toMatchObject({ level: 30, msg: 'begin', version: expect.any(String), host: hostname() });
+    expect(lines.shift().command).toBeInstanceOf(Array);
+    expect(lines[0]).toMatchObject({ pathBase64: ODD.toString('base64') });
     expect(lines[0]).toMatchObject({ level: 50, path: 'a\\xff\\n\\x1b', errno: 'EACCES', msg: 'open a\\n: no' });
     expect(lines[1]).toMatchObject({ level: 40, kind: 'owner', msg: 'the owner cannot be set' });
     expect(lines[2]).toMatchObject({ level: 30, copiedBytes: 7, accounted: true, msg: 'summary' });
@@ -407,7 +413,12 @@ describe('itemised lines', () => {
     ['hf+++++++++ a => b', { outcome: 'linked', target: Buffer.from('b') }],
     ['cS+++++++++ a', { kind: 'fifo', outcome: 'made' }],
     ['cD+++++++++ a', { kind: 'block', outcome: 'made' }],
-    ['>fcst...... a', { changes: ['content', 'size', 'time'] }],
+    ['>f.st...... a', { changes: ['content', 'size', 'time'] }],
+    ['>fc..p..... a', { changes: ['content', 'mode'] }],
+    [
+      'cL+++++++++ a -> b',
+      { kind: 'symlink', outcome: 'made', changes: ['content', 'kind'], target: Buffer.from('b') },
+    ],
     ['.f...pog.ax a', { outcome: 'metadata', changes: ['mode', 'owner', 'group', 'acl', 'xattr'] }],
     ['.d..t...... a/', { kind: 'directory', outcome: 'metadata', changes: ['time'] }],
     ['cLc........ a -> b', { kind: 'symlink', outcome: 'made', changes: ['target'], target: Buffer.from('b') }],
@@ -445,9 +456,9 @@ describe('the summary of a removal', () => {
     [false, '10 entries removed in 2.0 s, 3 directories of them'],
     [true, '10 entries would be removed (4.88 KiB) in 2.0 s, 3 directories of them'],
   ])('dry run %s: %s', (dryRun, line) => {
-    const text = removalSummaryText(
-      decode(
-        report({
+    const text = removalSummaryText({
+      ...reported(
+        {
           outcomes: outcomes({ removed: 10, skipped: 1, failed: 1 }),
           directories: outcomes({ removed: 3, skipped: 1 }),
           skipped: { 'not-empty': 1 },
@@ -456,19 +467,21 @@ describe('the summary of a removal', () => {
           failureKinds: { permission: 1 },
           interrupted: true,
           elapsed: 2,
-        }),
+        },
+        dryRun,
       ),
-      dryRun,
-    );
+      failureFile: 'a\nb',
+    });
+    const tail = dryRun ? ', dry run: nothing was done' : '';
     expect(text).toBe(
-      `${line}\nskipped: 1 not-empty\n1 failure: 1 permission\n  remove a\\xff\\n\\x1b: EACCES\n` +
-        'interrupted: run the same command again to go on\n',
+      `${line}\nskipped: 1 not-empty\n1 failure: 1 permission; all of them are in a\\nb\n` +
+        `INTERRUPTED: the same command goes on (exit 130${tail})\n`,
     );
   });
 });
 
 describe('the summary', () => {
-  const text = (changes: Partial<NativeReport>, dryRun = false) => summaryText(decode(report(changes)), dryRun);
+  const text = (changes: Partial<NativeReport>, dryRun = false) => summaryText(reported(changes, dryRun));
 
   it('tells all', () => {
     const failures = Array.from({ length: 12 }, (_, index) =>
@@ -494,18 +507,8 @@ describe('the summary', () => {
       found: 20 files (4.77 MiB), 3 directories, 1 symlink, 1 special
       note (owner, 2x): the owner cannot be set, first at a\\xff\\n\\x1b
       13 failures: 13 permission
-        open a\\xff\\n\\x1b: EACCES
-        open f0: permission denied
-        open f1: permission denied
-        open f2: permission denied
-        open f3: permission denied
-        open f4: permission denied
-        open f5: permission denied
-        open f6: permission denied
-        open f7: permission denied
-        open f8: permission denied
-        and 3 more; --log-file and --json have them all
       on disk: after a power cut the next run finds and repairs whatever was lost (--sync safe)
+      INCOMPLETE: 12 of 25 entries failed (exit 23)
       "
     `);
   });
@@ -521,9 +524,130 @@ describe('the summary', () => {
     expect(text({ sync: 'none' })).toContain('nothing is guaranteed');
   });
 
-  it('says when it is interrupted, and when the counts do not agree', () => {
-    expect(text({ interrupted: true })).toContain('interrupted: run the same command again');
-    expect(text({ accounted: false })).toContain('NOT ACCOUNTED FOR');
+  it.each<[string, Partial<NativeReport>, boolean?]>([
+    ['complete: 0 entries', {}],
+    ['complete: 0 entries (dry run: nothing was done)', {}, true],
+    ['INTERRUPTED: the same command goes on (exit 130)', { interrupted: true }],
+    [
+      'GIVEN UP: nothing moved any more; the same command goes on (exit 23)',
+      { interrupted: true, failureKinds: { stalled: 1 } },
+    ],
+    [
+      'NOT ACCOUNTED FOR: entries found and outcomes recorded do not agree, a defect of bulkhaul; do not trust this run (exit 3)',
+      { accounted: false },
+    ],
+    ['HELD BACK: too many\\n (exit 3)', { withheld: [{ kind: 'max-delete', what: 'extra', message: 'too many\n' }] }],
+    ['MISMATCHED: 1 of 1,003 entries read back differently (exit 1)', { outcomes: outcomes({ mismatched: 1 }) }],
+    ['INCOMPLETE: 1,001 of 1,003 entries failed (exit 23)', { outcomes: outcomes({ failed: 1000, conflict: 1 }) }],
+    [
+      'INCOMPLETE: 1 of 1,003 entries failed (exit 23, dry run: nothing was done)',
+      { outcomes: outcomes({ failed: 1 }) },
+      true,
+    ],
+    ['INCOMPLETE: 2 failures (exit 23)', { failureKinds: { io: 2 } }],
+    ['INCOMPLETE: 2 of 1,003 entries vanished or changed meanwhile (exit 24)', { outcomes: outcomes({ changed: 2 }) }],
+    [
+      'INCOMPLETE: the destination did not keep what was wanted: owner (exit 23)',
+      { notes: [{ type: 'note', kind: 'owner', count: 1, lost: true, path: ODD, message: '' }] },
+    ],
+  ])('ends with: %s', (sentence, changes, dryRun) => {
+    const found = { file: 1000, directory: 3, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
+    const all = /entries (failed|read|vanished)/.test(sentence) ? { found } : {};
+    const lines = text({ ...changes, ...all }, dryRun).split('\n');
+    expect(lines.slice(-2)).toEqual([sentence, '']);
+  });
+
+  it('of a comparison says what was compared, and what that came to', () => {
+    const differences = { left: 1, right: 2000, changed: 3, leftEntries: 9, rightEntries: 2008 };
+    const last = (changes: Partial<NativeReport>) =>
+      compareSummary(reported(changes), 'names and kinds').split('\n').at(-2);
+    expect(last({})).toBe('the same: nothing differs in names and kinds');
+    expect(last({ differences })).toBe('DIFFERENT: 1 only in A, 2,000 only in B, 3 different (exit 1)');
+    expect(last({ failureKinds: { io: 1 } })).toBe('INCOMPLETE: 1 failure (exit 23)');
+    expect(compareSummary(reported({ differences }), 'names and kinds')).toContain(
+      'compared: names and kinds; 9 entries of A',
+    );
+  });
+});
+
+describe('failures', () => {
+  const many = (count: number) =>
+    Array.from({ length: count }, (_, at) => failure({ path: Buffer.from(`f${at}`), message: `open f${at}: no\n` }));
+  const keptIn = (directory: string) => {
+    const below = join(directory, 'bulkhaul/failures');
+    const [name = '', ...more] = existsSync(below) ? readdirSync(below) : [];
+    expect(more).toEqual([]);
+    return name === '' ? undefined : join(below, name);
+  };
+  const linesOf = (path: string) =>
+    readFileSync(path, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line): Record<string, unknown> => JSON.parse(line));
+
+  it('are shown as they happen, the first ones, and a file has all of them', async () => {
+    const state = scratch();
+    const native = new FakeNative({ events: [many(23)], report: { failureKinds: { permission: 23 } } });
+    const { stderr, stdout, done } = await follow(native, {}, { XDG_STATE_HOME: state });
+    const { failureFile } = await done;
+    expect(failureFile).toBe(keptIn(state));
+    const shown = Array.from({ length: 20 }, (_, at) => `bulkhaul: open f${at}: no\\n\n`).join('');
+    expect(stderr.text).toBe(`${shown}bulkhaul: more failures are not shown here, all go to ${failureFile}\n`);
+    expect(stdout.text).toBe('');
+    const lines = linesOf(failureFile ?? expect.fail());
+    expect(lines).toHaveLength(25);
+    expect(lines[0]).toMatchObject({ msg: 'begin', command: expect.any(Array), host: hostname() });
+    expect(lines[23]).toMatchObject({ path: 'f22', kind: 'permission' });
+    expect(lines[24]).toMatchObject({ msg: 'summary', complete: false, exitCode: 23 });
+    expect(statSync(failureFile ?? '').mode & 0o777).toBe(0o600);
+  });
+
+  it('are above the status line', async () => {
+    const native = new FakeNative({ events: [many(1)], takes: 250 });
+    const { stderr, done } = await follow(native, {}, {}, true);
+    await done;
+    expect(stderr.text).toMatch(/^bulkhaul: open f0: no\\n\n\r\d+%/);
+  });
+
+  it('where there is none, no file is made', async () => {
+    const state = scratch();
+    const { done } = await follow(new FakeNative(), {}, { XDG_STATE_HOME: state });
+    expect(await done).not.toHaveProperty('failureFile');
+    expect(keptIn(state)).toBeUndefined();
+  });
+
+  it('go to the log file where there is one', async () => {
+    const [state, log] = [scratch(), join(scratch(), 'log')];
+    const { done } = await follow(new FakeNative({ events: [many(1)] }), { logFile: log }, { XDG_STATE_HOME: state });
+    expect((await done).failureFile).toBe(log);
+    expect(keptIn(state)).toBeUndefined();
+  });
+
+  it('go elsewhere where the state directory cannot be written, and nowhere where nothing can', async () => {
+    const [wrong, other] = [join(scratch(), 'file'), scratch()];
+    writeFileSync(wrong, '');
+    const first = await follow(new FakeNative({ events: [many(1)] }), {}, { XDG_STATE_HOME: wrong, TMPDIR: other });
+    expect((await first.done).failureFile).toBe(keptIn(other));
+    const second = await follow(new FakeNative({ events: [many(21)] }), {}, { XDG_STATE_HOME: wrong, TMPDIR: wrong });
+    expect(await second.done).not.toHaveProperty('failureFile');
+    expect(second.stderr.text).toContain('more failures are not shown here, and no file could be made for them\n');
+  });
+
+  it('with --json the summary names the file, and stderr stays as it is', async () => {
+    const state = scratch();
+    const native = new FakeNative({ events: [many(1)], report: { failureKinds: { permission: 1 } } });
+    const { stdout, stderr, done } = await follow(native, { json: true, quiet: true }, { XDG_STATE_HOME: state });
+    await done;
+    expect(jsonLines(stdout.text)).toMatchObject([
+      { type: 'summary', complete: false, exitCode: 23, dryRun: false, failureFile: keptIn(state) },
+    ]);
+    expect(stderr.text).toBe('');
+  });
+
+  it('of a look before a question are not shown', async () => {
+    const { stderr, done } = await follow(new FakeNative({ events: [many(1)] }), { preview: true });
+    await done;
+    expect(stderr.text).toBe('');
   });
 });
 
@@ -533,6 +657,7 @@ describe('exit codes', () => {
       {
         "changed": 24,
         "complete": 0,
+        "defect": 70,
         "failed": 23,
         "interrupted": 130,
         "mismatched": 1,
@@ -540,21 +665,35 @@ describe('exit codes', () => {
         "usage": 2,
       }
     `);
-    const codes: ErrorCode[] = ['USAGE', 'SAFETY', 'NO_SOURCE', 'NO_DESTINATION', 'ADDON', 'OUTPUT', 'INTERNAL'];
+    const codes: ErrorCode[] = [
+      'USAGE',
+      'SAFETY',
+      'NO_SOURCE',
+      'NO_DESTINATION',
+      'ADDON',
+      'NO_START',
+      'OUTPUT',
+      'INCOMPLETE',
+      'ABORTED',
+      'INTERNAL',
+    ];
     expect(
       Object.fromEntries(codes.map((code) => [code, exitCodeOfError(new BulkhaulError(code, ''))])),
     ).toMatchInlineSnapshot(`
       {
+        "ABORTED": 130,
         "ADDON": 2,
-        "INTERNAL": 3,
+        "INCOMPLETE": 23,
+        "INTERNAL": 70,
         "NO_DESTINATION": 2,
-        "NO_SOURCE": 2,
+        "NO_SOURCE": 23,
+        "NO_START": 2,
         "OUTPUT": 23,
         "SAFETY": 3,
         "USAGE": 2,
       }
     `);
-    expect(exitCodeOfError(new TypeError())).toBe(3);
+    expect(exitCodeOfError(new TypeError())).toBe(70);
   });
 
   it.each<[number, string, Partial<NativeReport>]>([
@@ -580,6 +719,6 @@ describe('exit codes', () => {
       { interrupted: true, accounted: false, outcomes: outcomes({ failed: 1, mismatched: 1, changed: 1 }) },
     ],
   ])('%d: %s', (code, _, changes) => {
-    expect(exitCodeOfReport(decode(report(changes)))).toBe(code);
+    expect(reported(changes)).toMatchObject({ exitCode: code, complete: code === 0 });
   });
 });

@@ -6,11 +6,17 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished } from 'vitest';
+import { decode, type Report } from '../src/events.js';
 import type { NativeEvent, NativeReport, NativeSnapshot } from '../src/native/events.js';
 import type { Limits } from '../src/native/options.js';
 import type { NativeJob } from '../src/native.js';
+import { verdictOf } from '../src/verdict.js';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+/** Where the commands of a test file keep what they keep. */
+const STATE = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+process.on('exit', () => rmSync(STATE, { recursive: true, force: true }));
+
 const FAULTS = fileURLToPath(new URL('../../crates/engine/tests/rig/faultfs.py', import.meta.url));
 
 /** An empty directory that goes away with the test. */
@@ -102,7 +108,7 @@ export function program(
 ): Promise<Run> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build:ts`);
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd, env: { ...process.env, NO_COLOR: '1', ...env } });
+    const child = spawn(command, args, { cwd, env: { ...process.env, NO_COLOR: '1', XDG_STATE_HOME: STATE, ...env } });
     onStart?.(child);
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
@@ -217,6 +223,12 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   elapsed: 1,
   ...changes,
 });
+
+/** The same as jobs give it. */
+export function reported(changes: Partial<NativeReport> = {}, dryRun = false): Report {
+  const counted = decode(report(changes));
+  return { ...counted, ...verdictOf(counted, dryRun) };
+}
 
 interface Script {
   /** Batches of events. */

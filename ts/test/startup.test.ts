@@ -19,13 +19,16 @@ async function loaded(args: readonly string[], startedAs = executable): Promise<
   return [...new Set(seen)].map((url) => relative(ROOT, fileURLToPath(url))).sort();
 }
 
-const MAIN = ['ts/dist/cli/exit.js', 'ts/dist/cli/main.js', 'ts/dist/error.js', 'ts/dist/names.js'];
-const HPCP = ['ts/dist/cli/dropin/argparse.js', 'ts/dist/cli/dropin/hpcp.js', 'ts/dist/cli/dropin/hpcp/flags.js'];
+const MAIN = ['cli/exit', 'cli/main', 'error', 'names', 'verdict'].map((name) => `ts/dist/${name}.js`);
+const HPCP = ['dropin/argparse', 'dropin/hpcp', 'dropin/hpcp/flags', 'version'].map((name) => `ts/dist/cli/${name}.js`);
 const ANSWER = 'ts/dist/cli/answer.js';
 const LAYOUT = 'ts/dist/cli/layout.js';
 
-it.each([['--version'], ['--help']])('bulkhaul %s loads the table of commands and what answers', async (argument) => {
-  expect(await loaded([argument])).toEqual([...MAIN, ANSWER].sort());
+it.each([
+  ['--version', ['ts/dist/cli/version.js']],
+  ['--help', []],
+])('bulkhaul %s loads the table of commands and what answers', async (argument, more) => {
+  expect(await loaded([argument])).toEqual([...MAIN, ...more, ANSWER].sort());
 });
 
 it.each([['--version'], ['-V']])('hpcp %s loads its flags and no parser of verbs', async (flag) => {
@@ -44,7 +47,7 @@ it('does so under its own name too', async () => {
 });
 
 it('copy --help loads no addon, no operation and no reporter, and the parser of arguments as one file', async () => {
-  const command = ['base', 'help', 'options', 'parser', 'run', 'values', 'verbs/copy'].map(
+  const command = ['base', 'help', 'options', 'parser', 'run', 'values', 'verbs/copy', 'version'].map(
     (name) => `ts/dist/cli/${name}.js`,
   );
   expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command, ANSWER, LAYOUT].sort());

@@ -138,7 +138,7 @@ const hpcp = (...options: string[]): Row['words'] => {
   return (source, destination) => ['hpcp', ...options, `${source}/`, '-d', destination];
 };
 const comparing = (...options: string[]): Row['words'] => {
-  return (source, destination) => ['compare', '--fail-on-diff', ...options, source, destination];
+  return (source, destination) => ['compare', ...options, source, destination];
 };
 
 const ROWS: Record<string, Row> = {

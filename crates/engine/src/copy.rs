@@ -4,6 +4,7 @@
 
 pub mod act;
 pub mod clear;
+pub mod collision;
 pub mod departure;
 pub mod dir;
 pub mod directory;
@@ -41,6 +42,7 @@ use crate::copy::target::Target;
 use crate::error::Refusal;
 use crate::job::desk::Desk;
 use crate::job::{Job, Work, process};
+use crate::records::ordered::Ordered;
 use crate::report::Report;
 use crate::report::counters::{Counters, Totals};
 
@@ -61,7 +63,12 @@ impl Work for Copy {
         if rules.asked.require_space {
             require_space(&rules.asked, &names, desk)?;
         }
+        let ordered = (rules.asked.dry_run && rules.asked.entry_events)
+            .then(|| Ordered::hold(desk, rules.asked.spill_directory.as_deref()));
         let (run, ended) = copy(&names, rules, desk, None)?;
+        if let Some(ordered) = ordered {
+            ordered.release(desk);
+        }
         let departed = run.rules.asked.remove_sources.then(|| depart(&names, &run, ended));
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.withheld.extend(run.surplus.withheld());
@@ -177,11 +184,11 @@ fn fits(totals: &Totals, targets: &[Target]) -> Result<(), Refusal> {
             devices.push((stat.id.dev, directories, capacity.free_inodes));
         }
     }
-    if totals.planned_bytes > free.0 {
+    if totals.planned_room > free.0 {
         let size = |bytes| format!("{} ({})", units::bytes(bytes), units::count(bytes, "byte", "bytes"));
         return Err(Refusal::NoSpace(format!(
             "{} are to be copied, and {} are free",
-            size(totals.planned_bytes),
+            size(totals.planned_room),
             size(free.0)
         )));
     }
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn what_tells_no_size_has_room() {
         let totals = Totals {
-            planned_bytes: 2,
+            planned_room: 2,
             planned_inodes: 2,
             ..Totals::default()
         };

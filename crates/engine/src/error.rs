@@ -31,9 +31,12 @@ pub enum Refusal {
     /// The sources don't fit, and `require_space` asked.
     #[error("{0}")]
     NoSpace(String),
-    /// What was to be written, or the room for it, is not there: an output file or the directory for temporary files.
+    /// What was to be written is not there: an output file.
     #[error("{0}")]
     Output(String),
+    /// What any run needs is not there: room for temporary files, file descriptors (exit 2).
+    #[error("{0}")]
+    NoStart(String),
 }
 
 impl Refusal {
@@ -47,6 +50,7 @@ impl Refusal {
             Self::NoDestination(_) => "NO_DESTINATION",
             Self::NoSpace(_) => "NO_SPACE",
             Self::Output(_) => "OUTPUT",
+            Self::NoStart(_) => "NO_START",
         }
     }
 }
@@ -141,6 +145,10 @@ pub enum Side {
 pub enum Cause {
     /// The system's answer.
     Errno(Errno),
+    /// There is no room, as the system says; the text says in what, with numbers from before anything was taken back.
+    Full(Errno, String),
+    /// It was named, by an argument or a list, and is not there, as the system says.
+    Missing(Errno),
     /// The source changed while it was read.
     Changed,
     /// It is not as long as its size says, though nothing else of it changed.
@@ -156,6 +164,8 @@ pub enum Cause {
     Conflict(&'static str),
     /// A list names it, and it is none of the source's; the text says why.
     Outside(&'static str),
+    /// Another source, whose entry is at this path, brings the same name with other content.
+    Collision(Vec<u8>),
     /// Its copy lacks this of it, so it may not go.
     NotKept(String),
     /// Nothing at all moved for so long.
@@ -183,6 +193,16 @@ impl Fault {
             side,
             cause: Cause::Errno(errno),
         }
+    }
+
+    /// The same of what nobody has found, but an argument or a list has named: it is missing, and did not vanish.
+    #[must_use]
+    pub fn of_named(self) -> Self {
+        let cause = match self.cause {
+            Cause::Errno(errno @ (Errno::NOENT | Errno::NOTDIR)) if self.side == Side::Source => Cause::Missing(errno),
+            cause => cause,
+        };
+        Self { cause, ..self }
     }
 
     /// Something in the way in destination number `destination`.
@@ -249,7 +269,7 @@ impl Fault {
     /// The outcome of the entry that it befell.
     pub fn outcome(&self) -> Outcome {
         match (&self.cause, self.side) {
-            (Cause::Conflict(_), _) => Outcome::Conflict,
+            (Cause::Conflict(_) | Cause::Collision(_), _) => Outcome::Conflict,
             (Cause::Mismatch, _) => Outcome::Mismatched,
             (Cause::Changed | Cause::Size { .. }, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
             _ => Outcome::Failed,
@@ -260,6 +280,10 @@ impl Fault {
     pub fn kind(&self) -> &'static str {
         match &self.cause {
             Cause::Conflict(_) => "conflict",
+            Cause::Collision(_) => "collision",
+            Cause::Missing(_) => "missing",
+            Cause::Full(Errno::DQUOT, _) => "quota",
+            Cause::Full(..) => "no-space",
             Cause::Changed | Cause::Size { .. } => "changed",
             Cause::Mismatch => "mismatch",
             Cause::Outside(_) => "outside",
@@ -312,13 +336,14 @@ impl Failure {
     /// Spells a fault out. `hint` adds what else is known, such as which limit was hit.
     pub fn new(fault: &Fault, path: Vec<u8>, entry: Kind, hint: Option<&str>) -> Self {
         let errno = match fault.cause {
-            Cause::Errno(errno) => Some(errno),
+            Cause::Errno(errno) | Cause::Missing(errno) | Cause::Full(errno, _) => Some(errno),
             _ => None,
         };
         let place = if path.is_empty() { "" } else { " " };
         let text = String::from_utf8_lossy(&path);
         let cause: Cow<'_, str> = match &fault.cause {
-            Cause::Errno(errno) => describe(*errno).into(),
+            Cause::Errno(errno) | Cause::Missing(errno) => describe(*errno).into(),
+            Cause::Full(errno, what) => format!("{} ({what})", describe(*errno)).into(),
             Cause::Mismatch if fault.operation == Operation::Remove => {
                 "its copy reads back differently, so it stays".into()
             }
@@ -332,6 +357,10 @@ impl Failure {
             Cause::Size { stated, .. } => format!("it goes on after {stated} bytes, which is its size").into(),
             Cause::Mismatch => "what was read back differs from the source, also after a second copy".into(),
             Cause::Conflict(what) | Cause::Outside(what) => (*what).into(),
+            Cause::Collision(other) => {
+                let other = String::from_utf8_lossy(other);
+                format!("another source brings this name with other content: {other}").into()
+            }
             Cause::NotKept(what) => format!("{what} was not kept, so it stays").into(),
             Cause::Stalled(limit) => {
                 let seconds = limit.as_secs_f64();
@@ -440,11 +469,14 @@ impl From<Fault> for Stopped {
 /// A fault's cause in words.
 pub fn cause_of(fault: &Fault) -> String {
     match &fault.cause {
-        Cause::Errno(errno) => format!("{}: {}", fault.operation.text(), describe(*errno)),
+        Cause::Errno(errno) | Cause::Missing(errno) | Cause::Full(errno, _) => {
+            format!("{}: {}", fault.operation.text(), describe(*errno))
+        }
         Cause::Conflict(what) | Cause::Outside(what) => (*what).to_owned(),
         Cause::Changed
         | Cause::Size { .. }
         | Cause::Mismatch
+        | Cause::Collision(_)
         | Cause::NotKept(_)
         | Cause::Stalled(_)
         | Cause::Panic(_) => "it can't be used".to_owned(),

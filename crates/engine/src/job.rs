@@ -21,6 +21,7 @@ use crate::job::desk::{Desk, Phase, Snapshot};
 use crate::job::pace::Limits;
 use crate::job::resources::Resources;
 use crate::report::Report;
+use crate::tree::descriptors::require_some;
 
 /// What a job does.
 pub trait Work: Send {
@@ -106,6 +107,11 @@ impl Job {
         self.desk.begin();
         let (desk, resources) = (Arc::clone(&self.desk), self.resources);
         let work = move || {
+            if let Err(Errno::MFILE | Errno::NFILE) = require_some() {
+                let limit = sys::descriptor_limit();
+                let text = format!("too few file descriptors can be had (the limit is {limit}: ulimit -n)");
+                return Err(Refusal::NoStart(text));
+            }
             make_way(&desk, &resources);
             operation.run(&desk)
         };

@@ -4,5 +4,6 @@
 
 pub mod gather;
 pub mod listfile;
+pub mod ordered;
 pub mod record;
 pub mod sort;

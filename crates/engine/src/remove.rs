@@ -24,6 +24,7 @@ use crate::job::desk::{Desk, Phase};
 use crate::job::process::process;
 use crate::job::resources::{Resources, check_jobs};
 use crate::job::{Job, Work};
+use crate::records::ordered::Ordered;
 use crate::report::{Durability, Report};
 use crate::sweep::guard::Guard;
 use crate::sweep::limit::MaxDelete;
@@ -65,7 +66,9 @@ pub struct RemoveOptions {
     pub no_preserve_root: Vec<Vec<u8>>,
     /// A path that does not exist is no failure.
     pub ignore_missing: bool,
-    /// Send an event for each entry.
+    /// Where a dry run puts what it tells in order, if memory should not hold it; `None`: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
+    /// Send an event for each entry, in a dry run in the order of their paths.
     pub entry_events: bool,
 }
 
@@ -168,7 +171,12 @@ impl Work for Remove {
         if sweeper.mode == Mode::Remove {
             desk.enter(Phase::Removing);
         }
+        let ordered = (options.dry_run && options.entry_events && !self.preview)
+            .then(|| Ordered::hold(desk, options.spill_directory.as_deref()));
         Sweeper { left: &left, ..sweeper }.run(start);
+        if let Some(ordered) = ordered {
+            ordered.release(desk);
+        }
         Ok(desk.report(Durability::None, workers, desk.cancel.is_draining()))
     }
 }
@@ -238,8 +246,8 @@ fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
         let (stat, mounted) = match looked {
             Ok(looked) => looked,
             Err((_, fault)) if options.ignore_missing && fault.cause == Cause::Errno(Errno::NOENT) => continue,
-            Err(missed) => {
-                missing.push(missed);
+            Err((path, fault)) => {
+                missing.push((path, fault.of_named()));
                 continue;
             }
         };
@@ -289,7 +297,7 @@ fn look(options: &RemoveOptions) -> Result<Looked, Refusal> {
         && let Some((path, fault)) = missing.first()
     {
         let cause = match fault.cause {
-            Cause::Errno(errno) => describe(errno),
+            Cause::Errno(errno) | Cause::Missing(errno) => describe(errno),
             _ => "it can't be reached".to_owned(),
         };
         return Err(Refusal::NoSource(format!("{}: {cause}", show(path))));

@@ -264,7 +264,9 @@ impl<V: Visitor> Hand<'_, V> {
             let name = c_string(if name.is_empty() { b"." } else { name });
             Ok((fd, stat, name.map_err(|e| fault(Operation::Open, e))?))
         });
-        let (fd, (stat, mount), name) = match found {
+        // What had been looked at has vanished.
+        let of_root = |fault: Fault| if root.pin.is_some() { fault } else { fault.of_named() };
+        let (fd, (stat, mount), name) = match found.map_err(of_root) {
             Ok(found) => found,
             Err(fault) => {
                 self.counters.found(Kind::File);
@@ -300,7 +302,7 @@ impl<V: Visitor> Hand<'_, V> {
                     _ => Ok(itself),
                 }
             })
-            .map_err(|e| fault(Operation::Stat, e))
+            .map_err(|e| of_root(fault(Operation::Stat, e)))
             .and_then(|stat| match root.pin {
                 Some(pin) if pin != stat.id => Err(Fault::changed(Operation::Stat)),
                 _ => Ok(stat),

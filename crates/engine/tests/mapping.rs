@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bulkhaul_engine::copy::options::SourceArgument;
+use bulkhaul_engine::copy::options::{Collision, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::Refusal;
 
@@ -128,8 +128,8 @@ fn missing_sources() {
         assert!(matches!(refusal, Err(Refusal::NoSource(_))), "{refusal:?}");
         assert!(!scratch.at("to").exists());
         let copied = copy(&[gone, named(source.at("a"))], scratch.at("beside"), |_| {}).incomplete();
-        assert_eq!(copied.counts(), "copied 1, changed 1");
-        assert_eq!(copied.report.failure_kinds.get("vanished"), Some(&1));
+        assert_eq!(copied.counts(), "copied 1, failed 1");
+        assert_eq!(copied.report.failure_kinds.get("missing"), Some(&1));
         assert_eq!(Tree::new(scratch.at("beside")).names(), ["a"]);
         fs::remove_dir_all(scratch.at("beside")).unwrap();
     }
@@ -158,7 +158,7 @@ fn later_sources_win() {
     for jobs in [1, 4] {
         let to = scratch.tree("to");
         let copied = copy(&[contents(one.path()), contents(two.path())], to.path(), |o| {
-            o.jobs = jobs;
+            (o.jobs, o.on_collision) = (jobs, Collision::Last);
         })
         .complete();
         for (name, expected) in [
@@ -188,7 +188,7 @@ fn later_sources_win() {
         }
         // Again: nothing is written a second time.
         let again = copy(&[contents(one.path()), contents(two.path())], to.path(), |o| {
-            o.jobs = jobs;
+            (o.jobs, o.on_collision) = (jobs, Collision::Last);
         })
         .complete();
         assert_eq!(
@@ -213,7 +213,7 @@ fn named_sources_from_several_directories() {
         named(tree.at("two/x")),
         named(tree.at("two/d")),
     ];
-    let copied = copy(&sources, scratch.at("to"), |_| {}).complete();
+    let copied = copy(&sources, scratch.at("to"), |o| o.on_collision = Collision::Last).complete();
     let to = scratch.tree("to");
     assert_eq!(to.names(), ["d", "d/z", "x", "y"]);
     assert_eq!(to.read("x"), b"two");
@@ -227,7 +227,7 @@ fn renamed_sources_that_collide() {
     let tree = scratch.tree("from");
     tree.file("a", "one").file("b", "two");
     let sources = [renamed(tree.at("a"), "x"), renamed(tree.at("b"), "x")];
-    let copied = copy(&sources, scratch.at("to"), |_| {}).complete();
+    let copied = copy(&sources, scratch.at("to"), |o| o.on_collision = Collision::Last).complete();
     let to = scratch.tree("to");
     assert_eq!(to.names(), ["x"]);
     assert_eq!(to.read("x"), b"two");
@@ -265,6 +265,68 @@ fn arguments_that_end_in_dots() {
         if let Ok(copied) = result {
             copied.complete();
             assert!(to.names().len() > 1, "{dots}: {:?}", to.names());
+        }
+    }
+}
+
+/// What two sources bring under one name is the same, or one of them fails, or the first or the last one is wanted; a move
+/// leaves what lost, and a dry run says the same.
+#[test]
+fn one_name_of_two_sources() {
+    type Case = (Collision, &'static str, &'static [&'static str]);
+    const FAILURES: [&str; 5] = ["d/x", "dir", "fifo", "file", "link"];
+    let cases: [Case; 3] = [
+        (Collision::Fail, "two", &FAILURES),
+        (Collision::Last, "two", &[]),
+        (Collision::First, "one", &[]),
+    ];
+    for (rule, wins, fail) in cases {
+        for (dry_run, moves) in [(true, false), (false, false), (true, true), (false, true)] {
+            let what = format!("{rule:?} {dry_run} {moves}");
+            let scratch = Scratch::new();
+            let [one, two] = ["one", "two"].map(|name| {
+                let tree = scratch.tree(name);
+                tree.file("d/x", name).file("file", name).symlink("link", name);
+                tree.file("same", "same")
+                    .symlink("same-link", "same")
+                    .file("d/same", "");
+                tree
+            });
+            // As long, and other; and of another kind.
+            one.file("dir/inner", "one")
+                .special("fifo", bulkhaul_engine::Kind::Fifo, 0);
+            two.file("dir", "two").file("fifo", "two");
+            let to = scratch.at("to");
+            let copied = copy(&[contents(one.path()), contents(two.path())], &to, |o| {
+                (o.on_collision, o.dry_run, o.remove_sources) = (rule, dry_run, moves);
+            });
+            assert!(copied.report.accounted, "{what}: {copied:?}");
+            let named: Vec<String> = copied.failures(one.path());
+            let wanted: Vec<String> = fail.iter().map(|name| format!("collision create - {name}")).collect();
+            assert_eq!(named, wanted, "{what}");
+            assert_eq!(copied.report.is_complete(), fail.is_empty(), "{what}: {copied:?}");
+            for failure in &copied.report.failures {
+                let other = format!("content: {}", two.path().display());
+                assert!(failure.message.contains(&other), "{what}: {}", failure.message);
+            }
+            let notes = copied.report.notes.iter().filter(|note| note.kind == "same-name");
+            let same: u64 = notes.map(|note| note.count).sum();
+            assert_eq!(same, if rule == Collision::Fail { 3 } else { 0 }, "{what}");
+            assert_eq!(to.exists(), !dry_run, "{what}");
+            if !dry_run {
+                let to = scratch.tree("to");
+                assert_eq!(to.read("d/x"), wins.as_bytes(), "{what}");
+                assert_eq!(to.read("file"), wins.as_bytes(), "{what}");
+                assert_eq!(fs::read_link(to.at("link")).unwrap().to_str(), Some(wins), "{what}");
+                assert_eq!(to.at("dir").is_dir(), rule == Collision::First, "{what}");
+            }
+            let loser = if rule == Collision::First { &two } else { &one };
+            for name in ["d/x", "file", "dir", "fifo", "same"] {
+                assert!(
+                    loser.at(name).symlink_metadata().is_ok(),
+                    "{what}: {name} of the loser stays"
+                );
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::copy::options::CopyOptions;
+use bulkhaul_engine::copy::options::{Collision, CopyOptions};
 use bulkhaul_engine::copy::plan::{Action, plan};
 use bulkhaul_engine::entry::{Changes, KINDS, Outcome, Reason};
 use bulkhaul_engine::tree::times::Kept;
@@ -353,6 +353,7 @@ proptest! {
         let change = |o: &mut CopyOptions| {
             (o.hash_size, o.full_hash, o.verify) = (tail, full_hash, verify);
             (o.jobs, o.sparse, o.remove_extra) = (jobs, sparse, remove_extra);
+            o.on_collision = Collision::Last;
         };
 
         // The root is an entry like any other.

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument};
+use bulkhaul_engine::copy::options::{
+    Collision, CopyOptions, DestinationArgument, Directories, FilesFrom, SourceArgument,
+};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::{FilterStyle, Kind, copy};
@@ -155,6 +157,7 @@ fn excludes_and_several_sources() {
         let to = scratch.at("to");
         copy(&[contents(one.path()), contents(two.path())], &to, |o| {
             o.filter = Some(rules(style, &[&rule]));
+            o.on_collision = Collision::Last;
         })
         .complete();
         assert_eq!(

@@ -143,9 +143,9 @@ fn a_name_that_is_missing_is_told_once() {
     assert_eq!(
         copied.failures(source.path()),
         [
-            "other stat ENOTDIR b/below",
-            "vanished stat ENOENT no",
-            "vanished stat ENOENT nope"
+            "missing stat ENOENT no",
+            "missing stat ENOENT nope",
+            "missing stat ENOTDIR b/below"
         ]
     );
     assert_eq!((copied.report.removed_sources, copied.report.kept_sources), (1, 1));

@@ -3,6 +3,7 @@
 use std::fs;
 
 use bulkhaul_engine::Kind;
+use bulkhaul_engine::copy::options::Collision;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::Refusal;
 
@@ -189,11 +190,9 @@ fn a_link_of_the_source_is_no_way_out() {
     assert_eq!(copied.failures(&scratch.at("to")), ["conflict mkdir - d"]);
     assert!(outside.names().is_empty());
     // Both at once: the later one wins, and it is a directory.
-    copy(
-        &[contents(one.path()), contents(two.path())],
-        scratch.at("both"),
-        |_| {},
-    )
+    copy(&[contents(one.path()), contents(two.path())], scratch.at("both"), |o| {
+        o.on_collision = Collision::Last
+    })
     .complete();
     assert!(outside.names().is_empty());
     assert_eq!(fs::read(scratch.at("both/d/f")).unwrap(), b"x");

@@ -295,7 +295,7 @@ fn roots_of_every_kind() {
     let walked = walk(&roots, &Way::default());
     let mut faults = walked.faults.clone();
     faults.sort();
-    let wanted = ["gone File vanished", "gone/too File vanished", "plain/x File other"];
+    let wanted = ["gone File missing", "gone/too File missing", "plain/x File missing"];
     assert_eq!(faults, wanted.map(|text| format!("{base}/tree/{text}")));
     assert_eq!(walked.totals.all_found(), 3);
     // Something else has its name.

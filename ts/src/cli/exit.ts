@@ -1,60 +1,27 @@
 /**
- * The one table of exit codes: a report or an error in, a code out.
+ * Errors as exit codes: what a command threw in, the code out, by the table in `verdict.ts`.
  */
 import { BulkhaulError, type ErrorCode } from '../error.js';
-import type { Report } from '../events.js';
-
-export const ExitCode = {
-  /** Everything is accounted for and nothing is wrong. */
-  complete: 0,
-  /** Verification found a difference. */
-  mismatched: 1,
-  /** Wrong usage, or an error before work began. */
-  usage: 2,
-  /** A promise would break, or did. */
-  safety: 3,
-  /** Some entries failed or are in conflict, or something of them was lost. */
-  failed: 23,
-  /** Some source entries vanished or changed. */
-  changed: 24,
-  /** Interrupted; run it again to go on. */
-  interrupted: 130,
-} as const;
-export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+import { ExitCode } from '../verdict.js';
 
 const BY_ERROR: Record<ErrorCode, ExitCode> = {
   USAGE: ExitCode.usage,
-  NO_SOURCE: ExitCode.usage,
+  NO_SOURCE: ExitCode.failed,
   NO_DESTINATION: ExitCode.usage,
   LIST: ExitCode.usage,
   ADDON: ExitCode.usage,
+  NO_START: ExitCode.usage,
   SAFETY: ExitCode.safety,
   NO_SPACE: ExitCode.safety,
-  INTERNAL: ExitCode.safety,
   OUTPUT: ExitCode.failed,
+  INCOMPLETE: ExitCode.failed,
+  ABORTED: ExitCode.interrupted,
+  INTERNAL: ExitCode.defect,
 };
-
-/** The code for a report. When several hold: 130, 3, 1, 23, 24; before them 23 for a run that hung and was given up. */
-export function exitCodeOfReport(report: Report): ExitCode {
-  const { outcomes, failureKinds } = report;
-  const { vanished = 0, changed = 0, mismatch = 0, ...others } = failureKinds;
-  // A vanished entry may be counted as failed: it alone does not make the run one that failed.
-  const lost = report.notes.some((note) => note.lost);
-  const failed = lost || outcomes.failed > vanished || Object.values(others).some((count) => count > 0);
-  if (failureKinds.stalled) return ExitCode.failed;
-  if (report.interrupted) return ExitCode.interrupted;
-  // What failed keeps deletions from beginning: the failure itself tells that.
-  const stopped = report.withheld.some(({ kind }) => kind !== 'failed' && kind !== 'not-synced');
-  if (!report.accounted || stopped) return ExitCode.safety;
-  if (outcomes.mismatched + mismatch > 0) return ExitCode.mismatched;
-  if (failed || outcomes.conflict > 0) return ExitCode.failed;
-  if (outcomes.changed + outcomes.failed + vanished + changed > 0) return ExitCode.changed;
-  return ExitCode.complete;
-}
 
 /** The code for what a command threw; anything that is not a `BulkhaulError` is a defect. */
 export function exitCodeOfError(error: unknown): ExitCode {
-  return error instanceof BulkhaulError ? BY_ERROR[error.code] : ExitCode.safety;
+  return error instanceof BulkhaulError ? BY_ERROR[error.code] : ExitCode.defect;
 }
 
 /**
@@ -62,9 +29,24 @@ export function exitCodeOfError(error: unknown): ExitCode {
  * is. What goes wrong in a job never comes so.
  */
 export function systemError(thrown: unknown): unknown {
+  // Where the directory is gone that it stands in, a source that is not found says nothing about the source.
+  if (thrown instanceof BulkhaulError && thrown.code === 'NO_SOURCE' && !hasWorkingDirectory()) {
+    return new BulkhaulError('USAGE', NO_WORKING_DIRECTORY, { cause: thrown });
+  }
+  if (thrown instanceof Error && 'code' in thrown && thrown.code === 'ERR_MODULE_NOT_FOUND') {
+    return new BulkhaulError('NO_START', `parts of the installation are missing: ${thrown.message}`, { cause: thrown });
+  }
   if (!(thrown instanceof Error && 'syscall' in thrown) || thrown instanceof BulkhaulError) return thrown;
   const gone = thrown.syscall === 'uv_cwd';
   return new BulkhaulError('USAGE', gone ? NO_WORKING_DIRECTORY : thrown.message, { cause: thrown });
 }
 
 export const NO_WORKING_DIRECTORY = 'the working directory does not exist any more';
+
+function hasWorkingDirectory(): boolean {
+  try {
+    return process.cwd() !== '';
+  } catch {
+    return false;
+  }
+}

@@ -6,11 +6,16 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { BulkhaulError } from '../error.js';
-import { display, fromBytes } from '../names.js';
-import { ExitCode, exitCodeOfError, systemError } from './exit.js';
 import type { Verb } from './options.js';
 import type { Context } from './run.js';
+
+// Not static: what is wrong with them would come before anything here.
+const [{ BulkhaulError }, { display, fromBytes }, { exitCodeOfError, systemError }, { ExitCode }] = await Promise.all([
+  import('../error.js'),
+  import('../names.js'),
+  import('./exit.js'),
+  import('../verdict.js'),
+]).catch((error: unknown) => cannotStart(error));
 
 /** A command: its arguments in, its exit code out. */
 type Main = (args: string[], context: Context) => Promise<number>;
@@ -64,7 +69,7 @@ async function main(startedAs: string, args: string[]): Promise<number> {
     process.stderr.write(overview());
     return ExitCode.usage;
   }
-  if (['--version', '-V', 'version'].includes(first)) return answer(`bulkhaul ${version()}\n`);
+  if (['--version', '-V', 'version'].includes(first)) return answer(`bulkhaul ${await version()}\n`);
   const asked = ['--help', '-h', 'help'].includes(first);
   const [name, ...rest] = asked ? [others[0], '--help'] : [first, ...others];
   if (name === undefined) return answer(overview());
@@ -73,9 +78,9 @@ async function main(startedAs: string, args: string[]): Promise<number> {
     const { commandAdvice } = await import('./advice.js');
     return refuse(`${display(commandAdvice(name, available()))} (bulkhaul help lists the commands)`);
   }
-  if (entry.load === undefined) return refuse(`${name} is not part of this version yet (${version()})`);
+  if (entry.load === undefined) return refuse(`${name} is not part of this version yet (${await version()})`);
+  const command = await entry.load().catch((error: unknown) => cannotStart(error));
   try {
-    const command = await entry.load();
     return await command(rest, process);
   } catch (thrown) {
     const { errorText } = await import('./run.js');
@@ -145,11 +150,6 @@ function overview(): string {
   ].join('');
 }
 
-function version(): string {
-  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
-  return version;
-}
-
 /** The arguments with every byte kept: Node decodes them with a loss. */
 function commandLine(): string[] {
   const args = process.argv.slice(2);
@@ -159,8 +159,28 @@ function commandLine(): string[] {
   return all.slice(all.length - args.length);
 }
 
+async function version(): Promise<string> {
+  return (await import('./version.js')).version();
+}
+
+/** Says why nothing can be begun, and ends. */
+function cannotStart(error: unknown): never {
+  const why = error instanceof Error ? error.message : String(error);
+  const few = error instanceof Error && 'code' in error && error.code === 'EMFILE';
+  const advice = few
+    ? 'more file descriptors are needed than the limit allows (ulimit -n)'
+    : `parts of the installation are missing, or Node.js ${process.version} is too old`;
+  process.stderr.write(`bulkhaul: cannot start: ${advice}: ${why.split('\n', 1)[0]}\n`);
+  process.exit(2);
+}
+
 // Nobody is left to be told that standard error is gone.
 process.stderr.on('error', () => undefined);
 // An event loop that runs empty before the command has ended is a defect, and must not look like success.
-process.exitCode = ExitCode.safety;
+process.exitCode = ExitCode.defect;
+// So is what nobody caught.
+process.on('uncaughtException', (error) => {
+  process.stderr.write(`bulkhaul: this is a defect of bulkhaul: ${error instanceof Error ? error.stack : error}\n`);
+  process.exit(ExitCode.defect);
+});
 process.exitCode = await main(basename(process.argv[1] ?? ''), commandLine());

@@ -4,14 +4,19 @@
  *
  * The environment is read here and nowhere below.
  */
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { Job } from '../ops/job.js';
+import type { FailureSettings } from '../report/failures.js';
 import type { Follower, Listener, ReportSettings } from '../report/follow.js';
-import { ExitCode } from './exit.js';
+import type { Origin } from '../report/log.js';
+import { ExitCode } from '../verdict.js';
+import { version } from './version.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
 type ProgressForm = (typeof PROGRESS)[number];
@@ -39,6 +44,12 @@ export interface CommonSettings {
   logFile?: string | undefined;
   /** Seconds without any progress after which a job is given up; 0: never. */
   stallTimeout?: number | undefined;
+  /** The name before each failure that is shown as it happens; absent: the product's. */
+  label?: string;
+  /** Only a look at what would be done, before a question: failures are not shown, and not kept. */
+  preview?: boolean;
+  /** What the command ends with, where that is not what the report says. */
+  exitCode?: (report: Report) => number;
 }
 
 /** The streams and the environment of a command. */
@@ -66,8 +77,9 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
 /**
  * Runs a job under the common settings to its report: opens the reporters first (what cannot be opened throws before
  * anything is begun), calls `begin` (with true when the job is to deliver entry events, and what keeps the status away
- * from a question), shows what goes on, tells `listen` each event before it is shown, and minds the signals: the first
- * SIGINT, SIGTERM or SIGHUP finishes what is in flight, the second aborts and ends the process within two seconds, SIGUSR1 prints
+ * from a question), shows what goes on and what fails, keeps all failures in a file, tells `listen` each event before it is
+ * shown, and minds the signals: the first SIGINT, SIGTERM or SIGHUP finishes what is in flight, the second aborts and ends
+ * the process within two seconds, SIGUSR1 prints
  * the status.
  * Prints no summary for people: that is the command's own.
  */
@@ -126,8 +138,31 @@ function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {
   return !quiet && (dryRun || verbose);
 }
 
+/** Failures are kept in the state directory, or where temporary files go when that can't be written. */
+function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin): FailureSettings {
+  const state = env.XDG_STATE_HOME || (env.HOME && join(env.HOME, '.local/state'));
+  const name = `${new Date().toISOString().replace(/[:.]/g, '').slice(0, 17)}-${process.pid}.jsonl`;
+  const open = async () => {
+    const { Log } = await import('../report/log.js');
+    for (const directory of [...(state ? [state] : []), spillDirectory(env)]) {
+      try {
+        const below = join(directory, 'bulkhaul/failures');
+        mkdirSync(below, { recursive: true, mode: 0o700 });
+        const path = join(below, name);
+        return { path, log: new Log(path, origin, 0o600) };
+      } catch {
+        // The next one, and whoever shows failures says when there is none.
+      }
+    }
+    return undefined;
+  };
+  return { label, open };
+}
+
 function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outputs): ReportSettings {
-  const { json, quiet, logFile } = settings;
+  const { json, quiet, logFile, label = 'bulkhaul', preview = false, exitCode } = settings;
+  const [, script = '', ...args] = process.argv;
+  const origin: Origin = { version: version(), command: [basename(script), ...args], host: hostname() };
   const dumb = env.TERM === 'dumb';
   const terminal = isTerminal(stderr) && !dumb;
   // With --json the status is JSON too, unless another form is asked for.
@@ -147,6 +182,9 @@ function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outpu
     itemize: wantsEntries(settings),
     color,
     logFile,
+    origin,
+    exitCode,
+    failures: preview ? undefined : failureSettings(label, env, origin),
   };
 }
 

@@ -11,6 +11,44 @@ export function parseSize(text: string, option: string): number {
   throw new BulkhaulError('USAGE', `${option}: not a size: ${text} (a whole number of bytes, or with K, M or G)`);
 }
 
+/** A word of a command line, for a shell. */
+const quoted = (word: string) => (/^[\w@%+=:,./~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+/**
+ * Why a path is none of this machine, and what to do instead: `host:path` as of rsync and scp, and URLs. Undefined: it is
+ * one; `./host:path` always is. `verb` and `operands`: the command that it is given to.
+ */
+export function elsewhere(path: string, verb: string, operands: readonly string[]): string | undefined {
+  const [, scheme, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/is.exec(path) ?? [];
+  const here = `./${path} is the way to mean a local name`;
+  if (scheme?.toLowerCase() === 'file') return `${path} is a URL: the path is ${rest.replace(/^[^/]*/, '') || '/'}`;
+  if (scheme !== undefined && scheme.toLowerCase() !== 'rsync') {
+    const remote = /^(s3|gs)$/i.test(scheme) ? `:${scheme.toLowerCase() === 's3' ? 's3' : 'gcs'}:${rest}` : undefined;
+    const command = operands.map((each) => quoted(each === path && remote !== undefined ? remote : each)).join(' ');
+    const what = remote === undefined ? 'rclone or curl' : `rclone ${verb === 'copy' ? 'copy' : 'lsf'} ${command}`;
+    return `${path} is a URL, and bulkhaul works on paths of this machine: ${what} does that; ${here}`;
+  }
+  const [, host] = /^([^/:]+):/.exec(path) ?? [];
+  if (host === undefined && scheme === undefined) return undefined;
+  const words = operands.map(quoted).join(' ');
+  const below = path.slice((host?.length ?? 0) + 1);
+  const command =
+    verb === 'copy'
+      ? `rsync -aHAX ${words}`
+      : verb === 'compare'
+        ? `rsync -anic ${words}`
+        : `ssh ${quoted(host ?? '')} bulkhaul ${verb} ${quoted(below)}`;
+  return `${path} names another host, and bulkhaul works on paths of this one: ${command} does that; ${here}`;
+}
+
+/** Throws `USAGE` where one of the paths is none of this machine. */
+export function refuseElsewhere(verb: string, operands: readonly string[]): void {
+  for (const path of operands) {
+    const why = elsewhere(path, verb, operands);
+    if (why !== undefined) throw new BulkhaulError('USAGE', why);
+  }
+}
+
 /** Numeric ids from USER:GROUP, USER, USER: or :GROUP. Throws `USAGE` for a name that is not known here. */
 export async function parseOwner(text: string): Promise<{ user?: number; group?: number }> {
   const [user = '', group = '', ...more] = text.split(':');

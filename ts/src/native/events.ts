@@ -92,7 +92,7 @@ export interface NativeDifferences {
 export interface NativeFailure {
   /** Tells this event from others. */
   type: 'error';
-  /** Stable code: 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'not-kept' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
+  /** Stable code: 'missing' (named, and never found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
   /** How it was counted. */
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
@@ -222,7 +222,7 @@ export interface NativeReport {
   allocatedBytes: number;
   /** Bytes of content written. */
   copiedBytes: number;
-  /** Bytes of room that the real run would take, as a dry run found; 0 in a real run. */
+  /** Bytes of content that the real run would write, as a dry run found; 0 in a real run. */
   plannedBytes: number;
   /** Files that were read back and match. */
   verifiedFiles: number;

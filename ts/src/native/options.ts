@@ -80,6 +80,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   createDestination?: boolean;
   /** true: a destination below a source is allowed and not descended into (hpcp). Default false: refused. */
   allowNested?: boolean;
+  /** Where several sources bring one name, and not all of them a directory, which merge: `last`, that of the last is copied; `first`, that of the first; `fail`, that of the last, and what others have with other content is a failure. Default: `fail`. */
+  onCollision?: 'fail' | 'last' | 'first';
   /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. Default: all of the source. */
   filesFrom?: { path: PathBytes; nul: boolean };
   /** Bytes at the end of a file that are compared before it is skipped; 0: size and time decide. Default 65536. */
@@ -136,7 +138,7 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   linksInMemory?: number;
   /** Directory for temporary files without a name, made when they are needed. Default: memory is used instead. */
   spillDirectory?: PathBytes;
-  /** Deliver an `entry` event for each entry. Failures and notes are always delivered. Default false. */
+  /** Deliver an `entry` event for each entry, in a dry run in the order of their paths. Failures and notes are always delivered. Default false. */
   entryEvents?: boolean;
 }
 
@@ -157,7 +159,9 @@ export interface NativeRemoveOptions extends Resources, DeletionLimit {
   inUse?: PathBytes[];
   /** A path that does not exist is no failure. Default false. */
   ignoreMissing?: boolean;
-  /** Deliver an `entry` event for each entry. Default false. */
+  /** Directory for temporary files without a name, for what a dry run tells in order. Absent: memory is used. */
+  spillDirectory?: PathBytes;
+  /** Deliver an `entry` event for each entry, in a dry run in the order of their paths. Default false. */
   entryEvents?: boolean;
 }
 

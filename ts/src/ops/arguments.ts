@@ -24,6 +24,8 @@ export interface JobOptions {
   signal?: AbortSignal | undefined;
   /** Iterating gives an `entry` event for each entry. Errors and notes come always. Default false. */
   entries?: boolean;
+  /** Nothing is made, changed, removed or written: events and report say what would be. Default false. */
+  dryRun?: boolean;
 }
 
 export function pathBytes(path: PathLike): Buffer {
@@ -142,7 +144,7 @@ export const RESOURCES: Fields<Resources> = {
   nice: whole(-20, 19),
   ionice: text,
 };
-export const JOB: Fields<JobOptions> = { signal, entries: boolean };
+export const JOB: Fields<JobOptions> = { signal, entries: boolean, dryRun: boolean };
 export const SELECTION: Fields<Given<Selection>> = {
   filter: record<Given<NativeFilter>>({ style: text, rules: each(path) }, 'style', 'rules'),
   oneFileSystem: boolean,

@@ -4,8 +4,8 @@
  * Comes in: two sides and options; goes out: a running `Job`, whose report has the counts (`differences`), and which gives
  * an `entry` event for each difference: what a copy of the left side would do to the right one.
  */
-import { stat } from 'node:fs/promises';
-import { unfit } from '../error.js';
+import { open, stat } from 'node:fs/promises';
+import { BulkhaulError, unfit } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import type { NativeCompareOptions, NativeSide } from '../native/options.js';
 import { loadAddon, type NativeJob } from '../native.js';
@@ -100,14 +100,16 @@ const MAPPED = record<MappedCompareOptions>(
  * ```
  */
 export function compare(options: CompareOptions): Job {
-  return begin(options, OPTIONS, async ({ left, right, exclude, ...rest }) =>
-    start({
+  return begin(options, OPTIONS, async ({ left, right, exclude, ...rest }) => {
+    const sides = [await sideOf(left), await sideOf(right)] as const;
+    await refuseLists(sides.map(({ path, kind }) => ({ path, kind })));
+    return start({
       ...rest,
-      left: await sideOf(left),
-      right: await sideOf(right),
+      left: sides[0].side,
+      right: sides[1].side,
       ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
-    }),
-  );
+    });
+  });
 }
 
 /**
@@ -126,22 +128,68 @@ export function compareMapped(options: MappedCompareOptions): Job {
   return begin(options, MAPPED, start);
 }
 
-async function sideOf(compared: Compared): Promise<Given<NativeSide>> {
-  if (typeof compared === 'object' && 'list' in compared) return compared;
+/** A side, and of one that is no list its path, and what it leads to. */
+interface Looked {
+  side: Given<NativeSide>;
+  path?: string;
+  kind?: 'directory' | 'file' | 'other';
+}
+
+async function sideOf(compared: Compared): Promise<Looked> {
+  if (typeof compared === 'object' && 'list' in compared) return { side: compared };
   const path = pathText(compared, 'a side');
   // A directory stands for what is in it, anything else for itself. What cannot be looked at the engine reports.
   const entry = await stat(toBytes(path)).catch(() => undefined);
-  return { trees: [{ path, contents: entry?.isDirectory() ?? false, follow: true }] };
+  const kind = entry?.isDirectory() ? 'directory' : entry?.isFile() ? 'file' : 'other';
+  return { side: { trees: [{ path, contents: kind === 'directory', follow: true }] }, path, kind };
+}
+
+/** How lists are given. */
+const AS_A_LIST = 'a list is given as one: --list-a, --list-b, and in the library { list: path }';
+
+/** Throws `USAGE` where lists are given as trees: a file beside a directory, or two files that hold lists. */
+async function refuseLists(sides: readonly Omit<Looked, 'side'>[]): Promise<void> {
+  const file = sides.find(({ kind }) => kind === 'file')?.path;
+  const directory = sides.find(({ kind }) => kind === 'directory')?.path;
+  if (file !== undefined && directory !== undefined) {
+    throw new BulkhaulError('USAGE', `${file} is a file, and ${directory} is a directory; ${AS_A_LIST}`);
+  }
+  if (!sides.every(({ kind }) => kind === 'file')) return;
+  const lists = await Promise.all(sides.map(({ path = '' }) => holdsList(path)));
+  if (lists.every(Boolean)) {
+    throw new BulkhaulError(
+      'USAGE',
+      `${sides.map(({ path }) => path).join(' and ')} hold lists; ${AS_A_LIST} (cmp compares files)`,
+    );
+  }
+}
+
+/** Bytes that tell a list. */
+const LIST_HEAD = 4096;
+
+/** Whether a file begins as the lists of `list` and hpcp do, with hashes. */
+async function holdsList(path: string): Promise<boolean> {
+  const file = await open(toBytes(path)).catch(() => undefined);
+  if (file === undefined) return false;
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(LIST_HEAD), 0, LIST_HEAD, 0);
+    const lines = buffer.toString('latin1', 0, bytesRead).split('\n').slice(0, -1);
+    return lines.some((line) => /:[0-9a-f]{16}$/.test(line)) && lines.every((line) => /\/$|.:/.test(line));
+  } catch {
+    return false;
+  } finally {
+    await file.close();
+  }
 }
 
 async function start(options: MappedCompareOptions): Promise<NativeJob> {
-  const { signal: _, left, right, filter, output, spillDirectory, entries, ...rest } = options;
+  const { signal: _, dryRun, left, right, filter, output, spillDirectory, entries, ...rest } = options;
   const native: NativeCompareOptions = {
     ...rest,
     left: nativeSide(left),
     right: nativeSide(right),
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
-    ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
+    ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };

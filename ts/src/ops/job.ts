@@ -2,14 +2,15 @@
  * A running operation: a promise of its report, an async iterable of its events, and cancellable.
  *
  * Comes in: a way to make the addon's job; goes out: decoded events and the report. It runs from the moment it is made,
- * awaited or not, read or not. What could not begin rejects with `BulkhaulError`; what goes wrong with single entries
- * is in the report.
+ * awaited or not, read or not. What could not begin rejects with `BulkhaulError`. What goes wrong with single entries is
+ * in the report, and the job resolves: `complete` tells, and `orThrow()` rejects.
  */
 import { BulkhaulError } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
 import type { NativeEvent, NativeQuestion, NativeReport } from '../native/events.js';
 import type { Limits } from '../native/options.js';
 import type { NativeJob } from '../native.js';
+import { sentenceOf, verdictOf } from '../verdict.js';
 import { boolean, type Check, type JobOptions, LIMITS, record, seconds } from './arguments.js';
 
 /** Whether what is named may be deleted: extra entries of the destination, the sources of a move, or both. */
@@ -45,6 +46,18 @@ interface Begun {
   events: Promise<NativeEvent[]> | undefined;
 }
 
+/** A job that ended, and not as it was to: `report` is what it did. */
+export class JobError extends BulkhaulError {
+  constructor(
+    code: 'INCOMPLETE' | 'ABORTED',
+    message: string,
+    readonly report: Report,
+    options?: ErrorOptions,
+  ) {
+    super(code, message, options);
+  }
+}
+
 export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   readonly #begun: Promise<Begun>;
   readonly #report: Promise<Report>;
@@ -56,14 +69,17 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   #stallTimeout: number | undefined;
   #read = false;
   readonly #confirm: Confirm | undefined;
+  readonly #dryRun: boolean;
 
   /**
-   * Starts what `prepare` makes. A signal that is aborted already rejects with its reason and nothing is begun; one that
-   * is aborted later stops the job at once, and the report says `interrupted`. `confirm` answers the job's question;
-   * without it the answer is no.
+   * Starts what `prepare` makes. A signal that is aborted already rejects with its reason and nothing is begun. One that is
+   * aborted later stops the job at once, which then rejects with the reason, and the reason has the report as its property
+   * `report`; a reason that can't carry it (no object, frozen, or it has one of another job) is the cause of a `JobError`.
+   * `confirm` answers the job's question; without it the answer is no. `dryRun`: the job does nothing, and says so.
    */
-  constructor(prepare: () => Promise<NativeJob>, signal?: AbortSignal, confirm?: Confirm) {
+  constructor(prepare: () => Promise<NativeJob>, signal?: AbortSignal, confirm?: Confirm, dryRun = false) {
     this.#confirm = confirm;
+    this.#dryRun = dryRun;
     this.#begun = this.#begin(prepare, signal);
     this.#report = this.#finish(signal);
   }
@@ -97,12 +113,15 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
 
   async #finish(signal: AbortSignal | undefined): Promise<Report> {
     try {
-      const { report } = await this.#begun;
-      return decode(
-        await report.catch((error: unknown) => {
+      const { report: running } = await this.#begun;
+      const counted = decode(
+        await running.catch((error: unknown) => {
           throw BulkhaulError.from(error);
         }),
       );
+      const report: Report = { ...counted, ...verdictOf(counted, this.#dryRun) };
+      if (signal?.aborted && report.interrupted) throw abortError(signal.reason, report);
+      return report;
     } finally {
       signal?.removeEventListener('abort', this.#abort);
     }
@@ -114,6 +133,28 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     onError?: ((error: unknown) => Otherwise | PromiseLike<Otherwise>) | null,
   ): Promise<Result | Otherwise> {
     return this.#report.then(onReport, onError);
+  }
+
+  catch<Otherwise = never>(
+    onError?: ((error: unknown) => Otherwise | PromiseLike<Otherwise>) | null,
+  ): Promise<Report | Otherwise> {
+    return this.#report.catch(onError);
+  }
+
+  finally(onEnd?: (() => void) | null): Promise<Report> {
+    return this.#report.finally(onEnd);
+  }
+
+  /**
+   * The report of a job that is complete. Where something failed, changed, was lost or held back it rejects with a
+   * `JobError` of the code `INCOMPLETE`, which has the report. (The job itself resolves then.)
+   *
+   *     const { outcomes } = await copy({ sources: 'photos', destination: '/backup' }).orThrow();
+   */
+  async orThrow(): Promise<Report> {
+    const report = await this.#report;
+    if (report.complete) return report;
+    throw new JobError('INCOMPLETE', sentenceOf(report), report);
   }
 
   /**
@@ -135,6 +176,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       for (let batch = await (events ?? native.nextEvents()); batch.length > 0; batch = await native.nextEvents()) {
         for (const event of batch) {
           if (event.type === 'question') await this.#ask(native, event);
+          else if (event.type === 'entry' && this.#dryRun) yield { ...decode(event), dryRun: true };
           else yield decode(event);
         }
       }
@@ -218,5 +260,13 @@ export function begin<Options extends JobOptions & { confirm?: Confirm | undefin
   } catch (error) {
     return new Job(() => Promise.reject(error));
   }
-  return new Job(() => prepare(options), options.signal, options.confirm);
+  return new Job(() => prepare(options), options.signal, options.confirm, options.dryRun);
+}
+
+/** What an aborted job rejects with: the reason, with the report on it. */
+function abortError(reason: unknown, report: Report): unknown {
+  if (typeof reason !== 'object' || reason === null || !Object.isExtensible(reason) || 'report' in reason) {
+    return new JobError('ABORTED', 'the job was aborted', report, { cause: reason });
+  }
+  return Object.defineProperty(reason, 'report', { value: report });
 }

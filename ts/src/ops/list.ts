@@ -96,12 +96,12 @@ export function listMapped(options: MappedListOptions): Job {
 }
 
 async function start(options: Given<MappedListOptions>): Promise<NativeJob> {
-  const { signal: _, sources, filter, output, spillDirectory, entries, ...rest } = options;
+  const { signal: _, dryRun, sources, filter, output, spillDirectory, entries, ...rest } = options;
   const native: NativeListOptions = {
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
-    ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
+    ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };

@@ -43,6 +43,8 @@ export interface RemoveOptions
   protect?: PathLike[];
   /** Files that the caller has open meanwhile, or is about to, such as a log: they are not removed. Default: none. */
   inUse?: PathLike[];
+  /** A directory for temporary files without a name, for what a dry run tells in order. Default: memory. */
+  spillDirectory?: PathLike;
   /** Directories that are removed though they are protected, and entered though something is mounted there. Default: none. */
   noPreserveRoot?: PathLike[];
 }
@@ -54,13 +56,13 @@ const OPTIONS = record<RemoveOptions>(
     paths,
     exclude: each(path),
     excludeAbsolute: each(path),
-    dryRun: boolean,
     listFirst: boolean,
     ignoreMissing: boolean,
     maxDelete: limit,
     protect: each(path),
     inUse: each(path),
     noPreserveRoot: each(path),
+    spillDirectory: path,
   },
   'paths',
 );
@@ -124,13 +126,14 @@ function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
     noPreserveRoot = [],
     ...rest
   } = options;
-  const { signal: _, entries, ...plain } = rest;
+  const { signal: _, entries, spillDirectory, ...plain } = rest;
   if (exclude.length > 0 && excludeAbsolute.length > 0) {
     throw new BulkhaulError('USAGE', 'exclude and excludeAbsolute exclude each other');
   }
   const rules = exclude.length > 0 ? exclude : excludeAbsolute;
   return {
     ...plain,
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     paths: (Array.isArray(paths) ? paths : [paths]).map((path) => pathBytes(pathText(path, 'a path to remove'))),
     protected: [...protect, ...homes()].map(pathBytes),
     inUse: inUse.map(pathBytes),

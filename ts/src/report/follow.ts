@@ -8,6 +8,8 @@ import type { Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { Event, JobEvent, Report, Snapshot } from '../events.js';
 import type { Job } from '../ops/job.js';
+import type { FailureSettings, Failures } from './failures.js';
+import type { Origin } from './log.js';
 import { Output } from './output.js';
 import { Progress, statusLine } from './progress.js';
 import type { Reporter } from './reporter.js';
@@ -28,6 +30,12 @@ export interface ReportSettings {
   itemize: boolean;
   color: boolean;
   logFile?: string | undefined;
+  /** What a log begins with. */
+  origin: Origin;
+  /** Failures as they happen, and where all of them go; absent: nowhere. */
+  failures?: FailureSettings | undefined;
+  /** What the command ends with for a report, where that is not what the report says. */
+  exitCode?: ((report: Report) => number) | undefined;
 }
 
 /** Who is told each event of a job beside its reporters, and before them. */
@@ -57,13 +65,15 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
   // One for all: who asks seldom is answered with what the others have learnt.
   const progress = new Progress();
 
-  if (settings.logFile !== undefined) reporters.push(new (await import('./log.js')).Log(settings.logFile));
+  if (settings.logFile !== undefined) {
+    reporters.push(new (await import('./log.js')).Log(settings.logFile, settings.origin));
+  }
   if (settings.json) {
     const types: Event['type'][] = settings.quiet ? ['summary'] : ['status', 'entry', 'error', 'note', 'summary'];
     const status = settings.progress === 'json' && !settings.quiet ? every : undefined;
     reporters.push(new (await import('./json.js')).Json(stdout, types, progress, status));
   } else if (settings.progress === 'json' && every !== undefined) {
-    reporters.push(new (await import('./json.js')).Json(stderr, ['status'], progress, every));
+    reporters.push(new (await import('./json.js')).Json(stderr, ['status', 'error'], progress, every));
   }
   if (settings.progress === 'tty') {
     terminal = new (await import('./terminal.js')).Terminal(settings.stderr, settings.color, progress);
@@ -79,6 +89,16 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     terminal?.hide();
     stderr.write(`${line}\n`);
   };
+  let failures: Failures | undefined;
+  if (settings.failures) {
+    failures = new (await import('./failures.js')).Failures(
+      settings.failures,
+      say,
+      settings.logFile,
+      !settings.json && settings.progress !== 'json',
+    );
+    reporters.push(failures);
+  }
   let hushed = false;
   const hush = async <T>(body: () => Promise<T>) => {
     terminal?.hide();
@@ -91,7 +111,12 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
   };
   const follow = async (job: Job, listen?: Listener) => {
     lost.signal.addEventListener('abort', () => job.cancel(), { once: true });
-    const report = await drive(job, reporters, () => hushed, listen);
+    const finish = (report: Report): Report => ({
+      ...report,
+      ...(settings.exitCode && { exitCode: settings.exitCode(report) }),
+      ...(failures?.path !== undefined && { failureFile: failures.path }),
+    });
+    const report = await drive(job, reporters, () => hushed, finish, listen);
     stdout.check('standard output');
     for (const reporter of reporters) reporter.check?.();
     return report;
@@ -104,6 +129,8 @@ async function drive(
   job: Job,
   reporters: readonly Reporter[],
   hushed: () => boolean,
+  /** Adds to the report what is known of it here. */
+  finish: (report: Report) => Report,
   listen: Listener | undefined,
 ): Promise<Report> {
   const timers = reporters.flatMap((reporter) => {
@@ -115,14 +142,15 @@ async function drive(
     return setInterval(tick, reporter.every).unref();
   });
   try {
-    for await (const event of job) {
+    for await (const given of job) {
+      const event: JobEvent = given.type === 'summary' ? { ...finish(given), type: 'summary' } : given;
       listen?.(event);
       for (const reporter of reporters) {
         const ready = reporter.take(event);
         if (ready) await ready;
       }
     }
-    return await job;
+    return finish(await job);
   } catch (thrown) {
     const error = BulkhaulError.from(thrown);
     // When a reporter threw, nobody watches any more: the job stops, and has stopped when this returns.

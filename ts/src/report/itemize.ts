@@ -53,14 +53,21 @@ export function itemLine(event: EntryEvent): string | undefined {
   const slash = event.kind === 'directory' && !event.path.endsWith('/') ? '/' : '';
   const name = `${display(event.path)}${slash}`;
   if (event.outcome === 'removed' || event.changes.includes('extra')) return `*deleting   ${name}`;
-  const isNew = event.changes.includes('new');
+  // What takes the place of another kind of entry is new.
+  const isNew = event.changes.includes('new') || event.changes.includes('kind');
   const changes = COLUMNS.map(([letter, causes]) =>
-    isNew ? '+' : causes.some((cause) => event.changes.includes(cause)) ? letter : '.',
+    isNew ? '+' : causes.some((cause) => shown(event).includes(cause)) ? letter : '.',
   ).join('');
   const arrow = event.outcome === 'linked' ? ' => ' : ' -> ';
   const target = event.target === undefined ? '' : `${arrow}${display(event.target)}`;
   const why = event.outcome === 'skipped' ? ` (${event.reason ?? 'skipped'})` : '';
   return `${update}${KINDS[event.kind]}${changes} ${name}${target}${why}`;
+}
+
+/** rsync says that content differs where that was what decided: not of a file whose size or time does. */
+function shown({ kind, changes }: EntryEvent): readonly Change[] {
+  const decided = kind === 'file' && (changes.includes('size') || changes.includes('time'));
+  return decided ? changes.filter((change) => change !== 'content') : changes;
 }
 
 function updateOf({ outcome, kind, changes, reason }: EntryEvent): string | undefined {

@@ -15,7 +15,7 @@ import type { Reporter } from './reporter.js';
 export const SCHEMA_VERSION = 1;
 
 /** The properties that are names of files, wherever they are. */
-const NAMES = new Set(['path', 'source', 'destination', 'target']);
+const NAMES = new Set(['path', 'source', 'destination', 'target', 'failureFile']);
 
 export class Json implements Reporter {
   constructor(

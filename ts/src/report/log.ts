@@ -1,5 +1,6 @@
 /**
- * A log file: JSON lines by pino, appended and written at once. Failures, notes and the summary; names are escaped.
+ * A log file: JSON lines by pino, appended and written at once. First what was begun where, then failures, notes and the
+ * summary. Names are escaped; where that changes one, a second property (`pathBase64`) has its bytes.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { type Logger, pino } from 'pino';
@@ -7,6 +8,14 @@ import { BulkhaulError } from '../error.js';
 import type { Event } from '../events.js';
 import { display, toBytes } from '../names.js';
 import { type Reporter, unreachable } from './reporter.js';
+
+/** What a log begins with. */
+export interface Origin {
+  version: string;
+  /** The command line, an argument each. */
+  command: readonly string[];
+  host: string;
+}
 
 export class Log implements Reporter {
   readonly #file: number;
@@ -16,13 +25,17 @@ export class Log implements Reporter {
   /** The descriptor is not ours to close. */
   readonly #inherited: boolean;
 
-  /** Opens the file; throws `USAGE` when it cannot be opened. */
-  constructor(readonly path: string) {
+  /** Opens the file; throws `USAGE` when it cannot be opened. `mode`: of a file that is made. */
+  constructor(
+    readonly path: string,
+    origin: Origin,
+    mode = 0o666,
+  ) {
     const descriptor = descriptorOf(path);
     this.#inherited = descriptor !== undefined;
     try {
       // By descriptor, because pino takes the name of a file only as text.
-      this.#file = descriptor ?? openSync(toBytes(path), 'a', 0o666);
+      this.#file = descriptor ?? openSync(toBytes(path), 'a', mode);
       fstatSync(this.#file);
     } catch (error) {
       throw new BulkhaulError('USAGE', `the log file cannot be opened: ${BulkhaulError.from(error).message}`);
@@ -32,6 +45,7 @@ export class Log implements Reporter {
       this.#error ??= error;
     });
     this.#logger = pino({ base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+    this.#logger.info({ ...origin, command: origin.command.map(display) }, 'begin');
   }
 
   take(event: Event): void {
@@ -40,12 +54,12 @@ export class Log implements Reporter {
     switch (event.type) {
       case 'error': {
         const { type: _, message, path, ...rest } = event;
-        this.#logger.error({ ...rest, path: display(path) }, display(message));
+        this.#logger.error({ ...rest, ...named(path) }, display(message));
         break;
       }
       case 'note': {
         const { kind, path, message } = event;
-        this.#logger.warn({ kind, path: display(path) }, display(message));
+        this.#logger.warn({ kind, ...named(path) }, display(message));
         break;
       }
       case 'summary': {
@@ -74,6 +88,11 @@ export class Log implements Reporter {
   check(): void {
     if (this.#error) throw new BulkhaulError('OUTPUT', `the log file could not be written: ${this.#error.message}`);
   }
+}
+
+function named(path: string): { path: string; pathBase64?: string } {
+  const shown = display(path);
+  return shown === path ? { path } : { path: shown, pathBase64: toBytes(path).toString('base64') };
 }
 
 /** The descriptor of this process that a path names. It goes on where it is, and a socket cannot be opened by its name. */

@@ -1,10 +1,11 @@
-/** The end of a run in words: a report in, lines for people out. Names are escaped. */
+/**
+ * The end of a run in words: a report in, lines for people out, the last of them the verdict. Names are escaped. Failures
+ * are not named: they were as they happened, and the file that has all of them is.
+ */
 import type { ErrorEvent, Report } from '../events.js';
 import { display, isText } from '../names.js';
+import { differencesOf, sentenceOf } from '../verdict.js';
 import { bytes, count, duration, rate } from './units.js';
-
-/** Failures that are named; the rest is counted. */
-const NAMED_FAILURES = 10;
 
 const ON_DISK: Record<Report['sync'], string> = {
   none: 'nothing is guaranteed (--sync none): a power cut may lose any of it; run again after one',
@@ -12,9 +13,9 @@ const ON_DISK: Record<Report['sync'], string> = {
   all: 'everything that was written is synced (--sync all)',
 };
 
-/** The text, each line ended. `dryRun`: nothing was done, and the words say so. */
-export function summaryText(report: Report, dryRun: boolean): string {
-  const { outcomes, files, found } = report;
+/** The text, each line ended. */
+export function summaryText(report: Report): string {
+  const { outcomes, files, found, dryRun } = report;
   const lines: string[] = [];
   const would = dryRun ? 'would be ' : '';
   const size = dryRun ? ` (${bytes(report.plannedBytes)})` : `, ${bytes(report.copiedBytes)} written`;
@@ -47,13 +48,13 @@ export function summaryText(report: Report, dryRun: boolean): string {
   lines.push(...failureLines(report));
   if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
   if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
-  lines.push(...lastLines(report));
+  lines.push(display(sentenceOf(report)));
   return lines.map((line) => `${line}\n`).join('');
 }
 
 /** The same of a removal. */
-export function removalSummaryText(report: Report, dryRun: boolean): string {
-  const { outcomes, directories, foundBytes, elapsed } = report;
+export function removalSummaryText(report: Report): string {
+  const { outcomes, directories, foundBytes, elapsed, dryRun } = report;
   const would = dryRun ? 'would be ' : '';
   const size = dryRun ? ` (${bytes(foundBytes)})` : '';
   const lines = [
@@ -62,7 +63,7 @@ export function removalSummaryText(report: Report, dryRun: boolean): string {
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
-    ...lastLines(report),
+    display(sentenceOf(report)),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }
@@ -76,23 +77,24 @@ export function listSummary(report: Report): string {
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
-    ...lastLines(report),
+    display(sentenceOf(report)),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }
 
-/** The same of a comparison. */
-export function compareSummary(report: Report): string {
-  const { differences, elapsed } = report;
-  const { left, right, changed, leftEntries, rightEntries } = differences;
+/** The same of a comparison; `what`: what was compared. */
+export function compareSummary(report: Report, what: string): string {
+  const { left, right, changed, leftEntries, rightEntries } = report.differences;
   const number = (value: number) => value.toLocaleString('en-US');
+  const same = report.complete && differencesOf(report) === 0;
   const lines = [
     `${number(left)} only in A, ${number(right)} only in B, ${number(changed)} different`,
-    `compared: ${count(leftEntries, 'entry', 'entries')} of A with ${number(rightEntries)} of B in ${duration(elapsed)}`,
+    `compared: ${what}; ${count(leftEntries, 'entry', 'entries')} of A with ${number(rightEntries)} of B ` +
+      `in ${duration(report.elapsed)}`,
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
-    ...lastLines(report),
+    same ? `the same: nothing differs in ${what}` : display(sentenceOf(report)),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }
@@ -110,33 +112,19 @@ function noteLines(report: Report): string[] {
   );
 }
 
-function lastLines(report: Report): string[] {
-  const lines: string[] = [];
-  if (report.interrupted) lines.push('interrupted: run the same command again to go on');
-  if (!report.accounted) {
-    lines.push(
-      'NOT ACCOUNTED FOR: entries found and outcomes recorded do not agree; do not trust this run. This is a defect of bulkhaul',
-    );
-  }
-  return lines;
-}
-
 /** What was read back and found equal, and where the proof did not reach the medium. */
 export function verifiedText({ verifiedFiles, verifiedBytes, verifiedFromCache }: Report): string {
   const cache = verifiedFromCache > 0 ? `; ${bytes(verifiedFromCache)} came from the cache, not from the medium` : '';
   return `${count(verifiedFiles, 'file')} (${bytes(verifiedBytes)}) read back and equal${cache}`;
 }
 
-function failureLines({ failureKinds, failures }: Report): string[] {
+function failureLines({ failureKinds, failureFile }: Report): string[] {
   const kinds = Object.entries(failureKinds).filter(([, number]) => number > 0);
   if (kinds.length === 0) return [];
   const total = kinds.reduce((sum, [, number]) => sum + number, 0);
-  const named = failures.slice(0, NAMED_FAILURES).map((failure) => `  ${failureText(failure)}`);
-  const rest = total - named.length;
+  const where = failureFile === undefined ? '' : `; all of them are in ${display(failureFile)}`;
   return [
-    `${count(total, 'failure')}: ${kinds.map(([kind, number]) => `${number.toLocaleString('en-US')} ${kind}`).join(', ')}`,
-    ...named,
-    ...(rest > 0 ? [`  and ${rest.toLocaleString('en-US')} more; --log-file and --json have them all`] : []),
+    `${count(total, 'failure')}: ${kinds.map(([kind, number]) => `${number.toLocaleString('en-US')} ${kind}`).join(', ')}${where}`,
   ];
 }
 

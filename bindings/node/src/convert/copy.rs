@@ -1,7 +1,7 @@
 //! Options of a copy.
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::copy::options::{self, DestinationArgument, Directories, FilesFrom, SourceArgument};
+use bulkhaul_engine::copy::options::{self, Collision, DestinationArgument, Directories, FilesFrom, SourceArgument};
 use bulkhaul_engine::report::Durability;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
@@ -38,6 +38,7 @@ pub struct CopyOptions {
     pub destinations: Vec<Destination>,
     pub create_destination: Option<bool>,
     pub allow_nested: Option<bool>,
+    pub on_collision: Option<String>,
     pub filter: Option<Filter>,
     pub files_from: Option<NamesFrom>,
     pub hash_size: Option<i64>,
@@ -101,6 +102,16 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
             .collect(),
         create_destination: given.create_destination.unwrap_or(default.create_destination),
         allow_nested: given.allow_nested.unwrap_or(default.allow_nested),
+        on_collision: choice(
+            "onCollision",
+            given.on_collision.as_deref(),
+            default.on_collision,
+            &[
+                ("fail", Collision::Fail),
+                ("last", Collision::Last),
+                ("first", Collision::First),
+            ],
+        )?,
         filter: given.filter.map(filter).transpose()?,
         files_from: given.files_from.map(|f| FilesFrom {
             path: f.path.into(),

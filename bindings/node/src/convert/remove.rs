@@ -23,6 +23,7 @@ pub struct RemoveOptions {
     pub no_preserve_root: Option<Vec<Buffer>>,
     pub in_use: Option<Vec<Buffer>>,
     pub ignore_missing: Option<bool>,
+    pub spill_directory: Option<Buffer>,
     pub entry_events: Option<bool>,
 }
 
@@ -40,6 +41,7 @@ pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, Str
         no_preserve_root: paths(given.no_preserve_root.unwrap_or_default()),
         in_use: paths(given.in_use.unwrap_or_default()),
         ignore_missing: given.ignore_missing.unwrap_or_default(),
+        spill_directory: given.spill_directory.map(Vec::from),
         entry_events: given.entry_events.unwrap_or_default(),
     })
 }

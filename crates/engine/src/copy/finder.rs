@@ -13,10 +13,12 @@ use bulkhaul_formats::lists::names::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::act::depart;
+use crate::copy::collision;
 use crate::copy::dir::{Dir, Scope, Subdirectory};
 use crate::copy::entry::Done;
 use crate::copy::extra;
 use crate::copy::memory::FAILED;
+use crate::copy::options::Collision;
 use crate::copy::worker::Worker;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side};
@@ -93,7 +95,9 @@ fn list_whole(worker: &mut Worker<'_>, take: Take, dir: &Arc<Dir>, source: usize
             names.extend_from_slice(name.to_bytes_with_nul());
         })?;
         // As they lie on the medium: a listing of hashed names jumps from one end to the other.
-        found.sort_unstable_by_key(|f| f.inode);
+        // Names of one inode by their order, so that the same one comes first each time.
+        let name_of = |found: &Found| names.get(found.offset as usize..).unwrap_or_default();
+        found.sort_unstable_by(|a, b| a.inode.cmp(&b.inode).then_with(|| name_of(a).cmp(name_of(b))));
         let batch = sift(worker, dir, source, &fd, &parents, &names, found);
         offer(worker, take, dir, source, batch, more);
         if !more {
@@ -164,6 +168,7 @@ fn fail_below(worker: &mut Worker<'_>, (path, why): (Vec<u8>, Cause), list: &Fil
                     side: Side::Source,
                     cause: why.clone(),
                 };
+                let fault = fault.of_named();
                 worker.record_missing(&fault, path.clone());
             }
             levels.push((path, child.below));
@@ -272,6 +277,11 @@ fn sift(
                     let path = || join(&dir.relative_path(), name.to_bytes());
                     let told = worker.run.departure.as_ref().is_some_and(|d| d.has_failed(path));
                     let fault = Fault::new(Operation::Stat, Side::Source, errno);
+                    let fault = match scope {
+                        // Nobody has found it: a list has named it.
+                        Some(Scope::Itself | Scope::Listed(..)) => fault.of_named(),
+                        _ => fault,
+                    };
                     let result = if told {
                         Ok(Done::new(Outcome::Skipped))
                     } else {
@@ -295,9 +305,9 @@ fn sift(
         let mut sources = Vec::new();
         if !plain {
             match contenders(worker, dir, source, name, kind) {
-                Ok(Some(winners)) => sources = winners,
-                Ok(None) => {
-                    pass_over(worker, dir, source, name, kind, Reason::Overridden);
+                Ok(Whose::Ours(merged)) => sources = merged,
+                Ok(Whose::Theirs(winner, other)) => {
+                    overridden(worker, dir, (source, kind), name, (winner, other));
                     continue;
                 }
                 Err(errno) => {
@@ -354,15 +364,35 @@ fn pass_over(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, name: &CStr
     worker.record(dir, source, name, kind, Ok(Done::skipped(reason)));
 }
 
+/// An entry of a source that another one wins over. Directories merge; anything else that is not the same may be a failure.
+fn overridden(
+    worker: &mut Worker<'_>,
+    dir: &Arc<Dir>,
+    (source, kind): (usize, Kind),
+    name: &CStr,
+    (winner, other): (usize, Kind),
+) {
+    let merge = kind == Kind::Directory && other == Kind::Directory;
+    let told = worker.run.departure.is_some();
+    if merge || told || worker.run.rules.asked.on_collision != Collision::Fail {
+        return pass_over(worker, dir, source, name, kind, Reason::Overridden);
+    }
+    worker.counters.found(kind);
+    let compared = collision::compare(worker, dir, name, source, winner);
+    let result = compared.map(|()| Done::skipped(Reason::Overridden));
+    worker.record(dir, source, name, kind, result);
+}
+
+/// Whose a name is that several sources may bring.
+enum Whose {
+    /// This source's, with the directories that merge with it.
+    Ours(Vec<usize>),
+    /// That of another source, which has an entry of this kind.
+    Theirs(usize, Kind),
+}
+
 /// Where several sources merge: which of them bring this name. The last one wins; directories of one name merge.
-/// `None`: another source's entry of this name stands for it.
-fn contenders(
-    worker: &Worker<'_>,
-    dir: &Dir,
-    source: usize,
-    target: &CStr,
-    kind: Kind,
-) -> sys::Result<Option<Vec<usize>>> {
+fn contenders(worker: &Worker<'_>, dir: &Dir, source: usize, target: &CStr, kind: Kind) -> sys::Result<Whose> {
     let mut merged = Vec::new();
     for index in dir.owners(target).into_iter().rev() {
         let found = if index == source {
@@ -380,7 +410,7 @@ fn contenders(
         };
         if merged.is_empty() {
             if index != source {
-                return Ok(None);
+                return Ok(Whose::Theirs(index, found));
             }
         } else if found != Kind::Directory {
             continue;
@@ -391,7 +421,7 @@ fn contenders(
         }
     }
     merged.reverse();
-    Ok((!merged.is_empty()).then_some(merged))
+    Ok(Whose::Ours(merged))
 }
 
 /// Works on a batch, or gives it to somebody who has nothing to do while the listing goes on.

@@ -245,10 +245,12 @@ impl Surplus {
         lock(&self.lates).push(late);
     }
 
-    /// As rsync: an input/output error of a source makes all deletes unsafe; what vanished or changed does not. A listing
+    /// As rsync: an input/output error of a source makes all deletes unsafe; what is missing, vanished or changed does not. A listing
     /// that failed does on either side.
     pub fn heed(&self, fault: &Fault) {
-        let of_source = fault.side == Side::Source && fault.outcome() == Outcome::Failed;
+        let of_source = fault.side == Side::Source
+            && fault.outcome() == Outcome::Failed
+            && !matches!(fault.cause, Cause::Missing(_));
         if of_source || fault.operation == Operation::List || matches!(fault.cause, Cause::Panic(_)) {
             self.withhold("failed", FAILED);
         }

@@ -55,6 +55,18 @@ pub enum Directories {
     Needed,
 }
 
+/// What is copied where several sources bring one name, and not all of them a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Collision {
+    /// That of the last; what others have with other content is a failure.
+    #[default]
+    Fail,
+    /// That of the last source.
+    Last,
+    /// That of the first source.
+    First,
+}
+
 /// A list of names to copy instead of whole trees.
 #[derive(Clone, Debug)]
 pub struct FilesFrom {
@@ -79,6 +91,8 @@ pub struct CopyOptions {
     pub create_destination: bool,
     /// Allow a destination below a source; it is not descended into.
     pub allow_nested: bool,
+    /// What is copied where several sources bring one name.
+    pub on_collision: Collision,
     /// Exclude rules and their style.
     pub filter: Option<selection::Rules>,
     /// Copy only what a list names.
@@ -158,6 +172,7 @@ impl Default for CopyOptions {
             destinations: Vec::new(),
             create_destination: true,
             allow_nested: false,
+            on_collision: Collision::default(),
             filter: None,
             files_from: None,
             hash_size: TAIL_BYTES,

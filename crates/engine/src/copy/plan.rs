@@ -46,7 +46,7 @@ pub fn plan(source: &Stat, existing: Option<&Stat>, tail: u64, kept: &Kept) -> A
         return Action::Conflict(DIRECTORY_IN_THE_WAY);
     }
     if existing.kind != source.kind {
-        return Action::Replace(Changes::CONTENT);
+        return Action::Replace(Changes(Changes::CONTENT.0 | Changes::KIND.0));
     }
     let mut changes = Changes::default();
     match source.kind {

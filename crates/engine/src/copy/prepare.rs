@@ -14,7 +14,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 use crate::bytes::stream::{Stream, descriptor_of, name_of};
 use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
 use crate::copy::memory::Restored;
-use crate::copy::options::{CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
+use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::copy::target::{RootPlace, Target, room};
 use crate::copy::views::{Probe, Probes};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, cause_of, describe};
@@ -151,13 +151,17 @@ pub fn prepare(
     for argument in &options.sources {
         match find(argument, goes) {
             Ok(entry) => entries.push(entry),
-            Err(fault) => missing.push((argument.path.clone(), fault)),
+            Err(fault) => missing.push((argument.path.clone(), fault.of_named())),
         }
     }
     if entries.is_empty()
         && let Some((path, fault)) = missing.first()
     {
-        return Err(Refusal::NoSource(format!("{}: {}", show(path), cause_of(fault))));
+        let text = format!("{}: {}", show(path), cause_of(fault));
+        return Err(match fault.cause {
+            Cause::Conflict(_) => Refusal::Usage(text),
+            _ => Refusal::NoSource(text),
+        });
     }
     let mounts = Mounts::read();
     let mut opened = Vec::new();
@@ -209,9 +213,13 @@ fn make(
     budget: &Arc<Budget>,
     stager: Stager,
     opened: Vec<Opened>,
-    entries: Vec<Entry>,
+    mut entries: Vec<Entry>,
     listed: &Listed,
 ) -> Result<Prepared, Refusal> {
+    if rules.asked.on_collision == Collision::First {
+        // The last one wins.
+        entries.reverse();
+    }
     let is_entry = entries.iter().any(|e| matches!(e, Entry::Contents { .. }));
     let dressed = is_entry && rules.asked.directories != Directories::Needed;
     let mut twins = Vec::new();

@@ -17,7 +17,7 @@ use crate::copy::plan::IN_THE_WAY;
 use crate::copy::run::Run;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
-use crate::event::{EntryEvent, Event};
+use crate::event::EntryEvent;
 use crate::report::counters::Counters;
 use crate::tree::listing::LISTING_BYTES;
 use crate::tree::metadata::Scratch;
@@ -141,12 +141,34 @@ impl<'r> Worker<'r> {
         }
     }
 
+    /// Says what there was no room in for so many bytes, before what was made is taken back.
+    pub fn explain(&self, stopped: Stopped, size: u64) -> Stopped {
+        match stopped {
+            Stopped::Fault(Fault {
+                operation,
+                side: Side::Destination(index),
+                cause: Cause::Errno(errno @ (Errno::NOSPC | Errno::DQUOT)),
+            }) => Fault {
+                operation,
+                side: Side::Destination(index),
+                cause: match self.run.targets.get(index).and_then(|target| target.hint(errno, size)) {
+                    Some(what) => Cause::Full(errno, what),
+                    None => Cause::Errno(errno),
+                },
+            }
+            .into(),
+            stopped => stopped,
+        }
+    }
+
     /// Reports a fault with its path.
     pub fn fail(&self, fault: &Fault, path: Vec<u8>, kind: Kind) {
         self.run.surplus.heed(fault);
         let hint = match (&fault.cause, fault.side) {
             (Cause::Errno(Errno::PERM), _) => protection(&path).map(str::to_owned),
-            (Cause::Errno(errno), Side::Destination(index)) => self.run.targets.get(index).and_then(|t| t.hint(*errno)),
+            (Cause::Errno(errno), Side::Destination(index)) => {
+                self.run.targets.get(index).and_then(|t| t.hint(*errno, 0))
+            }
             (Cause::Conflict(what), _) if IN_THE_WAY.contains(what) && !self.run.rules.asked.remove_extra => {
                 Some("with --delete, or -rme of hpcp, it goes".into())
             }
@@ -196,7 +218,7 @@ impl<'r> Worker<'r> {
             return;
         }
         let [(source, from), (destination, to)] = sides;
-        self.run.desk.queue.push(Event::Entry(EntryEvent {
+        self.run.desk.tell(EntryEvent {
             outcome: done.outcome,
             kind,
             path: join(&dir.relative_path(), to),
@@ -208,7 +230,7 @@ impl<'r> Worker<'r> {
             target: done.target.clone(),
             hash: None,
             details: None,
-        }));
+        });
     }
 }
 

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Failure, Stopped};
-use crate::event::{Event, Queue, Victims};
+use bulkhaul_sys::Errno;
+
+use crate::error::{Failure, Stopped, describe};
+use crate::event::{EntryEvent, Event, Queue, Victims};
 use crate::job::pace::{Limits, Pace};
 use crate::report::counters::{Counters, Steps, Totals};
 use crate::report::{Durability, Findings, Report};
@@ -144,6 +146,8 @@ pub struct Desk {
     phase: Mutex<Phase>,
     unlisted: AtomicUsize,
     start: OnceLock<Instant>,
+    /// Where entry events go, if not to the queue.
+    diverted: OnceLock<Divert>,
     motion: Arc<Motion>,
     /// Somebody asks how far the operation is.
     watched: AtomicBool,
@@ -151,6 +155,9 @@ pub struct Desk {
     /// Since when something is being synced.
     syncing_since: Mutex<Option<Instant>>,
 }
+
+/// Takes an entry event; gives one back that it can't take, with the reason.
+type Divert = Box<dyn Fn(EntryEvent) -> Result<(), (EntryEvent, Errno)> + Send + Sync>;
 
 /// What tells whether an operation moves, where the counters at its desk do not; also what it does in rehearsals.
 #[derive(Default)]
@@ -199,6 +206,7 @@ impl Desk {
             phase: Mutex::new(Phase::Preflight),
             unlisted: AtomicUsize::new(0),
             start: OnceLock::new(),
+            diverted: OnceLock::new(),
             motion: Arc::default(),
             watched: AtomicBool::new(false),
             expected: Mutex::new(None),
@@ -325,6 +333,23 @@ impl Desk {
     /// A directory has been listed, or never will be.
     pub fn listed(&self) {
         self.unlisted.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What becomes of an entry.
+    pub fn tell(&self, event: EntryEvent) {
+        let Some(divert) = self.diverted.get() else {
+            return self.queue.push(Event::Entry(event));
+        };
+        if let Err((event, errno)) = divert(event) {
+            let message = format!("entries are not told in order: temporary files: {}", describe(errno));
+            self.note("order", || (Vec::new(), message));
+            self.queue.push(Event::Entry(event));
+        }
+    }
+
+    /// From now on entry events go there.
+    pub fn divert(&self, divert: impl Fn(EntryEvent) -> Result<(), (EntryEvent, Errno)> + Send + Sync + 'static) {
+        self.diverted.get_or_init(|| Box::new(divert));
     }
 
     /// Counts a failure and sends it.

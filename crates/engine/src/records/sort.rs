@@ -73,7 +73,10 @@ impl Sorters {
             .as_deref()
             .map(String::from_utf8_lossy)
             .unwrap_or_default();
-        Refusal::Output(format!("temporary files in {directory}: {}", describe(errno)))
+        Refusal::NoStart(format!(
+            "no room for temporary files in {directory}: {}",
+            describe(errno)
+        ))
     }
 
     /// The same for an error of the library.

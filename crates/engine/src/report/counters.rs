@@ -28,6 +28,7 @@ pub struct Counters {
     skipped_bytes: AtomicU64,
     done_bytes: AtomicU64,
     planned_bytes: AtomicU64,
+    planned_room: AtomicU64,
     planned_inodes: AtomicU64,
     verified_files: AtomicU64,
     verified_bytes: AtomicU64,
@@ -73,9 +74,11 @@ impl Counters {
         add(&self.allocated_bytes, allocated);
     }
 
-    /// A dry run found something to make, of so many bytes; `new`: nothing has its name, so it needs an inode more.
-    pub fn planned(&self, bytes: u64, new: bool) {
+    /// A dry run found something to make, of so many bytes, for which it wants so much `room`; `new`: nothing has its name,
+    /// so it needs an inode more.
+    pub fn planned(&self, bytes: u64, room: u64, new: bool) {
         add(&self.planned_bytes, bytes);
+        add(&self.planned_room, room);
         add(&self.planned_inodes, u64::from(new));
     }
 
@@ -190,6 +193,8 @@ pub struct Totals {
     pub done_bytes: u64,
     /// Bytes of files that a dry run would write.
     pub planned_bytes: u64,
+    /// The room that they take.
+    pub planned_room: u64,
     /// New entries, apart from directories and hard links, that a dry run would make.
     pub planned_inodes: u64,
     /// Files that were read back and match.
@@ -226,6 +231,7 @@ impl Totals {
             sum.skipped_bytes += c.skipped_bytes.load(Relaxed);
             sum.done_bytes += c.done_bytes.load(Relaxed);
             sum.planned_bytes += c.planned_bytes.load(Relaxed);
+            sum.planned_room += c.planned_room.load(Relaxed);
             sum.planned_inodes += c.planned_inodes.load(Relaxed);
             sum.verified_files += c.verified_files.load(Relaxed);
             sum.verified_bytes += c.verified_bytes.load(Relaxed);

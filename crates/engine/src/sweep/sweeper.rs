@@ -11,7 +11,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, 
 
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side};
-use crate::event::{EntryEvent, Event};
+use crate::event::EntryEvent;
 use crate::job::desk::Desk;
 use crate::report::Durability;
 use crate::report::counters::Totals;
@@ -369,7 +369,7 @@ impl Remover<'_> {
         if let Some(names) = self.names {
             return names.lock().unwrap_or_else(PoisonError::into_inner).push(path);
         }
-        self.sweeper.desk.queue.push(Event::Entry(EntryEvent {
+        self.sweeper.desk.tell(EntryEvent {
             outcome,
             kind,
             path: relative,
@@ -381,7 +381,7 @@ impl Remover<'_> {
             target: None,
             hash: None,
             details: None,
-        }));
+        });
     }
 }
 

@@ -8,11 +8,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Identity, OwnedFd};
 
+use crate::tree::path::open_directory_path;
+
 /// Descriptors that each worker may need at once beside directories: two files and two nodes.
 pub const DESCRIPTORS_PER_WORKER: u64 = 4;
 
 /// Descriptors that the rest of the process needs: Node.js, logs, standard streams.
 pub const DESCRIPTORS_ELSEWHERE: u64 = 24;
+
+/// Descriptors without which nothing can be done: one worker, and a way down in a source and in a destination.
+const FEWEST: usize = 12;
+
+/// Whether as few descriptors can be had as anything takes. Says so beforehand, in the place of a failure an entry.
+pub fn require_some() -> sys::Result<()> {
+    let first = open_directory_path(b"/", sys::Follow::Yes)?;
+    let mut more = Vec::with_capacity(FEWEST);
+    while more.len() < FEWEST {
+        more.push(sys::duplicate(first.as_fd())?);
+    }
+    Ok(())
+}
 
 /// How many directories may be open, and how many are.
 #[derive(Debug)]

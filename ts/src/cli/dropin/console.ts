@@ -11,7 +11,7 @@ import { jsonLine } from '../../report/json.js';
 import { Output } from '../../report/output.js';
 import type { Context } from '../run.js';
 
-export class Console<Problem extends { readonly message: string }> {
+export class Console<Problem extends { readonly message: string; readonly said?: boolean }> {
   readonly #problems: Problem[] = [];
   readonly #stdout: Output;
 
@@ -51,8 +51,8 @@ export class Console<Problem extends { readonly message: string }> {
     if (!this.settings.quiet) this.say(`note: ${text}`);
   }
 
-  /** The notes of a job. What was lost is a problem, and told as one. */
-  notes({ notes }: Report): void {
+  /** The notes of a job, and where its failures are. What was lost is a problem, and told as one. */
+  notes({ notes, failureFile }: Report): void {
     for (const { count, lost, message, path } of notes) {
       const where = [
         ...(count > 1 ? [`${count} times`] : []),
@@ -60,12 +60,13 @@ export class Console<Problem extends { readonly message: string }> {
       ];
       if (!lost) this.note(`${message}${where.length > 0 ? ` (${where.join(', ')})` : ''}`);
     }
+    if (failureFile !== undefined && !this.settings.json) this.say(`all failures are in ${failureFile}`);
   }
 
-  /** Collects problems and says them. */
+  /** Collects problems and says them, unless they were when they happened. */
   report(...problems: readonly Problem[]): void {
     this.collect(...problems);
-    for (const { message } of problems) this.say(message);
+    for (const { message, said } of problems) if (!said) this.say(message);
   }
 
   /** Collects problems that are said in another way. */

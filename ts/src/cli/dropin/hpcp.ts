@@ -4,8 +4,8 @@
  * Comes in: arguments of hpcp 8.96 or 9.79; goes out: its exit code. What only asks for the help or the version, or can't
  * be understood, is answered with nothing else loaded.
  */
-import { readFileSync } from 'node:fs';
 import type { Context } from '../run.js';
+import { version } from '../version.js';
 import { UsageError } from './argparse.js';
 import { type HpcpCall, parseCall, usageError } from './hpcp/flags.js';
 
@@ -23,8 +23,8 @@ export async function hpcp(args: readonly string[], context: Context): Promise<n
     context.stderr.write(usageError(error.message + (await suggestion(error))));
     return USAGE;
   }
-  const { help, version } = call.values;
-  if (help || version) {
+  const { help, version: asksVersion } = call.values;
+  if (help || asksVersion) {
     const { answer } = await import('../answer.js');
     try {
       await answer(context.stdout, help ? await helpFor(context) : versionText());
@@ -53,6 +53,5 @@ async function suggestion({ unknown }: UsageError): Promise<string> {
 }
 
 function versionText(): string {
-  const { version } = JSON.parse(readFileSync(new URL('../../../../package.json', import.meta.url), 'utf8'));
-  return `hpcp 9.79 (bulkhaul ${version}, xxh64): the flags of hpcp 8.96 and 9.79 over bulkhaul's engine\n`;
+  return `hpcp 9.79 (bulkhaul ${version()}, xxh64): the flags of hpcp 8.96 and 9.79 over bulkhaul's engine\n`;
 }

@@ -3,12 +3,13 @@ import { statSync } from 'node:fs';
 import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { Compared, CompareOptions } from '../../ops/compare.js';
+import { bytes } from '../../report/units.js';
+import { ExitCode, faultCode } from '../../verdict.js';
 import { VerbCommand } from '../base.js';
-import { ExitCode, exitCodeOfReport } from '../exit.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
-import { parseSize } from '../values.js';
+import { parseSize, refuseElsewhere } from '../values.js';
 
 export class CompareCommand extends VerbCommand {
   static override readonly idle = {
@@ -22,18 +23,19 @@ export class CompareCommand extends VerbCommand {
       what only A has, what only B has, and what both have and differs; with \`--itemize\` each difference is a line, as
       rsync would print it for a copy of A onto B.
 
-      Files differ when their sizes do, or the xxh64 of their last 64 KiB (\`--hash-size\`). \`--content\` reads both
-      files whole where the sizes are equal. \`--metadata\` compares modes, owners and times too.
+      Files differ when their sizes do, or the xxh64 of their last 64 KiB (\`--hash-size\`). That finds what is missing or
+      unfinished, and is no proof that longer files are the same: \`--content\` is, which reads both files whole where the
+      sizes are equal. \`--metadata\` compares modes, owners and times too. The summary says what was compared.
 
       \`--output\` writes a list that says how to turn A into B: what is new or other in B, then what A has instead with
       \`-\` and NUL in front, as hpcp's -dfl. With \`--tar\` only the first, for \`tar -C B -T FILE\`. With \`--changes\` it is
       hpcp 9.79's change list, which says how to turn B into A.
 
-      Exit codes: 0 compared (with \`--fail-on-diff\`: and nothing differs), 1 differences with \`--fail-on-diff\`, 2 usage
-      or nothing begun, 23 something could not be read, 24 something vanished or changed meanwhile, 130 interrupted.
+      Exit codes: 0 nothing differs, 1 something differs (\`--exit-zero\`: 0 then too), 2 usage or nothing begun, 23
+      something could not be read, 24 something vanished or changed meanwhile, 130 interrupted.
     `,
     examples: [
-      ['Is the copy complete?', '$0 compare --fail-on-diff photos /backup/photos'],
+      ['Is the copy complete?', '$0 compare photos /backup/photos'],
       ['Each difference, whole contents', '$0 compare --itemize --content photos /backup/photos'],
       ['With a list that was made before', '$0 compare --list-a photos.list /backup/photos'],
       ['What is new, for tar', '$0 compare --tar --output new.list old new && tar -C new -cf new.tar -T new.list'],
@@ -70,13 +72,19 @@ export class CompareCommand extends VerbCommand {
     group: 'output',
     help: "Write --output as hpcp 9.79's change list: how to turn B into A, with what is known of both sides",
   });
-  failOnDiff = flag('--fail-on-diff', { group: 'output', help: 'End with 1 when something differs' });
+  exitZero = flag('--exit-zero', { group: 'output', help: 'End with 0 though something differs' });
   operands = operands('A B', 2, 2);
 
   async execute(): Promise<number> {
     const { context } = this;
-    const settings = { ...this.settings, verbose: this.verbose || this.itemize };
+    const settings = {
+      ...this.settings,
+      verbose: this.verbose || this.itemize,
+      ...(this.exitZero && { exitCode: faultCode }),
+    };
     const [a = '', b = ''] = this.operands;
+    const trees = [...(this.listA ? [] : [a]), ...(this.listB ? [] : [b])];
+    refuseElsewhere('compare', trees);
     for (const [given, name] of [
       [this.tar, '--tar'],
       [this.changes, '--changes'],
@@ -102,12 +110,11 @@ export class CompareCommand extends VerbCommand {
     const { compare } = await import('../../ops/compare.js');
     const wanted = (settings.json || settings.verbose) && !settings.quiet;
     const report = await runJob(() => compare({ ...options, entries: wanted }), settings, context);
-    const code = this.failOnDiff ? exitCodeWithDifferences(report) : exitCodeOfReport(report);
-    if (!settings.json && (!settings.quiet || code !== ExitCode.complete)) {
+    if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
       const { compareSummary } = await import('../../report/summary.js');
-      context.stderr.write(compareSummary(report));
+      context.stderr.write(compareSummary(report, whatOf(this)));
     }
-    return code;
+    return report.exitCode;
   }
 
   protected override get printing(): string | undefined {
@@ -125,9 +132,18 @@ export class CompareCommand extends VerbCommand {
   }
 }
 
-function exitCodeWithDifferences(report: Parameters<typeof exitCodeOfReport>[0]): ExitCode {
-  const code = exitCodeOfReport(report);
-  const { left, right, changed } = report.differences;
-  const differ = left + right + changed > 0 && code !== ExitCode.interrupted && code !== ExitCode.safety;
-  return differ ? ExitCode.mismatched : code;
+/** What is compared, in words. */
+function whatOf(command: CompareCommand): string {
+  const { content, noHash, fullHash, hashSize = 65_536, metadata, xattrs, listA, listB } = command;
+  const read = content
+    ? ['whole contents']
+    : fullHash
+      ? ['hashes of whole contents']
+      : noHash || hashSize === 0
+        ? []
+        : [`the last ${bytes(hashSize).replace('.0 ', ' ')} of files`];
+  const parts = ['names', 'kinds', ...(listA || listB ? [] : ['sizes']), ...read];
+  if (metadata || xattrs) parts.push('modes, owners and times');
+  if (xattrs) parts.push('extended attributes');
+  return `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
 }

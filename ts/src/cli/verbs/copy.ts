@@ -2,13 +2,13 @@
 import { BulkhaulError } from '../../error.js';
 import type { CopyOptions } from '../../ops/copy.js';
 import { VerbCommand } from '../base.js';
-import { ExitCode, exitCodeOfReport } from '../exit.js';
 import { choice, flag, limit, operands, rules, together, value } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
-import { parseOwner, parseSize } from '../values.js';
+import { parseOwner, parseSize, refuseElsewhere } from '../values.js';
 
 const SPARSE = ['auto', 'always', 'never'] as const;
+const COLLISION = ['fail', 'last', 'first'] as const;
 const SYNC = ['none', 'safe', 'all'] as const;
 
 export class CopyCommand extends VerbCommand {
@@ -67,6 +67,10 @@ export class CopyCommand extends VerbCommand {
   delete = flag('--delete', {
     group: 'how',
     help: 'Remove from directories of the destination what the sources do not have, after all of them were listed, also what is of another kind (a file where a directory comes, or the reverse); nothing when a listing failed, a source is missing or empty, or past --max-delete, and nothing from where nothing could be made',
+  });
+  onCollision = choice('--on-collision', COLLISION, {
+    ...{ group: 'how', value: 'RULE', default: 'fail' },
+    help: 'Where two sources bring one name: last, that of the last is copied; first, that of the first; fail, that of the last, and what the others have with other content is a failure. Directories of one name merge',
   });
   hashSize = value(
     '--hash-size',
@@ -137,15 +141,15 @@ export class CopyCommand extends VerbCommand {
       left = true;
     });
     const report = await runJob((entries) => copy({ ...options, entries }), settings, context);
-    const code = exitCodeOfReport(report);
-    if (!settings.json && !left && (!settings.quiet || code !== ExitCode.complete)) {
+    if (!settings.json && !left && !(settings.quiet && report.complete)) {
       const { summaryText } = await import('../../report/summary.js');
-      context.stderr.write(summaryText(report, settings.dryRun));
+      context.stderr.write(summaryText(report));
     }
-    return code;
+    return report.exitCode;
   }
 
   private async copyOptions(): Promise<CopyOptions> {
+    refuseElsewhere('copy', this.operands);
     const [list, ...more] = this.filesFrom;
     if (more.length > 0) {
       throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other, and go once');
@@ -159,6 +163,7 @@ export class CopyCommand extends VerbCommand {
       sources: this.operands.slice(0, -1),
       destination: this.operands.at(-1) ?? '',
       exclude: await this.patterns(this.rules),
+      onCollision: this.onCollision,
       oneFileSystem,
       keepDirlinks,
       sparse,

@@ -1,11 +1,10 @@
 /** `bulkhaul list`: options in, one list out, on standard output or into a file. */
 import type { ListOptions } from '../../ops/list.js';
 import { VerbCommand } from '../base.js';
-import { ExitCode, exitCodeOfReport } from '../exit.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
-import { parseSize } from '../values.js';
+import { parseSize, refuseElsewhere } from '../values.js';
 
 export class ListCommand extends VerbCommand {
   static override readonly idle = {
@@ -62,6 +61,7 @@ export class ListCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
+    refuseElsewhere('list', this.operands);
     const output = this.output && this.file('--output', this.output, '/dev/stdout');
     const options: ListOptions = {
       sources: this.operands,
@@ -81,11 +81,10 @@ export class ListCommand extends VerbCommand {
       settings,
       context,
     );
-    const code = exitCodeOfReport(report);
-    if (!settings.json && !settings.quiet && (output !== undefined || code !== ExitCode.complete)) {
+    if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
       const { listSummary } = await import('../../report/summary.js');
       context.stderr.write(listSummary(report));
     }
-    return code;
+    return report.exitCode;
   }
 }

@@ -2,12 +2,13 @@
 import { homedir } from 'node:os';
 import { BulkhaulError } from '../../error.js';
 import { Removal } from '../../ops/remove.js';
+import { ExitCode } from '../../verdict.js';
 import { VerbCommand } from '../base.js';
 import { askConsent, removalPreview } from '../consent.js';
-import { ExitCode, exitCodeOfReport } from '../exit.js';
 import { flag, limit, operands, rules, values } from '../options.js';
 import { Command } from '../parser.js';
-import { runJob } from '../run.js';
+import { runJob, spillDirectory } from '../run.js';
+import { refuseElsewhere } from '../values.js';
 
 export class RemoveCommand extends VerbCommand {
   static override readonly idle = {
@@ -29,7 +30,7 @@ export class RemoveCommand extends VerbCommand {
       path they are named; \`--no-preserve-root PATH\` takes PATH out of that.
 
       Exit codes: 0 everything is gone, 2 usage or nothing begun, 3 refused for safety or nobody agreed, 23 some entries
-      are left, 24 a PATH does not exist or entries changed meanwhile, 130 interrupted.
+      are left or a PATH does not exist, 24 entries changed meanwhile, 130 interrupted.
     `,
     examples: [
       ['Remove a tree, after a question', '$0 remove build'],
@@ -64,6 +65,7 @@ export class RemoveCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
+    refuseElsewhere('remove', this.operands);
     const { Output } = await import('../../report/output.js');
     let left = false;
     new Output(context.stdout, () => {
@@ -78,6 +80,7 @@ export class RemoveCommand extends VerbCommand {
       dryRun,
       listFirst,
       ignoreMissing: this.force,
+      spillDirectory: spillDirectory(context.env),
       entries: !quiet && (dryRun || verbose),
       ...this.inUse,
       ...this.resources,
@@ -88,19 +91,18 @@ export class RemoveCommand extends VerbCommand {
       if (interrupted) return ExitCode.interrupted;
     }
     const report = await runJob(() => removal.remove(), settings, context);
-    const code = exitCodeOfReport(report);
-    if (!settings.json && !left && (!settings.quiet || code !== ExitCode.complete)) {
+    if (!settings.json && !left && !(settings.quiet && report.complete)) {
       const { removalSummaryText } = await import('../../report/summary.js');
-      context.stderr.write(removalSummaryText(report, dryRun));
+      context.stderr.write(removalSummaryText(report));
     }
-    return code;
+    return report.exitCode;
   }
 
   /** Throws where nobody agrees; true: interrupted. */
   private async consent(removal: Removal): Promise<boolean> {
     const { settings, context } = this;
     const names: string[] = [];
-    const looking = { ...settings, json: false, verbose: false, logFile: undefined };
+    const looking = { ...settings, json: false, verbose: false, logFile: undefined, preview: true };
     const report = await runJob(
       () => removal.preview(),
       looking,

@@ -22,6 +22,7 @@ use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::Durability;
+use crate::tree::keep::differences;
 use crate::tree::metadata::{Held, without_list};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
@@ -203,7 +204,10 @@ fn settle(
             Action::Conflict(what) => {
                 return Err(Fault::conflict(Operation::Create, destination, what).into());
             }
-            Action::Replace(changes) => {
+            Action::Replace(mut changes) => {
+                if let Some(existing) = existing.as_ref().filter(|there| there.kind == Kind::File) {
+                    changes.insert(differences(stat, existing, &worker.run.rules.keep, &kept));
+                }
                 stale.get_or_insert(Place {
                     destination,
                     replaces: *existing,
@@ -237,9 +241,11 @@ fn settle(
     let Some(first) = places.first().filter(|_| worker.run.rules.asked.dry_run) else {
         return Ok(Settled::Copy(places));
     };
-    worker
-        .counters
-        .planned(needed(worker, source, stat), first.changes.contains(Changes::NEW));
+    worker.counters.planned(
+        stat.size,
+        needed(worker, source, stat),
+        first.changes.contains(Changes::NEW),
+    );
     claimed.settle(location(entry, first.destination, stat.id));
     let done = Done {
         bytes: stat.size,
@@ -287,7 +293,7 @@ fn copy_to_first_with_room(
         }
         match copy_file(worker, entry, file, stat, place) {
             Err(Stopped::Fault(Fault {
-                cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT),
+                cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT) | Cause::Full(..),
                 ..
             })) if !last => {
                 worker.run.targets[place.destination].fill();
@@ -337,6 +343,7 @@ fn copy_file(
             forgotten: None,
         }),
         Err(stopped) => {
+            let stopped = worker.explain(stopped, stat.size);
             // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
             // this fails, the space comes with the last descriptor.
             match sys::set_size(new.as_fd(), 0) {
@@ -361,6 +368,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         match prove(worker, &finished) {
             Ok(id) => break id,
             Err(stopped) => {
+                let stopped = worker.explain(stopped, finished.stat.size);
                 make::discard(
                     worker,
                     &finished.dir,

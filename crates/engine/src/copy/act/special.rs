@@ -21,6 +21,7 @@ use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Fault, Operation, Side, Stopped};
+use crate::tree::keep::differences;
 use crate::tree::metadata::{Held, Subject, put_right, without_list};
 use crate::tree::staging::Staging;
 use crate::tree::times::Kept;
@@ -72,7 +73,13 @@ pub fn special(
         match action {
             Action::Skip(reason) => return Ok(Some(Done::skipped(reason).at(*index))),
             Action::Conflict(what) => return Err(Fault::conflict(Operation::Create, *index, what).into()),
-            Action::Replace(changes) => place = place.or(Some((*index, true, changes))),
+            Action::Replace(mut changes) => {
+                if let Some(existing) = existing.as_ref().filter(|there| there.kind == stat.kind) {
+                    let kept = times::kept_of(worker, entry.dir, *index, stat, Some(existing));
+                    changes.insert(differences(stat, existing, &worker.run.rules.keep, &kept));
+                }
+                place = place.or(Some((*index, true, changes)));
+            }
             _ => {}
         }
     }
@@ -115,7 +122,7 @@ pub fn special(
         .and_then(|(_, s)| s.as_ref());
     permit(entry.dir, index, operation, existing)?;
     if worker.run.rules.asked.dry_run {
-        worker.counters.planned(0, !replace);
+        worker.counters.planned(0, 0, !replace);
         claimed.settle(location(entry, index, stat.id));
         return Ok(Some(done));
     }

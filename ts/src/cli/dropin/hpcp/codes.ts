@@ -50,10 +50,17 @@ export interface Problem {
   case: Case;
   /** One sentence; may hold names as they are. */
   message: string;
+  /** It was said when it happened. */
+  said?: true;
 }
 
 export function problem(which: Case, message: string): Problem {
   return { case: which, message };
+}
+
+/** A failure of a job. */
+export function told(which: Case, message: string): Problem {
+  return { case: which, message, said: true };
 }
 
 /** Nothing can be copied; the problems say why. `told`: the reporters of a job have said so in JSON. */
@@ -69,6 +76,11 @@ export class Refused extends Error {
 /** What the verbs print to and report to. */
 export type HpcpConsole = Console<Problem>;
 
+/** The code of a command that has had problems, for a report that brings more of them. */
+export function codeWith(out: HpcpConsole, more: (report: Report) => Problem[]): (report: Report) => number {
+  return (report) => exitCode([...out.problems, ...more(report)]);
+}
+
 /** 0 without problems, else the highest code; interrupted wins. */
 export function exitCode(problems: readonly Problem[]): number {
   if (problems.some((each) => each.case === 'interrupted')) return CODES.interrupted;
@@ -77,7 +89,7 @@ export function exitCode(problems: readonly Problem[]): number {
 
 /** What the report says went wrong. Failures beyond those that it keeps are counted in one problem. */
 export function problemsOf(report: Report): Problem[] {
-  const problems = report.failures.map((failure) => problem(caseOf(failure), failureText(failure)));
+  const problems = report.failures.map((failure) => told(caseOf(failure), failureText(failure)));
   const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
   if (all > report.failures.length) {
     problems.push(problem('copy failed', `Copy failed: ${all - report.failures.length} more failures`));
@@ -103,9 +115,7 @@ export function problemsOf(report: Report): Problem[] {
 
 /** What went wrong while trees were read. */
 export function readingProblems(report: Report): Problem[] {
-  const problems = report.failures.map((failure) =>
-    problem('listing failed', `Listing failed: ${failureText(failure)}`),
-  );
+  const problems = report.failures.map((failure) => told('listing failed', `Listing failed: ${failureText(failure)}`));
   const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
   if (all > problems.length) {
     problems.push(problem('listing failed', `Listing failed: ${all - problems.length} more failures`));
@@ -144,7 +154,7 @@ function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
 
 /** What a list cannot be read or written for has a code of its own. */
 export function listFileError(error: unknown): never {
-  if (error instanceof BulkhaulError && (error.code === 'LIST' || error.code === 'OUTPUT')) {
+  if (error instanceof BulkhaulError && ['LIST', 'OUTPUT', 'NO_START'].includes(error.code)) {
     throw new Refused([problem('list file', `List file: ${error.message}`)], true);
   }
   throw error;
@@ -161,12 +171,15 @@ export function problemOf(thrown: unknown): Problem {
 const BY_ERROR: Readonly<Record<ErrorCode, Case>> = {
   USAGE: 'usage',
   ADDON: 'usage',
+  NO_START: 'usage',
   NO_SOURCE: 'source missing',
   LIST: 'list file',
   NO_DESTINATION: 'no destination',
   NO_SPACE: 'not enough space',
   SAFETY: 'refused',
   OUTPUT: 'copy crashed',
+  INCOMPLETE: 'copy failed',
+  ABORTED: 'interrupted',
   INTERNAL: 'defect',
 };
 

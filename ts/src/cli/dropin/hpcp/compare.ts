@@ -11,7 +11,7 @@ import { display, fromBytes, toBytes } from '../../../names.js';
 import { compareMapped, type MappedCompareOptions } from '../../../ops/compare.js';
 import { runJob } from '../../run.js';
 import { askedCall } from './ask.js';
-import { type HpcpConsole, listFileError, type Problem, problem, Refused, readingProblems } from './codes.js';
+import { codeWith, type HpcpConsole, listFileError, type Problem, problem, Refused, readingProblems } from './codes.js';
 import { baseOf, expandDestination, type Mapping, mapSources } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
@@ -65,12 +65,18 @@ export async function compare({ values, positionals }: HpcpCall, out: HpcpConsol
       spillDirectory: neededSpill(out),
       entries: true,
       ...(fullHash ? { hashSize: Number.MAX_SAFE_INTEGER } : hashSize !== undefined && { hashSize }),
-      ...(output !== undefined && !values.dry_run && { output }),
+      dryRun: values.dry_run,
+      ...(output !== undefined && { output }),
       ...allowed,
       ...filterOf(rules),
     });
   const listen = (event: Event) => seen.take(event);
-  const report = await runJob(begin, settingsOf(values), out.streams, listen).catch(listFileError);
+  const problemsOf = (report: Report) => [
+    ...readingProblems(report),
+    ...(values.fail_on_diff ? differenceProblems(report) : []),
+  ];
+  const settings = settingsOf(values, codeWith(out, problemsOf));
+  const report = await runJob(begin, settings, out.streams, listen).catch(listFileError);
   out.notes(report);
   out.report(...readingProblems(report));
   out.print(...seen.lines(report));

@@ -15,7 +15,7 @@ import { askConsent } from '../../consent.js';
 import { type Context, runJob, spillDirectory } from '../../run.js';
 import { parseOwner } from '../../values.js';
 import { askedCall } from './ask.js';
-import { type HpcpConsole, problem, problemOf, problemsOf, Refused } from './codes.js';
+import { codeWith, type HpcpConsole, problem, problemOf, problemsOf, Refused } from './codes.js';
 import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
@@ -73,7 +73,7 @@ export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, 
     return job;
   };
   const listen = values.verbose ? (event: Event) => names.take(event) : undefined;
-  const report = await runJob(begin, settingsOf(values), out.streams, listen);
+  const report = await runJob(begin, settingsOf(values, codeWith(out, problemsOf)), out.streams, listen);
 
   for (const note of leftOutNotes(report)) out.note(note);
   out.notes(report);
@@ -90,6 +90,7 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
   const filesFrom = nameList(values);
   return {
     allowNested: true,
+    onCollision: 'last',
     sparse: choice(values, 'sparse') ?? 'always',
     sync: choice(values, 'sync') ?? 'safe',
     ...hashing(values),

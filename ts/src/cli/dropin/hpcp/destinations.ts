@@ -7,6 +7,7 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { display, fromBytes, type PathLike, toBytes } from '../../../names.js';
 import type { MappedCopyOptions } from '../../../ops/copy.js';
+import { elsewhere } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { glob, hasMagic } from '../glob.js';
 import { type HpcpConsole, type Problem, problem, Refused } from './codes.js';
@@ -21,7 +22,10 @@ export function expandDestination(arg: string): string[] {
   if (arg === '') throw new UsageError('argument -d/-C/--dest_path: the value is empty');
   if (look(arg, 'itself')) return [arg];
   const home = expandHome(arg) ?? arg;
-  if (look(home, 'itself') || !hasMagic(home)) return [home];
+  if (look(home, 'itself')) return [home];
+  const why = elsewhere(arg, 'copy', ['SRC', arg]);
+  if (why !== undefined) throw new Refused([problem('no destination', `No valid destination: ${why}`)]);
+  if (!hasMagic(home)) return [home];
   const matches = glob(home).filter(isDirectory);
   return matches.length > 0 || /[*?]/.test(home) ? matches : [home];
 }

@@ -6,7 +6,7 @@
 import { display } from '../../../names.js';
 import { listMapped } from '../../../ops/list.js';
 import { runJob } from '../../run.js';
-import { type HpcpConsole, listFileError, readingProblems } from './codes.js';
+import { codeWith, type HpcpConsole, listFileError, readingProblems } from './codes.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall } from './flags.js';
 import { hashing, outputPath, resources, settingsOf } from './settings.js';
@@ -29,11 +29,14 @@ export async function list({ values, positionals }: HpcpCall, out: HpcpConsole, 
       oneFileSystem: values.one_file_system,
       spillDirectory: neededSpill(out),
       entries,
-      ...(!values.dry_run && { output }),
+      output,
+      dryRun: values.dry_run,
       ...allowed,
       ...filterOf(rules),
     });
-  const report = await runJob(begin, settingsOf(values), out.streams).catch(listFileError);
+  const report = await runJob(begin, settingsOf(values, codeWith(out, readingProblems)), out.streams).catch(
+    listFileError,
+  );
   out.notes(report);
   out.report(...readingProblems(report));
   out.print(

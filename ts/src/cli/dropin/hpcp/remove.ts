@@ -11,9 +11,9 @@ import { display, toBytes } from '../../../names.js';
 import { Removal, type RemoveOptions } from '../../../ops/remove.js';
 import { failureText } from '../../../report/summary.js';
 import { askConsent, removalPreview } from '../../consent.js';
-import { type CommonSettings, type Context, runJob } from '../../run.js';
+import { type CommonSettings, type Context, runJob, spillDirectory } from '../../run.js';
 import { Stopped } from './ask.js';
-import { type HpcpConsole, interruption, type Problem, problem, Refused } from './codes.js';
+import { codeWith, type HpcpConsole, interruption, type Problem, problem, Refused, told } from './codes.js';
 import { patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
 import { inUse, resources, settingsOf } from './settings.js';
@@ -36,7 +36,7 @@ export async function remove({ values, positionals }: HpcpCall, out: HpcpConsole
     const typed = found[index] ?? source;
     return /(^|\/)\.{1,2}\/*$/.test(typed.path) ? typed : source;
   });
-  const options = removalOptions(values, victims, rules);
+  const options = { ...removalOptions(values, victims, rules), spillDirectory: spillDirectory(out.streams.env) };
   out.print(removalHead(victims, options));
   const names: string[] = [];
   const listen = (event: Event) => {
@@ -44,7 +44,13 @@ export async function remove({ values, positionals }: HpcpCall, out: HpcpConsole
       names.push(event.source);
     }
   };
-  const report = await runRemoval(options, values.remove_force, settingsOf(values), out.streams, listen);
+  const report = await runRemoval(
+    options,
+    values.remove_force,
+    settingsOf(values, codeWith(out, removalProblems)),
+    out.streams,
+    listen,
+  );
   out.notes(report);
   out.report(...removalProblems(report));
   if (values.dry_run) out.print('Dry run: nothing was done; the totals are what would be done');
@@ -99,7 +105,7 @@ async function runRemoval(
 
 async function consent(removal: Removal, settings: CommonSettings, streams: Context): Promise<void> {
   const names: string[] = [];
-  const looking = { ...settings, json: false, dryRun: false, logFile: undefined };
+  const looking = { ...settings, json: false, dryRun: false, logFile: undefined, preview: true };
   const report = await runJob(
     () => removal.preview(),
     looking,
@@ -117,7 +123,7 @@ async function consent(removal: Removal, settings: CommonSettings, streams: Cont
 
 /** What the report says went wrong. */
 function removalProblems(report: Report): Problem[] {
-  const problems = report.failures.map((failure) => problem(caseOf(failure), failureText(failure)));
+  const problems = report.failures.map((failure) => told(caseOf(failure), failureText(failure)));
   const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
   if (all > report.failures.length) {
     problems.push(problem('removal failed', `Removal failed: ${all - report.failures.length} more failures`));

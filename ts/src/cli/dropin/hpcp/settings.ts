@@ -5,6 +5,7 @@
  * `UsageError`.
  */
 import { availableParallelism } from 'node:os';
+import type { Report } from '../../../events.js';
 import type { Resources } from '../../../native/options.js';
 import type { CommonSettings } from '../../run.js';
 import { parseCount, parseRate } from '../../values.js';
@@ -14,9 +15,11 @@ import { choice, type HpcpValues } from './flags.js';
 /** Worker threads at most, as the engine has it. */
 const MOST = 1024;
 
-/** The common settings. */
-export function settingsOf(values: HpcpValues): CommonSettings {
+/** The common settings; `exitCode`: what the command ends with for a report. */
+export function settingsOf(values: HpcpValues, exitCode: (report: Report) => number): CommonSettings {
   return {
+    label: 'hpcp',
+    exitCode,
     dryRun: values.dry_run,
     json: values.json,
     progress: choice(values, 'progress') ?? 'auto',

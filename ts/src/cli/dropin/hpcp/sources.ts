@@ -9,6 +9,7 @@ import { homedir } from 'node:os';
 import { fromBytes, type PathLike, toBytes } from '../../../names.js';
 import { listedSources } from '../../../ops/list.js';
 import { neededSpillDirectory } from '../../run.js';
+import { elsewhere } from '../../values.js';
 import { glob, hasMagic } from '../glob.js';
 import { type HpcpConsole, type Problem, problem, problemOf, Refused } from './codes.js';
 import type { HpcpValues } from './flags.js';
@@ -31,7 +32,10 @@ export function findSources(args: readonly string[]): Sources {
   const problems: Problem[] = [];
   for (const arg of args) {
     const paths = expand(arg);
-    if (paths.length === 0) problems.push(problem('source missing', `Source path not found: ${arg}`));
+    if (paths.length === 0) {
+      const why = elsewhere(arg, 'copy', [arg, 'DEST']);
+      problems.push(problem('source missing', `Source path not found: ${why ?? arg}`));
+    }
     for (const path of paths) {
       const { source = { path, kind: 'other' }, leads = false } = sourceAt(path) ?? {};
       if (!leads) {

@@ -1,0 +1,244 @@
+/**
+ * What a run comes to, as its user sees it: codes, last lines, where failures are kept, and what is refused with the right
+ * command.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { elsewhere } from '../src/cli/values.js';
+import { executable, jsonLines, program, run, scratch } from './rig.js';
+
+/** A directory with `files`, and the way to put a name below it. */
+function tree(files: Readonly<Record<string, string>>): (name?: string) => string {
+  const root = scratch();
+  const at = (name = '') => join(root, name);
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(join(root, name, '..'), { recursive: true });
+    writeFileSync(at(name), content);
+  }
+  return at;
+}
+
+const lastLine = (text: string) => text.trimEnd().split('\n').at(-1);
+
+describe('a path of another machine', () => {
+  it.each([
+    ['nas:/backup', 'copy', 'rsync -aHAX photos nas:/backup does that; ./nas:/backup is'],
+    ['me@nas:x y', 'copy', "rsync -aHAX photos 'me@nas:x y' does that"],
+    ['nas::module', 'copy', 'rsync -aHAX photos nas::module does that'],
+    ['rsync://nas/module', 'copy', 'rsync -aHAX photos rsync://nas/module does that'],
+    ['nas:/old', 'remove', 'ssh nas bulkhaul remove /old does that'],
+    ['nas:photos', 'list', 'ssh nas bulkhaul list photos does that'],
+    ['s3://bucket/x', 'copy', 'rclone copy photos :s3:bucket/x does that; ./s3://bucket/x is'],
+    ['gs://bucket', 'list', 'rclone lsf photos :gcs:bucket does that'],
+    ['https://host/x', 'copy', 'rclone or curl does that'],
+    ['file:///etc/x', 'copy', 'the path is /etc/x'],
+  ])('%s of %s: %s', (path, verb, said) => {
+    expect(elsewhere(path, verb, ['photos', path])).toContain(said);
+  });
+
+  it.each(['./nas:/backup', '/nas:/x', 'a/b:c', 'a', ':', './s3://x', ''])('%j is none', (path) => {
+    expect(elsewhere(path, 'copy', [path])).toBeUndefined();
+  });
+
+  it('is refused by every verb, and ./ is the way to mean it', async () => {
+    const at = tree({ 'a:b': '1' });
+    for (const words of [
+      ['copy', 'a:b', 'd'],
+      ['copy', './a:b', 'a:d'],
+      ['list', 'a:b'],
+      ['compare', 'a:b', 'a:b'],
+      ['remove', '-f', 'a:b'],
+    ]) {
+      const { code, stderr } = await run(words, { cwd: at() });
+      expect([code, stderr]).toEqual([2, expect.stringContaining('names another host')]);
+    }
+    expect(readdirSync(at())).toEqual(['a:b']);
+    expect((await run(['copy', './a:b', './c:d'], { cwd: at() })).code).toBe(0);
+    expect(readFileSync(at('c:d'), 'utf8')).toBe('1');
+  });
+
+  it('of hpcp is refused where nothing here has the name', async () => {
+    const at = tree({ 'a:b': '1' });
+    expect((await run(['hpcp', 'a:b', '-d', 'c'], { cwd: at() })).code).toBe(0);
+    const to = await run(['hpcp', 'a:b', '-d', 'nas:/x'], { cwd: at() });
+    expect([to.code, to.stderr]).toEqual([202, expect.stringContaining('rsync -aHAX SRC nas:/x does that')]);
+    const from = await run(['hpcp', 's3://b', '-d', 'd'], { cwd: at() });
+    expect([from.code, from.stderr]).toEqual([240, expect.stringContaining('rclone copy :s3:b DEST does that')]);
+    expect(existsSync(at('nas:'))).toBe(false);
+  });
+});
+
+describe('a command that cannot start', () => {
+  it.each([20, 21, 22])('with %d descriptors ends with 2 and a sentence', async (limit) => {
+    const at = tree({ a: '1' });
+    const line = `ulimit -n ${limit}; exec "${process.execPath}" "${executable}" copy a b`;
+    const { code, stderr } = await program('bash', ['-c', line], { cwd: at() });
+    expect([code, stderr.trimEnd().split('\n')]).toEqual([
+      2,
+      [expect.stringMatching(/^(bulkhaul|copy): .*too (many open files|few file descriptors)/)],
+    ]);
+  });
+});
+
+describe('a dry run', () => {
+  const script = `
+old() { touch -h -d '2001-01-01 00:00:00' "$@"; }
+mkdir s d; cd s; mkdir -p sub/deep modes times new/er made
+echo 1 > a; echo 22 > sub/b; echo 3 > sub/deep/c; ln -s a link; ln -s a link-time; ln -s a link-text
+mkfifo fifo fifo-mode; mknod dev c 1 3; mknod dev-other c 1 5
+echo one > size; echo abc > same-size; echo x > mode; echo x > owner; echo x > time; echo x > both; : > empty
+echo f > was-link; ln -s x was-file; ln -s x was-fifo; mkfifo was-file2; echo x > 'odd name'; echo x > new/er/f
+echo h > hard1; ln hard1 hard2; echo x > sub!; echo x > sub-
+cd ..; cp -a s/. d/; cd d
+rm -r a new sub/deep/c fifo dev dev-other empty link made was-link was-file was-fifo was-file2 hard2
+mknod dev-other c 1 7; echo three > size; echo xyz > same-size; chmod 600 mode fifo-mode; chown 5:6 owner; chmod 777 both
+ln -sfn b link-text; ln -s x was-link; echo f > was-file; mkfifo was-fifo; echo f > was-file2; chmod 700 modes
+echo e > extra; mkdir extra-dir; echo e > extra-dir/e
+old size same-size time both link-time times sub
+find ../s -exec touch -h -d '2010-01-01' {} +
+touch -h -d '2010-01-01' mode owner fifo-mode modes 'odd name' sub/b sub! sub- link-text sub/deep hard1 .
+`;
+  const built = async () => {
+    const at = tree({});
+    expect(await program('bash', ['-ec', script], { cwd: at() })).toMatchObject({ code: 0, stderr: '' });
+    return at;
+  };
+
+  it.skipIf(process.getuid?.() !== 0).each([
+    [[], []],
+    [['--delete'], ['--delete']],
+    [
+      ['--exclude', 'sub'],
+      ['--exclude', 'sub'],
+    ],
+    [['--no-owner'], ['--no-owner', '--no-group']],
+    [['--no-perms'], ['--no-perms']],
+  ])('itemises %j as rsync -ain %j', async (ours, theirs) => {
+    const at = await built();
+    const wanted = await program('rsync', ['-aHin', ...theirs, 's/', 'd/'], { cwd: at() });
+    const { code, stdout } = await run(['copy', '-n', ...ours, 's/', 'd'], { cwd: at() });
+    const lines = (text: string) => text.trimEnd().split('\n').sort();
+    expect([code, lines(stdout)]).toEqual([0, lines(wanted.stdout)]);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)(
+    'tells its entries in the order of their paths, and says what it is',
+    async () => {
+      const at = await built();
+      const key = (path: string) => Buffer.from(path.replaceAll('/', '\0'), 'latin1');
+      const ordered = (paths: string[]) => paths.toSorted((one, two) => Buffer.compare(key(one), key(two)));
+      for (const words of [
+        ['copy', '-n', '--json', '-j', '4', '--delete', 's/', 'd'],
+        ['remove', '-n', '--json', '-j', '4', 's', 'd'],
+      ]) {
+        const { stdout } = await run(words, { cwd: at() });
+        const entries = jsonLines(stdout).filter(({ type }) => type === 'entry');
+        const paths = entries.map(({ path }) => String(path));
+        expect(paths.length).toBeGreaterThan(30);
+        expect(paths).toEqual(ordered(paths));
+        expect(new Set(entries.map(({ dryRun }) => dryRun))).toEqual(new Set([true]));
+        expect(jsonLines(stdout).at(-1)).toMatchObject({ type: 'summary', dryRun: true });
+      }
+    },
+  );
+
+  it('of any verb says so in JSON and in the log, and its sizes are bytes', async () => {
+    const at = tree({ 's/a': '12345', 's/b': '1' });
+    const cwd = at();
+    for (const words of [
+      ['copy', 's', 'd'],
+      ['remove', 's'],
+      ['hpcp', 's', '-d', 'd'],
+      ['hpcp', 's', '-fl', 'L'],
+      ['hpcp', 's', '-d', 's', '-dfl', 'L'],
+      ['hpcp', '-rm', '-rf', 's'],
+    ]) {
+      const { code, stdout } = await run([...words, '--dry-run', '--json', '--log-file', 'log'], { cwd });
+      expect([words, code, jsonLines(stdout).at(-1)]).toMatchObject([words, 0, { dryRun: true, exitCode: 0 }]);
+      const log = readFileSync(at('log'), 'utf8').trimEnd().split('\n');
+      expect(JSON.parse(log.at(-1) ?? '')).toMatchObject({ msg: 'summary', dryRun: true });
+      if (words[0] === 'copy') {
+        expect(jsonLines(stdout).at(-1)).toMatchObject({ plannedBytes: 6 });
+        expect(jsonLines(stdout)).toContainEqual(expect.objectContaining({ path: 's/a', bytes: 5 }));
+      }
+    }
+    expect(readdirSync(cwd).sort()).toEqual(['log', 's']);
+    const { stderr } = await run(['copy', '-n', 's', 'd'], { cwd });
+    expect(stderr).toContain('2 files would be copied (6 B)');
+  });
+});
+
+describe('two sources with one name', () => {
+  const both = () => tree({ 'a/x': 'one', 'b/x': 'two', 'a/same': 's', 'b/same': 's', 'a/d/1': '1', 'b/d/2': '2' });
+
+  it('is a failure that names both, unless told which', async () => {
+    const at = both();
+    const cwd = at();
+    for (const options of [[], ['-n'], ['--move']]) {
+      const { code, stderr } = await run(['copy', ...options, 'a/', 'b/', 'd'], { cwd });
+      expect([options, code]).toEqual([options, 23]);
+      expect(stderr).toContain('bulkhaul: create a/x: another source brings this name with other content: b/x\n');
+      expect(stderr).toContain('1 failure: 1 collision');
+      expect(stderr).toContain('note (same-name, 1x)');
+    }
+    expect(readFileSync(at('a/x'), 'utf8')).toBe('one');
+  });
+
+  it.each([
+    ['last', 'two'],
+    ['first', 'one'],
+  ])('--on-collision %s: %s', async (rule, content) => {
+    const at = both();
+    const { code } = await run(['copy', '--on-collision', rule, 'a/', 'b/', 'd'], { cwd: at() });
+    expect([code, readFileSync(at('d/x'), 'utf8')]).toEqual([0, content]);
+    expect(readdirSync(at('d/d'))).toEqual(['1', '2']);
+  });
+
+  it('of hpcp is as in its original: the last', async () => {
+    const at = both();
+    expect((await run(['hpcp', 'a/', 'b/', '-d', 'd'], { cwd: at() })).code).toBe(0);
+    expect(readFileSync(at('d/x'), 'utf8')).toBe('two');
+  });
+});
+
+describe('what is missing', () => {
+  it('is 23, and what is there is dealt with', async () => {
+    const at = tree({ a: '1', 's/b': '2', list: 'b\ngone\n' });
+    const cwd = at();
+    for (const words of [
+      ['copy', 'a', 'gone', 'd'],
+      ['copy', '--files-from', 'list', 's', 'd'],
+      ['list', 's', 'gone'],
+      ['remove', '-f', '-n', 'a', 'gone'],
+    ]) {
+      const { code, stderr } = await run(words, { cwd });
+      if (words[0] === 'remove') expect(code).toBe(0);
+      else expect([words, code, stderr]).toEqual([words, 23, expect.stringContaining('1 failure: 1 missing')]);
+    }
+    expect(readdirSync(at('d'))).toEqual(['a', 'b']);
+    for (const words of [
+      ['copy', 'gone', 'e'],
+      ['list', 'gone'],
+      ['compare', 'gone', 'd'],
+    ]) {
+      const { code, stdout } = await run([...words, '--json'], { cwd });
+      expect([words, code, jsonLines(stdout)]).toMatchObject([words, 23, [{ kind: 'refused', code: 'NO_SOURCE' }]]);
+    }
+    expect((await run(['remove', 'a', 'gone'], { cwd, input: 'y\n' })).code).toBe(23);
+  });
+});
+
+describe('the last line', () => {
+  it('is the verdict', async () => {
+    const at = tree({ 's/a': '1' });
+    const cwd = at();
+    expect(lastLine((await run(['copy', 's', 'd'], { cwd })).stderr)).toBe('complete: 2 entries');
+    expect(lastLine((await run(['copy', '-n', 's', 'd'], { cwd })).stderr)).toBe(
+      'complete: 2 entries (dry run: nothing was done)',
+    );
+    mkdirSync(at('o/s/a'), { recursive: true });
+    const failed = await run(['copy', 's', 'o'], { cwd });
+    expect([failed.code, lastLine(failed.stderr)]).toEqual([23, 'INCOMPLETE: 1 of 2 entries failed (exit 23)']);
+  });
+});
