@@ -677,7 +677,7 @@ fn names_that_leave_the_source() {
     said.sort();
     let at = |name: &str| source.path().join(name).display().to_string();
     let wanted = [
-        ("other", format!("stat {}: Not a directory", at("file/a"))),
+        ("missing", format!("stat {}: Not a directory", at("file/a"))),
         ("outside", "open ../list: it leaves the source".to_owned()),
         ("outside", "open /etc: it leaves the source".to_owned()),
         (

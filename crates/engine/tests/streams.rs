@@ -360,7 +360,7 @@ fn an_open_pipe_is_no_source() {
     let (read, _write) = UnixStream::pair().unwrap();
     let path = String::from_utf8(path_of(&read)).unwrap();
     let refused = attempt(&[renamed(&path, "f")], scratch.path(), |_| {}).unwrap_err();
-    assert_eq!(refused.code(), "NO_SOURCE");
+    assert_eq!(refused.code(), "USAGE");
     assert!(refused.to_string().contains("cat writes what it gives"), "{refused}");
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }

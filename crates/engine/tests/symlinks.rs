@@ -191,7 +191,7 @@ fn a_link_of_the_source_is_no_way_out() {
     assert!(outside.names().is_empty());
     // Both at once: the later one wins, and it is a directory.
     copy(&[contents(one.path()), contents(two.path())], scratch.at("both"), |o| {
-        o.on_collision = Collision::Last
+        o.on_collision = Collision::Last;
     })
     .complete();
     assert!(outside.names().is_empty());

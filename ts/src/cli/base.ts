@@ -69,7 +69,7 @@ export abstract class VerbCommand extends Command {
   });
   logFile = value('--log-file', {
     ...{ group: 'output', value: 'FILE', default: 'none' },
-    help: 'Append failures, notes and the summary to FILE, as JSON lines; - is standard error',
+    help: 'Append version, command line and host, failures, notes and the summary to FILE, as JSON lines; - is standard error',
   });
 
   /** Who has a standard stream, by its path. */

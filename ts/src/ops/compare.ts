@@ -128,15 +128,18 @@ export function compareMapped(options: MappedCompareOptions): Job {
   return begin(options, MAPPED, start);
 }
 
-/** A side, and of one that is no list its path, and what it leads to. */
+/** A side that was looked at. */
 interface Looked {
+  /** It, in the addon's form. */
   side: Given<NativeSide>;
-  path?: string;
-  kind?: 'directory' | 'file' | 'other';
+  /** Its path, if it is no list. */
+  path: string | undefined;
+  /** What the path leads to. */
+  kind: 'directory' | 'file' | 'other';
 }
 
 async function sideOf(compared: Compared): Promise<Looked> {
-  if (typeof compared === 'object' && 'list' in compared) return { side: compared };
+  if (typeof compared === 'object' && 'list' in compared) return { side: compared, path: undefined, kind: 'other' };
   const path = pathText(compared, 'a side');
   // A directory stands for what is in it, anything else for itself. What cannot be looked at the engine reports.
   const entry = await stat(toBytes(path)).catch(() => undefined);

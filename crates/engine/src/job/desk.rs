@@ -156,8 +156,8 @@ pub struct Desk {
     syncing_since: Mutex<Option<Instant>>,
 }
 
-/// Takes an entry event; gives one back that it can't take, with the reason.
-type Divert = Box<dyn Fn(EntryEvent) -> Result<(), (EntryEvent, Errno)> + Send + Sync>;
+/// Takes an entry event, if it can.
+type Divert = Box<dyn Fn(&EntryEvent) -> Result<(), Errno> + Send + Sync>;
 
 /// What tells whether an operation moves, where the counters at its desk do not; also what it does in rehearsals.
 #[derive(Default)]
@@ -337,18 +337,19 @@ impl Desk {
 
     /// What becomes of an entry.
     pub fn tell(&self, event: EntryEvent) {
-        let Some(divert) = self.diverted.get() else {
-            return self.queue.push(Event::Entry(event));
-        };
-        if let Err((event, errno)) = divert(event) {
-            let message = format!("entries are not told in order: temporary files: {}", describe(errno));
-            self.note("order", || (Vec::new(), message));
-            self.queue.push(Event::Entry(event));
+        match self.diverted.get().map(|divert| divert(&event)) {
+            Some(Ok(())) => return,
+            Some(Err(errno)) => {
+                let message = format!("entries are not told in order: temporary files: {}", describe(errno));
+                self.note("order", || (Vec::new(), message));
+            }
+            None => {}
         }
+        self.queue.push(Event::Entry(event));
     }
 
     /// From now on entry events go there.
-    pub fn divert(&self, divert: impl Fn(EntryEvent) -> Result<(), (EntryEvent, Errno)> + Send + Sync + 'static) {
+    pub fn divert(&self, divert: impl Fn(&EntryEvent) -> Result<(), Errno> + Send + Sync + 'static) {
         self.diverted.get_or_init(|| Box::new(divert));
     }
 

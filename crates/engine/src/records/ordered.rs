@@ -27,12 +27,9 @@ impl Ordered {
         desk.divert(move |event| {
             let (mut key, mut payload) = (Vec::new(), Vec::new());
             path_key(&event.path, &mut key);
-            encode(&event, &mut payload);
-            let pushed = sorter
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(&key, &payload);
-            pushed.map_err(|errno| (event, errno))
+            encode(event, &mut payload);
+            let mut sorter = sorter.lock().unwrap_or_else(PoisonError::into_inner);
+            sorter.push(&key, &payload)
         });
         Self(held)
     }

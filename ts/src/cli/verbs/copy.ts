@@ -29,7 +29,8 @@ export class CopyCommand extends VerbCommand {
       goes on when it is run again.
 
       Exit codes: 0 complete, 1 a copy reads back differently, 2 usage or nothing begun, 3 refused for safety, or
-      --delete or --move held back, 23 some entries failed, 24 some vanished or changed meanwhile, 130 interrupted.
+      --delete or --move held back, 23 some entries failed, are missing or in conflict, 24 some vanished or changed
+      meanwhile, 130 interrupted.
     `,
     examples: [
       ['Copy the directory photos to /backup/photos', '$0 copy photos /backup'],

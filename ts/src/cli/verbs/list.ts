@@ -23,8 +23,8 @@ export class ListCommand extends VerbCommand {
       something else) is escaped: a NUL byte stands in front, and \`compare\` and hpcp's \`-sfl\` here read it back.
       FIFOs, sockets and devices are left out. What can't be read is an error, and the rest is listed.
 
-      Exit codes: 0 complete, 2 usage or nothing begun, 23 some entries could not be read, 24 some vanished or changed
-      meanwhile, 130 interrupted.
+      Exit codes: 0 complete, 2 usage or nothing begun, 23 some entries are missing or could not be read, 24 some vanished
+      or changed meanwhile, 130 interrupted.
     `,
     examples: [
       ['List a tree with hashes', '$0 list photos'],

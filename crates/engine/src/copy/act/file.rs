@@ -22,7 +22,6 @@ use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::Durability;
-use crate::tree::keep::differences;
 use crate::tree::metadata::{Held, without_list};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
@@ -204,10 +203,8 @@ fn settle(
             Action::Conflict(what) => {
                 return Err(Fault::conflict(Operation::Create, destination, what).into());
             }
-            Action::Replace(mut changes) => {
-                if let Some(existing) = existing.as_ref().filter(|there| there.kind == Kind::File) {
-                    changes.insert(differences(stat, existing, &worker.run.rules.keep, &kept));
-                }
+            Action::Replace(changes) => {
+                let changes = make::all_changes(worker, entry, stat, (destination, existing.as_ref()), changes);
                 stale.get_or_insert(Place {
                     destination,
                     replaces: *existing,

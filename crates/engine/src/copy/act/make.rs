@@ -193,6 +193,23 @@ fn put_off(worker: &Worker<'_>, entry: &Entry<'_>, index: usize, stat: &Stat, th
     Ok(waits)
 }
 
+/// What differs of an entry that is replaced: these, and where something of its kind is there all that a stat shows.
+pub fn all_changes(
+    worker: &Worker<'_>,
+    entry: &Entry<'_>,
+    stat: &Stat,
+    there: (usize, Option<&Stat>),
+    mut changes: Changes,
+) -> Changes {
+    if let (index, Some(existing)) = there
+        && existing.kind == stat.kind
+    {
+        let kept = times::kept_of(worker, entry.dir, index, stat, Some(existing));
+        changes.insert(differences(stat, existing, &worker.run.rules.keep, &kept));
+    }
+    changes
+}
+
 /// Refuses what the flags of a directory, or of what has the name in it, forbid: before anything is written.
 pub fn permit(dir: &Dir, index: usize, operation: Operation, existing: Option<&Stat>) -> Result<(), Fault> {
     let directory = match dir.twins[index].as_ref().map(|twin| &twin.presence) {

@@ -12,7 +12,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Identity, Kind, Node, OwnedFd, Stat};
 use crate::bytes::probe;
 use crate::copy::act::file;
 use crate::copy::act::link::{self, location};
-use crate::copy::act::make::{Fit, discard, keep, make, permit, publish};
+use crate::copy::act::make::{Fit, all_changes, discard, keep, make, permit, publish};
 use crate::copy::entry::{Done, Entry, SourceEntry};
 use crate::copy::links::Claimed;
 use crate::copy::memory::{Tracked, Undecided};
@@ -21,7 +21,6 @@ use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::tree::keep::differences;
 use crate::tree::metadata::{Held, Subject, put_right, without_list};
 use crate::tree::staging::Staging;
 use crate::tree::times::Kept;
@@ -73,11 +72,8 @@ pub fn special(
         match action {
             Action::Skip(reason) => return Ok(Some(Done::skipped(reason).at(*index))),
             Action::Conflict(what) => return Err(Fault::conflict(Operation::Create, *index, what).into()),
-            Action::Replace(mut changes) => {
-                if let Some(existing) = existing.as_ref().filter(|there| there.kind == stat.kind) {
-                    let kept = times::kept_of(worker, entry.dir, *index, stat, Some(existing));
-                    changes.insert(differences(stat, existing, &worker.run.rules.keep, &kept));
-                }
+            Action::Replace(changes) => {
+                let changes = all_changes(worker, entry, stat, (*index, existing.as_ref()), changes);
                 place = place.or(Some((*index, true, changes)));
             }
             _ => {}
