@@ -107,9 +107,12 @@ impl Job {
         self.desk.begin();
         let (desk, resources) = (Arc::clone(&self.desk), self.resources);
         let work = move || {
-            if let Err(Errno::MFILE | Errno::NFILE) = require_some() {
+            if let Err(errno @ (Errno::MFILE | Errno::NFILE)) = require_some() {
                 let limit = sys::descriptor_limit();
-                let text = format!("too few file descriptors can be had (the limit is {limit}: ulimit -n)");
+                let text = format!(
+                    "{}: more are needed to begin (the limit is {limit}: ulimit -n)",
+                    describe(errno)
+                );
                 return Err(Refusal::NoStart(text));
             }
             make_way(&desk, &resources);
