@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished } from 'vitest';
+import { afterAll, expect, onTestFinished } from 'vitest';
 import { decode, type Report } from '../src/events.js';
 import type { NativeEvent, NativeReport, NativeSnapshot } from '../src/native/events.js';
 import type { Limits } from '../src/native/options.js';
@@ -15,7 +15,7 @@ import { verdictOf } from '../src/verdict.js';
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 /** Where the commands of a test file keep what they keep. */
 const STATE = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
-process.on('exit', () => rmSync(STATE, { recursive: true, force: true }));
+afterAll(() => rmSync(STATE, { recursive: true, force: true }));
 
 const FAULTS = fileURLToPath(new URL('../../crates/engine/tests/rig/faultfs.py', import.meta.url));
 
