@@ -4,9 +4,9 @@
  *
  * The environment is read here and nowhere below.
  */
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, mkdtempSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, isAbsolute, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
@@ -79,8 +79,7 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
  * anything is begun), calls `begin` (with true when the job is to deliver entry events, and what keeps the status away
  * from a question), shows what goes on and what fails, keeps all failures in a file, tells `listen` each event before it is
  * shown, and minds the signals: the first SIGINT, SIGTERM or SIGHUP finishes what is in flight, the second aborts and ends
- * the process within two seconds, SIGUSR1 prints
- * the status.
+ * the process within two seconds, SIGUSR1 prints the status.
  * Prints no summary for people: that is the command's own.
  */
 export async function runJob(
@@ -140,15 +139,25 @@ function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {
 
 /** Failures are kept in the state directory, or where temporary files go when that can't be written. */
 function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin): FailureSettings {
-  const state = env.XDG_STATE_HOME || (env.HOME && join(env.HOME, '.local/state'));
+  const home = env.HOME && join(env.HOME, '.local/state');
+  // As the XDG base directory specification has it, a relative one does not count.
+  const state = [env.XDG_STATE_HOME, home].find((directory) => directory && isAbsolute(directory));
+  const kept = () => {
+    if (!state) return undefined;
+    const below = join(state, 'bulkhaul/failures');
+    mkdirSync(below, { recursive: true, mode: 0o700 });
+    return below;
+  };
+  // Everybody may make names there: only in a directory that is new is each of them ours.
+  const spilled = () => mkdtempSync(join(spillDirectory(env), 'bulkhaul-failures-'));
   const name = `${new Date().toISOString().replace(/[:.]/g, '').slice(0, 17)}-${process.pid}.jsonl`;
   const open = async () => {
     const { Log } = await import('../report/log.js');
-    for (const directory of [...(state ? [state] : []), spillDirectory(env)]) {
+    for (const make of [kept, spilled]) {
       try {
-        const below = join(directory, 'bulkhaul/failures');
-        mkdirSync(below, { recursive: true, mode: 0o700 });
-        const path = join(below, name);
+        const directory = make();
+        if (directory === undefined) continue;
+        const path = join(directory, name);
         return { path, log: new Log(path, origin, 0o600) };
       } catch {
         // The next one, and whoever shows failures says when there is none.
