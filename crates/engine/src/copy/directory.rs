@@ -312,7 +312,7 @@ fn open_twin(
                 return Ok(Some(Twin::imagined()));
             }
             worker.run.tries(parent, index).for_each(Tries::try_one);
-            let twin = staged_twin(worker, &at, name, index, up)?;
+            let twin = staged_twin(worker, parent, &at, name, index, up)?;
             Ok(Some(Twin {
                 replaces: existing,
                 ..twin
@@ -380,9 +380,19 @@ fn existing_twin(
     })
 }
 
-fn staged_twin(worker: &mut Worker<'_>, at: &OwnedFd, name: &CStr, index: usize, up: &Twin) -> Result<Twin, Fault> {
+fn staged_twin(
+    worker: &mut Worker<'_>,
+    parent: &Dir,
+    at: &OwnedFd,
+    name: &CStr,
+    index: usize,
+    up: &Twin,
+) -> Result<Twin, Fault> {
     let rules = &worker.run.rules;
     let staged = worker.run.stager.stage_directory(at.as_fd(), name, index)?;
+    if let Some(errno) = staged.left {
+        left_behind(worker, || join(&parent.twin_path(index), name.to_bytes()), errno);
+    }
     let keep = (rules.asked.directories != Directories::Needed).then_some(&rules.keep);
     let (fd, mode) = (staged.fd.as_fd(), staged.stat.mode);
     let heritage = metadata::inherit(up.heritage, keep, fd, mode, &mut worker.scratch, index)?;
@@ -536,18 +546,18 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
         drop(staged);
         let removed = cleared.and_then(|()| sys::remove_directory(at.as_fd(), staging.as_c_str()));
         if let Err(errno) = removed {
-            worker.run.desk.note("left-behind", || {
-                let why = describe(errno);
-                (
-                    dir.twin_path(index),
-                    format!("what was made of it stays until the next run: {why}"),
-                )
-            });
+            left_behind(worker, || dir.twin_path(index), errno);
         }
     }
     result?;
     published.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Something under a staging name could not be taken away.
+fn left_behind(worker: &Worker<'_>, path: impl FnOnce() -> Vec<u8>, errno: Errno) {
+    let message = || format!("what was made of it stays until the next run: {}", describe(errno));
+    worker.run.desk.note("left-behind", || (path(), message()));
 }
 
 /// Somebody else made a directory meanwhile: the entries of the staged one move in one by one.

@@ -64,6 +64,8 @@ pub struct StagedDirectory {
     pub staging: Staging,
     /// Nothing is in it; otherwise it was adopted from a run that died.
     pub fresh: bool,
+    /// Why an empty one stays beside it until the next run, if one does.
+    pub left: Option<Errno>,
 }
 
 impl Stager {
@@ -155,11 +157,19 @@ impl Stager {
     ) -> Result<StagedDirectory, Fault> {
         let fault = |operation, errno| Fault::new(operation, Side::Destination(destination), errno);
         let mut attempt = 0;
+        let mut stale = None;
         loop {
             let staging = self.name(final_name, attempt);
             let made = match sys::make_directory(at, staging.as_c_str()) {
                 Ok(()) => true,
                 Err(Errno::EXIST) => false,
+                // It was made, but has the number of one that is just going, so Linux has no place for it (FUSE). The next
+                // one has another number.
+                Err(Errno::STALE) if stale.is_none() => {
+                    stale = Some(staging);
+                    attempt += 1;
+                    continue;
+                }
                 Err(errno) => return Err(fault(Operation::MakeDirectory, errno)),
             };
             match Self::claim(at, &staging, made) {
@@ -180,12 +190,21 @@ impl Stager {
                         stat,
                         staging,
                         fresh,
+                        left: stale.and_then(|stale| Self::unmake(at, &stale).err()),
                     });
                 }
                 Ok(None) if attempt < DIRECTORY_ATTEMPTS => attempt += 1,
                 Ok(None) => return Err(fault(Operation::MakeDirectory, Errno::EXIST)),
                 Err(errno) => return Err(fault(Operation::Open, errno)),
             }
+        }
+    }
+
+    /// Takes an empty staged directory away that nobody has adopted.
+    fn unmake(at: BorrowedFd<'_>, staging: &Staging) -> sys::Result<()> {
+        match Self::claim(at, staging, true)? {
+            Some(_locked) => sys::remove_directory(at, staging.as_c_str()),
+            None => Ok(()),
         }
     }
 
