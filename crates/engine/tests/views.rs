@@ -320,6 +320,21 @@ fn folding(scratch: &Scratch) -> Option<PathBuf> {
     )
 }
 
+/// ESTALE, though it was made: it has the number of one that is just going. In a new directory nobody looks for leftovers.
+#[test]
+fn a_directory_that_nothing_leads_to_yet_is_made_again() {
+    let scratch = Scratch::new();
+    let (source, real) = (scratch.tree("s"), scratch.tree("real"));
+    source.file("d/e/f", "f");
+    let Some(disk) = scratch.faulty(real.path(), "stale") else {
+        return;
+    };
+    let copied = copy(&[contents(source.path())], &disk, |o| o.jobs = 1).complete();
+    assert_eq!(copied.notes(), [""; 0]);
+    assert_eq!(fs::read_to_string(real.at("d/e/f")).unwrap(), "f");
+    assert!(!has_staging(real.path()));
+}
+
 #[test]
 fn two_names_that_the_destination_takes_for_one_are_a_conflict() {
     let scratch = Scratch::new();

@@ -224,7 +224,11 @@ mod tests {
 
         #[test]
         fn anything_else_is_told(bytes: Vec<u8>) {
-            let _ = Record::decode(&bytes);
+            if let Some(record) = Record::decode(&bytes) {
+                let mut again = Vec::new();
+                record.encode(&mut again);
+                prop_assert_eq!(Record::decode(&again), Some(record));
+            }
         }
     }
 }

@@ -19,6 +19,8 @@ What is stated of files:
   only=SUFFIX    the above, and `nocreate`, are meant for paths that end so (for nocreate: paths of directories)
   direct         past the page cache, as lies about sizes always are: a read that hangs cannot even be killed
   unknown        directories are listed without the kinds of their entries
+  stale          the first new directory below another is made, but mkdir answers ESTALE, and its name leads to nothing
+                 until one more is made: so it is where that has the number of a directory that is just going
 What it does to names and times:
   fold           names are the same whatever their case; the first spelling is kept
   fold=form      names are the same whatever their Unicode normal form
@@ -48,7 +50,7 @@ MNT_DETACH = 2
 BYTES = "latin-1"
 
 NUMBERS = {"larger", "smaller", "short", "inode", "granularity", "earliest", "latest", "squash"}
-WORDS = {"hang", "alike", "direct", "unknown", "fold"}
+WORDS = {"hang", "alike", "direct", "unknown", "fold", "stale"}
 TEXTS = {"until", "only", "fold"}
 CREATING = ["create", "mkdir", "mknod", "symlink", "link", "rename"]
 REFUSED = {
@@ -76,7 +78,7 @@ class Options:
         self.larger = self.smaller = self.short = 0
         self.inode = self.squash = self.earliest = self.latest = None
         self.granularity = 1
-        self.hang = self.alike = self.direct = self.unknown = False
+        self.hang = self.alike = self.direct = self.unknown = self.stale = False
         self.fold = self.until = None
         self.only = b""
         # By operation: the error number, 0 for one that is answered with success and not done.
@@ -134,6 +136,8 @@ class View:
         self.base = b"/proc/self/fd/%d/." % os.open(source, os.O_PATH | os.O_DIRECTORY)
         self.options = options
         self.caller = caller
+        # The path of the directory that nobody can see yet.
+        self.hidden = None
 
     def __call__(self, operation, *args):
         options = self.options
@@ -213,6 +217,8 @@ class View:
         return answer
 
     def getattr(self, path, info=None):
+        if not info and path == self.hidden:
+            raise refusal(errno.ENOENT)
         about = os.fstat(info.fh) if info else os.lstat(self.real(path))
         return self.stated(path, about)
 
@@ -250,9 +256,17 @@ class View:
         os.fsync(handle)
 
     def mkdir(self, path, mode):
+        # The kernel asks a second time.
+        if path == self.hidden:
+            raise refusal(errno.ESTALE)
         real = self.real(path)
         os.mkdir(real, mode)
         self.made(real)
+        self.hidden = None
+        if self.options.stale and os.path.dirname(path) != "/":
+            self.options.stale = False
+            self.hidden = path
+            raise refusal(errno.ESTALE)
 
     def mknod(self, path, mode, device):
         real = self.real(path)
