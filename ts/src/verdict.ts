@@ -78,24 +78,39 @@ export function differencesOf({ differences: { left, right, changed } }: Pick<Co
   return left + right + changed;
 }
 
-/** The verdict in one sentence. `code`: what the command ends with, where that is not what the report says. */
+/**
+ * The verdict in one sentence. `code`: what the command ends with, where that is not what the report says; `onward`: what
+ * is to be done about an interruption.
+ */
 export function sentenceOf(
-  report: Counted & Verdict & Pick<NativeReport, 'found' | 'extras'>,
+  report: Counted & Verdict & Pick<NativeReport, 'found' | 'extras' | 'skipped' | 'unfinished'>,
   code: number = report.exitCode,
+  onward = 'the same command goes on',
 ): string {
   const tail = [...(code === 0 ? [] : [`exit ${code}`]), ...(report.dryRun ? ['dry run: nothing was done'] : [])];
-  return `${bareSentence(report)}${tail.length > 0 ? ` (${tail.join(', ')})` : ''}`;
+  return `${bareSentence(report, onward)}${tail.length > 0 ? ` (${tail.join(', ')})` : ''}`;
 }
 
 const number = (value: number) => value.toLocaleString('en-US');
 const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0);
 
-function bareSentence(report: Parameters<typeof sentenceOf>[0]): string {
-  const { outcomes, found, extras, failureKinds, notes, withheld, accounted, interrupted, differences } = report;
+function bareSentence(report: Parameters<typeof sentenceOf>[0], onward: string): string {
+  const { outcomes, found, extras, failureKinds, notes, withheld, accounted, interrupted, unfinished, differences } =
+    report;
   const all = sum(found) + extras;
   const of = (part: number) => `${number(part)} of ${number(all)} ${all === 1 ? 'entry' : 'entries'}`;
   if (failureKinds.stalled) return 'GIVEN UP: nothing moved any more; the same command goes on';
-  if (interrupted) return 'INTERRUPTED: the same command goes on';
+  if (interrupted) {
+    const failed = outcomes.failed + outcomes.conflict + outcomes.changed + outcomes.mismatched;
+    const done = sum(outcomes) - failed - (report.skipped['not-compared'] ?? 0);
+    // Nobody has found what would have come.
+    const entries = `${number(all)} found ${all === 1 ? 'entry' : 'entries'}`;
+    const parts = [all === 0 ? 'nothing was found yet' : `${number(done)} of ${entries} done`];
+    if (failed > 0) parts.push(`${number(failed)} failed`);
+    if (unfinished > 0)
+      parts.push(`${number(unfinished)} unfinished ${unfinished === 1 ? 'file stays' : 'files stay'}`);
+    return `INTERRUPTED: ${parts.join(', ')}; ${onward}`;
+  }
   if (!accounted) {
     return 'NOT ACCOUNTED FOR: entries found and outcomes recorded do not agree, a defect of bulkhaul; do not trust this run';
   }

@@ -346,8 +346,10 @@ describe('bulkhaul copy', () => {
       onOutput: (child) => void child.kill('SIGINT'),
     });
     expect(interrupted.code).toBe(130);
-    expect(interrupted.stderr).toMatch(/^SIGINT: finishing/);
-    expect(interrupted.stderr).toMatch(/\nINTERRUPTED: the same command goes on \(exit 130\)\n$/);
+    expect(interrupted.stderr).toMatch(/^SIGINT: stopping/);
+    expect(interrupted.stderr).toMatch(
+      /\nINTERRUPTED: [\d,]+ of [\d,]+ found entries done; the same command goes on \(exit 130\)\n$/,
+    );
     expect((await run(['copy', 'src/', 'dst'], { cwd: at })).code).toBe(0);
     expect(differences(source, destination)).toBe('');
   });

@@ -190,6 +190,24 @@ describe('progress', () => {
     expect(statusLine(view)).toContain('syncing for 12 s');
   });
 
+  it('says that it stops, and what it waits for', () => {
+    const progress = new Progress();
+    const expected = { entries: 9, files: 9, bytes: 90 * MIB, toRead: 90 * MIB, toDo: 9 };
+    const run = { phase: 'scanning' as const, expected, doneFiles: 4, readBytes: 40 * MIB, workedEntries: 4 };
+    progress.update(snapshot({ ...run, elapsed: 3 }));
+    const at = (files: number, bytes: number, changes: Partial<Snapshot> = {}) =>
+      progress.update(snapshot({ ...run, stopping: { files, bytes }, errors: 1, elapsed: 4, ...changes }));
+    const view = at(12, 80 * MIB);
+    expect(view.left).toBeUndefined();
+    expect(statusLine(view)).toBe('stopping: 12 files in flight, 80.0 MiB left | 0 B/s | 1 error | 4.0 s');
+    expect(statusLine(view, 53)).toBe('stopping: 12 files in flight, 80.0 MiB left | 1 error');
+    expect(statusLine(view, 40)).toBe('stopping | 0 B/s | 1 error | 4.0 s');
+    expect(statusLine(at(1, 0, { syncing: 2 }))).toContain(
+      'stopping: 1 file in flight, 0 B left | syncing for 2.0 s | ',
+    );
+    expect(statusLine(at(0, 0, { phase: 'removing' }))).toMatch(/^stopping \| /);
+  });
+
   it('counts what is read back, compared or hashed', () => {
     const progress = new Progress();
     progress.update(snapshot({ elapsed: 0 }));

@@ -460,6 +460,7 @@ describe('the summary of a removal', () => {
       ...reported(
         {
           outcomes: outcomes({ removed: 10, skipped: 1, failed: 1 }),
+          found: { file: 8, directory: 4, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 },
           directories: outcomes({ removed: 3, skipped: 1 }),
           skipped: { 'not-empty': 1 },
           foundBytes: 5000,
@@ -475,7 +476,7 @@ describe('the summary of a removal', () => {
     const tail = dryRun ? ', dry run: nothing was done' : '';
     expect(text).toBe(
       `${line}\nskipped: 1 not-empty\n1 failure: 1 permission; all of them are in a\\nb\n` +
-        `INTERRUPTED: the same command goes on (exit 130${tail})\n`,
+        `INTERRUPTED: 11 of 12 found entries done, 1 failed; the same command goes on (exit 130${tail})\n`,
     );
   });
 });
@@ -527,11 +528,23 @@ describe('the summary', () => {
   it.each<[string, Partial<NativeReport>, boolean?]>([
     ['complete: 0 entries', {}],
     ['complete: 0 entries (dry run: nothing was done)', {}, true],
-    ['INTERRUPTED: the same command goes on (exit 130)', { interrupted: true }],
+    [
+      'INTERRUPTED: 1,000 of 1,003 found entries done; the same command goes on (exit 130)',
+      { interrupted: true, outcomes: outcomes({ copied: 1000 }) },
+    ],
+    [
+      'INTERRUPTED: 10 of 1,003 found entries done, 3 failed, 2 unfinished files stay; the same command goes on (exit 130)',
+      { interrupted: true, unfinished: 2, outcomes: outcomes({ made: 4, skipped: 6, failed: 2, conflict: 1 }) },
+    ],
+    [
+      'INTERRUPTED: 0 of 1,003 found entries done, 1 unfinished file stays; the same command goes on (exit 130)',
+      { interrupted: true, unfinished: 1 },
+    ],
     [
       'GIVEN UP: nothing moved any more; the same command goes on (exit 23)',
       { interrupted: true, failureKinds: { stalled: 1 } },
     ],
+    ['INTERRUPTED: nothing was found yet; the same command goes on (exit 130)', { interrupted: true }],
     [
       'NOT ACCOUNTED FOR: entries found and outcomes recorded do not agree, a defect of bulkhaul; do not trust this run (exit 3)',
       { accounted: false },
@@ -552,7 +565,7 @@ describe('the summary', () => {
     ],
   ])('ends with: %s', (sentence, changes, dryRun) => {
     const found = { file: 1000, directory: 3, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
-    const all = /entries (failed|read|vanished)/.test(sentence) ? { found } : {};
+    const all = /entries (failed|read|vanished|done)/.test(sentence) ? { found } : {};
     const lines = text({ ...changes, ...all }, dryRun).split('\n');
     expect(lines.slice(-2)).toEqual([sentence, '']);
   });
@@ -564,6 +577,7 @@ describe('the summary', () => {
     expect(last({})).toBe('the same: nothing differs in names and kinds');
     expect(last({ differences })).toBe('DIFFERENT: 1 only in A, 2,000 only in B, 3 different (exit 1)');
     expect(last({ failureKinds: { io: 1 } })).toBe('INCOMPLETE: 1 failure (exit 23)');
+    expect(last({ interrupted: true })).toMatch(/^INTERRUPTED: .*; the same command begins anew \(exit 130\)$/);
     expect(compareSummary(reported({ differences }), 'names and kinds')).toContain(
       'compared: names and kinds; 9 entries of A',
     );

@@ -85,7 +85,8 @@ export interface Run {
 interface Surroundings {
   cwd?: string | undefined;
   env?: NodeJS.ProcessEnv | undefined;
-  input?: Buffer | string | undefined;
+  /** What it reads; false: what somebody writes. */
+  input?: Buffer | string | false | undefined;
   /** Called when it is started. */
   onStart?: ((child: ChildProcess) => void) | undefined;
   /** Called at the first output on stdout. */
@@ -123,7 +124,7 @@ export function program(
     child.stdin.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') reject(error);
     });
-    child.stdin.end(input);
+    if (input !== false) child.stdin.end(input);
   });
 }
 
@@ -218,6 +219,7 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   notes: [],
   accounted: true,
   interrupted: false,
+  unfinished: 0,
   sync: 'safe',
   workers: 2,
   elapsed: 1,

@@ -456,7 +456,7 @@ fn particular(_errno: Errno) -> Option<&'static str> {
 pub enum Stopped {
     /// A call failed.
     Fault(Fault),
-    /// The run was aborted.
+    /// The run ends before this can.
     Aborted,
 }
 

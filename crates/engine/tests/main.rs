@@ -63,6 +63,8 @@ mod sparse;
 #[cfg(test)]
 mod stall;
 #[cfg(test)]
+mod stop;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod sweep;

@@ -220,9 +220,15 @@ fn a_call_that_does_not_hear_of_the_end() {
     }
 }
 
-/// Every loop over bytes hears of an end at its next piece. Each of these files would keep it for weeks.
+/// Every loop over bytes hears of an end at its next piece, also of one that lets things end which end soon. Each of these
+/// files would keep it for weeks.
 #[test]
-fn an_abort_ends_every_loop() {
+fn every_loop_hears_of_the_end() {
+    every_loop("abort", Job::abort);
+    every_loop("drain", Job::drain);
+}
+
+fn every_loop(how: &str, end: fn(&Job)) {
     const SIZE: u64 = 1 << 50;
     let scratch = Scratch::new();
     let (left, right) = (scratch.tree("left"), scratch.tree("right"));
@@ -276,15 +282,15 @@ fn an_abort_ends_every_loop() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             std::thread::sleep(Duration::from_millis(50));
-            job.abort();
+            end(&job);
             running.join().unwrap()
         });
         let notes: Vec<_> = report.notes.iter().map(|note| &note.kind).collect();
         assert!(
             report.interrupted && !report.notes.iter().any(|n| n.kind == "left-behind"),
-            "{what}: {notes:?}"
+            "{how}, {what}: {notes:?}"
         );
-        assert!(left.at("f").exists(), "{what}");
+        assert!(left.at("f").exists(), "{how}, {what}");
     }
 }
 

@@ -78,8 +78,8 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
  * Runs a job under the common settings to its report: opens the reporters first (what cannot be opened throws before
  * anything is begun), calls `begin` (with true when the job is to deliver entry events, and what keeps the status away
  * from a question), shows what goes on and what fails, keeps all failures in a file, tells `listen` each event before it is
- * shown, and minds the signals: the first SIGINT, SIGTERM or SIGHUP finishes what is in flight, the second aborts and ends
- * the process within two seconds, SIGUSR1 prints the status.
+ * shown, and minds the signals: the first SIGINT, SIGTERM or SIGHUP finishes what is in flight and ends soon, the second
+ * aborts and ends the process within two seconds, SIGUSR1 prints the status.
  * Prints no summary for people: that is the command's own.
  */
 export async function runJob(
@@ -89,14 +89,14 @@ export async function runJob(
   listen?: Listener,
 ): Promise<Report> {
   const { openReporters } = await import('../report/follow.js');
-  const { follow, status, say, hush } = await openReporters(reportSettings(settings, context));
+  const { follow, status, stopping: waiting, say, hush } = await openReporters(reportSettings(settings, context));
   const job = begin(wantsEntries(settings), hush);
   if (settings.stallTimeout !== undefined) job.setStallTimeout(settings.stallTimeout);
   let stopping = false;
   let end: NodeJS.Timeout | undefined;
   const stop = (signal: NodeJS.Signals) => {
-    say(stopping ? `${signal}: aborting` : `${signal}: finishing what is in flight; once more to abort`);
     job.cancel(stopping);
+    say(stopping ? `${signal}: aborting` : `${signal}: ${waiting(job.snapshot())}; once more to abort`);
     if (stopping) {
       end ??= setTimeout(() => {
         say(`${signal}: not everything came to an end; run the same command again to go on`);

@@ -187,8 +187,18 @@ export interface NativeSnapshot {
   expected?: NativeExpected;
   /** Something is being synced: for so many seconds. */
   syncing?: number;
+  /** The operation was told to stop: what it still waits for, a few seconds at most. */
+  stopping?: NativeStopping;
   /** Seconds since the job began. */
   elapsed: number;
+}
+
+/** The files that were begun when an operation was told to stop, and have not ended. */
+export interface NativeStopping {
+  /** Files being copied, waiting for their sync, or being read back. */
+  files: number;
+  /** Bytes of them that are still to be copied or read back. What would take too long is given up before. */
+  bytes: number;
 }
 
 /** What an operation has to do with. For people: the trees may change meanwhile. */
@@ -267,6 +277,8 @@ export interface NativeReport {
   accounted: boolean;
   /** It was stopped before its end. */
   interrupted: boolean;
+  /** Files that were begun then and would have taken too long: they stay under unfinished names, and are no failures. The same operation goes on. */
+  unfinished: number;
   /** What is on disk for sure: see the option. */
   sync: 'none' | 'safe' | 'all';
   /** The most workers that might be at work at once. */

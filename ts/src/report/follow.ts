@@ -11,7 +11,7 @@ import type { Job } from '../ops/job.js';
 import type { FailureSettings, Failures } from './failures.js';
 import type { Origin } from './log.js';
 import { Output } from './output.js';
-import { Progress, statusLine } from './progress.js';
+import { Progress, statusLine, stoppingText } from './progress.js';
 import type { Reporter } from './reporter.js';
 import type { Terminal } from './terminal.js';
 
@@ -47,6 +47,8 @@ export interface Follower {
   follow(job: Job, listen?: Listener): Promise<Report>;
   /** The whole line of a status, whatever there is room for. */
   status(snapshot: Snapshot): string;
+  /** What a job that was told to stop waits for. */
+  stopping(snapshot: Snapshot): string;
   /** Writes a line to stderr, clear of the status line. */
   say(line: string): void;
   /** Shows no status while `body` has the terminal. */
@@ -122,7 +124,7 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     return report;
   };
   const status = (snapshot: Snapshot) => statusLine(progress.update(snapshot));
-  return { follow, status, say, hush };
+  return { follow, status, stopping: stoppingText, say, hush };
 }
 
 async function drive(

@@ -40,13 +40,14 @@ export class Progress {
   #percent = 0;
 
   update(snapshot: Snapshot): View {
-    const { elapsed, phase } = snapshot;
+    const { elapsed, phase, stopping } = snapshot;
     const moved = movedOf(snapshot);
     this.#sample({ elapsed, moved });
     const view: View = { snapshot, average: elapsed > 0 ? moved / elapsed : 0 };
     const now = this.#rate();
     if (now !== undefined) view.rate = now;
-    const left = this.#left(snapshot);
+    // What is left of a run that was told to stop is left for the next one.
+    const left = stopping === undefined ? this.#left(snapshot) : undefined;
     if (left !== undefined) {
       view.left = left;
       const share = elapsed + left > 0 ? Math.floor((elapsed / (elapsed + left)) * 100) : 0;
@@ -117,11 +118,22 @@ const DOING: Readonly<Record<Snapshot['phase'], string>> = {
 interface Field {
   text: string;
   priority: number;
+  /** In its place where the line is too short for it alone. */
+  short?: string;
+}
+
+/** What a run that was told to stop waits for: `stopping: 2 files in flight, 80.0 MiB left`. */
+export function stoppingText({ stopping }: Snapshot): string {
+  if (stopping === undefined || stopping.files === 0) return 'stopping';
+  return `stopping: ${count(stopping.files, 'file')} in flight, ${bytes(stopping.bytes)} left`;
 }
 
 /** One line of totals; at most `width` columns, by leaving out whole fields. */
 export function statusLine(view: View, width = Number.POSITIVE_INFINITY): string {
-  const fields = fieldsOf(view);
+  const fields = fieldsOf(view).map(({ text, priority, short = text }) => ({
+    text: text.length > width ? short : text,
+    priority,
+  }));
   const line = () => fields.map(({ text }) => text).join(' | ');
   while (fields.length > 1 && line().length > width) {
     const least = fields.reduce((one, other) => (other.priority < one.priority ? other : one));
@@ -137,6 +149,14 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
   const fields: Field[] = [];
   const add = (priority: number, text: string) => fields.push({ text, priority });
   const wrong = errors > 0 ? 8 : 2;
+  if (snapshot.stopping !== undefined) {
+    fields.push({ text: stoppingText(snapshot), priority: 10, short: 'stopping' });
+    if (snapshot.syncing !== undefined) add(9, `syncing for ${duration(snapshot.syncing)}`);
+    if (now !== undefined) add(6, rate(now));
+    add(wrong, count(errors, 'error'));
+    add(3, duration(elapsed));
+    return fields;
+  }
   if (phase === 'removing') {
     add(9, `removing: ${number(doneEntries)} done`);
     add(5, `${number(elapsed > 0 ? Math.round(doneEntries / elapsed) : 0)}/s`);

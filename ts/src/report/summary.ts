@@ -13,6 +13,9 @@ const ON_DISK: Record<Report['sync'], string> = {
   all: 'everything that was written is synced (--sync all)',
 };
 
+/** What is only read leaves nothing to go on with. */
+const ANEW = 'the same command begins anew';
+
 /** The text, each line ended. */
 export function summaryText(report: Report): string {
   const { outcomes, files, found, dryRun } = report;
@@ -77,7 +80,7 @@ export function listSummary(report: Report): string {
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
-    display(sentenceOf(report)),
+    display(sentenceOf(report, report.exitCode, ANEW)),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }
@@ -94,7 +97,7 @@ export function compareSummary(report: Report, what: string): string {
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
-    same ? `the same: nothing differs in ${what}` : display(sentenceOf(report)),
+    same ? `the same: nothing differs in ${what}` : display(sentenceOf(report, report.exitCode, ANEW)),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }

@@ -29,6 +29,13 @@ pub struct JsExpected {
     pub to_do: f64,
 }
 
+/// What an operation that was told to stop still waits for.
+#[napi(object, object_from_js = false, js_name = "Stopping")]
+pub struct JsStopping {
+    pub files: f64,
+    pub bytes: f64,
+}
+
 /// Counts at one moment.
 #[napi(object, object_from_js = false, js_name = "Snapshot")]
 pub struct JsSnapshot {
@@ -52,6 +59,7 @@ pub struct JsSnapshot {
     pub worked_entries: f64,
     pub expected: Option<JsExpected>,
     pub syncing: Option<f64>,
+    pub stopping: Option<JsStopping>,
     pub elapsed: f64,
 }
 
@@ -90,6 +98,7 @@ pub struct JsReport {
     pub notes: Vec<JsNote>,
     pub accounted: bool,
     pub interrupted: bool,
+    pub unfinished: f64,
     pub sync: &'static str,
     pub workers: u32,
     pub elapsed: f64,
@@ -128,6 +137,10 @@ pub fn snapshot(s: &Snapshot) -> JsSnapshot {
             to_do: e.to_do as f64,
         }),
         syncing: s.syncing.map(|since| since.as_secs_f64()),
+        stopping: s.stopping.map(|left| JsStopping {
+            files: left.files as f64,
+            bytes: left.bytes as f64,
+        }),
         elapsed: s.elapsed.as_secs_f64(),
     }
 }
@@ -192,6 +205,7 @@ pub fn report(r: Report) -> JsReport {
         notes: r.notes.into_iter().map(note).collect(),
         accounted: r.accounted,
         interrupted: r.interrupted,
+        unfinished: t.unfinished as f64,
         sync: r.sync.text(),
         workers: u32::try_from(r.workers).unwrap_or(u32::MAX),
         elapsed: r.elapsed.as_secs_f64(),

@@ -2,22 +2,28 @@
 //!
 //! Comes in: the transfer of one big file; goes out: the same as from [`Transfer::part`] over all of it. Who has the file
 //! copies chunk after chunk and invites whoever is free meanwhile; it waits for its helpers, who wait for nobody, and the
-//! first error stops all of them. Consecutive chunks go to whoever is next, so that the file grows from front to back.
+//! first error stops all of them. Consecutive chunks go to whoever is next, so that the file grows from front to back. When
+//! the run is told to stop and the file would take too long, the chunks that were begun end where they can, and no other is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd, Stat};
 
 use crate::bytes::transfer::{CHUNK_BYTES, Terms, Transfer};
 use crate::error::{Fault, Operation, Side, Stopped};
-use crate::report::counters::Counters;
+use crate::job::desk::Cancel;
+use crate::report::counters::{Counters, Flight};
 
 /// A file that is being copied in chunks.
 pub struct Chunks {
     stat: Stat,
     to_device: u64,
     destination: usize,
+    begun: Instant,
+    /// How far it has come, at who leads.
+    flight: Arc<Flight>,
     /// Where the next chunk starts.
     next: AtomicU64,
     /// Where the source ended: its size, unless it became shorter.
@@ -39,11 +45,20 @@ impl Chunks {
     }
 
     /// Copies chunks until none is left, something stopped the copy, or it is time to `leave` the rest to others.
-    fn work(&self, transfer: &Transfer<'_>, buffer: &mut [u8], between: impl Fn(), leave: impl Fn() -> bool) {
+    fn work(
+        &self,
+        (transfer, cancel): (&Transfer<'_>, &Cancel),
+        buffer: &mut [u8],
+        between: impl Fn(),
+        leave: impl Fn() -> bool,
+    ) {
         while !leave() {
             let start = self.next.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
             if start >= self.stat.size {
                 return;
+            }
+            if !cancel.lets_end(self.begun, self.flight.all_moved(), self.stat.size - start) {
+                return self.stop(Stopped::Aborted);
             }
             between();
             match self.chunk(transfer, start, buffer) {
@@ -75,12 +90,10 @@ impl Chunks {
         self.inner().stopped.get_or_insert(stopped);
     }
 
-    fn transfer<'t>(&self, terms: Terms<'t>, counters: &'t Counters, files: &'t (OwnedFd, OwnedFd)) -> Transfer<'t>
-    where
-        Self: 't,
-    {
+    fn transfer<'t>(&'t self, terms: Terms<'t>, counters: &'t Counters, files: &'t (OwnedFd, OwnedFd)) -> Transfer<'t> {
         let files = (files.0.as_fd(), files.1.as_fd());
-        Transfer::new(terms, counters, files, self.stat, self.to_device).sized(self.stat.size)
+        let transfer = Transfer::new(terms, counters, files, self.stat, self.to_device);
+        transfer.in_flight(&self.flight).sized(self.stat.size)
     }
 
     /// Number of the destination that the file goes to.
@@ -106,6 +119,8 @@ impl Chunks {
             stat: *stat,
             to_device,
             destination,
+            begun: Instant::now(),
+            flight: Arc::clone(&counters.flight),
             next: AtomicU64::new(0),
             end: AtomicU64::new(stat.size),
             inner: Mutex::new(Inner {
@@ -116,7 +131,8 @@ impl Chunks {
             left: Condvar::new(),
         });
         let transfer = chunks.transfer(terms, counters, &files);
-        chunks.work(&transfer, buffer, || invite(&chunks), || false);
+        let cancel = &terms.desk.cancel;
+        chunks.work((&transfer, cancel), buffer, || invite(&chunks), || false);
         let mut inner = chunks.inner();
         inner.files = None;
         while inner.helpers > 0 {
@@ -140,7 +156,9 @@ impl Chunks {
             chunks: self,
             done: false,
         };
-        self.work(&self.transfer(terms, counters, &files), buffer, || (), leave);
+        let transfer = self.transfer(terms, counters, &files);
+        self.work((&transfer, &terms.desk.cancel), buffer, || (), leave);
+        drop(transfer);
         drop(files);
         presence.done = true;
     }

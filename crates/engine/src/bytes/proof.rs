@@ -5,11 +5,14 @@
 //! medium where the system allows it: after the sync the cached pages are given up, and what is cached nevertheless (tmpfs,
 //! some network file systems) is counted as such. Hashing what is in memory would miss what the disk wrote wrongly.
 
+use std::time::Instant;
+
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
+use crate::report::counters::Flight;
 
 /// What a file gave when it was read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +46,24 @@ pub fn read_ahead(file: BorrowedFd<'_>, size: u64) -> u64 {
 
 /// Reads a synced file back, and its source a second time, side by side: a bit that flipped on the way in is found as well
 /// as one that flipped on the way out. Without a source (one that is made anew at each read) only the digest tells.
-/// `from_cache`: what [`forget`] or [`read_ahead`] answered before. `None`: they differ.
+/// `size`: the bytes that it should have; `from_cache`: what [`forget`] or [`read_ahead`] answered before. `None`: they
+/// differ.
 pub fn read_back(
     source: Option<BorrowedFd<'_>>,
     file: BorrowedFd<'_>,
-    from_cache: u64,
+    (size, from_cache): (u64, u64),
     destination: usize,
-    desk: &Desk,
+    (desk, flight): (&Desk, &Flight),
     buffer: &mut [u8],
 ) -> Result<Option<ReadBack>, Stopped> {
+    let begun = Instant::now();
     let (left, right) = buffer.split_at_mut(buffer.len() / 2);
     let mut digest = Blake3::default();
     let mut bytes = 0;
     loop {
+        if !desk.cancel.lets_end(begun, bytes, size.saturating_sub(bytes)) {
+            return Err(Stopped::Aborted);
+        }
         let piece = usize::try_from(desk.pace.piece(right.len() as u64)).unwrap_or(right.len());
         let (left, right) = (&mut left[..piece], &mut right[..piece]);
         let n = sys::read_full_at(file, right, bytes)
@@ -69,7 +77,8 @@ pub fn read_back(
         if n == 0 {
             break;
         }
-        desk.may_read(n as u64)?;
+        desk.may_go_on(n as u64)?;
+        flight.moved(n as u64);
         digest.update(&right[..n]);
         bytes += n as u64;
     }

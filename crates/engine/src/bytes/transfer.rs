@@ -15,7 +15,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 use crate::bytes::ways::{Method, Methods, PIECE_BYTES};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::report::counters::Counters;
+use crate::report::counters::{Counters, Flight};
 use crate::tree::medium::{has_sizes, is_block_device};
 
 /// Bytes read at a time: larger was slower on page-cache copies.
@@ -42,6 +42,14 @@ pub struct Direct {
     file: OwnedFd,
     /// Room for one such write, and for its alignment.
     room: RefCell<Vec<u8>>,
+}
+
+/// The part of a file that is being copied.
+#[derive(Clone, Copy, Default)]
+struct Course {
+    start: u64,
+    end: u64,
+    begun: Option<Instant>,
 }
 
 /// What a transfer has left behind itself, as offsets.
@@ -95,6 +103,9 @@ pub struct Transfer<'a> {
     desk: &'a Desk,
     /// Bytes written so far, for progress.
     progress: &'a AtomicU64,
+    /// The same of this file.
+    flight: &'a Flight,
+    course: Cell<Course>,
     /// Takes in every byte of the source, holes included; then nothing is copied by the kernel alone.
     digest: RefCell<Option<Blake3>>,
     /// Size that the new file was given before its content; 0 at first.
@@ -131,12 +142,20 @@ impl<'a> Transfer<'a> {
             methods: terms.methods,
             desk: terms.desk,
             progress: counters.written(),
+            flight: &counters.flight,
+            course: Cell::default(),
             digest: RefCell::new(terms.proved.then(Blake3::default)),
             sized: Cell::new(0),
             goes_on: Cell::new(None),
             lasting: terms.lasting && sparse != Sparse::Always && stat.size >= DIRECT_BYTES,
             direct: OnceCell::new(),
         }
+    }
+
+    /// It copies a part of the file that this worker has in hand.
+    #[must_use]
+    pub fn in_flight(self, flight: &'a Flight) -> Self {
+        Self { flight, ..self }
     }
 
     /// The new file has this size already.
@@ -244,8 +263,14 @@ impl<'a> Transfer<'a> {
         self.is_holey() && self.sparse != Sparse::Never && !self.is_proved()
     }
 
-    /// Copies the content from `start` to `end`; answers where the source ended, if before.
+    /// Copies the content from `start` to `end`; answers where the source ended, if before. The error may be that the run
+    /// ends before.
     pub fn part(&self, start: u64, end: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
+        self.course.set(Course {
+            start,
+            end,
+            begun: None,
+        });
         if self.keeps_holes() {
             self.extents(start, end, buffer)
         } else {
@@ -288,6 +313,22 @@ impl<'a> Transfer<'a> {
 
     fn count(&self, bytes: u64) {
         self.progress.fetch_add(bytes, Ordering::Relaxed);
+        self.flight.moved(bytes);
+    }
+
+    /// Whether the part that is being copied, and has come to `at`, may go on.
+    fn may_go_on(&self, at: u64) -> Result<(), Stopped> {
+        let cancel = &self.desk.cancel;
+        if !cancel.is_draining() {
+            return Ok(());
+        }
+        let Course { start, end, begun } = self.course.get();
+        let begun = begun.unwrap_or_else(Instant::now);
+        if cancel.lets_end(begun, at.saturating_sub(start), end.saturating_sub(at)) {
+            Ok(())
+        } else {
+            Err(Stopped::Aborted)
+        }
     }
 
     fn clone(&self) -> Result<bool, Stopped> {
@@ -340,8 +381,12 @@ impl<'a> Transfer<'a> {
         };
         while at < end {
             let next = end.min(at + self.desk.pace.piece(PIECE_BYTES));
-            self.desk.may_read(next - at)?;
+            self.may_go_on(at)?;
+            self.desk.may_go_on(next - at)?;
             let began = Instant::now();
+            let mut course = self.course.get();
+            course.begun.get_or_insert(began);
+            self.course.set(course);
             by_kernel = by_kernel && !self.methods.of(self.pair).no_range;
             let lasting = self
                 .past_the_cache()
@@ -408,7 +453,7 @@ impl<'a> Transfer<'a> {
     /// Reads and writes from `at` to `end`, or to the end of the file if that comes first.
     fn read_write(&self, mut at: u64, end: Option<u64>, buffer: &mut [u8]) -> Result<u64, Stopped> {
         while end.is_none_or(|end| at < end) {
-            self.desk.check()?;
+            self.may_go_on(at)?;
             let want = end.map_or(buffer.len(), |end| {
                 usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len())
             });
@@ -424,7 +469,7 @@ impl<'a> Transfer<'a> {
             }
             let n = n.min(want);
             if end.is_none() {
-                self.desk.may_read(n as u64)?;
+                self.desk.may_go_on(n as u64)?;
             }
             if let Some(digest) = self.digest.borrow_mut().as_mut() {
                 digest.update(&buffer[..n]);
@@ -463,7 +508,7 @@ impl<'a> Transfer<'a> {
         let skip = room.as_ptr().align_offset(DIRECT_ALIGNMENT);
         let room = &mut room[skip..skip + DIRECT_BUFFER_BYTES];
         while at < end {
-            self.desk.check()?;
+            self.may_go_on(at)?;
             let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(room.len());
             let n = sys::read_full_at(self.from, &mut room[..want], at).map_err(Self::read_fault)?;
             if let Some(digest) = self.digest.borrow_mut().as_mut() {

@@ -1,7 +1,7 @@
 //! Carrying out what the plan says for one entry that is not a directory.
 //!
 //! Comes in: a name in a directory with open descriptors; goes out: what was done. Each kind of entry has a room of its own
-//! below. Whatever stops on the way leaves no name behind.
+//! below. Whatever stops on the way leaves no name behind, but for that of a file which the end of the run overtook.
 
 pub mod content;
 pub mod depart;

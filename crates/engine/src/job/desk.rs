@@ -12,7 +12,7 @@ use bulkhaul_sys::Errno;
 use crate::error::{Failure, Stopped, describe};
 use crate::event::{EntryEvent, Event, Queue, Victims};
 use crate::job::pace::{Limits, Pace};
-use crate::report::counters::{Counters, Steps, Totals};
+use crate::report::counters::{Counters, InFlight, Steps, Totals};
 use crate::report::{Durability, Findings, Report};
 
 /// Where an operation stands.
@@ -52,30 +52,63 @@ impl Phase {
     }
 }
 
+/// When a run is told to stop, what is in flight may take so long to end. What takes longer is left unfinished.
+pub const WIND_UP: Duration = Duration::from_secs(3);
+
 /// How far a run may go on. Asked at every file by every worker, so that nothing that changes may share its cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Cancel(AtomicU8);
+pub struct Cancel {
+    state: AtomicU8,
+    /// When it was first told to stop.
+    since: OnceLock<Instant>,
+}
 
 impl Cancel {
-    /// Finish what is in flight, start nothing new.
+    /// Finish what is in flight and ends within [`WIND_UP`], start nothing new.
     pub fn drain(&self) {
-        self.0.fetch_max(1, Ordering::Relaxed);
+        self.since.get_or_init(Instant::now);
+        self.state.fetch_max(1, Ordering::Relaxed);
     }
 
     /// Stop at once.
     pub fn abort(&self) {
-        self.0.store(2, Ordering::Relaxed);
+        self.since.get_or_init(Instant::now);
+        self.state.store(2, Ordering::Relaxed);
     }
 
     /// Nothing new is to be started.
     pub fn is_draining(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.state.load(Ordering::Relaxed) > 0
     }
 
     /// What is in flight is to be given up.
     pub fn is_aborted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
+        self.state.load(Ordering::Relaxed) > 1
+    }
+
+    /// What is in flight has had its time, or is to be given up.
+    pub fn is_over(&self) -> bool {
+        self.is_draining() && (self.is_aborted() || self.since.get().is_some_and(|since| since.elapsed() > WIND_UP))
+    }
+
+    /// Whether something may go on that has begun then, has `done` so many bytes, and has so many `left`: always, until the
+    /// run is told to stop; from then on only what ends in time at the speed that it has had.
+    pub fn lets_end(&self, begun: Instant, done: u64, left: u64) -> bool {
+        if !self.is_draining() {
+            return true;
+        }
+        if self.is_aborted() {
+            return false;
+        }
+        let stopping = self.since.get().map_or(Duration::ZERO, Instant::elapsed);
+        let needed = if done == 0 {
+            // Its speed is not known yet.
+            0.0
+        } else {
+            begun.elapsed().as_secs_f64() / done as f64 * left as f64
+        };
+        left == 0 || stopping.as_secs_f64() + needed <= WIND_UP.as_secs_f64()
     }
 }
 
@@ -100,6 +133,8 @@ pub struct Snapshot {
     pub expected: Option<Expected>,
     /// Something is being synced: for so long.
     pub syncing: Option<Duration>,
+    /// The operation was told to stop: what it still waits for.
+    pub stopping: Option<InFlight>,
     /// Since the start.
     pub elapsed: Duration,
 }
@@ -300,20 +335,20 @@ impl Desk {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// An error where the run is to stop at once.
-    pub fn check(&self) -> Result<(), Stopped> {
-        if self.cancel.is_aborted() {
-            Err(Stopped::Aborted)
-        } else {
-            Ok(())
-        }
+    /// Waits for leave to read so many bytes of a source only to look at them. An error: the run was told to stop before or
+    /// meanwhile, and nothing is lost by that.
+    pub fn may_read(&self, bytes: u64) -> Result<(), Stopped> {
+        self.has_leave(bytes, || self.cancel.is_draining())
     }
 
-    /// Waits for leave to read so many bytes of a source. An error: the run was given up before or meanwhile.
-    pub fn may_read(&self, bytes: u64) -> Result<(), Stopped> {
+    /// The same for what something in flight needs to end.
+    pub fn may_go_on(&self, bytes: u64) -> Result<(), Stopped> {
+        self.has_leave(bytes, || self.cancel.is_over())
+    }
+
+    fn has_leave(&self, bytes: u64, stop: impl Fn() -> bool) -> Result<(), Stopped> {
         self.motion.read.add(bytes.max(1));
-        self.check()?;
-        if self.pace.bytes(bytes, || self.cancel.is_aborted()) {
+        if !stop() && self.pace.bytes(bytes, stop) {
             Ok(())
         } else {
             Err(Stopped::Aborted)
@@ -446,6 +481,7 @@ impl Desk {
             read_bytes: self.motion.read.sum(),
             expected: *self.expected.lock().unwrap_or_else(PoisonError::into_inner),
             syncing: self.syncing_for(),
+            stopping: self.cancel.is_draining().then(|| InFlight::of(&self.counters)),
             elapsed,
         }
     }
@@ -465,5 +501,39 @@ impl Desk {
             workers,
             self.elapsed(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_in_time_may_go_on() {
+        let cancel = Cancel::default();
+        let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        assert!(cancel.lets_end(begun, 1, u64::MAX) && !cancel.is_over());
+        cancel.drain();
+        // A thousand bytes took 10 s, so 3 s are enough for 300; some of them have passed.
+        for (done, left, ends) in [
+            (1000, 0, true),
+            (1000, 200, true),
+            (1000, 301, false),
+            (0, u64::MAX, true),
+        ] {
+            assert_eq!(cancel.lets_end(begun, done, left), ends, "{done} {left}");
+        }
+        assert!(!cancel.is_over());
+        let late = Cancel {
+            state: AtomicU8::new(1),
+            since: OnceLock::from(begun),
+        };
+        assert!(late.is_over());
+        for (left, ends) in [(0, true), (1, false)] {
+            assert_eq!(late.lets_end(begun, 0, left), ends, "{left}");
+            assert_eq!(late.lets_end(begun, 1000, left), ends, "{left}");
+        }
+        cancel.abort();
+        assert!(cancel.is_over() && !cancel.lets_end(begun, 1, 0));
     }
 }

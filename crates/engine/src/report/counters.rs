@@ -2,6 +2,7 @@
 //!
 //! Comes in: entries found, and outcomes; goes out: sums at any moment. Adding costs no worker another's cache line.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
@@ -34,6 +35,92 @@ pub struct Counters {
     verified_bytes: AtomicU64,
     verified_from_cache: AtomicU64,
     leaving: AtomicU64,
+    unfinished: AtomicU64,
+    /// The files that this worker has begun and not ended.
+    pub flight: Arc<Flight>,
+}
+
+/// The files that a worker has begun and not ended: the one in its hands, of which others may copy parts, and those that
+/// wait for their sync.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Flight {
+    /// One more than the bytes that the file in hand has to be moved and read back; 0: there is none.
+    to_move: AtomicU64,
+    /// How many of them were.
+    moved: AtomicU64,
+    waiting: AtomicU64,
+    /// Bytes that are to be read back of those that wait.
+    waiting_bytes: AtomicU64,
+}
+
+/// A file is in a worker's hands for as long as this lives.
+pub struct InHand<'f>(&'f Flight);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.to_move.store(0, Relaxed);
+    }
+}
+
+impl Flight {
+    /// What is begun is in hand until the answer goes.
+    pub fn in_hand(&self) -> InHand<'_> {
+        InHand(self)
+    }
+
+    /// A file is begun, of which so many bytes are to be moved and read back.
+    pub fn begin(&self, bytes: u64) {
+        self.moved.store(0, Relaxed);
+        self.to_move.store(bytes.saturating_add(1), Relaxed);
+    }
+
+    /// So many bytes of the file in hand were moved.
+    pub fn moved(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of the file in hand that were moved.
+    pub fn all_moved(&self) -> u64 {
+        self.moved.load(Relaxed)
+    }
+
+    /// The file in hand is to wait, and to be read back by so many bytes then.
+    pub fn put_off(&self, bytes: u64) {
+        add(&self.waiting, 1);
+        add(&self.waiting_bytes, bytes);
+    }
+
+    /// A file that waited is in hand again.
+    pub fn take_up(&self, bytes: u64) -> InHand<'_> {
+        self.waiting.fetch_sub(1, Relaxed);
+        self.waiting_bytes.fetch_sub(bytes, Relaxed);
+        self.begin(bytes);
+        self.in_hand()
+    }
+}
+
+/// Files that were begun and not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// How many.
+    pub files: u64,
+    /// Bytes of them that are still to be copied or read back.
+    pub bytes: u64,
+}
+
+impl InFlight {
+    /// Adds up.
+    pub fn of(counters: &[Counters]) -> Self {
+        let mut sum = Self::default();
+        for Counters { flight, .. } in counters {
+            let to_move = flight.to_move.load(Relaxed);
+            sum.files += u64::from(to_move > 0) + flight.waiting.load(Relaxed);
+            let left = to_move.saturating_sub(1).saturating_sub(flight.all_moved());
+            sum.bytes += left + flight.waiting_bytes.load(Relaxed);
+        }
+        sum
+    }
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -85,6 +172,11 @@ impl Counters {
     /// An entry arrived, and a move may take it out of the source.
     pub fn leaves(&self) {
         add(&self.leaving, 1);
+    }
+
+    /// A file was begun and stays unfinished.
+    pub fn left_unfinished(&self) {
+        add(&self.unfinished, 1);
     }
 
     /// A file was proved: its bytes, and how many of them the cache gave instead of the medium.
@@ -205,6 +297,8 @@ pub struct Totals {
     pub verified_from_cache: u64,
     /// Entries that a move may take out of the source, now that they arrived.
     pub leaving: u64,
+    /// Files that were begun when the operation was told to stop, and stay as they are under a name of their own.
+    pub unfinished: u64,
 }
 
 impl Totals {
@@ -237,6 +331,7 @@ impl Totals {
             sum.verified_bytes += c.verified_bytes.load(Relaxed);
             sum.verified_from_cache += c.verified_from_cache.load(Relaxed);
             sum.leaving += c.leaving.load(Relaxed);
+            sum.unfinished += c.unfinished.load(Relaxed);
         }
         sum
     }

@@ -18,6 +18,9 @@ const NAMES_PER_PROCESS: u32 = 64;
 /// The first of them that stand for an entry of a source that was taken aside; as many jobs may write one name at once.
 const ASIDE: u32 = NAMES_PER_PROCESS / 2;
 
+/// The process of what was left by a run that ended before it could finish: none has this number.
+const NOBODY: u32 = u32::MAX / NAMES_PER_PROCESS;
+
 /// Live runs that may fill the same new directory at once.
 const DIRECTORY_ATTEMPTS: u32 = NAMES_PER_PROCESS - 1;
 
@@ -97,7 +100,9 @@ impl Stager {
             return Some(Owner::Lockable);
         }
         let process = parsed.attempt / NAMES_PER_PROCESS;
-        Some(if process == self.process || sys::process_exists(process) {
+        Some(if process == NOBODY {
+            Owner::Dead
+        } else if process == self.process || sys::process_exists(process) {
             Owner::Live
         } else if parsed.attempt % NAMES_PER_PROCESS >= ASIDE {
             Owner::Aside
@@ -114,6 +119,15 @@ impl Stager {
     /// Makes something that must not exist under a staging name: a file, link or node.
     pub fn stage<T>(self, final_name: &CStr, make: impl FnMut(&CStr) -> sys::Result<T>) -> sys::Result<(T, Staging)> {
         self.first_free(final_name, 0..ASIDE, make)
+    }
+
+    /// What is not finished is left for the next run, which may be one of this very process.
+    pub fn leave(self, at: BorrowedFd<'_>, staging: &Staging, final_name: &CStr) {
+        let left = self.name(final_name, NOBODY * NAMES_PER_PROCESS);
+        // Where it can't be renamed, it counts as this process's for as long as that lives.
+        match sys::rename(at, staging.as_c_str(), at, left.as_c_str(), Replace::Yes) {
+            Ok(()) | Err(_) => {}
+        }
     }
 
     /// Takes an entry of a source out of its place, under a name that says so.

@@ -107,6 +107,8 @@ pub fn regular(
         Some(file) => file,
         None => sys::open_file(at.as_fd(), name).map_err(open)?,
     };
+    let counters = worker.counters;
+    let in_hand = counters.flight.in_hand();
     let mut attempt = 1;
     let finished = loop {
         match copy_to_first_with_room(worker, entry, &file, &stat, &places) {
@@ -131,6 +133,8 @@ pub fn regular(
         return Ok(Some(done));
     }
     if sync_due(worker, &finished) && entry.last.is_none() {
+        drop(in_hand);
+        counters.flight.put_off(to_read_back(&finished));
         worker.unsynced_bytes += finished.stat.size;
         worker.unsynced.push(finished);
         let room = if worker.run.rules.asked.verify {
@@ -144,6 +148,11 @@ pub fn regular(
         return Ok(None);
     }
     finish(worker, finished).map(|(done, _)| Some(done))
+}
+
+/// Bytes of a written file that are to be read back.
+fn to_read_back(finished: &Finished) -> u64 {
+    finished.proof.as_ref().map_or(0, |_| finished.done.bytes)
 }
 
 /// Asks every destination: the same file in any of them settles it, a different one is replaced where it is.
@@ -309,6 +318,11 @@ fn copy_file(
     stat: &Stat,
     place: &Place,
 ) -> Result<Finished, Stopped> {
+    if worker.run.desk.cancel.is_draining() {
+        return Err(Stopped::Aborted);
+    }
+    let times = if worker.run.rules.asked.verify { 2 } else { 1 };
+    worker.counters.flight.begin(stat.size.saturating_mul(times));
     let index = place.destination;
     worker.run.targets[index].reserve(stat.allocated, &worker.run.desk);
     let keep = &worker.run.rules.keep;
@@ -341,11 +355,14 @@ fn copy_file(
         }),
         Err(stopped) => {
             let stopped = worker.explain(stopped, stat.size);
-            // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
-            // this fails, the space comes with the last descriptor.
-            match sys::set_size(new.as_fd(), 0) {
-                Ok(()) | Err(_) => make::discard(worker, entry.dir, index, entry.target, staging.as_ref()),
+            if !make::stays(worker, &stopped) {
+                // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
+                // this fails, the space comes with the last descriptor.
+                match sys::set_size(new.as_fd(), 0) {
+                    Ok(()) | Err(_) => {}
+                }
             }
+            make::give_up(worker, entry.dir, index, entry.target, staging.as_ref(), &stopped);
             Err(stopped)
         }
     }
@@ -366,12 +383,13 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
             Ok(id) => break id,
             Err(stopped) => {
                 let stopped = worker.explain(stopped, finished.stat.size);
-                make::discard(
+                make::give_up(
                     worker,
                     &finished.dir,
                     finished.destination,
                     &finished.target,
                     finished.staging.as_ref(),
+                    &stopped,
                 );
                 let again = matches!(&stopped, Stopped::Fault(fault) if fault.cause == Cause::Mismatch);
                 if !again || finished.attempt >= MISMATCH_ATTEMPTS {
@@ -399,7 +417,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         Some(staging) => make::publish(worker, &dir, destination, staging, &target, replaces.as_ref()),
     });
     if let Err(stopped) = named {
-        make::discard(worker, &dir, destination, &target, staging.as_ref());
+        make::give_up(worker, &dir, destination, &target, staging.as_ref(), &stopped);
         return Err(stopped);
     }
     Ok((done, id))
@@ -407,7 +425,9 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
 
 /// Durability if one is due, proof if it was asked for, times.
 fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopped> {
-    worker.run.desk.check()?;
+    if worker.run.desk.cancel.is_over() {
+        return Err(Stopped::Aborted);
+    }
     let destination = finished.destination;
     let side = Side::Destination(destination);
     let file = finished.file.as_fd();
@@ -427,9 +447,9 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
         let back = read_back(
             again,
             file,
-            from_cache,
+            (finished.done.bytes, from_cache),
             destination,
-            &worker.run.desk,
+            (&worker.run.desk, &worker.counters.flight),
             &mut worker.buffer,
         )?;
         let stat = sys::stat_fd(source.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
@@ -490,7 +510,8 @@ fn copy_again(worker: &mut Worker<'_>, finished: &Finished) -> Result<Finished, 
 pub fn flush(worker: &mut Worker<'_>) {
     let mut batch = std::mem::take(&mut worker.unsynced);
     worker.unsynced_bytes = 0;
-    let wanted = !worker.run.desk.cancel.is_aborted();
+    let counters = worker.counters;
+    let wanted = !worker.run.desk.cancel.is_over();
     if wanted && worker.run.rules.asked.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
         // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
         let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
@@ -506,6 +527,7 @@ pub fn flush(worker: &mut Worker<'_>) {
         }
     }
     for finished in batch {
+        let _in_hand = counters.flight.take_up(to_read_back(&finished));
         let (dir, source, target) = (Arc::clone(&finished.dir), finished.source, finished.target.clone());
         let result = finish(worker, finished).map(|(done, _)| done);
         worker.record(&dir, source, &target, Kind::File, result);

@@ -311,6 +311,29 @@ fn replacing(
     Ok(())
 }
 
+/// Whether what was made of an entry stays unfinished, as where a run dies: when the run was told to end, and not at once.
+pub fn stays(worker: &Worker<'_>, stopped: &Stopped) -> bool {
+    matches!(stopped, Stopped::Aborted) && !worker.run.desk.cancel.is_aborted()
+}
+
+/// An entry was stopped on its way: what was made of it stays or goes.
+pub fn give_up(
+    worker: &Worker<'_>,
+    dir: &Dir,
+    index: usize,
+    target: &CStr,
+    staging: Option<&Staging>,
+    stopped: &Stopped,
+) {
+    if !stays(worker, stopped) {
+        return discard(worker, dir, index, target, staging);
+    }
+    worker.counters.left_unfinished();
+    if let (Some(staging), Ok((_, fd))) = (staging, dir.writable(index)) {
+        worker.run.stager.leave(fd.as_fd(), staging, target);
+    }
+}
+
 /// Takes back what was made; a directory with something unfinished in it must not be published.
 pub fn discard(worker: &Worker<'_>, dir: &Dir, index: usize, target: &CStr, staging: Option<&Staging>) {
     let removed = dir.writable(index).and_then(|(twin, fd)| {

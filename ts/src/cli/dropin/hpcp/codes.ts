@@ -8,6 +8,7 @@ import { BulkhaulError, type ErrorCode } from '../../../error.js';
 import type { ErrorEvent, Report } from '../../../events.js';
 import { display } from '../../../names.js';
 import { failureText } from '../../../report/summary.js';
+import { count } from '../../../report/units.js';
 import { systemError } from '../../exit.js';
 import { UsageError } from '../argparse.js';
 import type { Console } from '../console.js';
@@ -128,8 +129,10 @@ export function readingProblems(report: Report): Problem[] {
 }
 
 /** Stopped by somebody; who gave up a job that hung has said so. `next`: what is left to do or say. */
-export function interruption({ interrupted, failureKinds }: Report, next: string): Problem[] {
-  return interrupted && !failureKinds.stalled ? [problem('interrupted', `Interrupted: ${next}`)] : [];
+export function interruption({ interrupted, unfinished, failureKinds }: Report, next: string): Problem[] {
+  if (!interrupted || failureKinds.stalled) return [];
+  const stay = unfinished > 0 ? `${count(unfinished, 'unfinished file')} ${unfinished === 1 ? 'stays' : 'stay'}; ` : '';
+  return [problem('interrupted', `Interrupted: ${stay}${next}`)];
 }
 
 const WITHHELD: Readonly<Partial<Record<Report['withheld'][number]['kind'], Case>>> = {
