@@ -30,7 +30,7 @@ export interface NativeJob {
   /** The next events, at most 1024; resolves with an empty array when the job has ended and all were taken. One call at a time. Once called, the job waits for its reader. */
   nextEvents(): Promise<NativeEvent[]>;
   /**
-   * false: finish what is in flight and stop; true: stop at once. What does not come back within a second is left behind, and
+   * false: finish what is in flight and ends within seconds, and stop; true: stop at once. What does not come back within a second is left behind, and
    * the report has a note of the kind `left-behind`: then the process had better end.
    */
   cancel(abort: boolean): void;

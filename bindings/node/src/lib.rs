@@ -138,7 +138,7 @@ impl Job {
         Ok(promise)
     }
 
-    /// false: finish what is in flight and stop; true: stop at once, and leave behind what does not come back.
+    /// false: finish what is in flight and ends within seconds, and stop; true: stop at once, and leave behind what does not come back.
     #[napi]
     pub fn cancel(&self, abort: bool) {
         if abort {

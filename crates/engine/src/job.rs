@@ -78,7 +78,7 @@ impl Job {
         &self.desk.queue
     }
 
-    /// Finish what is in flight and stop.
+    /// Finish what is in flight and ends within seconds, leave the rest of it unfinished, and stop.
     pub fn drain(&self) {
         self.desk.cancel.drain();
         self.desk.wake(None);

@@ -11,6 +11,7 @@ use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::job::desk::{Phase, Snapshot};
+use bulkhaul_engine::remove::{Removal, RemoveOptions};
 use bulkhaul_engine::report::Report;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
@@ -231,6 +232,39 @@ fn reading_back_is_not_waited_for() {
         assert_eq!(fs::read(to.at("big")).unwrap(), content(3, 16 * MIB));
         assert!(!has_staging(to.path()), "{how}");
     }
+}
+
+#[test]
+fn a_slow_removal_ends() {
+    const NAME: &str = "stop::a_slow_removal_ends";
+    if let Some(words) = order() {
+        let removal = RemoveOptions {
+            paths: vec![words[0].clone().into_bytes()],
+            jobs: 2,
+            ..RemoveOptions::default()
+        };
+        let removing = Removal::new(removal).and_then(|removal| removal.remove()).unwrap();
+        let slow = (Call::Unlink, Duration::from_millis(100));
+        let (report, at) = stopped(&removing, slow, |_| failpoint::hits() > 0);
+        let gone = report.totals.outcome_of(Outcome::Removed);
+        assert!((1..200).contains(&gone), "{report:?}");
+        return say(&format!(
+            "{:?}, interrupted {}",
+            at.stopping.unwrap(),
+            report.interrupted
+        ));
+    }
+    let scratch = Scratch::new();
+    let tree = scratch.tree("tree");
+    for number in 0..200 {
+        tree.file(format!("{number}"), "");
+    }
+    let said = ordered(NAME, &scratch, &[text(tree.path())]);
+    assert!(
+        said.contains("InFlight { files: 0, bytes: 0 }, interrupted true\n"),
+        "{said}"
+    );
+    assert!(tree.path().exists());
 }
 
 /// Who waits for the first name of a file does not begin it anew.

@@ -511,7 +511,8 @@ pub fn flush(worker: &mut Worker<'_>) {
     let mut batch = std::mem::take(&mut worker.unsynced);
     worker.unsynced_bytes = 0;
     let counters = worker.counters;
-    let wanted = !worker.run.desk.cancel.is_over();
+    // Who stops has no time for what others have written there.
+    let wanted = !worker.run.desk.cancel.is_draining();
     if wanted && worker.run.rules.asked.verify && batch.len() >= FILE_SYSTEM_SYNC_FILES {
         // An error of one worker's sync may be told to another; it can't be missed, because all is read back.
         let synced = |fd: &OwnedFd| sys::sync_file_system(fd.as_fd()).is_ok();
