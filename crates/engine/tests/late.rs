@@ -609,7 +609,7 @@ fn what_ends_early_clears_nothing() {
 /// Who stops the run on the way of a file stops it before anything has gone.
 #[test]
 fn who_is_stopped_clears_nothing() {
-    for stop in [Job::drain as fn(&Job), Job::abort] {
+    for (stop, left) in [(Job::drain as fn(&Job), 1), (Job::abort, 0)] {
         let scratch = Scratch::new();
         let (source, to) = (scratch.tree("s"), scratch.tree("d"));
         source.file("file", content(1, 96 << 20));
@@ -628,7 +628,11 @@ fn who_is_stopped_clears_nothing() {
         });
         // It may have been too late.
         if stopped.report.totals.outcome_of(Outcome::Copied) == 0 {
-            assert_eq!(to.names(), ["file", "file/only"], "{stopped:?}");
+            let (unfinished, names): (Vec<_>, Vec<_>) = to.names().into_iter().partition(|name| name.contains(".bh-"));
+            assert_eq!(names, ["file", "file/only"], "{stopped:?}");
+            // It has no name, but it is there.
+            assert_eq!(unfinished.len(), left, "{stopped:?}");
+            assert_eq!(stopped.report.totals.unfinished, left as u64, "{stopped:?}");
             assert!(
                 stopped.report.interrupted && stopped.report.failures.is_empty(),
                 "{stopped:?}"
@@ -636,6 +640,7 @@ fn who_is_stopped_clears_nothing() {
         }
         mirror(&[contents(source.path())], to.path(), |_| {}).complete();
         compare(source.path(), to.path());
+        assert!(!has_staging(scratch.path()));
     }
 }
 
