@@ -165,6 +165,28 @@ fn what_ends_soon_is_ended() {
     assert!(!has_staging(scratch.path()));
 }
 
+/// What is to be read back has that still before it when it is written.
+#[test]
+fn a_file_that_is_to_be_proved_needs_twice_the_time() {
+    const NAME: &str = "stop::a_file_that_is_to_be_proved_needs_twice_the_time";
+    if let Some(words) = order() {
+        let copying = job(Path::new(&words[0]), Path::new(&words[1]), |o| o.verify = true);
+        // The rest is written in less than two seconds, and takes four more to be read back.
+        let slow = (Call::Write, Duration::from_millis(80));
+        let (report, _) = stopped(&copying, slow, |s| s.totals.copied_bytes > 7 << 20);
+        assert!(report.totals.copied_bytes < 12 << 20, "{report:?}");
+        return tell(&report);
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source.file("big", content(3, 12 * MIB));
+    let to = scratch.tree("to");
+    let said = ordered(NAME, &scratch, &[text(source.path()), text(to.path())]);
+    assert!(said.contains("copied 0, removed 0, unfinished 1\n"), "{said}");
+    copied(&[contents(source.path())], to.path(), |_| {}).complete();
+    assert!(!has_staging(to.path()));
+}
+
 /// Files that are written and wait for their sync: those that come to it in time are done.
 #[test]
 fn a_batch_of_slow_syncs_has_its_time() {

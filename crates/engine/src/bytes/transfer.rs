@@ -324,7 +324,9 @@ impl<'a> Transfer<'a> {
         }
         let Course { start, end, begun } = self.course.get();
         let begun = begun.unwrap_or_else(Instant::now);
-        if cancel.lets_end(begun, at.saturating_sub(start), end.saturating_sub(at)) {
+        let to_read_back = if self.is_proved() { self.stat.size } else { 0 };
+        let left = end.saturating_sub(at).saturating_add(to_read_back);
+        if cancel.lets_end(begun, at.saturating_sub(start), left) {
             Ok(())
         } else {
             Err(Stopped::Aborted)
