@@ -175,7 +175,19 @@ describe('progress', () => {
     }
   });
 
-  it('of a removal counts what is done, and knows no end', () => {
+  it('of a removal knows the end where somebody has counted what is there', () => {
+    const expected = { entries: 9000, files: 8000, toDo: 9000 };
+    const progress = new Progress();
+    const at = (elapsed: number) => {
+      const done = { doneEntries: 1500 * elapsed, workedEntries: 1500 * elapsed };
+      return progress.update(snapshot({ phase: 'removing', ...done, expected, elapsed }));
+    };
+    at(0);
+    at(1);
+    expect(statusLine(at(2))).toBe('33% | removing: 3,000 of 9,000 | 4.0 s left | 1,500/s | 0 errors | 2.0 s');
+  });
+
+  it('of a removal counts what is done, and knows no end without that', () => {
     const view = new Progress().update(snapshot({ phase: 'removing', doneEntries: 3000, errors: 1, elapsed: 2 }));
     expect([view.percent, view.left]).toEqual([undefined, undefined]);
     expect(statusLine(view)).toBe('removing: 3,000 done | 1,500/s | 1 error | 2.0 s');

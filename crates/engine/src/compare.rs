@@ -33,7 +33,7 @@ use crate::report::{Differences, Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::Selection;
 use crate::walk::Boundary;
-use crate::walk::scout::{Ahead, Scout};
+use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{check_roots, require_one};
 
 /// A job that compares. Checks the options; touches nothing.
@@ -131,11 +131,7 @@ fn ahead(checked: &Checked) -> Ahead {
         Content::Tail => options.hash_size,
     };
     Ahead {
-        roots: if checked.both_trees() {
-            both.concat()
-        } else {
-            Vec::new()
-        },
+        begin: Begin::Trees(both.concat()),
         filter: options.filter.clone(),
         boundary: if options.one_file_system {
             Boundary::FileSystem
@@ -144,7 +140,7 @@ fn ahead(checked: &Checked) -> Ahead {
         },
         passes: 1,
         // Two files that are compared side by side count as one.
-        to_read: Box::new(move |size| if whole { size / 2 } else { size.min(hashed) }),
+        to_read: Some(Box::new(move |size| if whole { size / 2 } else { size.min(hashed) })),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::report::counters::Totals;
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::{self, Selection};
-use crate::walk::scout::{Ahead, Scout};
+use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Root, Start, check_roots, require_one};
 use crate::walk::{Boundary, Walk};
 
@@ -201,11 +201,11 @@ impl Work for List {
         let scout = Scout::send(
             desk,
             Ahead {
-                roots: self.roots.clone(),
+                begin: Begin::Trees(self.roots.clone()),
                 filter: options.filter.clone(),
                 boundary: walk.boundary,
                 passes: 1,
-                to_read: Box::new(move |size| size.min(hashed)),
+                to_read: Some(Box::new(move |size| size.min(hashed))),
             },
         );
         walk.run(&gather);

@@ -20,11 +20,12 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
-use crate::job::desk::{Desk, Phase};
+use crate::job::desk::{Desk, Expected, Phase};
 use crate::job::process::process;
 use crate::job::resources::{Resources, check_jobs};
 use crate::job::{Job, Work};
 use crate::records::ordered::Ordered;
+use crate::report::counters::Totals;
 use crate::report::{Durability, Report};
 use crate::sweep::guard::Guard;
 use crate::sweep::limit::MaxDelete;
@@ -32,6 +33,8 @@ use crate::sweep::sweeper::{Mode, Sweeper};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, c_string, open_directory_path, show, split, trim};
 use crate::tree::selection::{self, Selection};
+use crate::walk::Boundary;
+use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Root, Start};
 
 /// Entries that a preview tells by name.
@@ -79,6 +82,8 @@ struct Rules {
     jobs: usize,
     /// What was looked at, by the first of the jobs that runs.
     looked: OnceLock<Looked>,
+    /// What is there, once one of them has counted it.
+    counted: OnceLock<Totals>,
 }
 
 /// A removal whose jobs agree on what is removed.
@@ -101,6 +106,7 @@ impl Removal {
             filter,
             jobs,
             looked: OnceLock::new(),
+            counted: OnceLock::new(),
         })))
     }
 
@@ -161,13 +167,28 @@ impl Work for Remove {
         desk.enter(Phase::Scanning);
         let mut left = AtomicU64::new(u64::MAX);
         if !self.preview && (options.list_first || options.max_delete.is_some()) {
-            left = rehearse(&sweeper, start, options.max_delete)?.into();
+            let totals = rehearse(&sweeper, start)?;
+            left = within(&totals, options.max_delete, desk)?.into();
+            self.rules.counted.get_or_init(|| totals);
         }
         for (path, fault) in &looked.missing {
             desk.counters[0].found(Kind::File);
             desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
             desk.fail(Failure::new(fault, path.clone(), Kind::File, None));
         }
+        let _scout = match (rules.counted.get(), sweeper.mode) {
+            (Some(counted), _) => {
+                desk.expect(Expected {
+                    entries: counted.all_found(),
+                    files: counted.found_of(Kind::File),
+                    bytes: None,
+                    to_do: desk.progress().0 + counted.all_found(),
+                });
+                None
+            }
+            (None, Mode::Remove) => Some(Scout::send(desk, ahead(options, &looked.roots))),
+            (None, _) => None,
+        };
         if sweeper.mode == Mode::Remove {
             desk.enter(Phase::Removing);
         }
@@ -177,28 +198,47 @@ impl Work for Remove {
         if let Some(ordered) = ordered {
             ordered.release(desk);
         }
-        Ok(desk.report(Durability::None, workers, desk.cancel.is_draining()))
+        let interrupted = desk.cancel.is_draining();
+        if self.preview && !interrupted {
+            rules.counted.get_or_init(|| Totals::of(&desk.counters));
+        }
+        Ok(desk.report(Durability::None, workers, interrupted))
     }
 }
 
-/// Counts what would go before anything goes. Refuses what can't be listed, and what is more than `most`; answers how many
-/// entries may go.
-fn rehearse(sweeper: &Sweeper<'_>, start: Start<'_>, most: Option<MaxDelete>) -> Result<u64, Refusal> {
+/// What a removal has to do with. It goes meanwhile, and nothing of it is read.
+fn ahead(options: &RemoveOptions, roots: &[Root]) -> Ahead {
+    Ahead {
+        begin: Begin::Going(roots.to_vec()),
+        filter: options.filter.clone(),
+        boundary: Boundary::Mount,
+        passes: 1,
+        to_read: None,
+    }
+}
+
+/// Counts what would go before anything goes. Refuses what can't be listed.
+fn rehearse(sweeper: &Sweeper<'_>, start: Start<'_>) -> Result<Totals, Refusal> {
     let counted = Sweeper {
         mode: Mode::Count,
         ..*sweeper
     }
     .count(start, 0);
-    if let Some(first) = counted.failures.first() {
-        return Err(Refusal::Safety(format!(
+    match counted.failures.first() {
+        Some(first) => Err(Refusal::Safety(format!(
             "nothing was removed: {} could not be listed, first {}",
             counted.failed, first.message
-        )));
+        ))),
+        None => Ok(counted.totals),
     }
-    let all = counted.totals.all_found() + counted.totals.reason_of(Reason::Excluded);
-    let going = counted.totals.outcome_of(Outcome::Removed);
+}
+
+/// How many entries may go. Refuses more than `most`.
+fn within(counted: &Totals, most: Option<MaxDelete>, desk: &Desk) -> Result<u64, Refusal> {
+    let all = counted.all_found() + counted.reason_of(Reason::Excluded);
+    let going = counted.outcome_of(Outcome::Removed);
     match most {
-        Some(most) if most.forbids(going, all) && !sweeper.desk.cancel.is_draining() => Err(Refusal::Safety(format!(
+        Some(most) if most.forbids(going, all) && !desk.cancel.is_draining() => Err(Refusal::Safety(format!(
             "nothing was removed: {going} of {all} entries would go, and max-delete allows {}",
             most.of(all)
         ))),

@@ -55,6 +55,8 @@ mod remove;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod scout;
+#[cfg(test)]
 mod selection;
 #[cfg(test)]
 mod skip;

@@ -31,9 +31,6 @@ interface Sample {
   moved: number;
 }
 
-/** Where the end can't be foreseen: before the work, and where what is found goes at once. */
-const WITHOUT_END: readonly Snapshot['phase'][] = ['preflight', 'removing'];
-
 export class Progress {
   readonly #estimate = new Estimate();
   #samples: Sample[] = [];
@@ -61,10 +58,12 @@ export class Progress {
   #left(snapshot: Snapshot): number | undefined {
     const { elapsed, phase, expected, skippedFiles, workedEntries } = snapshot;
     const done = { bytes: movedOf(snapshot), worked: workedEntries - skippedFiles, skipped: skippedFiles };
-    const left = expected && !WITHOUT_END.includes(phase) ? leftOf(snapshot, expected) : { bytes: 0, entries: 0 };
+    // Before the work there is no telling how long it takes.
+    const known = phase === 'preflight' ? undefined : expected;
+    const left = known ? leftOf(snapshot, known) : { bytes: 0, entries: 0 };
     // It learns from the beginning, also while nobody knows how much there is.
     const seconds = this.#estimate.update(elapsed, done, left);
-    return expected && !WITHOUT_END.includes(phase) ? seconds : undefined;
+    return known && seconds;
   }
 
   #sample(sample: Sample): void {
@@ -157,15 +156,17 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
     add(3, duration(elapsed));
     return fields;
   }
+  if (percent !== undefined) add(10, `${percent}%`);
   if (phase === 'removing') {
-    add(9, `removing: ${number(doneEntries)} done`);
+    const all = expected && Math.max(expected.entries, doneEntries);
+    add(9, `removing: ${number(doneEntries)} ${all === undefined ? 'done' : `of ${number(all)}`}`);
+    if (left !== undefined) add(7, `${duration(left)} left`);
     add(5, `${number(elapsed > 0 ? Math.round(doneEntries / elapsed) : 0)}/s`);
     add(wrong, count(errors, 'error'));
     add(3, duration(elapsed));
     return fields;
   }
   const doing = snapshot.syncing === undefined ? DOING[phase] : `syncing for ${duration(snapshot.syncing)}`;
-  if (percent !== undefined) add(10, `${percent}%`);
   if (doing !== '') add(9, doing);
   if (phase !== 'preflight') {
     const done = `${number(doneFiles)} of`;

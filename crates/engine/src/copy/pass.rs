@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind};
 
 use crate::bytes::ways::Methods;
@@ -33,7 +34,7 @@ use crate::tree::medium::medium;
 use crate::tree::path::c_string;
 use crate::tree::staging::Stager;
 use crate::walk::Boundary;
-use crate::walk::scout::{Ahead, Scout};
+use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::Root;
 
 /// How a copy ended.
@@ -131,7 +132,10 @@ pub fn copy(
     } else {
         Phase::Scanning
     });
-    let _scout = run.departure.is_none().then(|| Scout::send(desk, ahead(&run.rules)));
+    let _scout = run
+        .departure
+        .is_none()
+        .then(|| Scout::send(desk, ahead(&run.rules, names.names())));
     begin(&run, &root, missing, &outside);
     run.schedule.push(Task::List(Arc::clone(&root)));
     perform::drive(&run);
@@ -182,8 +186,8 @@ fn sync_before(targets: &mut [Target], desk: &Desk) {
     }
 }
 
-/// What a copy has to do with. What a list names is not sized: it was not walked to.
-fn ahead(rules: &Rules) -> Ahead {
+/// What a copy has to do with: trees, or what a list names.
+fn ahead(rules: &Rules, list: Option<&Arc<FileList>>) -> Ahead {
     let asked = &rules.asked;
     let root = |source: &SourceArgument| Root {
         path: source.path.clone(),
@@ -197,10 +201,9 @@ fn ahead(rules: &Rules) -> Ahead {
     let times = |all: [bool; 3]| all.into_iter().map(u64::from).sum();
     let reads: u64 = times(reads);
     Ahead {
-        roots: if asked.files_from.is_some() {
-            Vec::new()
-        } else {
-            asked.sources.iter().map(root).collect()
+        begin: match (list, &asked.sources[..]) {
+            (Some(list), [source, ..]) => Begin::Listed(source.path.clone(), Arc::clone(list)),
+            (_, sources) => Begin::Trees(sources.iter().map(root).collect()),
         },
         filter: asked.filter.clone(),
         boundary: if asked.one_file_system {
@@ -209,7 +212,7 @@ fn ahead(rules: &Rules) -> Ahead {
             Boundary::None
         },
         passes: times(passes),
-        to_read: Box::new(move |size| size.saturating_mul(reads)),
+        to_read: Some(Box::new(move |size| size.saturating_mul(reads))),
     }
 }
 

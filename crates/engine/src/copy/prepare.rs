@@ -331,6 +331,11 @@ struct Listed {
 }
 
 impl NameList {
+    /// The list, where there is one and it has been read.
+    pub fn names(&self) -> Option<&Arc<FileList>> {
+        self.0.get()?.names.as_ref()
+    }
+
     fn get(&self, options: &CopyOptions, desk: &Desk) -> Result<&Listed, Refusal> {
         if let Some(listed) = self.0.get() {
             return Ok(listed);
