@@ -173,6 +173,17 @@ export const copy = (name, options = []) => ({
   ],
 });
 
+/** `bulkhaul copy` that somebody watches: status lines into a file, as often as a terminal has them. @type {Contender} */
+export const watched = {
+  name: 'bulkhaul copy, watched',
+  role: 'ours',
+  command: ({ path, source, destination, temporary }) =>
+    shell(
+      'BULKHAUL_PROGRESS_INTERVAL=0.25 exec "$1" "$2" copy --progress plain "$3/" "$4" 2>"$5/progress"',
+      ...[process.execPath, path('bulkhaul'), source, destination, temporary],
+    ),
+};
+
 /**
  * The drop-in `hpcp` with options.
  * @param {string} name

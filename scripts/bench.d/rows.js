@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, synced } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, synced, watched } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -113,6 +113,16 @@ export const ROWS = [
     data: { kind: 'deep', chains: 80, depth: 250, files: 5, most: 16384 },
     contenders: [FULL, ...EXTRA_FLOORS, OURS, ...SMALL_PEERS],
     targets: [{ than: 'copy_full', atMost: 1.35 }],
+  },
+  {
+    name: 'watched',
+    title: 'small files that somebody watches, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    // So many that it takes far more than the second after which there is something to see.
+    data: MILLION,
+    contenders: [FULL, OURS, watched],
+    targets: [{ of: watched.name, than: OURS.name, atMost: 1.03 }],
   },
   {
     name: 'big-tmpfs',

@@ -169,7 +169,18 @@ describe('statistics', () => {
 describe('rows', () => {
   it('are all those that are promised', () => {
     expect(ROWS.map((row) => row.name)).toEqual([
-      ...['small-tmpfs', 'small-ext4', 'small-cold', 'flat', 'deep', 'big-tmpfs', 'big-ext4', 'one-big', 'mixed'],
+      ...[
+        'small-tmpfs',
+        'small-ext4',
+        'small-cold',
+        'flat',
+        'deep',
+        'watched',
+        'big-tmpfs',
+        'big-ext4',
+        'one-big',
+        'mixed',
+      ],
       ...['unchanged-times', 'unchanged-tail', 'durable-small', 'durable-big'],
       ...['verify-small', 'verify-big', 'list', 'compare', 'remove'],
       ...['memory-1m-tree', 'memory-1m-flat', 'memory-10m-tree', 'memory-10m-flat', 'start'],
