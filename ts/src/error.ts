@@ -68,7 +68,21 @@ function shown(value: unknown): string {
   }
 }
 
-/** An operation that could not begin, or had to stop. `message` may hold names as they are: escape it for a terminal. */
+/**
+ * An operation that could not begin, or had to stop. `message` may hold names as they are: escape it for a terminal.
+ *
+ * @example
+ * ```js
+ * import { BulkhaulError, copy, display } from 'bulkhaul';
+ *
+ * try {
+ *   await copy({ sources: 'photos', destination: 'photos/cache' });
+ * } catch (error) {
+ *   if (!(error instanceof BulkhaulError)) throw error;
+ *   console.log(error.code, display(error.message)); // SAFETY
+ * }
+ * ```
+ */
 export class BulkhaulError extends Error {
   override readonly name = 'BulkhaulError';
 
@@ -80,7 +94,16 @@ export class BulkhaulError extends Error {
     super(message, options);
   }
 
-  /** The error itself, or one made from an error of the addon (its `code` when it is one of ours, else `INTERNAL`). */
+  /**
+   * The error itself, or one made from an error of the addon (its `code` when it is one of ours, else `INTERNAL`).
+   *
+   * @example
+   * ```js
+   * import { BulkhaulError } from 'bulkhaul';
+   *
+   * console.log(BulkhaulError.from(new TypeError('what?')).code); // INTERNAL
+   * ```
+   */
   static from(error: unknown): BulkhaulError {
     if (error instanceof BulkhaulError) return error;
     const { code, message } = error instanceof Error ? (error as NodeJS.ErrnoException) : { message: String(error) };

@@ -10,7 +10,7 @@ const source = (name: string) => readFileSync(join(ROOT, 'ts/src', name), 'utf8'
 
 const OPERATIONS = ['ops/copy.ts', 'ops/compare.ts', 'ops/list.ts', 'ops/remove.ts'];
 const OPTIONS = ['native/options.ts', 'ops/arguments.ts', ...OPERATIONS];
-const TOLD = ['native/events.ts'];
+const TOLD = ['native/events.ts', 'verdict.ts'];
 
 /** The fields of the interfaces of a module, each with the comment above it. */
 function fieldsOf(name: string): { name: string; optional: boolean; words: string }[] {
@@ -34,34 +34,54 @@ it.each(OPTIONS)('%s: every option that may be left out has its default', (name)
   expect(optional.filter(({ words }) => !/Default|[Aa]bsent/.test(words)).map((field) => field.name)).toEqual([]);
 });
 
-/** Everything that the library exports and can be called, and where it is. */
+/** Everything of the library that can be called, and where it is. `Job` is no value for its users, but they have one. */
 const CALLED: readonly [string, string][] = [
-  ...(['copy', 'copyMapped'] as const).map((name) => [name, 'ops/copy.ts'] as [string, string]),
-  ...(['compare', 'compareMapped'] as const).map((name) => [name, 'ops/compare.ts'] as [string, string]),
-  ...(['list', 'listMapped', 'listedSources'] as const).map((name) => [name, 'ops/list.ts'] as [string, string]),
-  ...(['remove', 'Removal'] as const).map((name) => [name, 'ops/remove.ts'] as [string, string]),
-  ...(['display', 'fromBytes', 'toBytes'] as const).map((name) => [name, 'names.ts'] as [string, string]),
+  ...each('ops/copy.ts', 'copy', 'copyMapped'),
+  ...each('ops/compare.ts', 'compare', 'compareMapped'),
+  ...each('ops/list.ts', 'list', 'listMapped', 'listedSources'),
+  ...each('ops/remove.ts', 'remove', 'Removal', 'Removal.preview', 'Removal.remove'),
+  ...each('names.ts', 'display', 'fromBytes', 'toBytes'),
+  ...each('error.ts', 'BulkhaulError', 'BulkhaulError.from'),
+  ...each('ops/job.ts', 'JobError', 'Job', 'Job.then', 'Job.catch', 'Job.finally', 'Job.orThrow', 'Job.snapshot'),
+  ...each('ops/job.ts', 'Job.[Symbol.asyncIterator]', 'Job.setLimits', 'Job.setStallTimeout', 'Job.cancel'),
 ];
 
+function each(file: string, ...names: string[]): [string, string][] {
+  return names.map((name) => [name, file]);
+}
+
+/** A function or class, and what can be called of a class. */
+function callable(name: string, value: (...args: never) => unknown): string[] {
+  const prototype: object = value.prototype ?? {};
+  const key = (key: string | symbol) => `${name}.${typeof key === 'symbol' ? `[${key.description}]` : key}`;
+  const own = (of: object, no: readonly (string | symbol)[]) => Reflect.ownKeys(of).filter((key) => !no.includes(key));
+  return [name, ...own(value, ['length', 'name', 'prototype']).map(key), ...own(prototype, ['constructor']).map(key)];
+}
+
 describe('the example of', () => {
-  it('each function that is exported is here', async () => {
-    const { BulkhaulError, ...functions } = await import('../src/index.js');
-    expect(BulkhaulError.prototype).toBeInstanceOf(Error);
-    const called = Object.entries(functions).filter(
-      ([, value]) => typeof value === 'function' && !(value.prototype instanceof Error),
+  it('each function and method that users have is here', async () => {
+    const all = Object.entries({ ...(await import('../src/index.js')), ...(await import('../src/ops/job.js')) });
+    const called = all.flatMap(([name, value]) =>
+      typeof value === 'function' && name !== 'begin' ? callable(name, value as () => unknown) : [],
     );
-    expect(called.map(([name]) => name).sort()).toEqual(CALLED.map(([name]) => name).sort());
+    expect(called.sort()).toEqual(CALLED.map(([name]) => name).sort());
   });
 
   it.each(CALLED)('%s runs', async (name, file) => {
-    const [, comment = ''] =
-      new RegExp(`(/\\*\\*(?:[^*]|\\*(?!/))*\\*/)\nexport (?:async )?(?:function|class) ${name}\\b`).exec(
-        source(file),
-      ) ?? [];
+    const method = name.includes('.');
+    const called = name.slice(name.indexOf('.') + 1).replace(/[[\]]/g, '\\$&');
+    const [indent, declared] = method
+      ? ['  ', `(?:async |static )?${called}[<(]`]
+      : ['', `export (?:async )?(?:function|class) ${called}\\b`];
+    // A remark for the linter may stand between.
+    const where = new RegExp(`(/\\*\\*(?:[^*]|\\*(?!/))*\\*/)\n(?:${indent}//.*\n)?${indent}${declared}`);
+    const [, comment = ''] = where.exec(source(file)) ?? [];
     const [, block = expect.fail(`${name} has no example`)] =
-      /@example\n \* ```js\n([\s\S]*?) \* ```/.exec(comment) ?? [];
-    const example = block.replace(/^ \* ?/gm, '');
-    expect(example).toMatch(new RegExp(`import .*\\b${name}\\b.* from 'bulkhaul';`));
+      /@example\n *\* ```js\n([\s\S]*?) *\* ```/.exec(comment) ?? [];
+    const example = block.replace(/^ *\* ?/gm, '');
+    // What a job can do is shown of a copy.
+    const [user = name] = name.startsWith('Job.') || name === 'Job' ? ['copy'] : name.split('.');
+    expect(example).toMatch(new RegExp(`import .*\\b${user}\\b.* from 'bulkhaul';`));
     const at = scratch();
     mkdirSync(join(at, 'photos/cache'), { recursive: true });
     for (const photo of ['a.jpg', 'b.tmp', 'cache/c.jpg']) writeFileSync(join(at, 'photos', photo), photo);

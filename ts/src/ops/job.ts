@@ -46,7 +46,21 @@ interface Begun {
   events: Promise<NativeEvent[]> | undefined;
 }
 
-/** A job that ended, and not as it was to: `report` is what it did. */
+/**
+ * A job that ended, and not as it was to: `report` is what it did.
+ *
+ * @example
+ * ```js
+ * import { copy, JobError } from 'bulkhaul';
+ *
+ * try {
+ *   await copy({ sources: ['photos', 'absent'], destination: '/mnt/archive' }).orThrow();
+ * } catch (error) {
+ *   if (!(error instanceof JobError)) throw error;
+ *   console.log(error.message, error.report.failures);
+ * }
+ * ```
+ */
 export class JobError extends BulkhaulError {
   constructor(
     code: 'INCOMPLETE' | 'ABORTED',
@@ -58,6 +72,18 @@ export class JobError extends BulkhaulError {
   }
 }
 
+/**
+ * A running operation: await it for its report, iterate it for its events. Every operation is one.
+ *
+ * @example
+ * ```js
+ * import { copy } from 'bulkhaul';
+ *
+ * const job = copy({ sources: 'photos', destination: '/mnt/archive' });
+ * for await (const event of job) if (event.type === 'note') console.log(event.message);
+ * console.log((await job).complete);
+ * ```
+ */
 export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   readonly #begun: Promise<Begun>;
   readonly #report: Promise<Report>;
@@ -127,6 +153,18 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     }
   }
 
+  /**
+   * What `await` calls: the report, with failures in it or not; rejects with what kept the job from beginning, or the reason of
+   * its signal.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const { complete, exitCode } = await copy({ sources: 'photos', destination: '/mnt/archive' });
+   * console.log(complete, exitCode);
+   * ```
+   */
   // biome-ignore lint/suspicious/noThenProperty: a job is awaited for its report
   then<Result = Report, Otherwise = never>(
     onReport?: ((report: Report) => Result | PromiseLike<Result>) | null,
@@ -135,12 +173,35 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     return this.#report.then(onReport, onError);
   }
 
+  /**
+   * As of a promise: what `onError` makes of an error stands for the report.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const report = await copy({ sources: 'absent', destination: '/mnt/archive' }).catch(({ code }) => code);
+   * console.log(report); // NO_SOURCE
+   * ```
+   */
   catch<Otherwise = never>(
     onError?: ((error: unknown) => Otherwise | PromiseLike<Otherwise>) | null,
   ): Promise<Report | Otherwise> {
     return this.#report.catch(onError);
   }
 
+  /**
+   * As of a promise: calls `onEnd` when the job is over, however it ended.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive' });
+   * const timer = setInterval(() => console.log(job.snapshot().doneFiles), 1000);
+   * await job.finally(() => clearInterval(timer));
+   * ```
+   */
   finally(onEnd?: (() => void) | null): Promise<Report> {
     return this.#report.finally(onEnd);
   }
@@ -149,7 +210,13 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * The report of a job that is complete. Where something failed, changed, was lost or held back it rejects with a
    * `JobError` of the code `INCOMPLETE`, which has the report. (The job itself resolves then.)
    *
-   *     const { outcomes } = await copy({ sources: 'photos', destination: '/backup' }).orThrow();
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const { outcomes } = await copy({ sources: 'photos', destination: '/mnt/archive' }).orThrow();
+   * console.log(outcomes.copied);
+   * ```
    */
   async orThrow(): Promise<Report> {
     const report = await this.#report;
@@ -160,6 +227,16 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   /**
    * The events, once. Start to iterate in the same tick as the job is made, or the first ones may be missed. The job
    * waits for a slow reader; leaving the loop early lets it run on unread. Throws what the job rejects with.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * for await (const event of copy({ sources: 'photos', destination: '/mnt/archive', entries: true })) {
+   *   if (event.type === 'entry') console.log(event.outcome, event.path);
+   *   if (event.type === 'error') console.log(event.message);
+   * }
+   * ```
    */
   [Symbol.asyncIterator](): AsyncGenerator<JobEvent, void, undefined> {
     if (this.#read) throw new BulkhaulError('USAGE', 'the events of a job can be iterated only once');
@@ -208,12 +285,38 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     }
   }
 
-  /** Counters, now. */
+  /**
+   * Counters, now: absolute numbers, at any time, also before the job has begun and after it has ended. Whoever asks is taken
+   * for somebody who watches: after a second `expected` says how much there is in all, once that is known.
+   *
+   * @example
+   * ```js
+   * import { setTimeout } from 'node:timers/promises';
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive' });
+   * await Promise.race([job, setTimeout(500)]);
+   * const { phase, doneFiles, readBytes, elapsed } = job.snapshot();
+   * console.log(phase, doneFiles, readBytes / elapsed);
+   * ```
+   */
   snapshot(): Snapshot {
     return this.#native?.snapshot() ?? NOTHING_YET;
   }
 
-  /** Changes how fast the job may go, from now on. Throws `USAGE` for what is no rate. */
+  /**
+   * Changes how fast the job may go, from now on: bytes and entries a second, 0 for no limit; what is left out becomes 0.
+   * Throws `USAGE` for what is no rate.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive', limits: { bytes: 1e6 } });
+   * job.setLimits({ bytes: 100e6, entries: 5000 });
+   * await job;
+   * ```
+   */
   setLimits(limits: Limits): void {
     record(LIMITS)(limits, 'limits');
     this.#limits = limits;
@@ -225,21 +328,41 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   }
 
   /**
-   * Gives the job up when nothing moves for so many seconds, 0: never. To be called in the same tick as the job is made.
-   * The report then has failures of the kind `stalled`, with what its threads are held at; these threads stay behind, so
-   * the process had better end. Not counted is the time in which the job waits for an answer, leave from a limit, whoever
-   * reads its events, or a list that is still being written; a sync may take ten times as long.
+   * Gives the job up when nothing moves for so many seconds; 0, the default: never. To be called in the same tick as the job
+   * is made. The report then has failures of the kind `stalled`, with what its threads are held at; these threads stay
+   * behind, so the process had better end. Not counted is the time in which the job waits for an answer, leave from a limit,
+   * whoever reads its events, or a list that is still being written; a sync may take ten times as long.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive' });
+   * job.setStallTimeout(600);
+   * const { failureKinds } = await job;
+   * console.log('stalled' in failureKinds);
+   * ```
    */
   setStallTimeout(seconds: number): void {
     this.#stallTimeout = seconds;
   }
 
   /**
-   * Stops the job. false: within a few seconds, in good order: nothing new is begun, a file in flight that can end by then
+   * Stops the job. `abort` false, the default: within a few seconds, in good order: nothing new is begun, a file in flight that can end by then
    * does, any other stays unfinished for the next run (`unfinished` of the report), and what only reads stops at once.
    * `snapshot().stopping` tells what is waited for. true: at once, and what is unfinished goes. The report then says
    * `interrupted`. A call of the system that does not come back within a second of that is left behind with its thread, and
    * the report has a note of the kind `left-behind`: the process had better end.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive' });
+   * process.once('SIGTERM', () => job.cancel());
+   * const { interrupted } = await job;
+   * console.log(interrupted ? 'the same again goes on' : 'done');
+   * ```
    */
   cancel(abort = false): void {
     boolean(abort, 'abort');

@@ -99,12 +99,35 @@ export class Removal {
 
   constructor(readonly options: RemoveOptions) {}
 
-  /** Counts what would go: the outcomes `removed`, and their bytes; iterating gives the first few entries. */
+  /**
+   * Counts what would go: the outcomes `removed`, and their bytes; iterating gives the first few entries.
+   *
+   * @example
+   * ```js
+   * import { Removal } from 'bulkhaul';
+   *
+   * for await (const event of new Removal({ paths: 'photos' }).preview()) {
+   *   if (event.type === 'entry') console.log(event.source);
+   * }
+   * ```
+   */
   preview(): Job {
     return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).preview());
   }
 
-  /** Removes what the preview found, if there was one. */
+  /**
+   * Removes what the preview found, if there was one.
+   *
+   * @example
+   * ```js
+   * import { Removal } from 'bulkhaul';
+   *
+   * const removal = new Removal({ paths: 'photos/cache' });
+   * const { outcomes } = await removal.preview();
+   * const gone = await removal.remove();
+   * console.log(gone.outcomes.removed === outcomes.removed);
+   * ```
+   */
   remove(): Job {
     return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).remove());
   }
