@@ -149,6 +149,25 @@ describe('copy --delete', () => {
     }
   });
 
+  it('keeps what this very run writes of its failures', async () => {
+    const root = pair();
+    const kept = join(root, 'd/state/bulkhaul/failures');
+    mkdirSync(kept, { recursive: true });
+    writeFileSync(join(kept, 'old.jsonl'), '');
+    // So slow that the failure, a name that two sources bring, is written down long before anything is removed.
+    for (let number = 0; number < 20; number += 1) writeFileSync(join(root, `s/${number}`), '');
+    mkdirSync(join(root, 'more'));
+    writeFileSync(join(root, 'more/a'), 'other');
+    const env = { XDG_STATE_HOME: join(root, 'd/state') };
+    const { code, stderr } = await run(['copy', '--delete', '--iops-limit', '40', 's/', 'more/', 'd'], {
+      cwd: root,
+      env,
+    });
+    expect(code, stderr).toBe(23);
+    expect(readdirSync(kept)).toEqual([expect.not.stringContaining('old')]);
+    expect(stderr).toContain(`all of them are in ${join(kept, readdirSync(kept)[0] ?? '')}`);
+  });
+
   it('lets nothing take the place of the log', async () => {
     const root = pair();
     mkdirSync(join(root, 's/log'));

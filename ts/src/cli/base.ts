@@ -6,7 +6,7 @@ import type { Resources } from '../native/options.js';
 import { exitCodeOfError, systemError } from './exit.js';
 import { choice, flag, type Given, number, value } from './options.js';
 import { Command } from './parser.js';
-import { type CommonSettings, errorText, PROGRESS } from './run.js';
+import { type CommonSettings, errorText, inUse, PROGRESS } from './run.js';
 import { parseCount, parseRate } from './values.js';
 
 /** A native verb: a command with the common options, whose errors go to stderr and whose exit code comes from the table. */
@@ -104,9 +104,9 @@ export abstract class VerbCommand extends Command {
     };
   }
 
-  /** The files that the command itself has open, as an option of a job. */
-  protected get inUse(): { inUse?: string[] } {
-    return this.logFile === undefined || this.logFile === '-' ? {} : { inUse: [this.logFile] };
+  /** The files that the command itself writes meanwhile, as an option of a job. */
+  protected get inUse(): { inUse: string[] } {
+    return inUse(this.settings, this.context.env);
   }
 
   /** The path that FILE of an option means: `-` is a standard stream, which only one option can have. */

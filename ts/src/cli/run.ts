@@ -4,7 +4,7 @@
  *
  * The environment is read here and nowhere below.
  */
-import { accessSync, constants, mkdirSync, mkdtempSync } from 'node:fs';
+import { accessSync, constants, mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, isAbsolute, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
@@ -137,27 +137,37 @@ function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {
   return !quiet && (dryRun || verbose);
 }
 
-/** Failures are kept in the state directory, or where temporary files go when that can't be written. */
-function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin): FailureSettings {
+/** What this process names the files of its own by, in a directory of its own where others may make names too. */
+const RUN = `${new Date().toISOString().replace(/[:.]/g, '').slice(0, 17)}-${process.pid}.jsonl`;
+const OWN = `bulkhaul-failures-${Math.random().toString(36).slice(2, 8).padEnd(6, '0')}`;
+const made = new Set<string>();
+
+/** Where failures may be kept: in the state directory, or where temporary files go when that can't be written. */
+function failurePlaces(env: NodeJS.ProcessEnv): { path: string; make: () => void }[] {
   const home = env.HOME && join(env.HOME, '.local/state');
   // As the XDG base directory specification has it, a relative one does not count.
   const state = [env.XDG_STATE_HOME, home].find((directory) => directory && isAbsolute(directory));
-  const kept = () => {
-    if (!state) return undefined;
-    const below = join(state, 'bulkhaul/failures');
-    mkdirSync(below, { recursive: true, mode: 0o700 });
-    return below;
+  const kept = state && join(state, 'bulkhaul/failures');
+  const spilled = join(spillDirectory(env), OWN);
+  const make = () => {
+    // Whoever has made it meanwhile may have put links into it.
+    if (!made.has(spilled)) mkdirSync(toBytes(spilled), 0o700);
+    made.add(spilled);
   };
-  // Everybody may make names there: only in a directory that is new is each of them ours.
-  const spilled = () => mkdtempSync(join(spillDirectory(env), 'bulkhaul-failures-'));
-  const name = `${new Date().toISOString().replace(/[:.]/g, '').slice(0, 17)}-${process.pid}.jsonl`;
+  return [
+    ...(kept
+      ? [{ path: join(kept, RUN), make: () => void mkdirSync(toBytes(kept), { recursive: true, mode: 0o700 }) }]
+      : []),
+    { path: join(spilled, RUN), make },
+  ];
+}
+
+function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin): FailureSettings {
   const open = async () => {
     const { Log } = await import('../report/log.js');
-    for (const make of [kept, spilled]) {
+    for (const { path, make } of failurePlaces(env)) {
       try {
-        const directory = make();
-        if (directory === undefined) continue;
-        const path = join(directory, name);
+        make();
         return { path, log: new Log(path, origin, 0o600) };
       } catch {
         // The next one, and whoever shows failures says when there is none.
@@ -166,6 +176,11 @@ function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin):
     return undefined;
   };
   return { label, open };
+}
+
+/** The files that a command writes while its job runs, or may begin to, as an option of the job: they are not removed. */
+export function inUse({ logFile }: CommonSettings, env: NodeJS.ProcessEnv): { inUse: string[] } {
+  return { inUse: logFile === undefined ? failurePlaces(env).map(({ path }) => path) : [logFile] };
 }
 
 function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outputs): ReportSettings {

@@ -89,7 +89,8 @@ impl Guard {
             let (directory, name) = split(&path);
             let at = match open_directory_path(directory, Follow::Yes) {
                 Ok(at) => at,
-                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                // By this path nobody writes anything.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG) => continue,
                 Err(errno) => return Err(errno),
             };
             let name = c_string(name)?;

@@ -12,14 +12,14 @@ import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
 import type { Job } from '../../../ops/job.js';
 import { bytes, count } from '../../../report/units.js';
 import { askConsent } from '../../consent.js';
-import { type Context, runJob, spillDirectory } from '../../run.js';
+import { type Context, inUse, runJob, spillDirectory } from '../../run.js';
 import { parseOwner } from '../../values.js';
 import { askedCall } from './ask.js';
 import { codeWith, type HpcpConsole, problem, problemOf, problemsOf, Refused } from './codes.js';
 import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
-import { hashing, inUse, resources, settingsOf } from './settings.js';
+import { hashing, resources, settingsOf } from './settings.js';
 import { nameList, sourcesOf } from './sources.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
 
@@ -58,11 +58,13 @@ export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, 
   if (values.remove_extra && !removeExtra) {
     out.report(problem('removal skipped', 'Removal skipped: a source is missing, so nothing extra was removed'));
   }
+  const settings = settingsOf(values, codeWith(out, problemsOf));
   const options: MappedCopyOptions = {
     ...flags,
     removeExtra,
     ...mapping,
     spillDirectory: spillDirectory(out.streams.env),
+    ...inUse(settings, out.streams.env),
     ...filterOf(rules),
   };
   const names = new CopiedNames();
@@ -73,7 +75,7 @@ export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, 
     return job;
   };
   const listen = values.verbose ? (event: Event) => names.take(event) : undefined;
-  const report = await runJob(begin, settingsOf(values, codeWith(out, problemsOf)), out.streams, listen);
+  const report = await runJob(begin, settings, out.streams, listen);
 
   for (const note of leftOutNotes(report)) out.note(note);
   out.notes(report);
@@ -108,7 +110,6 @@ async function optionsOf(values: HpcpValues): Promise<Omit<MappedCopyOptions, 's
     randomDestination: values.random_dest_selection,
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as MaxDelete }),
     ...resources(values),
-    ...inUse(values),
     ...(owner.user !== undefined && { chownUser: owner.user }),
     ...(owner.group !== undefined && { chownGroup: owner.group }),
     ...(values.chmod !== undefined && { chmod: values.chmod }),

@@ -11,12 +11,12 @@ import { display, toBytes } from '../../../names.js';
 import { Removal, type RemoveOptions } from '../../../ops/remove.js';
 import { failureText } from '../../../report/summary.js';
 import { askConsent, removalPreview } from '../../consent.js';
-import { type CommonSettings, type Context, runJob, spillDirectory } from '../../run.js';
+import { type CommonSettings, type Context, inUse, runJob, spillDirectory } from '../../run.js';
 import { Stopped } from './ask.js';
 import { codeWith, type HpcpConsole, interruption, type Problem, problem, Refused, told } from './codes.js';
 import { patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
-import { inUse, resources, settingsOf } from './settings.js';
+import { resources, settingsOf } from './settings.js';
 import { expand, listed, type Source, type Sources, some } from './sources.js';
 import { pythonList, RULE } from './summary.js';
 
@@ -36,7 +36,10 @@ export async function remove({ values, positionals }: HpcpCall, out: HpcpConsole
     const typed = found[index] ?? source;
     return /(^|\/)\.{1,2}\/*$/.test(typed.path) ? typed : source;
   });
-  const options = { ...removalOptions(values, victims, rules), spillDirectory: spillDirectory(out.streams.env) };
+  const settings = settingsOf(values, codeWith(out, removalProblems));
+  const { env } = out.streams;
+  const own = { spillDirectory: spillDirectory(env), ...inUse(settings, env) };
+  const options = { ...removalOptions(values, victims, rules), ...own };
   out.print(removalHead(victims, options));
   const names: string[] = [];
   const listen = (event: Event) => {
@@ -44,13 +47,7 @@ export async function remove({ values, positionals }: HpcpCall, out: HpcpConsole
       names.push(event.source);
     }
   };
-  const report = await runRemoval(
-    options,
-    values.remove_force,
-    settingsOf(values, codeWith(out, removalProblems)),
-    out.streams,
-    listen,
-  );
+  const report = await runRemoval(options, values.remove_force, settings, out.streams, listen);
   out.notes(report);
   out.report(...removalProblems(report));
   if (values.dry_run) out.print('Dry run: nothing was done; the totals are what would be done');
@@ -85,7 +82,6 @@ function removalOptions(values: HpcpValues, sources: readonly Source[], rules: r
     listFirst: values.do_not_remove_files_while_listing,
     entries: values.dry_run || values.verbose,
     ...resources(values),
-    ...inUse(values),
     ...(values.max_delete !== undefined && { maxDelete: values.max_delete as `${number}%` }),
   };
 }

@@ -31,11 +31,6 @@ export function settingsOf(values: HpcpValues, exitCode: (report: Report) => num
   };
 }
 
-/** The files that the command itself has open, as an option of a job. */
-export function inUse({ log_file }: HpcpValues): { inUse?: string[] } {
-  return log_file === undefined || log_file === '-' ? {} : { inUse: [log_file] };
-}
-
 /** Where a list goes; `-` is standard output. */
 export function outputPath(path: string): string {
   return path === '-' ? '/dev/stdout' : path;
