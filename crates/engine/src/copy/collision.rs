@@ -43,7 +43,12 @@ pub fn compare(worker: &mut Worker<'_>, dir: &Dir, target: &CStr, ours: usize, t
     if same {
         let message = || {
             let other = String::from_utf8_lossy(&other);
-            format!("another source has the same under this name, which is copied: {other}")
+            let stays = if worker.run.rules.asked.remove_sources {
+                "; only what is copied leaves its source, so this one stays"
+            } else {
+                ""
+            };
+            format!("another source has the same under this name, which is copied: {other}{stays}")
         };
         let path = || join(&dir.source_path(ours), our_name.to_bytes());
         worker.run.desk.note("same-name", || (path(), message()));
