@@ -652,6 +652,13 @@ describe('failures', () => {
     expect(second.stderr.text).toContain('more failures are not shown here, and no file could be made for them\n');
   });
 
+  // There mkdir says that what is above does not exist, though it does.
+  it.each(['/proc', '/proc/self/fd'])('go elsewhere where nothing can be made: %s', async (state) => {
+    const other = scratch();
+    const { done } = await follow(new FakeNative({ events: [many(1)] }), {}, { XDG_STATE_HOME: state, TMPDIR: other });
+    expect((await done).failureFile).toContain(`${other}/bulkhaul-failures-`);
+  });
+
   it('with --json the summary names the file, and stderr stays as it is', async () => {
     const state = scratch();
     const native = new FakeNative({ events: [many(1)], report: { failureKinds: { permission: 1 } } });

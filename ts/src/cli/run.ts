@@ -6,7 +6,7 @@
  */
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { basename, isAbsolute, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
@@ -155,11 +155,23 @@ function failurePlaces(env: NodeJS.ProcessEnv): { path: string; make: () => void
     made.add(spilled);
   };
   return [
-    ...(kept
-      ? [{ path: join(kept, RUN), make: () => void mkdirSync(toBytes(kept), { recursive: true, mode: 0o700 }) }]
-      : []),
+    ...(kept ? [{ path: join(kept, RUN), make: () => makeDirectories(kept) }] : []),
     { path: join(spilled, RUN), make },
   ];
+}
+
+/** Makes a directory and what is missing above it. Node's own way never ends where a name can't be made, as in /proc. */
+function makeDirectories(path: string): void {
+  const make = () => mkdirSync(toBytes(path), 0o700);
+  try {
+    make();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(path) === path) throw error;
+    makeDirectories(dirname(path));
+    make();
+  }
 }
 
 function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin): FailureSettings {

@@ -28,7 +28,7 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
     const what = remote === undefined ? 'rclone or curl' : `rclone ${verb === 'copy' ? 'copy' : 'lsf'} ${command}`;
     return `${path} is a URL, and bulkhaul works on paths of this machine: ${what} does that; ${here}`;
   }
-  const [, host] = /^([^/:]+):/.exec(path) ?? [];
+  const [, host] = /^((?:[^/:@]*@)?\[[^\]/]*\]|[^/:]+):/.exec(path) ?? [];
   if (host === undefined && scheme === undefined) return undefined;
   const words = operands.map(quoted).join(' ');
   const below = path.slice((host?.length ?? 0) + 1);
@@ -37,7 +37,8 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
       ? `rsync -aHAX ${words}`
       : verb === 'compare'
         ? `rsync -anic ${words}`
-        : `ssh ${quoted(host ?? '')} bulkhaul ${verb} ${quoted(below)}`;
+        : // The shell there takes the words apart once more, and brackets are for what a colon comes after.
+          `ssh ${quoted((host ?? '').replace(/\[(.*)\]$/, '$1'))} bulkhaul ${verb} ${quoted(quoted(below || '.'))}`;
   return `${path} names another host, and bulkhaul works on paths of this one: ${command} does that; ${here}`;
 }
 
