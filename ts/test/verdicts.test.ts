@@ -249,3 +249,55 @@ describe('the last line', () => {
     expect([failed.code, lastLine(failed.stderr)]).toEqual([23, 'INCOMPLETE: 1 of 2 entries failed (exit 23)']);
   });
 });
+
+describe('a file of failures that can not be written', () => {
+  /** Failures without number: each name of the source is a directory in the destination. */
+  function place(): (name?: string) => string {
+    const at = tree({});
+    for (let number = 0; number < 400; number += 1) mkdirSync(at(`d/${number}`), { recursive: true });
+    mkdirSync(at('s'));
+    for (let number = 0; number < 400; number += 1) writeFileSync(at(`s/${number}`), '');
+    mkdirSync(at('full'));
+    return at;
+  }
+
+  it.skipIf(process.getuid?.() !== 0).each([
+    ['from the first', 0, /400 failures: 400 conflict; all of them are in .*\/other\//],
+    ['to its end', 20, /note \(failure-file, 1x\): not all failures could be written to their file: ENOSPC/],
+  ])('%s costs the run nothing', async (_, room, said) => {
+    const at = place();
+    mkdirSync(at('other'));
+    const done = await program(
+      'unshare',
+      [
+        ...['--mount', 'sh', '-c'],
+        `mount -t tmpfs -o size=64k none full && head -c ${(64 - room) * 1024} /dev/zero >full/fill
+        mkdir -p full/bulkhaul/failures; exec "$@"`,
+        ...['sh', process.execPath, executable, 'copy', 's/', 'd'],
+      ],
+      { cwd: at(), env: { XDG_STATE_HOME: at('full'), TMPDIR: at('other') } },
+    );
+    expect([done.code, lastLine(done.stderr)]).toEqual([23, 'INCOMPLETE: 400 of 401 entries failed (exit 23)']);
+    expect(done.stderr).toMatch(said);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('as the log: what the run came to is said all the same', async () => {
+    const at = place();
+    const log = ['copy', '--log-file', '/dev/full', 's/', 'd'];
+    const { code, stderr } = await run(log, { cwd: at() });
+    expect(code).toBe(23);
+    expect(lastLine(stderr)).toMatch(
+      /^bulkhaul: the log file could not be written: ENOSPC.*; the run itself: INCOMPLETE: 400 of 401 entries failed/,
+    );
+  });
+
+  it('a name that is no text is whole in its line, and so is the reason', async () => {
+    const at = tree({});
+    const named = (top: string) => Buffer.from(`${at(top)}/a\n\x1b\xe9\xff`, 'latin1');
+    mkdirSync(at('s'));
+    writeFileSync(named('s'), '');
+    mkdirSync(named('d'), { recursive: true });
+    const { stderr } = await run(['copy', 's/', 'd'], { cwd: at() });
+    expect(stderr).toContain('bulkhaul: create d/a\\n\\x1b\\xe9\\xff: a directory is in the way');
+  });
+});

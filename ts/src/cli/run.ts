@@ -180,7 +180,9 @@ function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin):
     for (const { path, make } of failurePlaces(env)) {
       try {
         make();
-        return { path, log: new Log(path, origin, 0o600) };
+        const log = new Log(path, origin, 0o600);
+        log.check();
+        return { path, log };
       } catch {
         // The next one, and whoever shows failures says when there is none.
       }

@@ -2,10 +2,11 @@
  * Failures, as they happen: the first ones as whole lines on stderr, above the status, and all of them in a file.
  *
  * Comes in: the events of a job; goes out: lines, and the name of the file. The file is the log where there is one; otherwise
- * it is made with the first failure, and ends with the summary. Memory does not grow with the failures.
+ * it is made with the first failure, and ends with the summary; that it can't be written to its end is a note, and costs
+ * the run nothing. Memory does not grow with the failures.
  */
 import type { BulkhaulError } from '../error.js';
-import type { ErrorEvent, Event } from '../events.js';
+import type { ErrorEvent, Event, Report } from '../events.js';
 import { display } from '../names.js';
 import type { Log } from './log.js';
 import type { Reporter } from './reporter.js';
@@ -35,9 +36,17 @@ export class Failures implements Reporter {
     readonly shows: boolean,
   ) {}
 
-  /** The name of the file, once there is one. */
+  /** The name of the file, once there is one, and all that failed is in it. */
   get path(): string | undefined {
-    return this.#count > 0 ? (this.logFile ?? this.#file?.path) : undefined;
+    return this.#count > 0 && this.note === undefined ? (this.logFile ?? this.#file?.path) : undefined;
+  }
+
+  /** What of the file could not be written. */
+  get note(): Report['notes'][number] | undefined {
+    const { path, log: { error } = {} } = this.#file ?? {};
+    if (path === undefined || error === undefined) return undefined;
+    const message = `not all failures could be written to their file: ${error.message}`;
+    return { type: 'note', kind: 'failure-file', count: 1, lost: false, path, message };
   }
 
   take(event: Event): void | Promise<void> {
@@ -69,9 +78,5 @@ export class Failures implements Reporter {
 
   close(): void {
     this.#file?.log.close();
-  }
-
-  check(): void {
-    this.#file?.log.check();
   }
 }

@@ -8,6 +8,7 @@ import type { Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { Event, JobEvent, Report, Snapshot } from '../events.js';
 import type { Job } from '../ops/job.js';
+import { sentenceOf } from '../verdict.js';
 import type { FailureSettings, Failures } from './failures.js';
 import type { Origin } from './log.js';
 import { Output } from './output.js';
@@ -116,11 +117,18 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     const finish = (report: Report): Report => ({
       ...report,
       ...(settings.exitCode && { exitCode: settings.exitCode(report) }),
+      ...(failures?.note && { notes: [...report.notes, failures.note] }),
       ...(failures?.path !== undefined && { failureFile: failures.path }),
     });
     const report = await drive(job, reporters, () => hushed, finish, listen);
     stdout.check('standard output');
-    for (const reporter of reporters) reporter.check?.();
+    try {
+      for (const reporter of reporters) reporter.check?.();
+    } catch (error) {
+      // What the run came to is not lost with its log.
+      const { code, message } = BulkhaulError.from(error);
+      throw new BulkhaulError(code, `${message}; the run itself: ${sentenceOf(report)}`, { cause: error });
+    }
     return report;
   };
   const status = (snapshot: Snapshot) => statusLine(progress.update(snapshot));

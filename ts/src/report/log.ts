@@ -8,6 +8,7 @@ import { BulkhaulError } from '../error.js';
 import type { Event } from '../events.js';
 import { display, toBytes } from '../names.js';
 import { type Reporter, unreachable } from './reporter.js';
+import { failureText } from './summary.js';
 
 /** What a log begins with. */
 export interface Origin {
@@ -53,8 +54,8 @@ export class Log implements Reporter {
     if (this.#error) return;
     switch (event.type) {
       case 'error': {
-        const { type: _, message, path, ...rest } = event;
-        this.#logger.error({ ...rest, ...named(path) }, display(message));
+        const { type: _, message: __, path, ...rest } = event;
+        this.#logger.error({ ...rest, ...named(path) }, failureText(event));
         break;
       }
       case 'note': {
@@ -83,6 +84,11 @@ export class Log implements Reporter {
 
   close(): void {
     if (!this.#inherited) closeSync(this.#file);
+  }
+
+  /** What could not be written, if anything. */
+  get error(): Error | undefined {
+    return this.#error;
   }
 
   check(): void {

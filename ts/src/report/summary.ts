@@ -3,7 +3,7 @@
  * are not named: they were as they happened, and the file that has all of them is.
  */
 import type { ErrorEvent, Report } from '../events.js';
-import { display, isText } from '../names.js';
+import { display, isText, toBytes } from '../names.js';
 import { differencesOf, sentenceOf } from '../verdict.js';
 import { bytes, count, duration, rate } from './units.js';
 
@@ -131,7 +131,7 @@ function failureLines({ failureKinds, failureFile }: Report): string[] {
   ];
 }
 
-/** One failure, on one line. The engine's sentence where it has the name whole, else one with the name escaped. */
-export function failureText({ path, operation, errno, kind, message }: Omit<ErrorEvent, 'type'>): string {
-  return isText(path) ? display(message) : `${operation} ${display(path)}: ${errno ?? kind}`;
+/** One failure, on one line: the engine's sentence, with the name in it whole where it is no text. */
+export function failureText({ path, message }: Pick<ErrorEvent, 'path' | 'message'>): string {
+  return display(isText(path) ? message : message.replace(toBytes(path).toString(), () => path));
 }
