@@ -202,6 +202,14 @@ describe('two sources with one name', () => {
     expect(readdirSync(at('d/d'))).toEqual(['1', '2']);
   });
 
+  it('and they are the very same: it is said so', async () => {
+    const at = both();
+    const { code, stderr } = await run(['copy', '--move', 'a/d', './a/d', 'd'], { cwd: at() });
+    expect([code, stderr]).toEqual([0, expect.stringContaining('sources name it more than once, first at a/d/1\n')]);
+    expect(stderr).not.toContain('stays');
+    expect([existsSync(at('a/d')), readFileSync(at('d/d/1'), 'utf8')]).toEqual([false, '1']);
+  });
+
   it('of hpcp is as in its original: the last', async () => {
     const at = both();
     expect((await run(['hpcp', 'a/', 'b/', '-d', 'd'], { cwd: at() })).code).toBe(0);

@@ -82,7 +82,7 @@ export function number(names: string, least: number, most: number, words: ValueW
   const fits = t.isInInclusiveRange(least, most);
   return value(names, words, (text, option) => {
     if (/^[+-]?\d+$/.test(text) && fits(Number(text))) return Number(text);
-    throw usage(`${option}: ${text} is no whole number from ${least} to ${most}`);
+    throw usage(`${option}: ${text || 'nothing'} is no whole number from ${least} to ${most}`);
   });
 }
 

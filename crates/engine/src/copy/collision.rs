@@ -40,6 +40,14 @@ pub fn compare(worker: &mut Worker<'_>, dir: &Dir, target: &CStr, ours: usize, t
             Kind::Directory | Kind::Fifo | Kind::Socket | Kind::Unknown => true,
         };
     let other = join(&dir.source_path(theirs), their_name.to_bytes());
+    if dir.sources[ours].slot.id() == dir.sources[theirs].slot.id() && our_name == their_name {
+        let path = || join(&dir.source_path(ours), our_name.to_bytes());
+        worker
+            .run
+            .desk
+            .note("named-twice", || (path(), "sources name it more than once".into()));
+        return Ok(());
+    }
     if same {
         let message = || {
             let other = String::from_utf8_lossy(&other);
