@@ -143,6 +143,22 @@ describe('progress', () => {
     }
   });
 
+  it('is near the truth as soon as it is known how much there is', () => {
+    const { total, at } = acted([{ bytes: 1200 * MIB }], STEADY);
+    const progress = new Progress();
+    let known = 0;
+    for (let now = 0; now < total; now += EVERY) {
+      const { percent, left } = progress.update(at(now));
+      if (left === undefined || percent === undefined) continue;
+      known += 1;
+      expect(Math.abs(percent - (now / total) * 100), `${percent} % at ${now} of ${total} s`).toBeLessThanOrEqual(10);
+      if (now > total * 0.9) continue;
+      const ratio = left / (total - now);
+      expect(Math.abs(Math.log(ratio)), `${left} s left at ${now} of ${total} s`).toBeLessThan(Math.log(2));
+    }
+    expect(known).toBeGreaterThan(10);
+  });
+
   it('says nothing of percent and time left while nobody knows how much there is', () => {
     const progress = new Progress();
     const found = { foundFiles: 40, foundBytes: 20 * MIB };
@@ -218,6 +234,17 @@ describe('progress', () => {
       'stopping: 1 file in flight, 0 B left | syncing for 2.0 s | ',
     );
     expect(statusLine(at(0, 0, { phase: 'removing' }))).toMatch(/^stopping \| /);
+  });
+
+  it('of the second half of a move says how long it takes, and what it is', () => {
+    const expected = { entries: 10, files: 10, bytes: 10 * MIB, toRead: 20 * MIB, toDo: 20 };
+    const progress = new Progress();
+    const at = (elapsed: number) => {
+      const done = { readBytes: elapsed * MIB, copiedBytes: 10 * MIB, doneFiles: 10, workedEntries: elapsed };
+      return progress.update(snapshot({ phase: 'proving', ...done, expected, elapsed }));
+    };
+    for (let elapsed = 0; elapsed < 15; elapsed += 1) at(elapsed);
+    expect(statusLine(at(15))).toMatch(/^75% \| proving and removing sources \| .* \| 5\.0 s left \| /);
   });
 
   it('counts what is read back, compared or hashed', () => {

@@ -92,9 +92,13 @@ impl Work for Compare {
         desk.enter(Phase::Scanning);
         let scout = Scout::send(desk, ahead(checked));
         let done = sides(checked, desk, &sorters, &budget, workers).and_then(|(left, right)| {
-            desk.enter(Phase::Closing);
+            // Where contents are read, that is the work.
+            if !checked.reads() {
+                desk.enter(Phase::Closing);
+            }
             let mut join = Join::new(checked, desk, &sorters, left, right);
             tell_all(checked, &mut join, &mut teller, workers)?;
+            desk.enter(Phase::Closing);
             (teller.counts.left_entries, teller.counts.right_entries) = (join.left.entries, join.right.entries);
             Ok(())
         });

@@ -7,7 +7,7 @@ use bulkhaul_engine::compare::options::{CompareOptions, Content, SideOptions};
 use bulkhaul_engine::copy;
 use bulkhaul_engine::copy::options::{CopyOptions, FilesFrom};
 use bulkhaul_engine::job::Job;
-use bulkhaul_engine::job::desk::{Expected, ExpectedBytes};
+use bulkhaul_engine::job::desk::{Expected, ExpectedBytes, Phase};
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::list::{self, ListOptions};
@@ -176,4 +176,42 @@ fn every_operation_says_how_much_there_is() {
         told("remove after a look", &again, |_| true),
         known(tree, FILES, 1, None)
     );
+}
+
+/// Reading contents is what a comparison of them is about, not its end.
+#[test]
+fn a_comparison_of_contents_is_at_work() {
+    let scratch = Scratch::new();
+    for top in ["one", "two"] {
+        scratch.tree(top).file("big", content(1, 1 << 20));
+    }
+    let side = |name: &str| {
+        SideOptions::Trees(vec![Root {
+            path: scratch.at(name).into_os_string().into_encoded_bytes(),
+            follow: false,
+            contents: true,
+            pin: None,
+        }])
+    };
+    let job = compare::job(CompareOptions {
+        content: Content::Whole,
+        resources: Resources {
+            limits: Limits {
+                bytes: 1000.0,
+                entries: 0.0,
+            },
+            ..Resources::default()
+        },
+        ..CompareOptions::new(side("one"), side("two"))
+    })
+    .unwrap();
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| job.run());
+        while job.snapshot().read_bytes == 0 && !work.is_finished() {
+            std::thread::yield_now();
+        }
+        assert_eq!(job.snapshot().phase, Phase::Copying);
+        job.abort();
+        assert!(work.join().unwrap().unwrap().interrupted);
+    });
 }

@@ -52,13 +52,13 @@ export class Estimate {
   #seen = 0;
 
   /**
-   * Takes in what was done after `elapsed` seconds, and what is left; answers the seconds that are left. Undefined: what is
-   * left has no price yet.
+   * Takes in what was done after `elapsed` seconds, and what is left, as far as that is known; answers the seconds that are
+   * left. Undefined: what is left is not known, or has no price yet.
    */
-  update(elapsed: number, done: Done, left: Left): number | undefined {
+  update(elapsed: number, done: Done, left: Left | undefined): number | undefined {
     this.#learn(elapsed, done);
-    const prices = this.#prices();
-    if (prices === undefined || (prices.bytes === 0 && prices.worked === 0)) return undefined;
+    const prices = left && this.#prices();
+    if (left === undefined || prices === undefined || (prices.bytes === 0 && prices.worked === 0)) return undefined;
     const skipped = this.#skips.length < BELIEVED ? 0 : lowerMedian(this.#skips);
     const seconds =
       prices.bytes * left.bytes * (1 - skipped) +

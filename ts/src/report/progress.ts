@@ -59,11 +59,9 @@ export class Progress {
     const { elapsed, phase, expected, skippedFiles, workedEntries } = snapshot;
     const done = { bytes: movedOf(snapshot), worked: workedEntries - skippedFiles, skipped: skippedFiles };
     // Before the work there is no telling how long it takes.
-    const known = phase === 'preflight' ? undefined : expected;
-    const left = known ? leftOf(snapshot, known) : { bytes: 0, entries: 0 };
+    const left = phase !== 'preflight' && expected ? leftOf(snapshot, expected) : undefined;
     // It learns from the beginning, also while nobody knows how much there is.
-    const seconds = this.#estimate.update(elapsed, done, left);
-    return known && seconds;
+    return this.#estimate.update(elapsed, done, left);
   }
 
   #sample(sample: Sample): void {
@@ -181,7 +179,9 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
       add(4, `${bytes(movedOf(snapshot))} done, ${bytes(foundBytes)} seen`);
     }
   }
-  if (left !== undefined && doing === '') add(7, `${duration(left)} left`);
+  // While something is synced or extra entries go, there is no telling.
+  const told = doing === '' || (phase === 'proving' && snapshot.syncing === undefined);
+  if (left !== undefined && told) add(7, `${duration(left)} left`);
   if (now !== undefined) add(6, rate(now));
   add(wrong, count(errors, 'error'));
   if (phase !== 'preflight') add(1, `average ${rate(average)}`);
