@@ -11,6 +11,7 @@
  * - `NO_SPACE`: `requireSpace` was asked for, and the sources don't fit.
  * - `NO_SOURCE`, `NO_DESTINATION`: a source is missing; the destination cannot be used.
  * - `LIST`: a list can't be read, or is none of the kind that it was given for.
+ * - `JOURNAL`: a journal can't be read or written, there is no such job, or it is in use.
  * - `ADDON`: the native engine could not be loaded.
  * - `NO_START`: there are too few file descriptors, no room for temporary files, or parts of the installation are missing.
  * - `OUTPUT`: a list, the log file or standard output could not be written.
@@ -25,6 +26,7 @@ export type ErrorCode =
   | 'NO_SOURCE'
   | 'NO_DESTINATION'
   | 'LIST'
+  | 'JOURNAL'
   | 'ADDON'
   | 'NO_START'
   | 'OUTPUT'
@@ -39,6 +41,7 @@ const CODES: readonly string[] = [
   'NO_SOURCE',
   'NO_DESTINATION',
   'LIST',
+  'JOURNAL',
   'ADDON',
   'NO_START',
   'OUTPUT',

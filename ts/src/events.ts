@@ -36,8 +36,10 @@ export type Snapshot = NativeSnapshot;
 /** What a job did. A report with failures is no error: `complete` and `exitCode` say how it ended. */
 export type Report = Decoded<NativeReport> &
   Verdict & {
-    /** The file that has all failures, where a command kept one. */
+    /** The file that has all failures, where one was kept: the journal, or what a command keeps in its place. */
     failureFile?: string;
+    /** The name of the job, where it has a journal. */
+    job?: string;
   };
 /** A snapshot as an event; made by reporters' timers, not by jobs. */
 export type StatusEvent = { type: 'status' } & Snapshot;

@@ -19,6 +19,7 @@ export type {
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native/events.js';
 export type { Limits } from './native/options.js';
+export type { JournalSettings } from './ops/arguments.js';
 export {
   type Compared,
   type CompareOptions,
@@ -27,7 +28,16 @@ export {
   type MappedCompareOptions,
 } from './ops/compare.js';
 export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
-export { type Confirm, type Job, JobError } from './ops/job.js';
+export { type Confirm, type Job, JobError, type Journaled } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
+export {
+  type JobState,
+  type JobSummary,
+  type JournalRecord,
+  jobs,
+  journalOf,
+  type ResumeOptions,
+  resume,
+} from './resume.js';
 export { ExitCode, type Verdict } from './verdict.js';

@@ -39,6 +39,8 @@ export interface NativeJob {
   /** Before `run`: the job is given up when nothing moves for so many seconds; 0: never. Throws 'USAGE' for what is none. */
   setStallTimeout(seconds: number): void;
   snapshot(): NativeSnapshot;
+  /** The same, of somebody who does not watch: nobody goes ahead to see how much there is. */
+  peek(): NativeSnapshot;
   /** Answers a `question`. */
   answer(yes: boolean): void;
 }
@@ -60,6 +62,8 @@ export interface Addon {
   compare(options: NativeCompareOptions): NativeJob;
   /** The sources that a list names, in its order; without what is in a directory that it names too. Throws like a job. */
   listedSources(list: PathBytes, spillDirectory?: PathBytes): PathBytes[];
+  /** Locks the file that a descriptor has open, until it is closed. false: somebody else has the lock; null: there are no locks here. */
+  lockDescriptor(descriptor: number): boolean | null;
 }
 
 /** What the generated loader's directory is called relative to the compiled and to the TypeScript source of this file. */

@@ -75,6 +75,10 @@ const KINDS = {
     wrong: [...NOTHING, ABSENT, {}, [ABSENT], [{ path: ABSENT }], [{ path: ABSENT, follow: null }]],
   },
   signal: { right: new AbortController().signal, wrong: [...NOTHING, {}, new AbortController(), 5] },
+  journal: {
+    right: { directory: join(DIRECTORY, 'state') },
+    wrong: [...NOTHING, 'x', [], {}, { directory: 5 }, { directory: 'x', keep: -1 }, { directory: 'x', command: 'x' }],
+  },
   call: { right: () => false, wrong: [...NOTHING, true, 'yes', {}] },
 } satisfies Record<string, { right: unknown; wrong: unknown[] }>;
 type Kind = keyof typeof KINDS;
@@ -83,7 +87,7 @@ type Kind = keyof typeof KINDS;
 type Kinds<Options> = { [Key in keyof Required<Options>]: Kind | `text ${string}` };
 
 const RESOURCES = { jobs: 'count', limits: 'limits', nice: 'nice', ionice: 'text idle' } as const;
-const JOB = { signal: 'signal', entries: 'boolean', dryRun: 'boolean' } as const;
+const JOB = { signal: 'signal', entries: 'boolean', dryRun: 'boolean', journal: 'journal' } as const;
 const COPY = {
   ...RESOURCES,
   ...JOB,
@@ -225,6 +229,22 @@ const CALLS: Record<string, Call> = {
     } satisfies Kinds<library.MappedCompareOptions>,
   },
   remove: { of: library.remove, ...REMOVE },
+  resume: {
+    of: (options) => library.resume('none', options),
+    needed: { journal: KINDS.journal.right },
+    kinds: {
+      ...RESOURCES,
+      // What its words mean is asked when the job is known.
+      ionice: 'text',
+      signal: 'signal',
+      entries: 'boolean',
+      journal: 'journal',
+      retryFailed: 'boolean',
+      confirm: 'call',
+      spillDirectory: 'path',
+      inUse: 'patterns',
+    } satisfies Kinds<library.ResumeOptions>,
+  },
   'Removal, to look': { of: (options) => new library.Removal(options).preview(), ...REMOVE },
   'Removal, to do': { of: (options) => new library.Removal(options).remove(), ...REMOVE },
 };
@@ -249,7 +269,17 @@ const word = (key: string) => new RegExp(`(^|[ .])${key}\\b`);
 
 it('every function that the library has is asked here', () => {
   const functions = Object.keys(CALLS).map((name) => name.replace(/,.*/, ''));
-  const others = ['BulkhaulError', 'ExitCode', 'JobError', 'display', 'fromBytes', 'listedSources', 'toBytes'];
+  const others = [
+    'BulkhaulError',
+    'ExitCode',
+    'JobError',
+    'display',
+    'fromBytes',
+    'jobs',
+    'journalOf',
+    'listedSources',
+    'toBytes',
+  ];
   expect(Object.keys(library).sort()).toEqual([...new Set([...functions, ...others])].sort());
 });
 
@@ -264,7 +294,7 @@ describe.each(Object.entries(CALLS))('%s', (_, { of, needed, kinds }) => {
   it.each(rows)('refuses a wrong $key and takes a right one', async ({ key, right, wrong }) => {
     for (const value of wrong) await refuses(call({ ...needed, [key]: value }), word(key));
     const error = await errorOf(call(key in needed ? needed : { ...needed, [key]: right }));
-    expect([undefined, 'NO_SOURCE']).toContain(error?.code);
+    expect([undefined, 'NO_SOURCE', 'JOURNAL']).toContain(error?.code);
   });
 
   it.each(Object.keys(needed))('needs %s', async (key) => {
@@ -343,11 +373,11 @@ it.each<[string, string, (value: never) => unknown, unknown[]]>([
 });
 
 describe('a job', () => {
-  const job = (confirm?: library.Confirm) => new Job(async () => new FakeNative(), undefined, confirm);
+  const job = (confirm?: library.Confirm) => new Job(async () => ({ native: new FakeNative() }), undefined, confirm);
 
   it('refuses wrong limits, and keeps those that it has', () => {
     const native = new FakeNative();
-    const limited = new Job(async () => native);
+    const limited = new Job(async () => ({ native }));
     for (const wrong of [undefined, ...KINDS.limits.wrong]) {
       expect(() => limited.setLimits(wrong as never)).toThrow(expect.objectContaining({ code: 'USAGE' }));
     }
@@ -373,7 +403,7 @@ describe('a job', () => {
     for (const answer of ['yes', 1, {}]) {
       const native = new FakeNative({ events: [[question]] });
       const asking = new Job(
-        async () => native,
+        async () => ({ native }),
         undefined,
         () => answer as never,
       );

@@ -44,6 +44,8 @@ const CALLED: readonly [string, string][] = [
   ...each('error.ts', 'BulkhaulError', 'BulkhaulError.from'),
   ...each('ops/job.ts', 'JobError', 'Job', 'Job.then', 'Job.catch', 'Job.finally', 'Job.orThrow', 'Job.snapshot'),
   ...each('ops/job.ts', 'Job.[Symbol.asyncIterator]', 'Job.setLimits', 'Job.setStallTimeout', 'Job.cancel'),
+  ...each('ops/job.ts', 'Job.journal', 'Job.id', 'Job.failureFile'),
+  ...each('resume.ts', 'jobs', 'journalOf', 'resume'),
 ];
 
 function each(file: string, ...names: string[]): [string, string][] {
@@ -62,7 +64,9 @@ describe('the example of', () => {
   it('each function and method that users have is here', async () => {
     const all = Object.entries({ ...(await import('../src/index.js')), ...(await import('../src/ops/job.js')) });
     const called = all.flatMap(([name, value]) =>
-      typeof value === 'function' && name !== 'begin' ? callable(name, value as () => unknown) : [],
+      typeof value === 'function' && !['begin', 'journalFor', 'prepared'].includes(name)
+        ? callable(name, value as () => unknown)
+        : [],
     );
     expect(called.sort()).toEqual(CALLED.map(([name]) => name).sort());
   });
@@ -71,8 +75,8 @@ describe('the example of', () => {
     const method = name.includes('.');
     const called = name.slice(name.indexOf('.') + 1).replace(/[[\]]/g, '\\$&');
     const [indent, declared] = method
-      ? ['  ', `(?:async |static )?${called}[<(]`]
-      : ['', `export (?:async )?(?:function|class) ${called}\\b`];
+      ? ['  ', `(?:async |static |get )?${called}[<(]`]
+      : ['', `export (?:async )?(?:function\\*?|class) ${called}\\b`];
     // A remark for the linter may stand between.
     const where = new RegExp(`(/\\*\\*(?:[^*]|\\*(?!/))*\\*/)\n(?:${indent}//.*\n)?${indent}${declared}`);
     const [, comment = ''] = where.exec(source(file)) ?? [];

@@ -7,9 +7,20 @@ import { CompareCommand } from '../src/cli/verbs/compare.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
+import { ReportCommand } from '../src/cli/verbs/report.js';
+import { ResumeCommand } from '../src/cli/verbs/resume.js';
+import { StatusCommand } from '../src/cli/verbs/status.js';
 import { executable, program, run, scratch } from './rig.js';
 
-const VERBS = { copy: CopyCommand, remove: RemoveCommand, list: ListCommand, compare: CompareCommand } as const;
+const VERBS = {
+  copy: CopyCommand,
+  remove: RemoveCommand,
+  list: ListCommand,
+  compare: CompareCommand,
+  status: StatusCommand,
+  resume: ResumeCommand,
+  report: ReportCommand,
+} as const;
 
 describe.each(Object.entries(VERBS))('%s', (name, verb) => {
   const { options } = declared(verb);
@@ -68,7 +79,10 @@ it.each([['version'], ['-V'], ['--version']])('bulkhaul %s tells the version', a
 it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and nothing else', async (word) => {
   const { code, stdout } = await run([word]);
   const names = [...stdout.matchAll(/^ {2}(\S+) /gm)].map(([, name]) => name);
-  expect({ code, names }).toEqual({ code: 0, names: ['copy', 'remove', 'list', 'compare', 'hpcp'] });
+  expect({ code, names }).toEqual({
+    code: 0,
+    names: ['copy', 'remove', 'list', 'compare', 'status', 'resume', 'report', 'hpcp'],
+  });
 });
 
 it('help hpcp is the help of hpcp', async () => {

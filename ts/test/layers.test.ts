@@ -66,7 +66,9 @@ const ROOMS = [
   ...['native/options', 'native/events', 'native'],
   'verdict',
   'events',
+  ...['record', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
   ...['ops/arguments', 'ops/job', 'ops'],
+  'resume',
   'report',
   'index',
   ...[
@@ -80,6 +82,7 @@ const ROOMS = [
     'values',
     'answer',
     'run',
+    'jobs',
     'consent',
     'base',
     'verbs',

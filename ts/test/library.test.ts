@@ -25,7 +25,7 @@ const entry: NativeEntryEvent = {
   changes: ['new'],
 };
 
-const jobOf = (native: FakeNative, signal?: AbortSignal) => new Job(async () => native, signal);
+const jobOf = (native: FakeNative, signal?: AbortSignal) => new Job(async () => ({ native }), signal);
 
 async function collect(job: Job): Promise<JobEvent[]> {
   const events: JobEvent[] = [];
@@ -149,7 +149,7 @@ describe('a job', () => {
   });
 
   it('that does nothing says so, and each of its entries', async () => {
-    const job = new Job(async () => new FakeNative({ events: [[entry]] }), undefined, undefined, true);
+    const job = new Job(async () => ({ native: new FakeNative({ events: [[entry]] }) }), undefined, undefined, true);
     expect(await collect(job)).toMatchObject([
       { type: 'entry', dryRun: true },
       { type: 'summary', dryRun: true },

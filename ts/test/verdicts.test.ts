@@ -271,7 +271,7 @@ describe('a file of failures that can not be written', () => {
 
   it.skipIf(process.getuid?.() !== 0).each([
     ['from the first', 0, /400 failures: 400 conflict; all of them are in .*\/other\//],
-    ['to its end', 20, /note \(failure-file, 1x\): not all failures could be written to their file: ENOSPC/],
+    ['to its end', 20, /note \(journal, 1x\): the journal could not be written: ENOSPC/],
   ])('%s costs the run nothing', async (_, room, said) => {
     const at = place();
     mkdirSync(at('other'));
@@ -280,7 +280,7 @@ describe('a file of failures that can not be written', () => {
       [
         ...['--mount', 'sh', '-c'],
         `mount -t tmpfs -o size=64k none full && head -c ${(64 - room) * 1024} /dev/zero >full/fill
-        mkdir -p full/bulkhaul/failures; exec "$@"`,
+        exec "$@"`,
         ...['sh', process.execPath, executable, 'copy', 's/', 'd'],
       ],
       { cwd: at(), env: { XDG_STATE_HOME: at('full'), TMPDIR: at('other') } },

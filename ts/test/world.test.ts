@@ -453,6 +453,10 @@ it('every verb and drop-in has a row', () => {
   const source = (name: string) => new URL(`../src/cli/${name}`, import.meta.url);
   const verbs = readdirSync(source('verbs')).map((file) => file.replace(/\.ts$/, ''));
   const dropIns = readdirSync(source('dropin'), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  // They see the journals of jobs, or begin the job of another verb.
+  const ofJobs = ['report', 'resume', 'status'];
   const known = new Set(Object.values(ROWS).map(({ words }) => words('s', 'd', 's')[0]));
-  expect([...known].sort()).toEqual([...verbs, ...dropIns.map(({ name }) => name)].sort());
+  expect([...known].sort()).toEqual(
+    [...verbs.filter((verb) => !ofJobs.includes(verb)), ...dropIns.map(({ name }) => name)].sort(),
+  );
 });

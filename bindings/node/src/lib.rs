@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
-use bulkhaul_engine::job::Job as EngineJob;
+use bulkhaul_engine::job::{Job as EngineJob, lease};
 use bulkhaul_engine::list::{self, sources};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::{compare, copy, remove};
@@ -75,6 +75,13 @@ pub fn listed_sources(env: Env, list: Buffer, spill_directory: Option<Buffer>) -
     let paths = sources::listed_sources(&list, spill_directory.as_deref());
     let paths = paths.map_err(|refusal| refused(env, &refusal))?;
     Ok(paths.into_iter().map(Buffer::from).collect())
+}
+
+/// Locks the file that a descriptor of this process has open, until that is closed. false: somebody else has the lock; none
+/// where the file system has no locks.
+#[napi]
+pub fn lock_descriptor(number: i32) -> Option<bool> {
+    lease::lock_descriptor(number).ok()
 }
 
 /// A removal, which can be looked at before it is done.
@@ -174,5 +181,11 @@ impl Job {
     #[napi]
     pub fn snapshot(&self) -> JsSnapshot {
         convert::snapshot(&self.inner.snapshot())
+    }
+
+    /// The same, of somebody who does not watch: nobody goes ahead to see how much there is.
+    #[napi]
+    pub fn peek(&self) -> JsSnapshot {
+        convert::snapshot(&self.inner.peek())
     }
 }

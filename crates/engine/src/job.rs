@@ -4,6 +4,7 @@
 //! written. Work and watchers meet at the [`Desk`]: counters, findings, events and the wish to stop.
 
 pub mod desk;
+pub mod lease;
 pub mod pace;
 pub mod process;
 pub mod resources;
@@ -98,6 +99,11 @@ impl Job {
     /// Where it stands.
     pub fn snapshot(&self) -> Snapshot {
         self.desk.snapshot()
+    }
+
+    /// The same, of somebody who does not watch: no scout sets out for it.
+    pub fn peek(&self) -> Snapshot {
+        self.desk.peek()
     }
 
     /// Runs to the end on threads of its own. A second call is a usage error.

@@ -3,17 +3,43 @@ import { readFile } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { fromBytes, toBytes } from '../names.js';
 import type { Resources } from '../native/options.js';
+import type { JournalSettings } from '../ops/arguments.js';
 import { exitCodeOfError, systemError } from './exit.js';
-import { choice, flag, type Given, number, value } from './options.js';
+import { choice, either, flag, type Given, number, value } from './options.js';
 import { Command } from './parser.js';
-import { type CommonSettings, errorText, inUse, PROGRESS } from './run.js';
+import { type CommonSettings, errorText, inUse, journalSettings, PROGRESS, stateDirectory } from './run.js';
 import { parseCount, parseRate } from './values.js';
 
-/** A native verb: a command with the common options, whose errors go to stderr and whose exit code comes from the table. */
-export abstract class VerbCommand extends Command {
+/** A native verb: its errors go to stderr, and its exit code comes from the table. */
+export abstract class BareCommand extends Command {
   /** Common options that do nothing in this verb, and why: they are refused, and help is silent about them. */
   static readonly idle: Readonly<Record<string, string>> = {};
 
+  json = flag('--json', { group: 'output', help: 'Print one JSON object a line on standard output' });
+  stateDir = value('--state-dir', {
+    ...{ group: 'safety', value: 'DIR', default: '$XDG_STATE_HOME/bulkhaul, or ~/.local/state/bulkhaul' },
+    help: 'Where journals are kept',
+  });
+
+  // `catch` is too late: clipanion prints what it rethrows on stdout and ends with 1, else with 0.
+  override async validateAndExecute(): Promise<number> {
+    try {
+      return await super.validateAndExecute();
+    } catch (thrown) {
+      const error = systemError(thrown);
+      this.context.stderr.write(errorText(error));
+      return exitCodeOfError(error);
+    }
+  }
+
+  /** The state directory; undefined where neither an option nor the environment names one. */
+  protected get stateDirectory(): string | undefined {
+    return this.stateDir ?? stateDirectory(this.context.env);
+  }
+}
+
+/** A native verb that runs a job: it has the common options. */
+export abstract class VerbCommand extends BareCommand {
   dryRun = flag('-n,--dry-run', {
     group: 'safety',
     help: 'Show what would be done, itemised on standard output, and do nothing',
@@ -51,6 +77,22 @@ export abstract class VerbCommand extends Command {
     },
     parseCount,
   );
+  journal = either('--journal', {
+    group: 'safety',
+    help: 'Begin only with a journal, by which status, report and resume know the job; --no-journal: without one. Otherwise there is one where it can be had',
+  });
+  keepJobs = number('--keep-jobs', 0, 1_000_000, {
+    ...{ group: 'safety', value: 'N', default: '100' },
+    help: 'Journals of ended jobs that are kept; those of jobs that can be gone on with always are',
+  });
+  maxDuration = value(
+    '--max-duration',
+    {
+      ...{ group: 'safety', value: 'SECONDS', default: 'no limit' },
+      help: 'End after so long as at a first ^C, with exit code 130: the same command, or resume, goes on',
+    },
+    parseCount,
+  );
   verbose = flag('-v,--verbose', {
     group: 'output',
     help: 'Print a line for each entry that is worked on, as rsync -i does',
@@ -59,7 +101,7 @@ export abstract class VerbCommand extends Command {
     group: 'output',
     help: 'Print nothing unless something is wrong; with --json only the summary',
   });
-  json = flag('--json', {
+  override json = flag('--json', {
     group: 'output',
     help: 'Print one JSON object a line on standard output: status, entry (with -v or -n), error, note, summary',
   });
@@ -75,22 +117,17 @@ export abstract class VerbCommand extends Command {
   /** Who has a standard stream, by its path. */
   readonly #streams = new Map<string, string>();
 
-  // `catch` is too late: clipanion prints what it rethrows on stdout and ends with 1, else with 0.
-  override async validateAndExecute(): Promise<number> {
-    try {
-      return await super.validateAndExecute();
-    } catch (thrown) {
-      const error = systemError(thrown);
-      this.context.stderr.write(errorText(error));
-      return exitCodeOfError(error);
-    }
-  }
-
   /** The common options. */
   get settings(): CommonSettings {
-    const { dryRun, json, progress, quiet, verbose, stallTimeout } = this;
+    const { dryRun, json, progress, quiet, verbose, stallTimeout, maxDuration } = this;
     const logFile = this.logFile === '-' ? '/dev/stderr' : this.logFile;
-    return { dryRun, json, progress, quiet, verbose, logFile, stallTimeout };
+    return { dryRun, json, progress, quiet, verbose, logFile, stallTimeout, maxDuration };
+  }
+
+  /** The journal, as an option of a job. */
+  protected get journaled(): { journal?: JournalSettings } {
+    const { stateDirectory: directory, journal: asked, keepJobs: keep } = this;
+    return journalSettings({ directory, asked, keep });
   }
 
   /** What the job may take of the machine, as its options. */

@@ -9,6 +9,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   NO_SOURCE: ExitCode.failed,
   NO_DESTINATION: ExitCode.usage,
   LIST: ExitCode.usage,
+  JOURNAL: ExitCode.usage,
   ADDON: ExitCode.usage,
   NO_START: ExitCode.usage,
   SAFETY: ExitCode.safety,

@@ -49,6 +49,24 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'status',
+    { summary: 'Show jobs', load: async () => verb('status', (await import('./verbs/status.js')).StatusCommand) },
+  ],
+  [
+    'resume',
+    {
+      summary: 'Go on with a job',
+      load: async () => verb('resume', (await import('./verbs/resume.js')).ResumeCommand),
+    },
+  ],
+  [
+    'report',
+    {
+      summary: 'Tell what a job did',
+      load: async () => verb('report', (await import('./verbs/report.js')).ReportCommand),
+    },
+  ],
+  [
     'hpcp',
     {
       summary: 'Parallel copy, with the flags of hpcp',

@@ -65,6 +65,11 @@ export function flag(names: string, words: Words): boolean {
   return declare(Option.Boolean(names, false), [{ ...words, names: names.split(',') }]);
 }
 
+/** The same where it also counts that neither was given: undefined then. */
+export function either(names: string, words: Words): boolean | undefined {
+  return declare(Option.Boolean(names), [{ ...words, names: names.split(',') }]);
+}
+
 /** An option with a value; the last one counts. */
 export function value(names: string, words: ValueWords): string | undefined;
 export function value<T>(names: string, words: ValueWords, read: Read<T>): T | undefined;

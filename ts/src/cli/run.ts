@@ -11,6 +11,7 @@ import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
 import { display, toBytes } from '../names.js';
+import type { JournalSettings } from '../ops/arguments.js';
 import type { Job } from '../ops/job.js';
 import type { FailureSettings } from '../report/failures.js';
 import type { Follower, Listener, ReportSettings } from '../report/follow.js';
@@ -44,6 +45,8 @@ export interface CommonSettings {
   logFile?: string | undefined;
   /** Seconds without any progress after which a job is given up; 0: never. */
   stallTimeout?: number | undefined;
+  /** Seconds after which a job is stopped as by a first signal. */
+  maxDuration?: number | undefined;
   /** The name before each failure that is shown as it happens; absent: the product's. */
   label?: string;
   /** Only a look at what would be done, before a question: failures are not shown, and not kept. */
@@ -94,17 +97,22 @@ export async function runJob(
   if (settings.stallTimeout !== undefined) job.setStallTimeout(settings.stallTimeout);
   let stopping = false;
   let end: NodeJS.Timeout | undefined;
-  const stop = (signal: NodeJS.Signals) => {
+  const stop = (why: string) => {
     job.cancel(stopping);
-    say(stopping ? `${signal}: aborting` : `${signal}: ${waiting(job.snapshot())}; once more to abort`);
+    say(stopping ? `${why}: aborting` : `${why}: ${waiting(job.snapshot())}; once more to abort`);
     if (stopping) {
       end ??= setTimeout(() => {
-        say(`${signal}: not everything came to an end; run the same command again to go on`);
+        say(`${why}: not everything came to an end; run the same command again to go on`);
         process.exit(ExitCode.interrupted);
       }, ABORT_GRACE);
     }
     stopping = true;
   };
+  const { maxDuration } = settings;
+  const over = () => {
+    if (!stopping) stop(`--max-duration ${maxDuration}`);
+  };
+  const limit = maxDuration === undefined ? undefined : setTimeout(over, maxDuration * 1000).unref();
   const tell = () => say(status(job.snapshot()));
   const handlers = { SIGINT: stop, SIGTERM: stop, SIGHUP: stop, SIGUSR1: tell } as const;
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal as NodeJS.Signals, handler);
@@ -112,8 +120,43 @@ export async function runJob(
     return await follow(job, listen);
   } finally {
     clearTimeout(end);
+    clearTimeout(limit);
     for (const [signal, handler] of Object.entries(handlers)) process.off(signal as NodeJS.Signals, handler);
   }
+}
+
+/** Where journals are kept, as the XDG base directory specification has it: a relative directory does not count. */
+export function stateDirectory({ XDG_STATE_HOME, HOME }: NodeJS.ProcessEnv): string | undefined {
+  const home = HOME && join(HOME, '.local/state');
+  const state = [XDG_STATE_HOME, home].find((directory) => directory && isAbsolute(directory));
+  return state && join(state, 'bulkhaul');
+}
+
+/** The journal of a command: in `directory`, where there is one; `asked`: whether there has to be one, or none. */
+export function journalSettings({
+  directory,
+  asked,
+  keep,
+}: {
+  directory: string | undefined;
+  asked: boolean | undefined;
+  keep?: number | undefined;
+}): { journal?: JournalSettings } {
+  if (asked === false) return {};
+  if (directory === undefined) {
+    if (asked === undefined) return {};
+    throw new BulkhaulError('USAGE', '--journal: there is no home directory for it; name a place with --state-dir');
+  }
+  const { command, version } = originOf();
+  return {
+    journal: { directory, command, version, ...(asked && { required: true }), ...(keep !== undefined && { keep }) },
+  };
+}
+
+/** How this process was called. */
+function originOf(): Origin {
+  const [, script = '', ...args] = process.argv;
+  return { version: version(), command: [basename(script), ...args], host: hostname() };
 }
 
 /** Where a job puts temporary files that may grow large: /tmp is often memory. */
@@ -137,70 +180,40 @@ function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {
   return !quiet && (dryRun || verbose);
 }
 
-/** What this process names the files of its own by, in a directory of its own where others may make names too. */
-const RUN = `${new Date().toISOString().replace(/[:.]/g, '').slice(0, 17)}-${process.pid}.jsonl`;
-const OWN = `bulkhaul-failures-${Math.random().toString(36).slice(2, 8).padEnd(6, '0')}`;
+/** Where failures go that no journal has: a file in a directory of its own, because others may make names there too. */
+const OWN = [`bulkhaul-failures-${Math.random().toString(36).slice(2, 8).padEnd(6, '0')}`, `${process.pid}.jsonl`];
 const made = new Set<string>();
 
-/** Where failures may be kept: in the state directory, or where temporary files go when that can't be written. */
-function failurePlaces(env: NodeJS.ProcessEnv): { path: string; make: () => void }[] {
-  const home = env.HOME && join(env.HOME, '.local/state');
-  // As the XDG base directory specification has it, a relative one does not count.
-  const state = [env.XDG_STATE_HOME, home].find((directory) => directory && isAbsolute(directory));
-  const kept = state && join(state, 'bulkhaul/failures');
-  const spilled = join(spillDirectory(env), OWN);
-  const make = () => {
-    // Whoever has made it meanwhile may have put links into it.
-    if (!made.has(spilled)) mkdirSync(toBytes(spilled), 0o700);
-    made.add(spilled);
-  };
-  return [
-    ...(kept ? [{ path: join(kept, RUN), make: () => makeDirectories(kept) }] : []),
-    { path: join(spilled, RUN), make },
-  ];
-}
-
-/** Makes a directory and what is missing above it. Node's own way never ends where a name can't be made, as in /proc. */
-function makeDirectories(path: string): void {
-  const make = () => mkdirSync(toBytes(path), 0o700);
-  try {
-    make();
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return;
-    if (code !== 'ENOENT' || dirname(path) === path) throw error;
-    makeDirectories(dirname(path));
-    make();
-  }
-}
-
 function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin): FailureSettings {
+  const path = join(spillDirectory(env), ...OWN);
   const open = async () => {
     const { Log } = await import('../report/log.js');
-    for (const { path, make } of failurePlaces(env)) {
-      try {
-        make();
-        const log = new Log(path, origin, 0o600);
-        log.check();
-        return { path, log };
-      } catch {
-        // The next one, and whoever shows failures says when there is none.
-      }
+    try {
+      // Whoever has made it meanwhile may have put links into it.
+      if (!made.has(path)) mkdirSync(toBytes(dirname(path)), 0o700);
+      made.add(path);
+      const log = new Log(path, origin, 0o600);
+      log.check();
+      return { path, log };
+    } catch {
+      // Whoever shows failures says that there is none.
+      return undefined;
     }
-    return undefined;
   };
   return { label, open };
 }
 
-/** The files that a command writes while its job runs, or may begin to, as an option of the job: they are not removed. */
+/**
+ * The files that a command writes while its job runs, or may begin to, as an option of the job: they are not removed. Those
+ * of its journal the job knows.
+ */
 export function inUse({ logFile }: CommonSettings, env: NodeJS.ProcessEnv): { inUse: string[] } {
-  return { inUse: logFile === undefined ? failurePlaces(env).map(({ path }) => path) : [logFile] };
+  return { inUse: [logFile ?? join(spillDirectory(env), ...OWN)] };
 }
 
 function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outputs): ReportSettings {
   const { json, quiet, logFile, label = 'bulkhaul', preview = false, exitCode } = settings;
-  const [, script = '', ...args] = process.argv;
-  const origin: Origin = { version: version(), command: [basename(script), ...args], host: hostname() };
+  const origin = originOf();
   const dumb = env.TERM === 'dumb';
   const terminal = isTerminal(stderr) && !dumb;
   // With --json the status is JSON too, unless another form is asked for.

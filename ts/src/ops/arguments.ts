@@ -26,6 +26,24 @@ export interface JobOptions {
   entries?: boolean;
   /** Nothing is made, changed, removed or written: events and report say what would be. Default false. */
   dryRun?: boolean;
+  /** Keeps a journal, by which a later run knows what this one did; a dry run keeps none. Default: there is none. */
+  journal?: JournalSettings | undefined;
+}
+
+/** The journal of a job. */
+export interface JournalSettings {
+  /** The state directory: the journal is in `jobs/ID` in it. */
+  directory: PathLike;
+  /** Without a journal the job does not begin. Default false: it goes on without, and `Job.journal()` says why. */
+  required?: boolean;
+  /** Journals of ended jobs that are kept; one that can be gone on with always is. Default 100. */
+  keep?: number;
+  /** The job to go on with, by its name. Default: the one with the same options, if there is one. */
+  id?: string;
+  /** How the job was called, for whoever reads the journal. Default: nothing. */
+  command?: readonly string[];
+  /** The version of the program that called it. Default: nothing. */
+  version?: string;
 }
 
 export function pathBytes(path: PathLike): Buffer {
@@ -144,7 +162,11 @@ export const RESOURCES: Fields<Resources> = {
   nice: whole(-20, 19),
   ionice: text,
 };
-export const JOB: Fields<JobOptions> = { signal, entries: boolean, dryRun: boolean };
+export const JOURNAL = record<JournalSettings>(
+  { directory: path, required: boolean, keep: count, id: text, command: each(text), version: text },
+  'directory',
+);
+export const JOB: Fields<JobOptions> = { signal, entries: boolean, dryRun: boolean, journal: JOURNAL };
 export const SELECTION: Fields<Given<Selection>> = {
   filter: record<Given<NativeFilter>>({ style: text, rules: each(path) }, 'style', 'rules'),
   oneFileSystem: boolean,

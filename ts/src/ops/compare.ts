@@ -8,7 +8,7 @@ import { open, stat } from 'node:fs/promises';
 import { BulkhaulError, unfit } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import type { NativeCompareOptions, NativeSide } from '../native/options.js';
-import { loadAddon, type NativeJob } from '../native.js';
+import { loadAddon } from '../native.js';
 import {
   boolean,
   type Check,
@@ -30,7 +30,7 @@ import {
   TREE,
   text,
 } from './arguments.js';
-import { begin, type Job } from './job.js';
+import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** Options of `compareMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedCompareOptions = Given<Omit<NativeCompareOptions, 'entryEvents'>> & JobOptions;
@@ -103,7 +103,7 @@ export function compare(options: CompareOptions): Job {
   return begin(options, OPTIONS, async ({ left, right, exclude, ...rest }) => {
     const sides = [await sideOf(left), await sideOf(right)] as const;
     await refuseLists(sides.map(({ path, kind }) => ({ path, kind })));
-    return start({
+    return prepareComparison({
       ...rest,
       left: sides[0].side,
       right: sides[1].side,
@@ -125,7 +125,7 @@ export function compare(options: CompareOptions): Job {
  * ```
  */
 export function compareMapped(options: MappedCompareOptions): Job {
-  return begin(options, MAPPED, start);
+  return begin(options, MAPPED, prepareComparison);
 }
 
 /** A side that was looked at. */
@@ -185,8 +185,9 @@ async function holdsList(path: string): Promise<boolean> {
   }
 }
 
-async function start(options: MappedCompareOptions): Promise<NativeJob> {
-  const { signal: _, dryRun, left, right, filter, output, spillDirectory, entries, ...rest } = options;
+/** The same, not begun yet. */
+export async function prepareComparison(options: MappedCompareOptions): Promise<Prepared> {
+  const { signal: _, journal: __, dryRun, left, right, filter, output, spillDirectory, entries, ...rest } = options;
   const native: NativeCompareOptions = {
     ...rest,
     left: nativeSide(left),
@@ -196,7 +197,7 @@ async function start(options: MappedCompareOptions): Promise<NativeJob> {
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return (await loadAddon()).compare(native);
+  return prepared(await journalFor('compare', options), async () => (await loadAddon()).compare(native));
 }
 
 function nativeSide(side: Given<NativeSide>): NativeSide {

@@ -8,7 +8,7 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import type { NativeCopyOptions } from '../native/options.js';
-import { loadAddon, type NativeJob } from '../native.js';
+import { loadAddon } from '../native.js';
 import {
   boolean,
   call,
@@ -32,7 +32,7 @@ import {
   size,
   text,
 } from './arguments.js';
-import { begin, type Confirm, type Job } from './job.js';
+import { begin, type Confirm, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 interface Deletion {
   /** Asked before extra entries are removed, and before sources are. Default: they go unasked. */
@@ -157,7 +157,7 @@ export function copy(options: CopyOptions): Job {
   return begin(options, OPTIONS, async ({ sources, destination, exclude, chown, ...rest }) => {
     const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
     const mapped = await mapSources(given, pathText(destination, 'the destination'), rest.filesFrom !== undefined);
-    return start({
+    return prepareCopy({
       ...rest,
       ...mapped,
       ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
@@ -179,12 +179,15 @@ export function copy(options: CopyOptions): Job {
  * ```
  */
 export function copyMapped(options: MappedCopyOptions): Job {
-  return begin(options, MAPPED, start);
+  return begin(options, MAPPED, prepareCopy);
 }
 
-async function start(options: MappedCopyOptions): Promise<NativeJob> {
-  const { sources, destinations, filter, filesFrom, spillDirectory, inUse, maxDelete, ...others } = options;
-  const { signal: _, entries, confirm, ...rest } = others;
+/** The same, not begun yet. */
+export async function prepareCopy(options: MappedCopyOptions): Promise<Prepared> {
+  const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
+  const { signal: _, entries, confirm, journal: __, inUse: open = [], ...rest } = others;
+  const journal = await journalFor('copy', options, options.removeExtra || options.removeSources);
+  const inUse = [...open, ...(journal?.files ?? [])];
   const native: NativeCopyOptions = {
     ...rest,
     sources: sources.map(({ path, name, ...source }) => ({
@@ -196,12 +199,12 @@ async function start(options: MappedCopyOptions): Promise<NativeJob> {
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(inUse !== undefined && { inUse: inUse.map(pathBytes) }),
+    ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
     ...(entries !== undefined && { entryEvents: entries }),
     ...(confirm && { confirm: true }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
   };
-  return (await loadAddon()).copy(native);
+  return prepared(journal, async () => (await loadAddon()).copy(native));
 }
 
 /** A path whose last component is not a name: a directory whatever is there. */

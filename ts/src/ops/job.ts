@@ -7,11 +7,13 @@
  */
 import { BulkhaulError } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
+import type { Earlier, Journal } from '../journal/journal.js';
+import type { Operation } from '../journal/record.js';
 import type { NativeEvent, NativeQuestion, NativeReport } from '../native/events.js';
 import type { Limits } from '../native/options.js';
-import type { NativeJob } from '../native.js';
+import { loadAddon, type NativeJob } from '../native.js';
 import { sentenceOf, verdictOf } from '../verdict.js';
-import { boolean, type Check, type JobOptions, LIMITS, record, seconds } from './arguments.js';
+import { boolean, type Check, type JobOptions, LIMITS, pathText, record, seconds } from './arguments.js';
 
 /** Whether what is named may be deleted: extra entries of the destination, the sources of a move, or both. */
 export type Confirm = (victims: readonly Victims[]) => boolean | Promise<boolean>;
@@ -37,6 +39,22 @@ const NOTHING_YET: Snapshot = {
   workedEntries: 0,
   elapsed: 0,
 };
+
+/** A job of the addon, and its journal where it has one. */
+export interface Prepared {
+  native: NativeJob;
+  journal?: Journal | undefined;
+}
+
+/** What the journal of a job says of it. */
+export interface Journaled {
+  /** The name of the job. */
+  id: string;
+  /** What an earlier run of it has left, which this one goes on with. */
+  earlier?: Earlier;
+  /** Why there is no journal after all. */
+  problem?: string;
+}
 
 /** A job of the addon that was told to run. */
 interface Begun {
@@ -88,12 +106,22 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   readonly #begun: Promise<Begun>;
   readonly #report: Promise<Report>;
   #native: NativeJob | undefined;
+  #journal: Journal | undefined;
   /** Cancelled before there was anything to cancel: false gently, true at once. */
   #cancelled: boolean | undefined;
   /** Set before there was anything to limit. */
   #limits: Limits | undefined;
   #stallTimeout: number | undefined;
   #read = false;
+  /** All events were taken. */
+  #tell: () => void = () => undefined;
+  readonly #heard = new Promise<void>((resolve) => {
+    this.#tell = resolve;
+  });
+  /** The journal has come to its end. */
+  #ended: Promise<void> | undefined;
+  /** Somebody else reads the events. */
+  #iterated = false;
   readonly #confirm: Confirm | undefined;
   readonly #dryRun: boolean;
 
@@ -103,7 +131,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * `report`; a reason that can't carry it (no object, frozen, or it has one of another job) is the cause of a `JobError`.
    * `confirm` answers the job's question; without it the answer is no. `dryRun`: the job does nothing, and says so.
    */
-  constructor(prepare: () => Promise<NativeJob>, signal?: AbortSignal, confirm?: Confirm, dryRun = false) {
+  constructor(prepare: () => Promise<Prepared>, signal?: AbortSignal, confirm?: Confirm, dryRun = false) {
     this.#confirm = confirm;
     this.#dryRun = dryRun;
     this.#begun = this.#begin(prepare, signal);
@@ -112,24 +140,27 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
 
   readonly #abort = () => this.cancel(true);
 
-  async #begin(prepare: () => Promise<NativeJob>, signal: AbortSignal | undefined): Promise<Begun> {
+  async #begin(prepare: () => Promise<Prepared>, signal: AbortSignal | undefined): Promise<Begun> {
     signal?.throwIfAborted();
     signal?.addEventListener('abort', this.#abort, { once: true });
     try {
-      const native = await prepare();
+      const { native, journal } = await prepare();
       this.#native = native;
+      this.#journal = journal;
+      journal?.watch(() => native.peek());
       if (this.#limits !== undefined) native.setLimits(this.#limits);
       if (this.#stallTimeout !== undefined) {
         seconds(this.#stallTimeout, 'stallTimeout');
         native.setStallTimeout(this.#stallTimeout);
       }
       if (this.#cancelled !== undefined) native.cancel(this.#cancelled);
-      if (!this.#read && this.#confirm !== undefined) {
-        // Nobody reads: the questions are answered nevertheless.
+      if (!this.#read && (this.#confirm !== undefined || journal !== undefined)) {
+        // Nobody reads: questions are answered nevertheless, and the journal is told.
         this.#read = true;
         void this.#drain(native);
         return { native, events: undefined, report: native.run() };
       }
+      if (!this.#read) this.#tell();
       const events = this.#read ? native.nextEvents() : undefined;
       return { native, events, report: native.run() };
     } catch (error) {
@@ -146,11 +177,84 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
         }),
       );
       const report: Report = { ...counted, ...verdictOf(counted, this.#dryRun) };
+      this.#ended = this.#heard.then(() => this.#close(report));
+      // Whoever reads the events may wait for the report before the last of them.
+      if (!this.#iterated) await this.#ended;
       if (signal?.aborted && report.interrupted) throw abortError(signal.reason, report);
       return report;
+    } catch (error) {
+      this.#journal?.close();
+      throw error;
     } finally {
       signal?.removeEventListener('abort', this.#abort);
     }
+  }
+
+  /** The journal has heard of everything: it ends, and the report says where it is. */
+  #close(report: Report): void {
+    const journal = this.#journal;
+    if (journal === undefined) return;
+    journal.end(report);
+    if (journal.file !== undefined) {
+      if (journal.holdsFailures) report.failureFile = journal.file;
+      report.job = journal.id;
+    }
+    if (journal.problem !== undefined) {
+      const [path = ''] = journal.files;
+      const note = { type: 'note', kind: 'journal', lost: false, count: 1, path, message: journal.problem } as const;
+      report.notes = [...report.notes, note];
+    }
+  }
+
+  /**
+   * The name of the job, where it has a journal; undefined before it has begun.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive', journal: { directory: '/mnt/state' } });
+   * await job;
+   * console.log(job.id);
+   * ```
+   */
+  get id(): string | undefined {
+    return this.#journal?.id;
+  }
+
+  /**
+   * The file that has all failures so far, where the journal has them.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive', journal: { directory: '/mnt/state' } });
+   * const { failed } = (await job).outcomes;
+   * if (failed > 0) console.log(job.failureFile);
+   * ```
+   */
+  get failureFile(): string | undefined {
+    return this.#journal?.holdsFailures ? this.#journal.file : undefined;
+  }
+
+  /**
+   * What its journal says of it, when it has begun; undefined where it has none. Rejects with what the job rejects with.
+   *
+   * @example
+   * ```js
+   * import { copy } from 'bulkhaul';
+   *
+   * const job = copy({ sources: 'photos', destination: '/mnt/archive', journal: { directory: '/mnt/state' } });
+   * console.log((await job.journal())?.earlier?.bytes);
+   * ```
+   */
+  async journal(): Promise<Journaled | undefined> {
+    await this.#begun;
+    const journal = this.#journal;
+    if (journal === undefined) return undefined;
+    const { id, earlier, problem } = journal;
+    return { id, ...(earlier && { earlier }), ...(problem !== undefined && { problem }) };
   }
 
   /**
@@ -240,7 +344,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    */
   [Symbol.asyncIterator](): AsyncGenerator<JobEvent, void, undefined> {
     if (this.#read) throw new BulkhaulError('USAGE', 'the events of a job can be iterated only once');
-    this.#read = true;
+    this.#read = this.#iterated = true;
     // The reader is told by the iteration; without this a job that nobody awaits as well would end the process.
     this.#report.catch(() => undefined);
     return this.#events();
@@ -254,14 +358,23 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
         for (const event of batch) {
           if (event.type === 'question') await this.#ask(native, event);
           else if (event.type === 'entry' && this.#dryRun) yield { ...decode(event), dryRun: true };
-          else yield decode(event);
+          else yield this.#note(decode(event));
         }
       }
       left = false;
+      this.#tell();
     } finally {
       if (left) void this.#drain(native);
     }
-    yield { type: 'summary', ...(await this.#report) };
+    const report = await this.#report;
+    await this.#ended;
+    yield { type: 'summary', ...report };
+  }
+
+  /** The journal hears of an event before anybody else. */
+  #note<Told extends JobEvent>(event: Told): Told {
+    this.#journal?.take(event);
+    return event;
   }
 
   async #ask(native: NativeJob, { victims }: NativeQuestion): Promise<void> {
@@ -277,11 +390,16 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
 
   /** Takes the events that nobody wants any more, so that the job does not wait for its reader. */
   async #drain(native: NativeJob): Promise<void> {
-    for (let batch = await native.nextEvents(); batch.length > 0; batch = await native.nextEvents()) {
-      for (const event of batch) {
-        // Whoever could be told that asking failed has left: it is a no.
-        if (event.type === 'question') await this.#ask(native, event).catch(() => undefined);
+    try {
+      for (let batch = await native.nextEvents(); batch.length > 0; batch = await native.nextEvents()) {
+        for (const event of batch) {
+          // Whoever could be told that asking failed has left: it is a no.
+          if (event.type === 'question') await this.#ask(native, event).catch(() => undefined);
+          else if (this.#journal !== undefined) this.#note(decode(event));
+        }
       }
+    } finally {
+      this.#tell();
     }
   }
 
@@ -375,10 +493,10 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
  * The job that `prepare` makes of a caller's options when `check` has found nothing wrong with them; else a job that
  * rejects.
  */
-export function begin<Options extends JobOptions & { confirm?: Confirm | undefined }>(
+export function begin<Options extends Pick<JobOptions, 'signal' | 'dryRun'> & { confirm?: Confirm | undefined }>(
   options: Options,
   check: Check,
-  prepare: (options: Options) => Promise<NativeJob>,
+  prepare: (options: Options) => Promise<Prepared>,
 ): Job {
   try {
     check(options, '');
@@ -386,6 +504,32 @@ export function begin<Options extends JobOptions & { confirm?: Confirm | undefin
     return new Job(() => Promise.reject(error));
   }
   return new Job(() => prepare(options), options.signal, options.confirm, options.dryRun);
+}
+
+/**
+ * The journal that the options of an operation ask for; `asked`: these options in the form that a later run begins from.
+ * `early`: its files have to be there from the beginning, because something is deleted.
+ */
+export async function journalFor(
+  operation: Operation,
+  asked: JobOptions & object,
+  early = false,
+): Promise<Journal | undefined> {
+  const { journal: settings, dryRun } = asked;
+  if (settings === undefined || dryRun) return undefined;
+  const { Journal } = await import('../journal/journal.js');
+  const directory = pathText(settings.directory, 'the directory of journals');
+  return Journal.open({ ...settings, directory, early }, await loadAddon(), operation, process.cwd(), asked);
+}
+
+/** The addon's job with its journal, which is closed where there is none to be made. */
+export async function prepared(journal: Journal | undefined, native: () => Promise<NativeJob>): Promise<Prepared> {
+  try {
+    return { native: await native(), journal };
+  } catch (error) {
+    journal?.close();
+    throw error;
+  }
 }
 
 /** What an aborted job rejects with: the reason, with the report on it. */

@@ -6,7 +6,7 @@
 import { BulkhaulError } from '../error.js';
 import { fromBytes, type PathLike } from '../names.js';
 import type { NativeListOptions } from '../native/options.js';
-import { loadAddon, type NativeJob } from '../native.js';
+import { loadAddon } from '../native.js';
 import {
   boolean,
   each,
@@ -24,7 +24,7 @@ import {
   size,
   TREE,
 } from './arguments.js';
-import { begin, type Job } from './job.js';
+import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** Options of `listMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedListOptions = Given<Omit<NativeListOptions, 'entryEvents'>> & JobOptions;
@@ -71,7 +71,7 @@ const MAPPED = record<MappedListOptions>({ ...SHARED, sources: each(TREE), filte
  */
 export function list(options: ListOptions): Job {
   return begin(options, OPTIONS, async ({ sources, exclude, ...rest }) =>
-    start({
+    prepareList({
       ...rest,
       sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
       ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
@@ -92,11 +92,12 @@ export function list(options: ListOptions): Job {
  * ```
  */
 export function listMapped(options: MappedListOptions): Job {
-  return begin(options, MAPPED, start);
+  return begin(options, MAPPED, prepareList);
 }
 
-async function start(options: Given<MappedListOptions>): Promise<NativeJob> {
-  const { signal: _, dryRun, sources, filter, output, spillDirectory, entries, ...rest } = options;
+/** The same, not begun yet. */
+export async function prepareList(options: MappedListOptions): Promise<Prepared> {
+  const { signal: _, journal: __, dryRun, sources, filter, output, spillDirectory, entries, ...rest } = options;
   const native: NativeListOptions = {
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
@@ -105,7 +106,7 @@ async function start(options: Given<MappedListOptions>): Promise<NativeJob> {
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return (await loadAddon()).list(native);
+  return prepared(await journalFor('list', options), async () => (await loadAddon()).list(native));
 }
 
 /**

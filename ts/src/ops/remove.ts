@@ -24,7 +24,7 @@ import {
   RESOURCES,
   record,
 } from './arguments.js';
-import { begin, type Job } from './job.js';
+import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** Options of `remove`. */
 export interface RemoveOptions
@@ -112,7 +112,7 @@ export class Removal {
    * ```
    */
   preview(): Job {
-    return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).preview());
+    return begin(this.options, OPTIONS, async (options) => ({ native: (await this.#prepared(options)).preview() }));
   }
 
   /**
@@ -129,13 +129,32 @@ export class Removal {
    * ```
    */
   remove(): Job {
-    return begin(this.options, OPTIONS, async (options) => (await this.#prepared(options)).remove());
+    return begin(this.options, OPTIONS, (options) => removal(options, (own) => this.#prepared(own)));
   }
 
   #prepared(options: RemoveOptions): Promise<NativeRemoval> {
-    this.#native ??= loadAddon().then((addon) => addon.removal(nativeOptions(options)));
+    this.#native ??= nativeRemoval(options);
     return this.#native;
   }
+}
+
+async function nativeRemoval(options: RemoveOptions): Promise<NativeRemoval> {
+  return (await loadAddon()).removal(nativeOptions(options));
+}
+
+/** A removal with its journal, of which the files stay. */
+async function removal(
+  options: RemoveOptions,
+  native: (options: RemoveOptions) => Promise<NativeRemoval>,
+): Promise<Prepared> {
+  const journal = await journalFor('remove', options, true);
+  const inUse = [...(options.inUse ?? []), ...(journal?.files ?? [])];
+  return prepared(journal, async () => (await native({ ...options, inUse })).remove());
+}
+
+/** A removal, not begun yet. */
+export function prepareRemoval(options: RemoveOptions): Promise<Prepared> {
+  return removal(options, nativeRemoval);
 }
 
 function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
@@ -149,7 +168,7 @@ function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
     noPreserveRoot = [],
     ...rest
   } = options;
-  const { signal: _, entries, spillDirectory, ...plain } = rest;
+  const { signal: _, journal: __, entries, spillDirectory, ...plain } = rest;
   if (exclude.length > 0 && excludeAbsolute.length > 0) {
     throw new BulkhaulError('USAGE', 'exclude and excludeAbsolute exclude each other');
   }

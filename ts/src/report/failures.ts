@@ -1,8 +1,8 @@
 /**
  * Failures, as they happen: the first ones as whole lines on stderr, above the status, and all of them in a file.
  *
- * Comes in: the events of a job; goes out: lines, and the name of the file. The file is the log where there is one; otherwise
- * it is made with the first failure, and ends with the summary; that it can't be written to its end is a note, and costs
+ * Comes in: the events of a job; goes out: lines, and the name of the file. The file is the log where there is one, or the
+ * journal; otherwise it is made with the first failure, and ends with the summary; that it can't be written to its end is a note, and costs
  * the run nothing. Memory does not grow with the failures.
  */
 import type { BulkhaulError } from '../error.js';
@@ -26,19 +26,21 @@ export interface FailureSettings {
 export class Failures implements Reporter {
   #count = 0;
   #file: { path: string; log: Log } | undefined;
+  /** A file was asked for: with the first failure that nobody keeps. */
+  #tried = false;
 
   constructor(
     readonly settings: FailureSettings,
     readonly say: (line: string) => void,
-    /** The log file, which has all failures. */
-    readonly logFile: string | undefined,
+    /** The file that has all failures already: the log, or the job's journal. */
+    readonly kept: () => string | undefined,
     /** Whether the lines are shown. */
     readonly shows: boolean,
   ) {}
 
   /** The name of the file, once there is one, and all that failed is in it. */
   get path(): string | undefined {
-    return this.#count > 0 && this.note === undefined ? (this.logFile ?? this.#file?.path) : undefined;
+    return this.#count > 0 && this.note === undefined ? (this.kept() ?? this.#file?.path) : undefined;
   }
 
   /** What of the file could not be written. */
@@ -52,7 +54,8 @@ export class Failures implements Reporter {
   take(event: Event): void | Promise<void> {
     if (event.type !== 'error') return this.#file?.log.take(event);
     this.#count += 1;
-    if (this.#count > 1 || this.logFile !== undefined) return this.#record(event);
+    if (this.#file !== undefined || this.kept() !== undefined || this.#tried) return this.#record(event);
+    this.#tried = true;
     return this.settings.open().then((file) => {
       this.#file = file;
       this.#record(event);

@@ -12,7 +12,7 @@ import { sentenceOf } from '../verdict.js';
 import type { FailureSettings, Failures } from './failures.js';
 import type { Origin } from './log.js';
 import { Output } from './output.js';
-import { Progress, statusLine, stoppingText } from './progress.js';
+import { Progress, resumedText, statusLine, stoppingText } from './progress.js';
 import type { Reporter } from './reporter.js';
 import type { Terminal } from './terminal.js';
 
@@ -92,12 +92,13 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     terminal?.hide();
     stderr.write(`${line}\n`);
   };
+  let followed: Job | undefined;
   let failures: Failures | undefined;
   if (settings.failures) {
     failures = new (await import('./failures.js')).Failures(
       settings.failures,
       say,
-      settings.logFile,
+      () => settings.logFile ?? followed?.failureFile,
       !settings.json && settings.progress !== 'json',
     );
     reporters.push(failures);
@@ -113,13 +114,30 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     }
   };
   const follow = async (job: Job, listen?: Listener) => {
+    followed = job;
+    const speaks = !settings.json && !settings.quiet && settings.progress !== 'json';
+    job.journal().then(
+      (journal) => {
+        if (journal?.earlier === undefined) return;
+        progress.resume(journal.earlier);
+        if (speaks) say(resumedText(journal.earlier));
+      },
+      // The job itself rejects with it.
+      () => undefined,
+    );
     lost.signal.addEventListener('abort', () => job.cancel(), { once: true });
-    const finish = (report: Report): Report => ({
-      ...report,
-      ...(settings.exitCode && { exitCode: settings.exitCode(report) }),
-      ...(failures?.note && { notes: [...report.notes, failures.note] }),
-      ...(failures?.path !== undefined && { failureFile: failures.path }),
-    });
+    const finish = (report: Report): Report => {
+      // The order of the keys is always the same.
+      const { job: name, failureFile, ...rest } = report;
+      const kept = failures?.path ?? failureFile;
+      return {
+        ...rest,
+        ...(settings.exitCode && { exitCode: settings.exitCode(report) }),
+        ...(failures?.note && { notes: [...report.notes, failures.note] }),
+        ...(kept !== undefined && { failureFile: kept }),
+        ...(name !== undefined && { job: name }),
+      };
+    };
     const report = await drive(job, reporters, () => hushed, finish, listen);
     stdout.check('standard output');
     try {

@@ -15,7 +15,9 @@ import type { Reporter } from './reporter.js';
 export const SCHEMA_VERSION = 1;
 
 /** The properties that are names of files, wherever they are. */
-const NAMES = new Set(['path', 'source', 'destination', 'target', 'failureFile']);
+const NAMES = new Set(['path', 'source', 'destination', 'target', 'failureFile', 'directory']);
+/** The properties that are lists of them. */
+const LISTS = new Set(['sources', 'destinations', 'command']);
 
 export class Json implements Reporter {
   constructor(
@@ -41,9 +43,9 @@ export class Json implements Reporter {
   }
 }
 
-/** One line for an event (or for the error that ended a job before it began). */
-export function jsonLine(event: Event | { type: 'error'; kind: 'refused'; code: string; message: string }): string {
-  const { type, ...rest } = event;
+/** One line for what has a type: an event, the error that ended a job before it began, a record of a journal. */
+export function jsonLine<Told extends { type: string }>(told: Told): string {
+  const { type, ...rest } = told;
   return `${JSON.stringify({ type, schema: SCHEMA_VERSION, ...portable(rest) })}\n`;
 }
 
@@ -55,6 +57,15 @@ function portable(value: object): object {
       return [
         [key, bytes.toString('utf8')],
         [`${key}Base64`, bytes.toString('base64')],
+      ];
+    }
+    if (LISTS.has(key) && Array.isArray(item) && item.every((each) => typeof each === 'string')) {
+      const bytes = item.map(toBytes);
+      const texts = bytes.map((each) => each.toString('utf8'));
+      if (item.every(isText)) return [[key, texts]];
+      return [
+        [key, texts],
+        [`${key}Base64`, bytes.map((each) => each.toString('base64'))],
       ];
     }
     return [[key, portableItem(item)]];

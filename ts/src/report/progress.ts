@@ -6,6 +6,7 @@
  * has cost so far tells. It never goes back, and is 100 only at the end.
  */
 import type { Snapshot } from '../events.js';
+import type { Earlier } from '../journal/journal.js';
 import { Estimate } from './estimate.js';
 import { bytes, count, duration, rate } from './units.js';
 
@@ -35,6 +36,14 @@ export class Progress {
   readonly #estimate = new Estimate();
   #samples: Sample[] = [];
   #percent = 0;
+  /** The part of all that earlier runs have done. */
+  #before = 0;
+
+  /** The job goes on where an earlier run has left it: its percent begins there. */
+  resume(earlier: Earlier): void {
+    this.#before = shareOf(earlier) ?? 0;
+    this.#percent = Math.max(this.#percent, Math.min(Math.floor(this.#before * 100), 99));
+  }
 
   update(snapshot: Snapshot): View {
     const { elapsed, phase, stopping } = snapshot;
@@ -47,8 +56,9 @@ export class Progress {
     const left = stopping === undefined ? this.#left(snapshot) : undefined;
     if (left !== undefined) {
       view.left = left;
-      const share = elapsed + left > 0 ? Math.floor((elapsed / (elapsed + left)) * 100) : 0;
-      this.#percent = Math.max(this.#percent, Math.min(share, 99));
+      const share = elapsed + left > 0 ? elapsed / (elapsed + left) : 0;
+      const percent = Math.floor((this.#before + (1 - this.#before) * share) * 100);
+      this.#percent = Math.max(this.#percent, Math.min(percent, 99));
     }
     if (phase === 'done') view.percent = 100;
     else if (left !== undefined || this.#percent > 0) view.percent = this.#percent;
@@ -77,6 +87,25 @@ export class Progress {
     if (first === undefined || last === undefined || last.elapsed <= first.elapsed) return undefined;
     return Math.max(0, last.moved - first.moved) / (last.elapsed - first.elapsed);
   }
+}
+
+/** The part that is done, by bytes where there are any; undefined where nobody knows how much there is. */
+function shareOf({ entries, bytes, expectedEntries, expectedBytes }: Earlier): number | undefined {
+  if (expectedBytes) return Math.min(1, bytes / expectedBytes);
+  return expectedEntries ? Math.min(1, entries / expectedEntries) : undefined;
+}
+
+/** What a job that goes on says of what there is. */
+export function resumedText(earlier: Earlier): string {
+  const { id, attempts, entries, bytes: size, errors } = earlier;
+  const share = shareOf(earlier);
+  if (entries === 0) return `goes on with job ${id}, which was begun in ${count(attempts, 'run')} before`;
+  const part = share === undefined ? '' : `, ${Math.floor(share * 100)} %`;
+  const failed = errors > 0 ? `, ${count(errors, 'failure')}` : '';
+  return (
+    `goes on with job ${id}: ${count(entries, 'entry', 'entries')} (${bytes(size)}${part}) were done with` +
+    `${failed} in ${count(attempts, 'run')} before`
+  );
 }
 
 /** Bytes that went through this run: what the kernel shares or copies by itself is not read. */

@@ -51,7 +51,7 @@ export function summaryText(report: Report): string {
   lines.push(...failureLines(report));
   if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
   if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
-  lines.push(display(sentenceOf(report)));
+  lines.push(...jobLines(report), display(sentenceOf(report)));
   return lines.map((line) => `${line}\n`).join('');
 }
 
@@ -66,6 +66,7 @@ export function removalSummaryText(report: Report): string {
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
+    ...jobLines(report),
     display(sentenceOf(report)),
   ];
   return lines.map((line) => `${line}\n`).join('');
@@ -80,6 +81,7 @@ export function listSummary(report: Report): string {
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
+    ...jobLines(report),
     display(sentenceOf(report, report.exitCode, ANEW)),
   ];
   return lines.map((line) => `${line}\n`).join('');
@@ -113,6 +115,14 @@ function noteLines(report: Report): string[] {
     ({ kind, count: times, lost, path, message }) =>
       `${lost ? 'LOST' : 'note'} (${display(kind)}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`,
   );
+}
+
+/** How to go on with a job that is not done, where it has a journal. */
+function jobLines({ job, complete, interrupted, failureKinds }: Report): string[] {
+  if (job === undefined || complete) return [];
+  const failed = !interrupted && Object.keys(failureKinds).length > 0;
+  const retry = failed ? `; bulkhaul resume ${job} --retry-failed tries what failed again` : '';
+  return [`job: ${job} (bulkhaul resume ${job} goes on with it, bulkhaul report ${job} tells what failed${retry})`];
 }
 
 /** What was read back and found equal, and where the proof did not reach the medium. */

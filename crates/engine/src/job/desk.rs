@@ -467,9 +467,14 @@ impl Desk {
         self.start.get_or_init(Instant::now);
     }
 
-    /// Where the operation stands.
+    /// Where the operation stands, for whoever watches.
     pub fn snapshot(&self) -> Snapshot {
         self.watched.store(true, Ordering::Relaxed);
+        self.peek()
+    }
+
+    /// The same, for somebody who does not.
+    pub fn peek(&self) -> Snapshot {
         let (done_entries, elapsed) = self.progress();
         Snapshot {
             phase: self.phase(),

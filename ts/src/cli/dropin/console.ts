@@ -37,7 +37,7 @@ export class Console<Problem extends { readonly message: string; readonly said?:
   }
 
   /** With --json: a line for a program. */
-  json(event: Parameters<typeof jsonLine>[0]): void {
+  json(event: { type: 'error'; kind: 'refused'; code: string; message: string }): void {
     if (this.settings.json) this.#stdout.write(jsonLine(event));
   }
 

@@ -104,6 +104,7 @@ export class CompareCommand extends VerbCommand {
       spillDirectory: neededSpillDirectory(context.env),
       ...(this.output !== undefined && { output: this.file('--output', this.output, '/dev/stdout') }),
       ...this.resources,
+      ...this.journaled,
       ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
       ...(this.fullHash && { hashSize: Number.MAX_SAFE_INTEGER }),
     };

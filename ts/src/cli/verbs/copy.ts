@@ -185,6 +185,7 @@ export class CopyCommand extends VerbCommand {
       ...(chmod !== undefined && { chmod }),
       ...this.inUse,
       ...this.resources,
+      ...this.journaled,
       ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
       ...(this.chown !== undefined && { chown: await parseOwner(this.chown) }),
       ...(list !== undefined && {

@@ -72,6 +72,7 @@ export class ListCommand extends VerbCommand {
       oneFileSystem: this.oneFileSystem,
       spillDirectory: neededSpillDirectory(context.env),
       ...this.resources,
+      ...this.journaled,
       ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
     };
     const { list } = await import('../../ops/list.js');

@@ -84,6 +84,7 @@ export class RemoveCommand extends VerbCommand {
       entries: !quiet && (dryRun || verbose),
       ...this.inUse,
       ...this.resources,
+      ...this.journaled,
       ...(maxDelete !== undefined && { maxDelete }),
     });
     if (!this.force && !dryRun) {

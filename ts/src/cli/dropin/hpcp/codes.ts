@@ -177,6 +177,7 @@ const BY_ERROR: Readonly<Record<ErrorCode, Case>> = {
   NO_START: 'usage',
   NO_SOURCE: 'source missing',
   LIST: 'list file',
+  JOURNAL: 'usage',
   NO_DESTINATION: 'no destination',
   NO_SPACE: 'not enough space',
   SAFETY: 'refused',

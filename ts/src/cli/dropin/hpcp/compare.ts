@@ -15,7 +15,7 @@ import { codeWith, type HpcpConsole, listFileError, type Problem, problem, Refus
 import { baseOf, expandDestination, type Mapping, mapSources } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
-import { hashing, outputPath, resources, settingsOf } from './settings.js';
+import { hashing, journaled, outputPath, resources, settingsOf } from './settings.js';
 import { isDirectory, listPath, neededSpill, pathText, type Source, sourcesOf, type Tree, treesOf } from './sources.js';
 import { pythonList, RULE } from './summary.js';
 
@@ -68,6 +68,7 @@ export async function compare({ values, positionals }: HpcpCall, out: HpcpConsol
       dryRun: values.dry_run,
       ...(output !== undefined && { output }),
       ...allowed,
+      ...journaled(values, out.streams.env),
       ...filterOf(rules),
     });
   const listen = (event: Event) => seen.take(event);

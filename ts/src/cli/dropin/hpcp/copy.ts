@@ -19,7 +19,7 @@ import { codeWith, type HpcpConsole, problem, problemOf, problemsOf, Refused } f
 import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
-import { hashing, resources, settingsOf } from './settings.js';
+import { hashing, journaled, resources, settingsOf } from './settings.js';
 import { nameList, sourcesOf } from './sources.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
 
@@ -65,6 +65,7 @@ export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, 
     ...mapping,
     spillDirectory: spillDirectory(out.streams.env),
     ...inUse(settings, out.streams.env),
+    ...journaled(values, out.streams.env),
     ...filterOf(rules),
   };
   const names = new CopiedNames();

@@ -405,6 +405,14 @@ export const FLAGS = {
     rank: 2,
     help: 'The same as -ctl, and wins over it.',
   },
+  state_dir: {
+    names: ['--state-dir'],
+    takes: 'text',
+    metavar: 'DIR',
+    rank: 2,
+    help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
+  },
+  no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
   ionice: {
     names: ['--ionice'],
     takes: 'text',

@@ -9,7 +9,7 @@ import { runJob } from '../../run.js';
 import { codeWith, type HpcpConsole, listFileError, readingProblems } from './codes.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall } from './flags.js';
-import { hashing, outputPath, resources, settingsOf } from './settings.js';
+import { hashing, journaled, outputPath, resources, settingsOf } from './settings.js';
 import { neededSpill, sourcesOf, treesOf } from './sources.js';
 
 /** Lists; `directory` is the working directory. */
@@ -32,6 +32,7 @@ export async function list({ values, positionals }: HpcpCall, out: HpcpConsole, 
       output,
       dryRun: values.dry_run,
       ...allowed,
+      ...journaled(values, out.streams.env),
       ...filterOf(rules),
     });
   const report = await runJob(begin, settingsOf(values, codeWith(out, readingProblems)), out.streams).catch(

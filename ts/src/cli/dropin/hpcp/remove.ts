@@ -16,7 +16,7 @@ import { Stopped } from './ask.js';
 import { codeWith, type HpcpConsole, interruption, type Problem, problem, Refused, told } from './codes.js';
 import { patternsOf, readExcludes } from './excludes.js';
 import type { HpcpCall, HpcpValues } from './flags.js';
-import { resources, settingsOf } from './settings.js';
+import { journaled, resources, settingsOf } from './settings.js';
 import { expand, listed, type Source, type Sources, some } from './sources.js';
 import { pythonList, RULE } from './summary.js';
 
@@ -38,7 +38,7 @@ export async function remove({ values, positionals }: HpcpCall, out: HpcpConsole
   });
   const settings = settingsOf(values, codeWith(out, removalProblems));
   const { env } = out.streams;
-  const own = { spillDirectory: spillDirectory(env), ...inUse(settings, env) };
+  const own = { spillDirectory: spillDirectory(env), ...inUse(settings, env), ...journaled(values, env) };
   const options = { ...removalOptions(values, victims, rules), ...own };
   out.print(removalHead(victims, options));
   const names: string[] = [];

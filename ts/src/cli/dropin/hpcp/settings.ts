@@ -7,7 +7,8 @@
 import { availableParallelism } from 'node:os';
 import type { Report } from '../../../events.js';
 import type { Resources } from '../../../native/options.js';
-import type { CommonSettings } from '../../run.js';
+import type { JournalSettings } from '../../../ops/arguments.js';
+import { type CommonSettings, journalSettings, stateDirectory } from '../../run.js';
 import { parseCount, parseRate } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { choice, type HpcpValues } from './flags.js';
@@ -29,6 +30,14 @@ export function settingsOf(values: HpcpValues, exitCode: (report: Report) => num
     logFile: values.log_file === '-' ? '/dev/stderr' : values.log_file,
     stallTimeout: Number(values.stall_timeout ?? values.command_timeout_limit ?? 0),
   };
+}
+
+/** The journal, as an option of a job. */
+export function journaled(
+  { no_journal, state_dir }: HpcpValues,
+  env: NodeJS.ProcessEnv,
+): { journal?: JournalSettings } {
+  return journalSettings({ directory: state_dir ?? stateDirectory(env), asked: no_journal ? false : undefined });
 }
 
 /** Where a list goes; `-` is standard output. */

@@ -1,0 +1,415 @@
+/**
+ * The journal of one job: what was asked for, who worked on it, what failed, how far it is, and how it ended.
+ *
+ * Comes in: a job's options, its events and its counts; goes out: lines that are appended to a file, which the next run of
+ * the same job finds. A run that is over within a second and complete leaves nothing. A journal that can't be written
+ * never stops a job: it ends, and says why.
+ */
+import { createHash } from 'node:crypto';
+import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { BulkhaulError } from '../error.js';
+import type { JobEvent, Report, Snapshot } from '../events.js';
+import { display, fromBytes, toBytes } from '../names.js';
+import type { Addon } from '../native.js';
+import { sentenceOf } from '../verdict.js';
+import { type Holder, Lease } from './lease.js';
+import { glance, pristine, recordsOf } from './reader.js';
+import {
+  absolutePath,
+  type Counts,
+  FORMAT,
+  type JobRecord,
+  type JournalRecord,
+  type Operation,
+  seal,
+} from './record.js';
+import { jobDirectory, journalPath, leasePath, makeDirectories, prune, stateOf } from './store.js';
+
+/** Milliseconds that a job takes before it gets a journal, unless something fails in it. */
+const PATIENCE = 1000;
+/** Milliseconds between records of how far the job is. */
+const STATUS_EVERY = 5000;
+/** Jobs of the same options that may run at once. */
+const MOST_AT_ONCE = 32;
+
+/** Where a job's journal goes, and whether it has to. */
+export interface JournalOptions {
+  /** The state directory: journals are kept below `jobs` in it. */
+  directory: string;
+  /** Without a journal the job does not begin. Default: then it goes on without. */
+  required?: boolean;
+  /** Journals of ended jobs that are kept. Default 100. */
+  keep?: number;
+  /** As the command was called, and its version. */
+  command?: readonly string[];
+  version?: string;
+  /** Goes on with this job, which has to be there. */
+  id?: string;
+  /** The files have to be there from the beginning: something is deleted, and they may lie there. */
+  early?: boolean;
+}
+
+/** What an earlier run of the same job has left. */
+export interface Earlier extends Counts {
+  id: string;
+  attempts: number;
+  state: 'failed' | 'interrupted';
+}
+
+/** The number of journals of ended jobs that are kept. */
+export const KEEP = 100;
+
+export class Journal {
+  #id: string;
+  #file: number | undefined;
+  #lease: Lease | undefined;
+  #digest = '';
+  #problem: string | undefined;
+  /** Nothing more is written. */
+  #broken = false;
+  #closed = false;
+  #made = false;
+  #failures = 0;
+  #earlier: Earlier | undefined;
+  #timers: NodeJS.Timeout[] = [];
+
+  private constructor(
+    readonly options: JournalOptions,
+    readonly addon: Pick<Addon, 'lockDescriptor'>,
+    readonly job: Omit<JobRecord, 'id'>,
+    id: string,
+  ) {
+    this.#id = id;
+  }
+
+  /**
+   * The journal for a job: an earlier one of the same job that has not ended well is gone on with. Throws `JOURNAL` where
+   * one is required and can't be had, and where the job that is named is in use.
+   */
+  static async open(
+    options: JournalOptions,
+    addon: Pick<Addon, 'lockDescriptor'>,
+    operation: Operation,
+    directory: string,
+    asked: object,
+  ): Promise<Journal> {
+    const lasting = lastingOf(asked, directory);
+    const job = { type: 'job', format: FORMAT, operation, directory, options: lasting } as const;
+    const journal = new Journal(options, addon, job, options.id ?? identify(operation, directory, lasting));
+    try {
+      await journal.#find();
+      if (options.required || options.early) journal.#begin();
+    } catch (error) {
+      if (options.required || options.id !== undefined) throw asJournalError(error);
+      journal.#fail(error);
+    }
+    if (options.required && journal.#broken) throw new BulkhaulError('JOURNAL', journal.#problem ?? '');
+    return journal;
+  }
+
+  /** What the job is called; a command goes on with it by this name. */
+  get id(): string {
+    return this.#id;
+  }
+
+  /** The file, once there is one; also after the end. */
+  get file(): string | undefined {
+    return this.#made ? journalPath(this.options.directory, this.#id) : undefined;
+  }
+
+  /** All failures so far are in the file. */
+  get holdsFailures(): boolean {
+    return this.#failures > 0 && this.#made && !this.#broken;
+  }
+
+  /** The files that are its own, whether they are there yet or not. */
+  get files(): string[] {
+    const { directory } = this.options;
+    return [journalPath(directory, this.#id), leasePath(directory, this.#id)];
+  }
+
+  /** What an earlier run has left. */
+  get earlier(): Earlier | undefined {
+    return this.#earlier;
+  }
+
+  /** What went wrong with the journal, or with old ones. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** The job is at work; `peek` tells how far it is. */
+  watch(peek: () => Snapshot): void {
+    const later = setTimeout(() => {
+      this.#begin();
+      this.#status(peek());
+    }, PATIENCE);
+    const status = setInterval(() => this.#status(peek()), STATUS_EVERY);
+    this.#timers = [later.unref(), status.unref()];
+  }
+
+  /** Takes in what happened. */
+  take(event: JobEvent): void {
+    if (event.type !== 'error' && !(event.type === 'note' && event.lost)) return;
+    if (event.type === 'error') this.#failures += 1;
+    this.#begin();
+    this.#write(event);
+  }
+
+  /** The job is over. */
+  end(report: Report): void {
+    const { complete, interrupted, exitCode, elapsed } = report;
+    const state = interrupted ? 'interrupted' : complete ? 'done' : 'failed';
+    if (state !== 'done') this.#begin();
+    this.#write({
+      type: 'end',
+      time: new Date().toISOString(),
+      state,
+      exitCode,
+      sentence: sentenceOf(report),
+      attempt: this.#attempt,
+      elapsed,
+      ...countsOf(report),
+    });
+    this.close();
+  }
+
+  /** Nobody tells it anything any more. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    const [file, lease] = [this.#file, this.#lease];
+    this.#file = this.#lease = undefined;
+    try {
+      lease?.release();
+      if (file !== undefined) closeSync(file);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  get #attempt(): number {
+    return (this.#earlier?.attempts ?? 0) + 1;
+  }
+
+  /** Finds what an earlier run has left. A job of another run that is at work is left to it, and the next number tried. */
+  async #find(): Promise<void> {
+    const { directory, id: named } = this.options;
+    const first = this.#id;
+    for (let number = 1; number <= MOST_AT_ONCE; number += 1) {
+      this.#id = number === 1 ? first : `${first}-${number}`;
+      const path = journalPath(directory, this.#id);
+      if (!existsSync(toBytes(path))) {
+        if (named === undefined) return;
+        throw new BulkhaulError('JOURNAL', `there is no job ${display(named)}`);
+      }
+      const lease = Lease.take(leasePath(directory, this.#id), this.addon);
+      if (!(lease instanceof Lease)) {
+        if (named !== undefined) throw inUse(named, lease);
+        continue;
+      }
+      this.#lease = lease;
+      const found = await read(path).catch(unlessDamaged);
+      if (found === undefined) {
+        if (named !== undefined) await read(path);
+        // Whoever wants to know what it was can look at it.
+        renameSync(toBytes(path), toBytes(`${path}.damaged`));
+      } else if (found.state !== 'done') {
+        this.#earlier = found.earlier;
+        this.#append(path, found.length, found.digest);
+      }
+      return;
+    }
+    throw new BulkhaulError('JOURNAL', `more than ${MOST_AT_ONCE} runs of this job are at work`);
+  }
+
+  #append(path: string, length: number, digest: string): void {
+    this.#file = openSync(toBytes(path), 'r+');
+    // What a run that died has left of its last line.
+    ftruncateSync(this.#file, length);
+    closeSync(this.#file);
+    this.#file = openSync(toBytes(path), 'a', 0o600);
+    this.#digest = digest;
+    this.#made = true;
+    this.#write(this.#beginning());
+  }
+
+  #beginning(): JournalRecord {
+    const { command, version } = this.options;
+    return {
+      type: 'attempt',
+      number: this.#attempt,
+      time: new Date().toISOString(),
+      host: hostname(),
+      process: process.pid,
+      ...(command && { command }),
+      ...(version !== undefined && { version }),
+    };
+  }
+
+  /** Makes the file, if there is none. */
+  #begin(): void {
+    if (this.#file !== undefined || this.#closed || this.#broken) return;
+    const { directory, keep = KEEP } = this.options;
+    try {
+      const first = this.#id;
+      for (let number = 2; this.#lease === undefined; number += 1) {
+        makeDirectories(jobDirectory(directory, this.#id));
+        const lease = Lease.take(leasePath(directory, this.#id), this.addon);
+        if (lease instanceof Lease) this.#lease = lease;
+        else if (number > MOST_AT_ONCE) throw inUse(first, lease);
+        else this.#id = `${first}-${number}`;
+      }
+      const path = journalPath(directory, this.#id);
+      // Whole from its first moment on: two lines, then the name.
+      const partial = `${path}.new`;
+      this.#file = openSync(toBytes(partial), 'w', 0o600);
+      this.#digest = '';
+      const { type, format, ...rest } = this.job;
+      this.#put({ type, format, id: this.#id, ...rest });
+      this.#put(this.#beginning());
+      renameSync(toBytes(partial), toBytes(path));
+      this.#made = true;
+      prune(directory, keep, this.addon).catch((error: Error) => {
+        this.#problem ??= `journals of old jobs could not be removed: ${error.message}`;
+      });
+    } catch (error) {
+      this.#fail(error);
+      if (this.#file !== undefined) rmSync(toBytes(`${journalPath(directory, this.#id)}.new`), { force: true });
+    }
+  }
+
+  #status(snapshot: Snapshot): void {
+    const { phase, elapsed, doneEntries, doneBytes, copiedBytes, errors, expected } = snapshot;
+    this.#write({
+      type: 'progress',
+      time: new Date().toISOString(),
+      phase,
+      elapsed,
+      entries: doneEntries,
+      bytes: doneBytes,
+      copiedBytes,
+      errors,
+      ...(expected && { expectedEntries: expected.entries }),
+      ...(expected?.bytes !== undefined && { expectedBytes: expected.bytes }),
+    });
+  }
+
+  #write(record: JournalRecord): void {
+    if (this.#broken || this.#closed || this.#file === undefined) return;
+    try {
+      this.#put(record);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #put(record: JournalRecord): void {
+    const { line, digest } = seal(record, this.#digest);
+    const bytes = Buffer.from(line);
+    for (let at = 0; at < bytes.length; ) at += writeSync(this.#file as number, bytes, at);
+    this.#digest = digest;
+  }
+
+  /** There is no journal from now on. */
+  #fail(error: unknown): void {
+    this.#broken = true;
+    this.#problem ??= `the journal could not be written: ${(error as Error).message}`;
+  }
+}
+
+function asJournalError(error: unknown): BulkhaulError {
+  if (error instanceof BulkhaulError) return error;
+  const { message } = error as Error;
+  return new BulkhaulError('JOURNAL', `the journal can't be written: ${message}`, { cause: error });
+}
+
+function inUse(id: string, { host, process }: Holder): BulkhaulError {
+  return new BulkhaulError('JOURNAL', `job ${display(id)} is in use: process ${process} on ${display(host)}`);
+}
+
+function unlessDamaged(error: unknown): undefined {
+  if (error instanceof BulkhaulError) return undefined;
+  throw error;
+}
+
+/** All of a journal, as far as whoever goes on with it has to know. */
+async function read(path: string) {
+  const { job, end, progress, attempt, written } = glance(path);
+  const state = stateOf({ job, written, ...(end && { end }) }, undefined);
+  if (state === 'done') return { state } as const;
+  const condition = pristine();
+  let attempts = attempt?.number ?? 0;
+  let counts: Counts = { entries: 0, bytes: 0, copiedBytes: 0, errors: 0, ...pick(end ?? progress) };
+  for await (const record of recordsOf(path, condition)) {
+    if (record.type === 'attempt') attempts = record.number;
+    if (record.type === 'end' || record.type === 'progress') counts = { ...counts, ...pick(record) };
+  }
+  const { length, digest } = condition;
+  const earlier: Earlier = {
+    id: job.id,
+    attempts,
+    state: end?.state === 'failed' ? 'failed' : 'interrupted',
+    ...counts,
+  };
+  return { state, earlier, length, digest } as const;
+}
+
+function pick(counts: Counts | undefined): Counts | undefined {
+  if (counts === undefined) return undefined;
+  const { entries, bytes, copiedBytes, errors, expectedEntries, expectedBytes } = counts;
+  return {
+    entries,
+    bytes,
+    copiedBytes,
+    errors,
+    ...(expectedEntries !== undefined && { expectedEntries }),
+    ...(expectedBytes !== undefined && { expectedBytes }),
+  };
+}
+
+/** What a report counts. */
+function countsOf({ outcomes, found, extras, foundBytes, copiedBytes, failureKinds, interrupted }: Report): Counts {
+  const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0);
+  const all = sum(found) + extras;
+  return {
+    entries: sum(outcomes),
+    bytes: foundBytes,
+    copiedBytes,
+    errors: sum(failureKinds),
+    ...(!interrupted && { expectedEntries: all, expectedBytes: foundBytes }),
+  };
+}
+
+/** Options of one run only, which make no other job. */
+const PASSING = ['signal', 'entries', 'dryRun', 'inUse', 'spillDirectory', 'journal'];
+/** Options that say how fast it goes, not what is done. */
+const PACE = ['jobs', 'limits', 'nice', 'ionice'];
+/** Options whose values are paths, or hold some. */
+const PATHS = ['path', 'paths', 'list', 'protect', 'noPreserveRoot', 'output'];
+
+/** The options as they are kept, by their names: what belongs to one run left out, paths as text and absolute, a question as whether. */
+function lastingOf(asked: object, directory: string): Record<string, unknown> {
+  const kept = (value: unknown, key: string): unknown => {
+    if (Buffer.isBuffer(value)) return kept(fromBytes(value), key);
+    if (typeof value === 'string') return PATHS.includes(key) ? absolutePath(value, directory) : value;
+    if (Array.isArray(value)) return value.map((each) => kept(each, key));
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, kept(each, name)]));
+  };
+  const lasting = Object.entries(asked)
+    .filter(([name, value]) => !PASSING.includes(name) && value !== undefined)
+    .map(([name, value]): [string, unknown] => [name, name === 'confirm' ? true : kept(value, name)]);
+  return Object.fromEntries(lasting.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** The name of the job that these options are: the same each time. */
+function identify(operation: Operation, directory: string, options: Record<string, unknown>): string {
+  const asked = Object.entries(options).filter(([name]) => !PACE.includes(name));
+  // Only such rules are about paths from where the command was given.
+  const where = (options.filter as { style?: string } | undefined)?.style === 'fnmatch' ? directory : '';
+  const text = JSON.stringify([operation, where, asked]);
+  return `${operation}-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
+}

@@ -1,0 +1,147 @@
+/**
+ * Who works on a job: a file that is locked, says who, and is touched now and then.
+ *
+ * Comes in: the path of the file; goes out: the lease, or who has it. The lock ends with its process. Where locks do not
+ * reach another host, what the file says counts: the lease of another host is respected until it was not touched for a
+ * while, by the clock of the file system.
+ */
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  futimesSync,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { toBytes } from '../names.js';
+import type { Addon } from '../native.js';
+
+/** Milliseconds between touches. */
+const TOUCH = 30_000;
+/** Milliseconds after which a lease that was not touched is nobody's: several touches, so that a busy server is forgiven. */
+const LAPSED = 150_000;
+
+/** Who has a lease. */
+export interface Holder {
+  host: string;
+  process: number;
+  /** Of this start of the system: after another one the same number is another process. */
+  boot: string;
+}
+
+export class Lease {
+  readonly #file: number;
+  readonly #timer: NodeJS.Timeout;
+
+  private constructor(file: number) {
+    this.#file = file;
+    this.#timer = setInterval(() => {
+      // A touch that fails makes the lease look older than it is; the lock stays.
+      try {
+        const now = new Date();
+        futimesSync(file, now, now);
+      } catch {
+        clearInterval(this.#timer);
+      }
+    }, TOUCH).unref();
+  }
+
+  /** Takes the lease, or says who has it. Throws what Node throws where the file can't be made. */
+  static take(path: string, addon: Pick<Addon, 'lockDescriptor'>): Lease | Holder {
+    const file = openSync(toBytes(path), 'a+', 0o600);
+    try {
+      const locked = addon.lockDescriptor(file);
+      const said = holderIn(readFileSync(file, 'utf8'));
+      const theirs = locked === false ? (said ?? UNKNOWN) : said && holds(said, locked === true, path, file) && said;
+      if (theirs) {
+        closeSync(file);
+        return theirs;
+      }
+      ftruncateSync(file, 0);
+      const own: Holder = { host: hostname(), process: process.pid, boot: boot() };
+      writeSync(file, JSON.stringify(own));
+      return new Lease(file);
+    } catch (error) {
+      closeSync(file);
+      throw error;
+    }
+  }
+
+  /** Gives it back. */
+  release(): void {
+    clearInterval(this.#timer);
+    try {
+      ftruncateSync(this.#file, 0);
+    } finally {
+      closeSync(this.#file);
+    }
+  }
+}
+
+const UNKNOWN: Holder = { host: 'an unknown host', process: 0, boot: '' };
+
+/** Who has the lease in this file, if somebody has. */
+export async function holderOf(path: string, addon: Pick<Addon, 'lockDescriptor'>): Promise<Holder | undefined> {
+  const text = await readFile(toBytes(path), 'utf8').catch(() => '');
+  const said = holderIn(text);
+  if (said === undefined) return undefined;
+  if (said.host === hostname()) {
+    if (!isAlive(said)) return undefined;
+    // The number may be another process's by now: the lock tells.
+    const file = openSync(toBytes(path), 'r+');
+    try {
+      return addon.lockDescriptor(file) === true ? undefined : said;
+    } finally {
+      closeSync(file);
+    }
+  }
+  const touched = await stat(toBytes(path)).catch(() => undefined);
+  return touched !== undefined && Date.now() - touched.mtimeMs < LAPSED ? said : undefined;
+}
+
+/** Whether the one that the file names has it still, though this process has the lock, or there are none. */
+function holds(said: Holder, locked: boolean, path: string, file: number): boolean {
+  if (said.host === hostname()) return !locked && isAlive(said) && said.process !== process.pid;
+  // By the clock of the file system: the one here may go wrong.
+  const probe = `${path}.${process.pid}`;
+  const fresh = openSync(toBytes(probe), 'w', 0o600);
+  try {
+    return fstatSync(fresh).mtimeMs - fstatSync(file).mtimeMs < LAPSED;
+  } finally {
+    closeSync(fresh);
+    unlinkSync(toBytes(probe));
+  }
+}
+
+function isAlive({ process: number, boot: started }: Holder): boolean {
+  if (started !== boot()) return false;
+  try {
+    process.kill(number, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function holderIn(text: string): Holder | undefined {
+  try {
+    const { host, process, boot } = JSON.parse(text) as Partial<Holder>;
+    if (typeof host !== 'string' || typeof process !== 'number' || typeof boot !== 'string') return undefined;
+    return { host, process, boot };
+  } catch {
+    return undefined;
+  }
+}
+
+/** What tells one start of the system from another, where the system tells. */
+function boot(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return '';
+  }
+}

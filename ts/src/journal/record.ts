@@ -1,0 +1,126 @@
+/**
+ * The records of a journal, and the lines that they are kept in.
+ *
+ * Comes in: a record; goes out: one line of JSON whose last key, `digest`, is taken over it and the line before; and back.
+ * A bit that flips, a line that is lost, and one that was torn are found. It promises that what it reads is what was
+ * written: a line that is none is `undefined`, never a guess.
+ */
+import { createHash } from 'node:crypto';
+import type { ErrorEvent, NoteEvent } from '../events.js';
+
+/** Version of the format: a reader knows the records of its own and of older ones. */
+export const FORMAT = 1;
+
+/** What kind of job it is: the operation that it is run by. */
+export type Operation = 'copy' | 'remove' | 'list' | 'compare';
+
+/** The first record: what was asked for. */
+export interface JobRecord {
+  type: 'job';
+  format: number;
+  id: string;
+  operation: Operation;
+  /** Where relative paths began; those in `options` are absolute. */
+  directory: string;
+  /** Options of the operation in its mapped form, without those that belong to one run. */
+  options: Record<string, unknown>;
+}
+
+/** Somebody begins, or goes on. */
+export interface AttemptRecord {
+  type: 'attempt';
+  /** 1 is the first. */
+  number: number;
+  /** ISO 8601. */
+  time: string;
+  host: string;
+  process: number;
+  /** As it was called, where a command did. */
+  command?: readonly string[];
+  /** Of bulkhaul, where a command is at work. */
+  version?: string;
+}
+
+/** The counts that tell how far a job is. */
+export interface Counts {
+  /** Entries that have an outcome. */
+  entries: number;
+  /** Bytes of the files that have one. */
+  bytes: number;
+  /** Bytes written. */
+  copiedBytes: number;
+  /** Failures. */
+  errors: number;
+  /** Entries and bytes in all, where somebody has looked. */
+  expectedEntries?: number;
+  expectedBytes?: number;
+}
+
+/** How far it is, now and then. */
+export interface ProgressRecord extends Counts {
+  type: 'progress';
+  time: string;
+  phase: string;
+  /** Seconds of this attempt. */
+  elapsed: number;
+}
+
+/** How an attempt ended. */
+export interface EndRecord extends Counts {
+  type: 'end';
+  time: string;
+  /** `failed`: it came to its end, and is not complete. `interrupted`: the same command goes on. */
+  state: 'done' | 'failed' | 'interrupted';
+  exitCode: number;
+  /** The verdict. */
+  sentence: string;
+  attempt: number;
+  elapsed: number;
+}
+
+export type JournalRecord = JobRecord | AttemptRecord | ErrorEvent | NoteEvent | ProgressRecord | EndRecord;
+
+const TYPES: readonly string[] = [
+  'job',
+  'attempt',
+  'error',
+  'note',
+  'progress',
+  'end',
+] satisfies JournalRecord['type'][];
+
+/** Characters of a digest: 64 bits find what chance does to a line. */
+const DIGEST_DIGITS = 16;
+const LINE = new RegExp(`^(\\{"type":"[\\s\\S]*),"digest":"([0-9a-f]{${DIGEST_DIGITS}})"\\}$`);
+
+function digestOf(body: string, before: string): string {
+  return createHash('sha256').update(before).update(body).digest('hex').slice(0, DIGEST_DIGITS);
+}
+
+/** The line of a record, and its digest; `before`: that of the line before it, '' for the first. */
+export function seal(record: JournalRecord, before: string): { line: string; digest: string } {
+  const body = JSON.stringify(record).slice(0, -1);
+  const digest = digestOf(body, before);
+  return { line: `${body},"digest":"${digest}"}\n`, digest };
+}
+
+/**
+ * A line without its end, opened: its digest as it says, and its record where that is right after `before`. `before` is
+ * undefined where the line before is not known: then the line is believed as far as its form goes.
+ */
+export function unseal(line: string, before: string | undefined): { record?: JournalRecord; digest?: string } {
+  const [, body, digest] = LINE.exec(line) ?? [];
+  if (body === undefined || digest === undefined) return {};
+  if (before !== undefined && digestOf(body, before) !== digest) return { digest };
+  try {
+    const record = JSON.parse(`${body}}`) as JournalRecord;
+    return TYPES.includes(record.type) ? { record, digest } : { digest };
+  } catch {
+    return { digest };
+  }
+}
+
+/** A path as it is meant where relative ones begin in `directory`. Not normalised: `..` behind a symlink leads where it leads. */
+export function absolutePath(path: string, directory: string): string {
+  return path.startsWith('/') ? path : `${directory}/${path}`;
+}

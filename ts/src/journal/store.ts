@@ -1,0 +1,159 @@
+/**
+ * The jobs of a state directory.
+ *
+ * Comes in: the directory; goes out: its jobs, with what each is and how it stands. Ended ones that nobody keeps are
+ * removed; one that can be gone on with never is.
+ */
+import { mkdirSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { BulkhaulError } from '../error.js';
+import { fromBytes, toBytes } from '../names.js';
+import type { Addon } from '../native.js';
+import { type Holder, holderOf } from './lease.js';
+import { type Glance, glance } from './reader.js';
+import type { Counts, Operation } from './record.js';
+
+/** Milliseconds after which an ended job is forgotten. */
+const LIFE = 90 * 24 * 3600 * 1000;
+
+export function jobDirectory(state: string, id: string): string {
+  return join(state, 'jobs', id);
+}
+
+export function journalPath(state: string, id: string): string {
+  return join(jobDirectory(state, id), 'journal.jsonl');
+}
+
+export function leasePath(state: string, id: string): string {
+  return join(jobDirectory(state, id), 'lease');
+}
+
+/** Makes a directory and what is missing above it. Node's own way never ends where a name can't be made, as in /proc. */
+export function makeDirectories(path: string): void {
+  const make = () => mkdirSync(toBytes(path), 0o700);
+  try {
+    make();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(path) === path) throw error;
+    makeDirectories(dirname(path));
+    make();
+  }
+}
+
+/** How a job stands. `interrupted`: it did not come to its end, and can be gone on with. `damaged`: its journal is. */
+export type JobState = 'running' | 'interrupted' | 'failed' | 'done' | 'damaged';
+
+/** A job, at a glance. */
+export interface JobSummary extends Counts {
+  /** What it is called. */
+  id: string;
+  state: JobState;
+  operation: Operation | undefined;
+  /** What it reads, removes or compares. */
+  sources: string[];
+  /** Where to. */
+  destinations: string[];
+  /** Times that it was run. */
+  attempts: number;
+  /** When the last run began; ISO 8601. */
+  begun: string | undefined;
+  /** When it was last heard of; ISO 8601. */
+  heard: string | undefined;
+  /** Who is at work on it. */
+  holder: Pick<Holder, 'host' | 'process'> | undefined;
+  exitCode: number | undefined;
+  /** Its verdict, where it has one. */
+  sentence: string | undefined;
+  /** Its journal. */
+  path: string;
+}
+
+export function stateOf({ end }: Pick<Glance, 'end' | 'job' | 'written'>, holder: Holder | undefined): JobState {
+  return holder !== undefined ? 'running' : (end?.state ?? 'interrupted');
+}
+
+/** All jobs, those that were heard of last first. */
+export async function jobsIn(state: string, addon: Pick<Addon, 'lockDescriptor'>): Promise<JobSummary[]> {
+  const names = await readdir(toBytes(join(state, 'jobs')), { encoding: 'buffer' }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    },
+  );
+  const jobs: JobSummary[] = [];
+  for (const name of names) {
+    const job = await jobIn(state, fromBytes(name), addon);
+    if (job !== undefined) jobs.push(job);
+  }
+  return jobs.sort((a, b) => ((a.heard ?? '') < (b.heard ?? '') ? 1 : -1));
+}
+
+/** One job; undefined where there is none of this name. */
+export async function jobIn(
+  state: string,
+  id: string,
+  addon: Pick<Addon, 'lockDescriptor'>,
+): Promise<JobSummary | undefined> {
+  const path = journalPath(state, id);
+  const none: JobSummary = {
+    ...{ id, state: 'damaged', operation: undefined, sources: [], destinations: [], attempts: 0, begun: undefined },
+    ...{ heard: undefined, holder: undefined, exitCode: undefined, sentence: undefined, path },
+    ...{ entries: 0, bytes: 0, copiedBytes: 0, errors: 0 },
+  };
+  let seen: Glance;
+  try {
+    seen = glance(path);
+  } catch (error) {
+    if (error instanceof BulkhaulError) return { ...none, sentence: error.message };
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw error;
+  }
+  const { job, attempt, end, progress, written } = seen;
+  const holder = await holderOf(leasePath(state, id), addon);
+  const { entries, bytes, copiedBytes, errors, expectedEntries, expectedBytes } = end ?? progress ?? none;
+  return {
+    id,
+    state: stateOf(seen, holder),
+    operation: job.operation,
+    ...placesOf(job.options),
+    attempts: attempt?.number ?? end?.attempt ?? 1,
+    begun: attempt?.time,
+    heard: new Date(written).toISOString(),
+    holder: holder && { host: holder.host, process: holder.process },
+    exitCode: end?.exitCode,
+    sentence: end?.sentence,
+    path,
+    entries,
+    bytes,
+    copiedBytes,
+    errors,
+    ...(expectedEntries !== undefined && { expectedEntries }),
+    ...(expectedBytes !== undefined && { expectedBytes }),
+  };
+}
+
+/** What a job works on, of its options as they are kept. */
+function placesOf(options: Record<string, unknown>): Pick<JobSummary, 'sources' | 'destinations'> {
+  const texts = (value: unknown): string[] => {
+    if (typeof value === 'string') return [value];
+    if (Array.isArray(value)) return value.flatMap(texts);
+    if (typeof value !== 'object' || value === null) return [];
+    const { path, contents } = value as { path?: unknown; contents?: unknown };
+    return typeof path === 'string'
+      ? [contents === true && !path.endsWith('/') ? `${path}/` : path]
+      : texts(Object.values(value));
+  };
+  const { sources, paths, left, destinations, output, right } = options;
+  return { sources: texts(sources ?? paths ?? left), destinations: texts(destinations ?? output ?? right) };
+}
+
+/** Removes the journals of jobs that ended: those beyond so many, and those that are old. */
+export async function prune(state: string, keep: number, addon: Pick<Addon, 'lockDescriptor'>): Promise<void> {
+  const ended = (await jobsIn(state, addon)).filter((job) => job.state === 'done' || job.state === 'failed');
+  const now = Date.now();
+  const old = ended.filter(({ heard }, index) => index >= keep || now - Date.parse(heard ?? '') > LIFE);
+  for (const { id } of old) await rm(toBytes(jobDirectory(state, id)), { recursive: true, force: true });
+}
