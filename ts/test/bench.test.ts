@@ -176,6 +176,7 @@ describe('rows', () => {
         'flat',
         'deep',
         'watched',
+        'journal',
         'big-tmpfs',
         'big-ext4',
         'one-big',
