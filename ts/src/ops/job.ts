@@ -519,7 +519,20 @@ export async function journalFor(
   if (settings === undefined || dryRun) return undefined;
   const { Journal } = await import('../journal/journal.js');
   const directory = pathText(settings.directory, 'the directory of journals');
-  return Journal.open({ ...settings, directory, early }, await loadAddon(), operation, process.cwd(), asked);
+  const here = workingDirectory();
+  // Nobody could go on from there.
+  if (here === undefined && !settings.required) return undefined;
+  if (here === undefined) throw new BulkhaulError('JOURNAL', 'the working directory does not exist any more');
+  return Journal.open({ ...settings, directory, early }, await loadAddon(), operation, here, asked);
+}
+
+/** Undefined where it is gone. */
+function workingDirectory(): string | undefined {
+  try {
+    return process.cwd();
+  } catch {
+    return undefined;
+  }
 }
 
 /** The addon's job with its journal, which is closed where there is none to be made. */
