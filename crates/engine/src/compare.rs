@@ -25,21 +25,20 @@ use crate::compare::side::{Stream, read_list, walk};
 use crate::compare::tell::Teller;
 use crate::error::Refusal;
 use crate::job::desk::{Desk, Phase};
-use crate::job::resources::check_jobs;
+use crate::job::resources::Staff;
 use crate::job::{Job, Work, process};
 use crate::pool::window::Window;
 use crate::records::sort::Sorters;
 use crate::report::{Differences, Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::Selection;
-use crate::walk::Boundary;
 use crate::walk::scout::{Ahead, Begin, Scout};
-use crate::walk::start::{check_roots, require_one};
+use crate::walk::start::{Boundary, check_roots, require_one};
 
 /// A job that compares. Checks the options; touches nothing.
 pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
     let process = process::process();
-    let jobs = check_jobs(options.jobs, process.processors)?;
+    let staff = Staff::of(options.jobs, process.processors)?;
     for side in [&mut options.left, &mut options.right] {
         match side {
             SideOptions::Trees(roots) => *roots = check_roots(roots)?,
@@ -52,10 +51,11 @@ pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
     let compare = Checked {
         filter: Selection::of(options.filter.as_ref())?,
         mode: 0o666 & !process.umask,
+        staff,
         options,
     };
     let resources = compare.options.resources;
-    Job::new(jobs, Compare(compare)).within(resources)
+    Job::new(staff.most(), Compare(compare)).within(resources)
 }
 
 /// One comparison.
@@ -73,7 +73,9 @@ impl Work for Compare {
                 require_one(roots)?;
             }
         }
-        let (budget, workers, _) = Budget::share(desk.counters.len());
+        let (budget, most, _) = Budget::share(desk.counters.len());
+        let workers = checked.staff.steady(most);
+        desk.staff(workers);
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, workers);
         let sorters = sorters.counted(desk.steps());
         let output = options
@@ -91,7 +93,7 @@ impl Work for Compare {
         };
         desk.enter(Phase::Scanning);
         let scout = Scout::send(desk, ahead(checked));
-        let done = sides(checked, desk, &sorters, &budget, workers).and_then(|(left, right)| {
+        let done = sides(checked, desk, &sorters, &budget, most).and_then(|(left, right)| {
             // Where contents are read, that is the work.
             if !checked.reads() {
                 desk.enter(Phase::Closing);
@@ -114,7 +116,7 @@ impl Work for Compare {
             (None, _) => {}
         }
         done?;
-        let mut report = desk.report(Durability::None, workers, interrupted);
+        let mut report = desk.report(Durability::None, desk.most_staff(), interrupted);
         report.differences = counts;
         Ok(report)
     }
@@ -154,7 +156,7 @@ fn sides(
     desk: &Desk,
     sorters: &Sorters,
     budget: &Arc<Budget>,
-    workers: usize,
+    most: usize,
 ) -> Result<(Stream, Stream), Refusal> {
     if let (SideOptions::List { path, .. }, SideOptions::List { path: other, .. }) =
         (&checked.options.left, &checked.options.right)
@@ -164,7 +166,7 @@ fn sides(
         return Err(Refusal::Usage(what));
     }
     let read = |side: &SideOptions| match side {
-        SideOptions::Trees(roots) => walk(checked, desk, sorters, budget, workers, roots),
+        SideOptions::Trees(roots) => walk(checked, desk, sorters, budget, most, roots),
         SideOptions::List { path, form } => read_list(desk, sorters, path, *form, checked.options.align),
     };
     Ok((read(&checked.options.left)?, read(&checked.options.right)?))

@@ -18,7 +18,7 @@ use crate::entry::{Changes, Outcome};
 use crate::error::Refusal;
 use crate::event::{EntryEvent, Event};
 use crate::job::desk::{Desk, Phase};
-use crate::job::resources::{Resources, check_jobs};
+use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::records::gather::{Gather, Order, Wanted};
 use crate::records::record::Record;
@@ -27,9 +27,9 @@ use crate::report::counters::Totals;
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::{self, Selection};
+use crate::walk::Walk;
 use crate::walk::scout::{Ahead, Begin, Scout};
-use crate::walk::start::{Root, Start, check_roots, require_one};
-use crate::walk::{Boundary, Walk};
+use crate::walk::start::{Boundary, Root, Start, check_roots, media, require_one};
 
 /// A list, as asked for.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub struct ListOptions {
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
     pub sort_memory: usize,
-    /// Worker threads; 0: from affinity and cgroup.
+    /// Worker threads; 0: as many as serve best on the media.
     pub jobs: usize,
     /// What it may take of the machine.
     pub resources: Resources,
@@ -89,20 +89,22 @@ impl Default for ListOptions {
 /// A job that lists. Checks the options; touches nothing.
 pub fn job(options: ListOptions) -> Result<Job, Refusal> {
     let process = process::process();
-    let jobs = check_jobs(options.jobs, process.processors)?;
+    let staff = Staff::of(options.jobs, process.processors)?;
     let list = List {
+        staff,
         roots: check_roots(&options.sources)?,
         filter: Selection::of(options.filter.as_ref())?,
         mode: 0o666 & !process.umask,
         options,
     };
     let resources = list.options.resources;
-    Job::new(jobs, list).within(resources)
+    Job::new(staff.most(), list).within(resources)
 }
 
 /// One list with its checked options.
 struct List {
     options: ListOptions,
+    staff: Staff,
     roots: Vec<Root>,
     filter: Selection,
     mode: u32,
@@ -163,7 +165,9 @@ impl Work for List {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         require_one(&self.roots)?;
         let options = &self.options;
-        let (budget, workers, _) = Budget::share(desk.counters.len());
+        let (budget, most, _) = Budget::share(desk.counters.len());
+        let crew = self.staff.crew(&media(&self.roots), most);
+        desk.staff(crew.active());
         let output = options
             .output
             .as_ref()
@@ -181,12 +185,11 @@ impl Work for List {
             specials: false,
             order: Order::Lines(self.form()),
         };
-        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, workers);
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, crew.active());
         let sorters = sorters.counted(desk.steps());
         let hashed = wanted.tail;
         let gather = Gather::new(desk, &self.roots, wanted, &sorters);
         let walk = Walk {
-            start: Start::Roots(&self.roots),
             filter: &self.filter,
             boundary: if options.one_file_system {
                 Boundary::FileSystem
@@ -195,7 +198,7 @@ impl Work for List {
             },
             across: &[],
             desk,
-            workers,
+            crew: &crew,
             budget: &budget,
         };
         let scout = Scout::send(
@@ -208,7 +211,7 @@ impl Work for List {
                 to_read: Some(Box::new(move |size| size.min(hashed))),
             },
         );
-        walk.run(&gather);
+        walk.run(Start::Roots(&self.roots), &gather);
         drop(scout);
         let mut output = output;
         let written = gather.into_sorters().and_then(|all| {
@@ -226,7 +229,7 @@ impl Work for List {
             (None, _) => {}
         }
         written?;
-        Ok(desk.report(Durability::None, workers, interrupted))
+        Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::job::desk::{Desk, Expected, Phase};
 use crate::job::process::process;
-use crate::job::resources::{Resources, check_jobs};
+use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work};
 use crate::records::ordered::Ordered;
 use crate::report::counters::Totals;
@@ -33,9 +33,8 @@ use crate::sweep::sweeper::{Mode, Sweeper};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, c_string, open_directory_path, show, split, trim};
 use crate::tree::selection::{self, Selection};
-use crate::walk::Boundary;
 use crate::walk::scout::{Ahead, Begin, Scout};
-use crate::walk::start::{Root, Start};
+use crate::walk::start::{Boundary, Root, Start, media};
 
 /// Entries that a preview tells by name.
 pub const PREVIEW_NAMES: u64 = 10;
@@ -51,7 +50,7 @@ pub struct RemoveOptions {
     pub paths: Vec<Vec<u8>>,
     /// Exclude rules and their style; rsync's see each path from its last component on.
     pub filter: Option<selection::Rules>,
-    /// Worker threads; 0: from affinity and cgroup.
+    /// Worker threads; 0: as many as serve best on the media.
     pub jobs: usize,
     /// What it may take of the machine; looking first counts as well.
     pub resources: Resources,
@@ -79,7 +78,7 @@ pub struct RemoveOptions {
 struct Rules {
     options: RemoveOptions,
     filter: Selection,
-    jobs: usize,
+    staff: Staff,
     /// What was looked at, by the first of the jobs that runs.
     looked: OnceLock<Looked>,
     /// What is there, once one of them has counted it.
@@ -98,13 +97,13 @@ impl Removal {
         for path in options.paths.iter().chain(&options.no_preserve_root) {
             path::check(path)?;
         }
-        let jobs = check_jobs(options.jobs, process().processors)?;
+        let staff = Staff::of(options.jobs, process().processors)?;
         options.max_delete.map_or(Ok(()), MaxDelete::check)?;
         let filter = Selection::of(options.filter.as_ref())?;
         Ok(Self(Arc::new(Rules {
             options,
             filter,
-            jobs,
+            staff,
             looked: OnceLock::new(),
             counted: OnceLock::new(),
         })))
@@ -123,7 +122,7 @@ impl Removal {
     fn job(&self, preview: bool) -> Result<Job, Refusal> {
         let rules = Arc::clone(&self.0);
         let resources = rules.options.resources;
-        Job::new(rules.jobs, Remove { rules, preview }).within(resources)
+        Job::new(rules.staff.most(), Remove { rules, preview }).within(resources)
     }
 }
 
@@ -142,14 +141,16 @@ impl Work for Remove {
             let looked = look(options)?;
             rules.looked.get_or_init(|| looked)
         };
-        let (budget, workers, _) = Budget::share(desk.counters.len());
+        let (budget, most, _) = Budget::share(desk.counters.len());
+        let crew = rules.staff.crew(&media(&looked.roots), most);
+        desk.staff(crew.active());
         let sweeper = Sweeper {
             desk,
             guard: &looked.guard,
             filter: &rules.filter,
             stager: None,
             budget: &budget,
-            workers,
+            crew: &crew,
             mode: if options.dry_run || self.preview {
                 Mode::Measure
             } else {
@@ -202,7 +203,7 @@ impl Work for Remove {
         if self.preview && !interrupted {
             rules.counted.get_or_init(|| Totals::of(&desk.counters));
         }
-        Ok(desk.report(Durability::None, workers, interrupted))
+        Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
     }
 }
 

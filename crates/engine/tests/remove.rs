@@ -12,6 +12,7 @@ use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::job::desk::Desk;
+use bulkhaul_engine::pool::schedule::Crew;
 use bulkhaul_engine::remove::{PREVIEW_NAMES, Removal, RemoveOptions};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::report::counters::Totals;
@@ -627,7 +628,7 @@ impl Parts for Held {
         let (stat, mount) = sys::stat_mounted(self.fd.as_fd()).unwrap();
         (index > 0).then(|| Part {
             fd: Arc::clone(&self.fd),
-            id: stat.id,
+            stat,
             mount,
             side: Side::Destination(0),
             path: b"/nowhere/to".to_vec(),
@@ -678,7 +679,7 @@ fn inside_another_operation() {
             filter: &filter,
             stager: Some(Stager::new()),
             budget: &Arc::new(Budget::new(2)),
-            workers,
+            crew: &Crew::Fixed(workers),
             mode: Mode::Count,
             tell: 0,
             left: &std::sync::atomic::AtomicU64::new(u64::MAX),

@@ -1,6 +1,7 @@
 //! The walk: everything is seen once, in order, whatever the tree's shape, the workers and the descriptors.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,12 +11,14 @@ use std::sync::{Arc, Mutex};
 
 use bulkhaul_engine::error::Fault;
 use bulkhaul_engine::job::desk::Desk;
+use bulkhaul_engine::pool::schedule::Crew;
 use bulkhaul_engine::report::counters::Totals;
 use bulkhaul_engine::tree::descriptors::Budget;
 use bulkhaul_engine::tree::selection::Selection;
+use bulkhaul_engine::walk::Walk;
 use bulkhaul_engine::walk::node::{Entered, Node};
-use bulkhaul_engine::walk::start::{Root, Start};
-use bulkhaul_engine::walk::{Boundary, Entries, Next, Visitor, Walk};
+use bulkhaul_engine::walk::start::{Boundary, Root, Start};
+use bulkhaul_engine::walk::visitor::{Entries, Missed, Next, Visitor};
 use bulkhaul_engine::{FilterStyle, Kind};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow};
 
@@ -40,6 +43,7 @@ fn show(path: &[u8]) -> String {
 impl Visitor for Scribe {
     type Data = AtomicUsize;
     type Worker = Book;
+    type Task = Infallible;
 
     fn worker(&self, _: usize) -> Book {
         Book(Vec::new())
@@ -55,7 +59,7 @@ impl Visitor for Scribe {
         (entered.name != c"closed").then(AtomicUsize::default)
     }
 
-    fn entries(&self, book: &mut Book, at: BorrowedFd<'_>, entries: &mut Entries<'_, AtomicUsize>) {
+    fn entries(&self, book: &mut Book, at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
         let base = show(&entries.node().relative_path());
         while let Some((name, kind)) = entries.next() {
             // The descriptor is that of the entry's directory.
@@ -65,7 +69,7 @@ impl Visitor for Scribe {
         }
     }
 
-    fn leave(&self, book: &mut Book, node: &Node<AtomicUsize>) -> Next {
+    fn leave(&self, book: &mut Book, node: &Arc<Node<AtomicUsize>>) -> Next {
         let above = node.parent_descriptor().unwrap();
         let found = sys::stat(above.as_fd(), node.name(), Follow::Yes).unwrap();
         assert_eq!(found.id, node.id());
@@ -76,12 +80,13 @@ impl Visitor for Scribe {
         Next::Up
     }
 
-    fn fault(&self, _: &mut Book, _: Option<&Node<AtomicUsize>>, path: Vec<u8>, kind: Kind, fault: &Fault) {
+    fn fault(&self, _: &mut Book, missed: &Missed<'_, AtomicUsize>, kind: Kind, fault: &Fault) {
+        let path = missed.path();
         let text = format!("{} {kind:?} {}", show(&path), fault.kind());
         self.faults.lock().unwrap().push(text);
     }
 
-    fn unlisted(&self, _: &mut Book, node: &Node<AtomicUsize>, errno: Errno) {
+    fn unlisted(&self, _: &mut Book, node: &Arc<Node<AtomicUsize>>, _: usize, errno: Errno) {
         self.faults
             .lock()
             .unwrap()
@@ -145,15 +150,14 @@ fn walk(roots: &[Root], way: &Way) -> Walked {
         ..Scribe::default()
     };
     Walk {
-        start: Start::Roots(roots),
         filter: &way.filter,
         boundary: way.boundary,
         across: &[],
         desk: &desk,
-        workers: way.workers,
+        crew: &Crew::Fixed(way.workers),
         budget: &Arc::new(Budget::new(way.budget)),
     }
-    .run(&scribe);
+    .run(Start::Roots(roots), &scribe);
     assert_eq!(desk.findings.failed(), 0);
     Walked {
         seen: scribe.seen.into_inner().unwrap(),
@@ -447,15 +451,14 @@ fn a_cancelled_walk_ends() {
     desk.cancel.drain();
     let scribe = Scribe::default();
     Walk {
-        start: Start::Roots(&[whole(tree.path())]),
         filter: &Selection::default(),
         boundary: Boundary::None,
         across: &[],
         desk: &desk,
-        workers: 2,
+        crew: &Crew::Fixed(2),
         budget: &Arc::new(Budget::new(8)),
     }
-    .run(&scribe);
+    .run(Start::Roots(&[whole(tree.path())]), &scribe);
     assert_eq!(Totals::of(&desk.counters).all_found(), 0);
     assert!(fs::exists(tree.at("a/b")).unwrap());
 }

@@ -5,7 +5,7 @@
 use bulkhaul_formats::digest::TAIL_BYTES;
 use bulkhaul_formats::lists::hpcp::Form;
 
-use crate::job::resources::Resources;
+use crate::job::resources::{Resources, Staff};
 use crate::records::sort::SORT_BYTES;
 use crate::tree::path::{join, trim};
 use crate::tree::selection::{self, Selection};
@@ -99,7 +99,7 @@ pub struct CompareOptions {
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
     pub sort_memory: usize,
-    /// Worker threads; 0: from affinity and cgroup.
+    /// Worker threads; 0: as many as serve best on the media.
     pub jobs: usize,
     /// What it may take of the machine.
     pub resources: Resources,
@@ -139,6 +139,8 @@ pub struct Checked {
     pub options: CompareOptions,
     /// What is taken of trees.
     pub filter: Selection,
+    /// How many workers it has.
+    pub staff: Staff,
     /// Permission bits of the file of differences.
     pub mode: u32,
 }

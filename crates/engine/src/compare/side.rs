@@ -18,8 +18,8 @@ use crate::records::record::{Record, path_key};
 use crate::records::sort::{Sorted, Sorter, Sorters};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::split;
-use crate::walk::start::{Root, Start};
-use crate::walk::{Boundary, Walk};
+use crate::walk::Walk;
+use crate::walk::start::{Boundary, Root, Start, media};
 
 /// A side on its way: its records, and what of their paths is its own name.
 pub struct Stream {
@@ -75,7 +75,7 @@ pub fn walk(
     desk: &Desk,
     sorters: &Sorters,
     budget: &Arc<Budget>,
-    workers: usize,
+    most: usize,
     roots: &[Root],
 ) -> Result<Stream, Refusal> {
     let options = &checked.options;
@@ -94,9 +94,11 @@ pub fn walk(
         specials: both && options.specials,
         order: Order::Paths,
     };
+    let crew = checked.staff.crew(&media(roots), most);
+    desk.staff(crew.active());
+    let sorters = &sorters.anew(crew.active());
     let gather = Gather::new(desk, roots, wanted, sorters);
     Walk {
-        start: Start::Roots(roots),
         filter: &checked.filter,
         boundary: if options.one_file_system {
             Boundary::FileSystem
@@ -105,10 +107,10 @@ pub fn walk(
         },
         across: &[],
         desk,
-        workers,
+        crew: &crew,
         budget,
     }
-    .run(&gather);
+    .run(Start::Roots(roots), &gather);
     let own = match roots {
         [root] if options.align && !root.contents => [split(&root.path).1, b"/"].concat(),
         _ => Vec::new(),

@@ -18,6 +18,7 @@ use crate::copy::memory::{Extras, FAILED};
 use crate::copy::run::Run;
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side, Stopped};
+use crate::pool::schedule::Crew;
 use crate::sweep::guard::Guard;
 use crate::sweep::sweeper::{Mode, Sweeper};
 use crate::walk::start::{Part, Parts, Start};
@@ -81,6 +82,9 @@ impl Parts for Sweep<'_> {
     }
 }
 
+/// One thread.
+static ALONE: Crew = Crew::Fixed(1);
+
 /// Who removes or counts extra entries, `left` of them at most, with one thread.
 pub fn sweeper<'s>(run: &'s Run, guard: &'s Guard, left: &'s AtomicU64, mode: Mode) -> Sweeper<'s> {
     Sweeper {
@@ -89,7 +93,7 @@ pub fn sweeper<'s>(run: &'s Run, guard: &'s Guard, left: &'s AtomicU64, mode: Mo
         filter: &run.rules.filter,
         stager: Some(run.stager),
         budget: &run.budget,
-        workers: 1,
+        crew: &ALONE,
         mode,
         tell: 0,
         left,
@@ -107,9 +111,10 @@ pub fn clear(run: &Run, dir: &Arc<Dir>, twin: usize, name: &CStr, kind: Kind) {
     let Some(leave) = run.surplus.leave() else { return };
     let found = &[Extras::one(dir, twin, name, kind)];
     let turn = Turn::Clear;
+    let crew = Crew::Fixed(if kind == Kind::Directory { leave.workers } else { 1 });
     Sweeper {
         tell: told(run),
-        workers: if kind == Kind::Directory { leave.workers } else { 1 },
+        crew: &crew,
         ..sweeper(run, &leave.guard, &leave.left, Mode::Remove)
     }
     .run(Start::Parts(&Sweep { run, found, turn }));

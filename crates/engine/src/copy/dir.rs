@@ -5,63 +5,19 @@
 //! closed and, when they are needed again, walked to anew from the nearest open one, name by name, and checked to be the
 //! same inode. A staged directory is never closed: its name is not its own yet.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use bulkhaul_formats::digest::xxh64;
-use bulkhaul_formats::lists::names::{FileList, Slice};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat};
 
 use crate::error::{Fault, Operation, Side};
 use crate::tree::descriptors::{Budget, Slot, reopened};
-use crate::tree::listing;
 use crate::tree::metadata::Heritage;
 use crate::tree::path::{join, open_directory_path, open_step};
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::{StagedDirectory, Staging};
-
-/// What of a source directory is taken.
-#[derive(Clone, Debug)]
-pub enum Scope {
-    /// Everything that a listing shows.
-    Whole,
-    /// These entries and no others.
-    Names(Arc<Names>),
-    /// What a list names at and below this level.
-    Listed(Arc<FileList>, Slice),
-    /// Nothing below it: a listed directory, or one on another file system.
-    Itself,
-}
-
-/// Entries of one directory that were named one by one: name in the destination to name in the source.
-#[derive(Debug, Default)]
-pub struct Names(pub BTreeMap<CString, CString>);
-
-impl Scope {
-    /// The name in the source of what is `target` in the destination.
-    pub fn name_of<'a>(&'a self, target: &'a CStr) -> Option<&'a CStr> {
-        match self {
-            Scope::Names(names) => names.0.get(target).map(CString::as_c_str),
-            Scope::Whole | Scope::Listed(..) => Some(target),
-            Scope::Itself => None,
-        }
-    }
-
-    /// The same of what is known to be taken.
-    pub fn source_name<'a>(&'a self, target: &'a CStr) -> &'a CStr {
-        self.name_of(target).unwrap_or(target)
-    }
-
-    /// Whether an entry of this name is taken, if the source has it.
-    pub fn takes(&self, target: &CStr) -> bool {
-        match self {
-            Scope::Listed(list, slice) => list.children(*slice).any(|child| child.name == target.to_bytes()),
-            other => other.name_of(target).is_some(),
-        }
-    }
-}
+use crate::walk::scope::{Below, Owners, Scope};
 
 /// A directory of a source tree.
 #[derive(Debug)]
@@ -214,64 +170,6 @@ pub struct Dir {
     pub is_entry: bool,
 }
 
-/// Which sources of a directory may have a name, without asking each of them: there may be very many.
-#[derive(Debug)]
-pub struct Owners {
-    /// Those of which more than single names are taken.
-    wide: Vec<usize>,
-    /// Hashes of single names and the sources that they were named in, in this order.
-    named: Vec<(u64, usize)>,
-}
-
-/// Subdirectories found and not entered yet: packed names, each with the sources that have it.
-#[derive(Debug, Default)]
-pub struct Below {
-    /// Marked 1 where the only source has all of it.
-    names: listing::Names,
-    /// Sources and scope of those that are not plain, in the order of the names.
-    special: VecDeque<(Vec<usize>, Scope)>,
-}
-
-/// One subdirectory to enter.
-#[derive(Debug)]
-pub struct Subdirectory {
-    /// Name in the destination.
-    pub target: CString,
-    /// Indices of the parent's sources that have it.
-    pub sources: Vec<usize>,
-    /// What of it is taken.
-    pub scope: Scope,
-}
-
-impl Below {
-    /// Remembers a subdirectory that the only source has, all of it.
-    pub fn push_plain(&mut self, target: &CStr) {
-        self.names.push(1, target);
-    }
-
-    /// Remembers any other subdirectory.
-    pub fn push(&mut self, sub: Subdirectory) {
-        self.names.push(0, &sub.target);
-        self.special.push_back((sub.sources, sub.scope));
-    }
-
-    /// The next subdirectory.
-    pub fn pop(&mut self) -> Option<Subdirectory> {
-        let (plain, target) = self.names.pop()?;
-        let (sources, scope) = if plain == 1 {
-            (vec![0], Scope::Whole)
-        } else {
-            self.special.pop_front()?
-        };
-        Some(Subdirectory { target, sources, scope })
-    }
-
-    /// Whether none is left.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-}
-
 impl Twin {
     /// A directory that a dry run does not make.
     pub fn imagined() -> Self {
@@ -345,29 +243,8 @@ impl Dir {
 
     /// The sources that may have what is `target` in the destination, in their order.
     pub fn owners(&self, target: &CStr) -> Vec<usize> {
-        let owners = self.owners.get_or_init(|| {
-            let (mut wide, mut named) = (Vec::new(), Vec::new());
-            for (index, source) in self.sources.iter().enumerate() {
-                match &source.scope {
-                    Scope::Names(single) => named.extend(single.0.keys().map(|name| (xxh64(name.to_bytes()), index))),
-                    Scope::Whole | Scope::Listed(..) | Scope::Itself => wide.push(index),
-                }
-            }
-            named.sort_unstable();
-            Owners { wide, named }
-        });
-        let hash = xxh64(target.to_bytes());
-        let start = owners.named.partition_point(|(other, _)| *other < hash);
-        let named = owners.named[start..].iter().take_while(|(other, _)| *other == hash);
-        let mut indices: Vec<usize> = owners
-            .wide
-            .iter()
-            .copied()
-            .chain(named.map(|(_, index)| *index))
-            .collect();
-        indices.sort_unstable();
-        indices.dedup();
-        indices
+        let scopes = || self.sources.iter().map(|source| &source.scope);
+        self.owners.get_or_init(|| Owners::of(scopes())).of_name(target)
     }
 
     /// Descriptor of source number `index`.

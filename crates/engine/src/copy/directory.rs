@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::act::{depart, make};
-use crate::copy::dir::{Dir, Origin, Presence, Scope, Source, Subdirectory, Tries, Twin};
+use crate::copy::dir::{Dir, Origin, Presence, Source, Tries, Twin};
 use crate::copy::entry::Done;
 use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
@@ -30,6 +30,7 @@ use crate::tree::protection::protected;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
 use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::tree::staging::Staging;
+use crate::walk::scope::{Scope, Subdirectory};
 
 /// A subdirectory whose turn has come.
 enum Entered {
@@ -78,7 +79,7 @@ pub fn step_into(
             cause,
         })
     });
-    let source = sub.sources[sub.sources.len() - 1];
+    let source = sub.source();
     match entered {
         Ok(Entered::Child(child)) => {
             worker.tell_shortfalls(dir, &sub.target);
@@ -110,17 +111,17 @@ fn enter(
     {
         return Ok(Entered::Left(Done::new(Outcome::Skipped)));
     }
-    let mut sources = Vec::with_capacity(sub.sources.len());
-    for &index in &sub.sources {
+    let mut sources = Vec::with_capacity(sub.sources().len());
+    for &index in sub.sources() {
         match open_source(worker, parent, index, sub) {
             Ok(source) if is_destination(worker, parent, &source) => {
-                if index == sub.sources[sub.sources.len() - 1] {
+                if index == sub.source() {
                     return Ok(Entered::Left(Done::skipped(Reason::Destination)));
                 }
             }
             Ok(source) => sources.push(source),
             // The last one is this entry; the others are entries of their own that were overridden.
-            Err(fault) if index == sub.sources[sub.sources.len() - 1] => return Err(fault),
+            Err(fault) if index == sub.source() => return Err(fault),
             Err(fault) => worker.fail(
                 &fault,
                 join(&parent.source_path(index), sub.target.to_bytes()),
@@ -592,7 +593,7 @@ fn abandon(worker: &mut Worker<'_>, dir: &Arc<Dir>, fault: &Fault) {
         worker.run.desk.listed();
         worker.record(
             dir,
-            sub.sources[sub.sources.len() - 1],
+            sub.source(),
             &sub.target,
             Kind::Directory,
             Err(fault.clone().into()),

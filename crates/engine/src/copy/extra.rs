@@ -13,13 +13,14 @@ use std::sync::atomic::Ordering;
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind};
 
-use crate::copy::dir::{Dir, Origin, Presence, Scope};
+use crate::copy::dir::{Dir, Origin, Presence};
 use crate::copy::memory::{Coming, Extras, Late};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::Batch;
 use crate::tree::path::show;
 use crate::tree::spelling::has_two_spellings;
+use crate::walk::scope::Scope;
 
 /// A directory whose sources have all been listed: what its twins have besides waits for the sweep.
 pub fn note_extras(worker: &mut Worker<'_>, dir: &Arc<Dir>) {

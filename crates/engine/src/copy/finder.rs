@@ -14,7 +14,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use crate::copy::act::depart;
 use crate::copy::collision;
-use crate::copy::dir::{Dir, Scope, Subdirectory};
+use crate::copy::dir::Dir;
 use crate::copy::entry::Done;
 use crate::copy::extra;
 use crate::copy::memory::FAILED;
@@ -25,6 +25,7 @@ use crate::error::{Cause, Fault, Operation, Side};
 use crate::tree::listing::Batch;
 use crate::tree::path::join;
 use crate::tree::staging::Owner;
+use crate::walk::scope::Scope;
 
 /// Names from a list that make a batch.
 const BATCH_NAMES: usize = 1024;
@@ -324,14 +325,7 @@ fn sift(
             let mut below = dir.below.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match scope {
                 None if plain => below.push_plain(name),
-                scope => {
-                    let scope = scope.unwrap_or(Scope::Whole);
-                    below.push(Subdirectory {
-                        target: name.to_owned(),
-                        sources: if plain { vec![source] } else { sources },
-                        scope,
-                    });
-                }
+                scope => below.push(name, sources, scope.unwrap_or(Scope::Whole)),
             }
         } else {
             batch.push(name, kind);

@@ -16,12 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::copy::dir::{Dir, Scope};
+use crate::copy::dir::Dir;
 use crate::copy::run::Run;
 use crate::copy::views;
 use crate::sweep::sweeper::{Seen, Witness};
 use crate::tree::listing::find_name;
 use crate::tree::path::{join, show};
+use crate::walk::scope::Scope;
 
 /// A source as a whole: the directory that was named, or that holds the entries that were.
 struct Source {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind, OwnedFd, Stat, Time};
 
-use crate::copy::dir::{Dir, Subdirectory};
+use crate::copy::dir::Dir;
 use crate::copy::entry::Original;
 use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
@@ -20,6 +20,7 @@ use crate::report::Withheld;
 use crate::sweep::guard::Guard;
 use crate::tree::listing::Batch;
 use crate::tree::path::{join, show};
+use crate::walk::scope::Subdirectory;
 use crate::walk::start::Part;
 
 /// Links that wait for the end of the walk, symbolic and hard ones.
@@ -137,7 +138,7 @@ impl Extras {
         let (stat, mount) = sys::stat_mounted(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
         Ok(Some(Part {
             fd,
-            id: stat.id,
+            stat,
             mount,
             side: Side::Destination(twin),
             path: dir.twin_path(twin),

@@ -29,7 +29,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Follow};
 
 use crate::copy::act::make;
 use crate::copy::clear::{Sweep, Turn, sweeper, told};
-use crate::copy::dir::{Dir, Scope, Tries};
+use crate::copy::dir::{Dir, Tries};
 use crate::copy::lookout::Lookout;
 use crate::copy::memory::{Extras, FAILED, Late, Leave};
 use crate::copy::run::{Run, Task};
@@ -38,12 +38,14 @@ use crate::entry::Outcome;
 use crate::error::{Fault, Operation, Side};
 use crate::event::{VICTIMS_SHOWN, Victims};
 use crate::job::desk::Phase;
+use crate::pool::schedule::Crew;
 use crate::report::counters::Totals;
 use crate::sweep::guard::Guard;
 use crate::sweep::sweeper::{Mode, Sweeper, Witness};
 use crate::tree::listing::{self, Batch, is_empty};
 use crate::tree::medium::is_original;
 use crate::tree::path::show;
+use crate::walk::scope::Scope;
 use crate::walk::start::Start;
 
 /// All that is known is done: decides about the extra entries, and has them removed or left. Then comes what waited for
@@ -77,9 +79,10 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> (Vec<Task>, boo
             (Mode::Remove, &going[..first])
         };
         let (left, turn) = (AtomicU64::new(limit), Turn::Go);
+        let crew = Crew::Fixed(run.active());
         Sweeper {
             tell: told(run),
-            workers: run.active(),
+            crew: &crew,
             ..sweeper(run, &guard, &left, mode)
         }
         .run(Start::Parts(&Sweep { run, found, turn }));
@@ -209,9 +212,10 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
             return None;
         }
     };
+    let crew = Crew::Fixed(run.active());
     let counted = Sweeper {
         witness: lookout.as_ref().map(|lookout| lookout as &dyn Witness),
-        workers: run.active(),
+        crew: &crew,
         ..sweeper(run, &guard, &AtomicU64::new(u64::MAX), mode)
     }
     .count(Start::Parts(&sweep), VICTIMS_SHOWN);

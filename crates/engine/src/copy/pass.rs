@@ -11,7 +11,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind};
 
 use crate::bytes::ways::Methods;
 use crate::copy::departure::{self, Departure};
-use crate::copy::dir::{Dir, Presence, Scope};
+use crate::copy::dir::{Dir, Presence};
 use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Surplus, Waiting};
 use crate::copy::options::{Rules, SourceArgument};
@@ -33,9 +33,9 @@ use crate::tree::descriptors::Budget;
 use crate::tree::medium::medium;
 use crate::tree::path::c_string;
 use crate::tree::staging::Stager;
-use crate::walk::Boundary;
+use crate::walk::scope::Scope;
 use crate::walk::scout::{Ahead, Begin, Scout};
-use crate::walk::start::Root;
+use crate::walk::start::{Boundary, Root};
 
 /// How a copy ended.
 #[derive(Clone, Copy)]

@@ -12,7 +12,7 @@ use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Way};
 
 use crate::bytes::stream::{Stream, descriptor_of, name_of};
-use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
+use crate::copy::dir::{Dir, Origin, Presence, Source, Twin};
 use crate::copy::memory::Restored;
 use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::copy::target::{RootPlace, Target, room};
@@ -26,6 +26,7 @@ use crate::tree::path::{c_string, join, nearest, open_directory_path, show, spli
 use crate::tree::protection::forbidden;
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::Stager;
+use crate::walk::scope::{Named, Scope};
 
 /// A run that may begin.
 pub struct Prepared {
@@ -275,7 +276,7 @@ fn gather(
         };
         let fd = open_directory_path(&path, Follow::Yes).map_err(|e| (path.clone(), e))?;
         let stat = sys::stat_fd(fd.as_fd()).map_err(|e| (path.clone(), e))?;
-        sources.push(source(path, fd, stat, Scope::Names(Arc::new(Names(names))), budget));
+        sources.push(source(path, fd, stat, Scope::Names(Arc::new(Named(names))), budget));
         Ok(())
     };
     for entry in entries {

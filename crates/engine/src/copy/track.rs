@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Node, OwnedFd};
 
-use crate::copy::dir::{Dir, Names, Origin, Presence, Scope, Source, Twin};
+use crate::copy::dir::{Dir, Origin, Presence, Source, Twin};
 use crate::copy::memory::Tracked;
 use crate::copy::run::Run;
 use crate::error::Fault;
 use crate::tree::descriptors::Slot;
 use crate::tree::metadata::{Heritage, Scratch};
 use crate::tree::path::{c_string, join, open_directory_path};
+use crate::walk::scope::{Named, Scope};
 
 /// Follows `text` from `directory` by its letters; `None` where it leaves the root.
 fn resolve(directory: &[u8], text: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -84,7 +85,7 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
     }
     let from_stat = sys::stat_fd(source.as_fd())?;
     let to_stat = sys::stat_fd(fd.as_fd())?;
-    let names = Names(BTreeMap::from([(target, name)]));
+    let names = Named(BTreeMap::from([(target, name)]));
     let source = Source {
         slot: Slot::new(source, from_stat.id, &run.budget),
         stat: from_stat,

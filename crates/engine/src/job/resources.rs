@@ -6,6 +6,8 @@ use bulkhaul_sys::IoPriority;
 
 use crate::error::Refusal;
 use crate::job::pace::Limits;
+use crate::pool::schedule::Crew;
+use crate::pool::tune::{Medium, Range};
 
 /// Worker threads at most: beyond this only the memory of their buffers grows.
 pub const MAX_JOBS: usize = 1024;
@@ -61,5 +63,40 @@ pub(crate) fn check_jobs(jobs: usize, processors: usize) -> Result<usize, Refusa
         0 => Ok(processors.clamp(1, MAX_JOBS)),
         1..=MAX_JOBS => Ok(jobs),
         _ => Err(Refusal::Usage(format!("jobs: {jobs} is more than {MAX_JOBS}"))),
+    }
+}
+
+/// How many workers an operation has that asks for so many; 0: as many as its media want.
+#[derive(Clone, Copy, Debug)]
+pub struct Staff {
+    jobs: usize,
+    processors: usize,
+}
+
+impl Staff {
+    /// Refuses what nobody can want.
+    pub(crate) fn of(jobs: usize, processors: usize) -> Result<Self, Refusal> {
+        check_jobs(jobs, processors)?;
+        let processors = processors.clamp(1, MAX_JOBS);
+        Ok(Self { jobs, processors })
+    }
+
+    /// The most that there may be.
+    pub(crate) fn most(self) -> usize {
+        Range::of(&[Medium::Network], self.processors, self.jobs).ceiling
+    }
+
+    /// As many as there are without a look at the media, `most` at most.
+    pub(crate) fn steady(self, most: usize) -> usize {
+        let workers = if self.jobs == 0 { self.processors } else { self.jobs };
+        workers.min(most).max(1)
+    }
+
+    /// Those for these media, `most` at most.
+    pub(crate) fn crew(self, media: &[Medium], most: usize) -> Crew {
+        match self.jobs {
+            0 => Crew::of(Range::of(media, self.processors, 0), self.processors, most),
+            jobs => Crew::Fixed(jobs.min(most).max(1)),
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::pool::tune::{Sample, Tuner};
+use crate::pool::tune::{Range, Sample, Tuner};
 
 /// Time between two looks at what the workers do, where their number is tuned.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -168,6 +168,59 @@ pub struct Progress {
     pub spent: Duration,
 }
 
+/// How many workers there are.
+pub enum Crew {
+    /// So many.
+    Fixed(usize),
+    /// As many as are found to serve best, and so many at most.
+    Tuned(usize, Mutex<Tuner>),
+}
+
+impl Crew {
+    /// As many as serve best in this range, `most` at most.
+    pub fn of(range: Range, processors: usize, most: usize) -> Self {
+        let ceiling = range.ceiling.min(most).max(1);
+        if range.fixed {
+            return Self::Fixed(ceiling);
+        }
+        let range = Range {
+            start: range.start.min(ceiling),
+            ceiling,
+            ..range
+        };
+        Self::Tuned(ceiling, Mutex::new(Tuner::new(range, processors)))
+    }
+
+    /// How many there may be.
+    pub fn most(&self) -> usize {
+        match self {
+            Self::Fixed(workers) | Self::Tuned(workers, _) => *workers,
+        }
+    }
+
+    /// How many shall be at work, while none is.
+    pub fn active(&self) -> usize {
+        match self {
+            Self::Fixed(workers) => *workers,
+            Self::Tuned(_, tuner) => tuner.lock().unwrap_or_else(PoisonError::into_inner).active(),
+        }
+    }
+
+    /// Has them do `work`. Where their number changes, `told` hears of it, as [`drive_tuned`] has it.
+    pub fn drive<T: Send>(
+        &self,
+        schedule: &Schedule<T>,
+        progress: impl Fn() -> Progress + Sync,
+        told: impl Fn(usize) + Sync,
+        work: impl Fn(usize) + Sync,
+    ) -> Option<std::io::Error> {
+        match self {
+            Self::Fixed(workers) => drive(*workers, work),
+            Self::Tuned(_, tuner) => drive_tuned(schedule, tuner, progress, told, work),
+        }
+    }
+}
+
 /// The same with as many workers as `tuner` finds best by what is done, which `progress` tells. Threads are started when
 /// they are first allowed to do something; `told` hears of each new number.
 pub fn drive_tuned<T: Send>(
@@ -225,7 +278,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::pool::tune::Range;
 
     #[test]
     fn who_has_not_come_yet_is_hungry() {

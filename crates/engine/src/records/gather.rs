@@ -5,8 +5,9 @@
 //! its outcome here; every other entry gets it from whoever takes its record out of the sort, so that a record that is
 //! lost on the way is missed in the books.
 
+use std::convert::Infallible;
 use std::ffi::CStr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_formats::digest::{Xxh64, xxh64};
 use bulkhaul_formats::lists::hpcp::{self, Form};
@@ -25,7 +26,7 @@ use crate::tree::metadata;
 use crate::tree::path::{join, trim};
 use crate::walk::node::{Entered, Node};
 use crate::walk::start::Root;
-use crate::walk::{Entries, Next, Visitor};
+use crate::walk::visitor::{Entries, Missed, Next, Visitor};
 
 /// Block devices end with a whole one of these, most files do not.
 const SECTOR_BYTES: u64 = 512;
@@ -75,6 +76,7 @@ pub struct Hand<'g> {
 }
 
 /// A directory on its way.
+#[derive(Default)]
 pub struct Entry {
     details: Option<Details>,
     /// Set where it could not be listed to its end.
@@ -356,6 +358,7 @@ fn base_name(path: &[u8]) -> &[u8] {
 impl<'g> Visitor for Gather<'g> {
     type Data = Entry;
     type Worker = Hand<'g>;
+    type Task = Infallible;
 
     fn worker(&self, index: usize) -> Hand<'g> {
         Hand {
@@ -392,7 +395,7 @@ impl<'g> Visitor for Gather<'g> {
         })
     }
 
-    fn entries(&self, hand: &mut Hand<'g>, at: BorrowedFd<'_>, entries: &mut Entries<'_, Entry>) {
+    fn entries(&self, hand: &mut Hand<'g>, at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
         let (mut relative, path) = (entries.node().relative_path(), entries.node().path());
         if !relative.is_empty() {
             relative.push(b'/');
@@ -423,26 +426,24 @@ impl<'g> Visitor for Gather<'g> {
         }
     }
 
-    fn leave(&self, hand: &mut Hand<'g>, node: &Node<Entry>) -> Next {
-        let Some(entry) = node.data() else {
-            return Next::Up;
-        };
-        let failed = entry.failed.get();
+    fn leave(&self, hand: &mut Hand<'g>, node: &Arc<Node<Entry>>) -> Next {
+        let failed = node.failed.get();
         if let Some(outcome) = failed {
             hand.counters.outcome(Kind::Directory, *outcome, None, 0);
         }
         let path = node.relative_path();
         let record = Record {
             failed: failed.is_some(),
-            details: entry.details,
+            details: node.details,
             ..Record::new(&path, Kind::Directory)
         };
         self.push(hand, &Stem::default(), &record);
         Next::Up
     }
 
-    fn fault(&self, hand: &mut Hand<'g>, parent: Option<&Node<Entry>>, path: Vec<u8>, kind: Kind, fault: &Fault) {
-        let relative = match parent.filter(|node| node.data().is_some()) {
+    fn fault(&self, hand: &mut Hand<'g>, missed: &Missed<'_, Entry>, kind: Kind, fault: &Fault) {
+        let path = missed.path();
+        let relative = match missed.parent.filter(|node| node.data().is_some()) {
             Some(node) => join(&node.relative_path(), base_name(&path)),
             // An argument.
             None if self.roots.iter().any(|root| root.contents && trim(&root.path) == path) => Vec::new(),
@@ -461,11 +462,10 @@ impl<'g> Visitor for Gather<'g> {
         }
     }
 
-    fn unlisted(&self, _hand: &mut Hand<'g>, node: &Node<Entry>, errno: Errno) {
+    fn unlisted(&self, _hand: &mut Hand<'g>, node: &Arc<Node<Entry>>, source: usize, errno: Errno) {
         let fault = fault(Operation::List, errno);
-        if let Some(entry) = node.data() {
-            entry.failed.get_or_init(|| fault.outcome());
-        }
-        self.desk.fail(Failure::new(&fault, node.path(), Kind::Directory, None));
+        node.failed.get_or_init(|| fault.outcome());
+        self.desk
+            .fail(Failure::new(&fault, node.source_path(source), Kind::Directory, None));
     }
 }

@@ -9,6 +9,7 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering as Order};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::Builder;
 
@@ -40,22 +41,24 @@ const FEW_RECORDS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Sorters {
     spill_directory: Option<Vec<u8>>,
+    /// Of all of them together.
     memory: usize,
+    /// So many share it, or as many more as there are.
+    least: usize,
+    handed_out: Arc<AtomicUsize>,
     /// Stretches that were written.
     steps: Arc<Steps>,
 }
 
 impl Sorters {
-    /// For this many sorters at once, with `memory` bytes together. `spill_directory`: where runs go; it is looked at only
-    /// when one is written. `None`: everything stays in memory.
+    /// For this many sorters at once, or more, with `memory` bytes together. `spill_directory`: where runs go; it is looked
+    /// at only when one is written. `None`: everything stays in memory.
     pub fn new(spill_directory: Option<&[u8]>, memory: usize, sorters: usize) -> Self {
         Self {
             spill_directory: spill_directory.map(<[u8]>::to_vec),
-            memory: if spill_directory.is_some() {
-                memory / sorters.max(1)
-            } else {
-                usize::MAX
-            },
+            memory: if spill_directory.is_some() { memory } else { usize::MAX },
+            least: sorters.max(1),
+            handed_out: Arc::default(),
             steps: Arc::default(),
         }
     }
@@ -64,6 +67,21 @@ impl Sorters {
     #[must_use]
     pub fn counted(self, steps: Arc<Steps>) -> Self {
         Self { steps, ..self }
+    }
+
+    /// The same for this many others, or more, which share memory of their own.
+    #[must_use]
+    pub fn anew(&self, sorters: usize) -> Self {
+        Self {
+            least: sorters.max(1),
+            handed_out: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// What a sorter may take by now.
+    fn share(&self) -> usize {
+        self.memory / self.handed_out.load(Order::Relaxed).max(self.least)
     }
 
     /// Why an operation could not go on when the spill directory answered so.
@@ -96,6 +114,7 @@ impl Sorters {
 
     /// An empty sorter.
     pub fn sorter(&self) -> Sorter {
+        self.handed_out.fetch_add(1, Order::Relaxed);
         Sorter {
             sorters: self.clone(),
             bytes: Vec::new(),
@@ -167,7 +186,7 @@ impl Sorter {
     pub fn push(&mut self, key: &[u8], payload: &[u8]) -> sys::Result<()> {
         let size = HEAD_BYTES + key.len() + payload.len();
         let used = self.bytes.len() + self.index.len() * size_of::<Slot>();
-        if used + size + size_of::<Slot>() > self.sorters.memory && !self.index.is_empty() {
+        if used + size + size_of::<Slot>() > self.sorters.share() && !self.index.is_empty() {
             self.spill()?;
         }
         let offset = u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?;

@@ -3,6 +3,7 @@
 //! Comes in: where to begin, what must stay, how much may go; goes out: an outcome for each entry. A directory goes after
 //! all that is in it, by the descriptor of the one that holds it, and no link is followed.
 
+use std::convert::Infallible;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side};
 use crate::event::EntryEvent;
 use crate::job::desk::Desk;
+use crate::pool::schedule::Crew;
 use crate::report::Durability;
 use crate::report::counters::Totals;
 use crate::sweep::guard::{Guard, IN_USE};
@@ -21,9 +23,10 @@ use crate::tree::path::{c_string, join, split};
 use crate::tree::protection::protection;
 use crate::tree::selection::Selection;
 use crate::tree::staging::{Owner, Stager};
+use crate::walk::Walk;
 use crate::walk::node::{Entered, Node};
-use crate::walk::start::Start;
-use crate::walk::{Boundary, Entries, Next, Visitor, Walk};
+use crate::walk::start::{Boundary, Start};
+use crate::walk::visitor::{Entries, Missed, Next, Visitor};
 
 /// How often a directory is listed again because it is not empty after all that was in it went: somebody fills it, the
 /// file system lists wrongly while names go, or NFS keeps what is open under another name.
@@ -49,7 +52,7 @@ pub enum Mode {
 ///
 /// Everything found is counted as found at the desk and gets its outcome there, and what refuses is a failure there: the
 /// caller's books stay balanced. What is in a source counts as entries, what is in a destination as extra ones; there what
-/// must stay, or is on another file system, is skipped, where a removal of its own fails. It works on `workers` threads and
+/// must stay, or is on another file system, is skipped, where a removal of its own fails. It works with a `crew` and
 /// returns when all is done, or the desk's job is cancelled.
 #[derive(Clone, Copy)]
 pub struct Sweeper<'s> {
@@ -64,7 +67,7 @@ pub struct Sweeper<'s> {
     /// Directories that may be open.
     pub budget: &'s Arc<Budget>,
     /// Threads; not more than the desk has counters.
-    pub workers: usize,
+    pub crew: &'s Crew,
     /// Whether anything is changed.
     pub mode: Mode,
     /// For how many entries an event is sent.
@@ -124,7 +127,7 @@ impl Sweeper<'_> {
         };
         sweeper.walk(start, Some(&first));
         let failed = desk.findings.failed();
-        let report = desk.report(Durability::None, self.workers, desk.cancel.is_draining());
+        let report = desk.report(Durability::None, desk.most_staff(), desk.cancel.is_draining());
         Counted {
             totals: report.totals,
             first: first.into_inner().unwrap_or_else(PoisonError::into_inner),
@@ -140,15 +143,14 @@ impl Sweeper<'_> {
             names,
         };
         Walk {
-            start,
             filter: self.filter,
             boundary: Boundary::Mount,
             across: &self.guard.named,
             desk: self.desk,
-            workers: self.workers,
+            crew: self.crew,
             budget: self.budget,
         }
-        .run(&remover);
+        .run(start, &remover);
     }
 }
 
@@ -231,9 +233,9 @@ fn subvolume_stays(fd: BorrowedFd<'_>, side: Side) -> Option<End> {
     }
 }
 
-fn keep(node: Option<&Node<Going>>) {
-    if let Some(going) = node.and_then(Node::data) {
-        going.kept.store(true, Ordering::Release);
+fn keep(node: Option<&Arc<Node<Going>>>) {
+    if let Some(node) = node {
+        node.kept.store(true, Ordering::Release);
     }
 }
 
@@ -389,6 +391,7 @@ impl Visitor for Remover<'_> {
     type Data = Going;
     /// The number of its counters.
     type Worker = usize;
+    type Task = Infallible;
 
     fn worker(&self, index: usize) -> usize {
         index
@@ -420,7 +423,7 @@ impl Visitor for Remover<'_> {
         None
     }
 
-    fn entries(&self, worker: &mut usize, at: BorrowedFd<'_>, entries: &mut Entries<'_, Going>) {
+    fn entries(&self, worker: &mut usize, at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
         let node = entries.node();
         while let Some((name, kind)) = entries.next() {
             self.show(node, at, name);
@@ -449,15 +452,14 @@ impl Visitor for Remover<'_> {
         }
     }
 
-    fn leave(&self, worker: &mut usize, node: &Node<Going>) -> Next {
-        let Some(going) = node.data() else { return Next::Up };
-        let end = if going.kept.load(Ordering::Acquire) || going.unlisted.load(Ordering::Acquire) {
+    fn leave(&self, worker: &mut usize, node: &Arc<Node<Going>>) -> Next {
+        let end = if node.kept.load(Ordering::Acquire) || node.unlisted.load(Ordering::Acquire) {
             End::Skipped(Reason::NotEmpty)
         } else if self.sweeper.guard.named.contains(&node.id()) && stays(node) {
             End::Skipped(Reason::OtherFileSystem)
         } else if let Some(end) = self.unlink_directory(node) {
             end
-        } else if going.listings.fetch_add(1, Ordering::Relaxed) < LISTINGS {
+        } else if node.listings.fetch_add(1, Ordering::Relaxed) < LISTINGS {
             return Next::Again;
         } else {
             End::Fault(Fault::new(Operation::Remove, node.side(), Errno::NOTEMPTY))
@@ -469,7 +471,8 @@ impl Visitor for Remover<'_> {
         Next::Up
     }
 
-    fn fault(&self, worker: &mut usize, parent: Option<&Node<Going>>, path: Vec<u8>, kind: Kind, fault: &Fault) {
+    fn fault(&self, worker: &mut usize, missed: &Missed<'_, Going>, kind: Kind, fault: &Fault) {
+        let (parent, path) = (missed.parent, missed.path());
         let end = match (&fault.cause, parent) {
             (Cause::Errno(Errno::NOENT), _) => End::Skipped(Reason::Vanished),
             (Cause::Errno(Errno::XDEV), _) if matches!(fault.side, Side::Destination(_)) => {
@@ -491,26 +494,24 @@ impl Visitor for Remover<'_> {
         }
         let name = split(&path).1;
         self.record(*worker, fault.side, kind, end, 0, || Place {
-            relative: join(&parent.map(Node::relative_path).unwrap_or_default(), name),
+            relative: join(&parent.map(|node| node.relative_path()).unwrap_or_default(), name),
             path: path.clone(),
             twin: parent.and_then(|parent| Place::within(parent, name).twin),
         });
     }
 
-    fn unlisted(&self, _: &mut usize, node: &Node<Going>, errno: Errno) {
+    fn unlisted(&self, _: &mut usize, node: &Arc<Node<Going>>, _source: usize, errno: Errno) {
         // Listing what somebody else has just removed.
         if errno == Errno::NOENT {
             return;
         }
-        if let Some(going) = node.data() {
-            going.unlisted.store(true, Ordering::Release);
-        }
+        node.unlisted.store(true, Ordering::Release);
         let fault = Fault::new(Operation::List, node.side(), errno);
         let failure = Failure::new(&fault, node.path(), Kind::Directory, None);
         self.sweeper.desk.fail(failure);
     }
 
-    fn excluded(&self, _: &mut usize, parent: &Node<Going>, name: &CStr, kind: Kind) {
+    fn excluded(&self, _: &mut usize, parent: &Arc<Node<Going>>, _source: usize, name: &CStr, kind: Kind) {
         keep(Some(parent));
         // Those beside what is extra have not been found either.
         if parent.side() == Side::Source {

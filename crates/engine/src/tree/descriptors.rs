@@ -130,11 +130,13 @@ impl Slot {
         self.release();
     }
 
-    /// Closes it for now.
-    pub fn release(&self) {
-        if self.held().fd.take().is_some() {
+    /// Closes it for now; answers whether it was open.
+    pub fn release(&self) -> bool {
+        let open = self.held().fd.take().is_some();
+        if open {
             self.budget.open.fetch_sub(1, Ordering::Relaxed);
         }
+        open
     }
 }
 

@@ -7,6 +7,7 @@
 //! leaves out, and what changes meanwhile it does not hear of: what it says is for people. It is told to stop when the
 //! operation is over, and nobody waits for it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -18,12 +19,14 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, IoPriority
 
 use crate::error::Fault;
 use crate::job::desk::{Cancel, Desk, Expected, ExpectedBytes};
+use crate::pool::schedule::Crew;
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{c_string, join, open_directory_path};
 use crate::tree::selection::{Rules, Selection};
+use crate::walk::Walk;
 use crate::walk::node::{Entered, Node};
-use crate::walk::start::{Root, Start};
-use crate::walk::{Boundary, Entries, Next, Visitor, Walk};
+use crate::walk::start::{Boundary, Root, Start};
+use crate::walk::visitor::{Entries, Missed, Next, Visitor};
 
 /// An operation that is over before needs no scout; and how often a scout looks whether anybody watches.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -121,15 +124,14 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
                 let gone = || if goes { desk.progress().0 } else { 0 };
                 let before = gone();
                 Walk {
-                    start: Start::Roots(roots),
                     filter: &filter,
                     boundary: ahead.boundary,
                     across: &[],
                     desk: own,
-                    workers: 1,
+                    crew: &Crew::Fixed(1),
                     budget: &Arc::new(Budget::new(OPEN)),
                 }
-                .run(&count);
+                .run(Start::Roots(roots), &count);
                 // Of what goes meanwhile it has seen about half.
                 count
                     .entries
@@ -195,6 +197,7 @@ struct Count<'c> {
 impl Visitor for Count<'_> {
     type Data = ();
     type Worker = ();
+    type Task = Infallible;
 
     fn worker(&self, _index: usize) {}
 
@@ -203,7 +206,7 @@ impl Visitor for Count<'_> {
         Some(())
     }
 
-    fn entries(&self, (): &mut (), at: BorrowedFd<'_>, entries: &mut Entries<'_, ()>) {
+    fn entries(&self, (): &mut (), at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
         while let Some((name, kind)) = entries.next() {
             self.entries.fetch_add(1, Ordering::Relaxed);
             if kind == Kind::File {
@@ -212,15 +215,15 @@ impl Visitor for Count<'_> {
         }
     }
 
-    fn leave(&self, (): &mut (), _node: &Node<()>) -> Next {
+    fn leave(&self, (): &mut (), _node: &Arc<Node<()>>) -> Next {
         Next::Up
     }
 
-    fn fault(&self, (): &mut (), _parent: Option<&Node<()>>, _path: Vec<u8>, _kind: Kind, _fault: &Fault) {
+    fn fault(&self, (): &mut (), _missed: &Missed<'_, ()>, _kind: Kind, _fault: &Fault) {
         self.entries.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn unlisted(&self, (): &mut (), _node: &Node<()>, _errno: Errno) {}
+    fn unlisted(&self, (): &mut (), _node: &Arc<Node<()>>, _source: usize, _errno: Errno) {}
 }
 
 impl Count<'_> {

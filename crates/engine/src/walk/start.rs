@@ -1,14 +1,27 @@
-//! Where a walk begins: paths that were given, or parts of directories that are open already.
+//! Where a walk begins, and where it stops: paths that were given, or parts of directories that are open already.
 //!
-//! Comes in: arguments; goes out: the same, as roots that can be walked.
+//! Comes in: arguments; goes out: the same, as roots that can be walked, and the media that they lie on.
 
 use std::sync::Arc;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd, Stat};
 
 use crate::error::{Refusal, Side, describe};
+use crate::pool::tune::Medium;
 use crate::tree::listing::Batch;
+use crate::tree::medium::medium;
 use crate::tree::path::{self, c_string, open_directory_path, show, split};
+
+/// What the walk does not go past. It always enters its roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundary {
+    /// Nothing.
+    None,
+    /// Another file system.
+    FileSystem,
+    /// Anything mounted, also from the same file system. A subvolume of btrfs is not mounted where it lies.
+    Mount,
+}
 
 /// One argument: a directory, or anything else.
 #[derive(Clone, Debug)]
@@ -27,8 +40,8 @@ pub struct Root {
 pub struct Part {
     /// The directory. It stays open until everything below it is done.
     pub fd: Arc<OwnedFd>,
-    /// Its inode.
-    pub id: Identity,
+    /// Its facts.
+    pub stat: Stat,
     /// The mount that it lies on.
     pub mount: u64,
     /// The tree that it is in.
@@ -81,6 +94,27 @@ pub(crate) fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
         }
     }
     Ok(roots)
+}
+
+/// What holds the arguments; those that can't be opened say so when they are walked.
+pub(crate) fn media(roots: &[Root]) -> Vec<Medium> {
+    let (mut media, mut devices) = (Vec::new(), Vec::new());
+    for root in roots {
+        let follow = if root.follow { Follow::Yes } else { Follow::No };
+        let opened = match open_directory_path(&root.path, follow) {
+            // It is no directory, and lies where the one does that holds it.
+            Err(Errno::NOTDIR | Errno::LOOP) => open_directory_path(split(&root.path).0, Follow::Yes),
+            opened => opened,
+        };
+        let Ok(fd) = opened else { continue };
+        if let Ok(stat) = sys::stat_fd(fd.as_fd())
+            && !devices.contains(&stat.id.dev)
+        {
+            devices.push(stat.id.dev);
+            media.push(medium(fd.as_fd()));
+        }
+    }
+    media
 }
 
 /// Refuses where not one of the arguments is there; where one of several is not, the walk says so.

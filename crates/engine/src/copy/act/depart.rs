@@ -27,7 +27,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, S
 use crate::bytes::probe;
 use crate::copy::act::content;
 use crate::copy::departure::{Departure, ITS_TIME};
-use crate::copy::dir::{Dir, Origin, Presence, Scope};
+use crate::copy::dir::{Dir, Origin, Presence};
 use crate::copy::entry::{Done, Entry, SourceEntry, same_version};
 use crate::copy::options::Directories;
 use crate::copy::times;
@@ -39,6 +39,7 @@ use crate::tree::listing::{find_name, is_empty};
 use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::staging::{Stager, appear};
+use crate::walk::scope::Scope;
 
 /// Why an entry stays that is its own copy.
 const ITSELF: &str = "what has its name in the destination is the entry itself, seen in another way, so it stays";
