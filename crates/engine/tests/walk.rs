@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -11,15 +11,17 @@ use std::sync::{Arc, Mutex};
 
 use bulkhaul_engine::error::Fault;
 use bulkhaul_engine::job::desk::Desk;
-use bulkhaul_engine::pool::schedule::Crew;
+use bulkhaul_engine::pool::schedule::{Crew, Schedule};
 use bulkhaul_engine::report::counters::Totals;
-use bulkhaul_engine::tree::descriptors::Budget;
+use bulkhaul_engine::tree::descriptors::{Budget, Slot};
 use bulkhaul_engine::tree::selection::Selection;
 use bulkhaul_engine::walk::Walk;
-use bulkhaul_engine::walk::node::{Entered, Node};
+use bulkhaul_engine::walk::node::{Entered, Node, Origin, Source};
+use bulkhaul_engine::walk::scope::{Named, Scope};
 use bulkhaul_engine::walk::start::{Boundary, Root, Start};
-use bulkhaul_engine::walk::visitor::{Entries, Missed, Next, Visitor};
+use bulkhaul_engine::walk::visitor::{Entries, Missed, Next, Task, Visitor};
 use bulkhaul_engine::{FilterStyle, Kind};
+use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow};
 
 use crate::rig::{Scratch, Tree, c_string, must};
@@ -69,10 +71,24 @@ impl Visitor for Scribe {
         }
     }
 
+    fn overridden(
+        &self,
+        book: &mut Book,
+        node: &Arc<Node<AtomicUsize>>,
+        (source, name, _): (usize, &CStr, Kind),
+        (winner, _): (usize, Kind),
+    ) {
+        let path = show(&node.relative_path());
+        book.0
+            .push(format!("{path}/{} of {source}: {winner} has it", show(name.to_bytes())));
+    }
+
     fn leave(&self, book: &mut Book, node: &Arc<Node<AtomicUsize>>) -> Next {
-        let above = node.parent_descriptor().unwrap();
-        let found = sys::stat(above.as_fd(), node.name(), Follow::Yes).unwrap();
-        assert_eq!(found.id, node.id());
+        if node.parent().is_some() {
+            let above = node.parent_descriptor().unwrap();
+            let found = sys::stat(above.as_fd(), node.name(), Follow::Yes).unwrap();
+            assert_eq!(found.id, node.id());
+        }
         if node.data().unwrap().fetch_add(1, Ordering::Relaxed) < self.again {
             return Next::Again;
         }
@@ -461,4 +477,117 @@ fn a_cancelled_walk_ends() {
     .run(Start::Roots(&[whole(tree.path())]), &scribe);
     assert_eq!(Totals::of(&desk.counters).all_found(), 0);
     assert!(fs::exists(tree.at("a/b")).unwrap());
+}
+
+/// Walks one directory of these sources, with one worker, and answers what the scribe has.
+fn walk_sources(sources: Vec<(&Path, Scope)>) -> Walked {
+    let (desk, budget, scribe) = (Desk::new(1), Arc::new(Budget::new(100)), Scribe::default());
+    let open = |(path, scope): (&Path, Scope)| {
+        let fd = sys::open_directory(sys::current_directory(), &c_string(path), Follow::No).unwrap();
+        let stat = sys::stat_fd(fd.as_fd()).unwrap();
+        Source {
+            slot: Slot::new(fd, stat.id, &budget),
+            device: stat.id.dev,
+            mount: 0,
+            stat,
+            scope,
+            origin: Origin::Path(path.as_os_str().as_bytes().to_vec()),
+        }
+    };
+    let sources: Vec<_> = sources.into_iter().map(open).collect();
+    let schedule = Schedule::new(1);
+    let walk = Walk {
+        filter: &Selection::default(),
+        boundary: Boundary::None,
+        across: &[],
+        desk: &desk,
+        crew: &Crew::Fixed(1),
+        budget: &budget,
+    };
+    desk.unlisted();
+    schedule.push(Task::List(Arc::new(Node::top(
+        sources.into(),
+        AtomicUsize::default(),
+        true,
+    ))));
+    walk.resume(&schedule, &scribe);
+    Walked {
+        seen: scribe.seen.into_inner().unwrap(),
+        faults: scribe.faults.into_inner().unwrap(),
+        totals: Totals::of(&desk.counters),
+    }
+}
+
+#[test]
+fn what_a_list_names_and_nothing_beside_it() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("tree");
+    tree.file("a/b/file", "")
+        .file("a/b/other", "")
+        .file("a/c", "")
+        .file("whole/in-it", "")
+        .file("plain", "");
+    let list = b"a/b/file\nwhole\ngone\nplain/below\n".to_vec();
+    let list = Arc::new(FileList::parse(list, false, tree.path().as_os_str().as_bytes()).unwrap());
+    let root = list.root();
+    let walked = walk_sources(vec![(tree.path(), Scope::Listed(list, root))]);
+    assert_eq!(walked.found(), ["a/", "a/b/", "a/b/file", "whole/"]);
+    let base = tree.path().display();
+    let mut faults = walked.faults.clone();
+    faults.sort();
+    let wanted = ["gone File missing", "plain/below File missing"];
+    assert_eq!(faults, wanted.map(|text| format!("{base}/{text}")));
+    // Two that can't be had, and nothing is counted twice.
+    assert_eq!(walked.totals.all_found(), 6);
+}
+
+#[test]
+fn the_last_source_wins_and_directories_merge() {
+    let scratch = Scratch::new();
+    let (one, two) = (scratch.tree("one"), scratch.tree("two"));
+    one.file("d/a", "1")
+        .file("d/same", "1")
+        .file("x", "1")
+        .file("only", "1");
+    two.file("d/b", "2")
+        .file("d/same", "2")
+        .file("x", "2")
+        .file("y", "2")
+        .file("unnamed", "2");
+    let named = ["d", "x", "y"].map(|name| (CString::new(name).unwrap(), CString::new(name).unwrap()));
+    let named = Scope::Names(Arc::new(Named(named.into_iter().collect())));
+    let walked = walk_sources(vec![(one.path(), Scope::Whole), (two.path(), named)]);
+    assert!(walked.faults.is_empty(), "{:?}", walked.faults);
+    let mut found = walked.found();
+    found.retain(|line| !line.contains(" of "));
+    assert_eq!(found, ["d/", "d/a", "d/b", "d/same", "only", "x", "y"]);
+    let overridden: Vec<_> = walked.seen.iter().filter(|line| line.contains(" of ")).collect();
+    assert_eq!(
+        overridden,
+        ["/d of 0: 1 has it", "/x of 0: 1 has it", "d/same of 0: 1 has it"]
+    );
+    assert_eq!(walked.totals.all_found(), 7);
+}
+
+#[test]
+fn entries_come_in_the_order_of_their_inodes() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("tree");
+    for number in 0..200 {
+        tree.file(format!("{:x}", number * 7919 % 200), "");
+    }
+    let walked = walk_sources(vec![(tree.path(), Scope::Whole)]);
+    let inode = |name: &&String| {
+        let name = CString::new(name.as_str()).unwrap();
+        let at = sys::open_directory(sys::current_directory(), &c_string(tree.path()), Follow::No).unwrap();
+        sys::stat(at.as_fd(), &name, Follow::No).unwrap().id.ino
+    };
+    let inodes: Vec<_> = walked
+        .seen
+        .iter()
+        .filter(|line| !line.starts_with("left "))
+        .map(|name| inode(&name))
+        .collect();
+    assert_eq!(inodes.len(), 200);
+    assert!(inodes.is_sorted(), "{inodes:?}");
 }

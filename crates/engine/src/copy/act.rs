@@ -10,8 +10,6 @@ pub mod link;
 pub mod make;
 pub mod special;
 
-use std::sync::atomic::Ordering;
-
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, Stat};
 
 use crate::copy::act::make::{existing, make};
@@ -100,7 +98,6 @@ fn waits(
     if blocked.is_empty() {
         return Ok(false);
     }
-    entry.dir.pending.fetch_add(1, Ordering::AcqRel);
     let coming = Coming::Entry {
         source: entry.source,
         target: entry.target.to_owned(),

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
-use crate::copy::dir::Dir;
+use crate::copy::dir::{Dir, Twinned as _};
 use crate::copy::memory::{Extras, FAILED};
 use crate::copy::run::Run;
 use crate::copy::worker::Worker;

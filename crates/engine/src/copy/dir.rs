@@ -1,52 +1,23 @@
-//! A directory on its way: its sources, its twins in the destinations, and the descriptors to both.
+//! What a copy keeps of a directory on its way: its twins in the destinations, and the descriptors to them.
 //!
-//! A [`Dir`] exists from the moment a worker enters it until its last child is done. Everything below it is reached by
-//! its descriptors, never by a path. Descriptors have a budget: past it, the directories above the current one are
-//! closed and, when they are needed again, walked to anew from the nearest open one, name by name, and checked to be the
-//! same inode. A staged directory is never closed: its name is not its own yet.
+//! A [`Dir`] is a directory of the walk; its sources and its place are the walk's, its twins are reached as if they were
+//! its own. Past the budget of descriptors, twins are closed with the sources and, when they are needed again, walked to
+//! anew from the nearest open one, name by name, and checked to be the same inode. A staged directory is never closed: its
+//! name is not its own yet.
 
-use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat};
 
 use crate::error::{Fault, Operation, Side};
 use crate::tree::descriptors::{Budget, Slot, reopened};
 use crate::tree::metadata::Heritage;
-use crate::tree::path::{join, open_directory_path, open_step};
+use crate::tree::path::open_step;
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::{StagedDirectory, Staging};
-use crate::walk::scope::{Below, Owners, Scope};
-
-/// A directory of a source tree.
-#[derive(Debug)]
-pub struct Source {
-    /// Its descriptor.
-    pub slot: Slot,
-    /// Its facts when it was entered.
-    pub stat: Stat,
-    /// What of it is taken.
-    pub scope: Scope,
-    /// Device that the walk started on.
-    pub device: u64,
-    /// Where it comes from.
-    pub origin: Origin,
-}
-
-/// How a source directory is found again.
-#[derive(Debug)]
-pub enum Origin {
-    /// By the path of the argument (as given, without its trailing slashes).
-    Path(Vec<u8>),
-    /// Under this name in source number `parent` of the parent directory.
-    Name {
-        /// Index of the source in the parent.
-        parent: usize,
-        /// Its name there.
-        name: CString,
-    },
-}
+use crate::walk::node::Node;
 
 /// Where a destination directory stands.
 #[derive(Debug)]
@@ -138,28 +109,15 @@ pub struct Twin {
 }
 
 /// A directory that is being copied.
-#[derive(Debug)]
-pub struct Dir {
-    /// Its parent; none for the root of the run.
-    pub parent: Option<Arc<Dir>>,
-    /// Path of a root below its destinations: empty, but for what links brought in.
-    pub base: Vec<u8>,
-    /// Its name in the destination; empty for the root.
-    pub name: CString,
-    /// Its sources, later ones before earlier ones in importance. At least one.
-    pub sources: Box<[Source]>,
-    /// Which of its sources may have a name; made when that is first asked.
-    pub owners: OnceLock<Owners>,
+pub type Dir = Node<Twins>;
+
+/// What a copy keeps of a directory.
+#[derive(Debug, Default)]
+pub struct Twins {
     /// Its twins, one for each destination; `None` where that destination was given up.
     pub twins: Box<[Option<Twin>]>,
-    /// Paths of the destinations, for the root.
-    pub destinations: Arc<[Vec<u8>]>,
-    /// Own files that are not done, plus one while it is being listed; published at 0.
-    pub own: AtomicUsize,
-    /// Children that are not done, plus one until it is published; closed at 0.
-    pub pending: AtomicUsize,
-    /// Names of subdirectories that are still to be entered.
-    pub below: Mutex<Below>,
+    /// Paths of the destinations, for a root.
+    pub paths: Vec<Vec<u8>>,
     /// Its entry has an outcome already (it failed).
     pub recorded: AtomicBool,
     /// Something other than directories is in it or below it.
@@ -207,90 +165,54 @@ impl Twin {
     }
 }
 
-impl Dir {
-    /// A root: sources and twins without a parent, with the paths of the twins. `is_entry`: it stands for a source directory
-    /// itself.
-    pub fn root(sources: Vec<Source>, twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>>, is_entry: bool) -> Self {
-        Self::new(sources, twins, paths.into(), is_entry)
-    }
-
-    fn new(sources: Vec<Source>, twins: Vec<Option<Twin>>, destinations: Arc<[Vec<u8>]>, is_entry: bool) -> Self {
+impl Twins {
+    /// Those of a directory that counts as an entry.
+    pub fn of(twins: Vec<Option<Twin>>) -> Self {
         Self {
-            base: Vec::new(),
-            parent: None,
-            name: CString::default(),
-            is_entry,
-            sources: sources.into_boxed_slice(),
-            owners: OnceLock::new(),
             twins: twins.into_boxed_slice(),
-            destinations,
-            own: AtomicUsize::new(1),
-            pending: AtomicUsize::new(1),
-            below: Mutex::new(Below::default()),
-            recorded: AtomicBool::new(false),
-            holds: AtomicBool::new(false),
-            stays: AtomicBool::new(false),
+            is_entry: true,
+            ..Self::default()
         }
     }
 
-    /// A subdirectory.
-    pub fn child(parent: &Arc<Self>, name: CString, sources: Vec<Source>, twins: Vec<Option<Twin>>) -> Self {
-        let mut child = Self::new(sources, twins, Arc::clone(&parent.destinations), true);
-        child.parent = Some(Arc::clone(parent));
-        child.name = name;
-        child
-    }
-
-    /// The sources that may have what is `target` in the destination, in their order.
-    pub fn owners(&self, target: &CStr) -> Vec<usize> {
-        let scopes = || self.sources.iter().map(|source| &source.scope);
-        self.owners.get_or_init(|| Owners::of(scopes())).of_name(target)
-    }
-
-    /// Descriptor of source number `index`.
-    pub fn source(&self, index: usize) -> sys::Result<Arc<OwnedFd>> {
-        if let Some(fd) = self.sources[index].slot.current() {
-            return Ok(fd);
+    /// Those of a root, with their paths. `is_entry`: it stands for a source directory itself.
+    pub fn of_root(twins: Vec<Option<Twin>>, paths: Vec<Vec<u8>>, is_entry: bool) -> Self {
+        Self {
+            paths,
+            is_entry,
+            ..Self::of(twins)
         }
-        let at = self.find_source(index, Slot::current)?;
-        self.sources[index].slot.restore(Arc::clone(&at));
-        Ok(at)
     }
+}
 
-    /// Finds source number `index` anew by the path of its argument: the path leads to the same directory still.
-    pub fn source_anew(&self, index: usize) -> sys::Result<Arc<OwnedFd>> {
-        self.find_source(index, |_| None)
-    }
-
-    fn find_source(&self, index: usize, known: impl Fn(&Slot) -> Option<Arc<OwnedFd>>) -> sys::Result<Arc<OwnedFd>> {
-        // Climb to the nearest open directory, then walk down again, name by name.
-        let mut steps = vec![(self, index)];
-        let mut at: Arc<OwnedFd> = loop {
-            let (dir, i) = steps[steps.len() - 1];
-            match &dir.sources[i].origin {
-                Origin::Path(path) => {
-                    steps.pop();
-                    break reopened(&dir.sources[i].slot, open_directory_path(path, Follow::Yes)?)?;
-                }
-                Origin::Name { parent, .. } => {
-                    let up = dir.parent.as_deref().ok_or(Errno::STALE)?;
-                    if let Some(fd) = known(&up.sources[*parent].slot) {
-                        break fd;
-                    }
-                    steps.push((up, *parent));
-                }
-            }
-        };
-        for (dir, i) in steps.into_iter().rev() {
-            if let Origin::Name { name, .. } = &dir.sources[i].origin {
-                at = reopened(&dir.sources[i].slot, sys::open_directory(at.as_fd(), name, Follow::No)?)?;
-            }
-        }
-        Ok(at)
-    }
-
+/// A directory with twins.
+pub trait Twinned {
     /// Descriptor of twin number `index`; `None` where there is none (a dry run, or a destination given up).
-    pub fn twin(&self, index: usize) -> sys::Result<Option<Arc<OwnedFd>>> {
+    fn twin(&self, index: usize) -> sys::Result<Option<Arc<OwnedFd>>>;
+
+    /// Twin number `index` with its descriptor, where something is to be written.
+    fn writable(&self, index: usize) -> Result<(&Twin, Arc<OwnedFd>), Fault>;
+
+    /// Which of its twins has what a relative link leads to; the first one where none has.
+    fn destination_with(&self, text: &CStr) -> sys::Result<usize>;
+
+    /// Full path of twin number `index`.
+    fn twin_path(&self, index: usize) -> Vec<u8>;
+
+    /// Closes its twins for now; answers whether any was open. What is staged stays open, and so do the destinations
+    /// themselves.
+    fn close_twins(&self) -> bool;
+
+    /// Closes its twins: nothing below needs them any more. Those of a root stay open: what is in them may still be linked
+    /// to.
+    fn retire_twins(&self);
+
+    /// Closes this directory for now: it waits for the end.
+    fn put_down(&self);
+}
+
+impl Twinned for Dir {
+    fn twin(&self, index: usize) -> sys::Result<Option<Arc<OwnedFd>>> {
         let Some(slot) = self.twins[index].as_ref().and_then(|t| t.slot.as_ref()) else {
             return Ok(None);
         };
@@ -317,16 +239,14 @@ impl Dir {
         Ok(Some(at))
     }
 
-    /// Twin number `index` with its descriptor, where something is to be written.
-    pub fn writable(&self, index: usize) -> Result<(&Twin, Arc<OwnedFd>), Fault> {
+    fn writable(&self, index: usize) -> Result<(&Twin, Arc<OwnedFd>), Fault> {
         let stale = |e| Fault::new(Operation::Open, Side::Destination(index), e);
         let fd = self.twin(index).map_err(stale)?.ok_or_else(|| stale(Errno::STALE))?;
         let twin = self.twins[index].as_ref().ok_or_else(|| stale(Errno::STALE))?;
         Ok((twin, fd))
     }
 
-    /// Which of its twins has what a relative link leads to; the first one where none has.
-    pub fn destination_with(&self, text: &CStr) -> sys::Result<usize> {
+    fn destination_with(&self, text: &CStr) -> sys::Result<usize> {
         let mut first = None;
         for index in 0..self.twins.len() {
             let Some(fd) = self.twin(index)? else { continue };
@@ -338,124 +258,31 @@ impl Dir {
         first.ok_or(Errno::STALE)
     }
 
-    /// Closes what lies above this directory when too much is open; the parent stays, and so does what is staged.
-    pub fn relieve(&self, budget: &Budget) {
-        if !budget.exceeded() {
-            return;
-        }
-        let mut dir = self.parent.as_deref();
-        while let Some(up) = dir.and_then(|d| d.parent.as_deref()) {
-            up.let_go(budget);
-            dir = Some(up);
-        }
+    fn twin_path(&self, index: usize) -> Vec<u8> {
+        self.path_below(|root| root.paths.get(index).cloned().unwrap_or_default())
     }
 
-    /// Closes this directory for now when too much is open: nothing is left to enter, and what was entered has
-    /// descriptors of its own. What is staged stays open, and so do the destinations themselves.
-    pub fn let_go(&self, budget: &Budget) {
-        if budget.exceeded() {
-            self.put_down();
-        }
-    }
-
-    /// Closes this directory for now: it waits for the end.
-    pub fn put_down(&self) {
-        for source in &self.sources {
-            source.slot.release();
-        }
-        if self.parent.is_none() {
-            return;
-        }
-        for twin in self.twins.iter().flatten() {
-            if let (Some(slot), true) = (&twin.slot, twin.published.load(Ordering::Acquire)) {
-                slot.release();
-            }
-        }
-    }
-
-    /// Closes its descriptors: nothing below needs them any more. A root stays open in the destinations: what is in it may
-    /// still be linked to.
-    pub fn release(&self) {
-        for source in &self.sources {
-            source.slot.retire();
-        }
-        if self.parent.is_none() {
-            return;
-        }
-        for slot in self.twins.iter().flatten().filter_map(|t| t.slot.as_ref()) {
-            slot.retire();
-        }
-    }
-
-    /// Index of the source whose metadata counts: the last one that stands for the directory itself.
-    pub fn winner(&self) -> usize {
-        let stands = |source: &Source| !matches!(source.scope, Scope::Names(_));
-        self.sources.iter().rposition(stands).unwrap_or(self.sources.len() - 1)
-    }
-
-    /// Full paths in all its sources, that of the winner last.
-    pub fn source_paths(&self) -> Vec<Vec<u8>> {
-        let winner = self.winner();
-        let others = (0..self.sources.len()).filter(|source| *source != winner);
-        others.chain([winner]).map(|source| self.source_path(source)).collect()
-    }
-
-    /// Names from the root down to this directory.
-    fn names(&self) -> Vec<&CStr> {
-        let mut names = Vec::new();
-        let mut dir = self;
-        while let Some(up) = &dir.parent {
-            names.push(dir.name.as_c_str());
-            dir = up;
-        }
-        names.reverse();
-        names
-    }
-
-    /// Path relative to the destination, without a leading slash; empty for the root.
-    pub fn relative_path(&self) -> Vec<u8> {
-        let mut root = self;
-        while let Some(up) = &root.parent {
-            root = up;
-        }
-        let names = self.names();
-        names
-            .iter()
-            .fold(root.base.clone(), |path, name| join(&path, name.to_bytes()))
-    }
-
-    /// Full path of source number `index`, as the argument was given plus the rest.
-    pub fn source_path(&self, index: usize) -> Vec<u8> {
-        let mut names = Vec::new();
-        let (mut dir, mut i) = (self, index);
-        let base = loop {
-            match (&dir.sources[i].origin, dir.parent.as_deref()) {
-                (Origin::Name { parent, name }, Some(up)) => {
-                    names.push(name.as_bytes());
-                    (dir, i) = (up, *parent);
+    fn close_twins(&self) -> bool {
+        let mut closed = false;
+        if self.parent.is_some() {
+            for twin in self.twins.iter().flatten() {
+                if let (Some(slot), true) = (&twin.slot, twin.published.load(Ordering::Acquire)) {
+                    closed |= slot.release();
                 }
-                (Origin::Path(path), _) => break path.clone(),
-                (Origin::Name { name, .. }, None) => break name.as_bytes().to_vec(),
             }
-        };
-        names.iter().rev().fold(base, |path, name| join(&path, name))
-    }
-
-    /// Full path of twin number `index`.
-    pub fn twin_path(&self, index: usize) -> Vec<u8> {
-        let base = self.destinations.get(index).cloned().unwrap_or_default();
-        self.names()
-            .iter()
-            .fold(base, |path, name| join(&path, name.to_bytes()))
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        // A chain of parents whose last user this was is taken apart in a loop: depth must not become stack.
-        let mut next = self.parent.take();
-        while let Some(dir) = next {
-            next = Arc::into_inner(dir).and_then(|mut last| last.parent.take());
         }
+        closed
+    }
+
+    fn retire_twins(&self) {
+        if self.parent.is_some() {
+            let slots = self.twins.iter().flatten().filter_map(|twin| twin.slot.as_ref());
+            slots.for_each(Slot::retire);
+        }
+    }
+
+    fn put_down(&self) {
+        self.close();
+        self.close_twins();
     }
 }

@@ -1,24 +1,23 @@
-//! A directory's life: entered, listed, its own files done, published, its subdirectories entered, closed.
+//! A directory's life in the destinations: entered, its own files done, published, its subdirectories done, closed.
 //!
-//! Comes in: the name of a subdirectory in a directory with open descriptors; goes out: its outcome, after those of
+//! Comes in: a subdirectory with open sources, as the walk has it; goes out: its outcome, after those of
 //! everything below it. Its own mode and times are set when the last child is done; until then its owner can write in it.
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::act::{depart, make};
-use crate::copy::dir::{Dir, Origin, Presence, Source, Tries, Twin};
+use crate::copy::dir::{Dir, Presence, Tries, Twin, Twinned as _, Twins};
 use crate::copy::entry::Done;
 use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
 use crate::copy::plan::{Place, place};
-use crate::copy::run::Task;
 use crate::copy::worker::Worker;
-use crate::copy::{clear, extra, finder, times, views};
+use crate::copy::{clear, extra, times, views};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side, Stopped, describe};
 use crate::sweep::leftovers;
@@ -30,17 +29,9 @@ use crate::tree::protection::protected;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
 use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
 use crate::tree::staging::Staging;
+use crate::walk::finder::excludes;
+use crate::walk::node::{Entered, Origin, Source};
 use crate::walk::scope::{Scope, Subdirectory};
-
-/// A subdirectory whose turn has come.
-enum Entered {
-    /// It is open.
-    Child(Arc<Dir>),
-    /// It is left alone.
-    Left(Done),
-    /// Something that may go is in its way, in these destinations.
-    Blocked(Vec<(usize, Kind)>),
-}
 
 /// Where a subdirectory comes in a destination.
 struct Spot {
@@ -51,27 +42,35 @@ struct Spot {
     place: Place,
 }
 
-/// Enters the next subdirectory, and answers it where it is to be listed; the rest of them stay for whoever is free.
-pub fn descend(worker: &mut Worker<'_>, dir: &Arc<Dir>) -> Option<Arc<Dir>> {
-    let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let Some(sub) = next.filter(|_| !worker.run.desk.cancel.is_draining()) else {
-        dir.let_go(&worker.run.budget);
-        child_done(worker, dir);
-        return None;
-    };
-    dir.pending.fetch_add(1, Ordering::AcqRel);
-    worker.run.schedule.push(Task::Descend(Arc::clone(dir)));
-    step_into(worker, dir, sub, None)
+/// Whether the second walk of a move leaves a subdirectory alone: it did not arrive.
+pub fn leaves_alone(worker: &mut Worker<'_>, parent: &Arc<Dir>, sub: &Subdirectory) -> bool {
+    let failed = worker
+        .run
+        .departure
+        .as_ref()
+        .is_some_and(|departure| departure.has_failed(|| join(&parent.relative_path(), sub.target.to_bytes())));
+    if failed {
+        let done = Done::new(Outcome::Skipped);
+        worker.record(parent, sub.source(), &sub.target, Kind::Directory, Ok(done));
+    }
+    failed
 }
 
-/// Enters a subdirectory, which its directory counts as a child already, and answers it where it is to be listed. `last`: as [`Entry::last`](crate::copy::entry::Entry).
-pub fn step_into(
-    worker: &mut Worker<'_>,
-    dir: &Arc<Dir>,
-    sub: Subdirectory,
-    last: Option<&[usize]>,
-) -> Option<Arc<Dir>> {
-    let entered = catch_unwind(AssertUnwindSafe(|| enter(worker, dir, &sub, last))).unwrap_or_else(|_| {
+/// Whether what was opened of a subdirectory in source number `index` is a destination.
+pub fn refuses(worker: &mut Worker<'_>, parent: &Arc<Dir>, sub: &Subdirectory, index: usize, source: &Source) -> bool {
+    let refused = is_destination(worker, parent, source);
+    if refused && index == sub.source() {
+        let done = Done::skipped(Reason::Destination);
+        worker.record(parent, index, &sub.target, Kind::Directory, Ok(done));
+    }
+    refused
+}
+
+/// Opens a subdirectory's twins. `last`: as [`Entry::last`](crate::copy::entry::Entry). None: it has its outcome, or
+/// waits.
+pub fn enter(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, last: Option<&[usize]>) -> Option<Twins> {
+    let (parent, sub) = (entered.parent, entered.sub);
+    let twins = catch_unwind(AssertUnwindSafe(|| twins(worker, parent, sub, last))).unwrap_or_else(|_| {
         let cause = Cause::Panic("entering a directory".into());
         Err(Fault {
             operation: Operation::Work,
@@ -79,56 +78,35 @@ pub fn step_into(
             cause,
         })
     });
-    let source = sub.source();
-    match entered {
-        Ok(Entered::Child(child)) => {
-            worker.tell_shortfalls(dir, &sub.target);
-            return Some(child);
+    match twins {
+        Ok(Ok(twins)) => {
+            worker.tell_shortfalls(parent, &sub.target);
+            Some(Twins::of(twins))
         }
-        Ok(Entered::Blocked(blocked)) => {
-            extra::put_off(worker, dir, Coming::Directory(sub), blocked);
-            dir.let_go(&worker.run.budget);
-            return None;
+        Ok(Err(blocked)) => {
+            // It is listed when it comes.
+            worker.run.desk.unlisted();
+            extra::put_off(worker, parent, Coming::Directory(sub.clone()), blocked);
+            if worker.run.budget.exceeded() {
+                parent.put_down();
+            }
+            None
         }
-        Ok(Entered::Left(done)) => worker.record(dir, source, &sub.target, Kind::Directory, Ok(done)),
-        Err(fault) => worker.record(dir, source, &sub.target, Kind::Directory, Err(fault.into())),
+        Err(fault) => {
+            worker.record(parent, sub.source(), &sub.target, Kind::Directory, Err(fault.into()));
+            None
+        }
     }
-    worker.run.desk.listed();
-    child_done(worker, dir);
-    None
 }
 
-/// Opens a subdirectory's sources and twins.
-fn enter(
+/// The twins of a subdirectory, or the destinations in which something that may go is in its way.
+#[allow(clippy::type_complexity, reason = "the one or the other")]
+fn twins(
     worker: &mut Worker<'_>,
     parent: &Arc<Dir>,
     sub: &Subdirectory,
     last: Option<&[usize]>,
-) -> Result<Entered, Fault> {
-    let run = worker.run;
-    if let Some(departure) = &run.departure
-        && departure.has_failed(|| join(&parent.relative_path(), sub.target.to_bytes()))
-    {
-        return Ok(Entered::Left(Done::new(Outcome::Skipped)));
-    }
-    let mut sources = Vec::with_capacity(sub.sources().len());
-    for &index in sub.sources() {
-        match open_source(worker, parent, index, sub) {
-            Ok(source) if is_destination(worker, parent, &source) => {
-                if index == sub.source() {
-                    return Ok(Entered::Left(Done::skipped(Reason::Destination)));
-                }
-            }
-            Ok(source) => sources.push(source),
-            // The last one is this entry; the others are entries of their own that were overridden.
-            Err(fault) if index == sub.source() => return Err(fault),
-            Err(fault) => worker.fail(
-                &fault,
-                join(&parent.source_path(index), sub.target.to_bytes()),
-                Kind::Directory,
-            ),
-        }
-    }
+) -> Result<Result<Vec<Option<Twin>>, Vec<(usize, Kind)>>, Fault> {
     let spots: Vec<_> = (0..parent.twins.len())
         .map(|index| look_up(worker, parent, index, &sub.target))
         .collect();
@@ -144,10 +122,8 @@ fn enter(
         let taken = spots.iter().enumerate().filter_map(taken);
         let blocked = extra::obstacles(worker, parent, &sub.target, taken)?;
         if !blocked.is_empty() {
-            return Ok(Entered::Blocked(blocked));
+            return Ok(Err(blocked));
         }
-    }
-    if last.is_none() {
         let there = |spot: &&Result<Option<Spot>, Fault>| matches!(spot, Ok(Some(spot)) if spot.existing.is_some());
         extra::note_there(worker, parent, spots.iter().filter(there).count());
     }
@@ -178,17 +154,20 @@ fn enter(
             );
         }
     }
-    let dir = Arc::new(Dir::child(parent, sub.target.clone(), sources, twins));
-    dir.relieve(&run.budget);
+    Ok(Ok(twins))
+}
+
+/// A directory is about to be listed: what was adopted loses what is not its own.
+pub fn begin(worker: &Worker<'_>, dir: &Arc<Dir>) -> Result<(), Fault> {
     for (index, twin) in dir.twins.iter().enumerate() {
         if let Some(twin) = twin
             && matches!(twin.presence, Presence::Staged(_))
             && !twin.fresh
         {
-            clear_strangers(worker, &dir, index)?;
+            clear_strangers(worker, dir, index)?;
         }
     }
-    Ok(Entered::Child(dir))
+    Ok(())
 }
 
 /// Whether a source directory is a destination. Where inode numbers say so and may be those of two file systems, a file
@@ -209,40 +188,6 @@ fn is_destination(worker: &Worker<'_>, parent: &Dir, source: &Source) -> bool {
     let destination = root.twin(index).ok().flatten().zip(source.slot.current());
     let joined = destination.and_then(|(one, other)| views::joined(run.stager, &one, &other, &run.desk));
     joined.unwrap_or(true)
-}
-
-fn open_source(worker: &Worker<'_>, parent: &Dir, index: usize, sub: &Subdirectory) -> Result<Source, Fault> {
-    let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
-    let up = &parent.sources[index];
-    let name = up.scope.source_name(&sub.target);
-    let at = parent.source(index).map_err(|e| fault(Operation::Open, e))?;
-    let fd = sys::open_directory(at.as_fd(), name, Follow::No).map_err(|e| match e {
-        // It was a directory when it was listed.
-        Errno::NOTDIR | Errno::LOOP => Fault::changed(Operation::Open),
-        e => fault(Operation::Open, e),
-    })?;
-    let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-    // What was named itself is a walk of its own and has a device of its own.
-    let device = if matches!(up.scope, Scope::Names(_)) {
-        stat.id.dev
-    } else {
-        up.device
-    };
-    let scope = if worker.run.rules.asked.one_file_system && stat.id.dev != device {
-        Scope::Itself
-    } else {
-        sub.scope.clone()
-    };
-    Ok(Source {
-        slot: Slot::new(fd, stat.id, &worker.run.budget),
-        stat,
-        scope,
-        device,
-        origin: Origin::Name {
-            parent: index,
-            name: name.to_owned(),
-        },
-    })
 }
 
 /// What has the name of a subdirectory in destination number `index`. `None`: that destination was given up.
@@ -443,34 +388,25 @@ fn belongs(worker: &Worker<'_>, dir: &Dir, name: &CStr, kind: Kind) -> bool {
         Some((index, stat))
     });
     !left_out
-        && winner.is_some_and(|(index, stat)| stat.kind == kind && !finder::excludes(worker, dir, index, name, kind))
+        && winner.is_some_and(|(index, stat)| {
+            stat.kind == kind && !excludes((&rules.filter, &worker.run.working_directory), dir, index, name, kind)
+        })
 }
 
-/// A batch or the listing is done; the last of them publishes the directory and goes on below.
-pub fn own_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
-    if dir.own.fetch_sub(1, Ordering::AcqRel) != 1 {
+/// A directory's own entries are done: it is published.
+pub fn publish(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+    if worker.run.desk.cancel.is_draining() {
         return;
     }
-    if !worker.run.desk.cancel.is_draining() {
-        for index in 0..dir.twins.len() {
-            match publish_twin(worker, dir, index) {
-                Err(Stopped::Fault(fault)) => {
-                    worker.fail_directory(dir, dir.winner(), &fault);
-                    abandon(worker, dir, &fault);
-                }
-                // The next run adopts it.
-                Ok(()) | Err(Stopped::Aborted) => {}
+    for index in 0..dir.twins.len() {
+        match publish_twin(worker, dir, index) {
+            Err(Stopped::Fault(fault)) => {
+                worker.fail_directory(dir, dir.winner(), &fault);
+                abandon(worker, dir, &fault);
             }
+            // The next run adopts it.
+            Ok(()) | Err(Stopped::Aborted) => {}
         }
-    }
-    if dir.below.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-        if dir.pending.load(Ordering::Acquire) > 1 {
-            // Links or extra entries of it wait for the end.
-            dir.put_down();
-        }
-        child_done(worker, dir);
-    } else {
-        worker.run.schedule.push(Task::Descend(Arc::clone(dir)));
     }
 }
 
@@ -588,7 +524,7 @@ fn merge(
 /// Everything below a directory that could not be published has an outcome too.
 fn abandon(worker: &mut Worker<'_>, dir: &Arc<Dir>, fault: &Fault) {
     loop {
-        let next = dir.below.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let next = dir.below().pop();
         let Some(sub) = next else { return };
         worker.run.desk.listed();
         worker.record(
@@ -601,23 +537,8 @@ fn abandon(worker: &mut Worker<'_>, dir: &Arc<Dir>, fault: &Fault) {
     }
 }
 
-/// One child fewer; the last one closes the directory, and perhaps its parent, and so on up.
-pub fn child_done(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
-    let mut dir = Arc::clone(dir);
-    while dir.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-        if worker.run.desk.cancel.is_draining() {
-            leave(worker, &dir);
-        } else {
-            close(worker, &dir);
-        }
-        dir.release();
-        let Some(parent) = dir.parent.clone() else { return };
-        dir = parent;
-    }
-}
-
 /// The directory's own metadata, times last, and its outcome.
-fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
+pub fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     if let Some(departure) = &worker.run.departure {
         return depart::depart_directory(worker, departure, dir);
     }
@@ -686,7 +607,7 @@ fn may_leave(dir: &Dir) -> bool {
     let whole = |source: &Source| matches!(source.scope, Scope::Whole);
     let named = |source: &Source| match &source.origin {
         Origin::Path(path) => !matches!(split(path).1, b"" | b"." | b".."),
-        Origin::Name { .. } => true,
+        _ => true,
     };
     !dir.stays.load(Ordering::Acquire) && dir.sources.iter().any(|source| whole(source) && named(source))
 }
@@ -808,7 +729,7 @@ fn give_back(twin: &Twin, fd: &OwnedFd, index: usize) -> Result<(), Fault> {
 }
 
 /// The run ends early: the directory keeps what it has, for the next run to go on with.
-fn leave(worker: &Worker<'_>, dir: &Arc<Dir>) {
+pub fn leave(worker: &Worker<'_>, dir: &Arc<Dir>) {
     for (index, twin) in dir.twins.iter().enumerate() {
         let Some(twin) = twin else { continue };
         let unfinished = matches!(twin.presence, Presence::Staged(_)) && !twin.published.load(Ordering::Acquire);

@@ -13,13 +13,14 @@ use std::sync::atomic::Ordering;
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind};
 
-use crate::copy::dir::{Dir, Origin, Presence};
+use crate::copy::dir::{Dir, Presence, Twinned as _};
 use crate::copy::memory::{Coming, Extras, Late};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
-use crate::tree::listing::Batch;
+use crate::tree::listing::{Batch, LISTING_BYTES};
 use crate::tree::path::show;
 use crate::tree::spelling::has_two_spellings;
+use crate::walk::node::Origin;
 use crate::walk::scope::Scope;
 
 /// A directory whose sources have all been listed: what its twins have besides waits for the sweep.
@@ -68,6 +69,7 @@ fn find_extras(worker: &mut Worker<'_>, dir: &Arc<Dir>, twin: usize, seen: &[u64
         return Ok(());
     };
     let parents = parents_of_extras(worker, dir, twin);
+    worker.listing.reserve(LISTING_BYTES);
     let mut entries = Vec::new();
     sys::rewind_directory(fd.as_fd()).map_err(|e| fault(Operation::List, e))?;
     let mut more = true;
@@ -202,8 +204,9 @@ pub fn obstacles(
     Ok(obstacles)
 }
 
-/// Leaves an entry to the end. Its directory counts it as a child already.
+/// Leaves an entry to the end. Its directory counts it as a child.
 pub fn put_off(worker: &Worker<'_>, dir: &Arc<Dir>, coming: Coming, blocked: Vec<(usize, Kind)>) {
+    dir.pending.fetch_add(1, Ordering::AcqRel);
     worker.run.surplus.put_off(Late {
         dir: Arc::clone(dir),
         coming,

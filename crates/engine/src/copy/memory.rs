@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Identity, Kind, OwnedFd, Stat, Time};
 
-use crate::copy::dir::Dir;
+use crate::copy::dir::{Dir, Twinned as _};
 use crate::copy::entry::Original;
 use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Side};
@@ -360,8 +360,8 @@ impl Restored {
     }
 
     /// An entry with this name in a directory of a source was put back.
-    pub fn insert(&self, at: &OwnedFd, name: &CStr) -> sys::Result<()> {
-        let now = sys::stat(at.as_fd(), name, Follow::No)?;
+    pub fn insert(&self, at: BorrowedFd<'_>, name: &CStr) -> sys::Result<()> {
+        let now = sys::stat(at, name, Follow::No)?;
         self.inodes().insert(now.id, now.ctime);
         Ok(())
     }

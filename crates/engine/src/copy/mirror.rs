@@ -29,7 +29,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Follow};
 
 use crate::copy::act::make;
 use crate::copy::clear::{Sweep, Turn, sweeper, told};
-use crate::copy::dir::{Dir, Tries};
+use crate::copy::dir::{Dir, Tries, Twinned as _};
 use crate::copy::lookout::Lookout;
 use crate::copy::memory::{Extras, FAILED, Late, Leave};
 use crate::copy::run::{Run, Task};
@@ -79,7 +79,7 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> (Vec<Task>, boo
             (Mode::Remove, &going[..first])
         };
         let (left, turn) = (AtomicU64::new(limit), Turn::Go);
-        let crew = Crew::Fixed(run.active());
+        let crew = Crew::Fixed(run.crew.active());
         Sweeper {
             tell: told(run),
             crew: &crew,
@@ -90,7 +90,7 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> (Vec<Task>, boo
             imagine(run, &guard, &mut lates);
         } else if !surplus.is_withheld() {
             allow(&going[first..], &mut lates);
-            let workers = (run.active() / lates.len().max(1)).max(1);
+            let workers = (run.crew.active() / lates.len().max(1)).max(1);
             surplus.allow(Leave { guard, left, workers });
         }
     }
@@ -212,7 +212,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
             return None;
         }
     };
-    let crew = Crew::Fixed(run.active());
+    let crew = Crew::Fixed(run.crew.active());
     let counted = Sweeper {
         witness: lookout.as_ref().map(|lookout| lookout as &dyn Witness),
         crew: &crew,

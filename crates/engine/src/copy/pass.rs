@@ -3,8 +3,8 @@
 //! Comes in: options, checked, and what the pass is for; goes out: the run as it ended. The arguments are looked at, the
 //! workers do what is scheduled, links that waited are made, what is extra goes, and all is synced.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind};
@@ -24,8 +24,8 @@ use crate::entry::Reason;
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::event::Victims;
 use crate::job::desk::{Desk, Phase};
-use crate::pool::schedule::Schedule;
-use crate::pool::tune::{Medium, Range, Tuner};
+use crate::pool::schedule::{Crew, Schedule};
+use crate::pool::tune::Medium;
 use crate::report::Durability;
 use crate::report::counters::{Counters, Totals};
 use crate::sweep::leftovers;
@@ -85,12 +85,9 @@ pub fn copy(
     }
     let range = rules.range(&media(&root, &targets));
     // Few descriptors mean few workers: each needs some for its files.
-    let workers = range.ceiling.min(sets).min(desk.counters.len());
-    let range = Range {
-        start: range.start.min(workers),
-        ceiling: workers,
-        ..range
-    };
+    let crew = Crew::of(range, rules.processors, sets.min(desk.counters.len()));
+    let workers = crew.most();
+    desk.staff(crew.active());
     let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
     let source_ids = source_ids.map(|source| source.slot.id()).collect();
     let in_use = led_to(&rules.asked.in_use);
@@ -100,14 +97,13 @@ pub fn copy(
     };
     let run = Run {
         links: Links::new(&rules, Arc::clone(&root)),
-        tuner: (!range.fixed).then(|| Mutex::new(Tuner::new(range, rules.processors))),
+        crew,
         rules,
         stager: Stager::new(),
         schedule: Schedule::new(workers),
         budget,
         sync_batch: (sets / workers).max(1),
         desk: Arc::clone(desk),
-        workers,
         methods: Methods::default(),
         waiting: Waiting::default(),
         surplus: Surplus::default(),
@@ -137,7 +133,7 @@ pub fn copy(
         .is_none()
         .then(|| Scout::send(desk, ahead(&run.rules, names.names())));
     begin(&run, &root, missing, &outside);
-    run.schedule.push(Task::List(Arc::clone(&root)));
+    run.push_listing(Arc::clone(&root));
     perform::drive(&run);
     settle(&run, &root);
     run.probes.pull();
@@ -161,7 +157,7 @@ fn settle(run: &Run, root: &Arc<Dir>) {
         let (tasks, more) = mirror::sweep(run, root, leaving);
         if !tasks.is_empty() {
             for task in tasks {
-                run.schedule.push(task);
+                run.push(task);
             }
             perform::drive(run);
         }
@@ -238,6 +234,7 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
         run.surplus.withhold("missing-source", "a source is missing");
     }
     for (path, fault) in missing {
+        run.counters[0].found(Kind::File);
         worker.record_missing(&fault, path);
     }
     for path in outside {
@@ -246,6 +243,7 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
             side: Side::Source,
             cause: Cause::Outside("it leaves the source"),
         };
+        run.counters[0].found(Kind::File);
         worker.record_missing(&fault, path.clone());
     }
     for (index, twin) in root.twins.iter().enumerate() {
@@ -275,11 +273,11 @@ fn finish_links(run: &Run) {
             return;
         }
         for link in links {
-            run.schedule.push(Task::Link(link));
+            run.push(Task::Link(link));
         }
         for root in roots {
             run.desk.unlisted();
-            run.schedule.push(Task::List(root));
+            run.push_listing(root);
         }
         perform::drive(run);
     }

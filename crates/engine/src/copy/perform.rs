@@ -1,117 +1,235 @@
-//! Who takes the tasks of a copy, and has each room do its part.
+//! The copy as a visitor of the walk: has each room do its part.
 //!
-//! Comes in: what is scheduled; goes out: all of it done, and an outcome for each entry. A directory is entered, listed, its
-//! files worked on, and ended here, in this order; the rooms that do so do not know each other.
+//! Comes in: what the walk finds, and the copy's own tasks; goes out: all of it done, and an outcome for each entry. The rooms
+//! that do so do not know each other.
 
+use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bulkhaul_sys::{self as sys, Kind};
+use bulkhaul_sys::{BorrowedFd, Errno, Kind};
 
 use crate::copy::act::{self, file as files_of};
-use crate::copy::dir::Dir;
-use crate::copy::entry::Entry;
+use crate::copy::dir::{Dir, Twinned as _, Twins};
+use crate::copy::entry::{Done, Entry};
 use crate::copy::memory::{Coming, Late};
 use crate::copy::run::{Run, Task};
 use crate::copy::worker::Worker;
-use crate::copy::{clear, directory, finder};
-use crate::error::Fault;
-use crate::pool::schedule::{self, Progress};
-use crate::report::counters::Totals;
-use crate::tree::listing::Batch;
+use crate::copy::{clear, directory, extra, finder};
+use crate::entry::{Outcome, Reason};
+use crate::error::{Fault, Operation, Side};
+use crate::job::desk::Desk;
+use crate::report::counters::Counters;
+use crate::tree::path::join;
+use crate::walk::node::{Entered, Source};
+use crate::walk::scope::Subdirectory;
+use crate::walk::start::Boundary;
+use crate::walk::visitor::{Entries, Hand, Met, Missed, Next, Visitor};
+use crate::walk::{Walk, step_into};
 
 /// Runs what is scheduled to its end.
 pub fn drive(run: &Run) {
-    let work = |index: usize| work(Worker::new(run, &run.counters[index]));
-    let failed = match &run.tuner {
-        None => {
-            run.desk.staff(run.workers);
-            schedule::drive(run.workers, work)
-        }
-        Some(tuner) => {
-            let progress = || {
-                let (bytes, entries) = Totals::of(&run.counters).work();
-                let spent = sys::processor_time();
-                Progress { bytes, entries, spent }
-            };
-            let told = |workers| run.desk.staff(workers);
-            schedule::drive_tuned(&run.schedule, tuner, progress, told, work)
-        }
+    let walk = Walk {
+        filter: &run.rules.filter,
+        boundary: if run.rules.asked.one_file_system {
+            Boundary::FileSystem
+        } else {
+            Boundary::None
+        },
+        across: &[],
+        desk: &run.desk,
+        crew: &run.crew,
+        budget: &run.budget,
     };
-    if let Some(error) = failed {
-        let message = format!("a worker could not be started: {error}");
-        run.desk.note("threads", || (Vec::new(), message));
+    walk.resume(&run.schedule, &Copying(run));
+}
+
+/// Whoever copies.
+struct Copying<'r>(&'r Run);
+
+impl<'r> Visitor for Copying<'r> {
+    type Data = Twins;
+    type Worker = Worker<'r>;
+    type Task = Task;
+
+    // A directory that nobody sees yet is published before anything can be found below it.
+    const OWN_FIRST: bool = true;
+    // It is an entry as well as any, and empty.
+    const ENTERS_BEYOND: bool = true;
+
+    fn worker(&self, index: usize) -> Worker<'r> {
+        Worker::new(self.0, &self.0.counters[index])
     }
-}
 
-/// Works until the run has no task left.
-fn work(mut worker: Worker<'_>) {
-    let run = worker.run;
-    run.schedule.work(|task| {
-        // A panic outside of an entry loses that task's entries: the books will not balance, and the report says so.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| perform(&mut worker, task))) {
-            worker.fail(&Fault::panic(&*panic), Vec::new(), Kind::Directory);
-        }
-    });
-}
-
-fn perform(worker: &mut Worker<'_>, task: Task) {
-    match task {
-        Task::List(dir) => list(worker, &dir),
-        Task::Descend(dir) => {
-            if let Some(child) = directory::descend(worker, &dir) {
-                list(worker, &child);
-            }
-        }
-        Task::Files(dir, source, batch) => {
-            files(worker, &dir, source, batch);
-            directory::own_done(worker, &dir);
-        }
-        Task::Chunks(chunks) => {
-            let run = worker.run;
-            let terms = run.terms(chunks.destination());
-            chunks.help(terms, worker.counters, &mut worker.buffer, || run.schedule.crowded());
-        }
-        Task::Link(link) => {
-            if worker.run.desk.may_begin() {
-                let entry = Entry {
-                    dir: &link.dir,
-                    source: link.source,
-                    target: &link.target,
-                    last: Some(&[]),
-                    again: true,
-                };
-                file(worker, &entry, link.kind);
-            }
-            directory::child_done(worker, &link.dir);
-        }
-        Task::Late(late) => come_late(worker, late),
-        Task::Close(dir) => directory::child_done(worker, &dir),
+    fn counters<'c>(&'c self, _desk: &'c Desk) -> &'c [Counters] {
+        &self.0.counters
     }
-}
 
-/// A directory that was entered: what it has, and then the end of its own part.
-fn list(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
-    finder::list(worker, dir, files);
-    directory::own_done(worker, dir);
+    fn perform(hand: &mut Hand<'_, Self>, task: Task) {
+        let run = hand.worker.run;
+        match task {
+            Task::Chunks(chunks) => {
+                let (terms, worker) = (run.terms(chunks.destination()), &mut hand.worker);
+                chunks.help(terms, worker.counters, &mut worker.buffer, || run.schedule.crowded());
+            }
+            Task::Link(link) => {
+                if run.desk.may_begin() {
+                    let entry = Entry {
+                        dir: &link.dir,
+                        source: link.source,
+                        target: &link.target,
+                        last: Some(&[]),
+                        again: true,
+                    };
+                    file(&mut hand.worker, &entry, link.kind);
+                }
+                hand.done(&link.dir);
+            }
+            Task::Late(late) => come_late(hand, late),
+            Task::Close(dir) => hand.done(&dir),
+        }
+    }
+
+    fn failed(&self, worker: &mut Worker<'r>, _desk: &Desk, fault: &Fault) {
+        worker.fail(fault, Vec::new(), Kind::Directory);
+    }
+
+    fn leaves_alone(&self, worker: &mut Worker<'r>, parent: &Arc<Dir>, sub: &Subdirectory) -> bool {
+        directory::leaves_alone(worker, parent, sub)
+    }
+
+    fn refuses(
+        &self,
+        worker: &mut Worker<'r>,
+        parent: &Arc<Dir>,
+        sub: &Subdirectory,
+        index: usize,
+        source: &Source,
+    ) -> bool {
+        directory::refuses(worker, parent, sub, index, source)
+    }
+
+    fn enter(&self, worker: &mut Worker<'r>, entered: &Entered<'_, Twins>) -> Option<Twins> {
+        directory::enter(worker, entered, None)
+    }
+
+    fn begin(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>) -> Result<(), Fault> {
+        directory::begin(worker, dir)
+    }
+
+    fn admits<'n>(
+        &self,
+        worker: &mut Worker<'r>,
+        dir: &Arc<Dir>,
+        source: usize,
+        names: impl Iterator<Item = &'n CStr>,
+    ) -> bool {
+        finder::admits(worker, dir, source, names)
+    }
+
+    fn meet(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>, source: usize, at: BorrowedFd<'_>, name: &CStr) -> Met {
+        finder::meet(worker, dir, source, at, name)
+    }
+
+    fn stranger(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>, source: usize, name: &CStr, kind: Kind) {
+        finder::pass_over(worker, dir, source, name, kind, Reason::StagingName);
+    }
+
+    fn excluded(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>, source: usize, name: &CStr, kind: Kind) {
+        finder::excluded(worker, dir, source, name, kind);
+    }
+
+    fn overridden(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>, entry: (usize, &CStr, Kind), winner: (usize, Kind)) {
+        finder::overridden(worker, dir, entry, winner);
+    }
+
+    fn ignores_missing(&self) -> bool {
+        // The copy has told what was missing, and what has gone since needs no removal.
+        self.0.departure.is_some()
+    }
+
+    fn entries(&self, worker: &mut Worker<'r>, _at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
+        let (dir, source) = (entries.node(), entries.source());
+        while let Some((target, kind)) = entries.next() {
+            let entry = Entry {
+                dir,
+                source,
+                target,
+                last: None,
+                again: false,
+            };
+            file(worker, &entry, kind);
+        }
+        files_of::flush(worker);
+    }
+
+    fn unlisted(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>, source: usize, errno: Errno) {
+        worker.fail_directory(dir, source, &Fault::new(Operation::List, Side::Source, errno));
+    }
+
+    fn listed(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>, source: usize, names: usize) {
+        extra::note_listed(worker, dir, source, names);
+    }
+
+    fn listed_all(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>) {
+        extra::note_extras(worker, dir);
+    }
+
+    fn settle(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>) {
+        directory::publish(worker, dir);
+    }
+
+    fn leave(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>) -> Next {
+        directory::close(worker, dir);
+        Next::Up
+    }
+
+    fn abandon(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>) {
+        directory::leave(worker, dir);
+    }
+
+    fn fault(&self, worker: &mut Worker<'r>, missed: &Missed<'_, Twins>, kind: Kind, fault: &Fault) {
+        let Some(dir) = missed.parent else {
+            return worker.record_missing(fault, missed.path());
+        };
+        let path = || join(&dir.relative_path(), missed.name.to_bytes());
+        let told = worker.run.departure.as_ref().is_some_and(|d| d.has_failed(path));
+        let result = if told {
+            Ok(Done::new(Outcome::Skipped))
+        } else {
+            Err(fault.clone().into())
+        };
+        worker.record(dir, missed.source, missed.name, kind, result);
+    }
+
+    fn unmerged(&self, worker: &mut Worker<'r>, missed: &Missed<'_, Twins>, fault: &Fault) {
+        worker.fail(fault, missed.path(), Kind::Directory);
+    }
+
+    fn relieve(&self, dir: &Dir) -> bool {
+        dir.close_twins()
+    }
+
+    fn release(&self, dir: &Dir) {
+        dir.retire_twins();
+    }
 }
 
 /// An entry that waited: the sweep is over. Where it has come, what has its name in other destinations and is of another
 /// kind is extra there, and goes too.
-fn come_late(worker: &mut Worker<'_>, late: Late) {
+fn come_late(hand: &mut Hand<'_, Copying<'_>>, late: Late) {
     let Late {
         dir,
         coming,
         blocked,
         clear,
     } = late;
+    let run = hand.worker.run;
     match coming {
-        _ if !worker.run.desk.may_begin() => directory::child_done(worker, &dir),
-        Coming::Directory(sub) => {
-            if let Some(child) = directory::step_into(worker, &dir, sub, Some(&clear)) {
-                list(worker, &child);
-            }
-        }
+        _ if !run.desk.may_begin() => hand.done(&dir),
+        Coming::Directory(sub) => step_into(hand, &dir, sub, |hand, entered| {
+            directory::enter(&mut hand.worker, entered, Some(&clear))
+        }),
         Coming::Entry { source, target, kind } => {
             let entry = Entry {
                 dir: &dir,
@@ -120,46 +238,15 @@ fn come_late(worker: &mut Worker<'_>, late: Late) {
                 last: Some(&clear),
                 again: false,
             };
-            if let Some(place) = file(worker, &entry, kind) {
+            if let Some(place) = file(&mut hand.worker, &entry, kind) {
                 let others = blocked
                     .iter()
                     .filter(|(twin, _)| *twin != place && clear.contains(twin));
-                others.for_each(|(twin, kind)| clear::clear(worker.run, &dir, *twin, &target, *kind));
+                others.for_each(|(twin, kind)| clear::clear(run, &dir, *twin, &target, *kind));
             }
-            directory::child_done(worker, &dir);
+            hand.done(&dir);
         }
     }
-}
-
-/// Works on the files of a batch; gives half of the rest to whoever has nothing to do, or all of it when fewer workers are
-/// to be at work.
-fn files(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, mut batch: Batch) {
-    let mut index = 0;
-    while index < batch.len() && !worker.run.desk.cancel.is_draining() {
-        if worker.run.schedule.crowded() {
-            let rest = batch.take_from(index);
-            worker.run.give_away(dir, source, rest);
-            break;
-        }
-        if batch.len() - index > 1 && worker.run.schedule.hungry() {
-            let rest = batch.split_off(index + 1);
-            worker.run.give_away(dir, source, rest);
-        }
-        if !worker.run.desk.may_begin() {
-            break;
-        }
-        let (target, kind) = batch.get(index);
-        let entry = Entry {
-            dir,
-            source,
-            target,
-            last: None,
-            again: false,
-        };
-        file(worker, &entry, kind);
-        index += 1;
-    }
-    files_of::flush(worker);
 }
 
 /// One entry that is not a directory. A panic costs this entry only. Answers the destination in which it is, where that is

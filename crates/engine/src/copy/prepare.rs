@@ -12,7 +12,7 @@ use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Way};
 
 use crate::bytes::stream::{Stream, descriptor_of, name_of};
-use crate::copy::dir::{Dir, Origin, Presence, Source, Twin};
+use crate::copy::dir::{Dir, Presence, Twin, Twins};
 use crate::copy::memory::Restored;
 use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::copy::target::{RootPlace, Target, room};
@@ -26,6 +26,7 @@ use crate::tree::path::{c_string, join, nearest, open_directory_path, show, spli
 use crate::tree::protection::forbidden;
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::Stager;
+use crate::walk::node::{Origin, Source, Sources};
 use crate::walk::scope::{Named, Scope};
 
 /// A run that may begin.
@@ -93,7 +94,7 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
     let look = || sys::stat(at.as_fd(), &c_name, Follow::No);
     let mut stat = match (look(), goes) {
         (Err(Errno::NOENT), Some((stager, restored))) => match stager.put_back(&at, &c_name) {
-            Ok(true) => restored.insert(&at, &c_name).and_then(|()| look()),
+            Ok(true) => restored.insert(at.as_fd(), &c_name).and_then(|()| look()),
             Ok(false) => Err(Errno::NOENT),
             Err(errno) => Err(errno),
         },
@@ -243,12 +244,9 @@ fn make(
     }
     let sources = gather(entries, listed.names.as_ref(), budget)
         .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?;
-    let root = Dir::root(
-        sources,
-        twins,
-        targets.iter().map(|t| t.path.clone()).collect(),
-        is_entry,
-    );
+    let paths = targets.iter().map(|t| t.path.clone()).collect();
+    let twins = Twins::of_root(twins, paths, is_entry);
+    let root = Dir::top(Sources::from(sources), twins, true);
     Ok(Prepared {
         root: Arc::new(root),
         targets,
@@ -314,6 +312,7 @@ fn source(path: Vec<u8>, fd: OwnedFd, stat: Stat, scope: Scope, budget: &Arc<Bud
     Source {
         slot: Slot::new(fd, stat.id, budget),
         device: stat.id.dev,
+        mount: 0,
         stat,
         scope,
         origin: Origin::Path(path),

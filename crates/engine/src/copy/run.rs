@@ -1,9 +1,9 @@
 //! Everything that the workers of one copy share, and the pieces of work that they take.
 //!
-//! Nothing is done here: who takes a task is [`crate::copy::perform`].
+//! Nothing is done here: who takes a task is the walk, and [`crate::copy::perform`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_sys::{Identity, Time};
 
@@ -11,29 +11,22 @@ use crate::bytes::chunks::Chunks;
 use crate::bytes::transfer::Terms;
 use crate::bytes::ways::Methods;
 use crate::copy::departure::Departure;
-use crate::copy::dir::{Dir, Tries};
+use crate::copy::dir::{Dir, Tries, Twins};
 use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Late, Restored, Surplus, Undecided, Waiting};
 use crate::copy::options::Rules;
 use crate::copy::target::{RootPlace, Target};
 use crate::copy::views::Probes;
 use crate::job::desk::Desk;
-use crate::pool::schedule::Schedule;
-use crate::pool::tune::Tuner;
+use crate::pool::schedule::{Crew, Schedule};
 use crate::report::Durability;
 use crate::report::counters::Counters;
 use crate::tree::descriptors::Budget;
-use crate::tree::listing::Batch;
 use crate::tree::staging::Stager;
+use crate::walk;
 
-/// A piece of work.
+/// A piece of work, beside those of the walk.
 pub enum Task {
-    /// List a directory that has just been entered.
-    List(Arc<Dir>),
-    /// Enter the next subdirectory of a published directory.
-    Descend(Arc<Dir>),
-    /// Files of one source that somebody else listed.
-    Files(Arc<Dir>, usize, Batch),
     /// Chunks of a big file that another worker has.
     Chunks(Arc<Chunks>),
     /// A symlink that was put off until its target's place is known.
@@ -51,17 +44,15 @@ pub struct Run {
     /// Makes and recognises staging names.
     pub stager: Stager,
     /// What is to be done.
-    pub schedule: Schedule<Task>,
+    pub schedule: Schedule<walk::visitor::Task<Twins, Task>>,
     /// Directories that may be open.
     pub budget: Arc<Budget>,
     /// Files that may wait for their sync at once in one worker.
     pub sync_batch: usize,
     /// Where the run is watched from.
     pub desk: Arc<Desk>,
-    /// Worker threads at most.
-    pub workers: usize,
-    /// Finds how many of them serve best; `None`: all.
-    pub(crate) tuner: Option<Mutex<Tuner>>,
+    /// Worker threads.
+    pub crew: Crew,
     /// What the kernel can copy by itself.
     pub methods: Methods,
     /// Hard links.
@@ -101,12 +92,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// Workers that shall be at work, while none is.
-    pub fn active(&self) -> usize {
-        let tuner = self.tuner.as_ref();
-        tuner.map_or(self.workers, |tuner| {
-            tuner.lock().unwrap_or_else(PoisonError::into_inner).active()
-        })
+    /// Something of the copy's own is to be done.
+    pub fn push(&self, task: Task) {
+        self.schedule.push(walk::visitor::Task::Other(task));
+    }
+
+    /// A directory that was opened is to be listed.
+    pub fn push_listing(&self, dir: Arc<Dir>) {
+        self.schedule.push(walk::visitor::Task::List(dir));
     }
 
     /// Something in a destination has the name of a source entry. Before sources go, it must be shown to be another one.
@@ -128,12 +121,6 @@ impl Run {
             methods: &self.methods,
             desk: &self.desk,
         }
-    }
-
-    /// Leaves a batch to another worker.
-    pub fn give_away(&self, dir: &Arc<Dir>, source: usize, batch: Batch) {
-        dir.own.fetch_add(1, Ordering::AcqRel);
-        self.schedule.push(Task::Files(Arc::clone(dir), source, batch));
     }
 
     /// What came of what was to be made in a directory of a destination, and in all of it.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bulkhaul_sys::{self as sys, Kind, Node, Stat, Time};
 
-use crate::copy::dir::{Dir, Twin};
+use crate::copy::dir::{Dir, Twin, Twinned as _};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
 use crate::tree::metadata;

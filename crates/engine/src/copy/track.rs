@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Node, OwnedFd};
 
-use crate::copy::dir::{Dir, Origin, Presence, Source, Twin};
+use crate::copy::dir::{Dir, Presence, Twin, Twins};
 use crate::copy::memory::Tracked;
 use crate::copy::run::Run;
 use crate::error::Fault;
 use crate::tree::descriptors::Slot;
 use crate::tree::metadata::{Heritage, Scratch};
 use crate::tree::path::{c_string, join, open_directory_path};
+use crate::walk::node::{Elsewhere, Origin, Source};
 use crate::walk::scope::{Named, Scope};
 
 /// Follows `text` from `directory` by its letters; `None` where it leaves the root.
@@ -91,6 +92,7 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
         stat: from_stat,
         scope: Scope::Names(Arc::new(names)),
         device: from_stat.id.dev,
+        mount: 0,
         origin: Origin::Path(parent.to_vec()),
     };
     let heritage =
@@ -106,9 +108,11 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
     let mut paths: Vec<Vec<u8>> = run.targets.iter().map(|t| t.path.clone()).collect();
     twins[link.destination] = Some(twin);
     paths[link.destination] = path;
-    let base = parts.iter().fold(Vec::new(), |path, part| join(&path, part));
-    let mut root = Dir::root(vec![source], twins, paths, false);
-    root.base = base;
+    let mut root = Dir::top(source.into(), Twins::of_root(twins, paths, false), true);
+    root.elsewhere = Some(Box::new(Elsewhere {
+        relative_path: parts.iter().fold(Vec::new(), |path, part| join(&path, part)),
+        twins: Vec::new(),
+    }));
     Ok(Some(Arc::new(root)))
 }
 

@@ -11,7 +11,7 @@ use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::copy::departure::ITS_TIME;
-use crate::copy::dir::{Dir, Origin, Tries};
+use crate::copy::dir::{Dir, Tries, Twinned as _};
 use crate::copy::entry::{Done, Finished};
 use crate::copy::plan::IN_THE_WAY;
 use crate::copy::run::Run;
@@ -19,10 +19,10 @@ use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
 use crate::event::EntryEvent;
 use crate::report::counters::Counters;
-use crate::tree::listing::LISTING_BYTES;
 use crate::tree::metadata::Scratch;
 use crate::tree::path::join;
 use crate::tree::protection::protection;
+use crate::walk::node::Origin;
 
 /// A thread's own things.
 pub struct Worker<'r> {
@@ -30,7 +30,7 @@ pub struct Worker<'r> {
     pub run: &'r Run,
     /// Its counters.
     pub counters: &'r Counters,
-    /// Room for a listing.
+    /// Room for a listing of a destination, made when there is one.
     pub listing: Vec<u8>,
     /// Room for content.
     pub buffer: Vec<u8>,
@@ -50,7 +50,7 @@ impl<'r> Worker<'r> {
         Self {
             run,
             counters,
-            listing: Vec::with_capacity(LISTING_BYTES),
+            listing: Vec::new(),
             buffer: vec![0; BUFFER_BYTES],
             scratch: Scratch::default(),
             unsynced: Vec::new(),
@@ -127,9 +127,8 @@ impl<'r> Worker<'r> {
         self.tell_shortfalls(above, name);
     }
 
-    /// The recorder of what was named and can't be had: it was found by its name only.
+    /// The recorder of what was named and can't be had: it was counted by its name only.
     pub fn record_missing(&self, fault: &Fault, path: Vec<u8>) {
-        self.counters.found(Kind::File);
         self.counters.outcome(Kind::File, fault.outcome(), None, 0);
         self.fail(fault, path, Kind::File);
     }

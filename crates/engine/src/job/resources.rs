@@ -100,3 +100,24 @@ impl Staff {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crew_is_as_the_media_want_it_or_as_many_as_were_asked_for() {
+        let tuned = |jobs, media: &[Medium], most| {
+            let crew = Staff::of(jobs, 2).unwrap().crew(media, most);
+            (matches!(crew, Crew::Tuned(..)), crew.active(), crew.most())
+        };
+        assert_eq!(tuned(0, &[Medium::Network], 256), (true, 8, 64));
+        assert_eq!(tuned(0, &[Medium::Network], 5), (true, 5, 5));
+        assert_eq!(tuned(0, &[Medium::Solid], 256), (true, 2, 16));
+        assert_eq!(tuned(0, &[Medium::Memory], 256), (false, 2, 2));
+        assert_eq!(tuned(0, &[], 256), (false, 2, 2));
+        assert_eq!(tuned(3, &[Medium::Network], 256), (false, 3, 3));
+        assert_eq!(tuned(3, &[Medium::Network], 2), (false, 2, 2));
+        assert_eq!(Staff::of(0, 2).unwrap().most(), 64);
+    }
+}

@@ -13,7 +13,7 @@ use crate::bytes::chunks::Chunks;
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::forget;
 use crate::bytes::transfer::Transfer;
-use crate::copy::dir::Created;
+use crate::copy::dir::{Created, Twinned as _};
 use crate::copy::entry::{Entry, SourceEntry, same_version};
 use crate::copy::run::Task;
 use crate::copy::worker::Worker;
@@ -94,7 +94,7 @@ pub fn fill_file(
             let schedule = &worker.run.schedule;
             let invite = |chunks: &Arc<Chunks>| {
                 if schedule.hungry() {
-                    schedule.push(Task::Chunks(Arc::clone(chunks)));
+                    worker.run.push(Task::Chunks(Arc::clone(chunks)));
                 }
             };
             let (terms, files) = (worker.run.terms(index), (file, new));

@@ -22,12 +22,12 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Node, OwnedFd, Stat, Time};
 
 use crate::bytes::probe;
 use crate::copy::act::content;
 use crate::copy::departure::{Departure, ITS_TIME};
-use crate::copy::dir::{Dir, Origin, Presence};
+use crate::copy::dir::{Dir, Presence, Twinned as _};
 use crate::copy::entry::{Done, Entry, SourceEntry, same_version};
 use crate::copy::options::Directories;
 use crate::copy::times;
@@ -39,6 +39,7 @@ use crate::tree::listing::{find_name, is_empty};
 use crate::tree::metadata::{self, Held};
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::staging::{Stager, appear};
+use crate::walk::node::Origin;
 use crate::walk::scope::Scope;
 
 /// Why an entry stays that is its own copy.
@@ -252,7 +253,7 @@ fn show_other(
 
 /// An entry that a move which died took aside gets its name back: the one that it was made from, as a destination has it.
 /// `None`: none has.
-pub fn put_back(worker: &Worker<'_>, dir: &Dir, at: &OwnedFd, aside: &CStr) -> Result<Option<CString>, Fault> {
+pub fn put_back(worker: &Worker<'_>, dir: &Dir, at: BorrowedFd<'_>, aside: &CStr) -> Result<Option<CString>, Fault> {
     for index in 0..dir.twins.len() {
         let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
         let Some(twin) = dir.twin(index).map_err(fault(Operation::Open))? else {
@@ -262,10 +263,10 @@ pub fn put_back(worker: &Worker<'_>, dir: &Dir, at: &OwnedFd, aside: &CStr) -> R
         let Some(name) = find_name(&twin, is_of).map_err(fault(Operation::List))? else {
             continue;
         };
-        let restored = sys::stat_fd(at.as_fd()).and_then(|before| {
-            appear(at.as_fd(), aside, &name)?;
+        let restored = sys::stat_fd(at).and_then(|before| {
+            appear(at, aside, &name)?;
             // That was no change of the directory: its copy has the time that it had before.
-            sys::set_times(Node::Open(at.as_fd()), None, Some(before.mtime))?;
+            sys::set_times(Node::Open(at), None, Some(before.mtime))?;
             worker.run.restored.insert(at, &name)
         });
         return match restored {
@@ -480,9 +481,9 @@ fn remove_source_directory(
         return Ok(false);
     }
     let (at, name) = match (&dir.sources[source].origin, &dir.parent) {
-        (Origin::Name { parent, name }, Some(above)) => (
+        (Origin::Name { parent, .. }, Some(above)) => (
             above.source(*parent).map_err(source_fault(Operation::Open))?,
-            name.clone(),
+            dir.name_in(source).to_owned(),
         ),
         (Origin::Path(path), _) => {
             let (above, name) = split(path);
@@ -492,7 +493,7 @@ fn remove_source_directory(
             let at = open_directory_path(above, Follow::Yes).map_err(source_fault(Operation::Open))?;
             (Arc::new(at), c_string(name).map_err(source_fault(Operation::Open))?)
         }
-        (Origin::Name { .. }, None) => return Ok(false),
+        _ => return Ok(false),
     };
     let now = match sys::stat(at.as_fd(), &name, Follow::No) {
         // A link that was followed stays as well.

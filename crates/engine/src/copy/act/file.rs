@@ -14,6 +14,7 @@ use crate::bytes::transfer::{Sparse, WRITE_BACK_BYTES};
 use crate::copy::act::content::{Place, fill_file, same_content};
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make::{self, Fit};
+use crate::copy::dir::Twinned as _;
 use crate::copy::entry::{Done, Entry, Finished, SourceEntry, same_version};
 use crate::copy::links::Claimed;
 use crate::copy::plan::{Action, plan};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::act::{content, make};
+use crate::copy::dir::Twinned as _;
 use crate::copy::entry::{Done, Entry, Original, SourceEntry};
 use crate::copy::links::{Claim, Claimed, First, Location};
 use crate::copy::worker::Worker;

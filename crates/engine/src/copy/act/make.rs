@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::clear;
-use crate::copy::dir::{Dir, Presence, Tries};
+use crate::copy::dir::{Dir, Presence, Tries, Twinned as _};
 use crate::copy::entry::{Done, Entry, Original};
 use crate::copy::memory::Undecided;
 use crate::copy::times;

@@ -13,6 +13,7 @@ use crate::bytes::probe;
 use crate::copy::act::file;
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make::{Fit, all_changes, discard, keep, make, permit, publish};
+use crate::copy::dir::Twinned as _;
 use crate::copy::entry::{Done, Entry, SourceEntry};
 use crate::copy::links::Claimed;
 use crate::copy::memory::{Tracked, Undecided};
