@@ -1,15 +1,16 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
 //! ```text
-//! list   compare   remove   copy: pass ─> perform ─> finder ─> act ─> worker (the recorder)
-//!   │       │        │        │             │           │       │
-//!   │       │        │        │             │           │       └─ plan, probe, make, content, publish, depart
-//!   │       │        │        │             │           └─ names in batches, each found once
-//!   │       │        │        │             └─ directory: entered, published, closed; mirror: what is extra goes
+//! list   compare   remove   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
+//!   │       │        │        │             │           │        │       │
+//!   │       │        │        │             │           │        │       └─ plan, probe, make, content, publish, depart
+//!   │       │        │        │             │           │        └─ names that are its own, or passed over
+//!   │       │        │        │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
+//!   │       │        │        │             └─ the visitor of the walk
 //!   └───────┴────────┴────────┴── the operations: none of them knows another
 //! sweep      every delete: what never goes, how much may, what dead runs left
 //! records    what is known of many entries, in order
-//! walk       trees in parallel, with a visitor
+//! walk       trees in parallel, with a visitor: sources and what of them is taken, each name found once, the crew
 //! bytes      one file's bytes: moved, compared, proved; streams
 //! job        one operation as its caller sees it: desk, pace, stall, resources
 //! tree       one entry or one directory, by descriptor

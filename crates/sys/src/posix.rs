@@ -91,6 +91,16 @@ pub fn wait_for(fd: BorrowedFd<'_>, way: Way, time: Duration) -> Result<bool> {
     .map(|ready| ready > 0)
 }
 
+/// The name that these bytes begin with; they end with a NUL, or there is none. A listing is looked at name by name, and
+/// the library's own search takes a byte at a time.
+pub fn name_at(bytes: &[u8]) -> &CStr {
+    match bytes.last() {
+        // SAFETY: there is a NUL in `bytes`, so nothing past them is read, and the answer is borrowed from them.
+        Some(0) => unsafe { CStr::from_ptr(bytes.as_ptr().cast()) },
+        _ => c"",
+    }
+}
+
 /// Starts a listing again from the first name.
 pub fn rewind_directory(fd: BorrowedFd<'_>) -> Result<()> {
     once(Call::Rewind, || fs::seek(fd, fs::SeekFrom::Start(0))).map(drop)

@@ -37,7 +37,7 @@ export interface Limits {
 
 /** What a job may take of the machine. */
 export interface Resources {
-  /** Worker threads at most, 1 to 1024. Default 0: from CPU affinity and cgroup quota, in a copy also from the devices. */
+  /** Worker threads at most, 1 to 1024. Default 0: from CPU affinity, cgroup quota, and the devices. */
   jobs?: number;
   /** How fast it may go. Default: as fast as it can. */
   limits?: Limits;

@@ -79,11 +79,11 @@ pub fn enter(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, last: Option
         })
     });
     match twins {
-        Ok(Ok(twins)) => {
+        Ok(Spots::Open(twins)) => {
             worker.tell_shortfalls(parent, &sub.target);
             Some(Twins::of(twins))
         }
-        Ok(Err(blocked)) => {
+        Ok(Spots::Blocked(blocked)) => {
             // It is listed when it comes.
             worker.run.desk.unlisted();
             extra::put_off(worker, parent, Coming::Directory(sub.clone()), blocked);
@@ -99,14 +99,21 @@ pub fn enter(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, last: Option
     }
 }
 
-/// The twins of a subdirectory, or the destinations in which something that may go is in its way.
-#[allow(clippy::type_complexity, reason = "the one or the other")]
+/// Where a subdirectory comes in all destinations.
+enum Spots {
+    /// Its twins are open.
+    Open(Vec<Option<Twin>>),
+    /// Something that may go is in its way, in these destinations.
+    Blocked(Vec<(usize, Kind)>),
+}
+
+/// Opens the twins of a subdirectory, if its way is clear.
 fn twins(
     worker: &mut Worker<'_>,
     parent: &Arc<Dir>,
     sub: &Subdirectory,
     last: Option<&[usize]>,
-) -> Result<Result<Vec<Option<Twin>>, Vec<(usize, Kind)>>, Fault> {
+) -> Result<Spots, Fault> {
     let spots: Vec<_> = (0..parent.twins.len())
         .map(|index| look_up(worker, parent, index, &sub.target))
         .collect();
@@ -122,7 +129,7 @@ fn twins(
         let taken = spots.iter().enumerate().filter_map(taken);
         let blocked = extra::obstacles(worker, parent, &sub.target, taken)?;
         if !blocked.is_empty() {
-            return Ok(Err(blocked));
+            return Ok(Spots::Blocked(blocked));
         }
         let there = |spot: &&Result<Option<Spot>, Fault>| matches!(spot, Ok(Some(spot)) if spot.existing.is_some());
         extra::note_there(worker, parent, spots.iter().filter(there).count());
@@ -154,7 +161,7 @@ fn twins(
             );
         }
     }
-    Ok(Ok(twins))
+    Ok(Spots::Open(twins))
 }
 
 /// A directory is about to be listed: what was adopted loses what is not its own.

@@ -19,6 +19,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Entries of these names, packed, by where each begins.
+    pub fn of(names: Vec<u8>, entries: Vec<(u32, Kind)>) -> Self {
+        let names = Arc::new(names);
+        Self { names, entries }
+    }
+
     /// Adds an entry; before the batch is split only.
     pub fn push(&mut self, name: &CStr, kind: Kind) {
         let names = Arc::make_mut(&mut self.names);
@@ -41,10 +47,7 @@ impl Batch {
     /// Name in the destination and kind of entry number `index`.
     pub fn get(&self, index: usize) -> (&CStr, Kind) {
         let (offset, kind) = self.entries[index];
-        (
-            CStr::from_bytes_until_nul(&self.names[offset as usize..]).unwrap_or_default(),
-            kind,
-        )
+        (sys::name_at(&self.names[offset as usize..]), kind)
     }
 
     /// All of them, as [`Batch::get`] tells them.
@@ -127,9 +130,7 @@ impl Names {
     /// The next name with its mark.
     pub fn pop(&mut self) -> Option<(u8, CString)> {
         let mark = *self.bytes.get(self.next)?;
-        let name = CStr::from_bytes_until_nul(self.bytes.get(self.next + 1..)?)
-            .ok()?
-            .to_owned();
+        let name = sys::name_at(self.bytes.get(self.next + 1..)?).to_owned();
         self.next += 1 + name.as_bytes_with_nul().len();
         Some((mark, name))
     }

@@ -107,7 +107,7 @@ fn list_whole<V: Visitor>(
         stretch.sort();
         // What came before an error is worked on all the same.
         more = *read.as_ref().unwrap_or(&false);
-        let found = sift(hand, node, source, &fd, &parents, &stretch, None, count);
+        let found = sift(hand, node, source, &fd, &parents, &mut stretch, None, count);
         hand.stretch = stretch;
         offer(hand, node, source, found, more);
         read?;
@@ -205,7 +205,7 @@ fn list_names<'n, V: Visitor>(
             first += 1;
         }
         let scopes: &dyn Fn(usize) -> Scope = &|index| scope(before + index);
-        let found = sift(hand, node, source, &fd, &parents, &stretch, Some(scopes), count);
+        let found = sift(hand, node, source, &fd, &parents, &mut stretch, Some(scopes), count);
         hand.stretch = stretch;
         offer(hand, node, source, found, all.peek().is_some());
     }
@@ -257,17 +257,17 @@ fn sift<V: Visitor>(
     source: usize,
     fd: &OwnedFd,
     parents: &[Vec<u8>],
-    stretch: &Stretch,
+    stretch: &mut Stretch,
     scopes: Option<&dyn Fn(usize) -> Scope>,
     count: &mut usize,
 ) -> Found {
-    let mut found = Found::default();
+    let (mut below, mut files, mut renames) = (Below::default(), Vec::new(), Vec::new());
     let (visitor, scope) = (hand.visitor, &node.sources[source].scope);
-    if !visitor.admits(&mut hand.worker, node, source, stretch.iter().map(|(name, _)| name)) {
-        return found;
+    if !visitor.admits(&mut hand.worker, node, source, stretch.iter().map(|(_, name, _)| name)) {
+        return Found::default();
     }
     let plain = node.sources.len() == 1;
-    for (index, (listed, mut kind)) in stretch.iter().enumerate() {
+    for (index, (offset, listed, mut kind)) in stretch.iter().enumerate() {
         *count += 1;
         let renamed;
         let (name, stranger) = match visitor.meet(&mut hand.worker, node, source, fd.as_fd(), listed) {
@@ -326,18 +326,23 @@ fn sift<V: Visitor>(
         }
         hand.counters.found_in(node.side, kind);
         if kind != Kind::Directory {
-            found.files.push(name, kind);
+            if name.as_ptr() != listed.as_ptr() {
+                renames.push((files.len(), name.to_owned()));
+            }
+            files.push((offset, kind));
             continue;
         }
         hand.desk.unlisted();
         match scopes {
-            None if plain => found.below.push_plain(name),
-            scopes => found
-                .below
-                .push(name, merged, scopes.map_or(Scope::Whole, |scope| scope(index))),
+            None if plain => below.push_plain(name),
+            scopes => below.push(name, merged, scopes.map_or(Scope::Whole, |scope| scope(index))),
         }
     }
-    found
+    for (index, name) in renames {
+        files[index].0 = stretch.spell(&name);
+    }
+    let files = stretch.batch(files);
+    Found { files, below }
 }
 
 /// Entries of kinds that are known, which nobody excludes.

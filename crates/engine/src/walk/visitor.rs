@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bulkhaul_sys::{AsFd as _, BorrowedFd, Errno, Identity, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Identity, Kind};
 
 use crate::error::{Failure, Fault, Operation};
 use crate::job::desk::Desk;
@@ -334,6 +334,9 @@ pub struct Hand<'w, V: Visitor> {
     pub(crate) stretch: Stretch,
 }
 
+/// Room for the names of a small directory.
+const NAME_BYTES: usize = 512;
+
 /// Names as a listing gave them.
 #[derive(Default)]
 pub struct Stretch {
@@ -354,14 +357,29 @@ impl Stretch {
     pub(crate) fn clear(&mut self) {
         self.names.clear();
         self.found.clear();
+        self.names.reserve(NAME_BYTES);
     }
 
     /// Adds a name. `inode`: 0 where it was not listed.
     pub(crate) fn push(&mut self, name: &CStr, kind: Kind, inode: u64) {
+        let offset = self.spell(name);
+        self.found.push(Name { offset, kind, inode });
+    }
+
+    /// Adds a name to those that entries may have, and answers where it begins.
+    pub(crate) fn spell(&mut self, name: &CStr) -> u32 {
         // One listing is bounded to far less than 4 GiB.
         let offset = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
-        self.found.push(Name { offset, kind, inode });
         self.names.extend_from_slice(name.to_bytes_with_nul());
+        offset
+    }
+
+    /// Entries by where their names begin. The names go with them.
+    pub(crate) fn batch(&mut self, entries: Vec<(u32, Kind)>) -> Batch {
+        if entries.is_empty() {
+            return Batch::default();
+        }
+        Batch::of(std::mem::take(&mut self.names), entries)
     }
 
     /// Puts them in order as they lie on the medium: a listing of hashed names jumps from one end to the other. Names of
@@ -372,11 +390,11 @@ impl Stretch {
         self.found.sort_unstable_by(by);
     }
 
-    /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&CStr, Kind)> {
+    /// All of them, each with where it begins.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &CStr, Kind)> {
         self.found.iter().map(|found| {
             let name = self.names.get(found.offset as usize..).unwrap_or_default();
-            (CStr::from_bytes_until_nul(name).unwrap_or_default(), found.kind)
+            (found.offset, sys::name_at(name), found.kind)
         })
     }
 }
