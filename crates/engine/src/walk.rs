@@ -315,9 +315,8 @@ fn enter<V: Visitor>(
     let own = sub.source();
     let fault = match open(hand, parent, &sub, root, how) {
         Ok(Some((sources, data))) => {
-            let mut node = Node::child(parent, sub.target, sources, data);
-            node.hidden = root.is_some_and(|root| root.contents);
-            let node = Arc::new(node);
+            let hidden = root.is_some_and(|root| root.contents);
+            let node = Node::child(parent, sub.target, sources, data, hidden);
             hand.relieve(&node);
             match hand.visitor.begin(&mut hand.worker, &node) {
                 Ok(()) => return Some(node),

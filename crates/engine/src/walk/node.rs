@@ -190,14 +190,22 @@ impl<D> Node<D> {
         }
     }
 
-    /// A subdirectory.
-    pub fn child(parent: &Arc<Self>, name: CString, sources: Sources, data: D) -> Self {
-        let mut child = Self::top(sources, data, true);
-        child.parent = Some(Arc::clone(parent));
-        child.name = name;
-        child.side = parent.side;
-        child.hidden = false;
-        child
+    /// A subdirectory. `hidden`: its name is no part of relative paths.
+    pub fn child(parent: &Arc<Self>, name: CString, sources: Sources, data: D, hidden: bool) -> Arc<Self> {
+        Arc::new(Self {
+            parent: Some(Arc::clone(parent)),
+            name,
+            sources,
+            elsewhere: None,
+            side: parent.side,
+            hidden,
+            entered: true,
+            owners: OnceLock::new(),
+            own: AtomicUsize::new(1),
+            pending: AtomicUsize::new(1),
+            below: Mutex::default(),
+            data,
+        })
     }
 
     /// The directory above it; for a root, the one that holds it.

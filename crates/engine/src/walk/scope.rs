@@ -128,7 +128,7 @@ pub struct Below {
     /// Marked 1 where the only source has all of it.
     names: Names,
     /// Sources and scope of those that are not plain, in the order of the names.
-    special: VecDeque<(Vec<usize>, Scope)>,
+    special: Option<Box<VecDeque<(Vec<usize>, Scope)>>>,
 }
 
 impl Below {
@@ -140,13 +140,18 @@ impl Below {
     /// Remembers any other subdirectory, with the sources that have it; none: the only one.
     pub fn push(&mut self, target: &CStr, indices: Vec<usize>, scope: Scope) {
         self.names.push(0, target);
-        self.special.push_back((indices, scope));
+        self.special.get_or_insert_default().push_back((indices, scope));
     }
 
     /// Adds all of another one.
     pub fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            return std::mem::swap(self, other);
+        }
         self.names.append(&mut other.names);
-        self.special.append(&mut other.special);
+        if let Some(special) = &mut other.special {
+            self.special.get_or_insert_default().append(special);
+        }
     }
 
     /// The next subdirectory.
@@ -155,7 +160,7 @@ impl Below {
         if plain == 1 {
             return Some(Subdirectory::plain(target));
         }
-        let (indices, scope) = self.special.pop_front()?;
+        let (indices, scope) = self.special.as_mut()?.pop_front()?;
         Some(Subdirectory { target, indices, scope })
     }
 
