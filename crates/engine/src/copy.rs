@@ -129,7 +129,6 @@ fn depart(names: &NameList, copied: &Run, ended: Ended) -> (Departed, Totals) {
         return withheld("failed", "too much failed, so no source was removed");
     };
     let options = CopyOptions {
-        dry_run: true,
         verify: true,
         remove_extra: false,
         link_tracking: false,

@@ -28,7 +28,7 @@ const STALE_ATTEMPTS: u32 = 3;
 /// One entry that is not a directory. `None`: its outcome comes later, with its sync or in the end. What changes in
 /// the destination between the look and the deed is looked at again.
 pub fn entry(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Result<Option<Done>, Stopped> {
-    if let Some(departure) = &worker.run.departure {
+    if let Some(departure) = worker.run.pass.departure() {
         return depart::depart(worker, departure, entry, kind);
     }
     let mut entry = *entry;

@@ -20,6 +20,36 @@ pub const ITS_TIME: &str = "its time";
 /// Locks for inodes with several links: names of one inode are removed one after the other.
 const INODE_LOCKS: usize = 64;
 
+/// What a pass over the trees is for.
+pub enum Pass {
+    /// Everything is copied.
+    Copy,
+    /// Everything is looked at as if it were copied, and nothing is written.
+    Rehearse,
+    /// What has arrived goes from the sources, and nothing is written.
+    Depart(Departure),
+}
+
+impl Pass {
+    /// Whether destinations are written.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Copy)
+    }
+
+    /// Whether it only shows what would be done.
+    pub fn rehearses(&self) -> bool {
+        matches!(self, Self::Rehearse)
+    }
+
+    /// What the second walk of a move knows, where this is it.
+    pub fn departure(&self) -> Option<&Departure> {
+        match self {
+            Self::Depart(departure) => Some(departure),
+            Self::Copy | Self::Rehearse => None,
+        }
+    }
+}
+
 /// What the second walk knows.
 pub struct Departure {
     /// When the copy began.

@@ -46,8 +46,8 @@ struct Spot {
 pub fn leaves_alone(worker: &mut Worker<'_>, parent: &Arc<Dir>, sub: &Subdirectory) -> bool {
     let failed = worker
         .run
-        .departure
-        .as_ref()
+        .pass
+        .departure()
         .is_some_and(|departure| departure.has_failed(|| join(&parent.relative_path(), sub.target.to_bytes())));
     if failed {
         let done = Done::new(Outcome::Skipped);
@@ -185,7 +185,7 @@ fn is_destination(worker: &Worker<'_>, parent: &Dir, source: &Source) -> bool {
     let Some(index) = run.destination_ids.iter().position(|known| *known == id) else {
         return false;
     };
-    if run.rules.asked.dry_run && run.departure.is_none() {
+    if run.pass.rehearses() {
         return true;
     }
     let mut root = parent;
@@ -261,7 +261,7 @@ fn open_twin(
         }
         Place::Free | Place::Taken(_) => {
             make::permit(parent, index, Operation::MakeDirectory, existing.as_ref())?;
-            if worker.run.rules.asked.dry_run {
+            if !worker.run.pass.writes() {
                 return Ok(Some(Twin::imagined()));
             }
             worker.run.tries(parent, index).for_each(Tries::try_one);
@@ -282,7 +282,7 @@ fn existing_twin(
     index: usize,
 ) -> Result<Twin, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-    let dry = worker.run.rules.asked.dry_run;
+    let dry = !worker.run.pass.writes();
     let mut before = None;
     let fd = match sys::open_directory(at.as_fd(), name, follow) {
         // Our own, and closed to ourselves: it is opened while we work in it.
@@ -546,7 +546,7 @@ fn abandon(worker: &mut Worker<'_>, dir: &Arc<Dir>, fault: &Fault) {
 
 /// The directory's own metadata, times last, and its outcome.
 pub fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
-    if let Some(departure) = &worker.run.departure {
+    if let Some(departure) = worker.run.pass.departure() {
         return depart::depart_directory(worker, departure, dir);
     }
     if dir.parent.is_none() {
@@ -629,7 +629,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
     let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
         return Ok(Changes::default());
     };
-    if !rules.asked.dry_run && !twin.fresh {
+    if run.pass.writes() && !twin.fresh {
         leftovers::clear(&fd, || dir.twin_path(index), side, run.stager, &run.desk)?;
     }
     let staged = matches!(twin.presence, Presence::Staged(_));
@@ -661,7 +661,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
         destination: index,
     };
     let obstacle = if staged { None } else { protected(before.protection) };
-    let act = !rules.asked.dry_run && obstacle.is_none();
+    let act = run.pass.writes() && obstacle.is_none();
     let put = put_right(
         &rules.keep,
         source,
@@ -698,7 +698,7 @@ fn close_plainly(
     staged: Option<u32>,
 ) -> Result<Changes, Fault> {
     let rules = &worker.run.rules;
-    if rules.asked.dry_run {
+    if !worker.run.pass.writes() {
         return Ok(Changes::default());
     }
     match staged {

@@ -60,7 +60,7 @@ pub fn meet(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, at: Borrowed
 
 /// The name of an entry that a move which died took aside. `None`: it keeps the other one, and that was said.
 fn take_back(worker: &Worker<'_>, dir: &Arc<Dir>, source: usize, fd: BorrowedFd<'_>, aside: &CStr) -> Option<CString> {
-    if worker.run.rules.asked.dry_run && worker.run.departure.is_none() {
+    if worker.run.pass.rehearses() {
         return None;
     }
     let path = || join(&dir.source_path(source), aside.to_bytes());
@@ -96,7 +96,7 @@ pub fn overridden(
     (winner, other): (usize, Kind),
 ) {
     let merge = kind == Kind::Directory && other == Kind::Directory;
-    let told = worker.run.departure.is_some();
+    let told = worker.run.pass.departure().is_some();
     if merge || told || worker.run.rules.asked.on_collision != Collision::Fail {
         return pass_over(worker, dir, source, name, kind, Reason::Overridden);
     }

@@ -89,9 +89,7 @@ impl<'r> Lookout<'r> {
         if !alike(&here, &there) {
             return false;
         }
-        let told = if self.run.rules.asked.dry_run {
-            None
-        } else {
+        let told = if self.run.pass.writes() {
             // One at a time: each puts the directory's time back as it found it.
             let mut others = self.others();
             if others.contains(&(seen.directory, index)) {
@@ -102,6 +100,8 @@ impl<'r> Lookout<'r> {
                 others.insert((seen.directory, index));
             }
             told
+        } else {
+            None
         };
         told.unwrap_or((here.ctime, here.mtime) == (there.ctime, there.mtime))
     }

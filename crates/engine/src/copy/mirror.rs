@@ -70,7 +70,7 @@ pub fn sweep(run: &Run, root: &Dir, leaving: Option<Victims>) -> (Vec<Task>, boo
         for extras in &staying {
             surplus.spare(extras);
         }
-        let dry_run = run.rules.asked.dry_run;
+        let dry_run = !run.pass.writes();
         let (mode, found) = if dry_run {
             (Mode::Count, &going[..])
         } else {
@@ -244,7 +244,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
         surplus.withhold("max-delete", why);
         return None;
     }
-    if run.rules.asked.confirm && !run.rules.asked.dry_run && would_go > 0 {
+    if run.rules.asked.confirm && run.pass.writes() && would_go > 0 {
         let extra = Victims {
             what: "extra",
             entries: would_go,
@@ -333,7 +333,7 @@ fn gather_obstacles(worker: &mut Worker<'_>, lates: &[Late], twin: usize) -> Res
         worker.run.surplus.withhold_for_spelling(dir, twin, &name);
         return Ok(None);
     }
-    if !worker.run.rules.asked.dry_run {
+    if worker.run.pass.writes() {
         try_making(worker, dir, twin, first.target())?;
     }
     let mut batch = Batch::default();

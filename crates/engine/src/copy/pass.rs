@@ -10,7 +10,7 @@ use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind};
 
 use crate::bytes::ways::Methods;
-use crate::copy::departure::{self, Departure};
+use crate::copy::departure::{self, Departure, Pass};
 use crate::copy::dir::{Dir, Presence};
 use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Surplus, Waiting};
@@ -59,7 +59,8 @@ pub fn copy(
     let since = departure::now();
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
-    let prepared = prepare::prepare(names, &rules, desk, &budget, Stager::new())?;
+    let writes = second.is_none() && !rules.asked.dry_run;
+    let prepared = prepare::prepare(names, (&rules, writes), desk, &budget, Stager::new())?;
     let Prepared {
         root,
         mut targets,
@@ -91,9 +92,10 @@ pub fn copy(
     let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
     let source_ids = source_ids.map(|source| source.slot.id()).collect();
     let in_use = led_to(&rules.asked.in_use);
-    let (departure, counters) = match second {
-        Some((departure, _, counters)) => (Some(departure), Arc::clone(counters)),
-        None => (None, Arc::clone(&desk.counters)),
+    let (pass, counters) = match second {
+        Some((departure, _, counters)) => (Pass::Depart(departure), Arc::clone(counters)),
+        None if writes => (Pass::Copy, Arc::clone(&desk.counters)),
+        None => (Pass::Rehearse, Arc::clone(&desk.counters)),
     };
     let run = Run {
         links: Links::new(&rules, Arc::clone(&root)),
@@ -112,7 +114,7 @@ pub fn copy(
         restored,
         since,
         probes,
-        departure,
+        pass,
         agreed: AtomicBool::new(false),
         counters,
         targets,
@@ -123,13 +125,14 @@ pub fn copy(
         working_directory,
     };
     desk.unlisted();
-    desk.enter(if run.departure.is_some() {
+    desk.enter(if run.pass.departure().is_some() {
         Phase::Proving
     } else {
         Phase::Scanning
     });
     let _scout = run
-        .departure
+        .pass
+        .departure()
         .is_none()
         .then(|| Scout::send(desk, ahead(&run.rules, names.names())));
     begin(&run, &root, missing, &outside);
@@ -139,7 +142,7 @@ pub fn copy(
     run.probes.pull();
     run.probes.tell(desk);
     let interrupted = desk.cancel.is_draining();
-    if run.departure.is_none() {
+    if run.pass.departure().is_none() {
         desk.enter(Phase::Closing);
     }
     let synced = !interrupted && sync_targets(&run);
@@ -148,7 +151,7 @@ pub fn copy(
 
 /// What waits for the end of the walk: links, extra entries, and what comes in their place.
 fn settle(run: &Run, root: &Arc<Dir>) {
-    let moves = run.rules.asked.remove_sources && run.departure.is_none();
+    let moves = run.rules.asked.remove_sources && run.pass.departure().is_none();
     loop {
         finish_links(run);
         let asks = moves && !run.agreed.load(Ordering::Relaxed);
@@ -226,7 +229,7 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
     if root.is_entry {
         run.counters[0].found(Kind::Directory);
     }
-    if run.departure.is_some() {
+    if run.pass.departure().is_some() {
         // The copy has said all that.
         return;
     }
@@ -249,7 +252,7 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
     for (index, twin) in root.twins.iter().enumerate() {
         let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
             Some((Presence::Staged(_), false)) => directory::clear_strangers(&worker, root, index),
-            Some((Presence::Existing(_), _)) if !run.rules.asked.dry_run => {
+            Some((Presence::Existing(_), _)) if run.pass.writes() => {
                 leftovers::clear_beside(&run.targets[index].path, Side::Destination(index), run.stager)
             }
             _ => Ok(()),
@@ -310,7 +313,7 @@ pub fn leaving(run: &Run) -> Result<Victims, String> {
 
 /// `--sync all`: one call for each file system that was written. Whether all is on disk.
 fn sync_targets(run: &Run) -> bool {
-    if run.rules.sync != Durability::All || run.rules.asked.dry_run {
+    if run.rules.sync != Durability::All || !run.pass.writes() {
         return false;
     }
     let _syncing = run.desk.syncing();

@@ -145,7 +145,7 @@ impl<'r> Visitor for Copying<'r> {
 
     fn ignores_missing(&self) -> bool {
         // The copy has told what was missing, and what has gone since needs no removal.
-        self.0.departure.is_some()
+        self.0.pass.departure().is_some()
     }
 
     fn entries(&self, worker: &mut Worker<'r>, _at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
@@ -193,7 +193,7 @@ impl<'r> Visitor for Copying<'r> {
             return worker.record_missing(fault, missed.path());
         };
         let path = || join(&dir.relative_path(), missed.name.to_bytes());
-        let told = worker.run.departure.as_ref().is_some_and(|d| d.has_failed(path));
+        let told = worker.run.pass.departure().is_some_and(|d| d.has_failed(path));
         let result = if told {
             Ok(Done::new(Outcome::Skipped))
         } else {

@@ -137,10 +137,10 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
     })
 }
 
-/// Looks at everything, then makes the destinations that are absent (unless nothing is to be written).
+/// Looks at everything, then makes the destinations that are absent, where this pass `writes`.
 pub fn prepare(
     names: &NameList,
-    rules: &Rules,
+    (rules, writes): (&Rules, bool),
     desk: &Desk,
     budget: &Arc<Budget>,
     stager: Stager,
@@ -149,7 +149,7 @@ pub fn prepare(
     let mut missing = Vec::new();
     let mut entries = Vec::new();
     let restored = Restored::default();
-    let goes = (options.remove_sources && !options.dry_run).then_some((stager, &restored));
+    let goes = (options.remove_sources && writes).then_some((stager, &restored));
     for argument in &options.sources {
         match find(argument, goes) {
             Ok(entry) => entries.push(entry),
@@ -179,7 +179,7 @@ pub fn prepare(
     }
     let listed = names.get(options, desk)?;
     // Who does not want it any more leaves everything as it is.
-    let looks = rules.asked.dry_run || desk.cancel.is_draining();
+    let looks = !writes || desk.cancel.is_draining();
     let deletes = (options.remove_sources || options.remove_extra) && !looks;
     let mut planted = Vec::new();
     let mut probe = |destination: &Opened| {

@@ -10,7 +10,7 @@ use bulkhaul_sys::{Identity, Time};
 use crate::bytes::chunks::Chunks;
 use crate::bytes::transfer::Terms;
 use crate::bytes::ways::Methods;
-use crate::copy::departure::Departure;
+use crate::copy::departure::Pass;
 use crate::copy::dir::{Dir, Tries, Twins};
 use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Late, Restored, Surplus, Undecided, Waiting};
@@ -71,8 +71,8 @@ pub struct Run {
     pub since: Time,
     /// Where something is deleted: what tells a destination in a source.
     pub probes: Probes,
-    /// This is the second walk of a move: sources go, nothing is written.
-    pub departure: Option<Departure>,
+    /// What it is for.
+    pub pass: Pass,
     /// Whoever was asked about extra entries has agreed that sources go too.
     pub agreed: AtomicBool,
     /// One for each worker.

@@ -18,7 +18,7 @@ use crate::tree::times::{Kept, is_doubtful, is_usual};
 pub fn kept_of(worker: &Worker<'_>, dir: &Dir, index: usize, source: &Stat, existing: Option<&Stat>) -> Kept {
     match existing.filter(|existing| is_doubtful(source.mtime, existing.mtime)) {
         None => Kept::UNKNOWN,
-        Some(existing) if worker.run.rules.asked.dry_run => Kept::assumed(source.mtime, existing),
+        Some(existing) if !worker.run.pass.writes() => Kept::assumed(source.mtime, existing),
         Some(_) => learnt(worker, dir, index),
     }
 }

@@ -116,7 +116,7 @@ impl<'r> Worker<'r> {
     /// The recorder of directories that are done.
     pub fn record_directory(&mut self, dir: &Arc<Dir>, done: &Done) {
         self.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
-        if self.run.departure.is_some() {
+        if self.run.pass.departure().is_some() {
             return;
         }
         let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {

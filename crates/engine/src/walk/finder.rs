@@ -261,7 +261,7 @@ fn sift<V: Visitor>(
     scopes: Option<&dyn Fn(usize) -> Scope>,
     count: &mut usize,
 ) -> Found {
-    let (mut below, mut files, mut renames) = (Below::default(), Vec::new(), Vec::new());
+    let (mut below, mut files, mut spelt) = (Below::default(), Vec::new(), Vec::new());
     let (visitor, scope) = (hand.visitor, &node.sources[source].scope);
     if !visitor.admits(&mut hand.worker, node, source, stretch.iter().map(|(_, name, _)| name)) {
         return Found::default();
@@ -327,7 +327,7 @@ fn sift<V: Visitor>(
         hand.counters.found_in(node.side, kind);
         if kind != Kind::Directory {
             if name.as_ptr() != listed.as_ptr() {
-                renames.push((files.len(), name.to_owned()));
+                spelt.push((files.len(), name.to_owned()));
             }
             files.push((offset, kind));
             continue;
@@ -338,7 +338,7 @@ fn sift<V: Visitor>(
             scopes => below.push(name, merged, scopes.map_or(Scope::Whole, |scope| scope(index))),
         }
     }
-    for (index, name) in renames {
+    for (index, name) in spelt {
         files[index].0 = stretch.spell(&name);
     }
     let files = stretch.batch(files);

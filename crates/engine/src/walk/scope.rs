@@ -122,13 +122,16 @@ impl Subdirectory {
     }
 }
 
+/// Sources that have a subdirectory, and what of it is taken.
+type Special = (Vec<usize>, Scope);
+
 /// Subdirectories found and not entered yet: packed names, each with the sources that have it.
 #[derive(Debug, Default)]
 pub struct Below {
     /// Marked 1 where the only source has all of it.
     names: Names,
     /// Sources and scope of those that are not plain, in the order of the names.
-    special: Option<Box<VecDeque<(Vec<usize>, Scope)>>>,
+    special: Option<VecDeque<Special>>,
 }
 
 impl Below {

@@ -61,7 +61,7 @@ pub fn regular(
     let missing = there.iter().all(|(_, s)| s.is_none());
     // Where its content will be read, the file is opened at once: its facts come with it.
     let mut file = None;
-    if (missing && !worker.run.rules.asked.dry_run) || (!missing && worker.run.rules.tail > 0) {
+    if (missing && worker.run.pass.writes()) || (!missing && worker.run.rules.tail > 0) {
         file = match sys::open_file(at.as_fd(), name) {
             Ok(fd) => Some(fd),
             // What may not be read may still be empty, and there.
@@ -245,7 +245,7 @@ fn settle(
     if let Some(fault) = refused.filter(|_| places.is_empty()) {
         return Err(fault.into());
     }
-    let Some(first) = places.first().filter(|_| worker.run.rules.asked.dry_run) else {
+    let Some(first) = places.first().filter(|_| !worker.run.pass.writes()) else {
         return Ok(Settled::Copy(places));
     };
     worker.counters.planned(

@@ -110,10 +110,10 @@ fn would_lose(
     let index = first.destination();
     let existing = there.iter().find(|(i, _)| *i == index).and_then(|(_, s)| s.as_ref());
     let other = |existing: &&Stat| existing.kind == Kind::File && existing.id != first.id();
-    let (Some(rest), Some(existing), false) = (
+    let (Some(rest), Some(existing), true) = (
         &worker.run.rules.keep_replaced,
         existing.filter(other),
-        worker.run.rules.asked.dry_run,
+        worker.run.pass.writes(),
     ) else {
         return Ok(false);
     };
@@ -172,7 +172,7 @@ pub fn link(
     .with(changes)
     .at(index);
     let rules = &worker.run.rules;
-    if rules.asked.dry_run {
+    if !worker.run.pass.writes() {
         return Ok(Some(if is_linked { unchanged } else { done }));
     }
     let compares = stat.kind == Kind::File && (rules.asked.verify || rules.asked.remove_sources);

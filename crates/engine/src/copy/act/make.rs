@@ -123,7 +123,7 @@ pub fn keep(
             destination: index,
         };
         let obstacle = protected(existing.protection);
-        let act = !worker.run.rules.asked.dry_run && obstacle.is_none();
+        let act = worker.run.pass.writes() && obstacle.is_none();
         let late = changes.contains(Changes::TIME);
         let alone = now.nlink < 2 || entry.last.is_some() && is_all(worker, stat, &now);
         let put = |worker: &mut Worker<'_>, onto: Option<Node<'_>>| {

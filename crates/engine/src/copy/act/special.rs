@@ -81,7 +81,7 @@ pub fn special(
         }
     }
     let relative = text.filter(|t| !t.to_bytes().starts_with(b"/"));
-    if let (Some(text), None, true, false) = (relative, place, there.len() > 1, worker.run.rules.asked.dry_run) {
+    if let (Some(text), None, true, true) = (relative, place, there.len() > 1, worker.run.pass.writes()) {
         if entry.last.is_none() {
             // Not closed before the link is there: the directory's times come after it.
             entry.dir.pending.fetch_add(1, Ordering::AcqRel);
@@ -118,7 +118,7 @@ pub fn special(
         .find(|(twin, _)| *twin == index)
         .and_then(|(_, s)| s.as_ref());
     permit(entry.dir, index, operation, existing)?;
-    if worker.run.rules.asked.dry_run {
+    if !worker.run.pass.writes() {
         worker.counters.planned(0, 0, !replace);
         claimed.settle(location(entry, index, stat.id));
         return Ok(Some(done));
@@ -142,7 +142,7 @@ pub fn special(
 pub fn track(worker: &Worker<'_>, entry: &Entry<'_>, destination: usize, text: Option<&CStr>) {
     let rules = &worker.run.rules;
     let relative = text.map(CStr::to_bytes).filter(|t| !t.starts_with(b"/"));
-    if let (Some(text), true, false) = (relative, rules.asked.link_tracking, rules.asked.dry_run) {
+    if let (Some(text), true, true) = (relative, rules.asked.link_tracking, worker.run.pass.writes()) {
         worker.run.waiting.track(Tracked {
             source: entry.dir.source_path(entry.source),
             directory: entry.dir.relative_path(),
