@@ -736,7 +736,7 @@ fn give_back(twin: &Twin, fd: &OwnedFd, index: usize) -> Result<(), Fault> {
 }
 
 /// The run ends early: the directory keeps what it has, for the next run to go on with.
-pub fn leave(worker: &Worker<'_>, dir: &Arc<Dir>) {
+pub fn break_off(worker: &Worker<'_>, dir: &Arc<Dir>) {
     for (index, twin) in dir.twins.iter().enumerate() {
         let Some(twin) = twin else { continue };
         let unfinished = matches!(twin.presence, Presence::Staged(_)) && !twin.published.load(Ordering::Acquire);

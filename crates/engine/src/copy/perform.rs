@@ -184,8 +184,8 @@ impl<'r> Visitor for Copying<'r> {
         Next::Up
     }
 
-    fn abandon(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>) {
-        directory::leave(worker, dir);
+    fn break_off(&self, worker: &mut Worker<'r>, dir: &Arc<Dir>) {
+        directory::break_off(worker, dir);
     }
 
     fn fault(&self, worker: &mut Worker<'r>, missed: &Missed<'_, Twins>, kind: Kind, fault: &Fault) {

@@ -392,7 +392,7 @@ impl<D> Node<D> {
         known.map(|twin| spell(twin.clone(), &names)).collect()
     }
 
-    /// Full path of the same directory in another tree, of which this is the path of the top.
+    /// Its full path in another tree, where the top is at this path.
     pub fn path_below(&self, base: impl FnOnce(&Self) -> Vec<u8>) -> Vec<u8> {
         let (top, names) = self.names();
         spell(base(top), &names)

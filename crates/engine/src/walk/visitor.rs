@@ -226,7 +226,7 @@ pub trait Visitor: Sync + Sized {
     fn leave(&self, worker: &mut Self::Worker, node: &Arc<Node<Self::Data>>) -> Next;
 
     /// The same in a cancelled walk: it is owed nothing.
-    fn abandon(&self, _worker: &mut Self::Worker, _node: &Arc<Node<Self::Data>>) {}
+    fn break_off(&self, _worker: &mut Self::Worker, _node: &Arc<Node<Self::Data>>) {}
 
     /// An entry that was found and can't be had: it could not be asked about or opened, or lies past the boundary
     /// (`EXDEV`). It is owed an outcome.
@@ -456,7 +456,7 @@ impl<V: Visitor> Hand<'_, V> {
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
             if !node.entered {
             } else if self.draining() {
-                self.visitor.abandon(&mut self.worker, &node);
+                self.visitor.break_off(&mut self.worker, &node);
             } else if self.visitor.leave(&mut self.worker, &node) == Next::Again {
                 node.own.store(1, Ordering::Release);
                 node.pending.store(1, Ordering::Release);
