@@ -32,7 +32,7 @@ const ENGINE = [
   ...['list', 'compare', 'remove'],
   ...['options', 'plan', 'dir', 'target', 'entry', 'memory', 'departure', 'views', 'prepare', 'links', 'run', 'worker']
     .concat(['times', 'track', 'extra', 'clear'])
-    .concat(['make', 'content', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
+    .concat(['make', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
     .concat(['act', 'collision', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
     .map((room) => `copy/${room}`),
   'copy',

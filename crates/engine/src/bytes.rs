@@ -4,6 +4,7 @@
 //! Nothing here knows of runs, trees or options of an operation.
 
 pub mod chunks;
+pub mod ledger;
 pub mod output;
 pub mod probe;
 pub mod proof;

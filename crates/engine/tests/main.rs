@@ -53,6 +53,8 @@ mod races;
 #[cfg(test)]
 mod remove;
 #[cfg(test)]
+mod resume;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod scout;

@@ -1,7 +1,11 @@
 //! Digests of content.
 //!
 //! Comes in: the bytes of a file, whole or in pieces. Goes out: its xxh64 (seed 0), the digest of the skip test, or its
-//! BLAKE3, the digest of proof.
+//! BLAKE3, the digest of proof; that also from parts which several workers take in side by side.
+
+use std::collections::BTreeMap;
+
+use blake3::hazmat::{HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
 /// Bytes at the end of a file that the skip test hashes when nothing else is asked for: the default of hpcp
 /// (`--hash_size`), so that both tools agree on what is unchanged.
@@ -9,6 +13,9 @@ pub const TAIL_BYTES: u64 = 65536;
 
 /// The BLAKE3 of a whole file (256 bits).
 pub type ContentDigest = [u8; 32];
+
+/// Bytes of the parts whose digests add up to that of a file, but for the last part: a power of two.
+pub const PART_BYTES: u64 = 16 * 1024 * 1024;
 
 /// BLAKE3 over bytes that arrive in pieces.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +30,71 @@ impl Blake3 {
     /// The digest of all bytes so far; more may follow.
     pub fn digest(&self) -> ContentDigest {
         *self.0.finalize().as_bytes()
+    }
+
+    /// For part number `part` of a file that has more than one.
+    pub fn of_part(part: u64) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.set_input_offset(part * PART_BYTES);
+        Self(hasher)
+    }
+}
+
+/// The BLAKE3 of a file from its parts, in whatever order they come. Keeps a digest or two for each part that waits for
+/// another one, not one for each part.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    parts: u64,
+    /// Subtrees by their first part: how often two became one, and what of.
+    subtrees: BTreeMap<u64, (u32, ContentDigest)>,
+}
+
+impl Parts {
+    /// Of a file of this size, which has more than one part.
+    pub fn new(size: u64) -> Self {
+        Self {
+            parts: size.div_ceil(PART_BYTES),
+            subtrees: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in the digest of one part: all of its bytes, begun with [`Blake3::of_part`].
+    pub fn add(&mut self, part: u64, digest: &Blake3) {
+        if digest.0.count() == 0 {
+            return;
+        }
+        let (mut first, mut level, mut sum) = (part, 0, digest.0.finalize_non_root());
+        // The last two make the root, which is another one.
+        while self.parts > 2 << level
+            && let Some(&(there, other)) = self.subtrees.get(&(first ^ 1 << level))
+            && there == level
+        {
+            let sibling = first ^ 1 << level;
+            self.subtrees.remove(&sibling);
+            let [left, right] = if first < sibling { [sum, other] } else { [other, sum] };
+            sum = merge_subtrees_non_root(&left, &right, Mode::Hash);
+            first = first.min(sibling);
+            level += 1;
+        }
+        self.subtrees.insert(first, (level, sum));
+    }
+
+    /// The digest of the file; none where parts are missing.
+    pub fn digest(&self) -> Option<ContentDigest> {
+        let mut reached = 0;
+        for (first, (level, _)) in &self.subtrees {
+            if *first != reached {
+                return None;
+            }
+            reached = self.parts.min(first + (1 << level));
+        }
+        let mut sums = self.subtrees.values().rev().map(|(_, sum)| sum);
+        let (mut right, mut left) = (*sums.next()?, *sums.next()?);
+        for further in sums {
+            right = merge_subtrees_non_root(&left, &right, Mode::Hash);
+            left = *further;
+        }
+        (reached == self.parts).then(|| *merge_subtrees_root(&left, &right, Mode::Hash).as_bytes())
     }
 }
 
@@ -94,6 +166,47 @@ mod tests {
         pieces.update(b"c");
         // b3sum of `abc`.
         assert_eq!(pieces.digest()[..4], [0x64, 0x37, 0xb3, 0xac]);
+    }
+
+    /// Files of any number of parts, which come in any order; the last one is as long as it is. Parts of zeros are quick.
+    #[test]
+    fn parts_equal_the_whole() {
+        let piece = vec![5; 1 << 20];
+        for (size, turn) in [
+            (PART_BYTES + 1, 1),
+            (PART_BYTES + 1025, 0),
+            (2 * PART_BYTES - 1, 1),
+            (2 * PART_BYTES, 1),
+            (2 * PART_BYTES + 1024, 2),
+            (5 * PART_BYTES - 7, 3),
+            (6 * PART_BYTES + 1023, 5),
+        ] {
+            let feed = |digest: &mut Blake3, from: u64, to: u64| {
+                let mut at = from;
+                while at < to {
+                    let length = (to - at).min(piece.len() as u64);
+                    digest.update(&piece[..usize::try_from(length).unwrap()]);
+                    at += length;
+                }
+            };
+            let mut whole = Blake3::default();
+            feed(&mut whole, 0, size);
+            let mut parts = Parts::new(size);
+            let count = size.div_ceil(PART_BYTES);
+            let mut order: Vec<u64> = (0..count).collect();
+            order.rotate_left(turn);
+            order.reverse();
+            for (seen, part) in order.into_iter().enumerate() {
+                assert_eq!(parts.digest(), None, "{size}: {seen} parts");
+                let mut digest = Blake3::of_part(part);
+                feed(&mut digest, part * PART_BYTES, size.min((part + 1) * PART_BYTES));
+                parts.add(part, &digest);
+            }
+            assert_eq!(parts.digest(), Some(whole.digest()), "{size}");
+        }
+        let mut parts = Parts::new(PART_BYTES + 1);
+        parts.add(0, &Blake3::of_part(0));
+        assert_eq!(parts.digest(), None, "a part without bytes is none");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod filter;
 pub mod lists;
 mod pattern;
+pub mod progress;
 pub mod staging;
 pub mod units;
 

@@ -61,6 +61,7 @@ pub enum Call {
     SeekData,
     SeekEnd,
     SeekHole,
+    Session,
     SetMode,
     SetOwner,
     SetSize,

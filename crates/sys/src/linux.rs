@@ -486,6 +486,27 @@ pub fn process_namespace() -> Vec<u8> {
     .unwrap_or_default()
 }
 
+/// What is another one after each start of the system and after each mount: for as long as it stays, what was written to
+/// the mount of this file is there, whether it is on the medium or not. Before Linux 6.8 the number of a mount that has gone
+/// may come again.
+pub fn session(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    /// `STATX_MNT_ID_UNIQUE` (`linux/stat.h`).
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let mut session = once(Call::Session, || {
+        std::fs::read("/proc/sys/kernel/random/boot_id").map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    })?;
+    let x = again(Call::MountId, || {
+        fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | UNIQUE)
+    })?;
+    let mount = if x.stx_mask & (StatxFlags::MNT_ID | UNIQUE).bits() == 0 {
+        mount_of_descriptor(fd)?
+    } else {
+        x.stx_mnt_id
+    };
+    session.extend(mount.to_ne_bytes());
+    Ok(session)
+}
+
 /// The absolute path of an open directory as the kernel knows it; `ENOENT` where it has none any more.
 pub fn path_of(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let magic = Node::Open(fd).magic();

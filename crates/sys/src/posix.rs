@@ -66,6 +66,13 @@ pub fn create_file_as(at: BorrowedFd<'_>, name: &CStr, bits: u32) -> Result<Owne
     again(Call::Create, || fs::openat(at, name, flags, mode(bits)))
 }
 
+/// Opens a file that was made before, for reading and writing. A FIFO or device under this name does not block; check the
+/// kind with `stat_fd`.
+pub fn open_made(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    again(Call::OpenFile, || fs::openat(at, name, flags, Mode::empty()))
+}
+
 /// Opens what a user named for reading or for writing, through symlinks, and does not wait: neither here for the other end
 /// of a FIFO (`ENXIO` where nobody reads it) nor in the calls that follow (`EAGAIN`; see [`wait_for`]). Nothing is made or
 /// cut short.
@@ -259,6 +266,13 @@ pub fn capacity(fd: BorrowedFd<'_>) -> Result<Capacity> {
 /// How many descriptors this process may have open.
 pub fn descriptor_limit() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX)
+}
+
+/// How long this process may make a file: beyond that it would be ended by a signal.
+pub fn file_size_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize)
         .current
         .unwrap_or(u64::MAX)
 }

@@ -1,42 +1,70 @@
-//! Big files in chunks, over the workers that have nothing else to do.
+//! Big files in chunks, over the workers that have nothing else to do: copied, or compared.
 //!
-//! Comes in: the transfer of one big file; goes out: the same as from [`Transfer::part`] over all of it. Who has the file
-//! copies chunk after chunk and invites whoever is free meanwhile; it waits for its helpers, who wait for nobody, and the
-//! first error stops all of them. Consecutive chunks go to whoever is next, so that the file grows from front to back. When
-//! the run is told to stop and the file would take too long, the chunks that were begun end where they can, and no other is.
+//! Comes in: two files, a source and its copy; goes out: what [`Transfer::part`] answers over all of it, or whether both are
+//! the same, and the digest of all bytes where it is wanted. Who has the file does chunk after chunk and invites whoever is
+//! free meanwhile; it waits for its helpers, who wait for nobody, and the first error stops all of them. Consecutive chunks
+//! go to whoever is next, so that the file grows from front to back; what its ledger says is there is passed over. When the
+//! run is told to stop and the file would take too long, the chunks that were begun end where they can, and no other is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd, Stat};
+use bulkhaul_formats::digest::{Blake3, ContentDigest, Parts};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Stat};
 
+use crate::bytes::ledger::Ledger;
 use crate::bytes::transfer::{CHUNK_BYTES, Terms, Transfer};
-use crate::error::{Fault, Operation, Side, Stopped};
-use crate::job::desk::Cancel;
+use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::counters::{Counters, Flight};
 
-/// A file that is being copied in chunks.
+/// A file that is being copied or compared in chunks.
 pub struct Chunks {
-    stat: Stat,
-    to_device: u64,
+    size: u64,
     destination: usize,
+    deed: Deed,
+    /// Takes in all bytes, where their digest is wanted.
+    parts: Option<Mutex<Parts>>,
     begun: Instant,
     /// How far it has come, at who leads.
     flight: Arc<Flight>,
+    /// What of that is not the work of these chunks.
+    before: AtomicU64,
     /// Where the next chunk starts.
     next: AtomicU64,
     /// Where the source ended: its size, unless it became shorter.
     end: AtomicU64,
+    differs: AtomicBool,
     inner: Mutex<Inner>,
     left: Condvar,
 }
 
+enum Deed {
+    Copy {
+        stat: Stat,
+        to_device: u64,
+        ledger: Option<Arc<Ledger>>,
+    },
+    Compare,
+}
+
 struct Inner {
-    /// Source and new file; taken away when the copy is over, so that who comes late keeps nothing open.
+    /// Source and copy; taken away when all is over, so that who comes late keeps nothing open.
     files: Option<Arc<(OwnedFd, OwnedFd)>>,
     helpers: usize,
     stopped: Option<Stopped>,
+}
+
+/// Who leads, with what.
+pub struct Lead<'l> {
+    /// What goes for the destination.
+    pub terms: Terms<'l>,
+    /// Where it counts.
+    pub counters: &'l Counters,
+    /// Room for content.
+    pub buffer: &'l mut [u8],
+    /// Asked before each chunk to call somebody who has nothing to do.
+    pub invite: &'l dyn Fn(&Arc<Chunks>),
 }
 
 impl Chunks {
@@ -44,85 +72,224 @@ impl Chunks {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies chunks until none is left, something stopped the copy, or it is time to `leave` the rest to others.
+    /// Does chunks until none is left, something stopped it, or it is time to `leave` the rest to others.
     fn work(
         &self,
-        (transfer, cancel): (&Transfer<'_>, &Cancel),
+        (terms, counters): (Terms<'_>, &Counters),
+        files: &(OwnedFd, OwnedFd),
         buffer: &mut [u8],
         between: impl Fn(),
         leave: impl Fn() -> bool,
     ) {
+        let transfer = match &self.deed {
+            Deed::Copy {
+                stat,
+                to_device,
+                ledger,
+            } => {
+                let files = (files.0.as_fd(), files.1.as_fd());
+                let transfer = Transfer::new(terms, counters, files, *stat, *to_device);
+                Some(transfer.in_flight(&self.flight, ledger.as_deref()).sized(self.size))
+            }
+            Deed::Compare => None,
+        };
         while !leave() {
             let start = self.next.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
-            if start >= self.stat.size {
+            if start >= self.size {
                 return;
             }
-            if !cancel.lets_end(self.begun, self.flight.all_moved(), self.stat.size - start) {
+            let moved = self
+                .flight
+                .all_moved()
+                .saturating_sub(self.before.load(Ordering::Relaxed));
+            if !terms.desk.cancel.lets_end(self.begun, moved, self.size - start) {
                 return self.stop(Stopped::Aborted);
             }
             between();
-            match self.chunk(transfer, start, buffer) {
-                Ok(end) => {
-                    self.end.fetch_min(end, Ordering::Relaxed);
-                }
-                Err(stopped) => self.stop(stopped),
+            let done = match &transfer {
+                Some(transfer) => self.copy(transfer, counters, files, start, buffer),
+                None => self.compare(terms, files, start, buffer),
+            };
+            if let Err(stopped) = done {
+                self.stop(stopped);
             }
         }
     }
 
-    /// Copies the chunk that begins at `start`, or finds that it is a hole, and where that ends. Answers where the source
-    /// ended, or its size.
-    fn chunk(&self, transfer: &Transfer<'_>, start: u64, buffer: &mut [u8]) -> Result<u64, Stopped> {
-        let size = self.stat.size;
-        let data = transfer.next_data(start)?.unwrap_or(size);
-        let end = size.min(start + CHUNK_BYTES);
+    /// Copies what is not there yet of the chunk that begins at `start`, or finds that it is a hole, and where that ends.
+    fn copy(
+        &self,
+        transfer: &Transfer<'_>,
+        counters: &Counters,
+        files: &(OwnedFd, OwnedFd),
+        start: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Stopped> {
+        let end = self.size.min(start + CHUNK_BYTES);
+        let ledger = match &self.deed {
+            Deed::Copy { ledger, .. } => ledger.as_ref(),
+            Deed::Compare => None,
+        };
+        let from = ledger.map_or(start, |ledger| ledger.reaches(start, end));
+        if from > start {
+            counters.resumed(from - start);
+            self.before.fetch_add(from - start, Ordering::Relaxed);
+            self.flight.moved(from - start);
+        }
+        if from == end {
+            return Ok(());
+        }
+        let data = transfer.next_data(from)?.unwrap_or(self.size);
         if data >= end {
             // A hole may be of any length: what is left of it is nobody's chunk.
             self.next.fetch_max(data - data % CHUNK_BYTES, Ordering::Relaxed);
-            return Ok(size);
+            return match ledger {
+                Some(ledger) => ledger.enter(files.1.as_fd(), (from, data), self.destination, transfer.desk()),
+                None => Ok(()),
+            };
         }
-        let reached = transfer.part(start, end, buffer)?;
-        Ok(if reached < end { reached } else { size })
+        transfer.begin_chunk(start / CHUNK_BYTES);
+        let reached = match (transfer.part(from, end, buffer), ledger) {
+            (Err(Stopped::Fault(fault)), Some(ledger)) if is_full(&fault) => {
+                // The ledger is nobody's content.
+                let write = |e| Fault::new(Operation::Write, Side::Destination(self.destination), e);
+                ledger.give_up(files.1.as_fd(), self.size).map_err(write)?;
+                transfer.begin_chunk(start / CHUNK_BYTES);
+                transfer.part(from, end, buffer)?
+            }
+            (result, _) => result?,
+        };
+        if reached < end {
+            self.end.fetch_min(reached, Ordering::Relaxed);
+        } else if let (true, Some(digest)) = (from == start, transfer.take_digest()) {
+            self.add(start, &digest);
+        }
+        Ok(())
+    }
+
+    /// Compares one chunk.
+    fn compare(
+        &self,
+        terms: Terms<'_>,
+        files: &(OwnedFd, OwnedFd),
+        start: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Stopped> {
+        let read = |file: &OwnedFd, buffer: &mut [u8], at, operation, side| {
+            sys::read_full_at(file.as_fd(), buffer, at).map_err(|e| Fault::new(operation, side, e))
+        };
+        let (left, right) = buffer.split_at_mut(buffer.len() / 2);
+        let mut digest = self.parts.as_ref().map(|_| Blake3::of_part(start / CHUNK_BYTES));
+        let end = self.size.min(start + CHUNK_BYTES);
+        let mut at = start;
+        while at < end && !self.differs.load(Ordering::Relaxed) {
+            let piece = terms.desk.pace.piece((end - at).min(right.len() as u64));
+            let length = usize::try_from(piece).unwrap_or(right.len());
+            let (left, right) = (&mut left[..length], &mut right[..length]);
+            terms.desk.may_go_on(piece)?;
+            let there = Side::Destination(self.destination);
+            let n = read(&files.1, right, at, Operation::Verify, there)?;
+            let m = read(&files.0, left, at, Operation::Read, Side::Source)?;
+            if n < length || left[..m] != right[..n] {
+                self.differs.store(true, Ordering::Relaxed);
+                self.next.store(self.size, Ordering::Relaxed);
+                return Ok(());
+            }
+            if let Some(digest) = &mut digest {
+                digest.update(right);
+            }
+            self.flight.moved(piece);
+            at += piece;
+        }
+        if let Some(digest) = digest {
+            self.add(start, &digest);
+        }
+        Ok(())
+    }
+
+    fn add(&self, start: u64, digest: &Blake3) {
+        if let Some(parts) = &self.parts {
+            let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.add(start / CHUNK_BYTES, digest);
+        }
     }
 
     fn stop(&self, stopped: Stopped) {
-        self.next.store(self.stat.size, Ordering::Relaxed);
+        self.next.store(self.size, Ordering::Relaxed);
         self.inner().stopped.get_or_insert(stopped);
     }
 
-    fn transfer<'t>(&'t self, terms: Terms<'t>, counters: &'t Counters, files: &'t (OwnedFd, OwnedFd)) -> Transfer<'t> {
-        let files = (files.0.as_fd(), files.1.as_fd());
-        let transfer = Transfer::new(terms, counters, files, self.stat, self.to_device);
-        transfer.in_flight(&self.flight).sized(self.stat.size)
-    }
-
-    /// Number of the destination that the file goes to.
+    /// Number of the destination that the file is in.
     pub fn destination(&self) -> usize {
         self.destination
     }
 
-    /// Copies a big file with whoever is free; answers where the source ended, as [`Transfer::part`]. The new file has its
-    /// full size already. `invite`: asked before each chunk to call somebody who has nothing to do.
-    pub fn lead(
-        terms: Terms<'_>,
-        counters: &Counters,
-        (from, to): (&OwnedFd, &OwnedFd),
+    /// Copies a big file with whoever is free; answers where the source ended, as [`Transfer::part`], and the digest of all
+    /// that it gave, where that is wanted and all of it was read. The new file has its full size already. What the ledger
+    /// says is there is not copied.
+    pub fn copied(
+        lead: Lead<'_>,
+        files: (&OwnedFd, &OwnedFd),
         stat: &Stat,
         to_device: u64,
-        buffer: &mut [u8],
-        invite: impl Fn(&Arc<Self>),
-    ) -> Result<u64, Stopped> {
+        ledger: Option<&Arc<Ledger>>,
+    ) -> Result<(u64, Option<ContentDigest>), Stopped> {
+        let deed = Deed::Copy {
+            stat: *stat,
+            to_device,
+            ledger: ledger.cloned(),
+        };
+        let wanted = lead.terms.proved;
+        let result = Self::lead(lead, files, stat.size, deed, wanted);
+        if let Some(ledger) = ledger {
+            ledger.save(files.1.as_fd());
+        }
+        result.map(|chunks| (chunks.end.load(Ordering::Relaxed), chunks.digest()))
+    }
+
+    /// Compares the first `size` bytes of two files, which both shall have, with whoever is free. `wanted`: their digest.
+    pub fn same(
+        lead: Lead<'_>,
+        files: (&OwnedFd, &OwnedFd),
+        size: u64,
+        wanted: bool,
+    ) -> Result<(bool, Option<ContentDigest>), Stopped> {
+        let chunks = Self::lead(lead, files, size, Deed::Compare, wanted)?;
+        Ok((!chunks.differs.load(Ordering::Relaxed), chunks.digest()))
+    }
+
+    fn digest(&self) -> Option<ContentDigest> {
+        let parts = self.parts.as_ref()?;
+        parts.lock().unwrap_or_else(PoisonError::into_inner).digest()
+    }
+
+    fn lead(
+        lead: Lead<'_>,
+        (from, to): (&OwnedFd, &OwnedFd),
+        size: u64,
+        deed: Deed,
+        wanted: bool,
+    ) -> Result<Arc<Self>, Stopped> {
+        let Lead {
+            terms,
+            counters,
+            buffer,
+            invite,
+        } = lead;
         let destination = terms.destination;
         let twice = |fd: &OwnedFd, side| sys::duplicate(fd.as_fd()).map_err(|e| Fault::new(Operation::Open, side, e));
         let files = Arc::new((twice(from, Side::Source)?, twice(to, Side::Destination(destination))?));
         let chunks = Arc::new(Self {
-            stat: *stat,
-            to_device,
+            size,
             destination,
+            deed,
+            parts: wanted.then(|| Mutex::new(Parts::new(size))),
             begun: Instant::now(),
             flight: Arc::clone(&counters.flight),
+            before: AtomicU64::new(counters.flight.all_moved()),
             next: AtomicU64::new(0),
-            end: AtomicU64::new(stat.size),
+            end: AtomicU64::new(size),
+            differs: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 files: Some(Arc::clone(&files)),
                 helpers: 0,
@@ -130,17 +297,17 @@ impl Chunks {
             }),
             left: Condvar::new(),
         });
-        let transfer = chunks.transfer(terms, counters, &files);
-        let cancel = &terms.desk.cancel;
-        chunks.work((&transfer, cancel), buffer, || invite(&chunks), || false);
+        chunks.work((terms, counters), &files, buffer, || invite(&chunks), || false);
         let mut inner = chunks.inner();
         inner.files = None;
         while inner.helpers > 0 {
             inner = chunks.left.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        match inner.stopped.take() {
+        let stopped = inner.stopped.take();
+        drop(inner);
+        match stopped {
             Some(stopped) => Err(stopped),
-            None => Ok(chunks.end.load(Ordering::Relaxed)),
+            None => Ok(chunks),
         }
     }
 
@@ -156,12 +323,15 @@ impl Chunks {
             chunks: self,
             done: false,
         };
-        let transfer = self.transfer(terms, counters, &files);
-        self.work((&transfer, &terms.desk.cancel), buffer, || (), leave);
-        drop(transfer);
+        self.work((terms, counters), &files, buffer, || (), leave);
         drop(files);
         presence.done = true;
     }
+}
+
+/// Whether there was no room for something.
+fn is_full(fault: &Fault) -> bool {
+    matches!(fault.cause, Cause::Errno(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
 }
 
 /// A helper's presence: it leaves also when it panics, and the file then counts as failed.

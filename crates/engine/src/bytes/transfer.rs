@@ -9,9 +9,10 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_formats::digest::{Blake3, PART_BYTES};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
+use crate::bytes::ledger::Ledger;
 use crate::bytes::ways::{Method, Methods, PIECE_BYTES};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
@@ -32,7 +33,7 @@ const DIRECT_BYTES: u64 = 2 * CHUNK_BYTES;
 /// Bytes that are written past the page cache in one call.
 const DIRECT_BUFFER_BYTES: usize = 1024 * 1024;
 /// What such writes are aligned to, in the file and in memory: no disk has larger blocks.
-const DIRECT_ALIGNMENT: usize = 4096;
+pub const DIRECT_ALIGNMENT: usize = 4096;
 /// Zeros are looked for in blocks of this size, aligned in the file: the block size of most file systems.
 const ZERO_BLOCK: usize = 4096;
 static ZEROS: [u8; ZERO_BLOCK] = [0; ZERO_BLOCK];
@@ -106,6 +107,8 @@ pub struct Transfer<'a> {
     /// The same of this file.
     flight: &'a Flight,
     course: Cell<Course>,
+    /// Where it is written down what of the file is there.
+    ledger: Option<&'a Ledger>,
     /// Takes in every byte of the source, holes included; then nothing is copied by the kernel alone.
     digest: RefCell<Option<Blake3>>,
     /// Size that the new file was given before its content; 0 at first.
@@ -144,6 +147,7 @@ impl<'a> Transfer<'a> {
             progress: counters.written(),
             flight: &counters.flight,
             course: Cell::default(),
+            ledger: None,
             digest: RefCell::new(terms.proved.then(Blake3::default)),
             sized: Cell::new(0),
             goes_on: Cell::new(None),
@@ -152,10 +156,10 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// It copies a part of the file that this worker has in hand.
+    /// It copies a part of the file that this worker has in hand, and writes down what is there.
     #[must_use]
-    pub fn in_flight(self, flight: &'a Flight) -> Self {
-        Self { flight, ..self }
+    pub fn in_flight(self, flight: &'a Flight, ledger: Option<&'a Ledger>) -> Self {
+        Self { flight, ledger, ..self }
     }
 
     /// The new file has this size already.
@@ -163,11 +167,6 @@ impl<'a> Transfer<'a> {
     pub fn sized(self, size: u64) -> Self {
         self.sized.set(size);
         self
-    }
-
-    /// The digest of what was read, where it is to be proved.
-    pub fn into_digest(self) -> Option<ContentDigest> {
-        self.digest.into_inner().map(|digest| digest.digest())
     }
 
     fn read_fault(e: Errno) -> Stopped {
@@ -188,14 +187,31 @@ impl<'a> Transfer<'a> {
         self.stat.allocated < self.stat.size
     }
 
-    /// Whether all of the source has to pass through here, from front to back.
+    /// Whether all of the source has to pass through here.
     fn is_proved(&self) -> bool {
         self.digest.borrow().is_some()
     }
 
     /// Whether parts of it may be copied side by side.
     pub fn is_divisible(&self) -> bool {
-        self.stat.size >= 2 * CHUNK_BYTES && !self.is_proved()
+        is_long(self.stat.size) && has_sizes(self.from)
+    }
+
+    /// Whether to go on, and how fast.
+    pub fn desk(&self) -> &'a Desk {
+        self.desk
+    }
+
+    /// Begins with a chunk, which has a digest of its own where there is one.
+    pub fn begin_chunk(&self, number: u64) {
+        if self.is_proved() {
+            self.digest.replace(Some(Blake3::of_part(number)));
+        }
+    }
+
+    /// The digest so far.
+    pub fn take_digest(&self) -> Option<Blake3> {
+        self.digest.replace(self.is_proved().then(Blake3::default))
     }
 
     /// Has the kernel share the content, where it can: the size of the new file in bytes then.
@@ -279,7 +295,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Takes back what the file was given more than its content needs.
-    pub fn end_at(&self, end: u64) -> Result<(), Stopped> {
+    fn end_at(&self, end: u64) -> Result<(), Stopped> {
         if self.sized.get() > 0 && self.sized.get() != end {
             self.set_size(end)?;
         }
@@ -314,6 +330,15 @@ impl<'a> Transfer<'a> {
     fn count(&self, bytes: u64) {
         self.progress.fetch_add(bytes, Ordering::Relaxed);
         self.flight.moved(bytes);
+    }
+
+    /// The part that is being copied has come to `at`, by so many bytes more.
+    fn reached(&self, at: u64, bytes: u64) -> Result<(), Stopped> {
+        self.count(bytes);
+        match self.ledger {
+            Some(ledger) => ledger.enter(self.to, (self.course.get().start, at), self.destination, self.desk),
+            None => Ok(()),
+        }
     }
 
     /// Whether the part that is being copied, and has come to `at`, may go on.
@@ -382,7 +407,8 @@ impl<'a> Transfer<'a> {
             cleaned: start,
         };
         while at < end {
-            let next = end.min(at + self.desk.pace.piece(PIECE_BYTES));
+            let most = self.ledger.map_or(PIECE_BYTES, |ledger| ledger.piece(at));
+            let next = end.min(at + self.desk.pace.piece(most));
             self.may_go_on(at)?;
             self.desk.may_go_on(next - at)?;
             let began = Instant::now();
@@ -436,7 +462,7 @@ impl<'a> Transfer<'a> {
         let length = usize::try_from(end - at).unwrap_or(usize::MAX);
         match sys::copy_range(self.from, at, self.to, at, length) {
             Ok(n) => {
-                self.count(n as u64);
+                self.reached(at + n as u64, n as u64)?;
                 Ok(at + n as u64)
             }
             Err(e @ (Errno::NOSPC | Errno::DQUOT)) => Err(self.write_fault(e)),
@@ -478,7 +504,7 @@ impl<'a> Transfer<'a> {
             }
             self.write(&buffer[..n], at)?;
             at += n as u64;
-            self.count(n as u64);
+            self.reached(at, n as u64)?;
         }
         Ok(at)
     }
@@ -528,7 +554,7 @@ impl<'a> Transfer<'a> {
             }
             sys::write_all_at(self.to, &room[written..n], at + written as u64).map_err(|e| self.write_fault(e))?;
             at += n as u64;
-            self.count(n as u64);
+            self.reached(at, n as u64)?;
             if n < want {
                 break;
             }
@@ -594,7 +620,12 @@ impl<'a> Transfer<'a> {
 }
 
 /// Bytes that one worker copies before it looks for the next chunk. A file of less than two is nobody else's business.
-pub const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
+pub const CHUNK_BYTES: u64 = PART_BYTES;
+
+/// Whether a file of this size is copied in chunks, where sizes say anything.
+pub fn is_long(size: u64) -> bool {
+    size >= 2 * CHUNK_BYTES
+}
 
 /// What to do about holes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

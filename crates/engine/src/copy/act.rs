@@ -3,6 +3,7 @@
 //! Comes in: a name in a directory with open descriptors; goes out: what was done. Each kind of entry has a room of its own
 //! below. Whatever stops on the way leaves no name behind, but for that of a file which the end of the run overtook.
 
+pub mod begin;
 pub mod content;
 pub mod depart;
 pub mod file;

@@ -146,6 +146,11 @@ impl Twin {
         }
     }
 
+    /// It has a staging name, so that nobody else sees what is in it.
+    pub fn is_hidden(&self) -> bool {
+        matches!(self.presence, Presence::Staged(_)) && !self.published.load(Ordering::Acquire)
+    }
+
     /// The device that it lies on; 0 where it is imagined.
     pub fn device(&self) -> u64 {
         self.slot.as_ref().map_or(0, |slot| slot.id().dev)

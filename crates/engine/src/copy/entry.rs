@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bulkhaul_formats::digest::{ContentDigest, xxh64};
 use bulkhaul_sys::{Identity, Kind, OwnedFd, Stat};
 
+use crate::bytes::ledger::Ledger;
 use crate::copy::dir::Dir;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::tree::staging::Staging;
@@ -102,6 +103,37 @@ impl Done {
     }
 }
 
+/// What a copy is proved by.
+pub struct Proof {
+    /// The source, to be read a second time.
+    pub(crate) source: OwnedFd,
+    /// The digest of what it gave when it was copied, where that was all of it.
+    pub(crate) digest: Option<ContentDigest>,
+}
+
+/// A big file that does not have its size, owner, attributes and mode yet.
+pub struct Unfinished {
+    /// Its facts as it was made.
+    pub(crate) made: Stat,
+    /// Permission bits that it was made with.
+    pub(crate) bits: u32,
+    /// Its source.
+    pub(crate) source: OwnedFd,
+    /// Holds the lock of its staging name until it has another one.
+    pub(crate) lock: Option<OwnedFd>,
+    /// What of it is there; none where nobody could go on with it.
+    pub(crate) ledger: Option<Arc<Ledger>>,
+    /// A run that died has begun it.
+    pub(crate) resumed: bool,
+}
+
+impl Unfinished {
+    /// Bytes of it that are there.
+    pub fn bytes(&self) -> u64 {
+        self.ledger.as_ref().map_or(0, |ledger| ledger.bytes())
+    }
+}
+
 /// A file that is written and waits for its sync.
 pub struct Finished {
     pub(crate) dir: Arc<Dir>,
@@ -114,8 +146,12 @@ pub struct Finished {
     pub(crate) replaces: Option<Stat>,
     pub(crate) stat: Stat,
     pub(crate) done: Done,
-    /// The source and the digest of the bytes that it gave, where they are to be proved.
-    pub(crate) proof: Option<(OwnedFd, ContentDigest)>,
+    /// Bytes that it holds.
+    pub(crate) end: u64,
+    /// It is a big one, which is not cut to its end yet and has no metadata.
+    pub(crate) unfinished: Option<Unfinished>,
+    /// Where the bytes are to be proved.
+    pub(crate) proof: Option<Proof>,
     /// How often it was copied: what does not read back as it should is copied again.
     pub(crate) attempt: u32,
     /// Its file system was synced after it was written, its pages were given up, and these bytes stayed cached.

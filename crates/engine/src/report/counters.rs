@@ -35,6 +35,8 @@ pub struct Counters {
     verified_bytes: AtomicU64,
     verified_from_cache: AtomicU64,
     leaving: AtomicU64,
+    resumed_files: AtomicU64,
+    resumed_bytes: AtomicU64,
     unfinished: AtomicU64,
     /// The files that this worker has begun and not ended.
     pub flight: Arc<Flight>,
@@ -174,6 +176,16 @@ impl Counters {
         add(&self.leaving, 1);
     }
 
+    /// A file is gone on with that a dead run has begun.
+    pub fn resumes(&self) {
+        add(&self.resumed_files, 1);
+    }
+
+    /// Bytes of such a file were there.
+    pub fn resumed(&self, bytes: u64) {
+        add(&self.resumed_bytes, bytes);
+    }
+
     /// A file was begun and stays unfinished.
     pub fn left_unfinished(&self) {
         add(&self.unfinished, 1);
@@ -297,6 +309,10 @@ pub struct Totals {
     pub verified_from_cache: u64,
     /// Entries that a move may take out of the source, now that they arrived.
     pub leaving: u64,
+    /// Files that a dead run had begun and this one went on with.
+    pub resumed_files: u64,
+    /// Bytes of them that were there, and are not counted as written.
+    pub resumed_bytes: u64,
     /// Files that were begun when the operation was told to stop, and stay as they are under a name of their own.
     pub unfinished: u64,
 }
@@ -331,6 +347,8 @@ impl Totals {
             sum.verified_bytes += c.verified_bytes.load(Relaxed);
             sum.verified_from_cache += c.verified_from_cache.load(Relaxed);
             sum.leaving += c.leaving.load(Relaxed);
+            sum.resumed_files += c.resumed_files.load(Relaxed);
+            sum.resumed_bytes += c.resumed_bytes.load(Relaxed);
             sum.unfinished += c.unfinished.load(Relaxed);
         }
         sum

@@ -13,7 +13,7 @@ use crate::job::desk::Desk;
 use crate::tree::listing;
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::publish::clear_directory;
-use crate::tree::staging::{Owner, Stager, is_unfinished};
+use crate::tree::staging::{Owner, Stager, claim_file, is_unfinished};
 
 /// Removes the leftovers of dead runs from a directory of the destination in which this run has nothing in flight.
 /// `path`: the directory's, for messages; `side`: which destination it belongs to.
@@ -63,11 +63,20 @@ pub fn clear_beside(destination: &[u8], side: Side, stager: Stager) -> Result<()
     Ok(())
 }
 
-/// Removes a staged directory unless its run holds the lock.
+/// Removes a staged directory, or a big file that was begun, unless its run holds the lock.
 fn clear_staged(at: &OwnedFd, name: &CStr, fault: &impl Fn(Operation, Errno) -> Fault) -> Result<(), Fault> {
     let fd = match sys::open_directory(at.as_fd(), name, Follow::No) {
         Ok(fd) => Arc::new(fd),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(()),
+        Err(Errno::NOTDIR) => {
+            return match claim_file(at.as_fd(), name) {
+                Ok(Some(_locked)) => match sys::unlink(at.as_fd(), name) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(()),
+                    Err(errno) => Err(fault(Operation::Remove, errno)),
+                },
+                Ok(None) | Err(_) => Ok(()),
+            };
+        }
+        Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS) => return Ok(()),
         Err(errno) => return Err(fault(Operation::Open, errno)),
     };
     let stat = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;

@@ -22,7 +22,7 @@ use crate::tree::descriptors::Budget;
 use crate::tree::path::{c_string, join, split};
 use crate::tree::protection::protection;
 use crate::tree::selection::Selection;
-use crate::tree::staging::{Owner, Stager};
+use crate::tree::staging::{Owner, Stager, is_locked};
 use crate::walk::Walk;
 use crate::walk::node::{Entered, Node};
 use crate::walk::start::{Boundary, Start};
@@ -274,7 +274,8 @@ impl Remover<'_> {
     }
 
     fn unlink(&self, at: BorrowedFd<'_>, name: &CStr, side: Side) -> End {
-        if self.is_held(name) {
+        let lockable = |stager: Stager| stager.owner(name.to_bytes()) == Some(Owner::Lockable);
+        if self.is_held(name) || self.sweeper.stager.is_some_and(lockable) && is_locked(at, name) {
             return End::Skipped(Reason::StagingName);
         }
         if let Err(fault) = self.take(side) {

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::staging;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, OwnedFd, Replace, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Replace, Stat};
 
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::{find_name, is_empty};
@@ -45,7 +45,7 @@ pub struct Stager {
 /// Whose a staging name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A directory of this host: its lock tells whether its run lives.
+    /// A directory of this host, or a big file: its lock tells whether its run lives.
     Lockable,
     /// Another live process of this host, or this one.
     Live,
@@ -214,6 +214,45 @@ impl Stager {
         }
     }
 
+    /// Makes a file under a name by which it is found again, as directories are, or takes over what a dead run left there and
+    /// `fits`; what does not goes. Answers whether it is locked: without locks it has a name of this process, and nobody takes
+    /// it over.
+    pub fn stage_file(
+        self,
+        at: BorrowedFd<'_>,
+        final_name: &CStr,
+        mut create: impl FnMut(&CStr) -> sys::Result<OwnedFd>,
+        mut fits: impl FnMut(&OwnedFd, &Stat) -> bool,
+    ) -> sys::Result<(OwnedFd, Staging, bool)> {
+        for attempt in 0..=DIRECTORY_ATTEMPTS {
+            let staging = self.name(final_name, attempt);
+            let name = staging.as_c_str();
+            let file = match create(name) {
+                Err(Errno::EXIST) => match claim_file(at, name) {
+                    Ok(Some((file, stat))) if fits(&file, &stat) => return Ok((file, staging, true)),
+                    Ok(Some(_locked)) => match sys::unlink(at, name).and_then(|()| create(name)) {
+                        Err(Errno::EXIST) => continue,
+                        other => other?,
+                    },
+                    Ok(None) => continue,
+                    Err(_) => break,
+                },
+                other => other?,
+            };
+            match sys::try_lock(file.as_fd()) {
+                // Whoever saw it before it was locked may have taken it, or taken it away.
+                Ok(()) if leads(at, name, &file)? => return Ok((file, staging, true)),
+                Ok(()) | Err(Errno::WOULDBLOCK) => {}
+                Err(_) => {
+                    sys::unlink(at, name)?;
+                    break;
+                }
+            }
+        }
+        self.stage(final_name, create)
+            .map(|(file, staging)| (file, staging, false))
+    }
+
     /// Takes an empty staged directory away that nobody has adopted.
     fn unmake(at: BorrowedFd<'_>, staging: &Staging) -> sys::Result<()> {
         match Self::claim(at, staging, true)? {
@@ -249,6 +288,46 @@ impl Stager {
             Err(errno) => return Err(errno),
         }
         Ok(Some((fd, stat)))
+    }
+}
+
+/// Opens and locks a file of this user that a dead run left under a staging name. `None`: it is somebody else's, or
+/// something else. An error: nobody can tell.
+pub fn claim_file(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<(OwnedFd, Stat)>> {
+    let Ok(file) = sys::open_made(at, name) else {
+        return Ok(None);
+    };
+    let stat = sys::stat_fd(file.as_fd())?;
+    if !is_own(&stat) {
+        return Ok(None);
+    }
+    match sys::try_lock(file.as_fd()) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(errno) => return Err(errno),
+    }
+    // What is known of it may have been of the time before another run gave up its lock.
+    let stat = sys::stat_fd(file.as_fd())?;
+    Ok(leads(at, name, &file)?.then_some((file, stat)))
+}
+
+/// Whether a file can be one that a run of this user made, and is nobody else's too.
+pub fn is_own(stat: &Stat) -> bool {
+    stat.kind == Kind::File && stat.uid == sys::user_id() && stat.nlink == 1
+}
+
+/// Whether somebody holds the lock of a file under a staging name.
+pub fn is_locked(at: BorrowedFd<'_>, name: &CStr) -> bool {
+    sys::open_file(at, name).is_ok_and(|file| sys::try_lock(file.as_fd()) == Err(Errno::WOULDBLOCK))
+}
+
+/// Whether a name still leads to an open file: who held its lock before may have published it, or taken it away.
+fn leads(at: BorrowedFd<'_>, name: &CStr, file: &OwnedFd) -> sys::Result<bool> {
+    let id = sys::stat_fd(file.as_fd())?.id;
+    match sys::stat(at, name, Follow::No) {
+        Ok(now) => Ok(now.id == id),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 

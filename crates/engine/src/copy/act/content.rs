@@ -6,20 +6,20 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use bulkhaul_formats::digest::ContentDigest;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::chunks::Chunks;
+use crate::bytes::chunks::{Chunks, Lead};
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::forget;
-use crate::bytes::transfer::Transfer;
+use crate::bytes::transfer::{Transfer, is_long};
 use crate::copy::dir::{Created, Twinned as _};
-use crate::copy::entry::{Entry, SourceEntry, same_version};
+use crate::copy::entry::{Entry, Proof, SourceEntry, Unfinished, same_version};
 use crate::copy::run::Task;
 use crate::copy::worker::Worker;
 use crate::entry::Changes;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::tree::keep::Keep;
+use crate::tree::medium::has_sizes;
 use crate::tree::metadata::{Subject, put_right};
 
 /// Compares the last `tail` bytes of a file, or all where all is to be proved, with those of one in destination number
@@ -59,8 +59,12 @@ pub fn same_content(
     }
     let tail = if verify { u64::MAX } else { tail };
     let extent = Extent::Tail { size: stat.size, tail };
-    let (source, buffer) = (file.as_fd(), &mut worker.buffer);
-    let likeness = probe::compare(source, existing.as_fd(), extent, index, &worker.run.desk, buffer)?;
+    let likeness = if tail >= stat.size && is_long(stat.size) && has_sizes(file.as_fd()) {
+        same_in_chunks(worker, (file, &existing), stat.size, index)?
+    } else {
+        let (source, buffer) = (file.as_fd(), &mut worker.buffer);
+        probe::compare(source, existing.as_fd(), extent, index, &worker.run.desk, buffer)?
+    };
     // A source that is not as long as its size says is copied, and the copy will tell.
     let same = likeness == Likeness::Same;
     if verify && same {
@@ -69,52 +73,58 @@ pub fn same_content(
     Ok(same.then_some(existing))
 }
 
-/// Copies the content of a file into a new one, and puts the metadata right. Answers the bytes, and where they are to be proved
-/// the source once more, with the digest of what was read.
+/// Compares all of two big files of this size, side by side over the workers.
+fn same_in_chunks(
+    worker: &mut Worker<'_>,
+    files: (&OwnedFd, &OwnedFd),
+    size: u64,
+    index: usize,
+) -> Result<Likeness, Stopped> {
+    let (same, _) = in_chunks(worker, index, |lead| Chunks::same(lead, files, size, false))?;
+    for (file, side) in [(files.0, Side::Source), (files.1, Side::Destination(index))] {
+        if sys::read_at(file.as_fd(), &mut [0], size).map_err(|e| Fault::new(Operation::Read, side, e))? > 0 {
+            return Ok(Likeness::WrongSize(side, size + 1));
+        }
+    }
+    Ok(if same { Likeness::Same } else { Likeness::Different })
+}
+
+/// Copies the content of a file into a new one, or what is not there yet of a big one. Answers the bytes that it holds, and
+/// where they are to be proved what by.
 pub fn fill_file(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
     file: &OwnedFd,
     stat: &Stat,
-    place: &Place,
-    bits: u32,
-    new: &OwnedFd,
-) -> Result<(u64, Option<(OwnedFd, ContentDigest)>), Stopped> {
-    let rules = &worker.run.rules;
-    let index = place.destination;
+    index: usize,
+    (new, unfinished): (&OwnedFd, Option<&Unfinished>),
+) -> Result<(u64, Option<Proof>), Stopped> {
     let (twin, twin_fd) = entry.dir.writable(index)?;
     let to_device = twin.device();
     let files = (file.as_fd(), new.as_fd());
-    let transfer = Transfer::new(worker.run.terms(index), worker.counters, files, *stat, to_device);
-    let (bytes, wrong_size) = if let Some(bytes) = transfer.share()? {
+    let terms = worker.run.terms(index);
+    let transfer = Transfer::new(terms, worker.counters, files, *stat, to_device);
+    let resumed = unfinished.is_some_and(|of| of.resumed);
+    let shared = if resumed { None } else { transfer.share()? };
+    let (end, digest) = if let Some(bytes) = shared {
         (bytes, None)
-    } else {
-        let end = if transfer.is_divisible() {
+    } else if transfer.is_divisible() {
+        if !resumed {
             transfer.make_room(stat.size)?;
-            let schedule = &worker.run.schedule;
-            let invite = |chunks: &Arc<Chunks>| {
-                if schedule.hungry() {
-                    worker.run.push(Task::Chunks(Arc::clone(chunks)));
-                }
-            };
-            let (terms, files) = (worker.run.terms(index), (file, new));
-            let end = Chunks::lead(
-                terms,
-                worker.counters,
-                files,
-                stat,
-                to_device,
-                &mut worker.buffer,
-                invite,
-            )?;
-            transfer.end_at(end)?;
-            end
-        } else {
-            transfer.whole(&mut worker.buffer)?
-        };
-        (end, transfer.wrong_size(end)?)
+        }
+        let ledger = unfinished.and_then(|of| of.ledger.as_ref());
+        in_chunks(worker, index, |lead| {
+            Chunks::copied(lead, (file, new), stat, to_device, ledger)
+        })?
+    } else {
+        let end = transfer.whole(&mut worker.buffer)?;
+        (end, transfer.take_digest().map(|digest| digest.digest()))
     };
-    let digest = transfer.into_digest();
+    let wrong_size = if shared.is_some() {
+        None
+    } else {
+        transfer.wrong_size(end)?
+    };
     drop(twin_fd);
     let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
     if !same_version(&after, stat) {
@@ -123,16 +133,53 @@ pub fn fill_file(
     if let Some(fault) = wrong_size {
         return Err(fault.into());
     }
+    let again = || match sys::duplicate(file.as_fd()) {
+        Ok(source) => Ok(Proof { source, digest }),
+        Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
+    };
+    Ok((end, terms.proved.then(again).transpose()?))
+}
+
+/// Has a big file of a destination done in chunks, by this worker and whoever has nothing to do.
+pub fn in_chunks<T>(worker: &mut Worker<'_>, index: usize, deed: impl FnOnce(Lead<'_>) -> T) -> T {
+    let run = worker.run;
+    let invite = |chunks: &Arc<Chunks>| {
+        if run.schedule.hungry() {
+            run.push(Task::Chunks(Arc::clone(chunks)));
+        }
+    };
+    deed(Lead {
+        terms: worker.run.terms(index),
+        counters: worker.counters,
+        buffer: &mut worker.buffer,
+        invite: &invite,
+    })
+}
+
+/// Gives a new file the metadata of its source. `replaces`: what has its name now; `made`: its facts, where they are known.
+pub fn dress_file(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    (file, stat): (&OwnedFd, &Stat),
+    (index, replaces): (usize, Option<&Stat>),
+    (new, bits, made): (&OwnedFd, u32, Option<&Stat>),
+) -> Result<(), Fault> {
+    let rules = &worker.run.rules;
     let keep = &rules.keep;
+    let (twin, _) = entry.dir.writable(index)?;
     let left = twin.heritage.leaves(keep, bits);
-    let created = if let Some(created) = twin.creates.get() {
-        *created
-    } else {
-        let made = sys::stat_fd(new.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
-        *twin.creates.get_or_init(|| Created {
-            owner: (made.uid, made.gid),
-            mode: (made.mode != left).then_some(made.mode),
-        })
+    let created = |made: &Stat| Created {
+        owner: (made.uid, made.gid),
+        mode: (made.mode != left).then_some(made.mode),
+    };
+    let created = match (made, twin.creates.get()) {
+        (Some(made), _) => created(made),
+        (None, Some(created)) => *created,
+        (None, None) => {
+            let made =
+                sys::stat_fd(new.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+            *twin.creates.get_or_init(|| created(&made))
+        }
     };
     let mut copy = Subject {
         node: Node::Open(new.as_fd()),
@@ -143,7 +190,8 @@ pub fn fill_file(
         inherits: twin.heritage.attributes,
         destination: index,
     };
-    if let (Some(rest), Some(old)) = (&rules.keep_replaced, place.replaced_file()) {
+    let old = replaces.filter(|old| old.kind == Kind::File);
+    if let (Some(rest), Some(old)) = (&rules.keep_replaced, old) {
         follow(worker, entry, rest, old, &mut copy)?;
     }
     put_right(
@@ -154,11 +202,7 @@ pub fn fill_file(
         Some(copy.node),
         &mut worker.scratch,
     )?;
-    let again = |digest| match sys::duplicate(file.as_fd()) {
-        Ok(source) => Ok((source, digest)),
-        Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
-    };
-    Ok((bytes, digest.map(again).transpose()?))
+    Ok(())
 }
 
 /// Gives a new file what it keeps of the one whose place it takes, as if that had been written into. Nobody asked for it,

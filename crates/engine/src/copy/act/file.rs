@@ -9,13 +9,15 @@ use std::sync::Arc;
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::proof::{forget, read_ahead, read_back};
-use crate::bytes::transfer::{Sparse, WRITE_BACK_BYTES};
-use crate::copy::act::content::{Place, fill_file, same_content};
+use crate::bytes::chunks::Chunks;
+use crate::bytes::proof::{ReadBack, forget, read_ahead, read_back};
+use crate::bytes::transfer::{Sparse, WRITE_BACK_BYTES, is_long};
+use crate::copy::act::begin::{Begun, begin};
+use crate::copy::act::content::{Place, dress_file, fill_file, in_chunks, same_content};
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make::{self, Fit};
-use crate::copy::dir::Twinned as _;
-use crate::copy::entry::{Done, Entry, Finished, SourceEntry, same_version};
+use crate::copy::dir::{Twin, Twinned as _};
+use crate::copy::entry::{Done, Entry, Finished, Proof, SourceEntry, Unfinished, same_version};
 use crate::copy::links::Claimed;
 use crate::copy::plan::{Action, plan};
 use crate::copy::times;
@@ -23,6 +25,7 @@ use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::Durability;
+use crate::tree::medium::has_sizes;
 use crate::tree::metadata::{Held, without_list};
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
@@ -153,7 +156,7 @@ pub fn regular(
 
 /// Bytes of a written file that are to be read back.
 fn to_read_back(finished: &Finished) -> u64 {
-    finished.proof.as_ref().map_or(0, |_| finished.done.bytes)
+    finished.proof.as_ref().map_or(0, |_| finished.end)
 }
 
 /// Asks every destination: the same file in any of them settles it, a different one is replaced where it is.
@@ -325,26 +328,59 @@ fn copy_file(
     let times = if worker.run.rules.asked.verify { 2 } else { 1 };
     worker.counters.flight.begin(stat.size.saturating_mul(times));
     let index = place.destination;
-    worker.run.targets[index].reserve(stat.allocated, &worker.run.desk);
     let keep = &worker.run.rules.keep;
     let stat = &without_list(keep, stat, Held::Open(file.as_fd()), &mut worker.scratch)?;
-    let bits = keep.made_with(place.replaced_file().map_or(stat.mode, |old| old.mode));
-    let (new, staging) = make::make(worker, entry, index, Operation::Create, |fd, name| {
-        sys::create_file_as(fd.as_fd(), name, bits)
-    })?;
-    let result = fill_file(worker, entry, file, stat, place, bits, &new);
+    // What a dead run left in a directory that nobody sees is nobody's.
+    let hidden = entry.dir.twins[index].as_ref().is_some_and(Twin::is_hidden);
+    let replaced = place.replaced_file().filter(|_| !hidden);
+    let bits = keep.made_with(replaced.map_or(stat.mode, |old| old.mode));
+    let Begun {
+        file: new,
+        staging,
+        replaces,
+        unfinished,
+    } = if is_long(stat.size) {
+        begin(worker, entry, (file, stat), place, bits)?
+    } else {
+        let create = |fd: &OwnedFd, name: &CStr| sys::create_file_as(fd.as_fd(), name, bits);
+        let (file, staging) = make::make(worker, entry, index, Operation::Create, create)?;
+        Begun {
+            file,
+            staging,
+            replaces: place.replaces,
+            unfinished: None,
+        }
+    };
+    let there = unfinished.as_ref().map_or(0, Unfinished::bytes);
+    let needed = stat.allocated.saturating_sub(there);
+    worker.run.targets[index].reserve(needed, &worker.run.desk);
+    let mut result = fill_file(worker, entry, file, stat, index, (&new, unfinished.as_ref()));
+    if unfinished.is_none()
+        && result.is_ok()
+        && let Err(fault) = dress_file(
+            worker,
+            entry,
+            (file, stat),
+            (index, replaces.as_ref()),
+            (&new, bits, None),
+        )
+    {
+        result = Err(fault.into());
+    }
     match result {
-        Ok((bytes, proof)) => Ok(Finished {
+        Ok((end, proof)) => Ok(Finished {
             dir: Arc::clone(entry.dir),
             source: entry.source,
             target: entry.target.to_owned(),
             destination: index,
             file: new,
             staging,
-            replaces: place.replaces,
+            replaces,
             stat: *stat,
+            end,
+            unfinished,
             done: Done {
-                bytes,
+                bytes: end.saturating_sub(there),
                 size: stat.size,
                 ..Done::new(Outcome::Copied)
             }
@@ -356,14 +392,15 @@ fn copy_file(
         }),
         Err(stopped) => {
             let stopped = worker.explain(stopped, stat.size);
-            if !make::stays(worker, &stopped) {
+            if !make::stays(worker, &stopped, unfinished.as_ref()) {
                 // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
                 // this fails, the space comes with the last descriptor.
                 match sys::set_size(new.as_fd(), 0) {
                     Ok(()) | Err(_) => {}
                 }
             }
-            make::give_up(worker, entry.dir, index, entry.target, staging.as_ref(), &stopped);
+            let made = (staging.as_ref(), unfinished.as_ref());
+            make::give_up(worker, entry.dir, index, entry.target, made, &stopped);
             Err(stopped)
         }
     }
@@ -389,7 +426,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
                     &finished.dir,
                     finished.destination,
                     &finished.target,
-                    finished.staging.as_ref(),
+                    (finished.staging.as_ref(), finished.unfinished.as_ref()),
                     &stopped,
                 );
                 let again = matches!(&stopped, Stopped::Fault(fault) if fault.cause == Cause::Mismatch);
@@ -407,6 +444,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         file,
         staging,
         replaces,
+        unfinished,
         done,
         ..
     } = finished;
@@ -418,13 +456,15 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         Some(staging) => make::publish(worker, &dir, destination, staging, &target, replaces.as_ref()),
     });
     if let Err(stopped) = named {
-        make::give_up(worker, &dir, destination, &target, staging.as_ref(), &stopped);
+        make::give_up(worker, &dir, destination, &target, (staging.as_ref(), None), &stopped);
         return Err(stopped);
     }
+    // Until it had its name, nobody was to take it over.
+    drop(unfinished);
     Ok((done, id))
 }
 
-/// Durability if one is due, proof if it was asked for, times.
+/// Durability if one is due, proof if it was asked for, what a big file still lacks, times.
 fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopped> {
     if worker.run.desk.cancel.is_over() {
         return Err(Stopped::Aborted);
@@ -441,29 +481,55 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
             forget(file, 0);
         }
     }
-    if let Some((source, digest)) = &finished.proof {
-        let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.done.bytes));
-        // Files of /proc say that they are empty, and are made anew at each read.
-        let again = (finished.stat.size > 0).then(|| source.as_fd());
-        let back = read_back(
-            again,
-            file,
-            (finished.done.bytes, from_cache),
-            destination,
-            (&worker.run.desk, &worker.counters.flight),
-            &mut worker.buffer,
-        )?;
+    if let Some(Proof { source, digest }) = &finished.proof {
+        let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.end));
+        let back = if is_long(finished.end) && has_sizes(source.as_fd()) {
+            let (files, end) = ((source, &finished.file), finished.end);
+            let (same, found) = in_chunks(worker, destination, |lead| Chunks::same(lead, files, end, true))?;
+            // The pages that were read for the proof are of no use to anybody.
+            forget(file, end);
+            found.filter(|_| same).map(|digest| ReadBack {
+                digest,
+                bytes: end,
+                from_cache,
+            })
+        } else {
+            // Files of /proc say that they are empty, and are made anew at each read.
+            let again = (finished.stat.size > 0).then(|| source.as_fd());
+            let (sizes, desk) = (
+                (finished.end, from_cache),
+                (&*worker.run.desk, &*worker.counters.flight),
+            );
+            read_back(again, file, sizes, destination, desk, &mut worker.buffer)?
+        };
         let stat = sys::stat_fd(source.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
         if !same_version(&stat, &finished.stat) {
             return Err(Fault::changed(Operation::Verify).into());
         }
-        let back = back.filter(|back| back.digest == *digest);
+        // Where only a part of it was read by this run, that it is the same as its source is all there is to know.
+        let back = back.filter(|back| digest.as_ref().is_none_or(|digest| back.digest == *digest));
         let back = back.ok_or(Fault {
             operation: Operation::Verify,
             side,
             cause: Cause::Mismatch,
         })?;
         worker.counters.verified(back.bytes, back.from_cache);
+    }
+    if let Some(of) = &finished.unfinished {
+        // From here on there is no going on with it: all that may take long is over.
+        sys::set_size(file, finished.end).map_err(|e| Fault::new(Operation::Write, side, e))?;
+        let entry = Entry {
+            dir: &finished.dir,
+            source: finished.source,
+            target: &finished.target,
+            last: None,
+            again: true,
+        };
+        let (place, new) = (
+            (destination, finished.replaces.as_ref()),
+            (&finished.file, of.bits, Some(&of.made)),
+        );
+        dress_file(worker, &entry, (&of.source, &finished.stat), place, new)?;
     }
     times::set_times(worker, &finished.dir, destination, &finished.stat, Node::Open(file))?;
     if finished.stat.nlink < 2 {
@@ -525,7 +591,7 @@ pub fn flush(worker: &mut Worker<'_>) {
             .collect();
         drop(syncing);
         for finished in batch.iter_mut().filter(|f| synced[f.destination]) {
-            finished.forgotten = Some(read_ahead(finished.file.as_fd(), finished.done.bytes));
+            finished.forgotten = Some(read_ahead(finished.file.as_fd(), finished.end));
         }
     }
     for finished in batch {

@@ -11,7 +11,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::clear;
 use crate::copy::dir::{Dir, Presence, Tries, Twinned as _};
-use crate::copy::entry::{Done, Entry, Original};
+use crate::copy::entry::{Done, Entry, Original, Unfinished};
 use crate::copy::memory::Undecided;
 use crate::copy::times;
 use crate::copy::worker::Worker;
@@ -311,9 +311,11 @@ fn replacing(
     Ok(())
 }
 
-/// Whether what was made of an entry stays unfinished, as where a run dies: when the run was told to end, and not at once.
-pub fn stays(worker: &Worker<'_>, stopped: &Stopped) -> bool {
-    matches!(stopped, Stopped::Aborted) && !worker.run.desk.cancel.is_aborted()
+/// Whether what was made of an entry stays unfinished, as where a run dies: when the run was told to end, and not at once, or
+/// the next one can go on with it.
+pub fn stays(worker: &Worker<'_>, stopped: &Stopped, unfinished: Option<&Unfinished>) -> bool {
+    let resumable = || unfinished.is_some_and(|of| of.ledger.is_some());
+    matches!(stopped, Stopped::Aborted) && (!worker.run.desk.cancel.is_aborted() || resumable())
 }
 
 /// An entry was stopped on its way: what was made of it stays or goes.
@@ -322,14 +324,19 @@ pub fn give_up(
     dir: &Dir,
     index: usize,
     target: &CStr,
-    staging: Option<&Staging>,
+    (staging, unfinished): (Option<&Staging>, Option<&Unfinished>),
     stopped: &Stopped,
 ) {
-    if !stays(worker, stopped) {
+    if !stays(worker, stopped, unfinished) {
         return discard(worker, dir, index, target, staging);
     }
     worker.counters.left_unfinished();
-    if let (Some(staging), Ok((_, fd))) = (staging, dir.writable(index)) {
+    if let Some(lock) = unfinished.and_then(|of| of.lock.as_ref()) {
+        // Closing alone would leave the lock to a child that was just started; more than that can't be done.
+        match sys::unlock(lock.as_fd()) {
+            Ok(()) | Err(_) => {}
+        }
+    } else if let (Some(staging), Ok((_, fd))) = (staging, dir.writable(index)) {
         worker.run.stager.leave(fd.as_fd(), staging, target);
     }
 }

@@ -1,0 +1,226 @@
+//! The ledger of a big file: which of its bytes are there, written down in the file itself, past the end that it will have.
+//!
+//! Comes in: parts of the file as they are written; goes out: now and then a record, by which the next run goes on should
+//! this one die. What is on the medium for sure is noted apart: after another start of the system, or another mount, nothing
+//! else counts. Where a record can't be written the copy goes on without.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bulkhaul_formats::digest::xxh64;
+use bulkhaul_formats::progress::{self, Made, Progress, Ranges, SLOT_BYTES, Version};
+use bulkhaul_sys::{self as sys, BorrowedFd, Stat};
+
+use crate::bytes::transfer::DIRECT_ALIGNMENT;
+use crate::bytes::ways::PIECE_BYTES;
+use crate::error::{Fault, Operation, Side, Stopped};
+use crate::job::desk::Desk;
+
+/// A record is due when this part of what the run has copied is new, or of the time that it has taken has passed. So much is
+/// lost at most when it dies, and what its workers have in hand.
+const SHARE: u32 = 32;
+/// In the beginning that would be too little.
+const LEAST_BYTES: u64 = 1024 * 1024;
+/// And in the end too much.
+const LONGEST: Duration = Duration::from_millis(100);
+/// What has to be on the medium in the end is synced whenever so much is new: what is lost when the power goes.
+const DURABLE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The ledger of one file.
+pub struct Ledger {
+    /// Where the records lie.
+    base: u64,
+    /// Its content has to be on the medium in the end.
+    lasting: bool,
+    begun: Instant,
+    /// Bytes that were there.
+    before: u64,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    progress: Progress,
+    /// Bytes that the last record spoke of, and when it was written.
+    written: (u64, Instant),
+    /// Bytes that were done when the file was synced.
+    synced: u64,
+    syncing: bool,
+    /// Records can't be written, or shall not.
+    off: bool,
+}
+
+/// The facts by which a source is known again.
+fn version(source: &Stat) -> Version {
+    let time = |time: sys::Time| (time.sec, time.nsec);
+    Version {
+        device: source.id.dev,
+        inode: source.id.ino,
+        size: source.size,
+        modified: time(source.mtime),
+        changed: time(source.ctime),
+    }
+}
+
+fn session(file: BorrowedFd<'_>) -> u64 {
+    sys::session(file).map_or(0, |session| xxh64(&session))
+}
+
+impl Ledger {
+    /// For a new file with these facts, which was made with permission bits `asked`. `None`: there is no room past its end.
+    pub fn new(
+        file: BorrowedFd<'_>,
+        source: &Stat,
+        made: &Stat,
+        (asked, holes): (u32, u32),
+        lasting: bool,
+    ) -> Option<Self> {
+        let progress = Progress {
+            source: version(source),
+            made: Made {
+                inode: made.id.ino,
+                uid: made.uid,
+                gid: made.gid,
+                mode: made.mode,
+                asked,
+                holes,
+            },
+            session: session(file),
+            ..Progress::default()
+        };
+        Self::of(progress, lasting)
+    }
+
+    /// The ledger that a dead run left in a file, if it is that of a copy of this very source, made as it would be now.
+    pub fn found(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: (u32, u32), lasting: bool) -> Option<Self> {
+        let base = progress::base(source.size)?;
+        if made.size < base || made.size > base + 2 * SLOT_BYTES {
+            return None;
+        }
+        let mut places = vec![0; usize::try_from(2 * SLOT_BYTES).ok()?];
+        let length = sys::read_full_at(file, &mut places, base).ok()?;
+        let mut progress = progress::newest(&places[..length])?;
+        let like = Self::new(file, source, made, manner, lasting)?.into_progress();
+        if (progress.source, progress.made) != (like.source, like.made) {
+            return None;
+        }
+        if like.session == 0 || progress.session != like.session {
+            progress.done = progress.done.up_to(progress.durable);
+            progress.session = like.session;
+        }
+        Self::of(progress, lasting)
+    }
+
+    fn of(progress: Progress, lasting: bool) -> Option<Self> {
+        let base = progress::base(progress.source.size)?;
+        (base + 2 * SLOT_BYTES <= sys::file_size_limit()).then(|| Self {
+            base,
+            lasting,
+            begun: Instant::now(),
+            before: progress.done.bytes(),
+            inner: Mutex::new(Inner {
+                synced: progress.durable,
+                written: (progress.done.bytes(), Instant::now()),
+                progress,
+                syncing: false,
+                off: false,
+            }),
+        })
+    }
+
+    fn into_progress(self) -> Progress {
+        self.inner.into_inner().unwrap_or_else(PoisonError::into_inner).progress
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes to copy from `at` on before that is entered, at most: up to a multiple of a power of two.
+    pub fn piece(&self, at: u64) -> u64 {
+        let piece = 1 << self.portion(self.bytes()).min(PIECE_BYTES).ilog2();
+        piece - at % piece
+    }
+
+    /// Bytes that are few, where so many are there.
+    fn portion(&self, bytes: u64) -> u64 {
+        (bytes.saturating_sub(self.before) / u64::from(SHARE)).max(LEAST_BYTES)
+    }
+
+    /// Bytes that are there.
+    pub fn bytes(&self) -> u64 {
+        self.inner().progress.done.bytes()
+    }
+
+    /// Where what is there from `start` on ends, in whole blocks, and no further than `end`.
+    pub fn reaches(&self, start: u64, end: u64) -> u64 {
+        let reached = self.inner().progress.done.end_from(start);
+        if reached >= end {
+            return end;
+        }
+        start.max(reached - reached % DIRECT_ALIGNMENT as u64)
+    }
+
+    /// A part of the file is there now: written down at once, or soon.
+    pub fn enter(
+        &self,
+        file: BorrowedFd<'_>,
+        (start, end): (u64, u64),
+        destination: usize,
+        desk: &Desk,
+    ) -> Result<(), Stopped> {
+        let mut inner = self.inner();
+        inner.progress.done.insert(start, end);
+        if inner.off {
+            return Ok(());
+        }
+        if self.lasting && !inner.syncing && inner.progress.done.bytes() - inner.synced >= DURABLE_BYTES {
+            let seen = inner.progress.done.clone();
+            inner.syncing = true;
+            drop(inner);
+            let syncing = desk.syncing();
+            // Told once: the sync in the end would not hear of it again.
+            let side = Side::Destination(destination);
+            sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+            drop(syncing);
+            inner = self.inner();
+            inner.rely(&seen);
+            inner.syncing = false;
+            inner.write(file, self.base);
+            return Ok(());
+        }
+        let bytes = inner.progress.done.bytes();
+        let wait = (self.begun.elapsed() / SHARE).min(LONGEST);
+        if bytes - inner.written.0 >= self.portion(bytes) || inner.written.1.elapsed() >= wait {
+            inner.write(file, self.base);
+        }
+        Ok(())
+    }
+
+    /// Writes down what is there.
+    pub fn save(&self, file: BorrowedFd<'_>) {
+        let mut inner = self.inner();
+        if !inner.off {
+            inner.write(file, self.base);
+        }
+    }
+
+    /// No record is written any more, and the room that they took is given back. An error: it can't be.
+    pub fn give_up(&self, file: BorrowedFd<'_>, size: u64) -> sys::Result<()> {
+        self.inner().off = true;
+        sys::set_size(file, size)
+    }
+}
+
+impl Inner {
+    fn rely(&mut self, synced: &Ranges) {
+        self.progress.durable = self.progress.durable.max(synced.end_from(0));
+        self.synced = synced.bytes();
+    }
+
+    fn write(&mut self, file: BorrowedFd<'_>, base: u64) {
+        self.progress.sequence += 1;
+        let record = self.progress.encode();
+        self.off = sys::write_all_at(file, &record, base + self.progress.slot()).is_err();
+        self.written = (self.progress.done.bytes(), Instant::now());
+    }
+}

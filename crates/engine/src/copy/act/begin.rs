@@ -1,0 +1,127 @@
+//! How a big file begins: new, or where a run that died has left it.
+//!
+//! Comes in: an entry and its place; goes out: an open file that is written to its end, with the ledger of what is there
+//! already. In a directory that nobody sees yet it has its final name; elsewhere one by which it is found again, and a lock
+//! for as long as its run lives. Until its content is there, and proved where that was asked for, it is longer than it will
+//! be: that is where the ledger lies, and why nothing takes it for finished.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat};
+
+use crate::bytes::ledger::Ledger;
+use crate::copy::act::content::Place;
+use crate::copy::act::make;
+use crate::copy::dir::{Tries, Twinned as _};
+use crate::copy::entry::{Entry, Unfinished};
+use crate::copy::worker::Worker;
+use crate::error::{Fault, Operation, Side};
+use crate::tree::spelling::TWO_FOR_ONE;
+use crate::tree::staging::{Staging, is_own};
+
+/// A file that has begun.
+pub struct Begun {
+    /// Open for reading and writing.
+    pub file: OwnedFd,
+    /// Its name until it is published; none where that is its final one.
+    pub staging: Option<Staging>,
+    /// What has its final name, and goes.
+    pub replaces: Option<Stat>,
+    /// What else is known of a big one until it has all its content.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// Begins with a big file, or goes on with it.
+pub fn begin(
+    worker: &Worker<'_>,
+    entry: &Entry<'_>,
+    (source, stat): (&OwnedFd, &Stat),
+    place: &Place,
+    bits: u32,
+) -> Result<Begun, Fault> {
+    let index = place.destination;
+    let fault = |operation| move |e| Fault::new(operation, Side::Destination(index), e);
+    let source = sys::duplicate(source.as_fd()).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
+    let lasting = worker.run.terms(index).lasting;
+    let manner = (bits, worker.run.rules.asked.sparse as u32);
+    let (twin, at) = entry.dir.writable(index)?;
+    worker.run.tries(entry.dir, index).for_each(Tries::try_one);
+    let mut found = None;
+    let mut fits = |file: &OwnedFd, made: &Stat| {
+        found = Ledger::found(file.as_fd(), stat, made, manner, lasting);
+        found.is_some()
+    };
+    let hidden = twin.is_hidden() && place.replaces.is_none_or(|old| old.kind != Kind::Directory);
+    let create = |name: &CStr| sys::create_file_as(at.as_fd(), name, bits);
+    let (file, staging, locked) = if hidden {
+        let left = match place.replaces {
+            Some(_) => left_under(&at, entry.target, &mut fits),
+            None => Ok(None),
+        };
+        let file = match left.transpose() {
+            Some(file) => file,
+            None => create(entry.target),
+        };
+        let file = file.map_err(|errno| match errno {
+            Errno::EXIST => Fault::conflict(Operation::Create, index, TWO_FOR_ONE),
+            errno => fault(Operation::Create)(errno),
+        })?;
+        (file, None, false)
+    } else {
+        let staged = worker.run.stager.stage_file(at.as_fd(), entry.target, create, fits);
+        let (file, staging, locked) = staged.map_err(fault(Operation::Create))?;
+        (file, Some(staging), locked)
+    };
+    let facts = || {
+        let made = sys::stat_fd(file.as_fd()).map_err(fault(Operation::Stat))?;
+        if hidden && !twin.fresh {
+            make::take_over(entry, index, &made)?;
+        }
+        let lock = locked.then(|| sys::duplicate(file.as_fd())).transpose();
+        Ok((made, lock.map_err(fault(Operation::Open))?))
+    };
+    let (made, lock) = match facts() {
+        Ok(facts) => facts,
+        Err(fault) => {
+            make::discard(worker, entry.dir, index, entry.target, staging.as_ref());
+            return Err(fault);
+        }
+    };
+    let resumed = found.is_some();
+    if resumed {
+        worker.counters.resumes();
+    }
+    // What nobody would find again needs no ledger.
+    let new = || Ledger::new(file.as_fd(), stat, &made, manner, lasting);
+    let ledger = found.or_else(|| (hidden || locked).then(new).flatten()).map(Arc::new);
+    Ok(Begun {
+        replaces: place.replaces.filter(|_| !hidden),
+        staging,
+        unfinished: Some(Unfinished {
+            made,
+            bits,
+            source,
+            lock,
+            ledger,
+            resumed,
+        }),
+        file,
+    })
+}
+
+/// What a run that died has left under a final name, where nobody else sees it and the lock is the directory's. What does not
+/// fit goes.
+fn left_under(
+    at: &OwnedFd,
+    name: &CStr,
+    fits: &mut impl FnMut(&OwnedFd, &Stat) -> bool,
+) -> sys::Result<Option<OwnedFd>> {
+    if let Ok(file) = sys::open_made(at.as_fd(), name) {
+        let made = sys::stat_fd(file.as_fd())?;
+        if is_own(&made) && fits(&file, &made) {
+            return Ok(Some(file));
+        }
+    }
+    sys::unlink(at.as_fd(), name).map(|()| None)
+}

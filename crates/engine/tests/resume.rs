@@ -1,0 +1,562 @@
+//! Big files that a run which died has begun: the next one goes on where it was, and only where that is sure.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use bulkhaul_engine::bytes::transfer::CHUNK_BYTES;
+use bulkhaul_engine::copy::options::CopyOptions;
+use bulkhaul_engine::report::counters::Totals;
+use bulkhaul_formats::progress::{self, Progress};
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::faults::assert_none;
+use crate::rig::fault::{again, each, exhaustive, finish, order, say, stopped};
+use crate::rig::{Scratch, Tree, compare, content, contents, copy, has_staging, must, options, root};
+
+const MIB: u64 = 1 << 20;
+/// Two chunks and a bit.
+const SIZE: u64 = 2 * CHUNK_BYTES + 5000;
+
+/// Content that differs from place to place.
+fn big(tree: &Tree, name: &str, size: u64) {
+    let block = content(5, usize::try_from(MIB).unwrap() + 7);
+    let file = File::create(tree.at(name)).unwrap();
+    let mut at = 0;
+    while at < size {
+        let length = usize::try_from((size - at).min(block.len() as u64)).unwrap();
+        file.write_all_at(&block[..length], at).unwrap();
+        at += length as u64;
+    }
+    tree.time(name, 1_500_000_000, 1);
+}
+
+/// The one file below a directory that is longer than it is to be, or has a staging name and is not empty.
+fn begun(below: &Path, size: u64) -> Option<PathBuf> {
+    let mut left = vec![below.to_owned()];
+    while let Some(path) = left.pop() {
+        let about = fs::symlink_metadata(&path).ok()?;
+        let staged = path.file_name().unwrap().to_str().unwrap().starts_with(".bh-");
+        if about.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if about.is_file() && about.len() > if staged { 0 } else { size } {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// What a file that was begun says of itself.
+fn record(file: &Path, size: u64) -> Option<Progress> {
+    let mut places = Vec::new();
+    let file = File::open(file).unwrap();
+    let at = progress::base(size).unwrap();
+    let rest = file.metadata().unwrap().len().saturating_sub(at);
+    places.resize(usize::try_from(rest).unwrap(), 0);
+    file.read_exact_at(&mut places, at).unwrap();
+    progress::newest(&places)
+}
+
+/// Two places for a copy: one is there, the other is made.
+const PLACES: [&str; 2] = ["existing/to", "new"];
+
+fn place(scratch: &Scratch, name: &str) -> PathBuf {
+    if name == PLACES[0] {
+        fs::create_dir_all(scratch.at(name)).unwrap();
+    }
+    scratch.at(name)
+}
+
+/// In the child: a copy of what is in `words[0]` to `words[1]`, in this manner, with this plan.
+fn child(words: &[String], jobs: usize, plan: Option<Plan>) {
+    let manner = words[2].as_str();
+    let options = CopyOptions {
+        jobs,
+        verify: manner == "verify",
+        remove_sources: manner == "move",
+        entry_events: false,
+        ..options(&[contents(&words[0])], &words[1])
+    };
+    let job = bulkhaul_engine::copy::job(options).unwrap();
+    failpoint::arm(plan);
+    let report = job.run().unwrap();
+    let calls = failpoint::disarm();
+    assert!(report.is_complete(), "{report:?}");
+    for call in calls {
+        say(&format!("call {call:?}"));
+    }
+}
+
+fn words(source: &Path, to: &Path, rest: &[&str]) -> Vec<String> {
+    let paths = [source, to].map(|path| path.display().to_string());
+    paths
+        .into_iter()
+        .chain(rest.iter().map(|word| (*word).to_owned()))
+        .collect()
+}
+
+/// Bytes that a process has written so far.
+fn written(process: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    line.map_or(0, |number| number.parse().unwrap())
+}
+
+/// Killed again and again until it is done: what is there never becomes less, and little is written twice.
+#[test]
+fn killed_until_done() {
+    const TEST: &str = "resume::killed_until_done";
+    if let Some(words) = order() {
+        return child(&words, 2, None);
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    let size = 384 * MIB + 12_345;
+    big(&source, "big", size);
+    for name in PLACES {
+        for manner in ["plain", "verify"] {
+            let to = place(&scratch, name);
+            let what = format!("{name} {manner}");
+            let (mut there, mut all, mut kills) = (0, 0, 0_u64);
+            loop {
+                let log = scratch.at("log");
+                let mut run = again(TEST, &words(source.path(), &to, &[manner]), &log)
+                    .spawn()
+                    .unwrap();
+                // After so much was written, another time each time, wherever that is.
+                let most = (24 + kills * 7 % 20) * MIB;
+                let ended = loop {
+                    if let Some(status) = run.try_wait().unwrap() {
+                        assert!(status.success(), "{what}: {}", fs::read_to_string(&log).unwrap());
+                        break true;
+                    }
+                    if written(run.id()) >= most {
+                        break false;
+                    }
+                    std::thread::yield_now();
+                };
+                if ended {
+                    break;
+                }
+                kill_process(Pid::from_child(&run), Signal::STOP).unwrap();
+                if stopped(&mut run) {
+                    all += written(run.id());
+                }
+                run.kill().unwrap();
+                run.wait().unwrap();
+                kills += 1;
+                assert!(kills < 100, "{what}: {there} of {size} are there");
+                if let Some(now) = begun(scratch.path(), size) {
+                    let now = record(&now, size).map_or(0, |record| record.done.bytes());
+                    assert!(now > there || now == size, "{what}: {now} after {there}");
+                    there = now;
+                }
+            }
+            all += size - there;
+            println!(
+                "{what}: {kills} kills, {:.2} times its bytes were written",
+                all as f64 / size as f64
+            );
+            assert!(kills > 5, "{what}");
+            assert!(all <= size / 5 * 6, "{what}: {all} of {size}");
+            assert!(!has_staging(scratch.path()), "{what}");
+            compare(source.path(), &to);
+            fs::remove_dir_all(&to).unwrap();
+        }
+    }
+}
+
+/// The process dies at every call of a copy of a big file, or at every few of them.
+#[test]
+fn death_at_every_call() {
+    const TEST: &str = "resume::death_at_every_call";
+    if let Some(words) = order() {
+        let plan = words[3].parse().ok().map(|nth| Plan {
+            call: None,
+            nth,
+            count: 1,
+            effect: Effect::Exit,
+        });
+        return child(&words, 1, plan);
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    big(&source, "big", SIZE);
+    let mut points = Vec::new();
+    for name in PLACES {
+        for manner in ["plain", "verify"] {
+            let to = place(&scratch, name);
+            let log = scratch.at("log");
+            let (code, text) = finish(again(TEST, &words(source.path(), &to, &[manner, "-"]), &log), &log);
+            assert_eq!(code, Some(0), "{text}");
+            let calls = text.lines().filter(|line| line.starts_with("call ")).count();
+            fs::remove_dir_all(&to).unwrap();
+            let step = if exhaustive() { 1 } else { 13 };
+            points.extend((0..calls).step_by(step).map(|nth| (name, manner, nth)));
+        }
+    }
+    let wrong = each(points.len(), |index| {
+        let (name, manner, nth) = points[index];
+        let base = scratch.at(&format!("point-{index}"));
+        let to = base.join(name);
+        fs::create_dir_all(if name == PLACES[0] { &to } else { &base }).unwrap();
+        let log = scratch.at(&format!("log-{index}"));
+        let (code, text) = finish(
+            again(TEST, &words(source.path(), &to, &[manner, &nth.to_string()]), &log),
+            &log,
+        );
+        let mut wrong = Vec::new();
+        // The clock decides how many records there are: the last calls may not come.
+        if code != Some(99) && !(code == Some(0) && text.contains("call ")) {
+            wrong.push(format!("{code:?} {text}"));
+        }
+        let same = || fs::read(to.join("big")).unwrap() == fs::read(source.at("big")).unwrap();
+        if to.join("big").exists() && !same() {
+            wrong.push("it is not complete, and has its name".into());
+        }
+        let there = begun(&base, SIZE).and_then(|file| record(&file, SIZE));
+        let there = there.map_or(0, |record| record.done.bytes());
+        let next = copy(&[contents(source.path())], &to, |o| o.verify = manner == "verify");
+        let totals = next.report.totals;
+        // A part of a block is copied again.
+        if !next.report.is_complete() || totals.resumed_bytes + 4096 < there {
+            wrong.push(format!("{there} were there: {next:?} {totals:?}"));
+        }
+        if has_staging(&base) || !same() {
+            wrong.push("the next run did not make it good".into());
+        }
+        fs::remove_dir_all(&base).unwrap();
+        wrong
+            .iter()
+            .map(|what| format!("{name} {manner} call {nth}: {what}"))
+            .collect()
+    });
+    println!("{} points tried", points.len());
+    assert_none(&wrong);
+}
+
+/// A destination with the first half of a big file, of a run that died.
+struct Half {
+    scratch: Scratch,
+    source: Tree,
+    to: PathBuf,
+    file: PathBuf,
+}
+
+impl Half {
+    fn of(test: &str, name: &str, manner: &str, lay: impl Fn(&Tree)) -> Self {
+        let scratch = Scratch::new();
+        let source = scratch.tree("source");
+        lay(&source);
+        let to = place(&scratch, name);
+        let log = scratch.at("log");
+        let (code, said) = finish(again(test, &words(source.path(), &to, &[manner]), &log), &log);
+        assert_eq!(code, Some(99), "{said}");
+        let file = begun(scratch.path(), SIZE).unwrap();
+        Self {
+            scratch,
+            source,
+            to,
+            file,
+        }
+    }
+
+    fn there(&self) -> u64 {
+        record(&self.file, self.source.at("big").metadata().unwrap().len()).map_or(0, |record| record.done.bytes())
+    }
+
+    /// The next run, which must make it good.
+    fn again(&self, change: impl FnOnce(&mut CopyOptions)) -> Totals {
+        let next = copy(&[contents(self.source.path())], &self.to, change).complete();
+        next.report.totals
+    }
+}
+
+/// In the child: dies in the middle.
+fn die_halfway(words: &[String]) {
+    let plan = Plan {
+        call: Some(Call::Write),
+        nth: 50,
+        count: 1,
+        effect: Effect::Exit,
+    };
+    child(words, 1, Some(plan));
+}
+
+/// Changes the beginnings of both records; `change` is told how far from the first one each lies.
+fn at_slots(half: &Half, change: impl Fn(&mut [u8], u64)) {
+    let file = File::options().read(true).write(true).open(&half.file).unwrap();
+    let base = progress::base(SIZE).unwrap();
+    for slot in [base, base + progress::SLOT_BYTES] {
+        let mut head = [0; 64];
+        file.read_exact_at(&mut head, slot).unwrap();
+        change(&mut head, slot - base);
+        file.write_all_at(&head, slot).unwrap();
+    }
+}
+
+/// Puts what was begun aside, and something else in its place.
+fn replace(half: &Half, with: impl Fn(&Path)) {
+    let aside = half.scratch.at("aside");
+    fs::rename(&half.file, &aside).unwrap();
+    with(&aside);
+}
+
+/// What may have happened between two runs: whether the second still goes on where the first was.
+#[test]
+fn only_where_it_is_sure() {
+    const TEST: &str = "resume::only_where_it_is_sure";
+    if let Some(words) = order() {
+        return die_halfway(&words);
+    }
+    let cases: [(&str, bool, fn(&Half)); 16] = [
+        ("nothing", true, |_| {}),
+        ("the older record is spoilt", true, |h| {
+            let newest = record(&h.file, SIZE).unwrap().slot();
+            at_slots(h, |bytes, slot| bytes[9] ^= u8::from(slot != newest));
+        }),
+        ("the newer record is spoilt", true, |h| {
+            let newest = record(&h.file, SIZE).unwrap().slot();
+            at_slots(h, |bytes, slot| bytes[9] ^= u8::from(slot == newest));
+        }),
+        ("both records are spoilt", false, |h| {
+            at_slots(h, |bytes, _| bytes[60] ^= 1);
+        }),
+        ("the source grows", false, |h| {
+            big(&h.source, "big", SIZE + 1);
+        }),
+        ("the source has other content", false, |h| {
+            let file = File::options().write(true).open(h.source.at("big")).unwrap();
+            file.write_all_at(b"other", 1000).unwrap();
+            h.source.time("big", 1_500_000_000, 1);
+        }),
+        ("the source has another time", false, |h| {
+            h.source.time("big", 1_500_000_000, 2);
+        }),
+        (
+            "the source was changed in nothing that is seen but its time of change",
+            false,
+            |h| {
+                h.source.mode("big", 0o644);
+            },
+        ),
+        ("the source is another file", false, |h| {
+            let (from, to) = (h.source.at("big"), h.source.at("second"));
+            must("cp", &[&"-p", &from, &to]);
+            fs::rename(&to, &from).unwrap();
+        }),
+        ("it was cut", false, |h| {
+            File::options()
+                .write(true)
+                .open(&h.file)
+                .unwrap()
+                .set_len(SIZE / 2)
+                .unwrap();
+        }),
+        ("it was cut before its records", false, |h| {
+            let base = progress::base(SIZE).unwrap();
+            File::options()
+                .write(true)
+                .open(&h.file)
+                .unwrap()
+                .set_len(base)
+                .unwrap();
+        }),
+        ("a copy is in its place", false, |h| {
+            replace(h, |aside| drop(must("cp", &[&"-p", &aside, &h.file])));
+        }),
+        ("it has another name", false, |h| {
+            fs::hard_link(&h.file, h.scratch.at("other")).unwrap();
+        }),
+        ("somebody else's file is in its place", false, |h| {
+            must("chown", &[&"1001", &h.file]);
+        }),
+        ("its mode is another", false, |h| {
+            must("chmod", &[&"640", &h.file]);
+        }),
+        ("a symlink is in its place", false, |h| {
+            replace(h, |aside| std::os::unix::fs::symlink(aside, &h.file).unwrap());
+        }),
+    ];
+    if !root() {
+        return;
+    }
+    for name in PLACES {
+        for (what, goes_on, happen) in cases {
+            let half = Half::of(TEST, name, "plain", |tree| big(tree, "big", SIZE));
+            let there = half.there();
+            assert!(there > MIB && there < SIZE, "{there}");
+            happen(&half);
+            let totals = half.again(|_| {});
+            let what = format!("{name}: {what}: {totals:?}");
+            assert_eq!(
+                (totals.resumed_bytes > 0, totals.resumed_files > 0),
+                (goes_on, goes_on),
+                "{what}"
+            );
+            let size = half.source.at("big").metadata().unwrap().len();
+            assert_eq!(totals.resumed_bytes + totals.copied_bytes, size, "{what}");
+            let stays = what.contains("somebody else's file") && name == PLACES[0];
+            let stays = stays || (name == PLACES[0] && ["another name", "a symlink"].iter().any(|w| what.contains(w)));
+            assert_eq!(has_staging(half.scratch.path()), stays, "{what}");
+            if stays {
+                fs::remove_file(&half.file).unwrap();
+            }
+            must("cmp", &[&half.source.at("big"), &half.to.join("big")]);
+        }
+    }
+}
+
+/// A run that lives holds what it has begun: another one makes its own.
+#[test]
+fn two_runs_at_once() {
+    const TEST: &str = "resume::two_runs_at_once";
+    if let Some(words) = order() {
+        return die_halfway(&words);
+    }
+    let half = Half::of(TEST, PLACES[0], "plain", |tree| big(tree, "big", SIZE));
+    let held = File::open(&half.file).unwrap();
+    held.lock().unwrap();
+    let there = half.there();
+    let totals = half.again(|_| {});
+    assert_eq!((totals.resumed_bytes, half.there()), (0, there));
+    fs::remove_file(half.to.join("big")).unwrap();
+    // A tree that holds it is not removed under it.
+    let keep = half.scratch.tree("empty");
+    keep.file("other", "x");
+    let swept = copy(&[contents(keep.path())], half.to.parent().unwrap(), |o| {
+        o.remove_extra = true;
+    });
+    assert!(half.file.exists(), "{swept:?}");
+    drop(held);
+    assert!(half.again(|_| {}).resumed_bytes > 0);
+    assert!(!has_staging(half.scratch.path()));
+    fs::remove_file(half.to.join("big")).unwrap();
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| half.again(|o| o.verify = true)))
+            .collect();
+        for run in runs {
+            assert!(run.join().unwrap().verified_bytes >= SIZE);
+        }
+    });
+    assert!(!has_staging(half.scratch.path()));
+    compare(half.source.path(), &half.to);
+}
+
+/// What is there is proved with the rest; where it is not the source's, all of it is copied again.
+#[test]
+fn what_was_there_is_proved() {
+    const TEST: &str = "resume::what_was_there_is_proved";
+    if let Some(words) = order() {
+        return die_halfway(&words);
+    }
+    for (manner, name) in [("verify", PLACES[0]), ("verify", PLACES[1]), ("move", PLACES[0])] {
+        for spoilt in [false, true] {
+            let half = Half::of(TEST, name, manner, |tree| big(tree, "big", SIZE));
+            let wanted = fs::read(half.source.at("big")).unwrap();
+            if spoilt {
+                let file = File::options().read(true).write(true).open(&half.file).unwrap();
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, 4000).unwrap();
+                file.write_all_at(&[byte[0] ^ 1], 4000).unwrap();
+            }
+            let change = |o: &mut CopyOptions| {
+                o.verify = manner == "verify";
+                o.remove_sources = manner == "move";
+            };
+            let what = format!("{manner} {name}, spoilt: {spoilt}");
+            if manner == "move" && spoilt {
+                // Nobody has asked for a proof of the copy, but the source goes only with one.
+                let next = copy(&[contents(half.source.path())], &half.to, change);
+                assert!(
+                    !next.report.is_complete() && half.source.at("big").exists(),
+                    "{what}: {next:?}"
+                );
+                continue;
+            }
+            let totals = half.again(change);
+            assert!(totals.resumed_bytes > 0, "{what}");
+            let written = if spoilt { SIZE } else { 0 } + SIZE - totals.resumed_bytes;
+            assert_eq!(totals.copied_bytes, written, "{what}");
+            assert!(fs::read(half.to.join("big")).unwrap() == wanted, "{what}");
+            assert_eq!(half.source.at("big").exists(), manner == "verify", "{what}");
+            assert!(!has_staging(half.scratch.path()), "{what}");
+        }
+    }
+}
+
+/// Holes stay holes, whichever run comes to them.
+#[test]
+fn holes_are_kept() {
+    const TEST: &str = "resume::holes_are_kept";
+    if let Some(words) = order() {
+        let plan = Plan {
+            call: Some(Call::SeekData),
+            nth: 3,
+            count: 1,
+            effect: Effect::Exit,
+        };
+        return child(&words, 1, Some(plan));
+    }
+    for name in PLACES {
+        let half = Half::of(TEST, name, "plain", |tree| {
+            let file = File::create(tree.at("big")).unwrap();
+            file.set_len(40 * CHUNK_BYTES + 1).unwrap();
+            for at in [CHUNK_BYTES - 5000, 7 * CHUNK_BYTES, 30 * CHUNK_BYTES + 77] {
+                file.write_all_at(&content(9, 70_000), at).unwrap();
+            }
+            tree.time("big", 1_500_000_000, 1);
+        });
+        let totals = half.again(|_| {});
+        assert!(totals.resumed_bytes > 0, "{totals:?}");
+        compare(half.source.path(), &half.to);
+        let blocks = |path: PathBuf| path.metadata().unwrap().blocks();
+        assert!(blocks(half.to.join("big")) <= blocks(half.source.at("big")) + 64);
+    }
+}
+
+/// There is just room for the content: the ledger gives way.
+#[test]
+fn without_room_for_the_ledger() {
+    let scratch = Scratch::new();
+    let Some(small) = scratch.file_system("tmpfs", "") else {
+        return;
+    };
+    let source = scratch.tree("source");
+    big(&source, "big", SIZE.next_multiple_of(4096));
+    for spare in [0, 1] {
+        let filler = File::create(small.join("filler")).unwrap();
+        let free = {
+            let text = must("stat", &[&"-f", &"-c", &"%a", &small]);
+            text.trim().parse::<u64>().unwrap() * 4096
+        };
+        // The blocks of the content, and of the directory's own nothing.
+        let length = free - SIZE.next_multiple_of(4096) - spare * 4096;
+        let block = vec![1; usize::try_from(MIB).unwrap()];
+        let mut at = 0;
+        while at < length {
+            let part = usize::try_from((length - at).min(MIB)).unwrap();
+            filler.write_all_at(&block[..part], at).unwrap();
+            at += part as u64;
+        }
+        copy(&[contents(source.path())], small.join("to"), |_| {}).complete();
+        compare(source.path(), &small.join("to"));
+        fs::remove_dir_all(small.join("to")).unwrap();
+        fs::remove_file(small.join("filler")).unwrap();
+    }
+}
+
+/// A file may be as long as this process may make it, and not by a ledger longer.
+#[test]
+fn up_to_the_limit_of_a_file() {
+    let limit = format!("--fsize={SIZE}");
+    crate::rig::apart(
+        "resume::up_to_the_limit_of_a_file",
+        &["prlimit", &limit],
+        |scratch| big(&scratch.tree("source"), "big", SIZE),
+        |at| drop(copy(&[contents(at.join("source"))], at.join("to"), |_| {}).complete()),
+        |scratch| compare(&scratch.at("source"), &scratch.at("to")),
+    );
+}

@@ -1,0 +1,359 @@
+//! What a big file that is not finished says of itself: of which source it is, and which of its bytes are there.
+//!
+//! Comes in: a [`Progress`]; goes out: a record of at most [`SLOT_BYTES`], and back. There are two places for it, past the
+//! end that the file will have, and records are written to them in turn, so that one which was torn loses only what is new.
+//! Promises: nothing that [`Progress::encode`] did not write is taken for a record, whatever bytes there are.
+
+use crate::digest::xxh64;
+
+/// Bytes of a place for a record: a block, as far as disks and memory go.
+pub const SLOT_BYTES: u64 = 4096;
+/// Ranges that a record holds at most. There are about as many as workers; what is beyond is copied again.
+pub const MOST_RANGES: usize = 200;
+
+const MAGIC: [u8; 8] = *b"bh-part\x01";
+/// Numbers before the ranges.
+const HEAD: usize = 17;
+const WORD: usize = 8;
+
+/// What identifies a source and its version, as its file system tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of content: seconds and nanoseconds since the epoch.
+    pub modified: (i64, u32),
+    /// Last change of anything.
+    pub changed: (i64, u32),
+}
+
+/// What an unfinished file was made as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Inode number.
+    pub inode: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits that it has.
+    pub mode: u32,
+    /// Permission bits that were asked for.
+    pub asked: u32,
+    /// A number for how holes are treated.
+    pub holes: u32,
+}
+
+/// Parts of a file: in order, apart from each other, none of them empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Adds what lies from `start` to `end`.
+    pub fn insert(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let first = self.0.partition_point(|range| range.1 < start);
+        let last = self.0.partition_point(|range| range.0 <= end);
+        let touched = &self.0[first..last];
+        let start = touched.first().map_or(start, |range| start.min(range.0));
+        let end = touched.last().map_or(end, |range| end.max(range.1));
+        self.0.splice(first..last, [(start, end)]);
+    }
+
+    /// Where what lies from `start` on without a gap ends; `start` where nothing does.
+    pub fn end_from(&self, start: u64) -> u64 {
+        let next = self.0.partition_point(|range| range.1 <= start);
+        self.0
+            .get(next)
+            .filter(|range| range.0 <= start)
+            .map_or(start, |range| range.1)
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|(start, end)| end - start).sum()
+    }
+
+    /// The same without what lies past `end`.
+    #[must_use]
+    pub fn up_to(&self, end: u64) -> Self {
+        let within = self.0.iter().map(|range| (range.0, range.1.min(end)));
+        Self(within.filter(|(start, end)| start < end).collect())
+    }
+}
+
+/// What a record says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The source, as it was when the file was begun.
+    pub source: Version,
+    /// The file itself.
+    pub made: Made,
+    /// When and where what is done can be relied on as it is: the digest of a boot and a mount; 0: nowhere.
+    pub session: u64,
+    /// How many records were written before.
+    pub sequence: u64,
+    /// Up to here all is on the medium, whatever happens.
+    pub durable: u64,
+    /// What is done.
+    pub done: Ranges,
+}
+
+/// Where the places for the records of a file of this size begin. `None`: a file has no room for them.
+pub fn base(size: u64) -> Option<u64> {
+    let base = size.checked_next_multiple_of(SLOT_BYTES)?;
+    let end = base.checked_add(2 * SLOT_BYTES)?;
+    i64::try_from(end).ok().map(|_| base)
+}
+
+/// The newest record in the two places: their bytes, as far as they could be read.
+pub fn newest(places: &[u8]) -> Option<Progress> {
+    let records = places.chunks(usize::try_from(SLOT_BYTES).unwrap_or(usize::MAX));
+    records
+        .filter_map(Progress::decode)
+        .max_by_key(|progress| progress.sequence)
+}
+
+impl Progress {
+    /// Its place past the [`base`].
+    pub fn slot(&self) -> u64 {
+        self.sequence % 2 * SLOT_BYTES
+    }
+
+    /// As it is written.
+    pub fn encode(&self) -> Vec<u8> {
+        let Version { modified, changed, .. } = self.source;
+        let ranges = &self.done.0[..self.done.0.len().min(MOST_RANGES)];
+        let made = self.made;
+        let head: [u64; HEAD] = [
+            self.source.device,
+            self.source.inode,
+            self.source.size,
+            modified.0.cast_unsigned(),
+            modified.1.into(),
+            changed.0.cast_unsigned(),
+            changed.1.into(),
+            made.inode,
+            made.uid.into(),
+            made.gid.into(),
+            made.mode.into(),
+            made.asked.into(),
+            made.holes.into(),
+            self.session,
+            self.sequence,
+            self.durable,
+            ranges.len() as u64,
+        ];
+        let mut bytes = MAGIC.to_vec();
+        let numbers = head
+            .into_iter()
+            .chain(ranges.iter().flat_map(|range| [range.0, range.1]));
+        bytes.extend(numbers.flat_map(u64::to_le_bytes));
+        bytes.extend(xxh64(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// What a record says, if it is one. What follows it is not looked at.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(&MAGIC)?;
+        let word = |index: usize| {
+            let bytes = rest.get(index * WORD..(index + 1) * WORD)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let count = usize::try_from(word(HEAD - 1)?)
+            .ok()
+            .filter(|count| *count <= MOST_RANGES)?;
+        let words = HEAD + 2 * count;
+        if word(words)? != xxh64(&bytes[..MAGIC.len() + words * WORD]) {
+            return None;
+        }
+        let small = |at: usize| u32::try_from(word(at)?).ok();
+        let time = |at: usize| Some((word(at)?.cast_signed(), small(at + 1)?));
+        let mut done = Ranges::default();
+        let mut before = None;
+        let size = word(2)?;
+        for index in 0..count {
+            let range = (word(HEAD + 2 * index)?, word(HEAD + 2 * index + 1)?);
+            if range.0 >= range.1 || range.1 > size || before.is_some_and(|before| before >= range.0) {
+                return None;
+            }
+            before = Some(range.1);
+            done.0.push(range);
+        }
+        let durable = word(15)?;
+        (durable <= done.end_from(0)).then_some(Self {
+            source: Version {
+                device: word(0)?,
+                inode: word(1)?,
+                size,
+                modified: time(3)?,
+                changed: time(5)?,
+            },
+            made: Made {
+                inode: word(7)?,
+                uid: small(8)?,
+                gid: small(9)?,
+                mode: small(10)?,
+                asked: small(11)?,
+                holes: small(12)?,
+            },
+            session: word(13)?,
+            sequence: word(14)?,
+            durable,
+            done,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ranges() -> impl Strategy<Value = Ranges> {
+        proptest::collection::vec((0..1_000_000_u64, 0..5000_u64), 0..300).prop_map(|parts| {
+            let mut ranges = Ranges::default();
+            for (start, length) in parts {
+                ranges.insert(start, start + length);
+            }
+            ranges
+        })
+    }
+
+    prop_compose! {
+        fn progress()(
+            numbers: [u64; 6], times: [(i64, u32); 2], made: [u32; 5], share in 0..=100_u64, done in ranges(),
+        ) -> Progress {
+            let [device, inode, size, half, session, sequence] = numbers;
+            let [uid, gid, mode, asked, holes] = made;
+            Progress {
+                source: Version {
+                    device,
+                    inode,
+                    size: size.max(2_000_000),
+                    modified: times[0],
+                    changed: times[1],
+                },
+                made: Made { inode: half, uid, gid, mode, asked, holes },
+                session,
+                sequence,
+                durable: done.end_from(0) * share / 100,
+                done,
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_grow_together() {
+        let mut ranges = Ranges::default();
+        assert_eq!((ranges.end_from(0), ranges.bytes()), (0, 0));
+        for (start, end, expected) in [
+            (10, 20, &[(10, 20)][..]),
+            (5, 5, &[(10, 20)]),
+            (30, 40, &[(10, 20), (30, 40)]),
+            (0, 9, &[(0, 9), (10, 20), (30, 40)]),
+            (9, 10, &[(0, 20), (30, 40)]),
+            (15, 35, &[(0, 40)]),
+            (40, 41, &[(0, 41)]),
+            (3, 4, &[(0, 41)]),
+        ] {
+            ranges.insert(start, end);
+            assert_eq!(ranges.0, expected, "after {start}..{end}");
+        }
+        assert_eq!(
+            (ranges.end_from(0), ranges.end_from(40), ranges.end_from(41)),
+            (41, 41, 41)
+        );
+        assert_eq!(ranges.up_to(7).0, [(0, 7)]);
+        assert_eq!(ranges.up_to(0).0, []);
+    }
+
+    #[test]
+    fn places() {
+        for (size, expected) in [
+            (0, Some(0)),
+            (1, Some(4096)),
+            (4095, Some(4096)),
+            (4096, Some(4096)),
+            (4097, Some(8192)),
+            (i64::MAX as u64, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(base(size), expected, "{size}");
+        }
+        let at = |sequence| Progress {
+            sequence,
+            ..Progress::default()
+        };
+        assert_eq!((at(7).slot(), at(8).slot()), (SLOT_BYTES, 0));
+        // Written in turn, the newer one counts; where it is torn, the one before.
+        let mut both = vec![0; 2 * usize::try_from(SLOT_BYTES).unwrap()];
+        for sequence in [7, 8] {
+            let record = at(sequence).encode();
+            let slot = usize::try_from(at(sequence).slot()).unwrap();
+            both[slot..slot + record.len()].copy_from_slice(&record);
+            assert_eq!(newest(&both).unwrap().sequence, sequence);
+        }
+        both[3] ^= 1;
+        assert_eq!(newest(&both).unwrap().sequence, 7);
+        assert_eq!(newest(&both[..4096]), None);
+        assert_eq!(newest(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_hold_what_was_put_in(parts: Vec<(u8, u8)>) {
+            let (mut ranges, mut seen) = (Ranges::default(), [false; 600]);
+            for (start, length) in parts {
+                let (start, end) = (u64::from(start), u64::from(start) + u64::from(length));
+                ranges.insert(start, end);
+                seen[usize::from(u16::try_from(start).unwrap())..usize::from(u16::try_from(end).unwrap())].fill(true);
+            }
+            prop_assert_eq!(ranges.bytes(), seen.iter().filter(|seen| **seen).count() as u64);
+            prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 < pair[1].0));
+            for at in 0..600_usize {
+                let end = (at..600).find(|at| !seen[*at]).unwrap();
+                prop_assert_eq!(ranges.end_from(at as u64), end as u64);
+            }
+        }
+
+        #[test]
+        fn read_as_written(mut progress in progress()) {
+            let bytes = progress.encode();
+            prop_assert!(bytes.len() as u64 <= SLOT_BYTES);
+            progress.done.0.truncate(MOST_RANGES);
+            prop_assert_eq!(Progress::decode(&bytes), Some(progress.clone()));
+            let padded = [bytes, vec![7; 100]].concat();
+            prop_assert_eq!(Progress::decode(&padded), Some(progress));
+        }
+
+        #[test]
+        fn what_is_torn_or_flipped_is_no_record(progress in progress(), at: prop::sample::Index, bit in 0..8_u8) {
+            let mut bytes = progress.encode();
+            prop_assert_eq!(Progress::decode(&bytes[..at.index(bytes.len())]), None);
+            let at = at.index(bytes.len());
+            let mut torn = bytes.clone();
+            torn[at..].fill(0);
+            prop_assert!(torn == bytes || Progress::decode(&torn).is_none());
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(Progress::decode(&bytes), None);
+        }
+
+        #[test]
+        fn any_bytes_are_no_harm(bytes: Vec<u8>, count: u8) {
+            prop_assert_eq!(Progress::decode(&bytes), None);
+            let mut bytes = [&MAGIC[..], &bytes].concat();
+            if let Some(place) = bytes.get_mut(MAGIC.len() + (HEAD - 1) * WORD) {
+                *place = count;
+            }
+            prop_assert_eq!(Progress::decode(&bytes), None);
+            prop_assert_eq!(newest(&bytes), None);
+        }
+    }
+}
