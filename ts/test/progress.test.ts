@@ -209,6 +209,20 @@ describe('progress', () => {
     expect(statusLine(view)).toBe('removing: 3,000 done | 1,500/s | 1 error | 2.0 s');
   });
 
+  it('takes what an earlier run has left for done, and not for work of this one', () => {
+    const progress = new Progress();
+    const expected = { entries: 1, files: 1, bytes: 100 * MIB, toRead: 100 * MIB, toDo: 1 };
+    const at = (moved: number, elapsed: number) =>
+      progress.update(
+        snapshot({ expected, resumedBytes: 80 * MIB, readBytes: moved * MIB, copiedBytes: moved * MIB, elapsed }),
+      );
+    at(0, 0);
+    const { average, left, rate } = [1, 2, 3, 4, 5].map((now) => at(2 * now, now)).at(-1) ?? {};
+    expect([average, rate]).toEqual([2 * MIB, 2 * MIB]);
+    expect(left).toBeCloseTo(5, 0);
+    expect(statusLine(at(10, 5))).toContain('90.0 MiB of 100 MiB');
+  });
+
   it('is 100 only when the job is done', () => {
     expect(new Progress().update(snapshot({ phase: 'done' })).percent).toBe(100);
   });

@@ -518,6 +518,14 @@ describe('the summary', () => {
     `);
   });
 
+  it('says what was there already', () => {
+    expect(text({ resumedFiles: 1, resumedBytes: 3 * 2 ** 29 })).toContain(
+      'resumed: 1.50 GiB of 1 file was there already',
+    );
+    expect(text({ resumedFiles: 2, resumedBytes: 5 })).toContain('resumed: 5 B of 2 files were there already');
+    expect(text({})).not.toContain('resumed');
+  });
+
   it('of a dry run does not pretend', () => {
     const lines = text({ files: outcomes({ copied: 1 }), outcomes: outcomes({ copied: 1, made: 1 }) }, true);
     expect(lines).toContain('1 file would be copied');

@@ -13,7 +13,7 @@ use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy;
 use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::report::Durability;
-use bulkhaul_sys::failpoint::{self, Effect, Plan};
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _};
 
 use crate::faults::assert_none;
@@ -243,12 +243,17 @@ fn child(words: &[String]) {
     };
     let cut = Cut::of(number.parse().unwrap(), sync_of(sync));
     let job = copy::job(cut.options(Path::new(source), Path::new(to))).unwrap();
-    failpoint::arm(nth.parse().ok().map(|nth| Plan {
-        call: None,
+    let stop = |call, nth| Plan {
+        call,
         nth,
         count: 1,
         effect: Effect::Stop,
-    }));
+    };
+    failpoint::arm(match nth.as_str() {
+        // Where the second sync would be, that of all of it.
+        "durable" => Some(stop(Some(Call::SyncData), 1)),
+        nth => nth.parse().ok().map(|nth| stop(None, nth)),
+    });
     let report = job.run().unwrap();
     let calls = failpoint::disarm();
     assert!(report.is_complete(), "{report:?}");
@@ -411,6 +416,60 @@ fn big_on_ext4() {
 #[test]
 fn big_on_xfs() {
     power("power::big_on_xfs", "xfs", Durability::All, fill_big);
+}
+
+/// The power goes while a big file is copied: what was synced is gone on with, and nothing else of it is trusted.
+#[test]
+fn what_was_synced_is_gone_on_with() {
+    const TEST: &str = "power::what_was_synced_is_gone_on_with";
+    const SYNCED: u64 = 256 << 20;
+    const SIZE: u64 = SYNCED + (48 << 20) + 5000;
+    if let Some(words) = order() {
+        return child(&words);
+    }
+    for kind in ["ext4", "xfs"] {
+        for log in [false, true] {
+            let scratch = Scratch::new();
+            let Some(disk) = Disk::new(&scratch, kind) else { return };
+            let source = scratch.tree("source");
+            let file = fs::File::create(source.at("big")).unwrap();
+            let block = content(3, 1 << 20);
+            for at in (0..SIZE).step_by(block.len()) {
+                let part = usize::try_from(SIZE - at).unwrap().min(block.len());
+                // The last of it is a hole.
+                if at < SYNCED + (40 << 20) {
+                    file.write_all_at(&block[..part], at).unwrap();
+                }
+            }
+            file.set_len(SIZE).unwrap();
+            source.time("big", 1_500_000_000, 3);
+            let to = disk.point.join("to");
+            fs::create_dir(&to).unwrap();
+            disk.sync();
+            let path = |path: &Path| path.display().to_string();
+            // Some records after the sync.
+            let words = ["copy", &path(source.path()), &path(&to), "0", "safe", "durable"].map(str::to_owned);
+            let text = scratch.at("log");
+            let mut child = again(TEST, &words, &text).spawn().unwrap();
+            assert!(stopped(&mut child), "{}", fs::read_to_string(&text).unwrap());
+            disk.cut(log);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            disk.restore();
+            let cut = Cut::of(0, Durability::Safe);
+            let report = copy::job(cut.options(source.path(), &to)).unwrap().run().unwrap();
+            let what = format!("{kind}, log written: {log}: {:?}", report.totals);
+            assert!(report.is_complete(), "{what}");
+            // Up to where it was when it was synced, and no further: that was not known to be there.
+            let resumed = report.totals.resumed_bytes;
+            assert!((SYNCED..SYNCED + (16 << 20)).contains(&resumed), "{what}");
+            assert!(
+                fs::read(to.join("big")).unwrap() == fs::read(source.at("big")).unwrap(),
+                "{what}"
+            );
+            assert!(!has_staging(&disk.point), "{what}");
+        }
+    }
 }
 
 /// The rig can lose data: a plain copy that nobody synced is not there afterwards.

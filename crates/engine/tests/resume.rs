@@ -8,6 +8,7 @@ use bulkhaul_engine::bytes::transfer::CHUNK_BYTES;
 use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::report::counters::Totals;
 use bulkhaul_formats::progress::{self, Progress};
+use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -236,6 +237,9 @@ fn death_at_every_call() {
     assert_none(&wrong);
 }
 
+/// What has happened, whether the next run goes on, and how it is done.
+type Case = (&'static str, bool, fn(&Half));
+
 /// A destination with the first half of a big file, of a run that died.
 struct Half {
     scratch: Scratch,
@@ -310,7 +314,7 @@ fn only_where_it_is_sure() {
     if let Some(words) = order() {
         return die_halfway(&words);
     }
-    let cases: [(&str, bool, fn(&Half)); 16] = [
+    let cases: [Case; 16] = [
         ("nothing", true, |_| {}),
         ("the older record is spoilt", true, |h| {
             let newest = record(&h.file, SIZE).unwrap().slot();
@@ -515,6 +519,98 @@ fn holes_are_kept() {
         let blocks = |path: PathBuf| path.metadata().unwrap().blocks();
         assert!(blocks(half.to.join("big")) <= blocks(half.source.at("big")) + 64);
     }
+}
+
+/// Whatever call fails once, and wherever there are no locks: what has its name is complete, and the next run makes it good.
+#[test]
+fn every_call_fails() {
+    const TEST: &str = "resume::every_call_fails";
+    const ERRNOS: [Errno; 4] = [Errno::IO, Errno::NOSPC, Errno::ACCESS, Errno::MFILE];
+    if let Some(words) = order() {
+        let number: usize = words[3].parse().unwrap();
+        let plan = match words[4].as_str() {
+            "locks" => Plan {
+                call: Some(Call::Lock),
+                nth: 0,
+                count: usize::MAX,
+                effect: Effect::Errno(Errno::NOSYS),
+            },
+            _ => Plan {
+                call: None,
+                nth: number,
+                count: 1,
+                effect: Effect::Errno(ERRNOS[number % ERRNOS.len()]),
+            },
+        };
+        let options = CopyOptions {
+            jobs: 1,
+            verify: words[2] == "verify",
+            entry_events: false,
+            ..options(&[contents(&words[0])], &words[1])
+        };
+        let job = bulkhaul_engine::copy::job(options).unwrap();
+        failpoint::arm(Some(plan));
+        let result = job.run();
+        let calls = failpoint::disarm().len();
+        say(&format!("calls {calls}"));
+        return match result {
+            Ok(report) if report.is_complete() => say("complete"),
+            Ok(report) => {
+                assert!(!report.failures.is_empty() && report.accounted, "{report:?}");
+                say("failed");
+            }
+            Err(refusal) => say(&format!("refused {refusal}")),
+        };
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    big(&source, "big", SIZE);
+    let attempt = |base: &Path, name: &str, manner: &str, nth: usize, how: &str| {
+        let to = base.join(name);
+        fs::create_dir_all(if name == PLACES[0] { &to } else { base }).unwrap();
+        let log = base.join("log");
+        let words = words(source.path(), &to, &[manner, &nth.to_string(), how]);
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let mut wrong = Vec::new();
+        let same = || fs::read(to.join("big")).unwrap() == fs::read(source.at("big")).unwrap();
+        if code != Some(0) || (text.contains("complete\n") && !to.join("big").exists()) {
+            wrong.push(format!("{code:?} {text}"));
+        }
+        if to.join("big").exists() && !same() {
+            wrong.push("it is not complete, and has its name".into());
+        }
+        if how == "locks" && (has_staging(base) || !text.contains("complete\n")) {
+            wrong.push(format!("without locks: {text}"));
+        }
+        let next = copy(&[contents(source.path())], &to, |_| {});
+        if !next.report.is_complete() || has_staging(base) || !same() {
+            wrong.push(format!("the next run did not make it good: {next:?}"));
+        }
+        fs::remove_dir_all(base).unwrap();
+        let calls = text.split("calls ").nth(1).and_then(|rest| rest.lines().next());
+        let wrong = wrong
+            .iter()
+            .map(|what| format!("{name} {manner} call {nth} {how}: {what}"));
+        (
+            calls.map_or(0, |calls| calls.parse().unwrap()),
+            wrong.collect::<Vec<_>>(),
+        )
+    };
+    let mut points = Vec::new();
+    for name in PLACES {
+        for manner in ["plain", "verify"] {
+            let (calls, wrong): (usize, _) = attempt(&scratch.at("count"), name, manner, 0, "locks");
+            assert_none(&wrong);
+            let step = if exhaustive() { 1 } else { 13 };
+            points.extend((0..calls).step_by(step).map(|nth| (name, manner, nth)));
+        }
+    }
+    let wrong = each(points.len(), |index| {
+        let (name, manner, nth) = points[index];
+        attempt(&scratch.at(&format!("point-{index}")), name, manner, nth, "once").1
+    });
+    println!("{} points tried", points.len());
+    assert_none(&wrong);
 }
 
 /// There is just room for the content: the ledger gives way.

@@ -171,6 +171,8 @@ export interface NativeSnapshot {
   copiedBytes: number;
   /** Files written. */
   copiedFiles: number;
+  /** Bytes of big files that an earlier run had written before it ended: they are there, and not written again. */
+  resumedBytes: number;
   /** Failures so far. */
   errors: number;
   /** Workers that may be at work now. */
@@ -232,6 +234,10 @@ export interface NativeReport {
   allocatedBytes: number;
   /** Bytes of content written. */
   copiedBytes: number;
+  /** Big files that an earlier run had begun, and this one went on with. */
+  resumedFiles: number;
+  /** Bytes of them that were there, and were not written again. */
+  resumedBytes: number;
   /** Bytes of content that the real run would write, as a dry run found; 0 in a real run. */
   plannedBytes: number;
   /** Files that were read back and match. */

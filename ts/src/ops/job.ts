@@ -31,6 +31,7 @@ const NOTHING_YET: Snapshot = {
   skippedBytes: 0,
   copiedBytes: 0,
   copiedFiles: 0,
+  resumedBytes: 0,
   errors: 0,
   workers: 0,
   limits: { bytes: 0, entries: 0 },
@@ -468,9 +469,10 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   /**
    * Stops the job. `abort` false, the default: within a few seconds, in good order: nothing new is begun, a file in flight
    * that can end by then does, any other stays unfinished for the next run (`unfinished` of the report), and what only reads
-   * stops at once. `snapshot().stopping` tells what is waited for. true: at once, and what is unfinished goes. The report
-   * then says `interrupted`. A call of the system that does not come back within a second of that is left behind with its
-   * thread, and the report has a note of the kind `left-behind`: the process had better end.
+   * stops at once. `snapshot().stopping` tells what is waited for. true: at once, and what is unfinished goes, but for big
+   * files, which the next run goes on with. The report then says `interrupted`. A call of the system that does not come
+   * back within a second of that is left behind with its thread, and the report has a note of the kind `left-behind`: the
+   * process had better end.
    *
    * @example
    * ```js

@@ -113,6 +113,9 @@ function movedOf({ readBytes, copiedBytes, verifiedBytes }: Snapshot): number {
   return Math.max(readBytes, copiedBytes + verifiedBytes);
 }
 
+/** The same with what an earlier run has left, which costs nothing. */
+const throughOf = (snapshot: Snapshot) => movedOf(snapshot) + snapshot.resumedBytes;
+
 /** What is still to be done. The tree may have grown or shrunk since it was looked at. */
 function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>) {
   const entries = Math.max(0, expected.toDo - snapshot.workedEntries);
@@ -121,7 +124,7 @@ function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>)
     const each = snapshot.workedEntries > 0 ? movedOf(snapshot) / snapshot.workedEntries : 0;
     return { bytes: each * entries, entries };
   }
-  const byReading = expected.toRead - movedOf(snapshot);
+  const byReading = expected.toRead - throughOf(snapshot);
   // What is skipped is not read as expected: files without an outcome tell it, where each is looked at once.
   const perByte = expected.bytes > 0 ? expected.toRead / expected.bytes : 0;
   const byFiles = expected.toDo > expected.entries ? byReading : (expected.bytes - snapshot.doneBytes) * perByte;
@@ -199,7 +202,7 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
     const done = `${number(doneFiles)} of`;
     if (expected) {
       const all = expected.toRead;
-      const moved = movedOf(snapshot);
+      const moved = throughOf(snapshot);
       add(4, all === undefined ? `${bytes(moved)} done` : `${bytes(Math.min(moved, all))} of ${bytes(all)}`);
       add(3, `${done} ${count(Math.max(expected.files, foundFiles), 'file')}`);
     } else {

@@ -49,6 +49,7 @@ export function summaryText(report: Report): string {
   lines.push(...noteLines(report));
   for (const { message } of report.withheld) lines.push(`NOT REMOVED: ${display(message)}`);
   lines.push(...failureLines(report));
+  if (report.resumedFiles > 0) lines.push(`resumed: ${thereText(report)}`);
   if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
   if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
   lines.push(...jobLines(report), display(sentenceOf(report)));
@@ -123,6 +124,11 @@ function jobLines({ job, complete, interrupted, failureKinds }: Report): string[
   const failed = !interrupted && Object.keys(failureKinds).length > 0;
   const retry = failed ? `; bulkhaul resume ${job} --retry-failed tries what failed again` : '';
   return [`job: ${job} (bulkhaul resume ${job} goes on with it, bulkhaul report ${job} tells what failed${retry})`];
+}
+
+/** What of the files was there already, from a run that ended before they did. */
+export function thereText({ resumedFiles, resumedBytes }: Report): string {
+  return `${bytes(resumedBytes)} of ${count(resumedFiles, 'file')} ${resumedFiles === 1 ? 'was' : 'were'} there already`;
 }
 
 /** What was read back and found equal, and where the proof did not reach the medium. */

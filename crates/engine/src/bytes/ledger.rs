@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::progress::{self, Made, Progress, Ranges, SLOT_BYTES, Version};
-use bulkhaul_sys::{self as sys, BorrowedFd, Stat};
+use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
-use crate::bytes::transfer::DIRECT_ALIGNMENT;
-use crate::bytes::ways::PIECE_BYTES;
+use crate::bytes::ways::{DIRECT_ALIGNMENT, PIECE_BYTES};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 
@@ -103,11 +102,19 @@ impl Ledger {
         if (progress.source, progress.made) != (like.source, like.made) {
             return None;
         }
-        if like.session == 0 || progress.session != like.session {
+        let sure = like.session != 0 && progress.session == like.session;
+        progress.session = like.session;
+        if !sure {
             progress.done = progress.done.up_to(progress.durable);
-            progress.session = like.session;
         }
-        Self::of(progress, lasting)
+        let ledger = Self::of(progress, lasting)?;
+        if !sure {
+            // What else there is may be anything; what is a hole of the source is not written, and must be one here too.
+            let end = Some(ledger.before).filter(|end| *end > 0)?;
+            sys::set_size(file, end).ok()?;
+            ledger.save(file);
+        }
+        Some(ledger)
     }
 
     fn of(progress: Progress, lasting: bool) -> Option<Self> {
@@ -186,7 +193,11 @@ impl Ledger {
             inner.rely(&seen);
             inner.syncing = false;
             inner.write(file, self.base);
-            return Ok(());
+            // What nobody reads after the power went is of no use.
+            return match sys::finish_write_back(file, self.base, 2 * SLOT_BYTES) {
+                Ok(()) | Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
+                Err(errno) => Err(Fault::new(Operation::Write, side, errno).into()),
+            };
         }
         let bytes = inner.progress.done.bytes();
         let wait = (self.begun.elapsed() / SHARE).min(LONGEST);

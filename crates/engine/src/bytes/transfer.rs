@@ -13,7 +13,7 @@ use bulkhaul_formats::digest::{Blake3, PART_BYTES};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
 use crate::bytes::ledger::Ledger;
-use crate::bytes::ways::{Method, Methods, PIECE_BYTES};
+use crate::bytes::ways::{DIRECT_ALIGNMENT, Method, Methods, PIECE_BYTES};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::report::counters::{Counters, Flight};
@@ -32,8 +32,6 @@ const RESERVED_AHEAD_BYTES: u64 = 64 * 1024;
 const DIRECT_BYTES: u64 = 2 * CHUNK_BYTES;
 /// Bytes that are written past the page cache in one call.
 const DIRECT_BUFFER_BYTES: usize = 1024 * 1024;
-/// What such writes are aligned to, in the file and in memory: no disk has larger blocks.
-pub const DIRECT_ALIGNMENT: usize = 4096;
 /// Zeros are looked for in blocks of this size, aligned in the file: the block size of most file systems.
 const ZERO_BLOCK: usize = 4096;
 static ZEROS: [u8; ZERO_BLOCK] = [0; ZERO_BLOCK];

@@ -115,6 +115,9 @@ impl Methods {
     }
 }
 
+/// What writes past the page cache are aligned to, in the file and in memory: no disk has larger blocks.
+pub const DIRECT_ALIGNMENT: usize = 4096;
+
 /// Bytes that are copied in one way before the next choice: progress moves, and cancelling works.
 pub const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 

@@ -367,6 +367,7 @@ impl Totals {
             self.copied_bytes,
             self.verified_bytes,
             self.planned_bytes,
+            self.resumed_bytes,
         ];
         let all = bytes
             .iter()

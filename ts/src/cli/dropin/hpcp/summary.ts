@@ -7,7 +7,7 @@
 
 import type { EntryEvent, Event, Report } from '../../../events.js';
 import { display } from '../../../names.js';
-import { verifiedText } from '../../../report/summary.js';
+import { thereText, verifiedText } from '../../../report/summary.js';
 
 export const RULE = '-'.repeat(80);
 
@@ -50,6 +50,7 @@ export function summaryLines(report: Report, several: boolean): string[] {
     `Total files unchanged:  ${unchanged}`,
     `Total size copied:      ${bytes(report.copiedBytes + report.plannedBytes)}`,
     `Total files discovered: ${found.file}`,
+    ...(report.resumedFiles > 0 ? [`Resumed:                ${thereText(report)}`] : []),
     ...(report.verifiedFiles > 0 ? [`Verified:               ${verifiedText(report)}`] : []),
     `Processed ${found.file} files and ${found.symlink} symlinks in total`,
     RULE,
