@@ -3,7 +3,7 @@
  * holds it: a file system that does not answer, long loops, a reader that is stuck.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { executable, jsonLines, mountFaulty, program, run, scratch } from './rig.js';
@@ -222,4 +222,30 @@ it('a reader that takes nothing', async () => {
   const { code, stderr } = await stoppedTwice(child, /2,000 (done|of)/);
   expect(stderr).toContain('SIGTERM: not everything came to an end; run the same command again to go on\n');
   expect(code).toBe(130);
+});
+
+describe('a command that was killed', () => {
+  it.each([
+    ['copy', (args: string[]) => ['copy', ...args, 's/', 'd']],
+    ['hpcp', (args: string[]) => ['hpcp', ...args, 's/big', '-d', 'd']],
+  ])('is gone on with inside a big file: %s', async (_, command) => {
+    const cwd = scratch();
+    for (const name of ['s', 'd']) mkdirSync(join(cwd, name));
+    writeFileSync(join(cwd, 's/big'), Buffer.alloc(48 * 2 ** 20, 'not a hole'));
+    // Slow enough to be met in the middle.
+    const child = start(command(['--bwlimit', '20m', '--json']), cwd, false);
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    await said(child.stdout, /"copiedBytes":[1-9]\d{6}/);
+    child.kill('SIGKILL');
+    await ended;
+    const { code, stdout } = await run(command(['--json', '--quiet']), { cwd });
+    expect(code).toBe(0);
+    const summary = jsonLines(stdout).at(-1);
+    expect(summary).toMatchObject({ type: 'summary', resumedFiles: 1 });
+    const { resumedBytes = 0, copiedBytes = 0 } = summary as { resumedBytes?: number; copiedBytes?: number };
+    expect(resumedBytes).toBeGreaterThan(0);
+    expect(resumedBytes + copiedBytes).toBe(48 * 2 ** 20);
+    expect(readdirSync(join(cwd, 'd'))).toEqual(['big']);
+    expect(readFileSync(join(cwd, 'd/big')).equals(readFileSync(join(cwd, 's/big')))).toBe(true);
+  });
 });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bulkhaul_engine::bytes::transfer::CHUNK_BYTES;
 use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::report::counters::Totals;
-use bulkhaul_formats::progress::{self, Progress};
+use bulkhaul_formats::progress::{self, Progress, Ranges};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use rustix::process::{Pid, Signal, kill_process};
@@ -97,14 +97,17 @@ fn words(source: &Path, to: &Path, rest: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Bytes that a process has written so far.
-fn written(process: u32) -> u64 {
+/// Bytes that a process has read and written so far.
+fn moved(process: u32) -> [u64; 2] {
     let text = fs::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
-    line.map_or(0, |number| number.parse().unwrap())
+    ["rchar: ", "wchar: "].map(|what| {
+        let line = text.lines().find_map(|line| line.strip_prefix(what));
+        line.map_or(0, |number| number.parse().unwrap())
+    })
 }
 
-/// Killed again and again until it is done: what is there never becomes less, and little is written twice.
+/// Killed again and again until it is done: what is there, and what is proved, never becomes less, and little is written
+/// twice.
 #[test]
 fn killed_until_done() {
     const TEST: &str = "resume::killed_until_done";
@@ -119,20 +122,20 @@ fn killed_until_done() {
         for manner in ["plain", "verify"] {
             let to = place(&scratch, name);
             let what = format!("{name} {manner}");
-            let (mut there, mut all, mut kills) = (0, 0, 0_u64);
+            let (mut there, mut all, mut kills) = ([0; 2], 0, 0_u64);
             loop {
                 let log = scratch.at("log");
                 let mut run = again(TEST, &words(source.path(), &to, &[manner]), &log)
                     .spawn()
                     .unwrap();
-                // After so much was written, another time each time, wherever that is.
-                let most = (24 + kills * 7 % 20) * MIB;
+                // After so much was read and written, another time each time, wherever that is.
+                let most = (48 + kills * 7 % 40) * MIB;
                 let ended = loop {
                     if let Some(status) = run.try_wait().unwrap() {
                         assert!(status.success(), "{what}: {}", fs::read_to_string(&log).unwrap());
                         break true;
                     }
-                    if written(run.id()) >= most {
+                    if moved(run.id()).iter().sum::<u64>() >= most {
                         break false;
                     }
                     std::thread::yield_now();
@@ -142,19 +145,24 @@ fn killed_until_done() {
                 }
                 kill_process(Pid::from_child(&run), Signal::STOP).unwrap();
                 if stopped(&mut run) {
-                    all += written(run.id());
+                    all += moved(run.id())[1];
                 }
                 run.kill().unwrap();
                 run.wait().unwrap();
                 kills += 1;
-                assert!(kills < 100, "{what}: {there} of {size} are there");
+                assert!(kills < 100, "{what}: {there:?} of {size} are there");
                 if let Some(now) = begun(scratch.path(), size) {
-                    let now = record(&now, size).map_or(0, |record| record.done.bytes());
-                    assert!(now > there || now == size, "{what}: {now} after {there}");
+                    let now = record(&now, size).map_or([0; 2], |r| [&r.done, &r.proved].map(Ranges::bytes));
+                    let whole = [size, if manner == "verify" { size } else { 0 }];
+                    assert!(now > there || now == whole, "{what}: {now:?} after {there:?}");
+                    assert!(
+                        now[1] >= there[1] && now[1] <= now[0],
+                        "{what}: {now:?} after {there:?}"
+                    );
                     there = now;
                 }
             }
-            all += size - there;
+            all += size - there[0];
             println!(
                 "{what}: {kills} kills, {:.2} times its bytes were written",
                 all as f64 / size as f64

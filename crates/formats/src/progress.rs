@@ -8,12 +8,12 @@ use crate::digest::xxh64;
 
 /// Bytes of a place for a record: a block, as far as disks and memory go.
 pub const SLOT_BYTES: u64 = 4096;
-/// Ranges that a record holds at most. There are about as many as workers; what is beyond is copied again.
-pub const MOST_RANGES: usize = 200;
+/// Ranges of one kind that a record holds at most. There are about as many as workers; what is beyond is done again.
+pub const MOST_RANGES: usize = 100;
 
 const MAGIC: [u8; 8] = *b"bh-part\x01";
 /// Numbers before the ranges.
-const HEAD: usize = 17;
+const HEAD: usize = 18;
 const WORD: usize = 8;
 
 /// What identifies a source and its version, as its file system tells.
@@ -103,6 +103,8 @@ pub struct Progress {
     pub durable: u64,
     /// What is done.
     pub done: Ranges,
+    /// What of that was read back from the medium and is the source's.
+    pub proved: Ranges,
 }
 
 /// Where the places for the records of a file of this size begin. `None`: a file has no room for them.
@@ -129,7 +131,7 @@ impl Progress {
     /// As it is written.
     pub fn encode(&self) -> Vec<u8> {
         let Version { modified, changed, .. } = self.source;
-        let ranges = &self.done.0[..self.done.0.len().min(MOST_RANGES)];
+        let [done, proved] = [&self.done.0, &self.proved.0].map(|ranges| &ranges[..ranges.len().min(MOST_RANGES)]);
         let made = self.made;
         let head: [u64; HEAD] = [
             self.source.device,
@@ -148,12 +150,13 @@ impl Progress {
             self.session,
             self.sequence,
             self.durable,
-            ranges.len() as u64,
+            done.len() as u64,
+            proved.len() as u64,
         ];
         let mut bytes = MAGIC.to_vec();
         let numbers = head
             .into_iter()
-            .chain(ranges.iter().flat_map(|range| [range.0, range.1]));
+            .chain(done.iter().chain(proved).flat_map(|range| [range.0, range.1]));
         bytes.extend(numbers.flat_map(u64::to_le_bytes));
         bytes.extend(xxh64(&bytes).to_le_bytes());
         bytes
@@ -166,26 +169,29 @@ impl Progress {
             let bytes = rest.get(index * WORD..(index + 1) * WORD)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
         };
-        let count = usize::try_from(word(HEAD - 1)?)
-            .ok()
-            .filter(|count| *count <= MOST_RANGES)?;
-        let words = HEAD + 2 * count;
+        let count = |at: usize| usize::try_from(word(at)?).ok().filter(|count| *count <= MOST_RANGES);
+        let counts = [count(HEAD - 2)?, count(HEAD - 1)?];
+        let words = HEAD + 2 * (counts[0] + counts[1]);
         if word(words)? != xxh64(&bytes[..MAGIC.len() + words * WORD]) {
             return None;
         }
         let small = |at: usize| u32::try_from(word(at)?).ok();
         let time = |at: usize| Some((word(at)?.cast_signed(), small(at + 1)?));
-        let mut done = Ranges::default();
-        let mut before = None;
         let size = word(2)?;
-        for index in 0..count {
-            let range = (word(HEAD + 2 * index)?, word(HEAD + 2 * index + 1)?);
-            if range.0 >= range.1 || range.1 > size || before.is_some_and(|before| before >= range.0) {
-                return None;
+        let ranges = |first: usize, count: usize| {
+            let mut ranges = Ranges::default();
+            for at in (first..).step_by(2).take(count) {
+                let range = (word(at)?, word(at + 1)?);
+                let apart = ranges.0.last().is_none_or(|last: &(u64, u64)| last.1 < range.0);
+                if range.0 >= range.1 || range.1 > size || !apart {
+                    return None;
+                }
+                ranges.0.push(range);
             }
-            before = Some(range.1);
-            done.0.push(range);
-        }
+            Some(ranges)
+        };
+        let done = ranges(HEAD, counts[0])?;
+        let proved = ranges(HEAD + 2 * counts[0], counts[1])?;
         let durable = word(15)?;
         (durable <= done.end_from(0)).then_some(Self {
             source: Version {
@@ -207,6 +213,7 @@ impl Progress {
             sequence: word(14)?,
             durable,
             done,
+            proved,
         })
     }
 }
@@ -229,6 +236,7 @@ mod tests {
     prop_compose! {
         fn progress()(
             numbers: [u64; 6], times: [(i64, u32); 2], made: [u32; 5], share in 0..=100_u64, done in ranges(),
+            proved in ranges(),
         ) -> Progress {
             let [device, inode, size, half, session, sequence] = numbers;
             let [uid, gid, mode, asked, holes] = made;
@@ -245,6 +253,7 @@ mod tests {
                 sequence,
                 durable: done.end_from(0) * share / 100,
                 done,
+                proved,
             }
         }
     }
@@ -328,6 +337,7 @@ mod tests {
             let bytes = progress.encode();
             prop_assert!(bytes.len() as u64 <= SLOT_BYTES);
             progress.done.0.truncate(MOST_RANGES);
+            progress.proved.0.truncate(MOST_RANGES);
             prop_assert_eq!(Progress::decode(&bytes), Some(progress.clone()));
             let padded = [bytes, vec![7; 100]].concat();
             prop_assert_eq!(Progress::decode(&padded), Some(progress));
@@ -346,11 +356,13 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_no_harm(bytes: Vec<u8>, count: u8) {
+        fn any_bytes_are_no_harm(bytes: Vec<u8>, counts: [u8; 2]) {
             prop_assert_eq!(Progress::decode(&bytes), None);
             let mut bytes = [&MAGIC[..], &bytes].concat();
-            if let Some(place) = bytes.get_mut(MAGIC.len() + (HEAD - 1) * WORD) {
-                *place = count;
+            for (at, count) in [HEAD - 2, HEAD - 1].into_iter().zip(counts) {
+                if let Some(place) = bytes.get_mut(MAGIC.len() + at * WORD) {
+                    *place = count;
+                }
             }
             prop_assert_eq!(Progress::decode(&bytes), None);
             prop_assert_eq!(newest(&bytes), None);

@@ -13,7 +13,7 @@ use std::time::Instant;
 use bulkhaul_formats::digest::{Blake3, ContentDigest, Parts};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Stat};
 
-use crate::bytes::ledger::Ledger;
+use crate::bytes::ledger::{Ledger, Part};
 use crate::bytes::transfer::{CHUNK_BYTES, Terms, Transfer};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::counters::{Counters, Flight};
@@ -23,6 +23,8 @@ pub struct Chunks {
     size: u64,
     destination: usize,
     deed: Deed,
+    /// What is done and what is proved.
+    ledger: Option<Arc<Ledger>>,
     /// Takes in all bytes, where their digest is wanted.
     parts: Option<Mutex<Parts>>,
     begun: Instant,
@@ -40,11 +42,7 @@ pub struct Chunks {
 }
 
 enum Deed {
-    Copy {
-        stat: Stat,
-        to_device: u64,
-        ledger: Option<Arc<Ledger>>,
-    },
+    Copy { stat: Stat, to_device: u64 },
     Compare,
 }
 
@@ -82,14 +80,14 @@ impl Chunks {
         leave: impl Fn() -> bool,
     ) {
         let transfer = match &self.deed {
-            Deed::Copy {
-                stat,
-                to_device,
-                ledger,
-            } => {
+            Deed::Copy { stat, to_device } => {
                 let files = (files.0.as_fd(), files.1.as_fd());
                 let transfer = Transfer::new(terms, counters, files, *stat, *to_device);
-                Some(transfer.in_flight(&self.flight, ledger.as_deref()).sized(self.size))
+                Some(
+                    transfer
+                        .in_flight(&self.flight, self.ledger.as_deref())
+                        .sized(self.size),
+                )
             }
             Deed::Compare => None,
         };
@@ -102,7 +100,13 @@ impl Chunks {
                 .flight
                 .all_moved()
                 .saturating_sub(self.before.load(Ordering::Relaxed));
-            if !terms.desk.cancel.lets_end(self.begun, moved, self.size - start) {
+            let to_read_back = if transfer.is_some() && terms.proved {
+                self.size
+            } else {
+                0
+            };
+            let left = (self.size - start).saturating_add(to_read_back);
+            if !terms.desk.cancel.lets_end(self.begun, moved, left) {
                 return self.stop(Stopped::Aborted);
             }
             between();
@@ -126,16 +130,9 @@ impl Chunks {
         buffer: &mut [u8],
     ) -> Result<(), Stopped> {
         let end = self.size.min(start + CHUNK_BYTES);
-        let ledger = match &self.deed {
-            Deed::Copy { ledger, .. } => ledger.as_ref(),
-            Deed::Compare => None,
-        };
-        let from = ledger.map_or(start, |ledger| ledger.reaches(start, end));
-        if from > start {
-            counters.resumed(from - start);
-            self.before.fetch_add(from - start, Ordering::Relaxed);
-            self.flight.moved(from - start);
-        }
+        let ledger = self.ledger.as_ref();
+        let from = self.pass_over(Part::Done, start, end);
+        counters.resumed(from - start);
         if from == end {
             return Ok(());
         }
@@ -144,7 +141,10 @@ impl Chunks {
             // A hole may be of any length: what is left of it is nobody's chunk.
             self.next.fetch_max(data - data % CHUNK_BYTES, Ordering::Relaxed);
             return match ledger {
-                Some(ledger) => ledger.enter(files.1.as_fd(), (from, data), self.destination, transfer.desk()),
+                Some(ledger) => {
+                    let part = (Part::Done, from, data);
+                    ledger.enter(files.1.as_fd(), part, self.destination, transfer.desk())
+                }
                 None => Ok(()),
             };
         }
@@ -181,7 +181,8 @@ impl Chunks {
         let (left, right) = buffer.split_at_mut(buffer.len() / 2);
         let mut digest = self.parts.as_ref().map(|_| Blake3::of_part(start / CHUNK_BYTES));
         let end = self.size.min(start + CHUNK_BYTES);
-        let mut at = start;
+        let from = self.pass_over(Part::Proved, start, end);
+        let mut at = from;
         while at < end && !self.differs.load(Ordering::Relaxed) {
             let piece = terms.desk.pace.piece((end - at).min(right.len() as u64));
             let length = usize::try_from(piece).unwrap_or(right.len());
@@ -200,11 +201,24 @@ impl Chunks {
             }
             self.flight.moved(piece);
             at += piece;
+            if let Some(ledger) = &self.ledger {
+                let part = (Part::Proved, from, at);
+                ledger.enter(files.1.as_fd(), part, self.destination, terms.desk)?;
+            }
         }
-        if let Some(digest) = digest {
+        if let Some(digest) = digest.filter(|_| from == start) {
             self.add(start, &digest);
         }
         Ok(())
+    }
+
+    /// Where the first byte of a chunk lies that is still to be done.
+    fn pass_over(&self, part: Part, start: u64, end: u64) -> u64 {
+        let reaches = |ledger: &Arc<Ledger>| ledger.reaches(part, start, end);
+        let from = self.ledger.as_ref().map_or(start, reaches);
+        self.before.fetch_add(from - start, Ordering::Relaxed);
+        self.flight.moved(from - start);
+        from
     }
 
     fn add(&self, start: u64, digest: &Blake3) {
@@ -234,27 +248,22 @@ impl Chunks {
         to_device: u64,
         ledger: Option<&Arc<Ledger>>,
     ) -> Result<(u64, Option<ContentDigest>), Stopped> {
-        let deed = Deed::Copy {
-            stat: *stat,
-            to_device,
-            ledger: ledger.cloned(),
-        };
+        let deed = Deed::Copy { stat: *stat, to_device };
         let wanted = lead.terms.proved;
-        let result = Self::lead(lead, files, stat.size, deed, wanted);
-        if let Some(ledger) = ledger {
-            ledger.save(files.1.as_fd());
-        }
-        result.map(|chunks| (chunks.end.load(Ordering::Relaxed), chunks.digest()))
+        let chunks = Self::lead(lead, files, stat.size, deed, (ledger, wanted));
+        chunks.map(|chunks| (chunks.end.load(Ordering::Relaxed), chunks.digest()))
     }
 
-    /// Compares the first `size` bytes of two files, which both shall have, with whoever is free. `wanted`: their digest.
+    /// Compares the first `size` bytes of two files, which both shall have, with whoever is free, but for what the ledger says
+    /// is proved. `wanted`: their digest, where all of them are read.
     pub fn same(
         lead: Lead<'_>,
         files: (&OwnedFd, &OwnedFd),
         size: u64,
+        ledger: Option<&Arc<Ledger>>,
         wanted: bool,
     ) -> Result<(bool, Option<ContentDigest>), Stopped> {
-        let chunks = Self::lead(lead, files, size, Deed::Compare, wanted)?;
+        let chunks = Self::lead(lead, files, size, Deed::Compare, (ledger, wanted))?;
         Ok((!chunks.differs.load(Ordering::Relaxed), chunks.digest()))
     }
 
@@ -268,7 +277,7 @@ impl Chunks {
         (from, to): (&OwnedFd, &OwnedFd),
         size: u64,
         deed: Deed,
-        wanted: bool,
+        (ledger, wanted): (Option<&Arc<Ledger>>, bool),
     ) -> Result<Arc<Self>, Stopped> {
         let Lead {
             terms,
@@ -283,6 +292,7 @@ impl Chunks {
             size,
             destination,
             deed,
+            ledger: ledger.cloned(),
             parts: wanted.then(|| Mutex::new(Parts::new(size))),
             begun: Instant::now(),
             flight: Arc::clone(&counters.flight),
@@ -305,6 +315,9 @@ impl Chunks {
         }
         let stopped = inner.stopped.take();
         drop(inner);
+        if let Some(ledger) = ledger {
+            ledger.save(to.as_fd());
+        }
         match stopped {
             Some(stopped) => Err(stopped),
             None => Ok(chunks),

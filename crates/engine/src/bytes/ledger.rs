@@ -1,6 +1,6 @@
 //! The ledger of a big file: which of its bytes are there, written down in the file itself, past the end that it will have.
 //!
-//! Comes in: parts of the file as they are written; goes out: now and then a record, by which the next run goes on should
+//! Comes in: parts of the file as they are written, and as they are proved; goes out: now and then a record, by which the next run goes on should
 //! this one die. What is on the medium for sure is noted apart: after another start of the system, or another mount, nothing
 //! else counts. Where a record can't be written the copy goes on without.
 
@@ -35,6 +35,15 @@ pub struct Ledger {
     /// Bytes that were there.
     before: u64,
     inner: Mutex<Inner>,
+}
+
+/// What has become of a part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It is there.
+    Done,
+    /// It was read back and is its source's.
+    Proved,
 }
 
 struct Inner {
@@ -107,11 +116,14 @@ impl Ledger {
         if !sure {
             progress.done = progress.done.up_to(progress.durable);
         }
-        let ledger = Self::of(progress, lasting)?;
+        // Nothing is proved before all of it is there.
+        if progress.done.bytes() < source.size {
+            progress.proved = Ranges::default();
+        }
+        let ledger = Self::of(progress, lasting).filter(|ledger| ledger.bytes() > 0)?;
         if !sure {
             // What else there is may be anything; what is a hole of the source is not written, and must be one here too.
-            let end = Some(ledger.before).filter(|end| *end > 0)?;
-            sys::set_size(file, end).ok()?;
+            sys::set_size(file, ledger.bytes()).ok()?;
             ledger.save(file);
         }
         Some(ledger)
@@ -123,10 +135,10 @@ impl Ledger {
             base,
             lasting,
             begun: Instant::now(),
-            before: progress.done.bytes(),
+            before: all(&progress),
             inner: Mutex::new(Inner {
                 synced: progress.durable,
-                written: (progress.done.bytes(), Instant::now()),
+                written: (all(&progress), Instant::now()),
                 progress,
                 syncing: false,
                 off: false,
@@ -144,7 +156,8 @@ impl Ledger {
 
     /// Bytes to copy from `at` on before that is entered, at most: up to a multiple of a power of two.
     pub fn piece(&self, at: u64) -> u64 {
-        let piece = 1 << self.portion(self.bytes()).min(PIECE_BYTES).ilog2();
+        let there = all(&self.inner().progress);
+        let piece = 1 << self.portion(there).min(PIECE_BYTES).ilog2();
         piece - at % piece
     }
 
@@ -158,25 +171,25 @@ impl Ledger {
         self.inner().progress.done.bytes()
     }
 
-    /// Where what is there from `start` on ends, in whole blocks, and no further than `end`.
-    pub fn reaches(&self, start: u64, end: u64) -> u64 {
-        let reached = self.inner().progress.done.end_from(start);
+    /// Where what has become so of the file from `start` on ends, in whole blocks, and no further than `end`.
+    pub fn reaches(&self, part: Part, start: u64, end: u64) -> u64 {
+        let reached = self.inner().of(part).end_from(start);
         if reached >= end {
             return end;
         }
         start.max(reached - reached % DIRECT_ALIGNMENT as u64)
     }
 
-    /// A part of the file is there now: written down at once, or soon.
+    /// A part of the file is there now, or proved: written down at once, or soon.
     pub fn enter(
         &self,
         file: BorrowedFd<'_>,
-        (start, end): (u64, u64),
+        (part, start, end): (Part, u64, u64),
         destination: usize,
         desk: &Desk,
     ) -> Result<(), Stopped> {
         let mut inner = self.inner();
-        inner.progress.done.insert(start, end);
+        inner.of(part).insert(start, end);
         if inner.off {
             return Ok(());
         }
@@ -199,12 +212,22 @@ impl Ledger {
                 Err(errno) => Err(Fault::new(Operation::Write, side, errno).into()),
             };
         }
-        let bytes = inner.progress.done.bytes();
+        let bytes = all(&inner.progress);
         let wait = (self.begun.elapsed() / SHARE).min(LONGEST);
         if bytes - inner.written.0 >= self.portion(bytes) || inner.written.1.elapsed() >= wait {
             inner.write(file, self.base);
         }
         Ok(())
+    }
+
+    /// All that is there was synced.
+    pub fn synced(&self, file: BorrowedFd<'_>) {
+        let mut inner = self.inner();
+        let seen = inner.progress.done.clone();
+        inner.rely(&seen);
+        if !inner.off {
+            inner.write(file, self.base);
+        }
     }
 
     /// Writes down what is there.
@@ -222,7 +245,19 @@ impl Ledger {
     }
 }
 
+/// Bytes that are there, and that are proved.
+fn all(progress: &Progress) -> u64 {
+    progress.done.bytes() + progress.proved.bytes()
+}
+
 impl Inner {
+    fn of(&mut self, part: Part) -> &mut Ranges {
+        match part {
+            Part::Done => &mut self.progress.done,
+            Part::Proved => &mut self.progress.proved,
+        }
+    }
+
     fn rely(&mut self, synced: &Ranges) {
         self.progress.durable = self.progress.durable.max(synced.end_from(0));
         self.synced = synced.bytes();
@@ -232,6 +267,6 @@ impl Inner {
         self.progress.sequence += 1;
         let record = self.progress.encode();
         self.off = sys::write_all_at(file, &record, base + self.progress.slot()).is_err();
-        self.written = (self.progress.done.bytes(), Instant::now());
+        self.written = (all(&self.progress), Instant::now());
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use bulkhaul_formats::digest::{Blake3, PART_BYTES};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
-use crate::bytes::ledger::Ledger;
+use crate::bytes::ledger::{Ledger, Part};
 use crate::bytes::ways::{DIRECT_ALIGNMENT, Method, Methods, PIECE_BYTES};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
@@ -334,7 +334,10 @@ impl<'a> Transfer<'a> {
     fn reached(&self, at: u64, bytes: u64) -> Result<(), Stopped> {
         self.count(bytes);
         match self.ledger {
-            Some(ledger) => ledger.enter(self.to, (self.course.get().start, at), self.destination, self.desk),
+            Some(ledger) => {
+                let part = (Part::Done, self.course.get().start, at);
+                ledger.enter(self.to, part, self.destination, self.desk)
+            }
             None => Ok(()),
         }
     }

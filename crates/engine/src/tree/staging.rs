@@ -239,7 +239,12 @@ impl Stager {
                 },
                 other => other?,
             };
-            match sys::try_lock(file.as_fd()) {
+            // What shows another owner, as where root is nobody, would never be known for ours.
+            let locked = match sys::stat_fd(file.as_fd())? {
+                stat if is_own(&stat) => sys::try_lock(file.as_fd()),
+                _ => Err(Errno::PERM),
+            };
+            match locked {
                 // Whoever saw it before it was locked may have taken it, or taken it away.
                 Ok(()) if leads(at, name, &file)? => return Ok((file, staging, true)),
                 Ok(()) | Err(Errno::WOULDBLOCK) => {}

@@ -80,7 +80,7 @@ fn same_in_chunks(
     size: u64,
     index: usize,
 ) -> Result<Likeness, Stopped> {
-    let (same, _) = in_chunks(worker, index, |lead| Chunks::same(lead, files, size, false))?;
+    let (same, _) = in_chunks(worker, index, |lead| Chunks::same(lead, files, size, None, false))?;
     for (file, side) in [(files.0, Side::Source), (files.1, Side::Destination(index))] {
         if sys::read_at(file.as_fd(), &mut [0], size).map_err(|e| Fault::new(Operation::Read, side, e))? > 0 {
             return Ok(Likeness::WrongSize(side, size + 1));

@@ -484,11 +484,17 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
     if let Some(Proof { source, digest }) = &finished.proof {
         let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.end));
         let back = if is_long(finished.end) && has_sizes(source.as_fd()) {
+            let ledger = finished.unfinished.as_ref().and_then(|of| of.ledger.as_ref());
+            if let Some(ledger) = ledger {
+                ledger.synced(file);
+            }
             let (files, end) = ((source, &finished.file), finished.end);
-            let (same, found) = in_chunks(worker, destination, |lead| Chunks::same(lead, files, end, true))?;
+            let (same, found) = in_chunks(worker, destination, |lead| Chunks::same(lead, files, end, ledger, true))?;
             // The pages that were read for the proof are of no use to anybody.
             forget(file, end);
-            found.filter(|_| same).map(|digest| ReadBack {
+            // Where only a part of it was read by this run, that it is the same as its source is all there is to know.
+            let digest = found.or(*digest).unwrap_or_default();
+            same.then_some(ReadBack {
                 digest,
                 bytes: end,
                 from_cache,
@@ -506,7 +512,6 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
         if !same_version(&stat, &finished.stat) {
             return Err(Fault::changed(Operation::Verify).into());
         }
-        // Where only a part of it was read by this run, that it is the same as its source is all there is to know.
         let back = back.filter(|back| digest.as_ref().is_none_or(|digest| back.digest == *digest));
         let back = back.ok_or(Fault {
             operation: Operation::Verify,
