@@ -268,12 +268,20 @@ fn leftovers_of_others() {
     let own = |name, attempt| staging_name(host(), name, attempt);
     let live = std::process::id() * 64;
     // What it is, its name, how it is made, whether it stays, whether a note says so.
-    let cases: [(&str, String, Make, bool, bool); 11] = [
+    let cases: [(&str, String, Make, bool, bool); 13] = [
         ("a dead run's file", own("a", DEAD), file, false, false),
         ("a dead run's second file", own("a", DEAD + 1), file, false, false),
         (
             "a dead run's file of no known name",
             own("gone", DEAD),
+            file,
+            false,
+            false,
+        ),
+        ("a dead run's big file", own("a", 0), file, false, false),
+        (
+            "a dead run's big file of no known name",
+            own("gone", 1),
             file,
             false,
             false,

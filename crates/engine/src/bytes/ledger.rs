@@ -1,8 +1,8 @@
 //! The ledger of a big file: which of its bytes are there, written down in the file itself, past the end that it will have.
 //!
-//! Comes in: parts of the file as they are written, and as they are proved; goes out: now and then a record, by which the next run goes on should
-//! this one die. What is on the medium for sure is noted apart: after another start of the system, or another mount, nothing
-//! else counts. Where a record can't be written the copy goes on without.
+//! Comes in: parts of the file as they are written, and as they are proved; goes out: now and then a record, by which the
+//! next run goes on should this one die. What is on the medium for sure is noted apart: after another start of the system,
+//! or another mount, nothing else counts. Where a record can't be written the copy goes on without.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::bytes::ways::{DIRECT_ALIGNMENT, PIECE_BYTES};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 
-/// A record is due when this part of what the run has copied is new, or of the time that it has taken has passed. So much is
+/// A record is due when this part of what the run has done is new, or of the time that it has taken has passed. So much is
 /// lost at most when it dies, and what its workers have in hand.
 const SHARE: u32 = 32;
 /// In the beginning that would be too little.

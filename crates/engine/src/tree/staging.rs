@@ -229,7 +229,7 @@ impl Stager {
             let name = staging.as_c_str();
             let file = match create(name) {
                 Err(Errno::EXIST) => match claim_file(at, name) {
-                    Ok(Some((file, stat))) if fits(&file, &stat) => return Ok((file, staging, true)),
+                    Ok(Some((file, stat, true))) if fits(&file, &stat) => return Ok((file, staging, true)),
                     Ok(Some(_locked)) => match sys::unlink(at, name).and_then(|()| create(name)) {
                         Err(Errno::EXIST) => continue,
                         other => other?,
@@ -296,10 +296,13 @@ impl Stager {
     }
 }
 
-/// Opens and locks a file of this user that a dead run left under a staging name. `None`: it is somebody else's, or
-/// something else. An error: nobody can tell.
-pub fn claim_file(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<(OwnedFd, Stat)>> {
-    let Ok(file) = sys::open_made(at, name) else {
+/// Opens and locks a file of this user that a dead run left under a staging name, and tells whether it can be written into.
+/// `None`: it is somebody else's, or something else. An error: nobody can tell.
+pub fn claim_file(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<(OwnedFd, Stat, bool)>> {
+    let made = sys::open_made(at, name);
+    let writable = made.is_ok();
+    // It may have the mode of a source that nobody writes into.
+    let Ok(file) = made.or_else(|_| sys::open_file(at, name)) else {
         return Ok(None);
     };
     let stat = sys::stat_fd(file.as_fd())?;
@@ -313,7 +316,7 @@ pub fn claim_file(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<(OwnedF
     }
     // What is known of it may have been of the time before another run gave up its lock.
     let stat = sys::stat_fd(file.as_fd())?;
-    Ok(leads(at, name, &file)?.then_some((file, stat)))
+    Ok(leads(at, name, &file)?.then_some((file, stat, writable)))
 }
 
 /// Whether a file can be one that a run of this user made, and is nobody else's too.
