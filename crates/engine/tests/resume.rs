@@ -143,31 +143,37 @@ fn killed_until_done() {
                 if ended {
                     break;
                 }
-                kill_process(Pid::from_child(&run), Signal::STOP).unwrap();
-                if stopped(&mut run) {
-                    all += moved(run.id())[1];
-                }
+                let id = Pid::from_child(&run);
+                kill_process(id, Signal::STOP).unwrap();
+                let now = stopped(&mut run).then(|| begun(scratch.path(), size)).flatten();
+                let Some(now) = now.and_then(|file| record(&file, size)) else {
+                    // It has all there is to it, and is about to get its name, or has it.
+                    if kill_process(id, Signal::CONT).is_err() {
+                        println!("{what}: it has ended");
+                    }
+                    assert!(run.wait().unwrap().success(), "{what}");
+                    break;
+                };
+                all += moved(run.id())[1];
                 run.kill().unwrap();
                 run.wait().unwrap();
                 kills += 1;
+                let now = [&now.done, &now.proved].map(Ranges::bytes);
+                let whole = [size, if manner == "verify" { size } else { 0 }];
+                assert!(now > there || now == whole, "{what}: {now:?} after {there:?}");
+                assert!(
+                    now[1] >= there[1] && now[1] <= now[0],
+                    "{what}: {now:?} after {there:?}"
+                );
                 assert!(kills < 100, "{what}: {there:?} of {size} are there");
-                if let Some(now) = begun(scratch.path(), size) {
-                    let now = record(&now, size).map_or([0; 2], |r| [&r.done, &r.proved].map(Ranges::bytes));
-                    let whole = [size, if manner == "verify" { size } else { 0 }];
-                    assert!(now > there || now == whole, "{what}: {now:?} after {there:?}");
-                    assert!(
-                        now[1] >= there[1] && now[1] <= now[0],
-                        "{what}: {now:?} after {there:?}"
-                    );
-                    there = now;
-                }
+                there = now;
             }
             all += size - there[0];
             println!(
                 "{what}: {kills} kills, {:.2} times its bytes were written",
                 all as f64 / size as f64
             );
-            assert!(kills > 5, "{what}");
+            assert!(kills > 0, "{what}");
             assert!(all <= size / 5 * 6, "{what}: {all} of {size}");
             assert!(!has_staging(scratch.path()), "{what}");
             compare(source.path(), &to);
