@@ -16,6 +16,7 @@
  * @property {string} [program] what must be there for a peer to run: a name in PEERS
  * @property {boolean} [spoils] where a copy is already, it changes times, which others would then put right
  * @property {(place: Place) => string[]} command
+ * @property {(place: Place) => string[]} [before] what has happened there before the run that is measured
  */
 
 /** A peer's name in a row -> the executable to look for, and how it says its version. */
@@ -172,6 +173,18 @@ export const copy = (name, options = []) => ({
     ...[...options, `${source}/`, destination],
   ],
 });
+
+/** The second run of a `bulkhaul copy` that was killed when half of its bytes were written. @type {Contender} */
+export const resumed = {
+  ...copy('bulkhaul copy, killed at half'),
+  before: ({ path, source, destination }) =>
+    shell(
+      'half=$(($(du -sb "$3" | cut -f1) / 2)); "$1" "$2" copy --quiet "$3/" "$4" & pid=$!; ' +
+        'while written=$(sed -n "s/^wchar: //p" "/proc/$pid/io" 2>/dev/null) && [ "${written:-$half}" -lt "$half" ]; do :; done; ' +
+        'kill -9 "$pid" 2>/dev/null; wait "$pid"; true',
+      ...[process.execPath, path('bulkhaul'), source, destination],
+    ),
+};
 
 /** `bulkhaul copy` that somebody watches: status lines into a file, as often as a terminal has them. @type {Contender} */
 export const watched = {

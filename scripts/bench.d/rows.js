@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, synced, watched } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, resumed, synced, watched } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -162,6 +162,15 @@ export const ROWS = [
     data: { kind: 'big', files: 1, mebibytes: 4096 },
     contenders: [bigfloor('rw'), bigfloor('copy_file_range'), OURS, DROPIN, ...BIG_PEERS],
     targets: [...BIG_TARGETS, { of: DROPIN.name, than: 'hpcp', faster: 1 }],
+  },
+  {
+    name: 'resume',
+    title: 'one big file, half of which is there, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: { kind: 'big', files: 1, mebibytes: 4096 },
+    contenders: [bigfloor('rw'), OURS, resumed],
+    targets: [{ of: resumed.name, than: OURS.name, atMost: 0.65 }],
   },
   {
     name: 'mixed',

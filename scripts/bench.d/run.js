@@ -169,6 +169,7 @@ export class Bench {
           const place = this.#place(row, source?.path ?? medium.directory, destination, medium);
           await this.#ready(row, contender, place, source, medium);
           if (source && row.job === 'remove') await this.children.must(['cp', '-a', source.path, destination]);
+          if (contender.before) await this.children.must(contender.before(place));
           await this.#run(row, contender, place, measured, medium, this.#warm(row, source, medium));
           if (source && row.job === 'copy') {
             measured.missing ??= await this.#differs(source, destination, round === 0 && row.onlyAs === undefined);

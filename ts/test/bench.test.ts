@@ -180,6 +180,7 @@ describe('rows', () => {
         'big-tmpfs',
         'big-ext4',
         'one-big',
+        'resume',
         'mixed',
       ],
       ...['unchanged-times', 'unchanged-tail', 'durable-small', 'durable-big'],
