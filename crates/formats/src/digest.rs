@@ -1,11 +1,16 @@
 //! Digests of content.
 //!
 //! Comes in: the bytes of a file, whole or in pieces. Goes out: its xxh64 (seed 0), the digest of the skip test, or its
-//! BLAKE3, the digest of proof; that also from parts which several workers take in side by side.
+//! BLAKE3, the digest of proof; that also from parts which several workers take in side by side; and what manifests have:
+//! digests of any algorithm, several in one pass (`hashers`).
+
+mod hashers;
 
 use std::collections::BTreeMap;
 
 use blake3::hazmat::{HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+
+pub use hashers::{Algorithm, Digest, Hashers};
 
 /// Bytes at the end of a file that the skip test hashes when nothing else is asked for: the default of hpcp
 /// (`--hash_size`), so that both tools agree on what is unchanged.
