@@ -217,7 +217,7 @@ fn normalise(entry: &mut [u8], root: &[u8]) -> Option<usize> {
 }
 
 /// The components of a path that mean something.
-fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&byte| byte == b'/')
         .filter(|component| is_meaningful(component))
 }

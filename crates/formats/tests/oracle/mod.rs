@@ -10,8 +10,9 @@ pub fn available(program: &str) -> bool {
         .arg("--version")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // What it answers does not matter: hashdeep does not know this option.
         .status()
-        .is_ok_and(|status| status.success());
+        .is_ok();
     if !found {
         println!("skip: {program} is not installed");
     }

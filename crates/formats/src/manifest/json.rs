@@ -1,0 +1,451 @@
+//! An entry as a line of JSON (RFC 8259), and back.
+//!
+//! Written as `JSON.stringify` of the library's reporter does. Read is any JSON of that meaning; a lone surrogate from
+//! U+DC80 to U+DCFF is a byte, as in the strings that the library has for names.
+
+use super::read::number;
+use super::{Entry, Kind, Problem, text};
+use crate::digest::{Algorithm, Digest};
+
+/// The version of the lines; a property that is added does not change it.
+const SCHEMA: u64 = 1;
+/// Objects and lists in each other; ours have two.
+const DEEPEST: usize = 16;
+/// Properties of an object; ours have twelve.
+const MOST: usize = 256;
+/// The bits of a mode that are not the kind.
+const MODE: u32 = 0o7777;
+const NO_LINE: Problem = Problem::Line("a manifest in JSON");
+
+/// The first line.
+pub(super) fn head(line: &mut Vec<u8>) {
+    line.extend_from_slice(format!("{{\"type\":\"manifest\",\"schema\":{SCHEMA}}}\n").as_bytes());
+}
+
+/// Appends the line of an entry, without its end.
+pub(super) fn write(entry: &Entry, line: &mut Vec<u8>) {
+    let mut object = Object { line, first: true };
+    object.name("path", "pathBase64", &entry.path);
+    if let Some(kind) = entry.kind {
+        object.text("kind", kind.name());
+    }
+    object.number("size", entry.size);
+    object.time("mtimeNs", entry.mtime);
+    object.time("ctimeNs", entry.ctime);
+    object.number("mode", entry.mode.map(|mode| mode & MODE));
+    object.number("user", entry.uid);
+    object.number("group", entry.gid);
+    if let Some(target) = &entry.target {
+        object.name("target", "targetBase64", target);
+    }
+    object.number("linkGroup", entry.link_group);
+    if !entry.digests.is_empty() {
+        object.key("digests");
+        let mut digests = Object {
+            line: object.line,
+            first: true,
+        };
+        for digest in &entry.digests {
+            digests.key(digest.algorithm().name());
+            digests.line.push(b'"');
+            digest.write_hex(digests.line);
+            digests.line.push(b'"');
+        }
+        digests.end();
+    }
+    object.end();
+}
+
+/// An object that is being written.
+struct Object<'a> {
+    line: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Object<'_> {
+    fn key(&mut self, key: &str) {
+        self.line.push(if self.first { b'{' } else { b',' });
+        self.first = false;
+        quote(key, self.line);
+        self.line.push(b':');
+    }
+
+    fn end(self) {
+        if self.first {
+            self.line.push(b'{');
+        }
+        self.line.push(b'}');
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        quote(text, self.line);
+    }
+
+    fn number(&mut self, key: &str, number: Option<impl Into<u64>>) {
+        if let Some(number) = number {
+            self.key(key);
+            self.line.extend_from_slice(number.into().to_string().as_bytes());
+        }
+    }
+
+    /// As text: JSON's numbers lose some of it.
+    fn time(&mut self, key: &str, time: Option<i128>) {
+        if let Some(time) = time {
+            self.text(key, &time.to_string());
+        }
+    }
+
+    fn name(&mut self, key: &str, bytes_key: &str, name: &[u8]) {
+        let text = String::from_utf8_lossy(name);
+        self.text(key, &text);
+        if text.as_bytes() != name {
+            self.text(bytes_key, &to_base64(name));
+        }
+    }
+}
+
+fn quote(text: &str, line: &mut Vec<u8>) {
+    line.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' => line.extend_from_slice(b"\\\""),
+            b'\\' => line.extend_from_slice(b"\\\\"),
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            b'\t' => line.extend_from_slice(b"\\t"),
+            0x08 => line.extend_from_slice(b"\\b"),
+            0x0c => line.extend_from_slice(b"\\f"),
+            0..0x20 => line.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            byte => line.push(byte),
+        }
+    }
+    line.push(b'"');
+}
+
+/// Reads a line; `None` for a blank one and for the first.
+pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, Problem> {
+    // All of JSON is UTF-8; so strings need no look at that any more.
+    std::str::from_utf8(line).map_err(|_| NO_LINE)?;
+    let mut scanner = Scanner { rest: line };
+    scanner.blanks();
+    if scanner.rest.is_empty() {
+        return Ok(None);
+    }
+    let value = scanner.value(0).ok_or(NO_LINE)?;
+    scanner.blanks();
+    let (Value::Object(mut properties), true) = (value, scanner.rest.is_empty()) else {
+        return Err(NO_LINE);
+    };
+    let mut take = |key: &str| {
+        let at = properties.iter().position(|(name, _)| name == key.as_bytes())?;
+        Some(properties.swap_remove(at).1)
+    };
+    if let Some(kind) = take("type") {
+        let schema = take("schema");
+        return match (kind, schema) {
+            (Value::Text(kind), Some(Value::Number(schema))) if kind == b"manifest" => {
+                if number(schema) == Some(SCHEMA) {
+                    Ok(None)
+                } else {
+                    Err(Problem::Version {
+                        format: "a manifest in JSON",
+                        version: text(schema),
+                    })
+                }
+            }
+            _ => Err(NO_LINE),
+        };
+    }
+    let mut entry = Entry {
+        path: name(take("path"), take("pathBase64"), "path")?.ok_or(NO_LINE)?,
+        ..Entry::default()
+    };
+    entry.kind = match take("kind") {
+        None => None,
+        Some(Value::Text(kind)) => Some(Kind::named(&kind).ok_or(NO_LINE)?),
+        Some(_) => return Err(NO_LINE),
+    };
+    entry.size = take("size").as_ref().map(whole).transpose()?;
+    entry.mtime = take("mtimeNs").as_ref().map(time).transpose()?;
+    entry.ctime = take("ctimeNs").as_ref().map(time).transpose()?;
+    entry.mode = take("mode").as_ref().map(whole).transpose()?;
+    if entry.mode.is_some_and(|mode| mode > MODE) {
+        return Err(NO_LINE);
+    }
+    entry.uid = take("user").as_ref().map(whole).transpose()?;
+    entry.gid = take("group").as_ref().map(whole).transpose()?;
+    entry.target = name(take("target"), take("targetBase64"), "target")?;
+    entry.link_group = take("linkGroup").as_ref().map(whole).transpose()?;
+    entry.digests = take("digests").map(digests).transpose()?.unwrap_or_default();
+    Ok(Some(entry))
+}
+
+fn whole<T: std::str::FromStr>(value: &Value<'_>) -> Result<T, Problem> {
+    match value {
+        Value::Number(digits) => number(digits).ok_or(NO_LINE),
+        _ => Err(NO_LINE),
+    }
+}
+
+fn time(value: &Value<'_>) -> Result<i128, Problem> {
+    let Value::Text(text) = value else {
+        return Err(NO_LINE);
+    };
+    let time = match text.strip_prefix(b"-") {
+        Some(digits) => number(digits).map(|time: i128| -time),
+        None => number(text),
+    };
+    time.ok_or(NO_LINE)
+}
+
+/// A name from its text and, where there are, its bytes.
+fn name(text: Option<Value<'_>>, base64: Option<Value<'_>>, what: &'static str) -> Result<Option<Vec<u8>>, Problem> {
+    match (text, base64) {
+        (None, None) => Ok(None),
+        (Some(Value::Text(text)), None) => Ok(Some(text)),
+        (Some(Value::Text(text)), Some(Value::Text(base64))) => {
+            let bytes = from_base64(&base64).ok_or(NO_LINE)?;
+            if String::from_utf8_lossy(&bytes).as_bytes() != text {
+                return Err(Problem::Names(what));
+            }
+            Ok(Some(bytes))
+        }
+        _ => Err(NO_LINE),
+    }
+}
+
+/// Digests; those of algorithms that are not known here are passed over, as long as one is known.
+fn digests(value: Value<'_>) -> Result<Vec<Digest>, Problem> {
+    let Value::Object(properties) = value else {
+        return Err(NO_LINE);
+    };
+    let mut digests: Vec<Digest> = Vec::with_capacity(properties.len());
+    for (name, value) in &properties {
+        let Value::Text(hex) = value else {
+            return Err(NO_LINE);
+        };
+        let Some(algorithm) = Algorithm::named(name) else {
+            continue;
+        };
+        if digests.iter().any(|digest| digest.algorithm() == algorithm) {
+            return Err(NO_LINE);
+        }
+        digests.push(Digest::from_hex(algorithm, hex).ok_or(NO_LINE)?);
+    }
+    match properties.first() {
+        Some((name, _)) if digests.is_empty() => Err(Problem::Algorithm(text(name))),
+        _ => {
+            digests.sort_unstable();
+            Ok(digests)
+        }
+    }
+}
+
+/// A value of JSON, as much of it as is looked at.
+enum Value<'a> {
+    Text(Vec<u8>),
+    Number(&'a [u8]),
+    Object(Vec<(Vec<u8>, Value<'a>)>),
+    /// A list, true, false or null.
+    Other,
+}
+
+/// What is left of a line. Each method takes off what it reads; `None` where that is not there.
+struct Scanner<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Scanner<'a> {
+    fn blanks(&mut self) {
+        while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+    }
+
+    fn take(&mut self, text: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(text)?;
+        Some(())
+    }
+
+    fn value(&mut self, depth: usize) -> Option<Value<'a>> {
+        if depth > DEEPEST {
+            return None;
+        }
+        match self.rest.first()? {
+            b'{' => self.object(depth),
+            b'[' => self.list(depth),
+            b'"' => self.text().map(Value::Text),
+            b't' => self.take(b"true").map(|()| Value::Other),
+            b'f' => self.take(b"false").map(|()| Value::Other),
+            b'n' => self.take(b"null").map(|()| Value::Other),
+            _ => self.number().map(Value::Number),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Option<Value<'a>> {
+        let mut properties: Vec<(Vec<u8>, Value<'a>)> = Vec::new();
+        self.take(b"{")?;
+        self.blanks();
+        if self.take(b"}").is_some() {
+            return Some(Value::Object(properties));
+        }
+        loop {
+            self.blanks();
+            let key = self.text()?;
+            // What a property means that is there twice, nobody can say.
+            if properties.len() == MOST || properties.iter().any(|(name, _)| *name == key) {
+                return None;
+            }
+            self.blanks();
+            self.take(b":")?;
+            self.blanks();
+            let value = self.value(depth + 1)?;
+            properties.push((key, value));
+            self.blanks();
+            if self.take(b"}").is_some() {
+                return Some(Value::Object(properties));
+            }
+            self.take(b",")?;
+        }
+    }
+
+    fn list(&mut self, depth: usize) -> Option<Value<'a>> {
+        self.take(b"[")?;
+        self.blanks();
+        if self.take(b"]").is_some() {
+            return Some(Value::Other);
+        }
+        loop {
+            self.blanks();
+            self.value(depth + 1)?;
+            self.blanks();
+            if self.take(b"]").is_some() {
+                return Some(Value::Other);
+            }
+            self.take(b",")?;
+        }
+    }
+
+    fn number(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest;
+        self.take(b"-");
+        if self.take(b"0").is_none() {
+            self.digits()?;
+        }
+        if self.take(b".").is_some() {
+            self.digits()?;
+        }
+        if let [b'e' | b'E', rest @ ..] = self.rest {
+            self.rest = rest;
+            if let [b'+' | b'-', rest @ ..] = self.rest {
+                self.rest = rest;
+            }
+            self.digits()?;
+        }
+        Some(&start[..start.len() - self.rest.len()])
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.rest = &self.rest[digits..];
+        (digits > 0).then_some(())
+    }
+
+    fn text(&mut self) -> Option<Vec<u8>> {
+        self.take(b"\"")?;
+        let mut text = Vec::new();
+        loop {
+            let plain = self
+                .rest
+                .iter()
+                .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+            text.extend_from_slice(&self.rest[..plain]);
+            self.rest = &self.rest[plain..];
+            match self.rest {
+                [b'"', rest @ ..] => {
+                    self.rest = rest;
+                    return Some(text);
+                }
+                [b'\\', b'u', rest @ ..] => {
+                    self.rest = rest;
+                    self.escaped(&mut text)?;
+                }
+                [b'\\', byte, rest @ ..] => {
+                    self.rest = rest;
+                    text.push(match byte {
+                        b'"' | b'\\' | b'/' => *byte,
+                        b'n' => b'\n',
+                        b'r' => b'\r',
+                        b't' => b'\t',
+                        b'b' => 0x08,
+                        b'f' => 0x0c,
+                        _ => return None,
+                    });
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// What stands behind `\u`.
+    fn escaped(&mut self, text: &mut Vec<u8>) -> Option<()> {
+        let unit = self.unit()?;
+        let char = match unit {
+            0xd800..=0xdbff => {
+                self.take(b"\\u")?;
+                let low = self.unit()?;
+                char::decode_utf16([unit, low]).next()?.ok()?
+            }
+            0xdc80..=0xdcff => {
+                text.push(unit.to_be_bytes()[1]);
+                return Some(());
+            }
+            unit => char::from_u32(unit.into())?,
+        };
+        text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+        Some(())
+    }
+
+    fn unit(&mut self) -> Option<u16> {
+        let (digits, rest) = self.rest.split_at_checked(4)?;
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        self.rest = rest;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    }
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// RFC 4648, section 4.
+fn to_base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let mut group = [0; 4];
+        group[1..=chunk.len()].copy_from_slice(chunk);
+        let group = u32::from_be_bytes(group);
+        for at in 0..4_u32 {
+            let digit = BASE64[(group >> (18 - 6 * at) & 63) as usize];
+            text.push(if at as usize <= chunk.len() { digit.into() } else { '=' });
+        }
+    }
+    text
+}
+
+/// The bytes; `None` where it is not what [`to_base64`] gives for them.
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for chunk in text.chunks(4) {
+        let mut group = 0_u32;
+        for digit in chunk {
+            let value = BASE64.iter().position(|known| known == digit).unwrap_or_default();
+            group = group << 6 | u32::try_from(value).ok()?;
+        }
+        bytes.extend_from_slice(&group.to_be_bytes()[1..]);
+    }
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    bytes.truncate(bytes.len().checked_sub(padding)?);
+    (to_base64(&bytes).as_bytes() == text).then_some(bytes)
+}
