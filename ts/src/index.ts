@@ -18,7 +18,7 @@ export type {
 } from './events.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native/events.js';
-export type { Limits } from './native/options.js';
+export type { Algorithm, Limits, ManifestFormat } from './native/options.js';
 export type { JournalSettings } from './ops/arguments.js';
 export {
   type Compared,
@@ -30,6 +30,7 @@ export {
 export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
 export { type Confirm, type Job, JobError, type Journaled } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
+export { type ManifestOptions, manifest } from './ops/manifest.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
 export {
   type JobState,

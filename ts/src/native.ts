@@ -14,6 +14,7 @@ import type {
   NativeCompareOptions,
   NativeCopyOptions,
   NativeListOptions,
+  NativeManifestOptions,
   NativeRemoveOptions,
   PathBytes,
 } from './native/options.js';
@@ -59,6 +60,7 @@ export interface Addon {
   /** Checks the options; throws an Error with code 'USAGE' that names the option. Starts nothing. */
   copy(options: NativeCopyOptions): NativeJob;
   list(options: NativeListOptions): NativeJob;
+  manifest(options: NativeManifestOptions): NativeJob;
   compare(options: NativeCompareOptions): NativeJob;
   /** The sources that a list names, in its order; without what is in a directory that it names too. Throws like a job. */
   listedSources(list: PathBytes, spillDirectory?: PathBytes): PathBytes[];

@@ -190,6 +190,7 @@ const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   copy: async (options) => (await import('./ops/copy.js')).prepareCopy(options as never),
   remove: async (options) => (await import('./ops/remove.js')).prepareRemoval(options as never),
   list: async (options) => (await import('./ops/list.js')).prepareList(options as never),
+  manifest: async (options) => (await import('./ops/manifest.js')).prepareManifest(options as never),
   compare: async (options) => (await import('./ops/compare.js')).prepareComparison(options as never),
 };
 

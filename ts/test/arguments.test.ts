@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { CompareOptions, CopyOptions, ListOptions, RemoveOptions } from '../src/index.js';
+import type { CompareOptions, CopyOptions, ListOptions, ManifestOptions, RemoveOptions } from '../src/index.js';
 import * as library from '../src/index.js';
 import { Job } from '../src/ops/job.js';
 import { FakeNative } from './rig.js';
@@ -28,6 +28,10 @@ const KINDS = {
   path: { right: OUTPUT, wrong: [...NOTHING, 5, true, [], {}, new Uint8Array(1), [ABSENT]] },
   paths: { right: [ABSENT], wrong: [...NOTHING, 5, true, {}, new Uint8Array(1), [5], ['x', null], [URL_OF_FILE]] },
   patterns: { right: ['*.o', Buffer.from('x')], wrong: [...NOTHING, 'x', 5, {}, [5], ['x', undefined], [['x']]] },
+  algorithms: {
+    right: ['md5'],
+    wrong: [...NOTHING, 'md5', 5, {}, [5], ['md5', undefined], ['nonsense'], ['md5', 'sha256']],
+  },
   directories: { right: [DIRECTORY], wrong: [...NOTHING, 'x', 5, {}, [5], [null]] },
   count: { right: 3, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32] },
   id: { right: 7, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32 - 1] },
@@ -211,6 +215,23 @@ const CALLS: Record<string, Call> = {
     of: library.listMapped,
     needed: { sources: [{ path: ABSENT, contents: false, follow: false }] },
     kinds: { ...LIST, sources: 'trees', filter: 'filter' } satisfies Kinds<library.MappedListOptions>,
+  },
+  manifest: {
+    of: library.manifest,
+    needed: { sources: ABSENT },
+    kinds: {
+      ...RESOURCES,
+      ...JOB,
+      oneFileSystem: 'boolean',
+      algorithms: 'algorithms',
+      format: 'text jsonl',
+      nul: 'boolean',
+      output: 'path',
+      inUse: 'patterns',
+      spillDirectory: 'path',
+      sources: 'paths',
+      exclude: 'patterns',
+    } satisfies Kinds<ManifestOptions>,
   },
   compare: {
     of: library.compare,

@@ -584,6 +584,7 @@ describe('what a job may take of the machine', () => {
 
   it.each([
     ['list', ['list', 'tree']],
+    ['manifest', ['manifest', 'tree']],
     ['compare', ['compare', 'tree', 'tree']],
     ['remove', ['remove', '--force', 'tree']],
     ['hpcp -fl', ['hpcp', 'tree', '-fl', 'list']],

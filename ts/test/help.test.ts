@@ -6,6 +6,7 @@ import { declared, GROUPS } from '../src/cli/options.js';
 import { CompareCommand } from '../src/cli/verbs/compare.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
+import { ManifestCommand } from '../src/cli/verbs/manifest.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { ReportCommand } from '../src/cli/verbs/report.js';
 import { ResumeCommand } from '../src/cli/verbs/resume.js';
@@ -16,6 +17,7 @@ const VERBS = {
   copy: CopyCommand,
   remove: RemoveCommand,
   list: ListCommand,
+  manifest: ManifestCommand,
   compare: CompareCommand,
   status: StatusCommand,
   resume: ResumeCommand,
@@ -81,7 +83,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
   const names = [...stdout.matchAll(/^ {2}(\S+) /gm)].map(([, name]) => name);
   expect({ code, names }).toEqual({
     code: 0,
-    names: ['copy', 'remove', 'list', 'compare', 'status', 'resume', 'report', 'hpcp'],
+    names: ['copy', 'remove', 'list', 'manifest', 'compare', 'status', 'resume', 'report', 'hpcp'],
   });
 });
 

@@ -20,6 +20,7 @@ import type {
   NativeCompareOptions,
   NativeCopyOptions,
   NativeListOptions,
+  NativeManifestOptions,
   NativeRemoveOptions,
 } from '../src/native/options.js';
 import type { Addon, NativeJob, NativeRemoval } from '../src/native.js';
@@ -28,6 +29,7 @@ import type { Addon, NativeJob, NativeRemoval } from '../src/native.js';
 interface Values {
   CopyOptions: [NativeCopyOptions, addon.CopyOptions];
   ListOptions: [NativeListOptions, addon.ListOptions];
+  ManifestOptions: [NativeManifestOptions, addon.ManifestOptions];
   CompareOptions: [NativeCompareOptions, addon.CompareOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];
   Limits: [Limits, addon.Limits];

@@ -7,10 +7,17 @@ import { read, UnknownOptions } from '../src/cli/options.js';
 import { CompareCommand } from '../src/cli/verbs/compare.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
+import { ManifestCommand } from '../src/cli/verbs/manifest.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { jsonLines, program, run, scratch } from './rig.js';
 
-const VERBS = { copy: CopyCommand, remove: RemoveCommand, list: ListCommand, compare: CompareCommand } as const;
+const VERBS = {
+  copy: CopyCommand,
+  remove: RemoveCommand,
+  list: ListCommand,
+  manifest: ManifestCommand,
+  compare: CompareCommand,
+} as const;
 
 /** A call as a shell would part it, at blanks; `~` is a blank in a word. */
 function reading(line: string): string[] | 'help' {

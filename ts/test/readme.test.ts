@@ -46,6 +46,8 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   ],
   'scripts/run copy --verify photos /mnt/archive': ['archive/photos', PHOTOS],
   'scripts/run copy --delete --max-delete 10% photos/ /mnt/archive/2024': ['archive/2024', PHOTOS],
+  'scripts/run manifest -o /mnt/photos.b3 photos': ['.', ['photos.b3']],
+  'scripts/run manifest --algorithm sha256 -o /mnt/SHA256SUMS photos': ['.', ['SHA256SUMS']],
   'scripts/run copy --move photos/ /mnt/archive/2025': ['archive/2025', PHOTOS],
 };
 

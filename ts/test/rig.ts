@@ -212,6 +212,7 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   verifiedFiles: 0,
   verifiedBytes: 0,
   verifiedFromCache: 0,
+  hashedBytes: 0,
   differences: { left: 0, right: 0, changed: 0, leftEntries: 0, rightEntries: 0 },
   extras: 0,
   removedSources: 0,

@@ -162,6 +162,7 @@ describe('a read that does not come back', () => {
     'copy M/ o',
     'copy --verify M/ there',
     'list --full-hash M/',
+    'manifest M/',
     'compare --content M/ there/',
     'hpcp M/ -d o -fh',
   ])('%s', async (line) => {
@@ -192,6 +193,7 @@ describe('what would take weeks', () => {
     'copy --full-hash a/ b',
     'copy --move a/ o',
     'list --full-hash a/',
+    'manifest a/',
     'compare --content a/ b/',
     'hpcp -cfl a/ b/ -fh',
   ])('%s', async (line) => {

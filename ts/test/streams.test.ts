@@ -230,6 +230,7 @@ describe('a working directory that is gone', () => {
   it.each([
     ['bh copy s d', 2],
     ['bh list s', 2],
+    ['bh manifest s', 2],
     ['bh hpcp "$ROOT/s" -d "$ROOT/d"', 2],
     ['bh hpcp s -d d', 2],
     ['bh hpcp s* -fl L', 2],
@@ -252,6 +253,7 @@ describe('a working directory that is gone', () => {
 describe('a TMPDIR that can not be used', () => {
   it.each([
     [['list', 's'], 2],
+    [['manifest', 's'], 2],
     [['compare', 's', 's'], 2],
     [['hpcp', 's', '-fl', 'L'], 2],
     [['hpcp', 's', '-d', 's', '-cfl'], 2],

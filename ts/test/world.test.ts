@@ -129,6 +129,7 @@ const ONE_OF_EACH_AND_EXTRA =
 const WITHOUT_A = /^(?!(.* )?a=)/;
 const GONE = '-';
 const LISTED = /^\.\/\na:d3a46e9108289359\nsub\/\nsub\/b:f652b04189071817\n$/;
+const SUMS = /^fcea920f7412b5da7be0cf42b8c93759 {2}a\n[0-9a-f]{32} {2}sub\/b\n$/;
 const SAME = '0 only in A, 0 only in B, 0 different';
 
 const copying = (...options: string[]): Row['words'] => {
@@ -292,6 +293,25 @@ const ROWS: Record<string, Row> = {
       'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
       hangs: [130, BOTH, BOTH, ': aborting\n'],
       'nothing new': [0, BOTH, BOTH, LISTED],
+    },
+  },
+  manifest: {
+    words: (_source, _destination, faulty) => ['manifest', '--algorithm', 'md5', `${faulty}/`],
+    before: 'copy',
+    cells: {
+      view: [0, BOTH, BOTH, SUMS],
+      folded: [0, NAMESAKES, 'Dir/r=1 F=upper', /^[0-9a-f]{32} {2}Dir\/r\n[0-9a-f]{32} {2}F\n$/],
+      'equal inodes': [0, TWINS, TWINS, /^[0-9a-f]{32} {2}a\n[0-9a-f]{32} {2}sub\/b\n$/],
+      'whole seconds': [0, BOTH, BOTH, SUMS],
+      'clamped times': [0, BOTH, BOTH, SUMS],
+      'dropped times': [0, BOTH, BOTH, SUMS],
+      'no chown': [0, BOTH, BOTH, SUMS],
+      'no chmod': [0, BOTH, BOTH, SUMS],
+      'no xattr': [0, BOTH, BOTH, SUMS],
+      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, BOTH, ': aborting\n'],
+      'nothing new': [0, BOTH, BOTH, SUMS],
     },
   },
   compare: {

@@ -6,6 +6,7 @@ mod compare;
 mod copy;
 mod event;
 mod list;
+mod manifest;
 mod remove;
 mod report;
 
@@ -23,6 +24,7 @@ pub use self::compare::{CompareOptions, compare_options};
 pub use self::copy::{CopyOptions, copy_options};
 pub use self::event::{JsEvent, event};
 pub use self::list::{ListOptions, list_options};
+pub use self::manifest::{ManifestOptions, manifest_options};
 pub use self::remove::{RemoveOptions, remove_options};
 pub use self::report::{JsReport, JsSnapshot, report, snapshot};
 

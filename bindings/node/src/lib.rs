@@ -12,12 +12,14 @@ use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::{Job as EngineJob, lease};
 use bulkhaul_engine::list::{self, sources};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::{compare, copy, remove};
+use bulkhaul_engine::{compare, copy, manifest, remove};
 use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
-use convert::{CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapshot, ListOptions, RemoveOptions};
+use convert::{
+    CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapshot, ListOptions, ManifestOptions, RemoveOptions,
+};
 
 /// Made on the JavaScript thread when a promise settles.
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
@@ -59,6 +61,13 @@ pub fn copy(env: Env, options: CopyOptions) -> Result<Job> {
 pub fn list(env: Env, options: ListOptions) -> Result<Job> {
     let options = convert::list_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(list::job))
+}
+
+/// Checks the options and makes a job that makes a manifest.
+#[napi]
+pub fn manifest(env: Env, options: ManifestOptions) -> Result<Job> {
+    let options = convert::manifest_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(manifest::job))
 }
 
 /// Checks the options and makes a job that compares.

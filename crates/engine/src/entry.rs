@@ -104,11 +104,13 @@ pub enum Reason {
     InUse,
     /// It could not be compared: something failed with it, or above it, on the other side.
     NotCompared,
+    /// It is no regular file, where only those were asked for.
+    NotAFile,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -123,6 +125,7 @@ impl Reason {
         Self::Special,
         Self::InUse,
         Self::NotCompared,
+        Self::NotAFile,
     ];
 
     /// The reason as `--json` names it.
@@ -142,6 +145,7 @@ impl Reason {
             Self::Special => "special",
             Self::InUse => "in-use",
             Self::NotCompared => "not-compared",
+            Self::NotAFile => "not-a-file",
         }
     }
 }

@@ -164,6 +164,8 @@ pub enum Cause {
     Conflict(&'static str),
     /// A list names it, and it is none of the source's; the text says why.
     Outside(&'static str),
+    /// What is to be written has no place for it; the text says why.
+    Unwritable(String),
     /// Another source, whose entry is at this path, brings the same name with other content.
     Collision(Vec<u8>),
     /// Its copy lacks this of it, so it may not go.
@@ -287,6 +289,7 @@ impl Fault {
             Cause::Changed | Cause::Size { .. } => "changed",
             Cause::Mismatch => "mismatch",
             Cause::Outside(_) => "outside",
+            Cause::Unwritable(_) => "unwritable",
             Cause::NotKept(_) => "not-kept",
             Cause::Stalled(_) => "stalled",
             Cause::Panic(_) => "panic",
@@ -361,6 +364,7 @@ impl Failure {
                 let other = String::from_utf8_lossy(other);
                 format!("another source brings this name with other content: {other}").into()
             }
+            Cause::Unwritable(why) => format!("{why}; a manifest of the form jsonl has it").into(),
             Cause::NotKept(what) => format!("{what} was not kept, so it stays").into(),
             Cause::Stalled(limit) => {
                 let seconds = limit.as_secs_f64();
@@ -476,6 +480,7 @@ pub fn cause_of(fault: &Fault) -> String {
         Cause::Changed
         | Cause::Size { .. }
         | Cause::Mismatch
+        | Cause::Unwritable(_)
         | Cause::Collision(_)
         | Cause::NotKept(_)
         | Cause::Stalled(_)

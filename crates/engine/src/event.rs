@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use bulkhaul_formats::digest::Digest;
 use bulkhaul_sys::Kind;
 
 use crate::entry::{Changes, Details, Outcome, Reason};
@@ -40,7 +41,9 @@ pub struct EntryEvent {
     pub target: Option<Vec<u8>>,
     /// xxh64 of a file's last bytes, in a list.
     pub hash: Option<u64>,
-    /// What a list tells beside it.
+    /// Digests of a file's content, in a manifest.
+    pub digests: Vec<Digest>,
+    /// What a list or a manifest tells beside it.
     pub details: Option<Details>,
 }
 

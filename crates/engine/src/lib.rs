@@ -1,13 +1,13 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
 //! ```text
-//! list   compare   remove   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
-//!   │       │        │        │             │           │        │       │
-//!   │       │        │        │             │           │        │       └─ plan, probe, make, content, publish, depart
-//!   │       │        │        │             │           │        └─ names that are its own, or passed over
-//!   │       │        │        │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
-//!   │       │        │        │             └─ the visitor of the walk
-//!   └───────┴────────┴────────┴── the operations: none of them knows another
+//! list   manifest   compare   remove   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
+//!   │       │          │        │        │             │           │        │       │
+//!   │       │          │        │        │             │           │        │       └─ plan, probe, make, content, publish, depart
+//!   │       │          │        │        │             │           │        └─ names that are its own, or passed over
+//!   │       │          │        │        │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
+//!   │       │          │        │        │             └─ the visitor of the walk
+//!   └───────┴──────────┴────────┴────────┴── the operations: none of them knows another
 //! sweep      every delete: what never goes, how much may, what dead runs left
 //! records    what is known of many entries, in order
 //! walk       trees in parallel, with a visitor: sources and what of them is taken, each name found once, the crew
@@ -36,6 +36,7 @@ pub mod error;
 pub mod event;
 pub mod job;
 pub mod list;
+pub mod manifest;
 pub mod pool;
 pub mod records;
 pub mod remove;
@@ -44,6 +45,8 @@ pub mod sweep;
 pub mod tree;
 pub mod walk;
 
+pub use bulkhaul_formats::digest::Algorithm;
 pub use bulkhaul_formats::filter::Style as FilterStyle;
 pub use bulkhaul_formats::lists::hpcp::Form as ListForm;
+pub use bulkhaul_formats::manifest::Format as ManifestFormat;
 pub use bulkhaul_sys::{Errno, Kind};

@@ -246,6 +246,7 @@ fn event(record: &Record<'_>) -> EntryEvent {
         reason: None,
         target: record.target.map(<[u8]>::to_vec),
         hash: record.hash,
+        digests: Vec::new(),
         details: record.details,
     }
 }

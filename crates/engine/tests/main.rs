@@ -33,6 +33,8 @@ mod links;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod manifest;
+#[cfg(test)]
 mod mapping;
 #[cfg(test)]
 mod memory;

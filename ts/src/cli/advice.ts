@@ -118,6 +118,8 @@ const COMMANDS: Readonly<Record<string, string>> = {
   rm: 'remove',
   delete: 'remove',
   ls: 'list',
+  ...{ b3sum: 'manifest', sha256sum: 'manifest', md5sum: 'manifest', hashdeep: 'manifest' },
+  ...{ hash: 'manifest', sums: 'manifest', checksum: 'manifest' },
   diff: 'compare',
   cmp: 'compare',
   check: 'compare',

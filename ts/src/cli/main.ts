@@ -42,6 +42,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'manifest',
+    {
+      summary: 'Write down the digests of files',
+      load: async () => verb('manifest', (await import('./verbs/manifest.js')).ManifestCommand),
+    },
+  ],
+  [
     'compare',
     {
       summary: 'Compare trees and lists',

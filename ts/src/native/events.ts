@@ -55,23 +55,25 @@ export interface NativeEntryEvent {
   bytes: number;
   /** What differs between the two sides; empty where nothing does. */
   changes: Change[];
-  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`). */
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those). */
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. */
   target?: PathBytes;
   /** In a list: the xxh64 of the file's end, or of all of it, in 16 hexadecimal digits. Absent where nothing was hashed. */
   hash?: string;
-  /** In a list: bytes of content. */
+  /** In a manifest: the digests of a file's content, each in hexadecimal digits by the name of its algorithm (`Buffer.from(digest, 'hex')` has its bytes). */
+  digests?: Record<string, string>;
+  /** In a list or a manifest: bytes of content. */
   size?: number;
-  /** In a list: last change of content, in seconds since 1970. A double: only about a quarter of a microsecond is told. */
+  /** In a list or a manifest: last change of content, in seconds since 1970. A double: only about a quarter of a microsecond is told. */
   mtime?: number;
   /** The same in nanoseconds, exact: a whole number as text, for `BigInt`. */
   mtimeNs?: string;
-  /** In a list: permission, set-id and sticky bits. */
+  /** In a list or a manifest: permission, set-id and sticky bits. */
   mode?: number;
-  /** In a list: numeric id of the owner. */
+  /** In a list or a manifest: numeric id of the owner. */
   user?: number;
-  /** In a list: numeric id of the group. */
+  /** In a list or a manifest: numeric id of the group. */
   group?: number;
 }
 
@@ -92,7 +94,7 @@ export interface NativeDifferences {
 export interface NativeFailure {
   /** Tells this event from others. */
   type: 'error';
-  /** Stable code: 'missing' (named, and never found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
+  /** Stable code: 'missing' (named, and never found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'unwritable' (a manifest of this form can't have it) | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
   /** How it was counted. */
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
@@ -246,6 +248,8 @@ export interface NativeReport {
   verifiedBytes: number;
   /** How many of these bytes the cache gave instead of the medium. */
   verifiedFromCache: number;
+  /** Bytes that were read into digests of a manifest. */
+  hashedBytes: number;
   /** Of a comparison; zeros otherwise. */
   differences: NativeDifferences;
   /** Extra entries of the destination that the sweep came to; those that went are among the outcomes as `removed`. */

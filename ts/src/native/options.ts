@@ -194,6 +194,31 @@ export interface NativeListOptions extends Resources, Selection {
   entryEvents?: boolean;
 }
 
+/** How a digest is made. */
+export type Algorithm = 'blake3' | 'sha256' | 'sha512' | 'md5' | 'crc32c' | 'xxh3';
+
+/** How a manifest is written. */
+export type ManifestFormat = 'sums' | 'jsonl' | 'hashdeep' | 'bagit';
+
+export interface NativeManifestOptions extends Resources, Selection {
+  /** What it is of. */
+  sources: NativeTree[];
+  /** The digests of each file; `sums` and `bagit` have one, hashdeep knows `md5` and `sha256`. Default: `blake3`; of `hashdeep` both of its own, of `bagit` `sha512`. */
+  algorithms?: Algorithm[];
+  /** `sums`: lines as b3sum, sha256sum and md5sum take them; `jsonl`: an object a line, with all that is known of entries of all kinds; `hashdeep`; `bagit`: the lines of a bag's manifest. Default `sums`. */
+  format?: ManifestFormat;
+  /** Lines of `sums` end with NUL, and names are as they are. Default false. */
+  nul?: boolean;
+  /** The file that the manifest goes to, whole or not at all. Default: only events. */
+  output?: PathBytes;
+  /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
+  inUse?: PathBytes[];
+  /** Directory for temporary files without a name, for manifests that memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+  /** An `entry` event for each entry, in the order of the manifest. Default false. */
+  entryEvents?: boolean;
+}
+
 /** Trees, or a list that was written before. */
 export type NativeSide =
   | { trees: NativeTree[] }

@@ -88,6 +88,21 @@ export function listSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** The same of a manifest. */
+export function manifestSummary(report: Report): string {
+  const { outcomes, hashedBytes, elapsed } = report;
+  const speed = elapsed > 0 ? `, ${rate(hashedBytes / elapsed)}` : '';
+  const lines = [
+    `${count(outcomes.listed, 'entry', 'entries')} listed, ${bytes(hashedBytes)} hashed in ${duration(elapsed)}${speed}`,
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    ...jobLines(report),
+    display(sentenceOf(report, report.exitCode, ANEW)),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
 /** The same of a comparison; `what`: what was compared. */
 export function compareSummary(report: Report, what: string): string {
   const { left, right, changed, leftEntries, rightEntries } = report.differences;

@@ -1,5 +1,7 @@
 //! What leaves a job on the side.
 
+use std::collections::BTreeMap;
+
 use bulkhaul_engine::entry::{Reason, kind_text};
 use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event, Victims};
@@ -22,6 +24,7 @@ pub struct Entry {
     pub reason: Option<&'static str>,
     pub target: Option<Buffer>,
     pub hash: Option<String>,
+    pub digests: Option<BTreeMap<String, String>>,
     pub size: Option<f64>,
     pub mtime: Option<f64>,
     pub mtime_ns: Option<String>,
@@ -87,6 +90,10 @@ pub fn event(event: Event) -> JsEvent {
 }
 
 fn entry(e: EntryEvent) -> Entry {
+    let digests = e.digests.iter();
+    let digests: BTreeMap<_, _> = digests
+        .map(|digest| (digest.algorithm().name().to_owned(), digest.to_string()))
+        .collect();
     Entry {
         r#type: "entry",
         outcome: e.outcome.text(),
@@ -99,6 +106,7 @@ fn entry(e: EntryEvent) -> Entry {
         reason: e.reason.map(Reason::text),
         target: e.target.map(Buffer::from),
         hash: e.hash.map(|hash| format!("{hash:016x}")),
+        digests: (!digests.is_empty()).then_some(digests),
         size: e.details.map(|d| d.size as f64),
         mtime: e.details.map(|d| d.mtime.as_float()),
         mtime_ns: e

@@ -91,6 +91,7 @@ pub struct JsReport {
     pub verified_files: f64,
     pub verified_bytes: f64,
     pub verified_from_cache: f64,
+    pub hashed_bytes: f64,
     pub differences: JsDifferences,
     pub extras: f64,
     pub removed_sources: f64,
@@ -183,6 +184,7 @@ pub fn report(r: Report) -> JsReport {
         verified_files: t.verified_files as f64,
         verified_bytes: t.verified_bytes as f64,
         verified_from_cache: t.verified_from_cache as f64,
+        hashed_bytes: t.hashed_bytes as f64,
         differences: JsDifferences {
             left: r.differences.left as f64,
             right: r.differences.right as f64,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, Builder, JoinHandle};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Replace, Stat, Way};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Stat, Way};
 
 use crate::bytes::stream::{GLANCE, Stream, descriptor_of, name_of};
 use crate::error::{Cause, Refusal, describe};
@@ -243,6 +243,17 @@ impl Output {
             offset: 0,
             behind: None,
         })
+    }
+
+    /// Where the file will be, by its directory and its name there; none where bytes go into something that was there before.
+    pub fn place(&self) -> Result<Option<(Identity, CString)>, Refusal> {
+        match &self.place {
+            Place::Name { directory, name, .. } => {
+                let stat = sys::stat_fd(directory.as_fd()).map_err(|errno| refusal(&self.path, errno))?;
+                Ok(Some((stat.id, name.clone())))
+            }
+            Place::Stream(_) | Place::Gone => Ok(None),
+        }
     }
 
     /// Adds bytes. An error may be one of bytes that were added before.

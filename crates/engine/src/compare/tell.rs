@@ -67,6 +67,7 @@ impl Teller<'_> {
                 reason: None,
                 target: one.target.map(<[u8]>::to_vec),
                 hash: None,
+                digests: Vec::new(),
                 details: None,
             }));
         }

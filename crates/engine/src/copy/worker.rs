@@ -228,6 +228,7 @@ impl<'r> Worker<'r> {
             reason: done.reason,
             target: done.target.clone(),
             hash: None,
+            digests: Vec::new(),
             details: None,
         });
     }

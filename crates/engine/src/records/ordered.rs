@@ -90,6 +90,7 @@ fn decode(bytes: &[u8]) -> Option<EntryEvent> {
         reason: Reason::ALL.get(usize::from(reason)).copied(),
         target: (has_target != 0).then_some(target),
         hash: None,
+        digests: Vec::new(),
         details: None,
     })
 }
@@ -113,6 +114,7 @@ mod tests {
             reason: Some(Reason::SameFile),
             target: Some(Vec::new()),
             hash: None,
+            digests: Vec::new(),
             details: None,
         }
     }

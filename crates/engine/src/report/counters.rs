@@ -34,6 +34,7 @@ pub struct Counters {
     verified_files: AtomicU64,
     verified_bytes: AtomicU64,
     verified_from_cache: AtomicU64,
+    hashed_bytes: AtomicU64,
     leaving: AtomicU64,
     resumed_files: AtomicU64,
     resumed_bytes: AtomicU64,
@@ -198,6 +199,11 @@ impl Counters {
         add(&self.verified_from_cache, from_cache);
     }
 
+    /// Bytes of a file were read into its digests.
+    pub fn hashed(&self, bytes: u64) {
+        add(&self.hashed_bytes, bytes);
+    }
+
     /// Where bytes of content are counted as they are written.
     pub fn written(&self) -> &AtomicU64 {
         &self.copied_bytes
@@ -307,6 +313,8 @@ pub struct Totals {
     pub verified_bytes: u64,
     /// How many of these the cache gave instead of the medium.
     pub verified_from_cache: u64,
+    /// Bytes that were read into digests of a manifest.
+    pub hashed_bytes: u64,
     /// Entries that a move may take out of the source, now that they arrived.
     pub leaving: u64,
     /// Files that a dead run had begun and this one went on with.
@@ -346,6 +354,7 @@ impl Totals {
             sum.verified_files += c.verified_files.load(Relaxed);
             sum.verified_bytes += c.verified_bytes.load(Relaxed);
             sum.verified_from_cache += c.verified_from_cache.load(Relaxed);
+            sum.hashed_bytes += c.hashed_bytes.load(Relaxed);
             sum.leaving += c.leaving.load(Relaxed);
             sum.resumed_files += c.resumed_files.load(Relaxed);
             sum.resumed_bytes += c.resumed_bytes.load(Relaxed);
@@ -354,9 +363,9 @@ impl Totals {
         sum
     }
 
-    /// What the workers did, as their throughput is measured: bytes moved or read back, and entries found and done with.
+    /// What the workers did, as their throughput is measured: bytes moved, hashed or read back, and entries found and done with.
     pub fn work(&self) -> (u64, u64) {
-        let bytes = self.copied_bytes + self.verified_bytes;
+        let bytes = self.copied_bytes + self.verified_bytes + self.hashed_bytes;
         (bytes, self.all_found() + self.all_outcomes())
     }
 
@@ -366,6 +375,7 @@ impl Totals {
             self.found_bytes,
             self.copied_bytes,
             self.verified_bytes,
+            self.hashed_bytes,
             self.planned_bytes,
             self.resumed_bytes,
         ];

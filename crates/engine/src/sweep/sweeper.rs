@@ -383,6 +383,7 @@ impl Remover<'_> {
             reason,
             target: None,
             hash: None,
+            digests: Vec::new(),
             details: None,
         });
     }

@@ -88,12 +88,16 @@ export class ResumeCommand extends VerbCommand {
 }
 
 async function summary({ operation }: JobSummary, report: Report): Promise<string> {
-  const { compareSummary, listSummary, removalSummaryText, summaryText } = await import('../../report/summary.js');
+  const { compareSummary, listSummary, manifestSummary, removalSummaryText, summaryText } = await import(
+    '../../report/summary.js'
+  );
   switch (operation) {
     case 'remove':
       return removalSummaryText(report);
     case 'list':
       return listSummary(report);
+    case 'manifest':
+      return manifestSummary(report);
     case 'compare':
       return compareSummary(report, 'what the job compares');
     default:

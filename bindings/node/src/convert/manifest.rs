@@ -1,0 +1,68 @@
+//! Options of a manifest.
+
+use bulkhaul_engine::{Algorithm, ManifestFormat as Format, manifest};
+use napi::bindgen_prelude::Buffer;
+use napi_derive::napi;
+
+use super::{Filter, JsLimits, Tree, choice, filter, paths, resources, roots};
+
+/// A manifest, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct ManifestOptions {
+    pub sources: Vec<Tree>,
+    pub filter: Option<Filter>,
+    pub one_file_system: Option<bool>,
+    pub algorithms: Option<Vec<String>>,
+    pub format: Option<String>,
+    pub nul: Option<bool>,
+    pub output: Option<Buffer>,
+    pub in_use: Option<Vec<Buffer>>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub entry_events: Option<bool>,
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    let known = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
+    choice("algorithms", Some(name), Algorithm::Blake3, &known)
+}
+
+fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
+    let known = [
+        ("sums", Format::Sums),
+        ("jsonl", Format::Json),
+        ("hashdeep", Format::Hashdeep),
+        ("bagit", Format::Bagit),
+    ];
+    match choice("format", name, Format::Sums, &known)? {
+        Format::Sums if nul => Ok(Format::SumsNul),
+        _ if nul => Err("nul: only lines of the format sums can end with NUL".into()),
+        format => Ok(format),
+    }
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn manifest_options(given: ManifestOptions) -> Result<manifest::ManifestOptions, String> {
+    let default = manifest::ManifestOptions::default();
+    let algorithms = given.algorithms.unwrap_or_default();
+    Ok(manifest::ManifestOptions {
+        sources: roots(given.sources),
+        filter: given.filter.map(filter).transpose()?,
+        one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
+        algorithms: algorithms
+            .iter()
+            .map(|name| algorithm(name))
+            .collect::<Result<_, _>>()?,
+        format: format(given.format.as_deref(), given.nul.unwrap_or(false))?,
+        output: given.output.map(Vec::from),
+        in_use: given.in_use.map(paths).unwrap_or_default(),
+        spill_directory: given.spill_directory.map(Vec::from),
+        jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        entry_events: given.entry_events.unwrap_or(default.entry_events),
+        ..default
+    })
+}

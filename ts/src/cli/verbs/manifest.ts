@@ -1,0 +1,107 @@
+/** `bulkhaul manifest`: trees in, one manifest out, on standard output or into a file. */
+import { BulkhaulError } from '../../error.js';
+import type { Algorithm } from '../../native/options.js';
+import type { ManifestOptions } from '../../ops/manifest.js';
+import { VerbCommand } from '../base.js';
+import { choice, flag, operands, rules, value, values } from '../options.js';
+import { Command } from '../parser.js';
+import { neededSpillDirectory, runJob } from '../run.js';
+import { refuseElsewhere } from '../values.js';
+
+const ALGORITHMS = ['blake3', 'sha256', 'sha512', 'md5', 'crc32c', 'xxh3'] as const satisfies readonly Algorithm[];
+
+export class ManifestCommand extends VerbCommand {
+  static override readonly idle = {
+    '--dry-run': 'nothing but the manifest is written',
+    '--verbose': 'the manifest has a line for each entry',
+  };
+  static override paths = [['manifest']];
+  static override usage = Command.Usage({
+    description: 'Write down the digests of files',
+    details: `
+      Reads each file in each SRC and writes its digest and its path down, sorted by the bytes of the paths: the same
+      files give the same manifest. \`b3sum --check\`, and with \`--algorithm\` \`sha256sum -c\`, \`sha512sum -c\` and
+      \`md5sum -c\`, read it. Paths begin with the name of SRC; with \`SRC/\` they are relative to it.
+
+      Such lines are about regular files and their content, and nothing else: directories, symlinks, which are not
+      followed, FIFOs, sockets and devices are not in them, and are counted as skipped; nor are sizes, times, modes and
+      owners. \`--format jsonl\` has all of that, links and hard links too, and any name, as one JSON object a line.
+      \`hashdeep\` writes lines for \`hashdeep -a\`, \`bagit\` those of a bag's manifest, whose payload is below \`data\`.
+
+      A file that changes while it is read, what can't be read, and a name that the format can't carry (for b3sum what is
+      not UTF-8) are errors, and the rest is written. The manifest itself, the state directory, and what an interrupted
+      run left unfinished are left out.
+
+      Exit codes: 0 complete, 2 usage or nothing begun, 23 some files are missing, could not be read or written down, 24
+      some vanished or changed meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['What is in a tree, beside the files', '$0 manifest -o photos/BLAKE3SUMS photos/'],
+      ['For sha256sum -c', '$0 manifest --algorithm sha256 -o SHA256SUMS photos'],
+      [
+        'All that is known, two digests',
+        '$0 manifest --format jsonl --algorithm blake3 --algorithm md5 -o photos.jsonl photos',
+      ],
+      ['Of a bag', '$0 manifest --format bagit -o bag/manifest-sha512.txt bag/data'],
+    ],
+  });
+
+  rules = rules('Leave out what PATTERN matches');
+  oneFileSystem = flag('-x,--one-file-system', {
+    group: 'what',
+    help: 'Do not go into other file systems below a SRC',
+  });
+  algorithms = values('-a,--algorithm', {
+    ...{ group: 'how', value: 'NAME', default: 'blake3; of hashdeep md5 and sha256, of bagit sha512' },
+    help: `The digest: ${ALGORITHMS.join(', ')}; more than one for jsonl and hashdeep`,
+  });
+  format = choice('--format', ['sums', 'jsonl', 'hashdeep', 'bagit'], {
+    ...{ group: 'output', value: 'FORM', default: 'sums' },
+    help: 'Form of the manifest: sums (lines of a digest and a path), jsonl, hashdeep, bagit',
+  });
+  output = value('-o,--output', {
+    ...{ group: 'output', value: 'FILE', default: '-, standard output' },
+    help: 'Write the manifest to FILE, whole or not at all; into a FIFO or device as it comes',
+  });
+  nul = flag('-0,--nul,--null', {
+    group: 'output',
+    help: 'End each line with NUL instead of a newline, with names as they are, for sha256sum -z',
+  });
+  operands = operands('SRC…', 1);
+
+  async execute(): Promise<number> {
+    const { settings, context } = this;
+    refuseElsewhere('manifest', this.operands);
+    const output = this.output && this.file('--output', this.output, '/dev/stdout');
+    const options: ManifestOptions = {
+      sources: this.operands,
+      exclude: await this.patterns(this.rules),
+      algorithms: this.algorithms.map(algorithmOf),
+      format: this.format,
+      nul: this.nul,
+      oneFileSystem: this.oneFileSystem,
+      spillDirectory: neededSpillDirectory(context.env),
+      ...this.inUse,
+      ...this.resources,
+      ...this.journaled,
+    };
+    const { manifest } = await import('../../ops/manifest.js');
+    const target = output ?? (settings.json ? undefined : '/dev/stdout');
+    const report = await runJob(
+      () => manifest({ ...options, output: target, entries: settings.json && !settings.quiet }),
+      settings,
+      context,
+    );
+    if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
+      const { manifestSummary } = await import('../../report/summary.js');
+      context.stderr.write(manifestSummary(report));
+    }
+    return report.exitCode;
+  }
+}
+
+function algorithmOf(name: string): Algorithm {
+  const known = ALGORITHMS.find((each) => each === name);
+  if (known !== undefined) return known;
+  throw new BulkhaulError('USAGE', `--algorithm: ${name} is none of ${ALGORITHMS.join(', ')}`);
+}

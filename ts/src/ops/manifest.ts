@@ -1,0 +1,111 @@
+/**
+ * Manifests: which files there are in trees, and the digests of their content.
+ *
+ * Comes in: paths and options; goes out: a running `Job`. The manifest goes to a file, or comes as `entry` events.
+ */
+import type { PathLike } from '../names.js';
+import type { NativeManifestOptions } from '../native/options.js';
+import { loadAddon } from '../native.js';
+import {
+  boolean,
+  each,
+  type Fields,
+  type Given,
+  JOB,
+  type JobOptions,
+  path,
+  pathBytes,
+  paths,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  text,
+} from './arguments.js';
+import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
+
+/** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
+export type MappedManifestOptions = Given<Omit<NativeManifestOptions, 'entryEvents'>> & JobOptions;
+
+/** Options of `manifest`. */
+export interface ManifestOptions
+  extends JobOptions,
+    Omit<NativeManifestOptions, 'sources' | 'filter' | 'output' | 'inUse' | 'spillDirectory' | 'entryEvents'> {
+  /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. */
+  sources: PathLike | PathLike[];
+  /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** The file that the manifest goes to: it appears when it is whole, and does not list itself. What is no regular file is written into. Default: only events. */
+  output?: PathLike | undefined;
+  /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
+  inUse?: PathLike[];
+  /** A directory for temporary files without a name, for manifests that memory should not hold. Default: memory is used. */
+  spillDirectory?: PathLike;
+}
+
+const FIELDS: Fields<ManifestOptions> = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: SELECTION.oneFileSystem,
+  algorithms: each(text),
+  format: text,
+  nul: boolean,
+  output: path,
+  inUse: each(path),
+  spillDirectory: path,
+  sources: paths,
+  exclude: each(path),
+};
+const OPTIONS = record<ManifestOptions>(FIELDS, 'sources');
+
+/**
+ * Makes a manifest of each source under its own name, in a file or as events.
+ *
+ * @example
+ * ```js
+ * import { manifest } from 'bulkhaul';
+ *
+ * const { complete } = await manifest({ sources: 'photos/', algorithms: ['sha256'], output: '/mnt/SHA256SUMS' });
+ * console.log(complete);
+ * for await (const event of manifest({ sources: 'photos', format: 'jsonl', entries: true })) {
+ *   if (event.type === 'entry' && event.digests) console.log(event.path, Buffer.from(event.digests.blake3, 'hex'));
+ * }
+ * ```
+ */
+export function manifest(options: ManifestOptions): Job {
+  return begin(options, OPTIONS, async ({ sources, exclude, ...rest }) =>
+    prepareManifest({
+      ...rest,
+      sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
+      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+    }),
+  );
+}
+
+/** The same, not begun yet. */
+export async function prepareManifest(options: MappedManifestOptions): Promise<Prepared> {
+  const {
+    signal: _,
+    journal: settings,
+    dryRun,
+    sources,
+    filter,
+    output,
+    inUse,
+    spillDirectory,
+    entries,
+    ...rest
+  } = options;
+  const journal = await journalFor('manifest', options);
+  const used = [...(inUse ?? []), ...(settings && !dryRun ? [settings.directory] : []), ...(journal?.files ?? [])];
+  const native: NativeManifestOptions = {
+    ...rest,
+    sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+    ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
+    ...(used.length > 0 && { inUse: used.map(pathBytes) }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+  return prepared(journal, async () => (await loadAddon()).manifest(native));
+}
