@@ -32,6 +32,7 @@ export { type Confirm, type Job, JobError, type Journaled } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { type ManifestOptions, manifest } from './ops/manifest.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
+export { type VerifyOptions, verify } from './ops/verify.js';
 export {
   type JobState,
   type JobSummary,

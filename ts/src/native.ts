@@ -16,6 +16,7 @@ import type {
   NativeListOptions,
   NativeManifestOptions,
   NativeRemoveOptions,
+  NativeVerifyOptions,
   PathBytes,
 } from './native/options.js';
 
@@ -61,6 +62,7 @@ export interface Addon {
   copy(options: NativeCopyOptions): NativeJob;
   list(options: NativeListOptions): NativeJob;
   manifest(options: NativeManifestOptions): NativeJob;
+  verify(options: NativeVerifyOptions): NativeJob;
   compare(options: NativeCompareOptions): NativeJob;
   /** The sources that a list names, in its order; without what is in a directory that it names too. Throws like a job. */
   listedSources(list: PathBytes, spillDirectory?: PathBytes): PathBytes[];

@@ -191,6 +191,7 @@ const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   remove: async (options) => (await import('./ops/remove.js')).prepareRemoval(options as never),
   list: async (options) => (await import('./ops/list.js')).prepareList(options as never),
   manifest: async (options) => (await import('./ops/manifest.js')).prepareManifest(options as never),
+  verify: async (options) => (await import('./ops/verify.js')).prepareVerification(options as never),
   compare: async (options) => (await import('./ops/compare.js')).prepareComparison(options as never),
 };
 

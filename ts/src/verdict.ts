@@ -8,7 +8,7 @@ import type { NativeReport } from './native/events.js';
 export const ExitCode = {
   /** Everything is accounted for and nothing is wrong. */
   complete: 0,
-  /** Verification found a mismatch, or a comparison a difference. */
+  /** Verification found a mismatch, or something missing or extra, or a comparison a difference. */
   mismatched: 1,
   /** Wrong usage, or an error before work began. */
   usage: 2,
@@ -94,6 +94,18 @@ export function sentenceOf(
 const number = (value: number) => value.toLocaleString('en-US');
 const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0);
 
+/** What is not as manifests say, where it is more than content that differs. */
+function claims({ mismatch = 0, missing = 0, extra = 0, kind = 0 }: Record<string, number>): string | undefined {
+  if (missing + extra + kind === 0) return undefined;
+  const parts: [number, string][] = [
+    [mismatch, 'with other content'],
+    [missing, 'missing'],
+    [kind, 'of another kind'],
+    [extra, 'extra'],
+  ];
+  return parts.flatMap(([many, what]) => (many > 0 ? [`${number(many)} ${what}`] : [])).join(', ');
+}
+
 function bareSentence(report: Parameters<typeof sentenceOf>[0], onward: string): string {
   const { outcomes, found, extras, failureKinds, notes, withheld, accounted, interrupted, unfinished, differences } =
     report;
@@ -118,7 +130,7 @@ function bareSentence(report: Parameters<typeof sentenceOf>[0], onward: string):
     case ExitCode.safety:
       return `HELD BACK: ${withheld.map(({ message }) => message).join('; ')}`;
     case ExitCode.mismatched:
-      return `MISMATCHED: ${of(outcomes.mismatched)} read back differently`;
+      return `MISMATCHED: ${claims(failureKinds) ?? `${of(outcomes.mismatched)} read back differently`}`;
     case ExitCode.failed: {
       const failed = outcomes.failed + outcomes.conflict + outcomes.changed;
       if (failed > 0) return `INCOMPLETE: ${of(failed)} failed`;

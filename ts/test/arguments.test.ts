@@ -1,9 +1,16 @@
 /** What library calls make of arguments that a caller without a compiler may give: `USAGE`, with the key, and nothing else. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { CompareOptions, CopyOptions, ListOptions, ManifestOptions, RemoveOptions } from '../src/index.js';
+import type {
+  CompareOptions,
+  CopyOptions,
+  ListOptions,
+  ManifestOptions,
+  RemoveOptions,
+  VerifyOptions,
+} from '../src/index.js';
 import * as library from '../src/index.js';
 import { Job } from '../src/ops/job.js';
 import { FakeNative } from './rig.js';
@@ -14,6 +21,10 @@ afterAll(() => rmSync(DIRECTORY, { recursive: true }));
 const ABSENT = join(DIRECTORY, 'absent');
 /** What a right call may make. */
 const OUTPUT = join(DIRECTORY, 'output');
+
+/** A manifest of nothing that is there. */
+const SUMS = join(DIRECTORY, 'MD5SUMS');
+writeFileSync(SUMS, `${'0'.repeat(32)}  absent\n`);
 
 const URL_OF_FILE = new URL('file:///nowhere');
 
@@ -32,6 +43,8 @@ const KINDS = {
     right: ['md5'],
     wrong: [...NOTHING, 'md5', 5, {}, [5], ['md5', undefined], ['nonsense'], ['md5', 'sha256']],
   },
+  manifests: { right: [SUMS], wrong: [...NOTHING, 5, true, {}, new Uint8Array(1), [5], ['x', null], [URL_OF_FILE]] },
+  directory: { right: DIRECTORY, wrong: [...NOTHING, 5, true, [], {}, new Uint8Array(1), [ABSENT]] },
   directories: { right: [DIRECTORY], wrong: [...NOTHING, 'x', 5, {}, [5], [null]] },
   count: { right: 3, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32] },
   id: { right: 7, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32 - 1] },
@@ -232,6 +245,21 @@ const CALLS: Record<string, Call> = {
       sources: 'paths',
       exclude: 'patterns',
     } satisfies Kinds<ManifestOptions>,
+  },
+  verify: {
+    of: library.verify,
+    needed: { manifests: SUMS },
+    kinds: {
+      ...RESOURCES,
+      ...JOB,
+      manifests: 'manifests',
+      directory: 'directory',
+      algorithm: 'text md5',
+      extra: 'boolean',
+      quick: 'boolean',
+      inUse: 'patterns',
+      spillDirectory: 'path',
+    } satisfies Kinds<VerifyOptions>,
   },
   compare: {
     of: library.compare,

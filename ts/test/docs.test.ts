@@ -8,7 +8,14 @@ import { program, scratch } from './rig.js';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const source = (name: string) => readFileSync(join(ROOT, 'ts/src', name), 'utf8');
 
-const OPERATIONS = ['ops/copy.ts', 'ops/compare.ts', 'ops/list.ts', 'ops/manifest.ts', 'ops/remove.ts'];
+const OPERATIONS = [
+  'ops/copy.ts',
+  'ops/compare.ts',
+  'ops/list.ts',
+  'ops/manifest.ts',
+  'ops/remove.ts',
+  'ops/verify.ts',
+];
 const OPTIONS = ['native/options.ts', 'ops/arguments.ts', ...OPERATIONS];
 const TOLD = ['native/events.ts', 'verdict.ts'];
 
@@ -40,6 +47,7 @@ const CALLED: readonly [string, string][] = [
   ...each('ops/compare.ts', 'compare', 'compareMapped'),
   ...each('ops/list.ts', 'list', 'listMapped', 'listedSources'),
   ...each('ops/manifest.ts', 'manifest'),
+  ...each('ops/verify.ts', 'verify'),
   ...each('ops/remove.ts', 'remove', 'Removal', 'Removal.preview', 'Removal.remove'),
   ...each('names.ts', 'display', 'fromBytes', 'toBytes'),
   ...each('error.ts', 'BulkhaulError', 'BulkhaulError.from'),

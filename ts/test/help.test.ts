@@ -11,6 +11,7 @@ import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { ReportCommand } from '../src/cli/verbs/report.js';
 import { ResumeCommand } from '../src/cli/verbs/resume.js';
 import { StatusCommand } from '../src/cli/verbs/status.js';
+import { VerifyCommand } from '../src/cli/verbs/verify.js';
 import { executable, program, run, scratch } from './rig.js';
 
 const VERBS = {
@@ -18,6 +19,7 @@ const VERBS = {
   remove: RemoveCommand,
   list: ListCommand,
   manifest: ManifestCommand,
+  verify: VerifyCommand,
   compare: CompareCommand,
   status: StatusCommand,
   resume: ResumeCommand,
@@ -83,7 +85,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
   const names = [...stdout.matchAll(/^ {2}(\S+) /gm)].map(([, name]) => name);
   expect({ code, names }).toEqual({
     code: 0,
-    names: ['copy', 'remove', 'list', 'manifest', 'compare', 'status', 'resume', 'report', 'hpcp'],
+    names: ['copy', 'remove', 'list', 'manifest', 'verify', 'compare', 'status', 'resume', 'report', 'hpcp'],
   });
 });
 

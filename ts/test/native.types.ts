@@ -22,6 +22,7 @@ import type {
   NativeListOptions,
   NativeManifestOptions,
   NativeRemoveOptions,
+  NativeVerifyOptions,
 } from '../src/native/options.js';
 import type { Addon, NativeJob, NativeRemoval } from '../src/native.js';
 
@@ -30,6 +31,7 @@ interface Values {
   CopyOptions: [NativeCopyOptions, addon.CopyOptions];
   ListOptions: [NativeListOptions, addon.ListOptions];
   ManifestOptions: [NativeManifestOptions, addon.ManifestOptions];
+  VerifyOptions: [NativeVerifyOptions, addon.VerifyOptions];
   CompareOptions: [NativeCompareOptions, addon.CompareOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];
   Limits: [Limits, addon.Limits];

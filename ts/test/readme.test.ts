@@ -48,6 +48,7 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run copy --delete --max-delete 10% photos/ /mnt/archive/2024': ['archive/2024', PHOTOS],
   'scripts/run manifest -o /mnt/photos.b3 photos': ['.', ['photos.b3']],
   'scripts/run manifest --algorithm sha256 -o /mnt/SHA256SUMS photos': ['.', ['SHA256SUMS']],
+  'scripts/run manifest -o photos/BLAKE3SUMS photos/ && scripts/run verify photos/BLAKE3SUMS': ['.', []],
   'scripts/run copy --move photos/ /mnt/archive/2025': ['archive/2025', PHOTOS],
 };
 
@@ -58,7 +59,7 @@ describe('README', () => {
 
   it.each(commands)('%s', async (command) => {
     const { at, here } = place();
-    const line = here(command).replace(/^scripts\//, `${join(ROOT, 'scripts')}/`);
+    const line = here(command).replace(/\bscripts\//g, `${join(ROOT, 'scripts')}/`);
     const { code, stdout, stderr } = await program('sh', ['-c', line], { cwd: at });
     expect({ code, stderr }).toMatchObject({ code: 0 });
     if (command.includes('hpcp')) expect(stdout).toMatch(/\nDone\.\n$/);

@@ -157,12 +157,16 @@ describe('the first signal', () => {
   });
 });
 
+/** A manifest of a file `f`. */
+const MD5SUMS = `${'0'.repeat(32)}  f\n`;
+
 describe('a read that does not come back', () => {
   it.each([
     'copy M/ o',
     'copy --verify M/ there',
     'list --full-hash M/',
     'manifest M/',
+    'verify --in M/ MD5SUMS',
     'compare --content M/ there/',
     'hpcp M/ -d o -fh',
   ])('%s', async (line) => {
@@ -172,6 +176,7 @@ describe('a read that does not come back', () => {
       writeFileSync(join(cwd, directory, 'f'), Buffer.alloc(1 << 20));
       utimesSync(join(cwd, directory, 'f'), 1, 1);
     }
+    writeFileSync(join(cwd, 'MD5SUMS'), MD5SUMS);
     const mount = await mountFaulty(join(cwd, 's'), 'hang');
     if (mount === undefined) return;
     const { point, hangs, unmount } = mount;
@@ -194,6 +199,7 @@ describe('what would take weeks', () => {
     'copy --move a/ o',
     'list --full-hash a/',
     'manifest a/',
+    'verify --in a MD5SUMS',
     'compare --content a/ b/',
     'hpcp -cfl a/ b/ -fh',
   ])('%s', async (line) => {
@@ -205,6 +211,7 @@ describe('what would take weeks', () => {
       truncateSync(join(cwd, directory, 'f'), 2 ** 43);
       utimesSync(join(cwd, directory, 'f'), 1, 1);
     }
+    writeFileSync(join(cwd, 'MD5SUMS'), MD5SUMS);
     const child = start(line.split(' '), cwd);
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
     await said(child.stderr, /[1-9] files?\b/);

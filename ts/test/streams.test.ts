@@ -254,6 +254,7 @@ describe('a TMPDIR that can not be used', () => {
   it.each([
     [['list', 's'], 2],
     [['manifest', 's'], 2],
+    [['verify', 's/a'], 2],
     [['compare', 's', 's'], 2],
     [['hpcp', 's', '-fl', 'L'], 2],
     [['hpcp', 's', '-d', 's', '-cfl'], 2],

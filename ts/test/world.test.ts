@@ -5,6 +5,7 @@
  * A new verb is a new row: one that has none fails the test, and so does a row that has no cell for some fault.
  */
 import { type ChildProcess, execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   existsSync,
   lchownSync,
@@ -129,6 +130,8 @@ const ONE_OF_EACH_AND_EXTRA =
 const WITHOUT_A = /^(?!(.* )?a=)/;
 const GONE = '-';
 const LISTED = /^\.\/\na:d3a46e9108289359\nsub\/\nsub\/b:f652b04189071817\n$/;
+const md5 = (text: string) => createHash('md5').update(text).digest('hex');
+const VERIFIED = /^verified: 2 files \(9 B\) read back and equal/;
 const SUMS = /^fcea920f7412b5da7be0cf42b8c93759 {2}a\n[0-9a-f]{32} {2}sub\/b\n$/;
 const SAME = '0 only in A, 0 only in B, 0 different';
 
@@ -312,6 +315,29 @@ const ROWS: Record<string, Row> = {
       'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
       hangs: [130, BOTH, BOTH, ': aborting\n'],
       'nothing new': [0, BOTH, BOTH, SUMS],
+    },
+  },
+  verify: {
+    words: (_source, _destination, faulty) => {
+      // What the files of most worlds are.
+      writeFileSync(join(base, 'MD5SUMS'), `${md5('1234567')}  a\n${md5('89')}  sub/b\n`);
+      return ['verify', '--in', faulty, join(base, 'MD5SUMS')];
+    },
+    before: 'copy',
+    cells: {
+      view: [0, BOTH, BOTH, VERIFIED],
+      folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'MISMATCHED: 2 missing, 2 extra (exit 1)'],
+      'equal inodes': [1, TWINS, TWINS, 'its content is not that of line 2 of'],
+      'whole seconds': [0, BOTH, BOTH, VERIFIED],
+      'clamped times': [0, BOTH, BOTH, VERIFIED],
+      'dropped times': [0, BOTH, BOTH, VERIFIED],
+      'no chown': [0, BOTH, BOTH, VERIFIED],
+      'no chmod': [0, BOTH, BOTH, VERIFIED],
+      'no xattr': [0, BOTH, BOTH, VERIFIED],
+      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, BOTH, ': aborting\n'],
+      'nothing new': [0, BOTH, BOTH, VERIFIED],
     },
   },
   compare: {

@@ -9,14 +9,15 @@ mod list;
 mod manifest;
 mod remove;
 mod report;
+mod verify;
 
 use std::time::Duration;
 
-use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources;
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::walk::start::Root;
+use bulkhaul_engine::{Algorithm, FilterStyle};
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
@@ -27,6 +28,7 @@ pub use self::list::{ListOptions, list_options};
 pub use self::manifest::{ManifestOptions, manifest_options};
 pub use self::remove::{RemoveOptions, remove_options};
 pub use self::report::{JsReport, JsSnapshot, report, snapshot};
+pub use self::verify::{VerifyOptions, verify_options};
 
 /// Exclude rules.
 #[napi(object, object_to_js = false)]
@@ -61,6 +63,11 @@ fn choice<T: Copy>(name: &str, text: Option<&str>, default: T, choices: &[(&str,
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
             format!("{name}: '{text}' is none of {}", words.join(", "))
         })
+}
+
+fn algorithm(name: &str, text: &str) -> Result<Algorithm, String> {
+    let known = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
+    choice(name, Some(text), Algorithm::Blake3, &known)
 }
 
 /// Exclude rules into the engine's form.

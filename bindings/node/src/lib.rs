@@ -12,13 +12,14 @@ use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::{Job as EngineJob, lease};
 use bulkhaul_engine::list::{self, sources};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::{compare, copy, manifest, remove};
+use bulkhaul_engine::{compare, copy, manifest, remove, verify};
 use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
 use convert::{
     CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapshot, ListOptions, ManifestOptions, RemoveOptions,
+    VerifyOptions,
 };
 
 /// Made on the JavaScript thread when a promise settles.
@@ -68,6 +69,13 @@ pub fn list(env: Env, options: ListOptions) -> Result<Job> {
 pub fn manifest(env: Env, options: ManifestOptions) -> Result<Job> {
     let options = convert::manifest_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(manifest::job))
+}
+
+/// Checks the options and makes a job that verifies.
+#[napi]
+pub fn verify(env: Env, options: VerifyOptions) -> Result<Job> {
+    let options = convert::verify_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(verify::job))
 }
 
 /// Checks the options and makes a job that compares.

@@ -29,7 +29,7 @@ pub enum Outcome {
     Changed,
     /// Something in the destination is in the way.
     Conflict,
-    /// It was read back and differs.
+    /// It was read back and differs, or is not what a manifest says.
     Mismatched,
     /// It did not arrive.
     Failed,
@@ -106,11 +106,13 @@ pub enum Reason {
     NotCompared,
     /// It is no regular file, where only those were asked for.
     NotAFile,
+    /// No manifest names it, and nobody asked for what is extra.
+    NotListed,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -126,6 +128,7 @@ impl Reason {
         Self::InUse,
         Self::NotCompared,
         Self::NotAFile,
+        Self::NotListed,
     ];
 
     /// The reason as `--json` names it.
@@ -146,6 +149,7 @@ impl Reason {
             Self::InUse => "in-use",
             Self::NotCompared => "not-compared",
             Self::NotAFile => "not-a-file",
+            Self::NotListed => "not-listed",
         }
     }
 }

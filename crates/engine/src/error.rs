@@ -164,6 +164,8 @@ pub enum Cause {
     Conflict(&'static str),
     /// A list names it, and it is none of the source's; the text says why.
     Outside(&'static str),
+    /// It is not what a manifest says of it: the stable code for programs, and in which way.
+    Unlike(&'static str, String),
     /// What is to be written has no place for it; the text says why.
     Unwritable(String),
     /// Another source, whose entry is at this path, brings the same name with other content.
@@ -272,7 +274,7 @@ impl Fault {
     pub fn outcome(&self) -> Outcome {
         match (&self.cause, self.side) {
             (Cause::Conflict(_) | Cause::Collision(_), _) => Outcome::Conflict,
-            (Cause::Mismatch, _) => Outcome::Mismatched,
+            (Cause::Mismatch | Cause::Unlike(..), _) => Outcome::Mismatched,
             (Cause::Changed | Cause::Size { .. }, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
             _ => Outcome::Failed,
         }
@@ -288,6 +290,7 @@ impl Fault {
             Cause::Full(..) => "no-space",
             Cause::Changed | Cause::Size { .. } => "changed",
             Cause::Mismatch => "mismatch",
+            Cause::Unlike(kind, _) => kind,
             Cause::Outside(_) => "outside",
             Cause::Unwritable(_) => "unwritable",
             Cause::NotKept(_) => "not-kept",
@@ -364,6 +367,7 @@ impl Failure {
                 let other = String::from_utf8_lossy(other);
                 format!("another source brings this name with other content: {other}").into()
             }
+            Cause::Unlike(_, what) => what.into(),
             Cause::Unwritable(why) => format!("{why}; a manifest of the form jsonl has it").into(),
             Cause::NotKept(what) => format!("{what} was not kept, so it stays").into(),
             Cause::Stalled(limit) => {
@@ -480,6 +484,7 @@ pub fn cause_of(fault: &Fault) -> String {
         Cause::Changed
         | Cause::Size { .. }
         | Cause::Mismatch
+        | Cause::Unlike(..)
         | Cause::Unwritable(_)
         | Cause::Collision(_)
         | Cause::NotKept(_)

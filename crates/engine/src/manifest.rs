@@ -7,17 +7,15 @@
 //! number of entries, but for inodes of which not all links have come yet.
 
 mod gather;
-mod record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::Algorithm;
-use bulkhaul_formats::manifest::{Entry, Format, Kind as EntryKind, Writer};
+use bulkhaul_formats::manifest::{Entry, Format, Writer};
 use bulkhaul_sys::{self as sys, Errno, Follow, Identity, Kind, Time};
 
 use self::gather::{Gather, InUse, Wanted};
-use self::record::Links;
 use crate::bytes::output::Output;
 use crate::entry::{Changes, Details, Outcome};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
@@ -25,6 +23,7 @@ use crate::event::{EntryEvent, Event};
 use crate::job::desk::{Desk, Phase};
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
+use crate::records::entry::{self, Links, kind_of};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
@@ -167,8 +166,7 @@ impl Manifest {
         while !desk.cancel.is_draining()
             && let Some((path, payload)) = sorted.next().map_err(|errno| sorters.refusal(errno))?
         {
-            let decoded = record::decode(path, payload, &self.options.algorithms);
-            let (mut entry, links) = decoded.ok_or_else(|| sorters.refusal(Errno::IO))?;
+            let (mut entry, links) = entry::decode(path, payload).ok_or_else(|| sorters.refusal(Errno::IO))?;
             let kind = kind_of(&entry);
             let size = entry.size.unwrap_or_default();
             // Two sources have this path. What is the same in all that is told stands once.
@@ -302,18 +300,6 @@ impl Work for Manifest {
         }
         written?;
         Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
-    }
-}
-
-fn kind_of(entry: &Entry) -> Kind {
-    match entry.kind {
-        None | Some(EntryKind::File) => Kind::File,
-        Some(EntryKind::Directory) => Kind::Directory,
-        Some(EntryKind::Symlink) => Kind::Symlink,
-        Some(EntryKind::Fifo) => Kind::Fifo,
-        Some(EntryKind::Socket) => Kind::Socket,
-        Some(EntryKind::Block) => Kind::Block,
-        Some(EntryKind::Char) => Kind::Char,
     }
 }
 

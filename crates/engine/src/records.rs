@@ -2,6 +2,7 @@
 //!
 //! Comes in: what a walk or a list gives, by any number of threads; goes out: records, sorted, one by one.
 
+pub mod entry;
 pub mod gather;
 pub mod listfile;
 pub mod ordered;

@@ -1,10 +1,12 @@
-//! Manifests: the same bytes whatever the memory and the number of workers, and nothing in them that changed meanwhile.
+//! Manifests and verifications: the same whatever the memory and the number of workers.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
+use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::manifest::{self, ManifestOptions};
 use bulkhaul_engine::report::Report;
+use bulkhaul_engine::verify::{self, VerifyOptions};
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{Algorithm, ManifestFormat};
 
@@ -76,4 +78,45 @@ fn several_algorithms_are_those_of_one_each() {
             "{algorithm}: {all}"
         );
     }
+}
+
+#[test]
+fn a_verification_finds_the_same_whatever_the_memory_and_the_workers() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    for number in 0..600 {
+        tree.file(format!("{}/{number}", number % 7), number.to_string().repeat(number));
+    }
+    made(&scratch, |_| ());
+    // Reversed: a manifest comes in any order.
+    let text = fs::read_to_string(scratch.at("M")).unwrap();
+    let reversed: Vec<&str> = text.lines().rev().collect();
+    fs::write(scratch.at("M"), reversed.join("\n")).unwrap();
+    for number in (0..600).step_by(10) {
+        let path = format!("{}/{number}", number % 7);
+        match number % 30 {
+            0 => fs::remove_file(tree.at(path)).unwrap(),
+            10 => fs::write(tree.at(path), "other").unwrap(),
+            _ => fs::rename(tree.at(&path), tree.at(format!("{path}-moved"))).unwrap(),
+        }
+    }
+    for (jobs, sort_memory) in [(1, usize::MAX), (2, 20_000), (5, 20_000)] {
+        let options = VerifyOptions {
+            manifests: vec![scratch.at("M").as_os_str().as_bytes().to_vec()],
+            directory: Some(tree.path().as_os_str().as_bytes().to_vec()),
+            spill_directory: Some(scratch.path().as_os_str().as_bytes().to_vec()),
+            sort_memory,
+            jobs,
+            ..VerifyOptions::default()
+        };
+        let report = verify::job(options).unwrap().run().unwrap();
+        assert!(report.accounted && !report.interrupted, "{report:?}");
+        let kinds: Vec<_> = report.failure_kinds.into_iter().collect();
+        assert_eq!(kinds, [("extra", 20), ("mismatch", 20), ("missing", 40)]);
+        assert_eq!(report.totals.outcome_of(Outcome::Mismatched), 80);
+        // With the directories, and the one that stands for all.
+        assert_eq!(report.totals.file_outcomes[Outcome::Same as usize], 540);
+        assert_eq!(report.totals.verified_files, 540);
+    }
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2);
 }

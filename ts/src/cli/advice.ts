@@ -123,7 +123,7 @@ const COMMANDS: Readonly<Record<string, string>> = {
   diff: 'compare',
   cmp: 'compare',
   check: 'compare',
-  verify: 'copy --verify',
+  audit: 'verify',
 };
 
 /** One sentence for a command that is not there; `known`: those that are. */

@@ -49,6 +49,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'verify',
+    {
+      summary: 'Check files against manifests',
+      load: async () => verb('verify', (await import('./verbs/verify.js')).VerifyCommand),
+    },
+  ],
+  [
     'compare',
     {
       summary: 'Compare trees and lists',

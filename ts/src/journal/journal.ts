@@ -388,7 +388,7 @@ const PASSING = ['signal', 'entries', 'dryRun', 'inUse', 'spillDirectory', 'jour
 /** Options that say how fast it goes, not what is done. */
 const PACE = ['jobs', 'limits', 'nice', 'ionice'];
 /** Options whose values are paths, or hold some. */
-const PATHS = ['path', 'paths', 'list', 'protect', 'noPreserveRoot', 'output'];
+const PATHS = ['path', 'paths', 'list', 'protect', 'noPreserveRoot', 'output', 'manifests', 'directory'];
 
 /** The options as they are kept, by their names: what belongs to one run left out, paths as text and absolute, a question as whether. */
 function lastingOf(asked: object, directory: string): Record<string, unknown> {

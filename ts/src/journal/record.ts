@@ -12,7 +12,7 @@ import type { ErrorEvent, NoteEvent } from '../events.js';
 export const FORMAT = 1;
 
 /** What kind of job it is: the operation that it is run by. */
-export type Operation = 'copy' | 'remove' | 'list' | 'compare' | 'manifest';
+export type Operation = 'copy' | 'remove' | 'list' | 'compare' | 'manifest' | 'verify';
 
 /** The first record: what was asked for. */
 export interface JobRecord {

@@ -55,7 +55,7 @@ export interface NativeEntryEvent {
   bytes: number;
   /** What differs between the two sides; empty where nothing does. */
   changes: Change[];
-  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those). */
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those), 'not-listed' (no manifest names it, and that is no error). */
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. */
   target?: PathBytes;
@@ -94,7 +94,7 @@ export interface NativeDifferences {
 export interface NativeFailure {
   /** Tells this event from others. */
   type: 'error';
-  /** Stable code: 'missing' (named, and never found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'unwritable' (a manifest of this form can't have it) | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
+  /** Stable code: 'missing' (named, also by a manifest, and not found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'unwritable' (a manifest of this form can't have it) | 'extra' (no manifest names it) | 'kind' (a manifest says that it is something else) | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
   /** How it was counted. */
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';

@@ -219,6 +219,25 @@ export interface NativeManifestOptions extends Resources, Selection {
   entryEvents?: boolean;
 }
 
+export interface NativeVerifyOptions extends Resources {
+  /** Manifests, all of which hold. */
+  manifests: PathBytes[];
+  /** Where the paths in them begin. Default: each where its manifest lies. */
+  directory?: PathBytes;
+  /** What the digests are of. Default: the manifests tell. */
+  algorithm?: Algorithm;
+  /** What no manifest names is an error. Default true. */
+  extra?: boolean;
+  /** Names, kinds and sizes only; no content is read. Default false. */
+  quick?: boolean;
+  /** Files and directories that the caller uses meanwhile: they are not extra. Default: none. */
+  inUse?: PathBytes[];
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+  /** An `entry` event for each entry, in the order of their paths. Default false. */
+  entryEvents?: boolean;
+}
+
 /** Trees, or a list that was written before. */
 export type NativeSide =
   | { trees: NativeTree[] }

@@ -103,6 +103,23 @@ export function manifestSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** The same of a verification; `quick`: no content was read. */
+export function verifySummary(report: Report, quick = false): string {
+  const { files, elapsed } = report;
+  const what = quick
+    ? `${count(files.same, 'file')} there, by names, kinds and sizes only: no content was read`
+    : verifiedText(report);
+  const lines = [
+    `verified: ${what}, in ${duration(elapsed)}`,
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    ...jobLines(report),
+    display(sentenceOf(report, report.exitCode, ANEW)),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
 /** The same of a comparison; `what`: what was compared. */
 export function compareSummary(report: Report, what: string): string {
   const { left, right, changed, leftEntries, rightEntries } = report.differences;

@@ -1,10 +1,10 @@
 //! Options of a manifest.
 
-use bulkhaul_engine::{Algorithm, ManifestFormat as Format, manifest};
+use bulkhaul_engine::{ManifestFormat as Format, manifest};
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{Filter, JsLimits, Tree, choice, filter, paths, resources, roots};
+use super::{Filter, JsLimits, Tree, algorithm, choice, filter, paths, resources, roots};
 
 /// A manifest, as asked for.
 #[napi(object, object_to_js = false)]
@@ -25,11 +25,6 @@ pub struct ManifestOptions {
     pub entry_events: Option<bool>,
 }
 
-fn algorithm(name: &str) -> Result<Algorithm, String> {
-    let known = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
-    choice("algorithms", Some(name), Algorithm::Blake3, &known)
-}
-
 fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
     let known = [
         ("sums", Format::Sums),
@@ -47,15 +42,13 @@ fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
 /// Options into the engine's form. The error names the option.
 pub fn manifest_options(given: ManifestOptions) -> Result<manifest::ManifestOptions, String> {
     let default = manifest::ManifestOptions::default();
-    let algorithms = given.algorithms.unwrap_or_default();
+    let names = given.algorithms.unwrap_or_default();
+    let algorithms = names.iter().map(|name| algorithm("algorithms", name));
     Ok(manifest::ManifestOptions {
         sources: roots(given.sources),
         filter: given.filter.map(filter).transpose()?,
         one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
-        algorithms: algorithms
-            .iter()
-            .map(|name| algorithm(name))
-            .collect::<Result<_, _>>()?,
+        algorithms: algorithms.collect::<Result<_, _>>()?,
         format: format(given.format.as_deref(), given.nul.unwrap_or(false))?,
         output: given.output.map(Vec::from),
         in_use: given.in_use.map(paths).unwrap_or_default(),

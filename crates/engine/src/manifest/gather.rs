@@ -14,12 +14,12 @@ use bulkhaul_formats::manifest::{self, Entry, Writer};
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Stat, Time};
 
-use super::record::{self, Links};
 use crate::bytes::digests::digests;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped};
 use crate::job::desk::Desk;
+use crate::records::entry::{self, Links};
 use crate::records::sort::{Sorter, Sorters};
 use crate::report::counters::Counters;
 use crate::tree::path::join;
@@ -112,7 +112,8 @@ impl<'g> Gather<'g> {
             };
             return self.failed(hand, path(), kind, &fault);
         }
-        record::encode(entry, *links, &mut hand.payload);
+        hand.payload.clear();
+        entry::encode(entry, *links, &mut hand.payload);
         if self.broken.get().is_none()
             && let Err(errno) = hand.sorter.push(&entry.path, &hand.payload)
         {

@@ -43,6 +43,27 @@ impl ListFile {
         Ok(whole.then_some(Self { name, file }))
     }
 
+    /// Hands all bytes, some at a time, to `take`, from the first on; until it answers false.
+    pub(crate) fn pieces(&self, mut take: impl FnMut(&[u8]) -> Result<bool, Refusal>) -> Result<(), Refusal> {
+        let mut file = &self.file;
+        let failed = |error: io::Error| self.refusal(&error.to_string());
+        file.rewind().map_err(failed)?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            // A whole buffer, where there is that much.
+            let mut length = 0;
+            while length < buffer.len() {
+                match file.read(&mut buffer[length..]).map_err(failed)? {
+                    0 => break,
+                    more => length += more,
+                }
+            }
+            if length == 0 || !take(&buffer[..length])? {
+                return Ok(());
+            }
+        }
+    }
+
     pub(crate) fn refusal(&self, what: &str) -> Refusal {
         Refusal::List(format!("{}: {what}", self.name))
     }

@@ -1,14 +1,11 @@
 /** `bulkhaul manifest`: trees in, one manifest out, on standard output or into a file. */
-import { BulkhaulError } from '../../error.js';
-import type { Algorithm } from '../../native/options.js';
 import type { ManifestOptions } from '../../ops/manifest.js';
 import { VerbCommand } from '../base.js';
+import { ALGORITHMS, algorithmOf } from '../digests.js';
 import { choice, flag, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { refuseElsewhere } from '../values.js';
-
-const ALGORITHMS = ['blake3', 'sha256', 'sha512', 'md5', 'crc32c', 'xxh3'] as const satisfies readonly Algorithm[];
 
 export class ManifestCommand extends VerbCommand {
   static override readonly idle = {
@@ -98,10 +95,4 @@ export class ManifestCommand extends VerbCommand {
     }
     return report.exitCode;
   }
-}
-
-function algorithmOf(name: string): Algorithm {
-  const known = ALGORITHMS.find((each) => each === name);
-  if (known !== undefined) return known;
-  throw new BulkhaulError('USAGE', `--algorithm: ${name} is none of ${ALGORITHMS.join(', ')}`);
 }

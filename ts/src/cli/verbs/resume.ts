@@ -88,7 +88,7 @@ export class ResumeCommand extends VerbCommand {
 }
 
 async function summary({ operation }: JobSummary, report: Report): Promise<string> {
-  const { compareSummary, listSummary, manifestSummary, removalSummaryText, summaryText } = await import(
+  const { compareSummary, listSummary, manifestSummary, removalSummaryText, summaryText, verifySummary } = await import(
     '../../report/summary.js'
   );
   switch (operation) {
@@ -98,6 +98,8 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
       return listSummary(report);
     case 'manifest':
       return manifestSummary(report);
+    case 'verify':
+      return verifySummary(report);
     case 'compare':
       return compareSummary(report, 'what the job compares');
     default:

@@ -5,7 +5,7 @@
 
 use bulkhaul_formats::digest::{Algorithm, Digest};
 use bulkhaul_formats::manifest::{Entry, Kind};
-use bulkhaul_sys::Identity;
+use bulkhaul_sys::{self as sys, Identity};
 
 /// An inode with several links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,22 +28,23 @@ const KINDS: [Kind; 7] = [
 ];
 const LINKS: u8 = 1;
 const TARGET: u8 = 1 << 1;
-const DIGESTS: u8 = 1 << 2;
-const TIMES: u8 = 1 << 3;
+const TIMES: u8 = 1 << 2;
+const KIND: u8 = 1 << 3;
+const SIZE: u8 = 1 << 4;
 
-/// Writes all of an entry but its path into `bytes`, which is emptied first. Of its times both are known, or none; what
-/// else is not known counts as 0.
+/// Writes all of an entry but its path into `bytes`, behind what is there. Of its times both are known, or none; of mode and
+/// owners what is not known counts as 0.
 pub fn encode(entry: &Entry, links: Option<Links>, bytes: &mut Vec<u8>) {
     let kind = KINDS.iter().position(|kind| entry.kind == Some(*kind)).unwrap_or(0);
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-    bytes.clear();
-    bytes.push(u8::try_from(kind).unwrap_or_default());
     bytes.push(
         flag(links.is_some(), LINKS)
             | flag(entry.target.is_some(), TARGET)
-            | flag(!entry.digests.is_empty(), DIGESTS)
-            | flag(entry.mtime.is_some(), TIMES),
+            | flag(entry.mtime.is_some(), TIMES)
+            | flag(entry.kind.is_some(), KIND)
+            | flag(entry.size.is_some(), SIZE),
     );
+    bytes.push(u8::try_from(kind).unwrap_or_default());
     bytes.extend_from_slice(&entry.size.unwrap_or_default().to_le_bytes());
     for time in [entry.mtime, entry.ctime] {
         bytes.extend_from_slice(&time.unwrap_or_default().to_le_bytes());
@@ -56,35 +57,36 @@ pub fn encode(entry: &Entry, links: Option<Links>, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&inode.ino.to_le_bytes());
         bytes.extend_from_slice(&number.to_le_bytes());
     }
+    bytes.push(u8::try_from(entry.digests.len()).unwrap_or_default());
     for digest in &entry.digests {
+        bytes.push(digest.algorithm() as u8);
         bytes.extend_from_slice(digest.bytes());
     }
     bytes.extend_from_slice(entry.target.as_deref().unwrap_or_default());
 }
 
-/// Reads what [`encode`] wrote, of an entry that has digests of these algorithms or none; `None` where it did not.
-pub fn decode(path: &[u8], bytes: &[u8], algorithms: &[Algorithm]) -> Option<(Entry, Option<Links>)> {
+/// Reads what [`encode`] wrote; `None` where it did not.
+pub fn decode(path: &[u8], bytes: &[u8]) -> Option<(Entry, Option<Links>)> {
     fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
         let (number, after) = rest.split_first_chunk()?;
         *rest = after;
         Some(number)
     }
-    let (&[kind, flags], mut rest) = bytes.split_first_chunk()?;
+    let (&[flags, kind], mut rest) = bytes.split_first_chunk()?;
     let rest = &mut rest;
-    let known = flags & TIMES != 0;
+    let known = |bit: u8| flags & bit != 0;
+    let kind = *KINDS.get(usize::from(kind))?;
     let mut entry = Entry {
-        kind: Some(*KINDS.get(usize::from(kind))?),
-        size: Some(u64::from_le_bytes(*take(rest)?)),
-        mtime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known),
-        ctime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known),
+        kind: known(KIND).then_some(kind),
+        size: Some(u64::from_le_bytes(*take(rest)?)).filter(|_| known(SIZE)),
+        mtime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known(TIMES)),
+        ctime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known(TIMES)),
         mode: Some(u32::from_le_bytes(*take(rest)?)),
         uid: Some(u32::from_le_bytes(*take(rest)?)),
         gid: Some(u32::from_le_bytes(*take(rest)?)),
         ..Entry::new(path.to_vec(), Vec::new())
     };
-    let links = if flags & LINKS == 0 {
-        None
-    } else {
+    let links = if known(LINKS) {
         Some(Links {
             inode: Identity {
                 dev: u64::from_le_bytes(*take(rest)?),
@@ -92,16 +94,32 @@ pub fn decode(path: &[u8], bytes: &[u8], algorithms: &[Algorithm]) -> Option<(En
             },
             number: u32::from_le_bytes(*take(rest)?),
         })
+    } else {
+        None
     };
-    if flags & DIGESTS != 0 {
-        for algorithm in algorithms {
-            let (digest, after) = rest.split_at_checked(algorithm.digest_bytes())?;
-            *rest = after;
-            entry.digests.push(Digest::new(*algorithm, digest)?);
-        }
+    let [digests] = *take(rest)?;
+    for _ in 0..digests {
+        let [algorithm] = *take(rest)?;
+        let algorithm = *Algorithm::ALL.get(usize::from(algorithm))?;
+        let (digest, after) = rest.split_at_checked(algorithm.digest_bytes())?;
+        *rest = after;
+        entry.digests.push(Digest::new(algorithm, digest)?);
     }
-    entry.target = (flags & TARGET != 0).then(|| rest.to_vec());
+    entry.target = known(TARGET).then(|| rest.to_vec());
     Some((entry, links))
+}
+
+/// The kind that an entry says, or means.
+pub fn kind_of(entry: &Entry) -> sys::Kind {
+    match entry.kind {
+        None | Some(Kind::File) => sys::Kind::File,
+        Some(Kind::Directory) => sys::Kind::Directory,
+        Some(Kind::Symlink) => sys::Kind::Symlink,
+        Some(Kind::Fifo) => sys::Kind::Fifo,
+        Some(Kind::Socket) => sys::Kind::Socket,
+        Some(Kind::Block) => sys::Kind::Block,
+        Some(Kind::Char) => sys::Kind::Char,
+    }
 }
 
 #[cfg(test)]
@@ -115,8 +133,8 @@ mod tests {
         #[test]
         fn reads_back(
             path: Vec<u8>,
-            kind in 0..KINDS.len(),
-            size: u64,
+            kind: Option<usize>,
+            size: Option<u64>,
             times: Option<(i128, i128)>,
             owner: (u32, u32, u32),
             target: Option<Vec<u8>>,
@@ -127,8 +145,8 @@ mod tests {
             let mut hashers = Hashers::new(&algorithms);
             hashers.update(&path);
             let entry = Entry {
-                kind: Some(KINDS[kind]),
-                size: Some(size),
+                kind: kind.map(|kind| KINDS[kind % KINDS.len()]),
+                size,
                 mtime: times.map(|(mtime, _)| mtime),
                 ctime: times.map(|(_, ctime)| ctime),
                 mode: Some(owner.0),
@@ -140,7 +158,7 @@ mod tests {
             let links = links.map(|(dev, ino, number)| Links { inode: Identity { dev, ino }, number });
             let mut bytes = Vec::new();
             encode(&entry, links, &mut bytes);
-            prop_assert_eq!(decode(&path, &bytes, &algorithms), Some((entry, links)));
+            prop_assert_eq!(decode(&path, &bytes), Some((entry, links)));
         }
     }
 }

@@ -1,0 +1,43 @@
+//! Options of a verification.
+
+use bulkhaul_engine::verify;
+use napi::bindgen_prelude::Buffer;
+use napi_derive::napi;
+
+use super::{JsLimits, algorithm, paths, resources};
+
+/// A verification, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct VerifyOptions {
+    pub manifests: Vec<Buffer>,
+    pub directory: Option<Buffer>,
+    pub algorithm: Option<String>,
+    pub extra: Option<bool>,
+    pub quick: Option<bool>,
+    pub in_use: Option<Vec<Buffer>>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub entry_events: Option<bool>,
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn verify_options(given: VerifyOptions) -> Result<verify::VerifyOptions, String> {
+    let default = verify::VerifyOptions::default();
+    let told = given.algorithm.as_deref();
+    Ok(verify::VerifyOptions {
+        manifests: paths(given.manifests),
+        directory: given.directory.map(Vec::from),
+        algorithm: told.map(|name| algorithm("algorithm", name)).transpose()?,
+        extra: given.extra.unwrap_or(default.extra),
+        quick: given.quick.unwrap_or(default.quick),
+        in_use: given.in_use.map(paths).unwrap_or_default(),
+        spill_directory: given.spill_directory.map(Vec::from),
+        jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        entry_events: given.entry_events.unwrap_or(default.entry_events),
+        ..default
+    })
+}

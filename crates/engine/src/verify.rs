@@ -1,0 +1,412 @@
+//! The verification: whether a directory has what manifests say.
+//!
+//! Comes in: [`VerifyOptions`]; goes out: a [`Job`] that sorts what the manifests say and what the directory has by path,
+//! joins the two, and reads each file that both have, from the medium where the system allows it. What is missing, extra,
+//! of another kind or of other content is a failure each, and so is what can't be read; all of them are found. A manifest
+//! that is refused is a refusal before anything is read. Nothing outside of the directory is ever looked at, and no link is
+//! followed. Memory does not grow with the number of entries.
+
+mod beneath;
+mod check;
+mod join;
+mod manifests;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use bulkhaul_formats::digest::Algorithm;
+use bulkhaul_formats::staging;
+use bulkhaul_sys::{self as sys, Follow, Identity, Kind, OwnedFd};
+
+use self::beneath::Beneath;
+use self::check::Checker;
+use self::join::{Finding, Join, Pair, unlike};
+use self::manifests::Given;
+use crate::bytes::stream::{descriptor_of, name_of};
+use crate::entry::{Changes, Outcome, Reason};
+use crate::error::{Failure, Refusal, describe};
+use crate::event::EntryEvent;
+use crate::job::desk::{Desk, Phase};
+use crate::job::resources::{Resources, Staff};
+use crate::job::{Job, Work, process};
+use crate::pool::window::Window;
+use crate::records::entry::kind_of;
+use crate::records::gather::{Gather, Order, Wanted};
+use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
+use crate::report::{Durability, Report};
+use crate::tree::descriptors::Budget;
+use crate::tree::path::{self, c_string, open_directory_path, show, split};
+use crate::tree::selection::Selection;
+use crate::walk::Walk;
+use crate::walk::scout::{Ahead, Begin, Scout};
+use crate::walk::start::{Boundary, Root, Start, media};
+
+/// A verification, as asked for.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// What says what there is.
+    pub manifests: Vec<Vec<u8>>,
+    /// Where paths of the manifests begin; none: each where its manifest lies.
+    pub directory: Option<Vec<u8>>,
+    /// The algorithm of the digests; none: the manifests tell.
+    pub algorithm: Option<Algorithm>,
+    /// What no manifest names is a failure.
+    pub extra: bool,
+    /// Names, kinds and sizes only; no content is read.
+    pub quick: bool,
+    /// Files and directories that the caller uses meanwhile: they are not extra. Nor are the manifests.
+    pub in_use: Vec<Vec<u8>>,
+    /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
+    /// Memory for sorting, in bytes.
+    pub sort_memory: usize,
+    /// Worker threads; 0: as many as serve best on the media.
+    pub jobs: usize,
+    /// What it may take of the machine.
+    pub resources: Resources,
+    /// Send an event for each entry.
+    pub entry_events: bool,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self {
+            manifests: Vec::new(),
+            directory: None,
+            algorithm: None,
+            extra: true,
+            quick: false,
+            in_use: Vec::new(),
+            spill_directory: None,
+            sort_memory: SORT_BYTES,
+            jobs: 0,
+            resources: Resources::default(),
+            entry_events: false,
+        }
+    }
+}
+
+/// A job that verifies. Checks the options; touches nothing.
+pub fn job(options: VerifyOptions) -> Result<Job, Refusal> {
+    let staff = Staff::of(options.jobs, process::process().processors)?;
+    if options.manifests.is_empty() {
+        return Err(Refusal::Usage("no manifest is given".into()));
+    }
+    for path in options.manifests.iter().chain(&options.directory) {
+        path::check(path)?;
+    }
+    if options.directory.is_none()
+        && let Some(stream) = options.manifests.iter().find(|path| descriptor_of(path).is_some())
+    {
+        let name = name_of(stream);
+        return Err(Refusal::Usage(format!(
+            "{name} lies in no directory: say where its paths begin"
+        )));
+    }
+    let resources = options.resources;
+    Job::new(staff.most(), Verify { options, staff }).within(resources)
+}
+
+/// One verification with its checked options.
+struct Verify {
+    options: VerifyOptions,
+    staff: Staff,
+}
+
+/// Where the manifests begin: the directory that all of them are about, and each with its way to it.
+fn place(options: &VerifyOptions) -> Result<(Vec<u8>, Vec<Given>), Refusal> {
+    let given = |path: &Vec<u8>, prefix| Given {
+        path: path.clone(),
+        prefix,
+    };
+    let paths = &options.manifests;
+    let parents: Vec<&[u8]> = paths.iter().map(|path| split(path).0).collect();
+    if options.directory.is_some() || parents.iter().all(|parent| *parent == parents[0]) {
+        let directory = options.directory.as_deref().unwrap_or(parents[0]);
+        return Ok((
+            directory.to_vec(),
+            paths.iter().map(|path| given(path, Vec::new())).collect(),
+        ));
+    }
+    let whole = |(path, parent): (&Vec<u8>, &&[u8])| {
+        let parent = if parent.is_empty() { b"." } else { *parent };
+        let found = Path::new(OsStr::from_bytes(parent)).canonicalize();
+        found.map_err(|error| Refusal::List(format!("{}: {error}", name_of(path))))
+    };
+    let whole: Vec<PathBuf> = paths.iter().zip(&parents).map(whole).collect::<Result<_, _>>()?;
+    let mut common = whole[0].clone();
+    while !whole.iter().all(|each| each.starts_with(&common)) {
+        common.pop();
+    }
+    let prefix = |each: &PathBuf| {
+        let below = each.strip_prefix(&common).unwrap_or(each).components();
+        below.fold(Vec::new(), |prefix, component| match component {
+            Component::Normal(name) => [&prefix[..], name.as_bytes(), b"/"].concat(),
+            _ => prefix,
+        })
+    };
+    let all = paths.iter().zip(&whole).map(|(path, each)| given(path, prefix(each)));
+    Ok((common.as_os_str().as_bytes().to_vec(), all.collect()))
+}
+
+impl Work for Verify {
+    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        let options = &self.options;
+        let (directory, given) = place(options)?;
+        let base = open_directory_path(&directory, Follow::Yes)
+            .map_err(|errno| Refusal::NoSource(format!("{}: {}", show(&directory), describe(errno))))?;
+        let (budget, most, _) = Budget::share(desk.counters.len());
+        let roots = [Root {
+            path: if directory.is_empty() {
+                b".".to_vec()
+            } else {
+                directory.clone()
+            },
+            follow: true,
+            contents: true,
+            pin: None,
+        }];
+        let crew = self.staff.crew(&media(&roots), most);
+        let workers = self.staff.steady(most);
+        desk.staff(workers);
+        desk.enter(Phase::Scanning);
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, workers);
+        let sorters = sorters.counted(desk.steps());
+        let Some(claims) = manifests::read(&given, options.algorithm, &base, (desk, &sorters))? else {
+            return Ok(desk.report(Durability::None, workers, true));
+        };
+        let quick = options.quick;
+        let scout = Scout::send(
+            desk,
+            Ahead {
+                begin: Begin::Trees(roots.to_vec()),
+                filter: None,
+                boundary: Boundary::None,
+                passes: 1,
+                to_read: Some(Box::new(move |size| if quick { 0 } else { size })),
+            },
+        );
+        let wanted = Wanted {
+            details: true,
+            xattrs: false,
+            tail: 0,
+            specials: true,
+            order: Order::Paths,
+        };
+        let found = sorters.anew(crew.active());
+        let gather = Gather::new(desk, &roots, wanted, &found);
+        let walk = Walk {
+            filter: &Selection::default(),
+            boundary: Boundary::None,
+            across: &[],
+            desk,
+            crew: &crew,
+            budget: &budget,
+        };
+        walk.run(Start::Roots(&roots), &gather);
+        let sorted = Sorted::merge(gather.into_sorters()?).map_err(|errno| sorters.refusal(errno))?;
+        desk.staff(workers);
+        let all_kinds = claims.all_kinds;
+        let mut join = Join::new(claims, sorted, desk, &sorters);
+        let mut teller = Teller {
+            options,
+            desk,
+            directory: &directory,
+            all_kinds,
+            beneath: Beneath::new(&base),
+            in_use: None,
+            passed: None,
+        };
+        all(options, &mut join, &mut teller, (&base, workers))?;
+        drop(scout);
+        desk.enter(Phase::Closing);
+        Ok(desk.report(Durability::None, desk.most_staff(), desk.cancel.is_draining()))
+    }
+}
+
+/// Says what became of each path: counts, failures, events.
+struct Teller<'t> {
+    options: &'t VerifyOptions,
+    desk: &'t Desk,
+    /// As messages begin.
+    directory: &'t [u8],
+    all_kinds: bool,
+    beneath: Beneath<'t>,
+    /// Looked up when it matters: some of it may have come meanwhile.
+    in_use: Option<Vec<Identity>>,
+    /// A directory of which all is passed over, and why.
+    passed: Option<(Vec<u8>, Reason)>,
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, pair: Pair) {
+        let Pair {
+            claim, found, finding, ..
+        } = pair;
+        let counters = &self.desk.counters[0];
+        let (path, kind, size) = match (&found, &claim) {
+            (Some(found), _) => (found.path.clone(), found.kind, found.size),
+            (None, Some(claim)) => {
+                let kind = kind_of(&claim.entry);
+                counters.found(kind);
+                (claim.entry.path.clone(), kind, 0)
+            }
+            (None, None) => return,
+        };
+        let finding = match finding {
+            Finding::Extra => self.extra(&path, kind),
+            finding => finding,
+        };
+        let (outcome, reason) = match finding {
+            // It has its outcome and its failure.
+            Finding::Failed => return,
+            Finding::Same | Finding::Unread => (Outcome::Same, None),
+            Finding::Skipped(reason) => (Outcome::Skipped, Some(reason)),
+            Finding::Fault(fault) => {
+                let outcome = fault.outcome();
+                self.desk
+                    .fail(Failure::new(&fault, path::join(self.directory, &path), kind, None));
+                (outcome, None)
+            }
+            Finding::Extra => (Outcome::Mismatched, None),
+        };
+        counters.outcome(kind, outcome, reason, size);
+        if self.options.entry_events && reason.is_none() {
+            self.desk.tell(EntryEvent {
+                outcome,
+                kind,
+                source: path::join(self.directory, &path),
+                path,
+                destination: Vec::new(),
+                bytes: 0,
+                changes: Changes::default(),
+                reason,
+                target: None,
+                hash: None,
+                digests: claim.map(|claim| claim.entry.digests).unwrap_or_default(),
+                details: None,
+            });
+        }
+    }
+
+    /// What becomes of an entry that no manifest names.
+    fn extra(&mut self, path: &[u8], kind: Kind) -> Finding {
+        // What stands for all of it.
+        if path.is_empty() {
+            return Finding::Same;
+        }
+        let below = |(passed, _): &&(Vec<u8>, Reason)| {
+            path.strip_prefix(&passed[..])
+                .is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        if let Some((_, reason)) = self.passed.as_ref().filter(below) {
+            return Finding::Skipped(*reason);
+        }
+        let reason = if staging::parse(split(path).1).is_some() {
+            Some(Reason::StagingName)
+        } else if self.is_in_use(path) {
+            Some(Reason::InUse)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            if kind == Kind::Directory {
+                self.passed = Some((path.to_vec(), reason));
+            }
+            return Finding::Skipped(reason);
+        }
+        if kind != Kind::File && !self.all_kinds {
+            return Finding::Skipped(Reason::NotAFile);
+        }
+        if !self.options.extra {
+            return Finding::Skipped(Reason::NotListed);
+        }
+        unlike("extra", "it is extra: no manifest names it")
+    }
+
+    fn is_in_use(&mut self, path: &[u8]) -> bool {
+        let options = self.options;
+        let in_use = self.in_use.get_or_insert_with(|| {
+            let paths = options.manifests.iter().chain(&options.in_use);
+            let led = |path: &Vec<u8>| sys::stat(sys::current_directory(), &c_string(path).ok()?, Follow::Yes).ok();
+            paths.filter_map(|path| Some(led(path)?.id)).collect()
+        });
+        !in_use.is_empty() && self.beneath.stat(path).is_ok_and(|stat| in_use.contains(&stat.id))
+    }
+}
+
+/// Tells every pair of the join, in its order, with files read by all workers.
+fn all(
+    options: &VerifyOptions,
+    join: &mut Join<'_>,
+    teller: &mut Teller<'_>,
+    (base, workers): (&OwnedFd, usize),
+) -> Result<(), Refusal> {
+    let window = Window::default();
+    let desk = teller.desk;
+    let (mut done, mut main) = (Ok(()), Some((join, teller)));
+    std::thread::scope(|scope| {
+        for (index, counters) in desk.counters.iter().enumerate().take(workers).skip(1) {
+            let window = &window;
+            let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
+            let started = thread.spawn_scoped(scope, move || {
+                let mut checker = Checker::new(base, desk, counters);
+                while let Some((number, mut pair)) = window.take() {
+                    checker.check(&mut pair);
+                    window.put(number, pair);
+                }
+            });
+            if let Err(error) = started {
+                let message = format!("a worker could not be started: {error}");
+                desk.note("threads", || (Vec::new(), message));
+            }
+        }
+        if let Some((join, teller)) = main.take() {
+            let checker = Checker::new(base, desk, &desk.counters[0]);
+            done = feed(options, join, teller, &window, checker);
+        }
+        window.close();
+    });
+    done
+}
+
+/// Puts what is to be read into the window, tells what comes out of it, and reads too where nothing else is to do.
+fn feed(
+    options: &VerifyOptions,
+    join: &mut Join<'_>,
+    teller: &mut Teller<'_>,
+    window: &Window<Pair>,
+    mut checker: Checker<'_>,
+) -> Result<(), Refusal> {
+    let mut ended = false;
+    loop {
+        while !ended && window.has_room() {
+            match join.next()? {
+                Some(mut pair) => {
+                    pair.judge(options.quick);
+                    let done = !pair.is_unread();
+                    window.push(pair, done);
+                }
+                None => ended = true,
+            }
+        }
+        while let Some(pair) = window.pop() {
+            teller.tell(pair);
+        }
+        if ended && window.is_empty() {
+            return Ok(());
+        }
+        if window.has_room() && !ended {
+            continue;
+        }
+        // The oldest one is not read yet.
+        if let Some((number, mut pair)) = window.take_if_any() {
+            checker.check(&mut pair);
+            window.put(number, pair);
+        } else {
+            window.wait_for_first();
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What manifests say and what is there, by path.
+//!
+//! Comes in: both, sorted; goes out: a [`Pair`] for each path, with its [`Finding`] as far as names, kinds and sizes tell it.
+
+use bulkhaul_sys::{Errno, Kind};
+
+use super::manifests::{Claim, Claims};
+use crate::entry::{Reason, kind_text};
+use crate::error::{Cause, Fault, Operation, Refusal, Side};
+use crate::job::desk::Desk;
+use crate::records::entry::kind_of;
+use crate::records::record::{Record, path_key};
+use crate::records::sort::{Sorted, Sorters};
+
+/// What a manifest says, and what was found.
+pub(super) struct Pair {
+    pub(super) claim: Option<Claim>,
+    pub(super) found: Option<Found>,
+    /// Something above it could not be listed.
+    unknown: bool,
+    pub(super) finding: Finding,
+}
+
+/// How the two are.
+pub(super) enum Finding {
+    /// As they should be.
+    Same,
+    /// Contents are to be read.
+    Unread,
+    /// No manifest names it.
+    Extra,
+    /// It is not looked at.
+    Skipped(Reason),
+    /// It could not be looked at, and that was said.
+    Failed,
+    /// Something is wrong.
+    Fault(Fault),
+}
+
+impl Pair {
+    fn new(claim: Option<Claim>, found: Option<Found>, unknown: bool) -> Self {
+        Self {
+            claim,
+            found,
+            unknown,
+            finding: Finding::Same,
+        }
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self.finding, Finding::Unread)
+    }
+
+    /// As far as it can be told without content; `quick`: that is all.
+    pub(super) fn judge(&mut self, quick: bool) {
+        self.finding = match (&self.claim, &self.found) {
+            (_, Some(found)) if found.failed => Finding::Failed,
+            (None, _) => Finding::Extra,
+            (Some(_), None) if self.unknown => Finding::Skipped(Reason::NotCompared),
+            (Some(claim), None) => unlike("missing", format!("it is missing, and {} names it", claim.place)),
+            (Some(claim), Some(found)) => judged(claim, found, quick),
+        };
+    }
+}
+
+fn judged(claim: &Claim, found: &Found, quick: bool) -> Finding {
+    let Claim { entry, place } = claim;
+    let kind = kind_of(entry);
+    if kind != found.kind {
+        let [is, should] = [found.kind, kind].map(kind_text);
+        return unlike("kind", format!("it is a {is}, and {place} says a {should}"));
+    }
+    if let (Some(target), Some(is)) = (&entry.target, &found.target)
+        && target != is
+    {
+        let [is, should] = [is, target].map(|text| String::from_utf8_lossy(text));
+        return unlike("mismatch", format!("it leads to {is}, and {place} says to {should}"));
+    }
+    if kind != Kind::File {
+        return Finding::Same;
+    }
+    if let Some(size) = entry.size
+        && size != found.size
+        && !found.vague
+    {
+        let is = found.size;
+        return unlike("mismatch", format!("it has {is} bytes, and {place} says {size}"));
+    }
+    if quick || entry.digests.is_empty() {
+        Finding::Same
+    } else {
+        Finding::Unread
+    }
+}
+
+/// It is not what a manifest says.
+pub(super) fn unlike(kind: &'static str, what: impl Into<String>) -> Finding {
+    Finding::Fault(Fault {
+        operation: Operation::Verify,
+        side: Side::Source,
+        cause: Cause::Unlike(kind, what.into()),
+    })
+}
+
+/// What manifests say and what was found, by path.
+pub(super) struct Join<'j> {
+    desk: &'j Desk,
+    sorters: &'j Sorters,
+    claims: Claims,
+    claim: Option<(Vec<u8>, Claim)>,
+    sorted: Sorted,
+    record: Option<(Vec<u8>, Found)>,
+    /// Path of the last directory that failed: what is below it nobody knows.
+    failed: Option<Vec<u8>>,
+    begun: bool,
+}
+
+/// What was found at a path.
+pub(super) struct Found {
+    pub(super) path: Vec<u8>,
+    pub(super) kind: Kind,
+    failed: bool,
+    pub(super) size: u64,
+    /// Its size may say nothing.
+    vague: bool,
+    target: Option<Vec<u8>>,
+}
+
+impl<'j> Join<'j> {
+    pub(super) fn new(claims: Claims, sorted: Sorted, desk: &'j Desk, sorters: &'j Sorters) -> Self {
+        Self {
+            desk,
+            sorters,
+            claims,
+            claim: None,
+            sorted,
+            record: None,
+            failed: None,
+            begun: false,
+        }
+    }
+
+    fn next_claim(&mut self) -> Result<(), Refusal> {
+        let claim = self.claims.next(self.sorters)?;
+        self.claim = claim.map(|claim| {
+            let mut key = Vec::new();
+            path_key(&claim.entry.path, &mut key);
+            (key, claim)
+        });
+        Ok(())
+    }
+
+    fn next_record(&mut self) -> Result<(), Refusal> {
+        self.record = match self.sorted.next().map_err(|errno| self.sorters.refusal(errno))? {
+            None => None,
+            Some((key, payload)) => {
+                let record = Record::decode(payload).ok_or_else(|| self.sorters.refusal(Errno::IO))?;
+                let found = Found {
+                    path: record.path.to_vec(),
+                    kind: record.kind,
+                    failed: record.failed,
+                    size: record.details.map_or(0, |details| details.size),
+                    vague: record.details.is_some_and(|details| details.vague),
+                    target: record.target.map(<[u8]>::to_vec),
+                };
+                Some((key.to_vec(), found))
+            }
+        };
+        Ok(())
+    }
+
+    /// The next path; `None` at the end, and when the job was cancelled.
+    pub(super) fn next(&mut self) -> Result<Option<Pair>, Refusal> {
+        if self.desk.cancel.is_draining() {
+            return Ok(None);
+        }
+        if !self.begun {
+            self.begun = true;
+            self.next_claim()?;
+            self.next_record()?;
+        }
+        let order = match (&self.claim, &self.record) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((claimed, _)), Some((found, _))) => claimed.cmp(found),
+        };
+        let (mut claim, mut found) = (None, None);
+        if order.is_le() {
+            claim = self.claim.take().map(|(_, claim)| claim);
+            self.next_claim()?;
+        }
+        if order.is_ge() {
+            found = self.record.take().map(|(_, found)| found);
+            self.next_record()?;
+        }
+        if let Some(found) = found.as_ref().filter(|found| found.failed) {
+            self.failed = Some(found.path.clone());
+        }
+        let unknown = claim.as_ref().is_some_and(|claim| self.is_unknown(&claim.entry.path));
+        Ok(Some(Pair::new(claim, found, unknown)))
+    }
+
+    fn is_unknown(&self, path: &[u8]) -> bool {
+        let Some(failed) = &self.failed else { return false };
+        match path.strip_prefix(&failed[..]) {
+            Some(rest) => failed.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The manifests of a verification, as one sequence of entries.
+//!
+//! Comes in: paths of manifests, and the directory that theirs begin in; goes out: [`Claims`], one a path, in the order of
+//! [`path_key`]. A manifest with a line that is refused, or of an algorithm that its files are not of, and two lines that
+//! disagree, are a refusal with the number of the line: half of a manifest proves nothing.
+
+use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
+use bulkhaul_formats::manifest::{Entry, Format, Listed, ManifestError, Merge, Problem, Reader, Recognised, recognise};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
+
+use super::beneath::Beneath;
+use crate::bytes::digests::digests;
+use crate::bytes::stream::name_of;
+use crate::bytes::transfer::BUFFER_BYTES;
+use crate::error::Refusal;
+use crate::job::desk::Desk;
+use crate::records::entry;
+use crate::records::listfile::ListFile;
+use crate::records::record::path_key;
+use crate::records::sort::{Sorted, Sorter, Sorters};
+
+/// One of these may have made a digest of 64 hexadecimal digits.
+const TWO: [Algorithm; 2] = [Algorithm::Blake3, Algorithm::Sha256];
+/// Entries that are looked at for files which tell which of the two it was.
+const LOOKED_AT: usize = 100;
+/// When so much of these was read, no other is begun.
+const ENOUGH_BYTES: u64 = 256 << 20;
+
+/// A manifest, and what its paths begin with below the directory.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Where it is.
+    pub path: Vec<u8>,
+    /// Empty, or with a slash at the end.
+    pub prefix: Vec<u8>,
+}
+
+/// What manifests say of one path.
+pub struct Claim {
+    /// It.
+    pub entry: Entry,
+    /// The line that says so, with its manifest, for messages.
+    pub place: String,
+}
+
+/// All that manifests say, each path once.
+pub struct Claims {
+    names: Vec<String>,
+    sorted: Sorted,
+    /// Whether one of the manifests can say something of more than regular files.
+    pub all_kinds: bool,
+}
+
+/// The lines of all manifests by their paths.
+struct Lines {
+    names: Vec<String>,
+    sorted: Sorted,
+    /// The first one of the next path.
+    next: Option<(usize, Listed)>,
+}
+
+/// Reads manifests to their ends. `None`: the run is to stop.
+pub fn read(
+    given: &[Given],
+    algorithm: Option<Algorithm>,
+    base: &OwnedFd,
+    (desk, sorters): (&Desk, &Sorters),
+) -> Result<Option<Claims>, Refusal> {
+    let mut sorter = sorters.sorter();
+    let mut all_kinds = false;
+    for (index, one) in given.iter().enumerate() {
+        // Somebody may still be writing it.
+        let resting = desk.resting();
+        let Some(list) = ListFile::open(&one.path, sorters, &desk.cancel)? else {
+            return Ok(None);
+        };
+        drop(resting);
+        let (recognised, head) = format_of(&list, &one.path)?;
+        all_kinds |= recognised.format == Format::Json;
+        let expected = algorithm.or(recognised.named);
+        let told = tell_apart(&recognised, expected, &head, &one.prefix, base, desk);
+        if desk.cancel.is_draining() {
+            return Ok(None);
+        }
+        let algorithm = match told {
+            Told::Nothing => expected,
+            Told::Is(algorithm) if expected.is_none_or(|expected| expected == algorithm) => Some(algorithm),
+            Told::Is(algorithm) => {
+                let expected = expected.map_or("", Algorithm::name);
+                return Err(list.refusal(&format!(
+                    "its digests are of {algorithm}, where {expected} was expected"
+                )));
+            }
+            Told::Neither if expected.is_some() => expected,
+            Told::Neither => {
+                let what = "its digests may be of blake3 or of sha256, and no file tells which: say it (--algorithm)";
+                return Err(list.refusal(what));
+            }
+        };
+        read_one(
+            &list,
+            (index, one),
+            Reader::new(recognised.format, algorithm),
+            &mut sorter,
+            (desk, sorters),
+        )?;
+        if desk.cancel.is_draining() {
+            return Ok(None);
+        }
+    }
+    let mut lines = Lines {
+        names: given.iter().map(|one| name_of(&one.path)).collect(),
+        sorted: Sorted::merge(vec![sorter]).map_err(|errno| sorters.refusal(errno))?,
+        next: None,
+    };
+    // Whether they agree is known before anything is read that they are about.
+    let mut agreed = sorters.anew(1).sorter();
+    let (mut key, mut payload) = (Vec::new(), Vec::new());
+    while let Some((index, listed)) = lines.agreed(sorters)? {
+        if desk.cancel.is_draining() {
+            return Ok(None);
+        }
+        path_key(&listed.entry.path, &mut key);
+        encode(index, &listed, &mut payload);
+        agreed.push(&key, &payload).map_err(|errno| sorters.refusal(errno))?;
+    }
+    Ok(Some(Claims {
+        names: lines.names,
+        sorted: Sorted::merge(vec![agreed]).map_err(|errno| sorters.refusal(errno))?,
+        all_kinds,
+    }))
+}
+
+/// A line as a sort holds it.
+fn encode(index: usize, Listed { line, entry }: &Listed, payload: &mut Vec<u8>) {
+    payload.clear();
+    payload.extend_from_slice(&(index as u64).to_le_bytes());
+    payload.extend_from_slice(&line.to_le_bytes());
+    payload.extend_from_slice(&(entry.path.len() as u64).to_le_bytes());
+    payload.extend_from_slice(&entry.path);
+    entry::encode(entry, None, payload);
+}
+
+/// The next line of a sort, with the number of its manifest.
+fn next(sorted: &mut Sorted, sorters: &Sorters) -> Result<Option<(usize, Listed)>, Refusal> {
+    let Some((_, payload)) = sorted.next().map_err(|errno| sorters.refusal(errno))? else {
+        return Ok(None);
+    };
+    let decoded = || {
+        let number = |at: usize| Some(u64::from_le_bytes(*payload.get(at..)?.first_chunk()?));
+        let length = usize::try_from(number(16)?).ok()?;
+        let (path, rest) = payload.get(24..)?.split_at_checked(length)?;
+        let (entry, _) = entry::decode(path, rest)?;
+        let line = number(8)?;
+        Some((usize::try_from(number(0)?).ok()?, Listed { line, entry }))
+    };
+    Ok(Some(decoded().ok_or_else(|| sorters.refusal(Errno::IO))?))
+}
+
+/// The format of a manifest, and its beginning.
+fn format_of(list: &ListFile, path: &[u8]) -> Result<(Recognised, Vec<u8>), Refusal> {
+    let mut head = Vec::new();
+    list.pieces(|piece| {
+        head.extend_from_slice(piece);
+        Ok(false)
+    })?;
+    if head.iter().all(u8::is_ascii_whitespace) {
+        let empty = ManifestError {
+            line: 1,
+            problem: Problem::Empty,
+        };
+        return Err(list.refusal(&empty.to_string()));
+    }
+    match recognise(path, &head) {
+        Some(recognised) => Ok((recognised, head)),
+        None => Err(list.refusal("it is no manifest of a form that is known here")),
+    }
+}
+
+fn read_one(
+    list: &ListFile,
+    (index, given): (usize, &Given),
+    mut reader: Reader,
+    sorter: &mut Sorter,
+    (desk, sorters): (&Desk, &Sorters),
+) -> Result<(), Refusal> {
+    let (mut key, mut payload) = (Vec::new(), Vec::new());
+    let mut keep = |listed: Result<Listed, ManifestError>| {
+        let Listed { line, mut entry } = listed.map_err(|error| list.refusal(&error.to_string()))?;
+        if !given.prefix.is_empty() {
+            entry.path = [&given.prefix[..], &entry.path].concat();
+        }
+        path_key(&entry.path, &mut key);
+        encode(index, &Listed { line, entry }, &mut payload);
+        sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
+    };
+    list.pieces(|piece| {
+        desk.step();
+        reader.read(piece).try_for_each(&mut keep)?;
+        Ok(!desk.cancel.is_draining())
+    })?;
+    if desk.cancel.is_draining() {
+        return Ok(());
+    }
+    match reader.finish() {
+        Ok(None) => Ok(()),
+        Ok(Some(unended)) => keep(Ok(unended)),
+        Err(error) => keep(Err(error)),
+    }
+}
+
+/// What files say of an algorithm.
+enum Told {
+    /// Nobody has to ask.
+    Nothing,
+    /// It is this one.
+    Is(Algorithm),
+    /// No file has either digest.
+    Neither,
+}
+
+/// Tells BLAKE3 and SHA-256 apart, whose digests look alike, by the first files, the smallest before others: else one that
+/// was named wrongly would make every file a mismatch.
+fn tell_apart(
+    recognised: &Recognised,
+    expected: Option<Algorithm>,
+    head: &[u8],
+    prefix: &[u8],
+    base: &OwnedFd,
+    desk: &Desk,
+) -> Told {
+    if !recognised.algorithms.iter().any(|algorithm| TWO.contains(algorithm)) {
+        return Told::Nothing;
+    }
+    // What is wrong with it the reader says.
+    if expected.is_some_and(|expected| !TWO.contains(&expected)) {
+        return Told::Nothing;
+    }
+    let mut beneath = Beneath::new(base);
+    let mut reader = Reader::new(recognised.format, Some(Algorithm::Blake3));
+    let listed = reader.read(head).take(LOOKED_AT).filter_map(Result::ok);
+    let mut files: Vec<(u64, Vec<u8>, Digest)> = listed
+        .filter_map(|Listed { entry, .. }| {
+            let path = [prefix, &entry.path].concat();
+            let stat = beneath.stat(&path).ok().filter(|stat| stat.kind == Kind::File)?;
+            Some((stat.size, path, *entry.digest(Algorithm::Blake3)?))
+        })
+        .collect();
+    files.sort();
+    let mut hashers = Hashers::new(&TWO);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut read = 0;
+    for (size, path, digest) in &files {
+        if read > ENOUGH_BYTES || desk.cancel.is_draining() {
+            break;
+        }
+        read += size;
+        let Ok(file) = beneath.open(path) else { continue };
+        let Ok(stat) = sys::stat_fd(file.as_fd()) else { continue };
+        let run = (desk, &desk.counters[0]);
+        let Ok((made, _)) = digests((file.as_fd(), &stat), &mut hashers, run, &mut buffer) else {
+            continue;
+        };
+        if let Some(like) = made.iter().find(|made| made.bytes() == digest.bytes()) {
+            return Told::Is(like.algorithm());
+        }
+    }
+    Told::Neither
+}
+
+impl Lines {
+    /// What is said of the next path, as one line, with the number of the first manifest that says it.
+    fn agreed(&mut self, sorters: &Sorters) -> Result<Option<(usize, Listed)>, Refusal> {
+        let first = match self.next.take() {
+            None => next(&mut self.sorted, sorters)?,
+            first => first,
+        };
+        let Some((index, first)) = first else {
+            return Ok(None);
+        };
+        let path = first.entry.path.clone();
+        let refused = |name: &str, error: &ManifestError| Refusal::List(format!("{name}: {error}"));
+        let mut merge = Merge::default();
+        // The first of a path is never refused.
+        let begun = merge.push(first);
+        begun.map_err(|error| refused(&self.names[index], &error))?;
+        while let Some((other, listed)) = next(&mut self.sorted, sorters)? {
+            if listed.entry.path != path {
+                self.next = Some((other, listed));
+                break;
+            }
+            let merged = merge.push(listed);
+            merged.map_err(|error| refused(&self.names[other], &error))?;
+        }
+        let listed = merge.finish().ok_or_else(|| sorters.refusal(Errno::IO))?;
+        Ok(Some((index, listed)))
+    }
+}
+
+impl Claims {
+    /// What is said of the next path.
+    pub fn next(&mut self, sorters: &Sorters) -> Result<Option<Claim>, Refusal> {
+        let next = next(&mut self.sorted, sorters)?;
+        Ok(next.map(|(index, Listed { line, entry })| Claim {
+            place: format!("line {line} of {}", self.names[index]),
+            entry,
+        }))
+    }
+}

@@ -1,0 +1,19 @@
+/** The algorithms of digests, as options name them. */
+import { BulkhaulError } from '../error.js';
+import type { Algorithm } from '../native/options.js';
+
+export const ALGORITHMS = [
+  'blake3',
+  'sha256',
+  'sha512',
+  'md5',
+  'crc32c',
+  'xxh3',
+] as const satisfies readonly Algorithm[];
+
+/** The algorithm of this name. Throws `USAGE` where there is none. */
+export function algorithmOf(name: string): Algorithm {
+  const known = ALGORITHMS.find((each) => each === name);
+  if (known !== undefined) return known;
+  throw new BulkhaulError('USAGE', `--algorithm: ${name} is none of ${ALGORITHMS.join(', ')}`);
+}

@@ -1,0 +1,88 @@
+/** `bulkhaul verify`: manifests in, what is not as they say out. */
+import { BulkhaulError } from '../../error.js';
+import type { VerifyOptions } from '../../ops/verify.js';
+import { ExitCode } from '../../verdict.js';
+import { VerbCommand } from '../base.js';
+import { ALGORITHMS, algorithmOf } from '../digests.js';
+import { flag, operands, value } from '../options.js';
+import { Command } from '../parser.js';
+import { neededSpillDirectory, runJob } from '../run.js';
+import { refuseElsewhere } from '../values.js';
+
+export class VerifyCommand extends VerbCommand {
+  static override readonly idle = {
+    '--dry-run': 'a verification changes nothing; --quick reads no content',
+    '--verbose': 'whatever is not as it should be has a line',
+  };
+  static override paths = [['verify']];
+  static override usage = Command.Usage({
+    description: 'Check files against manifests',
+    details: `
+      Reads each file that a MANIFEST names and compares its digest with the one that stands there. A MANIFEST may be
+      what \`manifest\` wrote, in any form, or b3sum, sha256sum, sha512sum, md5sum, their like on BSD, hashdeep, rclone or
+      a tool for bags; its form and its algorithm are recognised, and an algorithm that the files are not of is named.
+      Paths begin in DIR (\`--in\`), or else where MANIFEST lies; nothing outside is ever read, and no link is followed.
+      \`-\` is standard input, for which \`--in\` is needed.
+
+      An error each are a file with other content (mismatch), an entry that is missing, one of another kind, one that
+      can't be read, and an entry that no MANIFEST names (extra; \`--no-extra\` leaves these out). Where lines are about
+      regular files only, nothing else is extra. All is looked at to the end. The MANIFESTs themselves, the state
+      directory and what interrupted runs left unfinished are not extra. Modes, owners and times are not compared.
+
+      Content is read from the medium, not from memory, where the system allows it; the summary says how much came from
+      the cache nevertheless.
+
+      Exit codes: 0 all is as it should be, 1 something is mismatched, missing, extra or of another kind, 2 usage or
+      nothing begun, also where a MANIFEST is refused (nothing in it, a line that is none, a path that is absolute or has
+      \`..\`, lines that disagree), with the number of the line, 23 something could not be read, 24 something vanished or
+      changed meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['Is every byte still there?', '$0 verify photos/BLAKE3SUMS'],
+      ['A copy, by the manifest of its source', '$0 verify --in /mnt/archive photos/BLAKE3SUMS'],
+      ['What was delivered with many manifests', '$0 verify --no-extra delivery/*.md5'],
+      ['Only names and sizes', '$0 verify --quick photos.jsonl'],
+    ],
+  });
+
+  directory = value('--in', {
+    ...{ group: 'what', value: 'DIR', default: 'where MANIFEST lies' },
+    help: 'Where the paths in a MANIFEST begin',
+  });
+  noExtra = flag('--no-extra', { group: 'what', help: 'What no MANIFEST names is no error' });
+  algorithm = value('-a,--algorithm', {
+    ...{ group: 'how', value: 'NAME', default: 'as the manifests tell' },
+    help: `What the digests are of: ${ALGORITHMS.join(', ')}`,
+  });
+  quick = flag('--quick', { group: 'how', help: 'Compare names, kinds and sizes only, and say so' });
+  operands = operands('MANIFEST…', 1);
+
+  async execute(): Promise<number> {
+    const { settings, context } = this;
+    refuseElsewhere('verify', this.operands);
+    if (this.operands.includes('-') && this.directory === undefined) {
+      throw new BulkhaulError(
+        'USAGE',
+        'what comes from standard input lies in no directory: --in DIR says where its paths begin',
+      );
+    }
+    const options: VerifyOptions = {
+      manifests: this.operands.map((path) => this.file('MANIFEST', path, '/dev/stdin')),
+      directory: this.directory,
+      extra: !this.noExtra,
+      quick: this.quick,
+      spillDirectory: neededSpillDirectory(context.env),
+      ...(this.algorithm !== undefined && { algorithm: algorithmOf(this.algorithm) }),
+      ...this.inUse,
+      ...this.resources,
+      ...this.journaled,
+    };
+    const { verify } = await import('../../ops/verify.js');
+    const report = await runJob(() => verify(options), settings, context);
+    if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
+      const { verifySummary } = await import('../../report/summary.js');
+      context.stderr.write(verifySummary(report, this.quick));
+    }
+    return report.exitCode;
+  }
+}

@@ -1,0 +1,242 @@
+/** `bulkhaul verify`: manifests of others and of ours, what it finds, and what it refuses. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { verify } from '../src/index.js';
+import { jsonLines, run, scratch } from './rig.js';
+
+const has = (tool: string) => spawnSync(tool, ['--version']).error === undefined;
+const NAMES = ['a', 'a b', ' lead', 'trail ', 'é', '-x', '*star', '#hash', 'back\\slash', 'new\nline', 'a!', 'a.b'];
+
+/** A tree `t` of such names. */
+function tree(names = NAMES) {
+  const cwd = scratch();
+  const at = (...names: string[]) => join(cwd, ...names);
+  mkdirSync(at('t/d'), { recursive: true });
+  for (const name of names) {
+    writeFileSync(at('t', name), `in ${name}`);
+    writeFileSync(at('t/d', name), `in d/${name}`);
+  }
+  writeFileSync(at('t/nothing'), '');
+  writeFileSync(at('t/big'), Buffer.alloc(1_000_003, 'big'));
+  const bh = (...args: string[]) => run(args, { cwd });
+  return { cwd, at, bh };
+}
+
+/** The kinds of what was found, by path. */
+async function findings(bh: (...args: string[]) => ReturnType<typeof run>, ...args: string[]) {
+  const { code, stdout } = await bh('verify', '--json', ...args);
+  const errors = jsonLines(stdout).filter(({ type }) => type === 'error');
+  return { code, found: Object.fromEntries(errors.map(({ path, kind }) => [path, kind])) };
+}
+
+const flip = (path: string, at: number) => {
+  const [byte = 0] = readFileSync(path).subarray(at);
+  const file = openSync(path, 'r+');
+  writeSync(file, Buffer.of(byte ^ 1), 0, 1, at);
+  closeSync(file);
+};
+
+describe('a manifest of ours', () => {
+  it.each([
+    ['blake3 sums', ['-a', 'blake3']],
+    ['sha256 sums', ['-a', 'sha256']],
+    ['NUL-terminated', ['--nul', '-a', 'md5']],
+    ['crc32c sums', ['-a', 'crc32c']],
+    ['jsonl', ['--format', 'jsonl', '-a', 'xxh3', '-a', 'sha512']],
+    ['bagit', ['--format', 'bagit', '--exclude', ' lead', '--exclude', '[*]star']],
+  ])('%s: all is well, and a bit that flips is found', async (_, options) => {
+    const { bh, at } = tree();
+    const bag = options.includes('bagit');
+    // Otherwise a name that tells nothing of the algorithm.
+    const name = bag ? 't/manifest-sha512.txt' : 't/M';
+    expect((await bh('manifest', ...options, '-o', name, 't/')).code).toBe(0);
+    const words = [...(bag ? ['--no-extra'] : []), name];
+    const { code, stdout, stderr } = await bh('verify', ...words);
+    expect([code, stdout]).toEqual([0, '']);
+    expect(stderr).toMatch(/^verified: \d\d files \(.*\) read back and equal/);
+    expect(stderr).toMatch(/\ncomplete: \d+ entries\n$/);
+    flip(at('t/big'), 777_777);
+    expect(await findings(bh, ...words)).toEqual({ code: 1, found: { 't/big': 'mismatch' } });
+  });
+
+  it('hashdeep', async () => {
+    const { bh, at } = tree(['a', 'é']);
+    await bh('manifest', '--format', 'hashdeep', '-o', 't/M', 't/');
+    expect((await bh('verify', 't/M')).code).toBe(0);
+    flip(at('t/a'), 0);
+    expect((await findings(bh, 't/M')).found).toEqual({ 't/a': 'mismatch' });
+  });
+});
+
+describe('a manifest of others', () => {
+  it.each([
+    ['b3sum', [], 'SUMS'],
+    ['sha256sum', [], 'SUMS'],
+    ['sha256sum', ['--tag'], 'SUMS'],
+    ['sha256sum', ['-z'], 'SUMS'],
+    ['sha512sum', ['-b'], 'SHA512SUMS'],
+    ['md5sum', [], 'files.md5'],
+  ])('%s %j', async (tool, options, name) => {
+    if (!has(tool)) return;
+    const { bh, at } = tree();
+    const files = ['big', 'nothing', ...NAMES.flatMap((each) => [each, `d/${each}`])];
+    writeFileSync(at('t', name), execFileSync(tool, [...options, '--', ...files], { cwd: at('t') }));
+    const { code, stderr } = await bh('verify', `t/${name}`);
+    expect([code, stderr]).toEqual([0, expect.stringContaining('26 files')]);
+    rmSync(at('t/a!'));
+    expect(await findings(bh, `t/${name}`)).toEqual({ code: 1, found: { 't/a!': 'missing' } });
+  });
+
+  it('upper case, CRLF, from standard input, and many in a tree, each where it lies', async () => {
+    const { cwd, bh, at } = tree(['a']);
+    const sums = execFileSync('md5sum', ['a', 'd/a', 'big', 'nothing'], { cwd: at('t'), encoding: 'utf8' });
+    const lines = sums.replace(/^[0-9a-f]+/gm, (digits) => digits.toUpperCase()).replaceAll('\n', '\r\n');
+    const piped = await run(['verify', '--in', 't', '-'], { cwd, input: lines });
+    expect([piped.code, piped.stderr]).toEqual([0, expect.stringContaining('4 files')]);
+    writeFileSync(at('t/d/a.md5'), execFileSync('md5sum', ['a'], { cwd: at('t/d') }));
+    writeFileSync(at('t/rest.md5'), execFileSync('md5sum', ['a', 'big', 'nothing'], { cwd: at('t') }));
+    expect((await bh('verify', 't/d/a.md5', 't/rest.md5')).code).toBe(0);
+    flip(at('t/d/a'), 1);
+    expect(Object.values((await findings(bh, 't/d/a.md5', 't/rest.md5')).found)).toEqual(['mismatch']);
+  });
+});
+
+describe('what it finds', () => {
+  it('goes on to the end, names each, and sums up', async () => {
+    const { bh, at } = tree();
+    await bh('manifest', '-o', 'M', 't/');
+    flip(at('t/a'), 0);
+    rmSync(at('t/a b'));
+    writeFileSync(at('t/d/new'), '');
+    rmSync(at('t/a.b'));
+    mkdirSync(at('t/a.b'));
+    renameSync(at('t/é'), at('t/moved'));
+    symlinkSync('moved', at('t/é'));
+    mkdirSync(at('t/nothing else'));
+    const { code, stderr } = await bh('verify', '--in', 't', 'M');
+    expect(code).toBe(1);
+    const said = stderr.split('\n');
+    for (const line of [
+      /^bulkhaul: verify t\/a: its content is not that of line \d+ of M, by its blake3 digest$/,
+      /^bulkhaul: verify t\/a b: it is missing, and line \d+ of M names it$/,
+      /^bulkhaul: verify t\/a\.b: it is a directory, and line \d+ of M says a file$/,
+      /^bulkhaul: verify t\/é: it is a symlink, and line \d+ of M says a file$/,
+      /^bulkhaul: verify t\/moved: it is extra: no manifest names it$/,
+      /^bulkhaul: verify t\/d\/new: it is extra: no manifest names it$/,
+      /^MISMATCHED: 1 with other content, 1 missing, 2 of another kind, 2 extra \(exit 1\)$/,
+    ]) {
+      expect(said, String(line)).toContainEqual(expect.stringMatching(line));
+    }
+    const { found } = await findings(bh, '--in', 't', '--no-extra', 'M');
+    expect(Object.values(found).sort()).toEqual(['kind', 'kind', 'mismatch', 'missing']);
+  });
+
+  it('jsonl: links, directories, sizes and what is extra of all kinds', async () => {
+    const { bh, at } = tree(['a']);
+    symlinkSync('a', at('t/link'));
+    await bh('manifest', '--format', 'jsonl', '-o', 'M', 't/');
+    expect((await bh('verify', '--in', 't', 'M')).code).toBe(0);
+    rmSync(at('t/link'));
+    symlinkSync('d', at('t/link'));
+    writeFileSync(at('t/d/a'), 'longer than before');
+    mkdirSync(at('t/e'));
+    const all = { 't/link': 'mismatch', 't/d/a': 'mismatch', 't/e': 'extra' };
+    expect(await findings(bh, '--in', 't', 'M')).toEqual({ code: 1, found: all });
+    // Without reading anything.
+    expect(await findings(bh, '--in', 't', '--quick', 'M')).toEqual({ code: 1, found: all });
+  });
+
+  it('--quick says that it read nothing, and finds nothing that only content tells', async () => {
+    const { bh, at } = tree(['a']);
+    await bh('manifest', '-o', 't/M', 't/');
+    flip(at('t/a'), 0);
+    const { code, stderr } = await bh('verify', '--quick', 't/M');
+    expect([code, stderr]).toEqual([0, expect.stringContaining('by names, kinds and sizes only: no content was read')]);
+  });
+
+  it('never leaves the directory through a link', async () => {
+    const { bh, at } = tree(['a']);
+    mkdirSync(at('other'));
+    writeFileSync(at('other/a'), 'in d/a');
+    await bh('manifest', '-a', 'md5', '-o', 'M', 't/');
+    rmSync(at('t/d'), { recursive: true });
+    symlinkSync('../other', at('t/d'));
+    expect(await findings(bh, '--in', 't', 'M')).toEqual({ code: 1, found: { 't/d/a': 'missing' } });
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('what can not be read is 23', async () => {
+    const { cwd, bh, at } = tree(['a']);
+    await bh('manifest', '-o', 'M', 't/');
+    chmodSync(at('t/a'), 0);
+    chmodSync(cwd, 0o755);
+    const args = ['--reuid=65534', '--clear-groups', process.execPath, '--input-type=module', '-e'];
+    const library = new URL('../dist/index.js', import.meta.url).href;
+    const program = `import { verify } from '${library}';
+      const { exitCode, failureKinds } = await verify({ manifests: 'M', directory: 't' });
+      console.log(JSON.stringify([exitCode, failureKinds]));`;
+    const { stdout } = spawnSync('setpriv', [...args, program], { cwd, encoding: 'utf8' });
+    expect(stdout).toBe('[23,{"unreadable":1}]\n');
+  });
+});
+
+describe('what it refuses', () => {
+  const zeros = '0'.repeat(32);
+  it.each([
+    ['nothing', '', 'line 1: nothing is listed'],
+    ['comments only', '# nothing\n', 'M'],
+    ['an absolute path', `${zeros}  /etc/passwd\n`, "line 1: the path '/etc/passwd' is absolute"],
+    ['a way out', `${zeros}  a\n${zeros}  d/../../x\n`, "line 2: the path 'd/../../x' has '..'"],
+    ['lines that disagree', `${zeros}  a\n${zeros}  b\n${'1'.repeat(32)}  a\n`, 'line 3: '],
+    ['a line that is none', `${zeros}  a\nnonsense\n`, 'line 2: no line of checksums'],
+    ['something else', 'hello\n', 'it is no manifest of a form that is known here'],
+    ['an algorithm that is not known', `${'0'.repeat(40)}  a\n`, 'as SHA-1 has'],
+  ])('%s', async (_, text, said) => {
+    const { bh, at } = tree(['a']);
+    writeFileSync(at('M'), text);
+    const { code, stdout, stderr } = await bh('verify', '--in', 't', 'M');
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toContain(said);
+  });
+
+  it('an algorithm that the files are not of, by its name, not by a mismatch of each', async () => {
+    const { bh } = tree();
+    await bh('manifest', '-a', 'blake3', '-o', 't/SHA256SUMS', 't/');
+    const { code, stderr } = await bh('verify', 't/SHA256SUMS');
+    expect(code).toBe(2);
+    expect(stderr).toContain('its digests are of blake3, where sha256 was expected');
+    expect((await bh('verify', '-a', 'blake3', 't/SHA256SUMS')).code).toBe(0);
+    expect((await bh('verify', '-a', 'md5', 't/SHA256SUMS')).code).toBe(2);
+  });
+
+  it('standard input without --in', async () => {
+    const { bh } = tree(['a']);
+    expect(await bh('verify', '-')).toMatchObject({ code: 2, stderr: expect.stringContaining('--in DIR') });
+  });
+});
+
+it('the library gives the findings as events', async () => {
+  const { bh, at } = tree(['a']);
+  await bh('manifest', '-o', 't/M', 't/');
+  flip(at('t/a'), 0);
+  const job = verify({ manifests: at('t/M'), entries: true });
+  const told: string[] = [];
+  for await (const event of job) {
+    if (event.type === 'entry') told.push(`${event.outcome} ${event.path}`);
+    if (event.type === 'error') told.push(`${event.kind} ${event.path}`);
+  }
+  expect(told).toEqual(expect.arrayContaining([`mismatch ${at('t/a')}`, 'mismatched a', 'same d/a', 'same big']));
+  expect(await job).toMatchObject({ complete: false, exitCode: 1, verifiedFiles: 3 });
+});
