@@ -609,7 +609,8 @@ fn what_ends_early_clears_nothing() {
 /// Who stops the run on the way of a file stops it before anything has gone.
 #[test]
 fn who_is_stopped_clears_nothing() {
-    for (stop, left) in [(Job::drain as fn(&Job), 1), (Job::abort, 0)] {
+    // At once, what is worth going on with stays: where it was not written down yet, nothing does.
+    for (stop, least) in [(Job::drain as fn(&Job), 1), (Job::abort, 0)] {
         let scratch = Scratch::new();
         let (source, to) = (scratch.tree("s"), scratch.tree("d"));
         source.file("file", content(1, 96 << 20));
@@ -631,8 +632,8 @@ fn who_is_stopped_clears_nothing() {
             let (unfinished, names): (Vec<_>, Vec<_>) = to.names().into_iter().partition(|name| name.contains(".bh-"));
             assert_eq!(names, ["file", "file/only"], "{stopped:?}");
             // It has no name, but it is there.
-            assert_eq!(unfinished.len(), left, "{stopped:?}");
-            assert_eq!(stopped.report.totals.unfinished, left as u64, "{stopped:?}");
+            assert!((least..=1).contains(&unfinished.len()), "{stopped:?}");
+            assert_eq!(stopped.report.totals.unfinished, unfinished.len() as u64, "{stopped:?}");
             assert!(
                 stopped.report.interrupted && stopped.report.failures.is_empty(),
                 "{stopped:?}"
