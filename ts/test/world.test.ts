@@ -122,7 +122,7 @@ const BOTH = `${A} ${B}`;
 const [PADDED, CUT] = [`a=1234567\0\0\0 ${B}`, `a=1234 ${B}`];
 const TWINS = `${A} sub/b=7654321`;
 const NAMESAKES = 'Dir/r=1 F=upper dir/r=2 f=lower';
-/** Of two names that are one, one arrives, with the content of this very name; the other stays in a move. */
+/** Of two names that are one, one arrives, with the content of this very name; in a move both stay. */
 const ONE_OF_EACH = /^(Dir\/r=1 F=upper|F=upper dir\/r=2|Dir\/r=1 f=lower|dir\/r=2 f=lower)$/;
 const ONE_OF_EACH_AND_EXTRA =
   /^(Dir\/r=1 F=upper extra=e|F=upper dir\/r=2 extra=e|Dir\/r=1 extra=e f=lower|dir\/r=2 extra=e f=lower)$/;
@@ -164,7 +164,7 @@ const COPIED: Row['cells'] = {
 /** The same of a move. */
 const MOVED: Row['cells'] = {
   view: [3, BOTH, BOTH, 'the same directory, seen in another way'],
-  folded: [23, ONE_OF_EACH, ONE_OF_EACH, 'takes two names of the source for one'],
+  folded: [23, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
   'equal inodes': [0, GONE, TWINS, 'verified: 2 files'],
   'whole seconds': [0, GONE, BOTH, 'moved: 4 source entries removed, 0 left'],
   'clamped times': [23, A, BOTH, 'its time was not kept, so it stays'],
@@ -212,7 +212,7 @@ const HPCP: Row['cells'] = {
 /** The same of its move. */
 const HPCP_MOVED: Row['cells'] = {
   view: [241, BOTH, BOTH, 'the same directory, seen in another way'],
-  folded: [193, ONE_OF_EACH, ONE_OF_EACH, 'takes two names of the source for one'],
+  folded: [193, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
   'equal inodes': [0, GONE, TWINS, 'Done.'],
   'whole seconds': [0, GONE, BOTH, 'Done.'],
   'clamped times': [192, A, BOTH, 'its time was not kept, so it stays'],

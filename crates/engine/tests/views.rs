@@ -335,6 +335,34 @@ fn a_directory_that_nothing_leads_to_yet_is_made_again() {
     assert!(!has_staging(real.path()));
 }
 
+/// Of the one that has arrived, the destination would have all that there is, and the next run the other one in its place.
+#[test]
+fn a_move_keeps_both_of_two_names_that_the_destination_takes_for_one() {
+    let scratch = Scratch::new();
+    let Some(disk) = folding(&scratch) else { return };
+    let source = scratch.tree("s");
+    for name in ["F", "f", "Dir/x", "dir/x"] {
+        source.file(name, name);
+    }
+    source.symlink("L", "one").symlink("l", "two");
+    let all = |root: &Path| {
+        let mut all = Vec::new();
+        for name in ["F", "f", "Dir/x", "dir/x"] {
+            all.extend(fs::read_to_string(root.join(name)));
+        }
+        for name in ["L", "l"] {
+            all.extend(fs::read_link(root.join(name)).map(|text| text.to_string_lossy().into_owned()));
+        }
+        all
+    };
+    for turn in 0..3 {
+        transfer(contents(source.path()), &disk.join("to"), |_| {})
+            .unwrap()
+            .incomplete();
+        assert_eq!(all(source.path()), ["F", "f", "Dir/x", "dir/x", "one", "two"], "{turn}");
+    }
+}
+
 #[test]
 fn two_names_that_the_destination_takes_for_one_are_a_conflict() {
     let scratch = Scratch::new();

@@ -3,14 +3,13 @@
 //! Comes in: what failed and what was doubtful in the copy; goes out, from its books: what has gone and what stays. The deeds are
 //! [`crate::copy::act::depart`]'s.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{Identity, Time};
 
-use crate::copy::memory::{Failed, Restored};
+use crate::copy::memory::{Failed, FailedPaths, Restored};
 use crate::entry::Outcome;
 use crate::report::Withheld;
 use crate::report::counters::{Counters, Totals};
@@ -54,7 +53,7 @@ impl Pass {
 pub struct Departure {
     /// When the copy began.
     pub(crate) since: Time,
-    failed: HashSet<u64>,
+    failed: FailedPaths,
     /// Something had the name of a source entry before the copy: it may be that entry.
     pub(crate) doubtful: bool,
     /// Inodes of which a name has been removed while others are there, and their change times since then: that change was
@@ -87,9 +86,9 @@ impl Departure {
         Some(departure)
     }
 
-    /// Whether this did not arrive.
+    /// Whether this did not arrive, or must stay with what did not.
     pub fn has_failed(&self, path: impl FnOnce() -> Vec<u8>) -> bool {
-        !self.failed.is_empty() && self.failed.contains(&xxh64(&path()))
+        self.failed.has(path)
     }
 
     pub(crate) fn inode(&self, id: Identity) -> MutexGuard<'_, HashMap<Identity, Time>> {

@@ -20,6 +20,7 @@ use crate::report::Withheld;
 use crate::sweep::guard::Guard;
 use crate::tree::listing::Batch;
 use crate::tree::path::{join, show};
+use crate::tree::spelling::{TWO_FOR_ONE, small};
 use crate::walk::scope::Subdirectory;
 use crate::walk::start::Part;
 
@@ -319,9 +320,30 @@ pub const FAILED: &str = "something failed";
 /// Failed entries that are remembered, eight bytes each; where more failed, a move removes nothing.
 const FAILED_KEPT: usize = 1 << 20;
 
-/// The entries that failed, by digests of their paths below the destination: a collision leaves one entry more.
+/// The entries that failed, by digests of their paths below the destination: a collision leaves one entry more. Where the
+/// destination takes two names for one, all that it takes for them stay: the one that arrived would be the only one that is
+/// left of its source, and in the next run the other one would take its place.
 #[derive(Default)]
 pub struct Failed(Mutex<HashSet<u64>>);
+
+/// Digests of paths, as [`Failed`] remembers them.
+pub struct FailedPaths(HashSet<u64>);
+
+impl FailedPaths {
+    /// Whether what has this path failed, or is one with something that did.
+    pub fn has(&self, path: impl FnOnce() -> Vec<u8>) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let path = path();
+        self.0.contains(&xxh64(&path)) || self.0.contains(&FailedPaths::folded(&path))
+    }
+
+    /// What stands for all spellings of a path.
+    fn folded(path: &[u8]) -> u64 {
+        !small(path)
+    }
+}
 
 impl Failed {
     fn set(&self) -> MutexGuard<'_, HashSet<u64>> {
@@ -329,17 +351,18 @@ impl Failed {
     }
 
     /// This one failed.
-    pub fn insert(&self, path: &[u8]) {
+    pub fn insert(&self, path: &[u8], fault: &Fault) {
+        let folds = matches!(fault.cause, Cause::Conflict(TWO_FOR_ONE));
         let mut set = self.set();
         if set.len() <= FAILED_KEPT {
-            set.insert(xxh64(path));
+            set.insert(if folds { FailedPaths::folded(path) } else { xxh64(path) });
         }
     }
 
     /// What has been remembered; `None` where that was too much.
-    pub fn take(&self) -> Option<HashSet<u64>> {
+    pub fn take(&self) -> Option<FailedPaths> {
         let set = std::mem::take(&mut *self.set());
-        (set.len() <= FAILED_KEPT).then_some(set)
+        (set.len() <= FAILED_KEPT).then_some(FailedPaths(set))
     }
 }
 

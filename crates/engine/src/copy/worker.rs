@@ -90,7 +90,9 @@ impl<'r> Worker<'r> {
             Err(Stopped::Fault(fault)) => {
                 self.counters.outcome(kind, fault.outcome(), None, 0);
                 self.missed(dir, &fault);
-                self.run.failed.insert(&join(&dir.relative_path(), target.to_bytes()));
+                self.run
+                    .failed
+                    .insert(&join(&dir.relative_path(), target.to_bytes()), &fault);
                 let path = Self::path_of(dir, source, target, fault.side);
                 self.fail(&fault, path, kind);
             }
@@ -109,7 +111,7 @@ impl<'r> Worker<'r> {
         if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
             self.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
         }
-        self.run.failed.insert(&dir.relative_path());
+        self.run.failed.insert(&dir.relative_path(), fault);
         self.fail(fault, path, Kind::Directory);
     }
 

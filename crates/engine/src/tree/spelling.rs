@@ -66,9 +66,9 @@ fn has_one_name(there: &Stat) -> bool {
     there.kind == Kind::Directory || there.nlink < 2
 }
 
-/// A digest of a name's small letters; not 0.
-fn small(name: &CStr) -> u64 {
-    xxh64(String::from_utf8_lossy(name.to_bytes()).to_lowercase().as_bytes()) | 1
+/// A digest of a name's small letters, or a path's; not 0.
+pub fn small(name: &[u8]) -> u64 {
+    xxh64(String::from_utf8_lossy(name).to_lowercase().as_bytes()) | 1
 }
 
 impl Arrivals {
@@ -89,7 +89,10 @@ impl Arrivals {
 
     fn is_other(&self, names: &Names, name: &CStr, there: &Stat) -> bool {
         // It may have had more names, or fewer, when it was remembered.
-        let keys = [has_one_name(there).then_some(0), self.folds().then(|| small(name))];
+        let keys = [
+            has_one_name(there).then_some(0),
+            self.folds().then(|| small(name.to_bytes())),
+        ];
         let mut known = keys.into_iter().flatten().filter_map(|key| names.get(&(there.id, key)));
         known.any(|known| *known != xxh64(name.to_bytes()))
     }
@@ -105,7 +108,7 @@ impl Arrivals {
             }
             // It may have several by the time that another one comes.
             if self.folds() && there.kind != Kind::Directory {
-                names.insert((there.id, small(name)), digest);
+                names.insert((there.id, small(name.to_bytes())), digest);
             }
         }
         Ok(())
