@@ -191,6 +191,15 @@ describe('progress', () => {
     }
   });
 
+  it('knows nothing while only names are known and none is done with', () => {
+    const progress = new Progress();
+    const expected = { entries: 1, files: 1, toDo: 2 };
+    for (let at = 1; at < 8; at += 1) {
+      const view = progress.update(snapshot({ readBytes: 50 * at * MIB, expected, elapsed: at }));
+      expect([view.percent, view.left]).toEqual([undefined, undefined]);
+    }
+  });
+
   it('of a removal knows the end where somebody has counted what is there', () => {
     const expected = { entries: 9000, files: 8000, toDo: 9000 };
     const progress = new Progress();

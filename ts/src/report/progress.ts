@@ -120,9 +120,9 @@ const throughOf = (snapshot: Snapshot) => movedOf(snapshot) + snapshot.resumedBy
 function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>) {
   const entries = Math.max(0, expected.toDo - snapshot.workedEntries);
   if (expected.bytes === undefined || expected.toRead === undefined) {
-    // Sizes are not known yet: what comes is taken for what has been.
-    const each = snapshot.workedEntries > 0 ? movedOf(snapshot) / snapshot.workedEntries : 0;
-    return { bytes: each * entries, entries };
+    // Sizes are not known yet: what comes is taken for what has been. Before the first has come, nobody knows.
+    if (snapshot.workedEntries === 0) return undefined;
+    return { bytes: (movedOf(snapshot) / snapshot.workedEntries) * entries, entries };
   }
   const byReading = expected.toRead - throughOf(snapshot);
   // What is skipped is not read as expected: files without an outcome tell it, where each is looked at once.
