@@ -1,7 +1,7 @@
 //! How what is extra goes, and how the way of an entry is cleared.
 //!
 //! Comes in: what [`mirror`](crate::copy::mirror) has decided about; goes out: its removal, by a
-//! [`Sweeper`](crate::sweep::sweeper::Sweeper). Before anything goes from a directory, its sources must still be where they
+//! [`Sweeper`]. Before anything goes from a directory, its sources must still be where they
 //! were. What is in the way of an entry goes last of all: the entry is complete under a staging name then, and gets its own
 //! right after. Where anything of that has to stay, the entry is in conflict, and what was staged of it is taken back.
 //! A directory is complete when its own files are done, though some may have failed; not where it could not be listed, or
