@@ -200,6 +200,19 @@ describe('progress', () => {
     }
   });
 
+  it('knows that what is there already is read once where everything is proved', () => {
+    const progress = new Progress();
+    const expected = { entries: 60, files: 60, bytes: 300 * MIB, toRead: 600 * MIB, toDo: 60 };
+    for (let at = 1; at < 30; at += 1) {
+      const files = Math.floor(2 * at);
+      const done = { doneFiles: files, workedEntries: files, skippedFiles: files, readBytes: 10 * at * MIB };
+      const sizes = { doneBytes: files * 5 * MIB, skippedBytes: files * 5 * MIB };
+      const { percent = 0, left = 0 } = progress.update(snapshot({ ...done, ...sizes, expected, elapsed: at }));
+      if (at > 3) expect(Math.abs(percent - at / 0.3)).toBeLessThan(10);
+      if (at > 15) expect(Math.max(left / (30 - at), (30 - at) / left)).toBeLessThan(2);
+    }
+  });
+
   it('of a removal knows the end where somebody has counted what is there', () => {
     const expected = { entries: 9000, files: 8000, toDo: 9000 };
     const progress = new Progress();

@@ -127,7 +127,10 @@ function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>)
   const byReading = expected.toRead - throughOf(snapshot);
   // What is skipped is not read as expected: files without an outcome tell it, where each is looked at once.
   const perByte = expected.bytes > 0 ? expected.toRead / expected.bytes : 0;
-  const byFiles = expected.toDo > expected.entries ? byReading : (expected.bytes - snapshot.doneBytes) * perByte;
+  // Where everything is proved, what is there already is read beside its source, once, and what is copied twice.
+  const skipped = snapshot.doneBytes > 0 ? snapshot.skippedBytes / snapshot.doneBytes : 0;
+  const each = perByte - Math.max(0, perByte - 1) * skipped;
+  const byFiles = expected.toDo > expected.entries ? byReading : (expected.bytes - snapshot.doneBytes) * each;
   return { bytes: Math.max(0, Math.min(byReading, byFiles)), entries };
 }
 
