@@ -1,5 +1,7 @@
 //! Events leave the engine on the side, through a bounded queue that the consumer empties at its own pace.
 //!
+//! Comes in: events of all workers; goes out: the same in batches, to one reader.
+//!
 //! Counters are not events: they are absolute, and polled. Until a consumer has asked once, events are dropped (failures
 //! and notes are in the report anyway); from then on a full queue holds the workers back.
 

@@ -1,5 +1,7 @@
 //! Accounting: what was found and what became of it, counted independently, and the report made of both.
 //!
+//! Comes in: counts, failures and notes; goes out: one [`Report`], and whether it is complete.
+//!
 //! The finder (the walk) counts an entry when it sees its name; the recorder counts an outcome when the entry is done
 //! with. Nothing passes a number from one to the other, so an action that gets lost shows as a difference. Each worker
 //! has counters of its own, on cache lines of their own; readers add them up.

@@ -1,5 +1,7 @@
 //! Reading what decides whether an entry is there already: the tails of two files, the texts of two links.
 //!
+//! Comes in: two open files, or two links; goes out: whether they are alike, as far as was asked.
+//!
 //! The bytes themselves are compared, which is stronger than comparing their xxh64 and costs less; the rule is the
 //! originals': equal tails of the given length, after size and time were found equal.
 

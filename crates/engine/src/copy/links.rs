@@ -1,5 +1,7 @@
 //! Hard links within a run: which file of the destination stands for which inode of the source.
 //!
+//! Comes in: inodes of the source, as their names are found; goes out, for each: that it is to be copied, or where its copy is.
+//!
 //! Only entries with more than one link come here, of any kind but directories. The first worker to claim an inode copies
 //! it; who comes later waits for that copy, which is under way and waits for nobody, and links to it. An inode whose links
 //! have all been seen is forgotten. Views of several file systems (overlays, FUSE) give one inode number to different files:

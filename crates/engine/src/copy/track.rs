@@ -1,5 +1,7 @@
 //! After all sources are done: relative symlinks that wait for what they lead to.
 //!
+//! Comes in: links that were put off; goes out: further roots for the walk, until nothing new comes of them.
+//!
 //! With several destinations a relative link belongs where its target is, which is only known in the end. With link
 //! tracking, a link that dangles in the destination and does not in the source has its target copied too, when that lands
 //! inside the destination; what would land outside is noted and left.

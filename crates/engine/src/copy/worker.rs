@@ -1,5 +1,7 @@
 //! The workers, and the recorder that every entry ends at.
 //!
+//! Comes in: what a room did with an entry, or what kept it from that; goes out: a count, a failure, an event, once each.
+//!
 //! A worker takes tasks, hands their entries to the rooms that act, and records what became of each, once. What it needs
 //! again and again (buffers, counters) is its own, so that workers share nothing on the way of a file.
 

@@ -1,5 +1,8 @@
 //! Owner, mode, extended attributes, ACLs and times of one entry: compared, and put right by descriptor.
 //!
+//! Comes in: what an entry of the source has, and a node of a destination; goes out: what differed, put right, and what could
+//! not be kept.
+//!
 //! The order matters: owner first, because a change of owner clears set-id bits and capabilities; then attributes and
 //! ACLs; then the mode, whose group bits are an ACL's mask; times last of all and on their own, because they mark a
 //! finished file. What the destination refuses costs the entry nothing else: it is told by its kind, and counts as lost

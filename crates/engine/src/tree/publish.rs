@@ -1,5 +1,7 @@
 //! How a name appears: complete, or not at all.
 //!
+//! Comes in: what is finished, under a staging name; goes out: the same under its own.
+//!
 //! A directory that a run makes is filled under a staging name and renamed when its own files are done. In a directory
 //! that existed, a file is written under a staging name and renamed. Both names say which host made them; a directory is
 //! locked while its run lives, everything else carries the number of its process. What a dead run left is adopted (a
