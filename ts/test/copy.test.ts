@@ -202,7 +202,7 @@ describe('the command line', () => {
     [['copy', 'a', ''], /the destination is an empty path/],
     [['cpoy', 'a', 'b'], /no command cpoy; did you mean copy\?/],
     [['\x1b[31m'], /no command \\x1b\[31m/],
-    [['run-mirror', 'x'], /run-mirror is not part of this version/],
+    [['compress_files', 'x'], /compress_files is not part of this version/],
   ])('%j: exit 2, one sentence on stderr', async (args, sentence) => {
     const { code, stdout, stderr } = await run(args, { cwd: scratch() });
     expect(stderr).toMatch(sentence);

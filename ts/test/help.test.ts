@@ -85,7 +85,19 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
   const names = [...stdout.matchAll(/^ {2}(\S+) /gm)].map(([, name]) => name);
   expect({ code, names }).toEqual({
     code: 0,
-    names: ['copy', 'remove', 'list', 'manifest', 'verify', 'compare', 'status', 'resume', 'report', 'hpcp'],
+    names: [
+      'copy',
+      'remove',
+      'list',
+      'manifest',
+      'verify',
+      'compare',
+      'status',
+      'resume',
+      'report',
+      'hpcp',
+      'run-mirror',
+    ],
   });
 });
 

@@ -91,12 +91,16 @@ const ROOMS = [
   ...['argparse', 'console', 'glob'].map((room) => `cli/dropin/${room}`),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
   'cli/dropin/hpcp',
+  ...['flags', 'help', 'b3sum', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),
+  'cli/dropin/run-mirror',
   'cli/main',
 ];
 
 /** Rooms that are side by side: what is in the first imports nothing of the second. */
 const APART: readonly (readonly [string, string])[] = [
   ['index', 'report'],
+  ['cli/dropin/run-mirror', 'cli/dropin/hpcp'],
+  ['cli/dropin/hpcp', 'cli/dropin/run-mirror'],
   ...['parser', 'options', 'help', 'base', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
   ...HPCP_VERBS.flatMap((verb) =>
     HPCP_VERBS.filter((other) => other !== verb).map(
@@ -466,6 +470,11 @@ describe('layers', () => {
       'codes imports cli/dropin/hpcp/s',
     ],
     ['ts/src/cli/dropin/hpcp/ask.ts', "import { run } from './run.js';", 'hpcp/ask imports cli/dropin/hpcp/run'],
+    [
+      'ts/src/cli/dropin/run-mirror/run.ts',
+      "import { agreed } from '../hpcp/copy.js';",
+      'run-mirror/run imports cli/dropin/hpcp/copy',
+    ],
     ['ts/src/cli/helpers.ts', 'export const x = 1;', 'a room without a layer'],
     ['ts/src/helpers.ts', 'export const x = 1;', 'a room without a layer'],
     ['crates/common/src/lib.rs', 'pub fn x() {}', 'a crate without a layer'],

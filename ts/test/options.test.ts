@@ -151,7 +151,7 @@ describe('a refusal says why', () => {
     ],
     [['copyy'], 'there is no command copyy; did you mean copy? (bulkhaul help lists the commands)'],
     [['help', 'copyy'], 'there is no command copyy; did you mean copy? (bulkhaul help lists the commands)'],
-    [['run-mirror', 'a'], 'run-mirror is not part of this version yet (0.1.0)'],
+    [['compress_files', 'a'], 'compress_files is not part of this version yet (0.1.0)'],
   ])('on the whole: %j', async (args, sentence) => {
     const at = scratch();
     expect(await run(args, { cwd: at })).toEqual({ code: 2, stdout: '', stderr: `bulkhaul: ${sentence}\n` });

@@ -185,7 +185,8 @@ describe('a device, FIFO or socket as the destination', () => {
 });
 
 describe('what can not be said', () => {
-  const FULL = /^(bulkhaul|hpcp): standard output could not be written: ENOSPC: no space left on device, write\n$/;
+  const FULL =
+    /^(bulkhaul|hpcp|run-mirror): standard output could not be written: ENOSPC: no space left on device, write\n$/;
 
   it.each([
     [['--help'], 2],
@@ -193,6 +194,8 @@ describe('what can not be said', () => {
     [['copy', '--help'], 2],
     [['hpcp', '--help'], 191],
     [['hpcp', '--version'], 191],
+    [['run-mirror', '--help'], 2],
+    [['run-mirror', '-q', '--manifest', '-', 's', 'd'], 2],
     [['hpcp', 's', '-d', 'd'], 191],
     [['hpcp', 's', '--json', '-d', 'd'], 191],
   ])('%j into a full disk', async (args, code) => {

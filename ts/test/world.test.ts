@@ -133,6 +133,7 @@ const LISTED = /^\.\/\na:d3a46e9108289359\nsub\/\nsub\/b:f652b04189071817\n$/;
 const md5 = (text: string) => createHash('md5').update(text).digest('hex');
 const VERIFIED = /^verified: 2 files \(9 B\) read back and equal/;
 const SUMS = /^fcea920f7412b5da7be0cf42b8c93759 {2}a\n[0-9a-f]{32} {2}sub\/b\n$/;
+const MIRRORED = 'verified: 2 files';
 const SAME = '0 only in A, 0 only in B, 0 different';
 
 const copying = (...options: string[]): Row['words'] => {
@@ -411,6 +412,26 @@ const ROWS: Record<string, Row> = {
       'goes on': [190, BOTH, B, 'goes on after 4 bytes, which is its size'],
       hangs: [130, BOTH, /^(?!(.* )?a=).*extra=e/, ': aborting\n'],
       'nothing new': [212, BOTH, E, 'Removal skipped: '],
+    },
+  },
+  'run-mirror': {
+    words: (source, destination) => ['run-mirror', '--manifest', '-', source, destination],
+    cells: {
+      view: [0, BOTH, BOTH, MIRRORED],
+      folded: [2, NAMESAKES, ONE_OF_EACH, 'the copy is incomplete, so it was not verified'],
+      'equal inodes': [0, TWINS, TWINS, MIRRORED],
+      'whole seconds': [0, BOTH, BOTH, 'skipped: 4 unchanged'],
+      'clamped times': [0, BOTH, BOTH, /note .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
+      // The content is verified, whatever else was not kept.
+      'dropped times': [2, BOTH, BOTH, /LOST .*the times were not kept[\s\S]*verified: 2 files/],
+      'no chown': [2, BOTH, BOTH, /owner.*\/a\n[\s\S]*verified: 2 files/],
+      'no chmod': [2, BOTH, BOTH, /mode was not kept.*\/a[\s\S]*verified: 2 files/],
+      'no xattr': [2, BOTH, BOTH, /user\.note.*\/a\n[\s\S]*verified: 2 files/],
+      'ends early': [2, BOTH, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [2, BOTH, B, 'goes on after 4 bytes, which is its size'],
+      // While it hashes: nothing was copied yet.
+      hangs: [2, BOTH, '', ': aborting\n'],
+      'nothing new': [2, BOTH, '', 'Required key not available'],
     },
   },
 };

@@ -88,7 +88,14 @@ const COMMANDS = new Map<string, Entry>([
       dropIn: true,
     },
   ],
-  ['run-mirror', { summary: 'Manifest, copy, verify', dropIn: true }],
+  [
+    'run-mirror',
+    {
+      summary: 'Manifest, copy, verify, with the flags of mirror_tool.py',
+      load: async () => (await import('./dropin/run-mirror.js')).runMirror,
+      dropIn: true,
+    },
+  ],
   ['compress_files', { summary: 'Compress files in place', dropIn: true }],
   ['migrate_compress', { summary: 'Copy and compress, with state and resume', dropIn: true }],
   ['move_to_final', { summary: 'Move with proof', dropIn: true }],

@@ -61,6 +61,14 @@ export class UsageError extends Error {
   }
 }
 
+/** What an option that is not there was meant to be, if that is near. */
+export async function suggestion({ unknown }: UsageError): Promise<string> {
+  if (!unknown?.given.startsWith('--')) return '';
+  const { nearest } = await import('../../nearest.js');
+  const meant = nearest(unknown.given, unknown.known);
+  return meant === undefined ? '' : `; did you mean ${meant}?`;
+}
+
 /** One reading of an argument as an option. */
 interface Match {
   key: string;

@@ -6,7 +6,7 @@
  */
 import type { Context } from '../run.js';
 import { version } from '../version.js';
-import { UsageError } from './argparse.js';
+import { suggestion, UsageError } from './argparse.js';
 import { type HpcpCall, parseCall, usageError } from './hpcp/flags.js';
 
 /** The original's code for wrong usage. */
@@ -42,14 +42,6 @@ async function helpFor({ stdout }: Context): Promise<string> {
   const { helpText } = await import('./hpcp/help.js');
   const { widthOf } = await import('../layout.js');
   return helpText(widthOf(stdout));
-}
-
-/** What an option that is not there was meant to be, if that is near. */
-async function suggestion({ unknown }: UsageError): Promise<string> {
-  if (!unknown?.given.startsWith('--')) return '';
-  const { nearest } = await import('../../nearest.js');
-  const meant = nearest(unknown.given, unknown.known);
-  return meant === undefined ? '' : `; did you mean ${meant}?`;
 }
 
 function versionText(): string {

@@ -1,0 +1,534 @@
+/**
+ * One call of `run-mirror`, its arguments read: the steps that it asks for, under the original's banner.
+ *
+ * Comes in: the call; goes out: the exit code: 0, 1 for what a verification found, 2 for everything else. Everything that
+ * is said goes to stderr; stdout has the manifest, where that is asked for, or with --json nothing but JSON.
+ */
+import { accessSync, constants, createReadStream, createWriteStream, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { BulkhaulError } from '../../../error.js';
+import type { Event, Report } from '../../../events.js';
+import { display, toBytes } from '../../../names.js';
+import type { Resources } from '../../../native/options.js';
+import type { JournalSettings } from '../../../ops/arguments.js';
+import type { Job } from '../../../ops/job.js';
+import { failureText, manifestSummary, summaryText, verifiedText } from '../../../report/summary.js';
+import { count } from '../../../report/units.js';
+import { sentenceOf } from '../../../verdict.js';
+import { systemError } from '../../exit.js';
+import {
+  type CommonSettings,
+  type Context,
+  inUse,
+  journalSettings,
+  neededSpillDirectory,
+  runJob,
+  spillDirectory,
+  stateDirectory,
+} from '../../run.js';
+import { elsewhere, parseCount, parseRate } from '../../values.js';
+import { Console } from '../console.js';
+import { askB3sum } from './b3sum.js';
+import type { MirrorCall } from './flags.js';
+
+interface Problem {
+  /** `found`: by the verification. */
+  kind: 'found' | 'failed' | 'interrupted';
+  message: string;
+  said?: boolean;
+}
+
+type MirrorConsole = Console<Problem>;
+type Begin = Parameters<typeof runJob>[0];
+
+const INTERRUPTED: Problem = { kind: 'interrupted', message: 'interrupted: the same command goes on' };
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** By the algorithm. */
+const NAMES = { blake3: 'BLAKE3SUMS', sha256: 'SHA256SUMS' } as const;
+
+/** Files between two counts, and the least milliseconds. */
+const COUNT_FILES = 100;
+const COUNT_INTERVAL = 1000;
+
+/** Runs a call. */
+export async function run(call: MirrorCall, streams: Context): Promise<number> {
+  const { json, quiet } = call.values;
+  const out: MirrorConsole = new Console('run-mirror', streams, { json, quiet, piped: true });
+  // A job minds the signals itself; between two of them they count too.
+  const signals = new AbortController();
+  const stop = () => signals.abort();
+  for (const signal of SIGNALS) process.on(signal, stop);
+  const mirror = new Mirror(call, out, signals.signal);
+  try {
+    await mirror.run();
+  } catch (thrown) {
+    const error = systemError(thrown);
+    const known = error instanceof BulkhaulError && error.code !== 'INTERNAL';
+    if (!known && !signals.signal.aborted) throw error;
+    if (known) {
+      const { code, message } = error;
+      out.report({ kind: 'failed', message });
+      if (mirror.told !== thrown) out.json({ type: 'error', kind: 'refused', code, message });
+    }
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, stop);
+  }
+  if (signals.signal.aborted && !out.problems.some(({ kind }) => kind === 'interrupted')) out.report(INTERRUPTED);
+  return exitCode(out.problems);
+}
+
+/** What a verification found is 1, unless it was interrupted. */
+function exitCode(problems: readonly Problem[]): number {
+  const kinds = new Set(problems.map(({ kind }) => kind));
+  if (kinds.has('interrupted')) return 2;
+  if (kinds.has('found')) return 1;
+  return kinds.size > 0 ? 2 : 0;
+}
+
+class Mirror {
+  /** Where the paths in a manifest begin when it is verified. */
+  readonly #target: string;
+  readonly #algorithm: 'blake3' | 'sha256';
+  #directory: string | undefined;
+  /** What the reporters of a job have told in JSON. */
+  told: unknown;
+  /** The copy has failed entries. */
+  #incomplete = false;
+
+  constructor(
+    readonly call: MirrorCall,
+    readonly out: MirrorConsole,
+    readonly signal: AbortSignal,
+  ) {
+    this.#target = call.destination ?? call.source;
+    this.#algorithm = call.algo === 'sha256' ? 'sha256' : 'blake3';
+  }
+
+  async run(): Promise<void> {
+    const { call, out } = this;
+    const { step, values } = call;
+    const resources = resourcesOf(call);
+    this.#say(
+      '=== Mirror ===',
+      `Time: ${new Date().toISOString()}`,
+      `Step: ${step}`,
+      `Dry: ${values.dry_run ? 'True' : 'False'}`,
+      `Algo: ${step === 'verify' ? call.algo : this.#algorithm}`,
+    );
+    await this.#check();
+    const wants = (each: MirrorCall['step']) => step === 'all' || step === each;
+    const made = wants('make-manifest') ? await this.#make(resources) : undefined;
+    if (wants('copy') && !this.#stopped) await this.#copy(resources);
+    if (!wants('verify') || this.#stopped) return;
+    if (step === 'all' && values.dry_run) {
+      this.#say(`[3/3] Verifying at ${display(this.#target)}`);
+      out.note('dry run: nothing was written, so there is nothing to verify');
+      return;
+    }
+    await this.#verify(made ?? (await this.#known()), resources);
+  }
+
+  /** What can't come to anything is refused before anything is read. */
+  async #check(): Promise<void> {
+    const { step, source, destination, values } = this.call;
+    const paths = [source, ...(destination === undefined ? [] : [destination])];
+    for (const path of paths) {
+      const why = elsewhere(path, 'copy', paths);
+      if (why !== undefined && !(await isDirectory(path))) throw new BulkhaulError('USAGE', why);
+    }
+    if (step !== 'verify' && !(await isDirectory(source))) {
+      throw new BulkhaulError('NO_SOURCE', `SRC ${source} is no directory`);
+    }
+    if (step !== 'all' && step !== 'make-manifest') return;
+    if (!hasFiles(toBytes(below(source, '')), NAMES[this.#algorithm])) throw nothingIn(source);
+    if (values.manifest !== undefined) return;
+    try {
+      accessSync(toBytes(source), constants.W_OK);
+    } catch (error) {
+      throw new BulkhaulError(
+        'OUTPUT',
+        `the manifest can't be written into SRC: ${(error as Error).message}; --manifest PATH names another place, --manifest - is standard output`,
+      );
+    }
+  }
+
+  /** Makes the manifest; where it is. */
+  async #make(resources: Resources): Promise<string | undefined> {
+    const { call, out } = this;
+    const { source, step, values } = call;
+    this.#say('[1/3] Creating manifest…');
+    const piped = values.manifest === '-';
+    const place = piped ? undefined : (values.manifest ?? below(source, NAMES[this.#algorithm]));
+    if (values.dry_run && place !== undefined) {
+      out.note(`dry run: nothing is hashed, and ${place} is not written`);
+      return undefined;
+    }
+    const direct = piped && step === 'make-manifest' && !values.prefer_external_b3;
+    const output = direct ? '/dev/stdout' : (place ?? join(this.#temporary(), 'manifest'));
+    const { manifest } = await import('../../../ops/manifest.js');
+    const settings = this.#settings(problemsOf);
+    const report = await this.#hash(
+      () =>
+        manifest({
+          sources: below(source, ''),
+          algorithms: [this.#algorithm],
+          output,
+          spillDirectory: neededSpillDirectory(out.streams.env),
+          inUse: [
+            ...inUse(settings, out.streams.env).inUse,
+            ...(this.#directory === undefined ? [] : [this.#directory]),
+          ],
+          ...resources,
+          ...(piped ? {} : this.#journaled),
+        }),
+      settings,
+    );
+    this.#summarise(report, manifestSummary);
+    if (this.#stopped) return undefined;
+    if (report.outcomes.listed === 0) throw nothingIn(source);
+    if (piped && !direct) await this.#print(output);
+    if (values.prefer_external_b3 && step !== 'all') await this.#secondOpinion(output, source);
+    return output;
+  }
+
+  async #copy(resources: Resources): Promise<void> {
+    const { call, out } = this;
+    const { source, destination = '', values } = call;
+    this.#say(`[2/3] Copying ${display(source)} to ${display(destination)}…`);
+    const { copy } = await import('../../../ops/copy.js');
+    const settings = this.#settings(problemsOf);
+    const begin = (entries: boolean): Job =>
+      copy({
+        sources: below(source, ''),
+        destination,
+        dryRun: values.dry_run,
+        // What is not on disk yet can't be read from there.
+        ...(call.step === 'all' && { sync: 'all' }),
+        spillDirectory: spillDirectory(out.streams.env),
+        entries,
+        ...inUse(settings, out.streams.env),
+        ...resources,
+        ...this.#journaled,
+      });
+    const report = await this.#job(begin, settings);
+    this.#summarise(report, summaryText);
+    // What is missing then is no finding of a verification.
+    this.#incomplete = Object.values(report.failureKinds).some((count) => count > 0) || !report.accounted;
+    if (this.#incomplete && call.step === 'all') out.say('the copy is incomplete, so it was not verified');
+  }
+
+  /** Whether the steps end here. */
+  get #stopped(): boolean {
+    return this.#incomplete || this.signal.aborted || this.out.problems.some(({ kind }) => kind === 'interrupted');
+  }
+
+  /** The manifest to verify by, when none was made. That of SRC first: an older one in DST knows nothing of new files. */
+  async #known(): Promise<string> {
+    const { algo, values, source, destination } = this.call;
+    if (values.manifest === '-') {
+      if (!values.prefer_external_b3) return '/dev/stdin';
+      const spooled = join(this.#temporary(), 'manifest');
+      await pipeline(this.out.streams.stdin, createWriteStream(spooled), { signal: this.signal });
+      return spooled;
+    }
+    if (values.manifest !== undefined) return values.manifest;
+    const names = algo === 'auto' ? Object.values(NAMES) : [NAMES[algo]];
+    for (const name of names) {
+      const places = [source, ...(destination === undefined ? [] : [destination])].map((each) => below(each, name));
+      const there: { place: string; is: string }[] = [];
+      for (const place of places) {
+        const entry = await stat(toBytes(place)).catch(unlessAbsent);
+        if (entry !== undefined) there.push({ place, is: `${entry.size} ${entry.mtimeMs}` });
+      }
+      const [first, other] = there;
+      if (first === undefined) continue;
+      if (other !== undefined && other.is !== first.is) {
+        this.out.note(`${other.place} has another size or time; --manifest names the one to verify by`);
+      }
+      return first.place;
+    }
+    throw new BulkhaulError('LIST', `there is no ${names.join(' or ')} in SRC or DST: --manifest names another`);
+  }
+
+  async #verify(manifest: string, resources: Resources): Promise<void> {
+    const { call, out } = this;
+    const { algo, step, values } = call;
+    const target = this.#target;
+    this.#say(`[3/3] Verifying at ${display(target)} using ${display(values.manifest ?? manifest)}`);
+    const { verify } = await import('../../../ops/verify.js');
+    const algorithm = step === 'all' ? this.#algorithm : algo === 'auto' ? undefined : algo;
+    // Each failure has its line here, in the words of the original.
+    const settings: CommonSettings = { ...this.#settings(findingsOf), preview: true };
+    const report = await this.#hash(
+      () =>
+        verify({
+          manifests: manifest,
+          directory: target,
+          extra: false,
+          spillDirectory: neededSpillDirectory(out.streams.env),
+          // A manifest that came with the copy.
+          inUse: [
+            ...inUse(settings, out.streams.env).inUse,
+            ...Object.values(NAMES).map((name) => below(target, name)),
+          ],
+          ...(algorithm && { algorithm }),
+          ...resources,
+          ...(values.manifest === '-' ? {} : this.#journaled),
+        }),
+      settings,
+      (event, print) => {
+        const lines = linesOf(event, target);
+        if (lines.length > 0) print(lines);
+      },
+    );
+    out.notes(report);
+    const { 'not-listed': extra = 0 } = report.skipped;
+    if (extra > 0) {
+      const are = `${count(extra, 'file')} in ${target} ${extra === 1 ? 'is' : 'are'} not in the manifest`;
+      out.note(`${are} (bulkhaul verify --in DST MANIFEST names each)`);
+    }
+    const problems = findingsOf(report);
+    out.report(...problems);
+    if (problems.length > 0) {
+      const failures = Object.values(report.failureKinds).reduce((sum, each) => sum + each, 0);
+      if (failures > 0) out.print(`[ERROR] Verification failed: ${failures} problem(s).`);
+      return;
+    }
+    if (values.prefer_external_b3 && !(await this.#secondOpinion(manifest, target))) return;
+    this.#say(`verified: ${verifiedText(report)}`, 'Verification successful.');
+  }
+
+  /** What the real b3sum finds; false: something. */
+  async #secondOpinion(manifest: string, directory: string): Promise<boolean> {
+    const { call, out } = this;
+    const blake3 = call.step !== 'verify' || call.algo === 'blake3' || manifest.endsWith(NAMES.blake3);
+    if (this.#algorithm !== 'blake3' || !blake3) {
+      out.note('b3sum was not run: the manifest is not known to be one of BLAKE3 (--algo blake3 says so)');
+      return true;
+    }
+    const opinion = await askB3sum(manifest, directory, call.threads, this.signal);
+    switch (opinion.kind) {
+      case 'right':
+        this.#say('b3sum --check finds the same');
+        return true;
+      case 'absent':
+        out.note('there is no b3sum here: the digests are of bulkhaul alone');
+        return true;
+      case 'interrupted':
+        out.report(INTERRUPTED);
+        return false;
+      case 'unable':
+        out.report({
+          kind: 'failed',
+          message: `b3sum can't check ${call.values.manifest ?? manifest}: ${opinion.why}`,
+        });
+        return false;
+      case 'wrong': {
+        const { names } = opinion;
+        out.print(...names.map((name) => `[MISMATCH] ${display(name)}`));
+        out.report({ kind: 'found', message: `b3sum finds other content in ${count(names.length, 'file')}` });
+        out.print(`[ERROR] Verification failed: ${names.length} problem(s).`);
+        return false;
+      }
+    }
+  }
+
+  async #job(begin: Begin, settings: CommonSettings, listen?: (event: Event) => void): Promise<Report> {
+    try {
+      return await runJob(begin, settings, this.out.streams, listen);
+    } catch (error) {
+      this.told = error;
+      throw error;
+    }
+  }
+
+  /** A job that hashes, with its counts where nobody sees a status. */
+  async #hash(
+    begin: () => Job,
+    settings: CommonSettings,
+    listen?: (event: Event, print: (lines: readonly string[]) => void) => void,
+  ): Promise<Report> {
+    const { out, call } = this;
+    const { json, quiet } = call.values;
+    const terminal = 'isTTY' in out.streams.stderr && out.streams.stderr.isTTY === true;
+    const counts = call.progress === 'auto' && !terminal && !json && !quiet;
+    let timer: NodeJS.Timeout | undefined;
+    // Lines come clear of the status row of a terminal.
+    let print = (lines: readonly string[]): void => out.print(...lines);
+    const started: Begin = (_, hush) => {
+      const job = begin();
+      print = (lines) => void hush(async () => out.print(...lines));
+      if (counts) timer = countFiles(job, (line) => out.print(line));
+      return job;
+    };
+    try {
+      const report = await this.#job(
+        started,
+        counts ? { ...settings, progress: 'none' } : settings,
+        listen && ((event) => listen(event, print)),
+      );
+      if (counts) out.print(`Hashing: ${filesOf(report)}`);
+      return report;
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  /** The summary of a step, and the problem that it tells of. */
+  #summarise(report: Report, text: (report: Report) => string): void {
+    const { json, quiet } = this.call.values;
+    const told = !json && (!report.complete || !quiet);
+    if (told) this.out.streams.stderr.write(text(report));
+    this.out.report(...problemsOf(report).map((problem) => ({ ...problem, said: told })));
+  }
+
+  /** Sends a manifest to standard output. Throws `OUTPUT` where it does not arrive. */
+  async #print(path: string): Promise<void> {
+    try {
+      await pipeline(createReadStream(path), this.out.streams.stdout, { end: false, signal: this.signal });
+    } catch (error) {
+      throw new BulkhaulError('OUTPUT', `standard output could not be written: ${(error as Error).message}`);
+    }
+  }
+
+  /** A directory that goes with the process. */
+  #temporary(): string {
+    if (this.#directory !== undefined) return this.#directory;
+    const directory = mkdtempSync(join(neededSpillDirectory(this.out.streams.env), 'bulkhaul-mirror-'));
+    process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+    this.#directory = directory;
+    return directory;
+  }
+
+  #settings(problems: (report: Report) => readonly Problem[]): CommonSettings {
+    const { values, progress } = this.call;
+    return {
+      label: 'run-mirror',
+      exitCode: (report) => exitCode([...this.out.problems, ...problems(report)]),
+      dryRun: values.dry_run,
+      json: values.json,
+      progress,
+      quiet: values.quiet,
+      verbose: false,
+      logFile: values.log_file === '-' ? '/dev/stderr' : values.log_file,
+      stallTimeout: Number(values.stall_timeout ?? 0),
+    };
+  }
+
+  get #journaled(): { journal?: JournalSettings } {
+    const { no_journal, state_dir } = this.call.values;
+    const directory = state_dir ?? stateDirectory(this.out.streams.env);
+    return journalSettings({ directory, asked: no_journal ? false : undefined });
+  }
+
+  /** Lines of the original, unless nobody wants to see them. */
+  #say(...lines: readonly string[]): void {
+    if (!this.call.values.quiet) this.out.print(...lines);
+  }
+}
+
+/** What an event of a verification says, as lines in the words of the original. */
+function linesOf(event: Event, target: string): string[] {
+  if (event.type !== 'error') return [];
+  const { kind, path } = event;
+  const root = below(target, '');
+  const name = display(path.startsWith(root) ? path.slice(root.length) : path);
+  if (kind === 'missing' || kind === 'vanished') return [`[MISSING] ${name}`];
+  if (kind === 'mismatch') return [`[MISMATCH] ${name}`];
+  const why = `run-mirror: ${failureText(event)}`;
+  return kind === 'kind' ? [`[MISMATCH] ${name}`, why] : [why];
+}
+
+/** What a verification came to. */
+function findingsOf(report: Report): Problem[] {
+  const { missing = 0, vanished = 0, mismatch = 0, kind = 0, ...others } = report.failureKinds;
+  const found = missing + vanished + mismatch + kind;
+  const failed = Object.values(others).reduce((sum, each) => sum + each, 0);
+  return [
+    ...interruption(report),
+    ...(found > 0
+      ? [{ kind: 'found', message: `${count(found, 'file')} not as the manifest says`, said: true } as const]
+      : []),
+    ...(failed > 0 ? [{ kind: 'failed', message: `${count(failed, 'failure')}`, said: true } as const] : []),
+    ...(report.accounted
+      ? []
+      : [{ kind: 'failed', message: 'not everything is accounted for: do not trust this run' } as const]),
+  ];
+}
+
+/** What a manifest or a copy came to. */
+function problemsOf(report: Report): Problem[] {
+  const interrupted = interruption(report);
+  if (interrupted.length > 0 || report.complete) return interrupted;
+  return [{ kind: 'failed', message: sentenceOf(report, 2) }];
+}
+
+/** Who gave up a job that hung has said so. */
+function interruption({ interrupted, failureKinds }: Report): Problem[] {
+  if (!interrupted || failureKinds.stalled) return [];
+  return [INTERRUPTED];
+}
+
+/** Prints how far a job is, whenever so many files more are done. */
+export function countFiles(job: Pick<Job, 'snapshot'>, print: (line: string) => void): NodeJS.Timeout {
+  let told = 0;
+  return setInterval(() => {
+    const { doneFiles, foundFiles, expected } = job.snapshot();
+    if (doneFiles - told < COUNT_FILES) return;
+    told = doneFiles;
+    print(`Hashing: ${doneFiles}/${Math.max(expected?.files ?? foundFiles, doneFiles)}`);
+  }, COUNT_INTERVAL).unref();
+}
+
+function filesOf({ files, found }: Report): string {
+  const done = Object.values(files).reduce((sum, each) => sum + each, 0) - files.skipped;
+  return `${done}/${Math.max(found.file - files.skipped, done)}`;
+}
+
+/** Throws `USAGE` for what is no rate: a limit that is not understood must not be none. */
+function resourcesOf({ jobs, values }: MirrorCall): Resources {
+  const { bwlimit, iops_limit, nice, ionice } = values;
+  return {
+    limits: {
+      ...(bwlimit !== undefined && { bytes: parseRate(bwlimit, '--bwlimit') }),
+      ...(iops_limit !== undefined && { entries: parseCount(iops_limit, '--iops-limit') }),
+    },
+    ...(jobs !== undefined && { jobs }),
+    ...(nice !== undefined && { nice }),
+    ...(ionice !== undefined && { ionice }),
+  };
+}
+
+function nothingIn(source: string): BulkhaulError {
+  return new BulkhaulError('NO_SOURCE', `there are no files in SRC ${source}: an empty manifest proves nothing`);
+}
+
+/** Whether there may be a regular file below, beside `own` at the top: what can't be listed the manifest will tell. */
+function hasFiles(directory: Buffer, own?: string): boolean {
+  try {
+    const entries = readdirSync(directory, { withFileTypes: true, encoding: 'buffer' });
+    return (
+      entries.some((entry) => entry.isFile() && entry.name.toString() !== own) ||
+      entries.some((entry) => entry.isDirectory() && hasFiles(Buffer.concat([directory, entry.name, Buffer.from('/')])))
+    );
+  } catch {
+    return true;
+  }
+}
+
+/** A name in a directory; the empty one: what is in it. */
+function below(directory: string, name: string): string {
+  return `${directory.replace(/\/*$/, '/')}${name}`;
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return (await stat(toBytes(path)).catch(unlessAbsent))?.isDirectory() ?? false;
+}
+
+/** Throws what keeps it from being looked at. */
+function unlessAbsent(error: NodeJS.ErrnoException): undefined {
+  if (!['ENOENT', 'ENOTDIR'].includes(error.code ?? '')) throw error;
+}
