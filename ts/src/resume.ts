@@ -7,9 +7,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError } from './error.js';
+import { absolutePath, jobDirectory, journalPath } from './journal/identity.js';
 import { pristine, recordsOf } from './journal/reader.js';
-import { absolutePath, type JobRecord, type JournalRecord, type Operation } from './journal/record.js';
-import { type JobSummary, jobDirectory, jobsIn, journalPath } from './journal/store.js';
+import type { JobRecord, JournalRecord, Operation } from './journal/record.js';
+import { type JobSummary, jobsIn } from './journal/store.js';
 import { display, type PathLike, toBytes } from './names.js';
 import type { Resources } from './native/options.js';
 import { loadAddon } from './native.js';

@@ -66,7 +66,7 @@ const ROOMS = [
   ...['native/options', 'native/events', 'native'],
   'verdict',
   'events',
-  ...['record', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
+  ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
   ...['ops/arguments', 'ops/job', 'ops'],
   'resume',
   'report',

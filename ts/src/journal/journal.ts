@@ -5,26 +5,18 @@
  * the same job finds. A run that is over within a second and complete leaves nothing. A journal that can't be written
  * never stops a job: it ends, and says why.
  */
-import { createHash } from 'node:crypto';
 import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { BulkhaulError } from '../error.js';
 import type { JobEvent, Report, Snapshot } from '../events.js';
-import { display, fromBytes, toBytes } from '../names.js';
+import { display, toBytes } from '../names.js';
 import type { Addon } from '../native.js';
 import { sentenceOf } from '../verdict.js';
+import { identify, jobDirectory, journalPath, lastingOf, leasePath } from './identity.js';
 import { type Holder, Lease } from './lease.js';
 import { glance, pristine, recordsOf } from './reader.js';
-import {
-  absolutePath,
-  type Counts,
-  FORMAT,
-  type JobRecord,
-  type JournalRecord,
-  type Operation,
-  seal,
-} from './record.js';
-import { jobDirectory, journalPath, leasePath, makeDirectories, prune, stateOf } from './store.js';
+import { type Counts, FORMAT, type JobRecord, type JournalRecord, type Operation, seal } from './record.js';
+import { makeDirectories, prune, stateOf } from './store.js';
 
 /** Milliseconds that a job takes before it gets a journal, unless something fails in it. */
 const PATIENCE = 1000;
@@ -96,7 +88,7 @@ export class Journal {
   ): Promise<Journal> {
     const lasting = lastingOf(asked, directory);
     const job = { type: 'job', format: FORMAT, operation, directory, options: lasting } as const;
-    const journal = new Journal(options, addon, job, options.id ?? identify(operation, directory, lasting));
+    const journal = new Journal(options, addon, job, options.id ?? (await identify(operation, directory, lasting)));
     try {
       await journal.#find();
       if (options.required || options.early) journal.#begin();
@@ -141,10 +133,11 @@ export class Journal {
 
   /** The job is at work; `peek` tells how far it is. */
   watch(peek: () => Snapshot): void {
-    const later = setTimeout(() => {
+    const tell = () => {
       this.#begin();
       this.#status(peek());
-    }, PATIENCE);
+    };
+    const later = setTimeout(tell, Math.max(0, PATIENCE - 1000 * peek().elapsed));
     const status = setInterval(() => this.#status(peek()), STATUS_EVERY);
     this.#timers = [later.unref(), status.unref()];
   }
@@ -381,35 +374,4 @@ function countsOf({ outcomes, found, extras, foundBytes, copiedBytes, failureKin
     errors: sum(failureKinds),
     ...(!interrupted && { expectedEntries: all, expectedBytes: foundBytes }),
   };
-}
-
-/** Options of one run only, which make no other job. */
-const PASSING = ['signal', 'entries', 'dryRun', 'inUse', 'spillDirectory', 'journal'];
-/** Options that say how fast it goes, not what is done. */
-const PACE = ['jobs', 'limits', 'nice', 'ionice'];
-/** Options whose values are paths, or hold some. */
-const PATHS = ['path', 'paths', 'list', 'protect', 'noPreserveRoot', 'output', 'manifests', 'directory'];
-
-/** The options as they are kept, by their names: what belongs to one run left out, paths as text and absolute, a question as whether. */
-function lastingOf(asked: object, directory: string): Record<string, unknown> {
-  const kept = (value: unknown, key: string): unknown => {
-    if (Buffer.isBuffer(value)) return kept(fromBytes(value), key);
-    if (typeof value === 'string') return PATHS.includes(key) ? absolutePath(value, directory) : value;
-    if (Array.isArray(value)) return value.map((each) => kept(each, key));
-    if (typeof value !== 'object' || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, kept(each, name)]));
-  };
-  const lasting = Object.entries(asked)
-    .filter(([name, value]) => !PASSING.includes(name) && value !== undefined)
-    .map(([name, value]): [string, unknown] => [name, name === 'confirm' ? true : kept(value, name)]);
-  return Object.fromEntries(lasting.sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-/** The name of the job that these options are: the same each time. */
-function identify(operation: Operation, directory: string, options: Record<string, unknown>): string {
-  const asked = Object.entries(options).filter(([name]) => !PACE.includes(name));
-  // Only such rules are about paths from where the command was given.
-  const where = (options.filter as { style?: string } | undefined)?.style === 'fnmatch' ? directory : '';
-  const text = JSON.stringify([operation, where, asked]);
-  return `${operation}-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
 }

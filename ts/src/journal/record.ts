@@ -119,8 +119,3 @@ export function unseal(line: string, before: string | undefined): { record?: Jou
     return { digest };
   }
 }
-
-/** A path as it is meant where relative ones begin in `directory`. Not normalised: `..` behind a symlink leads where it leads. */
-export function absolutePath(path: string, directory: string): string {
-  return path.startsWith('/') ? path : `${directory}/${path}`;
-}

@@ -10,24 +10,13 @@ import { dirname, join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import { fromBytes, toBytes } from '../names.js';
 import type { Addon } from '../native.js';
+import { jobDirectory, journalPath, leasePath } from './identity.js';
 import { type Holder, holderOf } from './lease.js';
 import { type Glance, glance } from './reader.js';
 import type { Counts, Operation } from './record.js';
 
 /** Milliseconds after which an ended job is forgotten. */
 const LIFE = 90 * 24 * 3600 * 1000;
-
-export function jobDirectory(state: string, id: string): string {
-  return join(state, 'jobs', id);
-}
-
-export function journalPath(state: string, id: string): string {
-  return join(jobDirectory(state, id), 'journal.jsonl');
-}
-
-export function leasePath(state: string, id: string): string {
-  return join(jobDirectory(state, id), 'lease');
-}
 
 /** Makes a directory and what is missing above it. Node's own way never ends where a name can't be made, as in /proc. */
 export function makeDirectories(path: string): void {

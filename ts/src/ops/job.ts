@@ -5,10 +5,12 @@
  * awaited or not, read or not. What could not begin rejects with `BulkhaulError`. What goes wrong with single entries is
  * in the report, and the job resolves: `complete` tells, and `orThrow()` rejects.
  */
+import { existsSync } from 'node:fs';
 import { BulkhaulError } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
 import type { Earlier, Journal } from '../journal/journal.js';
 import type { Operation } from '../journal/record.js';
+import { toBytes } from '../names.js';
 import type { NativeEvent, NativeQuestion, NativeReport } from '../native/events.js';
 import type { Limits } from '../native/options.js';
 import { loadAddon, type NativeJob } from '../native.js';
@@ -17,6 +19,9 @@ import { boolean, type Check, type JobOptions, LIMITS, pathText, record, seconds
 
 /** Whether what is named may be deleted: extra entries of the destination, the sources of a move, or both. */
 export type Confirm = (victims: readonly Victims[]) => boolean | Promise<boolean>;
+
+/** Milliseconds that a job takes before it gets a journal, unless something fails in it. */
+const PATIENCE = 1000;
 
 const NOTHING_YET: Snapshot = {
   phase: 'preflight',
@@ -44,7 +49,16 @@ const NOTHING_YET: Snapshot = {
 /** A job of the addon, and its journal where it has one. */
 export interface Prepared {
   native: NativeJob;
-  journal?: Journal | undefined;
+  journal?: Journaling | undefined;
+}
+
+/** The journal of a job: open, or to be opened when there is something for it. */
+export interface Journaling {
+  id: string;
+  journal?: Journal;
+  open: () => Promise<Journal>;
+  /** The files that are its own. */
+  files: readonly string[];
 }
 
 /** What the journal of a job says of it. */
@@ -107,7 +121,10 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   readonly #begun: Promise<Begun>;
   readonly #report: Promise<Report>;
   #native: NativeJob | undefined;
+  #journaling: Journaling | undefined;
   #journal: Journal | undefined;
+  #opened: Promise<void> | undefined;
+  #later: NodeJS.Timeout | undefined;
   /** Cancelled before there was anything to cancel: false gently, true at once. */
   #cancelled: boolean | undefined;
   /** Set before there was anything to limit. */
@@ -147,8 +164,9 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     try {
       const { native, journal } = await prepare();
       this.#native = native;
-      this.#journal = journal;
-      journal?.watch(() => native.peek());
+      this.#journaling = journal;
+      if (journal?.journal) this.#watch(journal.journal);
+      else if (journal) this.#later = setTimeout(() => void this.#open(), PATIENCE).unref();
       if (this.#limits !== undefined) native.setLimits(this.#limits);
       if (this.#stallTimeout !== undefined) {
         seconds(this.#stallTimeout, 'stallTimeout');
@@ -178,12 +196,14 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
         }),
       );
       const report: Report = { ...counted, ...verdictOf(counted, this.#dryRun) };
+      clearTimeout(this.#later);
       this.#ended = this.#heard.then(() => this.#close(report));
       // Whoever reads the events may wait for the report before the last of them.
       if (!this.#iterated) await this.#ended;
       if (signal?.aborted && report.interrupted) throw abortError(signal.reason, report);
       return report;
     } catch (error) {
+      clearTimeout(this.#later);
       this.#journal?.close();
       throw error;
     } finally {
@@ -191,8 +211,23 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     }
   }
 
+  /** There is something for the journal. */
+  #open(): Promise<void> {
+    const journaling = this.#journaling;
+    if (journaling === undefined) return Promise.resolve();
+    this.#opened ??= this.#journal ? Promise.resolve() : journaling.open().then((journal) => this.#watch(journal));
+    return this.#opened;
+  }
+
+  #watch(journal: Journal): void {
+    this.#journal = journal;
+    journal.watch(() => this.#native?.peek() ?? NOTHING_YET);
+  }
+
   /** The journal has heard of everything: it ends, and the report says where it is. */
-  #close(report: Report): void {
+  async #close(report: Report): Promise<void> {
+    if (!report.complete) await this.#open();
+    await this.#opened;
     const journal = this.#journal;
     if (journal === undefined) return;
     journal.end(report);
@@ -220,7 +255,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * ```
    */
   get id(): string | undefined {
-    return this.#journal?.id;
+    return this.#journal?.id ?? this.#journaling?.id;
   }
 
   /**
@@ -253,7 +288,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   async journal(): Promise<Journaled | undefined> {
     await this.#begun;
     const journal = this.#journal;
-    if (journal === undefined) return undefined;
+    if (journal === undefined) return this.#journaling && { id: this.#journaling.id };
     const { id, earlier, problem } = journal;
     return { id, ...(earlier && { earlier }), ...(problem !== undefined && { problem }) };
   }
@@ -359,7 +394,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
         for (const event of batch) {
           if (event.type === 'question') await this.#ask(native, event);
           else if (event.type === 'entry' && this.#dryRun) yield { ...decode(event), dryRun: true };
-          else yield this.#note(decode(event));
+          else yield await this.#note(decode(event));
         }
       }
       left = false;
@@ -373,7 +408,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   }
 
   /** The journal hears of an event before anybody else. */
-  #note<Told extends JobEvent>(event: Told): Told {
+  async #note<Told extends JobEvent>(event: Told): Promise<Told> {
+    if (event.type === 'error' || (event.type === 'note' && event.lost)) await this.#open();
     this.#journal?.take(event);
     return event;
   }
@@ -396,7 +432,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
         for (const event of batch) {
           // Whoever could be told that asking failed has left: it is a no.
           if (event.type === 'question') await this.#ask(native, event).catch(() => undefined);
-          else if (this.#journal !== undefined) this.#note(decode(event));
+          else if (this.#journaling !== undefined) await this.#note(decode(event));
         }
       }
     } finally {
@@ -510,22 +546,31 @@ export function begin<Options extends Pick<JobOptions, 'signal' | 'dryRun'> & { 
 
 /**
  * The journal that the options of an operation ask for; `asked`: these options in the form that a later run begins from.
- * `early`: its files have to be there from the beginning, because something is deleted.
+ * `early`: its files have to be there from the beginning, because something is deleted. Otherwise it is opened at once only
+ * where an earlier run has left one.
  */
 export async function journalFor(
   operation: Operation,
   asked: JobOptions & object,
   early = false,
-): Promise<Journal | undefined> {
+): Promise<Journaling | undefined> {
   const { journal: settings, dryRun } = asked;
   if (settings === undefined || dryRun) return undefined;
-  const { Journal } = await import('../journal/journal.js');
   const directory = pathText(settings.directory, 'the directory of journals');
   const here = workingDirectory();
   // Nobody could go on from there.
   if (here === undefined && !settings.required) return undefined;
   if (here === undefined) throw new BulkhaulError('JOURNAL', 'the working directory does not exist any more');
-  return Journal.open({ ...settings, directory, early }, await loadAddon(), operation, here, asked);
+  const { identify, journalPath, lastingOf, leasePath } = await import('../journal/identity.js');
+  const id = settings.id ?? (await identify(operation, here, lastingOf(asked, here)));
+  const open = async () => {
+    const { Journal } = await import('../journal/journal.js');
+    return Journal.open({ ...settings, directory, early }, await loadAddon(), operation, here, asked);
+  };
+  const path = journalPath(directory, id);
+  const now = early || settings.required || settings.id !== undefined || existsSync(toBytes(path));
+  const journal = now ? await open() : undefined;
+  return { id, open, files: journal?.files ?? [path, leasePath(directory, id)], ...(journal && { journal }) };
 }
 
 /** Undefined where it is gone. */
@@ -538,11 +583,11 @@ function workingDirectory(): string | undefined {
 }
 
 /** The addon's job with its journal, which is closed where there is none to be made. */
-export async function prepared(journal: Journal | undefined, native: () => Promise<NativeJob>): Promise<Prepared> {
+export async function prepared(journal: Journaling | undefined, native: () => Promise<NativeJob>): Promise<Prepared> {
   try {
     return { native: await native(), journal };
   } catch (error) {
-    journal?.close();
+    journal?.journal?.close();
     throw error;
   }
 }
