@@ -22,7 +22,8 @@ import { holderOf, Lease } from '../src/journal/lease.js';
 import { glance, pristine, recordsOf } from '../src/journal/reader.js';
 import { FORMAT, type JournalRecord, seal, unseal } from '../src/journal/record.js';
 import { loadAddon } from '../src/native.js';
-import { executable, jsonLines, program, run, scratch } from './rig.js';
+import { Job } from '../src/ops/job.js';
+import { executable, FakeNative, jsonLines, program, run, scratch } from './rig.js';
 
 const addon = await loadAddon();
 
@@ -530,6 +531,29 @@ describe('a job', () => {
     await expect(resume('../x', { journal: { directory: state } })).rejects.toMatchObject({ code: 'JOURNAL' });
     await expect(resume('none', { journal: { directory: state } })).rejects.toMatchObject({ code: 'JOURNAL' });
   });
+});
+
+it('a journal that can not even be loaded stops nothing', async () => {
+  const path = Buffer.from('x');
+  const failed = {
+    type: 'error',
+    kind: 'io',
+    outcome: 'failed',
+    operation: 'read',
+    path,
+    entryKind: 'file',
+    message: 'm',
+  } as const;
+  const lost = { id: 'copy-1', files: ['state/journal'], open: () => Promise.reject(new Error('it is gone')) };
+  for (const takes of [0, 1100]) {
+    const native = new FakeNative({ events: takes === 0 ? [[failed]] : [], takes });
+    const job = new Job(async () => ({ native, journal: lost }));
+    const types: string[] = [];
+    for await (const { type } of job) types.push(type);
+    expect(types).toEqual(takes === 0 ? ['error', 'summary'] : ['summary']);
+    const message = 'the journal could not be opened: it is gone';
+    expect((await job).notes).toEqual([expect.objectContaining({ kind: 'journal', lost: false, message })]);
+  }
 });
 
 describe('status and report', () => {

@@ -18,8 +18,6 @@ import { glance, pristine, recordsOf } from './reader.js';
 import { type Counts, FORMAT, type JobRecord, type JournalRecord, type Operation, seal } from './record.js';
 import { makeDirectories, prune, stateOf } from './store.js';
 
-/** Milliseconds that a job takes before it gets a journal, unless something fails in it. */
-const PATIENCE = 1000;
 /** Milliseconds between records of how far the job is. */
 const STATUS_EVERY = 5000;
 /** Jobs of the same options that may run at once. */
@@ -50,7 +48,7 @@ export interface Earlier extends Counts {
 }
 
 /** The number of journals of ended jobs that are kept. */
-export const KEEP = 100;
+const KEEP = 100;
 
 export class Journal {
   #id: string;
@@ -64,7 +62,8 @@ export class Journal {
   #made = false;
   #failures = 0;
   #earlier: Earlier | undefined;
-  #timers: NodeJS.Timeout[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #peek: (() => Snapshot) | undefined;
 
   private constructor(
     readonly options: JournalOptions,
@@ -133,13 +132,14 @@ export class Journal {
 
   /** The job is at work; `peek` tells how far it is. */
   watch(peek: () => Snapshot): void {
-    const tell = () => {
-      this.#begin();
-      this.#status(peek());
-    };
-    const later = setTimeout(tell, Math.max(0, PATIENCE - 1000 * peek().elapsed));
-    const status = setInterval(() => this.#status(peek()), STATUS_EVERY);
-    this.#timers = [later.unref(), status.unref()];
+    this.#peek = peek;
+    this.#timer = setInterval(() => this.#status(peek()), STATUS_EVERY).unref();
+  }
+
+  /** It takes so long that there is to be a file. */
+  begin(): void {
+    this.#begin();
+    if (this.#peek) this.#status(this.#peek());
   }
 
   /** Takes in what happened. */
@@ -172,7 +172,7 @@ export class Journal {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const timer of this.#timers) clearTimeout(timer);
+    clearInterval(this.#timer);
     const [file, lease] = [this.#file, this.#lease];
     this.#file = this.#lease = undefined;
     try {

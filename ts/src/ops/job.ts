@@ -124,6 +124,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   #journaling: Journaling | undefined;
   #journal: Journal | undefined;
   #opened: Promise<void> | undefined;
+  /** Why it could not be opened. */
+  #problem: string | undefined;
   #later: NodeJS.Timeout | undefined;
   /** Cancelled before there was anything to cancel: false gently, true at once. */
   #cancelled: boolean | undefined;
@@ -166,7 +168,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       this.#native = native;
       this.#journaling = journal;
       if (journal?.journal) this.#watch(journal.journal);
-      else if (journal) this.#later = setTimeout(() => void this.#open(), PATIENCE).unref();
+      if (journal)
+        this.#later = setTimeout(() => void this.#open().then(() => this.#journal?.begin()), PATIENCE).unref();
       if (this.#limits !== undefined) native.setLimits(this.#limits);
       if (this.#stallTimeout !== undefined) {
         seconds(this.#stallTimeout, 'stallTimeout');
@@ -211,11 +214,18 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     }
   }
 
-  /** There is something for the journal. */
+  /** There is something for the journal. What keeps it from opening never stops the job: the report says it. */
   #open(): Promise<void> {
     const journaling = this.#journaling;
     if (journaling === undefined) return Promise.resolve();
-    this.#opened ??= this.#journal ? Promise.resolve() : journaling.open().then((journal) => this.#watch(journal));
+    this.#opened ??= this.#journal
+      ? Promise.resolve()
+      : journaling.open().then(
+          (journal) => this.#watch(journal),
+          (error: Error) => {
+            this.#problem = `the journal could not be opened: ${error.message}`;
+          },
+        );
     return this.#opened;
   }
 
@@ -229,16 +239,15 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     if (!report.complete) await this.#open();
     await this.#opened;
     const journal = this.#journal;
-    if (journal === undefined) return;
-    journal.end(report);
-    if (journal.file !== undefined) {
+    journal?.end(report);
+    if (journal?.file !== undefined) {
       if (journal.holdsFailures) report.failureFile = journal.file;
       report.job = journal.id;
     }
-    if (journal.problem !== undefined) {
-      const [path = ''] = journal.files;
-      const note = { type: 'note', kind: 'journal', lost: false, count: 1, path, message: journal.problem } as const;
-      report.notes = [...report.notes, note];
+    const message = journal?.problem ?? this.#problem;
+    if (message !== undefined) {
+      const [path = ''] = this.#journaling?.files ?? [];
+      report.notes = [...report.notes, { type: 'note', kind: 'journal', lost: false, count: 1, path, message }];
     }
   }
 
@@ -288,7 +297,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   async journal(): Promise<Journaled | undefined> {
     await this.#begun;
     const journal = this.#journal;
-    if (journal === undefined) return this.#journaling && { id: this.#journaling.id };
+    if (journal === undefined)
+      return this.#journaling && { id: this.#journaling.id, ...(this.#problem && { problem: this.#problem }) };
     const { id, earlier, problem } = journal;
     return { id, ...(earlier && { earlier }), ...(problem !== undefined && { problem }) };
   }
