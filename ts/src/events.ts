@@ -51,6 +51,11 @@ export type JobEvent = EntryEvent | ErrorEvent | NoteEvent | SummaryEvent;
 /** What reporters take. */
 export type Event = JobEvent | StatusEvent;
 
+/** Bytes that went through a run: what the kernel shares or copies by itself is not read. */
+export function movedOf({ readBytes, copiedBytes, verifiedBytes }: Snapshot): number {
+  return Math.max(readBytes, copiedBytes + verifiedBytes);
+}
+
 /** Decodes every path in a value of the addon. */
 export function decode<T>(value: T): Decoded<T> {
   return decodeAny(value) as Decoded<T>;

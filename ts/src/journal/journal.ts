@@ -8,7 +8,7 @@
 import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { BulkhaulError } from '../error.js';
-import type { JobEvent, Report, Snapshot } from '../events.js';
+import { type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { Addon } from '../native.js';
 import { sentenceOf } from '../verdict.js';
@@ -153,6 +153,7 @@ export class Journal {
   /** The job is over. */
   end(report: Report): void {
     const { complete, interrupted, exitCode, elapsed } = report;
+    const { failures, failureFile, job, ...counted } = report;
     const state = interrupted ? 'interrupted' : complete ? 'done' : 'failed';
     if (state !== 'done') this.#begin();
     this.#write({
@@ -164,6 +165,7 @@ export class Journal {
       attempt: this.#attempt,
       elapsed,
       ...countsOf(report),
+      report: counted,
     });
     this.close();
   }
@@ -281,6 +283,7 @@ export class Journal {
       time: new Date().toISOString(),
       phase,
       elapsed,
+      movedBytes: movedOf(snapshot),
       entries: doneEntries,
       bytes: doneBytes,
       copiedBytes,

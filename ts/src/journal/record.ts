@@ -6,7 +6,7 @@
  * written: a line that is none is `undefined`, never a guess.
  */
 import { createHash } from 'node:crypto';
-import type { ErrorEvent, NoteEvent } from '../events.js';
+import type { ErrorEvent, NoteEvent, Report } from '../events.js';
 
 /** Version of the format: a reader knows the records of its own and of older ones. */
 export const FORMAT = 1;
@@ -63,7 +63,12 @@ export interface ProgressRecord extends Counts {
   phase: string;
   /** Seconds of this attempt. */
   elapsed: number;
+  /** Bytes that went through this attempt: read, copied, proved. */
+  movedBytes?: number;
 }
+
+/** What a report tells, without what has records of its own. */
+export type Counted = Omit<Report, 'failures' | 'failureFile' | 'job'>;
 
 /** How an attempt ended. */
 export interface EndRecord extends Counts {
@@ -76,6 +81,8 @@ export interface EndRecord extends Counts {
   sentence: string;
   attempt: number;
   elapsed: number;
+  /** All that was counted. */
+  report?: Counted;
 }
 
 export type JournalRecord = JobRecord | AttemptRecord | ErrorEvent | NoteEvent | ProgressRecord | EndRecord;

@@ -5,7 +5,7 @@
  * has seen how much there is in all, and are about time: the percent is the part of the run that is over, as far as what it
  * has cost so far tells. It never goes back, and is 100 only at the end.
  */
-import type { Snapshot } from '../events.js';
+import { movedOf, type Snapshot } from '../events.js';
 import type { Earlier } from '../journal/journal.js';
 import { Estimate } from './estimate.js';
 import { bytes, count, duration, rate } from './units.js';
@@ -106,11 +106,6 @@ export function resumedText(earlier: Earlier): string {
     `goes on with job ${id}: ${count(entries, 'entry', 'entries')} (${bytes(size)}${part}) were done with` +
     `${failed} in ${count(attempts, 'run')} before`
   );
-}
-
-/** Bytes that went through this run: what the kernel shares or copies by itself is not read. */
-function movedOf({ readBytes, copiedBytes, verifiedBytes }: Snapshot): number {
-  return Math.max(readBytes, copiedBytes + verifiedBytes);
 }
 
 /** The same with what an earlier run has left, which costs nothing. */

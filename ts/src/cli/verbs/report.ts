@@ -1,12 +1,17 @@
-/** `bulkhaul report`: what the journal of a job says, on stdout. */
-import { display } from '../../names.js';
+/** `bulkhaul report`: what the journal of a job says, on stdout or as a page in a file. */
+import { open, rename, rm } from 'node:fs/promises';
+import { BulkhaulError } from '../../error.js';
+import { display, toBytes } from '../../names.js';
 import { journalOf } from '../../resume.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';
 import { BareCommand } from '../base.js';
 import { meant, needed } from '../jobs.js';
-import { operands } from '../options.js';
+import { operands, value } from '../options.js';
 import { Command } from '../parser.js';
+
+/** Of the line that shows speed over time. */
+const COLUMNS = 60;
 
 export class ReportCommand extends BareCommand {
   static override paths = [['report']];
@@ -14,22 +19,37 @@ export class ReportCommand extends BareCommand {
     description: 'Tell what a job did, and all that failed in it',
     details: `
       Shows the job, each run of it, and each entry that failed, changed or was in conflict in the last one. Without JOB it
-      is the job that was heard of last.
+      is the job that was heard of last. \`--html\` makes one page of it that needs nothing beside itself: verdict, totals, speed
+      over time, what failed by kind and what to do about it, what was skipped, each run, and what was asked for.
 
       Exit codes: 0, 2 there is no such job, its journal can't be read, or usage.
     `,
     examples: [
       ['The last job', '$0 report'],
+      ['A page for a browser, or to send to somebody', '$0 report --html copy.html copy-5f0c1a9e'],
       ['All records of one, a JSON object a line', '$0 report --json copy-5f0c1a9e'],
     ],
   });
 
+  html = value('--html', {
+    ...{ group: 'output', value: 'FILE', default: 'none' },
+    help: 'Write a page to FILE, which appears when it is whole; - is standard output',
+  });
   operands = operands('[JOB]', 0, 1);
 
   async execute(): Promise<number> {
     const directory = needed(this.stateDirectory);
     const job = await meant(directory, this.operands[0], () => true);
     const { stdout } = this.context;
+    if (this.html !== undefined) {
+      if (this.json)
+        throw new BulkhaulError('USAGE', '--html and --json are two forms of one answer: give one of them');
+      const { page } = await import('../../report/html.js');
+      const { storyOf } = await import('../../report/story.js');
+      const text = page(job, await storyOf(journalOf(directory, job.id)));
+      await (this.html === '-' ? answer(stdout, text) : replace(this.html, text));
+      return ExitCode.complete;
+    }
     if (this.json) {
       const { jsonLine } = await import('../../report/json.js');
       for await (const record of journalOf(directory, job.id)) await answer(stdout, jsonLine(record));
@@ -38,6 +58,7 @@ export class ReportCommand extends BareCommand {
     const { jobText } = await import('../../report/jobs.js');
     const { failureText } = await import('../../report/summary.js');
     await answer(stdout, jobText(job, Date.now()));
+    await answer(stdout, await this.#speed(directory, job.id));
     for await (const record of journalOf(directory, job.id)) {
       if (record.type === 'attempt') {
         const called = record.command === undefined ? '' : `: ${record.command.map(display).join(' ')}`;
@@ -48,5 +69,35 @@ export class ReportCommand extends BareCommand {
       else if (record.type === 'end') await answer(stdout, `  ${display(record.sentence)}\n`);
     }
     return ExitCode.complete;
+  }
+
+  /** A line of blocks, where the reader's characters have them, and there is something to show. */
+  async #speed(directory: string, id: string): Promise<string> {
+    const { LC_ALL, LC_CTYPE, LANG } = this.context.env;
+    if (!/utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '')) return '';
+    const { sparkline } = await import('../../report/chart.js');
+    const { storyOf } = await import('../../report/story.js');
+    const { stretches } = await storyOf(journalOf(directory, id));
+    const line =
+      sparkline(stretches, ({ bytes }) => bytes, COLUMNS) || sparkline(stretches, ({ entries }) => entries, COLUMNS);
+    return line === '' ? '' : `speed:    ${line}\n`;
+  }
+}
+
+/** The file has the text, or what it had before. */
+async function replace(path: string, text: string): Promise<void> {
+  const staged = toBytes(`${path}.${process.pid}.new`);
+  const file = await open(staged, 'wx');
+  try {
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(staged, toBytes(path));
+  } catch (error) {
+    await rm(staged, { force: true });
+    throw error;
   }
 }

@@ -1,0 +1,152 @@
+/**
+ * What a journal tells of a job, gathered for people.
+ *
+ * Comes in: the records of a journal, in order; goes out: its runs, its speed over time, and what failed by kind with
+ * examples. Memory does not grow with the length of the journal.
+ */
+import type { ErrorEvent, NoteEvent } from '../events.js';
+import type { AttemptRecord, EndRecord, JournalRecord, ProgressRecord } from '../journal/record.js';
+
+/** A stretch of time at one speed. */
+export interface Stretch {
+  /** Seconds of work, over all runs, without the pauses between them. */
+  from: number;
+  to: number;
+  /** Bytes and entries in it. */
+  bytes: number;
+  entries: number;
+}
+
+/** Failures of one kind in the last run. */
+export interface Kind {
+  kind: string;
+  count: number;
+  /** The first of them. */
+  examples: ErrorEvent[];
+}
+
+/** One run of the job. */
+export interface Run {
+  attempt: AttemptRecord;
+  /** Absent: it died, or is at work. */
+  end?: EndRecord;
+}
+
+export interface Story {
+  /** Where relative paths began. */
+  directory: string;
+  /** The last ones. */
+  runs: Run[];
+  /** Runs before those. */
+  earlierRuns: number;
+  stretches: Stretch[];
+  /** Those with most failures first. */
+  kinds: Kind[];
+  /** What the destination did not keep in the last run. */
+  lost: NoteEvent[];
+}
+
+/** Examples of a kind that are kept. */
+const EXAMPLES = 5;
+/** Kinds of failures and of losses that are kept: there are a few dozen. */
+const KINDS = 200;
+/** Runs that are kept. */
+const RUNS = 50;
+/** Stretches at most: of more, two neighbours each become one. */
+const STRETCHES = 240;
+
+/** All of it. */
+export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<Story> {
+  let directory = '';
+  let earlierRuns = 0;
+  const runs: Run[] = [];
+  const speed = new Speed();
+  const kinds = new Map<string, Kind>();
+  const lost: NoteEvent[] = [];
+  for await (const record of records) {
+    switch (record.type) {
+      case 'job':
+        directory = record.directory;
+        break;
+      case 'attempt':
+        // What failed before was tried again.
+        kinds.clear();
+        lost.length = 0;
+        if (runs.push({ attempt: record }) > RUNS) earlierRuns += runs.splice(0, 1).length;
+        speed.begin();
+        break;
+      case 'error': {
+        const kind = kinds.get(record.kind) ?? { kind: record.kind, count: 0, examples: [] };
+        kind.count += 1;
+        if (kind.examples.length < EXAMPLES) kind.examples.push(record);
+        if (kinds.size < KINDS) kinds.set(record.kind, kind);
+        break;
+      }
+      case 'note':
+        if (lost.length < KINDS) lost.push(record);
+        break;
+      case 'progress':
+        speed.take(record, record.movedBytes ?? record.bytes);
+        break;
+      case 'end': {
+        const { report } = record;
+        speed.take(
+          record,
+          report ? Math.max(report.copiedBytes + report.verifiedBytes, report.hashedBytes) : record.bytes,
+        );
+        const last = runs.at(-1);
+        if (last) last.end = record;
+        break;
+      }
+    }
+  }
+  const byCount = [...kinds.values()].sort((one, other) => other.count - one.count);
+  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: byCount, lost };
+}
+
+/** Turns counts that only grow within a run into stretches. */
+class Speed {
+  stretches: Stretch[] = [];
+  /** Seconds of the runs before. */
+  #before = 0;
+  #last = { elapsed: 0, bytes: 0, entries: 0 };
+  /** Records that go into one stretch. */
+  #coarse = 1;
+  #waiting = 0;
+
+  begin(): void {
+    this.#before += this.#last.elapsed;
+    this.#last = { elapsed: 0, bytes: 0, entries: 0 };
+    this.#waiting = 0;
+  }
+
+  take({ elapsed, entries }: ProgressRecord | EndRecord, moved: number): void {
+    const last = this.#last;
+    if (elapsed <= last.elapsed) return;
+    // What is told in the end may leave out what was read for nothing: no stretch has less than nothing in it.
+    const now = { elapsed, bytes: Math.max(moved, last.bytes), entries: Math.max(entries, last.entries) };
+    const stretch = {
+      from: this.#before + last.elapsed,
+      to: this.#before + elapsed,
+      bytes: now.bytes - last.bytes,
+      entries: now.entries - last.entries,
+    };
+    this.#last = now;
+    const open = this.stretches.at(-1);
+    if (open !== undefined && this.#waiting > 0) this.stretches[this.stretches.length - 1] = joined(open, stretch);
+    else this.stretches.push(stretch);
+    this.#waiting = (this.#waiting + 1) % this.#coarse;
+    if (this.stretches.length <= STRETCHES) return;
+    const all = this.stretches;
+    this.stretches = all.flatMap((one, index) => {
+      const next = all[index + 1];
+      return index % 2 === 0 ? [next === undefined ? one : joined(one, next)] : [];
+    });
+    this.#coarse *= 2;
+    this.#waiting = 0;
+  }
+}
+
+function joined(one: Stretch, next: Stretch): Stretch {
+  return { from: one.from, to: next.to, bytes: one.bytes + next.bytes, entries: one.entries + next.entries };
+}

@@ -1,0 +1,177 @@
+/** The page of a job, and what is gathered for it: from records of every length, with hostile names, in a real browser. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import type { JournalRecord } from '../src/journal/record.js';
+import type { JobSummary } from '../src/journal/store.js';
+import { chart, sparkline } from '../src/report/chart.js';
+import { page } from '../src/report/html.js';
+import { remedyOf } from '../src/report/remedies.js';
+import { storyOf } from '../src/report/story.js';
+import { program, run, scratch } from './rig.js';
+
+const ATTEMPT = { type: 'attempt', number: 1, time: '2026-01-01T00:00:00Z', host: 'h', process: 7 } as const;
+
+const progress = (elapsed: number, movedBytes: number, entries: number): JournalRecord => ({
+  ...{ type: 'progress', time: '2026-01-01T00:00:00Z', phase: 'copying', elapsed, movedBytes, entries },
+  ...{ bytes: movedBytes, copiedBytes: movedBytes, errors: 0 },
+});
+
+const failure = (path: string, kind = 'io'): JournalRecord => ({
+  ...{ type: 'error', kind, outcome: 'failed', operation: 'read', path, entryKind: 'file' },
+  message: `read ${path}: Input/output error`,
+});
+
+async function* each(records: Iterable<JournalRecord>): AsyncGenerator<JournalRecord> {
+  yield* records;
+}
+
+const SUMMARY: JobSummary = {
+  ...{ id: 'copy-1', state: 'failed', operation: 'copy', sources: ['/s'], destinations: ['/d'], attempts: 1 },
+  ...{ begun: undefined, heard: undefined, holder: undefined, exitCode: 23, path: '/j', errors: 1 },
+  ...{ sentence: 'INCOMPLETE', entries: 1, bytes: 1, copiedBytes: 1 },
+};
+
+it('is told in few stretches, whatever the length, and none of what was moved is lost', async () => {
+  const runs = fc.array(fc.array(fc.tuple(fc.nat(1000), fc.nat(1e9), fc.nat(1e5)), { maxLength: 900 }), {
+    maxLength: 4,
+  });
+  await fc.assert(
+    fc.asyncProperty(runs, async (told) => {
+      let [seconds, bytes, entries] = [0, 0, 0];
+      const records: JournalRecord[] = [];
+      for (const samples of told) {
+        records.push(ATTEMPT);
+        let at = { elapsed: 0, bytes: 0, entries: 0 };
+        for (const [more, moved, done] of samples) {
+          at = { elapsed: at.elapsed + more + 1, bytes: at.bytes + moved, entries: at.entries + done };
+          records.push(progress(at.elapsed, at.bytes, at.entries));
+        }
+        seconds += at.elapsed;
+        bytes += at.bytes;
+        entries += at.entries;
+      }
+      const { stretches } = await storyOf(each(records));
+      expect(stretches.length).toBeLessThanOrEqual(240);
+      expect(stretches.reduce((sum, stretch) => sum + stretch.bytes, 0)).toBe(bytes);
+      expect(stretches.reduce((sum, stretch) => sum + stretch.entries, 0)).toBe(entries);
+      expect(stretches.at(-1)?.to ?? 0).toBe(seconds);
+      for (const [index, { from, to }] of stretches.entries()) {
+        expect(from).toBe(index === 0 ? 0 : stretches[index - 1]?.to);
+        expect(to).toBeGreaterThan(from);
+      }
+      expect(sparkline(stretches, (stretch) => stretch.bytes, 60).length).toBeLessThanOrEqual(60);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+it('counts failures by kind in the last run, and keeps the first of each', async () => {
+  const many = Array.from({ length: 1000 }, (_, index) => failure(`/s/${index}`));
+  const { kinds, runs } = await storyOf(
+    each([ATTEMPT, failure('/s/old', 'permission'), { ...ATTEMPT, number: 2 }, failure('/s/x', 'changed'), ...many]),
+  );
+  expect(kinds.map(({ kind, count }) => [kind, count])).toEqual([
+    ['io', 1000],
+    ['changed', 1],
+  ]);
+  expect(kinds[0]?.examples).toHaveLength(5);
+  expect(runs).toHaveLength(2);
+});
+
+it('shows names as they are, never as HTML', async () => {
+  const hostile = '/s/<img src=x onerror=alert(1)>&"\'\n\u202e\udcff';
+  const text = page({ ...SUMMARY, sources: [hostile] }, await storyOf(each([ATTEMPT, failure(hostile)])));
+  expect(text).not.toContain('<img');
+  expect(text).not.toMatch(/[\u202e\udcff]/);
+  expect(text.split('&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#39;\\n\\u{202e}\\xff')).toHaveLength(3);
+  expect(text).not.toMatch(/<script|https?:|url\(|@import/);
+});
+
+it('draws nothing where there is nothing', async () => {
+  const words = { title: 't', rate: String, time: String };
+  expect(chart([], ({ bytes }) => bytes, words)).toBe('');
+  expect(sparkline([{ from: 0, to: 1, bytes: 0, entries: 0 }], ({ bytes }) => bytes, 60)).toBe('');
+  expect(page(SUMMARY, await storyOf(each([])))).not.toContain('<svg');
+});
+
+it('says what to do about each kind of failure that there is', () => {
+  const source = readFileSync(new URL('../src/native/events.ts', import.meta.url), 'utf8');
+  const [, codes = ''] = /Stable code: (.*)\n/.exec(source) ?? [];
+  const kinds = [...codes.matchAll(/'([a-z-]+)'/g)].map(([, kind = '']) => kind).filter((kind) => kind !== 'other');
+  expect(kinds.length).toBeGreaterThan(15);
+  for (const kind of kinds) expect([kind, remedyOf(kind)]).not.toEqual([kind, remedyOf('other')]);
+});
+
+/** A job that failed in part, its state directory, and where it ran. */
+async function failed(): Promise<{ cwd: string; options: { cwd: string } }> {
+  const cwd = scratch();
+  mkdirSync(join(cwd, 's'));
+  for (let index = 0; index < 20; index += 1) writeFileSync(join(cwd, `s/f${index}`), Buffer.alloc(1000 * index));
+  mkdirSync(join(cwd, 'd/f1/x'), { recursive: true });
+  const { code } = await run(['copy', '--state-dir', 'state', '--iops-limit', '12', '-j1', 's/', 'd'], { cwd });
+  expect(code).toBe(23);
+  return { cwd, options: { cwd } };
+}
+
+it('is written whole, or nothing is', async () => {
+  const { cwd, options } = await failed();
+  writeFileSync(join(cwd, 'page.html'), 'before');
+  const told = await run(['report', '--state-dir', 'state', '--html', 'page.html'], options);
+  expect(told).toEqual({ code: 0, stdout: '', stderr: '' });
+  const text = readFileSync(join(cwd, 'page.html'), 'utf8');
+  expect(text).toMatch(/^<!doctype html>[\s\S]*INCOMPLETE: 1 of 21 entries failed[\s\S]*<\/html>\n$/);
+  expect(text).toContain('<h3>conflict: 1</h3>');
+  expect((await run(['report', '--state-dir', 'state', '--html', '-'], options)).stdout).toBe(text);
+  mkdirSync(join(cwd, 'in-the-way/x'), { recursive: true });
+  const refused = await run(['report', '--state-dir', 'state', '--html', 'in-the-way'], options);
+  expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('in-the-way') });
+  const both = await run(['report', '--state-dir', 'state', '--json', '--html', '-'], options);
+  expect(both).toMatchObject({ code: 2, stderr: expect.stringContaining('--html and --json') });
+  expect(readdirSync(cwd).sort()).toEqual(['d', 'in-the-way', 'page.html', 's', 'state']);
+});
+
+it('has speed as a line of text for readers who have its characters', async () => {
+  const { options } = await failed();
+  const tell = (LC_ALL: string) => run(['report', '--state-dir', 'state'], { ...options, env: { LC_ALL } });
+  expect((await tell('C.UTF-8')).stdout).toMatch(/^speed: {4}[▁-█]+$/m);
+  expect((await tell('C')).stdout).not.toMatch(/speed/);
+});
+
+const BROWSER = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) =>
+  existsSync(path),
+);
+
+it.skipIf(BROWSER === undefined)('in a browser: drawn, without an error, and readable for everybody', async () => {
+  const { cwd, options } = await failed();
+  await run(['report', '--state-dir', 'state', '--html', 'page.html'], options);
+  const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+  const judge = `
+    <script>window.errors = []; addEventListener('error', (event) => errors.push(event.message));</script>
+    <script>${axe.replaceAll('</script', '<\\/script')}</script>
+    <script>
+      addEventListener('load', async () => {
+        const { violations } = await axe.run(document);
+        const svg = [...document.querySelectorAll('svg')].map((picture) => picture.getBoundingClientRect().height > 50);
+        const wide = document.documentElement.scrollWidth > innerWidth;
+        const told = { violations: violations.map(({ id, nodes }) => [id, nodes[0].html]), errors, svg, wide, dark: matchMedia('(prefers-color-scheme: dark)').matches };
+        document.title = 'JUDGED' + JSON.stringify(told) + 'END';
+      });
+    </script>`;
+  const text = readFileSync(join(cwd, 'page.html'), 'utf8');
+  writeFileSync(join(cwd, 'judged.html'), text.replace('</head>', `${judge}</head>`));
+  for (const dark of [false, true]) {
+    const scheme = `--blink-settings=preferredColorScheme=${dark ? 0 : 1}`;
+    const { stdout } = await program(BROWSER as string, [
+      ...['--headless', '--no-sandbox', '--disable-gpu', '--window-size=400,900', '--virtual-time-budget=60000'],
+      ...[`--user-data-dir=${join(cwd, 'browser')}`, scheme, '--dump-dom', `file://${cwd}/judged.html`],
+    ]);
+    const [, told = '{}'] = /<title>JUDGED(.*?)END<\/title>/.exec(stdout) ?? [];
+    expect(JSON.parse(told.replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&amp;', '&'))).toEqual({
+      ...{ violations: [], errors: [], svg: [true, true], wide: false, dark },
+    });
+  }
+});
+if (BROWSER === undefined) console.log('skip: no browser is here');
