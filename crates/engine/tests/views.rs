@@ -363,6 +363,27 @@ fn a_move_keeps_both_of_two_names_that_the_destination_takes_for_one() {
     }
 }
 
+/// The same of names that differ by the form of their letters, on a destination that keeps one form.
+#[test]
+fn a_move_keeps_both_of_two_forms_of_one_name() {
+    let scratch = Scratch::new();
+    let (source, real) = (scratch.tree("s"), scratch.tree("real"));
+    let Some(disk) = scratch.faulty(real.path(), "fold=form") else {
+        return;
+    };
+    let names = ["caf\u{e9}", "cafe\u{301}", "d\u{e9}/x", "de\u{301}/x"];
+    for name in names {
+        source.file(name, name);
+    }
+    for turn in 0..3 {
+        transfer(contents(source.path()), &disk.join("to"), |_| {})
+            .unwrap()
+            .incomplete();
+        let all = names.map(|name| fs::read_to_string(source.at(name)).unwrap());
+        assert_eq!(all, names, "{turn}");
+    }
+}
+
 #[test]
 fn two_names_that_the_destination_takes_for_one_are_a_conflict() {
     let scratch = Scratch::new();

@@ -1,5 +1,5 @@
-//! Pure data: digests, manifests, exclude rules, file lists, listings, natural order, modes, staging names, what of a big
-//! file is done, and numbers for people.
+//! Pure data: digests, manifests, exclude rules, file lists, listings, natural order, modes, staging names, spellings, what
+//! of a big file is done, and numbers for people.
 //!
 //! Comes in: bytes. Goes out: checked values and decisions. Promises: no input or output, no unsafe code, no state
 //! beyond the values themselves, and no input that makes a decision take exponential time.
@@ -14,6 +14,7 @@ pub mod lists;
 pub mod manifest;
 mod pattern;
 pub mod progress;
+pub mod spelling;
 pub mod staging;
 pub mod units;
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
+use bulkhaul_formats::spelling::of_any_spelling;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Identity, Kind, OwnedFd, Stat, Time};
 
 use crate::copy::dir::{Dir, Twinned as _};
@@ -20,7 +21,7 @@ use crate::report::Withheld;
 use crate::sweep::guard::Guard;
 use crate::tree::listing::Batch;
 use crate::tree::path::{join, show};
-use crate::tree::spelling::{TWO_FOR_ONE, small};
+use crate::tree::spelling::TWO_FOR_ONE;
 use crate::walk::scope::Subdirectory;
 use crate::walk::start::Part;
 
@@ -341,7 +342,7 @@ impl FailedPaths {
 
     /// What stands for all spellings of a path.
     fn folded(path: &[u8]) -> u64 {
-        !small(path)
+        !of_any_spelling(path)
     }
 }
 

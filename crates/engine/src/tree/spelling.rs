@@ -5,7 +5,7 @@
 //! and a digest of the name, and only where it can matter: a name of ASCII is of no interest in a directory that was seen to
 //! tell upper from lower case, and one without letters in none. A new directory is as the one that it is made in. So on most
 //! file systems this costs one look a directory that was there before. Names of one inode that has several are told apart
-//! where case is folded, and there by their small letters; in forms of one letter they are not.
+//! where case is folded, by what is the same in all spellings of a name; where only forms of a letter are, they are not.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::xxh64;
+use bulkhaul_formats::spelling::of_any_spelling;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use crate::error::{Fault, Operation, Side};
@@ -32,7 +33,7 @@ pub struct Arrivals {
     names: Mutex<Names>,
 }
 
-/// Digests of names by the inodes that they lead to, and where one inode has several names, by their small letters.
+/// Digests of names by the inodes that they lead to, and where one inode has several names, by what stands for their spellings.
 type Names = HashMap<(Identity, u64), u64>;
 
 /// Whether a name with its letters' case turned leads to the same entry: a file system that does not tell them apart shows
@@ -66,11 +67,6 @@ fn has_one_name(there: &Stat) -> bool {
     there.kind == Kind::Directory || there.nlink < 2
 }
 
-/// A digest of a name's small letters, or a path's; not 0.
-pub fn small(name: &[u8]) -> u64 {
-    xxh64(String::from_utf8_lossy(name).to_lowercase().as_bytes()) | 1
-}
-
 impl Arrivals {
     /// Whether another name may lead to where this one does.
     fn matters(&self, name: &CStr) -> bool {
@@ -91,7 +87,7 @@ impl Arrivals {
         // It may have had more names, or fewer, when it was remembered.
         let keys = [
             has_one_name(there).then_some(0),
-            self.folds().then(|| small(name.to_bytes())),
+            self.folds().then(|| of_any_spelling(name.to_bytes())),
         ];
         let mut known = keys.into_iter().flatten().filter_map(|key| names.get(&(there.id, key)));
         known.any(|known| *known != xxh64(name.to_bytes()))
@@ -108,7 +104,7 @@ impl Arrivals {
             }
             // It may have several by the time that another one comes.
             if self.folds() && there.kind != Kind::Directory {
-                names.insert((there.id, small(name.to_bytes())), digest);
+                names.insert((there.id, of_any_spelling(name.to_bytes())), digest);
             }
         }
         Ok(())
