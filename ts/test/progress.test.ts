@@ -272,6 +272,13 @@ describe('progress', () => {
     expect(statusLine(at(0, 0, { phase: 'removing' }))).toMatch(/^stopping \| /);
   });
 
+  it('of what is extra is told when it is counted', () => {
+    const at = (sweep?: Snapshot['sweep']) =>
+      statusLine(new Progress().update(snapshot({ phase: 'sweeping', elapsed: 4, ...(sweep && { sweep }) })));
+    expect(at()).toMatch(/^counting what is extra \| /);
+    expect(at({ gone: 1234, of: 5678 })).toMatch(/^removing what is extra: 1,234 of 5,678 \| /);
+  });
+
   it('of the second half of a move says how long it takes, and what it is', () => {
     const expected = { entries: 10, files: 10, bytes: 10 * MIB, toRead: 20 * MIB, toDo: 20 };
     const progress = new Progress();

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
@@ -68,6 +69,33 @@ fn files_links_and_directories_go() {
     // Nothing to do the second time, and directory times are the source's.
     let again = mirror(&[contents(source.path())], to.path(), |_| {}).complete();
     assert_eq!(again.counts(), "skipped 7 (unchanged 7)");
+}
+
+/// Before anything goes all of it is counted, also in the directories that go whole.
+#[test]
+fn how_far_it_is_shows_while_it_goes_on() {
+    let scratch = Scratch::new();
+    let (source, to) = pair(&scratch);
+    let mut options = options(&[contents(source.path())], to.path());
+    (options.remove_extra, options.jobs) = (true, 1);
+    let job = copy::job(options).unwrap();
+    assert!(job.snapshot().sweep.is_none());
+    let seen = Mutex::new(Vec::new());
+    watch(&job, |event| {
+        if matches!(event, Event::Entry(entry) if entry.outcome == Outcome::Removed) {
+            seen.lock().unwrap().extend(job.snapshot().sweep);
+        }
+    })
+    .unwrap()
+    .complete();
+    let seen = seen.into_inner().unwrap();
+    assert_eq!(seen.len(), 12);
+    assert!(
+        seen.iter()
+            .all(|sweep| sweep.of == 12 && (1..=12).contains(&sweep.gone)),
+        "{seen:?}"
+    );
+    assert_eq!(job.snapshot().sweep.map(|sweep| sweep.gone), Some(12));
 }
 
 #[test]

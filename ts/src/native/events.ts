@@ -193,8 +193,18 @@ export interface NativeSnapshot {
   syncing?: number;
   /** The operation was told to stop: what it still waits for, a few seconds at most. */
   stopping?: NativeStopping;
+  /** What is extra in the destination is removed: how far that is, once it was counted. */
+  sweep?: NativeSweep;
   /** Seconds since the job began. */
   elapsed: number;
+}
+
+/** How far the removal of extra entries is. */
+export interface NativeSweep {
+  /** Entries that have gone. */
+  gone: number;
+  /** Entries that are to go in all. */
+  of: number;
 }
 
 /** The files that were begun when an operation was told to stop, and have not ended. */

@@ -134,12 +134,17 @@ const DOING: Readonly<Record<Snapshot['phase'], string>> = {
   preflight: 'checking',
   scanning: '',
   copying: '',
-  sweeping: 'removing what is extra',
+  sweeping: 'counting what is extra',
   removing: 'removing',
   closing: 'finishing',
   proving: 'proving and removing sources',
   done: '',
 };
+
+function doingText({ phase, sweep }: Snapshot): string {
+  if (phase !== 'sweeping' || sweep === undefined) return DOING[phase];
+  return `removing what is extra: ${number(sweep.gone)} of ${number(sweep.of)}`;
+}
 
 /** A piece of the line: it goes as a whole where there is no room, those with the lowest priority first. */
 interface Field {
@@ -194,7 +199,7 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
     add(3, duration(elapsed));
     return fields;
   }
-  const doing = snapshot.syncing === undefined ? DOING[phase] : `syncing for ${duration(snapshot.syncing)}`;
+  const doing = snapshot.syncing === undefined ? doingText(snapshot) : `syncing for ${duration(snapshot.syncing)}`;
   if (doing !== '') add(9, doing);
   if (phase !== 'preflight') {
     const done = `${number(doneFiles)} of`;

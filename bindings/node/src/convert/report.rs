@@ -36,6 +36,13 @@ pub struct JsStopping {
     pub bytes: f64,
 }
 
+/// How far the removal of extra entries is.
+#[napi(object, object_from_js = false, js_name = "Sweep")]
+pub struct JsSweep {
+    pub gone: f64,
+    pub of: f64,
+}
+
 /// Counts at one moment.
 #[napi(object, object_from_js = false, js_name = "Snapshot")]
 pub struct JsSnapshot {
@@ -61,6 +68,7 @@ pub struct JsSnapshot {
     pub expected: Option<JsExpected>,
     pub syncing: Option<f64>,
     pub stopping: Option<JsStopping>,
+    pub sweep: Option<JsSweep>,
     pub elapsed: f64,
 }
 
@@ -145,6 +153,10 @@ pub fn snapshot(s: &Snapshot) -> JsSnapshot {
         stopping: s.stopping.map(|left| JsStopping {
             files: left.files as f64,
             bytes: left.bytes as f64,
+        }),
+        sweep: s.sweep.map(|sweep| JsSweep {
+            gone: sweep.gone as f64,
+            of: sweep.of as f64,
         }),
         elapsed: s.elapsed.as_secs_f64(),
     }

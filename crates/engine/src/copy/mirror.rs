@@ -259,6 +259,7 @@ fn decide(run: &Run, root: &Dir, found: &[Extras], leaving: Option<Victims>) -> 
         }
         run.agreed.store(both, Ordering::Relaxed);
     }
+    run.desk.expect_extras(going);
     let limit = run
         .rules
         .asked

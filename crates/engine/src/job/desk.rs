@@ -3,12 +3,13 @@
 //! Comes in: counts, findings, events, and the wish to stop or to go slower; goes out: the same to the other side, and
 //! whether anything moves.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhaul_sys::Errno;
 
+use crate::entry::Outcome;
 use crate::error::{Failure, Stopped, describe};
 use crate::event::{EntryEvent, Event, Queue, Victims};
 use crate::job::pace::{Limits, Pace};
@@ -135,8 +136,19 @@ pub struct Snapshot {
     pub syncing: Option<Duration>,
     /// The operation was told to stop: what it still waits for.
     pub stopping: Option<InFlight>,
+    /// What is extra goes: how many entries have gone, and how many will have, once they are counted.
+    pub sweep: Option<SweepProgress>,
     /// Since the start.
     pub elapsed: Duration,
+}
+
+/// How far the removal of extra entries is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepProgress {
+    /// Entries that have gone.
+    pub gone: u64,
+    /// Entries that are to go in all.
+    pub of: u64,
 }
 
 /// How many bytes an operation has to do with.
@@ -187,6 +199,8 @@ pub struct Desk {
     /// Somebody asks how far the operation is.
     watched: AtomicBool,
     expected: Mutex<Option<Expected>>,
+    /// Extra entries that are to go in all; 0: nobody has counted them, or there are none.
+    extras: AtomicU64,
     /// Since when something is being synced.
     syncing_since: Mutex<Option<Instant>>,
 }
@@ -245,6 +259,7 @@ impl Desk {
             motion: Arc::default(),
             watched: AtomicBool::new(false),
             expected: Mutex::new(None),
+            extras: AtomicU64::new(0),
             syncing_since: Mutex::new(None),
         }
     }
@@ -452,6 +467,18 @@ impl Desk {
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(expected);
     }
 
+    /// So many extra entries are to go in all, those that have gone among them.
+    pub fn expect_extras(&self, entries: u64) {
+        self.extras.store(entries, Ordering::Relaxed);
+    }
+
+    fn sweep(&self, totals: &Totals) -> Option<SweepProgress> {
+        let of = self.extras.load(Ordering::Relaxed);
+        let gone = totals.outcome_of(Outcome::Removed);
+        // Somebody else may have put more in the directories that go.
+        (of > 0).then(|| SweepProgress { gone, of: of.max(gone) })
+    }
+
     /// Since when something is being synced without a break, as far as anybody has looked.
     fn syncing_for(&self) -> Option<Duration> {
         let mut since = self.syncing_since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -476,9 +503,10 @@ impl Desk {
     /// The same, for somebody who does not.
     pub fn peek(&self) -> Snapshot {
         let (done_entries, elapsed) = self.progress();
+        let totals = Totals::of(&self.counters);
         Snapshot {
             phase: self.phase(),
-            totals: Totals::of(&self.counters),
+            totals,
             done_entries,
             failures: self.findings.failed(),
             workers: self.workers.load(Ordering::Relaxed),
@@ -487,6 +515,7 @@ impl Desk {
             expected: *self.expected.lock().unwrap_or_else(PoisonError::into_inner),
             syncing: self.syncing_for(),
             stopping: self.cancel.is_draining().then(|| InFlight::of(&self.counters)),
+            sweep: self.sweep(&totals),
             elapsed,
         }
     }
