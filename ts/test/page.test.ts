@@ -124,6 +124,16 @@ it('is written whole, or nothing is', async () => {
   const text = readFileSync(join(cwd, 'page.html'), 'utf8');
   expect(text).toMatch(/^<!doctype html>[\s\S]*INCOMPLETE: 1 of 21 entries failed[\s\S]*<\/html>\n$/);
   expect(text).toContain('<h3>conflict: 1</h3>');
+  // 20 files of 0 to 19,000 bytes: one is empty, and four have at most 4 KiB.
+  expect(
+    [...text.matchAll(/<th scope="row">(empty|to [^<]*)<\/th><td class="number">(\d+)</g)].map((found) =>
+      found.slice(1),
+    ),
+  ).toEqual([
+    ['empty', '1'],
+    ['to 4.00 KiB', '4'],
+    ['to 64.0 KiB', '15'],
+  ]);
   expect((await run(['report', '--state-dir', 'state', '--html', '-'], options)).stdout).toBe(text);
   mkdirSync(join(cwd, 'in-the-way/x'), { recursive: true });
   const refused = await run(['report', '--state-dir', 'state', '--html', 'in-the-way'], options);

@@ -204,6 +204,7 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   directories: outcomes(),
   skipped: {},
   foundBytes: 0,
+  sizes: [],
   allocatedBytes: 0,
   copiedBytes: 0,
   resumedFiles: 0,

@@ -229,6 +229,16 @@ export interface NativeExpected {
   toDo: number;
 }
 
+/** Files of one class of sizes. */
+export interface NativeSizeClass {
+  /** Bytes of each at most, and more than the class before; absent: there is no limit. */
+  most?: number;
+  /** How many. */
+  files: number;
+  /** Their bytes. */
+  bytes: number;
+}
+
 export interface NativeReport {
   /** Entries by outcome; every outcome is there. */
   outcomes: Record<Outcome, number>;
@@ -242,7 +252,9 @@ export interface NativeReport {
   skipped: Record<string, number>;
   /** Bytes of the regular files found, by their sizes. */
   foundBytes: number;
-  /** The same by the room that they take; 0 where only sizes were asked for, as in lists and comparisons by hash alone. */
+  /** The same files by classes of their sizes, smaller ones first, every class. */
+  sizes: NativeSizeClass[];
+  /** Their bytes by the room that they take; 0 where only sizes were asked for, as in lists and comparisons by hash alone. */
   allocatedBytes: number;
   /** Bytes of content written. */
   copiedBytes: number;

@@ -61,6 +61,7 @@ ${speeds(stretches)}
 ${failures(kinds, job)}
 ${losses(lost)}
 ${report && outcomes(report)}
+${report && sizes(report)}
 ${report && skipped(report)}
 ${history(runs, story.earlierRuns)}
 ${asked(job, story)}
@@ -177,6 +178,41 @@ function outcomes(report: Counted): Html {
   )}${sizes}</section>`;
 }
 
+/** How many files of which sizes, and what they come to. */
+function sizes(report: Counted): Html | undefined {
+  const there = report.sizes.filter(({ files }) => files > 0);
+  if (there.length === 0) return undefined;
+  const all = { files: report.sizes.reduce((sum, { files }) => sum + files, 0), bytes: report.foundBytes };
+  const rows = report.sizes
+    .slice(
+      report.sizes.indexOf(there[0] as (typeof there)[0]),
+      report.sizes.lastIndexOf(there.at(-1) as (typeof there)[0]) + 1,
+    )
+    .map((each) => [
+      each.most === 0
+        ? 'empty'
+        : each.most === undefined
+          ? `more than ${bytes(report.sizes.at(-2)?.most ?? 0)}`
+          : `to ${bytes(each.most)}`,
+      number(each.files),
+      bar(each.files, all.files),
+      bytes(each.bytes),
+      bar(each.bytes, all.bytes),
+    ]);
+  return html`<section><h2>Sizes</h2>${table(
+    'Files by size',
+    ['size', 'files', 'of all files', 'content', 'of all content'],
+    rows,
+  )}</section>`;
+}
+
+/** A share as a bar that is read as a percentage. */
+function bar(part: number, all: number): Html {
+  const share = all > 0 ? (part / all) * 100 : 0;
+  const text = `${share.toFixed(share > 0 && share < 9.95 ? 1 : 0)} %`;
+  return html`<span class="bar"><span style="width:${share.toFixed(1)}%"></span></span> ${text}`;
+}
+
 function skipped(report: Counted): Html | undefined {
   const rows = Object.entries(report.skipped)
     .filter(([, many]) => many > 0)
@@ -247,6 +283,8 @@ figure { margin: .5rem 0 1rem; } figcaption { font-weight: 600; }
 svg { display: block; width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--line); } .line { fill: none; stroke: var(--draw); stroke-width: 1.5; }
 .area { fill: var(--draw); opacity: .18; }
+.bar { display: inline-block; width: 7rem; height: .7em; background: var(--tint); }
+.bar span { display: block; height: 100%; background: var(--draw); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; min-width: 20rem; }
 caption { text-align: left; color: var(--soft); font-size: .85rem; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }

@@ -6,6 +6,7 @@ use bulkhaul_engine::Kind;
 use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
 use bulkhaul_engine::job::desk::Snapshot;
 use bulkhaul_engine::report::Report;
+use bulkhaul_engine::report::counters::SIZE_CLASSES;
 use napi_derive::napi;
 
 use super::JsLimits;
@@ -82,6 +83,14 @@ pub struct JsDifferences {
     pub right_entries: f64,
 }
 
+/// Files of one class of sizes.
+#[napi(object, object_from_js = false, js_name = "SizeClass")]
+pub struct JsSizeClass {
+    pub most: Option<f64>,
+    pub files: f64,
+    pub bytes: f64,
+}
+
 /// What an operation did.
 #[napi(object, object_from_js = false, js_name = "Report")]
 pub struct JsReport {
@@ -91,6 +100,7 @@ pub struct JsReport {
     pub directories: BTreeMap<String, f64>,
     pub skipped: BTreeMap<String, f64>,
     pub found_bytes: f64,
+    pub sizes: Vec<JsSizeClass>,
     pub allocated_bytes: f64,
     pub copied_bytes: f64,
     pub resumed_files: f64,
@@ -188,6 +198,16 @@ pub fn report(r: Report) -> JsReport {
             .map(|(reason, n)| (reason.text().to_owned(), *n as f64))
             .collect(),
         found_bytes: t.found_bytes as f64,
+        sizes: t
+            .sizes
+            .iter()
+            .enumerate()
+            .map(|(class, of)| JsSizeClass {
+                most: SIZE_CLASSES.get(class).map(|most| *most as f64),
+                files: of.files as f64,
+                bytes: of.bytes as f64,
+            })
+            .collect(),
         allocated_bytes: t.allocated_bytes as f64,
         copied_bytes: t.copied_bytes as f64,
         resumed_files: t.resumed_files as f64,

@@ -11,6 +11,18 @@ use bulkhaul_sys::Kind;
 use crate::entry::{KINDS, Outcome, Reason, kind_index};
 use crate::error::Side;
 
+/// Bytes that a file of each class of sizes has at most; larger ones are one class more.
+pub const SIZE_CLASSES: [u64; 8] = [0, 4 << 10, 64 << 10, 1 << 20, 16 << 20, 256 << 20, 4 << 30, 64 << 30];
+
+/// Files of one class of sizes, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SizeClass {
+    /// How many.
+    pub files: u64,
+    /// Apparent bytes of them.
+    pub bytes: u64,
+}
+
 /// One worker's counters; 128 bytes apart so that no two workers share a cache line (or its neighbour).
 #[derive(Default)]
 #[repr(align(128))]
@@ -22,7 +34,8 @@ pub struct Counters {
     file_outcomes: [AtomicU64; Outcome::ALL.len()],
     directory_outcomes: [AtomicU64; Outcome::ALL.len()],
     reasons: [AtomicU64; Reason::ALL.len()],
-    found_bytes: AtomicU64,
+    sizes: [AtomicU64; SIZE_CLASSES.len() + 1],
+    size_bytes: [AtomicU64; SIZE_CLASSES.len() + 1],
     allocated_bytes: AtomicU64,
     copied_bytes: AtomicU64,
     skipped_files: AtomicU64,
@@ -160,7 +173,9 @@ impl Counters {
 
     /// The size of a regular file became known: apparent bytes, and allocated ones where they were asked for.
     pub fn sized(&self, size: u64, allocated: u64) {
-        add(&self.found_bytes, size);
+        let class = SIZE_CLASSES.partition_point(|most| *most < size);
+        add(&self.sizes[class], 1);
+        add(&self.size_bytes[class], size);
         add(&self.allocated_bytes, allocated);
     }
 
@@ -289,6 +304,8 @@ pub struct Totals {
     pub directory_outcomes: [u64; Outcome::ALL.len()],
     /// Skipped entries by [`Reason`].
     pub reasons: [u64; Reason::ALL.len()],
+    /// Regular files whose sizes are known, by [`SIZE_CLASSES`].
+    pub sizes: [SizeClass; SIZE_CLASSES.len() + 1],
     /// Apparent bytes of regular files.
     pub found_bytes: u64,
     /// Allocated bytes of regular files, where they were asked for: what only the end is read of is not.
@@ -342,7 +359,12 @@ impl Totals {
             fold(&mut sum.reasons, &c.reasons);
             sum.extras += c.extras.load(Relaxed);
             sum.there += c.there.load(Relaxed);
-            sum.found_bytes += c.found_bytes.load(Relaxed);
+            for ((class, files), bytes) in sum.sizes.iter_mut().zip(&c.sizes).zip(&c.size_bytes) {
+                let bytes = bytes.load(Relaxed);
+                class.files += files.load(Relaxed);
+                class.bytes += bytes;
+                sum.found_bytes += bytes;
+            }
             sum.allocated_bytes += c.allocated_bytes.load(Relaxed);
             sum.copied_bytes += c.copied_bytes.load(Relaxed);
             sum.skipped_files += c.skipped_files.load(Relaxed);
