@@ -1,5 +1,5 @@
 /** The page of a job, and what is gathered for it: from records of every length, with hostile names, in a real browser. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -10,7 +10,8 @@ import { chart, sparkline } from '../src/report/chart.js';
 import { page } from '../src/report/html.js';
 import { remedyOf } from '../src/report/remedies.js';
 import { storyOf } from '../src/report/story.js';
-import { program, run, scratch } from './rig.js';
+import { browse, noBrowser } from './browser.js';
+import { run, scratch } from './rig.js';
 
 const ATTEMPT = { type: 'attempt', number: 1, time: '2026-01-01T00:00:00Z', host: 'h', process: 7 } as const;
 
@@ -150,38 +151,22 @@ it('has speed as a line of text for readers who have its characters', async () =
   expect((await tell('C')).stdout).not.toMatch(/speed/);
 });
 
-const BROWSER = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) =>
-  existsSync(path),
-);
-
-it.skipIf(BROWSER === undefined)('in a browser: drawn, without an error, and readable for everybody', async () => {
+it.skipIf(noBrowser)('in a browser: drawn, without an error, and readable for everybody', async () => {
   const { cwd, options } = await failed();
   await run(['report', '--state-dir', 'state', '--html', 'page.html'], options);
   const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-  const judge = `
-    <script>window.errors = []; addEventListener('error', (event) => errors.push(event.message));</script>
-    <script>${axe.replaceAll('</script', '<\\/script')}</script>
-    <script>
-      addEventListener('load', async () => {
-        const { violations } = await axe.run(document);
-        const svg = [...document.querySelectorAll('svg')].map((picture) => picture.getBoundingClientRect().height > 50);
-        const wide = document.documentElement.scrollWidth > innerWidth;
-        const told = { violations: violations.map(({ id, nodes }) => [id, nodes[0].html]), errors, svg, wide, dark: matchMedia('(prefers-color-scheme: dark)').matches };
-        document.title = 'JUDGED' + JSON.stringify(told) + 'END';
-      });
-    </script>`;
-  const text = readFileSync(join(cwd, 'page.html'), 'utf8');
-  writeFileSync(join(cwd, 'judged.html'), text.replace('</head>', `${judge}</head>`));
   for (const dark of [false, true]) {
-    const scheme = `--blink-settings=preferredColorScheme=${dark ? 0 : 1}`;
-    const { stdout } = await program(BROWSER as string, [
-      ...['--headless', '--no-sandbox', '--disable-gpu', '--window-size=400,900', '--virtual-time-budget=60000'],
-      ...[`--user-data-dir=${join(cwd, 'browser')}`, scheme, '--dump-dom', `file://${cwd}/judged.html`],
-    ]);
-    const [, told = '{}'] = /<title>JUDGED(.*?)END<\/title>/.exec(stdout) ?? [];
-    expect(JSON.parse(told.replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&amp;', '&'))).toEqual({
-      ...{ violations: [], errors: [], svg: [true, true], wide: false, dark },
-    });
+    const judged = await browse(
+      `file://${cwd}/page.html`,
+      `${axe};
+      axe.run(document).then(({ violations }) => ({
+        violations: violations.map(({ id, nodes }) => [id, nodes[0].html]),
+        svg: [...document.querySelectorAll('svg')].map((picture) => picture.getBoundingClientRect().height > 50),
+        wide: document.documentElement.scrollWidth > innerWidth,
+        dark: matchMedia('(prefers-color-scheme: dark)').matches,
+      }))`,
+      { dark },
+    );
+    expect(judged).toEqual({ value: { violations: [], svg: [true, true], wide: false, dark }, errors: [] });
   }
 });
-if (BROWSER === undefined) console.log('skip: no browser is here');

@@ -114,6 +114,15 @@ export abstract class VerbCommand extends BareCommand {
     help: 'Append version, command line and host, failures, notes and the summary to FILE, as JSON lines; - is standard error',
   });
 
+  serve = value('--serve', {
+    ...{ group: 'output', value: '[HOST:]PORT', default: 'none' },
+    help: 'Let a browser watch: prints an address that only you know; of this machine only, unless HOST says otherwise; port 0 is any',
+  });
+  serveControl = flag('--serve-control', {
+    group: 'output',
+    help: 'Limits, a pause and a stop in good order can be had from the page of --serve',
+  });
+
   /** Who has a standard stream, by its path. */
   readonly #streams = new Map<string, string>();
 
@@ -121,7 +130,10 @@ export abstract class VerbCommand extends BareCommand {
   get settings(): CommonSettings {
     const { dryRun, json, progress, quiet, verbose, stallTimeout, maxDuration } = this;
     const logFile = this.logFile === '-' ? '/dev/stderr' : this.logFile;
-    return { dryRun, json, progress, quiet, verbose, logFile, stallTimeout, maxDuration };
+    const { serve: address, serveControl: control } = this;
+    if (control && address === undefined) throw new BulkhaulError('USAGE', '--serve-control goes with --serve');
+    const serve = address === undefined ? undefined : { address, control };
+    return { serve, dryRun, json, progress, quiet, verbose, logFile, stallTimeout, maxDuration };
   }
 
   /** The journal, as an option of a job. */

@@ -16,6 +16,7 @@ import type { Job } from '../ops/job.js';
 import type { FailureSettings } from '../report/failures.js';
 import type { Follower, Listener, ReportSettings } from '../report/follow.js';
 import type { Origin } from '../report/log.js';
+import type { ServeSettings } from '../report/serve.js';
 import { ExitCode } from '../verdict.js';
 import { version } from './version.js';
 
@@ -47,6 +48,8 @@ export interface CommonSettings {
   stallTimeout?: number | undefined;
   /** Seconds after which a job is stopped as by a first signal. */
   maxDuration?: number | undefined;
+  /** Where a browser can look at the job: `[HOST:]PORT`, and whether it can be changed from there. */
+  serve?: { address: string; control: boolean } | undefined;
   /** The name before each failure that is shown as it happens; absent: the product's. */
   label?: string;
   /** Only a look at what would be done, before a question: failures are not shown, and not kept. */
@@ -233,10 +236,24 @@ function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outpu
     itemize: wantsEntries(settings),
     color,
     logFile,
+    serve: settings.serve && serveSettings(settings.serve, origin),
     origin,
     exitCode,
     failures: preview ? undefined : failureSettings(label, env, origin),
   };
+}
+
+/** Throws `USAGE` for what is no address. */
+function serveSettings(
+  { address, control }: { address: string; control: boolean },
+  { command }: Origin,
+): ServeSettings {
+  const [, host = '127.0.0.1', digits] = /^(?:\[?([^[\]]*?)\]?:)?(\d{1,5})$/.exec(address) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port > 65535 || host === '') {
+    throw new BulkhaulError('USAGE', `--serve: not a port, HOST:PORT or [ADDRESS]:PORT: ${address}`);
+  }
+  return { host, port, control, title: command.map(display).join(' ') };
 }
 
 /** Seconds from the environment; a text that is no number is an error, not a silent default. */

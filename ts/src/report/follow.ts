@@ -14,6 +14,7 @@ import type { Origin } from './log.js';
 import { Output } from './output.js';
 import { Progress, resumedText, statusLine, stoppingText } from './progress.js';
 import type { Reporter } from './reporter.js';
+import type { Serve, ServeSettings } from './serve.js';
 import type { Terminal } from './terminal.js';
 
 export interface ReportSettings {
@@ -31,6 +32,8 @@ export interface ReportSettings {
   itemize: boolean;
   color: boolean;
   logFile?: string | undefined;
+  /** Where a browser can look; absent: nowhere. */
+  serve?: ServeSettings | undefined;
   /** What a log begins with. */
   origin: Origin;
   /** Failures as they happen, and where all of them go; absent: nowhere. */
@@ -103,6 +106,12 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     );
     reporters.push(failures);
   }
+  let served: Serve | undefined;
+  if (settings.serve) {
+    served = await (await import('./serve.js')).Serve.open(settings.serve, progress);
+    reporters.push(served);
+    say(`to be watched at ${served.address}`);
+  }
   let hushed = false;
   const hush = async <T>(body: () => Promise<T>) => {
     terminal?.hide();
@@ -115,6 +124,7 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
   };
   const follow = async (job: Job, listen?: Listener) => {
     followed = job;
+    served?.attach(job);
     const speaks = !settings.json && !settings.quiet && settings.progress !== 'json';
     job.journal().then(
       (journal) => {

@@ -130,7 +130,7 @@ function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>)
 }
 
 /** What goes on beside or after the copying. */
-const DOING: Readonly<Record<Snapshot['phase'], string>> = {
+export const DOING: Readonly<Record<Snapshot['phase'], string>> = {
   preflight: 'checking',
   scanning: '',
   copying: '',

@@ -61,7 +61,7 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
   let earlierRuns = 0;
   const runs: Run[] = [];
   const speed = new Speed();
-  const kinds = new Map<string, Kind>();
+  const failed = new Failed();
   const lost: NoteEvent[] = [];
   for await (const record of records) {
     switch (record.type) {
@@ -70,18 +70,14 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
         break;
       case 'attempt':
         // What failed before was tried again.
-        kinds.clear();
+        failed.clear();
         lost.length = 0;
         if (runs.push({ attempt: record }) > RUNS) earlierRuns += runs.splice(0, 1).length;
         speed.begin();
         break;
-      case 'error': {
-        const kind = kinds.get(record.kind) ?? { kind: record.kind, count: 0, examples: [] };
-        kind.count += 1;
-        if (kind.examples.length < EXAMPLES) kind.examples.push(record);
-        if (kinds.size < KINDS) kinds.set(record.kind, kind);
+      case 'error':
+        failed.take(record);
         break;
-      }
       case 'note':
         if (lost.length < KINDS) lost.push(record);
         break;
@@ -100,12 +96,32 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
       }
     }
   }
-  const byCount = [...kinds.values()].sort((one, other) => other.count - one.count);
-  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: byCount, lost };
+  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: failed.kinds, lost };
+}
+
+/** Counts failures by kind, and keeps the first of each. */
+export class Failed {
+  readonly #kinds = new Map<string, Kind>();
+
+  take(failure: ErrorEvent): void {
+    const kind = this.#kinds.get(failure.kind) ?? { kind: failure.kind, count: 0, examples: [] };
+    kind.count += 1;
+    if (kind.examples.length < EXAMPLES) kind.examples.push(failure);
+    if (this.#kinds.size < KINDS) this.#kinds.set(failure.kind, kind);
+  }
+
+  clear(): void {
+    this.#kinds.clear();
+  }
+
+  /** Those with most failures first. */
+  get kinds(): Kind[] {
+    return [...this.#kinds.values()].sort((one, other) => other.count - one.count);
+  }
 }
 
 /** Turns counts that only grow within a run into stretches. */
-class Speed {
+export class Speed {
   stretches: Stretch[] = [];
   /** Seconds of the runs before. */
   #before = 0;
@@ -120,7 +136,7 @@ class Speed {
     this.#waiting = 0;
   }
 
-  take({ elapsed, entries }: ProgressRecord | EndRecord, moved: number): void {
+  take({ elapsed, entries }: Pick<ProgressRecord, 'elapsed' | 'entries'>, moved: number): void {
     const last = this.#last;
     if (elapsed <= last.elapsed) return;
     // What is told in the end may leave out what was read for nothing: no stretch has less than nothing in it.
