@@ -63,7 +63,7 @@ const ROOMS = [
   'error',
   'names',
   'nearest',
-  ...['native/options', 'native/events', 'native'],
+  ...['native/options', 'native/events', 'native/blockdev', 'native'],
   'verdict',
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
@@ -144,7 +144,7 @@ const TYPESCRIPT_BANS: readonly { rooms: readonly string[]; pattern: RegExp; why
     why: 'the library never prints, exits or reads the environment',
   },
   {
-    rooms: ROOMS.filter((room) => room !== 'native'),
+    rooms: ROOMS.filter((room) => !['native', 'native/blockdev'].includes(room)),
     pattern: /bindings\/|\.node['"`]|\brequire\(|\bcreateRequire\b|\bdlopen\b/,
     why: 'only native.ts loads the addon',
   },
@@ -158,7 +158,9 @@ function violations(tree: Tree): string[] {
         ? [...ofRust(path, text), ...(path.startsWith(ENGINE_SOURCES) ? ofEngine(tree, path) : [])]
         : path.endsWith('.toml')
           ? ofCargo(path, text)
-          : ofTypeScript(path, text);
+          : /\.(?:cc|hh)$/.test(path)
+            ? ofCore(text)
+            : ofTypeScript(path, text);
       return found.map((why) => `${path}: ${why}`);
     })
     .concat(circles(tree));
@@ -307,6 +309,12 @@ function ofCargo(path: string, text: string): string[] {
   return found;
 }
 
+/** The core of bindings/blockdev is built and tested without Node. */
+function ofCore(text: string): string[] {
+  const included = [...text.matchAll(/^\s*#\s*include\s*([<"][^>"]*[>"])/gm)].map(([, name = '']) => name);
+  return included.filter((name) => /napi|node|uv\.h|v8|\.\./.test(name)).map((name) => `the core includes ${name}`);
+}
+
 /** A file of ts/src as rooms are called. */
 const stemOf = (path: string) => path.replace(/^ts\/src\//, '').replace(/\.ts$/, '');
 
@@ -361,7 +369,7 @@ function checkout(): Map<string, string> {
   };
   // Tests of a crate are outside of its layer: they make the trees that it works on.
   add('crates', /\/src\/.*\.rs$|\/Cargo\.toml$/);
-  add('bindings', /\/src\/.*\.rs$|\/Cargo\.toml$/);
+  add('bindings', /\/src\/.*\.rs$|\/Cargo\.toml$|\/core\/.*\.(?:cc|hh)$/);
   add('ts/src', /\.ts$/);
   return tree;
 }
@@ -434,6 +442,8 @@ describe('layers', () => {
     ['crates/engine/Cargo.toml', '[dependencies]\nrustix.workspace = true', 'engine depends on rustix'],
     ['bindings/node/src/lib.rs', 'use bulkhaul_sys as sys;', 'node uses sys'],
     ['bindings/node/src/lib.rs', 'fn f() { unsafe { g() } }', 'unsafe'],
+    ['bindings/blockdev/core/probe.cc', '#include <napi.h>', 'the core includes <napi.h>'],
+    ['bindings/blockdev/core/probe.hh', '#include "../binding.hh"', 'the core includes "../binding.hh"'],
     ['ts/src/native.ts', "import { copy } from './ops/copy.js';", 'native imports ops'],
     ['ts/src/ops/copy.ts', "import { run } from '../cli/main.js';", 'ops imports cli'],
     ['ts/src/ops/copy.ts', "import type { Report } from '../report/reporter.js';", 'ops imports report'],

@@ -1,0 +1,39 @@
+#include "loop.hh"
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+
+namespace blockdev {
+namespace {
+
+// Somebody else may take the device that was free a moment ago.
+constexpr int ATTEMPTS = 64;
+
+}  // namespace
+
+Loop attach(int file, bool read_only, uint64_t offset, uint64_t size, uint32_t sector_size) {
+  Descriptor control(open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+  if (!control) throw Error("open /dev/loop-control", errno);
+  for (int attempt = 0; attempt < ATTEMPTS; ++attempt) {
+    const int number = ioctl(control.get(), LOOP_CTL_GET_FREE);
+    if (number < 0) throw Error("find a free loop device", errno);
+    Loop loop;
+    loop.path = "/dev/loop" + std::to_string(number);
+    loop.fd = Descriptor(open(loop.path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    if (!loop.fd) throw Error("open " + loop.path, errno);
+    loop_config config{};
+    config.fd = static_cast<__u32>(file);
+    config.block_size = sector_size;
+    config.info.lo_offset = offset;
+    config.info.lo_sizelimit = size;
+    config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0);
+    if (ioctl(loop.fd.get(), LOOP_CONFIGURE, &config) == 0) return loop;
+    if (errno != EBUSY) throw Error("attach " + loop.path, errno);
+  }
+  throw Error("attach a loop device", EBUSY);
+}
+
+}  // namespace blockdev

@@ -1,0 +1,193 @@
+// Tests of the core, without Node. Prints a line for each, and ends with `N passed, N failed, N skipped`.
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+
+#include "descriptor.hh"
+#include "loop.hh"
+#include "mount.hh"
+#include "probe.hh"
+#include "table.hh"
+
+using namespace blockdev;
+
+namespace {
+
+struct Skip {
+  std::string why;
+};
+
+void expect(bool holds, const char* what) {
+  if (!holds) throw std::runtime_error(what);
+}
+#define EXPECT(condition) expect(bool(condition), #condition)
+
+std::string scratch;
+
+std::string image(const std::string& name, off_t size) {
+  const std::string path = scratch + "/" + name;
+  Descriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!file || ftruncate(file.get(), size) != 0) throw Error("make " + path, errno);
+  return path;
+}
+
+Descriptor opened(const std::string& path, int how = O_RDWR) { return Descriptor(open(path.c_str(), how | O_CLOEXEC)); }
+
+// Runs a program of the system; its words have no blanks in them.
+void must(const std::string& command) {
+  const int result = std::system((command + " >/dev/null 2>&1").c_str());
+  if (result == 127 << 8) throw Skip{"there is no " + command.substr(0, command.find(' '))};
+  if (result != 0) throw std::runtime_error("failed: " + command);
+}
+
+Table table_of_two(const char* label) {
+  Table table;
+  table.label = label;
+  table.sector_size = 512;
+  const bool gpt = table.label == "gpt";
+  table.id = gpt ? "0FC63DAF-8483-4772-8E79-3D69D8477DE4" : "0x1234abcd";
+  Partition one, two;
+  one.number = 1;
+  one.start = 1 << 20;
+  one.size = 3 << 20;
+  one.type = gpt ? "C12A7328-F81F-11D2-BA4B-00A0C93EC93B" : "c";
+  two.number = 3;
+  two.start = (5 << 20) + 512;
+  two.size = (7 << 20) + 1536;
+  two.type = gpt ? "0FC63DAF-8483-4772-8E79-3D69D8477DE4" : "83";
+  two.attributes = gpt ? 0x8000000000000004 : 0x80;
+  if (gpt) {
+    one.uuid = "11111111-2222-3333-4444-555555555555";
+    one.name = "boot \xc3\xa9 ";
+    two.uuid = "AAAAAAAA-BBBB-CCCC-DDDD-EEEEEEEEEEEE";
+  }
+  table.partitions = {one, two};
+  return table;
+}
+
+bool same(const Partition& a, const Partition& b) {
+  return a.number == b.number && a.start == b.start && a.size == b.size && a.type == b.type && a.uuid == b.uuid &&
+         a.name == b.name && a.attributes == b.attributes;
+}
+
+void a_table_is_read_as_it_was_written() {
+  for (const char* label : {"gpt", "dos"}) {
+    const std::string path = image("table", 32 << 20);
+    const Table table = table_of_two(label);
+    write_table(path, table);
+    const auto read = read_table(path, 0);
+    EXPECT(read && read->label == label && read->id == table.id && read->sector_size == 512);
+    EXPECT(read->partitions.size() == 2);
+    for (size_t index = 0; index < 2; ++index) EXPECT(same(read->partitions[index], table.partitions[index]));
+    EXPECT(probe(opened(path).get(), 0, 0)->table == label);
+  }
+}
+
+void a_table_that_does_not_fit_leaves_what_was_there() {
+  const std::string path = image("small", 32 << 20);
+  write_table(path, table_of_two("gpt"));
+  Table larger = table_of_two("gpt");
+  larger.partitions[1].size = 64 << 20;
+  bool refused = false;
+  try {
+    write_table(path, larger);
+  } catch (const Error&) {
+    refused = true;
+  }
+  EXPECT(refused);
+  EXPECT(read_table(path, 0)->partitions[1].size == (7 << 20) + 1536);
+}
+
+void what_is_blank_has_no_table_and_no_signature() {
+  const std::string path = image("blank", 4 << 20);
+  EXPECT(!read_table(path, 0));
+  EXPECT(!probe(opened(path).get(), 0, 0));
+}
+
+void a_file_system_is_seen_at_its_offset() {
+  const std::string whole = image("whole", 16 << 20), part = image("part", 8 << 20);
+  must("mkfs.ext4 -q -F -L label -U 01234567-89ab-cdef-0123-456789abcdef " + part);
+  must("dd if=" + part + " of=" + whole + " bs=1M seek=4 conv=notrunc");
+  const auto file = opened(whole, O_RDONLY);
+  const auto found = probe(file.get(), 4 << 20, 8 << 20);
+  EXPECT(found && found->type == "ext4" && found->label == "label" && found->usage == "filesystem");
+  EXPECT(found->uuid == "01234567-89ab-cdef-0123-456789abcdef");
+  EXPECT(!probe(file.get(), 0, 4 << 20));
+}
+
+void a_mount_is_a_descriptor_and_goes_with_it() {
+  if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
+  const std::string path = image("mounted", 16 << 20);
+  must("mkfs.ext4 -q -F " + path);
+  std::string device;
+  {
+    const auto file = opened(path);
+    Loop loop = attach(file.get(), false, 0, 0, 0);
+    device = loop.path;
+    Descriptor root = mount_detached(loop.path, "ext4", false, {{"errors", "remount-ro"}});
+    Descriptor made(openat(root.get(), "f", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    EXPECT(made);
+    EXPECT(write(made.get(), "x", 1) == 1);
+    for (const Mounted& mounted : mounts()) EXPECT(mounted.source != device);
+  }
+  // Nothing is left of it, and what was written is there.
+  const auto file = opened(path, O_RDONLY);
+  Loop loop = attach(file.get(), true, 0, 0, 0);
+  Descriptor root = mount_detached(loop.path, "ext4", true, {});
+  struct stat stat {};
+  EXPECT(fstatat(root.get(), "f", &stat, 0) == 0 && stat.st_size == 1);
+}
+
+void what_is_no_file_system_says_why() {
+  if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
+  const std::string path = image("none", 4 << 20);
+  const auto file = opened(path);
+  Loop loop = attach(file.get(), true, 0, 0, 0);
+  try {
+    mount_detached(loop.path, "ext4", true, {});
+  } catch (const Error& error) {
+    EXPECT(error.number() == EINVAL);
+    EXPECT(std::string(error.what()).find("mount " + loop.path) == 0);
+    return;
+  }
+  EXPECT(false);
+}
+
+}  // namespace
+
+int main() {
+  char name[] = "/tmp/bulkhaul-test-XXXXXX";
+  if (!mkdtemp(name)) return 2;
+  scratch = name;
+  const std::pair<const char*, std::function<void()>> tests[] = {
+      {"a table is read as it was written", a_table_is_read_as_it_was_written},
+      {"a table that does not fit leaves what was there", a_table_that_does_not_fit_leaves_what_was_there},
+      {"what is blank has no table and no signature", what_is_blank_has_no_table_and_no_signature},
+      {"a file system is seen at its offset", a_file_system_is_seen_at_its_offset},
+      {"a mount is a descriptor and goes with it", a_mount_is_a_descriptor_and_goes_with_it},
+      {"what is no file system says why", what_is_no_file_system_says_why},
+  };
+  int passed = 0, failed = 0, skipped = 0;
+  for (const auto& [what, body] : tests) {
+    try {
+      body();
+      std::cout << "ok: " << what << "\n";
+      ++passed;
+    } catch (const Skip& skip) {
+      std::cout << "skip: " << what << ": " << skip.why << "\n";
+      ++skipped;
+    } catch (const std::exception& error) {
+      std::cout << "FAILED: " << what << ": " << error.what() << "\n";
+      ++failed;
+    }
+  }
+  std::cout << passed << " passed, " << failed << " failed, " << skipped << " skipped\n";
+  if (std::system(("rm -r " + scratch).c_str()) != 0) ++failed;
+  return failed == 0 ? 0 : 1;
+}

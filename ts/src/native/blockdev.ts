@@ -1,0 +1,106 @@
+/**
+ * The addon for disks and images: its face, one to one with `bindings/blockdev`, and how it is loaded.
+ *
+ * It is there where libblkid, libmount and libfdisk are; nothing else of the product needs it. Paths are bytes, sizes and
+ * places are bytes too, and descriptors that come from it are the caller's to close.
+ */
+import { createRequire } from 'node:module';
+import { BulkhaulError } from '../error.js';
+import type { PathBytes } from './options.js';
+
+/** What lies in a range of bytes. Texts are empty where there is nothing to say. */
+export interface Signature {
+  /** `filesystem`, `raid`, `crypto` or `other`. */
+  usage: string;
+  /** As mount(8) names it. */
+  type: string;
+  version: string;
+  label: string;
+  uuid: string;
+  /** Bytes; 0: it does not say. */
+  blockSize: number;
+  /** `gpt` or `dos`, where there is a partition table. */
+  table: string;
+}
+
+export interface Partition {
+  /** From 1. */
+  number: number;
+  start: number;
+  size: number;
+  /** A GUID in upper case; in `dos` the code in hexadecimal digits. */
+  type: string;
+  /** A GUID in upper case; empty in `dos`. */
+  uuid: string;
+  name: string;
+  /** GPT: all 64 bits. `dos`: 0x80 is the active flag. */
+  attributes: bigint;
+  /** `dos`: it holds the logical ones. */
+  container: boolean;
+}
+
+export interface PartitionTable {
+  label: 'gpt' | 'dos';
+  /** GUID of the disk, or its id of `dos`. */
+  id: string;
+  sectorSize: number;
+  /** Where partitions may lie: from here, and up to there. */
+  first: number;
+  end: number;
+  partitions: Partition[];
+}
+
+export interface Mounted {
+  source: PathBytes;
+  target: PathBytes;
+  type: string;
+  options: string;
+  major: number;
+  minor: number;
+}
+
+/** Its calls; each rejects with an `Error` that has the `errno`. */
+export interface Blockdev {
+  /** Looks at `size` bytes from `offset` on, 0 for all that follow. */
+  probe(fd: number, offset: number, size: number): Promise<Signature | undefined>;
+  /** `sectorSize` 0: as the device says. */
+  readTable(path: PathBytes, sectorSize: number): Promise<PartitionTable | undefined>;
+  writeTable(path: PathBytes, table: Omit<PartitionTable, 'first' | 'end'>): Promise<void>;
+  /** A loop device that goes when its last descriptor and its last mount are closed. */
+  attachLoop(
+    fd: number,
+    readOnly: boolean,
+    offset: number,
+    size: number,
+    sectorSize: number,
+  ): Promise<{ fd: number; path: string }>;
+  /** A directory: the root of the file system, which is mounted nowhere, and unmounted when it is closed. */
+  mountDetached(
+    device: PathBytes,
+    type: string,
+    readOnly: boolean,
+    options: Readonly<Record<string, string>>,
+  ): Promise<number>;
+  /** A directory: a mounted tree without what is mounted below it. */
+  cloneMount(path: PathBytes): Promise<number>;
+  /** All mounts of this namespace. */
+  mounts(): Promise<Mounted[]>;
+}
+
+const ADDON = '../../../bindings/blockdev/blockdev.node';
+let addon: Blockdev | undefined;
+
+/** The addon, loaded on first use. Throws `ADDON` with what is missing. */
+export function loadBlockdev(): Blockdev {
+  try {
+    addon ??= createRequire(import.meta.url)(ADDON) as Blockdev;
+    return addon;
+  } catch (error) {
+    throw new BulkhaulError(
+      'ADDON',
+      'disks and images need libblkid, libmount and libfdisk (in Debian the packages libblkid1, libmount1 and libfdisk1; ' +
+        `in a checkout also libblkid-dev, libmount-dev, libfdisk-dev and pkg-config): ${(error as Error).message}`,
+      { cause: error },
+    );
+  }
+}
