@@ -402,6 +402,7 @@ fn names_that_are_gone() {
         o.files_from = Some(FilesFrom {
             path: scratch.at("list").into_os_string().into_encoded_bytes(),
             nul: false,
+            contents: false,
         });
     })
     .incomplete();

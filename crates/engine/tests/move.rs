@@ -654,6 +654,7 @@ fn the_limit_counts_what_goes_of_what_is_there() {
                     o.files_from = Some(FilesFrom {
                         path: scratch.at("list").into_os_string().into_encoded_bytes(),
                         nul: false,
+                        contents: false,
                     });
                 }
             });

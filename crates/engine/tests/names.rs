@@ -83,6 +83,7 @@ fn seventeen_names() {
         o.files_from = Some(bulkhaul_engine::copy::options::FilesFrom {
             path: scratch.at("list").into_os_string().into_encoded_bytes(),
             nul: true,
+            contents: false,
         });
     });
     listed.complete();

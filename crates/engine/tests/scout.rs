@@ -115,6 +115,7 @@ fn every_operation_says_how_much_there_is() {
         files_from: Some(FilesFrom {
             path: bytes("names"),
             nul: false,
+            contents: false,
         }),
         filter: Some((Style::Rsync, vec![b"/excluded".to_vec()])),
         ..options(&[contents(scratch.at("source"))], scratch.at("to"))

@@ -180,8 +180,39 @@ fn listed(scratch: &Scratch, source: &Tree, to: &Path, list: &[u8], nul: bool) -
         o.files_from = Some(FilesFrom {
             path: scratch.at("list").into_os_string().into_encoded_bytes(),
             nul,
+            contents: false,
         });
     })
+}
+
+#[test]
+fn a_list_may_bring_what_is_in_its_directories() {
+    let scratch = Scratch::new();
+    let (source, to) = (scratch.tree("source"), scratch.tree("to"));
+    for name in ["a", "d/e/f", "d/e/g/h", "d/other", "i/k/l", "i/m"] {
+        source.file(name, name);
+    }
+    source.mode("d", 0o750).symlink("s", "d");
+    // What is below one that comes whole says nothing more.
+    fs::write(scratch.at("list"), "d/e\0d/e/f\0i/k/l\0s\0").unwrap();
+    let from = FilesFrom {
+        path: scratch.at("list").into_os_string().into_encoded_bytes(),
+        nul: true,
+        contents: true,
+    };
+    let copied = copy(&[contents(source.path())], to.path(), |o| o.files_from = Some(from)).complete();
+    assert_eq!(copied.counts(), "made 6, copied 3, metadata 1");
+    let mut names: Vec<_> = copied.entries.iter().map(|entry| entry.path.clone()).collect();
+    names.sort();
+    let names: Vec<_> = names
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    assert_eq!(
+        names,
+        [".", "d", "d/e", "d/e/f", "d/e/g", "d/e/g/h", "i", "i/k", "i/k/l", "s"]
+    );
+    assert_eq!(fs::metadata(to.at("d")).unwrap().permissions().mode() & 0o7777, 0o750);
 }
 
 /// What it is, the list, whether NUL ends its names, what is there then, and the counts.
@@ -302,6 +333,7 @@ fn listed_names_that_cannot_be_had() {
         o.files_from = Some(FilesFrom {
             path: b"/no/such/list".to_vec(),
             nul: false,
+            contents: false,
         });
     });
     assert!(matches!(refused, Err(Refusal::Usage(_))), "{refused:?}");
@@ -665,6 +697,7 @@ fn names_that_leave_the_source() {
         o.files_from = Some(FilesFrom {
             path: scratch.at("list").into_os_string().into_encoded_bytes(),
             nul: false,
+            contents: false,
         });
     })
     .incomplete();

@@ -57,7 +57,11 @@ fn late(text: &'static str) -> UnixStream {
 
 fn names_from(path: Vec<u8>, source: &Path, to: &Path) -> CopyOptions {
     CopyOptions {
-        files_from: Some(FilesFrom { path, nul: false }),
+        files_from: Some(FilesFrom {
+            path,
+            nul: false,
+            contents: false,
+        }),
         ..options(&[contents(source)], to)
     }
 }

@@ -793,6 +793,7 @@ fn lists_and_extras_exclude_each_other() {
         o.files_from = Some(bulkhaul_engine::copy::options::FilesFrom {
             path: b"/dev/null".to_vec(),
             nul: false,
+            contents: false,
         });
     });
     assert_eq!(refusal.unwrap_err().code(), "USAGE");

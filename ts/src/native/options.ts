@@ -82,8 +82,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   allowNested?: boolean;
   /** Where several sources bring one name, and not all of them a directory, which merge: `last`, that of the last is copied; `first`, that of the first; `fail`, that of the last, and what others have with other content is a failure. Default: `fail`. */
   onCollision?: 'fail' | 'last' | 'first';
-  /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. Default: all of the source. */
-  filesFrom?: { path: PathBytes; nul: boolean };
+  /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. A directory comes by itself, with `contents` with what is in it. Default: all of the source. */
+  filesFrom?: { path: PathBytes; nul: boolean; contents?: boolean };
   /** Bytes at the end of a file that are compared before it is skipped; 0: size and time decide. Default 65536. */
   hashSize?: number;
   /** Whole files are compared before they are skipped. Default false. */

@@ -70,8 +70,8 @@ export interface CopyOptions
   destination: PathLike;
   /** Rules as rsync's --exclude, relative to the root of the transfer: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
-  /** A file with names relative to the one source, one a line, or with `nul` each ended by NUL. Default: all of the source. */
-  filesFrom?: { path: PathLike; nul: boolean } | undefined;
+  /** A file with names relative to the one source, one a line, or with `nul` each ended by NUL. A directory comes by itself, with `contents` with what is in it. Default: all of the source. */
+  filesFrom?: { path: PathLike; nul: boolean; contents?: boolean } | undefined;
   /** Owner and group to set, as numeric ids. Default: those of the source. */
   chown?: { user?: number | undefined; group?: number | undefined } | undefined;
   /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. Default: memory is used. */
@@ -87,7 +87,11 @@ const SHARED: Fields<Omit<MappedCopyOptions, 'sources' | 'destinations' | 'filte
   createDestination: boolean,
   allowNested: boolean,
   onCollision: text,
-  filesFrom: record<{ path: PathLike; nul: boolean }>({ path, nul: boolean }, 'path', 'nul'),
+  filesFrom: record<{ path: PathLike; nul: boolean; contents?: boolean }>(
+    { path, nul: boolean, contents: boolean },
+    'path',
+    'nul',
+  ),
   hashSize: size,
   fullHash: boolean,
   sparse: text,

@@ -29,6 +29,7 @@ pub struct Destination {
 pub struct NamesFrom {
     pub path: Buffer,
     pub nul: bool,
+    pub contents: Option<bool>,
 }
 
 /// A copy, as asked for.
@@ -116,6 +117,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         files_from: given.files_from.map(|f| FilesFrom {
             path: f.path.into(),
             nul: f.nul,
+            contents: f.contents.unwrap_or(false),
         }),
         hash_size: hash_size(given.hash_size, default.hash_size)?,
         full_hash: given.full_hash.unwrap_or(default.full_hash),

@@ -74,6 +74,8 @@ pub struct FilesFrom {
     pub path: Vec<u8>,
     /// Names end with NUL, not with a newline.
     pub nul: bool,
+    /// A directory that is named brings what is in it.
+    pub contents: bool,
 }
 
 /// A copy, as asked for.

@@ -370,7 +370,10 @@ fn read_list(options: &CopyOptions, desk: &Desk) -> Result<Listed, Refusal> {
     } else {
         join(&sys::working_directory(), root)
     };
-    let list = FileList::parse(bytes, from.nul, &root).map_err(|e| usage(e.to_string()))?;
+    let mut list = FileList::parse(bytes, from.nul, &root).map_err(|e| usage(e.to_string()))?;
+    if from.contents {
+        list = list.with_contents();
+    }
     Ok(Listed {
         outside: list.outside().to_vec(),
         names: Some(Arc::new(list)),

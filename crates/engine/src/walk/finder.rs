@@ -144,7 +144,9 @@ fn list_listed<V: Visitor>(
                     continue;
                 }
             }
-            let scope = if child.below.is_empty() {
+            let scope = if child.listed && list.brings_contents() {
+                Scope::Whole
+            } else if child.below.is_empty() {
                 Scope::Itself
             } else {
                 Scope::Listed(Arc::clone(list), child.below)

@@ -26,6 +26,7 @@ pub struct FileList {
     names: Vec<Span>,
     outside: Vec<Vec<u8>>,
     lists_root: bool,
+    brings_contents: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +83,7 @@ impl FileList {
             names: Vec::new(),
             outside: Vec::new(),
             lists_root: false,
+            brings_contents: false,
         };
         let mut start = 0;
         while start < bytes.len() {
@@ -106,6 +108,20 @@ impl FileList {
         list.names.shrink_to_fit();
         list.arena = bytes;
         Ok(list)
+    }
+
+    /// With what is in the directories that it names.
+    #[must_use]
+    pub fn with_contents(self) -> Self {
+        Self {
+            brings_contents: true,
+            ..self
+        }
+    }
+
+    /// A directory that it names comes with what is in it; otherwise by itself.
+    pub fn brings_contents(&self) -> bool {
+        self.brings_contents
     }
 
     /// The entries that are outside of the root or have a `..` component, as written and in the list's order.
