@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bulkhaul_formats::codec::Damage;
 use bulkhaul_sys::{Errno, Kind};
 
 use crate::entry::Outcome;
@@ -168,6 +169,12 @@ pub enum Cause {
     Unlike(&'static str, String),
     /// What is to be written has no place for it; the text says why.
     Unwritable(String),
+    /// It is an archive, and not whole.
+    Damaged(Damage),
+    /// It is no archive that can be read here; of which format it is, where that is known.
+    Foreign(Option<&'static str>),
+    /// It could not be packed; the text says why.
+    Encoder(String),
     /// Another source, whose entry is at this path, brings the same name with other content.
     Collision(Vec<u8>),
     /// Its copy lacks this of it, so it may not go.
@@ -293,6 +300,9 @@ impl Fault {
             Cause::Unlike(kind, _) => kind,
             Cause::Outside(_) => "outside",
             Cause::Unwritable(_) => "unwritable",
+            Cause::Damaged(_) => "damaged",
+            Cause::Foreign(_) => "foreign",
+            Cause::Encoder(_) => "encoder",
             Cause::NotKept(_) => "not-kept",
             Cause::Stalled(_) => "stalled",
             Cause::Panic(_) => "panic",
@@ -368,6 +378,10 @@ impl Failure {
                 format!("another source brings this name with other content: {other}").into()
             }
             Cause::Unlike(_, what) => what.into(),
+            Cause::Damaged(damage) => format!("damaged: {damage}").into(),
+            Cause::Foreign(Some(format)) => format!("it is an archive of {format}, which can't be read here").into(),
+            Cause::Foreign(None) => "it is no archive that can be read here".into(),
+            Cause::Encoder(why) => why.into(),
             Cause::Unwritable(why) => format!("{why}; a manifest of the form jsonl has it").into(),
             Cause::NotKept(what) => format!("{what} was not kept, so it stays").into(),
             Cause::Stalled(limit) => {
@@ -486,6 +500,9 @@ pub fn cause_of(fault: &Fault) -> String {
         | Cause::Mismatch
         | Cause::Unlike(..)
         | Cause::Unwritable(_)
+        | Cause::Damaged(_)
+        | Cause::Foreign(_)
+        | Cause::Encoder(_)
         | Cause::Collision(_)
         | Cause::NotKept(_)
         | Cause::Stalled(_)

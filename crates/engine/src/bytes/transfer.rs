@@ -6,6 +6,7 @@
 //! same meanwhile is for the caller to ask.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -579,21 +580,11 @@ impl<'a> Transfer<'a> {
         if self.sparse != Sparse::Always {
             return put(0, data.len());
         }
-        let (mut start, mut end) = (0, 0);
-        while end < data.len() {
-            // Blocks are aligned in the file: the first may be short.
-            let past = usize::try_from((at + end as u64) % ZERO_BLOCK as u64).unwrap_or(0);
-            let next = (end + ZERO_BLOCK - past).min(data.len());
-            if data[end..next] == ZEROS[..next - end] {
-                self.make_room(at + data.len() as u64)?;
-                if start < end {
-                    put(start, end)?;
-                }
-                start = next;
-            }
-            end = next;
+        let mut parts = stretches(data, at).peekable();
+        if parts.peek() != Some(&(0..data.len())) {
+            self.make_room(at + data.len() as u64)?;
         }
-        if start < end { put(start, end) } else { Ok(()) }
+        parts.try_for_each(|part| put(part.start, part.end))
     }
 
     /// Starts write-back of what is new up to `at`; where memory is crowded, waits for what was started the time before,
@@ -626,6 +617,29 @@ pub const CHUNK_BYTES: u64 = PART_BYTES;
 /// Whether a file of this size is copied in chunks, where sizes say anything.
 pub fn is_long(size: u64) -> bool {
     size >= 2 * CHUNK_BYTES
+}
+
+/// Stretches of content that begins `at` this offset of a file, without the blocks of zeros between them.
+pub fn stretches(data: &[u8], at: u64) -> impl Iterator<Item = Range<usize>> {
+    let mut end = 0;
+    std::iter::from_fn(move || {
+        let mut start = end;
+        while end < data.len() {
+            // Blocks are aligned in the file: the first may be short.
+            let past = usize::try_from((at + end as u64) % ZERO_BLOCK as u64).unwrap_or(0);
+            let next = (end + ZERO_BLOCK - past).min(data.len());
+            let zero = data[end..next] == ZEROS[..next - end];
+            if zero && start < end {
+                // It comes again, and is passed over then.
+                return Some(start..end);
+            }
+            end = next;
+            if zero {
+                start = next;
+            }
+        }
+        (start < end).then_some(start..end)
+    })
 }
 
 /// What to do about holes.

@@ -1,0 +1,206 @@
+//! The way into an archive.
+//!
+//! Comes in: content, read in its order; goes out: the blocks of an archive, each written after the one before it, and the
+//! digest of what was read.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhaul_formats::codec::{Codec, Frame, Gzi};
+use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
+
+use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
+use crate::bytes::transfer::BUFFER_BYTES;
+use crate::error::{Cause, Fault, Operation, Side, Stopped};
+
+/// What became of a file that was packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Bytes of content.
+    pub read: u64,
+    /// Bytes of the archive.
+    pub written: u64,
+    /// Digest of the content.
+    pub content: ContentDigest,
+    /// Where the members of BGZF begin, where that was asked for.
+    pub index: Option<Gzi>,
+}
+
+/// Packs all of `source`, from its beginning to where reading ends, into `output`, which is empty. `index`: of BGZF, where
+/// its members begin.
+pub fn pack(
+    lead: Lead<'_>,
+    source: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    codec: Codec,
+    index: bool,
+) -> Result<Packed, Stopped> {
+    let stat = sys::stat_fd(source).map_err(|errno| Fault::new(Operation::Stat, Side::Source, errno))?;
+    let packing = Arc::new(Packing::new(codec, stat.size, index));
+    let size = (stat.size, codec.block_bytes() as u64);
+    let deed = Arc::clone(&packing);
+    Blocks::lead(lead, deed, (source, Some(output)), size, codec.memory())?;
+    packing.end(output)
+}
+
+/// A file on its way into an archive.
+struct Packing {
+    codec: Codec,
+    source: Mutex<Source>,
+    archive: Mutex<Archive>,
+}
+
+/// What is read.
+struct Source {
+    at: u64,
+    ended: bool,
+    digest: Blake3,
+    /// The end of what was read last, for the encoder of the next block.
+    before: Vec<u8>,
+}
+
+/// What is written.
+struct Archive {
+    frame: Option<Frame>,
+    at: u64,
+}
+
+fn write(output: BorrowedFd<'_>, bytes: &[u8], at: u64) -> Result<(), Stopped> {
+    let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
+    Ok(sys::write_all_at(output, bytes, at).map_err(fault)?)
+}
+
+impl Packing {
+    fn new(codec: Codec, size: u64, index: bool) -> Self {
+        Self {
+            codec,
+            source: Mutex::new(Source {
+                at: 0,
+                ended: false,
+                digest: Blake3::default(),
+                before: Vec::new(),
+            }),
+            archive: Mutex::new(Archive {
+                frame: Some(Frame::new(codec, size, index)),
+                at: 0,
+            }),
+        }
+    }
+
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn archive(&self) -> MutexGuard<'_, Archive> {
+        self.archive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what ends the archive.
+    fn end(&self, output: BorrowedFd<'_>) -> Result<Packed, Stopped> {
+        let (source, mut archive) = (self.source(), self.archive());
+        if archive.at == 0 {
+            archive.head(output)?;
+        }
+        let frame = archive.frame.take().ok_or(Stopped::Aborted)?;
+        let end = frame.end();
+        write(output, &end.tail, archive.at)?;
+        if let Some(head) = end.head {
+            write(output, &head, 0)?;
+        }
+        Ok(Packed {
+            read: source.at,
+            written: archive.at + end.tail.len() as u64,
+            content: source.digest.digest(),
+            index: end.index,
+        })
+    }
+}
+
+impl Deed for Packing {
+    /// Reads the next block, after what its encoder is to see before it; none: there is no more.
+    fn take(&self, hand: &mut Hand<'_>, _room: &mut Vec<u8>) -> Result<Option<Spot>, Stopped> {
+        let mut source = self.source();
+        if source.ended {
+            return Ok(None);
+        }
+        let input = &mut hand.tools.input;
+        input.clear();
+        input.extend_from_slice(&source.before);
+        let primed = input.len();
+        let block = self.codec.block_bytes();
+        while !source.ended && input.len() - primed < block {
+            let from = input.len();
+            let want = (block - (from - primed)).min(BUFFER_BYTES);
+            let want = usize::try_from(hand.desk.pace.piece(want as u64)).unwrap_or(want);
+            hand.desk.may_go_on(want as u64)?;
+            input.resize(from + want, 0);
+            let got =
+                sys::read_enough_at(hand.from, &mut input[from..], want, source.at).map_err(|errno| match errno {
+                    // It was a file when it was listed.
+                    Errno::ISDIR => Fault::changed(Operation::Read),
+                    errno => Fault::new(Operation::Read, Side::Source, errno),
+                })?;
+            hand.desk.pace.give_back((want - got) as u64);
+            input.truncate(from + got);
+            source.digest.update(&input[from..]);
+            source.at += got as u64;
+            source.ended = got < want;
+        }
+        let length = input.len() - primed;
+        if length == 0 {
+            return Ok(None);
+        }
+        let keep = self.codec.primed_bytes().min(input.len());
+        source.before.clear();
+        source.before.extend_from_slice(&input[input.len() - keep..]);
+        hand.counters.written().fetch_add(length as u64, Relaxed);
+        Ok(Some(Spot {
+            before: primed,
+            read: length as u64,
+            ..Spot::default()
+        }))
+    }
+
+    /// Makes a block of what was read.
+    fn work(&self, hand: &mut Hand<'_>, spot: Spot, mut bytes: Vec<u8>) -> Result<Ready, Stopped> {
+        let failed = |error: &dyn std::fmt::Display| Fault {
+            operation: Operation::Work,
+            side: Side::Source,
+            cause: Cause::Encoder(error.to_string()),
+        };
+        let (encoder, input) = hand.tools.encoder(self.codec).map_err(|error| failed(&error))?;
+        let (before, content) = input.split_at(spot.before);
+        let block = encoder
+            .block(before, content, &mut bytes)
+            .map_err(|error| failed(&error))?;
+        Ok(Ready {
+            bytes,
+            block: Some(block),
+        })
+    }
+
+    /// Writes a block, whose turn it is.
+    fn put(&self, hand: &mut Hand<'_>, ready: &Ready) -> Result<(), Stopped> {
+        let Some(output) = hand.to else { return Ok(()) };
+        let mut archive = self.archive();
+        if archive.at == 0 {
+            archive.head(output)?;
+        }
+        if let (Some(block), Some(frame)) = (&ready.block, &mut archive.frame) {
+            frame.add(block);
+        }
+        write(output, &ready.bytes, archive.at)?;
+        archive.at += ready.bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Archive {
+    fn head(&mut self, output: BorrowedFd<'_>) -> Result<(), Stopped> {
+        let head = self.frame.as_ref().map(Frame::head).unwrap_or_default();
+        write(output, &head, 0)?;
+        self.at = head.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bulkhaul_formats::codec::{Codec, Format};
+use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_sys::AsFd as _;
+
+use super::*;
+use crate::error::{Cause, Stopped};
+use crate::job::desk::Desk;
+use crate::pool::schedule::{Schedule, drive};
+
+/// Content that is neither easy nor hard to compress, the same on every run.
+fn text(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut bytes = Vec::with_capacity(length + 32);
+    while bytes.len() < length {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(format!("chr{}\t{}\tPASS\n", state >> 59, state >> 40 & 0xf_ffff).as_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn digest(content: &[u8]) -> ContentDigest {
+    let mut digest = Blake3::default();
+    digest.update(content);
+    digest.digest()
+}
+
+/// Has a deed done by so many workers, all of which help where they can.
+fn by<T: Send>(workers: usize, memory: u64, deed: impl Fn(Lead<'_>) -> T + Sync) -> (T, Desk) {
+    enum Task {
+        Deed,
+        Help(Arc<Blocks>),
+    }
+    let (desk, schedule) = (Desk::new(workers), Schedule::new(workers));
+    let memory = Memory::new(memory);
+    let result = std::sync::Mutex::new(None);
+    schedule.push(Task::Deed);
+    let failed = drive(workers, |index| {
+        let (mut tools, counters) = (Tools::default(), &desk.counters[index]);
+        schedule.work(|task| match task {
+            Task::Deed => {
+                let invite = |blocks: &Arc<Blocks>| {
+                    if schedule.hungry() {
+                        schedule.push(Task::Help(Arc::clone(blocks)));
+                    }
+                };
+                let done = deed(Lead {
+                    desk: &desk,
+                    counters,
+                    memory: &memory,
+                    tools: &mut tools,
+                    invite: &invite,
+                });
+                *result.lock().unwrap() = Some(done);
+            }
+            Task::Help(blocks) => blocks.help(&desk, counters, &mut tools, || schedule.crowded()),
+        });
+    });
+    assert!(failed.is_none());
+    let result = result.into_inner().unwrap().unwrap();
+    (result, desk)
+}
+
+const PLENTY: u64 = 8 << 30;
+
+fn pack_by(workers: usize, codec: Codec, source: &Path, output: &Path) -> Result<Packed, Stopped> {
+    let (source, output) = (File::open(source).unwrap(), File::create(output).unwrap());
+    let (source, output) = (source.as_fd(), output.as_fd());
+    by(workers, PLENTY, |lead| pack(lead, source, output, codec, true)).0
+}
+
+fn unpack_by(workers: usize, archive: &Path, output: Option<&Path>, how: How) -> Result<Unpacked, Stopped> {
+    let archive = File::open(archive).unwrap();
+    let archive = archive.as_fd();
+    by(workers, PLENTY, |lead| {
+        let target = output.map_or(Target::Nothing, |path| Target::File(File::create(path).unwrap().into()));
+        unpack(lead, archive, target, how)
+    })
+    .0
+}
+
+#[test]
+fn the_same_bytes_for_any_number_of_workers_and_back_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [source, archive, back] = ["source", "archive", "back"].map(|name| scratch.path().join(name));
+    for (format, level) in [(Format::Bgzf, 1), (Format::Gzip, 1), (Format::Xz, 0), (Format::Zstd, 1)] {
+        let codec = Codec::new(format, Some(level)).unwrap();
+        let block = codec.block_bytes();
+        for size in [0, 1, block, block + 1, 5 * block + 7] {
+            let content = text(size);
+            fs::write(&source, &content).unwrap();
+            let mut first = None;
+            for workers in [1, 2, 5] {
+                let packed = pack_by(workers, codec, &source, &archive).unwrap();
+                let bytes = fs::read(&archive).unwrap();
+                assert_eq!((packed.read, packed.written), (size as u64, bytes.len() as u64));
+                assert_eq!(packed.content, digest(&content), "{format:?} {size}");
+                assert_eq!(packed.index.is_some(), format == Format::Bgzf);
+                let first = first.get_or_insert_with(|| bytes.clone());
+                assert!(*first == bytes, "{format:?} {size}: {workers} workers");
+                for (output, how) in [
+                    (Some(&back), How::default()),
+                    (
+                        None,
+                        How {
+                            proof: true,
+                            ..How::default()
+                        },
+                    ),
+                    (
+                        Some(&back),
+                        How {
+                            sparse: true,
+                            proof: false,
+                        },
+                    ),
+                ] {
+                    let unpacked = unpack_by(workers, &archive, output.map(|path| &**path), how).unwrap();
+                    assert_eq!((unpacked.read, unpacked.written), (packed.written, packed.read));
+                    assert_eq!(unpacked.content, packed.content);
+                    if output.is_some() {
+                        assert!(fs::read(&back).unwrap() == content, "{format:?} {size}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_archive_and_what_is_damaged_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("file");
+    let cause = |bytes: &[u8], workers| {
+        fs::write(&path, bytes).unwrap();
+        match unpack_by(workers, &path, None, How::default()) {
+            Err(Stopped::Fault(fault)) => fault.cause,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(cause(b"text", 1), Cause::Foreign(None));
+    assert_eq!(cause(b"BZh91AY", 1), Cause::Foreign(Some("bzip2")));
+    for format in Format::ALL {
+        let codec = Codec::new(format, Some(1)).unwrap();
+        let source = scratch.path().join("source");
+        fs::write(&source, text(3 * codec.block_bytes())).unwrap();
+        let archive = scratch.path().join("archive");
+        pack_by(2, codec, &source, &archive).unwrap();
+        let whole = fs::read(&archive).unwrap();
+        for workers in [1, 3] {
+            for length in [whole.len() / 2, whole.len() - 1] {
+                assert!(
+                    matches!(cause(&whole[..length], workers), Cause::Damaged(_)),
+                    "{format:?}"
+                );
+            }
+            let mut flipped = whole.clone();
+            flipped[whole.len() / 2] ^= 1;
+            let Cause::Damaged(damage) = cause(&flipped, workers) else {
+                panic!("{format:?}")
+            };
+            assert!(damage.offset <= whole.len() as u64, "{format:?} {damage}");
+        }
+    }
+}
+
+#[test]
+fn zeros_become_holes_where_that_is_asked_for() {
+    use std::os::unix::fs::MetadataExt as _;
+    let scratch = tempfile::tempdir().unwrap();
+    let [source, archive, back] = ["source", "archive", "back"].map(|name| scratch.path().join(name));
+    let content = [vec![1; 5000], vec![0; 3 << 20], vec![2; 10], vec![0; 1 << 20]].concat();
+    fs::write(&source, &content).unwrap();
+    let codec = Codec::new(Format::Zstd, None).unwrap();
+    pack_by(1, codec, &source, &archive).unwrap();
+    let how = How {
+        sparse: true,
+        proof: false,
+    };
+    unpack_by(2, &archive, Some(&back), how).unwrap();
+    assert!(fs::read(&back).unwrap() == content);
+    assert!(fs::metadata(&back).unwrap().blocks() * 512 < 1 << 20);
+    let mut read = Vec::new();
+    File::open(&back).unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), content.len());
+}
+
+#[test]
+fn who_was_told_to_stop_gives_up() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = scratch.path().join("source");
+    fs::write(&source, text(100)).unwrap();
+    let (source, output) = (File::open(&source).unwrap(), tempfile::tempfile().unwrap());
+    let codec = Codec::new(Format::Bgzf, None).unwrap();
+    let (result, _) = by(2, PLENTY, |lead| {
+        lead.desk.cancel.abort();
+        pack(lead, source.as_fd(), output.as_fd(), codec, false)
+    });
+    assert!(matches!(result, Err(Stopped::Aborted)));
+}

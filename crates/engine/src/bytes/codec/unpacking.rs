@@ -1,0 +1,375 @@
+//! The way out of an archive.
+//!
+//! Comes in: an archive, read in its order and cut into pieces that are decoded side by side, or where it has none, decoded by
+//! one worker after the other, so that one writes while the next decodes; goes out: its content, each piece in its place, and
+//! the digest of it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhaul_formats::codec::{Damage, Format, HEAD_BYTES, Kind, Long, Piece, Scanner, recognise};
+use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_sys::{self as sys, BorrowedFd, OwnedFd};
+
+use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
+use crate::bytes::stream::Stream;
+use crate::bytes::transfer::{BUFFER_BYTES, stretches};
+use crate::error::{Cause, Fault, Operation, Side, Stopped};
+
+/// Content that is decoded in one turn of a worker, unless one unit has more.
+const GROUP_BYTES: usize = 1024 * 1024;
+/// Units of BGZF are no larger, nor are those that need no more memory than the least.
+const SMALL_BYTES: usize = 128 * 1024;
+/// A unit has at most so many bytes on each side, and may have so many in any case.
+const MOST_IN_UNIT: usize = 64 * 1024 * 1024;
+const LEAST_IN_UNIT: usize = 1024 * 1024;
+/// What a decoder needs that looks back as far as that of `xz -9`.
+const DECODER_BYTES: u64 = 66 * 1024 * 1024;
+/// A worker has at most this part of all memory for one unit.
+const SHARES: u64 = 8;
+
+/// Where unpacked content goes.
+pub enum Target {
+    /// Nowhere: it is only looked at.
+    Nothing,
+    /// Into a file, which is empty.
+    File(OwnedFd),
+    /// To somebody who reads it.
+    Stream(Arc<Stream>),
+}
+
+/// How to unpack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Blocks of zeros become holes.
+    pub sparse: bool,
+    /// The archive was made by this run: other implementations than made it decode it, and what goes wrong is said of the
+    /// destination.
+    pub proof: bool,
+}
+
+/// What was in an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Bytes of the archive.
+    pub read: u64,
+    /// Bytes of content, holes included.
+    pub written: u64,
+    /// Digest of the content.
+    pub content: ContentDigest,
+    /// What it is.
+    pub format: Format,
+}
+
+/// Unpacks all of an archive. The cache is not given up before: [`crate::bytes::proof::forget`] does that.
+pub fn unpack(lead: Lead<'_>, archive: BorrowedFd<'_>, target: Target, how: How) -> Result<Unpacked, Stopped> {
+    let stat = sys::stat_fd(archive).map_err(|errno| Fault::new(Operation::Stat, side(how), errno))?;
+    let (file, stream) = match target {
+        Target::Nothing => (None, None),
+        Target::File(file) => (Some(file), None),
+        Target::Stream(stream) => (None, Some(stream)),
+    };
+    let unpacking = Arc::new(Unpacking::new(archive, how, stream, lead.memory.bytes())?);
+    let memory = unpacking.memory();
+    let output = file.as_ref().map(sys::AsFd::as_fd);
+    let size = (stat.size, GROUP_BYTES as u64);
+    let deed = Arc::clone(&unpacking);
+    Blocks::lead(lead, deed, (archive, output), size, memory)?;
+    unpacking.end(output)
+}
+
+/// An archive on its way out.
+struct Unpacking {
+    how: How,
+    format: Format,
+    most: usize,
+    memory: u64,
+    archive: Mutex<Archive>,
+    content: Mutex<Content>,
+    stream: Option<Arc<Stream>>,
+}
+
+/// What is read.
+struct Archive {
+    scanner: Scanner,
+    /// Bytes that were read and not passed over yet.
+    window: Vec<u8>,
+    start: usize,
+    /// Where the window ends in the archive.
+    at: u64,
+    /// It reaches to the archive's end.
+    last: bool,
+    /// What is being decoded from front to back.
+    long: Option<Long>,
+    ended: bool,
+}
+
+/// What came out.
+#[derive(Default)]
+struct Content {
+    at: u64,
+    digest: Blake3,
+}
+
+/// Which side an archive is on.
+fn side(how: How) -> Side {
+    if how.proof { Side::Destination(0) } else { Side::Source }
+}
+
+impl Unpacking {
+    /// Looks what an archive is, and refuses what is none.
+    fn new(archive: BorrowedFd<'_>, how: How, stream: Option<Arc<Stream>>, memory: u64) -> Result<Self, Stopped> {
+        let mut head = [0; HEAD_BYTES];
+        let operation = if how.proof { Operation::Verify } else { Operation::Read };
+        let got = sys::read_full_at(archive, &mut head, 0).map_err(|e| Fault::new(operation, side(how), e))?;
+        let foreign = |what| Fault {
+            operation,
+            side: side(how),
+            cause: Cause::Foreign(what),
+        };
+        let format = match recognise(&head[..got]) {
+            Some(Kind::Archive(format)) => format,
+            Some(Kind::Foreign(name)) => return Err(foreign(Some(name)).into()),
+            Some(Kind::Compressed(_)) | None => return Err(foreign(None).into()),
+        };
+        let share = usize::try_from(memory / SHARES).unwrap_or(usize::MAX);
+        let most = match format {
+            Format::Bgzf | Format::Gzip => SMALL_BYTES,
+            Format::Xz | Format::Zstd => share.clamp(LEAST_IN_UNIT, MOST_IN_UNIT),
+        };
+        Ok(Self {
+            how,
+            format,
+            most,
+            memory,
+            archive: Mutex::new(Archive {
+                scanner: Scanner::new(format, most),
+                window: Vec::new(),
+                start: 0,
+                at: 0,
+                last: false,
+                long: None,
+                ended: false,
+            }),
+            content: Mutex::default(),
+            stream,
+        })
+    }
+
+    /// Bytes of memory that one worker needs.
+    fn memory(&self) -> u64 {
+        let decoder = match self.format {
+            Format::Bgzf | Format::Gzip => 0,
+            Format::Xz | Format::Zstd => DECODER_BYTES,
+        };
+        // The window, the archive, its content, and content that waits for its turn.
+        decoder + 4 * self.most.max(GROUP_BYTES) as u64
+    }
+
+    fn archive(&self) -> MutexGuard<'_, Archive> {
+        self.archive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn operation(&self) -> Operation {
+        if self.how.proof {
+            Operation::Verify
+        } else {
+            Operation::Read
+        }
+    }
+
+    fn damaged(&self, damage: Damage) -> Stopped {
+        Stopped::Fault(Fault {
+            operation: self.operation(),
+            side: side(self.how),
+            cause: Cause::Damaged(damage),
+        })
+    }
+
+    /// Reads on, until the window has so many bytes or reaches to the end.
+    fn fill(&self, archive: &mut Archive, hand: &Hand<'_>, bytes: usize) -> Result<(), Stopped> {
+        archive.window.drain(..archive.start);
+        archive.start = 0;
+        let enough = bytes.max(GROUP_BYTES);
+        while archive.window.len() < enough && !archive.last {
+            let from = archive.window.len();
+            let want = usize::try_from(hand.desk.pace.piece(BUFFER_BYTES as u64)).unwrap_or(BUFFER_BYTES);
+            hand.desk.may_go_on(want as u64)?;
+            archive.window.resize(from + want, 0);
+            let got = sys::read_enough_at(hand.from, &mut archive.window[from..], want, archive.at)
+                .map_err(|errno| Fault::new(self.operation(), side(self.how), errno))?;
+            hand.desk.pace.give_back((want - got) as u64);
+            archive.window.truncate(from + got);
+            archive.at += got as u64;
+            archive.last = got < want;
+        }
+        Ok(())
+    }
+
+    /// Decodes a stretch of something long; nothing: it ended.
+    fn decode(&self, archive: &mut Archive, hand: &Hand<'_>, bytes: &mut Vec<u8>) -> Result<(), Stopped> {
+        bytes.resize(GROUP_BYTES, 0);
+        let mut written = 0;
+        while let Some(long) = &mut archive.long
+            && written < bytes.len()
+        {
+            let input = &archive.window[archive.start..];
+            let step = long
+                .step(input, archive.last, &mut bytes[written..])
+                .map_err(|(at, what)| {
+                    let offset = archive.scanner.offset() + at as u64;
+                    self.damaged(Damage { offset, what })
+                })?;
+            archive.start += step.read;
+            archive.scanner.passed(step.read as u64, step.written as u64);
+            written += step.written;
+            if step.ended {
+                archive.long = None;
+            } else if (step.read, step.written) == (0, 0) {
+                if archive.last {
+                    let offset = archive.scanner.offset();
+                    let what = "it was cut short";
+                    return Err(self.damaged(Damage { offset, what }));
+                }
+                let more = archive.window.len() - archive.start + 1;
+                self.fill(archive, hand, more)?;
+            }
+        }
+        bytes.truncate(written);
+        Ok(())
+    }
+
+    /// Writes content to its place in the file, if there is one.
+    fn write(&self, hand: &Hand<'_>, bytes: &[u8], place: u64) -> Result<(), Stopped> {
+        let Some(output) = hand.to else { return Ok(()) };
+        let put = |from: usize, to: usize| {
+            let at = place + from as u64;
+            let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
+            sys::write_all_at(output, &bytes[from..to], at).map_err(fault)
+        };
+        if self.how.sparse {
+            for part in stretches(bytes, place) {
+                put(part.start, part.end)?;
+            }
+        } else {
+            put(0, bytes.len())?;
+        }
+        Ok(())
+    }
+
+    /// What came out. The file has its full size, also where it ends with a hole.
+    fn end(&self, output: Option<BorrowedFd<'_>>) -> Result<Unpacked, Stopped> {
+        let (archive, content) = (self.archive(), self.content());
+        if let Some(output) = output.filter(|_| self.how.sparse) {
+            let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
+            sys::set_size(output, content.at).map_err(fault)?;
+        }
+        Ok(Unpacked {
+            read: archive.scanner.offset(),
+            written: content.at,
+            content: content.digest.digest(),
+            format: self.format,
+        })
+    }
+}
+
+impl Deed for Unpacking {
+    /// Takes the next units into the hand, or decodes the next stretch of what has none into `room`.
+    fn take(&self, hand: &mut Hand<'_>, room: &mut Vec<u8>) -> Result<Option<Spot>, Stopped> {
+        let mut archive = self.archive();
+        let (begun, before) = (archive.scanner.offset(), archive.scanner.content());
+        hand.tools.input.clear();
+        hand.tools.units.clear();
+        let got = |archive: &Archive| archive.scanner.content() - before;
+        while !archive.ended && got(&archive) < GROUP_BYTES as u64 {
+            if archive.long.is_some() {
+                if !hand.tools.units.is_empty() || !room.is_empty() {
+                    break;
+                }
+                self.decode(&mut archive, hand, room)?;
+                continue;
+            }
+            if !room.is_empty() {
+                break;
+            }
+            let Archive {
+                scanner,
+                window,
+                start,
+                last,
+                ..
+            } = &mut *archive;
+            match scanner
+                .next(&window[*start..], *last)
+                .map_err(|damage| self.damaged(damage))?
+            {
+                Piece::Skip(bytes) => *start += bytes,
+                Piece::Unit(unit) => {
+                    let end = *start + unit.archive;
+                    hand.tools.input.extend_from_slice(&window[*start..end]);
+                    hand.tools.units.push(unit);
+                    *start = end;
+                }
+                Piece::Long(format) => {
+                    let offset = scanner.offset();
+                    let long = Long::new(format, self.how.proof, self.memory);
+                    archive.long = Some(long.map_err(|what| self.damaged(Damage { offset, what }))?);
+                }
+                Piece::More(bytes) => self.fill(&mut archive, hand, bytes)?,
+                Piece::End => archive.ended = true,
+            }
+        }
+        if hand.tools.units.is_empty() && room.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Spot {
+            archive: begun,
+            content: before,
+            before: 0,
+            read: archive.scanner.offset() - begun,
+        }))
+    }
+
+    /// Decodes the units that were taken, if they are not decoded yet, and writes what is in them.
+    fn work(&self, hand: &mut Hand<'_>, spot: Spot, mut bytes: Vec<u8>) -> Result<Ready, Stopped> {
+        let tools = &mut *hand.tools;
+        let length = tools.units.iter().map(|unit| unit.content).sum();
+        if !tools.units.is_empty() {
+            bytes.resize(length, 0);
+        }
+        let (mut archive, mut content) = (&tools.input[..], &mut bytes[..]);
+        let mut offset = spot.archive;
+        for unit in &tools.units {
+            let (own, rest) = archive.split_at(unit.archive);
+            let (room, other) = std::mem::take(&mut content).split_at_mut(unit.content);
+            let decoded = tools.decoder.unit(self.format, unit, own, room, self.how.proof);
+            decoded.map_err(|what| self.damaged(Damage { offset, what }))?;
+            offset += unit.archive as u64;
+            (archive, content) = (rest, other);
+        }
+        self.write(hand, &bytes, spot.content)?;
+        Ok(Ready { bytes, block: None })
+    }
+
+    /// Takes in content, whose turn it is.
+    fn put(&self, hand: &mut Hand<'_>, ready: &Ready) -> Result<(), Stopped> {
+        let mut content = self.content();
+        content.digest.update(&ready.bytes);
+        content.at += ready.bytes.len() as u64;
+        if let Some(stream) = &self.stream {
+            let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
+            if !stream.write_all(&ready.bytes, hand.desk).map_err(fault)? {
+                return Err(Stopped::Aborted);
+            }
+        }
+        if hand.to.is_some() || self.stream.is_some() {
+            let written = hand.counters.written();
+            written.fetch_add(ready.bytes.len() as u64, Relaxed);
+        }
+        Ok(())
+    }
+}
