@@ -139,3 +139,20 @@ fn damage_is_told_with_its_place() {
         assert_eq!(unpack(&archive, how).unwrap_err().offset, second as u64);
     }
 }
+
+/// What goes before several frames of zstd carries no content: it is what tells that all are there.
+#[test]
+fn the_mark_before_frames_is_checked() {
+    let codec = Codec::new(Format::Zstd, Some(1)).unwrap();
+    let content = vec![b'a'; codec.block_bytes() + 1];
+    let archive = pack(codec, &content);
+    // After its magic number and its length, and what it is called.
+    for at in 16..32 {
+        let mut flipped = archive.clone();
+        flipped[at] ^= 1;
+        let damage = unpack(&flipped, USUAL).unwrap_err();
+        assert_eq!(damage.offset, archive.len() as u64, "{at}");
+    }
+    let renamed = [&archive[..8], b"somebody", &archive[16..]].concat();
+    assert!(unpack(&renamed, USUAL).unwrap() == content);
+}

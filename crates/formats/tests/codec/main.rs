@@ -5,6 +5,9 @@ mod damage;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+#[path = "../oracle/mod.rs"]
+mod programs;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod whole;

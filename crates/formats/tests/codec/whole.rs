@@ -34,7 +34,7 @@ pub fn pack(codec: Codec, content: &[u8]) -> Vec<u8> {
 }
 
 /// How to unpack.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct How {
     /// Bytes that are given at once at first.
     pub window: usize,
