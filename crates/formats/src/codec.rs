@@ -149,10 +149,16 @@ impl Codec {
     }
 }
 
-/// An encoder gave up: there is no memory for it, or it has a defect.
+/// Why there is no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the encoder of {} failed", .0.name())]
-pub struct EncoderError(pub Format);
+pub enum EncoderError {
+    /// There is no memory for the encoder, or it has a defect.
+    #[error("the encoder of {} failed", .0.name())]
+    Failed(Format),
+    /// Nobody wants it any more.
+    #[error("it was told to stop")]
+    Stopped,
+}
 
 /// An archive is not whole, or not what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -44,7 +44,7 @@ pub(super) enum Detail {
 impl Encoder {
     /// For this format and level.
     pub fn new(codec: Codec) -> Result<Self, EncoderError> {
-        let failed = EncoderError(codec.format);
+        let failed = EncoderError::Failed(codec.format);
         let level = i32::try_from(codec.level).map_err(|_| failed)?;
         let engine = match codec.format {
             Format::Bgzf => Engine::Bgzf(Box::new(Compressor::new(
@@ -63,21 +63,27 @@ impl Encoder {
     }
 
     /// Makes a block of `content`, which is not empty, into `framed`, which is emptied first. `before`: up to
-    /// [`Codec::primed_bytes`] of the content before it.
-    pub fn block(&mut self, before: &[u8], content: &[u8], framed: &mut Vec<u8>) -> Result<Block, EncoderError> {
+    /// [`Codec::primed_bytes`] of the content before it. `goes_on` is asked meanwhile, where a block takes long.
+    pub fn block(
+        &mut self,
+        (before, content): (&[u8], &[u8]),
+        framed: &mut Vec<u8>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Block, EncoderError> {
         framed.clear();
         let detail = match &mut self.engine {
             Engine::Bgzf(compressor) => gzip::members(compressor, content, framed).map(Detail::Bgzf),
             Engine::Gzip(deflate) => gzip::stretch(deflate, before, content, framed).map(Detail::Gzip),
-            Engine::Xz(scratch) => xz::block(self.codec.level, content, scratch, framed).map(Detail::Xz),
-            Engine::Zstd(encoder) => zstd::frame(encoder, content, framed).map(|()| Detail::Zstd),
+            Engine::Xz(scratch) => xz::block(self.codec.level, content, (scratch, framed), goes_on).map(Detail::Xz),
+            Engine::Zstd(encoder) => zstd::frame(encoder, content, framed, goes_on).map(|()| Detail::Zstd),
         };
         match detail {
             Some(detail) => Ok(Block {
                 content: content.len() as u64,
                 detail,
             }),
-            None => Err(EncoderError(self.codec.format)),
+            None if goes_on() => Err(EncoderError::Failed(self.codec.format)),
+            None => Err(EncoderError::Stopped),
         }
     }
 }

@@ -16,12 +16,19 @@ pub const CRC64: u8 = 4;
 const HEADER: usize = 12;
 const FOOTER: usize = 12;
 const END_MAGIC: [u8; 2] = *b"YZ";
+/// The number of the filter that all blocks have.
+const LZMA2: u64 = 0x21;
 /// Bytes of a block's header at most.
 const MOST_IN_HEADER: usize = 1024;
 /// Content of a block at least.
 const LEAST_BLOCK: usize = 1024 * 1024;
 /// Content of a block at most, if it is not what its encoder looks back.
 const MOST_BLOCK: usize = 64 * 1024 * 1024;
+
+/// Bytes that are encoded before it is asked whether to go on.
+const PIECE_BYTES: usize = 256 * 1024;
+/// What a decoder looks back that decodes a block by itself, at most: as `xz -9`.
+const MOST_WINDOW: u64 = 64 * 1024 * 1024;
 
 const CUT_SHORT: &str = "it was cut short";
 const GARBAGE: &str = "it goes on with something else after its end";
@@ -127,8 +134,13 @@ pub fn tail(records: &[Record], check: u8) -> Vec<u8> {
     tail
 }
 
-/// Makes a block; answers its size without the padding. None: the encoder failed.
-pub fn block(level: u32, content: &[u8], scratch: &mut Vec<u8>, framed: &mut Vec<u8>) -> Option<u64> {
+/// Makes a block; answers its size without the padding. None: the encoder failed, or was told to stop.
+pub fn block(
+    level: u32,
+    content: &[u8],
+    (scratch, framed): (&mut Vec<u8>, &mut Vec<u8>),
+    goes_on: &dyn Fn() -> bool,
+) -> Option<u64> {
     let mut options = LzmaOptions::new_preset(level).ok()?;
     // It can't look back beyond the beginning.
     let window = content.len().next_power_of_two().clamp(4096, window(level));
@@ -137,12 +149,21 @@ pub fn block(level: u32, content: &[u8], scratch: &mut Vec<u8>, framed: &mut Vec
     filters.lzma2(&options);
     let mut encoder = Lzma::new_stream_encoder(&filters, Check::Crc64).ok()?;
     scratch.clear();
-    scratch.reserve(content.len() / 4 + 4096);
-    loop {
-        let read = usize::try_from(encoder.total_in()).ok()?;
-        match encoder.process_vec(&content[read..], scratch, Action::Finish).ok()? {
-            Status::StreamEnd => break,
-            _ => scratch.reserve(scratch.len().max(4096)),
+    let mut pieces = content.chunks(PIECE_BYTES).peekable();
+    while let Some(piece) = pieces.next() {
+        if !goes_on() {
+            return None;
+        }
+        let last = pieces.peek().is_none();
+        let (action, begun) = (if last { Action::Finish } else { Action::Run }, encoder.total_in());
+        loop {
+            scratch.reserve(4096);
+            let read = usize::try_from(encoder.total_in() - begun).ok()?;
+            let status = encoder.process_vec(&piece[read..], scratch, action).ok()?;
+            let all = encoder.total_in() - begun == piece.len() as u64;
+            if status == Status::StreamEnd || (all && !last) {
+                break;
+            }
         }
     }
     // A stream of one block: its header is written anew, with both sizes.
@@ -173,7 +194,7 @@ fn footer_index(stream: &[u8]) -> Option<usize> {
 /// What a block's header says.
 struct Header {
     length: usize,
-    /// Bytes compressed and of content, where it says so.
+    /// Bytes compressed and of content, where it says so and its decoder needs no more memory than it may.
     sizes: Option<(u64, u64)>,
 }
 
@@ -200,9 +221,22 @@ fn read_header(input: &[u8]) -> Result<Option<Header>, &'static str> {
         }
     };
     let (compressed, content) = (size(flags & 0x40 != 0)?, size(flags & 0x80 != 0)?);
+    let mut window = 0;
+    for _ in 0..=flags & 3 {
+        let filter = take_number(&mut rest).zip(take_number(&mut rest));
+        let (kind, length) = filter.ok_or(BAD_HEADER)?;
+        let (properties, other) = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.split_at_checked(length))
+            .ok_or(BAD_HEADER)?;
+        if let (LZMA2, [bits]) = (kind, properties) {
+            window = u64::from(2 | bits & 1) << (u32::from(*bits / 2).min(20) + 11);
+        }
+        rest = other;
+    }
     Ok(Some(Header {
         length,
-        sizes: compressed.zip(content),
+        sizes: compressed.zip(content).filter(|_| window <= MOST_WINDOW),
     }))
 }
 

@@ -4,7 +4,8 @@
 //! them. Nothing else would tell that some of them are missing.
 
 use ruzstd::decoding::FrameDecoder;
-use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
+use zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::Format;
 use super::pieces::{Piece, Step, Unit};
@@ -21,6 +22,9 @@ pub const EMPTY: [u8; 13] = [0x28, 0xb5, 0x2f, 0xfd, 0x24, 0, 1, 0, 0, 0x99, 0xe
 const MOST_IN_HEADER: usize = 18;
 /// Bytes of a block at most, and of its header.
 const MOST_IN_BLOCK: usize = 128 * 1024 + 3;
+
+/// Bytes that are encoded before it is asked whether to go on.
+const PIECE_BYTES: usize = 1024 * 1024;
 
 const CUT_SHORT: &str = "it was cut short";
 const BAD: &str = "what is compressed there is damaged";
@@ -65,10 +69,32 @@ pub fn encoder(level: i32) -> Option<CCtx<'static>> {
     Some(context)
 }
 
-/// Makes a frame. None: the encoder failed.
-pub fn frame(encoder: &mut CCtx<'_>, content: &[u8], framed: &mut Vec<u8>) -> Option<()> {
+/// Makes a frame. None: the encoder failed, or was told to stop.
+pub fn frame(encoder: &mut CCtx<'_>, content: &[u8], framed: &mut Vec<u8>, goes_on: &dyn Fn() -> bool) -> Option<()> {
+    // What an earlier frame that was given up has left.
+    encoder.reset(ResetDirective::SessionOnly).ok()?;
+    encoder.set_pledged_src_size(Some(content.len() as u64)).ok()?;
     framed.reserve(zstd_safe::compress_bound(content.len()));
-    encoder.compress2(framed, content).ok().map(|_| ())
+    let mut out = OutBuffer::around(framed);
+    let mut pieces = content.chunks(PIECE_BYTES).peekable();
+    while let Some(piece) = pieces.next() {
+        if !goes_on() {
+            return None;
+        }
+        let last = pieces.peek().is_none();
+        let end = if last {
+            ZSTD_EndDirective::ZSTD_e_end
+        } else {
+            ZSTD_EndDirective::ZSTD_e_continue
+        };
+        let mut input = InBuffer::around(piece);
+        // All of it has room: there is nothing to wait for.
+        let left = encoder.compress_stream2(&mut out, &mut input, end).ok()?;
+        if input.pos() < piece.len() || (last && left > 0) {
+            return None;
+        }
+    }
+    Some(())
 }
 
 /// What goes before several frames.
@@ -249,6 +275,8 @@ pub fn unit(decoder: &mut DCtx<'_>, frame: &[u8], content: &mut [u8]) -> Result<
 
 /// The same by another implementation than made it.
 pub fn prove(decoder: &mut FrameDecoder, frame: &[u8], content: &mut [u8]) -> Result<(), &'static str> {
+    // The content is bounded, and so is what is looked back on.
+    decoder.set_max_window_size(u64::MAX);
     match decoder.decode_all(frame, content) {
         Ok(length) if length == content.len() => {}
         _ => return Err(BAD),

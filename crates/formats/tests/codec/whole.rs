@@ -15,7 +15,9 @@ pub fn packed(codec: Codec, content: &[u8]) -> (Vec<u8>, Option<Gzi>) {
     let mut at = 0;
     for block in content.chunks(codec.block_bytes()) {
         let before = at - at.min(codec.primed_bytes());
-        let made = encoder.block(&content[before..at], block, &mut framed).unwrap();
+        let made = encoder
+            .block((&content[before..at], block), &mut framed, &|| true)
+            .unwrap();
         frame.add(&made);
         archive.extend_from_slice(&framed);
         at += block.len();

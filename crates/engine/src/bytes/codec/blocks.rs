@@ -107,6 +107,9 @@ pub trait Deed: Send + Sync {
     /// Makes of a block what it is to become, in `room`. Others do so meanwhile.
     fn work(&self, hand: &mut Hand<'_>, spot: Spot, room: Vec<u8>) -> Result<Ready, Stopped>;
 
+    /// How many have something to do at once.
+    fn hands(&self) -> u64;
+
     /// Puts down what was made of a block, in the order in which they were taken.
     fn put(&self, hand: &mut Hand<'_>, ready: &Ready) -> Result<(), Stopped>;
 }
@@ -210,7 +213,8 @@ impl Blocks {
             to,
         };
         let between = || {
-            if shared && size.saturating_sub(blocks.taken.load(Ordering::Relaxed)) > block {
+            let left = size.saturating_sub(blocks.taken.load(Ordering::Relaxed));
+            if shared && left > block && !blocks.is_crowded(0) {
                 invite(&blocks);
             }
         };
@@ -253,11 +257,16 @@ impl Blocks {
             from: files.0.as_fd(),
             to: files.1.as_ref().map(sys::AsFd::as_fd),
         };
-        self.work(hand, || (), leave);
+        self.work(hand, || (), || leave() || self.is_crowded(1));
         drop(files);
         presence.done = true;
         drop(presence);
         tools.tidy();
+    }
+
+    /// Whether one worker more would have nothing to do, `counted` of those who are there set aside.
+    fn is_crowded(&self, counted: u64) -> bool {
+        lock(&self.inner).helpers + 2 - counted > self.deed.hands()
     }
 
     /// Does blocks until none is left, something stopped it, or it is time to `leave` the rest to others.

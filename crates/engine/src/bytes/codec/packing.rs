@@ -6,12 +6,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_formats::codec::{Codec, Frame, Gzi};
+use bulkhaul_formats::codec::{Codec, EncoderError, Frame, Gzi};
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
 use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
-use crate::bytes::transfer::BUFFER_BYTES;
+use crate::bytes::transfer::{BUFFER_BYTES, WRITE_BACK_BYTES};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 
 /// What became of a file that was packed.
@@ -64,11 +64,24 @@ struct Source {
 struct Archive {
     frame: Option<Frame>,
     at: u64,
+    /// Up to here write-back was started.
+    begun: u64,
 }
 
 fn write(output: BorrowedFd<'_>, bytes: &[u8], at: u64) -> Result<(), Stopped> {
     let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
     Ok(sys::write_all_at(output, bytes, at).map_err(fault)?)
+}
+
+fn stopped(error: EncoderError) -> Stopped {
+    match error {
+        EncoderError::Stopped => Stopped::Aborted,
+        EncoderError::Failed(_) => Stopped::Fault(Fault {
+            operation: Operation::Work,
+            side: Side::Source,
+            cause: Cause::Encoder(error.to_string()),
+        }),
+    }
 }
 
 impl Packing {
@@ -84,6 +97,7 @@ impl Packing {
             archive: Mutex::new(Archive {
                 frame: Some(Frame::new(codec, size, index)),
                 at: 0,
+                begun: 0,
             }),
         }
     }
@@ -164,20 +178,20 @@ impl Deed for Packing {
 
     /// Makes a block of what was read.
     fn work(&self, hand: &mut Hand<'_>, spot: Spot, mut bytes: Vec<u8>) -> Result<Ready, Stopped> {
-        let failed = |error: &dyn std::fmt::Display| Fault {
-            operation: Operation::Work,
-            side: Side::Source,
-            cause: Cause::Encoder(error.to_string()),
-        };
-        let (encoder, input) = hand.tools.encoder(self.codec).map_err(|error| failed(&error))?;
-        let (before, content) = input.split_at(spot.before);
+        let cancel = &hand.desk.cancel;
+        let (encoder, input) = hand.tools.encoder(self.codec).map_err(stopped)?;
+        let content = input.split_at(spot.before);
         let block = encoder
-            .block(before, content, &mut bytes)
-            .map_err(|error| failed(&error))?;
+            .block(content, &mut bytes, &|| !cancel.is_over())
+            .map_err(stopped)?;
         Ok(Ready {
             bytes,
             block: Some(block),
         })
+    }
+
+    fn hands(&self) -> u64 {
+        u64::MAX
     }
 
     /// Writes a block, whose turn it is.
@@ -192,6 +206,13 @@ impl Deed for Packing {
         }
         write(output, &ready.bytes, archive.at)?;
         archive.at += ready.bytes.len() as u64;
+        let new = archive.at - archive.begun;
+        if new >= WRITE_BACK_BYTES {
+            // Only a head start: an error is told by the sync that follows.
+            match sys::start_write_back(output, archive.begun, new) {
+                Ok(()) | Err(_) => archive.begun = archive.at,
+            }
+        }
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! one worker after the other, so that one writes while the next decodes; goes out: its content, each piece in its place, and
 //! the digest of it.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +14,7 @@ use bulkhaul_sys::{self as sys, BorrowedFd, OwnedFd};
 
 use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
 use crate::bytes::stream::Stream;
-use crate::bytes::transfer::{BUFFER_BYTES, stretches};
+use crate::bytes::transfer::{BUFFER_BYTES, WRITE_BACK_BYTES, stretches};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 
 /// Content that is decoded in one turn of a worker, unless one unit has more.
@@ -25,6 +26,8 @@ const MOST_IN_UNIT: usize = 64 * 1024 * 1024;
 const LEAST_IN_UNIT: usize = 1024 * 1024;
 /// What a decoder needs that looks back as far as that of `xz -9`.
 const DECODER_BYTES: u64 = 66 * 1024 * 1024;
+/// Who decodes, and who writes and takes in what was decoded before: more have nothing to do with what has no units.
+const LONG_HANDS: u64 = 2;
 /// A worker has at most this part of all memory for one unit.
 const SHARES: u64 = 8;
 
@@ -72,7 +75,7 @@ pub fn unpack(lead: Lead<'_>, archive: BorrowedFd<'_>, target: Target, how: How)
     let unpacking = Arc::new(Unpacking::new(archive, how, stream, lead.memory.bytes())?);
     let memory = unpacking.memory();
     let output = file.as_ref().map(sys::AsFd::as_fd);
-    let size = (stat.size, GROUP_BYTES as u64);
+    let size = (stat.size, BUFFER_BYTES as u64);
     let deed = Arc::clone(&unpacking);
     Blocks::lead(lead, deed, (archive, output), size, memory)?;
     unpacking.end(output)
@@ -84,6 +87,8 @@ struct Unpacking {
     format: Format,
     most: usize,
     memory: u64,
+    /// There are no units for now.
+    is_long: AtomicBool,
     archive: Mutex<Archive>,
     content: Mutex<Content>,
     stream: Option<Arc<Stream>>,
@@ -109,6 +114,8 @@ struct Archive {
 struct Content {
     at: u64,
     digest: Blake3,
+    /// Up to here write-back was started.
+    begun: u64,
 }
 
 /// Which side an archive is on.
@@ -142,6 +149,7 @@ impl Unpacking {
             format,
             most,
             memory,
+            is_long: AtomicBool::new(false),
             archive: Mutex::new(Archive {
                 scanner: Scanner::new(format, most),
                 window: Vec::new(),
@@ -323,6 +331,7 @@ impl Deed for Unpacking {
                 Piece::End => archive.ended = true,
             }
         }
+        self.is_long.store(archive.long.is_some(), Relaxed);
         if hand.tools.units.is_empty() && room.is_empty() {
             return Ok(None);
         }
@@ -355,6 +364,14 @@ impl Deed for Unpacking {
         Ok(Ready { bytes, block: None })
     }
 
+    fn hands(&self) -> u64 {
+        if self.is_long.load(Relaxed) {
+            LONG_HANDS
+        } else {
+            u64::MAX
+        }
+    }
+
     /// Takes in content, whose turn it is.
     fn put(&self, hand: &mut Hand<'_>, ready: &Ready) -> Result<(), Stopped> {
         let mut content = self.content();
@@ -364,6 +381,13 @@ impl Deed for Unpacking {
             let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
             if !stream.write_all(&ready.bytes, hand.desk).map_err(fault)? {
                 return Err(Stopped::Aborted);
+            }
+        }
+        let new = content.at - content.begun;
+        if let Some(output) = hand.to.filter(|_| new >= WRITE_BACK_BYTES) {
+            // Only a head start: an error is told by the sync that follows.
+            match sys::start_write_back(output, content.begun, new) {
+                Ok(()) | Err(_) => content.begun = content.at,
             }
         }
         if hand.to.is_some() || self.stream.is_some() {
