@@ -1,6 +1,8 @@
 //! What goes in comes out, whatever the format, the level and the size.
 
-use bulkhaul_formats::codec::{Codec, Format, HEAD_BYTES, Kind, recognise};
+use std::cell::Cell;
+
+use bulkhaul_formats::codec::{Codec, Encoder, EncoderError, Format, HEAD_BYTES, Kind, Piece, Scanner, recognise};
 use proptest::prelude::*;
 
 use crate::whole::{How, PROOF, USUAL, noise, pack, text, unpack};
@@ -56,6 +58,55 @@ fn one_member_is_primed_with_what_is_before() {
     let content: Vec<u8> = half.iter().copied().cycle().take(block + half.len()).collect();
     let (one, both) = (pack(codec, &content[..block]), pack(codec, &content));
     assert!(both.len() - one.len() < 1024, "{} and {}", one.len(), both.len());
+}
+
+/// No encoder goes on for long that nobody waits for, and it is as good as new then.
+#[test]
+fn a_long_block_is_given_up() {
+    let content = text(3 << 20);
+    for format in [Format::Xz, Format::Zstd] {
+        let codec = codec(format, *format.levels().start());
+        let mut encoder = Encoder::new(codec).unwrap();
+        let (mut framed, mut again) = (Vec::new(), Vec::new());
+        let asked = Cell::new(0);
+        let goes_on = || asked.replace(asked.get() + 1) < 1;
+        let block = encoder.block((&[], &content), &mut framed, &goes_on);
+        assert_eq!(block, Err(EncoderError::Stopped), "{format:?}");
+        let block = encoder.block((&[], &content[..1000]), &mut framed, &|| true);
+        let fresh = Encoder::new(codec)
+            .unwrap()
+            .block((&[], &content[..1000]), &mut again, &|| true);
+        assert!((block, framed) == (fresh, again), "{format:?}");
+    }
+}
+
+/// All but one member is decoded block by block, by whoever is free.
+#[test]
+fn archives_of_ours_are_cut_into_units() {
+    let content = text(100_000);
+    for format in Format::ALL {
+        let archive = pack(codec(format, *format.levels().start()), &content);
+        let mut scanner = Scanner::new(format, 1 << 20);
+        let (mut at, mut units) = (0, 0);
+        loop {
+            match scanner.next(&archive[at..], true).unwrap() {
+                Piece::Skip(bytes) => at += bytes,
+                Piece::Unit(unit) => (at, units) = (at + unit.archive, units + 1),
+                Piece::Long(long) => {
+                    assert_eq!((format, long), (Format::Gzip, Format::Gzip));
+                    break;
+                }
+                Piece::End => break,
+                Piece::More(_) => panic!("{format:?}: there is no more"),
+            }
+        }
+        let expected = match format {
+            Format::Bgzf => 3,
+            Format::Gzip => 0,
+            Format::Xz | Format::Zstd => 1,
+        };
+        assert_eq!(units, expected, "{format:?}");
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ const KEPT_BYTES: usize = 4 * 1024 * 1024;
 pub struct Tools {
     encoder: Option<Encoder>,
     pub(super) decoder: Decoder,
+    /// The most that it has decoded at once.
+    most: usize,
     /// What is read.
     pub(super) input: Vec<u8>,
     /// What of it is to be decoded.
@@ -45,8 +47,16 @@ impl Tools {
         Ok((self.encoder.insert(encoder), &self.input))
     }
 
+    /// So much is to be decoded at once.
+    pub(super) fn decoded(&mut self, bytes: usize) {
+        self.most = self.most.max(bytes);
+    }
+
     /// Lets go what is too large to be kept.
     fn tidy(&mut self) {
+        if self.most > KEPT_BYTES {
+            (self.most, self.decoder) = (0, Decoder::default());
+        }
         if self.input.capacity() > KEPT_BYTES {
             self.input = Vec::new();
         }

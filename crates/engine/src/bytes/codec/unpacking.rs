@@ -21,8 +21,10 @@ use crate::error::{Cause, Fault, Operation, Side, Stopped};
 const GROUP_BYTES: usize = 1024 * 1024;
 /// Units of BGZF are no larger, nor are those that need no more memory than the least.
 const SMALL_BYTES: usize = 128 * 1024;
-/// A unit has at most so many bytes on each side, and may have so many in any case.
-const MOST_IN_UNIT: usize = 64 * 1024 * 1024;
+/// A block of xz has at most so many bytes on each side, as the largest of ours, and a frame of zstd likewise; both may have
+/// the least in any case. What is larger is decoded from front to back.
+const MOST_IN_BLOCK: usize = 65 * 1024 * 1024;
+const MOST_IN_FRAME: usize = 33 * 1024 * 1024;
 const LEAST_IN_UNIT: usize = 1024 * 1024;
 /// What a decoder needs that looks back as far as that of `xz -9`.
 const DECODER_BYTES: u64 = 66 * 1024 * 1024;
@@ -142,7 +144,8 @@ impl Unpacking {
         let share = usize::try_from(memory / SHARES).unwrap_or(usize::MAX);
         let most = match format {
             Format::Bgzf | Format::Gzip => SMALL_BYTES,
-            Format::Xz | Format::Zstd => share.clamp(LEAST_IN_UNIT, MOST_IN_UNIT),
+            Format::Xz => share.clamp(LEAST_IN_UNIT, MOST_IN_BLOCK),
+            Format::Zstd => share.clamp(LEAST_IN_UNIT, MOST_IN_FRAME),
         };
         Ok(Self {
             how,
@@ -347,6 +350,7 @@ impl Deed for Unpacking {
     fn work(&self, hand: &mut Hand<'_>, spot: Spot, mut bytes: Vec<u8>) -> Result<Ready, Stopped> {
         let tools = &mut *hand.tools;
         let length = tools.units.iter().map(|unit| unit.content).sum();
+        tools.decoded(length);
         if !tools.units.is_empty() {
             bytes.resize(length, 0);
         }
