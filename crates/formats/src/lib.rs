@@ -1,5 +1,4 @@
 //! Pure data: digests, archives of one file, manifests, exclude rules, file lists, listings, natural order, modes, staging
-//! Pure data: digests, archives of one file, manifests, exclude rules, file lists, listings, natural order, modes, staging
 //! names, spellings, what of a big file is done, and numbers for people.
 //!
 //! Comes in: bytes. Goes out: checked values and decisions. Promises: no input or output, no unsafe code, no state
