@@ -91,6 +91,10 @@ const KINDS = {
     right: [{ path: ABSENT, follow: false }],
     wrong: [...NOTHING, ABSENT, {}, [ABSENT], [{ path: ABSENT }], [{ path: ABSENT, follow: null }]],
   },
+  aliases: {
+    right: [{ path: ABSENT, name: 'absent' }],
+    wrong: [...NOTHING, ABSENT, {}, [ABSENT], [{ path: ABSENT }], [{ path: ABSENT, name: 5 }]],
+  },
   signal: { right: new AbortController().signal, wrong: [...NOTHING, {}, new AbortController(), 5] },
   journal: {
     right: { directory: join(DIRECTORY, 'state') },
@@ -217,6 +221,7 @@ const CALLS: Record<string, Call> = {
       filter: 'filter',
       chownUser: 'id',
       chownGroup: 'id',
+      aliases: 'aliases',
     } satisfies Kinds<library.MappedCopyOptions>,
   },
   list: {

@@ -51,6 +51,8 @@ const HPCP = [
   'destinations',
   'ask',
   'summary',
+  'place',
+  'images',
   ...HPCP_VERBS,
   'run',
 ];
@@ -63,7 +65,7 @@ const ROOMS = [
   'error',
   'names',
   'nearest',
-  ...['native/options', 'native/events', 'native/blockdev', 'native'],
+  ...['native/options', 'native/events', 'native/blockdev', 'native', 'native/alias'],
   'verdict',
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),

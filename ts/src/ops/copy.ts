@@ -7,6 +7,7 @@
 import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
+import { aliased } from '../native/alias.js';
 import type { NativeCopyOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
@@ -44,7 +45,10 @@ interface Deletion {
 /** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents' | keyof Deletion | 'maxDeletePercent'>> &
   JobOptions &
-  Deletion;
+  Deletion & {
+    /** Events and report tell what begins with `path` with `name` in its place. Default: paths are told as they are. */
+    aliases?: readonly { path: PathLike; name: PathLike }[];
+  };
 
 /** Options of `copy`. */
 export interface CopyOptions
@@ -80,7 +84,9 @@ export interface CopyOptions
   inUse?: PathLike[];
 }
 
-const SHARED: Fields<Omit<MappedCopyOptions, 'sources' | 'destinations' | 'filter' | 'chownUser' | 'chownGroup'>> = {
+const SHARED: Fields<
+  Omit<MappedCopyOptions, 'sources' | 'destinations' | 'filter' | 'chownUser' | 'chownGroup' | 'aliases'>
+> = {
   ...RESOURCES,
   ...JOB,
   oneFileSystem: SELECTION.oneFileSystem,
@@ -141,6 +147,7 @@ const MAPPED = record<MappedCopyOptions>(
     filter: SELECTION.filter,
     chownUser: id,
     chownGroup: id,
+    aliases: each(record<{ path: PathLike; name: PathLike }>({ path, name: path }, 'path', 'name')),
   },
   'sources',
   'destinations',
@@ -189,7 +196,7 @@ export function copyMapped(options: MappedCopyOptions): Job {
 /** The same, not begun yet. */
 export async function prepareCopy(options: MappedCopyOptions): Promise<Prepared> {
   const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
-  const { signal: _, entries, confirm, journal: __, inUse: open = [], ...rest } = others;
+  const { signal: _, entries, confirm, journal: __, inUse: open = [], aliases = [], ...rest } = others;
   const journal = await journalFor('copy', options, options.removeExtra || options.removeSources);
   const inUse = [...open, ...(journal?.files ?? [])];
   const native: NativeCopyOptions = {
@@ -208,7 +215,8 @@ export async function prepareCopy(options: MappedCopyOptions): Promise<Prepared>
     ...(confirm && { confirm: true }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
   };
-  return prepared(journal, async () => (await loadAddon()).copy(native));
+  const names = aliases.map(({ path, name }) => ({ path: pathBytes(path), name: pathBytes(name) }));
+  return prepared(journal, async () => aliased((await loadAddon()).copy(native), names));
 }
 
 /** A path whose last component is not a name: a directory whatever is there. */

@@ -68,9 +68,6 @@ describe('the meaning of an abbreviation', () => {
 
 describe('what is not there yet ends before anything is touched', () => {
   const cases: [string, string[]][] = [
-    '-si x',
-    '-di x',
-    '-dis 1G',
     '-dd',
     '-ddr 1G',
     '-siff x',

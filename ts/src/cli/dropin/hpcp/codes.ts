@@ -18,6 +18,8 @@ export const CODES = {
   different: 1,
   usage: 2,
   defect: 70,
+  /** A partition of an image can't be mounted. */
+  partition: 128,
   interrupted: 130,
   /** Answered no, or nobody to ask. */
   stopped: 147,
@@ -31,12 +33,15 @@ export const CODES = {
   'removal failed': 192,
   'directory failed': 193,
   'no destination': 202,
+  'source image': 206,
   'source missing': 207,
   /** A list can't be read or written. */
   'list file': 208,
   'listing failed': 209,
   /** What was to be removed was left, because something was not as it must be. */
   'removal skipped': 212,
+  'destination image': 221,
+  'image size': 223,
   'destination missing': 226,
   'destination file system': 227,
   'not enough space': 228,

@@ -14,17 +14,19 @@ import { bytes, count } from '../../../report/units.js';
 import { askConsent } from '../../consent.js';
 import { type Context, inUse, runJob, spillDirectory } from '../../run.js';
 import { parseOwner } from '../../values.js';
-import { askedCall } from './ask.js';
 import { codeWith, type HpcpConsole, problem, problemOf, problemsOf, Refused } from './codes.js';
-import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';
-import { filterOf, patternsOf, readExcludes } from './excludes.js';
-import { choice, type HpcpCall, type HpcpValues } from './flags.js';
+import { choice, type HpcpCall, type HpcpValues, usesImages } from './flags.js';
+import { type Placed, placeTrees } from './place.js';
 import { hashing, journaled, resources, settingsOf } from './settings.js';
-import { nameList, sourcesOf } from './sources.js';
+import { nameList } from './sources.js';
 import { CopiedNames, headLine, leftOutNotes, RULE, summaryLines } from './summary.js';
 
 /** Copies; `directory` is the working directory. */
-export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, directory: string): Promise<void> {
+export async function copy(
+  { values, positionals, given }: HpcpCall,
+  out: HpcpConsole,
+  directory: string,
+): Promise<void> {
   const flags = await optionsOf(values).catch((error: unknown) => {
     throw new Refused([problemOf(error)]);
   });
@@ -33,26 +35,25 @@ export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, 
   }
   if (values.remove_force && !values.remove)
     out.note('-rf only answers questions here: the sources stay; -rm removes them');
-  const patterns = patternsOf(values);
-  const { sources: args, destinations: wanted } = await askedCall(positionals, values, out.streams);
-  const found = await sourcesOf(args, values, out);
-  const destinations = destinationsOf(found, wanted, values, out);
-  const { rules, sources, notes } = readExcludes(patterns, found, directory);
-  for (const note of notes) out.note(note);
-  const mapping = mapSources(sources, destinations, {
-    create: !values.no_create_dir,
-    rooted: nameList(values) !== undefined,
-  });
-  const same = sourcesThatAreDestinations(mapping);
-  if (same.length > 0) throw new Refused(same);
-  if (destinations.length > 1) out.note(destinationLine(destinations));
-  out.print(
-    headLine(
-      sources.map(({ path }) => path),
-      destinations,
-    ),
-  );
+  const call = { values, positionals, given };
+  const placed = usesImages(values)
+    ? await (await import('./images.js')).placeImages(call, flags, out, directory)
+    : await placeTrees(call, out, directory);
+  out.print(headLine(placed.shown, placed.destinations));
+  try {
+    await transfer(values, flags, placed, out);
+  } finally {
+    await placed.close?.();
+  }
+}
 
+/** Copies what is placed, and tells of it. */
+async function transfer(
+  values: HpcpValues,
+  flags: Awaited<ReturnType<typeof optionsOf>>,
+  { options: places, shown, end }: Placed,
+  out: HpcpConsole,
+): Promise<void> {
   // What a missing source had would look extra.
   const removeExtra = values.remove_extra && !out.problems.some((each) => each.case === 'source missing');
   if (values.remove_extra && !removeExtra) {
@@ -62,11 +63,11 @@ export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, 
   const options: MappedCopyOptions = {
     ...flags,
     removeExtra,
-    ...mapping,
+    ...places,
     spillDirectory: spillDirectory(out.streams.env),
     ...inUse(settings, out.streams.env),
-    ...journaled(values, out.streams.env),
-    ...filterOf(rules),
+    // What is open by a descriptor only nobody could go on with by its name.
+    ...(places.aliases ? {} : journaled(values, out.streams.env)),
   };
   const names = new CopiedNames();
   const asks = (removeExtra || values.remove) && !values.remove_force && !values.dry_run;
@@ -77,12 +78,13 @@ export async function copy({ values, positionals }: HpcpCall, out: HpcpConsole, 
   };
   const listen = values.verbose ? (event: Event) => names.take(event) : undefined;
   const report = await runJob(begin, settings, out.streams, listen);
+  await end?.(report);
 
   for (const note of leftOutNotes(report)) out.note(note);
   out.notes(report);
   out.report(...problemsOf(report));
   if (values.dry_run) out.print('Dry run: nothing was done; the totals are what would be done');
-  out.print(...summaryLines(report, sources.length > 1), ...deletionLines(report));
+  out.print(...summaryLines(report, shown.length > 1), ...deletionLines(report));
   const lines = values.verbose ? names.lines() : [];
   if (lines.length > 0) out.print(...lines, RULE);
 }

@@ -165,7 +165,7 @@ export const FLAGS = {
     takes: 'many',
     metavar: 'IMAGE',
     rank: 0,
-    help: 'Copy out of disk images.',
+    help: 'Copy out of disk images what is in their file systems.',
   },
   load_diff_image: {
     names: ['-siff', '--load_diff_image'],
@@ -192,14 +192,14 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'IMAGE',
     rank: 0,
-    help: 'Copy into a disk image.',
+    help: 'Copy into a disk image, each source to its absolute path in it; a new one is made large enough.',
   },
   dest_image_size: {
     names: ['-dis', '--dest_image_size'],
     takes: 'text',
     metavar: 'SIZE',
     rank: 0,
-    help: 'Split the disk image into files of this size; 0: no.',
+    help: 'Size of a new image; 0 (the default): as much as is needed.',
   },
   get_diff_image: {
     names: ['-diff', '--get_diff_image'],
@@ -413,6 +413,13 @@ export const FLAGS = {
     help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
   },
   no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
+  image_fs: {
+    names: ['--image-fs'],
+    takes: 'text',
+    metavar: 'TYPE',
+    rank: 2,
+    help: 'File system of a new image (-di): ext4, xfs or btrfs. Without it xfs above 300 MiB where it can be made, else ext4.',
+  },
   ionice: {
     names: ['--ionice'],
     takes: 'text',
@@ -428,11 +435,8 @@ type FlagName = keyof typeof FLAGS;
 
 /** What is still to come, and the flags that belong to it. */
 export const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
-  'disk images': [
-    'src_image',
+  'clones and patches': [
     'load_diff_image',
-    'dest_image',
-    'dest_image_size',
     'get_diff_image',
     'force_apply',
     'disk_dump',
@@ -506,6 +510,11 @@ export function parseCall(args: readonly string[]): HpcpCall {
   return call;
 }
 
+/** Whether a call is about images. */
+export function usesImages({ src_image = [], dest_image }: HpcpValues): boolean {
+  return src_image.length > 0 || dest_image !== undefined;
+}
+
 /** What a call with one of these flags does instead of copying. */
 export type Work = 'list' | 'compare' | undefined;
 
@@ -526,6 +535,7 @@ export const CHOICES = {
   progress: ['auto', 'tty', 'plain', 'json', 'none'],
   sync: ['none', 'safe', 'all'],
   sparse: ['auto', 'always', 'never'],
+  image_fs: ['ext4', 'xfs', 'btrfs'],
 } as const;
 
 /** The value of a flag of `CHOICES`, which `parseCall` has checked. */

@@ -68,7 +68,7 @@ export function resources(values: HpcpValues): Resources {
 }
 
 /** A number as the original reads it: with `K`, `M`, `G`, `T` or `P` to base 1000, with `Ki` to base 1024; a `B` is ignored. */
-function quantity(text: string | undefined, flag: string): number | undefined {
+export function quantity(text: string | undefined, flag: string): number | undefined {
   if (text === undefined) return undefined;
   const match = /^\s*(\d+\.?\d*|\.\d+)\s*(?:([kmgtp])(i)?)?b?\s*$/i.exec(text);
   if (match === null) throw new UsageError(`argument ${flag}: '${text}' is no rate (a number, or with K, Ki, M, Mi…)`);

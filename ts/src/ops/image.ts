@@ -1,0 +1,339 @@
+/**
+ * Disk images as directories.
+ *
+ * Comes in: an image file or a block device; goes out: the roots of the file systems in it, each a directory by a descriptor
+ * that nothing else leads to. It promises that nothing is left mounted or attached when they are closed, or the process
+ * dies; that an image is open for writing once only; that nothing is repaired unasked; and that a new image has its name
+ * when it is whole: until then it is `NAME.partial`, which the next run goes on with.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { close, constants, type Stats } from 'node:fs';
+import { type FileHandle, link, open, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { BulkhaulError } from '../error.js';
+import { display, fromBytes, toBytes } from '../names.js';
+import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
+import { loadAddon } from '../native.js';
+
+/** One file system of an image. */
+export interface Root {
+  /** A path of this process that leads to it, for as long as the image is open. */
+  directory: string;
+  /** The image, and behind it the partition, where it has several: for people. */
+  name: string;
+  /** As mount(8) names it. */
+  type: string;
+  /** Absent: the image is one file system without a partition table. */
+  partition?: Partition;
+}
+
+/** What of an image is no file system, or can't be mounted. */
+export interface Unmounted {
+  name: string;
+  /** `swap`: nothing is lost without it. `failed`: it is a file system. `other`: it is something else. */
+  kind: 'swap' | 'failed' | 'other';
+  /** In a sentence. */
+  why: string;
+  /** Bytes. */
+  size: number;
+}
+
+/** File systems that a new image may have. */
+export const IMAGE_FILE_SYSTEMS = ['ext4', 'xfs', 'btrfs'] as const;
+export type ImageFileSystem = (typeof IMAGE_FILE_SYSTEMS)[number];
+
+/** An open image. */
+export class Image {
+  private constructor(
+    readonly path: string,
+    readonly roots: readonly Root[],
+    readonly unmounted: readonly Unmounted[],
+    readonly file: FileHandle,
+    readonly release: () => Promise<void>,
+  ) {}
+
+  /**
+   * Opens an image, and mounts what file systems it has. Throws `USAGE` for what is no image, and for one that is in use
+   * where it is to be written; `ADDON` where images can't be had.
+   */
+  static async open(path: string, write: boolean): Promise<Image> {
+    const blockdev = loadBlockdev();
+    const device = await stat(toBytes(path)).catch((error: Error) => refuse(path, error.message));
+    if (!device.isFile() && !device.isBlockDevice()) refuse(path, 'it is neither a file nor a block device');
+    // Nobody else may have a device of which something is mounted, or that is swap.
+    const exclusive = device.isBlockDevice() && write ? constants.O_EXCL : 0;
+    const file = await open(toBytes(path), (write ? constants.O_RDWR : constants.O_RDONLY) | exclusive).catch(
+      (error: Error) => refuse(path, error.message),
+    );
+    try {
+      if (write) await claim(path, file, device);
+      return await Image.#mount(path, file, write, blockdev);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  static async #mount(path: string, file: FileHandle, write: boolean, blockdev: Blockdev): Promise<Image> {
+    const whole = await blockdev.probe(file.fd, 0, 0).catch((error: Error) => refuse(path, error.message));
+    if (whole === undefined) refuse(path, 'there is no file system in it, and no partition table');
+    const roots: Root[] = [];
+    const unmounted: Unmounted[] = [];
+    const mounted: number[] = [];
+    // Unmounting may take as long as what was written takes to the disk.
+    const release = async () => {
+      for (const fd of mounted.splice(0)) await closed(fd);
+    };
+    const add = async (found: Signature | undefined, partition?: Partition) => {
+      const name = partition === undefined ? path : `${path}, partition ${partition.number}`;
+      const size = partition?.size ?? 0;
+      if (found?.usage !== 'filesystem') {
+        const kind = found?.type === 'swap' ? 'swap' : 'other';
+        unmounted.push({ name, kind, why: `it holds ${found?.type || 'no file system'}`, size });
+        return;
+      }
+      try {
+        const root = await mount(blockdev, file.fd, found.type, write, partition);
+        mounted.push(root);
+        const directory = `/proc/self/fd/${root}`;
+        roots.push({ directory, name, type: found.type, ...(partition && { partition }) });
+      } catch (error) {
+        unmounted.push({ name, kind: 'failed', why: (error as Error).message, size });
+      }
+    };
+    try {
+      if (whole.table === '') await add(whole);
+      else {
+        const table = await blockdev.readTable(toBytes(path), 0);
+        for (const partition of table?.partitions ?? []) {
+          if (partition.container) continue;
+          await add(await blockdev.probe(file.fd, partition.start, partition.size), partition);
+        }
+      }
+    } catch (error) {
+      await release();
+      throw error;
+    }
+    return new Image(path, roots, unmounted, file, release);
+  }
+
+  /** The largest of its file systems, which is the one that is written to. Throws `USAGE` where there is none. */
+  get largest(): Root {
+    const [first, ...others] = this.roots;
+    if (first === undefined) {
+      const why = this.unmounted.map(({ name, why: each }) => `${name}: ${each}`).join('; ');
+      return refuse(this.path, `none of it can be mounted (${why})`);
+    }
+    return others.reduce(
+      (one, other) => ((other.partition?.size ?? 0) > (one.partition?.size ?? 0) ? other : one),
+      first,
+    );
+  }
+
+  /** Unmounts it; what was written is on disk then. */
+  async close(): Promise<void> {
+    await this.release();
+    try {
+      await this.file.sync();
+    } finally {
+      await this.file.close();
+    }
+  }
+}
+
+const closed = promisify(close);
+
+/** Mounts a file system nowhere; answers the descriptor of its root. */
+async function mount(
+  blockdev: Blockdev,
+  file: number,
+  type: string,
+  write: boolean,
+  partition: Partition | undefined,
+): Promise<number> {
+  const loop = await blockdev.attachLoop(file, !write, partition?.start ?? 0, partition?.size ?? 0, 0);
+  try {
+    // Two file systems of one identity may be mounted at once.
+    const options: Record<string, string> = type === 'xfs' ? { nouuid: '' } : {};
+    return await blockdev.mountDetached(toBytes(loop.path), type, !write, options);
+  } finally {
+    await closed(loop.fd);
+  }
+}
+
+/** Makes sure that nobody else writes to an image. */
+async function claim(path: string, file: FileHandle, device: Stats): Promise<void> {
+  const { lockDescriptor } = await loadAddon();
+  if (lockDescriptor(file.fd) === false) refuse(path, 'another run is at work on it');
+  const real = fromBytes(await realpath(toBytes(path), { encoding: 'buffer' }));
+  for (const name of await readdir('/sys/block')) {
+    if (!/^loop\d+$/.test(name)) continue;
+    const backing = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(unlessAbsent);
+    if (backing === undefined) continue;
+    const other = await stat(toBytes(backing.replace(/\n$/, ''))).catch(unlessAbsent);
+    const same = other ? other.dev === device.dev && other.ino === device.ino : backing.trim() === real;
+    if (same) refuse(path, `it is attached to /dev/${name}: unmount it and detach it first (losetup -d /dev/${name})`);
+  }
+}
+
+function unlessAbsent(error: NodeJS.ErrnoException): undefined {
+  if (!['ENOENT', 'ENXIO', 'ENOTDIR'].includes(error.code ?? '')) throw error;
+}
+
+function refuse(path: string, why: string): never {
+  throw new BulkhaulError('USAGE', `the image ${display(path)} can't be used: ${why}`);
+}
+
+/** What is to be put into a new image. */
+export interface Content {
+  /** Bytes that files take, holes left out. */
+  bytes: number;
+  /** Entries of all kinds. */
+  entries: number;
+  directories: number;
+}
+
+const MIB = 2 ** 20;
+/** From so many bytes on a new image is XFS, where that can be made. */
+const XFS_BYTES = 300 * MIB;
+const BLOCK = 4096;
+
+/**
+ * Bytes of a new image for so much content: those of hpcp 9.79 (1.05 times the content, and 50 MiB), and at least what the
+ * file system needs beside the content: its journal, its inodes, a block for each directory.
+ */
+export function imageSize({ bytes, entries, directories }: Content, type: ImageFileSystem): number {
+  const own = {
+    ext4: 50 * MIB + entries * 256,
+    xfs: 96 * MIB + entries * 512,
+    btrfs: 128 * MIB + entries * 1024,
+  }[type];
+  // Each file ends in a block that it does not fill.
+  const need = Math.max(1.05 * bytes + 50 * MIB, 1.05 * (bytes + directories * BLOCK + own));
+  return Math.ceil(Math.max(need, type === 'ext4' ? 0 : XFS_BYTES) / BLOCK) * BLOCK;
+}
+
+/** The file system for so much content, where none is asked for. */
+export async function imageFileSystem(content: Content): Promise<ImageFileSystem> {
+  return imageSize(content, 'ext4') > XFS_BYTES && (await has('mkfs.xfs')) ? 'xfs' : 'ext4';
+}
+
+/** A new image that is being filled. */
+export interface NewImage {
+  image: Image;
+  /** An earlier run has begun it. */
+  resumed: boolean;
+  /** Gives it its name. Throws `USAGE` where something has it by now; then it stays as it is. */
+  publish(): Promise<void>;
+}
+
+/**
+ * Makes an image of `size` bytes with one file system for so many entries, or goes on with the one that an earlier run has
+ * left unfinished. Throws `USAGE` where the name is taken.
+ */
+export async function makeImage(path: string, size: number, type: ImageFileSystem, entries: number): Promise<NewImage> {
+  const partial = `${path}.partial`;
+  const taken = await stat(toBytes(path)).catch(unlessAbsent);
+  if (taken) refuse(path, 'there is something of this name');
+  const left = await resumable(partial, size);
+  const image = left ?? (await made(partial, size, type, entries));
+  const publish = async () => {
+    await image.close();
+    await link(toBytes(partial), toBytes(path)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') refuse(path, `something has its name by now; it is ${display(partial)}`);
+      throw error;
+    });
+    await rm(toBytes(partial));
+  };
+  return { image, resumed: left !== undefined, publish };
+}
+
+/** What an earlier run has left, where that is large enough and sound; else it goes. */
+async function resumable(partial: string, size: number): Promise<Image | undefined> {
+  const there = await stat(toBytes(partial)).catch(unlessAbsent);
+  if (there === undefined) return undefined;
+  if (there.size >= size) {
+    try {
+      const image = await Image.open(partial, true);
+      if (image.roots.length > 0) return image;
+      await image.close();
+    } catch (error) {
+      // Somebody is at work on it.
+      if (!(error instanceof BulkhaulError) || !error.message.includes('there is no file system')) throw error;
+    }
+  }
+  await rm(toBytes(partial));
+  return undefined;
+}
+
+async function made(partial: string, size: number, type: ImageFileSystem, entries: number): Promise<Image> {
+  const file = await open(toBytes(partial), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  try {
+    if ((await loadAddon()).lockDescriptor(file.fd) === false) refuse(partial, 'another run is at work on it');
+    await file.truncate(size);
+    await makeFileSystem(type, `/proc/${process.pid}/fd/${file.fd}`, entries);
+  } catch (error) {
+    await rm(toBytes(partial), { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
+  return Image.open(partial, true);
+}
+
+/** Makes a file system on a file or device, whatever was there. Throws `USAGE` with what the program says. */
+async function makeFileSystem(type: ImageFileSystem, device: string, entries: number): Promise<void> {
+  const uuid = randomUUID();
+  const command: Record<ImageFileSystem, readonly [string, ...string[]]> = {
+    // Inodes for all of them, and some more: what is made with too few is full before its blocks are.
+    ext4: ['mkfs.ext4', '-q', '-F', '-b', String(BLOCK), '-I', '256', '-m', '0', '-U', uuid].concat(
+      entries > 10_000 ? ['-N', String(Math.ceil(entries * 1.05) + 1024)] : [],
+    ) as [string, ...string[]],
+    xfs: ['mkfs.xfs', '-q', '-f', '-m', `uuid=${uuid}`],
+    btrfs: ['mkfs.btrfs', '-q', '-f', '-U', uuid],
+  };
+  const [program, ...args] = command[type];
+  await must(program, [...args, device]);
+}
+
+/** Runs a program of the system to its end. Throws `USAGE` where it is not there, or fails. */
+function must(program: string, args: readonly string[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let child: ChildProcess;
+    const fail = (why: string) => reject(new BulkhaulError('USAGE', `${program}: ${why}`));
+    try {
+      child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...PATHS } });
+    } catch (error) {
+      fail((error as Error).message);
+      return;
+    }
+    let said = '';
+    child.stderr?.on('data', (part: Buffer) => {
+      if (said.length < 4096) said += part.toString();
+    });
+    child.on('error', (error: NodeJS.ErrnoException) =>
+      fail(error.code === 'ENOENT' ? 'there is no such program' : error.message),
+    );
+    child.on('close', (code, signal) => {
+      if (code === 0) resolve();
+      else fail(said.trim() || `it ended with ${code ?? signal}`);
+    });
+  });
+}
+
+/** Where programs of the system are, whatever the caller's PATH has. */
+const PATHS = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' };
+
+async function has(program: string): Promise<boolean> {
+  for (const directory of PATHS.PATH.split(':')) {
+    if (
+      await stat(`${directory}/${program}`).then(
+        () => true,
+        () => false,
+      )
+    )
+      return true;
+  }
+  return false;
+}

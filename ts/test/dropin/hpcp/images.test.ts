@@ -1,0 +1,267 @@
+/** Disk images as sources and destinations: what is in them, what is left of them, and what is refused. */
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  accessSync,
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { loadAddon } from '../../../src/native.js';
+import { executable, run, scratch } from '../../rig.js';
+
+/** Why images can't be had here. */
+const WITHOUT = (() => {
+  if (process.getuid?.() !== 0) return 'this needs root';
+  try {
+    accessSync('/dev/loop-control', constants.R_OK | constants.W_OK);
+    accessSync(new URL('../../../../bindings/blockdev/blockdev.node', import.meta.url));
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+})();
+if (WITHOUT !== undefined) console.log(`skip: ${WITHOUT}`);
+
+const must = (program: string, ...args: string[]) => execFileSync(program, args, { encoding: 'utf8' });
+const hpcp = (cwd: string, ...args: string[]) => run(['hpcp', ...args], { cwd });
+/** What rsync would change, content, owners, times, links and attributes looked at. */
+const differences = (from: string, to: string) =>
+  must('rsync', '-aniHAX', '--checksum', '--delete', `${from}/`, `${to}/`);
+
+/** A tree of many kinds. */
+function tree(cwd: string): string {
+  const root = join(cwd, 'src');
+  mkdirSync(join(root, 'a/b'), { recursive: true });
+  for (let index = 0; index < 30; index += 1)
+    writeFileSync(join(root, `a/b/f${index}`), Buffer.alloc(1000 * index, index));
+  linkSync(join(root, 'a/b/f1'), join(root, 'hard'));
+  symlinkSync('a', join(root, 'link'));
+  writeFileSync(join(root, 'sparse'), '');
+  truncateSync(join(root, 'sparse'), 1 << 30);
+  must('mkfifo', join(root, 'pipe'));
+  must('setfattr', '-n', 'user.x', '-v', 'y', join(root, 'a/b/f2'));
+  chmodSync(join(root, 'a'), 0o2750);
+  utimesSync(join(root, 'a'), 1e9, 1e9 + 0.5);
+  return root;
+}
+
+describe.skipIf(WITHOUT !== undefined)('an image', () => {
+  beforeEach(() => {
+    const attached = () =>
+      must('losetup', '--noheadings', '-O', 'NAME,BACK-FILE')
+        .split('\n')
+        .filter((line) => /\/(?:x|disk)\.img(?:\.partial)?$/.test(line));
+    onTestFinished(() => expect(attached()).toEqual([]));
+  });
+
+  it.each(['ext4', 'xfs', 'btrfs'])(
+    'of %s has all of a tree, at its absolute path, and gives it back',
+    async (type) => {
+      const cwd = scratch();
+      const source = tree(cwd);
+      const made = await hpcp(cwd, 'src', '-di', 'x.img', '--image-fs', type);
+      expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining(`x.img is made: `) });
+      expect(readdirSync(cwd).sort()).toEqual(['src', 'x.img']);
+      expect(must('blkid', '-p', '-o', 'value', '-s', 'TYPE', join(cwd, 'x.img'))).toBe(`${type}\n`);
+      // Holes take no room in it.
+      expect(statSync(join(cwd, 'x.img')).blocks * 512).toBeLessThan(200e6);
+      expect(statSync(join(cwd, 'x.img')).mode & 0o777).toBe(0o600);
+      expect(await hpcp(cwd, '-si', 'x.img', '-d', 'out')).toMatchObject({ code: 0 });
+      expect(differences(source, join(cwd, 'out', source))).toBe('');
+      if (type === 'ext4') must('e2fsck', '-fn', join(cwd, 'x.img'));
+    },
+  );
+
+  it('that is there gets what has changed, and loses what is extra where that is asked for', async () => {
+    const cwd = scratch();
+    const source = tree(cwd);
+    expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
+    writeFileSync(join(source, 'new'), 'new');
+    rmSync(join(source, 'a/b/f3'));
+    const again = await hpcp(cwd, 'src', '-di', 'x.img');
+    expect(again).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Total size copied: +3\.00 B$/m) });
+    expect((await hpcp(cwd, '-si', 'x.img', '-d', 'out')).code).toBe(0);
+    expect(differences(source, join(cwd, 'out', source))).toBe('*deleting   a/b/f3\n');
+  });
+
+  it('has room for many small files', async () => {
+    const cwd = scratch();
+    mkdirSync(join(cwd, 'many'));
+    for (let index = 0; index < 20_000; index += 1) symlinkSync('x', join(cwd, `many/${index}`));
+    expect(await hpcp(cwd, 'many', '-di', 'x.img')).toMatchObject({ code: 0 });
+  });
+
+  it('takes several sources, each at its path, and leaves out what is excluded', async () => {
+    const cwd = scratch();
+    tree(cwd);
+    mkdirSync(join(cwd, 'other'));
+    writeFileSync(join(cwd, 'other/keep'), '1');
+    writeFileSync(join(cwd, 'other/drop.tmp'), '2');
+    const args = ['src/a/b/f7', 'other', '-e', '*.tmp', '-di', 'x.img'];
+    expect((await hpcp(cwd, ...args)).code).toBe(0);
+    // Patterns with a slash at their beginning are about paths in the image then.
+    expect((await hpcp(cwd, '-si', 'x.img', '-e', '/lost+found', '-d', 'out')).code).toBe(0);
+    const found = must('find', join(cwd, 'out'), '-type', 'f', '-printf', '/%P\n').split('\n').sort();
+    expect(found).toEqual(['', `${cwd}/other/keep`, `${cwd}/src/a/b/f7`]);
+    expect(existsSync(join(cwd, 'out/lost+found'))).toBe(false);
+  });
+
+  it('with partitions gives what is in all of them, and says what it can not give', async () => {
+    const cwd = scratch();
+    const path = join(cwd, 'disk.img');
+    writeFileSync(path, '');
+    truncateSync(path, 64 << 20);
+    execFileSync('sfdisk', ['-q', path], { input: 'label: gpt\nsize=16MiB\nsize=8MiB\nsize=16MiB\n' });
+    for (const [index, start] of [1, 25].entries()) {
+      const content = join(cwd, `content${index}`);
+      mkdirSync(content);
+      writeFileSync(join(content, `from-${index}`), 'x');
+      const part = join(cwd, 'part.img');
+      must('mke2fs', '-q', '-t', 'ext4', '-d', content, part, '16M');
+      must('dd', `if=${part}`, `of=${path}`, 'bs=1M', `seek=${start}`, 'conv=notrunc', 'status=none');
+    }
+    writeFileSync(join(cwd, 'swap'), '');
+    truncateSync(join(cwd, 'swap'), 8 << 20);
+    must('mkswap', join(cwd, 'swap'));
+    const put = () =>
+      must('dd', `if=${join(cwd, 'swap')}`, `of=${path}`, 'bs=1M', 'seek=17', 'conv=notrunc', 'status=none');
+    put();
+    const whole = await hpcp(cwd, '-si', 'd*.img', '-d', 'out');
+    expect(whole).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('disk.img, partition 2 is left out: it holds swap'),
+    });
+    expect(readdirSync(join(cwd, 'out')).sort()).toEqual(['from-0', 'from-1', 'lost+found']);
+    // Something else than swap is something that is not there afterwards.
+    writeFileSync(join(cwd, 'swap'), 'LUKS\xba\xbe\0\x01', 'latin1');
+    truncateSync(join(cwd, 'swap'), 8 << 20);
+    put();
+    const part = await hpcp(cwd, '-si', 'disk.img', '-d', 'out');
+    expect(part.code).toBe(128);
+    expect(part.stdout + part.stderr).toContain('disk.img, partition 2');
+  });
+
+  it('that is being made when the run dies is gone on with by the next', async () => {
+    const cwd = scratch();
+    const source = join(cwd, 'src');
+    mkdirSync(source);
+    for (let index = 0; index < 60; index += 1) writeFileSync(join(source, `f${index}`), Buffer.alloc(20_000, index));
+    const child = spawn(process.execPath, [executable, 'hpcp', 'src', '-di', 'x.img', '--bwlimit', '100'], {
+      cwd,
+      stdio: 'ignore',
+    });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const partial = join(cwd, 'x.img.partial');
+    // Something of the content is in it.
+    while (!existsSync(partial) || statSync(partial).blocks * 512 < 600_000) {
+      if (child.exitCode !== null) throw new Error('it ended');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    child.kill('SIGKILL');
+    await ended;
+    expect(existsSync(join(cwd, 'x.img'))).toBe(false);
+    const again = await hpcp(cwd, 'src', '-di', 'x.img');
+    expect(again).toMatchObject({ code: 0, stderr: expect.stringContaining('goes on with x.img.partial') });
+    expect(readdirSync(cwd).sort()).toEqual(['src', 'x.img']);
+    expect((await hpcp(cwd, '-si', 'x.img', '-d', 'out')).code).toBe(0);
+    expect(differences(source, join(cwd, 'out', source))).toBe('');
+  });
+
+  it('is not made by a dry run, nor is one that is there changed', async () => {
+    const cwd = scratch();
+    const source = tree(cwd);
+    const dry = await hpcp(cwd, 'src', '-di', 'x.img', '--dry-run');
+    expect(dry).toMatchObject({ code: 0, stderr: expect.stringContaining('x.img would be a new image of') });
+    expect(readdirSync(cwd)).toEqual(['src']);
+    expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
+    const before = must('sha256sum', join(cwd, 'x.img'));
+    writeFileSync(join(source, 'new'), 'new');
+    expect((await hpcp(cwd, 'src', '-di', 'x.img', '--dry-run')).code).toBe(0);
+    expect(must('sha256sum', join(cwd, 'x.img'))).toBe(before);
+  });
+
+  it('is told by its name where something fails in it', async () => {
+    const cwd = scratch();
+    const source = tree(cwd);
+    expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
+    // A directory is in the way.
+    rmSync(join(source, 'hard'));
+    mkdirSync(join(cwd, 'elsewhere'));
+    mkdirSync(join(source, 'hard'));
+    const { code, stderr, stdout } = await hpcp(cwd, 'src', '-di', 'x.img');
+    expect(code).not.toBe(0);
+    expect(stderr + stdout).toContain(`x.img:${source}/hard`);
+    expect(stderr + stdout).not.toContain('/proc/self/fd');
+  });
+
+  it('that is attached elsewhere is not written to', async () => {
+    const cwd = scratch();
+    tree(cwd);
+    expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
+    const device = must('losetup', '--find', '--show', join(cwd, 'x.img')).trim();
+    try {
+      const { code, stdout, stderr } = await hpcp(cwd, 'src', '-di', 'x.img');
+      expect({ code, told: stdout + stderr }).toEqual({
+        code: 221,
+        told: expect.stringContaining(`it is attached to ${device}`),
+      });
+    } finally {
+      must('losetup', '-d', device);
+    }
+  });
+
+  it.each<[string, string[], number, string]>([
+    ['is none', ['src', '-di', 'text'], 221, 'there is no file system in it'],
+    ['is none, as a source', ['-si', 'text', '-d', 'out'], 206, 'there is no file system in it'],
+    ['is not there, as a source', ['-si', 'absent*', '-d', 'out'], 240, 'Source image not found: absent*'],
+    ['is a directory', ['src', '-di', 'src'], 221, 'neither a file nor a block device'],
+    ['is too small', ['src', '-di', 'x.img', '-dis', '51Mi'], 223, 'are needed'],
+    ['is smaller than any', ['src', '-di', 'x.img', '-dis', '10Mi'], 223, 'at least'],
+    ['comes beside a destination, and is not there', ['src', '-di', 'x.img', '-d', 'out'], 128, 'does not exist'],
+    [
+      'is asked for with another file system',
+      ['src', '-di', 'x.img', '--image-fs', 'ntfs'],
+      2,
+      'none of ext4, xfs, btrfs',
+    ],
+    ['has no destination', ['-si', 'text'], 2, 'named with -d or -di'],
+  ])('that %s is refused', async (_, args, code, why) => {
+    const cwd = scratch();
+    tree(cwd);
+    writeFileSync(join(cwd, 'text'), 'text'.repeat(10_000));
+    const before = readdirSync(cwd);
+    const ran = await hpcp(cwd, ...args);
+    expect({ code: ran.code, told: ran.stdout + ran.stderr }).toEqual({ code, told: expect.stringContaining(why) });
+    expect(readdirSync(cwd)).toEqual(before);
+    expect(readFileSync(join(cwd, 'text'), 'utf8')).toBe('text'.repeat(10_000));
+  });
+
+  it('is written to by one run at a time', async () => {
+    const cwd = scratch();
+    tree(cwd);
+    expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
+    const file = openSync(join(cwd, 'x.img'), 'r+');
+    expect((await loadAddon()).lockDescriptor(file)).toBe(true);
+    const { code, stdout, stderr } = await hpcp(cwd, 'src', '-di', 'x.img');
+    closeSync(file);
+    expect({ code, told: stdout + stderr }).toEqual({
+      code: 221,
+      told: expect.stringContaining('another run is at work on it'),
+    });
+  });
+});
