@@ -8,6 +8,7 @@ import type {
   NativeEntryEvent,
   NativeFailure,
   NativeNote,
+  NativePart,
   NativeReport,
   NativeSnapshot,
   NativeVictims,
@@ -29,6 +30,8 @@ export type EntryEvent = Decoded<NativeEntryEvent> & { dryRun?: true };
 export type ErrorEvent = Decoded<NativeFailure>;
 /** Something kept short of what the source has; once per kind. */
 export type NoteEvent = Decoded<NativeNote>;
+/** One part of a partition, as soon as its list is there. */
+export type PartEvent = Decoded<NativePart> & { dryRun?: true };
 /** What is about to be deleted. */
 export type Victims = Decoded<NativeVictims>;
 /** How far a job is; counters only grow. */
@@ -46,8 +49,8 @@ export type StatusEvent = { type: 'status' } & Snapshot;
 /** The last event of a job. */
 export type SummaryEvent = { type: 'summary' } & Report;
 
-/** What iterating a job gives: entries (when asked for), errors and notes as they come, then one summary. */
-export type JobEvent = EntryEvent | ErrorEvent | NoteEvent | SummaryEvent;
+/** What iterating a job gives: entries (when asked for), parts of a partition, errors and notes as they come, then one summary. */
+export type JobEvent = EntryEvent | ErrorEvent | NoteEvent | PartEvent | SummaryEvent;
 /** What reporters take. */
 export type Event = JobEvent | StatusEvent;
 

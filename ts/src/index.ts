@@ -10,6 +10,7 @@ export type {
   Event,
   JobEvent,
   NoteEvent,
+  PartEvent,
   Report,
   Snapshot,
   StatusEvent,
@@ -18,7 +19,7 @@ export type {
 } from './events.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native/events.js';
-export type { Algorithm, Limits, ManifestFormat } from './native/options.js';
+export type { Algorithm, Limits, ManifestFormat, PartFormat } from './native/options.js';
 export type { JournalSettings } from './ops/arguments.js';
 export {
   type Compared,
@@ -31,6 +32,7 @@ export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './op
 export { type Confirm, type Job, JobError, type Journaled } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { type ManifestOptions, manifest } from './ops/manifest.js';
+export { type PartitionOptions, partition } from './ops/partition.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
 export { type VerifyOptions, verify } from './ops/verify.js';
 export {

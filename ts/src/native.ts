@@ -15,6 +15,7 @@ import type {
   NativeCopyOptions,
   NativeListOptions,
   NativeManifestOptions,
+  NativePartitionOptions,
   NativeRemoveOptions,
   NativeVerifyOptions,
   PathBytes,
@@ -62,6 +63,7 @@ export interface Addon {
   copy(options: NativeCopyOptions): NativeJob;
   list(options: NativeListOptions): NativeJob;
   manifest(options: NativeManifestOptions): NativeJob;
+  partition(options: NativePartitionOptions): NativeJob;
   verify(options: NativeVerifyOptions): NativeJob;
   compare(options: NativeCompareOptions): NativeJob;
   /** The sources that a list names, in its order; without what is in a directory that it names too. Throws like a job. */

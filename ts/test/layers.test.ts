@@ -21,7 +21,7 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The operations of the engine: none of them imports another. */
-const OPERATIONS = ['list', 'manifest', 'verify', 'compare', 'remove', 'copy'];
+const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'copy'];
 
 /**
  * Rooms of the engine from the ground up, each a file or a directory; a file imports from its own room and from those
@@ -29,7 +29,7 @@ const OPERATIONS = ['list', 'manifest', 'verify', 'compare', 'remove', 'copy'];
  */
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
-  ...['list', 'manifest', 'verify', 'compare', 'remove'],
+  ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove'],
   ...['options', 'plan', 'dir', 'target', 'entry', 'memory', 'departure', 'views', 'prepare', 'links', 'run', 'worker']
     .concat(['times', 'track', 'extra', 'clear'])
     .concat(['make', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))

@@ -10,6 +10,7 @@ import type {
   NativeEntryEvent,
   NativeFailure,
   NativeNote,
+  NativePart,
   NativeQuestion,
   NativeReport,
   NativeSnapshot,
@@ -21,6 +22,7 @@ import type {
   NativeCopyOptions,
   NativeListOptions,
   NativeManifestOptions,
+  NativePartitionOptions,
   NativeRemoveOptions,
   NativeVerifyOptions,
 } from '../src/native/options.js';
@@ -31,6 +33,7 @@ interface Values {
   CopyOptions: [NativeCopyOptions, addon.CopyOptions];
   ListOptions: [NativeListOptions, addon.ListOptions];
   ManifestOptions: [NativeManifestOptions, addon.ManifestOptions];
+  PartitionOptions: [NativePartitionOptions, addon.PartitionOptions];
   VerifyOptions: [NativeVerifyOptions, addon.VerifyOptions];
   CompareOptions: [NativeCompareOptions, addon.CompareOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];
@@ -38,6 +41,7 @@ interface Values {
   Entry: [NativeEntryEvent, addon.Entry];
   Failure: [NativeFailure, addon.Failure];
   Note: [NativeNote, addon.Note];
+  Part: [NativePart, addon.Part];
   Question: [NativeQuestion, addon.Question];
   Victims: [NativeVictims, addon.Victims];
   Snapshot: [NativeSnapshot, addon.Snapshot];

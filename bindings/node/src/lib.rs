@@ -12,14 +12,14 @@ use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::{Job as EngineJob, lease};
 use bulkhaul_engine::list::{self, sources};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::{compare, copy, manifest, remove, verify};
+use bulkhaul_engine::{compare, copy, manifest, partition, remove, verify};
 use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
 use convert::{
-    CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapshot, ListOptions, ManifestOptions, RemoveOptions,
-    VerifyOptions,
+    CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapshot, ListOptions, ManifestOptions,
+    PartitionOptions, RemoveOptions, VerifyOptions,
 };
 
 /// Made on the JavaScript thread when a promise settles.
@@ -69,6 +69,13 @@ pub fn list(env: Env, options: ListOptions) -> Result<Job> {
 pub fn manifest(env: Env, options: ManifestOptions) -> Result<Job> {
     let options = convert::manifest_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(manifest::job))
+}
+
+/// Checks the options and makes a job that divides trees into parts.
+#[napi]
+pub fn partition(env: Env, options: PartitionOptions) -> Result<Job> {
+    let options = convert::partition_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(partition::job))
 }
 
 /// Checks the options and makes a job that verifies.
@@ -153,7 +160,7 @@ impl Job {
     }
 
     /// The next events; none when the job has ended and all were taken.
-    #[napi(ts_return_type = "Promise<Array<Entry | Failure | Note | Question>>")]
+    #[napi(ts_return_type = "Promise<Array<Entry | Failure | Note | Question | Part>>")]
     pub fn next_events<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
         let (deferred, promise): (JsDeferred<Vec<JsEvent>, Resolver<Vec<JsEvent>>>, _) = env.create_deferred()?;
         self.inner.queue().next(Box::new(move |events: Vec<Event>| {

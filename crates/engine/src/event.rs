@@ -13,7 +13,7 @@ use bulkhaul_sys::Kind;
 
 use crate::entry::{Changes, Details, Outcome, Reason};
 use crate::error::Failure;
-use crate::report::Note;
+use crate::report::{Note, Part};
 
 /// Events that wait for their reader at most; a few batches, so that neither side stalls at each one.
 pub const QUEUE_EVENTS: usize = 8192;
@@ -76,6 +76,8 @@ pub enum Event {
     Failure(Failure),
     /// The first of a kind of shortfall.
     Note(Note),
+    /// A part is whole, and its list is there.
+    Part(Part),
 }
 
 /// The queue between workers and one reader.

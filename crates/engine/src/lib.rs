@@ -1,7 +1,7 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
 //! ```text
-//! list   manifest   verify   compare   remove   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
+//! list   manifest   partition   verify   compare   remove   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
 //!   │       │          │        │        │        │             │           │        │       │
 //!   │       │          │        │        │        │             │           │        │       └─ plan, probe, make, content, publish, depart
 //!   │       │          │        │        │        │             │           │        └─ names that are its own, or passed over
@@ -37,6 +37,7 @@ pub mod event;
 pub mod job;
 pub mod list;
 pub mod manifest;
+pub mod partition;
 pub mod pool;
 pub mod records;
 pub mod remove;
@@ -49,5 +50,6 @@ pub mod walk;
 pub use bulkhaul_formats::digest::Algorithm;
 pub use bulkhaul_formats::filter::Style as FilterStyle;
 pub use bulkhaul_formats::lists::hpcp::Form as ListForm;
+pub use bulkhaul_formats::lists::parts::Format as PartFormat;
 pub use bulkhaul_formats::manifest::Format as ManifestFormat;
 pub use bulkhaul_sys::{Errno, Kind};

@@ -18,6 +18,8 @@ use crate::report::counters::{Counters, Totals};
 
 /// Failures that a report keeps in full; beyond that they are counted by kind (memory must not grow with them).
 pub const FAILURES_KEPT: usize = 1000;
+/// Parts that a report keeps in full; beyond that they are only counted, and events have all of them.
+pub const PARTS_KEPT: usize = 1000;
 /// Kinds of notes that a report tells apart at most, where names from a file system are part of them.
 pub const NOTES_KEPT: usize = 1000;
 
@@ -115,6 +117,40 @@ pub struct Differences {
     pub right_entries: u64,
 }
 
+/// One part of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Counted from 1.
+    pub number: u64,
+    /// Where its list is; empty where it has no file of its own.
+    pub path: Vec<u8>,
+    /// Entries in it.
+    pub entries: u64,
+    /// Bytes of the regular files in it; links of one inode count once.
+    pub bytes: u64,
+    /// Both together, in bytes.
+    pub cost: u64,
+    /// Files in it that are to be split into ranges.
+    pub split: u64,
+}
+
+/// What a partition came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// How many.
+    pub number: u64,
+    /// Entries in all of them.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their cost.
+    pub cost: u64,
+    /// Files that are to be split into ranges.
+    pub split: u64,
+    /// The first [`PARTS_KEPT`].
+    pub first: Vec<Part>,
+}
+
 /// Deletes that were asked for and not begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withheld {
@@ -134,6 +170,8 @@ pub struct Report {
     pub totals: Totals,
     /// What a comparison found.
     pub differences: Differences,
+    /// What a partition came to; none of anything else.
+    pub parts: Option<Parts>,
     /// The first [`FAILURES_KEPT`].
     pub failures: Vec<Failure>,
     /// All failures by kind.
@@ -174,6 +212,7 @@ impl Report {
             accounted: interrupted || totals.all_found() == totals.all_outcomes(),
             totals,
             differences: Differences::default(),
+            parts: None,
             removed_sources: 0,
             kept_sources: 0,
             withheld: Vec::new(),

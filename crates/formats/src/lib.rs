@@ -11,6 +11,7 @@ pub mod chmod;
 pub mod codec;
 pub mod digest;
 pub mod filter;
+mod json;
 pub mod lists;
 pub mod manifest;
 mod pattern;

@@ -146,7 +146,33 @@ export interface NativeVictims {
   first: PathBytes[];
 }
 
-export type NativeEvent = NativeEntryEvent | NativeFailure | NativeNote | NativeQuestion;
+/** One part of a partition: its list is there, or in a dry run would be. */
+export interface NativePart {
+  /** Tells this event from others. */
+  type: 'part';
+  /** Counted from 1. */
+  number: number;
+  /** The file that its list is in; absent where it has none of its own. */
+  path?: PathBytes;
+  /** Entries in it. */
+  entries: number;
+  /** Bytes of the files in it; names of one inode count once. */
+  bytes: number;
+  /** Both together, in bytes. */
+  cost: number;
+  /** Files in it that are larger than a part, and marked for splitting. */
+  split: number;
+}
+
+/** What a partition came to: the sums of all parts. */
+export interface NativeParts extends Omit<NativePart, 'type' | 'path'> {
+  /** How many parts. */
+  number: number;
+  /** The first thousand of them; events have all. */
+  first: NativePart[];
+}
+
+export type NativeEvent = NativeEntryEvent | NativeFailure | NativeNote | NativeQuestion | NativePart;
 
 export interface NativeSnapshot {
   /** What is going on. */
@@ -274,6 +300,8 @@ export interface NativeReport {
   hashedBytes: number;
   /** Of a comparison; zeros otherwise. */
   differences: NativeDifferences;
+  /** What a partition came to; absent of anything else. */
+  parts?: NativeParts;
   /** Extra entries of the destination that the sweep came to; those that went are among the outcomes as `removed`. */
   extras: number;
   /** Source entries that a move removed. */

@@ -219,6 +219,38 @@ export interface NativeManifestOptions extends Resources, Selection {
   entryEvents?: boolean;
 }
 
+/** For whom lists of parts are: names as they are, `rsync --from0 --files-from`, `rclone --files-from-raw`, `tar --no-recursion -T`, or JSON lines. */
+export type PartFormat = 'names' | 'rsync' | 'rclone' | 'tar' | 'jsonl';
+
+export interface NativePartitionOptions extends Resources, Selection {
+  /** What is divided: one source that stands for its contents, or any number that have names of their own. */
+  sources: NativeTree[];
+  /** Into how many parts, 1 to 1000000; fewer where there are fewer entries. Either this, or what a part may hold. */
+  parts?: number;
+  /** Entries that a part may hold. Default: any number. */
+  maxEntries?: number;
+  /** Bytes of files that a part may hold; a file of more has a part of its own, and is to be split. Default: any number. */
+  maxBytes?: number;
+  /** Parts are handed on while the walk goes on, with `maxEntries` or `maxBytes`; which entry is in which part is then another matter each time. Default false. */
+  live?: boolean;
+  /** What an entry costs beside its bytes, in bytes, up to 2^40. Default 65536. */
+  entryCost?: number;
+  /** For whom the lists are. Default `names`. */
+  format?: PartFormat;
+  /** Names end with NUL; those for rsync always do. Not with `rclone` and `jsonl`. Default false. */
+  nul?: boolean;
+  /** Each list goes into a file of this path, a dot and the number of the part, whole or not at all. Default: parts are only told. */
+  template?: PathBytes;
+  /** All lists go into this file: lines of number, bytes and name, or JSON. Default: parts are only told. */
+  output?: PathBytes;
+  /** Lists that are there by names of the template are removed before the first of this run is written. Default false: they are refused. */
+  replace?: boolean;
+  /** Nothing is written: events and report say what the parts would be. Default false. */
+  dryRun?: boolean;
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+}
+
 export interface NativeVerifyOptions extends Resources {
   /** Manifests, all of which hold. */
   manifests: PathBytes[];

@@ -403,7 +403,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       for (let batch = await (events ?? native.nextEvents()); batch.length > 0; batch = await native.nextEvents()) {
         for (const event of batch) {
           if (event.type === 'question') await this.#ask(native, event);
-          else if (event.type === 'entry' && this.#dryRun) yield { ...decode(event), dryRun: true };
+          else if ((event.type === 'entry' || event.type === 'part') && this.#dryRun)
+            yield { ...decode(event), dryRun: true };
           else yield await this.#note(decode(event));
         }
       }

@@ -75,7 +75,9 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     reporters.push(new (await import('./log.js')).Log(settings.logFile, settings.origin));
   }
   if (settings.json) {
-    const types: Event['type'][] = settings.quiet ? ['summary'] : ['status', 'entry', 'error', 'note', 'summary'];
+    const types: Event['type'][] = settings.quiet
+      ? ['summary']
+      : ['status', 'entry', 'part', 'error', 'note', 'summary'];
     const status = settings.progress === 'json' && !settings.quiet ? every : undefined;
     reporters.push(new (await import('./json.js')).Json(stdout, types, progress, status));
   } else if (settings.progress === 'json' && every !== undefined) {

@@ -1,9 +1,10 @@
-/** Entries as lines in the form of rsync's --itemize-changes. */
-import type { EntryEvent, Event } from '../events.js';
+/** Entries as lines in the form of rsync's --itemize-changes, and the parts of a partition. */
+import type { EntryEvent, Event, PartEvent } from '../events.js';
 import { display } from '../names.js';
 import type { Change, EntryKind } from '../native/events.js';
 import type { Output } from './output.js';
 import { type Reporter, unreachable } from './reporter.js';
+import { bytes, count } from './units.js';
 
 export class Itemize implements Reporter {
   constructor(
@@ -13,11 +14,18 @@ export class Itemize implements Reporter {
   ) {}
 
   take(event: Event): void | Promise<void> {
-    const line = event.type === 'entry' ? itemLine(event) : undefined;
+    const line = event.type === 'entry' ? itemLine(event) : event.type === 'part' ? partLine(event) : undefined;
     if (line === undefined) return;
     this.before();
     return this.output.write(`${line}\n`);
   }
+}
+
+/** The line of a part: what is in it, and where its list is. */
+export function partLine({ number, entries, bytes: size, split, path }: PartEvent): string {
+  const marked = split > 0 ? `, ${count(split, 'file')} to be split` : '';
+  const where = path === undefined ? '' : `: ${display(path)}`;
+  return `part ${number}: ${count(entries, 'entry', 'entries')}, ${bytes(size)}${marked}${where}`;
 }
 
 const KINDS: Record<EntryKind, string> = {

@@ -71,6 +71,7 @@ export class Log implements Reporter {
         break;
       }
       case 'entry':
+      case 'part':
       case 'status':
         break;
       default:

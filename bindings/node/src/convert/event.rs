@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bulkhaul_engine::entry::{Reason, kind_text};
 use bulkhaul_engine::error::{Failure, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event, Victims};
-use bulkhaul_engine::report::Note;
-use napi::bindgen_prelude::{Buffer, Either4};
+use bulkhaul_engine::report::{self, Note};
+use napi::bindgen_prelude::{Buffer, Either5};
 use napi_derive::napi;
 
 /// What became of one entry.
@@ -76,16 +76,30 @@ pub struct Question {
     pub victims: Vec<JsVictims>,
 }
 
+/// One part of a partition, whose list is there.
+#[napi(object, object_from_js = false)]
+pub struct Part {
+    #[napi(ts_type = "'part'")]
+    pub r#type: &'static str,
+    pub number: f64,
+    pub path: Option<Buffer>,
+    pub entries: f64,
+    pub bytes: f64,
+    pub cost: f64,
+    pub split: f64,
+}
+
 /// Anything that a reader of a job is told.
-pub type JsEvent = Either4<Entry, JsFailure, JsNote, Question>;
+pub type JsEvent = Either5<Entry, JsFailure, JsNote, Question, Part>;
 
 /// An event into JavaScript's form.
 pub fn event(event: Event) -> JsEvent {
     match event {
-        Event::Entry(e) => Either4::A(entry(e)),
-        Event::Failure(f) => Either4::B(failure(f)),
-        Event::Note(n) => Either4::C(note(n)),
-        Event::Question(v) => Either4::D(question(v)),
+        Event::Entry(e) => Either5::A(entry(e)),
+        Event::Failure(f) => Either5::B(failure(f)),
+        Event::Note(n) => Either5::C(note(n)),
+        Event::Question(v) => Either5::D(question(v)),
+        Event::Part(p) => Either5::E(part(p)),
     }
 }
 
@@ -144,6 +158,18 @@ fn victims(v: Victims) -> JsVictims {
         entries: v.entries as f64,
         bytes: v.bytes as f64,
         first: v.first.into_iter().map(Buffer::from).collect(),
+    }
+}
+
+pub fn part(p: report::Part) -> Part {
+    Part {
+        r#type: "part",
+        number: p.number as f64,
+        path: (!p.path.is_empty()).then(|| p.path.into()),
+        entries: p.entries as f64,
+        bytes: p.bytes as f64,
+        cost: p.cost as f64,
+        split: p.split as f64,
     }
 }
 

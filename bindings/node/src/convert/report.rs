@@ -10,7 +10,7 @@ use bulkhaul_engine::report::counters::SIZE_CLASSES;
 use napi_derive::napi;
 
 use super::JsLimits;
-use super::event::{JsFailure, JsNote, failure, note};
+use super::event::{JsFailure, JsNote, Part, failure, note, part};
 
 /// Deletes that were asked for and not begun.
 #[napi(object, object_from_js = false, js_name = "Withheld")]
@@ -91,6 +91,17 @@ pub struct JsSizeClass {
     pub bytes: f64,
 }
 
+/// What a partition came to.
+#[napi(object, object_from_js = false, js_name = "Parts")]
+pub struct JsParts {
+    pub number: f64,
+    pub entries: f64,
+    pub bytes: f64,
+    pub cost: f64,
+    pub split: f64,
+    pub first: Vec<Part>,
+}
+
 /// What an operation did.
 #[napi(object, object_from_js = false, js_name = "Report")]
 pub struct JsReport {
@@ -111,6 +122,7 @@ pub struct JsReport {
     pub verified_from_cache: f64,
     pub hashed_bytes: f64,
     pub differences: JsDifferences,
+    pub parts: Option<JsParts>,
     pub extras: f64,
     pub removed_sources: f64,
     pub kept_sources: f64,
@@ -224,6 +236,14 @@ pub fn report(r: Report) -> JsReport {
             left_entries: r.differences.left_entries as f64,
             right_entries: r.differences.right_entries as f64,
         },
+        parts: r.parts.map(|parts| JsParts {
+            number: parts.number as f64,
+            entries: parts.entries as f64,
+            bytes: parts.bytes as f64,
+            cost: parts.cost as f64,
+            split: parts.split as f64,
+            first: parts.first.into_iter().map(part).collect(),
+        }),
         extras: t.extras as f64,
         removed_sources: r.removed_sources as f64,
         kept_sources: r.kept_sources as f64,

@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_formats::digest::{Algorithm, Hashers};
-use bulkhaul_formats::manifest::{self, Entry, Writer};
+use bulkhaul_formats::manifest::{Entry, Writer};
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Stat, Time};
 
@@ -228,15 +228,7 @@ fn nanoseconds(time: Time) -> i128 {
 fn entry_of(stat: &Stat) -> Entry {
     let content = matches!(stat.kind, Kind::File | Kind::Symlink);
     Entry {
-        kind: Some(match stat.kind {
-            Kind::File | Kind::Unknown => manifest::Kind::File,
-            Kind::Directory => manifest::Kind::Directory,
-            Kind::Symlink => manifest::Kind::Symlink,
-            Kind::Fifo => manifest::Kind::Fifo,
-            Kind::Socket => manifest::Kind::Socket,
-            Kind::Block => manifest::Kind::Block,
-            Kind::Char => manifest::Kind::Char,
-        }),
+        kind: Some(entry::listed_kind(stat.kind)),
         size: Some(if content { stat.size } else { 0 }),
         mtime: Some(nanoseconds(stat.mtime)),
         ctime: Some(nanoseconds(stat.ctime)),

@@ -109,6 +109,19 @@ pub fn decode(path: &[u8], bytes: &[u8]) -> Option<(Entry, Option<Links>)> {
     Some((entry, links))
 }
 
+/// What an inode is, as manifests and lists say it.
+pub fn listed_kind(kind: sys::Kind) -> Kind {
+    match kind {
+        sys::Kind::File | sys::Kind::Unknown => Kind::File,
+        sys::Kind::Directory => Kind::Directory,
+        sys::Kind::Symlink => Kind::Symlink,
+        sys::Kind::Fifo => Kind::Fifo,
+        sys::Kind::Socket => Kind::Socket,
+        sys::Kind::Block => Kind::Block,
+        sys::Kind::Char => Kind::Char,
+    }
+}
+
 /// The kind that an entry says, or means.
 pub fn kind_of(entry: &Entry) -> sys::Kind {
     match entry.kind {

@@ -378,7 +378,7 @@ pub fn watch(job: &Job, mut seen: impl FnMut(&Event) + Send) -> Result<Copied, R
                 batch.iter().for_each(&mut seen);
                 entries.extend(batch.into_iter().filter_map(|event| match event {
                     Event::Entry(entry) => Some(entry),
-                    Event::Failure(_) | Event::Note(_) | Event::Question(_) => None,
+                    Event::Failure(_) | Event::Note(_) | Event::Question(_) | Event::Part(_) => None,
                 }));
             }
         });

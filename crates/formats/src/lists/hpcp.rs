@@ -308,21 +308,28 @@ fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 
-/// Appends a path as `tar -T` reads it, with its newline: GNU tar undoes backslashes, and takes a line with a dash in front
-/// as options. A directory's path ends with a slash.
+/// Appends a path as `tar -T` reads it, with its newline: GNU tar undoes backslashes, and takes a line with a dash in front,
+/// also behind blanks, as options, which it cuts into words as a shell does. A directory's path ends with a slash.
 pub fn tar_line(path: &[u8], directory: bool, line: &mut Vec<u8>) {
-    if path.starts_with(b"-") {
-        line.extend_from_slice(b"--add-file=");
+    let option = path.iter().find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r')) == Some(&b'-');
+    if option {
+        line.extend_from_slice(b"--add-file=\"");
     }
     for byte in if path.is_empty() { b"." } else { path } {
         match byte {
+            // Undone twice.
+            b'\\' if option => line.extend_from_slice(b"\\\\\\\\"),
             b'\\' => line.extend_from_slice(b"\\\\"),
+            b'"' if option => line.extend_from_slice(b"\\\""),
             b'\n' => line.extend_from_slice(b"\\n"),
             byte => line.push(*byte),
         }
     }
     if directory {
         line.push(b'/');
+    }
+    if option {
+        line.push(b'"');
     }
     line.push(b'\n');
 }
@@ -467,7 +474,8 @@ mod tests {
             ("a", false, "a\n"),
             ("d", true, "d/\n"),
             ("", true, "./\n"),
-            ("-x", false, "--add-file=-x\n"),
+            ("-x", false, "--add-file=\"-x\"\n"),
+            (" -\\\"", false, "--add-file=\" -\\\\\\\\\\\"\"\n"),
             ("a\\n\nb", false, "a\\\\n\\nb\n"),
         ] {
             let mut line = Vec::new();

@@ -6,6 +6,7 @@
 use super::read::number;
 use super::{Entry, Kind, Problem, text};
 use crate::digest::{Algorithm, Digest};
+use crate::json::{BASE64, Object, to_base64};
 
 /// The version of the lines; a property that is added does not change it.
 const SCHEMA: u64 = 1;
@@ -24,7 +25,7 @@ pub(super) fn head(line: &mut Vec<u8>) {
 
 /// Appends the line of an entry, without its end.
 pub(super) fn write(entry: &Entry, line: &mut Vec<u8>) {
-    let mut object = Object { line, first: true };
+    let mut object = Object::begin(line);
     object.name("path", "pathBase64", &entry.path);
     if let Some(kind) = entry.kind {
         object.text("kind", kind.name());
@@ -41,10 +42,7 @@ pub(super) fn write(entry: &Entry, line: &mut Vec<u8>) {
     object.number("linkGroup", entry.link_group);
     if !entry.digests.is_empty() {
         object.key("digests");
-        let mut digests = Object {
-            line: object.line,
-            first: true,
-        };
+        let mut digests = Object::begin(object.line);
         for digest in &entry.digests {
             digests.key(digest.algorithm().name());
             digests.line.push(b'"');
@@ -54,73 +52,6 @@ pub(super) fn write(entry: &Entry, line: &mut Vec<u8>) {
         digests.end();
     }
     object.end();
-}
-
-/// An object that is being written.
-struct Object<'a> {
-    line: &'a mut Vec<u8>,
-    first: bool,
-}
-
-impl Object<'_> {
-    fn key(&mut self, key: &str) {
-        self.line.push(if self.first { b'{' } else { b',' });
-        self.first = false;
-        quote(key, self.line);
-        self.line.push(b':');
-    }
-
-    fn end(self) {
-        if self.first {
-            self.line.push(b'{');
-        }
-        self.line.push(b'}');
-    }
-
-    fn text(&mut self, key: &str, text: &str) {
-        self.key(key);
-        quote(text, self.line);
-    }
-
-    fn number(&mut self, key: &str, number: Option<impl Into<u64>>) {
-        if let Some(number) = number {
-            self.key(key);
-            self.line.extend_from_slice(number.into().to_string().as_bytes());
-        }
-    }
-
-    /// As text: JSON's numbers lose some of it.
-    fn time(&mut self, key: &str, time: Option<i128>) {
-        if let Some(time) = time {
-            self.text(key, &time.to_string());
-        }
-    }
-
-    fn name(&mut self, key: &str, bytes_key: &str, name: &[u8]) {
-        let text = String::from_utf8_lossy(name);
-        self.text(key, &text);
-        if text.as_bytes() != name {
-            self.text(bytes_key, &to_base64(name));
-        }
-    }
-}
-
-fn quote(text: &str, line: &mut Vec<u8>) {
-    line.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => line.extend_from_slice(b"\\\""),
-            b'\\' => line.extend_from_slice(b"\\\\"),
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\r' => line.extend_from_slice(b"\\r"),
-            b'\t' => line.extend_from_slice(b"\\t"),
-            0x08 => line.extend_from_slice(b"\\b"),
-            0x0c => line.extend_from_slice(b"\\f"),
-            0..0x20 => line.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            byte => line.push(byte),
-        }
-    }
-    line.push(b'"');
 }
 
 /// Reads a line; `None` for a blank one and for the first.
@@ -415,23 +346,6 @@ impl<'a> Scanner<'a> {
         self.rest = rest;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     }
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// RFC 4648, section 4.
-fn to_base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let group = u32::from_be_bytes(group);
-        for at in 0..4_u32 {
-            let digit = BASE64[(group >> (18 - 6 * at) & 63) as usize];
-            text.push(if at as usize <= chunk.len() { digit.into() } else { '=' });
-        }
-    }
-    text
 }
 
 /// The bytes; `None` where it is not what [`to_base64`] gives for them.

@@ -348,7 +348,7 @@ describe('- is a standard stream', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: readFileSync(at('L'), 'utf8') });
     expect(stderr).toMatch(/^> hpcp .*Getting file list for .*Done\.\n$/s);
     const compared = await hpcp('s', '-d', 't', '-tdfl', '-dfl', '-');
-    expect(compared.stdout.split('\n')).toContain('--add-file=-dash');
+    expect(compared.stdout.split('\n')).toContain('--add-file="-dash"');
     expect(compared.stdout).not.toContain('>');
     expect(existsSync(at('-'))).toBe(false);
   });

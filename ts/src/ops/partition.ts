@@ -1,0 +1,101 @@
+/**
+ * Partitions: what is in trees, divided into parts for work side by side, each with a list.
+ *
+ * Comes in: paths and options; goes out: a running `Job`, with a `part` event for each part as soon as its list is there, and
+ * the sums in its report (`parts`). There is no journal: only lists are written, and what was interrupted begins anew.
+ */
+import { BulkhaulError } from '../error.js';
+import type { PathLike } from '../names.js';
+import type { NativePartitionOptions } from '../native/options.js';
+import { loadAddon } from '../native.js';
+import {
+  boolean,
+  each,
+  type Fields,
+  JOB,
+  type JobOptions,
+  path,
+  pathBytes,
+  paths,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  size,
+  text,
+  whole,
+} from './arguments.js';
+import { begin, type Job, prepared } from './job.js';
+
+/** Options of `partition`. */
+export interface PartitionOptions
+  extends Omit<JobOptions, 'entries' | 'journal'>,
+    Omit<NativePartitionOptions, 'sources' | 'filter' | 'template' | 'output' | 'spillDirectory' | 'dryRun'> {
+  /** `DIR/`: what is in it, by names relative to it, which only one source can be; `DIR`: the entry itself, by names that begin with its own. */
+  sources: PathLike | PathLike[];
+  /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** Each list goes into a file of this path, a dot and the number of the part, from 1: whole or not at all. Default: parts are only told. */
+  template?: PathLike;
+  /** All lists go into this file: lines of number, bytes and name, or JSON. Default: parts are only told. */
+  output?: PathLike;
+  /** A directory for temporary files without a name, for trees that memory should not hold. Default: memory is used. */
+  spillDirectory?: PathLike;
+}
+
+/** The most parts, as the engine has it. */
+const MOST_PARTS = 1_000_000;
+
+const FIELDS: Fields<PartitionOptions> = {
+  ...RESOURCES,
+  signal: JOB.signal,
+  dryRun: boolean,
+  oneFileSystem: SELECTION.oneFileSystem,
+  parts: whole(1, MOST_PARTS),
+  maxEntries: whole(1, Number.MAX_SAFE_INTEGER),
+  maxBytes: size,
+  live: boolean,
+  entryCost: whole(0, 2 ** 40),
+  format: text,
+  nul: boolean,
+  template: path,
+  output: path,
+  replace: boolean,
+  spillDirectory: path,
+  sources: paths,
+  exclude: each(path),
+};
+const OPTIONS = record<PartitionOptions>(FIELDS, 'sources');
+
+/**
+ * Divides trees into parts that are even both in bytes and in entries, and writes a list of each. Every entry is in one list,
+ * directories too, and links of one inode in the same.
+ *
+ * @example
+ * ```js
+ * import { partition } from 'bulkhaul';
+ *
+ * const job = partition({ sources: 'photos/', parts: 4, format: 'rsync', template: '/mnt/lists' });
+ * for await (const event of job) {
+ *   if (event.type === 'part') console.log(event.path, event.entries, event.bytes);
+ * }
+ * console.log((await job).complete);
+ * ```
+ */
+export function partition(options: PartitionOptions): Job {
+  return begin(options, OPTIONS, async (given) => {
+    const { signal: _, sources, exclude, template, output, spillDirectory, ...rest } = given;
+    const all = Array.isArray(sources) ? sources : [sources];
+    if (all.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
+    const bytes = (path: PathLike, what: string) => pathBytes(pathText(path, what));
+    const native: NativePartitionOptions = {
+      ...rest,
+      sources: all.map((path) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
+      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
+      ...(template !== undefined && { template: bytes(template, 'the template') }),
+      ...(output !== undefined && { output: bytes(output, 'the output') }),
+      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    };
+    return prepared(undefined, async () => (await loadAddon()).partition(native));
+  });
+}
