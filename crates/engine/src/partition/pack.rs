@@ -8,8 +8,8 @@
 //! each as a share of all there is, weigh what the part has of either. So large files even out the bytes and leave the
 //! numbers alone, and the small ones, which come last and are many, even out the numbers (the dot product of R. Panigrahy
 //! et al., "Heuristics for Vector Bin Packing", 2011, on the order of R. Graham's longest processing time first). Where the
-//! number of parts is given, a part takes nothing more when it costs its share: no part costs more than that and one
-//! thing. For things of about one size the direction is about the same: parts are kept in a heap for it, which is made anew
+//! number of parts is given, a part takes nothing more when it costs its share and [`SLACK`] of it: what can't be dealt out
+//! evenly in one dimension makes the other a little lopsided, not wholly, and no part costs more than that and one thing. For things of about one size the direction is about the same: parts are kept in a heap for it, which is made anew
 //! when the size has halved, so that a thing costs the logarithm of the number of parts.
 
 use std::cmp::{Ordering, Reverse};
@@ -17,6 +17,8 @@ use std::collections::BinaryHeap;
 
 /// Parts at most: more have neither names nor use, and the least that is known of each has to be in memory.
 pub const MOST_PARTS: u64 = 1_000_000;
+/// A part of what a part may cost above its share: one in so many.
+const SLACK: u128 = 8;
 /// Parts that are tried before there is one more.
 const TRIES: usize = 8;
 
@@ -116,7 +118,7 @@ pub struct Packer {
 struct Common {
     /// All that is divided among them.
     all: Load,
-    /// A part that costs so much is full.
+    /// A part that costs so much is full: its share and some more.
     share: u128,
     /// They are these, and the parts that were begun later.
     first: usize,
@@ -225,7 +227,8 @@ impl Packer {
         let (number, share) = match self.division {
             Division::Parts(number) => {
                 let number = number.saturating_sub(first as u64).max(1);
-                (number, all.cost(self.entry).div_ceil(number.into()))
+                let share = all.cost(self.entry).div_ceil(number.into());
+                (number, share.saturating_add(share / SLACK))
             }
             Division::Limits(limits) => {
                 let entries = all.entries.div_ceil(limits.entries.max(1));
@@ -341,13 +344,14 @@ mod tests {
         );
         for number in [2, 4, 7, 16] {
             let (_, parts) = packed(Division::Parts(number), 65_536, &things);
-            let range = |of: fn(&Load) -> u64| {
-                let least = parts.iter().map(of).min().unwrap();
-                (parts.iter().map(of).max().unwrap() - least) as f64 / least as f64
+            // The most, and how much it is of the average.
+            let above = |of: fn(&Load) -> u64| {
+                let all: Vec<u64> = parts.iter().map(of).collect();
+                all.iter().max().copied().unwrap_or_default() as f64 * all.len() as f64 / all.iter().sum::<u64>() as f64
             };
-            assert!(range(|part| part.entries) < 0.01, "{number}: {parts:?}");
             // A hundred files can't be dealt out to sixteen without a remainder.
-            assert!(range(|part| part.bytes) < 0.25, "{number}: {parts:?}");
+            assert!(above(|part| part.entries) < 1.01, "{number}: {parts:?}");
+            assert!(above(|part| part.bytes) < 1.1, "{number}: {parts:?}");
         }
     }
 
@@ -410,7 +414,7 @@ mod tests {
             let most = parts.iter().map(|part| part.cost(entry)).max().unwrap_or(0);
             let largest = things.iter().map(|thing| thing.cost(entry)).max().unwrap_or(0);
             let share = all(&things).cost(entry).div_ceil(number.into());
-            prop_assert!(most <= share + largest, "{} of {} and {}", most, share, largest);
+            prop_assert!(most <= share + share / SLACK + largest, "{} of {} and {}", most, share, largest);
         }
 
         #[test]
