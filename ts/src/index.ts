@@ -21,6 +21,7 @@ export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native/events.js';
 export type { Algorithm, Limits, ManifestFormat, PartFormat } from './native/options.js';
 export type { JournalSettings } from './ops/arguments.js';
+export type { PartCommand } from './ops/commands.js';
 export {
   type Compared,
   type CompareOptions,

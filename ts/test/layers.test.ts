@@ -69,7 +69,7 @@ const ROOMS = [
   'verdict',
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
-  ...['ops/arguments', 'ops/job', 'ops'],
+  ...['ops/arguments', 'ops/job', 'ops/commands', 'ops'],
   'resume',
   'report',
   'index',

@@ -189,7 +189,7 @@ describe('what is in no manifest', () => {
     writeFileSync(Buffer.concat([Buffer.from(join(cwd, 't/')), LATIN]), 'latin');
     const { code, stdout, stderr } = await run(['manifest', 't/d', 't/a', 't/'], { cwd });
     expect(code).toBe(23);
-    expect(stderr).toMatch(/t\/latin-\\xe9: the name is not UTF-8.*; a manifest of the form jsonl has it$/m);
+    expect(stderr).toMatch(/t\/latin-\\xe9: the name is not UTF-8.*; the form jsonl has it$/m);
     expect(stdout).toMatch(/^[0-9a-f]{64} {2}a\n[\s\S]*[0-9a-f]{64} {2}d\/a\n/);
     expect(stdout).not.toContain('latin');
   });

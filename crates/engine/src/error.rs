@@ -167,7 +167,7 @@ pub enum Cause {
     Outside(&'static str),
     /// It is not what a manifest says of it: the stable code for programs, and in which way.
     Unlike(&'static str, String),
-    /// What is to be written has no place for it; the text says why.
+    /// What is to be written has no place for it; the text says why. The form jsonl has a place for everything.
     Unwritable(String),
     /// It is an archive, and not whole.
     Damaged(Damage),
@@ -382,7 +382,7 @@ impl Failure {
             Cause::Foreign(Some(format)) => format!("it is an archive of {format}, which can't be read here").into(),
             Cause::Foreign(None) => "it is no archive that can be read here".into(),
             Cause::Encoder(why) => why.into(),
-            Cause::Unwritable(why) => format!("{why}; a manifest of the form jsonl has it").into(),
+            Cause::Unwritable(why) => format!("{why}; the form jsonl has it").into(),
             Cause::NotKept(what) => format!("{what} was not kept, so it stays").into(),
             Cause::Stalled(limit) => {
                 let seconds = limit.as_secs_f64();

@@ -56,6 +56,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'partition',
+    {
+      summary: 'Divide trees into parts of one size, with a list of each',
+      load: async () => verb('partition', (await import('./verbs/partition.js')).PartitionCommand),
+    },
+  ],
+  [
     'compare',
     {
       summary: 'Compare trees and lists',

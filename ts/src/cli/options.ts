@@ -39,6 +39,8 @@ export interface Declaration extends Words, Partial<Omit<ValueWords, keyof Words
   /** All spellings, the long one last. */
   readonly names: readonly string[];
   readonly repeatable?: boolean;
+  /** All that comes after it is its value, whatever it looks like. */
+  readonly rest?: boolean;
 }
 
 /** The operands of a verb, in words, and how many it takes. */
@@ -127,6 +129,15 @@ export function values(names: string, words: ValueWords): string[] {
   );
 }
 
+/** An option that has all the arguments behind it. */
+export function rest(names: string, words: ValueWords): string[] {
+  const declaration = { ...words, names: names.split(','), rest: true };
+  return declare(
+    collect([declaration], (given) => given.map(({ value }) => value)),
+    [declaration],
+  );
+}
+
 /** A value, and the option that gave it. */
 export interface Given {
   readonly option: string;
@@ -141,12 +152,12 @@ export function together(declarations: readonly Declaration[]): Given[] {
   );
 }
 
-/** The rules for names; `exclude`: what becomes of what they exclude, for help. */
-export function rules(exclude: string): Given[] {
+/** The rules for names; `exclude`: what becomes of what they exclude, for help; `letter`: a short name for it. */
+export function rules(exclude: string, letter: readonly string[] = []): Given[] {
   const words = { group: 'what', value: 'PATTERN', repeatable: true } as const;
   return together([
     {
-      ...{ ...words, names: ['--exclude'], default: 'nothing' },
+      ...{ ...words, names: [...letter, '--exclude'], default: 'nothing' },
       help: `${exclude}, by rsync's rules; of all rules, in their order, the first that matches decides`,
     },
     {
@@ -241,6 +252,12 @@ export function read(name: string, verb: Verb, args: readonly string[]): string[
     if (option.value === undefined) {
       if (attached !== undefined) throw usage(`${spelling} takes no value, but ${attached} was given`);
       read.push(long);
+      return;
+    }
+    if (option.rest) {
+      const all = [...(attached === undefined ? [] : [attached]), ...rest.splice(0)];
+      if (all.length === 0) throw usage(`${spelling} needs a value: ${spelling} ${option.value}`);
+      read.push(...all.map((each) => `${bound(long)}=${each}`));
       return;
     }
     const value = attached ?? rest.shift();

@@ -3,12 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { display, fromBytes } from '../names.js';
 
-/** Bytes from a whole number with K, M or G (base 1024). Throws `USAGE` with the name of the option. */
+/** Bytes from a whole number with K, M, G, T or P (base 1024). Throws `USAGE` with the name of the option. */
 export function parseSize(text: string, option: string): number {
-  const [, digits, unit = ''] = /^(\d+)([KMG]?)$/i.exec(text) ?? [];
-  const size = Number(digits) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  const [, digits, unit = ''] = /^(\d+)([KMGTP]?)$/i.exec(text) ?? [];
+  const size = Number(digits) * 1024 ** ['', 'K', 'M', 'G', 'T', 'P'].indexOf(unit.toUpperCase());
   if (Number.isSafeInteger(size)) return size;
-  throw new BulkhaulError('USAGE', `${option}: not a size: ${text} (a whole number of bytes, or with K, M or G)`);
+  throw new BulkhaulError('USAGE', `${option}: not a size: ${text} (a whole number of bytes, or with K, M, G, T or P)`);
 }
 
 /** A word of a command line, for a shell. */

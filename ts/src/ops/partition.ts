@@ -25,6 +25,7 @@ import {
   text,
   whole,
 } from './arguments.js';
+import { Commanded, checkTemplate, PART_COMMAND, type PartCommand } from './commands.js';
 import { begin, type Job, prepared } from './job.js';
 
 /** Options of `partition`. */
@@ -39,6 +40,8 @@ export interface PartitionOptions
   template?: PathLike;
   /** All lists go into this file: lines of number, bytes and name, or JSON. Default: parts are only told. */
   output?: PathLike;
+  /** A command for each part, as soon as its list is there; the job ends when all have ended. Needs `template`; a dry run has none. Default: none. */
+  exec?: PartCommand;
   /** A directory for temporary files without a name, for trees that memory should not hold. Default: memory is used. */
   spillDirectory?: PathLike;
 }
@@ -61,6 +64,7 @@ const FIELDS: Fields<PartitionOptions> = {
   template: path,
   output: path,
   replace: boolean,
+  exec: PART_COMMAND,
   spillDirectory: path,
   sources: paths,
   exclude: each(path),
@@ -84,7 +88,8 @@ const OPTIONS = record<PartitionOptions>(FIELDS, 'sources');
  */
 export function partition(options: PartitionOptions): Job {
   return begin(options, OPTIONS, async (given) => {
-    const { signal: _, sources, exclude, template, output, spillDirectory, ...rest } = given;
+    const { signal: _, sources, exclude, template, output, spillDirectory, exec, ...rest } = given;
+    if (exec !== undefined) checkTemplate(template === undefined ? undefined : pathText(template, 'the template'));
     const all = Array.isArray(sources) ? sources : [sources];
     if (all.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
     const bytes = (path: PathLike, what: string) => pathBytes(pathText(path, what));
@@ -96,6 +101,9 @@ export function partition(options: PartitionOptions): Job {
       ...(output !== undefined && { output: bytes(output, 'the output') }),
       ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     };
-    return prepared(undefined, async () => (await loadAddon()).partition(native));
+    return prepared(undefined, async () => {
+      const job = (await loadAddon()).partition(native);
+      return exec === undefined || rest.dryRun ? job : new Commanded(job, exec);
+    });
   });
 }

@@ -103,6 +103,39 @@ export function manifestSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** The same of a partition. */
+export function partitionSummary(report: Report): string {
+  const { parts, elapsed, dryRun } = report;
+  const lines: string[] = [];
+  if (parts !== undefined) {
+    const { number, entries, bytes: size, split, first } = parts;
+    const range = (of: (part: (typeof first)[number]) => number, text: (value: number) => string) => {
+      const all = first.map(of);
+      const [least, most] = [text(Math.min(...all)), text(Math.max(...all))];
+      return least === most ? least : `${least} to ${most}`;
+    };
+    const each =
+      number === 0 || number > first.length
+        ? ''
+        : `, each of ${range(
+            (part) => part.entries,
+            (value) => value.toLocaleString('en-US'),
+          )} entries and ${range((part) => part.bytes, bytes)}`;
+    const marked = split > 0 ? `, ${count(split, 'file')} larger than a part` : '';
+    const what = `${count(entries, 'entry', 'entries')} (${bytes(size)})`;
+    lines.push(
+      `${count(number, 'part')}${dryRun ? ' planned' : ''} with ${what}${each}${marked}, in ${duration(elapsed)}`,
+    );
+  }
+  lines.push(
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    display(sentenceOf(report, report.exitCode, ANEW)),
+  );
+  return lines.map((line) => `${line}\n`).join('');
+}
+
 /** The same of a verification; `quick`: no content was read. */
 export function verifySummary(report: Report, quick = false): string {
   const { files, elapsed } = report;

@@ -148,7 +148,7 @@ impl Lists {
                 {
                     let old = join(split(template).0, old.to_bytes());
                     return Err(Refusal::List(format!(
-                        "{}: a list of parts is there already, which somebody might take for one of this run",
+                        "{}: a list of parts is there already, which somebody might take for one of this run; replace removes such lists",
                         show(&old)
                     )));
                 }

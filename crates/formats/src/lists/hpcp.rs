@@ -317,8 +317,8 @@ pub fn tar_line(path: &[u8], directory: bool, line: &mut Vec<u8>) {
     }
     for byte in if path.is_empty() { b"." } else { path } {
         match byte {
-            // Undone twice.
-            b'\\' if option => line.extend_from_slice(b"\\\\\\\\"),
+            // Undone three times.
+            b'\\' if option => line.extend_from_slice(&[b'\\'; 8]),
             b'\\' => line.extend_from_slice(b"\\\\"),
             b'"' if option => line.extend_from_slice(b"\\\""),
             b'\n' => line.extend_from_slice(b"\\n"),
@@ -475,7 +475,7 @@ mod tests {
             ("d", true, "d/\n"),
             ("", true, "./\n"),
             ("-x", false, "--add-file=\"-x\"\n"),
-            (" -\\\"", false, "--add-file=\" -\\\\\\\\\\\"\"\n"),
+            (" -\\\"", false, "--add-file=\" -\\\\\\\\\\\\\\\\\\\"\"\n"),
             ("a\\n\nb", false, "a\\\\n\\nb\n"),
         ] {
             let mut line = Vec::new();
