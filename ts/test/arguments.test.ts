@@ -8,6 +8,7 @@ import type {
   CopyOptions,
   ListOptions,
   ManifestOptions,
+  PartitionOptions,
   RemoveOptions,
   VerifyOptions,
 } from '../src/index.js';
@@ -100,6 +101,19 @@ const KINDS = {
     right: { directory: join(DIRECTORY, 'state') },
     wrong: [...NOTHING, 'x', [], {}, { directory: 5 }, { directory: 'x', keep: -1 }, { directory: 'x', command: 'x' }],
   },
+  exec: {
+    right: { command: ['true'], jobs: 2 },
+    wrong: [
+      ...NOTHING,
+      'x',
+      [],
+      {},
+      { command: 'x' },
+      { command: [] },
+      { command: ['x'], jobs: 0 },
+      { command: ['x'], environment: 5 },
+    ],
+  },
   call: { right: () => false, wrong: [...NOTHING, true, 'yes', {}] },
 } satisfies Record<string, { right: unknown; wrong: unknown[] }>;
 type Kind = keyof typeof KINDS;
@@ -175,6 +189,8 @@ interface Call {
   needed: Record<string, unknown>;
   kinds: Record<string, Kind | `text ${string}`>;
   of(options: never): PromiseLike<unknown>;
+  /** What an option can't be without, or not beside. */
+  beside?: Readonly<Record<string, object>>;
 }
 
 const REMOVE = {
@@ -250,6 +266,36 @@ const CALLS: Record<string, Call> = {
       sources: 'paths',
       exclude: 'patterns',
     } satisfies Kinds<ManifestOptions>,
+  },
+  partition: {
+    of: library.partition,
+    needed: { sources: ABSENT, parts: 3 },
+    beside: {
+      maxEntries: { parts: undefined },
+      maxBytes: { parts: undefined },
+      live: { parts: undefined, maxEntries: 3 },
+      exec: { template: OUTPUT },
+    },
+    kinds: {
+      ...RESOURCES,
+      signal: 'signal',
+      dryRun: 'boolean',
+      oneFileSystem: 'boolean',
+      parts: 'count',
+      maxEntries: 'size',
+      maxBytes: 'size',
+      live: 'boolean',
+      entryCost: 'size',
+      format: 'text tar',
+      nul: 'boolean',
+      template: 'path',
+      output: 'path',
+      replace: 'boolean',
+      exec: 'exec',
+      spillDirectory: 'path',
+      sources: 'paths',
+      exclude: 'patterns',
+    } satisfies Kinds<PartitionOptions>,
   },
   verify: {
     of: library.verify,
@@ -337,7 +383,7 @@ it('every function that the library has is asked here', () => {
   expect(Object.keys(library).sort()).toEqual([...new Set([...functions, ...others])].sort());
 });
 
-describe.each(Object.entries(CALLS))('%s', (_, { of, needed, kinds }) => {
+describe.each(Object.entries(CALLS))('%s', (_, { of, needed, kinds, beside }) => {
   const call = (options: unknown) => () => of(options as never);
   const rows = Object.entries(kinds).map(([key, kind]) => {
     const [name, word] = kind.split(' ');
@@ -347,7 +393,7 @@ describe.each(Object.entries(CALLS))('%s', (_, { of, needed, kinds }) => {
 
   it.each(rows)('refuses a wrong $key and takes a right one', async ({ key, right, wrong }) => {
     for (const value of wrong) await refuses(call({ ...needed, [key]: value }), word(key));
-    const error = await errorOf(call(key in needed ? needed : { ...needed, [key]: right }));
+    const error = await errorOf(call(key in needed ? needed : { ...needed, ...beside?.[key], [key]: right }));
     expect([undefined, 'NO_SOURCE', 'JOURNAL']).toContain(error?.code);
   });
 

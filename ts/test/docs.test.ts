@@ -13,6 +13,8 @@ const OPERATIONS = [
   'ops/compare.ts',
   'ops/list.ts',
   'ops/manifest.ts',
+  'ops/partition.ts',
+  'ops/commands.ts',
   'ops/remove.ts',
   'ops/verify.ts',
 ];
@@ -47,6 +49,7 @@ const CALLED: readonly [string, string][] = [
   ...each('ops/compare.ts', 'compare', 'compareMapped'),
   ...each('ops/list.ts', 'list', 'listMapped', 'listedSources'),
   ...each('ops/manifest.ts', 'manifest'),
+  ...each('ops/partition.ts', 'partition'),
   ...each('ops/verify.ts', 'verify'),
   ...each('ops/remove.ts', 'remove', 'Removal', 'Removal.preview', 'Removal.remove'),
   ...each('names.ts', 'display', 'fromBytes', 'toBytes'),

@@ -7,6 +7,7 @@ import { CompareCommand } from '../src/cli/verbs/compare.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
+import { PartitionCommand } from '../src/cli/verbs/partition.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { ReportCommand } from '../src/cli/verbs/report.js';
 import { ResumeCommand } from '../src/cli/verbs/resume.js';
@@ -20,6 +21,7 @@ const VERBS = {
   list: ListCommand,
   manifest: ManifestCommand,
   verify: VerifyCommand,
+  partition: PartitionCommand,
   compare: CompareCommand,
   status: StatusCommand,
   resume: ResumeCommand,
@@ -91,6 +93,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'list',
       'manifest',
       'verify',
+      'partition',
       'compare',
       'status',
       'resume',

@@ -49,6 +49,10 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run manifest -o /mnt/photos.b3 photos': ['.', ['photos.b3']],
   'scripts/run manifest --algorithm sha256 -o /mnt/SHA256SUMS photos': ['.', ['SHA256SUMS']],
   'scripts/run manifest -o photos/BLAKE3SUMS photos/ && scripts/run verify photos/BLAKE3SUMS': ['.', []],
+  'scripts/run partition -n 2 -o /mnt/part photos/': ['.', ['part.1', 'part.2']],
+  'scripts/run partition --dry-run --entries 1000 --bytes 1G photos': ['.', []],
+  'scripts/run partition -n 2 --format rsync -o /mnt/list photos/ --exec rsync -a --from0 --files-from={} photos/ /mnt/copies/':
+    ['copies', PHOTOS],
   'scripts/run copy --move photos/ /mnt/archive/2025': ['archive/2025', PHOTOS],
 };
 

@@ -225,7 +225,7 @@ export type PartFormat = 'names' | 'rsync' | 'rclone' | 'tar' | 'jsonl';
 export interface NativePartitionOptions extends Resources, Selection {
   /** What is divided: one source that stands for its contents, or any number that have names of their own. */
   sources: NativeTree[];
-  /** Into how many parts, 1 to 1000000; fewer where there are fewer entries. Either this, or what a part may hold. */
+  /** Into how many parts, 1 to 1000000; fewer where there are fewer entries. Default: as many as the limits of a part need, of which there is one then. */
   parts?: number;
   /** Entries that a part may hold. Default: any number. */
   maxEntries?: number;
