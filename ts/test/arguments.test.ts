@@ -271,6 +271,7 @@ const CALLS: Record<string, Call> = {
     of: library.partition,
     needed: { sources: ABSENT, parts: 3 },
     beside: {
+      filesFrom: { sources: `${ABSENT}/` },
       maxEntries: { parts: undefined },
       maxBytes: { parts: undefined },
       live: { parts: undefined, maxEntries: 3 },
@@ -281,6 +282,7 @@ const CALLS: Record<string, Call> = {
       signal: 'signal',
       dryRun: 'boolean',
       oneFileSystem: 'boolean',
+      filesFrom: 'filesFrom',
       parts: 'count',
       maxEntries: 'size',
       maxBytes: 'size',

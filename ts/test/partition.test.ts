@@ -152,6 +152,26 @@ describe('every entry is in one list, once', () => {
     expect(lines.find(([, , name]) => name === 't/big')?.[1]).toBe('300000');
   });
 
+  it('what a list names, with all that is in it', async () => {
+    const { cwd } = tree([Buffer.from('a'), Buffer.from('b')]);
+    const part = (list: string, ...options: string[]) =>
+      run(['partition', '-n', '1', '-0', ...options, 't/'], { cwd, input: list });
+    const named = ({ stdout }: { stdout: string }) =>
+      stdout
+        .split('\0')
+        .slice(0, -1)
+        .map((line) => line.replace(/^1\t\d+\t/, ''));
+    const { code, stdout } = await part('d\nd/a\n./empty/\n', '-i', '-');
+    expect([code, named({ stdout })]).toEqual([0, ['d', 'd/a', 'd/b', 'd/e', 'd/e/second', 'empty']]);
+    expect(named(await part('d/e/second\0a\0', '--files-from0', '-'))).toEqual(['a', 'd/e/second']);
+    const missing = await part('a\nnowhere/x\n', '--files-from', '-');
+    expect([missing.code, named(missing)]).toEqual([23, ['a']]);
+    expect(missing.stderr).toContain('t/nowhere/x: No such file');
+    const outside = await part('../x\n', '--files-from', '-');
+    expect([outside.code, outside.stdout]).toEqual([2, '']);
+    expect(outside.stderr).toContain('../x is not below t/');
+  });
+
   it('limits are kept, and the same tree gives the same lists whoever walks it', async () => {
     const { cwd, at } = tree();
     const digest = async (name: string, jobs: string) => {

@@ -10,6 +10,7 @@
 mod gather;
 mod lists;
 mod live;
+mod named;
 pub mod pack;
 mod plan;
 mod record;
@@ -22,6 +23,7 @@ use self::gather::{Gather, Taker};
 use self::lists::Lists;
 pub use self::lists::Target;
 use self::live::Live;
+use self::named::Named;
 use self::pack::{Division, MOST_PARTS};
 use self::plan::{Found, Plan, Sorts};
 use crate::error::Refusal;
@@ -35,6 +37,7 @@ use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, show, split, trim};
 use crate::tree::selection::{self, Selection};
 use crate::walk::Walk;
+use crate::walk::names::FilesFrom;
 use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Boundary, Root, Start, check_roots, media, require_one};
 
@@ -55,6 +58,8 @@ pub struct PartitionOptions {
     pub sources: Vec<Root>,
     /// Exclude rules and their style.
     pub filter: Option<selection::Rules>,
+    /// Only what a list names of the one source, which stands for its contents.
+    pub files_from: Option<FilesFrom>,
     /// Don't enter other file systems.
     pub one_file_system: bool,
     /// Into how many parts, or how much each may hold.
@@ -88,6 +93,7 @@ impl Default for PartitionOptions {
         Self {
             sources: Vec::new(),
             filter: None,
+            files_from: None,
             one_file_system: false,
             division: Division::Parts(1),
             live: false,
@@ -114,6 +120,16 @@ pub fn job(options: PartitionOptions) -> Result<Job, Refusal> {
     let writer = Writer::new(options.format, options.nul, numbered).map_err(|why| Refusal::Usage(why.to_owned()))?;
     let roots = check_roots(&options.sources)?;
     check_names(&roots)?;
+    if options.files_from.as_ref().is_some_and(|from| !from.contents) {
+        return Err(Refusal::Usage(
+            "files-from: a directory that is named comes with what is in it".into(),
+        ));
+    }
+    if options.files_from.is_some() && (roots.len() != 1 || !roots[0].contents) {
+        return Err(Refusal::Usage(
+            "files-from: its names are relative to one source with a slash at its end".into(),
+        ));
+    }
     let partition = Partition {
         staff,
         roots,
@@ -193,10 +209,29 @@ struct Partition {
 struct Way<'w> {
     crew: &'w Crew,
     budget: &'w Arc<Budget>,
+    /// What is walked instead of the roots.
+    named: Option<&'w Named<'w>>,
 }
 
 impl Partition {
-    fn walk(&self, desk: &Arc<Desk>, way: &Way<'_>, lists: Option<Arc<lists::Place>>, taker: &impl Taker) {
+    /// What the list names. None: there is no list, or it names the root itself.
+    fn named<'n>(&'n self, desk: &'n Desk) -> Result<Option<Named<'n>>, Refusal> {
+        let Some(from) = &self.options.files_from else {
+            return Ok(None);
+        };
+        let path = &self.roots[0].path;
+        let list = from.read(path, desk)?;
+        if let Some(outside) = list.outside().first() {
+            let outside = show(outside);
+            return Err(from.refusal(&format!("{outside} is not below {}", show(path))));
+        }
+        if list.lists_root() {
+            return Ok(None);
+        }
+        Named::of(&list, trim(path), desk).map(Some)
+    }
+
+    fn walk(&self, desk: &Arc<Desk>, way: &Way<'_>, place: Option<Arc<lists::Place>>, taker: &impl Taker) {
         let walk = Walk {
             filter: &self.filter,
             boundary: if self.options.one_file_system {
@@ -209,6 +244,10 @@ impl Partition {
             crew: way.crew,
             budget: way.budget,
         };
+        let gather = Gather::new(desk, &self.roots, self.writer, place, taker);
+        if let Some(named) = way.named {
+            return walk.run(Start::Parts(named), &gather);
+        }
         let _scout = Scout::send(
             desk,
             Ahead {
@@ -219,7 +258,6 @@ impl Partition {
                 to_read: None,
             },
         );
-        let gather = Gather::new(desk, &self.roots, self.writer, lists, taker);
         walk.run(Start::Roots(&self.roots), &gather);
     }
 
@@ -284,9 +322,11 @@ impl Work for Partition {
         let (budget, most, _) = Budget::share(desk.counters.len());
         let crew = self.staff.crew(&media(&self.roots), most);
         desk.staff(crew.active());
+        let named = self.named(desk)?;
         let way = Way {
             crew: &crew,
             budget: &budget,
+            named: named.as_ref(),
         };
         let target = if options.dry_run {
             Target::Nowhere

@@ -225,6 +225,8 @@ export type PartFormat = 'names' | 'rsync' | 'rclone' | 'tar' | 'jsonl';
 export interface NativePartitionOptions extends Resources, Selection {
   /** What is divided: one source that stands for its contents, or any number that have names of their own. */
   sources: NativeTree[];
+  /** Only what a list names, relative to the one source, which stands for its contents: one name a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. A directory is taken with all that is in it; `contents: false` is refused. Default: all of the sources. */
+  filesFrom?: { path: PathBytes; nul: boolean; contents?: boolean };
   /** Into how many parts, 1 to 1000000; fewer where there are fewer entries. Default: as many as the limits of a part need, of which there is one then. */
   parts?: number;
   /** Entries that a part may hold. Default: any number. */

@@ -31,11 +31,16 @@ import { begin, type Job, prepared } from './job.js';
 /** Options of `partition`. */
 export interface PartitionOptions
   extends Omit<JobOptions, 'entries' | 'journal'>,
-    Omit<NativePartitionOptions, 'sources' | 'filter' | 'template' | 'output' | 'spillDirectory' | 'dryRun'> {
+    Omit<
+      NativePartitionOptions,
+      'sources' | 'filter' | 'filesFrom' | 'template' | 'output' | 'spillDirectory' | 'dryRun'
+    > {
   /** `DIR/`: what is in it, by names relative to it, which only one source can be; `DIR`: the entry itself, by names that begin with its own. */
   sources: PathLike | PathLike[];
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
+  /** Only what a list names, relative to the one source, which ends with a slash: one name a line, or with `nul` each ended by NUL. A directory is taken with all that is in it. Default: all of the sources. */
+  filesFrom?: { path: PathLike; nul: boolean };
   /** Each list goes into a file of this path, a dot and the number of the part, from 1: whole or not at all. Default: parts are only told. */
   template?: PathLike;
   /** All lists go into this file: lines of number, bytes and name, or JSON. Default: parts are only told. */
@@ -66,6 +71,7 @@ const FIELDS: Fields<PartitionOptions> = {
   replace: boolean,
   exec: PART_COMMAND,
   spillDirectory: path,
+  filesFrom: record<{ path: PathLike; nul: boolean }>({ path, nul: boolean }, 'path', 'nul'),
   sources: paths,
   exclude: each(path),
 };
@@ -88,7 +94,7 @@ const OPTIONS = record<PartitionOptions>(FIELDS, 'sources');
  */
 export function partition(options: PartitionOptions): Job {
   return begin(options, OPTIONS, async (given) => {
-    const { signal: _, sources, exclude, template, output, spillDirectory, exec, ...rest } = given;
+    const { signal: _, sources, exclude, filesFrom, template, output, spillDirectory, exec, ...rest } = given;
     if (exec !== undefined) checkTemplate(template === undefined ? undefined : pathText(template, 'the template'));
     const all = Array.isArray(sources) ? sources : [sources];
     if (all.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
@@ -97,6 +103,7 @@ export function partition(options: PartitionOptions): Job {
       ...rest,
       sources: all.map((path) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
       ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
+      ...(filesFrom && { filesFrom: { ...filesFrom, path: bytes(filesFrom.path, 'the list') } }),
       ...(template !== undefined && { template: bytes(template, 'the template') }),
       ...(output !== undefined && { output: bytes(output, 'the output') }),
       ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),

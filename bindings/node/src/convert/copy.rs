@@ -1,12 +1,12 @@
 //! Options of a copy.
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::copy::options::{self, Collision, DestinationArgument, Directories, FilesFrom, SourceArgument};
+use bulkhaul_engine::copy::options::{self, Collision, DestinationArgument, Directories, SourceArgument};
 use bulkhaul_engine::report::Durability;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{Filter, JsLimits, choice, filter, hash_size, max_delete, paths, resources};
+use super::{Filter, JsLimits, NamesFrom, choice, files_from, filter, hash_size, max_delete, paths, resources};
 
 /// One source argument.
 #[napi(object, object_to_js = false)]
@@ -22,14 +22,6 @@ pub struct Source {
 pub struct Destination {
     pub path: Buffer,
     pub follow: bool,
-}
-
-/// A list of names.
-#[napi(object, object_to_js = false)]
-pub struct NamesFrom {
-    pub path: Buffer,
-    pub nul: bool,
-    pub contents: Option<bool>,
 }
 
 /// A copy, as asked for.
@@ -114,11 +106,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
             ],
         )?,
         filter: given.filter.map(filter).transpose()?,
-        files_from: given.files_from.map(|f| FilesFrom {
-            path: f.path.into(),
-            nul: f.nul,
-            contents: f.contents.unwrap_or(false),
-        }),
+        files_from: given.files_from.map(|list| files_from(list, false)),
         hash_size: hash_size(given.hash_size, default.hash_size)?,
         full_hash: given.full_hash.unwrap_or(default.full_hash),
         sparse: choice(

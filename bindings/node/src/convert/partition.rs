@@ -6,13 +6,14 @@ use bulkhaul_engine::partition::{self, Target};
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{Filter, JsLimits, Tree, choice, filter, resources, roots};
+use super::{Filter, JsLimits, NamesFrom, Tree, choice, files_from, filter, resources, roots};
 
 /// A partition, as asked for.
 #[napi(object, object_to_js = false)]
 pub struct PartitionOptions {
     pub sources: Vec<Tree>,
     pub filter: Option<Filter>,
+    pub files_from: Option<NamesFrom>,
     pub one_file_system: Option<bool>,
     pub parts: Option<i64>,
     pub max_entries: Option<i64>,
@@ -78,6 +79,7 @@ pub fn partition_options(given: PartitionOptions) -> Result<partition::Partition
     Ok(partition::PartitionOptions {
         sources: roots(given.sources),
         filter: given.filter.map(filter).transpose()?,
+        files_from: given.files_from.map(|list| files_from(list, true)),
         one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
         division: division(given.parts, given.max_entries, given.max_bytes)?,
         live: given.live.unwrap_or(default.live),

@@ -17,6 +17,7 @@ use crate::sweep::limit::MaxDelete;
 use crate::tree::keep::{Keep, Reach};
 use crate::tree::path;
 use crate::tree::selection::{self, Selection};
+pub use crate::walk::names::FilesFrom;
 
 /// Inodes with several links that are kept in memory by default, each with what leads to its directory.
 const LINKS_IN_MEMORY: usize = 1 << 16;
@@ -65,17 +66,6 @@ pub enum Collision {
     Last,
     /// That of the first source.
     First,
-}
-
-/// A list of names to copy instead of whole trees.
-#[derive(Clone, Debug)]
-pub struct FilesFrom {
-    /// File that holds the list.
-    pub path: Vec<u8>,
-    /// Names end with NUL, not with a newline.
-    pub nul: bool,
-    /// A directory that is named brings what is in it.
-    pub contents: bool,
 }
 
 /// A copy, as asked for.

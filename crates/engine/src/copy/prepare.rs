@@ -9,9 +9,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::sync::{Arc, OnceLock};
 
 use bulkhaul_formats::lists::names::FileList;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat, Way};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::stream::{Stream, descriptor_of, name_of};
+use crate::bytes::stream::descriptor_of;
 use crate::copy::dir::{Dir, Presence, Twin, Twins};
 use crate::copy::memory::Restored;
 use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
@@ -349,31 +349,7 @@ fn read_list(options: &CopyOptions, desk: &Desk) -> Result<Listed, Refusal> {
     let Some(from) = &options.files_from else {
         return Ok(Listed::default());
     };
-    let usage = |text: String| Refusal::Usage(format!("files-from {}: {text}", name_of(&from.path)));
-    let refuse = |errno| usage(describe(errno));
-    let mut bytes = Vec::new();
-    // Somebody may still be writing it.
-    let resting = desk.resting();
-    let stream = Stream::open(&from.path, Way::In).map_err(refuse)?;
-    let whole = stream.read_to_end(&desk.cancel, refuse, |part| {
-        bytes.extend_from_slice(part);
-        Ok(())
-    })?;
-    drop(resting);
-    if !whole {
-        // Nothing is copied any more.
-        bytes.clear();
-    }
-    let root = trim(&options.sources[0].path);
-    let root = if root.starts_with(b"/") {
-        root.to_vec()
-    } else {
-        join(&sys::working_directory(), root)
-    };
-    let mut list = FileList::parse(bytes, from.nul, &root).map_err(|e| usage(e.to_string()))?;
-    if from.contents {
-        list = list.with_contents();
-    }
+    let list = from.read(&options.sources[0].path, desk)?;
     Ok(Listed {
         outside: list.outside().to_vec(),
         names: Some(Arc::new(list)),

@@ -227,10 +227,10 @@ impl<'g, T: Taker> Visitor for Gather<'g, T> {
 
     fn fault(&self, hand: &mut Hand<'g, T>, missed: &Missed<'_, Directory>, kind: Kind, fault: &Fault) {
         let path = missed.path();
-        let relative = match missed.parent.filter(|node| node.data().is_some()) {
+        let is_root = self.roots.iter().any(|root| root.contents && trim(&root.path) == path);
+        let relative = match missed.parent {
+            _ if is_root => Vec::new(),
             Some(node) => join(&node.relative_path(), split(&path).1),
-            // An argument.
-            None if self.roots.iter().any(|root| root.contents && trim(&root.path) == path) => Vec::new(),
             None => split(&path).1.to_vec(),
         };
         if self.failed(hand, path.clone(), kind, fault) {

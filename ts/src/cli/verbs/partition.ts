@@ -2,7 +2,7 @@
 import { BulkhaulError } from '../../error.js';
 import type { PartitionOptions } from '../../ops/partition.js';
 import { VerbCommand } from '../base.js';
-import { choice, flag, number, operands, rest, rules, value } from '../options.js';
+import { choice, flag, number, operands, rest, rules, together, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { parseSize, refuseElsewhere } from '../values.js';
@@ -60,6 +60,16 @@ export class PartitionCommand extends VerbCommand {
   });
   override verbose = flag('-v,--verbose', { group: 'output', help: 'Print a line for each part' });
   rules = rules('Leave out what PATTERN matches', ['-x']);
+  filesFrom = together([
+    {
+      ...{ names: ['-i', '--files-from'], group: 'what', value: 'FILE', default: 'all of PATH' },
+      help: 'Only what FILE names, relative to PATH/, one name a line; a directory with all that is in it; - is standard input',
+    },
+    {
+      ...{ names: ['--files-from0'], group: 'what', value: 'FILE', default: 'all of PATH' },
+      help: 'As --files-from, each name ended by a NUL byte',
+    },
+  ]);
   oneFileSystem = flag('-b,--one-file-system', {
     group: 'what',
     help: 'Do not go into other file systems below a PATH; the directories where they begin are entries',
@@ -131,6 +141,9 @@ export class PartitionCommand extends VerbCommand {
         'how much is a part? -n N for so many parts, or --entries N, --bytes SIZE, or both',
       );
     }
+    const [list, ...more] = this.filesFrom;
+    if (more.length > 0)
+      throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other, and go once');
     const options: PartitionOptions = {
       sources: this.operands,
       exclude: await this.patterns(this.rules),
@@ -141,6 +154,12 @@ export class PartitionCommand extends VerbCommand {
       replace: this.replace,
       dryRun: settings.dryRun,
       spillDirectory: neededSpillDirectory(context.env),
+      ...(list && {
+        filesFrom: {
+          path: this.file(list.option, list.value, '/dev/stdin'),
+          nul: list.option === '--files-from0',
+        },
+      }),
       ...(this.parts !== undefined && { parts: this.parts }),
       ...(this.entries !== undefined && { maxEntries: this.entries }),
       ...(this.bytes !== undefined && { maxBytes: this.bytes }),
