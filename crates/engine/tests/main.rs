@@ -47,6 +47,8 @@ mod names;
 #[cfg(test)]
 mod overlap;
 #[cfg(test)]
+mod partition;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod properties;
