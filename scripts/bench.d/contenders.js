@@ -26,6 +26,7 @@ export const PEERS = {
   tar: { executable: 'tar', version: ['--version'] },
   xargs: { executable: 'xargs', version: ['--version'] },
   rclone: { executable: 'rclone', version: ['version'] },
+  fpart: { executable: 'fpart', version: ['-V'] },
   fpsync: { executable: 'fpsync', version: ['-h'] },
   rm: { executable: 'rm', version: ['--version'] },
   rmz: { executable: 'rmz', version: ['--version'] },
@@ -37,7 +38,7 @@ export const PEERS = {
 };
 
 /** @typedef {keyof typeof PEERS} Peer */
-/** @typedef {Exclude<Peer, 'rm' | 'rmz' | 'b3sum'>} Copier */
+/** @typedef {Exclude<Peer, 'rm' | 'rmz' | 'b3sum' | 'fpart'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -115,6 +116,14 @@ export const LISTERS = [
     ],
   },
 ];
+
+/** How another divides the source into 64 parts. @type {Contender} */
+export const fpart = {
+  name: 'fpart -n 64 -zzz',
+  role: 'peer',
+  program: 'fpart',
+  command: ({ path, source, temporary }) => [path('fpart'), '-n', '64', '-zzz', '-o', `${temporary}/fpart`, source],
+};
 
 /** How others compare the source with its copy. @type {Contender[]} */
 export const COMPARERS = [

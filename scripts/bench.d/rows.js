@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, floorRemove, LISTERS, peer, reader, REMOVERS, remover, resumed, synced, watched } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, peer, reader, REMOVERS, remover, resumed, synced, watched } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -265,6 +265,20 @@ export const ROWS = [
       { of: 'bulkhaul hpcp -fl', than: 'read of both', atMost: 1.8 },
       { of: 'bulkhaul hpcp -fl', than: 'hpcp -fl', faster: 20 },
     ],
+  },
+  {
+    name: 'partition',
+    title: 'divide a tree into 64 parts, tmpfs',
+    job: 'again',
+    medium: 'tmpfs',
+    data: MILLION,
+    contenders: [
+      reader('bulkhaul partition -n 64', ({ source, temporary }) => [
+        ...['partition', '--quiet', '-n', '64', '--replace', '-o', `${temporary}/part`, source],
+      ]),
+      fpart,
+    ],
+    targets: [{ resident: 256 }],
   },
   {
     name: 'compare',

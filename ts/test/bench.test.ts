@@ -184,7 +184,7 @@ describe('rows', () => {
         'mixed',
       ],
       ...['unchanged-times', 'unchanged-tail', 'durable-small', 'durable-big'],
-      ...['verify-small', 'verify-big', 'list', 'compare', 'remove'],
+      ...['verify-small', 'verify-big', 'list', 'partition', 'compare', 'remove'],
       ...['memory-1m-tree', 'memory-1m-flat', 'memory-10m-tree', 'memory-10m-flat', 'start'],
     ]);
   });
