@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! list   manifest   partition   verify   compare   remove   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
-//!   │       │          │        │        │        │             │           │        │       │
-//!   │       │          │        │        │        │             │           │        │       └─ plan, probe, make, content, publish, depart
-//!   │       │          │        │        │        │             │           │        └─ names that are its own, or passed over
-//!   │       │          │        │        │        │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
-//!   │       │          │        │        │        │             └─ the visitor of the walk
-//!   └───────┴──────────┴────────┴────────┴────────┴── the operations: none of them knows another
+//!   │       │           │          │        │        │        │             │           │        │       │
+//!   │       │           │          │        │        │        │             │           │        │       └─ plan, probe, make, content, publish, depart
+//!   │       │           │          │        │        │        │             │           │        └─ names that are its own, or passed over
+//!   │       │           │          │        │        │        │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
+//!   │       │           │          │        │        │        │             └─ the visitor of the walk
+//!   └───────┴───────────┴──────────┴────────┴────────┴────────┴── the operations: none of them knows another
 //! sweep      every delete: what never goes, how much may, what dead runs left
 //! records    what is known of many entries, in order
 //! walk       trees in parallel, with a visitor: sources and what of them is taken, each name found once, the crew
