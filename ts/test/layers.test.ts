@@ -69,7 +69,10 @@ const ROOMS = [
   'verdict',
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
-  ...['ops/arguments', 'ops/job', 'ops/commands', 'ops'],
+  ...['ops/arguments', 'ops/job'],
+  ...['program', 'ssh', 'list', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
+  ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
+  ...['ops/transfer', 'ops/commands', 'ops'],
   'resume',
   'report',
   'index',
@@ -95,14 +98,17 @@ const ROOMS = [
   'cli/dropin/hpcp',
   ...['flags', 'help', 'b3sum', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),
   'cli/dropin/run-mirror',
+  ...['flags', 'help', 'plan', 'cut', 'run'].map((room) => `cli/dropin/dsync/${room}`),
+  'cli/dropin/dsync',
   'cli/main',
 ];
 
 /** Rooms that are side by side: what is in the first imports nothing of the second. */
 const APART: readonly (readonly [string, string])[] = [
   ['index', 'report'],
-  ['cli/dropin/run-mirror', 'cli/dropin/hpcp'],
-  ['cli/dropin/hpcp', 'cli/dropin/run-mirror'],
+  ...['hpcp', 'run-mirror', 'dsync'].flatMap((one, _, all) =>
+    all.filter((other) => other !== one).map((other) => [`cli/dropin/${one}`, `cli/dropin/${other}`] as const),
+  ),
   ...['parser', 'options', 'help', 'base', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
   ...HPCP_VERBS.flatMap((verb) =>
     HPCP_VERBS.filter((other) => other !== verb).map(

@@ -103,6 +103,14 @@ const COMMANDS = new Map<string, Entry>([
       dropIn: true,
     },
   ],
+  [
+    'dsync',
+    {
+      summary: 'Parts, copied at once by rsync or rclone, with the flags of dsync.py',
+      load: async () => (await import('./dropin/dsync.js')).dsync,
+      dropIn: true,
+    },
+  ],
   ['compress_files', { summary: 'Compress files in place', dropIn: true }],
   ['migrate_compress', { summary: 'Copy and compress, with state and resume', dropIn: true }],
   ['move_to_final', { summary: 'Move with proof', dropIn: true }],

@@ -19,15 +19,15 @@ import type { Counts, Operation } from './record.js';
 const LIFE = 90 * 24 * 3600 * 1000;
 
 /** Makes a directory and what is missing above it. Node's own way never ends where a name can't be made, as in /proc. */
-export function makeDirectories(path: string): void {
-  const make = () => mkdirSync(toBytes(path), 0o700);
+export function makeDirectories(path: string, mode = 0o700): void {
+  const make = () => mkdirSync(toBytes(path), mode);
   try {
     make();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') return;
     if (code !== 'ENOENT' || dirname(path) === path) throw error;
-    makeDirectories(dirname(path));
+    makeDirectories(dirname(path), mode);
     make();
   }
 }

@@ -16,8 +16,8 @@ const ON_DISK: Record<Report['sync'], string> = {
 /** What is only read leaves nothing to go on with. */
 const ANEW = 'the same command begins anew';
 
-/** The text, each line ended. */
-export function summaryText(report: Report): string {
+/** The text, each line ended. `syncs`: the operation knows what is on disk. */
+export function summaryText(report: Report, syncs = true): string {
   const { outcomes, files, found, dryRun } = report;
   const lines: string[] = [];
   const would = dryRun ? 'would be ' : '';
@@ -51,7 +51,7 @@ export function summaryText(report: Report): string {
   lines.push(...failureLines(report));
   if (report.resumedFiles > 0) lines.push(`resumed: ${thereText(report)}`);
   if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
-  if (!dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
+  if (syncs && !dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
   lines.push(...jobLines(report), display(sentenceOf(report)));
   return lines.map((line) => `${line}\n`).join('');
 }

@@ -1,0 +1,355 @@
+/**
+ * One call of `dsync`, its arguments read: checks, the parts, the transfers, the totals.
+ *
+ * Comes in: the call; goes out: the exit code of the common table. Standard output has the itemised lines of a dry run or of
+ * --verbose, or with --json nothing but JSON; everything else goes to standard error. What can't work is found out before
+ * the source is looked through, and a dry run makes nothing.
+ */
+import { accessSync, constants, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { BulkhaulError } from '../../../error.js';
+import type { Report } from '../../../events.js';
+import { fromBytes, toBytes } from '../../../names.js';
+import { makeDirectories } from '../../../journal/store.js';
+import type { Job } from '../../../ops/job.js';
+import { transfer } from '../../../ops/transfer.js';
+import { bulkhaul } from '../../../ops/transfer/bulkhaul.js';
+import { Crew } from '../../../ops/transfer/crew.js';
+import type { Part } from '../../../ops/transfer/list.js';
+import { rclone, writeTest } from '../../../ops/transfer/rclone.js';
+import { rsync } from '../../../ops/transfer/rsync.js';
+import { ask, checkHost } from '../../../ops/transfer/ssh.js';
+import type { Tool } from '../../../ops/transfer/tool.js';
+import type { Listener } from '../../../report/follow.js';
+import { summaryText } from '../../../report/summary.js';
+import { ExitCode, sentenceOf } from '../../../verdict.js';
+import { exitCodeOfError, systemError } from '../../exit.js';
+import { type CommonSettings, type Context, neededSpillDirectory, runJob } from '../../run.js';
+import { elsewhere, parseRate } from '../../values.js';
+import { Console } from '../console.js';
+import { type DsyncCall, isElsewhere } from './flags.js';
+import { type Cut, deal, nameOf, type Plan, Plans, someOf, topOf, within } from './plan.js';
+
+interface Problem {
+  code: number;
+  message: string;
+  said?: boolean;
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs a call. */
+export async function run(call: DsyncCall, streams: Context): Promise<number> {
+  const { json, quiet } = call.values;
+  const out = new Console<Problem>('dsync', streams, { json, quiet, piped: false });
+  // A job minds the signals itself; between two of them they count too.
+  const signals = new AbortController();
+  const stop = () => signals.abort();
+  for (const signal of SIGNALS) process.on(signal, stop);
+  const dsync = new Dsync(call, out, signals.signal);
+  try {
+    await dsync.run();
+  } catch (thrown) {
+    const error = systemError(thrown);
+    if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
+    const { code, message } = error;
+    out.report({ code: exitCodeOfError(error), message });
+    if (dsync.told !== thrown) out.json({ type: 'error', kind: 'refused', code, message });
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, stop);
+    dsync.close();
+  }
+  const interrupted = out.problems.some(({ code }) => code === ExitCode.interrupted);
+  if (signals.signal.aborted && !interrupted) {
+    out.report({ code: ExitCode.interrupted, message: 'interrupted: the same command goes on' });
+  }
+  return exitCode(out.problems);
+}
+
+/** By the order of the common table. */
+const GRAVEST = [
+  ExitCode.interrupted,
+  ExitCode.safety,
+  ExitCode.mismatched,
+  ExitCode.usage,
+  ExitCode.failed,
+  ExitCode.changed,
+];
+
+function exitCode(problems: readonly Problem[]): number {
+  return GRAVEST.find((code) => problems.some((problem) => problem.code === code)) ?? problems[0]?.code ?? 0;
+}
+
+class Dsync {
+  readonly #source: string;
+  readonly #destination: string;
+  readonly #destinationHosts: string[];
+  readonly #cloud: boolean;
+  #plans: Plans | undefined;
+  #temporary: string | undefined;
+  /** What the reporters of a job have told in JSON. */
+  told: unknown;
+
+  constructor(
+    readonly call: DsyncCall,
+    readonly out: Console<Problem>,
+    readonly signal: AbortSignal,
+  ) {
+    const { source, destination, tool, values } = call;
+    this.#source = source.replace(/(?<=[^/])\/+$/, '');
+    this.#cloud = tool === 'rclone';
+    const remote = !this.#cloud && isElsewhere(destination) ? /^([^/]*?):(?!:)(.*)$/s.exec(destination) : null;
+    const [, host, path] = remote ?? [];
+    this.#destination = path ?? destination;
+    this.#destinationHosts = host === undefined ? [] : [host];
+    if (host !== undefined && values.destination_hosts !== undefined) {
+      throw new BulkhaulError('USAGE', `DST names the host ${host}, and --destination-hosts names others`);
+    }
+  }
+
+  async run(): Promise<void> {
+    const { values, jobs } = this.call;
+    const [limit, sourceHosts] = [values.bwlimit, this.#hosts('--source-hosts', values.source_hosts)];
+    const bytes = limit === undefined ? 0 : parseRate(limit, '--bwlimit');
+    this.#destinationHosts.push(...this.#hosts('--destination-hosts', values.destination_hosts));
+    this.#check(sourceHosts);
+    const [tool, dryRun] = [this.#tool(sourceHosts.length > 0), values.dry_run];
+    const crew = await Crew.muster(
+      {
+        source: this.#source,
+        destination: this.#destination,
+        tool,
+        sourceHosts,
+        destinationHosts: this.#destinationHosts,
+        cloud: this.#cloud,
+        config: values.rclone_config,
+        dryRun,
+      },
+      (message) => this.out.note(message),
+    );
+    if (this.#cloud && !dryRun) await this.#writeTest(sourceHosts);
+    if (this.signal.aborted) return;
+    const plan = await this.#plan();
+    if (plan === undefined || this.signal.aborted) return;
+    const parts = plan.lists.map((list): Part => ({ ...list, list: this.#plansOpen.list(list.number) }));
+    const logs = dryRun ? undefined : this.#logs();
+    const settings = this.#settings();
+    const { found } = plan;
+    const report = await this.#job(
+      (entries) =>
+        transfer({
+          source: this.#source,
+          destination: this.#destination,
+          tool,
+          crew,
+          parts,
+          jobs,
+          found,
+          leftOut: found && plan.holds === 'files' ? { ...found, file: 0 } : undefined,
+          trees: plan.way === 'top',
+          logs,
+          scratch: this.#plansOpen.directory,
+          limit: bytes,
+          dryRun,
+          entries,
+        }),
+      settings,
+    );
+    this.#tell(report, settings, logs);
+  }
+
+  /** What can be found out without looking at anything but names. */
+  #check(sourceHosts: readonly string[]): void {
+    const { source, values } = this.call;
+    const why = elsewhere(this.call.positionals[0] ?? source, 'copy', this.call.positionals);
+    if (why !== undefined) throw new BulkhaulError('USAGE', why);
+    const [destination] = this.call.positionals.slice(1);
+    if (!this.#cloud && /^[^/]*::|^rsync:\/\//.test(destination ?? ''))
+      throw new BulkhaulError('USAGE', `${destination}: a daemon of rsync is no destination here`);
+    for (const host of [...sourceHosts, ...this.#destinationHosts]) checkHost(host);
+    if (values.rclone_config !== undefined && sourceHosts.length === 0) {
+      try {
+        accessSync(toBytes(values.rclone_config), constants.R_OK);
+      } catch (error) {
+        throw new BulkhaulError('USAGE', `--rclone-config can't be read: ${(error as Error).message}`);
+      }
+    }
+    if (this.#cloud || this.#destinationHosts.length > 0) return;
+    const [from, to] = [real(source), real(this.#destination)];
+    if (from === to || within(from, to) !== undefined)
+      throw new BulkhaulError('SAFETY', `DST ${this.#destination} is ${from === to ? 'SRC itself' : `in SRC ${source}`}`);
+  }
+
+  /** The hosts in a file: one a line, blank ones and comments left out. */
+  #hosts(flag: string, file: string | undefined): string[] {
+    if (file === undefined) return [];
+    let text: string;
+    try {
+      text = fromBytes(readFileSync(toBytes(file)));
+    } catch (error) {
+      throw new BulkhaulError('USAGE', `${flag} can't be read: ${(error as Error).message}`);
+    }
+    const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
+    const hosts = lines.filter((line) => line !== '');
+    if (hosts.length === 0) throw new BulkhaulError('USAGE', `${flag}: there are no hosts in ${file}`);
+    return hosts;
+  }
+
+  #tool(remote: boolean): Tool {
+    const { tool, values } = this.call;
+    switch (tool) {
+      case 'rsync':
+        return rsync({ hardLinks: values.hard_links });
+      case 'rclone':
+        return rclone({ config: values.rclone_config });
+      case 'bulkhaul':
+        return bulkhaul({ here: [process.execPath, MAIN], remote });
+    }
+  }
+
+  /** The destination is written to, and that is waited for. Throws `NO_DESTINATION`. */
+  async #writeTest(sourceHosts: readonly string[]): Promise<void> {
+    const name = `.dsync-write-test-${Math.random().toString(36).slice(2, 10)}`;
+    const [host] = sourceHosts;
+    for (const command of writeTest(this.#destination, name, this.call.values.rclone_config)) {
+      const { code, stderr } = await ask(host, command);
+      if (code === 0) continue;
+      const why = stderr.trim().split('\n').at(-1) ?? `it ended with ${code}`;
+      throw new BulkhaulError('NO_DESTINATION', `rclone can't write to ${this.#destination}: ${why}`);
+    }
+  }
+
+  get #plansOpen(): Plans {
+    if (this.#plans === undefined) throw new TypeError('no plans are open');
+    return this.#plans;
+  }
+
+  /** The parts: those of before, or new ones. Undefined: planning was interrupted, or failed as a whole, and that is told. */
+  async #plan(): Promise<Plan | undefined> {
+    const { call, out } = this;
+    const { values, parts, tool, workingDirectory, logDirectory } = call;
+    const source = this.#source;
+    const top = topOf(source);
+    if (top.skipped.length > 0) out.note(`left out at the top of ${source}: ${someOf(top.skipped)}`);
+    const own = [workingDirectory, logDirectory].flatMap((path) => within(real(source), real(path)) ?? []);
+    const inside = own.filter((path) => !own.some((other) => path !== other && path.startsWith(`${other}/`)));
+    if (inside.length > 0) out.note(`left out, because dsync works there: ${someOf(inside)}`);
+    const cut: Cut = {
+      source,
+      parts,
+      way: values.no_fpart ? 'top' : 'planned',
+      holds: tool === 'rclone' ? 'files' : 'all',
+      leftOut: [...top.skipped, ...new Set(inside)],
+    };
+    this.#plans =
+      values.dry_run && !values.reuse ? Plans.temporary(this.#makeTemporary()) : await Plans.open(workingDirectory, source);
+    if (values.reuse) {
+      const plan = await this.#plans.reuse(cut);
+      out.note(`the parts are of ${plan.made}: what came into ${source} since is not copied`);
+      return plan;
+    }
+    await this.#plans.clear();
+    const made = new Date().toISOString();
+    if (cut.way === 'top') {
+      const refused = inside.filter((path) => path.includes('/'));
+      if (refused.length > 0)
+        throw new BulkhaulError('USAGE', `--no-fpart can't leave out ${someOf(refused)}: --working-dir names another place`);
+      const names = top.names.filter((name) => !inside.includes(fromBytes(name).replace(/\/$/, '')));
+      return this.#plans.keep({ ...cut, made, unreadable: 0 }, deal(names, parts, this.#plans));
+    }
+    const { gather, plan } = await import('./cut.js');
+    const spillDirectory = neededSpillDirectory(out.streams.env);
+    const exclude = cut.leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`);
+    const options = { source, parts, holds: cut.holds, exclude, spillDirectory };
+    const lists: string[] = [];
+    const plans = this.#plans;
+    const settings = { ...this.#settings(), dryRun: false, verbose: false };
+    const report = await this.#job(() => plan(options, plans), settings, (event) => {
+      if (event.type === 'part' && event.path !== undefined) lists.push(event.path);
+    });
+    if (report.interrupted || !report.accounted) {
+      this.#problem(report);
+      return undefined;
+    }
+    if (!report.complete) this.#problem(report);
+    const cutUp = await gather(lists, cut.holds, plans);
+    if (cutUp.hardLinks && tool === 'rsync' && !values.hard_links)
+      out.note('there are hard links, which rsync -a makes copies of: --hard-links keeps them');
+    const { found } = cutUp;
+    const unreadable = report.outcomes.failed;
+    return this.#plans.keep({ ...cut, made, found, unreadable }, cutUp.parts.map(({ list: _, ...part }) => part));
+  }
+
+  /** A directory for the logs of this run. */
+  #logs(): string {
+    const time = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
+    const logs = join(this.call.logDirectory, nameOf(this.#source), `${time}-${process.pid}`);
+    makeDirectories(logs);
+    return logs;
+  }
+
+  async #job(begin: (entries: boolean) => Job, settings: CommonSettings, listen?: Listener): Promise<Report> {
+    try {
+      return await runJob(begin, settings, this.out.streams, listen);
+    } catch (error) {
+      this.told = error;
+      throw error;
+    }
+  }
+
+  #settings(): CommonSettings {
+    const { values, progress } = this.call;
+    return {
+      label: 'dsync',
+      dryRun: values.dry_run,
+      json: values.json,
+      progress,
+      quiet: values.quiet,
+      verbose: values.verbose,
+      logFile: values.log_file === '-' ? '/dev/stderr' : values.log_file,
+      exitCode: (report) => exitCode([...this.out.problems, ...problemsOf(report)]),
+    };
+  }
+
+  #tell(report: Report, { json, quiet }: CommonSettings, logs: string | undefined): void {
+    const told = !json && (!report.complete || !quiet);
+    if (told) this.out.streams.stderr.write(summaryText(report, false));
+    if (told && logs !== undefined) this.out.say(`the logs are in ${logs}`);
+    this.#problem(report, told);
+  }
+
+  #problem(report: Report, said = false): void {
+    this.out.report(...problemsOf(report).map((problem) => ({ ...problem, said })));
+  }
+
+  #makeTemporary(): string {
+    const directory = mkdtempSync(join(neededSpillDirectory(this.out.streams.env), 'bulkhaul-dsync-'));
+    process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+    this.#temporary = directory;
+    return directory;
+  }
+
+  close(): void {
+    this.#plans?.close();
+    if (this.#temporary !== undefined) rmSync(this.#temporary, { recursive: true, force: true });
+  }
+}
+
+/** The executable, as a program of its own. */
+const MAIN = fileURLToPath(new URL('../../main.js', import.meta.url));
+
+function problemsOf(report: Report): Problem[] {
+  const { exitCode: code, complete } = report;
+  return complete ? [] : [{ code, message: sentenceOf(report, code) }];
+}
+
+/** A path without links, as far as it exists. */
+function real(path: string): string {
+  try {
+    return fromBytes(realpathSync.native(toBytes(path), { encoding: 'buffer' }));
+  } catch {
+    const above = dirname(path);
+    return above === path ? path : join(real(above), path.slice(above.length).replace(/^\/+/, ''));
+  }
+}

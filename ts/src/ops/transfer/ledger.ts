@@ -1,0 +1,191 @@
+/**
+ * The books of a transfer: what was found, what became of it, and what there is to tell.
+ *
+ * Comes in: settled lists, failures and notes, as they come; goes out: events for whoever reads them, and the report. Once
+ * somebody reads the events, who makes them waits for the reader; as long as nobody does, none is kept.
+ */
+import type { EntryKind, NativeEvent, NativeFailure, NativeNote, NativeReport, Outcome } from '../../native/events.js';
+import type { Count } from './tally.js';
+
+/** Events of a batch, and those that wait, at most. */
+const BATCH = 1024;
+/** Failures that a report has; all are counted. */
+const MOST_FAILURES = 1000;
+
+export const KINDS: readonly EntryKind[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'block', 'char'];
+const OUTCOMES: readonly Outcome[] = [
+  ...(['made', 'copied', 'linked', 'metadata', 'skipped', 'removed', 'listed', 'same', 'different'] as const),
+  ...(['changed', 'conflict', 'mismatched', 'failed'] as const),
+];
+
+export class Ledger {
+  readonly outcomes = zeros(OUTCOMES);
+  readonly files = zeros(OUTCOMES);
+  readonly #directories = zeros(OUTCOMES);
+  readonly found = zeros(KINDS);
+  readonly #skipped: Record<string, number> = {};
+  readonly #failures: NativeFailure[] = [];
+  readonly #failureKinds: Record<string, number> = {};
+  readonly #notes = new Map<string, NativeNote>();
+  /** Directories that were made on the way, and are not settled yet. */
+  made = 0;
+  foundBytes = 0;
+  copiedBytes = 0;
+  /** Bytes of the files that are settled. */
+  doneBytes = 0;
+  errors = 0;
+
+  #waiting: NativeEvent[] = [];
+  #read = false;
+  #ended = false;
+  #wake: () => void = () => undefined;
+  #room: () => void = () => undefined;
+
+  /** `found`: what a planner has counted; absent: who settles entries has found them. */
+  constructor(readonly planned: Readonly<Record<EntryKind, number>> | undefined) {
+    if (planned) Object.assign(this.found, planned);
+  }
+
+  /** So many entries of a list have their outcome. */
+  settle(counts: Partial<Record<Outcome, Count>>): void {
+    for (const [outcome, { all, file, directory }] of Object.entries(counts) as [Outcome, Count][]) {
+      this.outcomes[outcome] += all;
+      this.files[outcome] += file;
+      this.#directories[outcome] += directory;
+    }
+    const unchanged = counts.skipped?.all ?? 0;
+    if (unchanged > 0) this.#skipped.unchanged = (this.#skipped.unchanged ?? 0) + unchanged;
+  }
+
+  /** So many directories have their outcome: some of them were made when something came into them. */
+  settleDirectories(counts: Partial<Record<Outcome, Count>>): void {
+    const settled = new Map(Object.entries(counts).map(([outcome, { all }]) => [outcome as Outcome, all]));
+    for (const outcome of ['metadata', 'skipped'] as const) {
+      const made = Math.min(this.made, settled.get(outcome) ?? 0);
+      this.made -= made;
+      settled.set('made', (settled.get('made') ?? 0) + made);
+      settled.set(outcome, (settled.get(outcome) ?? 0) - made);
+    }
+    this.settle(Object.fromEntries([...settled].map(([outcome, all]) => [outcome, { all, file: 0, directory: all }])));
+  }
+
+  /** So many entries of a kind are left out. */
+  skip(reason: string, kind: EntryKind, many = 1): void {
+    if (many === 0) return;
+    if (!this.planned) this.found[kind] += many;
+    this.#skipped[reason] = (this.#skipped[reason] ?? 0) + many;
+    this.#count('skipped', kind, many);
+  }
+
+  /** So many entries failed that have no event of their own. */
+  failMore(kind: EntryKind, many: number): void {
+    if (!this.planned) this.found[kind] += many;
+    this.#count('failed', kind, many);
+  }
+
+  /** An entry failed; with `entry` false, something that is none of the entries. */
+  fail(failure: NativeFailure, entry = true): void | Promise<void> {
+    if (entry) this.failMore(failure.entryKind, 1);
+    this.errors += 1;
+    this.#failureKinds[failure.kind] = (this.#failureKinds[failure.kind] ?? 0) + 1;
+    if (this.#failures.length < MOST_FAILURES) this.#failures.push(failure);
+    return this.tell(failure);
+  }
+
+  note(kind: string, message: string, path: Buffer): void {
+    const note: NativeNote = { type: 'note', kind, lost: false, count: 1, path, message };
+    const before = this.#notes.get(message);
+    if (before) before.count += 1;
+    else this.#notes.set(message, note);
+    // There are few of them.
+    void this.tell({ ...note });
+  }
+
+  #count(outcome: Outcome, kind: EntryKind, many: number): void {
+    this.outcomes[outcome] += many;
+    if (kind === 'file') this.files[outcome] += many;
+    if (kind === 'directory') this.#directories[outcome] += many;
+  }
+
+  /** Tells an event; a promise asks to wait with more. */
+  tell(event: NativeEvent): void | Promise<void> {
+    if (!this.#read) return;
+    this.#waiting.push(event);
+    this.#wake();
+    if (this.#waiting.length >= BATCH) return this.#space();
+  }
+
+  async #space(): Promise<void> {
+    while (this.#waiting.length >= BATCH) {
+      const others = this.#room;
+      await new Promise<void>((resolve) => {
+        this.#room = () => {
+          others();
+          resolve();
+        };
+      });
+    }
+  }
+
+  /** There are no more events. */
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  /** The next events; none: it has ended. */
+  async next(): Promise<NativeEvent[]> {
+    this.#read = true;
+    while (this.#waiting.length === 0 && !this.#ended) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    const batch = this.#waiting.splice(0, BATCH);
+    const room = this.#room;
+    this.#room = () => undefined;
+    room();
+    return batch;
+  }
+
+  report(how: Pick<NativeReport, 'interrupted' | 'workers' | 'elapsed'> & { dryRun: boolean }): NativeReport {
+    const { dryRun, ...rest } = how;
+    return {
+      outcomes: this.outcomes,
+      found: this.found,
+      files: this.files,
+      directories: this.#directories,
+      skipped: this.#skipped,
+      foundBytes: this.foundBytes,
+      allocatedBytes: 0,
+      copiedBytes: dryRun ? 0 : this.copiedBytes,
+      resumedFiles: 0,
+      resumedBytes: 0,
+      plannedBytes: dryRun ? this.copiedBytes : 0,
+      verifiedFiles: 0,
+      verifiedBytes: 0,
+      verifiedFromCache: 0,
+      hashedBytes: 0,
+      differences: { left: 0, right: 0, changed: 0, leftEntries: 0, rightEntries: 0 },
+      extras: 0,
+      removedSources: 0,
+      keptSources: 0,
+      withheld: [],
+      failures: this.#failures,
+      failureKinds: this.#failureKinds,
+      notes: [...this.#notes.values()],
+      accounted: rest.interrupted || total(this.found) === total(this.outcomes),
+      ...rest,
+      unfinished: 0,
+      sync: 'none',
+    };
+  }
+}
+
+function zeros<Key extends string>(keys: readonly Key[]): Record<Key, number> {
+  return Object.fromEntries(keys.map((key) => [key, 0])) as Record<Key, number>;
+}
+
+export function total(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((sum, each) => sum + each, 0);
+}
