@@ -141,6 +141,16 @@ export function typed(answer: string, line: string, cwd: string): Promise<Run> {
   return shell(`(sleep 1; printf '${answer}'; sleep 0.5) | script -qec '${line}' /dev/null`, cwd);
 }
 
+/** Whether a process is there, and has not ended. */
+export function lives(process: number | string): boolean {
+  try {
+    // Its state comes after its name, which may hold anything.
+    return !/^[ZX]/.test(readFileSync(`/proc/${process}/stat`, 'latin1').replace(/^.*\) /s, ''));
+  } catch {
+    return false;
+  }
+}
+
 /** Keeps what is written to it. */
 export class Capture extends Writable {
   text = '';

@@ -157,6 +157,7 @@ export class Ledger {
       directories: this.#directories,
       skipped: this.#skipped,
       foundBytes: this.foundBytes,
+      sizes: [],
       allocatedBytes: 0,
       copiedBytes: dryRun ? 0 : this.copiedBytes,
       resumedFiles: 0,

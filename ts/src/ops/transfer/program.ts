@@ -7,8 +7,7 @@
  * is kept. When this process dies, the program's pipes break, and it with them.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { Readable, type Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError } from '../../error.js';
 import { isText } from '../../names.js';
 
@@ -102,19 +101,25 @@ async function follow(
   }
 }
 
-/** Gives a program what it reads. One that ends before has told why, or its code does. */
+/** Gives a program what it reads. One that ends before has its code to tell why. */
 async function feed(stdin: Writable, input: AsyncIterable<Buffer> | undefined): Promise<void> {
-  let failure: unknown;
-  const guarded = async function* () {
-    try {
-      if (input !== undefined) yield* input;
-    } catch (error) {
-      failure = error;
-      throw error;
-    }
-  };
-  await pipeline(Readable.from(guarded()), stdin).catch(() => undefined);
-  if (failure !== undefined) throw failure;
+  let room: () => void = () => undefined;
+  let open = true;
+  stdin.on('drain', () => room());
+  for (const end of ['error', 'close']) {
+    stdin.on(end, () => {
+      open = false;
+      room();
+    });
+  }
+  for await (const chunk of input ?? []) {
+    if (!open) return;
+    if (stdin.write(chunk)) continue;
+    await new Promise<void>((resolve) => {
+      room = resolve;
+    });
+  }
+  stdin.end();
 }
 
 /** Cuts a stream into lines. Of one that is too long the beginning is taken, and the rest dropped. */
