@@ -136,7 +136,15 @@ describe('a program', () => {
   });
 });
 
-const PASS: Pass = { source: '/s', destination: '/d', host: undefined, what: 'entries', dryRun: false, limit: 0 };
+const PASS: Pass = {
+  source: '/s',
+  destination: '/d',
+  host: undefined,
+  what: 'entries',
+  dryRun: false,
+  every: false,
+  limit: 0,
+};
 
 describe('rsync', () => {
   const tool = rsync({ hardLinks: false });
@@ -183,6 +191,8 @@ describe('rsync', () => {
       message: 'Permission denied (13)',
     });
     expect(tool.read(Buffer.from('rsync error: some files (code 23)'), 'stderr', PASS).told).toBe(undefined);
+    const gone = tool.read(Buffer.from('file has vanished: "/s/a"'), 'stderr', PASS).told;
+    expect(gone).toMatchObject({ name: Buffer.from('a'), vanished: true });
   });
 
   it.each([

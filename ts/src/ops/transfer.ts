@@ -8,8 +8,9 @@
  * what is missing then is a failure with its name. A part whose host is lost goes to another. No program is left when the
  * job has ended.
  */
+import { isUtf8 } from 'node:buffer';
 import { createWriteStream, type WriteStream } from 'node:fs';
-import { lstat, rm } from 'node:fs/promises';
+import { lstat, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import { display, toBytes } from '../names.js';
@@ -62,6 +63,11 @@ export interface TransferOptions {
 const MOST_REASONS = 1000;
 /** Runs more of a part whose connection broke though its hosts answer. */
 const MORE_RUNS = 2;
+/** Entries that are looked for at once: so many names are in memory. */
+const BATCH = 20_000;
+/** Lines of complaint that are kept for the words of a failure. */
+const MOST_SAID = 2;
+
 const END = Buffer.from([0]);
 const DIRECTORY_END = Buffer.from('/\0');
 
@@ -69,6 +75,8 @@ const DIRECTORY_END = Buffer.from('/\0');
 export function transfer(options: TransferOptions): Job {
   return new Job(async () => ({ native: new Transfer(options) }), undefined, undefined, options.dryRun);
 }
+
+type Entry = Extract<Told, { type: 'entry' }>;
 
 /** A list to be worked on. */
 interface Work {
@@ -79,8 +87,8 @@ interface Work {
   log: PartLog | undefined;
   /** The tools only look. */
   dryRun: boolean;
-  /** Takes what is not there yet, of a run that only looks for that. */
-  left?: (told: Extract<Told, { type: 'entry' }>) => void | Promise<void>;
+  /** Takes what is told, of a run that only looks what is not there yet. */
+  look?: (told: Entry) => void | Promise<void>;
 }
 
 /** How the runs over a list ended. */
@@ -250,12 +258,10 @@ class Transfer implements NativeJob {
       let failed = 0;
       if (first.verdict === 'stopped') failed = given === undefined ? 0 : Math.max(0, given - tally.told);
       else if (first.verdict === 'failed') failed = await this.#failWhole(work, given, first);
-      else if (work.dryRun && first.verdict === 'partial') failed = await this.#missing(work);
-      // A dry run of rclone does not tell of what needs nothing.
-      else if (
-        first.verdict === 'partial' ||
-        !(given === undefined || given === tally.told || (work.dryRun && tool.filesOnly))
-      )
+      else if (work.dryRun)
+        failed =
+          first.verdict === 'partial' ? (await this.#missing(work)) || (await this.#failWhole(work, given, first)) : 0;
+      else if (first.verdict === 'partial' || (given !== undefined && given !== tally.told))
         failed = await this.#mend(work, given, first);
       this.#settle(work, (given ?? tally.told) - failed);
     } finally {
@@ -263,7 +269,7 @@ class Transfer implements NativeJob {
     }
   }
 
-  #settle({ part, what, tally, dryRun }: Work, entries: number): void {
+  #settle({ part, what, tally }: Work, entries: number): void {
     const ledger = this.#ledger;
     const { tool, found } = this.options;
     const settled = tally.settle(entries);
@@ -282,48 +288,100 @@ class Transfer implements NativeJob {
     for (const [kind, many] of told) ledger.found[kind] += many;
     // Of what a tool has only counted nothing is known but that they are files.
     ledger.found.file += entries - told.reduce((sum, [, many]) => sum + many, 0);
-    void dryRun;
   }
 
   /** Finds the entries that are not there, tries these once more, and tells what is missing then. How many failed. */
   async #mend(work: Work, given: number | undefined, first: End): Promise<number> {
     const { tally, log, what } = work;
-    const left = await this.#left(work);
-    if (left.verdict === 'stopped') return given === undefined ? 0 : Math.max(0, given - left.told);
-    if (left.verdict === 'failed')
-      return this.#failWhole(work, given, { ...left, message: `${first.message}; ${left.message}` });
-    let failed = 0;
-    if (left.entries > 0) {
-      await log?.line(`# not there: ${left.entries} entries, which are tried once more`);
-      const again: Work = { ...work, list: left.list, what: what === 'trees' ? 'rest' : what, tally: new Tally() };
+    const missing = await this.#look(work);
+    let { failed } = missing;
+    if (missing.verdict === 'stopped') return given === undefined ? 0 : Math.max(0, given - tally.told);
+    if (missing.verdict === 'failed')
+      return (
+        failed + (await this.#failWhole(work, given, { ...first, message: `${first.message}; ${missing.message}` }))
+      );
+    if (missing.entries > 0) {
+      await log?.line(`# not there: ${missing.entries} entries, which are tried once more`);
+      const again: Work = { ...work, list: missing.list, what: what === 'trees' ? 'rest' : what, tally: new Tally() };
       const second = await this.#persist(again);
       tally.add(again.tally);
-      if (second.verdict === 'stopped') failed += left.entries;
-      else if (second.verdict !== 'done') failed += await this.#tell(again, second);
-      await rm(toBytes(left.list), { force: true });
+      if (second.verdict === 'stopped') failed += missing.entries;
+      else if (second.verdict !== 'done' || again.tally.told !== missing.entries)
+        failed += await this.#tell(again, second);
     }
-    const unseen = given === undefined ? first.verdict === 'partial' : given > left.told;
-    return unseen ? failed + (await this.#missing(work)) : failed;
+    await rm(toBytes(missing.list), { force: true });
+    return failed;
   }
 
-  /** The entries of a list that are not there yet, in a list of their own: a run that only looks tells. */
-  async #left(work: Work): Promise<End & { list: string; entries: number; told: number }> {
-    this.#lists += 1;
-    const list = join(this.options.scratch, `left.${work.part.number}.${this.#lists}`);
+  /**
+   * Looks which entries of a list are not there: they are put on a list of their own. Those that are not in the source any
+   * more are failures, and so is what the tool does not tell of. `entries`, `failed`: how many of either.
+   */
+  async #look(work: Work): Promise<End & { list: string; entries: number; failed: number }> {
+    const { what } = work;
+    const list = this.#scratch('left', work);
     const file = createWriteStream(toBytes(list), { mode: 0o600 });
-    const tally = new Tally();
-    let entries = 0;
-    const left = ({ outcome, name, kind }: Extract<Told, { type: 'entry' }>) => {
-      if (outcome === 'skipped' || name === undefined) return undefined;
-      entries += 1;
-      return into(file, Buffer.concat([name, kind === 'directory' ? DIRECTORY_END : END]));
+    const found = { list, entries: 0, failed: 0 };
+    const leave = (name: Buffer, isDirectory: boolean) => {
+      found.entries += 1;
+      return into(file, Buffer.concat([name, isDirectory ? DIRECTORY_END : END]));
     };
     try {
-      const end = await this.#persist({ ...work, tally, dryRun: true, left });
-      return { ...end, list, entries, told: tally.told };
+      for await (const batch of this.#batches(work)) {
+        const told = new Set<string>();
+        let unnamed = 0;
+        const look = ({ outcome, name, kind }: Entry) => {
+          if (name === undefined) unnamed += 1;
+          else if (what !== 'trees') told.add(name.toString('latin1'));
+          return outcome === 'skipped' || name === undefined ? undefined : leave(name, kind === 'directory');
+        };
+        const end = await this.#persist({ ...work, list: batch.list, tally: new Tally(), dryRun: true, look });
+        if (end.verdict === 'stopped' || end.verdict === 'failed') return { ...end, ...found };
+        // Which entries of trees it means only its words tell.
+        if (what === 'trees' && end.verdict === 'partial') await this.#failWhole(work, undefined, end);
+        const silent = batch.names.filter((name) => !told.has(name.toString('latin1')));
+        // Those that were told without their names, because they are no text, are taken for there: another count is not.
+        if (silent.length === unnamed && !silent.some(isUtf8)) continue;
+        for (const name of silent) {
+          if (await this.#gone(work, name)) found.failed += 1;
+          else await leave(name, what === 'directories');
+        }
+      }
+      return { verdict: 'done', message: '', ...found };
     } finally {
       await ended(file);
     }
+  }
+
+  /** The list of some work in batches: the names of each, and a list of them. */
+  async *#batches(work: Work): AsyncGenerator<{ names: Buffer[]; list: string }> {
+    const { list, what } = work;
+    if (what === 'trees') {
+      yield { names: [], list };
+      return;
+    }
+    const isDirectory = what === 'directories';
+    const path = this.#scratch('look', work);
+    let names: Buffer[] = [];
+    const write = () =>
+      writeFile(toBytes(path), Buffer.concat(names.flatMap((name) => [name, isDirectory ? DIRECTORY_END : END])));
+    for await (const some of namesIn(list, isDirectory ? 'directories' : 'others')) {
+      for (const name of some) if (this.options.tool.unfit(name) === undefined) names.push(Buffer.from(name));
+      if (names.length < BATCH) continue;
+      await write();
+      yield { names, list: path };
+      names = [];
+    }
+    if (names.length > 0) {
+      await write();
+      yield { names, list: path };
+    }
+    await rm(toBytes(path), { force: true });
+  }
+
+  #scratch(what: string, { part }: Work): string {
+    this.#lists += 1;
+    return join(this.options.scratch, `${what}.${part.number}.${this.#lists}`);
   }
 
   /** Runs the tool over a list, on one host after another where hosts are lost. */
@@ -347,15 +405,18 @@ class Transfer implements NativeJob {
     const { tool, source, destination, limit = 0, jobs, parts } = this.options;
     const { what, dryRun, list, log } = work;
     const share = limit / Math.max(1, Math.min(jobs, parts.length));
-    const pass: Pass = { source, destination, host: place.destination, what, dryRun, limit: share };
+    const every = work.look !== undefined;
+    const pass: Pass = { source, destination, host: place.destination, what, dryRun, every, limit: share };
     const command = tool.command(pass);
     const where = place.source === undefined ? '' : `on ${place.source}: `;
     await log?.line(`# ${new Date().toISOString()} ${where}${display(command.join(' '))}`);
+    const said: string[] = [];
     const running = startOn(place.source, command, {
       input: what === 'root' ? undefined : tool.input(list, what),
       take: async (line, stream) => {
         const read = tool.read(line, stream, pass);
-        if (read.log && !work.left) await log?.line(read.log);
+        if (read.log && !work.look) await log?.line(read.log);
+        if (read.told?.type === 'trouble' && said.length < MOST_SAID) said.push(read.told.message);
         if (read.told) await this.#take(read.told, work);
       },
     });
@@ -363,7 +424,8 @@ class Transfer implements NativeJob {
     // It may have been stopped between two runs.
     if (this.#stopping !== 'no') running.stop(this.#stopping === 'now');
     const { code, signal } = await running.ended.finally(() => this.#running.delete(running));
-    const text = `${tool.program} ended with ${code ?? signal}`;
+    const why = said.length > 0 ? ` (${said.join('; ')})` : '';
+    const text = `${tool.program} ended with ${code ?? signal}${why}`;
     await log?.line(`# ${text}`);
     if (this.#stopping !== 'no') return { verdict: 'stopped', message: text };
     const verdict = place.source !== undefined && code === LOST ? 'broken' : tool.verdict(code);
@@ -371,14 +433,14 @@ class Transfer implements NativeJob {
   }
 
   /** What a line told. */
-  async #take(told: Told, { what, tally, left }: Work): Promise<void> {
+  async #take(told: Told, { what, tally, look }: Work): Promise<void> {
     if (told.type === 'stats') return tally.take(told);
     if (told.type === 'trouble') {
       if (told.name && this.#reasons.size < MOST_REASONS) this.#reasons.set(told.name.toString('latin1'), told.message);
       return;
     }
     if (told.type === 'skipped') {
-      if (left || what !== 'trees') return;
+      if (look || what !== 'trees') return;
       this.#ledger.skip(told.reason, told.kind);
       return this.#entry({ ...told, type: 'entry', outcome: 'skipped', size: 0, changes: [] }, told.reason);
     }
@@ -386,14 +448,14 @@ class Transfer implements NativeJob {
     if (what === 'root') return;
     if (isDirectory && what === 'entries') {
       // Those on the way to an entry too; each is told for itself at the end.
-      if (told.outcome === 'made' && !left) this.#ledger.made += 1;
+      if (told.outcome === 'made' && !look) this.#ledger.made += 1;
       return;
     }
     tally.take(told);
-    await (left ? left(told) : this.#entry(told));
+    await (look ? look(told) : this.#entry(told));
   }
 
-  async #entry({ outcome, kind, name, size, changes }: Extract<Told, { type: 'entry' }>, reason = 'unchanged') {
+  async #entry({ outcome, kind, name, size, changes }: Entry, reason = 'unchanged') {
     const { entries = false, source, destination } = this.options;
     if (!entries || name === undefined) return;
     await this.#ledger.tell({
@@ -432,36 +494,37 @@ class Transfer implements NativeJob {
   }
 
   /** Entries of a list that are not in the source any more, or can't be looked at: each is a failure. How many. */
-  async #missing({ list, what, log }: Work): Promise<number> {
-    const kind = what === 'directories' ? 'directories' : what === 'trees' ? 'all' : 'others';
+  async #missing(work: Work): Promise<number> {
+    const kind = work.what === 'directories' ? 'directories' : work.what === 'trees' ? 'all' : 'others';
     let missing = 0;
-    for await (const names of namesIn(list, kind)) {
-      for (const name of names) {
-        const error = await this.#absence(name);
-        if (error === undefined) continue;
-        missing += 1;
-        const vanished = error.code === 'ENOENT' || error.code === 'ENOTDIR';
-        await log?.line(Buffer.concat([Buffer.from(vanished ? '# vanished: ' : '# unreadable: '), name]));
-        const entryKind = what === 'directories' ? 'directory' : 'file';
-        if (vanished) await this.#fail('vanished', name, 'it vanished', entryKind);
-        else await this.#fail('unreadable', name, error.message, entryKind);
-      }
+    for await (const names of namesIn(work.list, kind)) {
+      for (const name of names) if (await this.#gone(work, name)) missing += 1;
     }
     return missing;
   }
 
+  /** Whether an entry is not in the source any more, or can't be looked at, which is a failure. */
+  async #gone({ what, log }: Work, name: Buffer): Promise<boolean> {
+    const error = await this.#absence(name);
+    if (error === undefined) return false;
+    const [kind, , why] = causeOf(error, name);
+    await log?.line(Buffer.concat([Buffer.from(`# ${kind}: `), name]));
+    await this.#fail(kind, name, why, what === 'directories' ? 'directory' : 'file');
+    return true;
+  }
+
   /** Those entries of a list that are still not there failed. How many. */
   async #tell(work: Work, { verdict, message }: End): Promise<number> {
-    const left = verdict === 'partial' ? await this.#left(work) : undefined;
-    let failed = 0;
-    for await (const names of namesIn(left?.list ?? work.list)) {
+    const missing = verdict === 'failed' ? undefined : await this.#look(work);
+    let failed = missing?.failed ?? 0;
+    for await (const names of namesIn(missing?.list ?? work.list)) {
       for (const name of names) {
         failed += 1;
         await work.log?.line(Buffer.concat([Buffer.from('# failed: '), name]));
         await this.#fail('other', name, this.#reasons.get(name.toString('latin1')) ?? message);
       }
     }
-    if (left) await rm(toBytes(left.list), { force: true });
+    if (missing) await rm(toBytes(missing.list), { force: true });
     return failed;
   }
 
@@ -492,6 +555,12 @@ class Transfer implements NativeJob {
   #note(kind: string, message: string, path = ''): void {
     this.#ledger.note(kind, message, toBytes(path));
   }
+}
+
+/** The kind of failure that an entry is which can't be looked at, its name, and why. */
+function causeOf(error: NodeJS.ErrnoException, name: Buffer): ['vanished' | 'unreadable', Buffer, string] {
+  const vanished = error.code === 'ENOENT' || error.code === 'ENOTDIR';
+  return vanished ? ['vanished', name, 'it vanished'] : ['unreadable', name, error.message];
 }
 
 /** A name in a directory. */

@@ -179,7 +179,7 @@ function skippedLines(report: Report): string[] {
 function noteLines(report: Report): string[] {
   return report.notes.map(
     ({ kind, count: times, lost, path, message }) =>
-      `${lost ? 'LOST' : 'note'} (${display(kind)}, ${times.toLocaleString('en-US')}x): ${display(message)}, first at ${display(path)}`,
+      `${lost ? 'LOST' : 'note'} (${display(kind)}, ${times.toLocaleString('en-US')}x): ${display(message)}${path === '' ? '' : `, first at ${display(path)}`}`,
   );
 }
 

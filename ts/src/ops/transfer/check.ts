@@ -102,5 +102,5 @@ async function each(hosts: readonly string[], look: (host: string) => Promise<st
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return faults;
+  return new Map([...faults].sort(([one], [other]) => hosts.indexOf(one) - hosts.indexOf(other)));
 }

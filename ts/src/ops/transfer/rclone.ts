@@ -9,7 +9,7 @@
  * The form is the one that rclone's documentation calls Standard (overview, restricted filenames).
  */
 import { namesIn, written } from './list.js';
-import type { Line, Pass, Tool, Verdict } from './tool.js';
+import type { Line, Pass, Told, Tool, Verdict } from './tool.js';
 
 const NEWLINE = Buffer.from('\n');
 
@@ -37,11 +37,11 @@ export function rclone({ config }: RcloneOptions): Tool {
     unfit: (name) => (name.includes(QUOTE) ? 'rclone can not be told a name with the character U+201B' : undefined),
     input: (list, what) =>
       what === 'trees' ? rules(list) : written(namesIn(list, 'others'), NEWLINE, (name) => standard(name)),
-    command: ({ source, destination, what, dryRun, limit }) => [
+    command: ({ source, destination, what, dryRun, every, limit }) => [
       'rclone',
       'copy',
       ...(what === 'trees' ? ['--filter-from', '-'] : ['--files-from-raw', '-']),
-      ...['--transfers', '2', '-v', '--use-json-log', '--stats', '1s', '--stats-log-level', 'NOTICE'],
+      ...['--transfers', '2', every ? '-vv' : '-v', '--use-json-log', '--stats', '1s', '--stats-log-level', 'NOTICE'],
       // What failed is tried again by name.
       ...['--retries', '1'],
       ...(config === undefined ? [] : ['--config', config]),
@@ -155,9 +155,15 @@ function read(line: Buffer, _: unknown, { dryRun }: Pass): Line {
     return { log, told: { ...entry, outcome: 'copied', changes } };
   }
   if (dryRun && isObject && /^Skipped .* as --dry-run is set/.test(said)) {
-    const [, size = 0] = /\(size (\d+)\)/.exec(said) ?? [];
-    return { log, told: { ...entry, outcome: 'copied', size: Number(size), changes: ['content'] } };
+    const [, bytes] = /^Skipped copy .*\(size (\d+)\)/.exec(said) ?? [];
+    const told: Told =
+      bytes === undefined
+        ? { ...entry, outcome: 'metadata', changes: ['time'] }
+        : { ...entry, outcome: 'copied', size: Number(bytes), changes: ['content'] };
+    return { log, told };
   }
+  if (said === 'Unchanged skipping' && isObject) return { told: { ...entry, outcome: 'skipped', changes: [] } };
+  if (level === 'debug') return {};
   if (/^Updated modification time/.test(said))
     return { log, told: { ...entry, outcome: 'metadata', changes: ['time'] } };
   if (name !== undefined && /^Can't follow symlink/.test(said))

@@ -41,6 +41,7 @@ const MEANINGS: Record<number, string> = {
 
 const NUL = Buffer.from([0]);
 const SLASH = 0x2f;
+const ROOT = Buffer.from('.');
 
 /** How rsync is run. */
 export interface RsyncOptions {
@@ -114,6 +115,8 @@ function item(line: Buffer): Line {
   const outcome = outcomeOf(update, changes);
   const whole = unescaped(shown);
   const name = kind === 'directory' && whole.at(-1) === SLASH ? whole.subarray(0, -1) : whole;
+  // The directory itself, which comes along with names that begin with `./`, is in no list.
+  if (name.equals(ROOT)) return outcome === 'skipped' ? {} : { log: line };
   const told: Told = { type: 'entry', outcome, kind, name, size: kind === 'file' ? Number(size) : 0, changes };
   return outcome === 'skipped'
     ? { told }
@@ -137,10 +140,15 @@ function outcomeOf(update: string, changes: readonly Change[]): Outcome {
 /** The name in a complaint, where it is below one of the roots: for the words that go with a failure, not to decide by. */
 function complaint(line: Buffer, roots: readonly string[]): Line {
   const text = line.toString('latin1');
-  const [, path] = /^rsync: .*?"(.+)"(?: \(in .*\))?(?: failed)?:? /.exec(text) ?? [];
+  // It says so in the end of any run that was not all well.
+  if (/^rsync error: |^$/.test(text)) return { log: line };
+  const vanished = /^file has vanished: "(.+)"$/.exec(text)?.[1];
+  const [, path = vanished] = /^rsync: .*?"(.+)"(?: \(in .*\))?(?: failed)?:? /.exec(text) ?? [];
   const full = path === undefined ? undefined : unescaped(path);
   const root = roots.map((each) => Buffer.from(each)).find((each) => full?.subarray(0, each.length).equals(each));
-  if (full === undefined || root === undefined) return { log: line };
+  if (full === undefined || root === undefined)
+    return { log: line, told: { type: 'trouble', message: unescaped(text).toString() } };
   const [, reason = text] = /: ([^:]+)$/.exec(text) ?? [];
-  return { log: line, told: { type: 'trouble', name: full.subarray(root.length), message: reason } };
+  const told: Told = { type: 'trouble', name: full.subarray(root.length), message: reason };
+  return { log: line, told: vanished === undefined ? told : { ...told, vanished: true } };
 }

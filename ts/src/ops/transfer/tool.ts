@@ -24,6 +24,8 @@ export interface Pass {
    */
   what: 'entries' | 'trees' | 'rest' | 'directories' | 'root';
   dryRun: boolean;
+  /** Each entry is to be told by its name, those that need nothing too. */
+  every: boolean;
   /** Bytes a second; 0: no limit. */
   limit: number;
 }
@@ -36,8 +38,8 @@ export type Told =
   | { type: 'stats'; bytes: number; compared: number }
   /** Something that can't be copied, and is left out: why, as a word. */
   | { type: 'skipped'; reason: string; kind: EntryKind; name: Buffer }
-  /** Something went wrong. `name`: relative. */
-  | { type: 'trouble'; name?: Buffer; message: string };
+  /** Something went wrong. `name`: relative. `vanished`: it was not there any more. */
+  | { type: 'trouble'; name?: Buffer; message: string; vanished?: boolean };
 
 /** A line, as it is logged (absent: not at all), and what it says. */
 export interface Line {

@@ -4,10 +4,11 @@
  * Comes in: a source, how many parts, and what the lists are to hold; goes out: the job that plans, and what it came to. Each
  * list is turned into names as soon as the planner has written it, so that no more than one lies there twice.
  */
+
+import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { once } from 'node:events';
 import { toBytes } from '../../../names.js';
 import type { EntryKind } from '../../../native/events.js';
 import type { Job } from '../../../ops/job.js';

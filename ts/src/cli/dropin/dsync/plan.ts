@@ -6,7 +6,16 @@
  * promises that lists are taken again only for what they were made for, whole, and that a plan is used by one run at a time.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, createReadStream, fsyncSync, openSync, readdirSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { BulkhaulError } from '../../../error.js';
@@ -35,6 +44,8 @@ export interface Cut {
   holds: 'all' | 'files';
   /** What is left out at the top, or below it: names relative to the source. */
   leftOut: readonly string[];
+  /** What is at the top otherwise: the digest of a list of it. */
+  top: string;
 }
 
 /** A plan, as it is kept. */
@@ -65,7 +76,10 @@ export class Plans {
     const lease = Lease.take(join(plans.directory, 'lock'), await loadAddon());
     if (!(lease instanceof Lease)) {
       const who = `process ${lease.process} on ${lease.host}`;
-      throw new BulkhaulError('JOURNAL', `${who} works with the parts in ${plans.directory}; --working-dir names another place`);
+      throw new BulkhaulError(
+        'JOURNAL',
+        `${who} works with the parts in ${plans.directory}; --working-dir names another place`,
+      );
     }
     plans.#lease = lease;
     return plans;
@@ -83,8 +97,8 @@ export class Plans {
 
   /** Removes the plan, and the lists that it names. Whatever else is there stays. */
   async clear(): Promise<void> {
-    const names = readdirSync(toBytes(this.directory)).filter((name) => /^(?:chunk|left)\.\d/.test(name));
-    for (const name of ['plan.json', ...names]) await rm(toBytes(join(this.directory, name)), { force: true });
+    const names = readdirSync(toBytes(this.directory)).filter((name) => /^(?:chunk|listed|left|look)\.\d/.test(name));
+    for (const name of ['plan.json', 'top', ...names]) await rm(toBytes(join(this.directory, name)), { force: true });
   }
 
   /** Keeps a plan whose lists are written. */
@@ -105,19 +119,53 @@ export class Plans {
   }
 
   /** The plan that is kept, if it is of this cut and its lists are whole. Throws `LIST` with what differs. */
-  async reuse(cut: Cut): Promise<Plan> {
+  async reuse(cut: Cut, top: Top): Promise<Plan> {
     const where = join(this.directory, 'plan.json');
-    const refuse = (why: string) => new BulkhaulError('LIST', `--reuse: ${why} (${where}); without --reuse it is cut anew`);
+    const refuse = (why: string) =>
+      new BulkhaulError('LIST', `--reuse: ${why} (${where}); without --reuse it is cut anew`);
     const plan = planIn(where);
     if (plan === undefined) throw refuse('there are no parts of this source from an earlier run');
     if (plan.format !== FORMAT) throw refuse('the parts are of another version of dsync');
     const differences = differencesOf(plan, cut);
+    if (plan.top !== cut.top) differences.push(`what is at the top has changed${this.#changed(top)}`);
     if (differences.length > 0) throw refuse(`the parts are of another cut: ${differences.join('; ')}`);
     for (const { number, digest } of plan.lists) {
       const found = await digestOf(this.list(number)).catch(() => undefined);
-      if (found !== digest) throw refuse(`${this.list(number)} is ${found === undefined ? 'missing' : 'not as it was written'}`);
+      if (found !== digest)
+        throw refuse(`${this.list(number)} is ${found === undefined ? 'missing' : 'not as it was written'}`);
     }
     return plan;
+  }
+
+  /** Keeps what is at the top, to tell later what has changed. */
+  keepTop({ names }: Top): void {
+    const file = openSync(toBytes(join(this.directory, 'top')), 'w', 0o600);
+    try {
+      writeSync(file, listOf(names));
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /** What came to the top, and what is gone, in words. */
+  #changed({ names }: Top): string {
+    let before: string[];
+    try {
+      before = fromBytes(readFileSync(toBytes(join(this.directory, 'top'))))
+        .split('\0')
+        .slice(0, -1);
+    } catch {
+      return '';
+    }
+    const now = names.map(fromBytes);
+    const [was, is] = [new Set(before), new Set(now)];
+    const come = now.filter((name) => !was.has(name));
+    const gone = before.filter((name) => !is.has(name));
+    const words = [
+      ...(come.length > 0 ? [`${someOf(come)} came`] : []),
+      ...(gone.length > 0 ? [`${someOf(gone)} went`] : []),
+    ];
+    return words.length > 0 ? ` (${words.join(', ')})` : '';
   }
 
   close(): void {
@@ -128,7 +176,10 @@ export class Plans {
 
 /** A directory's name that is its own for each source, and tells which. */
 export function nameOf(source: string): string {
-  const shown = basename(source).replace(/[^\w.-]/g, '_').slice(0, 40) || 'root';
+  const shown =
+    basename(source)
+      .replace(/[^\w.-]/g, '_')
+      .slice(0, 40) || 'root';
   return `${shown}-${createHash('sha256').update(toBytes(source)).digest('hex').slice(0, 8)}`;
 }
 
@@ -136,7 +187,10 @@ function planIn(path: string): Plan | undefined {
   try {
     return JSON.parse(readFileSync(toBytes(path), 'utf8')) as Plan;
   } catch (error) {
-    if (error instanceof SyntaxError || ('code' in (error as object) && (error as NodeJS.ErrnoException).code === 'ENOENT'))
+    if (
+      error instanceof SyntaxError ||
+      ('code' in (error as object) && (error as NodeJS.ErrnoException).code === 'ENOENT')
+    )
       return undefined;
     throw error;
   }
@@ -169,6 +223,8 @@ export interface Top {
   names: Buffer[];
   /** Names that are left out. */
   skipped: string[];
+  /** The digest of the list of names. */
+  digest: string;
 }
 
 export function topOf(source: string): Top {
@@ -179,7 +235,8 @@ export function topOf(source: string): Top {
     if (SNAPSHOTS.test(text)) skipped.push(text);
     else kept.push(entry.isDirectory() ? Buffer.concat([entry.name, Buffer.from('/')]) : entry.name);
   }
-  return { names: kept.sort(Buffer.compare), skipped: skipped.sort() };
+  const names = kept.sort(Buffer.compare);
+  return { names, skipped: skipped.sort(), digest: createHash('sha256').update(listOf(names)).digest('hex') };
 }
 
 /** The name of a directory below another; undefined: it is not there. */
@@ -198,12 +255,16 @@ export function deal(names: readonly Buffer[], parts: number, plans: Plans): Par
     const own = names.filter((_, place) => place % dealt.length === index);
     const file = openSync(toBytes(part.list), 'w', 0o600);
     try {
-      writeSync(file, Buffer.concat(own.flatMap((name) => [name, Buffer.from([0])])));
+      writeSync(file, listOf(own));
     } finally {
       closeSync(file);
     }
   }
   return dealt;
+}
+
+function listOf(names: readonly Buffer[]): Buffer {
+  return Buffer.concat(names.flatMap((name) => [name, Buffer.from([0])]));
 }
 
 /** Names for a sentence: the first few. */

@@ -10,10 +10,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BulkhaulError } from '../../../error.js';
 import type { Report } from '../../../events.js';
-import { fromBytes, toBytes } from '../../../names.js';
 import { makeDirectories } from '../../../journal/store.js';
+import { fromBytes, isText, toBytes } from '../../../names.js';
 import type { Job } from '../../../ops/job.js';
-import { transfer } from '../../../ops/transfer.js';
 import { bulkhaul } from '../../../ops/transfer/bulkhaul.js';
 import { Crew } from '../../../ops/transfer/crew.js';
 import type { Part } from '../../../ops/transfer/list.js';
@@ -21,6 +20,7 @@ import { rclone, writeTest } from '../../../ops/transfer/rclone.js';
 import { rsync } from '../../../ops/transfer/rsync.js';
 import { ask, checkHost } from '../../../ops/transfer/ssh.js';
 import type { Tool } from '../../../ops/transfer/tool.js';
+import { transfer } from '../../../ops/transfer.js';
 import type { Listener } from '../../../report/follow.js';
 import { summaryText } from '../../../report/summary.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
@@ -165,6 +165,9 @@ class Dsync {
     const why = elsewhere(this.call.positionals[0] ?? source, 'copy', this.call.positionals);
     if (why !== undefined) throw new BulkhaulError('USAGE', why);
     const [destination] = this.call.positionals.slice(1);
+    for (const [name, path] of Object.entries({ SRC: source, DST: this.#destination })) {
+      if (!isText(path)) throw new BulkhaulError('USAGE', `${name} ${path} is not UTF-8: ${this.call.tool} can't be given it`);
+    }
     if (!this.#cloud && /^[^/]*::|^rsync:\/\//.test(destination ?? ''))
       throw new BulkhaulError('USAGE', `${destination}: a daemon of rsync is no destination here`);
     for (const host of [...sourceHosts, ...this.#destinationHosts]) checkHost(host);
@@ -178,7 +181,10 @@ class Dsync {
     if (this.#cloud || this.#destinationHosts.length > 0) return;
     const [from, to] = [real(source), real(this.#destination)];
     if (from === to || within(from, to) !== undefined)
-      throw new BulkhaulError('SAFETY', `DST ${this.#destination} is ${from === to ? 'SRC itself' : `in SRC ${source}`}`);
+      throw new BulkhaulError(
+        'SAFETY',
+        `DST ${this.#destination} is ${from === to ? 'SRC itself' : `in SRC ${source}`}`,
+      );
   }
 
   /** The hosts in a file: one a line, blank ones and comments left out. */
@@ -241,20 +247,27 @@ class Dsync {
       way: values.no_fpart ? 'top' : 'planned',
       holds: tool === 'rclone' ? 'files' : 'all',
       leftOut: [...top.skipped, ...new Set(inside)],
+      top: top.digest,
     };
     this.#plans =
-      values.dry_run && !values.reuse ? Plans.temporary(this.#makeTemporary()) : await Plans.open(workingDirectory, source);
+      values.dry_run && !values.reuse
+        ? Plans.temporary(this.#makeTemporary())
+        : await Plans.open(workingDirectory, source);
     if (values.reuse) {
-      const plan = await this.#plans.reuse(cut);
+      const plan = await this.#plans.reuse(cut, top);
       out.note(`the parts are of ${plan.made}: what came into ${source} since is not copied`);
       return plan;
     }
     await this.#plans.clear();
+    this.#plans.keepTop(top);
     const made = new Date().toISOString();
     if (cut.way === 'top') {
       const refused = inside.filter((path) => path.includes('/'));
       if (refused.length > 0)
-        throw new BulkhaulError('USAGE', `--no-fpart can't leave out ${someOf(refused)}: --working-dir names another place`);
+        throw new BulkhaulError(
+          'USAGE',
+          `--no-fpart can't leave out ${someOf(refused)}: --working-dir names another place`,
+        );
       const names = top.names.filter((name) => !inside.includes(fromBytes(name).replace(/\/$/, '')));
       return this.#plans.keep({ ...cut, made, unreadable: 0 }, deal(names, parts, this.#plans));
     }
@@ -265,9 +278,13 @@ class Dsync {
     const lists: string[] = [];
     const plans = this.#plans;
     const settings = { ...this.#settings(), dryRun: false, verbose: false };
-    const report = await this.#job(() => plan(options, plans), settings, (event) => {
-      if (event.type === 'part' && event.path !== undefined) lists.push(event.path);
-    });
+    const report = await this.#job(
+      () => plan(options, plans),
+      settings,
+      (event) => {
+        if (event.type === 'part' && event.path !== undefined) lists.push(event.path);
+      },
+    );
     if (report.interrupted || !report.accounted) {
       this.#problem(report);
       return undefined;
@@ -278,7 +295,10 @@ class Dsync {
       out.note('there are hard links, which rsync -a makes copies of: --hard-links keeps them');
     const { found } = cutUp;
     const unreadable = report.outcomes.failed;
-    return this.#plans.keep({ ...cut, made, found, unreadable }, cutUp.parts.map(({ list: _, ...part }) => part));
+    return this.#plans.keep(
+      { ...cut, made, found, unreadable },
+      cutUp.parts.map(({ list: _, ...part }) => part),
+    );
   }
 
   /** A directory for the logs of this run. */
@@ -290,8 +310,17 @@ class Dsync {
   }
 
   async #job(begin: (entries: boolean) => Job, settings: CommonSettings, listen?: Listener): Promise<Report> {
+    let hush: Parameters<Parameters<typeof runJob>[0]>[1] | undefined;
+    const started: Parameters<typeof runJob>[0] = (entries, given) => {
+      hush = given;
+      return begin(entries);
+    };
     try {
-      return await runJob(begin, settings, this.out.streams, listen);
+      return await runJob(started, settings, this.out.streams, (event) => {
+        // A host that is lost is told when it is.
+        if (event.type === 'note' && event.kind === 'host') void hush?.(async () => this.out.note(event.message));
+        listen?.(event);
+      });
     } catch (error) {
       this.told = error;
       throw error;

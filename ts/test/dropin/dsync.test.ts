@@ -1,0 +1,733 @@
+/** `dsync`: its flags, its parts and its transfers with the real rsync and the real rclone, and what the original loses. */
+import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { type Flag, UsageError } from '../../src/cli/dropin/argparse.js';
+import { FLAGS, originalFlags, parseCall } from '../../src/cli/dropin/dsync/flags.js';
+import { helpText } from '../../src/cli/dropin/dsync/help.js';
+import { executable, jsonLines, lives, program, run, scratch } from '../rig.js';
+
+const has = (command: string) => spawnSync(command, ['--version']).error === undefined;
+const RSYNC = has('rsync');
+const RCLONE = has('rclone');
+if (!RSYNC) console.log('skip: there is no rsync');
+if (!RCLONE) console.log('skip: there is no rclone');
+
+const NAMES = [
+  ...['a', 'a b', ' lead', 'trail ', 'é', '-x', '*star', '#hash', ';semi', 'back\\slash', 'back\\#012', "it's", '"q"'],
+  ...['new\nline', 'cr\r', 'tab\t', '\x01ctl', '$HOME', '`id`', '.hidden', '>f+++++++++ 1 0 x', '␁'],
+];
+
+/** Names that are no text too. */
+const BYTES = Buffer.from('caf\xe9', 'latin1');
+
+/** A source `s` with such names, the working directory `w` and the destination `d`, all below one directory. */
+function tree(names: readonly string[] = NAMES, above = '') {
+  const cwd = join(scratch(), above);
+  const at = (...more: string[]) => join(cwd, ...more);
+  for (const directory of ['s/sub/deep', 's/empty', 's/none/in', 's/#top', 's/;top'])
+    mkdirSync(at(directory), { recursive: true });
+  for (const name of names) {
+    writeFileSync(at('s', name), `in ${name}`);
+    writeFileSync(at('s/sub', name), `in sub/${name}`);
+    mkdirSync(at('s/dirs', name), { recursive: true });
+    writeFileSync(at('s/dirs', name, 'f'), name);
+  }
+  writeFileSync(Buffer.concat([Buffer.from(at('s/')), BYTES]), 'bytes');
+  symlinkSync('a', at('s/link'));
+  symlinkSync('/nowhere/at all', at('s/sub/dangling'));
+  execFileSync('mkfifo', [at('s/fifo')]);
+  chmodSync(at('s/sub/deep'), 0o750);
+  for (const directory of ['s/sub/deep', 's/sub', 's/none/in', 's/none', 's/empty', 's/dirs', 's'])
+    utimesSync(at(directory), 1e9, 1e9);
+  const env = (more: NodeJS.ProcessEnv = {}) => ({ HOME: cwd, RCLONE_CONFIG: at('no-rclone.conf'), ...more });
+  const dsync = (...args: string[]) => run(['dsync', '--working-dir', at('w'), ...args], { cwd, env: env() });
+  const text = (...more: string[]) => readFileSync(at(...more), 'utf8');
+  return { cwd, at, dsync, env, text };
+}
+
+/** What rsync would still do. */
+function difference(source: string, destination: string): string {
+  return spawnSync('rsync', ['-aniO', '--checksum', `${source}/`, `${destination}/`]).stdout.toString();
+}
+
+/** The same, with times of directories. */
+function wholeDifference(source: string, destination: string): string {
+  return execFileSync('rsync', ['-ani', '--checksum', `${source}/`, `${destination}/`]).toString();
+}
+
+const logsOf = (w: string) =>
+  readdirSync(join(w, 'logs'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.log'))
+    .map((name) => join(w, 'logs', name))
+    .sort();
+
+/** A program of this name that comes before the real one: `script` for sh, where `$real` is the real one. */
+function standIn(directory: string, name: string, script: string): string {
+  mkdirSync(directory, { recursive: true });
+  const real = execFileSync('sh', ['-c', `command -v ${name} || true`])
+    .toString()
+    .trim();
+  writeFileSync(join(directory, name), `#!/bin/sh\nreal='${real}'\n${script}\n`, { mode: 0o755 });
+  return `${directory}:${process.env.PATH}`;
+}
+
+describe.runIf(RSYNC)('rsync', () => {
+  it('brings everything, by as many transfers as asked for, and says what', async () => {
+    const { at, dsync } = tree();
+    const { code, stdout, stderr } = await dsync('-n', '4', 's', 'd');
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+    const entries = Number(execFileSync('sh', ['-c', 'find . -mindepth 1 -printf x | wc -c'], { cwd: at('s') }));
+    expect(stderr).toContain(`complete: ${entries} entries\n`);
+    expect(stderr).toMatch(/\ndsync: the logs are in \S+\/w\/logs\/s-[0-9a-f]{8}\/[0-9TZ]+-\d+\n$/);
+    expect(stderr).not.toContain('on disk');
+    // One a part, and one for the directory itself.
+    expect(logsOf(at('w')).map((path) => path.replace(/.*\//, ''))).toEqual(
+      [0, 1, 2, 3, 4].map((part) => `rsync.${part}.log`),
+    );
+    const again = await dsync('-n', '4', 's', 'd');
+    expect(again.stderr).toContain(`skipped: ${entries} unchanged\n`);
+    // Each run has its own.
+    expect(logsOf(at('w'))).toHaveLength(10);
+  });
+
+  it('takes any path, and ~ for the home', async () => {
+    const { at, dsync } = tree(['a'], 'it\'s a $HOME `id` "dir" \\ *');
+    expect((await dsync('-n', '2', '~/s/', "~/d'd \n x/deep")).code).toBe(0);
+    expect(wholeDifference(at('s'), at("d'd \n x/deep"))).toBe('');
+  });
+
+  it('updates what changed, and deletes nothing', async () => {
+    const { at, dsync, text } = tree();
+    await dsync('-n', '3', 's', 'd');
+    writeFileSync(at('s/sub/a'), 'other content');
+    chmodSync(at('s/a b'), 0o600);
+    writeFileSync(at('d/extra'), 'stays');
+    // The directory whose file is replaced gets its time back, too.
+    const { code, stderr } = await dsync('-n', '3', 's', 'd');
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^1 file copied, 13 B written[\s\S]*\nentries: 2 given other metadata\n/m);
+    expect([text('d/sub/a'), text('d/extra')]).toEqual(['other content', 'stays']);
+    expect(difference(at('s'), at('d'))).toBe('');
+  });
+
+  it('a directory that its owner may not write gets its mode when it is full', async () => {
+    const { at, dsync } = tree();
+    chmodSync(at('s/sub'), 0o555);
+    expect((await dsync('-n', '4', 's', 'd')).code).toBe(0);
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+  });
+
+  it('keeps hard links where that is asked for, and says where it is not', async () => {
+    const { at, dsync } = tree(['a']);
+    for (let index = 0; index < 20; index += 1) linkSync(at('s/a'), at('s/sub', `hard${index}`));
+    const plain = await dsync('-n', '4', 's', 'd');
+    expect(plain.stderr).toContain('dsync: note: there are hard links, which rsync -a makes copies of');
+    expect((await dsync('-n', '4', '-H', 's', 'linked')).code).toBe(0);
+    const inodes = (where: string) =>
+      new Set(
+        execFileSync('find', [at(where), '-name', 'hard*', '-printf', '%i\n'])
+          .toString()
+          .trim()
+          .split('\n'),
+      ).size;
+    expect([inodes('d'), inodes('linked')]).toEqual([20, 1]);
+  });
+
+  it('leaves snapshots at the top out, says so, and nothing else', async () => {
+    const { at, dsync } = tree(['a']);
+    for (const name of ['.zfs', '.snapshot', '.snapshot1', '.snapshot2', '.zfsx', 'sub/.snapshots', 'sub/.zfs']) {
+      mkdirSync(at('s', name));
+      writeFileSync(at('s', name, 'in'), 'in');
+    }
+    for (const [way, to] of [
+      ['--progress=none', 'd'],
+      ['--no-fpart', 'd2'],
+    ] as const) {
+      const { code, stderr } = await dsync('-n', '3', way, 's', to);
+      expect(code).toBe(0);
+      expect(stderr).toContain(`left out at the top of ${at('s')}: .snapshot, .snapshot1, .snapshot2 and 1 more\n`);
+      const there = ['.zfs', '.snapshot', '.snapshot1', '.snapshot2', '.zfsx', 'sub/.snapshots', 'sub/.zfs'];
+      expect(there.filter((name) => existsSync(at(to, name, 'in')))).toEqual(['.zfsx', 'sub/.snapshots', 'sub/.zfs']);
+    }
+  });
+
+  it('leaves its own working directory out, wherever it is', async () => {
+    const { at, dsync } = tree(['a']);
+    const { code, stderr } = await dsync('-n', '2', '--working-dir', at('s/sub/[w]'), 's', 'd');
+    expect(stderr).toContain('left out, because dsync works there: sub/[w]\n');
+    expect([code, existsSync(at('s/sub/[w]')), existsSync(at('d/sub/[w]')), existsSync(at('d/sub/a'))]).toEqual([
+      ...[0, true, false, true],
+    ]);
+  });
+
+  it('--no-fpart deals out what is at the top, hidden entries too', async () => {
+    const { at, dsync } = tree();
+    const { code, stderr } = await dsync('-n', '5', '--no-fpart', 's', 'd');
+    expect(code).toBe(0);
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+    expect(stderr).toMatch(/\ncomplete: \d+ entries\n/);
+    const before = (await dsync('-n', '5', 's', 'd')).stderr;
+    const counts = (text: string) => /found: .*\n/.exec(text)?.[0];
+    expect(counts(before)).toBe(counts(stderr));
+  });
+
+  it('a dry run makes nothing, and prints a line for each entry', async () => {
+    const { at, cwd, dsync, env } = tree(['a', 'new\nline']);
+    for (const args of [
+      ['-n', '2'],
+      ['-n', '2', '--no-fpart'],
+    ]) {
+      const { code, stdout, stderr } = await run(['dsync', '--dry-run', ...args, 's', 'x/y/d'], { cwd, env: env() });
+      expect(code).toBe(0);
+      const entries = Number(execFileSync('sh', ['-c', 'find . -mindepth 1 -printf x | wc -c'], { cwd: at('s') }));
+      const lines = stdout.trim().split('\n');
+      expect(lines).toHaveLength(entries);
+      expect(lines).toContain('>f+++++++++ sub/new\\nline');
+      expect(lines).toContain('cd+++++++++ empty/');
+      expect(stderr).toContain(`complete: ${entries} entries (dry run: nothing was done)`);
+      expect(readdirSync(cwd)).toEqual(['s']);
+    }
+    await dsync('-n', '2', 's', 'd');
+    writeFileSync(at('s/a'), 'other');
+    expect((await dsync('-n', '2', '--dry-run', 's', 'd')).stdout).toBe('>f.st...... a\n');
+    expect(readFileSync(at('d/a'), 'utf8')).toBe('in a');
+  });
+
+  it('uses the home where nothing else is said', async () => {
+    const { at, cwd, env } = tree(['a']);
+    expect((await run(['dsync', '-n', '1', 's', 'd'], { cwd, env: env() })).code).toBe(0);
+    expect(readdirSync(at('dsync_working')).sort()).toEqual(['logs', expect.stringMatching(/^s-[0-9a-f]{8}$/)]);
+    await run(['dsync', '-n', '1', '--log-output', 'l', 's', 'd'], { cwd, env: env() });
+    expect(existsSync(at('l'))).toBe(true);
+  });
+
+  it('an entry that can not come is tried once more, named, and costs nothing else', async () => {
+    const { at, dsync } = tree();
+    mkdirSync(at('d/sub/a/full'), { recursive: true });
+    const { code, stderr } = await dsync('-n', '3', 's', 'd');
+    expect(code).toBe(23);
+    expect(stderr).toMatch(new RegExp(`^dsync: rsync ${at('s')}/sub/a: `, 'm'));
+    expect(stderr).toContain('INCOMPLETE: 1 of ');
+    // Nothing else is left to do.
+    expect(difference(at('s'), at('d'))).toBe('cannot delete non-empty directory: sub/a\n');
+    const logs = logsOf(at('w')).map((path) => readFileSync(path, 'utf8'));
+    expect(logs.filter((log) => log.includes('# not there: 1 entries, which are tried once more'))).toHaveLength(1);
+    rmSync(at('d/sub/a'), { recursive: true });
+    expect((await dsync('-n', '3', 's', 'd')).code).toBe(0);
+  });
+
+  it('tries again only what failed', async () => {
+    const { at, cwd, env } = tree(['a', 'b', 'c']);
+    // The first run leaves one out and says so.
+    const PATH = standIn(
+      at('bin'),
+      'rsync',
+      `case "$*" in *--dry-run*|*--files-from=-*) ;; *) exec "$real" "$@" ;; esac
+      case "$*" in *--dry-run*|*--no-implied-dirs*) exec "$real" "$@" ;; esac
+      cat >'${at('list')}'
+      if mkdir '${at('once')}' 2>/dev/null; then "$real" --exclude=/sub/b "$@" <'${at('list')}'; exit 23; fi
+      cp '${at('list')}' '${at('second')}'; exec "$real" "$@" <'${at('list')}'`,
+    );
+    const { code, stderr } = await run(['dsync', '-n', '1', 's', 'd'], { cwd, env: env({ PATH }) });
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/\ncomplete: /)]);
+    expect(readFileSync(at('second'), 'utf8')).toBe('sub/b\0');
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+  });
+
+  it('what a run leaves out without a word is found, by counting', async () => {
+    const { at, cwd, env } = tree(['a', 'b', 'c']);
+    const PATH = standIn(
+      at('bin'),
+      'rsync',
+      `case "$*" in *--dry-run*) exec "$real" "$@" ;; esac
+      if mkdir '${at('once')}' 2>/dev/null; then exec "$real" --exclude=/sub/b "$@"; fi
+      exec "$real" "$@"`,
+    );
+    expect((await run(['dsync', '-n', '1', 's', 'd'], { cwd, env: env({ PATH }) })).code).toBe(0);
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+  });
+
+  it('what vanishes meanwhile is named, and that alone is 24', async () => {
+    const { at, cwd, env } = tree(['a', 'b']);
+    const PATH = standIn(at('bin'), 'rsync', `[ "$1" = --version ] || rm -f '${at('s/sub/b')}'\nexec "$real" "$@"`);
+    const { code, stderr } = await run(['dsync', '-n', '2', 's', 'd'], { cwd, env: env({ PATH }) });
+    expect(code).toBe(24);
+    expect(stderr).toContain(`dsync: rsync ${at('s/sub/b')}: it vanished\n`);
+    expect(difference(at('s'), at('d'))).toBe('');
+  });
+
+  it('a part that fails as a whole is told, and the others go on', async () => {
+    const { at, cwd, env } = tree();
+    const PATH = standIn(
+      at('bin'),
+      'rsync',
+      `case "$*" in *--omit-dir-times*) ;; *) exec "$real" "$@" ;; esac
+      if mkdir '${at('once')}' 2>/dev/null; then echo 'no space' >&2; exit 11; fi
+      exec "$real" "$@"`,
+    );
+    const { code, stderr } = await run(['dsync', '-n', '3', 's', 'd'], { cwd, env: env({ PATH }) });
+    expect(code).toBe(23);
+    expect(stderr).toMatch(
+      /dsync: part \d: rsync ended with 11 \(no space\): reading or writing failed.*; \d+ of its entries are not known to be there/,
+    );
+    const counted = Number(/INCOMPLETE: (\d+) of/.exec(stderr)?.[1]);
+    const files = Number(
+      execFileSync('sh', ['-c', 'find . -mindepth 1 ! -type d -printf x | wc -c'], { cwd: at('d') }),
+    );
+    const all = Number(execFileSync('sh', ['-c', 'find . -mindepth 1 ! -type d -printf x | wc -c'], { cwd: at('s') }));
+    expect(counted).toBe(all - files);
+  });
+
+  it('a source that is not there, a tool that is not there, a destination in the source: nothing is begun', async () => {
+    const { at, cwd, dsync, env } = tree(['a']);
+    const none = await dsync('-n', '2', 'absent', 'd');
+    expect([none.code, none.stderr]).toEqual([23, `dsync: ${at('absent')} is no directory\n`]);
+    symlinkSync(process.execPath, at('node'));
+    const PATH = at('nothing');
+    const tool = await run(['dsync', '-n', '2', 's', 'd'], { cwd, env: env({ PATH }) });
+    expect([tool.code, tool.stderr]).toEqual([2, "dsync: rsync can't be run: there is no such program here\n"]);
+    symlinkSync(at('s/sub'), at('way'));
+    for (const inside of ['s', 's/new/d', 'way/d', 's/../s']) {
+      const { code, stderr } = await dsync('-n', '2', 's', inside);
+      expect([code, stderr]).toEqual([3, expect.stringContaining('DST ')]);
+    }
+    expect([existsSync(at('d')), existsSync(at('s/new')), existsSync(at('w'))]).toEqual([false, false, false]);
+  });
+
+  it('an empty source is complete', async () => {
+    const { at, dsync } = tree(['a']);
+    mkdirSync(at('e'));
+    for (const way of ['--no-fpart', '--quiet']) expect((await dsync('-n', '3', way, 'e', 'd')).code).toBe(0);
+    expect(readdirSync(at('d'))).toEqual([]);
+  });
+
+  it('with --json standard output is JSON lines, a summary of the plan and one of the transfer', async () => {
+    const { dsync } = tree(['a']);
+    const { code, stdout, stderr } = await dsync('-n', '2', '--json', '-v', 's', 'd');
+    const lines = jsonLines(stdout);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^$/);
+    expect(lines.filter(({ type }) => type === 'summary')).toHaveLength(2);
+    expect(lines.at(-1)).toMatchObject({ type: 'summary', complete: true, exitCode: 0, accounted: true });
+    expect(lines).toContainEqual(expect.objectContaining({ type: 'entry', outcome: 'copied', path: 'sub/a' }));
+  });
+
+  it('runs under its own name by a link', async () => {
+    const { at, cwd, env } = tree(['a']);
+    symlinkSync(executable, at('dsync'));
+    expect((await run(['-n', '1', 's', 'd'], { cwd, env: env(), startedAs: at('dsync') })).code).toBe(0);
+    expect(difference(at('s'), at('d'))).toBe('');
+  });
+});
+
+describe.runIf(RSYNC)('--copy-with bulkhaul', () => {
+  it('brings the same, and keeps hard links', async () => {
+    const { at, dsync } = tree();
+    linkSync(at('s/a'), at('s/sub/hard'));
+    const { code, stderr } = await dsync('-n', '3', '--copy-with', 'bulkhaul', 's', 'd');
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/\ncomplete: /)]);
+    expect(execFileSync('rsync', ['-aniH', '--checksum', `${at('s')}/`, `${at('d')}/`]).toString()).toBe('');
+    const again = await dsync('-n', '3', '--copy-with', 'bulkhaul', 's', 'd');
+    expect([again.code, again.stderr]).toEqual([0, expect.stringMatching(/^0 files copied[\s\S]*unchanged/)]);
+  });
+});
+
+describe.runIf(RSYNC)('--reuse', () => {
+  it('takes the parts of before, without looking again', async () => {
+    const { at, dsync } = tree(['a']);
+    await dsync('-n', '2', 's', 'd');
+    writeFileSync(at('s/sub/later'), 'later');
+    writeFileSync(at('s/sub/a'), 'other content');
+    const { code, stderr } = await dsync('-n', '2', '--reuse', 's', 'd2');
+    expect([code, stderr]).toEqual([
+      0,
+      expect.stringMatching(/note: the parts are of 20.*: what came into .* since is not copied/),
+    ]);
+    expect(difference(at('s'), at('d2'))).toMatch(/^>f\+{9} sub\/later\n$/);
+    expect((await dsync('-n', '2', '--reuse', '--dry-run', 's', 'd2')).stdout).toBe('');
+  });
+
+  it('refuses what is not of this source, options or plan, and says what differs', async () => {
+    const { at, dsync } = tree(['a']);
+    const refused = async (why: string, ...args: string[]) => {
+      const { code, stderr } = await dsync('--reuse', ...args);
+      expect([code, stderr]).toEqual([2, expect.stringContaining(why)]);
+    };
+    await refused('--reuse: there are no parts of this source from an earlier run', '-n', '2', 's', 'd2');
+    await dsync('-n', '2', 's', 'd');
+    await refused('there are no parts of this source', '-n', '2', 's/sub', 'd2');
+    await refused('-n was 2, and is 3', '-n', '3', 's', 'd2');
+    await refused('the way of the cut was by bytes', '-n', '2', '--no-fpart', 's', 'd2');
+    if (RCLONE) await refused('what the lists hold was all entries', '-n', '2', '--cloud', 's', at('d2'));
+    mkdirSync(at('s/.zfs'));
+    await refused('what is left out was nothing, and is .zfs', '-n', '2', 's', 'd2');
+    rmSync(at('s/.zfs'), { recursive: true });
+    mkdirSync(at('s/new at the top'));
+    await refused('what is at the top has changed (new at the top/ came)', '-n', '2', 's', 'd2');
+    rmSync(at('s/new at the top'), { recursive: true });
+    const [plans = ''] = readdirSync(at('w')).filter((name) => name !== 'logs');
+    writeFileSync(at('w', plans, 'chunk.2'), 'foreign\0', { flag: 'a' });
+    await refused('chunk.2 is not as it was written', '-n', '2', 's', 'd2');
+    rmSync(at('w', plans, 'chunk.2'));
+    await refused('chunk.2 is missing', '-n', '2', 's', 'd2');
+    expect(existsSync(at('d2/a'))).toBe(false);
+  });
+
+  it('a new cut leaves none of the old lists, and nothing that is not its own goes', async () => {
+    const { at, dsync } = tree();
+    await dsync('-n', '6', 's', 'd');
+    const [plans = ''] = readdirSync(at('w')).filter((name) => name !== 'logs');
+    writeFileSync(at('w/chunk.1'), 'mine');
+    writeFileSync(at('w', plans, 'chunky'), 'mine');
+    await dsync('-n', '2', 's', 'd');
+    expect(readdirSync(at('w', plans)).sort()).toEqual(['chunk.1', 'chunk.2', 'chunky', 'lock', 'plan.json', 'top']);
+    expect(readFileSync(at('w/chunk.1'), 'utf8')).toBe('mine');
+  });
+
+  it('two sources in one working directory do not meet; two runs of one source do not at the same time', async () => {
+    const { at, cwd, dsync, env } = tree(['a']);
+    const PATH = standIn(at('bin'), 'rsync', `[ "$1" = --version ] || read x <'${at('go')}'\nexec "$real" "$@"`);
+    execFileSync('mkfifo', [at('go')]);
+    let waiting: ChildProcess | undefined;
+    const args = ['dsync', '--working-dir', at('w'), '-n', '1', 's', 'd'];
+    const first = run(args, {
+      cwd,
+      env: env({ PATH }),
+      onStart: (child) => {
+        waiting = child;
+      },
+    });
+    // The first stands before its rsync.
+    const write = (await import('node:fs/promises')).open(at('go'), 'w');
+    const handle = await write;
+    const second = await dsync('-n', '1', 's', 'd2');
+    expect([second.code, second.stderr]).toEqual([2, expect.stringContaining(`process ${waiting?.pid} on `)]);
+    expect((await dsync('-n', '1', 's/sub', 'd3')).code).toBe(0);
+    await handle.write('go\ngo\ngo\n');
+    const feed = setInterval(() => void handle.write('go\n').catch(() => undefined), 50);
+    expect((await first).code).toBe(0);
+    clearInterval(feed);
+    await handle.close();
+  });
+});
+
+/** A local ssh: it notes what it is asked, and does it here; a host can be down, die once, or see another place. */
+const SSH = `
+while [ $# -gt 0 ]; do case $1 in --) shift; break ;; -o|-l|-p) shift 2 ;; -*) shift ;; *) break ;; esac; done
+host=$1; shift
+printf '%s %s\\n' "$host" "$*" >>"$NOTES"
+if [ -e "$HOSTS/$host.down" ]; then echo "ssh: connect to host $host port 22: No route to host" >&2; exit 255; fi
+case "$*" in *rsync*-as*|*rsync*--server*|*'rclone copy'*|*'bulkhaul copy'*)
+  if [ -e "$HOSTS/$host.dies" ]; then mv "$HOSTS/$host.dies" "$HOSTS/$host.down"; exit 255; fi
+  echo "$host" >>"$HOSTS/ran" ;;
+esac
+if [ -e "$HOSTS/$host.elsewhere" ]; then
+  set -- "$(printf '%s' "$*" | sed "s#$(cat "$HOSTS/$host.elsewhere")#$HOSTS/other#g")"; fi
+exec sh -c "$*"`;
+
+function withHosts(above = '') {
+  const at = tree(NAMES, above);
+  const hosts = join(scratch());
+  const PATH = standIn(join(hosts, 'bin'), 'ssh', SSH);
+  writeFileSync(at.at('hosts'), '# a comment\n\n a \nb # another\n\n   \nuser@c\n');
+  const env = at.env({ PATH, HOSTS: hosts, NOTES: join(hosts, 'notes') });
+  const dsync = (...args: string[]) => run(['dsync', '--working-dir', at.at('w'), ...args], { cwd: at.cwd, env });
+  const set = (name: string, text = '') => writeFileSync(join(hosts, name), text);
+  const lines = (name: string) => readFileSync(join(hosts, name), 'utf8').trim().split('\n');
+  return { ...at, dsync, set, lines };
+}
+
+describe.runIf(RSYNC)('hosts', () => {
+  it('source hosts share the parts evenly', async () => {
+    const { at, dsync, lines } = withHosts("it's $a");
+    const { code, stderr } = await dsync('-n', '6', '--source-hosts', 'hosts', 's', 'd "d"');
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/\ncomplete: /)]);
+    expect(wholeDifference(at('s'), at('d "d"'))).toBe('');
+    const ran = lines('ran').slice(0, 6);
+    expect(
+      Object.fromEntries(['a', 'b', 'user@c'].map((host) => [host, ran.filter((each) => each === host).length])),
+    ).toEqual({ a: 2, b: 2, 'user@c': 2 });
+  });
+
+  it('destination hosts too, and both together; no stray directory is made here', async () => {
+    const { at, dsync, lines } = withHosts("it's $a");
+    expect((await dsync('-n', '6', '--destination-hosts', 'hosts', 's', 'd "d"')).code).toBe(0);
+    expect(wholeDifference(at('s'), at('d "d"'))).toBe('');
+    // rsync takes the user out of the name.
+    expect(new Set(lines('ran'))).toEqual(new Set(['a', 'b', 'c']));
+    expect((await dsync('-n', '3', '--source-hosts', 'hosts', '--destination-hosts', 'hosts', 's', 'd2')).code).toBe(0);
+    expect(wholeDifference(at('s'), at('d2'))).toBe('');
+    expect((await dsync('-n', '3', 's', `a:${at('d3')}`)).code).toBe(0);
+    expect(wholeDifference(at('s'), at('d3'))).toBe('');
+    expect(readdirSync(at()).filter((name) => name.includes(':'))).toEqual([]);
+  });
+
+  it('one that does not answer is left out before anything begins, and that is said', async () => {
+    const { at, dsync, set, lines } = withHosts();
+    set('b.down');
+    const { code, stderr } = await dsync('-n', '4', '--source-hosts', 'hosts', 's', 'd');
+    expect(code).toBe(0);
+    expect(stderr).toContain("dsync: note: the source host b is left out: it can't be reached: ssh: connect to host b");
+    expect(lines('ran')).not.toContain('b');
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+  });
+
+  it.each(['--source-hosts', '--destination-hosts'])('%s: the parts of one that is lost go to others', async (flag) => {
+    const { at, dsync, set, lines } = withHosts();
+    set('b.dies');
+    const { code, stderr } = await dsync('-n', '6', flag, 'hosts', 's', 'd');
+    expect([code, stderr]).toEqual([
+      0,
+      expect.stringMatching(/host b is lost \(rsync ended with (?:255|12).*\): others take over/),
+    ]);
+    expect(lines('ran')).not.toContain('b');
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+  });
+
+  it('when all are lost, what is not there is counted', async () => {
+    const { dsync, set } = withHosts();
+    for (const host of ['a', 'b', 'user@c']) set(`${host}.dies`);
+    const { code, stderr } = await dsync('-n', '3', '--source-hosts', 'hosts', 's', 'd');
+    expect(code).toBe(23);
+    expect(stderr).toMatch(/part \d: no host is left; \d+ of its entries are not known to be there/);
+  });
+
+  it('none that can be used: nothing begins', async () => {
+    const { at, dsync, set } = withHosts();
+    for (const host of ['a', 'b', 'user@c']) set(`${host}.down`);
+    const { code, stderr } = await dsync('-n', '3', '--source-hosts', 'hosts', 's', 'd');
+    expect([code, stderr]).toEqual([2, expect.stringContaining('no source host can be used (a: it can')]);
+    expect(existsSync(at('w'))).toBe(false);
+  });
+
+  it('one where the destination, or the source, is another file system is left out', async () => {
+    const { at, dsync, set } = withHosts();
+    set('b.elsewhere', at('d'));
+    const { code, stderr } = await dsync('-n', '3', '--source-hosts', 'hosts', 's', 'd');
+    expect(code).toBe(0);
+    expect(stderr).toContain(
+      `host b is left out: ${at('d')} is not the same directory there as on a: it may not be mounted`,
+    );
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+    set('b.elsewhere', at('s'));
+    expect((await dsync('-n', '3', '--source-hosts', 'hosts', 's', 'd')).stderr).toContain('host b is left out: ');
+  });
+
+  it('a file without hosts, and what is no host, are refused', async () => {
+    const { at, dsync } = withHosts();
+    writeFileSync(at('none'), '\n# a\n');
+    writeFileSync(at('bad'), 'a\n-oProxyCommand=touch x\n');
+    expect(await dsync('-n', '3', '--source-hosts', 'none', 's', 'd')).toMatchObject({
+      code: 2,
+      stderr: 'dsync: --source-hosts: there are no hosts in none\n',
+    });
+    expect(await dsync('-n', '3', '--destination-hosts', 'bad', 's', 'd')).toMatchObject({ code: 2 });
+    expect(await dsync('-n', '3', '--destination-hosts', 'absent', 's', 'd')).toMatchObject({ code: 2 });
+  });
+});
+
+describe.runIf(RSYNC)('a signal', () => {
+  /** Sends it when rsync stands in the middle of its work; who was begun. */
+  async function stopped(script: string, signals: readonly NodeJS.Signals[]) {
+    const { at, cwd, env } = tree(['a']);
+    execFileSync('mkfifo', [at('up')]);
+    const PATH = standIn(at('bin'), 'rsync', `[ "$1" = --version ] && exec "$real" "$@"\n${script}`);
+    let child: ChildProcess | undefined;
+    const ended = run(['dsync', '-n', '1', 's', 'd'], {
+      cwd,
+      env: env({ PATH, UP: at('up') }),
+      onStart: (started) => {
+        child = started;
+      },
+    });
+    const { stdout } = await program('cat', [at('up')]);
+    for (const signal of signals) {
+      child?.kill(signal);
+      // The second comes when the first was heard.
+      if (signals.length > 1) await new Promise((resolve) => child?.stderr?.once('data', resolve));
+    }
+    return { ...(await ended), processes: stdout.trim().split('\n') };
+  }
+
+  it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s ends what runs, and leaves nobody behind', async (signal) => {
+    const { code, stderr, processes } = await stopped(
+      'sleep 1000 & printf "%s\\n" $$ $! >"$UP"; trap "exit 20" TERM; wait',
+      [signal],
+    );
+    expect([code, stderr]).toEqual([130, expect.stringContaining('INTERRUPTED: ')]);
+    expect(processes).toHaveLength(2);
+    expect(processes.filter(lives)).toEqual([]);
+  });
+
+  it('a second one ends what would not', async () => {
+    const { code, processes } = await stopped(
+      'trap "" TERM INT HUP; sleep 1000 & printf "%s\\n" $$ $! >"$UP"; while :; do wait; sleep 1; done',
+      ['SIGINT', 'SIGINT'],
+    );
+    expect(code).toBe(130);
+    expect(processes.filter(lives)).toEqual([]);
+  });
+});
+
+describe.runIf(RCLONE)('rclone', () => {
+  it('brings all regular files, whatever their names, and says what it can not', async () => {
+    const { at, dsync } = tree();
+    writeFileSync(at('s/sub/q‛x'), 'x');
+    const { code, stderr } = await dsync('-n', '3', '--cloud', 's', at('d'));
+    expect(code).toBe(23);
+    expect(stderr).toContain(
+      `dsync: rclone ${at('s/sub/q‛x')}: rclone can not be told a name with the character U+201B\n`,
+    );
+    expect(stderr).toMatch(/\nskipped: \d+ not-a-file\n/);
+    const files = (where: string) =>
+      execFileSync('find', ['.', '-type', 'f', '!', '-name', 'q*', '-print0'], { cwd: at(where) })
+        .toString('latin1')
+        .split('\0')
+        .sort();
+    expect(files('d')).toEqual(files('s'));
+    rmSync(at('s/sub/q‛x'));
+    const again = await dsync('-n', '3', '--cloud', 's', at('d'));
+    expect([again.code, again.stderr]).toEqual([0, expect.stringMatching(/^0 files copied/)]);
+    expect(readdirSync(at('d')).filter((name) => name.startsWith('.dsync'))).toEqual([]);
+  });
+
+  it('--no-fpart brings whole directories, hidden ones too', async () => {
+    const { at, dsync } = tree();
+    mkdirSync(at('s/.hide'));
+    writeFileSync(at('s/.hide/in'), 'in');
+    const { code } = await dsync('-n', '4', '--cloud', '--no-fpart', 's', at('d'));
+    expect(code).toBe(0);
+    expect(execFileSync('rsync', ['-rni', '--checksum', `${at('s')}/`, `${at('d')}/`]).toString()).not.toMatch(/^>f/m);
+  });
+
+  it('its configuration is honoured, the write test is waited for, and no stray directory is made', async () => {
+    const { at, cwd, dsync } = tree(['a']);
+    writeFileSync(at('my conf'), `[there]\ntype = alias\nremote = ${at('store')}\n`);
+    const conf = ['--cloud', '--rclone-config', at('my conf')];
+    expect((await dsync('-n', '2', ...conf, 's', 'there:bucket/in')).code).toBe(0);
+    expect(readFileSync(at('store/bucket/in/sub/a'), 'utf8')).toBe('in sub/a');
+    expect(readdirSync(cwd).filter((name) => name.includes(':'))).toEqual([]);
+    // Without it there is no such place, and nothing is begun.
+    const none = await dsync('-n', '2', '--cloud', 's', 'there:bucket/in');
+    expect([none.code, none.stderr]).toEqual([
+      2,
+      expect.stringContaining("dsync: rclone can't write to there:bucket/in: "),
+    ]);
+    writeFileSync(at('a file'), '');
+    const unwritable = await dsync('-n', '2', '--cloud', 's', at('a file/x'));
+    expect([unwritable.code, existsSync(at('w', 'logs', 'x'))]).toEqual([2, false]);
+    const absent = await dsync('-n', '2', '--cloud', '--rclone-config', 'absent', 's', 'there:x');
+    expect([absent.code, absent.stderr]).toEqual([2, expect.stringContaining("--rclone-config can't be read")]);
+  });
+
+  it('a dry run makes nothing', async () => {
+    const { at, cwd, env } = tree(['a']);
+    const { code, stdout } = await run(['dsync', '-n', '2', '--cloud', '--dry-run', 's', at('d')], { cwd, env: env() });
+    expect([code, stdout]).toEqual([0, expect.stringContaining('sub/a\n')]);
+    expect(readdirSync(cwd)).toEqual(['s']);
+  });
+
+  it('what vanishes meanwhile, of which rclone says nothing, is named', async () => {
+    const { at, cwd, env } = tree(['a', 'b']);
+    const PATH = standIn(at('bin'), 'rclone', `[ "$1" = copy ] && rm -f '${at('s/sub/b')}'\nexec "$real" "$@"`);
+    const { code, stderr } = await run(['dsync', '-n', '2', '--cloud', 's', at('d')], { cwd, env: env({ PATH }) });
+    expect([code, stderr]).toEqual([24, expect.stringContaining(`dsync: rclone ${at('s/sub/b')}: it vanished\n`)]);
+  });
+
+  it('a file that can not come is tried once more, and named', async () => {
+    const { at, dsync } = tree(['a', 'b']);
+    mkdirSync(at('d/sub/a/full'), { recursive: true });
+    const { code, stderr } = await dsync('-n', '2', '--cloud', 's', at('d'));
+    expect([code, stderr]).toEqual([23, expect.stringContaining(`dsync: rclone ${at('s/sub/a')}: `)]);
+    expect(stderr).toContain('INCOMPLETE: 1 of ');
+  });
+
+  it('runs on hosts', async () => {
+    const { at, dsync, lines } = withHosts();
+    writeFileSync(at('conf'), `[there]\ntype = alias\nremote = ${at('store')}\n`);
+    const args = ['--cloud', '--rclone-config', at('conf'), '--source-hosts', 'hosts'];
+    expect((await dsync('-n', '3', ...args, 's', 'there:x y')).code).toBe(0);
+    expect(readFileSync(at('store/x y/sub/new\nline'), 'utf8')).toBe('in sub/new\nline');
+    expect(new Set(lines('ran'))).toEqual(new Set(['a', 'b', 'user@c']));
+  });
+});
+
+describe('the command line', () => {
+  const env = { HOME: '/home/me' };
+
+  it('means what it meant', () => {
+    expect(parseCall(['-n', '8', '/s/', '/d'], env)).toMatchObject({
+      ...{ tool: 'rsync', parts: 8, jobs: 8, source: '/s/', destination: '/d' },
+      ...{ workingDirectory: '/home/me/dsync_working', logDirectory: '/home/me/dsync_working/logs' },
+    });
+    const all = [
+      '--number=4',
+      '--cloud',
+      '--rclone-config',
+      'c',
+      '--working-dir',
+      '~/w/',
+      '--reuse',
+      '--no-fpart',
+      '/s',
+      'r:b/x',
+    ];
+    expect(parseCall(all, env)).toMatchObject({
+      ...{ tool: 'rclone', parts: 4, destination: 'r:b/x', workingDirectory: '/home/me/w/' },
+    });
+  });
+
+  it.each([
+    [[], 'the following arguments are required: -n/--number, SRC, DST'],
+    [['-n', '2', '/s'], 'the following arguments are required: DST'],
+    [['/s', '/d'], 'the following arguments are required: -n/--number'],
+    [['-n', '0', '/s', '/d'], 'argument -n/--number: 0 is not a number from 1 to 10000'],
+    [['-n', 'x', '/s', '/d'], "argument -n/--number: 'x' is not a whole number"],
+    [['-n', '2', '/s', ''], 'argument DST: it is empty'],
+    [['-n', '2', '/s', '/d', '/e'], 'unrecognized arguments: /e'],
+    [['-n', '2', '--rclone-config', 'x', '/s', '/d'], 'argument --rclone-config: it goes with --cloud'],
+    [['-n', '2', '--cloud', '--destination-hosts', 'h', '/s', 'd:'], 'argument --destination-hosts: it is for rsync'],
+    [
+      ['-n', '2', '--cloud', '--copy-with', 'rsync', '/s', 'd:'],
+      'argument --cloud: it copies with rclone, not with rsync',
+    ],
+    [
+      ['-n', '2', '--no-fpart', '--copy-with', 'bulkhaul', '/s', '/d'],
+      'argument --no-fpart: bulkhaul copies lists, not trees',
+    ],
+  ])('%j is refused', (args, why) => expect(() => parseCall(args, env)).toThrow(new UsageError(why)));
+
+  it.each([
+    ['host:x', 'names another host'],
+    ['s3://bucket', 'is a URL'],
+  ])('SRC %s is refused', async (source, why) => {
+    const { code, stderr } = await run(['dsync', '-n', '2', source, '/d'], { cwd: scratch() });
+    expect([code, stderr]).toEqual([2, expect.stringContaining(why)]);
+  });
+
+  it('documents each flag, in the help and in docs/dropin.md', () => {
+    const help = helpText(80);
+    const docs = readFileSync(new URL('../../../docs/dropin.md', import.meta.url), 'utf8');
+    const section = /^## dsync\n[\s\S]*?(?=^## |(?![\s\S]))/m.exec(docs)?.[0] ?? '';
+    for (const flag of Object.values<Flag>(FLAGS)) {
+      expect(help).toContain(flag.names.at(-1));
+      expect(section).toContain(`| ${flag.names.map((name) => `\`${name}\``).join(' ')} |`);
+    }
+    expect(originalFlags()).toHaveLength(11);
+    for (const line of help.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
+  });
+});
