@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { Outcome } from '../src/native/events.js';
 import { Hosts } from '../src/ops/transfer/crew.js';
 import { namesIn } from '../src/ops/transfer/list.js';
 import { start } from '../src/ops/transfer/program.js';
@@ -10,7 +11,7 @@ import { plain, rclone, standard } from '../src/ops/transfer/rclone.js';
 import { rsync, unescaped } from '../src/ops/transfer/rsync.js';
 import { checkHost, quoted } from '../src/ops/transfer/ssh.js';
 import { Tally } from '../src/ops/transfer/tally.js';
-import type { Pass } from '../src/ops/transfer/tool.js';
+import type { Pass, Told } from '../src/ops/transfer/tool.js';
 import { lives, scratch } from './rig.js';
 
 const HOSTILE = [
@@ -249,8 +250,11 @@ it('a list gives its names, by kinds, and one that is cut short is none', async 
 });
 
 describe('a tally', () => {
-  const entry = (outcome: 'copied' | 'skipped' | 'made' | 'metadata', isNew = true) =>
-    ({ type: 'entry', outcome, kind: 'file', size: 1, changes: isNew ? ['new'] : [] }) as const;
+  type Entry = Extract<Told, { type: 'entry' }>;
+  const entry = (outcome: Outcome, isNew = true): Entry => ({
+    ...{ type: 'entry', outcome, kind: 'file', size: 1 },
+    changes: isNew ? ['new'] : [],
+  });
   const sum = (tally: Tally, entries: number) =>
     Object.fromEntries(Object.entries(tally.settle(entries)).map(([outcome, { all }]) => [outcome, all]));
 

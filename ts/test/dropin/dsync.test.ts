@@ -52,7 +52,11 @@ function tree(names: readonly string[] = NAMES, above = '') {
   chmodSync(at('s/sub/deep'), 0o750);
   for (const directory of ['s/sub/deep', 's/sub', 's/none/in', 's/none', 's/empty', 's/dirs', 's'])
     utimesSync(at(directory), 1e9, 1e9);
-  const env = (more: NodeJS.ProcessEnv = {}) => ({ HOME: cwd, RCLONE_CONFIG: at('no-rclone.conf'), ...more });
+  const env = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({
+    HOME: cwd,
+    RCLONE_CONFIG: at('no-rclone.conf'),
+    ...more,
+  });
   const dsync = (...args: string[]) => run(['dsync', '--working-dir', at('w'), ...args], { cwd, env: env() });
   const text = (...more: string[]) => readFileSync(at(...more), 'utf8');
   return { cwd, at, dsync, env, text };
@@ -308,6 +312,27 @@ describe.runIf(RSYNC)('rsync', () => {
     expect([existsSync(at('d')), existsSync(at('s/new')), existsSync(at('w'))]).toEqual([false, false, false]);
   });
 
+  it('a source that is no text is refused by name, one of its names is not', async () => {
+    const { cwd, env } = tree(['a']);
+    execFileSync('bash', ['-c', "mv s $'s\\xff'"], { cwd });
+    const dsync = `'${process.execPath}' '${executable}' dsync -n 1`;
+    const { code, stderr } = await program('bash', ['-c', `${dsync} $'s\\xff' d`], { cwd, env: env() });
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringMatching(/^dsync: SRC .*s\\xff is not UTF-8: rsync can't be given it\n$/),
+    ]);
+    expect(readdirSync(cwd)).toHaveLength(1);
+  });
+
+  it('a tool that is too old is refused before anything is looked at', async () => {
+    const { at, cwd, env } = tree(['a']);
+    const PATH = standIn(at('bin'), 'rsync', 'echo "openrsync: protocol version 29"');
+    const { code, stderr } = await run(['dsync', '-n', '1', 's', 'd'], { cwd, env: env({ PATH }) });
+    const why =
+      "dsync: the rsync here won't do: it must be version 3.1 or newer, and says: openrsync: protocol version 29\n";
+    expect([code, stderr, existsSync(at('d'))]).toEqual([2, why, false]);
+  });
+
   it('an empty source is complete', async () => {
     const { at, dsync } = tree(['a']);
     mkdirSync(at('e'));
@@ -446,9 +471,10 @@ function withHosts(above = '') {
   writeFileSync(at.at('hosts'), '# a comment\n\n a \nb # another\n\n   \nuser@c\n');
   const env = at.env({ PATH, HOSTS: hosts, NOTES: join(hosts, 'notes') });
   const dsync = (...args: string[]) => run(['dsync', '--working-dir', at.at('w'), ...args], { cwd: at.cwd, env });
+  const whole = () => env;
   const set = (name: string, text = '') => writeFileSync(join(hosts, name), text);
   const lines = (name: string) => readFileSync(join(hosts, name), 'utf8').trim().split('\n');
-  return { ...at, dsync, set, lines };
+  return { ...at, dsync, set, lines, env: whole };
 }
 
 describe.runIf(RSYNC)('hosts', () => {
@@ -571,6 +597,30 @@ describe.runIf(RSYNC)('a signal', () => {
     expect([code, stderr]).toEqual([130, expect.stringContaining('INTERRUPTED: ')]);
     expect(processes).toHaveLength(2);
     expect(processes.filter(lives)).toEqual([]);
+  });
+
+  it('ends what runs on a host', async () => {
+    const { at, cwd, env } = withHosts();
+    execFileSync('mkfifo', [at('up')]);
+    const PATH = standIn(
+      at('bin'),
+      'rsync',
+      `case $1 in --version) exec "$real" "$@" ;; esac\nprintf '%s\\n' $$ >'${at('up')}'; exec sleep 1000`,
+    );
+    let child: ChildProcess | undefined;
+    const args = ['dsync', '--working-dir', at('w'), '-n', '1', '--source-hosts', 'hosts', 's', 'd'];
+    const hosts = env();
+    const ended = run(args, {
+      cwd,
+      env: { ...hosts, PATH: `${PATH.split(':')[0]}:${hosts.PATH}` },
+      onStart: (started) => {
+        child = started;
+      },
+    });
+    const { stdout } = await program('cat', [at('up')]);
+    child?.kill('SIGINT');
+    expect((await ended).code).toBe(130);
+    expect(lives(stdout.trim())).toBe(false);
   });
 
   it('a second one ends what would not', async () => {

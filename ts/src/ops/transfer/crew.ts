@@ -70,8 +70,11 @@ export class Crew {
     if (sources) {
       const entry = await someEntry(source);
       crew.#drop(sources, 'source', await checkSources(sources.left, { program, source, entry, config }));
-      // Throws where it is not there.
-    } else if (version) await ask(undefined, [program, version]);
+    } else if (version) {
+      const { stdout } = await ask(undefined, [program, version]);
+      const why = tool.unsuited?.(stdout);
+      if (why !== undefined) throw new BulkhaulError('NO_START', `the ${program} here won't do: ${why}`);
+    }
     const witness = `.bulkhaul-witness-${randomBytes(6).toString('hex')}`;
     const question = { program, destination, witness, dryRun };
     if (destinations) {

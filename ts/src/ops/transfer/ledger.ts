@@ -12,10 +12,11 @@ const BATCH = 1024;
 /** Failures that a report has; all are counted. */
 const MOST_FAILURES = 1000;
 
-export const KINDS: readonly EntryKind[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'block', 'char'];
+/** Counts have their names in order, as those of the engine. */
+const KINDS: readonly EntryKind[] = ['block', 'char', 'directory', 'fifo', 'file', 'socket', 'symlink'];
 const OUTCOMES: readonly Outcome[] = [
-  ...(['made', 'copied', 'linked', 'metadata', 'skipped', 'removed', 'listed', 'same', 'different'] as const),
-  ...(['changed', 'conflict', 'mismatched', 'failed'] as const),
+  ...(['changed', 'conflict', 'copied', 'different', 'failed', 'linked', 'listed', 'made'] as const),
+  ...(['metadata', 'mismatched', 'removed', 'same', 'skipped'] as const),
 ];
 
 export class Ledger {
@@ -149,13 +150,13 @@ export class Ledger {
   }
 
   report(how: Pick<NativeReport, 'interrupted' | 'workers' | 'elapsed'> & { dryRun: boolean }): NativeReport {
-    const { dryRun, ...rest } = how;
+    const { dryRun, interrupted, workers, elapsed } = how;
     return {
       outcomes: this.outcomes,
       found: this.found,
       files: this.files,
       directories: this.#directories,
-      skipped: this.#skipped,
+      skipped: inOrder(this.#skipped),
       foundBytes: this.foundBytes,
       sizes: [],
       allocatedBytes: 0,
@@ -173,18 +174,24 @@ export class Ledger {
       keptSources: 0,
       withheld: [],
       failures: this.#failures,
-      failureKinds: this.#failureKinds,
+      failureKinds: inOrder(this.#failureKinds),
       notes: [...this.#notes.values()],
-      accounted: rest.interrupted || total(this.found) === total(this.outcomes),
-      ...rest,
+      accounted: interrupted || total(this.found) === total(this.outcomes),
+      interrupted,
       unfinished: 0,
       sync: 'none',
+      workers,
+      elapsed,
     };
   }
 }
 
 function zeros<Key extends string>(keys: readonly Key[]): Record<Key, number> {
   return Object.fromEntries(keys.map((key) => [key, 0])) as Record<Key, number>;
+}
+
+function inOrder(counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).sort(([one], [other]) => (one < other ? -1 : 1)));
 }
 
 export function total(counts: Readonly<Record<string, number>>): number {

@@ -9,7 +9,8 @@
  * The form is the one that rclone's documentation calls Standard (overview, restricted filenames).
  */
 import { namesIn, written } from './list.js';
-import type { Line, Pass, Told, Tool, Verdict } from './tool.js';
+import type { Command } from './program.js';
+import { type Line, older, type Pass, type Told, type Tool, type Verdict } from './tool.js';
 
 const NEWLINE = Buffer.from('\n');
 
@@ -32,6 +33,7 @@ export function rclone({ config }: RcloneOptions): Tool {
   return {
     program: 'rclone',
     version: 'version',
+    unsuited: (said) => older(said, /^rclone v(\d+)\.(\d+)/m, [1, 53]),
     directoriesLast: false,
     filesOnly: true,
     unfit: (name) => (name.includes(QUOTE) ? 'rclone can not be told a name with the character U+201B' : undefined),
@@ -63,8 +65,8 @@ function verdict(code: number | undefined): Verdict {
   return code === undefined || code === 2 || code > 8 ? 'failed' : 'partial';
 }
 
-/** The destination takes what is written there: a file with a name of ours is made, and goes again. */
-export function writeTest(destination: string, name: string, config: string | undefined): [string, ...string[]][] {
+/** Whether the destination takes what is written there: a file with a name of ours is made, and goes again. */
+export function writeTest(destination: string, name: string, config: string | undefined): [Command, Command] {
   const slash = /[:/]$/.test(destination) ? '' : '/';
   const common = [...(config === undefined ? [] : ['--config', config]), '--', `${destination}${slash}${name}`];
   return [

@@ -8,7 +8,7 @@
 import type { Change, EntryKind, Outcome } from '../../native/events.js';
 import { namesIn, written } from './list.js';
 import { REMOTE_SHELL } from './ssh.js';
-import type { Line, Told, Tool, Verdict } from './tool.js';
+import { type Line, older, type Told, type Tool, type Verdict } from './tool.js';
 
 /** Itemised changes, size, bytes sent, name. With the bytes sent a line comes when its file is through, not before. */
 const FORMAT = '--out-format=%i %l %b %n';
@@ -53,6 +53,7 @@ export function rsync({ hardLinks }: RsyncOptions): Tool {
   return {
     program: 'rsync',
     version: '--version',
+    unsuited: (said) => older(said, /^rsync +version v?(\d+)\.(\d+)/m, [3, 1]),
     directoriesLast: true,
     filesOnly: false,
     unfit: () => undefined,
@@ -147,7 +148,7 @@ function complaint(line: Buffer, roots: readonly string[]): Line {
   const full = path === undefined ? undefined : unescaped(path);
   const root = roots.map((each) => Buffer.from(each)).find((each) => full?.subarray(0, each.length).equals(each));
   if (full === undefined || root === undefined)
-    return { log: line, told: { type: 'trouble', message: unescaped(text).toString() } };
+    return { log: line, told: { type: 'trouble', message: unescaped(text).toString().trim() } };
   const [, reason = text] = /: ([^:]+)$/.exec(text) ?? [];
   const told: Told = { type: 'trouble', name: full.subarray(root.length), message: reason };
   return { log: line, told: vanished === undefined ? told : { ...told, vanished: true } };

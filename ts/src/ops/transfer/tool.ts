@@ -61,6 +61,8 @@ export interface Tool {
   readonly program: string;
   /** The argument that makes it tell its version, where it has to be looked for. */
   readonly version?: string;
+  /** Why the one that tells this of its version won't do; undefined: it will. Absent: any does. */
+  unsuited?(said: string): string | undefined;
   /** Directories need a pass of their own when all else is done, and count in that. */
   readonly directoriesLast: boolean;
   /** It copies regular files, and nothing else. */
@@ -74,4 +76,13 @@ export interface Tool {
   verdict(code: number | undefined): Verdict;
   /** What a code means, in words. */
   meaning(code: number | undefined): string;
+}
+
+/** Why a version is too old, or none at all, by the text that a program tells. */
+export function older(said: string, pattern: RegExp, [major, minor]: readonly [number, number]): string | undefined {
+  const [, ...numbers] = pattern.exec(said) ?? [];
+  const [first = -1, second = -1] = numbers.map(Number);
+  if (first > major || (first === major && second >= minor)) return undefined;
+  const [line = ''] = said.trim().split('\n');
+  return `it must be version ${major}.${minor} or newer, and says: ${line || 'nothing'}`;
 }

@@ -227,13 +227,15 @@ export interface Top {
   digest: string;
 }
 
-export function topOf(source: string): Top {
+/** `own`: names below the source that are left out, too. */
+export function topOf(source: string, own: readonly string[]): Top {
   const entries = readdirSync(toBytes(source), { withFileTypes: true, encoding: 'buffer' });
   const [skipped, kept] = [[] as string[], [] as Buffer[]];
   for (const entry of entries) {
     const text = fromBytes(entry.name);
     if (SNAPSHOTS.test(text)) skipped.push(text);
-    else kept.push(entry.isDirectory() ? Buffer.concat([entry.name, Buffer.from('/')]) : entry.name);
+    else if (!own.includes(text))
+      kept.push(entry.isDirectory() ? Buffer.concat([entry.name, Buffer.from('/')]) : entry.name);
   }
   const names = kept.sort(Buffer.compare);
   return { names, skipped: skipped.sort(), digest: createHash('sha256').update(listOf(names)).digest('hex') };

@@ -23,6 +23,7 @@ import type { Tool } from '../../../ops/transfer/tool.js';
 import { transfer } from '../../../ops/transfer.js';
 import type { Listener } from '../../../report/follow.js';
 import { summaryText } from '../../../report/summary.js';
+import { count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
 import { exitCodeOfError, systemError } from '../../exit.js';
 import { type CommonSettings, type Context, neededSpillDirectory, runJob } from '../../run.js';
@@ -166,7 +167,8 @@ class Dsync {
     if (why !== undefined) throw new BulkhaulError('USAGE', why);
     const [destination] = this.call.positionals.slice(1);
     for (const [name, path] of Object.entries({ SRC: source, DST: this.#destination })) {
-      if (!isText(path)) throw new BulkhaulError('USAGE', `${name} ${path} is not UTF-8: ${this.call.tool} can't be given it`);
+      if (!isText(path))
+        throw new BulkhaulError('USAGE', `${name} ${path} is not UTF-8: ${this.call.tool} can't be given it`);
     }
     if (!this.#cloud && /^[^/]*::|^rsync:\/\//.test(destination ?? ''))
       throw new BulkhaulError('USAGE', `${destination}: a daemon of rsync is no destination here`);
@@ -218,12 +220,16 @@ class Dsync {
   async #writeTest(sourceHosts: readonly string[]): Promise<void> {
     const name = `.dsync-write-test-${Math.random().toString(36).slice(2, 10)}`;
     const [host] = sourceHosts;
-    for (const command of writeTest(this.#destination, name, this.call.values.rclone_config)) {
-      const { code, stderr } = await ask(host, command);
-      if (code === 0) continue;
-      const why = stderr.trim().split('\n').at(-1) ?? `it ended with ${code}`;
-      throw new BulkhaulError('NO_DESTINATION', `rclone can't write to ${this.#destination}: ${why}`);
+    const [touch, remove] = writeTest(this.#destination, name, this.call.values.rclone_config);
+    const written = await ask(host, touch);
+    const why = ({ stderr, code }: typeof written) => stderr.trim().split('\n').at(-1) || `it ended with ${code}`;
+    if (written.code !== 0) {
+      throw new BulkhaulError('NO_DESTINATION', `rclone can't write to ${this.#destination}: ${why(written)}`);
     }
+    const removed = await ask(host, remove);
+    // Who may write may not be allowed to remove.
+    if (removed.code !== 0)
+      this.out.note(`the file ${name} of the write test is still in ${this.#destination}: ${why(removed)}`);
   }
 
   get #plansOpen(): Plans {
@@ -236,17 +242,17 @@ class Dsync {
     const { call, out } = this;
     const { values, parts, tool, workingDirectory, logDirectory } = call;
     const source = this.#source;
-    const top = topOf(source);
+    const own = new Set([workingDirectory, logDirectory].flatMap((path) => within(real(source), real(path)) ?? []));
+    const inside = [...own].filter((path) => ![...own].some((other) => path.startsWith(`${other}/`)));
+    const top = topOf(source, inside);
     if (top.skipped.length > 0) out.note(`left out at the top of ${source}: ${someOf(top.skipped)}`);
-    const own = [workingDirectory, logDirectory].flatMap((path) => within(real(source), real(path)) ?? []);
-    const inside = own.filter((path) => !own.some((other) => path !== other && path.startsWith(`${other}/`)));
     if (inside.length > 0) out.note(`left out, because dsync works there: ${someOf(inside)}`);
     const cut: Cut = {
       source,
       parts,
       way: values.no_fpart ? 'top' : 'planned',
       holds: tool === 'rclone' ? 'files' : 'all',
-      leftOut: [...top.skipped, ...new Set(inside)],
+      leftOut: [...top.skipped, ...inside],
       top: top.digest,
     };
     this.#plans =
@@ -256,6 +262,10 @@ class Dsync {
     if (values.reuse) {
       const plan = await this.#plans.reuse(cut, top);
       out.note(`the parts are of ${plan.made}: what came into ${source} since is not copied`);
+      if (plan.unreadable > 0) {
+        const message = `${count(plan.unreadable, 'entry', 'entries')} could not be read when the parts were cut`;
+        out.report({ code: ExitCode.failed, message });
+      }
       return plan;
     }
     await this.#plans.clear();
@@ -268,8 +278,7 @@ class Dsync {
           'USAGE',
           `--no-fpart can't leave out ${someOf(refused)}: --working-dir names another place`,
         );
-      const names = top.names.filter((name) => !inside.includes(fromBytes(name).replace(/\/$/, '')));
-      return this.#plans.keep({ ...cut, made, unreadable: 0 }, deal(names, parts, this.#plans));
+      return this.#plans.keep({ ...cut, made, unreadable: 0 }, deal(top.names, parts, this.#plans));
     }
     const { gather, plan } = await import('./cut.js');
     const spillDirectory = neededSpillDirectory(out.streams.env);
