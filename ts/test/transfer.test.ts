@@ -108,6 +108,11 @@ describe('a program', () => {
     expect(await linesOf('head -c 2; exit 3', big)).toEqual({ lines: ['stdout: x'], code: 3 });
   });
 
+  it('a carriage return ends a line, too', async () => {
+    const { lines } = await linesOf("printf 'a\\rb\\n\\rc'; sleep 0.1; printf 'd\\re'");
+    expect(lines.map((line) => line.slice('stdout: '.length))).toEqual(['a', 'b', '', 'cd', 'e']);
+  });
+
   it('of a line without an end only the beginning is kept', async () => {
     const { lines } = await linesOf('head -c 1000000 /dev/zero | tr "\\0" a; echo; echo next');
     expect(lines.map((line) => line.length)).toEqual(['stdout: '.length + 65_536, 'stdout: next'.length]);
@@ -179,6 +184,15 @@ describe('rsync', () => {
     '>f+++++++++ x 34 a',
     'skipping non-regular file "f+++++++++ 1 2 x"',
   ])('says nothing of an entry: %j', (line) => expect(read(line)).toBe(undefined));
+
+  it('says how far a big file is', () => {
+    const told = { type: 'stats', bytes: 2_228_224, compared: 0 };
+    expect(read('        2228224  37%    1.95MB/s    0:00:01  ')).toEqual(told);
+    expect(read('        3000000  50%    2.00MB/s    0:00:01 (xfr#1, to-chk=1/2)')).toEqual({
+      ...told,
+      bytes: 3_000_000,
+    });
+  });
 
   it('takes escaped bytes back', () => {
     expect(unescaped('caf\\#351 \\#01 \\#999')).toEqual(Buffer.from('caf\xe9 \\#01 \\#999', 'latin1'));

@@ -296,10 +296,10 @@ class Transfer implements NativeJob {
     const missing = await this.#look(work);
     let { failed } = missing;
     if (missing.verdict === 'stopped') return given === undefined ? 0 : Math.max(0, given - tally.told);
-    if (missing.verdict === 'failed')
-      return (
-        failed + (await this.#failWhole(work, given, { ...first, message: `${first.message}; ${missing.message}` }))
-      );
+    if (missing.verdict === 'failed') {
+      const end: End = { ...first, message: `${first.message}; ${missing.message}` };
+      return failed + (await this.#failWhole(work, given === undefined ? undefined : given - failed, end));
+    }
     if (missing.entries > 0) {
       await log?.line(`# not there: ${missing.entries} entries, which are tried once more`);
       const again: Work = { ...work, list: missing.list, what: what === 'trees' ? 'rest' : what, tally: new Tally() };
@@ -513,11 +513,12 @@ class Transfer implements NativeJob {
     return true;
   }
 
-  /** Those entries of a list that are still not there failed. How many. */
+  /** Those entries of a list that are still not there failed; where nobody can look, all of them. How many. */
   async #tell(work: Work, { verdict, message }: End): Promise<number> {
     const missing = verdict === 'failed' ? undefined : await this.#look(work);
-    let failed = missing?.failed ?? 0;
-    for await (const names of namesIn(missing?.list ?? work.list)) {
+    const looked = missing?.verdict === 'done';
+    let failed = looked ? missing.failed : 0;
+    for await (const names of namesIn(looked ? missing.list : work.list)) {
       for (const name of names) {
         failed += 1;
         await work.log?.line(Buffer.concat([Buffer.from('# failed: '), name]));

@@ -122,7 +122,7 @@ async function feed(stdin: Writable, input: AsyncIterable<Buffer> | undefined): 
   stdin.end();
 }
 
-/** Cuts a stream into lines. Of one that is too long the beginning is taken, and the rest dropped. */
+/** Cuts a stream into lines, ended by newlines or carriage returns. Of one that is too long the beginning is taken. */
 async function lines(stream: Readable, take: (line: Buffer) => void | Promise<void>): Promise<void> {
   let parts: Buffer[] = [];
   let length = 0;
@@ -134,7 +134,7 @@ async function lines(stream: Readable, take: (line: Buffer) => void | Promise<vo
   };
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     let from = 0;
-    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, from)) {
+    for (const end of endsIn(chunk)) {
       let line = chunk.subarray(from, end);
       if (length > 0) {
         keep(line);
@@ -148,4 +148,18 @@ async function lines(stream: Readable, take: (line: Buffer) => void | Promise<vo
     keep(chunk.subarray(from));
   }
   if (length > 0) await take(Buffer.concat(parts));
+}
+
+/** Where lines end. */
+function* endsIn(chunk: Buffer): Generator<number> {
+  let [feed, carriage] = [chunk.indexOf('\n'), chunk.indexOf('\r')];
+  while (feed >= 0 || carriage >= 0) {
+    if (carriage < 0 || (feed >= 0 && feed < carriage)) {
+      yield feed;
+      feed = chunk.indexOf('\n', feed + 1);
+    } else {
+      yield carriage;
+      carriage = chunk.indexOf('\r', carriage + 1);
+    }
+  }
 }

@@ -13,6 +13,10 @@ import { type Line, older, type Told, type Tool, type Verdict } from './tool.js'
 /** Itemised changes, size, bytes sent, name. With the bytes sent a line comes when its file is through, not before. */
 const FORMAT = '--out-format=%i %l %b %n';
 
+/** Now and then, between carriage returns, the bytes that went so far, also of one big file. */
+const PROGRESS = ['--info=progress2', '--no-human-readable'];
+const SO_FAR = /^ +(\d+) +\d+% /;
+
 /** 11 columns: what is done, the kind, and a letter, `+` or a blank for each attribute. */
 const ITEM = /^([<>ch.])([fdLDS])([.+?a-zA-Z ]{9}) (\d+) (\d+) ([\s\S]+)$/;
 const KINDS: Record<string, EntryKind> = { f: 'file', d: 'directory', L: 'symlink', D: 'char', S: 'fifo' };
@@ -70,7 +74,7 @@ export function rsync({ hardLinks }: RsyncOptions): Tool {
       // Others write into the same directories meanwhile: these get their times and modes when all else is there.
       ...(what === 'entries' ? ['--omit-dir-times', '--chmod=Du+rwx'] : []),
       ...(what === 'directories' ? ['--no-implied-dirs'] : []),
-      ...(dryRun ? ['--dry-run'] : []),
+      ...(dryRun ? ['--dry-run'] : PROGRESS),
       // It knows KiB; 0 would be no limit.
       ...(limit > 0 ? [`--bwlimit=${Math.max(1, Math.floor(limit / 1024))}`] : []),
       ...(host === undefined ? [] : ['-e', REMOTE_SHELL]),
@@ -109,8 +113,11 @@ export function unescaped(text: string): Buffer {
 
 function item(line: Buffer): Line {
   // A character for each byte.
-  const [, update = '', letter = '', columns = '', size, sent, shown = ''] = ITEM.exec(line.toString('latin1')) ?? [];
-  if (shown === '') return { log: line };
+  const text = line.toString('latin1');
+  const [, soFar] = SO_FAR.exec(text) ?? [];
+  if (soFar !== undefined) return { told: { type: 'stats', bytes: Number(soFar), compared: 0 } };
+  const [, update = '', letter = '', columns = '', size, sent, shown = ''] = ITEM.exec(text) ?? [];
+  if (shown === '') return text === '' ? {} : { log: line };
   const kind = KINDS[letter] ?? 'file';
   const changes = [...new Set(Array.from(columns, (column) => CHANGES[column]))].filter((each) => each !== undefined);
   const outcome = outcomeOf(update, changes);

@@ -6,6 +6,7 @@
  * the source is looked through, and a dry run makes nothing.
  */
 import { accessSync, constants, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BulkhaulError } from '../../../error.js';
@@ -212,7 +213,12 @@ class Dsync {
       case 'rclone':
         return rclone({ config: values.rclone_config });
       case 'bulkhaul':
-        return bulkhaul({ here: [process.execPath, MAIN], remote });
+        // They share the processors; a host has its own.
+        return bulkhaul({
+          here: [process.execPath, MAIN],
+          remote,
+          jobs: remote ? undefined : Math.max(1, Math.ceil(availableParallelism() / this.call.jobs)),
+        });
     }
   }
 
