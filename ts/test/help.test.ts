@@ -100,12 +100,18 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'report',
       'hpcp',
       'run-mirror',
+      'dsync',
     ],
   });
 });
 
 it('help hpcp is the help of hpcp', async () => {
   expect(await run(['help', 'hpcp'])).toEqual(await run(['hpcp', '--help']));
+});
+
+it('dsync can be run, and is not installed: mpiFileUtils has the name', async () => {
+  const { bin } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  expect([(await run(['dsync', '--help'])).code, 'dsync' in bin]).toEqual([0, false]);
 });
 
 /** The names of the design: each is installed as soon as it works, and not before. */

@@ -24,6 +24,9 @@ const HPCP = ['dropin/argparse', 'dropin/hpcp', 'dropin/hpcp/flags', 'version'].
 const MIRROR = ['dropin/argparse', 'dropin/run-mirror', 'dropin/run-mirror/flags', 'version'].map(
   (name) => `ts/dist/cli/${name}.js`,
 );
+const DSYNC = ['dropin/argparse', 'dropin/dsync', 'dropin/dsync/flags', 'version'].map(
+  (name) => `ts/dist/cli/${name}.js`,
+);
 const ANSWER = 'ts/dist/cli/answer.js';
 const LAYOUT = 'ts/dist/cli/layout.js';
 
@@ -47,6 +50,12 @@ it('run-mirror --version loads its flags, and --help the page too', async () => 
   const page = ['ts/dist/cli/dropin/run-mirror/help.js', LAYOUT];
   expect(await loaded(['run-mirror', '--version'])).toEqual([...MAIN, ...MIRROR, ANSWER].sort());
   expect(await loaded(['run-mirror', '--help'])).toEqual([...MAIN, ...MIRROR, ...page, ANSWER].sort());
+});
+
+it('dsync --version loads its flags, and --help the page too', async () => {
+  const page = ['ts/dist/cli/dropin/dsync/help.js', LAYOUT];
+  expect(await loaded(['dsync', '--version'])).toEqual([...MAIN, ...DSYNC, ANSWER].sort());
+  expect(await loaded(['dsync', '--help'])).toEqual([...MAIN, ...DSYNC, ...page, ANSWER].sort());
 });
 
 it('does so under its own name too', async () => {

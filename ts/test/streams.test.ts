@@ -186,7 +186,7 @@ describe('a device, FIFO or socket as the destination', () => {
 
 describe('what can not be said', () => {
   const FULL =
-    /^(bulkhaul|hpcp|run-mirror): standard output could not be written: ENOSPC: no space left on device, write\n$/;
+    /^(bulkhaul|hpcp|run-mirror|dsync): standard output could not be written: ENOSPC: no space left on device, write\n$/;
 
   it.each([
     [['--help'], 2],
@@ -196,6 +196,7 @@ describe('what can not be said', () => {
     [['hpcp', '--version'], 191],
     [['run-mirror', '--help'], 2],
     [['run-mirror', '-q', '--manifest', '-', 's', 'd'], 2],
+    [['dsync', '--help'], 2],
     [['hpcp', 's', '-d', 'd'], 191],
     [['hpcp', 's', '--json', '-d', 'd'], 191],
   ])('%j into a full disk', async (args, code) => {

@@ -1,5 +1,5 @@
 /** `dsync`: its flags, its parts and its transfers with the real rsync and the real rclone, and what the original loses. */
-import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -205,6 +205,8 @@ describe.runIf(RSYNC)('rsync', () => {
       expect(stderr).toContain(`complete: ${entries} entries (dry run: nothing was done)`);
       expect(readdirSync(cwd)).toEqual(['s']);
     }
+    const reuse = await run(['dsync', '--dry-run', '--reuse', '-n', '2', 's', 'd'], { cwd, env: env() });
+    expect([reuse.code, readdirSync(cwd)]).toEqual([2, ['s']]);
     await dsync('-n', '2', 's', 'd');
     writeFileSync(at('s/a'), 'other');
     expect((await dsync('-n', '2', '--dry-run', 's', 'd')).stdout).toBe('>f.st...... a\n');
@@ -682,6 +684,45 @@ describe.runIf(RCLONE)('rclone', () => {
     expect([unwritable.code, existsSync(at('w', 'logs', 'x'))]).toEqual([2, false]);
     const absent = await dsync('-n', '2', '--cloud', '--rclone-config', 'absent', 's', 'there:x');
     expect([absent.code, absent.stderr]).toEqual([2, expect.stringContaining("--rclone-config can't be read")]);
+  });
+
+  it.each([
+    ['webdav', ['type = webdav', 'vendor = other']],
+    ['s3', ['type = s3', 'provider = Rclone', 'access_key_id = key', 'secret_access_key = secret']],
+  ])('brings the same over the network, to a store of %s', async (protocol, settings) => {
+    const about = spawnSync('rclone', ['serve', protocol, '--help']).stdout.toString();
+    if (!about.includes(`rclone serve ${protocol} `)) return console.log(`skip: this rclone serves no ${protocol}`);
+    const { at, cwd, env } = tree();
+    mkdirSync(at('store/bucket'), { recursive: true });
+    const keys = protocol === 's3' ? ['--auth-key', 'key,secret'] : [];
+    const server = spawn('rclone', ['serve', protocol, '-v', '--addr', '127.0.0.1:0', ...keys, at('store')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, ...env(), AWS_CA_BUNDLE: undefined },
+    });
+    try {
+      const url = await new Promise<string>((resolve, reject) => {
+        let said = '';
+        server.stderr.on('data', (chunk: Buffer) => {
+          said += chunk.toString();
+          const [found] = /http:\/\/127\.0\.0\.1:\d+/.exec(said) ?? [];
+          if (found) resolve(found);
+        });
+        server.on('exit', () => reject(new Error(said)));
+      });
+      const where = protocol === 's3' ? `endpoint = ${url}` : `url = ${url}`;
+      writeFileSync(at('conf'), ['[there]', ...settings, where, ''].join('\n'));
+      const args = ['dsync', '-n', '3', '--cloud', '--rclone-config', at('conf'), 's', 'there:bucket/in'];
+      const { code, stderr } = await run(args, { cwd, env: { ...env(), AWS_CA_BUNDLE: '' } });
+      expect([code, stderr]).toEqual([0, expect.stringMatching(/\ncomplete: /)]);
+      const files = (where: string) =>
+        Number(execFileSync('sh', ['-c', 'find . -type f -printf x | wc -c'], { cwd: at(where) }));
+      expect(files('store/bucket/in')).toBe(files('s'));
+      expect(readFileSync(at('store/bucket/in/sub/a b'), 'utf8')).toBe('in sub/a b');
+      const again = await run(args, { cwd, env: { ...env(), AWS_CA_BUNDLE: '' } });
+      expect([again.code, again.stderr]).toEqual([0, expect.stringMatching(/\ncomplete: /)]);
+    } finally {
+      server.kill('SIGKILL');
+    }
   });
 
   it('a dry run makes nothing', async () => {

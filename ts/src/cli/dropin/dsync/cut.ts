@@ -8,13 +8,14 @@
 import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { toBytes } from '../../../names.js';
 import type { EntryKind } from '../../../native/events.js';
 import type { Job } from '../../../ops/job.js';
 import { partition } from '../../../ops/partition.js';
 import type { Part } from '../../../ops/transfer/list.js';
-import type { Plans } from './plan.js';
+import type { Cut, Plans } from './plan.js';
 
 /** What a plan came to. */
 export interface Parts {
@@ -25,23 +26,15 @@ export interface Parts {
   hardLinks: boolean;
 }
 
-export interface CutOptions {
-  source: string;
-  parts: number;
-  holds: 'all' | 'files';
-  /** Rules of rsync's --exclude. */
-  exclude: readonly string[];
-  spillDirectory: string;
-}
-
 /** Begins to plan. */
-export function plan({ source, parts, exclude, spillDirectory }: CutOptions, plans: Plans): Job {
+export function plan(cut: Pick<Cut, 'source' | 'parts' | 'leftOut'> & { spillDirectory: string }, plans: Plans): Job {
+  const { source, parts, leftOut, spillDirectory } = cut;
   return partition({
-    sources: `${source.replace(/\/*$/, '/')}`,
+    sources: source.replace(/\/*$/, '/'),
     parts,
-    exclude: [...exclude],
+    exclude: leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`),
     format: 'jsonl',
-    template: `${plans.directory}/listed`,
+    template: join(plans.directory, 'listed'),
     replace: true,
     spillDirectory,
   });
@@ -57,7 +50,7 @@ interface Listed {
 }
 
 /** Turns the lists of the planner into those of a plan. */
-export async function gather(lists: readonly string[], holds: CutOptions['holds'], plans: Plans): Promise<Parts> {
+export async function gather(lists: readonly string[], holds: Cut['holds'], plans: Plans): Promise<Parts> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
   const parts: Part[] = [];
   let hardLinks = false;

@@ -85,6 +85,11 @@ export class Plans {
     return plans;
   }
 
+  /** The same, only to be read: nothing is made. */
+  static async read(workingDirectory: string, source: string): Promise<Plans> {
+    return new Plans(join(workingDirectory, nameOf(source)));
+  }
+
   /** In a directory that goes with the process. */
   static temporary(directory: string): Plans {
     return new Plans(directory);
@@ -102,9 +107,9 @@ export class Plans {
   }
 
   /** Keeps a plan whose lists are written. */
-  async keep(plan: Omit<Plan, 'format' | 'lists'>, parts: readonly Omit<Part, 'list'>[]): Promise<Plan> {
+  async keep(plan: Omit<Plan, 'format' | 'lists'>, parts: readonly Part[]): Promise<Plan> {
     const lists: ListRecord[] = [];
-    for (const part of parts) lists.push({ ...part, digest: await digestOf(this.list(part.number)) });
+    for (const { list, ...part } of parts) lists.push({ ...part, digest: await digestOf(list) });
     const whole: Plan = { format: FORMAT, ...plan, lists };
     const path = join(this.directory, 'plan.json');
     const file = openSync(toBytes(`${path}.new`), 'w', 0o600);

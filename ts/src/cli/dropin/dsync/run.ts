@@ -31,7 +31,7 @@ import { type CommonSettings, type Context, neededSpillDirectory, runJob } from 
 import { elsewhere, parseRate } from '../../values.js';
 import { Console } from '../console.js';
 import { type DsyncCall, isElsewhere } from './flags.js';
-import { type Cut, deal, nameOf, type Plan, Plans, someOf, topOf, within } from './plan.js';
+import { type Cut, deal, nameOf, type Plan, Plans, someOf, type Top, topOf, within } from './plan.js';
 
 interface Problem {
   code: number;
@@ -47,7 +47,10 @@ export async function run(call: DsyncCall, streams: Context): Promise<number> {
   const out = new Console<Problem>('dsync', streams, { json, quiet, piped: false });
   // A job minds the signals itself; between two of them they count too.
   const signals = new AbortController();
-  const stop = () => signals.abort();
+  const stop = () => {
+    if (signals.signal.aborted && !dsync.atWork) process.exit(ExitCode.interrupted);
+    signals.abort();
+  };
   for (const signal of SIGNALS) process.on(signal, stop);
   const dsync = new Dsync(call, out, signals.signal);
   try {
@@ -90,6 +93,8 @@ class Dsync {
   readonly #cloud: boolean;
   #plans: Plans | undefined;
   #temporary: string | undefined;
+  /** A job runs, which minds the signals. */
+  atWork = false;
   /** What the reporters of a job have told in JSON. */
   told: unknown;
 
@@ -98,23 +103,24 @@ class Dsync {
     readonly out: Console<Problem>,
     readonly signal: AbortSignal,
   ) {
-    const { source, destination, tool, values } = call;
+    const { source, destination, tool } = call;
     this.#source = source.replace(/(?<=[^/])\/+$/, '');
     this.#cloud = tool === 'rclone';
     const remote = !this.#cloud && isElsewhere(destination) ? /^([^/]*?):(?!:)(.*)$/s.exec(destination) : null;
     const [, host, path] = remote ?? [];
     this.#destination = path ?? destination;
     this.#destinationHosts = host === undefined ? [] : [host];
-    if (host !== undefined && values.destination_hosts !== undefined) {
-      throw new BulkhaulError('USAGE', `DST names the host ${host}, and --destination-hosts names others`);
-    }
   }
 
   async run(): Promise<void> {
     const { values, jobs } = this.call;
     const [limit, sourceHosts] = [values.bwlimit, this.#hosts('--source-hosts', values.source_hosts)];
     const bytes = limit === undefined ? 0 : parseRate(limit, '--bwlimit');
-    this.#destinationHosts.push(...this.#hosts('--destination-hosts', values.destination_hosts));
+    const named = this.#hosts('--destination-hosts', values.destination_hosts);
+    const [host] = this.#destinationHosts;
+    if (host !== undefined && named.length > 0)
+      throw new BulkhaulError('USAGE', `DST names the host ${host}, and --destination-hosts names others`);
+    this.#destinationHosts.push(...named);
     this.#check(sourceHosts);
     const [tool, dryRun] = [this.#tool(sourceHosts.length > 0), values.dry_run];
     const crew = await Crew.muster(
@@ -130,11 +136,12 @@ class Dsync {
       },
       (message) => this.out.note(message),
     );
-    if (this.#cloud && !dryRun) await this.#writeTest(sourceHosts);
+    if (this.#cloud && !dryRun) await this.#writeTest(crew);
     if (this.signal.aborted) return;
-    const plan = await this.#plan();
-    if (plan === undefined || this.signal.aborted) return;
-    const parts = plan.lists.map((list): Part => ({ ...list, list: this.#plansOpen.list(list.number) }));
+    const planned = await this.#plan();
+    if (planned === undefined || this.signal.aborted) return;
+    const { plan, plans } = planned;
+    const parts = plan.lists.map((list): Part => ({ ...list, list: plans.list(list.number) }));
     const logs = dryRun ? undefined : this.#logs();
     const settings = this.#settings();
     const { found } = plan;
@@ -151,7 +158,7 @@ class Dsync {
           leftOut: found && plan.holds === 'files' ? { ...found, file: 0 } : undefined,
           trees: plan.way === 'top',
           logs,
-          scratch: this.#plansOpen.directory,
+          scratch: plans.directory,
           limit: bytes,
           dryRun,
           entries,
@@ -223,97 +230,95 @@ class Dsync {
   }
 
   /** The destination is written to, and that is waited for. Throws `NO_DESTINATION`. */
-  async #writeTest(sourceHosts: readonly string[]): Promise<void> {
+  async #writeTest(crew: Crew): Promise<void> {
     const name = `.dsync-write-test-${Math.random().toString(36).slice(2, 10)}`;
-    const [host] = sourceHosts;
+    const place = crew.take();
+    if (place === undefined) throw new BulkhaulError('NO_START', 'no host is left');
+    crew.giveBack(place);
+    const host = place.source;
     const [touch, remove] = writeTest(this.#destination, name, this.call.values.rclone_config);
-    const written = await ask(host, touch);
     const why = ({ stderr, code }: typeof written) => stderr.trim().split('\n').at(-1) || `it ended with ${code}`;
-    if (written.code !== 0) {
+    const written = await ask(host, touch);
+    if (written.code !== 0)
       throw new BulkhaulError('NO_DESTINATION', `rclone can't write to ${this.#destination}: ${why(written)}`);
-    }
     const removed = await ask(host, remove);
     // Who may write may not be allowed to remove.
     if (removed.code !== 0)
       this.out.note(`the file ${name} of the write test is still in ${this.#destination}: ${why(removed)}`);
   }
 
-  get #plansOpen(): Plans {
-    if (this.#plans === undefined) throw new TypeError('no plans are open');
-    return this.#plans;
+  /** The parts: those of before, or new ones. Undefined: planning was interrupted, or failed as a whole, and that is told. */
+  async #plan(): Promise<{ plan: Plan; plans: Plans } | undefined> {
+    const { values, parts, workingDirectory } = this.call;
+    const { cut, top } = this.#cut();
+    if (values.reuse) {
+      const read = values.dry_run ? Plans.read : Plans.open;
+      this.#plans = await read(workingDirectory, this.#source);
+      return { plan: await this.#reused(this.#plans, cut, top), plans: this.#plans };
+    }
+    const plans = values.dry_run
+      ? Plans.temporary(this.#makeTemporary())
+      : await Plans.open(workingDirectory, this.#source);
+    this.#plans = plans;
+    await plans.clear();
+    plans.keepTop(top);
+    if (cut.way === 'planned') {
+      const plan = await this.#planned(plans, cut);
+      return plan && { plan, plans };
+    }
+    const made = new Date().toISOString();
+    return { plan: await plans.keep({ ...cut, made, unreadable: 0 }, deal(top.names, parts, plans)), plans };
   }
 
-  /** The parts: those of before, or new ones. Undefined: planning was interrupted, or failed as a whole, and that is told. */
-  async #plan(): Promise<Plan | undefined> {
+  /** What decides how the source is cut, and what is at its top. */
+  #cut(): { cut: Cut; top: Top } {
     const { call, out } = this;
     const { values, parts, tool, workingDirectory, logDirectory } = call;
     const source = this.#source;
-    const own = new Set([workingDirectory, logDirectory].flatMap((path) => within(real(source), real(path)) ?? []));
-    const inside = [...own].filter((path) => ![...own].some((other) => path.startsWith(`${other}/`)));
+    const own = [workingDirectory, logDirectory].flatMap((path) => within(real(source), real(path)) ?? []);
+    const inside = [...new Set(own)].filter((path) => !own.some((other) => path.startsWith(`${other}/`)));
+    const deep = inside.filter((path) => path.includes('/'));
+    if (values.no_fpart && deep.length > 0) {
+      const why = `--no-fpart can't leave out ${someOf(deep)}, where dsync works`;
+      throw new BulkhaulError('USAGE', `${why}: --working-dir names another place`);
+    }
     const top = topOf(source, inside);
     if (top.skipped.length > 0) out.note(`left out at the top of ${source}: ${someOf(top.skipped)}`);
     if (inside.length > 0) out.note(`left out, because dsync works there: ${someOf(inside)}`);
-    const cut: Cut = {
-      source,
-      parts,
-      way: values.no_fpart ? 'top' : 'planned',
-      holds: tool === 'rclone' ? 'files' : 'all',
-      leftOut: [...top.skipped, ...inside],
-      top: top.digest,
-    };
-    this.#plans =
-      values.dry_run && !values.reuse
-        ? Plans.temporary(this.#makeTemporary())
-        : await Plans.open(workingDirectory, source);
-    if (values.reuse) {
-      const plan = await this.#plans.reuse(cut, top);
-      out.note(`the parts are of ${plan.made}: what came into ${source} since is not copied`);
-      if (plan.unreadable > 0) {
-        const message = `${count(plan.unreadable, 'entry', 'entries')} could not be read when the parts were cut`;
-        out.report({ code: ExitCode.failed, message });
-      }
-      return plan;
+    const way = values.no_fpart ? 'top' : 'planned';
+    const holds = tool === 'rclone' ? 'files' : 'all';
+    return { cut: { source, parts, way, holds, leftOut: [...top.skipped, ...inside], top: top.digest }, top };
+  }
+
+  async #reused(plans: Plans, cut: Cut, top: Top): Promise<Plan> {
+    const plan = await plans.reuse(cut, top);
+    this.out.note(`the parts are of ${plan.made}: what came into ${cut.source} since is not copied`);
+    if (plan.unreadable > 0) {
+      const message = `${count(plan.unreadable, 'entry', 'entries')} could not be read when the parts were cut`;
+      this.out.report({ code: ExitCode.failed, message });
     }
-    await this.#plans.clear();
-    this.#plans.keepTop(top);
-    const made = new Date().toISOString();
-    if (cut.way === 'top') {
-      const refused = inside.filter((path) => path.includes('/'));
-      if (refused.length > 0)
-        throw new BulkhaulError(
-          'USAGE',
-          `--no-fpart can't leave out ${someOf(refused)}: --working-dir names another place`,
-        );
-      return this.#plans.keep({ ...cut, made, unreadable: 0 }, deal(top.names, parts, this.#plans));
-    }
+    return plan;
+  }
+
+  async #planned(plans: Plans, cut: Cut): Promise<Plan | undefined> {
+    const { call, out } = this;
     const { gather, plan } = await import('./cut.js');
+    const made = new Date().toISOString();
     const spillDirectory = neededSpillDirectory(out.streams.env);
-    const exclude = cut.leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`);
-    const options = { source, parts, holds: cut.holds, exclude, spillDirectory };
     const lists: string[] = [];
-    const plans = this.#plans;
-    const settings = { ...this.#settings(), dryRun: false, verbose: false };
     const report = await this.#job(
-      () => plan(options, plans),
-      settings,
+      () => plan({ ...cut, spillDirectory }, plans),
+      { ...this.#settings(), dryRun: false, verbose: false },
       (event) => {
         if (event.type === 'part' && event.path !== undefined) lists.push(event.path);
       },
     );
-    if (report.interrupted || !report.accounted) {
-      this.#problem(report);
-      return undefined;
-    }
-    if (!report.complete) this.#problem(report);
-    const cutUp = await gather(lists, cut.holds, plans);
-    if (cutUp.hardLinks && tool === 'rsync' && !values.hard_links)
+    this.#problem(report);
+    if (report.interrupted || !report.accounted) return undefined;
+    const { parts, found, hardLinks } = await gather(lists, cut.holds, plans);
+    if (hardLinks && call.tool === 'rsync' && !call.values.hard_links)
       out.note('there are hard links, which rsync -a makes copies of: --hard-links keeps them');
-    const { found } = cutUp;
-    const unreadable = report.outcomes.failed;
-    return this.#plans.keep(
-      { ...cut, made, found, unreadable },
-      cutUp.parts.map(({ list: _, ...part }) => part),
-    );
+    return plans.keep({ ...cut, made, found, unreadable: report.outcomes.failed }, parts);
   }
 
   /** A directory for the logs of this run. */
@@ -330,6 +335,7 @@ class Dsync {
       hush = given;
       return begin(entries);
     };
+    this.atWork = true;
     try {
       return await runJob(started, settings, this.out.streams, (event) => {
         // A host that is lost is told when it is.
@@ -339,6 +345,8 @@ class Dsync {
     } catch (error) {
       this.told = error;
       throw error;
+    } finally {
+      this.atWork = false;
     }
   }
 
