@@ -273,7 +273,7 @@ describe('a tally', () => {
     Object.fromEntries(Object.entries(tally.settle(entries)).map(([outcome, { all }]) => [outcome, all]));
 
   it('gives each entry one outcome, also when a run was begun again', () => {
-    const tally = new Tally();
+    const tally = new Tally(true);
     tally.again();
     for (let copied = 0; copied < 3; copied += 1) tally.take(entry('copied'));
     tally.again();
@@ -283,15 +283,18 @@ describe('a tally', () => {
     for (const _ of [1, 2]) tally.take(entry('copied'));
     expect(tally.told).toBe(5);
     expect(sum(tally, 5)).toEqual({ metadata: 0, made: 0, linked: 0, copied: 5, skipped: 0 });
+    // Of a file that did not come through nothing counts in the end.
+    tally.take({ type: 'stats', bytes: 100, compared: 0 });
+    expect([tally.written, tally.writtenSoFar]).toEqual([6, 103]);
   });
 
   it('takes what only was counted for what needed nothing', () => {
-    const tally = new Tally();
+    const tally = new Tally(false);
     tally.again();
     tally.take(entry('copied'));
     tally.take(entry('copied', false));
     tally.take({ type: 'stats', bytes: 2, compared: 4 });
-    expect(tally.told).toBe(5);
+    expect([tally.told, tally.written]).toEqual([5, 2]);
     expect(sum(tally, 5)).toEqual({ metadata: 0, made: 0, linked: 0, copied: 2, skipped: 3 });
   });
 });

@@ -167,7 +167,7 @@ class Transfer implements NativeJob {
     const sum = (of: (tally: Tally) => number) => [...this.#tallies].reduce((all, tally) => all + of(tally), 0);
     const entries = total(outcomes) + sum(({ told }) => told);
     const doneFiles = total(files) + sum(({ kinds }) => kinds.file ?? 0);
-    const copied = copiedBytes + sum(({ written }) => written);
+    const copied = copiedBytes + sum(({ writtenSoFar }) => writtenSoFar);
     const done = Math.max(copied, doneBytes + sum(({ bytes }) => bytes));
     const all = found && { entries: total(found), files: found.file, bytes: foundBytes };
     return {
@@ -226,7 +226,14 @@ class Transfer implements NativeJob {
         const log = this.#logOf(part);
         const { dryRun = false } = this.options;
         try {
-          await this.#part({ part, list: part.list, what, tally: new Tally(), log, dryRun });
+          await this.#part({
+            part,
+            list: part.list,
+            what,
+            tally: new Tally(this.options.tool.tellsSizes),
+            log,
+            dryRun,
+          });
         } finally {
           this.#workers -= 1;
           await log?.close();
@@ -302,7 +309,12 @@ class Transfer implements NativeJob {
     }
     if (missing.entries > 0) {
       await log?.line(`# not there: ${missing.entries} entries, which are tried once more`);
-      const again: Work = { ...work, list: missing.list, what: what === 'trees' ? 'rest' : what, tally: new Tally() };
+      const again: Work = {
+        ...work,
+        list: missing.list,
+        what: what === 'trees' ? 'rest' : what,
+        tally: new Tally(this.options.tool.tellsSizes),
+      };
       const second = await this.#persist(again);
       tally.add(again.tally);
       if (second.verdict === 'stopped') failed += missing.entries;
@@ -335,7 +347,13 @@ class Transfer implements NativeJob {
           else if (what !== 'trees') told.add(name.toString('latin1'));
           return outcome === 'skipped' || name === undefined ? undefined : leave(name, kind === 'directory');
         };
-        const end = await this.#persist({ ...work, list: batch.list, tally: new Tally(), dryRun: true, look });
+        const end = await this.#persist({
+          ...work,
+          list: batch.list,
+          tally: new Tally(this.options.tool.tellsSizes),
+          dryRun: true,
+          look,
+        });
         if (end.verdict === 'stopped' || end.verdict === 'failed') return { ...end, ...found };
         // Which entries of trees it means only its words tell.
         if (what === 'trees' && end.verdict === 'partial') await this.#failWhole(work, undefined, end);
@@ -473,7 +491,14 @@ class Transfer implements NativeJob {
     const { dryRun = false, destination } = this.options;
     const part = { number: 0, list: '' };
     const log = this.#logOf(part);
-    const end = await this.#persist({ part, list: '', what: 'root', tally: new Tally(), log, dryRun });
+    const end = await this.#persist({
+      part,
+      list: '',
+      what: 'root',
+      tally: new Tally(this.options.tool.tellsSizes),
+      log,
+      dryRun,
+    });
     await log?.close();
     if (end.verdict === 'done' || end.verdict === 'stopped') return;
     await this.#fail('metadata', toBytes(destination), end.message, 'directory', false);

@@ -373,6 +373,17 @@ describe.runIf(RSYNC)('--copy-with bulkhaul', () => {
   });
 });
 
+describe.runIf(RSYNC)('--copy-with bulkhaul on hosts', () => {
+  it('runs the bulkhaul there', async () => {
+    const { at, dsync, lines, env } = withHosts("it's $a");
+    symlinkSync(executable, join((env().PATH ?? '').split(':')[0] ?? '', 'bulkhaul'));
+    const { code } = await dsync('-n', '4', '--copy-with', 'bulkhaul', '--source-hosts', 'hosts', 's', 'd');
+    expect(code).toBe(0);
+    expect(wholeDifference(at('s'), at('d'))).toBe('');
+    expect(new Set(lines('ran'))).toEqual(new Set(['a', 'b', 'user@c']));
+  });
+});
+
 describe.runIf(RSYNC)('--reuse', () => {
   it('takes the parts of before, without looking again', async () => {
     const { at, dsync } = tree(['a']);
@@ -568,6 +579,18 @@ describe.runIf(RSYNC)('hosts', () => {
   });
 });
 
+/** The processes of rsync that have a path among their arguments. */
+function processesIn(directory: string): string[] {
+  return readdirSync('/proc').filter((process) => {
+    try {
+      const [program, ...args] = readFileSync(`/proc/${process}/cmdline`, 'utf8').split('\0');
+      return program === 'rsync' && args.some((arg) => arg.startsWith(directory));
+    } catch {
+      return false;
+    }
+  });
+}
+
 describe.runIf(RSYNC)('a signal', () => {
   /** Sends it when rsync stands in the middle of its work; who was begun. */
   async function stopped(script: string, signals: readonly NodeJS.Signals[]) {
@@ -624,6 +647,24 @@ describe.runIf(RSYNC)('a signal', () => {
     expect((await ended).code).toBe(130);
     expect(lives(stdout.trim())).toBe(false);
   });
+
+  it('by which it can not end anything, SIGKILL, leaves nobody behind either', async () => {
+    const { at, cwd, env } = tree(['a']);
+    for (const name of ['b', 'c']) writeFileSync(at('s', name), Buffer.alloc(4_000_000, name));
+    let child: ChildProcess | undefined;
+    const ended = run(['dsync', '-n', '2', '--bwlimit', '2', 's', 'd'], {
+      cwd,
+      env: env(),
+      onStart: (started) => {
+        child = started;
+      },
+    });
+    await expect.poll(() => processesIn(at('s')), { timeout: 30_000 }).not.toEqual([]);
+    child?.kill('SIGKILL');
+    expect((await ended).code).toBe(null);
+    // They end when they have something to say, and nobody hears it.
+    await expect.poll(() => processesIn(at('s')), { timeout: 60_000 }).toEqual([]);
+  }, 120_000);
 
   it('a second one ends what would not', async () => {
     const { code, processes } = await stopped(

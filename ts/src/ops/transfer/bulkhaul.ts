@@ -25,6 +25,7 @@ export function bulkhaul({ here, remote, jobs }: BulkhaulOptions): Tool {
   return {
     program: 'bulkhaul',
     directoriesLast: false,
+    tellsSizes: true,
     filesOnly: false,
     unfit: () => undefined,
     input: (list) => written(namesIn(list), NUL),

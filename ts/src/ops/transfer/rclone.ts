@@ -35,6 +35,7 @@ export function rclone({ config }: RcloneOptions): Tool {
     version: 'version',
     unsuited: (said) => older(said, /^rclone v(\d+)\.(\d+)/m, [1, 53]),
     directoriesLast: false,
+    tellsSizes: false,
     filesOnly: true,
     unfit: (name) => (name.includes(QUOTE) ? 'rclone can not be told a name with the character U+201B' : undefined),
     input: (list, what) =>

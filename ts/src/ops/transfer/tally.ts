@@ -30,16 +30,22 @@ export class Tally {
   #toldOfCompared = 0;
   /** Of the last run: bytes of the files that it told of. */
   bytes = 0;
-  /** Of all runs: bytes of the files that were copied, and what was moved by the tool's own count. */
+  /** Bytes of the files that were copied: of all runs, and of those before this one. */
   #copied = 0;
+  #copiedBefore = 0;
+  /** The same by the tool's own count, of the runs before, and of this one, as it goes. */
   #moved = 0;
   #movedNow = 0;
+
+  /** `sizes`: the tool tells how large a file is that it copied. */
+  constructor(readonly sizes: boolean) {}
 
   /** Another run begins. */
   again(): void {
     this.#told = this.#compared = this.#toldOfCompared = this.bytes = 0;
     this.kinds = {};
     this.#unchanged = none();
+    this.#copiedBefore = this.#copied;
     this.#moved += this.#movedNow;
     this.#movedNow = 0;
   }
@@ -92,9 +98,14 @@ export class Tally {
     return this.#deeds.copied.file;
   }
 
-  /** Bytes that were written, by whichever count there is. */
+  /** Bytes that were written, of files that are through. */
   get written(): number {
-    return Math.max(this.#copied, this.#moved + this.#movedNow);
+    return this.sizes ? this.#copied : this.#moved + this.#movedNow;
+  }
+
+  /** The same with what went of the file that the tool is at. */
+  get writtenSoFar(): number {
+    return Math.max(this.written, this.#copiedBefore + this.#movedNow);
   }
 
   /** An outcome for each of so many entries. */

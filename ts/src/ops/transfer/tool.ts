@@ -65,6 +65,8 @@ export interface Tool {
   unsuited?(said: string): string | undefined;
   /** Directories need a pass of their own when all else is done, and count in that. */
   readonly directoriesLast: boolean;
+  /** It tells how large a file is that it copied. */
+  readonly tellsSizes: boolean;
   /** It copies regular files, and nothing else. */
   readonly filesOnly: boolean;
   command(pass: Pass): Command;
