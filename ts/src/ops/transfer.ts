@@ -230,7 +230,7 @@ class Transfer implements NativeJob {
             part,
             list: part.list,
             what,
-            tally: new Tally(this.options.tool.tellsSizes),
+            tally: this.#tally(),
             log,
             dryRun,
           });
@@ -300,29 +300,24 @@ class Transfer implements NativeJob {
   /** Finds the entries that are not there, tries these once more, and tells what is missing then. How many failed. */
   async #mend(work: Work, given: number | undefined, first: End): Promise<number> {
     const { tally, log, what } = work;
-    const missing = await this.#look(work);
-    let { failed } = missing;
-    if (missing.verdict === 'stopped') return given === undefined ? 0 : Math.max(0, given - tally.told);
-    if (missing.verdict === 'failed') {
-      const end: End = { ...first, message: `${first.message}; ${missing.message}` };
-      return failed + (await this.#failWhole(work, given === undefined ? undefined : given - failed, end));
-    }
-    if (missing.entries > 0) {
-      await log?.line(`# not there: ${missing.entries} entries, which are tried once more`);
-      const again: Work = {
-        ...work,
-        list: missing.list,
-        what: what === 'trees' ? 'rest' : what,
-        tally: new Tally(this.options.tool.tellsSizes),
-      };
+    const { list, entries, failed, ...looked } = await this.#look(work);
+    try {
+      if (looked.verdict === 'stopped') return given === undefined ? 0 : Math.max(0, given - tally.told);
+      if (looked.verdict === 'failed') {
+        const end: End = { ...first, message: `${first.message}; ${looked.message}` };
+        return failed + (await this.#failWhole(work, given === undefined ? undefined : given - failed, end));
+      }
+      if (entries === 0) return failed;
+      await log?.line(`# not there: ${entries} entries, which are tried once more`);
+      const again: Work = { ...work, list, what: what === 'trees' ? 'rest' : what, tally: this.#tally() };
       const second = await this.#persist(again);
       tally.add(again.tally);
-      if (second.verdict === 'stopped') failed += missing.entries;
-      else if (second.verdict !== 'done' || again.tally.told !== missing.entries)
-        failed += await this.#tell(again, second);
+      if (second.verdict === 'stopped') return failed + entries;
+      if (second.verdict === 'done' && again.tally.told === entries) return failed;
+      return failed + (await this.#tell(again, second));
+    } finally {
+      await rm(toBytes(list), { force: true });
     }
-    await rm(toBytes(missing.list), { force: true });
-    return failed;
   }
 
   /**
@@ -350,7 +345,7 @@ class Transfer implements NativeJob {
         const end = await this.#persist({
           ...work,
           list: batch.list,
-          tally: new Tally(this.options.tool.tellsSizes),
+          tally: this.#tally(),
           dryRun: true,
           look,
         });
@@ -381,20 +376,26 @@ class Transfer implements NativeJob {
     const isDirectory = what === 'directories';
     const path = this.#scratch('look', work);
     let names: Buffer[] = [];
-    const write = () =>
-      writeFile(toBytes(path), Buffer.concat(names.flatMap((name) => [name, isDirectory ? DIRECTORY_END : END])));
-    for await (const some of namesIn(list, isDirectory ? 'directories' : 'others')) {
-      for (const name of some) if (this.options.tool.unfit(name) === undefined) names.push(Buffer.from(name));
-      if (names.length < BATCH) continue;
-      await write();
-      yield { names, list: path };
-      names = [];
+    const batch = async () => {
+      const lines = names.flatMap((name) => [name, isDirectory ? DIRECTORY_END : END]);
+      await writeFile(toBytes(path), Buffer.concat(lines));
+      return { names, list: path };
+    };
+    try {
+      for await (const some of namesIn(list, isDirectory ? 'directories' : 'others')) {
+        for (const name of some) if (this.options.tool.unfit(name) === undefined) names.push(Buffer.from(name));
+        if (names.length < BATCH) continue;
+        yield await batch();
+        names = [];
+      }
+      if (names.length > 0) yield await batch();
+    } finally {
+      await rm(toBytes(path), { force: true });
     }
-    if (names.length > 0) {
-      await write();
-      yield { names, list: path };
-    }
-    await rm(toBytes(path), { force: true });
+  }
+
+  #tally(): Tally {
+    return new Tally(this.options.tool.tellsSizes);
   }
 
   #scratch(what: string, { part }: Work): string {
@@ -454,7 +455,10 @@ class Transfer implements NativeJob {
   async #take(told: Told, { what, tally, look }: Work): Promise<void> {
     if (told.type === 'stats') return tally.take(told);
     if (told.type === 'trouble') {
-      if (told.name && this.#reasons.size < MOST_REASONS) this.#reasons.set(told.name.toString('latin1'), told.message);
+      if (told.name === undefined) return;
+      if (this.#reasons.size < MOST_REASONS) this.#reasons.set(told.name.toString('latin1'), told.message);
+      // Of trees nobody knows what there was.
+      if (told.vanished && what === 'trees' && !look) await this.#fail('vanished', told.name, 'it vanished');
       return;
     }
     if (told.type === 'skipped') {
@@ -495,7 +499,7 @@ class Transfer implements NativeJob {
       part,
       list: '',
       what: 'root',
-      tally: new Tally(this.options.tool.tellsSizes),
+      tally: this.#tally(),
       log,
       dryRun,
     });
@@ -532,7 +536,8 @@ class Transfer implements NativeJob {
   async #gone({ what, log }: Work, name: Buffer): Promise<boolean> {
     const error = await this.#absence(name);
     if (error === undefined) return false;
-    const [kind, , why] = causeOf(error, name);
+    const vanished = error.code === 'ENOENT' || error.code === 'ENOTDIR';
+    const [kind, why] = vanished ? ['vanished', 'it vanished'] : ['unreadable', error.message];
     await log?.line(Buffer.concat([Buffer.from(`# ${kind}: `), name]));
     await this.#fail(kind, name, why, what === 'directories' ? 'directory' : 'file');
     return true;
@@ -581,12 +586,6 @@ class Transfer implements NativeJob {
   #note(kind: string, message: string, path = ''): void {
     this.#ledger.note(kind, message, toBytes(path));
   }
-}
-
-/** The kind of failure that an entry is which can't be looked at, its name, and why. */
-function causeOf(error: NodeJS.ErrnoException, name: Buffer): ['vanished' | 'unreadable', Buffer, string] {
-  const vanished = error.code === 'ENOENT' || error.code === 'ENOTDIR';
-  return vanished ? ['vanished', name, 'it vanished'] : ['unreadable', name, error.message];
 }
 
 /** A name in a directory. */

@@ -276,6 +276,26 @@ describe.runIf(RSYNC)('rsync', () => {
     expect(difference(at('s'), at('d'))).toBe('');
   });
 
+  it('what vanishes from trees, of which nobody knew, is named too', async () => {
+    const { at, cwd, env } = tree(['a', 'b']);
+    const PATH = standIn(
+      at('bin'),
+      'rsync',
+      `case "$*" in *--dry-run*|*--version*) exec "$real" "$@" ;; esac
+      "$real" "$@" || exit
+      if mkdir '${at('once')}' 2>/dev/null; then echo 'file has vanished: "${at('s/sub/gone')}"' >&2; exit 24; fi`,
+    );
+    const { code, stderr } = await run(['dsync', '-n', '2', '--no-fpart', 's', 'd'], { cwd, env: env({ PATH }) });
+    expect([code, stderr]).toEqual([24, expect.stringContaining(`dsync: rsync ${at('s/sub/gone')}: it vanished\n`)]);
+    expect(readdirSync(at('dsync_working', readdirSync(at('dsync_working'))[1] ?? '')).sort()).toEqual([
+      'chunk.1',
+      'chunk.2',
+      'lock',
+      'plan.json',
+      'top',
+    ]);
+  });
+
   it('a part that fails as a whole is told, and the others go on', async () => {
     const { at, cwd, env } = tree();
     const PATH = standIn(
@@ -512,6 +532,12 @@ describe.runIf(RSYNC)('hosts', () => {
     expect(wholeDifference(at('s'), at('d2'))).toBe('');
     expect((await dsync('-n', '3', 's', `a:${at('d3')}`)).code).toBe(0);
     expect(wholeDifference(at('s'), at('d3'))).toBe('');
+    // What has no path is the home, never the root.
+    for (const home of ['a:', 'a:~', 'a:~/']) {
+      expect((await dsync('-n', '1', '--dry-run', 's', home)).code).toBe(0);
+      const checks = lines('notes').filter((line) => line.includes('witness'));
+      expect(checks.at(-1)).toMatch(/ sh rsync \. \.bulkhaul-witness-\w+$/);
+    }
     expect(readdirSync(at()).filter((name) => name.includes(':'))).toEqual([]);
   });
 

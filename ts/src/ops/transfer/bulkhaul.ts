@@ -65,7 +65,6 @@ interface Event {
   changes?: unknown;
   message?: unknown;
   copiedBytes?: unknown;
-  skippedFiles?: unknown;
 }
 
 function read(line: Buffer, stream: 'stdout' | 'stderr'): Line {

@@ -4,6 +4,7 @@
  * Comes in: the path of such a file; goes out: its names, a batch at a time, so that a list of any length takes no memory.
  */
 import { createReadStream } from 'node:fs';
+import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 
 /** A part of a source. */
@@ -42,7 +43,7 @@ export async function* namesIn(path: string, kind: Kind = 'all'): AsyncGenerator
     rest = bytes.subarray(from);
     if (names.length > 0) yield names;
   }
-  if (rest.length > 0) throw new Error(`the list is cut short: ${path}`);
+  if (rest.length > 0) throw new BulkhaulError('LIST', `the list is cut short: ${path}`);
 }
 
 /** Names as a program reads them, each with `end` after it. */

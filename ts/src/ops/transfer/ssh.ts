@@ -13,7 +13,7 @@ import { type Command, type Ended, type Running, start, type TakeLine } from './
 /** What ssh ends with where it did not get through, or lost the connection. */
 export const LOST = 255;
 
-/** Seconds until a host that does not answer is given up. */
+/** It asks nothing; a host that does not answer is given up after 15 seconds, one that is silent after a minute. */
 const OPTIONS = ['BatchMode=yes', 'ConnectTimeout=15', 'ServerAliveInterval=15', 'ServerAliveCountMax=4'];
 
 const SSH: Command = ['ssh', ...OPTIONS.flatMap((option) => ['-o', option])];

@@ -138,6 +138,8 @@ export interface DsyncCall extends Parsed<typeof FLAGS> {
   readonly jobs: number;
   readonly source: string;
   readonly destination: string;
+  /** Absolute; undefined: rclone's own choice. */
+  readonly rcloneConfig: string | undefined;
   readonly workingDirectory: string;
   readonly logDirectory: string;
 }
@@ -154,7 +156,11 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Dsyn
   const { values, positionals } = parsed;
   const call = { ...parsed, tool: 'rsync', progress: 'auto', parts: 1, jobs: 1 } as const;
   if (values.help || values.version)
-    return { ...call, source: '', destination: '', workingDirectory: '', logDirectory: '' };
+    return {
+      ...call,
+      ...{ source: '', destination: '', workingDirectory: '', logDirectory: '' },
+      rcloneConfig: undefined,
+    };
 
   const missing = [
     ...(values.number === undefined ? ['-n/--number'] : []),
@@ -191,6 +197,7 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Dsyn
     jobs,
     source: path('SRC', source),
     destination: tool === 'rclone' || isElsewhere(destination) ? destination : path('DST', destination),
+    rcloneConfig: values.rclone_config === undefined ? undefined : path('--rclone-config', values.rclone_config),
     workingDirectory,
     logDirectory:
       values.log_output === undefined ? join(workingDirectory, 'logs') : path('--log-output', values.log_output),

@@ -108,7 +108,8 @@ class Dsync {
     this.#cloud = tool === 'rclone';
     const remote = !this.#cloud && isElsewhere(destination) ? /^([^/]*?):(?!:)(.*)$/s.exec(destination) : null;
     const [, host, path] = remote ?? [];
-    this.#destination = path ?? destination;
+    // Over ssh a path begins in the home, which has no other name there.
+    this.#destination = path === undefined ? destination : path.replace(/^~(?:\/+|$)/, '') || '.';
     this.#destinationHosts = host === undefined ? [] : [host];
   }
 
@@ -131,7 +132,7 @@ class Dsync {
         sourceHosts,
         destinationHosts: this.#destinationHosts,
         cloud: this.#cloud,
-        config: values.rclone_config,
+        config: this.call.rcloneConfig,
         dryRun,
       },
       (message) => this.out.note(message),
@@ -170,7 +171,7 @@ class Dsync {
 
   /** What can be found out without looking at anything but names. */
   #check(sourceHosts: readonly string[]): void {
-    const { source, values } = this.call;
+    const { source, rcloneConfig } = this.call;
     const why = elsewhere(this.call.positionals[0] ?? source, 'copy', this.call.positionals);
     if (why !== undefined) throw new BulkhaulError('USAGE', why);
     const [destination] = this.call.positionals.slice(1);
@@ -181,9 +182,9 @@ class Dsync {
     if (!this.#cloud && /^[^/]*::|^rsync:\/\//.test(destination ?? ''))
       throw new BulkhaulError('USAGE', `${destination}: a daemon of rsync is no destination here`);
     for (const host of [...sourceHosts, ...this.#destinationHosts]) checkHost(host);
-    if (values.rclone_config !== undefined && sourceHosts.length === 0) {
+    if (rcloneConfig !== undefined && sourceHosts.length === 0) {
       try {
-        accessSync(toBytes(values.rclone_config), constants.R_OK);
+        accessSync(toBytes(rcloneConfig), constants.R_OK);
       } catch (error) {
         throw new BulkhaulError('USAGE', `--rclone-config can't be read: ${(error as Error).message}`);
       }
@@ -218,7 +219,7 @@ class Dsync {
       case 'rsync':
         return rsync({ hardLinks: values.hard_links });
       case 'rclone':
-        return rclone({ config: values.rclone_config });
+        return rclone({ config: this.call.rcloneConfig });
       case 'bulkhaul':
         // They share the processors; a host has its own.
         return bulkhaul({
@@ -236,7 +237,7 @@ class Dsync {
     if (place === undefined) throw new BulkhaulError('NO_START', 'no host is left');
     crew.giveBack(place);
     const host = place.source;
-    const [touch, remove] = writeTest(this.#destination, name, this.call.values.rclone_config);
+    const [touch, remove] = writeTest(this.#destination, name, this.call.rcloneConfig);
     const why = ({ stderr, code }: typeof written) => stderr.trim().split('\n').at(-1) || `it ended with ${code}`;
     const written = await ask(host, touch);
     if (written.code !== 0)
