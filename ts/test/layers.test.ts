@@ -70,7 +70,7 @@ const ROOMS = [
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
   ...['ops/arguments', 'ops/job'],
-  ...['program', 'ssh', 'list', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
+  ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
   ...['ops/transfer', 'ops/commands', 'ops'],
   'resume',
@@ -98,7 +98,7 @@ const ROOMS = [
   'cli/dropin/hpcp',
   ...['flags', 'help', 'b3sum', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),
   'cli/dropin/run-mirror',
-  ...['flags', 'help', 'plan', 'cut', 'run'].map((room) => `cli/dropin/dsync/${room}`),
+  ...['flags', 'help', 'plan', 'run'].map((room) => `cli/dropin/dsync/${room}`),
   'cli/dropin/dsync',
   'cli/main',
 ];

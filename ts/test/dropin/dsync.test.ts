@@ -318,6 +318,42 @@ describe.runIf(RSYNC)('rsync', () => {
     expect(counted).toBe(all - files);
   });
 
+  it('--jobs bounds how many run at once, and --bwlimit is shared out among them', async () => {
+    const { at, cwd, env, dsync } = tree();
+    mkdirSync(at('now'));
+    const PATH = standIn(
+      at('bin'),
+      'rsync',
+      `[ "$1" = --version ] && exec "$real" "$@"
+      touch '${at('now')}'/$$; ls '${at('now')}' | wc -l >>'${at('counts')}'
+      "$real" "$@"; code=$?; rm '${at('now')}'/$$; exit $code`,
+    );
+    const limits = ['-n', '6', '-j', '2', '--bwlimit', '8m'];
+    const { code } = await run(['dsync', '--working-dir', at('w'), ...limits, 's', 'd'], { cwd, env: env({ PATH }) });
+    expect(code).toBe(0);
+    const counts = readFileSync(at('counts'), 'utf8').trim().split('\n').map(Number);
+    expect(counts.length).toBeGreaterThan(6);
+    expect(Math.max(...counts)).toBeLessThanOrEqual(2);
+    expect(logsOf(at('w')).every((path) => readFileSync(path, 'utf8').includes(' --bwlimit=4096 '))).toBe(true);
+    expect((await dsync('-n', '2', '--bwlimit', 'much', 's', 'd')).code).toBe(2);
+  });
+
+  it('shows how far it is, by what there is in all', async () => {
+    const { at, cwd, env } = tree();
+    execFileSync('mkfifo', [at('go')]);
+    const PATH = standIn(at('bin'), 'rsync', `[ "$1" = --version ] || read go <'${at('go')}'\nexec "$real" "$@"`);
+    let said = '';
+    const ended = run(['dsync', '-n', '1', 's', 'd'], {
+      cwd,
+      env: env({ PATH, BULKHAUL_PROGRESS_INTERVAL: '0.05' }),
+      onStart: (child) => child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString())),
+    });
+    await expect.poll(() => said, { timeout: 30_000 }).toMatch(/\d\d:\d\d:\d\d 0 B of \d+ B \| 0 of 67 files/);
+    // One run for the entries, one for the directories, one for the directory itself.
+    for (const _ of [1, 2, 3]) await program('sh', ['-c', `echo go >'${at('go')}'`]);
+    expect((await ended).code).toBe(0);
+  });
+
   it('a source that is not there, a tool that is not there, a destination in the source: nothing is begun', async () => {
     const { at, cwd, dsync, env } = tree(['a']);
     const none = await dsync('-n', '2', 'absent', 'd');

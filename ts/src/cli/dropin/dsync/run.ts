@@ -14,9 +14,11 @@ import type { Report } from '../../../events.js';
 import { makeDirectories } from '../../../journal/store.js';
 import { fromBytes, isText, toBytes } from '../../../names.js';
 import type { Job } from '../../../ops/job.js';
+import { partition } from '../../../ops/partition.js';
 import { bulkhaul } from '../../../ops/transfer/bulkhaul.js';
 import { Crew } from '../../../ops/transfer/crew.js';
 import type { Part } from '../../../ops/transfer/list.js';
+import { gather } from '../../../ops/transfer/planned.js';
 import { rclone, writeTest } from '../../../ops/transfer/rclone.js';
 import { rsync } from '../../../ops/transfer/rsync.js';
 import { ask, checkHost } from '../../../ops/transfer/ssh.js';
@@ -303,20 +305,28 @@ class Dsync {
 
   async #planned(plans: Plans, cut: Cut): Promise<Plan | undefined> {
     const { call, out } = this;
-    const { gather, plan } = await import('./cut.js');
     const made = new Date().toISOString();
     const spillDirectory = neededSpillDirectory(out.streams.env);
     const lists: string[] = [];
     const report = await this.#job(
-      () => plan({ ...cut, spillDirectory }, plans),
+      () =>
+        partition({
+          sources: cut.source.replace(/\/*$/, '/'),
+          parts: cut.parts,
+          exclude: cut.leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`),
+          format: 'jsonl',
+          template: join(plans.directory, 'listed'),
+          replace: true,
+          spillDirectory,
+        }),
       { ...this.#settings(), dryRun: false, verbose: false },
       (event) => {
-        if (event.type === 'part' && event.path !== undefined) lists.push(event.path);
+        if (event.type === 'part' && event.path !== undefined) lists[event.number - 1] = event.path;
       },
     );
     this.#problem(report);
     if (report.interrupted || !report.accounted) return undefined;
-    const { parts, found, hardLinks } = await gather(lists, cut.holds, plans);
+    const { parts, found, hardLinks } = await gather(lists, cut.holds, (number) => plans.list(number));
     if (hardLinks && call.tool === 'rsync' && !call.values.hard_links)
       out.note('there are hard links, which rsync -a makes copies of: --hard-links keeps them');
     return plans.keep({ ...cut, made, found, unreadable: report.outcomes.failed }, parts);

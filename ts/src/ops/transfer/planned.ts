@@ -1,43 +1,24 @@
 /**
- * The planner, for `dsync`: a source in, the lists of its parts out, in the form that a plan keeps.
+ * Parts of what the planner has written.
  *
- * Comes in: a source, how many parts, and what the lists are to hold; goes out: the job that plans, and what it came to. Each
- * list is turned into names as soon as the planner has written it, so that no more than one lies there twice.
+ * Comes in: its lists as JSON lines; goes out: a part for each, with its own list and its counts. Each list is turned into
+ * names and goes, so that no more than one lies there twice.
  */
-
 import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { toBytes } from '../../../names.js';
-import type { EntryKind } from '../../../native/events.js';
-import type { Job } from '../../../ops/job.js';
-import { partition } from '../../../ops/partition.js';
-import type { Part } from '../../../ops/transfer/list.js';
-import type { Cut, Plans } from './plan.js';
+import { toBytes } from '../../names.js';
+import type { EntryKind } from '../../native/events.js';
+import type { Part } from './list.js';
 
 /** What a plan came to. */
-export interface Parts {
+export interface Planned {
   parts: Part[];
   /** What there is, by kinds; the source itself does not count. */
   found: Record<EntryKind, number>;
   /** Some entries are hard links of each other. */
   hardLinks: boolean;
-}
-
-/** Begins to plan. */
-export function plan(cut: Pick<Cut, 'source' | 'parts' | 'leftOut'> & { spillDirectory: string }, plans: Plans): Job {
-  const { source, parts, leftOut, spillDirectory } = cut;
-  return partition({
-    sources: source.replace(/\/*$/, '/'),
-    parts,
-    exclude: leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`),
-    format: 'jsonl',
-    template: join(plans.directory, 'listed'),
-    replace: true,
-    spillDirectory,
-  });
 }
 
 /** A line of a list, as far as it counts here. */
@@ -49,14 +30,21 @@ interface Listed {
   linkGroup?: number;
 }
 
-/** Turns the lists of the planner into those of a plan. */
-export async function gather(lists: readonly string[], holds: Cut['holds'], plans: Plans): Promise<Parts> {
+/**
+ * Makes parts of the planner's lists, in their order. `holds`: what their own lists are to hold; `place`: where each goes, by
+ * its number.
+ */
+export async function gather(
+  lists: readonly string[],
+  holds: 'all' | 'files',
+  place: (number: number) => string,
+): Promise<Planned> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
   const parts: Part[] = [];
   let hardLinks = false;
   for (const [index, listed] of lists.entries()) {
     const number = index + 1;
-    const list = plans.list(number);
+    const list = place(number);
     const part = { number, list, files: 0, directories: 0, bytes: 0 };
     const file = createWriteStream(toBytes(list), { mode: 0o600 });
     const failed = once(file, 'error').then(([error]) => Promise.reject(error));
