@@ -4,7 +4,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync
 import { createServer } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { run, scratch } from '../rig.js';
 
 const SSHD = ['/usr/sbin/sshd', '/sbin/sshd'].find((path) => spawnSync(path, ['-?']).error === undefined);
@@ -116,6 +116,7 @@ describe.runIf(able)('hosts of a real sshd', () => {
         child = started;
       },
     });
+    onTestFinished(() => void child?.kill('SIGKILL'));
     await expect.poll(() => rsyncsIn(cwd).length, { timeout: 30_000 }).toBeGreaterThan(0);
     child?.kill('SIGINT');
     expect(await ended).toMatchObject({ code: 130, stderr: expect.stringContaining('INTERRUPTED: ') });

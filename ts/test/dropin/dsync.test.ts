@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Flag, UsageError } from '../../src/cli/dropin/argparse.js';
 import { FLAGS, originalFlags, parseCall } from '../../src/cli/dropin/dsync/flags.js';
 import { helpText } from '../../src/cli/dropin/dsync/help.js';
@@ -86,6 +86,14 @@ function standIn(directory: string, name: string, script: string): string {
     .trim();
   writeFileSync(join(directory, name), `#!/bin/sh\nreal='${real}'\n${script}\n`, { mode: 0o755 });
   return `${directory}:${process.env.PATH}`;
+}
+
+/** An rsync that stands before its work, the first time, until it is told to go; not for ever. */
+function held(at: (...names: string[]) => string) {
+  execFileSync('mkfifo', [at('go')]);
+  const waits = `mkdir '${at('once')}' 2>/dev/null && timeout 60 cat '${at('go')}'`;
+  const PATH = standIn(at('bin'), 'rsync', `[ "$1" = --version ] || { ${waits} >&2; }\nexec "$real" "$@"`);
+  return { PATH, go: () => program('sh', ['-c', `timeout 60 sh -c ': >"$0"' '${at('go')}'`]) };
 }
 
 describe.runIf(RSYNC)('rsync', () => {
@@ -340,8 +348,7 @@ describe.runIf(RSYNC)('rsync', () => {
 
   it('shows how far it is, by what there is in all', async () => {
     const { at, cwd, env } = tree();
-    execFileSync('mkfifo', [at('go')]);
-    const PATH = standIn(at('bin'), 'rsync', `[ "$1" = --version ] || read go <'${at('go')}'\nexec "$real" "$@"`);
+    const { PATH, go } = held(at);
     let said = '';
     const ended = run(['dsync', '-n', '1', 's', 'd'], {
       cwd,
@@ -349,8 +356,7 @@ describe.runIf(RSYNC)('rsync', () => {
       onStart: (child) => child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString())),
     });
     await expect.poll(() => said, { timeout: 30_000 }).toMatch(/\d\d:\d\d:\d\d 0 B of \d+ B \| 0 of 67 files/);
-    // One run for the entries, one for the directories, one for the directory itself.
-    for (const _ of [1, 2, 3]) await program('sh', ['-c', `echo go >'${at('go')}'`]);
+    await go();
     expect((await ended).code).toBe(0);
   });
 
@@ -494,28 +500,22 @@ describe.runIf(RSYNC)('--reuse', () => {
 
   it('two sources in one working directory do not meet; two runs of one source do not at the same time', async () => {
     const { at, cwd, dsync, env } = tree(['a']);
-    const PATH = standIn(at('bin'), 'rsync', `[ "$1" = --version ] || read x <'${at('go')}'\nexec "$real" "$@"`);
-    execFileSync('mkfifo', [at('go')]);
+    const { PATH, go } = held(at);
     let waiting: ChildProcess | undefined;
-    const args = ['dsync', '--working-dir', at('w'), '-n', '1', 's', 'd'];
-    const first = run(args, {
+    const first = run(['dsync', '--working-dir', at('w'), '-n', '1', 's', 'd'], {
       cwd,
       env: env({ PATH }),
       onStart: (child) => {
         waiting = child;
       },
     });
-    // The first stands before its rsync.
-    const write = (await import('node:fs/promises')).open(at('go'), 'w');
-    const handle = await write;
+    onTestFinished(() => void waiting?.kill('SIGKILL'));
+    await expect.poll(() => existsSync(at('once')), { timeout: 30_000 }).toBe(true);
     const second = await dsync('-n', '1', 's', 'd2');
     expect([second.code, second.stderr]).toEqual([2, expect.stringContaining(`process ${waiting?.pid} on `)]);
     expect((await dsync('-n', '1', 's/sub', 'd3')).code).toBe(0);
-    await handle.write('go\ngo\ngo\n');
-    const feed = setInterval(() => void handle.write('go\n').catch(() => undefined), 50);
+    await go();
     expect((await first).code).toBe(0);
-    clearInterval(feed);
-    await handle.close();
   });
 });
 
@@ -667,6 +667,7 @@ describe.runIf(RSYNC)('a signal', () => {
         child = started;
       },
     });
+    onTestFinished(() => void child?.kill('SIGKILL'));
     const { stdout } = await program('cat', [at('up')]);
     for (const signal of signals) {
       child?.kill(signal);
@@ -678,7 +679,7 @@ describe.runIf(RSYNC)('a signal', () => {
 
   it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s ends what runs, and leaves nobody behind', async (signal) => {
     const { code, stderr, processes } = await stopped(
-      'sleep 1000 & printf "%s\\n" $$ $! >"$UP"; trap "exit 20" TERM; wait',
+      'sleep 100 & printf "%s\\n" $$ $! >"$UP"; trap "exit 20" TERM; wait',
       [signal],
     );
     expect([code, stderr]).toEqual([130, expect.stringContaining('INTERRUPTED: ')]);
@@ -692,7 +693,7 @@ describe.runIf(RSYNC)('a signal', () => {
     const PATH = standIn(
       at('bin'),
       'rsync',
-      `case $1 in --version) exec "$real" "$@" ;; esac\nprintf '%s\\n' $$ >'${at('up')}'; exec sleep 1000`,
+      `case $1 in --version) exec "$real" "$@" ;; esac\nprintf '%s\\n' $$ >'${at('up')}'; exec sleep 100`,
     );
     let child: ChildProcess | undefined;
     const args = ['dsync', '--working-dir', at('w'), '-n', '1', '--source-hosts', 'hosts', 's', 'd'];
@@ -704,6 +705,7 @@ describe.runIf(RSYNC)('a signal', () => {
         child = started;
       },
     });
+    onTestFinished(() => void child?.kill('SIGKILL'));
     const { stdout } = await program('cat', [at('up')]);
     child?.kill('SIGINT');
     expect((await ended).code).toBe(130);
@@ -721,6 +723,7 @@ describe.runIf(RSYNC)('a signal', () => {
         child = started;
       },
     });
+    onTestFinished(() => void child?.kill('SIGKILL'));
     await expect.poll(() => processesIn(at('s')), { timeout: 30_000 }).not.toEqual([]);
     child?.kill('SIGKILL');
     expect((await ended).code).toBe(null);
@@ -730,7 +733,7 @@ describe.runIf(RSYNC)('a signal', () => {
 
   it('a second one ends what would not', async () => {
     const { code, processes } = await stopped(
-      'trap "" TERM INT HUP; sleep 1000 & printf "%s\\n" $$ $! >"$UP"; while :; do wait; sleep 1; done',
+      'trap "" TERM INT HUP; sleep 100 & printf "%s\\n" $$ $! >"$UP"; while :; do wait; sleep 1; done',
       ['SIGINT', 'SIGINT'],
     );
     expect(code).toBe(130);
