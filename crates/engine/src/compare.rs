@@ -146,7 +146,7 @@ fn ahead(checked: &Checked) -> Ahead {
         },
         passes: 1,
         // Two files that are compared side by side count as one.
-        to_read: Some(Box::new(move |size| if whole { size / 2 } else { size.min(hashed) })),
+        to_read: Some(Box::new(move |_, size| if whole { size / 2 } else { size.min(hashed) })),
     }
 }
 

@@ -208,7 +208,7 @@ impl Work for List {
                 filter: options.filter.clone(),
                 boundary: walk.boundary,
                 passes: 1,
-                to_read: Some(Box::new(move |size| size.min(hashed))),
+                to_read: Some(Box::new(move |_, size| size.min(hashed))),
             },
         );
         walk.run(Start::Roots(&self.roots), &gather);

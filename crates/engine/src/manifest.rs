@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use bulkhaul_formats::digest::Algorithm;
 use bulkhaul_formats::manifest::{Entry, Format, Writer};
-use bulkhaul_sys::{self as sys, Errno, Follow, Identity, Kind, Time};
+use bulkhaul_sys::{Errno, Identity, Kind, Time};
 
-use self::gather::{Gather, InUse, Wanted};
+use self::gather::{Gather, Wanted};
 use crate::bytes::output::Output;
 use crate::entry::{Changes, Details, Outcome};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
@@ -27,7 +27,7 @@ use crate::records::entry::{self, Links, kind_of};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
-use crate::tree::path::{c_string, split, trim};
+use crate::tree::in_use::InUse;
 use crate::tree::selection::{self, Selection};
 use crate::walk::Walk;
 use crate::walk::scout::{Ahead, Begin, Scout};
@@ -208,32 +208,6 @@ impl Manifest {
             Format::Sums | Format::SumsNul | Format::Hashdeep | Format::Bagit => a.digests == b.digests,
         }
     }
-
-    /// What is in use, and where it will be if it is not there yet.
-    fn in_use(&self) -> InUse {
-        let mut in_use = InUse::default();
-        let identity = |path: &[u8]| {
-            let path = c_string(if path.is_empty() { b"." } else { path }).ok()?;
-            Some(sys::stat(sys::current_directory(), &path, Follow::Yes).ok()?.id)
-        };
-        for path in &self.options.in_use {
-            let mut path = trim(path);
-            if let Some(id) = identity(path) {
-                in_use.there.push(id);
-                continue;
-            }
-            // A directory above it is there.
-            while !path.is_empty() && path != b"/" {
-                let (above, name) = split(path);
-                if let (Some(id), Ok(name)) = (identity(above), c_string(name)) {
-                    in_use.to_come.push((id, name));
-                    break;
-                }
-                path = trim(above);
-            }
-        }
-        in_use
-    }
 }
 
 impl Work for Manifest {
@@ -252,7 +226,7 @@ impl Work for Manifest {
             algorithms: &options.algorithms,
             writer: &self.writer,
             all_kinds: options.format == Format::Json,
-            in_use: self.in_use(),
+            in_use: InUse::of(&options.in_use),
             output: output.as_ref().map(Output::place).transpose()?.flatten(),
         };
         desk.enter(Phase::Scanning);
@@ -278,7 +252,7 @@ impl Work for Manifest {
                 filter: options.filter.clone(),
                 boundary: walk.boundary,
                 passes: 1,
-                to_read: Some(Box::new(|size| size)),
+                to_read: Some(Box::new(|_, size| size)),
             },
         );
         walk.run(Start::Roots(&self.roots), &gather);

@@ -4,6 +4,7 @@
 //! runs or other threads.
 
 pub mod descriptors;
+pub mod in_use;
 pub mod keep;
 pub mod listing;
 pub mod medium;

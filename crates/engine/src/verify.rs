@@ -185,7 +185,7 @@ impl Work for Verify {
                 filter: None,
                 boundary: Boundary::None,
                 passes: 1,
-                to_read: Some(Box::new(move |size| if quick { 0 } else { size })),
+                to_read: Some(Box::new(move |_, size| if quick { 0 } else { size })),
             },
         );
         let wanted = Wanted {

@@ -64,10 +64,14 @@ impl Walk<'_> {
         if start.count() == 0 {
             return;
         }
-        let schedule = Schedule::new(self.crew.most());
+        self.run_on(start, &Schedule::new(self.crew.most()), visitor);
+    }
+
+    /// The same with a schedule that the visitor knows: it may leave work of its own to whoever has nothing to do.
+    pub fn run_on<V: Visitor>(&self, start: Start<'_>, schedule: &Schedule<TaskOf<V>>, visitor: &V) {
         self.desk.unlisted();
         schedule.push(Task::Begin(0));
-        self.drive(start, &schedule, visitor);
+        self.drive(start, schedule, visitor);
     }
 
     /// Does what is scheduled, and all that comes of it. More may be scheduled after that, and done in the same way.

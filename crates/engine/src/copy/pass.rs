@@ -211,7 +211,7 @@ fn ahead(rules: &Rules, list: Option<&Arc<FileList>>) -> Ahead {
             Boundary::None
         },
         passes: times(passes),
-        to_read: Some(Box::new(move |size| size.saturating_mul(reads))),
+        to_read: Some(Box::new(move |_, size| size.saturating_mul(reads))),
     }
 }
 

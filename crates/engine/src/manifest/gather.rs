@@ -6,7 +6,7 @@
 //! entry gets it from whoever takes its record out of the sort.
 
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_formats::digest::{Algorithm, Hashers};
@@ -22,6 +22,7 @@ use crate::job::desk::Desk;
 use crate::records::entry::{self, Links};
 use crate::records::sort::{Sorter, Sorters};
 use crate::report::counters::Counters;
+use crate::tree::in_use::{InUse, Place};
 use crate::tree::path::join;
 use crate::walk::node::{Entered, Node};
 use crate::walk::visitor::{Entries, Missed, Next, Visitor};
@@ -39,18 +40,6 @@ pub struct Wanted<'g> {
     /// Where the manifest will be, by its directory and its name: an older one is left out.
     pub output: Option<Place>,
 }
-
-/// Files and directories that a run uses.
-#[derive(Default)]
-pub struct InUse {
-    /// What is there.
-    pub there: Vec<Identity>,
-    /// What may come to be there, by the directory where it begins and its name in that.
-    pub to_come: Vec<Place>,
-}
-
-/// A directory and a name in it.
-pub type Place = (Identity, CString);
 
 /// One walk's gatherer.
 pub struct Gather<'g> {
@@ -131,7 +120,7 @@ impl<'g> Gather<'g> {
     /// Why a name is left out whatever has it.
     fn unwanted(&self, directory: Identity, name: &CStr) -> Option<Reason> {
         let is_one = |(parent, own): &Place| *parent == directory && **own == *name;
-        if self.wanted.output.iter().chain(&self.wanted.in_use.to_come).any(is_one) {
+        if self.wanted.output.as_ref().is_some_and(is_one) || self.wanted.in_use.awaits(directory, name) {
             return Some(Reason::InUse);
         }
         staging::parse(name.to_bytes()).map(|_| Reason::StagingName)
@@ -176,7 +165,7 @@ impl<'g> Gather<'g> {
         if stat.kind != kind {
             return Err(Fault::changed(Operation::Stat).into());
         }
-        if self.wanted.in_use.there.contains(&stat.id) {
+        if self.wanted.in_use.has(stat.id) {
             return Err(Missing::Skipped(Reason::InUse));
         }
         let links = Links {
@@ -268,7 +257,7 @@ impl<'g> Visitor for Gather<'g> {
         } else {
             self.unwanted(entered.parent.id(), entered.name)
         };
-        let in_use = self.wanted.in_use.there.contains(&entered.stat.id);
+        let in_use = self.wanted.in_use.has(entered.stat.id);
         let in_use = in_use.then_some(Reason::InUse);
         if let Some(reason) = in_use.or(unwanted) {
             hand.counters

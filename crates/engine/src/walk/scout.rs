@@ -8,6 +8,7 @@
 //! operation is over, and nobody waits for it.
 
 use std::convert::Infallible;
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -63,8 +64,8 @@ pub struct Ahead {
     pub to_read: Option<ToRead>,
 }
 
-/// From a size to what is read.
-pub type ToRead = Box<dyn Fn(u64) -> u64 + Send + Sync>;
+/// From a name and a size to what is read.
+pub type ToRead = Box<dyn Fn(&CStr, u64) -> u64 + Send + Sync>;
 
 /// A scout on its way: it is told to stop when this goes.
 pub struct Scout {
@@ -187,7 +188,7 @@ fn worth(desk: &Desk, entries: u64) -> Duration {
 /// Counts what there is.
 struct Count<'c> {
     /// `None`: sizes are not asked for.
-    to_read: Option<&'c (dyn Fn(u64) -> u64 + Send + Sync)>,
+    to_read: Option<&'c (dyn Fn(&CStr, u64) -> u64 + Send + Sync)>,
     entries: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
@@ -210,7 +211,7 @@ impl Visitor for Count<'_> {
         while let Some((name, kind)) = entries.next() {
             self.entries.fetch_add(1, Ordering::Relaxed);
             if kind == Kind::File {
-                self.file(|| sys::stat(at, name, Follow::No).ok());
+                self.file(name, || sys::stat(at, name, Follow::No).ok());
             }
         }
     }
@@ -258,7 +259,7 @@ impl Count<'_> {
             }
             self.entries.fetch_add(1, Ordering::Relaxed);
             if kind == Kind::File {
-                self.file(|| stat);
+                self.file(&name, || stat);
             }
             if !child.below.is_empty() {
                 let open = |at: &OwnedFd| sys::open_directory(at.as_fd(), &name, Follow::No).ok();
@@ -269,13 +270,13 @@ impl Count<'_> {
         }
     }
 
-    fn file(&self, stat: impl FnOnce() -> Option<Stat>) {
+    fn file(&self, name: &CStr, stat: impl FnOnce() -> Option<Stat>) {
         self.files.fetch_add(1, Ordering::Relaxed);
         if let Some(to_read) = self.to_read
             && let Some(stat) = stat()
         {
             self.bytes.fetch_add(stat.size, Ordering::Relaxed);
-            self.reads.fetch_add(to_read(stat.size), Ordering::Relaxed);
+            self.reads.fetch_add(to_read(name, stat.size), Ordering::Relaxed);
         }
     }
 }
