@@ -108,11 +108,23 @@ pub enum Reason {
     NotAFile,
     /// No manifest names it, and nobody asked for what is extra.
     NotListed,
+    /// Its name does not end as was asked for.
+    OtherSuffix,
+    /// It is smaller than was asked for.
+    TooSmall,
+    /// It is compressed already.
+    Compressed,
+    /// Its archive would not be smaller.
+    NotSmaller,
+    /// It has more than one name.
+    SeveralNames,
+    /// A symlink, where only what it leads to could be meant.
+    Symlink,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 22] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -129,6 +141,12 @@ impl Reason {
         Self::NotCompared,
         Self::NotAFile,
         Self::NotListed,
+        Self::OtherSuffix,
+        Self::TooSmall,
+        Self::Compressed,
+        Self::NotSmaller,
+        Self::SeveralNames,
+        Self::Symlink,
     ];
 
     /// The reason as `--json` names it.
@@ -150,6 +168,12 @@ impl Reason {
             Self::NotCompared => "not-compared",
             Self::NotAFile => "not-a-file",
             Self::NotListed => "not-listed",
+            Self::OtherSuffix => "other-suffix",
+            Self::TooSmall => "too-small",
+            Self::Compressed => "compressed",
+            Self::NotSmaller => "not-smaller",
+            Self::SeveralNames => "several-names",
+            Self::Symlink => "symlink",
         }
     }
 }

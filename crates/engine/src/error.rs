@@ -281,7 +281,7 @@ impl Fault {
     pub fn outcome(&self) -> Outcome {
         match (&self.cause, self.side) {
             (Cause::Conflict(_) | Cause::Collision(_), _) => Outcome::Conflict,
-            (Cause::Mismatch | Cause::Unlike(..), _) => Outcome::Mismatched,
+            (Cause::Mismatch | Cause::Unlike(..) | Cause::Damaged(_), _) => Outcome::Mismatched,
             (Cause::Changed | Cause::Size { .. }, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
             _ => Outcome::Failed,
         }

@@ -30,6 +30,7 @@
 
 pub mod bytes;
 pub mod compare;
+pub mod compress;
 pub mod copy;
 pub mod entry;
 pub mod error;
@@ -47,6 +48,7 @@ pub mod tree;
 pub mod verify;
 pub mod walk;
 
+pub use bulkhaul_formats::codec::Format as ArchiveFormat;
 pub use bulkhaul_formats::digest::Algorithm;
 pub use bulkhaul_formats::filter::Style as FilterStyle;
 pub use bulkhaul_formats::lists::hpcp::Form as ListForm;

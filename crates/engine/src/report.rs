@@ -151,6 +151,19 @@ pub struct Parts {
     pub first: Vec<Part>,
 }
 
+/// What became of the files of one extension that were packed or unpacked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversion {
+    /// In small letters, without its dot; `*` stands for those beyond the first 256.
+    pub extension: Vec<u8>,
+    /// How many.
+    pub files: u64,
+    /// Their bytes.
+    pub before: u64,
+    /// Bytes of what they became; 0 in a dry run, which does not know.
+    pub after: u64,
+}
+
 /// Deletes that were asked for and not begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withheld {
@@ -182,6 +195,8 @@ pub struct Report {
     pub removed_sources: u64,
     /// Source entries that a move left where they are.
     pub kept_sources: u64,
+    /// Files that were packed or unpacked, by extension, the greatest sum first.
+    pub conversions: Vec<Conversion>,
     /// Deletes that were asked for and not begun.
     pub withheld: Vec<Withheld>,
     /// Finder and recorder agree (or the run was interrupted).
@@ -215,6 +230,7 @@ impl Report {
             parts: None,
             removed_sources: 0,
             kept_sources: 0,
+            conversions: Vec::new(),
             withheld: Vec::new(),
             failures,
             failure_kinds: kinds,

@@ -11,6 +11,8 @@ mod attributes;
 #[cfg(test)]
 mod chunks;
 #[cfg(test)]
+mod compress;
+#[cfg(test)]
 mod death;
 #[cfg(test)]
 mod dry_run;

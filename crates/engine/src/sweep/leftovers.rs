@@ -43,6 +43,26 @@ pub fn clear(fd: &OwnedFd, path: impl Fn() -> Vec<u8>, side: Side, stager: Stage
     Ok(())
 }
 
+/// Removes the unfinished files of dead runs from a directory that others may write into too. What a run may go on with, a
+/// directory or a big file that was begun, is that run's.
+pub fn clear_files(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, side, errno);
+    let mut leftovers = Vec::new();
+    let note = |name: &CStr, kind| {
+        if kind != Kind::Directory && stager.owner(name.to_bytes()) == Some(Owner::Dead) {
+            leftovers.push(name.to_owned());
+        }
+    };
+    listing::each(fd.as_fd(), || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
+    for name in leftovers {
+        match sys::unlink(fd.as_fd(), &name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fault(Operation::Remove, errno)),
+        }
+    }
+    Ok(())
+}
+
 /// Removes what dead runs staged beside a destination that exists by now: nobody lists the directory that holds it.
 pub fn clear_beside(destination: &[u8], side: Side, stager: Stager) -> Result<(), Fault> {
     let fault = |operation, errno| Fault::new(operation, side, errno);

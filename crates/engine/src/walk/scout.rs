@@ -65,7 +65,8 @@ pub struct Ahead {
 }
 
 /// From a name and a size to what is read.
-pub type ToRead = Box<dyn Fn(&CStr, u64) -> u64 + Send + Sync>;
+pub type ToRead = Box<BytesToRead>;
+type BytesToRead = dyn Fn(&CStr, u64) -> u64 + Send + Sync;
 
 /// A scout on its way: it is told to stop when this goes.
 pub struct Scout {
@@ -188,7 +189,7 @@ fn worth(desk: &Desk, entries: u64) -> Duration {
 /// Counts what there is.
 struct Count<'c> {
     /// `None`: sizes are not asked for.
-    to_read: Option<&'c (dyn Fn(&CStr, u64) -> u64 + Send + Sync)>,
+    to_read: Option<&'c BytesToRead>,
     entries: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,

@@ -1,0 +1,354 @@
+//! The first half of a file's way: what is made of it, beside it, under a name that nobody takes for it; or what has the
+//! name already, compared with it.
+//!
+//! Comes in: an open file with its facts; goes out: what was written and is to be proved, what is proved already, or why
+//! nothing was made. The file is read once: the codec and the digest are fed from the same buffer. Promises: what fails on
+//! its way leaves nothing.
+
+use std::mem;
+use std::sync::PoisonError;
+
+use bulkhaul_formats::codec::Gzi;
+use bulkhaul_formats::digest::ContentDigest;
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
+
+use crate::bytes::codec::{How, Target, pack, unpack};
+use crate::bytes::digests::digests;
+use crate::bytes::proof::{forget, read_back};
+use crate::compress::names::index_of;
+use crate::compress::options::Deed;
+use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
+use crate::entry::{Outcome, Reason};
+use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
+use crate::sweep::leftovers;
+use crate::tree::medium::has_sizes;
+use crate::tree::metadata::{Subject, missing, put_right, set_times};
+use crate::tree::path::join;
+use crate::tree::protection::forbidden;
+use crate::tree::staging::Staging;
+
+/// The side of what is made: there is only one.
+pub const MADE: Side = Side::Destination(0);
+
+/// How far a file has come.
+#[allow(clippy::large_enum_variant, reason = "as a rule it is the large one")]
+pub enum Step {
+    /// Nothing is left to do.
+    Done(Done),
+    /// Something is written, and to be proved.
+    Made(Made),
+    /// What has the name is proved.
+    Named(Named),
+}
+
+/// A fault of the file that something is made of.
+pub fn source(operation: Operation) -> impl Fn(Errno) -> Fault {
+    move |errno| Fault::new(operation, Side::Source, errno)
+}
+
+/// A fault of what is made.
+pub fn made(operation: Operation) -> impl Fn(Errno) -> Fault {
+    move |errno| Fault::new(operation, MADE, errno)
+}
+
+/// An error where a file is not what it was.
+pub fn unchanged(file: &OwnedFd, stat: &Stat, operation: Operation) -> Result<(), Fault> {
+    let now = sys::stat_fd(file.as_fd()).map_err(source(Operation::Stat))?;
+    if now.is_same(stat) {
+        Ok(())
+    } else {
+        Err(Fault::changed(operation))
+    }
+}
+
+/// Makes the archive of a file, or the content of an archive, unless something has its name already. `attempt`: how often
+/// the file has been read for it then.
+pub fn begin(
+    run: &Run<'_>,
+    hand: &mut Hand<'_>,
+    place: &Place,
+    (file, stat): (&OwnedFd, &Stat),
+    attempt: u32,
+) -> Result<Step, Stopped> {
+    let at = place.at.as_fd();
+    match sys::stat(at, &place.target, Follow::No) {
+        Ok(existing) => return compare(run, hand, place, (file, stat), &existing),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(made(Operation::Stat)(errno).into()),
+    }
+    permit(run, place, stat)?;
+    if run.rules.asked.dry_run {
+        return Ok(Step::Done(Done {
+            outcome: Outcome::Copied,
+            reason: None,
+            size: stat.size,
+            bytes: 0,
+        }));
+    }
+    clear(run, place)?;
+    let flight = &hand.counters.flight;
+    let _in_hand = flight.in_hand();
+    flight.begin(stat.size);
+    let create = |name: &std::ffi::CStr| sys::create_file(at, name);
+    let staged = run.stager.stage(&place.target, create);
+    let (new, staging) = staged.map_err(made(Operation::Create))?;
+    let filled = fill(run, hand, place, (file, stat), new);
+    if !matches!(filled, Ok(Some(_))) {
+        discard(run, place, &staging);
+    }
+    Ok(match filled? {
+        Some(Filled {
+            content,
+            bytes,
+            now,
+            index,
+        }) => Step::Made(Made {
+            place: place.clone(),
+            staging,
+            stat: *stat,
+            id: now.id,
+            size: now.size,
+            content,
+            bytes,
+            index,
+            attempt,
+        }),
+        None => Step::Done(Done::skipped(Reason::NotSmaller, stat.size)),
+    })
+}
+
+/// What was written of a file.
+struct Filled {
+    content: ContentDigest,
+    bytes: u64,
+    now: Stat,
+    index: Option<Staging>,
+}
+
+/// Fills a new file. None: it would not be smaller.
+fn fill(
+    run: &Run<'_>,
+    hand: &mut Hand<'_>,
+    place: &Place,
+    (file, stat): (&OwnedFd, &Stat),
+    new: OwnedFd,
+) -> Result<Option<Filled>, Stopped> {
+    let (content, bytes, index) = match &run.rules.deed {
+        Deed::Pack { codec, index, force } => {
+            let packed = hand.lend(run, |lead| pack(lead, file.as_fd(), new.as_fd(), *codec, *index))?;
+            unchanged(file, stat, Operation::Read)?;
+            if packed.read != stat.size && has_sizes(file.as_fd()) {
+                return Err(Fault::size(Side::Source, stat.size, packed.read).into());
+            }
+            if packed.written >= packed.read && !force {
+                return Ok(None);
+            }
+            (packed.content, packed.read, packed.index)
+        }
+        Deed::Unpack { sparse } => {
+            let into = sys::duplicate(new.as_fd()).map_err(made(Operation::Open))?;
+            let how = How {
+                sparse: *sparse,
+                proof: false,
+            };
+            let unpacked = hand.lend(run, |lead| unpack(lead, file.as_fd(), Target::File(into), how))?;
+            unchanged(file, stat, Operation::Read)?;
+            (unpacked.content, unpacked.written, None)
+        }
+        // They make nothing.
+        Deed::Test | Deed::Print(_) => return Ok(None),
+    };
+    let now = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
+    // Network file systems tell at the close what they could not store.
+    sys::close(new).map_err(made(Operation::Write))?;
+    let index = index.map(|index| write_index(run, place, &index)).transpose()?;
+    Ok(Some(Filled {
+        content,
+        bytes,
+        now,
+        index,
+    }))
+}
+
+/// Writes the index of an archive, under a name that nobody takes for it.
+fn write_index(run: &Run<'_>, place: &Place, index: &Gzi) -> Result<Staging, Fault> {
+    let at = place.at.as_fd();
+    let create = |name: &std::ffi::CStr| sys::create_file(at, name);
+    let staged = run.stager.stage(&index_of(&place.target), create);
+    let (file, staging) = staged.map_err(made(Operation::Create))?;
+    let mut offset = 0;
+    let written = index.write(|bytes| {
+        sys::write_all_at(file.as_fd(), bytes, offset)?;
+        offset += bytes.len() as u64;
+        Ok(())
+    });
+    if let Err(errno) = written.and_then(|()| sys::close(file)) {
+        discard(run, place, &staging);
+        return Err(made(Operation::Write)(errno));
+    }
+    Ok(staging)
+}
+
+/// Refuses what the flags of a file or of its directory forbid, before anything is written.
+fn permit(run: &Run<'_>, place: &Place, stat: &Stat) -> Result<(), Fault> {
+    let goes = (!run.rules.asked.keep).then_some(stat);
+    match forbidden(Some(&place.node.sources[0].stat), goes) {
+        Some(what) => Err(Fault {
+            operation: Operation::Create,
+            side: Side::Source,
+            cause: Cause::Conflict(what),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Before the first file of a directory is begun: what dead runs left there goes.
+fn clear(run: &Run<'_>, place: &Place) -> Result<(), Fault> {
+    let first = if let Some(directory) = place.node.data() {
+        directory.cleared.set(()).is_ok()
+    } else {
+        let mut cleared = run.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        cleared.insert(place.node.id())
+    };
+    if first {
+        leftovers::clear_files(&place.at, MADE, run.stager, run.desk)?;
+    }
+    Ok(())
+}
+
+/// Takes back what was written.
+pub fn discard(run: &Run<'_>, place: &Place, staging: &Staging) {
+    match sys::unlink(place.at.as_fd(), staging.as_c_str()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => {
+            let path = join(&place.node.path(), staging.as_c_str().to_bytes());
+            let fault = made(Operation::Remove)(errno);
+            run.desk.fail(Failure::new(&fault, path, Kind::File, None));
+        }
+    }
+}
+
+/// What has the name of what would be made: the same content lets the file go, anything else is a conflict.
+fn compare(
+    run: &Run<'_>,
+    hand: &mut Hand<'_>,
+    place: &Place,
+    (file, stat): (&OwnedFd, &Stat),
+    existing: &Stat,
+) -> Result<Step, Stopped> {
+    let (asked, packs) = (&run.rules.asked, matches!(run.rules.deed, Deed::Pack { .. }));
+    let conflict = |what| Fault::conflict(Operation::Create, 0, what);
+    if existing.kind != Kind::File {
+        return Err(conflict("something else has this name, so both stay").into());
+    }
+    permit(run, place, stat)?;
+    if !asked.dry_run {
+        clear(run, place)?;
+    }
+    let flight = &hand.counters.flight;
+    let _in_hand = flight.in_hand();
+    flight.begin(stat.size);
+    let there = sys::open_file(place.at.as_fd(), &place.target).map_err(made(Operation::Open))?;
+    // What was not written back yet can't be read from the medium.
+    if !asked.dry_run {
+        let _syncing = run.desk.syncing();
+        sys::sync_data(there.as_fd()).map_err(made(Operation::Sync))?;
+    }
+    let from_cache = forget(there.as_fd(), existing.size);
+    let how = How {
+        sparse: false,
+        proof: packs,
+    };
+    let archive = if packs { &there } else { file };
+    let content = hand
+        .lend(run, |lead| unpack(lead, archive.as_fd(), Target::Nothing, how))?
+        .content;
+    let same = if packs {
+        let run = (run.desk, hand.counters);
+        let (digests, _) = digests((file.as_fd(), stat), &mut hand.hashers, run, &mut hand.buffer)?;
+        digests.first().is_some_and(|digest| *digest.bytes() == content)
+    } else {
+        unchanged(file, stat, Operation::Read)?;
+        let (sizes, desk) = ((existing.size, from_cache), (run.desk, &*hand.counters.flight));
+        let back = read_back(None, there.as_fd(), sizes, 0, desk, &mut hand.buffer)?;
+        back.is_some_and(|back| back.digest == content)
+    };
+    let now = sys::stat_fd(there.as_fd()).map_err(made(Operation::Stat))?;
+    if !now.is_same(existing) {
+        return Err(conflict("it changed while it was compared, so both stay").into());
+    }
+    if !same {
+        return Err(conflict("its content is another, so both stay").into());
+    }
+    hand.counters.verified(existing.size, from_cache);
+    if asked.keep {
+        return Ok(Step::Done(Done::skipped(Reason::Unchanged, stat.size)));
+    }
+    let done = Done {
+        outcome: Outcome::Removed,
+        reason: None,
+        size: stat.size,
+        bytes: 0,
+    };
+    if asked.dry_run {
+        return Ok(Step::Done(done));
+    }
+    // With other names it may be somebody else's too.
+    dress(run, hand, (file, stat), &there, existing.nlink < 2)?;
+    let kept = sys::stat_fd(there.as_fd()).map_err(made(Operation::Stat))?;
+    Ok(Step::Named(Named {
+        place: place.clone(),
+        stat: *stat,
+        kept,
+        ours: false,
+        done,
+    }))
+}
+
+/// Gives what takes the place of a file all that this has besides its content. `alone`: it has no other names, and may be
+/// changed. An error where it can't have it: then the file has to stay.
+pub fn dress(
+    run: &Run<'_>,
+    hand: &mut Hand<'_>,
+    (file, stat): (&OwnedFd, &Stat),
+    new: &OwnedFd,
+    alone: bool,
+) -> Result<(), Fault> {
+    let (keep, scratch) = (&run.rules.keep, &mut hand.scratch);
+    let (from, to) = (Node::Open(file.as_fd()), Node::Open(new.as_fd()));
+    let look = || sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat));
+    let lacks = |what: String| Fault {
+        operation: Operation::Remove,
+        side: Side::Source,
+        cause: Cause::NotKept(what),
+    };
+    if alone {
+        let now = look()?;
+        let copy = Subject {
+            node: to,
+            owner: (now.uid, now.gid),
+            mode: now.mode,
+            born: None,
+            new: false,
+            inherits: true,
+            destination: 0,
+        };
+        put_right(keep, stat, Some(from), copy, Some(to), scratch)?;
+    }
+    // What is missing says more than that it was refused.
+    let told = mem::take(&mut scratch.shortfalls);
+    if let Some(what) = missing(keep, stat, &look()?, Some((from, to)), 0, scratch)? {
+        return Err(lacks(what));
+    }
+    scratch.shortfalls = told;
+    let timed = if alone {
+        set_times(keep, stat, to, 0, scratch)?
+    } else {
+        look()?.mtime == stat.mtime
+    };
+    if timed {
+        Ok(())
+    } else {
+        Err(lacks("its time".to_owned()))
+    }
+}

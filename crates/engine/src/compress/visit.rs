@@ -1,0 +1,261 @@
+//! The visitor of the walk: what is done with each entry that it finds.
+//!
+//! Comes in: names in open directories; goes out: files on their way, and the outcome of all that is left alone: what is not
+//! asked for by its name or size, what is compressed already, what has several names, and what is no file.
+
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bulkhaul_formats::codec::{HEAD_BYTES, recognise};
+use bulkhaul_formats::staging;
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Stat, Way};
+
+use crate::bytes::codec::{Blocks, How, Target, unpack};
+use crate::bytes::proof::forget;
+use crate::bytes::stream::Stream;
+use crate::compress::make::{Step, begin, made, source, unchanged};
+use crate::compress::names;
+use crate::compress::options::Deed;
+use crate::compress::replace::{finish, take};
+use crate::compress::worker::{Directory, Done, Hand, Place, Run};
+use crate::entry::{Outcome, Reason};
+use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
+use crate::job::desk::Desk;
+use crate::tree::path::join;
+use crate::walk::node::{Entered, Node};
+use crate::walk::visitor::{self, Entries, Missed, Next, Visitor};
+
+impl<'r> Visitor for Run<'r> {
+    type Data = Directory;
+    type Worker = Hand<'r>;
+    type Task = Arc<Blocks>;
+
+    fn worker(&self, index: usize) -> Hand<'r> {
+        let desk: &'r Desk = self.desk;
+        Hand::new(&desk.counters[index])
+    }
+
+    fn finish(&self, mut hand: Hand<'r>) {
+        // What a panic loses has no outcome: the books will not balance, and the report says so.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| finish(self, &mut hand))) {
+            self.failed(&mut hand, self.desk, &Fault::panic(&*panic));
+        }
+    }
+
+    fn perform(hand: &mut visitor::Hand<'_, Self>, blocks: Arc<Blocks>) {
+        let (schedule, counters) = (hand.schedule, hand.worker.counters);
+        blocks.help(hand.desk, counters, &mut hand.worker.tools, || schedule.crowded());
+    }
+
+    fn enter(&self, hand: &mut Hand<'r>, entered: &Entered<'_, Directory>) -> Option<Directory> {
+        // What was named is taken, whatever it is called.
+        let reason = if self.in_use.has(entered.stat.id) || self.in_use.awaits(entered.parent.id(), entered.name) {
+            Some(Reason::InUse)
+        } else if entered.root.is_none() && staging::parse(entered.name.to_bytes()).is_some() {
+            Some(Reason::StagingName)
+        } else {
+            None
+        };
+        if reason.is_some() {
+            hand.counters.outcome(Kind::Directory, Outcome::Skipped, reason, 0);
+            return None;
+        }
+        Some(Directory::default())
+    }
+
+    fn entries(&self, hand: &mut Hand<'r>, _at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
+        let node = Arc::clone(entries.node());
+        let opened = node.source(0);
+        while let Some((name, kind)) = entries.next() {
+            let name = name.to_owned();
+            let at = match &opened {
+                Ok(at) => Arc::clone(at),
+                Err(errno) => {
+                    let path = join(&node.path(), name.to_bytes());
+                    self.fail(hand, path, kind, &source(Operation::Open)(*errno));
+                    continue;
+                }
+            };
+            let mut place = Place {
+                node: Arc::clone(&node),
+                at,
+                name,
+                target: CString::default(),
+                extension: Vec::new(),
+            };
+            if kind == Kind::File {
+                let step = deal(self, hand, &mut place);
+                take(self, hand, &place, step);
+            } else {
+                let done = leave_alone(self, &place, kind);
+                self.record(hand, &place, kind, Ok(done));
+            }
+        }
+    }
+
+    fn leave(&self, hand: &mut Hand<'r>, node: &Arc<Node<Directory>>) -> Next {
+        let (outcome, reason) = match node.failed.get() {
+            Some(outcome) => (*outcome, None),
+            None => (Outcome::Skipped, Some(Reason::NotAFile)),
+        };
+        hand.counters.outcome(Kind::Directory, outcome, reason, 0);
+        Next::Up
+    }
+
+    fn fault(&self, hand: &mut Hand<'r>, missed: &Missed<'_, Directory>, kind: Kind, fault: &Fault) {
+        if fault.cause == Cause::Errno(Errno::XDEV) {
+            let reason = Some(Reason::OtherFileSystem);
+            hand.counters.outcome(kind, Outcome::Skipped, reason, 0);
+        } else {
+            self.fail(hand, missed.path(), kind, fault);
+        }
+    }
+
+    fn unlisted(&self, _hand: &mut Hand<'r>, node: &Arc<Node<Directory>>, _source: usize, errno: Errno) {
+        let fault = source(Operation::List)(errno);
+        node.failed.get_or_init(|| fault.outcome());
+        self.desk.fail(Failure::new(&fault, node.path(), Kind::Directory, None));
+    }
+}
+
+/// What is no file.
+fn leave_alone(run: &Run<'_>, place: &Place, kind: Kind) -> Done {
+    let (reason, what) = match kind {
+        Kind::Symlink => (
+            Reason::Symlink,
+            "a symlink is left alone, and so is what it leads to, unless that is found by itself",
+        ),
+        _ => (Reason::Special, "what is no regular file is left alone"),
+    };
+    if run.rules.choose(&place.name).is_some() {
+        run.desk
+            .note(reason.text(), || (place.path(Side::Source), what.to_owned()));
+    }
+    Done::skipped(reason, 0)
+}
+
+/// A file: looked at, and begun where it is meant.
+fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, Stopped> {
+    let skip = |reason, size| Ok(Step::Done(Done::skipped(reason, size)));
+    if staging::parse(place.name.to_bytes()).is_some() {
+        return skip(Reason::StagingName, 0);
+    }
+    if run.in_use.awaits(place.node.id(), &place.name) {
+        return skip(Reason::InUse, 0);
+    }
+    let Some(chosen) = run.rules.choose(&place.name) else {
+        tell_foreign(run, place);
+        return skip(Reason::OtherSuffix, 0);
+    };
+    (place.target, place.extension) = (chosen.target, chosen.extension);
+    let opened = sys::open_file(place.at.as_fd(), &place.name);
+    let file = opened.map_err(|errno| match errno {
+        // It was a file when it was listed.
+        Errno::LOOP => Fault::changed(Operation::Open),
+        errno => source(Operation::Open)(errno),
+    })?;
+    let stat = sys::stat_fd(file.as_fd()).map_err(source(Operation::Stat))?;
+    if stat.kind != Kind::File {
+        return Err(Fault::changed(Operation::Open).into());
+    }
+    if run.in_use.has(stat.id) {
+        return skip(Reason::InUse, 0);
+    }
+    hand.counters.sized(stat.size, stat.allocated);
+    if stat.size < run.rules.asked.min_size {
+        return skip(Reason::TooSmall, stat.size);
+    }
+    match &run.rules.deed {
+        Deed::Test => return test(run, hand, (&file, &stat)).map(Step::Done),
+        Deed::Print(path) => return print(run, hand, (&file, &stat), path).map(Step::Done),
+        Deed::Pack { .. } if is_compressed(place, &file)? => return skip(Reason::Compressed, stat.size),
+        Deed::Pack { .. } | Deed::Unpack { .. } => {}
+    }
+    if stat.nlink > 1 {
+        run.desk.note(Reason::SeveralNames.text(), || {
+            let what = "a file with several names (hard links) is left alone";
+            (place.path(Side::Source), what.into())
+        });
+        return skip(Reason::SeveralNames, stat.size);
+    }
+    match begin(run, hand, place, (&file, &stat), 1) {
+        // What waits to go makes room.
+        Err(Stopped::Fault(Fault {
+            cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT),
+            ..
+        })) if hand.waits() => {
+            finish(run, hand);
+            begin(run, hand, place, (&file, &stat), 1)
+        }
+        step => step,
+    }
+}
+
+/// Says who reads an archive that is not read here.
+fn tell_foreign(run: &Run<'_>, place: &Place) {
+    if matches!(run.rules.deed, Deed::Unpack { .. } | Deed::Test)
+        && let Some(what) = names::foreign(&place.name)
+    {
+        run.desk.note("foreign", || {
+            let text = format!("an archive of another program is left alone: {what}");
+            (place.path(Side::Source), text)
+        });
+    }
+}
+
+/// Whether a file is compressed already, by its first bytes, or is the index of what is.
+fn is_compressed(place: &Place, file: &OwnedFd) -> Result<bool, Fault> {
+    let mut head = [0; HEAD_BYTES];
+    let length = sys::read_full_at(file.as_fd(), &mut head, 0).map_err(source(Operation::Read))?;
+    if recognise(&head[..length]).is_some() {
+        return Ok(true);
+    }
+    let indexed = names::indexed_by(&place.name).and_then(|archive| {
+        let there = sys::stat(place.at.as_fd(), &archive, Follow::No).ok()?;
+        Some(there.kind == Kind::File && names::content_of(&archive).is_some())
+    });
+    Ok(indexed.unwrap_or(false))
+}
+
+/// Reads an archive, from the medium where that can be had.
+fn test(run: &Run<'_>, hand: &mut Hand<'_>, (file, stat): (&OwnedFd, &Stat)) -> Result<Done, Stopped> {
+    let flight = &hand.counters.flight;
+    let _in_hand = flight.in_hand();
+    flight.begin(stat.size);
+    let from_cache = forget(file.as_fd(), stat.size);
+    let bytes = read(run, hand, (file, stat), Target::Nothing)?;
+    hand.counters.verified(stat.size, from_cache);
+    Ok(Done {
+        outcome: Outcome::Same,
+        reason: None,
+        size: stat.size,
+        bytes,
+    })
+}
+
+/// Writes the content of an archive to a stream.
+fn print(run: &Run<'_>, hand: &mut Hand<'_>, (file, stat): (&OwnedFd, &Stat), path: &[u8]) -> Result<Done, Stopped> {
+    let flight = &hand.counters.flight;
+    let _in_hand = flight.in_hand();
+    flight.begin(stat.size);
+    let stream = Stream::open(path, Way::Out).map_err(made(Operation::Open))?;
+    let bytes = read(run, hand, (file, stat), Target::Stream(Arc::new(stream)))?;
+    Ok(Done {
+        outcome: Outcome::Copied,
+        reason: None,
+        size: stat.size,
+        bytes,
+    })
+}
+
+/// Unpacks an archive that stays as it is; answers the bytes of its content.
+fn read(run: &Run<'_>, hand: &mut Hand<'_>, (file, stat): (&OwnedFd, &Stat), target: Target) -> Result<u64, Stopped> {
+    let how = How {
+        sparse: false,
+        proof: false,
+    };
+    let unpacked = hand.lend(run, |lead| unpack(lead, file.as_fd(), target, how))?;
+    unchanged(file, stat, Operation::Read)?;
+    Ok(unpacked.written)
+}

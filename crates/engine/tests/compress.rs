@@ -1,0 +1,950 @@
+//! Compression in place and back: what others make of the archives, what is left alone, and that whatever fails, dies, fills
+//! up or lies, each file is there, or its proved archive, and never neither.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bulkhaul_engine::ArchiveFormat as Format;
+use bulkhaul_engine::compress::options::{CompressOptions, DecompressOptions, Files};
+use bulkhaul_engine::compress::{compression, decompression};
+use bulkhaul_engine::entry::{Outcome, Reason};
+use bulkhaul_engine::error::{Refusal, symbol};
+use bulkhaul_engine::report::Report;
+use bulkhaul_engine::walk::names::FilesFrom;
+use bulkhaul_engine::walk::start::Root;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+use bulkhaul_sys::{Errno, Kind};
+
+use crate::faults::assert_none;
+use crate::rig::fault::{again, can_hold_everything, each, finish, order, say, with_stops};
+use crate::rig::{NOBODY, Scratch, Tree, apart, content, has_staging, modified};
+
+/// The only root, for what is in it.
+fn files(path: &Path) -> Files {
+    Files {
+        sources: vec![Root {
+            path: path.as_os_str().as_bytes().to_vec(),
+            follow: false,
+            contents: false,
+            pin: None,
+        }],
+        jobs: 2,
+        ..Files::default()
+    }
+}
+
+/// A report whose books agree.
+fn checked(report: Result<Report, Refusal>) -> Report {
+    let report = report.unwrap();
+    let totals = &report.totals;
+    assert!(report.accounted, "{report:?}");
+    assert!(report.interrupted || totals.all_found() == totals.all_outcomes());
+    report
+}
+
+fn compress(path: &Path, change: impl FnOnce(&mut CompressOptions)) -> Report {
+    let mut options = CompressOptions {
+        files: files(path),
+        ..CompressOptions::default()
+    };
+    change(&mut options);
+    checked(compression(options).and_then(|job| job.run()))
+}
+
+fn decompress(path: &Path, change: impl FnOnce(&mut DecompressOptions)) -> Report {
+    let mut options = DecompressOptions {
+        files: files(path),
+        ..DecompressOptions::default()
+    };
+    change(&mut options);
+    checked(decompression(options).and_then(|job| job.run()))
+}
+
+fn complete(report: Report) -> Report {
+    assert!(report.is_complete(), "{report:#?}");
+    report
+}
+
+/// Of files: how many were compressed or decompressed.
+fn done(report: &Report) -> u64 {
+    report.totals.file_outcomes[Outcome::Copied as usize]
+}
+
+/// The failures, sorted: kind, operation, errno if there is one, and the last part of the path.
+fn failures(report: &Report) -> Vec<String> {
+    let line = |failure: &bulkhaul_engine::error::Failure| {
+        let name = failure.path.rsplit(|byte| *byte == b'/').next().unwrap();
+        let errno = failure.errno.map_or_else(|| "-".to_owned(), symbol);
+        format!(
+            "{} {} {errno} {}",
+            failure.kind,
+            failure.operation.text(),
+            String::from_utf8_lossy(name)
+        )
+    };
+    let mut lines: Vec<String> = report.failures.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// Text that becomes smaller, other text for each seed.
+fn text(seed: u8, length: usize) -> Vec<u8> {
+    content(seed, 64)
+        .into_iter()
+        .cycle()
+        .enumerate()
+        .map(|(at, byte)| if at % 97 == 0 { b'\n' } else { byte & 0x3f | 0x40 })
+        .take(length)
+        .collect()
+}
+
+/// Whether a name has this extension.
+fn is_a(name: &str, extension: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, end)| end == extension)
+}
+
+/// What is in an archive, by the program that is made for it.
+fn content_of(archive: &Path) -> Option<Vec<u8>> {
+    let program = match archive.extension()?.to_str()? {
+        "gz" => "gzip",
+        "xz" => "xz",
+        "zst" => "zstd",
+        _ => return None,
+    };
+    let output = Command::new(program)
+        .args(["-q", "-d", "-c"])
+        .arg(archive)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    output.status.success().then_some(output.stdout)
+}
+
+/// Mode, owner, group, time, content, and attributes as getfattr prints them.
+type Facts = (u32, u32, u32, (i64, u32), Vec<u8>, String);
+
+/// Facts of the files of a tree that are no directories, by name.
+fn facts(root: &Path) -> BTreeMap<String, Facts> {
+    let names = Tree::new(root.to_owned()).names();
+    let of = |name: &String| {
+        let path = root.join(name);
+        let about = fs::symlink_metadata(&path).unwrap();
+        if !about.is_file() {
+            return None;
+        }
+        let attributes = Command::new("getfattr")
+            .args(["-d", "-m", "-", "--absolute-names"])
+            .arg(&path)
+            .output();
+        let attributes = attributes.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        // Without the line that names the file.
+        let attributes = attributes.unwrap_or_default();
+        let attributes = attributes.split_once('\n').map_or("", |(_, rest)| rest).to_owned();
+        Some((
+            name.clone(),
+            (
+                about.mode(),
+                about.uid(),
+                about.gid(),
+                modified(&path),
+                fs::read(&path).unwrap(),
+                attributes,
+            ),
+        ))
+    };
+    names.iter().filter_map(of).collect()
+}
+
+/// A tree of files that become smaller, with all metadata that a file can have.
+fn fill(tree: &Tree) {
+    tree.file("a.tsv", text(1, 3000)).mode("a.tsv", 0o640);
+    tree.file("b.TSV", text(2, 200_000)).mode("b.TSV", 0o4755);
+    tree.file("d/c.tar.foo", text(3, 70_000));
+    tree.file("d/e/deep.tsv", text(4, 1000)).mode("d/e/deep.tsv", 0o444);
+    if crate::rig::root() {
+        tree.owner("a.tsv", 12, 34).mode("a.tsv", 0o640);
+        tree.owner("b.TSV", 56, 78).mode("b.TSV", 0o4755);
+        tree.xattr("a.tsv", "user.colour", b"green");
+    }
+    for (number, name) in ["a.tsv", "b.TSV", "d/c.tar.foo", "d/e/deep.tsv"].iter().enumerate() {
+        tree.time(name, 1_500_000_000 + i64::try_from(number).unwrap(), 123_456_789);
+    }
+}
+
+#[test]
+fn there_and_back_in_every_format() {
+    for format in Format::ALL {
+        let scratch = Scratch::new();
+        let tree = scratch.tree("t");
+        fill(&tree);
+        let before = facts(tree.path());
+        let report = complete(compress(tree.path(), |o| o.format = format));
+        assert_eq!((done(&report), report.totals.verified_files), (4, 4), "{format:?}");
+        let after = facts(tree.path());
+        assert_eq!(after.len(), 4);
+        for (name, (mode, uid, gid, time, content, attributes)) in &before {
+            let archive = format!("{name}{}", format.suffix());
+            let now = &after[&archive];
+            assert_eq!(
+                (&now.0, &now.1, &now.2, &now.3, &now.5),
+                (mode, uid, gid, time, attributes),
+                "{archive}"
+            );
+            assert!(now.4.len() < content.len());
+            assert!(content_of(&tree.at(&archive)).unwrap() == *content, "{archive}");
+        }
+        let sums: Vec<_> = report
+            .conversions
+            .iter()
+            .map(|c| (c.extension.as_slice(), c.files))
+            .collect();
+        assert_eq!(sums, [(b"tsv".as_slice(), 3), (b"foo".as_slice(), 1)]);
+        // Once more: nothing is left to do.
+        let again = complete(compress(tree.path(), |o| o.format = format));
+        assert_eq!((done(&again), again.totals.reason_of(Reason::Compressed)), (0, 4));
+        let tested = complete(decompress(tree.path(), |o| o.test = true));
+        assert_eq!(tested.totals.file_outcomes[Outcome::Same as usize], 4);
+        let back = complete(decompress(tree.path(), |_| ()));
+        assert_eq!(done(&back), 4);
+        assert!(facts(tree.path()) == before, "{format:?}");
+        assert!(!has_staging(tree.path()));
+    }
+}
+
+#[test]
+fn what_is_chosen_and_what_is_left_alone() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    let long = text(1, 5000);
+    for name in ["a.tsv", "b.TSV", "c.tar.foo", "d.foo", "e.tsv.bak", ".tsv", "tsv"] {
+        tree.file(name, &long);
+    }
+    tree.file("small.tsv", text(2, 400));
+    tree.file("random.tsv", content(3, 30));
+    tree.file("empty.tsv", "")
+        .file("gz.tsv", [b"\x1f\x8b\x08\x00", long.as_slice()].concat());
+    tree.file("one.tsv", &long).link("two.tsv", "one.tsv");
+    tree.symlink("link.tsv", "a.tsv").special("fifo.tsv", Kind::Fifo, 0);
+    let report = complete(compress(tree.path(), |o| {
+        o.files.extensions = vec![b".Tsv".to_vec(), b"tar.foo".to_vec()];
+    }));
+    let names = tree.names();
+    for made in ["a.tsv.gz", "b.TSV.gz", "c.tar.foo.gz", "small.tsv.gz"] {
+        assert!(names.contains(&made.to_owned()), "{made}: {names:?}");
+    }
+    assert_eq!(done(&report), 4);
+    let reasons = [
+        (Reason::OtherSuffix, 4),
+        (Reason::NotSmaller, 2),
+        (Reason::Compressed, 1),
+        (Reason::SeveralNames, 2),
+        (Reason::Symlink, 1),
+        (Reason::Special, 1),
+        // The directory.
+        (Reason::NotAFile, 1),
+    ];
+    for (reason, number) in reasons {
+        assert_eq!(report.totals.reason_of(reason), number, "{reason:?}");
+    }
+    let mut notes: Vec<_> = report.notes.iter().map(|note| note.kind.as_str()).collect();
+    notes.sort_unstable();
+    assert_eq!(notes, ["several-names", "special", "symlink"]);
+    // What would not be smaller, all the same.
+    let report = complete(compress(tree.path(), |o| {
+        (o.force, o.files.extensions) = (true, vec![b"tsv".to_vec()]);
+        o.files.min_size = 10;
+    }));
+    assert_eq!((done(&report), report.totals.reason_of(Reason::TooSmall)), (1, 1));
+    assert!(content_of(&tree.at("random.tsv.gz")).unwrap() == content(3, 30));
+}
+
+#[test]
+fn names_of_a_list_and_no_others() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    for name in ["a", "b", "d/a", "d/b"] {
+        tree.file(name, text(1, 5000));
+    }
+    let list = scratch.at("list");
+    fs::write(&list, "a\nd/b\nmissing\n../outside\n").unwrap();
+    let report = compress(tree.path(), |o| {
+        o.files.files_from = Some(FilesFrom {
+            path: list.as_os_str().as_bytes().to_vec(),
+            nul: false,
+            contents: false,
+        });
+    });
+    assert_eq!(
+        failures(&report),
+        ["missing stat ENOENT missing", "outside open - outside"]
+    );
+    assert_eq!(done(&report), 2);
+    assert_eq!(tree.names(), ["a.gz", "b", "d", "d/a", "d/b.gz"]);
+}
+
+#[test]
+fn a_dry_run_tells_and_does_nothing() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    fill(&tree);
+    tree.file("same", text(5, 3000));
+    complete(compress(&tree.at("same"), |o| o.files.keep = true));
+    let before = facts(tree.path());
+    let report = complete(compress(tree.path(), |o| o.files.dry_run = true));
+    assert_eq!((done(&report), report.totals.outcome_of(Outcome::Removed)), (4, 1));
+    assert!(facts(tree.path()) == before);
+    let sums: Vec<_> = report.conversions.iter().map(|c| (c.before, c.after)).collect();
+    assert_eq!(sums, [(204_000, 0), (70_000, 0)]);
+}
+
+#[test]
+fn an_archive_that_is_there_is_compared() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    let (one, other) = (text(1, 5000), text(2, 5000));
+    for (name, content) in [
+        ("same", &one),
+        ("other", &one),
+        ("stays", &one),
+        ("damaged", &one),
+        ("dir", &one),
+    ] {
+        tree.file(name, content);
+    }
+    let gzip = |content: &[u8], name: &str| {
+        let path = tree.at(name);
+        fs::write(&path, content).unwrap();
+        let gzipped = Command::new("gzip").args(["-c"]).arg(&path).output().unwrap().stdout;
+        fs::remove_file(&path).unwrap();
+        fs::write(tree.at(format!("{name}.gz").replace("x-", "")), gzipped).unwrap();
+    };
+    gzip(&one, "x-same");
+    gzip(&other, "x-other");
+    gzip(&one, "x-stays");
+    gzip(&one, "x-damaged");
+    let mut damaged = tree.read("damaged.gz");
+    let end = damaged.len() - 5;
+    damaged[end] ^= 1;
+    tree.file("damaged.gz", damaged).dir("dir.gz");
+    tree.mode("same", 0o604).time("same", 1_400_000_000, 5);
+    let kept = compress(&tree.at("stays"), |o| o.files.keep = true);
+    assert_eq!(kept.totals.reason_of(Reason::Unchanged), 1);
+    let report = compress(tree.path(), |_| ());
+    assert_eq!(
+        failures(&report),
+        [
+            "conflict create - dir.gz",
+            "conflict create - other.gz",
+            "damaged verify - damaged.gz"
+        ]
+    );
+    assert_eq!(report.totals.outcome_of(Outcome::Removed), 2);
+    let names = [
+        "damaged",
+        "damaged.gz",
+        "dir",
+        "dir.gz",
+        "other",
+        "other.gz",
+        "same.gz",
+        "stays.gz",
+    ];
+    assert_eq!(tree.names(), names);
+    // It has the place of the file, and so its metadata.
+    assert_eq!(
+        fs::metadata(tree.at("same.gz")).unwrap().permissions().mode() & 0o7777,
+        0o604
+    );
+    assert_eq!(modified(&tree.at("same.gz")), (1_400_000_000, 5));
+    // And back: the same content lets the archive go.
+    tree.file("same", &one).file("stays", &other);
+    fs::remove_dir(tree.at("dir.gz")).unwrap();
+    let report = decompress(tree.path(), |_| ());
+    assert_eq!(
+        failures(&report),
+        [
+            "conflict create - other",
+            "conflict create - stays",
+            "damaged read - damaged.gz"
+        ]
+    );
+    assert_eq!(report.totals.outcome_of(Outcome::Removed), 1);
+}
+
+#[test]
+fn an_index_is_beside_its_archive() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    tree.file("a", text(1, 300_000)).mode("a", 0o604);
+    complete(compress(tree.path(), |o| o.index = true));
+    assert_eq!(tree.names(), ["a.gz", "a.gz.gzi"]);
+    let index = tree.read("a.gz.gzi");
+    let number = |at: usize| u64::from_le_bytes(index[at..at + 8].try_into().unwrap());
+    // The number of blocks but the first, then where each begins, in the archive and in the content.
+    let entries = usize::try_from(number(0)).unwrap();
+    assert_eq!(index.len(), 8 + 16 * entries);
+    assert!(entries > 2 && number(16) < number(32) && number(8) < number(24));
+    assert_eq!(
+        fs::metadata(tree.at("a.gz.gzi")).unwrap().permissions().mode() & 0o7777,
+        0o604
+    );
+    // It is nothing that is to be compressed.
+    let again = complete(compress(tree.path(), |o| o.force = true));
+    assert_eq!((done(&again), again.totals.reason_of(Reason::Compressed)), (0, 2));
+    // One that a dead run left is the same; another one is in the way.
+    complete(decompress(tree.path(), |_| ()));
+    tree.file("a.gz.gzi", &index);
+    complete(compress(&tree.at("a"), |o| o.index = true));
+    complete(decompress(&tree.at("a.gz"), |_| ()));
+    tree.file("a.gz.gzi", "other");
+    let report = compress(&tree.at("a"), |o| o.index = true);
+    assert_eq!(failures(&report), ["conflict rename - a.gz"]);
+    assert_eq!(tree.names(), ["a", "a.gz.gzi"]);
+}
+
+#[test]
+fn as_many_workers_as_there_are_make_the_same_bytes() {
+    let scratch = Scratch::new();
+    let long = text(7, 9 << 20);
+    let mut archives = Vec::new();
+    for jobs in [1, 2, 5] {
+        let tree = scratch.tree(&jobs.to_string());
+        tree.file("long", &long);
+        for number in 0..40 {
+            tree.file(format!("{}/{number}", number % 3), text(number, 1000));
+        }
+        complete(compress(tree.path(), |o| o.files.jobs = jobs));
+        archives.push(tree.read("long.gz"));
+        complete(decompress(tree.path(), |o| o.files.jobs = jobs));
+        assert!(tree.read("long") == long);
+    }
+    assert!(archives[0] == archives[1] && archives[1] == archives[2]);
+}
+
+#[test]
+fn zeros_become_holes_where_that_is_asked_for() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    let mut long = vec![0; 4 << 20];
+    long[..1000].fill(7);
+    tree.file("a", &long);
+    complete(compress(tree.path(), |_| ()));
+    complete(decompress(tree.path(), |o| o.sparse = true));
+    assert!(tree.read("a") == long);
+    assert!(fs::metadata(tree.at("a")).unwrap().blocks() * 512 < 1 << 20);
+}
+
+#[test]
+fn damage_of_any_kind_is_told_and_nothing_goes() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    tree.file("a", text(1, 100_000));
+    complete(compress(tree.path(), |_| ()));
+    let whole = tree.read("a.gz");
+    tree.file("cut.gz", &whole[..whole.len() - 1]);
+    tree.file("more.gz", [whole.as_slice(), b"more"].concat());
+    tree.file("none.gz", "none");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 4;
+    tree.file("flipped.gz", flipped);
+    for test in [true, false] {
+        let report = decompress(tree.path(), |o| o.test = test);
+        let names = [
+            "damaged read - cut.gz",
+            "damaged read - flipped.gz",
+            "damaged read - more.gz",
+        ];
+        assert_eq!(failures(&report)[..3], names);
+        assert!(
+            failures(&report)[3].ends_with(" read - none.gz"),
+            "{:?}",
+            failures(&report)
+        );
+        assert_eq!(failures(&report).len(), 4);
+    }
+    assert_eq!(tree.names(), ["a", "cut.gz", "flipped.gz", "more.gz", "none.gz"]);
+}
+
+/// What must hold at any time of a tree that is being compressed: each file is there with its content, or its archive has
+/// that; and nothing else is there but what has a staging name.
+fn lost(tree: &Path, wanted: &BTreeMap<String, Vec<u8>>) -> Option<String> {
+    for (name, content) in wanted {
+        let plain = tree.join(name);
+        let archive = tree.join(format!("{name}.gz"));
+        if plain.exists() {
+            if fs::read(&plain).unwrap() != *content {
+                return Some(format!("{name} has other content"));
+            }
+        } else if !archive.exists() {
+            return Some(format!("{name} is gone"));
+        }
+        if archive.exists() && content_of(&archive).as_ref() != Some(content) {
+            return Some(format!("{name}.gz has not its content"));
+        }
+    }
+    for name in Tree::new(tree.to_owned()).names() {
+        let last = name.rsplit('/').next().unwrap();
+        let known = name.strip_suffix(".gzi").unwrap_or(&name);
+        let known = known.strip_suffix(".gz").unwrap_or(known);
+        if !wanted.contains_key(known) && !last.starts_with(".bh-") && !tree.join(&name).is_dir() {
+            return Some(format!("{name} is there"));
+        }
+    }
+    None
+}
+
+/// Which way a trial goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Pack,
+    Unpack,
+}
+
+/// Files of a trial, small, and two of them in a directory.
+fn wanted() -> BTreeMap<String, Vec<u8>> {
+    let names = ["a.tsv", "d/b.tsv", "d/c.tsv"];
+    let contents = [text(1, 3000), text(2, 150_000), text(3, 2000)];
+    names.iter().map(|name| (*name).to_owned()).zip(contents).collect()
+}
+
+/// Lays out the files of a trial, and for the way back their archives.
+fn lay_out(base: &Path, direction: Direction) {
+    let tree = Tree::new(base.to_owned());
+    for (name, content) in wanted() {
+        tree.file(&name, content)
+            .mode(&name, 0o640)
+            .time(&name, 1_500_000_000, 7);
+        tree.xattr(&name, "user.colour", b"green");
+    }
+    // One whose archive is there already.
+    complete(compress(&base.join("d/c.tsv"), |o| o.files.keep = true));
+    if direction == Direction::Unpack {
+        complete(compress(base, |_| ()));
+        tree.file("d/c.tsv", text(3, 2000));
+    }
+}
+
+/// One worker, so that calls come in one order.
+fn trial(base: &Path, direction: Direction) -> Result<Report, Refusal> {
+    let mut files = files(base);
+    files.jobs = 1;
+    match direction {
+        Direction::Pack => compression(CompressOptions {
+            files,
+            index: true,
+            ..CompressOptions::default()
+        })?
+        .run(),
+        Direction::Unpack => decompression(DecompressOptions {
+            files,
+            ..DecompressOptions::default()
+        })?
+        .run(),
+    }
+}
+
+/// What is wrong after one more run, in which nothing fails.
+fn not_healed(base: &Path, direction: Direction) -> Option<String> {
+    let report = match trial(base, direction) {
+        Ok(report) => report,
+        Err(refusal) => return Some(format!("the next run was refused: {refusal}")),
+    };
+    let mut names = Tree::new(base.to_owned()).names();
+    names.retain(|name| !base.join(name).is_dir() && !is_a(name, "gzi"));
+    let ends = |name: &String| is_a(name, "gz") == (direction == Direction::Pack);
+    if !report.is_complete() || names.len() != wanted().len() || !names.iter().all(ends) {
+        return Some(format!("the next run left {names:?}: {:?}", report.failures));
+    }
+    lost(base, &wanted()).map(|what| format!("after the next run {what}"))
+}
+
+/// The number of calls of an undisturbed run, in a child.
+fn count(scratch: &Path, direction: Direction) {
+    let base = scratch.join(format!("count-{direction:?}"));
+    lay_out(&base, direction);
+    failpoint::arm(None);
+    let report = trial(&base, direction);
+    let calls = failpoint::disarm();
+    assert!(complete(report.unwrap()).accounted);
+    for call in calls {
+        say(&format!("call {call:?}"));
+    }
+}
+
+fn calls(test: &str, scratch: &Path, direction: Direction) -> Vec<String> {
+    let log = scratch.join("count.log");
+    let words = ["count".into(), scratch.display().to_string(), format!("{direction:?}")];
+    let (code, said) = finish(again(test, &words, &log), &log);
+    assert_eq!(code, Some(0), "{said}");
+    let lines = said.lines().filter_map(|line| line.strip_prefix("call "));
+    lines.map(str::to_owned).collect()
+}
+
+fn direction_of(word: &str) -> Direction {
+    if word == "Pack" {
+        Direction::Pack
+    } else {
+        Direction::Unpack
+    }
+}
+
+/// Points that one process tries, one after the other.
+const BATCH: usize = 24;
+const ERRNOS: [Errno; 3] = [Errno::IO, Errno::NOSPC, Errno::ACCESS];
+
+#[test]
+fn every_call_fails_once() {
+    const TEST: &str = "compress::every_call_fails_once";
+    if let Some(words) = order() {
+        let (scratch, direction) = (Path::new(&words[1]), direction_of(&words[2]));
+        if words[0] == "count" {
+            return count(scratch, direction);
+        }
+        let errno = ERRNOS[words[3].parse::<usize>().unwrap()];
+        for nth in words[4].split(',').map(|nth| nth.parse::<usize>().unwrap()) {
+            let base = scratch.join(format!("{direction:?}-{}-{nth}", words[3]));
+            lay_out(&base, direction);
+            failpoint::arm(Some(Plan {
+                call: None,
+                nth,
+                count: 1,
+                effect: Effect::Errno(errno),
+            }));
+            let result = trial(&base, direction);
+            failpoint::disarm();
+            let wrong = match &result {
+                Ok(report) if !report.accounted => Some(format!("{:?}", report.failures)),
+                _ => None,
+            };
+            let wrong = wrong
+                .or_else(|| lost(&base, &wanted()))
+                .or_else(|| not_healed(&base, direction));
+            if let Some(wrong) = wrong {
+                say(&format!(
+                    "wrong {nth} {wrong}; {:?}",
+                    result.map(|report| failures(&report))
+                ));
+            }
+            fs::remove_dir_all(&base).unwrap();
+        }
+        return say("done");
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    let mut batches = Vec::new();
+    for direction in [Direction::Pack, Direction::Unpack] {
+        let calls = calls(TEST, scratch.path(), direction);
+        for errno in 0..ERRNOS.len() {
+            let all: Vec<usize> = (0..calls.len()).collect();
+            batches.extend(
+                all.chunks(BATCH)
+                    .map(|batch| (direction, errno, batch.to_vec(), calls.clone())),
+            );
+        }
+    }
+    let wrong = each(batches.len(), |index| {
+        let (direction, errno, batch, calls) = &batches[index];
+        let list: Vec<String> = batch.iter().map(usize::to_string).collect();
+        let words = [
+            "try".into(),
+            scratch.path().display().to_string(),
+            format!("{direction:?}"),
+            errno.to_string(),
+            list.join(","),
+        ];
+        let log = scratch.at(&format!("{index}.log"));
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let name = |nth: &str| &calls[nth.parse::<usize>().unwrap()];
+        let wrong = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("wrong ")?.split_once(' '));
+        let errno = symbol(ERRNOS[*errno]);
+        let mut wrong: Vec<String> = wrong
+            .map(|(nth, what)| format!("{direction:?} {errno} call {nth} {}: {what}", name(nth)))
+            .collect();
+        if code != Some(0) || !text.contains("done\n") {
+            wrong.push(format!("{direction:?} {batch:?}: {code:?} {text}"));
+        }
+        wrong
+    });
+    assert_none(&wrong);
+}
+
+#[test]
+fn death_at_every_call() {
+    const TEST: &str = "compress::death_at_every_call";
+    if let Some(words) = order() {
+        let (scratch, direction) = (Path::new(&words[1]), direction_of(&words[2]));
+        if words[0] == "count" {
+            return count(scratch, direction);
+        }
+        failpoint::arm(Some(Plan {
+            call: None,
+            nth: words[3].parse().unwrap(),
+            count: 1,
+            effect: Effect::Exit,
+        }));
+        let report = trial(Path::new(&words[4]), direction);
+        panic!("it lived: {report:?}");
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    let mut points = Vec::new();
+    for direction in [Direction::Pack, Direction::Unpack] {
+        let calls = calls(TEST, scratch.path(), direction);
+        points.extend(calls.into_iter().enumerate().map(|(nth, call)| (direction, nth, call)));
+    }
+    let wrong = each(points.len(), |index| {
+        let (direction, nth, call) = &points[index];
+        let base = scratch.at(&format!("{direction:?}-{nth}"));
+        lay_out(&base, *direction);
+        let log = scratch.at(&format!("{index}.log"));
+        let words = [
+            "die".into(),
+            scratch.path().display().to_string(),
+            format!("{direction:?}"),
+            nth.to_string(),
+            base.display().to_string(),
+        ];
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let wrong = if code == Some(99) {
+            lost(&base, &wanted()).or_else(|| not_healed(&base, *direction))
+        } else {
+            Some(format!("{code:?}: {text}"))
+        };
+        fs::remove_dir_all(&base).unwrap();
+        let tell = |what| format!("{direction:?} call {nth} {call}: {what}");
+        wrong.map(tell).into_iter().collect()
+    });
+    println!("{} points tried", points.len());
+    assert_none(&wrong);
+}
+
+/// A bit that flips in any read, or in all from one on: what was written is found wrong, and made once more. Only what a
+/// file gave wrongly in its one reading nobody can see.
+#[test]
+fn a_flipped_bit_between_writing_and_reading_back_is_found() {
+    const TEST: &str = "compress::a_flipped_bit_between_writing_and_reading_back_is_found";
+    if let Some(words) = order() {
+        let (base, direction) = (Path::new(&words[0]), direction_of(&words[1]));
+        for (nth, count) in (0..200).flat_map(|nth| [(nth, 1), (nth, usize::MAX)]) {
+            let base = base.join(format!("{nth}-{count}"));
+            lay_out(&base, direction);
+            failpoint::arm(Some(Plan {
+                call: Some(Call::Read),
+                nth,
+                count,
+                effect: Effect::Flip,
+            }));
+            let report = trial(&base, direction).unwrap();
+            let hits = failpoint::hits();
+            failpoint::disarm();
+            let wrong = lost(&base, &wanted());
+            fs::remove_dir_all(&base).unwrap();
+            if hits == 0 {
+                break;
+            }
+            let told = if report.is_complete() { "complete" } else { "told" };
+            say(&format!(
+                "{told} {count} {}",
+                if wrong.is_some() { "wrong" } else { "right" }
+            ));
+        }
+        return say("done");
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    // Of the files that become archives each is read in one piece.
+    for (direction, blind) in [(Direction::Pack, 2), (Direction::Unpack, 0)] {
+        let log = scratch.at("log");
+        let words = [scratch.path().display().to_string(), format!("{direction:?}")];
+        let (code, text) = finish(again(TEST, &words, &log), &log);
+        assert!(code == Some(0) && text.contains("done\n"), "{text}");
+        let wrong = text.lines().filter(|line| line.ends_with("wrong"));
+        assert_eq!(wrong.clone().count(), blind, "{direction:?}: {text}");
+        assert!(wrong.clone().all(|line| line.starts_with("complete 1 ")), "{text}");
+        // Once is made good, for good is told.
+        assert!(text.matches("complete 1 right").count() > 10, "{text}");
+        assert!(
+            text.matches(&format!("told {} right", usize::MAX)).count() > 10,
+            "{text}"
+        );
+    }
+}
+
+/// A file that goes on growing, replaced, or touched while it is read, or after it was read back: it stays, and is told.
+#[test]
+fn a_file_that_changes_is_kept() {
+    const TEST: &str = "compress::a_file_that_changes_is_kept";
+    if let Some(words) = order() {
+        failpoint::arm(Some(Plan {
+            call: Some(Call::StatFd),
+            nth: words[1].parse().unwrap(),
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let report = trial(Path::new(&words[0]), Direction::Pack).unwrap();
+        failpoint::disarm();
+        return say(&format!("{} {:?}", report.is_complete(), failures(&report)));
+    }
+    let scratch = Scratch::new();
+    let mut told = 0;
+    for nth in 0..40 {
+        let base = scratch.at(&format!("{nth}"));
+        let tree = Tree::new(base.clone());
+        tree.file("a", text(1, 50_000));
+        let log = scratch.at("log");
+        let words = [base.display().to_string(), nth.to_string()];
+        let mut stops = 0;
+        let text_of = with_stops(again(TEST, &words, &log), &log, |_| {
+            stops += 1;
+            let file = fs::OpenOptions::new().append(true).open(base.join("a"));
+            if let Ok(mut file) = file {
+                file.write_all(b"more").unwrap();
+            }
+        });
+        if stops == 0 {
+            break;
+        }
+        let grown = [text(1, 50_000), b"more".to_vec()].concat();
+        let plain = fs::read(base.join("a")).ok();
+        let archive = content_of(&base.join("a.gz"));
+        // Whatever was seen: what was written last is there.
+        let there = plain.as_ref() == Some(&grown) || archive.as_ref() == Some(&grown);
+        let late = plain.is_none() && archive == Some(text(1, 50_000));
+        assert!(there || late, "call {nth}: {text_of}");
+        if text_of.contains("changed") {
+            told += 1;
+            assert!(
+                plain.as_ref() == Some(&grown) && archive.is_none(),
+                "call {nth}: {text_of}"
+            );
+        }
+        assert!(!has_staging(&base), "call {nth}: {text_of}");
+    }
+    assert!(told > 2, "{told}");
+}
+
+#[test]
+fn a_full_disk_costs_nothing() {
+    let scratch = Scratch::new();
+    let Some(disk) = scratch.file_system("tmpfs", "size=3m") else {
+        return;
+    };
+    let tree = Tree::new(disk.join("t"));
+    // Archives of these have no room beside them.
+    let long = content(9, 2_200_000);
+    tree.file("long", &long).file("short", text(1, 20_000));
+    let report = compress(tree.path(), |o| o.files.jobs = 1);
+    assert_eq!(failures(&report), ["no-space write ENOSPC long.gz"]);
+    assert_eq!(tree.names(), ["long", "short.gz"]);
+    assert!(tree.read("long") == long);
+    let back = scratch.tree("back");
+    back.file("zeros", vec![0; 5_000_000]);
+    complete(compress(back.path(), |_| ()));
+    fs::remove_file(tree.at("long")).unwrap();
+    fs::copy(back.at("zeros.gz"), tree.at("zeros.gz")).unwrap();
+    let report = decompress(tree.path(), |o| o.files.jobs = 1);
+    assert_eq!(failures(&report), ["no-space write ENOSPC zeros"]);
+    assert_eq!(tree.names(), ["short", "zeros.gz"]);
+}
+
+/// Who waits for room may have it when others have gone: a batch goes before a file is given up.
+#[test]
+fn files_that_wait_make_room() {
+    let scratch = Scratch::new();
+    let Some(disk) = scratch.file_system("tmpfs", "size=2m") else {
+        return;
+    };
+    let tree = Tree::new(disk.join("t"));
+    for number in 0..6 {
+        tree.file(format!("{number}"), content(number, 280_000));
+    }
+    let report = complete(compress(tree.path(), |o| o.files.jobs = 1));
+    assert_eq!(done(&report), 6);
+}
+
+#[test]
+fn in_a_directory_that_is_read_only_nothing_happens() {
+    const TEST: &str = "compress::in_a_directory_that_is_read_only_nothing_happens";
+    let prepare = |scratch: &Scratch| {
+        let tree = scratch.tree("t");
+        tree.file("mine", text(1, 5000))
+            .mode("mine", 0o644)
+            .owner("mine", 65534, 65534);
+        tree.file("d/closed", text(1, 5000)).mode("d/closed", 0o600);
+        tree.file("d/theirs", text(2, 5000))
+            .mode("d/theirs", 0o644)
+            .mode("d", 0o777);
+        tree.mode("", 0o755);
+    };
+    let body = |scratch: &Path| {
+        let report = compress(&scratch.join("t"), |_| ());
+        let told = failures(&report);
+        assert_eq!(
+            told,
+            [
+                "not-kept remove - theirs",
+                "permission create EACCES mine.gz",
+                "unreadable open EACCES closed"
+            ]
+        );
+        // Who may do without the owner.
+        let report = compress(&scratch.join("t/d/theirs"), |o| o.files.no_owner = true);
+        assert_eq!(done(&report), 1, "{report:?}");
+    };
+    let after = |scratch: &Scratch| {
+        let names = Tree::new(scratch.at("t")).names();
+        assert_eq!(names, ["d", "d/closed", "d/theirs.gz", "mine"]);
+    };
+    apart(TEST, NOBODY, prepare, body, after);
+}
+
+#[test]
+fn many_small_files_in_many_directories() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    for number in 0..1500_usize {
+        tree.file(
+            format!("{}/{number}", number % 40),
+            text(u8::try_from(number % 200).unwrap(), 600 + number),
+        );
+    }
+    let before = facts(tree.path());
+    let report = complete(compress(tree.path(), |o| o.files.jobs = 3));
+    assert_eq!(done(&report), 1500);
+    assert!(tree.names().iter().all(|name| is_a(name, "gz") || !name.contains('/')));
+    complete(decompress(tree.path(), |o| o.files.jobs = 3));
+    assert!(facts(tree.path()) == before);
+}
+
+#[test]
+fn what_can_not_be_is_refused_before_any_work() {
+    let refused = |change: &dyn Fn(&mut CompressOptions)| {
+        let mut options = CompressOptions {
+            files: files(Path::new("/nowhere")),
+            ..CompressOptions::default()
+        };
+        change(&mut options);
+        match compression(options) {
+            Err(Refusal::Usage(text)) => text,
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+    };
+    assert!(refused(&|o| o.level = Some(13)).contains("13"));
+    assert!(refused(&|o| (o.format, o.level) = (Format::Xz, Some(10))).contains("10"));
+    assert!(refused(&|o| (o.format, o.index) = (Format::Zstd, true)).contains("index"));
+    assert!(refused(&|o| o.files.extensions = vec![b".".to_vec()]).contains("extensions"));
+    assert!(refused(&|o| o.files.sources.clear()).contains("no file"));
+}
