@@ -19,7 +19,7 @@ export type {
 } from './events.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native/events.js';
-export type { Algorithm, Limits, ManifestFormat, PartFormat } from './native/options.js';
+export type { Algorithm, ArchiveFormat, Limits, ManifestFormat, PartFormat } from './native/options.js';
 export type { JournalSettings } from './ops/arguments.js';
 export type { PartCommand } from './ops/commands.js';
 export {
@@ -29,7 +29,9 @@ export {
   compareMapped,
   type MappedCompareOptions,
 } from './ops/compare.js';
+export { type CompressOptions, compress } from './ops/compress.js';
 export { type CopyOptions, copy, copyMapped, type MappedCopyOptions } from './ops/copy.js';
+export { type DecompressOptions, decompress } from './ops/decompress.js';
 export { type Confirm, type Job, JobError, type Journaled } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { type ManifestOptions, manifest } from './ops/manifest.js';

@@ -12,7 +12,9 @@ import type { NativeEvent, NativeReport, NativeSnapshot } from './native/events.
 import type {
   Limits,
   NativeCompareOptions,
+  NativeCompressOptions,
   NativeCopyOptions,
+  NativeDecompressOptions,
   NativeListOptions,
   NativeManifestOptions,
   NativePartitionOptions,
@@ -66,6 +68,8 @@ export interface Addon {
   partition(options: NativePartitionOptions): NativeJob;
   verify(options: NativeVerifyOptions): NativeJob;
   compare(options: NativeCompareOptions): NativeJob;
+  compress(options: NativeCompressOptions): NativeJob;
+  decompress(options: NativeDecompressOptions): NativeJob;
   /** The sources that a list names, in its order; without what is in a directory that it names too. Throws like a job. */
   listedSources(list: PathBytes, spillDirectory?: PathBytes): PathBytes[];
   /** Locks the file that a descriptor has open, until it is closed. false: somebody else has the lock; null: there are no locks here. */

@@ -11,6 +11,9 @@ const source = (name: string) => readFileSync(join(ROOT, 'ts/src', name), 'utf8'
 const OPERATIONS = [
   'ops/copy.ts',
   'ops/compare.ts',
+  'ops/compress.ts',
+  'ops/conversion.ts',
+  'ops/decompress.ts',
   'ops/list.ts',
   'ops/manifest.ts',
   'ops/partition.ts',
@@ -47,6 +50,8 @@ it.each(OPTIONS)('%s: every option that may be left out has its default', (name)
 const CALLED: readonly [string, string][] = [
   ...each('ops/copy.ts', 'copy', 'copyMapped'),
   ...each('ops/compare.ts', 'compare', 'compareMapped'),
+  ...each('ops/compress.ts', 'compress'),
+  ...each('ops/decompress.ts', 'decompress'),
   ...each('ops/list.ts', 'list', 'listMapped', 'listedSources'),
   ...each('ops/manifest.ts', 'manifest'),
   ...each('ops/partition.ts', 'partition'),

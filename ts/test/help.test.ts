@@ -4,7 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { verbHelp } from '../src/cli/help.js';
 import { declared, GROUPS } from '../src/cli/options.js';
 import { CompareCommand } from '../src/cli/verbs/compare.js';
+import { CompressCommand } from '../src/cli/verbs/compress.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
+import { DecompressCommand } from '../src/cli/verbs/decompress.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
 import { PartitionCommand } from '../src/cli/verbs/partition.js';
@@ -23,6 +25,8 @@ const VERBS = {
   verify: VerifyCommand,
   partition: PartitionCommand,
   compare: CompareCommand,
+  compress: CompressCommand,
+  decompress: DecompressCommand,
   status: StatusCommand,
   resume: ResumeCommand,
   report: ReportCommand,
@@ -95,6 +99,8 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'verify',
       'partition',
       'compare',
+      'compress',
+      'decompress',
       'status',
       'resume',
       'report',

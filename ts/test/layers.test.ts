@@ -21,7 +21,7 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The operations of the engine: none of them imports another. */
-const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'copy'];
+const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress', 'copy'];
 
 /**
  * Rooms of the engine from the ground up, each a file or a directory; a file imports from its own room and from those
@@ -29,7 +29,7 @@ const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remov
  */
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
-  ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove'],
+  ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress'],
   ...['options', 'plan', 'dir', 'target', 'entry', 'memory', 'departure', 'views', 'prepare', 'links', 'run', 'worker']
     .concat(['times', 'track', 'extra', 'clear'])
     .concat(['make', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
@@ -72,7 +72,7 @@ const ROOMS = [
   ...['ops/arguments', 'ops/job'],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
-  ...['ops/transfer', 'ops/commands', 'ops'],
+  ...['ops/transfer', 'ops/commands', 'ops/conversion', 'ops'],
   'resume',
   'report',
   'index',
@@ -91,6 +91,7 @@ const ROOMS = [
     'jobs',
     'consent',
     'base',
+    'conversion',
     'verbs',
   ].map((room) => `cli/${room}`),
   ...['argparse', 'console', 'glob'].map((room) => `cli/dropin/${room}`),

@@ -19,7 +19,9 @@ import type {
 import type {
   Limits,
   NativeCompareOptions,
+  NativeCompressOptions,
   NativeCopyOptions,
+  NativeDecompressOptions,
   NativeListOptions,
   NativeManifestOptions,
   NativePartitionOptions,
@@ -36,6 +38,8 @@ interface Values {
   PartitionOptions: [NativePartitionOptions, addon.PartitionOptions];
   VerifyOptions: [NativeVerifyOptions, addon.VerifyOptions];
   CompareOptions: [NativeCompareOptions, addon.CompareOptions];
+  CompressOptions: [NativeCompressOptions, addon.CompressOptions];
+  DecompressOptions: [NativeDecompressOptions, addon.DecompressOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];
   Limits: [Limits, addon.Limits];
   Entry: [NativeEntryEvent, addon.Entry];

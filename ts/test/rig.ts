@@ -228,6 +228,7 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   extras: 0,
   removedSources: 0,
   keptSources: 0,
+  conversions: [],
   withheld: [],
   failures: [],
   failureKinds: {},

@@ -3,6 +3,7 @@
 //! Paths are buffers. Sizes are numbers, exact to 2^53 bytes (8 PiB); what is larger is rounded. Times are seconds.
 
 mod compare;
+mod compress;
 mod copy;
 mod event;
 mod list;
@@ -24,6 +25,7 @@ use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
 pub use self::compare::{CompareOptions, compare_options};
+pub use self::compress::{CompressOptions, DecompressOptions, compress_options, decompress_options};
 pub use self::copy::{CopyOptions, copy_options};
 pub use self::event::{JsEvent, event};
 pub use self::list::{ListOptions, list_options};

@@ -12,14 +12,14 @@ use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::{Job as EngineJob, lease};
 use bulkhaul_engine::list::{self, sources};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::{compare, copy, manifest, partition, remove, verify};
+use bulkhaul_engine::{compare, compress, copy, manifest, partition, remove, verify};
 use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
 use convert::{
-    CompareOptions, CopyOptions, JsEvent, JsLimits, JsReport, JsSnapshot, ListOptions, ManifestOptions,
-    PartitionOptions, RemoveOptions, VerifyOptions,
+    CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsEvent, JsLimits, JsReport, JsSnapshot,
+    ListOptions, ManifestOptions, PartitionOptions, RemoveOptions, VerifyOptions,
 };
 
 /// Made on the JavaScript thread when a promise settles.
@@ -90,6 +90,20 @@ pub fn verify(env: Env, options: VerifyOptions) -> Result<Job> {
 pub fn compare(env: Env, options: CompareOptions) -> Result<Job> {
     let options = convert::compare_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(compare::job))
+}
+
+/// Checks the options and makes a job that compresses.
+#[napi]
+pub fn compress(env: Env, options: CompressOptions) -> Result<Job> {
+    let options = convert::compress_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(compress::compression))
+}
+
+/// Checks the options and makes a job that decompresses, or only reads.
+#[napi]
+pub fn decompress(env: Env, options: DecompressOptions) -> Result<Job> {
+    let options = convert::decompress_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(compress::decompression))
 }
 
 /// The sources that a list names: their paths, in its order, without what is in a directory that it names too.

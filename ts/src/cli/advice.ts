@@ -65,6 +65,23 @@ const HABITS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     '-s': '--json tells sizes',
     '-1': 'it is always one a line; leave it out',
   },
+  compress: {
+    '-d': 'bulkhaul decompress does that',
+    '--decompress': 'bulkhaul decompress does that',
+    '--remove': 'a file goes when its archive is proved; --keep leaves it',
+    '--rm': 'a file goes when its archive is proved; --keep leaves it',
+    '--verify': 'it is always done; leave it out',
+    '-9': '--level 9 says it',
+    '-1': '--level 1 says it',
+    '--fast': '--level 1 says it',
+    '--best': '--level 9 says it',
+    '-p': JOBS,
+    '--processes': JOBS,
+  },
+  decompress: {
+    '-d': 'it is what this does; leave it out',
+    '--rm': 'an archive goes when its content is proved; --keep leaves it',
+  },
   compare: {
     '-a': '--metadata and --xattrs compare what rsync keeps with -a',
     '--brief': 'without --itemize only counts are told; leave it out',
@@ -124,6 +141,9 @@ const COMMANDS: Readonly<Record<string, string>> = {
   cmp: 'compare',
   check: 'compare',
   audit: 'verify',
+  ...{ gzip: 'compress', pigz: 'compress', bgzip: 'compress', crabz: 'compress', xz: 'compress', zstd: 'compress' },
+  ...{ gunzip: 'decompress', unpigz: 'decompress', unxz: 'decompress', unzstd: 'decompress' },
+  ...{ zcat: 'decompress --stdout', xzcat: 'decompress --stdout', zstdcat: 'decompress --stdout' },
 };
 
 /** One sentence for a command that is not there; `known`: those that are. */

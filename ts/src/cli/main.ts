@@ -70,6 +70,20 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'compress',
+    {
+      summary: 'Compress files in place',
+      load: async () => verb('compress', (await import('./verbs/compress.js')).CompressCommand),
+    },
+  ],
+  [
+    'decompress',
+    {
+      summary: 'Decompress files in place, or test them',
+      load: async () => verb('decompress', (await import('./verbs/decompress.js')).DecompressCommand),
+    },
+  ],
+  [
     'status',
     { summary: 'Show jobs', load: async () => verb('status', (await import('./verbs/status.js')).StatusCommand) },
   ],

@@ -55,7 +55,7 @@ export interface NativeEntryEvent {
   bytes: number;
   /** What differs between the two sides; empty where nothing does. */
   changes: Change[];
-  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those), 'not-listed' (no manifest names it, and that is no error). */
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those), 'not-listed' (no manifest names it, and that is no error), 'other-suffix' (its name does not end as was asked for), 'too-small', 'compressed' (already), 'not-smaller' (its archive would not be), 'several-names' (hard links), 'symlink'. */
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. */
   target?: PathBytes;
@@ -91,10 +91,22 @@ export interface NativeDifferences {
   rightEntries: number;
 }
 
+/** What became of the files of one extension that were packed or unpacked. */
+export interface NativeConversion {
+  /** In small letters, without its dot; `*` stands for those beyond the first 256. */
+  extension: PathBytes;
+  /** How many files. */
+  files: number;
+  /** Their bytes. */
+  before: number;
+  /** Bytes of what they became; 0 in a dry run. */
+  after: number;
+}
+
 export interface NativeFailure {
   /** Tells this event from others. */
   type: 'error';
-  /** Stable code: 'missing' (named, also by a manifest, and not found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'unwritable' (a manifest of this form can't have it) | 'extra' (no manifest names it) | 'kind' (a manifest says that it is something else) | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
+  /** Stable code: 'missing' (named, also by a manifest, and not found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'unwritable' (a manifest of this form can't have it) | 'extra' (no manifest names it) | 'damaged' (an archive that is not whole) | 'foreign' (what is no archive that can be read) | 'kind' (a manifest says that it is something else) | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
   /** How it was counted. */
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';
@@ -308,6 +320,8 @@ export interface NativeReport {
   removedSources: number;
   /** Source entries that a move left. */
   keptSources: number;
+  /** Files that were compressed or decompressed, by extension, the greatest sum of bytes first; empty for other operations. */
+  conversions: NativeConversion[];
   /** Deletes that were asked for and not begun: `what` stays, and why. */
   withheld: {
     /** Why, as a stable word. */

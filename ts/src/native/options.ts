@@ -272,6 +272,55 @@ export interface NativeVerifyOptions extends Resources {
   entryEvents?: boolean;
 }
 
+/** Which files are packed or unpacked, and what holds for both. */
+interface NativeFiles extends Resources, Selection {
+  /** Files and trees; a symlink is not followed. */
+  sources: NativeTree[];
+  /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. Default: all of the sources. */
+  filesFrom?: { path: PathBytes; nul: boolean };
+  /** What names end with, of several parts perhaps, in any case, the suffix of an archive left out. Default: anything. */
+  extensions?: PathBytes[];
+  /** Files of fewer bytes are left alone. Default 0. */
+  minSize?: number;
+  /** What a file was made of stays. Default false. */
+  keep?: boolean;
+  /** false: owner and group need not be kept. Default true. */
+  owner?: boolean;
+  /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
+  inUse?: PathBytes[];
+  /** Memory for codecs, in bytes. Default: half of what may be used. */
+  memory?: number;
+  /** Nothing is written, and nothing goes: events and report say what would. Default false. */
+  dryRun?: boolean;
+  /** Directory for temporary files without a name, for what a dry run tells in order. Absent: memory is used. */
+  spillDirectory?: PathBytes;
+  /** Deliver an `entry` event for each entry, in a dry run in the order of their paths. Default false. */
+  entryEvents?: boolean;
+}
+
+/** The form of an archive. */
+export type ArchiveFormat = 'bgzf' | 'gzip' | 'xz' | 'zstd';
+
+export interface NativeCompressOptions extends NativeFiles {
+  /** `bgzf`: gzip in blocks, which every reader of gzip takes, and which is read in parallel and from the middle; `gzip`: in one member, for readers that stop after the first; `xz`; `zstd`. Default `bgzf`. */
+  format?: ArchiveFormat;
+  /** From the fastest to the smallest: bgzf and gzip 1 to 12, xz 0 to 9, zstd 1 to 19. Default 6, of zstd 3. */
+  level?: number;
+  /** An index (`.gzi`) is written beside each archive, of the format bgzf. Default false. */
+  index?: boolean;
+  /** Files become archives also where these are not smaller. Default false. */
+  force?: boolean;
+}
+
+export interface NativeDecompressOptions extends NativeFiles {
+  /** Archives are read to their end, and nothing is written. Default false. */
+  test?: boolean;
+  /** Where the content of the one archive goes, which stays. Default: beside it. */
+  output?: PathBytes;
+  /** Zeros become holes. Default false. */
+  sparse?: boolean;
+}
+
 /** Trees, or a list that was written before. */
 export type NativeSide =
   | { trees: NativeTree[] }

@@ -15,7 +15,7 @@ import type { Reporter } from './reporter.js';
 export const SCHEMA_VERSION = 1;
 
 /** The properties that are names of files, wherever they are. */
-const NAMES = new Set(['path', 'source', 'destination', 'target', 'failureFile', 'directory']);
+const NAMES = new Set(['path', 'source', 'destination', 'target', 'failureFile', 'directory', 'extension']);
 /** The properties that are lists of them. */
 const LISTS = new Set(['sources', 'destinations', 'command']);
 

@@ -153,6 +153,47 @@ export function verifySummary(report: Report, quick = false): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** The same of a compression or decompression; `test`: archives were only read. */
+export function conversionSummary(report: Report, operation: 'compress' | 'decompress', test = false): string {
+  const { conversions, files, outcomes, elapsed, dryRun, complete, verifiedFiles } = report;
+  const would = dryRun ? 'would be ' : '';
+  const [before, after] = [sumOf(conversions, 'before'), sumOf(conversions, 'after')];
+  const became = dryRun ? `, ${bytes(before)}` : `, ${bytes(before)} to ${becameText({ before, after })}`;
+  const speed = dryRun || elapsed <= 0 ? '' : `, ${rate(before / elapsed)}`;
+  const lines = test
+    ? [`${count(files.same, 'archive')} whole (${bytes(report.verifiedBytes)} read) in ${duration(elapsed)}`]
+    : [`${count(files.copied, 'file')} ${would}${operation}ed${became} in ${duration(elapsed)}${speed}`];
+  if (conversions.length > 1) {
+    for (const sums of conversions) {
+      const name = sums.extension === '' ? '(no extension)' : display(sums.extension);
+      const size = dryRun ? bytes(sums.before) : `${bytes(sums.before)} to ${becameText(sums)}`;
+      const each = dryRun || elapsed <= 0 ? '' : `, ${rate(sums.before / elapsed)}`;
+      lines.push(`  ${name}: ${count(sums.files, 'file')}, ${size}${each}`);
+    }
+  }
+  if (outcomes.removed > 0) {
+    const kept = operation === 'compress' ? 'the archive' : 'the content';
+    lines.push(`${count(outcomes.removed, 'file')} ${would}removed: ${kept} was there already, and is the same`);
+  }
+  lines.push(...skippedLines(report), ...noteLines(report), ...failureLines(report));
+  if (!test && verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
+  const onward = complete || test ? ANEW : undefined;
+  lines.push(...jobLines(report), display(sentenceOf(report, report.exitCode, onward)));
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+type Sums = Report['conversions'][number];
+
+const sumOf = (all: readonly Sums[], key: 'before' | 'after') => all.reduce((sum, each) => sum + each[key], 0);
+
+/** `3.1 GiB (ratio 3.97, 9.2 GiB saved)`. */
+function becameText({ before, after }: Pick<Sums, 'before' | 'after'>): string {
+  const [great, small] = [Math.max(before, after), Math.min(before, after)];
+  if (small === 0) return bytes(after);
+  const saved = after > before ? `${bytes(after - before)} more` : `${bytes(before - after)} saved`;
+  return `${bytes(after)} (ratio ${(great / small).toFixed(2)}, ${saved})`;
+}
+
 /** The same of a comparison; `what`: what was compared. */
 export function compareSummary(report: Report, what: string): string {
   const { left, right, changed, leftEntries, rightEntries } = report.differences;

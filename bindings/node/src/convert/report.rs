@@ -7,6 +7,7 @@ use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
 use bulkhaul_engine::job::desk::Snapshot;
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::report::counters::SIZE_CLASSES;
+use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
 use super::JsLimits;
@@ -102,6 +103,15 @@ pub struct JsParts {
     pub first: Vec<Part>,
 }
 
+/// What became of the files of one extension that were packed or unpacked.
+#[napi(object, object_from_js = false, js_name = "Conversion")]
+pub struct JsConversion {
+    pub extension: Buffer,
+    pub files: f64,
+    pub before: f64,
+    pub after: f64,
+}
+
 /// What an operation did.
 #[napi(object, object_from_js = false, js_name = "Report")]
 pub struct JsReport {
@@ -126,6 +136,7 @@ pub struct JsReport {
     pub extras: f64,
     pub removed_sources: f64,
     pub kept_sources: f64,
+    pub conversions: Vec<JsConversion>,
     pub withheld: Vec<JsWithheld>,
     pub failures: Vec<JsFailure>,
     pub failure_kinds: BTreeMap<String, f64>,
@@ -247,6 +258,16 @@ pub fn report(r: Report) -> JsReport {
         extras: t.extras as f64,
         removed_sources: r.removed_sources as f64,
         kept_sources: r.kept_sources as f64,
+        conversions: r
+            .conversions
+            .into_iter()
+            .map(|sums| JsConversion {
+                extension: sums.extension.into(),
+                files: sums.files as f64,
+                before: sums.before as f64,
+                after: sums.after as f64,
+            })
+            .collect(),
         withheld: r
             .withheld
             .into_iter()

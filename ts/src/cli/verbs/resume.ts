@@ -88,9 +88,15 @@ export class ResumeCommand extends VerbCommand {
 }
 
 async function summary({ operation }: JobSummary, report: Report): Promise<string> {
-  const { compareSummary, listSummary, manifestSummary, removalSummaryText, summaryText, verifySummary } = await import(
-    '../../report/summary.js'
-  );
+  const {
+    compareSummary,
+    conversionSummary,
+    listSummary,
+    manifestSummary,
+    removalSummaryText,
+    summaryText,
+    verifySummary,
+  } = await import('../../report/summary.js');
   switch (operation) {
     case 'remove':
       return removalSummaryText(report);
@@ -100,6 +106,9 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
       return manifestSummary(report);
     case 'verify':
       return verifySummary(report);
+    case 'compress':
+    case 'decompress':
+      return conversionSummary(report, operation);
     case 'compare':
       return compareSummary(report, 'what the job compares');
     default:

@@ -172,6 +172,7 @@ export class Ledger {
       extras: 0,
       removedSources: 0,
       keptSources: 0,
+      conversions: [],
       withheld: [],
       failures: this.#failures,
       failureKinds: inOrder(this.#failureKinds),

@@ -1,0 +1,67 @@
+/** `bulkhaul compress`: files in, archives in their place; the summary on stderr, the exit code out. */
+import { BulkhaulError } from '../../error.js';
+import type { CompressOptions } from '../../ops/compress.js';
+import { ConversionCommand } from '../conversion.js';
+import { choice, flag, number, operands } from '../options.js';
+import { Command } from '../parser.js';
+import { runJob } from '../run.js';
+
+const FORMATS = ['bgzf', 'gzip', 'xz', 'zstd'] as const;
+
+export class CompressCommand extends ConversionCommand {
+  static override paths = [['compress']];
+  static override usage = Command.Usage({
+    description: 'Compress files in place',
+    details: `
+      Makes an archive of each file in each PATH, beside it, and removes the file when its archive is proved: synced, read
+      back from the medium, decompressed, and compared with what the file gave. The archive has owner, mode, times,
+      attributes and ACLs of the file. Killed at any moment it leaves the file, or the archive that was proved, or both;
+      the same command goes on.
+
+      The default, \`bgzf\`, is gzip in blocks: gzip, zcat, Python, R, samtools and tabix read it. \`gzip\` is one member, for
+      readers that stop after the first. No name and no time is in an archive: the same content gives the same bytes.
+
+      An archive that is there already is decompressed and compared: the same content lets the file go, other content is a
+      conflict, and both stay. Left alone, and counted, are files that are compressed already, by their first bytes; those
+      whose archive would not be smaller; files with several names (hard links), symlinks and special files. A file that
+      changes while it is read is kept, and told.
+
+      Exit codes: 0 complete, 1 an archive reads back differently, 2 usage or nothing begun, 23 some files failed or are in
+      conflict, 24 some vanished or changed meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['All TSV and cluster files of a run', '$0 compress --ext tsv --ext clusters run'],
+      ['What would be compressed', '$0 compress -n --ext tsv run'],
+      ['With an index, for tabix and samtools', '$0 compress --ext vcf --index calls'],
+      ['Small, and the files stay', '$0 compress --format xz --level 9 --keep logs'],
+      ['The files that find names', "find . -name '*.tsv' -mtime +30 -print0 | $0 compress --files-from0 -"],
+    ],
+  });
+
+  format = choice('--format', FORMATS, {
+    ...{ group: 'how', value: 'FORM', default: 'bgzf' },
+    help: 'Form of the archives: bgzf and gzip (.gz), xz (.xz), zstd (.zst)',
+  });
+  level = number('--level', 0, 100, {
+    ...{ group: 'how', value: 'N', default: '6, of zstd 3' },
+    help: 'From the fastest to the smallest: bgzf and gzip 1 to 12, xz 0 to 9, zstd 1 to 19',
+  });
+  index = flag('--index', { group: 'how', help: 'Write an index (.gzi) beside each archive, for random access' });
+  keep = flag('-k,--keep', { group: 'how', help: 'Leave the files where they are' });
+  force = flag('-f,--force', { group: 'how', help: 'Compress also what does not become smaller' });
+  operands = operands('PATH…', 0);
+
+  async execute(): Promise<number> {
+    const { settings, context, format, level, index, keep, force } = this;
+    if (index && format !== 'bgzf') throw new BulkhaulError('USAGE', '--index goes with --format bgzf');
+    const options: CompressOptions = {
+      ...(await this.files('compress', this.operands)),
+      ...{ format, index, keep, force },
+      ...(level !== undefined && { level }),
+    };
+    const { compress } = await import('../../ops/compress.js');
+    const report = await runJob((entries) => compress({ ...options, entries }), settings, context);
+    await this.conclude(report, 'compress');
+    return report.exitCode;
+  }
+}

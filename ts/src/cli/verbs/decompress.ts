@@ -1,0 +1,59 @@
+/** `bulkhaul decompress`: archives in, their content in their place, or on standard output; the exit code out. */
+import { BulkhaulError } from '../../error.js';
+import type { DecompressOptions } from '../../ops/decompress.js';
+import { ConversionCommand } from '../conversion.js';
+import { flag, operands } from '../options.js';
+import { Command } from '../parser.js';
+import { runJob } from '../run.js';
+
+export class DecompressCommand extends ConversionCommand {
+  static override paths = [['decompress']];
+  static override usage = Command.Usage({
+    description: 'Decompress files in place, or test them',
+    details: `
+      The reverse of compress: the content of each archive in each PATH (.gz, .bgz, .xz, .zst; .tgz and the like become
+      .tar) is written beside it, synced, read back from the medium and compared; then it gets owner, mode, times,
+      attributes and ACLs of the archive, and the archive goes. Archives of any number of parts are read to their last
+      byte: one that is damaged, cut short or followed by something else is an error with the place of it, and stays.
+
+      What has the name of the content already is compared: the same lets the archive go, anything else is a conflict, and
+      both stay. Files with several names (hard links), symlinks and special files are left alone and counted. What bzip2
+      and other programs have made is left alone, and named.
+
+      Exit codes: 0 complete, 1 an archive is damaged, or content reads back differently, 2 usage or nothing begun, 23 some
+      files failed or are in conflict, 24 some vanished or changed meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['All archives of a run', '$0 decompress run'],
+      ['Whether they are whole', '$0 decompress --test run'],
+      ['Those of TSV only, and they stay', '$0 decompress --ext tsv --keep run'],
+      ['One of them, to be read', '$0 decompress --stdout run/counts.tsv.gz | head'],
+    ],
+  });
+
+  test = flag('-t,--test', {
+    group: 'how',
+    help: 'Read the archives to their end, from the medium, and write nothing',
+  });
+  stdout = flag('-c,--stdout', {
+    group: 'how',
+    help: 'Write the content of the one archive to standard output; the archive stays',
+  });
+  sparse = flag('-S,--sparse', { group: 'how', help: 'Make holes of zeros' });
+  keep = flag('-k,--keep', { group: 'how', help: 'Leave the archives where they are' });
+  operands = operands('PATH…', 0);
+
+  async execute(): Promise<number> {
+    const { settings, context, test, stdout, sparse, keep } = this;
+    if (stdout && test) throw new BulkhaulError('USAGE', '--stdout writes, and --test writes nothing');
+    const options: DecompressOptions = {
+      ...(await this.files('decompress', this.operands)),
+      ...{ test, sparse, keep },
+      ...(stdout && { output: this.file('--stdout', '-', '/dev/stdout') }),
+    };
+    const { decompress } = await import('../../ops/decompress.js');
+    const report = await runJob((entries) => decompress({ ...options, entries }), settings, context);
+    if (!stdout || !report.complete) await this.conclude(report, 'decompress', test);
+    return report.exitCode;
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * What a compression and a decompression have in common: which files are meant, and the ways to the addon.
+ *
+ * Comes in: options as a caller gives them; goes out: the same in the form that a journal keeps, and the addon's own.
+ */
+import type { PathLike } from '../names.js';
+import type { NativeCompressOptions, NativeDecompressOptions } from '../native/options.js';
+import {
+  boolean,
+  each,
+  type Fields,
+  type Given,
+  JOB,
+  type JobOptions,
+  path,
+  pathBytes,
+  paths,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  size,
+} from './arguments.js';
+
+/** The addon's options that both operations have. */
+type NativeFiles = Omit<NativeCompressOptions & NativeDecompressOptions, OwnKeys>;
+type OwnKeys = 'format' | 'level' | 'index' | 'force' | 'test' | 'output' | 'sparse';
+
+/** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
+export type MappedFiles = Given<Omit<NativeFiles, 'entryEvents'>> & JobOptions;
+
+/** Which files are meant, and what holds for both operations. */
+export interface FileOptions
+  extends JobOptions,
+    Omit<
+      NativeFiles,
+      'sources' | 'filter' | 'filesFrom' | 'extensions' | 'inUse' | 'spillDirectory' | 'entryEvents' | 'dryRun'
+    > {
+  /** Files and trees. Symlinks, special files and files with several names are left alone. */
+  sources: PathLike | PathLike[];
+  /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** Only what a list names below the one source, a directory: one name a line, or each ended by NUL. Default: all of the sources. */
+  filesFrom?: { path: PathLike; nul?: boolean };
+  /** What names end with, of several parts perhaps, in any case, the suffix of an archive left out. Default: anything. */
+  extensions?: PathLike[];
+  /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
+  inUse?: PathLike[];
+  /** A directory for temporary files without a name, for what a dry run tells in order. Default: memory is used. */
+  spillDirectory?: PathLike;
+}
+
+/** Checks of these. */
+export const FILES: Fields<FileOptions> = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: SELECTION.oneFileSystem,
+  sources: paths,
+  exclude: each(path),
+  filesFrom: record<NonNullable<FileOptions['filesFrom']>>({ path, nul: boolean }, 'path'),
+  extensions: each(path),
+  minSize: size,
+  keep: boolean,
+  owner: boolean,
+  inUse: each(path),
+  memory: size,
+  spillDirectory: path,
+};
+
+/** The options in the form that a journal keeps. */
+export function mapped<Options extends FileOptions>({ sources, exclude, filesFrom, ...rest }: Options) {
+  return {
+    ...rest,
+    sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
+    ...(exclude && exclude.length > 0 && { filter: { style: 'rsync' as const, rules: exclude } }),
+    ...(filesFrom && { filesFrom: { path: filesFrom.path, nul: filesFrom.nul ?? false } }),
+  };
+}
+
+/** The same for the addon; `files`: those of the journal, which the run leaves out. */
+export function nativeFiles(options: MappedFiles, files: readonly string[] = []): NativeFiles {
+  const {
+    signal: _,
+    journal,
+    sources,
+    filter,
+    filesFrom,
+    extensions,
+    inUse = [],
+    spillDirectory,
+    entries,
+    ...rest
+  } = options;
+  const used = [...inUse, ...(journal && !options.dryRun ? [journal.directory] : []), ...files];
+  return {
+    ...rest,
+    sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a path')) })),
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+    ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(pathText(filesFrom.path, 'filesFrom')) } }),
+    ...(extensions && { extensions: extensions.map(pathBytes) }),
+    ...(used.length > 0 && { inUse: used.map(pathBytes) }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+}

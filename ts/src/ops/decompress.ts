@@ -1,0 +1,52 @@
+/**
+ * Decompressing archives in place, testing them, and reading one.
+ *
+ * Comes in: paths and options; goes out: a running `Job`. It is the exact reverse of `compress`, metadata included: an
+ * archive goes when its content was read back from the medium and is what was in it.
+ */
+import type { PathLike } from '../names.js';
+import type { NativeDecompressOptions } from '../native/options.js';
+import { loadAddon } from '../native.js';
+import { boolean, type Fields, type Given, path, pathBytes, pathText, record } from './arguments.js';
+import { FILES, type FileOptions, type MappedFiles, mapped, nativeFiles } from './conversion.js';
+import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
+
+type Own = Pick<NativeDecompressOptions, 'test' | 'output' | 'sparse'>;
+
+/** Options of `decompress`. */
+export interface DecompressOptions extends FileOptions, Omit<Own, 'output'> {
+  /** Where the content of the one archive goes, which stays: a file or a stream that is there, such as `/dev/stdout`. Default: beside the archive. */
+  output?: PathLike | undefined;
+}
+
+const FIELDS: Fields<DecompressOptions> = { ...FILES, test: boolean, output: path, sparse: boolean };
+const OPTIONS = record<DecompressOptions>(FIELDS, 'sources');
+
+/**
+ * Puts the content of each archive in its place, with the archive's owner, mode, times and attributes. `test` reads all of
+ * it and writes nothing.
+ *
+ * @example
+ * ```js
+ * import { compress, decompress } from 'bulkhaul';
+ *
+ * await compress({ sources: 'photos', format: 'zstd', force: true });
+ * const { complete } = await decompress({ sources: 'photos', test: true });
+ * if (complete) await decompress({ sources: 'photos' }).orThrow();
+ * ```
+ */
+export function decompress(options: DecompressOptions): Job {
+  return begin(options, OPTIONS, async (options) => prepareDecompression(mapped(options)));
+}
+
+/** The same, not begun yet. */
+export async function prepareDecompression(options: MappedFiles & Given<Own>): Promise<Prepared> {
+  const { output, ...rest } = options;
+  // What goes to a stream is not gone on with.
+  const journal = output === undefined && !options.test ? await journalFor('decompress', options) : undefined;
+  const native: NativeDecompressOptions = {
+    ...nativeFiles(rest, journal?.files),
+    ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
+  };
+  return prepared(journal, async () => (await loadAddon()).decompress(native));
+}
