@@ -23,12 +23,13 @@ use std::ffi::CStr;
 use std::sync::{Arc, Mutex};
 
 use bulkhaul_formats::lists::names::FileList;
-use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, Way};
 
 use self::options::{CompressOptions, DecompressOptions, Deed, Rules};
 use self::totals::Totals;
 use self::worker::{Directory, Run};
 use crate::bytes::codec::Memory;
+use crate::bytes::stream::{Stream, name_of};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::job::desk::{Desk, Phase};
 use crate::job::{Job, Work, process};
@@ -75,9 +76,13 @@ impl Work for Replacement {
         let list = asked.files_from.as_ref();
         let list = list.map(|from| from.read(&rules.roots[0].path, desk).map(Arc::new));
         let list = list.transpose()?;
-        if let Deed::Print(_) = rules.deed {
-            require_file(&rules.roots[0].path)?;
-        }
+        let output = match &rules.deed {
+            Deed::Print(path) => {
+                require_file(&rules.roots[0].path)?;
+                Some(Arc::new(stream(path)?))
+            }
+            Deed::Pack { .. } | Deed::Unpack { .. } | Deed::Test => None,
+        };
         let (budget, most, sets) = Budget::share(desk.counters.len());
         let memory = Memory::new(rules.memory);
         let crew = rules
@@ -94,6 +99,7 @@ impl Work for Replacement {
             stager: Stager::new(),
             in_use: InUse::of(&asked.in_use),
             totals: Totals::default(),
+            output,
             directories: sets,
             cleared: Mutex::new(HashSet::new()),
         };
@@ -221,6 +227,16 @@ fn tell_outside(desk: &Desk, list: &FileList) {
         desk.counters[0].found(Kind::File);
         desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
         desk.fail(Failure::new(&fault, path.clone(), Kind::File, None));
+    }
+}
+
+/// A stream for content. What a file has by its name would be written over in part.
+fn stream(path: &[u8]) -> Result<Stream, Refusal> {
+    let refuse = |why: &str| Refusal::Output(format!("{} can't be written into: {why}", name_of(path)));
+    let stream = Stream::open(path, Way::Out).map_err(|errno| refuse(&describe(errno)))?;
+    match stream.into_file() {
+        Ok(_file) => Err(refuse("it is a file; redirect standard output")),
+        Err(stream) => Ok(stream),
     }
 }
 

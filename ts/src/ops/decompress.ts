@@ -15,7 +15,7 @@ type Own = Pick<NativeDecompressOptions, 'test' | 'output' | 'sparse'>;
 
 /** Options of `decompress`. */
 export interface DecompressOptions extends FileOptions, Omit<Own, 'output'> {
-  /** Where the content of the one archive goes, which stays: a file or a stream that is there, such as `/dev/stdout`. Default: beside the archive. */
+  /** Where the content of the one archive goes, which stays: a stream, such as `/dev/stdout`. Default: beside the archive. */
   output?: PathLike | undefined;
 }
 

@@ -38,6 +38,9 @@ const KINDS: Record<EntryKind, string> = {
   char: 'D',
 };
 
+/** Reasons to leave something alone without a word. */
+const SILENT = ['unchanged', 'excluded', 'other-suffix', 'compressed'];
+
 /** What a copy would not only put right. */
 const MADE_ANEW: readonly Change[] = ['new', 'content', 'target', 'kind'];
 
@@ -89,7 +92,7 @@ function updateOf({ outcome, kind, changes, reason }: EntryEvent): string | unde
     case 'metadata':
       return changes.length > 0 ? '.' : undefined;
     case 'skipped':
-      return reason === 'unchanged' || reason === 'excluded' ? undefined : '.';
+      return SILENT.includes(reason ?? '') ? undefined : '.';
     case 'removed':
       return '*';
     case 'different':

@@ -161,7 +161,9 @@ export function conversionSummary(report: Report, operation: 'compress' | 'decom
   const became = dryRun ? `, ${bytes(before)}` : `, ${bytes(before)} to ${becameText({ before, after })}`;
   const speed = dryRun || elapsed <= 0 ? '' : `, ${rate(before / elapsed)}`;
   const lines = test
-    ? [`${count(files.same, 'archive')} whole (${bytes(report.verifiedBytes)} read) in ${duration(elapsed)}`]
+    ? [
+        `${count(files.same, 'archive')} whole (${bytes(report.verifiedBytes)} read${cacheText(report)}) in ${duration(elapsed)}`,
+      ]
     : [`${count(files.copied, 'file')} ${would}${operation}ed${became} in ${duration(elapsed)}${speed}`];
   if (conversions.length > 1) {
     for (const sums of conversions) {
@@ -238,9 +240,13 @@ export function thereText({ resumedFiles, resumedBytes }: Report): string {
 }
 
 /** What was read back and found equal, and where the proof did not reach the medium. */
-export function verifiedText({ verifiedFiles, verifiedBytes, verifiedFromCache }: Report): string {
-  const cache = verifiedFromCache > 0 ? `; ${bytes(verifiedFromCache)} came from the cache, not from the medium` : '';
-  return `${count(verifiedFiles, 'file')} (${bytes(verifiedBytes)}) read back and equal${cache}`;
+export function verifiedText(report: Report): string {
+  const { verifiedFiles, verifiedBytes } = report;
+  return `${count(verifiedFiles, 'file')} (${bytes(verifiedBytes)}) read back and equal${cacheText(report)}`;
+}
+
+function cacheText({ verifiedFromCache }: Report): string {
+  return verifiedFromCache > 0 ? `; ${bytes(verifiedFromCache)} came from the cache, not from the medium` : '';
 }
 
 function failureLines({ failureKinds, failureFile }: Report): string[] {

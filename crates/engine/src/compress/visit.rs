@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use bulkhaul_formats::codec::{HEAD_BYTES, recognise};
 use bulkhaul_formats::staging;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Stat, Way};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Stat};
 
 use crate::bytes::codec::{Blocks, How, Target, unpack};
 use crate::bytes::proof::forget;
 use crate::bytes::stream::Stream;
-use crate::compress::make::{Step, begin, made, source, unchanged};
+use crate::compress::make::{Step, begin, source, unchanged};
 use crate::compress::names;
 use crate::compress::options::Deed;
 use crate::compress::replace::{finish, take};
@@ -166,11 +166,13 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
     if stat.size < run.rules.asked.min_size {
         return skip(Reason::TooSmall, stat.size);
     }
+    if let Some(stream) = &run.output {
+        return print(run, hand, (&file, &stat), stream).map(Step::Done);
+    }
     match &run.rules.deed {
         Deed::Test => return test(run, hand, (&file, &stat)).map(Step::Done),
-        Deed::Print(path) => return print(run, hand, (&file, &stat), path).map(Step::Done),
         Deed::Pack { .. } if is_compressed(place, &file)? => return skip(Reason::Compressed, stat.size),
-        Deed::Pack { .. } | Deed::Unpack { .. } => {}
+        Deed::Pack { .. } | Deed::Unpack { .. } | Deed::Print(_) => {}
     }
     if stat.nlink > 1 {
         run.desk.note(Reason::SeveralNames.text(), || {
@@ -235,12 +237,16 @@ fn test(run: &Run<'_>, hand: &mut Hand<'_>, (file, stat): (&OwnedFd, &Stat)) -> 
 }
 
 /// Writes the content of an archive to a stream.
-fn print(run: &Run<'_>, hand: &mut Hand<'_>, (file, stat): (&OwnedFd, &Stat), path: &[u8]) -> Result<Done, Stopped> {
+fn print(
+    run: &Run<'_>,
+    hand: &mut Hand<'_>,
+    (file, stat): (&OwnedFd, &Stat),
+    stream: &Arc<Stream>,
+) -> Result<Done, Stopped> {
     let flight = &hand.counters.flight;
     let _in_hand = flight.in_hand();
     flight.begin(stat.size);
-    let stream = Stream::open(path, Way::Out).map_err(made(Operation::Open))?;
-    let bytes = read(run, hand, (file, stat), Target::Stream(Arc::new(stream)))?;
+    let bytes = read(run, hand, (file, stat), Target::Stream(Arc::clone(stream)))?;
     Ok(Done {
         outcome: Outcome::Copied,
         reason: None,

@@ -11,6 +11,7 @@ use bulkhaul_formats::digest::{Algorithm, ContentDigest, Hashers};
 use bulkhaul_sys::{Identity, Kind, OwnedFd, Stat};
 
 use crate::bytes::codec::{Blocks, Lead, Memory, Tools};
+use crate::bytes::stream::Stream;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::compress::options::{Deed, Rules};
 use crate::compress::totals::Totals;
@@ -43,6 +44,8 @@ pub struct Run<'r> {
     pub in_use: InUse,
     /// Sums by extension.
     pub totals: Totals,
+    /// Where content goes instead of beside its archive.
+    pub output: Option<Arc<Stream>>,
     /// Directories that a thread may hold open for files that wait.
     pub directories: usize,
     /// Directories whose leftovers went, where the walk does not enter them.
