@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type {
   CompareOptions,
+  CompressOptions,
   CopyOptions,
+  DecompressOptions,
   ListOptions,
   ManifestOptions,
   PartitionOptions,
@@ -123,6 +125,21 @@ type Kinds<Options> = { [Key in keyof Required<Options>]: Kind | `text ${string}
 
 const RESOURCES = { jobs: 'count', limits: 'limits', nice: 'nice', ionice: 'text idle' } as const;
 const JOB = { signal: 'signal', entries: 'boolean', dryRun: 'boolean', journal: 'journal' } as const;
+const CONVERSION = {
+  ...RESOURCES,
+  ...JOB,
+  sources: 'paths',
+  exclude: 'patterns',
+  filesFrom: 'filesFrom',
+  oneFileSystem: 'boolean',
+  extensions: 'patterns',
+  minSize: 'size',
+  keep: 'boolean',
+  owner: 'boolean',
+  inUse: 'patterns',
+  memory: 'size',
+  spillDirectory: 'path',
+} as const;
 const COPY = {
   ...RESOURCES,
   ...JOB,
@@ -313,6 +330,22 @@ const CALLS: Record<string, Call> = {
       inUse: 'patterns',
       spillDirectory: 'path',
     } satisfies Kinds<VerifyOptions>,
+  },
+  compress: {
+    of: library.compress,
+    needed: { sources: ABSENT },
+    kinds: {
+      ...CONVERSION,
+      format: 'text xz',
+      level: 'count',
+      index: 'boolean',
+      force: 'boolean',
+    } satisfies Kinds<CompressOptions>,
+  },
+  decompress: {
+    of: library.decompress,
+    needed: { sources: ABSENT },
+    kinds: { ...CONVERSION, test: 'boolean', output: 'path', sparse: 'boolean' } satisfies Kinds<DecompressOptions>,
   },
   compare: {
     of: library.compare,

@@ -11,9 +11,7 @@ const source = (name: string) => readFileSync(join(ROOT, 'ts/src', name), 'utf8'
 const OPERATIONS = [
   'ops/copy.ts',
   'ops/compare.ts',
-  'ops/compress.ts',
   'ops/conversion.ts',
-  'ops/decompress.ts',
   'ops/list.ts',
   'ops/manifest.ts',
   'ops/partition.ts',

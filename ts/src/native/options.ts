@@ -315,7 +315,7 @@ export interface NativeCompressOptions extends NativeFiles {
 export interface NativeDecompressOptions extends NativeFiles {
   /** Archives are read to their end, and nothing is written. Default false. */
   test?: boolean;
-  /** The stream that the content of the one archive goes to, which stays. Default: beside it. */
+  /** The stream that the content of the one archive goes to, such as `/dev/stdout`; the archive stays. Default: content is put beside its archive. */
   output?: PathBytes;
   /** Zeros become holes. Default false. */
   sparse?: boolean;

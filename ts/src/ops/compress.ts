@@ -13,7 +13,7 @@ import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 type Own = Pick<NativeCompressOptions, 'format' | 'level' | 'index' | 'force'>;
 
 /** Options of `compress`. */
-export interface CompressOptions extends FileOptions, Own {}
+export type CompressOptions = FileOptions & Own;
 
 const FIELDS: Fields<CompressOptions> = {
   ...FILES,

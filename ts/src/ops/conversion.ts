@@ -41,7 +41,7 @@ export interface FileOptions
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
   /** Only what a list names below the one source, a directory: one name a line, or each ended by NUL. Default: all of the sources. */
-  filesFrom?: { path: PathLike; nul?: boolean };
+  filesFrom?: { path: PathLike; nul: boolean };
   /** What names end with, of several parts perhaps, in any case, the suffix of an archive left out. Default: anything. */
   extensions?: PathLike[];
   /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
@@ -57,7 +57,7 @@ export const FILES: Fields<FileOptions> = {
   oneFileSystem: SELECTION.oneFileSystem,
   sources: paths,
   exclude: each(path),
-  filesFrom: record<NonNullable<FileOptions['filesFrom']>>({ path, nul: boolean }, 'path'),
+  filesFrom: record<NonNullable<FileOptions['filesFrom']>>({ path, nul: boolean }, 'path', 'nul'),
   extensions: each(path),
   minSize: size,
   keep: boolean,
@@ -68,12 +68,11 @@ export const FILES: Fields<FileOptions> = {
 };
 
 /** The options in the form that a journal keeps. */
-export function mapped<Options extends FileOptions>({ sources, exclude, filesFrom, ...rest }: Options) {
+export function mapped<Options extends FileOptions>({ sources, exclude, ...rest }: Options) {
   return {
     ...rest,
     sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
     ...(exclude && exclude.length > 0 && { filter: { style: 'rsync' as const, rules: exclude } }),
-    ...(filesFrom && { filesFrom: { path: filesFrom.path, nul: filesFrom.nul ?? false } }),
   };
 }
 

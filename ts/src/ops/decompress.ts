@@ -4,7 +4,6 @@
  * Comes in: paths and options; goes out: a running `Job`. It is the exact reverse of `compress`, metadata included: an
  * archive goes when its content was read back from the medium and is what was in it.
  */
-import type { PathLike } from '../names.js';
 import type { NativeDecompressOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import { boolean, type Fields, type Given, path, pathBytes, pathText, record } from './arguments.js';
@@ -14,10 +13,7 @@ import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 type Own = Pick<NativeDecompressOptions, 'test' | 'output' | 'sparse'>;
 
 /** Options of `decompress`. */
-export interface DecompressOptions extends FileOptions, Omit<Own, 'output'> {
-  /** Where the content of the one archive goes, which stays: a stream, such as `/dev/stdout`. Default: beside the archive. */
-  output?: PathLike | undefined;
-}
+export type DecompressOptions = FileOptions & Given<Own>;
 
 const FIELDS: Fields<DecompressOptions> = { ...FILES, test: boolean, output: path, sparse: boolean };
 const OPTIONS = record<DecompressOptions>(FIELDS, 'sources');
