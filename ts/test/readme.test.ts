@@ -53,6 +53,12 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run partition --dry-run --entries 1000 --bytes 1G photos': ['.', []],
   'scripts/run partition -n 2 --format rsync -o /mnt/list photos/ --exec rsync -a --from0 --files-from={} photos/ /mnt/copies/':
     ['copies', PHOTOS],
+  'scripts/run compress --ext jpg,tmp --force photos && scripts/run decompress photos': ['.', []],
+  'scripts/run compress -n --min-size 1M photos': ['.', []],
+  'scripts/run compress --format xz --level 9 --keep --force photos/a.jpg && scripts/run decompress --test photos': [
+    '.',
+    [],
+  ],
   'scripts/run copy --move photos/ /mnt/archive/2025': ['archive/2025', PHOTOS],
 };
 

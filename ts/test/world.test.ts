@@ -133,6 +133,9 @@ const LISTED = /^\.\/\na:d3a46e9108289359\nsub\/\nsub\/b:f652b04189071817\n$/;
 const md5 = (text: string) => createHash('md5').update(text).digest('hex');
 const VERIFIED = /^verified: 2 files \(9 B\) read back and equal/;
 const SUMS = /^fcea920f7412b5da7be0cf42b8c93759 {2}a\n[0-9a-f]{32} {2}sub\/b\n$/;
+/** Both files, as archives in their places. */
+const PACKED = /^a\.gz=.* sub\/b\.gz=(?!.*89$)/s;
+const NO_ARCHIVES = 'skipped: 2 not-a-file, 2 other-suffix';
 const MIRRORED = 'verified: 2 files';
 const SAME = '0 only in A, 0 only in B, 0 different';
 
@@ -339,6 +342,46 @@ const ROWS: Record<string, Row> = {
       'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
       hangs: [130, BOTH, BOTH, ': aborting\n'],
       'nothing new': [0, BOTH, BOTH, VERIFIED],
+    },
+  },
+  compress: {
+    words: (_source, _destination, faulty) => ['compress', '--force', `${faulty}/`],
+    before: 'copy',
+    cells: {
+      view: [0, PACKED, PACKED, '2 files compressed'],
+      folded: [0, NAMESAKES, /^Dir\/r\.gz=.* F\.gz=/s, '2 files compressed'],
+      // What shows several names is left alone.
+      'equal inodes': [0, TWINS, TWINS, 'skipped: 2 not-a-file, 2 several-names'],
+      'whole seconds': [0, BOTH, PACKED, '2 files compressed'],
+      'clamped times': [0, BOTH, PACKED, '2 files compressed'],
+      'dropped times': [23, BOTH, BOTH, /its time was not kept, so it stays/],
+      'no chown': [23, BOTH, /^a=1234567 sub\/b\.gz=/, /\/a: its owner was not kept, so it stays$/m],
+      'no chmod': [23, BOTH, BOTH, /\/a: its mode was not kept, so it stays$/m],
+      'no xattr': [0, BOTH, PACKED, '2 files compressed'],
+      'ends early': [24, /^a=1234567 sub\/b\.gz=/, PADDED, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, /^a=1234567 sub\/b\.gz=/, CUT, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, BOTH, ': aborting\n'],
+      'nothing new': [23, BOTH, BOTH, 'Required key not available'],
+    },
+  },
+  decompress: {
+    words: (_source, _destination, faulty) => ['decompress', '--test', `${faulty}/`],
+    before: 'copy',
+    cells: {
+      view: [0, BOTH, BOTH, NO_ARCHIVES],
+      folded: [0, NAMESAKES, 'Dir/r=1 F=upper', NO_ARCHIVES],
+      'equal inodes': [0, TWINS, TWINS, NO_ARCHIVES],
+      'whole seconds': [0, BOTH, BOTH, NO_ARCHIVES],
+      'clamped times': [0, BOTH, BOTH, NO_ARCHIVES],
+      'dropped times': [0, BOTH, BOTH, NO_ARCHIVES],
+      'no chown': [0, BOTH, BOTH, NO_ARCHIVES],
+      'no chmod': [0, BOTH, BOTH, NO_ARCHIVES],
+      'no xattr': [0, BOTH, BOTH, NO_ARCHIVES],
+      'ends early': [0, BOTH, PADDED, NO_ARCHIVES],
+      'goes on': [0, BOTH, CUT, NO_ARCHIVES],
+      // Nothing of it is read.
+      hangs: [0, BOTH, BOTH, NO_ARCHIVES],
+      'nothing new': [0, BOTH, BOTH, NO_ARCHIVES],
     },
   },
   compare: {

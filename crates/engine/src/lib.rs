@@ -1,13 +1,13 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
 //! ```text
-//! list   manifest   partition   verify   compare   remove   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
-//!   │       │           │          │        │        │        │             │           │        │       │
-//!   │       │           │          │        │        │        │             │           │        │       └─ plan, probe, make, content, publish, depart
-//!   │       │           │          │        │        │        │             │           │        └─ names that are its own, or passed over
-//!   │       │           │          │        │        │        │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
-//!   │       │           │          │        │        │        │             └─ the visitor of the walk
-//!   └───────┴───────────┴──────────┴────────┴────────┴────────┴── the operations: none of them knows another
+//! list   manifest   partition   verify   compare   remove   compress   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
+//!   │       │           │          │        │        │        │          │             │           │        │       │
+//!   │       │           │          │        │        │        │          │             │           │        │       └─ plan, probe, make, content, publish, depart
+//!   │       │           │          │        │        │        │          │             │           │        └─ names that are its own, or passed over
+//!   │       │           │          │        │        │        │          │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
+//!   │       │           │          │        │        │        │          │             └─ the visitor of the walk
+//!   └───────┴───────────┴──────────┴────────┴────────┴────────┴──────────┴── the operations: none of them knows another
 //! sweep      every delete: what never goes, how much may, what dead runs left
 //! records    what is known of many entries, in order
 //! walk       trees in parallel, with a visitor: sources and what of them is taken, each name found once, the crew

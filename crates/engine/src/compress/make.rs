@@ -341,12 +341,11 @@ pub fn dress(
         return Err(lacks(what));
     }
     scratch.shortfalls = told;
-    let timed = if alone {
-        set_times(keep, stat, to, 0, scratch)?
-    } else {
-        look()?.mtime == stat.mtime
-    };
-    if timed {
+    if alone {
+        set_times(keep, stat, to, 0, scratch)?;
+    }
+    // Some take times without a word, and drop them.
+    if look()?.mtime == stat.mtime {
         Ok(())
     } else {
         Err(lacks("its time".to_owned()))

@@ -207,8 +207,9 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     if let Some(index) = &written.index {
         dress_index(run, hand, (&file, stat), place, index)?;
     }
-    publish(run, hand, written, forgotten.is_some())?;
+    // Before it has its name: who knows open files by their names (FUSE) knows it no more after that.
     let kept = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
+    publish(run, hand, written, forgotten.is_some())?;
     Ok(Named {
         place: place.clone(),
         stat: *stat,
