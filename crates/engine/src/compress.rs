@@ -10,6 +10,7 @@
 //! next one. Symlinks, special files and files with several names are left alone. A big file is worked on by all who have
 //! nothing else to do; memory is bounded.
 
+mod index;
 mod make;
 mod names;
 pub mod options;

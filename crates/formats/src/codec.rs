@@ -16,7 +16,7 @@ mod zstd;
 use std::ops::RangeInclusive;
 
 pub use block::{Block, Encoder, End, Frame};
-pub use gzip::Gzi;
+pub use gzip::{Gzi, MEMBER_HEAD, member_bytes};
 pub use kind::{HEAD_BYTES, Kind, recognise};
 pub use pieces::{Decoder, Long, Piece, Scanner, Step, Unit};
 

@@ -13,6 +13,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, S
 use crate::bytes::codec::{How, Target, unpack};
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::{forget, read_ahead, read_back};
+use crate::compress::index;
 use crate::compress::make::{MADE, Step, begin, discard, dress, made, source, unchanged};
 use crate::compress::names::index_of;
 use crate::compress::options::Deed;
@@ -21,6 +22,7 @@ use crate::entry::Outcome;
 use crate::error::{Cause, Fault, Operation, Stopped};
 use crate::tree::medium::is_original;
 use crate::tree::metadata::{Subject, put_right};
+use crate::tree::path::join;
 use crate::tree::staging::{Staging, appear};
 
 /// Files that wait at most.
@@ -370,10 +372,41 @@ fn depart(run: &Run<'_>, named: &Named, synced: bool) -> Result<Done, Stopped> {
         Err(Errno::NOENT) => return Ok(*done),
         Err(errno) => return Err(source(Operation::Stat)(errno).into()),
     }
+    if matches!(run.rules.deed, Deed::Unpack { .. }) {
+        remove_index(run, place, stat)?;
+    }
     match sys::unlink(at, &place.name) {
         Ok(()) | Err(Errno::NOENT) => Ok(*done),
         Err(errno) => Err(source(Operation::Remove)(errno).into()),
     }
+}
+
+/// The index of an archive goes before it: alone it is of no use.
+fn remove_index(run: &Run<'_>, place: &Place, stat: &Stat) -> Result<(), Stopped> {
+    let (at, name) = (place.at.as_fd(), index_of(&place.name));
+    let there = match sys::stat(at, &name, Follow::No) {
+        Ok(there) => there,
+        // As a rule there is none.
+        Err(Errno::NOENT | Errno::NAMETOOLONG) => return Ok(()),
+        Err(errno) => return Err(source(Operation::Stat)(errno).into()),
+    };
+    let archive = sys::open_file(at, &place.name).map_err(source(Operation::Open))?;
+    unchanged(&archive, stat, Operation::Verify)?;
+    let is_its = if there.kind == Kind::File && there.nlink == 1 {
+        let index = sys::open_file(at, &name).map_err(source(Operation::Open))?;
+        index::is_of(&index, &archive, run.desk)?
+    } else {
+        false
+    };
+    if is_its {
+        sys::unlink(at, &name).map_err(source(Operation::Remove))?;
+    } else {
+        run.desk.note("index", || {
+            let text = "what has the name of an archive's index is another, so it stays";
+            (join(&place.node.path(), name.to_bytes()), text.into())
+        });
+    }
+    Ok(())
 }
 
 /// The file changed after its archive was made, which goes again.

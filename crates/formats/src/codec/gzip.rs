@@ -25,6 +25,8 @@ const MOST_IN_MEMBER: usize = 65536;
 pub const END_OF_BGZF: [u8; 28] = [
     0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 ];
+/// The first bytes of a member of BGZF, enough to know how long it is: headers have no more in them as a rule.
+pub const MEMBER_HEAD: usize = 64;
 /// Bytes of a header of ours that says how long its member is.
 const BGZF_HEADER: usize = 18;
 /// CRC-32 and size.
@@ -68,6 +70,12 @@ impl Gzi {
         }
         Ok(())
     }
+}
+
+/// Bytes of a member of BGZF, by its first [`MEMBER_HEAD`]; the last four of them are the bytes of its content. None: it
+/// is none.
+pub fn member_bytes(head: &[u8]) -> Option<u64> {
+    read_header(head).ok()??.member.map(|length| length as u64)
 }
 
 /// Makes members of BGZF; answers their sizes less one. None: the encoder failed.
