@@ -84,7 +84,9 @@ impl Work for Replacement {
             }
             Deed::Pack { .. } | Deed::Unpack { .. } | Deed::Test => None,
         };
-        let (budget, most, sets) = Budget::share(desk.counters.len());
+        // How many workers share the rest is known when their media are.
+        let (budget, _, sets) = Budget::share(1);
+        let most = sets.min(desk.counters.len());
         let memory = Memory::new(rules.memory);
         let crew = rules
             .staff
@@ -101,7 +103,7 @@ impl Work for Replacement {
             in_use: InUse::of(&asked.in_use),
             totals: Totals::default(),
             output,
-            directories: sets,
+            directories: (sets / crew.most()).max(1),
             cleared: Mutex::new(HashSet::new()),
         };
         let walk = Walk {

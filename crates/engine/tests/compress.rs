@@ -14,6 +14,8 @@ use bulkhaul_engine::compress::options::{CompressOptions, DecompressOptions, Fil
 use bulkhaul_engine::compress::{compression, decompression};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Refusal, symbol};
+use bulkhaul_engine::event::Event;
+use bulkhaul_engine::job::Job;
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::walk::names::FilesFrom;
 use bulkhaul_engine::walk::start::Root;
@@ -22,7 +24,7 @@ use bulkhaul_sys::{Errno, Kind};
 
 use crate::faults::assert_none;
 use crate::rig::fault::{again, can_hold_everything, each, finish, order, say, with_stops};
-use crate::rig::{NOBODY, Scratch, Tree, apart, content, has_staging, modified};
+use crate::rig::{NOBODY, Scratch, Tree, apart, content, has_staging, modified, run, watch};
 
 /// The only root, for what is in it.
 fn files(path: &Path) -> Files {
@@ -34,26 +36,27 @@ fn files(path: &Path) -> Files {
             pin: None,
         }],
         jobs: 2,
+        entry_events: true,
         ..Files::default()
     }
 }
 
-/// A report whose books agree.
-fn checked(report: Result<Report, Refusal>) -> Report {
-    let report = report.unwrap();
-    let totals = &report.totals;
-    assert!(report.accounted, "{report:?}");
-    assert!(report.interrupted || totals.all_found() == totals.all_outcomes());
-    report
+/// Runs a job: its books agree, and its events with them.
+fn checked(job: Result<Job, Refusal>) -> Report {
+    run(&job.unwrap()).unwrap().report
 }
 
-fn compress(path: &Path, change: impl FnOnce(&mut CompressOptions)) -> Report {
+fn packing(path: &Path, change: impl FnOnce(&mut CompressOptions)) -> CompressOptions {
     let mut options = CompressOptions {
         files: files(path),
         ..CompressOptions::default()
     };
     change(&mut options);
-    checked(compression(options).and_then(|job| job.run()))
+    options
+}
+
+fn compress(path: &Path, change: impl FnOnce(&mut CompressOptions)) -> Report {
+    checked(compression(packing(path, change)))
 }
 
 fn decompress(path: &Path, change: impl FnOnce(&mut DecompressOptions)) -> Report {
@@ -62,7 +65,7 @@ fn decompress(path: &Path, change: impl FnOnce(&mut DecompressOptions)) -> Repor
         ..DecompressOptions::default()
     };
     change(&mut options);
-    checked(decompression(options).and_then(|job| job.run()))
+    checked(decompression(options))
 }
 
 fn complete(report: Report) -> Report {
@@ -552,6 +555,7 @@ fn lay_out(base: &Path, direction: Direction) {
 fn trial(base: &Path, direction: Direction) -> Result<Report, Refusal> {
     let mut files = files(base);
     files.jobs = 1;
+    files.entry_events = false;
     match direction {
         Direction::Pack => compression(CompressOptions {
             files,
@@ -949,6 +953,44 @@ fn many_small_files_in_many_directories() {
     assert!(tree.names().iter().all(|name| is_a(name, "gz") || !name.contains('/')));
     complete(decompress(tree.path(), |o| o.files.jobs = 3));
     assert!(facts(tree.path()) == before);
+}
+
+/// Stopped in the middle, gently or at once: nothing is lost, nothing is left, and the next run does the rest.
+#[test]
+fn stopped_and_gone_on_with() {
+    for (at_once, jobs) in [(false, 1), (true, 1), (false, 4), (true, 4)] {
+        let scratch = Scratch::new();
+        let tree = scratch.tree("t");
+        let mut wanted = BTreeMap::new();
+        // More than one worker does before the first of them goes.
+        for number in 0..1200_usize {
+            let content = text(u8::try_from(number % 200).unwrap(), 600 + number / 2);
+            let name = format!("{}/{number}", number % 3);
+            tree.file(&name, &content);
+            wanted.insert(name, content);
+        }
+        tree.file("0/long", text(1, 4 << 20));
+        wanted.insert("0/long".to_owned(), text(1, 4 << 20));
+        let job = compression(packing(tree.path(), |o| o.files.jobs = jobs)).unwrap();
+        let report = watch(&job, |event| match event {
+            Event::Entry(entry) if entry.outcome == Outcome::Copied => {
+                if at_once {
+                    job.abort();
+                } else {
+                    job.drain();
+                }
+            }
+            _ => {}
+        });
+        let report = report.unwrap().report;
+        assert!(report.interrupted && done(&report) > 0);
+        assert_eq!(lost(tree.path(), &wanted), None);
+        assert!(!has_staging(tree.path()), "{:?}", tree.names());
+        let report = complete(compress(tree.path(), |_| ()));
+        assert!(jobs > 1 || done(&report) + report.totals.outcome_of(Outcome::Removed) > 0);
+        assert_eq!(lost(tree.path(), &wanted), None);
+        assert!(tree.names().iter().all(|name| is_a(name, "gz") || !name.contains('/')));
+    }
 }
 
 #[test]

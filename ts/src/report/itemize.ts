@@ -39,7 +39,7 @@ const KINDS: Record<EntryKind, string> = {
 };
 
 /** Reasons to leave something alone without a word. */
-const SILENT = ['unchanged', 'excluded', 'other-suffix', 'compressed'];
+const SILENT = ['unchanged', 'excluded', 'other-suffix', 'compressed', 'not-a-file'];
 
 /** What a copy would not only put right. */
 const MADE_ANEW: readonly Change[] = ['new', 'content', 'target', 'kind'];

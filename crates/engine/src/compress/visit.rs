@@ -57,8 +57,9 @@ impl<'r> Visitor for Run<'r> {
         } else {
             None
         };
-        if reason.is_some() {
-            hand.counters.outcome(Kind::Directory, Outcome::Skipped, reason, 0);
+        if let Some(reason) = reason {
+            let paths = || (entered.relative_path(), entered.path());
+            self.pass_by(hand, Kind::Directory, reason, paths);
             return None;
         }
         Some(Directory::default())
@@ -95,18 +96,19 @@ impl<'r> Visitor for Run<'r> {
     }
 
     fn leave(&self, hand: &mut Hand<'r>, node: &Arc<Node<Directory>>) -> Next {
-        let (outcome, reason) = match node.failed.get() {
-            Some(outcome) => (*outcome, None),
-            None => (Outcome::Skipped, Some(Reason::NotAFile)),
-        };
-        hand.counters.outcome(Kind::Directory, outcome, reason, 0);
+        if let Some(outcome) = node.failed.get() {
+            hand.counters.outcome(Kind::Directory, *outcome, None, 0);
+        } else {
+            let paths = || (node.relative_path(), node.path());
+            self.pass_by(hand, Kind::Directory, Reason::NotAFile, paths);
+        }
         Next::Up
     }
 
     fn fault(&self, hand: &mut Hand<'r>, missed: &Missed<'_, Directory>, kind: Kind, fault: &Fault) {
         if fault.cause == Cause::Errno(Errno::XDEV) {
-            let reason = Some(Reason::OtherFileSystem);
-            hand.counters.outcome(kind, Outcome::Skipped, reason, 0);
+            let paths = || (missed.path(), missed.path());
+            self.pass_by(hand, kind, Reason::OtherFileSystem, paths);
         } else {
             self.fail(hand, missed.path(), kind, fault);
         }

@@ -252,22 +252,41 @@ impl Run<'_> {
         self.desk.fail(Failure::new(fault, path, kind, None));
     }
 
+    /// An entry that is no file and is left alone: its outcome. `paths`: its relative one, and its full one.
+    pub fn pass_by(&self, hand: &Hand<'_>, kind: Kind, reason: Reason, paths: impl FnOnce() -> (Vec<u8>, Vec<u8>)) {
+        let done = Done::skipped(reason, 0);
+        hand.counters.outcome(kind, done.outcome, done.reason, 0);
+        if self.rules.asked.entry_events {
+            let (path, source) = paths();
+            self.desk.tell(event(kind, &done, path, source));
+        }
+    }
+
     fn tell(&self, place: &Place, kind: Kind, done: &Done) {
         let made = !matches!(self.rules.deed, Deed::Test | Deed::Print(_)) && done.outcome == Outcome::Copied;
         let side = if made { Side::Destination(0) } else { Side::Source };
-        self.desk.tell(EntryEvent {
-            outcome: done.outcome,
-            kind,
-            path: join(&place.node.relative_path(), place.name_on(side).to_bytes()),
-            source: place.path(Side::Source),
-            destination: if made { place.path(side) } else { Vec::new() },
-            bytes: done.bytes,
-            changes: if made { Changes::NEW } else { Changes::default() },
-            reason: done.reason,
-            target: None,
-            hash: None,
-            digests: Vec::new(),
-            details: None,
-        });
+        let path = join(&place.node.relative_path(), place.name_on(side).to_bytes());
+        let mut event = event(kind, done, path, place.path(Side::Source));
+        if made {
+            (event.destination, event.changes) = (place.path(side), Changes::NEW);
+        }
+        self.desk.tell(event);
+    }
+}
+
+fn event(kind: Kind, done: &Done, path: Vec<u8>, source: Vec<u8>) -> EntryEvent {
+    EntryEvent {
+        outcome: done.outcome,
+        kind,
+        path,
+        source,
+        destination: Vec::new(),
+        bytes: done.bytes,
+        changes: Changes::default(),
+        reason: done.reason,
+        target: None,
+        hash: None,
+        digests: Vec::new(),
+        details: None,
     }
 }

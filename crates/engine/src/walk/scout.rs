@@ -16,6 +16,7 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use bulkhaul_formats::lists::names::FileList;
+use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, IoPriority, Kind, OwnedFd, Stat};
 
 use crate::error::Fault;
@@ -210,6 +211,10 @@ impl Visitor for Count<'_> {
 
     fn entries(&self, (): &mut (), at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
         while let Some((name, kind)) = entries.next() {
+            // What is being made beside them comes and goes.
+            if staging::parse(name.to_bytes()).is_some() {
+                continue;
+            }
             self.entries.fetch_add(1, Ordering::Relaxed);
             if kind == Kind::File {
                 self.file(name, || sys::stat(at, name, Follow::No).ok());
