@@ -248,7 +248,11 @@ fn print(
     let flight = &hand.counters.flight;
     let _in_hand = flight.in_hand();
     flight.begin(stat.size);
-    let bytes = read(run, hand, (file, stat), Target::Stream(Arc::clone(stream)))?;
+    let bytes = match read(run, hand, (file, stat), Target::Stream(Arc::clone(stream))) {
+        // Its reader has left, and has what was wanted.
+        Err(Stopped::Aborted) if !run.desk.cancel.is_draining() => 0,
+        read => read?,
+    };
     Ok(Done {
         outcome: Outcome::Copied,
         reason: None,
