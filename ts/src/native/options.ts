@@ -276,8 +276,8 @@ export interface NativeVerifyOptions extends Resources {
 interface NativeFiles extends Resources, Selection {
   /** Files and trees; a symlink is not followed. */
   sources: NativeTree[];
-  /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. Default: all of the sources. */
-  filesFrom?: { path: PathBytes; nul: boolean };
+  /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. With `contents` a directory that it names brings what is in it. Default: all of the sources. */
+  filesFrom?: { path: PathBytes; nul: boolean; contents?: boolean };
   /** What names end with, of several parts perhaps, in any case, the suffix of an archive left out. Default: anything. */
   extensions?: PathBytes[];
   /** Files of fewer bytes are left alone. Default 0. */

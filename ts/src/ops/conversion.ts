@@ -40,8 +40,8 @@ export interface FileOptions
   sources: PathLike | PathLike[];
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
-  /** Only what a list names below the one source, a directory: one name a line, or each ended by NUL. Default: all of the sources. */
-  filesFrom?: { path: PathLike; nul: boolean };
+  /** Only what a list names below the one source, a directory: one name a line, or with `nul` each ended by NUL; with `contents` a directory that it names brings what is in it. Default: all of the sources. */
+  filesFrom?: { path: PathLike; nul: boolean; contents?: boolean };
   /** What names end with, of several parts perhaps, in any case, the suffix of an archive left out. Default: anything. */
   extensions?: PathLike[];
   /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
@@ -57,7 +57,7 @@ export const FILES: Fields<FileOptions> = {
   oneFileSystem: SELECTION.oneFileSystem,
   sources: paths,
   exclude: each(path),
-  filesFrom: record<NonNullable<FileOptions['filesFrom']>>({ path, nul: boolean }, 'path', 'nul'),
+  filesFrom: record<NonNullable<FileOptions['filesFrom']>>({ path, nul: boolean, contents: boolean }, 'path', 'nul'),
   extensions: each(path),
   minSize: size,
   keep: boolean,
