@@ -105,6 +105,7 @@ impl Work for Replacement {
             output,
             directories: (sets / crew.most()).max(1),
             cleared: Mutex::new(HashSet::new()),
+            written: Mutex::default(),
         };
         let walk = Walk {
             filter: &rules.filter,
@@ -129,6 +130,8 @@ impl Work for Replacement {
             }
         }
         drop(scout);
+        desk.enter(Phase::Closing);
+        replace::sync_all(&run);
         if let Some(ordered) = ordered {
             ordered.release(desk);
         }

@@ -23,7 +23,8 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{Errno, Kind};
 
 use crate::faults::assert_none;
-use crate::rig::fault::{again, can_hold_everything, each, finish, order, say, with_stops};
+use crate::power::Disk;
+use crate::rig::fault::{again, can_hold_everything, each, finish, order, say, stopped, with_stops};
 use crate::rig::{NOBODY, Scratch, Tree, apart, content, has_staging, modified, run, watch};
 
 /// The only root, for what is in it.
@@ -525,6 +526,106 @@ fn lost(tree: &Path, wanted: &BTreeMap<String, Vec<u8>>) -> Option<String> {
 enum Direction {
     Pack,
     Unpack,
+}
+
+/// So many that they share their syncs.
+fn many() -> BTreeMap<String, Vec<u8>> {
+    let content = |number: usize| text(u8::try_from(number).unwrap(), 2000 + number * 3000);
+    (0..24)
+        .map(|number| (format!("{}/{number}", number % 2), content(number)))
+        .collect()
+}
+
+/// The power goes at some calls: what was there before is there, or what was proved, and after success all that was made.
+#[test]
+fn a_power_cut_costs_nothing() {
+    const TEST: &str = "compress::a_power_cut_costs_nothing";
+    const POINTS: usize = 14;
+    if let Some(words) = order() {
+        let direction = direction_of(&words[1]);
+        failpoint::arm(words[2].parse().ok().map(|nth| Plan {
+            call: None,
+            nth,
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let report = trial(Path::new(&words[0]), direction).unwrap();
+        let calls = failpoint::disarm();
+        return say(&format!(
+            "complete after {} calls {}",
+            calls.len(),
+            report.is_complete()
+        ));
+    }
+    let mut wrong = Vec::new();
+    for (kind, direction) in [
+        ("ext4", Direction::Pack),
+        ("xfs", Direction::Pack),
+        ("ext4", Direction::Unpack),
+    ] {
+        let scratch = Scratch::new();
+        let Some(disk) = Disk::new(&scratch, kind) else { return };
+        for wanted in [wanted(), many()] {
+            let lay_out = |base: &Path| {
+                let tree = Tree::new(base.to_owned());
+                for (name, content) in &wanted {
+                    tree.file(name, content);
+                }
+                if direction == Direction::Unpack {
+                    complete(compress(base, |_| ()));
+                }
+                disk.sync();
+            };
+            let log = scratch.at("log");
+            let words = |base: &Path, nth: &str| [base.display().to_string(), format!("{direction:?}"), nth.to_owned()];
+            let base = disk.point.join("count");
+            lay_out(&base);
+            let (code, said) = finish(again(TEST, &words(&base, "-"), &log), &log);
+            assert_eq!(code, Some(0), "{said}");
+            let calls: usize = said
+                .split("complete after ")
+                .nth(1)
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap();
+            for number in 0..POINTS {
+                let base = disk.point.join(format!("{number}"));
+                lay_out(&base);
+                // From the middle on, where files begin to go, to beyond the last.
+                let nth = calls * (number * 5 % POINTS + POINTS) / (2 * POINTS - 4);
+                let mut child = again(TEST, &words(&base, &nth.to_string()), &log).spawn().unwrap();
+                let midway = stopped(&mut child);
+                disk.cut(number % 2 == 0);
+                if midway {
+                    child.kill().unwrap();
+                }
+                child.wait().unwrap();
+                disk.restore();
+                let mut what = lost(&base, &wanted);
+                if !midway && what.is_none() {
+                    let mut names = Tree::new(base.clone()).names().into_iter();
+                    let ends = |name: &String| is_a(name, "gz") || is_a(name, "gzi");
+                    let stays =
+                        names.find(|name| !base.join(name).is_dir() && ends(name) != (direction == Direction::Pack));
+                    what = stays.map(|name| format!("{name} is there after success"));
+                }
+                let what = what.or_else(|| {
+                    let report = trial(&base, direction).unwrap();
+                    let failed =
+                        (!report.is_complete()).then(|| format!("the next run failed: {:?}", failures(&report)));
+                    let left = || has_staging(&base).then(|| "the next run left something".to_owned());
+                    failed.or_else(|| lost(&base, &wanted)).or_else(left)
+                });
+                wrong.extend(what.map(|what| format!("{kind} {direction:?} call {nth} of {calls}: {what}")));
+                fs::remove_dir_all(&base).unwrap();
+                disk.sync();
+            }
+        }
+    }
+    assert_none(&wrong);
 }
 
 /// Files of a trial, small, and two of them in a directory.

@@ -75,7 +75,7 @@ impl Disk {
     }
 
     /// Nothing is written from now on; with `log`, what is in the log is written first.
-    fn cut(&self, log: bool) {
+    pub fn cut(&self, log: bool) {
         let how = if log { "shutdown -f" } else { "shutdown" };
         must("xfs_io", &[&"-x", &"-c", &how, &self.point]);
     }

@@ -7,6 +7,7 @@
 
 use std::ffi::CStr;
 use std::mem;
+use std::sync::PoisonError;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
@@ -19,7 +20,7 @@ use crate::compress::names::index_of;
 use crate::compress::options::Deed;
 use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
 use crate::entry::Outcome;
-use crate::error::{Cause, Fault, Operation, Stopped};
+use crate::error::{Cause, Failure, Fault, Operation, Stopped};
 use crate::tree::medium::is_original;
 use crate::tree::metadata::{Subject, put_right};
 use crate::tree::path::join;
@@ -376,8 +377,26 @@ fn depart(run: &Run<'_>, named: &Named, synced: bool) -> Result<Done, Stopped> {
         remove_index(run, place, stat)?;
     }
     match sys::unlink(at, &place.name) {
-        Ok(()) | Err(Errno::NOENT) => Ok(*done),
-        Err(errno) => Err(source(Operation::Remove)(errno).into()),
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(source(Operation::Remove)(errno).into()),
+    }
+    let mut written = run.written.lock().unwrap_or_else(PoisonError::into_inner);
+    if !written.iter().any(|other| other.device() == place.device()) {
+        written.push(place.clone());
+    }
+    Ok(*done)
+}
+
+/// What went does not come back after a power cut. Where that can't be had, the file is there beside what was made of it.
+pub fn sync_all(run: &Run<'_>) {
+    let written = run.written.lock().unwrap_or_else(PoisonError::into_inner);
+    let _syncing = run.desk.syncing();
+    for place in written.iter().filter(|_| !run.desk.cancel.is_draining()) {
+        if let Err(errno) = sys::sync_file_system(place.at.as_fd()) {
+            let fault = made(Operation::Sync)(errno);
+            run.desk
+                .fail(Failure::new(&fault, place.node.path(), Kind::Directory, None));
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Run<'r> {
     pub directories: usize,
     /// Directories whose leftovers went, where the walk does not enter them.
     pub cleared: Mutex<HashSet<Identity>>,
+    /// A directory of each device from which something went.
+    pub written: Mutex<Vec<Place>>,
 }
 
 /// A directory on its way.
@@ -143,6 +145,11 @@ impl Place {
     /// The full path of the file, or of what is made of it.
     pub fn path(&self, side: Side) -> Vec<u8> {
         join(&self.node.path(), self.name_on(side).to_bytes())
+    }
+
+    /// The device that its directory is on.
+    pub fn device(&self) -> u64 {
+        self.node.id().dev
     }
 
     fn name_on(&self, side: Side) -> &CStr {
