@@ -28,8 +28,8 @@ import {
   RESOURCES,
   record,
 } from './ops/arguments.js';
-import type { MappedCopyOptions } from './ops/copy.js';
 import { begin, type Confirm, type Job, type Prepared } from './ops/job.js';
+import type { MappedCopyOptions } from './ops/mapping.js';
 import type { RemoveOptions } from './ops/remove.js';
 
 export type { JournalRecord } from './journal/record.js';
@@ -188,7 +188,8 @@ type Kept = Record<string, unknown>;
 
 /** How each operation is begun from its options as they are kept. */
 const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
-  copy: async (options) => (await import('./ops/copy.js')).prepareCopy(options as never),
+  copy: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never),
+  move: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never, 'move'),
   remove: async (options) => (await import('./ops/remove.js')).prepareRemoval(options as never),
   list: async (options) => (await import('./ops/list.js')).prepareList(options as never),
   manifest: async (options) => (await import('./ops/manifest.js')).prepareManifest(options as never),

@@ -19,7 +19,8 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { parseCount, parseOwner, parseRate, parseSize } from '../src/cli/values.js';
 import { fromBytes } from '../src/names.js';
-import { copy, mapSources } from '../src/ops/copy.js';
+import { copy } from '../src/ops/copy.js';
+import { mapSources } from '../src/ops/mapping.js';
 import { executable, jsonLines, program, run, schemaViolations, scratch } from './rig.js';
 
 describe("rsync's slash rule", () => {

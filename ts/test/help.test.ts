@@ -9,6 +9,7 @@ import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { DecompressCommand } from '../src/cli/verbs/decompress.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
+import { MoveCommand } from '../src/cli/verbs/move.js';
 import { PartitionCommand } from '../src/cli/verbs/partition.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { ReportCommand } from '../src/cli/verbs/report.js';
@@ -19,6 +20,7 @@ import { executable, program, run, scratch } from './rig.js';
 
 const VERBS = {
   copy: CopyCommand,
+  move: MoveCommand,
   remove: RemoveCommand,
   list: ListCommand,
   manifest: ManifestCommand,
@@ -93,6 +95,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
     code: 0,
     names: [
       'copy',
+      'move',
       'remove',
       'list',
       'manifest',

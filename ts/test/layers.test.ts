@@ -30,9 +30,23 @@ const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remov
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
   ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress'],
-  ...['options', 'plan', 'dir', 'target', 'entry', 'memory', 'departure', 'views', 'prepare', 'links', 'run', 'worker']
+  ...[
+    'options',
+    'plan',
+    'dir',
+    'target',
+    'ties',
+    'entry',
+    'memory',
+    'departure',
+    'views',
+    'prepare',
+    'links',
+    'run',
+    'worker',
+  ]
     .concat(['times', 'track', 'extra', 'clear'])
-    .concat(['make', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
+    .concat(['make', 'rename', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
     .concat(['act', 'collision', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
     .map((room) => `copy/${room}`),
   'copy',
@@ -69,7 +83,7 @@ const ROOMS = [
   'verdict',
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
-  ...['ops/arguments', 'ops/job'],
+  ...['ops/arguments', 'ops/job', 'ops/mapping'],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
   ...['ops/transfer', 'ops/commands', 'ops/conversion', 'ops'],

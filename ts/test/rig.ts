@@ -198,6 +198,7 @@ const NO_OUTCOMES = {
   metadata: 0,
   mismatched: 0,
   removed: 0,
+  renamed: 0,
   same: 0,
   skipped: 0,
 };

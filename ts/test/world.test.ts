@@ -384,6 +384,10 @@ const ROWS: Record<string, Row> = {
       'nothing new': [0, BOTH, BOTH, NO_ARCHIVES],
     },
   },
+  move: {
+    words: (source, destination) => ['move', `${source}/`, destination],
+    cells: MOVED,
+  },
   compare: {
     words: comparing(),
     before: 'copy',

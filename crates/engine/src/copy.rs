@@ -22,6 +22,7 @@ pub mod plan;
 pub mod prepare;
 pub mod run;
 pub mod target;
+pub mod ties;
 pub mod times;
 pub mod track;
 pub mod views;
@@ -113,6 +114,10 @@ fn depart(names: &NameList, copied: &Run, ended: Ended) -> (Departed, Totals) {
         return withheld("declined", "the answer was no, so no source was removed");
     }
     let asked = match leaving(copied) {
+        // What was renamed is gone, perhaps with all that was named.
+        Ok(leaving) if copied.rules.asked.rename && leaving.entries == 0 => {
+            return (Departed::imagined(&copied.counters, 0), Totals::default());
+        }
         Ok(leaving) => {
             !copied.rules.asked.confirm
                 || leaving.entries == 0

@@ -13,6 +13,8 @@ pub enum Outcome {
     Copied,
     /// A hard link was made to a file of this run.
     Linked,
+    /// It got its new place within its file system, a directory with all that is in it.
+    Renamed,
     /// Content was right, metadata was put right.
     Metadata,
     /// Nothing was done; a reason goes with it.
@@ -37,10 +39,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of their numbers.
-    pub const ALL: [Outcome; 13] = [
+    pub const ALL: [Outcome; 14] = [
         Self::Made,
         Self::Copied,
         Self::Linked,
+        Self::Renamed,
         Self::Metadata,
         Self::Skipped,
         Self::Removed,
@@ -59,6 +62,7 @@ impl Outcome {
             Self::Made => "made",
             Self::Copied => "copied",
             Self::Linked => "linked",
+            Self::Renamed => "renamed",
             Self::Metadata => "metadata",
             Self::Skipped => "skipped",
             Self::Removed => "removed",

@@ -59,6 +59,8 @@ mod races;
 #[cfg(test)]
 mod remove;
 #[cfg(test)]
+mod rename;
+#[cfg(test)]
 mod resume;
 #[cfg(test)]
 mod rig;

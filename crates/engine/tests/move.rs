@@ -224,7 +224,7 @@ fn nothing_goes_that_is_not_synced() {
             count: usize::MAX,
             effect: Effect::Errno(Errno::IO),
         }));
-        let report = moved(&base.join("s"), &base.join("d"), 2).unwrap();
+        let report = moved(&base.join("s"), &base.join("d"), 2, false).unwrap();
         failpoint::disarm();
         assert_eq!(report.withheld[0].kind, "not-synced");
         assert!(!report.is_complete() && report.removed_sources == 0);
@@ -322,9 +322,10 @@ fn to_another_file_system() {
 // Faults.
 
 /// One worker where the order of calls matters.
-fn moved(from: &Path, to: &Path, jobs: usize) -> Result<Report, Refusal> {
+fn moved(from: &Path, to: &Path, jobs: usize, rename: bool) -> Result<Report, Refusal> {
     let options = CopyOptions {
         remove_sources: true,
+        rename,
         jobs,
         entry_events: false,
         ..options(&[contents(from)], to)
@@ -335,10 +336,12 @@ fn moved(from: &Path, to: &Path, jobs: usize) -> Result<Report, Refusal> {
 /// A source and a destination that holds something, in a directory of their own.
 struct Trial {
     base: PathBuf,
+    /// What can be renamed is.
+    rename: bool,
 }
 
 impl Trial {
-    fn new(base: PathBuf) -> Self {
+    fn new(base: PathBuf, rename: bool) -> Self {
         let source = Tree::new(base.join("s"));
         everything(&source);
         let to = Tree::new(base.join("d"));
@@ -348,11 +351,11 @@ impl Trial {
         let (sec, nsec) = modified(&source.at("unchanged"));
         to.file("unchanged", source.read("unchanged"))
             .time("unchanged", sec, nsec);
-        Self { base }
+        Self { base, rename }
     }
 
     fn run(&self) -> Result<Report, Refusal> {
-        moved(&self.base.join("s"), &self.base.join("d"), 1)
+        moved(&self.base.join("s"), &self.base.join("d"), 1, self.rename)
     }
 
     /// What is in neither place as it was.
@@ -409,8 +412,8 @@ fn count(name: &str, scratch: &Scratch) -> usize {
     calls.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 
-fn count_in_child(base: &str) {
-    let trial = Trial::new(base.into());
+fn count_in_child(base: &str, rename: bool) {
+    let trial = Trial::new(base.into(), rename);
     failpoint::arm(None);
     let report = trial.run().unwrap();
     let calls = failpoint::disarm();
@@ -425,15 +428,23 @@ const ERRNOS: [Errno; 3] = [Errno::IO, Errno::STALE, Errno::ACCESS];
 
 #[test]
 fn every_call_fails_once() {
-    const TEST: &str = "r#move::every_call_fails_once";
+    fail_at_every_call("r#move::every_call_fails_once", false);
+}
+
+#[test]
+fn every_call_of_renaming_fails_once() {
+    fail_at_every_call("r#move::every_call_of_renaming_fails_once", true);
+}
+
+fn fail_at_every_call(name: &str, rename: bool) {
     if let Some(words) = order() {
         if words[0] == "count" {
-            return count_in_child(&words[1]);
+            return count_in_child(&words[1], rename);
         }
         let wanted = facts(Path::new(&words[1]));
         let errno = ERRNOS[words[3].parse::<usize>().unwrap()];
         for nth in words[4].split(',').map(|n| n.parse().unwrap()) {
-            let trial = Trial::new(Path::new(&words[2]).join(format!("{nth}-{}", words[3])));
+            let trial = Trial::new(Path::new(&words[2]).join(format!("{nth}-{}", words[3])), rename);
             failpoint::arm(Some(Plan {
                 call: None,
                 nth,
@@ -467,7 +478,7 @@ fn every_call_fails_once() {
     }
     let source = scratch.tree("source");
     everything(&source);
-    let calls = count(TEST, &scratch);
+    let calls = count(name, &scratch);
     let errnos = if exhaustive() { ERRNOS.len() } else { 1 };
     let batches = calls.div_ceil(BATCH);
     let wrong = each(batches * errnos, |index| {
@@ -483,7 +494,7 @@ fn every_call_fails_once() {
             points.join(","),
         ];
         let log = scratch.at(&format!("{batch}-{errno}.log"));
-        let (code, text) = finish(again(TEST, &words, &log), &log);
+        let (code, text) = finish(again(name, &words, &log), &log);
         let mut wrong: Vec<String> = text
             .lines()
             .filter(|l| l.contains("wrong "))
@@ -500,12 +511,20 @@ fn every_call_fails_once() {
 
 #[test]
 fn death_at_every_call() {
-    const TEST: &str = "r#move::death_at_every_call";
+    die_at_every_call("r#move::death_at_every_call", false);
+}
+
+#[test]
+fn death_at_every_call_of_renaming() {
+    die_at_every_call("r#move::death_at_every_call_of_renaming", true);
+}
+
+fn die_at_every_call(name: &str, rename: bool) {
     if let Some(words) = order() {
         if words[0] == "count" {
-            return count_in_child(&words[1]);
+            return count_in_child(&words[1], rename);
         }
-        let trial = Trial::new(PathBuf::from(&words[1]));
+        let trial = Trial::new(PathBuf::from(&words[1]), rename);
         failpoint::arm(Some(Plan {
             call: None,
             nth: words[2].parse().unwrap(),
@@ -521,13 +540,13 @@ fn death_at_every_call() {
     let source = scratch.tree("source");
     everything(&source);
     let wanted = facts(source.path());
-    let calls = count(TEST, &scratch);
+    let calls = count(name, &scratch);
     let wrong = each(calls, |nth| {
         let base = scratch.at(&nth.to_string());
         let log = scratch.at(&format!("{nth}.log"));
         let words = ["die".to_owned(), base.display().to_string(), nth.to_string()];
-        let (code, text) = finish(again(TEST, &words, &log), &log);
-        let trial = Trial { base };
+        let (code, text) = finish(again(name, &words, &log), &log);
+        let trial = Trial { base, rename };
         let found = if code == Some(99) {
             trial.lost(&wanted).or_else(|| trial.not_healed(&wanted))
         } else {

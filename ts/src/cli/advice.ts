@@ -51,6 +51,15 @@ const HABITS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
         .map((option) => [option, KEPT]),
     ),
   },
+  move: {
+    '-f': 'nothing is replaced; copy --move does that',
+    '-i': '-v itemises; nothing is replaced, so there is nothing to ask',
+    '-u': 'nothing is replaced; copy --move does that',
+    '--no-clobber': 'nothing is ever replaced; leave it out',
+    '--verify': 'what is copied is always read back; leave it out',
+    '--sync': 'what is written is always synced; leave it out',
+    ...Object.fromEntries(['-a', '--archive', '-P', '--partial'].map((option) => [option, KEPT])),
+  },
   remove: {
     '-x': 'what is mounted below a PATH is never entered; leave it out',
     '--one-file-system': 'what is mounted below a PATH is never entered; leave it out',
@@ -128,8 +137,7 @@ function like(option: string, known: readonly string[]): string | undefined {
 const COMMANDS: Readonly<Record<string, string>> = {
   cp: 'copy',
   rsync: 'copy',
-  mv: 'copy --move',
-  move: 'copy --move',
+  ...{ mv: 'move', rename: 'move' },
   mirror: 'copy --delete',
   sync: 'copy --delete',
   rm: 'remove',

@@ -30,6 +30,7 @@ interface Entry {
 
 const COMMANDS = new Map<string, Entry>([
   ['copy', { summary: 'Copy trees', load: async () => verb('copy', (await import('./verbs/copy.js')).CopyCommand) }],
+  ['move', { summary: 'Move trees', load: async () => verb('move', (await import('./verbs/move.js')).MoveCommand) }],
   [
     'remove',
     { summary: 'Remove trees', load: async () => verb('remove', (await import('./verbs/remove.js')).RemoveCommand) },

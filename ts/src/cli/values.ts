@@ -25,7 +25,10 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
   if (scheme !== undefined && scheme.toLowerCase() !== 'rsync') {
     const remote = /^(s3|gs)$/i.test(scheme) ? `:${scheme.toLowerCase() === 's3' ? 's3' : 'gcs'}:${rest}` : undefined;
     const command = operands.map((each) => quoted(each === path && remote !== undefined ? remote : each)).join(' ');
-    const what = remote === undefined ? 'rclone or curl' : `rclone ${verb === 'copy' ? 'copy' : 'lsf'} ${command}`;
+    const what =
+      remote === undefined
+        ? 'rclone or curl'
+        : `rclone ${verb === 'copy' || verb === 'move' ? verb : 'lsf'} ${command}`;
     return `${path} is a URL, and bulkhaul works on paths of this machine: ${what} does that; ${here}`;
   }
   const [, host] = /^((?:[^/:@]*@)?\[[^\]/]*\]|[^/:]+):/.exec(path) ?? [];
@@ -35,10 +38,12 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
   const command =
     verb === 'copy'
       ? `rsync -aHAX ${words}`
-      : verb === 'compare'
-        ? `rsync -anic ${words}`
-        : // The shell there takes the words apart once more, and brackets are for what a colon comes after.
-          `ssh ${quoted((host ?? '').replace(/\[(.*)\]$/, '$1'))} bulkhaul ${verb} ${quoted(quoted(below || '.'))}`;
+      : verb === 'move'
+        ? `rsync -aHAX --remove-source-files ${words}`
+        : verb === 'compare'
+          ? `rsync -anic ${words}`
+          : // The shell there takes the words apart once more, and brackets are for what a colon comes after.
+            `ssh ${quoted((host ?? '').replace(/\[(.*)\]$/, '$1'))} bulkhaul ${verb} ${quoted(quoted(below || '.'))}`;
   return `${path} names another host, and bulkhaul works on paths of this one: ${command} does that; ${here}`;
 }
 

@@ -12,6 +12,7 @@ export type Outcome =
   | 'made'
   | 'copied'
   | 'linked'
+  | 'renamed'
   | 'metadata'
   | 'skipped'
   | 'removed'

@@ -126,6 +126,10 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   removeExtra?: boolean;
   /** Remove each source entry whose copy was synced, read back and matched. Default false. */
   removeSources?: boolean;
+  /** A move gives an entry its new place by a rename, a directory with all that is in it, where its name there is free and both are on one file system; not with `removeExtra`, `maxDelete`, `confirm`, and what changes metadata. Default false. */
+  rename?: boolean;
+  /** false: where something else has an entry's name in the destination, that is a conflict, and both stay. Default true: it is replaced. */
+  replace?: boolean;
   /** Of these remove also entries with a time that the destination can't keep. Default false: they stay. */
   acceptTimeLoss?: boolean;
   /** Ask by a `question` event before extra entries and sources are removed, once; without a reader the answer is no. Default false. */

@@ -89,6 +89,8 @@ function updateOf({ outcome, kind, changes, reason }: EntryEvent): string | unde
       return kind === 'file' ? '>' : changes.includes('new') || kind !== 'directory' ? 'c' : '.';
     case 'linked':
       return 'h';
+    case 'renamed':
+      return 'm';
     case 'metadata':
       return changes.length > 0 ? '.' : undefined;
     case 'skipped':

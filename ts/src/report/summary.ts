@@ -23,6 +23,7 @@ export function summaryText(report: Report, syncs = true): string {
   const would = dryRun ? 'would be ' : '';
   const size = dryRun ? ` (${bytes(report.plannedBytes)})` : `, ${bytes(report.copiedBytes)} written`;
   const speed = dryRun || report.elapsed <= 0 ? '' : `, ${rate(report.copiedBytes / report.elapsed)}`;
+  if (outcomes.renamed > 0) lines.push(renamedLine(report, would));
   lines.push(`${count(files.copied, 'file')} ${would}copied${size} in ${duration(report.elapsed)}${speed}`);
   const others: [number, string][] = [
     [outcomes.copied - files.copied + outcomes.made, 'made'],
@@ -211,6 +212,14 @@ export function compareSummary(report: Report, what: string): string {
     same ? `the same: nothing differs in ${what}` : display(sentenceOf(report, report.exitCode, ANEW)),
   ];
   return lines.map((line) => `${line}\n`).join('');
+}
+
+/** A rename needs no copy, and takes what is in a directory along: nobody has counted that. */
+function renamedLine({ outcomes, directories }: Report, would: string): string {
+  const entries = count(outcomes.renamed, 'entry', 'entries');
+  const whole = directories.renamed;
+  const along = whole === 0 ? '' : `, ${count(whole, 'directory', 'directories')} of them with all that is in it`;
+  return `${entries} ${would}renamed within the file system${along}`;
 }
 
 function skippedLines(report: Report): string[] {

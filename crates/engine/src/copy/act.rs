@@ -9,6 +9,7 @@ pub mod depart;
 pub mod file;
 pub mod link;
 pub mod make;
+pub mod rename;
 pub mod special;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, Stat};
@@ -64,6 +65,9 @@ fn attempt(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Result<Opt
             entry.dir,
             there.iter().filter(|(_, stat)| stat.is_some()).count(),
         );
+    }
+    if let Some(done) = rename::entry(worker, entry, kind, (&at, name), &there)? {
+        return Ok(Some(done));
     }
     if kind == Kind::File {
         return file::regular(worker, entry, &at, name, &there);

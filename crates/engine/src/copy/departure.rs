@@ -126,12 +126,13 @@ impl Departed {
         }
     }
 
-    /// From the books of a dry run, with what would go.
+    /// From the books of the copy, with what goes, or in a dry run would.
     pub fn imagined(counters: &[Counters], removed: u64) -> Self {
-        let found: u64 = Totals::of(counters).found.iter().sum();
+        let totals = Totals::of(counters);
+        let found: u64 = totals.found.iter().sum();
         Self {
             removed,
-            kept: found.saturating_sub(removed),
+            kept: found.saturating_sub(removed + totals.outcome_of(Outcome::Renamed)),
             accounted: true,
             ..Self::default()
         }

@@ -17,7 +17,7 @@ use crate::tree::metadata::Heritage;
 use crate::tree::path::open_step;
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::{StagedDirectory, Staging};
-use crate::walk::node::Node;
+use crate::walk::node::{Node, Source};
 
 /// Where a destination directory stands.
 #[derive(Debug)]
@@ -92,6 +92,8 @@ pub struct Twin {
     pub published: AtomicBool,
     /// Nothing was in it when it was made, so nothing is looked up.
     pub fresh: bool,
+    /// It gets its name before anything comes into it: what is renamed into it exists nowhere else, so it must be found.
+    pub shown: bool,
     /// What has its name until it is published, and goes right before.
     pub replaces: Option<Stat>,
     /// What it gives to what is made in it.
@@ -122,6 +124,8 @@ pub struct Twins {
     pub recorded: AtomicBool,
     /// Something other than directories is in it or below it.
     pub holds: AtomicBool,
+    /// Something was renamed out of its sources.
+    pub drained: AtomicBool,
     /// Something of it stays in the sources, whatever goes from them.
     pub stays: AtomicBool,
     /// It stands for a source directory that counts as an entry (the root may not).
@@ -136,6 +140,7 @@ impl Twin {
             presence: Presence::Imagined,
             published: AtomicBool::new(true),
             fresh: true,
+            shown: false,
             replaces: None,
             heritage: Heritage::default(),
             lent: None,
@@ -167,6 +172,17 @@ impl Twin {
             arrivals,
             ..Self::imagined()
         }
+    }
+}
+
+/// New twins into which entries of these sources may be renamed are not filled under another name. Several destinations get
+/// copies.
+pub fn show_what_takes_renamed(twins: &mut [Option<Twin>], sources: &[Source]) {
+    let [Some(twin)] = twins else { return };
+    let device = twin.device();
+    if matches!(twin.presence, Presence::Staged(_)) && sources.iter().any(|source| source.slot.id().dev == device) {
+        twin.shown = true;
+        twin.fresh = false;
     }
 }
 

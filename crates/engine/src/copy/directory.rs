@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
-use crate::copy::act::{depart, make};
-use crate::copy::dir::{Dir, Presence, Tries, Twin, Twinned as _, Twins};
+use crate::copy::act::{depart, make, rename};
+use crate::copy::dir::{Dir, Presence, Tries, Twin, Twinned as _, Twins, show_what_takes_renamed};
 use crate::copy::entry::Done;
 use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
@@ -70,7 +70,7 @@ pub fn refuses(worker: &mut Worker<'_>, parent: &Arc<Dir>, sub: &Subdirectory, i
 /// waits.
 pub fn enter(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, last: Option<&[usize]>) -> Option<Twins> {
     let (parent, sub) = (entered.parent, entered.sub);
-    let twins = catch_unwind(AssertUnwindSafe(|| twins(worker, parent, sub, last))).unwrap_or_else(|_| {
+    let twins = catch_unwind(AssertUnwindSafe(|| twins(worker, entered, last))).unwrap_or_else(|_| {
         let cause = Cause::Panic("entering a directory".into());
         Err(Fault {
             operation: Operation::Work,
@@ -79,10 +79,14 @@ pub fn enter(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, last: Option
         })
     });
     match twins {
-        Ok(Spots::Open(twins)) => {
+        Ok(Spots::Open(mut twins)) => {
+            if worker.run.rules.asked.rename {
+                show_what_takes_renamed(&mut twins, entered.sources);
+            }
             worker.tell_shortfalls(parent, &sub.target);
             Some(Twins::of(twins))
         }
+        Ok(Spots::Gone) => None,
         Ok(Spots::Blocked(blocked)) => {
             // It is listed when it comes.
             worker.run.desk.unlisted();
@@ -105,15 +109,13 @@ enum Spots {
     Open(Vec<Option<Twin>>),
     /// Something that may go is in its way, in these destinations.
     Blocked(Vec<(usize, Kind)>),
+    /// It was renamed, and has its outcome.
+    Gone,
 }
 
 /// Opens the twins of a subdirectory, if its way is clear.
-fn twins(
-    worker: &mut Worker<'_>,
-    parent: &Arc<Dir>,
-    sub: &Subdirectory,
-    last: Option<&[usize]>,
-) -> Result<Spots, Fault> {
+fn twins(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, last: Option<&[usize]>) -> Result<Spots, Fault> {
+    let (parent, sub) = (entered.parent, entered.sub);
     let spots: Vec<_> = (0..parent.twins.len())
         .map(|index| look_up(worker, parent, index, &sub.target))
         .collect();
@@ -133,6 +135,15 @@ fn twins(
         }
         let there = |spot: &&Result<Option<Spot>, Fault>| matches!(spot, Ok(Some(spot)) if spot.existing.is_some());
         extra::note_there(worker, parent, spots.iter().filter(there).count());
+    }
+    if let [
+        Ok(Some(Spot {
+            at, place: Place::Free, ..
+        })),
+    ] = &spots[..]
+        && rename::directory(worker, entered, at.as_deref())?
+    {
+        return Ok(Spots::Gone);
     }
     let mut twins = Vec::with_capacity(parent.twins.len());
     let mut conflict = None;
@@ -164,17 +175,30 @@ fn twins(
     Ok(Spots::Open(twins))
 }
 
-/// A directory is about to be listed: what was adopted loses what is not its own.
+/// A directory is about to be listed: what was adopted loses what is not its own, and what entries are renamed into gets its
+/// name.
 pub fn begin(worker: &Worker<'_>, dir: &Arc<Dir>) -> Result<(), Fault> {
     for (index, twin) in dir.twins.iter().enumerate() {
-        if let Some(twin) = twin
-            && matches!(twin.presence, Presence::Staged(_))
-            && !twin.fresh
-        {
-            clear_strangers(worker, dir, index)?;
+        match twin {
+            Some(twin) if !matches!(twin.presence, Presence::Staged(_)) || twin.fresh => {}
+            Some(twin) if twin.shown => show(worker, dir, index)?,
+            Some(_) => clear_strangers(worker, dir, index)?,
+            None => {}
         }
     }
     Ok(())
+}
+
+/// Publishes a directory that nothing is in yet, nor of a run that died.
+fn show(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Fault> {
+    let fault = |operation| move |errno| Fault::new(operation, Side::Destination(index), errno);
+    if let Some(fd) = dir.twin(index).map_err(fault(Operation::Open))? {
+        clear_directory(&fd).map_err(fault(Operation::Remove))?;
+    }
+    match publish_twin(worker, dir, index) {
+        Err(Stopped::Fault(fault)) => Err(fault),
+        Ok(()) | Err(Stopped::Aborted) => Ok(()),
+    }
 }
 
 /// Whether a source directory is a destination. Where inode numbers say so and may be those of two file systems, a file
@@ -260,7 +284,7 @@ fn open_twin(
             existing_twin(worker, &at, name, follow, index).map(Some)
         }
         Place::Free | Place::Taken(_) => {
-            make::permit(parent, index, Operation::MakeDirectory, existing.as_ref())?;
+            make::permit(worker, parent, index, Operation::MakeDirectory, existing.as_ref())?;
             if !worker.run.pass.writes() {
                 return Ok(Some(Twin::imagined()));
             }
@@ -323,6 +347,7 @@ fn existing_twin(
         presence: Presence::Existing(stat),
         published: AtomicBool::new(true),
         fresh: false,
+        shown: false,
         replaces: None,
         heritage,
         lent: closed.then_some(stat.mode),
@@ -432,6 +457,9 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
     else {
         return Ok(());
     };
+    if published.load(Ordering::Acquire) {
+        return Ok(());
+    }
     let fault = |errno| Fault::new(Operation::Rename, side, errno);
     if tainted.load(Ordering::Acquire) {
         let what = "something unfinished could not be removed from it";
@@ -581,6 +609,7 @@ pub fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
             worker.run.tries(parent, index).for_each(note);
         }
     }
+    rename::restore_times(worker, dir);
     let mut leaves = false;
     if dir.is_entry && !dir.recorded.swap(true, Ordering::AcqRel) {
         let done = if made && !needed {

@@ -77,7 +77,7 @@ impl Done {
     /// It is in the destination now, or was there.
     pub fn arrived(&self) -> bool {
         match self.outcome {
-            Outcome::Made | Outcome::Copied | Outcome::Linked | Outcome::Metadata => true,
+            Outcome::Made | Outcome::Copied | Outcome::Linked | Outcome::Renamed | Outcome::Metadata => true,
             _ => matches!(self.reason, Some(Reason::Unchanged | Reason::SameFile)),
         }
     }

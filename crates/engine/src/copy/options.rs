@@ -143,6 +143,10 @@ pub struct CopyOptions {
     pub remove_extra: bool,
     /// Remove each source entry whose copy was synced, read back and matched.
     pub remove_sources: bool,
+    /// In a move, an entry gets its new place by a rename where its destination is free and lies on its file system.
+    pub rename: bool,
+    /// What is other content, or another kind of entry, gives its name in the destination up; otherwise that is a conflict.
+    pub replace: bool,
     /// In a move, remove also entries with a time that the destination can't keep.
     pub accept_time_loss: bool,
     /// How much may be deleted; beyond it nothing is.
@@ -194,6 +198,8 @@ impl Default for CopyOptions {
             spill_directory: None,
             remove_extra: false,
             remove_sources: false,
+            rename: false,
+            replace: true,
             accept_time_loss: false,
             max_delete: None,
             confirm: false,
@@ -273,6 +279,16 @@ impl CopyOptions {
         self.max_delete.map_or(Ok(()), MaxDelete::check)?;
         if self.remove_extra && self.files_from.is_some() {
             return usage("extra entries can't be told where only the names of a list are copied".into());
+        }
+        if self.rename && (!self.remove_sources || self.remove_extra || self.max_delete.is_some() || self.confirm) {
+            return usage("renaming goes with a move that removes nothing else and is not limited".into());
+        }
+        let dressed = self.chown_user.is_some() || self.chown_group.is_some() || self.chmod.is_some();
+        if self.rename && (dressed || self.content_only) {
+            return usage("what is renamed keeps its metadata".into());
+        }
+        if self.remove_extra && !self.replace {
+            return usage("what is extra can't go where nothing is replaced".into());
         }
         let filter = Selection::of(self.filter.as_ref())?;
         let chmod = match &self.chmod {

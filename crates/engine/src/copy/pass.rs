@@ -18,6 +18,7 @@ use crate::copy::options::{Rules, SourceArgument};
 use crate::copy::prepare::{self, NameList, Prepared};
 use crate::copy::run::{Run, Task};
 use crate::copy::target::Target;
+use crate::copy::ties::Ties;
 use crate::copy::worker::Worker;
 use crate::copy::{directory, mirror, perform, track};
 use crate::entry::Reason;
@@ -92,6 +93,11 @@ pub fn copy(
     let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
     let source_ids = source_ids.map(|source| source.slot.id()).collect();
     let in_use = led_to(&rules.asked.in_use);
+    let ties = if rules.asked.rename && second.is_none() {
+        Ties::read(&rules.asked.in_use)
+    } else {
+        Ties::default()
+    };
     let (pass, counters) = match second {
         Some((departure, _, counters)) => (Pass::Depart(departure), Arc::clone(counters)),
         None if writes => (Pass::Copy, Arc::clone(&desk.counters)),
@@ -114,6 +120,7 @@ pub fn copy(
         restored,
         since,
         probes,
+        ties,
         pass,
         agreed: AtomicBool::new(false),
         counters,
@@ -130,10 +137,7 @@ pub fn copy(
     } else {
         Phase::Scanning
     });
-    let _scout = run
-        .pass
-        .departure()
-        .is_none()
+    let _scout = (run.pass.departure().is_none() && !renames(&run, &root))
         .then(|| Scout::send(desk, ahead(&run.rules, names.names())));
     begin(&run, &root, missing, &outside);
     run.push_listing(Arc::clone(&root));
@@ -215,6 +219,13 @@ fn ahead(rules: &Rules, list: Option<&Arc<FileList>>) -> Ahead {
     }
 }
 
+/// Whether most of the work may be renames, which take no longer where there is much below: that is not counted beforehand.
+fn renames(run: &Run, root: &Dir) -> bool {
+    let device = |target: &Target| Some(sys::stat_fd(target.file_system.as_ref()?.as_fd()).ok()?.id.dev);
+    let here = |device: u64| root.sources.iter().any(|source| source.slot.id().dev == device);
+    run.rules.asked.rename && run.targets.iter().filter_map(device).any(here)
+}
+
 /// What holds the sources and the destinations.
 pub fn media(root: &Dir, targets: &[Target]) -> Vec<Medium> {
     let sources = root.sources.iter().filter_map(|source| source.slot.current());
@@ -249,17 +260,15 @@ pub fn begin(run: &Run, root: &Arc<Dir>, missing: Vec<(Vec<u8>, Fault)>, outside
         run.counters[0].found(Kind::File);
         worker.record_missing(&fault, path.clone());
     }
+    let mut faults: Vec<_> = directory::begin(&worker, root).err().into_iter().collect();
     for (index, twin) in root.twins.iter().enumerate() {
-        let cleared = match twin.as_ref().map(|t| (&t.presence, t.fresh)) {
-            Some((Presence::Staged(_), false)) => directory::clear_strangers(&worker, root, index),
-            Some((Presence::Existing(_), _)) if run.pass.writes() => {
-                leftovers::clear_beside(&run.targets[index].path, Side::Destination(index), run.stager)
-            }
-            _ => Ok(()),
-        };
-        if let Err(fault) = cleared {
-            worker.fail_directory(root, 0, &fault);
+        if run.pass.writes() && matches!(twin, Some(twin) if matches!(twin.presence, Presence::Existing(_))) {
+            let (path, side) = (&run.targets[index].path, Side::Destination(index));
+            faults.extend(leftovers::clear_beside(path, side, run.stager).err());
         }
+    }
+    for fault in &faults {
+        worker.fail_directory(root, 0, fault);
     }
 }
 

@@ -12,7 +12,7 @@ use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::bytes::stream::descriptor_of;
-use crate::copy::dir::{Dir, Presence, Twin, Twins};
+use crate::copy::dir::{Dir, Presence, Twin, Twins, show_what_takes_renamed};
 use crate::copy::memory::Restored;
 use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::copy::target::{RootPlace, Target, room};
@@ -244,6 +244,9 @@ fn make(
     }
     let sources = gather(entries, listed.names.as_ref(), budget)
         .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?;
+    if rules.asked.rename {
+        show_what_takes_renamed(&mut twins, &sources);
+    }
     let paths = targets.iter().map(|t| t.path.clone()).collect();
     let twins = Twins::of_root(twins, paths, is_entry);
     let root = Dir::top(Sources::from(sources), twins, true);

@@ -16,6 +16,7 @@ use crate::copy::links::Links;
 use crate::copy::memory::{Failed, Late, Restored, Surplus, Undecided, Waiting};
 use crate::copy::options::Rules;
 use crate::copy::target::{RootPlace, Target};
+use crate::copy::ties::Ties;
 use crate::copy::views::Probes;
 use crate::job::desk::Desk;
 use crate::pool::schedule::{Crew, Schedule};
@@ -71,6 +72,8 @@ pub struct Run {
     pub since: Time,
     /// Where something is deleted: what tells a destination in a source.
     pub probes: Probes,
+    /// What keeps directories from being renamed as a whole.
+    pub ties: Ties,
     /// What it is for.
     pub pass: Pass,
     /// Whoever was asked about extra entries has agreed that sources go too.

@@ -69,6 +69,7 @@ impl<'r> Worker<'r> {
             return;
         }
         match &result {
+            Ok(done) if done.outcome == Outcome::Renamed => dir.drained.store(true, Ordering::Release),
             Ok(done) if done.arrived() && kind != Kind::Directory => {
                 if self.run.rules.asked.remove_sources {
                     self.counters.leaves();
@@ -79,7 +80,10 @@ impl<'r> Worker<'r> {
         match result {
             Ok(done) => {
                 self.counters.outcome(kind, done.outcome, done.reason, done.size);
-                if matches!(done.outcome, Outcome::Made | Outcome::Copied | Outcome::Linked) {
+                if matches!(
+                    done.outcome,
+                    Outcome::Made | Outcome::Copied | Outcome::Linked | Outcome::Renamed
+                ) {
                     self.run.tries(dir, done.destination).for_each(Tries::come);
                 }
                 if kind != Kind::Directory

@@ -72,6 +72,11 @@ impl Mounts {
         Some((&mount.device, join(&mount.root, rest)))
     }
 
+    /// Whether something is mounted on an absolute path or below it. Where the system does not tell, it may be.
+    pub fn are_at_or_below(&self, path: &[u8]) -> bool {
+        self.0.is_empty() || self.0.iter().any(|mount| below(&mount.point, path).is_some())
+    }
+
     /// Whether `directory` lies in the tree at `path`, whatever mounts lead there. Where the system can't tell (no mount
     /// ids, a path longer than it takes), the comparison by ancestors has to do.
     pub fn is_below(&self, directory: &OwnedFd, path: &[u8]) -> sys::Result<bool> {
@@ -134,6 +139,16 @@ mod tests {
             Some(("8:1", b"/data/in here/x".to_vec()))
         );
         assert_eq!(mounts.inside(30, b"/mnt/bb"), None);
+        for (path, mounted) in [
+            ("/mnt", true),
+            ("/mnt/b", true),
+            ("/mnt/bb", false),
+            ("/mnt/b/x", false),
+            ("/", true),
+        ] {
+            assert_eq!(mounts.are_at_or_below(path.as_bytes()), mounted, "{path}");
+        }
+        assert!(Mounts::default().are_at_or_below(b"/mnt"));
         assert_eq!(below(b"/data/in here/x", b"/data"), Some(&b"in here/x"[..]));
         assert_eq!(below(b"/database", b"/data"), None);
         assert_eq!(below(b"/a", b"/"), Some(&b"a"[..]));

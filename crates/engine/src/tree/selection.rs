@@ -28,6 +28,11 @@ impl Selection {
         Ok(Self((!filter.is_empty()).then_some((*style, filter))))
     }
 
+    /// Whether there is no rule.
+    pub fn takes_all(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether rules are about paths of the source and of the destination, not about names of the transfer.
     pub fn is_about_paths(&self) -> bool {
         matches!(self.0, Some((Style::Fnmatch, _)))

@@ -351,15 +351,21 @@ impl Default for Stager {
     }
 }
 
-/// A new name, never in the place of another.
+/// A new name in the same directory, never in the place of another.
 pub fn appear(at: BorrowedFd<'_>, staged: &CStr, name: &CStr) -> sys::Result<()> {
-    match sys::rename(at, staged, at, name, Replace::No) {
+    relocate((at, staged), (at, name))
+}
+
+/// A new name, in any directory of the file system, never in the place of another.
+pub fn relocate((from, old): (BorrowedFd<'_>, &CStr), (to, name): (BorrowedFd<'_>, &CStr)) -> sys::Result<()> {
+    match sys::rename(from, old, to, name, Replace::No) {
         // NFS, GPFS and older Lustre: a hard link never replaces either.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(at, staged, at, name) {
-            Ok(()) => sys::unlink(at, staged),
-            // Neither: look, then rename. Between the two a name that appears would be replaced (README.md).
-            Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => match sys::stat(at, name, Follow::No) {
-                Err(Errno::NOENT) => sys::rename(at, staged, at, name, Replace::Yes),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(from, old, to, name) {
+            Ok(()) => sys::unlink(from, old),
+            // Neither, or a directory: look, then rename. Between the two a name that appears would be replaced (README.md);
+            // a directory that holds anything never is.
+            Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => match sys::stat(to, name, Follow::No) {
+                Err(Errno::NOENT) => sys::rename(from, old, to, name, Replace::Yes),
                 Ok(_) => Err(Errno::EXIST),
                 Err(errno) => Err(errno),
             },

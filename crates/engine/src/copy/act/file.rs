@@ -27,6 +27,7 @@ use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::report::Durability;
 use crate::tree::medium::has_sizes;
 use crate::tree::metadata::{Held, without_list};
+use crate::tree::times::Kept;
 
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
 const SYNC_BATCH: usize = 32;
@@ -159,6 +160,20 @@ fn to_read_back(finished: &Finished) -> u64 {
     finished.proof.as_ref().map_or(0, |_| finished.end)
 }
 
+/// The plan for a file. What is not replaced may have another time and still be the same.
+fn planned(worker: &Worker<'_>, stat: &Stat, existing: Option<&Stat>, kept: &Kept) -> Action {
+    match plan(stat, existing, worker.run.rules.tail, kept) {
+        Action::Replace(changes)
+            if !worker.run.rules.asked.replace
+                && !changes.contains(Changes::SIZE)
+                && !changes.contains(Changes::KIND) =>
+        {
+            Action::Compare
+        }
+        action => action,
+    }
+}
+
 /// Asks every destination: the same file in any of them settles it, a different one is replaced where it is.
 fn settle(
     worker: &mut Worker<'_>,
@@ -172,7 +187,7 @@ fn settle(
     for &(destination, ref existing) in there {
         let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
         let faced = entry.faces(destination, existing.as_ref());
-        let mut action = plan(stat, faced, worker.run.rules.tail, &kept);
+        let mut action = planned(worker, stat, faced, &kept);
         let mut compared = None;
         let tail = match action {
             Action::Compare => u64::MAX,
@@ -241,7 +256,13 @@ fn settle(
     let mut places = stale.map_or(places, |place| vec![place]);
     let mut refused = None;
     places.retain(|place| {
-        let permitted = make::permit(entry.dir, place.destination, Operation::Create, place.replaces.as_ref());
+        let permitted = make::permit(
+            worker,
+            entry.dir,
+            place.destination,
+            Operation::Create,
+            place.replaces.as_ref(),
+        );
         refused = permitted.err();
         refused.is_none()
     });

@@ -27,6 +27,9 @@ use crate::tree::publish::DIRECTORY_IN_THE_WAY;
 use crate::tree::spelling::TWO_FOR_ONE;
 use crate::tree::staging::Staging;
 
+/// Why an entry does not come where nothing is replaced.
+const SOMETHING_ELSE: &str = "something else has its name, and stays";
+
 /// What has this name in each destination: where it was looked up, and the facts.
 pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Option<Stat>)>, Fault> {
     let mut there = Vec::with_capacity(entry.dir.twins.len());
@@ -210,8 +213,18 @@ pub fn all_changes(
     changes
 }
 
-/// Refuses what the flags of a directory, or of what has the name in it, forbid: before anything is written.
-pub fn permit(dir: &Dir, index: usize, operation: Operation, existing: Option<&Stat>) -> Result<(), Fault> {
+/// Refuses what the flags of a directory, or of what has the name in it, forbid, and to replace anything where that is not
+/// wanted: before anything is written.
+pub fn permit(
+    worker: &Worker<'_>,
+    dir: &Dir,
+    index: usize,
+    operation: Operation,
+    existing: Option<&Stat>,
+) -> Result<(), Fault> {
+    if existing.is_some() && !worker.run.rules.asked.replace {
+        return Err(Fault::conflict(operation, index, SOMETHING_ELSE));
+    }
     let directory = match dir.twins[index].as_ref().map(|twin| &twin.presence) {
         Some(Presence::Existing(stat)) => Some(stat),
         _ => None,

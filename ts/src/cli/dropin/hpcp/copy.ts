@@ -8,8 +8,9 @@
 import type { Event, Report, Victims } from '../../../events.js';
 import { display } from '../../../names.js';
 import type { MaxDelete } from '../../../ops/arguments.js';
-import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
+import { copyMapped } from '../../../ops/copy.js';
 import type { Job } from '../../../ops/job.js';
+import type { MappedCopyOptions } from '../../../ops/mapping.js';
 import { bytes, count } from '../../../report/units.js';
 import { askConsent } from '../../consent.js';
 import { type Context, inUse, runJob, spillDirectory } from '../../run.js';

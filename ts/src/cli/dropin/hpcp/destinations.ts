@@ -6,7 +6,7 @@
  */
 import { readFileSync, realpathSync } from 'node:fs';
 import { display, fromBytes, type PathLike, toBytes } from '../../../names.js';
-import type { MappedCopyOptions } from '../../../ops/copy.js';
+import type { MappedCopyOptions } from '../../../ops/mapping.js';
 import { elsewhere } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { glob, hasMagic } from '../glob.js';

@@ -10,7 +10,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { BulkhaulError } from '../../../error.js';
 import type { Report } from '../../../events.js';
 import { fromBytes, toBytes } from '../../../names.js';
-import { copyMapped, type MappedCopyOptions } from '../../../ops/copy.js';
+import { copyMapped } from '../../../ops/copy.js';
 import {
   type Content,
   Image,
@@ -21,6 +21,7 @@ import {
   type NewImage,
   type Root,
 } from '../../../ops/image.js';
+import type { MappedCopyOptions } from '../../../ops/mapping.js';
 import { bytes } from '../../../report/units.js';
 import { spillDirectory } from '../../run.js';
 import { UsageError } from '../argparse.js';

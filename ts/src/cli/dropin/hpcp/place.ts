@@ -4,7 +4,7 @@
  * Comes in: the call; goes out: sources and destinations as the copy takes them, and as people know them.
  */
 import type { Report } from '../../../events.js';
-import type { MappedCopyOptions } from '../../../ops/copy.js';
+import type { MappedCopyOptions } from '../../../ops/mapping.js';
 import { askedCall } from './ask.js';
 import { type HpcpConsole, Refused } from './codes.js';
 import { destinationLine, destinationsOf, mapSources, sourcesThatAreDestinations } from './destinations.js';

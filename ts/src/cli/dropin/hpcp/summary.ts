@@ -136,6 +136,7 @@ function arrived({ outcome, reason }: EntryEvent): boolean {
     case 'made':
     case 'copied':
     case 'linked':
+    case 'renamed':
     case 'metadata':
       return true;
     case 'skipped':

@@ -1,0 +1,199 @@
+/**
+ * What a copy and a move have in common: where each source goes, and what the engine is asked.
+ *
+ * Comes in: sources and a destination as somebody wrote them, or the mapping as the caller decided it; goes out: a job of the
+ * engine that is not begun.
+ */
+import { lstat, stat } from 'node:fs/promises';
+import { BulkhaulError } from '../error.js';
+import { type PathLike, toBytes } from '../names.js';
+import { aliased } from '../native/alias.js';
+import type { NativeCopyOptions } from '../native/options.js';
+import { loadAddon } from '../native.js';
+import {
+  boolean,
+  call,
+  count,
+  each,
+  type Fields,
+  type Given,
+  id,
+  JOB,
+  type JobOptions,
+  limit,
+  type MaxDelete,
+  mostOf,
+  path,
+  pathBytes,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  size,
+  text,
+} from './arguments.js';
+import { type Confirm, journalFor, type Prepared, prepared } from './job.js';
+
+export interface Deletion {
+  /** Asked before extra entries are removed, and before sources are. Default: they go unasked. */
+  confirm?: Confirm | undefined;
+  /** Delete nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. Default: no limit. */
+  maxDelete?: MaxDelete | undefined;
+}
+
+/** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
+export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents' | keyof Deletion | 'maxDeletePercent'>> &
+  JobOptions &
+  Deletion & {
+    /** Events and report tell what begins with `path` with `name` in its place. Default: paths are told as they are. */
+    aliases?: readonly { path: PathLike; name: PathLike }[];
+  };
+
+/** The options that need no translation. */
+export const SHARED: Fields<
+  Omit<MappedCopyOptions, 'sources' | 'destinations' | 'filter' | 'chownUser' | 'chownGroup' | 'aliases'>
+> = {
+  ...RESOURCES,
+  ...JOB,
+  oneFileSystem: SELECTION.oneFileSystem,
+  createDestination: boolean,
+  allowNested: boolean,
+  onCollision: text,
+  filesFrom: record<{ path: PathLike; nul: boolean; contents?: boolean }>(
+    { path, nul: boolean, contents: boolean },
+    'path',
+    'nul',
+  ),
+  hashSize: size,
+  fullHash: boolean,
+  sparse: text,
+  sync: text,
+  keepDirlinks: boolean,
+  directories: text,
+  linkTracking: boolean,
+  contentOnly: boolean,
+  owner: boolean,
+  permissions: boolean,
+  acls: boolean,
+  xattrs: boolean,
+  times: boolean,
+  chmod: text,
+  requireSpace: boolean,
+  verify: boolean,
+  removeExtra: boolean,
+  removeSources: boolean,
+  rename: boolean,
+  replace: boolean,
+  acceptTimeLoss: boolean,
+  randomDestination: boolean,
+  linksInMemory: count,
+  spillDirectory: path,
+  inUse: each(path),
+  confirm: call,
+  maxDelete: limit,
+};
+type Mapped<Key extends 'sources' | 'destinations'> = MappedCopyOptions[Key][number];
+const SOURCE = record<Mapped<'sources'>>(
+  { path, contents: boolean, name: path, follow: boolean },
+  'path',
+  'contents',
+  'follow',
+);
+const DESTINATION = record<Mapped<'destinations'>>({ path, follow: boolean }, 'path', 'follow');
+/** Checks the options of `copyMapped`. */
+export const MAPPED = record<MappedCopyOptions>(
+  {
+    ...SHARED,
+    sources: each(SOURCE),
+    destinations: each(DESTINATION),
+    filter: SELECTION.filter,
+    chownUser: id,
+    chownGroup: id,
+    aliases: each(record<{ path: PathLike; name: PathLike }>({ path, name: path }, 'path', 'name')),
+  },
+  'sources',
+  'destinations',
+);
+
+/** A job that is not begun yet; `operation`: what its journal calls it. */
+export async function prepareCopy(options: MappedCopyOptions, operation: 'copy' | 'move' = 'copy'): Promise<Prepared> {
+  const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
+  const { signal: _, entries, confirm, journal: __, inUse: open = [], aliases = [], ...rest } = others;
+  const journal = await journalFor(operation, options, options.removeExtra || options.removeSources);
+  const inUse = [...open, ...(journal?.files ?? [])];
+  const native: NativeCopyOptions = {
+    ...rest,
+    sources: sources.map(({ path, name, ...source }) => ({
+      ...source,
+      path: pathBytes(path),
+      ...(name !== undefined && { name: pathBytes(name) }),
+    })),
+    destinations: destinations.map((destination) => ({ ...destination, path: pathBytes(destination.path) })),
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+    ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+    ...(confirm && { confirm: true }),
+    ...(maxDelete !== undefined && mostOf(maxDelete)),
+  };
+  const names = aliases.map(({ path, name }) => ({ path: pathBytes(path), name: pathBytes(name) }));
+  return prepared(journal, async () => aliased((await loadAddon()).copy(native), names));
+}
+
+/** The mapping of sources as they were given: one or several, text or bytes. */
+export function mapGiven(sources: PathLike | PathLike[], destination: PathLike, rooted = false) {
+  const given = (Array.isArray(sources) ? sources : [sources]).map((source) => pathText(source, 'a source'));
+  return mapSources(given, pathText(destination, 'the destination'), rooted);
+}
+
+/** A path whose last component is not a name: a directory whatever is there. */
+const DIRECTORY_FORM = /(?:^|\/)\.{0,2}$/;
+
+/**
+ * rsync's slash rule: `SRC/` (also `.`, `..`, `SRC/.`) brings its contents, `SRC` itself. With `rooted` (a list of
+ * names) the one source is the root of the names, with or without a slash.
+ */
+export async function mapSources(
+  sources: string[],
+  destination: string,
+  rooted = false,
+): Promise<Pick<MappedCopyOptions, 'sources' | 'destinations'>> {
+  const [first, ...others] = sources;
+  if (first === undefined) throw new BulkhaulError('USAGE', 'no source is given');
+  if (rooted && others.length > 0) throw new BulkhaulError('USAGE', 'a list of names goes with exactly one source');
+  if (!rooted && others.length === 0 && (await isNewName(first, destination))) {
+    const { directory, name } = split(destination);
+    return {
+      sources: [{ path: first, contents: false, name, follow: false }],
+      destinations: [{ path: directory, follow: true }],
+    };
+  }
+  return {
+    sources: sources.map((path) =>
+      rooted || DIRECTORY_FORM.test(path)
+        ? { path: path.replace(/(?<=[^/])\/+$/, ''), contents: true, follow: true }
+        : { path, contents: false, follow: false },
+    ),
+    destinations: [{ path: destination, follow: true }],
+  };
+}
+
+/** The destination names the copy of this one source, not the directory for it. */
+async function isNewName(source: string, destination: string): Promise<boolean> {
+  if (DIRECTORY_FORM.test(source) || DIRECTORY_FORM.test(destination)) return false;
+  const entry = await lstat(toBytes(source)).catch(unlessAbsent);
+  if (entry === undefined || entry.isDirectory()) return false;
+  const existing = await stat(toBytes(destination)).catch(unlessAbsent);
+  return existing === undefined || !existing.isDirectory();
+}
+
+/** What cannot be looked at for another reason than absence is for the engine to report, with the operation. */
+function unlessAbsent(error: NodeJS.ErrnoException): undefined {
+  if (error.syscall === undefined) throw error;
+}
+
+function split(path: string): { directory: string; name: string } {
+  const slash = path.lastIndexOf('/');
+  return { directory: slash < 0 ? '.' : path.slice(0, slash + 1), name: path.slice(slash + 1) };
+}
