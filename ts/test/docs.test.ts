@@ -10,6 +10,8 @@ const source = (name: string) => readFileSync(join(ROOT, 'ts/src', name), 'utf8'
 
 const OPERATIONS = [
   'ops/copy.ts',
+  'ops/mapping.ts',
+  'ops/move.ts',
   'ops/compare.ts',
   'ops/conversion.ts',
   'ops/list.ts',
@@ -47,6 +49,7 @@ it.each(OPTIONS)('%s: every option that may be left out has its default', (name)
 /** Everything of the library that can be called, and where it is. `Job` is no value for its users, but they have one. */
 const CALLED: readonly [string, string][] = [
   ...each('ops/copy.ts', 'copy', 'copyMapped'),
+  ...each('ops/move.ts', 'move'),
   ...each('ops/compare.ts', 'compare', 'compareMapped'),
   ...each('ops/compress.ts', 'compress'),
   ...each('ops/decompress.ts', 'decompress'),

@@ -108,21 +108,28 @@ const ROOMS = [
     'conversion',
     'verbs',
   ].map((room) => `cli/${room}`),
-  ...['argparse', 'console', 'glob'].map((room) => `cli/dropin/${room}`),
+  ...['argparse', 'added', 'frame', 'help', 'console', 'settings', 'glob', 'migration'].map(
+    (room) => `cli/dropin/${room}`,
+  ),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
   'cli/dropin/hpcp',
   ...['flags', 'help', 'b3sum', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),
   'cli/dropin/run-mirror',
   ...['flags', 'help', 'plan', 'run'].map((room) => `cli/dropin/dsync/${room}`),
   'cli/dropin/dsync',
+  ...['flags', 'help', 'run'].map((room) => `cli/dropin/move_to_final/${room}`),
+  'cli/dropin/move_to_final',
   'cli/main',
 ];
+
+/** The drop-ins: none of them imports another. */
+const DROP_INS = ['hpcp', 'run-mirror', 'dsync', 'move_to_final'];
 
 /** Rooms that are side by side: what is in the first imports nothing of the second. */
 const APART: readonly (readonly [string, string])[] = [
   ['index', 'report'],
-  ...['hpcp', 'run-mirror', 'dsync'].flatMap((one, _, all) =>
-    all.filter((other) => other !== one).map((other) => [`cli/dropin/${one}`, `cli/dropin/${other}`] as const),
+  ...DROP_INS.flatMap((name) =>
+    DROP_INS.filter((other) => other !== name).map((other) => [`cli/dropin/${name}`, `cli/dropin/${other}`] as const),
   ),
   ...['parser', 'options', 'help', 'base', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
   ...HPCP_VERBS.flatMap((verb) =>

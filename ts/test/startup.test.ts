@@ -20,10 +20,13 @@ async function loaded(args: readonly string[], startedAs = executable): Promise<
 }
 
 const MAIN = ['cli/exit', 'cli/main', 'error', 'names', 'verdict'].map((name) => `ts/dist/${name}.js`);
-const HPCP = ['dropin/argparse', 'dropin/hpcp', 'dropin/hpcp/flags', 'version'].map((name) => `ts/dist/cli/${name}.js`);
-const MIRROR = ['dropin/argparse', 'dropin/run-mirror', 'dropin/run-mirror/flags', 'version'].map(
+const HPCP = ['dropin/argparse', 'dropin/frame', 'dropin/hpcp', 'dropin/hpcp/flags', 'version'].map(
   (name) => `ts/dist/cli/${name}.js`,
 );
+const MIRROR = ['added', 'argparse', 'frame', 'run-mirror', 'run-mirror/flags']
+  .map((name) => `ts/dist/cli/dropin/${name}.js`)
+  .concat('ts/dist/cli/version.js');
+const PAGE = 'ts/dist/cli/dropin/help.js';
 const DSYNC = ['dropin/argparse', 'dropin/dsync', 'dropin/dsync/flags', 'version'].map(
   (name) => `ts/dist/cli/${name}.js`,
 );
@@ -42,12 +45,12 @@ it.each([['--version'], ['-V']])('hpcp %s loads its flags and no parser of verbs
 });
 
 it.each([['--help'], ['-h']])('hpcp %s loads the page too', async (flag) => {
-  const page = ['ts/dist/cli/dropin/hpcp/help.js', LAYOUT];
+  const page = [PAGE, 'ts/dist/cli/dropin/hpcp/help.js', LAYOUT];
   expect(await loaded(['hpcp', flag])).toEqual([...MAIN, ...HPCP, ...page, ANSWER].sort());
 });
 
 it('run-mirror --version loads its flags, and --help the page too', async () => {
-  const page = ['ts/dist/cli/dropin/run-mirror/help.js', LAYOUT];
+  const page = [PAGE, 'ts/dist/cli/dropin/run-mirror/help.js', LAYOUT];
   expect(await loaded(['run-mirror', '--version'])).toEqual([...MAIN, ...MIRROR, ANSWER].sort());
   expect(await loaded(['run-mirror', '--help'])).toEqual([...MAIN, ...MIRROR, ...page, ANSWER].sort());
 });

@@ -181,6 +181,8 @@ const MOVED: Row['cells'] = {
   hangs: [130, BOTH, WITHOUT_A, ': aborting\n'],
   'nothing new': [23, BOTH, '', 'Required key not available'],
 };
+/** The codes of move_to_final for those of a move. */
+const FINAL: Record<number, number> = { 0: 0, 130: 130 };
 /** The same of a comparison. */
 const COMPARED: Row['cells'] = {
   view: [0, BOTH, BOTH, SAME],
@@ -479,6 +481,15 @@ const ROWS: Record<string, Row> = {
       // While it hashes: nothing was copied yet.
       hangs: [2, BOTH, '', ': aborting\n'],
       'nothing new': [2, BOTH, '', 'Required key not available'],
+    },
+  },
+  move_to_final: {
+    words: (source, destination) => ['move_to_final', '--log-dir', join(base, 'logs'), '-s', source, '-d', destination],
+    cells: {
+      ...MOVED,
+      ...Object.fromEntries(
+        Object.entries(MOVED).map(([fault, [code, ...rest]]) => [fault, [FINAL[code] ?? 1, ...rest]]),
+      ),
     },
   },
 };

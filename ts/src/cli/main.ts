@@ -128,7 +128,14 @@ const COMMANDS = new Map<string, Entry>([
   ],
   ['compress_files', { summary: 'Compress files in place', dropIn: true }],
   ['migrate_compress', { summary: 'Copy and compress, with state and resume', dropIn: true }],
-  ['move_to_final', { summary: 'Move with proof', dropIn: true }],
+  [
+    'move_to_final',
+    {
+      summary: 'Move with proof, with the flags of move_to_final.py',
+      load: async () => (await import('./dropin/move_to_final.js')).moveToFinal,
+      dropIn: true,
+    },
+  ],
 ]);
 
 /** Runs the command; the exit code. */

@@ -167,6 +167,33 @@ function typed(flag: Flag, given: readonly string[] | undefined): ValueOf[Takes]
   }
 }
 
+/** The flags of the original. */
+export function original(table: FlagTable): Record<string, Flag> {
+  return Object.fromEntries(Object.entries(table).filter(([, { rank }]) => rank === 0));
+}
+
+/** The values of flags that must be given, and say something. Throws `UsageError`. */
+export function demand<Key extends string, const Keys extends readonly Key[]>(
+  table: Readonly<Record<Key, Flag>>,
+  values: Readonly<Record<Key, unknown>>,
+  ...keys: Keys
+): { [At in keyof Keys]: string } {
+  const spelt = (key: Key) => table[key].names.join('/');
+  const missing = keys.filter((key) => values[key] === undefined);
+  if (missing.length > 0)
+    throw new UsageError(`the following arguments are required: ${missing.map(spelt).join(', ')}`);
+  const empty = keys.find((key) => values[key] === '');
+  if (empty !== undefined) throw new UsageError(`argument ${spelt(empty)}: it is empty`);
+  return keys.map((key) => String(values[key])) as { [At in keyof Keys]: string };
+}
+
+/** One of several words. Throws `UsageError`. */
+export function chosen<const Choice extends string>(flag: string, choices: readonly Choice[], given: string): Choice {
+  const choice = choices.find((each) => each === given);
+  if (choice !== undefined) return choice;
+  throw new UsageError(`argument ${flag}: '${given}' is none of ${choices.join(', ')}`);
+}
+
 /** The option that an argument means; undefined: it is a value or a positional. */
 function recognise(table: FlagTable, names: ReadonlyMap<string, string>, argument: string): Match | undefined {
   if (!argument.startsWith('-') || argument === '-') return undefined;
@@ -208,7 +235,7 @@ export function usage(name: string, table: FlagTable, operands: string, width = 
   const indent = ' '.repeat(`usage: ${name} `.length);
   const lines: string[] = [];
   let line = `usage: ${name}`;
-  for (const item of [...items, operands]) {
+  for (const item of [...items, ...(operands === '' ? [] : [operands])]) {
     if (line.length + 1 + item.length > width && line.trim() !== '') {
       lines.push(line);
       line = indent + item;

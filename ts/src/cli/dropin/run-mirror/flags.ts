@@ -4,7 +4,18 @@
  * Comes in: arguments and the environment; goes out: a call that is whole, or `UsageError`.
  */
 import { display } from '../../../names.js';
-import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage, type Values } from '../argparse.js';
+import { ADDED, checkAdded, type ProgressForm } from '../added.js';
+import {
+  chosen,
+  type Flag,
+  type FlagTable,
+  original,
+  type Parsed,
+  parse,
+  UsageError,
+  usage,
+  type Values,
+} from '../argparse.js';
 
 /** Rank 0: the original's. Rank 2: bulkhaul's own. */
 export const FLAGS = {
@@ -56,65 +67,7 @@ export const FLAGS = {
     rank: 0,
     help: 'The step; all (the default) are the three in their order.',
   },
-  version: { names: ['--version'], takes: 'none', rank: 2, help: 'Show the version.' },
-  quiet: { names: ['-q', '--quiet'], takes: 'none', rank: 2, help: 'Say only what is wrong.' },
-  json: {
-    names: ['--json'],
-    takes: 'none',
-    rank: 2,
-    help: 'Events of each step as JSON lines on standard output, each step with its summary.',
-  },
-  progress: {
-    names: ['--progress'],
-    takes: 'text',
-    metavar: 'FORM',
-    rank: 2,
-    help: 'The status on standard error: auto (a row on a terminal, else counts), tty, plain, json, or none.',
-  },
-  log_file: {
-    names: ['--log-file'],
-    takes: 'text',
-    metavar: 'FILE',
-    rank: 2,
-    help: 'Append failures, notes and the summary of each step to FILE, as JSON lines; - is standard error.',
-  },
-  bwlimit: {
-    names: ['--bwlimit'],
-    takes: 'text',
-    metavar: 'RATE',
-    rank: 2,
-    help: 'Bytes a second that are read at most, as rsync has it: KiB, or with B, K, M, G.',
-  },
-  iops_limit: { names: ['--iops-limit'], takes: 'text', metavar: 'N', rank: 2, help: 'Entries a second at most.' },
-  nice: {
-    names: ['--nice'],
-    takes: 'int',
-    metavar: 'N',
-    rank: 2,
-    help: 'Niceness of the worker threads, -20 to 19.',
-  },
-  ionice: {
-    names: ['--ionice'],
-    takes: 'text',
-    metavar: 'CLASS',
-    rank: 2,
-    help: 'Order of disk requests: idle, best-effort or realtime, the last two also with :LEVEL, 0 (first) to 7.',
-  },
-  stall_timeout: {
-    names: ['--stall-timeout'],
-    takes: 'text',
-    metavar: 'SECONDS',
-    rank: 2,
-    help: 'Give up when nothing moves for so long.',
-  },
-  state_dir: {
-    names: ['--state-dir'],
-    takes: 'text',
-    metavar: 'DIR',
-    rank: 2,
-    help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
-  },
-  no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
+  ...ADDED,
 } as const satisfies FlagTable;
 
 export type MirrorValues = Values<typeof FLAGS>;
@@ -123,7 +76,7 @@ export type MirrorValues = Values<typeof FLAGS>;
 export interface MirrorCall extends Parsed<typeof FLAGS> {
   readonly step: Step;
   readonly algo: (typeof ALGORITHMS)[number];
-  readonly progress: (typeof PROGRESS)[number];
+  readonly progress: ProgressForm;
   readonly source: string;
   readonly destination: string | undefined;
   /** undefined: the engine's own choice. */
@@ -135,7 +88,6 @@ export interface MirrorCall extends Parsed<typeof FLAGS> {
 const STEPS = ['all', 'make-manifest', 'copy', 'verify'] as const;
 export type Step = (typeof STEPS)[number];
 const ALGORITHMS = ['auto', 'blake3', 'sha256'] as const;
-const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
 
 /** Worker threads at most, as the engine has it. */
 const MOST = 1024;
@@ -146,7 +98,7 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Mirr
   const { values, positionals } = parsed;
   const step = chosen('--step', STEPS, values.step ?? 'all');
   const algo = chosen('--algo', ALGORITHMS, values.algo ?? 'auto');
-  const progress = chosen('--progress', PROGRESS, values.progress ?? 'auto');
+  const progress = checkAdded(values);
   const [source = '', destination, ...more] = positionals;
   const call = { ...parsed, step, algo, progress, source, destination, jobs: undefined, threads: 0 };
   if (values.help || values.version) return call;
@@ -166,16 +118,7 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Mirr
   if (values.json && values.manifest === '-' && (step === 'all' || step === 'make-manifest')) {
     throw new UsageError('argument --json: standard output has the manifest; nothing was done');
   }
-  if (values.stall_timeout !== undefined && !/^\d{1,9}(\.\d+)?$/.test(values.stall_timeout)) {
-    throw new UsageError(`argument --stall-timeout: '${values.stall_timeout}' is not a number of seconds`);
-  }
   return { ...call, jobs: jobs && Math.min(jobs, MOST), threads };
-}
-
-function chosen<const Choice extends string>(flag: string, choices: readonly Choice[], given: string): Choice {
-  const choice = choices.find((each) => each === given);
-  if (choice !== undefined) return choice;
-  throw new UsageError(`argument ${flag}: '${given}' is none of ${choices.join(', ')}`);
 }
 
 /** The flag wins; an empty variable is none. */
@@ -188,12 +131,11 @@ function fromEnvironment(given: number | undefined, flag: string, env: NodeJS.Pr
 
 /** Spellings that the original has, for the documentation and its test. */
 export function originalFlags(): Flag[] {
-  return Object.values<Flag>(FLAGS).filter(({ rank }) => rank === 0);
+  return Object.values(original(FLAGS));
 }
 
 export function usageText(width?: number): string {
-  const originals = Object.entries<Flag>(FLAGS).filter(([, { rank }]) => rank === 0);
-  return usage('run-mirror', Object.fromEntries(originals), 'SRC [DST]', width);
+  return usage('run-mirror', original(FLAGS), 'SRC [DST]', width);
 }
 
 /** Usage and one sentence. */

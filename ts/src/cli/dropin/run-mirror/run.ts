@@ -18,18 +18,10 @@ import { failureText, manifestSummary, summaryText, verifiedText } from '../../.
 import { count } from '../../../report/units.js';
 import { sentenceOf } from '../../../verdict.js';
 import { systemError } from '../../exit.js';
-import {
-  type CommonSettings,
-  type Context,
-  inUse,
-  journalSettings,
-  neededSpillDirectory,
-  runJob,
-  spillDirectory,
-  stateDirectory,
-} from '../../run.js';
-import { elsewhere, parseCount, parseRate } from '../../values.js';
+import { type CommonSettings, type Context, inUse, neededSpillDirectory, runJob, spillDirectory } from '../../run.js';
+import { elsewhere } from '../../values.js';
 import { Console } from '../console.js';
+import { journaled, resourcesOf, settingsOf } from '../settings.js';
 import { askB3sum } from './b3sum.js';
 import type { MirrorCall } from './flags.js';
 
@@ -110,7 +102,7 @@ class Mirror {
   async run(): Promise<void> {
     const { call, out } = this;
     const { step, values } = call;
-    const resources = resourcesOf(call);
+    const resources = resourcesOf(values, call.jobs);
     this.#say(
       '=== Mirror ===',
       `Time: ${new Date().toISOString()}`,
@@ -405,23 +397,12 @@ class Mirror {
 
   #settings(problems: (report: Report) => readonly Problem[]): CommonSettings {
     const { values, progress } = this.call;
-    return {
-      label: 'run-mirror',
-      exitCode: (report) => exitCode([...this.out.problems, ...problems(report)]),
-      dryRun: values.dry_run,
-      json: values.json,
-      progress,
-      quiet: values.quiet,
-      verbose: false,
-      logFile: values.log_file === '-' ? '/dev/stderr' : values.log_file,
-      stallTimeout: Number(values.stall_timeout ?? 0),
-    };
+    const verdict = (report: Report) => exitCode([...this.out.problems, ...problems(report)]);
+    return { ...settingsOf('run-mirror', values, progress), exitCode: verdict };
   }
 
   get #journaled(): { journal?: JournalSettings } {
-    const { no_journal, state_dir } = this.call.values;
-    const directory = state_dir ?? stateDirectory(this.out.streams.env);
-    return journalSettings({ directory, asked: no_journal ? false : undefined });
+    return journaled(this.call.values, this.out.streams.env);
   }
 
   /** Lines of the original, unless nobody wants to see them. */
@@ -486,20 +467,6 @@ export function countFiles(job: Pick<Job, 'snapshot'>, print: (line: string) => 
 function filesOf({ files, found }: Report): string {
   const done = Object.values(files).reduce((sum, each) => sum + each, 0) - files.skipped;
   return `${done}/${Math.max(found.file - files.skipped, done)}`;
-}
-
-/** Throws `USAGE` for what is no rate: a limit that is not understood must not be none. */
-function resourcesOf({ jobs, values }: MirrorCall): Resources {
-  const { bwlimit, iops_limit, nice, ionice } = values;
-  return {
-    limits: {
-      ...(bwlimit !== undefined && { bytes: parseRate(bwlimit, '--bwlimit') }),
-      ...(iops_limit !== undefined && { entries: parseCount(iops_limit, '--iops-limit') }),
-    },
-    ...(jobs !== undefined && { jobs }),
-    ...(nice !== undefined && { nice }),
-    ...(ionice !== undefined && { ionice }),
-  };
 }
 
 function nothingIn(source: string): BulkhaulError {

@@ -1,0 +1,82 @@
+/**
+ * The flags that bulkhaul adds to those of an original, where their names are free there.
+ *
+ * A table to be spread into a drop-in's own, and the check of its values; what they ask of a job is in `settings.ts`.
+ */
+import { chosen, type FlagTable, UsageError, type Values } from './argparse.js';
+
+/** Rank 2: bulkhaul's own. */
+export const ADDED = {
+  version: { names: ['--version'], takes: 'none', rank: 2, help: 'Show the version.' },
+  quiet: { names: ['-q', '--quiet'], takes: 'none', rank: 2, help: 'Say only what is wrong.' },
+  json: {
+    names: ['--json'],
+    takes: 'none',
+    rank: 2,
+    help: 'Events as JSON lines on standard output, of each job with its summary.',
+  },
+  progress: {
+    names: ['--progress'],
+    takes: 'text',
+    metavar: 'FORM',
+    rank: 2,
+    help: 'The status on standard error: auto (a row on a terminal, else lines), tty, plain, json, or none.',
+  },
+  log_file: {
+    names: ['--log-file'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 2,
+    help: 'Append failures, notes and the summary of each job to FILE, as JSON lines; - is standard error.',
+  },
+  bwlimit: {
+    names: ['--bwlimit'],
+    takes: 'text',
+    metavar: 'RATE',
+    rank: 2,
+    help: 'Bytes a second that are read at most, as rsync has it: KiB, or with B, K, M, G.',
+  },
+  iops_limit: { names: ['--iops-limit'], takes: 'text', metavar: 'N', rank: 2, help: 'Entries a second at most.' },
+  nice: {
+    names: ['--nice'],
+    takes: 'int',
+    metavar: 'N',
+    rank: 2,
+    help: 'Niceness of the worker threads, -20 to 19.',
+  },
+  ionice: {
+    names: ['--ionice'],
+    takes: 'text',
+    metavar: 'CLASS',
+    rank: 2,
+    help: 'Order of disk requests: idle, best-effort or realtime, the last two also with :LEVEL, 0 (first) to 7.',
+  },
+  stall_timeout: {
+    names: ['--stall-timeout'],
+    takes: 'text',
+    metavar: 'SECONDS',
+    rank: 2,
+    help: 'Give up when nothing moves for so long.',
+  },
+  state_dir: {
+    names: ['--state-dir'],
+    takes: 'text',
+    metavar: 'DIR',
+    rank: 2,
+    help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
+  },
+  no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
+} as const satisfies FlagTable;
+
+export type AddedValues = Values<typeof ADDED>;
+
+const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
+export type ProgressForm = (typeof PROGRESS)[number];
+
+/** Checks what has to be right before anything is loaded; the form of the status. Throws `UsageError`. */
+export function checkAdded({ progress = 'auto', stall_timeout }: AddedValues): ProgressForm {
+  if (stall_timeout !== undefined && !/^\d{1,9}(\.\d+)?$/.test(stall_timeout)) {
+    throw new UsageError(`argument --stall-timeout: '${stall_timeout}' is not a number of seconds`);
+  }
+  return chosen('--progress', PROGRESS, progress);
+}

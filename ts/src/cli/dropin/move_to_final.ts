@@ -1,0 +1,18 @@
+/** `move_to_final`: the command line of move_to_final.py over the move. Arguments in, exit code out. */
+import type { Context } from '../run.js';
+import { version } from '../version.js';
+import { dropIn } from './frame.js';
+import { parseCall, usageError } from './move_to_final/flags.js';
+
+export function moveToFinal(args: readonly string[], context: Context): Promise<number> {
+  const face = {
+    name: 'move_to_final',
+    parse: parseCall,
+    usageError,
+    version: () => `move_to_final (bulkhaul ${version()})\n`,
+    help: async () => (await import('./move_to_final/help.js')).helpText,
+    lost: 1,
+    run: async (call: ReturnType<typeof parseCall>) => (await import('./move_to_final/run.js')).run(call, context),
+  };
+  return dropIn(face, args, context);
+}
