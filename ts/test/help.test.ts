@@ -110,6 +110,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'hpcp',
       'run-mirror',
       'dsync',
+      'compress_files',
       'move_to_final',
     ],
   });

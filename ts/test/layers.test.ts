@@ -71,6 +71,9 @@ const HPCP = [
   'run',
 ];
 
+/** The drop-ins of the migration tools. */
+const MIGRATION = ['compress_files', 'move_to_final'];
+
 /**
  * Rooms of ts/src from the bottom, each a file or a directory; a file may import from its own room and from those below.
  * What belongs to several is in the one with the longest name.
@@ -108,7 +111,7 @@ const ROOMS = [
     'conversion',
     'verbs',
   ].map((room) => `cli/${room}`),
-  ...['argparse', 'added', 'frame', 'help', 'console', 'settings', 'glob', 'migration'].map(
+  ...['argparse', 'added', 'frame', 'help', 'console', 'settings', 'glob', 'compression', 'migration'].map(
     (room) => `cli/dropin/${room}`,
   ),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
@@ -117,13 +120,15 @@ const ROOMS = [
   'cli/dropin/run-mirror',
   ...['flags', 'help', 'plan', 'run'].map((room) => `cli/dropin/dsync/${room}`),
   'cli/dropin/dsync',
-  ...['flags', 'help', 'run'].map((room) => `cli/dropin/move_to_final/${room}`),
-  'cli/dropin/move_to_final',
+  ...MIGRATION.flatMap((name) => [
+    ...['flags', 'help', 'run'].map((room) => `cli/dropin/${name}/${room}`),
+    `cli/dropin/${name}`,
+  ]),
   'cli/main',
 ];
 
 /** The drop-ins: none of them imports another. */
-const DROP_INS = ['hpcp', 'run-mirror', 'dsync', 'move_to_final'];
+const DROP_INS = ['hpcp', 'run-mirror', 'dsync', ...MIGRATION];
 
 /** Rooms that are side by side: what is in the first imports nothing of the second. */
 const APART: readonly (readonly [string, string])[] = [

@@ -483,6 +483,17 @@ const ROWS: Record<string, Row> = {
       'nothing new': [2, BOTH, '', 'Required key not available'],
     },
   },
+  compress_files: {
+    words: (_source, _destination, faulty) => ['compress_files', '-r', faulty, '--remove'],
+    before: 'copy',
+    // No name there ends as it asks for: nothing is read or made.
+    cells: Object.fromEntries(
+      Object.entries(COMPARED).map(([fault, [, source, destination]]) => [
+        fault,
+        [0, source, destination, '0 files compressed'],
+      ]),
+    ) as Row['cells'],
+  },
   move_to_final: {
     words: (source, destination) => ['move_to_final', '--log-dir', join(base, 'logs'), '-s', source, '-d', destination],
     cells: {

@@ -126,7 +126,14 @@ const COMMANDS = new Map<string, Entry>([
       dropIn: true,
     },
   ],
-  ['compress_files', { summary: 'Compress files in place', dropIn: true }],
+  [
+    'compress_files',
+    {
+      summary: 'Compress in place, with the flags of compress_files.py',
+      load: async () => (await import('./dropin/compress_files.js')).compressFiles,
+      dropIn: true,
+    },
+  ],
   ['migrate_compress', { summary: 'Copy and compress, with state and resume', dropIn: true }],
   [
     'move_to_final',

@@ -12,7 +12,16 @@ import type { ErrorEvent, NoteEvent, Report } from '../events.js';
 export const FORMAT = 1;
 
 /** What kind of job it is: the operation that it is run by. */
-export type Operation = 'copy' | 'move' | 'remove' | 'list' | 'compare' | 'manifest' | 'verify' | 'compress' | 'decompress';
+export type Operation =
+  | 'copy'
+  | 'move'
+  | 'remove'
+  | 'list'
+  | 'compare'
+  | 'manifest'
+  | 'verify'
+  | 'compress'
+  | 'decompress';
 
 /** The first record: what was asked for. */
 export interface JobRecord {
