@@ -111,6 +111,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'run-mirror',
       'dsync',
       'compress_files',
+      'migrate_compress',
       'move_to_final',
     ],
   });

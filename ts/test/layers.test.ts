@@ -72,7 +72,7 @@ const HPCP = [
 ];
 
 /** The drop-ins of the migration tools. */
-const MIGRATION = ['compress_files', 'move_to_final'];
+const MIGRATION = ['compress_files', 'migrate_compress', 'move_to_final'];
 
 /**
  * Rooms of ts/src from the bottom, each a file or a directory; a file may import from its own room and from those below.
@@ -121,7 +121,7 @@ const ROOMS = [
   ...['flags', 'help', 'plan', 'run'].map((room) => `cli/dropin/dsync/${room}`),
   'cli/dropin/dsync',
   ...MIGRATION.flatMap((name) => [
-    ...['flags', 'help', 'run'].map((room) => `cli/dropin/${name}/${room}`),
+    ...['flags', 'help', 'state', 'remaining', 'run'].map((room) => `cli/dropin/${name}/${room}`),
     `cli/dropin/${name}`,
   ]),
   'cli/main',

@@ -183,6 +183,8 @@ const MOVED: Row['cells'] = {
 };
 /** The codes of move_to_final for those of a move. */
 const FINAL: Record<number, number> = { 0: 0, 130: 130 };
+/** What migrate_compress says then. */
+const MIGRATED: Record<number, string> = { 0: 'root_files: completed,', 130: ': aborting\n' };
 /** The same of a comparison. */
 const COMPARED: Row['cells'] = {
   view: [0, BOTH, BOTH, SAME],
@@ -491,6 +493,18 @@ const ROWS: Record<string, Row> = {
       Object.entries(COMPARED).map(([fault, [, source, destination]]) => [
         fault,
         [0, source, destination, '0 files compressed'],
+      ]),
+    ) as Row['cells'],
+  },
+  migrate_compress: {
+    words: (source, destination) => [
+      ...(['migrate_compress', '--log-dir', join(base, 'migrations')] as const),
+      ...['-s', source, '-d', destination],
+    ],
+    cells: Object.fromEntries(
+      Object.entries(COPIED).map(([fault, [code, source, destination]]) => [
+        fault,
+        [FINAL[code] ?? 1, source, destination, MIGRATED[code] ?? 'root_files: completed_with_errors'],
       ]),
     ) as Row['cells'],
   },

@@ -134,7 +134,14 @@ const COMMANDS = new Map<string, Entry>([
       dropIn: true,
     },
   ],
-  ['migrate_compress', { summary: 'Copy and compress, with state and resume', dropIn: true }],
+  [
+    'migrate_compress',
+    {
+      summary: 'Copy and compress, with the flags of migrate_compress.py',
+      load: async () => (await import('./dropin/migrate_compress.js')).migrateCompress,
+      dropIn: true,
+    },
+  ],
   [
     'move_to_final',
     {

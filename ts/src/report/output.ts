@@ -7,18 +7,32 @@
 import type { Writable } from 'node:stream';
 import { BulkhaulError } from '../error.js';
 
+/** Those of each stream. */
+const OUTPUTS = new WeakMap<Writable, Output[]>();
+
 export class Output {
   #lost: NodeJS.ErrnoException | undefined;
 
   constructor(
     readonly stream: Writable,
-    onLost: () => void,
+    readonly onLost: () => void,
   ) {
-    // Never removed: an error may still come after the last line was handed on.
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (!this.#lost) onLost();
-      this.#lost ??= error;
-    });
+    let outputs = OUTPUTS.get(stream);
+    if (outputs === undefined) {
+      const all: Output[] = [];
+      outputs = all;
+      OUTPUTS.set(stream, all);
+      // Never removed: an error may still come after the last line was handed on. One for all jobs of a process.
+      stream.on('error', (error: NodeJS.ErrnoException) => {
+        for (const output of all) output.#lose(error);
+      });
+    }
+    outputs.push(this);
+  }
+
+  #lose(error: NodeJS.ErrnoException): void {
+    if (!this.#lost) this.onLost();
+    this.#lost ??= error;
   }
 
   /** Writes; a promise asks to wait with more. */

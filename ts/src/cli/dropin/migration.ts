@@ -5,11 +5,11 @@
  * Comes in: what happens, as it happens; goes out: the logs that their users read. No log takes the place of another, of
  * whatever run, and one that can't be written is told and ends no work.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { closeSync, fsyncSync, mkdirSync, openSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { BulkhaulError } from '../../error.js';
 import type { EntryEvent, ErrorEvent, Report } from '../../events.js';
-import { display, toBytes } from '../../names.js';
+import { display, fromBytes, toBytes } from '../../names.js';
 import { itemLine } from '../../report/itemize.js';
 import { failureText } from '../../report/summary.js';
 import { version } from '../version.js';
@@ -68,6 +68,7 @@ export const OWN_NAMES = [
   `/rsync_exclude_${STAMP}*.txt`,
   '/migration_state.json',
   '/migration_state_*.json',
+  '/.migration_state.lock',
 ];
 
 /** A file that is written as things happen; what keeps it from that is told once, and remembered. */
@@ -210,6 +211,15 @@ export function writeWhole(path: string, parts: Iterable<string>): void {
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
+  }
+}
+
+/** The real path of a directory, or of the nearest one above it that is there. */
+export function nearestReal(path: string): string {
+  try {
+    return fromBytes(realpathSync(toBytes(path), { encoding: 'buffer' }));
+  } catch {
+    return path === '/' ? path : join(nearestReal(dirname(path)), basename(path));
   }
 }
 

@@ -4,12 +4,12 @@
  * Comes in: the call; goes out: the exit code: 0, 1 for whatever is not in the destination then, 130. The record is written
  * when the move begins, and when it has ended.
  */
-import { readdirSync, realpathSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { BulkhaulError } from '../../../error.js';
 import type { Event, Report } from '../../../events.js';
-import { fromBytes, toBytes } from '../../../names.js';
+import { toBytes } from '../../../names.js';
 import { failureText, summaryText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
@@ -21,6 +21,7 @@ import {
   commandText,
   isoOf,
   isTransferred,
+  nearestReal,
   OWN_NAMES,
   RunLog,
   stampOf,
@@ -147,7 +148,7 @@ class Final {
     }
     const is = await stat(toBytes(source)).catch(() => undefined);
     if (!is?.isDirectory()) throw new BulkhaulError('NO_SOURCE', `the source ${source} is no directory`);
-    const inside = `${realPath(source)}/`;
+    const inside = `${nearestReal(source)}/`;
     if (`${nearestReal(this.#logs)}/`.startsWith(inside)) {
       throw new BulkhaulError('USAGE', `--log-dir ${this.#logs} lies in the source, which is to be moved away`);
     }
@@ -235,19 +236,6 @@ function commandOf({ source, dest, values }: MoveCall): string {
     ...(values.dry_run ? ['--dry-run'] : []),
     ...[slash(source), slash(dest)],
   ]);
-}
-
-function realPath(path: string): string {
-  return fromBytes(realpathSync(toBytes(path), { encoding: 'buffer' }));
-}
-
-/** The real path of a directory, or of the nearest one above it that is there. */
-function nearestReal(path: string): string {
-  try {
-    return realPath(path);
-  } catch {
-    return path === '/' ? path : join(nearestReal(dirname(path)), basename(path));
-  }
 }
 
 /** Directories at and below a path. */

@@ -1,0 +1,515 @@
+/**
+ * One call of `migrate_compress`, its arguments read: the files of the source, then each of its sub-directories, one after the
+ * other: copied, compressed in the destination, and written down in the state.
+ *
+ * Comes in: the call; goes out: the exit code: 0, 1 for whatever is not there then, 130. A directory is completed only where
+ * everything in it was copied and everything that matches was compressed. A dry run writes nothing.
+ */
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { BulkhaulError } from '../../../error.js';
+import type { Event, Report } from '../../../events.js';
+import { fromBytes, toBytes } from '../../../names.js';
+import type { Job } from '../../../ops/job.js';
+import { failureText } from '../../../report/summary.js';
+import { bytes, count } from '../../../report/units.js';
+import { ExitCode, sentenceOf } from '../../../verdict.js';
+import { systemError } from '../../exit.js';
+import { type CommonSettings, type Context, inUse, neededSpillDirectory, runJob, spillDirectory } from '../../run.js';
+import { elsewhere } from '../../values.js';
+import { Console } from '../console.js';
+import {
+  commandText,
+  isoOf,
+  isTransferred,
+  meaningOf,
+  nearestReal,
+  OWN_NAMES,
+  RunLog,
+  stampOf,
+  TransferLog,
+  transferCode,
+} from '../migration.js';
+import { journaled, resourcesOf, settingsOf } from '../settings.js';
+import type { MigrateCall } from './flags.js';
+import { type Known, knownBy, knownIn, listRemaining } from './remaining.js';
+import { type DirectoryRecord, type FileRecord, realOf, State } from './state.js';
+
+/** Errors that a record names; all of them are in the logs. */
+const ERRORS_KEPT = 100;
+/** Milliseconds after which the state is written down though a directory is not done. */
+const SAVE_EVERY = 60_000;
+
+interface Problem {
+  message: string;
+  said?: boolean;
+}
+
+/** Bytes of a directory's name in the name of a log. */
+const NAME_BYTES = 200;
+
+/** What is copied and compressed at a time. */
+interface Unit {
+  /** The name of the sub-directory; absent: the files of the source, or with --process-root all of it. */
+  readonly name?: string;
+  readonly title: string;
+  readonly source: string;
+  readonly dest: string;
+}
+
+/** Runs a call. */
+export async function run(call: MigrateCall, streams: Context): Promise<number> {
+  const { json, quiet } = call.values;
+  const out = new Console<Problem>('migrate_compress', streams, { json, quiet, piped: false });
+  const migration = new Migration(call, out);
+  try {
+    if (await migration.run()) return ExitCode.interrupted;
+  } catch (thrown) {
+    const error = systemError(thrown);
+    if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
+    out.report({ message: error.message });
+    out.json({ type: 'error', kind: 'refused', code: error.code, message: error.message });
+  } finally {
+    migration.close();
+  }
+  return out.problems.length > 0 ? 1 : 0;
+}
+
+class Migration {
+  readonly #source: string;
+  readonly #dest: string;
+  readonly #logs: string;
+  readonly #stamp = stampOf(new Date());
+  #log!: RunLog;
+  #state: State | undefined;
+  #saved = Date.now();
+  #temporary: string | undefined;
+  /** The sub-directories so far, by what is the same in all spellings of a name. */
+  readonly #names = new Map<string, string>();
+
+  constructor(
+    readonly call: MigrateCall,
+    readonly out: Console<Problem>,
+  ) {
+    this.#source = realOf(call.source);
+    this.#dest = resolve(call.dest);
+    this.#logs = call.values.log_dir === undefined ? this.#dest : resolve(call.values.log_dir);
+  }
+
+  /** Whether it was interrupted. */
+  async run(): Promise<boolean> {
+    const { call, out } = this;
+    const { dry_run: dryRun, quiet, json, resume } = call.values;
+    this.#check();
+    const state = State.read(this.#logs);
+    const show = (line: string) => {
+      if (!quiet && !json) out.streams.stderr.write(`${line}\n`);
+    };
+    const where = dryRun ? undefined : { directory: this.#logs, stem: `migration_${this.#stamp}` };
+    this.#log = new RunLog(where, show, this.#lost);
+    if (!dryRun) this.#state = state;
+    this.#log.tell('INFO', `Source: ${call.source}`);
+    this.#log.tell('INFO', `Destination: ${call.dest}`);
+    this.#log.tell('INFO', `Extensions: ${call.compression.extensions.join(', ')}${dryRun ? ' (dry run)' : ''}`);
+    for (const unit of this.#units()) {
+      if (await this.#migrate(unit, resume ? state.known(unit.source) : undefined)) {
+        this.#log.tell('ERROR', 'interrupted: the same command with --resume goes on');
+        return true;
+      }
+    }
+    const { problems } = out;
+    this.#log.tell(
+      problems.length > 0 ? 'ERROR' : 'INFO',
+      problems.length > 0 ? `${count(problems.length, 'problem')}` : 'complete',
+    );
+    return false;
+  }
+
+  close(): void {
+    this.#log?.close();
+    if (this.#temporary !== undefined) rmSync(this.#temporary, { recursive: true, force: true });
+  }
+
+  readonly #lost = (message: string) => this.out.report({ message });
+
+  /** What can't come to anything is refused before anything is written. */
+  #check(): void {
+    const { source, dest, values } = this.call;
+    for (const path of [source, dest]) {
+      const why = elsewhere(path, 'copy', [source, dest]);
+      if (why !== undefined) throw new BulkhaulError('USAGE', why);
+    }
+    const directory = (path: string) => statSync(toBytes(path), { throwIfNoEntry: false })?.isDirectory() ?? false;
+    if (!directory(source)) throw new BulkhaulError('NO_SOURCE', `the source ${source} is no directory`);
+    for (const [what, path] of [
+      ['the destination', this.#dest],
+      ['--log-dir', this.#logs],
+    ] as const) {
+      if (`${nearestReal(path)}/`.startsWith(`${this.#source}/`)) {
+        throw new BulkhaulError('USAGE', `${what} ${path} lies in the source ${source}`);
+      }
+    }
+    const { check_path: checked } = values;
+    if (checked !== undefined && !directory(checked)) {
+      throw new BulkhaulError('USAGE', `--check-path ${checked} is no directory`);
+    }
+  }
+
+  #units(): Unit[] {
+    const [source, dest] = [this.#source, this.#dest];
+    const root = { title: this.call.values.process_root ? basename(source) : 'root_files', source, dest };
+    if (this.call.values.process_root) return [root];
+    const entries = readdirSync(toBytes(source), { withFileTypes: true, encoding: 'buffer' });
+    const names = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+    const units = names.sort(Buffer.compare).map(fromBytes);
+    return [root, ...units.map((name) => ({ name, title: name, source: `${source}/${name}`, dest: join(dest, name) }))];
+  }
+
+  /** One unit; whether it was interrupted. */
+  async #migrate(unit: Unit, known: Partial<DirectoryRecord> | undefined): Promise<boolean> {
+    const { dry_run: dryRun, stop_on_partial: stops } = this.call.values;
+    const record = this.#begin(unit);
+    record.files = doneBefore(known, unit.dest);
+    const stem = `rsync_${short(unit.title)}_${this.#stamp}`;
+    const open = () => new TransferLog(this.#logs, stem, record.rsync_command ?? '', this.#lost);
+    const logs = new UnitLogs(dryRun ? undefined : open, unit.name, this.call.compression.extensions);
+    try {
+      this.#arrive(unit);
+      const list = await this.#remaining(unit, record.files);
+      const copied = await this.#copy(unit, record, logs, list);
+      record.rsync_exit_code = transferCode(copied);
+      if (copied.interrupted) return await this.#end(unit, record, logs, 'syncing', true);
+      // A rule excludes it, as it seems: it is none of the migration.
+      const own = list === undefined ? 0 : 1;
+      if (unit.name !== undefined && copied.complete && copied.found.directory === own) {
+        this.#log.tell('INFO', `${unit.title}: excluded`);
+        return false;
+      }
+      if (!copied.complete) {
+        this.#problem(unit, record, `${meaningOf(transferCode(copied))}: ${sentenceOf(copied, 1)}`);
+        if (stops) return await this.#end(unit, record, logs, 'partial', false);
+      }
+      if (dryRun) {
+        this.#log.tell('INFO', `${unit.title}: ${count(logs.matching, 'file')} would be compressed`);
+        return false;
+      }
+      record.status = 'compressing';
+      await this.#save(record);
+      const packed = await this.#compress(unit, record);
+      if (packed.interrupted) return await this.#end(unit, record, logs, 'compressing', true);
+      if (!packed.complete) this.#problem(unit, record, sentenceOf(packed, 1));
+      const whole = copied.complete && packed.complete;
+      return await this.#end(unit, record, logs, whole ? 'completed' : 'completed_with_errors', false);
+    } catch (thrown) {
+      const error = systemError(thrown);
+      if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
+      this.#problem(unit, record, error.message);
+      record.rsync_exit_code ??= 1;
+      return await this.#end(unit, record, logs, 'error', false);
+    }
+  }
+
+  /** Two directories of the source that the destination takes for one do not become one: the second throws `SAFETY`. */
+  #arrive({ name, dest }: Unit): void {
+    if (name === undefined) return;
+    const spelling = name.normalize('NFC').toLowerCase();
+    const other = this.#names.get(spelling);
+    this.#names.set(spelling, name);
+    if (other === undefined) return;
+    const [one, two] = [join(this.#dest, other), dest].map((path) =>
+      statSync(toBytes(path), { bigint: true, throwIfNoEntry: false }),
+    );
+    if (one === undefined || two === undefined || one.dev !== two.dev || one.ino !== two.ino) return;
+    throw new BulkhaulError('SAFETY', `the destination takes ${name} and ${other} for one: ${name} is not copied`);
+  }
+
+  #begin({ title, source, dest }: Unit): DirectoryRecord {
+    this.#log.tell('INFO', `${title}: copying`);
+    return {
+      ...{ source_dir: source, dest_dir: dest, status: 'syncing', rsync_command: this.#command(source, dest) },
+      ...{ rsync_exit_code: null, rsync_log_file: null, rsync_errors: [], files: [] },
+      ...{ total_source_size: 0, total_compressed_size: 0 },
+      ...{ start_time: isoOf(new Date()), end_time: null, error_message: null },
+    };
+  }
+
+  async #end(
+    { title }: Unit,
+    record: DirectoryRecord,
+    logs: UnitLogs,
+    status: DirectoryRecord['status'],
+    interrupted: boolean,
+  ): Promise<boolean> {
+    logs.end(record.rsync_exit_code ?? 0);
+    record.rsync_log_file = logs.path ?? null;
+    record.status = status;
+    record.end_time = isoOf(new Date());
+    const sum = (key: 'original_size' | 'compressed_size') =>
+      record.files.filter(isDone).reduce((all, file) => all + file[key], 0);
+    record.total_source_size = sum('original_size');
+    record.total_compressed_size = sum('compressed_size');
+    const sizes = `${bytes(record.total_source_size)} to ${bytes(record.total_compressed_size)}`;
+    const bad = status !== 'completed';
+    this.#log.tell(
+      bad ? 'ERROR' : 'INFO',
+      `${title}: ${status}, ${count(record.files.filter(isDone).length, 'archive')}, ${sizes}`,
+    );
+    await this.#save(record);
+    return interrupted;
+  }
+
+  #problem({ title }: Unit, record: DirectoryRecord, message: string): void {
+    record.error_message ??= message;
+    this.#log.tell('ERROR', `${title}: ${message}`);
+    this.out.collect({ message });
+  }
+
+  async #save(record: DirectoryRecord): Promise<void> {
+    if (this.#state === undefined) return;
+    this.#state.set(record);
+    this.#saved = Date.now();
+    try {
+      await this.#state.save();
+    } catch (error) {
+      if (error instanceof BulkhaulError && error.code === 'LIST') throw error;
+      this.out.report({ message: `${this.#state.path} can't be written: ${(error as Error).message}` });
+    }
+  }
+
+  /** The list of what is to be copied, where that is not all. */
+  async #remaining({ name, source, title }: Unit, files: readonly FileRecord[]): Promise<string | undefined> {
+    const { check_existing: checks, check_path: path, process_root: whole } = this.call.values;
+    const all: Known[] = [
+      ...(files.length > 0 ? [knownBy(files, this.#dest)] : []),
+      ...(checks ? [knownIn(this.#source, path === undefined ? this.#dest : resolve(path))] : []),
+    ];
+    if (all.length === 0) return undefined;
+    this.#temporary ??= mkdtempSync(join(neededSpillDirectory(this.out.streams.env), 'bulkhaul-migration-'));
+    const list = join(this.#temporary, `${Date.now()}-${Math.random().toString(36).slice(2)}`);
+    const known: Known = async (file, stat) => {
+      for (const each of all) if (await each(file, stat)) return true;
+      return false;
+    };
+    const entries = readdirSync(toBytes(source), { withFileTypes: true, encoding: 'buffer' });
+    const tops = entries.filter((entry) => whole || !entry.isDirectory()).map((entry) => fromBytes(entry.name));
+    const left = await listRemaining(this.#source, name === undefined ? tops : [name], list, known);
+    if (left > 0) this.#log.tell('INFO', `${title}: ${count(left, 'file')} there already`);
+    return list;
+  }
+
+  /** Copies a unit; what rules mean is relative to the source, whatever the unit is. */
+  async #copy(unit: Unit, record: DirectoryRecord, logs: UnitLogs, list: string | undefined): Promise<Report> {
+    const { call, out } = this;
+    const { dry_run: dryRun, exclude = [], process_root: whole } = call.values;
+    const { copyMapped } = await import('../../../ops/copy.js');
+    const settings = this.#settings();
+    const named = unit.name !== undefined && list === undefined;
+    const rules = [...exclude, ...(unit.name === undefined && !whole ? ['/*/'] : [])];
+    const begin = (): Job =>
+      copyMapped({
+        sources: [{ path: named ? unit.source : this.#source, contents: !named, follow: false }],
+        destinations: [{ path: this.#dest, follow: true }],
+        ...(rules.length > 0 && { filter: { style: 'rsync', rules } }),
+        ...(list !== undefined && { filesFrom: { path: list, nul: true } }),
+        fullHash: true,
+        dryRun,
+        entries: true,
+        spillDirectory: spillDirectory(out.streams.env),
+        ...this.#used(settings),
+        ...resourcesOf(call.values, call.compression.jobs),
+        ...(list === undefined ? journaled(call.values, out.streams.env) : {}),
+      });
+    return runJob(begin, settings, out.streams, (event) => {
+      logs.take(event);
+      if (event.type !== 'error') return;
+      const text = failureText(event);
+      if (record.rsync_errors.length < ERRORS_KEPT) record.rsync_errors.push(text);
+      this.#log.tell('DEBUG', text);
+    });
+  }
+
+  /** Compresses what matches in the destination, and writes down each file. */
+  async #compress(unit: Unit, record: DirectoryRecord): Promise<Report> {
+    const { call, out } = this;
+    const { compression, values } = call;
+    this.#log.tell('INFO', `${unit.title}: compressing`);
+    const { compress } = await import('../../../ops/compress.js');
+    const digests = values.verify ? await this.#digest(unit) : undefined;
+    const settings = this.#settings();
+    const files = new Map(record.files.map((file) => [file.source_path, file]));
+    const begin = (): Job =>
+      compress({
+        sources: unit.dest,
+        exclude: this.#inDestination(unit),
+        ...compression,
+        ...{ force: true, entries: true },
+        spillDirectory: spillDirectory(out.streams.env),
+        ...this.#used(settings),
+        ...resourcesOf(values, compression.jobs),
+        ...journaled(values, out.streams.env),
+      });
+    const note = (path: string, changes: Partial<FileRecord>) => {
+      const digest = digests?.get(path) ?? null;
+      files.set(path, {
+        ...{ source_path: path, dest_path: '', original_size: 0, compressed_size: 0 },
+        ...{ source_sha256: digest, compressed_sha256: null, decompressed_sha256: digest },
+        ...{ status: digest === null ? 'compressed' : 'verified', error_message: null },
+        ...{ rsync_exit_code: record.rsync_exit_code, timestamp: isoOf(new Date()) },
+        ...changes,
+      });
+    };
+    const suffix = compression.format === 'xz' ? '.xz' : '.gz';
+    const made = (path: string, archive: string) => {
+      const original = statSync(toBytes(this.#source + path.slice(this.#dest.length)), { throwIfNoEntry: false });
+      const packed = statSync(toBytes(archive), { throwIfNoEntry: false });
+      note(path, { dest_path: archive, original_size: original?.size ?? 0, compressed_size: packed?.size ?? 0 });
+    };
+    const listen = (event: Event) => {
+      if (event.type === 'error') {
+        const text = failureText(event);
+        this.#log.tell('DEBUG', text);
+        const path = event.path.endsWith(suffix) ? event.path.slice(0, -suffix.length) : event.path;
+        note(path, { dest_path: path + suffix, status: 'error', error_message: text, decompressed_sha256: null });
+      }
+      if (event.type === 'entry' && event.outcome === 'copied') made(event.source, event.destination);
+      if (event.type === 'entry' && event.outcome === 'removed') made(event.source, event.source + suffix);
+    };
+    const saving = setInterval(() => {
+      record.files = [...files.values()];
+      if (Date.now() - this.#saved >= SAVE_EVERY) void this.#save(record);
+    }, SAVE_EVERY);
+    try {
+      return await runJob(begin, settings, out.streams, listen);
+    } finally {
+      clearInterval(saving);
+      record.files = [...files.values()];
+    }
+  }
+
+  /** The SHA-256 of each file that is to be compressed, by its path in the destination. */
+  async #digest(unit: Unit): Promise<Map<string, string>> {
+    const { call, out } = this;
+    const { manifest } = await import('../../../ops/manifest.js');
+    const any = (text: string) =>
+      text.replace(/[a-z]/gi, (letter) => `[${letter.toLowerCase()}${letter.toUpperCase()}]`);
+    const wanted = call.compression.extensions.map((each) => `+ *.${any(literal(each.replace(/^\.+/, '')))}`);
+    const settings = this.#settings();
+    const digests = new Map<string, string>();
+    // A manifest names what it is of.
+    const above = dirname(unit.dest);
+    const begin = (): Job =>
+      manifest({
+        sources: unit.dest,
+        exclude: [...this.#inDestination(unit), '+ */', ...wanted, '*'],
+        algorithms: ['sha256'],
+        entries: true,
+        spillDirectory: neededSpillDirectory(out.streams.env),
+        ...this.#used(settings),
+        ...resourcesOf(call.values, call.compression.jobs),
+      });
+    await runJob(begin, { ...settings, progress: 'none' }, out.streams, (event) => {
+      if (event.type === 'entry' && event.digests?.sha256) digests.set(join(above, event.path), event.digests.sha256);
+    });
+    return digests;
+  }
+
+  /** What is left alone in the destination: at its top the files of migrations, and of the root only files are a unit. */
+  #inDestination({ name }: Unit): string[] {
+    if (name !== undefined) return [];
+    return [...OWN_NAMES.map((own) => `/*${own}`), ...(this.call.values.process_root ? [] : ['/*/*/'])];
+  }
+
+  #settings(): CommonSettings {
+    const exitCode = (report: Report) => (report.complete ? 0 : report.interrupted ? ExitCode.interrupted : 1);
+    return { ...settingsOf('migrate_compress', this.call.values, this.call.progress), exitCode };
+  }
+
+  #used(settings: CommonSettings): { inUse: string[] } {
+    const { inUse: used } = inUse(settings, this.out.streams.env);
+    const own = [this.#log.path, this.#state?.path].filter((path) => path !== undefined);
+    return { inUse: [...used, ...own] };
+  }
+
+  /** The command of the original that a unit's copy stands for. */
+  #command(source: string, dest: string): string {
+    const { exclude = [], process_root: whole, dry_run: dryRun } = this.call.values;
+    const root = source === this.#source && !whole;
+    return commandText([
+      ...['rsync', '-av', '--partial', '--progress', '--checksum', '--human-readable', '--itemize-changes'],
+      ...(dryRun ? ['--dry-run'] : []),
+      ...(root ? ['--exclude=*/'] : []),
+      ...exclude.map((pattern) => `--exclude=${pattern}`),
+      ...[`${source}/`, `${dest}/`],
+    ]);
+  }
+}
+
+/** The log of a unit's transfer, made when there is something for it; without `open` it is only counted. */
+class UnitLogs {
+  #log: TransferLog | undefined;
+  readonly #ends: readonly string[];
+  /** Files that were transferred, or would be, and whose names end as was asked for. */
+  matching = 0;
+
+  constructor(
+    readonly open: (() => TransferLog) | undefined,
+    readonly name: string | undefined,
+    extensions: readonly string[],
+  ) {
+    this.#ends = extensions.map((each) => `.${each.replace(/^\.+/, '').toLowerCase()}`);
+  }
+
+  get path(): string | undefined {
+    return this.#log?.path;
+  }
+
+  take(event: Event): void {
+    if (event.type === 'entry' && event.reason !== 'excluded') {
+      this.#made()?.entry({ ...event, path: this.#within(event.path) });
+      const name = event.path.toLowerCase();
+      if (isTransferred(event) && this.#ends.some((end) => name.endsWith(end))) this.matching++;
+    }
+    if (event.type === 'error') this.#made()?.failure(event);
+  }
+
+  /** The path as the transfer of this unit has it. */
+  #within(path: string): string {
+    const { name } = this;
+    if (name === undefined || (path !== name && !path.startsWith(`${name}/`))) return path;
+    return path.slice(name.length + 1) || '.';
+  }
+
+  end(code: number): void {
+    this.#made()?.end(code);
+  }
+
+  #made(): TransferLog | undefined {
+    this.#log ??= this.open?.();
+    return this.#log;
+  }
+}
+
+const isDone = ({ status }: FileRecord) => status === 'verified' || status === 'compressed';
+
+/** What a record of an earlier run says is done, by the paths of this one. */
+function doneBefore(known: Partial<DirectoryRecord> | undefined, dest: string): FileRecord[] {
+  if (known?.files === undefined) return [];
+  const before = `${String(known.dest_dir ?? dest).replace(/\/+$/, '')}/`;
+  const here = (path: string) => (path.startsWith(before) ? `${dest}/${path.slice(before.length)}` : path);
+  const done = known.files.filter((file) => isDone(file) && typeof file.source_path === 'string');
+  return done.map((file) => ({
+    ...file,
+    source_path: here(file.source_path),
+    dest_path: here(String(file.dest_path)),
+  }));
+}
+
+/** A text as a pattern that matches it alone. */
+function literal(text: string): string {
+  return text.replace(/[[\]*?\\]/g, (letter) => `\\${letter}`);
+}
+
+/** A name that leaves room for what comes before and after it. */
+function short(name: string): string {
+  return toBytes(name).length > NAME_BYTES ? [...name].slice(0, NAME_BYTES / 4).join('') : name;
+}

@@ -1,0 +1,379 @@
+/** `migrate_compress`: its flags, logs and state, going on, and what the original loses. */
+import { execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { describe, expect, it } from 'vitest';
+import { FLAGS, originalFlags } from '../../src/cli/dropin/migrate_compress/flags.js';
+import { helpText } from '../../src/cli/dropin/migrate_compress/help.js';
+import { executable, run, scratch } from '../rig.js';
+
+const TEXT = 'a\tb\tc\n'.repeat(3000);
+const sha = (text: string) => createHash('sha256').update(text).digest('hex');
+
+const FILES = {
+  's/root.tsv': TEXT,
+  's/README.txt': 'root file',
+  's/sub1/x.tsv': `${TEXT}x`,
+  's/sub1/plain.txt': 'plain',
+  's/sub2/deep/y.CLUSTERS': `${TEXT}y`,
+};
+
+function put(root: string, files: Record<string, string | Buffer>): void {
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), content);
+  }
+}
+
+type Directory = Record<string, unknown> & { files: Record<string, unknown>[] };
+
+function tree(files: Record<string, string | Buffer> = FILES) {
+  const cwd = scratch();
+  put(cwd, files);
+  const migrate = (...args: string[]) => run(['migrate_compress', '-s', 's', '-d', 'd', ...args], { cwd });
+  const state = (
+    at = 'd',
+  ): { last_updated: string; directories: Record<string, Directory> } & Record<string, unknown> =>
+    JSON.parse(readFileSync(join(cwd, at, 'migration_state.json'), 'utf8'));
+  const record = (name: string, at = 'd') =>
+    state(at).directories[join(cwd, name)] ?? expect.fail(`no record of ${name}`);
+  /** Data in the destination. */
+  const names = (directory = 'd') =>
+    readdirSync(join(cwd, directory), { recursive: true, withFileTypes: true })
+      .filter((entry) => !entry.isDirectory())
+      .map((entry) => join(entry.parentPath, entry.name).slice(join(cwd, directory).length + 1))
+      .filter((name) => !/^(\.?migration_|rsync_)/.test(name))
+      .sort();
+  const unpacked = (name: string) => gunzipSync(readFileSync(join(cwd, 'd', name))).toString();
+  return { cwd, migrate, state, record, names, unpacked };
+}
+
+const DONE = ['README.txt', 'root.tsv.gz', 'sub1/plain.txt', 'sub1/x.tsv.gz', 'sub2/deep/y.CLUSTERS.gz'];
+
+describe('a migration', () => {
+  it('copies root files and each directory, and compresses what matches', async () => {
+    const { cwd, migrate, names, unpacked, record, state } = tree();
+    const { code, stderr } = await migrate('--pigz', '--verify', '--workers', '2');
+    expect(code, stderr).toBe(0);
+    expect(names()).toEqual(DONE);
+    expect(unpacked('sub2/deep/y.CLUSTERS.gz')).toBe(`${TEXT}y`);
+    const { files, ...rest } = record('s/sub1');
+    expect(rest).toEqual({
+      source_dir: join(cwd, 's/sub1'),
+      dest_dir: join(cwd, 'd/sub1'),
+      status: 'completed',
+      rsync_command: expect.stringMatching(/^rsync -av --partial .*\/s\/sub1\/ .*\/d\/sub1\/$/),
+      rsync_exit_code: 0,
+      rsync_log_file: expect.stringMatching(/\/d\/rsync_sub1_\d{8}_\d{6}\.log$/),
+      rsync_errors: [],
+      total_source_size: TEXT.length + 1,
+      total_compressed_size: expect.any(Number),
+      start_time: expect.any(String),
+      end_time: expect.any(String),
+      error_message: null,
+    });
+    expect(files).toEqual([
+      {
+        source_path: join(cwd, 'd/sub1/x.tsv'),
+        dest_path: join(cwd, 'd/sub1/x.tsv.gz'),
+        original_size: TEXT.length + 1,
+        compressed_size: expect.any(Number),
+        source_sha256: sha(`${TEXT}x`),
+        compressed_sha256: null,
+        decompressed_sha256: sha(`${TEXT}x`),
+        status: 'verified',
+        error_message: null,
+        rsync_exit_code: 0,
+        timestamp: expect.any(String),
+      },
+    ]);
+    expect(Object.keys(state().directories)).toEqual(['s', 's/sub1', 's/sub2'].map((name) => join(cwd, name)));
+    const logs = readdirSync(join(cwd, 'd')).filter((name) => /^(migration|rsync)_/.test(name));
+    expect(logs.map((name) => name.replace(/\d{8}_\d{6}/, 'T')).sort()).toEqual([
+      'migration_T.log',
+      'migration_state.json',
+      'rsync_root_files_T.log',
+      'rsync_sub1_T.log',
+      'rsync_sub2_T.log',
+    ]);
+    const log = readFileSync(join(cwd, 'd', logs.find((name) => name.startsWith('rsync_sub1_')) ?? ''), 'utf8');
+    expect(log).toMatch(/^Command: rsync [\s\S]*\nStarted: .*\n={80}\n\n[\s\S]*^>f\+{9} x\.tsv$/m);
+    expect(log).toMatch(/\nExit code: 0\nExit meaning: Success\n$/);
+  });
+
+  it('takes the source as one directory with --process-root', async () => {
+    const { cwd, migrate, names, state } = tree();
+    expect((await migrate('--process-root', '--log-dir', 'logs')).code).toBe(0);
+    expect(names()).toEqual(DONE);
+    expect(Object.keys(state('logs').directories)).toEqual([join(cwd, 's')]);
+  });
+
+  it.each([
+    ['temp', ['sub1/temp', 'temp/a', 'x/temp/b'], ['keep']],
+    ['temp/', ['temp/a', 'x/temp/b'], ['keep', 'sub1/temp']],
+    ['*.log', ['a.log', 'sub1/deep/b.log'], ['keep', 'sub1/c']],
+    ['**/cache', ['cache/a', 'sub1/deep/cache/b'], ['keep', 'sub1/c']],
+    ['*mid*', ['amidst/a', 'sub1/mid'], ['keep']],
+    ['/top_level', ['top_level/a'], ['keep', 'sub1/top_level/a']],
+    ['/sub1/only', ['sub1/only'], ['keep', 'sub2/sub1/only']],
+  ])('excludes %s as the table says, at the top too', async (pattern, out, stay) => {
+    const all = [...out, ...stay];
+    const { migrate, names, state } = tree(Object.fromEntries(all.map((name) => [`s/${name}`, 'x'])));
+    expect((await migrate('--exclude', pattern)).code).toBe(0);
+    expect(names()).toEqual([...stay].sort());
+    for (const name of Object.keys(state().directories)) expect(name).not.toMatch(/\/(temp|cache|amidst|top_level)$/);
+  });
+
+  it('a dry run changes nothing, an older state included', async () => {
+    const { cwd, migrate } = tree();
+    const first = await migrate('--dry-run');
+    expect([first.code, existsSync(join(cwd, 'd'))]).toEqual([0, false]);
+    expect(first.stdout).toContain('sub1/x.tsv\n');
+    expect(first.stderr).toContain('sub1: 1 file would be compressed');
+    await migrate();
+    const all = () => execFileSync('find', ['d', '-printf', '%p %s %T@\n'], { cwd, encoding: 'utf8' });
+    const before = all();
+    expect((await migrate('--dry-run', '--resume')).code).toBe(0);
+    expect(all()).toBe(before);
+  });
+});
+
+describe('going on', () => {
+  it('leaves out what is done, file by file, and finds what was added since, from another spelling', async () => {
+    const { cwd, migrate, names, unpacked, record } = tree();
+    await migrate('--verify');
+    put(cwd, { 's/sub1/added.tsv': TEXT, 's/sub2/added.txt': 'y' });
+    appendFileSync(join(cwd, 's/root.tsv'), 'more');
+    rmSync(join(cwd, 'd/root.tsv.gz'));
+    const time = (name: string) => execFileSync('stat', ['-c', '%i %Z', join(cwd, 'd', name)], { encoding: 'utf8' });
+    const before = time('sub1/x.tsv.gz');
+    symlinkSync('s', join(cwd, 'link'));
+    const args = ['-s', join(cwd, 'link/.'), '-d', '../d', '--resume', '--verify'];
+    mkdirSync(join(cwd, 'else'));
+    const { code, stderr } = await run(['migrate_compress', ...args], { cwd: join(cwd, 'else') });
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain('sub1: 1 file there already');
+    expect(names()).toEqual([...DONE, 'sub1/added.tsv.gz', 'sub2/added.txt'].sort());
+    expect(unpacked('root.tsv.gz')).toBe(`${TEXT}more`);
+    expect(time('sub1/x.tsv.gz')).toBe(before);
+    expect(record('s/sub1').files.map(({ status }) => status)).toEqual(['verified', 'verified']);
+    expect(migrate).toBeDefined();
+  });
+
+  it('a source that changed since is no success: its older archive stays, and so does it', async () => {
+    const { cwd, migrate, names, record } = tree();
+    await migrate();
+    appendFileSync(join(cwd, 's/sub1/x.tsv'), 'more');
+    for (const more of [[], ['--resume']]) {
+      const { code, stderr } = await migrate(...more);
+      expect([code, stderr]).toEqual([1, expect.stringContaining('both stay')]);
+      expect(names()).toContain('sub1/x.tsv');
+      expect(record('s/sub1')).toMatchObject({ status: 'completed_with_errors', error_message: expect.any(String) });
+    }
+  });
+
+  it('goes by a state of the original, with paths as they were typed, and keeps what it does not know', async () => {
+    const { cwd, migrate, record, state, names } = tree({ 's/sub1/x.tsv': TEXT, 's/sub1/new.txt': 'n' });
+    put(cwd, { 'd/sub1/x.tsv.gz': gzipSync(TEXT) });
+    utimesSync(join(cwd, 's/sub1/x.tsv'), 1e9, 1e9);
+    const size = readFileSync(join(cwd, 'd/sub1/x.tsv.gz')).length;
+    const old = {
+      last_updated: '2026-01-26T16:16:42.123456',
+      a_later_version: { says: ['this'] },
+      directories: {
+        [join(cwd, 's/../s/sub1')]: {
+          status: 'completed',
+          dest_dir: join(cwd, 'd/sub1'),
+          odd: 7,
+          files: [
+            {
+              source_path: join(cwd, 'd/sub1/x.tsv'),
+              dest_path: join(cwd, 'd/sub1/x.tsv.gz'),
+              original_size: TEXT.length,
+              compressed_size: size,
+              status: 'verified',
+              source_sha256: 'abc',
+            },
+          ],
+        },
+        '/somebody/else': { status: 'completed', files: [] },
+      },
+    };
+    put(cwd, { 'd/migration_state.json': JSON.stringify(old) });
+    const { code, stderr } = await migrate('--resume');
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain('sub1: 1 file there already');
+    expect(names()).toEqual(['sub1/new.txt', 'sub1/x.tsv.gz']);
+    expect(record('s/sub1')).toMatchObject({ status: 'completed', odd: 7, files: [{ source_sha256: 'abc' }] });
+    expect(state()).toMatchObject({ a_later_version: { says: ['this'] } });
+    expect(state().directories['/somebody/else']).toEqual({ status: 'completed', files: [] });
+  });
+
+  it.each([
+    ['{"directories": {', 'is no state of a migration'],
+    ['[]', 'it is no object'],
+    ['{"directories": {"/x": {"files": 5}}}', 'the record of /x is none'],
+  ])('a state that is none is refused: %s', async (text, said) => {
+    const { cwd, migrate } = tree();
+    put(cwd, { 'd/migration_state.json': text });
+    const { code, stderr } = await migrate('--resume');
+    expect([code, stderr]).toEqual([1, expect.stringContaining(said)]);
+    expect([readdirSync(join(cwd, 'd')), readFileSync(join(cwd, 'd/migration_state.json'), 'utf8')]).toEqual([
+      ['migration_state.json'],
+      text,
+    ]);
+  });
+
+  it('killed in the middle, --resume comes to the end', async () => {
+    const files = Object.fromEntries(Array.from({ length: 120 }, (_, n) => [`s/sub${n % 4}/${n}.tsv`, `${n}${TEXT}`]));
+    const { cwd, migrate, names, unpacked } = tree(files);
+    const args = [executable, 'migrate_compress', '-s', 's', '-d', 'd', '--iops-limit', '200'];
+    const child = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
+    child.stderr.on('data', (text) => {
+      if (String(text).includes('sub1: copying')) child.kill('SIGKILL');
+    });
+    await new Promise((ended) => child.once('close', ended));
+    const { code, stderr } = await migrate('--resume');
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/sub0: \d+ files there already/);
+    const wanted = Object.keys(files).map((name) => `${name.slice(2)}.gz`);
+    expect(names()).toEqual(wanted.sort());
+    for (const name of wanted) expect(unpacked(name)).toBe(files[`s/${name.slice(0, -3)}`]);
+  });
+
+  it('many runs share one directory of logs and its state', async () => {
+    const cwd = scratch();
+    const all = [0, 1, 2, 3];
+    for (const n of all) put(cwd, { [`${n}/s/sub/a.tsv`]: `${n}${TEXT}` });
+    const runs = all.map((n) =>
+      run(['migrate_compress', '-s', `${n}/s`, '-d', `${n}/d`, '--log-dir', 'logs', '-q'], { cwd }),
+    );
+    expect((await Promise.all(runs)).map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+    const { directories } = JSON.parse(readFileSync(join(cwd, 'logs/migration_state.json'), 'utf8'));
+    expect(Object.keys(directories).sort()).toEqual(
+      all.flatMap((n) => [join(cwd, `${n}/s`), join(cwd, `${n}/s/sub`)]).sort(),
+    );
+    const logs = readdirSync(join(cwd, 'logs'));
+    expect(logs.filter((name) => name.startsWith('rsync_sub_'))).toHaveLength(4);
+    expect(logs.filter((name) => /^migration_\d/.test(name))).toHaveLength(4);
+  });
+});
+
+describe('what the original loses', () => {
+  it('a partial copy with nothing to compress is no success, and is tried again by --resume', async () => {
+    const { cwd, migrate, names, record } = tree({ 's/sub1/plain': 'x', 's/sub1/other': 'y', 'd/sub1/plain/in': 'z' });
+    const { code } = await migrate();
+    expect(code).toBe(1);
+    expect(record('s/sub1')).toMatchObject({ status: 'completed_with_errors', rsync_exit_code: 23 });
+    expect(record('s/sub1').rsync_errors).toEqual([expect.stringContaining('d/sub1/plain')]);
+    rmSync(join(cwd, 'd/sub1/plain'), { recursive: true });
+    expect((await migrate('--resume')).code).toBe(0);
+    expect(names()).toEqual(['sub1/other', 'sub1/plain']);
+  });
+
+  it('a failure of the root files is in the state and in the code', async () => {
+    const { migrate, record } = tree({ 's/plain': 'x', 'd/plain/in': 'z' });
+    expect((await migrate()).code).toBe(1);
+    expect(record('s')).toMatchObject({ status: 'completed_with_errors', rsync_exit_code: 23 });
+  });
+
+  it('--stop-on-partial does not compress there, and goes on with the others', async () => {
+    const { migrate, names, record } = tree({
+      's/sub1/plain': 'x',
+      's/sub1/a.tsv': TEXT,
+      's/sub2/b.tsv': TEXT,
+      'd/sub1/plain/in': 'z',
+    });
+    expect((await migrate('--stop-on-partial')).code).toBe(1);
+    expect(names()).toEqual(['sub1/a.tsv', 'sub1/plain/in', 'sub2/b.tsv.gz']);
+    expect(record('s/sub1').status).toBe('partial');
+  });
+
+  it('--check-existing goes by path and content, and loses nothing of the same name', async () => {
+    const { migrate, names, cwd } = tree({
+      ...FILES,
+      's/sub1/README.txt': 'another file',
+      's/sub1/[x].txt': 'odd',
+      'f/README.txt': 'root file',
+      'f/sub1/x.tsv.gz': gzipSync(`${TEXT}x`),
+      'f/root.tsv.gz': gzipSync('stale'),
+      'f/sub1/plain.txt': 'plaim',
+    });
+    const { code, stderr } = await migrate('--check-existing', '--check-path', 'f');
+    expect(code, stderr).toBe(0);
+    expect(names()).toEqual([
+      'root.tsv.gz',
+      'sub1/README.txt',
+      'sub1/[x].txt',
+      'sub1/plain.txt',
+      'sub2/deep/y.CLUSTERS.gz',
+    ]);
+    expect(readFileSync(join(cwd, 'd/sub1/README.txt'), 'utf8')).toBe('another file');
+  });
+
+  it('a second run leaves no original beside its archive', async () => {
+    const { migrate, names } = tree();
+    await migrate();
+    expect((await migrate()).code).toBe(0);
+    expect(names()).toEqual(DONE);
+  });
+
+  it('names that look like errors are none', async () => {
+    const { migrate, names, record } = tree({ 's/sub1/errors failed cannot.tsv': TEXT });
+    expect((await migrate()).code).toBe(0);
+    expect(record('s/sub1').rsync_errors).toEqual([]);
+    expect(names()).toEqual(['sub1/errors failed cannot.tsv.gz']);
+  });
+
+  it('a name that is not UTF-8 is a name like any other', async () => {
+    const { cwd, migrate } = tree({});
+    mkdirSync(join(cwd, 's'));
+    const sub = Buffer.concat([Buffer.from(join(cwd, 's/')), Buffer.from([0x73, 0xff])]);
+    mkdirSync(sub);
+    writeFileSync(Buffer.concat([sub, Buffer.from('/\xfe.tsv', 'latin1')]), TEXT);
+    for (const more of [[], ['--resume']]) expect((await migrate('--verify', ...more)).code).toBe(0);
+    const there = Buffer.concat([
+      Buffer.from(join(cwd, 'd/')),
+      Buffer.from([0x73, 0xff]),
+      Buffer.from('/\xfe.tsv.gz', 'latin1'),
+    ]);
+    expect(gunzipSync(readFileSync(there)).toString()).toBe(TEXT);
+  });
+
+  it.each([
+    [['-s', 's', '-d', 's/sub1/out'], 1, 'lies in the source'],
+    [['-s', 's', '-d', 'd', '--log-dir', 's/logs'], 1, '--log-dir'],
+    [['-s', 'none', '-d', 'd'], 1, 'the source none is no directory'],
+    [['-s', 's', '-d', 'd', '--check-existing', '--check-path', 'none'], 1, '--check-path none is no directory'],
+    [['-s', 's', '-d', 'd', '--check-path', 'x'], 2, 'goes with --check-existing'],
+    [['-s', 's', '-d', 'd', '--level', '13'], 2, '13 is not from 1 to 12'],
+    [['-s', 's'], 2, 'the following arguments are required: -d/--dest'],
+  ])('%j is refused', async (args, code, said) => {
+    const { cwd } = tree();
+    const refused = await run(['migrate_compress', ...args], { cwd });
+    expect(refused).toMatchObject({ code, stderr: expect.stringContaining(said) });
+    expect(readdirSync(cwd)).toEqual(['s']);
+  });
+});
+
+it('help has every flag, and the documentation a row for each of the original', () => {
+  const page = helpText(100);
+  for (const { names } of Object.values(FLAGS)) for (const name of names) expect(page).toContain(name);
+  const all = readFileSync(new URL('../../../docs/dropin.md', import.meta.url), 'utf8');
+  const section = all.split('\n## ').find((each) => each.startsWith('migrate_compress\n')) ?? '';
+  const documented = section.split('\n').flatMap((row) => /^\| ((?:`-[^`]+` ?)+)\|/.exec(row)?.[1]?.trim() ?? []);
+  const spelled = originalFlags().map(({ names }) => names.map((name) => `\`${name}\``).join(' '));
+  expect(documented.sort()).toEqual(spelled.sort());
+});
