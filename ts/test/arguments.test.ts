@@ -39,6 +39,8 @@ const NO_NUMBER = [...NOTHING, '5', true, [1], {}, NaN, Number.POSITIVE_INFINITY
 /** Kinds of arguments: what is one, and what is none. A wrong value in an array or an object is given with its way. */
 const KINDS = {
   boolean: { right: true, wrong: [...NOTHING, 'yes', 0, 1, [], {}] },
+  // true goes with other options only.
+  inMoves: { right: false, wrong: [...NOTHING, 'yes', 0, 1, [], {}] },
   text: { right: undefined, wrong: [...NOTHING, 5, true, [], {}, Buffer.from('x')] },
   path: { right: OUTPUT, wrong: [...NOTHING, 5, true, [], {}, new Uint8Array(1), [ABSENT]] },
   paths: { right: [ABSENT], wrong: [...NOTHING, 5, true, {}, new Uint8Array(1), [5], ['x', null], [URL_OF_FILE]] },
@@ -168,7 +170,7 @@ const COPY = {
   verify: 'boolean',
   removeExtra: 'boolean',
   removeSources: 'boolean',
-  rename: 'boolean',
+  rename: 'inMoves',
   replace: 'boolean',
   acceptTimeLoss: 'boolean',
   randomDestination: 'boolean',
