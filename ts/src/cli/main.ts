@@ -22,8 +22,7 @@ type Main = (args: string[], context: Context) => Promise<number>;
 
 interface Entry {
   summary: string;
-  /** Absent: the name is kept for a command that does not exist yet. */
-  load?: () => Promise<Main>;
+  load: () => Promise<Main>;
   /** The command is also installed under its own name. */
   dropIn?: boolean;
 }
@@ -166,9 +165,8 @@ async function main(startedAs: string, args: string[]): Promise<number> {
   const entry = COMMANDS.get(name);
   if (entry === undefined) {
     const { commandAdvice } = await import('./advice.js');
-    return refuse(`${display(commandAdvice(name, available()))} (bulkhaul help lists the commands)`);
+    return refuse(`${display(commandAdvice(name, [...COMMANDS.keys()]))} (bulkhaul help lists the commands)`);
   }
-  if (entry.load === undefined) return refuse(`${name} is not part of this version yet (${await version()})`);
   const command = await entry.load().catch((error: unknown) => cannotStart(error));
   try {
     return await command(rest, process);
@@ -225,13 +223,8 @@ function refuse(sentence: string): number {
   return ExitCode.usage;
 }
 
-/** The names of the commands that can be run. */
-function available(): string[] {
-  return [...COMMANDS].flatMap(([name, { load }]) => (load ? [name] : []));
-}
-
 function overview(): string {
-  const rows = available().map((name) => `  ${name.padEnd(18)}${COMMANDS.get(name)?.summary}\n`);
+  const rows = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}\n`);
   return [
     'bulkhaul moves bulk data fast and proves that it arrived.\n',
     '\nUsage: bulkhaul COMMAND [OPTIONS] ARGUMENTS\n\n',
