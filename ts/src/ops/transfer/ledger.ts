@@ -16,7 +16,7 @@ const MOST_FAILURES = 1000;
 const KINDS: readonly EntryKind[] = ['block', 'char', 'directory', 'fifo', 'file', 'socket', 'symlink'];
 const OUTCOMES: readonly Outcome[] = [
   ...(['changed', 'conflict', 'copied', 'different', 'failed', 'linked', 'listed', 'made'] as const),
-  ...(['metadata', 'mismatched', 'removed', 'same', 'skipped'] as const),
+  ...(['metadata', 'mismatched', 'removed', 'renamed', 'same', 'skipped'] as const),
 ];
 
 export class Ledger {
