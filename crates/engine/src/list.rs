@@ -17,19 +17,17 @@ use crate::bytes::probe::tail;
 use crate::entry::{Changes, Outcome};
 use crate::error::Refusal;
 use crate::event::{EntryEvent, Event};
-use crate::job::desk::{Desk, Phase};
+use crate::job::desk::Desk;
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
-use crate::records::gather::{Gather, Order, Wanted};
+use crate::records::facts::{FactFinder, Order, Wanted};
 use crate::records::record::Record;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
+use crate::records::survey::Survey;
+use crate::report::Report;
 use crate::report::counters::Totals;
-use crate::report::{Durability, Report};
-use crate::tree::descriptors::Budget;
 use crate::tree::selection::{self, Selection};
-use crate::walk::Walk;
-use crate::walk::scout::{Ahead, Begin, Scout};
-use crate::walk::start::{Boundary, Root, Start, check_roots, media, require_one};
+use crate::walk::start::{Root, check_roots};
 
 /// A list, as asked for.
 #[derive(Clone, Debug)]
@@ -163,17 +161,7 @@ impl List {
 
 impl Work for List {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
-        require_one(&self.roots)?;
         let options = &self.options;
-        let (budget, most, _) = Budget::share(desk.counters.len());
-        let crew = self.staff.crew(&media(&self.roots), most);
-        desk.staff(crew.active());
-        let output = options
-            .output
-            .as_ref()
-            .map(|path| Output::create(path, self.mode, desk))
-            .transpose()?;
-        desk.enter(Phase::Scanning);
         let wanted = Wanted {
             details: options.entry_events,
             xattrs: false,
@@ -185,51 +173,22 @@ impl Work for List {
             specials: false,
             order: Order::Lines(self.form()),
         };
-        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, crew.active());
-        let sorters = sorters.counted(desk.steps());
-        let hashed = wanted.tail;
-        let gather = Gather::new(desk, &self.roots, wanted, &sorters);
-        let walk = Walk {
+        let survey = Survey {
+            roots: &self.roots,
             filter: &self.filter,
-            boundary: if options.one_file_system {
-                Boundary::FileSystem
-            } else {
-                Boundary::None
-            },
-            across: &[],
-            desk,
-            crew: &crew,
-            budget: &budget,
+            rules: options.filter.as_ref(),
+            one_file_system: options.one_file_system,
+            staff: self.staff,
+            spill_directory: options.spill_directory.as_deref(),
+            sort_memory: options.sort_memory,
+            output: options.output.as_deref().map(|path| (path, self.mode)),
+            read_at_most: wanted.tail,
         };
-        let scout = Scout::send(
+        survey.run(
             desk,
-            Ahead {
-                begin: Begin::Trees(self.roots.clone()),
-                filter: options.filter.clone(),
-                boundary: walk.boundary,
-                passes: 1,
-                to_read: Some(Box::new(move |_, size| size.min(hashed))),
-            },
-        );
-        walk.run(Start::Roots(&self.roots), &gather);
-        drop(scout);
-        let mut output = output;
-        let written = gather.into_sorters().and_then(|all| {
-            desk.enter(Phase::Closing);
-            let mut sorted = Sorted::merge(all).map_err(|errno| sorters.refusal(errno))?;
-            self.write(desk, &sorters, &mut sorted, output.as_mut())
-        });
-        let mut interrupted = desk.cancel.is_draining();
-        match (output, &written) {
-            (Some(output), Ok(())) if !interrupted => {
-                let _syncing = desk.syncing();
-                interrupted = !output.finish()?;
-            }
-            (Some(output), _) => output.discard()?,
-            (None, _) => {}
-        }
-        written?;
-        Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
+            |_| Ok(FactFinder::new(desk, wanted)),
+            |sorters, sorted, output| self.write(desk, sorters, sorted, output),
+        )
     }
 }
 

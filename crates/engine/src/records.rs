@@ -3,8 +3,12 @@
 //! Comes in: what a walk or a list gives, by any number of threads; goes out: records, sorted, one by one.
 
 pub mod entry;
+pub mod facts;
 pub mod gather;
+pub mod intake;
 pub mod listfile;
+pub mod manifest;
 pub mod ordered;
 pub mod record;
 pub mod sort;
+pub mod survey;

@@ -33,8 +33,9 @@ use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::pool::window::Window;
 use crate::records::entry::kind_of;
-use crate::records::gather::{Gather, Order, Wanted};
-use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
+use crate::records::facts::{FactFinder, Order, Wanted};
+use crate::records::gather::Gather;
+use crate::records::sort::{SORT_BYTES, Sorters};
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, c_string, open_directory_path, show, split};
@@ -196,7 +197,7 @@ impl Work for Verify {
             order: Order::Paths,
         };
         let found = sorters.anew(crew.active());
-        let gather = Gather::new(desk, &roots, wanted, &found);
+        let gather = Gather::new(desk, &roots, FactFinder::new(desk, wanted), &found);
         let walk = Walk {
             filter: &Selection::default(),
             boundary: Boundary::None,
@@ -206,7 +207,7 @@ impl Work for Verify {
             budget: &budget,
         };
         walk.run(Start::Roots(&roots), &gather);
-        let sorted = Sorted::merge(gather.into_sorters()?).map_err(|errno| sorters.refusal(errno))?;
+        let sorted = gather.sorted()?;
         desk.staff(workers);
         let all_kinds = claims.all_kinds;
         let mut join = Join::new(claims, sorted, desk, &sorters);

@@ -12,7 +12,8 @@ use crate::compare::options::{Checked, Content, DiffForm};
 use crate::entry::{Outcome, Reason};
 use crate::error::Refusal;
 use crate::job::desk::Desk;
-use crate::records::gather::{Gather, Order, Wanted};
+use crate::records::facts::{FactFinder, Order, Wanted};
+use crate::records::gather::Gather;
 use crate::records::listfile::ListFile;
 use crate::records::record::{Record, path_key};
 use crate::records::sort::{Sorted, Sorter, Sorters};
@@ -97,7 +98,7 @@ pub fn walk(
     let crew = checked.staff.crew(&media(roots), most);
     desk.staff(crew.active());
     let sorters = &sorters.anew(crew.active());
-    let gather = Gather::new(desk, roots, wanted, sorters);
+    let gather = Gather::new(desk, roots, FactFinder::new(desk, wanted), sorters);
     Walk {
         filter: &checked.filter,
         boundary: if options.one_file_system {
@@ -115,19 +116,25 @@ pub fn walk(
         [root] if options.align && !root.contents => [split(&root.path).1, b"/"].concat(),
         _ => Vec::new(),
     };
-    Stream::new(gather.into_sorters()?, own, sorters)
+    Ok(Stream::new(gather.sorted()?, own))
 }
 
 impl Stream {
     /// From all records of a side. `own`: its own name, see there.
-    fn new(records: Vec<Sorter>, own: Vec<u8>, sorters: &Sorters) -> Result<Self, Refusal> {
-        Ok(Self {
-            sorted: Sorted::merge(records).map_err(|errno| sorters.refusal(errno))?,
+    fn new(sorted: Sorted, own: Vec<u8>) -> Self {
+        Self {
+            sorted,
             own,
             last: None,
             failed: None,
             entries: 0,
-        })
+        }
+    }
+
+    /// The same from one sorter.
+    fn of(full: Sorter, own: Vec<u8>, sorters: &Sorters) -> Result<Self, Refusal> {
+        let records = Sorted::merge(vec![full]).map_err(|errno| sorters.refusal(errno))?;
+        Ok(Self::new(records, own))
     }
 
     /// The next record. A path that comes again is passed over.
@@ -184,7 +191,7 @@ pub fn read_list(
     // Somebody may still be writing it.
     let resting = desk.resting();
     let Some(list) = ListFile::open(path, sorters, &desk.cancel)? else {
-        return Stream::new(vec![sorter], Vec::new(), sorters);
+        return Stream::of(sorter, Vec::new(), sorters);
     };
     list.refuse_changes()?;
     let (told, own) = list.survey()?;
@@ -213,5 +220,5 @@ pub fn read_list(
         record.encode(&mut payload);
         sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
     })?;
-    Stream::new(vec![sorter], if align { own } else { Vec::new() }, sorters)
+    Stream::of(sorter, if align { own } else { Vec::new() }, sorters)
 }

@@ -1,11 +1,11 @@
 //! An entry of a manifest in a form that a sort holds: bytes.
 //!
-//! Comes in: an entry, and the inode of one that has several links; goes out: a payload, and from it and the path, which is
-//! the key of the sort, the same again.
+//! Comes in: facts of an inode; goes out: the entry that manifests have of it. Comes in: an entry, and the inode of one that
+//! has several links; goes out: a payload, and from it and the path, which is the key of the sort, the same again.
 
 use bulkhaul_formats::digest::{Algorithm, Digest};
 use bulkhaul_formats::manifest::{Entry, Kind};
-use bulkhaul_sys::{self as sys, Identity};
+use bulkhaul_sys::{self as sys, Identity, Stat, Time};
 
 /// An inode with several links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,34 @@ pub struct Links {
     pub inode: Identity,
     /// How many there are, in the trees and elsewhere.
     pub number: u32,
+}
+
+/// An entry, and its inode where that has several links.
+pub type Found = (Entry, Option<Links>);
+
+fn nanoseconds(time: Time) -> i128 {
+    i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
+}
+
+/// What the facts of an inode say, as manifests have it, without a path.
+pub fn of(stat: &Stat) -> Found {
+    let content = matches!(stat.kind, sys::Kind::File | sys::Kind::Symlink);
+    let entry = Entry {
+        kind: Some(listed_kind(stat.kind)),
+        size: Some(if content { stat.size } else { 0 }),
+        mtime: Some(nanoseconds(stat.mtime)),
+        ctime: Some(nanoseconds(stat.ctime)),
+        mode: Some(stat.mode),
+        uid: Some(stat.uid),
+        gid: Some(stat.gid),
+        ..Entry::default()
+    };
+    let links = Links {
+        inode: stat.id,
+        number: stat.nlink,
+    };
+    let several = stat.kind != sys::Kind::Directory && stat.nlink > 1;
+    (entry, several.then_some(links))
 }
 
 /// The kinds by their number in a record.
@@ -66,7 +94,7 @@ pub fn encode(entry: &Entry, links: Option<Links>, bytes: &mut Vec<u8>) {
 }
 
 /// Reads what [`encode`] wrote; `None` where it did not.
-pub fn decode(path: &[u8], bytes: &[u8]) -> Option<(Entry, Option<Links>)> {
+pub fn decode(path: &[u8], bytes: &[u8]) -> Option<Found> {
     fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
         let (number, after) = rest.split_first_chunk()?;
         *rest = after;

@@ -1,447 +1,285 @@
-//! The gatherer: a [`Visitor`] that makes a record of each entry of a walk, hashes of files included, and sorts them.
+//! The gatherer: a [`Visitor`] that makes a record of each entry of a walk, and sorts them.
 //!
-//! Comes in: the roots of a tree; goes out: sorters with a record of everything that was found. Files are read as they
-//! come, by the thread that found them: opened, asked, read at the end, closed, and nothing else. What goes wrong gets
-//! its outcome here; every other entry gets it from whoever takes its record out of the sort, so that a record that is
-//! lost on the way is missed in the books.
+//! Comes in: the roots of a tree, and a [`Look`], which knows what is wanted of an entry and how a record has it; goes out:
+//! the records of everything that was found, in their order. What goes wrong, and what is left out, gets its outcome here;
+//! every other entry gets it from whoever takes its record out of the sort, so that a record that is lost on the way is
+//! missed in the books.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use bulkhaul_formats::digest::{Xxh64, xxh64};
-use bulkhaul_formats::lists::hpcp::{self, Form};
-use bulkhaul_formats::lists::natural;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Stat};
+use bulkhaul_sys::{BorrowedFd, Errno, Identity, Kind};
 
 use crate::bytes::transfer::BUFFER_BYTES;
-use crate::entry::{Details, Outcome, Reason};
-use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::entry::{Outcome, Reason};
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::records::record::{Record, path_key};
-use crate::records::sort::{Sorter, Sorters};
+use crate::records::intake::Intake;
+use crate::records::sort::{Sorted, Sorter, Sorters};
 use crate::report::counters::Counters;
-use crate::tree::medium::has_sizes;
-use crate::tree::metadata;
 use crate::tree::path::{join, trim};
 use crate::walk::node::{Entered, Node};
 use crate::walk::start::Root;
 use crate::walk::visitor::{Entries, Missed, Next, Visitor};
 
-/// Block devices end with a whole one of these, most files do not.
-const SECTOR_BYTES: u64 = 512;
+/// What is wanted of each entry, and how a record has it.
+pub trait Look: Sync {
+    /// What is known of a directory until all in it is done.
+    type Directory: Default + Send + Sync;
+    /// What is known of any entry when it was looked at.
+    type Found;
+    /// What a thread has for itself.
+    type Own: Send;
+    /// What is made once for all entries of a directory.
+    type Stem;
 
-/// How records are sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// As hpcp sorts lists of this form: by the natural order of the lines. What failed has no record.
-    Lines(Form),
-    /// By path, so that two sides meet. What failed has a record that says so.
-    Paths,
+    /// For a new thread.
+    fn own(&self) -> Self::Own;
+
+    /// Why a name in a directory is left out, whatever is in it.
+    fn leaves_out(&self, directory: Identity, name: &CStr, kind: Kind) -> Option<Reason>;
+
+    /// Looks at a directory that was opened.
+    fn enter(
+        &self,
+        hand: &mut Hand<'_, Self::Own>,
+        entered: &Entered<'_, Directory<Self::Directory>>,
+    ) -> Result<Self::Directory, Missing>;
+
+    /// For entries whose paths begin with this: nothing, or a directory and its slash.
+    fn stem(&self, beginning: &[u8]) -> Self::Stem;
+
+    /// Looks at an entry that is no directory.
+    fn look(
+        &self,
+        hand: &mut Hand<'_, Self::Own>,
+        at: BorrowedFd<'_>,
+        name: &CStr,
+        kind: Kind,
+    ) -> Result<Self::Found, Missing>;
+
+    /// What is known of a directory when all in it is done.
+    fn leave(&self, directory: &Self::Directory) -> Result<Self::Found, Missing>;
+
+    /// Writes the record of an entry into the hand's key and payload.
+    fn record(
+        &self,
+        hand: &mut Hand<'_, Self::Own>,
+        place: (&Self::Stem, &[u8]),
+        kind: Kind,
+        found: Self::Found,
+    ) -> Result<(), Fault>;
+
+    /// The same of one that failed. False: it has none.
+    fn record_failed(&self, hand: &mut Hand<'_, Self::Own>, path: &[u8], kind: Kind) -> bool;
 }
 
-/// What is to be found out of each entry.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted {
-    /// Size, times, mode, owner.
-    pub details: bool,
-    /// Extended attributes, with the details.
-    pub xattrs: bool,
-    /// Bytes at the end of a file that are hashed; 0: none; `u64::MAX`: all.
-    pub tail: u64,
-    /// FIFOs, sockets and devices are entries; otherwise they are left out with a note.
-    pub specials: bool,
-    /// Order of the records.
-    pub order: Order,
+/// Why there is nothing of what was found.
+pub enum Missing {
+    /// It is left out.
+    Skipped(Reason),
+    /// It can't be had.
+    Fault(Fault),
+    /// Nobody wants it any more.
+    Stopped,
+}
+
+impl From<Fault> for Missing {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Stopped> for Missing {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Fault(fault) => Self::Fault(fault),
+            Stopped::Aborted => Self::Stopped,
+        }
+    }
 }
 
 /// One walk's gatherer.
-pub struct Gather<'g> {
+pub struct Gather<'g, L> {
     desk: &'g Desk,
     roots: &'g [Root],
-    wanted: Wanted,
-    sorters: &'g Sorters,
-    full: Mutex<Vec<Sorter>>,
-    broken: OnceLock<Errno>,
+    look: L,
+    intake: Intake,
 }
 
-/// What a thread has for itself.
-pub struct Hand<'g> {
-    counters: &'g Counters,
+/// What a thread has in hand.
+pub struct Hand<'g, Own> {
+    /// Its counters.
+    pub counters: &'g Counters,
     sorter: Sorter,
-    content: Vec<u8>,
-    key: Vec<u8>,
-    payload: Vec<u8>,
-    plain: Vec<u8>,
+    /// Room for content.
+    pub content: Vec<u8>,
+    /// The key of a record.
+    pub key: Vec<u8>,
+    /// The rest of it.
+    pub payload: Vec<u8>,
+    /// What the look needs.
+    pub own: Own,
 }
 
 /// A directory on its way.
 #[derive(Default)]
-pub struct Entry {
-    details: Option<Details>,
+pub struct Directory<D> {
+    kept: D,
     /// Set where it could not be listed to its end.
     failed: OnceLock<Outcome>,
 }
 
-/// What was found out of an entry that is no directory.
-struct Found {
-    kind: Kind,
-    hash: Option<u64>,
-    target: Option<Vec<u8>>,
-    details: Option<Details>,
-}
-
-/// What the keys of all entries of a directory begin with, made once.
-#[derive(Default)]
-struct Stem {
-    key: Vec<u8>,
-    /// So many bytes of a path it stands for.
-    length: usize,
-}
-
-impl Stem {
-    /// For paths that begin so: with nothing, or with a directory and its slash.
-    fn new(beginning: &[u8], order: Order) -> Self {
-        let mut stem = Self::default();
-        if let Order::Lines(_) = order {
-            natural::append_stem(beginning, &mut stem.key);
-            stem.length = beginning.len();
-        }
-        stem
-    }
-}
-
-impl<'g> Gather<'g> {
+impl<'g, L: Look> Gather<'g, L> {
     /// For a walk of these roots.
-    pub fn new(desk: &'g Desk, roots: &'g [Root], wanted: Wanted, sorters: &'g Sorters) -> Self {
+    pub fn new(desk: &'g Desk, roots: &'g [Root], look: L, sorters: &Sorters) -> Self {
         Self {
             desk,
             roots,
-            wanted,
-            sorters,
-            full: Mutex::default(),
-            broken: OnceLock::new(),
+            look,
+            intake: Intake::new(sorters),
         }
     }
 
-    /// The sorters, after the walk.
-    pub fn into_sorters(self) -> Result<Vec<Sorter>, Refusal> {
-        match self.broken.get() {
-            Some(errno) => Err(self.sorters.refusal(*errno)),
-            None => Ok(self.full.into_inner().unwrap_or_else(PoisonError::into_inner)),
-        }
+    /// All records, after the walk.
+    pub fn sorted(self) -> Result<Sorted, Refusal> {
+        self.intake.sorted()
     }
 
-    fn push(&self, hand: &mut Hand<'_>, stem: &Stem, record: &Record<'_>) {
-        match self.wanted.order {
-            Order::Lines(form) => {
-                if record.failed {
-                    return;
+    fn push(&self, hand: &mut Hand<'g, L::Own>) {
+        let record = (&hand.key[..], &hand.payload[..]);
+        self.intake.push(self.desk, &mut hand.sorter, record);
+    }
+
+    /// The end of an entry's way here. `path`: its own, and below the root.
+    fn settle(
+        &self,
+        hand: &mut Hand<'g, L::Own>,
+        (path, relative): (impl FnOnce() -> Vec<u8>, &[u8]),
+        (stem, kind): (&L::Stem, Kind),
+        found: Result<L::Found, Missing>,
+    ) {
+        let kept = found.and_then(|found| Ok(self.look.record(hand, (stem, relative), kind, found)?));
+        match kept {
+            Ok(()) => self.push(hand),
+            Err(Missing::Skipped(reason)) => {
+                hand.counters.outcome(kind, Outcome::Skipped, Some(reason), 0);
+                if reason == Reason::Special {
+                    let text = "FIFOs, sockets and devices are left out";
+                    self.desk.note("special", || (path(), text.to_owned()));
                 }
-                hpcp::plain_line(record.path, &record.facts(), form, &mut hand.plain);
-                hand.key.clone_from(&stem.key);
-                natural::append_key(&hand.plain[stem.length..], &mut hand.key);
             }
-            Order::Paths => path_key(record.path, &mut hand.key),
-        }
-        record.encode(&mut hand.payload);
-        if self.broken.get().is_none()
-            && let Err(errno) = hand.sorter.push(&hand.key, &hand.payload)
-        {
-            self.broken.get_or_init(|| errno);
-            self.desk.cancel.drain();
+            Err(Missing::Fault(fault)) => self.failed(hand, relative, path(), kind, &fault),
+            // No outcome: the run is reported as interrupted.
+            Err(Missing::Stopped) => {}
         }
     }
 
     /// Something went wrong with an entry: its outcome, its failure, and its record.
-    fn failed(&self, hand: &mut Hand<'_>, relative: &[u8], path: Vec<u8>, kind: Kind, fault: &Fault) {
+    fn failed(&self, hand: &mut Hand<'g, L::Own>, relative: &[u8], path: Vec<u8>, kind: Kind, fault: &Fault) {
         hand.counters.outcome(kind, fault.outcome(), None, 0);
         self.desk.fail(Failure::new(fault, path, kind, None));
-        let failed = Record {
-            failed: true,
-            ..Record::new(relative, kind)
-        };
-        self.push(hand, &Stem::default(), &failed);
+        self.lost(hand, relative, kind);
     }
 
-    fn look(&self, hand: &mut Hand<'_>, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Fault> {
-        let mut found = Found {
-            kind,
-            hash: None,
-            target: None,
-            details: None,
-        };
-        match kind {
-            Kind::File if self.wanted.tail > 0 => {
-                let fd = sys::open_file(at, name).map_err(|e| match e {
-                    // It was a file when it was listed.
-                    Errno::LOOP => Fault::changed(Operation::Open),
-                    e => fault(Operation::Open, e),
-                })?;
-                let size = self.size(hand, fd.as_fd(), &mut found)?;
-                let (hash, length) = self.hash(hand, fd.as_fd(), size)?;
-                found.hash = Some(hash);
-                hand.counters.sized(length.saturating_sub(size), 0);
-                found.details = found.details.map(|details| Details {
-                    size: length,
-                    ..details
-                });
-                return Ok(found);
-            }
-            Kind::Symlink => {
-                let target = sys::read_link(at, name).map_err(|e| match e {
-                    Errno::INVAL => Fault::changed(Operation::Read),
-                    e => fault(Operation::Read, e),
-                })?;
-                found.target = Some(target.into_bytes());
-            }
-            _ => {}
-        }
-        if self.wanted.details {
-            let stat = sys::stat(at, name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
-            Self::sized(hand, &stat, kind)?;
-            let xattrs = if self.wanted.xattrs {
-                let node = sys::open_node(at, name).map_err(|e| fault(Operation::Open, e))?;
-                self.xattrs(hand, sys::Node::Path(node.as_fd()))?
-            } else {
-                0
-            };
-            found.details = Some(Details::new(&stat, xattrs));
-        }
-        Ok(found)
-    }
-
-    /// Bytes of an open file, and its details where they are wanted.
-    fn size(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, found: &mut Found) -> Result<u64, Fault> {
-        // What only the end is wanted of is asked for nothing else; what may be no file any more is asked what it is. A
-        // directory may have an end too, but cannot be read.
-        if !self.wanted.details
-            && let Ok(end) = sys::seek_end(fd)
-            && end % SECTOR_BYTES != 0
-        {
-            hand.counters.sized(end, 0);
-            return Ok(end);
-        }
-        let stat = sys::stat_fd(fd).map_err(|e| fault(Operation::Stat, e))?;
-        Self::sized(hand, &stat, found.kind)?;
-        if self.wanted.details {
-            let xattrs = self.xattrs(hand, sys::Node::Open(fd))?;
-            found.details = Some(Details::new(&stat, xattrs));
-        }
-        Ok(stat.size)
-    }
-
-    /// It is still what it was when it was listed.
-    fn sized(hand: &Hand<'_>, stat: &Stat, kind: Kind) -> Result<(), Fault> {
-        if stat.kind != kind {
-            return Err(Fault::changed(Operation::Stat));
-        }
-        if kind == Kind::File {
-            hand.counters.sized(stat.size, stat.allocated);
-        }
-        Ok(())
-    }
-
-    fn xattrs(&self, hand: &mut Hand<'_>, node: sys::Node<'_>) -> Result<u64, Fault> {
-        if !self.wanted.xattrs {
-            return Ok(0);
-        }
-        metadata::xattr_digest(node, &mut hand.content, Side::Source)
-    }
-
-    /// The hash of a file's last bytes, and how many it has: as many as its size says, but where sizes say nothing.
-    fn hash(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, size: u64) -> Result<(u64, u64), Fault> {
-        if size == 0 {
-            return self.hash_to_the_end(hand, fd);
-        }
-        match self.hash_tail(hand, fd, size) {
-            Err(Fault {
-                cause: Cause::Size { .. },
-                ..
-            }) if !has_sizes(fd) => self.hash_to_the_end(hand, fd),
-            hash => Ok((hash?, size)),
+    /// The record of an entry of which nothing is known for sure.
+    fn lost(&self, hand: &mut Hand<'g, L::Own>, relative: &[u8], kind: Kind) {
+        if self.look.record_failed(hand, relative, kind) {
+            self.push(hand);
         }
     }
-
-    /// The hash of the last bytes of a file of this size.
-    fn hash_tail(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, size: u64) -> Result<u64, Fault> {
-        let length = size.min(self.wanted.tail);
-        let mut offset = size - length;
-        let mut state = Xxh64::new();
-        while let Some(want) = self.piece(size - offset) {
-            let last = offset + want as u64 == size && want < BUFFER_BYTES;
-            // One byte more than there should be tells whether there is.
-            let buffer = &mut hand.content[..want + usize::from(last)];
-            let got = read(fd, buffer, want, offset)?;
-            if got != want {
-                return Err(Fault::size(Side::Source, size, offset + got as u64));
-            }
-            if last && want as u64 == length {
-                // One call of the hash's short form.
-                return Ok(xxh64(&buffer[..want]));
-            }
-            state.update(&buffer[..want]);
-            offset += want as u64;
-            if last {
-                break;
-            }
-        }
-        Ok(state.digest())
-    }
-
-    /// The same of a file whose size says nothing, and where it ends.
-    fn hash_to_the_end(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>) -> Result<(u64, u64), Fault> {
-        let mut start = 0;
-        if self.wanted.tail < u64::MAX {
-            let end = self.read_on(hand, fd, 0, |_| ())?;
-            if end == 0 {
-                return Ok((xxh64(&[]), 0));
-            }
-            start = end.saturating_sub(self.wanted.tail);
-        }
-        let mut state = Xxh64::new();
-        let end = self.read_on(hand, fd, start, |bytes| state.update(bytes))?;
-        Ok((state.digest(), end))
-    }
-
-    /// Reads from `at` on to the end; answers where that was.
-    fn read_on(
-        &self,
-        hand: &mut Hand<'_>,
-        fd: BorrowedFd<'_>,
-        mut at: u64,
-        mut take: impl FnMut(&[u8]),
-    ) -> Result<u64, Fault> {
-        while let Some(want) = self.piece(u64::MAX) {
-            let got = read(fd, &mut hand.content[..want], want, at)?;
-            self.desk.pace.give_back((want - got) as u64);
-            take(&hand.content[..got]);
-            at += got as u64;
-            if got < want {
-                break;
-            }
-        }
-        Ok(at)
-    }
-
-    /// Bytes that are to be read next, of `rest`. None: the run was given up, and nobody gets a list of it.
-    fn piece(&self, rest: u64) -> Option<usize> {
-        let piece = self.desk.pace.piece(BUFFER_BYTES as u64).min(rest);
-        self.desk.may_read(piece).ok()?;
-        Some(usize::try_from(piece).unwrap_or(BUFFER_BYTES))
-    }
-
-    fn special(&self, hand: &Hand<'_>, kind: Kind, path: Vec<u8>) {
-        hand.counters.outcome(kind, Outcome::Skipped, Some(Reason::Special), 0);
-        let text = "FIFOs, sockets and devices are left out";
-        self.desk.note("special", || (path, text.to_owned()));
-    }
-}
-
-fn fault(operation: Operation, errno: Errno) -> Fault {
-    Fault::new(operation, Side::Source, errno)
-}
-
-/// Reads as [`fill_to`].
-fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64) -> Result<usize, Fault> {
-    sys::read_enough_at(fd, buffer, enough, offset).map_err(|e| match e {
-        // It was a file when it was listed.
-        Errno::ISDIR => Fault::changed(Operation::Read),
-        e => fault(Operation::Read, e),
-    })
 }
 
 fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|b| *b == b'/').next().unwrap_or(path)
 }
 
-impl<'g> Visitor for Gather<'g> {
-    type Data = Entry;
-    type Worker = Hand<'g>;
+impl<'g, L: Look> Visitor for Gather<'g, L> {
+    type Data = Directory<L::Directory>;
+    type Worker = Hand<'g, L::Own>;
     type Task = Infallible;
 
-    fn worker(&self, index: usize) -> Hand<'g> {
+    fn worker(&self, index: usize) -> Self::Worker {
         Hand {
             counters: &self.desk.counters[index],
-            sorter: self.sorters.sorter(),
+            sorter: self.intake.take_up(),
             content: vec![0; BUFFER_BYTES],
             key: Vec::new(),
             payload: Vec::new(),
-            plain: Vec::new(),
+            own: self.look.own(),
         }
     }
 
-    fn finish(&self, mut hand: Hand<'g>) {
+    fn finish(&self, mut hand: Self::Worker) {
         hand.sorter.sort();
-        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
-        full.push(hand.sorter);
+        self.intake.put_down(hand.sorter);
     }
 
-    fn enter(&self, hand: &mut Hand<'g>, entered: &Entered<'_, Entry>) -> Option<Entry> {
-        let details = if self.wanted.details {
-            match self.xattrs(hand, sys::Node::Open(entered.fd)) {
-                Ok(xattrs) => Some(Details::new(entered.stat, xattrs)),
-                Err(fault) => {
-                    self.failed(hand, &entered.relative_path(), entered.path(), Kind::Directory, &fault);
-                    return None;
-                }
-            }
-        } else {
-            None
+    fn enter(&self, hand: &mut Self::Worker, entered: &Entered<'_, Self::Data>) -> Option<Self::Data> {
+        // What was named is taken, whatever it is called.
+        let left_out = match entered.root {
+            Some(_) => None,
+            None => self.look.leaves_out(entered.parent.id(), entered.name, Kind::Directory),
         };
-        Some(Entry {
-            details,
-            failed: OnceLock::new(),
-        })
+        let found = match left_out {
+            Some(reason) => Err(Missing::Skipped(reason)),
+            None => self.look.enter(hand, entered),
+        };
+        match found {
+            Ok(kept) => {
+                let failed = OnceLock::new();
+                return Some(Directory { kept, failed });
+            }
+            Err(Missing::Skipped(reason)) => {
+                hand.counters
+                    .outcome(Kind::Directory, Outcome::Skipped, Some(reason), 0);
+            }
+            Err(Missing::Fault(fault)) => {
+                self.failed(hand, &entered.relative_path(), entered.path(), Kind::Directory, &fault);
+            }
+            Err(Missing::Stopped) => {}
+        }
+        None
     }
 
-    fn entries(&self, hand: &mut Hand<'g>, at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
+    fn entries(&self, hand: &mut Self::Worker, at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
         let (mut relative, path) = (entries.node().relative_path(), entries.node().path());
+        let directory = entries.node().id();
         if !relative.is_empty() {
             relative.push(b'/');
         }
         let base = relative.len();
-        let stem = Stem::new(&relative, self.wanted.order);
+        let stem = self.look.stem(&relative);
         while let Some((name, kind)) = entries.next() {
             relative.truncate(base);
             relative.extend_from_slice(name.to_bytes());
-            if !matches!(kind, Kind::File | Kind::Symlink) && !self.wanted.specials {
-                self.special(hand, kind, join(&path, name.to_bytes()));
-                continue;
-            }
-            match self.look(hand, at, name, kind) {
-                Ok(found) => {
-                    let record = Record {
-                        path: &relative,
-                        kind: found.kind,
-                        failed: false,
-                        hash: found.hash,
-                        target: found.target.as_deref(),
-                        details: found.details,
-                    };
-                    self.push(hand, &stem, &record);
-                }
-                Err(fault) => self.failed(hand, &relative, join(&path, name.to_bytes()), kind, &fault),
+            let found = match self.look.leaves_out(directory, name, kind) {
+                Some(reason) => Err(Missing::Skipped(reason)),
+                None => self.look.look(hand, at, name, kind),
+            };
+            let stopped = matches!(found, Err(Missing::Stopped));
+            let own = || join(&path, name.to_bytes());
+            self.settle(hand, (own, &relative), (&stem, kind), found);
+            if stopped {
+                return;
             }
         }
     }
 
-    fn leave(&self, hand: &mut Hand<'g>, node: &Arc<Node<Entry>>) -> Next {
-        let failed = node.failed.get();
-        if let Some(outcome) = failed {
+    fn leave(&self, hand: &mut Self::Worker, node: &Arc<Node<Self::Data>>) -> Next {
+        let relative = node.relative_path();
+        if let Some(outcome) = node.failed.get() {
             hand.counters.outcome(Kind::Directory, *outcome, None, 0);
+            self.lost(hand, &relative, Kind::Directory);
+        } else {
+            let (stem, found) = (self.look.stem(&[]), self.look.leave(&node.kept));
+            self.settle(hand, (|| node.path(), &relative), (&stem, Kind::Directory), found);
         }
-        let path = node.relative_path();
-        let record = Record {
-            failed: failed.is_some(),
-            details: node.details,
-            ..Record::new(&path, Kind::Directory)
-        };
-        self.push(hand, &Stem::default(), &record);
         Next::Up
     }
 
-    fn fault(&self, hand: &mut Hand<'g>, missed: &Missed<'_, Entry>, kind: Kind, fault: &Fault) {
+    fn fault(&self, hand: &mut Self::Worker, missed: &Missed<'_, Self::Data>, kind: Kind, fault: &Fault) {
         let path = missed.path();
         let relative = match missed.parent.filter(|node| node.data().is_some()) {
             Some(node) => join(&node.relative_path(), base_name(&path)),
@@ -452,18 +290,14 @@ impl<'g> Visitor for Gather<'g> {
         if fault.cause == Cause::Errno(Errno::XDEV) {
             hand.counters
                 .outcome(kind, Outcome::Skipped, Some(Reason::OtherFileSystem), 0);
-            let beyond = Record {
-                failed: true,
-                ..Record::new(&relative, kind)
-            };
-            self.push(hand, &Stem::default(), &beyond);
+            self.lost(hand, &relative, kind);
         } else {
             self.failed(hand, &relative, path, kind, fault);
         }
     }
 
-    fn unlisted(&self, _hand: &mut Hand<'g>, node: &Arc<Node<Entry>>, source: usize, errno: Errno) {
-        let fault = fault(Operation::List, errno);
+    fn unlisted(&self, _hand: &mut Self::Worker, node: &Arc<Node<Self::Data>>, source: usize, errno: Errno) {
+        let fault = Fault::new(Operation::List, Side::Source, errno);
         node.failed.get_or_init(|| fault.outcome());
         self.desk
             .fail(Failure::new(&fault, node.source_path(source), Kind::Directory, None));

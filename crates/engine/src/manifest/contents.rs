@@ -1,0 +1,164 @@
+//! What a manifest wants of an entry: the [`Look`] of a [`Gather`](crate::records::gather::Gather) that makes the entries of
+//! manifests, digests of files included.
+//!
+//! Comes in: how the manifest is made, and what the run itself uses; goes out: a record of each entry that can be written.
+//! Files are read as they come, by the thread that found them.
+
+use std::ffi::{CStr, CString};
+
+use bulkhaul_formats::digest::Hashers;
+use bulkhaul_formats::manifest::Entry;
+use bulkhaul_formats::staging;
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Stat};
+
+use crate::bytes::digests::digests;
+use crate::entry::Reason;
+use crate::error::{Fault, Operation, Side};
+use crate::job::desk::Desk;
+use crate::records::entry::{self, Found};
+use crate::records::gather::{self, Look, Missing};
+use crate::records::manifest::Making;
+use crate::walk::node::Entered;
+
+/// Finds out what a manifest says.
+pub struct Contents<'c> {
+    desk: &'c Desk,
+    making: &'c Making,
+    in_use: InUse,
+    output: Option<Place>,
+}
+
+/// Files and directories that a run uses.
+#[derive(Default)]
+pub struct InUse {
+    /// What is there.
+    pub there: Vec<Identity>,
+    /// What may come to be there, by the directory where it begins and its name in that.
+    pub to_come: Vec<Place>,
+}
+
+/// A directory and a name in it.
+pub type Place = (Identity, CString);
+
+type Hand<'h> = gather::Hand<'h, Hashers>;
+
+impl<'c> Contents<'c> {
+    /// For one run. `output`: where the manifest will be, by its directory and its name: an older one is left out.
+    pub fn new(desk: &'c Desk, making: &'c Making, in_use: InUse, output: Option<Place>) -> Self {
+        Self {
+            desk,
+            making,
+            in_use,
+            output,
+        }
+    }
+
+    /// An entry with what `stat` says of it, without its path. An error where it is not what it was when it was listed, or is
+    /// left out.
+    fn found(&self, stat: &Stat, kind: Kind) -> Result<Found, Missing> {
+        if stat.kind != kind {
+            return Err(Fault::changed(Operation::Stat).into());
+        }
+        if self.in_use.there.contains(&stat.id) {
+            return Err(Missing::Skipped(Reason::InUse));
+        }
+        Ok(entry::of(stat))
+    }
+
+    fn special(&self, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Missing> {
+        if !self.making.has_all_kinds() {
+            return Err(Missing::Skipped(Reason::NotAFile));
+        }
+        let stat = sys::stat(at, name, Follow::No).map_err(|errno| fault(Operation::Stat, errno))?;
+        let mut found = self.found(&stat, kind)?;
+        if kind == Kind::Symlink {
+            let target = sys::read_link(at, name).map_err(|errno| match errno {
+                Errno::INVAL => Fault::changed(Operation::Read),
+                errno => fault(Operation::Read, errno),
+            })?;
+            found.0.target = Some(target.into_bytes());
+        }
+        Ok(found)
+    }
+}
+
+fn fault(operation: Operation, errno: Errno) -> Fault {
+    Fault::new(operation, Side::Source, errno)
+}
+
+impl Look for Contents<'_> {
+    /// What the manifest says of a directory, where it says something.
+    type Directory = Option<Entry>;
+    type Found = Found;
+    type Own = Hashers;
+    type Stem = ();
+
+    fn own(&self) -> Hashers {
+        Hashers::new(self.making.algorithms())
+    }
+
+    fn leaves_out(&self, directory: Identity, name: &CStr, _kind: Kind) -> Option<Reason> {
+        let is_one = |(parent, own): &Place| *parent == directory && **own == *name;
+        if self.output.iter().chain(&self.in_use.to_come).any(is_one) {
+            return Some(Reason::InUse);
+        }
+        staging::parse(name.to_bytes()).map(|_| Reason::StagingName)
+    }
+
+    fn enter(
+        &self,
+        _hand: &mut Hand<'_>,
+        entered: &Entered<'_, gather::Directory<Option<Entry>>>,
+    ) -> Result<Option<Entry>, Missing> {
+        let (mut entry, _) = self.found(entered.stat, Kind::Directory)?;
+        // What stands for what is in it has no name.
+        if !self.making.has_all_kinds() || entered.relative_path().is_empty() {
+            return Ok(None);
+        }
+        // Its times change with every manifest that is written there.
+        if self.output.as_ref().is_some_and(|(at, _)| *at == entered.stat.id) {
+            (entry.mtime, entry.ctime) = (None, None);
+        }
+        Ok(Some(entry))
+    }
+
+    fn stem(&self, _beginning: &[u8]) {}
+
+    fn look(&self, hand: &mut Hand<'_>, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Missing> {
+        if kind != Kind::File {
+            return self.special(at, name, kind);
+        }
+        let file = sys::open_file(at, name).map_err(|errno| match errno {
+            // It was a file when it was listed.
+            Errno::LOOP => Fault::changed(Operation::Open),
+            errno => fault(Operation::Open, errno),
+        })?;
+        let stat = sys::stat_fd(file.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
+        let mut found = self.found(&stat, kind)?;
+        hand.counters.sized(stat.size, stat.allocated);
+        let run = (self.desk, hand.counters);
+        let (digests, bytes) = digests((file.as_fd(), &stat), &mut hand.own, run, &mut hand.content)?;
+        // Where sizes say nothing it is more than was stated.
+        hand.counters.sized(bytes.saturating_sub(stat.size), 0);
+        (found.0.digests, found.0.size) = (digests, Some(bytes));
+        Ok(found)
+    }
+
+    fn leave(&self, directory: &Option<Entry>) -> Result<Found, Missing> {
+        match directory {
+            Some(entry) => Ok((entry.clone(), None)),
+            None => Err(Missing::Skipped(Reason::NotAFile)),
+        }
+    }
+
+    fn record(&self, hand: &mut Hand<'_>, ((), path): (&(), &[u8]), _: Kind, mut found: Found) -> Result<(), Fault> {
+        found.0.path = path.to_vec();
+        self.making.record(&found, &mut hand.payload)?;
+        hand.key = found.0.path;
+        Ok(())
+    }
+
+    fn record_failed(&self, _hand: &mut Hand<'_>, _path: &[u8], _kind: Kind) -> bool {
+        false
+    }
+}
