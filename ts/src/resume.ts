@@ -211,7 +211,7 @@ function streamIn(value: unknown): string | undefined {
 
 /**
  * The options of a job that tries only what failed again, its names in a list in `list`; as they are where it can't: a
- * directory that failed may hold anything, and deletions are about all of a tree.
+ * directory that failed may hold anything, and deletions and a manifest are about all of a tree.
  */
 async function retried({ operation, options }: JobRecord, { failed, directories }: Told, list: string) {
   if (operation === 'remove') {
@@ -226,8 +226,8 @@ async function retried({ operation, options }: JobRecord, { failed, directories 
   const [source, ...others] = asked.sources;
   const [destination, ...further] = asked.destinations;
   if (source === undefined || destination === undefined || others.length > 0 || further.length > 0) return options;
-  const { filesFrom, removeExtra, removeSources, filter } = asked;
-  if (filesFrom || removeExtra || removeSources || (filter && !source.contents)) return options;
+  const { filesFrom, removeExtra, removeSources, filter, manifest } = asked;
+  if (filesFrom || removeExtra || removeSources || manifest || (filter && !source.contents)) return options;
   const [from, to] = [String(source.path), String(destination.path)].map((path) => path.replace(/(?<=[^/])\/+$/, ''));
   if (from === undefined || to === undefined) return options;
   const target = source.contents ? to : `${to}/${source.name ?? from.slice(from.lastIndexOf('/') + 1)}`;

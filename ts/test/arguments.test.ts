@@ -69,6 +69,19 @@ const KINDS = {
     right: { path: '/dev/null', nul: false },
     wrong: [...NOTHING, 'x', {}, { path: 'x' }, { nul: true }, { path: 5, nul: true }, { path: 'x', nul: 1 }],
   },
+  copyManifest: {
+    right: { path: OUTPUT, format: 'jsonl', algorithms: ['md5'] },
+    wrong: [
+      ...NOTHING,
+      'x',
+      {},
+      { path: 5 },
+      { path: 'x', format: 'x' },
+      { path: 'x', nul: 1 },
+      { path: 'x', algorithms: ['md5', 'sha256'] },
+      { path: 'x', algorithms: 'md5' },
+    ],
+  },
   filter: {
     right: { style: 'rsync', rules: ['x'] },
     wrong: [
@@ -176,6 +189,7 @@ const COPY = {
   randomDestination: 'boolean',
   linksInMemory: 'count',
   spillDirectory: 'path',
+  manifest: 'copyManifest',
   inUse: 'patterns',
   confirm: 'call',
   maxDelete: 'limit',

@@ -30,23 +30,9 @@ const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remov
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
   ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress'],
-  ...[
-    'options',
-    'plan',
-    'dir',
-    'target',
-    'ties',
-    'entry',
-    'memory',
-    'departure',
-    'views',
-    'prepare',
-    'links',
-    'run',
-    'worker',
-  ]
-    .concat(['times', 'track', 'extra', 'clear'])
-    .concat(['make', 'rename', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
+  ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
+    .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
+    .concat(['make', 'rename', 'note', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
     .concat(['act', 'collision', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
     .map((room) => `copy/${room}`),
   'copy',

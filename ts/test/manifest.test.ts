@@ -2,10 +2,12 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  existsSync,
   linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -269,4 +271,66 @@ it('the library gives the same', async () => {
   expect((await job).complete).toBe(true);
   const lines = Object.entries(digests).map(([path, digest]) => `${digest?.md5}  ${path}\n`);
   expect(readFileSync(join(cwd, 'M'), 'utf8')).toBe(lines.join(''));
+});
+
+describe('a copy that writes a manifest', () => {
+  it.each([
+    ['blake3', ['b3sum', '--check', '--quiet']],
+    ['sha256', ['sha256sum', '-c', '--strict', '--quiet']],
+    ['md5', ['md5sum', '-c', '--strict', '--quiet']],
+  ])('%s, which the destination passes', async (algorithm, [tool = '', ...options]) => {
+    const { cwd, at } = tree();
+    const copying = ['copy', '--manifest', 'M', '--algorithm', algorithm, 't/', 'd'];
+    for (const times of ['first', 'again']) {
+      const { code, stderr } = await run(copying, { cwd });
+      expect({ times, code, stderr }).toMatchObject({ code: 0 });
+      await run(['manifest', '-a', algorithm, '-o', 'N', 't/'], { cwd });
+      expect(readFileSync(at('M'), 'latin1')).toBe(readFileSync(at('N'), 'latin1'));
+    }
+    const checked = spawnSync(tool, [...options, '../M'], { cwd: at('d'), encoding: 'utf8' });
+    expect(checked).toMatchObject({ status: 0, stdout: '', stderr: '' });
+  });
+
+  it('has names as they are in the destination, and goes to standard output', async () => {
+    const { cwd } = tree(['a']);
+    const { code, stdout } = await run(['copy', '-q', '--manifest', '-', 't', 'd'], { cwd });
+    expect({ code, names: stdout.split('\n').map((line) => line.slice(66)) }).toEqual({
+      code: 0,
+      names: ['t/a', 't/big', 't/d/a', 't/d/e/nothing', ''],
+    });
+  });
+
+  it('is not written in a dry run, and is refused before anything is done', async () => {
+    const { cwd, at } = tree(['a']);
+    expect((await run(['copy', '-n', '--manifest', 'M', 't/', 'd'], { cwd })).code).toBe(0);
+    for (const [options, why] of [
+      [['--format', 'jsonl'], /--format and --algorithm go with --manifest/],
+      [['--manifest', 'M', '--format', 'xml'], /--format: xml is none of/],
+      [['--manifest', 'M', '--algorithm', 'sha3'], /--algorithm: sha3 is none of/],
+      [['--manifest', 'M', '--algorithm', 'md5', '--algorithm', 'sha256'], /algorithms: /],
+      [['--manifest', 'no/M'], /no\/M could not be written: /],
+      [['--manifest', '-', '--json'], /can't both have standard output/],
+    ] as const) {
+      const { code, stderr } = await run(['copy', ...options, 't/', 'd'], { cwd });
+      expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringMatching(why) });
+    }
+    expect(readdirSync(cwd)).toEqual(['t']);
+    expect(at()).toBe(cwd);
+  });
+
+  it('has what was there of a big file that was killed', async () => {
+    const { cwd, at } = tree(['a']);
+    writeFileSync(at('t/big'), Buffer.alloc(100_000_003, 'bigger'));
+    for (const algorithm of ['blake3', 'md5']) {
+      const copying = ['copy', '--manifest', 'M', '--algorithm', algorithm, 't/', 'd'];
+      const stopped = await run([...copying, '--bwlimit', '60m', '--max-duration', '1'], { cwd });
+      expect(stopped.code).toBe(130);
+      expect(existsSync(at('M'))).toBe(false);
+      const { code, stderr } = await run(copying, { cwd });
+      expect({ code, stderr }).toMatchObject({ code: 0 });
+      await run(['manifest', '-a', algorithm, '-o', 'N', 't/'], { cwd });
+      expect(readFileSync(at('M'), 'latin1')).toBe(readFileSync(at('N'), 'latin1'));
+      for (const name of ['M', 'N', 'd']) rmSync(at(name), { recursive: true });
+    }
+  });
 });

@@ -13,6 +13,7 @@ pub mod extra;
 pub mod finder;
 pub mod links;
 pub mod lookout;
+pub mod manifest;
 pub mod memory;
 pub mod mirror;
 pub mod options;
@@ -66,11 +67,18 @@ impl Work for Copy {
         }
         let ordered = (rules.asked.dry_run && rules.asked.entry_events)
             .then(|| Ordered::hold(desk, rules.asked.spill_directory.as_deref()));
-        let (run, ended) = copy(&names, rules, desk, None)?;
+        let (mut run, ended) = copy(&names, rules, desk, None)?;
         if let Some(ordered) = ordered {
             ordered.release(desk);
         }
-        let departed = run.rules.asked.remove_sources.then(|| depart(&names, &run, ended));
+        // Before any source goes.
+        let manifest = run.manifest.take();
+        let noted = manifest.is_none_or(|manifest| manifest.finish(&run.rules, desk, ended.interrupted));
+        let departed = run
+            .rules
+            .asked
+            .remove_sources
+            .then(|| depart(&names, &run, ended, noted));
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.withheld.extend(run.surplus.withheld());
         report.withheld.extend(run.surplus.spared());
@@ -88,8 +96,9 @@ impl Work for Copy {
     }
 }
 
-/// The second half of a move: walks the same trees again and removes what is proved. Answers the proofs too.
-fn depart(names: &NameList, copied: &Run, ended: Ended) -> (Departed, Totals) {
+/// The second half of a move: walks the same trees again and removes what is proved. Answers the proofs too. `noted`: the
+/// manifest is there, where one was asked for.
+fn depart(names: &NameList, copied: &Run, ended: Ended, noted: bool) -> (Departed, Totals) {
     let withheld = |kind, message: &str| (Departed::withheld(kind, message), Totals::default());
     if ended.interrupted {
         return withheld("interrupted", "interrupted, so no source was removed");
@@ -105,6 +114,9 @@ fn depart(names: &NameList, copied: &Run, ended: Ended) -> (Departed, Totals) {
             "not-synced",
             "what was written could not be synced, so no source was removed",
         );
+    }
+    if !noted {
+        return withheld("failed", "there is no manifest, so no source was removed");
     }
     if copied
         .surplus

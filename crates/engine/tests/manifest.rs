@@ -1,8 +1,10 @@
-//! Manifests and verifications: the same whatever the memory and the number of workers.
+//! Manifests and verifications: the same whatever the memory and the number of workers. What a copy writes down is the
+//! manifest of its source.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
+use bulkhaul_engine::copy::options::{CopyOptions, ManifestTo};
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::manifest::{self, ManifestOptions};
 use bulkhaul_engine::report::Report;
@@ -10,7 +12,7 @@ use bulkhaul_engine::verify::{self, VerifyOptions};
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{Algorithm, ManifestFormat};
 
-use crate::rig::Scratch;
+use crate::rig::{Copied, Scratch, Tree, content, contents, copy};
 
 /// The report, and the manifest of what is in `s`.
 fn made(scratch: &Scratch, change: impl FnOnce(&mut ManifestOptions)) -> (Report, Vec<u8>) {
@@ -119,4 +121,182 @@ fn a_verification_finds_the_same_whatever_the_memory_and_the_workers() {
         assert_eq!(report.totals.verified_files, 540);
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2);
+}
+
+const CHUNK: usize = 16 << 20;
+
+/// A source with files of all sizes that are copied in another way, holes, links, and names of all kinds.
+fn source(scratch: &Scratch) -> Tree {
+    let tree = scratch.tree("s");
+    for (name, size) in [
+        ("empty", 0),
+        ("one", 1),
+        ("piece", 256 * 1024),
+        ("more", 256 * 1024 + 1),
+        ("undivided", CHUNK / 8 + 1),
+        ("long/chunks", 2 * CHUNK + 4097),
+        ("a/b/c", 5000),
+        ("a/b!", 7),
+        ("a/new line", 9),
+    ] {
+        tree.file(name, content(3, size));
+    }
+    tree.link("a/again", "one");
+    tree.link("z", "one");
+    tree.symlink("link", "one");
+    fs::create_dir(tree.at("nothing")).unwrap();
+    let holes = fs::File::create(tree.at("holes")).unwrap();
+    holes.set_len(2 * CHUNK as u64 + 5).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&holes, &content(4, 70_000), CHUNK as u64 - 9).unwrap();
+    tree
+}
+
+/// One copy of `s` to `d` with the manifest `C`, and that.
+fn copied(scratch: &Scratch, to: &str, change: impl FnOnce(&mut CopyOptions)) -> (Copied, Vec<u8>) {
+    let path = scratch.at("C");
+    let copied = copy(&[contents(scratch.at("s"))], scratch.at(to), |options| {
+        options.manifest = Some(ManifestTo {
+            path: path.as_os_str().as_bytes().to_vec(),
+            format: ManifestFormat::Sums,
+            algorithms: Vec::new(),
+        });
+        change(options);
+    });
+    (copied, fs::read(path).unwrap_or_default())
+}
+
+#[test]
+fn a_copy_writes_the_manifest_of_its_source_whatever_is_there_already() {
+    let scratch = Scratch::new();
+    source(&scratch);
+    for (format, algorithms) in [
+        (ManifestFormat::Sums, vec![]),
+        (ManifestFormat::Hashdeep, vec![]),
+        (ManifestFormat::Json, vec![Algorithm::Blake3, Algorithm::Md5]),
+    ] {
+        let (_, expected) = made(&scratch, |options| {
+            (options.format, options.algorithms) = (format, algorithms.clone());
+        });
+        let to = format!("{format:?}{}", algorithms.len());
+        for (jobs, verify) in [(1, false), (4, true)] {
+            let with = |options: &mut CopyOptions| {
+                (options.jobs, options.verify) = (jobs, verify);
+                if let Some(to) = &mut options.manifest {
+                    (to.format, to.algorithms) = (format, algorithms.clone());
+                }
+            };
+            // The first time all is copied, then nothing, then one.
+            let (report, text) = copied(&scratch, &to, with);
+            report.complete();
+            assert!(text == expected, "{format:?} {algorithms:?}, {jobs} workers");
+            fs::remove_file(scratch.at(&to).join("long/chunks")).unwrap();
+        }
+        let (report, text) = copied(&scratch, &to, |options| {
+            options.jobs = 2;
+            if let Some(to) = &mut options.manifest {
+                (to.format, to.algorithms) = (format, algorithms.clone());
+            }
+        });
+        assert_eq!(report.report.totals.outcome_of(Outcome::Copied), 1);
+        assert!(text == expected, "{format:?} {algorithms:?}, again");
+    }
+}
+
+#[test]
+fn a_copy_reads_its_source_once() {
+    let scratch = Scratch::new();
+    source(&scratch);
+    let (report, _) = copied(&scratch, "d", |options| options.jobs = 1);
+    let totals = report.complete().report.totals;
+    // Other names of one inode are known by its digests.
+    assert_eq!(totals.hashed_bytes, 0);
+    let (report, _) = copied(&scratch, "d", |options| options.jobs = 1);
+    let totals = report.complete().report.totals;
+    assert_eq!(totals.hashed_bytes, totals.found_bytes - 2);
+}
+
+#[test]
+fn a_manifest_in_source_or_destination_does_not_list_itself() {
+    let scratch = Scratch::new();
+    source(&scratch);
+    let (_, expected) = made(&scratch, |_| ());
+    for place in ["s/SUMS", "d/SUMS", "e/SUMS"] {
+        let to = if place.starts_with('e') { "e" } else { "d" };
+        for round in 0..2 {
+            let (report, _) = copied(&scratch, to, |options| {
+                options.remove_extra = true;
+                if let Some(to) = &mut options.manifest {
+                    to.path = scratch.at(place).as_os_str().as_bytes().to_vec();
+                }
+            });
+            report.complete();
+            assert!(fs::read(scratch.at(place)).unwrap() == expected, "{place} {round}");
+        }
+        if place.starts_with('s') {
+            fs::remove_file(scratch.at(place)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_has_the_name_of_the_manifest_is_in_conflict() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    tree.file("SUMS", "of the source");
+    tree.file("other", "");
+    for (to, made) in [("d", true), ("e", false)] {
+        if made {
+            scratch.tree(to);
+        }
+        let path = scratch.at(to).join("SUMS");
+        let (report, _) = copied(&scratch, to, |options| {
+            if let Some(to) = &mut options.manifest {
+                to.path = path.as_os_str().as_bytes().to_vec();
+            }
+        });
+        report.incomplete();
+        let expected: &[u8] = if made { b"other\n" } else { b"of the source" };
+        assert!(fs::read(path).unwrap().ends_with(expected), "{to}");
+    }
+}
+
+#[test]
+fn where_the_manifest_can_not_be_nothing_is_begun() {
+    let scratch = Scratch::new();
+    scratch.tree("s").file("a", "");
+    let path = scratch.at("absent/SUMS").as_os_str().as_bytes().to_vec();
+    let refused = crate::rig::attempt(&[contents(scratch.at("s"))], scratch.at("d"), |options| {
+        options.manifest = Some(ManifestTo {
+            path,
+            format: ManifestFormat::Sums,
+            algorithms: Vec::new(),
+        });
+    });
+    assert!(refused.is_err());
+    assert!(!scratch.at("d").exists());
+}
+
+#[test]
+fn a_move_leaves_a_manifest_of_what_it_moved() {
+    let scratch = Scratch::new();
+    source(&scratch);
+    let (_, expected) = made(&scratch, |_| ());
+    let (report, text) = copied(&scratch, "d", |options| options.remove_sources = true);
+    report.complete();
+    assert!(text == expected);
+    assert!(!scratch.at("s/long").exists());
+}
+
+#[test]
+fn what_the_form_can_not_write_is_not_complete_and_stays_in_a_move() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("s");
+    tree.file("fine", "");
+    let name = std::ffi::OsStr::from_bytes(b"latin-\xe9");
+    fs::write(tree.path().join(name), "1").unwrap();
+    let (report, text) = copied(&scratch, "d", |options| options.remove_sources = true);
+    let report = report.incomplete();
+    assert_eq!(report.report.failure_kinds.get("unwritable"), Some(&1));
+    assert!(text.ends_with(b"  fine\n"), "{text:?}");
+    assert!(tree.path().join(name).exists());
 }

@@ -1,6 +1,6 @@
-/** The algorithms of digests, as options name them. */
+/** Digests and manifests, as options name them. */
 import { BulkhaulError } from '../error.js';
-import type { Algorithm } from '../native/options.js';
+import type { Algorithm, ManifestFormat } from '../native/options.js';
 
 export const ALGORITHMS = [
   'blake3',
@@ -11,9 +11,19 @@ export const ALGORITHMS = [
   'xxh3',
 ] as const satisfies readonly Algorithm[];
 
+/** The forms of manifests, as options name them. */
+export const FORMATS = ['sums', 'jsonl', 'hashdeep', 'bagit'] as const satisfies readonly ManifestFormat[];
+
 /** The algorithm of this name. Throws `USAGE` where there is none. */
 export function algorithmOf(name: string): Algorithm {
   const known = ALGORITHMS.find((each) => each === name);
   if (known !== undefined) return known;
   throw new BulkhaulError('USAGE', `--algorithm: ${name} is none of ${ALGORITHMS.join(', ')}`);
+}
+
+/** The form of this name. Throws `USAGE` where there is none. */
+export function formatOf(name: string, option: string): ManifestFormat {
+  const known = FORMATS.find((each) => each === name);
+  if (known !== undefined) return known;
+  throw new BulkhaulError('USAGE', `${option}: ${name} is none of ${FORMATS.join(', ')}`);
 }

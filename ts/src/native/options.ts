@@ -71,6 +71,12 @@ export interface DeletionLimit {
   maxDeletePercent?: number;
 }
 
+/** A manifest that is made in the copying pass. */
+export interface NativeCopyManifest extends ManifestForm {
+  /** The file that it goes to, whole or not at all. */
+  path: PathBytes;
+}
+
 export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   /** What is copied; where two bring one name the later one wins. */
   sources: NativeSource[];
@@ -136,6 +142,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   confirm?: boolean;
   /** A file goes to one of several destinations by chance, not to the first with room. Default false. */
   randomDestination?: boolean;
+  /** A manifest of what is in the destination then, by paths below it and by what the sources gave: the digests are made while the bytes pass, and what is there already is read for them. Default: none. */
+  manifest?: NativeCopyManifest;
   /** Files that the caller has open meanwhile: they stay, and nothing takes their place. Default: none. */
   inUse?: PathBytes[];
   /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
@@ -204,15 +212,19 @@ export type Algorithm = 'blake3' | 'sha256' | 'sha512' | 'md5' | 'crc32c' | 'xxh
 /** How a manifest is written. */
 export type ManifestFormat = 'sums' | 'jsonl' | 'hashdeep' | 'bagit';
 
-export interface NativeManifestOptions extends Resources, Selection {
-  /** What it is of. */
-  sources: NativeTree[];
+/** What a manifest says, and how. */
+export interface ManifestForm {
   /** The digests of each file; `sums` and `bagit` have one, hashdeep knows `md5` and `sha256`. Default: `blake3`; of `hashdeep` both of its own, of `bagit` `sha512`. */
   algorithms?: Algorithm[];
   /** `sums`: lines as b3sum, sha256sum and md5sum take them; `jsonl`: an object a line, with all that is known of entries of all kinds; `hashdeep`; `bagit`: the lines of a bag's manifest. Default `sums`. */
   format?: ManifestFormat;
   /** Lines of `sums` end with NUL, and names are as they are. Default false. */
   nul?: boolean;
+}
+
+export interface NativeManifestOptions extends Resources, Selection, ManifestForm {
+  /** What it is of. */
+  sources: NativeTree[];
   /** The file that the manifest goes to, whole or not at all. Default: only events. */
   output?: PathBytes;
   /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */

@@ -7,7 +7,15 @@
  */
 import { BulkhaulError, unfit } from '../error.js';
 import { display, fromBytes, type PathLike, toBytes } from '../names.js';
-import type { Limits, NativeFilter, NativeTree, PathBytes, Resources, Selection } from '../native/options.js';
+import type {
+  Limits,
+  ManifestForm,
+  NativeFilter,
+  NativeTree,
+  PathBytes,
+  Resources,
+  Selection,
+} from '../native/options.js';
 import { nearest } from '../nearest.js';
 
 /** The same options with each path as the caller may give it. */
@@ -167,6 +175,7 @@ export const JOURNAL = record<JournalSettings>(
   'directory',
 );
 export const JOB: Fields<JobOptions> = { signal, entries: boolean, dryRun: boolean, journal: JOURNAL };
+export const MANIFEST: Fields<ManifestForm> = { algorithms: each(text), format: text, nul: boolean };
 export const SELECTION: Fields<Given<Selection>> = {
   filter: record<Given<NativeFilter>>({ style: text, rules: each(path) }, 'style', 'rules'),
   oneFileSystem: boolean,

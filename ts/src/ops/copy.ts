@@ -23,6 +23,7 @@ export interface CopyOptions
       | 'chownUser'
       | 'chownGroup'
       | 'spillDirectory'
+      | 'manifest'
       | 'inUse'
       | 'entryEvents'
       | keyof Deletion
@@ -40,6 +41,8 @@ export interface CopyOptions
   chown?: { user?: number | undefined; group?: number | undefined } | undefined;
   /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. Default: memory is used. */
   spillDirectory?: PathLike;
+  /** A manifest of what is in the destination then, made while the bytes pass; what is there already is read for it. It appears at `path` when it is whole, and does not list itself. Default: none. */
+  manifest?: Given<NativeCopyManifest> | undefined;
   /** Files that the caller has open meanwhile, such as a log: they stay, and nothing takes their place. Default: none. */
   inUse?: PathLike[];
 }

@@ -7,12 +7,12 @@ import type { PathLike } from '../names.js';
 import type { NativeManifestOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
-  boolean,
   each,
   type Fields,
   type Given,
   JOB,
   type JobOptions,
+  MANIFEST,
   path,
   pathBytes,
   paths,
@@ -20,7 +20,6 @@ import {
   RESOURCES,
   record,
   SELECTION,
-  text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
@@ -47,9 +46,7 @@ const FIELDS: Fields<ManifestOptions> = {
   ...RESOURCES,
   ...JOB,
   oneFileSystem: SELECTION.oneFileSystem,
-  algorithms: each(text),
-  format: text,
-  nul: boolean,
+  ...MANIFEST,
   output: path,
   inUse: each(path),
   spillDirectory: path,

@@ -8,7 +8,7 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
-import type { NativeCopyOptions } from '../native/options.js';
+import type { NativeCopyManifest, NativeCopyOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
@@ -21,6 +21,7 @@ import {
   JOB,
   type JobOptions,
   limit,
+  MANIFEST,
   type MaxDelete,
   mostOf,
   path,
@@ -88,6 +89,7 @@ export const SHARED: Fields<
   randomDestination: boolean,
   linksInMemory: count,
   spillDirectory: path,
+  manifest: record<Given<NativeCopyManifest>>({ ...MANIFEST, path }, 'path'),
   inUse: each(path),
   confirm: call,
   maxDelete: limit,
@@ -118,7 +120,7 @@ export const MAPPED = record<MappedCopyOptions>(
 /** A job that is not begun yet; `operation`: what its journal calls it. */
 export async function prepareCopy(options: MappedCopyOptions, operation: 'copy' | 'move' = 'copy'): Promise<Prepared> {
   const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
-  const { signal: _, entries, confirm, journal: __, inUse: open = [], aliases = [], ...rest } = others;
+  const { signal: _, entries, confirm, journal: __, manifest, inUse: open = [], aliases = [], ...rest } = others;
   const journal = await journalFor(operation, options, options.removeExtra || options.removeSources);
   const inUse = [...open, ...(journal?.files ?? [])];
   const native: NativeCopyOptions = {
@@ -132,6 +134,7 @@ export async function prepareCopy(options: MappedCopyOptions, operation: 'copy' 
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(manifest && { manifest: { ...manifest, path: pathBytes(manifest.path) } }),
     ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
     ...(entries !== undefined && { entryEvents: entries }),
     ...(confirm && { confirm: true }),

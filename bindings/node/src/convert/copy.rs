@@ -1,12 +1,15 @@
 //! Options of a copy.
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::copy::options::{self, Collision, DestinationArgument, Directories, SourceArgument};
+use bulkhaul_engine::copy::options::{self, Collision, DestinationArgument, Directories, ManifestTo, SourceArgument};
 use bulkhaul_engine::report::Durability;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{Filter, JsLimits, NamesFrom, choice, files_from, filter, hash_size, max_delete, paths, resources};
+use super::manifest::format;
+use super::{
+    Filter, JsLimits, NamesFrom, algorithm, choice, files_from, filter, hash_size, max_delete, paths, resources,
+};
 
 /// One source argument.
 #[napi(object, object_to_js = false)]
@@ -22,6 +25,25 @@ pub struct Source {
 pub struct Destination {
     pub path: Buffer,
     pub follow: bool,
+}
+
+/// A manifest that is made in the copying pass.
+#[napi(object, object_to_js = false)]
+pub struct CopyManifest {
+    pub path: Buffer,
+    pub algorithms: Option<Vec<String>>,
+    pub format: Option<String>,
+    pub nul: Option<bool>,
+}
+
+fn manifest_to(given: CopyManifest) -> Result<ManifestTo, String> {
+    let names = given.algorithms.unwrap_or_default();
+    let algorithms = names.iter().map(|name| algorithm("algorithms", name));
+    Ok(ManifestTo {
+        path: given.path.into(),
+        format: format(given.format.as_deref(), given.nul.unwrap_or(false))?,
+        algorithms: algorithms.collect::<Result<_, _>>()?,
+    })
 }
 
 /// A copy, as asked for.
@@ -69,24 +91,25 @@ pub struct CopyOptions {
     pub max_delete_percent: Option<u32>,
     pub confirm: Option<bool>,
     pub random_destination: Option<bool>,
+    pub manifest: Option<CopyManifest>,
     pub in_use: Option<Vec<Buffer>>,
     pub entry_events: Option<bool>,
+}
+
+fn source(given: Source) -> SourceArgument {
+    SourceArgument {
+        path: given.path.into(),
+        contents: given.contents,
+        name: given.name.map(Vec::from),
+        follow: given.follow,
+    }
 }
 
 /// Options into the engine's form. The error names the option.
 pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> {
     let default = options::CopyOptions::default();
     Ok(options::CopyOptions {
-        sources: given
-            .sources
-            .into_iter()
-            .map(|s| SourceArgument {
-                path: s.path.into(),
-                contents: s.contents,
-                name: s.name.map(Vec::from),
-                follow: s.follow,
-            })
-            .collect(),
+        sources: given.sources.into_iter().map(source).collect(),
         destinations: given
             .destinations
             .into_iter()
@@ -169,6 +192,11 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
         confirm: given.confirm.unwrap_or(default.confirm),
         scatter: given.random_destination.unwrap_or(default.scatter),
+        manifest: given
+            .manifest
+            .map(manifest_to)
+            .transpose()
+            .map_err(|why| format!("manifest.{why}"))?,
         in_use: paths(given.in_use.unwrap_or_default()),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })

@@ -25,7 +25,7 @@ pub struct ManifestOptions {
     pub entry_events: Option<bool>,
 }
 
-fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
+pub(super) fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
     let known = [
         ("sums", Format::Sums),
         ("jsonl", Format::Json),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bulkhaul_formats::digest::{Blake3, ContentDigest, Parts};
+use bulkhaul_formats::digest::{Blake3, ContentDigest, Digest, Parts};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Stat};
 
 use crate::bytes::ledger::{Ledger, Part};
@@ -27,6 +27,10 @@ pub struct Chunks {
     ledger: Option<Arc<Ledger>>,
     /// Takes in all bytes, where their digest is wanted.
     parts: Option<Mutex<Parts>>,
+    /// Digests are wanted for which all is to be read from front to back: nobody helps.
+    in_order: bool,
+    /// These, in the end.
+    others: Mutex<Option<Vec<Digest>>>,
     begun: Instant,
     /// How far it has come, at who leads.
     flight: Arc<Flight>,
@@ -51,6 +55,16 @@ struct Inner {
     files: Option<Arc<(OwnedFd, OwnedFd)>>,
     helpers: usize,
     stopped: Option<Stopped>,
+}
+
+/// A big file that was copied.
+pub struct Copied {
+    /// Where the source ended, as [`Transfer::part`].
+    pub end: u64,
+    /// The BLAKE3 of all that it gave, where that is wanted and all of it was read.
+    pub digest: Option<ContentDigest>,
+    /// The same of other digests.
+    pub others: Option<Vec<Digest>>,
 }
 
 /// Who leads, with what.
@@ -91,10 +105,13 @@ impl Chunks {
             }
             Deed::Compare => None,
         };
+        if let Some(transfer) = transfer.as_ref().filter(|_| !self.in_order) {
+            transfer.take_others();
+        }
         while !leave() {
             let start = self.next.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
             if start >= self.size {
-                return;
+                break;
             }
             let moved = self
                 .flight
@@ -117,6 +134,9 @@ impl Chunks {
             if let Err(stopped) = done {
                 self.stop(stopped);
             }
+        }
+        if let Some(others) = transfer.and_then(|transfer| transfer.take_others()) {
+            *self.others.lock().unwrap_or_else(PoisonError::into_inner) = Some(others);
         }
     }
 
@@ -155,6 +175,8 @@ impl Chunks {
                 let write = |e| Fault::new(Operation::Write, Side::Destination(self.destination), e);
                 ledger.give_up(files.1.as_fd(), self.size).map_err(write)?;
                 transfer.begin_chunk(start / CHUNK_BYTES);
+                // A part of it was taken in, and comes again.
+                transfer.take_others();
                 transfer.part(from, end, buffer)?
             }
             (result, _) => result?,
@@ -238,20 +260,24 @@ impl Chunks {
         self.destination
     }
 
-    /// Copies a big file with whoever is free; answers where the source ended, as [`Transfer::part`], and the digest of all
-    /// that it gave, where that is wanted and all of it was read. The new file has its full size already. What the ledger
-    /// says is there is not copied.
+    /// Copies a big file with whoever is free. The new file has its full size already. What the ledger says is there is not
+    /// copied.
     pub fn copied(
         lead: Lead<'_>,
         files: (&OwnedFd, &OwnedFd),
         stat: &Stat,
         to_device: u64,
         ledger: Option<&Arc<Ledger>>,
-    ) -> Result<(u64, Option<ContentDigest>), Stopped> {
+    ) -> Result<Copied, Stopped> {
         let deed = Deed::Copy { stat: *stat, to_device };
-        let wanted = lead.terms.proved;
-        let chunks = Self::lead(lead, files, stat.size, deed, (ledger, wanted));
-        chunks.map(|chunks| (chunks.end.load(Ordering::Relaxed), chunks.digest()))
+        let wanted = lead.terms.in_parts();
+        let chunks = Self::lead(lead, files, stat.size, deed, (ledger, wanted))?;
+        let others = chunks.others.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(Copied {
+            end: chunks.end.load(Ordering::Relaxed),
+            digest: chunks.digest(),
+            others,
+        })
     }
 
     /// Compares the first `size` bytes of two files, which both shall have, with whoever is free, but for what the ledger says
@@ -286,6 +312,9 @@ impl Chunks {
             invite,
         } = lead;
         let destination = terms.destination;
+        // What is there already is not read: the digests would not be of all.
+        let whole = ledger.is_none_or(|ledger| ledger.bytes() == 0);
+        let in_order = matches!(deed, Deed::Copy { .. }) && whole && terms.in_order().next().is_some();
         let twice = |fd: &OwnedFd, side| sys::duplicate(fd.as_fd()).map_err(|e| Fault::new(Operation::Open, side, e));
         let files = Arc::new((twice(from, Side::Source)?, twice(to, Side::Destination(destination))?));
         let chunks = Arc::new(Self {
@@ -294,6 +323,8 @@ impl Chunks {
             deed,
             ledger: ledger.cloned(),
             parts: wanted.then(|| Mutex::new(Parts::new(size))),
+            in_order,
+            others: Mutex::default(),
             begun: Instant::now(),
             flight: Arc::clone(&counters.flight),
             before: AtomicU64::new(counters.flight.all_moved()),
@@ -307,7 +338,12 @@ impl Chunks {
             }),
             left: Condvar::new(),
         });
-        chunks.work((terms, counters), &files, buffer, || invite(&chunks), || false);
+        let invite = || {
+            if !chunks.in_order {
+                invite(&chunks);
+            }
+        };
+        chunks.work((terms, counters), &files, buffer, invite, || false);
         let mut inner = chunks.inner();
         inner.files = None;
         while inner.helpers > 0 {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use bulkhaul_formats::digest::{Blake3, PART_BYTES};
+use bulkhaul_formats::digest::{Algorithm, Blake3, Digest, Hashers, PART_BYTES};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, OwnedFd, Stat};
 
 use crate::bytes::ledger::{Ledger, Part};
@@ -71,12 +71,27 @@ pub struct Terms<'a> {
     pub lasting: bool,
     /// All of the source is taken in, so that the copy can be proved.
     pub proved: bool,
+    /// All of the source is taken in, for these digests.
+    pub digests: &'a [Algorithm],
     /// More is copied there than memory holds: long files leave no pages behind.
     pub crowded: bool,
     /// What the kernel can copy by itself.
     pub methods: &'a Methods,
     /// Whether to go on, and how fast.
     pub desk: &'a Desk,
+}
+
+impl Terms<'_> {
+    /// Whether the BLAKE3 of the source is wanted, which parts that are read side by side add up to.
+    pub fn in_parts(&self) -> bool {
+        self.proved || self.digests.contains(&Algorithm::Blake3)
+    }
+
+    /// Digests that are wanted beside that, for which a file has to be read from front to back.
+    pub fn in_order(&self) -> impl Iterator<Item = Algorithm> {
+        let others = self.digests.iter().copied();
+        others.filter(|algorithm| *algorithm != Algorithm::Blake3)
+    }
 }
 
 /// One transfer.
@@ -108,8 +123,12 @@ pub struct Transfer<'a> {
     course: Cell<Course>,
     /// Where it is written down what of the file is there.
     ledger: Option<&'a Ledger>,
+    /// Bytes that are to be read back then.
+    to_read_back: u64,
     /// Takes in every byte of the source, holes included; then nothing is copied by the kernel alone.
     digest: RefCell<Option<Blake3>>,
+    /// The same of other digests, where all is read from front to back.
+    others: RefCell<Option<Hashers>>,
     /// Size that the new file was given before its content; 0 at first.
     sized: Cell<u64>,
     /// Whether the source goes on after its size, where a read has shown it.
@@ -130,7 +149,9 @@ impl<'a> Transfer<'a> {
         to_device: u64,
     ) -> Self {
         // To be proved, all of the source is read; its holes are found again as zeros.
-        let holey = terms.proved && stat.allocated < stat.size && terms.sparse == Sparse::Auto;
+        let others: Vec<_> = terms.in_order().collect();
+        let holey =
+            (terms.proved || !terms.digests.is_empty()) && stat.allocated < stat.size && terms.sparse == Sparse::Auto;
         let sparse = if holey { Sparse::Always } else { terms.sparse };
         Self {
             from,
@@ -147,7 +168,9 @@ impl<'a> Transfer<'a> {
             flight: &counters.flight,
             course: Cell::default(),
             ledger: None,
-            digest: RefCell::new(terms.proved.then(Blake3::default)),
+            to_read_back: if terms.proved { stat.size } else { 0 },
+            digest: RefCell::new(terms.in_parts().then(Blake3::default)),
+            others: RefCell::new((!others.is_empty()).then(|| Hashers::new(&others))),
             sized: Cell::new(0),
             goes_on: Cell::new(None),
             lasting: terms.lasting && sparse != Sparse::Always && stat.size >= DIRECT_BYTES,
@@ -179,16 +202,16 @@ impl<'a> Transfer<'a> {
     /// Whether the kernel may copy the content by itself.
     fn by_kernel(&self) -> bool {
         let filled = self.sparse == Sparse::Always || (self.is_holey() && self.sparse == Sparse::Never);
-        self.stat.size >= KERNEL_COPY_BYTES && !filled && !self.is_proved()
+        self.stat.size >= KERNEL_COPY_BYTES && !filled && !self.takes_in()
+    }
+
+    /// Whether all of the source has to pass through here.
+    fn takes_in(&self) -> bool {
+        self.digest.borrow().is_some() || self.others.borrow().is_some()
     }
 
     fn is_holey(&self) -> bool {
         self.stat.allocated < self.stat.size
-    }
-
-    /// Whether all of the source has to pass through here.
-    fn is_proved(&self) -> bool {
-        self.digest.borrow().is_some()
     }
 
     /// Whether parts of it may be copied side by side.
@@ -203,14 +226,30 @@ impl<'a> Transfer<'a> {
 
     /// Begins with a chunk, which has a digest of its own where there is one.
     pub fn begin_chunk(&self, number: u64) {
-        if self.is_proved() {
-            self.digest.replace(Some(Blake3::of_part(number)));
+        if let Some(digest) = self.digest.borrow_mut().as_mut() {
+            *digest = Blake3::of_part(number);
         }
     }
 
     /// The digest so far.
     pub fn take_digest(&self) -> Option<Blake3> {
-        self.digest.replace(self.is_proved().then(Blake3::default))
+        self.digest.borrow_mut().as_mut().map(std::mem::take)
+    }
+
+    /// The other digests, of all that was read so far; none where none is wanted, or something was left out. After that
+    /// nothing more is taken in.
+    pub fn take_others(&self) -> Option<Vec<Digest>> {
+        self.others.take().map(|mut others| others.finish())
+    }
+
+    /// Takes in what was read, in its order.
+    fn take_in(&self, bytes: &[u8]) {
+        if let Some(digest) = self.digest.borrow_mut().as_mut() {
+            digest.update(bytes);
+        }
+        if let Some(others) = self.others.borrow_mut().as_mut() {
+            others.update(bytes);
+        }
     }
 
     /// Has the kernel share the content, where it can: the size of the new file in bytes then.
@@ -275,7 +314,7 @@ impl<'a> Transfer<'a> {
 
     /// Whether holes are looked for, and passed over.
     fn keeps_holes(&self) -> bool {
-        self.is_holey() && self.sparse != Sparse::Never && !self.is_proved()
+        self.is_holey() && self.sparse != Sparse::Never && !self.takes_in()
     }
 
     /// Copies the content from `start` to `end`; answers where the source ended, if before. The error may be that the run
@@ -351,8 +390,7 @@ impl<'a> Transfer<'a> {
         }
         let Course { start, end, begun } = self.course.get();
         let begun = begun.unwrap_or_else(Instant::now);
-        let to_read_back = if self.is_proved() { self.stat.size } else { 0 };
-        let left = end.saturating_sub(at).saturating_add(to_read_back);
+        let left = end.saturating_sub(at).saturating_add(self.to_read_back);
         if cancel.lets_end(begun, at.saturating_sub(start), left) {
             Ok(())
         } else {
@@ -501,9 +539,7 @@ impl<'a> Transfer<'a> {
             if end.is_none() {
                 self.desk.may_go_on(n as u64)?;
             }
-            if let Some(digest) = self.digest.borrow_mut().as_mut() {
-                digest.update(&buffer[..n]);
-            }
+            self.take_in(&buffer[..n]);
             self.write(&buffer[..n], at)?;
             at += n as u64;
             self.reached(at, n as u64)?;
@@ -541,9 +577,7 @@ impl<'a> Transfer<'a> {
             self.may_go_on(at)?;
             let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(room.len());
             let n = sys::read_full_at(self.from, &mut room[..want], at).map_err(Self::read_fault)?;
-            if let Some(digest) = self.digest.borrow_mut().as_mut() {
-                digest.update(&room[..n]);
-            }
+            self.take_in(&room[..n]);
             let mut written = n - n % DIRECT_ALIGNMENT;
             match sys::write_all_at(direct.file.as_fd(), &room[..written], at) {
                 Ok(()) => {}

@@ -9,6 +9,7 @@ pub mod depart;
 pub mod file;
 pub mod link;
 pub mod make;
+pub mod note;
 pub mod rename;
 pub mod special;
 
@@ -82,7 +83,8 @@ fn attempt(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Result<Opt
         }
         _ => None,
     };
-    special(worker, entry, &stat, (&at, name), text.as_deref(), &there)
+    let done = special(worker, entry, &stat, (&at, name), text.as_deref(), &there)?;
+    Ok(done.map(|done| note::special(worker, &stat, text.as_deref(), done)))
 }
 
 /// Whether an entry waits for the sweep: a directory is in its way, which may go. `there`: what has its name.

@@ -11,6 +11,7 @@ use bulkhaul_sys::{Identity, Kind, OwnedFd, Stat};
 use crate::bytes::ledger::Ledger;
 use crate::copy::dir::Dir;
 use crate::entry::{Changes, Outcome, Reason};
+use crate::records::entry::Found;
 use crate::tree::staging::Staging;
 
 /// An entry of the source that is being worked on.
@@ -58,6 +59,8 @@ pub struct Done {
     pub target: Option<Vec<u8>>,
     /// Which destination.
     pub destination: usize,
+    /// What a manifest says of it, where it does.
+    pub noted: Option<Box<Found>>,
 }
 
 impl Done {
@@ -71,6 +74,7 @@ impl Done {
             size: 0,
             target: None,
             destination: 0,
+            noted: None,
         }
     }
 
@@ -86,6 +90,12 @@ impl Done {
     #[must_use]
     pub fn with(self, changes: Changes) -> Self {
         Self { changes, ..self }
+    }
+
+    /// With what a manifest says of it.
+    #[must_use]
+    pub fn noted(self, noted: Option<Box<Found>>) -> Self {
+        Self { noted, ..self }
     }
 
     /// In this destination.

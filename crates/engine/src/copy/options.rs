@@ -4,7 +4,8 @@
 //! trusts without looking again.
 
 use bulkhaul_formats::chmod::Chmod;
-use bulkhaul_formats::digest::TAIL_BYTES;
+use bulkhaul_formats::digest::{Algorithm, TAIL_BYTES};
+use bulkhaul_formats::manifest::Format;
 
 use crate::bytes::probe::tail;
 use crate::bytes::transfer::Sparse;
@@ -12,6 +13,7 @@ use crate::error::Refusal;
 use crate::job::process::Process;
 use crate::job::resources::{MAX_JOBS, Resources, check_jobs};
 use crate::pool::tune::{Medium, Range};
+use crate::records::manifest::Making;
 use crate::report::Durability;
 use crate::sweep::limit::MaxDelete;
 use crate::tree::keep::{Keep, Reach};
@@ -66,6 +68,17 @@ pub enum Collision {
     Last,
     /// That of the first source.
     First,
+}
+
+/// A manifest that is made in the copying pass.
+#[derive(Clone, Debug)]
+pub struct ManifestTo {
+    /// Where it goes.
+    pub path: Vec<u8>,
+    /// How it is written.
+    pub format: Format,
+    /// Digests of each file; none: as the format has it.
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// A copy, as asked for.
@@ -155,6 +168,8 @@ pub struct CopyOptions {
     pub confirm: bool,
     /// A file goes to one of several destinations by chance, not to the first with room.
     pub scatter: bool,
+    /// A manifest of what is there then, digests of what was there already included.
+    pub manifest: Option<ManifestTo>,
     /// Files that the caller has open meanwhile: they stay, and nothing takes their place.
     pub in_use: Vec<Vec<u8>>,
     /// Send an event for each entry.
@@ -204,6 +219,7 @@ impl Default for CopyOptions {
             max_delete: None,
             confirm: false,
             scatter: false,
+            manifest: None,
             in_use: Vec::new(),
             entry_events: false,
         }
@@ -229,12 +245,20 @@ pub struct Rules {
     pub keep: Keep,
     /// Metadata that comes from what is replaced.
     pub keep_replaced: Option<Keep>,
+    /// Permission bits of a manifest.
+    pub manifest_mode: u32,
 }
 
 impl Rules {
     /// How many workers may be at work on these media.
     pub fn range(&self, media: &[Medium]) -> Range {
         Range::of(media, self.processors, self.asked.jobs)
+    }
+
+    /// How the manifest is made, where there is to be one.
+    pub fn making(&self) -> Result<Option<Making>, Refusal> {
+        let to = self.asked.manifest.as_ref();
+        to.map(|to| Making::new(to.format, &to.algorithms)).transpose()
     }
 
     /// The most that there may be on any.
@@ -263,7 +287,7 @@ impl CopyOptions {
     }
 
     /// Checks everything that can be checked without looking at the disk.
-    pub fn check(self, process: &Process) -> Result<Rules, Refusal> {
+    pub fn check(mut self, process: &Process) -> Result<Rules, Refusal> {
         let usage = |text: String| Err(Refusal::Usage(text));
         if self.sources.is_empty() {
             return usage("no source is given".into());
@@ -275,6 +299,11 @@ impl CopyOptions {
         check_jobs(self.jobs, process.processors)?;
         if self.files_from.is_some() && (self.sources.len() != 1 || !self.sources[0].contents) {
             return usage("files-from needs exactly one source directory".into());
+        }
+        if let Some(to) = &self.manifest {
+            path::check(&to.path)?;
+            Making::new(to.format, &to.algorithms)?;
+            self.in_use.push(to.path.clone());
         }
         self.max_delete.map_or(Ok(()), MaxDelete::check)?;
         if self.remove_extra && self.files_from.is_some() {
@@ -326,6 +355,7 @@ impl CopyOptions {
             },
             processors: process.processors.clamp(1, MAX_JOBS),
             keep_replaced: keep.of_replaced(),
+            manifest_mode: 0o666 & !process.umask,
             keep,
             asked: self,
         })

@@ -13,6 +13,7 @@ use crate::bytes::ways::Methods;
 use crate::copy::departure::{self, Departure, Pass};
 use crate::copy::dir::{Dir, Presence};
 use crate::copy::links::Links;
+use crate::copy::manifest::Manifest;
 use crate::copy::memory::{Failed, Surplus, Waiting};
 use crate::copy::options::{Rules, SourceArgument};
 use crate::copy::prepare::{self, NameList, Prepared};
@@ -61,6 +62,7 @@ pub fn copy(
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
     let writes = second.is_none() && !rules.asked.dry_run;
+    let manifest = if writes { Manifest::begin(&rules, desk)? } else { None };
     let prepared = prepare::prepare(names, (&rules, writes), desk, &budget, Stager::new())?;
     let Prepared {
         root,
@@ -129,6 +131,7 @@ pub fn copy(
         destination_ids,
         source_ids,
         in_use,
+        manifest,
         working_directory,
     };
     desk.unlisted();

@@ -13,6 +13,7 @@ use crate::bytes::ways::Methods;
 use crate::copy::departure::Pass;
 use crate::copy::dir::{Dir, Tries, Twins};
 use crate::copy::links::Links;
+use crate::copy::manifest::Manifest;
 use crate::copy::memory::{Failed, Late, Restored, Surplus, Undecided, Waiting};
 use crate::copy::options::Rules;
 use crate::copy::target::{RootPlace, Target};
@@ -90,6 +91,8 @@ pub struct Run {
     pub source_ids: Vec<Identity>,
     /// Inodes of files that the caller has open: they stay, and nothing takes their place.
     pub in_use: Vec<Identity>,
+    /// The manifest of what arrives, where there is to be one.
+    pub manifest: Option<Manifest>,
     /// Where relative paths start.
     pub working_directory: Vec<u8>,
 }
@@ -120,6 +123,10 @@ impl Run {
             sparse: rules.asked.sparse,
             lasting: rules.sync != Durability::None || rules.asked.verify,
             proved: rules.asked.verify,
+            digests: self
+                .manifest
+                .as_ref()
+                .map_or(&[], |manifest| manifest.making().algorithms()),
             crowded: self.targets[destination].is_crowded(rules.memory),
             methods: &self.methods,
             desk: &self.desk,

@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bulkhaul_formats::digest::Hashers;
 use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::transfer::BUFFER_BYTES;
@@ -20,6 +21,7 @@ use crate::copy::run::Run;
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
 use crate::event::EntryEvent;
+use crate::records::entry;
 use crate::report::counters::Counters;
 use crate::tree::metadata::Scratch;
 use crate::tree::path::join;
@@ -42,6 +44,8 @@ pub struct Worker<'r> {
     pub unsynced: Vec<Finished>,
     /// Their bytes.
     pub unsynced_bytes: u64,
+    /// The digests of a manifest, made when there is one.
+    pub hashers: Option<Hashers>,
     /// Digests of the names that the sources of the directory which is being listed have, where extra names matter.
     pub seen: Vec<u64>,
 }
@@ -57,12 +61,14 @@ impl<'r> Worker<'r> {
             scratch: Scratch::default(),
             unsynced: Vec::new(),
             unsynced_bytes: 0,
+            hashers: None,
             seen: Vec::new(),
         }
     }
 
     /// The recorder: every entry that was found ends here, once.
     pub fn record(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, result: Result<Done, Stopped>) {
+        let result = result.and_then(|done| self.note(dir, source, target, kind, done));
         // Shows that the count check notices (copy.rs, tests).
         #[cfg(test)]
         if target.to_bytes() == b"planted-loss" {
@@ -108,6 +114,19 @@ impl<'r> Worker<'r> {
         self.tell_shortfalls(dir, target);
     }
 
+    /// Writes what arrived down, where there is a manifest. What that has no place for is not complete.
+    fn note(&self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, done: Done) -> Result<Done, Stopped> {
+        let Some(manifest) = self.run.manifest.as_ref().filter(|of| of.has(kind) && done.arrived()) else {
+            return Ok(done);
+        };
+        let from = &dir.sources[source];
+        if !manifest.is_at(from.slot.id(), from.scope.source_name(target)) {
+            let path = join(&dir.relative_path(), target.to_bytes());
+            manifest.note(&self.run.desk, path, done.noted.as_deref().cloned())?;
+        }
+        Ok(done)
+    }
+
     /// A directory failed: its entry has its outcome now, what of it could be had is still copied.
     pub fn fail_directory(&mut self, dir: &Arc<Dir>, source: usize, fault: &Fault) {
         let path = match fault.side {
@@ -127,12 +146,32 @@ impl<'r> Worker<'r> {
         if self.run.pass.departure().is_some() {
             return;
         }
+        self.note_directory(dir, done);
         let (above, source, name) = match (&dir.parent, &dir.sources[dir.winner()].origin) {
             (Some(parent), Origin::Name { parent: source, .. }) => (parent, *source, dir.name.as_c_str()),
             _ => (dir, dir.winner(), c"."),
         };
         self.tell(above, source, name, Kind::Directory, done);
         self.tell_shortfalls(above, name);
+    }
+
+    /// The same as [`Worker::note`] of a directory that is done. What stands for what is in it has no name.
+    fn note_directory(&self, dir: &Arc<Dir>, done: &Done) {
+        let path = dir.relative_path();
+        let Some(manifest) = self.run.manifest.as_ref().filter(|of| of.has(Kind::Directory)) else {
+            return;
+        };
+        if path.is_empty() || !done.arrived() {
+            return;
+        }
+        let source = &dir.sources[dir.winner()];
+        let (mut entry, links) = entry::of(&source.stat);
+        if manifest.is_in(source.slot.id()) {
+            (entry.mtime, entry.ctime) = (None, None);
+        }
+        if let Err(fault) = manifest.note(&self.run.desk, path, Some((entry, links))) {
+            self.fail(&fault, dir.source_path(dir.winner()), Kind::Directory);
+        }
     }
 
     /// The recorder of what was named and can't be had: it was counted by its name only.

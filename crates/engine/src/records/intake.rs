@@ -51,12 +51,13 @@ impl Intake {
         resting.push(sorter);
     }
 
-    /// All records in order, when all sorters were put down.
-    pub fn sorted(self) -> Result<Sorted, Refusal> {
+    /// All records in order, when all sorters were put down. They are given out once.
+    pub fn sorted(&self) -> Result<Sorted, Refusal> {
         if let Some(errno) = self.broken.get() {
             return Err(self.sorters.refusal(*errno));
         }
-        let all = self.resting.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *resting);
         Sorted::merge(all).map_err(|errno| self.sorters.refusal(errno))
     }
 }

@@ -2,7 +2,8 @@
 import { BulkhaulError } from '../../error.js';
 import type { CopyOptions } from '../../ops/copy.js';
 import { VerbCommand } from '../base.js';
-import { choice, flag, limit, operands, rules, together, value } from '../options.js';
+import { ALGORITHMS, algorithmOf, formatOf } from '../digests.js';
+import { choice, flag, limit, operands, rules, together, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { parseOwner, parseSize, refuseElsewhere } from '../values.js';
@@ -42,6 +43,7 @@ export class CopyCommand extends VerbCommand {
       ['Everything on disk before success is reported', '$0 copy --sync all data /mnt/archive'],
       ['A mirror: what photos no longer has goes too', '$0 copy --delete --max-delete 10% photos/ /backup/photos'],
       ['Move, with proof', '$0 copy --move data/ /mnt/archive/data'],
+      ['Copy, and write down what arrived', '$0 copy --manifest photos.b3 photos/ /mnt/archive'],
       ['For a program to read', '$0 copy --json -v data /mnt/archive'],
     ],
   });
@@ -129,6 +131,22 @@ export class CopyCommand extends VerbCommand {
     group: 'safety',
     help: 'With --move: remove also entries with a time that the destination cannot keep, such as one after January 2038; otherwise they stay',
   });
+  manifest = value('--manifest', {
+    ...{ group: 'output', value: 'FILE', default: 'none' },
+    help: 'Write the digests of all files that are in DEST then to FILE, by their paths below DEST: made while they are copied, and read for it what is there already. - is standard output',
+  });
+  format = value(
+    '--format',
+    {
+      ...{ group: 'output', value: 'FORM', default: 'sums' },
+      help: 'Form of the manifest: sums (lines of a digest and a path), jsonl, hashdeep, bagit',
+    },
+    formatOf,
+  );
+  algorithms = values('--algorithm', {
+    ...{ group: 'output', value: 'NAME', default: 'blake3; of hashdeep md5 and sha256, of bagit sha512' },
+    help: `A digest of the manifest: ${ALGORITHMS.join(', ')}; more than one for jsonl and hashdeep`,
+  });
   operands = operands('SRC… DEST', 2);
 
   async execute(): Promise<number> {
@@ -159,6 +177,9 @@ export class CopyCommand extends VerbCommand {
     if (this.maxDelete !== undefined && !this.move && !this.delete) {
       throw new BulkhaulError('USAGE', '--max-delete goes with --delete or --move');
     }
+    if (this.manifest === undefined && (this.format !== undefined || this.algorithms.length > 0)) {
+      throw new BulkhaulError('USAGE', '--format and --algorithm go with --manifest');
+    }
     const { oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, verify, dryRun } = this;
     return {
       sources: this.operands.slice(0, -1),
@@ -181,6 +202,13 @@ export class CopyCommand extends VerbCommand {
       removeExtra: this.delete,
       removeSources: this.move,
       acceptTimeLoss: this.acceptTimeLoss,
+      ...(this.manifest !== undefined && {
+        manifest: {
+          path: this.file('--manifest', this.manifest, '/dev/stdout'),
+          algorithms: this.algorithms.map(algorithmOf),
+          ...(this.format !== undefined && { format: this.format }),
+        },
+      }),
       ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete }),
       ...(chmod !== undefined && { chmod }),
       ...this.inUse,

@@ -1,7 +1,7 @@
 /** `bulkhaul manifest`: trees in, one manifest out, on standard output or into a file. */
 import type { ManifestOptions } from '../../ops/manifest.js';
 import { VerbCommand } from '../base.js';
-import { ALGORITHMS, algorithmOf } from '../digests.js';
+import { ALGORITHMS, algorithmOf, FORMATS } from '../digests.js';
 import { choice, flag, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
@@ -52,7 +52,7 @@ export class ManifestCommand extends VerbCommand {
     ...{ group: 'how', value: 'NAME', default: 'blake3; of hashdeep md5 and sha256, of bagit sha512' },
     help: `The digest: ${ALGORITHMS.join(', ')}; more than one for jsonl and hashdeep`,
   });
-  format = choice('--format', ['sums', 'jsonl', 'hashdeep', 'bagit'], {
+  format = choice('--format', FORMATS, {
     ...{ group: 'output', value: 'FORM', default: 'sums' },
     help: 'Form of the manifest: sums (lines of a digest and a path), jsonl, hashdeep, bagit',
   });

@@ -34,7 +34,7 @@ export class ResumeCommand extends VerbCommand {
 
   retryFailed = flag('--retry-failed', {
     group: 'what',
-    help: 'Try only what failed in the last run, where that can be had alone: in a copy of one source that deletes nothing and in which no directory failed, and in a removal; else all of the job',
+    help: 'Try only what failed in the last run, where that can be had alone: in a copy of one source that deletes nothing, writes no manifest and in which no directory failed, and in a removal; else all of the job',
   });
   force = flag('-f,-y,--yes,--force', { group: 'safety', help: 'Do not ask before something is deleted' });
   operands = operands('[JOB]', 0, 1);

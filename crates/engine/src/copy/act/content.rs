@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::chunks::{Chunks, Lead};
+use crate::bytes::chunks::{Chunks, Copied, Lead};
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::forget;
 use crate::bytes::transfer::{Transfer, is_long};
@@ -89,8 +89,8 @@ fn same_in_chunks(
     Ok(if same { Likeness::Same } else { Likeness::Different })
 }
 
-/// Copies the content of a file into a new one, or what is not there yet of a big one. Answers the bytes that it holds, and
-/// where they are to be proved what by.
+/// Copies the content of a file into a new one, or what is not there yet of a big one. Answers the bytes that it holds, with
+/// the digests that were made of them, and where they are to be proved what by.
 pub fn fill_file(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
@@ -98,7 +98,7 @@ pub fn fill_file(
     stat: &Stat,
     index: usize,
     (new, unfinished): (&OwnedFd, Option<&Unfinished>),
-) -> Result<(u64, Option<Proof>), Stopped> {
+) -> Result<(Copied, Option<Proof>), Stopped> {
     let (twin, twin_fd) = entry.dir.writable(index)?;
     let to_device = twin.device();
     let files = (file.as_fd(), new.as_fd());
@@ -106,8 +106,12 @@ pub fn fill_file(
     let transfer = Transfer::new(terms, worker.counters, files, *stat, to_device);
     let resumed = unfinished.is_some_and(|of| of.resumed);
     let shared = if resumed { None } else { transfer.share()? };
-    let (end, digest) = if let Some(bytes) = shared {
-        (bytes, None)
+    let copied = if let Some(bytes) = shared {
+        Copied {
+            end: bytes,
+            digest: None,
+            others: None,
+        }
     } else if transfer.is_divisible() {
         if !resumed {
             transfer.make_room(stat.size)?;
@@ -118,12 +122,16 @@ pub fn fill_file(
         })?
     } else {
         let end = transfer.whole(&mut worker.buffer)?;
-        (end, transfer.take_digest().map(|digest| digest.digest()))
+        Copied {
+            end,
+            digest: transfer.take_digest().map(|digest| digest.digest()),
+            others: transfer.take_others(),
+        }
     };
     let wrong_size = if shared.is_some() {
         None
     } else {
-        transfer.wrong_size(end)?
+        transfer.wrong_size(copied.end)?
     };
     drop(twin_fd);
     let after = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
@@ -134,10 +142,14 @@ pub fn fill_file(
         return Err(fault.into());
     }
     let again = || match sys::duplicate(file.as_fd()) {
-        Ok(source) => Ok(Proof { source, digest }),
+        Ok(source) => Ok(Proof {
+            source,
+            digest: copied.digest,
+        }),
         Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
     };
-    Ok((end, terms.proved.then(again).transpose()?))
+    let proof = terms.proved.then(again).transpose()?;
+    Ok((copied, proof))
 }
 
 /// Has a big file of a destination done in chunks, by this worker and whoever has nothing to do.

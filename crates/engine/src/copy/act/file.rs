@@ -16,6 +16,7 @@ use crate::copy::act::begin::{Begun, begin};
 use crate::copy::act::content::{Place, dress_file, fill_file, in_chunks, same_content};
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make::{self, Fit};
+use crate::copy::act::note;
 use crate::copy::dir::{Twin, Twinned as _};
 use crate::copy::entry::{Done, Entry, Finished, Proof, SourceEntry, Unfinished, same_version};
 use crate::copy::links::Claimed;
@@ -94,16 +95,17 @@ pub fn regular(
         // Nobody may wait for a file that waits here for its sync.
         flush(worker);
         let linked = link::link_or_claim(worker, entry, source, &stat, there, &mut claimed)?;
-        if linked.is_some() {
-            return Ok(linked);
+        if let Some(done) = linked {
+            return note::kept(worker, source, &stat, done).map(Some);
         }
     }
     let places = match settle(worker, entry, source, &stat, there, &mut claimed)? {
         Settled::Done(done) => {
-            return Ok(Some(Done {
+            let done = Done {
                 size: stat.size,
                 ..done
-            }));
+            };
+            return note::kept(worker, source, &stat, done).map(Some);
         }
         Settled::Copy(places) => places,
         Settled::Waits => return Ok(None),
@@ -350,6 +352,7 @@ fn copy_file(
     worker.counters.flight.begin(stat.size.saturating_mul(times));
     let index = place.destination;
     let keep = &worker.run.rules.keep;
+    let original = stat;
     let stat = &without_list(keep, stat, Held::Open(file.as_fd()), &mut worker.scratch)?;
     // What a dead run left in a directory that nobody sees is nobody's.
     let hidden = entry.dir.twins[index].as_ref().is_some_and(Twin::is_hidden);
@@ -375,7 +378,12 @@ fn copy_file(
     let there = unfinished.as_ref().map_or(0, Unfinished::bytes);
     let needed = stat.allocated.saturating_sub(there);
     worker.run.targets[index].reserve(needed, &worker.run.desk);
-    let mut result = fill_file(worker, entry, file, stat, index, (&new, unfinished.as_ref()));
+    let filled = fill_file(worker, entry, file, stat, index, (&new, unfinished.as_ref()));
+    let mut result = filled.and_then(|(copied, proof)| {
+        let digests = note::of_copied(worker, &copied);
+        let noted = note::copied(worker, (file, original), digests, copied.end)?;
+        Ok((copied.end, proof, noted))
+    });
     if unfinished.is_none()
         && result.is_ok()
         && let Err(fault) = dress_file(
@@ -389,7 +397,7 @@ fn copy_file(
         result = Err(fault.into());
     }
     match result {
-        Ok((end, proof)) => Ok(Finished {
+        Ok((end, proof, noted)) => Ok(Finished {
             dir: Arc::clone(entry.dir),
             source: entry.source,
             target: entry.target.to_owned(),
@@ -406,7 +414,8 @@ fn copy_file(
                 ..Done::new(Outcome::Copied)
             }
             .with(place.changes)
-            .at(index),
+            .at(index)
+            .noted(noted),
             proof,
             attempt: 1,
             forgotten: None,

@@ -33,9 +33,16 @@ const SOMETHING_ELSE: &str = "something else has its name, and stays";
 /// What has this name in each destination: where it was looked up, and the facts.
 pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Option<Stat>)>, Fault> {
     let mut there = Vec::with_capacity(entry.dir.twins.len());
+    let is_manifest = |at| {
+        let manifest = worker.run.manifest.as_ref();
+        manifest.is_some_and(|manifest| manifest.is_at(at, entry.target))
+    };
     for (index, twin) in entry.dir.twins.iter().enumerate() {
         let Some(twin) = twin else { continue };
         let fault = |errno| Fault::new(Operation::Stat, Side::Destination(index), errno);
+        if twin.slot.as_ref().is_some_and(|slot| is_manifest(slot.id())) {
+            return Err(Fault::conflict(Operation::Create, index, IN_USE));
+        }
         let known = match (
             twin.fresh,
             entry
