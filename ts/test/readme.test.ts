@@ -62,6 +62,7 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run move photos /mnt/archive': ['archive/photos', PHOTOS],
   "scripts/run move --exclude '*.tmp' photos/ /mnt/archive/2024": ['archive/2024', ['a.jpg', 'cache', 'cache/c.jpg']],
   'scripts/run move --dry-run photos /mnt/archive': ['.', []],
+  'scripts/run copy --manifest /mnt/photos.b3 photos/ /mnt/archive/2024': ['archive/2024', PHOTOS],
   'scripts/run copy --move photos/ /mnt/archive/2025': ['archive/2025', PHOTOS],
 };
 

@@ -2,10 +2,11 @@
 //!
 //! Nothing is done here: who takes a task is the walk, and [`crate::copy::perform`].
 
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bulkhaul_sys::{Identity, Time};
+use bulkhaul_sys::{Identity, Kind, Time};
 
 use crate::bytes::chunks::Chunks;
 use crate::bytes::transfer::Terms;
@@ -113,6 +114,13 @@ impl Run {
         if self.rules.asked.remove_sources && !self.doubtful.load(Ordering::Relaxed) {
             self.doubtful.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// The manifest, where it says something of an entry of this kind: not of itself, nor of an older one in its place.
+    pub fn noting(&self, (dir, source, target): (&Dir, usize, &CStr), kind: Kind) -> Option<&Manifest> {
+        let from = &dir.sources[source];
+        let manifest = self.manifest.as_ref().filter(|manifest| manifest.has(kind));
+        manifest.filter(|manifest| !manifest.is_at(from.slot.id(), from.scope.source_name(target)))
     }
 
     /// What transfers to a destination go by.

@@ -116,11 +116,7 @@ impl<'r> Worker<'r> {
 
     /// Writes what arrived down, where there is a manifest. What that has no place for is not complete.
     fn note(&self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, done: Done) -> Result<Done, Stopped> {
-        let Some(manifest) = self.run.manifest.as_ref().filter(|of| of.has(kind) && done.arrived()) else {
-            return Ok(done);
-        };
-        let from = &dir.sources[source];
-        if !manifest.is_at(from.slot.id(), from.scope.source_name(target)) {
+        if let Some(manifest) = self.run.noting((dir, source, target), kind).filter(|_| done.arrived()) {
             let path = join(&dir.relative_path(), target.to_bytes());
             manifest.note(&self.run.desk, path, done.noted.as_deref().cloned())?;
         }

@@ -96,7 +96,7 @@ pub fn regular(
         flush(worker);
         let linked = link::link_or_claim(worker, entry, source, &stat, there, &mut claimed)?;
         if let Some(done) = linked {
-            return note::kept(worker, source, &stat, done).map(Some);
+            return note::kept(worker, entry, source, &stat, done).map(Some);
         }
     }
     let places = match settle(worker, entry, source, &stat, there, &mut claimed)? {
@@ -105,7 +105,7 @@ pub fn regular(
                 size: stat.size,
                 ..done
             };
-            return note::kept(worker, source, &stat, done).map(Some);
+            return note::kept(worker, entry, source, &stat, done).map(Some);
         }
         Settled::Copy(places) => places,
         Settled::Waits => return Ok(None),
@@ -381,7 +381,7 @@ fn copy_file(
     let filled = fill_file(worker, entry, file, stat, index, (&new, unfinished.as_ref()));
     let mut result = filled.and_then(|(copied, proof)| {
         let digests = note::of_copied(worker, &copied);
-        let noted = note::copied(worker, (file, original), digests, copied.end)?;
+        let noted = note::copied(worker, entry, (file, original), digests, copied.end)?;
         Ok((copied.end, proof, noted))
     });
     if unfinished.is_none()

@@ -6,11 +6,11 @@
 use std::ffi::CStr;
 
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
-use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Kind, OwnedFd, Stat};
 
 use crate::bytes::chunks::Copied;
 use crate::bytes::digests::digests;
-use crate::copy::entry::{Done, Original, SourceEntry};
+use crate::copy::entry::{Done, Entry, Original, SourceEntry};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::records::entry::{self, Found};
@@ -32,11 +32,13 @@ pub fn of_copied(worker: &Worker<'_>, copied: &Copied) -> Option<Vec<Digest>> {
 /// A file that was copied, with the digests that were made then.
 pub fn copied(
     worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
     (file, stat): (&OwnedFd, &Stat),
     made: Option<Vec<Digest>>,
     bytes: u64,
 ) -> Result<Option<Box<Found>>, Stopped> {
-    let Some(manifest) = &worker.run.manifest else {
+    let place = (&**entry.dir, entry.source, entry.target);
+    let Some(manifest) = worker.run.noting(place, Kind::File) else {
         return Ok(None);
     };
     let (mut found, several) = (entry::of(stat), stat.nlink > 1);
@@ -58,7 +60,13 @@ pub fn copied(
 }
 
 /// A file that was there already, or is another name of one.
-pub fn kept(worker: &mut Worker<'_>, source: SourceEntry<'_>, stat: &Stat, done: Done) -> Result<Done, Stopped> {
+pub fn kept(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    source: SourceEntry<'_>,
+    stat: &Stat,
+    done: Done,
+) -> Result<Done, Stopped> {
     if worker.run.manifest.is_none() || !done.arrived() {
         return Ok(done);
     }
@@ -70,7 +78,7 @@ pub fn kept(worker: &mut Worker<'_>, source: SourceEntry<'_>, stat: &Stat, done:
         opened = sys::open_file(source.at.as_fd(), source.name).map_err(open)?;
         &opened
     };
-    let noted = copied(worker, (file, stat), None, stat.size)?;
+    let noted = copied(worker, entry, (file, stat), None, stat.size)?;
     Ok(done.noted(noted))
 }
 

@@ -5,7 +5,7 @@
  * is said goes to stderr; stdout has the manifest, where that is asked for, or with --json nothing but JSON.
  */
 import { accessSync, constants, createReadStream, createWriteStream, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { BulkhaulError } from '../../../error.js';
@@ -13,6 +13,7 @@ import type { Event, Report } from '../../../events.js';
 import { display, toBytes } from '../../../names.js';
 import type { Resources } from '../../../native/options.js';
 import type { JournalSettings } from '../../../ops/arguments.js';
+import type { CopyOptions } from '../../../ops/copy.js';
 import type { Job } from '../../../ops/job.js';
 import { failureText, manifestSummary, summaryText, verifiedText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
@@ -37,6 +38,8 @@ type Begin = Parameters<typeof runJob>[0];
 
 const INTERRUPTED: Problem = { kind: 'interrupted', message: 'interrupted: the same command goes on' };
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+const MAKING = '[1/3] Creating manifest…';
 
 /** By the algorithm. */
 const NAMES = { blake3: 'BLAKE3SUMS', sha256: 'SHA256SUMS' } as const;
@@ -112,8 +115,13 @@ class Mirror {
     );
     await this.#check();
     const wants = (each: MirrorCall['step']) => step === 'all' || step === each;
-    const made = wants('make-manifest') ? await this.#make(resources) : undefined;
-    if (wants('copy') && !this.#stopped) await this.#copy(resources);
+    let made: string | undefined;
+    if (step === 'all' && !values.dry_run) {
+      made = await this.#makeAndCopy(resources);
+    } else {
+      if (wants('make-manifest')) made = await this.#make(resources);
+      if (wants('copy') && !this.#stopped) await this.#copy(resources);
+    }
     if (!wants('verify') || this.#stopped) return;
     if (step === 'all' && values.dry_run) {
       this.#say(`[3/3] Verifying at ${display(this.#target)}`);
@@ -151,10 +159,10 @@ class Mirror {
   async #make(resources: Resources): Promise<string | undefined> {
     const { call, out } = this;
     const { source, step, values } = call;
-    this.#say('[1/3] Creating manifest…');
-    const piped = values.manifest === '-';
-    const place = piped ? undefined : (values.manifest ?? below(source, NAMES[this.#algorithm]));
-    if (values.dry_run && place !== undefined) {
+    this.#say(MAKING);
+    const place = this.#place;
+    const piped = place === undefined;
+    if (values.dry_run && !piped) {
       out.note(`dry run: nothing is hashed, and ${place} is not written`);
       return undefined;
     }
@@ -162,7 +170,7 @@ class Mirror {
     const output = direct ? '/dev/stdout' : (place ?? join(this.#temporary(), 'manifest'));
     const { manifest } = await import('../../../ops/manifest.js');
     const settings = this.#settings(problemsOf);
-    const report = await this.#hash(
+    const { report, counted } = await this.#hash(
       () =>
         manifest({
           sources: below(source, ''),
@@ -178,6 +186,7 @@ class Mirror {
         }),
       settings,
     );
+    if (counted) out.print(`Hashing: ${filesOf(report)}`);
     this.#summarise(report, manifestSummary);
     if (this.#stopped) return undefined;
     if (report.outcomes.listed === 0) throw nothingIn(source);
@@ -186,13 +195,56 @@ class Mirror {
     return output;
   }
 
+  /** Makes the manifest while it copies; where it is. SRC is read once. */
+  async #makeAndCopy(resources: Resources): Promise<string | undefined> {
+    const { call, out } = this;
+    const { source } = call;
+    this.#say(MAKING, this.#copying);
+    const place = this.#place;
+    const output = place ?? join(this.#temporary(), 'manifest');
+    const settings = this.#settings(problemsOf);
+    const copy = await this.#copier(resources, settings);
+    const { report, counted } = await this.#hash(
+      (entries) => copy({ entries, manifest: { path: output, algorithms: [this.#algorithm] } }),
+      settings,
+    );
+    if (counted) out.print(`Hashing: ${copiedFilesOf(report)}`);
+    this.#summarise(report, summaryText);
+    // What only the manifest can't name is there.
+    const { unwritable: _, ...failures } = report.failureKinds;
+    const lost = report.notes.some(({ kind }) => kind === 'manifest');
+    this.#incomplete = Object.values(failures).some((count) => count > 0) || !report.accounted || lost;
+    if (this.#incomplete) out.say('the copy is incomplete, so it was not verified');
+    if (this.#stopped) return undefined;
+    if (place === undefined) await this.#print(output);
+    else if (place.startsWith(below(source, ''))) await this.#bring(place.slice(below(source, '').length), copy);
+    return output;
+  }
+
+  /** The manifest lies in SRC, and was not there when the rest was copied. */
+  async #bring(name: string, copy: (changes: Partial<CopyOptions>) => Job): Promise<void> {
+    const list = join(this.#temporary(), 'list');
+    await writeFile(list, Buffer.concat([toBytes(name), Buffer.of(0)]));
+    const report = await copy({ filesFrom: { path: list, nul: true }, journal: undefined, signal: this.signal });
+    if (!report.complete) this.#summarise(report, summaryText);
+  }
+
   async #copy(resources: Resources): Promise<void> {
+    this.#say(this.#copying);
+    const settings = this.#settings(problemsOf);
+    const copy = await this.#copier(resources, settings);
+    const report = await this.#job((entries) => copy({ entries }), settings);
+    this.#summarise(report, summaryText);
+    // What is missing then is no finding of a verification.
+    this.#incomplete = Object.values(report.failureKinds).some((count) => count > 0) || !report.accounted;
+  }
+
+  /** Begins a copy of what is in SRC into DST, with these options beside. */
+  async #copier(resources: Resources, settings: CommonSettings): Promise<(changes: Partial<CopyOptions>) => Job> {
     const { call, out } = this;
     const { source, destination = '', values } = call;
-    this.#say(`[2/3] Copying ${display(source)} to ${display(destination)}…`);
     const { copy } = await import('../../../ops/copy.js');
-    const settings = this.#settings(problemsOf);
-    const begin = (entries: boolean): Job =>
+    return (changes) =>
       copy({
         sources: below(source, ''),
         destination,
@@ -200,16 +252,22 @@ class Mirror {
         // What is not on disk yet can't be read from there.
         ...(call.step === 'all' && { sync: 'all' }),
         spillDirectory: spillDirectory(out.streams.env),
-        entries,
         ...inUse(settings, out.streams.env),
         ...resources,
-        ...this.#journaled,
+        ...(values.manifest === '-' && call.step === 'all' ? {} : this.#journaled),
+        ...changes,
       });
-    const report = await this.#job(begin, settings);
-    this.#summarise(report, summaryText);
-    // What is missing then is no finding of a verification.
-    this.#incomplete = Object.values(report.failureKinds).some((count) => count > 0) || !report.accounted;
-    if (this.#incomplete && call.step === 'all') out.say('the copy is incomplete, so it was not verified');
+  }
+
+  get #copying(): string {
+    const { source, destination = '' } = this.call;
+    return `[2/3] Copying ${display(source)} to ${display(destination)}…`;
+  }
+
+  /** Where the manifest goes; undefined: to standard output. */
+  get #place(): string | undefined {
+    const { manifest } = this.call.values;
+    return manifest === '-' ? undefined : (manifest ?? below(this.call.source, NAMES[this.#algorithm]));
   }
 
   /** Whether the steps end here. */
@@ -254,7 +312,7 @@ class Mirror {
     const algorithm = step === 'all' ? this.#algorithm : algo === 'auto' ? undefined : algo;
     // Each failure has its line here, in the words of the original.
     const settings: CommonSettings = { ...this.#settings(findingsOf), preview: true };
-    const report = await this.#hash(
+    const { report, counted } = await this.#hash(
       () =>
         verify({
           manifests: manifest,
@@ -276,6 +334,7 @@ class Mirror {
         if (lines.length > 0) print(lines);
       },
     );
+    if (counted) out.print(`Hashing: ${filesOf(report)}`);
     out.notes(report);
     const { 'not-listed': extra = 0 } = report.skipped;
     if (extra > 0) {
@@ -339,10 +398,10 @@ class Mirror {
 
   /** A job that hashes, with its counts where nobody sees a status. */
   async #hash(
-    begin: () => Job,
+    begin: (entries: boolean) => Job,
     settings: CommonSettings,
     listen?: (event: Event, print: (lines: readonly string[]) => void) => void,
-  ): Promise<Report> {
+  ): Promise<{ report: Report; counted: boolean }> {
     const { out, call } = this;
     const { json, quiet } = call.values;
     const terminal = 'isTTY' in out.streams.stderr && out.streams.stderr.isTTY === true;
@@ -350,8 +409,8 @@ class Mirror {
     let timer: NodeJS.Timeout | undefined;
     // Lines come clear of the status row of a terminal.
     let print = (lines: readonly string[]): void => out.print(...lines);
-    const started: Begin = (_, hush) => {
-      const job = begin();
+    const started: Begin = (entries, hush) => {
+      const job = begin(entries);
       print = (lines) => void hush(async () => out.print(...lines));
       if (counts) timer = countFiles(job, (line) => out.print(line));
       return job;
@@ -362,8 +421,7 @@ class Mirror {
         counts ? { ...settings, progress: 'none' } : settings,
         listen && ((event) => listen(event, print)),
       );
-      if (counts) out.print(`Hashing: ${filesOf(report)}`);
-      return report;
+      return { report, counted: counts };
     } finally {
       clearInterval(timer);
     }
@@ -467,6 +525,12 @@ export function countFiles(job: Pick<Job, 'snapshot'>, print: (line: string) => 
 function filesOf({ files, found }: Report): string {
   const done = Object.values(files).reduce((sum, each) => sum + each, 0) - files.skipped;
   return `${done}/${Math.max(found.file - files.skipped, done)}`;
+}
+
+/** The same of a copy, in which what is skipped is hashed too. */
+function copiedFilesOf({ files, found }: Report): string {
+  const done = Object.values(files).reduce((sum, each) => sum + each, 0);
+  return `${done}/${Math.max(found.file, done)}`;
 }
 
 function nothingIn(source: string): BulkhaulError {
