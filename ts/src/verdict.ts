@@ -95,14 +95,17 @@ const number = (value: number) => value.toLocaleString('en-US');
 const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0);
 
 /** What is not as manifests say, where it is more than content that differs. */
-function claims({ mismatch = 0, missing = 0, extra = 0, kind = 0, damaged = 0 }: Record<string, number>) {
-  if (missing + extra + kind + damaged === 0) return undefined;
+function claims(kinds: Record<string, number>): string | undefined {
+  const { mismatch = 0, missing = 0, extra = 0, kind = 0, damaged = 0 } = kinds;
+  const { 'bit-rot': rotten = 0, 'behind-mtime': behind = 0 } = kinds;
+  if (missing + extra + kind + damaged + rotten + behind === 0) return undefined;
   const parts: [number, string][] = [
     [mismatch, 'with other content'],
     [missing, 'missing'],
     [kind, 'of another kind'],
     [extra, 'extra'],
-    [damaged, 'damaged'],
+    [damaged + rotten, 'damaged'],
+    [behind, 'changed behind the time of modification'],
   ];
   return parts.flatMap(([many, what]) => (many > 0 ? [`${number(many)} ${what}`] : [])).join(', ');
 }

@@ -69,6 +69,8 @@ const KINDS = {
     right: { path: '/dev/null', nul: false },
     wrong: [...NOTHING, 'x', {}, { path: 'x' }, { nul: true }, { path: 5, nul: true }, { path: 'x', nul: 1 }],
   },
+  // A right one goes with a form and an output.
+  update: { right: undefined, wrong: [...NOTHING, 5, true, [], {}, Buffer.from('x'), 'nonsense', 'full'] },
   copyManifest: {
     right: { path: OUTPUT, format: 'jsonl', algorithms: ['md5'] },
     wrong: [
@@ -315,6 +317,7 @@ const CALLS: Record<string, Call> = {
       format: 'text jsonl',
       nul: 'boolean',
       output: 'path',
+      update: 'update',
       inUse: 'patterns',
       spillDirectory: 'path',
       sources: 'paths',

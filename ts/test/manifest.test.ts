@@ -2,6 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  chmodSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -11,6 +12,7 @@ import {
   statSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -332,5 +334,135 @@ describe('a copy that writes a manifest', () => {
       expect(readFileSync(at('M'), 'latin1')).toBe(readFileSync(at('N'), 'latin1'));
       for (const name of ['M', 'N', 'd']) rmSync(at(name), { recursive: true });
     }
+  });
+});
+
+describe('--update', () => {
+  /** A tree of 20 files with a manifest of the form jsonl, `update`, which runs the update, and what was read in it. */
+  async function made() {
+    const cwd = scratch();
+    const at = (...names: string[]) => join(cwd, ...names);
+    mkdirSync(at('t/d'), { recursive: true });
+    for (let number = 0; number < 10; number += 1) {
+      for (const name of [`t/${number}`, `t/d/${number}`]) writeFileSync(at(name), `number ${number}`);
+    }
+    const making = ['manifest', '--format', 'jsonl', '-o', 'M', 't/'];
+    expect((await run(making, { cwd })).code).toBe(0);
+    const update = async (...options: string[]) => {
+      const before = readFileSync(at('M'), 'utf8');
+      const { code, stdout, stderr } = await run([...making, '--update', '--json', ...options], { cwd });
+      const said = jsonLines(stdout);
+      const errors = said.flatMap(({ type, kind, path }) => (type === 'error' ? [[kind, path]] : []));
+      const notes = said.flatMap(({ type, kind, message }) => (type === 'note' ? [[kind, message]] : []));
+      const same = readFileSync(at('M'), 'utf8') === before;
+      return { code, errors, notes, same, read: said.at(-1)?.hashedBytes, stderr };
+    };
+    const anew = async () => {
+      await run(['manifest', '--format', 'jsonl', '-o', 'N', 't/'], { cwd });
+      return readFileSync(at('N'), 'utf8') === readFileSync(at('M'), 'utf8');
+    };
+    return { cwd, at, update, anew };
+  }
+  /** Other content, with size and time of modification as they were. */
+  const behind = (path: string) => {
+    const { atime, mtime } = statSync(path);
+    execFileSync('cp', ['-a', path, `${path}.kept`]);
+    const content = readFileSync(path);
+    content[0] = (content[0] ?? 0) ^ 1;
+    writeFileSync(path, content);
+    utimesSync(path, atime, mtime);
+    execFileSync('touch', ['-r', `${path}.kept`, path]);
+    rmSync(`${path}.kept`);
+  };
+
+  it('reads nothing where nothing changed, and the same bytes come of it', async () => {
+    const { update } = await made();
+    expect(await update()).toMatchObject({ code: 0, errors: [], notes: [], same: true, read: 0 });
+  });
+
+  it('reads what is new, or has another size or time, or other metadata, and says how many files are gone', async () => {
+    const { at, update, anew } = await made();
+    writeFileSync(at('t/0'), 'longer than before');
+    utimesSync(at('t/1'), 5, 5);
+    chmodSync(at('t/2'), 0o600);
+    writeFileSync(at('t/new'), 'new');
+    rmSync(at('t/d/3'));
+    rmSync(at('t/d/4'));
+    expect(await update()).toMatchObject({
+      code: 0,
+      errors: [],
+      notes: [['gone', '2 files of the older manifest are not there any more']],
+      read: 18 + 8 + 8 + 3,
+    });
+    expect(await anew()).toBe(true);
+  });
+
+  it('tells of content that changed behind its time, each time, and keeps what it was', async () => {
+    const { at, update } = await made();
+    behind(at('t/5'));
+    for (let times = 0; times < 2; times += 1) {
+      expect(await update()).toMatchObject({ code: 1, errors: [['behind-mtime', 't/5']], same: true, read: 8 });
+    }
+    const { code, stderr } = await run(['verify', '--in', 't', 'M'], { cwd: at() });
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/t\/5: its content is not that of line \d+ of M/)]);
+    // Who writes to it says that it is meant so.
+    utimesSync(at('t/5'), 9, 9);
+    expect(await update()).toMatchObject({ code: 0, errors: [] });
+  });
+
+  it('--full reads all, and finds what no time tells', async () => {
+    const { at, update } = await made();
+    // As where the medium gives other bytes: what the manifest says is not what is there.
+    const text = readFileSync(at('M'), 'utf8');
+    const lines = text.split('\n');
+    const rotten = lines.findIndex((line) => line.includes('"path":"d/7"'));
+    lines[rotten] = (lines[rotten] ?? '').replace(
+      /"blake3":"./,
+      (start) => `${start.slice(0, -1)}${start.endsWith('0') ? 1 : 0}`,
+    );
+    writeFileSync(at('M'), lines.join('\n'));
+    expect(await update()).toMatchObject({ code: 0, errors: [], same: true, read: 0 });
+    expect(await update('--full')).toMatchObject({ code: 1, errors: [['bit-rot', 't/d/7']], same: true, read: 160 });
+    const { stderr } = await run(['manifest', '--update', '--full', '--format', 'jsonl', '-o', 'M', 't/'], {
+      cwd: at(),
+    });
+    expect(stderr).toMatch(/MISMATCHED: 1 damaged/);
+  });
+
+  it('makes one where there is none, and refuses what has no times, or is no whole manifest', async () => {
+    const { cwd, at, update } = await made();
+    rmSync(at('M'));
+    writeFileSync(at('M'), '');
+    const refused = async (why: RegExp) => {
+      const before = readFileSync(at('M'));
+      const { code, stderr } = await run(['manifest', '--update', '--format', 'jsonl', '-o', 'M', 't/'], { cwd });
+      expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringMatching(why) });
+      expect(readFileSync(at('M'))).toEqual(before);
+    };
+    await refused(/M: nothing is listed/);
+    await run(['manifest', '-o', 'M', 't/'], { cwd });
+    await refused(/M: it is no manifest of the form jsonl/);
+    await run(['manifest', '--format', 'jsonl', '-o', 'M', 't/'], { cwd });
+    const lines = readFileSync(at('M'), 'utf8').split('\n');
+    writeFileSync(at('M'), [lines[0], lines[2], lines[1], ...lines.slice(3)].join('\n'));
+    await refused(/M: line 3: the paths are not in order/);
+    writeFileSync(at('M'), lines.slice(0, 9).join('\n'));
+    await refused(/M: its last line has no end/);
+    rmSync(at('M'));
+    expect((await run(['manifest', '--update', '--format', 'jsonl', '-o', 'M', 't/'], { cwd })).code).toBe(0);
+    expect(await update()).toMatchObject({ code: 0, same: true, read: 0 });
+    for (const [options, why] of [
+      [['--full'], /--full goes with --update/],
+      [['--update', '-o', 'M'], /--update needs --format jsonl/],
+      [['--update', '--format', 'jsonl'], /--update needs --format jsonl.*--output FILE/],
+    ] as const) {
+      const { code, stderr } = await run(['manifest', ...options, 't/'], { cwd });
+      expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringMatching(why) });
+    }
+  });
+
+  it('reads for a digest that the older one has not', async () => {
+    const { update } = await made();
+    expect(await update('-a', 'md5')).toMatchObject({ code: 0, same: false, read: 160 });
   });
 });

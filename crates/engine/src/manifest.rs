@@ -3,18 +3,21 @@
 //! Comes in: [`ManifestOptions`]; goes out: a [`Job`] that walks, hashes and writes the manifest, and sends an event for each
 //! entry, in its order, where that is asked for. Promises: the same trees give the same bytes; the manifest appears under its
 //! name when it is whole, and lists neither itself nor what the run uses; a file that changes while it is hashed, and what
-//! could not be read or written down, is a failure in the report and is not in the manifest. Memory does not grow with the
+//! could not be read or written down, is a failure in the report and is not in the manifest; where an older one is updated,
+//! what has other content though nothing tells that it was written to is a failure too, and keeps its line. Memory does not grow with the
 //! number of entries, but for inodes of which not all links have come yet.
 
 mod contents;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhaul_formats::digest::Algorithm;
 use bulkhaul_formats::manifest::{Entry, Format};
-use bulkhaul_sys::{self as sys, Follow, Kind, Time};
+use bulkhaul_formats::units;
+use bulkhaul_sys::{self as sys, Errno, Follow, Kind, Time};
 
-use self::contents::{Contents, InUse};
+use self::contents::{Contents, InUse, Older};
 use crate::bytes::output::Output;
 use crate::entry::{Changes, Details, Outcome};
 use crate::error::{Failure, Refusal};
@@ -23,6 +26,7 @@ use crate::job::desk::Desk;
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::records::entry::kind_of;
+use crate::records::known::Known;
 use crate::records::manifest::{Making, Told};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::records::survey::Survey;
@@ -30,6 +34,15 @@ use crate::report::Report;
 use crate::tree::path::{c_string, split, trim};
 use crate::tree::selection::{self, Selection};
 use crate::walk::start::{Root, check_roots};
+
+/// What of the files that an older manifest knows is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Those that have another size, time of modification or time of change.
+    Changed,
+    /// All.
+    Full,
+}
 
 /// A manifest, as asked for.
 #[derive(Clone, Debug)]
@@ -46,6 +59,8 @@ pub struct ManifestOptions {
     pub format: Format,
     /// Where it goes; none: only events.
     pub output: Option<Vec<u8>>,
+    /// What is there of it already tells what has to be read.
+    pub update: Option<Update>,
     /// Files and directories that the caller uses meanwhile: they are left out.
     pub in_use: Vec<Vec<u8>>,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
@@ -69,6 +84,7 @@ impl Default for ManifestOptions {
             algorithms: Vec::new(),
             format: Format::Sums,
             output: None,
+            update: None,
             in_use: Vec::new(),
             spill_directory: None,
             sort_memory: SORT_BYTES,
@@ -83,6 +99,10 @@ impl Default for ManifestOptions {
 pub fn job(options: ManifestOptions) -> Result<Job, Refusal> {
     let process = process::process();
     let staff = Staff::of(options.jobs, process.processors)?;
+    if options.update.is_some() && (options.format != Format::Json || options.output.is_none()) {
+        let what = "update: only a manifest of the form jsonl, in a file, has the times to go by";
+        return Err(Refusal::Usage(what.into()));
+    }
     let manifest = Manifest {
         staff,
         roots: check_roots(&options.sources)?,
@@ -117,6 +137,7 @@ impl Manifest {
                     counters.outcome(kind, fault.outcome(), None, 0);
                     return desk.fail(Failure::new(&fault, entry.path, kind, None));
                 }
+                Told::Settled => return,
             };
             let kind = kind_of(&entry);
             counters.outcome(kind, Outcome::Listed, None, entry.size.unwrap_or_default());
@@ -125,11 +146,31 @@ impl Manifest {
             }
         })
     }
+
+    /// The manifest that is to be updated, if there is one yet.
+    fn older(&self, desk: &Desk) -> Result<Option<Older>, Refusal> {
+        let (Some(update), Some(path)) = (self.options.update, &self.options.output) else {
+            return Ok(None);
+        };
+        let there = c_string(path)
+            .is_ok_and(|path| sys::stat(sys::current_directory(), &path, Follow::Yes).err() != Some(Errno::NOENT));
+        if !there {
+            return Ok(None);
+        }
+        let sorters = Sorters::new(self.options.spill_directory.as_deref(), self.options.sort_memory, 1);
+        let known = Known::open(path, &sorters, &desk.cancel)?;
+        Ok(known.map(|known| Older {
+            known,
+            full: update == Update::Full,
+            there: AtomicU64::new(0),
+        }))
+    }
 }
 
 impl Work for Manifest {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
+        let older = self.older(desk)?;
         let survey = Survey {
             roots: &self.roots,
             filter: &self.filter,
@@ -139,13 +180,30 @@ impl Work for Manifest {
             spill_directory: options.spill_directory.as_deref(),
             sort_memory: options.sort_memory,
             output: options.output.as_deref().map(|path| (path, self.mode)),
-            read_at_most: u64::MAX,
+            // Of what is known already nobody can tell how much is to be read.
+            read_at_most: if older.as_ref().is_some_and(|older| !older.full) {
+                0
+            } else {
+                u64::MAX
+            },
         };
         let look = |output: Option<&Output>| {
             let place = output.map(Output::place).transpose()?.flatten();
-            Ok(Contents::new(desk, &self.making, self.in_use(), place))
+            Ok(Contents::new(
+                desk,
+                &self.making,
+                (self.in_use(), place),
+                older.as_ref(),
+            ))
         };
         survey.run(desk, look, |sorters, sorted, output| {
+            if let Some(older) = &older {
+                let gone = older.known.files.saturating_sub(older.there.load(Ordering::Relaxed));
+                if gone > 0 {
+                    let files = units::count(gone, "file of the older manifest is", "files of the older manifest are");
+                    desk.note("gone", || (Vec::new(), format!("{files} not there any more")));
+                }
+            }
             self.write(desk, (sorters, sorted), output)
         })
     }

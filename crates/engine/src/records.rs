@@ -6,6 +6,7 @@ pub mod entry;
 pub mod facts;
 pub mod gather;
 pub mod intake;
+pub mod known;
 pub mod listfile;
 pub mod manifest;
 pub mod ordered;

@@ -227,6 +227,8 @@ export interface NativeManifestOptions extends Resources, Selection, ManifestFor
   sources: NativeTree[];
   /** The file that the manifest goes to, whole or not at all. Default: only events. */
   output?: PathBytes;
+  /** The manifest that `output` is already, of the form `jsonl`, tells what is read: `changed`, files with another size, time of modification or time of change; `full`, all. What has other content with the same size and time of modification is an error (`behind-mtime`, or where the time of change is the same too `bit-rot`), and keeps its entry. Default: all is made anew. */
+  update?: 'changed' | 'full';
   /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
   inUse?: PathBytes[];
   /** Directory for temporary files without a name, for manifests that memory does not hold. Default: memory is used. */

@@ -20,6 +20,7 @@ import {
   RESOURCES,
   record,
   SELECTION,
+  text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
@@ -48,6 +49,7 @@ const FIELDS: Fields<ManifestOptions> = {
   oneFileSystem: SELECTION.oneFileSystem,
   ...MANIFEST,
   output: path,
+  update: text,
   inUse: each(path),
   spillDirectory: path,
   sources: paths,

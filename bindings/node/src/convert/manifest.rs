@@ -1,6 +1,7 @@
 //! Options of a manifest.
 
-use bulkhaul_engine::{ManifestFormat as Format, manifest};
+use bulkhaul_engine::ManifestFormat as Format;
+use bulkhaul_engine::manifest::{self, Update};
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
@@ -16,6 +17,7 @@ pub struct ManifestOptions {
     pub format: Option<String>,
     pub nul: Option<bool>,
     pub output: Option<Buffer>,
+    pub update: Option<String>,
     pub in_use: Option<Vec<Buffer>>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
@@ -51,6 +53,12 @@ pub fn manifest_options(given: ManifestOptions) -> Result<manifest::ManifestOpti
         algorithms: algorithms.collect::<Result<_, _>>()?,
         format: format(given.format.as_deref(), given.nul.unwrap_or(false))?,
         output: given.output.map(Vec::from),
+        update: choice(
+            "update",
+            given.update.as_deref(),
+            default.update,
+            &[("changed", Some(Update::Changed)), ("full", Some(Update::Full))],
+        )?,
         in_use: given.in_use.map(paths).unwrap_or_default(),
         spill_directory: given.spill_directory.map(Vec::from),
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),

@@ -106,7 +106,7 @@ impl Manifest {
         let mut payload = Vec::new();
         let found = found.map(|(entry, links)| {
             let found = (Entry { path, ..entry }, links);
-            self.making.record(&found, &mut payload).map(|()| found.0.path)
+            self.making.record(&found, false, &mut payload).map(|()| found.0.path)
         });
         let key = found.transpose()?;
         self.due.fetch_add(1, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Manifest {
         let written = self.intake.sorted().and_then(|mut sorted| {
             let sorted = (&self.sorters, &mut sorted);
             self.making.write(desk, sorted, Some(&mut output), |told| match told {
-                Told::Written(_) | Told::Again(_) => lines += 1,
+                Told::Written(_) | Told::Again(_) | Told::Settled => lines += 1,
                 Told::Differs(..) => {}
             })
         });

@@ -1,22 +1,25 @@
 //! What a manifest wants of an entry: the [`Look`] of a [`Gather`](crate::records::gather::Gather) that makes the entries of
 //! manifests, digests of files included.
 //!
-//! Comes in: how the manifest is made, and what the run itself uses; goes out: a record of each entry that can be written.
-//! Files are read as they come, by the thread that found them.
+//! Comes in: how the manifest is made, what the run itself uses, and perhaps an older manifest; goes out: a record of each
+//! entry that can be written. Files are read as they come, by the thread that found them, but for those of which the older
+//! manifest knows size, time of modification and time of change as they are.
 
 use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bulkhaul_formats::digest::Hashers;
+use bulkhaul_formats::digest::{Digest, Hashers};
 use bulkhaul_formats::manifest::Entry;
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Stat};
 
 use crate::bytes::digests::digests;
 use crate::entry::Reason;
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Cause, Fault, Operation, Side};
 use crate::job::desk::Desk;
-use crate::records::entry::{self, Found};
+use crate::records::entry::{self, Found, kind_of};
 use crate::records::gather::{self, Look, Missing};
+use crate::records::known::Known;
 use crate::records::manifest::Making;
 use crate::walk::node::Entered;
 
@@ -26,6 +29,17 @@ pub struct Contents<'c> {
     making: &'c Making,
     in_use: InUse,
     output: Option<Place>,
+    older: Option<&'c Older>,
+}
+
+/// What an older manifest is for.
+pub struct Older {
+    /// It.
+    pub known: Known,
+    /// Read also what it seems to be right about.
+    pub full: bool,
+    /// Files of it that are there.
+    pub there: AtomicU64,
 }
 
 /// Files and directories that a run uses.
@@ -40,17 +54,76 @@ pub struct InUse {
 /// A directory and a name in it.
 pub type Place = (Identity, CString);
 
+/// An entry, and what is wrong with it.
+type Seen = (Found, Option<Fault>);
 type Hand<'h> = gather::Hand<'h, Hashers>;
 
 impl<'c> Contents<'c> {
     /// For one run. `output`: where the manifest will be, by its directory and its name: an older one is left out.
-    pub fn new(desk: &'c Desk, making: &'c Making, in_use: InUse, output: Option<Place>) -> Self {
+    pub fn new(
+        desk: &'c Desk,
+        making: &'c Making,
+        (in_use, output): (InUse, Option<Place>),
+        older: Option<&'c Older>,
+    ) -> Self {
         Self {
             desk,
             making,
             in_use,
             output,
+            older,
         }
+    }
+
+    /// What an older manifest says of a file.
+    fn before(&self, path: &[u8]) -> Result<Option<Entry>, Missing> {
+        let Some(older) = self.older else { return Ok(None) };
+        let found = older.known.find(path).map_err(|refusal| Fault {
+            operation: Operation::Read,
+            side: Side::Source,
+            cause: Cause::Unlike("older", refusal.to_string()),
+        })?;
+        let file = found.filter(|entry| kind_of(entry) == Kind::File);
+        if file.is_some() {
+            older.there.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(file)
+    }
+
+    /// The digests that are wanted, where an entry has all of them.
+    fn digests_of(&self, entry: &Entry) -> Option<Vec<Digest>> {
+        let algorithms = self.making.algorithms().iter();
+        algorithms.map(|algorithm| entry.digest(*algorithm).copied()).collect()
+    }
+
+    /// What was found, and what the older manifest says of it: content that differs though size and time of modification are
+    /// the same is a fault, and the older entry stays.
+    fn judge(found: Found, before: Option<Entry>) -> Seen {
+        let is = &found.0;
+        let Some(before) = before.filter(|before| (before.size, before.mtime) == (is.size, is.mtime)) else {
+            return (found, None);
+        };
+        let differs = |digest: &Digest| is.digest(digest.algorithm()).is_some_and(|is| is != digest);
+        if !before.digests.iter().any(differs) {
+            return (found, None);
+        }
+        let (kind, what) = if before.ctime == is.ctime {
+            (
+                "bit-rot",
+                "its content has changed, and none of its times has: it is damaged",
+            )
+        } else {
+            (
+                "behind-mtime",
+                "its content has changed, and its size and time of modification have not",
+            )
+        };
+        let fault = Fault {
+            operation: Operation::Verify,
+            side: Side::Source,
+            cause: Cause::Unlike(kind, format!("{what}; the manifest keeps what it was")),
+        };
+        ((before, found.1), Some(fault))
     }
 
     /// An entry with what `stat` says of it, without its path. An error where it is not what it was when it was listed, or is
@@ -89,7 +162,7 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
 impl Look for Contents<'_> {
     /// What the manifest says of a directory, where it says something.
     type Directory = Option<Entry>;
-    type Found = Found;
+    type Found = Seen;
     type Own = Hashers;
     type Stem = ();
 
@@ -124,9 +197,27 @@ impl Look for Contents<'_> {
 
     fn stem(&self, _beginning: &[u8]) {}
 
-    fn look(&self, hand: &mut Hand<'_>, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Missing> {
+    fn look(
+        &self,
+        hand: &mut Hand<'_>,
+        at: BorrowedFd<'_>,
+        (name, path): (&CStr, &[u8]),
+        kind: Kind,
+    ) -> Result<Seen, Missing> {
         if kind != Kind::File {
-            return self.special(at, name, kind);
+            return Ok((self.special(at, name, kind)?, None));
+        }
+        let before = self.before(path)?;
+        if let Some(before) = before.as_ref().filter(|_| self.older.is_some_and(|older| !older.full)) {
+            let stat = sys::stat(at, name, Follow::No).map_err(|errno| fault(Operation::Stat, errno))?;
+            let mut found = self.found(&stat, kind)?;
+            let same =
+                |entry: &Entry| (entry.size, entry.mtime, entry.ctime) == (found.0.size, found.0.mtime, found.0.ctime);
+            if let Some(digests) = self.digests_of(before).filter(|_| same(before)) {
+                hand.counters.sized(stat.size, stat.allocated);
+                found.0.digests = digests;
+                return Ok((found, None));
+            }
         }
         let file = sys::open_file(at, name).map_err(|errno| match errno {
             // It was a file when it was listed.
@@ -141,21 +232,27 @@ impl Look for Contents<'_> {
         // Where sizes say nothing it is more than was stated.
         hand.counters.sized(bytes.saturating_sub(stat.size), 0);
         (found.0.digests, found.0.size) = (digests, Some(bytes));
-        Ok(found)
+        Ok(Self::judge(found, before))
     }
 
-    fn leave(&self, directory: &Option<Entry>) -> Result<Found, Missing> {
+    fn leave(&self, directory: &Option<Entry>) -> Result<Seen, Missing> {
         match directory {
-            Some(entry) => Ok((entry.clone(), None)),
+            Some(entry) => Ok(((entry.clone(), None), None)),
             None => Err(Missing::Skipped(Reason::NotAFile)),
         }
     }
 
-    fn record(&self, hand: &mut Hand<'_>, ((), path): (&(), &[u8]), _: Kind, mut found: Found) -> Result<(), Fault> {
+    fn record(
+        &self,
+        hand: &mut Hand<'_>,
+        ((), path): (&(), &[u8]),
+        _: Kind,
+        (mut found, fault): Seen,
+    ) -> Result<Option<Fault>, Fault> {
         found.0.path = path.to_vec();
-        self.making.record(&found, &mut hand.payload)?;
+        self.making.record(&found, fault.is_some(), &mut hand.payload)?;
         hand.key = found.0.path;
-        Ok(())
+        Ok(fault)
     }
 
     fn record_failed(&self, _hand: &mut Hand<'_>, _path: &[u8], _kind: Kind) -> bool {

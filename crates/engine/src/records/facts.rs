@@ -310,7 +310,13 @@ impl Look for FactFinder<'_> {
         Stem::new(beginning, self.wanted.order)
     }
 
-    fn look(&self, hand: &mut Hand<'_>, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Missing> {
+    fn look(
+        &self,
+        hand: &mut Hand<'_>,
+        at: BorrowedFd<'_>,
+        (name, _): (&CStr, &[u8]),
+        kind: Kind,
+    ) -> Result<Found, Missing> {
         Ok(self.find(hand, at, name, kind)?)
     }
 
@@ -321,7 +327,13 @@ impl Look for FactFinder<'_> {
         })
     }
 
-    fn record(&self, hand: &mut Hand<'_>, (stem, path): (&Stem, &[u8]), _: Kind, found: Found) -> Result<(), Fault> {
+    fn record(
+        &self,
+        hand: &mut Hand<'_>,
+        (stem, path): (&Stem, &[u8]),
+        _: Kind,
+        found: Found,
+    ) -> Result<Option<Fault>, Fault> {
         let record = Record {
             path,
             kind: found.kind,
@@ -339,7 +351,7 @@ impl Look for FactFinder<'_> {
             Order::Paths => path_key(record.path, &mut hand.key),
         }
         record.encode(&mut hand.payload);
-        Ok(())
+        Ok(None)
     }
 
     fn record_failed(&self, hand: &mut Hand<'_>, path: &[u8], kind: Kind) -> bool {

@@ -50,26 +50,26 @@ pub trait Look: Sync {
     /// For entries whose paths begin with this: nothing, or a directory and its slash.
     fn stem(&self, beginning: &[u8]) -> Self::Stem;
 
-    /// Looks at an entry that is no directory.
+    /// Looks at an entry that is no directory, by its name in one, and its path below the root.
     fn look(
         &self,
         hand: &mut Hand<'_, Self::Own>,
         at: BorrowedFd<'_>,
-        name: &CStr,
+        place: (&CStr, &[u8]),
         kind: Kind,
     ) -> Result<Self::Found, Missing>;
 
     /// What is known of a directory when all in it is done.
     fn leave(&self, directory: &Self::Directory) -> Result<Self::Found, Missing>;
 
-    /// Writes the record of an entry into the hand's key and payload.
+    /// Writes the record of an entry into the hand's key and payload. It may have one though something is wrong with it.
     fn record(
         &self,
         hand: &mut Hand<'_, Self::Own>,
         place: (&Self::Stem, &[u8]),
         kind: Kind,
         found: Self::Found,
-    ) -> Result<(), Fault>;
+    ) -> Result<Option<Fault>, Fault>;
 
     /// The same of one that failed. False: it has none.
     fn record_failed(&self, hand: &mut Hand<'_, Self::Own>, path: &[u8], kind: Kind) -> bool;
@@ -162,7 +162,11 @@ impl<'g, L: Look> Gather<'g, L> {
     ) {
         let kept = found.and_then(|found| Ok(self.look.record(hand, (stem, relative), kind, found)?));
         match kept {
-            Ok(()) => self.push(hand),
+            Ok(None) => self.push(hand),
+            Ok(Some(fault)) => {
+                self.push(hand);
+                self.fault_of(hand, path(), kind, &fault);
+            }
             Err(Missing::Skipped(reason)) => {
                 hand.counters.outcome(kind, Outcome::Skipped, Some(reason), 0);
                 if reason == Reason::Special {
@@ -178,9 +182,13 @@ impl<'g, L: Look> Gather<'g, L> {
 
     /// Something went wrong with an entry: its outcome, its failure, and its record.
     fn failed(&self, hand: &mut Hand<'g, L::Own>, relative: &[u8], path: Vec<u8>, kind: Kind, fault: &Fault) {
+        self.fault_of(hand, path, kind, fault);
+        self.lost(hand, relative, kind);
+    }
+
+    fn fault_of(&self, hand: &Hand<'g, L::Own>, path: Vec<u8>, kind: Kind, fault: &Fault) {
         hand.counters.outcome(kind, fault.outcome(), None, 0);
         self.desk.fail(Failure::new(fault, path, kind, None));
-        self.lost(hand, relative, kind);
     }
 
     /// The record of an entry of which nothing is known for sure.
@@ -256,7 +264,7 @@ impl<'g, L: Look> Visitor for Gather<'g, L> {
             relative.extend_from_slice(name.to_bytes());
             let found = match self.look.leaves_out(directory, name, kind) {
                 Some(reason) => Err(Missing::Skipped(reason)),
-                None => self.look.look(hand, at, name, kind),
+                None => self.look.look(hand, at, (name, &relative), kind),
             };
             let stopped = matches!(found, Err(Missing::Stopped));
             let own = || join(&path, name.to_bytes());

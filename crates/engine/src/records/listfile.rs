@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 
 use bulkhaul_formats::lists::changes;
 use bulkhaul_formats::lists::hpcp::{self, Form};
@@ -62,6 +63,12 @@ impl ListFile {
                 return Ok(());
             }
         }
+    }
+
+    /// Reads from an offset on; answers how many bytes there were.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, Refusal> {
+        let read = self.file.read_at(buffer, at);
+        read.map_err(|error| self.refusal(&error.to_string()))
     }
 
     pub(crate) fn refusal(&self, what: &str) -> Refusal {

@@ -43,6 +43,8 @@ pub enum Told {
     Again(Entry),
     /// What has its path in another source has the line, and says something else.
     Differs(Entry, Fault),
+    /// It has its line, and its outcome already.
+    Settled,
 }
 
 /// Numbers for the links of one inode, in the order in which the first of them comes.
@@ -97,8 +99,9 @@ impl Making {
         self.format == Format::Json
     }
 
-    /// Writes the payload of an entry's record, whose key is the path; the fault is that the form can't write it.
-    pub fn record(&self, (entry, links): &Found, payload: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Writes the payload of an entry's record, whose key is the path; the fault is that the form can't write it. `settled`: it
+    /// has its outcome.
+    pub fn record(&self, (entry, links): &Found, settled: bool, payload: &mut Vec<u8>) -> Result<(), Fault> {
         payload.clear();
         self.writer.entry(entry, payload).map_err(|why| Fault {
             operation: Operation::Write,
@@ -106,6 +109,7 @@ impl Making {
             cause: Cause::Unwritable(why.to_string()),
         })?;
         payload.clear();
+        payload.push(u8::from(settled));
         entry::encode(entry, *links, payload);
         Ok(())
     }
@@ -126,10 +130,14 @@ impl Making {
         while !desk.cancel.is_draining()
             && let Some((path, payload)) = sorted.next().map_err(|errno| sorters.refusal(errno))?
         {
-            let (mut entry, links) = entry::decode(path, payload).ok_or_else(|| sorters.refusal(Errno::IO))?;
+            let decoded = payload.split_first();
+            let decoded = decoded.and_then(|(settled, rest)| Some((*settled != 0, entry::decode(path, rest)?)));
+            let (settled, (mut entry, links)) = decoded.ok_or_else(|| sorters.refusal(Errno::IO))?;
             // Two sources have this path. What is the same in all that is told stands once.
             if let Some(before) = before.as_ref().filter(|before| before.path == entry.path) {
-                told(if self.says_the_same(before, &entry) {
+                told(if settled {
+                    Told::Settled
+                } else if self.says_the_same(before, &entry) {
                     Told::Again(entry)
                 } else {
                     let fault = Fault {
@@ -150,7 +158,7 @@ impl Making {
                 written.map_err(|why| Refusal::Output(why.to_string()))?;
                 output.write(&line)?;
             }
-            told(Told::Written(entry));
+            told(if settled { Told::Settled } else { Told::Written(entry) });
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
 /** `bulkhaul manifest`: trees in, one manifest out, on standard output or into a file. */
+import { BulkhaulError } from '../../error.js';
 import type { ManifestOptions } from '../../ops/manifest.js';
 import { VerbCommand } from '../base.js';
 import { ALGORITHMS, algorithmOf, FORMATS } from '../digests.js';
@@ -29,7 +30,12 @@ export class ManifestCommand extends VerbCommand {
       not UTF-8) are errors, and the rest is written. The manifest itself, the state directory, and what an interrupted
       run left unfinished are left out.
 
-      Exit codes: 0 complete, 2 usage or nothing begun, 23 some files are missing, could not be read or written down, 24
+      \`--update\` takes the digests of files whose size, time of modification and time of change FILE knows as they are,
+      and reads the others; \`--full\` reads all. Where the content is another though size and time of modification are not,
+      the file was changed behind its time, or, where the time of change is the same too, it is damaged: an error, and its
+      line stays as it was. That needs \`--format jsonl\`, which has times.
+
+      Exit codes: 0 complete, 1 \`--update\` found content that changed behind its times, 2 usage or nothing begun, 23 some files are missing, could not be read or written down, 24
       some vanished or changed meanwhile, 130 interrupted.
     `,
     examples: [
@@ -39,6 +45,7 @@ export class ManifestCommand extends VerbCommand {
         'All that is known, two digests',
         '$0 manifest --format jsonl --algorithm blake3 --algorithm md5 -o photos.jsonl photos',
       ],
+      ['Bring it up to date', '$0 manifest --update --format jsonl -o photos.jsonl photos'],
       ['Of a bag', '$0 manifest --format bagit -o bag/manifest-sha512.txt bag/data'],
     ],
   });
@@ -60,6 +67,14 @@ export class ManifestCommand extends VerbCommand {
     ...{ group: 'output', value: 'FILE', default: '-, standard output' },
     help: 'Write the manifest to FILE, whole or not at all; into a FIFO or device as it comes',
   });
+  update = flag('--update', {
+    group: 'how',
+    help: 'Read only what has another size, time of modification or time of change than in FILE (--output, of the form jsonl), where there is one already',
+  });
+  full = flag('--full', {
+    group: 'how',
+    help: 'With --update: read all, and tell what has other content though its times are the same',
+  });
   nul = flag('-0,--nul,--null', {
     group: 'output',
     help: 'End each line with NUL instead of a newline, with names as they are, for sha256sum -z',
@@ -69,6 +84,10 @@ export class ManifestCommand extends VerbCommand {
   async execute(): Promise<number> {
     const { settings, context } = this;
     refuseElsewhere('manifest', this.operands);
+    if (this.full && !this.update) throw new BulkhaulError('USAGE', '--full goes with --update');
+    if (this.update && (this.format !== 'jsonl' || this.output === undefined || this.output === '-')) {
+      throw new BulkhaulError('USAGE', '--update needs --format jsonl, which has times to go by, and --output FILE');
+    }
     const output = this.output && this.file('--output', this.output, '/dev/stdout');
     const options: ManifestOptions = {
       sources: this.operands,
@@ -76,6 +95,7 @@ export class ManifestCommand extends VerbCommand {
       algorithms: this.algorithms.map(algorithmOf),
       format: this.format,
       nul: this.nul,
+      ...(this.update && { update: this.full ? 'full' : 'changed' }),
       oneFileSystem: this.oneFileSystem,
       spillDirectory: neededSpillDirectory(context.env),
       ...this.inUse,
