@@ -364,6 +364,7 @@ const CALLS: Record<string, Call> = {
       ...JOB,
       manifests: 'manifests',
       directory: 'directory',
+      exclude: 'patterns',
       algorithm: 'text md5',
       extra: 'boolean',
       quick: 'boolean',

@@ -240,3 +240,61 @@ it('the library gives the findings as events', async () => {
   expect(told).toEqual(expect.arrayContaining([`mismatch ${at('t/a')}`, 'mismatched a', 'same d/a', 'same big']));
   expect(await job).toMatchObject({ complete: false, exitCode: 1, verifiedFiles: 3 });
 });
+
+describe('a digest alone', () => {
+  it.each([
+    ['md5', 'md5', (hex: string) => hex],
+    ['sha256', 'sha256', (hex: string) => `${hex.toUpperCase()}\r\n`],
+    ['b3', 'blake3', (hex: string) => `  ${hex}\n`],
+    ['xxh3', 'xxh3', (hex: string) => `${hex}\n`],
+  ])('in FILE.%s is that of FILE', async (suffix, algorithm, written) => {
+    const { at, bh } = tree(['a', 'back\\slash']);
+    for (const name of ['a', 'back\\slash', 'big']) {
+      const { stdout } = await bh('manifest', '-a', algorithm, '--nul', `t/${name}`);
+      writeFileSync(at('t', `${name}.${suffix}`), written(stdout.split(' ', 1)[0] ?? ''));
+    }
+    const given = ['a', 'back\\slash', 'big'].map((name) => `t/${name}.${suffix}`);
+    expect(await findings(bh, '--no-extra', ...given)).toEqual({ code: 0, found: {} });
+    flip(at('t/big'), 999_999);
+    expect(await findings(bh, '--no-extra', ...given)).toEqual({ code: 1, found: { 't/big': 'mismatch' } });
+  });
+
+  it('is refused where no name says of what, or of which algorithm', async () => {
+    const { at, bh } = tree(['a']);
+    for (const [name, content] of [
+      ['.md5', 'a'.repeat(32)],
+      ['a.txt', 'a'.repeat(32)],
+      ['a.md5', 'a'.repeat(64)],
+    ] as const) {
+      writeFileSync(at('t', name), content);
+      expect((await bh('verify', `t/${name}`)).code, name).toBe(2);
+    }
+  });
+});
+
+it('of blake3 or sha256, when no file is as it was: told, and every file is a mismatch', async () => {
+  const { at, bh } = tree(['a']);
+  await bh('manifest', '-a', 'sha256', '-o', 'M', 't/');
+  for (const name of ['a', 'd/a', 'big', 'nothing']) writeFileSync(at('t', name), 'damaged');
+  const { code, stderr } = await bh('verify', '--in', 't', 'M');
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/note \(algorithm, 1x\): its digests may be of blake3 or of sha256, and no file tells which/);
+  expect(stderr).toMatch(/4 failures: 4 mismatch/);
+});
+
+it('--exclude: neither what is extra nor what is listed is verified, and that is said', async () => {
+  const { at, bh } = tree(['a']);
+  await bh('manifest', '-o', 'M', 't/');
+  writeFileSync(at('t/a'), 'damaged');
+  writeFileSync(at('t/extra.tmp'), '');
+  rmSync(at('t/d'), { recursive: true });
+  expect((await findings(bh, '--in', 't', 'M')).code).toBe(1);
+  const excluded = ['--exclude', '/d', '--exclude', '*.tmp', '--exclude', '/a'];
+  expect(await findings(bh, '--in', 't', ...excluded, 'M')).toEqual({ code: 0, found: {} });
+  const { stderr } = await bh('verify', '--in', 't', ...excluded, 'M');
+  expect(stderr).toMatch(/excluded, 2x\): what is excluded is not verified, though a manifest lists it, first at t\/a/);
+  expect(await findings(bh, '--in', 't', '--include', '/a', ...excluded, 'M')).toEqual({
+    code: 1,
+    found: { 't/a': 'mismatch' },
+  });
+});

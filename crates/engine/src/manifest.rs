@@ -201,7 +201,12 @@ impl Work for Manifest {
                 let gone = older.known.files.saturating_sub(older.there.load(Ordering::Relaxed));
                 if gone > 0 {
                     let files = units::count(gone, "file of the older manifest is", "files of the older manifest are");
-                    desk.note("gone", || (Vec::new(), format!("{files} not there any more")));
+                    desk.note("gone", || {
+                        (
+                            options.output.clone().unwrap_or_default(),
+                            format!("{files} not there any more"),
+                        )
+                    });
                 }
             }
             self.write(desk, (sorters, sorted), output)

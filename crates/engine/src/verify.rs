@@ -39,7 +39,7 @@ use crate::records::sort::{SORT_BYTES, Sorters};
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, c_string, open_directory_path, show, split};
-use crate::tree::selection::Selection;
+use crate::tree::selection::{self, Selection};
 use crate::walk::Walk;
 use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Boundary, Root, Start, media};
@@ -51,6 +51,8 @@ pub struct VerifyOptions {
     pub manifests: Vec<Vec<u8>>,
     /// Where paths of the manifests begin; none: each where its manifest lies.
     pub directory: Option<Vec<u8>>,
+    /// What is not verified, whether or not a manifest lists it: rules in rsync's style, about paths below the directory.
+    pub filter: Option<selection::Rules>,
     /// The algorithm of the digests; none: the manifests tell.
     pub algorithm: Option<Algorithm>,
     /// What no manifest names is a failure.
@@ -76,6 +78,7 @@ impl Default for VerifyOptions {
         Self {
             manifests: Vec::new(),
             directory: None,
+            filter: None,
             algorithm: None,
             extra: true,
             quick: false,
@@ -107,13 +110,20 @@ pub fn job(options: VerifyOptions) -> Result<Job, Refusal> {
         )));
     }
     let resources = options.resources;
-    Job::new(staff.most(), Verify { options, staff }).within(resources)
+    let filter = Selection::of(options.filter.as_ref())?;
+    if filter.is_about_paths() {
+        return Err(Refusal::Usage(
+            "filter: a verification has rules of rsync's style".into(),
+        ));
+    }
+    Job::new(staff.most(), Verify { options, staff, filter }).within(resources)
 }
 
 /// One verification with its checked options.
 struct Verify {
     options: VerifyOptions,
     staff: Staff,
+    filter: Selection,
 }
 
 /// Where the manifests begin: the directory that all of them are about, and each with its way to it.
@@ -183,7 +193,7 @@ impl Work for Verify {
             desk,
             Ahead {
                 begin: Begin::Trees(roots.to_vec()),
-                filter: None,
+                filter: options.filter.clone(),
                 boundary: Boundary::None,
                 passes: 1,
                 to_read: Some(Box::new(move |_, size| if quick { 0 } else { size })),
@@ -199,7 +209,7 @@ impl Work for Verify {
         let found = sorters.anew(crew.active());
         let gather = Gather::new(desk, &roots, FactFinder::new(desk, wanted), &found);
         let walk = Walk {
-            filter: &Selection::default(),
+            filter: &self.filter,
             boundary: Boundary::None,
             across: &[],
             desk,
@@ -213,6 +223,7 @@ impl Work for Verify {
         let mut join = Join::new(claims, sorted, desk, &sorters);
         let mut teller = Teller {
             options,
+            filter: &self.filter,
             desk,
             directory: &directory,
             all_kinds,
@@ -230,6 +241,7 @@ impl Work for Verify {
 /// Says what became of each path: counts, failures, events.
 struct Teller<'t> {
     options: &'t VerifyOptions,
+    filter: &'t Selection,
     desk: &'t Desk,
     /// As messages begin.
     directory: &'t [u8],
@@ -251,6 +263,12 @@ impl Teller<'_> {
             (Some(found), _) => (found.path.clone(), found.kind, found.size),
             (None, Some(claim)) => {
                 let kind = kind_of(&claim.entry);
+                // What is there of it was passed over, and counted.
+                if self.filter.excludes_path(&claim.entry.path, kind) {
+                    let what = "what is excluded is not verified, though a manifest lists it";
+                    let path = || path::join(self.directory, &claim.entry.path);
+                    return self.desk.note("excluded", || (path(), what.into()));
+                }
                 counters.found(kind);
                 (claim.entry.path.clone(), kind, 0)
             }

@@ -276,6 +276,8 @@ export interface NativeVerifyOptions extends Resources {
   manifests: PathBytes[];
   /** Where the paths in them begin. Default: each where its manifest lies. */
   directory?: PathBytes;
+  /** Rules for names, in `rsync` style, about paths below the directory: what is excluded is neither verified nor extra. Default: everything is taken. */
+  filter?: NativeFilter;
   /** What the digests are of. Default: the manifests tell. */
   algorithm?: Algorithm;
   /** What no manifest names is an error. Default true. */

@@ -26,11 +26,13 @@ import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 /** Options of `verify`. */
 export interface VerifyOptions
   extends JobOptions,
-    Omit<NativeVerifyOptions, 'manifests' | 'directory' | 'inUse' | 'spillDirectory' | 'entryEvents'> {
+    Omit<NativeVerifyOptions, 'manifests' | 'directory' | 'filter' | 'inUse' | 'spillDirectory' | 'entryEvents'> {
   /** Manifests, all of which hold: lines of b3sum, sha256sum and their like, also in the form of BSD, hashdeep's, a bag's, and those of `manifest`. */
   manifests: PathLike | PathLike[];
   /** Where the paths in them begin. Default: each where its manifest lies. */
   directory?: PathLike | undefined;
+  /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. What is excluded is neither verified nor extra. Default: everything is taken. */
+  exclude?: PathLike[];
   /** Files and directories that the caller uses meanwhile: they are not extra. Default: none. */
   inUse?: PathLike[];
   /** A directory for temporary files without a name, for what memory should not hold. Default: memory is used. */
@@ -42,6 +44,7 @@ const FIELDS: Fields<VerifyOptions> = {
   ...JOB,
   manifests: paths,
   directory: path,
+  exclude: each(path),
   algorithm: text,
   extra: boolean,
   quick: boolean,
@@ -75,6 +78,7 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     dryRun,
     manifests,
     directory,
+    exclude,
     inUse,
     spillDirectory,
     entries,
@@ -86,6 +90,7 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     ...rest,
     manifests: [manifests].flat().map((path) => pathBytes(pathText(path, 'a manifest'))),
     ...(directory !== undefined && { directory: pathBytes(pathText(directory, 'the directory')) }),
+    ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),

@@ -4,13 +4,14 @@ use bulkhaul_engine::verify;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{JsLimits, algorithm, paths, resources};
+use super::{Filter, JsLimits, algorithm, filter, paths, resources};
 
 /// A verification, as asked for.
 #[napi(object, object_to_js = false)]
 pub struct VerifyOptions {
     pub manifests: Vec<Buffer>,
     pub directory: Option<Buffer>,
+    pub filter: Option<Filter>,
     pub algorithm: Option<String>,
     pub extra: Option<bool>,
     pub quick: Option<bool>,
@@ -30,6 +31,7 @@ pub fn verify_options(given: VerifyOptions) -> Result<verify::VerifyOptions, Str
     Ok(verify::VerifyOptions {
         manifests: paths(given.manifests),
         directory: given.directory.map(Vec::from),
+        filter: given.filter.map(filter).transpose()?,
         algorithm: told.map(|name| algorithm("algorithm", name)).transpose()?,
         extra: given.extra.unwrap_or(default.extra),
         quick: given.quick.unwrap_or(default.quick),

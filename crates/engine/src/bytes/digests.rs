@@ -43,7 +43,7 @@ fn read(
             Errno::ISDIR => Fault::changed(Operation::Read),
             errno => fault(Operation::Read, errno),
         })?;
-        desk.pace.give_back((want - got) as u64);
+        desk.read_less((want - got) as u64);
         hashers.update(&buffer[..got]);
         counters.hashed(got as u64);
         bytes += got as u64;
@@ -90,7 +90,10 @@ mod tests {
             let before = sys::stat_fd(file.as_fd()).unwrap();
             let mut expected = Hashers::new(&[Algorithm::Md5]);
             expected.update(&content);
+            let counted = desk.peek().read_bytes;
             assert_eq!(of(&file, &before).unwrap(), (expected.finish(), size as u64));
+            // What was asked for and not there was not read.
+            assert_eq!(desk.peek().read_bytes - counted, size as u64);
             let mut writer = fs::File::options().append(true).open(&path).unwrap();
             writer.write_all(b"more").unwrap();
             let Err(Stopped::Fault(fault)) = of(&file, &before) else {

@@ -486,7 +486,7 @@ impl<'a> Transfer<'a> {
                     reached
                 }
             };
-            self.desk.pace.give_back(next - reached);
+            self.desk.read_less(next - reached);
             if by_kernel || lasting.is_some() {
                 self.methods
                     .learn(self.pair, |p| p.spent(method, reached - at, began.elapsed()));

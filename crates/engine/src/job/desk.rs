@@ -370,6 +370,12 @@ impl Desk {
         }
     }
 
+    /// So many bytes were less than there was leave to read.
+    pub fn read_less(&self, bytes: u64) {
+        self.motion.read.take_back(bytes);
+        self.pace.give_back(bytes);
+    }
+
     /// Waits for leave to look at one more entry; answers whether anybody still wants that.
     pub fn may_begin(&self) -> bool {
         self.pace.entry(|| self.cancel.is_draining())

@@ -247,7 +247,7 @@ impl<'f> FactFinder<'f> {
     ) -> Result<u64, Fault> {
         while let Some(want) = self.piece(u64::MAX) {
             let got = read(fd, &mut hand.content[..want], want, at)?;
-            self.desk.pace.give_back((want - got) as u64);
+            self.desk.read_less((want - got) as u64);
             take(&hand.content[..got]);
             at += got as u64;
             if got < want {

@@ -44,6 +44,13 @@ impl ListFile {
         Ok(whole.then_some(Self { name, file }))
     }
 
+    /// The same list with other bytes, which are kept in a file without a name.
+    pub(crate) fn rewritten(self, bytes: &[u8], sorters: &Sorters) -> Result<Self, Refusal> {
+        let mut file = File::from(sorters.file()?);
+        file.write_all(bytes).map_err(|error| sorters.failed(&error))?;
+        Ok(Self { file, ..self })
+    }
+
     /// Hands all bytes, some at a time, to `take`, from the first on; until it answers false.
     pub(crate) fn pieces(&self, mut take: impl FnMut(&[u8]) -> Result<bool, Refusal>) -> Result<(), Refusal> {
         let mut file = &self.file;

@@ -280,6 +280,11 @@ impl Steps {
         self.0[place].0.fetch_add(steps, Relaxed);
     }
 
+    /// Takes so many back that were added before.
+    pub fn take_back(&self, steps: u64) {
+        self.add(steps.wrapping_neg());
+    }
+
     /// All of them.
     pub fn sum(&self) -> u64 {
         let places = self.0.iter();

@@ -60,6 +60,19 @@ impl Selection {
         }
     }
 
+    /// Whether a rule excludes an entry by its path below the root, or a directory that it lies in.
+    pub fn excludes_path(&self, path: &[u8], kind: Kind) -> bool {
+        let Some((_, filter)) = &self.0 else { return false };
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends = ends.map(|(at, _)| at).chain([path.len()]);
+        let mut start = 0;
+        ends.into_iter().any(|end| {
+            let (parent, name) = (&path[..start.max(1) - 1], &path[start..end]);
+            start = end + 1;
+            filter.excludes(parent, name, end < path.len() || kind == Kind::Directory)
+        })
+    }
+
     /// Whether a rule excludes a name below any of these paths.
     pub fn excludes(&self, parents: &[Vec<u8>], name: &CStr, kind: Kind) -> bool {
         let Some((_, filter)) = &self.0 else { return false };
@@ -68,5 +81,33 @@ impl Selection {
             [] => below(b""),
             parents => parents.iter().any(|parent| below(parent)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_an_excluded_directory_is_excluded() {
+        let rules = [&b"/a/b/"[..], b"*.o", b"/top", b"c/d"].map(<[u8]>::to_vec);
+        let selection = Selection::of(Some(&(Style::Rsync, rules.to_vec()))).unwrap();
+        for (path, excluded) in [
+            ("a", false),
+            ("a/b", false),
+            ("a/b/x", true),
+            ("x/a/b/x", false),
+            ("x.o", true),
+            ("x.o/y", true),
+            ("a/x.o", true),
+            ("top", true),
+            ("top/x", true),
+            ("a/top", false),
+            ("x/c/d", true),
+            ("x/c/e", false),
+        ] {
+            assert_eq!(selection.excludes_path(path.as_bytes(), Kind::File), excluded, "{path}");
+        }
+        assert!(selection.excludes_path(b"a/b", Kind::Directory));
     }
 }

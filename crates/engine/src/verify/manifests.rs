@@ -5,7 +5,9 @@
 //! disagree, are a refusal with the number of the line: half of a manifest proves nothing.
 
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
-use bulkhaul_formats::manifest::{Entry, Format, Listed, ManifestError, Merge, Problem, Reader, Recognised, recognise};
+use bulkhaul_formats::manifest::{
+    Entry, Format, Listed, ManifestError, Merge, Problem, Reader, Recognised, bare, recognise,
+};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
 
 use super::beneath::Beneath;
@@ -75,7 +77,7 @@ pub fn read(
             return Ok(None);
         };
         drop(resting);
-        let (recognised, head) = format_of(&list, &one.path)?;
+        let (list, recognised, head) = format_of(list, &one.path, sorters)?;
         all_kinds |= recognised.format == Format::Json;
         let expected = algorithm.or(recognised.named);
         let told = tell_apart(&recognised, expected, &head, &one.prefix, base, desk);
@@ -92,9 +94,14 @@ pub fn read(
                 )));
             }
             Told::Neither if expected.is_some() => expected,
+            // Whatever it is of, nothing that was looked at is as it says.
             Told::Neither => {
-                let what = "its digests may be of blake3 or of sha256, and no file tells which: say it (--algorithm)";
-                return Err(list.refusal(what));
+                desk.note("algorithm", || {
+                    let what = "its digests may be of blake3 or of sha256, and no file tells which: they are taken for \
+                                blake3 (--algorithm says it)";
+                    (one.path.clone(), what.into())
+                });
+                Some(Algorithm::Blake3)
             }
         };
         read_one(
@@ -157,8 +164,8 @@ fn next(sorted: &mut Sorted, sorters: &Sorters) -> Result<Option<(usize, Listed)
     Ok(Some(decoded().ok_or_else(|| sorters.refusal(Errno::IO))?))
 }
 
-/// The format of a manifest, and its beginning.
-fn format_of(list: &ListFile, path: &[u8]) -> Result<(Recognised, Vec<u8>), Refusal> {
+/// A manifest with its format, and its beginning. What is one digest and nothing else becomes a line.
+fn format_of(list: ListFile, path: &[u8], sorters: &Sorters) -> Result<(ListFile, Recognised, Vec<u8>), Refusal> {
     let mut head = Vec::new();
     list.pieces(|piece| {
         head.extend_from_slice(piece);
@@ -171,10 +178,15 @@ fn format_of(list: &ListFile, path: &[u8]) -> Result<(Recognised, Vec<u8>), Refu
         };
         return Err(list.refusal(&empty.to_string()));
     }
-    match recognise(path, &head) {
-        Some(recognised) => Ok((recognised, head)),
-        None => Err(list.refusal("it is no manifest of a form that is known here")),
+    if let Some(recognised) = recognise(path, &head) {
+        return Ok((list, recognised, head));
     }
+    if let Some(line) = bare(path, &head)
+        && let Some(recognised) = recognise(path, &line)
+    {
+        return Ok((list.rewritten(&line, sorters)?, recognised, line));
+    }
+    Err(list.refusal("it is no manifest of a form that is known here"))
 }
 
 fn read_one(

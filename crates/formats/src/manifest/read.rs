@@ -343,6 +343,23 @@ pub fn recognise(name: &[u8], head: &[u8]) -> Option<Recognised> {
     })
 }
 
+/// The line of a manifest that is one digest and nothing else, as many tools write `FILE.md5`: with the name that it lies
+/// beside, which its own name says. `None`: it is no such thing.
+pub fn bare(name: &[u8], content: &[u8]) -> Option<Vec<u8>> {
+    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0)?;
+    let algorithm = named(&name[dot + 1..])?;
+    let hex = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content).trim_ascii();
+    let digest = Digest::from_hex(algorithm, hex)?;
+    let mut line = Vec::new();
+    let entry = Entry::new(name[..dot].to_vec(), vec![digest]);
+    super::Writer::new(Format::Sums, &[algorithm])
+        .ok()?
+        .entry(&entry, &mut line)
+        .ok()?;
+    Some(line)
+}
+
 /// A manifest or tag manifest of a bag (RFC 8493, sections 2.1.3 and 2.2.1).
 fn is_bag(name: &[u8]) -> bool {
     (name.starts_with(b"manifest-") || name.starts_with(b"tagmanifest-")) && name.ends_with(b".txt")

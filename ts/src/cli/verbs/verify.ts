@@ -4,7 +4,7 @@ import type { VerifyOptions } from '../../ops/verify.js';
 import { ExitCode } from '../../verdict.js';
 import { VerbCommand } from '../base.js';
 import { ALGORITHMS, algorithmOf } from '../digests.js';
-import { flag, operands, value } from '../options.js';
+import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { refuseElsewhere } from '../values.js';
@@ -20,7 +20,7 @@ export class VerifyCommand extends VerbCommand {
     details: `
       Reads each file that a MANIFEST names and compares its digest with the one that stands there. A MANIFEST may be
       what \`manifest\` wrote, in any form, or b3sum, sha256sum, sha512sum, md5sum, their like on BSD, hashdeep, rclone or
-      a tool for bags; its form and its algorithm are recognised, and an algorithm that the files are not of is named.
+      a tool for bags, or one digest alone in FILE.md5 beside FILE; its form and its algorithm are recognised, and an algorithm that the files are not of is named.
       Paths begin in DIR (\`--in\`), or else where MANIFEST lies; nothing outside is ever read, and no link is followed.
       \`-\` is standard input, for which \`--in\` is needed.
 
@@ -49,6 +49,7 @@ export class VerifyCommand extends VerbCommand {
     ...{ group: 'what', value: 'DIR', default: 'where MANIFEST lies' },
     help: 'Where the paths in a MANIFEST begin',
   });
+  rules = rules('Neither verify nor call extra what PATTERN matches, below DIR');
   noExtra = flag('--no-extra', { group: 'what', help: 'What no MANIFEST names is no error' });
   algorithm = value('-a,--algorithm', {
     ...{ group: 'how', value: 'NAME', default: 'as the manifests tell' },
@@ -69,6 +70,7 @@ export class VerifyCommand extends VerbCommand {
     const options: VerifyOptions = {
       manifests: this.operands.map((path) => this.file('MANIFEST', path, '/dev/stdin')),
       directory: this.directory,
+      exclude: await this.patterns(this.rules),
       extra: !this.noExtra,
       quick: this.quick,
       spillDirectory: neededSpillDirectory(context.env),
