@@ -69,6 +69,10 @@ const KINDS = {
     right: { path: '/dev/null', nul: false },
     wrong: [...NOTHING, 'x', {}, { path: 'x' }, { nul: true }, { path: 5, nul: true }, { path: 'x', nul: 1 }],
   },
+  sample: {
+    right: { part: 1, parts: 2 },
+    wrong: [...NOTHING, 5, {}, { part: 1 }, { part: 2, parts: 2 }, { part: -1, parts: 2 }, { part: 0, parts: 'x' }],
+  },
   // A right one goes with a form and an output.
   update: { right: undefined, wrong: [...NOTHING, 5, true, [], {}, Buffer.from('x'), 'nonsense', 'full'] },
   copyManifest: {
@@ -368,6 +372,7 @@ const CALLS: Record<string, Call> = {
       algorithm: 'text md5',
       extra: 'boolean',
       quick: 'boolean',
+      sample: 'sample',
       inUse: 'patterns',
       spillDirectory: 'path',
     } satisfies Kinds<VerifyOptions>,

@@ -71,7 +71,7 @@ const ROOMS = [
   ...['native/options', 'native/events', 'native/blockdev', 'native', 'native/alias'],
   'verdict',
   'events',
-  ...['record', 'identity', 'lease', 'reader', 'store', 'journal'].map((room) => `journal/${room}`),
+  ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal'].map((room) => `journal/${room}`),
   ...['ops/arguments', 'ops/job', 'ops/mapping'],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),

@@ -298,3 +298,42 @@ it('--exclude: neither what is extra nor what is listed is verified, and that is
     found: { 't/a': 'mismatch' },
   });
 });
+
+describe('--sample', () => {
+  it('reads every file once in so many runs; what was interrupted comes again; a missing file is found each time', async () => {
+    const { at, bh } = tree();
+    await bh('manifest', '-o', 'M', 't/');
+    const scrub = async (...options: string[]) => {
+      const { code, stderr, stdout } = await bh('verify', '--in', 't', '--sample', '25%', ...options, 'M');
+      return { code, stderr, stdout };
+    };
+    const read: number[] = [];
+    for (let night = 1; night <= 8; night += 1) {
+      const { code, stderr } = await scrub();
+      expect([code, stderr]).toEqual([0, expect.stringContaining(`sample: part ${((night - 1) % 4) + 1} of 4, `)]);
+      read.push(Number(/verified: (\d+) files?/.exec(stderr)?.[1] ?? 0));
+    }
+    expect([read.slice(0, 4), read.slice(4)].map((parts) => parts.reduce((a, b) => a + b))).toEqual([26, 26]);
+    expect(read.slice(0, 4)).toEqual(read.slice(4));
+    rmSync(at('t/a'));
+    flip(at('t/big'), 7);
+    const found = [];
+    for (let night = 0; night < 4; night += 1) {
+      // Nothing is read, and nothing is moved on.
+      expect((await scrub('--max-duration', '0.001', '--bwlimit', '1')).code).toBe(130);
+      found.push(await findings(bh, '--in', 't', '--sample', '25%', 'M'));
+    }
+    expect(found.map(({ found }) => found['t/a'])).toEqual(Array(4).fill('missing'));
+    expect(found.filter(({ found }) => found['t/big'] === 'mismatch')).toHaveLength(1);
+  });
+
+  it.each([
+    [['--sample', '5', 'M'], /--sample: 5 is no part of all, such as 5%/],
+    [['--sample', '0%', 'M'], /is no part of all/],
+    [['--sample', '5%', '--quick', 'M'], /--quick reads no content/],
+    [['--sample', '5%', '--in', 't', '-'], /by their names/],
+  ])('%s is refused', async (args, why) => {
+    const { code, stderr } = await run(['verify', ...args], { cwd: scratch() });
+    expect([code, stderr]).toEqual([2, expect.stringMatching(why)]);
+  });
+});

@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use bulkhaul_formats::digest::Algorithm;
+use bulkhaul_formats::digest::{Algorithm, xxh64};
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, Follow, Identity, Kind, OwnedFd};
 
@@ -44,6 +44,23 @@ use crate::walk::Walk;
 use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Boundary, Root, Start, media};
 
+/// A part of the files, by a digest of their paths: which a file is in does not depend on what else there is, so that all
+/// parts together are all files, whatever comes and goes between two runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Which part, from 0.
+    pub part: u32,
+    /// How many there are.
+    pub parts: u32,
+}
+
+impl Sample {
+    /// Whether a file is in it.
+    fn has(self, path: &[u8]) -> bool {
+        xxh64(path) % u64::from(self.parts.max(1)) == u64::from(self.part)
+    }
+}
+
 /// A verification, as asked for.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
@@ -59,6 +76,8 @@ pub struct VerifyOptions {
     pub extra: bool,
     /// Names, kinds and sizes only; no content is read.
     pub quick: bool,
+    /// The content of a part of the files only.
+    pub sample: Option<Sample>,
     /// Files and directories that the caller uses meanwhile: they are not extra. Nor are the manifests.
     pub in_use: Vec<Vec<u8>>,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
@@ -82,6 +101,7 @@ impl Default for VerifyOptions {
             algorithm: None,
             extra: true,
             quick: false,
+            sample: None,
             in_use: Vec::new(),
             spill_directory: None,
             sort_memory: SORT_BYTES,
@@ -110,6 +130,9 @@ pub fn job(options: VerifyOptions) -> Result<Job, Refusal> {
         )));
     }
     let resources = options.resources;
+    if options.sample.is_some_and(|sample| sample.part >= sample.parts) {
+        return Err(Refusal::Usage("sample: there are not so many parts".into()));
+    }
     let filter = Selection::of(options.filter.as_ref())?;
     if filter.is_about_paths() {
         return Err(Refusal::Usage(
@@ -188,6 +211,8 @@ impl Work for Verify {
         let Some(claims) = manifests::read(&given, options.algorithm, &base, (desk, &sorters))? else {
             return Ok(desk.report(Durability::None, workers, true));
         };
+        // Of a part nobody can tell beforehand how much it is, but on the whole.
+        let parts = options.sample.map_or(1, |sample| u64::from(sample.parts));
         let quick = options.quick;
         let scout = Scout::send(
             desk,
@@ -196,7 +221,7 @@ impl Work for Verify {
                 filter: options.filter.clone(),
                 boundary: Boundary::None,
                 passes: 1,
-                to_read: Some(Box::new(move |_, size| if quick { 0 } else { size })),
+                to_read: Some(Box::new(move |_, size| if quick { 0 } else { size / parts })),
             },
         );
         let wanted = Wanted {
@@ -404,7 +429,8 @@ fn feed(
         while !ended && window.has_room() {
             match join.next()? {
                 Some(mut pair) => {
-                    pair.judge(options.quick);
+                    let read = |path: &[u8]| !options.quick && options.sample.is_none_or(|sample| sample.has(path));
+                    pair.judge(read);
                     let done = !pair.is_unread();
                     window.push(pair, done);
                 }

@@ -284,6 +284,8 @@ export interface NativeVerifyOptions extends Resources {
   extra?: boolean;
   /** Names, kinds and sizes only; no content is read. Default false. */
   quick?: boolean;
+  /** Content is read of one of so many parts of the files only, from 0: which one a file is in its path alone tells, so that all parts together are all files. Default: all. */
+  sample?: { part: number; parts: number };
   /** Files and directories that the caller uses meanwhile: they are not extra. Default: none. */
   inUse?: PathBytes[];
   /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */

@@ -9,6 +9,7 @@ import type { NativeVerifyOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
+  count,
   each,
   type Fields,
   JOB,
@@ -48,6 +49,7 @@ const FIELDS: Fields<VerifyOptions> = {
   algorithm: text,
   extra: boolean,
   quick: boolean,
+  sample: record<NonNullable<VerifyOptions['sample']>>({ part: count, parts: count }, 'part', 'parts'),
   inUse: each(path),
   spillDirectory: path,
 };

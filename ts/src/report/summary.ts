@@ -137,14 +137,15 @@ export function partitionSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
-/** The same of a verification; `quick`: no content was read. */
-export function verifySummary(report: Report, quick = false): string {
+/** The same of a verification; `quick`: no content was read; `part`: which part of the files was read, where not all were. */
+export function verifySummary(report: Report, quick = false, part?: { part: number; parts: number }): string {
   const { files, elapsed } = report;
   const what = quick
     ? `${count(files.same, 'file')} there, by names, kinds and sizes only: no content was read`
     : verifiedText(report);
   const lines = [
     `verified: ${what}, in ${duration(elapsed)}`,
+    ...(part ? [partLine(report, part)] : []),
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
@@ -195,6 +196,12 @@ function becameText({ before, after }: Pick<Sums, 'before' | 'after'>): string {
   if (small === 0) return bytes(after);
   const saved = after > before ? `${bytes(after - before)} more` : `${bytes(before - after)} saved`;
   return `${bytes(after)} (ratio ${(great / small).toFixed(2)}, ${saved})`;
+}
+
+function partLine({ files, interrupted }: Report, { part, parts }: { part: number; parts: number }): string {
+  const left = parts - part - (interrupted ? 0 : 1);
+  const next = left > 0 ? `${count(left, 'more run')} to have read all` : 'all have been read since the first part';
+  return `sample: part ${part + 1} of ${parts}, ${next}; of ${count(files.same, 'file')} in all names, kinds and sizes are right`;
 }
 
 /** The same of a comparison; `what`: what was compared. */

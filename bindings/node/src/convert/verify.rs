@@ -6,6 +6,13 @@ use napi_derive::napi;
 
 use super::{Filter, JsLimits, algorithm, filter, paths, resources};
 
+/// A part of the files.
+#[napi(object, object_to_js = false)]
+pub struct VerifySample {
+    pub part: u32,
+    pub parts: u32,
+}
+
 /// A verification, as asked for.
 #[napi(object, object_to_js = false)]
 pub struct VerifyOptions {
@@ -15,6 +22,7 @@ pub struct VerifyOptions {
     pub algorithm: Option<String>,
     pub extra: Option<bool>,
     pub quick: Option<bool>,
+    pub sample: Option<VerifySample>,
     pub in_use: Option<Vec<Buffer>>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
@@ -35,6 +43,9 @@ pub fn verify_options(given: VerifyOptions) -> Result<verify::VerifyOptions, Str
         algorithm: told.map(|name| algorithm("algorithm", name)).transpose()?,
         extra: given.extra.unwrap_or(default.extra),
         quick: given.quick.unwrap_or(default.quick),
+        sample: given
+            .sample
+            .map(|VerifySample { part, parts }| verify::Sample { part, parts }),
         in_use: given.in_use.map(paths).unwrap_or_default(),
         spill_directory: given.spill_directory.map(Vec::from),
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),

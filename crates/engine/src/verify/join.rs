@@ -51,19 +51,19 @@ impl Pair {
         matches!(self.finding, Finding::Unread)
     }
 
-    /// As far as it can be told without content; `quick`: that is all.
-    pub(super) fn judge(&mut self, quick: bool) {
+    /// As far as it can be told without content; `read`: whether that of a path is to be read.
+    pub(super) fn judge(&mut self, read: impl FnOnce(&[u8]) -> bool) {
         self.finding = match (&self.claim, &self.found) {
             (_, Some(found)) if found.failed => Finding::Failed,
             (None, _) => Finding::Extra,
             (Some(_), None) if self.unknown => Finding::Skipped(Reason::NotCompared),
             (Some(claim), None) => unlike("missing", format!("it is missing, and {} names it", claim.place)),
-            (Some(claim), Some(found)) => judged(claim, found, quick),
+            (Some(claim), Some(found)) => judged(claim, found, read),
         };
     }
 }
 
-fn judged(claim: &Claim, found: &Found, quick: bool) -> Finding {
+fn judged(claim: &Claim, found: &Found, read: impl FnOnce(&[u8]) -> bool) -> Finding {
     let Claim { entry, place } = claim;
     let kind = kind_of(entry);
     if kind != found.kind {
@@ -86,7 +86,7 @@ fn judged(claim: &Claim, found: &Found, quick: bool) -> Finding {
         let is = found.size;
         return unlike("mismatch", format!("it has {is} bytes, and {place} says {size}"));
     }
-    if quick || entry.digests.is_empty() {
+    if entry.digests.is_empty() || !read(&entry.path) {
         Finding::Same
     } else {
         Finding::Unread

@@ -1,13 +1,25 @@
 /** `bulkhaul verify`: manifests in, what is not as they say out. */
 import { BulkhaulError } from '../../error.js';
+import type { Part } from '../../journal/scrub.js';
 import type { VerifyOptions } from '../../ops/verify.js';
 import { ExitCode } from '../../verdict.js';
 import { VerbCommand } from '../base.js';
 import { ALGORITHMS, algorithmOf } from '../digests.js';
+import { needed } from '../jobs.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { refuseElsewhere } from '../values.js';
+
+/** The parts that `N%` makes of all. */
+function partsOf(text: string, option: string): number {
+  const [, digits] = /^(\d+(?:\.\d+)?)%$/.exec(text) ?? [];
+  const percent = Number(digits);
+  if (digits === undefined || percent < 0.01 || percent > 100) {
+    throw new BulkhaulError('USAGE', `${option}: ${text} is no part of all, such as 5%, from 0.01% to 100%`);
+  }
+  return Math.ceil(100 / percent);
+}
 
 export class VerifyCommand extends VerbCommand {
   static override readonly idle = {
@@ -41,6 +53,7 @@ export class VerifyCommand extends VerbCommand {
       ['Is every byte still there?', '$0 verify photos/BLAKE3SUMS'],
       ['A copy, by the manifest of its source', '$0 verify --in /mnt/archive photos/BLAKE3SUMS'],
       ['What was delivered with many manifests', '$0 verify --no-extra delivery/*.md5'],
+      ['Each night a twentieth of all', '$0 verify --sample 5% photos/BLAKE3SUMS'],
       ['Only names and sizes', '$0 verify --quick photos.jsonl'],
     ],
   });
@@ -56,6 +69,14 @@ export class VerifyCommand extends VerbCommand {
     help: `What the digests are of: ${ALGORITHMS.join(', ')}`,
   });
   quick = flag('--quick', { group: 'how', help: 'Compare names, kinds and sizes only, and say so' });
+  sample = value(
+    '--sample',
+    {
+      ...{ group: 'how', value: 'N%', default: '100%' },
+      help: 'Read the content of N% of the files, of others in each run, so that 100/N runs read all; of all others compare names, kinds and sizes. How far it is, is kept in the state directory, and a run that is interrupted does not count',
+    },
+    partsOf,
+  );
   operands = operands('MANIFEST…', 1);
 
   async execute(): Promise<number> {
@@ -79,12 +100,28 @@ export class VerifyCommand extends VerbCommand {
       ...this.resources,
       ...this.journaled,
     };
+    const scrub = this.sample === undefined ? undefined : await this.#scrub(this.sample, options);
     const { verify } = await import('../../ops/verify.js');
-    const report = await runJob(() => verify(options), settings, context);
+    const report = await runJob(() => verify({ ...options, ...(scrub && { sample: scrub.part }) }), settings, context);
+    if (!report.interrupted && report.accounted) scrub?.moveOn();
     if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
       const { verifySummary } = await import('../../report/summary.js');
-      context.stderr.write(verifySummary(report, this.quick));
+      context.stderr.write(verifySummary(report, this.quick, scrub?.part));
     }
     return report.exitCode;
+  }
+
+  /** The part of the files that is next. */
+  async #scrub(parts: number, options: VerifyOptions): Promise<{ part: Part; moveOn: () => void }> {
+    if (this.quick) throw new BulkhaulError('USAGE', '--quick reads no content, and --sample some: one of the two');
+    if (this.operands.includes('-')) {
+      throw new BulkhaulError('USAGE', '--sample needs manifests by their names: it goes on where the last run ended');
+    }
+    const directory = needed(this.stateDirectory);
+    const { identify, lastingOf } = await import('../../journal/identity.js');
+    const { nextPart, moveOn } = await import('../../journal/scrub.js');
+    const id = await identify('verify', process.cwd(), lastingOf(options, process.cwd()));
+    const part = nextPart(directory, id, parts);
+    return { part, moveOn: () => moveOn(directory, id, part) };
   }
 }
