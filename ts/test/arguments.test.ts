@@ -369,6 +369,7 @@ const CALLS: Record<string, Call> = {
       manifests: 'manifests',
       directory: 'directory',
       exclude: 'patterns',
+      only: 'patterns',
       algorithm: 'text md5',
       extra: 'boolean',
       quick: 'boolean',

@@ -77,6 +77,7 @@ const ROOMS = [
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
   ...['ops/transfer', 'ops/commands', 'ops/conversion', 'ops'],
   'resume',
+  'repair',
   'report',
   'index',
   ...[

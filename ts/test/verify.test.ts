@@ -5,6 +5,7 @@ import {
   closeSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -335,5 +336,75 @@ describe('--sample', () => {
   ])('%s is refused', async (args, why) => {
     const { code, stderr } = await run(['verify', ...args], { cwd: scratch() });
     expect([code, stderr]).toEqual([2, expect.stringMatching(why)]);
+  });
+});
+
+describe('--repair-from', () => {
+  /** A tree with a manifest, and a copy of it. */
+  async function copied() {
+    const made = tree();
+    await made.bh('manifest', '-o', 'M', 't/');
+    execFileSync('cp', ['-a', made.at('t'), made.at('copy')]);
+    const verified = (...options: string[]) => made.bh('verify', '--in', 't', ...options, 'M');
+    return { ...made, verified };
+  }
+  /** Another bit, and no time that tells it. */
+  const rot = (path: string, at: number) => {
+    execFileSync('cp', ['-a', path, `${path}.kept`]);
+    flip(path, at);
+    execFileSync('touch', ['-r', `${path}.kept`, path]);
+    rmSync(`${path}.kept`);
+  };
+
+  it('writes anew what is damaged or missing here and good there, with all that the copy has', async () => {
+    const { at, verified } = await copied();
+    rot(at('t/big'), 500_000);
+    rot(at('t/new\nline'), 1);
+    rmSync(at('t/d'), { recursive: true });
+    chmodSync(at('copy/a'), 0o640);
+    rot(at('t/a'), 0);
+    const { code, stderr } = await verified('--repair-from', 'copy');
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/repaired: big\n[\s\S]*repaired: new\\nline\n/)]);
+    expect(stderr).toMatch(/repair: 15 files of 15 written anew from copy and verified\n$/);
+    expect((await verified()).code).toBe(0);
+    execFileSync('diff', ['-r', at('t'), at('copy')]);
+    expect(readdirSync(at('t')).filter((name) => name.startsWith('.bh'))).toEqual([]);
+  });
+
+  it('leaves what the copy has not either, and what was written to after it', async () => {
+    const { at, verified } = await copied();
+    rot(at('t/big'), 1);
+    rot(at('copy/big'), 2);
+    writeFileSync(at('t/a'), 'written on purpose');
+    rot(at('t/a b'), 1);
+    const before = readFileSync(at('t/big'));
+    const { code, stderr } = await verified('--repair-from', 'copy');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/LEFT: a: it was written to after its copy was made\n/);
+    expect(stderr).toMatch(/LEFT: big: the copy is not good either: .*its content is not that of line/);
+    expect(stderr).toMatch(/repair: 1 file of 3 /);
+    expect([readFileSync(at('t/a'), 'utf8'), readFileSync(at('t/big'))]).toEqual(['written on purpose', before]);
+    // What is extra no copy repairs.
+    rmSync(at('t/a'));
+    writeFileSync(at('t/extra'), '');
+    expect((await verified('--exclude', '/big', '--repair-from', 'copy')).code).toBe(1);
+    rmSync(at('t/extra'));
+    expect((await verified('--exclude', '/big')).code).toBe(0);
+  });
+
+  it('is refused from the directory itself, from nowhere, and where nobody says what is to be repaired', async () => {
+    const { at, verified, bh } = await copied();
+    rot(at('t/a'), 0);
+    symlinkSync('t', at('alias'));
+    for (const [from, why] of [
+      ['t/.', /is t itself/],
+      ['alias', /is t itself/],
+      ['absent', /absent can't be looked at/],
+    ] as const) {
+      const { code, stderr } = await verified('--repair-from', from);
+      expect([code === 0, stderr]).toEqual([false, expect.stringMatching(why)]);
+    }
+    expect((await bh('verify', '--repair-from', 'copy', 't/M')).code).toBe(2);
+    expect((await verified()).code).toBe(1);
   });
 });

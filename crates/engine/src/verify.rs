@@ -11,6 +11,7 @@ mod check;
 mod join;
 mod manifests;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -72,6 +73,8 @@ pub struct VerifyOptions {
     pub filter: Option<selection::Rules>,
     /// The algorithm of the digests; none: the manifests tell.
     pub algorithm: Option<Algorithm>,
+    /// Nothing but these paths below the directory; none: all.
+    pub only: Option<HashSet<Vec<u8>>>,
     /// What no manifest names is a failure.
     pub extra: bool,
     /// Names, kinds and sizes only; no content is read.
@@ -99,6 +102,7 @@ impl Default for VerifyOptions {
             directory: None,
             filter: None,
             algorithm: None,
+            only: None,
             extra: true,
             quick: false,
             sample: None,
@@ -288,6 +292,9 @@ impl Teller<'_> {
             (Some(found), _) => (found.path.clone(), found.kind, found.size),
             (None, Some(claim)) => {
                 let kind = kind_of(&claim.entry);
+                if matches!(finding, Finding::Skipped(Reason::NotListed)) {
+                    return;
+                }
                 // What is there of it was passed over, and counted.
                 if self.filter.excludes_path(&claim.entry.path, kind) {
                     let what = "what is excluded is not verified, though a manifest lists it";
@@ -429,6 +436,11 @@ fn feed(
         while !ended && window.has_room() {
             match join.next()? {
                 Some(mut pair) => {
+                    if options.only.as_ref().is_some_and(|only| !only.contains(pair.path())) {
+                        pair.leave_out();
+                        window.push(pair, true);
+                        continue;
+                    }
                     let read = |path: &[u8]| !options.quick && options.sample.is_none_or(|sample| sample.has(path));
                     pair.judge(read);
                     let done = !pair.is_unread();

@@ -280,6 +280,8 @@ export interface NativeVerifyOptions extends Resources {
   filter?: NativeFilter;
   /** What the digests are of. Default: the manifests tell. */
   algorithm?: Algorithm;
+  /** Nothing but these paths below the directory. Default: all. */
+  only?: PathBytes[];
   /** What no manifest names is an error. Default true. */
   extra?: boolean;
   /** Names, kinds and sizes only; no content is read. Default false. */

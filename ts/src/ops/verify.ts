@@ -27,13 +27,18 @@ import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 /** Options of `verify`. */
 export interface VerifyOptions
   extends JobOptions,
-    Omit<NativeVerifyOptions, 'manifests' | 'directory' | 'filter' | 'inUse' | 'spillDirectory' | 'entryEvents'> {
+    Omit<
+      NativeVerifyOptions,
+      'manifests' | 'directory' | 'filter' | 'only' | 'inUse' | 'spillDirectory' | 'entryEvents'
+    > {
   /** Manifests, all of which hold: lines of b3sum, sha256sum and their like, also in the form of BSD, hashdeep's, a bag's, and those of `manifest`. */
   manifests: PathLike | PathLike[];
   /** Where the paths in them begin. Default: each where its manifest lies. */
   directory?: PathLike | undefined;
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. What is excluded is neither verified nor extra. Default: everything is taken. */
   exclude?: PathLike[];
+  /** Nothing but these paths below the directory. Default: all. */
+  only?: PathLike[];
   /** Files and directories that the caller uses meanwhile: they are not extra. Default: none. */
   inUse?: PathLike[];
   /** A directory for temporary files without a name, for what memory should not hold. Default: memory is used. */
@@ -46,6 +51,7 @@ const FIELDS: Fields<VerifyOptions> = {
   manifests: paths,
   directory: path,
   exclude: each(path),
+  only: each(path),
   algorithm: text,
   extra: boolean,
   quick: boolean,
@@ -81,6 +87,7 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     manifests,
     directory,
     exclude,
+    only,
     inUse,
     spillDirectory,
     entries,
@@ -92,6 +99,7 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     ...rest,
     manifests: [manifests].flat().map((path) => pathBytes(pathText(path, 'a manifest'))),
     ...(directory !== undefined && { directory: pathBytes(pathText(directory, 'the directory')) }),
+    ...(only && { only: only.map(pathBytes) }),
     ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),

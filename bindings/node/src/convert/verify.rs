@@ -20,6 +20,7 @@ pub struct VerifyOptions {
     pub directory: Option<Buffer>,
     pub filter: Option<Filter>,
     pub algorithm: Option<String>,
+    pub only: Option<Vec<Buffer>>,
     pub extra: Option<bool>,
     pub quick: Option<bool>,
     pub sample: Option<VerifySample>,
@@ -41,6 +42,7 @@ pub fn verify_options(given: VerifyOptions) -> Result<verify::VerifyOptions, Str
         directory: given.directory.map(Vec::from),
         filter: given.filter.map(filter).transpose()?,
         algorithm: told.map(|name| algorithm("algorithm", name)).transpose()?,
+        only: given.only.map(|only| paths(only).into_iter().collect()),
         extra: given.extra.unwrap_or(default.extra),
         quick: given.quick.unwrap_or(default.quick),
         sample: given

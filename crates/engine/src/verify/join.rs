@@ -47,6 +47,23 @@ impl Pair {
         }
     }
 
+    pub(super) fn path(&self) -> &[u8] {
+        let found = self.found.as_ref().map(|found| &found.path[..]);
+        found
+            .or(self.claim.as_ref().map(|claim| &claim.entry.path[..]))
+            .unwrap_or_default()
+    }
+
+    /// It is not asked for.
+    pub(super) fn leave_out(&mut self) {
+        let failed = self.found.as_ref().is_some_and(|found| found.failed);
+        self.finding = if failed {
+            Finding::Failed
+        } else {
+            Finding::Skipped(Reason::NotListed)
+        };
+    }
+
     pub(super) fn is_unread(&self) -> bool {
         matches!(self.finding, Finding::Unread)
     }

@@ -1,7 +1,10 @@
 /** `bulkhaul verify`: manifests in, what is not as they say out. */
 import { BulkhaulError } from '../../error.js';
+import type { Event } from '../../events.js';
 import type { Part } from '../../journal/scrub.js';
+import { display } from '../../names.js';
 import type { VerifyOptions } from '../../ops/verify.js';
+import { count } from '../../report/units.js';
 import { ExitCode } from '../../verdict.js';
 import { VerbCommand } from '../base.js';
 import { ALGORITHMS, algorithmOf } from '../digests.js';
@@ -10,6 +13,8 @@ import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { refuseElsewhere } from '../values.js';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** The parts that `N%` makes of all. */
 function partsOf(text: string, option: string): number {
@@ -54,6 +59,7 @@ export class VerifyCommand extends VerbCommand {
       ['A copy, by the manifest of its source', '$0 verify --in /mnt/archive photos/BLAKE3SUMS'],
       ['What was delivered with many manifests', '$0 verify --no-extra delivery/*.md5'],
       ['Each night a twentieth of all', '$0 verify --sample 5% photos/BLAKE3SUMS'],
+      ['Repair what is damaged', '$0 verify --in photos --repair-from /mnt/archive photos/BLAKE3SUMS'],
       ['Only names and sizes', '$0 verify --quick photos.jsonl'],
     ],
   });
@@ -77,6 +83,10 @@ export class VerifyCommand extends VerbCommand {
     },
     partsOf,
   );
+  repairFrom = value('--repair-from', {
+    ...{ group: 'safety', value: 'COPY', default: 'none: nothing is written' },
+    help: 'Write files that are damaged or missing anew from the directory COPY, where they are as a MANIFEST says, and verify them again; what was written to after COPY was made stays. The exit code is 0 when nothing is wrong any more. Needs --in',
+  });
   operands = operands('MANIFEST…', 1);
 
   async execute(): Promise<number> {
@@ -87,6 +97,10 @@ export class VerifyCommand extends VerbCommand {
         'USAGE',
         'what comes from standard input lies in no directory: --in DIR says where its paths begin',
       );
+    }
+    if (this.repairFrom !== undefined && (this.directory === undefined || this.json || this.operands.includes('-'))) {
+      const what = '--repair-from needs --in DIR and manifests by their names, and goes without --json';
+      throw new BulkhaulError('USAGE', what);
     }
     const options: VerifyOptions = {
       manifests: this.operands.map((path) => this.file('MANIFEST', path, '/dev/stdin')),
@@ -102,13 +116,55 @@ export class VerifyCommand extends VerbCommand {
     };
     const scrub = this.sample === undefined ? undefined : await this.#scrub(this.sample, options);
     const { verify } = await import('../../ops/verify.js');
-    const report = await runJob(() => verify({ ...options, ...(scrub && { sample: scrub.part }) }), settings, context);
+    const damaged = new Set<string>();
+    const listen = (event: Event) => {
+      const path = event.type === 'status' ? undefined : damagedFile?.(event, this.directory ?? '');
+      if (path !== undefined) damaged.add(path);
+    };
+    const { damagedFile } = this.repairFrom === undefined ? {} : await import('../../repair.js');
+    const begin = () => verify({ ...options, ...(scrub && { sample: scrub.part }) });
+    const report = await runJob(begin, settings, context, listen);
     if (!report.interrupted && report.accounted) scrub?.moveOn();
     if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
       const { verifySummary } = await import('../../report/summary.js');
       context.stderr.write(verifySummary(report, this.quick, scrub?.part));
     }
-    return report.exitCode;
+    if (this.repairFrom === undefined || damaged.size === 0 || report.interrupted) return report.exitCode;
+    const whole = await this.#repair(this.repairFrom, [...damaged]);
+    const failures = Object.values(report.failureKinds).reduce((sum, each) => sum + each, 0);
+    return whole && failures === damaged.size && report.accounted ? ExitCode.complete : report.exitCode;
+  }
+
+  /** Repairs files, and says so; whether all of them are good now. */
+  async #repair(from: string, damaged: readonly string[]): Promise<boolean> {
+    const { context, resources } = this;
+    const { repair } = await import('../../repair.js');
+    const stop = new AbortController();
+    const end = () => stop.abort();
+    for (const signal of SIGNALS) process.once(signal, end);
+    try {
+      const { repaired, left } = await repair({
+        verification: {
+          manifests: this.operands,
+          directory: this.directory ?? '.',
+          ...(this.algorithm !== undefined && { algorithm: algorithmOf(this.algorithm) }),
+        },
+        damaged,
+        from,
+        spillDirectory: neededSpillDirectory(context.env),
+        signal: stop.signal,
+        ...resources,
+      });
+      const lines = [
+        ...repaired.map((path) => `repaired: ${display(path)}`),
+        ...left.map(({ path, why }) => `LEFT: ${display(path)}: ${display(why)}`),
+        `repair: ${count(repaired.length, 'file')} of ${damaged.length} written anew from ${display(from)} and verified`,
+      ];
+      context.stderr.write(lines.map((line) => `${line}\n`).join(''));
+      return left.length === 0;
+    } finally {
+      for (const signal of SIGNALS) process.off(signal, end);
+    }
   }
 
   /** The part of the files that is next. */
