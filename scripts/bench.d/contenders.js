@@ -33,12 +33,13 @@ export const PEERS = {
   xcp: { executable: 'xcp', version: ['--version'] },
   cpz: { executable: 'cpz', version: ['--version'] },
   b3sum: { executable: 'b3sum', version: ['--version'] },
+  sha256sum: { executable: 'sha256sum', version: ['--version'] },
   // Usually in a virtual environment: the variable HPCP names the executable.
   hpcp: { executable: 'hpcp', version: ['-V'] },
 };
 
 /** @typedef {keyof typeof PEERS} Peer */
-/** @typedef {Exclude<Peer, 'rm' | 'rmz' | 'b3sum' | 'fpart'>} Copier */
+/** @typedef {Exclude<Peer, 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -183,6 +184,16 @@ export const copy = (name, options = []) => ({
   ],
 });
 
+/** A copy that makes the manifest in the same pass. @type {Contender} */
+export const noting = {
+  name: 'bulkhaul copy --manifest',
+  role: 'ours',
+  command: ({ path, source, destination, temporary }) => [
+    ...[process.execPath, path('bulkhaul'), 'copy', '--quiet', '--manifest', `${temporary}/manifest`],
+    ...[`${source}/`, destination],
+  ],
+};
+
 /** The second run of a `bulkhaul copy` that was killed when half of its bytes were written. @type {Contender} */
 export const resumed = {
   ...copy('bulkhaul copy, killed at half'),
@@ -321,3 +332,68 @@ export const copiedAndSummed = {
       ...[source, destination, temporary, path('b3sum')],
     ),
 };
+
+/** The source read, and nothing made of it. @type {Contender} */
+export const readOnce = {
+  name: 'read',
+  role: 'yardstick',
+  command: ({ path, threads, source }) => [path('floor'), 'read', `${threads}`, source],
+};
+
+/** Every file of a tree handed to `"$@"`. */
+const EACH = 'find . -type f -print0 | sort -z | xargs -0';
+
+/** How others hash the source. @type {Contender[]} */
+export const SUMMERS = [
+  { name: 'b3sum', program: 'b3sum', script: `${EACH} "$3"` },
+  { name: 'b3sum --num-threads 1', program: 'b3sum', script: `${EACH} "$3" --num-threads 1` },
+  { name: 'xargs -P b3sum', program: 'b3sum', script: `${EACH} -P "$4" -n "$5" "$3" --num-threads 1` },
+  { name: 'sha256sum', program: 'sha256sum', script: `${EACH} "$3"` },
+  { name: 'xargs -P sha256sum', program: 'sha256sum', script: `${EACH} -P "$4" -n "$5" "$3"` },
+].map(({ name, program, script }) => ({
+  name,
+  program,
+  role: /** @type {const} */ ('peer'),
+  command: ({ path, source, temporary, threads, batch }) =>
+    shell(
+      `cd "$1" && ${script} > "$2/sums"`,
+      ...[source, temporary, path(program), `${threads}`, `${batch * 50}`],
+    ),
+}));
+
+/** A copy, and then the digests of its source. @type {Contender} */
+export const copiedThenSummed = {
+  name: 'cp -a, b3sum of the source',
+  role: 'peer',
+  program: 'b3sum',
+  command: ({ path, source, destination, temporary }) =>
+    shell(
+      `cp -a "$1" "$2" && cd "$1" && ${EACH} "$4" > "$3/sums"`,
+      ...[source, destination, temporary, path('b3sum')],
+    ),
+};
+
+/** A manifest of the source, made before the run that is measured. @param {Place} place */
+const summed = ({ path, source, temporary }) => [
+  ...[process.execPath, path('bulkhaul'), 'manifest', '--quiet', '--output', `${temporary}/manifest`, `${source}/`],
+];
+
+/** Who verifies the source by its manifest. @type {Contender[]} */
+export const VERIFIERS = [
+  {
+    name: 'bulkhaul verify',
+    role: 'ours',
+    before: summed,
+    command: ({ path, source, temporary }) => [
+      ...[process.execPath, path('bulkhaul'), 'verify', '--quiet', '--in', source, `${temporary}/manifest`],
+    ],
+  },
+  {
+    name: 'b3sum --check',
+    role: 'peer',
+    program: 'b3sum',
+    before: summed,
+    command: ({ path, source, temporary }) =>
+      shell('cd "$1" && exec "$3" --check --quiet "$2/manifest"', source, temporary, path('b3sum')),
+  },
+];

@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, peer, reader, REMOVERS, remover, resumed, synced, watched } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, noting, peer, reader, readOnce, REMOVERS, remover, resumed, SUMMERS, synced, VERIFIERS, watched } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -243,6 +243,44 @@ export const ROWS = [
     contenders: [synced(FULL), copy('bulkhaul copy --sync all --verify', ['--sync', 'all', '--verify']), copiedAndSummed],
     targets: [{ than: copiedAndSummed.name, faster: 1.5 }],
   })),
+  ...[
+    /** @type {const} */ (['small', 'small files', SMALL, 1.8, 2.5]),
+    /** @type {const} */ (['big', 'big files', { kind: 'big', files: 2, mebibytes: 1024 }, 0.95, 1.5]),
+  ].flatMap(([name, title, data, faster, once]) => [
+    {
+      name: `hash-${name}`,
+      title: `manifest of ${title}, tmpfs`,
+      job: /** @type {const} */ ('again'),
+      medium: /** @type {const} */ ('tmpfs'),
+      data,
+      contenders: [
+        readOnce,
+        reader('bulkhaul manifest', ({ source, temporary }) => [
+          ...['manifest', '--quiet', '--output', `${temporary}/manifest`, `${source}/`],
+        ]),
+        ...SUMMERS,
+      ],
+      targets: [{ than: 'b3sum', faster }],
+    },
+    {
+      name: `hash-copy-${name}`,
+      title: `copy and manifest of ${title} in one pass, tmpfs`,
+      job: /** @type {const} */ ('copy'),
+      medium: /** @type {const} */ ('tmpfs'),
+      data,
+      contenders: [FULL, noting, OURS, copiedThenSummed],
+      targets: [{ of: noting.name, than: copiedThenSummed.name, faster: once }],
+    },
+  ]),
+  {
+    name: 'verify-manifest',
+    title: 'small files verified by their manifest, tmpfs',
+    job: 'again',
+    medium: 'tmpfs',
+    data: SMALL,
+    contenders: [readOnce, ...VERIFIERS],
+    targets: [{ than: 'b3sum --check', faster: 1.8 }],
+  },
   {
     name: 'list',
     title: 'list two trees with hashes, tmpfs',

@@ -184,7 +184,16 @@ describe('rows', () => {
         'mixed',
       ],
       ...['unchanged-times', 'unchanged-tail', 'durable-small', 'durable-big'],
-      ...['verify-small', 'verify-big', 'list', 'partition', 'compare', 'remove'],
+      ...[
+        'verify-small',
+        'verify-big',
+        'hash-small',
+        'hash-copy-small',
+        'hash-big',
+        'hash-copy-big',
+        'verify-manifest',
+      ],
+      ...['list', 'partition', 'compare', 'remove'],
       ...['memory-1m-tree', 'memory-1m-flat', 'memory-10m-tree', 'memory-10m-flat', 'start'],
     ]);
   });
