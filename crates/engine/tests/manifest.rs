@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use bulkhaul_engine::copy::options::{CopyOptions, ManifestTo};
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::manifest::{self, ManifestOptions};
+use bulkhaul_engine::records::sort::SORT_BYTES;
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::verify::{self, VerifyOptions};
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{Algorithm, ManifestFormat};
 
-use crate::rig::{Copied, Scratch, Tree, content, contents, copy};
+use crate::rig::{Copied, Scratch, Tree, compare, content, contents, copy};
 
 /// The report, and the manifest of what is in `s`.
 fn made(scratch: &Scratch, change: impl FnOnce(&mut ManifestOptions)) -> (Report, Vec<u8>) {
@@ -159,6 +160,7 @@ fn copied(scratch: &Scratch, to: &str, change: impl FnOnce(&mut CopyOptions)) ->
             path: path.as_os_str().as_bytes().to_vec(),
             format: ManifestFormat::Sums,
             algorithms: Vec::new(),
+            sort_memory: SORT_BYTES,
         });
         change(options);
     });
@@ -270,6 +272,7 @@ fn where_the_manifest_can_not_be_nothing_is_begun() {
             path,
             format: ManifestFormat::Sums,
             algorithms: Vec::new(),
+            sort_memory: SORT_BYTES,
         });
     });
     assert!(refused.is_err());
@@ -299,4 +302,20 @@ fn what_the_form_can_not_write_is_not_complete_and_stays_in_a_move() {
     assert_eq!(report.report.failure_kinds.get("unwritable"), Some(&1));
     assert!(text.ends_with(b"  fine\n"), "{text:?}");
     assert!(tree.path().join(name).exists());
+}
+
+#[test]
+fn a_copy_goes_on_where_there_is_no_room_for_its_manifest() {
+    let scratch = Scratch::new();
+    source(&scratch);
+    let (report, text) = copied(&scratch, "d", |options| {
+        options.spill_directory = Some(scratch.at("absent").as_os_str().as_bytes().to_vec());
+        if let Some(to) = &mut options.manifest {
+            to.sort_memory = 100;
+        }
+    });
+    let report = report.incomplete();
+    assert_eq!(report.notes(), ["manifest"]);
+    assert!(report.report.notes[0].lost && text.is_empty());
+    compare(&scratch.at("s"), &scratch.at("d"));
 }

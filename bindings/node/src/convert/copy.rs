@@ -2,6 +2,7 @@
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy::options::{self, Collision, DestinationArgument, Directories, ManifestTo, SourceArgument};
+use bulkhaul_engine::records::sort::SORT_BYTES;
 use bulkhaul_engine::report::Durability;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
@@ -43,6 +44,7 @@ fn manifest_to(given: CopyManifest) -> Result<ManifestTo, String> {
         path: given.path.into(),
         format: format(given.format.as_deref(), given.nul.unwrap_or(false))?,
         algorithms: algorithms.collect::<Result<_, _>>()?,
+        sort_memory: SORT_BYTES,
     })
 }
 

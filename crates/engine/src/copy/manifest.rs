@@ -21,7 +21,7 @@ use crate::job::desk::Desk;
 use crate::records::entry::Found;
 use crate::records::intake::Intake;
 use crate::records::manifest::{Making, Told};
-use crate::records::sort::{SORT_BYTES, Sorters};
+use crate::records::sort::Sorters;
 use crate::tree::path::{c_string, open_directory_path, show, split, trim};
 
 /// Inodes with several links whose digests are kept: of others each name is read.
@@ -53,7 +53,7 @@ impl Manifest {
             Err(refusal) => return Err(refusal),
         };
         let place = output.as_ref().map(Output::place).transpose()?.flatten();
-        let sorters = Sorters::new(rules.asked.spill_directory.as_deref(), SORT_BYTES, 1).counted(desk.steps());
+        let sorters = Sorters::new(rules.asked.spill_directory.as_deref(), to.sort_memory, 1).counted(desk.steps());
         Ok(Some(Self {
             making,
             intake: Intake::new(&sorters),
@@ -102,7 +102,7 @@ impl Manifest {
 
     /// An entry arrived at a path and has to be in it: what was found out of it, where somebody did. The fault is that the
     /// form can't write it.
-    pub fn note(&self, desk: &Desk, path: Vec<u8>, found: Option<Found>) -> Result<(), Fault> {
+    pub fn note(&self, path: Vec<u8>, found: Option<Found>) -> Result<(), Fault> {
         let mut payload = Vec::new();
         let found = found.map(|(entry, links)| {
             let found = (Entry { path, ..entry }, links);
@@ -112,7 +112,8 @@ impl Manifest {
         self.due.fetch_add(1, Ordering::Relaxed);
         if let Some(key) = key {
             let mut sorter = self.intake.take_up();
-            self.intake.push(desk, &mut sorter, (&key, &payload));
+            // Where there is no room for it, the copy goes on, and there is no manifest in the end.
+            let _kept = self.intake.push(&mut sorter, (&key, &payload));
             self.intake.put_down(sorter);
         }
         Ok(())
@@ -128,19 +129,14 @@ impl Manifest {
             None => Self::late(to, rules, desk),
             Some(output) => Ok(output),
         };
-        let written = output.and_then(|output| self.write(desk, output, interrupted));
-        let why = match written {
-            Ok(lines) if interrupted || desk.cancel.is_draining() || lines == self.due.load(Ordering::Relaxed) => {
-                return !interrupted && !desk.cancel.is_draining();
+        match output.and_then(|output| self.write(desk, output, interrupted)) {
+            Ok(written) => written,
+            Err(refusal) => {
+                let why = format!("there is no manifest: {refusal}");
+                desk.lose("manifest", || (to.path.clone(), why));
+                false
             }
-            Ok(lines) => {
-                let due = self.due.load(Ordering::Relaxed);
-                format!("the manifest has {lines} entries of {due} that arrived")
-            }
-            Err(refusal) => format!("there is no manifest: {refusal}"),
-        };
-        desk.lose("manifest", || (to.path.clone(), why));
-        false
+        }
     }
 
     /// In a directory that this copy has made.
@@ -159,25 +155,32 @@ impl Manifest {
         Output::create(&to.path, rules.manifest_mode, desk)
     }
 
-    /// Answers how many entries it has.
-    fn write(&self, desk: &Arc<Desk>, mut output: Output, interrupted: bool) -> Result<u64, Refusal> {
+    /// False: it was stopped.
+    fn write(&self, desk: &Arc<Desk>, mut output: Output, interrupted: bool) -> Result<bool, Refusal> {
         if interrupted {
-            return output.discard().map(|()| 0);
+            return output.discard().map(|()| false);
         }
         let mut lines = 0;
-        let written = self.intake.sorted().and_then(|mut sorted| {
+        let mut written = self.intake.sorted().and_then(|mut sorted| {
             let sorted = (&self.sorters, &mut sorted);
             self.making.write(desk, sorted, Some(&mut output), |told| match told {
                 Told::Written(_) | Told::Again(_) | Told::Settled => lines += 1,
                 Told::Differs(..) => {}
             })
         });
-        if written.is_err() || desk.cancel.is_draining() {
+        let stopped = desk.cancel.is_draining();
+        let due = self.due.load(Ordering::Relaxed);
+        if written.is_ok() && !stopped && lines != due {
+            written = Err(Refusal::Output(format!(
+                "{due} entries arrived, and it had {lines} of them"
+            )));
+        }
+        if written.is_err() || stopped {
             output.discard()?;
-            return written.map(|()| lines);
+            return written.map(|()| false);
         }
         let _syncing = desk.syncing();
-        output.finish().map(|_| lines)
+        output.finish()
     }
 }
 

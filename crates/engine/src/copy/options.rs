@@ -79,6 +79,8 @@ pub struct ManifestTo {
     pub format: Format,
     /// Digests of each file; none: as the format has it.
     pub algorithms: Vec<Algorithm>,
+    /// Memory for sorting, in bytes.
+    pub sort_memory: usize,
 }
 
 /// A copy, as asked for.

@@ -118,7 +118,7 @@ impl<'r> Worker<'r> {
     fn note(&self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, done: Done) -> Result<Done, Stopped> {
         if let Some(manifest) = self.run.noting((dir, source, target), kind).filter(|_| done.arrived()) {
             let path = join(&dir.relative_path(), target.to_bytes());
-            manifest.note(&self.run.desk, path, done.noted.as_deref().cloned())?;
+            manifest.note(path, done.noted.as_deref().cloned())?;
         }
         Ok(done)
     }
@@ -165,7 +165,7 @@ impl<'r> Worker<'r> {
         if manifest.is_in(source.slot.id()) {
             (entry.mtime, entry.ctime) = (None, None);
         }
-        if let Err(fault) = manifest.note(&self.run.desk, path, Some((entry, links))) {
+        if let Err(fault) = manifest.note(path, Some((entry, links))) {
             self.fail(&fault, dir.source_path(dir.winner()), Kind::Directory);
         }
     }

@@ -149,7 +149,10 @@ impl<'g, L: Look> Gather<'g, L> {
 
     fn push(&self, hand: &mut Hand<'g, L::Own>) {
         let record = (&hand.key[..], &hand.payload[..]);
-        self.intake.push(self.desk, &mut hand.sorter, record);
+        if !self.intake.push(&mut hand.sorter, record) {
+            // Nothing comes of it any more.
+            self.desk.cancel.drain();
+        }
     }
 
     /// The end of an entry's way here. `path`: its own, and below the root.

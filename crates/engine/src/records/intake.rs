@@ -1,14 +1,12 @@
 //! Where many threads put what is to be sorted: each into a sorter of its own.
 //!
-//! Comes in: records; goes out: all of them in order. The first that could not be taken in ends the run, and is the refusal
-//! of whoever wants them.
+//! Comes in: records; goes out: all of them in order, or none of them, and a refusal, where one could not be taken in.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bulkhaul_sys::Errno;
 
 use crate::error::Refusal;
-use crate::job::desk::Desk;
 use crate::records::sort::{Sorted, Sorter, Sorters};
 
 /// The sorters of one run.
@@ -35,14 +33,14 @@ impl Intake {
         resting.unwrap_or_else(|| self.sorters.sorter())
     }
 
-    /// Takes a record in.
-    pub fn push(&self, desk: &Desk, sorter: &mut Sorter, (key, payload): (&[u8], &[u8])) {
+    /// Takes a record in. False: that, or an earlier one, could not be had, and there will be none in the end.
+    pub fn push(&self, sorter: &mut Sorter, (key, payload): (&[u8], &[u8])) -> bool {
         if self.broken.get().is_none()
             && let Err(errno) = sorter.push(key, payload)
         {
             self.broken.get_or_init(|| errno);
-            desk.cancel.drain();
         }
+        self.broken.get().is_none()
     }
 
     /// The sorter of a thread that needs it no more.
