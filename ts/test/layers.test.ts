@@ -32,7 +32,9 @@ const ENGINE = [
   ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress'],
   ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
     .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
-    .concat(['make', 'rename', 'note', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`))
+    .concat(
+      ['make', 'rename', 'note', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`),
+    )
     .concat(['act', 'collision', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
     .map((room) => `copy/${room}`),
   'copy',

@@ -17,7 +17,7 @@ use bulkhaul_formats::manifest::{Entry, Format};
 use bulkhaul_formats::units;
 use bulkhaul_sys::{self as sys, Errno, Follow, Kind, Time};
 
-use self::contents::{Contents, InUse, Older};
+use self::contents::{Contents, Older};
 use crate::bytes::output::Output;
 use crate::entry::{Changes, Details, Outcome};
 use crate::error::{Failure, Refusal};
@@ -31,7 +31,8 @@ use crate::records::manifest::{Making, Told};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::records::survey::Survey;
 use crate::report::Report;
-use crate::tree::path::{c_string, split, trim};
+use crate::tree::in_use::InUse;
+use crate::tree::path::c_string;
 use crate::tree::selection::{self, Selection};
 use crate::walk::start::{Root, check_roots};
 
@@ -192,7 +193,7 @@ impl Work for Manifest {
             Ok(Contents::new(
                 desk,
                 &self.making,
-                (self.in_use(), place),
+                (InUse::of(&self.options.in_use), place),
                 older.as_ref(),
             ))
         };

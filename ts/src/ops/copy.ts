@@ -5,8 +5,8 @@
  * rule; `copyMapped` takes the mapping of sources to destinations as the caller decided it.
  */
 import type { PathLike } from '../names.js';
-import type { NativeCopyOptions } from '../native/options.js';
-import { each, id, type JobOptions, path, paths, record } from './arguments.js';
+import type { NativeCopyManifest, NativeCopyOptions } from '../native/options.js';
+import { each, type Given, id, type JobOptions, path, paths, record } from './arguments.js';
 import { begin, type Job } from './job.js';
 import { type Deletion, MAPPED, type MappedCopyOptions, mapGiven, prepareCopy, SHARED } from './mapping.js';
 

@@ -5,7 +5,7 @@
 //! entry that can be written. Files are read as they come, by the thread that found them, but for those of which the older
 //! manifest knows size, time of modification and time of change as they are.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhaul_formats::digest::{Digest, Hashers};
@@ -21,6 +21,7 @@ use crate::records::entry::{self, Found, kind_of};
 use crate::records::gather::{self, Look, Missing};
 use crate::records::known::Known;
 use crate::records::manifest::Making;
+use crate::tree::in_use::{InUse, Place};
 use crate::walk::node::Entered;
 
 /// Finds out what a manifest says.
@@ -41,18 +42,6 @@ pub struct Older {
     /// Files of it that are there.
     pub there: AtomicU64,
 }
-
-/// Files and directories that a run uses.
-#[derive(Default)]
-pub struct InUse {
-    /// What is there.
-    pub there: Vec<Identity>,
-    /// What may come to be there, by the directory where it begins and its name in that.
-    pub to_come: Vec<Place>,
-}
-
-/// A directory and a name in it.
-pub type Place = (Identity, CString);
 
 /// An entry, and what is wrong with it.
 type Seen = (Found, Option<Fault>);
@@ -132,7 +121,7 @@ impl<'c> Contents<'c> {
         if stat.kind != kind {
             return Err(Fault::changed(Operation::Stat).into());
         }
-        if self.in_use.there.contains(&stat.id) {
+        if self.in_use.has(stat.id) {
             return Err(Missing::Skipped(Reason::InUse));
         }
         Ok(entry::of(stat))

@@ -81,7 +81,7 @@ impl Survey<'_> {
                 filter: self.rules.cloned(),
                 boundary: walk.boundary,
                 passes: 1,
-                to_read: Some(Box::new(move |size| size.min(most))),
+                to_read: Some(Box::new(move |_, size| size.min(most))),
             },
         );
         walk.run(Start::Roots(self.roots), &gather);
