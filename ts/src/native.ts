@@ -5,8 +5,7 @@
  * (`native/events.ts`). Paths are bytes (`Buffer`) here; everywhere above they are strings in the form of `names.ts`.
  * Sizes are numbers in bytes, exact to 2^53; times are seconds unless the name says otherwise.
  */
-
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
 import { BulkhaulError } from './error.js';
 import type { NativeEvent, NativeReport, NativeSnapshot } from './native/events.js';
 import type {
@@ -76,29 +75,66 @@ export interface Addon {
   lockDescriptor(descriptor: number): boolean | null;
 }
 
-/** What the generated loader's directory is called relative to the compiled and to the TypeScript source of this file. */
+/** Where the generated loader and package.json are, relative to the compiled and to the TypeScript source of this file. */
 const LOADER = '../../bindings/node/index.js';
+const PACKAGE = '../../package.json';
 
-/** The addon, loaded on first use. Throws `ADDON` with what was tried. */
+/** The addon, loaded on first use. Throws `ADDON` with the reason. */
 export async function loadAddon(): Promise<Addon> {
   try {
     return (await import(new URL(LOADER, import.meta.url).href)) as Addon;
   } catch (error) {
-    throw new BulkhaulError('ADDON', explain(error), { cause: error });
+    const { engines, napi } = JSON.parse(readFileSync(new URL(PACKAGE, import.meta.url), 'utf8'));
+    const causes: string[] = [];
+    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) causes.push(cause.message);
+    const needs = String(engines.node).replace('>=', '');
+    const { platform, arch, versions } = process;
+    const where = { platform, arch, node: versions.node, libc: libcOfNode(), needs, package: napi.packageName };
+    throw new BulkhaulError('ADDON', whyNot(causes, where), { cause: error });
   }
 }
 
-function explain(error: unknown): string {
-  const causes: string[] = [];
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    const first = cause.message.split('\n', 1)[0] ?? '';
-    if (!causes.includes(first)) causes.push(first);
-  }
-  const { platform, arch, version } = process;
-  return [
-    `the native engine could not be loaded (${platform} ${arch}, Node ${version})`,
-    `tried ${fileURLToPath(new URL(LOADER, import.meta.url))}, a built file beside it, and the package bulkhaul-${platform}-${arch}-*`,
-    ...causes.map((cause) => `  ${cause}`),
-    'from the package: install it again with optional dependencies; in a checkout: npm run build:native',
-  ].join('\n');
+/** What runs the addon, and what it is looked for with. */
+interface Where {
+  platform: string;
+  arch: string;
+  /** The version of Node.js, and the oldest that will do. */
+  node: string;
+  needs: string;
+  /** What this Node.js is built for. */
+  libc: 'gnu' | 'musl';
+  /** The platform packages' names begin with it. */
+  package: string;
+}
+
+/** One sentence: why the addon can't be loaded, from what the loader's attempts said. */
+export function whyNot(causes: readonly string[], where: Where): string {
+  const { platform, arch, node, needs, libc } = where;
+  const loaded = causes.find((cause) => /\.node\b/.test(cause) && !/^Cannot find module/.test(cause));
+  const why = loaded?.split('\n', 1)[0];
+  // npm leaves out optional packages of another version of Node.js, and says nothing.
+  if (why === undefined && older(node, needs))
+    return `the native engine is missing: npm installs it for Node.js ${needs} and newer, and this is ${node}; install a newer Node.js, then bulkhaul again`;
+  if (platform !== 'linux' || !['x64', 'arm64'].includes(arch))
+    return `there is no native engine for ${platform} on ${arch}: packages have it for Linux on x64 and arm64${why === undefined ? '' : ` (${why})`}`;
+  const [, tried = libc] = new RegExp(`linux-${arch}-(gnu|musl)\\b`).exec(causes.join('\n')) ?? [];
+  const name = (libc: string) => `${where.package}-linux-${arch}-${libc}`;
+  if (tried !== libc)
+    return `the native engine for ${LIBC[tried]} was looked for, because /usr/bin/ldd is of ${LIBC[tried]}, and this Node.js is built for ${LIBC[libc]}: set NAPI_RS_NATIVE_LIBRARY_PATH to the .node file of ${name(libc)}`;
+  if (why?.includes('GLIBC_')) return `the native engine needs a newer glibc than this machine has: ${why}`;
+  if (why !== undefined) return `the native engine is there and can't be loaded: ${why}`;
+  return `the package ${name(tried)}, which has the native engine, is not installed: npm leaves it out with --omit=optional, or by a lock file of another platform; install bulkhaul again without these (in a checkout: npm run build:native)`;
+}
+
+const LIBC: Readonly<Record<string, string>> = { gnu: 'glibc', musl: 'musl' };
+
+function older(version: string, than: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const [least = 0, and = 0] = than.split('.').map(Number);
+  return major < least || (major === least && minor < and);
+}
+
+function libcOfNode(): Where['libc'] {
+  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  return header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
 }

@@ -72,9 +72,7 @@ type Outputs = Omit<Context, 'stdin'>;
 /** `LABEL: message`, names in it escaped; a defect comes with its stack. */
 export function errorText(error: unknown, label = 'bulkhaul'): string {
   if (error instanceof BulkhaulError && error.code !== 'INTERNAL') {
-    // The one message that is made of lines holds no names of the user.
-    const lines = error.code === 'ADDON' ? error.message.split('\n') : [error.message];
-    return `${label}: ${lines.map(display).join('\n')}\n`;
+    return `${label}: ${display(error.message)}\n`;
   }
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return `${label}: this is a defect of bulkhaul: ${stack.split('\n').map(display).join('\n')}\n`;

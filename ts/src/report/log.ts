@@ -3,10 +3,10 @@
  * summary. Names are escaped; where that changes one, a second property (`pathBase64`) has its bytes.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { type Logger, pino } from 'pino';
 import { BulkhaulError } from '../error.js';
 import type { Event } from '../events.js';
 import { display, toBytes } from '../names.js';
+import { type Logger, pino } from './pino.js';
 import { type Reporter, unreachable } from './reporter.js';
 import { failureText } from './summary.js';
 
