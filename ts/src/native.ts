@@ -128,11 +128,7 @@ export function whyNot(causes: readonly string[], where: Where): string {
 
 const LIBC: Readonly<Record<string, string>> = { gnu: 'glibc', musl: 'musl' };
 
-function older(version: string, than: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  const [least = 0, and = 0] = than.split('.').map(Number);
-  return major < least || (major === least && minor < and);
-}
+const older = (version: string, than: string) => version.localeCompare(than, 'en', { numeric: true }) < 0;
 
 function libcOfNode(): Where['libc'] {
   const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };

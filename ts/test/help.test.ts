@@ -107,6 +107,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'status',
       'resume',
       'report',
+      'completion',
       'hpcp',
       'run-mirror',
       'dsync',

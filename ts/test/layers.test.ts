@@ -98,9 +98,11 @@ const ROOMS = [
     'consent',
     'base',
     'conversion',
+    'dropin/argparse',
+    ...['describe', 'bash', 'zsh', 'fish', 'man'].map((room) => `shell/${room}`),
     'verbs',
   ].map((room) => `cli/${room}`),
-  ...['argparse', 'added', 'frame', 'help', 'console', 'settings', 'glob', 'compression', 'migration'].map(
+  ...['added', 'frame', 'help', 'console', 'settings', 'glob', 'compression', 'migration'].map(
     (room) => `cli/dropin/${room}`,
   ),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
@@ -125,7 +127,7 @@ const APART: readonly (readonly [string, string])[] = [
   ...DROP_INS.flatMap((name) =>
     DROP_INS.filter((other) => other !== name).map((other) => [`cli/dropin/${name}`, `cli/dropin/${other}`] as const),
   ),
-  ...['parser', 'options', 'help', 'base', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
+  ...['parser', 'options', 'help', 'base', 'shell', 'verbs'].map((room) => ['cli/dropin', `cli/${room}`] as const),
   ...HPCP_VERBS.flatMap((verb) =>
     HPCP_VERBS.filter((other) => other !== verb).map(
       (other) => [`cli/dropin/hpcp/${verb}`, `cli/dropin/hpcp/${other}`] as const,

@@ -1,5 +1,5 @@
 /** The help of the native verbs: what a verb declares in, a page of a given width out. Nothing else loads it. */
-import { commandLine, row, wrap } from './layout.js';
+import { commandLine, paragraphs, row, wrap } from './layout.js';
 import { type Declaration, declared, GROUPS, type Verb } from './options.js';
 
 /** The help of a native verb. */
@@ -35,16 +35,4 @@ function spelled({ names, value }: Declaration): string {
 function told({ help, default: standard, repeatable }: Declaration): string {
   const more = [...(repeatable ? ['repeatable'] : []), ...(standard === undefined ? [] : [`default: ${standard}`])];
   return more.length > 0 ? `${help} (${more.join('; ')})` : help;
-}
-
-function paragraphs(text: string): string[] {
-  return text
-    .trim()
-    .split(/\n\s*\n/)
-    .map((paragraph) =>
-      paragraph
-        .trim()
-        .split(/\s*\n\s*/)
-        .join(' '),
-    );
 }

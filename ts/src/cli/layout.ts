@@ -43,3 +43,16 @@ export function commandLine(line: string, width: number): string {
   const lines = wrap(line, width - 2, '    ', '        ').split('\n');
   return lines.join(' \\\n');
 }
+
+/** Paragraphs of a text that is written in lines, each as one line. */
+export function paragraphs(text: string): string[] {
+  return text
+    .trim()
+    .split(/\n\s*\n/)
+    .map((paragraph) =>
+      paragraph
+        .trim()
+        .split(/\s*\n\s*/)
+        .join(' '),
+    );
+}

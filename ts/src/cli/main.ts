@@ -6,8 +6,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import type { DropInPage } from './dropin/argparse.js';
 import type { Verb } from './options.js';
 import type { Context } from './run.js';
+import type { Told } from './shell/describe.js';
 
 // Not static: what is wrong with them would come before anything here.
 const [{ BulkhaulError }, { display, fromBytes }, { exitCodeOfError, systemError }, { ExitCode }] = await Promise.all([
@@ -18,13 +20,19 @@ const [{ BulkhaulError }, { display, fromBytes }, { exitCodeOfError, systemError
 ]).catch((error: unknown) => cannotStart(error));
 
 /** A command: its arguments in, its exit code out. */
-type Main = (args: string[], context: Context) => Promise<number>;
+interface Main {
+  (args: string[], context: Context): Promise<number>;
+  /** What a native verb declares. */
+  readonly verb?: Verb;
+}
 
 interface Entry {
   summary: string;
   load: () => Promise<Main>;
   /** The command is also installed under its own name. */
   dropIn?: boolean;
+  /** What a drop-in tells of itself, for completion and manual pages. */
+  page?: () => Promise<DropInPage>;
 }
 
 const COMMANDS = new Map<string, Entry>([
@@ -102,10 +110,18 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'completion',
+    {
+      summary: 'Print completion for a shell',
+      load: async () => verb('completion', (await import('./verbs/completion.js')).completionCommand(told)),
+    },
+  ],
+  [
     'hpcp',
     {
       summary: 'Parallel copy, with the flags of hpcp',
       load: async () => (await import('./dropin/hpcp.js')).hpcp,
+      page: async () => (await import('./dropin/hpcp/help.js')).PAGE,
       dropIn: true,
     },
   ],
@@ -114,6 +130,7 @@ const COMMANDS = new Map<string, Entry>([
     {
       summary: 'Manifest, copy, verify, with the flags of mirror_tool.py',
       load: async () => (await import('./dropin/run-mirror.js')).runMirror,
+      page: async () => (await import('./dropin/run-mirror/help.js')).PAGE,
       dropIn: true,
     },
   ],
@@ -180,7 +197,7 @@ async function main(startedAs: string, args: string[]): Promise<number> {
 
 /** A native verb: its arguments are read, and clipanion makes the call of them. */
 function verb(name: string, command: Verb): Main {
-  return async (args, { stdout }) => {
+  const main = async (args: string[], { stdout }: Context) => {
     const { read, UnknownOptions } = await import('./options.js');
     const { Cli } = await import('./parser.js');
     const describes = `(bulkhaul help ${name} describes the command)`;
@@ -205,6 +222,16 @@ function verb(name: string, command: Verb): Main {
       throw error;
     }
   };
+  return Object.assign(main, { verb: command });
+}
+
+/** All commands that can be run, with what they tell of themselves. */
+async function told(): Promise<Told[]> {
+  const all = [...COMMANDS].map(async ([name, { summary, load, page }]) => {
+    const main = await load?.();
+    return main && { name, summary, verb: main.verb, page: await page?.() };
+  });
+  return (await Promise.all(all)).filter((each) => each !== undefined);
 }
 
 /** Prints a text that is all that was asked for. */

@@ -41,6 +41,8 @@ export interface Declaration extends Words, Partial<Omit<ValueWords, keyof Words
   readonly repeatable?: boolean;
   /** All that comes after it is its value, whatever it looks like. */
   readonly rest?: boolean;
+  /** The words that its value may be. */
+  readonly choices?: readonly string[];
 }
 
 /** The operands of a verb, in words, and how many it takes. */
@@ -112,7 +114,7 @@ export function choice<const Choice extends string>(
     if (known(text)) return text;
     throw usage(`${option}: ${text} is none of ${choices.join(', ')}`);
   };
-  const declaration = { ...words, names: names.split(',') };
+  const declaration = { ...words, names: names.split(','), choices };
   const option = collect([declaration], (given) => {
     const last = given.at(-1);
     return last === undefined ? words.default : read(last.value, last.option);

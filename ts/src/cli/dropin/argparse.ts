@@ -27,6 +27,19 @@ export interface Flag {
 
 export type FlagTable = Readonly<Record<string, Flag>>;
 
+/** What the help, completion and the manual page of a drop-in tell. */
+export interface DropInPage {
+  readonly flags: FlagTable;
+  /** Words for the positionals. */
+  readonly operands: string;
+  /** Paragraphs. */
+  readonly about: readonly string[];
+  /** What each does, and the line. */
+  readonly examples: readonly (readonly [string, string])[];
+  /** The words that the value of a flag may be. */
+  readonly choices?: Readonly<Record<string, readonly string[]>>;
+}
+
 interface ValueOf {
   none: boolean;
   text: string | undefined;
