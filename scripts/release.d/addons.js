@@ -1,0 +1,98 @@
+/**
+ * The engines: built by zig for each platform from this checkout, and looked at before they are taken.
+ *
+ * Comes in: platforms and a directory; goes out: `bulkhaul.PLATFORM.node` there, and once the loader and its types. Two
+ * builds are equal byte for byte wherever the checkout lies: paths are remapped, and settings of the builder do not count.
+ */
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { addonName, GLIBC, ROOT, TOOLS } from './platforms.js';
+import { Refused, run, say } from './run.js';
+
+const ZIG = join(ROOT, '.setup/zig');
+
+/**
+ * @param {readonly import('./platforms.js').Platform[]} platforms
+ * @param {string} out
+ */
+export function buildAddons(platforms, out) {
+  mkdirSync(out, { recursive: true });
+  tools(platforms);
+  for (const platform of platforms) {
+    say(`building the engine for ${platform.name}`);
+    const made = mkdtempSync(join(tmpdir(), 'bulkhaul-release-'));
+    try {
+      const target = platform.libc === 'glibc' ? `${platform.triple}.${GLIBC}` : platform.triple;
+      run(
+        join(ROOT, 'node_modules/.bin/napi'),
+        ['build', '--cross-compile', '--target', target, '--platform', '--release', '--esm', '--strip']
+          .concat(['--manifest-path', 'bindings/node/Cargo.toml', '--output-dir', made])
+          .concat(['--', '--locked']),
+        { env: surroundings() },
+      );
+      checkAddon(platform, join(made, addonName(platform)));
+      for (const name of [addonName(platform), 'index.js', 'index.d.ts'])
+        copyFileSync(join(made, name), join(out, name));
+    } finally {
+      rmSync(made, { recursive: true, force: true });
+    }
+  }
+}
+
+/** What builds: zig and cargo's way to it, and Rust's standard library for each platform. */
+function tools(/** @type {readonly import('./platforms.js').Platform[]} */ platforms) {
+  if (!existsSync(join(ZIG, 'bin/cargo-zigbuild'))) {
+    say(`installing ${TOOLS.join(' and ')}`);
+    run('python3', ['-m', 'venv', ZIG]);
+    run(join(ZIG, 'bin/pip'), ['install', '--quiet', ...TOOLS]);
+  }
+  run('rustup', ['target', 'add', ...platforms.map(({ triple }) => triple)]);
+}
+
+const CARGO_HOME = process.env.CARGO_HOME || join(homedir(), '.cargo');
+const TARGET = process.env.CARGO_TARGET_DIR || join(ROOT, 'target');
+
+/** The environment of a build: nothing of the builder's that could change what is built. */
+function surroundings() {
+  const kept = Object.entries(process.env).filter(
+    ([name]) => !/^(CARGO_(PROFILE|ENCODED|BUILD)_|RUSTFLAGS$)/.test(name),
+  );
+  const places = [
+    [TARGET, '/target'],
+    [ROOT, '/bulkhaul'],
+    [CARGO_HOME, '/cargo'],
+  ];
+  return {
+    ...Object.fromEntries(kept),
+    PATH: `${join(ZIG, 'bin')}:${process.env.PATH}`,
+    RUSTFLAGS: places.map(([from, to]) => `--remap-path-prefix=${from}=${to}`).join(' '),
+  };
+}
+
+/**
+ * Looks at an engine as its platform will.
+ *
+ * @param {import('./platforms.js').Platform} platform
+ * @param {string} file
+ * @throws {Refused} where it would not load there, or tells of the machine that built it
+ */
+export function checkAddon({ name, libc, needs }, file) {
+  const symbols = run('readelf', ['--dyn-syms', '--wide', file]);
+  const asked = [...symbols.matchAll(/@GLIBC_([\d.]+)/g)].map(([, version = '']) => version);
+  const tooNew = asked.filter((version) => libc === 'musl' || newer(version, GLIBC));
+  if (tooNew.length > 0) throw new Refused(`${name} needs GLIBC_${tooNew.join(', GLIBC_')}`);
+  if (libc === 'glibc' && asked.length === 0)
+    throw new Refused(`${name} names no version of glibc: it was not looked at`);
+  const libraries = [...run('readelf', ['--dynamic', '--wide', file]).matchAll(/\(NEEDED\).*\[(.+)\]/g)];
+  const others = libraries.map(([, library = '']) => library).filter((library) => !needs.includes(library));
+  if (others.length > 0) throw new Refused(`${name} needs ${others.join(', ')}`);
+  const text = readFileSync(file, 'latin1');
+  for (const place of [homedir(), ROOT, CARGO_HOME, TARGET]) {
+    if (text.includes(`${place}/`)) throw new Refused(`${name} tells of ${place}, where it was built`);
+  }
+}
+
+/** Whether a version comes after another. */
+const newer = (/** @type {string} */ version, /** @type {string} */ than) =>
+  version.localeCompare(than, 'en', { numeric: true }) > 0;

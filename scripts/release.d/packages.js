@@ -1,0 +1,123 @@
+/**
+ * The npm packages: the engines and what was built of TypeScript in, five tarballs out. They are put together outside of
+ * the checkout, which stays as it is.
+ */
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { addonName, ROOT } from './platforms.js';
+import { Refused, run } from './run.js';
+
+/** Where the manual pages are. */
+const MAN = 'ts/dist/share/man/man1';
+
+/** The project's package.json. */
+export const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+
+/** The name of the package that has the engine for a platform. */
+export const packageOf = (/** @type {import('./platforms.js').Platform} */ { name }) =>
+  `${PACKAGE.napi.packageName}-${name}`;
+
+/**
+ * @param {readonly import('./platforms.js').Platform[]} platforms
+ * @param {{ addons: string, notices: string, out: string }} places `notices`: the text of THIRD-PARTY.md
+ * @returns {string[]} the names of the tarballs in `out`, the main package last
+ */
+export function pack(platforms, { addons, notices, out }) {
+  mkdirSync(out, { recursive: true });
+  const stage = mkdtempSync(join(tmpdir(), 'bulkhaul-release-'));
+  try {
+    const directories = [
+      ...platforms.map((platform) => platformPackage(platform, addons, stage)),
+      main(platforms, addons, stage),
+    ];
+    return directories.map((directory) => {
+      writeFileSync(join(directory, 'THIRD-PARTY.md'), notices);
+      copyFileSync(join(ROOT, 'LICENSE'), join(directory, 'LICENSE'));
+      complete(directory);
+      const [made] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', out], { cwd: directory }));
+      return made.filename;
+    });
+  } finally {
+    rmSync(stage, { recursive: true, force: true });
+  }
+}
+
+/** What every package tells of itself. */
+function common() {
+  const { version, license, keywords, homepage, bugs, repository, engines } = PACKAGE;
+  return { version, license, keywords, homepage, bugs, repository, engines };
+}
+
+function platformPackage(
+  /** @type {import('./platforms.js').Platform} */ platform,
+  /** @type {string} */ addons,
+  /** @type {string} */ stage,
+) {
+  const { name, cpu, libc } = platform;
+  const file = addonName(platform);
+  const directory = join(stage, name);
+  mkdirSync(directory);
+  copyFileSync(join(addons, file), join(directory, file));
+  const description = `The native engine of bulkhaul for Linux on ${cpu}, ${libc}`;
+  write(directory, {
+    ...{ name: packageOf(platform), description, ...common() },
+    ...{ main: file, files: [file, 'THIRD-PARTY.md'], os: ['linux'], cpu: [cpu], libc: [libc] },
+  });
+  writeFileSync(
+    join(directory, 'README.md'),
+    `# ${packageOf(platform)}\n\n${description}. [bulkhaul](${PACKAGE.homepage}) brings it.\n`,
+  );
+  return directory;
+}
+
+function main(
+  /** @type {readonly import('./platforms.js').Platform[]} */ platforms,
+  /** @type {string} */ addons,
+  /** @type {string} */ stage,
+) {
+  const directory = join(stage, 'main');
+  mkdirSync(directory);
+  const { devDependencies: _, devEngines: __, scripts: ___, ...rest } = PACKAGE;
+  // Only here: a lock file in git could not resolve versions that are not published yet.
+  const optionalDependencies = Object.fromEntries(platforms.map((each) => [packageOf(each), PACKAGE.version]));
+  const man = readdirSync(join(ROOT, MAN)).map((page) => join(MAN, page));
+  write(directory, { ...rest, man, optionalDependencies });
+  for (const each of ['README.md', ...PACKAGE.files]) {
+    const made = each === 'THIRD-PARTY.md';
+    const from = each.startsWith('bindings/') ? join(addons, each.slice('bindings/node/'.length)) : join(ROOT, each);
+    if (made) continue;
+    mkdirSync(dirname(join(directory, each)), { recursive: true });
+    cpSync(from, join(directory, each), { recursive: true });
+  }
+  return directory;
+}
+
+function write(/** @type {string} */ directory, /** @type {object} */ manifest) {
+  writeFileSync(join(directory, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+/** Throws `Refused` where a package names a file that is not there: npm would leave it out and say nothing. */
+function complete(/** @type {string} */ directory) {
+  const {
+    name,
+    files,
+    main,
+    types,
+    bin = {},
+    man = [],
+  } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'));
+  const named = [...files, main, ...(types === undefined ? [] : [types]), ...Object.values(bin), ...man];
+  const missing = named.filter((each) => !existsSync(join(directory, each)));
+  if (missing.length > 0) throw new Refused(`${name} names ${missing.join(', ')}, and there is no such file`);
+}

