@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { addonName, ROOT } from './platforms.js';
 import { Refused, run } from './run.js';
 
@@ -94,11 +94,8 @@ function main(
   const man = readdirSync(join(ROOT, MAN)).map((page) => join(MAN, page));
   write(directory, { ...rest, man, optionalDependencies });
   for (const each of ['README.md', ...PACKAGE.files]) {
-    const made = each === 'THIRD-PARTY.md';
-    const from = each.startsWith('bindings/') ? join(addons, each.slice('bindings/node/'.length)) : join(ROOT, each);
-    if (made) continue;
-    mkdirSync(dirname(join(directory, each)), { recursive: true });
-    cpSync(from, join(directory, each), { recursive: true });
+    const from = each.startsWith('bindings/') ? join(addons, basename(each)) : join(ROOT, each);
+    if (existsSync(from)) cpSync(from, join(directory, each), { recursive: true });
   }
   return directory;
 }

@@ -216,8 +216,7 @@ function musl(/** @type {string} */ deb, /** @type {string} */ root) {
       ...[`Dir::Etc::SourceList=${at}/sources`, 'Dir::Etc::SourceParts=/dev/null', `Dir::State::Lists=${at}/lists`],
       ...[`Dir::State::status=${at}/status`, `Dir::Cache=${at}/cache`, 'APT::Sandbox::User=root'],
       ...[`APT::Architecture=${deb}`, `APT::Architectures::=${deb}`],
-    ]
-      .flatMap((each) => ['-o', each]);
+    ].flatMap((each) => ['-o', each]);
     run('apt-get', [...options, 'update'], { cwd: at });
     run('apt-get', [...options, 'download', 'musl'], { cwd: at });
     const file = readdirSync(at).find((name) => name.endsWith('.deb'));

@@ -1,0 +1,256 @@
+/** What scripts/release makes and sends, with the engine of this build: the packages, their notices, and the order of publishing. */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { program, scratch } from './rig.js';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const SCRIPT = join(ROOT, 'scripts/release');
+const load = (name: string) => import(join(ROOT, 'scripts/release.d', name));
+
+const { PLATFORMS } = await load('platforms.js');
+const { components, notices, billOfMaterials } = await load('components.js');
+const { pack, PACKAGE } = await load('packages.js');
+const { checkAddon } = await load('addons.js');
+
+/** The platform that this build is for, and its engine. */
+const ADDONS = join(ROOT, 'bindings/node');
+const [engine = ''] = readdirSync(ADDONS).filter((name) => name.endsWith('.node'));
+const here = PLATFORMS.filter(({ name }: { name: string }) => engine === `bulkhaul.${name}.node`);
+const engineName = `@bulkhaul/engine-${here[0]?.name}`;
+
+describe.skipIf(here.length === 0)('the packages', () => {
+  const out = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+  const all = components();
+  let files: string[] = [];
+  beforeAll(() => {
+    files = pack(here, { addons: ADDONS, notices: notices(all), out });
+  });
+  afterAll(() => rmSync(out, { recursive: true, force: true }));
+
+  const npm = (args: readonly string[], cwd: string) =>
+    program('npm', [...args, '--offline', '--no-audit', '--no-fund'], {
+      cwd,
+      env: { npm_config_cache: join(cwd, 'cache'), NODE_EXTRA_CA_CERTS: undefined },
+    });
+
+  it('are installed without a network, bring nothing else, and work', async () => {
+    const at = scratch();
+    const args = ['install', '--global', '--prefix', at, ...files.map((file) => join(out, file))];
+    expect(await npm(args, at)).toMatchObject({ code: 0, stdout: expect.stringContaining('added 2 packages') });
+    const modules = join(at, 'lib/node_modules');
+    for (const name of ['bulkhaul', engineName]) {
+      for (const file of ['LICENSE', 'THIRD-PARTY.md', 'README.md'])
+        expect(existsSync(join(modules, name, file))).toBe(true);
+      const { repository, homepage, bugs, keywords, scripts, dependencies } = JSON.parse(
+        readFileSync(join(modules, name, 'package.json'), 'utf8'),
+      );
+      expect([repository, homepage, bugs, keywords].every(Boolean)).toBe(true);
+      expect({ scripts, dependencies }).toEqual({});
+    }
+    for (const name of Object.keys(PACKAGE.bin)) {
+      expect(await program(join(at, 'bin', name), ['--version'])).toMatchObject({ code: 0, stderr: '' });
+      expect(existsSync(join(at, 'share/man/man1', `${name}.1`))).toBe(true);
+    }
+    writeFileSync(join(at, 'one'), 'x');
+    const copy = ['copy', '--verify', '--log-file', join(at, 'log'), join(at, 'one'), join(at, 'two')];
+    expect(await program(join(at, 'bin/bulkhaul'), copy)).toMatchObject({ code: 0 });
+    expect(readFileSync(join(at, 'two'), 'utf8')).toBe('x');
+    expect(readFileSync(join(at, 'log'), 'utf8')).toContain('"msg":"summary"');
+  });
+
+  it('are a library for old resolvers too, with types', async () => {
+    const at = scratch();
+    writeFileSync(join(at, 'package.json'), '{}');
+    await npm(['install', ...files.map((file) => join(out, file))], at);
+    const use = "const { copy } = await import('bulkhaul'); console.log(typeof copy, require.resolve('bulkhaul'))";
+    const { stdout } = await program(process.execPath, ['-e', `(async () => { ${use} })()`], { cwd: at });
+    expect(stdout).toMatch(/^function .*ts\/dist\/index\.js\n$/);
+    writeFileSync(join(at, 'use.ts'), "import { copy } from 'bulkhaul';\nexport const text: string = copy;\n");
+    const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+    const types = ['--ignoreConfig', '--noEmit', '--strict', '--skipLibCheck', '--target', 'es2023', '--types', 'node'];
+    for (const resolution of [
+      ['--module', 'nodenext'],
+      ['--module', 'preserve', '--moduleResolution', 'bundler'],
+    ]) {
+      const typeRoots = ['--typeRoots', join(ROOT, 'node_modules/@types')];
+      const said = await program(process.execPath, [tsc, ...types, ...typeRoots, ...resolution, 'use.ts'], { cwd: at });
+      // That the mistake is seen shows that the types are.
+      expect(said.stdout).toMatch(
+        /^use\.ts\(2,14\): error TS2322: Type '\(.*=> Job' is not assignable to type 'string'\.\s*$/,
+      );
+    }
+  });
+
+  it('say in one sentence that the engine was left out', async () => {
+    const at = scratch();
+    const main = files.map((file) => join(out, file)).filter((file) => !file.includes('engine'));
+    await npm(['install', '--global', '--prefix', at, '--omit=optional', ...main], at);
+    const { code, stderr } = await program(join(at, 'bin/bulkhaul'), ['list', '/etc/hostname']);
+    expect({ code, lines: stderr.split('\n').length }).toEqual({ code: 2, lines: 2 });
+    expect(stderr).toContain(`the package ${engineName}, which has the native engine, is not installed`);
+  });
+
+  it('are the same bytes when they are made again', () => {
+    const again = scratch();
+    pack(here, { addons: ADDONS, notices: notices(all), out: again });
+    for (const file of files) expect(readFileSync(join(again, file)).equals(readFileSync(join(out, file)))).toBe(true);
+  });
+
+  it('are not made with a name of a file that is not there', () => {
+    PACKAGE.files.push('ts/nothing');
+    try {
+      expect(() => pack(here, { addons: ADDONS, notices: '', out: scratch() })).toThrow(
+        'bulkhaul names ts/nothing, and there is no such file',
+      );
+    } finally {
+      PACKAGE.files.pop();
+    }
+  });
+
+  it('name all that is in them of others, with a licence', async () => {
+    const { stdout } = await program(
+      'cargo',
+      ['tree', '-p', 'bulkhaul-node', '-e', 'normal,no-proc-macro', '--prefix', 'none'].concat([
+        '-f',
+        '{p}',
+        '--locked',
+      ]),
+      { cwd: ROOT },
+    );
+    const crates = [...stdout.matchAll(/^(?!bulkhaul)(\S+) v(\S+)/gm)].map(([, name, version]) => `${name} ${version}`);
+    expect(crates.length).toBeGreaterThan(20);
+    const text = notices(all);
+    for (const each of [...crates, 'pino 10.4.0', 'clipanion 3.2.1', 'typanion 3.14.0'])
+      expect(text).toContain(`- ${each} (`);
+    for (const each of all) expect(each.text.length, each.name).toBeGreaterThan(100);
+    const bill = JSON.parse(billOfMaterials(all, PACKAGE, new Date(0)));
+    expect(bill).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.5' });
+    expect(bill.components).toHaveLength(all.length);
+    const refs = bill.components.map((each: Record<string, string>) => each['bom-ref']);
+    expect(new Set(refs).size).toBe(refs.length);
+    for (const each of bill.components) if (each.purl.startsWith('pkg:cargo/')) expect(each.hashes).toHaveLength(1);
+  });
+});
+
+describe.skipIf(here.length === 0)('an engine', () => {
+  const file = join(ADDONS, engine);
+
+  it('that was not built for old systems is refused', () => {
+    // That of a checkout needs what the machine has that built it.
+    if (here[0].libc !== 'glibc') return;
+    expect(() => checkAddon(here[0], file)).toThrow(/needs GLIBC_2\.\d\d/);
+  });
+
+  it('that needs another library is refused', () => {
+    expect(() => checkAddon({ ...here[0], needs: [] }, process.execPath)).toThrow(/needs /);
+  });
+});
+
+/** A registry on loopback: it knows nothing, and takes what `takes` lets it. */
+async function registry(takes: (name: string) => boolean) {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    const name = decodeURIComponent((request.url ?? '').slice(1));
+    request.resume().on('end', () => {
+      if (request.method === 'PUT') asked.push(name);
+      response.statusCode = request.method !== 'PUT' ? 404 : takes(name) ? 201 : 403;
+      response.setHeader('content-type', 'application/json').end('{}');
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return { asked, port, close: () => server.close() };
+}
+
+/** A release of small packages. */
+async function released(): Promise<string> {
+  const at = scratch();
+  const optionalDependencies = { '@bulkhaul/engine-a': '1.0.0', '@bulkhaul/engine-b': '1.0.0' };
+  const manifests = [
+    { name: 'bulkhaul', version: '1.0.0', optionalDependencies },
+    ...Object.keys(optionalDependencies).map((name) => ({ name, version: '1.0.0' })),
+  ];
+  for (const manifest of manifests) {
+    const directory = join(scratch(), 'package');
+    mkdirSync(directory);
+    writeFileSync(join(directory, 'package.json'), JSON.stringify(manifest));
+    await program('npm', ['pack', '--pack-destination', at], { cwd: directory });
+  }
+  const sums = readdirSync(at).map((name) => {
+    const sum = createHash('sha256')
+      .update(readFileSync(join(at, name)))
+      .digest('hex');
+    return `${sum}  ${name}\n`;
+  });
+  writeFileSync(join(at, 'SHA256SUMS'), sums.join(''));
+  return at;
+}
+
+describe('publishing', () => {
+  const publish = (out: string, port: number, ...more: string[]) =>
+    program(SCRIPT, ['publish', '--out', out, ...more], {
+      env: {
+        ...{ npm_config_registry: `http://127.0.0.1:${port}/`, npm_config_fetch_retries: '0' },
+        [`npm_config_//127.0.0.1:${port}/:_authToken`]: 'local',
+      },
+    });
+
+  it('sends engines first and the main package last', async () => {
+    const { asked, port, close } = await registry(() => true);
+    const { code, stderr } = await publish(await released(), port);
+    close();
+    expect({ code, asked }, stderr).toEqual({
+      code: 0,
+      asked: ['@bulkhaul/engine-a', '@bulkhaul/engine-b', 'bulkhaul'],
+    });
+  });
+
+  it('ends at the first that is not taken', async () => {
+    const { asked, port, close } = await registry((name) => name !== '@bulkhaul/engine-b');
+    const { code, stderr } = await publish(await released(), port);
+    close();
+    expect({ code, asked }).toEqual({ code: 1, asked: ['@bulkhaul/engine-a', '@bulkhaul/engine-b'] });
+    expect(stderr).toContain('403');
+  });
+
+  it('sends nothing in a dry run, and says what it would', async () => {
+    const { asked, port, close } = await registry(() => true);
+    const { code, stderr } = await publish(await released(), port, '--dry-run');
+    close();
+    expect({ code, asked }).toEqual({ code: 0, asked: [] });
+    expect(stderr.match(/would publish (\S+)/g)).toEqual(
+      ['@bulkhaul/engine-a', '@bulkhaul/engine-b', 'bulkhaul'].map((name) => `would publish ${name}`),
+    );
+  });
+
+  it('sends nothing of a release that is not whole', async () => {
+    const { asked, port, close } = await registry(() => true);
+    const damaged = await released();
+    writeFileSync(join(damaged, 'bulkhaul-1.0.0.tgz'), 'x');
+    const lacking = await released();
+    const sums = readFileSync(join(lacking, 'SHA256SUMS'), 'utf8');
+    writeFileSync(join(lacking, 'SHA256SUMS'), sums.replace(/^.*engine-b.*\n/m, ''));
+    expect(await publish(damaged, port)).toMatchObject({ code: 1, stderr: expect.stringContaining('FAILED') });
+    expect(await publish(lacking, port)).toMatchObject({ code: 1, stderr: expect.stringContaining('has 1 engines') });
+    close();
+    expect(asked).toEqual([]);
+  });
+});
+
+it.each([
+  [['frob'], 'what is frob?'],
+  [['--platform', 'sparc'], 'there is no platform sparc'],
+  [['--dry-run'], '--dry-run is for publish'],
+  [['--frob'], '--frob'],
+])('scripts/release %j is refused', async (args, why) => {
+  const { code, stderr } = await program(SCRIPT, args);
+  expect(code).toBe(2);
+  expect(stderr).toContain(why);
+  expect(stderr).toContain('usage: scripts/release');
+});
