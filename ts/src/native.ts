@@ -57,6 +57,24 @@ export interface NativeRemoval {
   remove(): NativeJob;
 }
 
+/** Whether one thing can be had. */
+export interface Answer {
+  name: string;
+  /** Why not; absent: it can. */
+  error?: string;
+}
+
+/** What was found by trying. */
+export interface Probe {
+  answers: Answer[];
+  /** Bytes a second, written and synced. */
+  written: number;
+  /** Bytes a second, read back. */
+  read: number;
+  /** Bytes of 64 MiB that the cache gave; absent: the kernel does not tell. */
+  fromCache?: number;
+}
+
 export interface Addon {
   /** Checks the options; throws an Error with code 'USAGE' that names the option. Touches nothing. */
   removal(options: NativeRemoveOptions): NativeRemoval;
@@ -73,6 +91,12 @@ export interface Addon {
   listedSources(list: PathBytes, spillDirectory?: PathBytes): PathBytes[];
   /** Locks the file that a descriptor has open, until it is closed. false: somebody else has the lock; null: there are no locks here. */
   lockDescriptor(descriptor: number): boolean | null;
+  /** Calls that not every kernel has, or that are forbidden here. */
+  kernelCalls(): Answer[];
+  /** What the directory of a descriptor allows, as far as that is seen without a change. Throws where it is none. */
+  lookAt(descriptor: number): Answer[];
+  /** The same by trying, in files without a name. Throws where none can be made or written. Holds this thread meanwhile. */
+  probe(descriptor: number): Probe;
 }
 
 /** Where the generated loader and package.json are, relative to the compiled and to the TypeScript source of this file. */

@@ -4,9 +4,11 @@ import { describe, expect, it } from 'vitest';
 import { verbHelp } from '../src/cli/help.js';
 import { declared, GROUPS } from '../src/cli/options.js';
 import { CompareCommand } from '../src/cli/verbs/compare.js';
+import { completionCommand } from '../src/cli/verbs/completion.js';
 import { CompressCommand } from '../src/cli/verbs/compress.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { DecompressCommand } from '../src/cli/verbs/decompress.js';
+import { DoctorCommand } from '../src/cli/verbs/doctor.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
 import { MoveCommand } from '../src/cli/verbs/move.js';
@@ -32,6 +34,8 @@ const VERBS = {
   status: StatusCommand,
   resume: ResumeCommand,
   report: ReportCommand,
+  doctor: DoctorCommand,
+  completion: completionCommand(async () => []),
 } as const;
 
 describe.each(Object.entries(VERBS))('%s', (name, verb) => {
@@ -107,6 +111,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'status',
       'resume',
       'report',
+      'doctor',
       'completion',
       'hpcp',
       'run-mirror',

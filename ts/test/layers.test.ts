@@ -21,7 +21,7 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The operations of the engine: none of them imports another. */
-const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress', 'copy'];
+const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress', 'doctor', 'copy'];
 
 /**
  * Rooms of the engine from the ground up, each a file or a directory; a file imports from its own room and from those
@@ -29,7 +29,7 @@ const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remov
  */
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
-  ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress'],
+  ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress', 'doctor'],
   ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
     .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
     .concat(

@@ -28,7 +28,7 @@ import type {
   NativeRemoveOptions,
   NativeVerifyOptions,
 } from '../src/native/options.js';
-import type { Addon, NativeJob, NativeRemoval } from '../src/native.js';
+import type { Addon, Answer, NativeJob, NativeRemoval, Probe } from '../src/native.js';
 
 /** What stands against what: ours, and what the build declares. */
 interface Values {
@@ -42,6 +42,8 @@ interface Values {
   DecompressOptions: [NativeDecompressOptions, addon.DecompressOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];
   Limits: [Limits, addon.Limits];
+  Answer: [Answer, addon.Answer];
+  Probe: [Probe, addon.Probe];
   Entry: [NativeEntryEvent, addon.Entry];
   Failure: [NativeFailure, addon.Failure];
   Note: [NativeNote, addon.Note];

@@ -5,6 +5,7 @@
 mod compare;
 mod compress;
 mod copy;
+mod doctor;
 mod event;
 mod list;
 mod manifest;
@@ -27,6 +28,7 @@ use napi_derive::napi;
 pub use self::compare::{CompareOptions, compare_options};
 pub use self::compress::{CompressOptions, DecompressOptions, compress_options, decompress_options};
 pub use self::copy::{CopyOptions, copy_options};
+pub use self::doctor::{JsAnswer, JsProbe, answer, probe};
 pub use self::event::{JsEvent, event};
 pub use self::list::{ListOptions, list_options};
 pub use self::manifest::{ManifestOptions, manifest_options};

@@ -12,14 +12,14 @@ use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::{Job as EngineJob, lease};
 use bulkhaul_engine::list::{self, sources};
 use bulkhaul_engine::report::Report;
-use bulkhaul_engine::{compare, compress, copy, manifest, partition, remove, verify};
+use bulkhaul_engine::{compare, compress, copy, doctor, manifest, partition, remove, verify};
 use napi::bindgen_prelude::{Buffer, Error, JsValue, Object, Result, Status};
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
 use convert::{
-    CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsEvent, JsLimits, JsReport, JsSnapshot,
-    ListOptions, ManifestOptions, PartitionOptions, RemoveOptions, VerifyOptions,
+    CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsAnswer, JsEvent, JsLimits, JsProbe,
+    JsReport, JsSnapshot, ListOptions, ManifestOptions, PartitionOptions, RemoveOptions, VerifyOptions,
 };
 
 /// Made on the JavaScript thread when a promise settles.
@@ -120,6 +120,26 @@ pub fn listed_sources(env: Env, list: Buffer, spill_directory: Option<Buffer>) -
 #[napi]
 pub fn lock_descriptor(number: i32) -> Option<bool> {
     lease::lock_descriptor(number).ok()
+}
+
+/// Calls that not every kernel has, or that are forbidden here.
+#[napi]
+pub fn kernel_calls() -> Vec<JsAnswer> {
+    doctor::calls().into_iter().map(convert::answer).collect()
+}
+
+/// What the directory of a descriptor allows, as far as that is seen without a change.
+#[napi]
+pub fn look_at(number: i32) -> Result<Vec<JsAnswer>> {
+    let answers = doctor::look(number).map_err(|errno| Error::from_reason(errno.to_string()))?;
+    Ok(answers.into_iter().map(convert::answer).collect())
+}
+
+/// The same by trying, in files without a name that it makes there; takes as long as 64 MiB take.
+#[napi]
+pub fn probe(number: i32) -> Result<JsProbe> {
+    let probe = doctor::probe(number).map_err(|errno| Error::from_reason(errno.to_string()))?;
+    Ok(convert::probe(probe))
 }
 
 /// A removal, which can be looked at before it is done.

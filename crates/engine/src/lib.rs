@@ -13,6 +13,7 @@
 //! walk       trees in parallel, with a visitor: sources and what of them is taken, each name found once, the crew
 //! bytes      one file's bytes: moved, compared, proved; streams
 //! job        one operation as its caller sees it: desk, pace, stall, resources
+//! doctor     what a machine and a directory allow
 //! tree       one entry or one directory, by descriptor
 //! pool       threads, how many, results in order
 //! event, report, error, entry
@@ -32,6 +33,7 @@ pub mod bytes;
 pub mod compare;
 pub mod compress;
 pub mod copy;
+pub mod doctor;
 pub mod entry;
 pub mod error;
 pub mod event;

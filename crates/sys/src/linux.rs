@@ -444,6 +444,34 @@ pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<u64> {
     once(Call::Magic, || fs::fstatfs(fd)).map(|f| f.f_type.cast_unsigned())
 }
 
+/// Calls that not every kernel has, and that containers may forbid, by name, with what the kernel answers to one that asks for
+/// nothing: `ENOSYS` where there is none, `EPERM` where a filter forbids it, anything else where it is there.
+pub fn ask_for_calls() -> Vec<(&'static str, Errno)> {
+    /// The same numbers on every architecture.
+    const CACHESTAT: libc::c_long = 451;
+    const LISTXATTRAT: libc::c_long = 465;
+    let calls = [
+        ("statx", libc::SYS_statx),
+        ("openat2", libc::SYS_openat2),
+        ("renameat2", libc::SYS_renameat2),
+        ("copy_file_range", libc::SYS_copy_file_range),
+        ("fallocate", libc::SYS_fallocate),
+        ("fadvise64", libc::SYS_fadvise64),
+        ("sync_file_range", libc::SYS_sync_file_range),
+        ("syncfs", libc::SYS_syncfs),
+        ("ioprio_set", libc::SYS_ioprio_set),
+        ("cachestat", CACHESTAT),
+        ("listxattrat", LISTXATTRAT),
+    ];
+    let ask = |number| {
+        // SAFETY: the descriptor is none, every pointer is null and every length is 0, so each of the calls above refuses
+        // before it reads, writes or changes anything.
+        let answer = unsafe { libc::syscall(number, -1_i64, 0_i64, 0_i64, 0_i64, 0_i64, 0_i64) };
+        if answer < 0 { last_errno() } else { Errno::INVAL }
+    };
+    calls.map(|(name, number)| (name, ask(number))).into()
+}
+
 /// Processors that this thread may run on.
 pub fn processors() -> usize {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1) as usize)

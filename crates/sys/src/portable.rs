@@ -258,6 +258,11 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
+/// There is nothing to ask for here.
+pub fn ask_for_calls() -> Vec<(&'static str, Errno)> {
+    Vec::new()
+}
+
 /// Sets the niceness of this process: there is none of a thread here.
 pub fn set_nice(nice: i32) -> Result<()> {
     again(Call::Nice, || rustix::process::setpriority_process(None, nice))

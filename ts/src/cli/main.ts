@@ -110,6 +110,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'doctor',
+    {
+      summary: 'Tell what this machine allows and what is missing',
+      load: async () => verb('doctor', (await import('./verbs/doctor.js')).DoctorCommand),
+    },
+  ],
+  [
     'completion',
     {
       summary: 'Print completion for a shell',

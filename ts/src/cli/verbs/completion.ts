@@ -40,7 +40,7 @@ export function completionCommand(commands: () => Promise<readonly Told[]>): Ver
         ['All of it, for one user', '$0 completion --into ~/.local'],
         ['In this bash, now', 'source <($0 completion bash)'],
         ['For zsh, in a directory of fpath', '$0 completion zsh > ~/.zfunc/_bulkhaul'],
-        ['For fish', '$0 completion fish > ~/.config/fish/completions/bulkhaul.fish'],
+        ['In this fish, now', '$0 completion fish | source'],
       ],
     });
 
