@@ -74,6 +74,7 @@ export function test(platforms, out) {
     if (platforms.some(({ name }) => name === 'linux-x64-gnu') && process.arch === 'x64') {
       for (const version of NODES) step(`Node.js ${version}`, () => onNode(version, out, join(work, version)));
       step('an old kernel', () => withoutNewCalls(out, join(work, 'old')));
+      step('conda', () => conda(out, join(work, 'conda')));
     }
   } finally {
     rmSync(work, { recursive: true, force: true });
@@ -309,3 +310,32 @@ function withoutNewCalls(/** @type {string} */ out, /** @type {string} */ at) {
   same(join(at, 'source'), join(at, 'copy'));
   return 'copied without what came after Linux 4.18';
 }
+
+/** Builds the package of conda by its recipe, and runs what is in it. */
+function conda(/** @type {string} */ out, /** @type {string} */ at) {
+  const tools = join(CACHE, 'conda/bin');
+  if (!existsSync(join(tools, 'cph'))) {
+    run('python3', ['-m', 'venv', join(CACHE, 'conda')]);
+    run(join(tools, 'pip'), ['install', '--quiet', 'py-rattler-build==0.73.0', 'conda-package-handling']);
+  }
+  // A channel with nothing in it, so that no network is asked.
+  for (const subdir of ['linux-64', 'noarch']) {
+    mkdirSync(join(at, 'channel', subdir), { recursive: true });
+    writeFileSync(join(at, 'channel', subdir, 'repodata.json'), JSON.stringify({ info: { subdir }, packages: {} }));
+  }
+  const recipe = join(ROOT, 'packaging/conda/recipe.yaml');
+  run(join(tools, 'python'), ['-c', BUILD, recipe, `file://${join(at, 'channel')}`, join(at, 'out')], {
+    env: { ...process.env, RELEASE: out },
+  });
+  const [made = ''] = readdirSync(join(at, 'out/linux-64')).filter((name) => name.endsWith('.conda'));
+  run(join(tools, 'cph'), ['extract', join(at, 'out/linux-64', made), '--dest', join(at, 'prefix')]);
+  tree(join(at, 'source'));
+  run(join(at, 'prefix/bin/bulkhaul'), ['copy', '--verify', '--quiet', join(at, 'source/'), join(at, 'copy')]);
+  same(join(at, 'source'), join(at, 'copy'));
+  return `built ${made}, and copied by what is in it`;
+}
+
+const BUILD = `import sys
+from rattler_build import Stage0Recipe
+for variant in Stage0Recipe.from_file(sys.argv[1]).render():
+    variant.run_build(channels=[sys.argv[2]], output_dir=sys.argv[3])`;

@@ -1,0 +1,40 @@
+# Copyright (c) 2026 the bulkhaul authors
+# SPDX-License-Identifier: MIT
+"""bulkhaul for Spack, from the tarballs of a release."""
+
+import platform
+
+from spack.package import *
+
+# sha256 of each tarball, from SHA256SUMS of the release.
+_SUMS = {
+    "0.1.0": {
+        "linux-x64": "0000000000000000000000000000000000000000000000000000000000000000",
+        "linux-arm64": "0000000000000000000000000000000000000000000000000000000000000000",
+    },
+}
+
+_PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64"}.get(platform.machine(), "linux-x64")
+
+
+class Bulkhaul(Package):
+    """Moves bulk data fast and proves that it arrived: parallel copies, verification, manifests."""
+
+    homepage = "https://github.com/bulkhaul/bulkhaul"
+    license("MIT")
+
+    for _version, _sums in _SUMS.items():
+        version(
+            _version,
+            sha256=_sums[_PLATFORM],
+            url=f"{homepage}/releases/download/v{_version}/bulkhaul-{_version}-{_PLATFORM}.tar.gz",
+        )
+
+    conflicts("platform=darwin", msg="the tarballs are for Linux")
+
+    def install(self, spec, prefix):
+        install_tree(".", prefix)
+
+    @run_after("install")
+    def check_install(self):
+        Executable(self.prefix.bin.bulkhaul)("version")
