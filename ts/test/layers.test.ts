@@ -94,6 +94,7 @@ const ROOMS = [
     'answer',
     'digests',
     'run',
+    'ended',
     'jobs',
     'consent',
     'base',

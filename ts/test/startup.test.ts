@@ -68,7 +68,7 @@ it('does so under its own name too', async () => {
 });
 
 it('copy --help loads no addon, no operation and no reporter, and the parser of arguments as one file', async () => {
-  const command = ['base', 'digests', 'help', 'options', 'parser', 'run', 'values', 'verbs/copy', 'version'].map(
+  const command = ['base', 'digests', 'ended', 'help', 'options', 'parser', 'run', 'values', 'verbs/copy', 'version'].map(
     (name) => `ts/dist/cli/${name}.js`,
   );
   expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command, ANSWER, LAYOUT].sort());

@@ -1,9 +1,11 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
 import { readFile } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
-import { fromBytes, toBytes } from '../names.js';
+import type { Report } from '../events.js';
+import { display, fromBytes, toBytes } from '../names.js';
 import type { Resources } from '../native/options.js';
 import type { JournalSettings } from '../ops/arguments.js';
+import { checkCommand, parseCommand } from './ended.js';
 import { exitCodeOfError, systemError } from './exit.js';
 import { choice, either, flag, type Given, number, value } from './options.js';
 import { Command } from './parser.js';
@@ -28,9 +30,13 @@ export abstract class BareCommand extends Command {
     } catch (thrown) {
       const error = systemError(thrown);
       this.context.stderr.write(errorText(error));
+      this.failed(BulkhaulError.from(error));
       return exitCodeOfError(error);
     }
   }
+
+  /** Is told what ended the command. */
+  protected failed(_: BulkhaulError): void {}
 
   /** The state directory; undefined where neither an option nor the environment names one. */
   protected get stateDirectory(): string | undefined {
@@ -123,6 +129,50 @@ export abstract class VerbCommand extends BareCommand {
     help: 'Limits, a pause and a stop in good order can be had from the page of --serve',
   });
 
+  onEnd = value(
+    '--on-end',
+    {
+      ...{ group: 'output', value: 'COMMAND', default: 'none' },
+      help: 'Run COMMAND when all is over, also where it failed early: a program, or with arguments a JSON array of words, which no shell reads. It gets the summary as JSON on standard input, and BULKHAUL_VERDICT (complete, failed, interrupted), BULKHAUL_EXIT_CODE, BULKHAUL_SENTENCE and BULKHAUL_OPERATION in its environment; not in a dry run',
+    },
+    parseCommand,
+  );
+  onFailure = value(
+    '--on-failure',
+    {
+      ...{ group: 'output', value: 'COMMAND', default: 'none' },
+      help: 'The same where the exit code is not 0',
+    },
+    parseCommand,
+  );
+  metricsFile = value('--metrics-file', {
+    ...{ group: 'output', value: 'FILE', default: 'none' },
+    help: 'Write metrics for Prometheus into FILE, replaced every 15 s and at the end, as the textfile collector of node_exporter reads them (FILE.prom); not in a dry run',
+  });
+
+  #report: Report | undefined;
+  #error: BulkhaulError | undefined;
+
+  override async validateAndExecute(): Promise<number> {
+    const exitCode = await super.validateAndExecute();
+    const { onEnd, onFailure, metricsFile, dryRun } = this;
+    if (dryRun || (!onEnd && !onFailure && metricsFile === undefined)) return exitCode;
+    const { atEnd } = await import('./ended.js');
+    const ending = { operation: this.operation, exitCode, report: this.#report, error: this.#error };
+    const say = (sentence: string) => void this.context.stderr.write(`bulkhaul: ${display(sentence)}\n`);
+    await atEnd({ onEnd, onFailure, metricsFile }, ending, this.context.env, say);
+    return exitCode;
+  }
+
+  protected override failed(error: BulkhaulError): void {
+    this.#error = error;
+  }
+
+  /** The word that the verb is called by. */
+  private get operation(): string {
+    return this.path[0] ?? '';
+  }
+
   /** Who has a standard stream, by its path. */
   readonly #streams = new Map<string, string>();
 
@@ -133,7 +183,18 @@ export abstract class VerbCommand extends BareCommand {
     const { serve: address, serveControl: control } = this;
     if (control && address === undefined) throw new BulkhaulError('USAGE', '--serve-control goes with --serve');
     const serve = address === undefined ? undefined : { address, control };
-    return { serve, dryRun, json, progress, quiet, verbose, logFile, stallTimeout, maxDuration };
+    for (const [option, command] of [
+      ['--on-end', this.onEnd],
+      ['--on-failure', this.onFailure],
+    ] as const) {
+      if (command) checkCommand(command, option, this.context.env);
+    }
+    const metrics =
+      dryRun || this.metricsFile === undefined ? undefined : { path: this.metricsFile, operation: this.operation };
+    const told = (report: Report) => {
+      this.#report = report;
+    };
+    return { serve, dryRun, json, progress, quiet, verbose, logFile, stallTimeout, maxDuration, metrics, told };
   }
 
   /** The journal, as an option of a job. */

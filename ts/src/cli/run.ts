@@ -54,6 +54,10 @@ export interface CommonSettings {
   label?: string;
   /** Only a look at what would be done, before a question: failures are not shown, and not kept. */
   preview?: boolean;
+  /** The file of the metrics, and what they are of. */
+  metrics?: { path: string; operation: string } | undefined;
+  /** Is told what was done. */
+  told?: (report: Report) => void;
   /** What the command ends with, where that is not what the report says. */
   exitCode?: (report: Report) => number;
 }
@@ -118,7 +122,9 @@ export async function runJob(
   const handlers = { SIGINT: stop, SIGTERM: stop, SIGHUP: stop, SIGUSR1: tell } as const;
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal as NodeJS.Signals, handler);
   try {
-    return await follow(job, listen);
+    const report = await follow(job, listen);
+    if (!settings.preview) settings.told?.(report);
+    return report;
   } finally {
     clearTimeout(end);
     clearTimeout(limit);
@@ -213,7 +219,7 @@ export function inUse({ logFile }: CommonSettings, env: NodeJS.ProcessEnv): { in
 }
 
 function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outputs): ReportSettings {
-  const { json, quiet, logFile, label = 'bulkhaul', preview = false, exitCode } = settings;
+  const { json, quiet, logFile, label = 'bulkhaul', preview = false, exitCode, metrics } = settings;
   const origin = originOf();
   const dumb = env.TERM === 'dumb';
   const terminal = isTerminal(stderr) && !dumb;
@@ -235,6 +241,7 @@ function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outpu
     color,
     logFile,
     serve: settings.serve && serveSettings(settings.serve, origin),
+    metrics: preview ? undefined : metrics,
     origin,
     exitCode,
     failures: preview ? undefined : failureSettings(label, env, origin),

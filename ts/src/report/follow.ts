@@ -34,6 +34,8 @@ export interface ReportSettings {
   logFile?: string | undefined;
   /** Where a browser can look; absent: nowhere. */
   serve?: ServeSettings | undefined;
+  /** The file of the metrics, and what they are of. */
+  metrics?: { path: string; operation: string } | undefined;
   /** What a log begins with. */
   origin: Origin;
   /** Failures as they happen, and where all of them go; absent: nowhere. */
@@ -73,6 +75,10 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
 
   if (settings.logFile !== undefined) {
     reporters.push(new (await import('./log.js')).Log(settings.logFile, settings.origin));
+  }
+  if (settings.metrics !== undefined) {
+    const { Metrics } = await import('./metrics.js');
+    reporters.push(new Metrics(settings.metrics.path, settings.metrics.operation));
   }
   if (settings.json) {
     const types: Event['type'][] = settings.quiet
