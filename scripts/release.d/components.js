@@ -46,7 +46,7 @@ function crates() {
       const macro = targets.some((/** @type {{ kind: string[] }} */ { kind }) => kind.includes('proc-macro'));
       if (macro || found.has(id)) return;
       if (source !== null) {
-        const text = licenceText(dirname(manifest_path)) ?? written(name, license, authors);
+        const text = licenceText(dirname(manifest_path), license) ?? written(name, license, authors);
         const [, sha256] =
           new RegExp(
             `name = "${name}"\nversion = "${version.replaceAll('.', '\\.').replaceAll('+', '\\+')}"\nsource = .*\nchecksum = "(\\w+)"`,
@@ -74,7 +74,8 @@ function packages() {
   return [...new Set(regions)].map((name) => {
     const at = join(ROOT, 'node_modules', name);
     const { version, license, author } = JSON.parse(readFileSync(join(at, 'package.json'), 'utf8'));
-    const text = licenceText(at) ?? written(name, license, [typeof author === 'string' ? author : author?.name]);
+    const text =
+      licenceText(at, license) ?? written(name, license, [typeof author === 'string' ? author : author?.name]);
     return /** @type {const} */ ({ kind: 'npm', name, version, licence: license, text });
   });
 }
@@ -88,13 +89,31 @@ function rust() {
   return /** @type {const} */ ({ kind: 'generic', name: 'rust-std', version, licence: 'MIT OR Apache-2.0', text });
 }
 
-/** The text of a licence in a directory: where there are several to choose from, that of MIT. */
-function licenceText(/** @type {string} */ directory) {
-  const names = readdirSync(directory, { withFileTypes: true })
+/**
+ * The text of a licence in a directory: where there are several to choose from, that of MIT; where all hold, all of them;
+ * and those of sources of others that lie in a directory of their own, such as C that a crate builds.
+ */
+function licenceText(/** @type {string} */ directory, licence = '') {
+  const names = named(directory);
+  const chosen = names.find((name) => /mit/i.test(name)) ?? names[0];
+  const own = /\bAND\b/.test(licence) ? names : chosen === undefined ? [] : [chosen];
+  const inside = readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && entry.name !== 'node_modules')
+    .flatMap(({ name }) => {
+      const theirs = named(join(directory, name)).filter((file) => !/gpl/i.test(file));
+      const first = theirs.find((file) => /^licen[cs]e$/i.test(file));
+      return (first === undefined ? theirs : [first]).map((file) => join(name, file));
+    });
+  const texts = [...own, ...inside].map((name) => readFileSync(join(directory, name), 'utf8').trim());
+  return [...new Set(texts)].join('\n\n') || undefined;
+}
+
+/** The files of a directory that are licences by their names. */
+function named(/** @type {string} */ directory) {
+  return readdirSync(directory, { withFileTypes: true })
     .filter((entry) => entry.isFile() && /^(licen[cs]e|copying|unlicense)/i.test(entry.name))
-    .map(({ name }) => name);
-  const wanted = names.find((name) => /mit/i.test(name)) ?? names.sort()[0];
-  return wanted && readFileSync(join(directory, wanted), 'utf8').trim();
+    .map(({ name }) => name)
+    .sort();
 }
 
 /** The text for a package that comes without it. */

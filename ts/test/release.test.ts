@@ -129,6 +129,15 @@ describe.skipIf(here.length === 0)('the packages', () => {
     for (const each of [...crates, 'pino 10.4.0', 'clipanion 3.2.1', 'typanion 3.14.0'])
       expect(text).toContain(`- ${each} (`);
     for (const each of all) expect(each.text.length, each.name).toBeGreaterThan(100);
+    // What of C a crate has in it has a licence of its own.
+    for (const [crate, holder] of [
+      ['libdeflate-sys', 'Eric Biggers'],
+      ['zstd-sys', 'Meta Platforms'],
+      ['liblzma-sys', 'XZ Utils'],
+    ] as const) {
+      const there = all.find(({ name }: { name: string }) => name === crate);
+      if (there) expect(there.text).toContain(holder);
+    }
     const bill = JSON.parse(billOfMaterials(all, PACKAGE, new Date(0)));
     expect(bill).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.5' });
     expect(bill.components).toHaveLength(all.length);
