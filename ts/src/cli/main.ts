@@ -146,6 +146,7 @@ const COMMANDS = new Map<string, Entry>([
     {
       summary: 'Parts, copied at once by rsync or rclone, with the flags of dsync.py',
       load: async () => (await import('./dropin/dsync.js')).dsync,
+      page: async () => (await import('./dropin/dsync/help.js')).PAGE,
       dropIn: true,
     },
   ],

@@ -36,8 +36,10 @@ export interface DescribedOption {
 export interface Described {
   readonly name: string;
   readonly summary: string;
-  /** It is called by its own name too, and reads `-ab` as one option. */
+  /** It reads `-ab` as one option. */
   readonly dropIn: boolean;
+  /** It is called by its own name too. */
+  readonly ownName: boolean;
   readonly operands: string;
   readonly operand: ValueKind;
   /** Paragraphs, with words of the command line in backticks. */
@@ -53,8 +55,21 @@ export const optionsOf = ({ groups }: Described): DescribedOption[] => groups.fl
 export function describe({ name, summary, verb, page }: Told): Described {
   if (page !== undefined) return ofPage(name, summary, page);
   if (verb !== undefined) return ofVerb(name, summary, verb);
-  return { name, summary, dropIn: false, operands: '', operand: OTHER, about: [], groups: [], examples: [] };
+  return {
+    name,
+    summary,
+    dropIn: false,
+    ownName: false,
+    operands: '',
+    operand: OTHER,
+    about: [],
+    groups: [],
+    examples: [],
+  };
 }
+
+/** Names that other tools have too: they are completed as `bulkhaul NAME` only, and so are their pages called. */
+const OTHERS_HAVE = ['dsync'];
 
 const OTHER: ValueKind = { kind: 'other' };
 const HELP = 'Show this help';
@@ -69,7 +84,7 @@ function ofVerb(name: string, summary: string, verb: Verb): Described {
   const help: DescribedOption = { names: ['-h', '--help'], takes: 'none', is: OTHER, repeatable: false, help: HELP };
   const { details = '', examples = [] } = verb.usage ?? {};
   return {
-    ...{ name, summary, dropIn: false, operands: operands.words, operand: kindOf(operands.words) },
+    ...{ name, summary, dropIn: false, ownName: false, operands: operands.words, operand: kindOf(operands.words) },
     about: paragraphs(details),
     groups: [...groups, { title: 'Help', options: [help] }],
     examples: examples.map(([what, line]) => [what, line.replaceAll('$0', 'bulkhaul')] as const),
@@ -117,5 +132,6 @@ function ofPage(name: string, summary: string, page: DropInPage): Described {
       }),
   });
   const groups = [group('As in the original', false), group('Added by bulkhaul', true)];
-  return { name, summary, dropIn: true, operands, operand: kindOf(operands), about, groups, examples };
+  const ownName = !OTHERS_HAVE.includes(name);
+  return { name, summary, dropIn: true, ownName, operands, operand: kindOf(operands), about, groups, examples };
 }

@@ -10,9 +10,9 @@ export interface Edition {
 
 /** The page of a command: `bulkhaul-copy(1)`, `hpcp(1)`. */
 export function commandPage(command: Described, others: readonly Described[], edition: Edition): string {
-  const { name, dropIn, summary, operands, about, groups, examples } = command;
+  const { name, dropIn, ownName, summary, operands, about, groups, examples } = command;
   const title = pageName(command);
-  const call = dropIn ? name : `bulkhaul ${name}`;
+  const call = ownName ? name : `bulkhaul ${name}`;
   const options = groups.flatMap(({ title, options }) => [`.SS ${text(title)}`, ...options.flatMap(entry)]);
   return [
     header(title, edition),
@@ -62,7 +62,7 @@ export function overviewPage(commands: readonly Described[], edition: Edition): 
 }
 
 /** The name of the page of a command. */
-export const pageName = ({ name, dropIn }: Described) => (dropIn ? name : `bulkhaul-${name}`);
+export const pageName = ({ name, ownName }: Described) => (ownName ? name : `bulkhaul-${name}`);
 
 const EXIT = [
   ['0', 'complete'],

@@ -17,9 +17,6 @@ import { version } from '../version.js';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
-/** A command that other tools have too: it is completed as `bulkhaul NAME` only. */
-const OTHERS_HAVE = ['dsync'];
-
 /** The verb over the table of commands. */
 export function completionCommand(commands: () => Promise<readonly Told[]>): Verb {
   return class CompletionCommand extends BareCommand {
@@ -58,7 +55,7 @@ export function completionCommand(commands: () => Promise<readonly Told[]>): Ver
       if ((shell === undefined) === (this.into === undefined))
         throw new BulkhaulError('USAGE', 'completion takes the name of a shell, or --into DIR');
       const all = (await commands()).map(describe);
-      const own = all.filter(({ dropIn, name }) => dropIn && !OTHERS_HAVE.includes(name));
+      const own = all.filter(({ ownName }) => ownName);
       const names = ['bulkhaul', ...own.map(({ name }) => name)];
       if (this.into !== undefined) await write(this.into, this.files(all, names));
       else await answer(this.context.stdout, this.script(known ?? 'bash', all, names));
