@@ -33,7 +33,7 @@ function home() {
 /** A line, and what is offered for its last word, in any order. */
 const OFFERS: readonly (readonly [string, readonly string[]])[] = [
   ['bulkhaul ver', ['verify', 'version']],
-  ['bulkhaul comp', ['compare', 'completion']],
+  ['bulkhaul comp', ['compare', 'completion', 'compress', 'compress_files']],
   ['bulkhaul copy --dr', ['--dry-run']],
   ['bulkhaul copy --sync a', ['all']],
   ['bulkhaul copy --on-collision ', ['fail', 'first', 'last']],

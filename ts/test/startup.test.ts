@@ -27,7 +27,7 @@ const MIRROR = ['added', 'argparse', 'frame', 'run-mirror', 'run-mirror/flags']
   .map((name) => `ts/dist/cli/dropin/${name}.js`)
   .concat('ts/dist/cli/version.js');
 const PAGE = 'ts/dist/cli/dropin/help.js';
-const DSYNC = ['dropin/argparse', 'dropin/dsync', 'dropin/dsync/flags', 'version'].map(
+const DSYNC = ['dropin/argparse', 'dropin/frame', 'dropin/dsync', 'dropin/dsync/flags', 'version'].map(
   (name) => `ts/dist/cli/${name}.js`,
 );
 const ANSWER = 'ts/dist/cli/answer.js';
@@ -56,7 +56,7 @@ it('run-mirror --version loads its flags, and --help the page too', async () => 
 });
 
 it('dsync --version loads its flags, and --help the page too', async () => {
-  const page = ['ts/dist/cli/dropin/dsync/help.js', LAYOUT];
+  const page = ['ts/dist/cli/dropin/dsync/help.js', PAGE, LAYOUT];
   expect(await loaded(['dsync', '--version'])).toEqual([...MAIN, ...DSYNC, ANSWER].sort());
   expect(await loaded(['dsync', '--help'])).toEqual([...MAIN, ...DSYNC, ...page, ANSWER].sort());
 });
@@ -68,9 +68,18 @@ it('does so under its own name too', async () => {
 });
 
 it('copy --help loads no addon, no operation and no reporter, and the parser of arguments as one file', async () => {
-  const command = ['base', 'digests', 'ended', 'help', 'options', 'parser', 'run', 'values', 'verbs/copy', 'version'].map(
-    (name) => `ts/dist/cli/${name}.js`,
-  );
+  const command = [
+    'base',
+    'digests',
+    'ended',
+    'help',
+    'options',
+    'parser',
+    'run',
+    'values',
+    'verbs/copy',
+    'version',
+  ].map((name) => `ts/dist/cli/${name}.js`);
   expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command, ANSWER, LAYOUT].sort());
 });
 

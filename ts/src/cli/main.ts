@@ -155,6 +155,7 @@ const COMMANDS = new Map<string, Entry>([
     {
       summary: 'Compress in place, with the flags of compress_files.py',
       load: async () => (await import('./dropin/compress_files.js')).compressFiles,
+      page: async () => (await import('./dropin/compress_files/help.js')).PAGE,
       dropIn: true,
     },
   ],
@@ -163,6 +164,7 @@ const COMMANDS = new Map<string, Entry>([
     {
       summary: 'Copy and compress, with the flags of migrate_compress.py',
       load: async () => (await import('./dropin/migrate_compress.js')).migrateCompress,
+      page: async () => (await import('./dropin/migrate_compress/help.js')).PAGE,
       dropIn: true,
     },
   ],
@@ -171,6 +173,7 @@ const COMMANDS = new Map<string, Entry>([
     {
       summary: 'Move with proof, with the flags of move_to_final.py',
       load: async () => (await import('./dropin/move_to_final.js')).moveToFinal,
+      page: async () => (await import('./dropin/move_to_final/help.js')).PAGE,
       dropIn: true,
     },
   ],

@@ -1,21 +1,25 @@
 /** The help of `hpcp`: its flags in, a page of a given width out. Nothing else loads it. */
-import { helpPage } from '../help.js';
-import { FLAGS, NOT_YET, usageText } from './flags.js';
+import { helpPage, type Page } from '../help.js';
+import { CHOICES, FLAGS, NOT_YET, usageText } from './flags.js';
+
+export const PAGE = {
+  usage: usageText,
+  about: [
+    'Copies files and trees in parallel: hpcp SRC -d DEST puts the contents of the directory SRC into DEST; with DEST/, several sources, or a file, the entry itself. Patterns in SRC are expanded, ** too.',
+  ],
+  original: 'hpcp 8.96 and 9.79',
+  flags: FLAGS,
+  operands: '[src_path ...]',
+  choices: CHOICES,
+  later: { title: 'Not in this version yet (exit code 2)', keys: Object.values(NOT_YET).flat() },
+  examples: [
+    ['What is in photos into /backup, skipping what is there', 'hpcp photos -d /backup'],
+    ['A move', 'hpcp photos -d /backup -rm'],
+    ['A list with hashes', 'hpcp photos -fl photos.list'],
+    ['Whether the copy is complete', 'hpcp photos -d /backup -cfl --fail-on-diff'],
+  ],
+} as const satisfies Page;
 
 export function helpText(width: number): string {
-  const page = {
-    usage: usageText,
-    about:
-      'Copies files and trees in parallel: hpcp SRC -d DEST puts the contents of the directory SRC into DEST; with DEST/, several sources, or a file, the entry itself. Patterns in SRC are expanded, ** too.',
-    original: 'hpcp 8.96 and 9.79',
-    flags: FLAGS,
-    later: { title: 'Not in this version yet (exit code 2)', keys: Object.values(NOT_YET).flat() },
-    examples: [
-      ['What is in photos into /backup, skipping what is there', 'hpcp photos -d /backup'],
-      ['A move', 'hpcp photos -d /backup -rm'],
-      ['A list with hashes', 'hpcp photos -fl photos.list'],
-      ['Whether the copy is complete', 'hpcp photos -d /backup -cfl --fail-on-diff'],
-    ],
-  } as const;
-  return helpPage(page, width);
+  return helpPage(PAGE, width);
 }
