@@ -18,8 +18,8 @@ use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
 use convert::{
-    CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsAnswer, JsEvent, JsLimits, JsProbe,
-    JsReport, JsSnapshot, ListOptions, ManifestOptions, PartitionOptions, RemoveOptions, VerifyOptions,
+    CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsAnswer, JsEvent, JsLimits, JsProbe, JsReport,
+    JsSnapshot, ListOptions, ManifestOptions, PartitionOptions, RemoveOptions, VerifyOptions,
 };
 
 /// Made on the JavaScript thread when a promise settles.

@@ -518,7 +518,12 @@ fn no_listing_may_fail() {
         assert!(!report.is_complete(), "{nth}");
         if removal.is_none_or(|removal| failed < removal) {
             say("before");
-            assert_eq!(report.totals.outcome_of(Outcome::Removed), 0, "{nth}: {:?}", report.withheld);
+            assert_eq!(
+                report.totals.outcome_of(Outcome::Removed),
+                0,
+                "{nth}: {:?}",
+                report.withheld
+            );
             assert!(
                 matches!(report.withheld[0].kind, "failed" | "source-gone"),
                 "{:?}",
