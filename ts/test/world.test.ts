@@ -364,7 +364,8 @@ const ROWS: Record<string, Row> = {
       'no xattr': [0, BOTH, PACKED, '2 files compressed'],
       'ends early': [24, /^a=1234567 sub\/b\.gz=/, PADDED, 'after 7 bytes, and its size is 10'],
       'goes on': [24, /^a=1234567 sub\/b\.gz=/, CUT, 'goes on after 4 bytes, which is its size'],
-      hangs: [130, BOTH, BOTH, ': aborting\n'],
+      // What another worker was at when the process went stays behind, or is done.
+      hangs: [130, /^a=1234567 (sub\/\.bh-.*)?sub\/b(=89|\.gz=.*)$/s, BOTH, ': aborting\n'],
       'nothing new': [23, BOTH, BOTH, 'Required key not available'],
     },
   },
