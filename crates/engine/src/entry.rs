@@ -124,11 +124,15 @@ pub enum Reason {
     SeveralNames,
     /// A symlink, where only what it leads to could be meant.
     Symlink,
+    /// Its size or age was not asked for.
+    NotSelected,
+    /// Both sides have it otherwise, and the rule for that keeps what the destination has.
+    Kept,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 22] = [
+    pub const ALL: [Reason; 24] = [
         Self::Unchanged,
         Self::Excluded,
         Self::Overridden,
@@ -151,6 +155,8 @@ impl Reason {
         Self::NotSmaller,
         Self::SeveralNames,
         Self::Symlink,
+        Self::NotSelected,
+        Self::Kept,
     ];
 
     /// The reason as `--json` names it.
@@ -178,6 +184,8 @@ impl Reason {
             Self::NotSmaller => "not-smaller",
             Self::SeveralNames => "several-names",
             Self::Symlink => "symlink",
+            Self::NotSelected => "not-selected",
+            Self::Kept => "kept",
         }
     }
 }

@@ -175,6 +175,8 @@ pub enum Cause {
     Foreign(Option<&'static str>),
     /// It could not be packed; the text says why.
     Encoder(String),
+    /// What a server answered, or why it did not: the stable code for programs, and in words.
+    Answered(&'static str, String),
     /// Another source, whose entry is at this path, brings the same name with other content.
     Collision(Vec<u8>),
     /// Its copy lacks this of it, so it may not go.
@@ -297,7 +299,7 @@ impl Fault {
             Cause::Full(..) => "no-space",
             Cause::Changed | Cause::Size { .. } => "changed",
             Cause::Mismatch => "mismatch",
-            Cause::Unlike(kind, _) => kind,
+            Cause::Unlike(kind, _) | Cause::Answered(kind, _) => kind,
             Cause::Outside(_) => "outside",
             Cause::Unwritable(_) => "unwritable",
             Cause::Damaged(_) => "damaged",
@@ -377,7 +379,7 @@ impl Failure {
                 let other = String::from_utf8_lossy(other);
                 format!("another source brings this name with other content: {other}").into()
             }
-            Cause::Unlike(_, what) => what.into(),
+            Cause::Unlike(_, what) | Cause::Answered(_, what) => what.into(),
             Cause::Damaged(damage) => format!("damaged: {damage}").into(),
             Cause::Foreign(Some(format)) => format!("it is an archive of {format}, which can't be read here").into(),
             Cause::Foreign(None) => "it is no archive that can be read here".into(),
@@ -495,6 +497,7 @@ pub fn cause_of(fault: &Fault) -> String {
             format!("{}: {}", fault.operation.text(), describe(*errno))
         }
         Cause::Conflict(what) | Cause::Outside(what) => (*what).to_owned(),
+        Cause::Answered(_, what) => what.clone(),
         Cause::Changed
         | Cause::Size { .. }
         | Cause::Mismatch

@@ -31,6 +31,8 @@ pub enum Order {
     Lines(Form),
     /// By path, so that two sides meet. What failed has a record that says so.
     Paths,
+    /// The same by the bytes of the path, of a directory with a slash after it, as object stores list keys.
+    Keys,
 }
 
 /// What is to be found out of each entry.
@@ -349,6 +351,13 @@ impl Look for FactFinder<'_> {
                 natural::append_key(&hand.own[stem.length..], &mut hand.key);
             }
             Order::Paths => path_key(record.path, &mut hand.key),
+            Order::Keys => {
+                hand.key.clear();
+                hand.key.extend_from_slice(record.path);
+                if record.kind == Kind::Directory {
+                    hand.key.push(b'/');
+                }
+            }
         }
         record.encode(&mut hand.payload);
         Ok(None)

@@ -84,7 +84,7 @@ impl Start<'_> {
 }
 
 /// Arguments that can be walked: a path without a name of its own stands for what is in it.
-pub(crate) fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
+pub fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
     let mut roots = given.to_vec();
     for root in &mut roots {
         path::check(&root.path)?;
@@ -97,7 +97,7 @@ pub(crate) fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
 }
 
 /// What holds the arguments; those that can't be opened say so when they are walked.
-pub(crate) fn media(roots: &[Root]) -> Vec<Medium> {
+pub fn media(roots: &[Root]) -> Vec<Medium> {
     let (mut media, mut devices) = (Vec::new(), Vec::new());
     for root in roots {
         let follow = if root.follow { Follow::Yes } else { Follow::No };
@@ -118,7 +118,7 @@ pub(crate) fn media(roots: &[Root]) -> Vec<Medium> {
 }
 
 /// Refuses where not one of the arguments is there; where one of several is not, the walk says so.
-pub(crate) fn require_one(roots: &[Root]) -> Result<(), Refusal> {
+pub fn require_one(roots: &[Root]) -> Result<(), Refusal> {
     let look = |root: &Root| {
         let (directory, name) = split(&root.path);
         let at = open_directory_path(directory, Follow::Yes)?;
