@@ -10,8 +10,8 @@ use bulkhaul_engine::report::counters::SIZE_CLASSES;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::JsLimits;
-use super::event::{JsFailure, JsNote, Part, failure, note, part};
+use crate::event::{JsFailure, JsNote, Part, failure, note, part};
+use crate::options::JsLimits;
 
 /// Deletes that were asked for and not begun.
 #[napi(object, object_from_js = false, js_name = "Withheld")]

@@ -1,0 +1,5 @@
+//! Tells the linker how Node.js loads the addon.
+
+fn main() {
+    napi_build::setup();
+}

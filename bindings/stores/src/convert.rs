@@ -1,0 +1,204 @@
+//! Options into the form of the stores: one function each.
+//!
+//! Paths and URLs are buffers. Sizes are numbers, exact to 2^53 bytes. Times are seconds.
+
+use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, resources};
+use bulkhaul_stores::list;
+use bulkhaul_stores::s3::Config;
+use bulkhaul_stores::session::{Retry, SessionOptions};
+use bulkhaul_stores::sync::options::{self as sync, Chosen, Compare, Conflict, Proof};
+use bulkhaul_sys::Time;
+use napi::bindgen_prelude::Buffer;
+use napi_derive::napi;
+
+/// How a store is reached.
+#[napi(object, object_to_js = false, js_name = "StoreAccess")]
+pub struct StoreAccess {
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub key: Option<String>,
+    pub secret: Option<String>,
+    pub token: Option<String>,
+    pub path_style: Option<bool>,
+    pub authorities: Option<Buffer>,
+}
+
+/// How requests go.
+#[napi(object, object_to_js = false, js_name = "StoreRequests")]
+pub struct StoreRequests {
+    pub memory: Option<f64>,
+    pub chunk_size: Option<f64>,
+    pub retries: Option<u32>,
+    pub backoff: Option<f64>,
+    pub jitter: Option<f64>,
+}
+
+/// A sync, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct SyncOptions {
+    pub source: Buffer,
+    pub destination: Buffer,
+    pub source_access: Option<StoreAccess>,
+    pub destination_access: Option<StoreAccess>,
+    pub requests: Option<StoreRequests>,
+    pub compare: Option<String>,
+    pub conflict: Option<String>,
+    pub verify: Option<String>,
+    pub filter: Option<Filter>,
+    pub newer_than: Option<f64>,
+    pub older_than: Option<f64>,
+    pub min_size: Option<f64>,
+    pub max_size: Option<f64>,
+    pub remove_extra: Option<bool>,
+    pub max_delete: Option<i64>,
+    pub max_delete_percent: Option<u32>,
+    pub state: Option<Buffer>,
+    pub dry_run: Option<bool>,
+    pub modes: Option<bool>,
+    pub sync: Option<bool>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub entry_events: Option<bool>,
+}
+
+/// A list of a store, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct StoreListOptions {
+    pub place: Buffer,
+    pub access: Option<StoreAccess>,
+    pub requests: Option<StoreRequests>,
+    pub nul: Option<bool>,
+    pub output: Option<Buffer>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub entry_events: Option<bool>,
+}
+
+fn bytes(name: &str, given: f64) -> Result<u64, String> {
+    // Whole numbers of a double are exact up to there.
+    if given.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&given) {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is whole, and in the range"
+        )]
+        return Ok(given as u64);
+    }
+    Err(format!("{name}: {given} is not a number of bytes"))
+}
+
+fn moment(name: &str, given: f64) -> Result<Time, String> {
+    if !(-1e11..=1e11).contains(&given) {
+        return Err(format!("{name}: {given} is not a number of seconds"));
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "both are in the range"
+    )]
+    let (sec, nsec) = (given.floor() as i64, ((given - given.floor()) * 1e9) as u32);
+    Ok(Time { sec, nsec })
+}
+
+fn access(given: Option<StoreAccess>) -> Result<Config, String> {
+    let Some(given) = given else {
+        return Ok(Config::default());
+    };
+    let credential = match (given.key, given.secret, given.token) {
+        (Some(key), Some(secret), token) => Some((key, secret, token)),
+        (None, None, None) => None,
+        _ => return Err("access: key and secret go together".into()),
+    };
+    Ok(Config {
+        endpoint: given.endpoint,
+        region: given.region.unwrap_or_default(),
+        credential,
+        path_style: given.path_style,
+        authorities: given.authorities.map(Vec::from),
+    })
+}
+
+fn requests(given: Option<StoreRequests>) -> Result<SessionOptions, String> {
+    let default = SessionOptions::default();
+    let Some(given) = given else { return Ok(default) };
+    let part = given.chunk_size.map(|chunk| bytes("chunkSize", chunk)).transpose()?;
+    let memory = given.memory.map(|memory| bytes("memory", memory)).transpose()?;
+    let part = part.unwrap_or(default.part);
+    Ok(SessionOptions {
+        part,
+        // A part has to fit.
+        memory: memory.unwrap_or(default.memory.max(part)),
+        retry: Retry {
+            retries: given.retries.unwrap_or(default.retry.retries),
+            backoff: given.backoff.unwrap_or(default.retry.backoff),
+            jitter: given.jitter.unwrap_or(default.retry.jitter),
+        },
+    })
+}
+
+/// Options of a sync. The error names the option.
+pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
+    let compare = [
+        ("size", Compare::Size),
+        ("mtime", Compare::Mtime),
+        ("checksum", Compare::Checksum),
+        ("state", Compare::State),
+    ];
+    let conflict = [
+        ("source", Conflict::Source),
+        ("newer", Conflict::Newer),
+        ("larger", Conflict::Larger),
+        ("destination", Conflict::Destination),
+        ("fail", Conflict::Fail),
+    ];
+    let proof = [("size", Proof::Size), ("hash", Proof::Hash), ("full", Proof::Full)];
+    let customary = if given.state.is_some() {
+        Compare::State
+    } else {
+        Compare::Mtime
+    };
+    Ok(sync::SyncOptions {
+        source: given.source.into(),
+        destination: given.destination.into(),
+        source_config: access(given.source_access)?,
+        destination_config: access(given.destination_access)?,
+        compare: choice("compare", given.compare.as_deref(), customary, &compare)?,
+        conflict: choice("conflict", given.conflict.as_deref(), Conflict::Source, &conflict)?,
+        proof: choice("verify", given.verify.as_deref(), Proof::Size, &proof)?,
+        filter: given.filter.map(filter).transpose()?,
+        chosen: Chosen {
+            since: given.newer_than.map(|time| moment("newerThan", time)).transpose()?,
+            until: given.older_than.map(|time| moment("olderThan", time)).transpose()?,
+            least: given.min_size.map(|size| bytes("minSize", size)).transpose()?,
+            most: given.max_size.map(|size| bytes("maxSize", size)).transpose()?,
+        },
+        delete: given.remove_extra.unwrap_or(false),
+        max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
+        state: given.state.map(Vec::from),
+        dry_run: given.dry_run.unwrap_or(false),
+        modes: given.modes.unwrap_or(false),
+        sync: given.sync.unwrap_or(true),
+        session: requests(given.requests)?,
+        jobs: given.jobs.map_or(0, |jobs| jobs as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        spill_directory: given.spill_directory.map(Vec::from),
+        entry_events: given.entry_events.unwrap_or(false),
+    })
+}
+
+/// Options of a list. The error names the option.
+pub fn list_options(given: StoreListOptions) -> Result<list::ListOptions, String> {
+    Ok(list::ListOptions {
+        place: given.place.into(),
+        config: access(given.access)?,
+        nul: given.nul.unwrap_or(false),
+        output: given.output.map(Vec::from),
+        session: requests(given.requests)?,
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        entry_events: given.entry_events.unwrap_or(false),
+    })
+}

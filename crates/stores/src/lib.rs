@@ -1,0 +1,24 @@
+//! Object stores as entries and bytes, and what is done between them and local trees.
+//!
+//! ```text
+//! sync   list                        the operations: neither knows the other
+//!   └──────┴── location              what a URL or a path names
+//!                 └── s3   local   memory      one store each
+//!                        └──┴──┴── store       what all of them are: the interface
+//!                                    └── session   what the stores of a job share
+//! ```
+//!
+//! Imports run down this picture. The engine's rooms serve here too: a listing is a finder of the books as a walk is, the
+//! recorder closes each entry once, and desk, pace, sort, limits of deletion and report are those of the engine, so that a
+//! verdict means the same.
+
+#![forbid(unsafe_code)]
+
+pub mod list;
+pub mod local;
+pub mod location;
+pub mod memory;
+pub mod s3;
+pub mod session;
+pub mod store;
+pub mod sync;

@@ -1,0 +1,497 @@
+//! A directory of this machine as a store.
+//!
+//! Comes in: its path; goes out: a [`Store`]. Everything below the root is found by descriptors, through no symlink; a file
+//! is written under a staging name and appears when it is whole, with its times, and synced before it has them: by its time
+//! the next run takes it for finished.
+
+use std::sync::{Arc, OnceLock};
+
+use bulkhaul_engine::entry::{Outcome, Reason};
+use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped, describe};
+use bulkhaul_engine::job::desk::Desk;
+use bulkhaul_engine::job::process::process;
+use bulkhaul_engine::pool::schedule::Crew;
+use bulkhaul_engine::records::gather::{Gather, Order, Wanted};
+use bulkhaul_engine::records::record::Record;
+use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorters};
+use bulkhaul_engine::tree::descriptors::Budget;
+use bulkhaul_engine::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
+use bulkhaul_engine::tree::publish::publish;
+use bulkhaul_engine::tree::selection::Selection;
+use bulkhaul_engine::tree::staging::{Stager, Staging};
+use bulkhaul_engine::walk::Walk;
+use bulkhaul_engine::walk::start::{Boundary, Root, Start, require_one};
+use bulkhaul_engine::{Errno, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, Follow, Node, OwnedFd, Stat};
+
+use crate::session::Session;
+use crate::store::{Abilities, Entry, Facts, Gone, Listing, Part, Reading, Store, Sums, Told, Writing};
+
+/// How a local side is used.
+#[derive(Clone, Debug, Default)]
+pub struct LocalOptions {
+    /// Exclude rules: what they exclude is not looked at.
+    pub filter: Option<bulkhaul_engine::tree::selection::Rules>,
+    /// Directory for temporary files without a name; none: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
+    /// Modes that a store has kept are set.
+    pub modes: bool,
+    /// What is written is synced before it counts as finished.
+    pub sync: bool,
+}
+
+/// A directory.
+pub struct Local {
+    session: Arc<Session>,
+    path: Vec<u8>,
+    side: Side,
+    options: LocalOptions,
+    selection: Selection,
+    stager: Stager,
+    mode: u32,
+    root: OnceLock<Arc<OwnedFd>>,
+}
+
+impl Local {
+    /// A store on this side of a job. Looks at nothing yet.
+    pub fn new(session: &Arc<Session>, path: &[u8], side: Side, options: LocalOptions) -> Result<Self, Refusal> {
+        bulkhaul_engine::tree::path::check(path)?;
+        Ok(Self {
+            session: Arc::clone(session),
+            path: path.to_vec(),
+            side,
+            selection: Selection::of(options.filter.as_ref())?,
+            options,
+            stager: Stager::new(),
+            mode: 0o666 & !process().umask,
+            root: OnceLock::new(),
+        })
+    }
+
+    fn fault(&self, operation: Operation, errno: Errno) -> Fault {
+        Fault::new(operation, self.side, errno)
+    }
+
+    fn conflict(&self, operation: Operation, what: &'static str) -> Fault {
+        let index = match self.side {
+            Side::Destination(index) => index,
+            Side::Source => 0,
+        };
+        Fault::conflict(operation, index, what)
+    }
+
+    /// The root, which is made where it is not there and `make` says so.
+    fn root(&self, make: bool) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(root) = self.root.get() {
+            return Ok(Arc::clone(root));
+        }
+        let opened = match open_directory_path(&self.path, Follow::Yes) {
+            Err(Errno::NOENT) if make => {
+                self.make_root()?;
+                open_directory_path(&self.path, Follow::Yes)
+            }
+            other => other,
+        }?;
+        Ok(Arc::clone(self.root.get_or_init(|| Arc::new(opened))))
+    }
+
+    fn make_root(&self) -> Result<(), Errno> {
+        let mut missing: Vec<&[u8]> = Vec::new();
+        let mut path = &self.path[..];
+        let above = loop {
+            let (directory, name) = split(path);
+            if !matches!(name, b"" | b".") {
+                missing.push(name);
+            }
+            match open_directory_path(directory, Follow::Yes) {
+                Err(Errno::NOENT) if !directory.is_empty() => path = directory,
+                other => break other?,
+            }
+        };
+        let mut at = above;
+        while let Some(name) = missing.pop() {
+            at = step(&at, name, true)?;
+        }
+        Ok(())
+    }
+
+    /// The directory that holds a key, and the name in it.
+    fn holder(&self, operation: Operation, key: &[u8], make: bool) -> Result<(OwnedFd, std::ffi::CString), Fault> {
+        let (directory, name) = split(key);
+        let fault = |errno| self.fault(operation, errno);
+        if let Some(why) = unfit(key) {
+            return Err(Fault {
+                operation,
+                side: self.side,
+                cause: Cause::Answered("name", why.to_owned()),
+            });
+        }
+        let root = self.root(make).map_err(fault)?;
+        let name = c_string(name).map_err(fault)?;
+        if !make {
+            return Ok((open_beneath(&root, directory, false).map_err(fault)?, name));
+        }
+        let mut at = sys::open_directory(root.as_fd(), c".", Follow::No).map_err(fault)?;
+        for part in directory.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+            at = step(&at, part, true).map_err(|errno| match errno {
+                Errno::NOTDIR | Errno::LOOP => self.conflict(
+                    Operation::MakeDirectory,
+                    "something that is no directory has the name of one above it",
+                ),
+                errno => self.fault(Operation::MakeDirectory, errno),
+            })?;
+        }
+        Ok((at, name))
+    }
+}
+
+/// Why no local path is like a key. Two keys would become one.
+fn unfit(key: &[u8]) -> Option<&'static str> {
+    let key = key.strip_suffix(b"/").unwrap_or(key);
+    let mut parts = key.split(|byte| *byte == b'/');
+    if parts.any(|part| matches!(part, b"" | b"." | b"..")) {
+        return Some("a local path has no empty name, and . and .. are others");
+    }
+    key.contains(&0).then_some("a local path has no NUL byte")
+}
+
+fn step(at: &OwnedFd, name: &[u8], make: bool) -> Result<OwnedFd, Errno> {
+    let name = c_string(name)?;
+    match sys::open_directory(at.as_fd(), &name, Follow::No) {
+        Err(Errno::NOENT) if make => {
+            match sys::make_directory_as(at.as_fd(), &name, 0o777) {
+                // Another worker needs it too.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+            sys::open_directory(at.as_fd(), &name, Follow::No)
+        }
+        other => other,
+    }
+}
+
+/// What `stat` says of a file.
+fn of_stat(key: Vec<u8>, stat: &Stat) -> Entry {
+    entry(key, stat.kind, stat.size, stat.mtime, (stat.mode, stat.uid, stat.gid))
+}
+
+fn entry(key: Vec<u8>, kind: Kind, size: u64, mtime: sys::Time, (mode, uid, gid): (u32, u32, u32)) -> Entry {
+    Entry {
+        key,
+        kind,
+        size: if kind == Kind::File { size } else { 0 },
+        written: mtime,
+        tag: Vec::new(),
+        facts: Some(Facts {
+            mtime: Some(mtime),
+            mode: Some(mode),
+            uid: Some(uid),
+            gid: Some(gid),
+            ..Facts::default()
+        }),
+        failed: false,
+    }
+}
+
+/// A walk's records in order.
+struct Sorting<'s> {
+    desk: &'s Desk,
+    sorted: Sorted,
+}
+
+impl Listing for Sorting<'_> {
+    fn next(&mut self) -> Result<Option<Entry>, Stopped> {
+        let broken = |errno| Fault::new(Operation::List, Side::Source, errno);
+        let Some((key, payload)) = self.sorted.next().map_err(broken)? else {
+            return Ok(None);
+        };
+        let record = Record::decode(payload).ok_or_else(|| broken(Errno::IO))?;
+        // The root itself, which is not carried.
+        if key == b"/" && !record.failed {
+            let (outcome, reason) = (Outcome::Skipped, Some(Reason::NotNeeded));
+            self.desk.counters[0].outcome(Kind::Directory, outcome, reason, 0);
+            return self.next();
+        }
+        let details = record.details;
+        let mut entry = entry(
+            key.to_vec(),
+            record.kind,
+            details.map_or(0, |details| details.size),
+            details.map_or(sys::Time { sec: 0, nsec: 0 }, |details| details.mtime),
+            details.map_or((0, 0, 0), |details| (details.mode, details.uid, details.gid)),
+        );
+        entry.failed = record.failed;
+        Ok(Some(entry))
+    }
+}
+
+/// What was not there is a store with nothing in it.
+struct Nothing;
+
+impl Listing for Nothing {
+    fn next(&mut self) -> Result<Option<Entry>, Stopped> {
+        Ok(None)
+    }
+}
+
+impl Store for Local {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            directories: true,
+            lists_mtime: true,
+            verifies: true,
+        }
+    }
+
+    fn path(&self, key: &[u8]) -> Vec<u8> {
+        join(&self.path, key)
+    }
+
+    fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
+        let roots = [Root {
+            path: self.path.clone(),
+            follow: true,
+            contents: true,
+            pin: None,
+        }];
+        match self.root(false) {
+            Err(Errno::NOENT) if self.side != Side::Source => return Ok(Box::new(Nothing)),
+            Err(errno) => {
+                require_one(&roots)?;
+                let text = format!("{}: {}", show(&self.path), describe(errno));
+                return Err(match self.side {
+                    Side::Source => Refusal::NoSource(text),
+                    Side::Destination(_) => Refusal::NoDestination(text),
+                });
+            }
+            Ok(_) => {}
+        }
+        let (budget, most, _) = Budget::share(desk.counters.len());
+        let crew = Crew::Fixed(process().processors.min(most).min(desk.counters.len()).max(1));
+        let sorters = Sorters::new(self.options.spill_directory.as_deref(), SORT_BYTES / 2, crew.active());
+        let sorters = sorters.counted(desk.steps());
+        let wanted = Wanted {
+            details: true,
+            xattrs: false,
+            tail: 0,
+            specials: true,
+            order: Order::Keys,
+        };
+        let gather = Gather::new(desk, &roots, wanted, &sorters);
+        let walk = Walk {
+            filter: &self.selection,
+            boundary: Boundary::None,
+            across: &[],
+            desk,
+            crew: &crew,
+            budget: &budget,
+        };
+        walk.run(Start::Roots(&roots), &gather);
+        let all = gather.into_sorters()?;
+        let sorted = Sorted::merge(all).map_err(|errno| sorters.refusal(errno))?;
+        Ok(Box::new(Sorting { desk, sorted }))
+    }
+
+    fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped> {
+        let looked = self.holder(Operation::Stat, key, false).and_then(|(at, name)| {
+            let stat = sys::stat(at.as_fd(), &name, Follow::No);
+            stat.map_err(|errno| self.fault(Operation::Stat, errno))
+        });
+        match looked {
+            Ok(stat) => Ok(Some(of_stat(key.to_vec(), &stat))),
+            Err(Fault {
+                cause: Cause::Errno(Errno::NOENT),
+                ..
+            }) => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    fn read<'s>(&'s self, listed: &Entry) -> Result<Box<dyn Reading + 's>, Stopped> {
+        let (at, name) = self.holder(Operation::Open, &listed.key, false)?;
+        let file = sys::open_file(at.as_fd(), &name).map_err(|errno| match errno {
+            // It was a file when it was listed.
+            Errno::LOOP => Fault::changed(Operation::Open),
+            errno => self.fault(Operation::Open, errno),
+        })?;
+        let stat = sys::stat_fd(file.as_fd()).map_err(|errno| self.fault(Operation::Stat, errno))?;
+        if stat.kind != Kind::File {
+            return Err(Fault::changed(Operation::Open).into());
+        }
+        let entry = of_stat(listed.key.clone(), &stat);
+        Ok(Box::new(File {
+            store: self,
+            fd: file,
+            stat,
+            entry,
+            at: 0,
+        }))
+    }
+
+    fn part_bytes(&self, _size: u64) -> u64 {
+        self.session.options.part
+    }
+
+    fn write<'s>(
+        &'s self,
+        key: &[u8],
+        _size: u64,
+        facts: &Facts,
+        replaces: bool,
+    ) -> Result<Box<dyn Writing + 's>, Stopped> {
+        if key.ends_with(b"/") {
+            let fault = Fault {
+                operation: Operation::Create,
+                side: self.side,
+                cause: Cause::Answered("name", "no local file has a name with a slash at its end".to_owned()),
+            };
+            return Err(fault.into());
+        }
+        let (at, name) = self.holder(Operation::Create, key, true)?;
+        let fault = |errno| self.fault(Operation::Create, errno);
+        let made = self.stager.stage(&name, |staged| sys::create_file(at.as_fd(), staged));
+        let (file, staging) = made.map_err(fault)?;
+        Ok(Box::new(Staged {
+            store: self,
+            key: key.to_vec(),
+            at,
+            name,
+            file,
+            staging,
+            facts: facts.clone(),
+            replaces,
+            written: 0,
+        }))
+    }
+
+    fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped> {
+        for key in keys {
+            let gone = self.holder(Operation::Remove, key, false).and_then(|(at, name)| {
+                let removed = if key.ends_with(b"/") {
+                    sys::remove_directory(at.as_fd(), &name)
+                } else {
+                    sys::unlink(at.as_fd(), &name)
+                };
+                match removed {
+                    Ok(()) => Ok(Gone::Removed),
+                    Err(Errno::NOENT) => Ok(Gone::Vanished),
+                    Err(Errno::NOTEMPTY | Errno::EXIST) if key.ends_with(b"/") => Ok(Gone::NotEmpty),
+                    Err(errno) => Err(self.fault(Operation::Remove, errno)),
+                }
+            });
+            let vanished = matches!(&gone, Err(fault) if fault.cause == Cause::Errno(Errno::NOENT));
+            told(key, if vanished { Ok(Gone::Vanished) } else { gone });
+        }
+        Ok(())
+    }
+}
+
+/// A file that is being read.
+struct File<'s> {
+    store: &'s Local,
+    fd: OwnedFd,
+    stat: Stat,
+    entry: Entry,
+    at: u64,
+}
+
+impl Reading for File<'_> {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn next(&mut self, bytes: u64) -> Result<Option<Part>, Stopped> {
+        let left = self.stat.size - self.at;
+        if left == 0 {
+            return Ok(None);
+        }
+        let want = bytes.min(left);
+        let lease = self.store.session.wait(self.store.session.lease(want))?;
+        let mut buffer = vec![0; usize::try_from(want).unwrap_or(usize::MAX)];
+        let got = sys::read_full_at(self.fd.as_fd(), &mut buffer, self.at);
+        let got = got.map_err(|errno| self.store.fault(Operation::Read, errno))?;
+        if got < buffer.len() {
+            return Err(Fault::size(self.store.side, self.stat.size, self.at + got as u64).into());
+        }
+        self.at += want;
+        Ok(Some(Part {
+            bytes: buffer.into(),
+            lease,
+        }))
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Stopped> {
+        let now = sys::stat_fd(self.fd.as_fd()).map_err(|errno| self.store.fault(Operation::Stat, errno))?;
+        if now.is_same(&self.stat) {
+            Ok(())
+        } else {
+            Err(Fault::changed(Operation::Read).into())
+        }
+    }
+}
+
+/// A file under a staging name.
+struct Staged<'s> {
+    store: &'s Local,
+    key: Vec<u8>,
+    at: OwnedFd,
+    name: std::ffi::CString,
+    file: OwnedFd,
+    staging: Staging,
+    facts: Facts,
+    replaces: bool,
+    written: u64,
+}
+
+impl Staged<'_> {
+    fn complete(&self, sums: &Sums) -> Result<Entry, Fault> {
+        let fault = |operation| move |errno| self.store.fault(operation, errno);
+        if sums.bytes != self.written {
+            return Err(Fault::size(self.store.side, sums.bytes, self.written));
+        }
+        let options = &self.store.options;
+        let node = Node::Open(self.file.as_fd());
+        let mode = self.facts.mode.filter(|_| options.modes).unwrap_or(self.store.mode);
+        // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
+        sys::set_mode(node, mode & 0o777).map_err(fault(Operation::SetMode))?;
+        if options.sync {
+            sys::sync_all(self.file.as_fd()).map_err(fault(Operation::Sync))?;
+        }
+        if let Some(mtime) = self.facts.mtime {
+            sys::set_times(node, None, Some(mtime)).map_err(fault(Operation::SetTimes))?;
+        }
+        let index = match self.store.side {
+            Side::Destination(index) => index,
+            Side::Source => 0,
+        };
+        publish(self.at.as_fd(), &self.staging, &self.name, self.replaces, index)?;
+        let stat = sys::stat_fd(self.file.as_fd()).map_err(fault(Operation::Stat))?;
+        Ok(of_stat(self.key.clone(), &stat))
+    }
+}
+
+impl Writing for Staged<'_> {
+    fn put(&mut self, part: Part) -> Result<(), Stopped> {
+        let written = sys::write_all_at(self.file.as_fd(), &part.bytes, self.written);
+        written.map_err(|errno| self.store.fault(Operation::Write, errno))?;
+        self.written += part.bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
+        match self.complete(sums) {
+            Ok(entry) => Ok(entry),
+            Err(fault) => {
+                self.abort();
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn abort(self: Box<Self>) {
+        // What stays is under a staging name, and the next run clears it.
+        match sys::unlink(self.at.as_fd(), self.staging.as_c_str()) {
+            Ok(()) | Err(_) => {}
+        }
+    }
+}

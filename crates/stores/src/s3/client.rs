@@ -1,0 +1,580 @@
+//! Requests to an S3 server: signed, sent, tried again where that can help, and their errors sorted.
+//!
+//! Comes in: a [`Request`]; goes out: its [`Answer`], or a [`Wrong`] that says what it means for whoever asked. The signature
+//! is that of `object_store`; requests are our own, because what a server says is in the code of its error, and keys must
+//! arrive as they are. Secrets are in no message: a URL has none, and headers are never shown.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bulkhaul_engine::Errno;
+use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use object_store::aws::{AwsAuthorizer, AwsCredential};
+use object_store::client::{HttpClient, HttpErrorKind, HttpRequestBody};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::s3::xml;
+use crate::session::Session;
+
+/// What stays as it is in a query (RFC 3986, unreserved).
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// The same in a path, where slashes stand for themselves.
+const PATH: &AsciiSet = &QUERY.remove(b'/');
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a request may take at least, and the slowest that its bytes may go beside that.
+const LEAST: Duration = Duration::from_mins(2);
+const SLOWEST_BYTES: u64 = 64 << 10;
+/// Connections that wait for their next request.
+const IDLE_CONNECTIONS: usize = 64;
+/// Bytes of an answer that is no content.
+const LONGEST_ANSWER: u64 = 64 << 20;
+
+/// The sum of a content that a server checks.
+pub const CRC_HEADER: &str = "x-amz-checksum-crc64nvme";
+
+/// Where a server is, and who asks it.
+#[derive(Clone, Default)]
+pub struct Config {
+    /// `scheme://host[:port]`; none: that of AWS.
+    pub endpoint: Option<String>,
+    /// Region of the signature. Empty: `us-east-1`.
+    pub region: String,
+    /// Key, secret and session token; none: requests are not signed.
+    pub credential: Option<(String, String, Option<String>)>,
+    /// The bucket is in the path, not in the name of the host; none: so where an endpoint is given.
+    pub path_style: Option<bool>,
+    /// Certificates (PEM) of authorities that are trusted beside those of the system.
+    pub authorities: Option<Vec<u8>>,
+}
+
+/// How a body is signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signing {
+    /// By its SHA-256.
+    #[default]
+    Hashed,
+    /// Not; a CRC-64/NVME goes with it that the server checks.
+    Crc,
+}
+
+/// One request.
+#[derive(Clone, Default)]
+pub struct Request {
+    /// What is done.
+    pub method: Method,
+    /// Key in the bucket; empty: the bucket itself.
+    pub key: String,
+    /// Names and values.
+    pub query: Vec<(&'static str, String)>,
+    /// Names and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// Content.
+    pub body: Bytes,
+    /// How that is signed.
+    pub signing: Signing,
+    /// Said of the body instead of its SHA-256: what is not true is to be refused.
+    pub digest: Option<[u8; 32]>,
+    /// Content that comes at most; none: that of a message.
+    pub expected: Option<u64>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status of HTTP.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Content.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// What an error means for whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It may go better another time.
+    Transient,
+    /// The object is not there.
+    Absent,
+    /// No such upload: it was completed, or given up.
+    NoUpload,
+    /// The whole job is wrong: bucket, credentials, clock.
+    Hopeless,
+    /// Not allowed for this one.
+    Denied,
+    /// Somebody has changed it meanwhile.
+    Changed,
+    /// What arrived is not what was sent.
+    Damaged,
+    /// The server does not take such a name.
+    Name,
+    /// The server can't do this.
+    Unable,
+    /// Anything else.
+    Other,
+}
+
+/// A request that failed.
+#[derive(Clone, Debug)]
+pub struct Wrong {
+    /// What it means.
+    pub fate: Fate,
+    /// Status of HTTP; 0: there was no answer.
+    pub status: u16,
+    /// The code of S3, or a word of our own.
+    pub code: String,
+    /// In words.
+    pub message: String,
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.status {
+            0 => write!(formatter, "{}", self.message),
+            status if self.message.is_empty() => write!(formatter, "{status} {}", self.code),
+            status => write!(formatter, "{status} {}: {}", self.code, self.message),
+        }
+    }
+}
+
+/// What the codes of S3 mean; a status decides where there is none.
+fn fate(status: u16, code: &str) -> Fate {
+    match code {
+        "NoSuchKey" => return Fate::Absent,
+        "NoSuchUpload" => return Fate::NoUpload,
+        "NoSuchBucket"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "RequestTimeTooSkewed"
+        | "InvalidBucketName"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired"
+        | "AuthorizationHeaderMalformed"
+        | "PermanentRedirect"
+        | "AccountProblem"
+        | "AllAccessDisabled"
+        | "InvalidSecurity" => return Fate::Hopeless,
+        "RequestTimeout"
+        | "SlowDown"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "OperationAborted"
+        | "IncompleteBody" => return Fate::Transient,
+        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" | "InvalidDigest" => {
+            return Fate::Damaged;
+        }
+        "PreconditionFailed" | "ConditionalRequestConflict" | "NotModified" => return Fate::Changed,
+        "KeyTooLongError" | "KeyTooLong" | "InvalidURI" | "XMinioInvalidObjectName" => return Fate::Name,
+        "NotImplemented" | "MethodNotAllowed" => return Fate::Unable,
+        _ => {}
+    }
+    match status {
+        404 => Fate::Absent,
+        301 | 307 | 401 => Fate::Hopeless,
+        403 => Fate::Denied,
+        408 | 429 | 500 | 502..=504 => Fate::Transient,
+        409 | 412 | 304 => Fate::Changed,
+        501 | 405 => Fate::Unable,
+        _ => Fate::Other,
+    }
+}
+
+/// What helps, where somebody can help.
+fn hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "NoSuchBucket" => "the bucket is not there, or is in another region",
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidSecurity" => "look at the key and its secret",
+        "RequestTimeTooSkewed" => "the clock of this machine is wrong",
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
+            "the session is over: get new credentials, and run the same again"
+        }
+        "AuthorizationHeaderMalformed" | "PermanentRedirect" => "name the region of the bucket with --region",
+        _ => return None,
+    })
+}
+
+/// Asks one bucket.
+pub struct Client {
+    session: Arc<Session>,
+    http: HttpClient,
+    credential: Option<AwsCredential>,
+    region: String,
+    /// Up to the slash before a key.
+    base: String,
+    /// Bucket and endpoint, to tell services apart.
+    service: String,
+    bucket: String,
+    /// Why nothing is asked any more.
+    hopeless: OnceLock<Wrong>,
+}
+
+impl Client {
+    /// For a bucket. Refuses what is no endpoint or certificate; asks nothing yet.
+    pub fn new(session: &Arc<Session>, config: &Config, bucket: &str) -> Result<Self, Refusal> {
+        let region = if config.region.is_empty() {
+            "us-east-1"
+        } else {
+            &config.region
+        };
+        let aws = format!("https://s3.{region}.amazonaws.com");
+        let endpoint = config.endpoint.as_deref().unwrap_or(&aws).trim_end_matches('/');
+        let wrong = || {
+            Refusal::Usage(format!(
+                "endpoint-url: {endpoint} is not http://HOST[:PORT] or https://HOST[:PORT]"
+            ))
+        };
+        let (scheme, host) = endpoint.split_once("://").ok_or_else(wrong)?;
+        let is_host = !host.is_empty() && !host.contains(['@', '?', '#', ' ', '\\']);
+        if !matches!(scheme, "http" | "https") || !is_host {
+            return Err(wrong());
+        }
+        let path_style = config
+            .path_style
+            .unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
+        let base = if path_style {
+            format!("{endpoint}/{bucket}/")
+        } else {
+            format!("{scheme}://{bucket}.{host}/")
+        };
+        let uri: Result<http::Uri, _> = base.parse();
+        uri.map_err(|_| wrong())?;
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .http1_only()
+            .tcp_nodelay(true)
+            // The library does not read the environment.
+            .no_proxy()
+            .user_agent(concat!("bulkhaul/", env!("CARGO_PKG_VERSION")));
+        // Whoever came first has installed the same one.
+        match rustls::crypto::ring::default_provider().install_default() {
+            Ok(()) | Err(_) => {}
+        }
+        if let Some(pem) = &config.authorities {
+            let bad = |error| Refusal::Usage(format!("ca-file: {error}"));
+            let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(bad)?;
+            if authorities.is_empty() {
+                return Err(Refusal::Usage("ca-file: there is no certificate in it (PEM)".into()));
+            }
+            builder = builder.tls_certs_merge(authorities);
+        }
+        let http = builder
+            .build()
+            .map_err(|error| Refusal::NoStart(format!("no client of HTTP: {}", plain(&error))))?;
+        Ok(Self {
+            session: Arc::clone(session),
+            http: HttpClient::new(http),
+            credential: config.credential.as_ref().map(|(key, secret, token)| AwsCredential {
+                key_id: key.clone(),
+                secret_key: secret.clone(),
+                token: token.clone(),
+            }),
+            region: region.to_owned(),
+            base,
+            service: endpoint.to_owned(),
+            bucket: bucket.to_owned(),
+            hopeless: OnceLock::new(),
+        })
+    }
+
+    /// The service and who asks it: within one, objects can be copied.
+    pub fn service(&self) -> String {
+        let key = self.credential.as_ref().map_or("", |credential| &credential.key_id);
+        format!("{key}@{}", self.service)
+    }
+
+    /// A key as `x-amz-copy-source` names it.
+    pub fn source(&self, key: &str) -> String {
+        format!("/{}/{}", self.bucket, utf8_percent_encode(key, PATH))
+    }
+
+    /// Sends a request, again where that can help, and waits for the answer.
+    pub fn ask(&self, request: &Request) -> Result<Result<Answer, Wrong>, Stopped> {
+        self.session.wait(self.send(request))
+    }
+
+    /// The same for a task.
+    pub async fn send(&self, request: &Request) -> Result<Answer, Wrong> {
+        let retry = &self.session.options.retry;
+        let (mut again, mut damaged) = (0, false);
+        loop {
+            if let Some(hopeless) = self.hopeless.get() {
+                return Err(hopeless.clone());
+            }
+            let wrong = match self.once(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(wrong) => wrong,
+            };
+            let useful = match wrong.fate {
+                Fate::Transient => again < retry.retries,
+                // Once more from memory tells a bad wire from bad memory.
+                Fate::Damaged => !std::mem::replace(&mut damaged, true),
+                Fate::Hopeless => {
+                    self.hopeless.get_or_init(|| wrong.clone());
+                    false
+                }
+                _ => false,
+            };
+            if !useful || self.session.cancel.is_draining() {
+                return Err(wrong);
+            }
+            tokio::time::sleep(retry.pause(again, chance())).await;
+            again += 1;
+        }
+    }
+
+    /// Sends it once.
+    pub async fn once(&self, request: &Request) -> Result<Answer, Wrong> {
+        let own = |code: &str, message: String| Wrong {
+            fate: Fate::Other,
+            status: 0,
+            code: code.to_owned(),
+            message,
+        };
+        let signed = self.build(request).map_err(|message| own("request", message))?;
+        let expected = request.expected.unwrap_or(0);
+        let bytes = request.body.len() as u64 + expected;
+        let limit = LEAST + Duration::from_secs(bytes / SLOWEST_BYTES);
+        let asked = async {
+            let response = self.http.execute(signed).await?;
+            let (parts, body) = response.into_parts();
+            Ok((parts, body.bytes().await?))
+        };
+        let lost = |message: String| Wrong {
+            fate: Fate::Transient,
+            status: 0,
+            code: "connection".to_owned(),
+            message,
+        };
+        let (parts, body) = match tokio::time::timeout(limit, asked).await {
+            Err(_) => return Err(lost(format!("no answer in {} s", limit.as_secs()))),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                let error: object_store::client::HttpError = error;
+                let message = plain(&error);
+                // A certificate that is not trusted now will not be in a moment.
+                if error.kind() == HttpErrorKind::Connect && message.contains("certificate") {
+                    let message = format!("{message} (--ca-file names an authority that is to be trusted)");
+                    return Err(Wrong {
+                        fate: Fate::Hopeless,
+                        ..own("certificate", message)
+                    });
+                }
+                return Err(lost(message));
+            }
+        };
+        let answer = Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        };
+        // A message is short; whatever goes on beyond that is none.
+        let is_long = answer.body.len() as u64 > expected.max(LONGEST_ANSWER);
+        let spoken = if parts.status.is_success() && request.expected.is_some() {
+            None
+        } else {
+            xml::error(&answer.body)
+        };
+        if parts.status.is_success() && spoken.is_none() && !is_long {
+            return Ok(answer);
+        }
+        Err(self.wrong(&answer, spoken, is_long))
+    }
+
+    fn wrong(&self, answer: &Answer, spoken: Option<xml::Spoken>, is_long: bool) -> Wrong {
+        let spoken = spoken.unwrap_or_default();
+        let code = if is_long {
+            "TooLong".to_owned()
+        } else if spoken.code.is_empty() {
+            // What has no body (HEAD) is told by its status.
+            let status = http::StatusCode::from_u16(answer.status);
+            status
+                .ok()
+                .and_then(|status| status.canonical_reason())
+                .unwrap_or("error")
+                .replace(' ', "")
+        } else {
+            spoken.code
+        };
+        let fate = match fate(answer.status, &code) {
+            // An answer with the status 200 that is an error.
+            Fate::Other if answer.status == 200 => Fate::Transient,
+            fate => fate,
+        };
+        let mut message = spoken.message;
+        if code == "NoSuchBucket" {
+            message = format!("{message} ({})", self.bucket);
+        }
+        if let Some(region) = answer
+            .header("x-amz-bucket-region")
+            .filter(|region| *region != self.region)
+        {
+            message = format!("{message} (the bucket is in {region})");
+        }
+        if let Some(hint) = hint(&code) {
+            message = format!("{message} ({hint})");
+        }
+        Wrong {
+            fate,
+            status: answer.status,
+            code,
+            message: message.trim().to_owned(),
+        }
+    }
+
+    fn build(&self, request: &Request) -> Result<http::Request<HttpRequestBody>, String> {
+        let mut url = format!("{}{}", self.base, utf8_percent_encode(&request.key, PATH));
+        for (index, (name, value)) in request.query.iter().enumerate() {
+            url.push(if index == 0 { '?' } else { '&' });
+            url.push_str(name);
+            url.push('=');
+            url.extend(utf8_percent_encode(value, QUERY));
+        }
+        let mut built = http::Request::new(HttpRequestBody::from(request.body.clone()));
+        *built.method_mut() = request.method.clone();
+        *built.uri_mut() = url.parse().map_err(|error| format!("{error}"))?;
+        let mut put = |name: &'static str, value: &str| {
+            let value = HeaderValue::from_str(value).map_err(|_| format!("{name} has a value that no header has"))?;
+            built.headers_mut().insert(HeaderName::from_static(name), value);
+            Ok::<(), String>(())
+        };
+        for (name, value) in &request.headers {
+            put(name, value)?;
+        }
+        let has_crc = request.headers.iter().any(|(name, _)| *name == CRC_HEADER);
+        if request.signing == Signing::Crc && !has_crc {
+            put(CRC_HEADER, &crc_text(checksum(CrcAlgorithm::Crc64Nvme, &request.body)))?;
+        }
+        if let Some(credential) = &self.credential {
+            let authorizer = AwsAuthorizer::new(credential, "s3", &self.region)
+                .with_sign_payload(request.signing == Signing::Hashed);
+            let digest = request.digest.as_ref().map(|digest| &digest[..]);
+            authorizer
+                .try_authorize(&mut built, digest)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(built)
+    }
+}
+
+/// A CRC-64/NVME as headers have it.
+pub fn crc_text(crc: u64) -> String {
+    BASE64_STANDARD.encode(crc.to_be_bytes())
+}
+
+/// The same read.
+pub fn crc_of(text: &str) -> Option<u64> {
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// An error and its causes in one line, without the URL.
+fn plain(error: &dyn std::error::Error) -> String {
+    let mut words = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.iter().any(|word| word.contains(&text)) {
+            words.push(text);
+        }
+        cause = error.source();
+    }
+    words.join(": ")
+}
+
+/// A number from 0 to 1.
+fn chance() -> f64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    let number = RandomState::new().hash_one(0) >> 11;
+    number as f64 / (1u64 << 53) as f64
+}
+
+/// A failed request as the engine's books have it.
+pub fn fault(operation: Operation, side: Side, wrong: &Wrong) -> Fault {
+    let kind = match wrong.fate {
+        Fate::Absent => return Fault::new(operation, side, Errno::NOENT),
+        Fate::Changed if side == Side::Source => return Fault::changed(operation),
+        Fate::Changed => "conflict",
+        Fate::Denied => "permission",
+        Fate::Name => "name",
+        Fate::Unable => "unsupported",
+        Fate::Damaged => "damaged",
+        Fate::Transient => "unavailable",
+        Fate::Hopeless => "refused",
+        Fate::NoUpload | Fate::Other => "server",
+    };
+    Fault {
+        operation,
+        side,
+        cause: Cause::Answered(kind, wrong.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_mean_what_they_say() {
+        for (status, code, expected) in [
+            (404, "NoSuchKey", Fate::Absent),
+            (404, "NoSuchBucket", Fate::Hopeless),
+            (404, "NotFound", Fate::Absent),
+            (404, "NoSuchUpload", Fate::NoUpload),
+            (403, "AccessDenied", Fate::Denied),
+            (403, "RequestTimeTooSkewed", Fate::Hopeless),
+            (400, "RequestTimeout", Fate::Transient),
+            (400, "ExpiredToken", Fate::Hopeless),
+            (400, "BadDigest", Fate::Damaged),
+            (400, "InvalidPart", Fate::Other),
+            (503, "SlowDown", Fate::Transient),
+            (500, "", Fate::Transient),
+            (429, "TooManyRequests", Fate::Transient),
+            (412, "PreconditionFailed", Fate::Changed),
+            (501, "NotImplemented", Fate::Unable),
+        ] {
+            assert_eq!(fate(status, code), expected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn keys_go_as_they_are() {
+        let session = Session::open(crate::session::SessionOptions::default(), Arc::default()).unwrap();
+        let config = Config {
+            endpoint: Some("http://127.0.0.1:1".into()),
+            credential: Some(("KEY".into(), "SECRET".into(), None)),
+            ..Config::default()
+        };
+        let client = Client::new(&session, &config, "bucket").unwrap();
+        let request = Request {
+            key: "a+b %/ü~é".into(),
+            query: vec![("prefix", "a+b &".into())],
+            ..Request::default()
+        };
+        let built = client.build(&request).unwrap();
+        let url = "http://127.0.0.1:1/bucket/a%2Bb%20%25/%C3%BC~%C3%A9?prefix=a%2Bb%20%26";
+        assert_eq!(built.uri().to_string(), url);
+        assert!(!format!("{built:?}").contains("SECRET"));
+        assert_eq!(client.source("a b"), "/bucket/a%20b");
+        assert_eq!(crc_of(&crc_text(0x0123_4567_89ab_cdef)), Some(0x0123_4567_89ab_cdef));
+    }
+}

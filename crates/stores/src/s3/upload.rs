@@ -1,0 +1,277 @@
+//! An object on its way to a server, in one request or in parts.
+//!
+//! Comes in: parts; goes out: the object as the server has it. Of an upload in parts the server is asked afterwards: it is
+//! ours by a token, as long as it should be, and has the sum that it should where the server keeps one; so it is settled
+//! too when the answer to its completion was lost. What is wrong and ours is removed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
+use http::Method;
+use tokio::task::JoinHandle;
+
+use crate::s3::client::{Answer, Client, Fate, Request, Signing, Wrong, fault};
+use crate::s3::{entry as entry_of, head, length, metadata, xml};
+use crate::session::Session;
+use crate::store::{Entry, Facts, Part, Sums, Writing};
+
+/// How long an upload that is given up may take to go.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// A word that nobody else makes.
+pub fn token() -> String {
+    let half = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
+}
+
+/// An object on its way in one request.
+pub struct Upload<'s> {
+    session: &'s Session,
+    client: Arc<Client>,
+    side: Side,
+    /// In the bucket, and relative to the root.
+    whole: String,
+    key: Vec<u8>,
+    facts: Facts,
+    signing: Signing,
+    token: String,
+    part: Option<Part>,
+}
+
+impl<'s> Upload<'s> {
+    /// Nothing is sent yet.
+    pub fn begin(
+        session: &'s Session,
+        client: &Arc<Client>,
+        side: Side,
+        whole: String,
+        key: &[u8],
+        facts: &Facts,
+        signing: Signing,
+    ) -> Self {
+        Self {
+            session,
+            client: Arc::clone(client),
+            side,
+            whole,
+            key: key.to_vec(),
+            facts: facts.clone(),
+            signing,
+            token: token(),
+            part: None,
+        }
+    }
+
+    /// The same in parts, which the server is told of.
+    pub fn in_parts(self, size: u64) -> Result<Parts<'s>, Stopped> {
+        let mut headers = metadata(&self.facts, &self.token);
+        if self.signing == Signing::Crc {
+            headers.push(("x-amz-checksum-algorithm", "CRC64NVME".into()));
+        }
+        let request = Request {
+            method: Method::POST,
+            query: vec![("uploads", String::new())],
+            headers,
+            ..self.request()
+        };
+        let answer = self.ask(&request)?;
+        match xml::find(&answer.body, "UploadId") {
+            Some((_, Some(id))) if !id.is_empty() => Ok(Parts {
+                upload: self,
+                id,
+                size,
+                begun: 0,
+                tags: HashMap::new(),
+                tasks: Vec::new(),
+            }),
+            _ => Err(self.wrong("server", "the server begins no upload in parts, and says no why")),
+        }
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            key: self.whole.clone(),
+            ..Request::default()
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<Answer, Stopped> {
+        let answer = self.client.ask(request)?;
+        Ok(answer.map_err(|wrong| fault(Operation::Write, self.side, &wrong))?)
+    }
+
+    fn wrong(&self, kind: &'static str, text: &str) -> Stopped {
+        Stopped::Fault(Fault {
+            operation: Operation::Write,
+            side: self.side,
+            cause: Cause::Answered(kind, text.to_owned()),
+        })
+    }
+
+    /// What the server has under the key.
+    fn there(&self) -> Result<Option<Entry>, Stopped> {
+        match self.client.ask(&head(&self.whole))? {
+            Ok(answer) => Ok(length(&answer).map(|size| entry_of(&self.key, &answer, size))),
+            Err(Wrong { fate: Fate::Absent, .. }) => Ok(None),
+            Err(wrong) => Err(fault(Operation::Verify, self.side, &wrong).into()),
+        }
+    }
+}
+
+impl Writing for Upload<'_> {
+    fn put(&mut self, part: Part) -> Result<(), Stopped> {
+        if self.part.replace(part).is_some() {
+            return Err(self.wrong("changed", "it is longer than it was when it was found"));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
+        let part = self.part.take();
+        self.facts.blake3.clone_from(&sums.blake3);
+        let body = part.as_ref().map(|part| part.bytes.clone()).unwrap_or_default();
+        let request = Request {
+            method: Method::PUT,
+            headers: metadata(&self.facts, &self.token),
+            signing: self.signing,
+            body,
+            ..self.request()
+        };
+        let answer = self.ask(&request)?;
+        Ok(entry_of(&self.key, &answer, sums.bytes))
+    }
+
+    fn abort(self: Box<Self>) {}
+}
+
+/// An object on its way in parts.
+pub struct Parts<'s> {
+    upload: Upload<'s>,
+    id: String,
+    size: u64,
+    begun: u32,
+    tags: HashMap<u32, String>,
+    tasks: Vec<JoinHandle<Result<(u32, String), Wrong>>>,
+}
+
+impl Parts<'_> {
+    /// Takes in what became of parts: of those that are through, or of `all`.
+    fn gather(&mut self, all: bool) -> Result<(), Stopped> {
+        for task in std::mem::take(&mut self.tasks) {
+            if !all && !task.is_finished() {
+                self.tasks.push(task);
+                continue;
+            }
+            let sent = self.upload.session.wait(task)?;
+            let sent = sent.map_err(|error| self.upload.wrong("internal", &error.to_string()))?;
+            let (number, tag) = sent.map_err(|wrong| fault(Operation::Write, self.upload.side, &wrong))?;
+            self.tags.insert(number, tag);
+        }
+        Ok(())
+    }
+
+    /// The completion was answered so; what has become of it?
+    fn settle(&self, completed: Result<Answer, Wrong>, sums: &Sums) -> Result<Entry, Stopped> {
+        let upload = &self.upload;
+        if let Err(wrong) = &completed
+            && !matches!(wrong.fate, Fate::Transient | Fate::NoUpload | Fate::Absent)
+        {
+            return Err(fault(Operation::Write, upload.side, wrong).into());
+        }
+        let there = upload.there()?;
+        let ours = there.filter(|entry| {
+            entry
+                .facts
+                .as_ref()
+                .is_some_and(|facts| facts.token.as_ref() == Some(&upload.token))
+        });
+        let Some(entry) = ours else {
+            return Err(match completed {
+                Err(wrong) => fault(Operation::Write, upload.side, &wrong).into(),
+                Ok(_) => upload.wrong("damaged", "the server says that it is complete, and has something else"),
+            });
+        };
+        let facts = entry.facts.clone().unwrap_or_default();
+        if entry.size == sums.bytes && sums.fit(&facts) {
+            return Ok(entry);
+        }
+        let request = Request {
+            method: Method::DELETE,
+            ..upload.request()
+        };
+        upload.ask(&request)?;
+        let text = format!(
+            "the server has made {} bytes of {}, or others: that was removed again",
+            entry.size, sums.bytes
+        );
+        Err(upload.wrong("damaged", &text))
+    }
+}
+
+impl Writing for Parts<'_> {
+    fn put(&mut self, part: Part) -> Result<(), Stopped> {
+        self.begun += 1;
+        let number = self.begun;
+        let request = Request {
+            method: Method::PUT,
+            query: vec![("partNumber", number.to_string()), ("uploadId", self.id.clone())],
+            signing: self.upload.signing,
+            body: part.bytes.clone(),
+            ..self.upload.request()
+        };
+        let client = Arc::clone(&self.upload.client);
+        self.tasks.push(self.upload.session.runtime().spawn(async move {
+            let answer = client.send(&request).await?;
+            // Its memory is given back with it.
+            drop(part);
+            let tag = answer.header("etag").unwrap_or_default().to_owned();
+            Ok((number, tag))
+        }));
+        self.gather(false)
+    }
+
+    fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
+        self.gather(true)?;
+        if sums.bytes != self.size {
+            return Err(self
+                .upload
+                .wrong("changed", "it is not as long as it was when it was found"));
+        }
+        let tags: Option<Vec<String>> = (1..=self.begun).map(|number| self.tags.remove(&number)).collect();
+        let tags = tags.ok_or_else(|| self.upload.wrong("internal", "a part of it is missing"))?;
+        let request = Request {
+            method: Method::POST,
+            query: vec![("uploadId", self.id.clone())],
+            headers: vec![("content-type", "application/xml".into())],
+            body: xml::complete(&tags).into(),
+            ..self.upload.request()
+        };
+        let completed = self.upload.client.ask(&request)?;
+        let settled = self.settle(completed, sums);
+        if settled.is_err() {
+            self.abort();
+        }
+        settled
+    }
+
+    fn abort(self: Box<Self>) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        let request = Request {
+            method: Method::DELETE,
+            query: vec![("uploadId", self.id.clone())],
+            ..self.upload.request()
+        };
+        let upload = &self.upload;
+        let given_up = async { tokio::time::timeout(LEAVE, upload.client.once(&request)).await };
+        // Where that fails it stays, unfinished, as after a run that was killed: nobody takes it for an object.
+        match upload.session.runtime().block_on(given_up) {
+            Ok(Ok(_) | Err(_)) | Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What the stores of one job share: threads for requests, the memory of the parts that are in flight, the rules for trying
+//! again, and the wish to stop.
+//!
+//! Comes in: [`SessionOptions`]; goes out: a [`Session`] that blocking code waits in. Promises: parts in flight together are
+//! never longer than the memory that was given; whoever waits here is back soon after the job is told to stop at once.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhaul_engine::error::{Refusal, Stopped};
+use bulkhaul_engine::job::desk::Cancel;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes of the parts in flight together.
+pub const MEMORY_BYTES: u64 = 64 << 20;
+/// Bytes of a part.
+pub const PART_BYTES: u64 = 8 << 20;
+/// The smallest part that S3 takes, but for the last of an object.
+pub const LEAST_PART_BYTES: u64 = 5 << 20;
+/// Threads that drive requests; they wait more than they work.
+const THREADS: usize = 2;
+/// Memory is counted in pieces of so many bytes.
+const PIECE_BYTES: u64 = 1 << 10;
+/// How often somebody who waits looks whether the job is to stop.
+const GLANCE: Duration = Duration::from_millis(100);
+/// The longest pause before another try.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// When something is tried again that failed for a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Tries after the first.
+    pub retries: u32,
+    /// The pause before the first of them is half a second, before each later one so many times as long; 0: no pauses.
+    pub backoff: f64,
+    /// A part of each pause, 0 to 1, that chance adds at most.
+    pub jitter: f64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            retries: 3,
+            backoff: 2.0,
+            jitter: 0.1,
+        }
+    }
+}
+
+impl Retry {
+    /// Refuses what no pause can be.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if !(0.0..=100.0).contains(&self.backoff) {
+            return Err(Refusal::Usage(format!(
+                "backoff: {} is not from 0 to 100",
+                self.backoff
+            )));
+        }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return Err(Refusal::Usage(format!("jitter: {} is not from 0 to 1", self.jitter)));
+        }
+        Ok(())
+    }
+
+    /// The pause before try number `again`, 0 for the first after a failure. `chance`: 0 to 1.
+    pub fn pause(&self, again: u32, chance: f64) -> Duration {
+        if self.backoff == 0.0 {
+            return Duration::ZERO;
+        }
+        let exponent = i32::try_from(again).unwrap_or(i32::MAX);
+        let seconds = 0.5 * self.backoff.powi(exponent) * (1.0 + self.jitter * chance);
+        Duration::try_from_secs_f64(seconds).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+/// How the stores of a job are used.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// Bytes of the parts in flight together.
+    pub memory: u64,
+    /// Bytes of a part.
+    pub part: u64,
+    /// Trying again.
+    pub retry: Retry,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            memory: MEMORY_BYTES,
+            part: PART_BYTES,
+            retry: Retry::default(),
+        }
+    }
+}
+
+/// Memory that a part may take; given back when it goes.
+pub type Lease = OwnedSemaphorePermit;
+
+/// What the stores of a job share.
+pub struct Session {
+    runtime: Runtime,
+    memory: Arc<Semaphore>,
+    pieces: u32,
+    /// How they are used.
+    pub options: SessionOptions,
+    /// Whether to go on.
+    pub cancel: Arc<Cancel>,
+}
+
+impl Session {
+    /// Starts the threads.
+    pub fn open(options: SessionOptions, cancel: Arc<Cancel>) -> Result<Arc<Self>, Refusal> {
+        options.retry.check()?;
+        if options.part < LEAST_PART_BYTES {
+            let text = format!("chunk-size: {} is less than {LEAST_PART_BYTES} bytes", options.part);
+            return Err(Refusal::Usage(text));
+        }
+        if options.memory < options.part {
+            let text = format!(
+                "memory: {} is less than a part of {} bytes",
+                options.memory, options.part
+            );
+            return Err(Refusal::Usage(text));
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("bulkhaul-store")
+            .enable_all()
+            .build()
+            .map_err(|error| Refusal::NoStart(format!("no thread could be started: {error}")))?;
+        let pieces = u32::try_from(options.memory / PIECE_BYTES).unwrap_or(u32::MAX);
+        Ok(Arc::new(Self {
+            runtime,
+            memory: Arc::new(Semaphore::new(pieces as usize)),
+            pieces,
+            options,
+            cancel,
+        }))
+    }
+
+    /// Where requests run.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Waits for what comes; an error where the job is to stop at once.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        self.runtime.block_on(async {
+            let mut future = pin!(future);
+            loop {
+                match tokio::time::timeout(GLANCE, &mut future).await {
+                    Ok(done) => return Ok(done),
+                    Err(_) if self.cancel.is_aborted() => return Err(Stopped::Aborted),
+                    Err(_) => {}
+                }
+            }
+        })
+    }
+
+    /// Memory for a part of so many bytes, when there is some; a part longer than all of it has all of it.
+    pub fn lease(&self, bytes: u64) -> impl Future<Output = Option<Lease>> + Send + 'static {
+        let wanted = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
+        let (memory, wanted) = (Arc::clone(&self.memory), wanted.clamp(1, self.pieces.max(1)));
+        // It is never closed.
+        async move { memory.acquire_many_owned(wanted).await.ok() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let retry = Retry::default();
+        let seconds = |again, chance| retry.pause(again, chance).as_secs_f64();
+        let pauses = [0, 1, 3].map(|again| retry.pause(again, 0.0).as_millis());
+        assert_eq!(pauses, [500, 1000, 4000]);
+        assert!((seconds(1, 1.0) - 1.1).abs() < 1e-9);
+        assert_eq!(retry.pause(u32::MAX, 1.0), LONGEST_PAUSE);
+        let none = Retry { backoff: 0.0, ..retry };
+        assert_eq!(none.pause(5, 1.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn parts_wait_for_memory() {
+        let session = Session::open(SessionOptions::default(), Arc::default()).unwrap();
+        let all = session.wait(session.lease(u64::MAX)).unwrap().unwrap();
+        session.cancel.abort();
+        assert!(session.wait(session.lease(1)).is_err());
+        drop(all);
+        assert!(session.wait(session.lease(1)).unwrap().is_some());
+    }
+}

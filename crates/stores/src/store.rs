@@ -1,0 +1,236 @@
+//! The interface of a store: entries in order, bytes in parts, and what a store can do of itself.
+//!
+//! A store knows which side of the job it is, and answers with the engine's faults. Keys are bytes relative to the root that
+//! was named; that of a directory ends with a slash. What a store can't do is asked ([`Abilities`]), not found out by
+//! failing. Promises of every store: what [`Writing::finish`] answered is there whole, and nothing is there before it;
+//! a listing comes in the order of the bytes of keys, each once, or says that it could not.
+
+use bulkhaul_engine::Kind;
+use bulkhaul_engine::error::{Fault, Refusal, Stopped};
+use bulkhaul_engine::job::desk::Desk;
+use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
+use bulkhaul_sys::Time;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest as Crc};
+
+use crate::session::Lease;
+
+/// What is known of an entry beside its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Last change of the content, as whoever wrote it has said.
+    pub mtime: Option<Time>,
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// BLAKE3 of the content, as whoever wrote it has said.
+    pub blake3: Option<Digest>,
+    /// CRC-64/NVME of the whole content, as the store vouches for it.
+    pub crc64: Option<u64>,
+    /// Which writing it comes from.
+    pub token: Option<String>,
+}
+
+/// One entry, as a listing or a question tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the root.
+    pub key: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of content.
+    pub size: u64,
+    /// When it was written, by the clock of the store; of a local file, its last change.
+    pub written: Time,
+    /// What changes when the content does; empty: the store does not say.
+    pub tag: Vec<u8>,
+    /// The rest; a listing of objects does not tell it.
+    pub facts: Option<Facts>,
+    /// Something went wrong with it: it has its outcome already.
+    pub failed: bool,
+}
+
+impl Entry {
+    /// The last change of its content, as far as it is known: of an object that nobody gave a time, when it was written.
+    pub fn changed(&self) -> Option<Time> {
+        let facts = self.facts.as_ref()?;
+        Some(facts.mtime.unwrap_or(self.written))
+    }
+}
+
+/// What a store can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It has directories of its own.
+    pub directories: bool,
+    /// A listing tells times that whoever wrote an entry gave it.
+    pub lists_mtime: bool,
+    /// It checks what it is sent, so that what arrived otherwise is refused. Known once something was written.
+    pub verifies: bool,
+}
+
+/// Entries in the order of the bytes of their keys.
+pub trait Listing: Send {
+    /// The next one; none at the end. An error: the rest is not known.
+    fn next(&mut self) -> Result<Option<Entry>, Stopped>;
+}
+
+/// A part of a content, with the memory that it takes.
+pub struct Part {
+    /// What there is.
+    pub bytes: Bytes,
+    /// Given back with it.
+    pub lease: Option<Lease>,
+}
+
+/// An entry that is being read, from its beginning to its end.
+pub trait Reading {
+    /// Size and facts, as of the moment when reading began.
+    fn entry(&self) -> &Entry;
+
+    /// The next part, `bytes` long but for the last; none at the end.
+    fn next(&mut self, bytes: u64) -> Result<Option<Part>, Stopped>;
+
+    /// Whether it is still the entry that reading began with.
+    fn close(self: Box<Self>) -> Result<(), Stopped>;
+}
+
+/// An entry that is being written.
+pub trait Writing {
+    /// The next part. All but the last are as long as [`Store::part_bytes`] says.
+    fn put(&mut self, part: Part) -> Result<(), Stopped>;
+
+    /// Makes it appear, and answers it as the store has it now.
+    fn finish(self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped>;
+
+    /// Leaves nothing of it.
+    fn abort(self: Box<Self>);
+}
+
+/// Where an object is, for a copy within its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The service, and who asks it.
+    pub service: String,
+    /// The object, as that service names it.
+    pub object: String,
+}
+
+/// A root of entries.
+pub trait Store: Send + Sync {
+    /// What it can do.
+    fn abilities(&self) -> Abilities;
+
+    /// The full path or URL of a key, for messages.
+    fn path(&self, key: &[u8]) -> Vec<u8>;
+
+    /// Everything that is there. A refusal where the root is missing or can't be asked.
+    fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal>;
+
+    /// One entry, with its facts; none where there is none.
+    fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped>;
+
+    /// Begins to read an entry that a listing has told.
+    fn read<'s>(&'s self, entry: &Entry) -> Result<Box<dyn Reading + 's>, Stopped>;
+
+    /// Bytes of a part of a content of this size.
+    fn part_bytes(&self, size: u64) -> u64;
+
+    /// Begins to write so many bytes. `replaces`: something has this key.
+    fn write<'s>(
+        &'s self,
+        key: &[u8],
+        size: u64,
+        facts: &Facts,
+        replaces: bool,
+    ) -> Result<Box<dyn Writing + 's>, Stopped>;
+
+    /// Where an object is, where its server can copy it.
+    fn origin(&self, _key: &[u8]) -> Option<Origin> {
+        None
+    }
+
+    /// Copies an object of the same service, if it can; none where it can't.
+    fn copy(&self, _origin: &Origin, _entry: &Entry, _key: &[u8]) -> Result<Option<Entry>, Stopped> {
+        Ok(None)
+    }
+
+    /// Removes all these; `told` hears of each what became of it, once.
+    fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped>;
+}
+
+/// Hears of each key what became of it.
+pub type Told<'t> = &'t mut dyn FnMut(&[u8], Result<Gone, Fault>);
+
+/// How a key went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It was removed.
+    Removed,
+    /// Somebody else had removed it.
+    Vanished,
+    /// A directory that holds something stays.
+    NotEmpty,
+}
+
+/// The sums over a content, as it was read.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    /// Bytes.
+    pub bytes: u64,
+    /// BLAKE3.
+    pub blake3: Option<Digest>,
+    /// CRC-64/NVME, as S3 knows it.
+    pub crc64: u64,
+}
+
+impl Sums {
+    /// Whether a content with these facts can be this one, by every sum that they have.
+    pub fn fit(&self, facts: &Facts) -> bool {
+        facts.crc64.is_none_or(|crc64| crc64 == self.crc64)
+            && (facts.blake3.is_none() || self.blake3.is_none() || facts.blake3 == self.blake3)
+    }
+}
+
+/// Makes [`Sums`].
+pub struct Summing {
+    hashers: Hashers,
+    crc: Crc,
+    bytes: u64,
+}
+
+impl Summing {
+    /// Of nothing yet.
+    pub fn new() -> Self {
+        Self {
+            hashers: Hashers::new(&[Algorithm::Blake3]),
+            crc: Crc::new(CrcAlgorithm::Crc64Nvme),
+            bytes: 0,
+        }
+    }
+
+    /// Of this too.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hashers.update(bytes);
+        self.crc.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    /// Of all that came.
+    pub fn finish(mut self) -> Sums {
+        Sums {
+            bytes: self.bytes,
+            blake3: self.hashers.finish().pop(),
+            crc64: self.crc.finalize(),
+        }
+    }
+}
+
+impl Default for Summing {
+    fn default() -> Self {
+        Self::new()
+    }
+}

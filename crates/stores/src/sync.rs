@@ -1,0 +1,753 @@
+//! Sync: what changed is brought over, between object stores and local trees.
+//!
+//! Comes in: [`SyncOptions`]; goes out: a [`Job`]. Both sides are listed in the order of their keys and meet key by key; what
+//! is to be done is planned purely, after what decides was asked for; workers do it. What only the destination has goes
+//! last, where that was asked for, and not at all when anything is not known for sure: a listing that broke off, a source
+//! that is empty, a name that can't be carried, a failure of any kind.
+
+mod act;
+mod join;
+pub mod options;
+mod plan;
+mod state;
+
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bulkhaul_engine::Kind;
+use bulkhaul_engine::entry::{Changes, Outcome, Reason};
+use bulkhaul_engine::error::{Failure, Fault, Refusal, Side, Stopped};
+use bulkhaul_engine::event::EntryEvent;
+use bulkhaul_engine::job::desk::{Desk, Phase};
+use bulkhaul_engine::job::{Job, Work};
+use bulkhaul_engine::pool::schedule::drive;
+use bulkhaul_engine::records::ordered::Ordered;
+use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
+use bulkhaul_engine::report::{Durability, Report, Withheld};
+use bulkhaul_engine::tree::path::show;
+use bulkhaul_engine::tree::selection::Selection;
+use bulkhaul_formats::staging;
+
+use self::act::{Deed, Done, Task};
+use self::join::{Broken, Join, Met};
+use self::options::SyncOptions;
+use self::plan::Rules;
+use self::state::{Known, Remembered, State};
+use crate::local::LocalOptions;
+use crate::location::Location;
+use crate::session::Session;
+use crate::store::{Entry, Gone, Store};
+
+/// Keys that wait for a worker.
+const QUEUE: usize = 1024;
+/// Keys that are removed by one worker at once.
+const REMOVED_AT_ONCE: usize = 250;
+
+/// A job that syncs. Checks the options; asks and touches nothing.
+pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
+    options.check()?;
+    let places = [
+        Location::parse(&options.source)?,
+        Location::parse(&options.destination)?,
+    ];
+    if let [Location::Local(_), Location::Local(_)] = places {
+        return Err(Refusal::Usage("both places are paths: copy does that".into()));
+    }
+    refuse_nested(&options, &places)?;
+    let selection = Selection::of(options.filter.as_ref())?;
+    let (workers, resources) = (options.workers(), options.resources);
+    let sync = Sync {
+        options,
+        places,
+        selection,
+    };
+    Job::new(workers, sync).within(resources)
+}
+
+/// Refuses places of which one is in the other.
+fn refuse_nested(options: &SyncOptions, places: &[Location; 2]) -> Result<(), Refusal> {
+    let [
+        Location::S3 { bucket, prefix },
+        Location::S3 {
+            bucket: other,
+            prefix: below,
+        },
+    ] = places
+    else {
+        return Ok(());
+    };
+    let whole = |prefix: &str| match prefix.trim_end_matches('/') {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    let (prefix, below) = (whole(prefix), whole(below));
+    let one = bucket == other && options.source_config.endpoint == options.destination_config.endpoint;
+    if one && (prefix.starts_with(&below) || below.starts_with(&prefix)) {
+        return Err(Refusal::Safety(format!(
+            "{} and {} are one place, or one is in the other",
+            show(&options.source),
+            show(&options.destination)
+        )));
+    }
+    Ok(())
+}
+
+/// One sync with its checked options.
+struct Sync {
+    options: SyncOptions,
+    places: [Location; 2],
+    selection: Selection,
+}
+
+impl Work for Sync {
+    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        let options = &self.options;
+        let session = Session::open(options.session, Arc::clone(&desk.cancel))?;
+        let local = LocalOptions {
+            filter: options.filter.clone(),
+            spill_directory: options.spill_directory.clone(),
+            modes: options.modes,
+            sync: options.sync,
+        };
+        let [from, to] = &self.places;
+        let source = from.open(&session, Side::Source, &options.source_config, &local)?;
+        let destination = to.open(&session, Side::Destination(0), &options.destination_config, &local)?;
+        between(options, &self.selection, &*source, &*destination, desk)
+    }
+}
+
+/// Syncs two stores.
+fn between(
+    options: &SyncOptions,
+    selection: &Selection,
+    source: &dyn Store,
+    destination: &dyn Store,
+    desk: &Arc<Desk>,
+) -> Result<Report, Refusal> {
+    let workers = desk.counters.len();
+    desk.staff(workers);
+    desk.enter(Phase::Scanning);
+    desk.unlisted();
+    // What is there is no finding of ours; what can't be listed is.
+    let other = desk.rehearsal();
+    let theirs = source.list(desk)?;
+    let ours = destination.list(&other)?;
+    let (state, known) = match &options.state {
+        Some(path) => {
+            let places = [&source.path(b"")[..], &destination.path(b"")[..]];
+            let spill = options.spill_directory.as_deref();
+            let (state, known) = State::open(path, places, spill, !options.dry_run)?;
+            (Some(state), Some(known))
+        }
+        None => (None, None),
+    };
+    let sorters = Sorters::new(options.spill_directory.as_deref(), SORT_BYTES / 4, 2).counted(desk.steps());
+    let run = Run {
+        options,
+        selection,
+        deed: Deed {
+            desk,
+            source,
+            destination,
+            rules: Rules {
+                compare: options.compare,
+                conflict: options.conflict,
+            },
+            chosen: options.chosen,
+            proof: options.proof,
+            dry_run: options.dry_run,
+        },
+        desk,
+        state: state.as_ref(),
+        broken: OnceLock::new(),
+        partial: AtomicBool::new(false),
+        interrupted: AtomicBool::new(false),
+        met: AtomicU64::new(0),
+        there: AtomicU64::new(0),
+    };
+    let walked = other.report(Durability::None, 0, false);
+    for failure in walked.failures {
+        run.partial.store(true, Ordering::Relaxed);
+        desk.fail(failure);
+    }
+    let ordered =
+        (options.dry_run && options.entry_events).then(|| Ordered::hold(desk, options.spill_directory.as_deref()));
+    let extra = Mutex::new(Extra::new(&sorters));
+    let (give, given) = sync_channel(QUEUE);
+    let given = Mutex::new(given);
+    let input = Mutex::new(Some((
+        Join::new(theirs, ours, destination.abilities().directories),
+        known,
+        give,
+    )));
+    let unstarted = drive(workers, |index| {
+        let first = input.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((mut join, mut known, give)) = first {
+            run.find(index, &mut join, known.as_mut(), &give, &extra);
+            desk.listed();
+        }
+        run.work(index, &given);
+    });
+    if let Some(error) = unstarted {
+        desk.note("threads", || {
+            (Vec::new(), format!("a worker could not be started: {error}"))
+        });
+    }
+    let extra = extra.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let withheld = run.sweep(extra, workers)?;
+    if let Some(ordered) = ordered {
+        ordered.release(desk);
+    }
+    if let Some(refusal) = run.broken.into_inner() {
+        return Err(refusal);
+    }
+    if let Some(state) = &state {
+        desk.enter(Phase::Closing);
+        state.close(desk)?;
+    }
+    let durability = if options.sync {
+        Durability::All
+    } else {
+        Durability::None
+    };
+    let interrupted = run.interrupted.load(Ordering::Relaxed) || desk.cancel.is_draining();
+    let mut report = desk.report(durability, desk.most_staff(), interrupted);
+    report.withheld.extend(withheld);
+    Ok(report)
+}
+
+/// What only the destination has.
+struct Extra {
+    files: Sorter,
+    /// By keys turned round, so that what is in a directory comes before it.
+    directories: Sorter,
+    entries: u64,
+    broken: Option<Refusal>,
+}
+
+impl Extra {
+    fn new(sorters: &Sorters) -> Self {
+        Self {
+            files: sorters.sorter(),
+            directories: sorters.sorter(),
+            entries: 0,
+            broken: None,
+        }
+    }
+}
+
+/// What a sync knows on its way.
+struct Run<'s> {
+    options: &'s SyncOptions,
+    selection: &'s Selection,
+    deed: Deed<'s>,
+    desk: &'s Arc<Desk>,
+    state: Option<&'s State>,
+    /// Why nothing more is done: temporary files, the state file.
+    broken: OnceLock<Refusal>,
+    /// Not all is known of what there is.
+    partial: AtomicBool,
+    interrupted: AtomicBool,
+    /// Entries of the source, and of the destination.
+    met: AtomicU64,
+    there: AtomicU64,
+}
+
+impl Run<'_> {
+    /// Whether rules exclude a key, or a directory above it.
+    fn is_excluded(&self, key: &[u8]) -> bool {
+        let (path, kind) = match key.strip_suffix(b"/") {
+            Some(path) => (path, Kind::Directory),
+            None => (key, Kind::File),
+        };
+        let mut start = 0;
+        loop {
+            let end = path[start..].iter().position(|byte| *byte == b'/').map(|at| start + at);
+            let (name, kind) = match end {
+                Some(end) => (&path[start..end], Kind::Directory),
+                None => (&path[start..], kind),
+            };
+            let above = path[..start].strip_suffix(b"/").unwrap_or(&path[..start]);
+            let parents = self.selection.parents(|| above.to_vec(), Vec::new, b"");
+            // A name with a NUL byte is matched by no rule.
+            if CString::new(name).is_ok_and(|name| self.selection.excludes(&parents, &name, kind)) {
+                return true;
+            }
+            match end {
+                Some(end) => start = end + 1,
+                None => return false,
+            }
+        }
+    }
+
+    fn give_up(&self, refusal: Refusal) {
+        self.broken.get_or_init(|| refusal);
+        self.desk.cancel.drain();
+    }
+
+    /// Finds keys and gives them out.
+    fn find(
+        &self,
+        index: usize,
+        join: &mut Join<'_>,
+        mut known: Option<&mut Known>,
+        give: &SyncSender<Task>,
+        extra: &Mutex<Extra>,
+    ) {
+        // Of a listing that is no walk nobody else is the finder.
+        let walks = self.deed.source.abilities().directories;
+        loop {
+            if self.desk.cancel.is_draining() {
+                self.interrupted.store(true, Ordering::Relaxed);
+                return;
+            }
+            match join.next() {
+                Ok(None) => return,
+                Ok(Some(Met {
+                    source,
+                    destination: there,
+                })) => {
+                    self.there.fetch_add(u64::from(there.is_some()), Ordering::Relaxed);
+                    let Some(entry) = source else {
+                        if let Some(entry) = there {
+                            self.keep_extra(&entry, extra);
+                        }
+                        continue;
+                    };
+                    if !walks && self.is_excluded(&entry.key) {
+                        self.desk.counters[index].excluded();
+                        continue;
+                    }
+                    self.met.fetch_add(1, Ordering::Relaxed);
+                    if !walks {
+                        self.desk.counters[index].found(entry.kind);
+                        if entry.kind == Kind::File {
+                            self.desk.counters[index].sized(entry.size, entry.size);
+                        }
+                    }
+                    let remembered = match known.as_mut().map(|known| known.of(&entry.key)) {
+                        Some(Err(refusal)) => return self.give_up(refusal),
+                        Some(Ok(remembered)) => remembered,
+                        None => None,
+                    };
+                    let is_empty = !join.source_next().is_some_and(|next| next.key.starts_with(&entry.key));
+                    let task = Task {
+                        source: entry,
+                        destination: there,
+                        known: join.knows_destination(),
+                        remembered,
+                    };
+                    self.consider(index, task, is_empty, give);
+                }
+                Err(Broken::Source(stopped)) => return self.lost(stopped, self.deed.source),
+                Err(Broken::Destination(stopped)) => self.lost(stopped, self.deed.destination),
+            }
+        }
+    }
+
+    /// A listing has ended in an error.
+    fn lost(&self, stopped: Stopped, store: &dyn Store) {
+        self.partial.store(true, Ordering::Relaxed);
+        match stopped {
+            Stopped::Aborted => self.interrupted.store(true, Ordering::Relaxed),
+            Stopped::Fault(fault) => {
+                self.desk
+                    .fail(Failure::new(&fault, store.path(b""), Kind::Directory, None));
+            }
+        }
+    }
+
+    fn keep_extra(&self, entry: &Entry, extra: &Mutex<Extra>) {
+        if !self.options.delete || entry.failed || self.is_excluded(&entry.key) {
+            return;
+        }
+        let mut extra = extra.lock().unwrap_or_else(PoisonError::into_inner);
+        extra.entries += 1;
+        let pushed = if entry.kind == Kind::Directory && self.deed.destination.abilities().directories {
+            let mut key: Vec<u8> = entry.key.iter().map(|byte| !byte).collect();
+            key.push(u8::MAX);
+            extra.directories.push(&key, b"")
+        } else {
+            extra.files.push(&entry.key, &entry.size.to_le_bytes())
+        };
+        if let Err(errno) = pushed {
+            let sorters = Sorters::new(self.options.spill_directory.as_deref(), 0, 1);
+            extra.broken = Some(sorters.refusal(errno));
+            self.desk.cancel.drain();
+        }
+    }
+
+    /// Gives a key out, or closes it where nothing is to be done with what it is.
+    fn consider(&self, index: usize, mut task: Task, is_empty: bool, give: &SyncSender<Task>) {
+        let entry = &task.source;
+        if entry.failed {
+            self.partial.store(true, Ordering::Relaxed);
+            return;
+        }
+        let parts = entry.key.split(|byte| *byte == b'/');
+        if self.deed.source.abilities().directories && parts.clone().any(|part| staging::parse(part).is_some()) {
+            return self.skipped(index, &task, Reason::StagingName);
+        }
+        match entry.kind {
+            _ if !self.has_directories() => {
+                // A marker is an object like any other.
+                task.source.kind = Kind::File;
+                if let Some(there) = &mut task.destination {
+                    there.kind = Kind::File;
+                }
+            }
+            Kind::File => {}
+            Kind::Directory => {
+                if is_empty && task.destination.is_none() {
+                    self.desk.note("empty-directories", || {
+                        let text = "an empty directory is not carried: nothing is in it that could be".to_owned();
+                        (self.deed.source.path(&entry.key), text)
+                    });
+                }
+                return self.skipped(index, &task, Reason::NotNeeded);
+            }
+            Kind::Symlink => {
+                self.desk.note("symlinks", || {
+                    (self.deed.source.path(&entry.key), "symlinks are not carried".to_owned())
+                });
+                return self.skipped(index, &task, Reason::NotAFile);
+            }
+            _ => {
+                self.desk.note("special", || {
+                    let text = "FIFOs, sockets and devices are left out".to_owned();
+                    (self.deed.source.path(&entry.key), text)
+                });
+                return self.skipped(index, &task, Reason::Special);
+            }
+        }
+        if !self.desk.may_begin() {
+            self.interrupted.store(true, Ordering::Relaxed);
+            return;
+        }
+        // Whoever would wait works.
+        if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) = give.try_send(task) {
+            self.perform(index, task);
+        }
+    }
+
+    fn has_directories(&self) -> bool {
+        self.deed.source.abilities().directories || self.deed.destination.abilities().directories
+    }
+
+    /// Does keys until there are no more.
+    fn work(&self, index: usize, given: &Mutex<Receiver<Task>>) {
+        loop {
+            let task = given.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(task) = task else { return };
+            if self.desk.cancel.is_draining() {
+                self.interrupted.store(true, Ordering::Relaxed);
+                continue;
+            }
+            self.perform(index, task);
+        }
+    }
+
+    fn perform(&self, index: usize, mut task: Task) {
+        let counters = &self.desk.counters[index];
+        let done = catch_unwind(AssertUnwindSafe(|| self.deed.perform(&mut task, counters)));
+        let done = done.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
+        match done {
+            Ok(Done::Skipped(reason, now)) => {
+                if reason == Reason::Unchanged && now != task.remembered {
+                    self.remember(&task.source.key, now.as_ref());
+                }
+                self.skipped(index, &task, reason);
+            }
+            Ok(Done::Copied(changes, now)) => {
+                self.remember(&task.source.key, now.as_ref());
+                let size = task.source.size;
+                counters.outcome(Kind::File, Outcome::Copied, None, size);
+                self.tell(&task.source, Outcome::Copied, None, (changes, size));
+            }
+            Err(Stopped::Aborted) => {
+                counters.left_unfinished();
+                self.interrupted.store(true, Ordering::Relaxed);
+            }
+            Err(Stopped::Fault(fault)) => {
+                counters.outcome(Kind::File, fault.outcome(), None, 0);
+                let store = match fault.side {
+                    Side::Source => self.deed.source,
+                    Side::Destination(_) => self.deed.destination,
+                };
+                let path = store.path(&task.source.key);
+                self.desk.fail(Failure::new(&fault, path, Kind::File, None));
+            }
+        }
+    }
+
+    fn remember(&self, key: &[u8], remembered: Option<&Remembered>) {
+        if self.options.dry_run {
+            return;
+        }
+        if let Some(Err(refusal)) = self.state.map(|state| state.add(key, remembered)) {
+            self.give_up(refusal);
+        }
+    }
+
+    fn skipped(&self, index: usize, task: &Task, reason: Reason) {
+        let entry = &task.source;
+        self.desk.counters[index].outcome(entry.kind, Outcome::Skipped, Some(reason), entry.size);
+        self.tell(entry, Outcome::Skipped, Some(reason), (Changes::default(), 0));
+    }
+
+    fn tell(&self, entry: &Entry, outcome: Outcome, reason: Option<Reason>, (changes, bytes): (Changes, u64)) {
+        if !self.options.entry_events {
+            return;
+        }
+        self.desk.tell(EntryEvent {
+            outcome,
+            kind: entry.kind,
+            path: entry.key.clone(),
+            source: self.deed.source.path(&entry.key),
+            destination: self.deed.destination.path(&entry.key),
+            bytes,
+            changes,
+            reason,
+            target: None,
+            hash: None,
+            digests: Vec::new(),
+            details: None,
+        });
+    }
+
+    /// Why nothing extra goes.
+    fn holds_back(&self, extra: u64) -> Option<(&'static str, String)> {
+        let because = |kind, why: &str| Some((kind, format!("{why}, so nothing extra was removed")));
+        let (there, met) = (self.there.load(Ordering::Relaxed), self.met.load(Ordering::Relaxed));
+        if self.interrupted.load(Ordering::Relaxed) || self.desk.cancel.is_draining() {
+            return because("interrupted", "it was stopped before its end");
+        }
+        if self.partial.load(Ordering::Relaxed) {
+            return because("failed", "not all of what there is could be listed");
+        }
+        if self.desk.findings.failed() > 0 {
+            return because("failed", "something failed");
+        }
+        if met == 0 {
+            return because("empty-source", "the source is empty");
+        }
+        let most = self.options.max_delete?;
+        let text = format!(
+            "{extra} of {there} entries would go, and max-delete allows {}",
+            most.of(there)
+        );
+        most.forbids(extra, there).then_some(())?;
+        because("max-delete", &text)
+    }
+
+    /// Removes what only the destination has, if that was asked for and nothing speaks against it.
+    fn sweep(&self, extra: Extra, workers: usize) -> Result<Option<Withheld>, Refusal> {
+        if let Some(refusal) = extra.broken {
+            return Err(refusal);
+        }
+        if !self.options.delete {
+            return Ok(None);
+        }
+        if extra.entries == 0 && self.met.load(Ordering::Relaxed) > 0 {
+            return Ok(None);
+        }
+        if let Some((kind, message)) = self.holds_back(extra.entries) {
+            return Ok(Some(Withheld {
+                kind,
+                what: "extra",
+                message,
+            }));
+        }
+        self.desk.enter(Phase::Sweeping);
+        let sorters = Sorters::new(self.options.spill_directory.as_deref(), 0, 1);
+        let merge = |sorter| Sorted::merge(vec![sorter]).map_err(|errno| sorters.refusal(errno));
+        let files = Mutex::new(merge(extra.files)?);
+        let broken = Mutex::new(None);
+        drive(workers, |index| {
+            loop {
+                let batch = batch(&files, <[u8]>::to_vec);
+                match batch {
+                    Ok(batch) if batch.is_empty() || self.desk.cancel.is_draining() => return,
+                    Ok(batch) => self.remove(index, &batch),
+                    Err(errno) => {
+                        let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                        broken.get_or_insert(errno);
+                        return;
+                    }
+                }
+            }
+        });
+        if let Some(errno) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(sorters.refusal(errno));
+        }
+        let directories = Mutex::new(merge(extra.directories)?);
+        loop {
+            let upright = |key: &[u8]| key[..key.len() - 1].iter().map(|byte| !byte).collect();
+            let batch = batch(&directories, upright).map_err(|errno| sorters.refusal(errno))?;
+            if batch.is_empty() || self.desk.cancel.is_draining() {
+                break;
+            }
+            self.remove(0, &batch);
+        }
+        Ok(None)
+    }
+
+    fn remove(&self, index: usize, keys: &[Vec<u8>]) {
+        let counters = &self.desk.counters[index];
+        let kind = |key: &[u8]| {
+            if key.ends_with(b"/") {
+                Kind::Directory
+            } else {
+                Kind::File
+            }
+        };
+        for key in keys {
+            counters.found_in(Side::Destination(0), kind(key));
+        }
+        let mut told = |key: &[u8], gone: Result<Gone, Fault>| {
+            let (outcome, reason) = match &gone {
+                Ok(Gone::Removed) => (Outcome::Removed, None),
+                Ok(Gone::Vanished) => (Outcome::Skipped, Some(Reason::Vanished)),
+                Ok(Gone::NotEmpty) => (Outcome::Skipped, Some(Reason::NotEmpty)),
+                Err(fault) => (fault.outcome(), None),
+            };
+            counters.extra_outcome(outcome, reason);
+            if let Err(fault) = &gone {
+                let path = self.deed.destination.path(key);
+                return self.desk.fail(Failure::new(fault, path, kind(key), None));
+            }
+            self.remember(key, None);
+            if self.options.entry_events {
+                self.desk.tell(EntryEvent {
+                    outcome,
+                    kind: kind(key),
+                    path: key.to_vec(),
+                    source: Vec::new(),
+                    destination: self.deed.destination.path(key),
+                    bytes: 0,
+                    changes: Changes::EXTRA,
+                    reason,
+                    target: None,
+                    hash: None,
+                    digests: Vec::new(),
+                    details: None,
+                });
+            }
+        };
+        if self.options.dry_run {
+            for key in keys {
+                told(key, Ok(Gone::Removed));
+            }
+            return;
+        }
+        match self.deed.destination.delete(keys, &mut told) {
+            Ok(()) => {}
+            Err(Stopped::Aborted) => self.interrupted.store(true, Ordering::Relaxed),
+            Err(Stopped::Fault(fault)) => {
+                let path = self.deed.destination.path(b"");
+                self.desk.fail(Failure::new(&fault, path, Kind::Directory, None));
+            }
+        }
+    }
+}
+
+/// The next keys of those that are to go.
+fn batch(sorted: &Mutex<Sorted>, key_of: impl Fn(&[u8]) -> Vec<u8>) -> Result<Vec<Vec<u8>>, bulkhaul_engine::Errno> {
+    let mut sorted = sorted.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut batch = Vec::new();
+    while batch.len() < REMOVED_AT_ONCE
+        && let Some((key, _)) = sorted.next()?
+    {
+        batch.push(key_of(key));
+    }
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+    use crate::store::Facts;
+    use bulkhaul_sys::Time;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Files = BTreeMap<String, (Vec<u8>, i64)>;
+
+    fn store(side: Side, files: &Files) -> Memory {
+        let memory = Memory::new(side);
+        for (key, (content, sec)) in files {
+            let mtime = Some(Time { sec: *sec, nsec: 0 });
+            memory.insert(
+                key.as_bytes(),
+                content,
+                Facts {
+                    mtime,
+                    ..Facts::default()
+                },
+            );
+        }
+        memory
+    }
+
+    fn sync(options: &SyncOptions, source: &Memory, destination: &Memory) -> Report {
+        let desk = Arc::new(Desk::new(3));
+        let selection = Selection::of(options.filter.as_ref()).unwrap();
+        between(options, &selection, source, destination, &desk).unwrap()
+    }
+
+    fn files() -> impl Strategy<Value = Files> {
+        // Few keys, so that both sides have some of them, with what sorts before and after a slash.
+        let key = "[ab][/!0]?[ab]?";
+        let file = (proptest::collection::vec(0..3_u8, 0..3), 0..3_i64);
+        proptest::collection::btree_map(key, file, 0..9)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_synced_is_the_same(source in files(), destination in files(), checksum: bool) {
+            let options = SyncOptions {
+                compare: if checksum { options::Compare::Checksum } else { options::Compare::Mtime },
+                delete: true,
+                ..SyncOptions::default()
+            };
+            let (from, to) = (store(Side::Source, &source), store(Side::Destination(0), &destination));
+            let report = sync(&options, &from, &to);
+            prop_assert!(report.accounted);
+            if source.is_empty() {
+                // What is empty may be a mistake.
+                prop_assert_eq!(report.withheld.len(), 1);
+                prop_assert_eq!(to.all().len(), destination.len());
+                return Ok(());
+            }
+            prop_assert!(report.is_complete());
+            let keys = |memory: &Memory| memory.all().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+            prop_assert_eq!(keys(&from), keys(&to));
+            // What has the same size and time is taken for the same, but where contents are compared.
+            let is_taken = |key: &[u8]| {
+                let key = str::from_utf8(key).unwrap();
+                let (theirs, ours) = (&source[key], destination.get(key));
+                !checksum && ours.is_some_and(|ours| ours.0.len() == theirs.0.len() && ours.1 == theirs.1)
+            };
+            for ((key, theirs), (_, ours)) in from.all().iter().zip(&to.all()) {
+                prop_assert!(theirs == ours || is_taken(key));
+            }
+            let again = sync(&options, &from, &to);
+            prop_assert_eq!(again.totals.outcome_of(Outcome::Copied), 0);
+        }
+
+        #[test]
+        fn a_dry_run_tells_what_a_run_does_and_does_nothing(source in files(), destination in files()) {
+            let options = SyncOptions { delete: true, ..SyncOptions::default() };
+            let (from, to) = (store(Side::Source, &source), store(Side::Destination(0), &destination));
+            let before = to.all();
+            let told = sync(&SyncOptions { dry_run: true, ..options.clone() }, &from, &to);
+            prop_assert_eq!(to.all(), before);
+            let done = sync(&options, &from, &to);
+            prop_assert_eq!(told.totals.outcomes, done.totals.outcomes);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a sync is asked for.
+
+use bulkhaul_engine::error::Refusal;
+use bulkhaul_engine::job::resources::Resources;
+use bulkhaul_engine::sweep::limit::MaxDelete;
+use bulkhaul_engine::tree::selection::Rules;
+use bulkhaul_sys::Time;
+
+use crate::s3::Config;
+use crate::session::SessionOptions;
+
+/// How two entries of one key are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compare {
+    /// By size.
+    Size,
+    /// By size and last change.
+    #[default]
+    Mtime,
+    /// By content.
+    Checksum,
+    /// By what the state file says that both were; where it says nothing, by size and last change.
+    State,
+}
+
+/// What becomes of a key that both sides have otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conflict {
+    /// The source's comes in its place.
+    #[default]
+    Source,
+    /// The one that changed last stays.
+    Newer,
+    /// The longer one stays.
+    Larger,
+    /// The destination's stays.
+    Destination,
+    /// It is an error.
+    Fail,
+}
+
+/// What is proved of what was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// That it is as long as it should be, and what the store itself checks.
+    #[default]
+    Size,
+    /// Its content, by a sum that the store vouches for; else it is read back.
+    Hash,
+    /// Its content: it is read back.
+    Full,
+}
+
+/// Which entries of the source are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chosen {
+    /// Changed at or after this moment.
+    pub since: Option<Time>,
+    /// Changed before or at this moment.
+    pub until: Option<Time>,
+    /// So many bytes or more.
+    pub least: Option<u64>,
+    /// So many bytes or fewer.
+    pub most: Option<u64>,
+}
+
+/// A sync, as asked for.
+#[derive(Clone, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
+pub struct SyncOptions {
+    /// URL or path.
+    pub source: Vec<u8>,
+    /// URL or path.
+    pub destination: Vec<u8>,
+    /// How the store of the source is reached.
+    pub source_config: Config,
+    /// The same of the destination.
+    pub destination_config: Config,
+    /// How two entries are told apart.
+    pub compare: Compare,
+    /// What becomes of what both sides have otherwise.
+    pub conflict: Conflict,
+    /// What is proved.
+    pub proof: Proof,
+    /// Exclude rules; what they exclude is nowhere looked at.
+    pub filter: Option<Rules>,
+    /// Which entries are taken.
+    pub chosen: Chosen,
+    /// Remove from the destination what the source does not have.
+    pub delete: bool,
+    /// Remove nothing when it would be more than this.
+    pub max_delete: Option<MaxDelete>,
+    /// Where it is written down what both sides were.
+    pub state: Option<Vec<u8>>,
+    /// Do nothing; tell what would be done.
+    pub dry_run: bool,
+    /// Modes that a store has kept are set on local files.
+    pub modes: bool,
+    /// Local files are synced before they count as finished.
+    pub sync: bool,
+    /// Requests and parts.
+    pub session: SessionOptions,
+    /// Entries at work at once; 0: [`JOBS`].
+    pub jobs: usize,
+    /// What it may take of the machine.
+    pub resources: Resources,
+    /// Directory for temporary files without a name; none: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
+    /// An event for each entry.
+    pub entry_events: bool,
+}
+
+/// Entries at work at once where nobody says how many: more gained nothing, and each is a connection.
+pub const JOBS: usize = 16;
+/// The most that may be asked for.
+const MOST_JOBS: usize = 1024;
+
+impl SyncOptions {
+    /// Refuses what can't be meant.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.jobs > MOST_JOBS {
+            return Err(Refusal::Usage(format!("jobs: {} is more than {MOST_JOBS}", self.jobs)));
+        }
+        self.max_delete.map_or(Ok(()), MaxDelete::check)?;
+        if self.compare == Compare::State && self.state.is_none() {
+            return Err(Refusal::Usage("compare: state needs a state file".into()));
+        }
+        Ok(())
+    }
+
+    /// Workers.
+    pub fn workers(&self) -> usize {
+        if self.jobs == 0 { JOBS } else { self.jobs }
+    }
+}
