@@ -39,6 +39,7 @@ export type { MappedCopyOptions } from './ops/mapping.js';
 export { type MoveOptions, move } from './ops/move.js';
 export { type PartitionOptions, partition } from './ops/partition.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
+export { listStore, type StoreListOptions, type SyncOptions, syncDir } from './ops/sync.js';
 export { type VerifyOptions, verify } from './ops/verify.js';
 export {
   type JobState,
@@ -49,4 +50,5 @@ export {
   type ResumeOptions,
   resume,
 } from './resume.js';
+export type { Credentials, StoreSettings } from './stores/aws.js';
 export { ExitCode, type Verdict } from './verdict.js';

@@ -18,6 +18,8 @@ import type {
   NativeManifestOptions,
   NativePartitionOptions,
   NativeRemoveOptions,
+  NativeStoreListOptions,
+  NativeSyncOptions,
   NativeVerifyOptions,
   PathBytes,
 } from './native/options.js';
@@ -99,9 +101,17 @@ export interface Addon {
   probe(descriptor: number): Probe;
 }
 
+/** What is done between object stores and this machine. */
+export interface StoresAddon {
+  /** Checks the options; throws an Error with code 'USAGE' that names the option. Asks nothing yet. */
+  sync(options: NativeSyncOptions): NativeJob;
+  listStore(options: NativeStoreListOptions): NativeJob;
+}
+
 /** Where the generated loader and package.json are, relative to the compiled and to the TypeScript source of this file. */
 const LOADER = '../../bindings/node/index.js';
 const PACKAGE = '../../package.json';
+const STORES_LOADER = '../../bindings/stores/index.js';
 
 /** The addon, loaded on first use. Throws `ADDON` with the reason. */
 export async function loadAddon(): Promise<Addon> {
@@ -115,6 +125,20 @@ export async function loadAddon(): Promise<Addon> {
     const { platform, arch, versions } = process;
     const where = { platform, arch, node: versions.node, libc: libcOfNode(), needs, package: napi.packageName };
     throw new BulkhaulError('ADDON', whyNot(causes, where), { cause: error });
+  }
+}
+
+/** The addon for object stores, loaded when a URL is named. Throws `ADDON` with what to do. */
+export async function loadStores(): Promise<StoresAddon> {
+  try {
+    return (await import(new URL(STORES_LOADER, import.meta.url).href)) as StoresAddon;
+  } catch (error) {
+    const why = (error as Error).message.split('\n', 1)[0];
+    throw new BulkhaulError(
+      'ADDON',
+      `the part that speaks to object stores can't be loaded: ${why} (in a checkout: scripts/setup --stores)`,
+      { cause: error },
+    );
   }
 }
 

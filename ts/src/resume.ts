@@ -17,6 +17,8 @@ import { loadAddon } from './native.js';
 import {
   boolean,
   call,
+  ENVIRONMENT,
+  type Environment,
   each,
   type Fields,
   JOB,
@@ -47,6 +49,8 @@ export interface ResumeOptions extends Pick<JobOptions, 'signal' | 'entries'>, R
   spillDirectory?: PathLike;
   /** Files that the caller has open meanwhile: they stay. Default: none. */
   inUse?: PathLike[];
+  /** Where credentials of object stores are looked up, as `SyncOptions` have it: a journal never has them. Default: nowhere. */
+  environment?: Environment;
 }
 
 const FIELDS: Fields<ResumeOptions> = {
@@ -58,6 +62,7 @@ const FIELDS: Fields<ResumeOptions> = {
   confirm: call,
   spillDirectory: path,
   inUse: each(path),
+  environment: ENVIRONMENT,
 };
 const OPTIONS = record<ResumeOptions>(FIELDS, 'journal');
 
@@ -160,7 +165,7 @@ async function tellOf(directory: string, id: string): Promise<Told> {
 }
 
 async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
-  const { journal, retryFailed = false, confirm, signal: _, ...rest } = options;
+  const { journal, retryFailed = false, confirm, signal: _, environment, ...rest } = options;
   const directory = pathText(journal.directory, 'the state directory');
   const told = await tellOf(directory, id);
   const { job } = told;
@@ -175,6 +180,7 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   const all = {
     ...asked,
     ...rest,
+    ...(job.operation === 'sync' && { environment }),
     // What an earlier run has removed is not missing.
     ...(job.operation === 'remove' && { ignoreMissing: true }),
     ...(asks === true && { confirm: confirm ?? (() => false) }),
@@ -196,6 +202,7 @@ const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   verify: async (options) => (await import('./ops/verify.js')).prepareVerification(options as never),
   compress: async (options) => (await import('./ops/compress.js')).prepareCompression(options as never),
   decompress: async (options) => (await import('./ops/decompress.js')).prepareDecompression(options as never),
+  sync: async (options) => (await import('./ops/sync.js')).prepareSync(options as never),
   compare: async (options) => (await import('./ops/compare.js')).prepareComparison(options as never),
 };
 

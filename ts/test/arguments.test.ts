@@ -30,6 +30,9 @@ const OUTPUT = join(DIRECTORY, 'output');
 const SUMS = join(DIRECTORY, 'MD5SUMS');
 writeFileSync(SUMS, `${'0'.repeat(32)}  absent\n`);
 
+/** Where no server is. */
+const NOBODY = 'http://127.0.0.1:9';
+
 const URL_OF_FILE = new URL('file:///nowhere');
 
 /** Values that no argument takes. */
@@ -138,6 +141,20 @@ const KINDS = {
       { command: ['x'], environment: 5 },
     ],
   },
+  moment: { right: 1.5, wrong: NO_NUMBER },
+  store: {
+    right: { endpoint: NOBODY },
+    wrong: [...NOTHING, 5, 'x', [], { region: 5 }, { regio: 'x' }, { anonymous: 'yes' }],
+  },
+  credentials: {
+    right: { key: 'x', secret: 'y' },
+    wrong: [...NOTHING, 5, 'x', [], {}, { key: 'x' }, { key: 5, secret: 'y' }, { key: 'x', secret: 'y', tokn: 'z' }],
+  },
+  requests: {
+    right: { retries: 0 },
+    wrong: [...NOTHING, 5, 'x', [], { retries: -1 }, { retries: '1' }, { retry: 1 }, { chunkSize: 1.5 }],
+  },
+  environment: { right: {}, wrong: [...NOTHING, 'x', 5, true] },
   call: { right: () => false, wrong: [...NOTHING, true, 'yes', {}] },
 } satisfies Record<string, { right: unknown; wrong: unknown[] }>;
 type Kind = keyof typeof KINDS;
@@ -411,6 +428,54 @@ const CALLS: Record<string, Call> = {
     } satisfies Kinds<library.MappedCompareOptions>,
   },
   remove: { of: library.remove, ...REMOVE },
+  syncDir: {
+    of: asked(library.syncDir),
+    needed: { source: ABSENT, destination: 's3://bucket/prefix' },
+    kinds: {
+      ...RESOURCES,
+      ...JOB,
+      source: 'path',
+      destination: 'path',
+      store: 'store',
+      sourceStore: 'store',
+      credentials: 'credentials',
+      sourceCredentials: 'credentials',
+      environment: 'environment',
+      requests: 'requests',
+      compare: 'text size',
+      conflict: 'text newer',
+      verify: 'text full',
+      newerThan: 'moment',
+      olderThan: 'moment',
+      minSize: 'size',
+      maxSize: 'size',
+      removeExtra: 'boolean',
+      maxDelete: 'limit',
+      exclude: 'patterns',
+      state: 'path',
+      modes: 'boolean',
+      sync: 'boolean',
+      spillDirectory: 'path',
+    } satisfies Kinds<library.SyncOptions>,
+  },
+  listStore: {
+    of: asked(library.listStore),
+    needed: { place: 's3://bucket/prefix' },
+    kinds: {
+      limits: 'limits',
+      nice: 'nice',
+      ionice: 'text idle',
+      signal: 'signal',
+      entries: 'boolean',
+      place: 'path',
+      store: 'store',
+      credentials: 'credentials',
+      environment: 'environment',
+      requests: 'requests',
+      nul: 'boolean',
+      output: 'path',
+    } satisfies Kinds<library.StoreListOptions>,
+  },
   resume: {
     of: (options) => library.resume('none', options),
     needed: { journal: KINDS.journal.right },
@@ -425,11 +490,19 @@ const CALLS: Record<string, Call> = {
       confirm: 'call',
       spillDirectory: 'path',
       inUse: 'patterns',
+      environment: 'environment',
     } satisfies Kinds<library.ResumeOptions>,
   },
   'Removal, to look': { of: (options) => new library.Removal(options).preview(), ...REMOVE },
   'Removal, to do': { of: (options) => new library.Removal(options).remove(), ...REMOVE },
 };
+
+/** The same with somebody who asks, and nobody who answers. */
+function asked<Options extends object, Result>(of: (options: Options) => Result): (options: never) => Result {
+  const [credentials, store, requests] = [KINDS.credentials.right, KINDS.store.right, KINDS.requests.right];
+  const isPlain = (options: unknown) => Object.prototype.toString.call(options) === '[object Object]';
+  return (options: Options) => of(isPlain(options) ? { credentials, store, requests, ...options } : options);
+}
 
 /** The error that a call ends with; undefined: it was taken, and ended well. */
 async function errorOf(call: () => unknown): Promise<(Error & { code?: string }) | undefined> {

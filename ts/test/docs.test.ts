@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { s3 } from './rig/s3.js';
 import { program, scratch } from './rig.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -20,6 +21,7 @@ const OPERATIONS = [
   'ops/commands.ts',
   'ops/remove.ts',
   'ops/verify.ts',
+  'ops/sync.ts',
 ];
 const OPTIONS = ['native/options.ts', 'ops/arguments.ts', ...OPERATIONS];
 const TOLD = ['native/events.ts', 'verdict.ts'];
@@ -57,6 +59,7 @@ const CALLED: readonly [string, string][] = [
   ...each('ops/manifest.ts', 'manifest'),
   ...each('ops/partition.ts', 'partition'),
   ...each('ops/verify.ts', 'verify'),
+  ...each('ops/sync.ts', 'syncDir', 'listStore'),
   ...each('ops/remove.ts', 'remove', 'Removal', 'Removal.preview', 'Removal.remove'),
   ...each('names.ts', 'display', 'fromBytes', 'toBytes'),
   ...each('error.ts', 'BulkhaulError', 'BulkhaulError.from'),
@@ -111,6 +114,8 @@ describe('the example of', () => {
     mkdirSync(join(at, 'node_modules'));
     symlinkSync(ROOT, join(at, 'node_modules/bulkhaul'));
     writeFileSync(join(at, 'example.mjs'), example.replaceAll("'/mnt", `'${join(at, 'mnt')}`));
-    expect(await program(process.execPath, ['example.mjs'], { cwd: at })).toMatchObject({ code: 0, stderr: '' });
+    // What it says to a store, a store hears.
+    const env = example.includes('s3://') ? (await s3({ bucket: 'archive' })).env : {};
+    expect(await program(process.execPath, ['example.mjs'], { cwd: at, env })).toMatchObject({ code: 0, stderr: '' });
   });
 });

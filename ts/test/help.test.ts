@@ -17,6 +17,7 @@ import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { ReportCommand } from '../src/cli/verbs/report.js';
 import { ResumeCommand } from '../src/cli/verbs/resume.js';
 import { StatusCommand } from '../src/cli/verbs/status.js';
+import { SyncCommand } from '../src/cli/verbs/sync.js';
 import { VerifyCommand } from '../src/cli/verbs/verify.js';
 import { executable, program, run, scratch } from './rig.js';
 
@@ -26,6 +27,7 @@ const VERBS = {
   remove: RemoveCommand,
   list: ListCommand,
   manifest: ManifestCommand,
+  sync: SyncCommand,
   verify: VerifyCommand,
   partition: PartitionCommand,
   compare: CompareCommand,
@@ -108,6 +110,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'compare',
       'compress',
       'decompress',
+      'sync',
       'status',
       'resume',
       'report',

@@ -17,7 +17,10 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
   sys: [],
   formats: [],
   engine: ['sys', 'formats'],
-  node: ['engine'],
+  stores: ['sys', 'formats', 'engine'],
+  job: ['engine'],
+  node: ['engine', 'job'],
+  'stores-node': ['sys', 'engine', 'stores', 'job'],
 };
 
 /** The operations of the engine: none of them imports another. */
@@ -74,6 +77,7 @@ const ROOMS = [
   'verdict',
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal'].map((room) => `journal/${room}`),
+  'stores',
   ...['ops/arguments', 'ops/job', 'ops/mapping'],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
@@ -101,6 +105,7 @@ const ROOMS = [
     'conversion',
     'dropin/argparse',
     ...['describe', 'bash', 'zsh', 'fish', 'man'].map((room) => `shell/${room}`),
+    'stores',
     'verbs',
   ].map((room) => `cli/${room}`),
   ...['added', 'frame', 'help', 'console', 'settings', 'glob', 'compression', 'migration'].map(
@@ -143,22 +148,26 @@ const SOLITARY = ['ops', 'cli/verbs'];
 const SYSTEM_CRATES = ['libc', 'rustix', 'nix'];
 
 const RUST_BANS: readonly { crates: readonly string[]; pattern: RegExp; why: string }[] = [
-  { crates: ['formats', 'engine', 'node'], pattern: /\bunsafe\b/, why: 'unsafe is written in crates/sys only' },
   {
-    crates: ['formats', 'engine', 'node'],
+    crates: ['formats', 'engine', 'stores', 'job', 'node', 'stores-node'],
+    pattern: /\bunsafe\b/,
+    why: 'unsafe is written in crates/sys only',
+  },
+  {
+    crates: ['formats', 'engine', 'stores', 'job', 'node', 'stores-node'],
     pattern: /\b(?:libc|rustix|nix)::/,
     why: 'system calls are made in crates/sys',
   },
   { crates: ['formats'], pattern: /\bstd::(?:fs|net|os|process|env|path)\b/, why: 'formats does no input or output' },
   { crates: ['formats'], pattern: /\bio::(?:stdin|stdout|stderr|copy)\b/, why: 'formats does no input or output' },
   {
-    crates: ['formats', 'engine', 'sys', 'node'],
+    crates: ['formats', 'engine', 'stores', 'sys', 'job', 'node', 'stores-node'],
     pattern: /\b(?:e?print(?:ln)?|dbg)!/,
     why: 'the library never prints',
   },
   { crates: ['engine', 'sys'], pattern: /\bio::(?:stdout|stderr)\b/, why: 'the library never prints' },
   {
-    crates: ['engine', 'sys', 'node'],
+    crates: ['engine', 'stores', 'sys', 'job', 'node', 'stores-node'],
     pattern: /\benv::(?:var|vars|args)/,
     why: 'the library never reads the environment',
   },
@@ -265,7 +274,10 @@ function ofEngine(tree: Tree, path: string): string[] {
 const targetOf = (path: string, specifier: string) => normalize(join(dirname(path), specifier)).replace(/\.js$/, '.ts');
 
 /** The crate that a path belongs to. */
-const crateOf = (path: string) => (path.startsWith('bindings/') ? 'node' : (path.split('/')[1] ?? ''));
+const crateOf = (path: string) => {
+  const [layer, crate = ''] = path.split('/');
+  return layer === 'bindings' && crate === 'stores' ? 'stores-node' : crate;
+};
 
 function ofRust(path: string, text: string): string[] {
   const crate = crateOf(path);
@@ -282,7 +294,11 @@ function ofRust(path: string, text: string): string[] {
   for (const { crates, pattern, why } of RUST_BANS) {
     if (crates.includes(crate) && pattern.test(subject)) found.push(`${why} (${subject.match(pattern)?.[0]})`);
   }
-  if (path.endsWith('/lib.rs') && ['formats', 'engine'].includes(crate) && !code.includes('#![forbid(unsafe_code)]')) {
+  if (
+    path.endsWith('/lib.rs') &&
+    ['formats', 'engine', 'stores'].includes(crate) &&
+    !code.includes('#![forbid(unsafe_code)]')
+  ) {
     found.push('does not forbid unsafe code');
   }
   return found;

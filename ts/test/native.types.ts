@@ -1,11 +1,13 @@
 /**
- * Holds the face of the addon in `ts/src` against the declarations that the build generates from `bindings/node`: `tsc`
+ * Holds the face of the addon in `ts/src` against the declarations that the build generates from `bindings/node` and
+ * `bindings/stores`: `tsc`
  * fails where a key of options, events or reports is on one side only, or a value of ours does not fit theirs. The addon
  * is cast when it is loaded, and every option may be absent, so nothing else would notice.
  *
  * Nothing here is run.
  */
 import type * as addon from '../../bindings/node/index.js';
+import type * as stores from '../../bindings/stores/index.js';
 import type {
   NativeEntryEvent,
   NativeFailure,
@@ -26,9 +28,11 @@ import type {
   NativeManifestOptions,
   NativePartitionOptions,
   NativeRemoveOptions,
+  NativeStoreListOptions,
+  NativeSyncOptions,
   NativeVerifyOptions,
 } from '../src/native/options.js';
-import type { Addon, Answer, NativeJob, NativeRemoval, Probe } from '../src/native.js';
+import type { Addon, Answer, NativeJob, NativeRemoval, Probe, StoresAddon } from '../src/native.js';
 
 /** What stands against what: ours, and what the build declares. */
 interface Values {
@@ -41,6 +45,8 @@ interface Values {
   CompressOptions: [NativeCompressOptions, addon.CompressOptions];
   DecompressOptions: [NativeDecompressOptions, addon.DecompressOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];
+  SyncOptions: [NativeSyncOptions, stores.SyncOptions];
+  StoreListOptions: [NativeStoreListOptions, stores.StoreListOptions];
   Limits: [Limits, addon.Limits];
   Answer: [Answer, addon.Answer];
   Probe: [Probe, addon.Probe];
@@ -56,6 +62,8 @@ interface Values {
 interface Faces {
   Job: [NativeJob, addon.Job];
   Removal: [NativeRemoval, addon.Removal];
+  StoresJob: [NativeJob, stores.Job];
+  stores: [StoresAddon, Omit<typeof stores, 'Job' | '__napiBindingTarget'>];
   addon: [Addon, Omit<typeof addon, 'Job' | 'Removal' | '__napiBindingTarget'>];
 }
 

@@ -92,6 +92,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'sync',
+    {
+      summary: 'Bring over what changed, also between object stores and this machine',
+      load: async () => verb('sync', (await import('./verbs/sync.js')).SyncCommand),
+    },
+  ],
+  [
     'status',
     { summary: 'Show jobs', load: async () => verb('status', (await import('./verbs/status.js')).StatusCommand) },
   ],

@@ -16,6 +16,7 @@ export const GROUPS = {
   how: 'How it is done',
   safety: 'Safety',
   speed: 'Speed',
+  store: 'Object stores',
   output: 'Output',
 } as const;
 

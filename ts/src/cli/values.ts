@@ -101,3 +101,24 @@ export function parseCount(text: string, option: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
   throw new BulkhaulError('USAGE', `${option}: not a number: ${text}`);
 }
+
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
+
+/** The moment, in seconds since 1970, that lies so long ago (`7d`; s, m, h, d, w), or is meant by a date (ISO 8601). Throws `USAGE` with the name of the option. */
+export function parseAge(text: string, option: string): number {
+  const [, number, unit = ''] = /^(\d+(?:\.\d+)?)([smhdw])$/.exec(text) ?? [];
+  const date = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) / 1000 : Number.NaN;
+  const moment = number === undefined ? date : Date.now() / 1000 - Number(number) * (SECONDS[unit] ?? 0);
+  if (Number.isFinite(moment)) return moment;
+  throw new BulkhaulError(
+    'USAGE',
+    `${option}: neither a time ago (7d, also s, m, h, w) nor a date (2026-01-31): ${text}`,
+  );
+}
+
+/** A part of a whole, from `10%`. Throws `USAGE` with the name of the option. */
+export function parsePercent(text: string, option: string): number {
+  const [, number] = /^(\d+(?:\.\d+)?)%?$/.exec(text) ?? [];
+  if (number !== undefined && Number(number) <= 100) return Number(number) / 100;
+  throw new BulkhaulError('USAGE', `${option}: not a percentage up to 100%: ${text}`);
+}

@@ -25,12 +25,23 @@ export function absolutePath(path: string, directory: string): string {
   return path.startsWith('/') ? path : `${directory}/${path}`;
 }
 
-/** Options of one run only, which make no other job. */
-const PASSING = ['signal', 'entries', 'dryRun', 'inUse', 'spillDirectory', 'journal'];
+/** Options of one run only, which make no other job; secrets among them, which no journal has. */
+const PASSING = ['signal', 'entries', 'dryRun', 'inUse', 'spillDirectory', 'journal', 'credentials', 'environment'];
 /** Options that say how fast it goes, not what is done. */
-const PACE = ['jobs', 'limits', 'nice', 'ionice'];
+const PACE = ['jobs', 'limits', 'nice', 'ionice', 'requests'];
 /** Options whose values are paths, or hold some. */
-const PATHS = ['path', 'paths', 'list', 'protect', 'noPreserveRoot', 'output', 'manifests', 'directory'];
+const PATHS = [
+  'path',
+  'paths',
+  'list',
+  'protect',
+  'noPreserveRoot',
+  'output',
+  'manifests',
+  'directory',
+  'state',
+  'caFile',
+];
 
 /** The options as they are kept, by their names: what belongs to one run left out, paths as text and absolute, a question as whether. */
 export function lastingOf(asked: object, directory: string): Record<string, unknown> {

@@ -21,7 +21,8 @@ export type Operation =
   | 'manifest'
   | 'verify'
   | 'compress'
-  | 'decompress';
+  | 'decompress'
+  | 'sync';
 
 /** The first record: what was asked for. */
 export interface JobRecord {

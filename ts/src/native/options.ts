@@ -383,3 +383,93 @@ export interface NativeCompareOptions extends Resources, Selection {
   /** An `entry` event for each difference. Default false. */
   entryEvents?: boolean;
 }
+
+/** How the store of a URL is reached. */
+export interface StoreAccess {
+  /** `http://HOST[:PORT]` or `https://HOST[:PORT]`. Default: that of AWS. */
+  endpoint?: string;
+  /** Region of the signature. Default `us-east-1`. */
+  region?: string;
+  /** Access key; with `secret`. Default: requests are not signed. */
+  key?: string;
+  /** Its secret. Default: none. */
+  secret?: string;
+  /** Session token. Default: none. */
+  token?: string;
+  /** true: the bucket is in the path of the URL; false: in the name of the host. Default: true where there is an endpoint. */
+  pathStyle?: boolean;
+  /** Certificates (PEM) of authorities that are trusted beside those of the system. Default: none. */
+  authorities?: Buffer;
+}
+
+/** How requests to a store go. */
+export interface StoreRequests {
+  /** Bytes of the parts in flight together. Default 64 MiB, or one part. */
+  memory?: number;
+  /** Bytes of a part, 5 MiB or more; of an object that would have more than 10,000 of them, more. Default 8 MiB. */
+  chunkSize?: number;
+  /** Tries of a request after the first, for what may go better another time. Default 3. */
+  retries?: number;
+  /** The first pause is half a second, each later one so many times as long; 0: no pauses. Default 2. */
+  backoff?: number;
+  /** A part of each pause, 0 to 1, that chance adds at most. Default 0.1. */
+  jitter?: number;
+}
+
+export interface NativeSyncOptions extends Resources, DeletionLimit {
+  /** `s3://BUCKET/PREFIX`, `file:///PATH` or a path: what is in it. One of the two places at least is a URL. */
+  source: PathBytes;
+  /** The same. */
+  destination: PathBytes;
+  /** How the store of the source is reached. Default: as AWS is, without a signature. */
+  sourceAccess?: StoreAccess;
+  /** How the store of the destination is reached. Default: the same. */
+  destinationAccess?: StoreAccess;
+  /** How requests go. Default: as `StoreRequests` has it. */
+  requests?: StoreRequests;
+  /** How two entries of one key are told apart: by `size`; `mtime`, size and last change; `checksum`; `state`, what the state file says that both were. Default: `state` where there is such a file, else `mtime`. */
+  compare?: 'size' | 'mtime' | 'checksum' | 'state';
+  /** What becomes of what both sides have otherwise: `source`, its content comes over; `newer` and `larger`, where it is; `destination`, nothing; `fail`, it is an error. Default `source`. */
+  conflict?: 'source' | 'newer' | 'larger' | 'destination' | 'fail';
+  /** What is proved of what was written: `size`, and what the store itself checks; `hash`, its content, by a sum that the store vouches for or by reading it back; `full`, by reading it back. Default `size`. */
+  verify?: 'size' | 'hash' | 'full';
+  /** Rules for names: what they exclude is looked at on neither side. Default: everything is taken. */
+  filter?: NativeFilter;
+  /** Only what changed at or after this moment, in seconds since 1970. Default: whenever. */
+  newerThan?: number;
+  /** Only what changed at or before this moment. Default: whenever. */
+  olderThan?: number;
+  /** Only what has so many bytes or more. Default: any. */
+  minSize?: number;
+  /** Only what has so many bytes or fewer. Default: any. */
+  maxSize?: number;
+  /** Remove from the destination what the source does not have, last. Default false. */
+  removeExtra?: boolean;
+  /** A file in which is written down what both sides were; it belongs to these two places. Default: none. */
+  state?: PathBytes;
+  /** Nothing is done: events and report say what would be. Default false. */
+  dryRun?: boolean;
+  /** Modes that a store has kept are set on local files. Default false: they are as open makes them. */
+  modes?: boolean;
+  /** Local files are synced before they count as finished. Default true. */
+  sync?: boolean;
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+  /** Deliver an `entry` event for each entry, in a dry run in the order of their paths. Default false. */
+  entryEvents?: boolean;
+}
+
+export interface NativeStoreListOptions extends Omit<Resources, 'jobs'> {
+  /** The URL. */
+  place: PathBytes;
+  /** How its store is reached. Default: as AWS is, without a signature. */
+  access?: StoreAccess;
+  /** How requests go. Default: as `StoreRequests` has it. */
+  requests?: StoreRequests;
+  /** Keys end with NUL, as they are. Default false. */
+  nul?: boolean;
+  /** The file that the list goes to, whole or not at all. Default: only events. */
+  output?: PathBytes;
+  /** An `entry` event for each entry. Default false. */
+  entryEvents?: boolean;
+}

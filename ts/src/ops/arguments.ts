@@ -174,6 +174,10 @@ export const JOURNAL = record<JournalSettings>(
   { directory: path, required: boolean, keep: count, id: text, command: each(text), version: text },
   'directory',
 );
+/** Variables by their names, as a process has them. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export const ENVIRONMENT = is('an object of variables by their names', isRecord);
 export const JOB: Fields<JobOptions> = { signal, entries: boolean, dryRun: boolean, journal: JOURNAL };
 export const MANIFEST: Fields<ManifestForm> = { algorithms: each(text), format: text, nul: boolean };
 export const SELECTION: Fields<Given<Selection>> = {

@@ -1,12 +1,14 @@
 /** `bulkhaul list`: options in, one list out, on standard output or into a file. */
+import { BulkhaulError } from '../../error.js';
 import type { ListOptions } from '../../ops/list.js';
-import { VerbCommand } from '../base.js';
+import { isUrl } from '../../stores/aws.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
+import { StoreCommand } from '../stores.js';
 import { parseSize, refuseElsewhere } from '../values.js';
 
-export class ListCommand extends VerbCommand {
+export class ListCommand extends StoreCommand {
   static override readonly idle = {
     '--dry-run': 'a list changes nothing',
     '--verbose': 'the list has a line for each entry',
@@ -23,6 +25,8 @@ export class ListCommand extends VerbCommand {
       something else) is escaped: a NUL byte stands in front, and \`compare\` and hpcp's \`-sfl\` here read it back.
       FIFOs, sockets and devices are left out. What can't be read is an error, and the rest is listed.
 
+      \`s3://BUCKET/PREFIX\` lists names below it, in the order of their bytes, and with \`--json\` sizes and times.
+
       Exit codes: 0 complete, 2 usage or nothing begun, 23 some entries are missing or could not be read, 24 some vanished
       or changed meanwhile, 130 interrupted.
     `,
@@ -31,6 +35,7 @@ export class ListCommand extends VerbCommand {
       ['Into a file, which appears when it is whole', '$0 list --output photos.list photos'],
       ['Names only, for xargs', '$0 list --no-hash -0 photos/'],
       ['For a program, with sizes and times', '$0 list --json photos'],
+      ['What is in a bucket', '$0 list s3://archive/photos'],
     ],
   });
 
@@ -61,6 +66,7 @@ export class ListCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
+    if (this.operands.some(isUrl)) return this.listUrl();
     refuseElsewhere('list', this.operands);
     const output = this.output && this.file('--output', this.output, '/dev/stdout');
     const options: ListOptions = {
@@ -82,6 +88,31 @@ export class ListCommand extends VerbCommand {
       settings,
       context,
     );
+    if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
+      const { listSummary } = await import('../../report/summary.js');
+      context.stderr.write(listSummary(report));
+    }
+    return report.exitCode;
+  }
+
+  /** One URL: names, or entries as events. */
+  private async listUrl(): Promise<number> {
+    const { settings, context, fullHash, oneFileSystem, hashSize } = this;
+    const [place = '', ...more] = this.operands;
+    if (more.length > 0) throw new BulkhaulError('USAGE', 'one URL is listed at a time');
+    if (fullHash || oneFileSystem || hashSize !== undefined || this.rules.length > 0) {
+      throw new BulkhaulError(
+        'USAGE',
+        'of a URL all names are listed: --exclude, --hash-size, --full-hash and -x are for paths',
+      );
+    }
+    const output = this.output && this.file('--output', this.output, '/dev/stdout');
+    const { jobs: _, ...pace } = this.resources;
+    const { listStore } = await import('../../ops/sync.js');
+    const target = output ?? (settings.json ? undefined : '/dev/stdout');
+    const asked = { place, nul: this.nul, output: target, store: this.store, environment: context.env, ...pace };
+    const entries = settings.json && !settings.quiet;
+    const report = await runJob(() => listStore({ ...asked, entries }), settings, context);
     if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
       const { listSummary } = await import('../../report/summary.js');
       context.stderr.write(listSummary(report));

@@ -68,6 +68,7 @@ export class ResumeCommand extends VerbCommand {
           retryFailed: this.retryFailed,
           entries,
           spillDirectory: spillDirectory(context.env),
+          environment: context.env,
           confirm: async (victims) =>
             this.force ||
             (await hush(async () => {

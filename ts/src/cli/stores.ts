@@ -1,0 +1,42 @@
+/** What the verbs share that know URLs: how a store is reached. */
+import type { StoreSettings } from '../stores/aws.js';
+import { VerbCommand } from './base.js';
+import { flag, value } from './options.js';
+
+/** A native verb that may be given a URL. */
+export abstract class StoreCommand extends VerbCommand {
+  endpoint = value('--endpoint-url', {
+    ...{ group: 'store', value: 'URL', default: '$AWS_ENDPOINT_URL_S3, $AWS_ENDPOINT_URL, the profile; else AWS' },
+    help: 'The server of s3:// places: http://HOST[:PORT] or https://HOST[:PORT]',
+  });
+  region = value('--region', {
+    ...{ group: 'store', value: 'NAME', default: '$AWS_REGION, $AWS_DEFAULT_REGION, the profile; else us-east-1' },
+    help: 'The region that requests are signed for',
+  });
+  profile = value('--profile', {
+    ...{ group: 'store', value: 'NAME', default: '$AWS_PROFILE, default' },
+    help: 'The profile in ~/.aws/credentials and ~/.aws/config that has the keys; named here, it goes before the environment',
+  });
+  virtualHost = flag('--virtual-host', {
+    group: 'store',
+    help: 'Name the bucket in the host, also of --endpoint-url; otherwise it is in the path there',
+  });
+  anonymous = flag('--anonymous', { group: 'store', help: 'Do not sign requests: for public buckets' });
+  caFile = value('--ca-file', {
+    ...{ group: 'store', value: 'FILE', default: '$AWS_CA_BUNDLE, none' },
+    help: 'Trust the authorities in FILE too (certificates, PEM)',
+  });
+
+  /** How stores are reached, as an option of the operations. */
+  protected get store(): StoreSettings {
+    const { endpoint, region, profile, caFile } = this;
+    return {
+      ...(endpoint !== undefined && { endpoint }),
+      ...(region !== undefined && { region }),
+      ...(profile !== undefined && { profile }),
+      ...(caFile !== undefined && { caFile }),
+      ...(this.virtualHost && { pathStyle: false }),
+      ...(this.anonymous && { anonymous: true }),
+    };
+  }
+}

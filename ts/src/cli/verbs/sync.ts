@@ -1,0 +1,216 @@
+/** `bulkhaul sync`: two places in, one of them in an object store mostly; what changed comes over, and an exit code out. */
+import { BulkhaulError } from '../../error.js';
+import type { StoreRequests } from '../../native/options.js';
+import type { SyncOptions } from '../../ops/sync.js';
+import type { StoreSettings } from '../../stores/aws.js';
+import { choice, flag, limit, number, operands, rules, value } from '../options.js';
+import { Command } from '../parser.js';
+import { runJob, spillDirectory } from '../run.js';
+import { StoreCommand } from '../stores.js';
+import { parseAge, parseCount, parsePercent, parseSize } from '../values.js';
+
+const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state'] as const;
+const CONFLICT = ['source', 'newer', 'larger', 'destination', 'fail'] as const;
+const VERIFY = ['size', 'hash', 'full'] as const;
+
+export class SyncCommand extends StoreCommand {
+  static override paths = [['sync']];
+  static override usage = Command.Usage({
+    description: 'Bring over what changed, also between object stores and this machine',
+    details: `
+      Brings what is in SRC over to DEST: what DEST does not have, and what it has otherwise. A place is a path or
+      \`s3://BUCKET/PREFIX\`, on AWS or any server that speaks as it does (\`--endpoint-url\`). Two paths are copied as by
+      \`copy SRC/ DEST\`. Other URLs (\`az:\`, \`gs:\`, \`sftp:\`, \`rclone:\`) are not there yet and are refused.
+
+      Entries are told apart by size and last change, which is kept with each object as rclone keeps it; an object without
+      counts as changed when it was written. A listing does not tell it, so that costs a question an entry; \`--state\` costs
+      none. An upload is checked by the server where it can do that, and read back where it can't. Names that the other
+      side can't carry are errors, never altered. Symlinks and empty directories are counted, and not carried.
+
+      \`--delete\` is last, and removes nothing when anything failed, a listing broke off, SRC is empty, or past
+      \`--max-delete\`.
+
+      Keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or a profile of ~/.aws. They are never written
+      down.
+
+      Exit codes: 0 complete, 1 what arrived differs, 2 usage or nothing begun, 3 --delete held back, 23 some entries
+      failed, are missing or in conflict, 24 some vanished or changed meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['Upload what changed', '$0 sync photos s3://archive/photos'],
+      ['Show what would be done', '$0 sync -n --delete photos s3://archive/photos'],
+      [
+        'Down again, from a server of your own',
+        '$0 sync --endpoint-url http://localhost:7070 s3://archive/photos photos',
+      ],
+      ['A mirror that is looked after', '$0 sync --delete --max-delete 5% photos s3://archive/photos'],
+      ['Each night, by what is remembered', '$0 sync --state photos.state photos s3://archive/photos'],
+      ['The last week, proved', '$0 sync --newer-than 7d --verify full photos s3://archive/photos'],
+    ],
+  });
+
+  rules = rules('Leave out what PATTERN matches, on both sides');
+  newerThan = value(
+    '--newer-than',
+    {
+      ...{ group: 'what', value: 'AGE', default: 'any' },
+      help: 'Only what changed within this time: 7d, also s, m, h, w; or since a date, 2026-01-31',
+    },
+    parseAge,
+  );
+  olderThan = value(
+    '--older-than',
+    {
+      group: 'what',
+      value: 'AGE',
+      default: 'any',
+      help: 'Only what has not changed within this time, or since a date',
+    },
+    parseAge,
+  );
+  minSize = value(
+    '--min-size',
+    { group: 'what', value: 'BYTES', default: 'any', help: 'Only what has so many bytes or more, also with K, M or G' },
+    parseSize,
+  );
+  maxSize = value(
+    '--max-size',
+    { group: 'what', value: 'BYTES', default: 'any', help: 'Only what has so many bytes or fewer' },
+    parseSize,
+  );
+  compare = choice('--compare', COMPARE, {
+    ...{ group: 'how', value: 'HOW', default: 'auto' },
+    help: 'What tells two entries apart: size; mtime (size and last change); checksum (the contents); state (what the file of --state says that both were); auto is state with --state, else mtime',
+  });
+  conflict = choice('--conflict', CONFLICT, {
+    ...{ group: 'how', value: 'RULE', default: 'source' },
+    help: 'What becomes of what both sides have otherwise: source, its content comes over; newer and larger, only where it is; destination, nothing; fail, it is an error',
+  });
+  state = value('--state', {
+    ...{ group: 'how', value: 'FILE', default: 'none' },
+    help: 'Write down in FILE what both sides are, entry by entry, and go by it in the next run: what changed, or is gone, on either side is seen without a question an entry. It belongs to these two places',
+  });
+  delete = flag('--delete', {
+    group: 'how',
+    help: 'Remove from DEST what SRC does not have, last; nothing where anything failed, SRC is empty, or past --max-delete',
+  });
+  modes = flag('--perms', {
+    group: 'how',
+    help: 'Set the permissions that a store has kept on local files; otherwise they are as any new file has them',
+  });
+  retries = number('--retries', 0, 100, {
+    ...{ group: 'how', value: 'N', default: '3' },
+    help: 'Try a request so often again, where that may go better: overload, broken connections, not wrong keys',
+  });
+  backoff = value(
+    '--backoff',
+    {
+      ...{ group: 'how', value: 'FACTOR', default: '2' },
+      help: 'The first pause is half a second, each later one so many times as long; 0 for no pauses',
+    },
+    parseCount,
+  );
+  jitter = value(
+    '--jitter',
+    { group: 'how', value: 'N%', default: '10%', help: 'What chance adds to a pause, at most' },
+    parsePercent,
+  );
+  noSync = flag('--no-sync', {
+    group: 'safety',
+    help: 'Do not sync local files before they count as finished: after a power cut they may be damaged and look whole',
+  });
+  verify = choice('--verify', VERIFY, {
+    ...{ group: 'safety', value: 'WHAT', default: 'size' },
+    help: 'What is proved of what was written: size (and what the server checks); hash (the content, by a sum that the server keeps, else it is read back); full (it is read back)',
+  });
+  maxDelete = limit('--max-delete', {
+    ...{ group: 'safety', value: 'N', default: 'no limit' },
+    help: 'With --delete: where more than N entries, or N% of those in DEST, would go, none goes',
+  });
+  chunkSize = value(
+    '--chunk-size',
+    {
+      ...{ group: 'speed', value: 'BYTES', default: '8M' },
+      help: 'Bytes of a part of a large object, 5M or more',
+    },
+    parseSize,
+  );
+  memory = value(
+    '--memory',
+    { group: 'speed', value: 'BYTES', default: '64M', help: 'Bytes of all parts in flight together' },
+    parseSize,
+  );
+  sourceEndpoint = value('--source-endpoint-url', {
+    ...{ group: 'store', value: 'URL', default: 'that of --endpoint-url' },
+    help: 'The server of SRC, where that is another',
+  });
+  sourceRegion = value('--source-region', {
+    ...{ group: 'store', value: 'NAME', default: 'that of --region' },
+    help: 'The region of SRC, where that is another',
+  });
+  sourceProfile = value('--source-profile', {
+    ...{ group: 'store', value: 'NAME', default: 'that of --profile' },
+    help: 'The profile for SRC, where that is another',
+  });
+  operands = operands('SRC DEST', 2, 2);
+
+  async execute(): Promise<number> {
+    const { settings, context } = this;
+    const [source = '', destination = ''] = this.operands;
+    if (this.maxDelete !== undefined && !this.delete)
+      throw new BulkhaulError('USAGE', '--max-delete goes with --delete');
+    const { newerThan, olderThan, minSize, maxSize, compare, state, maxDelete } = this;
+    const options: SyncOptions = {
+      source,
+      destination,
+      exclude: await this.patterns(this.rules),
+      conflict: this.conflict,
+      verify: this.verify,
+      modes: this.modes,
+      sync: !this.noSync,
+      removeExtra: this.delete,
+      dryRun: this.dryRun,
+      spillDirectory: spillDirectory(context.env),
+      environment: context.env,
+      store: this.store,
+      ...this.resources,
+      ...this.journaled,
+      ...this.requested,
+      ...this.sourceStore,
+      ...(compare !== 'auto' && { compare }),
+      ...(newerThan !== undefined && { newerThan }),
+      ...(olderThan !== undefined && { olderThan }),
+      ...(minSize !== undefined && { minSize }),
+      ...(maxSize !== undefined && { maxSize }),
+      ...(state !== undefined && { state }),
+      ...(maxDelete !== undefined && { maxDelete }),
+    };
+    const { syncDir } = await import('../../ops/sync.js');
+    const report = await runJob((entries) => syncDir({ ...options, entries }), settings, context);
+    if (!settings.json && !(settings.quiet && report.complete)) {
+      const { summaryText } = await import('../../report/summary.js');
+      context.stderr.write(summaryText(report));
+    }
+    return report.exitCode;
+  }
+
+  private get sourceStore(): { sourceStore?: StoreSettings } {
+    const { sourceEndpoint: endpoint, sourceRegion: region, sourceProfile: profile } = this;
+    if (endpoint === undefined && region === undefined && profile === undefined) return {};
+    return {
+      sourceStore: {
+        ...this.store,
+        ...(endpoint !== undefined && { endpoint }),
+        ...(region !== undefined && { region }),
+        ...(profile !== undefined && { profile }),
+      },
+    };
+  }
+
+  private get requested(): { requests?: StoreRequests } {
+    const { memory, chunkSize, retries, backoff, jitter } = this;
+    const given = { memory, chunkSize, retries, backoff, jitter };
+    const requests = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    return Object.keys(requests).length > 0 ? { requests } : {};
+  }
+}

@@ -1,0 +1,295 @@
+/**
+ * Sync: what changed is brought over, between object stores and this machine.
+ *
+ * Comes in: two places and options; goes out: a running `Job`. Where both places are paths it is the engine's own copy.
+ */
+import { BulkhaulError } from '../error.js';
+import { fromBytes, type PathLike } from '../names.js';
+import type { NativeCopyOptions, NativeStoreListOptions, NativeSyncOptions, StoreRequests } from '../native/options.js';
+import { loadAddon, loadStores } from '../native.js';
+import { accessOf, type Credentials, isHere, isUrl, type StoreSettings } from '../stores/aws.js';
+import {
+  boolean,
+  count,
+  ENVIRONMENT,
+  type Environment,
+  each,
+  type Fields,
+  JOB,
+  type JobOptions,
+  limit,
+  type MaxDelete,
+  mostOf,
+  path,
+  pathBytes,
+  pathText,
+  RESOURCES,
+  rate,
+  record,
+  size,
+  text,
+} from './arguments.js';
+import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
+
+/** Who asks, and where that is looked up. Neither is kept in a journal. */
+interface Asking {
+  /** Credentials of the stores. Default: they are looked up in `environment`. */
+  credentials?: Credentials;
+  /** Variables as the AWS tools have them, such as `process.env`: keys, profile, region, endpoint, and `HOME` for `~/.aws`. Default: nothing is looked up. */
+  environment?: Environment;
+}
+
+/** Options of `syncDir`. */
+export interface SyncOptions
+  extends JobOptions,
+    Asking,
+    Omit<
+      NativeSyncOptions,
+      | 'source'
+      | 'destination'
+      | 'sourceAccess'
+      | 'destinationAccess'
+      | 'filter'
+      | 'maxDelete'
+      | 'maxDeletePercent'
+      | 'state'
+      | 'dryRun'
+      | 'spillDirectory'
+      | 'entryEvents'
+    > {
+  /** `s3://BUCKET/PREFIX` or a path: what is in it is brought over. */
+  source: PathLike;
+  /** Where it comes to be: the same. */
+  destination: PathLike;
+  /** How stores are reached. Default: as `environment` says. */
+  store?: StoreSettings;
+  /** How the store of the source is reached, where that is another. Default: as `store` says. */
+  sourceStore?: StoreSettings;
+  /** Credentials of the source's store. Default: `credentials`. */
+  sourceCredentials?: Credentials;
+  /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** Where more would go, nothing extra goes: a number of entries, or a percentage of those in the destination. Default: no limit. */
+  maxDelete?: MaxDelete;
+  /** A file in which is written down what both sides were: by it a later run sees what changed, on either side. Default: none. */
+  state?: PathLike;
+  /** A directory for temporary files without a name. Default: memory is used. */
+  spillDirectory?: PathLike;
+}
+
+const STORE = record<StoreSettings>({
+  endpoint: text,
+  region: text,
+  profile: text,
+  pathStyle: boolean,
+  anonymous: boolean,
+  caFile: path,
+});
+const CREDENTIALS = record<Credentials>({ key: text, secret: text, token: text }, 'key', 'secret');
+const REQUESTS = record<StoreRequests>({ memory: size, chunkSize: size, retries: count, backoff: rate, jitter: rate });
+const moment = (value: unknown, key: string) => {
+  if (typeof value !== 'number' || !Number.isFinite(value)) {
+    throw new BulkhaulError('USAGE', `${key} is no number of seconds since 1970`);
+  }
+};
+
+const FIELDS: Fields<SyncOptions> = {
+  ...RESOURCES,
+  ...JOB,
+  source: path,
+  destination: path,
+  store: STORE,
+  sourceStore: STORE,
+  credentials: CREDENTIALS,
+  sourceCredentials: CREDENTIALS,
+  environment: ENVIRONMENT,
+  requests: REQUESTS,
+  compare: text,
+  conflict: text,
+  verify: text,
+  newerThan: moment,
+  olderThan: moment,
+  minSize: size,
+  maxSize: size,
+  removeExtra: boolean,
+  maxDelete: limit,
+  exclude: each(path),
+  state: path,
+  modes: boolean,
+  sync: boolean,
+  spillDirectory: path,
+};
+const OPTIONS = record<SyncOptions>(FIELDS, 'source', 'destination');
+
+/** Options that two paths have no use for: they are copied as `copy` does it. */
+const STORES_ONLY = ['newerThan', 'olderThan', 'minSize', 'maxSize', 'state', 'requests'] as const;
+
+/**
+ * Brings what changed in a directory or below a prefix over to another, new and updated entries, and with `removeExtra`
+ * takes away what the source does not have.
+ *
+ * @example
+ * ```js
+ * import { syncDir } from 'bulkhaul';
+ *
+ * const { outcomes } = await syncDir({
+ *   source: 'photos',
+ *   destination: 's3://archive/photos',
+ *   environment: process.env,
+ * });
+ * console.log(outcomes.copied, outcomes.removed);
+ * ```
+ */
+export function syncDir(options: SyncOptions): Job {
+  return begin(options, OPTIONS, prepareSync);
+}
+
+/** The same, not begun yet. */
+export async function prepareSync(options: SyncOptions): Promise<Prepared> {
+  const source = placeText(options.source, 'the source');
+  const destination = placeText(options.destination, 'the destination');
+  if (isHere(source) && isHere(destination)) return copied(options, source, destination);
+  const { store = {}, environment, credentials } = options;
+  const access = async (place: string, settings: StoreSettings, given: Credentials | undefined) =>
+    isHere(place) ? undefined : accessOf(settings, environment, given);
+  const sourceAccess = await access(source, options.sourceStore ?? store, options.sourceCredentials ?? credentials);
+  const destinationAccess = await access(destination, store, credentials);
+  const {
+    signal: _signal,
+    journal: _journal,
+    store: _store,
+    sourceStore: _sourceStore,
+    credentials: _credentials,
+    sourceCredentials: _sourceCredentials,
+    environment: _environment,
+    exclude,
+    maxDelete,
+    state,
+    spillDirectory,
+    entries,
+    ...rest
+  } = options;
+  const native: NativeSyncOptions = {
+    ...rest,
+    source: pathBytes(source),
+    destination: pathBytes(destination),
+    ...(sourceAccess && { sourceAccess }),
+    ...(destinationAccess && { destinationAccess }),
+    ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
+    ...(maxDelete !== undefined && mostOf(maxDelete)),
+    ...(state !== undefined && { state: pathBytes(pathText(state, 'the state file')) }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+  const stores = await loadStores();
+  const journal = await journalFor('sync', located(options, source, destination), options.removeExtra === true);
+  return prepared(journal, async () => stores.sync(native));
+}
+
+function placeText(place: PathLike, what: string): string {
+  return pathText(typeof place === 'string' ? place : fromBytes(place), what);
+}
+
+/** Paths from where the job began; a URL is one from anywhere. */
+function located(options: SyncOptions, source: string, destination: string): SyncOptions {
+  const whole = (place: string) => (isUrl(place) || place.startsWith('/') ? place : `${process.cwd()}/${place}`);
+  const { sourceCredentials: _, ...rest } = options;
+  return { ...rest, source: whole(source), destination: whole(destination) };
+}
+
+/** Two paths: the engine's own copy. */
+async function copied(options: SyncOptions, source: string, destination: string): Promise<Prepared> {
+  for (const key of STORES_ONLY) {
+    if (options[key] !== undefined) {
+      throw new BulkhaulError('USAGE', `${key} is for places of which one is a URL; two paths are copied as by copy`);
+    }
+  }
+  const { compare = 'mtime', conflict = 'source', verify = 'size' } = options;
+  if (compare === 'state' || compare === 'size' || conflict !== 'source') {
+    throw new BulkhaulError(
+      'USAGE',
+      'two paths are copied as by copy: compare is mtime or checksum, conflict is source',
+    );
+  }
+  const { jobs, limits, nice, ionice, dryRun, removeExtra, exclude, maxDelete, spillDirectory, entries, sync } =
+    options;
+  const plain = (place: string) => pathBytes(place.replace(/^file:(?:\/\/)?(?=\/)/i, ''));
+  const native: NativeCopyOptions = {
+    sources: [{ path: plain(source), contents: true, follow: true }],
+    destinations: [{ path: plain(destination), follow: true }],
+    fullHash: compare === 'checksum',
+    verify: verify !== 'size',
+    sync: sync === false ? 'none' : 'safe',
+    ...(jobs !== undefined && { jobs }),
+    ...(limits && { limits }),
+    ...(nice !== undefined && { nice }),
+    ...(ionice !== undefined && { ionice }),
+    ...(dryRun !== undefined && { dryRun }),
+    ...(removeExtra !== undefined && { removeExtra }),
+    ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
+    ...(maxDelete !== undefined && mostOf(maxDelete)),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+  const addon = await loadAddon();
+  const journal = await journalFor('sync', located(options, source, destination), removeExtra === true);
+  return prepared(journal, async () => addon.copy(native));
+}
+
+/** Options of `listStore`. */
+export interface StoreListOptions
+  extends Omit<JobOptions, 'journal' | 'dryRun'>,
+    Asking,
+    Omit<NativeStoreListOptions, 'place' | 'access' | 'output' | 'entryEvents'> {
+  /** The URL. */
+  place: PathLike;
+  /** How its store is reached. Default: as `environment` says. */
+  store?: StoreSettings;
+  /** The file that the list goes to, whole or not at all. Default: only events. */
+  output?: PathLike | undefined;
+}
+
+const { jobs: _jobs, ...PACE } = RESOURCES;
+const LIST_FIELDS: Fields<StoreListOptions> = {
+  ...PACE,
+  signal: JOB.signal,
+  entries: boolean,
+  place: path,
+  store: STORE,
+  credentials: CREDENTIALS,
+  environment: ENVIRONMENT,
+  requests: REQUESTS,
+  nul: boolean,
+  output: path,
+};
+const LIST_OPTIONS = record<StoreListOptions>(LIST_FIELDS, 'place');
+
+/**
+ * Lists what is below a URL, in the order of the bytes of the keys.
+ *
+ * @example
+ * ```js
+ * import { listStore } from 'bulkhaul';
+ *
+ * for await (const event of listStore({ place: 's3://archive/photos', environment: process.env, entries: true })) {
+ *   if (event.type === 'entry') console.log(event.path, event.size);
+ * }
+ * ```
+ */
+export function listStore(options: StoreListOptions): Job {
+  return begin(
+    options,
+    LIST_OPTIONS,
+    async ({ signal: _, place, store, credentials, environment, output, entries, ...rest }) => {
+      const native: NativeStoreListOptions = {
+        ...rest,
+        place: pathBytes(pathText(place, 'the place')),
+        access: await accessOf(store ?? {}, environment, credentials),
+        ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
+        ...(entries !== undefined && { entryEvents: entries }),
+      };
+      const stores = await loadStores();
+      return prepared(undefined, async () => stores.listStore(native));
+    },
+  );
+}

@@ -1,0 +1,134 @@
+/**
+ * Who asks an S3 server, and where it is.
+ *
+ * Comes in: settings, the environment that they may be looked up in, and credentials that were handed over; goes out: the
+ * access in the addon's form. The order is that of the AWS tools: what was said, the environment, the profile in
+ * `~/.aws/credentials` and `~/.aws/config`. Secrets go to the addon and nowhere else. Roles, instance metadata and
+ * single sign-on are not there: who has those hands the credentials over.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BulkhaulError } from '../error.js';
+import { display, type PathLike, toBytes } from '../names.js';
+import type { StoreAccess } from '../native/options.js';
+
+/** How the store of a URL is reached; no secret is among this. */
+export interface StoreSettings {
+  /** `http://HOST[:PORT]` or `https://HOST[:PORT]`. Default: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile; else AWS. */
+  endpoint?: string;
+  /** Region of the signature. Default: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile; else `us-east-1`. */
+  region?: string;
+  /** The profile of `~/.aws` that has credentials, region and endpoint. Default: `AWS_PROFILE`; else `default`. */
+  profile?: string;
+  /** Where the bucket is named: true in the path of the URL, false in the host. Default: in the path where there is an endpoint. */
+  pathStyle?: boolean;
+  /** Requests are not signed. Default false. */
+  anonymous?: boolean;
+  /** A file of certificates (PEM) of authorities that are trusted beside those of the system. Default: `AWS_CA_BUNDLE`; else none. */
+  caFile?: PathLike;
+}
+
+/** Credentials. */
+export interface Credentials {
+  /** Access key. */
+  key: string;
+  /** Its secret. */
+  secret: string;
+  /** Session token. Default: none. */
+  token?: string;
+}
+
+type Variables = Readonly<Record<string, string | undefined>>;
+
+/** The access to a store. Throws `USAGE` where there are no credentials and none are renounced. */
+export async function accessOf(
+  settings: StoreSettings,
+  variables: Variables = {},
+  given?: Credentials,
+): Promise<StoreAccess> {
+  const profile = await profileOf(settings.profile, variables);
+  const endpoint = first(
+    settings.endpoint,
+    variables.AWS_ENDPOINT_URL_S3,
+    variables.AWS_ENDPOINT_URL,
+    profile.endpoint_url,
+  );
+  const region = first(settings.region, variables.AWS_REGION, variables.AWS_DEFAULT_REGION, profile.region);
+  const caFile = settings.caFile ?? first(variables.AWS_CA_BUNDLE, profile.ca_bundle);
+  const credentials = settings.anonymous ? undefined : (given ?? credentialsOf(settings, variables, profile));
+  return {
+    ...credentials,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(region !== undefined && { region }),
+    ...(settings.pathStyle !== undefined && { pathStyle: settings.pathStyle }),
+    ...(caFile !== undefined && { authorities: await pem(caFile) }),
+  };
+}
+
+const first = (...texts: (string | undefined)[]) => texts.find((text) => text !== undefined && text !== '');
+
+function credentialsOf(settings: StoreSettings, variables: Variables, profile: Section): Credentials {
+  const { AWS_ACCESS_KEY_ID: key, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: token } = variables;
+  // A profile that was named goes before the environment.
+  if (settings.profile === undefined && key && secret) return { key, secret, ...(token && { token }) };
+  const { aws_access_key_id: kept, aws_secret_access_key: its, aws_session_token: session } = profile;
+  if (kept && its) return { key: kept, secret: its, ...(session && { token: session }) };
+  throw new BulkhaulError(
+    'USAGE',
+    'there are no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile of ~/.aws/credentials (--profile), or ask without (--anonymous)',
+  );
+}
+
+async function pem(file: PathLike): Promise<Buffer> {
+  const path = typeof file === 'string' ? toBytes(file) : file;
+  return readFile(path).catch((error: Error) => {
+    throw new BulkhaulError('USAGE', `the certificates can't be read: ${error.message}`, { cause: error });
+  });
+}
+
+type Section = Readonly<Record<string, string>>;
+
+/** The settings of a profile, of both files. Throws `USAGE` for one that was named and is in neither. */
+async function profileOf(named: string | undefined, variables: Variables): Promise<Section> {
+  const name = first(named, variables.AWS_PROFILE);
+  const home = variables.HOME && join(variables.HOME, '.aws');
+  const files = [
+    first(variables.AWS_CONFIG_FILE, home && join(home, 'config')),
+    first(variables.AWS_SHARED_CREDENTIALS_FILE, home && join(home, 'credentials')),
+  ];
+  const texts = await Promise.all(
+    files.map((file) => (file === undefined ? '' : readFile(file, 'utf8').catch(() => ''))),
+  );
+  const [config = new Map(), credentials = new Map()] = texts.map(sectionsOf);
+  const wanted = name ?? 'default';
+  const parts = [config.get(`profile ${wanted}`) ?? config.get(wanted), credentials.get(wanted)];
+  if (name !== undefined && parts.every((part) => part === undefined)) {
+    throw new BulkhaulError('USAGE', `there is no profile ${display(name)} in ~/.aws/credentials and ~/.aws/config`);
+  }
+  return Object.assign({}, ...parts);
+}
+
+/** The sections of such a file: `[NAME]`, then `key = value` a line; what is indented belongs to the line before. */
+export function sectionsOf(text: string): Map<string, Section> {
+  const sections = new Map<string, Record<string, string>>();
+  let section: Record<string, string> = {};
+  for (const line of text.split(/\r?\n/)) {
+    const [, name] = /^\[\s*([^\]]+?)\s*\]/.exec(line) ?? [];
+    const [, key, value] = /^([\w-]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (name !== undefined) {
+      section = sections.get(name) ?? {};
+      sections.set(name, section);
+    } else if (key !== undefined && value !== undefined) section[key.toLowerCase()] = value;
+  }
+  return sections;
+}
+
+/** Whether a place is named by a URL. */
+export function isUrl(place: PathLike): boolean {
+  return /^[a-z][a-z0-9+.-]+:\/\//i.test(String(place)) || /^(?:rclone|memory|file):/i.test(String(place));
+}
+
+/** Whether it is a path of this machine, written as a URL or not. */
+export function isHere(place: PathLike): boolean {
+  return !isUrl(place) || /^file:/i.test(String(place));
+}

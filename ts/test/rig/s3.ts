@@ -1,0 +1,382 @@
+/**
+ * An S3 server on loopback, faithful in what a client can go wrong with, and faulty where a test wants it.
+ *
+ * Comes in: requests, with signatures that it checks (SigV4); goes out: what S3 answers. Bodies are held against their
+ * SHA-256, their MD5, and, where `checks` says so, their CRC-64/NVME. Keys are exact. A plan says which request goes wrong, and
+ * how. Only what the client uses is there.
+ */
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { onTestFinished } from 'vitest';
+
+/** One request, as a plan sees it. */
+export interface Ask {
+  readonly method: string;
+  readonly key: string;
+  readonly query: URLSearchParams;
+  /** So often this very request has come, this one included. */
+  readonly nth: number;
+}
+
+/**
+ * What goes wrong with a request: an error instead; the connection breaks before anything was done (`reset`) or after all
+ * was (`lost`); a completion stores its first part only (`short`); a bit flips in the body before anybody looks (`up`) or in
+ * the content on its way out (`down`); an answer ends in its middle (`cut`); a page says that there is more and not where
+ * (`no-token`), comes again (`repeat`), or is out of order (`disorder`).
+ */
+export type Fault =
+  | { readonly status: number; readonly code: string }
+  | 'reset'
+  | 'lost'
+  | 'short'
+  | 'up'
+  | 'down'
+  | 'cut'
+  | 'no-token'
+  | 'repeat'
+  | 'disorder';
+
+interface Stored {
+  body: Buffer;
+  headers: Record<string, string>;
+  etag: string;
+  written: Date;
+}
+
+export interface S3Settings {
+  /** `hash`: as Ceph, which does not look at a CRC; `crc`: that too; `nothing`: no sum is looked at. Default `crc`. */
+  checks?: 'hash' | 'crc' | 'nothing';
+  /** Keys of a page. Default 1000. */
+  page?: number;
+  /** Whether keys of a listing are encoded where that is asked for. Default true. */
+  encodes?: boolean;
+  /** The one bucket. Default `b`. */
+  bucket?: string;
+}
+
+export const KEY = 'AKIDEXAMPLE';
+export const SECRET = 'a-secret/that+nobody+may+see';
+
+/** A server, until the test ends. */
+export async function s3(settings: S3Settings = {}): Promise<S3> {
+  const server = new S3(settings);
+  await server.listen();
+  onTestFinished(() => server.close());
+  return server;
+}
+
+export class S3 {
+  /** By their keys. */
+  readonly objects = new Map<string, Stored>();
+  /** Uploads that were begun and not ended. */
+  readonly uploads = new Map<string, { key: string; headers: Record<string, string>; parts: Map<number, Buffer> }>();
+  /** All requests, as `METHOD URL`. */
+  readonly asked: string[] = [];
+  /** What goes wrong. */
+  plan: (ask: Ask) => Fault | undefined = () => undefined;
+  readonly #settings: Required<S3Settings>;
+  readonly #counts = new Map<string, number>();
+  readonly #server = createServer((request, response) => void this.#serve(request, response));
+  #uploads = 0;
+
+  constructor({ checks = 'crc', page = 1000, encodes = true, bucket = 'b' }: S3Settings) {
+    this.#settings = { checks, page, encodes, bucket };
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+  }
+
+  close(): Promise<void> {
+    this.#server.closeAllConnections();
+    return new Promise((resolve) => this.#server.close(() => resolve()));
+  }
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** What a client needs to know, as the environment of a command. */
+  get env(): NodeJS.ProcessEnv {
+    return {
+      AWS_ENDPOINT_URL: this.endpoint,
+      AWS_ACCESS_KEY_ID: KEY,
+      AWS_SECRET_ACCESS_KEY: SECRET,
+      AWS_CA_BUNDLE: '',
+      AWS_PROFILE: '',
+    };
+  }
+
+  /** Puts an object in. */
+  put(key: string, body: string | Buffer, headers: Record<string, string> = {}, written = new Date(2020, 0, 1)): void {
+    const bytes = Buffer.from(body);
+    this.objects.set(key, { body: bytes, headers, etag: md5(bytes).toString('hex'), written });
+  }
+
+  /** Keys and contents, in order. */
+  get contents(): Record<string, string> {
+    return Object.fromEntries(this.keys.map((key) => [key, this.objects.get(key)?.body.toString() ?? '']));
+  }
+
+  get keys(): string[] {
+    const keys = [...this.objects.keys()].map((key) => Buffer.from(key));
+    return keys.sort(Buffer.compare).map(String);
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<undefined> {
+    const chunks: Buffer[] = [];
+    try {
+      for await (const chunk of request) chunks.push(chunk as Buffer);
+    } catch {
+      return;
+    }
+    const { method = '', url = '' } = request;
+    this.asked.push(`${method} ${url}`);
+    const nth = (this.#counts.get(`${method} ${url}`) ?? 0) + 1;
+    this.#counts.set(`${method} ${url}`, nth);
+    const [path = '', search = ''] = url.split('?');
+    const query = new URLSearchParams(search);
+    const [, bucket = '', ...rest] = path.split('/');
+    const key = decodeURIComponent(rest.join('/'));
+    const fault = this.plan({ method, key, query, nth });
+    if (fault === 'reset') return broken(request);
+    if (typeof fault === 'object') return refuse(response, fault.status, fault.code);
+    let body: Buffer = Buffer.concat(chunks);
+    if (fault === 'up' && body.length > 0) body = flipped(body);
+    if (!isSigned(request, path, query)) return refuse(response, 403, 'SignatureDoesNotMatch');
+    const wrong = this.#wrong(request, body);
+    if (wrong !== undefined) return refuse(response, 400, wrong);
+    if (bucket !== this.#settings.bucket) return refuse(response, 404, 'NoSuchBucket');
+    if (fault === 'lost') {
+      // Nobody hears of it.
+      this.#act(request, nowhere(), method, key, query, body, undefined);
+      return broken(request);
+    }
+    this.#act(request, response, method, key, query, body, fault);
+  }
+
+  #wrong(request: IncomingMessage, body: Buffer): string | undefined {
+    const { checks } = this.#settings;
+    if (checks === 'nothing') return undefined;
+    const hash = header(request, 'x-amz-content-sha256');
+    if (hash !== 'UNSIGNED-PAYLOAD' && hash !== sha256(body)) return 'XAmzContentSHA256Mismatch';
+    const sum = header(request, 'content-md5');
+    if (sum !== '' && sum !== md5(body).toString('base64')) return 'BadDigest';
+    const crc = header(request, 'x-amz-checksum-crc64nvme');
+    if (checks === 'crc' && crc !== '' && crc !== crc64(body)) return 'BadDigest';
+    return undefined;
+  }
+
+  #act(
+    request: IncomingMessage,
+    response: ServerResponse,
+    method: string,
+    key: string,
+    query: URLSearchParams,
+    body: Buffer,
+    fault: Fault | undefined,
+  ): undefined {
+    if (method === 'GET' && key === '') return this.#list(response, query, fault);
+    if (method === 'POST' && query.has('delete')) return this.#deleteMany(response, body);
+    if (method === 'POST' && query.has('uploads')) return this.#beginUpload(response, key, kept(request));
+    if (query.has('uploadId')) return this.#upload(response, method, key, query, body, fault);
+    if (method === 'DELETE') {
+      this.objects.delete(key);
+      return answer(response, 204, '');
+    }
+    const source = header(request, 'x-amz-copy-source');
+    if (method === 'PUT' && source !== '') {
+      const from = this.objects.get(decodeURIComponent(source).replace(/^\/[^/]*\//, ''));
+      if (from === undefined) return refuse(response, 404, 'NoSuchKey');
+      this.objects.set(key, { ...from, written: new Date() });
+      return answer(response, 200, '<CopyObjectResult><ETag>"x"</ETag></CopyObjectResult>');
+    }
+    if (method === 'PUT') {
+      this.put(key, body, this.#kept(request, body), new Date());
+      return answer(response, 200, '', { etag: `"${md5(body).toString('hex')}"` });
+    }
+    const found = this.objects.get(key);
+    if (found === undefined) return refuse(response, 404, 'NoSuchKey');
+    const condition = header(request, 'if-match');
+    if (condition !== '' && condition !== `"${found.etag}"`) return refuse(response, 412, 'PreconditionFailed');
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(header(request, 'range')) ?? [];
+    const { 'x-amz-checksum-crc64nvme': crc, ...metadata } = found.headers;
+    const headers: Record<string, string> = {
+      ...metadata,
+      etag: `"${found.etag}"`,
+      'last-modified': found.written.toUTCString(),
+      ...(crc !== undefined && from === undefined && { 'x-amz-checksum-crc64nvme': crc }),
+    };
+    const content = fault === 'down' ? flipped(found.body) : found.body;
+    if (method === 'HEAD') {
+      response.writeHead(200, { ...headers, 'content-length': found.body.length });
+      response.end();
+    } else if (from !== undefined && to !== undefined) {
+      headers['content-range'] = `bytes ${from}-${to}/${found.body.length}`;
+      answer(response, 206, content.subarray(Number(from), Number(to) + 1), headers);
+    } else answer(response, 200, content, headers);
+  }
+
+  /** What is kept with an object: its metadata, and the sum that a server which checks it vouches for. */
+  #kept(request: IncomingMessage, body: Buffer): Record<string, string> {
+    const sum: Record<string, string> =
+      this.#settings.checks === 'crc' ? { 'x-amz-checksum-crc64nvme': crc64(body) } : {};
+    return { ...kept(request), ...sum };
+  }
+
+  #list(response: ServerResponse, query: URLSearchParams, fault: Fault | undefined): undefined {
+    const { page, encodes } = this.#settings;
+    const prefix = query.get('prefix') ?? '';
+    const delimiter = query.get('delimiter') ?? '';
+    const below = this.keys.filter((key) => key.startsWith(prefix));
+    // With a delimiter, what is below a directory stands for it.
+    const shared = new Set<string>();
+    const keys = below.flatMap((key) => {
+      const end = delimiter === '' ? -1 : key.indexOf(delimiter, prefix.length);
+      const name = end < 0 ? key : key.slice(0, end + 1);
+      if (end >= 0 && shared.has(name)) return [];
+      if (end >= 0) shared.add(name);
+      return [name];
+    });
+    const asked = Number(query.get('continuation-token') ?? 0);
+    const start = fault === 'repeat' ? 0 : asked;
+    const encoded = encodes && query.get('encoding-type') === 'url';
+    const taken = keys.slice(start, start + page);
+    if (fault === 'disorder') taken.reverse();
+    const items = taken.map((key) => {
+      if (shared.has(key))
+        return `<CommonPrefixes><Prefix>${encoded ? encodeURIComponent(key) : escaped(key)}</Prefix></CommonPrefixes>`;
+      const { body, etag, written } = this.objects.get(key) as Stored;
+      const name = encoded ? encodeURIComponent(key).replaceAll('%20', '+') : escaped(key);
+      return `<Contents><Key>${name}</Key><LastModified>${written.toISOString()}</LastModified><ETag>&quot;${etag}&quot;</ETag><Size>${body.length}</Size></Contents>`;
+    });
+    const more = start + page < keys.length;
+    const token = more && fault !== 'no-token' ? `<NextContinuationToken>${start + page}</NextContinuationToken>` : '';
+    const xml = `<?xml version="1.0"?><ListBucketResult>${encoded ? '<EncodingType>url</EncodingType>' : ''}<IsTruncated>${more}</IsTruncated>${token}${items.join('')}</ListBucketResult>`;
+    answer(response, 200, fault === 'cut' ? xml.slice(0, xml.length / 2) : xml);
+  }
+
+  #deleteMany(response: ServerResponse, body: Buffer): undefined {
+    const keys = [...body.toString().matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key = '']) => key);
+    for (const key of keys) this.objects.delete(unescaped(key));
+    answer(
+      response,
+      200,
+      `<DeleteResult>${keys.map((key) => `<Deleted><Key>${key}</Key></Deleted>`).join('')}</DeleteResult>`,
+    );
+  }
+
+  #beginUpload(response: ServerResponse, key: string, headers: Record<string, string>): undefined {
+    this.#uploads += 1;
+    const id = `upload-${this.#uploads}`;
+    this.uploads.set(id, { key, headers, parts: new Map() });
+    answer(response, 200, `<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>`);
+  }
+
+  #upload(
+    response: ServerResponse,
+    method: string,
+    key: string,
+    query: URLSearchParams,
+    body: Buffer,
+    fault: Fault | undefined,
+  ): undefined {
+    const id = query.get('uploadId') ?? '';
+    const upload = this.uploads.get(id);
+    if (upload === undefined || upload.key !== key) return refuse(response, 404, 'NoSuchUpload');
+    if (method === 'PUT') {
+      upload.parts.set(Number(query.get('partNumber')), body);
+      return answer(response, 200, '', { etag: `"${md5(body).toString('hex')}"` });
+    }
+    this.uploads.delete(id);
+    if (method === 'DELETE') return answer(response, 204, '');
+    const parts = [...body.toString().matchAll(/<PartNumber>(\d+)<\/PartNumber><ETag>([^<]*)<\/ETag>/g)];
+    const bodies = parts.map(([, number]) => upload.parts.get(Number(number)));
+    if (!bodies.every((part, index) => part && parts[index]?.[2] === `"${md5(part).toString('hex')}"`)) {
+      return refuse(response, 400, 'InvalidPart');
+    }
+    const all = Buffer.concat((fault === 'short' ? bodies.slice(0, 1) : bodies) as Buffer[]);
+    const headers: Record<string, string> =
+      this.#settings.checks === 'crc' ? { 'x-amz-checksum-crc64nvme': crc64(all) } : {};
+    this.put(key, all, { ...upload.headers, ...headers }, new Date());
+    answer(response, 200, '<CompleteMultipartUploadResult><ETag>"x-2"</ETag></CompleteMultipartUploadResult>');
+  }
+}
+
+const header = (request: IncomingMessage, name: string) => String(request.headers[name] ?? '');
+const sha256 = (text: string | Buffer) => createHash('sha256').update(text).digest('hex');
+const md5 = (bytes: Buffer) => createHash('md5').update(bytes).digest();
+const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+const unescaped = (text: string) => text.replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&amp;', '&');
+
+function kept(request: IncomingMessage): Record<string, string> {
+  const metadata = Object.entries(request.headers).filter(([name]) => name.startsWith('x-amz-meta-'));
+  return Object.fromEntries(metadata.map(([name, value]) => [name, String(value)]));
+}
+
+function flipped(bytes: Buffer): Buffer {
+  const copy = Buffer.from(bytes);
+  const middle = copy.length >> 1;
+  copy[middle] = (copy[middle] ?? 0) ^ 1;
+  return copy;
+}
+
+function answer(response: ServerResponse, status: number, body: string | Buffer, headers = {}): undefined {
+  const bytes = Buffer.from(body);
+  response.writeHead(status, { ...headers, ...(status !== 204 && { 'content-length': bytes.length }) });
+  response.end(bytes);
+}
+
+function refuse(response: ServerResponse, status: number, code: string): undefined {
+  answer(response, status, `<Error><Code>${code}</Code><Message>as planned</Message></Error>`);
+}
+
+function broken(request: IncomingMessage): undefined {
+  request.socket.destroy();
+}
+
+/** Takes an answer that nobody gets. */
+function nowhere(): ServerResponse {
+  return { writeHead: () => undefined, end: () => undefined } as unknown as ServerResponse;
+}
+
+/** Whether a signature is right, by the AWS documentation (Signature Version 4, header form). */
+function isSigned(request: IncomingMessage, path: string, query: URLSearchParams): boolean {
+  const [, scope = '', names = '', signature = ''] =
+    /^AWS4-HMAC-SHA256 Credential=[^/]+\/([^,]+), SignedHeaders=([^,]+), Signature=(\w{64})$/.exec(
+      header(request, 'authorization'),
+    ) ?? [];
+  const strict = (text: string) =>
+    encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+  const pairs = [...query].map(([name, value]) => `${strict(name)}=${strict(value)}`).sort();
+  const headers = names.split(';').map((name) => `${name}:${header(request, name).trim()}\n`);
+  const hash = header(request, 'x-amz-content-sha256');
+  const canonical = [request.method, path, pairs.join('&'), headers.join(''), names, hash].join('\n');
+  const text = ['AWS4-HMAC-SHA256', header(request, 'x-amz-date'), scope, sha256(canonical)].join('\n');
+  const hmac = (key: string | Buffer, part: string) => createHmac('sha256', key).update(part).digest();
+  const key = scope.split('/').reduce<string | Buffer>((secret, part) => hmac(secret, part), `AWS4${SECRET}`);
+  const expected = hmac(key, text).toString('hex');
+  return signature.length === expected.length && timingSafeEqual(Buffer.from(signature), Buffer.from(expected));
+}
+
+/** The table of CRC-64/NVME (polynomial 0xAD93D23594C93659, reflected), as halves. */
+const TABLE = Array.from({ length: 256 }, (_, byte) => {
+  let crc = BigInt(byte);
+  for (let bit = 0; bit < 8; bit += 1) crc = (crc >> 1n) ^ (crc & 1n ? 0x9a6c9329ac4bc9b5n : 0n);
+  return [Number(crc >> 32n), Number(crc & 0xffffffffn)] as const;
+});
+
+/** A sum as headers have it. */
+function crc64(bytes: Buffer): string {
+  let [high, low] = [0xffffffff, 0xffffffff];
+  for (const byte of bytes) {
+    const [tableHigh, tableLow] = TABLE[(low ^ byte) & 0xff] as readonly [number, number];
+    low = ((low >>> 8) | (high << 24)) ^ tableLow;
+    high = (high >>> 8) ^ tableHigh;
+  }
+  const sum = Buffer.alloc(8);
+  sum.writeUInt32BE(~high >>> 0, 0);
+  sum.writeUInt32BE(~low >>> 0, 4);
+  return sum.toString('base64');
+}

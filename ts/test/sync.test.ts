@@ -1,0 +1,449 @@
+/**
+ * Sync between a directory and an object store: what is brought over, what is not, and what becomes of it where the server,
+ * the wire or a name is not as it should be. The server is the rig's own; rclone judges where it is installed.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { sectionsOf } from '../src/stores/aws.js';
+import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
+import { program, type Run, run, scratch } from './rig.js';
+
+const MIB = 1024 * 1024;
+
+/** A tree of text files by their paths. */
+function tree(files: Record<string, string | Buffer>): string {
+  const root = join(scratch(), 'tree');
+  mkdirSync(root);
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(join(root, path, '..'), { recursive: true });
+    writeFileSync(join(root, path), content);
+    utimesSync(join(root, path), 1_600_000_000, 1_600_000_000);
+  }
+  return root;
+}
+
+/** The files of a tree by their paths. */
+function filesOf(root: string): Record<string, string> {
+  const names = readdirSync(root, { recursive: true, withFileTypes: true });
+  const files = names.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  return Object.fromEntries(files.sort().map((path) => [path.slice(root.length + 1), readFileSync(path, 'utf8')]));
+}
+
+/** Runs `bulkhaul sync` without pauses between tries. */
+function sync(server: S3, ...args: string[]): Promise<Run> {
+  return run(['sync', '--backoff', '0', ...args], { env: server.env });
+}
+
+async function summary(
+  server: S3,
+  ...args: string[]
+): Promise<{ code: number | null; counts: Record<string, number> }> {
+  const { code, stdout } = await sync(server, '--json', ...args);
+  const last = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as { outcomes: Record<string, number> };
+  const counts = Object.entries(last.outcomes).filter(([, count]) => count > 0);
+  return { code, counts: Object.fromEntries(counts) };
+}
+
+const FILES = { a: '1', 'a!': '2', 'd/b': '3', 'd/e/f': '4', 'ü +%&<>"\'': '5', ' n ': '6' };
+
+it('brings a tree up, sees what changed, and brings it down', async () => {
+  const server = await s3({ page: 2 });
+  const source = tree(FILES);
+  expect(await summary(server, source, 's3://b/p')).toMatchObject({ code: 0, counts: { copied: 6 } });
+  expect(server.contents).toEqual(Object.fromEntries(Object.entries(FILES).map(([key, text]) => [`p/${key}`, text])));
+  expect(server.objects.get('p/a')?.headers).toMatchObject({ 'x-amz-meta-mtime': '1600000000.000000000' });
+  expect((await summary(server, source, 's3://b/p')).counts.copied).toBeUndefined();
+  // The same size, and another time.
+  writeFileSync(join(source, 'a'), '9');
+  expect((await summary(server, source, 's3://b/p')).counts.copied).toBe(1);
+  const back = join(scratch(), 'back');
+  expect(await summary(server, 's3://b/p', back)).toEqual({ code: 0, counts: { copied: 6 } });
+  expect(filesOf(back)).toEqual({ ...FILES, a: '9' });
+  expect(statSync(join(back, 'd/b')).mtimeMs).toBe(1_600_000_000_000);
+  // Neither way finds anything to do now.
+  expect((await summary(server, 's3://b/p', back)).counts).toEqual({ skipped: 6 });
+  expect((await summary(server, back, 's3://b/p')).counts.copied).toBeUndefined();
+});
+
+it('brings large objects over in parts, with bounded memory, and leaves no upload behind', async () => {
+  const content = Buffer.alloc(12 * MIB + 7, 'twelve');
+  const source = tree({ big: content });
+  for (const checks of ['crc', 'hash', 'nothing'] as const) {
+    const server = await s3({ checks });
+    const args = ['--chunk-size', '5M', '--memory', '5M'];
+    expect(await summary(server, ...args, source, 's3://b/p')).toMatchObject({ code: 0, counts: { copied: 1 } });
+    expect(server.objects.get('p/big')?.body.equals(content)).toBe(true);
+    expect([server.keys, server.uploads.size]).toEqual([['p/big'], 0]);
+    expect(server.asked.filter((ask) => ask.includes('partNumber'))).toHaveLength(3);
+    const back = join(scratch(), 'back');
+    expect(await summary(server, ...args, 's3://b/p', back)).toMatchObject({ code: 0 });
+    expect(readFileSync(join(back, 'big')).equals(content)).toBe(true);
+    // What the server does not check is read back.
+    const downloads = server.asked.filter((ask) => ask.startsWith('GET /b/p/big'));
+    expect(downloads.length).toBe(checks === 'nothing' ? 6 : 3);
+  }
+});
+
+it('goes on after what is over in a moment: overload, broken connections, pages that break off', async () => {
+  const faults = [{ status: 503, code: 'SlowDown' }, 'reset', { status: 400, code: 'RequestTimeout' }, 'lost'] as const;
+  for (const fault of faults) {
+    const server = await s3({ page: 2 });
+    server.plan = ({ nth }) => (nth <= 2 ? fault : undefined);
+    const source = tree(FILES);
+    expect(await summary(server, source, 's3://b/p')).toMatchObject({ code: 0, counts: { copied: 6 } });
+    const back = join(scratch(), 'back');
+    expect((await summary(server, 's3://b/p', back)).code).toBe(0);
+    expect(filesOf(back)).toEqual(FILES);
+  }
+  const server = await s3({ page: 2 });
+  for (const key of ['p/a', 'p/b', 'p/c']) server.put(key, key);
+  server.plan = ({ nth }) => (nth === 1 ? 'cut' : undefined);
+  const { stdout, code } = await run(['list', 's3://b/p'], { env: server.env });
+  expect([stdout, code]).toEqual(['a\nb\nc\n', 0]);
+});
+
+it('gives up what does not get better, in the end, and says why', async () => {
+  const server = await s3();
+  const source = tree(FILES);
+  server.plan = ({ key, method }) =>
+    method === 'PUT' && key === 'p/a' ? { status: 503, code: 'SlowDown' } : undefined;
+  const { code, stderr } = await sync(server, '--retries', '2', '-j1', source, 's3://b/p');
+  expect([code, server.asked.filter((ask) => ask === 'PUT /b/p/a').length]).toEqual([23, 3]);
+  expect(stderr).toContain('503 SlowDown');
+  expect(server.keys).toHaveLength(5);
+});
+
+it('stops where all requests are wrong, and never shows a secret', async () => {
+  const source = tree(FILES);
+  for (const code of ['ExpiredToken', 'RequestTimeTooSkewed', 'InvalidAccessKeyId']) {
+    const server = await s3();
+    server.plan = ({ method }) => (method === 'PUT' ? { status: 400, code } : undefined);
+    const state = scratch();
+    const ran = await sync(
+      server,
+      '--json',
+      '-v',
+      '--state-dir',
+      state,
+      '--log-file',
+      join(state, 'log'),
+      source,
+      's3://b/p',
+    );
+    expect(ran.code, ran.stderr).toBe(23);
+    expect(server.asked.filter((ask) => ask.startsWith('PUT')).length).toBeLessThanOrEqual(16);
+    const journals = Object.values(filesOf(state)).join('');
+    expect(journals).toContain(code);
+    for (const text of [ran.stdout, ran.stderr, journals]) {
+      expect(text.includes(SECRET) || text.includes(KEY), text).toBe(false);
+    }
+  }
+  const server = await s3();
+  const wrong = await run(['sync', source, 's3://b/p'], { env: { ...server.env, AWS_SECRET_ACCESS_KEY: 'other' } });
+  expect([wrong.code, wrong.stderr.includes('SignatureDoesNotMatch')]).toEqual([2, true]);
+  expect((await sync(server, source, 's3://other/p')).stderr).toContain('NoSuchBucket');
+});
+
+it('takes no listing for whole that is not, and removes nothing by it', async () => {
+  for (const fault of ['no-token', 'repeat', 'disorder', { status: 500, code: 'InternalError' }] as const) {
+    const server = await s3({ page: 2 });
+    for (const key of ['p/a', 'p/b', 'p/c', 'p/d', 'p/e']) server.put(key, key);
+    const later = ({ query }: Ask) => query.has('list-type') && (query.has('continuation-token') || fault !== 'repeat');
+    // A second page that is wrong, for good.
+    server.plan = (ask) =>
+      ask.method === 'GET' && later(ask) && ask.query.get('continuation-token') ? fault : undefined;
+    const there = tree({ x: 'only here', y: 'and this' });
+    const ran = await sync(server, '--delete', 's3://b/p', there);
+    expect(ran.code, ran.stderr).toBe(23);
+    expect(ran.stderr).toContain('list s3://b/p');
+    expect(Object.keys(filesOf(there))).toEqual(expect.arrayContaining(['x', 'y']));
+    // The same of the destination: what is there is not known, so nothing goes.
+    const source = tree({ z: 'new' });
+    const up = await sync(server, '--delete', source, 's3://b/p');
+    expect(up.code, up.stderr).toBe(23);
+    expect(server.keys).toEqual(['p/a', 'p/b', 'p/c', 'p/d', 'p/e', 'p/z']);
+  }
+});
+
+it('settles a completion whose answer was lost, and finds one that stored less', async () => {
+  const source = tree({ big: Buffer.alloc(11 * MIB, 'x') });
+  const completes = ({ method, query }: Ask) => method === 'POST' && query.has('uploadId');
+  for (const checks of ['crc', 'hash'] as const) {
+    const server = await s3({ checks });
+    server.plan = (ask) => (completes(ask) && ask.nth === 1 ? 'lost' : undefined);
+    expect(await summary(server, source, 's3://b/p')).toMatchObject({ code: 0, counts: { copied: 1 } });
+    expect(server.objects.get('p/big')?.body.length).toBe(11 * MIB);
+
+    const short = await s3({ checks });
+    short.plan = (ask) => (completes(ask) ? 'short' : undefined);
+    const ran = await sync(short, source, 's3://b/p');
+    expect([ran.code, ran.stderr.includes('was removed again')], ran.stderr).toEqual([23, true]);
+    // Never a short object that looks whole.
+    expect([short.keys, short.uploads.size]).toEqual([[], 0]);
+  }
+});
+
+it('finds a bit that flips, up and down', async () => {
+  const source = tree({ a: 'some text' });
+  const puts = ({ method, key }: Ask) => method === 'PUT' && key === 'p/a';
+  for (const checks of ['crc', 'hash', 'nothing'] as const) {
+    const once = await s3({ checks });
+    once.plan = (ask) => (puts(ask) && ask.nth === 1 ? 'up' : undefined);
+    expect(await summary(once, source, 's3://b/p')).toMatchObject({ code: 0, counts: { copied: 1 } });
+    expect(once.contents).toEqual({ 'p/a': 'some text' });
+
+    const always = await s3({ checks });
+    always.plan = (ask) => (puts(ask) ? 'up' : undefined);
+    const { code } = await summary(always, source, 's3://b/p');
+    expect([code, always.keys]).toEqual([checks === 'nothing' ? 1 : 23, []]);
+
+    const down = await s3({ checks });
+    expect((await summary(down, source, 's3://b/p')).code).toBe(0);
+    down.plan = (ask) => (ask.method === 'GET' && ask.key === 'p/a' ? 'down' : undefined);
+    const back = join(scratch(), 'back');
+    expect(await summary(down, 's3://b/p', back)).toEqual({ code: 1, counts: { mismatched: 1 } });
+    expect(existsSync(join(back, 'a'))).toBe(false);
+  }
+});
+
+it('carries names or says that it can not, and takes none for absent', async () => {
+  const server = await s3({ encodes: true });
+  const exact = ['p/a', 'p/a/b', 'p//c', 'p/./d', 'p/../e', 'p/dir/', 'p/body/', 'p/line\nfeed', 'p/\u{1f600}'];
+  for (const key of exact) server.put(key, key === 'p/dir/' ? '' : key);
+  const there = join(scratch(), 'there');
+  const ran = await sync(server, '--delete', '--json', '-v', 's3://b/p', there);
+  expect(ran.code, ran.stdout).toBe(23);
+  const told = ran.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { type: string; kind: string });
+  const failed = told.filter(({ type }) => type === 'error');
+  // `a` and `a/b` can't both be here: whichever comes second is told.
+  expect(failed.map(({ kind }) => kind).sort()).toEqual(['conflict', 'name', 'name', 'name', 'name']);
+  const carried = Object.keys(filesOf(there));
+  expect(carried).toEqual(expect.arrayContaining(['line\nfeed', '\u{1f600}']));
+  expect(carried).toHaveLength(3);
+  // Up: what is not UTF-8, and what is too long.
+  const source = tree({ ok: '1' });
+  writeFileSync(Buffer.concat([Buffer.from(`${source}/`), Buffer.from([0x66, 0xff])]), 'x');
+  const up = await s3();
+  up.put('p/other', 'stays');
+  const { code, stderr } = await sync(up, '--delete', source, 's3://b/p');
+  expect([code, up.keys]).toEqual([23, ['p/ok', 'p/other']]);
+  expect(stderr).toContain('UTF-8');
+});
+
+it('lists keys as they are, also where a server knows no encoding', async () => {
+  for (const encodes of [true, false]) {
+    const server = await s3({ page: 1, encodes });
+    const keys = [' n ', 'a+b', 'a b', 'a%20b', 'a/', 'ü&<>', 'dir/x'];
+    for (const key of keys) server.put(`p/${key}`, key.endsWith('/') ? '' : key);
+    server.put('p2/not-asked-for', 'x');
+    const { stdout, code } = await run(['list', '-0', 's3://b/p'], { env: server.env });
+    expect(code).toBe(0);
+    expect(stdout.split('\0').filter(Boolean).sort()).toEqual(keys.sort());
+    const json = await run(['list', '--json', 's3://b/p'], { env: server.env });
+    expect(json.stdout).toContain('"size":');
+  }
+});
+
+it('removes what is extra when it may, last, and nothing otherwise', async () => {
+  const server = await s3();
+  const source = tree({ a: '1', 'd/b': '2' });
+  for (const key of ['p/a/x', 'p/old', 'p/line\nfeed', 'p/<&>', 'p2/other']) server.put(key, key);
+  const limited = await sync(server, '--delete', '--max-delete', '3', source, 's3://b/p');
+  expect([limited.code, limited.stderr.includes('4 of 4 entries would go')], limited.stderr).toEqual([3, true]);
+  const dry = await sync(server, '--delete', '-n', source, 's3://b/p');
+  expect([dry.code, dry.stdout.match(/^\*deleting/gm)?.length], dry.stdout).toEqual([0, 4]);
+  expect(server.keys).toContain('p/old');
+  expect(await summary(server, '--delete', source, 's3://b/p')).toMatchObject({ code: 0, counts: { removed: 4 } });
+  expect(server.keys).toEqual(['p/a', 'p/d/b', 'p2/other']);
+  // An empty source, and a missing one.
+  const empty = tree({});
+  const held = await sync(server, '--delete', empty, 's3://b/p');
+  expect([held.code, held.stderr.includes('the source is empty')], held.stderr).toEqual([3, true]);
+  expect((await sync(server, '--delete', join(empty, 'missing'), 's3://b/p')).code).toBe(23);
+  expect((await sync(server, '--delete', 's3://b/nothing-there', source)).code).toBe(3);
+  expect(server.keys).toEqual(['p/a', 'p/d/b', 'p2/other']);
+  // Down: directories that nothing is in any more go too, what is excluded stays.
+  const there = tree({ a: '1', 'd/b': '2', 'old/er/x': '3', 'keep/y': '4' });
+  const down = await summary(server, '--delete', '--exclude', '/keep', 's3://b/p', there);
+  expect(down).toMatchObject({ code: 0, counts: { removed: 3 } });
+  expect(Object.keys(filesOf(there)).sort()).toEqual(['a', 'd/b', 'keep/y']);
+});
+
+it('chooses by name, age and size, and by a rule where both sides differ', async () => {
+  const server = await s3();
+  const source = tree({ 'a.txt': '12345', 'b.tmp': '1', big: '1234567890', old: '123' });
+  utimesSync(join(source, 'old'), 1, 1);
+  const chosen = ['--exclude', '*.tmp', '--max-size', '5', '--min-size', '2', '--newer-than', '2000-01-01'];
+  expect((await summary(server, ...chosen, source, 's3://b/p')).code).toBe(0);
+  expect(server.keys).toEqual(['p/a.txt']);
+  for (const [rule, expected] of [
+    ['destination', 'theirs'],
+    ['larger', '12345'],
+    ['newer', 'theirs'],
+    ['source', '12345'],
+  ] as const) {
+    server.put('p/a.txt', rule === 'larger' ? '1' : 'theirs', {}, new Date());
+    await sync(server, '--conflict', rule, '--include', 'a.txt', '--exclude', '*', source, 's3://b/p');
+    expect([rule, server.contents['p/a.txt']]).toEqual([rule, expected]);
+  }
+  server.put('p/a.txt', 'theirs');
+  const failed = await sync(server, '--conflict', 'fail', '--include', 'a.txt', '--exclude', '*', source, 's3://b/p');
+  expect([failed.code, server.contents['p/a.txt']]).toEqual([23, 'theirs']);
+  // By content: the same size and time, and others.
+  const same = tree({ x: 'one' });
+  server.put('p/x', 'two', { 'x-amz-meta-mtime': '1600000000' });
+  expect((await summary(server, same, 's3://b/p')).counts.copied).toBeUndefined();
+  expect((await summary(server, '--compare', 'checksum', same, 's3://b/p')).counts.copied).toBe(1);
+});
+
+it('goes by what is remembered, and notices what changed on either side', async () => {
+  const server = await s3();
+  const source = tree({ a: '1', b: '2', c: '3' });
+  const state = join(scratch(), 'state');
+  const go = (...more: string[]) => summary(server, '--state', state, ...more, source, 's3://b/p');
+  expect((await go()).counts.copied).toBe(3);
+  const before = server.asked.length;
+  expect((await go()).counts.skipped).toBeGreaterThanOrEqual(3);
+  // No question an entry.
+  expect(server.asked.slice(before).filter((ask) => !ask.startsWith('GET /b/?'))).toEqual([]);
+  server.objects.delete('p/a');
+  server.put('p/b', '9');
+  writeFileSync(join(source, 'c'), '4');
+  expect((await go()).counts.copied).toBe(3);
+  expect(server.contents).toEqual({ 'p/a': '1', 'p/b': '2', 'p/c': '4' });
+  // A line that breaks off is none; other places are refused.
+  writeFileSync(state, readFileSync(state, 'utf8').slice(0, -5));
+  expect(await go()).toMatchObject({ code: 0 });
+  const other = await sync(server, '--state', state, source, 's3://b/q');
+  expect([other.code, other.stderr.includes('other places')]).toEqual([2, true]);
+});
+
+it('goes on where it was killed', async () => {
+  const server = await s3();
+  const files = Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`f${index}`, `content ${index}`]));
+  const source = tree(files);
+  const state = join(scratch(), 'state');
+  for (const at of [3, 9, 20]) {
+    let child: { kill: (signal: 'SIGKILL') => boolean } | undefined;
+    const from = server.asked.length;
+    server.plan = () => {
+      if (server.asked.length - from === at) child?.kill('SIGKILL');
+      return undefined;
+    };
+    await run(['sync', '-j1', '--state', state, source, 's3://b/p'], {
+      env: server.env,
+      onStart: (started) => {
+        child = started;
+      },
+    });
+  }
+  server.plan = () => undefined;
+  const done = await summary(server, '--state', state, source, 's3://b/p');
+  expect(done.code).toBe(0);
+  const probes = server.keys.filter((key) => key.includes('.bulkhaul-probe-'));
+  for (const key of probes) server.objects.delete(key);
+  expect(server.contents).toEqual(Object.fromEntries(Object.entries(files).map(([key, text]) => [`p/${key}`, text])));
+  expect((await summary(server, '--state', state, source, 's3://b/p')).counts.copied).toBeUndefined();
+});
+
+it('copies within a server, and from one to another', async () => {
+  const server = await s3();
+  const other = await s3();
+  server.put('p/a', '1', { 'x-amz-meta-mtime': '1600000000' });
+  server.put('p/dir/', '');
+  const before = server.asked.length;
+  expect(await summary(server, 's3://b/p', 's3://b/q')).toEqual({ code: 0, counts: { copied: 2 } });
+  expect(server.asked.slice(before).some((ask) => ask.startsWith('GET /b/p/a'))).toBe(false);
+  expect(server.keys).toEqual(['p/a', 'p/dir/', 'q/a', 'q/dir/']);
+  expect((await summary(server, 's3://b/p', 's3://b/q')).counts).toEqual({ skipped: 2 });
+  const across = ['--endpoint-url', other.endpoint, '--source-endpoint-url', server.endpoint];
+  expect((await summary(server, ...across, 's3://b/p', 's3://b/p')).code).toBe(0);
+  expect(other.contents).toEqual({ 'p/a': '1', 'p/dir/': '' });
+  expect((await sync(server, 's3://b/p', 's3://b/p/below')).code).toBe(3);
+});
+
+it('refuses what it does not know, before anything is done', async () => {
+  const server = await s3();
+  const source = tree({ a: '1' });
+  for (const [args, words] of [
+    [['gs://b/p'], 'gs is not there yet'],
+    [['az://b/p'], 'az is not there yet'],
+    [['ftp://h/p'], 'nothing is known of ftp'],
+    [['s3:///p'], 'no name of a bucket'],
+    [['s3://b/p/../q'], '. or ..'],
+    [['--endpoint-url', 'nowhere', 's3://b/p'], 'endpoint-url'],
+    [['--chunk-size', '1M', 's3://b/p'], 'chunk-size'],
+    [['--ca-file', '/dev/null', 's3://b/p'], 'ca-file'],
+    [['--max-delete', '1', 's3://b/p'], '--max-delete'],
+    [['--compare', 'state', 's3://b/p'], 'state file'],
+  ] as const) {
+    const { code, stderr } = await sync(server, source, ...args);
+    expect([code, stderr.includes(words)], stderr).toEqual([2, true]);
+  }
+  const none = { ...server.env, AWS_ACCESS_KEY_ID: '', HOME: scratch() };
+  expect((await run(['sync', source, 's3://b/p'], { env: none })).stderr).toContain('no credentials');
+  expect(server.asked).toEqual([]);
+});
+
+it('takes keys of a profile', async () => {
+  const server = await s3();
+  const home = scratch();
+  mkdirSync(join(home, '.aws'));
+  writeFileSync(
+    join(home, '.aws/credentials'),
+    `[default]\naws_access_key_id = no\n[mine]\naws_access_key_id=${KEY}\naws_secret_access_key = ${SECRET}\n`,
+  );
+  writeFileSync(
+    join(home, '.aws/config'),
+    `[profile mine]\nregion = eu-central-1\nendpoint_url = ${server.endpoint}\n`,
+  );
+  const env = { HOME: home, AWS_ACCESS_KEY_ID: '', AWS_ENDPOINT_URL: '', AWS_CA_BUNDLE: '' };
+  const ran = await run(['sync', '--profile', 'mine', tree({ a: '1' }), 's3://b/p'], { env });
+  expect([ran.code, server.keys], ran.stderr).toEqual([0, ['p/a']]);
+  expect((await run(['list', '--profile', 'none', 's3://b'], { env })).stderr).toContain('no profile none');
+  expect(sectionsOf('[a]\nx = 1 # y\n  s3 = z\n[b]\n')).toEqual(
+    new Map<string, Record<string, string>>([
+      ['a', { x: '1 # y' }],
+      ['b', {}],
+    ]),
+  );
+});
+
+it('copies two paths as copy does', async () => {
+  const server = await s3();
+  const source = tree({ a: '1', 'd/b': '2' });
+  const there = join(scratch(), 'there');
+  const ran = await sync(server, '--delete', source, `file://${there}`).then((first) =>
+    first.code === 2 ? run(['sync', '--delete', source, `file://${there}`]) : first,
+  );
+  expect([ran.code, filesOf(there)], ran.stderr).toEqual([0, { a: '1', 'd/b': '2' }]);
+});
+
+it('agrees with rclone about what is there', async () => {
+  const version = await program('rclone', ['version'], {}).catch(() => undefined);
+  if (version?.code !== 0) return console.log('skip: rclone is not installed');
+  const server = await s3({ checks: 'hash' });
+  const source = tree({ ...FILES, big: Buffer.alloc(6 * MIB, 'y') });
+  expect((await sync(server, '--chunk-size', '5M', source, 's3://b/p')).code).toBe(0);
+  const env = {
+    RCLONE_CONFIG: '/dev/null',
+    AWS_CA_BUNDLE: undefined,
+    RCLONE_CONFIG_X_TYPE: 's3',
+    RCLONE_CONFIG_X_PROVIDER: 'Other',
+    RCLONE_CONFIG_X_ENDPOINT: server.endpoint,
+    RCLONE_CONFIG_X_ACCESS_KEY_ID: KEY,
+    RCLONE_CONFIG_X_SECRET_ACCESS_KEY: SECRET,
+    RCLONE_CONFIG_X_FORCE_PATH_STYLE: 'true',
+    RCLONE_CONFIG_X_LIST_VERSION: '2',
+  };
+  const judged = await program('rclone', ['check', '--download', source, 'X:b/p'], { env });
+  expect([judged.code, judged.stderr.includes('0 differences found')], judged.stderr).toEqual([0, true]);
+  // What rclone wrote is the same to us.
+  const theirs = await program('rclone', ['copy', source, 'X:b/q'], { env });
+  expect(theirs.code, theirs.stderr).toBe(0);
+  expect((await summary(server, source, 's3://b/q')).counts.copied).toBeUndefined();
+});
