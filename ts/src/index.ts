@@ -39,7 +39,14 @@ export type { MappedCopyOptions } from './ops/mapping.js';
 export { type MoveOptions, move } from './ops/move.js';
 export { type PartitionOptions, partition } from './ops/partition.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
-export { listStore, type StoreListOptions, type SyncOptions, syncDir } from './ops/sync.js';
+export {
+  listStore,
+  type StoreListOptions,
+  type SyncFilesOptions,
+  type SyncOptions,
+  syncDir,
+  syncFiles,
+} from './ops/sync.js';
 export { type VerifyOptions, verify } from './ops/verify.js';
 export {
   type JobState,

@@ -59,7 +59,7 @@ const CALLED: readonly [string, string][] = [
   ...each('ops/manifest.ts', 'manifest'),
   ...each('ops/partition.ts', 'partition'),
   ...each('ops/verify.ts', 'verify'),
-  ...each('ops/sync.ts', 'syncDir', 'listStore'),
+  ...each('ops/sync.ts', 'syncDir', 'syncFiles', 'listStore'),
   ...each('ops/remove.ts', 'remove', 'Removal', 'Removal.preview', 'Removal.remove'),
   ...each('names.ts', 'display', 'fromBytes', 'toBytes'),
   ...each('error.ts', 'BulkhaulError', 'BulkhaulError.from'),

@@ -413,14 +413,58 @@ it('takes keys of a profile', async () => {
   );
 });
 
-it('copies two paths as copy does', async () => {
+it('speaks TLS with servers whose authority it trusts, and with no others', async () => {
+  const at = scratch();
+  const make = (name: string, ...more: string[]) => {
+    const words = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${name}`];
+    return program('openssl', [...words, '-keyout', `${name}.key`, '-out', `${name}.pem`, ...more], { cwd: at });
+  };
+  const wanted = ['subjectAltName=IP:127.0.0.1', 'basicConstraints=critical,CA:FALSE'].flatMap((text) => [
+    '-addext',
+    text,
+  ]);
+  const authority = await make('ca').catch(() => undefined);
+  const made = authority && (await make('server', '-CA', 'ca.pem', '-CAkey', 'ca.key', ...wanted));
+  if (made?.code !== 0) return console.log('skip: there is no openssl that makes certificates');
+  const server = await s3({
+    tls: { key: readFileSync(join(at, 'server.key'), 'utf8'), cert: readFileSync(join(at, 'server.pem'), 'utf8') },
+  });
+  const source = tree({ a: '1' });
+  const refused = await sync(server, source, 's3://b/p');
+  expect([refused.code, refused.stderr.includes('certificate'), server.keys], refused.stderr).toEqual([2, true, []]);
+  const trusted = await sync(server, '--ca-file', join(at, 'ca.pem'), source, 's3://b/p');
+  expect([trusted.code, server.keys], trusted.stderr).toEqual([0, ['p/a']]);
+});
+
+it('brings over and removes what is named, and lists nothing', async () => {
   const server = await s3();
+  const source = tree({ a: '1', 'd/b': '2', c: '3' });
+  server.put('p/old', 'x');
+  server.put('p/other', 'x');
+  const lists = scratch();
+  writeFileSync(join(lists, 'add'), 'd/b\na\na\n');
+  writeFileSync(join(lists, 'remove'), 'old\0not-there\0');
+  const named = ['--files-from', join(lists, 'add')];
+  expect(await summary(server, ...named, source, 's3://b/p')).toEqual({ code: 0, counts: { copied: 2 } });
+  expect(await summary(server, ...named, source, 's3://b/p')).toEqual({ code: 0, counts: { skipped: 2 } });
+  const removed = ['-0', '--delete-from', join(lists, 'remove')];
+  expect((await summary(server, ...removed, source, 's3://b/p')).code).toBe(0);
+  expect(server.keys).toEqual(['p/a', 'p/d/b', 'p/other']);
+  expect(server.asked.some((ask) => ask.includes('list-type'))).toBe(false);
+  // What is named and missing is an error, and then nothing goes.
+  writeFileSync(join(lists, 'add'), 'missing\n');
+  writeFileSync(join(lists, 'remove'), 'other\n');
+  const missing = await sync(server, ...named, '--delete-from', join(lists, 'remove'), source, 's3://b/p');
+  expect([missing.code, server.keys.includes('p/other')], missing.stderr).toEqual([23, true]);
+});
+
+it('copies two paths as copy does', async () => {
   const source = tree({ a: '1', 'd/b': '2' });
   const there = join(scratch(), 'there');
-  const ran = await sync(server, '--delete', source, `file://${there}`).then((first) =>
-    first.code === 2 ? run(['sync', '--delete', source, `file://${there}`]) : first,
-  );
+  const ran = await run(['sync', '--delete', source, `file://${there}`]);
   expect([ran.code, filesOf(there)], ran.stderr).toEqual([0, { a: '1', 'd/b': '2' }]);
+  const wrong = await run(['sync', '--min-size', '1', source, there]);
+  expect([wrong.code, wrong.stderr.includes('a URL')], wrong.stderr).toEqual([2, true]);
 });
 
 it('agrees with rclone about what is there', async () => {

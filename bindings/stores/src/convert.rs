@@ -2,7 +2,7 @@
 //!
 //! Paths and URLs are buffers. Sizes are numbers, exact to 2^53 bytes. Times are seconds.
 
-use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, resources};
+use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources};
 use bulkhaul_stores::list;
 use bulkhaul_stores::s3::Config;
 use bulkhaul_stores::session::{Retry, SessionOptions};
@@ -33,6 +33,13 @@ pub struct StoreRequests {
     pub jitter: Option<f64>,
 }
 
+/// Keys that were named.
+#[napi(object, object_to_js = false, js_name = "SyncNames")]
+pub struct SyncNames {
+    pub taken: Vec<Buffer>,
+    pub removed: Vec<Buffer>,
+}
+
 /// A sync, as asked for.
 #[napi(object, object_to_js = false)]
 pub struct SyncOptions {
@@ -49,6 +56,7 @@ pub struct SyncOptions {
     pub older_than: Option<f64>,
     pub min_size: Option<f64>,
     pub max_size: Option<f64>,
+    pub names: Option<SyncNames>,
     pub remove_extra: Option<bool>,
     pub max_delete: Option<i64>,
     pub max_delete_percent: Option<u32>,
@@ -176,6 +184,10 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
             least: given.min_size.map(|size| bytes("minSize", size)).transpose()?,
             most: given.max_size.map(|size| bytes("maxSize", size)).transpose()?,
         },
+        names: given.names.map(|names| sync::Names {
+            taken: paths(names.taken),
+            removed: paths(names.removed),
+        }),
         delete: given.remove_extra.unwrap_or(false),
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
         state: given.state.map(Vec::from),

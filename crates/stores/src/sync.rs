@@ -30,10 +30,11 @@ use bulkhaul_engine::report::{Durability, Report, Withheld};
 use bulkhaul_engine::tree::path::show;
 use bulkhaul_engine::tree::selection::Selection;
 use bulkhaul_formats::staging;
+use bulkhaul_sys::Time;
 
 use self::act::{Deed, Done, Task};
 use self::join::{Broken, Join, Met};
-use self::options::SyncOptions;
+use self::options::{Names, SyncOptions};
 use self::plan::Rules;
 use self::state::{Known, Remembered, State};
 use crate::local::LocalOptions;
@@ -133,8 +134,14 @@ fn between(
     desk.unlisted();
     // What is there is no finding of ours; what can't be listed is.
     let other = desk.rehearsal();
-    let theirs = source.list(desk)?;
-    let ours = destination.list(&other)?;
+    let input = match &options.names {
+        Some(names) => Input::Named(names),
+        None => {
+            let theirs = source.list(desk)?;
+            let ours = destination.list(&other)?;
+            Input::Listed(Box::new(Join::new(theirs, ours, destination.abilities().directories)))
+        }
+    };
     let (state, known) = match &options.state {
         Some(path) => {
             let places = [&source.path(b"")[..], &destination.path(b"")[..]];
@@ -178,15 +185,14 @@ fn between(
     let extra = Mutex::new(Extra::new(&sorters));
     let (give, given) = sync_channel(QUEUE);
     let given = Mutex::new(given);
-    let input = Mutex::new(Some((
-        Join::new(theirs, ours, destination.abilities().directories),
-        known,
-        give,
-    )));
+    let input = Mutex::new(Some((input, known, give)));
     let unstarted = drive(workers, |index| {
         let first = input.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((mut join, mut known, give)) = first {
-            run.find(index, &mut join, known.as_mut(), &give, &extra);
+        if let Some((input, mut known, give)) = first {
+            match input {
+                Input::Listed(mut join) => run.find(index, &mut join, known.as_mut(), &give, &extra),
+                Input::Named(names) => run.find_named(index, names, known.as_mut(), &give, &extra),
+            }
             desk.listed();
         }
         run.work(index, &given);
@@ -217,6 +223,12 @@ fn between(
     let mut report = desk.report(durability, desk.most_staff(), interrupted);
     report.withheld.extend(withheld);
     Ok(report)
+}
+
+/// Where keys come from.
+enum Input<'l> {
+    Listed(Box<Join<'l>>),
+    Named(&'l Names),
 }
 
 /// What only the destination has.
@@ -338,6 +350,7 @@ impl Run<'_> {
                         source: entry,
                         destination: there,
                         known: join.knows_destination(),
+                        named: false,
                         remembered,
                     };
                     self.consider(index, task, is_empty, give);
@@ -345,6 +358,64 @@ impl Run<'_> {
                 Err(Broken::Source(stopped)) => return self.lost(stopped, self.deed.source),
                 Err(Broken::Destination(stopped)) => self.lost(stopped, self.deed.destination),
             }
+        }
+    }
+
+    /// Gives out keys that were named.
+    fn find_named(
+        &self,
+        index: usize,
+        names: &Names,
+        mut known: Option<&mut Known>,
+        give: &SyncSender<Task>,
+        extra: &Mutex<Extra>,
+    ) {
+        let sorted = |names: &[Vec<u8>]| {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        let entry = |key| Entry {
+            key,
+            kind: Kind::File,
+            size: 0,
+            written: Time { sec: 0, nsec: 0 },
+            tag: Vec::new(),
+            facts: None,
+            failed: false,
+        };
+        for key in sorted(&names.removed) {
+            self.there.fetch_add(1, Ordering::Relaxed);
+            self.keep_extra(&entry(key), extra);
+        }
+        for key in sorted(&names.taken) {
+            if self.desk.cancel.is_draining() || !self.desk.may_begin() {
+                self.interrupted.store(true, Ordering::Relaxed);
+                return;
+            }
+            self.met.fetch_add(1, Ordering::Relaxed);
+            self.desk.counters[index].found(Kind::File);
+            let remembered = match known.as_mut().map(|known| known.of(&key)) {
+                Some(Err(refusal)) => return self.give_up(refusal),
+                Some(Ok(remembered)) => remembered,
+                None => None,
+            };
+            let task = Task {
+                source: entry(key),
+                destination: None,
+                known: false,
+                named: true,
+                remembered,
+            };
+            self.give(index, task, give);
+        }
+    }
+
+    /// Whoever would wait for room works.
+    fn give(&self, index: usize, task: Task, give: &SyncSender<Task>) {
+        if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) = give.try_send(task) {
+            self.perform(index, task);
         }
     }
 
@@ -361,7 +432,7 @@ impl Run<'_> {
     }
 
     fn keep_extra(&self, entry: &Entry, extra: &Mutex<Extra>) {
-        if !self.options.delete || entry.failed || self.is_excluded(&entry.key) {
+        if !self.removes() || entry.failed || self.is_excluded(&entry.key) {
             return;
         }
         let mut extra = extra.lock().unwrap_or_else(PoisonError::into_inner);
@@ -427,10 +498,17 @@ impl Run<'_> {
             self.interrupted.store(true, Ordering::Relaxed);
             return;
         }
-        // Whoever would wait works.
-        if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) = give.try_send(task) {
-            self.perform(index, task);
-        }
+        self.give(index, task, give);
+    }
+
+    /// Whether anything may go.
+    fn removes(&self) -> bool {
+        self.options.delete
+            || self
+                .options
+                .names
+                .as_ref()
+                .is_some_and(|names| !names.removed.is_empty())
     }
 
     fn has_directories(&self) -> bool {
@@ -531,7 +609,7 @@ impl Run<'_> {
         if self.desk.findings.failed() > 0 {
             return because("failed", "something failed");
         }
-        if met == 0 {
+        if met == 0 && self.options.names.is_none() {
             return because("empty-source", "the source is empty");
         }
         let most = self.options.max_delete?;
@@ -548,7 +626,7 @@ impl Run<'_> {
         if let Some(refusal) = extra.broken {
             return Err(refusal);
         }
-        if !self.options.delete {
+        if !self.removes() {
             return Ok(None);
         }
         if extra.entries == 0 && self.met.load(Ordering::Relaxed) > 0 {
@@ -671,7 +749,6 @@ mod tests {
     use super::*;
     use crate::memory::Memory;
     use crate::store::Facts;
-    use bulkhaul_sys::Time;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

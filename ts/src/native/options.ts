@@ -443,6 +443,8 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   minSize?: number;
   /** Only what has so many bytes or fewer. Default: any. */
   maxSize?: number;
+  /** Keys that were named, relative to both places: what is brought over, and what is removed from the destination after that; nothing is listed then. Default: all that is there. */
+  names?: { taken: PathBytes[]; removed: PathBytes[] };
   /** Remove from the destination what the source does not have, last. Default false. */
   removeExtra?: boolean;
   /** A file in which is written down what both sides were; it belongs to these two places. Default: none. */

@@ -50,6 +50,7 @@ export interface SyncOptions
       | 'sourceAccess'
       | 'destinationAccess'
       | 'filter'
+      | 'names'
       | 'maxDelete'
       | 'maxDeletePercent'
       | 'state'
@@ -121,6 +122,21 @@ const FIELDS: Fields<SyncOptions> = {
 };
 const OPTIONS = record<SyncOptions>(FIELDS, 'source', 'destination');
 
+/** Options of `syncFiles`. */
+export interface SyncFilesOptions extends Omit<SyncOptions, 'exclude' | 'removeExtra'> {
+  /** Names of files, relative to both places: what is brought over where it changed. Default: none. */
+  add?: PathLike[];
+  /** Names that are removed from the destination, after that, and if nothing failed. Default: none. */
+  remove?: PathLike[];
+}
+
+const { exclude: _exclude, removeExtra: _removeExtra, ...COMMON } = FIELDS;
+const FILES_OPTIONS = record<SyncFilesOptions>(
+  { ...COMMON, add: each(path), remove: each(path) },
+  'source',
+  'destination',
+);
+
 /** Options that two paths have no use for: they are copied as `copy` does it. */
 const STORES_ONLY = ['newerThan', 'olderThan', 'minSize', 'maxSize', 'state', 'requests'] as const;
 
@@ -144,10 +160,36 @@ export function syncDir(options: SyncOptions): Job {
   return begin(options, OPTIONS, prepareSync);
 }
 
+/**
+ * Brings files over that are named, where they changed, and removes others from the destination that are named. Nothing is
+ * listed.
+ *
+ * @example
+ * ```js
+ * import { syncFiles } from 'bulkhaul';
+ *
+ * const { outcomes, failures } = await syncFiles({
+ *   source: 'photos',
+ *   destination: 's3://archive/photos',
+ *   add: ['a.jpg', 'cache/c.jpg'],
+ *   environment: process.env,
+ * });
+ * console.log(outcomes.copied, failures.length);
+ * ```
+ */
+export function syncFiles(options: SyncFilesOptions): Job {
+  return begin(options, FILES_OPTIONS, prepareSync);
+}
+
 /** The same, not begun yet. */
-export async function prepareSync(options: SyncOptions): Promise<Prepared> {
+export async function prepareSync(options: SyncOptions & SyncFilesOptions): Promise<Prepared> {
   const source = placeText(options.source, 'the source');
   const destination = placeText(options.destination, 'the destination');
+  const { add, remove } = options;
+  const named = add !== undefined || remove !== undefined;
+  if (isHere(source) && isHere(destination) && named) {
+    throw new BulkhaulError('USAGE', 'names go with a URL: of two paths copy takes a list (filesFrom)');
+  }
   if (isHere(source) && isHere(destination)) return copied(options, source, destination);
   const { store = {}, environment, credentials } = options;
   const access = async (place: string, settings: StoreSettings, given: Credentials | undefined) =>
@@ -162,6 +204,8 @@ export async function prepareSync(options: SyncOptions): Promise<Prepared> {
     credentials: _credentials,
     sourceCredentials: _sourceCredentials,
     environment: _environment,
+    add: _add,
+    remove: _remove,
     exclude,
     maxDelete,
     state,
@@ -176,14 +220,23 @@ export async function prepareSync(options: SyncOptions): Promise<Prepared> {
     ...(sourceAccess && { sourceAccess }),
     ...(destinationAccess && { destinationAccess }),
     ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
+    ...(named && { names: { taken: names(add, 'add'), removed: names(remove, 'remove') } }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
     ...(state !== undefined && { state: pathBytes(pathText(state, 'the state file')) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
   const stores = await loadStores();
-  const journal = await journalFor('sync', located(options, source, destination), options.removeExtra === true);
+  const journal = await journalFor(
+    'sync',
+    located(options, source, destination),
+    options.removeExtra === true || remove !== undefined,
+  );
   return prepared(journal, async () => stores.sync(native));
+}
+
+function names(given: readonly PathLike[] = [], key: string): Buffer[] {
+  return given.map((name, index) => pathBytes(pathText(name, `${key}[${index}]`)));
 }
 
 function placeText(place: PathLike, what: string): string {

@@ -6,7 +6,8 @@
  * how. Only what the client uses is there.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
@@ -53,6 +54,8 @@ export interface S3Settings {
   encodes?: boolean;
   /** The one bucket. Default `b`. */
   bucket?: string;
+  /** Key and certificate (PEM) of a server that speaks TLS. Default: none. */
+  tls?: { key: string; cert: string } | undefined;
 }
 
 export const KEY = 'AKIDEXAMPLE';
@@ -75,12 +78,16 @@ export class S3 {
   readonly asked: string[] = [];
   /** What goes wrong. */
   plan: (ask: Ask) => Fault | undefined = () => undefined;
-  readonly #settings: Required<S3Settings>;
+  readonly #settings: Required<Omit<S3Settings, 'tls'>>;
   readonly #counts = new Map<string, number>();
-  readonly #server = createServer((request, response) => void this.#serve(request, response));
+  readonly #server: Server;
+  readonly #scheme: string;
   #uploads = 0;
 
-  constructor({ checks = 'crc', page = 1000, encodes = true, bucket = 'b' }: S3Settings) {
+  constructor({ checks = 'crc', page = 1000, encodes = true, bucket = 'b', tls }: S3Settings) {
+    const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
+    this.#server = tls ? createSecureServer(tls, serve) : createServer(serve);
+    this.#scheme = tls ? 'https' : 'http';
     this.#settings = { checks, page, encodes, bucket };
   }
 
@@ -94,7 +101,7 @@ export class S3 {
   }
 
   get endpoint(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `${this.#scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
   /** What a client needs to know, as the environment of a command. */

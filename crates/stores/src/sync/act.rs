@@ -4,11 +4,11 @@
 //! once, summed while it goes over, and held against every sum that either side has. What arrives otherwise is sent once
 //! more; what is wrong then is removed again.
 
-use bulkhaul_engine::Errno;
 use bulkhaul_engine::entry::{Changes, Reason};
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::report::counters::Counters;
+use bulkhaul_engine::{Errno, Kind};
 
 use crate::store::{Entry, Facts, Reading, Store, Summing, Sums, Writing};
 use crate::sync::options::{Chosen, Proof};
@@ -41,6 +41,8 @@ pub struct Task {
     pub destination: Option<Entry>,
     /// Whether that is known.
     pub known: bool,
+    /// Somebody has named the key: of the source nothing else is known.
+    pub named: bool,
     /// What is remembered of both.
     pub remembered: Option<Remembered>,
 }
@@ -56,6 +58,15 @@ pub enum Done {
 impl Deed<'_> {
     /// Does a key.
     pub fn perform(&self, task: &mut Task, counters: &Counters) -> Result<Done, Stopped> {
+        if task.named {
+            let now = self.source.stat(&task.source.key)?;
+            let missing = || Fault::new(Operation::Stat, Side::Source, Errno::NOENT).of_named();
+            task.source = now.ok_or_else(missing)?;
+            counters.sized(task.source.size, task.source.size);
+            if task.source.kind != Kind::File {
+                return Ok(Done::Skipped(Reason::NotAFile, None));
+            }
+        }
         if !task.known {
             task.destination = self.destination.stat(&task.source.key)?;
         }

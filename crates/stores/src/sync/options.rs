@@ -64,6 +64,15 @@ pub struct Chosen {
     pub most: Option<u64>,
 }
 
+/// Keys that were named, relative to both places.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// What is brought over.
+    pub taken: Vec<Vec<u8>>,
+    /// What is removed from the destination, after that.
+    pub removed: Vec<Vec<u8>>,
+}
+
 /// A sync, as asked for.
 #[derive(Clone, Default)]
 #[allow(
@@ -89,6 +98,8 @@ pub struct SyncOptions {
     pub filter: Option<Rules>,
     /// Which entries are taken.
     pub chosen: Chosen,
+    /// Keys that were named: nothing is listed, and nothing else is done.
+    pub names: Option<Names>,
     /// Remove from the destination what the source does not have.
     pub delete: bool,
     /// Remove nothing when it would be more than this.
@@ -125,6 +136,20 @@ impl SyncOptions {
             return Err(Refusal::Usage(format!("jobs: {} is more than {MOST_JOBS}", self.jobs)));
         }
         self.max_delete.map_or(Ok(()), MaxDelete::check)?;
+        if let Some(names) = &self.names {
+            let wrong = names
+                .taken
+                .iter()
+                .chain(&names.removed)
+                .find(|name| name.is_empty() || name.contains(&0));
+            if wrong.is_some() {
+                return Err(Refusal::Usage("a name is empty, or holds a NUL byte".into()));
+            }
+            if self.filter.is_some() || self.delete {
+                let text = "where names are given, what is taken and what is removed is said by them";
+                return Err(Refusal::Usage(text.into()));
+            }
+        }
         if self.compare == Compare::State && self.state.is_none() {
             return Err(Refusal::Usage("compare: state needs a state file".into()));
         }

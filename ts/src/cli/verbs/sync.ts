@@ -1,5 +1,8 @@
 /** `bulkhaul sync`: two places in, one of them in an object store mostly; what changed comes over, and an exit code out. */
+import { readFile } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
 import { BulkhaulError } from '../../error.js';
+import { fromBytes, toBytes } from '../../names.js';
 import type { StoreRequests } from '../../native/options.js';
 import type { SyncOptions } from '../../ops/sync.js';
 import type { StoreSettings } from '../../stores/aws.js';
@@ -50,6 +53,18 @@ export class SyncCommand extends StoreCommand {
   });
 
   rules = rules('Leave out what PATTERN matches, on both sides');
+  filesFrom = value('--files-from', {
+    ...{ group: 'what', value: 'FILE', default: 'all of SRC' },
+    help: 'Bring over the names in FILE, one a line, and list nothing; - is standard input',
+  });
+  deleteFrom = value('--delete-from', {
+    ...{ group: 'what', value: 'FILE', default: 'nothing' },
+    help: 'Remove the names in FILE from DEST, after that, and if nothing failed',
+  });
+  nul = flag('-0,--null', {
+    group: 'what',
+    help: 'Names of --files-from and --delete-from end with NUL, not a newline',
+  });
   newerThan = value(
     '--newer-than',
     {
@@ -159,16 +174,16 @@ export class SyncCommand extends StoreCommand {
     const [source = '', destination = ''] = this.operands;
     if (this.maxDelete !== undefined && !this.delete)
       throw new BulkhaulError('USAGE', '--max-delete goes with --delete');
+    const names = await this.named();
     const { newerThan, olderThan, minSize, maxSize, compare, state, maxDelete } = this;
     const options: SyncOptions = {
       source,
       destination,
-      exclude: await this.patterns(this.rules),
       conflict: this.conflict,
       verify: this.verify,
       modes: this.modes,
       sync: !this.noSync,
-      removeExtra: this.delete,
+      ...(names ? {} : { exclude: await this.patterns(this.rules), removeExtra: this.delete }),
       dryRun: this.dryRun,
       spillDirectory: spillDirectory(context.env),
       environment: context.env,
@@ -185,13 +200,35 @@ export class SyncCommand extends StoreCommand {
       ...(state !== undefined && { state }),
       ...(maxDelete !== undefined && { maxDelete }),
     };
-    const { syncDir } = await import('../../ops/sync.js');
-    const report = await runJob((entries) => syncDir({ ...options, entries }), settings, context);
+    const { syncDir, syncFiles } = await import('../../ops/sync.js');
+    const report = await runJob(
+      (entries) => (names ? syncFiles({ ...options, ...names, entries }) : syncDir({ ...options, entries })),
+      settings,
+      context,
+    );
     if (!settings.json && !(settings.quiet && report.complete)) {
       const { summaryText } = await import('../../report/summary.js');
       context.stderr.write(summaryText(report));
     }
     return report.exitCode;
+  }
+
+  /** What the lists name; undefined: there is none. */
+  private async named(): Promise<{ add: string[]; remove: string[] } | undefined> {
+    const { filesFrom, deleteFrom } = this;
+    if (filesFrom === undefined && deleteFrom === undefined) return undefined;
+    if (this.delete || this.rules.length > 0) {
+      throw new BulkhaulError(
+        'USAGE',
+        '--files-from and --delete-from say what is taken and removed: --delete and rules for names do not go with them',
+      );
+    }
+    const namesIn = async (option: string, file: string | undefined) => {
+      if (file === undefined) return [];
+      const text = await readNames(this.file(option, file, '/dev/stdin'), this.context.stdin, option);
+      return text.split(this.nul ? '\0' : /\r?\n/).filter((name) => name !== '');
+    };
+    return { add: await namesIn('--files-from', filesFrom), remove: await namesIn('--delete-from', deleteFrom) };
   }
 
   private get sourceStore(): { sourceStore?: StoreSettings } {
@@ -213,4 +250,17 @@ export class SyncCommand extends StoreCommand {
     const requests = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     return Object.keys(requests).length > 0 ? { requests } : {};
   }
+}
+
+/** A list, as it is; a name may hold any byte. */
+async function readNames(path: string, stdin: Readable, option: string): Promise<string> {
+  if (path === '/dev/stdin') {
+    const chunks: Buffer[] = [];
+    for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+    return fromBytes(Buffer.concat(chunks));
+  }
+  const bytes = await readFile(toBytes(path)).catch((error: Error) => {
+    throw new BulkhaulError('USAGE', `${option} can't be read: ${error.message}`, { cause: error });
+  });
+  return fromBytes(bytes);
 }
