@@ -2,12 +2,22 @@
  * Sync between a directory and an object store: what is brought over, what is not, and what becomes of it where the server,
  * the wire or a name is not as it should be. The server is the rig's own; rclone judges where it is installed.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { sectionsOf } from '../src/stores/aws.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
-import { program, type Run, run, scratch } from './rig.js';
+import { executable, program, type Run, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
 
@@ -411,6 +421,39 @@ it('takes keys of a profile', async () => {
       ['b', {}],
     ]),
   );
+});
+
+it('does what its page says', async () => {
+  const page = readFileSync(new URL('../../docs/sync.md', import.meta.url), 'utf8');
+  const blocks = [...page.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, kind, text = '']) => ({ kind, text }));
+  const server = await s3({ bucket: 'archive' });
+  const cwd = scratch();
+  for (const name of ['a.jpg', 'b.tmp', 'cache/c.jpg']) {
+    mkdirSync(join(cwd, 'photos', name, '..'), { recursive: true });
+    writeFileSync(join(cwd, 'photos', name), name);
+  }
+  mkdirSync(join(cwd, 'node_modules'));
+  symlinkSync(fileURLToPath(new URL('../..', import.meta.url)), join(cwd, 'node_modules/bulkhaul'));
+  let said = '';
+  for (const { kind, text } of blocks) {
+    writeFileSync(join(cwd, 'example.mjs'), text);
+    const line = `bulkhaul() { "${process.execPath}" "${executable}" "$@"; }\nset -e\n${text}`;
+    const [command, args] = kind === 'js' ? [process.execPath, ['example.mjs']] : ['sh', ['-c', line]];
+    const ran = await program(command as string, args as string[], { cwd, env: server.env });
+    expect(ran.code, `${text}\n${ran.stderr}`).toBe(0);
+    if (kind === 'js') said = ran.stdout;
+  }
+  expect(said).toBe('3\n0 true\n1\na.jpg 5\ncache/c.jpg 11\n');
+  const all = ['a.jpg', 'b.tmp', 'cache/c.jpg'];
+  const below = (prefix: string) =>
+    server.keys.flatMap((key) => (key.startsWith(prefix) ? [key.slice(prefix.length)] : []));
+  for (const prefix of ['photos/', 'copy/', 'state/', 'proved/'])
+    expect([prefix, below(prefix)]).toEqual([prefix, all]);
+  expect([below('some/'), below('named/')]).toEqual([
+    ['a.jpg', 'cache/c.jpg'],
+    ['a.jpg', 'cache/c.jpg'],
+  ]);
+  expect(Object.keys(filesOf(join(cwd, 'back')))).toEqual(all);
 });
 
 it('speaks TLS with servers whose authority it trusts, and with no others', async () => {

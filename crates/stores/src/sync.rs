@@ -134,13 +134,12 @@ fn between(
     desk.unlisted();
     // What is there is no finding of ours; what can't be listed is.
     let other = desk.rehearsal();
-    let input = match &options.names {
-        Some(names) => Input::Named(names),
-        None => {
-            let theirs = source.list(desk)?;
-            let ours = destination.list(&other)?;
-            Input::Listed(Box::new(Join::new(theirs, ours, destination.abilities().directories)))
-        }
+    let input = if let Some(names) = &options.names {
+        Input::Named(names)
+    } else {
+        let theirs = source.list(desk)?;
+        let ours = destination.list(&other)?;
+        Input::Listed(Box::new(Join::new(theirs, ours, destination.abilities().directories)))
     };
     let (state, known) = match &options.state {
         Some(path) => {
