@@ -186,7 +186,7 @@ export class S3 {
   ): undefined {
     if (method === 'GET' && key === '') return this.#list(response, query, fault);
     if (method === 'POST' && query.has('delete')) return this.#deleteMany(response, body);
-    if (method === 'POST' && query.has('uploads')) return this.#beginUpload(response, key, kept(request));
+    if (method === 'POST' && query.has('uploads')) return this.#beginUpload(response, key, request);
     if (query.has('uploadId')) return this.#upload(response, method, key, query, body, fault);
     if (method === 'DELETE') {
       this.objects.delete(key);
@@ -274,7 +274,9 @@ export class S3 {
     );
   }
 
-  #beginUpload(response: ServerResponse, key: string, headers: Record<string, string>): undefined {
+  #beginUpload(response: ServerResponse, key: string, request: IncomingMessage): undefined {
+    const algorithm = header(request, 'x-amz-checksum-algorithm');
+    const headers = { ...kept(request), ...(algorithm !== '' && { 'x-amz-checksum-algorithm': algorithm }) };
     this.#uploads += 1;
     const id = `upload-${this.#uploads}`;
     this.uploads.set(id, { key, headers, parts: new Map() });
@@ -298,11 +300,17 @@ export class S3 {
     }
     this.uploads.delete(id);
     if (method === 'DELETE') return answer(response, 204, '');
-    const parts = [...body.toString().matchAll(/<PartNumber>(\d+)<\/PartNumber><ETag>([^<]*)<\/ETag>/g)];
+    const parts = [
+      ...body
+        .toString()
+        .matchAll(/<PartNumber>(\d+)<\/PartNumber><ETag>([^<]*)<\/ETag>(?:<ChecksumCRC64NVME>([^<]*)<)?/g),
+    ];
     const bodies = parts.map(([, number]) => upload.parts.get(Number(number)));
-    if (!bodies.every((part, index) => part && parts[index]?.[2] === `"${md5(part).toString('hex')}"`)) {
-      return refuse(response, 400, 'InvalidPart');
-    }
+    // An upload that was begun with sums is completed with them.
+    const summed = upload.headers['x-amz-checksum-algorithm'] !== undefined;
+    const isRight = (part: Buffer | undefined, [, , tag, sum]: readonly (string | undefined)[]) =>
+      part !== undefined && tag === `"${md5(part).toString('hex')}"` && (!summed || sum === crc64(part));
+    if (!bodies.every((part, index) => isRight(part, parts[index] ?? []))) return refuse(response, 400, 'InvalidPart');
     const all = Buffer.concat((fault === 'short' ? bodies.slice(0, 1) : bodies) as Buffer[]);
     const headers: Record<string, string> =
       this.#settings.checks === 'crc' ? { 'x-amz-checksum-crc64nvme': crc64(all) } : {};

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
+use crc_fast::{CrcAlgorithm, checksum};
 use http::Method;
 use tokio::task::JoinHandle;
 
-use crate::s3::client::{Answer, Client, Fate, Request, Signing, Wrong, fault};
+use crate::s3::client::{Answer, Client, Fate, Request, Signing, Wrong, crc_text, fault};
+use crate::s3::xml::Taken;
 use crate::s3::{entry as entry_of, head, length, metadata, xml};
 use crate::session::Session;
 use crate::store::{Entry, Facts, Part, Sums, Writing};
@@ -85,7 +87,7 @@ impl<'s> Upload<'s> {
                 id,
                 size,
                 begun: 0,
-                tags: HashMap::new(),
+                taken: HashMap::new(),
                 tasks: Vec::new(),
             }),
             _ => Err(self.wrong("server", "the server begins no upload in parts, and says no why")),
@@ -154,8 +156,8 @@ pub struct Parts<'s> {
     id: String,
     size: u64,
     begun: u32,
-    tags: HashMap<u32, String>,
-    tasks: Vec<JoinHandle<Result<(u32, String), Wrong>>>,
+    taken: HashMap<u32, Taken>,
+    tasks: Vec<JoinHandle<Result<(u32, Taken), Wrong>>>,
 }
 
 impl Parts<'_> {
@@ -168,8 +170,8 @@ impl Parts<'_> {
             }
             let sent = self.upload.session.wait(task)?;
             let sent = sent.map_err(|error| self.upload.wrong("internal", &error.to_string()))?;
-            let (number, tag) = sent.map_err(|wrong| fault(Operation::Write, self.upload.side, &wrong))?;
-            self.tags.insert(number, tag);
+            let (number, taken) = sent.map_err(|wrong| fault(Operation::Write, self.upload.side, &wrong))?;
+            self.taken.insert(number, taken);
         }
         Ok(())
     }
@@ -226,10 +228,12 @@ impl Writing for Parts<'_> {
         let client = Arc::clone(&self.upload.client);
         self.tasks.push(self.upload.session.runtime().spawn(async move {
             let answer = client.send(&request).await?;
+            let crc =
+                (request.signing == Signing::Crc).then(|| crc_text(checksum(CrcAlgorithm::Crc64Nvme, &part.bytes)));
             // Its memory is given back with it.
             drop(part);
             let tag = answer.header("etag").unwrap_or_default().to_owned();
-            Ok((number, tag))
+            Ok((number, Taken { tag, crc }))
         }));
         self.gather(false)
     }
@@ -241,13 +245,13 @@ impl Writing for Parts<'_> {
                 .upload
                 .wrong("changed", "it is not as long as it was when it was found"));
         }
-        let tags: Option<Vec<String>> = (1..=self.begun).map(|number| self.tags.remove(&number)).collect();
-        let tags = tags.ok_or_else(|| self.upload.wrong("internal", "a part of it is missing"))?;
+        let taken: Option<Vec<Taken>> = (1..=self.begun).map(|number| self.taken.remove(&number)).collect();
+        let taken = taken.ok_or_else(|| self.upload.wrong("internal", "a part of it is missing"))?;
         let request = Request {
             method: Method::POST,
             query: vec![("uploadId", self.id.clone())],
             headers: vec![("content-type", "application/xml".into())],
-            body: xml::complete(&tags).into(),
+            body: xml::complete(&taken).into(),
             ..self.upload.request()
         };
         let completed = self.upload.client.ask(&request)?;

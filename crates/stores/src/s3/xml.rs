@@ -245,19 +245,31 @@ pub fn delete(keys: &[&str]) -> String {
     xml + "</Delete>"
 }
 
-/// The question to `CompleteMultipartUpload`: parts by their numbers from 1 on, with their tags as the server gave them.
-pub fn complete(tags: &[String]) -> String {
+/// A part as the server has taken it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its tag, as the server gave it.
+    pub tag: String,
+    /// Its CRC-64/NVME, where it went with one: some servers want it again.
+    pub crc: Option<String>,
+}
+
+/// The question to `CompleteMultipartUpload`: parts by their numbers from 1 on.
+pub fn complete(parts: &[Taken]) -> String {
     let mut xml = format!("<CompleteMultipartUpload {SPACE}>");
-    for (tag, number) in tags.iter().zip(1..) {
+    for (part, number) in parts.iter().zip(1..) {
         let number: u32 = number;
-        let (number, tag) = (number.to_string(), escaped(tag));
         xml.extend([
             "<Part><PartNumber>",
-            &number,
+            &number.to_string(),
             "</PartNumber><ETag>",
-            &tag,
-            "</ETag></Part>",
+            &escaped(&part.tag),
+            "</ETag>",
         ]);
+        if let Some(crc) = &part.crc {
+            xml.extend(["<ChecksumCRC64NVME>", &escaped(crc), "</ChecksumCRC64NVME>"]);
+        }
+        xml.push_str("</Part>");
     }
     xml + "</CompleteMultipartUpload>"
 }
