@@ -2,6 +2,7 @@
  * Sync between a directory and an object store: what is brought over, what is not, and what becomes of it where the server,
  * the wire or a name is not as it should be. The server is the rig's own; rclone judges where it is installed.
  */
+import { spawn } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -12,14 +13,25 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { sectionsOf } from '../src/stores/aws.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
 import { executable, program, type Run, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
+
+/** A port that nobody has at the moment. */
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}
 
 /** A tree of text files by their paths. */
 function tree(files: Record<string, string | Buffer>): string {
@@ -360,6 +372,32 @@ it('goes on where it was killed', async () => {
   expect((await summary(server, '--state', state, source, 's3://b/p')).counts.copied).toBeUndefined();
 });
 
+it('leaves nothing unfinished of a download that was killed', async () => {
+  const server = await s3();
+  const names = Array.from({ length: 30 }, (_, index) => `f${index}`);
+  for (const name of names) server.put(`p/d/${name}`, 'content');
+  server.put('p/d/big', Buffer.alloc(12 * MIB, 'z'));
+  const back = join(scratch(), 'back');
+  let child: { kill: (signal: 'SIGKILL') => boolean } | undefined;
+  // Its first part has come, and is written under another name.
+  server.plan = ({ key }) => {
+    if (key === 'p/d/big' && server.asked.filter((ask) => ask.startsWith('GET /b/p/d/big')).length === 2)
+      child?.kill('SIGKILL');
+    return undefined;
+  };
+  await run(['sync', '-j1', '--chunk-size', '5M', '--memory', '5M', 's3://b/p', back], {
+    env: server.env,
+    onStart: (started) => {
+      child = started;
+    },
+  });
+  expect(readdirSync(join(back, 'd')).filter((name) => ![...names, 'big'].includes(name))).toHaveLength(1);
+  server.plan = () => undefined;
+  const done = await summary(server, '--delete', 's3://b/p', back);
+  expect([done.code, done.counts.removed]).toEqual([0, undefined]);
+  expect(readdirSync(join(back, 'd')).sort()).toEqual([...names, 'big'].sort());
+});
+
 it('copies within a server, and from one to another', async () => {
   const server = await s3();
   const other = await s3();
@@ -509,6 +547,46 @@ it('copies two paths as copy does', async () => {
   const wrong = await run(['sync', '--min-size', '1', source, there]);
   expect([wrong.code, wrong.stderr.includes('a URL')], wrong.stderr).toEqual([2, true]);
 });
+
+it('works with a server that somebody else wrote', async () => {
+  const port = await freePort();
+  const there = scratch();
+  const gateway = spawn('versitygw', ['--port', `127.0.0.1:${port}`, 'posix', there], {
+    env: { ...process.env, ROOT_ACCESS_KEY: KEY, ROOT_SECRET_KEY: SECRET },
+    stdio: 'ignore',
+  });
+  const gone = new Promise<void>((resolve) => gateway.on('error', () => resolve()).on('close', () => resolve()));
+  onTestFinished(async () => {
+    gateway.kill('SIGKILL');
+    await gone;
+  });
+  const endpoint = `http://127.0.0.1:${port}`;
+  const answers = () =>
+    fetch(endpoint).then(
+      () => true,
+      () => false,
+    );
+  let ended = false;
+  void gone.then(() => {
+    ended = true;
+  });
+  while (!ended && !(await answers())) await new Promise((resolve) => setTimeout(resolve, 50));
+  if (ended) return console.log('skip: versitygw is not installed');
+  // A directory is a bucket to it.
+  mkdirSync(join(there, 'bucket'));
+  const env = { AWS_ENDPOINT_URL: endpoint, AWS_ACCESS_KEY_ID: KEY, AWS_SECRET_ACCESS_KEY: SECRET, AWS_CA_BUNDLE: '' };
+  const source = tree({ 'a!': '1', 'd/b': '2', 'ü +%&': '3', big: Buffer.alloc(11 * MIB, 'v') });
+  const expected = filesOf(source);
+  for (const proof of ['size', 'hash', 'full']) {
+    const up = await run(['sync', '--verify', proof, source, `s3://bucket/${proof}`], { env });
+    expect([up.code, filesOf(join(there, 'bucket', proof))], up.stderr).toEqual([0, expected]);
+  }
+  const back = join(scratch(), 'back');
+  const down = await run(['sync', 's3://bucket/size', back], { env });
+  expect([down.code, filesOf(back)], down.stderr).toEqual([0, expected]);
+  const mirror = await run(['sync', '--delete', tree({ other: '1' }), 's3://bucket/hash'], { env });
+  expect([mirror.code, filesOf(join(there, 'bucket/hash'))], mirror.stderr).toEqual([0, { other: '1' }]);
+}, 60_000);
 
 it('agrees with rclone about what is there', async () => {
   const version = await program('rclone', ['version'], {}).catch(() => undefined);

@@ -33,7 +33,7 @@ describe('a path of another machine', () => {
     ['nas:a b', 'remove', "ssh nas bulkhaul remove ''\\''a b'\\''' does that"],
     ['me@[fe80::1]:/x', 'list', 'ssh me@fe80::1 bulkhaul list /x does that'],
     ['[::1]:/x', 'copy', "rsync -aHAX photos '[::1]:/x' does that"],
-    ['s3://bucket/x', 'copy', 'rclone copy photos :s3:bucket/x does that; ./s3://bucket/x is'],
+    ['s3://bucket/x', 'copy', 'bulkhaul sync photos s3://bucket/x does that; ./s3://bucket/x is'],
     ['gs://bucket', 'list', 'rclone lsf photos :gcs:bucket does that'],
     ['https://host/x', 'copy', 'rclone or curl does that'],
     ['file:///etc/x', 'copy', 'the path is /etc/x'],
@@ -68,7 +68,7 @@ describe('a path of another machine', () => {
     const to = await run(['hpcp', 'a:b', '-d', 'nas:/x'], { cwd: at() });
     expect([to.code, to.stderr]).toEqual([202, expect.stringContaining('rsync -aHAX SRC nas:/x does that')]);
     const from = await run(['hpcp', 's3://b', '-d', 'd'], { cwd: at() });
-    expect([from.code, from.stderr]).toEqual([240, expect.stringContaining('rclone copy :s3:b DEST does that')]);
+    expect([from.code, from.stderr]).toEqual([240, expect.stringContaining('bulkhaul sync s3://b DEST does that')]);
     expect(existsSync(at('nas:'))).toBe(false);
   });
 });

@@ -18,7 +18,7 @@ use bulkhaul_engine::tree::descriptors::Budget;
 use bulkhaul_engine::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
 use bulkhaul_engine::tree::publish::publish;
 use bulkhaul_engine::tree::selection::Selection;
-use bulkhaul_engine::tree::staging::{Stager, Staging};
+use bulkhaul_engine::tree::staging::{Owner, Stager, Staging};
 use bulkhaul_engine::walk::Walk;
 use bulkhaul_engine::walk::start::{Boundary, Root, Start, require_one};
 use bulkhaul_engine::{Errno, Kind};
@@ -38,6 +38,8 @@ pub struct LocalOptions {
     pub modes: bool,
     /// What is written is synced before it counts as finished.
     pub sync: bool,
+    /// What dead runs left unfinished is cleared away as it is listed.
+    pub clears: bool,
 }
 
 /// A directory.
@@ -78,6 +80,24 @@ impl Local {
             Side::Source => 0,
         };
         Fault::conflict(operation, index, what)
+    }
+
+    /// Whether something in a destination is what a run has not finished; that of a dead one goes.
+    fn is_unfinished(&self, key: &[u8]) -> bool {
+        let owner = self.stager.owner(split(key).1);
+        if self.side == Side::Source || owner.is_none() {
+            return false;
+        }
+        if owner == Some(Owner::Dead) && self.options.clears && !key.ends_with(b"/") {
+            // What stays is cleared by the next run.
+            match self
+                .holder(Operation::Remove, key, false)
+                .map(|(at, name)| sys::unlink(at.as_fd(), &name))
+            {
+                Ok(Ok(()) | Err(_)) | Err(_) => {}
+            }
+        }
+        true
     }
 
     /// The root, which is made where it is not there and `make` says so.
@@ -195,6 +215,7 @@ fn entry(key: Vec<u8>, kind: Kind, size: u64, mtime: sys::Time, (mode, uid, gid)
 
 /// A walk's records in order.
 struct Sorting<'s> {
+    store: &'s Local,
     desk: &'s Desk,
     sorted: Sorted,
 }
@@ -210,6 +231,9 @@ impl Listing for Sorting<'_> {
         if key == b"/" && !record.failed {
             let (outcome, reason) = (Outcome::Skipped, Some(Reason::NotNeeded));
             self.desk.counters[0].outcome(Kind::Directory, outcome, reason, 0);
+            return self.next();
+        }
+        if self.store.is_unfinished(key) {
             return self.next();
         }
         let details = record.details;
@@ -289,7 +313,11 @@ impl Store for Local {
         walk.run(Start::Roots(&roots), &gather);
         let all = gather.into_sorters()?;
         let sorted = Sorted::merge(all).map_err(|errno| sorters.refusal(errno))?;
-        Ok(Box::new(Sorting { desk, sorted }))
+        Ok(Box::new(Sorting {
+            store: self,
+            desk,
+            sorted,
+        }))
     }
 
     fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped> {

@@ -112,6 +112,7 @@ impl Work for Sync {
             spill_directory: options.spill_directory.clone(),
             modes: options.modes,
             sync: options.sync,
+            clears: !options.dry_run,
         };
         let [from, to] = &self.places;
         let source = from.open(&session, Side::Source, &options.source_config, &local)?;

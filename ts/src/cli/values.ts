@@ -22,6 +22,10 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
   const [, scheme, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/is.exec(path) ?? [];
   const here = `./${path} is the way to mean a local name`;
   if (scheme?.toLowerCase() === 'file') return `${path} is a URL: the path is ${rest.replace(/^[^/]*/, '') || '/'}`;
+  if (scheme?.toLowerCase() === 's3' && (verb === 'copy' || verb === 'remove')) {
+    const does = verb === 'copy' ? `bulkhaul sync ${operands.map(quoted).join(' ')}` : 'bulkhaul sync --delete-from';
+    return `${path} is a URL, and ${verb} works on paths of this machine: ${does} does that; ${here}`;
+  }
   if (scheme !== undefined && scheme.toLowerCase() !== 'rsync') {
     const remote = /^(s3|gs)$/i.test(scheme) ? `:${scheme.toLowerCase() === 's3' ? 's3' : 'gcs'}:${rest}` : undefined;
     const command = operands.map((each) => quoted(each === path && remote !== undefined ? remote : each)).join(' ');
