@@ -372,6 +372,27 @@ it('goes on where it was killed', async () => {
   expect((await summary(server, '--state', state, source, 's3://b/p')).counts.copied).toBeUndefined();
 });
 
+it('is a job that status shows and resume goes on with', async () => {
+  const server = await s3();
+  const source = tree({ a: '1', b: '2' });
+  const state = scratch();
+  server.plan = ({ method, key }) =>
+    method === 'PUT' && key === 'p/b' ? { status: 403, code: 'AccessDenied' } : undefined;
+  const { code } = await sync(server, '--state-dir', state, source, 's3://b/p');
+  expect(code).toBe(23);
+  const [job] = readdirSync(join(state, 'jobs'));
+  const told = await run(['status', '--state-dir', state]);
+  expect(told.stdout).toContain(`${source} -> s3://b/p`);
+  server.plan = () => undefined;
+  // Keys are in no journal: they are looked up anew.
+  const without = { ...server.env, AWS_ACCESS_KEY_ID: '', HOME: scratch() };
+  expect((await run(['resume', String(job), '--state-dir', state], { env: without })).stderr).toContain(
+    'no credentials',
+  );
+  const done = await run(['resume', String(job), '--state-dir', state], { env: server.env });
+  expect([done.code, server.contents], done.stderr).toEqual([0, { 'p/a': '1', 'p/b': '2' }]);
+});
+
 it('leaves nothing unfinished of a download that was killed', async () => {
   const server = await s3();
   const names = Array.from({ length: 30 }, (_, index) => `f${index}`);

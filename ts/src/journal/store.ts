@@ -135,8 +135,11 @@ function placesOf(options: Record<string, unknown>): Pick<JobSummary, 'sources' 
       ? [contents === true && !path.endsWith('/') ? `${path}/` : path]
       : texts(Object.values(value));
   };
-  const { sources, paths, left, destinations, output, right } = options;
-  return { sources: texts(sources ?? paths ?? left), destinations: texts(destinations ?? output ?? right) };
+  const { sources, source, paths, left, destinations, destination, output, right } = options;
+  return {
+    sources: texts(sources ?? source ?? paths ?? left),
+    destinations: texts(destinations ?? destination ?? output ?? right),
+  };
 }
 
 /** Removes the journals of jobs that ended: those beyond so many, and those that are old. */
