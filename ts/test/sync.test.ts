@@ -105,7 +105,7 @@ it('brings large objects over in parts, with bounded memory, and leaves no uploa
     const downloads = server.asked.filter((ask) => ask.startsWith('GET /b/p/big'));
     expect(downloads.length).toBe(checks === 'nothing' ? 6 : 3);
   }
-});
+}, 120_000);
 
 it('goes on after what is over in a moment: overload, broken connections, pages that break off', async () => {
   const faults = [{ status: 503, code: 'SlowDown' }, 'reset', { status: 400, code: 'RequestTimeout' }, 'lost'] as const;

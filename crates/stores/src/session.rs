@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bulkhaul_engine::error::{Refusal, Stopped};
@@ -161,12 +162,21 @@ impl Session {
         })
     }
 
-    /// Memory for a part of so many bytes, when there is some; a part longer than all of it has all of it.
+    /// Memory for a part of so many bytes, when there is some; a part longer than all of it has all of it. Whoever has asked
+    /// first gets it first, whenever the answer is waited for: a part that is wanted sooner never waits for a later one.
     pub fn lease(&self, bytes: u64) -> impl Future<Output = Option<Lease>> + Send + 'static {
         let wanted = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
         let (memory, wanted) = (Arc::clone(&self.memory), wanted.clamp(1, self.pieces.max(1)));
         // It is never closed.
-        async move { memory.acquire_many_owned(wanted).await.ok() }
+        let mut lease = Box::pin(async move { memory.acquire_many_owned(wanted).await.ok() });
+        // The place in the queue is taken by looking once.
+        let first = lease.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        async move {
+            match first {
+                Poll::Ready(lease) => lease,
+                Poll::Pending => lease.await,
+            }
+        }
     }
 }
 
@@ -184,6 +194,20 @@ mod tests {
         assert_eq!(retry.pause(u32::MAX, 1.0), LONGEST_PAUSE);
         let none = Retry { backoff: 0.0, ..retry };
         assert_eq!(none.pause(5, 1.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn memory_is_given_in_the_order_in_which_it_was_asked_for() {
+        let session = Session::open(SessionOptions::default(), Arc::default()).unwrap();
+        let all = session.wait(session.lease(u64::MAX)).unwrap();
+        let (first, second) = (session.lease(u64::MAX), session.lease(u64::MAX));
+        // Whoever asked later waits from now on, and whoever asked first does not yet.
+        let later = session.runtime().spawn(second);
+        drop(all);
+        let first = session.wait(first).unwrap();
+        assert!(first.is_some() && !later.is_finished());
+        drop(first);
+        assert!(session.wait(later).unwrap().unwrap().is_some());
     }
 
     #[test]

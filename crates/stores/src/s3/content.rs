@@ -140,12 +140,11 @@ impl<'s> Content<'s> {
                 ..Request::default()
             };
             let range = format!("bytes {}-{}/{}", self.asked, self.asked + bytes - 1, self.entry.size);
-            // In the order of the parts: whoever holds a later one never waits for the memory of an earlier one.
+            // Asked for in the order of the parts: none holds memory that an earlier one waits for.
             let (lease, client) = (self.session.lease(bytes), Arc::clone(&self.client));
-            let mut lease = Box::pin(lease);
             self.asked += bytes;
             self.ahead.push_back(self.session.runtime().spawn(async move {
-                let lease = lease.as_mut().await;
+                let lease = lease.await;
                 let answer = client.send(&request).await?;
                 if answer.status != 206 || answer.header("content-range") != Some(&range) {
                     return Err(Wrong {
