@@ -11,7 +11,8 @@ use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped, de
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::job::process::process;
 use bulkhaul_engine::pool::schedule::Crew;
-use bulkhaul_engine::records::gather::{Gather, Order, Wanted};
+use bulkhaul_engine::records::facts::{FactFinder, Order, Wanted};
+use bulkhaul_engine::records::gather::Gather;
 use bulkhaul_engine::records::record::Record;
 use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorters};
 use bulkhaul_engine::tree::descriptors::Budget;
@@ -301,7 +302,7 @@ impl Store for Local {
             specials: true,
             order: Order::Keys,
         };
-        let gather = Gather::new(desk, &roots, wanted, &sorters);
+        let gather = Gather::new(desk, &roots, FactFinder::new(desk, wanted), &sorters);
         let walk = Walk {
             filter: &self.selection,
             boundary: Boundary::None,
@@ -311,8 +312,7 @@ impl Store for Local {
             budget: &budget,
         };
         walk.run(Start::Roots(&roots), &gather);
-        let all = gather.into_sorters()?;
-        let sorted = Sorted::merge(all).map_err(|errno| sorters.refusal(errno))?;
+        let sorted = gather.sorted()?;
         Ok(Box::new(Sorting {
             store: self,
             desk,

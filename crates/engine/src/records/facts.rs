@@ -35,6 +35,15 @@ pub enum Order {
     Keys,
 }
 
+/// The key that an object store would list an entry by.
+fn key_of_store(record: &Record<'_>, key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(record.path);
+    if record.kind == Kind::Directory {
+        key.push(b'/');
+    }
+}
+
 /// What is to be found out of each entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -351,27 +360,22 @@ impl Look for FactFinder<'_> {
                 natural::append_key(&hand.own[stem.length..], &mut hand.key);
             }
             Order::Paths => path_key(record.path, &mut hand.key),
-            Order::Keys => {
-                hand.key.clear();
-                hand.key.extend_from_slice(record.path);
-                if record.kind == Kind::Directory {
-                    hand.key.push(b'/');
-                }
-            }
+            Order::Keys => key_of_store(&record, &mut hand.key),
         }
         record.encode(&mut hand.payload);
         Ok(None)
     }
 
     fn record_failed(&self, hand: &mut Hand<'_>, path: &[u8], kind: Kind) -> bool {
-        if self.wanted.order != Order::Paths {
-            return false;
-        }
         let failed = Record {
             failed: true,
             ..Record::new(path, kind)
         };
-        path_key(path, &mut hand.key);
+        match self.wanted.order {
+            Order::Lines(_) => return false,
+            Order::Paths => path_key(path, &mut hand.key),
+            Order::Keys => key_of_store(&failed, &mut hand.key),
+        }
         failed.encode(&mut hand.payload);
         true
     }
