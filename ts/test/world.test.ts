@@ -608,8 +608,8 @@ it('every verb and drop-in has a row', () => {
   const ofJobs = ['report', 'resume', 'status'];
   // They ask the machine, or tell of the commands.
   const ofNothing = ['completion', 'doctor'];
-  // Their rows are still to be written: what a partition names, and what rsync makes of these worlds.
-  const toCome = ['partition', 'dsync'];
+  // Their rows are still to be written: what a partition names, what a store gets, and what rsync makes of these worlds.
+  const toCome = ['partition', 'dsync', 'sync'];
   const without = [...ofJobs, ...ofNothing, ...toCome];
   const known = new Set(Object.values(ROWS).map(({ words }) => words('s', 'd', 's')[0]));
   expect([...known].sort()).toEqual(
