@@ -89,7 +89,7 @@ export abstract class VerbCommand extends BareCommand {
   });
   keepJobs = number('--keep-jobs', 0, 1_000_000, {
     ...{ group: 'safety', value: 'N', default: '100' },
-    help: 'Journals of ended jobs that are kept; those of jobs that can be gone on with always are',
+    help: 'The last so many jobs whose journals are kept; beyond them those that can be gone on with still are',
   });
   maxDuration = value(
     '--max-duration',

@@ -29,7 +29,7 @@ export interface JournalOptions {
   directory: string;
   /** Without a journal the job does not begin. Default: then it goes on without. */
   required?: boolean;
-  /** Journals of ended jobs that are kept. Default 100. */
+  /** The last so many jobs whose journals are kept; beyond them, those that can be gone on with. Default 100. */
   keep?: number;
   /** As the command was called, and its version. */
   command?: readonly string[];
@@ -47,7 +47,7 @@ export interface Earlier extends Counts {
   state: 'failed' | 'interrupted';
 }
 
-/** The number of journals of ended jobs that are kept. */
+/** The number of jobs whose journals are kept when they have ended. */
 const KEEP = 100;
 
 export class Journal {

@@ -4,7 +4,7 @@
  * Comes in: the directory; goes out: its jobs, with what each is and how it stands. Ended ones that nobody keeps are
  * removed; one that can be gone on with never is.
  */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BulkhaulError } from '../error.js';
@@ -64,17 +64,21 @@ export function stateOf({ end }: Pick<Glance, 'end' | 'job' | 'written'>, holder
   return holder !== undefined ? 'running' : (end?.state ?? 'interrupted');
 }
 
-/** All jobs, those that were heard of last first. */
-export async function jobsIn(state: string, addon: Pick<Addon, 'lockDescriptor'>): Promise<JobSummary[]> {
+async function namesIn(state: string): Promise<string[]> {
   const names = await readdir(toBytes(join(state, 'jobs')), { encoding: 'buffer' }).catch(
     (error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return [];
       throw error;
     },
   );
+  return names.map(fromBytes);
+}
+
+/** All jobs, those that were heard of last first. */
+export async function jobsIn(state: string, addon: Pick<Addon, 'lockDescriptor'>): Promise<JobSummary[]> {
   const jobs: JobSummary[] = [];
-  for (const name of names) {
-    const job = await jobIn(state, fromBytes(name), addon);
+  for (const id of await namesIn(state)) {
+    const job = await jobIn(state, id, addon);
     if (job !== undefined) jobs.push(job);
   }
   return jobs.sort((a, b) => ((a.heard ?? '') < (b.heard ?? '') ? 1 : -1));
@@ -142,10 +146,14 @@ function placesOf(options: Record<string, unknown>): Pick<JobSummary, 'sources' 
   };
 }
 
-/** Removes the journals of jobs that ended: those beyond so many, and those that are old. */
+/** Removes what ended of the jobs beyond the last so many, and of those that are old. Nothing else is looked into. */
 export async function prune(state: string, keep: number, addon: Pick<Addon, 'lockDescriptor'>): Promise<void> {
-  const ended = (await jobsIn(state, addon)).filter((job) => job.state === 'done' || job.state === 'failed');
+  const heard = (id: string) => statSync(toBytes(journalPath(state, id)), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const jobs = (await namesIn(state)).map((id) => ({ id, heard: heard(id) })).sort((a, b) => b.heard - a.heard);
   const now = Date.now();
-  const old = ended.filter(({ heard }, index) => index >= keep || now - Date.parse(heard ?? '') > LIFE);
-  for (const { id } of old) await rm(toBytes(jobDirectory(state, id)), { recursive: true, force: true });
+  for (const { id } of jobs.filter(({ heard }, index) => index >= keep || now - heard > LIFE)) {
+    const job = await jobIn(state, id, addon);
+    if (job?.state !== 'done' && job?.state !== 'failed') continue;
+    await rm(toBytes(jobDirectory(state, id)), { recursive: true, force: true });
+  }
 }

@@ -44,7 +44,7 @@ export interface JournalSettings {
   directory: PathLike;
   /** Without a journal the job does not begin. Default false: it goes on without, and `Job.journal()` says why. */
   required?: boolean;
-  /** Journals of ended jobs that are kept; one that can be gone on with always is. Default 100. */
+  /** The last so many jobs whose journals are kept; beyond them, those that can be gone on with. Default 100. */
   keep?: number;
   /** The job to go on with, by its name. Default: the one with the same options, if there is one. */
   id?: string;
