@@ -108,12 +108,12 @@ const ROOMS = [
     'stores',
     'verbs',
   ].map((room) => `cli/${room}`),
-  ...['added', 'frame', 'help', 'console', 'settings', 'glob', 'compression', 'migration'].map(
+  ...['added', 'frame', 'help', 'console', 'settings', 'places', 'glob', 'compression', 'migration'].map(
     (room) => `cli/dropin/${room}`,
   ),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
   'cli/dropin/hpcp',
-  ...['flags', 'help', 'b3sum', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),
+  ...['flags', 'help', 'b3sum', 'rsync', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),
   'cli/dropin/run-mirror',
   ...['flags', 'help', 'plan', 'run'].map((room) => `cli/dropin/dsync/${room}`),
   'cli/dropin/dsync',

@@ -115,6 +115,53 @@ describe('a manifest of others', () => {
   });
 });
 
+describe('a manifest that is compressed', () => {
+  it.each([
+    ['gzip', 'gz'],
+    ['bgzip', 'gz'],
+    ['pigz', 'gz'],
+    ['xz', 'xz'],
+    ['zstd', 'zst'],
+  ])('%s', async (tool, suffix) => {
+    if (!has(tool)) return;
+    const { cwd, bh, at } = tree();
+    await bh('manifest', '-a', 'sha256', '-o', 't/SHA256SUMS', 't/');
+    // Of more than one piece, on either side.
+    const more = Array.from({ length: 40_000 }, (_, line) => `# ${line} ${line * 7919}\n`).join('');
+    const packed = execFileSync(tool, ['-c'], { input: readFileSync(at('t/SHA256SUMS')), maxBuffer: 1 << 26 });
+    const rest = execFileSync(tool, ['-c'], { input: more, maxBuffer: 1 << 26 });
+    rmSync(at('t/SHA256SUMS'));
+    const name = `t/SHA256SUMS.${suffix}`;
+    writeFileSync(at(name), Buffer.concat([packed, rest]));
+    const { code, stderr } = await bh('verify', name);
+    expect([code, stderr]).toEqual([0, expect.stringContaining('26 files')]);
+    const piped = await run(['verify', '-a', 'sha256', '--in', 't', '--exclude', 'SHA*', '-'], {
+      cwd,
+      input: readFileSync(at(name)),
+    });
+    expect(piped.code).toBe(0);
+    // What is cut short, or damaged, is no shorter manifest.
+    writeFileSync(at(name), packed.subarray(0, -9));
+    expect(await bh('verify', name)).toMatchObject({ code: 2, stderr: expect.stringContaining(name) });
+    writeFileSync(at(name), packed);
+    flip(at(name), Math.floor(packed.length / 2));
+    expect((await bh('verify', name)).code).toBe(2);
+  });
+
+  it('of a bag, and beside its file; one that is not read here is named', async () => {
+    const { bh, at } = tree(['100%']);
+    await bh('manifest', '--format', 'bagit', '-o', 't/manifest-sha512.txt', 't/');
+    execFileSync('gzip', [at('t/manifest-sha512.txt')]);
+    expect((await bh('verify', 't/manifest-sha512.txt.gz')).code).toBe(0);
+    const [digest = ''] = String(execFileSync('md5sum', [at('t/big')])).split(' ');
+    writeFileSync(at('t/big.md5'), `${digest}\n`);
+    execFileSync('gzip', [at('t/big.md5')]);
+    expect((await bh('verify', '--no-extra', 't/big.md5.gz')).code).toBe(0);
+    writeFileSync(at('M'), 'BZh91AY&SY');
+    expect(await bh('verify', 'M')).toMatchObject({ code: 2, stderr: expect.stringContaining('M: it is bzip2') });
+  });
+});
+
 describe('what it finds', () => {
   it('goes on to the end, names each, and sums up', async () => {
     const { bh, at } = tree();

@@ -10,6 +10,7 @@ pub mod known;
 pub mod listfile;
 pub mod manifest;
 pub mod ordered;
+mod packed;
 pub mod record;
 pub mod sort;
 pub mod survey;

@@ -512,6 +512,51 @@ describe('bulkhaul’s own options', () => {
   });
 });
 
+describe('--copy-with rsync', () => {
+  it('the real rsync copies, between the manifest and the verification', async () => {
+    const { at, cwd } = tree();
+    symlinkSync('a', at('s/link'));
+    mkdirSync(at('s/state'));
+    mkdirSync(at('bin'));
+    const real = program('sh', ['-c', 'command -v rsync']);
+    const script = `#!/bin/sh\necho run >>'${at('ran')}'\nexec '${(await real).stdout.trim()}' "$@"\n`;
+    writeFileSync(at('bin/rsync'), script, { mode: 0o755 });
+    const env = { PATH: `${at('bin')}:${process.env.PATH}` };
+    const { code, stdout, stderr } = await run(
+      ['run-mirror', '--copy-with', 'rsync', '--jobs', '2', '--state-dir', 's/state', 's', 'd'],
+      { cwd, env },
+    );
+    expect([code, stdout]).toEqual([0, '']);
+    expect(stderr).toMatch(/\[1\/3\][\s\S]*\[2\/3\][\s\S]*\[3\/3\][\s\S]*Verification successful\.\n$/);
+    const look = ['-ani', '--checksum', '--delete', '--exclude=/state', 's/', 'd/'];
+    expect([execFileSync('rsync', look, { cwd, encoding: 'utf8' }), existsSync(at('d/state'))]).toEqual(['', false]);
+    expect(readFileSync(at('ran'), 'utf8').split('\n').length).toBeGreaterThan(2);
+    rmSync(at('d/a'));
+    const again = await run(['run-mirror', '--copy-with', 'rsync', '--step', 'copy', 's', 'd'], { cwd, env });
+    expect([again.code, existsSync(at('d/a'))]).toEqual([0, true]);
+    expect(again.stderr).toContain('1 file copied');
+  });
+
+  it('is refused where there is no rsync, before anything is read, and for DST in SRC', async () => {
+    const { at, cwd } = tree(['a']);
+    const { code, stderr } = await run(['run-mirror', '--copy-with', 'rsync', 's', 'd'], {
+      cwd,
+      env: { PATH: at('nowhere') },
+    });
+    expect([code, existsSync(at('s/BLAKE3SUMS'))]).toEqual([2, false]);
+    expect(stderr).toContain('rsync');
+    expect((await run(['run-mirror', '--copy-with', 'rsync', 's', 's/d'], { cwd })).code).toBe(2);
+    expect(existsSync(at('s/d'))).toBe(false);
+  });
+
+  it('a dry run writes nothing', async () => {
+    const { mirror, at } = tree(['a']);
+    const { code, stdout } = await mirror('--copy-with', 'rsync', '--dry-run', 's', 'd');
+    expect([code, existsSync(at('d')), existsSync(at('s/BLAKE3SUMS'))]).toEqual([0, false, false]);
+    expect(stdout).toContain('sub/a');
+  });
+});
+
 describe('the command line', () => {
   const refused =
     (args: string[], env: NodeJS.ProcessEnv = {}) =>
@@ -538,6 +583,9 @@ describe('the command line', () => {
     [['--manifest', '', 's', 'd'], {}],
     [['--progress', 'x', 's', 'd'], {}],
     [['--stall-timeout', 'x', 's', 'd'], {}],
+    [['--copy-with', 'cp', 's', 'd'], {}],
+    [['--copy-with', 'rsync', '--step', 'verify', 's', 'd'], {}],
+    [['--copy-with', 'rsync', '--nice', '5', 's', 'd'], {}],
   ])('%j %j is refused', (args, env) => expect(refused(args, env)).toThrow(UsageError));
 
   it('the flag wins over the environment, which wins over the engine', () => {

@@ -1,19 +1,22 @@
 //! A list as a file: its lines, read to the end, in the form that it has.
 //!
-//! Comes in: a path, which may be a pipe; goes out: lines with their numbers, as often as they are asked for.
+//! Comes in: a path, which may be a pipe, of what may be compressed; goes out: lines with their numbers, as often as they are
+//! asked for.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 
+use bulkhaul_formats::codec::{HEAD_BYTES, Kind, recognise};
 use bulkhaul_formats::lists::changes;
 use bulkhaul_formats::lists::hpcp::{self, Form};
-use bulkhaul_sys::Way;
+use bulkhaul_sys::{self as sys, AsFd as _, Way};
 
 use crate::bytes::stream::{self, name_of};
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::error::{Refusal, describe};
 use crate::job::desk::Cancel;
+use crate::records::packed::Packed;
 use crate::records::sort::Sorters;
 
 /// Bytes of a list that tell whether it has a header.
@@ -42,6 +45,25 @@ impl ListFile {
         let keep = |bytes: &[u8]| file.write_all(bytes).map_err(|error| sorters.failed(&error));
         let whole = stream.read_to_end(cancel, refuse, keep)?;
         Ok(whole.then_some(Self { name, file }))
+    }
+
+    /// The same list as it is; what is compressed is unpacked into a file without a name. `None`: the run is to stop.
+    pub(crate) fn unpacked(self, sorters: &Sorters, cancel: &Cancel) -> Result<Option<Self>, Refusal> {
+        let read = |buffer: &mut [u8], at| self.read_full_at(buffer, at);
+        let mut head = [0; HEAD_BYTES];
+        let length = read(&mut head, 0)?;
+        let format = match recognise(&head[..length]) {
+            Some(Kind::Archive(format)) => format,
+            Some(Kind::Foreign(name)) => return Err(self.refusal(&format!("it is {name}, which is not read here"))),
+            Some(Kind::Compressed(_)) | None => return Ok(Some(self)),
+        };
+        let mut file = File::from(sorters.file()?);
+        let packed = Packed::new(format, read, |damage| self.refusal(&damage.to_string()));
+        let whole = packed.unpack(|bytes| {
+            file.write_all(bytes).map_err(|error| sorters.failed(&error))?;
+            Ok(!cancel.is_draining())
+        })?;
+        Ok(whole.then_some(Self { file, ..self }))
     }
 
     /// The same list with other bytes, which are kept in a file without a name.
@@ -76,6 +98,12 @@ impl ListFile {
     pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, Refusal> {
         let read = self.file.read_at(buffer, at);
         read.map_err(|error| self.refusal(&error.to_string()))
+    }
+
+    /// The same until the buffer is full, or the list ends.
+    fn read_full_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, Refusal> {
+        let read = sys::read_full_at(self.file.as_fd(), buffer, at);
+        read.map_err(|errno| self.refusal(&describe(errno)))
     }
 
     pub(crate) fn refusal(&self, what: &str) -> Refusal {

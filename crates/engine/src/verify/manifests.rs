@@ -77,6 +77,9 @@ pub fn read(
             return Ok(None);
         };
         drop(resting);
+        let Some(list) = list.unpacked(sorters, &desk.cancel)? else {
+            return Ok(None);
+        };
         let (list, recognised, head) = format_of(list, &one.path, sorters)?;
         all_kinds |= recognised.format == Format::Json;
         let expected = algorithm.or(recognised.named);

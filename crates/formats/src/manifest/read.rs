@@ -2,6 +2,7 @@
 
 use super::sums::{self, Parts, Spacing};
 use super::{Entry, Format, ManifestError, Problem, either, inside, json, text};
+use crate::codec;
 use crate::digest::{Algorithm, Digest};
 
 /// Bytes that a line may have, its end not counted: a path several times as long as a kernel takes, written as JSON.
@@ -296,7 +297,7 @@ pub struct Recognised {
 /// Tells the format of a manifest from the name of its file (empty: none) and from its beginning, which must have its first
 /// entry; `None`: it is none that is known here.
 pub fn recognise(name: &[u8], head: &[u8]) -> Option<Recognised> {
-    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let name = own_name(name);
     let named = named(name);
     let all = |format| Recognised {
         format,
@@ -346,7 +347,7 @@ pub fn recognise(name: &[u8], head: &[u8]) -> Option<Recognised> {
 /// The line of a manifest that is one digest and nothing else, as many tools write `FILE.md5`: with the name that it lies
 /// beside, which its own name says. `None`: it is no such thing.
 pub fn bare(name: &[u8], content: &[u8]) -> Option<Vec<u8>> {
-    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let name = own_name(name);
     let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0)?;
     let algorithm = named(&name[dot + 1..])?;
     let hex = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content).trim_ascii();
@@ -358,6 +359,14 @@ pub fn bare(name: &[u8], content: &[u8]) -> Option<Vec<u8>> {
         .entry(&entry, &mut line)
         .ok()?;
     Some(line)
+}
+
+/// The last component of a path, without what it is called after when it is compressed.
+fn own_name(path: &[u8]) -> &[u8] {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let packed = codec::Format::ALL.iter();
+    let mut bare = packed.filter_map(|format| name.strip_suffix(format.suffix().as_bytes()));
+    bare.next().unwrap_or(name)
 }
 
 /// A manifest or tag manifest of a bag (RFC 8493, sections 2.1.3 and 2.2.1).

@@ -17,7 +17,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { basename, join, relative } from 'node:path';
+import { basename, join } from 'node:path';
 import { BulkhaulError } from '../../../error.js';
 import { Lease } from '../../../journal/lease.js';
 import { makeDirectories } from '../../../journal/store.js';
@@ -244,12 +244,6 @@ export function topOf(source: string, own: readonly string[]): Top {
   }
   const names = kept.sort(Buffer.compare);
   return { names, skipped: skipped.sort(), digest: createHash('sha256').update(listOf(names)).digest('hex') };
-}
-
-/** The name of a directory below another; undefined: it is not there. */
-export function within(directory: string, path: string): string | undefined {
-  const name = relative(directory, path);
-  return name === '' || name === '..' || name.startsWith('../') ? undefined : name;
 }
 
 /** Deals entries out. */

@@ -5,9 +5,9 @@
  * --verbose, or with --json nothing but JSON; everything else goes to standard error. What can't work is found out before
  * the source is looked through, and a dry run makes nothing.
  */
-import { accessSync, constants, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BulkhaulError } from '../../../error.js';
 import type { Report } from '../../../events.js';
@@ -32,8 +32,9 @@ import { exitCodeOfError, systemError } from '../../exit.js';
 import { type CommonSettings, type Context, neededSpillDirectory, runJob } from '../../run.js';
 import { elsewhere, parseRate } from '../../values.js';
 import { Console } from '../console.js';
+import { real, within } from '../places.js';
 import { type DsyncCall, isElsewhere } from './flags.js';
-import { type Cut, deal, nameOf, type Plan, Plans, someOf, type Top, topOf, within } from './plan.js';
+import { type Cut, deal, nameOf, type Plan, Plans, someOf, type Top, topOf } from './plan.js';
 
 interface Problem {
   code: number;
@@ -405,14 +406,4 @@ const MAIN = fileURLToPath(new URL('../../main.js', import.meta.url));
 function problemsOf(report: Report): Problem[] {
   const { exitCode: code, complete } = report;
   return complete ? [] : [{ code, message: sentenceOf(report, code) }];
-}
-
-/** A path without links, as far as it exists. */
-function real(path: string): string {
-  try {
-    return fromBytes(realpathSync.native(toBytes(path), { encoding: 'buffer' }));
-  } catch {
-    const above = dirname(path);
-    return above === path ? path : join(real(above), path.slice(above.length).replace(/^\/+/, ''));
-  }
 }

@@ -67,6 +67,13 @@ export const FLAGS = {
     rank: 0,
     help: 'The step; all (the default) are the three in their order.',
   },
+  copy_with: {
+    names: ['--copy-with'],
+    takes: 'text',
+    metavar: '{bulkhaul,rsync}',
+    rank: 2,
+    help: 'Who copies: bulkhaul (the default), or the real rsync, with -a, --jobs of them at a time (else one). Then SRC is hashed before it is copied, not meanwhile, and --bwlimit is what it writes.',
+  },
   ...ADDED,
 } as const satisfies FlagTable;
 
@@ -76,6 +83,7 @@ export type MirrorValues = Values<typeof FLAGS>;
 export interface MirrorCall extends Parsed<typeof FLAGS> {
   readonly step: Step;
   readonly algo: (typeof ALGORITHMS)[number];
+  readonly copyWith: (typeof COPIERS)[number];
   readonly progress: ProgressForm;
   readonly source: string;
   readonly destination: string | undefined;
@@ -89,6 +97,10 @@ const STEPS = ['all', 'make-manifest', 'copy', 'verify'] as const;
 export type Step = (typeof STEPS)[number];
 const ALGORITHMS = ['auto', 'blake3', 'sha256'] as const;
 
+const COPIERS = ['bulkhaul', 'rsync'] as const;
+/** What only bulkhaul's own copy minds. */
+const NOT_RSYNC = { iops_limit: '--iops-limit', nice: '--nice', ionice: '--ionice', stall_timeout: '--stall-timeout' };
+
 /** Worker threads at most, as the engine has it. */
 const MOST = 1024;
 
@@ -98,9 +110,10 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Mirr
   const { values, positionals } = parsed;
   const step = chosen('--step', STEPS, values.step ?? 'all');
   const algo = chosen('--algo', ALGORITHMS, values.algo ?? 'auto');
+  const copyWith = chosen('--copy-with', COPIERS, values.copy_with ?? 'bulkhaul');
   const progress = checkAdded(values);
   const [source = '', destination, ...more] = positionals;
-  const call = { ...parsed, step, algo, progress, source, destination, jobs: undefined, threads: 0 };
+  const call = { ...parsed, step, algo, copyWith, progress, source, destination, jobs: undefined, threads: 0 };
   if (values.help || values.version) return call;
 
   const jobs = fromEnvironment(values.jobs, '--jobs', env, 'MIRROR_JOBS');
@@ -113,6 +126,13 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Mirr
   if (destination === '') throw new UsageError('argument DST: it is empty');
   if (destination === undefined && (step === 'all' || step === 'copy')) {
     throw new UsageError(`argument DST: --step ${step} needs it`);
+  }
+  if (copyWith === 'rsync') {
+    if (step !== 'all' && step !== 'copy') throw new UsageError(`argument --copy-with: --step ${step} copies nothing`);
+    for (const [name, flag] of Object.entries(NOT_RSYNC)) {
+      const given = values[name as keyof typeof NOT_RSYNC] !== undefined;
+      if (given) throw new UsageError(`argument ${flag}: rsync knows nothing of it (--copy-with)`);
+    }
   }
   if (values.manifest === '') throw new UsageError('argument --manifest: it is empty');
   if (values.json && values.manifest === '-' && (step === 'all' || step === 'make-manifest')) {

@@ -14,6 +14,7 @@ export const PAGE = {
   examples: [
     ['Manifest, copy, verify', 'run-mirror /mnt/delivery /data/delivery'],
     ['From a rotating disk', 'run-mirror --jobs 4 /mnt/delivery /data/delivery'],
+    ['Copied by the real rsync, four at a time', 'run-mirror --copy-with rsync --jobs 4 /mnt/delivery /data/delivery'],
     ['Only the manifest, compressed', 'run-mirror --step make-manifest --manifest - /mnt/delivery | gzip > M.gz'],
     ['A verification by it', 'zcat M.gz | run-mirror --step verify --manifest - /mnt/delivery /data/delivery'],
   ],

@@ -19,7 +19,15 @@ import { failureText, manifestSummary, summaryText, verifiedText } from '../../.
 import { count } from '../../../report/units.js';
 import { sentenceOf } from '../../../verdict.js';
 import { systemError } from '../../exit.js';
-import { type CommonSettings, type Context, inUse, neededSpillDirectory, runJob, spillDirectory } from '../../run.js';
+import {
+  type CommonSettings,
+  type Context,
+  inUse,
+  neededSpillDirectory,
+  runJob,
+  spillDirectory,
+  stateDirectory,
+} from '../../run.js';
 import { elsewhere } from '../../values.js';
 import { Console } from '../console.js';
 import { journaled, resourcesOf, settingsOf } from '../settings.js';
@@ -39,6 +47,7 @@ type Begin = Parameters<typeof runJob>[0];
 const INTERRUPTED: Problem = { kind: 'interrupted', message: 'interrupted: the same command goes on' };
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
+const INCOMPLETE = 'the copy is incomplete, so it was not verified';
 const MAKING = '[1/3] Creating manifest…';
 
 /** By the algorithm. */
@@ -116,11 +125,12 @@ class Mirror {
     await this.#check();
     const wants = (each: MirrorCall['step']) => step === 'all' || step === each;
     let made: string | undefined;
-    if (step === 'all' && !values.dry_run) {
+    if (step === 'all' && !values.dry_run && call.copyWith === 'bulkhaul') {
       made = await this.#makeAndCopy(resources);
     } else {
+      const rsync = call.copyWith === 'rsync' ? await this.#rsync(resources) : undefined;
       if (wants('make-manifest')) made = await this.#make(resources);
-      if (wants('copy') && !this.#stopped) await this.#copy(resources);
+      if (wants('copy') && !this.#stopped) await (rsync ? rsync() : this.#copy(resources));
     }
     if (!wants('verify') || this.#stopped) return;
     if (step === 'all' && values.dry_run) {
@@ -214,7 +224,7 @@ class Mirror {
     const { unwritable: _, ...failures } = report.failureKinds;
     const lost = report.notes.some(({ kind }) => kind === 'manifest');
     this.#incomplete = Object.values(failures).some((count) => count > 0) || !report.accounted || lost;
-    if (this.#incomplete) out.say('the copy is incomplete, so it was not verified');
+    if (this.#incomplete) out.say(INCOMPLETE);
     if (this.#stopped) return undefined;
     if (place === undefined) await this.#print(output);
     else if (place.startsWith(below(source, ''))) await this.#bring(place.slice(below(source, '').length), copy);
@@ -235,8 +245,52 @@ class Mirror {
     const copy = await this.#copier(resources, settings);
     const report = await this.#job((entries) => copy({ entries }), settings);
     this.#summarise(report, summaryText);
-    // What is missing then is no finding of a verification.
-    this.#incomplete = Object.values(report.failureKinds).some((count) => count > 0) || !report.accounted;
+    this.#judge(report);
+  }
+
+  /** What is missing after a copy is no finding of a verification. */
+  #judge(report: Report): void {
+    this.#incomplete ||= Object.values(report.failureKinds).some((count) => count > 0) || !report.accounted;
+  }
+
+  /** The copy by the real rsync, which is known to be there. */
+  async #rsync(resources: Resources): Promise<() => Promise<void>> {
+    const { call, out } = this;
+    const { source, destination = '', values } = call;
+    const { copyWithRsync, muster } = await import('./rsync.js');
+    const settings = this.#settings(problemsOf);
+    const options = {
+      source,
+      destination,
+      jobs: call.jobs ?? 1,
+      limit: resources.limits?.bytes ?? 0,
+      dryRun: values.dry_run,
+      inUse: [
+        ...inUse(settings, out.streams.env).inUse,
+        ...(values.no_journal ? [] : [values.state_dir ?? stateDirectory(out.streams.env) ?? []].flat()),
+      ],
+      scratch: this.#temporary(),
+      spillDirectory: neededSpillDirectory(out.streams.env),
+      note: (message: string) => out.note(message),
+      look: async (begin: Begin, listen: (event: Event) => void) => {
+        const report = await this.#job(begin, { ...settings, dryRun: false }, listen);
+        this.#judge(report);
+        out.report(...problemsOf(report));
+        return report;
+      },
+      copy: async (begin: Begin) => {
+        const report = await this.#job(begin, settings);
+        this.#judge(report);
+        this.#summarise(report, (each) => summaryText(each, false));
+        return report;
+      },
+    };
+    const crew = await muster(options);
+    return async () => {
+      this.#say(this.#copying);
+      await copyWithRsync(crew, options);
+      if (this.#incomplete && call.step === 'all') out.say(INCOMPLETE);
+    };
   }
 
   /** Begins a copy of what is in SRC into DST, with these options beside. */

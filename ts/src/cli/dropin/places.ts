@@ -1,0 +1,20 @@
+/** Where paths lead, as far as a drop-in has to know before anything is made: a path in, its place or its name in another out. */
+import { realpathSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fromBytes, toBytes } from '../../names.js';
+
+/** A path without links, as far as it exists. */
+export function real(path: string): string {
+  try {
+    return fromBytes(realpathSync.native(toBytes(path), { encoding: 'buffer' }));
+  } catch {
+    const above = dirname(path);
+    return above === path ? path : join(real(above), path.slice(above.length).replace(/^\/+/, ''));
+  }
+}
+
+/** The name of a path below a directory, both without links; undefined: it is not there. */
+export function within(directory: string, path: string): string | undefined {
+  const name = relative(directory, path);
+  return name === '' || name === '..' || name.startsWith('../') ? undefined : name;
+}
