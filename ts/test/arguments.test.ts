@@ -141,6 +141,8 @@ const KINDS = {
       { command: ['x'], environment: 5 },
     ],
   },
+  // A right one goes with a size of batches.
+  pause: { right: undefined, wrong: [...NO_NUMBER, -1] },
   moment: { right: 1.5, wrong: NO_NUMBER },
   store: {
     right: { endpoint: NOBODY },
@@ -197,7 +199,13 @@ const SYNC = {
   olderThan: 'moment',
   minSize: 'size',
   maxSize: 'size',
+  partition: 'text year=2026',
   maxDelete: 'limit',
+  backup: 'path',
+  batchSize: 'count',
+  batchPause: 'pause',
+  links: 'boolean',
+  markers: 'boolean',
   state: 'path',
   modes: 'boolean',
   sync: 'boolean',

@@ -8,8 +8,10 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   statSync,
   symlinkSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -322,6 +324,136 @@ it('chooses by name, age and size, and by a rule where both sides differ', async
   expect((await summary(server, '--compare', 'checksum', same, 's3://b/p')).counts.copied).toBe(1);
 });
 
+it('keeps what it replaces and removes, where that is asked for, and leaves it where it can not', async () => {
+  const server = await s3();
+  const source = tree({ a: 'new', 'd/b': '2' });
+  server.put('p/a', 'old', { 'x-amz-meta-mtime': '5' });
+  server.put('p/gone', 'extra');
+  const aside = await summary(server, '--delete', '--backup-dir', 's3://b/kept', source, 's3://b/p');
+  expect(aside).toMatchObject({ code: 0, counts: { copied: 2, removed: 1 } });
+  const kept = { 'kept/a': 'old', 'kept/gone': 'extra' };
+  expect(server.contents).toEqual({ ...kept, 'p/a': 'new', 'p/d/b': '2' });
+  expect(server.objects.get('kept/a')?.headers['x-amz-meta-mtime']).toBe('5');
+  // Down, on a disk; and what can't be kept stays.
+  const there = tree({ a: 'mine', extra: 'x' });
+  const old = join(scratch(), 'old');
+  symlinkSync('nowhere', join(there, 'link'));
+  const down = await sync(server, '--delete', '--backup-dir', old, 's3://b/p', there);
+  expect([down.code, filesOf(old)], down.stderr).toEqual([23, { a: 'mine', extra: 'x' }]);
+  expect(filesOf(there)).toEqual({ a: 'new', 'd/b': '2' });
+  expect(readdirSync(there)).toContain('link');
+  server.plan = ({ method, key }) =>
+    method === 'PUT' && key.startsWith('kept/') ? { status: 403, code: 'AccessDenied' } : undefined;
+  writeFileSync(join(source, 'a'), 'newer');
+  const failed = await sync(server, '--backup-dir', 's3://b/kept', source, 's3://b/p');
+  expect([failed.code, server.contents['p/a']], failed.stderr).toEqual([23, 'new']);
+  for (const place of ['s3://b/p', 's3://b/p/old', source]) {
+    const nested = await sync(server, '--backup-dir', place, source, 's3://b/p');
+    expect([nested.code, nested.stderr.includes('one is in the other')], nested.stderr).toEqual([3, true]);
+  }
+});
+
+it('keeps both, under names that tell when, and finds nothing to do then', async () => {
+  const server = await s3();
+  const source = tree({ 'd/a.txt': 'mine', b: '2' });
+  server.put('p/d/a.txt', 'theirs', {}, new Date('2020-01-02T03:04:05Z'));
+  const go = () => summary(server, '--conflict', 'keep-both', source, 's3://b/p');
+  expect(await go()).toMatchObject({ code: 0, counts: { copied: 2 } });
+  const both = { 'p/d/a.conflict-20200102T030405Z.txt': 'theirs', 'p/d/a.txt': 'mine', 'p/b': '2' };
+  expect(server.contents).toEqual(both);
+  expect((await go()).counts.copied).toBeUndefined();
+  const mirrored = await sync(server, '--conflict', 'keep-both', '--delete', source, 's3://b/p');
+  expect([mirrored.code, mirrored.stderr.includes('keep-both')]).toEqual([2, true]);
+  server.put('p/b', 'theirs');
+  expect((await summary(server, '--conflict', 'skip', source, 's3://b/p')).counts.copied).toBeUndefined();
+});
+
+it('takes partitions by what their values are, and looks at no others', async () => {
+  const server = await s3();
+  const months = ['2022/12', '2023/5', '2023/6', '2023/10'];
+  const files = months.map((month) => [`v1.2/year=${month.replace('/', '/month=')}/f`, month] as const);
+  const source = tree({ ...Object.fromEntries(files), 'v1.2/readme': 'x' });
+  server.put('p/v1.2/year=2021/month=1/f', 'old');
+  server.put('p/v1.2/year=2023/month=9/f', 'extra');
+  const rule = ['--partition', 'year=2023, month>=6'];
+  expect((await summary(server, '--delete', ...rule, source, 's3://b/p')).counts).toMatchObject({
+    copied: 2,
+    removed: 1,
+  });
+  const expected = ['year=2021/month=1', 'year=2023/month=10', 'year=2023/month=6'];
+  expect(server.keys).toEqual(expected.map((name) => `p/v1.2/${name}/f`));
+  const back = join(scratch(), 'back');
+  expect((await summary(server, '--partition', 'month<7', 's3://b/p', back)).counts).toEqual({ copied: 2 });
+  expect((await sync(server, '--partition', 'year', source, 's3://b/p')).stderr).toContain('KEY=VALUE');
+});
+
+it('carries symlinks and empty directories where that is asked for, as rclone does', async () => {
+  const server = await s3();
+  const source = tree({ 'd/a': '1', 'd/a!': '2', 'l/x': '3' });
+  symlinkSync('a', join(source, 'd/to'));
+  symlinkSync('../not there', join(source, 'l/to'));
+  mkdirSync(join(source, 'empty/inner'), { recursive: true });
+  const all = ['--links', '--directory-markers'];
+  expect((await summary(server, source, 's3://b/plain')).counts.copied).toBe(3);
+  expect(await summary(server, ...all, source, 's3://b/p')).toMatchObject({ code: 0, counts: { copied: 5, made: 1 } });
+  expect(server.contents).toMatchObject({
+    'p/d/to.rclonelink': 'a',
+    'p/empty/inner/': '',
+    'p/l/to.rclonelink': '../not there',
+  });
+  expect((await summary(server, '--delete', ...all, source, 's3://b/p')).counts).toEqual({ skipped: 10 });
+  const back = join(scratch(), 'back');
+  const down = await summary(server, ...all, 's3://b/p', back);
+  expect(down).toMatchObject({ code: 0, counts: { copied: 5, made: 1 } });
+  const list = (root: string) =>
+    readdirSync(root, { recursive: true, withFileTypes: true })
+      .map((entry) => {
+        const path = join(entry.parentPath, entry.name);
+        return `${path.slice(root.length)} ${entry.isSymbolicLink() ? readlinkSync(path) : entry.isDirectory()}`;
+      })
+      .sort();
+  expect(list(back)).toEqual(list(source));
+  expect((await summary(server, '--delete', ...all, 's3://b/p', back)).counts.copied).toBeUndefined();
+  // A link that changed, and one that is no link any more.
+  unlinkSync(join(source, 'd/to'));
+  symlinkSync('a!', join(source, 'd/to'));
+  unlinkSync(join(source, 'l/to'));
+  expect((await summary(server, '--delete', ...all, source, 's3://b/p')).counts).toMatchObject({
+    copied: 1,
+    removed: 1,
+  });
+  expect((await summary(server, '--delete', ...all, 's3://b/p', back)).counts).toMatchObject({ copied: 1, removed: 1 });
+  expect(list(back)).toEqual(list(source));
+  // One name for two, on a disk and in a store.
+  server.put('q/x', 'file');
+  server.put('q/x.rclonelink', 'target');
+  const two = await sync(server, '--links', 's3://b/q', join(scratch(), 'two'));
+  expect([two.code, two.stderr.includes('a file has the name of this symlink')], two.stderr).toEqual([23, true]);
+  const odd = await sync(server, '--links', tree({ 'y.rclonelink': 'z', w: '1' }), 's3://b/r');
+  expect([odd.code, server.keys.filter((key) => key.startsWith('r/'))], odd.stderr).toEqual([23, ['r/w']]);
+});
+
+it('goes in batches, of which one begins when the one before has ended', async () => {
+  const server = await s3();
+  const files = Object.fromEntries(Array.from({ length: 9 }, (_, index) => [`f${index}`, `${index}`]));
+  let [at, most] = [0, 0];
+  server.plan = ({ method, key }) => {
+    if (method === 'PUT' && key.startsWith('p/f')) {
+      // Whatever is under way belongs to one batch.
+      const batch = Math.floor(at / 2);
+      at += 1;
+      most = Math.max(most, batch);
+      expect(server.keys.length).toBeGreaterThanOrEqual(batch * 2);
+    }
+    return undefined;
+  };
+  const args = ['--batch-size', '2', '--batch-pause', '0.01'];
+  expect(await summary(server, ...args, tree(files), 's3://b/p')).toMatchObject({ code: 0, counts: { copied: 9 } });
+  expect(most).toBe(4);
+  const alone = await sync(server, '--batch-pause', '1', tree(files), 's3://b/p');
+  expect([alone.code, alone.stderr.includes('--batch-size')]).toEqual([2, true]);
+});
+
 it('goes by what is remembered, and notices what changed on either side', async () => {
   const server = await s3();
   const source = tree({ a: '1', b: '2', c: '3' });
@@ -482,14 +614,17 @@ it('takes keys of a profile', async () => {
   );
 });
 
+/** What the page has beside photos. */
+const EVENTS = [5, 6, 7].map((month) => `events/year=2026/month=${month}/a.parquet`);
+
 it('does what its page says', async () => {
   const page = readFileSync(new URL('../../docs/sync.md', import.meta.url), 'utf8');
   const blocks = [...page.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, kind, text = '']) => ({ kind, text }));
   const server = await s3({ bucket: 'archive' });
   const cwd = scratch();
-  for (const name of ['a.jpg', 'b.tmp', 'cache/c.jpg']) {
-    mkdirSync(join(cwd, 'photos', name, '..'), { recursive: true });
-    writeFileSync(join(cwd, 'photos', name), name);
+  for (const name of ['photos/a.jpg', 'photos/b.tmp', 'photos/cache/c.jpg', ...EVENTS]) {
+    mkdirSync(join(cwd, name, '..'), { recursive: true });
+    writeFileSync(join(cwd, name), name.replace(/^photos\//, ''));
   }
   mkdirSync(join(cwd, 'node_modules'));
   symlinkSync(fileURLToPath(new URL('../..', import.meta.url)), join(cwd, 'node_modules/bulkhaul'));
@@ -513,6 +648,7 @@ it('does what its page says', async () => {
     ['a.jpg', 'cache/c.jpg'],
   ]);
   expect(Object.keys(filesOf(join(cwd, 'back')))).toEqual(all);
+  expect(below('events/')).toEqual(['year=2026/month=6/a.parquet', 'year=2026/month=7/a.parquet']);
 });
 
 it('speaks TLS with servers whose authority it trusts, and with no others', async () => {

@@ -19,7 +19,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { S3 } from './rig/s3.js';
 import { type Mount, mountFaulty, run } from './rig.js';
 
 /** Names below a directory, and what they hold. */
@@ -110,7 +111,7 @@ type Cell = [code: number, source: string | RegExp, destination: string | RegExp
 
 interface Row {
   /** The command, for a source, a destination, and the one of them that has the fault. */
-  words: (source: string, destination: string, faulty: string) => [string, ...string[]];
+  words: (source: string, destination: string, faulty: string, files: Files) => [string, ...string[]];
   /** What the destination holds before: an earlier copy, or something extra. */
   before?: 'copy' | 'extra';
   cells: Record<keyof typeof FAULTS, Cell>;
@@ -147,6 +148,17 @@ const hpcp = (...options: string[]): Row['words'] => {
 };
 const comparing = (...options: string[]): Row['words'] => {
   return (source, destination) => ['compare', ...options, source, destination];
+};
+
+/** From a source to a store, where nothing is of this row; and from a store that has what the source should have. */
+const up: Row['words'] = (source) => {
+  server.objects.clear();
+  return ['sync', source, 's3://b/p'];
+};
+const down: Row['words'] = (_source, destination, _faulty, files) => {
+  server.objects.clear();
+  for (const [name, content] of Object.entries(files)) server.put(`p/${name}`, content);
+  return ['sync', 's3://b/p', destination];
 };
 
 /** What becomes of a copy. */
@@ -285,6 +297,53 @@ const ROWS: Record<string, Row> = {
       'whole seconds': [0, BOTH, BOTH, /1 removed\nskipped: 4 unchanged/],
       hangs: [130, BOTH, /^(?!(.* )?a=).*extra=e/, ': aborting\n'],
       'nothing new': [23, BOTH, E, 'Required key not available'],
+    },
+  },
+  sync: {
+    words: (source, destination) => ['sync', source, destination],
+    cells: COPIED,
+  },
+  'sync to a store': {
+    words: up,
+    cells: {
+      view: [0, BOTH, BOTH, '2 files copied'],
+      // A store tells all names apart.
+      folded: [0, NAMESAKES, '', '4 files copied'],
+      'equal inodes': [0, TWINS, '', '2 files copied'],
+      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
+      'clamped times': [0, BOTH, '', '2 files copied'],
+      'dropped times': [0, BOTH, '', '2 files copied'],
+      'no chown': [0, BOTH, '', '2 files copied'],
+      'no chmod': [0, BOTH, '', '2 files copied'],
+      'no xattr': [0, BOTH, '', '2 files copied'],
+      'ends early': [24, BOTH, '', 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, '', 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, '', ': aborting\n'],
+      'nothing new': [0, BOTH, '', '2 files copied'],
+    },
+  },
+  'sync from a store': {
+    words: down,
+    cells: {
+      view: [0, BOTH, BOTH, '2 files copied'],
+      // Of two directories that are one, either makes it.
+      folded: [
+        23,
+        NAMESAKES,
+        /^(Dir\/r=[12] (F=upper|f=lower)|(F=upper )?dir\/r=[12]( f=lower)?)$/,
+        'another key is the same name here',
+      ],
+      'equal inodes': [0, TWINS, TWINS, '2 files copied'],
+      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
+      'clamped times': [0, BOTH, BOTH, '2 files copied'],
+      'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
+      'no chown': [0, BOTH, BOTH, '2 files copied'],
+      'no chmod': [23, BOTH, 'sub/', 'not permitted'],
+      'no xattr': [0, BOTH, BOTH, '2 files copied'],
+      'ends early': [0, BOTH, BOTH, '2 files copied'],
+      'goes on': [0, BOTH, BOTH, '2 files copied'],
+      hangs: [0, BOTH, BOTH, '2 files copied'],
+      'nothing new': [23, BOTH, '', 'Required key not available'],
     },
   },
   list: {
@@ -520,6 +579,9 @@ const ROWS: Record<string, Row> = {
   },
 };
 
+const server = new S3({});
+beforeAll(() => server.listen());
+afterAll(() => server.close());
 const base = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
 const mounts = new Map<string, Promise<Mount | undefined>>();
 afterAll(async () => {
@@ -588,7 +650,8 @@ describe.each(Object.entries(ROWS))('%s', (row, { words, before, cells }) => {
     if (before === 'extra') put(real.destination, { extra: 'e' });
 
     const onStart = world.stopped ? (child: ChildProcess) => void stopTwice(child, mount) : undefined;
-    const { code, stdout, stderr } = await run(words(source, destination, faulty), { onStart });
+    const env = words === up || words === down ? server.env : {};
+    const { code, stdout, stderr } = await run(words(source, destination, faulty, world.files), { onStart, env });
     const [wanted, leftInSource, leftInDestination, said] = cells[fault as keyof typeof cells];
     const outcome = { code, source: left(real.source), destination: left(real.destination), said: stdout + stderr };
     expect(outcome).toEqual({
@@ -608,10 +671,10 @@ it('every verb and drop-in has a row', () => {
   const ofJobs = ['report', 'resume', 'status'];
   // They ask the machine, or tell of the commands.
   const ofNothing = ['completion', 'doctor'];
-  // Their rows are still to be written: what a partition names, what a store gets, and what rsync makes of these worlds.
-  const toCome = ['partition', 'dsync', 'sync'];
+  // Their rows are still to be written: what a partition names, and what rsync makes of these worlds.
+  const toCome = ['partition', 'dsync'];
   const without = [...ofJobs, ...ofNothing, ...toCome];
-  const known = new Set(Object.values(ROWS).map(({ words }) => words('s', 'd', 's')[0]));
+  const known = new Set(Object.values(ROWS).map(({ words }) => words('s', 'd', 's', {})[0]));
   expect([...known].sort()).toEqual(
     [...verbs, ...dropIns.map(({ name }) => name)].filter((name) => !without.includes(name)).sort(),
   );

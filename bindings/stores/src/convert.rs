@@ -2,11 +2,11 @@
 //!
 //! Paths and URLs are buffers. Sizes are numbers, exact to 2^53 bytes. Times are seconds.
 
-use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources};
+use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources, seconds};
 use bulkhaul_stores::list;
 use bulkhaul_stores::s3::Config;
 use bulkhaul_stores::session::{Retry, SessionOptions};
-use bulkhaul_stores::sync::options::{self as sync, Chosen, Compare, Conflict, Proof};
+use bulkhaul_stores::sync::options::{self as sync, Batch, Chosen, Compare, Conflict, Proof};
 use bulkhaul_sys::Time;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
@@ -56,10 +56,16 @@ pub struct SyncOptions {
     pub older_than: Option<f64>,
     pub min_size: Option<f64>,
     pub max_size: Option<f64>,
+    pub partition: Option<String>,
     pub names: Option<SyncNames>,
     pub remove_extra: Option<bool>,
     pub max_delete: Option<i64>,
     pub max_delete_percent: Option<u32>,
+    pub backup: Option<Buffer>,
+    pub batch_size: Option<u32>,
+    pub batch_pause: Option<f64>,
+    pub links: Option<bool>,
+    pub markers: Option<bool>,
     pub state: Option<Buffer>,
     pub dry_run: Option<bool>,
     pub modes: Option<bool>,
@@ -148,6 +154,17 @@ fn requests(given: Option<StoreRequests>) -> Result<SessionOptions, String> {
     })
 }
 
+fn batch(size: Option<u32>, pause: Option<f64>) -> Result<Option<Batch>, String> {
+    match (size, pause) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err("batchPause goes with batchSize".into()),
+        (Some(size), pause) => Ok(Some(Batch {
+            size: u64::from(size),
+            pause: seconds("batchPause", pause.unwrap_or(0.0))?,
+        })),
+    }
+}
+
 /// Options of a sync. The error names the option.
 pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
     let compare = [
@@ -161,6 +178,8 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
         ("newer", Conflict::Newer),
         ("larger", Conflict::Larger),
         ("destination", Conflict::Destination),
+        ("skip", Conflict::Destination),
+        ("keep-both", Conflict::KeepBoth),
         ("fail", Conflict::Fail),
     ];
     let proof = [("size", Proof::Size), ("hash", Proof::Hash), ("full", Proof::Full)];
@@ -184,12 +203,17 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
             least: given.min_size.map(|size| bytes("minSize", size)).transpose()?,
             most: given.max_size.map(|size| bytes("maxSize", size)).transpose()?,
         },
+        partition: given.partition.map(String::into_bytes),
         names: given.names.map(|names| sync::Names {
             taken: paths(names.taken),
             removed: paths(names.removed),
         }),
         delete: given.remove_extra.unwrap_or(false),
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
+        backup: given.backup.map(Vec::from),
+        batch: batch(given.batch_size, given.batch_pause)?,
+        links: given.links.unwrap_or(false),
+        markers: given.markers.unwrap_or(false),
         state: given.state.map(Vec::from),
         dry_run: given.dry_run.unwrap_or(false),
         modes: given.modes.unwrap_or(false),

@@ -2,12 +2,15 @@
 //!
 //! Comes in: its path; goes out: a [`Store`]. Everything below the root is found by descriptors, through no symlink; a file
 //! is written under a staging name and appears when it is whole, with its times, and synced before it has them: by its time
-//! the next run takes it for finished.
+//! the next run takes it for finished. Where symlinks are carried, they are files to whoever asks: their text, under their name
+//! with [`LINK_SUFFIX`], as rclone has them in a store.
 
+use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::sync::{Arc, OnceLock};
 
 use bulkhaul_engine::entry::{Outcome, Reason};
-use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped, describe};
+use bulkhaul_engine::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::job::process::process;
 use bulkhaul_engine::pool::schedule::Crew;
@@ -19,17 +22,24 @@ use bulkhaul_engine::tree::descriptors::Budget;
 use bulkhaul_engine::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
 use bulkhaul_engine::tree::publish::publish;
 use bulkhaul_engine::tree::selection::Selection;
-use bulkhaul_engine::tree::staging::{Owner, Stager, Staging};
+use bulkhaul_engine::tree::staging::{Owner, Stager, Staging, appear};
 use bulkhaul_engine::walk::Walk;
 use bulkhaul_engine::walk::start::{Boundary, Root, Start, require_one};
 use bulkhaul_engine::{Errno, Kind};
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Node, OwnedFd, Stat};
+use bytes::Bytes;
 
 use crate::session::Session;
 use crate::store::{Abilities, Entry, Facts, Gone, Listing, Part, Reading, Store, Sums, Told, Writing};
 
+/// What the name of a symlink ends with in a store (rclone, `--links`).
+pub const LINK_SUFFIX: &[u8] = b".rclonelink";
+/// The longest text of a symlink (Linux, `PATH_MAX`).
+const LONGEST_TEXT: usize = 4096;
+
 /// How a local side is used.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent option")]
 pub struct LocalOptions {
     /// Exclude rules: what they exclude is not looked at.
     pub filter: Option<bulkhaul_engine::tree::selection::Rules>,
@@ -41,6 +51,8 @@ pub struct LocalOptions {
     pub sync: bool,
     /// What dead runs left unfinished is cleared away as it is listed.
     pub clears: bool,
+    /// Symlinks are carried.
+    pub links: bool,
 }
 
 /// A directory.
@@ -137,7 +149,7 @@ impl Local {
     }
 
     /// The directory that holds a key, and the name in it.
-    fn holder(&self, operation: Operation, key: &[u8], make: bool) -> Result<(OwnedFd, std::ffi::CString), Fault> {
+    fn holder(&self, operation: Operation, key: &[u8], make: bool) -> Result<(OwnedFd, CString), Fault> {
         let (directory, name) = split(key);
         let fault = |errno| self.fault(operation, errno);
         if let Some(why) = unfit(key) {
@@ -163,6 +175,37 @@ impl Local {
             })?;
         }
         Ok((at, name))
+    }
+}
+
+impl Local {
+    /// The key of a symlink without its end, where this is one.
+    fn link_of<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.strip_suffix(LINK_SUFFIX)
+            .filter(|plain| self.options.links && !plain.is_empty() && !plain.ends_with(b"/"))
+    }
+
+    /// A symlink, as a file with its text, if this is one.
+    fn link(&self, operation: Operation, key: &[u8], plain: &[u8]) -> Result<(Entry, Bytes), Fault> {
+        let (at, name) = self.holder(operation, plain, false)?;
+        let fault = |errno| self.fault(operation, errno);
+        let stat = sys::stat(at.as_fd(), &name, Follow::No).map_err(fault)?;
+        if stat.kind != Kind::Symlink {
+            return Err(fault(Errno::NOENT));
+        }
+        let text = sys::read_link(at.as_fd(), &name).map_err(fault)?.into_bytes();
+        Ok((of_link(key.to_vec(), text.len() as u64, stat.mtime), text.into()))
+    }
+}
+
+/// A symlink as a file. It has no mode of its own.
+fn of_link(key: Vec<u8>, size: u64, mtime: sys::Time) -> Entry {
+    Entry {
+        facts: Some(Facts {
+            mtime: Some(mtime),
+            ..Facts::default()
+        }),
+        ..entry(key, Kind::File, size, mtime, (0, 0, 0))
     }
 }
 
@@ -219,10 +262,53 @@ struct Sorting<'s> {
     store: &'s Local,
     desk: &'s Desk,
     sorted: Sorted,
+    /// Symlinks whose place in the order is still to come, by the keys that they have here: those of names that the next one
+    /// begins with.
+    links: BTreeMap<Vec<u8>, Entry>,
+    ahead: Option<Entry>,
 }
 
 impl Listing for Sorting<'_> {
     fn next(&mut self) -> Result<Option<Entry>, Stopped> {
+        loop {
+            if self.ahead.is_none() {
+                self.ahead = self.walked()?;
+            }
+            let is_next = |key: &Vec<u8>| self.ahead.as_ref().is_none_or(|ahead| *key <= ahead.key);
+            if self.links.first_key_value().is_some_and(|(key, _)| is_next(key)) {
+                return Ok(self.links.pop_first().map(|(_, entry)| entry));
+            }
+            let Some(entry) = self.ahead.take() else {
+                return Ok(None);
+            };
+            if self.store.options.links && entry.kind == Kind::Symlink && !entry.failed {
+                let key = [&entry.key[..], LINK_SUFFIX].concat();
+                let size = entry.size;
+                self.links.insert(key.clone(), of_link(key, size, entry.written));
+            } else if self.store.link_of(&entry.key).is_some() && entry.kind == Kind::File && !entry.failed {
+                self.refuse(&entry);
+            } else {
+                return Ok(Some(entry));
+            }
+        }
+    }
+}
+
+impl Sorting<'_> {
+    /// A file that has the name of a symlink in a store would come back as one.
+    fn refuse(&self, entry: &Entry) {
+        let fault = Fault {
+            operation: Operation::List,
+            side: self.store.side,
+            cause: Cause::Answered("name", "a file with this name would come back as a symlink".to_owned()),
+        };
+        let counters = &self.desk.counters[0];
+        counters.outcome(entry.kind, fault.outcome(), None, entry.size);
+        let path = self.store.path(&entry.key);
+        self.desk.fail(Failure::new(&fault, path, entry.kind, None));
+    }
+
+    fn walked(&mut self) -> Result<Option<Entry>, Stopped> {
         let broken = |errno| Fault::new(Operation::List, Side::Source, errno);
         let Some((key, payload)) = self.sorted.next().map_err(broken)? else {
             return Ok(None);
@@ -232,10 +318,10 @@ impl Listing for Sorting<'_> {
         if key == b"/" && !record.failed {
             let (outcome, reason) = (Outcome::Skipped, Some(Reason::NotNeeded));
             self.desk.counters[0].outcome(Kind::Directory, outcome, reason, 0);
-            return self.next();
+            return self.walked();
         }
         if self.store.is_unfinished(key) {
-            return self.next();
+            return self.walked();
         }
         let details = record.details;
         let mut entry = entry(
@@ -246,6 +332,9 @@ impl Listing for Sorting<'_> {
             details.map_or((0, 0, 0), |details| (details.mode, details.uid, details.gid)),
         );
         entry.failed = record.failed;
+        if record.kind == Kind::Symlink {
+            entry.size = details.map_or(0, |details| details.size);
+        }
         Ok(Some(entry))
     }
 }
@@ -317,18 +406,24 @@ impl Store for Local {
             store: self,
             desk,
             sorted,
+            links: BTreeMap::new(),
+            ahead: None,
         }))
     }
 
     fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped> {
-        let looked = self.holder(Operation::Stat, key, false).and_then(|(at, name)| {
-            let stat = sys::stat(at.as_fd(), &name, Follow::No);
-            stat.map_err(|errno| self.fault(Operation::Stat, errno))
-        });
+        let looked = match self.link_of(key) {
+            Some(plain) => self.link(Operation::Stat, key, plain).map(|(entry, _)| entry),
+            None => self.holder(Operation::Stat, key, false).and_then(|(at, name)| {
+                let stat = sys::stat(at.as_fd(), &name, Follow::No);
+                let stat = stat.map_err(|errno| self.fault(Operation::Stat, errno))?;
+                Ok(of_stat(key.to_vec(), &stat))
+            }),
+        };
         match looked {
-            Ok(stat) => Ok(Some(of_stat(key.to_vec(), &stat))),
+            Ok(entry) => Ok(Some(entry)),
             Err(Fault {
-                cause: Cause::Errno(Errno::NOENT),
+                cause: Cause::Errno(Errno::NOENT | Errno::NOTDIR),
                 ..
             }) => Ok(None),
             Err(fault) => Err(fault.into()),
@@ -336,6 +431,10 @@ impl Store for Local {
     }
 
     fn read<'s>(&'s self, listed: &Entry) -> Result<Box<dyn Reading + 's>, Stopped> {
+        if let Some(plain) = self.link_of(&listed.key) {
+            let (entry, text) = self.link(Operation::Read, &listed.key, plain)?;
+            return Ok(Box::new(Text(entry, Some(text))));
+        }
         let (at, name) = self.holder(Operation::Open, &listed.key, false)?;
         let file = sys::open_file(at.as_fd(), &name).map_err(|errno| match errno {
             // It was a file when it was listed.
@@ -363,10 +462,25 @@ impl Store for Local {
     fn write<'s>(
         &'s self,
         key: &[u8],
-        _size: u64,
+        size: u64,
         facts: &Facts,
         replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {
+        if let Some(plain) = self.link_of(key) {
+            return Ok(Box::new(Linked {
+                store: self,
+                key: key.to_vec(),
+                plain: plain.to_vec(),
+                mtime: facts.mtime,
+                text: Vec::new(),
+            }));
+        }
+        if key.ends_with(b"/") && size == 0 {
+            return Ok(Box::new(Made {
+                store: self,
+                key: key.to_vec(),
+            }));
+        }
         if key.ends_with(b"/") {
             let fault = Fault {
                 operation: Operation::Create,
@@ -394,7 +508,11 @@ impl Store for Local {
 
     fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped> {
         for key in keys {
-            let gone = self.holder(Operation::Remove, key, false).and_then(|(at, name)| {
+            let plain = self.link_of(key).unwrap_or(key);
+            let gone = self.holder(Operation::Remove, plain, false).and_then(|(at, name)| {
+                if plain != key {
+                    self.link(Operation::Remove, key, plain)?;
+                }
                 let removed = if key.ends_with(b"/") {
                     sys::remove_directory(at.as_fd(), &name)
                 } else {
@@ -442,6 +560,13 @@ impl Reading for File<'_> {
             return Err(Fault::size(self.store.side, self.stat.size, self.at + got as u64).into());
         }
         self.at += want;
+        if self.at == self.stat.size {
+            let more = sys::read_full_at(self.fd.as_fd(), &mut [0], self.at);
+            let more = more.map_err(|errno| self.store.fault(Operation::Read, errno))?;
+            if more > 0 {
+                return Err(Fault::size(self.store.side, self.stat.size, self.at + 1).into());
+            }
+        }
         Ok(Some(Part {
             bytes: buffer.into(),
             lease,
@@ -463,7 +588,7 @@ struct Staged<'s> {
     store: &'s Local,
     key: Vec<u8>,
     at: OwnedFd,
-    name: std::ffi::CString,
+    name: CString,
     file: OwnedFd,
     staging: Staging,
     facts: Facts,
@@ -488,12 +613,25 @@ impl Staged<'_> {
         if let Some(mtime) = self.facts.mtime {
             sys::set_times(node, None, Some(mtime)).map_err(fault(Operation::SetTimes))?;
         }
+        // Some servers know a file by its name only, and this one goes.
+        let stat = sys::stat_fd(self.file.as_fd()).map_err(fault(Operation::Stat))?;
         let index = match self.store.side {
             Side::Destination(index) => index,
             Side::Source => 0,
         };
-        publish(self.at.as_fd(), &self.staging, &self.name, self.replaces, index)?;
-        let stat = sys::stat_fd(self.file.as_fd()).map_err(fault(Operation::Stat))?;
+        if self.replaces {
+            publish(self.at.as_fd(), &self.staging, &self.name, true, index)?;
+        } else {
+            match appear(self.at.as_fd(), self.staging.as_c_str(), &self.name) {
+                Ok(()) => {}
+                // Nothing had it when it was looked at: another key may be this name here, by its case.
+                Err(Errno::EXIST) => {
+                    let what = "something has this name that was not there, or another key is the same name here";
+                    return Err(self.store.conflict(Operation::Rename, what));
+                }
+                Err(errno) => return Err(self.store.fault(Operation::Rename, errno)),
+            }
+        }
         Ok(of_stat(self.key.clone(), &stat))
     }
 }
@@ -522,4 +660,118 @@ impl Writing for Staged<'_> {
             Ok(()) | Err(_) => {}
         }
     }
+}
+
+/// The text of a symlink that is being read.
+struct Text(Entry, Option<Bytes>);
+
+impl Reading for Text {
+    fn entry(&self) -> &Entry {
+        &self.0
+    }
+
+    fn next(&mut self, _bytes: u64) -> Result<Option<Part>, Stopped> {
+        let bytes = self.1.take().filter(|text| !text.is_empty());
+        Ok(bytes.map(|bytes| Part { bytes, lease: None }))
+    }
+
+    fn close(self: Box<Self>) -> Result<(), Stopped> {
+        Ok(())
+    }
+}
+
+/// A symlink that is being made.
+struct Linked<'s> {
+    store: &'s Local,
+    key: Vec<u8>,
+    plain: Vec<u8>,
+    mtime: Option<sys::Time>,
+    text: Vec<u8>,
+}
+
+impl Writing for Linked<'_> {
+    fn put(&mut self, part: Part) -> Result<(), Stopped> {
+        if self.text.len() + part.bytes.len() >= LONGEST_TEXT {
+            return Err(self.store.fault(Operation::Create, Errno::NAMETOOLONG).into());
+        }
+        self.text.extend_from_slice(&part.bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
+        let store = self.store;
+        let fault = |operation| move |errno| store.fault(operation, errno);
+        let (at, name) = store.holder(Operation::Create, &self.plain, true)?;
+        let text = c_string(&self.text).map_err(fault(Operation::Create))?;
+        let made = store
+            .stager
+            .stage(&name, |staged| sys::make_symlink(&text, at.as_fd(), staged));
+        let ((), staging) = made.map_err(fault(Operation::Create))?;
+        let staged = staging.as_c_str();
+        let done = self.settle(&at, staged, &name);
+        if done.is_err() {
+            // What stays is under a staging name, and the next run clears it.
+            match sys::unlink(at.as_fd(), staged) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let mtime = done?;
+        Ok(of_link(self.key, sums.bytes, mtime))
+    }
+
+    fn abort(self: Box<Self>) {}
+}
+
+impl Linked<'_> {
+    /// Gives it its time and its name; only a symlink is replaced.
+    fn settle(&self, at: &OwnedFd, staged: &std::ffi::CStr, name: &CString) -> Result<sys::Time, Fault> {
+        let fault = |operation| move |errno| self.store.fault(operation, errno);
+        let node = sys::open_node(at.as_fd(), staged).map_err(fault(Operation::Open))?;
+        if let Some(mtime) = self.mtime {
+            sys::set_times(Node::Path(node.as_fd()), None, Some(mtime)).map_err(fault(Operation::SetTimes))?;
+        }
+        let stat = sys::stat_fd(node.as_fd()).map_err(fault(Operation::Stat))?;
+        match appear(at.as_fd(), staged, name) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let there = sys::stat(at.as_fd(), name, Follow::No).map_err(fault(Operation::Stat))?;
+                if there.kind != Kind::Symlink {
+                    let what = "something that is no symlink has its name";
+                    return Err(self.store.conflict(Operation::Rename, what));
+                }
+                let renamed = sys::rename(at.as_fd(), staged, at.as_fd(), name, sys::Replace::Yes);
+                renamed.map_err(fault(Operation::Rename))?;
+            }
+            Err(errno) => return Err(self.store.fault(Operation::Rename, errno)),
+        }
+        Ok(stat.mtime)
+    }
+}
+
+/// A directory that nothing is in.
+struct Made<'s> {
+    store: &'s Local,
+    key: Vec<u8>,
+}
+
+impl Writing for Made<'_> {
+    fn put(&mut self, _part: Part) -> Result<(), Stopped> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _sums: &Sums) -> Result<Entry, Stopped> {
+        let store = self.store;
+        let (at, name) = store.holder(Operation::MakeDirectory, &self.key, true)?;
+        let made = step(&at, name.as_bytes(), true);
+        let made = made.map_err(|errno| match errno {
+            Errno::NOTDIR | Errno::LOOP => {
+                store.conflict(Operation::MakeDirectory, "something that is no directory has its name")
+            }
+            errno => store.fault(Operation::MakeDirectory, errno),
+        })?;
+        let stat = sys::stat_fd(made.as_fd()).map_err(|errno| store.fault(Operation::Stat, errno))?;
+        Ok(of_stat(self.key, &stat))
+    }
+
+    fn abort(self: Box<Self>) {}
 }

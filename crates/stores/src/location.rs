@@ -3,6 +3,8 @@
 //! Comes in: text as it was given, and how stores are reached; goes out: a store. What is not there yet is refused by its
 //! name.
 
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use bulkhaul_engine::error::{Refusal, Side};
@@ -88,6 +90,53 @@ impl Location {
             Self::S3 { bucket, prefix } => Arc::new(S3::new(session, config, bucket, prefix, side)?),
         })
     }
+}
+
+/// Refuses two places of which one is in the other, or that are one.
+pub fn refuse_nested(one: (&[u8], &Location, &Config), other: (&[u8], &Location, &Config)) -> Result<(), Refusal> {
+    let nested = match (one.1, other.1) {
+        (
+            Location::S3 { bucket, prefix },
+            Location::S3 {
+                bucket: second,
+                prefix: below,
+            },
+        ) => {
+            let whole = |prefix: &str| match prefix.trim_end_matches('/') {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
+            };
+            let (prefix, below) = (whole(prefix), whole(below));
+            let one_bucket = bucket == second && one.2.endpoint == other.2.endpoint;
+            one_bucket && (prefix.starts_with(&below) || below.starts_with(&prefix))
+        }
+        (Location::Local(path), Location::Local(second)) => {
+            let (path, second) = (whole_path(path), whole_path(second));
+            Path::new(std::ffi::OsStr::from_bytes(&path)).starts_with(std::ffi::OsStr::from_bytes(&second))
+                || Path::new(std::ffi::OsStr::from_bytes(&second)).starts_with(std::ffi::OsStr::from_bytes(&path))
+        }
+        _ => false,
+    };
+    if nested {
+        return Err(Refusal::Safety(format!(
+            "{} and {} are one place, or one is in the other",
+            show(one.0),
+            show(other.0)
+        )));
+    }
+    Ok(())
+}
+
+/// A path without symlinks, as far as it is there.
+fn whole_path(path: &[u8]) -> Vec<u8> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
+            return real.join(rest).into_os_string().into_vec();
+        }
+    }
+    path.into_os_string().into_vec()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! that is empty, a name that can't be carried, a failure of any kind.
 
 mod act;
+mod batch;
 mod join;
 pub mod options;
 mod plan;
@@ -26,21 +27,23 @@ use bulkhaul_engine::job::{Job, Work};
 use bulkhaul_engine::pool::schedule::drive;
 use bulkhaul_engine::records::ordered::Ordered;
 use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
+use bulkhaul_engine::report::counters::Counters;
 use bulkhaul_engine::report::{Durability, Report, Withheld};
-use bulkhaul_engine::tree::path::show;
 use bulkhaul_engine::tree::selection::Selection;
+use bulkhaul_formats::hive::Conditions;
 use bulkhaul_formats::staging;
 use bulkhaul_sys::Time;
 
 use self::act::{Deed, Done, Task};
+use self::batch::Batches;
 use self::join::{Broken, Join, Met};
 use self::options::{Names, SyncOptions};
 use self::plan::Rules;
 use self::state::{Known, Remembered, State};
 use crate::local::LocalOptions;
-use crate::location::Location;
+use crate::location::{Location, refuse_nested};
 use crate::session::Session;
-use crate::store::{Entry, Gone, Store};
+use crate::store::{Entry, Gone, Store, Told};
 
 /// Keys that wait for a worker.
 const QUEUE: usize = 1024;
@@ -57,49 +60,33 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
     if let [Location::Local(_), Location::Local(_)] = places {
         return Err(Refusal::Usage("both places are paths: copy does that".into()));
     }
-    refuse_nested(&options, &places)?;
+    let backup = options.backup.as_deref().map(Location::parse).transpose()?;
+    let [from, to] = [
+        (&options.source[..], &places[0], &options.source_config),
+        (&options.destination[..], &places[1], &options.destination_config),
+    ];
+    refuse_nested(from, to)?;
+    if let (Some(text), Some(place)) = (&options.backup, &backup) {
+        let aside = (&text[..], place, &options.destination_config);
+        refuse_nested(aside, from)?;
+        refuse_nested(aside, to)?;
+    }
     let selection = Selection::of(options.filter.as_ref())?;
     let (workers, resources) = (options.workers(), options.resources);
     let sync = Sync {
         options,
         places,
+        backup,
         selection,
     };
     Job::new(workers, sync).within(resources)
-}
-
-/// Refuses places of which one is in the other.
-fn refuse_nested(options: &SyncOptions, places: &[Location; 2]) -> Result<(), Refusal> {
-    let [
-        Location::S3 { bucket, prefix },
-        Location::S3 {
-            bucket: other,
-            prefix: below,
-        },
-    ] = places
-    else {
-        return Ok(());
-    };
-    let whole = |prefix: &str| match prefix.trim_end_matches('/') {
-        "" => String::new(),
-        prefix => format!("{prefix}/"),
-    };
-    let (prefix, below) = (whole(prefix), whole(below));
-    let one = bucket == other && options.source_config.endpoint == options.destination_config.endpoint;
-    if one && (prefix.starts_with(&below) || below.starts_with(&prefix)) {
-        return Err(Refusal::Safety(format!(
-            "{} and {} are one place, or one is in the other",
-            show(&options.source),
-            show(&options.destination)
-        )));
-    }
-    Ok(())
 }
 
 /// One sync with its checked options.
 struct Sync {
     options: SyncOptions,
     places: [Location; 2],
+    backup: Option<Location>,
     selection: Selection,
 }
 
@@ -113,22 +100,45 @@ impl Work for Sync {
             modes: options.modes,
             sync: options.sync,
             clears: !options.dry_run,
+            links: options.links,
         };
         let [from, to] = &self.places;
         let source = from.open(&session, Side::Source, &options.source_config, &local)?;
         let destination = to.open(&session, Side::Destination(0), &options.destination_config, &local)?;
-        between(options, &self.selection, &*source, &*destination, desk)
+        let backup = self.backup.as_ref();
+        let backup =
+            backup.map(|place| place.open(&session, Side::Destination(0), &options.destination_config, &local));
+        let backup = backup.transpose()?;
+        let stores = Stores {
+            source: &*source,
+            destination: &*destination,
+            backup: backup.as_deref(),
+        };
+        between(options, &self.selection, stores, desk)
     }
+}
+
+/// What a sync is between.
+#[derive(Clone, Copy)]
+struct Stores<'s> {
+    source: &'s dyn Store,
+    destination: &'s dyn Store,
+    /// Where is kept what is replaced or removed.
+    backup: Option<&'s dyn Store>,
 }
 
 /// Syncs two stores.
 fn between(
     options: &SyncOptions,
     selection: &Selection,
-    source: &dyn Store,
-    destination: &dyn Store,
+    stores: Stores<'_>,
     desk: &Arc<Desk>,
 ) -> Result<Report, Refusal> {
+    let Stores {
+        source,
+        destination,
+        backup,
+    } = stores;
     let workers = desk.counters.len();
     desk.staff(workers);
     desk.enter(Phase::Scanning);
@@ -142,19 +152,12 @@ fn between(
         let ours = destination.list(&other)?;
         Input::Listed(Box::new(Join::new(theirs, ours, destination.abilities().directories)))
     };
-    let (state, known) = match &options.state {
-        Some(path) => {
-            let places = [&source.path(b"")[..], &destination.path(b"")[..]];
-            let spill = options.spill_directory.as_deref();
-            let (state, known) = State::open(path, places, spill, !options.dry_run)?;
-            (Some(state), Some(known))
-        }
-        None => (None, None),
-    };
+    let (state, known) = remembered(options, source, destination)?;
     let sorters = Sorters::new(options.spill_directory.as_deref(), SORT_BYTES / 4, 2).counted(desk.steps());
     let run = Run {
         options,
         selection,
+        partition: options.conditions()?,
         deed: Deed {
             desk,
             source,
@@ -165,6 +168,9 @@ fn between(
             },
             chosen: options.chosen,
             proof: options.proof,
+            backup,
+            batches: Batches::new(desk, options.batch),
+            links: options.links,
             dry_run: options.dry_run,
         },
         desk,
@@ -225,6 +231,21 @@ fn between(
     Ok(report)
 }
 
+/// What the state file says, where there is one.
+fn remembered(
+    options: &SyncOptions,
+    source: &dyn Store,
+    destination: &dyn Store,
+) -> Result<(Option<State>, Option<Known>), Refusal> {
+    let Some(path) = &options.state else {
+        return Ok((None, None));
+    };
+    let places = [&source.path(b"")[..], &destination.path(b"")[..]];
+    let spill = options.spill_directory.as_deref();
+    let (state, known) = State::open(path, places, spill, !options.dry_run)?;
+    Ok((Some(state), Some(known)))
+}
+
 /// Where keys come from.
 enum Input<'l> {
     Listed(Box<Join<'l>>),
@@ -255,6 +276,7 @@ impl Extra {
 struct Run<'s> {
     options: &'s SyncOptions,
     selection: &'s Selection,
+    partition: Option<Conditions>,
     deed: Deed<'s>,
     desk: &'s Arc<Desk>,
     state: Option<&'s State>,
@@ -269,8 +291,11 @@ struct Run<'s> {
 }
 
 impl Run<'_> {
-    /// Whether rules exclude a key, or a directory above it.
+    /// Whether rules exclude a key, or a directory above it, or it is in no partition that was asked for.
     fn is_excluded(&self, key: &[u8]) -> bool {
+        if self.partition.as_ref().is_some_and(|wanted| !wanted.hold(key)) {
+            return true;
+        }
         let (path, kind) = match key.strip_suffix(b"/") {
             Some(path) => (path, Kind::Directory),
             None => (key, Kind::File),
@@ -329,7 +354,8 @@ impl Run<'_> {
                         }
                         continue;
                     };
-                    if !walks && self.is_excluded(&entry.key) {
+                    let excluded = !entry.failed && self.is_excluded(&entry.key);
+                    if excluded && !walks {
                         self.desk.counters[index].excluded();
                         continue;
                     }
@@ -353,6 +379,11 @@ impl Run<'_> {
                         named: false,
                         remembered,
                     };
+                    // A walk has found it already.
+                    if excluded {
+                        self.skipped(index, &task, Reason::NotSelected);
+                        continue;
+                    }
                     self.consider(index, task, is_empty, give);
                 }
                 Err(Broken::Source(stopped)) => return self.lost(stopped, self.deed.source),
@@ -471,6 +502,11 @@ impl Run<'_> {
                 }
             }
             Kind::File => {}
+            Kind::Directory if is_empty && self.options.markers => {
+                if task.destination.is_some() {
+                    return self.skipped(index, &task, Reason::Unchanged);
+                }
+            }
             Kind::Directory => {
                 if is_empty && task.destination.is_none() {
                     self.desk.note("empty-directories", || {
@@ -545,18 +581,23 @@ impl Run<'_> {
                 counters.outcome(Kind::File, Outcome::Copied, None, size);
                 self.tell(&task.source, Outcome::Copied, None, (changes, size));
             }
+            Ok(Done::Made) => {
+                counters.outcome(Kind::Directory, Outcome::Made, None, 0);
+                self.tell(&task.source, Outcome::Made, None, (Changes::NEW, 0));
+            }
             Err(Stopped::Aborted) => {
                 counters.left_unfinished();
                 self.interrupted.store(true, Ordering::Relaxed);
             }
             Err(Stopped::Fault(fault)) => {
-                counters.outcome(Kind::File, fault.outcome(), None, 0);
+                let kind = task.source.kind;
+                counters.outcome(kind, fault.outcome(), None, 0);
                 let store = match fault.side {
                     Side::Source => self.deed.source,
                     Side::Destination(_) => self.deed.destination,
                 };
                 let path = store.path(&task.source.key);
-                self.desk.fail(Failure::new(&fault, path, Kind::File, None));
+                self.desk.fail(Failure::new(&fault, path, kind, None));
             }
         }
     }
@@ -721,7 +762,12 @@ impl Run<'_> {
             }
             return;
         }
-        match self.deed.destination.delete(keys, &mut told) {
+        let removed = match self.set_aside(keys, counters, &mut told) {
+            Ok(None) => self.deed.destination.delete(keys, &mut told),
+            Ok(Some(keys)) => self.deed.destination.delete(&keys, &mut told),
+            Err(stopped) => Err(stopped),
+        };
+        match removed {
             Ok(()) => {}
             Err(Stopped::Aborted) => self.interrupted.store(true, Ordering::Relaxed),
             Err(Stopped::Fault(fault)) => {
@@ -729,6 +775,41 @@ impl Run<'_> {
                 self.desk.fail(Failure::new(&fault, path, Kind::Directory, None));
             }
         }
+    }
+
+    /// Keeps what is to be removed; answers what may go then, where that is not all.
+    fn set_aside(
+        &self,
+        keys: &[Vec<u8>],
+        counters: &Counters,
+        told: Told<'_>,
+    ) -> Result<Option<Vec<Vec<u8>>>, Stopped> {
+        if self.deed.backup.is_none() {
+            return Ok(None);
+        }
+        let mut kept = Vec::with_capacity(keys.len());
+        for key in keys {
+            let set_aside = match self.deed.destination.stat(key) {
+                // A directory of a disk goes only when nothing is in it.
+                _ if key.ends_with(b"/") && self.deed.destination.abilities().directories => Ok(true),
+                Ok(None) => Ok(false),
+                Ok(Some(mut there)) => {
+                    if !self.deed.destination.abilities().directories {
+                        // A marker is an object like any other.
+                        there.kind = Kind::File;
+                    }
+                    self.deed.set_aside(&there, counters).map(|()| true)
+                }
+                Err(stopped) => Err(stopped),
+            };
+            match set_aside {
+                Ok(true) => kept.push(key.clone()),
+                Ok(false) => told(key, Ok(Gone::Vanished)),
+                Err(Stopped::Aborted) => return Err(Stopped::Aborted),
+                Err(Stopped::Fault(fault)) => told(key, Err(fault)),
+            }
+        }
+        Ok(Some(kept))
     }
 }
 
@@ -773,7 +854,12 @@ mod tests {
     fn sync(options: &SyncOptions, source: &Memory, destination: &Memory) -> Report {
         let desk = Arc::new(Desk::new(3));
         let selection = Selection::of(options.filter.as_ref()).unwrap();
-        between(options, &selection, source, destination, &desk).unwrap()
+        let stores = Stores {
+            source,
+            destination,
+            backup: None,
+        };
+        between(options, &selection, stores, &desk).unwrap()
     }
 
     fn files() -> impl Strategy<Value = Files> {

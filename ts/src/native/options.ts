@@ -429,8 +429,8 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   requests?: StoreRequests;
   /** How two entries of one key are told apart: by `size`; `mtime`, size and last change; `checksum`; `state`, what the state file says that both were. Default: `state` where there is such a file, else `mtime`. */
   compare?: 'size' | 'mtime' | 'checksum' | 'state';
-  /** What becomes of what both sides have otherwise: `source`, its content comes over; `newer` and `larger`, where it is; `destination`, nothing; `fail`, it is an error. Default `source`. */
-  conflict?: 'source' | 'newer' | 'larger' | 'destination' | 'fail';
+  /** What becomes of what both sides have otherwise: `source`, its content comes over; `newer` and `larger`, where it is; `destination` and `skip`, nothing; `keep-both`, the source's content comes over, and what was there stays beside it under a name with the time of its last change; `fail`, it is an error. Default `source`. */
+  conflict?: 'source' | 'newer' | 'larger' | 'destination' | 'skip' | 'keep-both' | 'fail';
   /** What is proved of what was written: `size`, and what the store itself checks; `hash`, its content, by a sum that the store vouches for or by reading it back; `full`, by reading it back. Default `size`. */
   verify?: 'size' | 'hash' | 'full';
   /** Rules for names: what they exclude is looked at on neither side. Default: everything is taken. */
@@ -443,10 +443,22 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   minSize?: number;
   /** Only what has so many bytes or fewer. Default: any. */
   maxSize?: number;
+  /** Only what is in partitions (`KEY=VALUE` between slashes) for which this holds: `year=2023,month>=06`; what is not is looked at on neither side. Default: everything. */
+  partition?: string;
   /** Keys that were named, relative to both places: what is brought over, and what is removed from the destination after that; nothing is listed then. Default: all that is there. */
   names?: { taken: PathBytes[]; removed: PathBytes[] };
   /** Remove from the destination what the source does not have, last. Default false. */
   removeExtra?: boolean;
+  /** `s3://BUCKET/PREFIX` or a path, reached as the destination is: what is replaced or removed there is kept here first. Default: it is not kept. */
+  backup?: PathBytes;
+  /** Contents go over so many at a time: the next are begun when these have ended. Default: as they come. */
+  batchSize?: number;
+  /** Seconds of a pause after each such batch. Default 0. */
+  batchPause?: number;
+  /** Symlinks are carried: in a store as objects with `.rclonelink` behind their names. Default false: they are counted. */
+  links?: boolean;
+  /** Empty directories are carried: in a store as empty objects with a slash behind their names. Default false: they are counted. */
+  markers?: boolean;
   /** A file in which is written down what both sides were; it belongs to these two places. Default: none. */
   state?: PathBytes;
   /** Nothing is done: events and report say what would be. Default false. */

@@ -53,6 +53,7 @@ export interface SyncOptions
       | 'names'
       | 'maxDelete'
       | 'maxDeletePercent'
+      | 'backup'
       | 'state'
       | 'dryRun'
       | 'spillDirectory'
@@ -72,6 +73,8 @@ export interface SyncOptions
   exclude?: PathLike[];
   /** Where more would go, nothing extra goes: a number of entries, or a percentage of those in the destination. Default: no limit. */
   maxDelete?: MaxDelete;
+  /** A URL or a path: what is replaced or removed in the destination is kept there first, under its name. Default: it is not kept. */
+  backup?: PathLike;
   /** A file in which is written down what both sides were: by it a later run sees what changed, on either side. Default: none. */
   state?: PathLike;
   /** A directory for temporary files without a name. Default: memory is used. */
@@ -112,8 +115,14 @@ const FIELDS: Fields<SyncOptions> = {
   olderThan: moment,
   minSize: size,
   maxSize: size,
+  partition: text,
   removeExtra: boolean,
   maxDelete: limit,
+  backup: path,
+  batchSize: count,
+  batchPause: rate,
+  links: boolean,
+  markers: boolean,
   exclude: each(path),
   state: path,
   modes: boolean,
@@ -138,7 +147,10 @@ const FILES_OPTIONS = record<SyncFilesOptions>(
 );
 
 /** Options that two paths have no use for: they are copied as `copy` does it. */
-const STORES_ONLY = ['newerThan', 'olderThan', 'minSize', 'maxSize', 'state', 'requests'] as const;
+const STORES_ONLY = [
+  ...(['newerThan', 'olderThan', 'minSize', 'maxSize', 'partition'] as const),
+  ...(['backup', 'batchSize', 'batchPause', 'state', 'requests'] as const),
+] as const;
 
 /**
  * Brings what changed in a directory or below a prefix over to another, new and updated entries, and with `removeExtra`
@@ -208,6 +220,7 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     remove: _remove,
     exclude,
     maxDelete,
+    backup,
     state,
     spillDirectory,
     entries,
@@ -222,6 +235,7 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
     ...(named && { names: { taken: names(add, 'add'), removed: names(remove, 'remove') } }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
+    ...(backup !== undefined && { backup: pathBytes(pathText(backup, 'the backup directory')) }),
     ...(state !== undefined && { state: pathBytes(pathText(state, 'the state file')) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
@@ -230,7 +244,7 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const journal = await journalFor(
     'sync',
     located(options, source, destination),
-    options.removeExtra === true || remove !== undefined,
+    options.removeExtra === true || remove !== undefined || backup !== undefined,
   );
   return prepared(journal, async () => stores.sync(native));
 }
@@ -247,7 +261,13 @@ function placeText(place: PathLike, what: string): string {
 function located(options: SyncOptions, source: string, destination: string): SyncOptions {
   const whole = (place: string) => (isUrl(place) || place.startsWith('/') ? place : `${process.cwd()}/${place}`);
   const { sourceCredentials: _, ...rest } = options;
-  return { ...rest, source: whole(source), destination: whole(destination) };
+  const { backup } = options;
+  return {
+    ...rest,
+    source: whole(source),
+    destination: whole(destination),
+    ...(backup !== undefined && { backup: whole(placeText(backup, 'the backup directory')) }),
+  };
 }
 
 /** Two paths: the engine's own copy. */

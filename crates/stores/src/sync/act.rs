@@ -2,16 +2,20 @@
 //!
 //! Comes in: what both sides have under it; goes out: what became of it, and what both sides are then. The content is read
 //! once, summed while it goes over, and held against every sum that either side has. What arrives otherwise is sent once
-//! more; what is wrong then is removed again.
+//! more; what is wrong then is removed again. What is to be kept of the destination goes aside first: where that fails, it
+//! stays where it is.
 
 use bulkhaul_engine::entry::{Changes, Reason};
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::report::counters::Counters;
 use bulkhaul_engine::{Errno, Kind};
+use chrono::DateTime;
 
+use crate::local::LINK_SUFFIX;
 use crate::store::{Entry, Facts, Reading, Store, Summing, Sums, Writing};
-use crate::sync::options::{Chosen, Proof};
+use crate::sync::batch::Batches;
+use crate::sync::options::{Chosen, Conflict, Proof};
 use crate::sync::plan::{self, Plan, Rules};
 use crate::sync::state::Remembered;
 
@@ -29,9 +33,18 @@ pub struct Deed<'s> {
     pub chosen: Chosen,
     /// What is proved.
     pub proof: Proof,
+    /// What is replaced or removed is kept there.
+    pub backup: Option<&'s dyn Store>,
+    /// When a content may go over.
+    pub batches: Batches<'s>,
+    /// Symlinks have another name in a store.
+    pub links: bool,
     /// Nothing is done.
     pub dry_run: bool,
 }
+
+/// Names that are tried for what is kept beside another.
+const NAMES_BESIDE: u32 = 100;
 
 /// A key to be done.
 pub struct Task {
@@ -53,11 +66,16 @@ pub enum Done {
     Skipped(Reason, Option<Remembered>),
     /// The content went over.
     Copied(Changes, Option<Remembered>),
+    /// A directory that nothing is in was made.
+    Made,
 }
 
 impl Deed<'_> {
     /// Does a key.
     pub fn perform(&self, task: &mut Task, counters: &Counters) -> Result<Done, Stopped> {
+        if task.source.kind == Kind::Directory {
+            return self.make_directory(&task.source);
+        }
         if task.named {
             let now = self.source.stat(&task.source.key)?;
             let missing = || Fault::new(Operation::Stat, Side::Source, Errno::NOENT).of_named();
@@ -92,6 +110,14 @@ impl Deed<'_> {
                 Ok(Done::Copied(changes, None))
             }
             Plan::Copy(changes) => {
+                let _turn = self.batches.begin()?;
+                self.refuse_two(&task.source.key)?;
+                if let Some(there) = &task.destination {
+                    self.set_aside(there, counters)?;
+                    if self.rules.conflict == Conflict::KeepBoth {
+                        self.keep_beside(there, counters)?;
+                    }
+                }
                 let (source, there) = self.copy(task, counters)?;
                 Ok(Done::Copied(changes, Remembered::of(&source, &there)))
             }
@@ -99,6 +125,68 @@ impl Deed<'_> {
             // Decided above.
             Plan::Facts | Plan::Content => Err(Fault::changed(Operation::Stat).into()),
         }
+    }
+
+    /// Makes a directory that nothing is in, or its marker.
+    fn make_directory(&self, entry: &Entry) -> Result<Done, Stopped> {
+        if !self.dry_run {
+            let mtime = entry.facts.as_ref().and_then(|facts| facts.mtime);
+            let facts = Facts {
+                mtime,
+                ..Facts::default()
+            };
+            let writing = self.destination.write(&entry.key, 0, &facts, false)?;
+            writing.finish(&Summing::new().finish())?;
+        }
+        Ok(Done::Made)
+    }
+
+    /// A store may have a file and, under the other name, a symlink that both have one name here.
+    fn refuse_two(&self, key: &[u8]) -> Result<(), Stopped> {
+        let Some(plain) = key.strip_suffix(LINK_SUFFIX).filter(|_| self.links) else {
+            return Ok(());
+        };
+        if self.destination.abilities().directories && self.source.stat(plain)?.is_some() {
+            return Err(Fault::conflict(Operation::Create, 0, "a file has the name of this symlink").into());
+        }
+        Ok(())
+    }
+
+    /// Keeps what is replaced or removed, if that was asked for.
+    pub fn set_aside(&self, there: &Entry, counters: &Counters) -> Result<(), Stopped> {
+        let Some(backup) = self.backup else { return Ok(()) };
+        if there.kind != Kind::File {
+            let text = "what is no file can't be kept in the backup directory, so it stays";
+            return Err(Fault {
+                operation: Operation::Remove,
+                side: Side::Destination(0),
+                cause: Cause::Answered("unsupported", text.to_owned()),
+            }
+            .into());
+        }
+        let earlier = backup.stat(&there.key)?.is_some();
+        self.bring((self.destination, there), (backup, &there.key, earlier), counters)
+            .map(drop)
+    }
+
+    /// Keeps what the destination has under a name of its own.
+    fn keep_beside(&self, there: &Entry, counters: &Counters) -> Result<(), Stopped> {
+        let now = self.destination.stat(&there.key)?;
+        let missing = || Fault::conflict(Operation::Stat, 0, "it is not what it was when it was listed");
+        let there = now.ok_or_else(missing)?;
+        for number in 0..NAMES_BESIDE {
+            let name = name_beside(&there, number);
+            match self.destination.stat(&name)? {
+                // Kept by a run that ended before the other came.
+                Some(kept) if kept.size == there.size && kept.changed() == there.changed() => return Ok(()),
+                Some(_) => {}
+                None => {
+                    let to = (self.destination, &name[..], false);
+                    return self.bring((self.destination, &there), to, counters).map(drop);
+                }
+            }
+        }
+        Err(Fault::conflict(Operation::Create, 0, "no name is free to keep what is there under").into())
     }
 
     fn know_source(&self, task: &mut Task) -> Result<(), Stopped> {
@@ -168,27 +256,44 @@ impl Deed<'_> {
         Ok(part)
     }
 
-    /// Brings a content over, within the server where it can; answers what both sides are then.
+    /// Brings a content over; answers what both sides are then.
     fn copy(&self, task: &Task, counters: &Counters) -> Result<(Entry, Entry), Stopped> {
         let source = &task.source;
-        if let Some(origin) = self.source.origin(&source.key)
-            && let Some(there) = self.destination.copy(&origin, source, &source.key)?
+        let to = (self.destination, &source.key[..], task.destination.is_some());
+        self.bring((self.source, source), to, counters)
+    }
+
+    /// Brings a content from one store to another, within the server where it can. The flag: something has the key.
+    fn bring(
+        &self,
+        (from, entry): (&dyn Store, &Entry),
+        (to, key, replaces): (&dyn Store, &[u8], bool),
+        counters: &Counters,
+    ) -> Result<(Entry, Entry), Stopped> {
+        if let Some(origin) = from.origin(&entry.key)
+            && let Some(there) = to.copy(&origin, entry, key)?
         {
-            return Ok((source.clone(), there));
+            return Ok((entry.clone(), there));
         }
-        match self.transfer(task, counters) {
+        let transfer = || self.transfer((from, entry), (to, key, replaces), counters);
+        match transfer() {
             Err(Stopped::Fault(fault)) if is_damage(&fault) => {}
             done => return done,
         }
         self.desk.note("sent-again", || {
             let text = "what arrived was not what was read, and was sent once more".to_owned();
-            (self.destination.path(&source.key), text)
+            (to.path(key), text)
         });
-        self.transfer(task, counters)
+        transfer()
     }
 
-    fn transfer(&self, task: &Task, counters: &Counters) -> Result<(Entry, Entry), Stopped> {
-        let mut reading = self.source.read(&task.source)?;
+    fn transfer(
+        &self,
+        (from, entry): (&dyn Store, &Entry),
+        (to, key, replaces): (&dyn Store, &[u8], bool),
+        counters: &Counters,
+    ) -> Result<(Entry, Entry), Stopped> {
+        let mut reading = from.read(entry)?;
         let read = reading.entry().clone();
         let known = read.facts.clone().unwrap_or_default();
         let facts = Facts {
@@ -198,11 +303,10 @@ impl Deed<'_> {
             token: None,
             ..known.clone()
         };
-        let replaces = task.destination.is_some();
-        let key = &task.source.key;
-        let mut writing = self.destination.write(key, read.size, &facts, replaces)?;
+        let mut writing = to.write(key, read.size, &facts, replaces)?;
+        let part_bytes = to.part_bytes(read.size);
         let pumped = self
-            .pump(&mut *reading, &mut *writing, &read, counters)
+            .pump(&mut *reading, &mut *writing, (&read, part_bytes), counters)
             .and_then(|sums| {
                 if !sums.fit(&known) {
                     return Err(damaged(Operation::Read, Side::Source).into());
@@ -217,7 +321,16 @@ impl Deed<'_> {
             }
         };
         let there = writing.finish(&sums)?;
-        let there = self.prove(there, &sums, counters)?;
+        let kept = there.facts.as_ref().and_then(|facts| facts.mtime);
+        if let (true, Some(wanted), Some(kept)) = (to.abilities().lists_mtime, facts.mtime, kept)
+            && !plan::is_same(wanted, kept)
+        {
+            self.desk.lose("times", || {
+                let text = format!("the times were not kept: {} s became {} s", wanted.sec, kept.sec);
+                (to.path(key), text)
+            });
+        }
+        let there = self.prove(to, there, &sums, counters)?;
         Ok((read, there))
     }
 
@@ -225,13 +338,12 @@ impl Deed<'_> {
         &self,
         reading: &mut dyn Reading,
         writing: &mut dyn Writing,
-        read: &Entry,
+        (read, part_bytes): (&Entry, u64),
         counters: &Counters,
     ) -> Result<Sums, Stopped> {
         counters.flight.begin(read.size);
         let _in_hand = counters.flight.in_hand();
         let mut sums = Summing::new();
-        let part_bytes = self.destination.part_bytes(read.size);
         while let Some(part) = self.next(reading, part_bytes)? {
             let bytes = part.bytes.len() as u64;
             sums.update(&part.bytes);
@@ -249,11 +361,11 @@ impl Deed<'_> {
     }
 
     /// Proves what was written, as far as was asked for, and as far as the store does not do it.
-    fn prove(&self, there: Entry, sums: &Sums, counters: &Counters) -> Result<Entry, Stopped> {
-        let abilities = self.destination.abilities();
+    fn prove(&self, to: &dyn Store, there: Entry, sums: &Sums, counters: &Counters) -> Result<Entry, Stopped> {
+        let abilities = to.abilities();
         let (mut there, mut vouched) = (there, false);
         if self.proof == Proof::Hash && !abilities.directories {
-            let now = self.destination.stat(&there.key)?;
+            let now = to.stat(&there.key)?;
             there = now.ok_or_else(|| damaged(Operation::Verify, Side::Destination(0)))?;
             vouched = there
                 .facts
@@ -271,18 +383,17 @@ impl Deed<'_> {
         if !abilities.verifies {
             self.desk.note("server-checks", || {
                 let text = "the server checks nothing of what it is sent: all of it is read back".to_owned();
-                (self.destination.path(b""), text)
+                (to.path(b""), text)
             });
         }
-        let back = self.sums(self.destination, &there)?;
+        let back = self.sums(to, &there)?;
         if (back.bytes, &back.blake3) == (sums.bytes, &sums.blake3) {
             counters.verified(back.bytes, if abilities.directories { back.bytes } else { 0 });
             return Ok(there);
         }
         let mut left = Ok(());
         let key = there.key.clone();
-        self.destination
-            .delete(std::slice::from_ref(&key), &mut |_, gone| left = gone.map(drop))?;
+        to.delete(std::slice::from_ref(&key), &mut |_, gone| left = gone.map(drop))?;
         left?;
         Err(damaged(Operation::Verify, Side::Destination(0)).into())
     }
@@ -299,4 +410,45 @@ fn damaged(operation: Operation, side: Side) -> Fault {
 /// Whether another try may tell a bad wire from bad content.
 fn is_damage(fault: &Fault) -> bool {
     matches!(fault.cause, Cause::Mismatch | Cause::Answered("damaged", _))
+}
+
+/// The name for what an entry was: the time of its last change comes before its extension, so that programs still know it.
+fn name_beside(entry: &Entry, number: u32) -> Vec<u8> {
+    let changed = entry.changed().unwrap_or(entry.written);
+    let time = DateTime::from_timestamp(changed.sec, 0).map_or_else(
+        || changed.sec.to_string(),
+        |time| time.format("%Y%m%dT%H%M%SZ").to_string(),
+    );
+    let mark = match number {
+        0 => format!(".conflict-{time}"),
+        number => format!(".conflict-{time}-{number}"),
+    };
+    let start = entry.key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let dot = entry.key[start..].iter().rposition(|byte| *byte == b'.');
+    let at = dot.filter(|at| *at > 0).map_or(entry.key.len(), |at| start + at);
+    [&entry.key[..at], mark.as_bytes(), &entry.key[at..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bulkhaul_sys::Time;
+
+    #[test]
+    fn what_is_kept_beside_has_a_name_that_tells_when() {
+        let name = |key: &str, number| {
+            let entry = Entry {
+                key: key.into(),
+                kind: Kind::File,
+                size: 1,
+                written: Time { sec: 0, nsec: 5 },
+                tag: Vec::new(),
+                facts: None,
+                failed: false,
+            };
+            String::from_utf8(name_beside(&entry, number)).unwrap()
+        };
+        assert_eq!(name("d.x/a.txt", 0), "d.x/a.conflict-19700101T000000Z.txt");
+        assert_eq!(name("d.x/.a", 1), "d.x/.a.conflict-19700101T000000Z-1");
+    }
 }

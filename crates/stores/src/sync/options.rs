@@ -1,9 +1,12 @@
 //! What a sync is asked for.
 
+use std::time::Duration;
+
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::tree::selection::Rules;
+use bulkhaul_formats::hive::Conditions;
 use bulkhaul_sys::Time;
 
 use crate::s3::Config;
@@ -35,6 +38,8 @@ pub enum Conflict {
     Larger,
     /// The destination's stays.
     Destination,
+    /// The source's comes in its place, and the destination's stays beside it, under a name with the time of its last change.
+    KeepBoth,
     /// It is an error.
     Fail,
 }
@@ -73,6 +78,15 @@ pub struct Names {
     pub removed: Vec<Vec<u8>>,
 }
 
+/// Contents that go over together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// So many; 1 or more.
+    pub size: u64,
+    /// How long nothing is begun after them.
+    pub pause: Duration,
+}
+
 /// A sync, as asked for.
 #[derive(Clone, Default)]
 #[allow(
@@ -98,12 +112,22 @@ pub struct SyncOptions {
     pub filter: Option<Rules>,
     /// Which entries are taken.
     pub chosen: Chosen,
+    /// Only what is in partitions for which these hold; what is not is nowhere looked at.
+    pub partition: Option<Vec<u8>>,
     /// Keys that were named: nothing is listed, and nothing else is done.
     pub names: Option<Names>,
     /// Remove from the destination what the source does not have.
     pub delete: bool,
     /// Remove nothing when it would be more than this.
     pub max_delete: Option<MaxDelete>,
+    /// URL or path: what is replaced or removed in the destination is kept there.
+    pub backup: Option<Vec<u8>>,
+    /// Contents go over in batches.
+    pub batch: Option<Batch>,
+    /// Symlinks are carried, in a store as objects with another name.
+    pub links: bool,
+    /// Empty directories are carried, in a store as objects that end in a slash.
+    pub markers: bool,
     /// Where it is written down what both sides were.
     pub state: Option<Vec<u8>>,
     /// Do nothing; tell what would be done.
@@ -150,10 +174,24 @@ impl SyncOptions {
                 return Err(Refusal::Usage(text.into()));
             }
         }
+        if self.conflict == Conflict::KeepBoth && self.delete {
+            let text = "conflict: what keep-both has kept only the destination has, and delete would remove it";
+            return Err(Refusal::Usage(text.into()));
+        }
+        self.conditions()?;
+        if self.batch.is_some_and(|batch| batch.size == 0) {
+            return Err(Refusal::Usage("batch-size: a batch is 1 or more".into()));
+        }
         if self.compare == Compare::State && self.state.is_none() {
             return Err(Refusal::Usage("compare: state needs a state file".into()));
         }
         Ok(())
+    }
+
+    /// What has to hold of partitions.
+    pub fn conditions(&self) -> Result<Option<Conditions>, Refusal> {
+        let conditions = self.partition.as_deref().map(Conditions::parse).transpose();
+        conditions.map_err(|error| Refusal::Usage(format!("partition: {error}")))
     }
 
     /// Workers.

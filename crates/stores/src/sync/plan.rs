@@ -33,7 +33,7 @@ pub struct Rules {
 }
 
 /// Whether two times are one: whoever keeps whole seconds keeps no more of it.
-fn is_same(a: Time, b: Time) -> bool {
+pub fn is_same(a: Time, b: Time) -> bool {
     a.sec == b.sec && (a.nsec == b.nsec || a.nsec == 0 || b.nsec == 0)
 }
 
@@ -114,7 +114,7 @@ fn has_same_time(source: &Entry, destination: &Entry) -> Option<bool> {
 
 fn resolve(source: &Entry, destination: &Entry, changes: Changes, conflict: Conflict) -> Plan {
     let copies = match conflict {
-        Conflict::Source => true,
+        Conflict::Source | Conflict::KeepBoth => true,
         Conflict::Destination => false,
         Conflict::Fail => return Plan::Conflict("both sides have it, and not the same"),
         Conflict::Larger => source.size > destination.size,

@@ -13,7 +13,7 @@ import { StoreCommand } from '../stores.js';
 import { parseAge, parseCount, parsePercent, parseSize } from '../values.js';
 
 const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state'] as const;
-const CONFLICT = ['source', 'newer', 'larger', 'destination', 'fail'] as const;
+const CONFLICT = ['source', 'newer', 'larger', 'destination', 'skip', 'keep-both', 'fail'] as const;
 const VERIFY = ['size', 'hash', 'full'] as const;
 
 export class SyncCommand extends StoreCommand {
@@ -28,7 +28,8 @@ export class SyncCommand extends StoreCommand {
       Entries are told apart by size and last change, which is kept with each object as rclone keeps it; an object without
       counts as changed when it was written. A listing does not tell it, so that costs a question an entry; \`--state\` costs
       none. An upload is checked by the server where it can do that, and read back where it can't. Names that the other
-      side can't carry are errors, never altered. Symlinks and empty directories are counted, and not carried.
+      side can't carry are errors, never altered. Symlinks and empty directories are counted, and carried with \`--links\` and
+      \`--directory-markers\`.
 
       \`--delete\` is last, and removes nothing when anything failed, a listing broke off, SRC is empty, or past
       \`--max-delete\`.
@@ -48,6 +49,8 @@ export class SyncCommand extends StoreCommand {
       ],
       ['A mirror that is looked after', '$0 sync --delete --max-delete 5% photos s3://archive/photos'],
       ['Each night, by what is remembered', '$0 sync --state photos.state photos s3://archive/photos'],
+      ['Two months of a data set', "$0 sync --partition 'year=2026,month>=5,month<=6' s3://lake/events events"],
+      ['Keep what is replaced or removed', '$0 sync --delete --backup-dir s3://archive/old photos s3://archive/photos'],
       ['The last week, proved', '$0 sync --newer-than 7d --verify full photos s3://archive/photos'],
     ],
   });
@@ -93,13 +96,25 @@ export class SyncCommand extends StoreCommand {
     { group: 'what', value: 'BYTES', default: 'any', help: 'Only what has so many bytes or fewer' },
     parseSize,
   );
+  partition = value('--partition', {
+    ...{ group: 'what', value: 'RULE', default: 'everything' },
+    help: 'Only what is in directories KEY=VALUE for which RULE holds: year=2023,month>=06; signs are = != < <= > >=, and 9 is less than 10. What is not is looked at on neither side',
+  });
+  links = flag('--links', {
+    group: 'what',
+    help: 'Carry symlinks: in a store each is an object NAME.rclonelink that holds its text, as rclone has them',
+  });
+  markers = flag('--directory-markers', {
+    group: 'what',
+    help: 'Carry empty directories: in a store each is an empty object NAME/',
+  });
   compare = choice('--compare', COMPARE, {
     ...{ group: 'how', value: 'HOW', default: 'auto' },
     help: 'What tells two entries apart: size; mtime (size and last change); checksum (the contents); state (what the file of --state says that both were); auto is state with --state, else mtime',
   });
   conflict = choice('--conflict', CONFLICT, {
     ...{ group: 'how', value: 'RULE', default: 'source' },
-    help: 'What becomes of what both sides have otherwise: source, its content comes over; newer and larger, only where it is; destination, nothing; fail, it is an error',
+    help: 'What becomes of what both sides have otherwise: source, its content comes over; newer and larger, only where it is; destination and skip, nothing; keep-both, its content comes over, and what was there stays as NAME.conflict-TIME; fail, it is an error',
   });
   state = value('--state', {
     ...{ group: 'how', value: 'FILE', default: 'none' },
@@ -108,6 +123,10 @@ export class SyncCommand extends StoreCommand {
   delete = flag('--delete', {
     group: 'how',
     help: 'Remove from DEST what SRC does not have, last; nothing where anything failed, SRC is empty, or past --max-delete',
+  });
+  backup = value('--backup-dir', {
+    ...{ group: 'safety', value: 'PLACE', default: 'none' },
+    help: 'Keep what is replaced or removed in PLACE, a path or a URL, under its name; where that fails, it stays where it is. Outside of SRC and DEST; what PLACE has under that name is replaced',
   });
   modes = flag('--perms', {
     group: 'how',
@@ -142,6 +161,15 @@ export class SyncCommand extends StoreCommand {
     ...{ group: 'safety', value: 'N', default: 'no limit' },
     help: 'With --delete: where more than N entries, or N% of those in DEST, would go, none goes',
   });
+  batchSize = number('--batch-size', 1, 1_000_000_000, {
+    ...{ group: 'speed', value: 'N', default: 'no batches' },
+    help: 'Bring over N contents at a time: the next are begun when these have ended',
+  });
+  batchPause = value(
+    '--batch-pause',
+    { group: 'speed', value: 'SECONDS', default: '0', help: 'Wait so long after each batch' },
+    parseCount,
+  );
   chunkSize = value(
     '--chunk-size',
     {
@@ -174,8 +202,11 @@ export class SyncCommand extends StoreCommand {
     const [source = '', destination = ''] = this.operands;
     if (this.maxDelete !== undefined && !this.delete)
       throw new BulkhaulError('USAGE', '--max-delete goes with --delete');
+    if (this.batchPause !== undefined && this.batchSize === undefined)
+      throw new BulkhaulError('USAGE', '--batch-pause goes with --batch-size');
     const names = await this.named();
     const { newerThan, olderThan, minSize, maxSize, compare, state, maxDelete } = this;
+    const { partition, backup, batchSize, batchPause } = this;
     const options: SyncOptions = {
       source,
       destination,
@@ -197,6 +228,12 @@ export class SyncCommand extends StoreCommand {
       ...(olderThan !== undefined && { olderThan }),
       ...(minSize !== undefined && { minSize }),
       ...(maxSize !== undefined && { maxSize }),
+      ...(partition !== undefined && { partition }),
+      ...(this.links && { links: true }),
+      ...(this.markers && { markers: true }),
+      ...(backup !== undefined && { backup }),
+      ...(batchSize !== undefined && { batchSize }),
+      ...(batchPause !== undefined && { batchPause }),
       ...(state !== undefined && { state }),
       ...(maxDelete !== undefined && { maxDelete }),
     };
