@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Snapshot } from '../src/events.js';
 import { Progress, statusLine } from '../src/report/progress.js';
+import { bytes } from '../src/report/units.js';
 import { snapshot } from './rig.js';
 
 /** A file of a run that is acted out. */
@@ -207,7 +208,9 @@ describe('progress', () => {
       const files = Math.floor(2 * at);
       const done = { doneFiles: files, workedEntries: files, skippedFiles: files, readBytes: 10 * at * MIB };
       const sizes = { doneBytes: files * 5 * MIB, skippedBytes: files * 5 * MIB };
-      const { percent = 0, left = 0 } = progress.update(snapshot({ ...done, ...sizes, expected, elapsed: at }));
+      const view = progress.update(snapshot({ ...done, ...sizes, expected, elapsed: at }));
+      const { percent = 0, left = 0 } = view;
+      expect(statusLine(view)).toContain(`${bytes(10 * at * MIB)} of 300 MiB | `);
       if (at > 3) expect(Math.abs(percent - at / 0.3)).toBeLessThan(10);
       if (at > 15) expect(Math.max(left / (30 - at), (30 - at) / left)).toBeLessThan(2);
     }
@@ -223,6 +226,8 @@ describe('progress', () => {
     at(0);
     at(1);
     expect(statusLine(at(2))).toBe('33% | removing: 3,000 of 9,000 | 4.0 s left | 1,500/s | 0 errors | 2.0 s');
+    const going = snapshot({ phase: 'removing', expected: { ...expected, estimated: true } });
+    expect(statusLine(new Progress().update(going))).toMatch(/^removing: 0 of about 9,000 \| /);
   });
 
   it('of a removal counts what is done, and knows no end without that', () => {

@@ -29,6 +29,7 @@ pub struct JsExpected {
     pub bytes: Option<f64>,
     pub to_read: Option<f64>,
     pub to_do: f64,
+    pub estimated: Option<bool>,
 }
 
 /// What an operation that was told to stop still waits for.
@@ -181,6 +182,7 @@ pub fn snapshot(s: &Snapshot) -> JsSnapshot {
             bytes: e.bytes.map(|bytes| bytes.found as f64),
             to_read: e.bytes.map(|bytes| bytes.to_read as f64),
             to_do: e.to_do as f64,
+            estimated: e.estimated.then_some(true),
         }),
         syncing: s.syncing.map(|since| since.as_secs_f64()),
         stopping: s.stopping.map(|left| JsStopping {

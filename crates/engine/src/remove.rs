@@ -184,6 +184,7 @@ impl Work for Remove {
                     files: counted.found_of(Kind::File),
                     bytes: None,
                     to_do: desk.progress().0 + counted.all_found(),
+                    estimated: false,
                 });
                 None
             }

@@ -266,6 +266,8 @@ export interface NativeExpected {
   toRead?: number;
   /** Entries that will have been done with in the end: `workedEntries` then. */
   toDo: number;
+  /** They went while they were counted: the numbers are near. */
+  estimated?: boolean;
 }
 
 /** Files of one class of sizes. */

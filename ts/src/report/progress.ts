@@ -191,8 +191,9 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
   }
   if (percent !== undefined) add(10, `${percent}%`);
   if (phase === 'removing') {
-    const all = expected && Math.max(expected.entries, doneEntries);
-    add(9, `removing: ${number(doneEntries)} ${all === undefined ? 'done' : `of ${number(all)}`}`);
+    const all = expected && number(Math.max(expected.entries, doneEntries));
+    const of = expected?.estimated ? 'of about' : 'of';
+    add(9, `removing: ${number(doneEntries)} ${all === undefined ? 'done' : `${of} ${all}`}`);
     if (left !== undefined) add(7, `${duration(left)} left`);
     add(5, `${number(elapsed > 0 ? Math.round(doneEntries / elapsed) : 0)}/s`);
     add(wrong, count(errors, 'error'));
@@ -204,9 +205,10 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
   if (phase !== 'preflight') {
     const done = `${number(doneFiles)} of`;
     if (expected) {
-      const all = expected.toRead;
       const moved = throughOf(snapshot);
-      add(4, all === undefined ? `${bytes(moved)} done` : `${bytes(Math.min(moved, all))} of ${bytes(all)}`);
+      // What is skipped is read once, or not at all: the total is what will have been read.
+      const rest = expected.toRead === undefined ? undefined : leftOf(snapshot, expected)?.bytes;
+      add(4, rest === undefined ? `${bytes(moved)} done` : `${bytes(moved)} of ${bytes(moved + rest)}`);
       add(3, `${done} ${count(Math.max(expected.files, foundFiles), 'file')}`);
     } else {
       const known = phase === 'scanning' ? 'found so far' : 'found';

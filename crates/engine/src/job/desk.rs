@@ -171,6 +171,8 @@ pub struct Expected {
     pub bytes: Option<ExpectedBytes>,
     /// Entries that will be done with, each as often as it is looked at.
     pub to_do: u64,
+    /// Entries went while they were counted: the numbers are near.
+    pub estimated: bool,
 }
 
 /// What an operation shares with whoever watches it.

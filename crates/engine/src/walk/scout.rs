@@ -157,6 +157,7 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
                 found: of(&count.bytes),
                 to_read: of(&count.reads),
             }),
+            estimated: matches!(ahead.begin, Begin::Going(_)),
         };
         desk.expect(expected);
         Some(expected)
