@@ -412,6 +412,7 @@ const CALLS: Record<string, Call> = {
   verify: {
     of: library.verify,
     needed: { manifests: SUMS },
+    beside: { repairFrom: { directory: ABSENT } },
     kinds: {
       ...RESOURCES,
       ...JOB,
@@ -423,6 +424,7 @@ const CALLS: Record<string, Call> = {
       extra: 'boolean',
       quick: 'boolean',
       sample: 'sample',
+      repairFrom: 'path',
       inUse: 'patterns',
       spillDirectory: 'path',
     } satisfies Kinds<VerifyOptions>,

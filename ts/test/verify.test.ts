@@ -412,7 +412,7 @@ describe('--repair-from', () => {
     rot(at('t/a'), 0);
     const { code, stderr } = await verified('--repair-from', 'copy');
     expect([code, stderr]).toEqual([0, expect.stringMatching(/repaired: big\n[\s\S]*repaired: new\\nline\n/)]);
-    expect(stderr).toMatch(/repair: 15 files of 15 written anew from copy and verified\n$/);
+    expect(stderr).toMatch(/\nrepaired: 15 files written anew from copy, and verified again\ncomplete: \d+ entries\n$/);
     expect((await verified()).code).toBe(0);
     execFileSync('diff', ['-r', at('t'), at('copy')]);
     expect(readdirSync(at('t')).filter((name) => name.startsWith('.bh'))).toEqual([]);
@@ -427,9 +427,13 @@ describe('--repair-from', () => {
     const before = readFileSync(at('t/big'));
     const { code, stderr } = await verified('--repair-from', 'copy');
     expect(code).toBe(1);
-    expect(stderr).toMatch(/LEFT: a: it was written to after its copy was made\n/);
-    expect(stderr).toMatch(/LEFT: big: the copy is not good either: .*its content is not that of line/);
-    expect(stderr).toMatch(/repair: 1 file of 3 /);
+    expect(stderr).toMatch(/verify t\/a: .*; it was not repaired: it was written to after its copy was made\n/);
+    expect(stderr).toMatch(
+      /verify t\/big: .* not repaired: the copy is not good either: .*content is not that of line/,
+    );
+    expect(stderr).toMatch(
+      /\nrepaired: 1 file written anew[\s\S]*\nMISMATCHED: 2 of \d+ entries read back differently/,
+    );
     expect([readFileSync(at('t/a'), 'utf8'), readFileSync(at('t/big'))]).toEqual(['written on purpose', before]);
     // What is extra no copy repairs.
     rmSync(at('t/a'));
@@ -437,6 +441,53 @@ describe('--repair-from', () => {
     expect((await verified('--exclude', '/big', '--repair-from', 'copy')).code).toBe(1);
     rmSync(at('t/extra'));
     expect((await verified('--exclude', '/big')).code).toBe(0);
+  });
+
+  it('--json: one summary, with what was repaired as entries and what was not as errors', async () => {
+    const { at, verified } = await copied();
+    rot(at('t/big'), 1);
+    rmSync(at('t/d/é'));
+    rot(at('t/a'), 1);
+    rot(at('copy/a'), 1);
+    const { code, stdout } = await verified('--json', '--repair-from', 'copy');
+    const events = jsonLines(stdout).filter(({ type }) => type !== 'status');
+    expect([code, events.map(({ type, path, outcome }) => [type, path, outcome])]).toEqual([
+      1,
+      [
+        ['error', 't/a', 'mismatched'],
+        ['entry', 'big', 'copied'],
+        ['entry', 'd/é', 'copied'],
+        ['summary', undefined, undefined],
+      ],
+    ]);
+    expect(events.at(-1)).toMatchObject({
+      ...{ exitCode: 1, accounted: true, failureKinds: { mismatch: 1 } },
+      outcomes: expect.objectContaining({ copied: 2, mismatched: 1, failed: 0 }),
+      failures: [expect.objectContaining({ path: 't/a', message: expect.stringContaining('it was not repaired') })],
+    });
+  });
+
+  it('of the library is one job, and what is in no sample is proved too', async () => {
+    const { at } = await copied();
+    rot(at('t/big'), 1);
+    rmSync(at('t/a'));
+    rot(at('copy/a'), 1);
+    const job = verify({
+      manifests: at('M'),
+      directory: Buffer.from(at('t')),
+      repairFrom: at('copy'),
+      sample: { part: 0, parts: 1000 },
+      spillDirectory: at('.'),
+    });
+    const found: unknown[] = [];
+    for await (const event of job) {
+      if (event.type === 'error') found.push([event.kind, event.path]);
+      if (event.type === 'entry') found.push([event.outcome, event.path]);
+    }
+    // Only names and sizes tell what is in another part, and the copy has no good one of what is missing.
+    expect(found).toEqual([['missing', at('t/a')]]);
+    expect([job.snapshot().phase, (await job).complete]).toEqual(['done', false]);
+    await expect(verify({ manifests: at('M'), repairFrom: at('copy') })).rejects.toMatchObject({ code: 'USAGE' });
   });
 
   it('is refused from the directory itself, from nowhere, and where nobody says what is to be repaired', async () => {

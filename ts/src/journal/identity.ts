@@ -38,6 +38,7 @@ const PATHS = [
   'noPreserveRoot',
   'output',
   'manifests',
+  'repairFrom',
   'directory',
   'state',
   'caFile',

@@ -128,7 +128,7 @@ class Transfer implements NativeJob {
     } finally {
       this.#elapsed = (performance.now() - this.#begun) / 1000;
       this.#phase = 'done';
-      this.#ledger.end();
+      this.#ledger.events.end();
     }
     return this.#ledger.report({
       interrupted: this.#stopping !== 'no',
@@ -139,7 +139,7 @@ class Transfer implements NativeJob {
   }
 
   nextEvents() {
-    return this.#ledger.next();
+    return this.#ledger.events.next();
   }
 
   cancel(abort: boolean): void {

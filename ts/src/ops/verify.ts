@@ -2,11 +2,13 @@
  * Whether a directory has what manifests say.
  *
  * Comes in: manifests and options; goes out: a running `Job`. What is missing, extra, of another kind or of other content is
- * an `error` event each, and so is what can't be read.
+ * an `error` event each, and so is what can't be read; with a copy at hand only what that could not repair.
  */
-import type { PathLike } from '../names.js';
+import { stat } from 'node:fs/promises';
+import { BulkhaulError } from '../error.js';
+import { type PathLike, toBytes } from '../names.js';
 import type { NativeVerifyOptions } from '../native/options.js';
-import { loadAddon } from '../native.js';
+import { type Addon, loadAddon, type NativeJob } from '../native.js';
 import {
   boolean,
   count,
@@ -41,7 +43,9 @@ export interface VerifyOptions
   only?: PathLike[];
   /** Files and directories that the caller uses meanwhile: they are not extra. Default: none. */
   inUse?: PathLike[];
-  /** A directory for temporary files without a name, for what memory should not hold. Default: memory is used. */
+  /** A copy of the directory: files that are damaged or missing are written anew from there, where it has them as the manifests say, and verified again; what was written to after the copy was made stays. Needs `directory`, and manifests that are files. What was repaired has an `entry` event in any case, and the outcome `copied`. Default: nothing is written. */
+  repairFrom?: PathLike | undefined;
+  /** A directory for temporary files, for what memory should not hold. Default: memory is used, and for a repair `/var/tmp`. */
   spillDirectory?: PathLike;
 }
 
@@ -56,6 +60,7 @@ const FIELDS: Fields<VerifyOptions> = {
   extra: boolean,
   quick: boolean,
   sample: record<NonNullable<VerifyOptions['sample']>>({ part: count, parts: count }, 'part', 'parts'),
+  repairFrom: path,
   inUse: each(path),
   spillDirectory: path,
 };
@@ -88,11 +93,13 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     directory,
     exclude,
     only,
+    repairFrom,
     inUse,
     spillDirectory,
     entries,
     ...rest
   } = options;
+  const repair = repairFrom === undefined ? undefined : await repairOf(options, pathText(repairFrom, 'the copy'));
   const journal = await journalFor('verify', options);
   const used = [...(inUse ?? []), ...(settings && !dryRun ? [settings.directory] : [])];
   const native: NativeVerifyOptions = {
@@ -105,5 +112,59 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return prepared(journal, async () => (await loadAddon()).verify(native));
+  return prepared(journal, async () => {
+    const addon = await loadAddon();
+    return repair === undefined ? addon.verify(native) : repairing(addon, native, repair);
+  });
+}
+
+/** Where a repair is made, and from where. Throws `USAGE` where that can't be. */
+async function repairOf({ directory, manifests, dryRun }: VerifyOptions, from: string) {
+  if (directory === undefined) throw new BulkhaulError('USAGE', 'repairFrom: directory says what is to be repaired');
+  if (dryRun) throw new BulkhaulError('USAGE', 'repairFrom: a dry run writes nothing');
+  for (const manifest of [manifests].flat()) {
+    // They are read more than once.
+    const entry = await stat(pathBytes(manifest)).catch(() => undefined);
+    if (entry !== undefined && !entry.isFile())
+      throw new BulkhaulError('USAGE', `repairFrom: ${pathText(manifest, 'a manifest')} is no file, to be read again`);
+  }
+  const { checkCopy, RepairingJob } = await import('./verify/repair.js');
+  const here = pathText(directory, 'the directory');
+  await checkCopy(here, from);
+  return { directory: here, from, RepairingJob };
+}
+
+function repairing(
+  addon: Addon,
+  native: NativeVerifyOptions,
+  { directory, from, RepairingJob }: Awaited<ReturnType<typeof repairOf>>,
+): NativeJob {
+  const { entryEvents: _, quick: __, sample: ___, ...whole } = native;
+  const { jobs, limits, nice, ionice, spillDirectory } = native;
+  const resources = {
+    ...(jobs !== undefined && { jobs }),
+    ...(limits && { limits }),
+    ...(nice !== undefined && { nice }),
+    ...(ionice !== undefined && { ionice }),
+  };
+  return new RepairingJob({
+    directory,
+    from,
+    scratch: spillDirectory === undefined ? '/var/tmp' : pathText(spillDirectory, 'the spill directory'),
+    verify: (files) => addon.verify(files === undefined ? native : { ...whole, ...files, extra: false }),
+    copy: (list) =>
+      addon.copy({
+        ...resources,
+        sources: [{ path: toBytes(from), contents: true, follow: true }],
+        destinations: [{ path: toBytes(directory), follow: true }],
+        filesFrom: { path: toBytes(list), nul: true },
+        // Directories stay as they are; of files size and time say nothing here.
+        directories: 'needed',
+        fullHash: true,
+        verify: true,
+        sync: 'all',
+        ...(spillDirectory && { spillDirectory }),
+        entryEvents: true,
+      }),
+  });
 }

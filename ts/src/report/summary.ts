@@ -137,8 +137,18 @@ export function partitionSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
-/** The same of a verification; `quick`: no content was read; `part`: which part of the files was read, where not all were. */
-export function verifySummary(report: Report, quick = false, part?: { part: number; parts: number }): string {
+/** How a verification was done. */
+export interface VerifyWay {
+  /** No content was read. */
+  quick?: boolean;
+  /** Which part of the files was read; undefined: all were. */
+  part?: { part: number; parts: number } | undefined;
+  /** Where files were repaired from; undefined: none were. */
+  from?: string | undefined;
+}
+
+/** The same of a verification. */
+export function verifySummary(report: Report, { quick = false, part, from }: VerifyWay = {}): string {
   const { files, elapsed } = report;
   const what = quick
     ? `${count(files.same, 'file')} there, by names, kinds and sizes only: no content was read`
@@ -146,6 +156,9 @@ export function verifySummary(report: Report, quick = false, part?: { part: numb
   const lines = [
     `verified: ${what}, in ${duration(elapsed)}`,
     ...(part ? [partLine(report, part)] : []),
+    ...(from === undefined
+      ? []
+      : [`repaired: ${count(files.copied, 'file')} written anew from ${display(from)}, and verified again`]),
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),

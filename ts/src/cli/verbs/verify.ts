@@ -4,7 +4,6 @@ import type { Event } from '../../events.js';
 import type { Part } from '../../journal/scrub.js';
 import { display } from '../../names.js';
 import type { VerifyOptions } from '../../ops/verify.js';
-import { count } from '../../report/units.js';
 import { ExitCode } from '../../verdict.js';
 import { VerbCommand } from '../base.js';
 import { ALGORITHMS, algorithmOf } from '../digests.js';
@@ -13,8 +12,6 @@ import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { refuseElsewhere } from '../values.js';
-
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** The parts that `N%` makes of all. */
 function partsOf(text: string, option: string): number {
@@ -85,7 +82,7 @@ export class VerifyCommand extends VerbCommand {
   );
   repairFrom = value('--repair-from', {
     ...{ group: 'safety', value: 'COPY', default: 'none: nothing is written' },
-    help: 'Write files that are damaged or missing anew from the directory COPY, where they are as a MANIFEST says, and verify them again; what was written to after COPY was made stays. The exit code is 0 when nothing is wrong any more. Needs --in',
+    help: 'Write files that are damaged or missing anew from the directory COPY, where they are as a MANIFEST says, and verify them again; what was written to after COPY was made stays. What could not be repaired is an error, and the exit code is 0 when nothing is wrong any more. Needs --in',
   });
   operands = operands('MANIFEST…', 1);
 
@@ -98,8 +95,8 @@ export class VerifyCommand extends VerbCommand {
         'what comes from standard input lies in no directory: --in DIR says where its paths begin',
       );
     }
-    if (this.repairFrom !== undefined && (this.directory === undefined || this.json || this.operands.includes('-'))) {
-      const what = '--repair-from needs --in DIR and manifests by their names, and goes without --json';
+    if (this.repairFrom !== undefined && (this.directory === undefined || this.operands.includes('-'))) {
+      const what = '--repair-from needs --in DIR, and manifests by their names: they are read more than once';
       throw new BulkhaulError('USAGE', what);
     }
     const options: VerifyOptions = {
@@ -108,6 +105,7 @@ export class VerifyCommand extends VerbCommand {
       exclude: await this.patterns(this.rules),
       extra: !this.noExtra,
       quick: this.quick,
+      repairFrom: this.repairFrom,
       spillDirectory: neededSpillDirectory(context.env),
       ...(this.algorithm !== undefined && { algorithm: algorithmOf(this.algorithm) }),
       ...this.inUse,
@@ -116,55 +114,22 @@ export class VerifyCommand extends VerbCommand {
     };
     const scrub = this.sample === undefined ? undefined : await this.#scrub(this.sample, options);
     const { verify } = await import('../../ops/verify.js');
-    const damaged = new Set<string>();
-    const listen = (event: Event) => {
-      const path = event.type === 'status' ? undefined : damagedFile?.(event, this.directory ?? '');
-      if (path !== undefined) damaged.add(path);
+    let print = (_: string) => {};
+    const started: Parameters<typeof runJob>[0] = (_, hush) => {
+      print = (line) => void hush(async () => void context.stderr.write(`${line}\n`));
+      return verify({ ...options, ...(scrub && { sample: scrub.part }) });
     };
-    const { damagedFile } = this.repairFrom === undefined ? {} : await import('../../repair.js');
-    const begin = () => verify({ ...options, ...(scrub && { sample: scrub.part }) });
-    const report = await runJob(begin, settings, context, listen);
+    const listen = (event: Event) => {
+      if (event.type === 'entry' && event.outcome === 'copied' && !settings.json && !settings.quiet)
+        print(`repaired: ${display(event.path)}`);
+    };
+    const report = await runJob(started, settings, context, listen);
     if (!report.interrupted && report.accounted) scrub?.moveOn();
     if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
       const { verifySummary } = await import('../../report/summary.js');
-      context.stderr.write(verifySummary(report, this.quick, scrub?.part));
+      context.stderr.write(verifySummary(report, { quick: this.quick, part: scrub?.part, from: this.repairFrom }));
     }
-    if (this.repairFrom === undefined || damaged.size === 0 || report.interrupted) return report.exitCode;
-    const whole = await this.#repair(this.repairFrom, [...damaged]);
-    const failures = Object.values(report.failureKinds).reduce((sum, each) => sum + each, 0);
-    return whole && failures === damaged.size && report.accounted ? ExitCode.complete : report.exitCode;
-  }
-
-  /** Repairs files, and says so; whether all of them are good now. */
-  async #repair(from: string, damaged: readonly string[]): Promise<boolean> {
-    const { context, resources } = this;
-    const { repair } = await import('../../repair.js');
-    const stop = new AbortController();
-    const end = () => stop.abort();
-    for (const signal of SIGNALS) process.once(signal, end);
-    try {
-      const { repaired, left } = await repair({
-        verification: {
-          manifests: this.operands,
-          directory: this.directory ?? '.',
-          ...(this.algorithm !== undefined && { algorithm: algorithmOf(this.algorithm) }),
-        },
-        damaged,
-        from,
-        spillDirectory: neededSpillDirectory(context.env),
-        signal: stop.signal,
-        ...resources,
-      });
-      const lines = [
-        ...repaired.map((path) => `repaired: ${display(path)}`),
-        ...left.map(({ path, why }) => `LEFT: ${display(path)}: ${display(why)}`),
-        `repair: ${count(repaired.length, 'file')} of ${damaged.length} written anew from ${display(from)} and verified`,
-      ];
-      context.stderr.write(lines.map((line) => `${line}\n`).join(''));
-      return left.length === 0;
-    } finally {
-      for (const signal of SIGNALS) process.off(signal, end);
-    }
+    return report.exitCode;
   }
 
   /** The part of the files that is next. */

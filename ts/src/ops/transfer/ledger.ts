@@ -1,14 +1,12 @@
 /**
  * The books of a transfer: what was found, what became of it, and what there is to tell.
  *
- * Comes in: settled lists, failures and notes, as they come; goes out: events for whoever reads them, and the report. Once
- * somebody reads the events, who makes them waits for the reader; as long as nobody does, none is kept.
+ * Comes in: settled lists, failures and notes, as they come; goes out: events for whoever reads them, and the report.
  */
 import type { EntryKind, NativeEvent, NativeFailure, NativeNote, NativeReport, Outcome } from '../../native/events.js';
+import { EventQueue } from '../queue.js';
 import type { Count } from './tally.js';
 
-/** Events of a batch, and those that wait, at most. */
-const BATCH = 1024;
 /** Failures that a report has; all are counted. */
 const MOST_FAILURES = 1000;
 
@@ -36,11 +34,7 @@ export class Ledger {
   doneBytes = 0;
   errors = 0;
 
-  #waiting: NativeEvent[] = [];
-  #read = false;
-  #ended = false;
-  #wake: () => void = () => undefined;
-  #room: () => void = () => undefined;
+  readonly events = new EventQueue();
 
   /** `found`: what a planner has counted; absent: who settles entries has found them. */
   constructor(readonly planned: Readonly<Record<EntryKind, number>> | undefined) {
@@ -110,43 +104,7 @@ export class Ledger {
 
   /** Tells an event; a promise asks to wait with more. */
   tell(event: NativeEvent): void | Promise<void> {
-    if (!this.#read) return;
-    this.#waiting.push(event);
-    this.#wake();
-    if (this.#waiting.length >= BATCH) return this.#space();
-  }
-
-  async #space(): Promise<void> {
-    while (this.#waiting.length >= BATCH) {
-      const others = this.#room;
-      await new Promise<void>((resolve) => {
-        this.#room = () => {
-          others();
-          resolve();
-        };
-      });
-    }
-  }
-
-  /** There are no more events. */
-  end(): void {
-    this.#ended = true;
-    this.#wake();
-  }
-
-  /** The next events; none: it has ended. */
-  async next(): Promise<NativeEvent[]> {
-    this.#read = true;
-    while (this.#waiting.length === 0 && !this.#ended) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    const batch = this.#waiting.splice(0, BATCH);
-    const room = this.#room;
-    this.#room = () => undefined;
-    room();
-    return batch;
+    return this.events.tell(event);
   }
 
   report(how: Pick<NativeReport, 'interrupted' | 'workers' | 'elapsed'> & { dryRun: boolean }): NativeReport {
