@@ -39,6 +39,7 @@ export type { MappedCopyOptions } from './ops/mapping.js';
 export { type MoveOptions, move } from './ops/move.js';
 export { type PartitionOptions, partition } from './ops/partition.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
+export { type SpreadOptions, spread } from './ops/spread.js';
 export {
   listStore,
   type StoreListOptions,

@@ -29,6 +29,7 @@ import {
   pathText,
   RESOURCES,
   record,
+  text,
 } from './ops/arguments.js';
 import { begin, type Confirm, type Job, type Prepared } from './ops/job.js';
 import type { MappedCopyOptions } from './ops/mapping.js';
@@ -51,6 +52,8 @@ export interface ResumeOptions extends Pick<JobOptions, 'signal' | 'entries'>, R
   inUse?: PathLike[];
   /** Where credentials of object stores are looked up, as `SyncOptions` have it: a journal never has them. Default: nowhere. */
   environment?: Environment;
+  /** How bulkhaul is begun, as words of a command, where the job has workers. Default: by its name. */
+  program?: readonly string[];
 }
 
 const FIELDS: Fields<ResumeOptions> = {
@@ -63,6 +66,7 @@ const FIELDS: Fields<ResumeOptions> = {
   spillDirectory: path,
   inUse: each(path),
   environment: ENVIRONMENT,
+  program: each(text),
 };
 const OPTIONS = record<ResumeOptions>(FIELDS, 'journal');
 
@@ -165,7 +169,7 @@ async function tellOf(directory: string, id: string): Promise<Told> {
 }
 
 async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
-  const { journal, retryFailed = false, confirm, signal: _, environment, ...rest } = options;
+  const { journal, retryFailed = false, confirm, signal: _, environment, program, ...rest } = options;
   const directory = pathText(journal.directory, 'the state directory');
   const told = await tellOf(directory, id);
   const { job } = told;
@@ -181,6 +185,7 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
     ...asked,
     ...rest,
     ...(job.operation === 'sync' && { environment }),
+    ...(job.operation === 'spread' && program && { program }),
     // What an earlier run has removed is not missing.
     ...(job.operation === 'remove' && { ignoreMissing: true }),
     ...(asks === true && { confirm: confirm ?? (() => false) }),
@@ -203,6 +208,7 @@ const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   compress: async (options) => (await import('./ops/compress.js')).prepareCompression(options as never),
   decompress: async (options) => (await import('./ops/decompress.js')).prepareDecompression(options as never),
   sync: async (options) => (await import('./ops/sync.js')).prepareSync(options as never),
+  spread: async (options) => (await import('./ops/spread.js')).prepareSpread(options as never),
   compare: async (options) => (await import('./ops/compare.js')).prepareComparison(options as never),
 };
 

@@ -114,6 +114,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'status',
       'resume',
       'report',
+      'worker',
       'doctor',
       'completion',
       'hpcp',

@@ -64,6 +64,7 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run move --dry-run photos /mnt/archive': ['.', []],
   'scripts/run copy --manifest /mnt/photos.b3 photos/ /mnt/archive/2024': ['archive/2024', PHOTOS],
   'scripts/run copy --move photos/ /mnt/archive/2025': ['archive/2025', PHOTOS],
+  'scripts/run copy --workers 2 photos/ /mnt/archive/2026': ['archive/2026', PHOTOS],
 };
 
 describe('README', () => {

@@ -117,6 +117,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'worker',
+    {
+      summary: 'Work on the parts of a copy that is spread',
+      load: async () => verb('worker', (await import('./verbs/worker.js')).WorkerCommand),
+    },
+  ],
+  [
     'doctor',
     {
       summary: 'Tell what this machine allows and what is missing',

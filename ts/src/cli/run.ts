@@ -8,6 +8,7 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
 import { display, toBytes } from '../names.js';
@@ -22,6 +23,9 @@ import { version } from './version.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
 type ProgressForm = (typeof PROGRESS)[number];
+
+/** How this program is begun again, as a command. */
+export const PROGRAM = [process.execPath, fileURLToPath(new URL('./main.js', import.meta.url))] as const;
 
 /** Seconds between status lines off a terminal, and between JSON status lines. */
 const PLAIN_INTERVAL = 30;

@@ -26,9 +26,12 @@ export function absolutePath(path: string, directory: string): string {
 }
 
 /** Options of one run only, which make no other job; secrets among them, which no journal has. */
-const PASSING = ['signal', 'entries', 'dryRun', 'inUse', 'spillDirectory', 'journal', 'credentials', 'environment'];
+const PASSING = [
+  ...['signal', 'entries', 'dryRun', 'inUse', 'spillDirectory', 'journal', 'credentials', 'environment'],
+  ...['program', 'version'],
+];
 /** Options that say how fast it goes, not what is done. */
-const PACE = ['jobs', 'limits', 'nice', 'ionice', 'requests'];
+const PACE = ['jobs', 'limits', 'nice', 'ionice', 'requests', 'workers', 'parts', 'patience'];
 /** Options whose values are paths, or hold some. */
 const PATHS = [
   'path',

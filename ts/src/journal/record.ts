@@ -22,7 +22,8 @@ export type Operation =
   | 'verify'
   | 'compress'
   | 'decompress'
-  | 'sync';
+  | 'sync'
+  | 'spread';
 
 /** The first record: what was asked for. */
 export interface JobRecord {

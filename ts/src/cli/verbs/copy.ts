@@ -1,12 +1,15 @@
 /** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
 import { BulkhaulError } from '../../error.js';
 import type { CopyOptions } from '../../ops/copy.js';
+import type { Job } from '../../ops/job.js';
+import type { SpreadOptions } from '../../ops/spread.js';
 import { VerbCommand } from '../base.js';
 import { ALGORITHMS, algorithmOf, formatOf } from '../digests.js';
-import { choice, flag, limit, operands, rules, together, value, values } from '../options.js';
+import { choice, flag, limit, number, operands, rules, together, value, values } from '../options.js';
 import { Command } from '../parser.js';
-import { runJob, spillDirectory } from '../run.js';
-import { parseOwner, parseSize, refuseElsewhere } from '../values.js';
+import { PROGRAM, runJob, spillDirectory } from '../run.js';
+import { parseCount, parseOwner, parseSize, refuseElsewhere } from '../values.js';
+import { version } from '../version.js';
 
 const SPARSE = ['auto', 'always', 'never'] as const;
 const COLLISION = ['fail', 'last', 'first'] as const;
@@ -29,6 +32,10 @@ export class CopyCommand extends VerbCommand {
       code is 23, unless an option says that it is not wanted. A name never shows partial content. What is interrupted
       goes on when it is run again.
 
+      With \`--workers\` the copy is spread: what is in the one SRC is divided into parts, which so many processes copy, each
+      the next when it is done. Where a worker dies, another takes its part; where this command dies, resume goes on. When
+      all parts are done, directories get their times and \`--delete\` removes. Limits are shared out.
+
       Exit codes: 0 complete, 1 a copy reads back differently, 2 usage or nothing begun, 3 refused for safety, or
       --delete or --move held back, 23 some entries failed, are missing or in conflict, 24 some vanished or changed
       meanwhile, 130 interrupted.
@@ -44,6 +51,7 @@ export class CopyCommand extends VerbCommand {
       ['A mirror: what photos no longer has goes too', '$0 copy --delete --max-delete 10% photos/ /backup/photos'],
       ['Move, with proof', '$0 copy --move data/ /mnt/archive/data'],
       ['Copy, and write down what arrived', '$0 copy --manifest photos.b3 photos/ /mnt/archive'],
+      ['By four processes', '$0 copy --workers 4 data/ /mnt/archive/data'],
       ['For a program to read', '$0 copy --json -v data /mnt/archive'],
     ],
   });
@@ -147,28 +155,116 @@ export class CopyCommand extends VerbCommand {
     ...{ group: 'output', value: 'NAME', default: 'blake3; of hashdeep md5 and sha256, of bagit sha512' },
     help: `A digest of the manifest: ${ALGORITHMS.join(', ')}; more than one for jsonl and hashdeep`,
   });
+  workers = number('--workers', 1, 10_000, {
+    ...{ group: 'speed', value: 'N', default: 'one process does it all' },
+    help: 'Spread the copy over N processes, which share --jobs, --bwlimit and --iops-limit; with -v a line for each part that is done',
+  });
+  parts = number('--parts', 1, 1_000_000, {
+    ...{ group: 'speed', value: 'N', default: '16 for each worker' },
+    help: 'With --workers: into how many parts SRC is divided',
+  });
+  runDir = value('--run-dir', {
+    ...{ group: 'safety', value: 'DIR', default: 'with the journal; it goes when all is complete' },
+    help: 'With --workers: where the run is kept, which all workers see',
+  });
+  patience = value(
+    '--patience',
+    {
+      ...{ group: 'safety', value: 'SECONDS', default: '60' },
+      help: 'With --workers: a worker of which nothing is heard for so long is taken for lost, and its part goes to another',
+    },
+    parseCount,
+  );
   operands = operands('SRC… DEST', 2);
 
   async execute(): Promise<number> {
     const { settings, context } = this;
-    const options = { ...(await this.copyOptions()), spillDirectory: spillDirectory(context.env) };
-    const { copy } = await import('../../ops/copy.js');
+    const begin = await this.begun();
     const { Output } = await import('../../report/output.js');
     // Whoever closes the pipe has seen enough: no summary then.
     let left = false;
     new Output(context.stdout, () => {
       left = true;
     });
-    const report = await runJob((entries) => copy({ ...options, entries }), settings, context);
+    const report = await runJob(begin, settings, context);
     if (!settings.json && !left && !(settings.quiet && report.complete)) {
-      const { summaryText } = await import('../../report/summary.js');
-      context.stderr.write(summaryText(report));
+      const { partitionSummary, summaryText } = await import('../../report/summary.js');
+      context.stderr.write(report.parts ? partitionSummary(report) : summaryText(report));
     }
     return report.exitCode;
   }
 
-  private async copyOptions(): Promise<CopyOptions> {
+  /** What begins the job. */
+  private async begun(): Promise<(entries: boolean) => Job> {
     refuseElsewhere('copy', this.operands);
+    const shared = await this.shared();
+    const options = this.copyOptions();
+    if (this.workers !== undefined) {
+      const { chown, ...rest } = shared;
+      const spreading: SpreadOptions = {
+        ...rest,
+        ...this.spreadOptions(this.workers),
+        ...(chown?.user !== undefined && { chownUser: chown.user }),
+        ...(chown?.group !== undefined && { chownGroup: chown.group }),
+      };
+      const { spread } = await import('../../ops/spread.js');
+      return (entries) => spread({ ...spreading, entries });
+    }
+    const alone = { '--parts': this.parts, '--run-dir': this.runDir, '--patience': this.patience };
+    for (const [name, given] of Object.entries(alone)) {
+      if (given !== undefined) throw new BulkhaulError('USAGE', `${name} goes with --workers`);
+    }
+    const { copy } = await import('../../ops/copy.js');
+    return (entries) => copy({ ...shared, ...options, entries });
+  }
+
+  /** What only a copy by several processes has. */
+  private spreadOptions(workers: number): Pick<SpreadOptions, 'source' | 'destination'> & Partial<SpreadOptions> {
+    const [source = '', destination = '', ...more] = this.operands;
+    for (const [name, given] of Object.entries({
+      '--move': this.move,
+      '--files-from': this.filesFrom.length > 0,
+      '--manifest': this.manifest !== undefined,
+      '--require-space': this.requireSpace,
+      '--on-collision': this.onCollision !== 'fail',
+      '--stall-timeout': this.stallTimeout !== undefined,
+      'More than one SRC': more.length > 0,
+    })) {
+      if (given) throw new BulkhaulError('USAGE', `${name} and --workers exclude each other`);
+    }
+    return {
+      ...{ source, destination, workers, program: PROGRAM, version: version() },
+      ...(this.parts !== undefined && { parts: this.parts }),
+      ...(this.runDir !== undefined && { directory: this.runDir }),
+      ...(this.patience !== undefined && { patience: this.patience }),
+    };
+  }
+
+  /** What a copy has in either way. */
+  private async shared() {
+    const { oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, verify, dryRun } = this;
+    const owner = this.chown === undefined ? undefined : await parseOwner(this.chown);
+    return {
+      ...{ oneFileSystem, keepDirlinks, sparse, sync, fullHash, verify, dryRun },
+      exclude: await this.patterns(this.rules),
+      owner: !this.noOwner,
+      permissions: !this.noPerms,
+      acls: !this.noAcls,
+      xattrs: !this.noXattrs,
+      times: !this.noTimes,
+      removeExtra: this.delete,
+      spillDirectory: spillDirectory(this.context.env),
+      ...(owner && { chown: owner }),
+      ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete }),
+      ...(chmod !== undefined && { chmod }),
+      ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
+      ...this.inUse,
+      ...this.resources,
+      ...this.journaled,
+    };
+  }
+
+  private copyOptions(): CopyOptions {
     const [list, ...more] = this.filesFrom;
     if (more.length > 0) {
       throw new BulkhaulError('USAGE', '--files-from and --files-from0 exclude each other, and go once');
@@ -180,26 +276,11 @@ export class CopyCommand extends VerbCommand {
     if (this.manifest === undefined && (this.format !== undefined || this.algorithms.length > 0)) {
       throw new BulkhaulError('USAGE', '--format and --algorithm go with --manifest');
     }
-    const { oneFileSystem, keepDirlinks, chmod, sparse, sync, fullHash, requireSpace, verify, dryRun } = this;
     return {
       sources: this.operands.slice(0, -1),
       destination: this.operands.at(-1) ?? '',
-      exclude: await this.patterns(this.rules),
       onCollision: this.onCollision,
-      oneFileSystem,
-      keepDirlinks,
-      sparse,
-      sync,
-      fullHash,
-      requireSpace,
-      verify,
-      dryRun,
-      owner: !this.noOwner,
-      permissions: !this.noPerms,
-      acls: !this.noAcls,
-      xattrs: !this.noXattrs,
-      times: !this.noTimes,
-      removeExtra: this.delete,
+      requireSpace: this.requireSpace,
       removeSources: this.move,
       acceptTimeLoss: this.acceptTimeLoss,
       ...(this.manifest !== undefined && {
@@ -209,13 +290,6 @@ export class CopyCommand extends VerbCommand {
           ...(this.format !== undefined && { format: this.format }),
         },
       }),
-      ...(this.maxDelete !== undefined && { maxDelete: this.maxDelete }),
-      ...(chmod !== undefined && { chmod }),
-      ...this.inUse,
-      ...this.resources,
-      ...this.journaled,
-      ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
-      ...(this.chown !== undefined && { chown: await parseOwner(this.chown) }),
       ...(list !== undefined && {
         filesFrom: {
           path: this.file(list.option, list.value, '/dev/stdin'),

@@ -8,7 +8,7 @@ import { askConsent } from '../consent.js';
 import { meant, needed } from '../jobs.js';
 import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
-import { runJob, spillDirectory } from '../run.js';
+import { PROGRAM, runJob, spillDirectory } from '../run.js';
 
 export class ResumeCommand extends VerbCommand {
   static override readonly idle = {
@@ -69,6 +69,7 @@ export class ResumeCommand extends VerbCommand {
           entries,
           spillDirectory: spillDirectory(context.env),
           environment: context.env,
+          program: PROGRAM,
           confirm: async (victims) =>
             this.force ||
             (await hush(async () => {

@@ -87,10 +87,17 @@ export class Ledger {
     return this.tell(failure);
   }
 
-  note(kind: string, message: string, path: Buffer): void {
-    const note: NativeNote = { type: 'note', kind, lost: false, count: 1, path, message };
+  /** Failures of a kind that have no words here. */
+  failUntold(kind: string, many: number): void {
+    if (many === 0) return;
+    this.errors += many;
+    this.#failureKinds[kind] = (this.#failureKinds[kind] ?? 0) + many;
+  }
+
+  note(kind: string, message: string, path: Buffer, { lost = false, count = 1 } = {}): void {
+    const note: NativeNote = { type: 'note', kind, lost, count, path, message };
     const before = this.#notes.get(message);
-    if (before) before.count += 1;
+    if (before) before.count += count;
     else this.#notes.set(message, note);
     // There are few of them.
     void this.tell({ ...note });

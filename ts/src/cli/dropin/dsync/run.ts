@@ -8,7 +8,6 @@
 import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { BulkhaulError } from '../../../error.js';
 import type { Report } from '../../../events.js';
 import { makeDirectories } from '../../../journal/store.js';
@@ -29,7 +28,7 @@ import { summaryText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
 import { exitCodeOfError, systemError } from '../../exit.js';
-import { type CommonSettings, type Context, neededSpillDirectory, runJob } from '../../run.js';
+import { type CommonSettings, type Context, neededSpillDirectory, PROGRAM, runJob } from '../../run.js';
 import { elsewhere, parseRate } from '../../values.js';
 import { Console } from '../console.js';
 import { real, within } from '../places.js';
@@ -226,7 +225,7 @@ class Dsync {
       case 'bulkhaul':
         // They share the processors; a host has its own.
         return bulkhaul({
-          here: [process.execPath, MAIN],
+          here: PROGRAM,
           remote,
           jobs: remote ? undefined : Math.max(1, Math.ceil(availableParallelism() / this.call.jobs)),
         });
@@ -399,9 +398,6 @@ class Dsync {
     if (this.#temporary !== undefined) rmSync(this.#temporary, { recursive: true, force: true });
   }
 }
-
-/** The executable, as a program of its own. */
-const MAIN = fileURLToPath(new URL('../../main.js', import.meta.url));
 
 function problemsOf(report: Report): Problem[] {
   const { exitCode: code, complete } = report;

@@ -1,0 +1,76 @@
+/** `bulkhaul worker`: works on the parts of a run; what it has to say goes to standard error. */
+import { BulkhaulError } from '../../error.js';
+import { display } from '../../names.js';
+import { Worker } from '../../ops/spread/worker.js';
+import { ExitCode } from '../../verdict.js';
+import { BareCommand } from '../base.js';
+import { flag, number, operands, value } from '../options.js';
+import { Command } from '../parser.js';
+
+export class WorkerCommand extends BareCommand {
+  static override paths = [['worker']];
+  static override readonly idle = {
+    '--json': 'a worker has nothing to print: status tells how far its run is',
+    '--state-dir': 'all that a worker knows is in the run directory',
+  };
+  static override usage = Command.Usage({
+    description: 'Work on the parts of a run that copy --workers has begun',
+    details: `
+      Takes parts of the run in RUN, one at a time, copies what is in them, and writes down what came of it, until there are
+      none left. \`copy --workers\` begins its workers itself; more of them may be begun by hand at any time, on every host
+      that sees RUN, the source and the destination under the same paths.
+
+      The first SIGTERM or SIGINT ends it in good order, the second at once: what it was at goes to another worker.
+
+      Exit codes: 0 no part is left, 2 usage or it can't work here, 130 it was stopped.
+    `,
+    examples: [
+      ['One more worker for a run', '$0 worker --name extra ~/.local/state/bulkhaul/jobs/spread-5f0c1a9e/run'],
+    ],
+  });
+
+  name = value('--name', {
+    ...{ group: 'how', value: 'NAME', default: 'a new one' },
+    help: 'What it is called in the run: letters, digits, . _ and -; no other worker has the name',
+  });
+  index = number('--index', 0, 1_000_000, {
+    ...{ group: 'how', value: 'N', default: '0' },
+    help: 'Which worker it is, from 0: each begins with a share of its own',
+  });
+  attached = flag('--attached', {
+    group: 'how',
+    help: 'End in good order when standard input does, as whoever began it dies or goes',
+  });
+  operands = operands('RUN', 1, 1);
+
+  async execute(): Promise<number> {
+    const { context, attached, index = 0, name = `by-hand-${process.pid}-${Date.now().toString(36)}` } = this;
+    if (!/^\w[\w.-]*$/.test(name) || /\.(?:over|new)$/.test(name)) {
+      throw new BulkhaulError('USAGE', `--name: ${display(name)} is none that a worker can have`);
+    }
+    const say = (sentence: string) => void context.stderr.write(`${new Date().toISOString()} ${sentence}\n`);
+    const worker = new Worker({ directory: this.operands[0] ?? '', name, index, say });
+    let stopping = false;
+    const stop = (why: string, abort = stopping) => {
+      say(`${why}: ${abort ? 'aborting' : 'finishing what is at hand'}`);
+      worker.stop(abort);
+      stopping = true;
+    };
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+    const onSignal = (signal: string) => stop(signal);
+    const onData = (said: Buffer) => stop('told to stop', stopping || said.includes('abort'));
+    const onEnd = () => stop('whoever began it is gone', true);
+    for (const signal of signals) process.on(signal, onSignal);
+    if (attached) context.stdin.on('data', onData).on('end', onEnd).on('error', onEnd);
+    try {
+      const end = await worker.run();
+      return { done: ExitCode.complete, stopped: ExitCode.interrupted, unfit: ExitCode.usage }[end];
+    } finally {
+      for (const signal of signals) process.off(signal, onSignal);
+      if (attached) {
+        context.stdin.off('end', onEnd);
+        context.stdin.destroy();
+      }
+    }
+  }
+}

@@ -1,0 +1,744 @@
+/**
+ * A copy that is spread: its parts are copied by workers, each a process of its own, and what can only come last comes last.
+ *
+ * Comes in: a source, a destination, options of a copy and how many workers; goes out: a running `Job`. All that workers and
+ * coordinator know of each other is in a run directory (`spread/directory.ts`), by a protocol in which anybody may die at any
+ * moment (`spread/protocol.ts`). When each part has its state, the coordinator sets what directories are like, and removes what
+ * is extra. What it reports is read from the states of the parts: nobody's exit code is believed. It promises that the
+ * entries of all states are those that the planner has counted, or that the run is not complete.
+ */
+import { readFileSync } from 'node:fs';
+import { lstat, rm, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { BulkhaulError } from '../error.js';
+import type { Report } from '../events.js';
+import { absolutePath, jobDirectory } from '../journal/identity.js';
+import { type Holder, Lease } from '../journal/lease.js';
+import { makeDirectories } from '../journal/store.js';
+import { display, type PathLike, toBytes } from '../names.js';
+import type { NativeFailure, NativeNote, NativeReport, NativeSnapshot, Outcome } from '../native/events.js';
+import type { Limits } from '../native/options.js';
+import { loadAddon, type NativeJob } from '../native.js';
+import { verdictOf } from '../verdict.js';
+import {
+  boolean,
+  call,
+  each,
+  type Fields,
+  id,
+  JOB,
+  type JobOptions,
+  limit,
+  path,
+  pathBytes,
+  pathText,
+  RESOURCES,
+  record,
+  SELECTION,
+  text,
+  whole,
+} from './arguments.js';
+import { begin, type Confirm, Job, journalFor, type Prepared, prepared } from './job.js';
+import { type Deletion, type MappedCopyOptions, prepareCopy, SHARED } from './mapping.js';
+import { type Hired, hire, workerCommand } from './spread/crew.js';
+import {
+  type Beat,
+  type CopyTerms,
+  type Pace,
+  type PartState,
+  type Plan,
+  RunDirectory,
+  restore,
+  store,
+} from './spread/directory.js';
+import { type Planned, plan, planner } from './spread/plan.js';
+import { attempt } from './spread/protocol.js';
+import { boot } from './spread/worker.js';
+import { Ledger, total } from './transfer/ledger.js';
+import type { Count } from './transfer/tally.js';
+
+/** Options of a copy that each part is copied with. */
+const TERMS = [
+  ...(['hashSize', 'fullHash', 'sparse', 'sync', 'keepDirlinks', 'owner', 'permissions', 'acls', 'xattrs'] as const),
+  ...(['times', 'chownUser', 'chownGroup', 'chmod', 'verify'] as const),
+] as const;
+type Terms = (typeof TERMS)[number];
+/** Options that say how fast it goes. */
+const PACE = ['jobs', 'limits', 'nice', 'ionice'] as const;
+
+/** Options of `spread`. */
+export interface SpreadOptions
+  extends JobOptions,
+    Deletion,
+    Pick<MappedCopyOptions, Terms | (typeof PACE)[number] | 'oneFileSystem' | 'removeExtra'> {
+  /** A directory: `SRC/` brings what is in it, `SRC` itself. */
+  source: PathLike;
+  /** A directory, made with its parents when absent. */
+  destination: PathLike;
+  /** Rules as rsync's --exclude. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** Workers at a time, which share `jobs` and `limits`. Default 2. */
+  workers?: number;
+  /** Parts that the source is divided into. Default: sixteen for each worker. */
+  parts?: number;
+  /** The run directory. Default: with the journal, which is needed then; it goes when the run is complete. */
+  directory?: PathLike;
+  /** Seconds after which a worker of which nothing was heard is taken for lost, at the least. Default 60. */
+  patience?: number;
+  /** How bulkhaul is begun, as words of a command. Default: by its name. */
+  program?: readonly string[];
+  /** The version of the program. Default: nothing is said of it. */
+  version?: string;
+  /** A directory for temporary files without a name. Default: memory is used. */
+  spillDirectory?: PathLike;
+  /** Files that the caller has open meanwhile: they stay. Default: none. */
+  inUse?: PathLike[];
+}
+
+/** The most workers of a run. */
+const MOST_WORKERS = 10_000;
+const PATIENCE = 60;
+/** Beats without which a worker is lost: so many that a busy server is forgiven. */
+const LOOKS = 10;
+/** Milliseconds between two looks at the run directory. */
+const LOOK = 500;
+/** Workers that may die for each that there is to be, before no more are begun. */
+const DEATHS_PER_WORKER = 3;
+/** What of the states of parts is only added up. */
+const SUMS = ['resumedFiles', 'resumedBytes', 'verifiedFiles', 'verifiedBytes', 'verifiedFromCache'] as const;
+/** Attempts at a part that ended with the death of its worker, before it is taken for failed. */
+const MOST_ATTEMPTS = 5;
+
+const FIELDS: Fields<SpreadOptions> = {
+  ...RESOURCES,
+  ...JOB,
+  hashSize: SHARED.hashSize,
+  fullHash: SHARED.fullHash,
+  sparse: SHARED.sparse,
+  sync: SHARED.sync,
+  keepDirlinks: SHARED.keepDirlinks,
+  owner: SHARED.owner,
+  permissions: SHARED.permissions,
+  acls: SHARED.acls,
+  xattrs: SHARED.xattrs,
+  times: SHARED.times,
+  chmod: SHARED.chmod,
+  verify: SHARED.verify,
+  chownUser: id,
+  chownGroup: id,
+  source: path,
+  destination: path,
+  exclude: each(path),
+  oneFileSystem: SELECTION.oneFileSystem,
+  removeExtra: boolean,
+  maxDelete: limit,
+  confirm: call,
+  workers: whole(1, MOST_WORKERS),
+  parts: whole(1, 1_000_000),
+  directory: path,
+  patience: whole(1, 1_000_000),
+  program: each(text),
+  version: text,
+  spillDirectory: path,
+  inUse: each(path),
+};
+const OPTIONS = record<SpreadOptions>(FIELDS, 'source', 'destination');
+
+/**
+ * Copies a tree by several processes at once. What a worker leaves when it dies, another goes on with.
+ *
+ * @example
+ * ```js
+ * import { spread } from 'bulkhaul';
+ *
+ * const { outcomes } = await spread({ source: 'photos/', destination: '/mnt/archive', workers: 2, directory: '/mnt/run' });
+ * console.log(outcomes.copied, outcomes.failed);
+ * ```
+ */
+export function spread(options: SpreadOptions): Job {
+  return begin(options, OPTIONS, prepareSpread);
+}
+
+/** A spread copy that is not begun yet. */
+export async function prepareSpread(given: SpreadOptions): Promise<Prepared> {
+  const { source, destination, directory: named, ...others } = given;
+  // What words mean the engine knows: what is wrong is refused before anything is begun.
+  await prepareCopy({
+    ...pick(given, [...TERMS, ...PACE, 'removeExtra', 'maxDelete']),
+    sources: [{ path: source, contents: true, follow: true }],
+    destinations: [{ path: destination, follow: true }],
+  });
+  const here = process.cwd();
+  const places = await placesOf(
+    absolutePath(pathText(source, 'the source'), here),
+    absolutePath(pathText(destination, 'the destination'), here),
+  );
+  const directory = named === undefined ? undefined : absolutePath(pathText(named, 'the run directory'), here);
+  // With the slash it means the same when it is read again.
+  const kept = { ...places, source: places.source.replace(/\/*$/, '/') };
+  const asked = { ...others, ...kept, ...(directory !== undefined && { directory }) };
+  if (asked.removeExtra && asked.times === false)
+    throw new BulkhaulError('USAGE', 'removeExtra: without times nobody can tell what is there already in the end');
+  const journal = await journalFor('spread', asked, true);
+  return prepared(journal, async () => {
+    const state = given.journal && pathText(given.journal.directory, 'the directory of journals');
+    const name = journal?.journal?.id;
+    const own = name === undefined || state === undefined ? undefined : join(jobDirectory(state, name), 'run');
+    const path = directory ?? own;
+    if (path === undefined && !given.dryRun)
+      throw new BulkhaulError('USAGE', 'directory: a run needs a run directory, or a journal that it can be kept with');
+    const goesOn = given.journal?.id !== undefined;
+    return new Spread({ ...asked, ...places, path: path ?? '', goesOn, lasting: directory !== undefined });
+  });
+}
+
+/** The options of these names that are given. */
+function pick<T extends object, Key extends keyof T>(
+  of: T,
+  names: readonly Key[],
+): { [K in Key]?: Exclude<T[K], undefined> } {
+  const given = names.flatMap((name) => (of[name] === undefined ? [] : [[name, of[name]]]));
+  return Object.fromEntries(given);
+}
+
+/** rsync's slash rule, for a directory. */
+async function placesOf(source: string, destination: string): Promise<{ source: string; destination: string }> {
+  const found = await lstat(toBytes(source)).catch((error: NodeJS.ErrnoException) => {
+    throw new BulkhaulError('NO_SOURCE', `${source}: ${error.message}`);
+  });
+  const contents = /\/\.{0,2}$/.test(source);
+  const target = contents ? await stat(toBytes(source)).catch(() => found) : found;
+  if (!target.isDirectory()) throw new BulkhaulError('USAGE', `${source} is no directory: it can't be divided`);
+  const bare = (path: string) => path.replace(/(?<=[^/])\/+$/, '');
+  return {
+    source: bare(source),
+    destination: contents ? bare(destination) : join(bare(destination), basename(bare(source))),
+  };
+}
+
+/** What a run is made of. */
+interface Run extends Omit<SpreadOptions, 'source' | 'destination' | 'directory'> {
+  /** A directory, absolute; what is in it is copied. */
+  source: string;
+  /** What that comes into, absolute. */
+  destination: string;
+  /** The run directory; empty in a dry run. */
+  path: string;
+  /** What was begun is gone on with, even where it came to its end. */
+  goesOn: boolean;
+  /** The run directory stays when all is complete. */
+  lasting: boolean;
+}
+
+/** What came last. */
+type Last = Pick<NativeReport, 'accounted' | 'extras' | 'withheld'>;
+
+/** A worker that was begun. */
+interface Member extends Hired {
+  /** What it is called in the run. */
+  name: string;
+  /** Whose place it has, from 0. */
+  index: number;
+}
+
+class Spread implements NativeJob {
+  #run: Run;
+  readonly #directory: RunDirectory;
+  readonly #ledger = new Ledger({ file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 });
+  readonly #workers: number;
+  readonly #program: readonly string[];
+  readonly #crew = new Map<string, Member>();
+  /** Parts whose states were read. */
+  readonly #counted = new Set<number>();
+  #beats = new Map<string, Beat>();
+  /** What is at work here: the planner, or what comes last. */
+  #native: NativeJob | undefined;
+  #last: Job | undefined;
+  #phase: NativeSnapshot['phase'] = 'preflight';
+  #stopping: 'no' | 'gently' | 'now' = 'no';
+  #deaths = 0;
+  #hired = 0;
+  #begun = 0;
+  #elapsed: number | undefined;
+  #wake: () => void = () => undefined;
+  /** All states say as many entries as the plan. */
+  #balanced = true;
+  readonly #sums = Object.fromEntries(SUMS.map((name) => [name, 0])) as Record<(typeof SUMS)[number], number>;
+
+  constructor(run: Run) {
+    this.#run = run;
+    this.#directory = new RunDirectory(run.path);
+    this.#workers = run.workers ?? 2;
+    this.#program = run.program ?? ['bulkhaul'];
+  }
+
+  async run(): Promise<NativeReport> {
+    this.#begun = performance.now();
+    let lease: Lease | undefined;
+    try {
+      if (this.#run.dryRun) return await this.#rehearse();
+      this.#directory.make();
+      lease = await this.#lead();
+      const plan = await this.#plan();
+      const last = plan && (await this.#copy(plan));
+      const report = this.#report(last);
+      if (plan && this.#stopping === 'no') await this.#leave(report);
+      return report;
+    } finally {
+      lease?.release();
+      this.#elapsed = (performance.now() - this.#begun) / 1000;
+      this.#phase = 'done';
+      this.#ledger.events.end();
+    }
+  }
+
+  nextEvents() {
+    return this.#ledger.events.next();
+  }
+
+  cancel(abort: boolean): void {
+    if (this.#stopping !== 'now') this.#stopping = abort ? 'now' : 'gently';
+    this.#native?.cancel(abort);
+    this.#last?.cancel(abort);
+    for (const { stop } of this.#crew.values()) stop(abort);
+    this.#wake();
+  }
+
+  setLimits(limits: Limits): void {
+    this.#run = { ...this.#run, limits: { ...this.#run.limits, ...limits } };
+    this.#last?.setLimits(limits);
+    if (this.#phase === 'copying') this.#directory.setPace(this.#share());
+  }
+
+  setStallTimeout(seconds: number): void {
+    if (seconds > 0) throw new BulkhaulError('USAGE', 'a spread copy has no stall timeout: see its patience');
+  }
+
+  answer(): void {}
+
+  peek(): NativeSnapshot {
+    return this.snapshot();
+  }
+
+  snapshot(): NativeSnapshot {
+    const planning = this.#phase === 'scanning' ? this.#native?.snapshot() : undefined;
+    if (planning) return planning;
+    const { outcomes, files, found, foundBytes, copiedBytes, doneBytes, errors } = this.#ledger;
+    const sweep = this.#last?.snapshot().sweep;
+    const working = [...this.#beats.values()].filter(({ part }) => part > 0 && !this.#counted.has(part));
+    const sum = (of: (beat: Beat) => number) => working.reduce((all, beat) => all + of(beat), 0);
+    const copied = copiedBytes + sum((beat) => beat.copiedBytes);
+    const done = Math.max(copied, doneBytes + sum(({ bytes }) => bytes));
+    const all = { entries: total(found), files: found.file, bytes: foundBytes };
+    const entries = Math.min(all.entries, total(outcomes) + sum((beat) => beat.entries));
+    const { bytes = 0, entries: looks = 0 } = this.#run.limits ?? {};
+    return {
+      phase: this.#phase,
+      foundFiles: all.files,
+      foundBytes,
+      foundDirectories: found.directory,
+      foundLinks: found.symlink,
+      doneEntries: entries,
+      doneFiles: total(files),
+      doneBytes: done,
+      skippedFiles: files.skipped,
+      skippedBytes: done - copied,
+      copiedBytes: copied,
+      copiedFiles: files.copied,
+      resumedBytes: this.#sums.resumedBytes,
+      errors,
+      workers: this.#crew.size,
+      limits: { bytes, entries: looks },
+      verifiedBytes: this.#sums.verifiedBytes,
+      readBytes: copied,
+      workedEntries: entries,
+      ...(this.#phase !== 'preflight' && { expected: { ...all, toRead: all.bytes, toDo: all.entries } }),
+      ...(this.#stopping !== 'no' && { stopping: { files: this.#crew.size, bytes: 0 } }),
+      ...(sweep && { sweep }),
+      elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
+    };
+  }
+
+  /** Only tells what would be done: the parts, and the commands. */
+  async #rehearse(): Promise<NativeReport> {
+    this.#phase = 'scanning';
+    const native = await planner(this.#division, this.#directory);
+    this.#native = native;
+    const running = native.run();
+    for (let batch = await native.nextEvents(); batch.length > 0; batch = await native.nextEvents()) {
+      for (const event of batch) {
+        const full = this.#ledger.tell(event);
+        if (full) await full;
+      }
+    }
+    const report = await running;
+    for (let index = 0; index < this.#workers; index += 1) {
+      const command = workerCommand(this.#program, this.#run.path || 'RUN', nameOf(index, 1), index);
+      this.#ledger.note('worker', `here: ${command.map(display).join(' ')}`, Buffer.alloc(0));
+    }
+    const { notes } = this.#ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: true });
+    return { ...report, notes: [...report.notes, ...notes] };
+  }
+
+  /** Makes sure that nobody else coordinates. */
+  async #lead(): Promise<Lease> {
+    const path = join(this.#run.path, 'lock');
+    const lease = Lease.take(path, await loadAddon());
+    if (lease instanceof Lease) return lease;
+    throw new BulkhaulError(
+      'JOURNAL',
+      `process ${lease.process} on ${lease.host} coordinates the run in ${this.#run.path}`,
+    );
+  }
+
+  get #division() {
+    const { source, exclude = [], oneFileSystem = false, parts, spillDirectory, dryRun = false } = this.#run;
+    return {
+      ...{ source, rules: exclude.map(pathBytes), oneFileSystem, parts, dryRun, workers: this.#workers },
+      spillDirectory: spillDirectory === undefined ? undefined : pathText(spillDirectory, 'the spill directory'),
+    };
+  }
+
+  /** The plan that is there, or a new one; undefined: it was interrupted. */
+  async #plan(): Promise<Plan | undefined> {
+    const { source, destination, version, goesOn, patience = PATIENCE } = this.#run;
+    const terms: CopyTerms = pick(this.#run, TERMS);
+    const there = this.#directory.plan();
+    if (there && (goesOn || !this.#directory.finished)) {
+      const same = there.source === source && there.destination === destination;
+      if (!same || JSON.stringify(there.terms) !== JSON.stringify(terms)) {
+        throw new BulkhaulError(
+          'JOURNAL',
+          `${this.#run.path} holds the run of another copy, from ${there.source} to ${there.destination}: name another directory`,
+        );
+      }
+      this.#reopen(there);
+      return this.#adopt(there);
+    }
+    await this.#directory.clear();
+    this.#directory.make();
+    // What is above it is nobody's entry: what workers make is for their owner only, until the end.
+    makeDirectories(dirname(destination), 0o777);
+    this.#phase = 'scanning';
+    this.#native = await planner(this.#division, this.#directory);
+    if (this.#stopping !== 'no') this.#native.cancel(true);
+    const planned: Planned = await plan(this.#native, this.#directory, () => undefined);
+    this.#native = undefined;
+    if (planned.interrupted || this.#stopping !== 'no') return undefined;
+    const { interrupted: _, ...rest } = planned;
+    const kept = this.#directory.keep({
+      ...{ made: new Date().toISOString(), source, destination, terms, workers: this.#workers },
+      ...{ beat: Math.max(0.1, patience / LOOKS), looks: LOOKS },
+      ...(version !== undefined && { version }),
+      ...rest,
+    });
+    return this.#adopt(kept);
+  }
+
+  /** Each worker's share of what the run may take. */
+  #share(): Pace {
+    const { jobs, limits, spillDirectory } = this.#run;
+    const workers = this.#workers;
+    const share = (of: number | undefined) => (of === undefined ? 0 : of / workers);
+    return {
+      ...(jobs && { jobs: Math.max(1, Math.floor(jobs / workers)) }),
+      ...(limits && { limits: { bytes: share(limits.bytes), entries: share(limits.entries) } }),
+      ...pick(this.#run, ['nice', 'ionice']),
+      ...(spillDirectory !== undefined && { spillDirectory: pathText(spillDirectory, 'the spill directory') }),
+    };
+  }
+
+  /** Of a run that is gone on with: what is not complete is tried again, and who is gone is known to be. */
+  #reopen(plan: Plan): void {
+    this.#directory.begin();
+    for (const [part, { attempt: last, settled }] of this.#directory.standings()) {
+      if (settled && !this.#directory.state(part).complete) this.#directory.reopen(part, last);
+    }
+    for (const [name, over] of this.#directory.workers()) {
+      const beat = over ? undefined : this.#directory.beatOf(name);
+      if (beat && beat.host === hostname() && (beat.boot !== boot() || !isAlive(beat.process)))
+        this.#directory.end(name);
+    }
+    this.#note('run', `going on with the plan of ${plan.made}`);
+  }
+
+  #adopt(plan: Plan): Plan {
+    Object.assign(this.#ledger.found, plan.found);
+    this.#ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.#tell(
+      plan.failures.map((failure) => restore(failure)),
+      plan.failureKinds,
+      [],
+    );
+    return plan;
+  }
+
+  /** Copies all parts, and what comes last. Answers what that came to; undefined: it was interrupted. */
+  async #copy(plan: Plan): Promise<Last | undefined> {
+    this.#phase = 'copying';
+    this.#directory.setPace(this.#share());
+    this.#look(plan);
+    const open = plan.parts.length - this.#counted.size;
+    for (let index = 0; index < Math.min(this.#workers, open); index += 1) this.#hire(plan, index);
+    while (this.#crew.size > 0) {
+      await this.#pause();
+      this.#look(plan);
+      // Those that wait for more need not look again.
+      if (this.#counted.size === plan.parts.length) for (const { stop } of this.#crew.values()) stop(false);
+    }
+    this.#look(plan);
+    if (this.#stopping !== 'no') return undefined;
+    await this.#giveUp(plan);
+    return this.#finish(plan);
+  }
+
+  #hire(plan: Plan, index: number): void {
+    this.#hired += 1;
+    const name = nameOf(index, this.#hired);
+    const { path } = this.#run;
+    const hired = hire(workerCommand(this.#program, path, name, index), this.#directory.log(name));
+    const member: Member = { ...hired, name, index };
+    this.#crew.set(name, member);
+    if (this.#stopping !== 'no') member.stop(this.#stopping === 'now');
+    void hired.ended.then(({ code, signal, why }) => {
+      // It is known to be gone: nobody has to wait for what it had.
+      this.#directory.end(name);
+      this.#crew.delete(name);
+      this.#beats.delete(name);
+      if (code !== 0 && this.#stopping === 'no') {
+        this.#condemn(plan, name);
+        const how = why ?? (signal === undefined ? `with code ${code}` : `by ${signal}`);
+        this.#note('worker', `worker ${name} ended ${how}`, this.#directory.log(name));
+        this.#deaths += 1;
+        // One that can't work here says so, and another one could not either.
+        const again = code !== 2 && why === undefined && this.#deaths <= this.#workers * DEATHS_PER_WORKER;
+        if (again) this.#hire(plan, index);
+      }
+      this.#wake();
+    });
+  }
+
+  /** A part at which one worker after another has died is not tried any more: each of its entries failed. */
+  #condemn(plan: Plan, worker: string): void {
+    for (const [part, { attempt: last, settled }] of this.#directory.standings()) {
+      const planned = plan.parts[part - 1];
+      if (settled || last < MOST_ATTEMPTS || !planned || this.#directory.holder(part, last) !== worker) continue;
+      const message = `part ${part}: ${last} attempts ended with the death of their worker, it is not tried again`;
+      const failure: NativeFailure = {
+        ...{ type: 'error', kind: 'other', outcome: 'failed', operation: 'copy', entryKind: 'file', message },
+        path: this.#list(part),
+      };
+      const name = `coordinator-${process.pid}`;
+      const state: PartState = {
+        ...{ part, attempt: last + 1, worker: name, host: hostname(), elapsed: 0, found: planned.entries, made: 0 },
+        outcomes: { failed: { all: planned.entries, file: planned.entries } },
+        ...{ copiedBytes: 0, resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0 },
+        ...{ verifiedFromCache: 0, complete: false, failures: [store(failure)], failureKinds: { other: 1 }, notes: [] },
+      };
+      const steps = attempt<PartState>(part, last + 1);
+      for (let step = steps.next(); !step.done; ) {
+        step = steps.next(step.value.do === 'work' ? state : this.#directory.perform(step.value, name));
+      }
+    }
+  }
+
+  /** Reads what is new in the run directory. */
+  #look(plan: Plan): void {
+    for (const part of this.#directory.settled()) {
+      const planned = plan.parts[part - 1];
+      if (planned === undefined || this.#counted.has(part)) continue;
+      this.#counted.add(part);
+      this.#count(this.#directory.state(part), planned.entries, planned.bytes);
+    }
+    this.#beats = new Map(
+      [...this.#crew.keys()].flatMap((name) => {
+        const beat = this.#directory.beatOf(name);
+        return beat ? [[name, beat]] : [];
+      }),
+    );
+  }
+
+  /** Puts what came of a part into the books. */
+  #count(state: PartState, entries: number, bytes: number): void {
+    const { part, found, outcomes, failures, failureKinds, notes, copiedBytes, made } = state;
+    const ledger = this.#ledger;
+    ledger.settle(
+      Object.fromEntries(Object.entries(outcomes).map(([name, count]) => [name, { ...count, directory: 0 }])),
+    );
+    ledger.made += made;
+    ledger.copiedBytes += copiedBytes;
+    ledger.doneBytes += bytes;
+    for (const key of SUMS) this.#sums[key] += state[key];
+    this.#tell(
+      failures.map((failure) => restore(failure)),
+      failureKinds,
+      notes.map((note) => restore(note)),
+    );
+    // What is below a directory that could not be made is not even looked at.
+    if (found < entries && total(failureKinds) > 0) ledger.failMore('file', entries - found);
+    else if (found !== entries) {
+      this.#balanced = false;
+      this.#note('run', `part ${part} has ${entries} entries, and ${found} were found in it`);
+    }
+    if (this.#run.entries)
+      void ledger.tell({ type: 'part', number: part, entries, bytes, cost: bytes, split: 0, path: this.#list(part) });
+  }
+
+  #list(part: number): Buffer {
+    return toBytes(this.#directory.list(part));
+  }
+
+  /** Parts that nobody has brought to their end: each of their entries failed. */
+  async #giveUp(plan: Plan): Promise<void> {
+    const standings = this.#directory.standings();
+    for (const [place, { entries }] of plan.parts.entries()) {
+      const part = place + 1;
+      if (this.#counted.has(part)) continue;
+      const { attempt: attempts = 0 } = standings.get(part) ?? {};
+      this.#ledger.failMore('file', entries - 1);
+      await this.#ledger.fail({
+        ...{ type: 'error', kind: 'other', outcome: 'failed', operation: 'copy', entryKind: 'file' },
+        path: this.#list(part),
+        message: `part ${part}: no worker has brought it to its end in ${attempts} attempts; ${entries} entries are not known to be there (resume tries them again)`,
+      });
+    }
+  }
+
+  /** What comes when all parts are done: directories as they are to be, and extra entries. */
+  async #finish(plan: Plan): Promise<Last | undefined> {
+    const { removeExtra = false, maxDelete, confirm, exclude = [], oneFileSystem = false, inUse } = this.#run;
+    // Nothing goes where anything is missing.
+    const whole = removeExtra && this.#ledger.errors === 0 && this.#balanced;
+    this.#phase = whole ? 'sweeping' : 'closing';
+    const allowed: Confirm = async (victims) => this.#leads() && ((await confirm?.(victims)) ?? true);
+    const options: MappedCopyOptions = {
+      ...(plan.terms as unknown as MappedCopyOptions),
+      sources: [{ path: plan.source, contents: true, follow: true }],
+      destinations: [{ path: plan.destination, follow: true }],
+      ...pick(this.#run, [...PACE, 'spillDirectory']),
+      ...(whole
+        ? {
+            ...{ hashSize: 0, fullHash: false, verify: false, removeExtra: true, oneFileSystem, confirm: allowed },
+            ...(exclude.length > 0 && { filter: { style: 'rsync' as const, rules: exclude } }),
+            ...(maxDelete !== undefined && { maxDelete }),
+            ...(inUse && { inUse }),
+          }
+        : { filesFrom: { path: this.#directory.directories, nul: true } }),
+    };
+    this.#last = new Job(() => prepareCopy(options), undefined, allowed);
+    if (this.#stopping !== 'no') this.#last.cancel(this.#stopping === 'now');
+    const report = await this.#last;
+    if (report.interrupted) return undefined;
+    if (whole) this.#countAll(plan, report);
+    else {
+      const settled = Object.entries(report.outcomes).map(([name, all]) => [name, { all, file: 0, directory: all }]);
+      this.#ledger.settleDirectories(Object.fromEntries(settled));
+    }
+    this.#tell(
+      report.failures.map((failure) => ({ ...failure, path: toBytes(failure.path) })),
+      report.failureKinds,
+      report.notes.map((note) => ({ ...note, path: toBytes(note.path) })),
+    );
+    const held: NativeReport['withheld'] =
+      removeExtra && !whole
+        ? [{ kind: 'failed', what: 'extra', message: 'extra entries stay: not everything was copied' }]
+        : [];
+    return { accounted: report.accounted, extras: report.extras, withheld: [...held, ...report.withheld] };
+  }
+
+  /** The whole of both trees was looked at: what came or changed after the plan was made is copied now, and counts. */
+  #countAll(plan: Plan, { found, outcomes, files, directories }: Report): void {
+    const ledger = this.#ledger;
+    const counts = Object.entries(outcomes).flatMap(([name, many]): [Outcome, Count][] => {
+      const outcome = name as Outcome;
+      const others = many - directories[outcome];
+      // Parts have counted what is there already.
+      return outcome === 'skipped' || others === 0
+        ? []
+        : [[outcome, { all: others, file: files[outcome], directory: 0 }]];
+    });
+    ledger.settle(Object.fromEntries(counts));
+    ledger.settleDirectories(
+      Object.fromEntries(Object.entries(directories).map(([name, all]) => [name, { all, file: 0, directory: all }])),
+    );
+    const there = outcomes.skipped - directories.skipped;
+    const late = total(found) - found.directory - there;
+    if (late > 0 || found.directory !== plan.found.directory)
+      this.#note('run', `entries came, went or changed after the plan was made: ${late} were copied in the end`);
+    ledger.found.file += Math.max(0, late);
+    ledger.found.directory = found.directory;
+  }
+
+  /** Failures and notes of somebody else, into the books. */
+  #tell(
+    failures: readonly NativeFailure[],
+    kinds: Readonly<Record<string, number>>,
+    notes: readonly NativeNote[],
+  ): void {
+    const ledger = this.#ledger;
+    const left = new Map(Object.entries(kinds));
+    for (const failure of failures) {
+      left.set(failure.kind, (left.get(failure.kind) ?? 0) - 1);
+      void ledger.fail({ ...failure, kind: kindOf(failure.kind) }, false);
+    }
+    for (const [kind, many] of left) ledger.failUntold(kindOf(kind), Math.max(0, many));
+    for (const { kind, message, path, lost, count } of notes) ledger.note(kind, message, path, { lost, count });
+  }
+
+  /** Whether this is still the one that coordinates. */
+  #leads(): boolean {
+    const { host, process: number } = JSON.parse(readFileSync(toBytes(join(this.#run.path, 'lock')), 'utf8')) as Holder;
+    return host === hostname() && number === process.pid;
+  }
+
+  #report(last: Last | undefined): NativeReport {
+    const interrupted = this.#stopping !== 'no' || last === undefined;
+    const elapsed = (performance.now() - this.#begun) / 1000;
+    const report = this.#ledger.report({ interrupted, workers: this.#workers, elapsed, dryRun: false });
+    const { extras = 0, withheld = [], accounted = true } = last ?? {};
+    const balanced = accounted && this.#balanced && total(report.found) + extras === total(report.outcomes);
+    const sync = this.#run.sync ?? 'safe';
+    return { ...report, ...this.#sums, extras, withheld, accounted: interrupted || balanced, sync } as NativeReport;
+  }
+
+  /** The run is over: what is complete needs no run directory any more. */
+  async #leave(report: NativeReport): Promise<void> {
+    const { complete, exitCode } = verdictOf(report, false);
+    this.#directory.finish(exitCode);
+    if (complete && !this.#run.lasting) await rm(toBytes(this.#run.path), { recursive: true, force: true });
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, LOOK);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #note(kind: string, message: string, path = ''): void {
+    this.#ledger.note(kind, message, toBytes(path));
+  }
+}
+
+/** What the planner had found is not missing, it vanished. */
+function kindOf(kind: string): string {
+  return kind === 'missing' ? 'vanished' : kind;
+}
+
+/** What a worker is called: by its number, and which one it is of all that were begun. */
+function nameOf(index: number, number: number): string {
+  return `${hostname().replace(/[^\w.-]/g, '_')}-${process.pid}-${index + 1}.${number}`;
+}
+
+function isAlive(number: number): boolean {
+  try {
+    process.kill(number, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}

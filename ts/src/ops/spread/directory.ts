@@ -1,0 +1,393 @@
+/**
+ * The run directory: all that a coordinator and its workers know of each other.
+ *
+ * ```
+ * run.json       what is to be done, with a digest of each list; appears last, and never changes
+ * parts/N        the entries of part N that are no directories, each ended by NUL; never changes
+ * directories    the directories, in the same form
+ * pace.json      how fast each worker may go; may change at any time
+ * leases/N.K     attempt K at part N: who has it; made exclusively. N.K.over: nobody works by it any more
+ * states/N       what came of part N; appears whole, and never changes
+ * workers/W      where worker W is, how many beats it has counted, and what it has done. W.over: it has ended
+ * logs/W         what worker W had to say
+ * final.json     the run has come to its end
+ * lock           who coordinates
+ * ```
+ *
+ * Comes in: the steps of attempts (`protocol.ts`), the plan, beats; goes out: the same, to whoever looks. It promises that
+ * what is there is whole: a file appears by a rename or a link, synced before.
+ */
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BulkhaulError } from '../../error.js';
+import { makeDirectories } from '../../journal/store.js';
+import { display, toBytes } from '../../names.js';
+import type { EntryKind, NativeFailure, NativeNote, Outcome } from '../../native/events.js';
+import type { Resources } from '../../native/options.js';
+import type { Standing, Step } from './protocol.js';
+
+/** What is in it and holds something. */
+const DIRECTORIES = ['parts', 'leases', 'states', 'workers', 'logs'] as const;
+
+/** Version of `run.json`. */
+const FORMAT = 1;
+
+/** A part, as the plan has it. */
+export interface PlannedPart {
+  /** Entries that are no directories. */
+  entries: number;
+  /** Bytes of the files in it. */
+  bytes: number;
+  /** Of its list. */
+  digest: string;
+}
+
+/** What of a copy its workers are to know: options of the engine, in words that JSON has. */
+export type CopyTerms = Readonly<Record<string, unknown>>;
+
+/** How each worker goes. */
+export interface Pace extends Resources {
+  spillDirectory?: string;
+}
+
+/** What is to be done. */
+export interface Plan {
+  format: number;
+  /** ISO 8601. */
+  made: string;
+  /** Of bulkhaul, where the caller has told it. */
+  version?: string;
+  /** A directory; what is in it is copied. */
+  source: string;
+  destination: string;
+  /** Options of the copy of each part. */
+  terms: CopyTerms;
+  /** How many share what the run may take. */
+  workers: number;
+  /** Seconds between two beats of a worker. */
+  beat: number;
+  /** Looks without a beat after which it is lost. */
+  looks: number;
+  /** What there is, by kinds. */
+  found: Record<EntryKind, number>;
+  /** Of the list of directories. */
+  directories: string;
+  /** What could not be read when the plan was made. */
+  failures: Stored<NativeFailure>[];
+  failureKinds: Record<string, number>;
+  /** Part 1 is the first. */
+  parts: PlannedPart[];
+}
+
+/** An event with its path as text that JSON can have. */
+export type Stored<T extends { path: Buffer }> = Omit<T, 'path'> & { path: string };
+
+/** What came of a part. */
+export interface PartState {
+  part: number;
+  attempt: number;
+  worker: string;
+  host: string;
+  /** Seconds. */
+  elapsed: number;
+  /** Entries that are no directories, as the engine has found them. */
+  found: number;
+  /** Their outcomes; of these, of regular files. */
+  outcomes: Partial<Record<Outcome, { all: number; file: number }>>;
+  /** Directories that were made on the way. */
+  made: number;
+  copiedBytes: number;
+  resumedFiles: number;
+  resumedBytes: number;
+  verifiedFiles: number;
+  verifiedBytes: number;
+  verifiedFromCache: number;
+  /** All of it is there, as it was asked for. */
+  complete: boolean;
+  failures: Stored<NativeFailure>[];
+  failureKinds: Record<string, number>;
+  notes: Stored<NativeNote>[];
+}
+
+/** How a worker is. */
+export interface Beat {
+  host: string;
+  process: number;
+  /** Of this start of the system. */
+  boot: string;
+  beats: number;
+  /** What it works on; 0: nothing. */
+  part: number;
+  /** Of that part, so far. */
+  entries: number;
+  bytes: number;
+  copiedBytes: number;
+}
+
+export function store<T extends { path: Buffer }>(event: T): Stored<T> {
+  return { ...event, path: event.path.toString('base64') };
+}
+
+export function restore<T extends { path: Buffer }>(event: Stored<T>): T {
+  return { ...event, path: Buffer.from(event.path, 'base64') } as unknown as T;
+}
+
+export class RunDirectory {
+  constructor(readonly path: string) {}
+
+  /** Makes it where it is not there. Throws `NO_START` where its file system won't do, or what Node throws. */
+  make(): void {
+    for (const name of DIRECTORIES) makeDirectories(join(this.path, name));
+    const [file, link] = [this.#in('lock'), this.#in(`probe.${process.pid}`)];
+    closeSync(openSync(file, 'a', 0o600));
+    rmSync(link, { force: true });
+    try {
+      linkSync(file, link);
+      unlinkSync(link);
+    } catch (error) {
+      const why = (error as Error).message;
+      throw new BulkhaulError('NO_START', `${display(this.path)} is no place for a run, it has no hard links: ${why}`);
+    }
+  }
+
+  /** Removes what earlier runs have left in it, and nothing else. */
+  async clear(): Promise<void> {
+    for (const name of ['run.json', 'final.json', 'pace.json', 'directories', ...DIRECTORIES, 'plan'])
+      await rm(this.#in(name), { recursive: true, force: true });
+  }
+
+  /** The plan; undefined: there is none. Throws `JOURNAL` for one that can't be read. */
+  plan(): Plan | undefined {
+    const plan = this.#read('run.json') as Plan | undefined;
+    if (plan === undefined || plan.format === FORMAT) return plan;
+    throw new BulkhaulError('JOURNAL', `the run in ${display(this.path)} is of another version of bulkhaul`);
+  }
+
+  keep(plan: Omit<Plan, 'format'>): Plan {
+    const whole: Plan = { format: FORMAT, ...plan };
+    this.#appear('run.json', JSON.stringify(whole));
+    return whole;
+  }
+
+  /** The run has come to its end, and with what code. */
+  finish(exitCode: number): void {
+    this.#appear('final.json', JSON.stringify({ exitCode }));
+  }
+
+  /** It is gone on with. */
+  begin(): void {
+    rmSync(this.#in('final.json'), { force: true });
+  }
+
+  setPace(pace: Pace): void {
+    this.#appear('pace.json', JSON.stringify(pace), false);
+  }
+
+  pace(): Pace {
+    return (this.#read('pace.json') ?? {}) as Pace;
+  }
+
+  get finished(): boolean {
+    return existsSync(this.#in('final.json'));
+  }
+
+  list(part: number): string {
+    return join(this.path, 'parts', String(part));
+  }
+
+  get directories(): string {
+    return join(this.path, 'directories');
+  }
+
+  log(worker: string): string {
+    return join(this.path, 'logs', worker);
+  }
+
+  /** Performs a step of an attempt, but for its work. */
+  perform(step: Exclude<Step<PartState>, { do: 'work' }>, worker: string): boolean {
+    switch (step.do) {
+      case 'lease':
+        return this.#make(join('leases', `${step.part}.${step.attempt}`), worker);
+      case 'leased':
+        return existsSync(this.#in(join('leases', `${step.part}.${step.attempt}`)));
+      case 'settled':
+        return existsSync(this.#in(join('states', String(step.part))));
+      case 'settle':
+        return this.#settle(step.part, step.attempt, step.outcome);
+      case 'release':
+        this.#make(join('leases', `${step.part}.${step.attempt}.over`), '');
+        return true;
+    }
+  }
+
+  /** How each part stands, of those that anybody has begun. */
+  standings(): Map<number, Standing> {
+    const standings = new Map<number, Standing>();
+    const of = (part: number) => {
+      const known = standings.get(part) ?? { attempt: 0, released: false, settled: false };
+      standings.set(part, known);
+      return known;
+    };
+    const released: [number, number][] = [];
+    for (const name of this.#names('leases')) {
+      const [, part, attempt, over] = /^(\d+)\.(\d+)(\.over)?$/.exec(name) ?? [];
+      if (part === undefined) continue;
+      if (over !== undefined) released.push([Number(part), Number(attempt)]);
+      const standing = of(Number(part));
+      standing.attempt = Math.max(standing.attempt, Number(attempt));
+    }
+    for (const [part, attempt] of released) if (of(part).attempt === attempt) of(part).released = true;
+    for (const part of this.settled()) of(part).settled = true;
+    return standings;
+  }
+
+  /** The parts that have their state. */
+  settled(): number[] {
+    const parts = this.#names('states').flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []));
+    return parts.sort((one, other) => one - other);
+  }
+
+  /** Who has a lease; undefined: it does not say yet. */
+  holder(part: number, attempt: number): string | undefined {
+    return readFileSync(this.#in(join('leases', `${part}.${attempt}`)), 'utf8') || undefined;
+  }
+
+  /** What came of a part that has its state. */
+  state(part: number): PartState {
+    return this.#read(join('states', String(part))) as PartState;
+  }
+
+  /** What came of it does not count any more: it is to be tried again. For whoever coordinates, before there are workers. */
+  reopen(part: number, attempt: number): void {
+    this.perform({ do: 'release', part, attempt }, '');
+    renameSync(this.#in(join('states', String(part))), this.#in(join('states', `${part}.was.${attempt}`)));
+  }
+
+  beat(worker: string, beat: Beat): void {
+    this.#appear(join('workers', worker), JSON.stringify(beat), false);
+  }
+
+  beatOf(worker: string): Beat | undefined {
+    return this.#read(join('workers', worker)) as Beat | undefined;
+  }
+
+  /** A worker has ended: whatever it had is nobody's. */
+  end(worker: string): void {
+    this.#make(join('workers', `${worker}.over`), '');
+  }
+
+  /** All workers there were, and whether each has ended. */
+  workers(): Map<string, boolean> {
+    const names = this.#names('workers').filter((name) => !name.endsWith('.new'));
+    const over = new Set(names.filter((name) => name.endsWith('.over')));
+    const ended = [...over].map((name): [string, boolean] => [name.slice(0, -'.over'.length), true]);
+    return new Map([
+      ...names.filter((name) => !over.has(name)).map((name): [string, boolean] => [name, false]),
+      ...ended,
+    ]);
+  }
+
+  #settle(part: number, attempt: number, state: PartState): boolean {
+    const [written, name] = [join('states', `${part}.${attempt}.new`), join('states', String(part))];
+    this.#write(written, JSON.stringify(state));
+    try {
+      linkSync(this.#in(written), this.#in(name));
+      this.#sync('states');
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      // A server whose answer was lost is asked twice, and says the second time that it is there.
+      return statSync(this.#in(written)).ino === statSync(this.#in(name)).ino;
+    } finally {
+      unlinkSync(this.#in(written));
+    }
+  }
+
+  /** Makes a file that must not be there. Answers whether it was made. */
+  #make(name: string, text: string): boolean {
+    let file: number;
+    try {
+      file = openSync(this.#in(name), 'wx', 0o600);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+      throw error;
+    }
+    try {
+      writeFileSync(file, text);
+    } finally {
+      closeSync(file);
+    }
+    return true;
+  }
+
+  #appear(name: string, text: string, lasting = true): void {
+    this.#write(`${name}.new`, text, lasting);
+    renameSync(this.#in(`${name}.new`), this.#in(name));
+    if (lasting) this.#sync('.');
+  }
+
+  #write(name: string, text: string, lasting = true): void {
+    const file = openSync(this.#in(name), 'w', 0o600);
+    try {
+      writeFileSync(file, text);
+      if (lasting) fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  #sync(directory: string): void {
+    const file = openSync(this.#in(directory), 'r');
+    try {
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  #read(name: string): unknown {
+    let text: string;
+    try {
+      text = readFileSync(this.#in(name), 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new BulkhaulError('JOURNAL', `${display(join(this.path, name))} is damaged: ${(error as Error).message}`);
+    }
+  }
+
+  #names(directory: string): string[] {
+    return readdirSync(this.#in(directory));
+  }
+
+  #in(name: string): Buffer {
+    return toBytes(join(this.path, name));
+  }
+}
+
+/** The digest of a list. */
+export async function digestOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(toBytes(path))) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}

@@ -1,0 +1,281 @@
+/**
+ * A worker of a run: takes parts, copies what is in them, and says what came of it, until there are none left.
+ *
+ * Comes in: a run directory; goes out: states of parts. It promises to have one part at a time, to stop as soon as somebody
+ * else has taken it over, and to leave no lease behind when it ends in good order. The directories that a part needs are made
+ * on the way, for their owner only: what they are like is set in the end, when nothing comes into them any more.
+ */
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { BulkhaulError } from '../../error.js';
+import type { Report } from '../../events.js';
+import { display, toBytes } from '../../names.js';
+import type { Outcome } from '../../native/events.js';
+import { Job } from '../job.js';
+import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
+import { type Beat, digestOf, type PartState, type Plan, RunDirectory, store } from './directory.js';
+import { attempt, choose, type Ending, nextAttempt, Watch } from './protocol.js';
+
+/** Failures and notes of a part that its state keeps; all are counted. */
+const MOST_FAILURES = 200;
+/** Attempts at a part that may blame the host they ran on. The next one counts, whatever comes of it. */
+const MOST_BLAMES = 2;
+/** What is wrong with a host rather than with an entry: another one may do better. */
+const OF_A_HOST = ['no-space', 'quota', 'read-only', 'stalled'];
+
+/** Milliseconds between the first two looks of a worker that has nothing to do; each later pause is twice as long, up to a beat. */
+const SHORTEST_REST = 250;
+
+/** How a worker is run. */
+export interface WorkerOptions {
+  /** The run directory. */
+  directory: string;
+  /** What it is called: no other has the name. */
+  name: string;
+  /** Which of the workers of the run it is, from 0: it begins with its own share. */
+  index: number;
+  /** Takes what there is to say. */
+  say: (sentence: string) => void;
+}
+
+/** How a worker ended: all parts have their states; it was stopped; it can't work here. */
+export type WorkerEnd = 'done' | 'stopped' | 'unfit';
+
+export class Worker {
+  readonly #directory: RunDirectory;
+  readonly #plan: Plan;
+  readonly #watch: Watch;
+  /** Parts that it found free while it is not fit, and at how many looks. */
+  readonly #patience = new Map<number, number>();
+  readonly #terms: MappedCopyOptions;
+  #queue: [part: number, attempt: number][] = [];
+  #beats = 0;
+  #part = 0;
+  #job: Job | undefined;
+  #stopping: 'no' | 'gently' | 'now' = 'no';
+  /** Why it lets others go first. */
+  #unfit: string | undefined;
+  /** It can't even begin a copy. */
+  #ends = false;
+  #wake: () => void = () => undefined;
+  #rest = SHORTEST_REST;
+  /** When it last looked at others, by its own clock. */
+  #looked = 0;
+
+  /** Throws `JOURNAL` where there is no plan. */
+  constructor(readonly options: WorkerOptions) {
+    this.#directory = new RunDirectory(options.directory);
+    const plan = this.#directory.plan();
+    if (plan === undefined)
+      throw new BulkhaulError('JOURNAL', `there is no run to work on in ${display(options.directory)}`);
+    this.#plan = plan;
+    this.#watch = new Watch(plan.looks);
+    this.#terms = plan.terms as unknown as MappedCopyOptions;
+  }
+
+  /** Ends it: what it is at is finished if that is soon, or with `abort` left. */
+  stop(abort: boolean): void {
+    this.#stopping = abort ? 'now' : 'gently';
+    this.#job?.cancel(abort);
+    this.#wake();
+  }
+
+  async run(): Promise<WorkerEnd> {
+    const { name } = this.options;
+    this.#beat();
+    const timer = setInterval(() => this.#beat(), this.#plan.beat * 1000);
+    // Bits that the engine is to leave out of directories that nobody has set the mode of yet.
+    const mask = this.#terms.permissions === false ? undefined : process.umask(0o077);
+    try {
+      for (;;) {
+        if (this.#stopping !== 'no') return 'stopped';
+        const next = this.#next();
+        if (next === 'none') return 'done';
+        if (next === 'wait') await this.#pause();
+        else {
+          this.#rest = SHORTEST_REST;
+          await this.#carry(...next);
+        }
+        if (this.#ends) return 'unfit';
+      }
+    } finally {
+      clearInterval(timer);
+      if (mask !== undefined) process.umask(mask);
+      this.#directory.end(name);
+    }
+  }
+
+  /** A part to try. */
+  #next(): [part: number, attempt: number] | 'wait' | 'none' {
+    const known = this.#queue.shift();
+    if (known !== undefined) return known;
+    const { index } = this.options;
+    const { parts, workers } = this.#plan;
+    const standings = this.#directory.standings();
+    const over = this.#directory.workers();
+    const lost = new Map<string, boolean>();
+    const now = performance.now();
+    const due = now - this.#looked >= this.#plan.beat * 1000;
+    if (due) this.#looked = now;
+    let open = 0;
+    const free: [number, number][] = [];
+    for (let number = 1; number <= parts.length; number += 1) {
+      const standing = standings.get(number) ?? { attempt: 0, released: false, settled: false };
+      if (standing.settled) continue;
+      open += 1;
+      let gone = false;
+      if (standing.attempt > 0 && !standing.released) {
+        const holder = this.#directory.holder(number, standing.attempt) ?? '';
+        // One look at each worker and beat, however many leases it has left.
+        const ended = over.get(holder) === true;
+        if (!lost.has(holder))
+          lost.set(holder, ended || (due && this.#watch.look(holder, this.#directory.beatOf(holder)?.beats)));
+        gone = lost.get(holder) === true;
+      }
+      const next = nextAttempt(standing, gone);
+      if (next !== undefined) free.push([number, next]);
+    }
+    if (open === 0) return 'none';
+    this.#queue = choose(
+      this.#unfit === undefined ? free : free.filter(([part]) => due && this.#waited(part)),
+      index,
+      workers,
+    );
+    return this.#queue.shift() ?? 'wait';
+  }
+
+  /** Whether a part was free for so long that nobody else seems to want it. */
+  #waited(part: number): boolean {
+    const looks = (this.#patience.get(part) ?? 0) + 1;
+    this.#patience.set(part, looks);
+    return looks > this.#plan.looks;
+  }
+
+  /** Performs an attempt. */
+  async #carry(part: number, number: number): Promise<Ending> {
+    const steps = attempt<PartState>(part, number);
+    let answer: unknown;
+    for (;;) {
+      const { value, done } = steps.next(answer);
+      if (done) {
+        if (value === 'lost') this.options.say(`part ${part} was taken over by somebody else`);
+        return value;
+      }
+      answer = value.do === 'work' ? await this.#work(part, number) : this.#directory.perform(value, this.options.name);
+    }
+  }
+
+  /** Copies what is in a part. */
+  async #work(part: number, number: number): Promise<PartState | undefined> {
+    const { source, destination, parts } = this.#plan;
+    const planned = parts[part - 1];
+    const list = this.#directory.list(part);
+    if (planned === undefined || (await digestOf(list)) !== planned.digest) {
+      this.#unfit = `${display(list)} is not as it was written`;
+      this.#ends = true;
+      this.options.say(this.#unfit);
+      return undefined;
+    }
+    this.#part = part;
+    const pace = this.#directory.pace();
+    const options: MappedCopyOptions = {
+      ...this.#terms,
+      ...pace,
+      sources: [{ path: source, contents: true, follow: true }],
+      destinations: [{ path: destination, follow: true }],
+      filesFrom: { path: list, nul: true },
+      directories: 'needed',
+    };
+    const job = new Job(() => prepareCopy(options));
+    this.#job = job;
+    if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
+    let limits = JSON.stringify(pace.limits ?? {});
+    const check = setInterval(() => {
+      // Another has it: nothing of this one is to appear any more.
+      if (this.#directory.perform({ do: 'leased', part, attempt: number + 1 }, '')) return job.cancel(true);
+      const { limits: now = {} } = this.#directory.pace();
+      if (JSON.stringify(now) !== limits) job.setLimits({ bytes: now.bytes ?? 0, entries: now.entries ?? 0 });
+      limits = JSON.stringify(now);
+    }, this.#plan.beat * 1000);
+    try {
+      const report = await job;
+      if (report.interrupted) return undefined;
+      const blamed = OF_A_HOST.find((kind) => (report.failureKinds[kind] ?? 0) > 0);
+      if (blamed !== undefined && this.#plan.workers > 1 && number <= MOST_BLAMES) {
+        const why = report.failures.find(({ kind }) => kind === blamed)?.message ?? blamed;
+        this.#unfit = why;
+        this.options.say(`part ${part} is left to others: ${display(why)}`);
+        return undefined;
+      }
+      return this.#stateOf(part, number, report);
+    } catch (error) {
+      if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
+      this.#unfit = error.message;
+      this.#ends = true;
+      this.options.say(`part ${part} can't be copied here: ${display(error.message)}`);
+      return undefined;
+    } finally {
+      clearInterval(check);
+      this.#job = undefined;
+      this.#part = 0;
+    }
+  }
+
+  #stateOf(part: number, number: number, report: Report): PartState {
+    const { found, outcomes, directories, files, failures, notes, failureKinds } = report;
+    const entries = Object.entries(found).reduce((sum, [kind, many]) => sum + (kind === 'directory' ? 0 : many), 0);
+    const became = Object.entries(outcomes).flatMap(([name, many]): [Outcome, { all: number; file: number }][] => {
+      const outcome = name as Outcome;
+      const all = many - directories[outcome];
+      return all > 0 ? [[outcome, { all, file: files[outcome] }]] : [];
+    });
+    const { copiedBytes, resumedFiles, resumedBytes, verifiedFiles, verifiedBytes, verifiedFromCache } = report;
+    return {
+      ...{ part, attempt: number, worker: this.options.name, host: hostname(), elapsed: report.elapsed },
+      found: entries,
+      outcomes: Object.fromEntries(became),
+      made: directories.made,
+      ...{ copiedBytes, resumedFiles, resumedBytes, verifiedFiles, verifiedBytes, verifiedFromCache },
+      complete: report.complete,
+      failures: failures.slice(0, MOST_FAILURES).map((failure) => store({ ...failure, path: toBytes(failure.path) })),
+      failureKinds,
+      notes: notes.slice(0, MOST_FAILURES).map((note) => store({ ...note, path: toBytes(note.path) })),
+    };
+  }
+
+  #beat(): void {
+    this.#beats += 1;
+    const { doneEntries = 0, doneBytes = 0, copiedBytes = 0 } = this.#job?.snapshot() ?? {};
+    const beat: Beat = {
+      ...{ host: hostname(), process: process.pid, boot: boot(), beats: this.#beats },
+      ...{ part: this.#part, entries: doneEntries, bytes: doneBytes, copiedBytes },
+    };
+    try {
+      this.#directory.beat(this.options.name, beat);
+    } catch (error) {
+      // It looks lost then: the part goes to somebody else, and this one finds out.
+      this.options.say(`no sign of life could be given: ${(error as Error).message}`);
+    }
+  }
+
+  /** Until the next look. */
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, this.#rest);
+      this.#rest = Math.min(this.#rest * 2, this.#plan.beat * 1000);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+/** What tells one start of the system from another, where the system tells. */
+export function boot(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return '';
+  }
+}

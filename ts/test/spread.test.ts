@@ -1,0 +1,595 @@
+/** A copy by several processes: the protocol in all its interleavings, and real runs in which somebody dies. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { type PartState, type Plan, RunDirectory } from '../src/ops/spread/directory.js';
+import {
+  attempt,
+  choose,
+  type Ending,
+  nextAttempt,
+  type Standing,
+  type Step,
+  Watch,
+} from '../src/ops/spread/protocol.js';
+import { lives, type Run, run, scratch } from './rig.js';
+
+const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+
+/** The run directory, as the protocol sees it. */
+interface Disk {
+  /** PART.ATTEMPT to who has it. */
+  leases: Record<string, string>;
+  released: Record<string, true>;
+  /** PART to what counts. */
+  states: Record<string, string>;
+}
+
+/** Looks at a part. Answered with how it stands, and whether who has it is taken for lost. */
+type Look = { do: 'look'; part: number };
+/** Reads all states. Answered with them. */
+type Read = { do: 'read' };
+type Actor = Generator<Step<string> | Look | Read, unknown, never>;
+
+interface World {
+  disk: Disk;
+  /** What each actor was answered so far; crashed ones go no further. */
+  actors: { name: string; answers: unknown[]; crashed: boolean }[];
+  /** PART.ATTEMPT whose work came to its end. */
+  worked: Record<string, true>;
+  crashes: number;
+}
+
+/** A worker: each part until it has its state, or until it has tried so often. */
+function* worker(name: string, parts: number, tries: number): Actor {
+  const endings: Ending[] = [];
+  for (let part = 1; part <= parts; part += 1) {
+    for (let more = tries; more > 0; more -= 1) {
+      const { standing, lost } = (yield { do: 'look', part }) as { standing: Standing; lost: boolean };
+      if (standing.settled) break;
+      const next = nextAttempt(standing, lost);
+      if (next === undefined) continue;
+      endings.push(yield* attempt<string>(part, next) as Generator<Step<string>, Ending, never>);
+    }
+  }
+  return { name, endings };
+}
+
+/** The coordinator: looks again until all parts have their states, and counts them. */
+function* coordinator(parts: number, tries: number): Actor {
+  for (let more = tries; more > 0; more -= 1) {
+    const states = (yield { do: 'read' }) as Record<string, string>;
+    if (Object.keys(states).length === parts) return { counted: states };
+  }
+  return { counted: undefined };
+}
+
+function standingOf({ leases, released, states }: Disk, part: number): Standing & { holder: string } {
+  const attempts = Object.keys(leases).flatMap((lease) =>
+    lease.startsWith(`${part}.`) ? [Number(lease.slice(2))] : [],
+  );
+  const last = Math.max(0, ...attempts);
+  return {
+    attempt: last,
+    released: released[`${part}.${last}`] ?? false,
+    settled: states[part] !== undefined,
+    holder: leases[`${part}.${last}`] ?? '',
+  };
+}
+
+/** All worlds that can come of one, in which actors step in any order and up to so many of them crash. */
+function explore(
+  make: Record<string, () => Actor>,
+  rules: { crashes: number; misjudge: boolean },
+  seen: (end: World, results: Record<string, unknown>) => void,
+) {
+  const names = Object.keys(make);
+  const pending = ({ name, answers }: World['actors'][number]) => {
+    const actor = make[name]?.() as Actor;
+    let step = actor.next();
+    for (const answer of answers) step = actor.next(answer as never);
+    return step;
+  };
+  const known = new Set<string>();
+  const first: World = {
+    disk: { leases: {}, released: {}, states: {} },
+    actors: names.map((name) => ({ name, answers: [], crashed: false })),
+    worked: {},
+    crashes: 0,
+  };
+  const queue = [first];
+  let worlds = 0;
+  for (let world = queue.pop(); world !== undefined; world = queue.pop()) {
+    const key = JSON.stringify(world);
+    if (known.has(key)) continue;
+    known.add(key);
+    worlds += 1;
+    const steps = world.actors.map(pending);
+    let moved = false;
+    for (const [index, actor] of world.actors.entries()) {
+      const step = steps[index];
+      if (actor.crashed || !step || step.done) continue;
+      moved = true;
+      const asked = step.value as Step<string> | Look | Read;
+      const crashed = (name: string) => world.actors.some((other) => other.name === name && other.crashed);
+      const become = (change: (next: World) => unknown, crash = false) => {
+        const next = structuredClone(world);
+        const self = next.actors[index];
+        if (!self) return;
+        if (crash) {
+          self.crashed = true;
+          next.crashes += 1;
+        } else self.answers.push(change(next));
+        queue.push(next);
+      };
+      if (world.crashes < rules.crashes) become(() => undefined, true);
+      if (asked.do === 'look') {
+        const { holder, ...standing } = standingOf(world.disk, asked.part);
+        const judgements = rules.misjudge ? [false, true] : [crashed(holder)];
+        for (const lost of judgements) become(() => ({ standing, lost: lost && standing.attempt > 0 }));
+      } else become((next) => perform(next, asked, actor.name));
+    }
+    if (moved) continue;
+    const results = Object.fromEntries(
+      world.actors.map(({ name, crashed }, index) => [name, crashed ? undefined : steps[index]?.value]),
+    );
+    seen(world, results);
+  }
+  return worlds;
+}
+
+function perform({ disk, worked }: World, step: Step<string> | Read, name: string): unknown {
+  if (step.do === 'read') return { ...disk.states };
+  const lease = `${step.part}.${'attempt' in step ? step.attempt : 0}`;
+  switch (step.do) {
+    case 'lease':
+      if (disk.leases[lease] !== undefined) return false;
+      disk.leases[lease] = name;
+      return true;
+    case 'leased':
+      return disk.leases[lease] !== undefined;
+    case 'settled':
+      return disk.states[step.part] !== undefined;
+    case 'work':
+      worked[lease] = true;
+      return `${lease} ${name}`;
+    case 'settle':
+      if (disk.states[step.part] !== undefined) return false;
+      disk.states[step.part] = step.outcome;
+      return true;
+    case 'release':
+      disk.released[lease] = true;
+      return undefined;
+  }
+}
+
+/** What holds of any end. */
+function judge(world: World, results: Record<string, unknown>, parts: number): void {
+  const { disk, worked } = world;
+  // Nothing is lost: whoever comes now can bring each part to its state.
+  for (let part = 1; part <= parts; part += 1) {
+    const standing = standingOf(disk, part);
+    if (!standing.settled) expect(nextAttempt(standing, true)).toBe(standing.attempt + 1);
+  }
+  // What counts is the work of an attempt that came to its end, and that had the lease.
+  for (const [part, state] of Object.entries(disk.states)) {
+    const [lease = '', name] = state.split(' ');
+    expect(lease.startsWith(`${part}.`) && worked[lease]).toBe(true);
+    expect(disk.leases[lease]).toBe(name);
+  }
+  // Each that says it is the one is the one.
+  const settled = Object.values(results).flatMap((result) =>
+    result && typeof result === 'object' && 'endings' in result
+      ? (result as { endings: Ending[] }).endings.filter((ending) => ending === 'settled')
+      : [],
+  );
+  expect(settled.length).toBeLessThanOrEqual(Object.keys(disk.states).length);
+  // What was counted stays what it was.
+  const { counted } = (results.coordinator ?? {}) as { counted?: Record<string, string> };
+  if (counted) expect(counted).toEqual(disk.states);
+}
+
+describe('the protocol', () => {
+  it('gives a part one state, whoever dies or is wrongly thought lost', () => {
+    let ends = 0;
+    const make = {
+      a: () => worker('a', 1, 2),
+      b: () => worker('b', 1, 2),
+      coordinator: () => coordinator(1, 2),
+    };
+    const worlds = explore(make, { crashes: 2, misjudge: true }, (world, results) => {
+      ends += 1;
+      judge(world, results, 1);
+    });
+    expect(worlds).toBeGreaterThan(1000);
+    expect(ends).toBeGreaterThan(100);
+  });
+
+  it('has one at work on a part where only the dead are thought lost, and nobody works twice', () => {
+    const make = {
+      a: () => worker('a', 2, 1),
+      b: () => worker('b', 2, 1),
+      coordinator: () => coordinator(2, 2),
+    };
+    explore(make, { crashes: 1, misjudge: false }, (world, results) => {
+      judge(world, results, 2);
+      for (const part of [1, 2]) {
+        const works = Object.keys(world.worked).filter((lease) => lease.startsWith(`${part}.`));
+        expect(works.length).toBeLessThanOrEqual(1 + world.crashes);
+      }
+    });
+  });
+
+  it('would be seen to fail: an attempt that does not make its state exclusively is found', () => {
+    const careless = (name: string): Actor =>
+      (function* () {
+        const { standing, lost } = (yield { do: 'look', part: 1 }) as unknown as { standing: Standing; lost: boolean };
+        const next = nextAttempt(standing, lost);
+        if (next === undefined) return { name, endings: [] };
+        yield { do: 'lease', part: 1, attempt: next };
+        const outcome = (yield { do: 'work', part: 1, attempt: next }) as unknown as string;
+        return { name, endings: (yield { do: 'settle', part: 1, attempt: next, outcome }) ? ['settled'] : ['settled'] };
+      })() as Actor;
+    const make = { a: () => careless('a'), b: () => careless('b') };
+    const found = () => explore(make, { crashes: 0, misjudge: true }, (world, results) => judge(world, results, 1));
+    expect(found).toThrow();
+  });
+
+  it('takes a worker for lost after so many looks without a beat, and no sooner', () => {
+    const watch = new Watch(3);
+    const looks = [1, 1, 1, 2, 2, 2, 2, undefined, undefined, undefined, undefined].map((beats) =>
+      watch.look('w', beats),
+    );
+    expect(looks).toEqual([false, false, false, false, false, false, true, false, false, false, true]);
+    expect(watch.look('another', 7)).toBe(false);
+  });
+
+  it('lets workers begin with shares of their own, the largest first', () => {
+    const free = [1, 2, 3, 4, 5, 6].map((part) => [part, 1] as const);
+    const parts = (index: number, of = free) => choose(of, index, 3).map(([part]) => part);
+    expect([0, 1, 2].map((index) => parts(index))).toEqual([
+      [1, 4],
+      [2, 5],
+      [3, 6],
+    ]);
+    expect(parts(0, free.slice(1, 3))).toEqual([2, 3]);
+  });
+});
+
+/** A tree with what there is: modes, times, links, holes, names of every kind. */
+function tree(): string {
+  const root = join(scratch(), 'source');
+  mkdirSync(join(root, 'empty'), { recursive: true });
+  for (const directory of ['a', 'b/c', 'b/d', 'private']) {
+    mkdirSync(join(root, directory), { recursive: true });
+    for (let file = 0; file < 12; file += 1) writeFileSync(join(root, directory, `f${file}`), `${directory} ${file}`);
+  }
+  for (const name of ['with space', 'new\nline', '-rf', ' ', 'é\u2028x']) writeFileSync(join(root, name), name);
+  writeFileSync(Buffer.concat([Buffer.from(`${root}/`), Buffer.from([0xff, 0xfe])]), 'bytes');
+  linkSync(join(root, 'a/f0'), join(root, 'b/c/linked'));
+  symlinkSync('../a', join(root, 'b/link'));
+  execFileSync('mkfifo', [join(root, 'fifo')]);
+  execFileSync('chmod', ['700', join(root, 'private')]);
+  execFileSync('chmod', ['555', join(root, 'b/d')]);
+  for (const path of ['a/f1', 'a', 'b/c', 'b', 'empty', '.']) utimesSync(join(root, path), 1e9, 1e9);
+  return root;
+}
+
+/** What rsync would still have to do. */
+function differences(source: string, destination: string): string {
+  const args = ['-aHn', '--delete', '--checksum', '--itemize-changes', '--omit-link-times'];
+  return execFileSync('rsync', [...args, `${source}/`, `${destination}/`]).toString();
+}
+
+const rsyncIsHere = (() => {
+  try {
+    execFileSync('rsync', ['--version']);
+    return true;
+  } catch {
+    console.log('skip: there is no rsync to compare with');
+    return false;
+  }
+})();
+
+function same(source: string, destination: string): void {
+  if (rsyncIsHere) expect(differences(source, destination)).toBe('');
+}
+
+/** The last line of JSON. */
+const summaryOf = ({ stdout }: Run) => JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}');
+
+const entriesOf = (root: string) => Number(execFileSync('sh', ['-c', 'find "$1" -printf x | wc -c', 'sh', root]));
+
+describe('copy --workers', () => {
+  it('copies as one process does, counts each entry once, and leaves no run behind', async () => {
+    const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
+    const args = ['copy', '--json', '--workers', '3', '--parts', '9', '--state-dir', state, `${source}/`, destination];
+    const first = await run(args);
+    expect([first.code, first.stderr]).toEqual([0, '']);
+    const { found, outcomes, directories, complete } = summaryOf(first);
+    const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0);
+    expect([complete, sum(found), sum(outcomes)]).toEqual([true, entriesOf(source), entriesOf(source)]);
+    expect([outcomes.linked, directories.made]).toEqual([1, Number(found.directory)]);
+    same(source, destination);
+    const [job = ''] = readdirSync(join(state, 'jobs'));
+    expect(readdirSync(join(state, 'jobs', job)).sort()).toEqual(['journal.jsonl', 'lease']);
+    const again = summaryOf(await run(args));
+    expect([again.outcomes.skipped, again.copiedBytes]).toEqual([entriesOf(source), 0]);
+  });
+
+  it('copies SRC into DEST, or what is in it', async () => {
+    const [source, destination] = [tree(), scratch()];
+    expect((await run(['copy', '--workers', '2', source, destination])).code).toBe(0);
+    same(source, join(destination, 'source'));
+  });
+
+  it('removes what is extra when all is there, and copies what came late', async () => {
+    const [source, destination] = [tree(), join(scratch(), 'copy')];
+    mkdirSync(join(destination, 'gone/deep'), { recursive: true });
+    writeFileSync(join(destination, 'gone/deep/x'), 'x');
+    const { code, stdout } = await run(['copy', '--json', '--workers', '2', '--delete', `${source}/`, destination]);
+    expect([code, JSON.parse(stdout.trim().split('\n').at(-1) ?? '').outcomes.removed]).toEqual([0, 3]);
+    same(source, destination);
+  });
+
+  it('removes nothing past --max-delete', async () => {
+    const [source, destination] = [tree(), join(scratch(), 'copy')];
+    mkdirSync(destination);
+    for (const name of ['x', 'y']) writeFileSync(join(destination, name), name);
+    const words = ['copy', '--workers', '2', '--delete', '--max-delete', '1', `${source}/`, destination];
+    const { code, stderr } = await run(words);
+    expect([code, existsSync(join(destination, 'x')), existsSync(join(destination, 'a/f1'))]).toEqual([3, true, true]);
+    expect(stderr).toContain('NOT REMOVED');
+  });
+
+  it('makes nothing in a dry run, and prints the parts and the commands', async () => {
+    const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
+    const words = ['copy', '-n', '--workers', '2', '--parts', '4', '--state-dir', state, `${source}/`, destination];
+    const { code, stdout, stderr } = await run(words);
+    expect([code, stdout.match(/^part \d: /gm)?.length]).toEqual([0, 4]);
+    expect(stderr.match(/ worker --name /g)).toHaveLength(2);
+    expect([existsSync(destination), readdirSync(state)]).toEqual([false, []]);
+  });
+
+  it.each([
+    ['--move'],
+    ['--manifest', 'm'],
+    ['--files-from', 'list'],
+    ['--require-space'],
+    ['--on-collision', 'last'],
+    ['--stall-timeout', '9'],
+  ])('is refused with %s', async (...words) => {
+    const { code, stderr } = await run(['copy', '--workers', '2', ...words, 'a', 'b'], { cwd: scratch() });
+    expect([code, stderr]).toEqual([2, expect.stringContaining(`${words[0]} and --workers exclude each other`)]);
+  });
+
+  it('is refused for what is no directory, for more than one SRC, and its options without it', async () => {
+    const cwd = scratch();
+    writeFileSync(join(cwd, 'f'), '');
+    const refused = async (...words: string[]) => (await run(['copy', ...words], { cwd })).stderr;
+    expect(await refused('--workers', '2', 'f', 'd')).toContain("is no directory: it can't be divided");
+    expect(await refused('--workers', '2', 'f', 'g', 'd')).toContain('More than one SRC');
+    expect(await refused('--run-dir', 'r', 'f', 'd')).toContain('--run-dir goes with --workers');
+    expect(await refused('--workers', '2', 'absent/', 'd')).toContain('absent');
+    expect(existsSync(join(cwd, 'd'))).toBe(false);
+  });
+
+  it('shares limits and threads out', async () => {
+    const [source, directory] = [tree(), join(scratch(), 'run')];
+    const words = [
+      '--workers',
+      '4',
+      '--jobs',
+      '8',
+      '--bwlimit',
+      '400m',
+      '--iops-limit',
+      '4000',
+      '--run-dir',
+      directory,
+    ];
+    expect((await run(['copy', ...words, `${source}/`, join(scratch(), 'copy')])).code).toBe(0);
+    expect(new RunDirectory(directory).pace()).toMatchObject({
+      jobs: 2,
+      limits: { bytes: 100 * 1024 * 1024, entries: 1000 },
+    });
+  });
+});
+
+/** A program that is bulkhaul, but for what `deed` does before a worker begins. */
+function program(deed: string): string[] {
+  const script = join(scratch(), 'bulkhaul.mjs');
+  const text = [
+    "import { openSync, writeFileSync, existsSync, rmSync, readdirSync } from 'node:fs';",
+    "import { join } from 'node:path';",
+    "const directory = process.argv.at(-1) ?? '';",
+    "const name = process.argv[process.argv.indexOf('--name') + 1];",
+    "const die = () => process.kill(process.pid, 'SIGKILL');",
+    "const take = (lease) => writeFileSync(openSync(join(directory, 'leases', lease), 'wx'), name);",
+    deed,
+    `process.argv[1] = ${JSON.stringify(MAIN)};`,
+    `await import(${JSON.stringify(MAIN)});`,
+  ];
+  writeFileSync(script, text.join('\n'));
+  return [process.execPath, script];
+}
+const { spread } = await import('../dist/index.js');
+/** Leases of a part in a run directory that was kept. */
+const leasesOf = (directory: string, part: number) =>
+  readdirSync(join(directory, 'leases')).filter((name) => name.startsWith(`${part}.`));
+const planOf = (directory: string) => new RunDirectory(directory).plan() as Plan;
+
+describe('a worker that dies', () => {
+  it('leaves its part to another, at once', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const marker = join(scratch(), 'died');
+    const dies = program(
+      `if (!existsSync('${marker}')) { writeFileSync('${marker}', ''); take('1.1'); die(); await new Promise(() => undefined); }`,
+    );
+    // Nobody waits for it: it is known to be dead.
+    const options = { source: `${source}/`, destination, workers: 1, parts: 5, directory, patience: 36_000 };
+    const report = await spread({ ...options, program: dies });
+    expect([report.complete, report.notes.map(({ message }) => message)]).toEqual([
+      true,
+      [expect.stringMatching(/^worker .* ended by SIGKILL$/)],
+    ]);
+    expect(leasesOf(directory, 1).sort()).toEqual(['1.1', '1.2']);
+    expect(new RunDirectory(directory).state(1).attempt).toBe(2);
+    same(source, destination);
+  });
+
+  it('is not followed by others without end: a part that kills them all fails, and the rest is there', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const dies = program(
+      `const tries = readdirSync(join(directory, 'leases')).filter((each) => /^1[.]\\d+$/.test(each)).length;
+       if (!existsSync(join(directory, 'states', '1'))) { take('1.' + (tries + 1)); die(); await new Promise(() => undefined); }`,
+    );
+    const options = { source: `${source}/`, destination, workers: 2, parts: 5, directory, patience: 36_000 };
+    const report = await spread({ ...options, program: dies });
+    const { entries } = planOf(directory).parts[0] ?? { entries: 0 };
+    expect([report.exitCode, report.accounted, report.outcomes.failed]).toEqual([23, true, entries]);
+    expect(report.failures.map(({ message }) => message)).toEqual([expect.stringContaining('part 1: 5 attempts')]);
+    // The same run goes on, with what failed and nothing else.
+    const before = leasesOf(directory, 2);
+    rmSync(join(directory, 'final.json'));
+    const again = await spread({ ...options, program: [process.execPath, MAIN] });
+    expect([again.complete, leasesOf(directory, 2)]).toEqual([true, before]);
+    same(source, destination);
+  });
+
+  it('is said where it never begins, and no part is taken for copied', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const options = { source: `${source}/`, destination, workers: 2, parts: 3, directory };
+    const report = await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
+    const { found } = planOf(directory);
+    const { directory: directories, ...others } = found;
+    const all = Object.values(others).reduce((sum, each) => sum + each, 0);
+    expect([report.exitCode, report.outcomes.failed, report.directories.made]).toEqual([23, all, directories]);
+    expect(report.notes[0]?.message).toContain('ENOENT');
+  });
+});
+
+describe('a run that is gone on with', () => {
+  const planned = async (parts = 3) => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const options = { source: `${source}/`, destination, workers: 1, parts, directory, patience: 1 };
+    await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
+    rmSync(join(directory, 'final.json'));
+    return { source, destination, directory, options: { ...options, program: [process.execPath, MAIN] } };
+  };
+
+  it('takes over from a worker of another host that gives no sign of life; what that one brings then does not count', async () => {
+    const { source, destination, directory, options } = await planned();
+    const room = new RunDirectory(directory);
+    const ghost = attempt<PartState>(1, 1);
+    const step = (answer?: unknown) => ghost.next(answer).value as Step<PartState> | Ending;
+    const perform = (asked: Step<PartState> | Ending) =>
+      typeof asked === 'string' || asked.do === 'work' ? undefined : room.perform(asked, 'elsewhere-1');
+    let asked = step();
+    asked = step(perform(asked));
+    asked = step(perform(asked));
+    expect(asked).toMatchObject({ do: 'work' });
+    const report = await spread(options);
+    expect([report.complete, room.state(1).attempt]).toEqual([true, 2]);
+    asked = step({ ...room.state(1), attempt: 1 });
+    expect(step(perform(asked))).toBe('lost');
+    expect(room.state(1).attempt).toBe(2);
+    same(source, destination);
+  });
+
+  it('says what vanished, and tries that again and nothing else', async () => {
+    const { source, destination, directory, options } = await planned();
+    rmSync(join(source, 'a/f3'));
+    const report = await spread(options);
+    expect([report.exitCode, report.failureKinds, report.accounted]).toEqual([24, { vanished: 1 }, true]);
+    const failed = [1, 2, 3].filter((part) => !new RunDirectory(directory).state(part).complete);
+    expect(failed).toHaveLength(1);
+    writeFileSync(join(source, 'a/f3'), 'here again');
+    utimesSync(join(source, 'a'), 1e9, 1e9);
+    rmSync(join(directory, 'final.json'));
+    const again = await spread(options);
+    expect([again.complete, readFileSync(join(destination, 'a/f3'), 'utf8')]).toEqual([true, 'here again']);
+    expect([1, 2, 3].map((part) => leasesOf(directory, part).length > 1)).toEqual(
+      [1, 2, 3].map((part) => failed.includes(part)),
+    );
+    same(source, destination);
+  });
+
+  it('does not work by a list that somebody has changed', async () => {
+    const { directory, options } = await planned();
+    writeFileSync(new RunDirectory(directory).list(2), 'a/f1\0');
+    const report = await spread(options);
+    expect([report.exitCode, report.complete]).toEqual([23, false]);
+    expect(readFileSync(join(directory, 'logs', readdirSync(join(directory, 'logs'))[0] ?? ''), 'utf8')).toContain(
+      'is not as it was written',
+    );
+  });
+
+  it('is refused where the directory holds the run of another copy', async () => {
+    const { directory, options } = await planned();
+    await expect(spread({ ...options, destination: scratch() })).rejects.toThrow('holds the run of another copy');
+    await expect(spread({ ...options, verify: true })).rejects.toThrow('holds the run of another copy');
+    expect(existsSync(directory)).toBe(true);
+  });
+
+  it('comes to the same end where the coordinator was killed: what is done is not done again', async () => {
+    const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
+    const words = ['copy', '--workers', '2', '--parts', '8', '--iops-limit', '12', '--state-dir', state];
+    const child = spawn(process.execPath, [MAIN, ...words, `${source}/`, destination], { stdio: 'ignore' });
+    const directory = () => {
+      const [job] = existsSync(join(state, 'jobs')) ? readdirSync(join(state, 'jobs')) : [];
+      return job === undefined ? undefined : join(state, 'jobs', job, 'run');
+    };
+    const settled = () => {
+      const path = directory();
+      return path !== undefined && existsSync(join(path, 'states')) ? new RunDirectory(path).settled() : [];
+    };
+    while (settled().length === 0 && child.exitCode === null) await sleep(20);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    const path = directory() as string;
+    expect(existsSync(join(path, 'run.json'))).toBe(true);
+    // Its workers end with it.
+    const room = new RunDirectory(path);
+    const beats = [...room.workers().keys()].map((name) => room.beatOf(name));
+    while (beats.some((beat) => beat && lives(beat.process))) await sleep(20);
+    const done = settled();
+    const before = Object.fromEntries(done.map((part) => [part, leasesOf(path, part)]));
+    const copy = scratch();
+    execFileSync('cp', ['-a', path, copy]);
+    const resumed = await run(['resume', '--json', '--iops-limit', '100000', '--state-dir', state]);
+    expect([resumed.code, resumed.stderr]).toEqual([0, '']);
+    const { outcomes, notes } = summaryOf(resumed);
+    const sum = Object.values(outcomes as Record<string, number>).reduce((all, each) => all + each, 0);
+    expect(sum).toBe(entriesOf(source));
+    expect(notes.map(({ kind }: { kind: string }) => kind)).toContain('run');
+    for (const part of done) expect(before[part]).toEqual([`${part}.1`]);
+    same(source, destination);
+  });
+
+  it('has one coordinator', async () => {
+    const { directory, options } = await planned();
+    const marker = join(scratch(), 'go');
+    const waits = program(`while (!existsSync('${marker}')) await new Promise((go) => setTimeout(go, 20));`);
+    const first = spread({ ...options, program: waits });
+    while (readdirSync(join(directory, 'logs')).length === 0) await sleep(20);
+    const locked = await spread(options).catch((error: unknown) => (error as Error).message);
+    writeFileSync(marker, '');
+    expect((await first).complete).toBe(true);
+    expect(locked).toContain('coordinates the run');
+  });
+});
