@@ -15,6 +15,7 @@
  * - `ADDON`: the native engine could not be loaded.
  * - `NO_START`: there are too few file descriptors, no room for temporary files, or parts of the installation are missing.
  * - `OUTPUT`: a list, the log file or standard output could not be written.
+ * - `STORE`: an object store did not do what it was asked for.
  * - `INCOMPLETE`: of `job.orThrow()`: the report is not complete.
  * - `ABORTED`: a signal stopped the job, whose reason can't carry the report; it is the `cause`.
  * - `INTERNAL`: a defect; nothing is known about what was done.
@@ -30,6 +31,7 @@ export type ErrorCode =
   | 'ADDON'
   | 'NO_START'
   | 'OUTPUT'
+  | 'STORE'
   | 'INCOMPLETE'
   | 'ABORTED'
   | 'INTERNAL';
@@ -45,6 +47,7 @@ const CODES: readonly string[] = [
   'ADDON',
   'NO_START',
   'OUTPUT',
+  'STORE',
   'INCOMPLETE',
   'ABORTED',
   'INTERNAL',

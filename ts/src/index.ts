@@ -39,9 +39,11 @@ export type { MappedCopyOptions } from './ops/mapping.js';
 export { type MoveOptions, move } from './ops/move.js';
 export { type PartitionOptions, partition } from './ops/partition.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
+export { type RetainOptions, retainPartitions } from './ops/retain.js';
 export { type SpreadOptions, spread } from './ops/spread.js';
 export {
   listStore,
+  type NamePair,
   type StoreListOptions,
   type SyncFilesOptions,
   type SyncOptions,
@@ -59,4 +61,5 @@ export {
   resume,
 } from './resume.js';
 export type { Credentials, StoreSettings } from './stores/aws.js';
+export { partitionsOf } from './stores/partitions.js';
 export { ExitCode, type Verdict } from './verdict.js';

@@ -14,9 +14,11 @@ import type {
   NativeCompressOptions,
   NativeCopyOptions,
   NativeDecompressOptions,
+  NativeFilesOptions,
   NativeListOptions,
   NativeManifestOptions,
   NativePartitionOptions,
+  NativePruneOptions,
   NativeRemoveOptions,
   NativeStoreListOptions,
   NativeSyncOptions,
@@ -106,6 +108,51 @@ export interface StoresAddon {
   /** Checks the options; throws an Error with code 'USAGE' that names the option. Asks nothing yet. */
   sync(options: NativeSyncOptions): NativeJob;
   listStore(options: NativeStoreListOptions): NativeJob;
+  /** Removes what is old enough, or all that is there. */
+  prune(options: NativePruneOptions): NativeJob;
+  openFiles(options: NativeFilesOptions): NativeFiles;
+}
+
+/** What is known of an entry of a store. */
+export interface FileEntry {
+  /** Relative to the place; that of a directory ends with a slash. */
+  key: PathBytes;
+  directory: boolean;
+  size: number;
+  /** When it was written, in seconds since 1970. */
+  written: number;
+  /** Last change, as whoever wrote it has said; absent: nobody has, or nobody was asked. */
+  mtime?: number;
+  /** Permission bits, likewise. */
+  mode?: number;
+  /** What changes when the content does; absent: the store does not say. */
+  tag?: Buffer;
+}
+
+/** A store, file by file. What fails rejects with an Error that has the code 'STORE' and, as `kind`, the kind of a failure. */
+export interface NativeFiles {
+  /** What is in a directory, whose key is empty or ends with a slash. */
+  list(directory: PathBytes): Promise<FileEntry[]>;
+  stat(key: PathBytes): Promise<FileEntry | null>;
+  /** Begins to read one, from a byte to another, or to its end. */
+  read(key: PathBytes, from: number, to?: number): NativeFileReader;
+  /** Begins to write one; `mtime`: its last change, in seconds since 1970. */
+  write(key: PathBytes, mtime?: number): NativeFileWriter;
+}
+
+/** A content that comes back. One call at a time. */
+export interface NativeFileReader {
+  /** The next part; null at the end. */
+  next(): Promise<Buffer | null>;
+}
+
+/** A content that is taken in. One call at a time. */
+export interface NativeFileWriter {
+  put(bytes: Buffer): Promise<void>;
+  /** The end: it appears. */
+  finish(): Promise<FileEntry>;
+  /** Nothing is left of it. */
+  abort(): void;
 }
 
 /** Where the generated loader and package.json are, relative to the compiled and to the TypeScript source of this file. */

@@ -184,7 +184,7 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   const all = {
     ...asked,
     ...rest,
-    ...(job.operation === 'sync' && { environment }),
+    ...((job.operation === 'sync' || job.operation === 'retain') && { environment }),
     ...(job.operation === 'spread' && program && { program }),
     // What an earlier run has removed is not missing.
     ...(job.operation === 'remove' && { ignoreMissing: true }),
@@ -208,6 +208,7 @@ const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   compress: async (options) => (await import('./ops/compress.js')).prepareCompression(options as never),
   decompress: async (options) => (await import('./ops/decompress.js')).prepareDecompression(options as never),
   sync: async (options) => (await import('./ops/sync.js')).prepareSync(options as never),
+  retain: async (options) => (await import('./ops/retain.js')).prepareRetention(options as never),
   spread: async (options) => (await import('./ops/spread.js')).prepareSpread(options as never),
   compare: async (options) => (await import('./ops/compare.js')).prepareComparison(options as never),
 };

@@ -141,6 +141,11 @@ const KINDS = {
       { command: ['x'], environment: 5 },
     ],
   },
+  named: {
+    right: ['a', { from: 'b', to: 'c' }],
+    wrong: [...NOTHING, 'x', 5, {}, [5], ['x', undefined], [{ from: 'b' }], [{ from: 'b', to: 5 }]],
+  },
+  keys: { right: ['year', 'month'], wrong: [...NOTHING, 5, true, {}, [5], [null]] },
   // A right one goes with a size of batches.
   pause: { right: undefined, wrong: [...NO_NUMBER, -1] },
   moment: { right: 1.5, wrong: NO_NUMBER },
@@ -508,7 +513,25 @@ const CALLS: Record<string, Call> = {
   syncFiles: {
     of: asked(library.syncFiles),
     needed: { source: ABSENT, destination: 's3://bucket/prefix' },
-    kinds: { ...SYNC, add: 'patterns', remove: 'patterns' } satisfies Kinds<library.SyncFilesOptions>,
+    kinds: { ...SYNC, add: 'named', remove: 'patterns' } satisfies Kinds<library.SyncFilesOptions>,
+  },
+  retainPartitions: {
+    of: asked(library.retainPartitions),
+    needed: { place: 's3://bucket/prefix', key: 'month', keep: 3 },
+    kinds: {
+      ...RESOURCES,
+      ...JOB,
+      place: 'path',
+      key: 'keys',
+      keep: 'count',
+      within: 'text',
+      store: 'store',
+      credentials: 'credentials',
+      environment: 'environment',
+      requests: 'requests',
+      maxDelete: 'limit',
+      spillDirectory: 'path',
+    } satisfies Kinds<library.RetainOptions>,
   },
   listStore: {
     of: asked(library.listStore),

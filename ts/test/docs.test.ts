@@ -23,6 +23,8 @@ const OPERATIONS = [
   'ops/remove.ts',
   'ops/verify.ts',
   'ops/sync.ts',
+  'ops/places.ts',
+  'ops/retain.ts',
 ];
 const OPTIONS = ['native/options.ts', 'ops/arguments.ts', ...OPERATIONS];
 const TOLD = ['native/events.ts', 'verdict.ts'];
@@ -61,6 +63,8 @@ const CALLED: readonly [string, string][] = [
   ...each('ops/partition.ts', 'partition'),
   ...each('ops/spread.ts', 'spread'),
   ...each('ops/verify.ts', 'verify'),
+  ...each('ops/retain.ts', 'retainPartitions'),
+  ...each('stores/partitions.ts', 'partitionsOf'),
   ...each('ops/sync.ts', 'syncDir', 'syncFiles', 'listStore'),
   ...each('ops/remove.ts', 'remove', 'Removal', 'Removal.preview', 'Removal.remove'),
   ...each('names.ts', 'display', 'fromBytes', 'toBytes'),

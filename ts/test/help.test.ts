@@ -111,6 +111,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'compress',
       'decompress',
       'sync',
+      'retain',
       'status',
       'resume',
       'report',

@@ -78,7 +78,7 @@ const ROOMS = [
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal'].map((room) => `journal/${room}`),
   'stores',
-  ...['ops/arguments', 'ops/job', 'ops/mapping', 'ops/queue', 'ops/verify/repair'],
+  ...['ops/arguments', 'ops/places', 'ops/job', 'ops/mapping', 'ops/queue', 'ops/verify/repair'],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',

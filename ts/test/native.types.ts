@@ -24,15 +24,28 @@ import type {
   NativeCompressOptions,
   NativeCopyOptions,
   NativeDecompressOptions,
+  NativeFilesOptions,
   NativeListOptions,
   NativeManifestOptions,
   NativePartitionOptions,
+  NativePruneOptions,
   NativeRemoveOptions,
   NativeStoreListOptions,
   NativeSyncOptions,
   NativeVerifyOptions,
 } from '../src/native/options.js';
-import type { Addon, Answer, NativeJob, NativeRemoval, Probe, StoresAddon } from '../src/native.js';
+import type {
+  Addon,
+  Answer,
+  FileEntry,
+  NativeFileReader,
+  NativeFiles,
+  NativeFileWriter,
+  NativeJob,
+  NativeRemoval,
+  Probe,
+  StoresAddon,
+} from '../src/native.js';
 
 /** What stands against what: ours, and what the build declares. */
 interface Values {
@@ -46,6 +59,9 @@ interface Values {
   DecompressOptions: [NativeDecompressOptions, addon.DecompressOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];
   SyncOptions: [NativeSyncOptions, stores.SyncOptions];
+  PruneOptions: [NativePruneOptions, stores.PruneOptions];
+  FilesOptions: [NativeFilesOptions, stores.FilesOptions];
+  FileEntry: [FileEntry, stores.FileEntry];
   StoreListOptions: [NativeStoreListOptions, stores.StoreListOptions];
   Limits: [Limits, addon.Limits];
   Answer: [Answer, addon.Answer];
@@ -63,7 +79,10 @@ interface Faces {
   Job: [NativeJob, addon.Job];
   Removal: [NativeRemoval, addon.Removal];
   StoresJob: [NativeJob, stores.Job];
-  stores: [StoresAddon, Omit<typeof stores, 'Job' | '__napiBindingTarget'>];
+  Files: [NativeFiles, stores.Files];
+  FileReader: [NativeFileReader, stores.FileReader];
+  FileWriter: [NativeFileWriter, stores.FileWriter];
+  stores: [StoresAddon, Omit<typeof stores, 'Job' | 'Files' | 'FileReader' | 'FileWriter' | '__napiBindingTarget'>];
   addon: [Addon, Omit<typeof addon, 'Job' | 'Removal' | '__napiBindingTarget'>];
 }
 

@@ -648,6 +648,7 @@ it('does what its page says', async () => {
     ['a.jpg', 'cache/c.jpg'],
   ]);
   expect(Object.keys(filesOf(join(cwd, 'back')))).toEqual(all);
+  // Of three months the last two are left.
   expect(below('events/')).toEqual(['year=2026/month=6/a.parquet', 'year=2026/month=7/a.parquet']);
 });
 

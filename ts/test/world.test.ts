@@ -448,6 +448,17 @@ const ROWS: Record<string, Row> = {
       'nothing new': [0, BOTH, BOTH, NO_ARCHIVES],
     },
   },
+  retain: {
+    words: (_source, _destination, faulty) => ['retain', '--key', 'year', '--keep', '1', faulty],
+    before: 'copy',
+    // Nothing there is in a partition, and nothing is read.
+    cells: Object.fromEntries(
+      Object.entries(COMPARED).map(([fault, [, source, destination]]) => [
+        fault,
+        [0, source, destination, '0 entries removed'],
+      ]),
+    ) as Row['cells'],
+  },
   move: {
     words: (source, destination) => ['move', `${source}/`, destination],
     cells: MOVED,

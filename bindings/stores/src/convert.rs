@@ -2,11 +2,13 @@
 //!
 //! Paths and URLs are buffers. Sizes are numbers, exact to 2^53 bytes. Times are seconds.
 
+use crate::files::FilesOptions;
 use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources, seconds};
-use bulkhaul_stores::list;
+use bulkhaul_stores::prune::{self, Rule, Stays};
 use bulkhaul_stores::s3::Config;
 use bulkhaul_stores::session::{Retry, SessionOptions};
 use bulkhaul_stores::sync::options::{self as sync, Batch, Chosen, Compare, Conflict, Proof};
+use bulkhaul_stores::{files, list};
 use bulkhaul_sys::Time;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
@@ -33,11 +35,38 @@ pub struct StoreRequests {
     pub jitter: Option<f64>,
 }
 
+/// A key, and the one that it has in the destination.
+#[napi(object, object_to_js = false, js_name = "SyncName")]
+pub struct SyncName {
+    pub key: Buffer,
+    pub to: Option<Buffer>,
+}
+
 /// Keys that were named.
 #[napi(object, object_to_js = false, js_name = "SyncNames")]
 pub struct SyncNames {
-    pub taken: Vec<Buffer>,
+    pub taken: Vec<SyncName>,
     pub removed: Vec<Buffer>,
+}
+
+/// A removal, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct PruneOptions {
+    pub place: Buffer,
+    pub access: Option<StoreAccess>,
+    pub requests: Option<StoreRequests>,
+    pub keys: Option<Vec<String>>,
+    pub keep: Option<u32>,
+    pub within: Option<String>,
+    pub max_delete: Option<i64>,
+    pub max_delete_percent: Option<u32>,
+    pub dry_run: Option<bool>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub entry_events: Option<bool>,
 }
 
 /// A sync, as asked for.
@@ -92,7 +121,7 @@ pub struct StoreListOptions {
     pub entry_events: Option<bool>,
 }
 
-fn bytes(name: &str, given: f64) -> Result<u64, String> {
+pub fn bytes(name: &str, given: f64) -> Result<u64, String> {
     // Whole numbers of a double are exact up to there.
     if given.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&given) {
         #[allow(
@@ -105,7 +134,7 @@ fn bytes(name: &str, given: f64) -> Result<u64, String> {
     Err(format!("{name}: {given} is not a number of bytes"))
 }
 
-fn moment(name: &str, given: f64) -> Result<Time, String> {
+pub fn moment(name: &str, given: f64) -> Result<Time, String> {
     if !(-1e11..=1e11).contains(&given) {
         return Err(format!("{name}: {given} is not a number of seconds"));
     }
@@ -205,7 +234,11 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
         },
         partition: given.partition.map(String::into_bytes),
         names: given.names.map(|names| sync::Names {
-            taken: paths(names.taken),
+            taken: names
+                .taken
+                .into_iter()
+                .map(|name| (name.key.into(), name.to.map(Vec::from)))
+                .collect(),
             removed: paths(names.removed),
         }),
         delete: given.remove_extra.unwrap_or(false),
@@ -236,5 +269,39 @@ pub fn list_options(given: StoreListOptions) -> Result<list::ListOptions, String
         session: requests(given.requests)?,
         resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
         entry_events: given.entry_events.unwrap_or(false),
+    })
+}
+
+/// Options of a removal. The error names the option.
+pub fn prune_options(given: PruneOptions) -> Result<prune::PruneOptions, String> {
+    let stays = match (given.keys, given.keep) {
+        (Some(keys), Some(keep)) => Stays::Last(Rule {
+            keys: keys.into_iter().map(String::into_bytes).collect(),
+            keep: u64::from(keep),
+            within: given.within.map(String::into_bytes),
+        }),
+        (None, None) => Stays::Nothing,
+        _ => return Err("keys and keep go together".into()),
+    };
+    Ok(prune::PruneOptions {
+        place: given.place.into(),
+        config: access(given.access)?,
+        stays,
+        max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
+        dry_run: given.dry_run.unwrap_or(false),
+        session: requests(given.requests)?,
+        jobs: given.jobs.map_or(0, |jobs| jobs as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        spill_directory: given.spill_directory.map(Vec::from),
+        entry_events: given.entry_events.unwrap_or(false),
+    })
+}
+
+/// Options of a store that is opened. The error names the option.
+pub fn files_options(given: FilesOptions) -> Result<files::FilesOptions, String> {
+    Ok(files::FilesOptions {
+        place: given.place.into(),
+        config: access(given.access)?,
+        session: requests(given.requests)?,
     })
 }

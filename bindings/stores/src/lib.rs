@@ -1,15 +1,17 @@
 //! Object stores as a Node.js addon: conversion, no logic.
 
 mod convert;
+mod files;
 
 use bulkhaul_engine::error::Refusal;
-use bulkhaul_job::{Job, begin};
-use bulkhaul_stores::{list, sync};
+use bulkhaul_job::{Job, begin, refused};
+use bulkhaul_stores::{files as stores, list, prune, sync};
 use napi::Env;
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
 
-use convert::{StoreListOptions, SyncOptions};
+use convert::{PruneOptions, StoreListOptions, SyncOptions};
+use files::{Files, FilesOptions};
 
 /// Checks the options and makes a job that syncs.
 #[napi]
@@ -23,4 +25,19 @@ pub fn sync(env: Env, options: SyncOptions) -> Result<Job> {
 pub fn list_store(env: Env, options: StoreListOptions) -> Result<Job> {
     let options = convert::list_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(list::job))
+}
+
+/// Checks the options and makes a job that removes what is old enough, or all that is there.
+#[napi]
+pub fn prune(env: Env, options: PruneOptions) -> Result<Job> {
+    let options = convert::prune_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(prune::job))
+}
+
+/// Checks the options and opens a store. Asks nothing yet.
+#[napi]
+pub fn open_files(env: Env, options: FilesOptions) -> Result<Files> {
+    let options = convert::files_options(options).map_err(Refusal::Usage);
+    let opened = options.and_then(|options| stores::Files::open(&options));
+    opened.map(Files::from).map_err(|refusal| refused(env, &refusal))
 }

@@ -19,6 +19,8 @@ pub struct Partition<'p> {
     pub key: &'p [u8],
     /// What stands after it, decoded.
     pub value: Cow<'p, [u8]>,
+    /// Where its name begins in the path.
+    pub start: usize,
     /// Where the path of this directory ends, its slash included.
     pub end: usize,
 }
@@ -35,6 +37,7 @@ pub fn partitions(path: &[u8]) -> impl Iterator<Item = Partition<'_>> {
     .filter_map(|(name, end)| {
         let at = name.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
         Some(Partition {
+            start: end - name.len() - 1,
             key: &name[..at],
             value: decoded(&name[at + 1..]),
             end,

@@ -1,7 +1,8 @@
 //! Object stores as entries and bytes, and what is done between them and local trees.
 //!
 //! ```text
-//! sync   list                        the operations: neither knows the other
+//! sync   prune   list   files        the operations: none runs another
+//!   │      └── sweep                 what is to be removed
 //!   └──────┴── location              what a URL or a path names
 //!                 └── s3   local   memory      one store each
 //!                        └──┴──┴── store       what all of them are: the interface
@@ -14,11 +15,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod list;
 pub mod local;
 pub mod location;
 pub mod memory;
+pub mod prune;
 pub mod s3;
 pub mod session;
 pub mod store;
+pub mod sweep;
 pub mod sync;

@@ -462,7 +462,7 @@ impl Store for Local {
     fn write<'s>(
         &'s self,
         key: &[u8],
-        size: u64,
+        size: Option<u64>,
         facts: &Facts,
         replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {
@@ -475,7 +475,7 @@ impl Store for Local {
                 text: Vec::new(),
             }));
         }
-        if key.ends_with(b"/") && size == 0 {
+        if key.ends_with(b"/") && size == Some(0) {
             return Ok(Box::new(Made {
                 store: self,
                 key: key.to_vec(),

@@ -152,7 +152,7 @@ impl Store for Memory {
     fn write<'s>(
         &'s self,
         key: &[u8],
-        _size: u64,
+        _size: Option<u64>,
         facts: &Facts,
         _replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {

@@ -392,7 +392,7 @@ impl Store for S3 {
     }
 
     fn list<'s>(&'s self, _desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
-        let mut pages = Pages::new(&self.session, &self.client, &self.prefix, self.side);
+        let mut pages = Pages::new(&self.session, &self.client, &self.prefix, self.side, false);
         // What is wrong with all of it is known before anything is begun.
         match pages.turn() {
             Ok(_) | Err(Turned::Stopped) => Ok(Box::new(pages)),
@@ -404,6 +404,19 @@ impl Store for S3 {
                 })
             }
         }
+    }
+
+    fn directory(&self, key: &[u8]) -> Result<Vec<Entry>, Stopped> {
+        let whole = self.key(Operation::List, key)?;
+        let mut pages = Pages::new(&self.session, &self.client, &whole, self.side, true);
+        let mut entries = Vec::new();
+        while let Some(entry) = pages.next()? {
+            entries.push(Entry {
+                key: [key, &entry.key].concat(),
+                ..entry
+            });
+        }
+        Ok(entries)
     }
 
     fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped> {
@@ -442,7 +455,7 @@ impl Store for S3 {
     fn write<'s>(
         &'s self,
         key: &[u8],
-        size: u64,
+        size: Option<u64>,
         facts: &Facts,
         _replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {
@@ -452,7 +465,7 @@ impl Store for S3 {
             Checks::Hash | Checks::Nothing => Signing::Hashed,
         };
         let upload = Upload::begin(&self.session, &self.client, self.side, whole, key, facts, signing);
-        if size > self.part_bytes(size) {
+        if size.is_none_or(|size| size > self.part_bytes(size)) {
             return Ok(Box::new(upload.in_parts(size)?));
         }
         Ok(Box::new(upload))

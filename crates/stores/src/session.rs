@@ -21,6 +21,8 @@ pub const MEMORY_BYTES: u64 = 64 << 20;
 pub const PART_BYTES: u64 = 8 << 20;
 /// The smallest part that S3 takes, but for the last of an object.
 pub const LEAST_PART_BYTES: u64 = 5 << 20;
+/// Entries at work at once where nobody says how many: more gained nothing, and each is a connection.
+pub const JOBS: usize = 16;
 /// Threads that drive requests; they wait more than they work.
 const THREADS: usize = 2;
 /// Memory is counted in pieces of so many bytes.

@@ -6,7 +6,7 @@
 //! a listing comes in the order of the bytes of keys, each once, or says that it could not.
 
 use bulkhaul_engine::Kind;
-use bulkhaul_engine::error::{Fault, Refusal, Stopped};
+use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_sys::Time;
@@ -130,6 +130,19 @@ pub trait Store: Send + Sync {
     /// Everything that is there. A refusal where the root is missing or can't be asked.
     fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal>;
 
+    /// What is in one directory, whose key is empty or ends with a slash; directories come as such.
+    fn directory(&self, _key: &[u8]) -> Result<Vec<Entry>, Stopped> {
+        let fault = Fault {
+            operation: Operation::List,
+            side: Side::Source,
+            cause: Cause::Answered(
+                "unsupported",
+                "this place lists all that is below it, or nothing".to_owned(),
+            ),
+        };
+        Err(fault.into())
+    }
+
     /// One entry, with its facts; none where there is none.
     fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped>;
 
@@ -139,11 +152,11 @@ pub trait Store: Send + Sync {
     /// Bytes of a part of a content of this size.
     fn part_bytes(&self, size: u64) -> u64;
 
-    /// Begins to write so many bytes. `replaces`: something has this key.
+    /// Begins to write so many bytes; none: nobody knows how many. `replaces`: something has this key.
     fn write<'s>(
         &'s self,
         key: &[u8],
-        size: u64,
+        size: Option<u64>,
         facts: &Facts,
         replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped>;

@@ -26,7 +26,6 @@ use bulkhaul_engine::job::desk::{Desk, Phase};
 use bulkhaul_engine::job::{Job, Work};
 use bulkhaul_engine::pool::schedule::drive;
 use bulkhaul_engine::records::ordered::Ordered;
-use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use bulkhaul_engine::report::counters::Counters;
 use bulkhaul_engine::report::{Durability, Report, Withheld};
 use bulkhaul_engine::tree::selection::Selection;
@@ -44,11 +43,10 @@ use crate::local::LocalOptions;
 use crate::location::{Location, refuse_nested};
 use crate::session::Session;
 use crate::store::{Entry, Gone, Store, Told};
+use crate::sweep::Doomed;
 
 /// Keys that wait for a worker.
 const QUEUE: usize = 1024;
-/// Keys that are removed by one worker at once.
-const REMOVED_AT_ONCE: usize = 250;
 
 /// A job that syncs. Checks the options; asks and touches nothing.
 pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
@@ -57,7 +55,7 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
         Location::parse(&options.source)?,
         Location::parse(&options.destination)?,
     ];
-    if let [Location::Local(_), Location::Local(_)] = places {
+    if let ([Location::Local(_), Location::Local(_)], None) = (&places, &options.names) {
         return Err(Refusal::Usage("both places are paths: copy does that".into()));
     }
     let backup = options.backup.as_deref().map(Location::parse).transpose()?;
@@ -65,7 +63,10 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
         (&options.source[..], &places[0], &options.source_config),
         (&options.destination[..], &places[1], &options.destination_config),
     ];
-    refuse_nested(from, to)?;
+    // Names that were named are read and written, and nothing else.
+    if options.names.is_none() {
+        refuse_nested(from, to)?;
+    }
     if let (Some(text), Some(place)) = (&options.backup, &backup) {
         let aside = (&text[..], place, &options.destination_config);
         refuse_nested(aside, from)?;
@@ -153,7 +154,6 @@ fn between(
         Input::Listed(Box::new(Join::new(theirs, ours, destination.abilities().directories)))
     };
     let (state, known) = remembered(options, source, destination)?;
-    let sorters = Sorters::new(options.spill_directory.as_deref(), SORT_BYTES / 4, 2).counted(desk.steps());
     let run = Run {
         options,
         selection,
@@ -188,7 +188,7 @@ fn between(
     }
     let ordered =
         (options.dry_run && options.entry_events).then(|| Ordered::hold(desk, options.spill_directory.as_deref()));
-    let extra = Mutex::new(Extra::new(&sorters));
+    let extra = Mutex::new(Doomed::new(options.spill_directory.as_deref(), desk));
     let (give, given) = sync_channel(QUEUE);
     let given = Mutex::new(given);
     let input = Mutex::new(Some((input, known, give)));
@@ -252,26 +252,6 @@ enum Input<'l> {
     Named(&'l Names),
 }
 
-/// What only the destination has.
-struct Extra {
-    files: Sorter,
-    /// By keys turned round, so that what is in a directory comes before it.
-    directories: Sorter,
-    entries: u64,
-    broken: Option<Refusal>,
-}
-
-impl Extra {
-    fn new(sorters: &Sorters) -> Self {
-        Self {
-            files: sorters.sorter(),
-            directories: sorters.sorter(),
-            entries: 0,
-            broken: None,
-        }
-    }
-}
-
 /// What a sync knows on its way.
 struct Run<'s> {
     options: &'s SyncOptions,
@@ -332,7 +312,7 @@ impl Run<'_> {
         join: &mut Join<'_>,
         mut known: Option<&mut Known>,
         give: &SyncSender<Task>,
-        extra: &Mutex<Extra>,
+        extra: &Mutex<Doomed>,
     ) {
         // Of a listing that is no walk nobody else is the finder.
         let walks = self.deed.source.abilities().directories;
@@ -374,6 +354,7 @@ impl Run<'_> {
                     let is_empty = !join.source_next().is_some_and(|next| next.key.starts_with(&entry.key));
                     let task = Task {
                         source: entry,
+                        renamed: None,
                         destination: there,
                         known: join.knows_destination(),
                         named: false,
@@ -399,14 +380,13 @@ impl Run<'_> {
         names: &Names,
         mut known: Option<&mut Known>,
         give: &SyncSender<Task>,
-        extra: &Mutex<Extra>,
+        extra: &Mutex<Doomed>,
     ) {
-        let sorted = |names: &[Vec<u8>]| {
-            let mut names = names.to_vec();
-            names.sort_unstable();
-            names.dedup();
-            names
-        };
+        let (mut removed, mut taken) = (names.removed.clone(), names.taken.clone());
+        removed.sort_unstable();
+        removed.dedup();
+        taken.sort_unstable();
+        taken.dedup();
         let entry = |key| Entry {
             key,
             kind: Kind::File,
@@ -416,11 +396,11 @@ impl Run<'_> {
             facts: None,
             failed: false,
         };
-        for key in sorted(&names.removed) {
+        for key in removed {
             self.there.fetch_add(1, Ordering::Relaxed);
             self.keep_extra(&entry(key), extra);
         }
-        for key in sorted(&names.taken) {
+        for (key, renamed) in taken {
             if self.desk.cancel.is_draining() || !self.desk.may_begin() {
                 self.interrupted.store(true, Ordering::Relaxed);
                 return;
@@ -434,6 +414,7 @@ impl Run<'_> {
             };
             let task = Task {
                 source: entry(key),
+                renamed,
                 destination: None,
                 known: false,
                 named: true,
@@ -462,23 +443,13 @@ impl Run<'_> {
         }
     }
 
-    fn keep_extra(&self, entry: &Entry, extra: &Mutex<Extra>) {
+    fn keep_extra(&self, entry: &Entry, extra: &Mutex<Doomed>) {
         if !self.removes() || entry.failed || self.is_excluded(&entry.key) {
             return;
         }
         let mut extra = extra.lock().unwrap_or_else(PoisonError::into_inner);
-        extra.entries += 1;
-        let pushed = if entry.kind == Kind::Directory && self.deed.destination.abilities().directories {
-            let mut key: Vec<u8> = entry.key.iter().map(|byte| !byte).collect();
-            key.push(u8::MAX);
-            extra.directories.push(&key, b"")
-        } else {
-            extra.files.push(&entry.key, &entry.size.to_le_bytes())
-        };
-        if let Err(errno) = pushed {
-            let sorters = Sorters::new(self.options.spill_directory.as_deref(), 0, 1);
-            extra.broken = Some(sorters.refusal(errno));
-            self.desk.cancel.drain();
+        if let Err(refusal) = extra.push(entry, self.deed.destination.abilities().directories) {
+            self.give_up(refusal);
         }
     }
 
@@ -579,11 +550,11 @@ impl Run<'_> {
                 self.remember(&task.source.key, now.as_ref());
                 let size = task.source.size;
                 counters.outcome(Kind::File, Outcome::Copied, None, size);
-                self.tell(&task.source, Outcome::Copied, None, (changes, size));
+                self.tell(&task, Outcome::Copied, None, (changes, size));
             }
             Ok(Done::Made) => {
                 counters.outcome(Kind::Directory, Outcome::Made, None, 0);
-                self.tell(&task.source, Outcome::Made, None, (Changes::NEW, 0));
+                self.tell(&task, Outcome::Made, None, (Changes::NEW, 0));
             }
             Err(Stopped::Aborted) => {
                 counters.left_unfinished();
@@ -592,11 +563,10 @@ impl Run<'_> {
             Err(Stopped::Fault(fault)) => {
                 let kind = task.source.kind;
                 counters.outcome(kind, fault.outcome(), None, 0);
-                let store = match fault.side {
-                    Side::Source => self.deed.source,
-                    Side::Destination(_) => self.deed.destination,
+                let path = match fault.side {
+                    Side::Source => self.deed.source.path(&task.source.key),
+                    Side::Destination(_) => self.deed.destination.path(task.target()),
                 };
-                let path = store.path(&task.source.key);
                 self.desk.fail(Failure::new(&fault, path, kind, None));
             }
         }
@@ -614,19 +584,20 @@ impl Run<'_> {
     fn skipped(&self, index: usize, task: &Task, reason: Reason) {
         let entry = &task.source;
         self.desk.counters[index].outcome(entry.kind, Outcome::Skipped, Some(reason), entry.size);
-        self.tell(entry, Outcome::Skipped, Some(reason), (Changes::default(), 0));
+        self.tell(task, Outcome::Skipped, Some(reason), (Changes::default(), 0));
     }
 
-    fn tell(&self, entry: &Entry, outcome: Outcome, reason: Option<Reason>, (changes, bytes): (Changes, u64)) {
+    fn tell(&self, task: &Task, outcome: Outcome, reason: Option<Reason>, (changes, bytes): (Changes, u64)) {
         if !self.options.entry_events {
             return;
         }
+        let entry = &task.source;
         self.desk.tell(EntryEvent {
             outcome,
             kind: entry.kind,
-            path: entry.key.clone(),
+            path: task.target().to_vec(),
             source: self.deed.source.path(&entry.key),
-            destination: self.deed.destination.path(&entry.key),
+            destination: self.deed.destination.path(task.target()),
             bytes,
             changes,
             reason,
@@ -663,10 +634,7 @@ impl Run<'_> {
     }
 
     /// Removes what only the destination has, if that was asked for and nothing speaks against it.
-    fn sweep(&self, extra: Extra, workers: usize) -> Result<Option<Withheld>, Refusal> {
-        if let Some(refusal) = extra.broken {
-            return Err(refusal);
-        }
+    fn sweep(&self, extra: Doomed, workers: usize) -> Result<Option<Withheld>, Refusal> {
         if !self.removes() {
             return Ok(None);
         }
@@ -681,36 +649,10 @@ impl Run<'_> {
             }));
         }
         self.desk.enter(Phase::Sweeping);
-        let sorters = Sorters::new(self.options.spill_directory.as_deref(), 0, 1);
-        let merge = |sorter| Sorted::merge(vec![sorter]).map_err(|errno| sorters.refusal(errno));
-        let files = Mutex::new(merge(extra.files)?);
-        let broken = Mutex::new(None);
-        drive(workers, |index| {
-            loop {
-                let batch = batch(&files, <[u8]>::to_vec);
-                match batch {
-                    Ok(batch) if batch.is_empty() || self.desk.cancel.is_draining() => return,
-                    Ok(batch) => self.remove(index, &batch),
-                    Err(errno) => {
-                        let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
-                        broken.get_or_insert(errno);
-                        return;
-                    }
-                }
-            }
-        });
-        if let Some(errno) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(sorters.refusal(errno));
-        }
-        let directories = Mutex::new(merge(extra.directories)?);
-        loop {
-            let upright = |key: &[u8]| key[..key.len() - 1].iter().map(|byte| !byte).collect();
-            let batch = batch(&directories, upright).map_err(|errno| sorters.refusal(errno))?;
-            if batch.is_empty() || self.desk.cancel.is_draining() {
-                break;
-            }
-            self.remove(0, &batch);
-        }
+        extra.sweep(workers, self.desk, |index, batch| {
+            let keys: Vec<Vec<u8>> = batch.iter().map(|victim| victim.key.clone()).collect();
+            self.remove(index, &keys);
+        })?;
         Ok(None)
     }
 
@@ -811,18 +753,6 @@ impl Run<'_> {
         }
         Ok(Some(kept))
     }
-}
-
-/// The next keys of those that are to go.
-fn batch(sorted: &Mutex<Sorted>, key_of: impl Fn(&[u8]) -> Vec<u8>) -> Result<Vec<Vec<u8>>, bulkhaul_engine::Errno> {
-    let mut sorted = sorted.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut batch = Vec::new();
-    while batch.len() < REMOVED_AT_ONCE
-        && let Some((key, _)) = sorted.next()?
-    {
-        batch.push(key_of(key));
-    }
-    Ok(batch)
 }
 
 #[cfg(test)]

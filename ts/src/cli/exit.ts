@@ -15,6 +15,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   SAFETY: ExitCode.safety,
   NO_SPACE: ExitCode.safety,
   OUTPUT: ExitCode.failed,
+  STORE: ExitCode.failed,
   INCOMPLETE: ExitCode.failed,
   ABORTED: ExitCode.interrupted,
   INTERNAL: ExitCode.defect,

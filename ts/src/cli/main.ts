@@ -99,6 +99,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'retain',
+    {
+      summary: 'Keep the last partitions of a data set, and remove the others',
+      load: async () => verb('retain', (await import('./verbs/retain.js')).RetainCommand),
+    },
+  ],
+  [
     'status',
     { summary: 'Show jobs', load: async () => verb('status', (await import('./verbs/status.js')).StatusCommand) },
   ],

@@ -23,6 +23,7 @@ export type Operation =
   | 'compress'
   | 'decompress'
   | 'sync'
+  | 'retain'
   | 'spread';
 
 /** The first record: what was asked for. */

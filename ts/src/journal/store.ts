@@ -139,9 +139,9 @@ function placesOf(options: Record<string, unknown>): Pick<JobSummary, 'sources' 
       ? [contents === true && !path.endsWith('/') ? `${path}/` : path]
       : texts(Object.values(value));
   };
-  const { sources, source, paths, left, destinations, destination, output, right } = options;
+  const { sources, source, paths, place, left, destinations, destination, output, right } = options;
   return {
-    sources: texts(sources ?? source ?? paths ?? left),
+    sources: texts(sources ?? source ?? paths ?? place ?? left),
     destinations: texts(destinations ?? destination ?? output ?? right),
   };
 }

@@ -445,8 +445,8 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   maxSize?: number;
   /** Only what is in partitions (`KEY=VALUE` between slashes) for which this holds: `year=2023,month>=06`; what is not is looked at on neither side. Default: everything. */
   partition?: string;
-  /** Keys that were named, relative to both places: what is brought over, and what is removed from the destination after that; nothing is listed then. Default: all that is there. */
-  names?: { taken: PathBytes[]; removed: PathBytes[] };
+  /** Keys that were named, relative to both places: what is brought over, with the key that it has there (`to`) where that is another, and what is removed from the destination after that; nothing is listed then. Default: all that is there. */
+  names?: { taken: { key: PathBytes; to?: PathBytes }[]; removed: PathBytes[] };
   /** Remove from the destination what the source does not have, last. Default false. */
   removeExtra?: boolean;
   /** `s3://BUCKET/PREFIX` or a path, reached as the destination is: what is replaced or removed there is kept here first. Default: it is not kept. */
@@ -486,4 +486,34 @@ export interface NativeStoreListOptions extends Omit<Resources, 'jobs'> {
   output?: PathBytes;
   /** An `entry` event for each entry. Default false. */
   entryEvents?: boolean;
+}
+
+export interface NativePruneOptions extends Resources, DeletionLimit {
+  /** `s3://BUCKET/PREFIX`, `file:///PATH` or a path: what is in it. */
+  place: PathBytes;
+  /** How its store is reached. Default: as AWS is, without a signature. */
+  access?: StoreAccess;
+  /** How requests go. Default: as `StoreRequests` has it. */
+  requests?: StoreRequests;
+  /** Partitions (`KEY=VALUE` between slashes) are ordered by the values of these keys, named from the outside in. With `keep`. Default: everything is removed. */
+  keys?: string[];
+  /** So many of the last ones stay, of each group. Default: everything is removed. */
+  keep?: number;
+  /** A group is what has one path up to this key's partition, and the order goes by all partitions below it. Default: what has one path above the first of `keys`. */
+  within?: string;
+  /** Nothing is done: events and report say what would be. Default false. */
+  dryRun?: boolean;
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+  /** Deliver an `entry` event for each partition, or for each entry where everything is removed. Default false. */
+  entryEvents?: boolean;
+}
+
+export interface NativeFilesOptions {
+  /** `s3://BUCKET/PREFIX`, `file:///PATH` or a path. */
+  place: PathBytes;
+  /** How its store is reached. Default: as AWS is, without a signature. */
+  access?: StoreAccess;
+  /** How requests go. Default: as `StoreRequests` has it. */
+  requests?: StoreRequests;
 }

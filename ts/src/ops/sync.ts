@@ -4,17 +4,17 @@
  * Comes in: two places and options; goes out: a running `Job`. Where both places are paths it is the engine's own copy.
  */
 import { BulkhaulError } from '../error.js';
-import { fromBytes, type PathLike } from '../names.js';
-import type { NativeCopyOptions, NativeStoreListOptions, NativeSyncOptions, StoreRequests } from '../native/options.js';
+import type { PathLike } from '../names.js';
+import type { NativeCopyOptions, NativeStoreListOptions, NativeSyncOptions } from '../native/options.js';
 import { loadAddon, loadStores } from '../native.js';
-import { accessOf, type Credentials, isHere, isUrl, type StoreSettings } from '../stores/aws.js';
+import { type Credentials, isHere, type StoreSettings } from '../stores/aws.js';
 import {
   boolean,
   count,
   ENVIRONMENT,
-  type Environment,
   each,
   type Fields,
+  isRecord,
   JOB,
   type JobOptions,
   limit,
@@ -30,14 +30,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-
-/** Who asks, and where that is looked up. Neither is kept in a journal. */
-interface Asking {
-  /** Credentials of the stores. Default: they are looked up in `environment`. */
-  credentials?: Credentials;
-  /** Variables as the AWS tools have them, such as `process.env`: keys, profile, region, endpoint, and `HOME` for `~/.aws`. Default: nothing is looked up. */
-  environment?: Environment;
-}
+import { type Asking, accessTo, CREDENTIALS, placeText, REQUESTS, STORE, wholePlace } from './places.js';
 
 /** Options of `syncDir`. */
 export interface SyncOptions
@@ -81,16 +74,6 @@ export interface SyncOptions
   spillDirectory?: PathLike;
 }
 
-const STORE = record<StoreSettings>({
-  endpoint: text,
-  region: text,
-  profile: text,
-  pathStyle: boolean,
-  anonymous: boolean,
-  caFile: path,
-});
-const CREDENTIALS = record<Credentials>({ key: text, secret: text, token: text }, 'key', 'secret');
-const REQUESTS = record<StoreRequests>({ memory: size, chunkSize: size, retries: count, backoff: rate, jitter: rate });
 const moment = (value: unknown, key: string) => {
   if (typeof value !== 'number' || !Number.isFinite(value)) {
     throw new BulkhaulError('USAGE', `${key} is no number of seconds since 1970`);
@@ -131,17 +114,30 @@ const FIELDS: Fields<SyncOptions> = {
 };
 const OPTIONS = record<SyncOptions>(FIELDS, 'source', 'destination');
 
+/** A file that has another name in the destination. */
+export interface NamePair {
+  /** Relative to the source. */
+  from: PathLike;
+  /** Relative to the destination. */
+  to: PathLike;
+}
+
 /** Options of `syncFiles`. */
 export interface SyncFilesOptions extends Omit<SyncOptions, 'exclude' | 'removeExtra'> {
-  /** Names of files, relative to both places: what is brought over where it changed. Default: none. */
-  add?: PathLike[];
+  /** Names of files, relative to both places, or of two, one relative to each: what is brought over where it changed. Default: none. */
+  add?: (PathLike | NamePair)[];
   /** Names that are removed from the destination, after that, and if nothing failed. Default: none. */
   remove?: PathLike[];
 }
 
+const PAIR = record<NamePair>({ from: path, to: path }, 'from', 'to');
+function nameOrPair(value: unknown, key: string): void {
+  (isRecord(value) ? PAIR : path)(value, key);
+}
+
 const { exclude: _exclude, removeExtra: _removeExtra, ...COMMON } = FIELDS;
 const FILES_OPTIONS = record<SyncFilesOptions>(
-  { ...COMMON, add: each(path), remove: each(path) },
+  { ...COMMON, add: each(nameOrPair), remove: each(path) },
   'source',
   'destination',
 );
@@ -199,15 +195,11 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const destination = placeText(options.destination, 'the destination');
   const { add, remove } = options;
   const named = add !== undefined || remove !== undefined;
-  if (isHere(source) && isHere(destination) && named) {
-    throw new BulkhaulError('USAGE', 'names go with a URL: of two paths copy takes a list (filesFrom)');
-  }
-  if (isHere(source) && isHere(destination)) return copied(options, source, destination);
+  if (isHere(source) && isHere(destination) && !named) return copied(options, source, destination);
   const { store = {}, environment, credentials } = options;
-  const access = async (place: string, settings: StoreSettings, given: Credentials | undefined) =>
-    isHere(place) ? undefined : accessOf(settings, environment, given);
-  const sourceAccess = await access(source, options.sourceStore ?? store, options.sourceCredentials ?? credentials);
-  const destinationAccess = await access(destination, store, credentials);
+  const asked = { environment, credentials: options.sourceCredentials ?? credentials };
+  const sourceAccess = await accessTo(source, options.sourceStore ?? store, asked);
+  const destinationAccess = await accessTo(destination, store, { environment, credentials });
   const {
     signal: _signal,
     journal: _journal,
@@ -233,7 +225,7 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     ...(sourceAccess && { sourceAccess }),
     ...(destinationAccess && { destinationAccess }),
     ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
-    ...(named && { names: { taken: names(add, 'add'), removed: names(remove, 'remove') } }),
+    ...(named && { names: { taken: (add ?? []).map(taken), removed: names(remove, 'remove') } }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
     ...(backup !== undefined && { backup: pathBytes(pathText(backup, 'the backup directory')) }),
     ...(state !== undefined && { state: pathBytes(pathText(state, 'the state file')) }),
@@ -249,24 +241,25 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   return prepared(journal, async () => stores.sync(native));
 }
 
+function taken(given: PathLike | NamePair, index: number): { key: Buffer; to?: Buffer } {
+  const name = (name: PathLike, key: string) => pathBytes(pathText(name, key));
+  if (typeof given === 'string' || Buffer.isBuffer(given)) return { key: name(given, `add[${index}]`) };
+  return { key: name(given.from, `add[${index}].from`), to: name(given.to, `add[${index}].to`) };
+}
+
 function names(given: readonly PathLike[] = [], key: string): Buffer[] {
   return given.map((name, index) => pathBytes(pathText(name, `${key}[${index}]`)));
 }
 
-function placeText(place: PathLike, what: string): string {
-  return pathText(typeof place === 'string' ? place : fromBytes(place), what);
-}
-
 /** Paths from where the job began; a URL is one from anywhere. */
 function located(options: SyncOptions, source: string, destination: string): SyncOptions {
-  const whole = (place: string) => (isUrl(place) || place.startsWith('/') ? place : `${process.cwd()}/${place}`);
   const { sourceCredentials: _, ...rest } = options;
   const { backup } = options;
   return {
     ...rest,
-    source: whole(source),
-    destination: whole(destination),
-    ...(backup !== undefined && { backup: whole(placeText(backup, 'the backup directory')) }),
+    source: wholePlace(source),
+    destination: wholePlace(destination),
+    ...(backup !== undefined && { backup: wholePlace(placeText(backup, 'the backup directory')) }),
   };
 }
 
@@ -357,7 +350,7 @@ export function listStore(options: StoreListOptions): Job {
       const native: NativeStoreListOptions = {
         ...rest,
         place: pathBytes(pathText(place, 'the place')),
-        access: await accessOf(store ?? {}, environment, credentials),
+        ...(await accessTo(String(place), store, { environment, credentials }).then((access) => access && { access })),
         ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
         ...(entries !== undefined && { entryEvents: entries }),
       };

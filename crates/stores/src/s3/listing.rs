@@ -59,12 +59,20 @@ impl Order {
 }
 
 /// Asks for a page.
-async fn page(client: Arc<Client>, prefix: String, token: Option<String>, retries: u32) -> Result<Page, Wrong> {
-    let mut query = vec![
+async fn page(
+    client: Arc<Client>,
+    prefix: String,
+    shallow: bool,
+    token: Option<String>,
+    retries: u32,
+) -> Result<Page, Wrong> {
+    let mut query = Vec::new();
+    query.extend(shallow.then(|| ("delimiter", "/".to_owned())));
+    query.extend([
         ("encoding-type", "url".to_owned()),
         ("list-type", "2".to_owned()),
         ("prefix", prefix),
-    ];
+    ]);
     query.extend(token.map(|token| ("continuation-token", token)));
     let request = Request {
         query,
@@ -90,6 +98,8 @@ pub struct Pages<'s> {
     client: Arc<Client>,
     prefix: String,
     side: Side,
+    /// What is below a directory stands for it.
+    shallow: bool,
     items: VecDeque<Item>,
     order: Order,
     coming: Option<JoinHandle<Result<Page, Wrong>>>,
@@ -97,12 +107,13 @@ pub struct Pages<'s> {
 
 impl<'s> Pages<'s> {
     /// Asks for the first page.
-    pub fn new(session: &'s Session, client: &Arc<Client>, prefix: &str, side: Side) -> Self {
+    pub fn new(session: &'s Session, client: &Arc<Client>, prefix: &str, side: Side, shallow: bool) -> Self {
         let mut pages = Self {
             session,
             client: Arc::clone(client),
             prefix: prefix.to_owned(),
             side,
+            shallow,
             items: VecDeque::new(),
             order: Order::default(),
             coming: None,
@@ -113,7 +124,13 @@ impl<'s> Pages<'s> {
 
     fn ask(&mut self, token: Option<String>) {
         let retries = self.session.options.retry.retries;
-        let asked = page(Arc::clone(&self.client), self.prefix.clone(), token, retries);
+        let asked = page(
+            Arc::clone(&self.client),
+            self.prefix.clone(),
+            self.shallow,
+            token,
+            retries,
+        );
         self.coming = Some(self.session.runtime().spawn(asked));
     }
 

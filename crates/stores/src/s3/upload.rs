@@ -69,7 +69,7 @@ impl<'s> Upload<'s> {
     }
 
     /// The same in parts, which the server is told of.
-    pub fn in_parts(self, size: u64) -> Result<Parts<'s>, Stopped> {
+    pub fn in_parts(self, size: Option<u64>) -> Result<Parts<'s>, Stopped> {
         let mut headers = metadata(&self.facts, &self.token);
         if self.signing == Signing::Crc {
             headers.push(("x-amz-checksum-algorithm", "CRC64NVME".into()));
@@ -154,7 +154,8 @@ impl Writing for Upload<'_> {
 pub struct Parts<'s> {
     upload: Upload<'s>,
     id: String,
-    size: u64,
+    /// None: nobody knows how long it will be.
+    size: Option<u64>,
     begun: u32,
     taken: HashMap<u32, Taken>,
     tasks: Vec<JoinHandle<Result<(u32, Taken), Wrong>>>,
@@ -240,7 +241,7 @@ impl Writing for Parts<'_> {
 
     fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
         self.gather(true)?;
-        if sums.bytes != self.size {
+        if self.size.is_some_and(|size| size != sums.bytes) {
             return Err(self
                 .upload
                 .wrong("changed", "it is not as long as it was when it was found"));

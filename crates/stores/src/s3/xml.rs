@@ -118,7 +118,7 @@ pub fn page(xml: &[u8]) -> Option<Page> {
     let (mut page, mut item, mut encoded) = (Page::default(), Item::default(), false);
     let mut items: Vec<(Item, String)> = Vec::new();
     let mut key = String::new();
-    let (mut whole, mut dates) = (true, true);
+    let (mut whole, mut dates, mut together) = (true, true, false);
     let root = {
         let cell = std::cell::RefCell::new((&mut item, &mut key));
         each(
@@ -128,6 +128,13 @@ pub fn page(xml: &[u8]) -> Option<Page> {
                 [_, "NextContinuationToken"] => page.token = Some(text).filter(|token| !token.is_empty()),
                 [_, "EncodingType"] => encoded = text.trim() == "url",
                 [_, "Contents", "Key"] => *cell.borrow_mut().1 = text,
+                // With a delimiter: a directory, which comes after all objects of its page.
+                [_, "CommonPrefixes", "Prefix"] => {
+                    let mut cell = cell.borrow_mut();
+                    *cell.1 = text;
+                    cell.0.size = Some(0);
+                    together = true;
+                }
                 [_, "Contents", "Size"] => cell.borrow_mut().0.size = text.trim().parse().ok(),
                 [_, "Contents", "ETag"] => cell.borrow_mut().0.tag = bare(&text),
                 [_, "Contents", "LastModified"] => match time(text.trim()) {
@@ -137,7 +144,7 @@ pub fn page(xml: &[u8]) -> Option<Page> {
                 _ => {}
             },
             |path| {
-                if let [_, "Contents"] = *names(path) {
+                if let [_, "Contents" | "CommonPrefixes"] = *names(path) {
                     let mut cell = cell.borrow_mut();
                     let item = std::mem::take(&mut *cell.0);
                     whole &= item.size.is_some();
@@ -161,6 +168,9 @@ pub fn page(xml: &[u8]) -> Option<Page> {
             ..item
         })
         .collect();
+    if together {
+        page.items.sort_by(|a, b| a.key.cmp(&b.key));
+    }
     Some(page)
 }
 

@@ -50,6 +50,8 @@ const NAMES_BESIDE: u32 = 100;
 pub struct Task {
     /// What the source has.
     pub source: Entry,
+    /// The key that it has in the destination, where that is another.
+    pub renamed: Option<Vec<u8>>,
     /// What the destination has.
     pub destination: Option<Entry>,
     /// Whether that is known.
@@ -58,6 +60,13 @@ pub struct Task {
     pub named: bool,
     /// What is remembered of both.
     pub remembered: Option<Remembered>,
+}
+
+impl Task {
+    /// The key in the destination.
+    pub fn target(&self) -> &[u8] {
+        self.renamed.as_deref().unwrap_or(&self.source.key)
+    }
 }
 
 /// What became of a key.
@@ -86,7 +95,7 @@ impl Deed<'_> {
             }
         }
         if !task.known {
-            task.destination = self.destination.stat(&task.source.key)?;
+            task.destination = self.destination.stat(task.target())?;
         }
         let chosen = plan::is_chosen(&self.chosen, &task.source);
         if chosen.is_none() {
@@ -135,7 +144,7 @@ impl Deed<'_> {
                 mtime,
                 ..Facts::default()
             };
-            let writing = self.destination.write(&entry.key, 0, &facts, false)?;
+            let writing = self.destination.write(&entry.key, Some(0), &facts, false)?;
             writing.finish(&Summing::new().finish())?;
         }
         Ok(Done::Made)
@@ -226,7 +235,7 @@ impl Deed<'_> {
     }
 
     fn has_same_content(&self, task: &Task) -> Result<bool, Stopped> {
-        let there = self.destination.stat(&task.source.key)?;
+        let there = self.destination.stat(task.target())?;
         let Some(there) = there else { return Ok(false) };
         let theirs = self.sums(self.source, &task.source)?;
         let facts = there.facts.clone().unwrap_or_default();
@@ -259,7 +268,7 @@ impl Deed<'_> {
     /// Brings a content over; answers what both sides are then.
     fn copy(&self, task: &Task, counters: &Counters) -> Result<(Entry, Entry), Stopped> {
         let source = &task.source;
-        let to = (self.destination, &source.key[..], task.destination.is_some());
+        let to = (self.destination, task.target(), task.destination.is_some());
         self.bring((self.source, source), to, counters)
     }
 
@@ -303,7 +312,7 @@ impl Deed<'_> {
             token: None,
             ..known.clone()
         };
-        let mut writing = to.write(key, read.size, &facts, replaces)?;
+        let mut writing = to.write(key, Some(read.size), &facts, replaces)?;
         let part_bytes = to.part_bytes(read.size);
         let pumped = self
             .pump(&mut *reading, &mut *writing, (&read, part_bytes), counters)

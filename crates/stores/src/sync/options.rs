@@ -10,7 +10,7 @@ use bulkhaul_formats::hive::Conditions;
 use bulkhaul_sys::Time;
 
 use crate::s3::Config;
-use crate::session::SessionOptions;
+use crate::session::{JOBS, SessionOptions};
 
 /// How two entries of one key are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +72,8 @@ pub struct Chosen {
 /// Keys that were named, relative to both places.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// What is brought over.
-    pub taken: Vec<Vec<u8>>,
+    /// What is brought over, and the name that it has in the destination, where that is another.
+    pub taken: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// What is removed from the destination, after that.
     pub removed: Vec<Vec<u8>>,
 }
@@ -148,8 +148,6 @@ pub struct SyncOptions {
     pub entry_events: bool,
 }
 
-/// Entries at work at once where nobody says how many: more gained nothing, and each is a connection.
-pub const JOBS: usize = 16;
 /// The most that may be asked for.
 const MOST_JOBS: usize = 1024;
 
@@ -161,12 +159,12 @@ impl SyncOptions {
         }
         self.max_delete.map_or(Ok(()), MaxDelete::check)?;
         if let Some(names) = &self.names {
-            let wrong = names
+            let taken = names
                 .taken
                 .iter()
-                .chain(&names.removed)
-                .find(|name| name.is_empty() || name.contains(&0));
-            if wrong.is_some() {
+                .flat_map(|(name, to)| std::iter::once(name).chain(to));
+            let mut all = taken.chain(&names.removed);
+            if all.any(|name| name.is_empty() || name.contains(&0)) {
                 return Err(Refusal::Usage("a name is empty, or holds a NUL byte".into()));
             }
             if self.filter.is_some() || self.delete {

@@ -187,6 +187,7 @@ const BY_ERROR: Readonly<Record<ErrorCode, Case>> = {
   NO_SPACE: 'not enough space',
   SAFETY: 'refused',
   OUTPUT: 'copy crashed',
+  STORE: 'copy failed',
   INCOMPLETE: 'copy failed',
   ABORTED: 'interrupted',
   INTERNAL: 'defect',

@@ -1,0 +1,50 @@
+/**
+ * Places as operations take them: URLs and paths, how their stores are reached, and who asks.
+ *
+ * Comes in: what a caller gave; goes out: checks of it, and access in the addon's form.
+ */
+import { fromBytes, type PathLike } from '../names.js';
+import type { StoreAccess, StoreRequests } from '../native/options.js';
+import { accessOf, type Credentials, isHere, isUrl, type StoreSettings } from '../stores/aws.js';
+import { boolean, count, type Environment, path, pathText, rate, record, size, text } from './arguments.js';
+
+/** Who asks, and where that is looked up. Neither is kept in a journal. */
+export interface Asking {
+  /** Credentials of the stores. Default: they are looked up in `environment`. */
+  credentials?: Credentials | undefined;
+  /** Variables as the AWS tools have them, such as `process.env`: keys, profile, region, endpoint, and `HOME` for `~/.aws`. Default: nothing is looked up. */
+  environment?: Environment | undefined;
+}
+
+export const STORE = record<StoreSettings>({
+  endpoint: text,
+  region: text,
+  profile: text,
+  pathStyle: boolean,
+  anonymous: boolean,
+  caFile: path,
+});
+export const CREDENTIALS = record<Credentials>({ key: text, secret: text, token: text }, 'key', 'secret');
+export const REQUESTS = record<StoreRequests>({
+  ...{ memory: size, chunkSize: size },
+  ...{ retries: count, backoff: rate, jitter: rate },
+});
+
+/** The text of a place; `what` names it in an error. */
+export function placeText(place: PathLike, what: string): string {
+  return pathText(typeof place === 'string' ? place : fromBytes(place), what);
+}
+
+/** A path from the root; a URL is whole. */
+export function wholePlace(place: string): string {
+  return isUrl(place) || place.startsWith('/') ? place : `${process.cwd()}/${place}`;
+}
+
+/** Access to the store of a place; undefined: it is a path of this machine. */
+export async function accessTo(
+  place: string,
+  store: StoreSettings | undefined,
+  { environment, credentials }: Asking,
+): Promise<StoreAccess | undefined> {
+  return isHere(place) ? undefined : accessOf(store ?? {}, environment, credentials);
+}
