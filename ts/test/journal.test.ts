@@ -544,7 +544,12 @@ it('a journal that can not even be loaded stops nothing', async () => {
     entryKind: 'file',
     message: 'm',
   } as const;
-  const lost = { id: 'copy-1', files: ['state/journal'], open: () => Promise.reject(new Error('it is gone')) };
+  const lost = {
+    id: 'copy-1',
+    files: ['state/journal'],
+    finished: '',
+    open: () => Promise.reject(new Error('it is gone')),
+  };
   for (const takes of [0, 1100]) {
     const native = new FakeNative({ events: takes === 0 ? [[failed]] : [], takes });
     const job = new Job(async () => ({ native, journal: lost }));

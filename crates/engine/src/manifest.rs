@@ -4,7 +4,8 @@
 //! entry, in its order, where that is asked for. Promises: the same trees give the same bytes; the manifest appears under its
 //! name when it is whole, and lists neither itself nor what the run uses; a file that changes while it is hashed, and what
 //! could not be read or written down, is a failure in the report and is not in the manifest; where an older one is updated,
-//! what has other content though nothing tells that it was written to is a failure too, and keeps its line. Memory does not grow with the
+//! what has other content though nothing tells that it was written to is a failure too, and keeps its line. What a run that
+//! died has read is not read again, where size and times are as they were. Memory does not grow with the
 //! number of entries, but for inodes of which not all links have come yet.
 
 mod contents;
@@ -26,6 +27,7 @@ use crate::job::desk::Desk;
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::records::entry::kind_of;
+use crate::records::finished::Finished;
 use crate::records::known::Known;
 use crate::records::manifest::{Making, Told};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
@@ -64,6 +66,9 @@ pub struct ManifestOptions {
     pub update: Option<Update>,
     /// Files and directories that the caller uses meanwhile: they are left out.
     pub in_use: Vec<Vec<u8>>,
+    /// A file of the job's own, in which it says what it has read, so that the next run goes on should this one die; it goes
+    /// with the end.
+    pub finished: Option<Vec<u8>>,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
@@ -87,6 +92,7 @@ impl Default for ManifestOptions {
             output: None,
             update: None,
             in_use: Vec::new(),
+            finished: None,
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
@@ -166,12 +172,25 @@ impl Manifest {
             there: AtomicU64::new(0),
         }))
     }
+
+    /// What the job has read, and an earlier run of it.
+    fn finished<'f>(&self, desk: &'f Desk) -> Option<Finished<'f>> {
+        let options = &self.options;
+        let path = options.finished.as_deref()?;
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 1);
+        let algorithms = self.making.algorithms().iter();
+        let names: Vec<_> = algorithms.clone().map(|algorithm| algorithm.name()).collect();
+        let bytes = algorithms.map(|algorithm| algorithm.digest_bytes()).sum();
+        let work = format!("digests {}", names.join(" "));
+        Some(Finished::open(path, (work.as_bytes(), bytes), &sorters, desk))
+    }
 }
 
 impl Work for Manifest {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
         let older = self.older(desk)?;
+        let finished = self.finished(desk);
         let survey = Survey {
             roots: &self.roots,
             filter: &self.filter,
@@ -194,10 +213,10 @@ impl Work for Manifest {
                 desk,
                 &self.making,
                 (InUse::of(&self.options.in_use), place),
-                older.as_ref(),
+                (older.as_ref(), finished.as_ref()),
             ))
         };
-        survey.run(desk, look, |sorters, sorted, output| {
+        let done = survey.run(desk, look, |sorters, sorted, output| {
             if let Some(older) = &older {
                 let gone = older.known.files.saturating_sub(older.there.load(Ordering::Relaxed));
                 if gone > 0 {
@@ -211,7 +230,11 @@ impl Work for Manifest {
                 }
             }
             self.write(desk, (sorters, sorted), output)
-        })
+        });
+        if let Some(finished) = finished {
+            finished.close(done.as_ref().is_ok_and(|report| !report.interrupted));
+        }
+        done
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod entry;
 pub mod facts;
+pub mod finished;
 pub mod gather;
 pub mod intake;
 pub mod known;

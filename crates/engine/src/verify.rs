@@ -3,7 +3,8 @@
 //! Comes in: [`VerifyOptions`]; goes out: a [`Job`] that sorts what the manifests say and what the directory has by path,
 //! joins the two, and reads each file that both have, from the medium where the system allows it. What is missing, extra,
 //! of another kind or of other content is a failure each, and so is what can't be read; all of them are found. A manifest
-//! that is refused is a refusal before anything is read. Nothing outside of the directory is ever looked at, and no link is
+//! that is refused is a refusal before anything is read. What a run that died has proved is not read again, where size and
+//! times are as they were. Nothing outside of the directory is ever looked at, and no link is
 //! followed. Memory does not grow with the number of entries.
 
 mod beneath;
@@ -35,6 +36,7 @@ use crate::job::{Job, Work, process};
 use crate::pool::window::Window;
 use crate::records::entry::kind_of;
 use crate::records::facts::{FactFinder, Order, Wanted};
+use crate::records::finished::Finished;
 use crate::records::gather::Gather;
 use crate::records::sort::{SORT_BYTES, Sorters};
 use crate::report::{Durability, Report};
@@ -83,6 +85,9 @@ pub struct VerifyOptions {
     pub sample: Option<Sample>,
     /// Files and directories that the caller uses meanwhile: they are not extra. Nor are the manifests.
     pub in_use: Vec<Vec<u8>>,
+    /// A file of the job's own, in which it says what it has proved, so that the next run goes on should this one die; it
+    /// goes with the end.
+    pub finished: Option<Vec<u8>>,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
@@ -107,6 +112,7 @@ impl Default for VerifyOptions {
             quick: false,
             sample: None,
             in_use: Vec::new(),
+            finished: None,
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
@@ -260,10 +266,17 @@ impl Work for Verify {
             in_use: None,
             passed: None,
         };
-        all(options, &mut join, &mut teller, (&base, workers))?;
+        let finished = options.finished.as_deref();
+        let finished = finished.map(|path| Finished::open(path, (b"proofs", 0), &sorters, desk));
+        let told = all(options, &mut join, &mut teller, (&base, workers), finished.as_ref());
         drop(scout);
+        let interrupted = desk.cancel.is_draining();
+        if let Some(finished) = finished {
+            finished.close(told.is_ok() && !interrupted);
+        }
+        told?;
         desk.enter(Phase::Closing);
-        Ok(desk.report(Durability::None, desk.most_staff(), desk.cancel.is_draining()))
+        Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
     }
 }
 
@@ -394,6 +407,7 @@ fn all(
     join: &mut Join<'_>,
     teller: &mut Teller<'_>,
     (base, workers): (&OwnedFd, usize),
+    finished: Option<&Finished<'_>>,
 ) -> Result<(), Refusal> {
     let window = Window::default();
     let desk = teller.desk;
@@ -403,7 +417,7 @@ fn all(
             let window = &window;
             let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
             let started = thread.spawn_scoped(scope, move || {
-                let mut checker = Checker::new(base, desk, counters);
+                let mut checker = Checker::new(base, (desk, counters), finished);
                 while let Some((number, mut pair)) = window.take() {
                     checker.check(&mut pair);
                     window.put(number, pair);
@@ -415,7 +429,7 @@ fn all(
             }
         }
         if let Some((join, teller)) = main.take() {
-            let checker = Checker::new(base, desk, &desk.counters[0]);
+            let checker = Checker::new(base, (desk, &desk.counters[0]), finished);
             done = feed(options, join, teller, &window, checker);
         }
         window.close();

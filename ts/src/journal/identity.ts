@@ -20,6 +20,10 @@ export function leasePath(state: string, id: string): string {
   return join(jobDirectory(state, id), 'lease');
 }
 
+export function finishedPath(state: string, id: string): string {
+  return join(jobDirectory(state, id), 'finished');
+}
+
 /** A path as it is meant where relative ones begin in `directory`. Not normalised: `..` behind a symlink leads where it leads. */
 export function absolutePath(path: string, directory: string): string {
   return path.startsWith('/') ? path : `${directory}/${path}`;

@@ -12,7 +12,7 @@ import { type JobEvent, movedOf, type Report, type Snapshot } from '../events.js
 import { display, toBytes } from '../names.js';
 import type { Addon } from '../native.js';
 import { sentenceOf } from '../verdict.js';
-import { identify, jobDirectory, journalPath, lastingOf, leasePath } from './identity.js';
+import { finishedPath, identify, jobDirectory, journalPath, lastingOf, leasePath } from './identity.js';
 import { type Holder, Lease } from './lease.js';
 import { glance, pristine, recordsOf } from './reader.js';
 import { type Counts, FORMAT, type JobRecord, type JournalRecord, type Operation, seal } from './record.js';
@@ -117,7 +117,7 @@ export class Journal {
   /** The files that are its own, whether they are there yet or not. */
   get files(): string[] {
     const { directory } = this.options;
-    return [journalPath(directory, this.#id), leasePath(directory, this.#id)];
+    return [journalPath(directory, this.#id), leasePath(directory, this.#id), finishedPath(directory, this.#id)];
   }
 
   /** What an earlier run has left. */

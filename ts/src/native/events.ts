@@ -212,7 +212,7 @@ export interface NativeSnapshot {
   copiedBytes: number;
   /** Files written. */
   copiedFiles: number;
-  /** Bytes of big files that an earlier run had written before it ended: they are there, and not written again. */
+  /** Bytes of big files that an earlier run had written before it ended: they are there, and not written again. For a manifest or a verification those that it had read. */
   resumedBytes: number;
   /** Failures so far. */
   errors: number;
@@ -299,9 +299,9 @@ export interface NativeReport {
   allocatedBytes: number;
   /** Bytes of content written. */
   copiedBytes: number;
-  /** Big files that an earlier run had begun, and this one went on with. */
+  /** Big files that an earlier run had begun, and this one went on with; for a manifest or a verification files that an earlier run had read. */
   resumedFiles: number;
-  /** Bytes of them that were there, and were not written again. */
+  /** Bytes of them that were there, and were not written again; or not read again. */
   resumedBytes: number;
   /** Bytes of content that the real run would write, as a dry run found; 0 in a real run. */
   plannedBytes: number;

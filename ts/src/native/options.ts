@@ -231,6 +231,8 @@ export interface NativeManifestOptions extends Resources, Selection, ManifestFor
   update?: 'changed' | 'full';
   /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
   inUse?: PathBytes[];
+  /** A file of the job's own, in which it says what it has read, so that the next run goes on should this one die; it goes with the end. Default: none. */
+  finished?: PathBytes;
   /** Directory for temporary files without a name, for manifests that memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each entry, in the order of the manifest. Default false. */
@@ -290,6 +292,8 @@ export interface NativeVerifyOptions extends Resources {
   sample?: { part: number; parts: number };
   /** Files and directories that the caller uses meanwhile: they are not extra. Default: none. */
   inUse?: PathBytes[];
+  /** A file of the job's own, in which it says what it has proved, so that the next run goes on should this one die; it goes with the end. Default: none. */
+  finished?: PathBytes;
   /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each entry, in the order of their paths. Default false. */

@@ -59,6 +59,8 @@ export interface Journaling {
   open: () => Promise<Journal>;
   /** The files that are its own. */
   files: readonly string[];
+  /** Where the engine says what of the job is finished. */
+  finished: string;
 }
 
 /** What the journal of a job says of it. */
@@ -572,7 +574,7 @@ export async function journalFor(
   // Nobody could go on from there.
   if (here === undefined && !settings.required) return undefined;
   if (here === undefined) throw new BulkhaulError('JOURNAL', 'the working directory does not exist any more');
-  const { identify, journalPath, lastingOf, leasePath } = await import('../journal/identity.js');
+  const { finishedPath, identify, journalPath, lastingOf, leasePath } = await import('../journal/identity.js');
   const id = settings.id ?? (await identify(operation, here, lastingOf(asked, here)));
   const open = async () => {
     const { Journal } = await import('../journal/journal.js');
@@ -581,7 +583,9 @@ export async function journalFor(
   const path = journalPath(directory, id);
   const now = early || settings.required || settings.id !== undefined || existsSync(toBytes(path));
   const journal = now ? await open() : undefined;
-  return { id, open, files: journal?.files ?? [path, leasePath(directory, id)], ...(journal && { journal }) };
+  const finished = finishedPath(directory, journal?.id ?? id);
+  const files = journal?.files ?? [path, leasePath(directory, id), finished];
+  return { id, open, files, finished, ...(journal && { journal }) };
 }
 
 /** Undefined where it is gone. */

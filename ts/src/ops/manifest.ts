@@ -25,12 +25,15 @@ import {
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
-export type MappedManifestOptions = Given<Omit<NativeManifestOptions, 'entryEvents'>> & JobOptions;
+export type MappedManifestOptions = Given<Omit<NativeManifestOptions, 'entryEvents' | 'finished'>> & JobOptions;
 
 /** Options of `manifest`. */
 export interface ManifestOptions
   extends JobOptions,
-    Omit<NativeManifestOptions, 'sources' | 'filter' | 'output' | 'inUse' | 'spillDirectory' | 'entryEvents'> {
+    Omit<
+      NativeManifestOptions,
+      'sources' | 'filter' | 'output' | 'inUse' | 'finished' | 'spillDirectory' | 'entryEvents'
+    > {
   /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. */
   sources: PathLike | PathLike[];
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
@@ -103,6 +106,7 @@ export async function prepareManifest(options: MappedManifestOptions): Promise<P
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
+    ...(journal && { finished: pathBytes(journal.finished) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };

@@ -31,7 +31,7 @@ export interface VerifyOptions
   extends JobOptions,
     Omit<
       NativeVerifyOptions,
-      'manifests' | 'directory' | 'filter' | 'only' | 'inUse' | 'spillDirectory' | 'entryEvents'
+      'manifests' | 'directory' | 'filter' | 'only' | 'inUse' | 'finished' | 'spillDirectory' | 'entryEvents'
     > {
   /** Manifests, all of which hold: lines of b3sum, sha256sum and their like, also in the form of BSD, hashdeep's, a bag's, and those of `manifest`. */
   manifests: PathLike | PathLike[];
@@ -109,6 +109,7 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     ...(only && { only: only.map(pathBytes) }),
     ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
+    ...(journal && { finished: pathBytes(journal.finished) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
@@ -139,7 +140,8 @@ function repairing(
   native: NativeVerifyOptions,
   { directory, from, RepairingJob }: Awaited<ReturnType<typeof repairOf>>,
 ): NativeJob {
-  const { entryEvents: _, quick: __, sample: ___, ...whole } = native;
+  // What is damaged is proved in this run.
+  const { entryEvents: _, quick: __, sample: ___, finished: ____, ...whole } = native;
   const { jobs, limits, nice, ionice, spillDirectory } = native;
   const resources = {
     ...(jobs !== undefined && { jobs }),

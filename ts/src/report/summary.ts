@@ -95,11 +95,12 @@ export function manifestSummary(report: Report): string {
   const speed = elapsed > 0 ? `, ${rate(hashedBytes / elapsed)}` : '';
   const lines = [
     `${count(outcomes.listed, 'entry', 'entries')} listed, ${bytes(hashedBytes)} hashed in ${duration(elapsed)}${speed}`,
+    ...earlierLines(report, 'hashed'),
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
     ...jobLines(report),
-    display(sentenceOf(report, report.exitCode, ANEW)),
+    display(sentenceOf(report, report.exitCode, onwardOf(report))),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }
@@ -137,6 +138,9 @@ export function partitionSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** What is to be done about an interruption, where the journal knows what is finished, and where there is none. */
+const onwardOf = ({ job }: Report) => (job === undefined ? ANEW : undefined);
+
 /** How a verification was done. */
 export interface VerifyWay {
   /** No content was read. */
@@ -155,6 +159,7 @@ export function verifySummary(report: Report, { quick = false, part, from }: Ver
     : verifiedText(report);
   const lines = [
     `verified: ${what}, in ${duration(elapsed)}`,
+    ...earlierLines(report, 'verified'),
     ...(part ? [partLine(report, part)] : []),
     ...(from === undefined
       ? []
@@ -163,7 +168,7 @@ export function verifySummary(report: Report, { quick = false, part, from }: Ver
     ...noteLines(report),
     ...failureLines(report),
     ...jobLines(report),
-    display(sentenceOf(report, report.exitCode, ANEW)),
+    display(sentenceOf(report, report.exitCode, onwardOf(report))),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }
@@ -261,6 +266,13 @@ function jobLines({ job, complete, interrupted, failureKinds }: Report): string[
   const failed = !interrupted && Object.keys(failureKinds).length > 0;
   const retry = failed ? `; bulkhaul resume ${job} --retry-failed tries what failed again` : '';
   return [`job: ${job} (bulkhaul resume ${job} goes on with it, bulkhaul report ${job} tells what failed${retry})`];
+}
+
+/** What of the files an earlier run had read. */
+function earlierLines({ resumedFiles, resumedBytes }: Report, what: string): string[] {
+  if (resumedFiles === 0) return [];
+  const [files, were] = [count(resumedFiles, 'file'), resumedFiles === 1 ? 'was' : 'were'];
+  return [`resumed: ${files} (${bytes(resumedBytes)}) ${were} ${what} by the run before, and did not change since`];
 }
 
 /** What of the files was there already, from a run that ended before they did. */

@@ -25,6 +25,7 @@ pub struct VerifyOptions {
     pub quick: Option<bool>,
     pub sample: Option<VerifySample>,
     pub in_use: Option<Vec<Buffer>>,
+    pub finished: Option<Buffer>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
     pub limits: Option<JsLimits>,
@@ -49,6 +50,7 @@ pub fn verify_options(given: VerifyOptions) -> Result<verify::VerifyOptions, Str
             .sample
             .map(|VerifySample { part, parts }| verify::Sample { part, parts }),
         in_use: given.in_use.map(paths).unwrap_or_default(),
+        finished: given.finished.map(Vec::from),
         spill_directory: given.spill_directory.map(Vec::from),
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
         resources: resources(given.limits, given.nice, given.ionice.as_deref())?,

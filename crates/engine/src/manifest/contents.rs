@@ -3,12 +3,12 @@
 //!
 //! Comes in: how the manifest is made, what the run itself uses, and perhaps an older manifest; goes out: a record of each
 //! entry that can be written. Files are read as they come, by the thread that found them, but for those of which the older
-//! manifest knows size, time of modification and time of change as they are.
+//! manifest, or an earlier run, knows size, time of modification and time of change as they are.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bulkhaul_formats::digest::{Digest, Hashers};
+use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::Entry;
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Stat};
@@ -18,6 +18,7 @@ use crate::entry::Reason;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::job::desk::Desk;
 use crate::records::entry::{self, Found, kind_of};
+use crate::records::finished::{Finished, Piece, is_settled};
 use crate::records::gather::{self, Look, Missing};
 use crate::records::known::Known;
 use crate::records::manifest::Making;
@@ -31,6 +32,7 @@ pub struct Contents<'c> {
     in_use: InUse,
     output: Option<Place>,
     older: Option<&'c Older>,
+    finished: Option<&'c Finished<'c>>,
 }
 
 /// What an older manifest is for.
@@ -53,7 +55,7 @@ impl<'c> Contents<'c> {
         desk: &'c Desk,
         making: &'c Making,
         (in_use, output): (InUse, Option<Place>),
-        older: Option<&'c Older>,
+        (older, finished): (Option<&'c Older>, Option<&'c Finished<'c>>),
     ) -> Self {
         Self {
             desk,
@@ -61,7 +63,29 @@ impl<'c> Contents<'c> {
             in_use,
             output,
             older,
+            finished,
         }
+    }
+
+    /// The digests that an earlier run of the job has made of a file.
+    fn finished(&self, path: &[u8], stat: &Stat) -> Option<Vec<Digest>> {
+        let value = self.finished?.find(&Piece::content(path, stat, b""))?;
+        let mut rest = &value[..];
+        let digest = |algorithm: &Algorithm| {
+            let (bytes, others) = rest.split_at_checked(algorithm.digest_bytes())?;
+            rest = others;
+            Digest::new(*algorithm, bytes)
+        };
+        self.making.algorithms().iter().map(digest).collect()
+    }
+
+    /// Keeps the digests of a file for the next run.
+    fn finish(&self, path: &[u8], stat: &Stat, digests: &[Digest]) {
+        let Some(finished) = self.finished.filter(|_| stat.size > 0 && is_settled(stat)) else {
+            return;
+        };
+        let value: Vec<u8> = digests.iter().flat_map(|digest| digest.bytes().to_vec()).collect();
+        finished.add(&Piece::content(path, stat, b""), &value, stat.size);
     }
 
     /// What an older manifest says of a file.
@@ -208,6 +232,17 @@ impl Look for Contents<'_> {
                 return Ok((found, None));
             }
         }
+        if self.finished.is_some_and(Finished::has_earlier) {
+            let stat = sys::stat(at, name, Follow::No).map_err(|errno| fault(Operation::Stat, errno))?;
+            let mut found = self.found(&stat, kind)?;
+            if let Some(digests) = self.finished(path, &stat) {
+                hand.counters.sized(stat.size, stat.allocated);
+                hand.counters.resumes();
+                hand.counters.resumed(stat.size);
+                found.0.digests = digests;
+                return Ok(Self::judge(found, before));
+            }
+        }
         let file = sys::open_file(at, name).map_err(|errno| match errno {
             // It was a file when it was listed.
             Errno::LOOP => Fault::changed(Operation::Open),
@@ -220,6 +255,9 @@ impl Look for Contents<'_> {
         let (digests, bytes) = digests((file.as_fd(), &stat), &mut hand.own, run, &mut hand.content)?;
         // Where sizes say nothing it is more than was stated.
         hand.counters.sized(bytes.saturating_sub(stat.size), 0);
+        if bytes == stat.size {
+            self.finish(path, &stat, &digests);
+        }
         (found.0.digests, found.0.size) = (digests, Some(bytes));
         Ok(Self::judge(found, before))
     }

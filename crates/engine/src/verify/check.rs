@@ -5,7 +5,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
+use bulkhaul_formats::manifest::Entry;
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat};
 
 use super::beneath::Beneath;
 use super::join::{Finding, Pair, unlike};
@@ -16,6 +17,7 @@ use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::Reason;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
+use crate::records::finished::{Finished, Piece, is_settled};
 use crate::report::counters::Counters;
 
 /// Reads files below a directory.
@@ -23,17 +25,24 @@ pub(super) struct Checker<'c> {
     beneath: Beneath<'c>,
     desk: &'c Desk,
     counters: &'c Counters,
+    /// What the job has proved, and an earlier run of it.
+    finished: Option<&'c Finished<'c>>,
     /// For files of the same algorithms.
     hashers: (Vec<Algorithm>, Hashers),
     buffer: Vec<u8>,
 }
 
 impl<'c> Checker<'c> {
-    pub(super) fn new(base: &'c OwnedFd, desk: &'c Desk, counters: &'c Counters) -> Self {
+    pub(super) fn new(
+        base: &'c OwnedFd,
+        (desk, counters): (&'c Desk, &'c Counters),
+        finished: Option<&'c Finished<'c>>,
+    ) -> Self {
         Self {
             beneath: Beneath::new(base),
             desk,
             counters,
+            finished,
             hashers: (Vec::new(), Hashers::new(&[])),
             buffer: vec![0; BUFFER_BYTES],
         }
@@ -61,6 +70,14 @@ impl<'c> Checker<'c> {
         if stat.kind != Kind::File {
             return Err(Fault::changed(Operation::Stat).into());
         }
+        let piece = self.finished.map(|_| piece(entry, &stat));
+        if let (Some(finished), Some(piece)) = (self.finished, &piece)
+            && finished.find(piece).is_some()
+        {
+            self.counters.resumes();
+            self.counters.resumed(stat.size);
+            return Ok(Finding::Same);
+        }
         let algorithms: Vec<Algorithm> = entry.digests.iter().map(Digest::algorithm).collect();
         if self.hashers.0 != algorithms {
             self.hashers = (algorithms.clone(), Hashers::new(&algorithms));
@@ -77,6 +94,21 @@ impl<'c> Checker<'c> {
             return Ok(unlike("mismatch", what));
         }
         self.counters.verified(bytes, from_cache);
+        if let (Some(finished), Some(piece)) = (self.finished, &piece)
+            && bytes == stat.size
+            && is_settled(&stat)
+        {
+            finished.add(piece, &[], bytes);
+        }
         Ok(Finding::Same)
     }
+}
+
+/// That a file has the content that a manifest says.
+fn piece(entry: &Entry, stat: &Stat) -> Piece {
+    let digests = entry.digests.iter();
+    let of: Vec<u8> = digests
+        .flat_map(|digest| [digest.algorithm().name().as_bytes(), digest.bytes()].concat())
+        .collect();
+    Piece::content(&entry.path, stat, &of)
 }

@@ -35,6 +35,9 @@ export class ManifestCommand extends VerbCommand {
       the file was changed behind its time, or, where the time of change is the same too, it is damaged: an error, and its
       line stays as it was. That needs \`--format jsonl\`, which has times.
 
+      A run that was interrupted or killed is gone on with by the same command, or \`resume\`: what it has read is not read
+      again where size, time of modification and time of change are as they were (\`--no-journal\`: all is read).
+
       Exit codes: 0 complete, 1 \`--update\` found content that changed behind its times, 2 usage or nothing begun, 23 some files are missing, could not be read or written down, 24
       some vanished or changed meanwhile, 130 interrupted.
     `,

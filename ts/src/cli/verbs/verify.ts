@@ -46,6 +46,10 @@ export class VerifyCommand extends VerbCommand {
       Content is read from the medium, not from memory, where the system allows it; the summary says how much came from
       the cache nevertheless.
 
+      A run that was interrupted or killed is gone on with by the same command, or \`resume\`: what it has proved is not read
+      again where size, time of modification and time of change are as they were (\`--no-journal\`: all is read). A run that
+      came to its end is no such thing: the next one reads all.
+
       Exit codes: 0 all is as it should be, 1 something is mismatched, missing, extra or of another kind, 2 usage or
       nothing begun, also where a MANIFEST is refused (nothing in it, a line that is none, a path that is absolute or has
       \`..\`, lines that disagree), with the number of the line, 23 something could not be read, 24 something vanished or

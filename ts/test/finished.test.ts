@@ -1,0 +1,165 @@
+/** Manifests and verifications that died: the next run reads nothing again that was read, and everything that may have changed. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { jobs, manifest } from '../src/index.js';
+import { jsonLines, run, scratch } from './rig.js';
+
+const FILES = 60;
+const BYTES = 16 * 1024;
+/** So slow that no run ends before it is killed. */
+const SLOW = ['--bwlimit', '32', '--jobs', '2'];
+const HEAD = 40;
+
+/** A tree `t` of as many files, and a way to kill a command as soon as it has written down that it finished more. */
+function tree() {
+  const cwd = scratch();
+  const at = (...names: string[]) => join(cwd, ...names);
+  execFileSync('mkdir', [at('t')]);
+  const write = (change = 0) => {
+    for (let file = 0; file < FILES; file += 1) {
+      const path = at('t', String(file));
+      const content = Buffer.alloc(BYTES, `content of ${file}`);
+      content[0] = (content[0] ?? 0) ^ change;
+      writeFileSync(path, content);
+      execFileSync('touch', ['-d', '2020-02-02', path]);
+    }
+  };
+  write();
+  const common = ['--journal', '--state-dir', at('state')];
+  /** The log of what is finished. */
+  const log = () => {
+    if (!existsSync(at('state/jobs'))) return undefined;
+    const [job = ''] = readdirSync(at('state/jobs'));
+    const path = at('state/jobs', job, 'finished');
+    return existsSync(path) ? path : undefined;
+  };
+  /** How many pieces are in it. */
+  const pieces = (record: number) => {
+    const path = log();
+    return path === undefined ? 0 : Math.floor((statSync(path).size - HEAD) / record);
+  };
+  const killed = async (record: number, ...args: string[]) => {
+    const before = pieces(record);
+    let more = 0;
+    const { code } = await run([...args, ...SLOW, ...common], {
+      cwd,
+      onStart: async (child) => {
+        while (more <= before && child.exitCode === null) {
+          await setTimeout(20);
+          more = pieces(record);
+        }
+        child.kill('SIGKILL');
+      },
+    });
+    expect([code, more > before]).toEqual([null, true]);
+    return pieces(record);
+  };
+  const bh = (...args: string[]) => run([...args, ...common], { cwd });
+  return { cwd, at, bh, killed, log, write, pieces };
+}
+
+const ofManifest = (digests: number) => 16 + digests + 8;
+const OF_PROOF = 16 + 8;
+
+describe('a manifest that was killed', () => {
+  it('goes on where it was, again and again, and has the same bytes', async () => {
+    const { at, bh, killed, log } = tree();
+    const made = ['manifest', '-o', 'M', 't'];
+    let finished = 0;
+    for (let kill = 0; kill < 3; kill += 1) finished = await killed(ofManifest(32), ...made);
+    expect(existsSync(at('M'))).toBe(false);
+    const { code, stdout } = await bh(...made, '--json');
+    const { resumedFiles, resumedBytes, hashedBytes, outcomes } = jsonLines(stdout).at(-1) ?? {};
+    expect(code).toBe(0);
+    expect({ resumedFiles, resumedBytes, hashedBytes, outcomes }).toMatchObject({
+      resumedFiles: finished,
+      resumedBytes: finished * BYTES,
+      hashedBytes: (FILES - finished) * BYTES,
+      outcomes: { listed: FILES, failed: 0 },
+    });
+    execFileSync('b3sum', ['--check', '--quiet', 'M'], { cwd: at('.') });
+    // What ended is done: the next one reads all.
+    expect(log()).toBeUndefined();
+    const again = jsonLines((await bh(...made, '--json')).stdout).at(-1);
+    expect(again).toMatchObject({ resumedFiles: 0, hashedBytes: FILES * BYTES });
+  });
+
+  it('reads what changed meanwhile, if only its time of change tells, and says what it did not read', async () => {
+    const { at, bh, killed, write } = tree();
+    const made = ['manifest', '-a', 'md5', '-a', 'sha256', '--format', 'jsonl', '-o', 'M', 't'];
+    const finished = await killed(ofManifest(48), ...made);
+    const [job] = await jobs(at('state'));
+    expect([job?.state, job?.operation]).toEqual(['interrupted', 'manifest']);
+    write(1);
+    const { code, stderr } = await bh(...made);
+    expect([code, stderr.includes('resumed')]).toEqual([0, false]);
+    const fresh = await manifest({ sources: at('t'), format: 'jsonl', algorithms: ['md5', 'sha256'], output: at('N') });
+    expect([fresh.complete, readFileSync(at('M'), 'utf8')]).toEqual([true, readFileSync(at('N'), 'utf8')]);
+    expect(finished).toBeGreaterThan(0);
+  });
+
+  it('has a log that is damaged, cut short or of another work: what it still tells holds, and nothing else', async () => {
+    const { at, killed, log } = tree();
+    const made = ['manifest', '-o', 'M', 't'];
+    const finished = await killed(ofManifest(32), ...made);
+    const path = log() ?? '';
+    const whole = readFileSync(path).subarray(0, HEAD + finished * ofManifest(32));
+    const [state = ''] = readdirSync(at('state/jobs'));
+    for (const [content, holds] of [
+      [Buffer.concat([whole, Buffer.from('torn')]), finished],
+      [Buffer.from(whole).fill(0, HEAD + 20, HEAD + 21), finished - 1],
+      [Buffer.from('nothing of the kind'), 0],
+      [Buffer.alloc(0), 0],
+    ] as const) {
+      execFileSync('cp', ['-a', at('state'), at('copy')]);
+      writeFileSync(join(at('copy/jobs'), state, 'finished'), content);
+      const { code, stdout } = await run([...made, '--json', '--journal', '--state-dir', at('copy')], { cwd: at('.') });
+      const { resumedFiles, notes } = jsonLines(stdout).at(-1) ?? {};
+      expect({ code, resumedFiles, notes }).toEqual({ code: 0, resumedFiles: holds, notes: [] });
+      execFileSync('b3sum', ['--check', '--quiet', 'M'], { cwd: at('.') });
+      rmSync(at('copy'), { recursive: true });
+    }
+  });
+});
+
+describe('a verification that was killed', () => {
+  it('goes on where it was, and ends as one that was not', async () => {
+    const { at, bh, killed, log } = tree();
+    await run(['manifest', '-o', at('M'), at('t/')]);
+    const verified = ['verify', '--in', 't', 'M'];
+    let finished = 0;
+    for (let kill = 0; kill < 3; kill += 1) finished = await killed(OF_PROOF, ...verified);
+    const [job] = await jobs(at('state'));
+    expect([job?.state, job?.operation]).toEqual(['interrupted', 'verify']);
+    const { code, stderr } = await bh(...verified);
+    expect([code, stderr]).toEqual([0, expect.stringContaining(`verified: ${FILES - finished} files `)]);
+    expect(stderr).toMatch(new RegExp(`\nresumed: ${finished} files? \\(.*\\) w(as|ere) verified by the run before`));
+    expect(log()).toBeUndefined();
+    expect((await bh(...verified)).stderr).toContain(`verified: ${FILES} files `);
+  });
+
+  it('trusts nothing that was written to since, nor for another digest, and forgets what it proved when it ends', async () => {
+    const { at, bh, killed, write, log } = tree();
+    await run(['manifest', '-o', at('M'), at('t/')]);
+    const verified = ['verify', '--in', 't', 'M'];
+    await killed(OF_PROOF, ...verified);
+    write(1);
+    const found = async (...args: string[]) => {
+      const { code, stdout } = await bh(...args, '--json');
+      const { resumedFiles, failureKinds } = jsonLines(stdout).at(-1) ?? {};
+      return { code, resumedFiles, failureKinds };
+    };
+    expect(await found(...verified)).toEqual({ code: 1, resumedFiles: 0, failureKinds: { mismatch: FILES } });
+    // It came to its end, whatever it found.
+    expect(log()).toBeUndefined();
+    await run(['manifest', '-o', at('M'), at('t/')]);
+    await killed(OF_PROOF, ...verified);
+    // The same manifest says something else now.
+    write();
+    await run(['manifest', '-o', at('M'), at('t/')]);
+    expect(await found(...verified)).toEqual({ code: 0, resumedFiles: 0, failureKinds: {} });
+  });
+});
