@@ -30,12 +30,13 @@ export {
   type MappedCompareOptions,
 } from './ops/compare.js';
 export { type CompressOptions, compress } from './ops/compress.js';
-export { type CopyOptions, copy, copyMapped } from './ops/copy.js';
+export { copy, copyMapped } from './ops/copy.js';
 export { type DecompressOptions, decompress } from './ops/decompress.js';
 export { type Confirm, type Job, JobError, type Journaled } from './ops/job.js';
 export { type ListOptions, list, listedSources, listMapped, type MappedListOptions } from './ops/list.js';
 export { type ManifestOptions, manifest } from './ops/manifest.js';
-export type { MappedCopyOptions } from './ops/mapping.js';
+export type { CopyOptions, MappedCopyOptions } from './ops/mapping.js';
+export { type MigrateOptions, migrate } from './ops/migrate.js';
 export { type MoveOptions, move } from './ops/move.js';
 export { type PartitionOptions, partition } from './ops/partition.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';

@@ -201,6 +201,7 @@ type Kept = Record<string, unknown>;
 const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   copy: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never),
   move: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never, 'move'),
+  migrate: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never, 'migrate'),
   remove: async (options) => (await import('./ops/remove.js')).prepareRemoval(options as never),
   list: async (options) => (await import('./ops/list.js')).prepareList(options as never),
   manifest: async (options) => (await import('./ops/manifest.js')).prepareManifest(options as never),

@@ -10,6 +10,7 @@ import type {
   DecompressOptions,
   ListOptions,
   ManifestOptions,
+  MigrateOptions,
   MoveOptions,
   PartitionOptions,
   RemoveOptions,
@@ -89,6 +90,20 @@ const KINDS = {
       { path: 'x', nul: 1 },
       { path: 'x', algorithms: ['md5', 'sha256'] },
       { path: 'x', algorithms: 'md5' },
+    ],
+  },
+  storedManifest: { right: { path: OUTPUT }, wrong: [...NOTHING, 'x', {}, { path: 5 }, { path: 'x', format: 'x' }] },
+  packing: {
+    right: { format: 'xz', level: 9, extensions: ['.tsv'], minSize: 5, memory: 1e9 },
+    wrong: [
+      ...NOTHING,
+      'x',
+      5,
+      { format: 'x' },
+      { level: 'x' },
+      { extensions: 'tsv' },
+      { minSize: -1 },
+      { keep: true },
     ],
   },
   filter: {
@@ -255,6 +270,7 @@ const COPY = {
   confirm: 'call',
   maxDelete: 'limit',
 } as const;
+const { removeSources: _, rename: __, acceptTimeLoss: ___, randomDestination: ____, ...MIGRATION } = COPY;
 const LIST = {
   ...RESOURCES,
   ...JOB,
@@ -334,6 +350,8 @@ const CALLS: Record<string, Call> = {
       filter: 'filter',
       chownUser: 'id',
       chownGroup: 'id',
+      storedManifest: 'storedManifest',
+      packing: 'packing',
       aliases: 'aliases',
     } satisfies Kinds<library.MappedCopyOptions>,
   },
@@ -434,6 +452,24 @@ const CALLS: Record<string, Call> = {
       inUse: 'patterns',
       spillDirectory: 'path',
     } satisfies Kinds<VerifyOptions>,
+  },
+  migrate: {
+    of: library.migrate,
+    needed: { sources: ABSENT, destination: join(ABSENT, 'either') },
+    kinds: {
+      ...MIGRATION,
+      sources: 'paths',
+      destination: 'path',
+      exclude: 'patterns',
+      chown: 'chown',
+      storedManifest: 'storedManifest',
+      extensions: 'patterns',
+      minSize: 'size',
+      memory: 'size',
+      format: 'text xz',
+      level: 'count',
+      index: 'boolean',
+    } satisfies Kinds<MigrateOptions>,
   },
   compress: {
     of: library.compress,

@@ -10,7 +10,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const source = (name: string) => readFileSync(join(ROOT, 'ts/src', name), 'utf8');
 
 const OPERATIONS = [
-  'ops/copy.ts',
+  'ops/migrate.ts',
   'ops/mapping.ts',
   'ops/move.ts',
   'ops/compare.ts',
@@ -55,6 +55,7 @@ it.each(OPTIONS)('%s: every option that may be left out has its default', (name)
 const CALLED: readonly [string, string][] = [
   ...each('ops/copy.ts', 'copy', 'copyMapped'),
   ...each('ops/move.ts', 'move'),
+  ...each('ops/migrate.ts', 'migrate'),
   ...each('ops/compare.ts', 'compare', 'compareMapped'),
   ...each('ops/compress.ts', 'compress'),
   ...each('ops/decompress.ts', 'decompress'),

@@ -11,6 +11,7 @@ import { DecompressCommand } from '../src/cli/verbs/decompress.js';
 import { DoctorCommand } from '../src/cli/verbs/doctor.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
+import { MigrateCommand } from '../src/cli/verbs/migrate.js';
 import { MoveCommand } from '../src/cli/verbs/move.js';
 import { PartitionCommand } from '../src/cli/verbs/partition.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
@@ -31,6 +32,7 @@ const VERBS = {
   verify: VerifyCommand,
   partition: PartitionCommand,
   compare: CompareCommand,
+  migrate: MigrateCommand,
   compress: CompressCommand,
   decompress: DecompressCommand,
   status: StatusCommand,
@@ -102,6 +104,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
     names: [
       'copy',
       'move',
+      'migrate',
       'remove',
       'list',
       'manifest',

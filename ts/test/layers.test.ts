@@ -36,7 +36,9 @@ const ENGINE = [
   ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
     .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
     .concat(
-      ['make', 'rename', 'note', 'content', 'begin', 'link', 'file', 'special', 'depart'].map((deed) => `act/${deed}`),
+      ['make', 'rename', 'note', 'archive', 'content', 'pack', 'begin', 'link', 'file', 'special', 'depart'].map(
+        (deed) => `act/${deed}`,
+      ),
     )
     .concat(['act', 'collision', 'finder', 'directory', 'lookout', 'mirror', 'perform', 'pass'])
     .map((room) => `copy/${room}`),
@@ -78,12 +80,12 @@ const ROOMS = [
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal'].map((room) => `journal/${room}`),
   'stores',
-  ...['ops/arguments', 'ops/places', 'ops/job', 'ops/mapping', 'ops/queue', 'ops/verify/repair'],
+  ...['ops/arguments', 'ops/places', 'ops/job', 'ops/conversion', 'ops/mapping', 'ops/queue', 'ops/verify/repair'],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',
   ...['protocol', 'directory', 'plan', 'crew', 'worker'].map((room) => `ops/spread/${room}`),
-  ...['ops/spread', 'ops/commands', 'ops/conversion', 'ops'],
+  ...['ops/spread', 'ops/commands', 'ops'],
   'resume',
   'report',
   'index',
@@ -103,6 +105,8 @@ const ROOMS = [
     'jobs',
     'consent',
     'base',
+    'trees',
+    'archives',
     'conversion',
     'dropin/argparse',
     ...['describe', 'bash', 'zsh', 'fish', 'man'].map((room) => `shell/${room}`),

@@ -59,6 +59,15 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
     '.',
     [],
   ],
+  'scripts/run migrate --ext jpg,tmp --verify photos/ /mnt/migrated': [
+    'migrated',
+    ['a.jpg.gz', 'b.tmp.gz', 'cache', 'cache/c.jpg.gz'],
+  ],
+  'scripts/run migrate -n --ext jpg photos/ /mnt/migrated': ['.', []],
+  'scripts/run migrate --ext jpg --manifest /mnt/in.b3 --stored-manifest /mnt/stored.b3 photos/ /mnt/migrated-too': [
+    'migrated-too',
+    ['a.jpg.gz', 'b.tmp', 'cache', 'cache/c.jpg.gz'],
+  ],
   'scripts/run move photos /mnt/archive': ['archive/photos', PHOTOS],
   "scripts/run move --exclude '*.tmp' photos/ /mnt/archive/2024": ['archive/2024', ['a.jpg', 'cache', 'cache/c.jpg']],
   'scripts/run move --dry-run photos /mnt/archive': ['.', []],

@@ -136,6 +136,10 @@ const VERIFIED = /^verified: 2 files \(9 B\) read back and equal/;
 const SUMS = /^fcea920f7412b5da7be0cf42b8c93759 {2}a\n[0-9a-f]{32} {2}sub\/b\n$/;
 /** Both files, as archives in their places. */
 const PACKED = /^a\.gz=.* sub\/b\.gz=(?!.*89$)/s;
+/** The same beside them. */
+const BOTH_PACKED_TOO = /^a\.gz=.* a=1234567 sub\/b\.gz=.* sub\/b=89$/s;
+/** Of two names that are one, one arrives. */
+const ONE_OF_EACH_PACKED = /^(?!.*\/r\.gz=.*\/r\.gz=)(?!.*[fF]\.gz=.*[fF]\.gz=)(?=.*\/r\.gz=)(?=.*[fF]\.gz=)/s;
 const NO_ARCHIVES = 'skipped: 2 not-a-file, 2 other-suffix';
 const MIRRORED = 'verified: 2 files';
 const SAME = '0 only in A, 0 only in B, 0 different';
@@ -344,6 +348,25 @@ const ROWS: Record<string, Row> = {
       'goes on': [0, BOTH, BOTH, '2 files copied'],
       hangs: [0, BOTH, BOTH, '2 files copied'],
       'nothing new': [23, BOTH, '', 'Required key not available'],
+    },
+  },
+  migrate: {
+    words: (source, destination) => ['migrate', '--verify', `${source}/`, destination],
+    cells: {
+      ...COPIED,
+      // What seems to be another directory gets the archives.
+      view: [0, BOTH_PACKED_TOO, BOTH_PACKED_TOO, 'verified: 2 files'],
+      folded: [23, NAMESAKES, ONE_OF_EACH_PACKED, 'takes two names of the source for one'],
+      'equal inodes': [0, TWINS, PACKED, 'verified: 2 files'],
+      'whole seconds': [0, BOTH, BOTH_PACKED_TOO, 'verified: 2 files'],
+      'clamped times': [0, BOTH, PACKED, /note .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
+      'dropped times': [23, BOTH, PACKED, /LOST .*the times were not kept.*\/a\.gz$/m],
+      'no chown': [23, BOTH, PACKED, /owner.*\/a\.gz$/m],
+      'no chmod': [23, BOTH, PACKED, /mode was not kept.*\/a/],
+      'no xattr': [23, BOTH, PACKED, /user\.note.*\/a\.gz$/m],
+      'ends early': [24, BOTH, /^sub\/b\.gz=/, 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, /^sub\/b\.gz=/, 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, /^(?!.*a\.gz=)/s, ': aborting\n'],
     },
   },
   list: {

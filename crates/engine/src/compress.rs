@@ -12,10 +12,8 @@
 
 mod index;
 mod make;
-mod names;
 pub mod options;
 mod replace;
-mod totals;
 mod visit;
 mod worker;
 
@@ -27,7 +25,6 @@ use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, Way};
 
 use self::options::{CompressOptions, DecompressOptions, Deed, Rules};
-use self::totals::Totals;
 use self::worker::{Directory, Run};
 use crate::bytes::codec::Memory;
 use crate::bytes::stream::{Stream, name_of};
@@ -36,6 +33,7 @@ use crate::job::desk::{Desk, Phase};
 use crate::job::{Job, Work, process};
 use crate::pool::schedule::Schedule;
 use crate::records::ordered::Ordered;
+use crate::report::conversions::Conversions;
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::{Budget, Slot};
 use crate::tree::in_use::InUse;
@@ -101,7 +99,7 @@ impl Work for Replacement {
             memory,
             stager: Stager::new(),
             in_use: InUse::of(&asked.in_use),
-            totals: Totals::default(),
+            conversions: Conversions::default(),
             output,
             directories: (sets / crew.most()).max(1),
             cleared: Mutex::new(HashSet::new()),
@@ -135,7 +133,7 @@ impl Work for Replacement {
         if let Some(ordered) = ordered {
             ordered.release(desk);
         }
-        let conversions = run.totals.into_sums();
+        let conversions = run.conversions.into_sums();
         let sync = match rules.deed {
             Deed::Pack { .. } | Deed::Unpack { .. } => Durability::All,
             Deed::Test | Deed::Print(_) => Durability::None,
@@ -159,18 +157,7 @@ impl Replacement {
         let Deed::Pack { codec, .. } = &self.rules.deed else {
             return most;
         };
-        let enough = memory.workers(codec.memory()).max(1);
-        let wanted = self.rules.staff.steady(most);
-        if enough < wanted {
-            desk.note("memory", || {
-                let text = format!(
-                    "{enough} of {wanted} workers: each takes {} MiB of memory",
-                    codec.memory() >> 20
-                );
-                (Vec::new(), text)
-            });
-        }
-        most.min(enough)
+        most.min(memory.enough_for(self.rules.staff.steady(most), codec.memory(), desk))
     }
 
     /// What it has to do with. Its time goes with the bytes that are read of files.

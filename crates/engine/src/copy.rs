@@ -72,14 +72,16 @@ impl Work for Copy {
             ordered.release(desk);
         }
         // Before any source goes.
-        let manifest = run.manifest.take();
-        let noted = manifest.is_none_or(|manifest| manifest.finish(&run.rules, desk, ended.interrupted));
+        let manifests = [run.manifest.take(), run.stored.take()].into_iter().flatten();
+        let finished = manifests.map(|manifest| manifest.finish(&run.rules, desk, ended.interrupted));
+        let noted = finished.fold(true, |all, finished| all & finished);
         let departed = run
             .rules
             .asked
             .remove_sources
             .then(|| depart(&names, &run, ended, noted));
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
+        report.conversions = run.conversions.into_sums();
         report.withheld.extend(run.surplus.withheld());
         report.withheld.extend(run.surplus.spared());
         if let Some((departed, verified)) = departed {

@@ -6,6 +6,7 @@
 //! with. Nothing passes a number from one to the other, so an action that gets lost shows as a difference. Each worker
 //! has counters of its own, on cache lines of their own; readers add them up.
 
+pub mod conversions;
 pub mod counters;
 
 use std::collections::BTreeMap;

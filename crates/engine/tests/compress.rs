@@ -97,7 +97,7 @@ fn failures(report: &Report) -> Vec<String> {
 }
 
 /// Text that becomes smaller, other text for each seed.
-fn text(seed: u8, length: usize) -> Vec<u8> {
+pub fn text(seed: u8, length: usize) -> Vec<u8> {
     content(seed, 64)
         .into_iter()
         .cycle()
@@ -113,7 +113,7 @@ fn is_a(name: &str, extension: &str) -> bool {
 }
 
 /// What is in an archive, by the program that is made for it.
-fn content_of(archive: &Path) -> Option<Vec<u8>> {
+pub fn content_of(archive: &Path) -> Option<Vec<u8>> {
     let program = match archive.extension()?.to_str()? {
         "gz" => "gzip",
         "xz" => "xz",

@@ -43,6 +43,8 @@ mod memory;
 #[cfg(test)]
 mod metadata;
 #[cfg(test)]
+mod migrate;
+#[cfg(test)]
 mod r#move;
 #[cfg(test)]
 mod names;

@@ -9,6 +9,7 @@
 mod block;
 mod gzip;
 mod kind;
+pub mod names;
 mod pieces;
 mod xz;
 mod zstd;

@@ -39,6 +39,13 @@ const COMMANDS = new Map<string, Entry>([
   ['copy', { summary: 'Copy trees', load: async () => verb('copy', (await import('./verbs/copy.js')).CopyCommand) }],
   ['move', { summary: 'Move trees', load: async () => verb('move', (await import('./verbs/move.js')).MoveCommand) }],
   [
+    'migrate',
+    {
+      summary: 'Copy trees and compress files on the way',
+      load: async () => verb('migrate', (await import('./verbs/migrate.js')).MigrateCommand),
+    },
+  ],
+  [
     'remove',
     { summary: 'Remove trees', load: async () => verb('remove', (await import('./verbs/remove.js')).RemoveCommand) },
   ],

@@ -15,6 +15,7 @@ export const FORMAT = 1;
 export type Operation =
   | 'copy'
   | 'move'
+  | 'migrate'
   | 'remove'
   | 'list'
   | 'compare'

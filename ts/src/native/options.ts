@@ -77,6 +77,26 @@ export interface NativeCopyManifest extends ManifestForm {
   path: PathBytes;
 }
 
+/** How archives are made. */
+export interface ArchiveForm {
+  /** `bgzf`: gzip in blocks, which every reader of gzip takes, and which is read in parallel and from the middle; `gzip`: in one member, for readers that stop after the first; `xz`; `zstd`. Default `bgzf`. */
+  format?: ArchiveFormat;
+  /** From the fastest to the smallest: bgzf and gzip 1 to 12, xz 0 to 9, zstd 1 to 19. Default 6, of zstd 3. */
+  level?: number;
+  /** An index (`.gzi`) is written beside each archive, of the format bgzf. Default false. */
+  index?: boolean;
+}
+
+/** Files that become archives on their way; what is compressed already is copied as it is. */
+export interface NativePacking extends ArchiveForm {
+  /** What their names end with, of several parts perhaps, in any case. Default: anything. */
+  extensions?: PathBytes[];
+  /** Files of fewer bytes are copied as they are. Default 0. */
+  minSize?: number;
+  /** Memory for codecs, in bytes. Default: half of what may be used. */
+  memory?: number;
+}
+
 export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   /** What is copied; where two bring one name the later one wins. */
   sources: NativeSource[];
@@ -144,6 +164,10 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   randomDestination?: boolean;
   /** A manifest of what is in the destination then, by paths below it and by what the sources gave: the digests are made while the bytes pass, and what is there already is read for them. Default: none. */
   manifest?: NativeCopyManifest;
+  /** The same of what is stored, where files become archives: of those the archive, by its name. With the digests of `manifest`, where there are both. Default: none. */
+  storedManifest?: NativeCopyManifest;
+  /** Files that become archives on their way, in one destination; not with `removeSources`. Default: none. */
+  packing?: NativePacking;
   /** Files that the caller has open meanwhile: they stay, and nothing takes their place. Default: none. */
   inUse?: PathBytes[];
   /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
@@ -301,7 +325,7 @@ export interface NativeVerifyOptions extends Resources {
 }
 
 /** Which files are packed or unpacked, and what holds for both. */
-interface NativeFiles extends Resources, Selection {
+export interface NativeFiles extends Resources, Selection {
   /** Files and trees; a symlink is not followed. */
   sources: NativeTree[];
   /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. With `contents` a directory that it names brings what is in it. Default: all of the sources. */
@@ -329,18 +353,16 @@ interface NativeFiles extends Resources, Selection {
 /** The form of an archive. */
 export type ArchiveFormat = 'bgzf' | 'gzip' | 'xz' | 'zstd';
 
-export interface NativeCompressOptions extends NativeFiles {
-  /** `bgzf`: gzip in blocks, which every reader of gzip takes, and which is read in parallel and from the middle; `gzip`: in one member, for readers that stop after the first; `xz`; `zstd`. Default `bgzf`. */
-  format?: ArchiveFormat;
-  /** From the fastest to the smallest: bgzf and gzip 1 to 12, xz 0 to 9, zstd 1 to 19. Default 6, of zstd 3. */
-  level?: number;
-  /** An index (`.gzi`) is written beside each archive, of the format bgzf. Default false. */
-  index?: boolean;
+export interface NativeCompressOptions extends ArchiveForm {
+  /** Of what. */
+  files: NativeFiles;
   /** Files become archives also where these are not smaller. Default false. */
   force?: boolean;
 }
 
-export interface NativeDecompressOptions extends NativeFiles {
+export interface NativeDecompressOptions {
+  /** Of what. */
+  files: NativeFiles;
   /** Archives are read to their end, and nothing is written. Default false. */
   test?: boolean;
   /** The stream that the content of the one archive goes to, such as `/dev/stdout`; the archive stays. Default: content is put beside its archive. */

@@ -66,6 +66,17 @@ export function pathText(path: PathLike, what: string): string {
   return text;
 }
 
+/** Sources as they were given, one or several, each of which is an entry with its own name. */
+export function trees(sources: PathLike | PathLike[]) {
+  const all = Array.isArray(sources) ? sources : [sources];
+  return all.map((path) => ({ path, contents: false, follow: false }));
+}
+
+/** The rules of an `exclude`, where there are any. */
+export function excluding<Rule extends PathLike>(exclude: readonly Rule[] = []) {
+  return exclude.length === 0 ? {} : { filter: { style: 'rsync' as const, rules: [...exclude] } };
+}
+
 /** A limit of deletions: a number of entries, or the part of those that are there: `'5%'`. */
 export type MaxDelete = number | `${number}%`;
 

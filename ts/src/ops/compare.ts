@@ -13,6 +13,7 @@ import {
   boolean,
   type Check,
   each,
+  excluding,
   type Fields,
   type Given,
   isPath,
@@ -107,7 +108,7 @@ export function compare(options: CompareOptions): Job {
       ...rest,
       left: sides[0].side,
       right: sides[1].side,
-      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+      ...excluding(exclude),
     });
   });
 }

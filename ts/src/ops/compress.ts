@@ -4,24 +4,18 @@
  * Comes in: paths and options; goes out: a running `Job`. Each file becomes an archive beside it, and goes when that was read
  * back from the medium and has its content; killed at any moment it leaves the file, or the archive that was proved, or both.
  */
-import type { NativeCompressOptions } from '../native/options.js';
+import type { ArchiveForm, NativeCompressOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
-import { boolean, type Fields, record, text, whole } from './arguments.js';
-import { FILES, type FileOptions, type MappedFiles, mapped, nativeFiles } from './conversion.js';
+import { boolean, type Fields, record } from './arguments.js';
+import { ARCHIVE, FILES, type FileOptions, type MappedFiles, mapped, nativeFiles } from './conversion.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
-type Own = Pick<NativeCompressOptions, 'format' | 'level' | 'index' | 'force'>;
+type Own = ArchiveForm & Pick<NativeCompressOptions, 'force'>;
 
 /** Options of `compress`. */
 export type CompressOptions = FileOptions & Own;
 
-const FIELDS: Fields<CompressOptions> = {
-  ...FILES,
-  format: text,
-  level: whole(0, 100),
-  index: boolean,
-  force: boolean,
-};
+const FIELDS: Fields<CompressOptions> = { ...FILES, ...ARCHIVE, force: boolean };
 const OPTIONS = record<CompressOptions>(FIELDS, 'sources');
 
 /**
@@ -43,5 +37,13 @@ export function compress(options: CompressOptions): Job {
 /** The same, not begun yet. */
 export async function prepareCompression(options: MappedFiles & Own): Promise<Prepared> {
   const journal = await journalFor('compress', options);
-  return prepared(journal, async () => (await loadAddon()).compress(nativeFiles(options, journal?.files)));
+  const { format, level, index, force, ...rest } = options;
+  const native: NativeCompressOptions = {
+    files: nativeFiles(rest, journal?.files),
+    ...(format !== undefined && { format }),
+    ...(level !== undefined && { level }),
+    ...(index !== undefined && { index }),
+    ...(force !== undefined && { force }),
+  };
+  return prepared(journal, async () => (await loadAddon()).compress(native));
 }

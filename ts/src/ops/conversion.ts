@@ -4,10 +4,11 @@
  * Comes in: options as a caller gives them; goes out: the same in the form that a journal keeps, and the addon's own.
  */
 import type { PathLike } from '../names.js';
-import type { NativeCompressOptions, NativeDecompressOptions } from '../native/options.js';
+import type { ArchiveForm, NativeFiles } from '../native/options.js';
 import {
   boolean,
   each,
+  excluding,
   type Fields,
   type Given,
   JOB,
@@ -20,11 +21,10 @@ import {
   record,
   SELECTION,
   size,
+  text,
+  trees,
+  whole,
 } from './arguments.js';
-
-/** The addon's options that both operations have. */
-type NativeFiles = Omit<NativeCompressOptions & NativeDecompressOptions, OwnKeys>;
-type OwnKeys = 'format' | 'level' | 'index' | 'force' | 'test' | 'output' | 'sparse';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
 export type MappedFiles = Given<Omit<NativeFiles, 'entryEvents'>> & JobOptions;
@@ -50,6 +50,9 @@ export interface FileOptions
   spillDirectory?: PathLike;
 }
 
+/** Checks of how archives are made. */
+export const ARCHIVE: Fields<ArchiveForm> = { format: text, level: whole(0, 100), index: boolean };
+
 /** Checks of these. */
 export const FILES: Fields<FileOptions> = {
   ...RESOURCES,
@@ -71,8 +74,8 @@ export const FILES: Fields<FileOptions> = {
 export function mapped<Options extends FileOptions>({ sources, exclude, ...rest }: Options) {
   return {
     ...rest,
-    sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
-    ...(exclude && exclude.length > 0 && { filter: { style: 'rsync' as const, rules: exclude } }),
+    sources: trees(sources),
+    ...excluding(exclude),
   };
 }
 

@@ -37,11 +37,13 @@ export function decompress(options: DecompressOptions): Job {
 
 /** The same, not begun yet. */
 export async function prepareDecompression(options: MappedFiles & Given<Own>): Promise<Prepared> {
-  const { output, ...rest } = options;
+  const { output, test, sparse, ...rest } = options;
   // What goes to a stream is not gone on with.
-  const journal = output === undefined && !options.test ? await journalFor('decompress', options) : undefined;
+  const journal = output === undefined && !test ? await journalFor('decompress', options) : undefined;
   const native: NativeDecompressOptions = {
-    ...nativeFiles(rest, journal?.files),
+    files: nativeFiles(rest, journal?.files),
+    ...(test !== undefined && { test }),
+    ...(sparse !== undefined && { sparse }),
     ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
   };
   return prepared(journal, async () => (await loadAddon()).decompress(native));

@@ -10,6 +10,7 @@ import { loadAddon } from '../native.js';
 import {
   boolean,
   each,
+  excluding,
   type Fields,
   type Given,
   JOB,
@@ -23,6 +24,7 @@ import {
   SELECTION,
   size,
   TREE,
+  trees,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
@@ -73,8 +75,8 @@ export function list(options: ListOptions): Job {
   return begin(options, OPTIONS, async ({ sources, exclude, ...rest }) =>
     prepareList({
       ...rest,
-      sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
-      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+      sources: trees(sources),
+      ...excluding(exclude),
     }),
   );
 }

@@ -8,6 +8,7 @@ import type { NativeManifestOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   each,
+  excluding,
   type Fields,
   type Given,
   JOB,
@@ -21,6 +22,7 @@ import {
   record,
   SELECTION,
   text,
+  trees,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
@@ -78,8 +80,8 @@ export function manifest(options: ManifestOptions): Job {
   return begin(options, OPTIONS, async ({ sources, exclude, ...rest }) =>
     prepareManifest({
       ...rest,
-      sources: (Array.isArray(sources) ? sources : [sources]).map((path) => ({ path, contents: false, follow: false })),
-      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+      sources: trees(sources),
+      ...excluding(exclude),
     }),
   );
 }

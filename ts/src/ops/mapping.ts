@@ -1,5 +1,5 @@
 /**
- * What a copy and a move have in common: where each source goes, and what the engine is asked.
+ * What a copy, a migration and a move have in common: where each source goes, and what the engine is asked.
  *
  * Comes in: sources and a destination as somebody wrote them, or the mapping as the caller decided it; goes out: a job of the
  * engine that is not begun.
@@ -8,13 +8,14 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
-import type { NativeCopyManifest, NativeCopyOptions } from '../native/options.js';
+import type { NativeCopyManifest, NativeCopyOptions, NativePacking } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
   call,
   count,
   each,
+  excluding,
   type Fields,
   type Given,
   id,
@@ -26,6 +27,7 @@ import {
   mostOf,
   path,
   pathBytes,
+  paths,
   pathText,
   RESOURCES,
   record,
@@ -33,6 +35,7 @@ import {
   size,
   text,
 } from './arguments.js';
+import { ARCHIVE } from './conversion.js';
 import { type Confirm, journalFor, type Prepared, prepared } from './job.js';
 
 export interface Deletion {
@@ -49,6 +52,11 @@ export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents' | ke
     /** Events and report tell what begins with `path` with `name` in its place. Default: paths are told as they are. */
     aliases?: readonly { path: PathLike; name: PathLike }[];
   };
+
+const WRITTEN = record<Given<NativeCopyManifest>>({ ...MANIFEST, path }, 'path');
+/** Which files become archives, and how. */
+const PACKED: Fields<Given<NativePacking>> = { ...ARCHIVE, extensions: each(path), minSize: size, memory: size };
+const PACKING = record<Given<NativePacking>>(PACKED);
 
 /** The options that need no translation. */
 export const SHARED: Fields<
@@ -89,7 +97,9 @@ export const SHARED: Fields<
   randomDestination: boolean,
   linksInMemory: count,
   spillDirectory: path,
-  manifest: record<Given<NativeCopyManifest>>({ ...MANIFEST, path }, 'path'),
+  manifest: WRITTEN,
+  storedManifest: WRITTEN,
+  packing: PACKING,
   inUse: each(path),
   confirm: call,
   maxDelete: limit,
@@ -117,10 +127,72 @@ export const MAPPED = record<MappedCopyOptions>(
   'destinations',
 );
 
+/** Options of `copy`. */
+export interface CopyOptions
+  extends JobOptions,
+    Deletion,
+    Omit<
+      NativeCopyOptions,
+      | 'sources'
+      | 'destinations'
+      | 'filter'
+      | 'filesFrom'
+      | 'chownUser'
+      | 'chownGroup'
+      | 'spillDirectory'
+      | 'manifest'
+      | 'storedManifest'
+      | 'packing'
+      | 'inUse'
+      | 'entryEvents'
+      | keyof Deletion
+      | 'maxDeletePercent'
+    > {
+  /** `SRC/`: its contents go into the destination; `SRC`: the entry itself does, by its name. A link is copied as a link, `LINK/` is followed. */
+  sources: PathLike | PathLike[];
+  /** A directory, made with its parents when absent. Or the new name of one source that is no directory, where there is neither a directory of that name nor a slash at the end. */
+  destination: PathLike;
+  /** Rules as rsync's --exclude, relative to the root of the transfer: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** A file with names relative to the one source, one a line, or with `nul` each ended by NUL. A directory comes by itself, with `contents` with what is in it. Default: all of the source. */
+  filesFrom?: { path: PathLike; nul: boolean; contents?: boolean } | undefined;
+  /** Owner and group to set, as numeric ids. Default: those of the source. */
+  chown?: { user?: number | undefined; group?: number | undefined } | undefined;
+  /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. Default: memory is used. */
+  spillDirectory?: PathLike;
+  /** A manifest of what is in the destination then, made while the bytes pass; what is there already is read for it. It appears at `path` when it is whole, and does not list itself. Default: none. */
+  manifest?: Given<NativeCopyManifest> | undefined;
+  /** Files that the caller has open meanwhile, such as a log: they stay, and nothing takes their place. Default: none. */
+  inUse?: PathLike[];
+}
+
+const CHOWN = record<NonNullable<CopyOptions['chown']>>({ user: id, group: id });
+const { storedManifest: _, packing: __, ...OWN } = SHARED;
+/** Checks of these. */
+export const COPY: Fields<CopyOptions> = {
+  ...OWN,
+  ...{ sources: paths, destination: path, exclude: each(path), chown: CHOWN },
+};
+/** The options of a copy in the form that a journal keeps. */
+export async function mappedCopy(options: CopyOptions): Promise<MappedCopyOptions> {
+  const { sources, destination, exclude, chown, ...rest } = options;
+  return {
+    ...rest,
+    ...(await mapGiven(sources, destination, rest.filesFrom !== undefined)),
+    ...excluding(exclude),
+    ...(chown?.user !== undefined && { chownUser: chown.user }),
+    ...(chown?.group !== undefined && { chownGroup: chown.group }),
+  };
+}
+
 /** A job that is not begun yet; `operation`: what its journal calls it. */
-export async function prepareCopy(options: MappedCopyOptions, operation: 'copy' | 'move' = 'copy'): Promise<Prepared> {
+export async function prepareCopy(
+  options: MappedCopyOptions,
+  operation: 'copy' | 'move' | 'migrate' = 'copy',
+): Promise<Prepared> {
   const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
-  const { signal: _, entries, confirm, journal: __, manifest, inUse: open = [], aliases = [], ...rest } = others;
+  const { signal: _, entries, confirm, journal: __, inUse: open = [], aliases = [], ...more } = others;
+  const { manifest, storedManifest, packing, ...rest } = more;
   const journal = await journalFor(operation, options, options.removeExtra || options.removeSources);
   const inUse = [...open, ...(journal?.files ?? [])];
   const native: NativeCopyOptions = {
@@ -135,6 +207,8 @@ export async function prepareCopy(options: MappedCopyOptions, operation: 'copy' 
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(manifest && { manifest: { ...manifest, path: pathBytes(manifest.path) } }),
+    ...(storedManifest && { storedManifest: { ...storedManifest, path: pathBytes(storedManifest.path) } }),
+    ...(packing && { packing: nativePacking(packing) }),
     ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
     ...(entries !== undefined && { entryEvents: entries }),
     ...(confirm && { confirm: true }),
@@ -142,6 +216,10 @@ export async function prepareCopy(options: MappedCopyOptions, operation: 'copy' 
   };
   const names = aliases.map(({ path, name }) => ({ path: pathBytes(path), name: pathBytes(name) }));
   return prepared(journal, async () => aliased((await loadAddon()).copy(native), names));
+}
+
+function nativePacking({ extensions, ...rest }: Given<NativePacking>): NativePacking {
+  return { ...rest, ...(extensions && { extensions: extensions.map(pathBytes) }) };
 }
 
 /** The mapping of sources as they were given: one or several, text or bytes. */

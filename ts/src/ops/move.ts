@@ -6,7 +6,19 @@
  */
 import type { PathLike } from '../names.js';
 import type { Resources } from '../native/options.js';
-import { boolean, each, type Fields, JOB, type JobOptions, path, paths, RESOURCES, record, text } from './arguments.js';
+import {
+  boolean,
+  each,
+  excluding,
+  type Fields,
+  JOB,
+  type JobOptions,
+  path,
+  paths,
+  RESOURCES,
+  record,
+  text,
+} from './arguments.js';
 import { begin, type Job } from './job.js';
 import { mapGiven, prepareCopy } from './mapping.js';
 
@@ -68,7 +80,7 @@ export function move(options: MoveOptions): Job {
       {
         ...rest,
         ...(await mapGiven(sources, destination)),
-        ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude } }),
+        ...excluding(exclude),
         removeSources: true,
         rename: true,
         replace: false,

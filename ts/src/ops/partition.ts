@@ -11,6 +11,7 @@ import { loadAddon } from '../native.js';
 import {
   boolean,
   each,
+  excluding,
   type Fields,
   JOB,
   type JobOptions,
@@ -102,7 +103,7 @@ export function partition(options: PartitionOptions): Job {
     const native: NativePartitionOptions = {
       ...rest,
       sources: all.map((path) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
-      ...(exclude && exclude.length > 0 && { filter: { style: 'rsync', rules: exclude.map(pathBytes) } }),
+      ...excluding(exclude?.map(pathBytes)),
       ...(filesFrom && { filesFrom: { ...filesFrom, path: bytes(filesFrom.path, 'the list') } }),
       ...(template !== undefined && { template: bytes(template, 'the template') }),
       ...(output !== undefined && { output: bytes(output, 'the output') }),

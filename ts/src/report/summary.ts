@@ -25,6 +25,7 @@ export function summaryText(report: Report, syncs = true): string {
   const speed = dryRun || report.elapsed <= 0 ? '' : `, ${rate(report.copiedBytes / report.elapsed)}`;
   if (outcomes.renamed > 0) lines.push(renamedLine(report, would));
   lines.push(`${count(files.copied, 'file')} ${would}copied${size} in ${duration(report.elapsed)}${speed}`);
+  lines.push(...packedLines(report));
   const others: [number, string][] = [
     [outcomes.copied - files.copied + outcomes.made, 'made'],
     [outcomes.linked, 'linked'],
@@ -185,14 +186,7 @@ export function conversionSummary(report: Report, operation: 'compress' | 'decom
         `${count(files.same, 'archive')} whole (${bytes(report.verifiedBytes)} read${cacheText(report)}) in ${duration(elapsed)}`,
       ]
     : [`${count(files.copied, 'file')} ${would}${operation}ed${became} in ${duration(elapsed)}${speed}`];
-  if (conversions.length > 1) {
-    for (const sums of conversions) {
-      const name = sums.extension === '' ? '(no extension)' : display(sums.extension);
-      const size = dryRun ? bytes(sums.before) : `${bytes(sums.before)} to ${becameText(sums)}`;
-      const each = dryRun || elapsed <= 0 ? '' : `, ${rate(sums.before / elapsed)}`;
-      lines.push(`  ${name}: ${count(sums.files, 'file')}, ${size}${each}`);
-    }
-  }
+  lines.push(...extensionLines(report));
   if (outcomes.removed > 0) {
     const kept = operation === 'compress' ? 'the archive' : 'the content';
     lines.push(`${count(outcomes.removed, 'file')} ${would}removed: ${kept} was there already, and is the same`);
@@ -204,9 +198,35 @@ export function conversionSummary(report: Report, operation: 'compress' | 'decom
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** Files that became archives on their way. */
+function packedLines(report: Report): string[] {
+  const { conversions, dryRun } = report;
+  if (conversions.length === 0) return [];
+  const [files, before, after] = (['files', 'before', 'after'] as const).map((key) => sumOf(conversions, key));
+  const [would, size] = dryRun
+    ? ['would be ', '']
+    : ['', ` to ${becameText({ before: before ?? 0, after: after ?? 0 })}`];
+  return [
+    `${count(files ?? 0, 'file')} of them ${would}compressed, ${bytes(before ?? 0)}${size}`,
+    ...extensionLines(report),
+  ];
+}
+
+/** What became of each extension, where there are several. */
+function extensionLines({ conversions, dryRun, elapsed }: Report): string[] {
+  if (conversions.length < 2) return [];
+  return conversions.map((sums) => {
+    const name = sums.extension === '' ? '(no extension)' : display(sums.extension);
+    const size = dryRun ? bytes(sums.before) : `${bytes(sums.before)} to ${becameText(sums)}`;
+    const speed = dryRun || elapsed <= 0 ? '' : `, ${rate(sums.before / elapsed)}`;
+    return `  ${name}: ${count(sums.files, 'file')}, ${size}${speed}`;
+  });
+}
+
 type Sums = Report['conversions'][number];
 
-const sumOf = (all: readonly Sums[], key: 'before' | 'after') => all.reduce((sum, each) => sum + each[key], 0);
+const sumOf = (all: readonly Sums[], key: 'files' | 'before' | 'after') =>
+  all.reduce((sum, each) => sum + each[key], 0);
 
 /** `3.1 GiB (ratio 3.97, 9.2 GiB saved)`. */
 function becameText({ before, after }: Pick<Sums, 'before' | 'after'>): string {

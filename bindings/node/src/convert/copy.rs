@@ -1,12 +1,15 @@
 //! Options of a copy.
 
 use bulkhaul_engine::bytes::transfer::Sparse;
-use bulkhaul_engine::copy::options::{self, Collision, DestinationArgument, Directories, ManifestTo, SourceArgument};
+use bulkhaul_engine::copy::options::{
+    self, Collision, DestinationArgument, Directories, ManifestTo, Packing, SourceArgument,
+};
 use bulkhaul_engine::records::sort::SORT_BYTES;
 use bulkhaul_engine::report::Durability;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
+use super::compress::{archive_format, bytes};
 use super::manifest::format;
 use super::{
     Filter, JsLimits, NamesFrom, algorithm, choice, files_from, filter, hash_size, max_delete, paths, resources,
@@ -46,6 +49,37 @@ fn manifest_to(given: CopyManifest) -> Result<ManifestTo, String> {
         algorithms: algorithms.collect::<Result<_, _>>()?,
         sort_memory: SORT_BYTES,
     })
+}
+
+/// Files that become archives on their way.
+#[napi(object, object_to_js = false)]
+pub struct CopyPacking {
+    pub format: Option<String>,
+    pub level: Option<u32>,
+    pub extensions: Option<Vec<Buffer>>,
+    pub min_size: Option<i64>,
+    pub index: Option<bool>,
+    pub memory: Option<i64>,
+}
+
+fn packing(given: CopyPacking) -> Result<Packing, String> {
+    Ok(Packing {
+        format: archive_format(given.format.as_deref())?,
+        level: given.level,
+        extensions: given.extensions.map(paths).unwrap_or_default(),
+        min_size: bytes("minSize", given.min_size)?.unwrap_or_default(),
+        index: given.index.unwrap_or_default(),
+        memory: bytes("memory", given.memory)?,
+    })
+}
+
+/// A group of options, where it is given. The error names the option.
+fn within<Given, Made>(
+    name: &str,
+    given: Option<Given>,
+    make: impl FnOnce(Given) -> Result<Made, String>,
+) -> Result<Option<Made>, String> {
+    given.map(make).transpose().map_err(|why| format!("{name}.{why}"))
 }
 
 /// A copy, as asked for.
@@ -94,6 +128,8 @@ pub struct CopyOptions {
     pub confirm: Option<bool>,
     pub random_destination: Option<bool>,
     pub manifest: Option<CopyManifest>,
+    pub stored_manifest: Option<CopyManifest>,
+    pub packing: Option<CopyPacking>,
     pub in_use: Option<Vec<Buffer>>,
     pub entry_events: Option<bool>,
 }
@@ -194,11 +230,9 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
         confirm: given.confirm.unwrap_or(default.confirm),
         scatter: given.random_destination.unwrap_or(default.scatter),
-        manifest: given
-            .manifest
-            .map(manifest_to)
-            .transpose()
-            .map_err(|why| format!("manifest.{why}"))?,
+        manifest: within("manifest", given.manifest, manifest_to)?,
+        stored_manifest: within("storedManifest", given.stored_manifest, manifest_to)?,
+        packing: within("packing", given.packing, packing)?,
         in_use: paths(given.in_use.unwrap_or_default()),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })

@@ -14,7 +14,43 @@ mod unpacking;
 pub use blocks::{Blocks, Lead, Tools};
 pub use memory::Memory;
 pub use packing::{Packed, pack};
-pub use unpacking::{How, Target, Unpacked, unpack};
+pub use unpacking::{How, Target, Unpacked, has_same, unpack};
+
+use std::ffi::CStr;
+
+use bulkhaul_formats::codec::names::{content_of, indexed_by};
+use bulkhaul_formats::codec::{Gzi, HEAD_BYTES, recognise};
+use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Follow, Kind};
+
+use crate::error::{Fault, Operation, Side};
+
+/// Whether a file is compressed already, by its first bytes, or is the index of what is: an archive of that name is beside it.
+pub fn is_compressed((at, name): (BorrowedFd<'_>, &CStr), file: BorrowedFd<'_>) -> Result<bool, Fault> {
+    let fault = |operation| move |errno| Fault::new(operation, Side::Source, errno);
+    let mut head = [0; HEAD_BYTES];
+    let length = sys::read_full_at(file, &mut head, 0).map_err(fault(Operation::Read))?;
+    if recognise(&head[..length]).is_some() {
+        return Ok(true);
+    }
+    let Some(archive) = indexed_by(name).filter(|archive| content_of(archive).is_some()) else {
+        return Ok(false);
+    };
+    match sys::stat(at, &archive, Follow::No) {
+        Ok(there) => Ok(there.kind == Kind::File),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(fault(Operation::Stat)(errno)),
+    }
+}
+
+/// Writes the index of an archive into a new file.
+pub fn write_index(index: &Gzi, file: BorrowedFd<'_>) -> sys::Result<()> {
+    let mut offset = 0;
+    index.write(|bytes| {
+        sys::write_all_at(file, bytes, offset)?;
+        offset += bytes.len() as u64;
+        Ok(())
+    })
+}
 
 #[cfg(test)]
 mod tests;

@@ -9,13 +9,13 @@ use std::mem;
 use std::sync::PoisonError;
 
 use bulkhaul_formats::codec::Gzi;
+use bulkhaul_formats::codec::names::index_of;
 use bulkhaul_formats::digest::ContentDigest;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::codec::{How, Target, pack, unpack};
+use crate::bytes::codec::{How, Target, pack, unpack, write_index};
 use crate::bytes::digests::digests;
 use crate::bytes::proof::{forget, read_back};
-use crate::compress::names::index_of;
 use crate::compress::options::Deed;
 use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
 use crate::entry::{Outcome, Reason};
@@ -135,7 +135,7 @@ fn fill(
 ) -> Result<Option<Filled>, Stopped> {
     let (content, bytes, index) = match &run.rules.deed {
         Deed::Pack { codec, index, force } => {
-            let packed = hand.lend(run, |lead| pack(lead, file.as_fd(), new.as_fd(), *codec, *index))?;
+            let packed = hand.lend(run, |lead| pack(lead, file.as_fd(), new.as_fd(), *codec, (*index, &[])))?;
             unchanged(file, stat, Operation::Read)?;
             if packed.read != stat.size && has_sizes(file.as_fd()) {
                 return Err(Fault::size(Side::Source, stat.size, packed.read).into());
@@ -161,7 +161,7 @@ fn fill(
     let now = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
     // Network file systems tell at the close what they could not store.
     sys::close(new).map_err(made(Operation::Write))?;
-    let index = index.map(|index| write_index(run, place, &index)).transpose()?;
+    let index = index.map(|index| stage_index(run, place, &index)).transpose()?;
     Ok(Some(Filled {
         content,
         bytes,
@@ -171,18 +171,12 @@ fn fill(
 }
 
 /// Writes the index of an archive, under a name that nobody takes for it.
-fn write_index(run: &Run<'_>, place: &Place, index: &Gzi) -> Result<Staging, Fault> {
+fn stage_index(run: &Run<'_>, place: &Place, index: &Gzi) -> Result<Staging, Fault> {
     let at = place.at.as_fd();
     let create = |name: &std::ffi::CStr| sys::create_file(at, name);
     let staged = run.stager.stage(&index_of(&place.target), create);
     let (file, staging) = staged.map_err(made(Operation::Create))?;
-    let mut offset = 0;
-    let written = index.write(|bytes| {
-        sys::write_all_at(file.as_fd(), bytes, offset)?;
-        offset += bytes.len() as u64;
-        Ok(())
-    });
-    if let Err(errno) = written.and_then(|()| sys::close(file)) {
+    if let Err(errno) = write_index(index, file.as_fd()).and_then(|()| sys::close(file)) {
         discard(run, place, &staging);
         return Err(made(Operation::Write)(errno));
     }

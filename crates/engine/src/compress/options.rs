@@ -5,9 +5,9 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 
+use bulkhaul_formats::codec::names::{self, Extensions};
 use bulkhaul_formats::codec::{Codec, Format};
 
-use crate::compress::names::{self, Extensions};
 use crate::error::Refusal;
 use crate::job::process::Process;
 use crate::job::resources::{Resources, Staff};

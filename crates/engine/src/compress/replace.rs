@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::mem;
 use std::sync::PoisonError;
 
+use bulkhaul_formats::codec::names::index_of;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::bytes::codec::{How, Target, unpack};
@@ -16,7 +17,6 @@ use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::{forget, read_ahead, read_back};
 use crate::compress::index;
 use crate::compress::make::{MADE, Step, begin, discard, dress, made, source, unchanged};
-use crate::compress::names::index_of;
 use crate::compress::options::Deed;
 use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
 use crate::entry::Outcome;

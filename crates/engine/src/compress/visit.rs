@@ -7,15 +7,14 @@ use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bulkhaul_formats::codec::{HEAD_BYTES, recognise};
+use bulkhaul_formats::codec::names;
 use bulkhaul_formats::staging;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Kind, OwnedFd, Stat};
 
-use crate::bytes::codec::{Blocks, How, Target, unpack};
+use crate::bytes::codec::{Blocks, How, Target, is_compressed, unpack};
 use crate::bytes::proof::forget;
 use crate::bytes::stream::Stream;
 use crate::compress::make::{Step, begin, source, unchanged};
-use crate::compress::names;
 use crate::compress::options::Deed;
 use crate::compress::replace::{finish, take};
 use crate::compress::worker::{Directory, Done, Hand, Place, Run};
@@ -173,7 +172,9 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
     }
     match &run.rules.deed {
         Deed::Test => return test(run, hand, (&file, &stat)).map(Step::Done),
-        Deed::Pack { .. } if is_compressed(place, &file)? => return skip(Reason::Compressed, stat.size),
+        Deed::Pack { .. } if is_compressed((place.at.as_fd(), &place.name), file.as_fd())? => {
+            return skip(Reason::Compressed, stat.size);
+        }
         Deed::Pack { .. } | Deed::Unpack { .. } | Deed::Print(_) => {}
     }
     if stat.nlink > 1 {
@@ -206,20 +207,6 @@ fn tell_foreign(run: &Run<'_>, place: &Place) {
             (place.path(Side::Source), text)
         });
     }
-}
-
-/// Whether a file is compressed already, by its first bytes, or is the index of what is.
-fn is_compressed(place: &Place, file: &OwnedFd) -> Result<bool, Fault> {
-    let mut head = [0; HEAD_BYTES];
-    let length = sys::read_full_at(file.as_fd(), &mut head, 0).map_err(source(Operation::Read))?;
-    if recognise(&head[..length]).is_some() {
-        return Ok(true);
-    }
-    let indexed = names::indexed_by(&place.name).and_then(|archive| {
-        let there = sys::stat(place.at.as_fd(), &archive, Follow::No).ok()?;
-        Some(there.kind == Kind::File && names::content_of(&archive).is_some())
-    });
-    Ok(indexed.unwrap_or(false))
 }
 
 /// Reads an archive, from the medium where that can be had.

@@ -14,12 +14,12 @@ use crate::bytes::codec::{Blocks, Lead, Memory, Tools};
 use crate::bytes::stream::Stream;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::compress::options::{Deed, Rules};
-use crate::compress::totals::Totals;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Failure, Fault, Side, Stopped};
 use crate::event::EntryEvent;
 use crate::job::desk::Desk;
 use crate::pool::schedule::Schedule;
+use crate::report::conversions::Conversions;
 use crate::report::counters::Counters;
 use crate::tree::in_use::InUse;
 use crate::tree::metadata::Scratch;
@@ -43,7 +43,7 @@ pub struct Run<'r> {
     /// What the run itself uses.
     pub in_use: InUse,
     /// Sums by extension.
-    pub totals: Totals,
+    pub conversions: Conversions,
     /// Where content goes instead of beside its archive.
     pub output: Option<Arc<Stream>>,
     /// Directories that a thread may hold open for files that wait.
@@ -228,7 +228,7 @@ impl Run<'_> {
             Ok(done) => {
                 hand.counters.outcome(kind, done.outcome, done.reason, done.size);
                 if done.outcome == Outcome::Copied {
-                    self.totals.add(&place.extension, done.size, done.bytes);
+                    self.conversions.add(&place.extension, done.size, done.bytes);
                 }
                 if self.rules.asked.entry_events {
                     self.tell(place, kind, &done);

@@ -3,6 +3,7 @@
 //! Comes in: a name in a directory with open descriptors; goes out: what was done. Each kind of entry has a room of its own
 //! below. Whatever stops on the way leaves no name behind, but for that of a file which the end of the run overtook.
 
+pub mod archive;
 pub mod begin;
 pub mod content;
 pub mod depart;
@@ -10,6 +11,7 @@ pub mod file;
 pub mod link;
 pub mod make;
 pub mod note;
+pub mod pack;
 pub mod rename;
 pub mod special;
 
@@ -98,7 +100,8 @@ fn waits(
         let kind = stat.as_ref().map(|stat| stat.kind)?;
         (kind == Kind::Directory).then_some((*index, kind))
     };
-    if entry.last.is_some() {
+    // What has the name of an archive does not go for it: no source has that name.
+    if entry.last.is_some() || entry.is_packed() {
         return Ok(false);
     }
     let blocked = extra::obstacles(worker, entry.dir, entry.target, there.iter().filter_map(directory))?;
@@ -107,7 +110,7 @@ fn waits(
     }
     let coming = Coming::Entry {
         source: entry.source,
-        target: entry.target.to_owned(),
+        target: entry.found.to_owned(),
         kind,
     };
     extra::put_off(worker, entry.dir, coming, blocked);

@@ -21,6 +21,8 @@ pub struct Entry<'e> {
     pub dir: &'e Arc<Dir>,
     /// Which of the directory's sources has it.
     pub source: usize,
+    /// The name by which it was found: what it gets in the destination where it is copied as it is.
+    pub found: &'e CStr,
     /// Its name in the destination.
     pub target: &'e CStr,
     /// It was put off until all else was done: destinations in which a directory that is in its way may go.
@@ -32,13 +34,59 @@ pub struct Entry<'e> {
 impl<'e> Entry<'e> {
     /// Its name in the source.
     pub fn name(&self) -> &'e CStr {
-        self.dir.sources[self.source].scope.source_name(self.target)
+        self.dir.sources[self.source].scope.source_name(self.found)
+    }
+
+    /// Both of its other names.
+    pub fn names(&self) -> Names<'e> {
+        Names {
+            found: self.found,
+            target: self.target,
+        }
+    }
+
+    /// Whether it becomes an archive.
+    pub fn is_packed(&self) -> bool {
+        self.names().are_of_packed()
+    }
+
+    /// What it is known by where it has several names: those that become archives are others than those that don't.
+    pub fn original(&self, stat: &Stat) -> Original {
+        let mut of = Original::from(stat);
+        of.facts ^= u64::from(self.is_packed());
+        of
     }
 
     /// What of `there`, which has its name in a destination, it has to reckon with: not a directory that goes for it.
     pub fn faces<'t>(&self, destination: usize, there: Option<&'t Stat>) -> Option<&'t Stat> {
         let clears = self.last.is_some_and(|clear| clear.contains(&destination));
         there.filter(|there| !(clears && there.kind == Kind::Directory))
+    }
+}
+
+/// The names of an entry: they differ where it becomes an archive.
+#[derive(Clone, Copy)]
+pub struct Names<'n> {
+    /// By which it was found.
+    pub found: &'n CStr,
+    /// In the destination.
+    pub target: &'n CStr,
+}
+
+impl Names<'_> {
+    /// Whether they are those of what becomes an archive.
+    pub fn are_of_packed(&self) -> bool {
+        self.found != self.target
+    }
+}
+
+impl<'n, Name: AsRef<CStr> + ?Sized> From<&'n Name> for Names<'n> {
+    fn from(name: &'n Name) -> Self {
+        let name = name.as_ref();
+        Self {
+            found: name,
+            target: name,
+        }
     }
 }
 
@@ -61,6 +109,8 @@ pub struct Done {
     pub destination: usize,
     /// What a manifest says of it, where it does.
     pub noted: Option<Box<Found>>,
+    /// The same of the archive that it became.
+    pub stored: Option<Box<Found>>,
 }
 
 impl Done {
@@ -75,6 +125,7 @@ impl Done {
             target: None,
             destination: 0,
             noted: None,
+            stored: None,
         }
     }
 
@@ -148,6 +199,7 @@ impl Unfinished {
 pub struct Finished {
     pub(crate) dir: Arc<Dir>,
     pub(crate) source: usize,
+    pub(crate) found: CString,
     pub(crate) target: CString,
     pub(crate) destination: usize,
     pub(crate) file: OwnedFd,
@@ -158,6 +210,8 @@ pub struct Finished {
     pub(crate) done: Done,
     /// Bytes that it holds.
     pub(crate) end: u64,
+    /// The index of an archive: its file, its name, and the one that it has until it is published.
+    pub(crate) index: Option<Index>,
     /// It is a big one, which is not cut to its end yet and has no metadata.
     pub(crate) unfinished: Option<Unfinished>,
     /// Where the bytes are to be proved.
@@ -166,6 +220,28 @@ pub struct Finished {
     pub(crate) attempt: u32,
     /// Its file system was synced after it was written, its pages were given up, and these bytes stayed cached.
     pub(crate) forgotten: Option<u64>,
+}
+
+impl Finished {
+    /// As an entry that is looked at again.
+    pub fn entry(&self) -> Entry<'_> {
+        Entry {
+            dir: &self.dir,
+            source: self.source,
+            found: &self.found,
+            target: &self.target,
+            last: None,
+            again: true,
+        }
+    }
+}
+
+/// The index of an archive that is written.
+pub struct Index {
+    pub(crate) file: OwnedFd,
+    pub(crate) name: CString,
+    /// `None`: it has its final name.
+    pub(crate) staging: Option<Staging>,
 }
 
 /// A file of the source: its name, and itself where it was opened.
@@ -177,6 +253,20 @@ pub struct SourceEntry<'s> {
     pub name: &'s CStr,
     /// Itself.
     pub file: Option<&'s OwnedFd>,
+    /// It becomes an archive.
+    pub packed: bool,
+}
+
+impl<'s> SourceEntry<'s> {
+    /// One that is copied as it is, and is not open.
+    pub fn named(at: &'s OwnedFd, name: &'s CStr) -> Self {
+        Self {
+            at,
+            name,
+            file: None,
+            packed: false,
+        }
+    }
 }
 
 /// Whether nobody wrote to a file between two looks: a writer that puts size and time back is told by the change time.

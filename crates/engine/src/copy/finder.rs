@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bulkhaul_formats::codec::names::{archive_of, index_of};
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{BorrowedFd, Kind};
 
@@ -51,6 +52,17 @@ pub fn meet(worker: &mut Worker<'_>, dir: &Arc<Dir>, source: usize, at: Borrowed
     let now = restored.as_deref().unwrap_or(name);
     if worker.run.rules.asked.remove_extra {
         worker.seen.push(xxh64(now.to_bytes()));
+        // What an entry becomes is not known before it is looked at: what it may become is not extra either.
+        if let Some(packing) = &worker.run.rules.packing
+            && packing
+                .extensions
+                .of(dir.sources[source].scope.source_name(now))
+                .is_some()
+        {
+            let archive = archive_of(now, packing.codec.format());
+            worker.seen.push(xxh64(archive.to_bytes()));
+            worker.seen.push(xxh64(index_of(&archive).to_bytes()));
+        }
     }
     if owner.is_some() && stager.owner(now.to_bytes()).is_some() {
         return Met::Stranger;

@@ -21,7 +21,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_sys::{self as sys, Identity, Stat};
+use bulkhaul_sys::{self as sys, Identity};
 
 use self::spill::{Spill, Whereabouts};
 use crate::copy::dir::{Dir, Presence};
@@ -311,8 +311,7 @@ impl<'r> Claimed<'r> {
     }
 
     /// What is copied is this by now: who waits for the old one must copy it.
-    pub fn becomes(&mut self, now: &Stat) {
-        let now = Original::from(now);
+    pub fn becomes(&mut self, now: Original) {
         if let Some(of) = self.of.filter(|of| *of != now) {
             self.of = self.links.becomes(of, now).then_some(now);
         }

@@ -29,6 +29,7 @@ const DIGESTS_KEPT: usize = 1 << 16;
 
 /// A manifest that is being made.
 pub struct Manifest {
+    to: ManifestTo,
     making: Making,
     sorters: Sorters,
     intake: Intake,
@@ -43,10 +44,8 @@ pub struct Manifest {
 
 impl Manifest {
     /// Looks whether it can be written. In a directory that this copy makes nobody can tell before.
-    pub fn begin(rules: &Rules, desk: &Arc<Desk>) -> Result<Option<Self>, Refusal> {
-        let (Some(to), Some(making)) = (&rules.asked.manifest, rules.making()?) else {
-            return Ok(None);
-        };
+    pub fn begin(to: &ManifestTo, rules: &Rules, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+        let making = Making::new(to.format, &to.algorithms)?;
         let output = match Output::create(&to.path, rules.manifest_mode, desk) {
             Ok(output) => Some(output),
             Err(_) if is_to_come(to, rules) => None,
@@ -54,7 +53,8 @@ impl Manifest {
         };
         let place = output.as_ref().map(Output::place).transpose()?.flatten();
         let sorters = Sorters::new(rules.asked.spill_directory.as_deref(), to.sort_memory, 1).counted(desk.steps());
-        Ok(Some(Self {
+        Ok(Self {
+            to: to.clone(),
             making,
             intake: Intake::new(&sorters),
             sorters,
@@ -62,7 +62,7 @@ impl Manifest {
             place,
             known: Mutex::default(),
             due: AtomicU64::new(0),
-        }))
+        })
     }
 
     /// How it is made.
@@ -122,7 +122,7 @@ impl Manifest {
     /// The copy is over: writes the manifest, unless that was interrupted. False: it is not there, or not whole, and that was
     /// said.
     pub fn finish(self, rules: &Rules, desk: &Arc<Desk>, interrupted: bool) -> bool {
-        let Some(to) = &rules.asked.manifest else { return true };
+        let to = &self.to;
         let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).take();
         let output = match output {
             None if interrupted => return false,
@@ -133,7 +133,7 @@ impl Manifest {
             Ok(written) => written,
             Err(refusal) => {
                 let why = format!("there is no manifest: {refusal}");
-                desk.lose("manifest", || (to.path.clone(), why));
+                desk.lose("manifest", || (self.to.path.clone(), why));
                 false
             }
         }

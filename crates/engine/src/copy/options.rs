@@ -4,6 +4,8 @@
 //! trusts without looking again.
 
 use bulkhaul_formats::chmod::Chmod;
+use bulkhaul_formats::codec::names::Extensions;
+use bulkhaul_formats::codec::{Codec, Format as ArchiveFormat};
 use bulkhaul_formats::digest::{Algorithm, TAIL_BYTES};
 use bulkhaul_formats::manifest::Format;
 
@@ -21,6 +23,8 @@ use crate::tree::path;
 use crate::tree::selection::{self, Selection};
 pub use crate::walk::names::FilesFrom;
 
+/// The part of the memory that may be used which codecs take, where nobody says.
+const MEMORY_SHARE: u64 = 2;
 /// Inodes with several links that are kept in memory by default, each with what leads to its directory.
 const LINKS_IN_MEMORY: usize = 1 << 16;
 
@@ -81,6 +85,57 @@ pub struct ManifestTo {
     pub algorithms: Vec<Algorithm>,
     /// Memory for sorting, in bytes.
     pub sort_memory: usize,
+}
+
+/// Files that become archives on their way.
+#[derive(Clone, Debug)]
+pub struct Packing {
+    /// Form of the archives.
+    pub format: ArchiveFormat,
+    /// In the format's own range; `None`: its default.
+    pub level: Option<u32>,
+    /// What names end with: of several parts perhaps, in any case; none: anything.
+    pub extensions: Vec<Vec<u8>>,
+    /// Smaller ones are copied as they are, in bytes.
+    pub min_size: u64,
+    /// Write an index beside each archive.
+    pub index: bool,
+    /// Memory for codecs in bytes; `None`: half of what may be used.
+    pub memory: Option<u64>,
+}
+
+impl Packing {
+    fn check(&self, process: &Process) -> Result<Packed, Refusal> {
+        let codec = Codec::new(self.format, self.level).map_err(|why| Refusal::Usage(why.to_string()))?;
+        if self.index && self.format != ArchiveFormat::Bgzf {
+            let format = self.format.name();
+            return Err(Refusal::Usage(format!("index: {format} has none; bgzf has")));
+        }
+        let extensions = Extensions::new(&self.extensions)
+            .map_err(|wrong| Refusal::Usage(format!("extensions: '{}' is none", path::show(&wrong))))?;
+        Ok(Packed {
+            codec,
+            extensions,
+            min_size: self.min_size,
+            index: self.index,
+            memory: self.memory.unwrap_or(process.memory / MEMORY_SHARE),
+        })
+    }
+}
+
+/// The same, checked.
+#[derive(Debug)]
+pub struct Packed {
+    /// What makes archives.
+    pub codec: Codec,
+    /// Of which files.
+    pub extensions: Extensions,
+    /// Smaller ones are copied as they are.
+    pub min_size: u64,
+    /// With an index beside each.
+    pub index: bool,
+    /// Memory for codecs in bytes.
+    pub memory: u64,
 }
 
 /// A copy, as asked for.
@@ -170,8 +225,13 @@ pub struct CopyOptions {
     pub confirm: bool,
     /// A file goes to one of several destinations by chance, not to the first with room.
     pub scatter: bool,
-    /// A manifest of what is there then, digests of what was there already included.
+    /// A manifest of what is there then, digests of what was there already included. Of what became an archive, the content
+    /// under the name that it has in the source.
     pub manifest: Option<ManifestTo>,
+    /// The same of what is stored: of what became an archive, that. With the same digests.
+    pub stored_manifest: Option<ManifestTo>,
+    /// Files that become archives on their way.
+    pub packing: Option<Packing>,
     /// Files that the caller has open meanwhile: they stay, and nothing takes their place.
     pub in_use: Vec<Vec<u8>>,
     /// Send an event for each entry.
@@ -222,6 +282,8 @@ impl Default for CopyOptions {
             confirm: false,
             scatter: false,
             manifest: None,
+            stored_manifest: None,
+            packing: None,
             in_use: Vec::new(),
             entry_events: false,
         }
@@ -247,6 +309,8 @@ pub struct Rules {
     pub keep: Keep,
     /// Metadata that comes from what is replaced.
     pub keep_replaced: Option<Keep>,
+    /// Which files become archives on their way, and how.
+    pub packing: Option<Packed>,
     /// Permission bits of a manifest.
     pub manifest_mode: u32,
 }
@@ -255,12 +319,6 @@ impl Rules {
     /// How many workers may be at work on these media.
     pub fn range(&self, media: &[Medium]) -> Range {
         Range::of(media, self.processors, self.asked.jobs)
-    }
-
-    /// How the manifest is made, where there is to be one.
-    pub fn making(&self) -> Result<Option<Making>, Refusal> {
-        let to = self.asked.manifest.as_ref();
-        to.map(|to| Making::new(to.format, &to.algorithms)).transpose()
     }
 
     /// The most that there may be on any.
@@ -302,9 +360,14 @@ impl CopyOptions {
         if self.files_from.is_some() && (self.sources.len() != 1 || !self.sources[0].contents) {
             return usage("files-from needs exactly one source directory".into());
         }
-        if let Some(to) = &self.manifest {
+        let mut making: Option<Making> = None;
+        for to in [&self.manifest, &self.stored_manifest].into_iter().flatten() {
             path::check(&to.path)?;
-            Making::new(to.format, &to.algorithms)?;
+            let made = Making::new(to.format, &to.algorithms)?;
+            if making.is_some_and(|other| !other.is_like(&made)) {
+                return usage("both manifests are of one form, with the same digests".into());
+            }
+            making = Some(made);
             self.in_use.push(to.path.clone());
         }
         self.max_delete.map_or(Ok(()), MaxDelete::check)?;
@@ -321,6 +384,14 @@ impl CopyOptions {
         if self.remove_extra && !self.replace {
             return usage("what is extra can't go where nothing is replaced".into());
         }
+        if self.packing.is_some() && (self.remove_sources || self.destinations.len() > 1) {
+            return usage("what becomes an archive stays in its source, and goes to one destination".into());
+        }
+        let packing = self
+            .packing
+            .as_ref()
+            .map(|packing| packing.check(process))
+            .transpose()?;
         let filter = Selection::of(self.filter.as_ref())?;
         let chmod = match &self.chmod {
             Some(text) => Some(Chmod::parse(text, process.umask).map_err(|e| Refusal::Usage(format!("chmod: {e}")))?),
@@ -357,6 +428,7 @@ impl CopyOptions {
             },
             processors: process.processors.clamp(1, MAX_JOBS),
             keep_replaced: keep.of_replaced(),
+            packing,
             manifest_mode: 0o666 & !process.umask,
             keep,
             asked: self,

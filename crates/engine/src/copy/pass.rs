@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind};
 
+use crate::bytes::codec::Memory;
 use crate::bytes::ways::Methods;
 use crate::copy::departure::{self, Departure, Pass};
 use crate::copy::dir::{Dir, Presence};
 use crate::copy::links::Links;
 use crate::copy::manifest::Manifest;
 use crate::copy::memory::{Failed, Surplus, Waiting};
-use crate::copy::options::{Rules, SourceArgument};
+use crate::copy::options::{ManifestTo, Rules, SourceArgument};
 use crate::copy::prepare::{self, NameList, Prepared};
 use crate::copy::run::{Run, Task};
 use crate::copy::target::Target;
@@ -29,6 +30,7 @@ use crate::job::desk::{Desk, Phase};
 use crate::pool::schedule::{Crew, Schedule};
 use crate::pool::tune::Medium;
 use crate::report::Durability;
+use crate::report::conversions::Conversions;
 use crate::report::counters::{Counters, Totals};
 use crate::sweep::leftovers;
 use crate::tree::descriptors::Budget;
@@ -62,7 +64,7 @@ pub fn copy(
     // How many workers share the rest is known when their media are.
     let (budget, _, sets) = Budget::share(1);
     let writes = second.is_none() && !rules.asked.dry_run;
-    let manifest = if writes { Manifest::begin(&rules, desk)? } else { None };
+    let (manifest, stored) = manifests(&rules, desk, writes)?;
     let prepared = prepare::prepare(names, (&rules, writes), desk, &budget, Stager::new())?;
     let Prepared {
         root,
@@ -89,7 +91,9 @@ pub fn copy(
     }
     let range = rules.range(&media(&root, &targets));
     // Few descriptors mean few workers: each needs some for its files.
-    let crew = Crew::of(range, rules.processors, sets.min(desk.counters.len()));
+    let most = sets.min(desk.counters.len());
+    let memory = Memory::new(rules.packing.as_ref().map_or(0, |packing| packing.memory));
+    let crew = Crew::of(range, rules.processors, within(&memory, &rules, most, desk));
     let workers = crew.most();
     desk.staff(crew.active());
     let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
@@ -132,6 +136,9 @@ pub fn copy(
         source_ids,
         in_use,
         manifest,
+        stored,
+        memory,
+        conversions: Conversions::default(),
         working_directory,
     };
     desk.unlisted();
@@ -154,6 +161,22 @@ pub fn copy(
     }
     let synced = !interrupted && sync_targets(&run);
     Ok((run, Ended { interrupted, synced }))
+}
+
+/// The manifests that there are to be: whether they can be written is seen before anything is done.
+fn manifests(rules: &Rules, desk: &Arc<Desk>, writes: bool) -> Result<(Option<Manifest>, Option<Manifest>), Refusal> {
+    let begin = |to: &Option<ManifestTo>| {
+        let to = to.as_ref().filter(|_| writes);
+        to.map(|to| Manifest::begin(to, rules, desk)).transpose()
+    };
+    Ok((begin(&rules.asked.manifest)?, begin(&rules.asked.stored_manifest)?))
+}
+
+/// How many workers the memory is enough for, of `most`.
+fn within(memory: &Memory, rules: &Rules, most: usize, desk: &Desk) -> usize {
+    let Some(packing) = &rules.packing else { return most };
+    let wanted = rules.processors.min(most);
+    most.min(memory.enough_for(wanted, packing.codec.memory(), desk))
 }
 
 /// What waits for the end of the walk: links, extra entries, and what comes in their place.

@@ -11,7 +11,7 @@ use bulkhaul_sys::{BorrowedFd, Errno, Kind};
 
 use crate::copy::act::{self, file as files_of};
 use crate::copy::dir::{Dir, Twinned as _, Twins};
-use crate::copy::entry::{Done, Entry};
+use crate::copy::entry::{Done, Entry, Names};
 use crate::copy::memory::{Coming, Late};
 use crate::copy::run::{Run, Task};
 use crate::copy::worker::Worker;
@@ -72,11 +72,16 @@ impl<'r> Visitor for Copying<'r> {
                 let (terms, worker) = (run.terms(chunks.destination()), &mut hand.worker);
                 chunks.help(terms, worker.counters, &mut worker.buffer, || run.schedule.crowded());
             }
+            Task::Blocks(blocks) => {
+                let worker = &mut hand.worker;
+                blocks.help(&run.desk, worker.counters, &mut worker.tools, || run.schedule.crowded());
+            }
             Task::Link(link) => {
                 if run.desk.may_begin() {
                     let entry = Entry {
                         dir: &link.dir,
                         source: link.source,
+                        found: &link.target,
                         target: &link.target,
                         last: Some(&[]),
                         again: true,
@@ -150,11 +155,12 @@ impl<'r> Visitor for Copying<'r> {
 
     fn entries(&self, worker: &mut Worker<'r>, _at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {
         let (dir, source) = (entries.node(), entries.source());
-        while let Some((target, kind)) = entries.next() {
+        while let Some((name, kind)) = entries.next() {
             let entry = Entry {
                 dir,
                 source,
-                target,
+                found: name,
+                target: name,
                 last: None,
                 again: false,
             };
@@ -234,6 +240,7 @@ fn come_late(hand: &mut Hand<'_, Copying<'_>>, late: Late) {
             let entry = Entry {
                 dir: &dir,
                 source,
+                found: &target,
                 target: &target,
                 last: Some(&clear),
                 again: false,
@@ -252,10 +259,17 @@ fn come_late(hand: &mut Hand<'_, Copying<'_>>, late: Late) {
 /// One entry that is not a directory. A panic costs this entry only. Answers the destination in which it is, where that is
 /// known by now.
 fn file(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Option<usize> {
-    let &Entry {
-        dir, source, target, ..
-    } = entry;
-    let result = catch_unwind(AssertUnwindSafe(|| act::entry(worker, entry, kind)));
+    let &Entry { dir, source, .. } = entry;
+    let mut archive = None;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        archive = act::archive::archive_for(worker, entry, kind)?;
+        let target = archive.as_deref().unwrap_or(entry.target);
+        act::entry(worker, &Entry { target, ..*entry }, kind)
+    }));
+    let names = Names {
+        target: archive.as_deref().unwrap_or(entry.target),
+        ..entry.names()
+    };
     let result = result.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into()));
     let place = match &result {
         Ok(Some(done)) => Some(done.destination),
@@ -263,9 +277,9 @@ fn file(worker: &mut Worker<'_>, entry: &Entry<'_>, kind: Kind) -> Option<usize>
     };
     match result {
         // Its outcome comes with its sync, or in the end.
-        Ok(None) => worker.tell_shortfalls(dir, target),
-        Ok(Some(done)) => worker.record(dir, source, target, kind, Ok(done)),
-        Err(stopped) => worker.record(dir, source, target, kind, Err(stopped)),
+        Ok(None) => worker.tell_shortfalls(dir, names.target),
+        Ok(Some(done)) => worker.record(dir, source, names, kind, Ok(done)),
+        Err(stopped) => worker.record(dir, source, names, kind, Err(stopped)),
     }
     place
 }

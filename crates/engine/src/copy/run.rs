@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bulkhaul_sys::{Identity, Kind, Time};
 
 use crate::bytes::chunks::Chunks;
+use crate::bytes::codec::{Blocks, Memory};
 use crate::bytes::transfer::Terms;
 use crate::bytes::ways::Methods;
 use crate::copy::departure::Pass;
@@ -23,6 +24,7 @@ use crate::copy::views::Probes;
 use crate::job::desk::Desk;
 use crate::pool::schedule::{Crew, Schedule};
 use crate::report::Durability;
+use crate::report::conversions::Conversions;
 use crate::report::counters::Counters;
 use crate::tree::descriptors::Budget;
 use crate::tree::staging::Stager;
@@ -32,6 +34,8 @@ use crate::walk;
 pub enum Task {
     /// Chunks of a big file that another worker has.
     Chunks(Arc<Chunks>),
+    /// Blocks of one that becomes an archive, or is in one.
+    Blocks(Arc<Blocks>),
     /// A symlink that was put off until its target's place is known.
     Link(Undecided),
     /// A directory whose extra entries have gone, or stay: it waited for that.
@@ -94,6 +98,12 @@ pub struct Run {
     pub in_use: Vec<Identity>,
     /// The manifest of what arrives, where there is to be one.
     pub manifest: Option<Manifest>,
+    /// The same of what is stored of it.
+    pub stored: Option<Manifest>,
+    /// What codecs may take.
+    pub memory: Arc<Memory>,
+    /// Sums of what became archives.
+    pub conversions: Conversions,
     /// Where relative paths start.
     pub working_directory: Vec<u8>,
 }
@@ -116,11 +126,18 @@ impl Run {
         }
     }
 
-    /// The manifest, where it says something of an entry of this kind: not of itself, nor of an older one in its place.
+    /// The manifests that there are to be.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.manifest.iter().chain(&self.stored)
+    }
+
+    /// One of the manifests, where they say something of an entry of this kind: not of themselves, nor of older ones in their
+    /// places.
     pub fn noting(&self, (dir, source, target): (&Dir, usize, &CStr), kind: Kind) -> Option<&Manifest> {
         let from = &dir.sources[source];
-        let manifest = self.manifest.as_ref().filter(|manifest| manifest.has(kind));
-        manifest.filter(|manifest| !manifest.is_at(from.slot.id(), from.scope.source_name(target)))
+        let (at, name) = (from.slot.id(), from.scope.source_name(target));
+        let manifest = self.manifests().next().filter(|manifest| manifest.has(kind));
+        manifest.filter(|_| !self.manifests().any(|manifest| manifest.is_at(at, name)))
     }
 
     /// What transfers to a destination go by.
@@ -132,8 +149,8 @@ impl Run {
             lasting: rules.sync != Durability::None || rules.asked.verify,
             proved: rules.asked.verify,
             digests: self
-                .manifest
-                .as_ref()
+                .manifests()
+                .next()
                 .map_or(&[], |manifest| manifest.making().algorithms()),
             crowded: self.targets[destination].is_crowded(rules.memory),
             methods: &self.methods,

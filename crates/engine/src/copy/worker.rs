@@ -12,10 +12,11 @@ use std::sync::atomic::Ordering;
 use bulkhaul_formats::digest::Hashers;
 use bulkhaul_sys::{Errno, Kind};
 
+use crate::bytes::codec::Tools;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::copy::departure::ITS_TIME;
 use crate::copy::dir::{Dir, Tries, Twinned as _};
-use crate::copy::entry::{Done, Finished};
+use crate::copy::entry::{Done, Finished, Names};
 use crate::copy::plan::IN_THE_WAY;
 use crate::copy::run::Run;
 use crate::entry::{Outcome, Reason};
@@ -46,6 +47,8 @@ pub struct Worker<'r> {
     pub unsynced_bytes: u64,
     /// The digests of a manifest, made when there is one.
     pub hashers: Option<Hashers>,
+    /// An encoder and a decoder, made when there is something to pack.
+    pub tools: Tools,
     /// Digests of the names that the sources of the directory which is being listed have, where extra names matter.
     pub seen: Vec<u64>,
 }
@@ -62,13 +65,23 @@ impl<'r> Worker<'r> {
             unsynced: Vec::new(),
             unsynced_bytes: 0,
             hashers: None,
+            tools: Tools::default(),
             seen: Vec::new(),
         }
     }
 
     /// The recorder: every entry that was found ends here, once.
-    pub fn record(&mut self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, result: Result<Done, Stopped>) {
-        let result = result.and_then(|done| self.note(dir, source, target, kind, done));
+    pub fn record<'n>(
+        &mut self,
+        dir: &Arc<Dir>,
+        source: usize,
+        names: impl Into<Names<'n>>,
+        kind: Kind,
+        result: Result<Done, Stopped>,
+    ) {
+        let names = names.into();
+        let Names { found, target } = names;
+        let result = result.and_then(|done| self.note(dir, source, names, kind, done));
         // Shows that the count check notices (copy.rs, tests).
         #[cfg(test)]
         if target.to_bytes() == b"planted-loss" {
@@ -97,15 +110,16 @@ impl<'r> Worker<'r> {
                 {
                     dir.holds.store(true, Ordering::Release);
                 }
-                self.tell(dir, source, target, kind, &done);
+                self.count_packed(names, &done);
+                self.tell(dir, source, names, kind, &done);
             }
             Err(Stopped::Fault(fault)) => {
                 self.counters.outcome(kind, fault.outcome(), None, 0);
                 self.missed(dir, &fault);
                 self.run
                     .failed
-                    .insert(&join(&dir.relative_path(), target.to_bytes()), &fault);
-                let path = Self::path_of(dir, source, target, fault.side);
+                    .insert(&join(&dir.relative_path(), found.to_bytes()), &fault);
+                let path = Self::path_of(dir, source, names, fault.side);
                 self.fail(&fault, path, kind);
             }
             // No outcome: the run is reported as interrupted.
@@ -114,11 +128,32 @@ impl<'r> Worker<'r> {
         self.tell_shortfalls(dir, target);
     }
 
+    /// What became an archive now is counted by its extension.
+    fn count_packed(&self, names: Names<'_>, done: &Done) {
+        let packing = self.run.rules.packing.as_ref();
+        let packing = packing.filter(|_| names.are_of_packed() && done.outcome == Outcome::Copied);
+        if let Some(extension) = packing.and_then(|packing| packing.extensions.of(names.found)) {
+            let bytes = if self.run.pass.writes() { done.bytes } else { 0 };
+            self.run.conversions.add(&extension, done.size, bytes);
+        }
+    }
+
     /// Writes what arrived down, where there is a manifest. What that has no place for is not complete.
-    fn note(&self, dir: &Arc<Dir>, source: usize, target: &CStr, kind: Kind, done: Done) -> Result<Done, Stopped> {
-        if let Some(manifest) = self.run.noting((dir, source, target), kind).filter(|_| done.arrived()) {
-            let path = join(&dir.relative_path(), target.to_bytes());
-            manifest.note(path, done.noted.as_deref().cloned())?;
+    fn note(&self, dir: &Arc<Dir>, source: usize, names: Names<'_>, kind: Kind, done: Done) -> Result<Done, Stopped> {
+        let Names { found, target } = names;
+        if self.run.noting((dir, source, found), kind).is_some() && done.arrived() {
+            let path = |name: &CStr| join(&dir.relative_path(), name.to_bytes());
+            if let Some(manifest) = &self.run.manifest {
+                manifest.note(path(found), done.noted.as_deref().cloned())?;
+            }
+            if let Some(stored) = &self.run.stored {
+                let of = if names.are_of_packed() {
+                    &done.stored
+                } else {
+                    &done.noted
+                };
+                stored.note(path(target), of.as_deref().cloned())?;
+            }
         }
         Ok(done)
     }
@@ -154,19 +189,19 @@ impl<'r> Worker<'r> {
     /// The same as [`Worker::note`] of a directory that is done. What stands for what is in it has no name.
     fn note_directory(&self, dir: &Arc<Dir>, done: &Done) {
         let path = dir.relative_path();
-        let Some(manifest) = self.run.manifest.as_ref().filter(|of| of.has(Kind::Directory)) else {
-            return;
-        };
         if path.is_empty() || !done.arrived() {
             return;
         }
         let source = &dir.sources[dir.winner()];
-        let (mut entry, links) = entry::of(&source.stat);
-        if manifest.is_in(source.slot.id()) {
-            (entry.mtime, entry.ctime) = (None, None);
-        }
-        if let Err(fault) = manifest.note(path, Some((entry, links))) {
-            self.fail(&fault, dir.source_path(dir.winner()), Kind::Directory);
+        let holds = self.run.manifests().any(|manifest| manifest.is_in(source.slot.id()));
+        for manifest in self.run.manifests().filter(|of| of.has(Kind::Directory)) {
+            let (mut entry, links) = entry::of(&source.stat);
+            if holds {
+                (entry.mtime, entry.ctime) = (None, None);
+            }
+            if let Err(fault) = manifest.note(path.clone(), Some((entry, links))) {
+                self.fail(&fault, dir.source_path(dir.winner()), Kind::Directory);
+            }
         }
     }
 
@@ -233,19 +268,20 @@ impl<'r> Worker<'r> {
         }
     }
 
-    fn path_of(dir: &Dir, source: usize, target: &CStr, side: Side) -> Vec<u8> {
+    fn path_of(dir: &Dir, source: usize, names: Names<'_>, side: Side) -> Vec<u8> {
         match side {
             Side::Source => {
-                let name = dir.sources[source].scope.source_name(target);
+                let name = dir.sources[source].scope.source_name(names.found);
                 join(&dir.source_path(source), name.to_bytes())
             }
-            Side::Destination(index) => join(&dir.twin_path(index), target.to_bytes()),
+            Side::Destination(index) => join(&dir.twin_path(index), names.target.to_bytes()),
         }
     }
 
     /// Sends the event of one entry, where somebody asked for them.
-    pub fn tell(&self, dir: &Dir, source: usize, target: &CStr, kind: Kind, done: &Done) {
-        let name = dir.sources[source].scope.source_name(target);
+    pub fn tell<'n>(&self, dir: &Dir, source: usize, names: impl Into<Names<'n>>, kind: Kind, done: &Done) {
+        let Names { found, target } = names.into();
+        let name = dir.sources[source].scope.source_name(found);
         self.tell_path(
             dir,
             [(source, name.to_bytes()), (done.destination, target.to_bytes())],

@@ -89,6 +89,11 @@ impl Making {
         })
     }
 
+    /// Whether it says the same of an entry as this other one.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.format, &self.algorithms) == (other.format, &other.algorithms)
+    }
+
     /// The digests of each file.
     pub fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms

@@ -1,12 +1,10 @@
 /** `bulkhaul compress`: files in, archives in their place; the summary on stderr, the exit code out. */
-import { BulkhaulError } from '../../error.js';
 import type { CompressOptions } from '../../ops/compress.js';
+import { archiveForm, format, index, level } from '../archives.js';
 import { ConversionCommand } from '../conversion.js';
-import { choice, flag, number, operands } from '../options.js';
+import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob } from '../run.js';
-
-const FORMATS = ['bgzf', 'gzip', 'xz', 'zstd'] as const;
 
 export class CompressCommand extends ConversionCommand {
   static override paths = [['compress']];
@@ -38,26 +36,19 @@ export class CompressCommand extends ConversionCommand {
     ],
   });
 
-  format = choice('--format', FORMATS, {
-    ...{ group: 'how', value: 'FORM', default: 'bgzf' },
-    help: 'Form of the archives: bgzf and gzip (.gz), xz (.xz), zstd (.zst)',
-  });
-  level = number('--level', 0, 100, {
-    ...{ group: 'how', value: 'N', default: '6, of zstd 3' },
-    help: 'From the fastest to the smallest: bgzf and gzip 1 to 12, xz 0 to 9, zstd 1 to 19',
-  });
-  index = flag('--index', { group: 'how', help: 'Write an index (.gzi) beside each archive, for random access' });
+  format = format();
+  level = level();
+  index = index();
   keep = flag('-k,--keep', { group: 'how', help: 'Leave the files where they are' });
   force = flag('-f,--force', { group: 'how', help: 'Compress also what does not become smaller' });
   operands = operands('PATH…', 0);
 
   async execute(): Promise<number> {
-    const { settings, context, format, level, index, keep, force } = this;
-    if (index && format !== 'bgzf') throw new BulkhaulError('USAGE', '--index goes with --format bgzf');
+    const { settings, context, keep, force } = this;
     const options: CompressOptions = {
       ...(await this.files('compress', this.operands)),
-      ...{ format, index, keep, force },
-      ...(level !== undefined && { level }),
+      ...archiveForm(this),
+      ...{ keep, force },
     };
     const { compress } = await import('../../ops/compress.js');
     const report = await runJob((entries) => compress({ ...options, entries }), settings, context);

@@ -1,13 +1,10 @@
 /** `bulkhaul move`: options in, one move run, its summary on stderr and its exit code out. */
-import { VerbCommand } from '../base.js';
-import { choice, flag, operands, rules } from '../options.js';
+import { flag, rules } from '../options.js';
 import { Command } from '../parser.js';
-import { runJob, spillDirectory } from '../run.js';
-import { refuseElsewhere } from '../values.js';
+import { runJob } from '../run.js';
+import { TreesCommand } from '../trees.js';
 
-const SPARSE = ['auto', 'always', 'never'] as const;
-
-export class MoveCommand extends VerbCommand {
+export class MoveCommand extends TreesCommand {
   static override paths = [['move']];
   static override usage = Command.Usage({
     description: 'Move trees',
@@ -38,48 +35,18 @@ export class MoveCommand extends VerbCommand {
   });
 
   rules = rules('Leave where it is what PATTERN matches');
-  oneFileSystem = flag('-x,--one-file-system', {
-    group: 'what',
-    help: 'Do not go into other file systems below a source',
-  });
-  keepDirlinks = flag('-K,--keep-dirlinks', {
-    group: 'how',
-    help: 'In the destination, a symlink to a directory serves as a directory; otherwise it is a conflict',
-  });
-  sparse = choice('--sparse', SPARSE, {
-    ...{ group: 'how', value: 'WHEN', default: 'auto' },
-    help: 'Holes in files that are copied: auto (as in the source), always (also for runs of zeros), never',
-  });
-  requireSpace = flag('--require-space', {
-    group: 'safety',
-    help: 'Measure what would be copied first, and refuse when it does not fit, by bytes or by inodes',
-  });
   acceptTimeLoss = flag('--accept-time-loss', {
     group: 'safety',
     help: 'Move also entries with a time that the destination cannot keep, such as one after January 2038; otherwise they stay',
   });
-  operands = operands('SRC… DEST', 2);
 
   async execute(): Promise<number> {
-    const { settings, context, oneFileSystem, keepDirlinks, sparse, requireSpace, acceptTimeLoss, dryRun } = this;
-    refuseElsewhere('move', this.operands);
+    const { settings, context, requireSpace, acceptTimeLoss } = this;
     const exclude = await this.patterns(this.rules);
+    const options = { ...this.ends, ...this.common, exclude, requireSpace, acceptTimeLoss };
     const { move } = await import('../../ops/move.js');
-    const begin = (entries: boolean) =>
-      move({
-        sources: this.operands.slice(0, -1),
-        destination: this.operands.at(-1) ?? '',
-        ...{ exclude, oneFileSystem, keepDirlinks, sparse, requireSpace, acceptTimeLoss, dryRun, entries },
-        spillDirectory: spillDirectory(context.env),
-        ...this.inUse,
-        ...this.resources,
-        ...this.journaled,
-      });
-    const report = await runJob(begin, settings, context);
-    if (!settings.json && !(settings.quiet && report.complete)) {
-      const { summaryText } = await import('../../report/summary.js');
-      context.stderr.write(summaryText(report));
-    }
+    const report = await runJob((entries) => move({ ...options, entries }), settings, context);
+    await this.conclude(report);
     return report.exitCode;
   }
 }

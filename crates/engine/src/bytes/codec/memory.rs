@@ -42,8 +42,20 @@ impl Memory {
     }
 
     /// How many may be at work at once that need so much each: one at least.
-    pub fn workers(&self, each: u64) -> usize {
+    fn workers(&self, each: u64) -> usize {
         usize::try_from(self.bytes / each.max(1)).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// How many of `wanted` workers it is enough for that need so much each; where it is not for all, that is said.
+    pub fn enough_for(&self, wanted: usize, each: u64, desk: &Desk) -> usize {
+        let enough = self.workers(each);
+        if enough < wanted {
+            desk.note("memory", || {
+                let text = format!("{enough} of {wanted} workers: each takes {} MiB of memory", each >> 20);
+                (Vec::new(), text)
+            });
+        }
+        enough
     }
 
     fn used(&self) -> MutexGuard<'_, u64> {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::codec::{Codec, EncoderError, Frame, Gzi};
-use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_formats::digest::{Algorithm, Blake3, ContentDigest, Digest, Hashers};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
 use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
@@ -23,21 +23,23 @@ pub struct Packed {
     pub written: u64,
     /// Digest of the content.
     pub content: ContentDigest,
+    /// The others that were asked for.
+    pub others: Vec<Digest>,
     /// Where the members of BGZF begin, where that was asked for.
     pub index: Option<Gzi>,
 }
 
 /// Packs all of `source`, from its beginning to where reading ends, into `output`, which is empty. `index`: of BGZF, where
-/// its members begin.
+/// its members begin. `others`: digests of the content beside BLAKE3.
 pub fn pack(
     lead: Lead<'_>,
     source: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     codec: Codec,
-    index: bool,
+    (index, others): (bool, &[Algorithm]),
 ) -> Result<Packed, Stopped> {
     let stat = sys::stat_fd(source).map_err(|errno| Fault::new(Operation::Stat, Side::Source, errno))?;
-    let packing = Arc::new(Packing::new(codec, stat.size, index));
+    let packing = Arc::new(Packing::new(codec, stat.size, (index, others)));
     let size = (stat.size, codec.block_bytes() as u64);
     let deed = Arc::clone(&packing);
     Blocks::lead(lead, deed, (source, Some(output)), size, codec.memory())?;
@@ -56,6 +58,7 @@ struct Source {
     at: u64,
     ended: bool,
     digest: Blake3,
+    others: Option<Hashers>,
     /// The end of what was read last, for the encoder of the next block.
     before: Vec<u8>,
 }
@@ -85,13 +88,14 @@ fn stopped(error: EncoderError) -> Stopped {
 }
 
 impl Packing {
-    fn new(codec: Codec, size: u64, index: bool) -> Self {
+    fn new(codec: Codec, size: u64, (index, others): (bool, &[Algorithm])) -> Self {
         Self {
             codec,
             source: Mutex::new(Source {
                 at: 0,
                 ended: false,
                 digest: Blake3::default(),
+                others: (!others.is_empty()).then(|| Hashers::new(others)),
                 before: Vec::new(),
             }),
             archive: Mutex::new(Archive {
@@ -112,7 +116,7 @@ impl Packing {
 
     /// Writes what ends the archive.
     fn end(&self, output: BorrowedFd<'_>) -> Result<Packed, Stopped> {
-        let (source, mut archive) = (self.source(), self.archive());
+        let (mut source, mut archive) = (self.source(), self.archive());
         if archive.at == 0 {
             archive.head(output)?;
         }
@@ -126,6 +130,7 @@ impl Packing {
             read: source.at,
             written: archive.at + end.tail.len() as u64,
             content: source.digest.digest(),
+            others: source.others.take().map_or_else(Vec::new, |mut others| others.finish()),
             index: end.index,
         })
     }
@@ -158,6 +163,9 @@ impl Deed for Packing {
             hand.desk.pace.give_back((want - got) as u64);
             input.truncate(from + got);
             source.digest.update(&input[from..]);
+            if let Some(others) = &mut source.others {
+                others.update(&input[from..]);
+            }
             source.at += got as u64;
             source.ended = got < want;
         }

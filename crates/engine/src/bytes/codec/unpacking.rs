@@ -2,7 +2,7 @@
 //!
 //! Comes in: an archive, read in its order and cut into pieces that are decoded side by side, or where it has none, decoded by
 //! one worker after the other, so that one writes while the next decodes; goes out: its content, each piece in its place, and
-//! the digest of it.
+//! the digest of it; or whether that is what a file gives, from some place on.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::codec::{Damage, Format, HEAD_BYTES, Kind, Long, Piece, Scanner, recognise};
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
-use bulkhaul_sys::{self as sys, BorrowedFd, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
 use crate::bytes::stream::Stream;
@@ -68,24 +68,64 @@ pub struct Unpacked {
 
 /// Unpacks all of an archive. The cache is not given up before: [`crate::bytes::proof::forget`] does that.
 pub fn unpack(lead: Lead<'_>, archive: BorrowedFd<'_>, target: Target, how: How) -> Result<Unpacked, Stopped> {
-    let stat = sys::stat_fd(archive).map_err(|errno| Fault::new(Operation::Stat, side(how), errno))?;
+    let side = if how.proof { Side::Destination(0) } else { Side::Source };
+    let stat = sys::stat_fd(archive).map_err(|errno| Fault::new(Operation::Stat, side, errno))?;
     let (file, stream) = match target {
         Target::Nothing => (None, None),
         Target::File(file) => (Some(file), None),
         Target::Stream(stream) => (None, Some(stream)),
     };
-    let unpacking = Arc::new(Unpacking::new(archive, how, stream, lead.memory.bytes())?);
-    let memory = unpacking.memory();
-    let output = file.as_ref().map(sys::AsFd::as_fd);
-    let size = (stat.size, BUFFER_BYTES as u64);
-    let deed = Arc::clone(&unpacking);
-    Blocks::lead(lead, deed, (archive, output), size, memory)?;
+    let unpacking = Unpacking::new(archive, (how, side), (stream, None), lead.memory.bytes())?;
+    let output = file.as_ref().map(OwnedFd::as_fd);
+    let unpacking = unpacking.run(lead, (archive, stat.size), output)?;
     unpacking.end(output)
+}
+
+/// Whether an archive in a destination has in it what a source has, of so many bytes, from byte `from` on: of what is before
+/// that only the length counts, and it is not decoded where it need not be. `proof`: by other implementations than made it.
+pub fn has_same(
+    lead: Lead<'_>,
+    archive: BorrowedFd<'_>,
+    (source, bytes): (BorrowedFd<'_>, u64),
+    from: u64,
+    proof: bool,
+) -> Result<bool, Stopped> {
+    let side = Side::Destination(0);
+    let stat = sys::stat_fd(archive).map_err(|errno| Fault::new(Operation::Stat, side, errno))?;
+    let open = |errno| Fault::new(Operation::Open, Side::Source, errno);
+    let like = Like {
+        source: sys::duplicate(source).map_err(open)?,
+        from,
+    };
+    let how = How { sparse: false, proof };
+    let same = Unpacking::new(archive, (how, side), (None, Some(like)), lead.memory.bytes())
+        .and_then(|unpacking| unpacking.run(lead, (archive, stat.size), None));
+    match same {
+        Ok(unpacking) if unpacking.archive().scanner.content() != bytes => Ok(false),
+        // Where it goes on, it is not what its size says.
+        Ok(_) => {
+            let read = |errno| Fault::new(Operation::Read, Side::Source, errno);
+            Ok(sys::read_at(source, &mut [0], bytes).map_err(read)? == 0)
+        }
+        Err(Stopped::Fault(Fault {
+            cause: Cause::Mismatch | Cause::Damaged(_) | Cause::Foreign(_),
+            ..
+        })) => Ok(false),
+        Err(stopped) => Err(stopped),
+    }
+}
+
+/// What content is compared with.
+struct Like {
+    source: OwnedFd,
+    from: u64,
 }
 
 /// An archive on its way out.
 struct Unpacking {
     how: How,
+    /// Where the archive is.
+    side: Side,
     format: Format,
     most: usize,
     memory: u64,
@@ -94,6 +134,15 @@ struct Unpacking {
     archive: Mutex<Archive>,
     content: Mutex<Content>,
     stream: Option<Arc<Stream>>,
+    like: Option<Like>,
+}
+
+/// What reading on a side is for.
+fn operation(side: Side) -> Operation {
+    match side {
+        Side::Source => Operation::Read,
+        Side::Destination(_) => Operation::Verify,
+    }
 }
 
 /// What is read.
@@ -120,20 +169,20 @@ struct Content {
     begun: u64,
 }
 
-/// Which side an archive is on.
-fn side(how: How) -> Side {
-    if how.proof { Side::Destination(0) } else { Side::Source }
-}
-
 impl Unpacking {
     /// Looks what an archive is, and refuses what is none.
-    fn new(archive: BorrowedFd<'_>, how: How, stream: Option<Arc<Stream>>, memory: u64) -> Result<Self, Stopped> {
+    fn new(
+        archive: BorrowedFd<'_>,
+        (how, side): (How, Side),
+        (stream, like): (Option<Arc<Stream>>, Option<Like>),
+        memory: u64,
+    ) -> Result<Self, Stopped> {
         let mut head = [0; HEAD_BYTES];
-        let operation = if how.proof { Operation::Verify } else { Operation::Read };
-        let got = sys::read_full_at(archive, &mut head, 0).map_err(|e| Fault::new(operation, side(how), e))?;
+        let operation = operation(side);
+        let got = sys::read_full_at(archive, &mut head, 0).map_err(|e| Fault::new(operation, side, e))?;
         let foreign = |what| Fault {
             operation,
-            side: side(how),
+            side,
             cause: Cause::Foreign(what),
         };
         let format = match recognise(&head[..got]) {
@@ -149,6 +198,7 @@ impl Unpacking {
         };
         Ok(Self {
             how,
+            side,
             format,
             most,
             memory,
@@ -164,7 +214,21 @@ impl Unpacking {
             }),
             content: Mutex::default(),
             stream,
+            like,
         })
+    }
+
+    /// Has all of it unpacked.
+    fn run(
+        self,
+        lead: Lead<'_>,
+        (archive, size): (BorrowedFd<'_>, u64),
+        output: Option<BorrowedFd<'_>>,
+    ) -> Result<Arc<Self>, Stopped> {
+        let (memory, unpacking) = (self.memory(), Arc::new(self));
+        let deed = Arc::clone(&unpacking);
+        Blocks::lead(lead, deed, (archive, output), (size, BUFFER_BYTES as u64), memory)?;
+        Ok(unpacking)
     }
 
     /// Bytes of memory that one worker needs.
@@ -185,20 +249,39 @@ impl Unpacking {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn operation(&self) -> Operation {
-        if self.how.proof {
-            Operation::Verify
-        } else {
-            Operation::Read
-        }
+    fn fault(&self, cause: Cause) -> Stopped {
+        Stopped::Fault(Fault {
+            operation: operation(self.side),
+            side: self.side,
+            cause,
+        })
     }
 
     fn damaged(&self, damage: Damage) -> Stopped {
-        Stopped::Fault(Fault {
-            operation: self.operation(),
-            side: side(self.how),
-            cause: Cause::Damaged(damage),
-        })
+        self.fault(Cause::Damaged(damage))
+    }
+
+    /// Whether content that ends here matters to nobody.
+    fn passes_over(&self, end: u64) -> bool {
+        self.like.as_ref().is_some_and(|like| end <= like.from)
+    }
+
+    /// Compares content from this place on with what it is to be.
+    fn compare(&self, hand: &Hand<'_>, bytes: &[u8], place: u64, like: &Like) -> Result<(), Stopped> {
+        let skip = usize::try_from(like.from.saturating_sub(place)).unwrap_or(usize::MAX);
+        let mut at = place + skip as u64;
+        let mut buffer = vec![0; BUFFER_BYTES.min(bytes.len())];
+        for piece in bytes.get(skip..).unwrap_or_default().chunks(BUFFER_BYTES) {
+            hand.desk.may_go_on(piece.len() as u64)?;
+            let own = &mut buffer[..piece.len()];
+            let got = sys::read_full_at(like.source.as_fd(), own, at)
+                .map_err(|errno| Fault::new(Operation::Read, Side::Source, errno))?;
+            if own[..got] != *piece {
+                return Err(self.fault(Cause::Mismatch));
+            }
+            at += got as u64;
+        }
+        Ok(())
     }
 
     /// Reads on, until the window has so many bytes or reaches to the end.
@@ -212,7 +295,7 @@ impl Unpacking {
             hand.desk.may_go_on(want as u64)?;
             archive.window.resize(from + want, 0);
             let got = sys::read_enough_at(hand.from, &mut archive.window[from..], want, archive.at)
-                .map_err(|errno| Fault::new(self.operation(), side(self.how), errno))?;
+                .map_err(|errno| Fault::new(operation(self.side), self.side, errno))?;
             hand.desk.pace.give_back((want - got) as u64);
             archive.window.truncate(from + got);
             archive.at += got as u64;
@@ -292,11 +375,10 @@ impl Deed for Unpacking {
     /// Takes the next units into the hand, or decodes the next stretch of what has none into `room`.
     fn take(&self, hand: &mut Hand<'_>, room: &mut Vec<u8>) -> Result<Option<Spot>, Stopped> {
         let mut archive = self.archive();
-        let (begun, before) = (archive.scanner.offset(), archive.scanner.content());
+        let (mut begun, mut before) = (archive.scanner.offset(), archive.scanner.content());
         hand.tools.input.clear();
         hand.tools.units.clear();
-        let got = |archive: &Archive| archive.scanner.content() - before;
-        while !archive.ended && got(&archive) < GROUP_BYTES as u64 {
+        while !archive.ended && archive.scanner.content() - before < GROUP_BYTES as u64 {
             if archive.long.is_some() {
                 if !hand.tools.units.is_empty() || !room.is_empty() {
                     break;
@@ -321,6 +403,10 @@ impl Deed for Unpacking {
                 Piece::Skip(bytes) => *start += bytes,
                 Piece::Unit(unit) => {
                     let end = *start + unit.archive;
+                    if self.passes_over(scanner.content()) {
+                        (*start, begun, before) = (end, scanner.offset(), scanner.content());
+                        continue;
+                    }
                     hand.tools.input.extend_from_slice(&window[*start..end]);
                     hand.tools.units.push(unit);
                     *start = end;
@@ -364,7 +450,10 @@ impl Deed for Unpacking {
             offset += unit.archive as u64;
             (archive, content) = (rest, other);
         }
-        self.write(hand, &bytes, spot.content)?;
+        match &self.like {
+            Some(like) => self.compare(hand, &bytes, spot.content, like)?,
+            None => self.write(hand, &bytes, spot.content)?,
+        }
         Ok(Ready { bytes, block: None })
     }
 
@@ -378,6 +467,9 @@ impl Deed for Unpacking {
 
     /// Takes in content, whose turn it is.
     fn put(&self, hand: &mut Hand<'_>, ready: &Ready) -> Result<(), Stopped> {
+        if self.like.is_some() {
+            return Ok(());
+        }
         let mut content = self.content();
         content.digest.update(&ready.bytes);
         content.at += ready.bytes.len() as u64;

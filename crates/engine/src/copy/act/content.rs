@@ -12,8 +12,9 @@ use crate::bytes::chunks::{Chunks, Copied, Lead};
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::forget;
 use crate::bytes::transfer::{Transfer, is_long};
+use crate::copy::act::archive;
 use crate::copy::dir::{Created, Twinned as _};
-use crate::copy::entry::{Entry, Proof, SourceEntry, Unfinished, same_version};
+use crate::copy::entry::{Entry, Index, Proof, SourceEntry, Unfinished, same_version};
 use crate::copy::run::Task;
 use crate::copy::worker::Worker;
 use crate::entry::Changes;
@@ -28,7 +29,7 @@ pub fn same_content(
     worker: &mut Worker<'_>,
     source: SourceEntry<'_>,
     stat: &Stat,
-    there: (&OwnedFd, &CStr),
+    (at, name): (&OwnedFd, &CStr),
     index: usize,
     tail: u64,
 ) -> Result<Option<OwnedFd>, Stopped> {
@@ -41,7 +42,7 @@ pub fn same_content(
         opened = sys::open_file(source.at.as_fd(), source.name).map_err(open)?;
         &opened
     };
-    let existing = match sys::open_file(there.0.as_fd(), there.1) {
+    let existing = match sys::open_file(at.as_fd(), name) {
         Ok(fd) => fd,
         // What may not be read can't be trusted; it may still be replaced.
         Err(Errno::ACCESS | Errno::NOENT) => return Ok(None),
@@ -55,9 +56,18 @@ pub fn same_content(
             let _syncing = worker.run.desk.syncing();
             sys::sync_data(existing.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
         }
-        from_cache = forget(existing.as_fd(), stat.size);
+        let there = sys::stat_fd(existing.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
+        from_cache = forget(existing.as_fd(), there.size);
     }
     let tail = if verify { u64::MAX } else { tail };
+    if source.packed {
+        let same = archive::has_index(worker, at, name, index)?
+            && archive::has_same(worker, (file.as_fd(), stat.size), existing.as_fd(), tail)?;
+        if verify && same {
+            worker.counters.verified(stat.size, from_cache);
+        }
+        return Ok(same.then_some(existing));
+    }
     let extent = Extent::Tail { size: stat.size, tail };
     let likeness = if tail >= stat.size && is_long(stat.size) && has_sizes(file.as_fd()) {
         same_in_chunks(worker, (file, &existing), stat.size, index)?
@@ -89,8 +99,19 @@ fn same_in_chunks(
     Ok(if same { Likeness::Same } else { Likeness::Different })
 }
 
-/// Copies the content of a file into a new one, or what is not there yet of a big one. Answers the bytes that it holds, with
-/// the digests that were made of them, and where they are to be proved what by.
+/// What a new file was filled with.
+pub struct Filled {
+    /// Bytes of the content, with the digests that were made of them.
+    pub(crate) content: Copied,
+    /// What it is proved by, where it is to be.
+    pub(crate) proof: Option<Proof>,
+    /// Bytes that it holds: of an archive others than its content has.
+    pub(crate) bytes: u64,
+    /// The index of an archive.
+    pub(crate) index: Option<Index>,
+}
+
+/// Copies the content of a file into a new one, or what is not there yet of a big one.
 pub fn fill_file(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
@@ -98,7 +119,7 @@ pub fn fill_file(
     stat: &Stat,
     index: usize,
     (new, unfinished): (&OwnedFd, Option<&Unfinished>),
-) -> Result<(Copied, Option<Proof>), Stopped> {
+) -> Result<Filled, Stopped> {
     let (twin, twin_fd) = entry.dir.writable(index)?;
     let to_device = twin.device();
     let files = (file.as_fd(), new.as_fd());
@@ -149,7 +170,12 @@ pub fn fill_file(
         Err(errno) => Err(Fault::new(Operation::Open, Side::Source, errno)),
     };
     let proof = terms.proved.then(again).transpose()?;
-    Ok((copied, proof))
+    Ok(Filled {
+        bytes: copied.end,
+        content: copied,
+        proof,
+        index: None,
+    })
 }
 
 /// Has a big file of a destination done in chunks, by this worker and whoever has nothing to do.

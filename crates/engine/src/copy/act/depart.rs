@@ -130,8 +130,12 @@ fn depart_from(
     let file = (stat.kind == Kind::File).then_some(&node);
     let mut found = Match::Absent;
     let mut place = 0;
+    let source = SourceEntry {
+        file,
+        ..SourceEntry::named(at, name)
+    };
     for index in 0..entry.dir.twins.len() {
-        match copy_in(worker, entry, index, SourceEntry { at, name, file }, stat)? {
+        match copy_in(worker, entry, index, source, stat)? {
             Match::Absent => {}
             other => {
                 found = other;

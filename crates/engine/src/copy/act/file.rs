@@ -12,13 +12,15 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 use crate::bytes::chunks::Chunks;
 use crate::bytes::proof::{ReadBack, forget, read_ahead, read_back};
 use crate::bytes::transfer::{Sparse, WRITE_BACK_BYTES, is_long};
+use crate::copy::act::archive;
 use crate::copy::act::begin::{Begun, begin};
 use crate::copy::act::content::{Place, dress_file, fill_file, in_chunks, same_content};
 use crate::copy::act::link::{self, location};
 use crate::copy::act::make::{self, Fit};
 use crate::copy::act::note;
+use crate::copy::act::pack;
 use crate::copy::dir::{Twin, Twinned as _};
-use crate::copy::entry::{Done, Entry, Finished, Proof, SourceEntry, Unfinished, same_version};
+use crate::copy::entry::{Done, Entry, Finished, Names, Proof, SourceEntry, Unfinished, same_version};
 use crate::copy::links::Claimed;
 use crate::copy::plan::{Action, plan};
 use crate::copy::times;
@@ -89,6 +91,7 @@ pub fn regular(
         at,
         name,
         file: file.as_ref(),
+        packed: entry.is_packed(),
     };
     let mut claimed = Claimed::none(&worker.run.links, &worker.run.desk);
     if stat.nlink > 1 {
@@ -126,7 +129,7 @@ pub fn regular(
                 if now.kind != Kind::File {
                     return Err(Fault::changed(Operation::Open).into());
                 }
-                claimed.becomes(&now);
+                claimed.becomes(entry.original(&now));
                 stat = now;
             }
             result => break result?,
@@ -142,7 +145,7 @@ pub fn regular(
     if sync_due(worker, &finished) && entry.last.is_none() {
         drop(in_hand);
         counters.flight.put_off(to_read_back(&finished));
-        worker.unsynced_bytes += finished.stat.size;
+        worker.unsynced_bytes += finished.end;
         worker.unsynced.push(finished);
         let room = if worker.run.rules.asked.verify {
             VERIFY_BATCH
@@ -162,9 +165,15 @@ fn to_read_back(finished: &Finished) -> u64 {
     finished.proof.as_ref().map_or(0, |_| finished.end)
 }
 
-/// The plan for a file. What is not replaced may have another time and still be the same.
-fn planned(worker: &Worker<'_>, stat: &Stat, existing: Option<&Stat>, kept: &Kept) -> Action {
-    match plan(stat, existing, worker.run.rules.tail, kept) {
+/// The plan for a file. What is not replaced may have another time and still be the same. `packed`: it is an archive, whose
+/// size says nothing of that of its content, and which is always looked into.
+fn planned(worker: &Worker<'_>, stat: &Stat, (existing, packed): (Option<&Stat>, bool), kept: &Kept) -> Action {
+    let as_content = |there: &Stat| Stat {
+        size: if packed { stat.size } else { there.size },
+        ..*there
+    };
+    match plan(stat, existing.map(as_content).as_ref(), worker.run.rules.tail, kept) {
+        Action::Keep if packed => Action::Probe,
         Action::Replace(changes)
             if !worker.run.rules.asked.replace
                 && !changes.contains(Changes::SIZE)
@@ -189,7 +198,7 @@ fn settle(
     for &(destination, ref existing) in there {
         let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
         let faced = entry.faces(destination, existing.as_ref());
-        let mut action = planned(worker, stat, faced, &kept);
+        let mut action = planned(worker, stat, (faced, source.packed), &kept);
         let mut compared = None;
         let tail = match action {
             Action::Compare => u64::MAX,
@@ -363,7 +372,7 @@ fn copy_file(
         staging,
         replaces,
         unfinished,
-    } = if is_long(stat.size) {
+    } = if is_long(stat.size) && !entry.is_packed() {
         begin(worker, entry, (file, stat), place, bits)?
     } else {
         let create = |fd: &OwnedFd, name: &CStr| sys::create_file_as(fd.as_fd(), name, bits);
@@ -376,13 +385,20 @@ fn copy_file(
         }
     };
     let there = unfinished.as_ref().map_or(0, Unfinished::bytes);
-    let needed = stat.allocated.saturating_sub(there);
-    worker.run.targets[index].reserve(needed, &worker.run.desk);
-    let filled = fill_file(worker, entry, file, stat, index, (&new, unfinished.as_ref()));
-    let mut result = filled.and_then(|(copied, proof)| {
-        let digests = note::of_copied(worker, &copied);
-        let noted = note::copied(worker, entry, (file, original), digests, copied.end)?;
-        Ok((copied.end, proof, noted))
+    let filled = if entry.is_packed() {
+        pack::fill(worker, entry, (file, stat), place, &new)
+    } else {
+        let needed = stat.allocated.saturating_sub(there);
+        worker.run.targets[index].reserve(needed, &worker.run.desk);
+        fill_file(worker, entry, file, stat, index, (&new, unfinished.as_ref()))
+    };
+    let mut beside = None;
+    let mut result = filled.and_then(|filled| {
+        beside = filled.index;
+        let digests = note::of_copied(worker, &filled.content);
+        let noted = note::copied(worker, entry, (file, original), digests, filled.content.end)?;
+        let stored = note::stored(worker, entry, &new, index)?;
+        Ok((filled.bytes, filled.proof, noted, stored))
     });
     if unfinished.is_none()
         && result.is_ok()
@@ -397,9 +413,10 @@ fn copy_file(
         result = Err(fault.into());
     }
     match result {
-        Ok((end, proof, noted)) => Ok(Finished {
+        Ok((end, proof, noted, stored)) => Ok(Finished {
             dir: Arc::clone(entry.dir),
             source: entry.source,
+            found: entry.found.to_owned(),
             target: entry.target.to_owned(),
             destination: index,
             file: new,
@@ -407,10 +424,12 @@ fn copy_file(
             replaces,
             stat: *stat,
             end,
+            index: beside,
             unfinished,
             done: Done {
                 bytes: end.saturating_sub(there),
                 size: stat.size,
+                stored,
                 ..Done::new(Outcome::Copied)
             }
             .with(place.changes)
@@ -422,6 +441,9 @@ fn copy_file(
         }),
         Err(stopped) => {
             let stopped = worker.explain(stopped, stat.size);
+            if let Some(beside) = &beside {
+                pack::discard_index(worker, entry, index, beside);
+            }
             if !make::stays(worker, &stopped, unfinished.as_ref()) {
                 // Its space is wanted at once, also where a program that is just being started holds the descriptor; if
                 // this fails, the space comes with the last descriptor.
@@ -440,8 +462,11 @@ fn copy_file(
 /// or whether it is to be read back from the medium.
 fn sync_due(worker: &Worker<'_>, finished: &Finished) -> bool {
     let rules = &worker.run.rules;
-    let mistakable = rules.sync != Durability::None && (finished.replaces.is_some() || rules.tail < finished.stat.size);
-    finished.stat.size > 0 && (mistakable || finished.proof.is_some())
+    // Of an archive only the end is decoded to tell whether it is there.
+    let packed = finished.entry().is_packed();
+    let mistakable =
+        rules.sync != Durability::None && (packed || finished.replaces.is_some() || rules.tail < finished.stat.size);
+    (finished.stat.size > 0 || packed) && (mistakable || finished.proof.is_some())
 }
 
 /// The end of a file's way: sync if one is due, proof, times, name. Answers the new file's inode too.
@@ -451,6 +476,9 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
             Ok(id) => break id,
             Err(stopped) => {
                 let stopped = worker.explain(stopped, finished.stat.size);
+                if let Some(index) = &finished.index {
+                    pack::discard_index(worker, &finished.entry(), finished.destination, index);
+                }
                 make::give_up(
                     worker,
                     &finished.dir,
@@ -467,6 +495,10 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         }
         finished = copy_again(worker, &finished)?;
     };
+    let indexed = match &finished.index {
+        Some(index) => pack::publish_index(worker, &finished.entry(), finished.destination, index),
+        None => Ok(()),
+    };
     let Finished {
         dir,
         target,
@@ -481,7 +513,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
     let write = |e| Fault::new(Operation::Write, Side::Destination(destination), e);
     // Network file systems tell at the close what they could not store.
     let closed = sys::close(file).map_err(|e| Stopped::from(write(e)));
-    let named = closed.and_then(|()| match &staging {
+    let named = closed.and(indexed).and_then(|()| match &staging {
         None => Ok(()),
         Some(staging) => make::publish(worker, &dir, destination, staging, &target, replaces.as_ref()),
     });
@@ -505,6 +537,9 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
     if sync_due(worker, finished) && finished.forgotten.is_none() {
         let syncing = worker.run.desk.syncing();
         sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+        if let Some(index) = &finished.index {
+            sys::sync_data(index.file.as_fd()).map_err(|e| Fault::new(Operation::Sync, side, e))?;
+        }
         drop(syncing);
         if finished.stat.size >= WRITE_BACK_BYTES && worker.run.targets[destination].is_crowded(worker.run.rules.memory)
         {
@@ -513,7 +548,9 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
     }
     if let Some(Proof { source, digest }) = &finished.proof {
         let from_cache = finished.forgotten.unwrap_or_else(|| forget(file, finished.end));
-        let back = if is_long(finished.end) && has_sizes(source.as_fd()) {
+        let back = if finished.entry().is_packed() {
+            archive::read_back(worker, finished, from_cache)?
+        } else if is_long(finished.end) && has_sizes(source.as_fd()) {
             let ledger = finished.unfinished.as_ref().and_then(|of| of.ledger.as_ref());
             if let Some(ledger) = ledger {
                 ledger.synced(file);
@@ -553,13 +590,7 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
     if let Some(of) = &finished.unfinished {
         // From here on there is no going on with it: all that may take long is over.
         sys::set_size(file, finished.end).map_err(|e| Fault::new(Operation::Write, side, e))?;
-        let entry = Entry {
-            dir: &finished.dir,
-            source: finished.source,
-            target: &finished.target,
-            last: None,
-            again: true,
-        };
+        let entry = finished.entry();
         let (place, new) = (
             (destination, finished.replaces.as_ref()),
             (&finished.file, of.bits, Some(&of.made)),
@@ -578,24 +609,14 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
 
 /// A second copy of a file whose first one read back differently.
 fn copy_again(worker: &mut Worker<'_>, finished: &Finished) -> Result<Finished, Stopped> {
-    let Finished {
-        dir, source, target, ..
-    } = finished;
     let open = |e| Fault::new(Operation::Open, Side::Source, e);
-    let name = dir.sources[*source].scope.source_name(target);
-    let at = dir.source(*source).map_err(open)?;
-    let file = sys::open_file(at.as_fd(), name).map_err(open)?;
+    let entry = finished.entry();
+    let at = entry.dir.source(entry.source).map_err(open)?;
+    let file = sys::open_file(at.as_fd(), entry.name()).map_err(open)?;
     let stat = sys::stat_fd(file.as_fd()).map_err(|e| Fault::new(Operation::Stat, Side::Source, e))?;
     if stat.id != finished.stat.id {
         return Err(Fault::changed(Operation::Open).into());
     }
-    let entry = Entry {
-        dir,
-        source: *source,
-        target,
-        last: None,
-        again: true,
-    };
     let place = Place {
         destination: finished.destination,
         replaces: finished.replaces,
@@ -631,8 +652,13 @@ pub fn flush(worker: &mut Worker<'_>) {
     }
     for finished in batch {
         let _in_hand = counters.flight.take_up(to_read_back(&finished));
-        let (dir, source, target) = (Arc::clone(&finished.dir), finished.source, finished.target.clone());
+        let (dir, source) = (Arc::clone(&finished.dir), finished.source);
+        let (found, target) = (finished.found.clone(), finished.target.clone());
         let result = finish(worker, finished).map(|(done, _)| done);
-        worker.record(&dir, source, &target, Kind::File, result);
+        let names = Names {
+            found: &found,
+            target: &target,
+        };
+        worker.record(&dir, source, names, Kind::File, result);
     }
 }

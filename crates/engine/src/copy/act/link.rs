@@ -9,7 +9,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 
 use crate::copy::act::{content, make};
 use crate::copy::dir::Twinned as _;
-use crate::copy::entry::{Done, Entry, Original, SourceEntry};
+use crate::copy::entry::{Done, Entry, SourceEntry};
 use crate::copy::links::{Claim, Claimed, First, Location};
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome, Reason};
@@ -39,7 +39,7 @@ pub fn link_or_claim(
     there: &[(usize, Option<Stat>)],
     claimed: &mut Claimed<'_>,
 ) -> Result<Option<Done>, Stopped> {
-    let of = Original::from(stat);
+    let of = entry.original(stat);
     let links = &worker.run.links;
     let (claim, spill) = links.claim(of, stat.nlink);
     links.note(&worker.run.desk, spill);

@@ -34,8 +34,8 @@ const SOMETHING_ELSE: &str = "something else has its name, and stays";
 pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Option<Stat>)>, Fault> {
     let mut there = Vec::with_capacity(entry.dir.twins.len());
     let is_manifest = |at| {
-        let manifest = worker.run.manifest.as_ref();
-        manifest.is_some_and(|manifest| manifest.is_at(at, entry.target))
+        let mut manifests = worker.run.manifests();
+        manifests.any(|manifest| manifest.is_at(at, entry.target))
     };
     for (index, twin) in entry.dir.twins.iter().enumerate() {
         let Some(twin) = twin else { continue };
@@ -135,7 +135,7 @@ pub fn keep(
         let obstacle = protected(existing.protection);
         let act = worker.run.pass.writes() && obstacle.is_none();
         let late = changes.contains(Changes::TIME);
-        let alone = now.nlink < 2 || entry.last.is_some() && is_all(worker, stat, &now);
+        let alone = now.nlink < 2 || entry.last.is_some() && is_all(worker, entry.original(stat), &now);
         let put = |worker: &mut Worker<'_>, onto: Option<Node<'_>>| {
             let mut changes = put_right(keep, stat, Some(source), copy, onto, &mut worker.scratch)?.changes;
             let timed = |node| times::set_times(worker, entry.dir, index, stat, node);
@@ -173,8 +173,8 @@ pub fn keep(
 }
 
 /// Whether all names of a file in a destination are known to be names of one of the source.
-fn is_all(worker: &Worker<'_>, stat: &Stat, there: &Stat) -> bool {
-    let known = worker.run.waiting.shared(Original::from(stat), there.id);
+fn is_all(worker: &Worker<'_>, of: Original, there: &Stat) -> bool {
+    let known = worker.run.waiting.shared(of, there.id);
     usize::try_from(there.nlink).is_ok_and(|names| known >= names)
 }
 
@@ -187,10 +187,10 @@ fn put_off(worker: &Worker<'_>, entry: &Entry<'_>, index: usize, stat: &Stat, th
     let undecided = Undecided {
         dir: Arc::clone(entry.dir),
         source: entry.source,
-        target: entry.target.to_owned(),
+        target: entry.found.to_owned(),
         kind: stat.kind,
     };
-    let (of, most) = (Original::from(stat), worker.run.rules.asked.links_in_memory);
+    let (of, most) = (entry.original(stat), worker.run.rules.asked.links_in_memory);
     // Not closed before it is done: the directory's times come after it.
     entry.dir.pending.fetch_add(1, Ordering::AcqRel);
     let waits = worker

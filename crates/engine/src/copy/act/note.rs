@@ -10,6 +10,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Kind, OwnedFd, Stat};
 
 use crate::bytes::chunks::Copied;
 use crate::bytes::digests::digests;
+use crate::copy::dir::Twinned as _;
 use crate::copy::entry::{Done, Entry, Original, SourceEntry};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side, Stopped};
@@ -18,7 +19,7 @@ use crate::records::entry::{self, Found};
 /// The digests that a manifest has of a file, from what was taken in while it was copied; none where some of them are
 /// missing.
 pub fn of_copied(worker: &Worker<'_>, copied: &Copied) -> Option<Vec<Digest>> {
-    let manifest = worker.run.manifest.as_ref()?;
+    let manifest = worker.run.manifests().next()?;
     let digest = |algorithm: &Algorithm| {
         if *algorithm == Algorithm::Blake3 {
             return Digest::new(*algorithm, &copied.digest?);
@@ -37,7 +38,7 @@ pub fn copied(
     made: Option<Vec<Digest>>,
     bytes: u64,
 ) -> Result<Option<Box<Found>>, Stopped> {
-    let place = (&**entry.dir, entry.source, entry.target);
+    let place = (&**entry.dir, entry.source, entry.found);
     let Some(manifest) = worker.run.noting(place, Kind::File) else {
         return Ok(None);
     };
@@ -47,10 +48,7 @@ pub fn copied(
     (found.0.digests, found.0.size) = if let Some(digests) = known {
         (digests, Some(bytes))
     } else {
-        let algorithms = manifest.making().algorithms();
-        let hashers = worker.hashers.get_or_insert_with(|| Hashers::new(algorithms));
-        let run = (&*worker.run.desk, worker.counters);
-        let (digests, bytes) = digests((file.as_fd(), stat), hashers, run, &mut worker.buffer)?;
+        let (digests, bytes) = digests_of(worker, file, stat)?;
         (digests, Some(bytes))
     };
     if several {
@@ -67,7 +65,7 @@ pub fn kept(
     stat: &Stat,
     done: Done,
 ) -> Result<Done, Stopped> {
-    if worker.run.manifest.is_none() || !done.arrived() {
+    if worker.run.manifests().next().is_none() || !done.arrived() {
         return Ok(done);
     }
     let opened;
@@ -79,12 +77,58 @@ pub fn kept(
         &opened
     };
     let noted = copied(worker, entry, (file, stat), None, stat.size)?;
-    Ok(done.noted(noted))
+    let stored = if entry.is_packed() {
+        let fault = |errno| Fault::new(Operation::Open, Side::Destination(done.destination), errno);
+        let (_, at) = entry.dir.writable(done.destination)?;
+        let archive = sys::open_file(at.as_fd(), entry.target).map_err(fault)?;
+        stored(worker, entry, &archive, done.destination)?
+    } else {
+        None
+    };
+    Ok(Done { stored, ..done }.noted(noted))
+}
+
+/// Where a file became an archive, that, read for what the manifest of what is stored says of it.
+pub fn stored(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    archive: &OwnedFd,
+    destination: usize,
+) -> Result<Option<Box<Found>>, Stopped> {
+    let place = (&**entry.dir, entry.source, entry.found);
+    if !entry.is_packed() || worker.run.stored.is_none() || worker.run.noting(place, Kind::File).is_none() {
+        return Ok(None);
+    }
+    let side = Side::Destination(destination);
+    let stat = sys::stat_fd(archive.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e))?;
+    let (digests, _) = digests_of(worker, archive, &stat).map_err(|stopped| match stopped {
+        Stopped::Fault(fault) => Fault { side, ..fault }.into(),
+        Stopped::Aborted => Stopped::Aborted,
+    })?;
+    let mut found = entry::of(&stat);
+    found.0.digests = digests;
+    Ok(Some(Box::new(found)))
+}
+
+/// Reads a file for the digests that manifests have.
+fn digests_of(worker: &mut Worker<'_>, file: &OwnedFd, stat: &Stat) -> Result<(Vec<Digest>, u64), Stopped> {
+    let run = worker.run;
+    let Some(manifest) = run.manifests().next() else {
+        return Ok((Vec::new(), 0));
+    };
+    let algorithms = manifest.making().algorithms();
+    let hashers = worker.hashers.get_or_insert_with(|| Hashers::new(algorithms));
+    digests(
+        (file.as_fd(), stat),
+        hashers,
+        (&run.desk, worker.counters),
+        &mut worker.buffer,
+    )
 }
 
 /// An entry that is no file.
 pub fn special(worker: &Worker<'_>, stat: &Stat, text: Option<&CStr>, done: Done) -> Done {
-    let manifest = worker.run.manifest.as_ref();
+    let manifest = worker.run.manifests().next();
     if !done.arrived() || manifest.is_none_or(|manifest| !manifest.has(stat.kind)) {
         return done;
     }

@@ -40,7 +40,7 @@ pub fn special(
     if stat.nlink > 1 {
         // Nobody may wait for a file that waits here for its sync.
         file::flush(worker);
-        let source = SourceEntry { at, name, file: None };
+        let source = SourceEntry::named(at, name);
         let linked = link::link_or_claim(worker, entry, source, stat, there, &mut claimed)?;
         if linked.is_some() {
             return Ok(linked);
@@ -88,7 +88,7 @@ pub fn special(
             worker.run.waiting.put_off(Undecided {
                 dir: Arc::clone(entry.dir),
                 source: entry.source,
-                target: entry.target.to_owned(),
+                target: entry.found.to_owned(),
                 kind: Kind::Symlink,
             });
             return Ok(None);

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 
-use bulkhaul_formats::codec::Format;
+use super::Format;
 
 /// What an index of an archive ends with.
 const INDEX: &[u8] = b".gzi";

@@ -14,10 +14,10 @@ const MOST: usize = 256;
 const OTHERS: &[u8] = b"*";
 
 /// Sums by extension.
-#[derive(Default)]
-pub struct Totals(Mutex<BTreeMap<Vec<u8>, Conversion>>);
+#[derive(Debug, Default)]
+pub struct Conversions(Mutex<BTreeMap<Vec<u8>, Conversion>>);
 
-impl Totals {
+impl Conversions {
     /// A file of so many bytes became one of so many.
     pub fn add(&self, extension: &[u8], before: u64, after: u64) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,14 +47,14 @@ mod tests {
 
     #[test]
     fn the_greatest_first_and_no_more_than_memory_holds() {
-        let totals = Totals::default();
-        totals.add(b"tsv", 10, 3);
-        totals.add(b"log", 100, 10);
-        totals.add(b"tsv", 20, 4);
+        let sums = Conversions::default();
+        sums.add(b"tsv", 10, 3);
+        sums.add(b"log", 100, 10);
+        sums.add(b"tsv", 20, 4);
         for number in 0..2 * MOST {
-            totals.add(number.to_string().as_bytes(), 1, 1);
+            sums.add(number.to_string().as_bytes(), 1, 1);
         }
-        let sums = totals.into_sums();
+        let sums = sums.into_sums();
         assert_eq!(sums.len(), MOST + 1);
         let told = |sum: &Conversion| (sum.extension.clone(), sum.files, sum.before, sum.after);
         let others = 2 * MOST as u64 - (MOST as u64 - 2);
