@@ -17,6 +17,14 @@ export type {
   SummaryEvent,
   Victims,
 } from './events.js';
+export {
+  type FileInfo,
+  type FileSystem,
+  type FileSystemOptions,
+  filesystem,
+  type Range,
+  type Scope,
+} from './filesystem.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native/events.js';
 export type { Algorithm, ArchiveFormat, Limits, ManifestFormat, PartFormat } from './native/options.js';
@@ -43,6 +51,7 @@ export { Removal, type RemoveOptions, remove } from './ops/remove.js';
 export { type RetainOptions, retainPartitions } from './ops/retain.js';
 export { type SpreadOptions, spread } from './ops/spread.js';
 export {
+  incrementalSync,
   listStore,
   type NamePair,
   type StoreListOptions,
@@ -52,6 +61,15 @@ export {
   syncFiles,
 } from './ops/sync.js';
 export { type VerifyOptions, verify } from './ops/verify.js';
+export { copyPairs, type Pair, type PairOptions, type PairOutcome, validateTransfer } from './pairs.js';
+export {
+  type Outcome as CallOutcome,
+  type ParallelOptions,
+  type RetryOptions,
+  runParallel,
+  type Tried,
+  withRetry,
+} from './parallel.js';
 export {
   type JobState,
   type JobSummary,

@@ -551,6 +551,13 @@ const CALLS: Record<string, Call> = {
     needed: { source: ABSENT, destination: 's3://bucket/prefix' },
     kinds: { ...SYNC, add: 'named', remove: 'patterns' } satisfies Kinds<library.SyncFilesOptions>,
   },
+  incrementalSync: {
+    of: asked(library.incrementalSync),
+    needed: { source: ABSENT, destination: 's3://bucket/prefix', state: OUTPUT },
+    kinds: (({ compare: _, ...kinds }) => ({ ...kinds, exclude: 'patterns', removeExtra: 'boolean' }) as const)(
+      SYNC,
+    ) satisfies Kinds<Omit<library.SyncOptions, 'compare'>>,
+  },
   retainPartitions: {
     of: asked(library.retainPartitions),
     needed: { place: 's3://bucket/prefix', key: 'month', keep: 3 },
@@ -640,12 +647,18 @@ it('every function that the library has is asked here', () => {
     'BulkhaulError',
     'ExitCode',
     'JobError',
+    'copyPairs',
     'display',
+    'filesystem',
     'fromBytes',
     'jobs',
     'journalOf',
     'listedSources',
+    'partitionsOf',
+    'runParallel',
     'toBytes',
+    'validateTransfer',
+    'withRetry',
   ];
   expect(Object.keys(library).sort()).toEqual([...new Set([...functions, ...others])].sort());
 });
@@ -733,6 +746,14 @@ it.each<[string, string, (value: never) => unknown, unknown[]]>([
   ['toBytes', 'name', library.toBytes, [undefined, ...NOTHING, 5, Buffer.from('x')]],
   ['display', 'name', library.display, [undefined, ...NOTHING, 5, Buffer.from('x')]],
   ['fromBytes', 'bytes', library.fromBytes, [undefined, ...NOTHING, 5, 'x', new Uint8Array(1)]],
+  ['partitionsOf', 'path', library.partitionsOf, [undefined, ...NOTHING, 5, ['x']]],
+  ['partitionsOf', 'columns', (columns) => library.partitionsOf('x', columns), [...NOTHING, 5, 'x', [5]]],
+  ['filesystem', 'urlOrProtocol', library.filesystem, [undefined, ...NOTHING, 5, ['x']]],
+  ['filesystem', 'options', (options) => library.filesystem('s3', options), [...NOTHING, 5, 'x']],
+  ['copyPairs', 'pairs', library.copyPairs, [undefined, ...NOTHING, 5, 'x']],
+  ['runParallel', 'call', (call) => library.runParallel(call, []), [undefined, ...NOTHING, 5, 'x']],
+  ['withRetry', 'call', library.withRetry, [undefined, ...NOTHING, 5, 'x']],
+  ['withRetry', 'jitter', (jitter) => library.withRetry(() => 1, { jitter }), [NaN, -1, 'x']],
   ['listedSources', 'list', library.listedSources, [undefined, ...NOTHING, 5, ['x']]],
   ['listedSources', 'spillDirectory', (spill) => library.listedSources('x', spill), [...NOTHING, 5, ['x']]],
 ])('%s refuses a wrong %s', async (_, key, call, wrong) => {

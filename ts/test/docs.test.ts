@@ -24,6 +24,9 @@ const OPERATIONS = [
   'ops/verify.ts',
   'ops/sync.ts',
   'ops/places.ts',
+  'filesystem.ts',
+  'pairs.ts',
+  'parallel.ts',
   'ops/retain.ts',
 ];
 const OPTIONS = ['native/options.ts', 'ops/arguments.ts', ...OPERATIONS];
@@ -66,7 +69,10 @@ const CALLED: readonly [string, string][] = [
   ...each('ops/verify.ts', 'verify'),
   ...each('ops/retain.ts', 'retainPartitions'),
   ...each('stores/partitions.ts', 'partitionsOf'),
-  ...each('ops/sync.ts', 'syncDir', 'syncFiles', 'listStore'),
+  ...each('ops/sync.ts', 'syncDir', 'syncFiles', 'incrementalSync', 'listStore'),
+  ...each('pairs.ts', 'copyPairs', 'validateTransfer'),
+  ...each('parallel.ts', 'runParallel', 'withRetry'),
+  ...each('filesystem.ts', 'filesystem'),
   ...each('ops/remove.ts', 'remove', 'Removal', 'Removal.preview', 'Removal.remove'),
   ...each('names.ts', 'display', 'fromBytes', 'toBytes'),
   ...each('error.ts', 'BulkhaulError', 'BulkhaulError.from'),

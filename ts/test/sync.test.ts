@@ -628,16 +628,33 @@ it('does what its page says', async () => {
   }
   mkdirSync(join(cwd, 'node_modules'));
   symlinkSync(fileURLToPath(new URL('../..', import.meta.url)), join(cwd, 'node_modules/bulkhaul'));
-  let said = '';
+  const said: string[] = [];
   for (const { kind, text } of blocks) {
     writeFileSync(join(cwd, 'example.mjs'), text);
     const line = `bulkhaul() { "${process.execPath}" "${executable}" "$@"; }\nset -e\n${text}`;
     const [command, args] = kind === 'js' ? [process.execPath, ['example.mjs']] : ['sh', ['-c', line]];
     const ran = await program(command as string, args as string[], { cwd, env: server.env });
     expect(ran.code, `${text}\n${ran.stderr}`).toBe(0);
-    if (kind === 'js') said = ran.stdout;
+    if (kind === 'js') said.push(ran.stdout);
   }
-  expect(said).toBe('3\n0 true\n1\na.jpg 5\ncache/c.jpg 11\n');
+
+  const [all3, both] = [
+    "[ [ 'all/a.jpg', 5 ], [ 'all/b.tmp', 5 ], [ 'all/cache/c.jpg', 11 ] ]\n",
+    "[ 'all', 'one' ]\n",
+  ];
+  const place = `${both}${all3}a.j false\n`;
+  expect(said).toEqual([
+    '3\n0 true\n1\na.jpg 5\ncache/c.jpg 11\n',
+    ...['3 0\n', '0\n', 'true\n', '2\n', '3\n', '3 0\n'],
+    "{ year: '2026', month: '06', day: '15' }\n{ year: '2026', month: '06' }\n",
+    '2\n',
+    'removed year=2026/month=6/\nskipped year=2026/month=7/\n1\n',
+    's3://archive/pairs/first.jpg added undefined\n' +
+      's3://archive/pairs/second.jpg failed stat photos/missing.jpg: No such file or directory\n',
+    'true the contents are the same\n',
+    '1 2\n2 2\nchecked/a.jpg true undefined\nchecked/none.jpg false NO_SOURCE\n',
+    ...['true\n', 'true 1\n', '3 0\n', place + place],
+  ]);
   const all = ['a.jpg', 'b.tmp', 'cache/c.jpg'];
   const below = (prefix: string) =>
     server.keys.flatMap((key) => (key.startsWith(prefix) ? [key.slice(prefix.length)] : []));
@@ -650,7 +667,7 @@ it('does what its page says', async () => {
   expect(Object.keys(filesOf(join(cwd, 'back')))).toEqual(all);
   // Of three months the last two are left.
   expect(below('events/')).toEqual(['year=2026/month=6/a.parquet', 'year=2026/month=7/a.parquet']);
-});
+}, 120_000);
 
 it('speaks TLS with servers whose authority it trusts, and with no others', async () => {
   const at = scratch();

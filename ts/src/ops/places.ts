@@ -6,7 +6,19 @@
 import { fromBytes, type PathLike } from '../names.js';
 import type { StoreAccess, StoreRequests } from '../native/options.js';
 import { accessOf, type Credentials, isHere, isUrl, type StoreSettings } from '../stores/aws.js';
-import { boolean, count, type Environment, path, pathText, rate, record, size, text } from './arguments.js';
+import {
+  boolean,
+  count,
+  ENVIRONMENT,
+  type Environment,
+  type Fields,
+  path,
+  pathText,
+  rate,
+  record,
+  size,
+  text,
+} from './arguments.js';
 
 /** Who asks, and where that is looked up. Neither is kept in a journal. */
 export interface Asking {
@@ -24,11 +36,14 @@ export const STORE = record<StoreSettings>({
   anonymous: boolean,
   caFile: path,
 });
-export const CREDENTIALS = record<Credentials>({ key: text, secret: text, token: text }, 'key', 'secret');
+const CREDENTIALS = record<Credentials>({ key: text, secret: text, token: text }, 'key', 'secret');
 export const REQUESTS = record<StoreRequests>({
   ...{ memory: size, chunkSize: size },
   ...{ retries: count, backoff: rate, jitter: rate },
 });
+
+/** Fields of `Asking`. */
+export const ASKING: Fields<Asking> = { credentials: CREDENTIALS, environment: ENVIRONMENT };
 
 /** The text of a place; `what` names it in an error. */
 export function placeText(place: PathLike, what: string): string {

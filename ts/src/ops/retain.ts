@@ -10,7 +10,6 @@ import { loadStores } from '../native.js';
 import type { StoreSettings } from '../stores/aws.js';
 import {
   count,
-  ENVIRONMENT,
   each,
   type Fields,
   JOB,
@@ -25,7 +24,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { type Asking, accessTo, CREDENTIALS, placeText, REQUESTS, STORE, wholePlace } from './places.js';
+import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, wholePlace } from './places.js';
 
 /** Options of `retainPartitions`. */
 export interface RetainOptions
@@ -66,13 +65,14 @@ const FIELDS: Fields<RetainOptions> = {
   keep: count,
   within: text,
   store: STORE,
-  credentials: CREDENTIALS,
-  environment: ENVIRONMENT,
+  ...ASKING,
   requests: REQUESTS,
   maxDelete: limit,
   spillDirectory: path,
 };
 const OPTIONS = record<RetainOptions>(FIELDS, 'place', 'key', 'keep');
+const { key: _key, keep: _keep, within: _within, journal: _journal, ...OF_ALL } = FIELDS;
+const BELOW = record<Omit<RetainOptions, 'key' | 'keep' | 'within' | 'journal'>>(OF_ALL, 'place');
 
 /**
  * Keeps the last partitions (`KEY=VALUE` between slashes) of each group, by their values: whole numbers as numbers, dates as
@@ -131,4 +131,23 @@ export async function prepareRetention(options: RetainOptions): Promise<Prepared
   const asked: RetainOptions = { ...options, place: wholePlace(place) };
   const journal = await journalFor('retain', asked, true);
   return prepared(journal, async () => stores.prune(native));
+}
+
+/** Removes all that is below a place. */
+export function removeBelow(options: Omit<RetainOptions, 'key' | 'keep' | 'within' | 'journal'>): Job {
+  return begin(options, BELOW, async ({ place: given, store, credentials, environment, maxDelete, ...rest }) => {
+    const { signal: _signal, entries, spillDirectory, ...more } = rest;
+    const place = placeText(given, 'the place');
+    const access = await accessTo(place, store, { environment, credentials });
+    const native: NativePruneOptions = {
+      ...more,
+      place: pathBytes(place),
+      ...(access && { access }),
+      ...(maxDelete !== undefined && mostOf(maxDelete)),
+      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+      ...(entries !== undefined && { entryEvents: entries }),
+    };
+    const stores = await loadStores();
+    return prepared(undefined, async () => stores.prune(native));
+  });
 }

@@ -11,7 +11,6 @@ import { type Credentials, isHere, type StoreSettings } from '../stores/aws.js';
 import {
   boolean,
   count,
-  ENVIRONMENT,
   each,
   excluding,
   type Fields,
@@ -31,7 +30,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { type Asking, accessTo, CREDENTIALS, placeText, REQUESTS, STORE, wholePlace } from './places.js';
+import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, wholePlace } from './places.js';
 
 /** Options of `syncDir`. */
 export interface SyncOptions
@@ -88,9 +87,8 @@ const FIELDS: Fields<SyncOptions> = {
   destination: path,
   store: STORE,
   sourceStore: STORE,
-  credentials: CREDENTIALS,
-  sourceCredentials: CREDENTIALS,
-  environment: ENVIRONMENT,
+  ...ASKING,
+  sourceCredentials: ASKING.credentials,
   requests: REQUESTS,
   compare: text,
   conflict: text,
@@ -114,6 +112,8 @@ const FIELDS: Fields<SyncOptions> = {
   spillDirectory: path,
 };
 const OPTIONS = record<SyncOptions>(FIELDS, 'source', 'destination');
+const { compare: _compare, ...ALWAYS } = FIELDS;
+const INCREMENTAL = record<Omit<SyncOptions, 'compare'>>(ALWAYS, 'source', 'destination', 'state');
 
 /** A file that has another name in the destination. */
 export interface NamePair {
@@ -188,6 +188,27 @@ export function syncDir(options: SyncOptions): Job {
  */
 export function syncFiles(options: SyncFilesOptions): Job {
   return begin(options, FILES_OPTIONS, prepareSync);
+}
+
+/**
+ * Brings over what changed since the last time, by a file that says what both sides were then. It is written entry by entry, and
+ * belongs to its two places; what is gone or changed in the destination is seen too.
+ *
+ * @example
+ * ```js
+ * import { incrementalSync } from 'bulkhaul';
+ *
+ * const { outcomes } = await incrementalSync({
+ *   source: 'photos',
+ *   destination: 's3://archive/photos',
+ *   state: 'photos.state',
+ *   environment: process.env,
+ * });
+ * console.log(outcomes.copied);
+ * ```
+ */
+export function incrementalSync(options: Omit<SyncOptions, 'compare'> & { state: PathLike }): Job {
+  return begin(options, INCREMENTAL, (options) => prepareSync({ ...options, compare: 'state' }));
 }
 
 /** The same, not begun yet. */
@@ -323,8 +344,7 @@ const LIST_FIELDS: Fields<StoreListOptions> = {
   entries: boolean,
   place: path,
   store: STORE,
-  credentials: CREDENTIALS,
-  environment: ENVIRONMENT,
+  ...ASKING,
   requests: REQUESTS,
   nul: boolean,
   output: path,

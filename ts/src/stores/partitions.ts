@@ -1,4 +1,5 @@
 /** Partitions in paths, as Hive writes them: a path in, its keys and values out. The engine's `hive` knows the same rules. */
+import { unfit } from '../error.js';
 import { fromBytes, type PathLike } from '../names.js';
 
 /**
@@ -15,6 +16,9 @@ import { fromBytes, type PathLike } from '../names.js';
  * ```
  */
 export function partitionsOf(path: PathLike, columns?: readonly string[]): Record<string, string> {
+  if (typeof path !== 'string' && !Buffer.isBuffer(path)) throw unfit('path', 'a path (a string or a Buffer)', path);
+  if (columns !== undefined && !(Array.isArray(columns) && columns.every((each) => typeof each === 'string')))
+    throw unfit('columns', 'an array of strings', columns);
   const names = (typeof path === 'string' ? path : fromBytes(path)).split('/').slice(0, -1);
   if (columns !== undefined) {
     const last = names.slice(-columns.length);

@@ -1,0 +1,410 @@
+/**
+ * A disk or an object store, file by file: one interface for both.
+ *
+ * Comes in: a URL or the word for a kind of place; goes out: a `FileSystem`. What is brought over, copied or removed goes
+ * through jobs, with all that they promise; contents that are read and written as streams go through the stores themselves:
+ * what is written appears when its stream has finished, and not before.
+ */
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { Readable, Writable } from 'node:stream';
+import { BulkhaulError, unfit } from './error.js';
+import type { Report } from './events.js';
+import { fromBytes, toBytes } from './names.js';
+import type { StoreRequests } from './native/options.js';
+import { type FileEntry, loadStores, type NativeFiles, type NativeFileWriter } from './native.js';
+import { type MaxDelete, record } from './ops/arguments.js';
+import { ASKING, type Asking, accessTo, REQUESTS, STORE } from './ops/places.js';
+import { remove } from './ops/remove.js';
+import { removeBelow } from './ops/retain.js';
+import { listStore, syncDir, syncFiles } from './ops/sync.js';
+import { isHere, isUrl, type StoreSettings } from './stores/aws.js';
+
+/** Options of `filesystem`. */
+export interface FileSystemOptions extends Asking {
+  /** How the store is reached. Default: as `environment` says. */
+  store?: StoreSettings;
+  /** How requests go. Default: as `StoreRequests` has it. */
+  requests?: StoreRequests;
+}
+
+/** What is known of a file or directory. */
+export interface FileInfo {
+  /** As the methods take it. That of a directory has no slash at its end. */
+  name: string;
+  /** What it is. */
+  type: 'file' | 'directory';
+  /** Bytes; 0 of a directory. */
+  size: number;
+  /** Its last change: in a listing of a store, when it was written. Absent: a directory of a store has none. */
+  modified?: Date;
+  /** What changes when the content does. Absent: the place does not say. */
+  tag?: string;
+}
+
+/** Some bytes of a content. */
+export interface Range {
+  /** The first. Default 0. */
+  start?: number;
+  /** The one after the last. Default: its end. */
+  end?: number;
+}
+
+/** How much is meant. */
+export interface Scope {
+  /** A directory, with all that is in it. Default false: one file. */
+  recursive?: boolean;
+}
+
+const OPTIONS = record<FileSystemOptions>({ ...ASKING, store: STORE, requests: REQUESTS });
+
+/**
+ * Opens a disk or an object store. `s3://BUCKET/PREFIX` and `/DIRECTORY`: names are relative to it. `s3`: names are
+ * `BUCKET/KEY`. `file`: names are paths. Nothing is asked yet.
+ *
+ * @example
+ * ```js
+ * import { filesystem } from 'bulkhaul';
+ *
+ * const archive = filesystem('s3://archive', { environment: process.env });
+ * await archive.put('photos/a.jpg', 'backup/a.jpg');
+ * for (const { name, size } of await archive.ls('backup')) console.log(name, size);
+ * ```
+ */
+export function filesystem(urlOrProtocol: string, options: FileSystemOptions = {}): FileSystem {
+  if (typeof urlOrProtocol !== 'string') throw unfit('urlOrProtocol', 'a URL, a path, s3 or file', urlOrProtocol);
+  OPTIONS(options, 'options');
+  const root = { s3: 's3://', file: '' }[urlOrProtocol.replace(/:(?:\/\/)?$/, '')] ?? urlOrProtocol;
+  if (!isHere(root) && !/^s3:/i.test(root)) {
+    throw new BulkhaulError('USAGE', `${urlOrProtocol}: there are s3://BUCKET/PREFIX, s3, file and paths`);
+  }
+  return new FileSystem(root.replace(/^file:(?:\/\/)?(?=\/)/i, ''), options);
+}
+
+/** A bucket and a key, or a path. */
+type Place = { readonly bucket: string; readonly key: string } | { readonly path: string };
+
+/** A disk or an object store. Names are relative to its root; whole URLs and, on a disk, absolute paths are taken as they are. */
+export class FileSystem {
+  readonly #files = new Map<string, Promise<NativeFiles>>();
+
+  constructor(
+    /** Where names begin. */
+    readonly root: string,
+    readonly options: FileSystemOptions,
+  ) {}
+
+  /** The whole URL or path of a name. */
+  url(name = ''): string {
+    if (typeof name !== 'string') throw unfit('name', 'a string', name);
+    if (isUrl(name) || (name.startsWith('/') && isHere(this.root))) return name.replace(/^file:(?:\/\/)?(?=\/)/i, '');
+    if (this.root === '' || name === '') return this.root + name;
+    return `${this.root}${this.root.endsWith('/') ? '' : '/'}${name}`;
+  }
+
+  #place(name: string): Place {
+    const url = this.url(name);
+    const [, bucket, key = ''] = /^s3:\/\/([^/]*)(?:\/([\s\S]*))?$/i.exec(url) ?? [];
+    if (bucket === undefined) return { path: url };
+    if (bucket === '') throw new BulkhaulError('USAGE', `${url}: there is no bucket in it`);
+    return { bucket, key };
+  }
+
+  /** A name of something in a store, as the methods take it. */
+  #named(bucket: string, key: string): string {
+    const url = `s3://${bucket}/${key.replace(/\/$/, '')}`;
+    const root = this.root === '' || this.root.endsWith('/') ? this.root : `${this.root}/`;
+    return url.startsWith(root) ? url.slice(root.length) : url;
+  }
+
+  /** The store of a bucket, or the directory of a disk. */
+  #opened(place: string): Promise<NativeFiles> {
+    const known = this.#files.get(place);
+    if (known !== undefined) return known;
+    const { store, requests } = this.options;
+    const opening = loadStores().then(async (stores) => {
+      const access = await accessTo(place, store, this.options);
+      try {
+        return stores.openFiles({
+          place: toBytes(place),
+          ...(access && { access }),
+          ...(requests && { requests }),
+        });
+      } catch (error) {
+        throw BulkhaulError.from(error);
+      }
+    });
+    if (!isHere(place)) this.#files.set(place, opening);
+    opening.catch(() => this.#files.delete(place));
+    return opening;
+  }
+
+  #told(bucket: string, { key, directory, size, written, mtime, tag }: FileEntry): FileInfo {
+    const name = this.#named(bucket, fromBytes(key));
+    if (directory) return { name, type: 'directory', size: 0 };
+    const modified = new Date((mtime ?? written) * 1000);
+    return { name, type: 'file', size, modified, ...(tag && { tag: tag.toString() }) };
+  }
+
+  /** What is in a directory, or the one file of this name, in the order of the bytes of the names. */
+  async ls(name = ''): Promise<FileInfo[]> {
+    const place = this.#place(name);
+    if ('path' in place) {
+      const itself = await this.info(name);
+      return itself.type === 'file' ? [itself] : children(name, place.path);
+    }
+    const { bucket, key } = place;
+    const directory = key === '' || key.endsWith('/') ? key : `${key}/`;
+    const files = await this.#opened(`s3://${bucket}`);
+    const found = await files.list(toBytes(directory)).catch(storeError);
+    return found.length > 0 ? found.map((each) => this.#told(bucket, each)) : [await this.info(name)].filter(isFile);
+  }
+
+  /** All files below a directory, in the order of the bytes of their names. */
+  async find(name = ''): Promise<FileInfo[]> {
+    const place = this.#place(name);
+    if ('path' in place) {
+      const below = async (infos: FileInfo[]): Promise<FileInfo[]> => {
+        const all = await Promise.all(
+          infos.map(async (info) => (isFile(info) ? [info] : below(await children(info.name, this.url(info.name))))),
+        );
+        return all.flat();
+      };
+      return (await below(await this.ls(name))).sort((a, b) => Buffer.compare(toBytes(a.name), toBytes(b.name)));
+    }
+    const { bucket, key } = place;
+    const { requests, store, environment, credentials } = this.options;
+    const found: FileInfo[] = [];
+    const job = listStore({
+      place: this.url(name),
+      entries: true,
+      ...{ environment, credentials },
+      ...(store && { store }),
+      ...(requests && { requests }),
+    });
+    const below = key === '' || key.endsWith('/') ? key : `${key}/`;
+    for await (const event of job) {
+      if (event.type !== 'entry' || event.kind !== 'file') continue;
+      const { path, size = 0, mtime = 0 } = event;
+      found.push({ name: this.#named(bucket, below + path), type: 'file', size, modified: new Date(mtime * 1000) });
+    }
+    await job.orThrow();
+    return found.length > 0 ? found : [await this.info(name)].filter(isFile);
+  }
+
+  /** What is known of a file or directory. Rejects with `NO_SOURCE` where there is none. */
+  async info(name: string): Promise<FileInfo> {
+    const found = await this.#look(name);
+    if (found === undefined) throw new BulkhaulError('NO_SOURCE', `${this.url(name)}: there is no such file`);
+    return found;
+  }
+
+  async #look(name: string): Promise<FileInfo | undefined> {
+    const place = this.#place(name);
+    if ('path' in place) return look(name, place.path);
+    const { bucket, key } = place;
+    const files = await this.#opened(`s3://${bucket}`);
+    const itself = key === '' || key.endsWith('/') ? null : await files.stat(toBytes(key)).catch(storeError);
+    if (itself !== null) return this.#told(bucket, itself);
+    const directory = key === '' || key.endsWith('/') ? key : `${key}/`;
+    const within = await files.list(toBytes(directory)).catch(storeError);
+    if (within.length === 0 && key !== '') return undefined;
+    return { name: this.#named(bucket, directory), type: 'directory', size: 0 };
+  }
+
+  /** Whether there is a file or directory of this name. */
+  async exists(name: string): Promise<boolean> {
+    return (await this.#look(name)) !== undefined;
+  }
+
+  /** A stream of a content (`'r'`), or one that makes it (`'w'`): that appears when the stream has finished. */
+  open(name: string, mode?: 'r', range?: Range): Readable;
+  open(name: string, mode: 'w', about?: { modified?: Date }): Writable;
+  open(name: string, mode: 'r' | 'w' = 'r', more: Range & { modified?: Date } = {}): Readable | Writable {
+    if (mode !== 'r' && mode !== 'w') throw unfit('mode', "'r' or 'w'", mode);
+    const place = this.#place(name);
+    if (mode === 'w') return this.#writable(place, more.modified);
+    const { start = 0, end } = more;
+    for (const [key, value] of Object.entries({ start, end: end ?? 0 })) {
+      if (!Number.isSafeInteger(value) || value < 0) throw unfit(key, 'a number of bytes', value);
+    }
+    if ('bucket' in place)
+      return Readable.from(this.#parts(place.bucket, place.key, start, end), { objectMode: false });
+    if (end !== undefined && end <= start) return Readable.from([], { objectMode: false });
+    return createReadStream(toBytes(place.path), { start, ...(end !== undefined && { end: end - 1 }) });
+  }
+
+  async *#parts(bucket: string, key: string, start: number, end?: number): AsyncGenerator<Buffer> {
+    const files = await this.#opened(`s3://${bucket}`);
+    const reader = files.read(toBytes(key), start, end);
+    for (;;) {
+      const part = await reader.next().catch(storeError);
+      if (part === null) return;
+      yield part;
+    }
+  }
+
+  #writable(place: Place, modified: Date | undefined): Writable {
+    const [directory, key] =
+      'path' in place ? [dirname(place.path), basename(place.path)] : [`s3://${place.bucket}`, place.key];
+    if (key === '') throw new BulkhaulError('USAGE', 'there is no name to write to');
+    let writer: NativeFileWriter | undefined;
+    const begun = async () => {
+      const files = await this.#opened(directory);
+      writer ??= files.write(toBytes(key), modified && modified.getTime() / 1000);
+      return writer;
+    };
+    const done = (work: Promise<unknown>, callback: (error?: Error | null) => void) =>
+      void work.then(
+        () => callback(),
+        (error: Error) => callback(asStoreError(error)),
+      );
+    return new Writable({
+      write: (chunk: Buffer, _, callback) =>
+        done(
+          begun().then((writer) => writer.put(chunk)),
+          callback,
+        ),
+      final: (callback) =>
+        done(
+          begun().then(async (writer) => {
+            await writer.finish();
+          }),
+          callback,
+        ),
+      destroy: (error, callback) => {
+        writer?.abort();
+        callback(error);
+      },
+    });
+  }
+
+  /** A content, or some bytes of it. */
+  async cat(name: string, range: Range = {}): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of this.open(name, 'r', range)) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  }
+
+  /** Brings a file of this machine here, or with `recursive` what is in a directory of it, where it differs. */
+  put(local: string, name: string, { recursive = false }: Scope = {}): Promise<Report> {
+    return this.#brought(local, this.url(name), recursive);
+  }
+
+  /** Brings a file to this machine, or with `recursive` what is in a directory, where it differs. */
+  get(name: string, local: string, { recursive = false }: Scope = {}): Promise<Report> {
+    return this.#brought(this.url(name), local, recursive);
+  }
+
+  /** Copies a file, or with `recursive` what is in a directory, within the store where it can. */
+  cp(from: string, to: string, { recursive = false }: Scope = {}): Promise<Report> {
+    return this.#brought(this.url(from), this.url(to), recursive);
+  }
+
+  #brought(source: string, destination: string, recursive: boolean): Promise<Report> {
+    const asked = this.#asked;
+    if (recursive) return syncDir({ source, destination, ...asked }).orThrow();
+    const [from, name] = split(source);
+    const [to, other] = split(destination.endsWith('/') ? destination + name : destination);
+    return syncFiles({ source: from, destination: to, add: [{ from: name, to: other }], ...asked }).orThrow();
+  }
+
+  get #asked() {
+    const { store, requests, environment, credentials } = this.options;
+    return { environment, credentials, ...(store && { store }), ...(requests && { requests }) };
+  }
+
+  /** Gives a file another name, or with `recursive` all that is in a directory: in a store it is copied and then removed. */
+  async mv(from: string, to: string, { recursive = false }: Scope = {}): Promise<void> {
+    const [here, there] = [this.url(from), this.url(to)];
+    if (isHere(here) && isHere(there)) {
+      const renamed = await rename(toBytes(here), toBytes(there)).then(
+        () => true,
+        (error: NodeJS.ErrnoException) => {
+          if (error.code === 'EXDEV') return false;
+          throw missing(error, here);
+        },
+      );
+      if (renamed) return;
+    }
+    // Only what was copied goes: what comes meanwhile stays.
+    const names = recursive
+      ? (await this.find(from)).map(({ name }) => this.url(name).slice(slashed(here).length))
+      : [];
+    const [source, name] = recursive ? [slashed(here), ''] : split(here);
+    const [destination, other] = recursive ? [slashed(there), ''] : split(there);
+    const add = recursive ? names : [{ from: name, to: other }];
+    await syncFiles({ source, destination, add, ...this.#asked }).orThrow();
+    const gone = recursive ? names : [name];
+    await syncFiles({ source: destination, destination: source, remove: gone, ...this.#asked }).orThrow();
+  }
+
+  /** Removes a file, or with `recursive` a directory with all that is in it. Rejects with `NO_SOURCE` where there is none. */
+  async rm(name: string, { recursive = false, maxDelete }: Scope & { maxDelete?: MaxDelete } = {}): Promise<Report> {
+    const url = this.url(name);
+    const limit = maxDelete !== undefined && { maxDelete };
+    const { type } = await this.info(name);
+    if (type === 'directory' && !recursive) throw new BulkhaulError('USAGE', `${url} is a directory: say recursive`);
+    if (isHere(url)) return remove({ paths: url, ...limit }).orThrow();
+    if (type === 'directory') return removeBelow({ place: slashed(url), ...limit, ...this.#asked }).orThrow();
+    const [destination, key] = split(url);
+    return syncFiles({ source: destination, destination, remove: [key], ...this.#asked }).orThrow();
+  }
+
+  /** Makes a directory and those above it. In a store there is nothing to make. */
+  async makedirs(name: string): Promise<void> {
+    const place = this.#place(name);
+    if ('path' in place) await mkdir(toBytes(place.path), { recursive: true });
+  }
+}
+
+const isFile = ({ type }: FileInfo) => type === 'file';
+const slashed = (url: string) => (url.endsWith('/') ? url : `${url}/`);
+
+/** The place that holds a file, and its name in it. */
+function split(url: string): [string, string] {
+  const at = url.lastIndexOf('/');
+  const name = url.slice(at + 1);
+  if (name === '') throw new BulkhaulError('USAGE', `${url} is no name of a file`);
+  if (at < 0) return ['.', name];
+  return [isUrl(url) ? url.slice(0, at) : url.slice(0, at) || '/', name];
+}
+
+/** A file or directory of this machine; symlinks are followed. */
+async function look(name: string, path: string): Promise<FileInfo | undefined> {
+  const found = await stat(toBytes(path === '' ? '.' : path)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+    throw error;
+  });
+  if (found === undefined) return undefined;
+  const { mtime: modified } = found;
+  const plain = name.length > 1 ? name.replace(/\/+$/, '') : name;
+  if (found.isDirectory()) return { name: plain, type: 'directory', size: 0, modified };
+  return { name: plain, type: 'file', size: found.size, modified };
+}
+
+/** What is in a directory of this machine; a symlink that leads nowhere is left out. */
+async function children(name: string, path: string): Promise<FileInfo[]> {
+  const names = (await readdir(toBytes(path === '' ? '.' : path), { encoding: 'buffer' })).sort(Buffer.compare);
+  const join = (above: string, below: string) => (above === '' ? below : `${slashed(above)}${below}`);
+  const found = await Promise.all(names.map((each) => look(join(name, fromBytes(each)), join(path, fromBytes(each)))));
+  return found.filter((each) => each !== undefined);
+}
+
+/** What the addon rejects with, as the error of the library. */
+function asStoreError(error: unknown): BulkhaulError {
+  const { kind, message } = error as Error & { kind?: string };
+  if (kind === 'missing' || kind === 'vanished') return new BulkhaulError('NO_SOURCE', message, { cause: error });
+  return BulkhaulError.from(error);
+}
+
+function storeError(error: unknown): never {
+  throw asStoreError(error);
+}
+
+function missing(error: NodeJS.ErrnoException, path: string): Error {
+  return error.code === 'ENOENT'
+    ? new BulkhaulError('NO_SOURCE', `${path}: there is no such file`, { cause: error })
+    : error;
+}

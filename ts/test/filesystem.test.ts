@@ -1,0 +1,262 @@
+/** A disk and a store, file by file; pairs of files; many calls at once, and calls that are made again. */
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { describe, expect, it } from 'vitest';
+import { BulkhaulError } from '../src/error.js';
+import { type FileSystem, filesystem } from '../src/filesystem.js';
+import { copyPairs, validateTransfer } from '../src/pairs.js';
+import { runParallel, withRetry } from '../src/parallel.js';
+import { type S3, s3 } from './rig/s3.js';
+import { scratch } from './rig.js';
+
+const MIB = 1024 * 1024;
+const REQUESTS = { backoff: 0, chunkSize: 5 * MIB };
+
+/** A disk and a store, each empty. */
+async function places(): Promise<[string, FileSystem, S3 | undefined][]> {
+  const server = await s3({ page: 2 });
+  const options = { environment: server.env, requests: REQUESTS };
+  return [
+    ['a store', filesystem('s3://b/root', options), server],
+    ['a disk', filesystem(join(scratch(), 'root')), undefined],
+    ['all buckets', filesystem('s3', options), server],
+  ];
+}
+
+/** A name below the root, also where the root is above all buckets. */
+const at = (files: FileSystem, name: string) => (files.root === 's3://' ? `b/${name}` : name);
+
+const names = (infos: { name: string }[]) => infos.map(({ name }) => name.replace(/^b\//, ''));
+
+describe('a place', () => {
+  it('is written, read, listed, copied and emptied, whatever it is', async () => {
+    for (const [what, files, server] of await places()) {
+      server?.objects.clear();
+      const name = (name: string) => at(files, name);
+      await files.makedirs(name(''));
+      for (const [file, content] of [
+        ['a', '0123456789'],
+        ['d/b ü+%&', 'x'],
+        ['d/e/c', ''],
+      ] as const) {
+        await pipeline(Readable.from([Buffer.from(content)]), files.open(name(file), 'w'));
+      }
+      expect([what, names(await files.ls(name('')))]).toEqual([what, ['a', 'd']]);
+      expect(names(await files.ls(name('d')))).toEqual(['d/b ü+%&', 'd/e']);
+      expect(names(await files.find(name('')))).toEqual(['a', 'd/b ü+%&', 'd/e/c']);
+      expect(names(await files.ls(name('a')))).toEqual(['a']);
+      expect(await files.info(name('a'))).toMatchObject({ name: name('a'), type: 'file', size: 10 });
+      expect(await files.info(name('d'))).toMatchObject({ name: name('d'), type: 'directory', size: 0 });
+      expect([await files.exists(name('d')), await files.exists(name('x'))]).toEqual([true, false]);
+      await expect(files.info(name('x'))).rejects.toMatchObject({ code: 'NO_SOURCE' });
+      await expect(files.ls(name('x'))).rejects.toMatchObject({ code: 'NO_SOURCE' });
+      expect(String(await files.cat(name('a')))).toBe('0123456789');
+      expect(String(await files.cat(name('a'), { start: 2, end: 5 }))).toBe('234');
+      expect(String(await files.cat(name('a'), { start: 8 }))).toBe('89');
+      expect(String(await files.cat(name('a'), { start: 3, end: 3 }))).toBe('');
+      expect((await files.cat(name('d/e/c'))).length).toBe(0);
+      await files.cp(name('a'), name('f/copy'));
+      await files.mv(name('f/copy'), name('f/moved'));
+      await files.cp(name('d'), name('g'), { recursive: true });
+      await files.mv(name('g'), name('h'), { recursive: true });
+      expect(names(await files.find(name('')))).toEqual(['a', 'd/b ü+%&', 'd/e/c', 'f/moved', 'h/b ü+%&', 'h/e/c']);
+      await files.rm(name('a'));
+      await expect(files.rm(name('d'))).rejects.toMatchObject({ code: 'USAGE' });
+      expect((await files.rm(name('d'), { recursive: true })).complete).toBe(true);
+      await expect(files.rm(name('h'), { recursive: true, maxDelete: 1 })).rejects.toMatchObject({
+        code: expect.stringMatching(/^(SAFETY|INCOMPLETE)$/),
+      });
+      expect(names(await files.find(name('')))).toEqual(['f/moved', 'h/b ü+%&', 'h/e/c']);
+      await expect(files.rm(name('x'))).rejects.toMatchObject({ code: 'NO_SOURCE' });
+    }
+  }, 60_000);
+
+  it('takes and gives files of this machine, alone and with all that is beside them', async () => {
+    for (const [, files, server] of await places()) {
+      server?.objects.clear();
+      const tree = join(scratch(), 'tree');
+      mkdirSync(join(tree, 'd'), { recursive: true });
+      writeFileSync(join(tree, 'a'), '1');
+      writeFileSync(join(tree, 'd/b'), '2');
+      await files.makedirs(at(files, ''));
+      await files.put(join(tree, 'a'), at(files, 'one/x'));
+      await files.put(tree, at(files, 'all'), { recursive: true });
+      // A second time it does not come to be in itself.
+      await files.put(tree, at(files, 'all'), { recursive: true });
+      expect(names(await files.find(at(files, '')))).toEqual(['all/a', 'all/d/b', 'one/x']);
+      const back = scratch();
+      await files.get(at(files, 'one/x'), join(back, 'y'));
+      await files.get(at(files, 'all'), join(back, 'all'), { recursive: true });
+      expect(readFileSync(join(back, 'y'), 'utf8') + readFileSync(join(back, 'all/d/b'), 'utf8')).toBe('12');
+      await expect(files.put(join(tree, 'missing'), at(files, 'm'))).rejects.toMatchObject({ code: 'INCOMPLETE' });
+    }
+  }, 60_000);
+
+  it('has large contents in parts, and none that broke off', async () => {
+    const server = await s3();
+    const files = filesystem('s3://b', { environment: server.env, requests: REQUESTS });
+    const content = Buffer.alloc(11 * MIB + 3, 'abcdefg');
+    await pipeline(Readable.from([content]), files.open('big', 'w', { modified: new Date(1_600_000_000_500) }));
+    expect(server.objects.get('big')?.body.equals(content)).toBe(true);
+    expect(server.objects.get('big')?.headers['x-amz-meta-mtime']).toBe('1600000000.500000000');
+    expect((await files.cat('big')).equals(content)).toBe(true);
+    expect(
+      (await files.cat('big', { start: 5 * MIB - 1, end: 5 * MIB + 2 })).equals(
+        content.subarray(5 * MIB - 1, 5 * MIB + 2),
+      ),
+    ).toBe(true);
+    const breaks = Readable.from(
+      (async function* () {
+        yield Buffer.alloc(7 * MIB);
+        throw new Error('the source broke off');
+      })(),
+    );
+    await expect(pipeline(breaks, files.open('half', 'w'))).rejects.toThrow('broke off');
+    expect(server.keys).toEqual(['big']);
+    const there = join(scratch(), 'disk');
+    const disk = filesystem(there);
+    await expect(
+      pipeline(
+        Readable.from(
+          (async function* () {
+            yield Buffer.from('x');
+            throw new Error('no');
+          })(),
+        ),
+        disk.open('half', 'w'),
+      ),
+    ).rejects.toThrow('no');
+    await pipeline(Readable.from([content]), disk.open('whole', 'w'));
+    expect(readdirSync(there).filter((name) => !name.startsWith('.bh-'))).toEqual(['whole']);
+    // What is flipped on its way is no content.
+    server.plan = ({ method, key }) => (method === 'GET' && key === 'big' ? 'down' : undefined);
+    await expect(files.cat('big')).rejects.toBeInstanceOf(BulkhaulError);
+    await expect(files.cat('none')).rejects.toMatchObject({ code: 'NO_SOURCE' });
+  }, 60_000);
+
+  it('tells a file from a directory of the same name, and leaves a prefix of a name alone', async () => {
+    const server = await s3();
+    const files = filesystem('s3://b', { environment: server.env });
+    for (const key of ['x', 'x/y', 'x2/z', 'm/']) server.put(key, key === 'm/' ? '' : key);
+    expect(await files.ls()).toMatchObject([
+      { name: 'm', type: 'directory' },
+      { name: 'x', type: 'file' },
+      { name: 'x', type: 'directory' },
+      { name: 'x2', type: 'directory' },
+    ]);
+    await files.rm('x/', { recursive: true });
+    expect(server.keys).toEqual(['m/', 'x', 'x2/z']);
+    await files.rm('x');
+    expect(server.keys).toEqual(['m/', 'x2/z']);
+  });
+
+  it('is told what is wrong before anything is asked', async () => {
+    expect(() => filesystem('gs://b')).toThrow('s3://BUCKET/PREFIX');
+    expect(() => filesystem(5 as never)).toThrow('urlOrProtocol');
+    expect(() => filesystem('s3://b', { stroe: {} } as never)).toThrow('did you mean options.store');
+    const files = filesystem('s3://b', { environment: {} });
+    await expect(files.ls()).rejects.toThrow('no credentials');
+    expect(() => files.open('a', 'x' as never)).toThrow("mode: 'x'");
+    expect(() => filesystem('s3').open('/', 'w')).toThrow('no bucket');
+    const disk = filesystem('file');
+    const root = scratch();
+    symlinkSync('nowhere', join(root, 'link'));
+    writeFileSync(join(root, 'file'), '1');
+    expect((await disk.ls(root)).map(({ name }) => name)).toEqual([join(root, 'file')]);
+  });
+});
+
+describe('pairs', () => {
+  it('are copied each to its place, and one that fails ends nothing', async () => {
+    const server = await s3();
+    const [here, there] = [scratch(), scratch()];
+    for (const name of ['a', 'b', 'c']) writeFileSync(join(here, name), name);
+    const pairs = [
+      { from: join(here, 'a'), to: 's3://b/x/1' },
+      { from: join(here, 'missing'), to: 's3://b/x/2' },
+      { from: join(here, 'b'), to: 's3://b/y/3' },
+      { from: join(here, 'c'), to: join(there, 'c2') },
+    ];
+    const options = { environment: server.env, requests: { backoff: 0 } };
+    const outcomes = await copyPairs(pairs, options);
+    expect(outcomes.map(({ to, outcome }) => [to, outcome])).toEqual([
+      ['s3://b/x/1', 'added'],
+      ['s3://b/x/2', 'failed'],
+      ['s3://b/y/3', 'added'],
+      [join(there, 'c2'), 'added'],
+    ]);
+    expect(outcomes[1]?.reason).toContain('No such file');
+    expect([server.contents, readFileSync(join(there, 'c2'), 'utf8')]).toEqual([{ 'x/1': 'a', 'y/3': 'b' }, 'c']);
+    writeFileSync(join(here, 'a'), 'other');
+    expect((await copyPairs(pairs, options)).map(({ outcome }) => outcome)).toEqual([
+      ...['updated', 'failed', 'skipped', 'skipped'],
+    ]);
+  });
+
+  it('are held against each other, by size and by content', async () => {
+    const server = await s3();
+    const here = join(scratch(), 'a');
+    writeFileSync(here, 'some');
+    const to = 's3://b/a';
+    const options = { environment: server.env };
+    const check = (verify?: 'size') => validateTransfer(here, to, { ...options, ...(verify && { verify }) });
+    expect(await check()).toEqual({ ok: false, reason: 's3://b/a is missing' });
+    await copyPairs([{ from: here, to }], options);
+    expect(await check()).toEqual({ ok: true, reason: 'the contents are the same' });
+    server.put('a', 'same');
+    expect(await check('size')).toEqual({ ok: true, reason: 'the sizes are the same' });
+    expect(await check()).toEqual({ ok: false, reason: 'they differ: content' });
+    server.put('a', 'longer');
+    expect(await check('size')).toMatchObject({ ok: false });
+    expect(server.contents).toEqual({ a: 'longer' });
+  });
+});
+
+describe('calls', () => {
+  it('are made at once, keep their order, and end none of the others', async () => {
+    const progress: number[] = [];
+    let [now, most] = [0, 0];
+    const outcomes = await runParallel(
+      async (item: number) => {
+        now += 1;
+        most = Math.max(most, now);
+        await new Promise(setImmediate);
+        now -= 1;
+        if (item === 2) throw new Error('two');
+        return item * 10;
+      },
+      [1, 2, 3, 4, 5],
+      { workers: 2, onProgress: (done) => progress.push(done) },
+    );
+    expect(outcomes).toMatchObject([
+      { ok: true, item: 1, value: 10 },
+      { ok: false, item: 2, error: { message: 'two' } },
+      ...[3, 4, 5].map((item) => ({ ok: true, item, value: item * 10 })),
+    ]);
+    expect([progress, most]).toEqual([[1, 2, 3, 4, 5], 2]);
+    const stopped = await runParallel(() => 1, [1, 2], { signal: AbortSignal.abort('enough') });
+    expect(stopped).toMatchObject([{ ok: false, error: 'enough' }, { ok: false }]);
+    expect(await runParallel(() => 1, [])).toEqual([]);
+    await expect(runParallel(() => 1, [1], { workers: 0 })).rejects.toMatchObject({ code: 'USAGE' });
+  });
+
+  it('are made again where that may help', async () => {
+    const told: number[] = [];
+    const flaky = (fails: number, error: unknown) => (attempt: number) => {
+      if (attempt <= fails) throw error;
+      return attempt;
+    };
+    const options = { first: 0, onRetry: (_: unknown, attempt: number) => told.push(attempt) };
+    expect(await withRetry(flaky(2, new Error('busy')), options)).toEqual({ ok: true, value: 3, attempts: 3 });
+    expect(await withRetry(flaky(9, new Error('busy')), options)).toMatchObject({ ok: false, attempts: 4 });
+    expect(told).toEqual([1, 2, 1, 2, 3]);
+    for (const lasting of [new TypeError('no'), new BulkhaulError('USAGE', 'no'), new BulkhaulError('SAFETY', 'no')]) {
+      expect(await withRetry(flaky(9, lasting), options)).toEqual({ ok: false, error: lasting, attempts: 1 });
+    }
+    const store = new BulkhaulError('STORE', 'overload');
+    expect(await withRetry(flaky(1, store), options)).toMatchObject({ ok: true, attempts: 2 });
+    await expect(withRetry(() => 1, { retries: -1 })).rejects.toMatchObject({ code: 'USAGE' });
+  });
+});
