@@ -18,6 +18,7 @@ import type {
   NativeListOptions,
   NativeManifestOptions,
   NativePartitionOptions,
+  NativePatchOptions,
   NativePruneOptions,
   NativeRemoveOptions,
   NativeStoreListOptions,
@@ -89,6 +90,7 @@ export interface Addon {
   partition(options: NativePartitionOptions): NativeJob;
   verify(options: NativeVerifyOptions): NativeJob;
   compare(options: NativeCompareOptions): NativeJob;
+  patch(options: NativePatchOptions): NativeJob;
   compress(options: NativeCompressOptions): NativeJob;
   decompress(options: NativeDecompressOptions): NativeJob;
   /** The sources that a list names, in its order; without what is in a directory that it names too. Throws like a job. */

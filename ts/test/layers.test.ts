@@ -24,7 +24,7 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The operations of the engine: none of them imports another. */
-const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress', 'doctor', 'copy'];
+const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'doctor', 'copy'];
 
 /**
  * Rooms of the engine from the ground up, each a file or a directory; a file imports from its own room and from those
@@ -32,7 +32,7 @@ const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'remov
  */
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
-  ...['list', 'manifest', 'partition', 'verify', 'compare', 'remove', 'compress', 'doctor'],
+  ...['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'doctor'],
   ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
     .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
     .concat(
@@ -47,7 +47,7 @@ const ENGINE = [
 ];
 
 /** hpcp's rooms from the bottom; its verbs never import each other. */
-const HPCP_VERBS = ['copy', 'list', 'compare', 'remove'];
+const HPCP_VERBS = ['copy', 'list', 'compare', 'remove', 'patch'];
 const HPCP = [
   'flags',
   'help',

@@ -28,6 +28,7 @@ import type {
   NativeListOptions,
   NativeManifestOptions,
   NativePartitionOptions,
+  NativePatchOptions,
   NativePruneOptions,
   NativeRemoveOptions,
   NativeStoreListOptions,
@@ -55,6 +56,7 @@ interface Values {
   PartitionOptions: [NativePartitionOptions, addon.PartitionOptions];
   VerifyOptions: [NativeVerifyOptions, addon.VerifyOptions];
   CompareOptions: [NativeCompareOptions, addon.CompareOptions];
+  PatchOptions: [NativePatchOptions, addon.PatchOptions];
   CompressOptions: [NativeCompressOptions, addon.CompressOptions];
   DecompressOptions: [NativeDecompressOptions, addon.DecompressOptions];
   RemoveOptions: [NativeRemoveOptions, addon.RemoveOptions];

@@ -9,6 +9,7 @@ mod doctor;
 mod list;
 mod manifest;
 mod partition;
+mod patch;
 mod remove;
 mod verify;
 
@@ -26,6 +27,7 @@ pub use self::doctor::{JsAnswer, JsProbe, answer, probe};
 pub use self::list::{ListOptions, list_options};
 pub use self::manifest::{ManifestOptions, manifest_options};
 pub use self::partition::{PartitionOptions, partition_options};
+pub use self::patch::{PatchOptions, patch_options};
 pub use self::remove::{RemoveOptions, remove_options};
 pub use self::verify::{VerifyOptions, verify_options};
 

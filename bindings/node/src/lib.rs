@@ -5,7 +5,7 @@ mod convert;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::job::lease;
 use bulkhaul_engine::list::{self, sources};
-use bulkhaul_engine::{compare, compress, copy, doctor, manifest, partition, remove, verify};
+use bulkhaul_engine::{compare, compress, copy, doctor, manifest, partition, patch, remove, verify};
 use bulkhaul_job::{Job, begin, refused};
 use napi::Env;
 use napi::bindgen_prelude::{Buffer, Error, Result};
@@ -13,7 +13,7 @@ use napi_derive::napi;
 
 use convert::{
     CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsAnswer, JsProbe, ListOptions, ManifestOptions,
-    PartitionOptions, RemoveOptions, VerifyOptions,
+    PartitionOptions, PatchOptions, RemoveOptions, VerifyOptions,
 };
 
 /// Checks the options and makes a job that copies.
@@ -56,6 +56,13 @@ pub fn verify(env: Env, options: VerifyOptions) -> Result<Job> {
 pub fn compare(env: Env, options: CompareOptions) -> Result<Job> {
     let options = convert::compare_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(compare::job))
+}
+
+/// Checks the options and makes a job that applies a patch.
+#[napi]
+pub fn patch(env: Env, options: PatchOptions) -> Result<Job> {
+    let options = convert::patch_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(patch::job))
 }
 
 /// Checks the options and makes a job that compresses.

@@ -41,6 +41,7 @@ pub mod job;
 pub mod list;
 pub mod manifest;
 pub mod partition;
+pub mod patch;
 pub mod pool;
 pub mod records;
 pub mod remove;

@@ -165,6 +165,7 @@ impl Work for List {
         let wanted = Wanted {
             details: options.entry_events,
             xattrs: false,
+            portable: false,
             tail: if options.hashes {
                 tail(options.hash_size, options.full_hash)
             } else {

@@ -237,6 +237,7 @@ impl Work for Verify {
         let wanted = Wanted {
             details: true,
             xattrs: false,
+            portable: false,
             tail: 0,
             specials: true,
             order: Order::Paths,

@@ -53,6 +53,8 @@ mod overlap;
 #[cfg(test)]
 mod partition;
 #[cfg(test)]
+mod patch;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod properties;

@@ -4,12 +4,14 @@
 //! BLAKE3, the digest of proof; that also from parts which several workers take in side by side; and what manifests have:
 //! digests of any algorithm, several in one pass (`hashers`).
 
+mod blake2b;
 mod hashers;
 
 use std::collections::BTreeMap;
 
 use blake3::hazmat::{HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
+pub use blake2b::Blake2b;
 pub use hashers::{Algorithm, Digest, Hashers};
 
 /// Bytes at the end of a file that the skip test hashes when nothing else is asked for: the default of hpcp

@@ -387,6 +387,7 @@ impl Store for Local {
         let wanted = Wanted {
             details: true,
             xattrs: false,
+            portable: false,
             tail: 0,
             specials: true,
             order: Order::Keys,

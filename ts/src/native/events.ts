@@ -149,13 +149,13 @@ export interface NativeQuestion {
 
 /** What is about to be deleted. */
 export interface NativeVictims {
-  /** Extra entries of the destination, or the sources of a move whose copies are still to be proved. */
-  what: 'extra' | 'sources';
+  /** Extra entries of the destination, or the sources of a move whose copies are still to be proved. Of a patch: what is in its way and would be overruled, or nothing, when the way back is to be kept. */
+  what: 'extra' | 'sources' | 'conflicts' | 'undo';
   /** Entries, what lies below directories included. */
   entries: number;
   /** Bytes of the files among them. */
   bytes: number;
-  /** Full paths of the first of them; for a move the sources. */
+  /** Full paths of the first of them; for a move the sources. Conflicts: paths of the patch, with what is the matter. */
   first: PathBytes[];
 }
 

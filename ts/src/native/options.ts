@@ -410,6 +410,34 @@ export interface NativeCompareOptions extends Resources, Selection {
   entryEvents?: boolean;
 }
 
+/** An application of a patch. */
+export interface NativePatchOptions extends Resources {
+  /** The change list, as hpcp 9.79 has it. */
+  changes: PathBytes;
+  /** The directories that have what it brings, at its paths: one for each volume. */
+  payloads: PathBytes[];
+  /** The directory that is to become another. */
+  target: PathBytes;
+  /** What the list is hashed with. Default `xxh64`. */
+  hash?: 'xxh64' | 'blake2b';
+  /** Bytes at the end of a file that are hashed. Default: all. */
+  hashSize?: number;
+  /** Conflicts are overruled. Default false. */
+  force?: boolean;
+  /** Nothing is done: events and report say what would be. Default false. */
+  dryRun?: boolean;
+  /** The file of the change list that leads back, written before anything changes: then a question of `undo` comes, and it is complete. Default: none. */
+  undo?: PathBytes;
+  /** Where there are conflicts a question is asked, and a yes overrules them. Default false. */
+  confirm?: boolean;
+  /** What is on disk before the job ends. Default `safe`. */
+  sync?: 'none' | 'safe' | 'all';
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+  /** An `entry` event for each row. Default false. */
+  entryEvents?: boolean;
+}
+
 /** How the store of a URL is reached. */
 export interface StoreAccess {
   /** `http://HOST[:PORT]` or `https://HOST[:PORT]`. Default: that of AWS. */

@@ -230,13 +230,19 @@ export interface NewImage {
 
 /**
  * Makes an image of `size` bytes with one file system for so many entries, or goes on with the one that an earlier run has
- * left unfinished. Throws `USAGE` where the name is taken.
+ * left unfinished; `anew`: that goes. Throws `USAGE` where the name is taken.
  */
-export async function makeImage(path: string, size: number, type: ImageFileSystem, entries: number): Promise<NewImage> {
+export async function makeImage(
+  path: string,
+  size: number,
+  type: ImageFileSystem,
+  entries: number,
+  anew = false,
+): Promise<NewImage> {
   const partial = `${path}.partial`;
   const taken = await stat(toBytes(path)).catch(unlessAbsent);
   if (taken) refuse(path, 'there is something of this name');
-  const left = await resumable(partial, size);
+  const left = await resumable(partial, anew ? Number.POSITIVE_INFINITY : size);
   const image = left ?? (await made(partial, size, type, entries));
   const publish = async () => {
     await image.close();
@@ -263,7 +269,13 @@ async function resumable(partial: string, size: number): Promise<Image | undefin
       if (!(error instanceof BulkhaulError) || !error.message.includes('there is no file system')) throw error;
     }
   }
-  await rm(toBytes(partial));
+  const file = await open(toBytes(partial), constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    if ((await loadAddon()).lockDescriptor(file.fd) === false) refuse(partial, 'another run is at work on it');
+    await rm(toBytes(partial));
+  } finally {
+    await file.close();
+  }
   return undefined;
 }
 

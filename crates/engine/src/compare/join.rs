@@ -51,7 +51,9 @@ fn differing(checked: &Checked, left: &Record<'_>, right: &Record<'_>) -> Change
         changes.insert(Changes::CONTENT);
     }
     changes.insert_if(l.rdev != r.rdev, Changes::TARGET);
-    if checked.options.metadata {
+    // hpcp's lists tell no more of a link than its text.
+    let told = left.kind != Kind::Symlink || !checked.tells_changes();
+    if checked.options.metadata && told {
         let timed = checked.options.directory_times || !directory(left);
         changes.insert_if(
             timed && l.mtime.as_float().total_cmp(&r.mtime.as_float()).is_ne(),

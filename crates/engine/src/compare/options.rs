@@ -158,6 +158,11 @@ impl Checked {
         self.options.align && one(&self.options.left) && one(&self.options.right)
     }
 
+    /// Whether a change list of hpcp is written.
+    pub fn tells_changes(&self) -> bool {
+        self.options.output.is_some() && self.options.form == DiffForm::Changes
+    }
+
     /// Whether contents are compared byte for byte, after the walk.
     pub fn reads(&self) -> bool {
         self.options.content == Content::Whole && self.readable()

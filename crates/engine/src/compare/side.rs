@@ -8,7 +8,7 @@ use bulkhaul_formats::lists::hpcp::{self, Facts, Form, Hash, Listed};
 use bulkhaul_sys::{Errno, Kind};
 
 use crate::bytes::probe::tail;
-use crate::compare::options::{Checked, Content, DiffForm};
+use crate::compare::options::{Checked, Content};
 use crate::entry::{Outcome, Reason};
 use crate::error::Refusal;
 use crate::job::desk::Desk;
@@ -81,10 +81,11 @@ pub fn walk(
 ) -> Result<Stream, Refusal> {
     let options = &checked.options;
     let both = checked.both_trees();
-    let told = options.output.is_some() && options.form == DiffForm::Changes;
+    let told = checked.tells_changes();
     let wanted = Wanted {
         details: both || told,
         xattrs: (both && options.metadata || told) && options.xattrs,
+        portable: told,
         tail: match options.content {
             Content::Nothing => 0,
             // With a list there is nothing to read on the other side.

@@ -46,11 +46,14 @@ fn key_of_store(record: &Record<'_>, key: &mut Vec<u8>) {
 
 /// What is to be found out of each entry.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Wanted {
     /// Size, times, mode, owner.
     pub details: bool,
     /// Extended attributes, with the details.
     pub xattrs: bool,
+    /// Of those only what hpcp's change lists know.
+    pub portable: bool,
     /// Bytes at the end of a file that are hashed; 0: none; `u64::MAX`: all.
     pub tail: u64,
     /// FIFOs, sockets and devices are entries; otherwise they are left out with a note.
@@ -190,7 +193,7 @@ impl<'f> FactFinder<'f> {
         if !self.wanted.xattrs {
             return Ok(0);
         }
-        metadata::xattr_digest(node, &mut hand.content, Side::Source)
+        metadata::xattr_digest(node, &mut hand.content, self.wanted.portable, Side::Source)
     }
 
     /// The hash of a file's last bytes, and how many it has: as many as its size says, but where sizes say nothing.

@@ -57,22 +57,22 @@ impl<'a> Record<'a> {
     }
 
     /// As change lists tell it, with or without its extended attributes.
-    pub fn state(&self, xattrs: bool) -> State<'a> {
+    pub fn state(&self, xattrs: bool) -> State {
         let inode = |details: Details| Inode {
             mode: details.mode,
             uid: details.uid,
             gid: details.gid,
-            xattrs: xattrs.then_some(details.xattrs),
+            xattrs: xattrs.then(|| details.xattrs.into()),
         };
         match (self.kind, self.target, self.details) {
             (Kind::File, _, Some(details)) => State::File {
                 size: details.size,
                 mtime: i128::from(details.mtime.sec) * 1_000_000_000 + i128::from(details.mtime.nsec),
-                hash: self.hash,
+                hash: self.hash.map(Into::into),
                 inode: inode(details),
             },
             (Kind::Directory, _, Some(details)) => State::Directory(inode(details)),
-            (Kind::Symlink, Some(target), _) => State::Symlink(target),
+            (Kind::Symlink, Some(target), _) => State::Symlink(target.to_vec()),
             _ => State::Unknown,
         }
     }

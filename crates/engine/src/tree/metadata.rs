@@ -672,22 +672,40 @@ fn get(node: Node<'_>, name: &CStr, value: &mut [u8], side: Side) -> Result<Opti
     }
 }
 
-/// xxh64 over names and values of all extended attributes that may be read, in the order of their names; of nothing where
-/// there are none: each name with its NUL, the length of its value in eight bytes, the first the highest, and the value, as
-/// hpcp 9.79 has it. `buffer` has room for the longest list or value that the system knows.
-pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], side: Side) -> Result<u64, Fault> {
+/// xxh64 over names and values of all extended attributes that may be read, as [`each_xattr`] takes them; of nothing where
+/// there are none. `portable`: only of those.
+pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], portable: bool, side: Side) -> Result<u64, Fault> {
+    let mut digest = Xxh64::new();
+    each_xattr(node, buffer, portable, side, |bytes| digest.update(bytes))?;
+    Ok(digest.digest())
+}
+
+/// Hands the extended attributes that may be read to `take`, in the order of their names: each name with its NUL, the length
+/// of its value in eight bytes, the first the highest, and the value, as hpcp 9.79 hashes them. `portable`: only those that it
+/// hashes: of users, ACLs and capabilities. `buffer` has room for the longest list or value that the system knows.
+pub fn each_xattr(
+    node: Node<'_>,
+    buffer: &mut [u8],
+    portable: bool,
+    side: Side,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), Fault> {
     let used = list(node, buffer, side)?;
     let mut names = split(&buffer[..used]);
+    let is_portable = |name: &CStr| {
+        let bytes = name.to_bytes();
+        bytes.starts_with(b"user.") || [ACL_ACCESS, ACL_DEFAULT].contains(&name) || bytes == CAPABILITY
+    };
+    names.retain(|name| !portable || is_portable(name));
     names.sort_unstable();
-    let mut digest = Xxh64::new();
     for name in names {
         if let Some(length) = get(node, &name, buffer, side)? {
-            digest.update(name.as_bytes_with_nul());
-            digest.update(&(length as u64).to_be_bytes());
-            digest.update(&buffer[..length]);
+            take(name.as_bytes_with_nul());
+            take(&(length as u64).to_be_bytes());
+            take(&buffer[..length]);
         }
     }
-    Ok(digest.digest())
+    Ok(())
 }
 
 /// What a directory gives to what is made in it.

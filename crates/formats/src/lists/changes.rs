@@ -1,7 +1,6 @@
 //! The change list of hpcp 9.79: how to turn one tree into another, a row for each entry.
 //!
-//! Comes in: a path, and what is known of it before and after; goes out: its row, and path and kind from the row. Rows
-//! are `OP`, path, state before, state after, with tabs between: `D` for what goes, `A` for what comes, `M` for what becomes
+//! Comes in: a path, and what is known of it before and after; goes out: its row, and from the row the same. Rows are `OP`, path, state before, state after, with tabs between: `D` for what goes, `A` for what comes, `M` for what becomes
 //! another. In paths and link texts `\\` is a backslash, `\t`, `\n` and `\r` what they are in C; every other byte stands for
 //! itself, UTF-8 or not, so that a list is bytes.
 
@@ -30,8 +29,26 @@ impl Op {
     }
 }
 
+/// A hash in hexadecimal digits, of the algorithm that all of a list has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// It is of a whole file, where the list may have hashes of the last bytes only.
+    pub whole: bool,
+    /// Its digits.
+    pub digits: Vec<u8>,
+}
+
+impl From<u64> for Sum {
+    fn from(hash: u64) -> Self {
+        Self {
+            whole: false,
+            digits: format!("{hash:016x}").into_bytes(),
+        }
+    }
+}
+
 /// What files and directories have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inode {
     /// Permission, set-id and sticky bits.
     pub mode: u32,
@@ -39,13 +56,13 @@ pub struct Inode {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// xxh64 over the extended attributes; `None`: not compared.
-    pub xattrs: Option<u64>,
+    /// Hash of the extended attributes; `None`: not compared.
+    pub xattrs: Option<Sum>,
 }
 
 /// An entry on one side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
     /// It is not there.
     Absent,
     /// Nothing is known of it but that it is there.
@@ -56,15 +73,15 @@ pub enum State<'a> {
         size: u64,
         /// Nanoseconds since 1970.
         mtime: i128,
-        /// Hash of its last bytes.
-        hash: Option<u64>,
+        /// Hash of its last bytes; `None`: not compared.
+        hash: Option<Sum>,
         /// The rest.
         inode: Inode,
     },
     /// A directory.
     Directory(Inode),
     /// A symlink with this text.
-    Symlink(&'a [u8]),
+    Symlink(Vec<u8>),
 }
 
 /// The path of an entry as it is sorted and written: directories end with a slash, and what the list is relative to is `./`.
@@ -77,7 +94,7 @@ pub fn name(path: &[u8], directory: bool) -> Vec<u8> {
 }
 
 /// Appends a row, with its newline; `name` as [`name`] makes it.
-pub fn row(op: Op, name: &[u8], old: &State<'_>, new: &State<'_>, row: &mut Vec<u8>) {
+pub fn row(op: Op, name: &[u8], old: &State, new: &State, row: &mut Vec<u8>) {
     row.extend_from_slice(op.letter());
     row.push(b'\t');
     escape(name, row);
@@ -88,8 +105,19 @@ pub fn row(op: Op, name: &[u8], old: &State<'_>, new: &State<'_>, row: &mut Vec<
     row.push(b'\n');
 }
 
-fn write_state(state: &State<'_>, row: &mut Vec<u8>) {
-    let hex = |digest: &Option<u64>| digest.map_or_else(|| "-".to_owned(), |digest| format!("{digest:016x}"));
+/// The type bits of a mode (`inode(7)`).
+const FILE: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o40_000;
+const TYPE: u32 = 0o170_000;
+
+fn write_state(state: &State, row: &mut Vec<u8>) {
+    let hex = |sum: &Option<Sum>| match sum {
+        None => "-".to_owned(),
+        Some(Sum { whole, digits }) => {
+            let mark = if *whole { "F" } else { "" };
+            format!("{mark}{}", String::from_utf8_lossy(digits))
+        }
+    };
     let inode = |kind: u32, inode: &Inode| (kind | inode.mode, inode.uid, inode.gid, hex(&inode.xattrs));
     let text = match state {
         State::Absent => "-".to_owned(),
@@ -100,11 +128,11 @@ fn write_state(state: &State<'_>, row: &mut Vec<u8>) {
             hash,
             inode: about,
         } => {
-            let (mode, uid, gid, xattrs) = inode(0o100_000, about);
+            let (mode, uid, gid, xattrs) = inode(FILE, about);
             format!("f:{size}:{mtime}:{mode:o}:{uid}:{gid}:{}:{xattrs}", hex(hash))
         }
         State::Directory(about) => {
-            let (mode, uid, gid, xattrs) = inode(0o40_000, about);
+            let (mode, uid, gid, xattrs) = inode(DIRECTORY, about);
             format!("d:{mode:o}:{uid}:{gid}:{xattrs}")
         }
         State::Symlink(target) => {
@@ -176,12 +204,99 @@ pub struct Change {
     pub directory: bool,
 }
 
+/// A row with all that it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What becomes of what.
+    pub change: Change,
+    /// What is there before.
+    pub old: State,
+    /// What is there after.
+    pub new: State,
+}
+
 /// Reads a line without its newline; `None` for a comment or a blank one.
 pub fn parse(line: &[u8]) -> Result<Option<Change>, ChangesError> {
     if line.is_empty() || line.starts_with(b"#") {
         return Ok(None);
     }
     read_row(line).ok_or(ChangesError::Row).map(Some)
+}
+
+/// The same with all that it says, for a list that is to be done: no state is unknown, `M` is of one type, what is a
+/// directory has a slash at its end, and the root of the tree neither comes nor goes.
+pub fn parse_row(line: &[u8]) -> Result<Option<Row>, ChangesError> {
+    let Some(change) = parse(line)? else { return Ok(None) };
+    let mut states = line.split(|b| *b == b'\t').skip(2).map(read_state);
+    let (Some(Some(old)), Some(Some(new))) = (states.next(), states.next()) else {
+        return Err(ChangesError::Row);
+    };
+    let fits = |state: &State| match state {
+        State::Absent => true,
+        State::Unknown => false,
+        State::Directory(_) => change.directory,
+        State::File { .. } | State::Symlink(_) => !change.directory,
+    };
+    let one_type = change.op != Op::Modify || core::mem::discriminant(&old) == core::mem::discriminant(&new);
+    let root = change.path.is_empty() && change.op != Op::Modify;
+    if fits(&old) && fits(&new) && one_type && !root {
+        Ok(Some(Row { change, old, new }))
+    } else {
+        Err(ChangesError::Row)
+    }
+}
+
+fn read_state(text: &[u8]) -> Option<State> {
+    match text {
+        b"-" => return Some(State::Absent),
+        b"?" => return Some(State::Unknown),
+        [b'l', b':', target @ ..] => return unescape(target).map(State::Symlink),
+        _ => {}
+    }
+    let mut fields = core::str::from_utf8(text).ok()?.split(':');
+    let state = match fields.next()? {
+        "f" => {
+            let (size, mtime) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            let (mode, uid, gid) = read_inode(FILE, &mut fields)?;
+            let hash = read_sum(fields.next()?)?;
+            let xattrs = read_sum(fields.next()?)?;
+            State::File {
+                size,
+                mtime,
+                hash,
+                inode: Inode { mode, uid, gid, xattrs },
+            }
+        }
+        "d" => {
+            let (mode, uid, gid) = read_inode(DIRECTORY, &mut fields)?;
+            let xattrs = read_sum(fields.next()?)?;
+            State::Directory(Inode { mode, uid, gid, xattrs })
+        }
+        _ => return None,
+    };
+    fields.next().is_none().then_some(state)
+}
+
+fn read_inode<'f>(kind: u32, fields: &mut impl Iterator<Item = &'f str>) -> Option<(u32, u32, u32)> {
+    let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
+    let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (mode & TYPE == kind && mode & !(TYPE | 0o7777) == 0).then_some((mode & 0o7777, uid, gid))
+}
+
+/// The outer `None`: it is no hash.
+#[allow(clippy::option_option, reason = "whether it can be read, and whether there is one")]
+fn read_sum(text: &str) -> Option<Option<Sum>> {
+    if text == "-" {
+        return Some(None);
+    }
+    let digits = text.strip_prefix('F').unwrap_or(text);
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (!digits.is_empty() && digits.bytes().all(hex)).then(|| {
+        Some(Sum {
+            whole: digits.len() < text.len(),
+            digits: digits.as_bytes().to_vec(),
+        })
+    })
 }
 
 fn read_row(line: &[u8]) -> Option<Change> {
@@ -215,14 +330,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const INODE: Inode = Inode {
-        mode: 0o644,
-        uid: 1,
-        gid: 2,
-        xattrs: Some(0xef46_db37_51d8_e999),
-    };
+    fn inode() -> Inode {
+        Inode {
+            mode: 0o644,
+            uid: 1,
+            gid: 2,
+            xattrs: Some(0xef46_db37_51d8_e999.into()),
+        }
+    }
 
-    fn written(op: Op, path: &[u8], directory: bool, old: &State<'_>, new: &State<'_>) -> Vec<u8> {
+    fn written(op: Op, path: &[u8], directory: bool, old: &State, new: &State) -> Vec<u8> {
         let mut line = Vec::new();
         row(op, &name(path, directory), old, new, &mut line);
         assert_eq!(line.pop(), Some(b'\n'));
@@ -234,13 +351,13 @@ mod tests {
         let file = State::File {
             size: 2,
             mtime: -1,
-            hash: Some(0xfbbd),
-            inode: INODE,
+            hash: Some(0xfbbd.into()),
+            inode: inode(),
         };
         let bare = State::Directory(Inode {
             mode: 0o755,
             xattrs: None,
-            ..INODE
+            ..inode()
         });
         for (line, expected) in [
             (
@@ -260,8 +377,8 @@ mod tests {
                     Op::Modify,
                     b"\t\n\r\\\xff",
                     false,
-                    &State::Symlink(b"a\tb"),
-                    &State::Symlink(b"c"),
+                    &State::Symlink(b"a\tb".to_vec()),
+                    &State::Symlink(b"c".to_vec()),
                 ),
                 b"M\t\\t\\n\\r\\\\\xff\tl:a\\tb\tl:c",
             ),
@@ -299,6 +416,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_row_to_be_done() {
+        let (file, link) = ("f:1:-5:100644:0:0:ab:-", "l:b");
+        for line in [
+            format!("D\ta\t{file}\t-"),
+            format!("M\ta\t{file}\tf:1:2:100644:0:0:Fab:ef46db3751d8e999"),
+            "M\t./\td:40755:0:0:-\td:40750:1:2:ab".to_owned(),
+            format!("A\td/e\t-\t{link}"),
+        ] {
+            let row = parse_row(line.as_bytes()).unwrap().unwrap();
+            let mut again = Vec::new();
+            let own = name(&row.change.path, row.change.directory);
+            super::row(row.change.op, &own, &row.old, &row.new, &mut again);
+            assert_eq!(String::from_utf8_lossy(&again), format!("{line}\n"));
+        }
+        for line in [
+            "A\ta\t-\t?".to_owned(),
+            format!("M\ta\t{file}\t{link}"),
+            format!("A\ta/\t-\t{file}"),
+            "A\ta\t-\td:40755:0:0:-".to_owned(),
+            "A\t./\t-\td:40755:0:0:-".to_owned(),
+            "D\t./\td:40755:0:0:-\t-".to_owned(),
+            "A\ta\t-\tf:1:2:40755:0:0:-:-".to_owned(),
+            "A\ta\t-\tf:1:2:1100644:0:0:-:-".to_owned(),
+            "A\ta\t-\tf:-1:2:100644:0:0:-:-".to_owned(),
+            "A\ta\t-\tf:1:2:100644:0:0:xy:-".to_owned(),
+            "A\ta\t-\tf:1:2:100644:0:0:-:-:-".to_owned(),
+            "A\ta\t-\tf:1:2:100644:0:0:F:-".to_owned(),
+            "A\ta\t-\td:40755:0:0".to_owned(),
+        ] {
+            assert_eq!(parse_row(line.as_bytes()), Err(ChangesError::Row), "{line:?}");
+        }
+    }
+
+    #[test]
     fn headers_tell_the_version() {
         let first = HEADER.split(|b| *b == b'\n').next().unwrap();
         assert_eq!(is_header(first), Ok(true));
@@ -322,8 +473,8 @@ mod tests {
             let path = parts.join(&b'/');
             let (old, new) = match op {
                 Op::Remove => (State::Unknown, State::Absent),
-                Op::Add => (State::Absent, State::Symlink(&path)),
-                Op::Modify => (State::Symlink(&path), State::Symlink(b"")),
+                Op::Add => (State::Absent, State::Symlink(path.clone())),
+                Op::Modify => (State::Symlink(path.clone()), State::Symlink(Vec::new())),
             };
             let line = written(op, &path, directory, &old, &new);
             prop_assert!(!line.contains(&b'\n'));
@@ -332,6 +483,7 @@ mod tests {
 
         #[test]
         fn no_line_is_too_strange_to_read(line: Vec<u8>) {
+            prop_assert!(parse_row(&line).is_err() || parse(&line).is_ok());
             if let Ok(Some(change)) = parse(&line) {
                 prop_assert!(change.directory || !change.path.is_empty());
             }

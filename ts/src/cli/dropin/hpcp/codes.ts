@@ -48,6 +48,15 @@ export const CODES = {
   'no source': 240,
   /** A source is the destination. */
   refused: 241,
+  /** A patch can't be made. */
+  'patch making': 242,
+  'patch format': 243,
+  /** A patch does not have all that it says. */
+  'patch incomplete': 244,
+  'patch conflict': 245,
+  /** What a patch has, or what was made of it, is not what it says. */
+  'patch damaged': 246,
+  'patch layout': 248,
 } as const;
 
 export type Case = keyof typeof CODES;

@@ -420,6 +420,13 @@ export const FLAGS = {
     rank: 2,
     help: 'File system of a new image (-di): ext4, xfs or btrfs. Without it xfs above 300 MiB where it can be made, else ext4.',
   },
+  undo: {
+    names: ['--undo'],
+    takes: 'text',
+    metavar: 'IMAGE',
+    rank: 2,
+    help: 'Before a patch (-siff) is applied, write the one that leads back to IMAGE.',
+  },
   ionice: {
     names: ['--ionice'],
     takes: 'text',
@@ -435,14 +442,7 @@ type FlagName = keyof typeof FLAGS;
 
 /** What is still to come, and the flags that belong to it. */
 export const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
-  'clones and patches': [
-    'load_diff_image',
-    'get_diff_image',
-    'force_apply',
-    'disk_dump',
-    'dd_resize',
-    'no_fs_param_mirror',
-  ],
+  clones: ['disk_dump', 'dd_resize', 'no_fs_param_mirror'],
 };
 
 /** Reads a command line. Throws `UsageError`, also for a flag whose work is not built yet. */
@@ -516,11 +516,12 @@ export function usesImages({ src_image = [], dest_image }: HpcpValues): boolean 
 }
 
 /** What a call with one of these flags does instead of copying. */
-export type Work = 'list' | 'compare' | undefined;
+export type Work = 'list' | 'compare' | 'patch' | undefined;
 
 /** `-fl` lists; with one of the others, which compare also alone, it names the list to compare with. */
 export function workOf({ values }: Pick<HpcpCall, 'values'>): Work {
-  const { compare_file_list, diff_file_list, tar_diff_file_list, changes } = values;
+  const { compare_file_list, diff_file_list, tar_diff_file_list, changes, get_diff_image, load_diff_image } = values;
+  if (get_diff_image !== undefined || load_diff_image !== undefined) return 'patch';
   if (compare_file_list || diff_file_list !== undefined || tar_diff_file_list || changes) return 'compare';
   return values.target_file_list === undefined ? undefined : 'list';
 }

@@ -101,12 +101,12 @@ function aliases(names: ReadonlyMap<string, string>): { path: string; name: stri
   return [...names].map(([path, name]) => ({ path, name }));
 }
 
-async function closeAll(images: readonly Image[]): Promise<void> {
+export async function closeAll(images: readonly Image[]): Promise<void> {
   for (const image of images) await image.close();
 }
 
 /** The images that arguments mean: a literal name first, then a pattern, `~` last. Missing ones are problems. */
-function imagesOf(args: readonly string[], out: HpcpConsole): string[] {
+export function imagesOf(args: readonly string[], out: HpcpConsole): string[] {
   return args.flatMap((arg) => {
     if (look(arg, 'itself')) return [arg];
     const matches = glob(expandHome(arg) ?? arg);
@@ -115,7 +115,8 @@ function imagesOf(args: readonly string[], out: HpcpConsole): string[] {
   });
 }
 
-async function opened(
+/** Opens an image. Throws `Refused`; what of it can't be mounted is a problem, or a note. */
+export async function opened(
   path: string,
   which: 'source image' | 'destination image',
   write: boolean,
@@ -130,7 +131,7 @@ async function opened(
   return image;
 }
 
-function refusedBy(which: 'source image' | 'destination image', error: unknown): never {
+export function refusedBy(which: 'source image' | 'destination image', error: unknown): never {
   if (!(error instanceof BulkhaulError)) throw error;
   throw new Refused([problem(which, problemOf(error).message)]);
 }
@@ -190,7 +191,7 @@ async function destination(
 }
 
 /** The file system that is written to; what has none is closed. */
-async function rootOf(image: Image, close: () => Promise<void>): Promise<Root> {
+export async function rootOf(image: Image, close: () => Promise<void>): Promise<Root> {
   try {
     return image.largest;
   } catch (error) {
@@ -200,7 +201,7 @@ async function rootOf(image: Image, close: () => Promise<void>): Promise<Root> {
 }
 
 /** What is copied, as a dry run finds it. */
-async function measured(options: MappedCopyOptions): Promise<Content> {
+export async function measured(options: MappedCopyOptions): Promise<Content> {
   const { allocatedBytes, found } = await copyMapped({ ...options, dryRun: true, requireSpace: false });
   const entries = Object.values(found).reduce((sum, count) => sum + count, 0);
   return { bytes: allocatedBytes, entries, directories: found.directory };
@@ -271,7 +272,7 @@ function stored(
 }
 
 /** Where a source is, without links on the way: below one nothing is found. */
-function absolute(path: string, kind: Source['kind']): string {
+export function absolute(path: string, kind: Source['kind']): string {
   const real = (of: string) => fromBytes(realpathSync.native(toBytes(of), { encoding: 'buffer' }));
   return kind === 'directory' ? real(path) : join(real(dirname(path)), basename(path));
 }
