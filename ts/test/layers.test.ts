@@ -24,7 +24,18 @@ const CRATES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The operations of the engine: none of them imports another. */
-const OPERATIONS = ['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'doctor', 'copy'];
+const OPERATIONS = [
+  'list',
+  'manifest',
+  'partition',
+  'verify',
+  'compare',
+  'patch',
+  'remove',
+  'compress',
+  'doctor',
+  'copy',
+];
 
 /**
  * Rooms of the engine from the ground up, each a file or a directory; a file imports from its own room and from those

@@ -107,7 +107,7 @@ export interface NativeConversion {
 export interface NativeFailure {
   /** Tells this event from others. */
   type: 'error';
-  /** Stable code: 'missing' (named, also by a manifest, and not found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'unwritable' (a manifest of this form can't have it) | 'extra' (no manifest names it) | 'damaged' (an archive that is not whole) | 'foreign' (what is no archive that can be read) | 'kind' (a manifest says that it is something else) | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
+  /** Stable code: 'missing' (named, also by a manifest, and not found) | 'vanished' | 'changed' | 'mismatch' | 'unreadable' | 'conflict' | 'collision' (another source brings the name with other content) | 'not-kept' | 'unwritable' (a manifest of this form can't have it) | 'extra' (no manifest names it) | 'damaged' (an archive that is not whole) | 'foreign' (what is no archive that can be read) | 'payload-missing' and 'payload-damaged' (a patch does not have what it brings, or has it otherwise) | 'not-applied' (a patch was, and it is not so) | 'kind' (a manifest says that it is something else) | 'same-file' | 'no-space' | 'quota' | 'read-only' | 'permission' | 'io' | 'name-too-long' | 'metadata' | 'panic' | 'stalled' | 'unsupported' | 'other'. */
   kind: string;
   /** How it was counted. */
   outcome: 'changed' | 'conflict' | 'mismatched' | 'failed';

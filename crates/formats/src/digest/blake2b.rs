@@ -133,7 +133,9 @@ mod tests {
 
     fn hex(pieces: &[&[u8]]) -> String {
         let mut hash = Blake2b::default();
-        pieces.iter().for_each(|piece| hash.update(piece));
+        for piece in pieces {
+            hash.update(piece);
+        }
         let digits = hash.digest().map(|byte| format!("{byte:02x}"));
         digits.concat()
     }

@@ -493,6 +493,11 @@ export function parseCall(args: readonly string[]): HpcpCall {
   if (call.values.accept_time_loss && !(remove && dest_path.length > 0)) {
     throw new UsageError('argument --accept-time-loss: it goes with -rm and -d; nothing was done');
   }
+  for (const name of ['force_apply', 'undo'] as const) {
+    if (call.given.includes(name) && call.values.load_diff_image === undefined) {
+      throw new UsageError(`argument ${FLAGS[name].names.join('/')}: it goes with -siff; nothing was done`);
+    }
+  }
   const { source_file_list, target_file_list, files_from, files_from0, exclude_file, json } = call.values;
   const writes = writtenList(call.values);
   const lists = [source_file_list, files_from, files_from0, exclude_file];
