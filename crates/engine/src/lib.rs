@@ -7,10 +7,10 @@
 //!   │       │           │          │        │        │       │        │          │             │           │        └─ names that are its own, or passed over
 //!   │       │           │          │        │        │       │        │          │             │           └─ its twins: entered, published, closed; mirror: what is extra goes
 //!   │       │           │          │        │        │       │        │          │             └─ the visitor of the walk
-//!   └───────┴───────────┴──────────┴────────┴──────  │     ──┴────────┴──────────┴── the operations: none of them knows another
-//! sweep      every delete: what never goes, how muc  │     h may, what dead runs left
-//! records    what is known of many entries, in orde  │     r
-//! walk       trees in parallel, with a visitor: sou───┴────rces and what of them is taken, each name found once, the crew
+//!   └───────┴───────────┴──────────┴────────┴────────┴───────┴────────┴──────────┴── the operations: none of them knows another
+//! sweep      every delete: what never goes, how much may, what dead runs left
+//! records    what is known of many entries, in order
+//! walk       trees in parallel, with a visitor: sources and what of them is taken, each name found once, the crew
 //! bytes      one file's bytes: moved, compared, proved; streams
 //! job        one operation as its caller sees it: desk, pace, stall, resources
 //! doctor     what a machine and a directory allow
