@@ -218,6 +218,7 @@ impl<'g> Ground<'g> {
             files: rows.number,
             bytes: None,
             to_do: rows.number,
+            estimated: false,
         });
         let sorter = || self.sorters.sorter();
         let undo = match (&self.options.undo, self.options.dry_run) {
@@ -400,6 +401,7 @@ impl<'g> Ground<'g> {
                 to_read: plan.bytes,
             }),
             to_do: all,
+            estimated: false,
         });
         let mut proofs = self.sorters.sorter();
         self.desk.enter(Phase::Removing);
