@@ -532,6 +532,8 @@ const CALLS: Record<string, Call> = {
       maxDelete: 'limit',
       confirm: 'call',
       workers: 'count',
+      hosts: 'words',
+      hostProgram: 'text',
       parts: 'count',
       directory: 'path',
       patience: 'count',

@@ -144,6 +144,10 @@ const NO_ARCHIVES = 'skipped: 2 not-a-file, 2 other-suffix';
 const MIRRORED = 'verified: 2 files';
 const SAME = '0 only in A, 0 only in B, 0 different';
 
+const base = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+/** Where dsync has its lists and logs. */
+const DSYNC = ['-n', '1', '--working-dir', join(base, 'dsync'), '--log-output', join(base, 'dsync')];
+
 const copying = (...options: string[]): Row['words'] => {
   return (source, destination) => ['copy', ...options, `${source}/`, destination];
 };
@@ -367,6 +371,58 @@ const ROWS: Record<string, Row> = {
       'ends early': [24, BOTH, /^sub\/b\.gz=/, 'after 7 bytes, and its size is 10'],
       'goes on': [24, BOTH, /^sub\/b\.gz=/, 'goes on after 4 bytes, which is its size'],
       hangs: [130, BOTH, /^(?!.*a\.gz=)/s, ': aborting\n'],
+    },
+  },
+  'copy --workers': {
+    words: copying('--workers', '2', '--parts', '2'),
+    cells: {
+      ...COPIED,
+      folded: [3, NAMESAKES, '', 'only a copy by one process sees which of them meet'],
+      // The end sets what directories are like once more.
+      'whole seconds': [0, BOTH, BOTH, '0 files copied'],
+    },
+  },
+  partition: {
+    words: (_source, _destination, faulty) => ['partition', '-n', '1', `${faulty}/`],
+    before: 'copy',
+    cells: Object.fromEntries(
+      Object.entries(COMPARED).map(([fault, [, source, destination]]) => [
+        fault,
+        [0, source, destination, fault === 'folded' ? 'F' : 'a'],
+      ]),
+    ) as Row['cells'],
+  },
+  dsync: {
+    // What the real rsync makes of them: it takes a size for all that there is, and of two names that are one the last stays.
+    words: (source, destination) => ['dsync', ...DSYNC, source, destination],
+    cells: {
+      ...COPIED,
+      view: [0, BOTH, BOTH, 'skipped: 3 unchanged'],
+      folded: [0, NAMESAKES, 'Dir/r=2 F=lower', '4 files copied'],
+      'whole seconds': [0, BOTH, BOTH, 'skipped: 3 unchanged'],
+      'clamped times': [0, BOTH, BOTH, '2 files copied'],
+      'dropped times': [0, BOTH, BOTH, '2 files copied'],
+      'no chown': [23, BOTH, BOTH, /\/a: .*Operation not permitted/],
+      'no chmod': [23, BOTH, 'sub/', 'Operation not permitted'],
+      'no xattr': [0, BOTH, BOTH, '2 files copied'],
+      'ends early': [23, BOTH, B, /\/a: No data available/],
+      'goes on': [0, BOTH, CUT, '2 files copied'],
+    },
+  },
+  'dsync --copy-with bulkhaul': {
+    words: (source, destination) => ['dsync', ...DSYNC, '--copy-with', 'bulkhaul', source, destination],
+    cells: {
+      ...COPIED,
+      view: [0, BOTH, BOTH, 'skipped: 3 unchanged'],
+      folded: [3, NAMESAKES, '', 'takes names for one that differ by case'],
+      'whole seconds': [0, BOTH, BOTH, 'skipped: 3 unchanged'],
+      'clamped times': [0, BOTH, BOTH, '2 files copied'],
+      'dropped times': [23, BOTH, BOTH, 'bulkhaul ended with 23'],
+      'no chown': [23, BOTH, BOTH, /\/a: bulkhaul ended with 23/],
+      'no chmod': [23, BOTH, BOTH, /\/a: bulkhaul ended with 23/],
+      'no xattr': [23, BOTH, BOTH, /\/a: bulkhaul ended with 23/],
+      'ends early': [23, BOTH, B, 'after 7 bytes, and its size is 10'],
+      'goes on': [23, BOTH, B, 'goes on after 4 bytes, which is its size'],
     },
   },
   list: {
@@ -616,7 +672,6 @@ const ROWS: Record<string, Row> = {
 const server = new S3({});
 beforeAll(() => server.listen());
 afterAll(() => server.close());
-const base = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
 const mounts = new Map<string, Promise<Mount | undefined>>();
 afterAll(async () => {
   for (const mount of mounts.values()) await (await mount)?.unmount();
@@ -702,12 +757,10 @@ it('every verb and drop-in has a row', () => {
   const verbs = readdirSync(source('verbs')).map((file) => file.replace(/\.ts$/, ''));
   const dropIns = readdirSync(source('dropin'), { withFileTypes: true }).filter((entry) => entry.isDirectory());
   // They see the journals of jobs, or begin the job of another verb.
-  const ofJobs = ['report', 'resume', 'status'];
+  const ofJobs = ['report', 'resume', 'status', 'worker'];
   // They ask the machine, or tell of the commands.
   const ofNothing = ['completion', 'doctor'];
-  // Their rows are still to be written: what a partition names, and what rsync makes of these worlds.
-  const toCome = ['partition', 'dsync'];
-  const without = [...ofJobs, ...ofNothing, ...toCome];
+  const without = [...ofJobs, ...ofNothing];
   const known = new Set(Object.values(ROWS).map(({ words }) => words('s', 'd', 's', {})[0]));
   expect([...known].sort()).toEqual(
     [...verbs, ...dropIns.map(({ name }) => name)].filter((name) => !without.includes(name)).sort(),

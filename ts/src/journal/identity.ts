@@ -35,7 +35,7 @@ const PASSING = [
   ...['program', 'version'],
 ];
 /** Options that say how fast it goes, not what is done. */
-const PACE = ['jobs', 'limits', 'nice', 'ionice', 'requests', 'workers', 'parts', 'patience'];
+const PACE = ['jobs', 'limits', 'nice', 'ionice', 'requests', 'workers', 'hosts', 'hostProgram', 'parts', 'patience'];
 /** Options whose values are paths, or hold some. */
 const PATHS = [
   'path',

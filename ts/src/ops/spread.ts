@@ -7,9 +7,9 @@
  * is extra. What it reports is read from the states of the parts: nobody's exit code is believed. It promises that the
  * entries of all states are those that the planner has counted, or that the run is not complete.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { lstat, rm, stat } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
@@ -39,9 +39,11 @@ import {
   text,
   whole,
 } from './arguments.js';
+import { folds } from './folds.js';
 import { begin, type Confirm, Job, journalFor, type Prepared, prepared } from './job.js';
 import { type Deletion, type MappedCopyOptions, prepareCopy, SHARED } from './mapping.js';
-import { type Hired, hire, workerCommand } from './spread/crew.js';
+import { muster } from './spread/check.js';
+import { type Hired, hire, sharing, workerCommand } from './spread/crew.js';
 import {
   type Beat,
   type CopyTerms,
@@ -78,15 +80,19 @@ export interface SpreadOptions
   destination: PathLike;
   /** Rules as rsync's --exclude. Default: everything is taken. */
   exclude?: PathLike[];
-  /** Workers at a time, which share `jobs` and `limits`. Default 2. */
+  /** Workers at a time, which share `jobs` and `limits`. Default: one for each host, or 2. */
   workers?: number;
+  /** Hosts that have the workers, as ssh knows them; one as often as it is to have a worker. Default: they are here. */
+  hosts?: readonly string[];
+  /** The command that bulkhaul is on the hosts. Default: its name. */
+  hostProgram?: string;
   /** Parts that the source is divided into. Default: sixteen for each worker. */
   parts?: number;
   /** The run directory. Default: with the journal, which is needed then; it goes when the run is complete. */
   directory?: PathLike;
   /** Seconds after which a worker of which nothing was heard is taken for lost, at the least. Default 60. */
   patience?: number;
-  /** How bulkhaul is begun, as words of a command. Default: by its name. */
+  /** How bulkhaul is begun here, as words of a command. Default: by its name. */
   program?: readonly string[];
   /** The version of the program. Default: nothing is said of it. */
   version?: string;
@@ -103,6 +109,8 @@ const PATIENCE = 60;
 const LOOKS = 10;
 /** Milliseconds between two looks at the run directory. */
 const LOOK = 500;
+/** Milliseconds that workers have to end in when all parts are done. */
+const GRACE = 10_000;
 /** Workers that may die for each that there is to be, before no more are begun. */
 const DEATHS_PER_WORKER = 3;
 /** What of the states of parts is only added up. */
@@ -135,6 +143,8 @@ const FIELDS: Fields<SpreadOptions> = {
   maxDelete: limit,
   confirm: call,
   workers: whole(1, MOST_WORKERS),
+  hosts: each(text),
+  hostProgram: text,
   parts: whole(1, 1_000_000),
   directory: path,
   patience: whole(1, 1_000_000),
@@ -246,7 +256,11 @@ class Spread implements NativeJob {
   #run: Run;
   readonly #directory: RunDirectory;
   readonly #ledger = new Ledger({ file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 });
-  readonly #workers: number;
+  #workers: number;
+  /** Those that can have workers; none: they are here. */
+  #hosts: readonly string[];
+  /** Where the sockets of connections are. */
+  #sockets: string | undefined;
   readonly #program: readonly string[];
   readonly #crew = new Map<string, Member>();
   /** Parts whose states were read. */
@@ -262,6 +276,7 @@ class Spread implements NativeJob {
   #begun = 0;
   #elapsed: number | undefined;
   #wake: () => void = () => undefined;
+  #dismissed: NodeJS.Timeout | undefined;
   /** All states say as many entries as the plan. */
   #balanced = true;
   readonly #sums = Object.fromEntries(SUMS.map((name) => [name, 0])) as Record<(typeof SUMS)[number], number>;
@@ -269,8 +284,9 @@ class Spread implements NativeJob {
   constructor(run: Run) {
     this.#run = run;
     this.#directory = new RunDirectory(run.path);
-    this.#workers = run.workers ?? 2;
-    this.#program = run.program ?? ['bulkhaul'];
+    this.#hosts = run.hosts ?? [];
+    this.#workers = run.workers ?? (this.#hosts.length || 2);
+    this.#program = (this.#hosts.length > 0 ? run.hostProgram && [run.hostProgram] : run.program) || ['bulkhaul'];
   }
 
   async run(): Promise<NativeReport> {
@@ -280,12 +296,14 @@ class Spread implements NativeJob {
       if (this.#run.dryRun) return await this.#rehearse();
       this.#directory.make();
       lease = await this.#lead();
+      await this.#muster();
       const plan = await this.#plan();
       const last = plan && (await this.#copy(plan));
       const report = this.#report(last);
       if (plan && this.#stopping === 'no') await this.#leave(report);
       return report;
     } finally {
+      this.#disconnect();
       lease?.release();
       this.#elapsed = (performance.now() - this.#begun) / 1000;
       this.#phase = 'done';
@@ -375,10 +393,42 @@ class Spread implements NativeJob {
     const report = await running;
     for (let index = 0; index < this.#workers; index += 1) {
       const command = workerCommand(this.#program, this.#run.path || 'RUN', nameOf(index, 1), index);
-      this.#ledger.note('worker', `here: ${command.map(display).join(' ')}`, Buffer.alloc(0));
+      const host = this.#hosts[index % Math.max(1, this.#hosts.length)];
+      this.#ledger.note(
+        'worker',
+        `${host === undefined ? 'here' : `on ${host}`}: ${command.map(display).join(' ')}`,
+        Buffer.alloc(0),
+      );
     }
     const { notes } = this.#ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: true });
     return { ...report, notes: [...report.notes, ...notes] };
+  }
+
+  /** Finds out which hosts can have workers, and that the destination keeps names apart. */
+  async #muster(): Promise<void> {
+    const { source, destination, version } = this.#run;
+    // What is above it is nobody's entry: what workers make is for their owner only, until the end.
+    makeDirectories(dirname(destination), 0o777);
+    const beside = existsSync(toBytes(destination)) ? destination : dirname(destination);
+    if (folds(beside)) {
+      throw new BulkhaulError(
+        'SAFETY',
+        `${beside} takes names for one that differ by case or by forms of a letter: only a copy by one process sees which of them meet`,
+      );
+    }
+    if (this.#hosts.length === 0) return;
+    const about = { source, beside, version, program: this.#program };
+    const { faults, notes } = await muster(this.#hosts, this.#directory, about);
+    for (const [host, why] of faults) this.#note('host', `host ${host} is left out: ${why}`);
+    for (const note of notes) this.#note('host', note);
+    this.#hosts = this.#hosts.filter((host) => !faults.has(host));
+    this.#workers = this.#run.workers ?? this.#hosts.length;
+    this.#sockets = mkdtempSync(join(tmpdir(), 'bulkhaul-ssh-'));
+  }
+
+  /** Connections that were shared are for nobody else. */
+  #disconnect(): void {
+    if (this.#sockets !== undefined) rmSync(this.#sockets, { recursive: true, force: true });
   }
 
   /** Makes sure that nobody else coordinates. */
@@ -418,8 +468,6 @@ class Spread implements NativeJob {
     }
     await this.#directory.clear();
     this.#directory.make();
-    // What is above it is nobody's entry: what workers make is for their owner only, until the end.
-    makeDirectories(dirname(destination), 0o777);
     this.#phase = 'scanning';
     this.#native = await planner(this.#division, this.#directory);
     if (this.#stopping !== 'no') this.#native.cancel(true);
@@ -485,8 +533,9 @@ class Spread implements NativeJob {
       await this.#pause();
       this.#look(plan);
       // Those that wait for more need not look again.
-      if (this.#counted.size === plan.parts.length) for (const { stop } of this.#crew.values()) stop(false);
+      if (this.#counted.size === plan.parts.length) this.#dismiss();
     }
+    clearTimeout(this.#dismissed);
     this.#look(plan);
     if (this.#stopping !== 'no') return undefined;
     await this.#giveUp(plan);
@@ -497,26 +546,43 @@ class Spread implements NativeJob {
     this.#hired += 1;
     const name = nameOf(index, this.#hired);
     const { path } = this.#run;
-    const hired = hire(workerCommand(this.#program, path, name, index), this.#directory.log(name));
+    const host = this.#hosts[index % Math.max(1, this.#hosts.length)];
+    const command = workerCommand(this.#program, path, name, index);
+    const hired = hire(command, this.#directory.log(name), host, this.#sockets ? sharing(this.#sockets) : []);
     const member: Member = { ...hired, name, index };
     this.#crew.set(name, member);
     if (this.#stopping !== 'no') member.stop(this.#stopping === 'now');
-    void hired.ended.then(({ code, signal, why }) => {
+    void hired.ended.then(({ code, signal, why, lost }) => {
       // It is known to be gone: nobody has to wait for what it had.
-      this.#directory.end(name);
+      if (!lost) this.#directory.end(name);
       this.#crew.delete(name);
       this.#beats.delete(name);
-      if (code !== 0 && this.#stopping === 'no') {
+      const more = this.#counted.size < plan.parts.length;
+      if (code !== 0 && more && this.#stopping === 'no') {
         this.#condemn(plan, name);
         const how = why ?? (signal === undefined ? `with code ${code}` : `by ${signal}`);
-        this.#note('worker', `worker ${name} ended ${how}`, this.#directory.log(name));
+        const where = host === undefined ? '' : ` on ${host}`;
+        this.#note(
+          'worker',
+          `worker ${name}${where} ${lost ? 'is lost: ssh ended' : 'ended'} ${how}`,
+          this.#directory.log(name),
+        );
         this.#deaths += 1;
         // One that can't work here says so, and another one could not either.
-        const again = code !== 2 && why === undefined && this.#deaths <= this.#workers * DEATHS_PER_WORKER;
+        const again = !lost && code !== 2 && why === undefined && this.#deaths <= this.#workers * DEATHS_PER_WORKER;
         if (again) this.#hire(plan, index);
       }
       this.#wake();
     });
+  }
+
+  /** All parts are done: nobody is needed any more, and who can't be told that is not waited for. */
+  #dismiss(): void {
+    if (this.#dismissed !== undefined) return;
+    for (const { stop } of this.#crew.values()) stop(false);
+    this.#dismissed = setTimeout(() => {
+      for (const { leave } of this.#crew.values()) leave();
+    }, GRACE).unref();
   }
 
   /** A part at which one worker after another has died is not tried any more: each of its entries failed. */

@@ -1,8 +1,11 @@
 /** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
+import { existsSync, readFileSync } from 'node:fs';
 import { BulkhaulError } from '../../error.js';
+import { fromBytes, toBytes } from '../../names.js';
 import type { Job } from '../../ops/job.js';
 import type { CopyOptions } from '../../ops/mapping.js';
 import type { SpreadOptions } from '../../ops/spread.js';
+import { checkHost } from '../../ops/transfer/ssh.js';
 import { formatOf } from '../digests.js';
 import { flag, number, value } from '../options.js';
 import { Command } from '../parser.js';
@@ -72,6 +75,14 @@ export class CopyCommand extends CopyingCommand {
     ...{ group: 'speed', value: 'N', default: 'one process does it all' },
     help: 'Spread the copy over N processes, which share --jobs, --bwlimit and --iops-limit; with -v a line for each part that is done',
   });
+  hosts = value('--hosts', {
+    ...{ group: 'speed', value: 'LIST', default: 'this one' },
+    help: 'Have the workers on these hosts, by ssh without a question: names with commas between, or a file with one a line; one for each, or --workers in all. Each has to see the source, the destination and --run-dir under the same paths',
+  });
+  hostProgram = value('--host-program', {
+    ...{ group: 'speed', value: 'PATH', default: 'bulkhaul' },
+    help: 'With --hosts: the command that bulkhaul is there',
+  });
   parts = number('--parts', 1, 1_000_000, {
     ...{ group: 'speed', value: 'N', default: '16 for each worker' },
     help: 'With --workers: into how many parts SRC is divided',
@@ -106,19 +117,22 @@ export class CopyCommand extends CopyingCommand {
   /** What begins the job. */
   private async begun(): Promise<(entries: boolean) => Job> {
     refuseElsewhere('copy', this.operands);
-    if (this.workers !== undefined) {
+    if (this.workers !== undefined || this.hosts !== undefined) {
       const { chown, ...rest } = await this.shared();
       this.checkOptions();
       const spreading: SpreadOptions = {
         ...rest,
-        ...this.spreadOptions(this.workers),
+        ...this.spreadOptions(),
         ...(chown?.user !== undefined && { chownUser: chown.user }),
         ...(chown?.group !== undefined && { chownGroup: chown.group }),
       };
       const { spread } = await import('../../ops/spread.js');
       return (entries) => spread({ ...spreading, entries });
     }
-    const alone = { '--parts': this.parts, '--run-dir': this.runDir, '--patience': this.patience };
+    const alone = {
+      ...{ '--parts': this.parts, '--run-dir': this.runDir, '--patience': this.patience },
+      '--host-program': this.hostProgram,
+    };
     for (const [name, given] of Object.entries(alone)) {
       if (given !== undefined) throw new BulkhaulError('USAGE', `${name} goes with --workers`);
     }
@@ -128,7 +142,7 @@ export class CopyCommand extends CopyingCommand {
   }
 
   /** What only a copy by several processes has. */
-  private spreadOptions(workers: number): Pick<SpreadOptions, 'source' | 'destination'> & Partial<SpreadOptions> {
+  private spreadOptions(): Pick<SpreadOptions, 'source' | 'destination'> & Partial<SpreadOptions> {
     const [source = '', destination = '', ...more] = this.operands;
     for (const [name, given] of Object.entries({
       '--move': this.move,
@@ -142,7 +156,10 @@ export class CopyCommand extends CopyingCommand {
       if (given) throw new BulkhaulError('USAGE', `${name} and --workers exclude each other`);
     }
     return {
-      ...{ source, destination, workers, program: PROGRAM, version: version() },
+      ...{ source, destination, program: PROGRAM, version: version() },
+      ...(this.workers !== undefined && { workers: this.workers }),
+      ...(this.hosts !== undefined && { hosts: hostsOf(this.hosts) }),
+      ...(this.hostProgram !== undefined && { hostProgram: this.hostProgram }),
       ...(this.parts !== undefined && { parts: this.parts }),
       ...(this.runDir !== undefined && { directory: this.runDir }),
       ...(this.patience !== undefined && { patience: this.patience }),
@@ -164,4 +181,14 @@ export class CopyCommand extends CopyingCommand {
     const { move: removeSources, acceptTimeLoss } = this;
     return { ...(await this.copying(this.format)), removeSources, acceptTimeLoss };
   }
+}
+
+/** Hosts, from a file with one a line, or with commas between. Throws `USAGE` for what is none. */
+function hostsOf(given: string): string[] {
+  const text = existsSync(toBytes(given)) ? fromBytes(readFileSync(toBytes(given))) : given.replaceAll(',', '\n');
+  const hosts = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
+  const named = hosts.filter((host) => host !== '');
+  if (named.length === 0) throw new BulkhaulError('USAGE', `--hosts: there are no hosts in ${given || 'nothing'}`);
+  for (const host of named) checkHost(host);
+  return named;
 }

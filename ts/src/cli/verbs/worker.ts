@@ -1,11 +1,14 @@
 /** `bulkhaul worker`: works on the parts of a run; what it has to say goes to standard error. */
 import { BulkhaulError } from '../../error.js';
 import { display } from '../../names.js';
+import { answer as answerOf } from '../../ops/spread/check.js';
 import { Worker } from '../../ops/spread/worker.js';
 import { ExitCode } from '../../verdict.js';
+import { answer } from '../answer.js';
 import { BareCommand } from '../base.js';
 import { flag, number, operands, value } from '../options.js';
 import { Command } from '../parser.js';
+import { version } from '../version.js';
 
 export class WorkerCommand extends BareCommand {
   static override paths = [['worker']];
@@ -37,6 +40,10 @@ export class WorkerCommand extends BareCommand {
     ...{ group: 'how', value: 'N', default: '0' },
     help: 'Which worker it is, from 0: each begins with a share of its own',
   });
+  check = flag('--check', {
+    group: 'how',
+    help: 'Only look whether this host sees what a run needs, and print that as JSON',
+  });
   attached = flag('--attached', {
     group: 'how',
     help: 'End in good order when standard input does, as whoever began it dies or goes',
@@ -44,6 +51,10 @@ export class WorkerCommand extends BareCommand {
   operands = operands('RUN', 1, 1);
 
   async execute(): Promise<number> {
+    if (this.check) {
+      await answer(this.context.stdout, await answerOf(this.operands[0] ?? '', version()));
+      return ExitCode.complete;
+    }
     const { context, attached, index = 0, name = `by-hand-${process.pid}-${Date.now().toString(36)}` } = this;
     if (!/^\w[\w.-]*$/.test(name) || /\.(?:over|new)$/.test(name)) {
       throw new BulkhaulError('USAGE', `--name: ${display(name)} is none that a worker can have`);

@@ -1,12 +1,14 @@
 /**
  * Where the workers of a run are, and how they are begun.
  *
- * Comes in: a worker's name and number; goes out: a process that was begun, and how it ended. A worker reads its standard
- * input, and ends when that does: it does not outlive whoever began it, however that died.
+ * Comes in: a worker's name and number, and a host or none; goes out: a process that was begun, and how it ended. A worker
+ * reads its standard input, and ends when that does: it does not outlive whoever began it, however that died. On a host that
+ * is so because ssh tells it of the end. All workers of a host share one connection.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { toBytes } from '../../names.js';
+import { LOST, overSsh } from '../transfer/ssh.js';
 
 /** How a worker's process ended. */
 export interface WorkerEnded {
@@ -14,6 +16,8 @@ export interface WorkerEnded {
   signal: string | undefined;
   /** It could not be begun. */
   why?: string;
+  /** Whether its process has gone is not known: the connection has. */
+  lost: boolean;
 }
 
 /** A worker that was begun. */
@@ -21,6 +25,8 @@ export interface Hired {
   ended: Promise<WorkerEnded>;
   /** Asks it to end, or with `abort` to leave everything. */
   stop(abort: boolean): void;
+  /** Ends its process here at once; a worker on a host ends when it hears of that. */
+  leave(): void;
 }
 
 /** The words of the command that a worker is. */
@@ -28,8 +34,14 @@ export function workerCommand(program: readonly string[], directory: string, nam
   return [...program, 'worker', '--name', name, '--index', String(index), '--attached', '--', directory];
 }
 
-/** Begins a worker here. `log`: a file for what it says. */
-export function hire([program = '', ...args]: readonly string[], log: string): Hired {
+/** How the workers of a host share a connection: a socket in a directory that is nobody else's. */
+export function sharing(directory: string): string[] {
+  return ['ControlMaster=auto', `ControlPath=${directory}/%C`, 'ControlPersist=30'];
+}
+
+/** Begins a worker, here or on a host. `log`: a file for what it says; `options`: of ssh. */
+export function hire(command: readonly string[], log: string, host?: string, options: readonly string[] = []): Hired {
+  const [program = '', ...args] = host === undefined ? command : overSsh(host, command, options);
   const file = openSync(toBytes(log), 'a', 0o600);
   let child: ChildProcess;
   try {
@@ -41,8 +53,12 @@ export function hire([program = '', ...args]: readonly string[], log: string): H
   // It may have ended before it was told anything.
   child.stdin?.on('error', () => undefined);
   const ended = new Promise<WorkerEnded>((resolve) => {
-    child.on('error', ({ message }) => resolve({ code: undefined, signal: undefined, why: message }));
-    child.on('exit', (code, signal) => resolve({ code: code ?? undefined, signal: signal ?? undefined }));
+    child.on('error', ({ message }) => resolve({ code: undefined, signal: undefined, why: message, lost: false }));
+    child.on('exit', (code, signal) => {
+      const lost = host !== undefined && (code === null || code === LOST);
+      resolve({ code: code ?? undefined, signal: signal ?? undefined, lost });
+    });
   });
-  return { ended, stop: (abort) => child.stdin?.write(abort ? 'abort\n' : 'stop\n') };
+  const leave = () => void child.kill('SIGKILL');
+  return { ended, leave, stop: (abort) => child.stdin?.write(abort ? 'abort\n' : 'stop\n') };
 }

@@ -10,6 +10,7 @@
  * states/N       what came of part N; appears whole, and never changes
  * workers/W      where worker W is, how many beats it has counted, and what it has done. W.over: it has ended
  * logs/W         what worker W had to say
+ * check.json     what hosts have to see before they are given workers
  * final.json     the run has come to its end
  * lock           who coordinates
  * ```
@@ -168,7 +169,7 @@ export class RunDirectory {
 
   /** Removes what earlier runs have left in it, and nothing else. */
   async clear(): Promise<void> {
-    for (const name of ['run.json', 'final.json', 'pace.json', 'directories', ...DIRECTORIES, 'plan'])
+    for (const name of ['run.json', 'final.json', 'pace.json', 'check.json', 'directories', ...DIRECTORIES, 'plan'])
       await rm(this.#in(name), { recursive: true, force: true });
   }
 
@@ -193,6 +194,17 @@ export class RunDirectory {
   /** It is gone on with. */
   begin(): void {
     rmSync(this.#in('final.json'), { force: true });
+  }
+
+  ask(question: object): void {
+    this.#appear('check.json', JSON.stringify(question), false);
+  }
+
+  /** Throws `JOURNAL` where there is none. */
+  question(): { source: string; entry?: string; beside: string; witness: string } {
+    const question = this.#read('check.json');
+    if (question === undefined) throw new BulkhaulError('JOURNAL', `there is no run in ${display(this.path)} here`);
+    return question as { source: string; entry?: string; beside: string; witness: string };
   }
 
   setPace(pace: Pace): void {

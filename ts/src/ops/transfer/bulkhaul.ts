@@ -26,6 +26,7 @@ export function bulkhaul({ here, remote, jobs }: BulkhaulOptions): Tool {
     program: 'bulkhaul',
     directoriesLast: false,
     tellsSizes: true,
+    keepsApart: true,
     filesOnly: false,
     unfit: () => undefined,
     input: (list) => written(namesIn(list), NUL),

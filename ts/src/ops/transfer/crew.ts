@@ -10,6 +10,7 @@ import { lstat, readdir, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { display, toBytes } from '../../names.js';
+import { folds } from '../folds.js';
 import { checkDestinations, checkSources, type Faults } from './check.js';
 import { answers, ask } from './ssh.js';
 import type { Tool } from './tool.js';
@@ -85,6 +86,11 @@ export class Crew {
       makeDirectories(destination, 0o777);
       if (!(await isDirectory(destination)))
         throw new BulkhaulError('NO_DESTINATION', `${destination} is no directory`);
+      if (tool.keepsApart && folds(destination)) {
+        const why =
+          'takes names for one that differ by case or by forms of a letter: one copy of all has to see which meet';
+        throw new BulkhaulError('SAFETY', `${destination} ${why}`);
+      }
     }
     return crew;
   }

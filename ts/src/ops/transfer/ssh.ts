@@ -94,6 +94,7 @@ export async function answers(host: string): Promise<boolean> {
   return (await ask(host, ['true'])).code === 0;
 }
 
-function overSsh(host: string, words: readonly string[]): Command {
-  return [...SSH, '--', host, words.map(quoted).join(' ')];
+/** The command that runs words on a host. `options`: more of ssh's own. */
+export function overSsh(host: string, words: readonly string[], options: readonly string[] = []): Command {
+  return [...SSH, ...options.flatMap((option) => ['-o', option]), '--', host, words.map(quoted).join(' ')];
 }

@@ -1,0 +1,124 @@
+/**
+ * Whether a host can have workers of a run, before anything is planned.
+ *
+ * Comes in: a run directory with the question, and hosts; goes out: what keeps each of them from it, if anything does. A host
+ * where a file system is not mounted would lose its parts, or fill its own disk: it has to see the run directory, in the source
+ * an entry that is there, and in the destination a file that was made for this. Clocks are only shown: nothing depends on them.
+ */
+import { closeSync, openSync, rmSync, statfsSync } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { BulkhaulError } from '../../error.js';
+import { display, fromBytes, toBytes } from '../../names.js';
+import { ask, LOST } from '../transfer/ssh.js';
+import { RunDirectory } from './directory.js';
+
+/** Milliseconds between the clocks of two hosts that nobody needs to hear of. */
+const SKEW = 2000;
+/** Hosts that are asked at once. */
+const AT_ONCE = 16;
+
+/** What a host has to see. */
+export interface Question {
+  /** The source, and an entry of it; none: it is empty. */
+  source: string;
+  entry: string | undefined;
+  /** Where the destination is, or will be, and the name of a file there. */
+  beside: string;
+  witness: string;
+  /** Of bulkhaul; absent: nobody knows. */
+  version: string | undefined;
+}
+
+/** What a host answers. */
+interface Answer {
+  host: string;
+  version: string;
+  /** Milliseconds since 1970, as its clock has it. */
+  time: number;
+  /** Bytes and inodes that are free at the destination; inodes 0: the file system does not count them. */
+  free: { bytes: number; inodes: number };
+  /** Why it can't take part. */
+  why?: string;
+}
+
+/** The answer of this host, as one line of JSON. Throws `JOURNAL` where the run directory is not seen. */
+export async function answer(directory: string, version: string): Promise<string> {
+  const { source, entry, beside, witness } = new RunDirectory(directory).question();
+  const absent = (path: string) =>
+    lstat(toBytes(path)).then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+  const noSource = await absent(entry === undefined ? source : join(source, entry));
+  const noWitness = await absent(join(beside, witness));
+  const why = noSource
+    ? `it does not see the source: ${noSource}`
+    : noWitness && `the destination is not the same directory there, it may not be mounted: ${noWitness}`;
+  const { bavail = 0, bsize = 0, ffree = 0 } = noWitness ? {} : statfsSync(toBytes(beside));
+  const said: Answer = {
+    ...{ host: hostname(), version, time: Date.now(), free: { bytes: bavail * bsize, inodes: ffree } },
+    ...(why !== undefined && { why }),
+  };
+  return `${JSON.stringify(said)}\n`;
+}
+
+/** Why hosts can't be used, by their names; and what there is to say of the others. */
+export interface Muster {
+  faults: Map<string, string>;
+  notes: string[];
+}
+
+/** Asks hosts. `beside`: a directory that is there, where the destination is or will be. */
+export async function muster(
+  hosts: readonly string[],
+  directory: RunDirectory,
+  {
+    source,
+    beside,
+    version,
+    program,
+  }: Pick<Question, 'source' | 'beside' | 'version'> & { program: readonly string[] },
+): Promise<Muster> {
+  const [entry] = await readdir(toBytes(source), { encoding: 'buffer' });
+  const witness = `.bulkhaul-witness-${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
+  closeSync(openSync(toBytes(join(beside, witness)), 'wx', 0o600));
+  const found: Muster = { faults: new Map(), notes: [] };
+  try {
+    directory.ask({ source, entry: entry && fromBytes(entry), beside, witness, version });
+    const queue = [...new Set(hosts)];
+    const work = async () => {
+      for (let host = queue.shift(); host !== undefined; host = queue.shift()) await one(host);
+    };
+    const one = async (host: string) => {
+      const asked = Date.now();
+      const [command = '', ...args] = program;
+      const { code, stdout, stderr } = await ask(host, [command, ...args, 'worker', '--check', '--', directory.path]);
+      const said = stderr.trim().split('\n').at(-1) ?? '';
+      if (code === LOST) return void found.faults.set(host, `it can't be reached${said && `: ${said}`}`);
+      let told: Answer;
+      try {
+        told = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Answer;
+      } catch {
+        return void found.faults.set(host, said || `the check ended with ${code}`);
+      }
+      if (told.why !== undefined) return void found.faults.set(host, told.why);
+      if (version !== undefined && told.version !== version)
+        return void found.faults.set(host, `it has bulkhaul ${told.version}, and this is ${version}`);
+      const skew = told.time - (asked + Date.now()) / 2;
+      if (Math.abs(skew) > SKEW)
+        found.notes.push(
+          `the clock of ${host} is ${Math.abs(skew / 1000).toFixed(0)} s ${skew > 0 ? 'ahead' : 'behind'}`,
+        );
+      if (told.free.bytes === 0) found.notes.push(`${host} says that there is no room in ${display(beside)}`);
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+  } finally {
+    rmSync(toBytes(join(beside, witness)), { force: true });
+  }
+  const causes = [...found.faults].map(([host, why]) => `${host}: ${why}`).join('; ');
+  if (hosts.every((host) => found.faults.has(host)))
+    throw new BulkhaulError('NO_START', `no host can have a worker (${causes})`);
+  return found;
+}
