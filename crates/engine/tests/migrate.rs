@@ -29,6 +29,7 @@ fn packing(extensions: &[&str]) -> Packing {
         min_size: 0,
         index: false,
         memory: None,
+        replace: true,
     }
 }
 
@@ -232,6 +233,27 @@ fn a_name_is_never_taken_from_another_entry() {
             .contains(&"conflict create - c.tsv.gz".to_owned())
     );
     assert!(scratch.at("taken/c.tsv.gz").is_dir());
+}
+
+#[test]
+fn an_archive_of_other_content_stays_where_nothing_is_replaced() {
+    let scratch = Scratch::new();
+    let from = scratch.tree("from");
+    from.file("a.tsv", text(1, 1000)).file("plain", "new");
+    let to = scratch.tree("to");
+    to.file("plain", "old").time("plain", 1, 0);
+    let with = |_: &mut CopyOptions, packing: &mut Packing| packing.replace = false;
+    migrate(&from, to.path(), with).complete();
+    assert_eq!(to.read("plain"), b"new");
+    // Another time alone is put right.
+    from.time("a.tsv", 1_500_000_000, 0);
+    migrate(&from, to.path(), with).complete();
+    assert_eq!(modified(&to.at("a.tsv.gz")), (1_500_000_000, 0));
+    from.file("a.tsv", text(2, 1000));
+    let before = to.read("a.tsv.gz");
+    let copied = migrate(&from, to.path(), with).incomplete();
+    assert_eq!(copied.failures(to.path()), ["conflict create - a.tsv.gz"]);
+    assert_eq!(to.read("a.tsv.gz"), before);
 }
 
 #[test]

@@ -95,6 +95,8 @@ export interface NativePacking extends ArchiveForm {
   minSize?: number;
   /** Memory for codecs, in bytes. Default: half of what may be used. */
   memory?: number;
+  /** false: where an archive would take the place of something else, that is a conflict, and that stays. Default true: it is replaced. */
+  replace?: boolean;
 }
 
 export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {

@@ -55,7 +55,13 @@ export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents' | ke
 
 const WRITTEN = record<Given<NativeCopyManifest>>({ ...MANIFEST, path }, 'path');
 /** Which files become archives, and how. */
-const PACKED: Fields<Given<NativePacking>> = { ...ARCHIVE, extensions: each(path), minSize: size, memory: size };
+const PACKED: Fields<Given<NativePacking>> = {
+  ...ARCHIVE,
+  extensions: each(path),
+  minSize: size,
+  memory: size,
+  replace: boolean,
+};
 const PACKING = record<Given<NativePacking>>(PACKED);
 
 /** The options that need no translation. */

@@ -14,7 +14,7 @@ import { COPY, type CopyOptions, mappedCopy, prepareCopy, SHARED } from './mappi
 /** Options of `migrate`: those of `copy`, but that a source stays, and how archives are made. */
 export interface MigrateOptions
   extends Omit<CopyOptions, 'removeSources' | 'rename' | 'acceptTimeLoss' | 'randomDestination'>,
-    Omit<NativePacking, 'extensions'> {
+    Omit<NativePacking, 'extensions' | 'replace'> {
   /** What the names of files end with that become archives, of several parts perhaps, in any case. Default: anything. */
   extensions?: PathLike[];
   /** A manifest of what is stored, by its names in the destination: of an archive the digests of itself. `manifest` has the content, by its names in the sources. With the digests of `manifest`, where there are both. Default: none. */
@@ -53,6 +53,7 @@ export function migrate(options: MigrateOptions): Job {
       ...(extensions !== undefined && { extensions }),
       ...(minSize !== undefined && { minSize }),
       ...(memory !== undefined && { memory }),
+      ...(rest.replace !== undefined && { replace: rest.replace }),
     };
     return prepareCopy({ ...(await mappedCopy(rest)), packing }, 'migrate');
   });

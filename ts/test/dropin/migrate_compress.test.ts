@@ -4,10 +4,12 @@ import { createHash } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -140,7 +142,7 @@ describe('a migration', () => {
     const { cwd, migrate } = tree();
     const first = await migrate('--dry-run');
     expect([first.code, existsSync(join(cwd, 'd'))]).toEqual([0, false]);
-    expect(first.stdout).toContain('sub1/x.tsv\n');
+    expect(first.stdout).toContain('sub1/x.tsv.gz\n');
     expect(first.stderr).toContain('sub1: 1 file would be compressed');
     await migrate();
     const all = () => execFileSync('find', ['d', '-printf', '%p %s %T@\n'], { cwd, encoding: 'utf8' });
@@ -172,14 +174,14 @@ describe('going on', () => {
     expect(migrate).toBeDefined();
   });
 
-  it('a source that changed since is no success: its older archive stays, and so does it', async () => {
-    const { cwd, migrate, names, record } = tree();
+  it('a source that changed since is no success: its older archive stays', async () => {
+    const { cwd, migrate, names, record, unpacked } = tree();
     await migrate();
     appendFileSync(join(cwd, 's/sub1/x.tsv'), 'more');
     for (const more of [[], ['--resume']]) {
       const { code, stderr } = await migrate(...more);
-      expect([code, stderr]).toEqual([1, expect.stringContaining('both stay')]);
-      expect(names()).toContain('sub1/x.tsv');
+      expect([code, stderr]).toEqual([1, expect.stringContaining('x.tsv.gz: something else has its name, and stays')]);
+      expect([names(), unpacked('sub1/x.tsv.gz')]).toEqual([DONE, `${TEXT}x`]);
       expect(record('s/sub1')).toMatchObject({ status: 'completed_with_errors', error_message: expect.any(String) });
     }
   });
@@ -321,6 +323,22 @@ describe('what the original loses', () => {
       'sub2/deep/y.CLUSTERS.gz',
     ]);
     expect(readFileSync(join(cwd, 'd/sub1/README.txt'), 'utf8')).toBe('another file');
+  });
+
+  it('what an earlier run left as it was goes where its archive has the same content', async () => {
+    const { migrate, names } = tree({ ...FILES, 'd/sub1/x.tsv': `${TEXT}x`, 'd/sub2/old.tsv': TEXT });
+    expect((await migrate()).code).toBe(0);
+    expect(names()).toEqual([...DONE, 'sub2/old.tsv.gz'].sort());
+  });
+
+  it('no uncompressed copy is in the destination, and names of one file are names of one archive', async () => {
+    const { cwd, migrate, names, unpacked } = tree({ 's/sub1/a.tsv': TEXT });
+    linkSync(join(cwd, 's/sub1/a.tsv'), join(cwd, 's/sub1/b.tsv'));
+    const { code } = await migrate('--log-dir', 'logs', '--json');
+    expect(code).toBe(0);
+    expect(names()).toEqual(['sub1/a.tsv.gz', 'sub1/b.tsv.gz']);
+    expect(unpacked('sub1/b.tsv.gz')).toBe(TEXT);
+    expect(statSync(join(cwd, 'd/sub1/a.tsv.gz')).nlink).toBe(2);
   });
 
   it('a second run leaves no original beside its archive', async () => {

@@ -60,6 +60,7 @@ pub struct CopyPacking {
     pub min_size: Option<i64>,
     pub index: Option<bool>,
     pub memory: Option<i64>,
+    pub replace: Option<bool>,
 }
 
 fn packing(given: CopyPacking) -> Result<Packing, String> {
@@ -70,6 +71,7 @@ fn packing(given: CopyPacking) -> Result<Packing, String> {
         min_size: bytes("minSize", given.min_size)?.unwrap_or_default(),
         index: given.index.unwrap_or_default(),
         memory: bytes("memory", given.memory)?,
+        replace: given.replace.unwrap_or(true),
     })
 }
 

@@ -284,7 +284,13 @@ fn open_twin(
             existing_twin(worker, &at, name, follow, index).map(Some)
         }
         Place::Free | Place::Taken(_) => {
-            make::permit(worker, parent, index, Operation::MakeDirectory, existing.as_ref())?;
+            make::permit(
+                worker,
+                (parent, false),
+                index,
+                Operation::MakeDirectory,
+                existing.as_ref(),
+            )?;
             if !worker.run.pass.writes() {
                 return Ok(Some(Twin::imagined()));
             }

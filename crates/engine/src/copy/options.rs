@@ -102,6 +102,8 @@ pub struct Packing {
     pub index: bool,
     /// Memory for codecs in bytes; `None`: half of what may be used.
     pub memory: Option<u64>,
+    /// What has the name of an archive and other content gives that up; otherwise that is a conflict.
+    pub replace: bool,
 }
 
 impl Packing {
@@ -118,6 +120,7 @@ impl Packing {
             extensions,
             min_size: self.min_size,
             index: self.index,
+            replace: self.replace,
             memory: self.memory.unwrap_or(process.memory / MEMORY_SHARE),
         })
     }
@@ -134,6 +137,8 @@ pub struct Packed {
     pub min_size: u64,
     /// With an index beside each.
     pub index: bool,
+    /// Other content gives its name up.
+    pub replace: bool,
     /// Memory for codecs in bytes.
     pub memory: u64,
 }

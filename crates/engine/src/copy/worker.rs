@@ -307,7 +307,10 @@ impl<'r> Worker<'r> {
             reason: done.reason,
             target: done.target.clone(),
             hash: None,
-            digests: Vec::new(),
+            digests: done
+                .noted
+                .as_ref()
+                .map_or_else(Vec::new, |noted| noted.0.digests.clone()),
             details: None,
         });
     }

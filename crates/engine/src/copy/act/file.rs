@@ -175,7 +175,7 @@ fn planned(worker: &Worker<'_>, stat: &Stat, (existing, packed): (Option<&Stat>,
     match plan(stat, existing.map(as_content).as_ref(), worker.run.rules.tail, kept) {
         Action::Keep if packed => Action::Probe,
         Action::Replace(changes)
-            if !worker.run.rules.asked.replace
+            if !make::replaces(worker, packed)
                 && !changes.contains(Changes::SIZE)
                 && !changes.contains(Changes::KIND) =>
         {
@@ -269,7 +269,7 @@ fn settle(
     places.retain(|place| {
         let permitted = make::permit(
             worker,
-            entry.dir,
+            (entry.dir, entry.is_packed()),
             place.destination,
             Operation::Create,
             place.replaces.as_ref(),

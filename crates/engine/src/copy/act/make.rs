@@ -221,15 +221,15 @@ pub fn all_changes(
 }
 
 /// Refuses what the flags of a directory, or of what has the name in it, forbid, and to replace anything where that is not
-/// wanted: before anything is written.
+/// wanted: before anything is written. `packed`: of what becomes an archive.
 pub fn permit(
     worker: &Worker<'_>,
-    dir: &Dir,
+    (dir, packed): (&Dir, bool),
     index: usize,
     operation: Operation,
     existing: Option<&Stat>,
 ) -> Result<(), Fault> {
-    if existing.is_some() && !worker.run.rules.asked.replace {
+    if existing.is_some() && !replaces(worker, packed) {
         return Err(Fault::conflict(operation, index, SOMETHING_ELSE));
     }
     let directory = match dir.twins[index].as_ref().map(|twin| &twin.presence) {
@@ -240,6 +240,13 @@ pub fn permit(
         Some(what) => Err(Fault::conflict(operation, index, what)),
         None => Ok(()),
     }
+}
+
+/// Whether what is other content gives its name up to an entry, or to what it becomes.
+pub fn replaces(worker: &Worker<'_>, packed: bool) -> bool {
+    let rules = &worker.run.rules;
+    let packing = rules.packing.as_ref().filter(|_| packed);
+    packing.map_or(rules.asked.replace, |packing| packing.replace)
 }
 
 /// Makes an entry: under its final name where nobody sees it yet, otherwise under a staging name.

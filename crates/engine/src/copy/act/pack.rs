@@ -132,6 +132,12 @@ pub fn publish_index(worker: &Worker<'_>, entry: &Entry<'_>, destination: usize,
         Err(Errno::NOENT) => None,
         Err(errno) => return Err(Fault::new(Operation::Stat, Side::Destination(destination), errno).into()),
     };
-    make::permit(worker, entry.dir, destination, Operation::Create, there.as_ref())?;
+    make::permit(
+        worker,
+        (entry.dir, entry.is_packed()),
+        destination,
+        Operation::Create,
+        there.as_ref(),
+    )?;
     make::publish(worker, entry.dir, destination, staging, &index.name, there.as_ref())
 }

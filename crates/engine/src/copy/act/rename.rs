@@ -63,7 +63,7 @@ pub fn entry(
     if run.in_use.contains(&stat.id) {
         return Ok(None);
     }
-    permit(worker, entry.dir, index, Operation::Rename, None)?;
+    permit(worker, (entry.dir, false), index, Operation::Rename, None)?;
     if run.pass.writes() {
         let (_, to) = entry.dir.writable(index)?;
         if !give_place(run, (entry.dir, index), (at, name), (&to, entry.target))? {
@@ -123,7 +123,7 @@ pub fn directory(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, at: Opti
     {
         return Ok(false);
     }
-    permit(worker, parent, 0, Operation::Rename, None)?;
+    permit(worker, (parent, false), 0, Operation::Rename, None)?;
     let renamed = match at {
         Some(to) if run.pass.writes() => {
             let from = parent

@@ -1,6 +1,8 @@
 /**
  * One call of `migrate_compress`, its arguments read: the files of the source, then each of its sub-directories, one after the
- * other: copied, compressed in the destination, and written down in the state.
+ * other: copied and compressed in one pass, and written down in the state. Where the compression waits for a copy that was
+ * whole (--stop-on-partial), a directory is copied first, and compressed in the destination then; so is what an earlier run
+ * left there as it was.
  *
  * Comes in: the call; goes out: the exit code: 0, 1 for whatever is not there then, 130. A directory is completed only where
  * everything in it was copied and everything that matches was compressed. A dry run writes nothing.
@@ -8,7 +10,7 @@
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { BulkhaulError } from '../../../error.js';
-import type { Event, Report } from '../../../events.js';
+import type { EntryEvent, Event, Report } from '../../../events.js';
 import { fromBytes, toBytes } from '../../../names.js';
 import type { Job } from '../../../ops/job.js';
 import { failureText } from '../../../report/summary.js';
@@ -17,6 +19,7 @@ import { ExitCode, sentenceOf } from '../../../verdict.js';
 import { systemError } from '../../exit.js';
 import { type CommonSettings, type Context, inUse, neededSpillDirectory, runJob, spillDirectory } from '../../run.js';
 import { elsewhere } from '../../values.js';
+import type { Compression } from '../compression.js';
 import { Console } from '../console.js';
 import {
   commandText,
@@ -172,12 +175,14 @@ class Migration {
     record.files = doneBefore(known, unit.dest);
     const stem = `rsync_${short(unit.title)}_${this.#stamp}`;
     const open = () => new TransferLog(this.#logs, stem, record.rsync_command ?? '', this.#lost);
-    const logs = new UnitLogs(dryRun ? undefined : open, unit.name, this.call.compression.extensions);
+    const logs = new UnitLogs(dryRun ? undefined : open, unit.name, this.call.compression);
     try {
       this.#arrive(unit);
       const list = await this.#remaining(unit, record.files);
-      const copied = await this.#copy(unit, record, logs, list);
+      const files = new Files(record, this.#source, this.#dest, this.call.compression);
+      const copied = await this.#copy(unit, record, logs, list, stops ? undefined : files);
       record.rsync_exit_code = transferCode(copied);
+      files.settle();
       if (copied.interrupted) return await this.#end(unit, record, logs, 'syncing', true);
       // A rule excludes it, as it seems: it is none of the migration.
       const own = list === undefined ? 0 : 1;
@@ -193,9 +198,7 @@ class Migration {
         this.#log.tell('INFO', `${unit.title}: ${count(logs.matching, 'file')} would be compressed`);
         return false;
       }
-      record.status = 'compressing';
-      await this.#save(record);
-      const packed = await this.#compress(unit, record);
+      const packed = await this.#compress(unit, record, files);
       if (packed.interrupted) return await this.#end(unit, record, logs, 'compressing', true);
       if (!packed.complete) this.#problem(unit, record, sentenceOf(packed, 1));
       const whole = copied.complete && packed.complete;
@@ -297,20 +300,31 @@ class Migration {
     return list;
   }
 
-  /** Copies a unit; what rules mean is relative to the source, whatever the unit is. */
-  async #copy(unit: Unit, record: DirectoryRecord, logs: UnitLogs, list: string | undefined): Promise<Report> {
+  /** Copies a unit; what rules mean is relative to the source, whatever the unit is. `files`: what matches becomes archives on its way, and is written down there. */
+  async #copy(
+    unit: Unit,
+    record: DirectoryRecord,
+    logs: UnitLogs,
+    list: string | undefined,
+    files: Files | undefined,
+  ): Promise<Report> {
     const { call, out } = this;
-    const { dry_run: dryRun, exclude = [], process_root: whole } = call.values;
+    const { dry_run: dryRun, exclude = [], process_root: whole, verify } = call.values;
     const { copyMapped } = await import('../../../ops/copy.js');
     const settings = this.#settings();
     const named = unit.name !== undefined && list === undefined;
     const rules = [...exclude, ...(unit.name === undefined && !whole ? ['/*/'] : [])];
+    const { jobs: _, ...form } = call.compression;
     const begin = (): Job =>
       copyMapped({
         sources: [{ path: named ? unit.source : this.#source, contents: !named, follow: false }],
         destinations: [{ path: this.#dest, follow: true }],
         ...(rules.length > 0 && { filter: { style: 'rsync', rules } }),
         ...(list !== undefined && { filesFrom: { path: list, nul: true } }),
+        // What has the name of an archive and another content stays, and is told.
+        ...(files && { packing: { ...form, replace: false }, verify: !dryRun }),
+        // The events tell the digests then.
+        ...(files && verify && { manifest: { path: '/dev/null', algorithms: ['sha256'] } }),
         fullHash: true,
         dryRun,
         entries: true,
@@ -319,24 +333,28 @@ class Migration {
         ...resourcesOf(call.values, call.compression.jobs),
         ...(list === undefined ? journaled(call.values, out.streams.env) : {}),
       });
-    return runJob(begin, settings, out.streams, (event) => {
-      logs.take(event);
-      if (event.type !== 'error') return;
-      const text = failureText(event);
-      if (record.rsync_errors.length < ERRORS_KEPT) record.rsync_errors.push(text);
-      this.#log.tell('DEBUG', text);
-    });
+    return this.#saving(record, files, () =>
+      runJob(begin, settings, out.streams, (event) => {
+        logs.take(event);
+        if (!dryRun) files?.take(event);
+        if (event.type !== 'error') return;
+        const text = failureText(event);
+        if (record.rsync_errors.length < ERRORS_KEPT) record.rsync_errors.push(text);
+        this.#log.tell('DEBUG', text);
+      }),
+    );
   }
 
   /** Compresses what matches in the destination, and writes down each file. */
-  async #compress(unit: Unit, record: DirectoryRecord): Promise<Report> {
+  async #compress(unit: Unit, record: DirectoryRecord, files: Files): Promise<Report> {
     const { call, out } = this;
     const { compression, values } = call;
+    record.status = 'compressing';
+    await this.#save(record);
     this.#log.tell('INFO', `${unit.title}: compressing`);
     const { compress } = await import('../../../ops/compress.js');
     const digests = values.verify ? await this.#digest(unit) : undefined;
     const settings = this.#settings();
-    const files = new Map(record.files.map((file) => [file.source_path, file]));
     const begin = (): Job =>
       compress({
         sources: unit.dest,
@@ -348,41 +366,25 @@ class Migration {
         ...resourcesOf(values, compression.jobs),
         ...journaled(values, out.streams.env),
       });
-    const note = (path: string, changes: Partial<FileRecord>) => {
-      const digest = digests?.get(path) ?? null;
-      files.set(path, {
-        ...{ source_path: path, dest_path: '', original_size: 0, compressed_size: 0 },
-        ...{ source_sha256: digest, compressed_sha256: null, decompressed_sha256: digest },
-        ...{ status: digest === null ? 'compressed' : 'verified', error_message: null },
-        ...{ rsync_exit_code: record.rsync_exit_code, timestamp: isoOf(new Date()) },
-        ...changes,
-      });
-    };
-    const suffix = compression.format === 'xz' ? '.xz' : '.gz';
-    const made = (path: string, archive: string) => {
-      const original = statSync(toBytes(this.#source + path.slice(this.#dest.length)), { throwIfNoEntry: false });
-      const packed = statSync(toBytes(archive), { throwIfNoEntry: false });
-      note(path, { dest_path: archive, original_size: original?.size ?? 0, compressed_size: packed?.size ?? 0 });
-    };
-    const listen = (event: Event) => {
-      if (event.type === 'error') {
-        const text = failureText(event);
-        this.#log.tell('DEBUG', text);
-        const path = event.path.endsWith(suffix) ? event.path.slice(0, -suffix.length) : event.path;
-        note(path, { dest_path: path + suffix, status: 'error', error_message: text, decompressed_sha256: null });
-      }
-      if (event.type === 'entry' && event.outcome === 'copied') made(event.source, event.destination);
-      if (event.type === 'entry' && event.outcome === 'removed') made(event.source, event.source + suffix);
-    };
+    return this.#saving(record, files, () =>
+      runJob(begin, settings, out.streams, (event) => {
+        if (event.type === 'error') this.#log.tell('DEBUG', failureText(event));
+        files.take(event, digests);
+      }),
+    );
+  }
+
+  /** Does something for a unit, and writes the state down now and then meanwhile. */
+  async #saving(record: DirectoryRecord, files: Files | undefined, deed: () => Promise<Report>): Promise<Report> {
     const saving = setInterval(() => {
-      record.files = [...files.values()];
+      files?.settle();
       if (Date.now() - this.#saved >= SAVE_EVERY) void this.#save(record);
     }, SAVE_EVERY);
     try {
-      return await runJob(begin, settings, out.streams, listen);
+      return await deed();
     } finally {
       clearInterval(saving);
-      record.files = [...files.values()];
+      files?.settle();
     }
   }
 
@@ -447,17 +449,14 @@ class Migration {
 /** The log of a unit's transfer, made when there is something for it; without `open` it is only counted. */
 class UnitLogs {
   #log: TransferLog | undefined;
-  readonly #ends: readonly string[];
   /** Files that were transferred, or would be, and whose names end as was asked for. */
   matching = 0;
 
   constructor(
     readonly open: (() => TransferLog) | undefined,
     readonly name: string | undefined,
-    extensions: readonly string[],
-  ) {
-    this.#ends = extensions.map((each) => `.${each.replace(/^\.+/, '').toLowerCase()}`);
-  }
+    readonly compression: Compression,
+  ) {}
 
   get path(): string | undefined {
     return this.#log?.path;
@@ -465,9 +464,11 @@ class UnitLogs {
 
   take(event: Event): void {
     if (event.type === 'entry' && event.reason !== 'excluded') {
-      this.#made()?.entry({ ...event, path: this.#within(event.path) });
-      const name = event.path.toLowerCase();
-      if (isTransferred(event) && this.#ends.some((end) => name.endsWith(end))) this.matching++;
+      // Its name in the source, also where it became an archive.
+      const suffix = suffixOf(this.compression);
+      const path = isPacked(event, suffix) ? event.path.slice(0, -suffix.length) : event.path;
+      this.#made()?.entry({ ...event, path: this.#within(path) });
+      if (isTransferred(event) && matches(path, this.compression)) this.matching++;
     }
     if (event.type === 'error') this.#made()?.failure(event);
   }
@@ -487,6 +488,84 @@ class UnitLogs {
     this.#log ??= this.open?.();
     return this.#log;
   }
+}
+
+/** What the record of a directory says of its files. */
+class Files {
+  readonly #all: Map<string, FileRecord>;
+  readonly suffix: string;
+
+  constructor(
+    readonly record: DirectoryRecord,
+    readonly source: string,
+    readonly dest: string,
+    readonly compression: Compression,
+  ) {
+    this.#all = new Map(record.files.map((file) => [file.source_path, file]));
+    this.suffix = suffixOf(compression);
+  }
+
+  /** An event of a copy in which files become archives, or of a compression in the destination; `digests`: by the names there. */
+  take(event: Event, digests?: ReadonlyMap<string, string>): void {
+    if (event.type === 'error') {
+      const { path: failed } = event;
+      const path = failed.endsWith(this.suffix) ? failed.slice(0, -this.suffix.length) : failed;
+      if (!matches(path, this.compression)) return;
+      const here = path.startsWith(`${this.source}/`) ? this.dest + path.slice(this.source.length) : path;
+      const failure = { status: 'error', error_message: failureText(event), decompressed_sha256: null } as const;
+      this.#note(here, digests?.get(here), { dest_path: here + this.suffix, ...failure });
+    }
+    if (event.type !== 'entry' || event.kind !== 'file') return;
+    const { outcome, reason } = event;
+    if (isPacked(event, this.suffix)) {
+      const path = event.destination.slice(0, -this.suffix.length);
+      const arrived = ['copied', 'linked', 'metadata'].includes(outcome) || reason === 'unchanged';
+      if (arrived) this.#made(path, event.digests?.sha256 ?? digests?.get(path));
+    }
+    // The archive was there, and the file went.
+    if (outcome === 'removed') this.#made(event.source, digests?.get(event.source));
+  }
+
+  /** The record has all that was taken. */
+  settle(): void {
+    for (const file of this.#all.values()) {
+      file.rsync_exit_code ??= this.record.rsync_exit_code;
+      // Until its directory had its name, an archive could not be looked at.
+      if (isDone(file) && file.compressed_size === 0) file.compressed_size = sizeOf(file.dest_path);
+    }
+    this.record.files = [...this.#all.values()];
+  }
+
+  #made(path: string, digest: string | undefined): void {
+    const original_size = sizeOf(this.source + path.slice(this.dest.length));
+    this.#note(path, digest, { dest_path: path + this.suffix, original_size });
+  }
+
+  #note(path: string, digest: string | undefined, changes: Partial<FileRecord>): void {
+    this.#all.set(path, {
+      ...{ source_path: path, dest_path: '', original_size: 0, compressed_size: 0 },
+      ...{ source_sha256: digest ?? null, compressed_sha256: null, decompressed_sha256: digest ?? null },
+      ...{ status: digest === undefined ? 'compressed' : 'verified', error_message: null },
+      ...{ rsync_exit_code: this.record.rsync_exit_code, timestamp: isoOf(new Date()) },
+      ...changes,
+    });
+  }
+}
+
+const sizeOf = (path: string) => statSync(toBytes(path), { throwIfNoEntry: false })?.size ?? 0;
+
+/** What archives end with. */
+const suffixOf = ({ format }: Compression) => (format === 'xz' ? '.xz' : '.gz');
+
+/** Whether a name ends as is asked for. */
+function matches(path: string, { extensions }: Compression): boolean {
+  const name = path.toLowerCase();
+  return extensions.some((each) => name.endsWith(`.${each.replace(/^\.+/, '').toLowerCase()}`));
+}
+
+/** Whether a file became an archive on its way, or would. */
+function isPacked({ kind, path, source }: EntryEvent, suffix: string): boolean {
+  return kind === 'file' && path.endsWith(suffix) && !source.endsWith(suffix);
 }
 
 const isDone = ({ status }: FileRecord) => status === 'verified' || status === 'compressed';
