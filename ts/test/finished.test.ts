@@ -1,6 +1,6 @@
-/** Manifests and verifications that died: the next run reads nothing again that was read, and everything that may have changed. */
+/** Manifests, verifications and verified copies that died: the next run reads nothing again that was read, and everything that may have changed. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -161,5 +161,52 @@ describe('a verification that was killed', () => {
     write();
     await run(['manifest', '-o', at('M'), at('t/')]);
     expect(await found(...verified)).toEqual({ code: 0, resumedFiles: 0, failureKinds: {} });
+  });
+});
+
+describe('a verified copy that was killed', () => {
+  /** Directories of their own: what is proved is written down when a directory is done. */
+  function spread() {
+    const made = tree();
+    for (let file = 0; file < FILES; file += 1) {
+      mkdirSync(made.at('t', `d${file}`));
+      renameSync(made.at('t', String(file)), made.at('t', `d${file}`, 'f'));
+    }
+    return made;
+  }
+
+  it('proves nothing twice, and everything once', async () => {
+    const { at, bh, killed, log } = spread();
+    const copied = ['copy', '--verify', 't/', 'c'];
+    let finished = 0;
+    for (let kill = 0; kill < 3; kill += 1) finished = await killed(OF_PROOF, ...copied);
+    const { code, stdout } = await bh(...copied, '--json');
+    const { resumedFiles, resumedBytes, verifiedFiles, outcomes } = jsonLines(stdout).at(-1) ?? {};
+    expect({ code, resumedFiles, resumedBytes, verifiedFiles }).toEqual({
+      ...{ code: 0, resumedFiles: finished, resumedBytes: finished * BYTES },
+      verifiedFiles: FILES - finished,
+    });
+    expect(outcomes).toMatchObject({ failed: 0, mismatched: 0 });
+    execFileSync('diff', ['-r', at('t'), at('c')]);
+    expect(log()).toBeUndefined();
+    const again = jsonLines((await bh(...copied, '--json')).stdout).at(-1);
+    expect(again).toMatchObject({ resumedFiles: 0, verifiedFiles: FILES });
+  });
+
+  it('reads a copy again that was written to since, and puts it right', async () => {
+    const { at, bh, killed } = spread();
+    const copied = ['copy', '--verify', 't/', 'c'];
+    expect(await killed(OF_PROOF, ...copied)).toBeGreaterThan(0);
+    for (const name of readdirSync(at('c'))) {
+      const path = at('c', name, 'f');
+      if (!existsSync(path)) continue;
+      const content = readFileSync(path);
+      content[0] = (content[0] ?? 0) ^ 1;
+      writeFileSync(path, content);
+      execFileSync('touch', ['-d', '2020-02-02', path]);
+    }
+    const last = jsonLines((await bh(...copied, '--json')).stdout).at(-1);
+    expect(last).toMatchObject({ exitCode: 0, resumedFiles: 0 });
+    execFileSync('diff', ['-r', at('t'), at('c')]);
   });
 });

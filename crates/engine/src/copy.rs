@@ -71,6 +71,9 @@ impl Work for Copy {
         if let Some(ordered) = ordered {
             ordered.release(desk);
         }
+        if let Some(pieces) = &run.pieces {
+            pieces.close(!ended.interrupted);
+        }
         // Before any source goes.
         let manifests = [run.manifest.take(), run.stored.take()].into_iter().flatten();
         let finished = manifests.map(|manifest| manifest.finish(&run.rules, desk, ended.interrupted));

@@ -27,9 +27,9 @@ use crate::job::desk::Desk;
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::records::entry::kind_of;
-use crate::records::finished::Finished;
 use crate::records::known::Known;
 use crate::records::manifest::{Making, Told};
+use crate::records::pieces::Pieces;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::records::survey::Survey;
 use crate::report::Report;
@@ -174,7 +174,7 @@ impl Manifest {
     }
 
     /// What the job has read, and an earlier run of it.
-    fn finished<'f>(&self, desk: &'f Desk) -> Option<Finished<'f>> {
+    fn pieces(&self, desk: &Arc<Desk>) -> Option<Pieces> {
         let options = &self.options;
         let path = options.finished.as_deref()?;
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 1);
@@ -182,7 +182,7 @@ impl Manifest {
         let names: Vec<_> = algorithms.clone().map(|algorithm| algorithm.name()).collect();
         let bytes = algorithms.map(|algorithm| algorithm.digest_bytes()).sum();
         let work = format!("digests {}", names.join(" "));
-        Some(Finished::open(path, (work.as_bytes(), bytes), &sorters, desk))
+        Some(Pieces::open(path, (work.as_bytes(), bytes), &sorters, desk))
     }
 }
 
@@ -190,7 +190,7 @@ impl Work for Manifest {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
         let older = self.older(desk)?;
-        let finished = self.finished(desk);
+        let pieces = self.pieces(desk);
         let survey = Survey {
             roots: &self.roots,
             filter: &self.filter,
@@ -213,7 +213,7 @@ impl Work for Manifest {
                 desk,
                 &self.making,
                 (InUse::of(&self.options.in_use), place),
-                (older.as_ref(), finished.as_ref()),
+                (older.as_ref(), pieces.as_ref()),
             ))
         };
         let done = survey.run(desk, look, |sorters, sorted, output| {
@@ -231,8 +231,8 @@ impl Work for Manifest {
             }
             self.write(desk, (sorters, sorted), output)
         });
-        if let Some(finished) = finished {
-            finished.close(done.as_ref().is_ok_and(|report| !report.interrupted));
+        if let Some(pieces) = pieces {
+            pieces.close(done.as_ref().is_ok_and(|report| !report.interrupted));
         }
         done
     }

@@ -4,7 +4,6 @@
 
 pub mod entry;
 pub mod facts;
-pub mod finished;
 pub mod gather;
 pub mod intake;
 pub mod known;
@@ -12,6 +11,7 @@ pub mod listfile;
 pub mod manifest;
 pub mod ordered;
 mod packed;
+pub mod pieces;
 pub mod record;
 pub mod sort;
 pub mod survey;

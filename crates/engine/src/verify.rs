@@ -36,8 +36,8 @@ use crate::job::{Job, Work, process};
 use crate::pool::window::Window;
 use crate::records::entry::kind_of;
 use crate::records::facts::{FactFinder, Order, Wanted};
-use crate::records::finished::Finished;
 use crate::records::gather::Gather;
+use crate::records::pieces::Pieces;
 use crate::records::sort::{SORT_BYTES, Sorters};
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
@@ -268,12 +268,12 @@ impl Work for Verify {
             passed: None,
         };
         let finished = options.finished.as_deref();
-        let finished = finished.map(|path| Finished::open(path, (b"proofs", 0), &sorters, desk));
-        let told = all(options, &mut join, &mut teller, (&base, workers), finished.as_ref());
+        let pieces = finished.map(|path| Pieces::open(path, (b"proofs", 0), &sorters, desk));
+        let told = all(options, &mut join, &mut teller, (&base, workers), pieces.as_ref());
         drop(scout);
         let interrupted = desk.cancel.is_draining();
-        if let Some(finished) = finished {
-            finished.close(told.is_ok() && !interrupted);
+        if let Some(pieces) = pieces {
+            pieces.close(told.is_ok() && !interrupted);
         }
         told?;
         desk.enter(Phase::Closing);
@@ -408,7 +408,7 @@ fn all(
     join: &mut Join<'_>,
     teller: &mut Teller<'_>,
     (base, workers): (&OwnedFd, usize),
-    finished: Option<&Finished<'_>>,
+    pieces: Option<&Pieces>,
 ) -> Result<(), Refusal> {
     let window = Window::default();
     let desk = teller.desk;
@@ -418,7 +418,7 @@ fn all(
             let window = &window;
             let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
             let started = thread.spawn_scoped(scope, move || {
-                let mut checker = Checker::new(base, (desk, counters), finished);
+                let mut checker = Checker::new(base, (desk, counters), pieces);
                 while let Some((number, mut pair)) = window.take() {
                     checker.check(&mut pair);
                     window.put(number, pair);
@@ -430,7 +430,7 @@ fn all(
             }
         }
         if let Some((join, teller)) = main.take() {
-            let checker = Checker::new(base, (desk, &desk.counters[0]), finished);
+            let checker = Checker::new(base, (desk, &desk.counters[0]), pieces);
             done = feed(options, join, teller, &window, checker);
         }
         window.close();

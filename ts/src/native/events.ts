@@ -299,7 +299,7 @@ export interface NativeReport {
   allocatedBytes: number;
   /** Bytes of content written. */
   copiedBytes: number;
-  /** Big files that an earlier run had begun, and this one went on with; for a manifest or a verification files that an earlier run had read. */
+  /** Big files that an earlier run had begun, and this one went on with; for a manifest or a verification files that an earlier run had read, for a verified copy also those that it had proved. */
   resumedFiles: number;
   /** Bytes of them that were there, and were not written again; or not read again. */
   resumedBytes: number;

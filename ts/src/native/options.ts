@@ -172,6 +172,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   packing?: NativePacking;
   /** Files that the caller has open meanwhile: they stay, and nothing takes their place. Default: none. */
   inUse?: PathBytes[];
+  /** A file of the job's own, in which it says what it has proved with `verify`, so that the next run goes on should this one die; it goes with the end. Default: none. */
+  finished?: PathBytes;
   /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
   linksInMemory?: number;
   /** Directory for temporary files without a name, made when they are needed. Default: memory is used instead. */

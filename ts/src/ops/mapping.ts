@@ -46,7 +46,9 @@ export interface Deletion {
 }
 
 /** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
-export type MappedCopyOptions = Given<Omit<NativeCopyOptions, 'entryEvents' | keyof Deletion | 'maxDeletePercent'>> &
+export type MappedCopyOptions = Given<
+  Omit<NativeCopyOptions, 'entryEvents' | 'finished' | keyof Deletion | 'maxDeletePercent'>
+> &
   JobOptions &
   Deletion & {
     /** Events and report tell what begins with `path` with `name` in its place. Default: paths are told as they are. */
@@ -150,6 +152,7 @@ export interface CopyOptions
       | 'storedManifest'
       | 'packing'
       | 'inUse'
+      | 'finished'
       | 'entryEvents'
       | keyof Deletion
       | 'maxDeletePercent'
@@ -216,6 +219,7 @@ export async function prepareCopy(
     ...(storedManifest && { storedManifest: { ...storedManifest, path: pathBytes(storedManifest.path) } }),
     ...(packing && { packing: nativePacking(packing) }),
     ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
+    ...(journal && options.verify && { finished: pathBytes(journal.finished) }),
     ...(entries !== undefined && { entryEvents: entries }),
     ...(confirm && { confirm: true }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),

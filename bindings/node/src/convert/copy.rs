@@ -133,6 +133,7 @@ pub struct CopyOptions {
     pub stored_manifest: Option<CopyManifest>,
     pub packing: Option<CopyPacking>,
     pub in_use: Option<Vec<Buffer>>,
+    pub finished: Option<Buffer>,
     pub entry_events: Option<bool>,
 }
 
@@ -236,6 +237,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         stored_manifest: within("storedManifest", given.stored_manifest, manifest_to)?,
         packing: within("packing", given.packing, packing)?,
         in_use: paths(given.in_use.unwrap_or_default()),
+        finished: given.finished.map(Vec::from),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
 }

@@ -239,6 +239,9 @@ pub struct CopyOptions {
     pub packing: Option<Packing>,
     /// Files that the caller has open meanwhile: they stay, and nothing takes their place.
     pub in_use: Vec<Vec<u8>>,
+    /// A file of the job's own, in which it says what it has proved with `verify`, so that the next run goes on should this
+    /// one die; it goes with the end.
+    pub finished: Option<Vec<u8>>,
     /// Send an event for each entry.
     pub entry_events: bool,
 }
@@ -290,6 +293,7 @@ impl Default for CopyOptions {
             stored_manifest: None,
             packing: None,
             in_use: Vec::new(),
+            finished: None,
             entry_events: false,
         }
     }

@@ -29,6 +29,8 @@ use crate::event::Victims;
 use crate::job::desk::{Desk, Phase};
 use crate::pool::schedule::{Crew, Schedule};
 use crate::pool::tune::Medium;
+use crate::records::pieces::Pieces;
+use crate::records::sort::{SORT_BYTES, Sorters};
 use crate::report::Durability;
 use crate::report::conversions::Conversions;
 use crate::report::counters::{Counters, Totals};
@@ -109,6 +111,7 @@ pub fn copy(
         None if writes => (Pass::Copy, Arc::clone(&desk.counters)),
         None => (Pass::Rehearse, Arc::clone(&desk.counters)),
     };
+    let pieces = pieces(&rules, desk).filter(|_| matches!(pass, Pass::Copy));
     let run = Run {
         links: Links::new(&rules, Arc::clone(&root)),
         crew,
@@ -139,6 +142,7 @@ pub fn copy(
         stored,
         memory,
         conversions: Conversions::default(),
+        pieces,
         working_directory,
     };
     desk.unlisted();
@@ -177,6 +181,17 @@ fn within(memory: &Memory, rules: &Rules, most: usize, desk: &Desk) -> usize {
     let Some(packing) = &rules.packing else { return most };
     let wanted = rules.processors.min(most);
     most.min(memory.enough_for(wanted, packing.codec.memory(), desk))
+}
+
+/// What the job has proved. Before a source goes all is proved anew.
+fn pieces(rules: &Rules, desk: &Arc<Desk>) -> Option<Pieces> {
+    let asked = &rules.asked;
+    let path = asked
+        .finished
+        .as_deref()
+        .filter(|_| asked.verify && !asked.remove_sources)?;
+    let sorters = Sorters::new(asked.spill_directory.as_deref(), SORT_BYTES, 1);
+    Some(Pieces::open(path, (b"copies", 0), &sorters, desk))
 }
 
 /// What waits for the end of the walk: links, extra entries, and what comes in their place.

@@ -6,14 +6,14 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bulkhaul_sys::{Identity, Kind, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity, Kind, Stat, Time};
 
 use crate::bytes::chunks::Chunks;
 use crate::bytes::codec::{Blocks, Memory};
 use crate::bytes::transfer::Terms;
 use crate::bytes::ways::Methods;
 use crate::copy::departure::Pass;
-use crate::copy::dir::{Dir, Tries, Twins};
+use crate::copy::dir::{Dir, Tries, Twinned as _, Twins};
 use crate::copy::links::Links;
 use crate::copy::manifest::Manifest;
 use crate::copy::memory::{Failed, Late, Restored, Surplus, Undecided, Waiting};
@@ -23,10 +23,12 @@ use crate::copy::ties::Ties;
 use crate::copy::views::Probes;
 use crate::job::desk::Desk;
 use crate::pool::schedule::{Crew, Schedule};
+use crate::records::pieces::{Piece, Pieces, facts, is_settled};
 use crate::report::Durability;
 use crate::report::conversions::Conversions;
 use crate::report::counters::Counters;
 use crate::tree::descriptors::Budget;
+use crate::tree::path::join;
 use crate::tree::staging::Stager;
 use crate::walk;
 
@@ -104,6 +106,8 @@ pub struct Run {
     pub memory: Arc<Memory>,
     /// Sums of what became archives.
     pub conversions: Conversions,
+    /// What the job has proved, and an earlier run of it, where everything is proved and no source goes.
+    pub pieces: Option<Pieces>,
     /// Where relative paths start.
     pub working_directory: Vec<u8>,
 }
@@ -140,6 +144,25 @@ impl Run {
         manifest.filter(|_| !self.manifests().any(|manifest| manifest.is_at(at, name)))
     }
 
+    /// Whether an earlier run has proved that a destination has the content of a file, and neither was written to since.
+    pub fn has_proved(&self, (dir, target): (&Dir, &CStr), stat: &Stat, (index, there): (usize, &Stat)) -> bool {
+        let pieces = self.pieces.as_ref().filter(|pieces| pieces.has_earlier());
+        pieces.is_some_and(|pieces| pieces.find(&proved((dir, target), stat, (index, there))).is_some())
+    }
+
+    /// A file has its name, and its content was proved. What can't be looked at is proved again by the next run.
+    pub fn note_proved(&self, (dir, target): (&Dir, &CStr), stat: &Stat, index: usize) {
+        let Some(pieces) = &self.pieces else { return };
+        let Ok(Some(twin)) = dir.twin(index) else { return };
+        let Ok(there) = sys::stat(twin.as_fd(), target, Follow::No) else {
+            return;
+        };
+        // Who writes there changes its time of modification.
+        if stat.size > 0 && is_settled(stat.ctime) && is_settled(there.mtime) {
+            pieces.add(&proved((dir, target), stat, (index, &there)), &[], stat.size);
+        }
+    }
+
     /// What transfers to a destination go by.
     pub fn terms(&self, destination: usize) -> Terms<'_> {
         let rules = &self.rules;
@@ -163,4 +186,11 @@ impl Run {
         let twin = dir.twins[index].as_ref().map(|twin| &twin.tries);
         twin.into_iter().chain([&self.targets[index].tries])
     }
+}
+
+/// That a destination has the content of a file.
+fn proved((dir, target): (&Dir, &CStr), stat: &Stat, (index, there): (usize, &Stat)) -> Piece {
+    let path = join(&dir.relative_path(), target.to_bytes());
+    let place = [index as u64, there.id.ino].map(u64::to_le_bytes);
+    Piece::new(&[&path, &facts(stat), place.as_flattened(), &facts(there)])
 }

@@ -18,10 +18,10 @@ use crate::entry::Reason;
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::job::desk::Desk;
 use crate::records::entry::{self, Found, kind_of};
-use crate::records::finished::{Finished, Piece, is_settled};
 use crate::records::gather::{self, Look, Missing};
 use crate::records::known::Known;
 use crate::records::manifest::Making;
+use crate::records::pieces::{Piece, Pieces, is_settled};
 use crate::tree::in_use::{InUse, Place};
 use crate::walk::node::Entered;
 
@@ -32,7 +32,7 @@ pub struct Contents<'c> {
     in_use: InUse,
     output: Option<Place>,
     older: Option<&'c Older>,
-    finished: Option<&'c Finished<'c>>,
+    pieces: Option<&'c Pieces>,
 }
 
 /// What an older manifest is for.
@@ -55,7 +55,7 @@ impl<'c> Contents<'c> {
         desk: &'c Desk,
         making: &'c Making,
         (in_use, output): (InUse, Option<Place>),
-        (older, finished): (Option<&'c Older>, Option<&'c Finished<'c>>),
+        (older, pieces): (Option<&'c Older>, Option<&'c Pieces>),
     ) -> Self {
         Self {
             desk,
@@ -63,13 +63,13 @@ impl<'c> Contents<'c> {
             in_use,
             output,
             older,
-            finished,
+            pieces,
         }
     }
 
     /// The digests that an earlier run of the job has made of a file.
     fn finished(&self, path: &[u8], stat: &Stat) -> Option<Vec<Digest>> {
-        let value = self.finished?.find(&Piece::content(path, stat, b""))?;
+        let value = self.pieces?.find(&Piece::content(path, stat, b""))?;
         let mut rest = &value[..];
         let digest = |algorithm: &Algorithm| {
             let (bytes, others) = rest.split_at_checked(algorithm.digest_bytes())?;
@@ -81,11 +81,11 @@ impl<'c> Contents<'c> {
 
     /// Keeps the digests of a file for the next run.
     fn finish(&self, path: &[u8], stat: &Stat, digests: &[Digest]) {
-        let Some(finished) = self.finished.filter(|_| stat.size > 0 && is_settled(stat)) else {
+        let Some(pieces) = self.pieces.filter(|_| stat.size > 0 && is_settled(stat.ctime)) else {
             return;
         };
         let value: Vec<u8> = digests.iter().flat_map(|digest| digest.bytes().to_vec()).collect();
-        finished.add(&Piece::content(path, stat, b""), &value, stat.size);
+        pieces.add(&Piece::content(path, stat, b""), &value, stat.size);
     }
 
     /// What an older manifest says of a file.
@@ -232,7 +232,7 @@ impl Look for Contents<'_> {
                 return Ok((found, None));
             }
         }
-        if self.finished.is_some_and(Finished::has_earlier) {
+        if self.pieces.is_some_and(Pieces::has_earlier) {
             let stat = sys::stat(at, name, Follow::No).map_err(|errno| fault(Operation::Stat, errno))?;
             let mut found = self.found(&stat, kind)?;
             if let Some(digests) = self.finished(path, &stat) {

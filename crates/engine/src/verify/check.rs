@@ -17,7 +17,7 @@ use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::Reason;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::records::finished::{Finished, Piece, is_settled};
+use crate::records::pieces::{Piece, Pieces, is_settled};
 use crate::report::counters::Counters;
 
 /// Reads files below a directory.
@@ -26,7 +26,7 @@ pub(super) struct Checker<'c> {
     desk: &'c Desk,
     counters: &'c Counters,
     /// What the job has proved, and an earlier run of it.
-    finished: Option<&'c Finished<'c>>,
+    pieces: Option<&'c Pieces>,
     /// For files of the same algorithms.
     hashers: (Vec<Algorithm>, Hashers),
     buffer: Vec<u8>,
@@ -36,13 +36,13 @@ impl<'c> Checker<'c> {
     pub(super) fn new(
         base: &'c OwnedFd,
         (desk, counters): (&'c Desk, &'c Counters),
-        finished: Option<&'c Finished<'c>>,
+        pieces: Option<&'c Pieces>,
     ) -> Self {
         Self {
             beneath: Beneath::new(base),
             desk,
             counters,
-            finished,
+            pieces,
             hashers: (Vec::new(), Hashers::new(&[])),
             buffer: vec![0; BUFFER_BYTES],
         }
@@ -70,9 +70,9 @@ impl<'c> Checker<'c> {
         if stat.kind != Kind::File {
             return Err(Fault::changed(Operation::Stat).into());
         }
-        let piece = self.finished.map(|_| piece(entry, &stat));
-        if let (Some(finished), Some(piece)) = (self.finished, &piece)
-            && finished.find(piece).is_some()
+        let piece = self.pieces.map(|_| piece(entry, &stat));
+        if let (Some(pieces), Some(piece)) = (self.pieces, &piece)
+            && pieces.find(piece).is_some()
         {
             self.counters.resumes();
             self.counters.resumed(stat.size);
@@ -94,11 +94,11 @@ impl<'c> Checker<'c> {
             return Ok(unlike("mismatch", what));
         }
         self.counters.verified(bytes, from_cache);
-        if let (Some(finished), Some(piece)) = (self.finished, &piece)
+        if let (Some(pieces), Some(piece)) = (self.pieces, &piece)
             && bytes == stat.size
-            && is_settled(&stat)
+            && is_settled(stat.ctime)
         {
-            finished.add(piece, &[], bytes);
+            pieces.add(piece, &[], bytes);
         }
         Ok(Finding::Same)
     }

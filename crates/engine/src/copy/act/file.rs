@@ -198,38 +198,17 @@ fn settle(
     for &(destination, ref existing) in there {
         let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
         let faced = entry.faces(destination, existing.as_ref());
-        let mut action = planned(worker, stat, (faced, source.packed), &kept);
-        let mut compared = None;
-        let tail = match action {
-            Action::Compare => u64::MAX,
-            _ => worker.run.rules.tail,
-        };
-        if matches!(action, Action::Probe | Action::Compare)
-            || (action == Action::Keep && worker.run.rules.asked.verify)
-        {
-            let (_, twin) = entry.dir.writable(destination)?;
-            compared = same_content(worker, source, stat, (&twin, entry.target), destination, tail)?;
-            action = if compared.is_some() {
-                Action::Keep
-            } else {
-                Action::Replace(Changes::CONTENT)
-            };
-        }
-        // A file of /proc says that it is empty; what is there is.
-        if action == Action::Keep
-            && stat.size == 0
-            && let Some(file) = source.file
-            && sys::read_full_at(file.as_fd(), &mut [0], 0).map_err(|e| Fault::new(Operation::Read, Side::Source, e))?
-                > 0
-        {
-            action = Action::Replace(Changes::CONTENT);
-        }
+        let planned = planned(worker, stat, (faced, source.packed), &kept);
+        let (mut action, compared) = decided(worker, entry, source, stat, (destination, existing.as_ref()), planned)?;
         if let (Action::Keep, Some(existing)) = (action, existing) {
             let held = source
                 .file
                 .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
             match make::keep(worker, entry, stat, held, compared.as_ref(), destination, existing)? {
                 Fit::Done(done) => {
+                    if compared.is_some() && !source.packed {
+                        worker.run.note_proved((entry.dir, entry.target), stat, destination);
+                    }
                     claimed.settle(location(entry, destination, existing.id));
                     return Ok(Settled::Done(done));
                 }
@@ -294,6 +273,51 @@ fn settle(
         ..Done::new(Outcome::Copied)
     };
     Ok(Settled::Done(done.with(first.changes).at(first.destination)))
+}
+
+/// What is to be done when what decides was read, and the file that was found to be the same, open.
+fn decided(
+    worker: &mut Worker<'_>,
+    entry: &Entry<'_>,
+    source: SourceEntry<'_>,
+    stat: &Stat,
+    (destination, existing): (usize, Option<&Stat>),
+    mut action: Action,
+) -> Result<(Action, Option<OwnedFd>), Stopped> {
+    let mut compared = None;
+    let tail = match action {
+        Action::Compare => u64::MAX,
+        _ => worker.run.rules.tail,
+    };
+    let reads =
+        matches!(action, Action::Probe | Action::Compare) || (action == Action::Keep && worker.run.rules.asked.verify);
+    let known = |there: &Stat| {
+        worker
+            .run
+            .has_proved((entry.dir, entry.target), stat, (destination, there))
+    };
+    if reads && existing.is_some_and(known) {
+        worker.counters.resumes();
+        worker.counters.resumed(stat.size);
+        action = Action::Keep;
+    } else if reads {
+        let (_, twin) = entry.dir.writable(destination)?;
+        compared = same_content(worker, source, stat, (&twin, entry.target), destination, tail)?;
+        action = if compared.is_some() {
+            Action::Keep
+        } else {
+            Action::Replace(Changes::CONTENT)
+        };
+    }
+    // A file of /proc says that it is empty; what is there is.
+    if action == Action::Keep
+        && stat.size == 0
+        && let Some(file) = source.file
+        && sys::read_full_at(file.as_fd(), &mut [0], 0).map_err(|e| Fault::new(Operation::Read, Side::Source, e))? > 0
+    {
+        action = Action::Replace(Changes::CONTENT);
+    }
+    Ok((action, compared))
 }
 
 /// Bytes that a copy will take. A file that takes less than its size is packed, or it has holes, and those stay holes.
@@ -499,6 +523,7 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         Some(index) => pack::publish_index(worker, &finished.entry(), finished.destination, index),
         None => Ok(()),
     };
+    let packed = finished.entry().is_packed();
     let Finished {
         dir,
         target,
@@ -508,6 +533,8 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         replaces,
         unfinished,
         done,
+        stat,
+        proof,
         ..
     } = finished;
     let write = |e| Fault::new(Operation::Write, Side::Destination(destination), e);
@@ -523,6 +550,9 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
     }
     // Until it had its name, nobody was to take it over.
     drop(unfinished);
+    if proof.is_some() && !packed {
+        worker.run.note_proved((&dir, &target), &stat, destination);
+    }
     Ok((done, id))
 }
 

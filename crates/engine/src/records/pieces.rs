@@ -12,11 +12,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bulkhaul_formats::digest::{Blake3, xxh64};
-use bulkhaul_sys::Stat;
+use bulkhaul_sys::{Stat, Time};
 
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::job::desk::Desk;
@@ -33,8 +33,8 @@ const COST_BYTES: u64 = 16 * 1024 * 1024;
 const LONGEST: Duration = Duration::from_millis(200);
 /// While the directory of the job is not there yet, no more is kept.
 const KEPT_BYTES: usize = 1024 * 1024;
-/// A time of change that is no older says nothing: the clocks of file systems stand still for so long, some for two seconds,
-/// which have no parts of them.
+/// A time that is no older says nothing: the clocks of file systems stand still for so long, some for two seconds, which have
+/// no parts of them.
 const TICK: Duration = Duration::from_millis(50);
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
@@ -57,30 +57,36 @@ impl Piece {
 
     /// The content of a file, as far as path, size and times tell it, for what `of` says.
     pub fn content(path: &[u8], stat: &Stat, of: &[u8]) -> Self {
-        let mut facts = [0; 32];
-        facts[..8].copy_from_slice(&stat.size.to_le_bytes());
-        for (at, time) in [(8, stat.mtime), (20, stat.ctime)] {
-            facts[at..at + 8].copy_from_slice(&time.sec.to_le_bytes());
-            facts[at + 8..at + 12].copy_from_slice(&time.nsec.to_le_bytes());
-        }
-        Self::new(&[path, &facts, of])
+        Self::new(&[path, &facts(stat), of])
     }
 }
 
-/// Whether the time of change would tell if a file were written to from now on.
-pub fn is_settled(stat: &Stat) -> bool {
-    let tick = if stat.ctime.nsec == 0 { COARSE_TICK } else { TICK };
-    let Ok(sec) = u64::try_from(stat.ctime.sec) else {
-        return false;
+/// What tells that a file was written to: its size, and its times of modification and of change.
+pub fn facts(stat: &Stat) -> [u8; 32] {
+    let mut facts = [0; 32];
+    facts[..8].copy_from_slice(&stat.size.to_le_bytes());
+    for (at, time) in [(8, stat.mtime), (20, stat.ctime)] {
+        facts[at..at + 8].copy_from_slice(&time.sec.to_le_bytes());
+        facts[at + 8..at + 12].copy_from_slice(&time.nsec.to_le_bytes());
+    }
+    facts
+}
+
+/// Whether a time of a file would be another one, if that happened now which it tells of.
+pub fn is_settled(time: Time) -> bool {
+    let tick = if time.nsec == 0 { COARSE_TICK } else { TICK };
+    let Ok(sec) = u64::try_from(time.sec) else {
+        // It is of before 1970.
+        return true;
     };
-    let changed = SystemTime::UNIX_EPOCH + Duration::new(sec, stat.ctime.nsec);
-    SystemTime::now().duration_since(changed).is_ok_and(|age| age > tick)
+    let then = SystemTime::UNIX_EPOCH + Duration::new(sec, time.nsec);
+    SystemTime::now().duration_since(then).is_ok_and(|age| age > tick)
 }
 
 /// The finished pieces of one job.
-pub struct Finished<'f> {
+pub struct Pieces {
     path: PathBuf,
-    desk: &'f Desk,
+    desk: Arc<Desk>,
     /// What the records are of.
     work: Piece,
     value_bytes: usize,
@@ -98,12 +104,12 @@ struct Log {
     off: bool,
 }
 
-impl<'f> Finished<'f> {
+impl Pieces {
     /// The log at this path, which need not be there. `work`: what it is of; `value_bytes`: how much is found of each piece.
-    pub fn open(path: &[u8], (work, value_bytes): (&[u8], usize), sorters: &Sorters, desk: &'f Desk) -> Self {
-        let mut finished = Self {
+    pub fn open(path: &[u8], (work, value_bytes): (&[u8], usize), sorters: &Sorters, desk: &Arc<Desk>) -> Self {
+        let mut pieces = Self {
             path: PathBuf::from(OsStr::from_bytes(path)),
-            desk,
+            desk: Arc::clone(desk),
             work: Piece::new(&[work, &value_bytes.to_le_bytes()]),
             value_bytes,
             earlier: None,
@@ -115,12 +121,12 @@ impl<'f> Finished<'f> {
                 off: false,
             }),
         };
-        match finished.earlier(sorters) {
-            Ok(earlier) => finished.earlier = earlier,
+        match pieces.earlier(sorters) {
+            Ok(earlier) => pieces.earlier = earlier,
             // What can't be read is not there.
-            Err(error) => finished.fail(&error),
+            Err(error) => pieces.fail(&error),
         }
-        finished
+        pieces
     }
 
     fn record_bytes(&self) -> usize {
@@ -295,7 +301,7 @@ impl<'f> Finished<'f> {
     }
 
     /// The run is over; `whole`: the job is, and nobody goes on with it.
-    pub fn close(self, whole: bool) {
+    pub fn close(&self, whole: bool) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if !whole {
             return self.flush(&mut log);
@@ -369,29 +375,29 @@ mod tests {
             runs in proptest::collection::vec((proptest::collection::vec(0_u32..500, 0..200), 0..30_usize), 1..5),
         ) {
             let (_scratch, path) = path();
-            let (sorters, desk) = (Sorters::new(None, 0, 1), Desk::new(1));
+            let (sorters, desk) = (Sorters::new(None, 0, 1), Arc::new(Desk::new(1)));
             let name = Path::new(OsStr::from_bytes(&path));
             let mut known = BTreeMap::new();
             for (numbers, torn) in runs {
-                let finished = Finished::open(&path, WORK, &sorters, &desk);
+                let pieces = Pieces::open(&path, WORK, &sorters, &desk);
                 for (number, value) in &known {
-                    prop_assert_eq!(finished.find(&piece(*number)), Some(u32::to_le_bytes(*value).to_vec()));
+                    prop_assert_eq!(pieces.find(&piece(*number)), Some(u32::to_le_bytes(*value).to_vec()));
                 }
                 for number in 500..600 {
-                    prop_assert_eq!(finished.find(&piece(number)), None);
+                    prop_assert_eq!(pieces.find(&piece(number)), None);
                 }
                 for number in &numbers {
-                    finished.add(&piece(*number), &(number * 3).to_le_bytes(), 1);
+                    pieces.add(&piece(*number), &(number * 3).to_le_bytes(), 1);
                     known.insert(*number, number * 3);
                 }
-                finished.close(false);
+                pieces.close(false);
                 if torn > 0 && !numbers.is_empty() {
                     let file = File::options().append(true).open(name).unwrap();
                     let size = file.metadata().unwrap().len();
                     file.write_all_at(&vec![7; torn % 27], size).unwrap();
                 }
             }
-            Finished::open(&path, WORK, &sorters, &desk).close(true);
+            Pieces::open(&path, WORK, &sorters, &desk).close(true);
             prop_assert!(!name.exists());
         }
     }
@@ -399,16 +405,16 @@ mod tests {
     #[test]
     fn a_flipped_bit_another_work_and_a_log_that_is_none_are_nothing() {
         let (_scratch, path) = path();
-        let (sorters, desk) = (Sorters::new(None, 0, 1), Desk::new(1));
+        let (sorters, desk) = (Sorters::new(None, 0, 1), Arc::new(Desk::new(1)));
         let name = Path::new(OsStr::from_bytes(&path));
         let fill = || {
-            let finished = Finished::open(&path, WORK, &sorters, &desk);
-            (0..50).for_each(|number| finished.add(&piece(number), &[1; 4], 0));
-            finished.close(false);
+            let pieces = Pieces::open(&path, WORK, &sorters, &desk);
+            (0..50).for_each(|number| pieces.add(&piece(number), &[1; 4], 0));
+            pieces.close(false);
         };
         let found = |work| {
-            let finished = Finished::open(&path, work, &sorters, &desk);
-            let found = (0..50).filter(|number| finished.find(&piece(*number)) == Some(vec![1; 4]));
+            let pieces = Pieces::open(&path, work, &sorters, &desk);
+            let found = (0..50).filter(|number| pieces.find(&piece(*number)) == Some(vec![1; 4]));
             found.count()
         };
         fill();
@@ -418,7 +424,7 @@ mod tests {
             let mut other = whole.clone();
             other[at] ^= 4;
             // Not sorted yet, as a run leaves it.
-            other[..HEAD_BYTES].copy_from_slice(&Finished::open(b"/absent/x", WORK, &sorters, &desk).head(0));
+            other[..HEAD_BYTES].copy_from_slice(&Pieces::open(b"/absent/x", WORK, &sorters, &desk).head(0));
             fs::write(name, &other).unwrap();
             assert_eq!(found(WORK), 49, "{at}");
         }
@@ -437,14 +443,14 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("job");
         let path = directory.join("pieces").into_os_string().into_encoded_bytes();
-        let (sorters, desk) = (Sorters::new(None, 0, 1), Desk::new(1));
-        let finished = Finished::open(&path, WORK, &sorters, &desk);
-        finished.add(&piece(1), &[1; 4], COST_BYTES);
+        let (sorters, desk) = (Sorters::new(None, 0, 1), Arc::new(Desk::new(1)));
+        let pieces = Pieces::open(&path, WORK, &sorters, &desk);
+        pieces.add(&piece(1), &[1; 4], COST_BYTES);
         assert!(!directory.exists());
         fs::create_dir(&directory).unwrap();
-        finished.add(&piece(2), &[2; 4], COST_BYTES);
-        finished.close(false);
-        let again = Finished::open(&path, WORK, &sorters, &desk);
+        pieces.add(&piece(2), &[2; 4], COST_BYTES);
+        pieces.close(false);
+        let again = Pieces::open(&path, WORK, &sorters, &desk);
         assert_eq!(
             [1, 2].map(|number| again.find(&piece(number))),
             [Some(vec![1; 4]), Some(vec![2; 4])]
@@ -452,20 +458,12 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_change_that_is_too_new_says_nothing() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut stat = bulkhaul_sys::stat_fd(bulkhaul_sys::AsFd::as_fd(file.as_file())).unwrap();
+    fn a_time_that_is_too_new_says_nothing() {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        for (ago, nsec, settled) in [
-            (0, 1, false),
-            (10, 1, true),
-            (1, 0, false),
-            (10, 0, true),
-            (-1000, 1, false),
-        ] {
-            stat.ctime.sec = now.as_secs().cast_signed() - ago;
-            stat.ctime.nsec = if ago == 0 { now.subsec_nanos().max(1) } else { nsec };
-            assert_eq!(is_settled(&stat), settled, "{ago} {nsec}");
-        }
+        let at = |sec: i64, nsec: u32| Time { sec, nsec };
+        let sec = now.as_secs().cast_signed();
+        assert!(!is_settled(at(sec, now.subsec_nanos().max(1))));
+        assert!(is_settled(at(sec - 10, 1)) && is_settled(at(sec - 10, 0)) && is_settled(at(-1, 0)));
+        assert!(!is_settled(at(sec - 1, 0)) && !is_settled(at(sec + 1000, 1)));
     }
 }
