@@ -134,6 +134,7 @@ Napi::Value write_table_call(const Napi::CallbackInfo& info) {
   table.label = text(given.Get("label"));
   table.id = text(given.Get("id"));
   table.sector_size = number(given.Get("sectorSize"));
+  table.first = number(given.Get("first"));
   const auto partitions = given.Get("partitions").As<Napi::Array>();
   for (uint32_t index = 0; index < partitions.Length(); ++index) {
     const auto each = partitions.Get(index).As<Napi::Object>();
@@ -157,17 +158,26 @@ Napi::Value write_table_call(const Napi::CallbackInfo& info) {
       [](Napi::Env env, bool&) { return env.Undefined(); });
 }
 
+Napi::Value reread_table_call(const Napi::CallbackInfo& info) {
+  const int fd = static_cast<int>(number(info[0]));
+  return Call<bool>::begin(
+      info.Env(), [=] { return reread_table(fd); },
+      [](Napi::Env env, bool& done) -> Napi::Value { return Napi::Boolean::New(env, done); });
+}
+
 Napi::Value attach_call(const Napi::CallbackInfo& info) {
   const int file = static_cast<int>(number(info[0]));
   const bool read_only = info[1].ToBoolean();
   const uint64_t offset = number(info[2]), length = number(info[3]);
   const auto sector = static_cast<uint32_t>(number(info[4]));
+  const bool direct = info[5].ToBoolean();
   return Call<Loop>::begin(
-      info.Env(), [=] { return attach(file, read_only, offset, length, sector); },
+      info.Env(), [=] { return attach(file, read_only, offset, length, sector, direct); },
       [](Napi::Env env, Loop& loop) -> Napi::Value {
         auto value = Napi::Object::New(env);
         value.Set("fd", Napi::Number::New(env, loop.fd.release()));
         value.Set("path", loop.path);
+        value.Set("direct", Napi::Boolean::New(env, loop.direct));
         return value;
       });
 }
@@ -203,6 +213,7 @@ Napi::Value mounts_call(const Napi::CallbackInfo& info) {
           auto mounted = Napi::Object::New(env);
           mounted.Set("source", Napi::Buffer<char>::Copy(env, each.source.data(), each.source.size()));
           mounted.Set("target", Napi::Buffer<char>::Copy(env, each.target.data(), each.target.size()));
+          mounted.Set("root", Napi::Buffer<char>::Copy(env, each.root.data(), each.root.size()));
           mounted.Set("type", each.type);
           mounted.Set("options", each.options);
           mounted.Set("major", Napi::Number::New(env, each.major));
@@ -217,6 +228,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("probe", Napi::Function::New(env, probe_call));
   exports.Set("readTable", Napi::Function::New(env, read_table_call));
   exports.Set("writeTable", Napi::Function::New(env, write_table_call));
+  exports.Set("rereadTable", Napi::Function::New(env, reread_table_call));
   exports.Set("attachLoop", Napi::Function::New(env, attach_call));
   exports.Set("mountDetached", Napi::Function::New(env, mount_call));
   exports.Set("cloneMount", Napi::Function::New(env, clone_call));

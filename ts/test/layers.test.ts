@@ -58,7 +58,7 @@ const ENGINE = [
 ];
 
 /** hpcp's rooms from the bottom; its verbs never import each other. */
-const HPCP_VERBS = ['copy', 'list', 'compare', 'remove', 'patch'];
+const HPCP_VERBS = ['copy', 'list', 'compare', 'remove', 'patch', 'clone'];
 const HPCP = [
   'flags',
   'help',
@@ -89,6 +89,7 @@ const ROOMS = [
   'parallel',
   ...['native/options', 'native/events', 'native/blockdev', 'native', 'native/alias'],
   'verdict',
+  ...['program', 'attach', 'device', 'table', 'filesystem', 'raw'].map((room) => `ops/disk/${room}`),
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal'].map((room) => `journal/${room}`),
   'stores',
@@ -107,6 +108,7 @@ const ROOMS = [
   'ops/transfer',
   ...['protocol', 'directory', 'check', 'plan', 'crew', 'worker'].map((room) => `ops/spread/${room}`),
   ...['ops/spread', 'ops/commands', 'ops'],
+  ...['ops/clone/plan', 'ops/clone'],
   'pairs',
   'filesystem',
   'resume',

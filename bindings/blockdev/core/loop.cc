@@ -14,7 +14,7 @@ constexpr int ATTEMPTS = 64;
 
 }  // namespace
 
-Loop attach(int file, bool read_only, uint64_t offset, uint64_t size, uint32_t sector_size) {
+Loop attach(int file, bool read_only, uint64_t offset, uint64_t size, uint32_t sector_size, bool direct) {
   Descriptor control(open("/dev/loop-control", O_RDWR | O_CLOEXEC));
   if (!control) throw Error("open /dev/loop-control", errno);
   for (int attempt = 0; attempt < ATTEMPTS; ++attempt) {
@@ -29,8 +29,13 @@ Loop attach(int file, bool read_only, uint64_t offset, uint64_t size, uint32_t s
     config.block_size = sector_size;
     config.info.lo_offset = offset;
     config.info.lo_sizelimit = size;
-    config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0);
-    if (ioctl(loop.fd.get(), LOOP_CONFIGURE, &config) == 0) return loop;
+    config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0) | (direct ? LO_FLAGS_DIRECT_IO : 0);
+    if (ioctl(loop.fd.get(), LOOP_CONFIGURE, &config) == 0) {
+      // What the file system does not take the kernel leaves out without a word.
+      loop_info64 info{};
+      loop.direct = ioctl(loop.fd.get(), LOOP_GET_STATUS64, &info) == 0 && (info.lo_flags & LO_FLAGS_DIRECT_IO) != 0;
+      return loop;
+    }
     if (errno != EBUSY) throw Error("attach " + loop.path, errno);
   }
   throw Error("attach a loop device", EBUSY);

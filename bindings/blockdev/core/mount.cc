@@ -84,8 +84,8 @@ std::vector<Mounted> mounts() {
   libmnt_fs* fs = nullptr;
   while (mnt_table_next_fs(table.get(), iter.get(), &fs) == 0) {
     const dev_t number = mnt_fs_get_devno(fs);
-    all.push_back({text(mnt_fs_get_source(fs)), text(mnt_fs_get_target(fs)), text(mnt_fs_get_fstype(fs)),
-                   text(mnt_fs_get_options(fs)), major(number), minor(number)});
+    all.push_back({text(mnt_fs_get_source(fs)), text(mnt_fs_get_target(fs)), text(mnt_fs_get_root(fs)),
+                   text(mnt_fs_get_fstype(fs)), text(mnt_fs_get_options(fs)), major(number), minor(number)});
   }
   return all;
 }

@@ -23,6 +23,8 @@ Descriptor clone_mount(const std::string& path);
 struct Mounted {
   std::string source;
   std::string target;
+  // What of the file system is mounted there: `/` is all of it.
+  std::string root;
   std::string type;
   std::string options;
   unsigned major = 0;

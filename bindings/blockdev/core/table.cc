@@ -1,8 +1,11 @@
 #include "table.hh"
 
 #include <libfdisk/libfdisk.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cctype>
 #include <memory>
 
@@ -13,9 +16,11 @@ namespace {
 
 struct Free {
   void operator()(fdisk_context* context) const {
-    if (fdisk_get_devname(context)) fdisk_deassign_device(context, 1);
+    // Of a device that it could not open it has the name, and asserts that it has more.
+    if (fdisk_get_devfd(context) >= 0) fdisk_deassign_device(context, 1);
     fdisk_unref_context(context);
   }
+  void operator()(fdisk_script* script) const { fdisk_unref_script(script); }
   void operator()(fdisk_table* table) const { fdisk_unref_table(table); }
   void operator()(fdisk_partition* partition) const { fdisk_unref_partition(partition); }
   void operator()(fdisk_parttype* type) const { fdisk_unref_parttype(type); }
@@ -114,7 +119,15 @@ void write_table(const std::string& path, const Table& table) {
                 "the device has sectors of " + std::to_string(sector) + " bytes, the table of " +
                     std::to_string(table.sector_size));
   }
+  if (gpt && table.first != 0) {
+    // Where partitions may begin is written into this kind of table: only a script can say it.
+    Owned<fdisk_script> script(fdisk_new_script(context.get()));
+    if (!script) throw Error("partition table", ENOMEM);
+    check(fdisk_script_set_header(script.get(), "first-lba", std::to_string(table.first / sector).c_str()), "set first-lba");
+    check(fdisk_set_script(context.get(), script.get()), "set first-lba");
+  }
   check(fdisk_create_disklabel(context.get(), table.label.c_str()), "make a partition table");
+  if (!gpt && table.first != 0) check(fdisk_set_first_lba(context.get(), table.first / sector), "set first-lba");
   if (!table.id.empty()) {
     check(fdisk_set_disklabel_id_from_string(context.get(), table.id.c_str()), "set the id of the disk");
   }
@@ -158,6 +171,13 @@ void write_table(const std::string& path, const Table& table) {
   }
   check(fdisk_write_disklabel(context.get()), "write partition table");
   fdisk_deassign_device(context.get(), 0);
+}
+
+bool reread_table(int fd) {
+  if (ioctl(fd, BLKRRPART) == 0) return true;
+  // A file, or a device that is not scanned for partitions.
+  if (errno == ENOTTY || errno == EINVAL) return false;
+  throw Error("read the partition table again", errno);
 }
 
 }  // namespace blockdev

@@ -89,6 +89,35 @@ void a_table_is_read_as_it_was_written() {
   }
 }
 
+void partitions_may_begin_before_the_first_mebibyte_and_be_logical() {
+  for (const char* label : {"gpt", "dos"}) {
+    const std::string path = image("early", 32 << 20);
+    Table table = table_of_two(label);
+    const bool gpt = table.label == "gpt";
+    table.first = (gpt ? 34 : 1) * 512;
+    table.partitions[0].start = table.first;
+    table.partitions[0].size = (1 << 20) - table.first;
+    if (!gpt) {
+      Partition container = table.partitions[1], logical = container;
+      container.number = 2;
+      container.type = "5";
+      container.attributes = 0;
+      logical.number = 5;
+      logical.start += 512;
+      logical.size -= 1024;
+      table.partitions = {table.partitions[0], container, logical};
+    }
+    write_table(path, table);
+    const auto read = read_table(path, 0);
+    EXPECT(read && read->partitions.size() == table.partitions.size());
+    for (size_t index = 0; index < table.partitions.size(); ++index) {
+      EXPECT(same(read->partitions[index], table.partitions[index]));
+    }
+    if (gpt) EXPECT(read->first == table.first);
+    EXPECT(!reread_table(opened(path).get()));
+  }
+}
+
 void a_table_that_does_not_fit_leaves_what_was_there() {
   const std::string path = image("small", 32 << 20);
   write_table(path, table_of_two("gpt"));
@@ -128,7 +157,7 @@ void a_mount_is_a_descriptor_and_goes_with_it() {
   std::string device;
   {
     const auto file = opened(path);
-    Loop loop = attach(file.get(), false, 0, 0, 0);
+    Loop loop = attach(file.get(), false, 0, 0, 0, false);
     device = loop.path;
     Descriptor root = mount_detached(loop.path, "ext4", false, {{"errors", "remount-ro"}});
     Descriptor made(openat(root.get(), "f", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
@@ -138,7 +167,7 @@ void a_mount_is_a_descriptor_and_goes_with_it() {
   }
   // Nothing is left of it, and what was written is there.
   const auto file = opened(path, O_RDONLY);
-  Loop loop = attach(file.get(), true, 0, 0, 0);
+  Loop loop = attach(file.get(), true, 0, 0, 0, false);
   Descriptor root = mount_detached(loop.path, "ext4", true, {});
   struct stat stat {};
   EXPECT(fstatat(root.get(), "f", &stat, 0) == 0 && stat.st_size == 1);
@@ -148,7 +177,7 @@ void what_is_no_file_system_says_why() {
   if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
   const std::string path = image("none", 4 << 20);
   const auto file = opened(path);
-  Loop loop = attach(file.get(), true, 0, 0, 0);
+  Loop loop = attach(file.get(), true, 0, 0, 0, false);
   try {
     mount_detached(loop.path, "ext4", true, {});
   } catch (const Error& error) {
@@ -167,6 +196,8 @@ int main() {
   scratch = name;
   const std::pair<const char*, std::function<void()>> tests[] = {
       {"a table is read as it was written", a_table_is_read_as_it_was_written},
+      {"partitions may begin before the first mebibyte, and be logical",
+       partitions_may_begin_before_the_first_mebibyte_and_be_logical},
       {"a table that does not fit leaves what was there", a_table_that_does_not_fit_leaves_what_was_there},
       {"what is blank has no table and no signature", what_is_blank_has_no_table_and_no_signature},
       {"a file system is seen at its offset", a_file_system_is_seen_at_its_offset},

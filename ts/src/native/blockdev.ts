@@ -53,6 +53,8 @@ export interface PartitionTable {
 export interface Mounted {
   source: PathBytes;
   target: PathBytes;
+  /** What of the file system is mounted there: `/` is all of it. */
+  root: PathBytes;
   type: string;
   options: string;
   major: number;
@@ -65,15 +67,22 @@ export interface Blockdev {
   probe(fd: number, offset: number, size: number): Promise<Signature | undefined>;
   /** `sectorSize` 0: as the device says. */
   readTable(path: PathBytes, sectorSize: number): Promise<PartitionTable | undefined>;
-  writeTable(path: PathBytes, table: Omit<PartitionTable, 'first' | 'end'>): Promise<void>;
-  /** A loop device that goes when its last descriptor and its last mount are closed. */
+  /** `first` 0: where the library begins. */
+  writeTable(path: PathBytes, table: Omit<PartitionTable, 'end'>): Promise<void>;
+  /** Has the kernel look at the table of an open disk again; false: it has no partitions of this device. */
+  rereadTable(fd: number): Promise<boolean>;
+  /**
+   * A loop device that goes when its last descriptor and its last mount are closed. `direct`: past the cache of the file;
+   * the answer says whether it is.
+   */
   attachLoop(
     fd: number,
     readOnly: boolean,
     offset: number,
     size: number,
     sectorSize: number,
-  ): Promise<{ fd: number; path: string }>;
+    direct: boolean,
+  ): Promise<{ fd: number; path: string; direct: boolean }>;
   /** A directory: the root of the file system, which is mounted nowhere, and unmounted when it is closed. */
   mountDetached(
     device: PathBytes,

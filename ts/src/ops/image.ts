@@ -6,15 +6,16 @@
  * dies; that an image is open for writing once only; that nothing is repaired unasked; and that a new image has its name
  * when it is whole: until then it is `NAME.partial`, which the next run goes on with.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { close, constants, type Stats } from 'node:fs';
-import { type FileHandle, link, open, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
-import { promisify } from 'node:util';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, link, open, rm, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
-import { display, fromBytes, toBytes } from '../names.js';
+import { display, toBytes } from '../names.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
 import { loadAddon } from '../native.js';
+import { closed, mountedAt } from './disk/attach.js';
+import { claim, unlessAbsent } from './disk/device.js';
+import { has, must } from './disk/program.js';
 
 /** One file system of an image. */
 export interface Root {
@@ -67,7 +68,7 @@ export class Image {
       (error: Error) => refuse(path, error.message),
     );
     try {
-      if (write) await claim(path, file, device);
+      if (write) await claimed(path, file, device);
       return await Image.#mount(path, file, write, blockdev);
     } catch (error) {
       await file.close();
@@ -94,9 +95,9 @@ export class Image {
         return;
       }
       try {
-        const root = await mount(blockdev, file.fd, found.type, write, partition);
-        mounted.push(root);
-        const directory = `/proc/self/fd/${root}`;
+        const place = { start: partition?.start ?? 0, size };
+        const { descriptor, directory } = await mountedAt(blockdev, file.fd, found.type, place, { write });
+        mounted.push(descriptor);
         roots.push({ directory, name, type: found.type, ...(partition && { partition }) });
       } catch (error) {
         unmounted.push({ name, kind: 'failed', why: (error as Error).message, size });
@@ -142,43 +143,10 @@ export class Image {
   }
 }
 
-const closed = promisify(close);
-
-/** Mounts a file system nowhere; answers the descriptor of its root. */
-async function mount(
-  blockdev: Blockdev,
-  file: number,
-  type: string,
-  write: boolean,
-  partition: Partition | undefined,
-): Promise<number> {
-  const loop = await blockdev.attachLoop(file, !write, partition?.start ?? 0, partition?.size ?? 0, 0);
-  try {
-    // Two file systems of one identity may be mounted at once.
-    const options: Record<string, string> = type === 'xfs' ? { nouuid: '' } : {};
-    return await blockdev.mountDetached(toBytes(loop.path), type, !write, options);
-  } finally {
-    await closed(loop.fd);
-  }
-}
-
 /** Makes sure that nobody else writes to an image. */
-async function claim(path: string, file: FileHandle, device: Stats): Promise<void> {
-  const { lockDescriptor } = await loadAddon();
-  if (lockDescriptor(file.fd) === false) refuse(path, 'another run is at work on it');
-  const real = fromBytes(await realpath(toBytes(path), { encoding: 'buffer' }));
-  for (const name of await readdir('/sys/block')) {
-    if (!/^loop\d+$/.test(name)) continue;
-    const backing = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(unlessAbsent);
-    if (backing === undefined) continue;
-    const other = await stat(toBytes(backing.replace(/\n$/, ''))).catch(unlessAbsent);
-    const same = other ? other.dev === device.dev && other.ino === device.ino : backing.trim() === real;
-    if (same) refuse(path, `it is attached to /dev/${name}: unmount it and detach it first (losetup -d /dev/${name})`);
-  }
-}
-
-function unlessAbsent(error: NodeJS.ErrnoException): undefined {
-  if (!['ENOENT', 'ENXIO', 'ENOTDIR'].includes(error.code ?? '')) throw error;
+async function claimed(path: string, file: FileHandle, stats: Stats): Promise<void> {
+  const why = await claim(path, file, stats);
+  if (why !== undefined) refuse(path, why);
 }
 
 function refuse(path: string, why: string): never {
@@ -307,45 +275,4 @@ async function makeFileSystem(type: ImageFileSystem, device: string, entries: nu
   };
   const [program, ...args] = command[type];
   await must(program, [...args, device]);
-}
-
-/** Runs a program of the system to its end. Throws `USAGE` where it is not there, or fails. */
-function must(program: string, args: readonly string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let child: ChildProcess;
-    const fail = (why: string) => reject(new BulkhaulError('USAGE', `${program}: ${why}`));
-    try {
-      child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...PATHS } });
-    } catch (error) {
-      fail((error as Error).message);
-      return;
-    }
-    let said = '';
-    child.stderr?.on('data', (part: Buffer) => {
-      if (said.length < 4096) said += part.toString();
-    });
-    child.on('error', (error: NodeJS.ErrnoException) =>
-      fail(error.code === 'ENOENT' ? 'there is no such program' : error.message),
-    );
-    child.on('close', (code, signal) => {
-      if (code === 0) resolve();
-      else fail(said.trim() || `it ended with ${code ?? signal}`);
-    });
-  });
-}
-
-/** Where programs of the system are, whatever the caller's PATH has. */
-const PATHS = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' };
-
-async function has(program: string): Promise<boolean> {
-  for (const directory of PATHS.PATH.split(':')) {
-    if (
-      await stat(`${directory}/${program}`).then(
-        () => true,
-        () => false,
-      )
-    )
-      return true;
-  }
-  return false;
 }

@@ -36,8 +36,6 @@ export interface DropInPage {
   readonly about: readonly string[];
   /** What each does, and the line. */
   readonly examples: readonly (readonly [string, string])[];
-  /** Flags that have no effect yet, and what is said of them. */
-  readonly later?: { readonly title: string; readonly keys: readonly string[] };
   /** The words that the value of a flag may be. */
   readonly choices?: Readonly<Record<string, readonly string[]>>;
 }

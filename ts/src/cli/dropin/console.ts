@@ -5,7 +5,7 @@
  * with `--json` nothing but JSON there, sentences after the command's name on standard error, and at the end the problems,
  * of which the exit code is made. A reader that goes away ends the lines, not the work.
  */
-import type { Report } from '../../events.js';
+import type { NoteEvent, Report } from '../../events.js';
 import { display } from '../../names.js';
 import { jsonLine } from '../../report/json.js';
 import { Output } from '../../report/output.js';
@@ -37,7 +37,7 @@ export class Console<Problem extends { readonly message: string; readonly said?:
   }
 
   /** With --json: a line for a program. */
-  json(event: { type: 'error'; kind: 'refused'; code: string; message: string }): void {
+  json(event: { type: 'error'; kind: 'refused'; code: string; message: string } | NoteEvent): void {
     if (this.settings.json) this.#stdout.write(jsonLine(event));
   }
 

@@ -10,25 +10,23 @@ export interface Page extends DropInPage {
   original: string;
 }
 
-export function helpPage({ usage, about, original, flags, later, examples }: Page, width: number): string {
+export function helpPage({ usage, about, original, flags, examples }: Page, width: number): string {
   const [first = '', ...after] = about;
   const put = (keys: (key: string, flag: Flag) => boolean) =>
     Object.entries<Flag>(flags)
       .filter(([key, flag]) => keys(key, flag))
       .map(([key, flag]) => row(spellings(key, flag), flag.help, width));
-  const isLater = (key: string) => later?.keys.includes(key) ?? false;
   return [
     usage(width),
     '',
     wrap(first, width),
     '',
     `As in ${original}`,
-    ...put((key, { rank }) => rank !== 2 && !isLater(key)),
+    ...put((_, { rank }) => rank !== 2),
     '',
     'Added by bulkhaul',
-    ...put((key, { rank }) => rank === 2 && !isLater(key)),
+    ...put((_, { rank }) => rank === 2),
     '',
-    ...(later ? [later.title, ...put(isLater), ''] : []),
     ...after.flatMap((paragraph) => [wrap(paragraph, width), '']),
     'Examples',
     ...examples.flatMap(([what, line]) => [wrap(`${what}:`, width, '  '), commandLine(line, width)]),

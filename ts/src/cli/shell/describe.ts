@@ -116,11 +116,11 @@ function kindOf(word: string): ValueKind {
 }
 
 function ofPage(name: string, summary: string, page: DropInPage): Described {
-  const { flags, operands, about, examples, choices = {}, later } = page;
+  const { flags, operands, about, examples, choices = {} } = page;
   const group = (title: string, own: boolean) => ({
     title,
     options: Object.entries(flags)
-      .filter(([key, { rank }]) => (rank === 2) === own && !later?.keys.includes(key))
+      .filter(([, { rank }]) => (rank === 2) === own)
       .map(([key, { names, takes, metavar = key.toUpperCase(), help }]): DescribedOption => {
         const of = choices[key];
         return {

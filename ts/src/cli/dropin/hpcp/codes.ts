@@ -28,6 +28,10 @@ export const CODES = {
   'exclude file unreadable': 170,
   'exclude file missing': 171,
   'copy failed': 190,
+  /** Of a clone: what a partition had did not come into the other. */
+  'partition copy': 181,
+  'partition table': 182,
+  'file system': 187,
   /** A worker died, verification failed, or finder and recorder of entries disagree. */
   'copy crashed': 191,
   'removal failed': 192,
@@ -57,6 +61,9 @@ export const CODES = {
   /** What a patch has, or what was made of it, is not what it says. */
   'patch damaged': 246,
   'patch layout': 248,
+  /** Of a clone: its ids could not be set, or read back differently. */
+  identity: 250,
+  'in use': 251,
 } as const;
 
 export type Case = keyof typeof CODES;
@@ -154,9 +161,18 @@ const WITHHELD: Readonly<Partial<Record<Report['withheld'][number]['kind'], Case
   'max-delete': 'refused',
 };
 
+/** Steps of a clone. */
+const STEPS: Readonly<Partial<Record<string, Case>>> = {
+  clone: 'partition copy',
+  mkfs: 'file system',
+  identify: 'identity',
+};
+
 function caseOf({ kind, outcome, operation, entryKind }: ErrorEvent): Case {
   if (kind === 'same-file') return 'refused';
   if (kind === 'stalled') return 'copy failed';
+  const step = STEPS[operation];
+  if (step !== undefined) return step;
   if (kind === 'panic' || outcome === 'mismatched') return 'copy crashed';
   if (operation === 'remove') return 'removal failed';
   switch (entryKind) {

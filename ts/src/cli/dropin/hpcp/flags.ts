@@ -214,13 +214,18 @@ export const FLAGS = {
     rank: 1,
     help: 'Apply a patch image to whatever is there.',
   },
-  disk_dump: { names: ['-dd', '--disk_dump'], takes: 'none', rank: 0, help: 'Copy a whole disk with its partitions.' },
+  disk_dump: {
+    names: ['-dd', '--disk_dump'],
+    takes: 'none',
+    rank: 0,
+    help: 'Clone a whole disk or image, partition by partition, into an image (-di) or onto another disk (-d).',
+  },
   dd_resize: {
     names: ['-ddr', '--dd_resize'],
     takes: 'texts',
     metavar: 'SIZE',
     rank: 0,
-    help: 'Sizes of partitions for -dd, the largest first. Repeatable.',
+    help: 'Sizes of partitions for -dd: the greatest is for the largest partition, and so on. Repeatable.',
   },
   no_fs_param_mirror: {
     names: ['-nfp', '--no_fs_param_mirror'],
@@ -427,6 +432,12 @@ export const FLAGS = {
     rank: 2,
     help: 'Before a patch (-siff) is applied, write the one that leads back to IMAGE.',
   },
+  overwrite: {
+    names: ['--overwrite'],
+    takes: 'none',
+    rank: 2,
+    help: 'With -dd, do not ask before what the destination holds is overwritten.',
+  },
   ionice: {
     names: ['--ionice'],
     takes: 'text',
@@ -440,24 +451,10 @@ export type HpcpValues = Values<typeof FLAGS>;
 export type HpcpCall = Parsed<typeof FLAGS>;
 type FlagName = keyof typeof FLAGS;
 
-/** What is still to come, and the flags that belong to it. */
-export const NOT_YET: Readonly<Record<string, readonly FlagName[]>> = {
-  clones: ['disk_dump', 'dd_resize', 'no_fs_param_mirror'],
-};
-
-/** Reads a command line. Throws `UsageError`, also for a flag whose work is not built yet. */
+/** Reads a command line. Throws `UsageError`. */
 export function parseCall(args: readonly string[]): HpcpCall {
   const call = parse(FLAGS, args);
   if (call.values.help || call.values.version) return call;
-  for (const [topic, names] of Object.entries(NOT_YET)) {
-    for (const name of names) {
-      // A size or limit of 0 is the default, which is: none.
-      if (!call.given.includes(name) || call.values[name] === '0') continue;
-      throw new UsageError(
-        `argument ${FLAGS[name].names.join('/')}: not in this version yet (${topic}); nothing was done`,
-      );
-    }
-  }
   for (const [name, allowed] of Object.entries(CHOICES)) {
     const value = call.values[name as keyof typeof CHOICES];
     if (value !== undefined && !(allowed as readonly string[]).includes(value)) {
@@ -473,6 +470,16 @@ export function parseCall(args: readonly string[]): HpcpCall {
     throw new UsageError(
       'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
     );
+  }
+  if (call.values.disk_dump && workOf(call) === 'patch') {
+    throw new UsageError(
+      'argument -dd/--disk_dump: patches of whole disks (-diff, -siff) are not in this version yet; nothing was done',
+    );
+  }
+  for (const name of ['dd_resize', 'no_fs_param_mirror', 'overwrite'] as const) {
+    const none = name === 'dd_resize' && call.values.dd_resize.every((size) => size === '0');
+    if (!call.given.includes(name) || call.values.disk_dump || none) continue;
+    throw new UsageError(`argument ${FLAGS[name].names.join('/')}: it goes with -dd; nothing was done`);
   }
   if (call.values.changes && call.values.tar_diff_file_list) {
     throw new UsageError('argument --changes: not allowed with argument -tdfl/--tar_diff_file_list');
@@ -521,12 +528,13 @@ export function usesImages({ src_image = [], dest_image }: HpcpValues): boolean 
 }
 
 /** What a call with one of these flags does instead of copying. */
-export type Work = 'list' | 'compare' | 'patch' | undefined;
+export type Work = 'clone' | 'list' | 'compare' | 'patch' | undefined;
 
 /** `-fl` lists; with one of the others, which compare also alone, it names the list to compare with. */
 export function workOf({ values }: Pick<HpcpCall, 'values'>): Work {
   const { compare_file_list, diff_file_list, tar_diff_file_list, changes, get_diff_image, load_diff_image } = values;
   if (get_diff_image !== undefined || load_diff_image !== undefined) return 'patch';
+  if (values.disk_dump) return 'clone';
   if (compare_file_list || diff_file_list !== undefined || tar_diff_file_list || changes) return 'compare';
   return values.target_file_list === undefined ? undefined : 'list';
 }

@@ -1,6 +1,6 @@
 /** The help of `hpcp`: its flags in, a page of a given width out. Nothing else loads it. */
 import { helpPage, type Page } from '../help.js';
-import { CHOICES, FLAGS, NOT_YET, usageText } from './flags.js';
+import { CHOICES, FLAGS, usageText } from './flags.js';
 
 export const PAGE = {
   usage: usageText,
@@ -11,7 +11,6 @@ export const PAGE = {
   flags: FLAGS,
   operands: '[src_path ...]',
   choices: CHOICES,
-  later: { title: 'Not in this version yet (exit code 2)', keys: Object.values(NOT_YET).flat() },
   examples: [
     ['What is in photos into /backup, skipping what is there', 'hpcp photos -d /backup'],
     ['A move', 'hpcp photos -d /backup -rm'],

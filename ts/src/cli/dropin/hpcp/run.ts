@@ -42,6 +42,8 @@ async function work(call: HpcpCall, out: HpcpConsole): Promise<void> {
   const directory = workingDirectory();
   if (isRemoval(call)) return (await import('./remove.js')).remove(call, out, directory);
   switch (workOf(call)) {
+    case 'clone':
+      return (await import('./clone.js')).cloneDisk(call, out);
     case 'list':
       return (await import('./list.js')).list(call, out, directory);
     case 'compare':

@@ -1,0 +1,713 @@
+/**
+ * Cloning a disk: partition by partition, each proved, and only then with the source's identity.
+ *
+ * Comes in: a plan; goes out: a running `Job`. Promises: until all partitions are proved an image is `NAME.partial`, and a
+ * disk has an identity of nobody, and a table with no more partitions than are proved; the next run of the same plan goes on
+ * from there. What is whole in the end is read back, table and identities too. Nothing is left mounted or attached.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, link, open, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BulkhaulError } from '../error.js';
+import { display, fromBytes, toBytes } from '../names.js';
+import { aliased } from '../native/alias.js';
+import type { PartitionTable } from '../native/blockdev.js';
+import type { NativeEvent, NativeFailure, NativeReport, NativeSnapshot } from '../native/events.js';
+import type { Limits, Resources } from '../native/options.js';
+import type { NativeJob } from '../native.js';
+import { ExitCode, faultCode } from '../verdict.js';
+import { type Part, type Plan, sectorOf } from './clone/plan.js';
+import { prepareComparison } from './compare.js';
+import { attached, closed, mountedAt, type Place } from './disk/attach.js';
+import { claim, unlessAbsent } from './disk/device.js';
+import { KINDS, makeSwap } from './disk/filesystem.js';
+import { copyRaw, digestOf } from './disk/raw.js';
+import { throwaway } from './disk/table.js';
+import { Job } from './job.js';
+import { type MappedCopyOptions, prepareCopy } from './mapping.js';
+import { Ledger, total } from './transfer/ledger.js';
+
+/** How a clone is made. */
+export interface CloneSettings extends Resources {
+  /** Patterns of what is left out, as hpcp has them: a slash at their beginning is the root of each file system. Default: nothing. */
+  exclude?: readonly string[];
+  /** Directory for temporary files without a name. */
+  spillDirectory: string;
+  /** Iterating gives an `entry` event for each entry that is copied. Default false. */
+  entries?: boolean;
+}
+
+/** Makes a clone. The caller has asked whether what the destination holds may go, and closes the plan. */
+export function clone(plan: Plan, settings: CloneSettings): Job {
+  return new Job(async () => ({ native: new Cloning(plan, settings) }));
+}
+
+/** Boot code in the first sector: what follows is the identity of the disk, and its table. */
+const BOOT_CODE = 440;
+const SECTOR = 512;
+const MIB = 2 ** 20;
+/** A type for partitions that are not what they will be: Linux, data. */
+const MEANWHILE = { gpt: '0FC63DAF-8483-4772-8E79-3D69D8477DE4', dos: '83' } as const;
+/** Passes over what others write to meanwhile. */
+const PASSES = 2;
+
+/** Where the clone is written. */
+interface Target {
+  file: FileHandle;
+  path: string;
+  /** Nothing but zeros was there. */
+  fresh: boolean;
+  /** Numbers of the partitions that an earlier run has proved. */
+  proved: Set<number>;
+}
+
+/** The clone can't go on; it was told. */
+class Halt extends Error {}
+
+class Cloning implements NativeJob {
+  readonly #ledger = new Ledger(undefined);
+  #reports: NativeReport[] = [];
+  #verified = { files: 0, bytes: 0, fromCache: 0 };
+  #current: NativeJob | undefined;
+  readonly #abort = new AbortController();
+  #stopping = false;
+  #phase: NativeSnapshot['phase'] = 'preflight';
+  /** Of partitions that are done with. */
+  #read = 0;
+  #rawBytes = 0;
+  /** Bytes to be read, entries to be done with, of partitions that are not. */
+  #ahead: { bytes: number; entries: number };
+  #begun = 0;
+  #elapsed: number | undefined;
+
+  constructor(
+    readonly plan: Plan,
+    readonly settings: CloneSettings,
+  ) {
+    this.#ahead = { bytes: 0, entries: 0 };
+    for (const part of plan.parts) this.#expect(part, 1);
+  }
+
+  /** Each byte is read twice: to be copied, and to be proved. */
+  #expect({ bytes, inodes }: Part, sign: 1 | -1): void {
+    this.#ahead.bytes += sign * 2 * bytes;
+    this.#ahead.entries += sign * 2 * inodes;
+  }
+
+  async run(): Promise<NativeReport> {
+    this.#begun = performance.now();
+    let target: Target | undefined;
+    try {
+      target = await this.#open();
+      if (await this.#work(target)) await this.#finish(target);
+      else if (this.#stopping && target.path !== this.plan.destination.path) {
+        this.#note(`it is unfinished: ${display(target.path)} stays, and the same command goes on with it`);
+      }
+    } catch (error) {
+      if (!(error instanceof Halt)) throw error;
+    } finally {
+      if (target && target.file !== this.plan.destination.file) await target.file.close();
+      this.#elapsed = (performance.now() - this.#begun) / 1000;
+      this.#phase = 'done';
+      this.#ledger.end();
+    }
+    return this.#report();
+  }
+
+  /** All partitions; false: it was told to stop. */
+  async #work(target: Target): Promise<boolean> {
+    this.#phase = 'copying';
+    for (const part of this.plan.parts) {
+      if (this.#stopping) return false;
+      if (part.method === 'table') continue;
+      const kept = target.proved.has(part.partition.number) && (await this.#isKept(target, part));
+      if (!kept) {
+        target.proved.delete(part.partition.number);
+        await this.#table(target);
+        if (!(await this.#partition(target, part))) return false;
+        target.proved.add(part.partition.number);
+        await this.#table(target);
+      } else this.#note(`partition ${part.partition.number} was proved by an earlier run, and is as it was`);
+      this.#expect(part, -1);
+    }
+    return !this.#stopping;
+  }
+
+  async #open(): Promise<Target> {
+    const { destination, size, table, meanwhile, blockdev } = this.plan;
+    let target: Target;
+    if (destination.file) target = { file: destination.file, path: destination.path, fresh: false, proved: new Set() };
+    else {
+      const path = `${destination.path}.partial`;
+      const made = constants.O_RDWR | constants.O_CREAT;
+      const file = await open(toBytes(path), made, 0o600).catch((error: Error) => this.#halt('open', path, error));
+      target = { file, path, fresh: true, proved: new Set() };
+      const stats = await file.stat();
+      const why = await claim(path, file, stats);
+      if (why !== undefined) {
+        await file.close();
+        return this.#halt('open', path, new Error(why));
+      }
+      target.fresh = stats.size !== size;
+    }
+    const before = target.fresh
+      ? undefined
+      : await blockdev.readTable(toBytes(target.path), sectorOf(table)).catch(() => undefined);
+    if (before?.id === this.#identity(meanwhile) && before.label === table.label) {
+      for (const { number, start, size: bytes } of before.partitions) {
+        const part = this.plan.parts.find(({ partition }) => partition.number === number);
+        if (part?.to.start === start && part.to.size === bytes) target.proved.add(number);
+      }
+      if (target.path !== destination.path)
+        this.#note(`goes on with ${display(target.path)}, which an earlier run has left`);
+      return target;
+    }
+    if (!destination.file) {
+      await target.file.truncate(0);
+      await target.file.truncate(size);
+      target.fresh = true;
+    } else {
+      for (const at of [0, size - MIB]) await this.#wipe(target, at, MIB);
+    }
+    await this.#table(target);
+    return target;
+  }
+
+  /** Zeros over what was there. */
+  async #wipe({ file }: Target, at: number, size: number): Promise<void> {
+    await file.write(Buffer.alloc(size), 0, size, at);
+  }
+
+  /** The identity of a disk in the form of its table. */
+  #identity(guid: string): string {
+    return this.plan.table.label === 'gpt' ? guid : `0x${guid.slice(0, 8).toLowerCase()}`;
+  }
+
+  /** Writes the table of a clone that is not proved: with the partitions that are, as nobody's. */
+  async #table({ path, file, proved }: Target): Promise<void> {
+    const { table, parts, blockdev, meanwhile } = this.plan;
+    const logical = parts.some(
+      ({ partition: { number } }) => table.label === 'dos' && number > 4 && proved.has(number),
+    );
+    const there = parts.filter(({ partition: { number, container } }) => (container ? logical : proved.has(number)));
+    const partitions = there.map(({ partition, to }) => ({
+      ...partition,
+      ...to,
+      type: partition.container ? partition.type : MEANWHILE[table.label],
+      uuid: table.label === 'gpt' ? throwaway(meanwhile, String(partition.number)) : '',
+      name: '',
+      attributes: 0n,
+    }));
+    const first = this.#first();
+    await blockdev
+      .writeTable(toBytes(path), { ...table, first, id: this.#identity(meanwhile), partitions })
+      .catch((error: Error) => this.#halt('write', path, error));
+    await file.sync();
+  }
+
+  /** Where partitions may begin. */
+  #first(): number {
+    const { table, parts } = this.plan;
+    return Math.min(table.first, ...parts.map(({ to }) => to.start));
+  }
+
+  /** Whether what an earlier run has proved is still as the source is. */
+  async #isKept(target: Target, part: Part): Promise<boolean> {
+    if (part.method === 'files') return this.#sameFiles(target, part, 'nothing', () => undefined).catch(() => false);
+    if (part.method === 'make') return false;
+    const { source, table } = this.plan;
+    const how = { write: false, sectorSize: sectorOf(table) };
+    const digests: (string | undefined)[] = [];
+    for (const [file, place] of [
+      [source, part.partition],
+      [target.file, part.to],
+    ] as const) {
+      const digest = (path: string) => digestOf(path, part.partition.size, () => this.#stopping);
+      digests.push(await attached(this.plan.blockdev, file.fd, placeOf(place), how, digest));
+    }
+    return digests[0] !== undefined && digests[0] === digests[1];
+  }
+
+  /** One partition; false: it was told to stop. */
+  async #partition(target: Target, part: Part): Promise<boolean> {
+    const { method, to } = part;
+    if (!target.fresh) {
+      const size = Math.min(MIB, to.size);
+      for (const at of [to.start, to.start + to.size - size]) await this.#wipe(target, at, size);
+    }
+    try {
+      switch (method) {
+        case 'raw':
+          return await this.#raw(target, part);
+        case 'make':
+          return await this.#make(target, part);
+        default:
+          return await this.#files(target, part);
+      }
+    } catch (error) {
+      // It had its identity from the beginning, and is not what that says.
+      if (part.found?.type === 'xfs') await this.#wipe(target, to.start, SECTOR).catch(() => undefined);
+      if (error instanceof Halt) throw error;
+      return this.#halt('clone', this.#nameOf(part), error as Error);
+    }
+  }
+
+  async #raw(target: Target, part: Part): Promise<boolean> {
+    const { source, table, blockdev } = this.plan;
+    const { partition, to } = part;
+    const heard = (bytes: number) => {
+      this.#rawBytes += bytes;
+      return this.#stopping;
+    };
+    const given = await copyRaw(source, placeOf(partition), target.file, to.start, target.fresh, heard);
+    if (given === undefined) return false;
+    await target.file.sync();
+    this.#phase = 'proving';
+    const place = { start: to.start, size: partition.size };
+    const how = { write: false, direct: true, sectorSize: sectorOf(table) };
+    const got = await attached(blockdev, target.file.fd, place, how, async (path, direct) => {
+      if (!direct) this.#verified.fromCache += partition.size;
+      return digestOf(path, partition.size, heard);
+    });
+    this.#phase = 'copying';
+    if (got === undefined) return false;
+    if (got !== given) {
+      return this.#halt('verify', this.#nameOf(part), new Error('what was written reads back differently'), 'mismatch');
+    }
+    this.#verified.files += 1;
+    this.#verified.bytes += partition.size;
+    this.#count(partition.size);
+    return true;
+  }
+
+  /** A partition that was copied whole, or made, is one entry. */
+  #count(bytes: number): void {
+    this.#ledger.found.block += 1;
+    this.#ledger.copiedBytes += bytes;
+    this.#ledger.settle({ copied: { all: 1, file: 0, directory: 0 } });
+  }
+
+  async #make(target: Target, part: Part): Promise<boolean> {
+    await this.#attached(target, part.to, true, (path) => makeSwap(path, this.#making(part)));
+    await target.file.sync();
+    this.#count(0);
+    return true;
+  }
+
+  #making({ found, mirror }: Part) {
+    const { type = '', label = '', uuid = '' } = found ?? {};
+    return { type, label, uuid, mirror, signal: this.#abort.signal };
+  }
+
+  /** A range of the destination as a device; what is read of it comes from the medium. */
+  #attached<T>({ file }: Target, to: Place, write: boolean, use: (path: string) => Promise<T>): Promise<T> {
+    const { blockdev, table } = this.plan;
+    return attached(blockdev, file.fd, to, { write, direct: !write, sectorSize: sectorOf(table) }, use);
+  }
+
+  async #files(target: Target, part: Part): Promise<boolean> {
+    const { blockdev, table } = this.plan;
+    const { root, found, to } = part;
+    const kind = KINDS[found?.type ?? ''];
+    if (root === undefined || found === undefined || kind === undefined)
+      throw new BulkhaulError('INTERNAL', 'no files');
+    await this.#attached(target, to, true, (path) => this.#mkfs(path, part));
+    const how = { write: true, sectorSize: sectorOf(table) };
+    const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how);
+    try {
+      const extra = join(mounted.directory, 'lost+found');
+      if ((await stat(join(root.directory, 'lost+found')).catch(unlessAbsent)) === undefined) {
+        await rmdir(extra).catch(unlessAbsent);
+      }
+      if (!(await this.#copy(part, mounted.directory, root.directory))) return false;
+    } finally {
+      await closed(mounted.descriptor);
+    }
+    await target.file.sync();
+    this.#phase = 'proving';
+    await this.#attached(target, to, false, (path) => kind.check(path));
+    const differs = (event: NativeEvent) => this.#differs(part, event);
+    const same = await this.#sameFiles(target, part, 'whole', differs);
+    this.#phase = 'copying';
+    if (this.#stopping) return false;
+    if (!same) throw new Halt();
+    return true;
+  }
+
+  /** Makes a file system as that of the source is; with less of its parameters where mkfs does not take them. */
+  async #mkfs(path: string, part: Part): Promise<void> {
+    const kind = KINDS[part.found?.type ?? ''];
+    const making = this.#making(part);
+    const name = this.#nameOf(part);
+    try {
+      await kind?.make(path, making).catch((error: Error) => {
+        if (making.mirror.length === 0 || this.#stopping) throw error;
+        this.#note(`${name} is made with the defaults of mkfs, which refused its parameters: ${error.message}`);
+        return kind.make(path, { ...making, mirror: [] });
+      });
+    } catch (error) {
+      await this.#halt('mkfs', name, error as Error);
+    }
+  }
+
+  /** Copies files; false: it was told to stop. */
+  async #copy(part: Part, into: string, from: string): Promise<boolean> {
+    const { exclude: _, spillDirectory, entries, ...resources } = this.settings;
+    const fat = part.found?.type === 'vfat';
+    const options: MappedCopyOptions = {
+      ...resources,
+      sources: [{ path: from, contents: true, follow: true }],
+      destinations: [{ path: into, follow: true }],
+      allowNested: true,
+      sync: 'all',
+      sparse: 'auto',
+      requireSpace: part.to.size < part.partition.size,
+      // What FAT shows of these is how it is mounted.
+      owner: !fat,
+      permissions: !fat,
+      ...this.#filter(part, [from]),
+      spillDirectory,
+      entries: entries ?? false,
+    };
+    let report: NativeReport | undefined;
+    for (let pass = 0; pass < PASSES && !this.#stopping; pass += 1) {
+      const { native } = await prepareCopy(options);
+      const job = aliased(native, [this.#alias(part, from, 'source'), this.#alias(part, into, 'destination')]);
+      const last = pass === PASSES - 1 || part.live === undefined;
+      const kept: NativeEvent[] = [];
+      // What has changed is looked at once more, and told then.
+      const take = (event: NativeEvent) =>
+        !last && event.type === 'error' ? void kept.push(event) : this.#pass(event);
+      report = await this.#run(job, take);
+      const code = faultCode(report);
+      if (code !== ExitCode.changed || last) {
+        for (const event of kept) await this.#pass(event);
+        break;
+      }
+    }
+    if (report === undefined) return false;
+    this.#reports.push(report);
+    const code = faultCode(report);
+    if (code === ExitCode.complete || (code === ExitCode.changed && part.live !== undefined)) return !this.#stopping;
+    if (code === ExitCode.interrupted) return false;
+    throw new Halt();
+  }
+
+  /** An event of a copy is one of the clone. Its report has the failures. */
+  #pass(event: NativeEvent): void | Promise<void> {
+    if (event.type !== 'question') return this.#ledger.tell(event);
+  }
+
+  #filter(part: Part, roots: readonly string[]): Pick<MappedCopyOptions, 'filter'> {
+    const { exclude = [] } = this.settings;
+    const rules = exclude.flatMap((rule) => (rule.startsWith('/') ? roots.map((root) => root + rule) : [rule]));
+    rules.push(...this.#own(part).flatMap((name) => roots.map((root) => root + name)));
+    return rules.length > 0 ? { filter: { style: 'fnmatch', rules } } : {};
+  }
+
+  /** The clone itself, where it lies in what is cloned. */
+  #own({ live }: Part): string[] {
+    const { destination } = this.plan;
+    if (live === undefined || destination.file) return [];
+    const path = destination.real;
+    if (path === undefined || (live !== '/' && !path.startsWith(`${live}/`))) return [];
+    const inside = (live === '/' ? path : path.slice(live.length)).replace(/[*?[]/g, '[$&]');
+    return [inside, `${inside}.partial`];
+  }
+
+  /** Runs a job of the engine, and takes its events. */
+  async #run(job: NativeJob, take: (event: NativeEvent) => void | Promise<void>): Promise<NativeReport> {
+    this.#current = job;
+    const follow = async () => {
+      for (let batch = await job.nextEvents(); batch.length > 0; batch = await job.nextEvents()) {
+        for (const event of batch) await take(event);
+      }
+    };
+    try {
+      if (this.#stopping) job.cancel(this.#abort.signal.aborted);
+      const [report] = await Promise.all([job.run(), follow()]);
+      return report;
+    } finally {
+      this.#read += job.peek().readBytes;
+      this.#current = undefined;
+    }
+  }
+
+  /** Whether the clone of a partition has the files of its source; `differs` hears of each that it has not. */
+  async #sameFiles(
+    target: Target,
+    part: Part,
+    content: 'whole' | 'nothing',
+    differs: (event: NativeEvent) => void | Promise<void>,
+  ): Promise<boolean> {
+    const { blockdev, table } = this.plan;
+    const { root, found, to } = part;
+    if (root === undefined || found === undefined) return false;
+    const how = { write: false, direct: true, sectorSize: sectorOf(table) };
+    const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how);
+    try {
+      const { exclude: _, spillDirectory, entries: __, ...resources } = this.settings;
+      const tree = (path: string) => ({ trees: [{ path, contents: true, follow: true }] });
+      const metadata = found.type !== 'vfat';
+      const { native } = await prepareComparison({
+        ...resources,
+        left: tree(root.directory),
+        right: tree(mounted.directory),
+        ...{ content, metadata, xattrs: metadata, spillDirectory, entries: true },
+        ...this.#filter(part, [root.directory, mounted.directory]),
+      });
+      let explained = true;
+      const names = [this.#alias(part, root.directory, 'source'), this.#alias(part, mounted.directory, 'destination')];
+      const report = await this.#run(aliased(native, names), (event) => {
+        if (event.type === 'error' || (event.type === 'entry' && event.outcome !== 'same')) {
+          explained &&= part.live !== undefined && event.type === 'entry' && !isDamage(event.changes);
+          return differs(event);
+        }
+      });
+      if (content === 'nothing') return !report.interrupted && faultCode(report) === 0 && total(pick(report)) === 0;
+      this.#verified.files += report.files.same / 2;
+      this.#verified.bytes += report.foundBytes / 2;
+      if (!mounted.direct) this.#verified.fromCache += report.foundBytes / 2;
+      return !report.interrupted && explained;
+    } finally {
+      await closed(mounted.descriptor);
+    }
+  }
+
+  /** A file that the proof has found to be another: of a live source what changed meanwhile, else damage. */
+  #differs(part: Part, event: NativeEvent): void | Promise<void> {
+    if (event.type === 'error') return this.#ledger.fail(event, false);
+    if (event.type !== 'entry') return;
+    const meanwhile = part.live !== undefined && !isDamage(event.changes);
+    const path = event.source.length > 0 ? event.source : event.destination;
+    const what = meanwhile ? 'changed meanwhile' : 'is another in the clone';
+    return this.#ledger.fail(
+      {
+        type: 'error',
+        kind: meanwhile ? 'changed' : 'mismatch',
+        outcome: meanwhile ? 'changed' : 'mismatched',
+        operation: 'compare',
+        path,
+        entryKind: event.kind,
+        message: `compare ${fromBytes(path)}: it ${what} (${event.changes.join(', ')})`,
+      },
+      false,
+    );
+  }
+
+  /** Identity, then boot code, then a look at all of it, and the name. */
+  async #finish(target: Target): Promise<void> {
+    const { plan } = this;
+    const { table, parts, blockdev, source, destination } = plan;
+    this.#phase = 'closing';
+    try {
+      for (const part of parts) {
+        const { found, to, method } = part;
+        const kind = method === 'files' ? KINDS[found?.type ?? ''] : undefined;
+        if (kind?.identify && found)
+          await this.#attached(target, to, true, (path) => kind.identify?.(path, found.uuid) ?? Promise.resolve());
+      }
+      await target.file.sync();
+      const partitions = parts.map(({ partition, to }) => ({ ...partition, ...to }));
+      const final = { ...table, first: this.#first(), partitions };
+      await blockdev.writeTable(toBytes(target.path), final);
+      await this.#bootCode(target, source);
+      await target.file.sync();
+      await this.#readBack(target, final);
+      await blockdev.rereadTable(target.file.fd);
+      if (target.path !== destination.path)
+        await publish(target.path, destination.path, destination.stats !== undefined);
+    } catch (error) {
+      if (error instanceof Halt) throw error;
+      await this.#halt('identify', destination.path, error as Error);
+    }
+  }
+
+  /** Boot code; of a table of the kind `dos` also what a boot loader has put before the first partition. */
+  async #bootCode({ file }: Target, source: FileHandle): Promise<void> {
+    const { table, parts } = this.plan;
+    const { buffer: code } = await source.read(Buffer.alloc(BOOT_CODE), 0, BOOT_CODE, 0);
+    await file.write(code, 0, BOOT_CODE, 0);
+    if (table.label !== 'dos') return;
+    const end = Math.min(...parts.flatMap(({ partition, to }) => [partition.start, to.start]), 64 * MIB);
+    const place = { start: SECTOR, size: end - SECTOR };
+    if (place.size > 0) await copyRaw(source, place, file, SECTOR, false, () => false);
+  }
+
+  /** Reads table and identities back. Throws what is not as it has to be. */
+  async #readBack({ file, path }: Target, wanted: Omit<PartitionTable, 'end'>): Promise<void> {
+    const { blockdev, parts, table } = this.plan;
+    const found = await blockdev.readTable(toBytes(path), sectorOf(table));
+    const facts = (of: Pick<PartitionTable, 'id' | 'label' | 'partitions'> | undefined) =>
+      JSON.stringify([of?.id, of?.label, of?.partitions], (_, value) =>
+        typeof value === 'bigint' ? String(value) : value,
+      );
+    if (facts(found) !== facts(wanted)) throw new BulkhaulError('USAGE', 'the partition table reads back differently');
+    for (const { partition, to, found: had } of parts) {
+      if (partition.container || had === undefined) continue;
+      const has = await blockdev.probe(file.fd, to.start, to.size);
+      for (const of of ['type', 'uuid', 'label'] as const) {
+        // Swap that held a sleeping system is plain swap.
+        if (has?.[of] === had[of] || (of === 'type' && had.type === 'swsuspend')) continue;
+        throw new BulkhaulError(
+          'USAGE',
+          `partition ${partition.number} has the ${of} ${has?.[of] || 'none'}, not ${had[of]}`,
+        );
+      }
+    }
+  }
+
+  #nameOf({ partition }: Part): string {
+    return `${this.plan.destination.path}, partition ${partition.number}`;
+  }
+
+  #alias({ partition }: Part, path: string, side: 'source' | 'destination') {
+    const name = `${this.plan.options[side]}, partition ${partition.number}:`;
+    return { path: toBytes(path), name: toBytes(name) };
+  }
+
+  #note(message: string): void {
+    this.#ledger.note('clone', message, toBytes(this.plan.destination.path));
+  }
+
+  /** Tells why the clone can't go on, and ends it. */
+  async #halt(operation: string, path: string, error: Error, kind = 'other'): Promise<never> {
+    const mismatch = kind === 'mismatch';
+    const failure: NativeFailure = {
+      ...{ type: 'error', kind, operation, path: toBytes(path), entryKind: 'block' },
+      outcome: mismatch ? 'mismatched' : 'failed',
+      message: `${operation} ${path}: ${error.message}`,
+    };
+    // Whoever asked for the end is not told that it came.
+    if (!this.#stopping) await this.#ledger.fail(failure, false);
+    throw new Halt();
+  }
+
+  nextEvents() {
+    return this.#ledger.next();
+  }
+
+  cancel(abort: boolean): void {
+    this.#stopping = true;
+    if (abort) this.#abort.abort();
+    this.#current?.cancel(abort);
+  }
+
+  setLimits(limits: Limits): void {
+    this.#current?.setLimits(limits);
+  }
+
+  setStallTimeout(): void {}
+
+  answer(): void {}
+
+  peek(): NativeSnapshot {
+    return this.snapshot();
+  }
+
+  snapshot(): NativeSnapshot {
+    const now = this.#current?.peek();
+    const sum = (of: (report: NativeReport) => number) => this.#reports.reduce((all, report) => all + of(report), 0);
+    const read = this.#read + this.#rawBytes + (now?.readBytes ?? 0);
+    const done = sum(({ outcomes }) => total(outcomes)) + total(this.#ledger.outcomes) + (now?.doneEntries ?? 0);
+    const files = sum(({ found }) => found.file) + (now?.foundFiles ?? 0);
+    const foundBytes = sum((report) => report.foundBytes) + (now?.foundBytes ?? 0);
+    const { bytes, entries } = this.#ahead;
+    return {
+      phase: this.#phase,
+      foundFiles: files,
+      foundBytes,
+      foundDirectories: sum(({ found }) => found.directory) + (now?.foundDirectories ?? 0),
+      foundLinks: sum(({ found }) => found.symlink) + (now?.foundLinks ?? 0),
+      doneEntries: done,
+      doneFiles: sum((report) => total(report.files)) + (now?.doneFiles ?? 0),
+      doneBytes: sum((report) => report.foundBytes) + this.#rawBytes + (now?.doneBytes ?? 0),
+      skippedFiles: 0,
+      skippedBytes: 0,
+      copiedBytes: sum(({ copiedBytes }) => copiedBytes) + this.#ledger.copiedBytes + (now?.copiedBytes ?? 0),
+      copiedFiles: sum((report) => report.files.copied) + (now?.copiedFiles ?? 0),
+      resumedBytes: 0,
+      errors: this.#ledger.errors + sum(({ failureKinds }) => total(failureKinds)) + (now?.errors ?? 0),
+      workers: now?.workers ?? 1,
+      limits: now?.limits ?? { bytes: 0, entries: 0 },
+      verifiedBytes: this.#verified.bytes,
+      readBytes: read,
+      workedEntries: done,
+      // Of what is ahead file systems tell how much there is; what is done with was counted.
+      ...(this.#phase !== 'preflight' && {
+        expected: {
+          entries: done + entries / 2,
+          files: files + entries / 2,
+          bytes: foundBytes + bytes / 2,
+          toRead: Math.max(read, this.#read + this.#rawBytes + bytes),
+          toDo: done + entries,
+        },
+      }),
+      ...(this.#stopping && { stopping: { files: 0, bytes: 0, ...now?.stopping } }),
+      elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
+    };
+  }
+
+  #report(): NativeReport {
+    const { files, bytes, fromCache } = this.#verified;
+    const own = this.#ledger.report({
+      ...{ interrupted: this.#stopping, workers: 1, dryRun: false },
+      elapsed: this.#elapsed ?? 0,
+    });
+    const report = this.#reports.reduce(added, own);
+    return { ...report, verifiedFiles: files, verifiedBytes: bytes, verifiedFromCache: fromCache, sync: 'all' };
+  }
+}
+
+const placeOf = ({ start, size }: Place): Place => ({ start, size });
+
+/** Content that is another while nothing else says that anybody wrote it. */
+const isDamage = (changes: readonly string[]) => changes.length === 1 && changes[0] === 'content';
+
+const pick = ({ differences: { left, right, changed } }: NativeReport) => ({ left, right, changed });
+
+/** Two reports of one run in one: counts are summed, lists follow each other. */
+function added(one: NativeReport, other: NativeReport): NativeReport {
+  const sums = <T extends Record<string, number>>(a: T, b: T): T =>
+    Object.fromEntries(
+      [...new Set([...Object.keys(a), ...Object.keys(b)])].map((key) => [key, (a[key] ?? 0) + (b[key] ?? 0)]),
+    ) as T;
+  const numbers = Object.fromEntries(
+    Object.entries(one).flatMap(([key, value]) => {
+      const more = other[key as keyof NativeReport];
+      return typeof value === 'number' && typeof more === 'number' ? [[key, value + more]] : [];
+    }),
+  );
+  return {
+    ...one,
+    ...numbers,
+    outcomes: sums(one.outcomes, other.outcomes),
+    found: sums(one.found, other.found),
+    files: sums(one.files, other.files),
+    directories: sums(one.directories, other.directories),
+    skipped: sums(one.skipped, other.skipped),
+    failureKinds: sums(one.failureKinds, other.failureKinds),
+    sizes: other.sizes.map((each, index) => ({
+      ...each,
+      files: each.files + (one.sizes[index]?.files ?? 0),
+      bytes: each.bytes + (one.sizes[index]?.bytes ?? 0),
+    })),
+    failures: [...one.failures, ...other.failures].slice(0, 1000),
+    notes: [...one.notes, ...other.notes],
+    withheld: [...one.withheld, ...other.withheld],
+    accounted: one.accounted && other.accounted,
+    interrupted: one.interrupted || other.interrupted,
+    workers: Math.max(one.workers, other.workers),
+    elapsed: one.elapsed,
+  };
+}
+
+/** Gives an image its name; `replace`: in place of the one that had it, which somebody has agreed to. */
+async function publish(partial: string, path: string, replace: boolean): Promise<void> {
+  if (replace) return rename(toBytes(partial), toBytes(path));
+  await link(toBytes(partial), toBytes(path)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+    throw new BulkhaulError('USAGE', `something has its name by now; it is ${display(partial)}`);
+  });
+  await rm(toBytes(partial));
+}

@@ -1,0 +1,416 @@
+/**
+ * What a clone of a disk will do, before it does anything.
+ *
+ * Comes in: a source and a destination, disks or images, and sizes; goes out: the method for each partition and why, its
+ * place, what it takes; with the source open, and its file systems mounted nowhere but here. All that can be known to go
+ * wrong is refused here: nothing was written then.
+ */
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, open, realpath, stat, statfs } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { BulkhaulError } from '../../error.js';
+import { display, fromBytes, toBytes } from '../../names.js';
+import {
+  type Blockdev,
+  loadBlockdev,
+  type Partition,
+  type PartitionTable,
+  type Signature,
+} from '../../native/blockdev.js';
+import { attached, closed, type MountedRoot, mountedAt, type Place } from '../disk/attach.js';
+import * as devices from '../disk/device.js';
+import { KINDS } from '../disk/filesystem.js';
+import { has, must } from '../disk/program.js';
+import { layOut, resized, soundTable, tail, throwaway } from '../disk/table.js';
+
+const MIB = 2 ** 20;
+
+/** What keeps a clone from being begun. */
+export type Reason =
+  | 'source'
+  | 'destination'
+  /** The source is the destination. */
+  | 'same'
+  | 'in use'
+  | 'too small'
+  | 'table'
+  | 'tools';
+
+/** A clone that is refused; nothing was written. */
+export class CloneRefused extends BulkhaulError {
+  constructor(
+    readonly reason: Reason,
+    message: string,
+  ) {
+    super(
+      ({ same: 'SAFETY', 'in use': 'SAFETY', 'too small': 'NO_SPACE' } as const)[reason as 'same'] ?? 'USAGE',
+      message,
+    );
+  }
+}
+
+/** What is asked for. */
+export interface CloneOptions {
+  /** A disk or an image with a partition table. */
+  source: string;
+  /** A disk, or the image that is made. */
+  destination: string;
+  /** Bytes of partitions, the greatest for the largest one. */
+  sizes: readonly number[];
+  /** Bytes of a new image, at least; undefined: as much as is needed. */
+  total?: number | undefined;
+  /** File systems are made with the parameters that those of the source have. */
+  mirror: boolean;
+  /** Nothing will be written. */
+  dryRun: boolean;
+}
+
+/** `files`: a new file system, into which the files are copied; `raw`: all bytes; `make`: anew, with nothing in it; `table`: a container of others. */
+export type Method = 'files' | 'raw' | 'make' | 'table';
+
+/** One partition of the plan. */
+export interface Part {
+  partition: Partition;
+  to: Place;
+  method: Method;
+  /** In a sentence. */
+  why: string;
+  /** What it holds; undefined: nothing that is known. */
+  found: Signature | undefined;
+  /** Arguments of mkfs. */
+  mirror: readonly string[];
+  /** Bytes and inodes that are copied, about. */
+  bytes: number;
+  inodes: number;
+  /** `files`: where they are. */
+  root?: MountedRoot;
+  /** Where the source is mounted by others, who may change it meanwhile. */
+  live?: string;
+}
+
+/** A destination as it was found. */
+export interface Destination {
+  path: string;
+  /** Where an image lies, without links on the way. */
+  real?: string;
+  /** A disk, or the image that was there; undefined: there is none. */
+  stats?: Stats;
+  /** A disk, which nobody else has as long as this is open. */
+  file?: FileHandle;
+  /** What is on it, in words; undefined: nothing. */
+  holds?: string;
+}
+
+/** A plan, with what it looks at open. */
+export interface Plan {
+  options: CloneOptions;
+  blockdev: Blockdev;
+  source: FileHandle;
+  table: PartitionTable;
+  parts: readonly Part[];
+  destination: Destination;
+  /** Bytes of the destination. */
+  size: number;
+  /** Identity of the disk until the proof is done: that of this very plan, by which the next run knows what was begun. */
+  meanwhile: string;
+  /** Unmounts and closes everything. */
+  close: () => Promise<void>;
+}
+
+/** Looks at everything. Throws `CloneRefused`, or `ADDON` where disks can't be had. */
+export async function planClone(options: CloneOptions): Promise<Plan> {
+  const open: FileHandle[] = [];
+  const roots: MountedRoot[] = [];
+  const close = async () => {
+    for (const { descriptor } of roots.splice(0)) await closed(descriptor);
+    for (const file of open.splice(0)) await file.close();
+  };
+  try {
+    return { ...(await build(options, open, roots)), options, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function build(
+  options: CloneOptions,
+  open: FileHandle[],
+  roots: MountedRoot[],
+): Promise<Omit<Plan, 'options' | 'close'>> {
+  const blockdev = loadBlockdev();
+  const { source: path, destination: into, mirror } = options;
+  const { file: source, stats } = await opened(path, 'source', constants.O_RDONLY);
+  open.push(source);
+  const there = await stat(toBytes(into)).catch(devices.unlessAbsent);
+  if (there) await distinct(options, stats, there);
+  const destination = await lookAt(blockdev, options, there, open);
+  const bytes = await devices.sizeOf(stats);
+  const table = await soundTable(blockdev, path, source, bytes, await devices.sectorOf(stats)).catch((error: Error) => {
+    throw new CloneRefused('table', error.message);
+  });
+  if (table === undefined || table.partitions.length === 0) {
+    throw new CloneRefused('table', `${display(path)} has no partitions: only a disk with a partition table is cloned`);
+  }
+  const places = layOut(table, resized(table, options.sizes));
+  const size = await sizeFor(options, table, places, destination);
+  const parts: Part[] = [];
+  for (const partition of table.partitions) {
+    const to = places.get(partition.number);
+    if (to) parts.push(await planned({ blockdev, path, file: source, stats, table, mirror, roots }, partition, to));
+  }
+  await equipped(parts);
+  await spacious(options, destination, parts);
+  const like = parts.map(({ partition, to, method, mirror: args }) => [partition, to, method, args]);
+  const words = JSON.stringify([table.label, table.id, size, like], (_, value) =>
+    typeof value === 'bigint' ? String(value) : value,
+  );
+  return { blockdev, source, table, parts, destination, size, meanwhile: throwaway('disk', words) };
+}
+
+async function opened(path: string, which: 'source' | 'destination', flags: number) {
+  const refuse = (why: string): never => {
+    throw new CloneRefused(which, `the ${which} ${display(path)} can't be used: ${why}`);
+  };
+  const stats = await stat(toBytes(path)).catch((error: Error) => refuse(error.message));
+  if (!stats.isFile() && !stats.isBlockDevice()) refuse('it is neither a file nor a block device');
+  if (await devices.isPartition(stats)) refuse('it is a partition: name the whole disk');
+  const file = await openFile(path, flags).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EBUSY') return refuse(error.message);
+    throw new CloneRefused(
+      'in use',
+      `the ${which} ${display(path)} is in use: it, or a partition of it, is mounted somewhere, is swap, or is part of something else`,
+    );
+  });
+  return { file, stats };
+}
+
+const openFile = (path: string, flags: number) => open(toBytes(path), flags);
+
+/** Refuses a destination that leads to the medium of the source. */
+async function distinct({ source, destination }: CloneOptions, one: Stats, other: Stats): Promise<void> {
+  const media = await devices.mediaOf(one);
+  const shared = (await devices.mediaOf(other)).find((medium) => media.includes(medium));
+  if (shared === undefined) return;
+  throw new CloneRefused(
+    'same',
+    `the destination ${display(destination)} is on the same medium as the source ${display(source)}; nothing was done`,
+  );
+}
+
+/** Looks at the destination, and holds a disk. */
+async function lookAt(
+  blockdev: Blockdev,
+  { destination: path, dryRun }: CloneOptions,
+  there: Stats | undefined,
+  open: FileHandle[],
+): Promise<Destination> {
+  if (there === undefined) {
+    const parent = await stat(toBytes(dirname(path))).catch(devices.unlessAbsent);
+    if (parent?.isDirectory()) return { path, real: await realOf(path) };
+    throw new CloneRefused('destination', `the destination ${display(path)} can't be made: its directory is not there`);
+  }
+  const how = dryRun ? constants.O_RDONLY : constants.O_RDWR;
+  const { file, stats } = await opened(path, 'destination', how | (there.isBlockDevice() ? constants.O_EXCL : 0));
+  open.push(file);
+  const why = await devices.claim(path, file, stats);
+  if (why !== undefined) {
+    throw new CloneRefused('in use', `the destination ${display(path)} is in use: ${why}; nothing was done`);
+  }
+  const holds = await contentOf(blockdev, file, await devices.sizeOf(stats));
+  return {
+    path,
+    real: await realOf(path),
+    stats,
+    ...(stats.isBlockDevice() && { file }),
+    ...(holds !== undefined && { holds }),
+  };
+}
+
+async function realOf(path: string): Promise<string> {
+  return join(fromBytes(await realpath(toBytes(dirname(path)), { encoding: 'buffer' })), basename(path));
+}
+
+/** What is on a disk or in an image, in words; undefined: it is blank. */
+async function contentOf(blockdev: Blockdev, file: FileHandle, size: number): Promise<string | undefined> {
+  if (size === 0) return undefined;
+  const found = await blockdev.probe(file.fd, 0, 0).catch(() => ({ table: '', type: 'something', label: '' }));
+  if (found?.table) return `a partition table (${found.table})`;
+  if (found) return `${found.type}${found.label ? ` "${found.label}"` : ''}`;
+  for (const at of [0, Math.max(0, size - MIB)]) {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(MIB), 0, Math.min(MIB, size), at);
+    if (buffer.subarray(0, bytesRead).some((byte) => byte !== 0)) return 'data';
+  }
+  return undefined;
+}
+
+/** The size of the destination. */
+async function sizeFor(
+  { total = 0 }: CloneOptions,
+  table: PartitionTable,
+  places: ReadonlyMap<number, Place>,
+  { path, stats }: Destination,
+): Promise<number> {
+  const ends = [...places.values()].map(({ start, size }) => start + size);
+  const end = Math.max(0, ...ends);
+  const tooSmall = (has: number, needs: number) => {
+    throw new CloneRefused(
+      'too small',
+      `${display(path)} is too small: ${needs} bytes are needed, and it has ${has}; nothing was done`,
+    );
+  };
+  if (stats?.isBlockDevice()) {
+    const sector = await devices.sectorOf(stats);
+    if (sector !== table.sectorSize) {
+      throw new CloneRefused(
+        'destination',
+        `${display(path)} has sectors of ${sector} bytes, the source of ${table.sectorSize}: that is not in this version yet; nothing was done`,
+      );
+    }
+    const size = await devices.sizeOf(stats);
+    const need = end + tail(table);
+    if (size < need) tooSmall(size, need);
+    return size;
+  }
+  const of = table.partitions.filter(({ container }) => !container);
+  const sum = of.reduce((all, { number }) => all + (places.get(number)?.size ?? 0) + MIB, 2 * MIB);
+  const need = Math.ceil(Math.max(end + MIB, sum) / MIB) * MIB;
+  if (total !== 0 && total < need) tooSmall(total, need);
+  return Math.max(need, Math.floor(total / MIB) * MIB);
+}
+
+interface From {
+  blockdev: Blockdev;
+  path: string;
+  file: FileHandle;
+  stats: Stats;
+  table: PartitionTable;
+  mirror: boolean;
+  /** What is mounted on the way. */
+  roots: MountedRoot[];
+}
+
+/** How a partition is cloned, and why. */
+async function planned(from: From, partition: Partition, to: Place): Promise<Part> {
+  const { blockdev, path, file, stats, table } = from;
+  const name = `${display(path)}, partition ${partition.number}`;
+  const { start, size } = partition;
+  const part = { partition, to, found: undefined, mirror: [], bytes: size, inodes: 1 };
+  if (partition.container) return { ...part, method: 'table', why: 'it holds the logical ones', bytes: 0, inodes: 0 };
+  const found = await blockdev.probe(file.fd, start, size).catch(() => undefined);
+  if (found?.type === 'swap' || found?.type === 'swsuspend') {
+    return { ...part, found, method: 'make', why: 'nothing of swap is worth a copy', bytes: 0 };
+  }
+  const nodes = await devices.devicesOf(path, stats, partition);
+  const mounts = await devices.mountsOf(blockdev, nodes);
+  const raw = (why: string): Part => {
+    if (mounts.length > 0)
+      inUse(name, `${why}, and it is mounted at ${display(fromBytes(mounts[0]?.target ?? Buffer.alloc(0)))}`);
+    if (to.size < size) {
+      throw new CloneRefused(
+        'too small',
+        `${name} can't be made smaller: ${why}, so all its ${size} bytes are copied; nothing was done`,
+      );
+    }
+    return { ...part, found, method: 'raw', why };
+  };
+  const kind = found?.usage === 'filesystem' ? KINDS[found.type] : undefined;
+  if (mounts.length === 0) await idle(name, nodes);
+  if (found === undefined) return raw('nothing that is known is in it');
+  if (kind === undefined) return raw(`it holds ${found.type || 'a partition table'}`);
+  if (to.size < kind.least) return raw(`no ${found.type} of ${to.size} bytes can be made`);
+  if (found.type === 'vfat' && mounts.length === 0 && to.size >= size) return raw('FAT is copied whole');
+  const mounted = await rootOf(from, found, mounts, partition, name).catch((error: unknown) => {
+    if (error instanceof CloneRefused) throw error;
+    return raw((error as Error).message);
+  });
+  if ('method' in mounted) return mounted;
+  const { root, live } = mounted;
+  from.roots.push(root);
+  if (found.type === 'btrfs' && (await subvolumes(root)) > 0) return raw('btrfs with subvolumes is copied whole');
+  const { bsize, blocks, bfree, files, ffree } = await statfs(root.directory);
+  const [bytes, inodes] = [(blocks - bfree) * bsize, Math.max(0, files - ffree)];
+  const like = from.mirror
+    ? await attached(blockdev, file.fd, { start, size }, { write: false, sectorSize: sectorOf(table) }, (device) =>
+        kind.mirror(device, to.size === size),
+      )
+    : [];
+  const room = kind.room(to.size, like);
+  if (to.size < size && (room.bytes < bytes || room.inodes < inodes)) {
+    const what = room.bytes < bytes ? `${bytes} bytes` : `${inodes} inodes`;
+    throw new CloneRefused('too small', `${name} does not fit into ${to.size} bytes: it has ${what}; nothing was done`);
+  }
+  const why =
+    live === undefined ? 'its files are copied' : `its files are copied from where it is mounted, ${display(live)}`;
+  const more = { mirror: like, bytes, inodes, root, ...(live !== undefined && { live }) };
+  return { ...part, found, method: 'files', why, ...more };
+}
+
+function inUse(name: string, why: string): never {
+  throw new CloneRefused('in use', `${name} is in use: ${why}; nothing was done`);
+}
+
+/** Loop devices and mounts of 4096-byte sectors have to be told so. */
+export const sectorOf = ({ sectorSize }: Pick<PartitionTable, 'sectorSize'>) => (sectorSize === 512 ? 0 : sectorSize);
+
+/** What is in use by somebody, and mounted nowhere that we see, is in no state to be read. */
+async function idle(name: string, nodes: readonly string[]): Promise<void> {
+  for (const number of nodes) {
+    const node = await devices.nodeOf(number);
+    if (node === undefined) continue;
+    const file = await openFile(node, constants.O_RDONLY | constants.O_EXCL).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'EBUSY') inUse(name, `somebody has ${node}, and it is not mounted here`);
+      return undefined;
+    });
+    await file?.close();
+  }
+}
+
+/** The files of a partition: where it is mounted, or mounted for us. */
+async function rootOf(
+  { blockdev, file, table }: From,
+  found: Signature,
+  mounts: Awaited<ReturnType<typeof devices.mountsOf>>,
+  place: Place,
+  name: string,
+): Promise<{ root: MountedRoot; live?: string }> {
+  const [first] = mounts;
+  if (first === undefined) {
+    return {
+      root: await mountedAt(blockdev, file.fd, found.type, place, { write: false, sectorSize: sectorOf(table) }),
+    };
+  }
+  const live = fromBytes(first.target);
+  if (fromBytes(first.root) !== '/') inUse(name, `only a part of it is mounted, at ${display(live)}`);
+  const descriptor = await blockdev.cloneMount(first.target);
+  return { root: { descriptor, directory: `/proc/self/fd/${descriptor}`, direct: false }, live };
+}
+
+/** How many subvolumes a btrfs has beside its own root. */
+async function subvolumes({ descriptor }: MountedRoot): Promise<number> {
+  const told = await must('btrfs', ['subvolume', 'list', `/proc/${process.pid}/fd/${descriptor}`]);
+  return told.split('\n').filter((line) => line !== '').length;
+}
+
+/** Refuses where a program is missing. */
+async function equipped(parts: readonly Part[]): Promise<void> {
+  const tools = parts.flatMap(({ method, found }) =>
+    method === 'make' ? ['mkswap'] : method === 'files' ? (KINDS[found?.type ?? '']?.tools ?? []) : [],
+  );
+  const missing: string[] = [];
+  for (const tool of new Set(tools)) if (!(await has(tool))) missing.push(tool);
+  if (missing.length === 0) return;
+  throw new CloneRefused('tools', `programs are missing for this clone: ${missing.join(', ')}; nothing was done`);
+}
+
+/** Refuses an image that its file system has no room for. */
+async function spacious({ destination }: CloneOptions, { stats }: Destination, parts: readonly Part[]): Promise<void> {
+  if (stats?.isBlockDevice() || (await stat(toBytes(`${destination}.partial`)).catch(devices.unlessAbsent))) return;
+  const { bsize, bavail } = await statfs(toBytes(dirname(destination)));
+  const need = parts.reduce((sum, { method, bytes }) => sum + (method === 'files' ? bytes : 0), 0);
+  if (need <= bavail * bsize) return;
+  throw new CloneRefused(
+    'too small',
+    `there is no room for ${display(destination)}: ${need} bytes of files, and ${bavail * bsize} are free; nothing was done`,
+  );
+}

@@ -1,0 +1,61 @@
+/**
+ * Programs of the system that make, check and change file systems.
+ *
+ * Comes in: a program and its arguments; goes out: what it printed. None is run by a shell, and none is looked for where the
+ * caller's PATH says.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { stat } from 'node:fs/promises';
+import { BulkhaulError } from '../../error.js';
+
+/** Where programs of the system are; what libblkid remembers of disks is neither asked nor changed. */
+const PATHS = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', BLKID_FILE: '/dev/null' };
+/** Bytes of what a program prints that are kept. */
+const KEPT = 1 << 20;
+/** Bytes of its complaint that are told. */
+const SAID = 4096;
+
+/**
+ * Runs a program to its end. Throws `USAGE` where it is not there, or fails, with what it says; `good`: codes with which it
+ * has not failed; `signal`: ends it.
+ */
+export function must(
+  program: string,
+  args: readonly string[],
+  { good = [0], signal }: { good?: readonly number[]; signal?: AbortSignal } = {},
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let child: ChildProcess;
+    const fail = (why: string) => reject(new BulkhaulError('USAGE', `${program}: ${why}`));
+    try {
+      child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...PATHS }, signal });
+    } catch (error) {
+      fail((error as Error).message);
+      return;
+    }
+    let printed = '';
+    let said = '';
+    child.stdout?.on('data', (part: Buffer) => {
+      if (printed.length < KEPT) printed += part.toString();
+    });
+    child.stderr?.on('data', (part: Buffer) => {
+      if (said.length < SAID) said += part.toString();
+    });
+    child.on('error', (error: NodeJS.ErrnoException) =>
+      fail(error.code === 'ENOENT' ? 'there is no such program' : error.message),
+    );
+    child.on('close', (code, killed) => {
+      if (code !== null && good.includes(code)) resolve(printed);
+      else fail(said.trim() || printed.trim().slice(-SAID) || `it ended with ${code ?? killed}`);
+    });
+  });
+}
+
+/** Whether a program is there. */
+export async function has(program: string): Promise<boolean> {
+  for (const directory of PATHS.PATH.split(':')) {
+    const found = await stat(`${directory}/${program}`).catch(() => undefined);
+    if (found !== undefined) return true;
+  }
+  return false;
+}

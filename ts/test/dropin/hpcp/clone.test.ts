@@ -1,0 +1,517 @@
+/** Clones of whole disks: what they have, what is refused before anything is written, and what a dead run leaves. */
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { executable, run, scratch } from '../../rig.js';
+
+/** Why disks can't be cloned here. */
+const WITHOUT = (() => {
+  if (process.getuid?.() !== 0) return 'this needs root';
+  try {
+    accessSync('/dev/loop-control', constants.R_OK | constants.W_OK);
+    accessSync(new URL('../../../../bindings/blockdev/blockdev.node', import.meta.url));
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+})();
+if (WITHOUT !== undefined) console.log(`skip: ${WITHOUT}`);
+
+const must = (program: string, ...args: string[]) =>
+  execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const hpcp = (cwd: string, ...args: string[]) => run(['hpcp', ...args], { cwd });
+const told = ({ stdout, stderr }: { stdout: string; stderr: string }) => stdout + stderr;
+
+const MIB = 2 ** 20;
+interface Place {
+  start: number;
+  size: number;
+}
+
+/** Partitions as sfdisk tells of them, without the name of the disk. */
+const dump = (path: string) =>
+  must('sfdisk', '-d', path)
+    .split('\n')
+    .filter((line) => !/^(device|last-lba):/.test(line))
+    .map((line) => line.replace(path, 'disk'));
+const places = (path: string): Place[] =>
+  dump(path).flatMap((line) => {
+    const [, start, size] = /start= *(\d+), size= *(\d+)/.exec(line) ?? [];
+    return start === undefined || / type=[5f](,|$)/.test(line)
+      ? []
+      : [{ start: Number(start) * 512, size: Number(size) * 512 }];
+  });
+/** What is in each partition, as blkid tells. */
+const contents = (path: string) =>
+  places(path).map(({ start, size }) => {
+    try {
+      return must('blkid', '-p', '-o', 'export', '-O', String(start), '-S', String(size), path)
+        .split('\n')
+        .filter((line) => /^(TYPE|UUID|LABEL|VERSION|BLOCK_SIZE)=/.test(line));
+    } catch {
+      return [];
+    }
+  });
+const bytes = (path: string, { start, size }: Place) => {
+  const file = openSync(path, 'r');
+  try {
+    const buffer = Buffer.alloc(size);
+    readSync(file, buffer, 0, size, start);
+    return buffer;
+  } finally {
+    closeSync(file);
+  }
+};
+const digest = (path: string) => must('sha256sum', path).split(' ')[0];
+
+/** Attaches a range of an image for as long as the test runs, or `use` does. */
+function loop(path: string, place?: Place, ...more: string[]): string {
+  const range = place ? ['-o', String(place.start), '--sizelimit', String(place.size)] : [];
+  const device = must('losetup', '--find', '--show', ...range, ...more, path).trim();
+  onTestFinished(() => void must('losetup', '-d', device));
+  return device;
+}
+function within<T>(path: string, place: Place, use: (device: string) => T): T {
+  const range = ['-o', String(place.start), '--sizelimit', String(place.size)];
+  const device = must('losetup', '--find', '--show', ...range, path).trim();
+  try {
+    return use(device);
+  } finally {
+    must('losetup', '-d', device);
+  }
+}
+function mounted<T>(path: string, place: Place, options: string, use: (directory: string) => T): T {
+  const directory = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+  try {
+    return within(path, place, (device) => {
+      must('mount', '-o', options, device, directory);
+      try {
+        return use(directory);
+      } finally {
+        must('umount', directory);
+      }
+    });
+  } finally {
+    rmdirSync(directory);
+  }
+}
+
+/** Files of many kinds. */
+function fill(root: string): void {
+  mkdirSync(join(root, 'a/b'), { recursive: true });
+  for (let index = 0; index < 30; index += 1)
+    writeFileSync(join(root, `a/b/f${index}`), Buffer.alloc(20_000 + index, index + 1));
+  linkSync(join(root, 'a/b/f1'), join(root, 'hard'));
+  symlinkSync('a', join(root, 'link'));
+  must('truncate', '-s', '1M', join(root, 'sparse'));
+  must('mkfifo', join(root, 'pipe'));
+  must('mknod', join(root, 'device'), 'c', '1', '3');
+  must('setfattr', '-n', 'user.x', '-v', 'y', join(root, 'a/b/f2'));
+  must('chown', '3:4', join(root, 'a/b/f3'));
+  must('chmod', '2750', join(root, 'a'));
+  must('touch', '-d', '2001-02-03 04:05:06.5', join(root, 'a'));
+}
+
+/** Makes a disk: a table, and in its partitions what `make` puts there. */
+function disk(path: string, size: string, table: string, make: readonly ((device: string) => void)[]): void {
+  must('truncate', '-s', size, path);
+  execFileSync('sfdisk', ['-q', path], { input: table, stdio: ['pipe', 'ignore', 'ignore'] });
+  const file = openSync(path, 'r+');
+  writeSync(file, Buffer.alloc(440, 'boot'), 0, 440, 0);
+  closeSync(file);
+  for (const [index, place] of places(path).entries()) within(path, place, (device) => make[index]?.(device));
+}
+const ext4 = (device: string) => {
+  must('mkfs.ext4', '-q', '-L', 'root', '-b', '1024', '-m', '3', '-O', '^metadata_csum', '-N', '3000', device);
+};
+const filled = (path: string, index: number) => mounted(path, places(path)[index] as Place, 'rw', fill);
+
+let disks: string;
+let gpt: string;
+let mbr: string;
+beforeAll(() => {
+  if (WITHOUT !== undefined) return;
+  disks = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+  gpt = join(disks, 'gpt.img');
+  disk(
+    gpt,
+    '600M',
+    [
+      'label: gpt\nlabel-id: 11111111-2222-4333-8444-555555555555\nfirst-lba: 34\n',
+      'start=34,size=2014,type=21686148-6449-6E6F-744E-656564454649,name="bios"\n',
+      'size=4MiB,type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B,name="EFI é "\n',
+      'size=4MiB,type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F\n',
+      'size=64MiB,name=root,attrs=LegacyBIOSBootable\n',
+      'size=300MiB,name=data\n',
+      'size=120MiB\n',
+    ].join(''),
+    [
+      (device) => writeFileSync(device, Buffer.alloc(50_000, 'core')),
+      (device) => must('mkfs.fat', '-n', 'EFI', device),
+      (device) => must('mkswap', '-L', 'swappy', device),
+      ext4,
+      (device) => must('mkfs.xfs', '-q', '-L', 'data', '-i', 'size=1024', '-m', 'rmapbt=1', device),
+      (device) => must('mkfs.btrfs', '-q', '-L', 'subvolumes', '-n', '8192', device),
+    ],
+  );
+  for (const index of [3, 4, 5]) filled(gpt, index);
+  mbr = join(disks, 'mbr.img');
+  disk(
+    mbr,
+    '64M',
+    [
+      'label: dos\nlabel-id: 0x12345678\nstart=63,size=32705,type=83,bootable\n',
+      'start=32768,size=81920,type=5\nstart=34816,size=8192,type=82\nstart=45056,size=40960,type=83\n',
+    ].join(''),
+    [ext4, (device) => must('mkswap', device), ext4],
+  );
+  filled(mbr, 0);
+  filled(mbr, 2);
+});
+afterAll(() => {
+  if (WITHOUT === undefined) rmSync(disks, { recursive: true });
+});
+
+/** What rsync would change to make the one file system like the other. */
+const differences = (one: string, other: string, index: number, from = places(one), to = places(other)) =>
+  mounted(one, from[index] as Place, 'ro,norecovery', (left) =>
+    mounted(other, to[index] as Place, `ro,norecovery${index === 4 ? ',nouuid' : ''}`, (right) =>
+      must('rsync', '-aniHAX', '--checksum', '--delete', '--exclude', 'lost+found', `${left}/`, `${right}/`),
+    ),
+  );
+
+describe.skipIf(WITHOUT !== undefined)('a clone', { timeout: 120_000 }, () => {
+  it('of a disk has its table, its ids, its file systems as they were made, and its files', async () => {
+    const cwd = scratch();
+    const made = await hpcp(cwd, '-dd', gpt, '-di', 'x.img');
+    expect(made).toMatchObject({ code: 0, stdout: expect.stringContaining('partition 4 "root": files, ext4 "root"') });
+    expect(readdirSync(cwd)).toEqual(['x.img']);
+    const clone = join(cwd, 'x.img');
+    expect(dump(clone)).toEqual(dump(gpt));
+    expect(contents(clone)).toEqual(contents(gpt));
+    expect(bytes(clone, { start: 0, size: 440 })).toEqual(Buffer.alloc(440, 'boot'));
+    expect(bytes(clone, places(clone)[0] as Place)).toEqual(bytes(gpt, places(gpt)[0] as Place));
+    expect(bytes(clone, places(clone)[1] as Place)).toEqual(bytes(gpt, places(gpt)[1] as Place));
+    const facts = (path: string, index: number, program: string, ...args: string[]) =>
+      within(path, places(path)[index] as Place, (device) =>
+        must(program, ...args, device)
+          .replaceAll(device, '')
+          .split('\n')
+          .filter(
+            (line) =>
+              !/created|time|checked|Lifetime|Free|Hash Seed|Journal|Mount|Last|Overhead|state|Checksum/i.test(line),
+          ),
+      );
+    expect(facts(clone, 3, 'dumpe2fs', '-h')).toEqual(facts(gpt, 3, 'dumpe2fs', '-h'));
+    expect(facts(clone, 4, 'xfs_db', '-r', '-c', 'info')).toEqual(facts(gpt, 4, 'xfs_db', '-r', '-c', 'info'));
+    const node = (path: string) =>
+      facts(path, 5, 'btrfs', 'inspect-internal', 'dump-super').filter((line) =>
+        /^(nodesize|csum_type|sectorsize)/.test(line),
+      );
+    expect(node(clone)).toEqual(node(gpt));
+    for (const index of [3, 4]) expect(differences(gpt, clone, index)).toBe('');
+    facts(clone, 3, 'e2fsck', '-fn');
+    facts(clone, 4, 'xfs_repair', '-n');
+    facts(clone, 5, 'btrfs', 'check', '--readonly');
+  });
+
+  it('with sizes has them, the greatest for the largest, and keeps the places before', async () => {
+    const cwd = scratch();
+    const small = join(cwd, 'small.img');
+    disk(small, '150M', 'label: gpt\nsize=2MiB\nsize=100MiB\nsize=24MiB\n', [() => undefined, ext4, ext4]);
+    filled(small, 1);
+    filled(small, 2);
+    const plan = await hpcp(cwd, '-dd', 'small.img', '-di', 'x.img', '-ddr', '16Mi', '-ddr', '32Mi', '--dry-run');
+    expect(plan).toMatchObject({ code: 0, stdout: expect.stringContaining('ext4 "root", 100 MiB to 32.0 MiB') });
+    expect(readdirSync(cwd)).toEqual(['small.img']);
+    expect((await hpcp(cwd, '-dd', 'small.img', '-di', 'x.img', '-ddr', '16Mi', '-ddr', '32Mi')).code).toBe(0);
+    const clone = join(cwd, 'x.img');
+    const [first, second, third] = places(clone);
+    expect([first, second, third]).toEqual([
+      { start: MIB, size: 2 * MIB },
+      { start: 3 * MIB, size: 32 * MIB },
+      { start: 35 * MIB, size: 16 * MIB },
+    ]);
+    for (const index of [1, 2]) expect(differences(small, clone, index)).toBe('');
+    expect(contents(clone)).toEqual(contents(small));
+  });
+
+  it('of an MBR disk is one, with its active flag, its logical partitions and what lies before the first', async () => {
+    const cwd = scratch();
+    expect(await hpcp(cwd, '-dd', '-si', mbr, '-di', 'x.img')).toMatchObject({ code: 0 });
+    const clone = join(cwd, 'x.img');
+    expect(dump(clone)).toEqual(dump(mbr));
+    expect(contents(clone)).toEqual(contents(mbr));
+    const gap = { start: 512, size: 62 * 512 };
+    expect(bytes(clone, gap)).toEqual(bytes(mbr, gap));
+    expect(bytes(clone, { start: 0, size: 440 })).toEqual(Buffer.alloc(440, 'boot'));
+    for (const index of [0, 2]) expect(differences(mbr, clone, index)).toBe('');
+  });
+
+  it('leaves out what is excluded, from the root of each file system', async () => {
+    const cwd = scratch();
+    expect((await hpcp(cwd, '-dd', mbr, '-di', 'x.img', '-e', '/a/b/*', '-e', 'pipe', '-nfp')).code).toBe(0);
+    const found = mounted(join(cwd, 'x.img'), places(join(cwd, 'x.img'))[0] as Place, 'ro', (root) => [
+      readdirSync(root).sort(),
+      readdirSync(join(root, 'a/b')),
+    ]);
+    expect(found).toEqual([['a', 'device', 'hard', 'link', 'lost+found', 'sparse'], []]);
+  });
+
+  it('goes onto a disk that holds something with a yes only, and has nothing of what was there', async () => {
+    const cwd = scratch();
+    const path = join(cwd, 'target');
+    disk(path, '80M', 'label: gpt\nsize=60MiB\n', [(device) => must('mkfs.ext4', '-q', '-L', 'old', device)]);
+    const device = loop(path);
+    const before = digest(path);
+    const asked = await run(['hpcp', '-dd', mbr, '-d', device], { cwd, input: 'n\n' });
+    expect(asked).toMatchObject({ code: 147, stderr: expect.stringContaining('holds a partition table (gpt)') });
+    expect((await run(['hpcp', '-dd', mbr, '-d', device], { cwd, input: '' })).code).toBe(147);
+    expect(digest(path)).toBe(before);
+    expect(await hpcp(cwd, '-dd', mbr, device, '--overwrite')).toMatchObject({ code: 0 });
+    must('sync', device);
+    expect(dump(path)).toEqual(dump(mbr));
+    expect(contents(path)).toEqual(contents(mbr));
+    expect(must('blkid', '-p', '-o', 'value', '-s', 'PTTYPE', path)).toBe('dos\n');
+    expect(differences(mbr, path, 0)).toBe('');
+    // An image that is there is replaced when the new one is whole.
+    writeFileSync(join(cwd, 'x.img'), 'precious');
+    expect((await run(['hpcp', '-dd', mbr, '-di', 'x.img'], { cwd, input: 'no\n' })).code).toBe(147);
+    expect(digest(join(cwd, 'x.img'))).toBe(must('sh', '-c', 'printf precious | sha256sum').split(' ')[0]);
+    expect((await run(['hpcp', '-dd', mbr, '-di', 'x.img'], { cwd, input: 'y\n' })).code).toBe(0);
+    expect(dump(join(cwd, 'x.img'))).toEqual(dump(mbr));
+  });
+
+  it('of a disk with sectors of 4096 bytes has them too', async () => {
+    const cwd = scratch();
+    const path = join(cwd, 'large');
+    must('truncate', '-s', '64M', path);
+    const device = loop(path, undefined, '-b', '4096');
+    execFileSync('sfdisk', ['-q', device], { input: 'label: gpt\nsize=40MiB\n', stdio: ['pipe', 'ignore', 'ignore'] });
+    within(path, { start: MIB, size: 40 * MIB }, (part) => must('mkfs.ext4', '-q', '-b', '4096', part));
+    mounted(path, { start: MIB, size: 40 * MIB }, 'rw', fill);
+    expect(await hpcp(cwd, '-dd', device, '-di', 'x.img')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('sectors of 4096 bytes'),
+    });
+    const clone = loop(join(cwd, 'x.img'), undefined, '-b', '4096');
+    expect(dump(clone)).toEqual(dump(device));
+    const place = [{ start: MIB, size: 40 * MIB }];
+    expect(differences(path, join(cwd, 'x.img'), 0, place, place)).toBe('');
+    // And an image with them is a source.
+    expect((await hpcp(cwd, '-dd', 'x.img', '-di', 'y.img')).code).toBe(0);
+    expect(differences(path, join(cwd, 'y.img'), 0, place, place)).toBe('');
+  });
+
+  it('takes what is mounted from where it is mounted, and what other mounts hide', async () => {
+    const cwd = scratch();
+    const path = join(cwd, 'live.img');
+    copyFileSync(mbr, path, constants.COPYFILE_FICLONE);
+    mounted(path, places(path)[0] as Place, 'rw', (root) => {
+      writeFileSync(join(root, 'unwritten'), 'in memory yet');
+      must('mount', '-t', 'tmpfs', 'none', join(root, 'a'));
+      try {
+        execFileSync(process.execPath, [executable, 'hpcp', '-dd', 'live.img', '-di', 'x.img'], { cwd, stdio: 'pipe' });
+      } finally {
+        must('umount', join(root, 'a'));
+      }
+    });
+    expect(differences(path, join(cwd, 'x.img'), 0)).toBe('');
+  });
+
+  it('that dies has no name, and nothing of the identity; the next run goes on with what is proved', async () => {
+    const cwd = scratch();
+    const args = [executable, 'hpcp', '-dd', mbr, '-di', 'x.img', '--bwlimit', '600'];
+    const child = spawn(process.execPath, args, { cwd, stdio: 'ignore' });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const partial = join(cwd, 'x.img.partial');
+    // One partition is proved: the table has its type.
+    while (!existsSync(partial) || bytes(partial, { start: 446 + 4, size: 1 })[0] !== 0x83) {
+      if (child.exitCode !== null) throw new Error('it ended');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    child.kill('SIGKILL');
+    await ended;
+    expect(readdirSync(cwd)).toEqual(['x.img.partial']);
+    expect(dump(partial).join()).not.toContain('0x12345678');
+    expect(places(partial)).toHaveLength(1);
+    const ids = contents(mbr).flatMap((lines) => lines.filter((line) => line.startsWith('UUID=')));
+    expect(
+      contents(partial)
+        .flat()
+        .filter((line) => ids.includes(line)),
+    ).toEqual([]);
+    const attached = () => must('losetup', '--noheadings', '-O', 'BACK-FILE').includes(partial);
+    while (attached()) await new Promise((resolve) => setImmediate(resolve));
+    const again = await hpcp(cwd, '-dd', mbr, '-di', 'x.img');
+    expect(again).toMatchObject({ code: 0, stderr: expect.stringContaining('was proved by an earlier run') });
+    expect(readdirSync(cwd)).toEqual(['x.img']);
+    expect(dump(join(cwd, 'x.img'))).toEqual(dump(mbr));
+    for (const index of [0, 2]) expect(differences(mbr, join(cwd, 'x.img'), index)).toBe('');
+  });
+
+  it('of a disk that can not be read is none', async () => {
+    const cwd = scratch();
+    const path = join(cwd, 'torn');
+    disk(path, '64M', 'label: dos\nsize=8MiB\nsize=40MiB\n', []);
+    const device = loop(path);
+    expect((await hpcp(cwd, '-dd', device, '-di', 'x.img', '--dry-run')).code).toBe(0);
+    // What comes after is an error of the medium.
+    truncateSync(path, 20 * MIB);
+    const ran = await hpcp(cwd, '-dd', device, '-di', 'x.img');
+    const { code } = ran;
+    expect({ code, told: told(ran) }).toEqual({ code: 182, told: expect.stringContaining('Input/output error') });
+    expect(readdirSync(cwd)).toEqual(['torn']);
+  });
+
+  it('without room is none, and says so', async () => {
+    const cwd = scratch();
+    const path = join(cwd, 'noise');
+    disk(path, '24M', 'label: gpt\nsize=16MiB\n', [
+      (device) => must('dd', 'if=/dev/urandom', `of=${device}`, 'bs=1M', 'count=16'),
+    ]);
+    mkdirSync(join(cwd, 'small'));
+    must('mount', '-t', 'tmpfs', '-o', 'size=4m', 'none', join(cwd, 'small'));
+    try {
+      const ran = await hpcp(cwd, '-dd', 'noise', '-di', 'small/x.img');
+      expect({ code: ran.code, told: told(ran) }).toEqual({ code: 181, told: expect.stringContaining('ENOSPC') });
+      expect(existsSync(join(cwd, 'small/x.img'))).toBe(false);
+    } finally {
+      must('umount', join(cwd, 'small'));
+    }
+  });
+
+  describe('is refused before anything is written', () => {
+    /** Refused, and both sides are as they were. */
+    async function refused(cwd: string, args: string[], code: number, why: string | RegExp, ...files: string[]) {
+      const before = [readdirSync(cwd), files.map(digest)];
+      const ran = await hpcp(cwd, '-dd', ...args, '--overwrite');
+      expect({ code: ran.code, told: told(ran) }).toEqual({ code, told: expect.stringMatching(why) });
+      expect([readdirSync(cwd), files.map(digest)]).toEqual(before);
+    }
+
+    it('where the destination is the source, whatever leads there', async () => {
+      const cwd = scratch();
+      const path = join(cwd, 'd.img');
+      copyFileSync(mbr, path, constants.COPYFILE_FICLONE);
+      symlinkSync('d.img', join(cwd, 'soft'));
+      linkSync(path, join(cwd, 'hard'));
+      const [first, second] = [loop(path), loop(path)];
+      for (const into of ['./d.img', 'soft', 'hard', first]) {
+        await refused(cwd, ['d.img', '-d', into], 241, 'same medium', path);
+      }
+      await refused(cwd, [first, '-d', second], 241, 'same medium', path);
+    });
+
+    it('where the destination is mounted, here or in another namespace, or is swap', async () => {
+      const cwd = scratch();
+      const path = join(cwd, 'target');
+      disk(path, '80M', 'label: dos\nsize=60MiB\n', [ext4]);
+      const device = loop(path, undefined, '-P');
+      const part = loop(path, places(path)[0]);
+      const directory = scratch();
+      must('mount', '-o', 'ro,norecovery', part, directory);
+      try {
+        await refused(cwd, [mbr, '-d', 'target'], 251, 'it is attached to', path);
+        await refused(cwd, [mbr, '-d', part], 251, 'in use', path);
+      } finally {
+        must('umount', directory);
+      }
+      const elsewhere = spawn('unshare', [
+        '-m',
+        'sh',
+        '-c',
+        `mount -o ro,norecovery ${part} ${directory} && echo && cat`,
+      ]);
+      await new Promise((resolve) => elsewhere.stdout.once('data', resolve));
+      await refused(cwd, [mbr, '-d', part], 251, 'in use', path);
+      const gone = new Promise((resolve) => elsewhere.once('close', resolve));
+      elsewhere.stdin.end();
+      await gone;
+      must('mkswap', part);
+      must('swapon', part);
+      try {
+        await refused(cwd, [mbr, '-d', part], 251, 'in use', path);
+      } finally {
+        must('swapoff', part);
+      }
+      expect(device).not.toBe(part);
+    });
+
+    it('where it does not fit', async () => {
+      const cwd = scratch();
+      const path = join(cwd, 'target');
+      must('truncate', '-s', '32M', path);
+      await refused(cwd, [mbr, '-d', loop(path)], 223, 'is too small', path);
+      await refused(cwd, [mbr, '-di', 'x.img', '-dis', '52Mi'], 223, 'is too small');
+      // The data of a file system, and what is copied whole.
+      await refused(cwd, [gpt, '-di', 'x.img', '-ddr', '300Mi', '-ddr', '120Mi', '-ddr', '4Mi'], 223, 'does not fit');
+      const raw = join(cwd, 'raw');
+      disk(raw, '16M', 'label: gpt\nsize=8MiB\n', [(device) => writeFileSync(device, 'raw')]);
+      await refused(cwd, ['raw', '-di', 'x.img', '-ddr', '4Mi'], 223, "can't be made smaller", raw);
+    });
+
+    it('where sectors have another size', async () => {
+      const cwd = scratch();
+      const path = join(cwd, 'target');
+      must('truncate', '-s', '128M', path);
+      await refused(cwd, [mbr, '-d', loop(path, undefined, '-b', '4096')], 221, 'sectors of 4096 bytes', path);
+    });
+
+    it.each<[string, (path: string) => void, string]>([
+      ['has another beginning', (path) => write(path, 512 + 60, 1), 'its GPT has a header with another checksum'],
+      ['has other entries', (path) => write(path, 1024 + 40, 1), 'its GPT has entries with another checksum'],
+      ['has lost its copy', (path) => write(path, 16 * MIB - 512, 512), 'the copy of its GPT is missing'],
+      ['is larger than the disk', (path) => truncateSync(path, 4 * MIB), 'is damaged'],
+      ['is gone', (path) => write(path, 512, 4096 - 512), 'its GPT is missing|no partitions'],
+    ])('where the table %s', async (_, damage, why) => {
+      const cwd = scratch();
+      const path = join(cwd, 'd.img');
+      disk(path, '16M', 'label: gpt\nsize=8MiB\n', []);
+      damage(path);
+      await refused(cwd, ['d.img', '-di', 'x.img'], 182, why, path);
+    });
+
+    it.each<[string, string[], number, string]>([
+      ['there is no table', ['plain', '-di', 'x.img'], 182, 'has no partitions'],
+      ['there is no source', ['absent', '-di', 'x.img'], 206, 'absent'],
+      ['it is a directory', ['.', '-di', 'x.img'], 206, 'neither a file nor a block device'],
+      ['its directory is missing', ['plain', '-di', 'absent/x.img'], 221, 'its directory is not there'],
+      ['there are two sources', ['plain', 'plain', '-di', 'x.img'], 2, 'one source'],
+      ['there are two destinations', ['plain', '-d', 'a', '-d', 'b'], 2, 'one destination'],
+      ['there is no destination', ['plain'], 240, '-dd takes one disk'],
+      ['something is to be removed', ['plain', '-di', 'x.img', '-rm'], 2, 'not with a whole disk'],
+    ])('where %s', async (_, args, code, why) => {
+      const cwd = scratch();
+      must('truncate', '-s', '1M', join(cwd, 'plain'));
+      await refused(cwd, args, code, why);
+    });
+  });
+});
+
+function write(path: string, at: number, size: number): void {
+  const file = openSync(path, 'r+');
+  writeSync(file, Buffer.alloc(size, 0x55), 0, size, at);
+  closeSync(file);
+}
