@@ -109,7 +109,7 @@ class Cloning implements NativeJob {
       if (target && target.file !== this.plan.destination.file) await target.file.close();
       this.#elapsed = (performance.now() - this.#begun) / 1000;
       this.#phase = 'done';
-      this.#ledger.end();
+      this.#ledger.events.end();
     }
     return this.#report();
   }
@@ -584,7 +584,7 @@ class Cloning implements NativeJob {
   }
 
   nextEvents() {
-    return this.#ledger.next();
+    return this.#ledger.events.next();
   }
 
   cancel(abort: boolean): void {

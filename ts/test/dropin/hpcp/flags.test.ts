@@ -1,7 +1,6 @@
 /** The flags of hpcp: what they mean now, the echo, and that each is documented. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { UsageError } from '../../../src/cli/dropin/argparse.js';
 import { echo, FLAGS, originalFlags, parseCall } from '../../../src/cli/dropin/hpcp/flags.js';
 import { helpText } from '../../../src/cli/dropin/hpcp/help.js';
 import { resources, workers } from '../../../src/cli/dropin/hpcp/settings.js';
@@ -75,6 +74,9 @@ it.each<[string[], RegExp]>([
   [['--sync', 'x'], /^argument --sync/],
   [['--sparse', ''], /^argument --sparse/],
   [['--jobs', '0'], /^argument --jobs: 0 is less than 1$/],
+  [['-ddr', '1G'], /^argument -ddr\/--dd_resize: it goes with -dd/],
+  [['-nfp'], /^argument -nfp\/--no_fs_param_mirror: it goes with -dd/],
+  [['--overwrite'], /^argument --overwrite: it goes with -dd/],
   [['-b', '-nb'], /not allowed with/],
   [['--files-from', 'a', '--files-from0', 'b'], /^argument --files-from0: not allowed with/],
   [['-ctl', 'x'], /^argument -ctl\/--command_timeout_limit: 'x' is not a number of seconds$/],

@@ -42,6 +42,14 @@ const hpcp = (cwd: string, ...args: string[]) => run(['hpcp', ...args], { cwd })
 const differences = (from: string, to: string) =>
   must('rsync', '-aniHAX', '--checksum', '--delete', `${from}/`, `${to}/`);
 
+/** Directories of the test that runs. */
+let owned: string[] = [];
+function own(): string {
+  const directory = scratch();
+  owned.push(directory);
+  return directory;
+}
+
 /** A tree of many kinds. */
 function tree(cwd: string): string {
   const root = join(cwd, 'src');
@@ -64,14 +72,15 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
     const attached = () =>
       must('losetup', '--noheadings', '-O', 'NAME,BACK-FILE')
         .split('\n')
-        .filter((line) => /\/(?:x|disk)\.img(?:\.partial)?$/.test(line));
+        .filter((line) => owned.some((directory) => line.includes(directory)));
+    owned = [];
     onTestFinished(() => expect(attached()).toEqual([]));
   });
 
   it.each(['ext4', 'xfs', 'btrfs'])(
     'of %s has all of a tree, at its absolute path, and gives it back',
     async (type) => {
-      const cwd = scratch();
+      const cwd = own();
       const source = tree(cwd);
       const made = await hpcp(cwd, 'src', '-di', 'x.img', '--image-fs', type);
       expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining(`x.img is made: `) });
@@ -87,7 +96,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   );
 
   it('that is there gets what has changed, and loses what is extra where that is asked for', async () => {
-    const cwd = scratch();
+    const cwd = own();
     const source = tree(cwd);
     expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
     writeFileSync(join(source, 'new'), 'new');
@@ -99,14 +108,14 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   });
 
   it('has room for many small files', async () => {
-    const cwd = scratch();
+    const cwd = own();
     mkdirSync(join(cwd, 'many'));
     for (let index = 0; index < 20_000; index += 1) symlinkSync('x', join(cwd, `many/${index}`));
     expect(await hpcp(cwd, 'many', '-di', 'x.img')).toMatchObject({ code: 0 });
   });
 
   it('takes several sources, each at its path, and leaves out what is excluded', async () => {
-    const cwd = scratch();
+    const cwd = own();
     tree(cwd);
     mkdirSync(join(cwd, 'other'));
     writeFileSync(join(cwd, 'other/keep'), '1');
@@ -121,7 +130,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   });
 
   it('with partitions gives what is in all of them, and says what it can not give', async () => {
-    const cwd = scratch();
+    const cwd = own();
     const path = join(cwd, 'disk.img');
     writeFileSync(path, '');
     truncateSync(path, 64 << 20);
@@ -156,7 +165,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   });
 
   it('that is being made when the run dies is gone on with by the next', async () => {
-    const cwd = scratch();
+    const cwd = own();
     const source = join(cwd, 'src');
     mkdirSync(source);
     for (let index = 0; index < 60; index += 1) writeFileSync(join(source, `f${index}`), Buffer.alloc(20_000, index));
@@ -183,7 +192,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   });
 
   it('is not made by a dry run, nor is one that is there changed', async () => {
-    const cwd = scratch();
+    const cwd = own();
     const source = tree(cwd);
     const dry = await hpcp(cwd, 'src', '-di', 'x.img', '--dry-run');
     expect(dry).toMatchObject({ code: 0, stderr: expect.stringContaining('x.img would be a new image of') });
@@ -196,7 +205,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   });
 
   it('is told by its name where something fails in it', async () => {
-    const cwd = scratch();
+    const cwd = own();
     const source = tree(cwd);
     expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
     // A directory is in the way.
@@ -210,7 +219,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   });
 
   it('that is attached elsewhere is not written to', async () => {
-    const cwd = scratch();
+    const cwd = own();
     tree(cwd);
     expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
     const device = must('losetup', '--find', '--show', join(cwd, 'x.img')).trim();
@@ -241,7 +250,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
     ],
     ['has no destination', ['-si', 'text'], 2, 'named with -d or -di'],
   ])('that %s is refused', async (_, args, code, why) => {
-    const cwd = scratch();
+    const cwd = own();
     tree(cwd);
     writeFileSync(join(cwd, 'text'), 'text'.repeat(10_000));
     const before = readdirSync(cwd);
@@ -252,7 +261,7 @@ describe.skipIf(WITHOUT !== undefined)('an image', () => {
   });
 
   it('is written to by one run at a time', async () => {
-    const cwd = scratch();
+    const cwd = own();
     tree(cwd);
     expect((await hpcp(cwd, 'src', '-di', 'x.img')).code).toBe(0);
     const file = openSync(join(cwd, 'x.img'), 'r+');
