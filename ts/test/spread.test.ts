@@ -27,6 +27,7 @@ import {
   Watch,
 } from '../src/ops/spread/protocol.js';
 import { hostsOf } from './rig/hosts.js';
+import { slurm } from './rig/slurm.js';
 import { lives, type Run, run, scratch } from './rig.js';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
@@ -700,5 +701,82 @@ describe('copy --hosts', () => {
     expect((await run(['copy', '--host-program', 'x', 'a', 'b'])).stderr).toContain(
       '--host-program goes with --workers',
     );
+  });
+});
+
+describe('copy --slurm', () => {
+  /** A copy that goes on for a while: what is to be done to it is done in the meantime. */
+  const begun = (env: NodeJS.ProcessEnv, ...more: string[]) => {
+    const [source, destination, directory, state] = [
+      tree(),
+      join(scratch(), 'copy'),
+      join(scratch(), 'run'),
+      scratch(),
+    ];
+    const words = ['--slurm', '--workers', '2', '--parts', '6', '--run-dir', directory, '--state-dir', state, ...more];
+    const running = run(['copy', '--json', ...words, `${source}/`, destination], { env });
+    const room = new RunDirectory(directory);
+    const atWork = () => {
+      const names = existsSync(join(directory, 'workers')) ? [...room.workers().keys()] : [];
+      return names.map((name) => ({ name, beat: room.beatOf(name) })).find(({ beat }) => beat && beat.part > 0);
+    };
+    return { source, destination, directory, state, running, room, atWork };
+  };
+  const judged = (done: Run, source: string, destination: string) => {
+    const { complete, accounted, outcomes } = summaryOf(done);
+    const all = Object.values(outcomes as Record<string, number>).reduce((sum, each) => sum + each, 0);
+    expect([done.code, complete, accounted, all]).toEqual([0, true, true, entriesOf(source)]);
+    same(source, destination);
+  };
+
+  it('has an array of jobs copy the parts, and goes on where one is killed', { timeout: 120_000 }, async () => {
+    const cluster = await slurm();
+    if (!cluster) return;
+    const run = begun(cluster.env, '--patience', '2', '--iops-limit', '16', '--slurm-args', '--comment=a --nice=0');
+    let first = run.atWork();
+    for (; first === undefined; first = run.atWork()) await sleep(50);
+    const id = /^slurm-(\d+)-/.exec(first.name)?.[1] ?? '';
+    // The worker and its shell are one process.
+    cluster.ask('scancel', '--signal=KILL', '--batch', id);
+    const done = await run.running;
+    judged(done, run.source, run.destination);
+    const workers = [...run.room.workers().keys()];
+    expect(workers.every((name) => name.startsWith('slurm-'))).toBe(true);
+    expect(summaryOf(done).notes.map(({ message }: { message: string }) => message)).toContainEqual(
+      expect.stringMatching(/^submitted to Slurm as \d+$/),
+    );
+  });
+
+  it('goes on with what is left of the array where the coordinator was killed', { timeout: 120_000 }, async () => {
+    const cluster = await slurm();
+    if (!cluster) return;
+    const [source, destination, directory, state] = [
+      tree(),
+      join(scratch(), 'copy'),
+      join(scratch(), 'run'),
+      scratch(),
+    ];
+    const words = ['--slurm', '--workers', '2', '--parts', '6', '--run-dir', directory, '--state-dir', state];
+    const args = [MAIN, 'copy', ...words, '--iops-limit', '12', `${source}/`, destination];
+    const child = spawn(process.execPath, args, { stdio: 'ignore', env: { ...process.env, ...cluster.env } });
+    const room = new RunDirectory(directory);
+    while (!existsSync(join(directory, 'states')) || room.settled().length === 0) await sleep(50);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    const id = readFileSync(join(directory, 'slurm'), 'utf8');
+    const resumed = await run(['resume', '--json', '--state-dir', state], { env: cluster.env });
+    judged(resumed, source, destination);
+    expect(readFileSync(join(directory, 'slurm'), 'utf8')).toBe(id);
+  });
+
+  it('says what sbatch says, and prints its words in a dry run', async () => {
+    const [source, state, bin] = [tree(), scratch(), scratch()];
+    writeFileSync(join(bin, 'sbatch'), '#!/bin/sh\necho "sbatch: error: no partition" >&2\nexit 1\n', { mode: 0o755 });
+    const words = ['copy', '--slurm', '--slurm-args', '["--comment=a b"]', '--state-dir', state];
+    const env = { PATH: `${bin}:${process.env.PATH}` };
+    const { code, stderr } = await run([...words, `${source}/`, join(scratch(), 'copy')], { env });
+    expect([code, stderr]).toEqual([2, expect.stringContaining('sbatch: error: no partition')]);
+    const dry = await run([...words, '-n', '--workers', '3', `${source}/`, join(scratch(), 'copy')], { env });
+    expect(dry.stderr).toMatch(/sbatch --parsable --array=0-2 .*--comment=a b/);
   });
 });

@@ -35,7 +35,19 @@ const PASSING = [
   ...['program', 'version'],
 ];
 /** Options that say how fast it goes, not what is done. */
-const PACE = ['jobs', 'limits', 'nice', 'ionice', 'requests', 'workers', 'hosts', 'hostProgram', 'parts', 'patience'];
+const PACE = [
+  'jobs',
+  'limits',
+  'nice',
+  'ionice',
+  'requests',
+  'workers',
+  'hosts',
+  'slurm',
+  'hostProgram',
+  'parts',
+  'patience',
+];
 /** Options whose values are paths, or hold some. */
 const PATHS = [
   'path',

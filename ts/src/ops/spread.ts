@@ -56,6 +56,7 @@ import {
 } from './spread/directory.js';
 import { type Planned, plan, planner } from './spread/plan.js';
 import { attempt } from './spread/protocol.js';
+import { SlurmArray, STEP, submission } from './spread/slurm.js';
 import { boot } from './spread/worker.js';
 import { Ledger, total } from './transfer/ledger.js';
 import type { Count } from './transfer/tally.js';
@@ -84,6 +85,8 @@ export interface SpreadOptions
   workers?: number;
   /** Hosts that have the workers, as ssh knows them; one as often as it is to have a worker. Default: they are here. */
   hosts?: readonly string[];
+  /** Workers are tasks of Slurm: an array of jobs, with these words for sbatch; in an allocation that this runs in, its steps. Default: they are not. */
+  slurm?: { args?: readonly string[]; allocated?: boolean };
   /** The command that bulkhaul is on the hosts. Default: its name. */
   hostProgram?: string;
   /** Parts that the source is divided into. Default: sixteen for each worker. */
@@ -109,6 +112,10 @@ const PATIENCE = 60;
 const LOOKS = 10;
 /** Milliseconds between two looks at the run directory. */
 const LOOK = 500;
+/** Times that workers are submitted to Slurm, where none is left and parts are. */
+const SUBMISSIONS = 4;
+/** Looks at the run directory for each at the queue of Slurm. */
+const LOOKS_AT_SLURM = 6;
 /** Milliseconds that workers have to end in when all parts are done. */
 const GRACE = 10_000;
 /** Workers that may die for each that there is to be, before no more are begun. */
@@ -144,6 +151,7 @@ const FIELDS: Fields<SpreadOptions> = {
   confirm: call,
   workers: whole(1, MOST_WORKERS),
   hosts: each(text),
+  slurm: record<NonNullable<SpreadOptions['slurm']>>({ args: each(text), allocated: boolean }),
   hostProgram: text,
   parts: whole(1, 1_000_000),
   directory: path,
@@ -286,7 +294,8 @@ class Spread implements NativeJob {
     this.#directory = new RunDirectory(run.path);
     this.#hosts = run.hosts ?? [];
     this.#workers = run.workers ?? (this.#hosts.length || 2);
-    this.#program = (this.#hosts.length > 0 ? run.hostProgram && [run.hostProgram] : run.program) || ['bulkhaul'];
+    const elsewhere = run.hostProgram === undefined ? undefined : [run.hostProgram];
+    this.#program = elsewhere ?? (this.#hosts.length > 0 ? undefined : run.program) ?? ['bulkhaul'];
   }
 
   async run(): Promise<NativeReport> {
@@ -394,6 +403,11 @@ class Spread implements NativeJob {
     for (let index = 0; index < this.#workers; index += 1) {
       const command = workerCommand(this.#program, this.#run.path || 'RUN', nameOf(index, 1), index);
       const host = this.#hosts[index % Math.max(1, this.#hosts.length)];
+      if (this.#run.slurm && !this.#run.slurm.allocated) {
+        const words = submission(this.#run.path || 'RUN', this.#workers, this.#run.slurm.args ?? []);
+        this.#ledger.note('worker', `here: ${words.map(display).join(' ')}`, Buffer.alloc(0));
+        break;
+      }
       this.#ledger.note(
         'worker',
         `${host === undefined ? 'here' : `on ${host}`}: ${command.map(display).join(' ')}`,
@@ -527,6 +541,17 @@ class Spread implements NativeJob {
     this.#phase = 'copying';
     this.#directory.setPace(this.#share());
     this.#look(plan);
+    if (this.#run.slurm && !this.#run.slurm.allocated) await this.#array(plan, this.#run.slurm.args ?? []);
+    else await this.#attend(plan);
+    clearTimeout(this.#dismissed);
+    this.#look(plan);
+    if (this.#stopping !== 'no') return undefined;
+    await this.#giveUp(plan);
+    return this.#finish(plan);
+  }
+
+  /** Workers that are begun here, to their end. */
+  async #attend(plan: Plan): Promise<void> {
     const open = plan.parts.length - this.#counted.size;
     for (let index = 0; index < Math.min(this.#workers, open); index += 1) this.#hire(plan, index);
     while (this.#crew.size > 0) {
@@ -535,11 +560,30 @@ class Spread implements NativeJob {
       // Those that wait for more need not look again.
       if (this.#counted.size === plan.parts.length) this.#dismiss();
     }
-    clearTimeout(this.#dismissed);
-    this.#look(plan);
-    if (this.#stopping !== 'no') return undefined;
-    await this.#giveUp(plan);
-    return this.#finish(plan);
+  }
+
+  /** Workers that Slurm begins, as long as there is something to do and any of them is left. */
+  async #array(plan: Plan, args: readonly string[]): Promise<void> {
+    const submit = () => SlurmArray.submit(this.#directory, this.#program, this.#workers, args);
+    let array = await SlurmArray.adopt(this.#directory);
+    for (let more = SUBMISSIONS; this.#counted.size < plan.parts.length && this.#stopping === 'no'; ) {
+      if (array === undefined && more === 0) return;
+      if (array === undefined) {
+        more -= 1;
+        array = await submit();
+        this.#note('worker', `submitted to Slurm as ${array.id}`);
+      }
+      for (let looks = LOOKS_AT_SLURM; looks > 0 && this.#stopping === 'no'; looks -= 1) {
+        await this.#pause();
+        this.#look(plan);
+        if (this.#counted.size === plan.parts.length) break;
+      }
+      if (this.#counted.size < plan.parts.length && this.#stopping === 'no' && !(await array.isLeft())) {
+        this.#look(plan);
+        array = undefined;
+      }
+    }
+    await array?.cancel();
   }
 
   #hire(plan: Plan, index: number): void {
@@ -547,14 +591,15 @@ class Spread implements NativeJob {
     const name = nameOf(index, this.#hired);
     const { path } = this.#run;
     const host = this.#hosts[index % Math.max(1, this.#hosts.length)];
-    const command = workerCommand(this.#program, path, name, index);
+    const step = this.#run.slurm ? STEP : [];
+    const command = [...step, ...workerCommand(this.#program, path, name, index)];
     const hired = hire(command, this.#directory.log(name), host, this.#sockets ? sharing(this.#sockets) : []);
     const member: Member = { ...hired, name, index };
     this.#crew.set(name, member);
     if (this.#stopping !== 'no') member.stop(this.#stopping === 'now');
     void hired.ended.then(({ code, signal, why, lost }) => {
       // It is known to be gone: nobody has to wait for what it had.
-      if (!lost) this.#directory.end(name);
+      if (!lost && !this.#run.slurm) this.#directory.end(name);
       this.#crew.delete(name);
       this.#beats.delete(name);
       const more = this.#counted.size < plan.parts.length;
@@ -617,8 +662,9 @@ class Spread implements NativeJob {
       this.#counted.add(part);
       this.#count(this.#directory.state(part), planned.entries, planned.bytes);
     }
+    const names = this.#run.slurm ? [...this.#directory.workers()].flatMap(([name, over]) => (over ? [] : [name])) : [];
     this.#beats = new Map(
-      [...this.#crew.keys()].flatMap((name) => {
+      [...this.#crew.keys(), ...names].flatMap((name) => {
         const beat = this.#directory.beatOf(name);
         return beat ? [[name, beat]] : [];
       }),

@@ -79,9 +79,17 @@ export class CopyCommand extends CopyingCommand {
     ...{ group: 'speed', value: 'LIST', default: 'this one' },
     help: 'Have the workers on these hosts, by ssh without a question: names with commas between, or a file with one a line; one for each, or --workers in all. Each has to see the source, the destination and --run-dir under the same paths',
   });
+  slurm = flag('--slurm', {
+    group: 'speed',
+    help: 'Have the workers as an array of Slurm jobs, or in an allocation as its steps; the nodes have to see the source, the destination and --run-dir. What ends early is submitted again',
+  });
+  slurmArgs = value('--slurm-args', {
+    ...{ group: 'speed', value: 'WORDS', default: 'none' },
+    help: 'With --slurm: more words for sbatch, with blanks between them, or as a JSON array',
+  });
   hostProgram = value('--host-program', {
     ...{ group: 'speed', value: 'PATH', default: 'bulkhaul' },
-    help: 'With --hosts: the command that bulkhaul is there',
+    help: 'With --hosts and --slurm: the command that bulkhaul is there',
   });
   parts = number('--parts', 1, 1_000_000, {
     ...{ group: 'speed', value: 'N', default: '16 for each worker' },
@@ -117,7 +125,7 @@ export class CopyCommand extends CopyingCommand {
   /** What begins the job. */
   private async begun(): Promise<(entries: boolean) => Job> {
     refuseElsewhere('copy', this.operands);
-    if (this.workers !== undefined || this.hosts !== undefined) {
+    if (this.workers !== undefined || this.hosts !== undefined || this.slurm) {
       const { chown, ...rest } = await this.shared();
       this.checkOptions();
       const spreading: SpreadOptions = {
@@ -131,7 +139,7 @@ export class CopyCommand extends CopyingCommand {
     }
     const alone = {
       ...{ '--parts': this.parts, '--run-dir': this.runDir, '--patience': this.patience },
-      '--host-program': this.hostProgram,
+      ...{ '--host-program': this.hostProgram, '--slurm-args': this.slurmArgs },
     };
     for (const [name, given] of Object.entries(alone)) {
       if (given !== undefined) throw new BulkhaulError('USAGE', `${name} goes with --workers`);
@@ -152,6 +160,7 @@ export class CopyCommand extends CopyingCommand {
       '--on-collision': this.onCollision !== 'fail',
       '--stall-timeout': this.stallTimeout !== undefined,
       'More than one SRC': more.length > 0,
+      ...(this.slurm && { '--hosts': this.hosts !== undefined }),
     })) {
       if (given) throw new BulkhaulError('USAGE', `${name} and --workers exclude each other`);
     }
@@ -159,6 +168,9 @@ export class CopyCommand extends CopyingCommand {
       ...{ source, destination, program: PROGRAM, version: version() },
       ...(this.workers !== undefined && { workers: this.workers }),
       ...(this.hosts !== undefined && { hosts: hostsOf(this.hosts) }),
+      ...(this.slurm && {
+        slurm: { args: wordsOf(this.slurmArgs ?? ''), allocated: this.context.env.SLURM_JOB_ID !== undefined },
+      }),
       ...(this.hostProgram !== undefined && { hostProgram: this.hostProgram }),
       ...(this.parts !== undefined && { parts: this.parts }),
       ...(this.runDir !== undefined && { directory: this.runDir }),
@@ -181,6 +193,18 @@ export class CopyCommand extends CopyingCommand {
     const { move: removeSources, acceptTimeLoss } = this;
     return { ...(await this.copying(this.format)), removeSources, acceptTimeLoss };
   }
+}
+
+/** Words with blanks between them, or a JSON array of words. */
+function wordsOf(given: string): string[] {
+  if (!given.startsWith('[')) return given.split(/\s+/).filter((word) => word !== '');
+  try {
+    const words: unknown = JSON.parse(given);
+    if (Array.isArray(words) && words.every((word) => typeof word === 'string')) return words;
+  } catch {
+    // Said below.
+  }
+  throw new BulkhaulError('USAGE', `--slurm-args: no JSON array of words: ${given}`);
 }
 
 /** Hosts, from a file with one a line, or with commas between. Throws `USAGE` for what is none. */

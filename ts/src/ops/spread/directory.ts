@@ -11,6 +11,7 @@
  * workers/W      where worker W is, how many beats it has counted, and what it has done. W.over: it has ended
  * logs/W         what worker W had to say
  * check.json     what hosts have to see before they are given workers
+ * slurm, task.sh the array of jobs that was submitted, and what each task does
  * final.json     the run has come to its end
  * lock           who coordinates
  * ```
@@ -169,7 +170,17 @@ export class RunDirectory {
 
   /** Removes what earlier runs have left in it, and nothing else. */
   async clear(): Promise<void> {
-    for (const name of ['run.json', 'final.json', 'pace.json', 'check.json', 'directories', ...DIRECTORIES, 'plan'])
+    for (const name of [
+      'run.json',
+      'final.json',
+      'pace.json',
+      'check.json',
+      'slurm',
+      'task.sh',
+      'directories',
+      ...DIRECTORIES,
+      'plan',
+    ])
       await rm(this.#in(name), { recursive: true, force: true });
   }
 
