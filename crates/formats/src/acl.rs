@@ -1,4 +1,5 @@
-//! POSIX access control lists, as the extended attributes `system.posix_acl_*` hold them: what they mean for a mode.
+//! POSIX access control lists, as the extended attributes `system.posix_acl_*` hold them: what they mean for a mode, and how
+//! archives write them.
 
 /// The only version of the form that there is (`linux/posix_acl_xattr.h`).
 const VERSION: u32 = 2;
@@ -54,6 +55,97 @@ impl Acl {
     }
 }
 
+const ATTRIBUTES: [(&[u8], &[u8]); 2] = [
+    (b"system.posix_acl_access", b"SCHILY.acl.access"),
+    (b"system.posix_acl_default", b"SCHILY.acl.default"),
+];
+/// Tags of entries, and how they are written; those for a named user or group twice.
+const TAGS: [(u16, &str); 6] = [
+    (0x01, "user"),
+    (0x02, "user"),
+    (0x04, "group"),
+    (0x08, "group"),
+    (0x10, "mask"),
+    (0x20, "other"),
+];
+const NOBODY: u32 = u32::MAX;
+
+/// The keyword under which archives have a list, by the name of its attribute.
+pub fn keyword(attribute: &[u8]) -> Option<&'static [u8]> {
+    let known = ATTRIBUTES.iter().find(|(name, _)| *name == attribute);
+    known.map(|(_, keyword)| *keyword)
+}
+
+/// The name of the attribute, by the keyword.
+pub fn attribute(keyword: &[u8]) -> Option<&'static [u8]> {
+    let known = ATTRIBUTES.iter().find(|(_, known)| *known == keyword);
+    known.map(|(name, _)| *name)
+}
+
+/// A list in its short text form (`acl(5)`), with numbers for names; `None` where the value is none.
+pub fn to_text(value: &[u8]) -> Option<String> {
+    Acl::parse(value)?;
+    let mut text = String::new();
+    for entry in value[HEADER_BYTES..].chunks_exact(ENTRY_BYTES) {
+        let tag = u16::from_le_bytes([entry[0], entry[1]]);
+        let (_, name) = TAGS.iter().find(|(known, _)| *known == tag)?;
+        let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+        let who = if matches!(tag, 0x02 | 0x08) { id.to_string() } else { String::new() };
+        let bit = |bit: u8, letter: char| if entry[2] & bit == 0 { '-' } else { letter };
+        let comma = if text.is_empty() { "" } else { "," };
+        text.push_str(&format!("{comma}{name}:{who}:{}{}{}", bit(4, 'r'), bit(2, 'w'), bit(1, 'x')));
+    }
+    Some(text)
+}
+
+/// A list from its text form, entries apart by commas or lines, perhaps with a number behind a name (star); `None` where it
+/// is none, or names somebody whose number it does not say.
+pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut entries = Vec::new();
+    for entry in text.split([',', '\n']) {
+        let entry = entry.split('#').next().unwrap_or_default().trim();
+        if entry.is_empty() {
+            continue;
+        }
+        let mut fields = entry.split(':');
+        let (who, name, bits, number) = (fields.next()?, fields.next()?, fields.next()?, fields.next());
+        let named = u16::from(!name.is_empty());
+        let tag = match who {
+            "user" | "u" => 0x01 + named,
+            "group" | "g" => 0x04 + 4 * named,
+            "mask" | "m" if named == 0 => 0x10,
+            "other" | "o" if named == 0 => 0x20,
+            _ => return None,
+        };
+        let id = if named == 0 {
+            NOBODY
+        } else {
+            number.and_then(|number| number.trim().parse().ok()).or_else(|| name.parse().ok())?
+        };
+        let bits = bits.trim().bytes().try_fold(0_u16, |sum, letter| match letter {
+            b'r' => Some(sum | 4),
+            b'w' => Some(sum | 2),
+            b'x' => Some(sum | 1),
+            b'-' => Some(sum),
+            _ => None,
+        })?;
+        entries.push((tag, id, bits));
+    }
+    if entries.is_empty() {
+        return None;
+    }
+    // The order that the kernel wants.
+    entries.sort_unstable();
+    let mut value = VERSION.to_le_bytes().to_vec();
+    for (tag, id, bits) in entries {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&bits.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    }
+    Some(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +170,23 @@ mod tests {
         // The mask takes away from the group, too.
         let narrow = Acl::parse(&value(&[(1, 7), (4, 7), (0x10, 1), (0x20, 0)])).unwrap();
         assert_eq!((narrow.mode(), narrow.mode_without()), (0o710, 0o710));
+    }
+
+    #[test]
+    fn lists_as_text() {
+        let text = "user::rw-,user:1000:rwx,group::r--,group:7:---,mask::rw-,other::---";
+        let list = from_text(text.as_bytes()).unwrap();
+        assert_eq!(to_text(&list).unwrap(), text);
+        assert_eq!(Acl::parse(&list).unwrap().mode(), 0o660);
+        // As star and GNU tar write it.
+        let other = b"user::rw-\nother::---\nuser:lisa:rwx:1000\ngroup::r--\t#effective:r--\nmask::rw-\ng:7:---\n";
+        assert_eq!(from_text(other), Some(list));
+        for wrong in [&b""[..], b"user:lisa:rwx", b"user::rwz", b"nobody::rwx", b"\xff", b"other:7:rwx", b"user"] {
+            assert_eq!(from_text(wrong), None, "{wrong:?}");
+        }
+        for attribute in ["system.posix_acl_access", "system.posix_acl_default"] {
+            assert_eq!(super::attribute(keyword(attribute.as_bytes()).unwrap()), Some(attribute.as_bytes()));
+        }
     }
 
     #[test]
