@@ -27,7 +27,14 @@ export {
 } from './filesystem.js';
 export { display, fromBytes, type PathLike, toBytes } from './names.js';
 export type { Change, EntryKind, Outcome } from './native/events.js';
-export type { Algorithm, ArchiveFormat, Limits, ManifestFormat, PartFormat } from './native/options.js';
+export type {
+  Algorithm,
+  ArchiveFormat,
+  Limits,
+  ManifestFormat,
+  PartFormat,
+  ShardCompression,
+} from './native/options.js';
 export type { JournalSettings } from './ops/arguments.js';
 export type { PartCommand } from './ops/commands.js';
 export {
@@ -46,6 +53,7 @@ export { type ManifestOptions, manifest } from './ops/manifest.js';
 export type { CopyOptions, MappedCopyOptions } from './ops/mapping.js';
 export { type MigrateOptions, migrate } from './ops/migrate.js';
 export { type MoveOptions, move } from './ops/move.js';
+export { type PackOptions, pack } from './ops/pack.js';
 export { type PartitionOptions, partition } from './ops/partition.js';
 export { Removal, type RemoveOptions, remove } from './ops/remove.js';
 export { type RetainOptions, retainPartitions } from './ops/retain.js';

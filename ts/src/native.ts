@@ -17,6 +17,7 @@ import type {
   NativeFilesOptions,
   NativeListOptions,
   NativeManifestOptions,
+  NativePackOptions,
   NativePartitionOptions,
   NativePatchOptions,
   NativePruneOptions,
@@ -87,6 +88,7 @@ export interface Addon {
   copy(options: NativeCopyOptions): NativeJob;
   list(options: NativeListOptions): NativeJob;
   manifest(options: NativeManifestOptions): NativeJob;
+  pack(options: NativePackOptions): NativeJob;
   partition(options: NativePartitionOptions): NativeJob;
   verify(options: NativeVerifyOptions): NativeJob;
   compare(options: NativeCompareOptions): NativeJob;

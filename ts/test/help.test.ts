@@ -13,6 +13,7 @@ import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
 import { MigrateCommand } from '../src/cli/verbs/migrate.js';
 import { MoveCommand } from '../src/cli/verbs/move.js';
+import { PackCommand } from '../src/cli/verbs/pack.js';
 import { PartitionCommand } from '../src/cli/verbs/partition.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { ReportCommand } from '../src/cli/verbs/report.js';
@@ -31,6 +32,7 @@ const VERBS = {
   sync: SyncCommand,
   verify: VerifyCommand,
   partition: PartitionCommand,
+  pack: PackCommand,
   compare: CompareCommand,
   migrate: MigrateCommand,
   compress: CompressCommand,
@@ -110,6 +112,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'manifest',
       'verify',
       'partition',
+      'pack',
       'compare',
       'compress',
       'decompress',

@@ -33,6 +33,7 @@ const OPERATIONS = [
   'patch',
   'remove',
   'compress',
+  'pack',
   'doctor',
   'copy',
 ];
@@ -43,7 +44,7 @@ const OPERATIONS = [
  */
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
-  ...['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'doctor'],
+  ...['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'pack', 'doctor'],
   ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
     .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
     .concat(

@@ -27,6 +27,7 @@ import type {
   NativeFilesOptions,
   NativeListOptions,
   NativeManifestOptions,
+  NativePackOptions,
   NativePartitionOptions,
   NativePatchOptions,
   NativePruneOptions,
@@ -53,6 +54,7 @@ interface Values {
   CopyOptions: [NativeCopyOptions, addon.CopyOptions];
   ListOptions: [NativeListOptions, addon.ListOptions];
   ManifestOptions: [NativeManifestOptions, addon.ManifestOptions];
+  PackOptions: [NativePackOptions, addon.PackOptions];
   PartitionOptions: [NativePartitionOptions, addon.PartitionOptions];
   VerifyOptions: [NativeVerifyOptions, addon.VerifyOptions];
   CompareOptions: [NativeCompareOptions, addon.CompareOptions];

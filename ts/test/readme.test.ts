@@ -49,6 +49,14 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
   'scripts/run manifest -o /mnt/photos.b3 photos': ['.', ['photos.b3']],
   'scripts/run manifest --algorithm sha256 -o /mnt/SHA256SUMS photos': ['.', ['SHA256SUMS']],
   'scripts/run manifest -o photos/BLAKE3SUMS photos/ && scripts/run verify photos/BLAKE3SUMS': ['.', []],
+  'scripts/run pack photos/ /mnt/packed && tar -tf /mnt/packed/shard-00001.tar': [
+    'packed',
+    ['shard-00001.jsonl', 'shard-00001.tar', 'state-00001.b3', 'state-00001.jsonl'],
+  ],
+  'scripts/run pack --shard-size 1G --compress zstd photos /mnt/small': [
+    'small',
+    ['shard-00001.jsonl', 'shard-00001.tar.zst', 'state-00001.b3', 'state-00001.jsonl'],
+  ],
   'scripts/run partition -n 2 -o /mnt/part photos/': ['.', ['part.1', 'part.2']],
   'scripts/run partition --dry-run --entries 1000 --bytes 1G photos': ['.', []],
   'scripts/run partition -n 2 --format rsync -o /mnt/list photos/ --exec rsync -a --from0 --files-from={} photos/ /mnt/copies/':

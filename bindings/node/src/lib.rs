@@ -5,7 +5,7 @@ mod convert;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::job::lease;
 use bulkhaul_engine::list::{self, sources};
-use bulkhaul_engine::{compare, compress, copy, doctor, manifest, partition, patch, remove, verify};
+use bulkhaul_engine::{compare, compress, copy, doctor, manifest, pack, partition, patch, remove, verify};
 use bulkhaul_job::{Job, begin, refused};
 use napi::Env;
 use napi::bindgen_prelude::{Buffer, Error, Result};
@@ -13,7 +13,7 @@ use napi_derive::napi;
 
 use convert::{
     CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsAnswer, JsProbe, ListOptions, ManifestOptions,
-    PartitionOptions, PatchOptions, RemoveOptions, VerifyOptions,
+    PackOptions, PartitionOptions, PatchOptions, RemoveOptions, VerifyOptions,
 };
 
 /// Checks the options and makes a job that copies.
@@ -35,6 +35,13 @@ pub fn list(env: Env, options: ListOptions) -> Result<Job> {
 pub fn manifest(env: Env, options: ManifestOptions) -> Result<Job> {
     let options = convert::manifest_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(manifest::job))
+}
+
+/// Checks the options and makes a job that packs trees into shards.
+#[napi]
+pub fn pack(env: Env, options: PackOptions) -> Result<Job> {
+    let options = convert::pack_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(pack::job))
 }
 
 /// Checks the options and makes a job that divides trees into parts.

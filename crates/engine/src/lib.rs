@@ -1,7 +1,7 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
 //! ```text
-//! list   manifest   partition   verify   compare   patch   remove   compress   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
+//! list   manifest   partition   verify   compare   patch   remove   compress   pack   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
 //!   │       │           │          │        │        │       │        │          │             │           │        │       │
 //!   │       │           │          │        │        │       │        │          │             │           │        │       └─ plan, probe, make, content, publish, depart
 //!   │       │           │          │        │        │       │        │          │             │           │        └─ names that are its own, or passed over
@@ -40,6 +40,7 @@ pub mod event;
 pub mod job;
 pub mod list;
 pub mod manifest;
+pub mod pack;
 pub mod partition;
 pub mod patch;
 pub mod pool;

@@ -13,5 +13,6 @@ pub mod ordered;
 mod packed;
 pub mod pieces;
 pub mod record;
+pub mod shards;
 pub mod sort;
 pub mod survey;

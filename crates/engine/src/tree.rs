@@ -3,6 +3,7 @@
 //! Comes in: a name in an open directory; goes out: what it is, or the change that was made to it. Nothing here knows of jobs,
 //! runs or other threads.
 
+pub mod beneath;
 pub mod descriptors;
 pub mod in_use;
 pub mod keep;

@@ -7,7 +7,6 @@
 //! times are as they were. Nothing outside of the directory is ever looked at, and no link is
 //! followed. Memory does not grow with the number of entries.
 
-mod beneath;
 mod check;
 mod join;
 mod manifests;
@@ -22,7 +21,6 @@ use bulkhaul_formats::digest::{Algorithm, xxh64};
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, Follow, Identity, Kind, OwnedFd};
 
-use self::beneath::Beneath;
 use self::check::Checker;
 use self::join::{Finding, Join, Pair, unlike};
 use self::manifests::Given;
@@ -40,6 +38,7 @@ use crate::records::gather::Gather;
 use crate::records::pieces::Pieces;
 use crate::records::sort::{SORT_BYTES, Sorters};
 use crate::report::{Durability, Report};
+use crate::tree::beneath::Beneath;
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, c_string, open_directory_path, show, split};
 use crate::tree::selection::{self, Selection};

@@ -90,10 +90,16 @@ pub fn to_text(value: &[u8]) -> Option<String> {
         let tag = u16::from_le_bytes([entry[0], entry[1]]);
         let (_, name) = TAGS.iter().find(|(known, _)| *known == tag)?;
         let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
-        let who = if matches!(tag, 0x02 | 0x08) { id.to_string() } else { String::new() };
+        let who = if matches!(tag, 0x02 | 0x08) {
+            id.to_string()
+        } else {
+            String::new()
+        };
         let bit = |bit: u8, letter: char| if entry[2] & bit == 0 { '-' } else { letter };
         let comma = if text.is_empty() { "" } else { "," };
-        text.push_str(&format!("{comma}{name}:{who}:{}{}{}", bit(4, 'r'), bit(2, 'w'), bit(1, 'x')));
+        let bits = [bit(4, 'r'), bit(2, 'w'), bit(1, 'x')];
+        text.push_str(&[comma, name, ":", &who, ":"].concat());
+        text.extend(bits);
     }
     Some(text)
 }
@@ -121,7 +127,9 @@ pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
         let id = if named == 0 {
             NOBODY
         } else {
-            number.and_then(|number| number.trim().parse().ok()).or_else(|| name.parse().ok())?
+            number
+                .and_then(|number| number.trim().parse().ok())
+                .or_else(|| name.parse().ok())?
         };
         let bits = bits.trim().bytes().try_fold(0_u16, |sum, letter| match letter {
             b'r' => Some(sum | 4),
@@ -181,11 +189,22 @@ mod tests {
         // As star and GNU tar write it.
         let other = b"user::rw-\nother::---\nuser:lisa:rwx:1000\ngroup::r--\t#effective:r--\nmask::rw-\ng:7:---\n";
         assert_eq!(from_text(other), Some(list));
-        for wrong in [&b""[..], b"user:lisa:rwx", b"user::rwz", b"nobody::rwx", b"\xff", b"other:7:rwx", b"user"] {
+        for wrong in [
+            &b""[..],
+            b"user:lisa:rwx",
+            b"user::rwz",
+            b"nobody::rwx",
+            b"\xff",
+            b"other:7:rwx",
+            b"user",
+        ] {
             assert_eq!(from_text(wrong), None, "{wrong:?}");
         }
         for attribute in ["system.posix_acl_access", "system.posix_acl_default"] {
-            assert_eq!(super::attribute(keyword(attribute.as_bytes()).unwrap()), Some(attribute.as_bytes()));
+            assert_eq!(
+                super::attribute(keyword(attribute.as_bytes()).unwrap()),
+                Some(attribute.as_bytes())
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! Pure data: digests, archives of one file and of many, manifests, exclude rules, file lists, listings, natural order,
-//! partitions in paths, modes, staging names, spellings, what of a big file is done, and numbers for people.
+//! Pure data: digests, archives of one file and of many, manifests, exclude rules, file lists, listings, indexes of shards,
+//! natural order, partitions in paths, modes, staging names, spellings, what of a big file is done, and numbers for people.
 //!
 //! Comes in: bytes. Goes out: checked values and decisions. Promises: no input or output, no unsafe code, no state
 //! beyond the values themselves, and no input that makes a decision take exponential time.
@@ -17,6 +17,7 @@ pub mod lists;
 pub mod manifest;
 mod pattern;
 pub mod progress;
+pub mod shards;
 pub mod spelling;
 pub mod staging;
 pub mod tar;

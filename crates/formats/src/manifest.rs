@@ -8,7 +8,7 @@
 //! Entries are sorted by the bytes of their paths. `merge` makes one of the entries of one path, and says where they
 //! disagree.
 
-mod json;
+pub(crate) mod json;
 mod merge;
 mod read;
 mod sums;

@@ -78,6 +78,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'pack',
+    {
+      summary: 'Pack trees into a few large tar files, with indexes',
+      load: async () => verb('pack', (await import('./verbs/pack.js')).PackCommand),
+    },
+  ],
+  [
     'compare',
     {
       summary: 'Compare trees and lists',

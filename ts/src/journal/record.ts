@@ -21,6 +21,7 @@ export type Operation =
   | 'compare'
   | 'manifest'
   | 'verify'
+  | 'pack'
   | 'compress'
   | 'decompress'
   | 'sync'

@@ -301,6 +301,30 @@ export interface NativePartitionOptions extends Resources, Selection {
   spillDirectory?: PathBytes;
 }
 
+/** How shards are compressed. */
+export type ShardCompression = 'none' | 'zstd' | 'bgzf';
+
+export interface NativePackOptions extends Resources, Selection {
+  /** What is packed: one source that stands for its contents, or any number that have names of their own. */
+  sources: NativeTree[];
+  /** The directory that the shards go to; made where it is not there. One that has shards gets further ones with what is new or has changed. */
+  destination: PathBytes;
+  /** Bytes of content and headers in a shard at most, 1 or more; a larger file has a shard of its own. Default 10 GiB. */
+  shardSize?: number;
+  /** How shards are compressed: `zstd` (.tar.zst), `bgzf` (.tar.gz), both in pieces that are read alone. Default `none`. */
+  compression?: ShardCompression;
+  /** The level of that. Default: 3 of zstd, 6 of bgzf. */
+  level?: number;
+  /** Nothing is written: events and report say what the shards would be. Default false. */
+  dryRun?: boolean;
+  /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
+  inUse?: PathBytes[];
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+  /** An `entry` event for each entry, in the order of packing. Default false. */
+  entryEvents?: boolean;
+}
+
 export interface NativeVerifyOptions extends Resources {
   /** Manifests, all of which hold. */
   manifests: PathBytes[];

@@ -139,6 +139,23 @@ export function partitionSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** The same of a pack. */
+export function packSummary(report: Report): string {
+  const { parts, copiedBytes, elapsed, dryRun, verifiedBytes } = report;
+  const lines: string[] = [];
+  if (parts !== undefined) {
+    const { number, entries, bytes: size } = parts;
+    const speed = dryRun || elapsed <= 0 ? '' : `, ${rate(copiedBytes / elapsed)}`;
+    lines.push(
+      `${count(number, 'shard')}${dryRun ? ' planned' : ''} with ${count(entries, 'entry', 'entries')} (${bytes(size)}), in ${duration(elapsed)}${speed}`,
+    );
+  }
+  lines.push(...skippedLines(report), ...noteLines(report), ...failureLines(report));
+  if (verifiedBytes > 0) lines.push(`verified: ${bytes(verifiedBytes)} of shards read back`);
+  lines.push(...jobLines(report), display(sentenceOf(report)));
+  return lines.map((line) => `${line}\n`).join('');
+}
+
 /** What is to be done about an interruption, where the journal knows what is finished, and where there is none. */
 const onwardOf = ({ job }: Report) => (job === undefined ? ANEW : undefined);
 

@@ -672,6 +672,43 @@ fn get(node: Node<'_>, name: &CStr, value: &mut [u8], side: Side) -> Result<Opti
     }
 }
 
+/// Name and value of an extended attribute.
+pub type Valued = (CString, Vec<u8>);
+
+/// The attributes of an entry that another copy of it may have: ACLs, capabilities and labels too, but nothing that binds a
+/// file to its place, of which a note is left.
+pub fn attributes(held: Held<'_>, side: Side, scratch: &mut Scratch) -> Result<Vec<Valued>, Fault> {
+    let fault = |operation, errno| Fault::new(operation, side, errno);
+    if let Held::Named(at, name) = held {
+        let mut short = [0; SHORT_LIST_BYTES];
+        match sys::list_xattrs_at(at, name, &mut short) {
+            Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            Ok(_) | Err(Errno::NOSYS | Errno::RANGE) => {}
+            Err(errno) => return Err(fault(Operation::GetXattr, errno)),
+        }
+    }
+    let mut opened = None;
+    let node = held.node(&mut opened).map_err(|errno| fault(Operation::Open, errno))?;
+    let used = list(node, &mut scratch.lists[0], side)?;
+    let mut attributes = Vec::new();
+    for name in split(&scratch.lists[0][..used]) {
+        match class(name.to_bytes()) {
+            Class::Bound | Class::System => {
+                let text = name.to_string_lossy();
+                let message = format!("extended attribute {text} is not kept: it belongs to the place of a file");
+                scratch.note(&format!("dropped-xattr:{text}"), message, false);
+            }
+            Class::Double => {}
+            Class::Acl | Class::Capability | Class::Label | Class::Plain => {
+                if let Some(length) = get(node, &name, &mut scratch.values[0], side)? {
+                    attributes.push((name, scratch.values[0][..length].to_vec()));
+                }
+            }
+        }
+    }
+    Ok(attributes)
+}
+
 /// xxh64 over names and values of all extended attributes that may be read, as [`each_xattr`] takes them; of nothing where
 /// there are none. `portable`: only of those.
 pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], portable: bool, side: Side) -> Result<u64, Fault> {

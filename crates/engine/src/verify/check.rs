@@ -8,7 +8,6 @@ use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::Entry;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat};
 
-use super::beneath::Beneath;
 use super::join::{Finding, Pair, unlike};
 use super::manifests::Claim;
 use crate::bytes::digests::digests;
@@ -19,6 +18,7 @@ use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::records::pieces::{Piece, Pieces, is_settled};
 use crate::report::counters::Counters;
+use crate::tree::beneath::Beneath;
 
 /// Reads files below a directory.
 pub(super) struct Checker<'c> {

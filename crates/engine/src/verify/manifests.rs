@@ -10,7 +10,6 @@ use bulkhaul_formats::manifest::{
 };
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
 
-use super::beneath::Beneath;
 use crate::bytes::digests::digests;
 use crate::bytes::stream::name_of;
 use crate::bytes::transfer::BUFFER_BYTES;
@@ -20,6 +19,7 @@ use crate::records::entry;
 use crate::records::listfile::ListFile;
 use crate::records::record::path_key;
 use crate::records::sort::{Sorted, Sorter, Sorters};
+use crate::tree::beneath::Beneath;
 
 /// One of these may have made a digest of 64 hexadecimal digits.
 const TWO: [Algorithm; 2] = [Algorithm::Blake3, Algorithm::Sha256];

@@ -19,13 +19,19 @@ const MODE: u32 = 0o7777;
 const NO_LINE: Problem = Problem::Line("a manifest in JSON");
 
 /// The first line.
-pub(super) fn head(line: &mut Vec<u8>) {
+pub(crate) fn head(line: &mut Vec<u8>) {
     line.extend_from_slice(format!("{{\"type\":\"manifest\",\"schema\":{SCHEMA}}}\n").as_bytes());
 }
 
 /// Appends the line of an entry, without its end.
 pub(super) fn write(entry: &Entry, line: &mut Vec<u8>) {
     let mut object = Object::begin(line);
+    put(entry, &mut object);
+    object.end();
+}
+
+/// The properties of an entry.
+pub(crate) fn put(entry: &Entry, object: &mut Object<'_>) {
     object.name("path", "pathBase64", &entry.path);
     if let Some(kind) = entry.kind {
         object.text("kind", kind.name());
@@ -41,39 +47,30 @@ pub(super) fn write(entry: &Entry, line: &mut Vec<u8>) {
     }
     object.number("linkGroup", entry.link_group);
     if !entry.digests.is_empty() {
-        object.key("digests");
-        let mut digests = Object::begin(object.line);
-        for digest in &entry.digests {
-            digests.key(digest.algorithm().name());
-            digests.line.push(b'"');
-            digest.write_hex(digests.line);
-            digests.line.push(b'"');
-        }
-        digests.end();
+        put_digests("digests", &entry.digests, object);
     }
-    object.end();
+}
+
+/// Digests by the names of their algorithms.
+pub(crate) fn put_digests(key: &str, all: &[Digest], object: &mut Object<'_>) {
+    object.key(key);
+    let mut digests = Object::begin(object.line);
+    for digest in all {
+        digests.key(digest.algorithm().name());
+        digests.line.push(b'"');
+        digest.write_hex(digests.line);
+        digests.line.push(b'"');
+    }
+    digests.end();
 }
 
 /// Reads a line; `None` for a blank one and for the first.
 pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, Problem> {
-    // All of JSON is UTF-8; so strings need no look at that any more.
-    std::str::from_utf8(line).map_err(|_| NO_LINE)?;
-    let mut scanner = Scanner { rest: line };
-    scanner.blanks();
-    if scanner.rest.is_empty() {
+    let Some(mut properties) = properties(line)? else {
         return Ok(None);
-    }
-    let value = scanner.value(0).ok_or(NO_LINE)?;
-    scanner.blanks();
-    let (Value::Object(mut properties), true) = (value, scanner.rest.is_empty()) else {
-        return Err(NO_LINE);
     };
-    let mut take = |key: &str| {
-        let at = properties.iter().position(|(name, _)| name == key.as_bytes())?;
-        Some(properties.swap_remove(at).1)
-    };
-    if let Some(kind) = take("type") {
-        let schema = take("schema");
+    if let Some(kind) = properties.take("type") {
+        let schema = properties.take("schema");
         return match (kind, schema) {
             (Value::Text(kind), Some(Value::Number(schema))) if kind == b"manifest" => {
                 if number(schema) == Some(SCHEMA) {
@@ -85,9 +82,63 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, Problem> {
                     })
                 }
             }
+            // What an index of shards says beside its entries.
+            (Value::Text(kind), _) if crate::shards::TYPES.contains(&&kind[..]) => Ok(None),
             _ => Err(NO_LINE),
         };
     }
+    entry(&mut properties).map(Some)
+}
+
+/// The properties of a line's object, each until it is taken.
+pub(crate) struct Properties<'a>(Vec<(Vec<u8>, Value<'a>)>);
+
+impl<'a> Properties<'a> {
+    fn take(&mut self, key: &str) -> Option<Value<'a>> {
+        let at = self.0.iter().position(|(name, _)| name == key.as_bytes())?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// A whole number.
+    pub(crate) fn whole<T: std::str::FromStr>(&mut self, key: &str) -> Result<Option<T>, Problem> {
+        self.take(key).as_ref().map(whole).transpose()
+    }
+
+    /// Text.
+    pub(crate) fn text(&mut self, key: &str) -> Result<Option<Vec<u8>>, Problem> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(NO_LINE),
+        }
+    }
+
+    /// Digests.
+    pub(crate) fn digests(&mut self, key: &str) -> Result<Vec<Digest>, Problem> {
+        Ok(self.take(key).map(digests).transpose()?.unwrap_or_default())
+    }
+}
+
+/// The properties of a line; `None` for a blank one.
+pub(crate) fn properties(line: &[u8]) -> Result<Option<Properties<'_>>, Problem> {
+    // All of JSON is UTF-8; so strings need no look at that any more.
+    std::str::from_utf8(line).map_err(|_| NO_LINE)?;
+    let mut scanner = Scanner { rest: line };
+    scanner.blanks();
+    if scanner.rest.is_empty() {
+        return Ok(None);
+    }
+    let value = scanner.value(0).ok_or(NO_LINE)?;
+    scanner.blanks();
+    match (value, scanner.rest.is_empty()) {
+        (Value::Object(properties), true) => Ok(Some(Properties(properties))),
+        _ => Err(NO_LINE),
+    }
+}
+
+/// Takes an entry out of the properties.
+pub(crate) fn entry(properties: &mut Properties<'_>) -> Result<Entry, Problem> {
+    let mut take = |key: &str| properties.take(key);
     let mut entry = Entry {
         path: name(take("path"), take("pathBase64"), "path")?.ok_or(NO_LINE)?,
         ..Entry::default()
@@ -108,8 +159,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, Problem> {
     entry.gid = take("group").as_ref().map(whole).transpose()?;
     entry.target = name(take("target"), take("targetBase64"), "target")?;
     entry.link_group = take("linkGroup").as_ref().map(whole).transpose()?;
-    entry.digests = take("digests").map(digests).transpose()?.unwrap_or_default();
-    Ok(Some(entry))
+    entry.digests = properties.digests("digests")?;
+    Ok(entry)
 }
 
 fn whole<T: std::str::FromStr>(value: &Value<'_>) -> Result<T, Problem> {
@@ -174,7 +225,7 @@ fn digests(value: Value<'_>) -> Result<Vec<Digest>, Problem> {
 }
 
 /// A value of JSON, as much of it as is looked at.
-enum Value<'a> {
+pub(crate) enum Value<'a> {
     Text(Vec<u8>),
     Number(&'a [u8]),
     Object(Vec<(Vec<u8>, Value<'a>)>),

@@ -91,7 +91,9 @@ pub(super) fn of_time(text: &[u8]) -> Option<i128> {
     let rest = (0..9).fold(0, |sum: i128, at| {
         sum * 10 + i128::from(decimals.get(at).map_or(0, |digit| digit - b'0'))
     });
-    let finer = decimals.get(9..).is_some_and(|more| more.iter().any(|digit| *digit != b'0'));
+    let finer = decimals
+        .get(9..)
+        .is_some_and(|more| more.iter().any(|digit| *digit != b'0'));
     let time = i128::from(seconds) * SECOND + rest;
     Some(if negative { -time - i128::from(finer) } else { time })
 }

@@ -176,7 +176,9 @@ impl Reader {
             Ok(made) => self.made(made, block, offset),
             Err(what) => {
                 // Its content is passed over: it may look like anything.
-                let end = size.checked_next_multiple_of(BLOCK as u64).and_then(|bytes| self.at.checked_add(bytes));
+                let end = size
+                    .checked_next_multiple_of(BLOCK as u64)
+                    .and_then(|bytes| self.at.checked_add(bytes));
                 let damage = self.damaged(what);
                 if let Some(end) = end {
                     self.seek(end);
@@ -250,7 +252,7 @@ impl Reader {
         if count > MOST_STRETCHES && count != usize::MAX {
             return self.damaged("more holes in a file than are read");
         }
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let lines = bytes.split(|byte| *byte == b'\n').count() - 1;
         let whole = count.saturating_mul(2).saturating_add(1);
         if lines < whole {
             if bytes.len() as u64 >= entry.stored.next_multiple_of(BLOCK as u64) {
@@ -295,7 +297,11 @@ impl Reader {
             return Ok(Step::More);
         }
         entry.content = self.at;
-        match entry.stored.checked_next_multiple_of(BLOCK as u64).and_then(|bytes| self.at.checked_add(bytes)) {
+        match entry
+            .stored
+            .checked_next_multiple_of(BLOCK as u64)
+            .and_then(|bytes| self.at.checked_add(bytes))
+        {
             Some(end) => entry.end = end,
             None => return self.damaged("a size beyond all archives"),
         }
@@ -310,7 +316,10 @@ fn is_header(block: &[u8; BLOCK]) -> bool {
         return false;
     };
     let sum = i128::from(checksum(block));
-    let high = block.iter().enumerate().filter(|(at, byte)| **byte >= 0x80 && !(from..from + length).contains(at));
+    let high = block
+        .iter()
+        .enumerate()
+        .filter(|(at, byte)| **byte >= 0x80 && !(from..from + length).contains(at));
     stated == sum || stated == sum - 256 * high.count() as i128
 }
 
@@ -332,14 +341,20 @@ fn octal(field: &[u8]) -> Option<i128> {
     if let Some(first) = field.first().filter(|first| **first & 0x80 != 0) {
         let start = i128::from(first & 0x3f) - if first & 0x40 == 0 { 0 } else { 0x40 };
         // Twelve bytes are the longest.
-        return Some(field[1..].iter().fold(start, |sum, byte| (sum << 8) | i128::from(*byte)));
+        return Some(
+            field[1..]
+                .iter()
+                .fold(start, |sum, byte| (sum << 8) | i128::from(*byte)),
+        );
     }
     let is_blank = |byte: &u8| matches!(byte, b' ' | 0);
     let start = field.iter().position(|byte| !is_blank(byte)).unwrap_or(field.len());
     let digits = &field[start..];
     let end = digits.iter().position(is_blank).unwrap_or(digits.len());
     digits[..end].iter().try_fold(0, |sum: i128, digit| {
-        (b'0'..=b'7').contains(digit).then(|| sum * 8 + i128::from(digit - b'0'))
+        (b'0'..=b'7')
+            .contains(digit)
+            .then(|| sum * 8 + i128::from(digit - b'0'))
     })
 }
 
@@ -355,52 +370,44 @@ struct Made {
     map: Map,
 }
 
-/// An entry from its header, and from what was said of it before.
-fn entry(block: &[u8; BLOCK], size: u64, found: &Found, globals: &[u8]) -> Result<Made, &'static str> {
-    let is_gnu = &block[257..265] == b"ustar  \0";
-    let is_pax = &block[257..262] == b"ustar" && !is_gnu;
-    let mut path = text(block, field::NAME).to_vec();
-    let prefix = text(block, field::PREFIX);
-    if is_pax && !prefix.is_empty() {
-        path = [prefix, b"/", &path[..]].concat();
-    }
-    let mut link = text(block, field::LINK).to_vec();
-    path = found.name.clone().unwrap_or(path);
-    link = found.link.clone().unwrap_or(link);
-    let id = |field| number(block, field).and_then(|id| u64::try_from(id).ok());
-    let device = |field| id(field).and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
-    let mut header = Header::new(Vec::new(), What::File);
-    header.mode = u32::try_from(id(field::MODE).ok_or("a mode that is no number")? & 0o7777).unwrap_or_default();
-    header.uid = id(field::UID).ok_or("an owner that is no number")?;
-    header.gid = id(field::GID).ok_or("a group that is no number")?;
-    header.mtime = number(block, field::MTIME)
-        .and_then(|seconds| seconds.checked_mul(SECOND))
-        .ok_or("a time that is no number")?;
-    let (mut stored, mut real, mut name) = (size, None, None);
-    let mut version = (None, None);
-    for records in [globals, &found.records[..]] {
+/// What extended headers say of an entry beside its header.
+#[derive(Default)]
+struct Said {
+    path: Vec<u8>,
+    link: Vec<u8>,
+    stored: u64,
+    /// Of a file with holes: its size, its name, and the version of the form.
+    real: Option<u64>,
+    name: Option<Vec<u8>>,
+    version: (Option<u64>, Option<u64>),
+}
+
+impl Said {
+    fn take(&mut self, records: &[u8], header: &mut Header) -> Result<(), &'static str> {
         let mut rest = records;
         while let Some(((keyword, value), more)) = pax::next(rest)? {
             rest = more;
             let whole = || pax::number::<u64>(value);
             match keyword {
-                b"path" => path = value.to_vec(),
-                b"linkpath" => link = value.to_vec(),
-                b"size" => stored = whole().ok_or("a size that is no number")?,
+                b"path" => self.path = value.to_vec(),
+                b"linkpath" => self.link = value.to_vec(),
+                b"size" => self.stored = whole().ok_or("a size that is no number")?,
                 b"uid" => header.uid = whole().ok_or("an owner that is no number")?,
                 b"gid" => header.gid = whole().ok_or("a group that is no number")?,
                 b"mtime" => header.mtime = pax::of_time(value).ok_or("a time that is no number")?,
                 b"atime" => header.atime = pax::of_time(value),
                 b"ctime" => header.ctime = pax::of_time(value),
-                b"GNU.sparse.major" => version.0 = whole(),
-                b"GNU.sparse.minor" => version.1 = whole(),
-                b"GNU.sparse.name" => name = Some(value.to_vec()),
-                b"GNU.sparse.realsize" => real = Some(whole().ok_or("a size that is no number")?),
+                b"GNU.sparse.major" => self.version.0 = whole(),
+                b"GNU.sparse.minor" => self.version.1 = whole(),
+                b"GNU.sparse.name" => self.name = Some(value.to_vec()),
+                b"GNU.sparse.realsize" => self.real = Some(whole().ok_or("a size that is no number")?),
                 b"GNU.sparse.size" | b"GNU.sparse.map" | b"GNU.sparse.numblocks" => return Err(SPARSE_0),
                 _ => {
                     let said = match acl::attribute(keyword) {
                         Some(attribute) => Some((attribute, acl::from_text(value))),
-                        None => keyword.strip_prefix(b"SCHILY.xattr.").map(|name| (name, Some(value.to_vec()))),
+                        None => keyword
+                            .strip_prefix(b"SCHILY.xattr.")
+                            .map(|name| (name, Some(value.to_vec()))),
                     };
                     match said {
                         Some((name, Some(value))) => {
@@ -413,7 +420,51 @@ fn entry(block: &[u8; BLOCK], size: u64, found: &Found, globals: &[u8]) -> Resul
                 }
             }
         }
+        Ok(())
     }
+}
+
+/// An entry from its header, and from what was said of it before.
+fn entry(block: &[u8; BLOCK], size: u64, found: &Found, globals: &[u8]) -> Result<Made, &'static str> {
+    let is_gnu = &block[257..265] == b"ustar  \0";
+    let is_pax = &block[257..262] == b"ustar" && !is_gnu;
+    let mut path = text(block, field::NAME).to_vec();
+    let prefix = text(block, field::PREFIX);
+    if is_pax && !prefix.is_empty() {
+        path = [prefix, b"/", &path[..]].concat();
+    }
+    path = found.name.clone().unwrap_or(path);
+    let link = found.link.clone().unwrap_or_else(|| text(block, field::LINK).to_vec());
+    let id = |field| number(block, field).and_then(|id| u64::try_from(id).ok());
+    let device = |field| {
+        id(field)
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or_default()
+    };
+    let mut header = Header::new(Vec::new(), What::File);
+    header.mode = u32::try_from(id(field::MODE).ok_or("a mode that is no number")? & 0o7777).unwrap_or_default();
+    header.uid = id(field::UID).ok_or("an owner that is no number")?;
+    header.gid = id(field::GID).ok_or("a group that is no number")?;
+    header.mtime = number(block, field::MTIME)
+        .and_then(|seconds| seconds.checked_mul(SECOND))
+        .ok_or("a time that is no number")?;
+    let mut said = Said {
+        path,
+        link,
+        stored: size,
+        ..Said::default()
+    };
+    for records in [globals, &found.records[..]] {
+        said.take(records, &mut header)?;
+    }
+    let Said {
+        mut path,
+        link,
+        mut stored,
+        mut real,
+        name,
+        version,
+    } = said;
     if path.contains(&0) || link.contains(&0) {
         return Err("a name with a NUL");
     }

@@ -2,8 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Entries with their content, damage, and whether the archive ended.
+type Seen = (Vec<(Entry, Vec<u8>)>, Vec<Damage>, bool);
+
 /// All entries of an archive with their content, and what is damaged in it. The last block may be cut short.
-pub(super) fn read(archive: &[u8]) -> (Vec<(Entry, Vec<u8>)>, Vec<Damage>, bool) {
+fn read(archive: &[u8]) -> Seen {
     let (mut reader, mut entries, mut damages) = (Reader::default(), Vec::new(), Vec::new());
     loop {
         let at = usize::try_from(reader.offset()).unwrap_or(usize::MAX);
@@ -22,14 +25,14 @@ pub(super) fn read(archive: &[u8]) -> (Vec<(Entry, Vec<u8>)>, Vec<Damage>, bool)
             }
             Err(damage) => damages.push(damage),
         }
-        assert!(reader.offset() as usize > at, "it goes on");
+        assert!(reader.offset() > at as u64, "it goes on");
     }
 }
 
 fn append(header: &Header, archive: &mut Vec<u8>) {
     write(header, archive);
     let stored = header.stored();
-    archive.extend((0..stored).map(|n| (n % 251) as u8));
+    archive.extend((0..stored).map(|n| u8::try_from(n % 251).unwrap()));
     archive.resize(archive.len() + padding(stored), 0);
 }
 
@@ -104,7 +107,7 @@ proptest! {
             prop_assert_eq!(&entry.header, header);
             prop_assert_eq!(entry.offset, at);
             prop_assert_eq!(entry.stored, header.stored());
-            prop_assert!(content.iter().enumerate().all(|(n, byte)| *byte == (n % 251) as u8));
+            prop_assert!(content.iter().enumerate().all(|(n, byte)| usize::from(*byte) == n % 251));
             at = entry.end;
         }
     }
@@ -194,14 +197,23 @@ fn hostile_headers_are_damage() {
     let mut beyond = b"1\n18446744073709551615\n10\n".to_vec();
     beyond.resize(BLOCK, 0);
     let cases: [(Vec<u8>, &str); 9] = [
-        (one(&[(b"size", b"18446744073709551615")], b'0', b""), "a size beyond all archives"),
+        (
+            one(&[(b"size", b"18446744073709551615")], b'0', b""),
+            "a size beyond all archives",
+        ),
         (one(&[(b"size", b"-1")], b'0', b""), "a size that is no number"),
         (one(&[(b"path", b"a\0b")], b'0', b""), "a name with a NUL"),
         (one(&[(b"mtime", b"soon")], b'0', b""), "a time that is no number"),
-        (one(&sparse, b'0', b"99999999999999\n"), "more holes in a file than are read"),
+        (
+            one(&sparse, b'0', b"99999999999999\n"),
+            "more holes in a file than are read",
+        ),
         (one(&sparse, b'0', &map), "a map of holes that is none"),
         (one(&sparse, b'0', &beyond), "a map of holes that is none"),
-        (one(&[(b"GNU.sparse.map", b"0,1")], b'0', b""), "a file with holes in a form of old (GNU sparse 0.x), which is not read"),
+        (
+            one(&[(b"GNU.sparse.map", b"0,1")], b'0', b""),
+            "a file with holes in a form of old (GNU sparse 0.x), which is not read",
+        ),
         (one(&[], b'?', b""), "an entry of a type that is not known here"),
     ];
     for (archive, what) in cases {
@@ -240,7 +252,15 @@ fn times_and_records() {
         let ((keyword, value), rest) = pax::next(&records).unwrap().unwrap();
         assert_eq!((keyword, value.len(), rest.len()), (&b"path"[..], length, 0));
     }
-    for wrong in [&b"9 a=b\n"[..], b"x a=b\n", b"5 a=b\n", b"6 a=bc\n", b"5 ab\n", b"3 \n", b"aaaaaaaaaaaaaaaaaaaaaaaaa"] {
+    for wrong in [
+        &b"9 a=b\n"[..],
+        b"x a=b\n",
+        b"5 a=b\n",
+        b"6 a=bc\n",
+        b"5 ab\n",
+        b"3 \n",
+        b"aaaaaaaaaaaaaaaaaaaaaaaaa",
+    ] {
         assert!(pax::next(wrong).is_err(), "{}", wrong.escape_ascii());
     }
     assert_eq!(pax::next(b"\0\0"), Ok(None));

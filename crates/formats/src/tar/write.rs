@@ -1,7 +1,7 @@
 //! Entries as blocks.
 
 use super::field::{self, Field};
-use super::{BLOCK, Header, What, checksum, pax};
+use super::{BLOCK, Header, Stretch, What, checksum, pax};
 use crate::acl;
 
 /// The name of an extended header: whoever does not know these finds a file of that name.
@@ -22,7 +22,6 @@ pub fn padding(bytes: u64) -> usize {
 pub fn write(header: &Header, archive: &mut Vec<u8>) {
     let mut records = Vec::new();
     let mut stored = header.stored();
-    let mut map = Vec::new();
     let mut path = header.path.clone();
     if matches!(header.what, What::Directory) {
         path.push(b'/');
@@ -33,18 +32,8 @@ pub fn write(header: &Header, archive: &mut Vec<u8>) {
     };
     let is_text = std::str::from_utf8(&path).is_ok() && std::str::from_utf8(link).is_ok();
     let long = path.len() > field::NAME.1 || link.len() > field::LINK.1;
-    if let Some(data) = header.data.as_ref().filter(|_| matches!(header.what, What::File)) {
-        map = data.len().to_string().into_bytes();
-        map.push(b'\n');
-        for stretch in data {
-            for number in [stretch.offset, stretch.length] {
-                map.extend_from_slice(number.to_string().as_bytes());
-                map.push(b'\n');
-            }
-        }
-        map.resize(map.len() + padding(map.len() as u64), 0);
-        stored = stored.saturating_add(map.len() as u64);
-    }
+    let map = map(header);
+    stored = stored.saturating_add(map.len() as u64);
     if long && !is_text {
         pax::put(b"hdrcharset", b"BINARY", &mut records);
     }
@@ -120,11 +109,40 @@ pub fn write(header: &Header, archive: &mut Vec<u8>) {
     archive.extend_from_slice(&map);
 }
 
+/// What stands before the data of a file with holes: a number of stretches, then an offset and a length for each, a line a
+/// number; nothing for others.
+fn map(header: &Header) -> Vec<u8> {
+    let Some(data) = header.data.as_ref().filter(|_| matches!(header.what, What::File)) else {
+        return Vec::new();
+    };
+    // A hole at the end needs an end: GNU tar takes the size of the file from there.
+    let end = data.last().map_or(0, |last| last.offset + last.length);
+    let last = (end < header.size).then_some(Stretch {
+        offset: header.size,
+        length: 0,
+    });
+    let mut map = (data.len() + usize::from(last.is_some())).to_string().into_bytes();
+    map.push(b'\n');
+    for stretch in data.iter().chain(&last) {
+        for number in [stretch.offset, stretch.length] {
+            map.extend_from_slice(number.to_string().as_bytes());
+            map.push(b'\n');
+        }
+    }
+    map.resize(map.len() + padding(map.len() as u64), 0);
+    map
+}
+
 /// A header block.
 fn block(name: &[u8], kind: u8, size: u64, fill: impl FnOnce(&mut [u8; BLOCK])) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     text(&mut block, field::NAME, name);
-    for (field, number) in [(field::MODE, 0o644), (field::UID, 0), (field::GID, 0), (field::MTIME, 0)] {
+    for (field, number) in [
+        (field::MODE, 0o644),
+        (field::UID, 0),
+        (field::GID, 0),
+        (field::MTIME, 0),
+    ] {
         put(&mut block, field, number);
     }
     put(&mut block, field::SIZE, size);
@@ -146,6 +164,10 @@ fn text(block: &mut [u8; BLOCK], (from, length): Field, text: &[u8]) {
 fn put(block: &mut [u8; BLOCK], field: Field, number: u64) {
     let digits = field.1 - 1;
     let octal = format!("{number:0digits$o}");
-    let octal = if octal.len() > digits { "0".repeat(digits) } else { octal };
+    let octal = if octal.len() > digits {
+        "0".repeat(digits)
+    } else {
+        octal
+    };
     text(block, field, octal.as_bytes());
 }

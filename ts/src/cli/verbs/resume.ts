@@ -95,6 +95,7 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
     conversionSummary,
     listSummary,
     manifestSummary,
+    packSummary,
     removalSummaryText,
     summaryText,
     verifySummary,
@@ -106,6 +107,8 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
       return listSummary(report);
     case 'manifest':
       return manifestSummary(report);
+    case 'pack':
+      return packSummary(report);
     case 'verify':
       return verifySummary(report);
     case 'compress':

@@ -20,7 +20,7 @@ impl<'b> Beneath<'b> {
     }
 
     /// The directory that holds a path, and the last name of that.
-    fn holder<'p>(&mut self, path: &'p [u8]) -> sys::Result<(&OwnedFd, &'p [u8])> {
+    pub fn holder<'p>(&mut self, path: &'p [u8]) -> sys::Result<(&OwnedFd, &'p [u8])> {
         let (parent, name) = split(path);
         let kept = match self.kept.take() {
             Some(kept) if kept.0 == parent => kept,
