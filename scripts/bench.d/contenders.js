@@ -206,6 +206,22 @@ export const resumed = {
     ),
 };
 
+/**
+ * `bulkhaul copy` by several processes; its run is in a directory of its own.
+ * @param {string} name
+ * @param {readonly string[]} options
+ * @returns {Contender}
+ */
+export const spread = (name, options) => ({
+  ...copy(name),
+  command: ({ path, source, destination, temporary }) =>
+    shell(
+      'node=$1 main=$2 from=$3 to=$4 run=$5/run; shift 5; rm -rf "$run"; ' +
+        'exec "$node" "$main" copy --quiet --no-journal --run-dir "$run" "$@" "$from/" "$to"',
+      ...[process.execPath, path('bulkhaul'), source, destination, temporary, ...options],
+    ),
+});
+
 /** `bulkhaul copy` that somebody watches: status lines into a file, as often as a terminal has them. @type {Contender} */
 export const watched = {
   name: 'bulkhaul copy, watched',

@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, noting, peer, reader, readOnce, REMOVERS, remover, resumed, SUMMERS, synced, VERIFIERS, watched } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, noting, peer, reader, readOnce, REMOVERS, remover, resumed, SUMMERS, spread, synced, VERIFIERS, watched } from './contenders.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -317,6 +317,22 @@ export const ROWS = [
       fpart,
     ],
     targets: [{ resident: 256 }],
+  },
+  {
+    name: 'spread',
+    title: 'copy a tree of small files by several processes, tmpfs',
+    job: 'copy',
+    medium: 'tmpfs',
+    data: SMALL,
+    contenders: [
+      FULL,
+      OURS,
+      spread('bulkhaul copy --workers 1', ['--workers', '1']),
+      spread('bulkhaul copy --workers 2', ['--workers', '2']),
+      spread('bulkhaul copy --workers 2 --parts 10000', ['--workers', '2', '--parts', '10000']),
+      ...[peer('rsync'), peer('fpsync')],
+    ],
+    targets: [{ of: 'bulkhaul copy --workers 2 --parts 10000', than: 'fpsync', faster: 1 }],
   },
   {
     name: 'compare',

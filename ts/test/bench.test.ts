@@ -193,7 +193,7 @@ describe('rows', () => {
         'hash-copy-big',
         'verify-manifest',
       ],
-      ...['list', 'partition', 'compare', 'remove'],
+      ...['list', 'partition', 'spread', 'compare', 'remove'],
       ...['memory-1m-tree', 'memory-1m-flat', 'memory-10m-tree', 'memory-10m-flat', 'start'],
     ]);
   });

@@ -22,6 +22,7 @@ import {
   choose,
   type Ending,
   nextAttempt,
+  restAfter,
   type Standing,
   type Step,
   Watch,
@@ -260,6 +261,17 @@ describe('the protocol', () => {
     expect(watch.look('another', 7)).toBe(false);
   });
 
+  it('lets those rest longer who are more than can be of use', () => {
+    const run = { beat: 6, looks: 10, workers: 100 };
+    const rests = (index: number) => {
+      const all = [restAfter(0, run, { index, open: 12 })];
+      while (all.length < 12) all.push(restAfter(all.at(-1) ?? 0, run, { index, open: 12 }));
+      return all;
+    };
+    expect(rests(2).slice(-7)).toEqual(Array(7).fill(6));
+    expect([rests(3)[0], rests(3).at(-1)]).toEqual([0.25, 60]);
+  });
+
   it('lets workers begin with shares of their own, the largest first', () => {
     const free = [1, 2, 3, 4, 5, 6].map((part) => [part, 1] as const);
     const parts = (index: number, of = free) => choose(of, index, 3).map(([part]) => part);
@@ -389,6 +401,7 @@ describe('copy --workers', () => {
     expect(await refused('--workers', '2', 'f', 'g', 'd')).toContain('More than one SRC');
     expect(await refused('--run-dir', 'r', 'f', 'd')).toContain('--run-dir goes with --workers');
     expect(await refused('--workers', '2', 'absent/', 'd')).toContain('absent');
+    expect(await refused('--workers', '2', '--no-journal', 'a/', 'd')).toContain('name one with --run-dir');
     expect(existsSync(join(cwd, 'd'))).toBe(false);
   });
 
@@ -595,6 +608,18 @@ describe('a run that is gone on with', () => {
     writeFileSync(marker, '');
     expect((await first).complete).toBe(true);
     expect(locked).toContain('coordinates the run');
+  });
+});
+
+describe('the simulation', () => {
+  it('brings each part to its state, and counts the same each time', () => {
+    const script = fileURLToPath(new URL('../../scripts/scale', import.meta.url));
+    const args = ['--workers', '40', '--entries', '1e7', '--dead', '0.2', '--slow', '0.1'];
+    const [first, second] = [0, 1].map(() => execFileSync(process.execPath, [script, ...args]).toString());
+    expect(first).toBe(second);
+    expect(first).toMatch(/^entries, workers, parts +10,000,000, 40, 640$/m);
+    expect(first).toMatch(/^workers that died +[1-9]/m);
+    expect(first).toMatch(/^states made +640$/m);
   });
 });
 

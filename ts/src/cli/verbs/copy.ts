@@ -164,6 +164,9 @@ export class CopyCommand extends CopyingCommand {
     })) {
       if (given) throw new BulkhaulError('USAGE', `${name} and --workers exclude each other`);
     }
+    if (this.journal === false && this.runDir === undefined && !this.dryRun) {
+      throw new BulkhaulError('USAGE', '--no-journal: the run has no place then; name one with --run-dir');
+    }
     return {
       ...{ source, destination, program: PROGRAM, version: version() },
       ...(this.workers !== undefined && { workers: this.workers }),

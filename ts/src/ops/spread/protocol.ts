@@ -100,3 +100,23 @@ export function choose<Part extends readonly [number, number]>(
   const own = free.filter(([part]) => (part - 1) % workers === index % workers);
   return own.length > 0 ? own : free.slice(0, AT_A_LOOK);
 }
+
+/** Seconds of the first rest of a worker that finds nothing to do. */
+const FIRST_REST = 0.25;
+/** Open parts for each worker that looks often whether one becomes free, and the least number of such workers. */
+const WATCHED = 4;
+const WATCHERS = 2;
+
+/**
+ * Seconds that a worker rests which has found nothing to do, after a rest of `before`: each time twice as long, up to a beat.
+ * Of those that are more than can be of use, up to as long as it takes to know that somebody is lost: a thousand that look
+ * again and again at the last few parts would cost more than the parts.
+ */
+export function restAfter(
+  before: number,
+  { beat, looks, workers }: { beat: number; looks: number; workers: number },
+  { index, open }: { index: number; open: number },
+): number {
+  const longest = index % workers < Math.max(WATCHERS, open / WATCHED) ? beat : beat * looks;
+  return Math.min(before === 0 ? FIRST_REST : before * 2, longest);
+}

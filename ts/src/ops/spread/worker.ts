@@ -14,7 +14,7 @@ import type { Outcome } from '../../native/events.js';
 import { Job } from '../job.js';
 import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
 import { type Beat, digestOf, type PartState, type Plan, RunDirectory, store } from './directory.js';
-import { attempt, choose, type Ending, nextAttempt, Watch } from './protocol.js';
+import { attempt, choose, type Ending, nextAttempt, restAfter, Watch } from './protocol.js';
 
 /** Failures and notes of a part that its state keeps; all are counted. */
 const MOST_FAILURES = 200;
@@ -22,9 +22,6 @@ const MOST_FAILURES = 200;
 const MOST_BLAMES = 2;
 /** What is wrong with a host rather than with an entry: another one may do better. */
 const OF_A_HOST = ['no-space', 'quota', 'read-only', 'stalled'];
-
-/** Milliseconds between the first two looks of a worker that has nothing to do; each later pause is twice as long, up to a beat. */
-const SHORTEST_REST = 250;
 
 /** How a worker is run. */
 export interface WorkerOptions {
@@ -58,7 +55,9 @@ export class Worker {
   /** It can't even begin a copy. */
   #ends = false;
   #wake: () => void = () => undefined;
-  #rest = SHORTEST_REST;
+  /** Seconds of its last rest, and parts that had no state then. */
+  #rest = 0;
+  #open = 0;
   /** When it last looked at others, by its own clock. */
   #looked = 0;
 
@@ -93,7 +92,7 @@ export class Worker {
         if (next === 'none') return 'done';
         if (next === 'wait') await this.#pause();
         else {
-          this.#rest = SHORTEST_REST;
+          this.#rest = 0;
           await this.#carry(...next);
         }
         if (this.#ends) return 'unfit';
@@ -136,6 +135,7 @@ export class Worker {
       if (next !== undefined) free.push([number, next]);
     }
     if (open === 0) return 'none';
+    this.#open = open;
     this.#queue = choose(
       this.#unfit === undefined ? free : free.filter(([part]) => due && this.#waited(part)),
       index,
@@ -261,8 +261,8 @@ export class Worker {
   /** Until the next look. */
   #pause(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.#rest);
-      this.#rest = Math.min(this.#rest * 2, this.#plan.beat * 1000);
+      this.#rest = restAfter(this.#rest, this.#plan, { index: this.options.index, open: this.#open });
+      const timer = setTimeout(resolve, this.#rest * 1000);
       this.#wake = () => {
         clearTimeout(timer);
         resolve();
