@@ -386,6 +386,79 @@ describe('what the original loses', () => {
   });
 });
 
+describe('--copy-with rsync', () => {
+  const RSYNC = ['--copy-with', 'rsync'];
+
+  it('has the real one copy, compresses then, and writes down the same', async () => {
+    const { cwd, migrate, names, unpacked, record } = tree();
+    const dry = await migrate(...RSYNC, '--dry-run');
+    expect(dry).toMatchObject({ code: 0, stdout: expect.stringContaining('>f+++++++++ sub1/x.tsv\n') });
+    expect(existsSync(join(cwd, 'd'))).toBe(false);
+    const { code, stderr } = await migrate(...RSYNC, '--verify', '--bwlimit', '1g');
+    expect(code, stderr).toBe(0);
+    expect(names()).toEqual(DONE);
+    expect(unpacked('sub2/deep/y.CLUSTERS.gz')).toBe(`${TEXT}y`);
+    expect(record('s/sub1')).toMatchObject({
+      status: 'completed',
+      rsync_exit_code: 0,
+      rsync_command: expect.stringMatching(
+        /^rsync -av --partial --checksum --itemize-changes .* '--include=\/sub1\/\*\*\*' /,
+      ),
+      files: [{ status: 'verified', source_sha256: sha(`${TEXT}x`) }],
+    });
+    const log = readFileSync(String(record('s/sub1').rsync_log_file), 'utf8');
+    expect(log).toMatch(/^>f\+{9} x\.tsv$/m);
+    expect(log).toMatch(/\nExit code: 0\nExit meaning: Success\n$/);
+    const again = await migrate(...RSYNC, '--resume');
+    expect([again.code, again.stderr]).toEqual([0, expect.stringContaining('sub1: 1 file there already')]);
+    expect(names()).toEqual(DONE);
+  });
+
+  it.each([
+    ['*.log', ['a.log', 'sub1/deep/b.log'], ['keep', 'sub1/c']],
+    ['**/cache', ['cache/a', 'sub1/deep/cache/b'], ['keep', 'sub1/c']],
+    ['/top_level', ['top_level/a'], ['keep', 'sub1/top_level/a']],
+    ['/sub1/only', ['sub1/only'], ['keep', 'sub2/sub1/only']],
+  ])('excludes %s as the engine does', async (pattern, out, stay) => {
+    const { migrate, names, state } = tree(Object.fromEntries([...out, ...stay].map((name) => [`s/${name}`, 'x'])));
+    expect((await migrate(...RSYNC, '--exclude', pattern)).code).toBe(0);
+    expect(names()).toEqual([...stay].sort());
+    for (const name of Object.keys(state().directories)) expect(name).not.toMatch(/\/(cache|top_level)$/);
+  });
+
+  it('knows what is partial by its code, and by no word in a name', async () => {
+    const { migrate, names, record } = tree({
+      's/sub1/plain': 'x',
+      's/sub1/#errors failed cannot.tsv': TEXT,
+      's/[sub]*/a\\b.tsv': TEXT,
+      'd/sub1/plain/in': 'z',
+    });
+    const { code } = await migrate(...RSYNC);
+    expect([code, record('s/sub1')]).toMatchObject([1, { status: 'completed_with_errors', rsync_exit_code: 23 }]);
+    expect(record('s/sub1').rsync_errors).toEqual([expect.stringContaining('sub1/plain')]);
+    expect(record('s/[sub]*')).toMatchObject({ status: 'completed', rsync_exit_code: 0, rsync_errors: [] });
+    expect(names()).toEqual(['[sub]*/a\\b.tsv.gz', 'sub1/#errors failed cannot.tsv.gz', 'sub1/plain/in']);
+  });
+
+  it('a name that is not UTF-8 is a name like any other, but for a sub-directory, which is told', async () => {
+    const { cwd, migrate } = tree({ 's/sub1/keep': 'x' });
+    const at = (name: string) => Buffer.concat([Buffer.from(`${cwd}/`), Buffer.from(name, 'latin1')]);
+    writeFileSync(at('s/sub1/\xfe.tsv'), TEXT);
+    expect((await migrate(...RSYNC)).code).toBe(0);
+    expect(gunzipSync(readFileSync(at('d/sub1/\xfe.tsv.gz'))).toString()).toBe(TEXT);
+    mkdirSync(at('s/\xff'));
+    expect(await migrate(...RSYNC)).toMatchObject({ code: 1, stderr: expect.stringContaining('is not UTF-8') });
+  });
+
+  it('what rsync could not mind is refused', async () => {
+    const { migrate } = tree();
+    expect(await migrate(...RSYNC, '--nice', '5')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('argument --nice: rsync knows nothing of it'),
+    });
+  });
+});
+
 it('help has every flag, and the documentation a row for each of the original', () => {
   const page = helpText(100);
   for (const { names } of Object.values(FLAGS)) for (const name of names) expect(page).toContain(name);

@@ -73,6 +73,23 @@ export type AddedValues = Values<typeof ADDED>;
 const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
 export type ProgressForm = (typeof PROGRESS)[number];
 
+const COPIERS = ['bulkhaul', 'rsync'] as const;
+/** Who copies, where a drop-in leaves the choice. */
+export type Copier = (typeof COPIERS)[number];
+/** What only bulkhaul's own copy minds. */
+const NOT_RSYNC = { iops_limit: '--iops-limit', nice: '--nice', ionice: '--ionice', stall_timeout: '--stall-timeout' };
+
+/** Who copies. Throws `UsageError` also for what rsync could not mind. */
+export function copierOf(values: AddedValues & { readonly copy_with: string | undefined }): Copier {
+  const copier = chosen('--copy-with', COPIERS, values.copy_with ?? 'bulkhaul');
+  if (copier !== 'rsync') return copier;
+  for (const [name, flag] of Object.entries(NOT_RSYNC)) {
+    const given = values[name as keyof typeof NOT_RSYNC] !== undefined;
+    if (given) throw new UsageError(`argument ${flag}: rsync knows nothing of it (--copy-with)`);
+  }
+  return copier;
+}
+
 /** Checks what has to be right before anything is loaded; the form of the status. Throws `UsageError`. */
 export function checkAdded({ progress = 'auto', stall_timeout }: AddedValues): ProgressForm {
   if (stall_timeout !== undefined && !/^\d{1,9}(\.\d+)?$/.test(stall_timeout)) {

@@ -47,6 +47,11 @@ const NUL = Buffer.from([0]);
 const SLASH = 0x2f;
 const ROOT = Buffer.from('.');
 
+/** Options that have rsync tell each entry in a line that can be read, and how far it is. */
+export function itemising(dryRun: boolean): string[] {
+  return ['-ii', '--outbuf=L', FORMAT, ...(dryRun ? ['--dry-run'] : PROGRESS)];
+}
+
 /** How rsync is run. */
 export interface RsyncOptions {
   /** Hard links among the entries of a list stay such. */
@@ -67,15 +72,12 @@ export function rsync({ hardLinks }: RsyncOptions): Tool {
       'rsync',
       '-as',
       ...(hardLinks ? ['-H'] : []),
-      '-ii',
-      '--outbuf=L',
-      FORMAT,
+      ...itemising(dryRun),
       ...(what === 'root' ? ['--exclude=*'] : ['--from0', '--files-from=-']),
       ...(what === 'trees' ? ['-r'] : []),
       // Others write into the same directories meanwhile: these get their times and modes when all else is there.
       ...(what === 'entries' ? ['--omit-dir-times', '--chmod=Du+rwx'] : []),
       ...(what === 'directories' ? ['--no-implied-dirs'] : []),
-      ...(dryRun ? ['--dry-run'] : PROGRESS),
       // It knows KiB; 0 would be no limit.
       ...(limit > 0 ? [`--bwlimit=${Math.max(1, Math.floor(limit / 1024))}`] : []),
       ...(host === undefined ? [] : ['-e', REMOTE_SHELL]),

@@ -1,6 +1,6 @@
 /** The command line of `migrate_compress`: the original's flags, and what bulkhaul adds. Arguments in, a call or `UsageError` out. */
 import { display } from '../../../names.js';
-import { ADDED, checkAdded, type ProgressForm } from '../added.js';
+import { ADDED, type Copier, checkAdded, copierOf, type ProgressForm } from '../added.js';
 import { demand, type Flag, type FlagTable, original, type Parsed, parse, UsageError, usage } from '../argparse.js';
 import { COMPRESSION, type Compression, compressionOf } from '../compression.js';
 
@@ -69,6 +69,13 @@ export const FLAGS = {
     rank: 0,
     help: 'Show what would be done, itemised on standard output; nothing is written, no log and no state either.',
   },
+  copy_with: {
+    names: ['--copy-with'],
+    takes: 'text',
+    metavar: '{bulkhaul,rsync}',
+    rank: 2,
+    help: 'Who copies: bulkhaul (the default), which compresses meanwhile, or the real rsync, with the options of the original; then a directory is compressed in the destination when it is copied, and --bwlimit is what rsync writes.',
+  },
   ...ADDED,
 } as const satisfies FlagTable;
 
@@ -77,6 +84,7 @@ export interface MigrateCall extends Parsed<typeof FLAGS> {
   readonly source: string;
   readonly dest: string;
   readonly compression: Compression;
+  readonly copyWith: Copier;
   readonly progress: ProgressForm;
 }
 
@@ -86,7 +94,8 @@ export function parseCall(args: readonly string[]): MigrateCall {
   const { values, positionals } = parsed;
   const [asked, compression] = [checkAdded(values), compressionOf(values)];
   const progress = values.no_progress ? 'none' : asked;
-  if (values.help || values.version) return { ...parsed, source: '', dest: '', compression, progress };
+  const how = { compression, copyWith: copierOf(values), progress };
+  if (values.help || values.version) return { ...parsed, source: '', dest: '', ...how };
   const [source, dest] = demand(FLAGS, values, 'source', 'dest');
   if (positionals.length > 0) throw new UsageError(`unrecognized arguments: ${positionals.join(' ')}`);
   if (values.exclude?.some((pattern) => /^[-+] |^!$/.test(pattern))) {
@@ -95,7 +104,7 @@ export function parseCall(args: readonly string[]): MigrateCall {
   if (values.check_path !== undefined && !values.check_existing) {
     throw new UsageError('argument --check-path: goes with --check-existing');
   }
-  return { ...parsed, source, dest, compression, progress };
+  return { ...parsed, source, dest, ...how };
 }
 
 /** Spellings that the original has, for the documentation and its test. */

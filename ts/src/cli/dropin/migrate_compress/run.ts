@@ -43,6 +43,15 @@ const ERRORS_KEPT = 100;
 /** Milliseconds after which the state is written down though a directory is not done. */
 const SAVE_EVERY = 60_000;
 
+/** Codes of rsync after which the others are there. */
+const PARTIAL = [23, 24];
+
+/** What became of a copy, and the code that rsync has for it. */
+interface Copied {
+  report: Report;
+  code: number;
+}
+
 interface Problem {
   message: string;
   said?: boolean;
@@ -171,6 +180,7 @@ class Migration {
   /** One unit; whether it was interrupted. */
   async #migrate(unit: Unit, known: Partial<DirectoryRecord> | undefined): Promise<boolean> {
     const { dry_run: dryRun, stop_on_partial: stops } = this.call.values;
+    const { copyWith } = this.call;
     const record = this.#begin(unit);
     record.files = doneBefore(known, unit.dest);
     const stem = `rsync_${short(unit.title)}_${this.#stamp}`;
@@ -180,8 +190,11 @@ class Migration {
       this.#arrive(unit);
       const list = await this.#remaining(unit, record.files);
       const files = new Files(record, this.#source, this.#dest, this.call.compression);
-      const copied = await this.#copy(unit, record, logs, list, stops ? undefined : files);
-      record.rsync_exit_code = transferCode(copied);
+      const { report: copied, code } =
+        copyWith === 'rsync'
+          ? await this.#copyWithRsync(unit, record, logs, list)
+          : await this.#copy(unit, record, logs, list, stops ? undefined : files);
+      record.rsync_exit_code = code;
       files.settle();
       if (copied.interrupted) return await this.#end(unit, record, logs, 'syncing', true);
       // A rule excludes it, as it seems: it is none of the migration.
@@ -191,7 +204,8 @@ class Migration {
         return false;
       }
       if (!copied.complete) {
-        this.#problem(unit, record, `${meaningOf(transferCode(copied))}: ${sentenceOf(copied, 1)}`);
+        this.#problem(unit, record, `${meaningOf(code)}: ${sentenceOf(copied, 1)}`);
+        if (!PARTIAL.includes(code)) return await this.#end(unit, record, logs, 'error', false);
         if (stops) return await this.#end(unit, record, logs, 'partial', false);
       }
       if (dryRun) {
@@ -287,8 +301,7 @@ class Migration {
       ...(checks ? [knownIn(this.#source, path === undefined ? this.#dest : resolve(path))] : []),
     ];
     if (all.length === 0) return undefined;
-    this.#temporary ??= mkdtempSync(join(neededSpillDirectory(this.out.streams.env), 'bulkhaul-migration-'));
-    const list = join(this.#temporary, `${Date.now()}-${Math.random().toString(36).slice(2)}`);
+    const list = join(this.#scratch, `${Date.now()}-${Math.random().toString(36).slice(2)}`);
     const known: Known = async (file, stat) => {
       for (const each of all) if (await each(file, stat)) return true;
       return false;
@@ -307,7 +320,7 @@ class Migration {
     logs: UnitLogs,
     list: string | undefined,
     files: Files | undefined,
-  ): Promise<Report> {
+  ): Promise<Copied> {
     const { call, out } = this;
     const { dry_run: dryRun, exclude = [], process_root: whole, verify } = call.values;
     const { copyMapped } = await import('../../../ops/copy.js');
@@ -333,16 +346,49 @@ class Migration {
         ...resourcesOf(call.values, call.compression.jobs),
         ...(list === undefined ? journaled(call.values, out.streams.env) : {}),
       });
-    return this.#saving(record, files, () =>
+    const report = await this.#saving(record, files, () =>
       runJob(begin, settings, out.streams, (event) => {
-        logs.take(event);
+        this.#take(event, record, logs);
         if (!dryRun) files?.take(event);
-        if (event.type !== 'error') return;
-        const text = failureText(event);
-        if (record.rsync_errors.length < ERRORS_KEPT) record.rsync_errors.push(text);
-        this.#log.tell('DEBUG', text);
       }),
     );
+    return { report, code: transferCode(report) };
+  }
+
+  /** The same by the real rsync; nothing becomes an archive on its way. */
+  async #copyWithRsync(unit: Unit, record: DirectoryRecord, logs: UnitLogs, list: string | undefined): Promise<Copied> {
+    const { call, out } = this;
+    const { dry_run: dryRun, exclude = [], process_root: whole } = call.values;
+    const { RsyncRun } = await import('./rsync.js');
+    const rsync = await RsyncRun.prepare({
+      ...{ source: this.#source, dest: this.#dest, name: unit.name, whole, exclude, list, dryRun },
+      scratch: this.#scratch,
+      limit: resourcesOf(call.values).limits?.bytes ?? 0,
+      note: (message) => this.#log.tell('WARNING', message),
+    });
+    record.rsync_command = commandText(rsync.command);
+    const report = await runJob(
+      () => rsync.begin(true),
+      this.#settings(),
+      out.streams,
+      (event) => this.#take(event, record, logs),
+    );
+    return { report, code: report.complete ? 0 : (rsync.code ?? transferCode(report)) };
+  }
+
+  /** What became of an entry is in the logs, and in the record what failed. */
+  #take(event: Event, record: DirectoryRecord, logs: UnitLogs): void {
+    logs.take(event);
+    if (event.type !== 'error') return;
+    const text = failureText(event);
+    if (record.rsync_errors.length < ERRORS_KEPT) record.rsync_errors.push(text);
+    this.#log.tell('DEBUG', text);
+  }
+
+  /** A directory for lists, which goes in the end. */
+  get #scratch(): string {
+    this.#temporary ??= mkdtempSync(join(neededSpillDirectory(this.out.streams.env), 'bulkhaul-migration-'));
+    return this.#temporary;
   }
 
   /** Compresses what matches in the destination, and writes down each file. */

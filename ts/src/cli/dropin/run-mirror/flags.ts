@@ -4,7 +4,7 @@
  * Comes in: arguments and the environment; goes out: a call that is whole, or `UsageError`.
  */
 import { display } from '../../../names.js';
-import { ADDED, checkAdded, type ProgressForm } from '../added.js';
+import { ADDED, type Copier, checkAdded, copierOf, type ProgressForm } from '../added.js';
 import {
   chosen,
   type Flag,
@@ -83,7 +83,7 @@ export type MirrorValues = Values<typeof FLAGS>;
 export interface MirrorCall extends Parsed<typeof FLAGS> {
   readonly step: Step;
   readonly algo: (typeof ALGORITHMS)[number];
-  readonly copyWith: (typeof COPIERS)[number];
+  readonly copyWith: Copier;
   readonly progress: ProgressForm;
   readonly source: string;
   readonly destination: string | undefined;
@@ -97,10 +97,6 @@ const STEPS = ['all', 'make-manifest', 'copy', 'verify'] as const;
 export type Step = (typeof STEPS)[number];
 const ALGORITHMS = ['auto', 'blake3', 'sha256'] as const;
 
-const COPIERS = ['bulkhaul', 'rsync'] as const;
-/** What only bulkhaul's own copy minds. */
-const NOT_RSYNC = { iops_limit: '--iops-limit', nice: '--nice', ionice: '--ionice', stall_timeout: '--stall-timeout' };
-
 /** Worker threads at most, as the engine has it. */
 const MOST = 1024;
 
@@ -110,7 +106,7 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Mirr
   const { values, positionals } = parsed;
   const step = chosen('--step', STEPS, values.step ?? 'all');
   const algo = chosen('--algo', ALGORITHMS, values.algo ?? 'auto');
-  const copyWith = chosen('--copy-with', COPIERS, values.copy_with ?? 'bulkhaul');
+  const copyWith = copierOf(values);
   const progress = checkAdded(values);
   const [source = '', destination, ...more] = positionals;
   const call = { ...parsed, step, algo, copyWith, progress, source, destination, jobs: undefined, threads: 0 };
@@ -127,12 +123,8 @@ export function parseCall(args: readonly string[], env: NodeJS.ProcessEnv): Mirr
   if (destination === undefined && (step === 'all' || step === 'copy')) {
     throw new UsageError(`argument DST: --step ${step} needs it`);
   }
-  if (copyWith === 'rsync') {
-    if (step !== 'all' && step !== 'copy') throw new UsageError(`argument --copy-with: --step ${step} copies nothing`);
-    for (const [name, flag] of Object.entries(NOT_RSYNC)) {
-      const given = values[name as keyof typeof NOT_RSYNC] !== undefined;
-      if (given) throw new UsageError(`argument ${flag}: rsync knows nothing of it (--copy-with)`);
-    }
+  if (copyWith === 'rsync' && step !== 'all' && step !== 'copy') {
+    throw new UsageError(`argument --copy-with: --step ${step} copies nothing`);
   }
   if (values.manifest === '') throw new UsageError('argument --manifest: it is empty');
   if (values.json && values.manifest === '-' && (step === 'all' || step === 'make-manifest')) {
