@@ -9,6 +9,7 @@ import { CompressCommand } from '../src/cli/verbs/compress.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { DecompressCommand } from '../src/cli/verbs/decompress.js';
 import { DoctorCommand } from '../src/cli/verbs/doctor.js';
+import { ImageCommand } from '../src/cli/verbs/image.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
 import { MigrateCommand } from '../src/cli/verbs/migrate.js';
@@ -41,6 +42,7 @@ const VERBS = {
   resume: ResumeCommand,
   report: ReportCommand,
   doctor: DoctorCommand,
+  image: ImageCommand,
   completion: completionCommand(async () => []),
 } as const;
 
@@ -118,6 +120,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'decompress',
       'sync',
       'retain',
+      'image',
       'status',
       'resume',
       'report',

@@ -90,7 +90,7 @@ const ROOMS = [
   'parallel',
   ...['native/options', 'native/events', 'native/blockdev', 'native', 'native/alias'],
   'verdict',
-  ...['program', 'attach', 'device', 'table', 'filesystem', 'raw'].map((room) => `ops/disk/${room}`),
+  ...['program', 'attach', 'device', 'table', 'filesystem', 'raw', 'boot'].map((room) => `ops/disk/${room}`),
   'events',
   ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal'].map((room) => `journal/${room}`),
   'stores',

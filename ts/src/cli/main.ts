@@ -120,6 +120,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'image',
+    {
+      summary: 'Look at disks and images, check, clone and pack them',
+      load: async () => verb('image', (await import('./verbs/image.js')).ImageCommand),
+    },
+  ],
+  [
     'status',
     { summary: 'Show jobs', load: async () => verb('status', (await import('./verbs/status.js')).StatusCommand) },
   ],

@@ -19,6 +19,7 @@ import { ExitCode, faultCode } from '../verdict.js';
 import { type Part, type Plan, sectorOf } from './clone/plan.js';
 import { prepareComparison } from './compare.js';
 import { attached, closed, mountedAt, type Place } from './disk/attach.js';
+import { astrayIn } from './disk/boot.js';
 import { claim, unlessAbsent } from './disk/device.js';
 import { KINDS, makeSwap } from './disk/filesystem.js';
 import { copyRaw, digestOf } from './disk/raw.js';
@@ -325,7 +326,7 @@ class Cloning implements NativeJob {
     }
     await target.file.sync();
     this.#phase = 'proving';
-    await this.#attached(target, to, false, (path) => kind.check(path));
+    await this.#attached(target, to, false, (path) => kind.check(path, this.#abort.signal));
     const differs = (event: NativeEvent) => this.#differs(part, event);
     const same = await this.#sameFiles(target, part, 'whole', differs);
     this.#phase = 'copying';
@@ -514,7 +515,10 @@ class Cloning implements NativeJob {
       await this.#bootCode(target, source);
       await target.file.sync();
       await this.#readBack(target, final);
-      await blockdev.rereadTable(target.file.fd);
+      await blockdev.rereadTable(target.file.fd).catch((error: Error) => {
+        this.#note(`the kernel goes on with the old partitions (partprobe has it look again): ${error.message}`);
+      });
+      await this.#boots();
       if (target.path !== destination.path)
         await publish(target.path, destination.path, destination.stats !== undefined);
     } catch (error) {
@@ -532,6 +536,24 @@ class Cloning implements NativeJob {
     const end = Math.min(...parts.flatMap(({ partition, to }) => [partition.start, to.start]), 64 * MIB);
     const place = { start: SECTOR, size: end - SECTOR };
     if (place.size > 0) await copyRaw(source, place, file, SECTOR, false, () => false);
+  }
+
+  /** Tells what would not be found when the clone boots. */
+  async #boots(): Promise<void> {
+    const { parts, table } = this.plan;
+    const all = (of: (part: Part) => string | undefined) => parts.flatMap((part) => of(part) || []);
+    const known = {
+      uuids: all(({ found }) => found?.uuid),
+      labels: all(({ found }) => found?.label),
+      // A partition of an MBR disk is known by the id of the disk, and its number.
+      partUuids: all(({ partition: { uuid, number } }) =>
+        table.label === 'gpt' ? uuid : `${table.id.slice(2)}-${number.toString(16).padStart(2, '0')}`,
+      ),
+      partLabels: all(({ partition }) => partition.name),
+    };
+    for (const { root } of parts) {
+      for (const sentence of root ? await astrayIn(root.directory, known) : []) this.#note(sentence);
+    }
   }
 
   /** Reads table and identities back. Throws what is not as it has to be. */

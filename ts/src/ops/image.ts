@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, rm, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { display, toBytes } from '../names.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
@@ -151,6 +151,12 @@ async function claimed(path: string, file: FileHandle, stats: Stats): Promise<vo
 
 function refuse(path: string, why: string): never {
   throw new BulkhaulError('USAGE', `the image ${display(path)} can't be used: ${why}`);
+}
+
+/** Whether a file system has nothing but its name in what its checker keeps for what it finds: that is no data. */
+export async function emptyLostAndFound({ directory, type }: Pick<Root, 'directory' | 'type'>): Promise<boolean> {
+  if (!/^ext[234]$/.test(type)) return false;
+  return (await readdir(`${directory}/lost+found`).catch(() => undefined))?.length === 0;
 }
 
 /** What is to be put into a new image. */

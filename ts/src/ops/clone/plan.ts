@@ -201,10 +201,12 @@ async function distinct({ source, destination }: CloneOptions, one: Stats, other
 /** Looks at the destination, and holds a disk. */
 async function lookAt(
   blockdev: Blockdev,
-  { destination: path, dryRun }: CloneOptions,
+  { destination, dryRun }: CloneOptions,
   there: Stats | undefined,
   open: FileHandle[],
 ): Promise<Destination> {
+  // An image that a link leads to is replaced where it is.
+  const path = there?.isFile() ? fromBytes(await realpath(toBytes(destination), { encoding: 'buffer' })) : destination;
   if (there === undefined) {
     const parent = await stat(toBytes(dirname(path))).catch(devices.unlessAbsent);
     if (parent?.isDirectory()) return { path, real: await realOf(path) };

@@ -125,7 +125,7 @@ export async function claim(path: string, file: FileHandle, stats: Stats): Promi
 }
 
 /** The devices that lead to a partition of a disk, or to the disk itself where there is none, as `MAJOR:MINOR`. */
-export async function devicesOf(path: string, stats: Stats, partition: Partition): Promise<string[]> {
+export async function devicesOf(path: string, stats: Stats, partition: Pick<Partition, 'start'>): Promise<string[]> {
   const whole = stats.isBlockDevice() ? [{ number: numberOf(stats.rdev), offset: 0 }] : [];
   const found: string[] = [];
   for (const { number, offset } of [...whole, ...(await loopsOf(path, stats))]) {

@@ -37,7 +37,7 @@ interface Kind {
   /** Gives it its identity; absent: it has had it from the beginning. */
   identify?(path: string, uuid: string): Promise<void>;
   /** Throws `USAGE` with what its checker finds. */
-  check(path: string): Promise<void>;
+  check(path: string, signal?: AbortSignal): Promise<void>;
 }
 
 const unlimited = Number.POSITIVE_INFINITY;
@@ -84,7 +84,7 @@ const EXT: Kind = {
     await must('e2fsck', ['-f', '-p', path], { good: [0, 1] });
     await must('tune2fs', ['-U', uuid, path]);
   },
-  check: async (path) => void (await must('e2fsck', ['-f', '-n', path])),
+  check: async (path, signal) => void (await must('e2fsck', ['-f', '-n', path], { ...(signal && { signal }) })),
 };
 
 /** Features that say how a file system is just now. */
@@ -118,7 +118,7 @@ const XFS: Kind = {
     const named = label === '' ? [] : ['-L', label];
     await must('mkfs.xfs', ['-q', '-f', ...mirror, '-m', `uuid=${uuid}`, ...named, path], { signal });
   },
-  check: async (path) => void (await must('xfs_repair', ['-n', path])),
+  check: async (path, signal) => void (await must('xfs_repair', ['-n', path], { ...(signal && { signal }) })),
 };
 
 const BTRFS: Kind = {
@@ -144,7 +144,8 @@ const BTRFS: Kind = {
     const alone = ['--mount', '--', 'sh', '-c', 'mount -t tmpfs none /sys && exec "$@"', 'sh'];
     await must('unshare', [...alone, 'btrfstune', '-f', '-U', uuid, path]);
   },
-  check: async (path) => void (await must('btrfs', ['check', '--readonly', path])),
+  check: async (path, signal) =>
+    void (await must('btrfs', ['check', '--readonly', path], { ...(signal && { signal }) })),
 };
 
 const FAT: Kind = {
@@ -175,7 +176,7 @@ const FAT: Kind = {
       await file.close();
     }
   },
-  check: async (path) => void (await must('fsck.fat', ['-n', path])),
+  check: async (path, signal) => void (await must('fsck.fat', ['-n', path], { ...(signal && { signal }) })),
 };
 
 async function bootSector(path: string): Promise<Buffer> {

@@ -13,6 +13,7 @@ import { fromBytes, toBytes } from '../../../names.js';
 import { copyMapped } from '../../../ops/copy.js';
 import {
   type Content,
+  emptyLostAndFound,
   Image,
   type ImageFileSystem,
   imageFileSystem,
@@ -75,10 +76,13 @@ export async function placeImages(
     // A pattern that begins at the root begins at that of each image, too.
     const filter = filterOf([...rules, ...roots.flatMap((root) => anchored.map((rule) => root.directory + rule))]);
     if (dest_image === undefined) {
+      const spare: string[] = [];
+      for (const root of roots) if (await emptyLostAndFound(root)) spare.push(`${root.directory}/lost+found`);
       const destinations = destinationsOf(all, dest_path, values, out);
       const mapping = mapSources(all, destinations, { create: !values.no_create_dir });
+      const taken = filterOf([...(filter.filter?.rules ?? []), ...spare]);
       return {
-        options: { ...mapping, ...filter, aliases: aliases(names) },
+        options: { ...mapping, ...taken, aliases: aliases(names) },
         ...{ shown, destinations, close: () => closeAll(open) },
       };
     }

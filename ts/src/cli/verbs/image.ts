@@ -1,0 +1,276 @@
+/** `bulkhaul image`: disks and images, looked at, checked, cloned; and trees packed into images and out of them. */
+import { stat } from 'node:fs/promises';
+import { BulkhaulError } from '../../error.js';
+import { display, isText, toBytes } from '../../names.js';
+import type { Plan } from '../../ops/clone/plan.js';
+import {
+  emptyLostAndFound,
+  IMAGE_FILE_SYSTEMS,
+  Image,
+  imageFileSystem,
+  imageSize,
+  makeImage,
+} from '../../ops/image.js';
+import type { MappedCopyOptions } from '../../ops/mapping.js';
+import { ExitCode } from '../../verdict.js';
+import { answer } from '../answer.js';
+import { VerbCommand } from '../base.js';
+import { askConsent } from '../consent.js';
+import { choice, flag, operands, value, values } from '../options.js';
+import { Command } from '../parser.js';
+import { runJob, spillDirectory } from '../run.js';
+import { parseSize } from '../values.js';
+import { version } from '../version.js';
+
+const NO_JOURNAL = 'the clone itself says how far it is: the same command goes on';
+const ACTIONS = ['inspect', 'check', 'clone', 'pack', 'unpack'] as const;
+
+export class ImageCommand extends VerbCommand {
+  static override readonly idle = {
+    '--journal': NO_JOURNAL,
+    '--keep-jobs': NO_JOURNAL,
+    '--state-dir': NO_JOURNAL,
+    '--stall-timeout': 'programs that make and check file systems tell nothing of how far they are',
+  };
+  static override paths = [['image']];
+  static override usage = Command.Usage({
+    description: 'Look at disks and images, check and clone them, pack trees into images',
+    details: `
+      \`image inspect PATH…\` tells what is on a disk or in an image: its table, its partitions, their file systems, labels
+      and identities, and how full they are. \`image check PATH…\` has each file system checked as well, by its own program,
+      which repairs nothing. Neither writes anything.
+
+      \`image clone SRC DST\` clones a disk or an image, partition by partition: into DST, a new image, or onto DST, a disk.
+      File systems (ext2 to ext4, XFS, btrfs without subvolumes) are made anew with the parameters of the source's, and
+      their files are copied; swap is made; everything else is copied whole. All is looked at first: the source as
+      destination, whatever leads there, a disk that is in use, too little room, a damaged table are refused, and \`-n\` prints
+      the plan. Each partition is read back from the medium and compared; the identity of the source comes last. Until then
+      an image is \`DST.partial\`. A clone that was interrupted goes on with the same command.
+
+      \`image pack SRC… IMAGE\` copies trees into an image, by the rules of \`copy\`: \`SRC\` by its name, of \`SRC/\` what is in it.
+      A new image is one file system, measured so that all of it fits; it is \`IMAGE.partial\` until it is whole. One that is
+      there gets what has changed. X
+      each into \`DEST/pN\`, by the numbers of their partitions.
+
+      This needs root, loop devices, libblkid, libmount and libfdisk.
+
+      Exit codes: 0 complete, 1 something is damaged or reads back differently, 2 usage or nothing begun, 3 refused, because
+      something would be lost, 23 it failed, 24 the source changed meanwhile, 130 interrupted.
+    `,
+    examples: [
+      ['What is on a disk', '$0 image inspect /dev/sda'],
+      ['For a program to read', '$0 image inspect --json disk.img'],
+      ['Whether its file systems are sound', '$0 image check disk.img'],
+      ['What a clone would do', '$0 image clone -n /dev/sda /mnt/backup/sda.img'],
+      ['The largest partition gets smaller', '$0 image clone --size 20G /dev/sda /mnt/backup/sda.img'],
+      ['Onto another disk', '$0 image clone sda.img /dev/sdb'],
+      ['A tree as an image', '$0 image pack photos photos.img'],
+      ['And out of it again', '$0 image unpack photos.img /mnt/photos'],
+    ],
+  });
+
+  sizes = values('--size', {
+    ...{ group: 'how', value: 'SIZE', default: 'those of the source' },
+    help: 'Of a clone: the size of the largest partition, with K, M, G or T; given again, of the next one, the greatest for the largest',
+  });
+  total = value(
+    '--total',
+    {
+      ...{ group: 'how', value: 'SIZE', default: 'as much as is needed' },
+      help: 'The size of a new image, of a clone or of what is packed',
+    },
+    parseSize,
+  );
+  imageFs = choice('--image-fs', ['auto', ...IMAGE_FILE_SYSTEMS], {
+    ...{ group: 'how', value: 'TYPE', default: 'auto' },
+    help: 'File system of a new image that is packed: auto is xfs above 300 MiB where it can be made, else ext4',
+  });
+  defaults = flag('--mkfs-defaults', {
+    group: 'how',
+    help: 'Of a clone: file systems as mkfs makes them, not with the parameters of the source',
+  });
+  overwrite = flag('--overwrite', {
+    group: 'safety',
+    help: 'Of a clone: do not ask before what DST holds is overwritten',
+  });
+  operands = operands('ACTION PATH…', 2);
+
+  async execute(): Promise<number> {
+    const [action = '', ...paths] = this.operands;
+    if (action === 'clone') return this.#clone(paths);
+    if (action === 'pack') return this.#pack(paths);
+    if (action === 'unpack') return this.#unpack(paths);
+    if (action === 'inspect' || action === 'check') return this.#inspect(paths, action === 'check');
+    throw new BulkhaulError('USAGE', `${display(action)} is none of ${ACTIONS.join(', ')}`);
+  }
+
+  async #inspect(paths: readonly string[], check: boolean): Promise<number> {
+    const { inspectDisk } = await import('../../ops/inspect.js');
+    const { inspectedText } = await import('../../report/image.js');
+    let damaged = false;
+    for (const path of paths) {
+      const found = await inspectDisk(path, check);
+      damaged ||=
+        found.damage !== undefined || found.volumes.some(({ damage }) => damage !== undefined && damage !== '');
+      const bytes = isText(path) ? {} : { pathBase64: toBytes(path).toString('base64') };
+      const line = { type: 'image', schema: 1, version: version(), ...found, ...bytes };
+      await answer(this.context.stdout, this.json ? `${JSON.stringify(line)}\n` : inspectedText(found));
+    }
+    return damaged ? ExitCode.mismatched : ExitCode.complete;
+  }
+
+  async #clone(paths: readonly string[]): Promise<number> {
+    const [source, destination, ...more] = paths;
+    if (source === undefined || destination === undefined || more.length > 0) {
+      throw new BulkhaulError('USAGE', 'image clone takes a source and a destination');
+    }
+    const { settings, context, total } = this;
+    const { planClone } = await import('../../ops/clone/plan.js');
+    const plan = await planClone({
+      ...{ source, destination, total },
+      sizes: this.sizes.map((text) => parseSize(text, '--size')),
+      mirror: !this.defaults,
+      dryRun: this.dryRun,
+    });
+    try {
+      const { planLines } = await import('../../report/clone.js');
+      const lines = `${planLines(plan).join('\n')}\n`;
+      if (this.dryRun) {
+        await answer(context.stdout, this.json ? `${JSON.stringify(planned(plan))}\n` : lines);
+        return ExitCode.complete;
+      }
+      if (!settings.quiet) context.stderr.write(lines);
+      const { holds } = plan.destination;
+      if (holds !== undefined && !this.overwrite) {
+        const question = `${display(destination)} holds ${display(holds)}, and all of it would be lost. Overwrite it? (y/n) `;
+        const said = await askConsent(question, context);
+        if (said === 'interrupted') return ExitCode.interrupted;
+        if (said !== 'yes')
+          throw new BulkhaulError('SAFETY', 'nobody agreed: nothing was written (--overwrite answers)');
+      }
+      const { clone } = await import('../../ops/clone.js');
+      const options = { ...this.resources, spillDirectory: spillDirectory(context.env) };
+      const report = await runJob((entries) => clone(plan, { ...options, entries }), settings, context);
+      if (!settings.json && !(settings.quiet && report.complete)) {
+        const { summaryText } = await import('../../report/summary.js');
+        context.stderr.write(summaryText(report));
+      }
+      return report.exitCode;
+    } finally {
+      await plan.close();
+    }
+  }
+
+  /** Trees into an image. */
+  async #pack(paths: readonly string[]): Promise<number> {
+    const [path = '', sources] = [paths.at(-1), paths.slice(0, -1)];
+    if (sources.length === 0) throw new BulkhaulError('USAGE', 'image pack takes sources and an image');
+    const { mapGiven } = await import('../../ops/mapping.js');
+    const into = (directory: string) => mapGiven([...sources], `${directory}/`);
+    const there = await stat(toBytes(path)).catch(() => undefined);
+    if (there) {
+      // What is only looked at is not mounted for writing, which would replay its journal.
+      const image = await Image.open(path, !this.dryRun);
+      try {
+        const { directory, name } = image.largest;
+        return await this.#copy({ ...(await into(directory)), aliases: [{ path: directory, name: `${name}:` }] });
+      } finally {
+        await image.close();
+      }
+    }
+    // Nothing has this name: what is measured goes nowhere.
+    const { copyMapped } = await import('../../ops/copy.js');
+    const nowhere = await into(path);
+    const { allocatedBytes, found } = await copyMapped({ ...nowhere, dryRun: true });
+    const entries = Object.values(found).reduce((sum, many) => sum + many, 0);
+    const content = { bytes: allocatedBytes, entries, directories: found.directory };
+    const type = this.imageFs === 'auto' ? await imageFileSystem(content) : this.imageFs;
+    const need = imageSize(content, type);
+    if (this.total !== undefined && this.total < need) {
+      throw new BulkhaulError('NO_SPACE', `--total: ${need} bytes are needed, and ${this.total} are given`);
+    }
+    if (this.dryRun) return this.#copy(nowhere);
+    const made = await makeImage(path, Math.floor((this.total ?? need) / 4096) * 4096, type, entries);
+    const { directory } = made.image.largest;
+    let whole = false;
+    try {
+      const aliases = [{ path: directory, name: `${path}:` }];
+      const code = await this.#copy({ ...(await into(directory)), aliases });
+      whole = code !== ExitCode.interrupted;
+      return code;
+    } finally {
+      if (whole) await made.publish();
+      else await made.image.close();
+    }
+  }
+
+  /** What is in an image. */
+  async #unpack(paths: readonly string[]): Promise<number> {
+    const [path, destination, ...more] = paths;
+    if (path === undefined || destination === undefined || more.length > 0) {
+      throw new BulkhaulError('USAGE', 'image unpack takes an image and a destination');
+    }
+    const image = await Image.open(path, false);
+    try {
+      const failed = image.unmounted.filter(({ kind }) => kind === 'failed');
+      const [first] = failed;
+      if (first) throw new BulkhaulError('USAGE', `${display(first.name)} can't be mounted: ${first.why}`);
+      if (image.roots.length === 0) throw new BulkhaulError('USAGE', `${display(path)} has no file system`);
+      for (const { name, why } of image.unmounted) {
+        if (!this.quiet) this.context.stderr.write(`bulkhaul: note: ${display(name)} is left out: ${display(why)}\n`);
+      }
+      const codes: number[] = [];
+      for (const root of image.roots) {
+        const into = root.partition === undefined ? destination : `${destination}/p${root.partition.number}`;
+        const rules = (await emptyLostAndFound(root)) ? ['/lost+found'] : [];
+        codes.push(
+          await this.#copy({
+            sources: [{ path: root.directory, contents: true, follow: true }],
+            destinations: [{ path: into, follow: true }],
+            ...(rules.length > 0 && { filter: { style: 'rsync', rules } }),
+            aliases: [{ path: root.directory, name: `${root.name}:` }],
+          }),
+        );
+        if (codes.includes(ExitCode.interrupted)) break;
+      }
+      return Math.max(...codes);
+    } finally {
+      await image.close();
+    }
+  }
+
+  /** Copies, and tells of it. */
+  async #copy(options: Pick<MappedCopyOptions, 'sources' | 'destinations' | 'filter' | 'aliases'>): Promise<number> {
+    const { settings, context } = this;
+    const { copyMapped } = await import('../../ops/copy.js');
+    const more = { ...this.resources, ...this.inUse, dryRun: this.dryRun, spillDirectory: spillDirectory(context.env) };
+    const report = await runJob(
+      (entries) => copyMapped({ ...options, ...more, sync: 'all', entries }),
+      settings,
+      context,
+    );
+    if (!settings.json && !(settings.quiet && report.complete)) {
+      const { summaryText } = await import('../../report/summary.js');
+      context.stderr.write(summaryText(report));
+    }
+    return report.exitCode;
+  }
+}
+
+/** A plan for a program. */
+function planned({ options, table, size, parts, destination, meanwhile: _ }: Plan) {
+  return {
+    ...{
+      type: 'clone-plan',
+      schema: 1,
+      source: options.source,
+      destination: destination.path,
+      table: table.label,
+      size,
+    },
+    ...(destination.holds !== undefined && { holds: destination.holds }),
+    partitions: parts.map(({ partition: { number, name, start, size: before }, to, method, why, found, bytes }) => ({
+      ...{ number, name, method, why, type: found?.type ?? '', start, size: before, to, bytes },
+    })),
+  };
+}

@@ -1,0 +1,190 @@
+/** `bulkhaul image`: what it tells of disks and images, what it finds damaged, and a clone by its own name. */
+import { execFileSync } from 'node:child_process';
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { astray, references } from '../src/ops/disk/boot.js';
+import { run, scratch } from './rig.js';
+
+/** Why disks can't be looked at here. */
+const WITHOUT = (() => {
+  if (process.getuid?.() !== 0) return 'this needs root';
+  try {
+    accessSync('/dev/loop-control', constants.R_OK | constants.W_OK);
+    accessSync(new URL('../../bindings/blockdev/blockdev.node', import.meta.url));
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+})();
+if (WITHOUT !== undefined) console.log(`skip: ${WITHOUT}`);
+
+const must = (program: string, ...args: string[]) =>
+  execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const image = (cwd: string, ...args: string[]) => run(['image', ...args], { cwd });
+
+/** A disk with a boot loader's partition, and an ext4 with a file. */
+function disk(cwd: string): string {
+  const path = join(cwd, 'd.img');
+  const table =
+    'label: gpt\nlabel-id: 11111111-2222-4333-8444-555555555555\nsize=1MiB,name=boot\nsize=16MiB,name="é"\n';
+  must('truncate', '-s', '24M', path);
+  execFileSync('sfdisk', ['-q', path], { input: table, stdio: ['pipe', 'ignore', 'ignore'] });
+  mkdirSync(join(cwd, 'tree/etc'), { recursive: true });
+  writeFileSync(join(cwd, 'tree/etc/fstab'), 'UUID=01234567-0000-4000-8000-000000000000 / ext4 defaults 0 1\n');
+  const part = join(cwd, 'part');
+  must('mke2fs', '-q', '-t', 'ext4', '-L', 'root', '-d', join(cwd, 'tree'), part, '16M');
+  must('dd', `if=${part}`, `of=${path}`, 'bs=1M', 'seek=2', 'conv=notrunc', 'status=none');
+  return path;
+}
+
+describe.skipIf(WITHOUT !== undefined)('image', { timeout: 60_000 }, () => {
+  it('inspect tells what is on a disk, as other programs do, and writes nothing', async () => {
+    const cwd = scratch();
+    const path = disk(cwd);
+    const before = must('sha256sum', path);
+    const { code, stdout } = await image(cwd, 'inspect', '--json', 'd.img');
+    const [one, two] = JSON.parse(must('sfdisk', '-J', path)).partitiontable.partitions;
+    const blkid = (tag: string) =>
+      must('blkid', '-p', '-o', 'value', '-s', tag, '-O', String(2 << 20), '-S', String(16 << 20), path).trim();
+    expect([code, JSON.parse(stdout)]).toEqual([
+      0,
+      expect.objectContaining({
+        ...{ type: 'image', path: 'd.img', size: 24 << 20, sectorSize: 512, table: 'gpt' },
+        id: '11111111-2222-4333-8444-555555555555',
+        volumes: [
+          {
+            ...{ number: 1, start: one.start * 512, size: one.size * 512, name: 'boot' },
+            ...{ partType: one.type, partUuid: one.uuid },
+          },
+          {
+            ...{ number: 2, start: two.start * 512, size: two.size * 512, name: 'é', partType: two.type },
+            ...{ partUuid: two.uuid, type: 'ext4', version: '1.0', label: 'root', uuid: blkid('UUID') },
+            fill: expect.objectContaining({ used: expect.any(Number), usedInodes: 13 }),
+          },
+        ],
+      }),
+    ]);
+    const text = await image(cwd, 'inspect', 'd.img', 'part');
+    expect(text).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('  2 "é": 16.0 MiB at 2.00 MiB, ext4 1.0 "root"'),
+    });
+    expect(text.stdout).toContain('part: 16.0 MiB\n  ext4 1.0 "root"\n');
+    expect(must('sha256sum', path)).toBe(before);
+  });
+
+  it('check finds what is damaged, and repairs nothing', async () => {
+    const cwd = scratch();
+    const path = disk(cwd);
+    expect(await image(cwd, 'check', 'd.img', 'part')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('sound'),
+    });
+    must('debugfs', '-w', '-R', 'clri <12>', join(cwd, 'part'));
+    const before = must('sha256sum', join(cwd, 'part'));
+    expect(await image(cwd, 'check', 'part')).toMatchObject({ code: 1, stdout: expect.stringContaining('DAMAGED: ') });
+    expect(must('sha256sum', join(cwd, 'part'))).toBe(before);
+    // The table alone.
+    must('dd', 'if=/dev/zero', `of=${path}`, 'bs=512', 'seek=3', 'count=1', 'conv=notrunc', 'status=none');
+    must('dd', 'if=/dev/urandom', `of=${path}`, 'bs=512', 'seek=2', 'count=1', 'conv=notrunc', 'status=none');
+    const { code, stdout } = await image(cwd, 'inspect', 'd.img');
+    expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringContaining('DAMAGED: the partition table') });
+  });
+
+  it('clone plans, asks, clones, and tells what would not be found when it boots', async () => {
+    const cwd = scratch();
+    const path = disk(cwd);
+    const plan = await image(cwd, 'clone', '-n', '--json', 'd.img', 'x.img');
+    expect([plan.code, JSON.parse(plan.stdout)]).toEqual([
+      0,
+      expect.objectContaining({
+        ...{ type: 'clone-plan', source: 'd.img', destination: 'x.img', table: 'gpt' },
+        partitions: [
+          expect.objectContaining({ number: 1, method: 'raw' }),
+          expect.objectContaining({ number: 2, method: 'files', type: 'ext4', name: 'é' }),
+        ],
+      }),
+    ]);
+    expect(existsSync(join(cwd, 'x.img'))).toBe(false);
+    const made = await image(cwd, 'clone', 'd.img', 'x.img');
+    expect(made).toMatchObject({ code: 0, stderr: expect.stringMatching(/^complete: /m) });
+    expect(made.stderr).toContain(
+      '/etc/fstab names UUID=01234567-0000-4000-8000-000000000000, and nothing of the clone has it',
+    );
+    const dump = (of: string) =>
+      must('sfdisk', '-d', of)
+        .replaceAll(of, 'disk')
+        .replace(/^last-lba.*$/m, '');
+    expect(dump(join(cwd, 'x.img'))).toBe(dump(path));
+    expect(await run(['image', 'clone', 'd.img', 'x.img'], { cwd, input: 'n\n' })).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('x.img holds a partition table (gpt)'),
+    });
+    expect((await image(cwd, 'clone', '--overwrite', '--json', 'd.img', 'x.img')).code).toBe(0);
+    expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree', 'x.img']);
+  });
+
+  it('pack makes an image of trees, by their names, brings it up to date, and unpack gives them back', async () => {
+    const cwd = scratch();
+    mkdirSync(join(cwd, 'one/sub'), { recursive: true });
+    mkdirSync(join(cwd, 'two'));
+    writeFileSync(join(cwd, 'one/sub/f'), 'f'.repeat(5000));
+    must('truncate', '-s', '1G', join(cwd, 'one/sparse'));
+    must('setfattr', '-n', 'user.x', '-v', 'y', join(cwd, 'one/sub/f'));
+    writeFileSync(join(cwd, 'two/g'), 'g');
+    expect(await image(cwd, 'pack', '-n', 'one', 'x.img')).toMatchObject({ code: 0 });
+    expect(existsSync(join(cwd, 'x.img'))).toBe(false);
+    expect(await image(cwd, 'pack', 'one', 'two/', 'x.img')).toMatchObject({ code: 0 });
+    expect(must('blkid', '-p', '-o', 'value', '-s', 'TYPE', join(cwd, 'x.img'))).toBe('ext4\n');
+    writeFileSync(join(cwd, 'two/h'), 'h');
+    expect((await image(cwd, 'pack', 'one', 'two/', 'x.img')).code).toBe(0);
+    expect((await image(cwd, 'unpack', 'x.img', 'out')).code).toBe(0);
+    expect(readdirSync(join(cwd, 'out')).sort()).toEqual(['g', 'h', 'one']);
+    expect(must('rsync', '-aniHAX', '--checksum', '--delete', `${cwd}/one`, `${cwd}/out`)).not.toMatch(/^[^.]/m);
+    expect(await image(cwd, 'pack', 'one', 'y.img', '--total', '4M')).toMatchObject({ code: 3 });
+    // Of a disk each file system has its own directory.
+    disk(cwd);
+    expect((await image(cwd, 'unpack', 'd.img', 'parts')).code).toBe(0);
+    expect(readdirSync(join(cwd, 'parts/p2'))).toEqual(['etc']);
+    expect(readdirSync(cwd).sort()).toEqual(['d.img', 'one', 'out', 'part', 'parts', 'tree', 'two', 'x.img']);
+  });
+
+  it.each<[string, string[], number, string]>([
+    ['another action', ['frob', 'd.img'], 2, 'frob is none of inspect, check, clone, pack, unpack'],
+    ['a clone without a destination', ['clone', 'd.img'], 2, 'takes a source and a destination'],
+    ['a clone onto itself', ['clone', 'd.img', './d.img'], 3, 'same medium'],
+    ['what is not there', ['inspect', 'absent'], 2, "absent can't be looked at"],
+    ['a directory', ['check', 'tree'], 2, 'neither a file nor a block device'],
+  ])('refuses %s', async (_, args, code, why) => {
+    const cwd = scratch();
+    disk(cwd);
+    const ran = await image(cwd, ...args);
+    expect(ran).toMatchObject({ code, stderr: expect.stringContaining(why) });
+  });
+});
+
+describe('what a text says of disks', () => {
+  it.each<[string, string[]]>([
+    ['UUID=ab-cd / ext4 defaults 0 1', ['uuids ab-cd']],
+    ['# UUID=ab-cd / ext4', []],
+    ['LABEL="my disk" /data xfs', ['labels my disk']],
+    ['/dev/disk/by-label/my\\x20disk /data xfs', ['labels my disk']],
+    ['/dev/disk/by-partuuid/12-34 none swap', ['partUuids 12-34']],
+    ['/dev/sda1 / ext4', ['device /dev/sda1']],
+    ['/dev/nvme0n1p2 /home ext4', ['device /dev/nvme0n1p2']],
+    ['linux /vmlinuz root=PARTUUID=12345678-01 ro quiet', ['partUuids 12345678-01']],
+    ['  search --no-floppy --fs-uuid --set=root --hint-bios=hd0,gpt2 0b9c-11', ['uuids 0b9c-11']],
+    ['root UUID=1,UUID=2 none luks', ['uuids 1', 'uuids 2']],
+    ['tmpfs /tmp tmpfs defaults', []],
+  ])('%s', (text, expected) => {
+    expect(references(text).map(({ kind, value }) => `${kind} ${value}`)).toEqual(expected);
+  });
+
+  it('is held against what the clone has, in any case', () => {
+    const known = { uuids: ['ABCD-1234'], labels: ['root'], partUuids: [], partLabels: ['x'] };
+    expect(astray('/etc/fstab', 'UUID=abcd-1234 / ext4\nLABEL=home /home ext4\nPARTLABEL=x /x ext4\n', known)).toEqual([
+      '/etc/fstab names LABEL=home, and nothing of the clone has it',
+    ]);
+  });
+});
