@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { verify } from '../src/index.js';
-import { jsonLines, run, scratch } from './rig.js';
+import { executable, jsonLines, program, run, scratch } from './rig.js';
 
 const has = (tool: string) => spawnSync(tool, ['--version']).error === undefined;
 const NAMES = ['a', 'a b', ' lead', 'trail ', 'é', '-x', '*star', '#hash', 'back\\slash', 'new\nline', 'a!', 'a.b'];
@@ -112,6 +112,103 @@ describe('a manifest of others', () => {
     expect((await bh('verify', 't/d/a.md5', 't/rest.md5')).code).toBe(0);
     flip(at('t/d/a'), 1);
     expect(Object.values((await findings(bh, 't/d/a.md5', 't/rest.md5')).found)).toEqual(['mismatch']);
+  });
+});
+
+describe('a manifest of Windows', () => {
+  it('has backslashes for slashes, which is told, and leads nowhere else', async () => {
+    const { bh, at } = tree(['a', 'é']);
+    const sums = (tool: string) =>
+      String(execFileSync(tool, ['a', 'big', 'd/a', 'd/é'], { cwd: at('t') }))
+        .replaceAll('d/', 'd\\')
+        .replaceAll('\n', '\r\n');
+    for (const tool of ['md5sum', 'sha256sum']) {
+      writeFileSync(at('M'), sums(tool));
+      const { code, stderr } = await bh('verify', '--no-extra', '--in', 't', 'M');
+      expect([code, stderr]).toEqual([
+        0,
+        expect.stringMatching(/^verified: 4 files[\s\S]*\nnote \(backslashes, 1x\): /),
+      ]);
+    }
+    flip(at('t/d/a'), 1);
+    expect(await findings(bh, '--no-extra', '--in', 't', 'M')).toEqual({ code: 1, found: { 't/d/a': 'mismatch' } });
+    writeFileSync(at('M'), `${sums('md5sum')}${'0'.repeat(32)}  ..\\..\\etc\\passwd\r\n`);
+    expect(await bh('verify', '--no-extra', '--in', 't', 'M')).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/M: line 5: the path .* has '\.\.'/),
+    });
+    // Here such names may be there: they are what they are.
+    writeFileSync(at('t/d\\a'), 'of another kind');
+    writeFileSync(at('M'), execFileSync('md5sum', ['-z', 'd\\a', 'd/a'], { cwd: at('t') }));
+    expect((await bh('verify', '--no-extra', '--in', 't', 'M')).code).toBe(0);
+  });
+});
+
+describe('what peers have stumbled over', () => {
+  it('names that look like digests, `./`, percent signs, and digests from standard input', async () => {
+    const { bh, at } = tree(['a']);
+    const names = [
+      'grandes roussieres 1.pm',
+      'FTP/one/senate transcoded.mp4',
+      'AABBCCD DEEFFGGHH',
+      '100% done',
+      'a%20b',
+    ];
+    mkdirSync(at('t/FTP/one'), { recursive: true });
+    for (const name of names) writeFileSync(at('t', name), `in ${name}`);
+    const sums = String(execFileSync('md5sum', names, { cwd: at('t') }));
+    writeFileSync(at('M'), sums.replace(/ {2}/g, '  ./'));
+    expect((await bh('verify', '--no-extra', '--in', 't', 'M')).code).toBe(0);
+    // Many tools for bags write percent signs as they are.
+    writeFileSync(at('t/manifest-md5.txt'), sums);
+    expect((await bh('verify', '--no-extra', 't/manifest-md5.txt')).code).toBe(0);
+    writeFileSync(at('M'), execFileSync('md5sum', ['-'], { input: 'x' }));
+    expect(await findings(bh, '--no-extra', '--in', 't', 'M')).toEqual({ code: 1, found: { 't/-': 'missing' } });
+  });
+
+  it('of two files with one content one may not be missing, and an empty one counts too', async () => {
+    const { bh, at } = tree(['a']);
+    for (const name of ['one', 'other', 'empty', 'd/empty'])
+      writeFileSync(at('t', name), name.endsWith('y') ? '' : 'same');
+    writeFileSync(at('M'), execFileSync('hashdeep', ['-rl', '.'], { cwd: at('t') }));
+    expect((await bh('verify', '--in', 't', 'M')).code).toBe(0);
+    rmSync(at('t/other'));
+    renameSync(at('t/d/empty'), at('t/d/moved'));
+    expect(await findings(bh, '--in', 't', 'M')).toEqual({
+      code: 1,
+      found: { 't/other': 'missing', 't/d/empty': 'missing', 't/d/moved': 'extra' },
+    });
+  });
+});
+
+describe('a read that gives the copy other bytes than there are', () => {
+  const POKED = 'inject=read,pread64:poke_exit=@arg2=deadbeef:when=1';
+  const pokes = spawnSync('strace', ['-qq', '-o', '/dev/null', '-P', '/absent', '-e', POKED, 'true']).status === 0;
+
+  /** Copies `t` to `c` while the first read of the one large file is falsified. */
+  function copied(cwd: string, ...options: string[]) {
+    const elsewhere = 'inject=copy_file_range,sendfile:error=EXDEV';
+    const calls = ['-e', 'trace=read,pread64,copy_file_range,sendfile', '-e', POKED, '-e', elsewhere];
+    const copy = [executable, 'copy', '--jobs', '1', '--no-journal', '--json', '--quiet', ...options, 't/', 'c'];
+    const traced = ['-f', '-qq', '-o', '/dev/null', '-P', join(cwd, 't/big'), ...calls, process.execPath, ...copy];
+    return program('strace', traced, { cwd });
+  }
+
+  it.skipIf(!pokes)('is found by the manifest of the source', async () => {
+    const { cwd, bh, at } = tree(['a']);
+    await bh('manifest', '-o', 'M', 't/');
+    expect((await copied(cwd)).code).toBe(0);
+    expect(readFileSync(at('c/big')).equals(readFileSync(at('t/big')))).toBe(false);
+    expect(await findings(bh, '--in', 'c', 'M')).toEqual({ code: 1, found: { 'c/big': 'mismatch' } });
+  });
+
+  it.skipIf(!pokes)('is found by --verify, and copied once more', async () => {
+    const { cwd, at } = tree(['a']);
+    const { code, stdout } = await copied(cwd, '--verify');
+    const { copiedBytes, verifiedFiles, outcomes } = jsonLines(stdout).at(-1) ?? {};
+    expect({ code, verifiedFiles, outcomes }).toMatchObject({ code: 0, verifiedFiles: 4, outcomes: { mismatched: 0 } });
+    expect(copiedBytes).toBeGreaterThan(2_000_000);
+    execFileSync('diff', ['-r', at('t'), at('c')]);
   });
 });
 

@@ -6,7 +6,7 @@
 
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::{
-    Entry, Format, Listed, ManifestError, Merge, Problem, Reader, Recognised, bare, recognise,
+    Entry, Format, Listed, ManifestError, Merge, Problem, Reader, Recognised, bare, inside, recognise,
 };
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
 
@@ -83,7 +83,17 @@ pub fn read(
         let (list, recognised, head) = format_of(list, &one.path, sorters)?;
         all_kinds |= recognised.format == Format::Json;
         let expected = algorithm.or(recognised.named);
-        let told = tell_apart(&recognised, expected, &head, &one.prefix, base, desk);
+        let way = Way {
+            prefix: &one.prefix,
+            slashes: is_of_windows((&recognised, expected), &head, &one.prefix, base),
+        };
+        if way.slashes {
+            desk.note("backslashes", || {
+                let what = "its paths have backslashes where Windows has them: they are taken for slashes";
+                (one.path.clone(), what.into())
+            });
+        }
+        let told = tell_apart(&recognised, expected, &head, way, base, desk);
         if desk.cancel.is_draining() {
             return Ok(None);
         }
@@ -109,7 +119,7 @@ pub fn read(
         };
         read_one(
             &list,
-            (index, one),
+            (index, way),
             Reader::new(recognised.format, algorithm),
             &mut sorter,
             (desk, sorters),
@@ -194,17 +204,18 @@ fn format_of(list: ListFile, path: &[u8], sorters: &Sorters) -> Result<(ListFile
 
 fn read_one(
     list: &ListFile,
-    (index, given): (usize, &Given),
+    (index, way): (usize, Way<'_>),
     mut reader: Reader,
     sorter: &mut Sorter,
     (desk, sorters): (&Desk, &Sorters),
 ) -> Result<(), Refusal> {
     let (mut key, mut payload) = (Vec::new(), Vec::new());
     let mut keep = |listed: Result<Listed, ManifestError>| {
-        let Listed { line, mut entry } = listed.map_err(|error| list.refusal(&error.to_string()))?;
-        if !given.prefix.is_empty() {
-            entry.path = [&given.prefix[..], &entry.path].concat();
-        }
+        let refuse = |error: ManifestError| list.refusal(&error.to_string());
+        let Listed { line, mut entry } = listed.map_err(refuse)?;
+        entry.path = way
+            .path(&entry.path)
+            .map_err(|problem| refuse(ManifestError { line, problem }))?;
         path_key(&entry.path, &mut key);
         encode(index, &Listed { line, entry }, &mut payload);
         sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
@@ -224,6 +235,58 @@ fn read_one(
     }
 }
 
+/// How the paths of a manifest lead to files.
+#[derive(Clone, Copy)]
+struct Way<'w> {
+    /// What they begin with below the directory.
+    prefix: &'w [u8],
+    /// Backslashes are slashes.
+    slashes: bool,
+}
+
+impl Way<'_> {
+    /// A path below the directory. What leads elsewhere is refused, also with backslashes.
+    fn path(self, path: &[u8]) -> Result<Vec<u8>, Problem> {
+        if !self.slashes {
+            return Ok([self.prefix, path].concat());
+        }
+        let slashed: Vec<u8> = path
+            .iter()
+            .map(|byte| if *byte == b'\\' { b'/' } else { *byte })
+            .collect();
+        let inside = inside(&slashed).map_err(|why| Problem::Path {
+            path: String::from_utf8_lossy(path).into_owned(),
+            why,
+        })?;
+        Ok([self.prefix, &inside].concat())
+    }
+}
+
+/// Whether backslashes in the paths are slashes, as far as the first of them tell: no file has such a name, and some are there
+/// with slashes.
+fn is_of_windows(
+    (recognised, expected): (&Recognised, Option<Algorithm>),
+    head: &[u8],
+    prefix: &[u8],
+    base: &OwnedFd,
+) -> bool {
+    let (as_it_is, slashed) = (Way { prefix, slashes: false }, Way { prefix, slashes: true });
+    let mut beneath = Beneath::new(base);
+    let mut is_there = |way: Way<'_>, path: &[u8]| way.path(path).is_ok_and(|path| beneath.stat(&path).is_ok());
+    let algorithm = expected.or(recognised.algorithms.first().copied());
+    let mut reader = Reader::new(recognised.format, algorithm);
+    let listed = reader.read(head).take(LOOKED_AT).filter_map(Result::ok);
+    let paths = listed.map(|Listed { entry, .. }| entry.path);
+    let mut found = false;
+    for path in paths.filter(|path| path.contains(&b'\\')) {
+        if is_there(as_it_is, &path) {
+            return false;
+        }
+        found |= is_there(slashed, &path);
+    }
+    found
+}
+
 /// What files say of an algorithm.
 enum Told {
     /// Nobody has to ask.
@@ -240,7 +303,7 @@ fn tell_apart(
     recognised: &Recognised,
     expected: Option<Algorithm>,
     head: &[u8],
-    prefix: &[u8],
+    way: Way<'_>,
     base: &OwnedFd,
     desk: &Desk,
 ) -> Told {
@@ -256,7 +319,7 @@ fn tell_apart(
     let listed = reader.read(head).take(LOOKED_AT).filter_map(Result::ok);
     let mut files: Vec<(u64, Vec<u8>, Digest)> = listed
         .filter_map(|Listed { entry, .. }| {
-            let path = [prefix, &entry.path].concat();
+            let path = way.path(&entry.path).ok()?;
             let stat = beneath.stat(&path).ok().filter(|stat| stat.kind == Kind::File)?;
             Some((stat.size, path, *entry.digest(Algorithm::Blake3)?))
         })
