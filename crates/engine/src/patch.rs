@@ -94,9 +94,8 @@ impl Work for Apply {
         let Some(mut plan) = ground.plan(desk)? else {
             return Ok(desk.report(Durability::None, workers, true));
         };
-        let interrupted = desk.cancel.is_draining();
-        if interrupted || !ground.consent(&mut plan)? {
-            return Ok(desk.report(Durability::None, workers, interrupted));
+        if !ground.consent(&mut plan)? {
+            return Ok(desk.report(Durability::None, workers, desk.cancel.is_draining()));
         }
         let sync = ground.apply(plan)?;
         Ok(desk.report(sync, workers, desk.cancel.is_draining()))
@@ -117,6 +116,8 @@ struct Plan {
     dressed: Sorter,
     steps: u64,
     bytes: u64,
+    /// Bytes that what comes takes, without holes.
+    room: u64,
     /// What is in the way, until it is known whether it is overruled.
     conflicting: Sorter,
     conflicts: u64,
@@ -244,6 +245,7 @@ impl<'g> Ground<'g> {
             dressed: sorter(),
             steps: 0,
             bytes: 0,
+            room: 0,
             conflicting: sorter(),
             conflicts: 0,
             first: Vec::new(),
@@ -306,6 +308,7 @@ impl<'g> Ground<'g> {
         }
         plan.steps += 1;
         plan.bytes += step.bytes();
+        plan.room += planned.room;
         if let Some(back) = &mut plan.undo {
             back.add(&step, planned.before.as_ref(), self.sorters)?;
         }
@@ -342,7 +345,7 @@ impl<'g> Ground<'g> {
         let Ok(room) = sys::capacity(self.target.as_fd()) else {
             return Ok(());
         };
-        if plan.bytes <= room.free_bytes || self.options.dry_run {
+        if plan.room <= room.free_bytes || self.options.dry_run {
             return Ok(());
         }
         if let Some(back) = plan.undo.take() {
@@ -351,7 +354,7 @@ impl<'g> Ground<'g> {
         Err(Refusal::NoSpace(format!(
             "{}: the patch brings {} bytes, and {} are free; nothing was changed",
             show(&self.options.target),
-            plan.bytes,
+            plan.room,
             room.free_bytes
         )))
     }
@@ -366,11 +369,11 @@ impl<'g> Ground<'g> {
                 first,
             }])
         };
-        let mut agreed = !plan.never && !self.options.dry_run;
+        let mut agreed = !plan.never && !self.options.dry_run && !self.desk.cancel.is_draining();
         if plan.conflicts > 0 && !self.options.force {
             let first = std::mem::take(&mut plan.first);
             agreed = agreed && self.options.confirm && asked(CONFLICTS, plan.conflicts, 0, first);
-            if !agreed {
+            if !agreed && !self.desk.cancel.is_draining() {
                 self.resisted(plan)?;
             }
         }

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use bulkhaul_engine::compare::options::{CompareOptions, DiffForm, SideOptions};
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::event::Event;
-use bulkhaul_engine::patch::options::PatchOptions;
+use bulkhaul_engine::patch::options::{Hash, PatchOptions};
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{compare, patch};
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use proptest::prelude::*;
 
 use crate::rig::fault::{again, each, exhaustive, facts, finish, order, say};
-use crate::rig::{Copied, Scratch, Tree, has_staging, listing, must, root, run, watch};
+use crate::rig::{Copied, NOBODY, Scratch, Tree, apart, has_staging, listing, must, root, run, watch};
 
 /// The list that turns `base` into `new`.
 fn changes(new: &Path, base: &Path, to: &Path) -> PathBuf {
@@ -131,6 +131,7 @@ fn two_trees(scratch: &Scratch) -> (Tree, Tree) {
     if root() {
         new.owner("x", 12, 34).owner("was-too", 12, 34);
     }
+    new.mode("", 0o750).xattr("", "user.top", b"t");
     (new, base)
 }
 
@@ -246,6 +247,99 @@ fn somebody_may_overrule_conflicts() {
             assert_eq!(listing(base.path()), before);
         }
     }
+}
+
+#[test]
+fn what_is_hashed_is_as_the_patch_says() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let payload = scratch.tree("payload");
+    payload.file("new", "head and tail").mode("new", 0o644);
+    let xxh64 = |bytes: &[u8]| format!("{:016x}", bulkhaul_formats::digest::xxh64(bytes));
+    let blake2b = |bytes: &[u8]| {
+        let mut hash = bulkhaul_formats::digest::Blake2b::default();
+        hash.update(bytes);
+        hash.digest().map(|byte| format!("{byte:02x}")).concat()
+    };
+    let cases = [
+        (Hash::Xxh64, 4, xxh64(b"tail"), true),
+        (Hash::Xxh64, 4, xxh64(b"head and tail"), false),
+        // Of the whole file, whatever the others are of.
+        (Hash::Xxh64, 4, format!("F{}", xxh64(b"head and tail")), true),
+        (Hash::Xxh64, 4, format!("F{}", xxh64(b"tail")), false),
+        (Hash::Xxh64, u64::MAX, xxh64(b"head and tail"), true),
+        (Hash::Blake2b, u64::MAX, blake2b(b"head and tail"), true),
+        (Hash::Blake2b, 4, blake2b(b"tail"), true),
+        (Hash::Blake2b, 4, xxh64(b"tail"), false),
+        (Hash::Xxh64, 0, "-".to_owned(), true),
+    ];
+    for (number, (hash, hash_size, digits, fits)) in cases.into_iter().enumerate() {
+        let target = scratch.tree(&format!("target-{number}"));
+        let list = rows(
+            &scratch,
+            &[&format!("A\tnew\t-\tf:13:2000000001:100644:0:0:{digits}:-")],
+        );
+        let set = |options: &mut PatchOptions| (options.hash, options.hash_size) = (hash, hash_size);
+        let done = attempt(&list, payload.path(), target.path(), set).unwrap();
+        assert_eq!(done.report.is_complete(), fits, "{number}: {done:?}");
+        assert_eq!(target.names().len(), usize::from(fits), "{number}");
+        let again = attempt(&list, payload.path(), target.path(), set).unwrap();
+        assert_eq!(again.counts() == "skipped 1 (unchanged 1)", fits, "{number}: {again:?}");
+    }
+}
+
+#[test]
+fn what_has_no_room_is_not_begun() {
+    let scratch = Scratch::new();
+    let Some(small) = scratch.file_system("tmpfs", "size=4m") else {
+        return;
+    };
+    let payload = scratch.tree("payload");
+    payload.file("new", vec![1; 5 << 20]).mode("new", 0o644);
+    fs::File::create(payload.at("holes")).unwrap().set_len(1 << 30).unwrap();
+    let row = |name: &str, size: u64| format!("A\t{name}\t-\tf:{size}:2000000001:100644:0:0:-:-");
+    let list = rows(&scratch, &[&row("new", 5 << 20), "A\tlink\t-\tl:x"]);
+    let refused = attempt(&list, payload.path(), &small, |_| {});
+    assert!(matches!(refused, Err(Refusal::NoSpace(_))), "{refused:?}");
+    assert_eq!(Tree::new(small.clone()).names().len(), 0);
+    // Holes take none.
+    payload.mode("holes", 0o644);
+    apply(&rows(&scratch, &[&row("holes", 1 << 30)]), payload.path(), &small).complete();
+}
+
+#[test]
+fn who_is_not_root_does_what_is_possible() {
+    const TEST: &str = "patch::who_is_not_root_does_what_is_possible";
+    let prepare = |scratch: &Scratch| {
+        let (new, base) = (scratch.tree("new"), scratch.tree("base"));
+        new.file("closed/in/file", "x")
+            .file("closed/file", "y")
+            .file("mine", "z")
+            .dir("there");
+        new.mode("closed/in", 0o500).mode("closed", 0o550).mode("there", 0o500);
+        base.dir("there").file("there/old", "");
+        must("chown", &[&"-R", &"65534:65534", &new.path(), &base.path()]);
+        new.owner("mine", 0, 0).mode("mine", 0o4755);
+        changes(new.path(), base.path(), &scratch.at("list"));
+        must("chmod", &[&"644", &scratch.at("list")]);
+    };
+    let body = |scratch: &Path| {
+        let (new, base) = (scratch.join("new"), scratch.join("base"));
+        let done = apply(&scratch.join("list"), &new, &base).complete();
+        // Nobody but root gives files away, nor the rights that go with them.
+        assert_eq!(done.notes(), ["group", "owner", "setid-dropped"]);
+        let again = apply(&scratch.join("list"), &new, &base).complete();
+        assert_eq!(again.counts(), "skipped 7 (unchanged 7)");
+    };
+    let after = |scratch: &Scratch| {
+        let (new, base) = (scratch.tree("new"), scratch.tree("base"));
+        fs::set_permissions(base.at("mine"), fs::metadata(new.at("mine")).unwrap().permissions()).unwrap();
+        base.owner("mine", 0, 0).mode("mine", 0o4755);
+        assert_eq!(differences(new.path(), base.path()), "");
+    };
+    apart(TEST, NOBODY, prepare, body, after);
 }
 
 /// Makes a tree another than it was.
@@ -454,6 +548,18 @@ fn the_way_back_is_what_a_comparison_says() {
         let there = if answer { new.path() } else { base.path() };
         assert_eq!(differences(there, &target), "");
     }
+    // Whoever stops it at the question has changed nothing.
+    let stopped = twin(base.path(), "stopped");
+    let mut stopping = options(&list, new.path(), &stopped);
+    stopping.undo.clone_from(&given.undo);
+    let job = patch::job(stopping).unwrap();
+    let done = watch(&job, |event| {
+        if matches!(event, Event::Question(_)) {
+            job.drain();
+        }
+    });
+    assert!(done.unwrap().report.interrupted);
+    assert_eq!(differences(base.path(), &stopped), "");
     // What no patch could bring back is not overruled.
     let spoilt = Tree::new(twin(base.path(), "spoilt"));
     spoilt.file("gone/far/unnamed", "");

@@ -139,17 +139,11 @@ impl Actor<'_> {
             sys::set_mode(Node::Open(directory.as_fd()), inode.mode).map_err(there(Operation::SetMode))?;
             stat.mode = inode.mode;
         }
-        let mut wanted = step.row.new.clone();
-        if let (State::File { inode, .. } | State::Directory(inode), false) = (&mut wanted, self.keep.reach.privileged)
-        {
-            // Only root gives files away; that it is not so is a note.
-            (inode.uid, inode.gid) = (stat.uid, stat.gid);
-        }
         let spot = (at.as_fd(), name.as_c_str());
         match self
             .planner
             .eyes
-            .difference(spot, Some(&stat), &wanted, false, Side::Destination(0))?
+            .difference(spot, Some(&stat), &step.row.new, false, Side::Destination(0))?
         {
             None => Ok(()),
             Some(difference) => differs(&format!("{difference:?}").to_lowercase()),
@@ -380,10 +374,7 @@ impl Actor<'_> {
             ..*stat
         };
         let mut opened: Option<OwnedFd> = None;
-        // What stands for the whole tree has none of its own in the images that hpcp makes.
-        if !step.path().is_empty()
-            && let Some((at, name, _)) = self.planner.in_payload(step.path(), step.volume)?
-        {
+        if let Some((at, name, _)) = self.planner.in_payload(step.path(), step.volume)? {
             opened = Some(sys::open_node(at.as_fd(), &name).map_err(payload(Operation::Open))?);
         }
         let from = opened.as_ref().map(|fd| Node::Path(fd.as_fd()));

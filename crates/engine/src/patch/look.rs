@@ -68,6 +68,8 @@ pub struct Eyes<'e> {
     hash: Hash,
     hash_size: u64,
     keeps: Keeps,
+    /// Owners are compared: whoever can't give files away can't be held to them, nor to the rights that go with them.
+    owners: bool,
     buffer: Vec<u8>,
 }
 
@@ -119,6 +121,7 @@ impl<'e> Eyes<'e> {
             hash,
             hash_size,
             keeps,
+            owners: sys::user_id() == 0,
             buffer: vec![0; BUFFER_BYTES],
         }
     }
@@ -151,10 +154,19 @@ impl<'e> Eyes<'e> {
             }
         }
         if self.keeps == Keeps::All {
-            if stat.mode != inode.mode {
+            let (user, group) = (stat.uid != inode.uid, stat.gid != inode.gid);
+            let lost = |bit: u32, other: bool| {
+                if other && !self.owners && stat.kind == Kind::File {
+                    bit
+                } else {
+                    0
+                }
+            };
+            let dropped = lost(0o4000, user) | lost(0o2000, group);
+            if stat.mode != inode.mode && stat.mode != inode.mode & !dropped {
                 return Ok(Some(Difference::Mode));
             }
-            if (stat.uid, stat.gid) != (inode.uid, inode.gid) {
+            if self.owners && (user || group) {
                 return Ok(Some(Difference::Owner));
             }
             if let Some(sum) = &inode.xattrs

@@ -50,6 +50,8 @@ pub struct Planned {
     entries: Option<u64>,
     /// It is there, as the patch expects it before or after.
     counts: bool,
+    /// Bytes that what it brings takes, without holes.
+    pub(crate) room: u64,
     /// What leads back, where that is asked for: the state that is there.
     pub(crate) before: Option<State>,
 }
@@ -62,6 +64,7 @@ impl Planned {
             verdict: Verdict::default(),
             entries: None,
             counts: false,
+            room: 0,
             before: None,
         }
     }
@@ -141,7 +144,7 @@ impl Planner<'_> {
             planned.before = Some(self.eyes.state(spot, stat)?);
         }
         if planned.step.op() != Op::Remove && matches!(verdict, Verdict::Apply | Verdict::Conflict(_)) {
-            self.payload(&mut planned.step)?;
+            planned.room = self.payload(&mut planned.step)?;
         }
         Ok(verdict)
     }
@@ -154,7 +157,7 @@ impl Planner<'_> {
             Op::Remove => Ok(Verdict::Done),
             // Something above it is of the patch.
             Op::Add if step.links < depth => {
-                self.payload(step)?;
+                planned.room = self.payload(step)?;
                 Ok(Verdict::Apply)
             }
             Op::Add | Op::Modify => {
@@ -240,9 +243,9 @@ impl Planner<'_> {
         Ok(entries)
     }
 
-    /// The volume that has what a step brings, as the step tells it. What is not there, or otherwise, keeps the patch from
-    /// being applied.
-    fn payload(&mut self, step: &mut Step) -> Result<(), Stopped> {
+    /// The volume that has what a step brings, as the step tells it; answers the bytes that it takes. What is not there, or
+    /// otherwise, keeps the patch from being applied.
+    fn payload(&mut self, step: &mut Step) -> Result<u64, Stopped> {
         let mut found = None;
         for volume in 0..self.payloads.len() {
             if let Some(spot) = self.in_payload(step.path(), volume)? {
@@ -253,7 +256,7 @@ impl Planner<'_> {
         let Some((volume, (at, name, stat))) = found else {
             // A link is all that its row says.
             if step.kind() == Kind::Symlink {
-                return Ok(());
+                return Ok(0);
             }
             let text = "the patch does not have what it brings".to_owned();
             return Err(fault_of(Cause::Unlike("payload-missing", text)).into());
@@ -285,10 +288,8 @@ impl Planner<'_> {
                     return damaged("its extended attributes");
                 }
             }
-            // What stands for the whole tree has none of its own in the images that hpcp makes.
             State::Directory(inode) => {
                 if let Some(sum) = &inode.xattrs
-                    && !step.path().is_empty()
                     && *sum != self.eyes.xattrs(spot, Side::Source)?
                 {
                     return damaged("its extended attributes");
@@ -302,7 +303,7 @@ impl Planner<'_> {
             }
             State::Absent | State::Unknown => {}
         }
-        Ok(())
+        Ok(stat.allocated.min(step.bytes()))
     }
 
     /// Where a volume has an entry, if it has it.
