@@ -136,8 +136,9 @@ function patchesOf(args: readonly string[]): string[] {
 }
 
 function throwAs(which: Case, error: unknown): never {
-  if (!(error instanceof BulkhaulError)) throw error;
-  throw new Refused([problem(which, problemOf(error).message)]);
+  const { case: found, message } = problemOf(error);
+  if (found === 'defect') throw error;
+  throw new Refused([problem(which, message)]);
 }
 
 async function targetOf(path: string | undefined, values: HpcpValues, out: HpcpConsole): Promise<Tree> {
