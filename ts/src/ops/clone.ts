@@ -551,6 +551,8 @@ class Cloning implements NativeJob {
       ),
       partLabels: all(({ partition }) => partition.name),
     };
+    const twins = this.plan.destination.file !== undefined && (await this.plan.source.stat()).isBlockDevice();
+    if (twins) this.#note('both disks have the same ids now: in one machine a system may take the one for the other');
     for (const { root } of parts) {
       for (const sentence of root ? await astrayIn(root.directory, known) : []) this.#note(sentence);
     }
@@ -589,7 +591,7 @@ class Cloning implements NativeJob {
   }
 
   #note(message: string): void {
-    this.#ledger.note('clone', message, toBytes(this.plan.destination.path));
+    this.#ledger.note('clone', message, Buffer.alloc(0));
   }
 
   /** Tells why the clone can't go on, and ends it. */

@@ -14,6 +14,7 @@ import {
   readSync,
   rmdirSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -302,12 +303,16 @@ describe.skipIf(WITHOUT !== undefined)('a clone', { timeout: 120_000 }, () => {
     const path = join(cwd, 'target');
     disk(path, '80M', 'label: gpt\nsize=60MiB\n', [(device) => must('mkfs.ext4', '-q', '-L', 'old', device)]);
     const device = loop(path);
+    const source = loop(mbr);
     const before = digest(path);
     const asked = await run(['hpcp', '-dd', mbr, '-d', device], { cwd, input: 'n\n' });
     expect(asked).toMatchObject({ code: 147, stderr: expect.stringContaining('holds a partition table (gpt)') });
     expect((await run(['hpcp', '-dd', mbr, '-d', device], { cwd, input: '' })).code).toBe(147);
     expect(digest(path)).toBe(before);
-    expect(await hpcp(cwd, '-dd', mbr, device, '--overwrite')).toMatchObject({ code: 0 });
+    expect(await hpcp(cwd, '-dd', source, device, '--overwrite')).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('both disks have the same ids now'),
+    });
     must('sync', device);
     expect(dump(path)).toEqual(dump(mbr));
     expect(contents(path)).toEqual(contents(mbr));
@@ -388,6 +393,28 @@ describe.skipIf(WITHOUT !== undefined)('a clone', { timeout: 120_000 }, () => {
     expect(readdirSync(cwd)).toEqual(['x.img']);
     expect(dump(join(cwd, 'x.img'))).toEqual(dump(mbr));
     for (const index of [0, 2]) expect(differences(mbr, join(cwd, 'x.img'), index)).toBe('');
+  });
+
+  it('that is interrupted says so, and leaves nothing attached', async () => {
+    const cwd = own();
+    const args = [executable, 'hpcp', '-dd', mbr, '-di', 'x.img', '--bwlimit', '100'];
+    const child = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
+    let said = '';
+    child.stderr.on('data', (part: Buffer) => {
+      said += part.toString();
+    });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    onTestFinished(() => void child.kill('SIGKILL'));
+    // It writes to the first partition.
+    const partial = join(cwd, 'x.img.partial');
+    while (!existsSync(partial) || statSync(partial).blocks * 512 < MIB) {
+      if (child.exitCode !== null) throw new Error('it ended');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    child.kill('SIGINT');
+    expect([await ended, readdirSync(cwd)]).toEqual([130, ['x.img.partial']]);
+    expect(said).toContain('the same command goes on with it');
+    expect(places(partial)).toEqual([]);
   });
 
   it('of a disk that can not be read is none', async () => {
