@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type PartState, type Plan, RunDirectory } from '../src/ops/spread/directory.js';
 import {
   attempt,
@@ -30,6 +30,9 @@ import {
 import { hostsOf } from './rig/hosts.js';
 import { slurm } from './rig/slurm.js';
 import { lives, type Run, run, scratch } from './rig.js';
+
+// Each of them starts many processes, which take their time on a small shared machine.
+vi.setConfig({ testTimeout: 120_000 });
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
@@ -653,7 +656,7 @@ describe('a worker that stands still', () => {
 });
 
 describe('copy --hosts', () => {
-  it('has workers on hosts that see the same, leaves out the others, and says why', { timeout: 60_000 }, async () => {
+  it('has workers on hosts that see the same, leaves out the others, and says why', async () => {
     const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
     mkdirSync(destination);
     const there = await hostsOf(3, (number) => (number === 3 ? `mount -t tmpfs none ${destination}` : 'true'));
@@ -676,7 +679,7 @@ describe('copy --hosts', () => {
     same(source, destination);
   });
 
-  it('goes on where a host dies: nothing is lost, nothing counts twice', { timeout: 60_000 }, async () => {
+  it('goes on where a host dies: nothing is lost, nothing counts twice', async () => {
     const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
     const there = await hostsOf(2);
     if (!there) return;
@@ -754,7 +757,7 @@ describe('copy --slurm', () => {
     same(source, destination);
   };
 
-  it('has an array of jobs copy the parts, and goes on where one is killed', { timeout: 120_000 }, async () => {
+  it('has an array of jobs copy the parts, and goes on where one is killed', async () => {
     const cluster = await slurm();
     if (!cluster) return;
     const run = begun(cluster.env, '--patience', '2', '--iops-limit', '16', '--slurm-args', '--comment=a --nice=0');
@@ -772,7 +775,7 @@ describe('copy --slurm', () => {
     );
   });
 
-  it('goes on with what is left of the array where the coordinator was killed', { timeout: 120_000 }, async () => {
+  it('goes on with what is left of the array where the coordinator was killed', async () => {
     const cluster = await slurm();
     if (!cluster) return;
     const [source, destination, directory, state] = [

@@ -4,7 +4,7 @@
  * They go with the test, however it ends. Where they can't be had, `undefined`, and why is printed.
  */
 import { execFileSync } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -38,8 +38,10 @@ export async function slurm(): Promise<Slurm | undefined> {
     }
   };
   try {
-    // One serves the whole machine, and stays.
+    // One serves the whole machine: who has begun it ends it.
     if (!existsSync(SOCKET)) {
+      onTestFinished(() => kill('/run/munge/munged.pid'));
+      onTestFinished(() => rmSync(SOCKET, { force: true }));
       const { uid, gid } = statSync('/etc/munge');
       mkdirSync('/run/munge', { recursive: true });
       for (const path of ['/run/munge', '/var/log/munge', '/var/lib/munge']) chownSync(path, uid, gid);
