@@ -134,6 +134,7 @@ describe('a verification that was killed', () => {
     for (let kill = 0; kill < 3; kill += 1) finished = await killed(OF_PROOF, ...verified);
     const [job] = await jobs(at('state'));
     expect([job?.state, job?.operation]).toEqual(['interrupted', 'verify']);
+    expect(job?.sources).toEqual([at('M'), at('t')]);
     const { code, stderr } = await bh(...verified);
     expect([code, stderr]).toEqual([0, expect.stringContaining(`verified: ${FILES - finished} files `)]);
     expect(stderr).toMatch(new RegExp(`\nresumed: ${finished} files? \\(.*\\) w(as|ere) verified by the run before`));

@@ -139,9 +139,10 @@ function placesOf(options: Record<string, unknown>): Pick<JobSummary, 'sources' 
       ? [contents === true && !path.endsWith('/') ? `${path}/` : path]
       : texts(Object.values(value));
   };
-  const { sources, source, paths, place, left, destinations, destination, output, right } = options;
+  const { sources, source, paths, place, left, manifests, directory } = options;
+  const { destinations, destination, output, right } = options;
   return {
-    sources: texts(sources ?? source ?? paths ?? place ?? left),
+    sources: texts(sources ?? source ?? paths ?? place ?? left ?? [manifests, directory]),
     destinations: texts(destinations ?? destination ?? output ?? right),
   };
 }
