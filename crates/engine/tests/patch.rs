@@ -576,6 +576,31 @@ fn the_way_back_is_what_a_comparison_says() {
     assert!(spoilt.path().join("gone/far/unnamed").exists());
 }
 
+#[test]
+fn what_changes_after_the_look_stays() {
+    let scratch = Scratch::new();
+    let (new, base) = two_trees(&scratch);
+    let list = changes(new.path(), base.path(), &scratch.at("list"));
+    let mut options = options(&list, new.path(), base.path());
+    options.undo = Some(scratch.at("undo").as_os_str().as_bytes().to_vec());
+    let job = patch::job(options).unwrap();
+    let done = watch(&job, |event| {
+        if matches!(event, Event::Question(_)) {
+            base.file("longer", "theirs")
+                .file("empty", "theirs")
+                .file("gone/a", "theirs");
+            job.answer(true);
+        }
+    });
+    let done = done.unwrap().incomplete();
+    let failures = done.failures(base.path());
+    for path in ["longer", "empty", "gone/a"] {
+        assert!(failures.contains(&format!("conflict stat - {path}")), "{failures:?}");
+        assert_eq!(base.read(path), b"theirs", "{path}");
+    }
+    assert_eq!(base.read("d/new"), b"new");
+}
+
 fn child(words: &[String]) {
     let at = |name: &str| Path::new(&words[0]).join(name);
     let mut options = options(&at("list"), &at("new"), &at(&words[1]));

@@ -142,7 +142,10 @@ describe.skipIf(WITHOUT !== undefined)('a patch', () => {
     const cwd = scratch();
     trees(cwd);
     twin(cwd, 'base', 'target');
+    // What a dead run has left is replaced.
+    writeFileSync(join(cwd, 'patch.img.partial'), 'half');
     expect(await hpcp(cwd, 'new', '-diff', 'patch.img', '-d', 'base')).toMatchObject({ code: 0 });
+    expect(existsSync(join(cwd, 'patch.img.partial'))).toBe(false);
     expect(statSync(join(cwd, 'patch.img')).mode & 0o777).toBe(0o600);
     must('e2fsck', '-fn', join(cwd, 'patch.img'));
     const dry = await hpcp(cwd, '-siff', 'patch.img', '-d', 'target', '--dry-run');
