@@ -1,13 +1,13 @@
 /**
- * The engines: built by zig for each platform from this checkout, and looked at before they are taken.
+ * The addons: built by zig for each platform from this checkout, and looked at before they are taken.
  *
- * Comes in: platforms and a directory; goes out: `bulkhaul.PLATFORM.node` there, and once the loader and its types. Two
+ * Comes in: platforms and a directory; goes out: of each addon `BINARY.PLATFORM.node` in a directory there, and once its loader and types. Two
  * builds are equal byte for byte wherever the checkout lies: paths are remapped, and settings of the builder do not count.
  */
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { addonName, GLIBC, ROOT, TOOLS } from './platforms.js';
+import { ADDONS, addonName, GLIBC, ROOT, TOOLS } from './platforms.js';
 import { Refused, run, say } from './run.js';
 
 const ZIG = join(ROOT, '.setup/zig');
@@ -19,21 +19,26 @@ const ZIG = join(ROOT, '.setup/zig');
 export function buildAddons(platforms, out) {
   mkdirSync(out, { recursive: true });
   tools(platforms);
-  for (const platform of platforms) {
-    say(`building the engine for ${platform.name}`);
+  for (const [platform, addon] of platforms.flatMap((each) => ADDONS.map((addon) => /** @type {const} */ ([each, addon])))) {
+    say(`building ${addon.crate} for ${platform.name}`);
+    const sources = join('bindings', addon.directory);
+    const to = join(out, addon.directory);
+    mkdirSync(to, { recursive: true });
     const made = mkdtempSync(join(tmpdir(), 'bulkhaul-release-'));
     try {
       const target = platform.libc === 'glibc' ? `${platform.triple}.${GLIBC}` : platform.triple;
       run(
         join(ROOT, 'node_modules/.bin/napi'),
         ['build', '--cross-compile', '--target', target, '--platform', '--release', '--esm', '--strip']
-          .concat(['--manifest-path', 'bindings/node/Cargo.toml', '--output-dir', made])
+          .concat(['--manifest-path', join(sources, 'Cargo.toml'), '--output-dir', made])
+          // The engine's settings are those of the project.
+          .concat(existsSync(join(ROOT, sources, 'package.json')) ? ['--package-json-path', join(sources, 'package.json')] : [])
           .concat(['--', '--locked']),
         { env: surroundings() },
       );
-      checkAddon(platform, join(made, addonName(platform)));
-      for (const name of [addonName(platform), 'index.js', 'index.d.ts'])
-        copyFileSync(join(made, name), join(out, name));
+      checkAddon(platform, join(made, addonName(addon, platform)));
+      for (const name of [addonName(addon, platform), 'index.js', 'index.d.ts'])
+        copyFileSync(join(made, name), join(to, name));
     } finally {
       rmSync(made, { recursive: true, force: true });
     }
@@ -71,7 +76,7 @@ function surroundings() {
 }
 
 /**
- * Looks at an engine as its platform will.
+ * Looks at an addon as its platform will.
  *
  * @param {import('./platforms.js').Platform} platform
  * @param {string} file

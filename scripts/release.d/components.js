@@ -1,10 +1,10 @@
 /**
- * What of others is in a release: crates in the engines and npm packages in the bundles, with their licences. From it come
+ * What of others is in a release: crates in the addons and npm packages in the bundles, with their licences. From it come
  * THIRD-PARTY.md, which ships in each package, and the bill of materials (CycloneDX 1.5).
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { PLATFORMS, ROOT } from './platforms.js';
+import { ADDONS, PLATFORMS, ROOT } from './platforms.js';
 import { Refused, run } from './run.js';
 
 /**
@@ -30,7 +30,7 @@ export function components() {
   return found.sort((a, b) => (key(a) < key(b) ? -1 : 1));
 }
 
-/** The crates that are linked into an engine: those that only build one are not in it. */
+/** The crates that are linked into an addon: those that only build one are not in it. */
 function crates() {
   const lock = readFileSync(join(ROOT, 'Cargo.lock'), 'utf8');
   /** @type {Map<string, Component>} */
@@ -57,8 +57,9 @@ function crates() {
         if (dep_kinds.some((/** @type {{ kind: string | null }} */ { kind }) => kind === null)) visit(pkg);
       }
     };
-    const root = packages.find((/** @type {{ name: string }} */ { name }) => name === 'bulkhaul-node');
-    visit(root.id);
+    for (const { crate } of ADDONS) {
+      visit(packages.find((/** @type {{ name: string }} */ { name }) => name === crate).id);
+    }
   }
   return [...found.values()];
 }
@@ -141,7 +142,7 @@ export function notices(/** @type {readonly Component[]} */ all) {
   return [
     '# What of others is in bulkhaul',
     '',
-    'Crates are in the native engine, npm packages in the JavaScript of the commands. Each text below is for what is named',
+    'Crates are in the native engine and the part for object stores, npm packages in the JavaScript of the commands. Each text below is for what is named',
     'above it.',
     ...[...texts].flatMap(([text, those]) => ['', ...those.map(label), '', '```', text, '```']),
     '',

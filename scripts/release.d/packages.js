@@ -1,5 +1,5 @@
 /**
- * The npm packages: the engines and what was built of TypeScript in, five tarballs out. They are put together outside of
+ * The npm packages: the addons and what was built of TypeScript in, a tarball for each addon and platform and one for the rest out. They are put together outside of
  * the checkout, which stays as it is.
  */
 import {
@@ -14,8 +14,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
-import { addonName, ROOT } from './platforms.js';
+import { join } from 'node:path';
+import { ADDONS, addonName, packageOf, ROOT } from './platforms.js';
 import { Refused, run } from './run.js';
 
 /** Where the manual pages are. */
@@ -24,13 +24,9 @@ const MAN = 'ts/dist/share/man/man1';
 /** The project's package.json. */
 export const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 
-/** The name of the package that has the engine for a platform. */
-export const packageOf = (/** @type {import('./platforms.js').Platform} */ { name }) =>
-  `${PACKAGE.napi.packageName}-${name}`;
-
 /**
  * @param {readonly import('./platforms.js').Platform[]} platforms
- * @param {{ addons: string, notices: string, out: string }} places `notices`: the text of THIRD-PARTY.md
+ * @param {{ addons: string, notices: string, out: string }} places `addons`: where each has its directory, as in `bindings`; `notices`: the text of THIRD-PARTY.md
  * @returns {string[]} the names of the tarballs in `out`, the main package last
  */
 export function pack(platforms, { addons, notices, out }) {
@@ -38,7 +34,7 @@ export function pack(platforms, { addons, notices, out }) {
   const stage = mkdtempSync(join(tmpdir(), 'bulkhaul-release-'));
   try {
     const directories = [
-      ...platforms.map((platform) => platformPackage(platform, addons, stage)),
+      ...platforms.flatMap((platform) => ADDONS.map((addon) => platformPackage(addon, platform, addons, stage))),
       main(platforms, addons, stage),
     ];
     return directories.map((directory) => {
@@ -60,23 +56,24 @@ function common() {
 }
 
 function platformPackage(
+  /** @type {import('./platforms.js').Addon} */ addon,
   /** @type {import('./platforms.js').Platform} */ platform,
   /** @type {string} */ addons,
   /** @type {string} */ stage,
 ) {
   const { name, cpu, libc } = platform;
-  const file = addonName(platform);
-  const directory = join(stage, name);
+  const file = addonName(addon, platform);
+  const directory = join(stage, `${addon.directory}-${name}`);
   mkdirSync(directory);
-  copyFileSync(join(addons, file), join(directory, file));
-  const description = `The native engine of bulkhaul for Linux on ${cpu}, ${libc}`;
+  copyFileSync(join(addons, addon.directory, file), join(directory, file));
+  const description = `${addon.what} of bulkhaul for Linux on ${cpu}, ${libc}`;
   write(directory, {
-    ...{ name: packageOf(platform), description, ...common() },
+    ...{ name: packageOf(addon, platform), description, ...common() },
     ...{ main: file, files: [file, 'THIRD-PARTY.md'], os: ['linux'], cpu: [cpu], libc: [libc] },
   });
   writeFileSync(
     join(directory, 'README.md'),
-    `# ${packageOf(platform)}\n\n${description}. [bulkhaul](${PACKAGE.homepage}) brings it.\n`,
+    `# ${packageOf(addon, platform)}\n\n${description}. [bulkhaul](${PACKAGE.homepage}) brings it.\n`,
   );
   return directory;
 }
@@ -90,11 +87,12 @@ function main(
   mkdirSync(directory);
   const { devDependencies: _, devEngines: __, scripts: ___, ...rest } = PACKAGE;
   // Only here: a lock file in git could not resolve versions that are not published yet.
-  const optionalDependencies = Object.fromEntries(platforms.map((each) => [packageOf(each), PACKAGE.version]));
+  const names = platforms.flatMap((each) => ADDONS.map((addon) => packageOf(addon, each)));
+  const optionalDependencies = Object.fromEntries(names.map((name) => [name, PACKAGE.version]));
   const man = readdirSync(join(ROOT, MAN)).map((page) => join(MAN, page));
   write(directory, { ...rest, man, optionalDependencies });
   for (const each of ['README.md', ...PACKAGE.files]) {
-    const from = each.startsWith('bindings/') ? join(addons, basename(each)) : join(ROOT, each);
+    const from = each.startsWith('bindings/') ? join(addons, each.slice('bindings/'.length)) : join(ROOT, each);
     if (existsSync(from)) cpSync(from, join(directory, each), { recursive: true });
   }
   return directory;

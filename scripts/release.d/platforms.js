@@ -4,7 +4,28 @@ import { fileURLToPath } from 'node:url';
 /** The root of the checkout. */
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** The newest glibc that the engine may need: that of RHEL 7 and of all that came after it. */
+/**
+ * @typedef {object} Addon
+ * @property {string} directory where its sources, its loader and its types are
+ * @property {string} binary its file begins with it
+ * @property {string} crate
+ * @property {string} package its packages' names begin with it
+ * @property {string} what
+ */
+
+/** What is built for each platform: the engine, and what speaks to object stores, which is loaded where a URL is named. @type {readonly Addon[]} */
+export const ADDONS = [
+  {
+    ...{ directory: 'node', binary: 'bulkhaul', crate: 'bulkhaul-node', package: '@bulkhaul/engine' },
+    what: 'The native engine',
+  },
+  {
+    ...{ directory: 'stores', binary: 'bulkhaul-stores', crate: 'bulkhaul-stores-node', package: '@bulkhaul/stores' },
+    what: 'The part that speaks to object stores',
+  },
+];
+
+/** The newest glibc that an addon may need: that of RHEL 7 and of all that came after it. */
 export const GLIBC = '2.17';
 
 /** What is built with, from PyPI. */
@@ -51,5 +72,8 @@ export const PLATFORMS = [
   },
 ];
 
-/** The file of the engine for a platform, as the loader looks for it. */
-export const addonName = (/** @type {Platform} */ { name }) => `bulkhaul.${name}.node`;
+/** The file of an addon for a platform, as its loader looks for it. */
+export const addonName = (/** @type {Addon} */ { binary }, /** @type {Platform} */ { name }) => `${binary}.${name}.node`;
+
+/** The name of the package that has an addon for a platform. */
+export const packageOf = (/** @type {Addon} */ addon, /** @type {Platform} */ { name }) => `${addon.package}-${name}`;

@@ -20,8 +20,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PACKAGE, packageOf } from './packages.js';
-import { NODE, ROOT } from './platforms.js';
+import { PACKAGE } from './packages.js';
+import { ADDONS, NODE, packageOf, ROOT } from './platforms.js';
 import { run, say } from './run.js';
 
 const ZIG = join(ROOT, '.setup/zig/bin');
@@ -52,7 +52,7 @@ export function tarball(platform, { packages, out, date }) {
     const root = join(stage, name);
     const lib = join(root, 'lib');
     mkdirSync(join(root, 'bin'), { recursive: true });
-    for (const each of ['bulkhaul', packageOf(platform)]) {
+    for (const each of ['bulkhaul', ...ADDONS.map((addon) => packageOf(addon, platform))]) {
       const at = join(lib, 'node_modules', each);
       mkdirSync(at, { recursive: true });
       const file = `${each.replace('@', '').replace('/', '-')}-${version}.tgz`;

@@ -21,8 +21,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { PACKAGE, packageOf } from './packages.js';
-import { NODE, PLATFORMS, ROOT } from './platforms.js';
+import { PACKAGE } from './packages.js';
+import { ADDONS, NODE, PLATFORMS, packageOf, ROOT } from './platforms.js';
 import { Refused, run, say } from './run.js';
 
 /** Where what is fetched is kept. */
@@ -143,9 +143,11 @@ function install(/** @type {import('./platforms.js').Platform} */ platform, /** 
     { cwd: at },
   );
   rmSync(join(at, 'cache'), { recursive: true });
-  const engines = readdirSync(join(at, 'lib/node_modules/bulkhaul/node_modules/@bulkhaul'));
-  if (engines.length !== 1 || `@bulkhaul/${engines[0]}` !== packageOf(platform))
-    throw new Refused(`npm installed ${engines.join(', ')}`);
+  const installed = readdirSync(join(at, 'lib/node_modules/bulkhaul/node_modules/@bulkhaul')).map(
+    (name) => `@bulkhaul/${name}`,
+  );
+  const wanted = ADDONS.map((addon) => packageOf(addon, platform));
+  if (installed.sort().join() !== wanted.sort().join()) throw new Refused(`npm installed ${installed.join(', ')}`);
   return join(at, 'lib/node_modules/bulkhaul/ts/dist/cli/main.js');
 }
 

@@ -163,19 +163,16 @@ export interface NativeFileWriter {
 const LOADER = '../../bindings/node/index.js';
 const PACKAGE = '../../package.json';
 const STORES_LOADER = '../../bindings/stores/index.js';
+/** What the names of their packages begin with. */
+const ENGINE = '@bulkhaul/engine';
+const STORES = '@bulkhaul/stores';
 
 /** The addon, loaded on first use. Throws `ADDON` with the reason. */
 export async function loadAddon(): Promise<Addon> {
   try {
     return (await import(new URL(LOADER, import.meta.url).href)) as Addon;
   } catch (error) {
-    const { engines, napi } = JSON.parse(readFileSync(new URL(PACKAGE, import.meta.url), 'utf8'));
-    const causes: string[] = [];
-    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) causes.push(cause.message);
-    const needs = String(engines.node).replace('>=', '');
-    const { platform, arch, versions } = process;
-    const where = { platform, arch, node: versions.node, libc: libcOfNode(), needs, package: napi.packageName };
-    throw new BulkhaulError('ADDON', whyNot(causes, where), { cause: error });
+    throw notLoaded(error, { part: 'native engine', package: ENGINE, build: 'npm run build:native' });
   }
 }
 
@@ -184,13 +181,21 @@ export async function loadStores(): Promise<StoresAddon> {
   try {
     return (await import(new URL(STORES_LOADER, import.meta.url).href)) as StoresAddon;
   } catch (error) {
-    const why = (error as Error).message.split('\n', 1)[0];
-    throw new BulkhaulError(
-      'ADDON',
-      `the part that speaks to object stores can't be loaded: ${why} (in a checkout: scripts/setup --stores)`,
-      { cause: error },
-    );
+    throw notLoaded(error, { part: 'part for object stores', package: STORES, build: 'scripts/setup --stores' });
   }
+}
+
+/** What can't be loaded, its packages, and what builds it in a checkout. */
+type Part = Pick<Where, 'part' | 'package' | 'build'>;
+
+function notLoaded(error: unknown, part: Part): BulkhaulError {
+  const { engines } = JSON.parse(readFileSync(new URL(PACKAGE, import.meta.url), 'utf8'));
+  const causes: string[] = [];
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) causes.push(cause.message);
+  const needs = String(engines.node).replace('>=', '');
+  const { platform, arch, versions } = process;
+  const where = { platform, arch, node: versions.node, libc: libcOfNode(), needs, ...part };
+  return new BulkhaulError('ADDON', whyNot(causes, where), { cause: error });
 }
 
 /** What runs the addon, and what it is looked for with. */
@@ -202,27 +207,31 @@ interface Where {
   needs: string;
   /** What this Node.js is built for. */
   libc: 'gnu' | 'musl';
+  /** What it is. */
+  part: string;
   /** The platform packages' names begin with it. */
   package: string;
+  /** What builds it in a checkout. */
+  build: string;
 }
 
 /** One sentence: why the addon can't be loaded, from what the loader's attempts said. */
 export function whyNot(causes: readonly string[], where: Where): string {
-  const { platform, arch, node, needs, libc } = where;
+  const { platform, arch, node, needs, libc, part } = where;
   const loaded = causes.find((cause) => /\.node\b/.test(cause) && !/^Cannot find module/.test(cause));
   const why = loaded?.split('\n', 1)[0];
   // npm leaves out optional packages of another version of Node.js, and says nothing.
   if (why === undefined && older(node, needs))
-    return `the native engine is missing: npm installs it for Node.js ${needs} and newer, and this is ${node}; install a newer Node.js, then bulkhaul again`;
+    return `the ${part} is missing: npm installs it for Node.js ${needs} and newer, and this is ${node}; install a newer Node.js, then bulkhaul again`;
   if (platform !== 'linux' || !['x64', 'arm64'].includes(arch))
-    return `there is no native engine for ${platform} on ${arch}: packages have it for Linux on x64 and arm64${why === undefined ? '' : ` (${why})`}`;
+    return `there is no ${part} for ${platform} on ${arch}: packages have it for Linux on x64 and arm64${why === undefined ? '' : ` (${why})`}`;
   const [, tried = libc] = new RegExp(`linux-${arch}-(gnu|musl)\\b`).exec(causes.join('\n')) ?? [];
   const name = (libc: string) => `${where.package}-linux-${arch}-${libc}`;
   if (tried !== libc)
-    return `the native engine for ${LIBC[tried]} was looked for, because /usr/bin/ldd is of ${LIBC[tried]}, and this Node.js is built for ${LIBC[libc]}: set NAPI_RS_NATIVE_LIBRARY_PATH to the .node file of ${name(libc)}`;
-  if (why?.includes('GLIBC_')) return `the native engine needs a newer glibc than this machine has: ${why}`;
-  if (why !== undefined) return `the native engine is there and can't be loaded: ${why}`;
-  return `the package ${name(tried)}, which has the native engine, is not installed: npm leaves it out with --omit=optional, or by a lock file of another platform; install bulkhaul again without these (in a checkout: npm run build:native)`;
+    return `the ${part} for ${LIBC[tried]} was looked for, because /usr/bin/ldd is of ${LIBC[tried]}, and this Node.js is built for ${LIBC[libc]}: set NAPI_RS_NATIVE_LIBRARY_PATH to the .node file of ${name(libc)}`;
+  if (why?.includes('GLIBC_')) return `the ${part} needs a newer glibc than this machine has: ${why}`;
+  if (why !== undefined) return `the ${part} is there and can't be loaded: ${why}`;
+  return `the package ${name(tried)}, which has the ${part}, is not installed: npm leaves it out with --omit=optional, or by a lock file of another platform; install bulkhaul again without these (in a checkout: ${where.build})`;
 }
 
 const LIBC: Readonly<Record<string, string>> = { gnu: 'glibc', musl: 'musl' };

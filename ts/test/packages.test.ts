@@ -48,7 +48,7 @@ describe('an engine that can not be loaded', () => {
   type Where = Parameters<typeof whyNot>[1];
   const here: Where = {
     ...{ platform: 'linux', arch: 'x64', node: '22.20.0', needs: '20.17', libc: 'gnu' },
-    package: '@bulkhaul/engine',
+    ...{ part: 'native engine', package: '@bulkhaul/engine', build: 'npm run build:native' },
   };
   const glibc = "/lib64/libc.so.6: version `GLIBC_2.17' not found (required by /x/bulkhaul.linux-x64-gnu.node)";
 

@@ -16,23 +16,27 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SCRIPT = join(ROOT, 'scripts/release');
 const load = (name: string) => import(join(ROOT, 'scripts/release.d', name));
 
-const { PLATFORMS } = await load('platforms.js');
+const { PLATFORMS, ADDONS, addonName } = await load('platforms.js');
 const { components, notices, billOfMaterials } = await load('components.js');
 const { pack, PACKAGE } = await load('packages.js');
 const { checkAddon } = await load('addons.js');
 
-/** The platform that this build is for, and its engine. */
-const ADDONS = join(ROOT, 'bindings/node');
-const [engine = ''] = readdirSync(ADDONS).filter((name) => name.endsWith('.node'));
-const here = PLATFORMS.filter(({ name }: { name: string }) => engine === `bulkhaul.${name}.node`);
-const engineName = `@bulkhaul/engine-${here[0]?.name}`;
+/** The platform that this build is for, where it has all addons. */
+const BUILT = join(ROOT, 'bindings');
+type Addon = { directory: string; package: string; crate: string };
+const files = (addon: Addon, platform: unknown) => join(BUILT, addon.directory, addonName(addon, platform));
+const here = PLATFORMS.filter((platform: unknown) =>
+  ADDONS.every((addon: Addon) => existsSync(files(addon, platform))),
+);
+const names: string[] = ADDONS.map((addon: Addon) => `${addon.package}-${here[0]?.name}`);
+const [engineName = '', storesName = ''] = names;
 
 describe.skipIf(here.length === 0)('the packages', () => {
   const out = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
   const all = components();
-  let files: string[] = [];
+  let packed: string[] = [];
   beforeAll(() => {
-    files = pack(here, { addons: ADDONS, notices: notices(all), out });
+    packed = pack(here, { addons: BUILT, notices: notices(all), out });
   });
   afterAll(() => rmSync(out, { recursive: true, force: true }));
 
@@ -44,10 +48,10 @@ describe.skipIf(here.length === 0)('the packages', () => {
 
   it('are installed without a network, bring nothing else, and work', async () => {
     const at = scratch();
-    const args = ['install', '--global', '--prefix', at, ...files.map((file) => join(out, file))];
-    expect(await npm(args, at)).toMatchObject({ code: 0, stdout: expect.stringContaining('added 2 packages') });
+    const args = ['install', '--global', '--prefix', at, ...packed.map((file) => join(out, file))];
+    expect(await npm(args, at)).toMatchObject({ code: 0, stdout: expect.stringContaining('added 3 packages') });
     const modules = join(at, 'lib/node_modules');
-    for (const name of ['bulkhaul', engineName]) {
+    for (const name of ['bulkhaul', ...names]) {
       for (const file of ['LICENSE', 'THIRD-PARTY.md', 'README.md'])
         expect(existsSync(join(modules, name, file))).toBe(true);
       const { repository, homepage, bugs, keywords, scripts, dependencies } = JSON.parse(
@@ -65,12 +69,15 @@ describe.skipIf(here.length === 0)('the packages', () => {
     expect(await program(join(at, 'bin/bulkhaul'), copy)).toMatchObject({ code: 0 });
     expect(readFileSync(join(at, 'two'), 'utf8')).toBe('x');
     expect(readFileSync(join(at, 'log'), 'utf8')).toContain('"msg":"summary"');
+    // What speaks to object stores is there, and asks.
+    const asks = ['list', '--anonymous', '--endpoint-url', 'http://127.0.0.1:1', '--json', 's3://bucket'];
+    expect((await program(join(at, 'bin/bulkhaul'), asks)).stderr).toContain('s3://bucket');
   });
 
   it('are a library for old resolvers too, with types', async () => {
     const at = scratch();
     writeFileSync(join(at, 'package.json'), '{}');
-    await npm(['install', ...files.map((file) => join(out, file))], at);
+    await npm(['install', ...packed.map((file) => join(out, file))], at);
     const use = "const { copy } = await import('bulkhaul'); console.log(typeof copy, require.resolve('bulkhaul'))";
     const { stdout } = await program(process.execPath, ['-e', `(async () => { ${use} })()`], { cwd: at });
     expect(stdout).toMatch(/^function .*ts\/dist\/index\.js\n$/);
@@ -92,23 +99,28 @@ describe.skipIf(here.length === 0)('the packages', () => {
 
   it('say in one sentence that the engine was left out', async () => {
     const at = scratch();
-    const main = files.map((file) => join(out, file)).filter((file) => !file.includes('engine'));
+    const main = packed.map((file) => join(out, file)).filter((file) => !/bulkhaul-(engine|stores)/.test(file));
     await npm(['install', '--global', '--prefix', at, '--omit=optional', ...main], at);
     const { code, stderr } = await program(join(at, 'bin/bulkhaul'), ['list', '/etc/hostname']);
     expect({ code, lines: stderr.split('\n').length }).toEqual({ code: 2, lines: 2 });
     expect(stderr).toContain(`the package ${engineName}, which has the native engine, is not installed`);
+    const stores = await program(join(at, 'bin/bulkhaul'), ['list', '--anonymous', 's3://bucket']);
+    expect(stores.code).toBe(2);
+    expect(stores.stderr).toContain(
+      `the package ${storesName}, which has the part for object stores, is not installed`,
+    );
   });
 
   it('are the same bytes when they are made again', () => {
     const again = scratch();
-    pack(here, { addons: ADDONS, notices: notices(all), out: again });
-    for (const file of files) expect(readFileSync(join(again, file)).equals(readFileSync(join(out, file)))).toBe(true);
+    pack(here, { addons: BUILT, notices: notices(all), out: again });
+    for (const file of packed) expect(readFileSync(join(again, file)).equals(readFileSync(join(out, file)))).toBe(true);
   });
 
   it('are not made with a name of a file that is not there', () => {
     PACKAGE.files.push('ts/nothing');
     try {
-      expect(() => pack(here, { addons: ADDONS, notices: '', out: scratch() })).toThrow(
+      expect(() => pack(here, { addons: BUILT, notices: '', out: scratch() })).toThrow(
         'bulkhaul names ts/nothing, and there is no such file',
       );
     } finally {
@@ -119,11 +131,17 @@ describe.skipIf(here.length === 0)('the packages', () => {
   it('name all that is in them of others, with a licence', async () => {
     const { stdout } = await program(
       'cargo',
-      ['tree', '-p', 'bulkhaul-node', '-e', 'normal,no-proc-macro', '--prefix', 'none'].concat([
-        '-f',
-        '{p}',
-        '--locked',
-      ]),
+      [
+        'tree',
+        '-p',
+        'bulkhaul-node',
+        '-p',
+        'bulkhaul-stores-node',
+        '-e',
+        'normal,no-proc-macro',
+        '--prefix',
+        'none',
+      ].concat(['-f', '{p}', '--locked']),
       { cwd: ROOT },
     );
     const crates = [...stdout.matchAll(/^(?!bulkhaul)(\S+) v(\S+)/gm)].map(([, name, version]) => `${name} ${version}`);
@@ -150,8 +168,8 @@ describe.skipIf(here.length === 0)('the packages', () => {
   });
 });
 
-describe.skipIf(here.length === 0)('an engine', () => {
-  const file = join(ADDONS, engine);
+describe.skipIf(here.length === 0).each(ADDONS as Addon[])('$crate', (addon) => {
+  const file = files(addon, here[0]);
 
   it('that was not built for old systems is refused', () => {
     // That of a checkout needs what the machine has that built it.

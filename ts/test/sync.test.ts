@@ -2,7 +2,7 @@
  * Sync between a directory and an object store: what is brought over, what is not, and what becomes of it where the server,
  * the wire or a name is not as it should be. The server is the rig's own; rclone judges where it is installed.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -168,6 +168,37 @@ it('stops where all requests are wrong, and never shows a secret', async () => {
   expect([wrong.code, wrong.stderr.includes('SignatureDoesNotMatch')]).toEqual([2, true]);
   expect((await sync(server, source, 's3://other/p')).stderr).toContain('NoSuchBucket');
 });
+
+it('has no secret in its title', async () => {
+  const server = await s3();
+  let titles = '';
+  let pid = 0;
+  server.plan = () => {
+    titles ||= ['cmdline', ...readdirSync(`/proc/${pid}/task`).map((task) => `task/${task}/comm`)]
+      .map((file) => readFileSync(`/proc/${pid}/${file}`, 'utf8'))
+      .join(' ');
+    return undefined;
+  };
+  const onStart = (child: ChildProcess) => {
+    pid = child.pid ?? 0;
+  };
+  expect((await run(['sync', tree({ a: '1' }), 's3://b/p'], { env: server.env, onStart })).code).toBe(0);
+  expect(titles).toContain('s3://b/p');
+  expect(titles.includes(SECRET) || titles.includes(KEY)).toBe(false);
+});
+
+it('finds a million keys in memory that does not grow with them', async () => {
+  const server = await s3({ many: 1_000_000 });
+  const hook = "process.on('exit',()=>process._rawDebug('peak',process.resourceUsage().maxRSS))";
+  const env = { ...server.env, NODE_OPTIONS: `--import "data:text/javascript,${encodeURIComponent(hook)}"` };
+  const there = tree({ extra: 'x' });
+  const options = ['-n', '--json', '-q', '--compare', 'size', '--delete'];
+  const { code, stdout, stderr } = await run(['sync', ...options, 's3://b/many', there], { env });
+  const { outcomes } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}');
+  expect([code, outcomes?.copied, outcomes?.removed], stderr).toEqual([0, 1_000_000, 1]);
+  // KiB.
+  expect(Number(/peak (\d+)/.exec(stderr)?.[1])).toBeLessThan(256 * 1024);
+}, 300_000);
 
 it('takes no listing for whole that is not, and removes nothing by it', async () => {
   for (const fault of ['no-token', 'repeat', 'disorder', { status: 500, code: 'InternalError' }] as const) {
@@ -503,6 +534,35 @@ it('goes on where it was killed', async () => {
   expect(server.contents).toEqual(Object.fromEntries(Object.entries(files).map(([key, text]) => [`p/${key}`, text])));
   expect((await summary(server, '--state', state, source, 's3://b/p')).counts.copied).toBeUndefined();
 });
+
+it('is killed at each of its requests, leaves nothing that looks whole and is not, and goes on', async () => {
+  const files = { a: '1', big: Buffer.alloc(11 * MIB, 'k'), c: '2' };
+  const source = tree(files);
+  const args = ['-j1', '--chunk-size', '5M', source, 's3://b/p'];
+  for (let at = 1, whole = false; !whole; at += 1) {
+    const server = await s3();
+    server.put('p/a', 'old');
+    let child: ChildProcess | undefined;
+    server.plan = () => {
+      if (server.asked.length === at) child?.kill('SIGKILL');
+      return undefined;
+    };
+    const onStart = (started: ChildProcess) => {
+      child = started;
+    };
+    whole = (await run(['sync', ...args], { env: server.env, onStart })).code === 0;
+    const isRight = ([key, { body }]: [string, { body: Buffer }]) =>
+      key.includes('.bulkhaul-probe-') ||
+      (key === 'p/a' && String(body) === 'old') ||
+      body.equals(Buffer.from(files[key.slice(2) as keyof typeof files] ?? ''));
+    expect([at, [...server.objects].filter((entry) => !isRight(entry)).map(([key]) => key)]).toEqual([at, []]);
+    server.plan = () => undefined;
+    expect((await run(['sync', ...args], { env: server.env })).code).toBe(0);
+    const there = server.keys.filter((key) => !key.includes('.bulkhaul-probe-'));
+    expect([at, there]).toEqual([at, ['p/a', 'p/big', 'p/c']]);
+    expect(server.objects.get('p/big')?.body.equals(files.big)).toBe(true);
+  }
+}, 300_000);
 
 it('is a job that status shows and resume goes on with', async () => {
   const server = await s3();

@@ -52,6 +52,8 @@ export interface S3Settings {
   page?: number;
   /** Whether keys of a listing are encoded where that is asked for. Default true. */
   encodes?: boolean;
+  /** So many empty objects more, `many/` and seven digits, that a listing without a delimiter has, alone. Default 0. */
+  many?: number;
   /** The one bucket. Default `b`. */
   bucket?: string;
   /** Key and certificate (PEM) of a server that speaks TLS. Default: none. */
@@ -84,11 +86,11 @@ export class S3 {
   readonly #scheme: string;
   #uploads = 0;
 
-  constructor({ checks = 'crc', page = 1000, encodes = true, bucket = 'b', tls }: S3Settings) {
+  constructor({ checks = 'crc', page = 1000, encodes = true, many = 0, bucket = 'b', tls }: S3Settings) {
     const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
     this.#server = tls ? createSecureServer(tls, serve) : createServer(serve);
     this.#scheme = tls ? 'https' : 'http';
-    this.#settings = { checks, page, encodes, bucket };
+    this.#settings = { checks, page, encodes, many, bucket };
   }
 
   async listen(): Promise<void> {
@@ -235,6 +237,7 @@ export class S3 {
   #list(response: ServerResponse, query: URLSearchParams, fault: Fault | undefined): undefined {
     const { page, encodes } = this.#settings;
     const prefix = query.get('prefix') ?? '';
+    if (this.#settings.many > 0 && prefix === 'many/') return this.#listMany(response, query);
     const delimiter = query.get('delimiter') ?? '';
     const below = this.keys.filter((key) => key.startsWith(prefix));
     // With a delimiter, what is below a directory stands for it.
@@ -262,6 +265,23 @@ export class S3 {
     const token = more && fault !== 'no-token' ? `<NextContinuationToken>${start + page}</NextContinuationToken>` : '';
     const xml = `<?xml version="1.0"?><ListBucketResult>${encoded ? '<EncodingType>url</EncodingType>' : ''}<IsTruncated>${more}</IsTruncated>${token}${items.join('')}</ListBucketResult>`;
     answer(response, 200, fault === 'cut' ? xml.slice(0, xml.length / 2) : xml);
+  }
+
+  #listMany(response: ServerResponse, query: URLSearchParams): undefined {
+    const { page, many } = this.#settings;
+    const start = Number(query.get('continuation-token') ?? 0);
+    const end = Math.min(start + page, many);
+    const items = Array.from(
+      { length: end - start },
+      (_, index) =>
+        `<Contents><Key>many/${String(start + index).padStart(7, '0')}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag><Size>0</Size></Contents>`,
+    );
+    const token = end < many ? `<NextContinuationToken>${end}</NextContinuationToken>` : '';
+    answer(
+      response,
+      200,
+      `<ListBucketResult><IsTruncated>${end < many}</IsTruncated>${token}${items.join('')}</ListBucketResult>`,
+    );
   }
 
   #deleteMany(response: ServerResponse, body: Buffer): undefined {
