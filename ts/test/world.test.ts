@@ -112,8 +112,8 @@ type Cell = [code: number, source: string | RegExp, destination: string | RegExp
 interface Row {
   /** The command, for a source, a destination, and the one of them that has the fault. */
   words: (source: string, destination: string, faulty: string, files: Files) => [string, ...string[]];
-  /** What the destination holds before: an earlier copy, or something extra. */
-  before?: 'copy' | 'extra';
+  /** What the destination holds before: an earlier copy, its archives, or something extra. */
+  before?: 'copy' | 'archives' | 'extra';
   cells: Record<keyof typeof FAULTS, Cell>;
 }
 
@@ -538,6 +538,27 @@ const ROWS: Record<string, Row> = {
       ]),
     ) as Row['cells'],
   },
+  'decompress of archives': {
+    words: (_source, _destination, faulty) => ['decompress', `${faulty}/`],
+    before: 'archives',
+    cells: {
+      view: [0, BOTH, BOTH, '2 files decompressed'],
+      // Of two archives whose content has one name both stay, or all but that which came first.
+      folded: [23, NAMESAKES, /upper.*lower|lower.*upper|\.gz=/s, 'both stay'],
+      'equal inodes': [0, PACKED, '', '2 several-names'],
+      'whole seconds': [0, BOTH, BOTH, '2 files decompressed'],
+      'clamped times': [0, BOTH, BOTH, '2 files decompressed'],
+      'dropped times': [23, BOTH, PACKED, 'its time was not kept, so it stays'],
+      'no chown': [23, BOTH, /^a\.gz=.* sub\/b=89$/s, 'its owner was not kept, so it stays'],
+      'no chmod': [23, BOTH, PACKED, 'its mode was not kept, so it stays'],
+      'no xattr': [0, BOTH, BOTH, '2 files decompressed'],
+      // The content has the fault when it has its name.
+      'ends early': [23, /^a\.gz=.* a=1234567 sub\/b=89$/s, '', 'both stay'],
+      'goes on': [23, /^a\.gz=.* a=1234567 sub\/b=89$/s, '', 'both stay'],
+      hangs: [0, BOTH, '', '2 files decompressed'],
+      'nothing new': [23, BOTH, PACKED, 'Required key not available'],
+    },
+  },
   move: {
     words: (source, destination) => ['move', `${source}/`, destination],
     cells: MOVED,
@@ -735,6 +756,12 @@ describe.each(Object.entries(ROWS))('%s', (row, { words, before, cells }) => {
     if (world.copied || before === 'copy') {
       if (world.copy) put(real.destination, world.copy);
       else if (world.side !== 'same') execFileSync('cp', ['-a', `${real.source}/.`, real.destination]);
+    }
+    if (before === 'archives') {
+      // What has the fault holds archives, and nothing else.
+      const held = world.side === 'source' ? real.source : real.destination;
+      if (held !== real.source) execFileSync('cp', ['-a', `${real.source}/.`, held]);
+      execFileSync('gzip', ['-r', held]);
     }
     if (before === 'extra') put(real.destination, { extra: 'e' });
 

@@ -111,6 +111,12 @@ fn what_arrives_is_what_was_there() {
                 sizes.iter().sum::<usize>() as u64 + 100_000
             )
         );
+        // What was written is the archives, and what was copied as it is.
+        let plain = report.totals.copied_bytes - sum.after;
+        assert_eq!(
+            plain,
+            (from.read("other.txt").len() + from.read("packed.tsv").len()) as u64
+        );
         assert!(sum.after < sum.before && report.totals.verified_files == sizes.len() as u64 + 3);
         // Nothing is done again, whether the ends are compared or all of it.
         for verify in [false, true] {

@@ -10,18 +10,20 @@ import type { Count } from './tally.js';
 /** Failures that a report has; all are counted. */
 const MOST_FAILURES = 1000;
 
-/** Counts have their names in order, as those of the engine. */
-const KINDS: readonly EntryKind[] = ['block', 'char', 'directory', 'fifo', 'file', 'socket', 'symlink'];
-const OUTCOMES: readonly Outcome[] = [
-  ...(['changed', 'conflict', 'copied', 'different', 'failed', 'linked', 'listed', 'made'] as const),
-  ...(['metadata', 'mismatched', 'removed', 'renamed', 'same', 'skipped'] as const),
-];
+/** Counts have their names in order, as those of the engine; the compiler misses none. */
+const KINDS: Readonly<Record<EntryKind, number>> = {
+  ...{ block: 0, char: 0, directory: 0, fifo: 0, file: 0, socket: 0, symlink: 0 },
+};
+const OUTCOMES: Readonly<Record<Outcome, number>> = {
+  ...{ changed: 0, conflict: 0, copied: 0, different: 0, failed: 0, linked: 0, listed: 0 },
+  ...{ made: 0, metadata: 0, mismatched: 0, removed: 0, renamed: 0, same: 0, skipped: 0 },
+};
 
 export class Ledger {
-  readonly outcomes = zeros(OUTCOMES);
-  readonly files = zeros(OUTCOMES);
-  readonly #directories = zeros(OUTCOMES);
-  readonly found = zeros(KINDS);
+  readonly outcomes = { ...OUTCOMES };
+  readonly files = { ...OUTCOMES };
+  readonly #directories = { ...OUTCOMES };
+  readonly found = { ...KINDS };
   readonly #skipped: Record<string, number> = {};
   readonly #failures: NativeFailure[] = [];
   readonly #failureKinds: Record<string, number> = {};
@@ -150,10 +152,6 @@ export class Ledger {
       elapsed,
     };
   }
-}
-
-function zeros<Key extends string>(keys: readonly Key[]): Record<Key, number> {
-  return Object.fromEntries(keys.map((key) => [key, 0])) as Record<Key, number>;
 }
 
 function inOrder(counts: Readonly<Record<string, number>>): Record<string, number> {

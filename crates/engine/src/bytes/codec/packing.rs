@@ -41,9 +41,11 @@ pub fn pack(
     let stat = sys::stat_fd(source).map_err(|errno| Fault::new(Operation::Stat, Side::Source, errno))?;
     let packing = Arc::new(Packing::new(codec, stat.size, (index, others)));
     let size = (stat.size, codec.block_bytes() as u64);
-    let deed = Arc::clone(&packing);
+    let (deed, counters) = (Arc::clone(&packing), lead.counters);
     Blocks::lead(lead, deed, (source, Some(output)), size, codec.memory())?;
-    packing.end(output)
+    let (packed, around) = packing.end(output)?;
+    counters.written().fetch_add(around, Relaxed);
+    Ok(packed)
 }
 
 /// A file on its way into an archive.
@@ -114,25 +116,27 @@ impl Packing {
         self.archive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what ends the archive.
-    fn end(&self, output: BorrowedFd<'_>) -> Result<Packed, Stopped> {
+    /// Writes what ends the archive. Answers too how many bytes are around the blocks.
+    fn end(&self, output: BorrowedFd<'_>) -> Result<(Packed, u64), Stopped> {
         let (mut source, mut archive) = (self.source(), self.archive());
         if archive.at == 0 {
             archive.head(output)?;
         }
         let frame = archive.frame.take().ok_or(Stopped::Aborted)?;
+        let head = frame.head().len() as u64;
         let end = frame.end();
         write(output, &end.tail, archive.at)?;
         if let Some(head) = end.head {
             write(output, &head, 0)?;
         }
-        Ok(Packed {
+        let packed = Packed {
             read: source.at,
             written: archive.at + end.tail.len() as u64,
             content: source.digest.digest(),
             others: source.others.take().map_or_else(Vec::new, |mut others| others.finish()),
             index: end.index,
-        })
+        };
+        Ok((packed, head + end.tail.len() as u64))
     }
 }
 
@@ -176,7 +180,6 @@ impl Deed for Packing {
         let keep = self.codec.primed_bytes().min(input.len());
         source.before.clear();
         source.before.extend_from_slice(&input[input.len() - keep..]);
-        hand.counters.written().fetch_add(length as u64, Relaxed);
         Ok(Some(Spot {
             before: primed,
             read: length as u64,
@@ -214,6 +217,7 @@ impl Deed for Packing {
         }
         write(output, &ready.bytes, archive.at)?;
         archive.at += ready.bytes.len() as u64;
+        hand.counters.written().fetch_add(ready.bytes.len() as u64, Relaxed);
         let new = archive.at - archive.begun;
         if new >= WRITE_BACK_BYTES {
             // Only a head start: an error is told by the sync that follows.
