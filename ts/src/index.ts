@@ -68,6 +68,7 @@ export {
   syncDir,
   syncFiles,
 } from './ops/sync.js';
+export { type UnpackOptions, unpack } from './ops/unpack.js';
 export { type VerifyOptions, verify } from './ops/verify.js';
 export { copyPairs, type Pair, type PairOptions, type PairOutcome, validateTransfer } from './pairs.js';
 export {

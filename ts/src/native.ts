@@ -24,6 +24,7 @@ import type {
   NativeRemoveOptions,
   NativeStoreListOptions,
   NativeSyncOptions,
+  NativeUnpackOptions,
   NativeVerifyOptions,
   PathBytes,
 } from './native/options.js';
@@ -90,6 +91,7 @@ export interface Addon {
   manifest(options: NativeManifestOptions): NativeJob;
   pack(options: NativePackOptions): NativeJob;
   partition(options: NativePartitionOptions): NativeJob;
+  unpack(options: NativeUnpackOptions): NativeJob;
   verify(options: NativeVerifyOptions): NativeJob;
   compare(options: NativeCompareOptions): NativeJob;
   patch(options: NativePatchOptions): NativeJob;

@@ -206,6 +206,7 @@ const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   list: async (options) => (await import('./ops/list.js')).prepareList(options as never),
   manifest: async (options) => (await import('./ops/manifest.js')).prepareManifest(options as never),
   verify: async (options) => (await import('./ops/verify.js')).prepareVerification(options as never),
+  unpack: async (options) => (await import('./ops/unpack.js')).prepareUnpack(options as never),
   pack: async (options) => (await import('./ops/pack.js')).preparePack(options as never),
   compress: async (options) => (await import('./ops/compress.js')).prepareCompression(options as never),
   decompress: async (options) => (await import('./ops/decompress.js')).prepareDecompression(options as never),

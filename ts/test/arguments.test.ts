@@ -15,6 +15,7 @@ import type {
   PackOptions,
   PartitionOptions,
   RemoveOptions,
+  UnpackOptions,
   VerifyOptions,
 } from '../src/index.js';
 import * as library from '../src/index.js';
@@ -402,6 +403,21 @@ const CALLS: Record<string, Call> = {
       sources: 'paths',
       exclude: 'patterns',
     } satisfies Kinds<ManifestOptions>,
+  },
+  unpack: {
+    of: library.unpack,
+    needed: { source: ABSENT, destination: OUTPUT },
+    beside: { task: { destination: undefined } },
+    kinds: {
+      ...RESOURCES,
+      ...JOB,
+      source: 'path',
+      destination: 'path',
+      task: 'text list',
+      only: 'patterns',
+      owner: 'boolean',
+      spillDirectory: 'path',
+    } satisfies Kinds<UnpackOptions>,
   },
   pack: {
     of: library.pack,

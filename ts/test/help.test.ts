@@ -21,6 +21,7 @@ import { ReportCommand } from '../src/cli/verbs/report.js';
 import { ResumeCommand } from '../src/cli/verbs/resume.js';
 import { StatusCommand } from '../src/cli/verbs/status.js';
 import { SyncCommand } from '../src/cli/verbs/sync.js';
+import { UnpackCommand } from '../src/cli/verbs/unpack.js';
 import { VerifyCommand } from '../src/cli/verbs/verify.js';
 import { executable, program, run, scratch } from './rig.js';
 
@@ -34,6 +35,7 @@ const VERBS = {
   verify: VerifyCommand,
   partition: PartitionCommand,
   pack: PackCommand,
+  unpack: UnpackCommand,
   compare: CompareCommand,
   migrate: MigrateCommand,
   compress: CompressCommand,
@@ -115,6 +117,7 @@ it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and 
       'verify',
       'partition',
       'pack',
+      'unpack',
       'compare',
       'compress',
       'decompress',

@@ -34,6 +34,7 @@ const OPERATIONS = [
   'remove',
   'compress',
   'pack',
+  'unpack',
   'doctor',
   'copy',
 ];
@@ -44,7 +45,7 @@ const OPERATIONS = [
  */
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
-  ...['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'pack', 'doctor'],
+  ...['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'pack', 'unpack', 'doctor'],
   ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
     .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
     .concat(

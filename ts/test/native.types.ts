@@ -34,6 +34,7 @@ import type {
   NativeRemoveOptions,
   NativeStoreListOptions,
   NativeSyncOptions,
+  NativeUnpackOptions,
   NativeVerifyOptions,
 } from '../src/native/options.js';
 import type {
@@ -56,6 +57,7 @@ interface Values {
   ManifestOptions: [NativeManifestOptions, addon.ManifestOptions];
   PackOptions: [NativePackOptions, addon.PackOptions];
   PartitionOptions: [NativePartitionOptions, addon.PartitionOptions];
+  UnpackOptions: [NativeUnpackOptions, addon.UnpackOptions];
   VerifyOptions: [NativeVerifyOptions, addon.VerifyOptions];
   CompareOptions: [NativeCompareOptions, addon.CompareOptions];
   PatchOptions: [NativePatchOptions, addon.PatchOptions];

@@ -53,6 +53,7 @@ const LEAVES: Readonly<Record<string, [string, string[]] | undefined>> = {
     'packed',
     ['shard-00001.jsonl', 'shard-00001.tar', 'state-00001.b3', 'state-00001.jsonl'],
   ],
+  'scripts/run pack photos/ /mnt/shards && scripts/run unpack /mnt/shards a.jpg /mnt/one': ['one', ['a.jpg']],
   'scripts/run pack --shard-size 1G --compress zstd photos /mnt/small': [
     'small',
     ['shard-00001.jsonl', 'shard-00001.tar.zst', 'state-00001.b3', 'state-00001.jsonl'],

@@ -12,6 +12,7 @@ mod pack;
 mod partition;
 mod patch;
 mod remove;
+mod unpack;
 mod verify;
 
 use bulkhaul_engine::Algorithm;
@@ -31,6 +32,7 @@ pub use self::pack::{PackOptions, pack_options};
 pub use self::partition::{PartitionOptions, partition_options};
 pub use self::patch::{PatchOptions, patch_options};
 pub use self::remove::{RemoveOptions, remove_options};
+pub use self::unpack::{UnpackOptions, unpack_options};
 pub use self::verify::{VerifyOptions, verify_options};
 
 /// One argument of a walk.

@@ -5,7 +5,7 @@ mod convert;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::job::lease;
 use bulkhaul_engine::list::{self, sources};
-use bulkhaul_engine::{compare, compress, copy, doctor, manifest, pack, partition, patch, remove, verify};
+use bulkhaul_engine::{compare, compress, copy, doctor, manifest, pack, partition, patch, remove, unpack, verify};
 use bulkhaul_job::{Job, begin, refused};
 use napi::Env;
 use napi::bindgen_prelude::{Buffer, Error, Result};
@@ -13,7 +13,7 @@ use napi_derive::napi;
 
 use convert::{
     CompareOptions, CompressOptions, CopyOptions, DecompressOptions, JsAnswer, JsProbe, ListOptions, ManifestOptions,
-    PackOptions, PartitionOptions, PatchOptions, RemoveOptions, VerifyOptions,
+    PackOptions, PartitionOptions, PatchOptions, RemoveOptions, UnpackOptions, VerifyOptions,
 };
 
 /// Checks the options and makes a job that copies.
@@ -42,6 +42,13 @@ pub fn manifest(env: Env, options: ManifestOptions) -> Result<Job> {
 pub fn pack(env: Env, options: PackOptions) -> Result<Job> {
     let options = convert::pack_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(pack::job))
+}
+
+/// Checks the options and makes a job that unpacks shards or a tar, lists or verifies them.
+#[napi]
+pub fn unpack(env: Env, options: UnpackOptions) -> Result<Job> {
+    let options = convert::unpack_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(unpack::job))
 }
 
 /// Checks the options and makes a job that divides trees into parts.

@@ -1,7 +1,7 @@
 //! The engine of bulkhaul: it walks, plans, copies, publishes and accounts for every entry.
 //!
 //! ```text
-//! list   manifest   partition   verify   compare   patch   remove   compress   pack   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
+//! list   manifest   partition   verify   compare   patch   remove   compress   pack   unpack   copy: pass ─> perform ─> directory, finder, act ─> worker (the recorder)
 //!   │       │           │          │        │        │       │        │          │             │           │        │       │
 //!   │       │           │          │        │        │       │        │          │             │           │        │       └─ plan, probe, make, content, publish, depart
 //!   │       │           │          │        │        │       │        │          │             │           │        └─ names that are its own, or passed over
@@ -49,6 +49,7 @@ pub mod remove;
 pub mod report;
 pub mod sweep;
 pub mod tree;
+pub mod unpack;
 pub mod verify;
 pub mod walk;
 

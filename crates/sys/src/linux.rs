@@ -505,6 +505,11 @@ pub fn device_numbers(device: u64) -> (u32, u32) {
     (fs::major(device), fs::minor(device))
 }
 
+/// The number of a device of this major and minor number.
+pub fn device(major: u32, minor: u32) -> u64 {
+    fs::makedev(major, minor)
+}
+
 /// What tells process namespaces apart; empty where `/proc` does not say.
 pub fn process_namespace() -> Vec<u8> {
     once(Call::Namespace, || {

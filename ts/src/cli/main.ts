@@ -85,6 +85,13 @@ const COMMANDS = new Map<string, Entry>([
     },
   ],
   [
+    'unpack',
+    {
+      summary: 'Unpack shards, or any tar, or verify them',
+      load: async () => verb('unpack', (await import('./verbs/unpack.js')).UnpackCommand),
+    },
+  ],
+  [
     'compare',
     {
       summary: 'Compare trees and lists',

@@ -22,6 +22,7 @@ export type Operation =
   | 'manifest'
   | 'verify'
   | 'pack'
+  | 'unpack'
   | 'compress'
   | 'decompress'
   | 'sync'

@@ -325,6 +325,25 @@ export interface NativePackOptions extends Resources, Selection {
   entryEvents?: boolean;
 }
 
+export interface NativeUnpackOptions extends Resources {
+  /** A directory of shards, or a tar file, which may be compressed. */
+  source: PathBytes;
+  /** The directory that entries go to; made where it is not there. Default: none; only the task `unpack` has one. */
+  destination?: PathBytes;
+  /** `unpack`; `list`, an event for each entry; `verify`: all is read, and compared with the sums of shards and entries. Default `unpack`. */
+  task?: 'unpack' | 'list' | 'verify';
+  /** Only these paths, a directory with what is in it; `*`, `?` and `[` as in rsync's patterns. Default: all. */
+  only?: PathBytes[];
+  /** false: owner and group are not restored. Default true. */
+  owner?: boolean;
+  /** Nothing is written: events and report say what would be. Default false. */
+  dryRun?: boolean;
+  /** Directory for temporary files without a name, for what memory does not hold, and for the content of compressed archives where nothing is written. Default: memory is used, and the working directory. */
+  spillDirectory?: PathBytes;
+  /** An `entry` event for each entry. Default false. */
+  entryEvents?: boolean;
+}
+
 export interface NativeVerifyOptions extends Resources {
   /** Manifests, all of which hold. */
   manifests: PathBytes[];

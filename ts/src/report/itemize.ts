@@ -95,11 +95,12 @@ function updateOf({ outcome, kind, changes, reason }: EntryEvent): string | unde
       return changes.length > 0 ? '.' : undefined;
     case 'skipped':
       return SILENT.includes(reason ?? '') ? undefined : '.';
+    case 'listed':
+      return '.';
     case 'removed':
       return '*';
     case 'different':
       return !changes.some((change) => MADE_ANEW.includes(change)) ? '.' : kind === 'file' ? '>' : 'c';
-    case 'listed':
     case 'same':
       return undefined;
     case 'changed':

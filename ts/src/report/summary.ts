@@ -139,6 +139,20 @@ export function partitionSummary(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** The same of shards that were verified. */
+export function unpackedSummary(report: Report): string {
+  const { outcomes, hashedBytes, elapsed } = report;
+  const lines = [
+    `${count(outcomes.same, 'entry', 'entries')} as they were packed, ${bytes(hashedBytes)} of shards read in ${duration(elapsed)}`,
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    ...jobLines(report),
+    display(sentenceOf(report, report.exitCode, ANEW)),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
 /** The same of a pack. */
 export function packSummary(report: Report): string {
   const { parts, copiedBytes, elapsed, dryRun, verifiedBytes } = report;

@@ -709,6 +709,20 @@ pub fn attributes(held: Held<'_>, side: Side, scratch: &mut Scratch) -> Result<V
     Ok(attributes)
 }
 
+/// Sets attributes that somebody brings, as far as they are asked for: after owner and mode, which would take some away.
+pub fn give(keep: &Keep, copy: Subject<'_>, given: &[Valued], scratch: &mut Scratch) -> Result<(), Fault> {
+    for (name, value) in given {
+        if takes(keep, class(name.to_bytes())) {
+            let attribute = Attribute {
+                name: name.clone(),
+                value: Some(value.clone()),
+            };
+            set_attribute(keep, copy, &attribute, scratch)?;
+        }
+    }
+    Ok(())
+}
+
 /// xxh64 over names and values of all extended attributes that may be read, as [`each_xattr`] takes them; of nothing where
 /// there are none. `portable`: only of those.
 pub fn xattr_digest(node: Node<'_>, buffer: &mut [u8], portable: bool, side: Side) -> Result<u64, Fault> {

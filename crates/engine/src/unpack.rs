@@ -1,0 +1,343 @@
+//! Unpacking: what is in shards, or in any tar, becomes a tree again; or is listed, or verified.
+//!
+//! Comes in: [`UnpackOptions`]; goes out: a [`Job`] that finds out what there is ([`plan`]), reads it ([`archive`]), and writes
+//! it below the target ([`tree`]). Promises: nothing is written outside of the target, whatever the archive says: absolute
+//! names and `..` are refused and counted, and no link is followed, neither one that is there nor one that was just made. A
+//! file appears under its name when it is whole and has the digest that the index knows; what is there already with size and
+//! time is left. Damage costs the entries that it hits, which are named. Of several entries of one path the last counts.
+//! Memory does not grow with the number of entries.
+//!
+//! Files come first, by all workers at once, then further names of them, then what directories are to have, the deepest
+//! first.
+
+mod archive;
+mod plan;
+mod tree;
+mod words;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhaul_formats::digest::{Algorithm, Hashers};
+use bulkhaul_formats::shards;
+use bulkhaul_formats::shards::{Line, Packed};
+use bulkhaul_sys::{Kind, Time};
+
+use self::archive::Archives;
+use self::plan::{Chosen, Plan};
+use self::tree::{Hand, Tree};
+pub use self::words::Task;
+use self::words::{Done, compare};
+use crate::entry::{Changes, Details, Outcome};
+use crate::error::{Failure, Fault, Refusal, Stopped};
+use crate::event::EntryEvent;
+use crate::job::desk::{Desk, Phase};
+use crate::job::resources::{Resources, Staff};
+use crate::job::{Job, Work, process};
+use crate::pool::schedule::drive;
+use crate::records::entry::kind_of;
+use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
+use crate::report::counters::Counters;
+use crate::report::{Durability, Report};
+use crate::tree::descriptors::Budget;
+use crate::tree::path;
+
+/// Entries that a worker takes at once.
+const BATCH_ENTRIES: usize = 64;
+/// Bytes of an archive that they have together, about.
+const BATCH_BYTES: u64 = 1024 * 1024;
+const SECOND: i128 = 1_000_000_000;
+
+/// What is unpacked, as asked for.
+#[derive(Clone, Debug)]
+pub struct UnpackOptions {
+    /// A directory of shards, or a tar file, which may be compressed.
+    pub archive: Vec<u8>,
+    /// What is done.
+    pub task: Task,
+    /// Only these paths, with what is in them; `*`, `?` and `[` as rsync has them. Empty: all.
+    pub only: Vec<Vec<u8>>,
+    /// Owner and group are kept.
+    pub owner: bool,
+    /// Tell, and write nothing.
+    pub dry_run: bool,
+    /// Directory for temporary files without a name; `None`: memory is used.
+    pub spill_directory: Option<Vec<u8>>,
+    /// Memory for sorting, in bytes.
+    pub sort_memory: usize,
+    /// Worker threads; 0: one a processor.
+    pub jobs: usize,
+    /// What it may take of the machine.
+    pub resources: Resources,
+    /// Send an event for each entry.
+    pub entry_events: bool,
+}
+
+impl Default for UnpackOptions {
+    fn default() -> Self {
+        Self {
+            archive: Vec::new(),
+            task: Task::List,
+            only: Vec::new(),
+            owner: true,
+            dry_run: false,
+            spill_directory: None,
+            sort_memory: SORT_BYTES,
+            jobs: 0,
+            resources: Resources::default(),
+            entry_events: false,
+        }
+    }
+}
+
+/// A job that unpacks, lists or verifies. Checks the options; touches nothing.
+pub fn job(options: UnpackOptions) -> Result<Job, Refusal> {
+    let staff = Staff::of(options.jobs, process::process().processors)?;
+    path::check(&options.archive)?;
+    if let Task::Into(target) = &options.task {
+        path::check(target)?;
+    }
+    let chosen = Chosen::of(&options.only)?;
+    let unpack = Unpack { options, staff, chosen };
+    let resources = unpack.options.resources;
+    Job::new(staff.most(), unpack).within(resources)
+}
+
+struct Unpack {
+    options: UnpackOptions,
+    staff: Staff,
+    chosen: Chosen,
+}
+
+/// What the workers of one run share.
+struct Run<'r> {
+    desk: &'r Arc<Desk>,
+    options: &'r UnpackOptions,
+    archives: &'r Archives,
+    tree: Option<&'r Tree>,
+    entries: Mutex<Sorted>,
+    sorters: &'r Sorters,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Run<'_> {
+    /// Has all workers take entries, to the end. `links`: they are further names of files that are there.
+    fn drive(&self, workers: usize) {
+        let work = |index: usize| {
+            let done = catch_unwind(AssertUnwindSafe(|| self.work(&self.desk.counters[index])));
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => {
+                    locked(&self.refusal).get_or_insert(refusal);
+                    self.desk.cancel.drain();
+                }
+                Err(panic) => {
+                    let fault = Fault::panic(&*panic);
+                    self.desk.fail(Failure::new(&fault, Vec::new(), Kind::File, None));
+                }
+            }
+        };
+        if let Some(error) = drive(workers, work) {
+            let message = format!("a worker could not be started: {error}");
+            self.desk.note("threads", || (Vec::new(), message));
+        }
+    }
+
+    fn batch(&self) -> Result<Vec<Packed>, Refusal> {
+        let mut entries = locked(&self.entries);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
+            let Some((_, payload)) = entries.next().map_err(|errno| self.sorters.refusal(errno))? else {
+                break;
+            };
+            let Ok(Some(Line::Entry(packed))) = shards::parse(payload) else {
+                return Err(self.sorters.refusal(bulkhaul_sys::Errno::IO));
+            };
+            bytes += packed.length;
+            batch.push(*packed);
+        }
+        Ok(batch)
+    }
+
+    fn work(&self, counters: &Counters) -> Result<(), Refusal> {
+        let mut hand = self.tree.map(|tree| tree.hand(self.desk, counters));
+        let mut digest = Hashers::new(&[Algorithm::Blake3]);
+        loop {
+            let batch = self.batch()?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for packed in batch {
+                if self.desk.cancel.is_draining() || !self.desk.may_begin() {
+                    return Ok(());
+                }
+                match self.entry(&packed, hand.as_mut(), &mut digest) {
+                    Ok(Some(done)) => self.record(counters, &packed, &done),
+                    // Further names and directories have their turn later.
+                    Ok(None) => {}
+                    Err(Stopped::Fault(fault)) => self.failed(counters, &packed, &fault),
+                    Err(Stopped::Aborted) => return Ok(()),
+                }
+            }
+        }
+    }
+
+    fn entry(
+        &self,
+        packed: &Packed,
+        hand: Option<&mut Hand<'_>>,
+        digest: &mut Hashers,
+    ) -> Result<Option<Done>, Stopped> {
+        let kind = kind_of(&packed.entry);
+        let bytes = if kind == Kind::File {
+            packed.entry.size.unwrap_or_default()
+        } else {
+            0
+        };
+        let told = |outcome| Done {
+            outcome,
+            reason: None,
+            bytes,
+        };
+        match &self.options.task {
+            Task::List => return Ok(Some(told(Outcome::Listed))),
+            Task::Into(_) if self.options.dry_run => {
+                let outcome = if kind == Kind::File {
+                    Outcome::Copied
+                } else {
+                    Outcome::Made
+                };
+                return Ok(Some(told(outcome)));
+            }
+            Task::Into(_) | Task::Verify => {}
+        }
+        let archive = self.archives.get(&packed.shard)?;
+        if self.options.task == Task::Verify && archive.is_proved {
+            return Ok(Some(told(Outcome::Same)));
+        }
+        let entry = archive.header(packed)?;
+        let Some(hand) = hand else {
+            let found = archive.content(&entry, digest, self.desk, &mut |_, _| Ok(()))?;
+            compare(packed, &entry.header, &found)?;
+            return Ok(Some(told(Outcome::Same)));
+        };
+        hand.entry(packed, &archive, &entry, digest)
+    }
+
+    fn record(&self, counters: &Counters, packed: &Packed, done: &Done) {
+        let kind = kind_of(&packed.entry);
+        if self.options.dry_run {
+            counters.planned(done.bytes, done.bytes, true);
+        }
+        counters.outcome(kind, done.outcome, done.reason, done.bytes);
+        self.tell(packed, kind, done);
+    }
+
+    fn failed(&self, counters: &Counters, packed: &Packed, fault: &Fault) {
+        let kind = kind_of(&packed.entry);
+        counters.outcome(kind, fault.outcome(), None, 0);
+        let shard = format!("in {}", path::show(&packed.shard));
+        let path = packed.entry.path.clone();
+        self.desk.fail(Failure::new(fault, path, kind, Some(&shard)));
+    }
+
+    fn tell(&self, packed: &Packed, kind: Kind, done: &Done) {
+        if !self.options.entry_events {
+            return;
+        }
+        let entry = &packed.entry;
+        let mtime = entry.mtime.unwrap_or_default();
+        self.desk.tell(EntryEvent {
+            outcome: done.outcome,
+            kind,
+            path: entry.path.clone(),
+            source: packed.shard.clone(),
+            destination: Vec::new(),
+            bytes: done.bytes,
+            changes: Changes::default(),
+            reason: done.reason,
+            target: entry.target.clone(),
+            hash: None,
+            digests: entry.digests.clone(),
+            details: Some(Details {
+                size: entry.size.unwrap_or_default(),
+                vague: false,
+                mtime: Time {
+                    sec: i64::try_from(mtime.div_euclid(SECOND)).unwrap_or_default(),
+                    nsec: u32::try_from(mtime.rem_euclid(SECOND)).unwrap_or_default(),
+                },
+                mode: entry.mode.unwrap_or_default(),
+                uid: entry.uid.unwrap_or_default(),
+                gid: entry.gid.unwrap_or_default(),
+                rdev: 0,
+                xattrs: 0,
+            }),
+        });
+    }
+}
+
+impl Unpack {
+    /// Where the content of a compressed archive goes.
+    fn scratch(&self) -> Vec<u8> {
+        match &self.options.task {
+            Task::Into(target) if !self.options.dry_run => target.clone(),
+            _ => self.options.spill_directory.clone().unwrap_or_else(|| b".".to_vec()),
+        }
+    }
+}
+
+impl Work for Unpack {
+    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        let options = &self.options;
+        desk.enter(Phase::Scanning);
+        let (_, most, _) = Budget::share(desk.counters.len());
+        let workers = self.staff.steady(most);
+        desk.staff(workers);
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 4).counted(desk.steps());
+        let mut archives = Archives::open(&options.archive, self.scratch(), desk)?;
+        let plan = Plan::make(&archives, &self.chosen, &sorters, desk)?;
+        desk.enter(Phase::Copying);
+        let tree = match &options.task {
+            Task::Into(target) if !options.dry_run => Some(Tree::open(target, options.owner, &sorters, desk)?),
+            Task::Into(_) | Task::List | Task::Verify => None,
+        };
+        if options.task == Task::Verify {
+            archives.prove(desk);
+        }
+        let mut entries = plan.entries;
+        loop {
+            let run = Run {
+                desk,
+                options,
+                archives: &archives,
+                tree: tree.as_ref(),
+                entries: Mutex::new(entries),
+                sorters: &sorters,
+                refusal: Mutex::default(),
+            };
+            run.drive(workers);
+            if let Some(refusal) = locked(&run.refusal).take() {
+                return Err(refusal);
+            }
+            // Further names of files that are there by now.
+            match tree.as_ref().and_then(|tree| tree.links(&sorters).transpose()) {
+                Some(links) => entries = links?,
+                None => break,
+            }
+        }
+        if let Some(tree) = &tree {
+            desk.enter(Phase::Closing);
+            tree.close(&archives, &sorters, desk)?;
+        }
+        let sync = if tree.is_some() {
+            Durability::All
+        } else {
+            Durability::None
+        };
+        Ok(desk.report(sync, workers, desk.cancel.is_draining()))
+    }
+}

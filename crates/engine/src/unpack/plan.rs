@@ -1,0 +1,341 @@
+//! What there is to unpack.
+//!
+//! Comes in: indexes, or archives where there are none, and the paths that are wanted; goes out: the entries that count, in
+//! the order in which they lie in their archives. Of several of one path that is the last one, and what a later state has
+//! removed is none. Each is counted as found. A lost or damaged index is made anew from its shard, with a note.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use bulkhaul_formats::filter::{Filter, Style};
+use bulkhaul_formats::manifest::Kind as Listed;
+use bulkhaul_formats::shards::{self, Line, Packed};
+use bulkhaul_formats::tar::{Entry, What};
+use bulkhaul_sys::{Errno, Kind};
+
+use super::archive::Archives;
+use super::words::{inside, listed};
+use crate::entry::Outcome;
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::job::desk::Desk;
+use crate::records::entry::kind_of;
+use crate::records::record::path_key;
+use crate::records::sort::{Sorted, Sorter, Sorters};
+use crate::tree::path::{self, join, show, split, trim};
+
+/// Which paths are wanted.
+pub struct Chosen(Vec<(Vec<u8>, Filter, AtomicBool)>);
+
+impl Chosen {
+    /// Those with all that is in them; none given: all.
+    pub fn of(only: &[Vec<u8>]) -> Result<Self, Refusal> {
+        let mut all = Vec::new();
+        for wanted in only {
+            path::check(wanted)?;
+            let clean = trim(wanted.strip_prefix(b"./").unwrap_or(wanted));
+            let is_pattern = clean.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
+            // A pattern without a slash is one for names, wherever they are.
+            let rule = if is_pattern && !clean.contains(&b'/') {
+                clean.to_vec()
+            } else {
+                [b"/", clean].concat()
+            };
+            let filter = Filter::parse(Style::Rsync, &[rule]);
+            let filter = filter.map_err(|why| Refusal::Usage(format!("{}: {why}", show(wanted))))?;
+            all.push((clean.to_vec(), filter, AtomicBool::new(false)));
+        }
+        Ok(Self(all))
+    }
+
+    fn takes(&self, path: &[u8], is_directory: bool) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        let mut taken = false;
+        for (own, filter, seen) in &self.0 {
+            // Whatever letters it has, it means itself.
+            if path
+                .strip_prefix(&own[..])
+                .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+            {
+                seen.store(true, Relaxed);
+                taken = true;
+                continue;
+            }
+            let (mut at, mut directory) = (path, is_directory);
+            loop {
+                let (parent, name) = split(at);
+                if !name.is_empty() && filter.excludes(parent, name, directory) {
+                    seen.store(true, Relaxed);
+                    taken = true;
+                    break;
+                }
+                if parent.is_empty() {
+                    break;
+                }
+                (at, directory) = (parent, true);
+            }
+        }
+        taken
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &[u8]> {
+        let missing = self.0.iter().filter(|(.., seen)| !seen.load(Relaxed));
+        missing.map(|(path, ..)| &path[..])
+    }
+}
+
+/// What is to be done.
+pub struct Plan {
+    /// Lines of an index, in the order of archives and offsets.
+    pub entries: Sorted,
+}
+
+/// The first name of a file of which more may come.
+struct Leader {
+    group: u64,
+    place: (u64, u64),
+    /// The name under which it is there.
+    taken: Option<Vec<u8>>,
+}
+
+struct Gather<'g> {
+    desk: &'g Desk,
+    chosen: &'g Chosen,
+    sorters: &'g Sorters,
+    sorter: Sorter,
+    key: Vec<u8>,
+    payload: Vec<u8>,
+    leader: Option<Leader>,
+}
+
+impl Gather<'_> {
+    fn push(&mut self, path: &[u8], order: [u64; 3], line: Option<&Line>) -> Result<(), Refusal> {
+        path_key(path, &mut self.key);
+        self.payload.clear();
+        for number in order {
+            self.payload.extend_from_slice(&number.to_be_bytes());
+        }
+        if let Some(line) = line {
+            shards::write(line, &mut self.payload);
+        }
+        let pushed = self.sorter.push(&self.key, &self.payload);
+        pushed.map_err(|errno| self.sorters.refusal(errno))
+    }
+
+    fn failed(&self, path: Vec<u8>, kind: Kind, fault: &Fault) {
+        let counters = &self.desk.counters[0];
+        counters.found(kind);
+        counters.outcome(kind, fault.outcome(), None, 0);
+        self.desk.fail(Failure::new(fault, path, kind, None));
+    }
+
+    /// An entry of an index.
+    fn entry(&mut self, (state, number): (u64, u64), mut packed: Packed) -> Result<(), Refusal> {
+        let path = match inside(&packed.entry.path) {
+            Ok(path) => path,
+            Err(fault) => {
+                self.failed(packed.entry.path.clone(), kind_of(&packed.entry), &fault);
+                return Ok(());
+            }
+        };
+        packed.entry.path.clone_from(&path);
+        let is_directory = packed.entry.kind == Some(Listed::Directory);
+        let taken = self.chosen.takes(&path, is_directory);
+        if let Some(group) = packed.entry.link_group {
+            match &mut self.leader {
+                Some(leader) if leader.group == group => {
+                    if taken {
+                        match &leader.taken {
+                            // It stands for the one that is not wanted.
+                            None => {
+                                (packed.offset, packed.length) = leader.place;
+                                leader.taken = Some(path.clone());
+                            }
+                            Some(first) => packed.entry.target = Some(first.clone()),
+                        }
+                    }
+                }
+                _ => {
+                    self.leader = Some(Leader {
+                        group,
+                        place: (packed.offset, packed.length),
+                        taken: taken.then(|| path.clone()),
+                    });
+                }
+            }
+        }
+        if taken {
+            let order = [state, number, packed.offset];
+            self.push(&path, order, Some(&Line::Entry(Box::new(packed))))?;
+        }
+        Ok(())
+    }
+
+    /// An entry as an archive has it.
+    fn scanned(&mut self, (state, number): (u64, u64), name: &[u8], entry: &Entry) -> Result<(), Refusal> {
+        let header = &entry.header;
+        let mut packed = Packed {
+            shard: name.to_vec(),
+            offset: entry.offset,
+            length: entry.end - entry.offset,
+            ..Packed::default()
+        };
+        packed.entry.path.clone_from(&header.path);
+        packed.entry.kind = Some(listed(&header.what));
+        packed.entry.size = Some(header.size);
+        packed.entry.mtime = Some(header.mtime);
+        packed.entry.mode = Some(header.mode);
+        packed.entry.uid = u32::try_from(header.uid).ok();
+        packed.entry.gid = u32::try_from(header.gid).ok();
+        if let What::Symlink(text) = &header.what {
+            packed.entry.target = Some(text.clone());
+        }
+        self.entry((state, number), packed)
+    }
+
+    /// All of an archive, entry by entry.
+    fn scan(&mut self, archives: &Archives, place: (u64, u64), name: &[u8]) -> Result<(), Refusal> {
+        let path = join(archives.path(), name);
+        let opened = match archives.get(name) {
+            Ok(opened) => opened,
+            Err(fault) => {
+                self.failed(path, Kind::File, &fault);
+                return Ok(());
+            }
+        };
+        let desk = self.desk;
+        opened.scan(desk, |found| match found {
+            Ok(entry) => self.scanned(place, name, &entry),
+            Err(damage) => {
+                let fault = Fault {
+                    operation: Operation::Read,
+                    side: Side::Source,
+                    cause: Cause::Damaged(damage),
+                };
+                self.failed(path.clone(), Kind::File, &fault);
+                Ok(())
+            }
+        })
+    }
+
+    /// The index of a shard. False: it is not whole.
+    fn index(&mut self, archives: &Archives, (state, number): (u64, u64)) -> Result<bool, Refusal> {
+        let Some(directory) = &archives.directory else {
+            return Ok(false);
+        };
+        let Some(name) = directory.indexes.get(&number) else {
+            return Ok(false);
+        };
+        // It is read twice: half of it is worth nothing.
+        let mut is_whole = false;
+        let look = directory.lines(name, self.desk, |line| {
+            is_whole = matches!(line, Line::Shard(_));
+            Ok(())
+        });
+        if look.is_err() || !is_whole {
+            return Ok(false);
+        }
+        self.leader = None;
+        directory.lines(name, self.desk, |line| match line {
+            Line::Entry(packed) => self.entry((state, number), *packed),
+            Line::Shard(_) | Line::State(..) | Line::Removed(_) => Ok(()),
+        })?;
+        Ok(true)
+    }
+}
+
+impl Plan {
+    /// Finds out what there is.
+    pub fn make(archives: &Archives, chosen: &Chosen, sorters: &Sorters, desk: &Desk) -> Result<Self, Refusal> {
+        let mut gather = Gather {
+            desk,
+            chosen,
+            sorters,
+            sorter: sorters.sorter(),
+            key: Vec::new(),
+            payload: Vec::new(),
+            leader: None,
+        };
+        let mut numbers: Vec<u64> = archives.names.keys().copied().collect();
+        if let Some(directory) = &archives.directory {
+            numbers.extend(directory.indexes.keys());
+            for (state, name) in &directory.states {
+                directory.lines(name, desk, |line| match line {
+                    Line::Removed(path) => gather.push(&path, [*state, 0, 0], None),
+                    Line::Entry(_) | Line::Shard(_) | Line::State(..) => Ok(()),
+                })?;
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            let name = archives.names.get(&number);
+            let state = name.and_then(|name| archives.sums.get(name)).map_or(1, |sum| sum.state);
+            if gather.index(archives, (state, number))? {
+                continue;
+            }
+            let Some(name) = name else { continue };
+            if archives.directory.is_some() {
+                let text = "its index is not there, or damaged: it was made anew from the shard".to_owned();
+                desk.note("index-lost", || (join(archives.path(), name), text));
+            }
+            gather.scan(archives, (state, number), name)?;
+        }
+        let Gather { sorter, .. } = gather;
+        let failed = |errno| sorters.refusal(errno);
+        let mut all = Sorted::merge(vec![sorter]).map_err(failed)?;
+        let mut placed = sorters.sorter();
+        let mut last: Option<(Vec<u8>, Vec<u8>)> = None;
+        loop {
+            let next = all
+                .next()
+                .map_err(failed)?
+                .map(|(key, payload)| (key.to_vec(), payload.to_vec()));
+            let is_same = matches!((&last, &next), (Some((before, _)), Some((key, _))) if before == key);
+            if let Some((_, payload)) = last.take().filter(|_| !is_same) {
+                place(&payload, &mut placed, sorters, desk)?;
+            }
+            match next {
+                Some(next) => last = Some(next),
+                None => break,
+            }
+        }
+        for missing in chosen.missing() {
+            let fault = Fault {
+                operation: Operation::Stat,
+                side: Side::Source,
+                cause: Cause::Missing(Errno::NOENT),
+            };
+            let counters = &desk.counters[0];
+            counters.found(Kind::File);
+            counters.outcome(Kind::File, Outcome::Failed, None, 0);
+            desk.fail(Failure::new(
+                &fault,
+                missing.to_vec(),
+                Kind::File,
+                Some("the archive has no such entry"),
+            ));
+        }
+        let entries = Sorted::merge(vec![placed]).map_err(failed)?;
+        Ok(Self { entries })
+    }
+}
+
+/// Puts the entry that counts in the order of its archive.
+fn place(payload: &[u8], placed: &mut Sorter, sorters: &Sorters, desk: &Desk) -> Result<(), Refusal> {
+    let failed = |errno| sorters.refusal(errno);
+    let (order, line) = payload.split_at_checked(24).ok_or_else(|| failed(Errno::IO))?;
+    if line.is_empty() {
+        return Ok(());
+    }
+    let Ok(Some(Line::Entry(packed))) = shards::parse(line) else {
+        return Err(failed(Errno::IO));
+    };
+    let kind = kind_of(&packed.entry);
+    desk.counters[0].found(kind);
+    if kind == Kind::File {
+        desk.counters[0].sized(packed.entry.size.unwrap_or_default(), 0);
+    }
+    let key = [&order[8..16], &packed.offset.to_be_bytes()].concat();
+    placed.push(&key, line).map_err(failed)
+}

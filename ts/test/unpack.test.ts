@@ -1,0 +1,266 @@
+/** `bulkhaul unpack`: what comes back, judged by rsync; tars of others; hostile and damaged ones; lists and verdicts. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  appendFileSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { pack, unpack } from '../src/index.js';
+import { jsonLines, run, scratch } from './rig.js';
+
+const has = (tool: string) => spawnSync(tool, ['--version']).error === undefined;
+const isRoot = process.getuid?.() === 0;
+const NAMES = ['a b', ' lead', '-rf', '*?[', 'new\nline', 'back\\slash', 'é', 'e\u0301', '\x1b[31m'];
+const BYTES = Buffer.from('latin-\xe9\xff', 'latin1');
+
+/** A tree `t` with what tar can hold. */
+function tree(): { cwd: string; at: (...names: string[]) => string } {
+  const cwd = scratch();
+  const at = (...names: string[]) => join(cwd, ...names);
+  mkdirSync(at('t/d/e'), { recursive: true });
+  mkdirSync(at('t/empty'));
+  for (const name of NAMES) writeFileSync(at('t', name), `in ${name}`);
+  writeFileSync(Buffer.concat([Buffer.from(`${at('t')}/`), BYTES]), 'bytes');
+  writeFileSync(at('t', 'n'.repeat(255)), 'long');
+  writeFileSync(at('t/d/none'), '');
+  writeFileSync(at('t/d/big'), Buffer.alloc(3_000_001, 'big'));
+  writeFileSync(at('t/z'), 'first of three');
+  linkSync(at('t/z'), at('t/d/e/link'));
+  linkSync(at('t/z'), at('t/zz'));
+  symlinkSync('../nowhere', at('t/d/dangling'));
+  symlinkSync('/etc', at('t/d/absolute'));
+  execFileSync('mkfifo', [at('t/d/fifo')]);
+  writeFileSync(at('t/holes'), 'x');
+  truncateSync(at('t/holes'), 60_000_000);
+  appendFileSync(at('t/holes'), 'y');
+  truncateSync(at('t/holes'), 120_000_000);
+  execFileSync('chmod', ['4711', at('t/d/none')]);
+  execFileSync('chmod', ['500', at('t/d')]);
+  execFileSync('touch', ['-hd', '1965-01-02 03:04:05.123456789', at('t/empty')]);
+  if (isRoot) {
+    execFileSync('mknod', [at('t/d/device'), 'c', '1', '3']);
+    execFileSync('chown', ['4000000000:3000000', at('t/d/big')]);
+  }
+  if (has('setfattr')) execFileSync('setfattr', ['-n', 'user.bytes', '-v', '0x000aff', at('t/a b')]);
+  if (has('setfacl')) execFileSync('setfacl', ['-m', 'u:1234:rw,g:77:x', at('t/a b')]);
+  if (has('setfacl')) execFileSync('setfacl', ['-d', '-m', 'u:1234:rwx', at('t/empty')]);
+  return { cwd, at };
+}
+
+/** What differs, as rsync sees it. */
+const differences = (left: string, right: string) =>
+  execFileSync('rsync', ['-aniHAX', '--checksum', '--delete', `${left}/`, `${right}/`], { encoding: 'utf8' });
+
+/** Members of a tar that Python writes as told. */
+function tarOf(path: string, members: string): void {
+  const script = `
+import io, tarfile
+archive = tarfile.open(${JSON.stringify(path)}, 'w')
+def add(name, kind=tarfile.REGTYPE, link='', content=b''):
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname, entry.size, entry.mode = kind, link, len(content), 0o644
+    archive.addfile(entry, io.BytesIO(content))
+${members}
+archive.close()`;
+  execFileSync('python3', ['-c', script]);
+}
+
+describe.skipIf(!has('rsync'))('what was packed comes back', () => {
+  it.each([[[]], [['--shard-size', '64k']], [['--compress', 'zstd']], [['--shard-size', '1m', '--compress', 'bgzf']]])(
+    'with %j',
+    async (more) => {
+      const { cwd, at } = tree();
+      expect((await run(['pack', ...more, 't/', 'out'], { cwd })).code).toBe(0);
+      const { code, stderr } = await run(['unpack', 'out', 'back'], { cwd });
+      expect({ code, stderr }).toMatchObject({ code: 0 });
+      expect(differences(at('t'), at('back'))).toBe('');
+      expect(statSync(at('back/holes')).blocks).toBeLessThan(1000);
+      // Again: nothing is left to do.
+      const again = await run(['unpack', 'out', 'back'], { cwd });
+      expect(again).toMatchObject({ code: 0, stderr: expect.stringMatching(/skipped: .*unchanged/) });
+      expect(differences(at('t'), at('back'))).toBe('');
+    },
+  );
+
+  it('the last of several states, without what has gone', async () => {
+    const { cwd, at } = tree();
+    expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
+    appendFileSync(at('t/zz'), ' more');
+    rmSync(at('t/ lead'));
+    writeFileSync(at('t/new'), 'new');
+    expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
+    expect((await run(['unpack', 'out', 'back'], { cwd })).code).toBe(0);
+    expect(differences(at('t'), at('back'))).toBe('');
+  });
+
+  it('from the shards alone, where indexes are lost or cut short', async () => {
+    const { cwd, at } = tree();
+    expect((await run(['pack', '--shard-size', '64k', 't/', 'out'], { cwd })).code).toBe(0);
+    const indexes = readdirSync(at('out')).filter((name) => /^shard.*jsonl$/.test(name));
+    for (const [number, name] of indexes.entries()) {
+      if (number % 2 === 0) rmSync(at('out', name));
+      else truncateSync(at('out', name), statSync(at('out', name)).size - 30);
+    }
+    const { code, stderr } = await run(['unpack', 'out', 'back'], { cwd });
+    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('made anew') });
+    expect(differences(at('t'), at('back'))).toBe('');
+  });
+
+  it.each([
+    ['GNU tar', ['tar', '--format=posix', '--sparse', '--acls', '--xattrs', '-cf']],
+    ['GNU tar of old', ['tar', '--format=gnu', '--sparse', '-cf']],
+    ['GNU tar with gzip', ['tar', '--format=posix', '--acls', '--xattrs', '-czf']],
+    ['bsdtar', ['bsdtar', '--format=pax', '--acls', '--xattrs', '-cf']],
+  ])('of %s', async (name, [tool = '', ...words]) => {
+    if (!has(tool)) return;
+    const { cwd, at } = tree();
+    execFileSync(tool, [...words, at('their.tar'), '-C', at('t'), '.']);
+    const { code, stderr } = await run(['unpack', 'their.tar', 'back'], { cwd });
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    if (name === 'GNU tar of old') {
+      // It has no attributes, and whole seconds.
+      execFileSync('diff', ['-r', '--no-dereference', '--exclude=fifo', '--exclude=device', at('t'), at('back')]);
+    } else {
+      // bsdtar takes the decimals of a time before 1970 for those of one after it.
+      const own = tool === 'bsdtar' ? /^\.d\.\.t\.* empty\/\n/ : /^$/;
+      expect(differences(at('t'), at('back')).replace(own, '')).toBe('');
+    }
+  });
+});
+
+it('single entries, directories and patterns; a further name comes with its file', async () => {
+  const { cwd, at } = tree();
+  expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
+  const { code, stderr } = await run(['unpack', 'out', 'zz', 'd/e', '*lead', 'back'], { cwd });
+  expect({ code, stderr }).toMatchObject({ code: 0 });
+  expect(readdirSync(at('back')).sort()).toEqual([' lead', 'd', 'zz']);
+  expect(readdirSync(at('back/d'))).toEqual(['e']);
+  expect(readFileSync(at('back/zz'), 'utf8')).toBe('first of three');
+  expect(statSync(at('back/zz')).ino).toBe(statSync(at('back/d/e/link')).ino);
+  const missing = await run(['unpack', 'out', 'nothing/here', 'other'], { cwd });
+  expect(missing).toMatchObject({ code: 23, stderr: expect.stringContaining('nothing/here') });
+});
+
+describe('hostile archives', () => {
+  it('write nothing outside, and are counted', async () => {
+    const { cwd, at } = tree();
+    writeFileSync(at('victim'), 'mine');
+    tarOf(
+      at('evil.tar'),
+      `
+add('../victim', content=b'theirs')
+add(${JSON.stringify(at('victim'))}, content=b'theirs')
+add('a/../../victim', content=b'theirs')
+add('out', tarfile.SYMTYPE, ${JSON.stringify(cwd)})
+add('out/victim', content=b'theirs')
+add('hard', tarfile.LNKTYPE, '../victim')
+add('fine', content=b'fine')`,
+    );
+    const { code, stderr } = await run(['unpack', 'evil.tar', 'back'], { cwd });
+    expect(code).toBe(23);
+    expect(readFileSync(at('victim'), 'utf8')).toBe('mine');
+    expect(readFileSync(at('back/fine'), 'utf8')).toBe('fine');
+    expect(existsSync(at('back/hard'))).toBe(false);
+    expect(stderr.match(/may lead anywhere/g)?.length).toBeGreaterThanOrEqual(4);
+    // Of link and file one was there first; the other is in conflict, and the link is followed by neither.
+    expect(readdirSync(at('back')).sort()).toEqual(['fine', 'out']);
+    expect(lstatSync(at('victim')).size).toBe(4);
+  });
+
+  it('a link that is there already is not followed', async () => {
+    const { cwd, at } = tree();
+    mkdirSync(at('outside'));
+    mkdirSync(at('back'));
+    symlinkSync(at('outside'), at('back/d'));
+    expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
+    expect((await run(['unpack', 'out', 'back'], { cwd })).code).toBe(23);
+    expect(readdirSync(at('outside'))).toEqual([]);
+    expect(existsSync(at('back/a b'))).toBe(true);
+  });
+
+  it('of several entries of one name the last one counts', async () => {
+    const { cwd, at } = tree();
+    tarOf(at('twice.tar'), `add('a', content=b'first')\nadd('a', content=b'second')`);
+    expect((await run(['unpack', 'twice.tar', 'back'], { cwd })).code).toBe(0);
+    expect(readFileSync(at('back/a'), 'utf8')).toBe('second');
+  });
+});
+
+describe('damage', () => {
+  it('in content costs its own entry, is found by --verify too, and no damaged file appears', async () => {
+    const { cwd, at } = tree();
+    expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
+    expect(await run(['unpack', '--verify', 'out'], { cwd })).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('as they were packed'),
+    });
+    const shard = readFileSync(at('out/shard-00001.tar'));
+    shard[shard.indexOf('in a b')] = 0x49;
+    writeFileSync(at('out/shard-00001.tar'), shard);
+    const verified = await run(['unpack', '--verify', 'out'], { cwd });
+    expect(verified).toMatchObject({ code: 1, stderr: expect.stringMatching(/a b: .*digest/) });
+    const { code, stderr } = await run(['unpack', 'out', 'back'], { cwd });
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining('a b') });
+    expect(existsSync(at('back/a b'))).toBe(false);
+    expect(readFileSync(at('back/d/big')).equals(readFileSync(at('t/d/big')))).toBe(true);
+    expect(readdirSync(at('back')).filter((name) => name.startsWith('.bh-'))).toEqual([]);
+  });
+
+  it('of a shard that is cut short or gone costs what was in it, by name', async () => {
+    const { cwd, at } = tree();
+    expect((await run(['pack', '--shard-size', '64k', 't/', 'out'], { cwd })).code).toBe(0);
+    const shards = readdirSync(at('out')).filter((name) => name.endsWith('.tar'));
+    expect(shards.length).toBeGreaterThan(1);
+    rmSync(at('out', shards[0] ?? ''));
+    const { code, stderr } = await run(['unpack', 'out', 'back'], { cwd });
+    expect(code).not.toBe(0);
+    expect(stderr).toContain(shards[0]);
+    expect(existsSync(at('back/z'))).toBe(true);
+  });
+
+  it('what is no archive is refused', async () => {
+    const { cwd, at } = tree();
+    writeFileSync(at('none.tar'), 'no tar at all'.repeat(100));
+    mkdirSync(at('nothing'));
+    for (const [what, code] of [
+      ['none.tar', 1],
+      ['nothing', 23],
+      ['nowhere', 23],
+    ] as const) {
+      expect({ what, ...(await run(['unpack', what, 'back'], { cwd })) }).toMatchObject({ what, code });
+    }
+  });
+});
+
+it('a list has each entry once, and nothing is written', async () => {
+  const { cwd, at } = tree();
+  expect((await run(['pack', '--shard-size', '64k', 't/', 'out'], { cwd })).code).toBe(0);
+  const { code, stdout } = await run(['unpack', '--list', '--json', 'out'], { cwd });
+  expect(code).toBe(0);
+  const paths = jsonLines(stdout).flatMap(({ type, path }) => (type === 'entry' ? [path] : []));
+  expect(new Set(paths).size).toBe(paths.length);
+  expect(paths).toEqual(expect.arrayContaining(['a b', 'd', 'd/e/link', 'd/big']));
+  const plain = await run(['unpack', '--list', 'out'], { cwd });
+  expect(plain.stdout.split('\n')).toEqual(expect.arrayContaining(['.f......... a b', '.d......... d/']));
+  expect((await run(['unpack', '-n', 'out', 'back'], { cwd })).code).toBe(0);
+  expect(existsSync(at('back'))).toBe(false);
+});
+
+it('the library restores what it packed', async () => {
+  const { at } = tree();
+  await pack({ sources: at('t'), destination: at('out') }).orThrow();
+  await unpack({ source: at('out'), destination: at('back'), only: ['t/d'] }).orThrow();
+  expect(readdirSync(at('back/t'))).toEqual(['d']);
+  expect(await unpack({ source: at('out'), task: 'verify' })).toMatchObject({ complete: true });
+});
