@@ -620,7 +620,9 @@ describe('what a job may take of the machine', () => {
     const options = { sources: join(cwd, 'a'), destination: join(cwd, 'b') };
     const job = copy({ ...options, limits: { bytes: 0.001 } });
     // Before it has begun, too.
+    expect(job.snapshot().limits).toEqual({ bytes: 0.001, entries: 0 });
     job.setLimits({ bytes: 0.002, entries: 7 });
+    expect(job.snapshot().limits).toEqual({ bytes: 0.002, entries: 7 });
     await expect.poll(() => job.snapshot().limits).toEqual({ bytes: 0.002, entries: 7 });
     expect(() => job.setLimits({ bytes: -1 })).toThrow(expect.objectContaining({ code: 'USAGE' }));
     await expect.poll(() => job.snapshot().foundBytes).toBe(30_000);

@@ -146,6 +146,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   #iterated = false;
   readonly #confirm: Confirm | undefined;
   readonly #dryRun: boolean;
+  /** Limits that it begins with. */
+  readonly #asked: Limits;
 
   /**
    * Starts what `prepare` makes. A signal that is aborted already rejects with its reason and nothing is begun. One that is
@@ -153,9 +155,16 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * `report`; a reason that can't carry it (no object, frozen, or it has one of another job) is the cause of a `JobError`.
    * `confirm` answers the job's question; without it the answer is no. `dryRun`: the job does nothing, and says so.
    */
-  constructor(prepare: () => Promise<Prepared>, signal?: AbortSignal, confirm?: Confirm, dryRun = false) {
+  constructor(
+    prepare: () => Promise<Prepared>,
+    signal?: AbortSignal,
+    confirm?: Confirm,
+    dryRun = false,
+    limits: Limits = {},
+  ) {
     this.#confirm = confirm;
     this.#dryRun = dryRun;
+    this.#asked = limits;
     this.#begun = this.#begin(prepare, signal);
     this.#report = this.#finish(signal);
   }
@@ -469,7 +478,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * ```
    */
   snapshot(): Snapshot {
-    return this.#native?.snapshot() ?? NOTHING_YET;
+    const { bytes = 0, entries = 0 } = this.#limits ?? this.#asked;
+    return this.#native?.snapshot() ?? { ...NOTHING_YET, limits: { bytes, entries } };
   }
 
   /**
@@ -544,17 +554,18 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
  * The job that `prepare` makes of a caller's options when `check` has found nothing wrong with them; else a job that
  * rejects.
  */
-export function begin<Options extends Pick<JobOptions, 'signal' | 'dryRun'> & { confirm?: Confirm | undefined }>(
-  options: Options,
-  check: Check,
-  prepare: (options: Options) => Promise<Prepared>,
-): Job {
+export function begin<
+  Options extends Pick<JobOptions, 'signal' | 'dryRun'> & {
+    confirm?: Confirm | undefined;
+    limits?: Limits | undefined;
+  },
+>(options: Options, check: Check, prepare: (options: Options) => Promise<Prepared>): Job {
   try {
     check(options, '');
   } catch (error) {
     return new Job(() => Promise.reject(error));
   }
-  return new Job(() => prepare(options), options.signal, options.confirm, options.dryRun);
+  return new Job(() => prepare(options), options.signal, options.confirm, options.dryRun, options.limits);
 }
 
 /**
