@@ -76,6 +76,7 @@ it('copy --help loads no addon, no operation and no reporter, and the parser of 
     'options',
     'parser',
     'run',
+    'trees',
     'values',
     'verbs/copy',
     'version',

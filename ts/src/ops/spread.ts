@@ -59,6 +59,7 @@ import { attempt } from './spread/protocol.js';
 import { SlurmArray, STEP, submission } from './spread/slurm.js';
 import { boot } from './spread/worker.js';
 import { Ledger, total } from './transfer/ledger.js';
+import { checkHost } from './transfer/ssh.js';
 import type { Count } from './transfer/tally.js';
 
 /** Options of a copy that each part is copied with. */
@@ -181,6 +182,7 @@ export function spread(options: SpreadOptions): Job {
 /** A spread copy that is not begun yet. */
 export async function prepareSpread(given: SpreadOptions): Promise<Prepared> {
   const { source, destination, directory: named, ...others } = given;
+  for (const host of given.hosts ?? []) checkHost(host);
   // What words mean the engine knows: what is wrong is refused before anything is begun.
   await prepareCopy({
     ...pick(given, [...TERMS, ...PACE, 'removeExtra', 'maxDelete']),

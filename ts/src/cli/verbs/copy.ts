@@ -5,7 +5,6 @@ import { fromBytes, toBytes } from '../../names.js';
 import type { Job } from '../../ops/job.js';
 import type { CopyOptions } from '../../ops/mapping.js';
 import type { SpreadOptions } from '../../ops/spread.js';
-import { checkHost } from '../../ops/transfer/ssh.js';
 import { formatOf } from '../digests.js';
 import { flag, number, value } from '../options.js';
 import { Command } from '../parser.js';
@@ -210,12 +209,11 @@ function wordsOf(given: string): string[] {
   throw new BulkhaulError('USAGE', `--slurm-args: no JSON array of words: ${given}`);
 }
 
-/** Hosts, from a file with one a line, or with commas between. Throws `USAGE` for what is none. */
+/** Hosts, from a file with one a line, or with commas between. Throws `USAGE` where there are none. */
 function hostsOf(given: string): string[] {
   const text = existsSync(toBytes(given)) ? fromBytes(readFileSync(toBytes(given))) : given.replaceAll(',', '\n');
   const hosts = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
   const named = hosts.filter((host) => host !== '');
   if (named.length === 0) throw new BulkhaulError('USAGE', `--hosts: there are no hosts in ${given || 'nothing'}`);
-  for (const host of named) checkHost(host);
   return named;
 }
