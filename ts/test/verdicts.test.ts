@@ -53,6 +53,19 @@ describe('a path of another machine', () => {
       ['list', 'a:b'],
       ['compare', 'a:b', 'a:b'],
       ['remove', '-f', 'a:b'],
+      ['move', 'a:b', 'd'],
+      ['migrate', 'a:b', 'd'],
+      ['copy', '--workers', '2', 'a:b', 'd'],
+      ['compress', 'a:b'],
+      ['partition', '-n', '2', 'a:b'],
+      ['manifest', 'a:b'],
+      ['verify', 'a:b'],
+      ['pack', 'a:b', 'd'],
+      ['unpack', 'a:b', 'd'],
+      ['sync', 'a:b', 'd'],
+      ['sync', 'd', 'a:b'],
+      ['retain', '--key', 'month', '--keep', '1', 'a:b'],
+      ['image', 'inspect', 'a:b'],
     ]) {
       const { code, stderr } = await run(words, { cwd: at() });
       expect([code, stderr]).toEqual([2, expect.stringContaining('names another host')]);

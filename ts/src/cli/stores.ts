@@ -1,7 +1,9 @@
 /** What the verbs share that know URLs: how a store is reached. */
-import type { StoreSettings } from '../stores/aws.js';
+import { BulkhaulError } from '../error.js';
+import { isUrl, type StoreSettings } from '../stores/aws.js';
 import { VerbCommand } from './base.js';
 import { flag, value } from './options.js';
+import { elsewhere } from './values.js';
 
 /** A native verb that may be given a URL. */
 export abstract class StoreCommand extends VerbCommand {
@@ -26,6 +28,14 @@ export abstract class StoreCommand extends VerbCommand {
     ...{ group: 'store', value: 'FILE', default: '$AWS_CA_BUNDLE, none' },
     help: 'Trust the authorities in FILE too (certificates, PEM)',
   });
+
+  /** Throws `USAGE` where one of the places is neither a URL nor a path of this machine. */
+  protected refuseHosts(verb: string, places: readonly string[]): void {
+    for (const place of places) {
+      const why = isUrl(place) ? undefined : elsewhere(place, verb, places);
+      if (why !== undefined) throw new BulkhaulError('USAGE', why);
+    }
+  }
 
   /** How stores are reached, as an option of the operations. */
   protected get store(): StoreSettings {

@@ -40,7 +40,7 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
   const words = operands.map(quoted).join(' ');
   const below = path.slice((host?.length ?? 0) + 1);
   const command =
-    verb === 'copy' || verb === 'migrate'
+    verb === 'copy' || verb === 'migrate' || verb === 'sync'
       ? `rsync -aHAX ${words}`
       : verb === 'move'
         ? `rsync -aHAX --remove-source-files ${words}`

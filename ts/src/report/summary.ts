@@ -10,7 +10,8 @@ import { bytes, count, duration, rate } from './units.js';
 const ON_DISK: Record<Report['sync'], string> = {
   none: 'nothing is guaranteed (--sync none): a power cut may lose any of it; run again after one',
   safe: 'after a power cut the next run finds and repairs whatever was lost (--sync safe)',
-  all: 'everything that was written is synced (--sync all)',
+  // Not every operation that does so has the option.
+  all: 'everything that was written is synced',
 };
 
 /** What is only read leaves nothing to go on with. */

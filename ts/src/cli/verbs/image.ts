@@ -19,7 +19,7 @@ import { askConsent } from '../consent.js';
 import { choice, flag, operands, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
-import { parseSize } from '../values.js';
+import { parseSize, refuseElsewhere } from '../values.js';
 import { version } from '../version.js';
 
 const NO_JOURNAL = 'the clone itself says how far it is: the same command goes on';
@@ -97,6 +97,7 @@ export class ImageCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const [action = '', ...paths] = this.operands;
+    refuseElsewhere(`image ${action}`, paths);
     if (action === 'clone') return this.#clone(paths);
     if (action === 'pack') return this.#pack(paths);
     if (action === 'unpack') return this.#unpack(paths);

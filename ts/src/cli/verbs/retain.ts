@@ -54,6 +54,7 @@ export class RetainCommand extends StoreCommand {
   async execute(): Promise<number> {
     const { settings, context, key, keep, within, maxDelete, dryRun } = this;
     const [place = ''] = this.operands;
+    this.refuseHosts('retain', this.operands);
     if (key === undefined || keep === undefined) throw new BulkhaulError('USAGE', '--key and --keep have to be named');
     const options: RetainOptions = {
       place,

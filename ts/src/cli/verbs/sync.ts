@@ -200,6 +200,7 @@ export class SyncCommand extends StoreCommand {
   async execute(): Promise<number> {
     const { settings, context } = this;
     const [source = '', destination = ''] = this.operands;
+    this.refuseHosts('sync', this.operands);
     if (this.maxDelete !== undefined && !this.delete)
       throw new BulkhaulError('USAGE', '--max-delete goes with --delete');
     if (this.batchPause !== undefined && this.batchSize === undefined)
