@@ -1,23 +1,11 @@
 /** `bulkhaul image`: what it tells of disks and images, what it finds damaged, and a clone by its own name. */
 import { execFileSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { astray, references } from '../src/ops/disk/boot.js';
+import { WITHOUT_DISKS } from './rig/disks.js';
 import { run, scratch } from './rig.js';
-
-/** Why disks can't be looked at here. */
-const WITHOUT = (() => {
-  if (process.getuid?.() !== 0) return 'this needs root';
-  try {
-    accessSync('/dev/loop-control', constants.R_OK | constants.W_OK);
-    accessSync(new URL('../../bindings/blockdev/blockdev.node', import.meta.url));
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
-})();
-if (WITHOUT !== undefined) console.log(`skip: ${WITHOUT}`);
 
 const must = (program: string, ...args: string[]) =>
   execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -38,7 +26,7 @@ function disk(cwd: string): string {
   return path;
 }
 
-describe.skipIf(WITHOUT !== undefined)('image', { timeout: 60_000 }, () => {
+describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () => {
   it('inspect tells what is on a disk, as other programs do, and writes nothing', async () => {
     const cwd = scratch();
     const path = disk(cwd);

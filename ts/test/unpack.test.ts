@@ -1,9 +1,8 @@
 /** `bulkhaul unpack`: what comes back, judged by rsync; tars of others; hostile and damaged ones; lists and verdicts. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   existsSync,
-  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -14,49 +13,10 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { pack, unpack } from '../src/index.js';
-import { jsonLines, run, scratch } from './rig.js';
-
-const has = (tool: string) => spawnSync(tool, ['--version']).error === undefined;
-const isRoot = process.getuid?.() === 0;
-const NAMES = ['a b', ' lead', '-rf', '*?[', 'new\nline', 'back\\slash', 'é', 'e\u0301', '\x1b[31m'];
-const BYTES = Buffer.from('latin-\xe9\xff', 'latin1');
-
-/** A tree `t` with what tar can hold. */
-function tree(): { cwd: string; at: (...names: string[]) => string } {
-  const cwd = scratch();
-  const at = (...names: string[]) => join(cwd, ...names);
-  mkdirSync(at('t/d/e'), { recursive: true });
-  mkdirSync(at('t/empty'));
-  for (const name of NAMES) writeFileSync(at('t', name), `in ${name}`);
-  writeFileSync(Buffer.concat([Buffer.from(`${at('t')}/`), BYTES]), 'bytes');
-  writeFileSync(at('t', 'n'.repeat(255)), 'long');
-  writeFileSync(at('t/d/none'), '');
-  writeFileSync(at('t/d/big'), Buffer.alloc(3_000_001, 'big'));
-  writeFileSync(at('t/z'), 'first of three');
-  linkSync(at('t/z'), at('t/d/e/link'));
-  linkSync(at('t/z'), at('t/zz'));
-  symlinkSync('../nowhere', at('t/d/dangling'));
-  symlinkSync('/etc', at('t/d/absolute'));
-  execFileSync('mkfifo', [at('t/d/fifo')]);
-  writeFileSync(at('t/holes'), 'x');
-  truncateSync(at('t/holes'), 60_000_000);
-  appendFileSync(at('t/holes'), 'y');
-  truncateSync(at('t/holes'), 120_000_000);
-  execFileSync('chmod', ['4711', at('t/d/none')]);
-  execFileSync('chmod', ['500', at('t/d')]);
-  execFileSync('touch', ['-hd', '1965-01-02 03:04:05.123456789', at('t/empty')]);
-  if (isRoot) {
-    execFileSync('mknod', [at('t/d/device'), 'c', '1', '3']);
-    execFileSync('chown', ['4000000000:3000000', at('t/d/big')]);
-  }
-  if (has('setfattr')) execFileSync('setfattr', ['-n', 'user.bytes', '-v', '0x000aff', at('t/a b')]);
-  if (has('setfacl')) execFileSync('setfacl', ['-m', 'u:1234:rw,g:77:x', at('t/a b')]);
-  if (has('setfacl')) execFileSync('setfacl', ['-d', '-m', 'u:1234:rwx', at('t/empty')]);
-  return { cwd, at };
-}
+import { has, tarTree } from './rig/tree.js';
+import { jsonLines, run } from './rig.js';
 
 /** What differs, as rsync sees it. */
 const differences = (left: string, right: string) =>
@@ -80,7 +40,7 @@ describe.skipIf(!has('rsync'))('what was packed comes back', () => {
   it.each([[[]], [['--shard-size', '64k']], [['--compress', 'zstd']], [['--shard-size', '1m', '--compress', 'bgzf']]])(
     'with %j',
     async (more) => {
-      const { cwd, at } = tree();
+      const { cwd, at } = tarTree();
       expect((await run(['pack', ...more, 't/', 'out'], { cwd })).code).toBe(0);
       const { code, stderr } = await run(['unpack', 'out', 'back'], { cwd });
       expect({ code, stderr }).toMatchObject({ code: 0 });
@@ -94,7 +54,7 @@ describe.skipIf(!has('rsync'))('what was packed comes back', () => {
   );
 
   it('the last of several states, without what has gone', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
     appendFileSync(at('t/zz'), ' more');
     rmSync(at('t/ lead'));
@@ -105,7 +65,7 @@ describe.skipIf(!has('rsync'))('what was packed comes back', () => {
   });
 
   it('from the shards alone, where indexes are lost or cut short', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     expect((await run(['pack', '--shard-size', '64k', 't/', 'out'], { cwd })).code).toBe(0);
     const indexes = readdirSync(at('out')).filter((name) => /^shard.*jsonl$/.test(name));
     for (const [number, name] of indexes.entries()) {
@@ -123,8 +83,7 @@ describe.skipIf(!has('rsync'))('what was packed comes back', () => {
     ['GNU tar with gzip', ['tar', '--format=posix', '--acls', '--xattrs', '-czf']],
     ['bsdtar', ['bsdtar', '--format=pax', '--acls', '--xattrs', '-cf']],
   ])('of %s', async (name, [tool = '', ...words]) => {
-    if (!has(tool)) return;
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     execFileSync(tool, [...words, at('their.tar'), '-C', at('t'), '.']);
     const { code, stderr } = await run(['unpack', 'their.tar', 'back'], { cwd });
     expect({ code, stderr }).toMatchObject({ code: 0 });
@@ -140,7 +99,7 @@ describe.skipIf(!has('rsync'))('what was packed comes back', () => {
 });
 
 it('single entries, directories and patterns; a further name comes with its file', async () => {
-  const { cwd, at } = tree();
+  const { cwd, at } = tarTree();
   expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
   const { code, stderr } = await run(['unpack', 'out', 'zz', 'd/e', '*lead', 'back'], { cwd });
   expect({ code, stderr }).toMatchObject({ code: 0 });
@@ -154,7 +113,7 @@ it('single entries, directories and patterns; a further name comes with its file
 
 describe('hostile archives', () => {
   it('write nothing outside, and are counted', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     writeFileSync(at('victim'), 'mine');
     tarOf(
       at('evil.tar'),
@@ -179,7 +138,7 @@ add('fine', content=b'fine')`,
   });
 
   it('a link that is there already is not followed', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     mkdirSync(at('outside'));
     mkdirSync(at('back'));
     symlinkSync(at('outside'), at('back/d'));
@@ -190,7 +149,7 @@ add('fine', content=b'fine')`,
   });
 
   it('of several entries of one name the last one counts', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     tarOf(at('twice.tar'), `add('a', content=b'first')\nadd('a', content=b'second')`);
     expect((await run(['unpack', 'twice.tar', 'back'], { cwd })).code).toBe(0);
     expect(readFileSync(at('back/a'), 'utf8')).toBe('second');
@@ -199,7 +158,7 @@ add('fine', content=b'fine')`,
 
 describe('damage', () => {
   it('in content costs its own entry, is found by --verify too, and no damaged file appears', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     expect((await run(['pack', 't/', 'out'], { cwd })).code).toBe(0);
     expect(await run(['unpack', '--verify', 'out'], { cwd })).toMatchObject({
       code: 0,
@@ -218,7 +177,7 @@ describe('damage', () => {
   });
 
   it('of a shard that is cut short or gone costs what was in it, by name', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     expect((await run(['pack', '--shard-size', '64k', 't/', 'out'], { cwd })).code).toBe(0);
     const shards = readdirSync(at('out')).filter((name) => name.endsWith('.tar'));
     expect(shards.length).toBeGreaterThan(1);
@@ -230,7 +189,7 @@ describe('damage', () => {
   });
 
   it('what is no archive is refused', async () => {
-    const { cwd, at } = tree();
+    const { cwd, at } = tarTree();
     writeFileSync(at('none.tar'), 'no tar at all'.repeat(100));
     mkdirSync(at('nothing'));
     for (const [what, code] of [
@@ -244,7 +203,7 @@ describe('damage', () => {
 });
 
 it('a list has each entry once, and nothing is written', async () => {
-  const { cwd, at } = tree();
+  const { cwd, at } = tarTree();
   expect((await run(['pack', '--shard-size', '64k', 't/', 'out'], { cwd })).code).toBe(0);
   const { code, stdout } = await run(['unpack', '--list', '--json', 'out'], { cwd });
   expect(code).toBe(0);
@@ -258,7 +217,7 @@ it('a list has each entry once, and nothing is written', async () => {
 });
 
 it('the library restores what it packed', async () => {
-  const { at } = tree();
+  const { at } = tarTree();
   await pack({ sources: at('t'), destination: at('out') }).orThrow();
   await unpack({ source: at('out'), destination: at('back'), only: ['t/d'] }).orThrow();
   expect(readdirSync(at('back/t'))).toEqual(['d']);

@@ -1,7 +1,6 @@
 /** Clones of whole disks: what they have, what is refused before anything is written, and what a dead run leaves. */
 import { execFileSync, spawn } from 'node:child_process';
 import {
-  accessSync,
   closeSync,
   constants,
   copyFileSync,
@@ -23,20 +22,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { WITHOUT_DISKS } from '../../rig/disks.js';
 import { executable, run } from '../../rig.js';
-
-/** Why disks can't be cloned here. */
-const WITHOUT = (() => {
-  if (process.getuid?.() !== 0) return 'this needs root';
-  try {
-    accessSync('/dev/loop-control', constants.R_OK | constants.W_OK);
-    accessSync(new URL('../../../../bindings/blockdev/blockdev.node', import.meta.url));
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
-})();
-if (WITHOUT !== undefined) console.log(`skip: ${WITHOUT}`);
 
 const must = (program: string, ...args: string[]) =>
   execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -162,7 +149,7 @@ let disks: string;
 let gpt: string;
 let mbr: string;
 beforeAll(() => {
-  if (WITHOUT !== undefined) return;
+  if (WITHOUT_DISKS !== undefined) return;
   disks = mkdtempSync(join(MEMORY, 'bulkhaul-test-'));
   gpt = join(disks, 'gpt.img');
   disk(
@@ -201,7 +188,7 @@ beforeAll(() => {
   filled(mbr, 2);
 });
 afterAll(() => {
-  if (WITHOUT === undefined) rmSync(disks, { recursive: true });
+  if (WITHOUT_DISKS === undefined) rmSync(disks, { recursive: true });
 });
 
 /** What rsync would change to make the one file system like the other. */
@@ -212,7 +199,7 @@ const differences = (one: string, other: string, index: number, from = places(on
     ),
   );
 
-describe.skipIf(WITHOUT !== undefined)('a clone', { timeout: 120_000 }, () => {
+describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, () => {
   beforeEach(() => {
     owned = [disks];
     onTestFinished(() => {

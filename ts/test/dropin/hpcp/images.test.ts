@@ -1,10 +1,8 @@
 /** Disk images as sources and destinations: what is in them, what is left of them, and what is refused. */
 import { execFileSync, spawn } from 'node:child_process';
 import {
-  accessSync,
   chmodSync,
   closeSync,
-  constants,
   existsSync,
   linkSync,
   mkdirSync,
@@ -21,20 +19,8 @@ import {
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { loadAddon } from '../../../src/native.js';
+import { WITHOUT_DISKS } from '../../rig/disks.js';
 import { executable, run, scratch } from '../../rig.js';
-
-/** Why images can't be had here. */
-const WITHOUT = (() => {
-  if (process.getuid?.() !== 0) return 'this needs root';
-  try {
-    accessSync('/dev/loop-control', constants.R_OK | constants.W_OK);
-    accessSync(new URL('../../../../bindings/blockdev/blockdev.node', import.meta.url));
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
-})();
-if (WITHOUT !== undefined) console.log(`skip: ${WITHOUT}`);
 
 const must = (program: string, ...args: string[]) => execFileSync(program, args, { encoding: 'utf8' });
 const hpcp = (cwd: string, ...args: string[]) => run(['hpcp', ...args], { cwd });
@@ -67,7 +53,7 @@ function tree(cwd: string): string {
   return root;
 }
 
-describe.skipIf(WITHOUT !== undefined)('an image', () => {
+describe.skipIf(WITHOUT_DISKS !== undefined)('an image', () => {
   beforeEach(() => {
     const attached = () =>
       must('losetup', '--noheadings', '-O', 'NAME,BACK-FILE')

@@ -1,9 +1,7 @@
 /** Patches: made and applied here and by hpcp 9.79, conflicts, the way back, and what is refused. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
-  accessSync,
   chmodSync,
-  constants,
   cpSync,
   existsSync,
   mkdirSync,
@@ -19,20 +17,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { parseManifest } from '../../../src/ops/patch.js';
+import { WITHOUT_DISKS } from '../../rig/disks.js';
 import { run, scratch } from '../../rig.js';
-
-/** Why images can't be had here. */
-const WITHOUT = (() => {
-  if (process.getuid?.() !== 0) return 'this needs root';
-  try {
-    accessSync('/dev/loop-control', constants.R_OK | constants.W_OK);
-    accessSync(new URL('../../../../bindings/blockdev/blockdev.node', import.meta.url));
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
-})();
-if (WITHOUT !== undefined) console.log(`skip: ${WITHOUT}`);
 
 /** hpcp 9.79, where scripts/setup --tests has put it. */
 const ORIGINAL = fileURLToPath(new URL('../../../../.setup/hpcp-9.79/hpcp.py', import.meta.url));
@@ -129,7 +115,7 @@ it('a manifest is lines of a key and a value', () => {
   for (const text of ['a\n', 'a\tb\na\tc\n', '\tb\n']) expect(parseManifest(text)).toBeUndefined();
 });
 
-describe.skipIf(WITHOUT !== undefined)('a patch', () => {
+describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', () => {
   beforeEach(() => {
     const attached = () =>
       must('losetup', '--noheadings', '-O', 'NAME,BACK-FILE')
