@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, Builder, JoinHandle};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Stat, Way};
+use bulkhaul_sys::{
+    self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Stat, Way,
+};
 
 use crate::bytes::stream::{GLANCE, Stream, descriptor_of, name_of};
 use crate::error::{Cause, Refusal, describe};
@@ -158,7 +160,7 @@ impl Place {
                 let (made, _) = file.insert((Arc::new(made.0), made.1));
                 match sys::open_node(directory.as_fd(), name) {
                     Ok(there) => follow(&there, made)?,
-                    Err(Errno::NOENT) => sys::set_mode(Node::Open(made.as_fd()), *mode)?,
+                    Err(Errno::NOENT) => give_mode(made.as_fd(), *mode)?,
                     Err(errno) => return Err(errno),
                 }
                 Ok(Some(Sink::File(Arc::clone(made))))
@@ -193,6 +195,14 @@ impl Place {
                 Ok(())
             }
         }
+    }
+}
+
+/// Gives a new file its mode. Where the file system refuses modes, it stays its owner's.
+pub fn give_mode(file: BorrowedFd<'_>, mode: u32) -> sys::Result<()> {
+    match sys::set_mode(Node::Open(file), mode) {
+        Err(Errno::PERM | Errno::NOTSUP) => Ok(()),
+        set => set,
     }
 }
 
@@ -231,9 +241,9 @@ impl Output {
         let begin = || {
             let mut place = Place::find(path, mode, desk)?;
             // Whether a file can be made is told now, not when the work is done.
-            place.sink()?;
+            let probed = place.sink().map(drop);
             place.clear()?;
-            Ok(place)
+            probed.map(|()| place)
         };
         Ok(Self {
             path: path.to_vec(),

@@ -6,6 +6,7 @@
 
 use std::ffi::CStr;
 
+use bulkhaul_formats::manifest::Entry;
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Follow, Identity, Kind, Stat};
 
@@ -50,7 +51,7 @@ impl<'f> Finder<'f> {
 }
 
 /// The key of an entry in the order of packing.
-pub fn order_key(path: &[u8], links: Option<Links>, key: &mut Vec<u8>) {
+pub fn order_key(path: &[u8], found: &Entry, links: Option<Links>, key: &mut Vec<u8>) {
     let mut path_part = Vec::with_capacity(path.len());
     path_key(path, &mut path_part);
     key.clear();
@@ -59,6 +60,7 @@ pub fn order_key(path: &[u8], links: Option<Links>, key: &mut Vec<u8>) {
             key.push(LINK);
             key.extend_from_slice(&links.inode.dev.to_be_bytes());
             key.extend_from_slice(&links.inode.ino.to_be_bytes());
+            entry::facts_key(entry::facts(found), key);
         }
         None => key.push(OTHER),
     }
@@ -126,7 +128,7 @@ impl Look for Finder<'_> {
         if self.by_path {
             path_key(path, &mut hand.key);
         } else {
-            order_key(path, links, &mut hand.key);
+            order_key(path, &found, links, &mut hand.key);
         }
         hand.payload.clear();
         entry::encode(&found, links, &mut hand.payload);

@@ -176,7 +176,7 @@ impl Known {
                 desk.counters[0].outcome(kind, Outcome::Skipped, Some(Reason::Unchanged), bytes);
                 continue;
             }
-            order_key(&of_key(path), links, &mut key);
+            order_key(&of_key(path), &entry, links, &mut key);
             changed.push(&key, payload).map_err(failed)?;
         }
         while known.is_some() {

@@ -11,7 +11,7 @@ use bulkhaul_sys::{Errno, Kind};
 use super::find::LINK;
 use crate::error::Refusal;
 use crate::job::desk::Desk;
-use crate::records::entry::{self, Links, kind_of};
+use crate::records::entry::{self, FACTS_BYTES, Links, kind_of};
 use crate::records::sort::{Sorted, Sorters};
 use crate::tree::path::split;
 
@@ -20,8 +20,8 @@ const BATCH_ENTRIES: usize = 512;
 pub const BATCH_BYTES: u64 = 1024 * 1024;
 /// What an entry is taken to cost beside its content: its headers.
 const HEADER_BYTES: u64 = 1536;
-/// Device and inode in the key of a link.
-const INODE_BYTES: usize = 16;
+/// Device, inode and facts in the key of a link.
+const INODE_BYTES: usize = 16 + FACTS_BYTES;
 
 /// An entry that is to be packed.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use super::order::{Batch, Item};
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::error::{Fault, Operation, Refusal, Side, Stopped, describe};
 use crate::job::desk::Desk;
-use crate::records::entry;
+use crate::records::entry::{self, Facts};
 use crate::tree::beneath::Beneath;
 use crate::tree::metadata::{Held, Scratch, attributes};
 use crate::tree::path::{c_string, open_directory_path, show, split, trim};
@@ -74,6 +74,8 @@ pub struct Leader {
     pub path: Vec<u8>,
     /// Its inode.
     pub inode: Identity,
+    /// What all of them show.
+    pub facts: Facts,
     /// What the index says of its content.
     pub content: (u64, Vec<Digest>, Vec<Digest>),
 }
@@ -236,7 +238,7 @@ impl<'r> Reader<'r> {
         packed.entry.path.clone_from(&item.path);
         packed.entry.link_group = Some(item.group).filter(|group| *group > 0);
         if let Some(leader) = leader.as_ref().filter(|leader| is_link(item, Some(leader))) {
-            if leader.inode != stat.id {
+            if (leader.inode, leader.facts) != (stat.id, entry::facts(&packed.entry)) {
                 return Err(Fault::changed(Operation::Stat).into());
             }
             header.what = What::Link(leader.path.clone());
@@ -279,6 +281,7 @@ impl<'r> Reader<'r> {
                 group: item.group,
                 path: item.path.clone(),
                 inode: stat.id,
+                facts: entry::facts(&packed.entry),
                 content: (stat.size, packed.entry.digests.clone(), packed.stored.clone()),
             });
         }

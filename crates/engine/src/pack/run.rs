@@ -20,6 +20,7 @@ use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::Outcome;
 use crate::error::{Failure, Fault, Refusal, Stopped, describe};
 use crate::job::desk::{Desk, Phase};
+use crate::records::entry;
 use crate::records::sort::{Sorted, Sorters};
 use crate::report::counters::Counters;
 use crate::report::{Part, Parts};
@@ -477,6 +478,7 @@ fn assumed(batch: &Batch) -> Option<Leader> {
         group: first.group,
         path: first.leader.clone()?,
         inode: first.links?.inode,
+        facts: entry::facts(&first.entry),
         content: (0, Vec::new(), Vec::new()),
     })
 }

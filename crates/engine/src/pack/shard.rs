@@ -14,7 +14,7 @@ use bulkhaul_formats::shards::{self, Line};
 use bulkhaul_formats::tar;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
 
-use crate::bytes::output::Output;
+use crate::bytes::output::{Output, give_mode};
 use crate::bytes::proof::{forget, read_back};
 use crate::entry::{KINDS, Outcome, kind_index};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
@@ -258,7 +258,7 @@ impl Shard {
         self.end()?;
         let file = self.file.as_fd();
         sys::set_size(file, self.at).map_err(|errno| fault(Operation::Write, errno))?;
-        sys::set_mode(sys::Node::Open(file), self.place.mode).map_err(|errno| fault(Operation::SetMode, errno))?;
+        give_mode(file, self.place.mode).map_err(|errno| fault(Operation::SetMode, errno))?;
         {
             let _syncing = desk.syncing();
             sys::sync_data(file).map_err(|errno| fault(Operation::Sync, errno))?;

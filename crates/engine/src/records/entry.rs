@@ -19,6 +19,34 @@ pub struct Links {
 /// An entry, and its inode where that has several links.
 pub type Found = (Entry, Option<Links>);
 
+/// What all names of one file show: size, times, mode and owners.
+pub type Facts = (u64, i128, i128, u32, u32, u32);
+/// Bytes of the same in a key.
+pub const FACTS_BYTES: usize = 52;
+
+/// What an entry shows that all names of its file do. Numbers of inodes alone don't tell files apart: where several file
+/// systems are seen as one, different files may have one number.
+pub fn facts(entry: &Entry) -> Facts {
+    (
+        entry.size.unwrap_or_default(),
+        entry.mtime.unwrap_or_default(),
+        entry.ctime.unwrap_or_default(),
+        entry.mode.unwrap_or_default(),
+        entry.uid.unwrap_or_default(),
+        entry.gid.unwrap_or_default(),
+    )
+}
+
+/// The same behind what is in a key.
+pub fn facts_key((size, mtime, ctime, mode, uid, gid): Facts, key: &mut Vec<u8>) {
+    key.extend_from_slice(&size.to_be_bytes());
+    key.extend_from_slice(&mtime.to_be_bytes());
+    key.extend_from_slice(&ctime.to_be_bytes());
+    for number in [mode, uid, gid] {
+        key.extend_from_slice(&number.to_be_bytes());
+    }
+}
+
 fn nanoseconds(time: Time) -> i128 {
     i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
 }

@@ -185,8 +185,13 @@ impl Kept {
 
 /// Whether what is there may be what a coarse or short file system made of the source's time.
 pub fn is_doubtful(source: Time, existing: Time) -> bool {
-    let apart = || (nanoseconds(source) - nanoseconds(existing)).abs();
-    source != existing && (!is_usual(source) || (existing.nsec.is_multiple_of(FINEST) && apart() < COARSEST))
+    let is_rounded = || existing.nsec.is_multiple_of(FINEST) && is_near(source, existing);
+    source != existing && (!is_usual(source) || is_rounded())
+}
+
+/// Whether two times are no further apart than the coarsest file system rounds.
+pub fn is_near(one: Time, other: Time) -> bool {
+    (nanoseconds(one) - nanoseconds(other)).abs() < COARSEST
 }
 
 /// What is known of the times of one destination.

@@ -24,10 +24,11 @@ use crate::records::record::path_key;
 use crate::records::sort::{Sorted, Sorter, Sorters};
 use crate::report::counters::Counters;
 use crate::tree::keep::{Keep, Reach};
-use crate::tree::metadata::{Scratch, Subject, Valued, give, put_right, set_mode, set_times};
+use crate::tree::metadata::{Scratch, Subject, Valued, give, lose_times, put_right, set_mode, set_times};
 use crate::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
 use crate::tree::publish::publish;
 use crate::tree::staging::{Stager, Staging};
+use crate::tree::times::{is_doubtful, is_near};
 
 const NO_DIRECTORY: &str = "what is above it is no directory, and links are not followed";
 const IN_THE_WAY: &str = "a directory is in the way";
@@ -490,7 +491,17 @@ impl Hand<'_> {
         if open {
             set_mode(keep, (node, stat.mode, true), 0, &mut self.scratch)?;
         }
-        set_times(keep, stat, node, 0, &mut self.scratch).map(drop)
+        if keep.times && set_times(keep, stat, node, 0, &mut self.scratch)? {
+            let (Node::Open(at) | Node::Path(at)) = node;
+            let stored = sys::stat_fd(at).map_err(|errno| fault(Operation::Stat, errno))?.mtime;
+            if stored != stat.mtime && !is_doubtful(stat.mtime, stored) {
+                lose_times(keep, None, &mut self.scratch);
+            } else if !is_near(stat.mtime, stored) {
+                let message = "the destination can't keep its time".to_owned();
+                self.scratch.note("time", message, false);
+            }
+        }
+        Ok(())
     }
 
     /// A directory gets what it is to have.
