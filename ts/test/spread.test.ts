@@ -605,8 +605,10 @@ describe('a run that is gone on with', () => {
     const { directory, options } = await planned();
     const marker = join(scratch(), 'go');
     const waits = program(`while (!existsSync('${marker}')) await new Promise((go) => setTimeout(go, 20));`);
+    const logs = join(directory, 'logs');
+    for (const name of readdirSync(logs)) rmSync(join(logs, name)); // what the planning left there
     const first = spread({ ...options, program: waits });
-    while (readdirSync(join(directory, 'logs')).length === 0) await sleep(20);
+    while (readdirSync(logs).length === 0) await sleep(20);
     const locked = await spread(options).catch((error: unknown) => (error as Error).message);
     writeFileSync(marker, '');
     expect((await first).complete).toBe(true);
