@@ -4,6 +4,7 @@
  * What goes wrong with a single entry is no exception: it is a failure in the report, and a job with failures resolves.
  * `job.orThrow()` makes an error of such a report.
  */
+import { getSystemErrorMap } from 'node:util';
 
 /**
  * - `USAGE`: an option or a path is wrong.
@@ -116,4 +117,18 @@ export class BulkhaulError extends Error {
     const known = code !== undefined && CODES.includes(code) ? (code as ErrorCode) : 'INTERNAL';
     return new BulkhaulError(known, message, { cause: error });
   }
+}
+
+/**
+ * Why something failed, in words for people: of a call that the system refused `PATH: CALL: no such file or directory`, as
+ * the engine says it, and without its name where the sentence has that already (`said`); of anything else its message.
+ */
+export function whyOf(error: unknown, said?: string): string {
+  if (!(error instanceof Error)) return String(error);
+  const { errno, syscall, path, message } = error as NodeJS.ErrnoException;
+  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
+  if (error instanceof BulkhaulError || words === undefined || syscall === undefined) return message;
+  // A call is a word; that of a program comes with the program.
+  const [call = syscall] = syscall.split(' ');
+  return [...(path === undefined || path === said ? [] : [path]), call, words].join(': ');
 }

@@ -167,7 +167,7 @@ describe('bulkhaul completion', () => {
   it.each([
     [['completion'], 'completion takes the name of a shell, or --into DIR'],
     [['completion', 'tcsh'], 'tcsh is none of bash, zsh, fish'],
-    [['completion', '--into', '/dev/null/x'], '--into: ENOTDIR'],
+    [['completion', '--into', '/dev/null/x'], 'mkdir: not a directory'],
     [['completion', '--json', 'bash'], 'completion has no use for --json'],
   ])('%j is refused: %s', async (args, why) => {
     const { code, stdout, stderr } = await run(args);

@@ -499,7 +499,7 @@ describe('a worker that dies', () => {
     const { directory: directories, ...others } = found;
     const all = Object.values(others).reduce((sum, each) => sum + each, 0);
     expect([report.exitCode, report.outcomes.failed, report.directories.made]).toEqual([23, all, directories]);
-    expect(report.notes[0]?.message).toContain('ENOENT');
+    expect(report.notes[0]?.message).toContain('no such file or directory');
   });
 });
 

@@ -174,9 +174,15 @@ it('has no secret in its title', async () => {
   let titles = '';
   let pid = 0;
   server.plan = () => {
-    titles ||= ['cmdline', ...readdirSync(`/proc/${pid}/task`).map((task) => `task/${task}/comm`)]
-      .map((file) => readFileSync(`/proc/${pid}/${file}`, 'utf8'))
-      .join(' ');
+    const read = (file: string) => readFileSync(`/proc/${pid}/${file}`, 'utf8');
+    const threads = readdirSync(`/proc/${pid}/task`).map((task) => {
+      try {
+        return read(`task/${task}/comm`);
+      } catch {
+        return ''; // it is over
+      }
+    });
+    titles ||= [read('cmdline'), ...threads].join(' ');
     return undefined;
   };
   const onStart = (child: ChildProcess) => {

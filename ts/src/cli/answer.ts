@@ -4,7 +4,7 @@
  * Nothing else is loaded for it.
  */
 import type { Writable } from 'node:stream';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 
 /** Writes all that was asked for. Throws `OUTPUT` for what is lost, also where nobody reads it. */
 export function answer(stream: Writable, text: string): Promise<void> {
@@ -14,7 +14,7 @@ export function answer(stream: Writable, text: string): Promise<void> {
     stream.write(text, (error) => {
       if (!error) return resolve();
       const gone = (error as NodeJS.ErrnoException).code === 'EPIPE';
-      const why = gone ? 'nobody reads it any more' : error.message;
+      const why = gone ? 'nobody reads it any more' : whyOf(error);
       reject(new BulkhaulError('OUTPUT', `standard output could not be written: ${why}`));
     });
   });

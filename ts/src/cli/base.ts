@@ -1,6 +1,6 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
 import { readFile } from 'node:fs/promises';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import type { Report } from '../events.js';
 import { display, fromBytes, toBytes } from '../names.js';
 import type { Resources } from '../native/options.js';
@@ -263,5 +263,5 @@ export abstract class VerbCommand extends BareCommand {
 }
 
 function unreadable(error: Error): never {
-  throw new BulkhaulError('USAGE', `--exclude-from can't be read: ${error.message}`, { cause: error });
+  throw new BulkhaulError('USAGE', `--exclude-from can't be read: ${whyOf(error)}`, { cause: error });
 }

@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process';
 import { accessSync, constants, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import type { Report } from '../events.js';
 import { toBytes } from '../names.js';
 import { ExitCode, sentenceOf } from '../verdict.js';
@@ -103,7 +103,7 @@ async function runCommand(
     // Standard output is for data of ours.
     const child = spawn(program, args, { stdio: ['pipe', 2, 2], env: { ...env, ...told } });
     child.on('error', (failed) => {
-      say(`${option} ${program} can't be run: ${failed.message}`);
+      say(`${option} ${program} can't be run: ${whyOf(failed, program)}`);
       resolve();
     });
     child.on('close', (status, signal) => {

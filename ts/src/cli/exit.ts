@@ -1,7 +1,7 @@
 /**
  * Errors as exit codes: what a command threw in, the code out, by the table in `verdict.ts`.
  */
-import { BulkhaulError, type ErrorCode } from '../error.js';
+import { BulkhaulError, type ErrorCode, whyOf } from '../error.js';
 import { ExitCode } from '../verdict.js';
 
 const BY_ERROR: Record<ErrorCode, ExitCode> = {
@@ -40,7 +40,7 @@ export function systemError(thrown: unknown): unknown {
   }
   if (!(thrown instanceof Error && 'syscall' in thrown) || thrown instanceof BulkhaulError) return thrown;
   const gone = thrown.syscall === 'uv_cwd';
-  return new BulkhaulError('USAGE', gone ? NO_WORKING_DIRECTORY : thrown.message, { cause: thrown });
+  return new BulkhaulError('USAGE', gone ? NO_WORKING_DIRECTORY : whyOf(thrown), { cause: thrown });
 }
 
 export const NO_WORKING_DIRECTORY = 'the working directory does not exist any more';

@@ -9,7 +9,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import type { Report } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { JournalSettings } from '../ops/arguments.js';
@@ -182,7 +182,7 @@ export function neededSpillDirectory(env: NodeJS.ProcessEnv): string {
     // With the slash only a directory will do.
     if (env.TMPDIR) accessSync(toBytes(`${directory}/`), constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw new BulkhaulError('USAGE', `TMPDIR can't be used: ${(error as Error).message}`);
+    throw new BulkhaulError('USAGE', `TMPDIR can't be used: ${whyOf(error)}`);
   }
   return directory;
 }

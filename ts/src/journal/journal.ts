@@ -7,7 +7,7 @@
  */
 import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { Addon } from '../native.js';
@@ -268,7 +268,7 @@ export class Journal {
       renameSync(toBytes(partial), toBytes(path));
       this.#made = true;
       prune(directory, keep, this.addon).catch((error: Error) => {
-        this.#problem ??= `journals of old jobs could not be removed: ${error.message}`;
+        this.#problem ??= `journals of old jobs could not be removed: ${whyOf(error)}`;
       });
     } catch (error) {
       this.#fail(error);
@@ -312,7 +312,7 @@ export class Journal {
   /** There is no journal from now on. */
   #fail(error: unknown): void {
     this.#broken = true;
-    this.#problem ??= `the journal could not be written: ${(error as Error).message}`;
+    this.#problem ??= `the journal could not be written: ${whyOf(error)}`;
   }
 }
 

@@ -8,7 +8,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, link, open, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { display, fromBytes, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
 import type { PartitionTable } from '../native/blockdev.js';
@@ -516,7 +516,7 @@ class Cloning implements NativeJob {
       await target.file.sync();
       await this.#readBack(target, final);
       await blockdev.rereadTable(target.file.fd).catch((error: Error) => {
-        this.#note(`the kernel goes on with the old partitions (partprobe has it look again): ${error.message}`);
+        this.#note(`the kernel goes on with the old partitions (partprobe has it look again): ${whyOf(error)}`);
       });
       await this.#boots();
       if (target.path !== destination.path)
@@ -600,7 +600,7 @@ class Cloning implements NativeJob {
     const failure: NativeFailure = {
       ...{ type: 'error', kind, operation, path: toBytes(path), entryKind: 'block' },
       outcome: mismatch ? 'mismatched' : 'failed',
-      message: `${operation} ${path}: ${error.message}`,
+      message: `${operation} ${path}: ${whyOf(error, path)}`,
     };
     // Whoever asked for the end is not told that it came.
     if (!this.#stopping) await this.#ledger.fail(failure, false);

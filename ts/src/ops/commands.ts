@@ -6,7 +6,7 @@
  * the job, as an event and in the report; when the job is stopped no more are begun, and it was interrupted then.
  */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
-import { BulkhaulError, unfit } from '../error.js';
+import { BulkhaulError, unfit, whyOf } from '../error.js';
 import { display, fromBytes, isText } from '../names.js';
 import type { NativeEvent, NativeFailure, NativePart, NativeReport } from '../native/events.js';
 import type { Limits } from '../native/options.js';
@@ -110,14 +110,14 @@ export class Commanded implements NativeJob {
     try {
       child = spawn(program, args, { env: this.#environment(part, list), stdio: streams });
     } catch (error) {
-      return this.#fail(part, program, (error as Error).message);
+      return this.#fail(part, program, whyOf(error));
     }
     const over = new Promise<void>((resolve) => {
       const end = (why: string | undefined) => {
         if (this.#running.delete(over) && why !== undefined) this.#fail(part, program, why);
         resolve();
       };
-      child.on('error', (error) => end(error.message));
+      child.on('error', (error) => end(whyOf(error)));
       child.on('close', (code, signal) => end(code === 0 ? undefined : `it ended with ${signal ?? code}`));
     });
     this.#running.set(over, child);

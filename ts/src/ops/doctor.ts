@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { arch, availableParallelism, release, totalmem } from 'node:os';
 import { dirname } from 'node:path';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { fromBytes, toBytes } from '../names.js';
 import { type Addon, type Answer, loadAddon, type Probe } from '../native.js';
 
@@ -160,7 +160,7 @@ function writable(name: string, path: string): Answer {
     accessSync(path, constants.R_OK | constants.W_OK);
     return { name };
   } catch (error) {
-    return { name, error: (error as Error).message };
+    return { name, error: whyOf(error) };
   }
 }
 
@@ -223,7 +223,7 @@ function place(path: string, addon: Addon | undefined, probe: boolean): Place {
       ...(probe && addon !== undefined && probed(addon, descriptor)),
     };
   } catch (error) {
-    return { path, error: (error as Error).message };
+    return { path, error: whyOf(error, path) };
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
   }
@@ -233,7 +233,7 @@ function probed(addon: Addon, descriptor: number): Pick<Place, 'probe' | 'probeE
   try {
     return { probe: addon.probe(descriptor) };
   } catch (error) {
-    return { probeError: (error as Error).message };
+    return { probeError: whyOf(error) };
   }
 }
 

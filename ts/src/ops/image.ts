@@ -9,7 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, link, open, readdir, rm, stat } from 'node:fs/promises';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
 import { loadAddon } from '../native.js';
@@ -60,12 +60,12 @@ export class Image {
    */
   static async open(path: string, write: boolean): Promise<Image> {
     const blockdev = loadBlockdev();
-    const device = await stat(toBytes(path)).catch((error: Error) => refuse(path, error.message));
+    const device = await stat(toBytes(path)).catch((error: Error) => refuse(path, whyOf(error, path)));
     if (!device.isFile() && !device.isBlockDevice()) refuse(path, 'it is neither a file nor a block device');
     // Nobody else may have a device of which something is mounted, or that is swap.
     const exclusive = device.isBlockDevice() && write ? constants.O_EXCL : 0;
     const file = await open(toBytes(path), (write ? constants.O_RDWR : constants.O_RDONLY) | exclusive).catch(
-      (error: Error) => refuse(path, error.message),
+      (error: Error) => refuse(path, whyOf(error, path)),
     );
     try {
       if (write) await claimed(path, file, device);
@@ -77,7 +77,7 @@ export class Image {
   }
 
   static async #mount(path: string, file: FileHandle, write: boolean, blockdev: Blockdev): Promise<Image> {
-    const whole = await blockdev.probe(file.fd, 0, 0).catch((error: Error) => refuse(path, error.message));
+    const whole = await blockdev.probe(file.fd, 0, 0).catch((error: Error) => refuse(path, whyOf(error)));
     if (whole === undefined) refuse(path, 'there is no file system in it, and no partition table');
     const roots: Root[] = [];
     const unmounted: Unmounted[] = [];
@@ -100,7 +100,7 @@ export class Image {
         mounted.push(descriptor);
         roots.push({ directory, name, type: found.type, ...(partition && { partition }) });
       } catch (error) {
-        unmounted.push({ name, kind: 'failed', why: (error as Error).message, size });
+        unmounted.push({ name, kind: 'failed', why: whyOf(error), size });
       }
     };
     try {

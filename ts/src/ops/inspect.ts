@@ -5,7 +5,7 @@
  * Comes in: a path; goes out: facts. Nothing is written, and nothing is mounted at any place.
  */
 import { open, stat, statfs } from 'node:fs/promises';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
 import { loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
 import { attached, closed, mountedAt } from './disk/attach.js';
@@ -70,15 +70,15 @@ export async function inspectDisk(path: string, check: boolean): Promise<Inspect
   const refuse = (why: string): never => {
     throw new BulkhaulError('USAGE', `${display(path)} can't be looked at: ${why}`);
   };
-  const stats = await stat(toBytes(path)).catch((error: Error) => refuse(error.message));
+  const stats = await stat(toBytes(path)).catch((error: Error) => refuse(whyOf(error, path)));
   if (!stats.isFile() && !stats.isBlockDevice()) refuse('it is neither a file nor a block device');
-  const file = await open(toBytes(path), 'r').catch((error: Error) => refuse(error.message));
+  const file = await open(toBytes(path), 'r').catch((error: Error) => refuse(whyOf(error, path)));
   try {
     const size = await devices.sizeOf(stats);
     const sector = await devices.sectorOf(stats);
     const found: Inspected = { path, size, sectorSize: sector ?? 512, volumes: [] };
     const table = await soundTable(blockdev, path, file, size, sector).catch((error: Error) => {
-      found.damage = error.message;
+      found.damage = whyOf(error);
       return undefined;
     });
     const look = async (partition?: Partition): Promise<Volume> => {
@@ -99,7 +99,7 @@ export async function inspectDisk(path: string, check: boolean): Promise<Inspect
           }
         },
         (error: Error) => {
-          volume.unmounted = error.message;
+          volume.unmounted = whyOf(error);
         },
       );
       if (!check) return volume;
@@ -112,7 +112,7 @@ export async function inspectDisk(path: string, check: boolean): Promise<Inspect
       else {
         volume.damage = await attached(blockdev, file.fd, place, how, (device) => kind.check(device)).then(
           () => '',
-          (error: Error) => error.message,
+          (error: Error) => whyOf(error),
         );
       }
       return volume;

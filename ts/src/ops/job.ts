@@ -6,7 +6,7 @@
  * in the report, and the job resolves: `complete` tells, and `orThrow()` rejects.
  */
 import { existsSync } from 'node:fs';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
 import type { Earlier, Journal } from '../journal/journal.js';
 import type { Operation } from '../journal/record.js';
@@ -234,7 +234,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       : journaling.open().then(
           (journal) => this.#watch(journal),
           (error: Error) => {
-            this.#problem = `the journal could not be opened: ${error.message}`;
+            this.#problem = `the journal could not be opened: ${whyOf(error)}`;
           },
         );
     return this.#opened;

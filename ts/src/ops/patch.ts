@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { copyFile, lstat, mkdir, open, writeFile } from 'node:fs/promises';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
 import type { NativePatchOptions } from '../native/options.js';
@@ -100,7 +100,7 @@ async function readHead(directory: string, name: string): Promise<PatchHead> {
   if (!own?.isDirectory()) return refuse(`it has no ${OWN}`);
   const list = await lstat(`${directory}/${OWN}/${SECTION[2]}`).catch(() => undefined);
   const file = await open(`${directory}/${OWN}/manifest`, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch((error: Error) =>
-    refuse(`its manifest can't be read: ${error.message}`),
+    refuse(`its manifest can't be read: ${whyOf(error)}`),
   );
   let manifest: Manifest;
   try {

@@ -11,7 +11,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { lstat, rm, stat } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import type { Report } from '../events.js';
 import { absolutePath, jobDirectory } from '../journal/identity.js';
 import { type Holder, Lease } from '../journal/lease.js';
@@ -225,7 +225,7 @@ function pick<T extends object, Key extends keyof T>(
 /** rsync's slash rule, for a directory. */
 async function placesOf(source: string, destination: string): Promise<{ source: string; destination: string }> {
   const found = await lstat(toBytes(source)).catch((error: NodeJS.ErrnoException) => {
-    throw new BulkhaulError('NO_SOURCE', `${source}: ${error.message}`);
+    throw new BulkhaulError('NO_SOURCE', `${source}: ${whyOf(error, source)}`);
   });
   const contents = /\/\.{0,2}$/.test(source);
   const target = contents ? await stat(toBytes(source)).catch(() => found) : found;
@@ -607,7 +607,8 @@ class Spread implements NativeJob {
       const more = this.#counted.size < plan.parts.length;
       if (code !== 0 && more && this.#stopping === 'no') {
         this.#condemn(plan, name);
-        const how = why ?? (signal === undefined ? `with code ${code}` : `by ${signal}`);
+        const status = signal === undefined ? `with code ${code}` : `by ${signal}`;
+        const how = why === undefined ? status : `without having begun: ${why}`;
         const where = host === undefined ? '' : ` on ${host}`;
         this.#note(
           'worker',

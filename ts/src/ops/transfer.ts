@@ -12,7 +12,7 @@ import { isUtf8 } from 'node:buffer';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { lstat, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
 import type { EntryKind, NativeReport, NativeSnapshot } from '../native/events.js';
 import type { Limits } from '../native/options.js';
@@ -247,7 +247,7 @@ class Transfer implements NativeJob {
     const { logs, tool } = this.options;
     if (logs === undefined) return undefined;
     const path = join(logs, `${tool.program}.${number}.log`);
-    return new PartLog(path, (error) => this.#note('log', `a log can't be written: ${error.message}`, path));
+    return new PartLog(path, (error) => this.#note('log', `a log can't be written: ${whyOf(error, path)}`, path));
   }
 
   /** The list of a part, to an outcome for each of its entries. */
@@ -537,7 +537,7 @@ class Transfer implements NativeJob {
     const error = await this.#absence(name);
     if (error === undefined) return false;
     const vanished = error.code === 'ENOENT' || error.code === 'ENOTDIR';
-    const [kind, why] = vanished ? ['vanished', 'it vanished'] : ['unreadable', error.message];
+    const [kind, why] = vanished ? ['vanished', 'it vanished'] : ['unreadable', whyOf(error)];
     await log?.line(Buffer.concat([Buffer.from(`# ${kind}: `), name]));
     await this.#fail(kind, name, why, what === 'directories' ? 'directory' : 'file');
     return true;

@@ -5,7 +5,9 @@
  * journal; otherwise it is made with the first failure, and ends with the summary; that it can't be written to its end is a note, and costs
  * the run nothing. Memory does not grow with the failures.
  */
+
 import type { BulkhaulError } from '../error.js';
+import { whyOf } from '../error.js';
 import type { ErrorEvent, Event, Report } from '../events.js';
 import { display } from '../names.js';
 import type { Log } from './log.js';
@@ -47,7 +49,7 @@ export class Failures implements Reporter {
   get note(): Report['notes'][number] | undefined {
     const { path, log: { error } = {} } = this.#file ?? {};
     if (path === undefined || error === undefined) return undefined;
-    const message = `not all failures could be written to their file: ${error.message}`;
+    const message = `not all failures could be written to their file: ${whyOf(error)}`;
     return { type: 'note', kind: 'failure-file', count: 1, lost: false, path, message };
   }
 

@@ -3,7 +3,7 @@
  * summary. Names are escaped; where that changes one, a second property (`pathBase64`) has its bytes.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import type { Event } from '../events.js';
 import { display, toBytes } from '../names.js';
 import { type Logger, pino } from './pino.js';
@@ -93,7 +93,7 @@ export class Log implements Reporter {
   }
 
   check(): void {
-    if (this.#error) throw new BulkhaulError('OUTPUT', `the log file could not be written: ${this.#error.message}`);
+    if (this.#error) throw new BulkhaulError('OUTPUT', `the log file could not be written: ${whyOf(this.#error)}`);
   }
 }
 

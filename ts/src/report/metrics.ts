@@ -4,7 +4,7 @@
  */
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import type { Event, Report, Snapshot } from '../events.js';
 import { toBytes } from '../names.js';
 import type { Reporter } from './reporter.js';
@@ -77,7 +77,7 @@ export function writeMetrics(path: string, measured: Measured): void {
     renameSync(made, toBytes(path));
   } catch (error) {
     rmSync(made, { force: true });
-    throw new BulkhaulError('OUTPUT', `the file of the metrics could not be written: ${(error as Error).message}`);
+    throw new BulkhaulError('OUTPUT', `the file of the metrics could not be written: ${whyOf(error)}`);
   }
 }
 
@@ -94,7 +94,7 @@ export class Metrics implements Reporter {
     try {
       writeMetrics(path, { operation, now: Date.now() / 1000 });
     } catch (error) {
-      throw new BulkhaulError('USAGE', `--metrics-file: ${(error as Error).message}`, { cause: error });
+      throw new BulkhaulError('USAGE', `--metrics-file: ${whyOf(error)}`, { cause: error });
     }
   }
 

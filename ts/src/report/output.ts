@@ -5,7 +5,7 @@
  * `onLost` is called once, so that the job can stop.
  */
 import type { Writable } from 'node:stream';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 
 /** Those of each stream. */
 const OUTPUTS = new WeakMap<Writable, Output[]>();
@@ -57,7 +57,7 @@ export class Output {
   /** Throws `OUTPUT` when not everything could be written. */
   check(what: string): void {
     if (this.#lost && this.#lost.code !== 'EPIPE') {
-      throw new BulkhaulError('OUTPUT', `${what} could not be written: ${this.#lost.message}`);
+      throw new BulkhaulError('OUTPUT', `${what} could not be written: ${whyOf(this.#lost)}`);
     }
   }
 }

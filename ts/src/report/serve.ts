@@ -10,7 +10,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { type Event, movedOf, type Report, type Snapshot } from '../events.js';
 import type { Job } from '../ops/job.js';
 import { sentenceOf } from '../verdict.js';
@@ -90,7 +90,7 @@ export class Serve implements Reporter {
     const { host, port } = settings;
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) =>
-        reject(new BulkhaulError('USAGE', `--serve: ${host}:${port} can't be listened on: ${error.message}`)),
+        reject(new BulkhaulError('USAGE', `--serve: ${host}:${port} can't be listened on: ${whyOf(error)}`)),
       );
       server.listen({ host, port }, resolve);
     });

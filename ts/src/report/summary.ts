@@ -8,17 +8,20 @@ import { differencesOf, sentenceOf } from '../verdict.js';
 import { bytes, count, duration, rate } from './units.js';
 
 const ON_DISK: Record<Report['sync'], string> = {
-  none: 'nothing is guaranteed (--sync none): a power cut may lose any of it; run again after one',
-  safe: 'after a power cut the next run finds and repairs whatever was lost (--sync safe)',
-  // Not every operation that does so has the option.
+  none: 'nothing is guaranteed: a power cut may lose any of it; run again after one',
+  safe: 'after a power cut the next run finds and repairs whatever was lost',
   all: 'everything that was written is synced',
 };
+
+/** What a command calls what it does for the disk; nothing: it does no other thing. */
+type SyncNames = Partial<Record<Report['sync'], string>>;
+const SYNC_NAMES: SyncNames = { none: '--sync none', safe: '--sync safe' };
 
 /** What is only read leaves nothing to go on with. */
 const ANEW = 'the same command begins anew';
 
-/** The text, each line ended. `syncs`: the operation knows what is on disk. */
-export function summaryText(report: Report, syncs = true): string {
+/** The text, each line ended. `syncs`: how its options name what is on disk; `false`: it does not know that. */
+export function summaryText(report: Report, syncs: SyncNames | false = SYNC_NAMES): string {
   const { outcomes, files, found, dryRun } = report;
   const lines: string[] = [];
   const would = dryRun ? 'would be ' : '';
@@ -54,10 +57,16 @@ export function summaryText(report: Report, syncs = true): string {
   lines.push(...failureLines(report));
   if (report.resumedFiles > 0) lines.push(`resumed: ${thereText(report)}`);
   if (report.verifiedFiles > 0) lines.push(`verified: ${verifiedText(report)}`);
-  if (syncs && !dryRun) lines.push(`on disk: ${ON_DISK[report.sync]}`);
+  if (syncs && !dryRun) {
+    const name = syncs[report.sync];
+    lines.push(`on disk: ${ON_DISK[report.sync]}${name === undefined ? '' : ` (${name})`}`);
+  }
   lines.push(...jobLines(report), display(sentenceOf(report)));
   return lines.map((line) => `${line}\n`).join('');
 }
+
+/** The same of a sync. */
+export const syncSummary = (report: Report): string => summaryText(report, { none: '--no-sync' });
 
 /** The same of a removal. */
 export function removalSummaryText(report: Report): string {

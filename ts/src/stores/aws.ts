@@ -8,7 +8,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, whyOf } from '../error.js';
 import { display, type PathLike, toBytes } from '../names.js';
 import type { StoreAccess } from '../native/options.js';
 
@@ -82,7 +82,7 @@ function credentialsOf(settings: StoreSettings, variables: Variables, profile: S
 async function pem(file: PathLike): Promise<Buffer> {
   const path = typeof file === 'string' ? toBytes(file) : file;
   return readFile(path).catch((error: Error) => {
-    throw new BulkhaulError('USAGE', `the certificates can't be read: ${error.message}`, { cause: error });
+    throw new BulkhaulError('USAGE', `the certificates can't be read: ${whyOf(error)}`, { cause: error });
   });
 }
 

@@ -7,7 +7,7 @@
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import type { EntryEvent, ErrorEvent, Report } from '../../events.js';
 import { display, fromBytes, toBytes } from '../../names.js';
 import { itemLine } from '../../report/itemize.js';
@@ -97,7 +97,7 @@ class LogFile {
         }
       }
     } catch (error) {
-      throw new BulkhaulError('OUTPUT', `a log can't be made in ${directory}: ${(error as Error).message}`);
+      throw new BulkhaulError('OUTPUT', `a log can't be made in ${directory}: ${whyOf(error)}`);
     }
   }
 
@@ -107,7 +107,7 @@ class LogFile {
       writeFileSync(this.#file, text);
     } catch (error) {
       this.#error = error as Error;
-      this.lost(`${this.path} can't be written any more: ${this.#error.message}`);
+      this.lost(`${this.path} can't be written any more: ${whyOf(this.#error, this.path)}`);
     }
   }
 

@@ -1,7 +1,7 @@
 /** `bulkhaul completion`: what completes the command lines of all commands in a shell, on stdout, or with the manual pages in files. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import { toBytes } from '../../names.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';
@@ -89,7 +89,7 @@ async function write(into: string, files: ReadonlyMap<string, string>): Promise<
       await mkdir(toBytes(dirname(join(into, 'share', name))), { recursive: true });
       await writeFile(path, text);
     } catch (error) {
-      throw new BulkhaulError('USAGE', `--into: ${(error as Error).message}`, { cause: error });
+      throw new BulkhaulError('USAGE', `--into: ${whyOf(error)}`, { cause: error });
     }
   }
 }

@@ -1,5 +1,5 @@
 /** `bulkhaul resume`: goes on with a job; its summary on stderr, its exit code out. */
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import type { Report } from '../../events.js';
 import type { JobSummary } from '../../journal/store.js';
 import type { Job } from '../../ops/job.js';
@@ -56,7 +56,7 @@ export class ResumeCommand extends VerbCommand {
     } catch (error) {
       throw new BulkhaulError(
         'JOURNAL',
-        `job ${job.id} was begun in a directory that can't be entered: ${(error as Error).message}`,
+        `job ${job.id} was begun in a directory that can't be entered: ${whyOf(error)}`,
       );
     }
     const { journal = { directory } } = this.journaled;
@@ -98,6 +98,7 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
     packSummary,
     removalSummaryText,
     summaryText,
+    syncSummary,
     verifySummary,
   } = await import('../../report/summary.js');
   switch (operation) {
@@ -116,6 +117,8 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
       return conversionSummary(report, operation);
     case 'compare':
       return compareSummary(report, 'what the job compares');
+    case 'sync':
+      return syncSummary(report);
     default:
       return summaryText(report);
   }

@@ -1,7 +1,7 @@
 /** `bulkhaul sync`: two places in, one of them in an object store mostly; what changed comes over, and an exit code out. */
 import { readFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import { fromBytes, toBytes } from '../../names.js';
 import type { StoreRequests } from '../../native/options.js';
 import type { SyncOptions } from '../../ops/sync.js';
@@ -245,8 +245,8 @@ export class SyncCommand extends StoreCommand {
       context,
     );
     if (!settings.json && !(settings.quiet && report.complete)) {
-      const { summaryText } = await import('../../report/summary.js');
-      context.stderr.write(summaryText(report));
+      const { syncSummary } = await import('../../report/summary.js');
+      context.stderr.write(syncSummary(report));
     }
     return report.exitCode;
   }
@@ -298,7 +298,7 @@ async function readNames(path: string, stdin: Readable, option: string): Promise
     return fromBytes(Buffer.concat(chunks));
   }
   const bytes = await readFile(toBytes(path)).catch((error: Error) => {
-    throw new BulkhaulError('USAGE', `${option} can't be read: ${error.message}`, { cause: error });
+    throw new BulkhaulError('USAGE', `${option} can't be read: ${whyOf(error)}`, { cause: error });
   });
   return fromBytes(bytes);
 }

@@ -8,7 +8,7 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, realpath, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import { display, fromBytes, toBytes } from '../../names.js';
 import {
   type Blockdev,
@@ -172,11 +172,11 @@ async function opened(path: string, which: 'source' | 'destination', flags: numb
   const refuse = (why: string): never => {
     throw new CloneRefused(which, `the ${which} ${display(path)} can't be used: ${why}`);
   };
-  const stats = await stat(toBytes(path)).catch((error: Error) => refuse(error.message));
+  const stats = await stat(toBytes(path)).catch((error: Error) => refuse(whyOf(error, path)));
   if (!stats.isFile() && !stats.isBlockDevice()) refuse('it is neither a file nor a block device');
   if (await devices.isPartition(stats)) refuse('it is a partition: name the whole disk');
   const file = await openFile(path, flags).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EBUSY') return refuse(error.message);
+    if (error.code !== 'EBUSY') return refuse(whyOf(error, path));
     throw new CloneRefused(
       'in use',
       `the ${which} ${display(path)} is in use: it, or a partition of it, is mounted somewhere, is swap, or is part of something else`,
@@ -324,7 +324,7 @@ async function planned(from: From, partition: Partition, to: Place): Promise<Par
   if (found.type === 'vfat' && mounts.length === 0 && to.size >= size) return raw('FAT is copied whole');
   const mounted = await rootOf(from, found, mounts, partition, name).catch((error: unknown) => {
     if (error instanceof CloneRefused) throw error;
-    return raw((error as Error).message);
+    return raw(whyOf(error));
   });
   if ('method' in mounted) return mounted;
   const { root, live } = mounted;

@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { stat } from 'node:fs/promises';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 
 /** Where programs of the system are; what libblkid remembers of disks is neither asked nor changed. */
 const PATHS = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', BLKID_FILE: '/dev/null' };
@@ -30,7 +30,7 @@ export function must(
     try {
       child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...PATHS }, signal });
     } catch (error) {
-      fail((error as Error).message);
+      fail(whyOf(error));
       return;
     }
     let printed = '';
@@ -42,7 +42,7 @@ export function must(
       if (said.length < SAID) said += part.toString();
     });
     child.on('error', (error: NodeJS.ErrnoException) =>
-      fail(error.code === 'ENOENT' ? 'there is no such program' : error.message),
+      fail(error.code === 'ENOENT' ? 'there is no such program' : whyOf(error)),
     );
     child.on('close', (code, killed) => {
       if (code !== null && good.includes(code)) resolve(printed);

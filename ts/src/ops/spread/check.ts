@@ -9,7 +9,7 @@ import { closeSync, openSync, rmSync, statfsSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import { display, fromBytes, toBytes } from '../../names.js';
 import { ask, LOST } from '../transfer/ssh.js';
 import { RunDirectory } from './directory.js';
@@ -49,7 +49,7 @@ export async function answer(directory: string, version: string): Promise<string
   const absent = (path: string) =>
     lstat(toBytes(path)).then(
       () => undefined,
-      (error: Error) => error.message,
+      (error: Error) => whyOf(error),
     );
   const noSource = await absent(entry === undefined ? source : join(source, entry));
   const noWitness = await absent(join(beside, witness));

@@ -7,6 +7,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import { whyOf } from '../../error.js';
 import { toBytes } from '../../names.js';
 import { LOST, overSsh } from '../transfer/ssh.js';
 
@@ -53,7 +54,7 @@ export function hire(command: readonly string[], log: string, host?: string, opt
   // It may have ended before it was told anything.
   child.stdin?.on('error', () => undefined);
   const ended = new Promise<WorkerEnded>((resolve) => {
-    child.on('error', ({ message }) => resolve({ code: undefined, signal: undefined, why: message, lost: false }));
+    child.on('error', (error) => resolve({ code: undefined, signal: undefined, why: whyOf(error), lost: false }));
     child.on('exit', (code, signal) => {
       const lost = host !== undefined && (code === null || code === LOST);
       resolve({ code: code ?? undefined, signal: signal ?? undefined, lost });

@@ -37,7 +37,7 @@ import {
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { display, toBytes } from '../../names.js';
 import type { EntryKind, NativeFailure, NativeNote, Outcome } from '../../native/events.js';
@@ -163,7 +163,7 @@ export class RunDirectory {
       linkSync(file, link);
       unlinkSync(link);
     } catch (error) {
-      const why = (error as Error).message;
+      const why = whyOf(error);
       throw new BulkhaulError('NO_START', `${display(this.path)} is no place for a run, it has no hard links: ${why}`);
     }
   }
@@ -395,7 +395,7 @@ export class RunDirectory {
     try {
       return JSON.parse(text);
     } catch (error) {
-      throw new BulkhaulError('JOURNAL', `${display(join(this.path, name))} is damaged: ${(error as Error).message}`);
+      throw new BulkhaulError('JOURNAL', `${display(join(this.path, name))} is damaged: ${whyOf(error)}`);
     }
   }
 

@@ -7,7 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import type { Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
 import type { Outcome } from '../../native/events.js';
@@ -210,7 +210,7 @@ export class Worker {
       return this.#stateOf(part, number, report);
     } catch (error) {
       if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
-      this.#unfit = error.message;
+      this.#unfit = whyOf(error);
       this.#ends = true;
       this.options.say(`part ${part} can't be copied here: ${display(error.message)}`);
       return undefined;
@@ -254,7 +254,7 @@ export class Worker {
       this.#directory.beat(this.options.name, beat);
     } catch (error) {
       // It looks lost then: the part goes to somebody else, and this one finds out.
-      this.options.say(`no sign of life could be given: ${(error as Error).message}`);
+      this.options.say(`no sign of life could be given: ${whyOf(error)}`);
     }
   }
 

@@ -8,7 +8,7 @@
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import { isText } from '../../names.js';
 
 /** Bytes of a line that are kept: room for the longest path with each byte escaped. */
@@ -80,7 +80,7 @@ async function follow(
 ): Promise<Ended> {
   const closed = new Promise<Ended>((resolve, reject) => {
     child.on('error', (error: NodeJS.ErrnoException) => {
-      const why = error.code === 'ENOENT' ? 'there is no such program here' : error.message;
+      const why = error.code === 'ENOENT' ? 'there is no such program here' : whyOf(error);
       reject(new BulkhaulError('NO_START', `${program} can't be run: ${why}`, { cause: error }));
     });
     child.on('close', (code, signal) => resolve({ code: code ?? undefined, signal: signal ?? undefined }));

@@ -8,7 +8,7 @@
 import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { BulkhaulError } from '../../../error.js';
+import { BulkhaulError, whyOf } from '../../../error.js';
 import type { Report } from '../../../events.js';
 import { makeDirectories } from '../../../journal/store.js';
 import { fromBytes, isText, toBytes } from '../../../names.js';
@@ -188,7 +188,7 @@ class Dsync {
       try {
         accessSync(toBytes(rcloneConfig), constants.R_OK);
       } catch (error) {
-        throw new BulkhaulError('USAGE', `--rclone-config can't be read: ${(error as Error).message}`);
+        throw new BulkhaulError('USAGE', `--rclone-config can't be read: ${whyOf(error)}`);
       }
     }
     if (this.#cloud || this.#destinationHosts.length > 0) return;
@@ -207,7 +207,7 @@ class Dsync {
     try {
       text = fromBytes(readFileSync(toBytes(file)));
     } catch (error) {
-      throw new BulkhaulError('USAGE', `${flag} can't be read: ${(error as Error).message}`);
+      throw new BulkhaulError('USAGE', `${flag} can't be read: ${whyOf(error)}`);
     }
     const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
     const hosts = lines.filter((line) => line !== '');

@@ -9,7 +9,7 @@
  */
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { BulkhaulError } from '../../../error.js';
+import { BulkhaulError, whyOf } from '../../../error.js';
 import type { EntryEvent, Event, Report } from '../../../events.js';
 import { fromBytes, toBytes } from '../../../names.js';
 import type { Job } from '../../../ops/job.js';
@@ -289,7 +289,7 @@ class Migration {
       await this.#state.save();
     } catch (error) {
       if (error instanceof BulkhaulError && error.code === 'LIST') throw error;
-      this.out.report({ message: `${this.#state.path} can't be written: ${(error as Error).message}` });
+      this.out.report({ message: `${this.#state.path} can't be written: ${whyOf(error, this.#state.path)}` });
     }
   }
 

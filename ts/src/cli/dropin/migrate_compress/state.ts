@@ -9,7 +9,7 @@
 import { mkdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { BulkhaulError } from '../../../error.js';
+import { BulkhaulError, whyOf } from '../../../error.js';
 import { Lease } from '../../../journal/lease.js';
 import { fromBytes, toBytes } from '../../../names.js';
 import { loadAddon } from '../../../native.js';
@@ -129,7 +129,7 @@ function stored(path: string): Stored {
     text = readFileSync(toBytes(path), 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { top: {}, directories: new Map() };
-    throw new BulkhaulError('LIST', `${path} can't be read: ${(error as Error).message}`);
+    throw new BulkhaulError('LIST', `${path} can't be read: ${whyOf(error, path)}`);
   }
   let state: unknown;
   try {

@@ -7,7 +7,7 @@
 import { readdirSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { BulkhaulError } from '../../../error.js';
+import { BulkhaulError, whyOf } from '../../../error.js';
 import type { Event, Report } from '../../../events.js';
 import { toBytes } from '../../../names.js';
 import { failureText, summaryText } from '../../../report/summary.js';
@@ -222,7 +222,7 @@ class Final {
     try {
       writeWhole(path, [`${JSON.stringify(state, undefined, 2)}\n`]);
     } catch (error) {
-      this.out.report({ message: `${path} can't be written: ${(error as Error).message}` });
+      this.out.report({ message: `${path} can't be written: ${whyOf(error, path)}` });
     }
   }
 }

@@ -8,7 +8,7 @@ import { accessSync, constants, createReadStream, createWriteStream, mkdtempSync
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { BulkhaulError } from '../../../error.js';
+import { BulkhaulError, whyOf } from '../../../error.js';
 import type { Event, Report } from '../../../events.js';
 import { display, toBytes } from '../../../names.js';
 import type { Resources } from '../../../native/options.js';
@@ -160,7 +160,7 @@ class Mirror {
     } catch (error) {
       throw new BulkhaulError(
         'OUTPUT',
-        `the manifest can't be written into SRC: ${(error as Error).message}; --manifest PATH names another place, --manifest - is standard output`,
+        `the manifest can't be written into SRC: ${whyOf(error)}; --manifest PATH names another place, --manifest - is standard output`,
       );
     }
   }
@@ -494,7 +494,7 @@ class Mirror {
     try {
       await pipeline(createReadStream(path), this.out.streams.stdout, { end: false, signal: this.signal });
     } catch (error) {
-      throw new BulkhaulError('OUTPUT', `standard output could not be written: ${(error as Error).message}`);
+      throw new BulkhaulError('OUTPUT', `standard output could not be written: ${whyOf(error)}`);
     }
   }
 
