@@ -285,6 +285,18 @@ describe('a journal', () => {
     expect(jobsOf(state)).toEqual([]);
   });
 
+  it.each([
+    ['move', 'absent', 'd'],
+    ['remove', '-f', '.'],
+    ['retain', 'absent', '--key', 'month', '--keep', '2'],
+    ['copy', '--journal', 'absent', 'd'],
+  ])('is not left by what was refused: %s', async (...args) => {
+    const [cwd, state] = [scratch(), scratch()];
+    const { code } = await run(args, { cwd, env: { XDG_STATE_HOME: state } });
+    expect(code).toBeGreaterThan(0);
+    expect(jobsOf(join(state, 'bulkhaul'))).toEqual([]);
+  });
+
   it('has each failure, and what was asked for, for its owner only', async () => {
     const { state, id } = await failing();
     const records: JournalRecord[] = [];

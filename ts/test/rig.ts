@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { afterAll, expect, onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { decode, type Report } from '../src/events.js';
 import type { NativeEvent, NativeReport, NativeSnapshot } from '../src/native/events.js';
 import type { Limits } from '../src/native/options.js';
@@ -13,10 +13,6 @@ import type { NativeJob } from '../src/native.js';
 import { verdictOf } from '../src/verdict.js';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
-/** Where the commands of a test file keep what they keep. */
-const STATE = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
-afterAll(() => rmSync(STATE, { recursive: true, force: true }));
-
 const FAULTS = fileURLToPath(new URL('../../crates/engine/tests/rig/faultfs.py', import.meta.url));
 
 /** An empty directory that goes away with the test. */
@@ -109,7 +105,7 @@ export function program(
 ): Promise<Run> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build:ts`);
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd, env: { ...process.env, NO_COLOR: '1', XDG_STATE_HOME: STATE, ...env } });
+    const child = spawn(command, args, { cwd, env: { ...process.env, NO_COLOR: '1', ...env } });
     onStart?.(child);
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];

@@ -170,6 +170,22 @@ export class Journal {
     this.close();
   }
 
+  /** The job was refused, or is broken off: where it has done nothing yet, it is none that anybody could go on with. */
+  abandon(): void {
+    const nothing = this.#made && this.#earlier === undefined && this.#failures === 0;
+    const { doneEntries = 0, copiedBytes = 0 } = this.#peek?.() ?? {};
+    if (nothing && doneEntries === 0 && copiedBytes === 0 && this.#lease !== undefined && !this.#closed) {
+      // While it has the lease still: nobody else is at work there.
+      try {
+        rmSync(toBytes(jobDirectory(this.options.directory, this.#id)), { recursive: true, force: true });
+        this.#made = false;
+      } catch (error) {
+        this.#fail(error);
+      }
+    }
+    this.close();
+  }
+
   /** Nobody tells it anything any more. */
   close(): void {
     if (this.#closed) return;

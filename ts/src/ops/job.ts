@@ -218,7 +218,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
       return report;
     } catch (error) {
       clearTimeout(this.#later);
-      this.#journal?.close();
+      if (error instanceof BulkhaulError && error.code !== 'INTERNAL') this.#journal?.abandon();
+      else this.#journal?.close();
       throw error;
     } finally {
       signal?.removeEventListener('abort', this.#abort);
