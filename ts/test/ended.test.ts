@@ -97,6 +97,60 @@ describe('--on-end', () => {
   });
 });
 
+/** Each drop-in, and how it is called for a copy of `source` or its like. */
+const DROP_INS: readonly (readonly [string, (source: string, destination: string) => string[]])[] = [
+  ['hpcp', (source, destination) => [source, destination]],
+  ['run-mirror', (source, destination) => [source, destination]],
+  ['compress_files', (source) => ['-r', source]],
+  ['migrate_compress', (source, destination) => ['-s', source, '-d', destination]],
+  ['move_to_final', (source, destination) => ['-s', source, '-d', destination]],
+  ['dsync', (source, destination) => ['-n', '1', '--copy-with', 'bulkhaul', source, destination]],
+];
+
+describe.each(DROP_INS)('%s', (name, args) => {
+  const called = ({ at, source, destination }: ReturnType<typeof place>, ...more: string[]) =>
+    run([name, ...more, ...args(source, destination)], {
+      cwd: at,
+      env: { HOME: at, XDG_STATE_HOME: join(at, 'state') },
+    });
+
+  it('runs a command at its end, with the summary of each job', async () => {
+    const here = place();
+    const { at, hook, told } = here;
+    const file = join(at, 'bulkhaul.prom');
+    const { code, stderr } = await called(here, '--on-end', hook, '--on-failure', 'false', '--metrics-file', file);
+    expect(code, stderr).toBe(0);
+    const lines = jsonLines(told('input'));
+    expect(lines.length).toBeGreaterThan(0);
+    for (const line of lines) expect(line).toMatchObject({ type: 'summary', complete: true, exitCode: 0 });
+    expect(told('env')).toContain(`BULKHAUL_OPERATION=${name}\n`);
+    expect(told('env')).toContain('BULKHAUL_VERDICT=complete\n');
+    expect(readFileSync(file, 'utf8')).toContain(`bulkhaul_exit_code{operation="${name}"} 0\n`);
+    expect(stderr).not.toContain('--on-failure');
+  });
+
+  it('tells it what it was refused for', async () => {
+    const here = place();
+    const { at, hook, told } = here;
+    const { code } = await called({ ...here, source: join(at, 'missing') }, `--on-failure=${hook}`);
+    expect(code).toBeGreaterThan(0);
+    expect(jsonLines(told('input')).at(-1)?.complete).not.toBe(true);
+    expect(told('env')).toContain(`BULKHAUL_EXIT_CODE=${code}\n`);
+    expect(told('env')).toMatch(/BULKHAUL_SENTENCE=.*(missing|source)/);
+  });
+
+  it('refuses a command that is not there, and does nothing at the end of a dry run', async () => {
+    const here = place();
+    const { hook, destination, at } = here;
+    const { code, stderr } = await called(here, '--on-end', '/nothing/here');
+    expect({ code, there: existsSync(destination) }).toEqual({ code: 2, there: false });
+    expect(stderr).toContain(`${name}: error: argument --on-end: there is no program /nothing/here`);
+    expect((await called(here, '--serve-control')).stderr).toContain('argument --serve-control: it goes with --serve');
+    await called(here, '--dry-run', '--on-end', hook);
+    expect(existsSync(join(at, 'input'))).toBe(false);
+  });
+});
+
 /** What the parser of Prometheus' own library reads of a text: a value by its name and labels. */
 const PARSE = `
 import json, sys

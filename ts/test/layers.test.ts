@@ -127,8 +127,8 @@ const ROOMS = [
     'values',
     'answer',
     'digests',
-    'run',
     'ended',
+    'run',
     'jobs',
     'consent',
     'base',
@@ -140,7 +140,7 @@ const ROOMS = [
     'stores',
     'verbs',
   ].map((room) => `cli/${room}`),
-  ...['added', 'frame', 'help', 'console', 'settings', 'places', 'glob', 'compression', 'migration'].map(
+  ...['added', 'help', 'console', 'settings', 'frame', 'places', 'glob', 'compression', 'migration'].map(
     (room) => `cli/dropin/${room}`,
   ),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),

@@ -36,12 +36,13 @@ function ask(
 }
 
 /** A copy that is held by its limits until somebody lifts them, and its page. */
-async function watched(more: readonly string[] = []) {
+async function watched(more: readonly string[] = ['--jobs=1'], command = ['copy', 's/', 'd']) {
   const cwd = scratch();
   mkdirSync(join(cwd, 's'));
   for (let index = 0; index < 50; index += 1) writeFileSync(join(cwd, `s/<f>${index}`), Buffer.alloc(5000));
   mkdirSync(join(cwd, 'd/<f>7/x'), { recursive: true });
-  const args = ['copy', '--no-journal', '--serve', '0', '--iops-limit', '3', '-j1', ...more, 's/', 'd'];
+  const [name = '', ...operands] = command;
+  const args = [name, '--no-journal', '--serve', '0', '--iops-limit', '3', ...more, ...operands];
   const child = spawn(process.execPath, [executable, ...args], { cwd, env: { ...process.env, TMPDIR: cwd } });
   onTestFinished(() => void child.kill('SIGKILL'));
   const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
@@ -86,7 +87,7 @@ it('is seen by whoever has the address, and by nobody else', async () => {
 });
 
 it('shows each status, and the end', async () => {
-  const { url, ended, wish } = await watched(['--serve-control']);
+  const { url, ended, wish } = await watched(['--jobs=1', '--serve-control']);
   const events = ask(new URL('events', url));
   expect((await wish({ wish: 'limit', bytes: 0, entries: 0 })).text).toBe('there is no limit\n');
   expect(await ended).toBe(23);
@@ -102,7 +103,7 @@ it('shows each status, and the end', async () => {
 });
 
 it('takes what is wished for, where that was asked for, and from its own page only', async () => {
-  const { ended, wish } = await watched(['--serve-control']);
+  const { ended, wish } = await watched(['--jobs=1', '--serve-control']);
   expect((await wish({ wish: 'stop' }, { Origin: 'http://evil.example' })).code).toBe(403);
   expect((await wish({ wish: 'stop' }, { 'Content-Type': 'text/plain' })).code).toBe(415);
   expect(await wish({ wish: 'pause' })).toMatchObject({ code: 200, text: 'it waits\n' });
@@ -114,8 +115,20 @@ it('takes what is wished for, where that was asked for, and from its own page on
   expect(await ended).toBe(130);
 });
 
+it.each([
+  ['hpcp', 's', 'e'],
+  ['run-mirror', 's', 'e'],
+  ['migrate_compress', '-s', 's', '-d', 'e'],
+])('can be had of %s too', async (...command) => {
+  const jobs = command[0] === 'migrate_compress' ? ['--workers=1'] : ['--jobs=1'];
+  const { url, ended, wish } = await watched(['--serve-control', ...jobs], command);
+  expect((await ask(url)).text).toContain(`<h1>main.js ${command[0]} --no-journal`);
+  expect(await wish({ wish: 'stop' })).toMatchObject({ code: 200, text: 'it stops in good order\n' });
+  expect(await ended).toBeGreaterThan(0);
+});
+
 it('waits for as long as somebody wants', async () => {
-  const { url, ended, wish, child } = await watched(['--serve-control']);
+  const { url, ended, wish, child } = await watched(['--jobs=1', '--serve-control']);
   expect((await wish({ wish: 'pause' })).code).toBe(200);
   const done = async () => /entries done<\/dt><dd>([\d,]+)/.exec((await ask(url)).text)?.[1];
   // What was let through before has come to its end by the time that a status tells the same twice.
@@ -147,7 +160,7 @@ it('says what control goes with', async () => {
 });
 
 it.skipIf(noBrowser)('in a browser follows the job, and does what is pressed there', async () => {
-  const { url, ended } = await watched(['--serve-control', '--bwlimit', '20K']);
+  const { url, ended } = await watched(['--jobs=1', '--serve-control', '--bwlimit', '20K']);
   // The page came without numbers, or with those of its first moment.
   const { value, errors } = await browse(
     url.href,

@@ -20,14 +20,14 @@ async function loaded(args: readonly string[], startedAs = executable): Promise<
 }
 
 const MAIN = ['cli/exit', 'cli/main', 'error', 'names', 'verdict'].map((name) => `ts/dist/${name}.js`);
-const HPCP = ['dropin/argparse', 'dropin/frame', 'dropin/hpcp', 'dropin/hpcp/flags', 'version'].map(
+const HPCP = ['dropin/added', 'dropin/argparse', 'dropin/frame', 'dropin/hpcp', 'dropin/hpcp/flags', 'version'].map(
   (name) => `ts/dist/cli/${name}.js`,
 );
 const MIRROR = ['added', 'argparse', 'frame', 'run-mirror', 'run-mirror/flags']
   .map((name) => `ts/dist/cli/dropin/${name}.js`)
   .concat('ts/dist/cli/version.js');
 const PAGE = 'ts/dist/cli/dropin/help.js';
-const DSYNC = ['dropin/argparse', 'dropin/frame', 'dropin/dsync', 'dropin/dsync/flags', 'version'].map(
+const DSYNC = ['dropin/added', 'dropin/argparse', 'dropin/frame', 'dropin/dsync', 'dropin/dsync/flags', 'version'].map(
   (name) => `ts/dist/cli/${name}.js`,
 );
 const ANSWER = 'ts/dist/cli/answer.js';

@@ -1,15 +1,22 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
 import { readFile } from 'node:fs/promises';
 import { BulkhaulError, whyOf } from '../error.js';
-import type { Report } from '../events.js';
 import { display, fromBytes, toBytes } from '../names.js';
 import type { Resources } from '../native/options.js';
 import type { JournalSettings } from '../ops/arguments.js';
-import { checkCommand, parseCommand } from './ended.js';
+import { checkCommand, parseCommand, type Witness } from './ended.js';
 import { exitCodeOfError, systemError } from './exit.js';
 import { choice, either, flag, type Given, number, value } from './options.js';
 import { Command } from './parser.js';
-import { type CommonSettings, errorText, inUse, journalSettings, PROGRESS, stateDirectory } from './run.js';
+import {
+  type CommonSettings,
+  type Context,
+  errorText,
+  inUse,
+  journalSettings,
+  PROGRESS,
+  stateDirectory,
+} from './run.js';
 import { parseCount, parseRate } from './values.js';
 
 /** A native verb: its errors go to stderr, and its exit code comes from the table. */
@@ -150,22 +157,23 @@ export abstract class VerbCommand extends BareCommand {
     help: 'Write metrics for Prometheus into FILE, replaced every 15 s and at the end, as the textfile collector of node_exporter reads them (FILE.prom); not in a dry run',
   });
 
-  #report: Report | undefined;
-  #error: BulkhaulError | undefined;
+  readonly #witness: Witness = { reports: [] };
 
   override async validateAndExecute(): Promise<number> {
+    // clipanion has no place for it, and hands the context on as it is.
+    Object.assign(this.context, { witness: this.#witness } satisfies Partial<Context>);
     const exitCode = await super.validateAndExecute();
     const { onEnd, onFailure, metricsFile, dryRun } = this;
     if (dryRun || (!onEnd && !onFailure && metricsFile === undefined)) return exitCode;
     const { atEnd } = await import('./ended.js');
-    const ending = { operation: this.operation, exitCode, report: this.#report, error: this.#error };
+    const ending = { operation: this.operation, exitCode, ...this.#witness };
     const say = (sentence: string) => void this.context.stderr.write(`bulkhaul: ${display(sentence)}\n`);
     await atEnd({ onEnd, onFailure, metricsFile }, ending, this.context.env, say);
     return exitCode;
   }
 
   protected override failed(error: BulkhaulError): void {
-    this.#error = error;
+    this.#witness.refusal = error;
   }
 
   /** The word that the verb is called by. */
@@ -191,10 +199,7 @@ export abstract class VerbCommand extends BareCommand {
     }
     const metrics =
       dryRun || this.metricsFile === undefined ? undefined : { path: this.metricsFile, operation: this.operation };
-    const told = (report: Report) => {
-      this.#report = report;
-    };
-    return { serve, dryRun, json, progress, quiet, verbose, logFile, stallTimeout, maxDuration, metrics, told };
+    return { serve, dryRun, json, progress, quiet, verbose, logFile, stallTimeout, maxDuration, metrics };
   }
 
   /** The journal, as an option of a job. */

@@ -49,13 +49,18 @@ export function checkCommand([program]: UserCommand, option: string, { PATH = ''
   if (!runs) throw new BulkhaulError('USAGE', `${option}: there is no program ${program} that can be run`);
 }
 
+/** What is learnt of a command while it runs. */
+export interface Witness {
+  /** What its jobs did, as they ended. */
+  readonly reports: Report[];
+  /** What it was refused for. */
+  refusal?: { readonly code: string; readonly message: string };
+}
+
 /** How a command ended. */
-export interface Ending {
+export interface Ending extends Witness {
   readonly operation: string;
   readonly exitCode: number;
-  /** What it did; absent where it failed before. */
-  readonly report?: Report | undefined;
-  readonly error?: BulkhaulError | undefined;
 }
 
 /** What is to be done then. */
@@ -68,16 +73,23 @@ export interface Wishes {
 /** Does it, and tells `say` what went wrong. */
 export async function atEnd(wishes: Wishes, ending: Ending, env: NodeJS.ProcessEnv, say: (sentence: string) => void) {
   const { onEnd, onFailure, metricsFile } = wishes;
+  const report = decisive(ending.reports);
   if (metricsFile !== undefined) {
     const { writeMetrics } = await import('../report/metrics.js');
     try {
-      writeMetrics(metricsFile, { ...ending, now: Date.now() / 1000 });
+      const { operation, exitCode } = ending;
+      writeMetrics(metricsFile, { operation, exitCode, report, now: Date.now() / 1000 });
     } catch (error) {
       say((error as Error).message);
     }
   }
   if (onEnd) await runCommand(onEnd, '--on-end', ending, env, say);
   if (onFailure && ending.exitCode !== ExitCode.complete) await runCommand(onFailure, '--on-failure', ending, env, say);
+}
+
+/** The report that the end is told by: the last that is not complete, or the last. */
+function decisive(reports: readonly Report[]): Report | undefined {
+  return reports.findLast(({ complete }) => !complete) ?? reports.at(-1);
 }
 
 async function runCommand(
@@ -87,17 +99,19 @@ async function runCommand(
   env: NodeJS.ProcessEnv,
   say: (sentence: string) => void,
 ): Promise<void> {
-  const { operation, exitCode, report, error } = ending;
+  const { operation, exitCode, reports, refusal } = ending;
   const { jsonLine } = await import('../report/json.js');
-  const { code = 'INTERNAL', message = 'it ended without a report' } = error ?? {};
-  const input = report
-    ? jsonLine({ ...report, exitCode, type: 'summary' })
-    : jsonLine({ type: 'error', kind: 'refused', code, message });
+  const report = decisive(reports);
+  const { code, message } = refusal ?? { code: 'INTERNAL', message: 'it ended without a report' };
+  // Of one job the code is the command's.
+  const own = reports.length === 1 ? { exitCode } : {};
+  const lines = reports.map((each) => jsonLine({ ...each, ...own, type: 'summary' }));
+  if (refusal || !report) lines.push(jsonLine({ type: 'error', kind: 'refused', code, message }));
   const told = {
     BULKHAUL_OPERATION: operation,
     BULKHAUL_EXIT_CODE: String(exitCode),
     BULKHAUL_VERDICT: verdict(exitCode),
-    BULKHAUL_SENTENCE: report ? sentenceOf(report, exitCode) : message,
+    BULKHAUL_SENTENCE: refusal || !report ? message : sentenceOf(report, exitCode),
   };
   await new Promise<void>((resolve) => {
     // Standard output is for data of ours.
@@ -111,7 +125,7 @@ async function runCommand(
       resolve();
     });
     // Who does not read it does not need it.
-    child.stdin?.on('error', () => undefined).end(input);
+    child.stdin?.on('error', () => undefined).end(lines.join(''));
   });
 }
 

@@ -19,6 +19,7 @@ import type { Follower, Listener, ReportSettings } from '../report/follow.js';
 import type { Origin } from '../report/log.js';
 import type { ServeSettings } from '../report/serve.js';
 import { ExitCode } from '../verdict.js';
+import type { Witness } from './ended.js';
 import { version } from './version.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
@@ -58,10 +59,10 @@ export interface CommonSettings {
   label?: string;
   /** Only a look at what would be done, before a question: failures are not shown, and not kept. */
   preview?: boolean;
+  /** Failures are shown by whoever listens. */
+  ownFailures?: boolean;
   /** The file of the metrics, and what they are of. */
   metrics?: { path: string; operation: string } | undefined;
-  /** Is told what was done. */
-  told?: (report: Report) => void;
   /** What the command ends with, where that is not what the report says. */
   exitCode?: (report: Report) => number;
 }
@@ -72,6 +73,8 @@ export interface Context {
   stdout: Writable;
   stderr: Writable;
   env: NodeJS.ProcessEnv;
+  /** Learns what becomes of the command. */
+  witness?: Witness | undefined;
 }
 
 /** What a job is shown with. */
@@ -95,6 +98,23 @@ export function errorText(error: unknown, label = 'bulkhaul'): string {
  * Prints no summary for people: that is the command's own.
  */
 export async function runJob(
+  begin: (entries: boolean, hush: Follower['hush']) => Job,
+  settings: CommonSettings,
+  context: Outputs,
+  listen?: Listener,
+): Promise<Report> {
+  const { witness } = context;
+  try {
+    const report = await followed(begin, settings, context, listen);
+    if (!settings.preview) witness?.reports.push(report);
+    return report;
+  } catch (error) {
+    if (witness) witness.refusal ??= BulkhaulError.from(error);
+    throw error;
+  }
+}
+
+async function followed(
   begin: (entries: boolean, hush: Follower['hush']) => Job,
   settings: CommonSettings,
   context: Outputs,
@@ -126,9 +146,7 @@ export async function runJob(
   const handlers = { SIGINT: stop, SIGTERM: stop, SIGHUP: stop, SIGUSR1: tell } as const;
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal as NodeJS.Signals, handler);
   try {
-    const report = await follow(job, listen);
-    if (!settings.preview) settings.told?.(report);
-    return report;
+    return await follow(job, listen);
   } finally {
     clearTimeout(end);
     clearTimeout(limit);
@@ -248,7 +266,7 @@ function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outpu
     metrics: preview ? undefined : metrics,
     origin,
     exitCode,
-    failures: preview ? undefined : failureSettings(label, env, origin),
+    failures: preview || settings.ownFailures ? undefined : failureSettings(label, env, origin),
   };
 }
 

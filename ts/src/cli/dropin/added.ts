@@ -5,6 +5,46 @@
  */
 import { chosen, type FlagTable, UsageError, type Values } from './argparse.js';
 
+/** For whoever watches a run, and what is done when it is over; every drop-in has them. */
+export const WATCHED = {
+  serve: {
+    names: ['--serve'],
+    takes: 'text',
+    metavar: '[HOST:]PORT',
+    rank: 2,
+    help: 'Let a browser watch: prints, for each job, an address that only you know; of this machine only, unless HOST says otherwise; port 0 is any.',
+  },
+  serve_control: {
+    names: ['--serve-control'],
+    takes: 'none',
+    rank: 2,
+    help: 'Limits, a pause and a stop in good order can be had from the page of --serve.',
+  },
+  on_end: {
+    names: ['--on-end'],
+    takes: 'text',
+    metavar: 'COMMAND',
+    rank: 2,
+    help: 'Run COMMAND when all is over, also where it failed early: a program, or a JSON array of words, which no shell reads. It gets the summary of each job as a JSON line on standard input, and BULKHAUL_VERDICT, BULKHAUL_EXIT_CODE, BULKHAUL_SENTENCE and BULKHAUL_OPERATION in its environment; not in a dry run.',
+  },
+  on_failure: {
+    names: ['--on-failure'],
+    takes: 'text',
+    metavar: 'COMMAND',
+    rank: 2,
+    help: 'The same where the exit code is not 0.',
+  },
+  metrics_file: {
+    names: ['--metrics-file'],
+    takes: 'text',
+    metavar: 'FILE',
+    rank: 2,
+    help: 'Write metrics for Prometheus into FILE, replaced every 15 s and at the end, as the textfile collector of node_exporter reads them (FILE.prom); not in a dry run.',
+  },
+} as const satisfies FlagTable;
+
+export type WatchedValues = Values<typeof WATCHED>;
+
 /** Rank 2: bulkhaul's own. */
 export const ADDED = {
   version: { names: ['--version'], takes: 'none', rank: 2, help: 'Show the version.' },
@@ -66,6 +106,7 @@ export const ADDED = {
     help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
   },
   no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
+  ...WATCHED,
 } as const satisfies FlagTable;
 
 export type AddedValues = Values<typeof ADDED>;

@@ -12,7 +12,8 @@ export function compressFiles(args: readonly string[], context: Context): Promis
     version: () => `compress_files (bulkhaul ${version()})\n`,
     help: async () => (await import('./compress_files/help.js')).helpText,
     lost: 1,
-    run: async (call: ReturnType<typeof parseCall>) => (await import('./compress_files/run.js')).run(call, context),
+    run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
+      (await import('./compress_files/run.js')).run(call, watched),
   };
   return dropIn(face, args, context);
 }

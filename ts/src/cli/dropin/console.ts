@@ -38,6 +38,8 @@ export class Console<Problem extends { readonly message: string; readonly said?:
 
   /** With --json: a line for a program. */
   json(event: { type: 'error'; kind: 'refused'; code: string; message: string } | NoteEvent): void {
+    const { witness } = this.streams;
+    if (witness && event.type === 'error') witness.refusal ??= event;
     if (this.settings.json) this.#stdout.write(jsonLine(event));
   }
 

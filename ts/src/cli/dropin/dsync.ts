@@ -15,7 +15,7 @@ export function dsync(args: readonly string[], context: Context): Promise<number
     version: () => `dsync (bulkhaul ${version()})\n`,
     help: async () => (await import('./dsync/help.js')).helpText,
     lost: 2,
-    run: async (call: DsyncCall) => (await import('./dsync/run.js')).run(call, context),
+    run: async (call: DsyncCall, watched: Context) => (await import('./dsync/run.js')).run(call, watched),
   };
   return dropIn(face, args, context);
 }

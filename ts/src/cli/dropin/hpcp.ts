@@ -13,7 +13,8 @@ export function hpcp(args: readonly string[], context: Context): Promise<number>
     help: async () => (await import('./hpcp/help.js')).helpText,
     // The original's code.
     lost: 191,
-    run: async (call: ReturnType<typeof parseCall>) => (await import('./hpcp/run.js')).run(call, context),
+    run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
+      (await import('./hpcp/run.js')).run(call, watched),
   };
   return dropIn(face, args, context);
 }

@@ -12,7 +12,8 @@ export function migrateCompress(args: readonly string[], context: Context): Prom
     version: () => `migrate_compress (bulkhaul ${version()})\n`,
     help: async () => (await import('./migrate_compress/help.js')).helpText,
     lost: 1,
-    run: async (call: ReturnType<typeof parseCall>) => (await import('./migrate_compress/run.js')).run(call, context),
+    run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
+      (await import('./migrate_compress/run.js')).run(call, watched),
   };
   return dropIn(face, args, context);
 }

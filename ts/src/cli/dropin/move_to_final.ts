@@ -12,7 +12,8 @@ export function moveToFinal(args: readonly string[], context: Context): Promise<
     version: () => `move_to_final (bulkhaul ${version()})\n`,
     help: async () => (await import('./move_to_final/help.js')).helpText,
     lost: 1,
-    run: async (call: ReturnType<typeof parseCall>) => (await import('./move_to_final/run.js')).run(call, context),
+    run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
+      (await import('./move_to_final/run.js')).run(call, watched),
   };
   return dropIn(face, args, context);
 }

@@ -13,7 +13,8 @@ export function runMirror(args: readonly string[], context: Context): Promise<nu
     help: async () => (await import('./run-mirror/help.js')).helpText,
     // The original's code for input and output that fail.
     lost: 2,
-    run: async (call: ReturnType<typeof parseCall>) => (await import('./run-mirror/run.js')).run(call, context),
+    run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
+      (await import('./run-mirror/run.js')).run(call, watched),
   };
   return dropIn(face, args, context);
 }

@@ -31,15 +31,19 @@ export async function run(call: CompressCall, streams: Context): Promise<number>
   const { root, compression, values } = call;
   const { dry_run: dryRun, json, quiet } = values;
   const say = (line: string) => streams.stderr.write(`${line}\n`);
+  const refuse = (refusal: { code: string; message: string }) => {
+    if (streams.witness) streams.witness.refusal = refusal;
+    say(`ERROR ${display(refusal.message)}`);
+  };
   if (!statSync(toBytes(root), { throwIfNoEntry: false })?.isDirectory()) {
-    say(`ERROR root directory does not exist: ${display(root)}`);
+    refuse({ code: 'NO_SOURCE', message: `root directory does not exist: ${root}` });
     return ExitCode.usage;
   }
   const settings: CommonSettings = {
     ...settingsOf('compress_files', values, call.progress),
     exitCode: (report) => (report.complete ? 0 : report.interrupted ? ExitCode.interrupted : 1),
     // Each failure has its line here.
-    preview: true,
+    ownFailures: true,
   };
   // Lines come clear of the status row of a terminal.
   let clear: (body: () => Promise<void>) => unknown = (body) => body();
@@ -70,7 +74,7 @@ export async function run(call: CompressCall, streams: Context): Promise<number>
   } catch (thrown) {
     const error = systemError(thrown);
     if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
-    say(`ERROR ${display(error.message)}`);
+    refuse(error);
     return 1;
   }
 }

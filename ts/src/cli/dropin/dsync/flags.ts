@@ -5,6 +5,7 @@
  */
 import { isAbsolute, join } from 'node:path';
 import { display } from '../../../names.js';
+import { WATCHED } from '../added.js';
 import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage, type Values } from '../argparse.js';
 
 /** Rank 0: the original's. Rank 2: bulkhaul's own. */
@@ -126,6 +127,7 @@ export const FLAGS = {
     rank: 2,
     help: 'Append failures, notes and the summary to FILE, as JSON lines; - is standard error.',
   },
+  ...WATCHED,
 } as const satisfies FlagTable;
 
 export type DsyncValues = Values<typeof FLAGS>;

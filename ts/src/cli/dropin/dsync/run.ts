@@ -32,6 +32,7 @@ import { type CommonSettings, type Context, neededSpillDirectory, PROGRAM, runJo
 import { elsewhere, parseRate } from '../../values.js';
 import { Console } from '../console.js';
 import { real, within } from '../places.js';
+import { watched } from '../settings.js';
 import { type DsyncCall, isElsewhere } from './flags.js';
 import { type Cut, deal, nameOf, type Plan, Plans, someOf, type Top, topOf } from './plan.js';
 
@@ -371,6 +372,7 @@ class Dsync {
       quiet: values.quiet,
       verbose: values.verbose,
       logFile: values.log_file === '-' ? '/dev/stderr' : values.log_file,
+      ...watched('dsync', values),
       exitCode: (report) => exitCode([...this.out.problems, ...problemsOf(report)]),
     };
   }

@@ -5,6 +5,7 @@
  * abbreviation too, keeps its meaning: a higher rank is asked only where a lower one has no match.
  */
 import { display } from '../../../names.js';
+import { WATCHED } from '../added.js';
 import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage, type Values } from '../argparse.js';
 
 /** In the order of the original's help, which is the order of the echo. */
@@ -445,6 +446,7 @@ export const FLAGS = {
     rank: 2,
     help: 'Order of disk requests: idle, best-effort or realtime, the last two also with :LEVEL, 0 (first) to 7.',
   },
+  ...WATCHED,
 } as const satisfies FlagTable;
 
 export type HpcpValues = Values<typeof FLAGS>;

@@ -11,6 +11,7 @@ import type { JournalSettings } from '../../../ops/arguments.js';
 import { type CommonSettings, journalSettings, stateDirectory } from '../../run.js';
 import { parseCount, parseRate } from '../../values.js';
 import { UsageError } from '../argparse.js';
+import { watched } from '../settings.js';
 import { choice, type HpcpValues } from './flags.js';
 
 /** Worker threads at most, as the engine has it. */
@@ -29,6 +30,7 @@ export function settingsOf(values: HpcpValues, exitCode: (report: Report) => num
     verbose: false,
     logFile: values.log_file === '-' ? '/dev/stderr' : values.log_file,
     stallTimeout: Number(values.stall_timeout ?? values.command_timeout_limit ?? 0),
+    ...watched('hpcp', values),
   };
 }
 

@@ -365,7 +365,7 @@ class Mirror {
     const { verify } = await import('../../../ops/verify.js');
     const algorithm = step === 'all' ? this.#algorithm : algo === 'auto' ? undefined : algo;
     // Each failure has its line here, in the words of the original.
-    const settings: CommonSettings = { ...this.#settings(findingsOf), preview: true };
+    const settings: CommonSettings = { ...this.#settings(findingsOf), ownFailures: true };
     const { report, counted } = await this.#hash(
       () =>
         verify({
