@@ -1,7 +1,7 @@
 //! Packing: trees become a few large tar files, shards, each with an index, in a directory.
 //!
-//! Comes in: [`PackOptions`]; goes out: a [`Job`] that walks, cuts ([`order`]), reads ([`read`]), writes ([`shard`]) and sends an event for
-//! each shard that is there ([`run`]). Promises: a shard and its index appear under their names when they are whole,
+//! Comes in: [`PackOptions`]; goes out: a [`Job`] that walks, cuts (`order`), reads (`read`), writes (`shard`) and sends an event for
+//! each shard that is there (`run`). Promises: a shard and its index appear under their names when they are whole,
 //! were synced and read back, and nothing that is there is ever written over; every entry that is found is in one shard, but
 //! sockets; all names of an inode are in one, and the directories above an entry are there too, so that each shard restores
 //! on its own; what could not be read, or changed while it was, is a failure and is in none. Every file is read once. The

@@ -1,7 +1,7 @@
 //! Unpacking: what is in shards, or in any tar, becomes a tree again; or is listed, or verified.
 //!
-//! Comes in: [`UnpackOptions`]; goes out: a [`Job`] that finds out what there is ([`plan`]), reads it ([`archive`]), and writes
-//! it below the target ([`tree`]). Promises: nothing is written outside of the target, whatever the archive says: absolute
+//! Comes in: [`UnpackOptions`]; goes out: a [`Job`] that finds out what there is (`plan`), reads it (`archive`), and writes
+//! it below the target (`tree`). Promises: nothing is written outside of the target, whatever the archive says: absolute
 //! names and `..` are refused and counted, and no link is followed, neither one that is there nor one that was just made. A
 //! file appears under its name when it is whole and has the digest that the index knows; what is there already with size and
 //! time is left. Damage costs the entries that it hits, which are named. Of several entries of one path the last counts.

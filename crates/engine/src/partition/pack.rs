@@ -8,7 +8,7 @@
 //! each as a share of all there is, weigh what the part has of either. So large files even out the bytes and leave the
 //! numbers alone, and the small ones, which come last and are many, even out the numbers (the dot product of R. Panigrahy
 //! et al., "Heuristics for Vector Bin Packing", 2011, on the order of R. Graham's longest processing time first). Where the
-//! number of parts is given, a part takes nothing more when it costs its share and [`SLACK`] of it: what can't be dealt out
+//! number of parts is given, a part takes nothing more when it costs its share and `SLACK` of it: what can't be dealt out
 //! evenly in one dimension makes the other a little lopsided, not wholly, and no part costs more than that and one thing. For things of about one size the direction is about the same: parts are kept in a heap for it, which is made anew
 //! when the size has halved, so that a thing costs the logarithm of the number of parts.
 
