@@ -562,9 +562,9 @@ const ROWS: Record<string, Row> = {
     },
     cells: {
       view: [0, BOTH, BOTH, 'skipped: 2 unchanged'],
-      folded: [3, NAMESAKES, '', 'takes names for one that differ by case'],
+      folded: [23, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
       'equal inodes': [0, TWINS, TWINS, SHARDED],
-      'whole seconds': [0, BOTH, BOTH, SHARDED],
+      'whole seconds': [0, BOTH, BOTH, 'skipped: 2 unchanged'],
       'clamped times': [0, BOTH, BOTH, "note (time, 1x): the destination can't keep its time"],
       'dropped times': [23, BOTH, BOTH, 'LOST (times, '],
       'no chown': [23, BOTH, BOTH, /LOST .*the owner was not kept.*\/a$/m],

@@ -213,9 +213,11 @@ impl Pack {
         (next, known): (Next, Option<Known>),
     ) -> Result<Parts, Refusal> {
         desk.enter(Phase::Copying);
+        let (bases, teller) = (Bases::open(&self.roots)?, self.teller(desk));
         let mut changed = None;
         if let Some(known) = known {
-            changed = Some(known.join(desk, sorters, sorted, self.options.dry_run)?);
+            let mut same = |path: &[u8], kind, bytes| teller.unchanged((path, kind, &bases.path(path)), bytes);
+            changed = Some(known.join((desk, &mut same), sorters, sorted, self.options.dry_run)?);
         }
         let (sorted, removed) = match &mut changed {
             Some((changed, removed)) => (changed, removed.take()),
@@ -225,11 +227,10 @@ impl Pack {
         let mut cutter = Cutter::new(desk, (sorters, sorted), self.options.shard_bytes, rooted)?;
         let suffix = self.codec.map_or("", |codec| codec.format().suffix());
         if self.options.dry_run {
-            return self.rehearse(desk, &mut cutter, (next.shard, suffix));
+            return self.rehearse((teller, &bases), &mut cutter, (next.shard, suffix));
         }
         let place = Arc::new(self.place(desk)?);
-        let bases = Bases::open(&self.roots)?;
-        let run = Run::new((desk, self.teller(desk)), &place, (&bases, cutter), next);
+        let run = Run::new((desk, teller), &place, (&bases, cutter), next);
         let (_, most, _) = Budget::share(desk.counters.len());
         let workers = self.staff.steady(most);
         desk.staff(workers);
@@ -248,24 +249,29 @@ impl Pack {
     }
 
     /// Tells of the shards that there would be.
-    fn rehearse(&self, desk: &Desk, cutter: &mut Cutter<'_>, (first, suffix): (u64, &str)) -> Result<Parts, Refusal> {
+    fn rehearse(
+        &self,
+        (teller, bases): (Teller<'_>, &Bases),
+        cutter: &mut Cutter<'_>,
+        (first, suffix): (u64, &str),
+    ) -> Result<Parts, Refusal> {
         let (mut parts, mut part) = (Parts::default(), Part::default());
-        let teller = self.teller(desk);
+        let desk = teller.desk;
         let counters = &desk.counters[0];
         while !desk.cancel.is_draining()
             && let Some(batch) = cutter.batch()?
         {
+            part.number = batch.shard + first;
+            part.path = join(&self.options.destination, &shards::name(part.number, suffix));
             for item in batch.items.iter().filter(|item| !item.again) {
                 let bytes = if item.leader.is_none() { item.content() } else { 0 };
                 let outcome = outcome_of(item.kind(), item.leader.is_some());
                 counters.planned(bytes, bytes, true);
                 counters.outcome(item.kind(), outcome, None, bytes);
-                teller.tell((item, b""), outcome, bytes);
+                teller.tell((item, &bases.path(&item.path), &part.path), outcome, bytes);
                 (part.entries, part.bytes) = (part.entries + 1, part.bytes + bytes);
             }
             if batch.last {
-                part.number = batch.shard + first;
-                part.path = join(&self.options.destination, &shards::name(part.number, suffix));
                 teller.add(&mut parts, std::mem::take(&mut part));
             }
         }

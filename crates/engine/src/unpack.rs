@@ -12,6 +12,8 @@
 
 mod archive;
 mod plan;
+mod rehearse;
+mod tell;
 mod tree;
 mod words;
 
@@ -21,16 +23,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhaul_formats::digest::{Algorithm, Hashers};
 use bulkhaul_formats::shards;
 use bulkhaul_formats::shards::{Line, Packed};
-use bulkhaul_sys::{Kind, Time};
+use bulkhaul_sys::Kind;
 
 use self::archive::Archives;
 use self::plan::{Chosen, Plan};
+use self::rehearse::Rehearsal;
+use self::tell::Teller;
 use self::tree::{Hand, Tree};
 pub use self::words::Task;
 use self::words::{Done, compare};
-use crate::entry::{Changes, Details, Outcome};
+use crate::entry::Outcome;
 use crate::error::{Failure, Fault, Refusal, Stopped};
-use crate::event::EntryEvent;
 use crate::job::desk::{Desk, Phase};
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
@@ -46,7 +49,6 @@ use crate::tree::path;
 const BATCH_ENTRIES: usize = 64;
 /// Bytes of an archive that they have together, about.
 const BATCH_BYTES: u64 = 1024 * 1024;
-const SECOND: i128 = 1_000_000_000;
 
 /// What is unpacked, as asked for.
 #[derive(Clone, Debug)]
@@ -112,12 +114,22 @@ struct Unpack {
 /// What the workers of one run share.
 struct Run<'r> {
     desk: &'r Arc<Desk>,
+    teller: Teller<'r>,
     options: &'r UnpackOptions,
     archives: &'r Archives,
     tree: Option<&'r Tree>,
-    entries: Mutex<Sorted>,
+    /// In a dry run.
+    rehearsal: Option<&'r Rehearsal>,
+    entries: Mutex<Entries>,
     sorters: &'r Sorters,
     refusal: Mutex<Option<Refusal>>,
+}
+
+/// Entries that wait for a worker.
+struct Entries {
+    all: Sorted,
+    /// The key of the last one, where they come by all spellings of their names.
+    last: Option<Vec<u8>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,20 +159,27 @@ impl Run<'_> {
         }
     }
 
-    fn batch(&self) -> Result<Vec<Packed>, Refusal> {
+    /// Some entries, each with whether it meets the one before.
+    fn batch(&self) -> Result<Vec<(Packed, bool)>, Refusal> {
         let mut entries = locked(&self.entries);
+        let Entries { all, last } = &mut *entries;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
-            let Some((_, payload)) = entries.next().map_err(|errno| self.sorters.refusal(errno))? else {
+            let Some((key, payload)) = all.next().map_err(|errno| self.sorters.refusal(errno))? else {
                 break;
             };
             let Ok(Some(Line::Entry(packed))) = shards::parse(payload) else {
                 return Err(self.sorters.refusal(bulkhaul_sys::Errno::IO));
             };
             bytes += packed.length;
-            batch.push(*packed);
+            let meets = self.folds() && last.replace(key.to_vec()).is_some_and(|last| last == key);
+            batch.push((*packed, meets));
         }
         Ok(batch)
+    }
+
+    fn folds(&self) -> bool {
+        self.rehearsal.is_some_and(|rehearsal| rehearsal.folds)
     }
 
     fn work(&self, counters: &Counters) -> Result<(), Refusal> {
@@ -171,11 +190,11 @@ impl Run<'_> {
             if batch.is_empty() {
                 return Ok(());
             }
-            for packed in batch {
+            for (packed, meets) in batch {
                 if self.desk.cancel.is_draining() || !self.desk.may_begin() {
                     return Ok(());
                 }
-                match self.entry(&packed, hand.as_mut(), &mut digest) {
+                match self.entry((&packed, meets), hand.as_mut(), &mut digest) {
                     Ok(Some(done)) => self.record(counters, &packed, &done),
                     // Further names and directories have their turn later.
                     Ok(None) => {}
@@ -188,32 +207,22 @@ impl Run<'_> {
 
     fn entry(
         &self,
-        packed: &Packed,
+        (packed, meets): (&Packed, bool),
         hand: Option<&mut Hand<'_>>,
         digest: &mut Hashers,
     ) -> Result<Option<Done>, Stopped> {
+        if let Some(rehearsal) = self.rehearsal {
+            return Ok(Some(rehearsal.entry(packed, meets)?));
+        }
         let kind = kind_of(&packed.entry);
         let bytes = if kind == Kind::File {
             packed.entry.size.unwrap_or_default()
         } else {
             0
         };
-        let told = |outcome| Done {
-            outcome,
-            reason: None,
-            bytes,
-        };
-        match &self.options.task {
-            Task::List => return Ok(Some(told(Outcome::Listed))),
-            Task::Into(_) if self.options.dry_run => {
-                let outcome = if kind == Kind::File {
-                    Outcome::Copied
-                } else {
-                    Outcome::Made
-                };
-                return Ok(Some(told(outcome)));
-            }
-            Task::Into(_) | Task::Verify => {}
+        let told = |outcome| Done::of(outcome, bytes);
+        if self.options.task == Task::List {
+            return Ok(Some(told(Outcome::Listed)));
         }
         let archive = self.archives.get(&packed.shard)?;
         if self.options.task == Task::Verify && archive.is_proved {
@@ -230,11 +239,11 @@ impl Run<'_> {
 
     fn record(&self, counters: &Counters, packed: &Packed, done: &Done) {
         let kind = kind_of(&packed.entry);
-        if self.options.dry_run {
+        if self.options.dry_run && done.outcome != Outcome::Skipped {
             counters.planned(done.bytes, done.bytes, true);
         }
         counters.outcome(kind, done.outcome, done.reason, done.bytes);
-        self.tell(packed, kind, done);
+        self.teller.tell(packed, done);
     }
 
     fn failed(&self, counters: &Counters, packed: &Packed, fault: &Fault) {
@@ -243,40 +252,6 @@ impl Run<'_> {
         let shard = format!("in {}", path::show(&packed.shard));
         let path = packed.entry.path.clone();
         self.desk.fail(Failure::new(fault, path, kind, Some(&shard)));
-    }
-
-    fn tell(&self, packed: &Packed, kind: Kind, done: &Done) {
-        if !self.options.entry_events {
-            return;
-        }
-        let entry = &packed.entry;
-        let mtime = entry.mtime.unwrap_or_default();
-        self.desk.tell(EntryEvent {
-            outcome: done.outcome,
-            kind,
-            path: entry.path.clone(),
-            source: packed.shard.clone(),
-            destination: Vec::new(),
-            bytes: done.bytes,
-            changes: Changes::default(),
-            reason: done.reason,
-            target: entry.target.clone(),
-            hash: None,
-            digests: entry.digests.clone(),
-            details: Some(Details {
-                size: entry.size.unwrap_or_default(),
-                vague: false,
-                mtime: Time {
-                    sec: i64::try_from(mtime.div_euclid(SECOND)).unwrap_or_default(),
-                    nsec: u32::try_from(mtime.rem_euclid(SECOND)).unwrap_or_default(),
-                },
-                mode: entry.mode.unwrap_or_default(),
-                uid: entry.uid.unwrap_or_default(),
-                gid: entry.gid.unwrap_or_default(),
-                rdev: 0,
-                xattrs: 0,
-            }),
-        });
     }
 }
 
@@ -299,7 +274,12 @@ impl Work for Unpack {
         desk.staff(workers);
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 4).counted(desk.steps());
         let mut archives = Archives::open(&options.archive, self.scratch(), desk)?;
-        let plan = Plan::make(&archives, &self.chosen, &sorters, desk)?;
+        let rehearsal = match &options.task {
+            Task::Into(target) if options.dry_run => Some(Rehearsal::open(target)?),
+            Task::Into(_) | Task::List | Task::Verify => None,
+        };
+        let folds = rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.folds);
+        let plan = Plan::make(&archives, (&self.chosen, folds), &sorters, desk)?;
         desk.enter(Phase::Copying);
         let tree = match &options.task {
             Task::Into(target) if !options.dry_run => Some(Tree::open(target, options.owner, &sorters, desk)?),
@@ -308,14 +288,25 @@ impl Work for Unpack {
         if options.task == Task::Verify {
             archives.prove(desk);
         }
+        let teller = Teller {
+            desk,
+            entries: options.entry_events,
+            source: archives.path(),
+            target: options.task.target(),
+        };
         let mut entries = plan.entries;
         loop {
             let run = Run {
                 desk,
+                teller,
                 options,
                 archives: &archives,
                 tree: tree.as_ref(),
-                entries: Mutex::new(entries),
+                rehearsal: rehearsal.as_ref(),
+                entries: Mutex::new(Entries {
+                    all: entries,
+                    last: None,
+                }),
                 sorters: &sorters,
                 refusal: Mutex::default(),
             };
@@ -331,7 +322,7 @@ impl Work for Unpack {
         }
         if let Some(tree) = &tree {
             desk.enter(Phase::Closing);
-            tree.close(&archives, &sorters, desk)?;
+            tree.close((&archives, teller), &sorters, desk)?;
         }
         let sync = if tree.is_some() {
             Durability::All

@@ -73,6 +73,8 @@ mod scout;
 #[cfg(test)]
 mod selection;
 #[cfg(test)]
+mod shards;
+#[cfg(test)]
 mod skip;
 #[cfg(test)]
 mod sparse;

@@ -4,10 +4,8 @@
  * Comes in: paths and options; goes out: a running `Job`. What is there already with size, time and mode is left, so the same
  * call goes on where one was interrupted.
  */
-import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { BulkhaulError } from '../error.js';
-import { type PathLike, toBytes } from '../names.js';
+import type { PathLike } from '../names.js';
 import type { NativeUnpackOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
@@ -24,7 +22,6 @@ import {
   record,
   text,
 } from './arguments.js';
-import { folds } from './folds.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
@@ -91,18 +88,5 @@ export async function prepareUnpack(options: MappedUnpackOptions): Promise<Prepa
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return prepared(journal, async () => {
-    if (destination !== undefined && !rest.dryRun) refuseFolding(pathText(destination, 'the destination'));
-    return (await loadAddon()).unpack(native);
-  });
-}
-
-/** Throws `SAFETY` where entries would take each other's place: workers do not see which of their names meet. */
-function refuseFolding(destination: string): void {
-  const beside = existsSync(toBytes(destination)) ? destination : dirname(destination);
-  if (!folds(beside)) return;
-  throw new BulkhaulError(
-    'SAFETY',
-    `${beside} takes names for one that differ by case or by forms of a letter: what is unpacked there could take the place of each other`,
-  );
+  return prepared(journal, async () => (await loadAddon()).unpack(native));
 }

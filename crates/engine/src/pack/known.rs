@@ -7,7 +7,7 @@
 
 use bulkhaul_formats::manifest::Entry;
 use bulkhaul_formats::shards::{Line, Shard};
-use bulkhaul_sys::Errno;
+use bulkhaul_sys::{Errno, Kind};
 
 use super::find::order_key;
 use super::order::of_key;
@@ -50,6 +50,8 @@ pub struct Known {
 type Record = (Vec<u8>, Vec<u8>);
 /// A path, as the key of a sort, and what it has; nothing: it was removed.
 type Newest = (Vec<u8>, Option<Entry>);
+/// Hears of what is the same: its path, what it is, bytes of its content.
+pub type Same<'s> = dyn FnMut(&[u8], Kind, u64) + 's;
 /// What is removed, in the order of paths.
 pub type Removed = (Sorted, Sorters);
 
@@ -139,7 +141,7 @@ impl Known {
     /// and what has been removed; what is the same gets its outcome here.
     pub fn join(
         mut self,
-        desk: &Desk,
+        (desk, same): (&Desk, &mut Same<'_>),
         sorters: &Sorters,
         found: &mut Sorted,
         dry: bool,
@@ -168,12 +170,13 @@ impl Known {
             }
             if before.is_some_and(|(_, before)| before.is_some_and(|before| is_same(&before, &entry))) {
                 let kind = kind_of(&entry);
-                let bytes = if kind == bulkhaul_sys::Kind::File {
+                let bytes = if kind == Kind::File {
                     entry.size.unwrap_or_default()
                 } else {
                     0
                 };
                 desk.counters[0].outcome(kind, Outcome::Skipped, Some(Reason::Unchanged), bytes);
+                same(&of_key(path), kind, bytes);
                 continue;
             }
             order_key(&of_key(path), &entry, links, &mut key);

@@ -23,6 +23,8 @@ use crate::walk::start::Root;
 
 /// How often a file is read that changes meanwhile.
 const ATTEMPTS: u32 = 2;
+/// No file has more bytes.
+const LARGEST: u64 = i64::MAX.unsigned_abs();
 
 /// The directories that paths begin in.
 pub struct Bases {
@@ -325,8 +327,11 @@ impl<'r> Reader<'r> {
         let digests = self.digest.finish();
         read?;
         put(&tar::END[..tar::padding(header.stored())])?;
-        let mut beyond = [0];
-        let more = sys::read_full_at(file, &mut beyond, stat.size).map_err(|errno| fault(Operation::Read, errno))?;
+        let more = match sys::read_full_at(file, &mut [0], stat.size) {
+            // No offset reaches further.
+            Err(Errno::INVAL) if stat.size >= LARGEST => 0,
+            read => read.map_err(|errno| fault(Operation::Read, errno))?,
+        };
         let after = sys::stat_fd(file).map_err(|errno| fault(Operation::Stat, errno))?;
         if (after.size, after.mtime, after.ctime) != (stat.size, stat.mtime, stat.ctime) {
             return Err(Fault::changed(Operation::Read).into());

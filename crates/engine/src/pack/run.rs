@@ -351,7 +351,8 @@ impl<'r> Run<'r> {
             0
         };
         packed.shard = shard.name().to_vec();
-        self.teller.tell((item, &self.bases.path(&item.path)), outcome, bytes);
+        let place = (self.bases.path(&item.path), join(&self.place.path, shard.name()));
+        self.teller.tell((item, &place.0, &place.1), outcome, bytes);
         shard.enter(&Line::Entry(Box::new(packed)), item.kind(), outcome, bytes)
     }
 

@@ -3,7 +3,7 @@
 use bulkhaul_sys::Kind;
 
 use super::order::Item;
-use crate::entry::{Changes, Outcome};
+use crate::entry::{Changes, Outcome, Reason};
 use crate::event::{EntryEvent, Event};
 use crate::job::desk::Desk;
 use crate::report::{PARTS_KEPT, Part, Parts};
@@ -17,25 +17,27 @@ pub struct Teller<'t> {
 }
 
 impl Teller<'_> {
-    /// What becomes of an entry.
-    pub fn tell(self, (item, source): (&Item, &[u8]), outcome: Outcome, bytes: u64) {
-        if !self.entries || item.again {
-            return;
+    /// What becomes of an entry, in this shard.
+    pub fn tell(self, (item, source, shard): (&Item, &[u8], &[u8]), outcome: Outcome, bytes: u64) {
+        if self.entries && !item.again {
+            self.desk.tell(EntryEvent {
+                destination: shard.to_vec(),
+                target: item.leader.clone(),
+                ..event((&item.path, item.kind(), source), outcome, bytes)
+            });
         }
-        self.desk.tell(EntryEvent {
-            outcome,
-            kind: item.kind(),
-            path: item.path.clone(),
-            source: source.to_vec(),
-            destination: Vec::new(),
-            bytes,
-            changes: Changes::NEW,
-            reason: None,
-            target: item.leader.clone(),
-            hash: None,
-            digests: Vec::new(),
-            details: None,
-        });
+    }
+
+    /// It is in a shard already.
+    pub fn unchanged(self, entry: (&[u8], Kind, &[u8]), bytes: u64) {
+        let event = || EntryEvent {
+            changes: Changes::default(),
+            reason: Some(Reason::Unchanged),
+            ..event(entry, Outcome::Skipped, bytes)
+        };
+        if self.entries {
+            self.desk.tell(event());
+        }
     }
 
     /// A shard is there, or would be.
@@ -47,6 +49,24 @@ impl Teller<'_> {
             parts.first.push(part.clone());
         }
         self.desk.queue.push(Event::Part(part));
+    }
+}
+
+/// What is told of an entry of this path, kind and place.
+fn event((path, kind, source): (&[u8], Kind, &[u8]), outcome: Outcome, bytes: u64) -> EntryEvent {
+    EntryEvent {
+        outcome,
+        kind,
+        path: path.to_vec(),
+        source: source.to_vec(),
+        destination: Vec::new(),
+        bytes,
+        changes: Changes::NEW,
+        reason: None,
+        target: None,
+        hash: None,
+        digests: Vec::new(),
+        details: None,
     }
 }
 

@@ -78,6 +78,11 @@ impl Arrivals {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether no name is remembered here.
+    pub fn is_empty(&self) -> bool {
+        self.names().is_empty()
+    }
+
     /// Whether it was seen not to tell upper from lower case.
     pub fn folds(&self) -> bool {
         self.case.load(Ordering::Relaxed) == FOLDS

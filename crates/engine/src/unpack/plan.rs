@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_formats::manifest::Kind as Listed;
 use bulkhaul_formats::shards::{self, Line, Packed};
+use bulkhaul_formats::spelling::of_any_spelling;
 use bulkhaul_formats::tar::{Entry, What};
 use bulkhaul_sys::{Errno, Kind};
 
@@ -86,7 +87,7 @@ impl Chosen {
 
 /// What is to be done.
 pub struct Plan {
-    /// Lines of an index, in the order of archives and offsets.
+    /// Lines of an index, in the order of archives and offsets, or by any spelling of their paths.
     pub entries: Sorted,
 }
 
@@ -187,7 +188,7 @@ impl Gather<'_> {
         packed.entry.mode = Some(header.mode);
         packed.entry.uid = u32::try_from(header.uid).ok();
         packed.entry.gid = u32::try_from(header.gid).ok();
-        if let What::Symlink(text) = &header.what {
+        if let What::Symlink(text) | What::Link(text) = &header.what {
             packed.entry.target = Some(text.clone());
         }
         self.entry((state, number), packed)
@@ -245,8 +246,13 @@ impl Gather<'_> {
 }
 
 impl Plan {
-    /// Finds out what there is.
-    pub fn make(archives: &Archives, chosen: &Chosen, sorters: &Sorters, desk: &Desk) -> Result<Self, Refusal> {
+    /// Finds out what there is. `by_spelling`: what some file system takes for one path comes together.
+    pub fn make(
+        archives: &Archives,
+        (chosen, by_spelling): (&Chosen, bool),
+        sorters: &Sorters,
+        desk: &Desk,
+    ) -> Result<Self, Refusal> {
         let mut gather = Gather {
             desk,
             chosen,
@@ -293,7 +299,7 @@ impl Plan {
                 .map(|(key, payload)| (key.to_vec(), payload.to_vec()));
             let is_same = matches!((&last, &next), (Some((before, _)), Some((key, _))) if before == key);
             if let Some((_, payload)) = last.take().filter(|_| !is_same) {
-                place(&payload, &mut placed, sorters, desk)?;
+                place(&payload, (&mut placed, by_spelling), sorters, desk)?;
             }
             match next {
                 Some(next) => last = Some(next),
@@ -322,7 +328,12 @@ impl Plan {
 }
 
 /// Puts the entry that counts in the order of its archive.
-fn place(payload: &[u8], placed: &mut Sorter, sorters: &Sorters, desk: &Desk) -> Result<(), Refusal> {
+fn place(
+    payload: &[u8],
+    (placed, by_spelling): (&mut Sorter, bool),
+    sorters: &Sorters,
+    desk: &Desk,
+) -> Result<(), Refusal> {
     let failed = |errno| sorters.refusal(errno);
     let (order, line) = payload.split_at_checked(24).ok_or_else(|| failed(Errno::IO))?;
     if line.is_empty() {
@@ -336,6 +347,10 @@ fn place(payload: &[u8], placed: &mut Sorter, sorters: &Sorters, desk: &Desk) ->
     if kind == Kind::File {
         desk.counters[0].sized(packed.entry.size.unwrap_or_default(), 0);
     }
-    let key = [&order[8..16], &packed.offset.to_be_bytes()].concat();
+    let key = if by_spelling {
+        of_any_spelling(&packed.entry.path).to_be_bytes().to_vec()
+    } else {
+        [&order[8..16], &packed.offset.to_be_bytes()].concat()
+    };
     placed.push(&key, line).map_err(failed)
 }

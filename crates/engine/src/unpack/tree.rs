@@ -3,8 +3,10 @@
 //! Comes in: entries with their headers and content; goes out: the same in the tree. No step leaves the target: every path is
 //! gone by its names, through directories only. A file is written under a staging name, gets owner, attributes, mode and
 //! times, and then its name. A directory is this user's alone until all is done; then directories get what they are to have,
-//! the deepest first.
+//! the deepest first. Where the target takes two names for one, the second is in conflict, and so is what is in it: there
+//! alone the names of all entries are remembered.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,23 +17,25 @@ use bulkhaul_formats::tar::{Entry, Header, What};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Protection, Stat, Time};
 
 use super::archive::{Archives, Opened};
-use super::words::{Done, compare, inside};
-use crate::entry::{Outcome, Reason};
-use crate::error::{Failure, Fault, Operation, Refusal, Side, Stopped, describe};
+use super::tell::Teller;
+use super::words::{Done, compare, directory_in_the_way, inside, met};
+use crate::entry::Outcome;
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
 use crate::job::desk::Desk;
 use crate::job::process;
 use crate::records::record::path_key;
 use crate::records::sort::{Sorted, Sorter, Sorters};
 use crate::report::counters::Counters;
+use crate::sweep::leftovers::clear_files;
 use crate::tree::keep::{Keep, Reach};
 use crate::tree::metadata::{Scratch, Subject, Valued, give, lose_times, put_right, set_mode, set_times};
 use crate::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
 use crate::tree::publish::publish;
+use crate::tree::spelling::Arrivals;
 use crate::tree::staging::{Stager, Staging};
-use crate::tree::times::{is_doubtful, is_near};
+use crate::tree::times::{Clock, is_doubtful, is_near};
 
 const NO_DIRECTORY: &str = "what is above it is no directory, and links are not followed";
-const IN_THE_WAY: &str = "a directory is in the way";
 
 /// The target.
 pub struct Tree {
@@ -39,6 +43,10 @@ pub struct Tree {
     path: Vec<u8>,
     keep: Keep,
     stager: Stager,
+    /// What file systems keep of a time.
+    clock: Clock,
+    /// Names that have arrived, by the directories that they are in.
+    arrivals: Mutex<HashMap<Identity, Arc<Arrivals>>>,
     /// Directories that were made or named, by their paths backwards.
     directories: Mutex<Sorter>,
     /// Further names of files, until all files are there.
@@ -140,6 +148,8 @@ impl Tree {
             path: path.to_vec(),
             keep,
             stager: Stager::new(),
+            clock: Clock::default(),
+            arrivals: Mutex::default(),
             directories: Mutex::new(sorters.sorter()),
             links: Mutex::new(Some(sorters.sorter())),
             linking: AtomicBool::new(false),
@@ -154,6 +164,28 @@ impl Tree {
             counters,
             kept: None,
             scratch: Scratch::default(),
+        }
+    }
+
+    /// A directory, with the names that have arrived in it. `above`: it was made by this run, in that one.
+    fn place(&self, path: &[u8], at: OwnedFd, above: Option<&Arrivals>) -> Result<Place, Fault> {
+        let stat = sys::stat_fd(at.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
+        let anew = || Arc::new(above.map_or_else(Arrivals::default, Arrivals::inherited));
+        let mut all = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Place {
+            path: path.to_vec(),
+            at,
+            stat,
+            arrivals: Arc::clone(all.entry(stat.id).or_insert_with(anew)),
+        })
+    }
+
+    /// A worker leaves a directory: where no name can meet another, nothing is remembered of it.
+    fn leave(&self, place: &Place) {
+        let mut all = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        // One of both is the place's own.
+        if Arc::strong_count(&place.arrivals) == 2 && place.arrivals.is_empty() {
+            all.remove(&place.stat.id);
         }
     }
 
@@ -189,8 +221,18 @@ impl Tree {
         }
     }
 
+    /// What dead runs have left unfinished in a directory goes.
+    fn clear(&self, at: &OwnedFd, desk: &Desk) -> Result<(), Fault> {
+        clear_files(at, Side::Destination(0), self.stager, desk)
+    }
+
     /// Directories get what they are to have, and all that was written is synced.
-    pub fn close(&self, archives: &Archives, sorters: &Sorters, desk: &Arc<Desk>) -> Result<(), Refusal> {
+    pub fn close(
+        &self,
+        (archives, teller): (&Archives, Teller<'_>),
+        sorters: &Sorters,
+        desk: &Arc<Desk>,
+    ) -> Result<(), Refusal> {
         let failed = |errno| sorters.refusal(errno);
         let mut own = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::replace(&mut *own, sorters.sorter());
@@ -206,12 +248,15 @@ impl Tree {
             // What is said of one comes after what is only known to have been made.
             let is_same = matches!((&last, &next), (Some((before, _)), Some((key, _))) if before == key);
             if let Some((key, payload)) = last.take().filter(|_| !is_same) {
-                hand.dress(&key, &payload, archives);
+                hand.dress(&key, &payload, (archives, teller));
             }
             match next {
                 Some(next) => last = Some(next),
                 None => break,
             }
+        }
+        if let Err(fault) = self.clear(&self.root, desk) {
+            desk.fail(Failure::new(&fault, self.path.clone(), Kind::Directory, None));
         }
         let _syncing = desk.syncing();
         let synced = sys::sync_file_system(self.root.as_fd());
@@ -224,52 +269,89 @@ pub struct Hand<'t> {
     tree: &'t Tree,
     desk: &'t Desk,
     counters: &'t Counters,
-    kept: Option<(Vec<u8>, OwnedFd)>,
+    kept: Option<Arc<Place>>,
     scratch: Scratch,
 }
 
+/// A directory of the tree.
+struct Place {
+    path: Vec<u8>,
+    at: OwnedFd,
+    stat: Stat,
+    arrivals: Arc<Arrivals>,
+}
+
 impl Hand<'_> {
-    /// The directory at a path, and those above it, made where they are not there.
-    fn enter(&self, path: &[u8]) -> Result<OwnedFd, Fault> {
+    /// The directory at a path; it and those above it are made where they are not there, if `make` says so.
+    fn enter(&mut self, path: &[u8], make: bool) -> Result<Arc<Place>, Fault> {
         let open = |errno| fault(Operation::Open, errno);
-        let mut at = sys::open_directory(self.tree.root.as_fd(), c".", Follow::No).map_err(open)?;
-        let ends = path
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'/')
-            .map(|(end, _)| end);
-        let mut from = 0;
-        for end in ends.chain((!path.is_empty()).then_some(path.len())) {
-            let name = c_string(&path[from..end]).map_err(open)?;
-            at = match sys::open_directory(at.as_fd(), &name, Follow::No) {
-                Err(Errno::NOENT) => {
-                    match sys::make_directory(at.as_fd(), &name) {
-                        Ok(()) => {
-                            let told = self.tree.directory(&path[..end], None);
-                            told.map_err(|errno| fault(Operation::MakeDirectory, errno))?;
-                        }
-                        Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(fault(Operation::MakeDirectory, errno)),
-                    }
-                    sys::open_directory(at.as_fd(), &name, Follow::No).map_err(open)?
+        let is_above = |kept: &Place| {
+            let rest = path.strip_prefix(&kept.path[..]);
+            rest.is_some_and(|rest| kept.path.is_empty() || matches!(rest, [] | [b'/', ..]))
+        };
+        // What comes next is mostly in the same directory, or in one of its own.
+        let mut place = match self.kept.take() {
+            Some(kept) if is_above(&kept) => kept,
+            other => {
+                if let Some(kept) = other {
+                    self.tree.leave(&kept);
                 }
-                opened => opened.map_err(open)?,
-            };
-            from = end + 1;
+                let at = sys::open_directory(self.tree.root.as_fd(), c".", Follow::No).map_err(open)?;
+                Arc::new(self.tree.place(b"", at, None)?)
+            }
+        };
+        while place.path.len() < path.len() {
+            let from = place.path.len() + usize::from(!place.path.is_empty());
+            let length = path[from..].iter().position(|byte| *byte == b'/');
+            let end = length.map_or(path.len(), |length| from + length);
+            let next = Arc::new(self.step(&place, &path[..end], &path[from..end], make)?);
+            self.tree.leave(&place);
+            place = next;
         }
-        Ok(at)
+        self.kept = Some(Arc::clone(&place));
+        Ok(place)
+    }
+
+    /// The directory of this name in another one.
+    fn step(&self, above: &Place, path: &[u8], name: &[u8], make: bool) -> Result<Place, Fault> {
+        let open = |errno| fault(Operation::Open, errno);
+        let (name, at) = (c_string(name).map_err(open)?, above.at.as_fd());
+        let there = match sys::open_directory(at, &name, Follow::No) {
+            Err(Errno::NOENT) if make => {
+                let mut is_new = false;
+                above
+                    .arrivals
+                    .publish(&above.at, &name, 0, || match sys::make_directory(at, &name) {
+                        Ok(()) => {
+                            is_new = true;
+                            Ok(())
+                        }
+                        Err(Errno::EXIST) => Ok(()),
+                        Err(errno) => Err(fault(Operation::MakeDirectory, errno)),
+                    })?;
+                let there = sys::open_directory(at, &name, Follow::No).map_err(open)?;
+                if is_new {
+                    let told = self.tree.directory(path, None);
+                    told.map_err(|errno| fault(Operation::MakeDirectory, errno))?;
+                    return self.tree.place(path, there, Some(&above.arrivals));
+                }
+                there
+            }
+            opened => opened.map_err(open)?,
+        };
+        let place = self.tree.place(path, there, None)?;
+        match above.arrivals.take_over(&above.at, &name, &place.stat) {
+            Ok(true) => Ok(place),
+            Ok(false) => Err(met()),
+            Err(errno) => Err(fault(Operation::Stat, errno)),
+        }
     }
 
     /// The directory that holds a path, and the last name of that.
-    fn holder(&mut self, path: &[u8]) -> Result<(OwnedFd, CString), Fault> {
+    fn holder(&mut self, path: &[u8]) -> Result<(Arc<Place>, CString), Fault> {
         let (parent, name) = split(path);
-        let (own, at) = match self.kept.take() {
-            Some(kept) if kept.0 == parent => kept,
-            _ => (parent.to_vec(), self.enter(parent)?),
-        };
-        let copy = sys::duplicate(at.as_fd()).map_err(|errno| fault(Operation::Open, errno))?;
-        self.kept = Some((own, at));
-        Ok((copy, c_string(name).map_err(|errno| fault(Operation::Open, errno))?))
+        let place = self.enter(parent, true)?;
+        Ok((place, c_string(name).map_err(|errno| fault(Operation::Open, errno))?))
     }
 
     /// One entry. Nothing: its turn comes later.
@@ -291,7 +373,7 @@ impl Hand<'_> {
         }
         let done = match &header.what {
             What::Directory => {
-                self.enter(path)?;
+                self.enter(path, true)?;
                 let told = self.tree.directory(path, Some(packed));
                 told.map_err(|errno| fault(Operation::MakeDirectory, errno))?;
                 None
@@ -324,14 +406,38 @@ impl Hand<'_> {
         }
     }
 
-    /// What has a name already, and is no directory.
-    fn there(at: &OwnedFd, name: &CStr) -> Result<Option<Stat>, Fault> {
-        match sys::stat(at.as_fd(), name, Follow::No) {
-            Ok(stat) if stat.kind == Kind::Directory => Err(Fault::conflict(Operation::Create, 0, IN_THE_WAY)),
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
+    /// What has a name already, and is no directory, nor what another name of this run has arrived at.
+    fn there(place: &Place, name: &CStr) -> Result<Option<Stat>, Fault> {
+        match place.arrivals.look(&place.at, name) {
+            Ok(Some(stat)) if place.arrivals.is_taken(name, &stat) => Err(met()),
+            Ok(Some(stat)) if stat.kind == Kind::Directory => Err(directory_in_the_way()),
+            Ok(there) => Ok(there),
             Err(errno) => Err(fault(Operation::Stat, errno)),
         }
+    }
+
+    /// What is there stays as it is.
+    fn unchanged(place: &Place, name: &CStr, there: &Stat, bytes: u64) -> Result<Done, Fault> {
+        match place.arrivals.take_over(&place.at, name, there) {
+            Ok(true) => Ok(Done::unchanged(bytes)),
+            Ok(false) => Err(met()),
+            Err(errno) => Err(fault(Operation::Stat, errno)),
+        }
+    }
+
+    /// Whether what is there has the time that an archive says, as far as its file system can tell.
+    fn has_time(&self, place: &Place, there: &Stat, wanted: Time) -> bool {
+        there.mtime == wanted
+            || (is_doubtful(wanted, there.mtime) && {
+                let kept = self.tree.clock.kept(there.id.dev, &place.at, self.tree.stager);
+                kept.is_same(wanted, there.mtime)
+            })
+    }
+
+    /// Gives what is staged its name.
+    fn appear(place: &Place, staging: &Staging, name: &CStr, replaces: bool) -> Result<(), Fault> {
+        let publish = || publish(place.at.as_fd(), staging, name, replaces, 0);
+        place.arrivals.publish(&place.at, name, 0, publish)
     }
 
     fn file(
@@ -342,19 +448,16 @@ impl Hand<'_> {
         digest: &mut Hashers,
     ) -> Result<Done, Stopped> {
         let header = &entry.header;
-        let (at, name) = self.holder(&packed.entry.path)?;
-        let there = Self::there(&at, &name)?;
+        let (place, name) = self.holder(&packed.entry.path)?;
+        let there = Self::there(&place, &name)?;
         let stat = facts(header);
-        if there.is_some_and(|there| {
-            (there.kind, there.size, there.mtime, there.mode) == (Kind::File, stat.size, stat.mtime, stat.mode)
-        }) {
-            return Ok(Done {
-                outcome: Outcome::Skipped,
-                reason: Some(Reason::Unchanged),
-                bytes: header.size,
-            });
+        let is_same = |there: &Stat| (there.kind, there.size) == (Kind::File, stat.size) && there.mode == stat.mode;
+        if let Some(there) = there.filter(is_same)
+            && self.has_time(&place, &there, stat.mtime)
+        {
+            return Ok(Self::unchanged(&place, &name, &there, header.size)?);
         }
-        let create = |name: &CStr| sys::create_file(at.as_fd(), name);
+        let create = |name: &CStr| sys::create_file(place.at.as_fd(), name);
         let (file, staging) = self
             .tree
             .stager
@@ -376,15 +479,11 @@ impl Hand<'_> {
             }
             let born = sys::stat_fd(file.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
             self.metadata(header, &stat, (Node::Open(file.as_fd()), &born))?;
-            publish(at.as_fd(), &staging, &name, there.is_some(), 0)?;
+            Self::appear(&place, &staging, &name, there.is_some())?;
             Ok(())
         });
-        Self::or_discard(&at, &staging, finished)?;
-        Ok(Done {
-            outcome: Outcome::Copied,
-            reason: None,
-            bytes: header.size,
-        })
+        Self::or_discard(&place.at, &staging, finished)?;
+        Ok(Done::of(Outcome::Copied, header.size))
     }
 
     /// What was staged goes where it did not get its name.
@@ -399,9 +498,9 @@ impl Hand<'_> {
     }
 
     fn special(&mut self, path: &[u8], header: &Header) -> Result<Done, Stopped> {
-        let (at, name) = self.holder(path)?;
-        let there = Self::there(&at, &name)?;
-        let stat = facts(header);
+        let (place, name) = self.holder(path)?;
+        let there = Self::there(&place, &name)?;
+        let (at, stat) = (&place.at, facts(header));
         let (kind, device) = match header.what {
             What::Block(major, minor) => (Kind::Block, sys::device(major, minor)),
             What::Char(major, minor) => (Kind::Char, sys::device(major, minor)),
@@ -411,6 +510,15 @@ impl Hand<'_> {
             What::Symlink(text) => Some(c_string(text).map_err(|errno| fault(Operation::MakeSymlink, errno))?),
             _ => None,
         };
+        let is_same = |there: &Stat| match &text {
+            Some(text) => there.kind == Kind::Symlink && sys::read_link(at.as_fd(), &name).as_ref() == Ok(text),
+            None => (there.kind, there.rdev, there.mode) == (kind, device, stat.mode),
+        };
+        if let Some(there) = there.filter(is_same)
+            && self.has_time(&place, &there, stat.mtime)
+        {
+            return Ok(Self::unchanged(&place, &name, &there, 0)?);
+        }
         let operation = if text.is_some() {
             Operation::MakeSymlink
         } else {
@@ -429,38 +537,41 @@ impl Hand<'_> {
             let node = sys::open_node(at.as_fd(), staging.as_c_str()).map_err(|errno| fault(Operation::Open, errno))?;
             let born = sys::stat_fd(node.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
             self.metadata(header, &stat, (Node::Path(node.as_fd()), &born))?;
-            publish(at.as_fd(), &staging, &name, there.is_some(), 0)?;
+            Self::appear(&place, &staging, &name, there.is_some())?;
             Ok(())
         };
         let dressed = dress();
-        Self::or_discard(&at, &staging, dressed)?;
-        Ok(Outcome::Made.into())
+        Self::or_discard(at, &staging, dressed)?;
+        Ok(Done::of(Outcome::Made, 0))
     }
 
     /// A further name of a file that is there.
     fn link(&mut self, path: &[u8], first: &[u8]) -> Result<Done, Stopped> {
         let (parent, first_name) = split(first);
+        let absent = || Fault::conflict(Operation::Link, 0, "the file that it is a further name of is not there");
         let gone = |errno| match errno {
-            Errno::NOENT => Fault::conflict(Operation::Link, 0, "the file that it is a further name of is not there"),
+            Errno::NOENT => absent(),
             errno => fault(Operation::Link, errno),
         };
-        let from = open_beneath(&self.tree.root, parent, false).map_err(gone)?;
         let first_name = c_string(first_name).map_err(gone)?;
-        let file = sys::stat(from.as_fd(), &first_name, Follow::No).map_err(gone)?;
-        let (at, name) = self.holder(path)?;
-        let there = Self::there(&at, &name)?;
-        if there.is_some_and(|there| there.id == file.id) {
-            return Ok(Done {
-                outcome: Outcome::Skipped,
-                reason: Some(Reason::Unchanged),
-                bytes: 0,
-            });
+        let from = self.enter(parent, false).map_err(|fault| match fault.cause {
+            Cause::Errno(Errno::NOENT) => absent(),
+            _ => fault,
+        })?;
+        // What leads to the file of another name is not that file.
+        let file = from.arrivals.look(&from.at, &first_name).map_err(gone)?;
+        let file = file.filter(|file| !from.arrivals.is_taken(&first_name, file));
+        let file = file.ok_or_else(absent)?;
+        let (place, name) = self.holder(path)?;
+        let there = Self::there(&place, &name)?;
+        if let Some(there) = there.filter(|there| there.id == file.id) {
+            return Ok(Self::unchanged(&place, &name, &there, 0)?);
         }
-        let link = |name: &CStr| sys::make_link(from.as_fd(), &first_name, at.as_fd(), name);
+        let link = |name: &CStr| sys::make_link(from.at.as_fd(), &first_name, place.at.as_fd(), name);
         let ((), staging) = self.tree.stager.stage(&name, link).map_err(gone)?;
-        let published = publish(at.as_fd(), &staging, &name, there.is_some(), 0).map_err(Stopped::from);
-        Self::or_discard(&at, &staging, published)?;
-        Ok(Outcome::Linked.into())
+        let published = Self::appear(&place, &staging, &name, there.is_some()).map_err(Stopped::from);
+        Self::or_discard(&place.at, &staging, published)?;
+        Ok(Done::of(Outcome::Linked, 0))
     }
 
     /// Owner, attributes, mode and times.
@@ -505,7 +616,7 @@ impl Hand<'_> {
     }
 
     /// A directory gets what it is to have.
-    fn dress(&mut self, key: &[u8], payload: &[u8], archives: &Archives) {
+    fn dress(&mut self, key: &[u8], payload: &[u8], (archives, teller): (&Archives, Teller<'_>)) {
         let path: Vec<u8> = key[..key.len().saturating_sub(2)].iter().map(|byte| !*byte).collect();
         let path: Vec<u8> = path
             .into_iter()
@@ -518,7 +629,10 @@ impl Hand<'_> {
         let dressed = self.dressed(&path, packed.as_deref(), archives);
         self.tell(&path);
         match (&dressed, &packed) {
-            (Ok(()), Some(_)) => self.counters.outcome(Kind::Directory, Outcome::Made, None, 0),
+            (Ok(()), Some(packed)) => {
+                self.counters.outcome(Kind::Directory, Outcome::Made, None, 0);
+                teller.tell(packed, &Done::of(Outcome::Made, 0));
+            }
             (Err(fault), _) => {
                 if packed.is_some() {
                     self.counters.outcome(Kind::Directory, fault.outcome(), None, 0);
@@ -532,6 +646,7 @@ impl Hand<'_> {
 
     fn dressed(&mut self, path: &[u8], packed: Option<&Packed>, archives: &Archives) -> Result<(), Fault> {
         let at = open_beneath(&self.tree.root, path, false).map_err(|errno| fault(Operation::Open, errno))?;
+        self.tree.clear(&at, self.desk)?;
         let born = sys::stat_fd(at.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
         let Some(packed) = packed else {
             // Nothing is said of it: it is like any that is made here.

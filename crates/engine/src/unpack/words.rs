@@ -8,6 +8,7 @@ use bulkhaul_formats::tar::{Header, What};
 
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Fault, Operation, Side};
+use crate::tree::spelling::TWO_FOR_ONE;
 
 /// What is done with what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,16 @@ pub enum Task {
     Verify,
 }
 
+impl Task {
+    /// Where entries go, if they go anywhere.
+    pub fn target(&self) -> Option<&[u8]> {
+        match self {
+            Self::Into(target) => Some(target),
+            Self::List | Self::Verify => None,
+        }
+    }
+}
+
 /// What became of an entry.
 pub struct Done {
     pub outcome: Outcome,
@@ -27,14 +38,33 @@ pub struct Done {
     pub bytes: u64,
 }
 
-impl From<Outcome> for Done {
-    fn from(outcome: Outcome) -> Self {
+impl Done {
+    /// It came to this, with so many bytes of content.
+    pub fn of(outcome: Outcome, bytes: u64) -> Self {
         Self {
             outcome,
             reason: None,
-            bytes: 0,
+            bytes,
         }
     }
+
+    /// It is there already.
+    pub fn unchanged(bytes: u64) -> Self {
+        Self {
+            reason: Some(Reason::Unchanged),
+            ..Self::of(Outcome::Skipped, bytes)
+        }
+    }
+}
+
+/// A directory has the name of what is none.
+pub fn directory_in_the_way() -> Fault {
+    Fault::conflict(Operation::Create, 0, "a directory is in the way")
+}
+
+/// The target takes the name for one that has arrived.
+pub fn met() -> Fault {
+    Fault::conflict(Operation::Create, 0, TWO_FOR_ONE)
 }
 
 /// Whether content is what the index says of it.

@@ -21,7 +21,8 @@ export class UnpackCommand extends VerbCommand {
       and counted, and no link is followed, neither one that is there nor one that was just unpacked. Symlinks are
       restored as they are. A file gets its name when it is whole and has the digest that the index knows. What is there
       with the same size, time and mode is left, so the same command goes on after an interruption; anything else is
-      replaced, but a directory is in the way of what is none.
+      replaced, but a directory is in the way of what is none. Where TARGET takes two names for one, the second of them is
+      in conflict. \`--dry-run\` tells of all that beforehand, as far as it shows.
 
       Damage costs the entries that it hits, which are named; the rest is restored. A lost or damaged index is made anew
       from its shard, with a note. A compressed archive is unpacked into a file without a name first, in TARGET.

@@ -1,0 +1,429 @@
+//! Shards: what is packed comes back, each shard by itself too, wherever a run dies and whatever the target takes names for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use bulkhaul_engine::ArchiveFormat;
+use bulkhaul_engine::pack::{self, PackOptions};
+use bulkhaul_engine::unpack::{self, Task, UnpackOptions};
+use bulkhaul_engine::walk::start::Root;
+use bulkhaul_sys::failpoint::{self, Effect, Plan};
+use proptest::prelude::*;
+
+use crate::rig::fault::{again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say};
+use crate::rig::{Copied, Scratch, Tree, has_staging, must, run};
+
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+fn packing(from: &Path, to: &Path, change: impl FnOnce(&mut PackOptions)) -> PackOptions {
+    let mut options = PackOptions {
+        sources: vec![Root {
+            path: bytes(from),
+            follow: true,
+            contents: true,
+            pin: None,
+        }],
+        destination: bytes(to),
+        jobs: 2,
+        entry_events: true,
+        ..PackOptions::default()
+    };
+    change(&mut options);
+    options
+}
+
+fn pack(from: &Path, to: &Path, change: impl FnOnce(&mut PackOptions)) -> Copied {
+    run(&pack::job(packing(from, to, change)).unwrap()).unwrap()
+}
+
+fn unpacking(from: &Path, to: &Path, change: impl FnOnce(&mut UnpackOptions)) -> UnpackOptions {
+    let mut options = UnpackOptions {
+        archive: bytes(from),
+        task: Task::Into(bytes(to)),
+        jobs: 2,
+        entry_events: true,
+        ..UnpackOptions::default()
+    };
+    change(&mut options);
+    options
+}
+
+fn unpack(from: &Path, to: &Path, change: impl FnOnce(&mut UnpackOptions)) -> Copied {
+    run(&unpack::job(unpacking(from, to, change)).unwrap()).unwrap()
+}
+
+/// The shards of a directory, in their order.
+fn shards(at: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path());
+    let mut shards: Vec<PathBuf> = all.filter(|path| path.to_string_lossy().contains(".tar")).collect();
+    shards.sort();
+    shards
+}
+
+#[test]
+fn one_of_everything_comes_back() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    everything(&source);
+    let wanted = facts(source.path());
+    for (name, shard_bytes, compression) in [
+        ("one", pack::SHARD_BYTES, None),
+        ("many", 100_000, None),
+        ("zstd", 100_000, Some(ArchiveFormat::Zstd)),
+        ("bgzf", pack::SHARD_BYTES, Some(ArchiveFormat::Bgzf)),
+    ] {
+        let (shards, back) = (scratch.at(name), scratch.at(&format!("back-{name}")));
+        let packed = pack(source.path(), &shards, |options| {
+            (options.shard_bytes, options.compression) = (shard_bytes, compression);
+        });
+        let packed = packed.complete();
+        for entry in &packed.entries {
+            let at = [bytes(source.path()), entry.path.clone()].join(&b'/');
+            assert_eq!(entry.source, at.strip_suffix(b"/").unwrap_or(&at));
+            assert!(entry.destination.starts_with(&bytes(&shards.join("shard-"))));
+        }
+        let unpacked = unpack(&shards, &back, |_| {}).complete();
+        assert_eq!(facts(&back), wanted, "{name}");
+        for entry in &unpacked.entries {
+            let at = [bytes(&back), entry.path.clone()].join(&b'/');
+            assert!(entry.source.starts_with(&bytes(&shards.join("shard-"))));
+            assert!(entry.destination == at || entry.path.is_empty());
+        }
+        let again = unpack(&shards, &back, |_| {}).complete();
+        assert_eq!(again.counts(), "made 6, skipped 27 (unchanged 27)");
+        assert_eq!(facts(&back), wanted, "{name}, again");
+        let dry = unpack(&shards, &back, |options| options.dry_run = true).complete();
+        assert_eq!(dry.report.totals.outcome_of(bulkhaul_engine::entry::Outcome::Copied), 0);
+    }
+}
+
+/// What the target takes for one name is one of them; nothing of the other is there, under no name.
+#[test]
+fn names_that_meet_are_in_conflict() {
+    let scratch = Scratch::new();
+    let (source, real) = (scratch.tree("source"), scratch.tree("real"));
+    for name in ["F", "f", "Dir/x", "dir/x", "dir/y", "other"] {
+        source.file(name, name);
+    }
+    // Further names of a file that may not be there, though its name is.
+    source.link("g", "f").link("h/G", "F").link("h/g", "F");
+    for (number, name) in source.names().iter().enumerate() {
+        source.time(name, 1_600_000_000 + i64::try_from(number).unwrap(), 5);
+    }
+    let shards = scratch.at("shards");
+    pack(source.path(), &shards, |_| {}).complete();
+    // By its name a dry run sees what it may not try.
+    real.file("other", "other");
+    let Some(disk) = scratch.faulty(real.path(), "fold") else {
+        return;
+    };
+    let dry = unpack(&shards, &disk, |options| options.dry_run = true).incomplete();
+    assert_eq!(dry.report.failure_kinds.get("conflict"), Some(&4), "{dry:?}");
+    assert_eq!(real.names(), ["other"]);
+    for jobs in [1, 2] {
+        let done = unpack(&shards, &disk, |options| options.jobs = jobs).incomplete();
+        assert!(done.report.failure_kinds["conflict"] >= 4, "{done:?}");
+        let names = real.names();
+        let folded: BTreeSet<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        assert_eq!(folded.len(), names.len(), "{names:?}");
+        for name in &names {
+            if !real.at(name).is_dir() {
+                let content = String::from_utf8(real.read(name)).unwrap();
+                let same = fs::metadata(source.at(&content)).unwrap().ino();
+                let own = fs::metadata(source.at(name)).unwrap().ino();
+                assert!(same == own, "{name} holds {content}");
+            }
+        }
+    }
+}
+
+/// The second run finds nothing to do where a file system keeps whole seconds, or none of these.
+#[test]
+fn coarse_times_are_the_same_times() {
+    let scratch = Scratch::new();
+    let (source, real) = (scratch.tree("source"), scratch.tree("real"));
+    source.file("a", "1").time("a", 1_600_000_000, 123_456_789);
+    source.file("b", "2").time("b", 1 << 33, 5);
+    source.symlink("l", "a").time("l", 1_600_000_001, 999_999_999);
+    pack(source.path(), &scratch.at("shards"), |_| {}).complete();
+    let Some(disk) = scratch.faulty(real.path(), "granularity=1000000000,latest=2147483647") else {
+        return;
+    };
+    unpack(&scratch.at("shards"), &disk, |_| {}).complete();
+    let again = unpack(&scratch.at("shards"), &disk, |_| {}).complete();
+    assert_eq!(again.counts(), "made 1, skipped 3 (unchanged 3)");
+    let dry = unpack(&scratch.at("shards"), &disk, |options| options.dry_run = true).complete();
+    assert_eq!(dry.counts(), "made 1, skipped 3 (unchanged 3)");
+    source.file("a", "3").time("a", 1_600_000_002, 0);
+    pack(source.path(), &scratch.at("shards"), |_| {}).complete();
+    let other = unpack(&scratch.at("shards"), &disk, |_| {}).complete();
+    assert_eq!(
+        (other.entry("a").outcome.text(), &real.read("a")[..]),
+        ("copied", &b"3"[..])
+    );
+}
+
+fn child(words: &[String]) {
+    let at = |name: &str| Path::new(&words[0]).join(name);
+    let (from, to) = (at(&words[1]), at(&words[2]));
+    let single = |from: &Path, to: &Path| match &words[1][..] {
+        "source" => pack::job(packing(from, to, |options| {
+            (options.jobs, options.entry_events, options.shard_bytes) = (1, false, 100_000);
+        })),
+        _ => unpack::job(unpacking(from, to, |options| {
+            (options.jobs, options.entry_events) = (1, false);
+        })),
+    };
+    let job = single(&from, &to).unwrap();
+    if words[3] == "count" {
+        failpoint::arm(None);
+        assert!(job.run().unwrap().is_complete());
+        return failpoint::disarm()
+            .iter()
+            .for_each(|call| say(&format!("call {call:?}")));
+    }
+    failpoint::arm(Some(Plan {
+        call: None,
+        nth: words[3].parse().unwrap(),
+        count: 1,
+        effect: Effect::Exit,
+    }));
+    panic!("it lived: {:?}", job.run());
+}
+
+/// The process dies at a call: what has its name is whole, and the same command goes on to the end.
+#[test]
+fn dies_at_every_call() {
+    const TEST: &str = "shards::dies_at_every_call";
+    if let Some(words) = order() {
+        return child(&words);
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    let source = scratch.tree("source");
+    everything(&source);
+    let wanted = facts(source.path());
+    let start = |(from, to): (&str, &str), what: &str| {
+        let log = scratch.at(&format!("{to}.log"));
+        let words = [&scratch.path().display().to_string(), from, to, what].map(str::to_owned);
+        finish(again(TEST, &words, &log), &log)
+    };
+    let healed = |from: &Path, to: &Path, packs: bool| {
+        let job = if packs {
+            pack::job(packing(from, to, |options| options.shard_bytes = 100_000))
+        } else {
+            unpack::job(unpacking(from, to, |_| {}))
+        };
+        run(&job.unwrap())
+    };
+    for (from, to) in [("source", "shards"), ("shards", "back")] {
+        let packs = from == "source";
+        let (code, text) = start((from, to), "count");
+        assert_eq!(code, Some(0), "{text}");
+        let calls: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("call ")).collect();
+        let step = if exhaustive() { 1 } else { calls.len() / 24 + 1 };
+        let points: Vec<usize> = (0..calls.len()).step_by(step).collect();
+        let wrong = each(points.len(), |index| {
+            let nth = points[index];
+            let name = format!("{to}-{nth}");
+            let (code, text) = start((from, &name), &nth.to_string());
+            let target = scratch.at(&name);
+            let mut wrong = Vec::new();
+            if code != Some(99) {
+                wrong.push(format!("{code:?}: {text}"));
+            }
+            if !packs && target.exists() {
+                for (path, fact) in facts(&target) {
+                    let whole = wanted.get(&path).is_some_and(|other| other.same_content(&fact));
+                    if !whole && !path.contains(".bh-") {
+                        wrong.push(format!("{path} is not whole"));
+                    }
+                }
+            }
+            let done = healed(&scratch.at(from), &target, packs);
+            if !done.as_ref().is_ok_and(|done| done.report.is_complete()) {
+                wrong.push(format!("it does not go on: {done:?}"));
+            }
+            if has_staging(&target) {
+                wrong.push("something unfinished is left".to_owned());
+            }
+            let back = if packs {
+                scratch.at(&format!("back-of-{nth}"))
+            } else {
+                target.clone()
+            };
+            if packs {
+                let done = healed(&target, &back, false);
+                if !done.as_ref().is_ok_and(|done| done.report.is_complete()) {
+                    wrong.push(format!("it can't be unpacked: {done:?}"));
+                }
+                fs::remove_dir_all(&target).unwrap();
+            }
+            if facts(&back) != wanted {
+                wrong.push("something else came back".to_owned());
+            }
+            fs::remove_dir_all(&back).unwrap();
+            wrong
+                .iter()
+                .map(|what| format!("call {nth} {}: {what}", calls[nth]))
+                .collect()
+        });
+        println!("{from}: {} of {} points tried", points.len(), calls.len());
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+/// Entries of a tree by paths that are made up: the number of the file, whose further names come to be links.
+fn made() -> impl Strategy<Value = BTreeMap<Vec<u8>, u8>> {
+    let path = prop::collection::vec(0..3_u8, 1..5);
+    prop::collection::btree_map(path, 0..12_u8, 1..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if exhaustive() { 256 } else { 12 }))]
+
+    /// Each shard restores on its own: its entries are whole, links of one file are in one shard, and the directories above
+    /// have what they had.
+    #[test]
+    fn each_shard_restores_on_its_own(entries in made(), shard_bytes in 4_000..60_000_u64) {
+        let scratch = Scratch::new();
+        let source = scratch.tree("source");
+        let mut first: BTreeMap<u8, String> = BTreeMap::new();
+        for (path, number) in &entries {
+            let names: Vec<String> = path.iter().map(|part| char::from(b'a' + part).to_string()).collect();
+            // What others have as a directory is none.
+            let path = format!("{}/{number}", names.join("/"));
+            if let Some(first) = first.get(number) {
+                source.link(&path, first);
+            } else {
+                source.file(&path, vec![b'0' + number; usize::from(*number) * 1500]);
+                first.insert(*number, path);
+            }
+        }
+        for name in source.names().iter().rev() {
+            source.time(name, 1_500_000_000, 7);
+        }
+        source.time("", 1_500_000_000, 8);
+        let wanted = facts(source.path());
+        pack(source.path(), &scratch.at("shards"), |options| options.shard_bytes = shard_bytes).complete();
+        let mut seen = BTreeSet::new();
+        for (number, shard) in shards(&scratch.at("shards")).iter().enumerate() {
+            let back = scratch.at(&format!("back-{number}"));
+            unpack(shard, &back, |_| {}).complete();
+            for (path, fact) in facts(&back) {
+                prop_assert_eq!(Some(&fact), wanted.get(&path), "{} of {}", path, shard.display());
+                seen.insert(path);
+            }
+        }
+        prop_assert_eq!(seen.len(), wanted.len());
+    }
+}
+
+#[test]
+fn paths_of_twelve_thousand_bytes() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    // Deeper than the system takes in one call: made and looked at from where the last one ended.
+    let name = "n".repeat(200);
+    let steps = format!("for n in $(seq 60); do mkdir {name} && cd -P {name}; done && printf deep > file");
+    must("sh", &[&"-c", &format!("cd {} && {steps}", source.path().display())]);
+    pack(source.path(), &scratch.at("shards"), |_| {}).complete();
+    let tar = scratch.at("shards").join("shard-00001.tar");
+    let listed = must("tar", &[&"-tf", &tar]);
+    assert!(
+        listed
+            .lines()
+            .any(|path| path.len() > 12_000 && path.ends_with("/file"))
+    );
+    let back = scratch.at("back");
+    unpack(&scratch.at("shards"), &back, |_| {}).complete();
+    let again = unpack(&scratch.at("shards"), &back, |_| {}).complete();
+    assert_eq!(again.counts(), "made 61, skipped 1 (unchanged 1)");
+    let look = format!(
+        "cd {} && for n in $(seq 60); do cd -P {name}; done && cat file",
+        back.display()
+    );
+    assert_eq!(must("sh", &[&"-c", &look]), "deep");
+}
+
+/// A file of 8 EiB, less what no offset reaches, is mostly a hole.
+#[test]
+fn holes_of_eight_exbibytes() {
+    const SIZE: u64 = i64::MAX.unsigned_abs();
+    let scratch = Scratch::new();
+    let Some(disk) = scratch.file_system("tmpfs", "") else {
+        return;
+    };
+    let source = Tree::new(disk.join("source"));
+    let file = fs::File::create(source.at("huge")).unwrap();
+    if let Err(error) = file.set_len(SIZE) {
+        println!("skip: no file is that long: {error}");
+        return;
+    }
+    file.write_all_at(b"begin", 0).unwrap();
+    file.write_all_at(b"middle", 1 << 62).unwrap();
+    file.write_all_at(b"e", SIZE - 4097).unwrap();
+    pack(source.path(), &scratch.at("shards"), |_| {}).complete();
+    let back = Tree::new(disk.join("back"));
+    unpack(&scratch.at("shards"), back.path(), |_| {}).complete();
+    let (file, mut read) = (fs::File::open(back.at("huge")).unwrap(), [0; 8]);
+    assert_eq!(file.metadata().unwrap().len(), SIZE);
+    assert!(file.metadata().unwrap().blocks() < 1000);
+    for (offset, text) in [
+        (0, &b"begin\0\0\0"[..]),
+        (1 << 62, b"middle\0\0"),
+        (SIZE - 4097, b"e\0\0\0\0\0\0\0"),
+    ] {
+        file.read_exact_at(&mut read, offset).unwrap();
+        assert_eq!(read, text);
+    }
+    let verified = unpack(&scratch.at("shards"), back.path(), |options| {
+        options.task = Task::Verify;
+    });
+    verified.complete();
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn seventy_thousand_links() {
+    let scratch = Scratch::new();
+    let Some(disk) = scratch.file_system("tmpfs", "") else {
+        return;
+    };
+    let source = Tree::new(disk.join("source"));
+    source.file("first", "content");
+    for number in 1..70_000 {
+        fs::hard_link(source.at("first"), source.at(number.to_string())).unwrap();
+    }
+    pack(source.path(), &scratch.at("shards"), |options| {
+        options.shard_bytes = 1 << 20;
+    })
+    .complete();
+    assert_eq!(shards(&scratch.at("shards")).len(), 1);
+    let back = Tree::new(disk.join("back"));
+    let done = unpack(&scratch.at("shards"), back.path(), |_| {}).complete();
+    assert_eq!(done.counts(), "made 1, copied 1, linked 69999");
+    assert_eq!(fs::metadata(back.at("first")).unwrap().nlink(), 70_000);
+    // By GNU tar, too.
+    let other = Tree::new(disk.join("other"));
+    must(
+        "tar",
+        &[
+            &"-xf",
+            &scratch.at("shards").join("shard-00001.tar"),
+            &"-C",
+            &other.path(),
+        ],
+    );
+    assert_eq!(fs::metadata(other.at("69999")).unwrap().nlink(), 70_000);
+}
