@@ -34,8 +34,25 @@ export type NoteEvent = Decoded<NativeNote>;
 export type PartEvent = Decoded<NativePart> & { dryRun?: true };
 /** What is about to be deleted. */
 export type Victims = Decoded<NativeVictims>;
+/** What workers of a host have done, and do. */
+export interface HostStatus {
+  /** Its name, as it has it itself. */
+  host: string;
+  /** Workers that were heard of and have not ended. */
+  workers: number;
+  /** Parts that it has brought to their end. */
+  parts: number;
+  /** Bytes that were written there, of what it is at too. */
+  copiedBytes: number;
+  /** Bytes a second, over the last seconds. */
+  rate: number;
+}
 /** How far a job is; counters only grow. */
-export type Snapshot = NativeSnapshot;
+export type Snapshot = NativeSnapshot & {
+  /** Where workers are, in the order of their names, and how many parts there are for them; only of a spread copy. */
+  hosts?: HostStatus[];
+  parts?: number;
+};
 /** What a job did. A report with failures is no error: `complete` and `exitCode` say how it ended. */
 export type Report = Decoded<NativeReport> &
   Verdict & {

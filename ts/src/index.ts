@@ -8,6 +8,7 @@ export type {
   EntryEvent,
   ErrorEvent,
   Event,
+  HostStatus,
   JobEvent,
   NoteEvent,
   PartEvent,

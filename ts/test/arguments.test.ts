@@ -108,6 +108,11 @@ const KINDS = {
       { keep: true },
     ],
   },
+  // A right one goes with the list of one file.
+  gathered: {
+    right: undefined,
+    wrong: [...NOTHING, 'x', 5, {}, { name: 'x' }, { name: 5, version: '' }, { name: 'x', version: 5 }],
+  },
   filter: {
     right: { style: 'rsync', rules: ['x'] },
     wrong: [
@@ -355,6 +360,7 @@ const CALLS: Record<string, Call> = {
       chownGroup: 'id',
       storedManifest: 'storedManifest',
       packing: 'packing',
+      gathered: 'gathered',
       aliases: 'aliases',
     } satisfies Kinds<library.MappedCopyOptions>,
   },

@@ -108,7 +108,9 @@ const ROOMS = [
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',
-  ...['protocol', 'directory', 'check', 'plan', 'crew', 'slurm', 'worker'].map((room) => `ops/spread/${room}`),
+  ...['protocol', 'range', 'directory', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker'].map(
+    (room) => `ops/spread/${room}`,
+  ),
   ...['ops/spread', 'ops/commands', 'ops'],
   ...['ops/clone/plan', 'ops/clone'],
   'pairs',

@@ -284,6 +284,17 @@ describe('progress', () => {
     expect(at({ gone: 1234, of: 5678 })).toMatch(/^removing what is extra: 1,234 of 5,678 \| /);
   });
 
+  it('tells the parts of a spread copy, and how fast each host is', () => {
+    const host = { workers: 1, parts: 3, copiedBytes: 7 };
+    const hosts = [
+      { ...host, host: 'a\x1b', rate: 5 },
+      { ...host, host: 'b', rate: 2 * MIB },
+    ];
+    const line = (of: object) => statusLine(new Progress().update(snapshot({ phase: 'copying', elapsed: 1, ...of })));
+    expect(line({ hosts, parts: 1009 })).toContain(' | 6 of 1,009 parts | a\\x1b 5 B/s, b 2.00 MiB/s | ');
+    expect(line({ hosts: hosts.slice(1), parts: 3 })).toMatch(/ \| 3 of 3 parts \| [^a-z]*1\.0 s$/);
+  });
+
   it('of the second half of a move says how long it takes, and what it is', () => {
     const expected = { entries: 10, files: 10, bytes: 10 * MIB, toRead: 20 * MIB, toDo: 20 };
     const progress = new Progress();

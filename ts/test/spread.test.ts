@@ -1,22 +1,29 @@
 /** A copy by several processes: the protocol in all its interleavings, and real runs in which somebody dies. */
 import { execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  closeSync,
   existsSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
   rmSync,
+  statSync,
   symlinkSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
-import { type PartState, type Plan, RunDirectory } from '../src/ops/spread/directory.js';
+import { type PartState, type Plan, RunDirectory, tagOf } from '../src/ops/spread/directory.js';
 import {
   attempt,
   choose,
@@ -27,6 +34,8 @@ import {
   type Step,
   Watch,
 } from '../src/ops/spread/protocol.js';
+import { copyRange, discard, type Range } from '../src/ops/spread/range.js';
+import { Rates } from '../src/ops/spread/rates.js';
 import { hostsOf } from './rig/hosts.js';
 import { slurm } from './rig/slurm.js';
 import { lives, type Run, run, scratch } from './rig.js';
@@ -287,6 +296,30 @@ describe('the protocol', () => {
   });
 });
 
+describe('what hosts do', () => {
+  it('is told by their states and their beats, each byte once', () => {
+    const rates = new Rates();
+    const beat = (host: string, part: number, copiedBytes: number) => ({ host, part, copiedBytes });
+    rates.look([beat('a', 1, 0), beat('b', 2, 0), beat('b', 3, 0)], 0);
+    rates.count({ part: 1, host: 'a', copiedBytes: 5000 });
+    // Its worker has not told yet that it has another part.
+    const beats = [beat('a', 1, 4000), beat('b', 2, 1000), beat('b', 3, 2000)];
+    rates.look(beats, 10_000);
+    expect(rates.hosts(beats)).toEqual([
+      { host: 'a', workers: 1, parts: 1, copiedBytes: 5000, rate: 500 },
+      { host: 'b', workers: 2, parts: 0, copiedBytes: 3000, rate: 300 },
+    ]);
+    // What was long ago is no part of it; who has gone stays with what it has done.
+    for (const at of [20, 30, 40]) rates.look([], at * 1000);
+    rates.count({ part: 2, host: 'b', copiedBytes: 8000 });
+    rates.look([], 50_000);
+    expect(rates.hosts([])).toEqual([
+      { host: 'a', workers: 0, parts: 1, copiedBytes: 5000, rate: 0 },
+      { host: 'b', workers: 0, parts: 1, copiedBytes: 8000, rate: 400 },
+    ]);
+  });
+});
+
 /** A tree with what there is: modes, times, links, holes, names of every kind. */
 function tree(): string {
   const root = join(scratch(), 'source');
@@ -403,7 +436,11 @@ describe('copy --workers', () => {
     expect(await refused('--workers', '2', 'f', 'd')).toContain("is no directory: it can't be divided");
     expect(await refused('--workers', '2', 'f', 'g', 'd')).toContain('More than one SRC');
     expect(await refused('--run-dir', 'r', 'f', 'd')).toContain('--run-dir goes with --workers');
-    expect(await refused('--workers', '2', 'absent/', 'd')).toContain('absent');
+    for (const absent of ['absent', 'absent/', 'f/absent']) {
+      const alone = await run(['copy', absent, 'd'], { cwd });
+      const { code, stderr } = await run(['copy', '--workers', '2', absent, 'd'], { cwd });
+      expect([code, stderr]).toEqual([alone.code, alone.stderr]);
+    }
     expect(await refused('--workers', '2', '--no-journal', 'a/', 'd')).toContain('name one with --run-dir');
     expect(existsSync(join(cwd, 'd'))).toBe(false);
   });
@@ -427,6 +464,145 @@ describe('copy --workers', () => {
       jobs: 2,
       limits: { bytes: 100 * 1024 * 1024, entries: 1000 },
     });
+  });
+});
+
+const MIB = 1024 * 1024;
+
+/** A tree with a file of three ranges, most of which are holes, and some bytes at the ends of each. */
+function bigTree(): string {
+  const root = tree();
+  mkdirSync(join(root, 'deep/er'), { recursive: true });
+  const path = join(root, 'deep/er/big');
+  const file = openSync(path, 'w', 0o640);
+  for (const [index, at] of [0, 64 * MIB - 5, 64 * MIB + 9, 128 * MIB - 1, 200 * MIB - 7].entries())
+    writeSync(file, Buffer.alloc(7, `${index}`), 0, 7, at);
+  closeSync(file);
+  for (const above of ['deep/er/big', 'deep/er', 'deep', '.']) utimesSync(join(root, above), 1e9, 1e9);
+  return root;
+}
+
+describe('a big file', () => {
+  const copied = async (source: string, directory: string, destination: string, ...words: string[]) => {
+    const args = ['--workers', '2', '--parts', '6', '--run-dir', directory, '--state-dir', scratch(), ...words];
+    const done = await run(['copy', '--json', ...args, `${source}/`, destination]);
+    const plan = planOf(directory);
+    const room = new RunDirectory(directory);
+    const whole = plan.parts.findIndex(({ ranges }) => ranges !== undefined) + 1;
+    const [first, last] = plan.parts[whole - 1]?.ranges ?? [1, 0];
+    const ranges = Array.from({ length: last - first + 1 }, (_, index) => room.state(first + index));
+    return { done, plan, room, whole, ranges };
+  };
+  const left = (destination: string) => readdirSync(join(destination, 'deep/er')).filter((name) => name !== 'big');
+
+  it('comes in ranges, from several workers, and is published when the last is there', async () => {
+    const [source, destination, directory] = [bigTree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const { done, room, whole, ranges } = await copied(source, directory, destination);
+    expect([done.code, done.stderr]).toEqual([0, '']);
+    expect(ranges.map(({ found, gathered }) => [found, gathered !== undefined])).toEqual(Array(3).fill([0, true]));
+    const written = ranges.map(({ copiedBytes }) => copiedBytes);
+    expect(Math.min(...written)).toBeGreaterThan(0);
+    expect(Math.max(...written)).toBeLessThan(MIB);
+    expect(new Set(ranges.map(({ gathered }) => JSON.stringify(gathered))).size).toBe(1);
+    // Who publishes it writes nothing of it.
+    expect(room.state(whole)).toMatchObject({
+      found: 1,
+      copiedBytes: 0,
+      resumedBytes: 0,
+      outcomes: { copied: { all: 1 } },
+    });
+    same(source, destination);
+    expect(left(destination)).toEqual([]);
+    // What is a hole stays one.
+    expect(statSync(join(destination, 'deep/er/big')).blocks * 512).toBeLessThan(MIB);
+    const { found, outcomes, accounted } = summaryOf(done);
+    const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0);
+    expect([accounted, sum(found), sum(outcomes)]).toEqual([true, entriesOf(source), entriesOf(source)]);
+    // It is there: nothing of it goes again, and nothing is made beside it.
+    const again = await copied(source, join(scratch(), 'run'), destination, '--verify');
+    expect([again.done.code, summaryOf(again.done).copiedBytes]).toEqual([0, 0]);
+    expect(again.ranges.map(({ gathered }) => gathered)).toEqual([undefined, undefined, undefined]);
+    expect(left(destination)).toEqual([]);
+  });
+
+  it('is copied as a whole where its ranges are not of what it is now', async () => {
+    const [source, destination, directory] = [bigTree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const options = { source: `${source}/`, destination, workers: 2, parts: 6, directory, patience: 36_000 };
+    // A worker that ends when the ranges are there, and what it leaves is of another version.
+    await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
+    rmSync(join(directory, 'final.json'));
+    const plan = planOf(directory);
+    const whole = plan.parts.findIndex(({ ranges }) => ranges !== undefined) + 1;
+    const [first, last] = plan.parts[whole - 1]?.ranges ?? [1, 0];
+    mkdirSync(join(destination, 'deep/er'), { recursive: true });
+    const name = `.bh-${tagOf(plan)}-${createHash('sha256').update('big').digest('hex').slice(0, 8)}01234567`;
+    writeFileSync(join(destination, 'deep/er', name), '');
+    truncateSync(join(destination, 'deep/er', name), 200 * MIB);
+    // Of another host, and another run.
+    writeFileSync(join(destination, 'deep/er/.bh-00000001-0123456789abcdef'), '');
+    const room = new RunDirectory(directory);
+    for (let part = first; part <= last; part += 1) {
+      const steps = attempt<PartState>(part, 1);
+      const state = {
+        ...{ part, attempt: 1, worker: 'x', host: 'x', elapsed: 0, found: 0, outcomes: {}, made: 0, copiedBytes: 0 },
+        ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0 },
+        ...{ complete: true, failures: [], failureKinds: {}, notes: [], gathered: { name, version: '1 2 3 4' } },
+      };
+      for (let step = steps.next(); !step.done; )
+        step = steps.next(step.value.do === 'work' ? state : room.perform(step.value, 'x'));
+    }
+    const report = await spread({ ...options, program: [process.execPath, MAIN] });
+    // Those who had these names in the run before have ended; these have not, and keep what they have.
+    expect(readdirSync(join(directory, 'leases')).filter((name) => /[.][2-9]/.test(name))).toEqual([]);
+    expect([report.complete, room.state(whole).copiedBytes > 0]).toEqual([true, true]);
+    expect(report.notes.map(({ kind, path }) => [kind, path])).toEqual([
+      ['run', ''],
+      ['foreign-staging', join(destination, 'deep/er/.bh-00000001-0123456789abcdef')],
+    ]);
+    expect(left(destination)).toEqual(['.bh-00000001-0123456789abcdef']);
+    same(source, destination);
+  });
+
+  it('has no two writers that harm it: what is late is not written', async () => {
+    const [source, destination] = [bigTree(), scratch()];
+    const copy = (range: Range, mine: () => boolean) =>
+      copyRange({
+        ...{ source, destination, name: Buffer.from('deep/er/big'), range, tag: '01234567', sparse: 'never' },
+        ...{ lanes: 1, pace: async () => undefined, mine, stopped: () => false, moved: () => undefined },
+      });
+    const size = 200 * MIB;
+    const end = await copy({ start: 0, end: 8 * MIB, size }, () => true);
+    const gathered = join(destination, 'deep/er', end?.gathered?.name ?? '');
+    expect([end?.made, statSync(gathered).size]).toEqual([2, size]);
+    // It is somebody else's from the second piece on.
+    const answers = [true, false];
+    expect(await copy({ start: 56 * MIB, end: size, size }, () => answers.shift() ?? false)).toBeUndefined();
+    const of = (path: string, at: number) => {
+      const [file, bytes] = [openSync(path, 'r'), Buffer.alloc(7)];
+      readSync(file, bytes, 0, 7, at);
+      closeSync(file);
+      return bytes.toString();
+    };
+    expect([of(gathered, 0), of(gathered, 64 * MIB - 5)]).toEqual(['0000000', '\0'.repeat(7)]);
+    // Another version has another file, and one of another size has none.
+    utimesSync(join(source, 'deep/er/big'), 1.1e9, 1.1e9);
+    const other = await copy({ start: 0, end: MIB, size }, () => true);
+    expect(other?.gathered?.name).not.toBe(end?.gathered?.name);
+    expect(await copy({ start: 0, end: MIB, size: size + 1 }, () => true)).toEqual({
+      made: 0,
+      written: 0,
+      gathered: undefined,
+    });
+    await discard({ destination, name: Buffer.from('deep/er/big'), tag: '01234567' });
+    expect(left(destination)).toEqual([]);
+  });
+
+  it('leads nowhere by a symlink', async () => {
+    const [source, destination, elsewhere] = [bigTree(), scratch(), scratch()];
+    symlinkSync(elsewhere, join(destination, 'deep'));
+    const { done } = await copied(source, join(scratch(), 'run'), destination);
+    const { accounted } = summaryOf(done);
+    expect([done.code, accounted, readdirSync(elsewhere)]).toEqual([23, true, []]);
   });
 });
 
@@ -554,9 +730,10 @@ describe('a run that is gone on with', () => {
     writeFileSync(new RunDirectory(directory).list(2), 'a/f1\0');
     const report = await spread(options);
     expect([report.exitCode, report.complete]).toEqual([23, false]);
-    expect(readFileSync(join(directory, 'logs', readdirSync(join(directory, 'logs'))[0] ?? ''), 'utf8')).toContain(
-      'is not as it was written',
+    const logs = readdirSync(join(directory, 'logs')).map((name) =>
+      readFileSync(join(directory, 'logs', name), 'utf8'),
     );
+    expect(logs.join('')).toContain('is not as it was written');
   });
 
   it('is refused where the directory holds the run of another copy', async () => {
@@ -709,7 +886,7 @@ describe('copy --hosts', () => {
     const { complete, accounted, outcomes, notes } = summaryOf(done);
     expect([done.code, complete, accounted]).toEqual([0, true, true]);
     const said = notes.map(({ message }: { message: string }) => message);
-    // What it was at may lie there, under a name of its own.
+    // What it was at may lie there in the end, under a name of its own.
     const left = 'an unfinished entry of another host is left alone';
     expect(said.filter((message: string) => message !== left)).toEqual([
       expect.stringContaining(`on ${hosts[0]?.name} is lost`),

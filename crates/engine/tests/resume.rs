@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use bulkhaul_engine::bytes::transfer::CHUNK_BYTES;
-use bulkhaul_engine::copy::options::CopyOptions;
+use bulkhaul_engine::copy::options::{CopyOptions, FilesFrom, Gathered};
 use bulkhaul_engine::report::counters::Totals;
 use bulkhaul_formats::progress::{self, Progress, Ranges};
 use bulkhaul_sys::Errno;
@@ -669,4 +669,54 @@ fn up_to_the_limit_of_a_file() {
         |at| drop(copy(&[contents(at.join("source"))], at.join("to"), |_| {}).complete()),
         |scratch| compare(&scratch.at("source"), &scratch.at("to")),
     );
+}
+
+/// What others have gathered becomes the copy, with what belongs to it; what is of another version, or is no whole file, does
+/// not, and stays.
+#[test]
+fn what_was_gathered_becomes_the_copy() {
+    for (wrong_version, missing, verify) in [(0, 0, false), (0, 0, true), (1, 0, false), (0, 1, false)] {
+        let scratch = Scratch::new();
+        let source = scratch.tree("source");
+        big(&source, "big", SIZE);
+        must("chmod", &[&"640", &source.at("big")]);
+        let to = scratch.tree("to");
+        fs::copy(source.at("big"), to.at("gathered")).unwrap();
+        let gathered = File::options().write(true).open(to.at("gathered")).unwrap();
+        gathered.set_len(SIZE - missing).unwrap();
+        gathered
+            .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let inode = gathered.metadata().unwrap().ino();
+        let list = scratch.at("list");
+        fs::write(&list, "big\0").unwrap();
+        let about = fs::metadata(source.at("big")).unwrap();
+        let version = format!(
+            "{} {SIZE} {} {}",
+            about.ino(),
+            about.mtime() * 1_000_000_000 + about.mtime_nsec() + wrong_version,
+            about.ctime() * 1_000_000_000 + about.ctime_nsec()
+        );
+        let done = copy(&[contents(source.path())], to.path(), |o| {
+            o.verify = verify;
+            o.files_from = Some(FilesFrom {
+                path: list.as_os_str().as_encoded_bytes().to_vec(),
+                nul: true,
+                contents: false,
+            });
+            o.gathered = Some(Gathered {
+                name: b"gathered".to_vec(),
+                version,
+            });
+        })
+        .complete();
+        let taken = wrong_version + i64::try_from(missing).unwrap() == 0;
+        assert_eq!(fs::metadata(to.at("big")).unwrap().ino() == inode, taken);
+        assert_eq!(to.at("gathered").exists(), !taken);
+        let copied = if taken { 0 } else { SIZE };
+        assert_eq!(done.report.totals.copied_bytes, copied);
+        must("rm", &[&"-f", &to.at("gathered")]);
+        must("touch", &[&"-r", &source.path(), &to.path()]);
+        compare(source.path(), to.path());
+    }
 }

@@ -77,6 +77,14 @@ export interface NativeCopyManifest extends ManifestForm {
   path: PathBytes;
 }
 
+/** A file with all content of a source, written and synced. */
+export interface NativeGathered {
+  /** Its name beside the copy that is to be. */
+  name: PathBytes;
+  /** Which version of the source it is of: inode, size, times of modification and of change in nanoseconds, with blanks between. */
+  version: string;
+}
+
 /** How archives are made. */
 export interface ArchiveForm {
   /** `bgzf`: gzip in blocks, which every reader of gzip takes, and which is read in parallel and from the middle; `gzip`: in one member, for readers that stop after the first; `xz`; `zstd`. Default `bgzf`. */
@@ -170,6 +178,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   storedManifest?: NativeCopyManifest;
   /** Files that become archives on their way, in one destination; not with `removeSources`. Default: none. */
   packing?: NativePacking;
+  /** What others have gathered of the one file of `filesFrom`. It becomes the copy; where it can't, the file is copied. Default: none. */
+  gathered?: NativeGathered;
   /** Files that the caller has open meanwhile: they stay, and nothing takes their place. Default: none. */
   inUse?: PathBytes[];
   /** A file of the job's own, in which it says what it has proved with `verify`, so that the next run goes on should this one die; it goes with the end. Default: none. */

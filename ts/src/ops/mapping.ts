@@ -8,7 +8,7 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
-import type { NativeCopyManifest, NativeCopyOptions, NativePacking } from '../native/options.js';
+import type { NativeCopyManifest, NativeCopyOptions, NativeGathered, NativePacking } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
@@ -108,6 +108,7 @@ export const SHARED: Fields<
   manifest: WRITTEN,
   storedManifest: WRITTEN,
   packing: PACKING,
+  gathered: record<Given<NativeGathered>>({ name: path, version: text }, 'name', 'version'),
   inUse: each(path),
   confirm: call,
   maxDelete: limit,
@@ -151,6 +152,7 @@ export interface CopyOptions
       | 'manifest'
       | 'storedManifest'
       | 'packing'
+      | 'gathered'
       | 'inUse'
       | 'finished'
       | 'entryEvents'
@@ -176,7 +178,7 @@ export interface CopyOptions
 }
 
 const CHOWN = record<NonNullable<CopyOptions['chown']>>({ user: id, group: id });
-const { storedManifest: _, packing: __, ...OWN } = SHARED;
+const { storedManifest: _, packing: __, gathered: ___, ...OWN } = SHARED;
 /** Checks of these. */
 export const COPY: Fields<CopyOptions> = {
   ...OWN,
@@ -201,7 +203,7 @@ export async function prepareCopy(
 ): Promise<Prepared> {
   const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
   const { signal: _, entries, confirm, journal: __, inUse: open = [], aliases = [], ...more } = others;
-  const { manifest, storedManifest, packing, ...rest } = more;
+  const { manifest, storedManifest, packing, gathered, ...rest } = more;
   const journal = await journalFor(operation, options, options.removeExtra || options.removeSources);
   const inUse = [...open, ...(journal?.files ?? [])];
   const native: NativeCopyOptions = {
@@ -218,6 +220,7 @@ export async function prepareCopy(
     ...(manifest && { manifest: { ...manifest, path: pathBytes(manifest.path) } }),
     ...(storedManifest && { storedManifest: { ...storedManifest, path: pathBytes(storedManifest.path) } }),
     ...(packing && { packing: nativePacking(packing) }),
+    ...(gathered !== undefined && { gathered: { ...gathered, name: pathBytes(gathered.name) } }),
     ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
     ...(journal && options.verify && { finished: pathBytes(journal.finished) }),
     ...(entries !== undefined && { entryEvents: entries }),

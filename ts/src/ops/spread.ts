@@ -7,12 +7,13 @@
  * is extra. What it reports is read from the states of the parts: nobody's exit code is believed. It promises that the
  * entries of all states are those that the planner has counted, or that the run is not complete.
  */
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { lstat, rm, stat } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
-import type { Report } from '../events.js';
+import type { Report, Snapshot } from '../events.js';
 import { absolutePath, jobDirectory } from '../journal/identity.js';
 import { type Holder, Lease } from '../journal/lease.js';
 import { makeDirectories } from '../journal/store.js';
@@ -41,21 +42,25 @@ import {
 } from './arguments.js';
 import { folds } from './folds.js';
 import { begin, type Confirm, Job, journalFor, type Prepared, prepared } from './job.js';
-import { type Deletion, type MappedCopyOptions, prepareCopy, SHARED } from './mapping.js';
+import { type Deletion, type MappedCopyOptions, mapSources, prepareCopy, SHARED } from './mapping.js';
 import { muster } from './spread/check.js';
 import { type Hired, hire, sharing, workerCommand } from './spread/crew.js';
 import {
   type Beat,
   type CopyTerms,
+  nameIn,
   type Pace,
   type PartState,
   type Plan,
   RunDirectory,
   restore,
   store,
+  tagOf,
 } from './spread/directory.js';
 import { type Planned, plan, planner } from './spread/plan.js';
 import { attempt } from './spread/protocol.js';
+import { discard, HAS_RANGES } from './spread/range.js';
+import { Rates } from './spread/rates.js';
 import { SlurmArray, STEP, submission } from './spread/slurm.js';
 import { boot } from './spread/worker.js';
 import { Ledger, total } from './transfer/ledger.js';
@@ -190,10 +195,13 @@ export async function prepareSpread(given: SpreadOptions): Promise<Prepared> {
     destinations: [{ path: destination, follow: true }],
   });
   const here = process.cwd();
-  const places = await placesOf(
-    absolutePath(pathText(source, 'the source'), here),
-    absolutePath(pathText(destination, 'the destination'), here),
-  );
+  const ends = [pathText(source, 'the source'), pathText(destination, 'the destination')] as const;
+  const places = await placesOf(absolutePath(ends[0], here), absolutePath(ends[1], here)).catch(async (error) => {
+    // What is not there the engine says, as of every copy.
+    if (error instanceof BulkhaulError) throw error;
+    await new Job(async () => prepareCopy({ ...(await mapSources([ends[0]], ends[1])), dryRun: true }));
+    throw new BulkhaulError('NO_SOURCE', `${ends[0]}: ${whyOf(error, ends[0])}`);
+  });
   const directory = named === undefined ? undefined : absolutePath(pathText(named, 'the run directory'), here);
   // With the slash it means the same when it is read again.
   const kept = { ...places, source: places.source.replace(/\/*$/, '/') };
@@ -224,9 +232,7 @@ function pick<T extends object, Key extends keyof T>(
 
 /** rsync's slash rule, for a directory. */
 async function placesOf(source: string, destination: string): Promise<{ source: string; destination: string }> {
-  const found = await lstat(toBytes(source)).catch((error: NodeJS.ErrnoException) => {
-    throw new BulkhaulError('NO_SOURCE', `${source}: ${whyOf(error, source)}`);
-  });
+  const found = await lstat(toBytes(source));
   const contents = /\/\.{0,2}$/.test(source);
   const target = contents ? await stat(toBytes(source)).catch(() => found) : found;
   if (!target.isDirectory()) throw new BulkhaulError('USAGE', `${source} is no directory: it can't be divided`);
@@ -276,11 +282,14 @@ class Spread implements NativeJob {
   /** Parts whose states were read. */
   readonly #counted = new Set<number>();
   #beats = new Map<string, Beat>();
+  readonly #rates = new Rates();
+  #parts = 0;
   /** What is at work here: the planner, or what comes last. */
   #native: NativeJob | undefined;
   #last: Job | undefined;
   #phase: NativeSnapshot['phase'] = 'preflight';
   #stopping: 'no' | 'gently' | 'now' = 'no';
+  readonly #tag = randomBytes(3).toString('hex');
   #deaths = 0;
   #hired = 0;
   #begun = 0;
@@ -346,11 +355,11 @@ class Spread implements NativeJob {
 
   answer(): void {}
 
-  peek(): NativeSnapshot {
+  peek(): Snapshot {
     return this.snapshot();
   }
 
-  snapshot(): NativeSnapshot {
+  snapshot(): Snapshot {
     const planning = this.#phase === 'scanning' ? this.#native?.snapshot() : undefined;
     if (planning) return planning;
     const { outcomes, files, found, foundBytes, copiedBytes, doneBytes, errors } = this.#ledger;
@@ -385,6 +394,7 @@ class Spread implements NativeJob {
       ...(this.#phase !== 'preflight' && { expected: { ...all, toRead: all.bytes, toDo: all.entries } }),
       ...(this.#stopping !== 'no' && { stopping: { files: this.#crew.size, bytes: 0 } }),
       ...(sweep && { sweep }),
+      ...(this.#phase === 'copying' && { hosts: this.#rates.hosts([...this.#beats.values()]), parts: this.#parts }),
       elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
     };
   }
@@ -403,7 +413,7 @@ class Spread implements NativeJob {
     }
     const report = await running;
     for (let index = 0; index < this.#workers; index += 1) {
-      const command = workerCommand(this.#program, this.#run.path || 'RUN', nameOf(index, 1), index);
+      const command = workerCommand(this.#program, this.#run.path || 'RUN', nameOf(this.#tag, index, 1), index);
       const host = this.#hosts[index % Math.max(1, this.#hosts.length)];
       if (this.#run.slurm && !this.#run.slurm.allocated) {
         const words = submission(this.#run.path || 'RUN', this.#workers, this.#run.slurm.args ?? []);
@@ -487,7 +497,9 @@ class Spread implements NativeJob {
     this.#phase = 'scanning';
     this.#native = await planner(this.#division, this.#directory);
     if (this.#stopping !== 'no') this.#native.cancel(true);
-    const planned: Planned = await plan(this.#native, this.#directory, () => undefined);
+    // One worker has a file to itself, with all of its threads.
+    const ranges = HAS_RANGES && this.#workers > 1 && this.#run.keepDirlinks !== true;
+    const planned: Planned = await plan(this.#native, this.#directory, ranges, () => undefined);
     this.#native = undefined;
     if (planned.interrupted || this.#stopping !== 'no') return undefined;
     const { interrupted: _, ...rest } = planned;
@@ -528,6 +540,7 @@ class Spread implements NativeJob {
   }
 
   #adopt(plan: Plan): Plan {
+    this.#parts = plan.parts.length;
     Object.assign(this.#ledger.found, plan.found);
     this.#ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
     this.#tell(
@@ -590,7 +603,7 @@ class Spread implements NativeJob {
 
   #hire(plan: Plan, index: number): void {
     this.#hired += 1;
-    const name = nameOf(index, this.#hired);
+    const name = nameOf(this.#tag, index, this.#hired);
     const { path } = this.#run;
     const host = this.#hosts[index % Math.max(1, this.#hosts.length)];
     const step = this.#run.slurm ? STEP : [];
@@ -644,11 +657,14 @@ class Spread implements NativeJob {
         path: this.#list(part),
       };
       const name = `coordinator-${process.pid}`;
+      // Of a range that is not there its file is copied as a whole, which is then what fails.
+      const failed = planned.range === undefined;
       const state: PartState = {
         ...{ part, attempt: last + 1, worker: name, host: hostname(), elapsed: 0, found: planned.entries, made: 0 },
-        outcomes: { failed: { all: planned.entries, file: planned.entries } },
+        outcomes: failed ? { failed: { all: planned.entries, file: planned.entries } } : {},
         ...{ copiedBytes: 0, resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0 },
-        ...{ verifiedFromCache: 0, complete: false, failures: [store(failure)], failureKinds: { other: 1 }, notes: [] },
+        ...{ verifiedFromCache: 0, complete: !failed, failures: failed ? [store(failure)] : [] },
+        ...{ failureKinds: failed ? { other: 1 } : {}, notes: [] },
       };
       const steps = attempt<PartState>(part, last + 1);
       for (let step = steps.next(); !step.done; ) {
@@ -672,11 +688,13 @@ class Spread implements NativeJob {
         return beat ? [[name, beat]] : [];
       }),
     );
+    this.#rates.look([...this.#beats.values()], performance.now());
   }
 
   /** Puts what came of a part into the books. */
   #count(state: PartState, entries: number, bytes: number): void {
     const { part, found, outcomes, failures, failureKinds, notes, copiedBytes, made } = state;
+    this.#rates.count(state);
     const ledger = this.#ledger;
     ledger.settle(
       Object.fromEntries(Object.entries(outcomes).map(([name, count]) => [name, { ...count, directory: 0 }])),
@@ -688,7 +706,8 @@ class Spread implements NativeJob {
     this.#tell(
       failures.map((failure) => restore(failure)),
       failureKinds,
-      notes.map((note) => restore(note)),
+      // What others of this run have not finished yet is nothing to tell; what comes last sees what is left of any run.
+      notes.filter(({ kind }) => kind !== 'foreign-staging').map((note) => restore(note)),
     );
     // What is below a directory that could not be made is not even looked at.
     if (found < entries && total(failureKinds) > 0) ledger.failMore('file', entries - found);
@@ -709,7 +728,8 @@ class Spread implements NativeJob {
     const standings = this.#directory.standings();
     for (const [place, { entries }] of plan.parts.entries()) {
       const part = place + 1;
-      if (this.#counted.has(part)) continue;
+      // Of a range nothing is to tell: the file is none of those that are there.
+      if (this.#counted.has(part) || entries === 0) continue;
       const { attempt: attempts = 0 } = standings.get(part) ?? {};
       this.#ledger.failMore('file', entries - 1);
       await this.#ledger.fail({
@@ -723,6 +743,12 @@ class Spread implements NativeJob {
   /** What comes when all parts are done: directories as they are to be, and extra entries. */
   async #finish(plan: Plan): Promise<Last | undefined> {
     const { removeExtra = false, maxDelete, confirm, exclude = [], oneFileSystem = false, inUse } = this.#run;
+    for (const [place, { ranges }] of plan.parts.entries()) {
+      // Whoever has published it may have died before it did this.
+      if (ranges === undefined || !this.#counted.has(place + 1)) continue;
+      const name = await nameIn(this.#directory.list(place + 1));
+      await discard({ destination: plan.destination, name, tag: tagOf(plan) });
+    }
     // Nothing goes where anything is missing.
     const whole = removeExtra && this.#ledger.errors === 0 && this.#balanced;
     this.#phase = whole ? 'sweeping' : 'closing';
@@ -749,6 +775,9 @@ class Spread implements NativeJob {
     else {
       const settled = Object.entries(report.outcomes).map(([name, all]) => [name, { all, file: 0, directory: all }]);
       this.#ledger.settleDirectories(Object.fromEntries(settled));
+      // What is below a directory that could not be made is not even looked at.
+      const unseen = plan.found.directory - total(report.outcomes);
+      if (unseen > 0 && total(report.failureKinds) > 0) this.#ledger.failMore('directory', unseen);
     }
     this.#tell(
       report.failures.map((failure) => ({ ...failure, path: toBytes(failure.path) })),
@@ -844,9 +873,12 @@ function kindOf(kind: string): string {
   return kind === 'missing' ? 'vanished' : kind;
 }
 
-/** What a worker is called: by its number, and which one it is of all that were begun. */
-function nameOf(index: number, number: number): string {
-  return `${hostname().replace(/[^\w.-]/g, '_')}-${process.pid}-${index + 1}.${number}`;
+/**
+ * What a worker is called: by who coordinates (`tag` tells one run of this process from another, in which it has ended), its
+ * number, and which one it is of all that were begun.
+ */
+function nameOf(tag: string, index: number, number: number): string {
+  return `${hostname().replace(/[^\w.-]/g, '_')}-${process.pid}-${tag}-${index + 1}.${number}`;
 }
 
 function isAlive(number: number): boolean {

@@ -7,6 +7,7 @@
  */
 import { movedOf, type Snapshot } from '../events.js';
 import type { Earlier } from '../journal/journal.js';
+import { display } from '../names.js';
 import { Estimate } from './estimate.js';
 import { bytes, count, duration, rate } from './units.js';
 
@@ -24,6 +25,8 @@ export interface View {
 
 /** Seconds that the present rate looks back. */
 const RATE_WINDOW = 5;
+/** Hosts that a line tells of. */
+const MOST_HOSTS = 16;
 /** Seconds between the samples that are kept, which bounds their number. */
 const SAMPLE_SPACING = 0.5;
 
@@ -222,6 +225,16 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
   if (now !== undefined) add(6, rate(now));
   add(wrong, count(errors, 'error'));
   if (phase !== 'preflight') add(1, `average ${rate(average)}`);
+  const { hosts = [], parts } = snapshot;
+  if (parts !== undefined) {
+    const done = hosts.reduce((sum, host) => sum + host.parts, 0);
+    add(2, `${number(done)} of ${count(parts, 'part')}`);
+  }
+  if (hosts.length > 1) {
+    const told = hosts.slice(0, MOST_HOSTS).map((host) => `${display(host.host)} ${rate(host.rate)}`);
+    const more = hosts.length > MOST_HOSTS ? [`${hosts.length - MOST_HOSTS} more`] : [];
+    add(1, [...told, ...more].join(', '));
+  }
   if (skippedFiles > 0) add(2, `${number(skippedFiles)} unchanged`);
   add(3, duration(elapsed));
   return fields;

@@ -2,7 +2,7 @@
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy::options::{
-    self, Collision, DestinationArgument, Directories, ManifestTo, Packing, SourceArgument,
+    self, Collision, DestinationArgument, Directories, Gathered, ManifestTo, Packing, SourceArgument,
 };
 use bulkhaul_engine::records::sort::SORT_BYTES;
 use bulkhaul_engine::report::Durability;
@@ -75,6 +75,20 @@ fn packing(given: CopyPacking) -> Result<Packing, String> {
     })
 }
 
+/// A file that has all content of a source.
+#[napi(object, object_to_js = false)]
+pub struct CopyGathered {
+    pub name: Buffer,
+    pub version: String,
+}
+
+fn gathered(given: CopyGathered) -> Gathered {
+    Gathered {
+        name: given.name.into(),
+        version: given.version,
+    }
+}
+
 /// A group of options, where it is given. The error names the option.
 fn within<Given, Made>(
     name: &str,
@@ -132,6 +146,7 @@ pub struct CopyOptions {
     pub manifest: Option<CopyManifest>,
     pub stored_manifest: Option<CopyManifest>,
     pub packing: Option<CopyPacking>,
+    pub gathered: Option<CopyGathered>,
     pub in_use: Option<Vec<Buffer>>,
     pub finished: Option<Buffer>,
     pub entry_events: Option<bool>,
@@ -236,6 +251,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         manifest: within("manifest", given.manifest, manifest_to)?,
         stored_manifest: within("storedManifest", given.stored_manifest, manifest_to)?,
         packing: within("packing", given.packing, packing)?,
+        gathered: given.gathered.map(gathered),
         in_use: paths(given.in_use.unwrap_or_default()),
         finished: given.finished.map(Vec::from),
         entry_events: given.entry_events.unwrap_or(default.entry_events),

@@ -98,6 +98,14 @@ impl Ledger {
         Self::of(progress, lasting)
     }
 
+    /// For a file that has all of its content already, on the medium: others have gathered it.
+    pub fn whole(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: (u32, u32), lasting: bool) -> Option<Self> {
+        let ledger = Self::new(file, source, made, manner, lasting)?;
+        ledger.inner().of(Part::Done).insert(0, source.size);
+        ledger.synced(file);
+        Some(ledger)
+    }
+
     /// The ledger that a dead run left in a file, if it is that of a copy of this very source, made as it would be now.
     pub fn found(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: (u32, u32), lasting: bool) -> Option<Self> {
         let base = progress::base(source.size)?;

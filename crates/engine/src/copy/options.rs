@@ -87,6 +87,16 @@ pub struct ManifestTo {
     pub sort_memory: usize,
 }
 
+/// A file with all content of a source, written and synced.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// Its name beside the copy that is to be.
+    pub name: Vec<u8>,
+    /// Which version of the source it is of: inode, size, times of modification and of change in nanoseconds, with blanks
+    /// between.
+    pub version: String,
+}
+
 /// Files that become archives on their way.
 #[derive(Clone, Debug)]
 pub struct Packing {
@@ -237,6 +247,8 @@ pub struct CopyOptions {
     pub stored_manifest: Option<ManifestTo>,
     /// Files that become archives on their way.
     pub packing: Option<Packing>,
+    /// What others have gathered of the one file of a list. It becomes the copy; where it can't, the file is copied.
+    pub gathered: Option<Gathered>,
     /// Files that the caller has open meanwhile: they stay, and nothing takes their place.
     pub in_use: Vec<Vec<u8>>,
     /// A file of the job's own, in which it says what it has proved with `verify`, so that the next run goes on should this
@@ -292,6 +304,7 @@ impl Default for CopyOptions {
             manifest: None,
             stored_manifest: None,
             packing: None,
+            gathered: None,
             in_use: Vec::new(),
             finished: None,
             entry_events: false,
@@ -380,6 +393,9 @@ impl CopyOptions {
             self.in_use.push(to.path.clone());
         }
         self.max_delete.map_or(Ok(()), MaxDelete::check)?;
+        if self.gathered.is_some() && (self.files_from.is_none() || self.destinations.len() > 1) {
+            return usage("what was gathered is of the one file of a list, and in one destination".into());
+        }
         if self.remove_extra && self.files_from.is_some() {
             return usage("extra entries can't be told where only the names of a list are copied".into());
         }

@@ -35,7 +35,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
@@ -43,6 +43,7 @@ import { display, toBytes } from '../../names.js';
 import type { EntryKind, NativeFailure, NativeNote, Outcome } from '../../native/events.js';
 import type { Resources } from '../../native/options.js';
 import type { Standing, Step } from './protocol.js';
+import type { Gathered, Range } from './range.js';
 
 /** What is in it and holds something. */
 const DIRECTORIES = ['parts', 'leases', 'states', 'workers', 'logs'] as const;
@@ -58,6 +59,10 @@ export interface PlannedPart {
   bytes: number;
   /** Of its list. */
   digest: string;
+  /** It is this range of the one file in its list. */
+  range?: Range;
+  /** It is one file, which these parts, the first and the last of them, are ranges of: it comes when they have their states. */
+  ranges?: readonly [first: number, last: number];
 }
 
 /** What of a copy its workers are to know: options of the engine, in words that JSON has. */
@@ -122,6 +127,8 @@ export interface PartState {
   verifiedFromCache: number;
   /** All of it is there, as it was asked for. */
   complete: boolean;
+  /** Of a range: where its bytes are. Absent: nowhere, the file is copied as a whole. */
+  gathered?: Gathered;
   failures: Stored<NativeFailure>[];
   failureKinds: Record<string, number>;
   notes: Stored<NativeNote>[];
@@ -406,6 +413,18 @@ export class RunDirectory {
   #in(name: string): Buffer {
     return toBytes(join(this.path, name));
   }
+}
+
+/** The first name of a list. */
+export async function nameIn(path: string): Promise<Buffer> {
+  const names = await readFile(toBytes(path));
+  return names.subarray(0, names.indexOf(0));
+}
+
+/** What tells files of a run from those of others: eight hexadecimal digits. */
+export function tagOf({ made, source, destination }: Pick<Plan, 'made' | 'source' | 'destination'>): string {
+  const hash = createHash('sha256').update(JSON.stringify([made, source, destination]));
+  return hash.digest('hex').slice(0, 8);
 }
 
 /** The digest of a list. */

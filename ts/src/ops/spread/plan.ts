@@ -16,6 +16,7 @@ import type { EntryKind, NativeFailure, NativePart } from '../../native/events.j
 import type { NativePartitionOptions } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
 import { type PlannedPart, type RunDirectory, type Stored, store } from './directory.js';
+import { LEAST_RANGE, MOST_RANGE } from './range.js';
 
 /** Parts for each worker, unless somebody says how many: so that the last of them does not work alone for long. */
 const PARTS_PER_WORKER = 16;
@@ -63,10 +64,11 @@ export async function planner(division: Division, directory: RunDirectory): Prom
   return (await loadAddon()).partition(options);
 }
 
-/** Runs the planner, and turns what it wrote into the lists of the run. `told`: takes its events. */
+/** Runs the planner, and turns what it wrote into the lists of the run. `ranges`: big files are cut; `told`: takes its events. */
 export async function plan(
   job: NativeJob,
   directory: RunDirectory,
+  ranges: boolean,
   told: (event: NativeFailure | NativePart) => void | Promise<void>,
 ): Promise<Planned> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
@@ -87,12 +89,18 @@ export async function plan(
   lists.sort((one, other) => other.cost - one.cost);
   for (const { path } of interrupted ? [] : lists) {
     const list = new List(directory.list(parts.length + 1));
+    const big: { name: Buffer; size: number; length: number }[] = [];
     let bytes = 0;
     const groups = new Set<number>();
     for await (const line of lines(path)) {
-      const { path, pathBase64, kind, size = 0, linkGroup } = JSON.parse(line) as Listed;
+      const { path, pathBase64, kind, size = 0, linkGroup, ranges: cut } = JSON.parse(line) as Listed;
       found[kind] += 1;
       const name = pathBase64 === undefined ? Buffer.from(path) : Buffer.from(pathBase64, 'base64');
+      const length = Math.min(MOST_RANGE, Math.max(LEAST_RANGE, cut?.bytes ?? 0));
+      if (ranges && cut && linkGroup === undefined && size >= 2 * length) {
+        big.push({ name, size, length });
+        continue;
+      }
       const full = (kind === 'directory' ? directories : list).add(name);
       if (full) await full;
       if (linkGroup === undefined || !groups.has(linkGroup)) bytes += size;
@@ -100,10 +108,34 @@ export async function plan(
     }
     const digest = await list.end();
     if (list.entries > 0) parts.push({ entries: list.entries, bytes, digest });
+    for (const file of big) parts.push(...(await inRanges(file, parts.length + 1, directory)));
   }
   const digest = await directories.end();
   await rm(toBytes(join(directory.path, 'plan')), { recursive: true, force: true });
   return { parts, found, directories: digest, failures, failureKinds, interrupted };
+}
+
+/** A big file: parts of its ranges, and one of itself, from a number on. */
+async function inRanges(
+  { name, size, length }: { name: Buffer; size: number; length: number },
+  first: number,
+  directory: RunDirectory,
+): Promise<PlannedPart[]> {
+  // What is left over is no range of its own.
+  const many = Math.floor(size / length);
+  const parts: PlannedPart[] = [];
+  for (let index = 0; index <= many; index += 1) {
+    const list = new List(directory.list(first + index));
+    await list.add(name);
+    const digest = await list.end();
+    const [start, end] = [index * length, index === many - 1 ? size : (index + 1) * length];
+    parts.push(
+      index < many
+        ? { entries: 0, bytes: end - start, digest, range: { start, end, size } }
+        : { entries: 1, bytes: 0, digest, ranges: [first, first + many - 1] },
+    );
+  }
+  return parts;
 }
 
 /** A line of a list, as far as it counts here. */
@@ -113,6 +145,8 @@ interface Listed {
   kind: EntryKind;
   size?: number;
   linkGroup?: number;
+  /** Of a file that is larger than a part. */
+  ranges?: { number: number; bytes: number };
 }
 
 /** The lines of a file. A newline ends one, and nothing else that some take for an end. */

@@ -69,6 +69,16 @@ export function nextAttempt({ attempt, released, settled }: Standing, lost = fal
   return settled || !(attempt === 0 || released || lost) ? undefined : attempt + 1;
 }
 
+/** Whether a part may be begun: a file that others are ranges of comes when all of these have their states. */
+export function isReady(
+  part: { ranges?: readonly [first: number, last: number] } | undefined,
+  settled: (part: number) => boolean,
+): boolean {
+  const [first, last] = part?.ranges ?? [1, 0];
+  for (let range = first; range <= last; range += 1) if (!settled(range)) return false;
+  return true;
+}
+
 /** Watches workers by their beats. */
 export class Watch {
   readonly #seen = new Map<string, { beats: number | undefined; looks: number }>();

@@ -13,8 +13,9 @@ import { display, toBytes } from '../../names.js';
 import type { Outcome } from '../../native/events.js';
 import { Job } from '../job.js';
 import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
-import { type Beat, digestOf, type PartState, type Plan, RunDirectory, store } from './directory.js';
-import { attempt, choose, type Ending, nextAttempt, restAfter, Watch } from './protocol.js';
+import { type Beat, digestOf, nameIn, type PartState, type Plan, RunDirectory, store, tagOf } from './directory.js';
+import { attempt, choose, type Ending, isReady, nextAttempt, restAfter, Watch } from './protocol.js';
+import { copyRange, discard, type Gathered, type Range, type RangeEnd } from './range.js';
 
 /** Failures and notes of a part that its state keeps; all are counted. */
 const MOST_FAILURES = 200;
@@ -22,6 +23,9 @@ const MOST_FAILURES = 200;
 const MOST_BLAMES = 2;
 /** What is wrong with a host rather than with an entry: another one may do better. */
 const OF_A_HOST = ['no-space', 'quota', 'read-only', 'stalled'];
+
+/** The same, as the system calls it. */
+const FULL: Readonly<Record<string, true>> = { ENOSPC: true, EDQUOT: true, EROFS: true };
 
 /** How a worker is run. */
 export interface WorkerOptions {
@@ -49,6 +53,9 @@ export class Worker {
   #beats = 0;
   #part = 0;
   #job: Job | undefined;
+  /** Bytes of the range that it is at, and when what may go of it by now has gone. */
+  #moved = 0;
+  #busyUntil = 0;
   #stopping: 'no' | 'gently' | 'now' = 'no';
   /** Why it lets others go first. */
   #unfit: string | undefined;
@@ -122,6 +129,7 @@ export class Worker {
       const standing = standings.get(number) ?? { attempt: 0, released: false, settled: false };
       if (standing.settled) continue;
       open += 1;
+      if (!isReady(parts[number - 1], (part) => standings.get(part)?.settled === true)) continue;
       let gone = false;
       if (standing.attempt > 0 && !standing.released) {
         const holder = this.#directory.holder(number, standing.attempt) ?? '';
@@ -177,28 +185,18 @@ export class Worker {
       return undefined;
     }
     this.#part = part;
-    const pace = this.#directory.pace();
     const options: MappedCopyOptions = {
       ...this.#terms,
-      ...pace,
+      ...this.#directory.pace(),
       sources: [{ path: source, contents: true, follow: true }],
       destinations: [{ path: destination, follow: true }],
       filesFrom: { path: list, nul: true },
       directories: 'needed',
     };
-    const job = new Job(() => prepareCopy(options));
-    this.#job = job;
-    if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
-    let limits = JSON.stringify(pace.limits ?? {});
-    const check = setInterval(() => {
-      // Another has it: nothing of this one is to appear any more.
-      if (this.#directory.perform({ do: 'leased', part, attempt: number + 1 }, '')) return job.cancel(true);
-      const { limits: now = {} } = this.#directory.pace();
-      if (JSON.stringify(now) !== limits) job.setLimits({ bytes: now.bytes ?? 0, entries: now.entries ?? 0 });
-      limits = JSON.stringify(now);
-    }, this.#plan.beat * 1000);
     try {
-      const report = await job;
+      if (planned.range !== undefined) return await this.#range(part, number, planned.range, options);
+      const gathered = planned.ranges && this.#gathered(planned.ranges);
+      const report = await this.#run(part, number, { ...options, ...(gathered && { gathered }) });
       if (report.interrupted) return undefined;
       const blamed = OF_A_HOST.find((kind) => (report.failureKinds[kind] ?? 0) > 0);
       if (blamed !== undefined && this.#plan.workers > 1 && number <= MOST_BLAMES) {
@@ -207,7 +205,10 @@ export class Worker {
         this.options.say(`part ${part} is left to others: ${display(why)}`);
         return undefined;
       }
-      return this.#stateOf(part, number, report);
+      if (planned.ranges) await discard({ destination, name: await nameIn(list), tag: tagOf(this.#plan) });
+      const state = this.#stateOf(part, number, report);
+      // What was gathered was no run of before.
+      return gathered ? { ...state, resumedFiles: 0, resumedBytes: 0 } : state;
     } catch (error) {
       if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
       this.#unfit = whyOf(error);
@@ -215,10 +216,105 @@ export class Worker {
       this.options.say(`part ${part} can't be copied here: ${display(error.message)}`);
       return undefined;
     } finally {
-      clearInterval(check);
       this.#job = undefined;
+      this.#moved = 0;
       this.#part = 0;
     }
+  }
+
+  /** Runs a copy for a part: not longer than that is this worker's, and as fast as it may go at the time. */
+  async #run(part: number, number: number, options: MappedCopyOptions): Promise<Report> {
+    const job = new Job(() => prepareCopy(options));
+    this.#job = job;
+    if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
+    let limits = JSON.stringify(options.limits ?? {});
+    const check = setInterval(() => {
+      // Another has it: nothing of this one is to appear any more.
+      if (this.#isTaken(part, number)) return job.cancel(true);
+      const { limits: now = {} } = this.#directory.pace();
+      if (JSON.stringify(now) !== limits) job.setLimits({ bytes: now.bytes ?? 0, entries: now.entries ?? 0 });
+      limits = JSON.stringify(now);
+    }, this.#plan.beat * 1000);
+    try {
+      return await job;
+    } finally {
+      clearInterval(check);
+      this.#job = undefined;
+    }
+  }
+
+  /** Whether somebody else has taken the part over. */
+  #isTaken(part: number, number: number): boolean {
+    return this.#directory.perform({ do: 'leased', part, attempt: number + 1 }, '');
+  }
+
+  /** Copies a range of a file, if the file is to be copied at all. */
+  async #range(part: number, number: number, range: Range, options: MappedCopyOptions): Promise<PartState | undefined> {
+    const { source, destination } = this.#plan;
+    const look = await this.#run(part, number, { ...options, dryRun: true });
+    if (look.interrupted) return undefined;
+    const begun = performance.now();
+    let end: RangeEnd | undefined = { made: 0, written: 0, gathered: undefined };
+    let pace = this.#directory.pace();
+    const renew = setInterval(() => {
+      pace = this.#directory.pace();
+    }, this.#plan.beat * 1000);
+    try {
+      if (look.outcomes.copied > 0)
+        end = await copyRange({
+          ...{ source, destination, range, tag: tagOf(this.#plan), name: await nameIn(this.#directory.list(part)) },
+          ...{ sparse: options.sparse ?? 'auto', lanes: pace.jobs },
+          pace: (bytes) => this.#mayGo(bytes, pace.limits?.bytes ?? 0),
+          mine: () => !this.#isTaken(part, number),
+          stopped: () => this.#stopping !== 'no',
+          moved: (bytes) => {
+            this.#moved += bytes;
+          },
+        });
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException;
+      const why = whyOf(error);
+      if (code in FULL && this.#plan.workers > 1 && number <= MOST_BLAMES) {
+        this.#unfit = why;
+        this.options.say(`part ${part} is left to others: ${display(why)}`);
+        return undefined;
+      }
+      // Whoever publishes it finds the same, and tells it as it tells of all files.
+      this.options.say(`part ${part} is no range of its own: ${display(why)}`);
+    } finally {
+      clearInterval(renew);
+    }
+    if (end === undefined) return undefined;
+    return {
+      ...{ part, attempt: number, worker: this.options.name, host: hostname() },
+      ...{
+        elapsed: (performance.now() - begun) / 1000,
+        found: 0,
+        outcomes: {},
+        made: end.made,
+        copiedBytes: end.written,
+      },
+      ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0 },
+      ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
+      ...(end.gathered && { gathered: end.gathered }),
+    };
+  }
+
+  /** What the ranges of a file have brought: undefined where it is not all of it, or not of one version. */
+  #gathered([first, last]: readonly [number, number]): Gathered | undefined {
+    const all: (Gathered | undefined)[] = [];
+    for (let part = first; part <= last; part += 1) all.push(this.#directory.state(part).gathered);
+    const [one] = all;
+    return all.every((other) => other?.name === one?.name && other?.version === one?.version) ? one : undefined;
+  }
+
+  /** Waits until so many bytes more may go, of so many a second; 0: at once. */
+  async #mayGo(bytes: number, limit: number): Promise<void> {
+    if (limit <= 0) return;
+    const now = performance.now();
+    const from = Math.max(now, this.#busyUntil);
+    this.#busyUntil = from + (bytes / limit) * 1000;
+    if (from > now) await new Promise((resolve) => setTimeout(resolve, from - now));
   }
 
   #stateOf(part: number, number: number, report: Report): PartState {
@@ -245,7 +341,8 @@ export class Worker {
 
   #beat(): void {
     this.#beats += 1;
-    const { doneEntries = 0, doneBytes = 0, copiedBytes = 0 } = this.#job?.snapshot() ?? {};
+    const moved = { doneEntries: 0, doneBytes: this.#moved, copiedBytes: this.#moved };
+    const { doneEntries, doneBytes, copiedBytes } = this.#job?.snapshot() ?? moved;
     const beat: Beat = {
       ...{ host: hostname(), process: process.pid, boot: boot(), beats: this.#beats },
       ...{ part: this.#part, entries: doneEntries, bytes: doneBytes, copiedBytes },

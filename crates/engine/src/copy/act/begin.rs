@@ -1,14 +1,14 @@
-//! How a big file begins: new, or where a run that died has left it.
+//! How a big file begins: new, where a run that died has left it, or with all of its content, which others have gathered.
 //!
 //! Comes in: an entry and its place; goes out: an open file that is written to its end, with the ledger of what is there
 //! already. In a directory that nobody sees yet it has its final name; elsewhere one by which it is found again, and a lock
 //! for as long as its run lives. Until its content is there, and proved where that was asked for, it is longer than it will
 //! be: that is where the ledger lies, and why nothing takes it for finished.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat, Time};
 
 use crate::bytes::ledger::Ledger;
 use crate::copy::act::content::Place;
@@ -18,7 +18,7 @@ use crate::copy::entry::{Entry, Unfinished};
 use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
 use crate::tree::spelling::TWO_FOR_ONE;
-use crate::tree::staging::{Staging, is_own};
+use crate::tree::staging::{Staging, appear, is_own};
 
 /// A file that has begun.
 pub struct Begun {
@@ -54,7 +54,15 @@ pub fn begin(
     };
     let hidden = twin.is_hidden() && place.replaces.is_none_or(|old| old.kind != Kind::Directory);
     let create = |name: &CStr| sys::create_file_as(at.as_fd(), name, bits);
-    let (file, staging, locked) = if hidden {
+    let gathered = if hidden {
+        None
+    } else {
+        gathered(worker, (&at, entry.target), stat, manner, lasting)
+    };
+    let (file, staging, locked) = if let Some((file, staging, ledger)) = gathered {
+        found = Some(ledger);
+        (file, Some(staging), false)
+    } else if hidden {
         let left = match place.replaces {
             Some(_) => left_under(&at, entry.target, &mut fits),
             None => Ok(None),
@@ -108,6 +116,39 @@ pub fn begin(
         }),
         file,
     })
+}
+
+/// The file that was named for having all content of the one that is copied. It becomes what a dead run would have left with
+/// nothing to do; what can't be taken for that stays where it is.
+fn gathered(
+    worker: &Worker<'_>,
+    (at, target): (&OwnedFd, &CStr),
+    source: &Stat,
+    manner: (u32, u32),
+    lasting: bool,
+) -> Option<(OwnedFd, Staging, Ledger)> {
+    let gathered = worker.run.rules.asked.gathered.as_ref()?;
+    if gathered.version != version(source) {
+        return None;
+    }
+    let name = CString::new(gathered.name.as_slice()).ok()?;
+    let file = sys::open_made(at.as_fd(), &name).ok()?;
+    let made = sys::stat_fd(file.as_fd()).ok()?;
+    if !is_own(&made) || made.size != source.size {
+        return None;
+    }
+    let take = |staged: &CStr| appear(at.as_fd(), &name, staged);
+    let ((), staging) = worker.run.stager.stage(target, take).ok()?;
+    let ledger = Ledger::whole(file.as_fd(), source, &made, manner, lasting)?;
+    Some((file, staging, ledger))
+}
+
+/// What tells a version of a source from others: its inode, its size, and its times of modification and of change in
+/// nanoseconds.
+fn version(source: &Stat) -> String {
+    let nanoseconds = |time: Time| i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
+    let times = [source.mtime, source.ctime].map(nanoseconds);
+    format!("{} {} {} {}", source.id.ino, source.size, times[0], times[1])
 }
 
 /// What a run that died has left under a final name, where nobody else sees it and the lock is the directory's. What does not
