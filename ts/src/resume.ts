@@ -4,14 +4,14 @@
  * Comes in: a state directory, and the name of a job; goes out: summaries, the records of its journal, or a running `Job`
  * that does what is left: all operations see for themselves what is there already.
  */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { realpath, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { BulkhaulError } from './error.js';
 import { absolutePath, jobDirectory, journalPath } from './journal/identity.js';
 import { pristine, recordsOf } from './journal/reader.js';
-import type { JobRecord, JournalRecord, Operation } from './journal/record.js';
+import type { EndRecord, JobRecord, JournalRecord, Operation } from './journal/record.js';
 import { type JobSummary, jobsIn } from './journal/store.js';
-import { display, type PathLike, toBytes } from './names.js';
+import { display, fromBytes, type PathLike, toBytes } from './names.js';
 import type { Resources } from './native/options.js';
 import { loadAddon } from './native.js';
 import {
@@ -34,6 +34,7 @@ import {
 import { begin, type Confirm, type Job, type Prepared } from './ops/job.js';
 import type { MappedCopyOptions } from './ops/mapping.js';
 import type { RemoveOptions } from './ops/remove.js';
+import type { VerifyOptions } from './ops/verify.js';
 
 export type { JournalRecord } from './journal/record.js';
 export type { JobState, JobSummary } from './journal/store.js';
@@ -42,7 +43,7 @@ export type { JobState, JobSummary } from './journal/store.js';
 export interface ResumeOptions extends Pick<JobOptions, 'signal' | 'entries'>, Resources {
   /** The state directory, and how the journal is kept. */
   journal: Omit<JournalSettings, 'id' | 'required'>;
-  /** Only what failed is tried again, where the job can do that: a copy of one source that deletes nothing, and a removal. Default false: all of the job. */
+  /** Only what failed is tried again, where the last run came to its end and the job can do that: a copy of one source that deletes nothing, a removal, and a verification. Default false: all of the job. */
   retryFailed?: boolean;
   /** Asked before anything is deleted, where the job was asked that too. Default: the answer is no. */
   confirm?: Confirm | undefined;
@@ -113,9 +114,9 @@ async function* recordsIn(directory: string, id: string, condition = pristine())
   }
 }
 
-/** Where relative paths of a job began: rules of hpcp's form are about paths from there. Throws like `journalOf`. */
-export async function workingDirectoryOf(directory: string, id: string): Promise<string> {
-  for await (const record of recordsIn(directory, id)) if (record.type === 'job') return record.directory;
+/** What was asked for in a job, and where relative paths began: rules of hpcp's form are about paths from there. Throws like `journalOf`. */
+export async function askedIn(directory: string, id: string): Promise<Pick<JobRecord, 'directory' | 'options'>> {
+  for await (const record of recordsIn(directory, id)) if (record.type === 'job') return record;
   throw new BulkhaulError('JOURNAL', `the journal of ${id} says nothing`);
 }
 
@@ -140,32 +141,39 @@ interface Told {
   job: JobRecord;
   /** The paths that failed in the last run, each once, as far as the journal has them. */
   failed: string[];
-  /** A directory is among them. */
+  /** A directory is among them, so that nobody knows what is below it. */
   directories: boolean;
   /** All of them are there. */
   whole: boolean;
-  done: boolean;
+  /** How the last run ended; undefined: it did not. */
+  state: EndRecord['state'] | undefined;
 }
+
+/** What a verification says of a directory itself. */
+const FINDINGS = ['missing', 'extra', 'kind'];
 
 async function tellOf(directory: string, id: string): Promise<Told> {
   const condition = pristine();
   let job: JobRecord | undefined;
   let failed = new Set<string>();
-  let [directories, done] = [false, false];
+  let directories = false;
+  let state: Told['state'];
   for await (const record of recordsIn(directory, id, condition)) {
     if (record.type === 'job') job = record;
     if (record.type === 'attempt') {
       failed = new Set();
-      directories = done = false;
+      directories = false;
+      state = undefined;
     }
     if (record.type === 'error') {
       failed.add(absolutePath(record.path, job?.directory ?? ''));
-      directories ||= record.entryKind === 'directory';
+      const told = job?.operation === 'verify' && FINDINGS.includes(record.kind);
+      directories ||= record.entryKind === 'directory' && !told;
     }
-    if (record.type === 'end') done = record.state === 'done';
+    if (record.type === 'end') state = record.state;
   }
   if (job === undefined) throw new BulkhaulError('JOURNAL', `the journal of ${id} says nothing`);
-  return { job, failed: [...failed], directories, whole: condition.damaged === 0, done };
+  return { job, failed: [...failed], directories, whole: condition.damaged === 0, state };
 }
 
 async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
@@ -173,13 +181,15 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   const directory = pathText(journal.directory, 'the state directory');
   const told = await tellOf(directory, id);
   const { job } = told;
-  if (told.done) throw new BulkhaulError('JOURNAL', `job ${id} is done: there is nothing to go on with`);
+  if (told.state === 'done') throw new BulkhaulError('JOURNAL', `job ${id} is done: there is nothing to go on with`);
   const stream = streamIn(job.options);
   if (stream !== undefined) {
     throw new BulkhaulError('JOURNAL', `job ${id} used ${stream}, which is gone: give the same command again`);
   }
   const list = join(jobDirectory(directory, id), 'retry');
-  const kept = retryFailed && told.whole && told.failed.length > 0 ? await retried(told.job, told, list) : job.options;
+  // Of a run that did not come to its end, nobody knows the rest.
+  const alone = retryFailed && told.state === 'failed' && told.whole && told.failed.length > 0;
+  const kept = alone ? await retried(told.job, told, list) : job.options;
   const { confirm: asks, ...asked } = kept;
   const all = {
     ...asked,
@@ -238,6 +248,7 @@ async function retried({ operation, options }: JobRecord, { failed, directories 
     const left = within(failed, roots);
     return plain && left.length > 0 ? { ...options, paths: left } : options;
   }
+  if (operation === 'verify' && !directories) return verifiedAgain(options, failed);
   if (operation !== 'copy' || directories) return options;
   const asked = options as unknown as MappedCopyOptions;
   const [source, ...others] = asked.sources;
@@ -259,6 +270,33 @@ async function retried({ operation, options }: JobRecord, { failed, directories 
     destinations: [{ ...destination, path: target }],
     filesFrom: { path: list, nul: true },
   };
+}
+
+/** The options of a verification of nothing but these paths; as they are where one lies elsewhere. */
+async function verifiedAgain(options: Kept, failed: readonly string[]): Promise<Kept> {
+  const { manifests, directory } = options as unknown as VerifyOptions;
+  const begins = await Promise.all([manifests].flat().map((path) => beginningOf(String(path))));
+  const places = new Set(directory === undefined ? begins : [String(directory)]);
+  const base = places.size > 1 ? await commonOf([...places]) : ([...places][0] ?? '');
+  const start = base.endsWith('/') ? base : `${base}/`;
+  if (!failed.every((path) => path.startsWith(start) && path !== start)) return options;
+  return { ...options, only: failed.map((path) => path.slice(start.length)) };
+}
+
+/** Where the paths of a manifest begin. */
+async function beginningOf(manifest: string): Promise<string> {
+  const entry = await stat(toBytes(manifest)).catch(() => undefined);
+  return entry?.isDirectory() ? manifest.replace(/(?<=[^/])\/+$/, '') : dirname(manifest);
+}
+
+/** The nearest directory that has all of these in it. */
+async function commonOf(directories: readonly string[]): Promise<string> {
+  const whole = await Promise.all(
+    directories.map(async (path) => fromBytes(await realpath(toBytes(path), { encoding: 'buffer' }))),
+  );
+  let common = whole[0] ?? '/';
+  while (!whole.every((path) => `${path}/`.startsWith(common === '/' ? '/' : `${common}/`))) common = dirname(common);
+  return common;
 }
 
 /** Those that are one of the roots, or below one. */

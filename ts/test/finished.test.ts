@@ -1,6 +1,16 @@
 /** Manifests, verifications and verified copies that died: the next run reads nothing again that was read, and everything that may have changed. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -24,7 +34,7 @@ function tree() {
       const content = Buffer.alloc(BYTES, `content of ${file}`);
       content[0] = (content[0] ?? 0) ^ change;
       writeFileSync(path, content);
-      execFileSync('touch', ['-d', '2020-02-02', path]);
+      utimesSync(path, 1e9, 1e9);
     }
   };
   write();
@@ -165,6 +175,45 @@ describe('a verification that was killed', () => {
   });
 });
 
+describe('a list and a comparison that were killed', () => {
+  it.each([
+    ['a list with whole hashes', 16 + 8 + 8, ['list', '--full-hash', '-o', 'L', 't/'], []],
+    ['a comparison of contents', 16 + 1 + 8, ['compare', '--content', 't', 'u'], ['A', 'B']],
+    ['a comparison with a list', 16 + 8 + 8, ['compare', '--full-hash', '--list-a', 'K', 't'], []],
+  ])('go on where they were: %s', async (_, record, command, sides) => {
+    const { at, bh, killed, log } = tree();
+    execFileSync('cp', ['-a', at('t'), at('u')]);
+    await run(['list', '--full-hash', '-o', at('K'), `${at('t')}/`]);
+    const finished = await killed(record, ...command);
+    // What was written to since is read again, though size and time of modification are as they were.
+    const other = at(sides.length > 0 ? 'u' : 't', '0');
+    const [first] = readFileSync(other);
+    const content = readFileSync(other);
+    content[0] = (first ?? 0) ^ 1;
+    writeFileSync(other, content);
+    utimesSync(other, 1e9, 1e9);
+    const { stdout, stderr } = await bh(...command, '--json');
+    const { resumedFiles, exitCode, differences } = jsonLines(stdout).at(-1) ?? {};
+    expect([finished - 1, finished], stderr).toContain(resumedFiles);
+    expect(log()).toBeUndefined();
+    if (command[0] === 'compare') {
+      expect({ exitCode, differences }).toMatchObject({ exitCode: 1, differences: { changed: 1, left: 0, right: 0 } });
+      return;
+    }
+    expect(exitCode).toBe(0);
+    await run([...command.slice(0, -2), at('N'), command.at(-1) ?? ''], { cwd: at('.') });
+    expect(readFileSync(at('L'), 'utf8')).toBe(readFileSync(at('N'), 'utf8'));
+    expect(readFileSync(at('L'), 'utf8')).not.toBe(readFileSync(at('K'), 'utf8'));
+  });
+
+  it('have nothing to write down where only the ends of files are read', async () => {
+    const { at, bh } = tree();
+    const { code, stderr } = await bh('list', '-o', 'L', 't/', '--bwlimit', '32', '--max-duration', '1');
+    expect([code, stderr]).toEqual([130, expect.stringContaining('the same command begins anew')]);
+    expect(existsSync(at('L'))).toBe(false);
+  });
+});
+
 describe('a verified copy that was killed', () => {
   /** Directories of their own: what is proved is written down when a directory is done. */
   function spread() {
@@ -194,6 +243,18 @@ describe('a verified copy that was killed', () => {
     expect(again).toMatchObject({ resumedFiles: 0, verifiedFiles: FILES });
   });
 
+  it('proves nothing twice where its sources go, but each of them when it goes', async () => {
+    const { at, bh, killed, log } = spread();
+    const moved = ['copy', '--move', '--verify', 't/', 'c'];
+    const finished = await killed(OF_PROOF, ...moved);
+    const { code, stdout } = await bh(...moved, '--json');
+    const { resumedFiles, verifiedFiles } = jsonLines(stdout).at(-1) ?? {};
+    expect({ code, resumedFiles, verifiedFiles }).toEqual({
+      ...{ code: 0, resumedFiles: finished, verifiedFiles: 2 * FILES - finished },
+    });
+    expect([existsSync(at('t/d0')), readdirSync(at('c')).length, log()]).toEqual([false, FILES, undefined]);
+  });
+
   it('reads a copy again that was written to since, and puts it right', async () => {
     const { at, bh, killed } = spread();
     const copied = ['copy', '--verify', 't/', 'c'];
@@ -204,7 +265,7 @@ describe('a verified copy that was killed', () => {
       const content = readFileSync(path);
       content[0] = (content[0] ?? 0) ^ 1;
       writeFileSync(path, content);
-      execFileSync('touch', ['-d', '2020-02-02', path]);
+      utimesSync(path, 1e9, 1e9);
     }
     const last = jsonLines((await bh(...copied, '--json')).stdout).at(-1);
     expect(last).toMatchObject({ exitCode: 0, resumedFiles: 0 });

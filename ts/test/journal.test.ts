@@ -486,6 +486,19 @@ describe('a job', () => {
     expect((await jobs(state))[0]).toMatchObject({ state: 'done', attempts: 2 });
   });
 
+  it('that did not come to its end is done as a whole, whatever of it has failed', async () => {
+    const { cwd, state, id } = await failing(5);
+    const path = join(state, 'jobs', id, 'journal.jsonl');
+    const lines = readFileSync(path, 'utf8').split(/(?<=\n)/);
+    truncateSync(path, Buffer.byteLength(lines.slice(0, -1).join('')));
+    expect((await jobs(state))[0]).toMatchObject({ state: 'interrupted', errors: 0 });
+    rmSync(join(cwd, 'd/f1'), { recursive: true });
+    rmSync(join(cwd, 'd/f3'));
+    expect((await run(['resume', '--state-dir', 'state', '--retry-failed', id], { cwd })).code).toBe(0);
+    expect(readFileSync(join(cwd, 'd/f3'), 'utf8')).toBe('content 3');
+    expect((await jobs(state))[0]).toMatchObject({ state: 'done' });
+  });
+
   it('with a tree by its name tries that again in its place', async () => {
     const { cwd, state } = tree();
     mkdirSync(join(cwd, 'd/s/f1/x'), { recursive: true });

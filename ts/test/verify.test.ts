@@ -115,6 +115,118 @@ describe('a manifest of others', () => {
   });
 });
 
+describe('a directory', () => {
+  /** Deliveries below `t`, each with a manifest of another kind, and nothing beside them. */
+  function delivered() {
+    const { cwd, at, bh } = tree(['a']);
+    const sum = (tool: string, at: string, ...names: string[]) => execFileSync(tool, names, { cwd: at });
+    for (const name of ['one', 'two/deep', 'three', 'four']) {
+      mkdirSync(at('t', name), { recursive: true });
+      writeFileSync(at('t', name, 'x.bam'), `in ${name}`);
+    }
+    writeFileSync(at('t/one/x.bam.md5'), String(sum('md5sum', at('t/one'), 'x.bam')).slice(0, 32));
+    writeFileSync(at('t/two/SHA256SUMS.txt'), sum('sha256sum', at('t/two'), 'deep/x.bam'));
+    writeFileSync(at('t/three/md5checksums.txt'), String(sum('md5sum', at('t/three'), './x.bam')));
+    execFileSync('gzip', [at('t/three/md5checksums.txt')]);
+    writeFileSync(at('t/four/manifest-sha512.txt'), sum('sha512sum', at('t/four'), 'x.bam'));
+    writeFileSync(at('t/rest.sha256'), sum('sha256sum', at('t'), 'a', 'big', 'nothing', 'd/a'));
+    return { cwd, at, bh };
+  }
+
+  it('stands for the manifests below it, each about where it lies', async () => {
+    const { bh, at } = delivered();
+    // It is a tool, no manifest; and nobody follows links.
+    writeFileSync(at('t/d/a'), readFileSync(at('t/d/a')));
+    const { code, stderr } = await bh('verify', 't');
+    expect([code, stderr]).toEqual([0, expect.stringContaining('verified: 8 files ')]);
+    writeFileSync(at('t/two/new'), '');
+    flip(at('t/one/x.bam'), 0);
+    rmSync(at('t/four/x.bam'));
+    mkdirSync(at('elsewhere'));
+    writeFileSync(at('elsewhere/M.md5'), 'no manifest');
+    symlinkSync('../elsewhere', at('t/link'));
+    expect(await findings(bh, 't/')).toEqual({
+      code: 1,
+      found: { 't/two/new': 'extra', 't/one/x.bam': 'mismatch', 't/four/x.bam': 'missing' },
+    });
+    expect(await findings(bh, '--exclude', 'one/', '--exclude', '/four', '--no-extra', 't')).toMatchObject({ code: 0 });
+    // Beside others, and of a copy of what was delivered.
+    expect(Object.keys((await findings(bh, '--no-extra', 't/one', 't/two/SHA256SUMS.txt')).found)).toHaveLength(1);
+    execFileSync('cp', ['-a', at('t'), at('copy')]);
+    flip(at('copy/three/x.bam'), 0);
+    expect((await findings(bh, '--no-extra', '--in', 'copy', 't')).found).toEqual({
+      'copy/one/x.bam': 'mismatch',
+      'copy/three/x.bam': 'mismatch',
+      'copy/four/x.bam': 'missing',
+    });
+  });
+
+  it('is repaired from a copy, by its manifests', async () => {
+    const { bh, at } = delivered();
+    execFileSync('cp', ['-a', at('t'), at('copy')]);
+    flip(at('t/one/x.bam'), 0);
+    execFileSync('touch', ['-r', at('copy/one/x.bam'), at('t/one/x.bam')]);
+    rmSync(at('t/two/deep/x.bam'));
+    expect((await bh('verify', '--in', 't', '--repair-from', 'copy', 't')).code).toBe(0);
+    expect((await bh('verify', 't')).code).toBe(0);
+  });
+
+  it('without a manifest is refused, and so is a file that is called one and is none', async () => {
+    const { bh, at } = tree(['a']);
+    for (const name of ['md5sum', '.md5', 'a.sha1', 'sha256.txt.bak'])
+      writeFileSync(at('t', name), 'nothing of the kind');
+    expect(await bh('verify', 't')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('t: no manifest lies below'),
+    });
+    writeFileSync(at('t/d/reads.md5'), 'nothing of the kind');
+    expect(await bh('verify', 't')).toMatchObject({ code: 2, stderr: expect.stringContaining('t/d/reads.md5: ') });
+  });
+
+  it('of large files, each beside its manifest, is read once', async () => {
+    const { bh, at } = tree(['a']);
+    const size = 300 * 1024 * 1024;
+    mkdirSync(at('u'));
+    execFileSync('truncate', ['-s', String(size), at('u/x')]);
+    writeFileSync(at('u/x.sha256'), execFileSync('sha256sum', ['x'], { cwd: at('u') }));
+    const { code, stdout } = await bh('verify', '--json', 'u');
+    const { hashedBytes, verifiedBytes } = jsonLines(stdout).at(-1) ?? {};
+    expect({ code, hashedBytes, verifiedBytes }).toEqual({ code: 0, hashedBytes: size, verifiedBytes: size });
+  });
+});
+
+describe('what was not as it should be', () => {
+  const summary = (stdout: string) => jsonLines(stdout).at(-1);
+
+  it.each([
+    ['one manifest', ['M'], 'mv t/d/a.kept t/d/a'],
+    ['manifests in several places', ['t/d/D.md5', 't/rest.md5'], 'mv t/d/a.kept t/d/a'],
+    ['a directory of manifests', ['t'], 'mv t/d/a.kept t/d/a'],
+  ])('is verified again alone: %s', async (_, manifests, mend) => {
+    const { cwd, bh, at } = tree(['a']);
+    await bh('manifest', '-a', 'md5', '-o', 't/rest.md5', '--exclude', '/d', 't/');
+    await bh('manifest', '-a', 'md5', '-o', 't/d/D.md5', 't/d/');
+    await bh('manifest', '-o', 'M', '--exclude', '*.md5', 't/');
+    const where = manifests.includes('M') ? ['--in', 't', '--exclude', '*.md5'] : [];
+    const state = ['--journal', '--state-dir', 'state'];
+    execFileSync('mv', [at('t/d/a'), at('t/d/a.kept')]);
+    writeFileSync(at('t/d/a'), 'damaged');
+    writeFileSync(at('t/new'), '');
+    const verified = await bh('verify', ...where, ...manifests, ...state);
+    expect([verified.code, verified.stderr]).toEqual([1, expect.stringContaining('2 extra')]);
+    execFileSync('sh', ['-c', mend], { cwd });
+    const again = () => bh('resume', '--retry-failed', '--json', '--state-dir', 'state');
+    const first = await again();
+    expect(first.code).toBe(1);
+    // Of three files that are right only the one that was not is read.
+    expect(summary(first.stdout)).toMatchObject({ verifiedFiles: 1, failureKinds: { extra: 1 } });
+    rmSync(at('t/new'));
+    const second = await again();
+    expect([second.code, summary(second.stdout)]).toEqual([0, expect.objectContaining({ verifiedFiles: 0 })]);
+    expect((await bh('status', '--state-dir', 'state')).stdout).toMatch(/ done /);
+  });
+});
+
 describe('a manifest of Windows', () => {
   it('has backslashes for slashes, which is told, and leads nowhere else', async () => {
     const { bh, at } = tree(['a', 'é']);

@@ -3,8 +3,9 @@
 //! Comes in: [`CompareOptions`]; goes out: a [`Job`] that sorts what both sides have by path, joins the two, and tells what
 //! only the left side has, what only the right side has, and what both have and differs: as counts, as events, and as a
 //! file that says how to turn the left side into the right one. Every entry of either side ends as same, different or
-//! failed; what could not be compared because something failed on the other side is skipped and said so. Memory does not
-//! grow with the number of entries.
+//! failed; what could not be compared because something failed on the other side is skipped and said so. What a run that died
+//! has read of whole contents is not read again, where sizes and times are as they were. Memory does not grow with the number
+//! of entries.
 
 pub mod changes;
 pub mod join;
@@ -28,6 +29,8 @@ use crate::job::desk::{Desk, Phase};
 use crate::job::resources::Staff;
 use crate::job::{Job, Work, process};
 use crate::pool::window::Window;
+use crate::records::facts::hashed;
+use crate::records::pieces::Pieces;
 use crate::records::sort::Sorters;
 use crate::report::{Differences, Durability, Report};
 use crate::tree::descriptors::Budget;
@@ -92,20 +95,25 @@ impl Work for Compare {
                 .transpose()?,
         };
         desk.enter(Phase::Scanning);
+        let pieces = pieces(checked, &sorters, desk);
+        let finished = pieces.as_ref();
         let scout = Scout::send(desk, ahead(checked));
-        let done = sides(checked, desk, &sorters, &budget, most).and_then(|(left, right)| {
+        let done = sides(checked, (desk, &sorters), (&budget, most), finished).and_then(|(left, right)| {
             // Where contents are read, that is the work.
             if !checked.reads() {
                 desk.enter(Phase::Closing);
             }
             let mut join = Join::new(checked, desk, &sorters, left, right);
-            tell_all(checked, &mut join, &mut teller, workers)?;
+            tell_all((checked, finished), &mut join, &mut teller, workers)?;
             desk.enter(Phase::Closing);
             (teller.counts.left_entries, teller.counts.right_entries) = (join.left.entries, join.right.entries);
             Ok(())
         });
         drop(scout);
         let mut interrupted = desk.cancel.is_draining();
+        if let Some(pieces) = &pieces {
+            pieces.close(done.is_ok() && !interrupted);
+        }
         let Teller { counts, changes, .. } = teller;
         match (changes, &done) {
             (Some(changes), Ok(())) if !interrupted => {
@@ -150,13 +158,21 @@ fn ahead(checked: &Checked) -> Ahead {
     }
 }
 
+/// What the job has read, and an earlier run of it: pairs of files, or hashes of what is on either side.
+fn pieces(checked: &Checked, sorters: &Sorters, desk: &Arc<Desk>) -> Option<Pieces> {
+    let path = checked.options.finished.as_deref()?;
+    if checked.reads() {
+        return Some(Pieces::open(path, (b"pairs", 1), sorters, desk));
+    }
+    hashed(Some(path), checked.tail(), sorters, desk)
+}
+
 /// Reads both sides.
 fn sides(
     checked: &Checked,
-    desk: &Desk,
-    sorters: &Sorters,
-    budget: &Arc<Budget>,
-    most: usize,
+    (desk, sorters): (&Desk, &Sorters),
+    room: (&Arc<Budget>, usize),
+    finished: Option<&Pieces>,
 ) -> Result<(Stream, Stream), Refusal> {
     if let (SideOptions::List { path, .. }, SideOptions::List { path: other, .. }) =
         (&checked.options.left, &checked.options.right)
@@ -165,15 +181,20 @@ fn sides(
         let what = format!("both lists are {}, which can be read once", name_of(path));
         return Err(Refusal::Usage(what));
     }
-    let read = |side: &SideOptions| match side {
-        SideOptions::Trees(roots) => walk(checked, desk, sorters, budget, most, roots),
+    let read = |side: &SideOptions, number| match side {
+        SideOptions::Trees(roots) => walk(checked, (desk, sorters), room, roots, (finished, number)),
         SideOptions::List { path, form } => read_list(desk, sorters, path, *form, checked.options.align),
     };
-    Ok((read(&checked.options.left)?, read(&checked.options.right)?))
+    Ok((read(&checked.options.left, 0)?, read(&checked.options.right, 1)?))
 }
 
 /// Tells every verdict of the join, in its order, with contents read by all workers.
-fn tell_all(checked: &Checked, join: &mut Join<'_>, teller: &mut Teller<'_>, workers: usize) -> Result<(), Refusal> {
+fn tell_all(
+    (checked, finished): (&Checked, Option<&Pieces>),
+    join: &mut Join<'_>,
+    teller: &mut Teller<'_>,
+    workers: usize,
+) -> Result<(), Refusal> {
     if !checked.reads() {
         while let Some(verdict) = join.next()? {
             teller.tell(&verdict)?;
@@ -184,11 +205,11 @@ fn tell_all(checked: &Checked, join: &mut Join<'_>, teller: &mut Teller<'_>, wor
     let desk = teller.desk;
     let (mut done, mut main) = (Ok(()), Some((join, teller)));
     std::thread::scope(|scope| {
-        for index in 1..workers {
+        for (index, counters) in desk.counters.iter().enumerate().take(workers).skip(1) {
             let window = &window;
             let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
             let started = thread.spawn_scoped(scope, move || {
-                let mut reader = PairReader::new(checked, desk);
+                let mut reader = PairReader::new(checked, (desk, counters), finished);
                 while let Some((number, mut verdict)) = window.take() {
                     reader.read(&mut verdict);
                     window.put(number, verdict);
@@ -200,7 +221,8 @@ fn tell_all(checked: &Checked, join: &mut Join<'_>, teller: &mut Teller<'_>, wor
             }
         }
         if let Some((join, teller)) = main.take() {
-            done = feed(checked, join, teller, &window);
+            let reader = PairReader::new(checked, (desk, &desk.counters[0]), finished);
+            done = feed(join, teller, &window, reader);
         }
         window.close();
     });
@@ -209,12 +231,11 @@ fn tell_all(checked: &Checked, join: &mut Join<'_>, teller: &mut Teller<'_>, wor
 
 /// Puts what is to be read into the window, tells what comes out of it, and reads too where nothing else is to do.
 fn feed(
-    checked: &Checked,
     join: &mut Join<'_>,
     teller: &mut Teller<'_>,
     window: &Window<Verdict>,
+    mut reader: PairReader<'_>,
 ) -> Result<(), Refusal> {
-    let mut reader = PairReader::new(checked, teller.desk);
     let mut ended = false;
     loop {
         while !ended && window.has_room() {

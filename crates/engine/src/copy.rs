@@ -71,9 +71,6 @@ impl Work for Copy {
         if let Some(ordered) = ordered {
             ordered.release(desk);
         }
-        if let Some(pieces) = &run.pieces {
-            pieces.close(!ended.interrupted);
-        }
         // Before any source goes.
         let manifests = [run.manifest.take(), run.stored.take()].into_iter().flatten();
         let finished = manifests.map(|manifest| manifest.finish(&run.rules, desk, ended.interrupted));
@@ -83,6 +80,10 @@ impl Work for Copy {
             .asked
             .remove_sources
             .then(|| depart(&names, &run, ended, noted));
+        if let Some(pieces) = &run.pieces {
+            let gone = departed.as_ref().is_none_or(|(departed, _)| !departed.interrupted);
+            pieces.close(!ended.interrupted && gone);
+        }
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.conversions = run.conversions.into_sums();
         report.withheld.extend(run.surplus.withheld());

@@ -2,7 +2,8 @@
 //!
 //! Comes in: [`ListOptions`]; goes out: a [`Job`] that walks and writes the list, or sends an event for each entry, in the
 //! list's order. The list appears under its name when it is whole; what could not be read is a failure in the report and
-//! is not in the list. Memory does not grow with the number of entries.
+//! is not in the list. What a run that died has hashed of more than the ends of files is not read again, where size and times are
+//! as they were. Memory does not grow with the number of entries.
 
 pub mod sources;
 
@@ -20,7 +21,7 @@ use crate::event::{EntryEvent, Event};
 use crate::job::desk::Desk;
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
-use crate::records::facts::{FactFinder, Order, Wanted};
+use crate::records::facts::{FactFinder, Order, Wanted, hashed};
 use crate::records::record::Record;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::records::survey::Survey;
@@ -52,6 +53,9 @@ pub struct ListOptions {
     pub one_file_system: bool,
     /// Where the list goes; none: only events.
     pub output: Option<Vec<u8>>,
+    /// A file of the job's own, in which it says what it has hashed, so that the next run goes on should this one die; it goes
+    /// with the end.
+    pub finished: Option<Vec<u8>>,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
@@ -75,6 +79,7 @@ impl Default for ListOptions {
             nul: false,
             one_file_system: false,
             output: None,
+            finished: None,
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
@@ -185,11 +190,17 @@ impl Work for List {
             output: options.output.as_deref().map(|path| (path, self.mode)),
             read_at_most: wanted.tail,
         };
-        survey.run(
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 1);
+        let pieces = hashed(options.finished.as_deref(), wanted.tail, &sorters, desk);
+        let done = survey.run(
             desk,
-            |_| Ok(FactFinder::new(desk, wanted)),
+            |_| Ok(FactFinder::new(desk, wanted).going_on(pieces.as_ref(), 0)),
             |sorters, sorted, output| self.write(desk, sorters, sorted, output),
-        )
+        );
+        if let Some(pieces) = &pieces {
+            pieces.close(done.as_ref().is_ok_and(|report| !report.interrupted));
+        }
+        done
     }
 }
 

@@ -5,16 +5,14 @@
 //! of another kind or of other content is a failure each, and so is what can't be read; all of them are found. A manifest
 //! that is refused is a refusal before anything is read. What a run that died has proved is not read again, where size and
 //! times are as they were. Nothing outside of the directory is ever looked at, and no link is
-//! followed. Memory does not grow with the number of entries.
+//! followed. Memory does not grow with the number of entries, only with that of manifests.
 
 mod check;
 mod join;
 mod manifests;
+mod place;
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::{Algorithm, xxh64};
@@ -24,6 +22,7 @@ use bulkhaul_sys::{self as sys, Follow, Identity, Kind, OwnedFd};
 use self::check::Checker;
 use self::join::{Finding, Join, Pair, unlike};
 use self::manifests::Given;
+use self::place::place;
 use crate::bytes::stream::{descriptor_of, name_of};
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Failure, Refusal, describe};
@@ -66,7 +65,7 @@ impl Sample {
 /// A verification, as asked for.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
-    /// What says what there is.
+    /// What says what there is: manifests, and directories, which stand for those that lie below them, by their names.
     pub manifests: Vec<Vec<u8>>,
     /// Where paths of the manifests begin; none: each where its manifest lies.
     pub directory: Option<Vec<u8>>,
@@ -158,46 +157,14 @@ struct Verify {
     filter: Selection,
 }
 
-/// Where the manifests begin: the directory that all of them are about, and each with its way to it.
-fn place(options: &VerifyOptions) -> Result<(Vec<u8>, Vec<Given>), Refusal> {
-    let given = |path: &Vec<u8>, prefix| Given {
-        path: path.clone(),
-        prefix,
-    };
-    let paths = &options.manifests;
-    let parents: Vec<&[u8]> = paths.iter().map(|path| split(path).0).collect();
-    if options.directory.is_some() || parents.iter().all(|parent| *parent == parents[0]) {
-        let directory = options.directory.as_deref().unwrap_or(parents[0]);
-        return Ok((
-            directory.to_vec(),
-            paths.iter().map(|path| given(path, Vec::new())).collect(),
-        ));
-    }
-    let whole = |(path, parent): (&Vec<u8>, &&[u8])| {
-        let parent = if parent.is_empty() { b"." } else { *parent };
-        let found = Path::new(OsStr::from_bytes(parent)).canonicalize();
-        found.map_err(|error| Refusal::List(format!("{}: {error}", name_of(path))))
-    };
-    let whole: Vec<PathBuf> = paths.iter().zip(&parents).map(whole).collect::<Result<_, _>>()?;
-    let mut common = whole[0].clone();
-    while !whole.iter().all(|each| each.starts_with(&common)) {
-        common.pop();
-    }
-    let prefix = |each: &PathBuf| {
-        let below = each.strip_prefix(&common).unwrap_or(each).components();
-        below.fold(Vec::new(), |prefix, component| match component {
-            Component::Normal(name) => [&prefix[..], name.as_bytes(), b"/"].concat(),
-            _ => prefix,
-        })
-    };
-    let all = paths.iter().zip(&whole).map(|(path, each)| given(path, prefix(each)));
-    Ok((common.as_os_str().as_bytes().to_vec(), all.collect()))
-}
-
 impl Work for Verify {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
-        let (directory, given) = place(options)?;
+        desk.enter(Phase::Scanning);
+        let given = (&options.manifests[..], options.directory.as_deref());
+        let Some((directory, given)) = place(given, &self.filter, desk)? else {
+            return Ok(desk.report(Durability::None, 0, true));
+        };
         let base = open_directory_path(&directory, Follow::Yes)
             .map_err(|errno| Refusal::NoSource(format!("{}: {}", show(&directory), describe(errno))))?;
         let (budget, most, _) = Budget::share(desk.counters.len());
@@ -214,7 +181,6 @@ impl Work for Verify {
         let crew = self.staff.crew(&media(&roots), most);
         let workers = self.staff.steady(most);
         desk.staff(workers);
-        desk.enter(Phase::Scanning);
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, workers);
         let sorters = sorters.counted(desk.steps());
         let Some(claims) = manifests::read(&given, options.algorithm, &base, (desk, &sorters))? else {
@@ -258,6 +224,7 @@ impl Work for Verify {
         let mut join = Join::new(claims, sorted, desk, &sorters);
         let mut teller = Teller {
             options,
+            given: &given,
             filter: &self.filter,
             desk,
             directory: &directory,
@@ -283,6 +250,7 @@ impl Work for Verify {
 /// Says what became of each path: counts, failures, events.
 struct Teller<'t> {
     options: &'t VerifyOptions,
+    given: &'t [Given],
     filter: &'t Selection,
     desk: &'t Desk,
     /// As messages begin.
@@ -290,7 +258,7 @@ struct Teller<'t> {
     all_kinds: bool,
     beneath: Beneath<'t>,
     /// Looked up when it matters: some of it may have come meanwhile.
-    in_use: Option<Vec<Identity>>,
+    in_use: Option<HashSet<Identity>>,
     /// A directory of which all is passed over, and why.
     passed: Option<(Vec<u8>, Reason)>,
 }
@@ -391,9 +359,9 @@ impl Teller<'_> {
     }
 
     fn is_in_use(&mut self, path: &[u8]) -> bool {
-        let options = self.options;
         let in_use = self.in_use.get_or_insert_with(|| {
-            let paths = options.manifests.iter().chain(&options.in_use);
+            let manifests = self.given.iter().map(|given| &given.path);
+            let paths = manifests.chain(&self.options.in_use);
             let led = |path: &Vec<u8>| sys::stat(sys::current_directory(), &c_string(path).ok()?, Follow::Yes).ok();
             paths.filter_map(|path| Some(led(path)?.id)).collect()
         });

@@ -15,7 +15,7 @@ mod sums;
 mod write;
 
 pub use merge::Merge;
-pub use read::{LINE_BYTES, Listed, Reader, Recognised, bare, recognise};
+pub use read::{LINE_BYTES, Listed, Reader, Recognised, bare, is_called_one, recognise};
 pub use write::{Unwritable, Writer};
 
 use crate::digest::{Algorithm, Digest};

@@ -5,7 +5,7 @@
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::{
     Entry, Format, Kind, LINE_BYTES, Listed, ManifestError, PathError, Problem, Reader, Unwritable, Writer, inside,
-    recognise,
+    is_called_one, recognise,
 };
 use proptest::prelude::*;
 
@@ -567,6 +567,20 @@ fn what_b3sum_never_takes_is_not_written_for_it() {
     for format in [Format::Sums, Format::SumsNul, Format::Bagit] {
         assert!(Writer::new(format, &[]).is_err());
         assert!(Writer::new(format, &[Algorithm::Md5, Algorithm::Sha256]).is_err());
+    }
+}
+
+#[test]
+fn names_tell_manifests() {
+    let one = "a.md5 a.fastq.gz.MD5 a.sha256sum A.SHA512SUMS a.b3 a.blake3.txt MD5SUMS sha256sums B3SUMS.gz BLAKE3SUMS \
+               md5sum.txt md5checksums.txt SHA256SUMS.txt.xz manifest-sha512.txt tagmanifest-md5.txt.gz a.xxh3";
+    for name in one.split_whitespace() {
+        assert!(is_called_one(name.as_bytes()), "{name}");
+    }
+    let none = "md5sum md5 sha256 .md5 a.md5.bak a.sha1 manifest-sha1.txt SHA1SUMS notes.txt a.txt md5.txt.d a-md5 \
+                a.my-md5 manifest-sha512";
+    for name in none.split_whitespace() {
+        assert!(!is_called_one(name.as_bytes()), "{name}");
     }
 }
 

@@ -238,6 +238,8 @@ export interface NativeListOptions extends Resources, Selection {
   nul?: boolean;
   /** The file that the list goes to, whole or not at all. Default: only events. */
   output?: PathBytes;
+  /** A file of the job's own, in which it says what it has hashed of more than 64 KiB each, so that the next run goes on should this one die; it goes with the end. Default: none. */
+  finished?: PathBytes;
   /** Directory for temporary files without a name, for lists that memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each entry, in the order of the list. Default false. */
@@ -355,9 +357,9 @@ export interface NativeUnpackOptions extends Resources {
 }
 
 export interface NativeVerifyOptions extends Resources {
-  /** Manifests, all of which hold. */
+  /** Manifests, all of which hold; a directory stands for those below it, which their names tell. */
   manifests: PathBytes[];
-  /** Where the paths in them begin. Default: each where its manifest lies. */
+  /** Where the paths in them begin; of those below a directory, where it itself is taken to be. Default: each where its manifest lies. */
   directory?: PathBytes;
   /** Rules for names, in `rsync` style, about paths below the directory: what is excluded is neither verified nor extra. Default: everything is taken. */
   filter?: NativeFilter;
@@ -461,6 +463,8 @@ export interface NativeCompareOptions extends Resources, Selection {
   output?: PathBytes;
   /** Of `output`: `both` names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T; `changes`: the list of hpcp 9.79, which turns the right side into the left one, with `xattrs` also in what it says. Default `both`. */
   form?: 'both' | 'tar' | 'changes';
+  /** A file of the job's own, in which it says what it has read of more than 64 KiB each, so that the next run goes on should this one die; it goes with the end. Default: none. */
+  finished?: PathBytes;
   /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each difference. Default false. */

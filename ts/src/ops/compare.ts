@@ -34,7 +34,7 @@ import {
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** Options of `compareMapped`: the addon's own, with paths as strings or bytes. */
-export type MappedCompareOptions = Given<Omit<NativeCompareOptions, 'entryEvents'>> & JobOptions;
+export type MappedCompareOptions = Given<Omit<NativeCompareOptions, 'entryEvents' | 'finished'>> & JobOptions;
 
 /** A tree by its path, or a list that was written before. */
 export type Compared = PathLike | { list: PathLike; names?: boolean };
@@ -42,7 +42,10 @@ export type Compared = PathLike | { list: PathLike; names?: boolean };
 /** Options of `compare`. */
 export interface CompareOptions
   extends JobOptions,
-    Omit<NativeCompareOptions, 'left' | 'right' | 'align' | 'filter' | 'output' | 'spillDirectory' | 'entryEvents'> {
+    Omit<
+      NativeCompareOptions,
+      'left' | 'right' | 'align' | 'filter' | 'output' | 'finished' | 'spillDirectory' | 'entryEvents'
+    > {
   /** What is, or was. The names of the two sides themselves do not matter. */
   left: Compared;
   /** What it is compared with. */
@@ -189,16 +192,18 @@ async function holdsList(path: string): Promise<boolean> {
 /** The same, not begun yet. */
 export async function prepareComparison(options: MappedCompareOptions): Promise<Prepared> {
   const { signal: _, journal: __, dryRun, left, right, filter, output, spillDirectory, entries, ...rest } = options;
+  const journal = await journalFor('compare', options);
   const native: NativeCompareOptions = {
     ...rest,
     left: nativeSide(left),
     right: nativeSide(right),
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
+    ...(journal && { finished: pathBytes(journal.finished) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return prepared(await journalFor('compare', options), async () => (await loadAddon()).compare(native));
+  return prepared(journal, async () => (await loadAddon()).compare(native));
 }
 
 function nativeSide(side: Given<NativeSide>): NativeSide {

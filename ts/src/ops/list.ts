@@ -29,12 +29,12 @@ import {
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** Options of `listMapped`: the addon's own, with paths as strings or bytes. */
-export type MappedListOptions = Given<Omit<NativeListOptions, 'entryEvents'>> & JobOptions;
+export type MappedListOptions = Given<Omit<NativeListOptions, 'entryEvents' | 'finished'>> & JobOptions;
 
 /** Options of `list`. */
 export interface ListOptions
   extends JobOptions,
-    Omit<NativeListOptions, 'sources' | 'filter' | 'output' | 'spillDirectory' | 'entryEvents'> {
+    Omit<NativeListOptions, 'sources' | 'filter' | 'output' | 'finished' | 'spillDirectory' | 'entryEvents'> {
   /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. */
   sources: PathLike | PathLike[];
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
@@ -100,15 +100,17 @@ export function listMapped(options: MappedListOptions): Job {
 /** The same, not begun yet. */
 export async function prepareList(options: MappedListOptions): Promise<Prepared> {
   const { signal: _, journal: __, dryRun, sources, filter, output, spillDirectory, entries, ...rest } = options;
+  const journal = await journalFor('list', options);
   const native: NativeListOptions = {
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
+    ...(journal && { finished: pathBytes(journal.finished) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return prepared(await journalFor('list', options), async () => (await loadAddon()).list(native));
+  return prepared(journal, async () => (await loadAddon()).list(native));
 }
 
 /**

@@ -34,9 +34,9 @@ export interface VerifyOptions
       NativeVerifyOptions,
       'manifests' | 'directory' | 'filter' | 'only' | 'inUse' | 'finished' | 'spillDirectory' | 'entryEvents'
     > {
-  /** Manifests, all of which hold: lines of b3sum, sha256sum and their like, also in the form of BSD, hashdeep's, a bag's, and those of `manifest`. */
+  /** Manifests, all of which hold: lines of b3sum, sha256sum and their like, also in the form of BSD, hashdeep's, a bag's, and those of `manifest`. A directory stands for those that lie below it, by their names: `FILE.md5`, `SHA256SUMS`, `md5checksums.txt`, `manifest-sha512.txt` and the like. */
   manifests: PathLike | PathLike[];
-  /** Where the paths in them begin. Default: each where its manifest lies. */
+  /** Where the paths in them begin; of manifests below a directory, where that itself is taken to be. Default: each where its manifest lies. */
   directory?: PathLike | undefined;
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. What is excluded is neither verified nor extra. Default: everything is taken. */
   exclude?: PathLike[];
@@ -127,7 +127,7 @@ async function repairOf({ directory, manifests, dryRun }: VerifyOptions, from: s
   for (const manifest of [manifests].flat()) {
     // They are read more than once.
     const entry = await stat(pathBytes(manifest)).catch(() => undefined);
-    if (entry !== undefined && !entry.isFile())
+    if (entry !== undefined && !entry.isFile() && !entry.isDirectory())
       throw new BulkhaulError('USAGE', `repairFrom: ${pathText(manifest, 'a manifest')} is no file, to be read again`);
   }
   const { checkCopy, RepairingJob } = await import('./verify/repair.js');

@@ -85,17 +85,33 @@ export function removalSummaryText(report: Report): string {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** What of files is read, as lists and comparisons are asked for it. */
+export interface Reading {
+  fullHash?: boolean;
+  hashSize?: number;
+  content?: string;
+}
+
+/** Bytes of a file beyond which a job writes down that it has read them. */
+const WRITTEN_DOWN = 65_536;
+
+/** What is to be done about an interruption, where so much is read of files. */
+function onwardBy(report: Report, { fullHash = false, hashSize = 0, content = 'tail' }: Reading): string | undefined {
+  return fullHash || hashSize > WRITTEN_DOWN || content === 'whole' ? onwardOf(report) : ANEW;
+}
+
 /** The same of a list. */
-export function listSummary(report: Report): string {
+export function listSummary(report: Report, reading: Reading = {}): string {
   const { outcomes, foundBytes, elapsed } = report;
   const size = foundBytes > 0 ? `, files of ${bytes(foundBytes)}` : '';
   const lines = [
     `${count(outcomes.listed, 'entry', 'entries')} listed${size} in ${duration(elapsed)}`,
+    ...earlierLines(report, 'hashed'),
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
     ...jobLines(report),
-    display(sentenceOf(report, report.exitCode, ANEW)),
+    display(sentenceOf(report, report.exitCode, onwardBy(report, reading))),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }
@@ -284,7 +300,7 @@ function partLine({ files, interrupted }: Report, { part, parts }: { part: numbe
 }
 
 /** The same of a comparison; `what`: what was compared. */
-export function compareSummary(report: Report, what: string): string {
+export function compareSummary(report: Report, what: string, reading: Reading = {}): string {
   const { left, right, changed, leftEntries, rightEntries } = report.differences;
   const number = (value: number) => value.toLocaleString('en-US');
   const same = report.complete && differencesOf(report) === 0;
@@ -292,10 +308,13 @@ export function compareSummary(report: Report, what: string): string {
     `${number(left)} only in A, ${number(right)} only in B, ${number(changed)} different`,
     `compared: ${what}; ${count(leftEntries, 'entry', 'entries')} of A with ${number(rightEntries)} of B ` +
       `in ${duration(report.elapsed)}`,
+    ...earlierLines(report, 'read'),
     ...skippedLines(report),
     ...noteLines(report),
     ...failureLines(report),
-    same ? `the same: nothing differs in ${what}` : display(sentenceOf(report, report.exitCode, ANEW)),
+    same
+      ? `the same: nothing differs in ${what}`
+      : display(sentenceOf(report, report.exitCode, onwardBy(report, reading))),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }

@@ -5,6 +5,7 @@
 use bulkhaul_formats::digest::TAIL_BYTES;
 use bulkhaul_formats::lists::hpcp::Form;
 
+use crate::bytes::probe::tail;
 use crate::job::resources::{Resources, Staff};
 use crate::records::sort::SORT_BYTES;
 use crate::tree::path::{join, trim};
@@ -95,6 +96,9 @@ pub struct CompareOptions {
     pub output: Option<Vec<u8>>,
     /// In which form.
     pub form: DiffForm,
+    /// A file of the job's own, in which it says what it has read, so that the next run goes on should this one die; it goes
+    /// with the end.
+    pub finished: Option<Vec<u8>>,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
@@ -124,6 +128,7 @@ impl CompareOptions {
             one_file_system: false,
             output: None,
             form: DiffForm::default(),
+            finished: None,
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
@@ -166,5 +171,16 @@ impl Checked {
     /// Whether contents are compared byte for byte, after the walk.
     pub fn reads(&self) -> bool {
         self.options.content == Content::Whole && self.readable()
+    }
+
+    /// Bytes at the ends of files that are hashed in the walk.
+    pub fn tail(&self) -> u64 {
+        match self.options.content {
+            Content::Nothing => 0,
+            // With a list there is nothing to read on the other side.
+            Content::Whole if self.reads() => 0,
+            Content::Whole => tail(self.options.hash_size, true),
+            Content::Tail => self.options.hash_size,
+        }
     }
 }

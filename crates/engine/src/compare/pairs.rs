@@ -1,11 +1,11 @@
 //! Files of both sides, read side by side where only their contents tell.
 //!
-//! Comes in: a verdict that is marked to be read; goes out: the same with what was read. Files are found by their paths, and no
-//! link below a root is followed.
+//! Comes in: a verdict that is marked to be read; goes out: the same with what was read, now or by a run that died. Files are
+//! found by their paths, and no link below a root is followed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat};
 
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::transfer::BUFFER_BYTES;
@@ -15,6 +15,8 @@ use crate::compare::side::Kept;
 use crate::entry::{Changes, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
+use crate::records::pieces::{Piece, Pieces, facts, is_settled};
+use crate::report::counters::Counters;
 use crate::tree::medium::has_sizes;
 use crate::tree::path::{c_string, open_directory_path, split, trim};
 use crate::walk::start::Root;
@@ -23,16 +25,25 @@ use crate::walk::start::Root;
 pub struct PairReader<'r> {
     checked: &'r Checked,
     desk: &'r Desk,
+    counters: &'r Counters,
+    /// What the job has read, and an earlier run of it.
+    finished: Option<&'r Pieces>,
     left: Finder<'r>,
     right: Finder<'r>,
     buffer: Vec<u8>,
 }
 
 impl<'r> PairReader<'r> {
-    pub(crate) fn new(checked: &'r Checked, desk: &'r Desk) -> Self {
+    pub(crate) fn new(
+        checked: &'r Checked,
+        (desk, counters): (&'r Desk, &'r Counters),
+        finished: Option<&'r Pieces>,
+    ) -> Self {
         Self {
             checked,
             desk,
+            counters,
+            finished,
             left: Finder::new(&checked.options.left),
             right: Finder::new(&checked.options.right),
             buffer: vec![0; 2 * BUFFER_BYTES],
@@ -93,19 +104,44 @@ impl<'r> PairReader<'r> {
             if stat.size == 0 || (stat.allocated == 0 && !has_sizes(fd.as_fd())) {
                 extent = Extent::All;
             }
-            Ok(fd)
+            Ok((fd, stat))
         };
-        let fds = [open(&mut self.left, 0)?, open(&mut self.right, 1)?];
+        let [(left, one), (right, other)] = [open(&mut self.left, 0)?, open(&mut self.right, 1)?];
         if extent != Extent::All && sizes[0] != sizes[1] {
             return Ok(false);
         }
-        let (left, right) = (fds[0].as_fd(), fds[1].as_fd());
-        match probe::compare(left, right, extent, 0, self.desk, &mut self.buffer)? {
-            Likeness::Same => Ok(true),
-            Likeness::Different => Ok(false),
-            Likeness::WrongSize(side, ended) => Err(Fault::size(side, sizes[0], ended).into()),
+        let finished = self.finished.filter(|_| extent != Extent::All);
+        let finished = finished.map(|pieces| (pieces, pair(path, [&one, &other])));
+        if let Some((pieces, piece)) = &finished
+            && let Some(found) = pieces.find(piece)
+        {
+            self.counters.resumes();
+            self.counters.resumed(sizes[0]);
+            return Ok(found == SAME);
         }
+        let same = match probe::compare(left.as_fd(), right.as_fd(), extent, 0, self.desk, &mut self.buffer)? {
+            Likeness::Same => true,
+            Likeness::Different => false,
+            Likeness::WrongSize(side, ended) => return Err(Fault::size(side, sizes[0], ended).into()),
+        };
+        if let Some((pieces, piece)) = &finished
+            && is_settled(one.ctime)
+            && is_settled(other.ctime)
+        {
+            pieces.add(piece, if same { SAME } else { OTHER }, 2 * sizes[0]);
+        }
+        Ok(same)
     }
+}
+
+/// What is written down of two files.
+const SAME: &[u8] = &[1];
+const OTHER: &[u8] = &[0];
+
+/// That two files have one content, or not.
+fn pair(path: &[u8], stats: [&Stat; 2]) -> Piece {
+    let [left, right] = stats.map(|stat| [&stat.id.ino.to_le_bytes()[..], &facts(stat)].concat());
+    Piece::new(&[path, &left, &right])
 }
 
 /// Opens files of a tree by their paths, without following a link below its root. Paths that come one after the other

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use bulkhaul_formats::lists::hpcp::{self, Facts, Form, Hash, Listed};
 use bulkhaul_sys::{Errno, Kind};
 
-use crate::bytes::probe::tail;
-use crate::compare::options::{Checked, Content};
+use crate::compare::options::Checked;
 use crate::entry::{Outcome, Reason};
 use crate::error::Refusal;
 use crate::job::desk::Desk;
 use crate::records::facts::{FactFinder, Order, Wanted};
 use crate::records::gather::Gather;
 use crate::records::listfile::ListFile;
+use crate::records::pieces::Pieces;
 use crate::records::record::{Record, path_key};
 use crate::records::sort::{Sorted, Sorter, Sorters};
 use crate::tree::descriptors::Budget;
@@ -70,14 +70,13 @@ impl Kept {
     }
 }
 
-/// Walks the trees of a side.
+/// Walks the trees of a side. `finished`: what the job has hashed, and the number of the side.
 pub fn walk(
     checked: &Checked,
-    desk: &Desk,
-    sorters: &Sorters,
-    budget: &Arc<Budget>,
-    most: usize,
+    (desk, sorters): (&Desk, &Sorters),
+    (budget, most): (&Arc<Budget>, usize),
     roots: &[Root],
+    (finished, side): (Option<&Pieces>, u8),
 ) -> Result<Stream, Refusal> {
     let options = &checked.options;
     let both = checked.both_trees();
@@ -86,20 +85,19 @@ pub fn walk(
         details: both || told,
         xattrs: (both && options.metadata || told) && options.xattrs,
         portable: told,
-        tail: match options.content {
-            Content::Nothing => 0,
-            // With a list there is nothing to read on the other side.
-            Content::Whole if checked.reads() => 0,
-            Content::Whole => tail(options.hash_size, true),
-            Content::Tail => options.hash_size,
-        },
+        tail: checked.tail(),
         specials: both && options.specials,
         order: Order::Paths,
     };
     let crew = checked.staff.crew(&media(roots), most);
     desk.staff(crew.active());
     let sorters = &sorters.anew(crew.active());
-    let gather = Gather::new(desk, roots, FactFinder::new(desk, wanted), sorters);
+    let gather = Gather::new(
+        desk,
+        roots,
+        FactFinder::new(desk, wanted).going_on(finished, side),
+        sorters,
+    );
     Walk {
         filter: &checked.filter,
         boundary: if options.one_file_system {

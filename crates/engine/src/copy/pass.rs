@@ -111,7 +111,7 @@ pub fn copy(
         None if writes => (Pass::Copy, Arc::clone(&desk.counters)),
         None => (Pass::Rehearse, Arc::clone(&desk.counters)),
     };
-    let pieces = pieces(&rules, desk).filter(|_| matches!(pass, Pass::Copy));
+    let pieces = pass.writes().then(|| pieces(&rules, desk)).flatten();
     let run = Run {
         links: Links::new(&rules, Arc::clone(&root)),
         crew,
@@ -183,13 +183,10 @@ fn within(memory: &Memory, rules: &Rules, most: usize, desk: &Desk) -> usize {
     most.min(memory.enough_for(wanted, packing.codec.memory(), desk))
 }
 
-/// What the job has proved. Before a source goes all is proved anew.
+/// What the job has proved. No source goes by that: each is proved anew when it goes.
 fn pieces(rules: &Rules, desk: &Arc<Desk>) -> Option<Pieces> {
     let asked = &rules.asked;
-    let path = asked
-        .finished
-        .as_deref()
-        .filter(|_| asked.verify && !asked.remove_sources)?;
+    let path = asked.finished.as_deref().filter(|_| asked.verify)?;
     let sorters = Sorters::new(asked.spill_directory.as_deref(), SORT_BYTES, 1);
     Some(Pieces::open(path, (b"copies", 0), &sorters, desk))
 }

@@ -106,7 +106,7 @@ pub struct Run {
     pub memory: Arc<Memory>,
     /// Sums of what became archives.
     pub conversions: Conversions,
-    /// What the job has proved, and an earlier run of it, where everything is proved and no source goes.
+    /// What the job has proved, and an earlier run of it, where everything is proved.
     pub pieces: Option<Pieces>,
     /// Where relative paths start.
     pub working_directory: Vec<u8>,

@@ -1,12 +1,14 @@
 //! What lists and comparisons want of an entry: the [`Look`] of a [`Gather`](crate::records::gather::Gather) that makes
 //! [`Record`]s, with hashes of the ends of files.
 //!
-//! Comes in: what is to be found out, and in which order; goes out: a record of each entry. Files are read as they come, by
-//! the thread that found them: opened, asked, read at the end, closed, and nothing else.
+//! Comes in: what is to be found out, and in which order, and perhaps what a run that died has hashed; goes out: a record of
+//! each entry. Files are read as they come, by the thread that found them: opened, asked, read at the end, closed, and nothing
+//! else.
 
 use std::ffi::CStr;
+use std::sync::Arc;
 
-use bulkhaul_formats::digest::{Xxh64, xxh64};
+use bulkhaul_formats::digest::{TAIL_BYTES, Xxh64, xxh64};
 use bulkhaul_formats::lists::hpcp::{self, Form};
 use bulkhaul_formats::lists::natural;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Stat};
@@ -16,7 +18,9 @@ use crate::entry::{Details, Reason};
 use crate::error::{Cause, Fault, Operation, Side};
 use crate::job::desk::Desk;
 use crate::records::gather::{self, Look, Missing};
+use crate::records::pieces::{Piece, Pieces, is_settled};
 use crate::records::record::{Record, path_key};
+use crate::records::sort::Sorters;
 use crate::tree::medium::has_sizes;
 use crate::tree::metadata;
 use crate::walk::node::Entered;
@@ -106,6 +110,8 @@ impl Stem {
 pub struct FactFinder<'f> {
     desk: &'f Desk,
     wanted: Wanted,
+    /// What the job has hashed, and an earlier run of it, and which of its trees these are.
+    finished: Option<(&'f Pieces, u8)>,
 }
 
 type Hand<'h> = gather::Hand<'h, Vec<u8>>;
@@ -113,10 +119,27 @@ type Hand<'h> = gather::Hand<'h, Vec<u8>>;
 impl<'f> FactFinder<'f> {
     /// For one run.
     pub fn new(desk: &'f Desk, wanted: Wanted) -> Self {
-        Self { desk, wanted }
+        Self {
+            desk,
+            wanted,
+            finished: None,
+        }
     }
 
-    fn find(&self, hand: &mut Hand<'_>, at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Found, Fault> {
+    /// The same, of which a run that dies is gone on with; `side`: which trees of the job these are.
+    #[must_use]
+    pub fn going_on(self, pieces: Option<&'f Pieces>, side: u8) -> Self {
+        let finished = pieces.map(|pieces| (pieces, side));
+        Self { finished, ..self }
+    }
+
+    fn find(
+        &self,
+        hand: &mut Hand<'_>,
+        at: BorrowedFd<'_>,
+        (name, path): (&CStr, &[u8]),
+        kind: Kind,
+    ) -> Result<Found, Fault> {
         let mut found = Found::of(kind);
         match kind {
             Kind::File if self.wanted.tail > 0 => {
@@ -125,9 +148,28 @@ impl<'f> FactFinder<'f> {
                     Errno::LOOP => Fault::changed(Operation::Open),
                     e => fault(Operation::Open, e),
                 })?;
-                let size = self.size(hand, fd.as_fd(), &mut found)?;
+                let (size, stat) = self.size(hand, fd.as_fd(), &mut found)?;
+                let finished = self.finished.zip(stat);
+                let finished = finished.map(|((pieces, side), stat)| (pieces, self.piece_of(path, &stat, side), stat));
+                if let Some((pieces, piece, _)) = &finished
+                    && let Some(hash) = pieces.find(piece).and_then(|hash| hash.try_into().ok())
+                {
+                    hand.counters.resumes();
+                    hand.counters.resumed(size.min(self.wanted.tail));
+                    found.hash = Some(u64::from_le_bytes(hash));
+                    return Ok(found);
+                }
                 let (hash, length) = self.hash(hand, fd.as_fd(), size)?;
                 found.hash = Some(hash);
+                // What was given up has no hash.
+                if let Some((pieces, piece, stat)) = &finished
+                    && (size, length) == (stat.size, size)
+                    && size > 0
+                    && is_settled(stat.ctime)
+                    && !self.desk.cancel.is_draining()
+                {
+                    pieces.add(piece, &hash.to_le_bytes(), size.min(self.wanted.tail));
+                }
                 hand.counters.sized(length.saturating_sub(size), 0);
                 found.details = found.details.map(|details| Details {
                     size: length,
@@ -158,16 +200,23 @@ impl<'f> FactFinder<'f> {
         Ok(found)
     }
 
-    /// Bytes of an open file, and its details where they are wanted.
-    fn size(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, found: &mut Found) -> Result<u64, Fault> {
+    /// The hash of a file's end.
+    fn piece_of(&self, path: &[u8], stat: &Stat, side: u8) -> Piece {
+        let of = [&[side][..], &self.wanted.tail.to_le_bytes()].concat();
+        Piece::content(path, stat, &of)
+    }
+
+    /// Bytes of an open file, its details where they are wanted, and what tells whether it changes where that was asked.
+    fn size(&self, hand: &mut Hand<'_>, fd: BorrowedFd<'_>, found: &mut Found) -> Result<(u64, Option<Stat>), Fault> {
         // What only the end is wanted of is asked for nothing else; what may be no file any more is asked what it is. A
         // directory may have an end too, but cannot be read.
         if !self.wanted.details
+            && self.finished.is_none()
             && let Ok(end) = sys::seek_end(fd)
             && end % SECTOR_BYTES != 0
         {
             hand.counters.sized(end, 0);
-            return Ok(end);
+            return Ok((end, None));
         }
         let stat = sys::stat_fd(fd).map_err(|e| fault(Operation::Stat, e))?;
         Self::sized(hand, &stat, found.kind)?;
@@ -175,7 +224,7 @@ impl<'f> FactFinder<'f> {
             let xattrs = self.xattrs(hand, sys::Node::Open(fd))?;
             found.details = Some(Details::new(&stat, xattrs));
         }
-        Ok(stat.size)
+        Ok((stat.size, Some(stat)))
     }
 
     /// It is still what it was when it was listed.
@@ -283,6 +332,13 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
     Fault::new(operation, Side::Source, errno)
 }
 
+/// What a job has hashed of its trees, by a log at this path, where each file has so much to be read that it is worth its
+/// record.
+pub fn hashed(path: Option<&[u8]>, tail: u64, sorters: &Sorters, desk: &Arc<Desk>) -> Option<Pieces> {
+    let path = path.filter(|_| tail > TAIL_BYTES)?;
+    Some(Pieces::open(path, (b"xxh64", 8), sorters, desk))
+}
+
 /// Reads as [`fill_to`].
 fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], enough: usize, offset: u64) -> Result<usize, Fault> {
     sys::read_enough_at(fd, buffer, enough, offset).map_err(|e| match e {
@@ -328,10 +384,10 @@ impl Look for FactFinder<'_> {
         &self,
         hand: &mut Hand<'_>,
         at: BorrowedFd<'_>,
-        (name, _): (&CStr, &[u8]),
+        named: (&CStr, &[u8]),
         kind: Kind,
     ) -> Result<Found, Missing> {
-        Ok(self.find(hand, at, name, kind)?)
+        Ok(self.find(hand, at, named, kind)?)
     }
 
     fn leave(&self, details: &Option<Details>) -> Result<Found, Missing> {

@@ -14,7 +14,7 @@ use bulkhaul_sys::{Errno, Identity};
 use crate::bytes::output::Output;
 use crate::error::{Cause, Fault, Operation, Refusal, Side};
 use crate::job::desk::Desk;
-use crate::records::entry::{self, Found, Links};
+use crate::records::entry::{self, Facts, Found, Links, facts};
 use crate::records::sort::{Sorted, Sorters};
 
 /// How a manifest is made.
@@ -47,25 +47,26 @@ pub enum Told {
     Settled,
 }
 
-/// Numbers for the links of one inode, in the order in which the first of them comes.
+/// Numbers for the links of one file, in the order in which the first of them comes. What tells files apart is the number of
+/// the inode and what all names of a file show: different files may have one number.
 #[derive(Default)]
 struct Groups {
     last: u64,
     /// Those that wait for other links: their number, and how many are still to come.
-    open: HashMap<Identity, (u64, u32)>,
+    open: HashMap<(Identity, Facts), (u64, u32)>,
 }
 
 impl Groups {
-    fn number(&mut self, Links { inode, number }: Links) -> u64 {
-        let last = &mut self.last;
-        let group = self.open.entry(inode).or_insert_with(|| {
+    fn number(&mut self, entry: &Entry, Links { inode, number }: Links) -> u64 {
+        let (file, last) = ((inode, facts(entry)), &mut self.last);
+        let group = self.open.entry(file).or_insert_with(|| {
             *last += 1;
             (*last, number)
         });
         group.1 -= 1;
         let (number, left) = *group;
         if left == 0 {
-            self.open.remove(&inode);
+            self.open.remove(&file);
         }
         number
     }
@@ -155,7 +156,7 @@ impl Making {
                 continue;
             }
             before = Some(entry.clone());
-            entry.link_group = links.map(|links| groups.number(links));
+            entry.link_group = links.map(|links| groups.number(&entry, links));
             if let Some(output) = &mut output {
                 line.clear();
                 // Whoever made the record has tried.
@@ -183,15 +184,23 @@ mod tests {
 
     #[test]
     fn links_are_numbered_as_they_come_and_forgotten_when_all_have_come() {
-        let links = |ino, number| Links {
-            inode: Identity { dev: 1, ino },
-            number,
-        };
         let mut groups = Groups::default();
-        let numbers: Vec<u64> = [(9, 2), (4, 3), (9, 2), (4, 3), (7, 2)]
-            .into_iter()
-            .map(|(ino, number)| groups.number(links(ino, number)))
-            .collect();
-        assert_eq!((numbers, groups.open.len()), (vec![1, 2, 1, 2, 3], 2));
+        let mut numbers = |all: &[(u64, u32, u64)]| -> Vec<u64> {
+            let number = |(ino, number, size): &(u64, u32, u64)| {
+                let size = Some(*size);
+                let entry = Entry {
+                    size,
+                    ..Entry::default()
+                };
+                let inode = Identity { dev: 1, ino: *ino };
+                groups.number(&entry, Links { inode, number: *number })
+            };
+            all.iter().map(number).collect()
+        };
+        let one = numbers(&[(9, 2, 0), (4, 3, 0), (9, 2, 0), (4, 3, 0), (7, 2, 0)]);
+        // Where several file systems are seen as one, other files have numbers that are taken.
+        let other = numbers(&[(5, 2, 10), (5, 2, 11), (5, 2, 10), (5, 2, 11)]);
+        assert_eq!((one, other), (vec![1, 2, 1, 2, 3], vec![4, 5, 4, 5]));
+        assert_eq!(groups.open.len(), 2);
     }
 }

@@ -55,9 +55,10 @@ impl Piece {
         Self(key)
     }
 
-    /// The content of a file, as far as path, size and times tell it, for what `of` says.
+    /// The content of a file, as far as path, inode, size and times tell it, for what `of` says. Two sources may each have a
+    /// file of one path, size and times.
     pub fn content(path: &[u8], stat: &Stat, of: &[u8]) -> Self {
-        Self::new(&[path, &facts(stat), of])
+        Self::new(&[path, &stat.id.ino.to_le_bytes(), &facts(stat), of])
     }
 }
 
@@ -352,6 +353,7 @@ fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use bulkhaul_sys::{self as sys, AsFd as _};
     use proptest::prelude::*;
 
     use super::*;
@@ -360,6 +362,18 @@ mod tests {
 
     fn piece(number: u32) -> Piece {
         Piece::new(&[&number.to_le_bytes()])
+    }
+
+    /// Two sources may each have a file of one path and size, and file systems without inodes of their own give both one time.
+    #[test]
+    fn files_of_one_path_size_and_time_are_two() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = File::create(scratch.path().join("a")).unwrap();
+        let stat = sys::stat_fd(file.as_fd()).unwrap();
+        let mut other = stat;
+        other.id.ino += 1;
+        assert_ne!(Piece::content(b"a", &stat, b""), Piece::content(b"a", &other, b""));
+        assert_eq!(Piece::content(b"a", &stat, b""), Piece::content(b"a", &stat, b""));
     }
 
     fn path() -> (tempfile::TempDir, Vec<u8>) {

@@ -25,7 +25,7 @@ use crate::tree::beneath::Beneath;
 const TWO: [Algorithm; 2] = [Algorithm::Blake3, Algorithm::Sha256];
 /// Entries that are looked at for files which tell which of the two it was.
 const LOOKED_AT: usize = 100;
-/// When so much of these was read, no other is begun.
+/// When so much of these was read, no other is begun: of one manifest, and where something names the algorithm of all.
 const ENOUGH_BYTES: u64 = 256 << 20;
 
 /// A manifest, and what its paths begin with below the directory.
@@ -69,7 +69,7 @@ pub fn read(
     (desk, sorters): (&Desk, &Sorters),
 ) -> Result<Option<Claims>, Refusal> {
     let mut sorter = sorters.sorter();
-    let mut all_kinds = false;
+    let (mut all_kinds, mut left) = (false, ENOUGH_BYTES);
     for (index, one) in given.iter().enumerate() {
         // Somebody may still be writing it.
         let resting = desk.resting();
@@ -93,7 +93,10 @@ pub fn read(
                 (one.path.clone(), what.into())
             });
         }
-        let told = tell_apart(&recognised, expected, &head, way, base, desk);
+        // What is read for this is read twice: where its name tells the algorithm, a few files of all manifests are enough.
+        let mut own = ENOUGH_BYTES;
+        let budget = if expected.is_some() { &mut left } else { &mut own };
+        let told = tell_apart((&recognised, expected), &head, way, (base, desk), budget);
         if desk.cancel.is_draining() {
             return Ok(None);
         }
@@ -300,12 +303,11 @@ enum Told {
 /// Tells BLAKE3 and SHA-256 apart, whose digests look alike, by the first files, the smallest before others: else one that
 /// was named wrongly would make every file a mismatch.
 fn tell_apart(
-    recognised: &Recognised,
-    expected: Option<Algorithm>,
+    (recognised, expected): (&Recognised, Option<Algorithm>),
     head: &[u8],
     way: Way<'_>,
-    base: &OwnedFd,
-    desk: &Desk,
+    (base, desk): (&OwnedFd, &Desk),
+    budget: &mut u64,
 ) -> Told {
     if !recognised.algorithms.iter().any(|algorithm| TWO.contains(algorithm)) {
         return Told::Nothing;
@@ -327,12 +329,15 @@ fn tell_apart(
     files.sort();
     let mut hashers = Hashers::new(&TWO);
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut read = 0;
+    let mut first = true;
     for (size, path, digest) in &files {
-        if read > ENOUGH_BYTES || desk.cancel.is_draining() {
+        // Where nothing else tells it, one is read however long it is.
+        let may = *size <= *budget || (first && expected.is_none());
+        if !may || desk.cancel.is_draining() {
             break;
         }
-        read += size;
+        first = false;
+        *budget = budget.saturating_sub(*size);
         let Ok(file) = beneath.open(path) else { continue };
         let Ok(stat) = sys::stat_fd(file.as_fd()) else { continue };
         let run = (desk, &desk.counters[0]);

@@ -381,6 +381,24 @@ fn named(name: &[u8]) -> Option<Algorithm> {
     words.rev().find_map(|word| {
         let word = word.to_ascii_lowercase();
         let word = word.strip_suffix(b"s").unwrap_or(&word);
-        Algorithm::named(word.strip_suffix(b"sum").unwrap_or(word))
+        let bare = word.strip_suffix(b"sum").unwrap_or(word);
+        Algorithm::named(bare.strip_suffix(b"check").unwrap_or(bare))
     })
+}
+
+/// Whether a file is called as manifests are, of an algorithm that is known here: `FILE.md5`, `FILE.sha256sum`, `SHA512SUMS`,
+/// `md5checksums.txt`, `manifest-sha256.txt`, each also as it is called when it is compressed.
+pub fn is_called_one(name: &[u8]) -> bool {
+    let name = own_name(name);
+    if is_bag(name) {
+        return named(name).is_some();
+    }
+    let bare = name.strip_suffix(b".txt").unwrap_or(name);
+    let word = match bare.iter().rposition(|byte| *byte == b'.') {
+        Some(dot) if dot > 0 => &bare[dot + 1..],
+        // Without an extension also the tools are called so: `md5sum`.
+        None if bare.to_ascii_lowercase().ends_with(b"sums") || bare.len() < name.len() => bare,
+        Some(_) | None => return false,
+    };
+    !word.contains(&b'-') && !word.contains(&b'_') && named(word).is_some()
 }

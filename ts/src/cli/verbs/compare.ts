@@ -31,6 +31,10 @@ export class CompareCommand extends VerbCommand {
       \`-\` and NUL in front, as hpcp's -dfl. With \`--tar\` only the first, for \`tar -C B -T FILE\`. With \`--changes\` it is
       hpcp 9.79's change list, which says how to turn B into A.
 
+      What a run that was interrupted or killed has read with \`--content\`, \`--full-hash\` or a larger \`--hash-size\` is not read
+      again by the same command, or \`resume\`, where size, time of modification and time of change are as they were
+      (\`--no-journal\`: all is read).
+
       Exit codes: 0 nothing differs, 1 something differs (\`--exit-zero\`: 0 then too), 2 usage or nothing begun, 23
       something could not be read, 24 something vanished or changed meanwhile, 130 interrupted.
     `,
@@ -113,7 +117,7 @@ export class CompareCommand extends VerbCommand {
     const report = await runJob(() => compare({ ...options, entries: wanted }), settings, context);
     if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
       const { compareSummary } = await import('../../report/summary.js');
-      context.stderr.write(compareSummary(report, whatOf(this)));
+      context.stderr.write(compareSummary(report, whatOf(this), options));
     }
     return report.exitCode;
   }

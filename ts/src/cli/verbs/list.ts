@@ -25,6 +25,10 @@ export class ListCommand extends StoreCommand {
       something else) is escaped: a NUL byte stands in front, and \`compare\` and hpcp's \`-sfl\` here read it back.
       FIFOs, sockets and devices are left out. What can't be read is an error, and the rest is listed.
 
+      Where more than 64 KiB of each file are hashed (\`--full-hash\`, \`--hash-size\`), a run that was interrupted or killed
+      is gone on with by the same command, or \`resume\`: what it has hashed is not read again where size, time of
+      modification and time of change are as they were (\`--no-journal\`: all is read).
+
       \`s3://BUCKET/PREFIX\` lists names below it, in the order of their bytes, and with \`--json\` sizes and times.
 
       Exit codes: 0 complete, 2 usage or nothing begun, 23 some entries are missing or could not be read, 24 some vanished
@@ -90,7 +94,7 @@ export class ListCommand extends StoreCommand {
     );
     if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
       const { listSummary } = await import('../../report/summary.js');
-      context.stderr.write(listSummary(report));
+      context.stderr.write(listSummary(report, options));
     }
     return report.exitCode;
   }

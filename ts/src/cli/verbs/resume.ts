@@ -34,7 +34,7 @@ export class ResumeCommand extends VerbCommand {
 
   retryFailed = flag('--retry-failed', {
     group: 'what',
-    help: 'Try only what failed in the last run, where that can be had alone: in a copy of one source that deletes nothing, writes no manifest and in which no directory failed, and in a removal; else all of the job',
+    help: 'Try only what failed in the last run, where that can be had alone: in a copy of one source that deletes nothing and writes no manifest, and in a verification, in which no directory failed, and in a removal, each of which came to its end; else all of the job',
   });
   force = flag('-f,-y,--yes,--force', { group: 'safety', help: 'Do not ask before something is deleted' });
   operands = operands('[JOB]', 0, 1);
@@ -49,10 +49,10 @@ export class ResumeCommand extends VerbCommand {
     );
     if (job.state === 'damaged')
       throw new BulkhaulError('JOURNAL', job.sentence ?? `the journal of ${job.id} is damaged`);
-    const { resume, workingDirectoryOf } = await import('../../resume.js');
-    const there = await workingDirectoryOf(directory, job.id);
+    const { askedIn, resume } = await import('../../resume.js');
+    const asked = await askedIn(directory, job.id);
     try {
-      process.chdir(there);
+      process.chdir(asked.directory);
     } catch (error) {
       throw new BulkhaulError(
         'JOURNAL',
@@ -84,12 +84,13 @@ export class ResumeCommand extends VerbCommand {
       settings,
       context,
     );
-    if (!settings.json && !(settings.quiet && report.complete)) context.stderr.write(await summary(job, report));
+    if (!settings.json && !(settings.quiet && report.complete))
+      context.stderr.write(await summary(job, report, asked.options));
     return report.exitCode;
   }
 }
 
-async function summary({ operation }: JobSummary, report: Report): Promise<string> {
+async function summary({ operation }: JobSummary, report: Report, asked: Record<string, unknown>): Promise<string> {
   const {
     compareSummary,
     conversionSummary,
@@ -105,7 +106,7 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
     case 'remove':
       return removalSummaryText(report);
     case 'list':
-      return listSummary(report);
+      return listSummary(report, asked);
     case 'manifest':
       return manifestSummary(report);
     case 'pack':
@@ -116,7 +117,7 @@ async function summary({ operation }: JobSummary, report: Report): Promise<strin
     case 'decompress':
       return conversionSummary(report, operation);
     case 'compare':
-      return compareSummary(report, 'what the job compares');
+      return compareSummary(report, 'what the job compares', asked);
     case 'sync':
       return syncSummary(report);
     default:

@@ -37,7 +37,9 @@ export class VerifyCommand extends VerbCommand {
       a tool for bags, or one digest alone in FILE.md5 beside FILE, and each may be compressed (gzip, xz, zstd); its form and its algorithm are recognised, and an algorithm that the files are not of is named.
       Backslashes of Windows are taken for slashes where no file has such a name.
       Paths begin in DIR (\`--in\`), or else where MANIFEST lies; nothing outside is ever read, and no link is followed.
-      \`-\` is standard input, for which \`--in\` is needed.
+      \`-\` is standard input, for which \`--in\` is needed. A MANIFEST that is a directory stands for those that lie below it,
+      each about where it lies: \`FILE.md5\`, \`SHA256SUMS\`, \`md5checksums.txt\`, \`manifest-sha512.txt\` and what else is called
+      so, of any algorithm that is known here; \`--in\` says then where that directory is taken to be.
 
       An error each are a file with other content (mismatch), an entry that is missing, one of another kind, one that
       can't be read, and an entry that no MANIFEST names (extra; \`--no-extra\` leaves these out). Where lines are about
@@ -59,7 +61,7 @@ export class VerifyCommand extends VerbCommand {
     examples: [
       ['Is every byte still there?', '$0 verify photos/BLAKE3SUMS'],
       ['A copy, by the manifest of its source', '$0 verify --in /mnt/archive photos/BLAKE3SUMS'],
-      ['What was delivered with many manifests', '$0 verify --no-extra delivery/*.md5'],
+      ['What was delivered with many manifests, each beside its files', '$0 verify delivery'],
       ['Each night a twentieth of all', '$0 verify --sample 5% photos/BLAKE3SUMS'],
       ['Repair what is damaged', '$0 verify --in photos --repair-from /mnt/archive photos/BLAKE3SUMS'],
       ['Only names and sizes', '$0 verify --quick photos.jsonl'],
