@@ -113,6 +113,10 @@ const KINDS = {
     right: undefined,
     wrong: [...NOTHING, 'x', 5, {}, { name: 'x' }, { name: 5, version: '' }, { name: 'x', version: 5 }],
   },
+  placement: {
+    right: [{ inode: 1, size: 2, room: 4096, destination: 0 }],
+    wrong: [...NOTHING, 'x', {}, [{}], [{ inode: 1, size: -1, room: 0, destination: 0 }], [{ inode: 1, size: 1 }]],
+  },
   filter: {
     right: { style: 'rsync', rules: ['x'] },
     wrong: [
@@ -361,6 +365,7 @@ const CALLS: Record<string, Call> = {
       storedManifest: 'storedManifest',
       packing: 'packing',
       gathered: 'gathered',
+      placement: 'placement',
       aliases: 'aliases',
     } satisfies Kinds<library.MappedCopyOptions>,
   },

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { astray, references } from '../src/ops/disk/boot.js';
 import { WITHOUT_DISKS } from './rig/disks.js';
-import { run, scratch } from './rig.js';
+import { jsonLines, run, scratch } from './rig.js';
 
 const must = (program: string, ...args: string[]) =>
   execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -35,7 +35,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     const [one, two] = JSON.parse(must('sfdisk', '-J', path)).partitiontable.partitions;
     const blkid = (tag: string) =>
       must('blkid', '-p', '-o', 'value', '-s', tag, '-O', String(2 << 20), '-S', String(16 << 20), path).trim();
-    expect([code, JSON.parse(stdout)]).toEqual([
+    expect([code, ...jsonLines(stdout)]).toEqual([
       0,
       expect.objectContaining({
         ...{ type: 'image', path: 'd.img', size: 24 << 20, sectorSize: 512, table: 'gpt' },
@@ -84,7 +84,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     const cwd = scratch();
     const path = disk(cwd);
     const plan = await image(cwd, 'clone', '-n', '--json', 'd.img', 'x.img');
-    expect([plan.code, JSON.parse(plan.stdout)]).toEqual([
+    expect([plan.code, ...jsonLines(plan.stdout)]).toEqual([
       0,
       expect.objectContaining({
         ...{ type: 'clone-plan', source: 'd.img', destination: 'x.img', table: 'gpt' },
@@ -142,7 +142,9 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     ['another action', ['frob', 'd.img'], 2, 'frob is none of inspect, check, clone, pack, unpack'],
     ['a clone without a destination', ['clone', 'd.img'], 2, 'takes a source and a destination'],
     ['a clone onto itself', ['clone', 'd.img', './d.img'], 3, 'same medium'],
-    ['what is not there', ['inspect', 'absent'], 2, "absent can't be looked at"],
+    ['what is not there', ['inspect', 'absent'], 23, 'bulkhaul: absent: stat: no such file or directory\n'],
+    ['a clone of nothing', ['clone', 'absent', 'x.img'], 23, 'bulkhaul: absent: stat: no such file or directory\n'],
+    ['nothing to unpack', ['unpack', 'absent', 'out'], 23, 'bulkhaul: absent: stat: no such file or directory\n'],
     ['a directory', ['check', 'tree'], 2, 'neither a file nor a block device'],
   ])('refuses %s', async (_, args, code, why) => {
     const cwd = scratch();

@@ -112,7 +112,7 @@ const ROOMS = [
     (room) => `ops/spread/${room}`,
   ),
   ...['ops/spread', 'ops/commands', 'ops'],
-  ...['ops/clone/plan', 'ops/clone'],
+  ...['ops/volumes', 'ops/clone/plan', 'ops/clone'],
   'pairs',
   'filesystem',
   'resume',

@@ -85,6 +85,18 @@ export interface NativeGathered {
   version: string;
 }
 
+/** Where a file goes that is in none of several destinations. */
+export interface NativePlacement {
+  /** Number of its inode. */
+  inode: number;
+  /** Its bytes. */
+  size: number;
+  /** Bytes that it takes, which no other file may have there. */
+  room: number;
+  /** Index of the destination. */
+  destination: number;
+}
+
 /** How archives are made. */
 export interface ArchiveForm {
   /** `bgzf`: gzip in blocks, which every reader of gzip takes, and which is read in parallel and from the middle; `gzip`: in one member, for readers that stop after the first; `xz`; `zstd`. Default `bgzf`. */
@@ -172,6 +184,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   confirm?: boolean;
   /** A file goes to one of several destinations by chance, not to the first with room. Default false. */
   randomDestination?: boolean;
+  /** Files, by number of inode and size, that go to a certain one of several destinations, by its index, with the bytes that they take; any other goes to the first that has room beside them. Default: none. */
+  placement?: NativePlacement[];
   /** A manifest of what is in the destination then, by paths below it and by what the sources gave: the digests are made while the bytes pass, and what is there already is read for them. Default: none. */
   manifest?: NativeCopyManifest;
   /** The same of what is stored, where files become archives: of those the archive, by its name. With the digests of `manifest`, where there are both. Default: none. */

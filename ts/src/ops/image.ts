@@ -14,7 +14,7 @@ import { display, toBytes } from '../names.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
 import { loadAddon } from '../native.js';
 import { closed, mountedAt } from './disk/attach.js';
-import { claim, unlessAbsent } from './disk/device.js';
+import { claim, missing, unlessAbsent } from './disk/device.js';
 import { has, must } from './disk/program.js';
 
 /** One file system of an image. */
@@ -25,6 +25,7 @@ export interface Root {
   name: string;
   /** As mount(8) names it. */
   type: string;
+  label: string;
   /** Absent: the image is one file system without a partition table. */
   partition?: Partition;
 }
@@ -55,12 +56,12 @@ export class Image {
   ) {}
 
   /**
-   * Opens an image, and mounts what file systems it has. Throws `USAGE` for what is no image, and for one that is in use
-   * where it is to be written; `ADDON` where images can't be had.
+   * Opens an image, and mounts what file systems it has. Throws `NO_SOURCE` for what is not there; `USAGE` for what is no
+   * image, and for one that is in use where it is to be written; `ADDON` where images can't be had.
    */
   static async open(path: string, write: boolean): Promise<Image> {
     const blockdev = loadBlockdev();
-    const device = await stat(toBytes(path)).catch((error: Error) => refuse(path, whyOf(error, path)));
+    const device = await stat(toBytes(path)).catch((error: Error) => missing(path, error, (why) => refuse(path, why)));
     if (!device.isFile() && !device.isBlockDevice()) refuse(path, 'it is neither a file nor a block device');
     // Nobody else may have a device of which something is mounted, or that is swap.
     const exclusive = device.isBlockDevice() && write ? constants.O_EXCL : 0;
@@ -98,7 +99,8 @@ export class Image {
         const place = { start: partition?.start ?? 0, size };
         const { descriptor, directory } = await mountedAt(blockdev, file.fd, found.type, place, { write });
         mounted.push(descriptor);
-        roots.push({ directory, name, type: found.type, ...(partition && { partition }) });
+        const { type, label } = found;
+        roots.push({ directory, name, type, label, ...(partition && { partition }) });
       } catch (error) {
         unmounted.push({ name, kind: 'failed', why: whyOf(error), size });
       }
@@ -189,8 +191,13 @@ export function imageSize({ bytes, entries, directories }: Content, type: ImageF
 }
 
 /** The file system for so much content, where none is asked for. */
-export async function imageFileSystem(content: Content): Promise<ImageFileSystem> {
-  return imageSize(content, 'ext4') > XFS_BYTES && (await has('mkfs.xfs')) ? 'xfs' : 'ext4';
+export function imageFileSystem(content: Content): Promise<ImageFileSystem> {
+  return imageFileSystemOf(imageSize(content, 'ext4'));
+}
+
+/** The file system of an image of so many bytes. */
+export async function imageFileSystemOf(size: number): Promise<ImageFileSystem> {
+  return size > XFS_BYTES && (await has('mkfs.xfs')) ? 'xfs' : 'ext4';
 }
 
 /** A new image that is being filled. */
@@ -203,21 +210,21 @@ export interface NewImage {
 }
 
 /**
- * Makes an image of `size` bytes with one file system for so many entries, or goes on with the one that an earlier run has
- * left unfinished; `anew`: that goes. Throws `USAGE` where the name is taken.
+ * Makes an image of `size` bytes with one file system for so many entries, or goes on with the one of this label that an
+ * earlier run has left unfinished; `anew`: that goes. Throws `USAGE` where the name is taken.
  */
 export async function makeImage(
   path: string,
   size: number,
   type: ImageFileSystem,
   entries: number,
-  anew = false,
+  { anew = false, label = '' } = {},
 ): Promise<NewImage> {
   const partial = `${path}.partial`;
   const taken = await stat(toBytes(path)).catch(unlessAbsent);
   if (taken) refuse(path, 'there is something of this name');
-  const left = await resumable(partial, anew ? Number.POSITIVE_INFINITY : size);
-  const image = left ?? (await made(partial, size, type, entries));
+  const left = await resumable(partial, anew ? Number.POSITIVE_INFINITY : size, label);
+  const image = left ?? (await made(partial, size, type, entries, label));
   const publish = async () => {
     await image.close();
     await link(toBytes(partial), toBytes(path)).catch((error: NodeJS.ErrnoException) => {
@@ -229,14 +236,14 @@ export async function makeImage(
   return { image, resumed: left !== undefined, publish };
 }
 
-/** What an earlier run has left, where that is large enough and sound; else it goes. */
-async function resumable(partial: string, size: number): Promise<Image | undefined> {
+/** What an earlier run has left, where that is large enough, sound and of this label; else it goes. */
+async function resumable(partial: string, size: number, label: string): Promise<Image | undefined> {
   const there = await stat(toBytes(partial)).catch(unlessAbsent);
   if (there === undefined) return undefined;
   if (there.size >= size) {
     try {
       const image = await Image.open(partial, true);
-      if (image.roots.length > 0) return image;
+      if (image.roots[0]?.label === label) return image;
       await image.close();
     } catch (error) {
       // Somebody is at work on it.
@@ -253,12 +260,18 @@ async function resumable(partial: string, size: number): Promise<Image | undefin
   return undefined;
 }
 
-async function made(partial: string, size: number, type: ImageFileSystem, entries: number): Promise<Image> {
+async function made(
+  partial: string,
+  size: number,
+  type: ImageFileSystem,
+  entries: number,
+  label: string,
+): Promise<Image> {
   const file = await open(toBytes(partial), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {
     if ((await loadAddon()).lockDescriptor(file.fd) === false) refuse(partial, 'another run is at work on it');
     await file.truncate(size);
-    await makeFileSystem(type, `/proc/${process.pid}/fd/${file.fd}`, entries);
+    await makeFileSystem(type, `/proc/${process.pid}/fd/${file.fd}`, entries, label);
   } catch (error) {
     await rm(toBytes(partial), { force: true });
     throw error;
@@ -269,7 +282,7 @@ async function made(partial: string, size: number, type: ImageFileSystem, entrie
 }
 
 /** Makes a file system on a file or device, whatever was there. Throws `USAGE` with what the program says. */
-async function makeFileSystem(type: ImageFileSystem, device: string, entries: number): Promise<void> {
+async function makeFileSystem(type: ImageFileSystem, device: string, entries: number, label: string): Promise<void> {
   const uuid = randomUUID();
   const command: Record<ImageFileSystem, readonly [string, ...string[]]> = {
     // Inodes for all of them, and some more: what is made with too few is full before its blocks are.
@@ -280,5 +293,5 @@ async function makeFileSystem(type: ImageFileSystem, device: string, entries: nu
     btrfs: ['mkfs.btrfs', '-q', '-f', '-U', uuid],
   };
   const [program, ...args] = command[type];
-  await must(program, [...args, device]);
+  await must(program, [...args, ...(label === '' ? [] : ['-L', label]), device]);
 }

@@ -64,13 +64,16 @@ export interface Inspected {
   volumes: Volume[];
 }
 
-/** Looks at a disk or an image; `check`: has each file system checked. Throws `USAGE` for what is neither. */
+/**
+ * Looks at a disk or an image; `check`: has each file system checked. Throws `NO_SOURCE` for what is not there, and
+ * `USAGE` for what is neither.
+ */
 export async function inspectDisk(path: string, check: boolean): Promise<Inspected> {
   const blockdev = loadBlockdev();
   const refuse = (why: string): never => {
     throw new BulkhaulError('USAGE', `${display(path)} can't be looked at: ${why}`);
   };
-  const stats = await stat(toBytes(path)).catch((error: Error) => refuse(whyOf(error, path)));
+  const stats = await stat(toBytes(path)).catch((error: Error) => devices.missing(path, error, refuse));
   if (!stats.isFile() && !stats.isBlockDevice()) refuse('it is neither a file nor a block device');
   const file = await open(toBytes(path), 'r').catch((error: Error) => refuse(whyOf(error, path)));
   try {

@@ -8,7 +8,13 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
-import type { NativeCopyManifest, NativeCopyOptions, NativeGathered, NativePacking } from '../native/options.js';
+import type {
+  NativeCopyManifest,
+  NativeCopyOptions,
+  NativeGathered,
+  NativePacking,
+  NativePlacement,
+} from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
@@ -103,6 +109,15 @@ export const SHARED: Fields<
   replace: boolean,
   acceptTimeLoss: boolean,
   randomDestination: boolean,
+  placement: each(
+    record<NativePlacement>(
+      { inode: size, size, room: size, destination: count },
+      'inode',
+      'size',
+      'room',
+      'destination',
+    ),
+  ),
   linksInMemory: count,
   spillDirectory: path,
   manifest: WRITTEN,
@@ -153,6 +168,7 @@ export interface CopyOptions
       | 'storedManifest'
       | 'packing'
       | 'gathered'
+      | 'placement'
       | 'inUse'
       | 'finished'
       | 'entryEvents'
@@ -178,7 +194,7 @@ export interface CopyOptions
 }
 
 const CHOWN = record<NonNullable<CopyOptions['chown']>>({ user: id, group: id });
-const { storedManifest: _, packing: __, gathered: ___, ...OWN } = SHARED;
+const { storedManifest: _, packing: __, gathered: ___, placement: ____, ...OWN } = SHARED;
 /** Checks of these. */
 export const COPY: Fields<CopyOptions> = {
   ...OWN,

@@ -1,7 +1,18 @@
-/** The plan of a clone in words: a plan in, lines for people out, one for each partition; names are escaped. */
+/** The plan of a clone in words: a plan in, a line for each partition, whose names are escaped, or one for programs out. */
 import { display } from '../names.js';
 import type { Part, Plan } from '../ops/clone/plan.js';
+import { jsonLine } from './json.js';
 import { bytes } from './units.js';
+
+/** All of it as one line of JSON. */
+export function planLine({ options, table, size, parts, destination: { path, holds } }: Plan): string {
+  const of = { source: options.source, destination: path, table: table.label, size };
+  const partitions = parts.map(({ partition, to, method, why, found, bytes: content }) => ({
+    ...{ number: partition.number, name: partition.name, method, why, type: found?.type ?? '' },
+    ...{ start: partition.start, size: partition.size, to: { start: to.start, size: to.size }, bytes: content },
+  }));
+  return jsonLine({ type: 'clone-plan', ...of, ...(holds !== undefined && { holds }), partitions });
+}
 
 export function planLines({ options, table, size, parts, destination }: Plan): string[] {
   const kind = table.label === 'gpt' ? 'GPT' : 'MBR';

@@ -1,7 +1,27 @@
-/** What is on a disk or in an image in words: facts in, lines for people out; names are escaped. */
+/** What is on a disk or in an image in words: facts in, lines for people, whose names are escaped, or for programs out. */
 import { display } from '../names.js';
 import type { Inspected, Volume } from '../ops/inspect.js';
+import { jsonLine } from './json.js';
 import { bytes } from './units.js';
+
+/** Properties in the order of the schema. */
+const FACTS = ['path', 'size', 'sectorSize', 'table', 'id', 'damage'] as const;
+const OF_VOLUME = [
+  ...(['number', 'start', 'size', 'name', 'partType', 'partUuid', 'attributes', 'type', 'version'] as const),
+  ...(['label', 'uuid', 'fill', 'unmounted', 'mounted', 'damage', 'unchecked'] as const),
+];
+
+/** All of it as one line of JSON. */
+export function inspectedLine(found: Inspected, version: string): string {
+  const volumes = found.volumes.map((volume) => picked(volume, OF_VOLUME));
+  return jsonLine({ type: 'image', version, ...picked(found, FACTS), volumes });
+}
+
+function picked<Facts>(facts: Facts, names: readonly (keyof Facts & string)[]): Partial<Facts> {
+  return Object.fromEntries(
+    names.flatMap((name) => (facts[name] === undefined ? [] : [[name, facts[name]]])),
+  ) as Partial<Facts>;
+}
 
 /** All of it; the text ends with a newline. */
 export function inspectedText({ path, size, sectorSize, table, id, damage, volumes }: Inspected): string {

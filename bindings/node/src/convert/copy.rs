@@ -2,7 +2,7 @@
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy::options::{
-    self, Collision, DestinationArgument, Directories, Gathered, ManifestTo, Packing, SourceArgument,
+    self, Collision, DestinationArgument, Directories, Gathered, ManifestTo, Packing, Placement, SourceArgument,
 };
 use bulkhaul_engine::records::sort::SORT_BYTES;
 use bulkhaul_engine::report::Durability;
@@ -29,6 +29,25 @@ pub struct Source {
 pub struct Destination {
     pub path: Buffer,
     pub follow: bool,
+}
+
+/// Where a file goes.
+#[napi(object, object_to_js = false)]
+pub struct CopyPlacement {
+    pub inode: i64,
+    pub size: i64,
+    pub room: i64,
+    pub destination: u32,
+}
+
+fn placement(given: &CopyPlacement) -> Result<Placement, String> {
+    let number = |name, value: i64| u64::try_from(value).map_err(|_| format!("placement.{name} is below 0"));
+    Ok(Placement {
+        inode: number("inode", given.inode)?,
+        size: number("size", given.size)?,
+        room: number("room", given.room)?,
+        destination: given.destination as usize,
+    })
 }
 
 /// A manifest that is made in the copying pass.
@@ -143,6 +162,7 @@ pub struct CopyOptions {
     pub max_delete_percent: Option<u32>,
     pub confirm: Option<bool>,
     pub random_destination: Option<bool>,
+    pub placement: Option<Vec<CopyPlacement>>,
     pub manifest: Option<CopyManifest>,
     pub stored_manifest: Option<CopyManifest>,
     pub packing: Option<CopyPacking>,
@@ -248,6 +268,12 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         max_delete: max_delete(given.max_delete, given.max_delete_percent)?,
         confirm: given.confirm.unwrap_or(default.confirm),
         scatter: given.random_destination.unwrap_or(default.scatter),
+        placement: given
+            .placement
+            .iter()
+            .flatten()
+            .map(placement)
+            .collect::<Result<_, _>>()?,
         manifest: within("manifest", given.manifest, manifest_to)?,
         stored_manifest: within("storedManifest", given.stored_manifest, manifest_to)?,
         packing: within("packing", given.packing, packing)?,

@@ -3,6 +3,8 @@
 //! [`CopyOptions`] is what a caller fills in; [`CopyOptions::check`] turns it into [`Rules`], which everything after it
 //! trusts without looking again.
 
+use std::collections::HashMap;
+
 use bulkhaul_formats::chmod::Chmod;
 use bulkhaul_formats::codec::names::Extensions;
 use bulkhaul_formats::codec::{Codec, Format as ArchiveFormat};
@@ -49,6 +51,22 @@ pub struct DestinationArgument {
     /// Follow the last component when it is a symlink to a directory.
     pub follow: bool,
 }
+
+/// Where a file goes that is in none of several destinations.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// Number of its inode.
+    pub inode: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes that it takes, which no other file may have there.
+    pub room: u64,
+    /// Index of the destination.
+    pub destination: usize,
+}
+
+/// The most files that are placed.
+pub const MOST_PLACED: usize = 1 << 20;
 
 /// Which directories are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -240,6 +258,8 @@ pub struct CopyOptions {
     pub confirm: bool,
     /// A file goes to one of several destinations by chance, not to the first with room.
     pub scatter: bool,
+    /// Files that go to a certain one of several destinations; any other goes to the first that has room beside them.
+    pub placement: Vec<Placement>,
     /// A manifest of what is there then, digests of what was there already included. Of what became an archive, the content
     /// under the name that it has in the source.
     pub manifest: Option<ManifestTo>,
@@ -301,6 +321,7 @@ impl Default for CopyOptions {
             max_delete: None,
             confirm: false,
             scatter: false,
+            placement: Vec::new(),
             manifest: None,
             stored_manifest: None,
             packing: None,
@@ -335,6 +356,8 @@ pub struct Rules {
     pub packing: Option<Packed>,
     /// Permission bits of a manifest.
     pub manifest_mode: u32,
+    /// Inode and size of placed files, and where they go.
+    pub placed: HashMap<(u64, u64), Placement>,
 }
 
 impl Rules {
@@ -368,6 +391,17 @@ impl CopyOptions {
         Ok(())
     }
 
+    fn check_placement(&self) -> Result<(), Refusal> {
+        if self.placement.len() > MOST_PLACED {
+            return Err(Refusal::Usage(format!("at most {MOST_PLACED} files can be placed")));
+        }
+        let known = |file: &Placement| file.destination < self.destinations.len();
+        if self.placement.iter().all(known) {
+            return Ok(());
+        }
+        Err(Refusal::Usage("a file is placed where there is no destination".into()))
+    }
+
     /// Checks everything that can be checked without looking at the disk.
     pub fn check(mut self, process: &Process) -> Result<Rules, Refusal> {
         let usage = |text: String| Err(Refusal::Usage(text));
@@ -378,6 +412,7 @@ impl CopyOptions {
             return usage("no destination is given".into());
         }
         self.check_paths()?;
+        self.check_placement()?;
         check_jobs(self.jobs, process.processors)?;
         if self.files_from.is_some() && (self.sources.len() != 1 || !self.sources[0].contents) {
             return usage("files-from needs exactly one source directory".into());
@@ -455,6 +490,11 @@ impl CopyOptions {
             keep_replaced: keep.of_replaced(),
             packing,
             manifest_mode: 0o666 & !process.umask,
+            placed: self
+                .placement
+                .iter()
+                .map(|file| ((file.inode, file.size), *file))
+                .collect(),
             keep,
             asked: self,
         })

@@ -242,6 +242,9 @@ fn make(
         twins.push(Some(twin));
         roots.push(place);
     }
+    for file in &rules.asked.placement {
+        targets[file.destination].promise(file.room);
+    }
     let sources = gather(entries, listed.names.as_ref(), budget)
         .map_err(|(path, e)| Refusal::NoSource(format!("{}: {}", show(&path), describe(e))))?;
     if rules.asked.rename {

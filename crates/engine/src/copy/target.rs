@@ -27,6 +27,8 @@ pub struct Target {
     pub tries: Tries,
     pub(crate) reserved: AtomicU64,
     pub(crate) reserved_inodes: AtomicU64,
+    /// Bytes that files will take which are to come here.
+    promised: AtomicU64,
     /// Directories that a dry run would make.
     pub directories: AtomicU64,
     pub(crate) full: AtomicBool,
@@ -45,6 +47,7 @@ impl Target {
             tries: Tries::default(),
             reserved: AtomicU64::new(0),
             reserved_inodes: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
             directories: AtomicU64::new(parents as u64),
             full: AtomicBool::new(false),
             clock: Arc::default(),
@@ -59,6 +62,28 @@ impl Target {
     /// It has run full.
     pub fn fill(&self) {
         self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps room for a file that is to come here.
+    pub fn promise(&self, bytes: u64) {
+        self.promised.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A file comes that room was kept for.
+    pub fn redeem(&self, bytes: u64) {
+        let less = |promised: u64| Some(promised.saturating_sub(bytes));
+        let _was = self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Whether so many bytes more have room beside what has come and what is to come; where nobody knows, they have.
+    pub fn holds(&self, bytes: u64) -> bool {
+        let taken = self.reserved.load(Ordering::Relaxed);
+        let wanted = taken
+            .saturating_add(self.promised.load(Ordering::Relaxed))
+            .saturating_add(bytes);
+        let inodes = self.reserved_inodes.load(Ordering::Relaxed);
+        self.capacity
+            .is_none_or(|capacity| wanted <= capacity.free_bytes && inodes < capacity.free_inodes)
     }
 
     /// Counts an entry that it will have to hold; says so once when that is more than it had room for.
@@ -209,6 +234,24 @@ mod tests {
         ] {
             assert!(whose_quota(quota, 5).ends_with(said), "{said}");
         }
+    }
+
+    #[test]
+    fn what_is_promised_is_no_room_for_others() {
+        let capacity = Capacity {
+            free_bytes: 100,
+            free_inodes: 9,
+            total_bytes: 200,
+        };
+        let target = Target::new(Vec::new(), None, Some(capacity), 0);
+        assert!(target.holds(100) && !target.holds(101));
+        target.promise(60);
+        assert!(target.holds(40) && !target.holds(41));
+        target.redeem(60);
+        assert!(target.holds(100));
+        target.redeem(1);
+        assert!(target.holds(100) && !target.holds(101));
+        assert!(Target::new(Vec::new(), None, None, 0).holds(u64::MAX));
     }
 
     #[test]

@@ -1,17 +1,10 @@
 /** `bulkhaul image`: disks and images, looked at, checked, cloned; and trees packed into images and out of them. */
 import { stat } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
-import { display, isText, toBytes } from '../../names.js';
-import type { Plan } from '../../ops/clone/plan.js';
-import {
-  emptyLostAndFound,
-  IMAGE_FILE_SYSTEMS,
-  Image,
-  imageFileSystem,
-  imageSize,
-  makeImage,
-} from '../../ops/image.js';
+import { display, toBytes } from '../../names.js';
+import { emptyLostAndFound, IMAGE_FILE_SYSTEMS, imageFileSystem, imageSize, makeImage } from '../../ops/image.js';
 import type { MappedCopyOptions } from '../../ops/mapping.js';
+import { openSet } from '../../ops/volumes.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';
 import { VerbCommand } from '../base.js';
@@ -49,13 +42,13 @@ export class ImageCommand extends VerbCommand {
 
       \`image pack SRC… IMAGE\` copies trees into an image, by the rules of \`copy\`: \`SRC\` by its name, of \`SRC/\` what is in it.
       A new image is one file system, measured so that all of it fits; it is \`IMAGE.partial\` until it is whole. One that is
-      there gets what has changed. X
+      there gets what has changed. \`image unpack IMAGE DEST\` copies what is in an image into DEST; of several file systems
       each into \`DEST/pN\`, by the numbers of their partitions.
 
       This needs root, loop devices, libblkid, libmount and libfdisk.
 
       Exit codes: 0 complete, 1 something is damaged or reads back differently, 2 usage or nothing begun, 3 refused, because
-      something would be lost, 23 it failed, 24 the source changed meanwhile, 130 interrupted.
+      something would be lost, 23 it failed or PATH does not exist, 24 the source changed meanwhile, 130 interrupted.
     `,
     examples: [
       ['What is on a disk', '$0 image inspect /dev/sda'],
@@ -107,15 +100,13 @@ export class ImageCommand extends VerbCommand {
 
   async #inspect(paths: readonly string[], check: boolean): Promise<number> {
     const { inspectDisk } = await import('../../ops/inspect.js');
-    const { inspectedText } = await import('../../report/image.js');
+    const { inspectedLine, inspectedText } = await import('../../report/image.js');
     let damaged = false;
     for (const path of paths) {
       const found = await inspectDisk(path, check);
       damaged ||=
         found.damage !== undefined || found.volumes.some(({ damage }) => damage !== undefined && damage !== '');
-      const bytes = isText(path) ? {} : { pathBase64: toBytes(path).toString('base64') };
-      const line = { type: 'image', schema: 1, version: version(), ...found, ...bytes };
-      await answer(this.context.stdout, this.json ? `${JSON.stringify(line)}\n` : inspectedText(found));
+      await answer(this.context.stdout, this.json ? inspectedLine(found, version()) : inspectedText(found));
     }
     return damaged ? ExitCode.mismatched : ExitCode.complete;
   }
@@ -134,10 +125,10 @@ export class ImageCommand extends VerbCommand {
       dryRun: this.dryRun,
     });
     try {
-      const { planLines } = await import('../../report/clone.js');
+      const { planLine, planLines } = await import('../../report/clone.js');
       const lines = `${planLines(plan).join('\n')}\n`;
       if (this.dryRun) {
-        await answer(context.stdout, this.json ? `${JSON.stringify(planned(plan))}\n` : lines);
+        await answer(context.stdout, this.json ? planLine(plan) : lines);
         return ExitCode.complete;
       }
       if (!settings.quiet) context.stderr.write(lines);
@@ -171,12 +162,17 @@ export class ImageCommand extends VerbCommand {
     const there = await stat(toBytes(path)).catch(() => undefined);
     if (there) {
       // What is only looked at is not mounted for writing, which would replay its journal.
-      const image = await Image.open(path, !this.dryRun);
+      const images = await openSet(path, !this.dryRun);
       try {
-        const { directory, name } = image.largest;
-        return await this.#copy({ ...(await into(directory)), aliases: [{ path: directory, name: `${name}:` }] });
+        const roots = images.map(({ largest }) => largest);
+        const { sources: from } = await into(path);
+        return await this.#copy({
+          sources: from,
+          destinations: roots.map((root) => ({ path: root.directory, follow: true })),
+          aliases: roots.map((root) => ({ path: root.directory, name: `${root.name}:` })),
+        });
       } finally {
-        await image.close();
+        for (const image of images) await image.close();
       }
     }
     // Nothing has this name: what is measured goes nowhere.
@@ -211,17 +207,19 @@ export class ImageCommand extends VerbCommand {
     if (path === undefined || destination === undefined || more.length > 0) {
       throw new BulkhaulError('USAGE', 'image unpack takes an image and a destination');
     }
-    const image = await Image.open(path, false);
+    const images = await openSet(path, false);
     try {
-      const failed = image.unmounted.filter(({ kind }) => kind === 'failed');
+      const unmounted = images.flatMap((image) => image.unmounted);
+      const roots = images.flatMap((image) => image.roots);
+      const failed = unmounted.filter(({ kind }) => kind === 'failed');
       const [first] = failed;
       if (first) throw new BulkhaulError('USAGE', `${display(first.name)} can't be mounted: ${first.why}`);
-      if (image.roots.length === 0) throw new BulkhaulError('USAGE', `${display(path)} has no file system`);
-      for (const { name, why } of image.unmounted) {
+      if (roots.length === 0) throw new BulkhaulError('USAGE', `${display(path)} has no file system`);
+      for (const { name, why } of unmounted) {
         if (!this.quiet) this.context.stderr.write(`bulkhaul: note: ${display(name)} is left out: ${display(why)}\n`);
       }
       const codes: number[] = [];
-      for (const root of image.roots) {
+      for (const root of roots) {
         const into = root.partition === undefined ? destination : `${destination}/p${root.partition.number}`;
         const rules = (await emptyLostAndFound(root)) ? ['/lost+found'] : [];
         codes.push(
@@ -236,7 +234,7 @@ export class ImageCommand extends VerbCommand {
       }
       return Math.max(...codes);
     } finally {
-      await image.close();
+      for (const image of images) await image.close();
     }
   }
 
@@ -256,22 +254,4 @@ export class ImageCommand extends VerbCommand {
     }
     return report.exitCode;
   }
-}
-
-/** A plan for a program. */
-function planned({ options, table, size, parts, destination, meanwhile: _ }: Plan) {
-  return {
-    ...{
-      type: 'clone-plan',
-      schema: 1,
-      source: options.source,
-      destination: destination.path,
-      table: table.label,
-      size,
-    },
-    ...(destination.holds !== undefined && { holds: destination.holds }),
-    partitions: parts.map(({ partition: { number, name, start, size: before }, to, method, why, found, bytes }) => ({
-      ...{ number, name, method, why, type: found?.type ?? '', start, size: before, to, bytes },
-    })),
-  };
 }

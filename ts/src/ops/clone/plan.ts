@@ -28,6 +28,8 @@ const MIB = 2 ** 20;
 /** What keeps a clone from being begun. */
 export type Reason =
   | 'source'
+  /** There is no source. */
+  | 'missing'
   | 'destination'
   /** The source is the destination. */
   | 'same'
@@ -43,7 +45,9 @@ export class CloneRefused extends BulkhaulError {
     message: string,
   ) {
     super(
-      ({ same: 'SAFETY', 'in use': 'SAFETY', 'too small': 'NO_SPACE' } as const)[reason as 'same'] ?? 'USAGE',
+      ({ missing: 'NO_SOURCE', same: 'SAFETY', 'in use': 'SAFETY', 'too small': 'NO_SPACE' } as const)[
+        reason as 'same'
+      ] ?? 'USAGE',
       message,
     );
   }
@@ -172,7 +176,10 @@ async function opened(path: string, which: 'source' | 'destination', flags: numb
   const refuse = (why: string): never => {
     throw new CloneRefused(which, `the ${which} ${display(path)} can't be used: ${why}`);
   };
-  const stats = await stat(toBytes(path)).catch((error: Error) => refuse(whyOf(error, path)));
+  const stats = await stat(toBytes(path)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') return refuse(whyOf(error, path));
+    throw new CloneRefused('missing', `${display(path)}: ${whyOf(error, path)}`);
+  });
   if (!stats.isFile() && !stats.isBlockDevice()) refuse('it is neither a file nor a block device');
   if (await devices.isPartition(stats)) refuse('it is a partition: name the whole disk');
   const file = await openFile(path, flags).catch((error: NodeJS.ErrnoException) => {

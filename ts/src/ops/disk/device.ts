@@ -7,7 +7,8 @@
 import type { Stats } from 'node:fs';
 import { type FileHandle, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { fromBytes, toBytes } from '../../names.js';
+import { BulkhaulError, whyOf } from '../../error.js';
+import { display, fromBytes, toBytes } from '../../names.js';
 import type { Blockdev, Mounted, Partition } from '../../native/blockdev.js';
 import { loadAddon } from '../../native.js';
 
@@ -26,6 +27,12 @@ const ABSENT = ['ENOENT', 'ENXIO', 'ENOTDIR', 'EINVAL'];
 /** For what may not be there. */
 export function unlessAbsent(error: NodeJS.ErrnoException): undefined {
   if (!ABSENT.includes(error.code ?? '')) throw error;
+}
+
+/** Throws `NO_SOURCE` where a path leads nowhere; `refuse` says what else the system says of it. */
+export function missing(path: string, error: NodeJS.ErrnoException, refuse: (why: string) => never): never {
+  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') refuse(whyOf(error, path));
+  throw new BulkhaulError('NO_SOURCE', `${display(path)}: ${whyOf(error, path)}`, { cause: error });
 }
 
 /** A file of sysfs without its newline; undefined: there is none. */

@@ -23,6 +23,7 @@ use crate::copy::dir::{Twin, Twinned as _};
 use crate::copy::entry::{Done, Entry, Finished, Names, Proof, SourceEntry, Unfinished, same_version};
 use crate::copy::links::Claimed;
 use crate::copy::plan::{Action, plan};
+use crate::copy::run::Run;
 use crate::copy::times;
 use crate::copy::worker::Worker;
 use crate::entry::{Changes, Outcome};
@@ -243,6 +244,9 @@ fn settle(
         let turn = chance % places.len() as u64;
         places.rotate_left(usize::try_from(turn).unwrap_or_default());
     }
+    if !worker.run.rules.placed.is_empty() {
+        place(worker.run, stat, &mut places);
+    }
     let mut places = stale.map_or(places, |place| vec![place]);
     let mut refused = None;
     places.retain(|place| {
@@ -273,6 +277,18 @@ fn settle(
         ..Done::new(Outcome::Copied)
     };
     Ok(Settled::Done(done.with(first.changes).at(first.destination)))
+}
+
+/// Puts the place first that a file was given, else those that have room for it beside the files that were given one.
+fn place(run: &Run, stat: &Stat, places: &mut [Place]) {
+    let given = run.rules.placed.get(&(stat.id.ino, stat.size));
+    let given = given.filter(|given| places.iter().any(|place| place.destination == given.destination));
+    if let Some(given) = given {
+        run.targets[given.destination].redeem(given.room);
+        places.sort_by_key(|place| place.destination != given.destination);
+    } else {
+        places.sort_by_key(|place| !run.targets[place.destination].holds(stat.allocated));
+    }
 }
 
 /// What is to be done when what decides was read, and the file that was found to be the same, open.

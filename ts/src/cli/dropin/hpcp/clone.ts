@@ -34,6 +34,7 @@ const FOREIGN: readonly (keyof HpcpValues)[] = [
 
 const CASES: Readonly<Record<Reason, Case>> = {
   source: 'source image',
+  missing: 'source image',
   destination: 'destination image',
   same: 'refused',
   'in use': 'in use',

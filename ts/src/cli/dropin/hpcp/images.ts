@@ -6,10 +6,12 @@
  * measured first, so that it has room for all of it, and gets its name when the copy has come to its end.
  */
 import { realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { BulkhaulError } from '../../../error.js';
 import type { Report } from '../../../events.js';
 import { fromBytes, toBytes } from '../../../names.js';
+import type { NativePlacement } from '../../../native/options.js';
 import { copyMapped } from '../../../ops/copy.js';
 import {
   type Content,
@@ -17,12 +19,21 @@ import {
   Image,
   type ImageFileSystem,
   imageFileSystem,
+  imageFileSystemOf,
   imageSize,
   makeImage,
-  type NewImage,
   type Root,
 } from '../../../ops/image.js';
 import type { MappedCopyOptions } from '../../../ops/mapping.js';
+import {
+  makeSet,
+  type NewSet,
+  openSet,
+  placeInto,
+  planVolumes,
+  type VolumePlan,
+  volumePath,
+} from '../../../ops/volumes.js';
 import { bytes } from '../../../report/units.js';
 import { spillDirectory } from '../../run.js';
 import { UsageError } from '../argparse.js';
@@ -61,7 +72,7 @@ export async function placeImages(
   }
   const open: Image[] = [];
   try {
-    for (const path of imagesOf(src_image, out)) open.push(await opened(path, 'source image', false, out));
+    for (const path of imagesOf(src_image, out)) await openMore(open, path, out);
     const roots = open.flatMap((image) => image.roots);
     const found = trees || src_image.length === 0 ? await sourcesOf(positionals, values, out) : [];
     if (roots.length + found.length === 0) {
@@ -119,6 +130,16 @@ export function imagesOf(args: readonly string[], out: HpcpConsole): string[] {
   });
 }
 
+/** Opens a source image, with the other volumes of its set, where it is not open yet. */
+async function openMore(open: Image[], path: string, out: HpcpConsole): Promise<void> {
+  const key = ({ dev, ino }: { dev: bigint; ino: bigint }) => `${dev}:${ino}`;
+  const known = new Set<string>();
+  for (const { file } of open) known.add(key(await file.stat({ bigint: true })));
+  const itself = await stat(toBytes(path), { bigint: true }).catch(() => undefined);
+  if (itself?.isFile() && known.has(key(itself))) return;
+  open.push(...(await openedSet(path, 'source image', false, out)));
+}
+
 /** Opens an image. Throws `Refused`; what of it can't be mounted is a problem, or a note. */
 export async function opened(
   path: string,
@@ -127,12 +148,28 @@ export async function opened(
   out: HpcpConsole,
 ): Promise<Image> {
   const image = await Image.open(path, write).catch((error: unknown) => refusedBy(which, error));
+  tellUnmounted(image, write, out);
+  return image;
+}
+
+/** The same with all volumes of a set. */
+async function openedSet(
+  path: string,
+  which: 'source image' | 'destination image',
+  write: boolean,
+  out: HpcpConsole,
+): Promise<Image[]> {
+  const images = await openSet(path, write).catch((error: unknown) => refusedBy(which, error));
+  for (const image of images) tellUnmounted(image, write, out);
+  return images;
+}
+
+function tellUnmounted(image: Image, write: boolean, out: HpcpConsole): void {
   for (const { name, kind, why } of image.unmounted) {
     if (kind === 'swap') out.note(`${name} is left out: ${why}`);
     // Into an image goes what one of its file systems takes.
     else if (!write) out.report(problem('partition', `Partition can not be mounted: ${name}: ${why}`));
   }
-  return image;
 }
 
 export function refusedBy(which: 'source image' | 'destination image', error: unknown): never {
@@ -156,38 +193,43 @@ async function destination(
     throw new Refused([problem('partition', `Destination image does not exist: ${path}; with -d it is not made`)]);
   }
   const { drop, ...sources } = stored(from, directory, spillDirectory(out.streams.env));
-  const placed = (root: string, name: string) => ({
+  const placed = (roots: readonly Pick<Root, 'directory' | 'name'>[]) => ({
     destinations: [...others, path],
     options: {
       ...sources,
-      destinations: [...others, root].map((target) => ({ path: target, follow: true })),
+      destinations: [...others, ...roots.map(({ directory: root }) => root)].map((at) => ({ path: at, follow: true })),
       sync: 'all' as const,
-      aliases: aliases(new Map([...names, [root, `${name}:`]])),
+      aliases: aliases(new Map([...names, ...roots.map(({ directory: root, name }) => [root, `${name}:`] as const)])),
     },
   });
   try {
     if (exists) {
       // What is only looked at is not mounted for writing, which would replay its journal.
-      const image = await opened(path, 'destination image', !values.dry_run, out);
+      const images = await openedSet(path, 'destination image', !values.dry_run, out);
       const close = async () => {
         drop();
-        await image.close();
+        await closeAll(images);
       };
-      const root = await rootOf(image, close);
-      return { ...placed(root.directory, root.name), close };
+      const roots: Root[] = [];
+      for (const image of images) roots.push(await rootOf(image, close));
+      const into = placed(roots);
+      if (images.length === 1 || others.length > 0) return { ...into, close };
+      const placement = await placeInto({ ...options, ...into.options }, images);
+      return { ...into, options: { ...into.options, placement }, close };
     }
     // Nothing has this name: what is measured goes nowhere.
-    const nowhere = `${path}/`;
-    const content = await measured({ ...options, ...placed(nowhere, path).options });
-    const made = await fresh(path, content, values, out);
+    const nowhere = { ...options, ...placed([{ directory: `${path}/`, name: path }]).options };
+    const made = await fresh(path, nowhere, values, out);
     const close = async () => drop();
-    if (made === undefined) return { ...placed(nowhere, path), close };
+    if (made === undefined) return { ...placed([{ directory: `${path}/`, name: path }]), close };
     const end = async (report: Report) => {
       if (!report.interrupted) return made.publish().catch((error: unknown) => refusedBy('destination image', error));
-      await made.image.close();
+      await closeAll(made.images);
       out.note(`the image is unfinished: ${path}.partial stays, and the same command goes on with it`);
     };
-    return { ...placed(made.image.largest.directory, path), end, close };
+    const into = placed(made.images.map((image) => ({ ...image.largest, name: image.path.replace(/\.partial$/, '') })));
+    const { placement } = made;
+    return { ...into, options: { ...into.options, ...(placement && { placement }) }, end, close };
   } catch (error) {
     drop();
     throw error;
@@ -211,35 +253,68 @@ export async function measured(options: MappedCopyOptions): Promise<Content> {
   return { bytes: allocatedBytes, entries, directories: found.directory };
 }
 
-/** A new image with room for all of it; nothing in a dry run, which tells what it would be. */
+/** A new image with room for all of it, or several; nothing in a dry run, which tells what it would be. */
 async function fresh(
   path: string,
-  content: Content,
+  copy: MappedCopyOptions,
   values: HpcpValues,
   out: HpcpConsole,
-): Promise<NewImage | undefined> {
+): Promise<(NewSet & { placement?: NativePlacement[] }) | undefined> {
+  const content = await measured(copy);
   const asked = choice(values, 'image_fs');
-  const type: ImageFileSystem = asked ?? (await imageFileSystem(content));
-  const need = imageSize(content, type);
+  const need = imageSize(content, asked ?? (await imageFileSystem(content)));
   const size = sizeOf(values);
-  if (size !== undefined && size < need) {
-    const what = `Destination image is too small: ${bytes(need)} are needed, -dis has ${bytes(size)}, and several volumes are not in this version yet`;
-    throw new Refused([problem('image size', what)]);
-  }
+  const several = size !== undefined && size < need ? await volumesOf(copy, size, asked) : undefined;
+  if (several && several.count > 1) return freshSet(path, several, values, out);
+  const type = several?.type ?? asked ?? (await imageFileSystem(content));
   const most = size ?? need;
   if (values.dry_run) {
     out.note(`${path} would be a new image of ${bytes(most)} with ${type}`);
     return undefined;
   }
-  const made = await makeImage(path, most, type, content.entries).catch((error: unknown) =>
+  const { image, resumed, publish } = await makeImage(path, most, type, content.entries).catch((error: unknown) =>
     refusedBy('destination image', error),
   );
   out.note(
-    made.resumed
+    resumed
       ? `goes on with ${path}.partial, which an earlier run has left`
       : `${path} is made: ${bytes(most)}, ${type}`,
   );
-  return made;
+  return { images: [image], resumed, publish };
+}
+
+/** How many images of one size it takes. */
+async function volumesOf(
+  copy: MappedCopyOptions,
+  size: number,
+  asked: ImageFileSystem | undefined,
+): Promise<VolumePlan> {
+  return planVolumes(copy, size, asked ?? (await imageFileSystemOf(size))).catch((error: unknown) => {
+    if (!(error instanceof BulkhaulError) || error.code !== 'NO_SPACE') throw error;
+    throw new Refused([problem('image size', `Destination image is too small: ${error.message}; nothing was done`)]);
+  });
+}
+
+/** Several images of one size, because one would not hold it all. */
+async function freshSet(
+  path: string,
+  plan: VolumePlan,
+  values: HpcpValues,
+  out: HpcpConsole,
+): Promise<(NewSet & { placement: NativePlacement[] }) | undefined> {
+  const { size, type } = plan;
+  const names = `${path} to ${volumePath(path, plan.count - 1)}`;
+  if (values.dry_run) {
+    out.note(`${names} would be ${plan.count} new images of ${bytes(size)} with ${type}`);
+    return undefined;
+  }
+  const set = await makeSet(path, plan).catch((error: unknown) => refusedBy('destination image', error));
+  out.note(
+    set.resumed
+      ? `goes on with ${path}.partial and its other volumes, which an earlier run has left`
+      : `${names} are made: ${plan.count} volumes of ${bytes(size)}, ${type}`,
+  );
+  return { ...set, placement: plan.placement };
 }
 
 /** The size that was asked for. */

@@ -478,7 +478,7 @@ async function build(
   const content = { bytes: allocatedBytes + list, entries, directories: found.directory + 1 };
   const type = choice(values, 'image_fs') ?? (await imageFileSystem(content));
   const size = imageSize(content, type);
-  const { image, publish } = await makeImage(path, size, type, entries, true).catch((error: unknown) =>
+  const { image, publish } = await makeImage(path, size, type, entries, { anew: true }).catch((error: unknown) =>
     throwAs('patch making', error),
   );
   let finished = false;
