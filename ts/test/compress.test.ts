@@ -239,6 +239,9 @@ describe('jobs', () => {
     const { code, stdout, stderr } = await run(['compress', '-n', '--ext', 'tsv', 't'], { cwd });
     expect({ code, stdout }).toEqual({ code: 0, stdout: '>f+++++++++ t/a.tsv.gz\n>f+++++++++ t/d/b.TSV.gz\n' });
     expect(stderr).toMatch(/^2 files would be compressed, [\d.]+ KiB in /);
+    const told = jsonLines((await run(['compress', '-n', '--json', '-v', '--ext', 'tsv', 't'], { cwd })).stdout);
+    for (const { source, bytes } of told.filter(({ outcome }) => outcome === 'copied'))
+      expect(bytes).toBe(statSync(join(cwd, String(source))).size);
     expect(names()).toEqual(before);
   });
 

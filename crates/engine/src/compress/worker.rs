@@ -274,6 +274,9 @@ impl Run<'_> {
         let side = if made { Side::Destination(0) } else { Side::Source };
         let path = join(&place.node.relative_path(), place.name_on(side).to_bytes());
         let mut event = event(kind, done, path, place.path(Side::Source));
+        if self.rules.asked.dry_run {
+            event.bytes = done.size; // what would be read: nobody knows what it becomes
+        }
         if made {
             (event.destination, event.changes) = (place.path(side), Changes::NEW);
         }
