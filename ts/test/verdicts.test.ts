@@ -35,6 +35,9 @@ describe('a path of another machine', () => {
     ['[::1]:/x', 'copy', "rsync -aHAX photos '[::1]:/x' does that"],
     ['s3://bucket/x', 'copy', 'bulkhaul sync photos s3://bucket/x does that; ./s3://bucket/x is'],
     ['gs://bucket', 'list', 'rclone lsf photos :gcs:bucket does that'],
+    ['s3://bucket/x', 'compress', 'bulkhaul sync comes before or after, with a directory here; ./s3'],
+    ['gs://bucket/x', 'compress', 'rclone copy comes before or after, with a directory here; ./gs'],
+    ['nas:/x', 'migrate', 'rsync -aHAX comes before or after, with a directory here; ./nas'],
     ['https://host/x', 'copy', 'rclone or curl does that'],
     ['file:///etc/x', 'copy', 'the path is /etc/x'],
   ])('%s of %s: %s', (path, verb, said) => {

@@ -29,18 +29,25 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
   if (scheme !== undefined && scheme.toLowerCase() !== 'rsync') {
     const remote = /^(s3|gs)$/i.test(scheme) ? `:${scheme.toLowerCase() === 's3' ? 's3' : 'gcs'}:${rest}` : undefined;
     const command = operands.map((each) => quoted(each === path && remote !== undefined ? remote : each)).join(' ');
+    const does = { copy: 'copy', move: 'move', list: 'lsf' }[verb];
+    // Nobody there does what this does: what it works on is brought here, or taken there in the end.
+    const bring = scheme.toLowerCase() === 's3' ? 'bulkhaul sync' : 'rclone copy';
     const what =
       remote === undefined
-        ? 'rclone or curl'
-        : `rclone ${verb === 'copy' || verb === 'move' ? verb : 'lsf'} ${command}`;
-    return `${path} is a URL, and bulkhaul works on paths of this machine: ${what} does that; ${here}`;
+        ? 'rclone or curl does that'
+        : does !== undefined
+          ? `rclone ${does} ${command} does that`
+          : `${bring} comes before or after, with a directory here`;
+    return `${path} is a URL, and bulkhaul works on paths of this machine: ${what}; ${here}`;
   }
   const [, host] = /^((?:[^/:@]*@)?\[[^\]/]*\]|[^/:]+):/.exec(path) ?? [];
   if (host === undefined && scheme === undefined) return undefined;
   const words = operands.map(quoted).join(' ');
   const below = path.slice((host?.length ?? 0) + 1);
+  if (verb === 'migrate')
+    return `${path} names another host, and bulkhaul works on paths of this one: rsync -aHAX comes before or after, with a directory here; ${here}`;
   const command =
-    verb === 'copy' || verb === 'migrate' || verb === 'sync'
+    verb === 'copy' || verb === 'sync'
       ? `rsync -aHAX ${words}`
       : verb === 'move'
         ? `rsync -aHAX --remove-source-files ${words}`
