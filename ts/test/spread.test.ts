@@ -417,17 +417,13 @@ describe('copy --workers', () => {
     expect([existsSync(destination), readdirSync(state)]).toEqual([false, []]);
   });
 
-  it.each([
-    ['--move'],
-    ['--manifest', 'm'],
-    ['--files-from', 'list'],
-    ['--require-space'],
-    ['--on-collision', 'last'],
-    ['--stall-timeout', '9'],
-  ])('is refused with %s', async (...words) => {
-    const { code, stderr } = await run(['copy', '--workers', '2', ...words, 'a', 'b'], { cwd: scratch() });
-    expect([code, stderr]).toEqual([2, expect.stringContaining(`${words[0]} and --workers exclude each other`)]);
-  });
+  it.each([['--require-space'], ['--on-collision', 'last'], ['--stall-timeout', '9']])(
+    'is refused with %s',
+    async (...words) => {
+      const { code, stderr } = await run(['copy', '--workers', '2', ...words, 'a', 'b'], { cwd: scratch() });
+      expect([code, stderr]).toEqual([2, expect.stringContaining(`${words[0]} and --workers exclude each other`)]);
+    },
+  );
 
   it('is refused for what is no directory, for more than one SRC, and its options without it', async () => {
     const cwd = scratch();
@@ -443,6 +439,81 @@ describe('copy --workers', () => {
     }
     expect(await refused('--workers', '2', '--no-journal', 'a/', 'd')).toContain('name one with --run-dir');
     expect(existsSync(join(cwd, 'd'))).toBe(false);
+  });
+
+  it('moves: nothing goes from the source before all is there and proved', async () => {
+    const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
+    const kept = join(scratch(), 'kept');
+    execFileSync('cp', ['-a', source, kept]);
+    const entries = entriesOf(source);
+    const words = ['copy', '--json', '--workers', '2', '--move', '--state-dir', state];
+    // One that can not come.
+    mkdirSync(join(destination, 'a/f3/full'), { recursive: true });
+    const held = await run([...words, `${source}/`, destination]);
+    expect([held.code, summaryOf(held).withheld, entriesOf(source)]).toEqual([
+      23,
+      [{ kind: 'failed', what: 'sources', message: 'the source stays: not everything was copied' }],
+      entries,
+    ]);
+    rmSync(join(destination, 'a/f3'), { recursive: true });
+    const [job = ''] = readdirSync(join(state, 'jobs'));
+    const moved = await run(['resume', '--json', '--state-dir', state, job]);
+    expect(moved.stderr).toBe('');
+    const { accounted, removedSources, outcomes } = summaryOf(moved);
+    const sum = Object.values(outcomes as Record<string, number>).reduce((all, each) => all + each, 0);
+    expect([moved.code, accounted, removedSources, sum]).toEqual([0, true, entries, entries]);
+    expect(existsSync(source)).toBe(false);
+    same(kept, destination);
+  });
+
+  it('writes the manifest of all, that of one process', async () => {
+    const [source, destination, cwd] = [tree(), join(scratch(), 'copy'), scratch()];
+    const one = await run(['copy', '--format', 'jsonl', '--manifest', 'one', `${source}/`, join(scratch(), 'copy')], {
+      cwd,
+    });
+    const many = await run(
+      ['copy', '--workers', '2', '--format', 'jsonl', '--manifest', 'many', `${source}/`, destination],
+      { cwd },
+    );
+    expect([one.code, many.code]).toEqual([0, 0]);
+    expect(readFileSync(join(cwd, 'many'), 'latin1')).toBe(readFileSync(join(cwd, 'one'), 'latin1'));
+  });
+
+  it('copies what a list names, as one process does', async () => {
+    const source = tree();
+    const names = ['a/f1', './b/c/', 'b//link', 'b/c/f2', 'empty', 'new\nline', 'a/f1', 'private/f0', ''];
+    const bytes = Buffer.concat([Buffer.from(names.join('\0')), Buffer.from([0xff, 0xfe])]);
+    const list = join(scratch(), 'list');
+    writeFileSync(list, bytes);
+    const [one, many] = [join(scratch(), 'one'), join(scratch(), 'many')];
+    const words = (to: string) => ['--files-from0', list, `${source}/`, to];
+    const alone = summaryOf(await run(['copy', '--json', ...words(one)]));
+    const { code, stdout } = await run(['copy', '--json', '--workers', '2', '--parts', '3', ...words(many)]);
+    const spread = JSON.parse(stdout.trim().split('\n').at(-1) ?? '');
+    expect([code, spread.found, spread.outcomes]).toEqual([0, alone.found, alone.outcomes]);
+    expect(differences(one, many)).toBe('');
+    // From standard input, by lines; what is missing is told and costs nothing else.
+    const third = join(scratch(), 'third');
+    const lines = ['copy', '--json', '--workers', '2', '--files-from', '-', `${source}/`];
+    const missing = await run([...lines, third], { input: 'a/f1\nnowhere/x\nempty' });
+    const judged = summaryOf(
+      await run(['copy', '--json', '--files-from', '-', `${source}/`, join(scratch(), 'x')], {
+        input: 'a/f1\nnowhere/x\nempty',
+      }),
+    );
+    const { failureKinds, accounted } = summaryOf(missing);
+    expect([missing.code, failureKinds, accounted]).toEqual([judged.exitCode, judged.failureKinds, true]);
+    expect([existsSync(join(third, 'a/f1')), existsSync(join(third, 'empty'))]).toEqual([true, true]);
+    for (const outside of ['../x', '/a', 'a/../../x']) {
+      const out = await run([...lines, join(scratch(), 'x')], { input: `a/f1\n${outside}\n` });
+      expect([out.code, out.stdout]).toEqual([2, expect.stringContaining('is not below')]);
+    }
+    const none = await run([...lines, join(scratch(), 'x')], { input: '' });
+    expect([none.code, summaryOf(none).found.directory]).toEqual([0, 1]);
+    const dry = await run(['copy', '-n', '--workers', '2', ...words(join(scratch(), 'x'))]);
+    expect([dry.code, dry.stderr]).toEqual([0, expect.stringContaining('dry run')]);
+    const extra = await run(['copy', '--workers', '2', '--delete', ...words(many)]);
+    expect([extra.code, extra.stderr]).toEqual([2, expect.stringContaining('extra entries')]);
   });
 
   it('shares limits and threads out', async () => {

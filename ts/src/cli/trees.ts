@@ -169,13 +169,13 @@ export abstract class CopyingCommand extends TreesCommand {
       ...(await this.shared()),
       ...{ onCollision, requireSpace },
       ...(this.manifest !== undefined && { manifest: this.written('--manifest', this.manifest, form) }),
-      ...(list !== undefined && {
-        filesFrom: {
-          path: this.file(list.option, list.value, '/dev/stdin'),
-          nul: list.option === '--files-from0',
-        },
-      }),
+      ...(list !== undefined && { filesFrom: this.names(list) }),
     };
+  }
+
+  /** The list that an option names. */
+  protected names({ option, value }: Given) {
+    return { path: this.file(option, value, '/dev/stdin'), nul: option === '--files-from0' };
   }
 
   /** A manifest that FILE of an option is to be. */

@@ -57,7 +57,7 @@ import {
   store,
   tagOf,
 } from './spread/directory.js';
-import { type Planned, plan, planner } from './spread/plan.js';
+import { type Planned, plan, planner, type Sifted, sift } from './spread/plan.js';
 import { attempt } from './spread/protocol.js';
 import { discard, HAS_RANGES } from './spread/range.js';
 import { Rates } from './spread/rates.js';
@@ -80,13 +80,18 @@ const PACE = ['jobs', 'limits', 'nice', 'ionice'] as const;
 export interface SpreadOptions
   extends JobOptions,
     Deletion,
-    Pick<MappedCopyOptions, Terms | (typeof PACE)[number] | 'oneFileSystem' | 'removeExtra'> {
+    Pick<
+      MappedCopyOptions,
+      Terms | (typeof PACE)[number] | 'oneFileSystem' | 'removeExtra' | 'removeSources' | 'acceptTimeLoss' | 'manifest'
+    > {
   /** A directory: `SRC/` brings what is in it, `SRC` itself. */
   source: PathLike;
   /** A directory, made with its parents when absent. */
   destination: PathLike;
   /** Rules as rsync's --exclude. Default: everything is taken. */
   exclude?: PathLike[];
+  /** A list of names relative to the source, one a line, or with `nul` each ended by NUL. A directory comes by itself. Default: all of the source. */
+  filesFrom?: { path: PathLike; nul: boolean };
   /** Workers at a time, which share `jobs` and `limits`. Default: one for each host, or 2. */
   workers?: number;
   /** Hosts that have the workers, as ssh knows them; one as often as it is to have a worker. Default: they are here. */
@@ -151,6 +156,10 @@ const FIELDS: Fields<SpreadOptions> = {
   source: path,
   destination: path,
   exclude: each(path),
+  filesFrom: record<NonNullable<SpreadOptions['filesFrom']>>({ path, nul: boolean }, 'path', 'nul'),
+  removeSources: boolean,
+  acceptTimeLoss: boolean,
+  manifest: SHARED.manifest,
   oneFileSystem: SELECTION.oneFileSystem,
   removeExtra: boolean,
   maxDelete: limit,
@@ -190,7 +199,8 @@ export async function prepareSpread(given: SpreadOptions): Promise<Prepared> {
   for (const host of given.hosts ?? []) checkHost(host);
   // What words mean the engine knows: what is wrong is refused before anything is begun.
   await prepareCopy({
-    ...pick(given, [...TERMS, ...PACE, 'removeExtra', 'maxDelete']),
+    ...pick(given, [...TERMS, ...PACE, 'removeExtra', 'removeSources', 'acceptTimeLoss', 'manifest', 'maxDelete']),
+    ...pick(given, ['filesFrom']),
     sources: [{ path: source, contents: true, follow: true }],
     destinations: [{ path: destination, follow: true }],
   });
@@ -205,7 +215,11 @@ export async function prepareSpread(given: SpreadOptions): Promise<Prepared> {
   const directory = named === undefined ? undefined : absolutePath(pathText(named, 'the run directory'), here);
   // With the slash it means the same when it is read again.
   const kept = { ...places, source: places.source.replace(/\/*$/, '/') };
-  const asked = { ...others, ...kept, ...(directory !== undefined && { directory }) };
+  // What goes from the source is on disk in the destination before.
+  const lasting = { ...others, ...(given.removeSources && { sync: 'all' as const }) };
+  const asked = { ...lasting, ...kept, ...(directory !== undefined && { directory }) };
+  if (asked.filesFrom !== undefined && (asked.exclude?.length ?? 0) > 0)
+    throw new BulkhaulError('USAGE', 'exclude: of the names of a list each is meant');
   if (asked.removeExtra && asked.times === false)
     throw new BulkhaulError('USAGE', 'removeExtra: without times nobody can tell what is there already in the end');
   const journal = await journalFor('spread', asked, true);
@@ -258,7 +272,7 @@ interface Run extends Omit<SpreadOptions, 'source' | 'destination' | 'directory'
 }
 
 /** What came last. */
-type Last = Pick<NativeReport, 'accounted' | 'extras' | 'withheld'>;
+type Last = Pick<NativeReport, 'accounted' | 'extras' | 'removedSources' | 'keptSources' | 'withheld'>;
 
 /** A worker that was begun. */
 interface Member extends Hired {
@@ -284,6 +298,8 @@ class Spread implements NativeJob {
   #beats = new Map<string, Beat>();
   readonly #rates = new Rates();
   #parts = 0;
+  /** What a list names, where one does. */
+  #named: Sifted | undefined;
   /** What is at work here: the planner, or what comes last. */
   #native: NativeJob | undefined;
   #last: Job | undefined;
@@ -402,9 +418,22 @@ class Spread implements NativeJob {
   /** Only tells what would be done: the parts, and the commands. */
   async #rehearse(): Promise<NativeReport> {
     this.#phase = 'scanning';
+    // A list is read from a file.
+    const lists = mkdtempSync(join(tmpdir(), 'bulkhaul-plan-'));
+    try {
+      await this.#sift(new RunDirectory(lists));
+      return await this.#tellPlan();
+    } finally {
+      rmSync(lists, { recursive: true, force: true });
+    }
+  }
+
+  async #tellPlan(): Promise<NativeReport> {
     const native = await planner(this.#division, this.#directory);
     this.#native = native;
     const running = native.run();
+    // It is told when the events have ended.
+    running.catch(() => undefined);
     for (let batch = await native.nextEvents(); batch.length > 0; batch = await native.nextEvents()) {
       for (const event of batch) {
         const full = this.#ledger.tell(event);
@@ -471,6 +500,7 @@ class Spread implements NativeJob {
   get #division() {
     const { source, exclude = [], oneFileSystem = false, parts, spillDirectory, dryRun = false } = this.#run;
     return {
+      named: this.#named,
       ...{ source, rules: exclude.map(pathBytes), oneFileSystem, parts, dryRun, workers: this.#workers },
       spillDirectory: spillDirectory === undefined ? undefined : pathText(spillDirectory, 'the spill directory'),
     };
@@ -495,11 +525,17 @@ class Spread implements NativeJob {
     await this.#directory.clear();
     this.#directory.make();
     this.#phase = 'scanning';
+    await this.#sift(this.#directory);
     this.#native = await planner(this.#division, this.#directory);
     if (this.#stopping !== 'no') this.#native.cancel(true);
     // One worker has a file to itself, with all of its threads.
     const ranges = HAS_RANGES && this.#workers > 1 && this.#run.keepDirlinks !== true;
-    const planned: Planned = await plan(this.#native, this.#directory, ranges, () => undefined);
+    const planned: Planned = await plan(
+      this.#native,
+      this.#directory,
+      { named: this.#named?.directories ?? [], ranges },
+      () => undefined,
+    );
     this.#native = undefined;
     if (planned.interrupted || this.#stopping !== 'no') return undefined;
     const { interrupted: _, ...rest } = planned;
@@ -510,6 +546,14 @@ class Spread implements NativeJob {
       ...rest,
     });
     return this.#adopt(kept);
+  }
+
+  /** Reads the list of what is to be copied, where there is one. */
+  async #sift(directory: RunDirectory): Promise<void> {
+    const { filesFrom, source } = this.#run;
+    if (filesFrom === undefined) return;
+    const list = { path: pathText(filesFrom.path, 'the list'), nul: filesFrom.nul };
+    this.#named = await sift(list, source, directory);
   }
 
   /** Each worker's share of what the run may take. */
@@ -543,10 +587,12 @@ class Spread implements NativeJob {
     this.#parts = plan.parts.length;
     Object.assign(this.#ledger.found, plan.found);
     this.#ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.#ledger.failMore('file', plan.failureKinds.missing ?? 0);
     this.#tell(
       plan.failures.map((failure) => restore(failure)),
       plan.failureKinds,
       [],
+      (kind) => kind,
     );
     return plan;
   }
@@ -742,16 +788,18 @@ class Spread implements NativeJob {
 
   /** What comes when all parts are done: directories as they are to be, and extra entries. */
   async #finish(plan: Plan): Promise<Last | undefined> {
-    const { removeExtra = false, maxDelete, confirm, exclude = [], oneFileSystem = false, inUse } = this.#run;
+    const { removeExtra = false, removeSources = false, acceptTimeLoss, manifest } = this.#run;
+    const { maxDelete, confirm, exclude = [], oneFileSystem = false, inUse, filesFrom } = this.#run;
     for (const [place, { ranges }] of plan.parts.entries()) {
       // Whoever has published it may have died before it did this.
       if (ranges === undefined || !this.#counted.has(place + 1)) continue;
       const name = await nameIn(this.#directory.list(place + 1));
       await discard({ destination: plan.destination, name, tag: tagOf(plan) });
     }
-    // Nothing goes where anything is missing.
-    const whole = removeExtra && this.#ledger.errors === 0 && this.#balanced;
-    this.#phase = whole ? 'sweeping' : 'closing';
+    // Nothing goes where anything is missing, and a manifest is of all.
+    const good = this.#ledger.errors === 0 && this.#balanced;
+    const whole = (removeExtra || removeSources || manifest !== undefined) && good;
+    this.#phase = !whole || !(removeExtra || removeSources) ? 'closing' : removeSources ? 'proving' : 'sweeping';
     const allowed: Confirm = async (victims) => this.#leads() && ((await confirm?.(victims)) ?? true);
     const options: MappedCopyOptions = {
       ...(plan.terms as unknown as MappedCopyOptions),
@@ -760,7 +808,11 @@ class Spread implements NativeJob {
       ...pick(this.#run, [...PACE, 'spillDirectory']),
       ...(whole
         ? {
-            ...{ hashSize: 0, fullHash: false, verify: false, removeExtra: true, oneFileSystem, confirm: allowed },
+            ...{ hashSize: 0, fullHash: false, verify: false, removeExtra, removeSources, oneFileSystem },
+            ...((removeExtra || removeSources) && { confirm: allowed }),
+            ...(acceptTimeLoss && { acceptTimeLoss }),
+            ...(manifest && { manifest }),
+            ...(filesFrom && { filesFrom: { path: this.#directory.names, nul: true } }),
             ...(exclude.length > 0 && { filter: { style: 'rsync' as const, rules: exclude } }),
             ...(maxDelete !== undefined && { maxDelete }),
             ...(inUse && { inUse }),
@@ -784,11 +836,14 @@ class Spread implements NativeJob {
       report.failureKinds,
       report.notes.map((note) => ({ ...note, path: toBytes(note.path) })),
     );
-    const held: NativeReport['withheld'] =
-      removeExtra && !whole
-        ? [{ kind: 'failed', what: 'extra', message: 'extra entries stay: not everything was copied' }]
-        : [];
-    return { accounted: report.accounted, extras: report.extras, withheld: [...held, ...report.withheld] };
+    const held: NativeReport['withheld'] = [];
+    if (removeExtra && !whole)
+      held.push({ kind: 'failed', what: 'extra', message: 'extra entries stay: not everything was copied' });
+    if (removeSources && !whole)
+      held.push({ kind: 'failed', what: 'sources', message: 'the source stays: not everything was copied' });
+    if (manifest && !whole) this.#note('manifest', 'there is no manifest: not everything was copied', '', true);
+    const { accounted, extras, removedSources, keptSources } = report;
+    return { accounted, extras, removedSources, keptSources, withheld: [...held, ...report.withheld] };
   }
 
   /** The whole of both trees was looked at: what came or changed after the plan was made is copied now, and counts. */
@@ -819,14 +874,15 @@ class Spread implements NativeJob {
     failures: readonly NativeFailure[],
     kinds: Readonly<Record<string, number>>,
     notes: readonly NativeNote[],
+    meant = kindOf,
   ): void {
     const ledger = this.#ledger;
     const left = new Map(Object.entries(kinds));
     for (const failure of failures) {
       left.set(failure.kind, (left.get(failure.kind) ?? 0) - 1);
-      void ledger.fail({ ...failure, kind: kindOf(failure.kind) }, false);
+      void ledger.fail({ ...failure, kind: meant(failure.kind) }, false);
     }
-    for (const [kind, many] of left) ledger.failUntold(kindOf(kind), Math.max(0, many));
+    for (const [kind, many] of left) ledger.failUntold(meant(kind), Math.max(0, many));
     for (const { kind, message, path, lost, count } of notes) ledger.note(kind, message, path, { lost, count });
   }
 
@@ -840,10 +896,19 @@ class Spread implements NativeJob {
     const interrupted = this.#stopping !== 'no' || last === undefined;
     const elapsed = (performance.now() - this.#begun) / 1000;
     const report = this.#ledger.report({ interrupted, workers: this.#workers, elapsed, dryRun: false });
-    const { extras = 0, withheld = [], accounted = true } = last ?? {};
+    const { extras = 0, withheld = [], accounted = true, removedSources = 0, keptSources = 0 } = last ?? {};
     const balanced = accounted && this.#balanced && total(report.found) + extras === total(report.outcomes);
     const sync = this.#run.sync ?? 'safe';
-    return { ...report, ...this.#sums, extras, withheld, accounted: interrupted || balanced, sync } as NativeReport;
+    return {
+      ...report,
+      ...this.#sums,
+      extras,
+      removedSources,
+      keptSources,
+      withheld,
+      accounted: interrupted || balanced,
+      sync,
+    } as NativeReport;
   }
 
   /** The run is over: what is complete needs no run directory any more. */
@@ -863,8 +928,8 @@ class Spread implements NativeJob {
     });
   }
 
-  #note(kind: string, message: string, path = ''): void {
-    this.#ledger.note(kind, message, toBytes(path));
+  #note(kind: string, message: string, path = '', lost = false): void {
+    this.#ledger.note(kind, message, toBytes(path), { lost });
   }
 }
 

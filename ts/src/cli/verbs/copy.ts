@@ -9,7 +9,7 @@ import { formatOf } from '../digests.js';
 import { flag, number, value } from '../options.js';
 import { Command } from '../parser.js';
 import { PROGRAM, runJob } from '../run.js';
-import { CopyingCommand } from '../trees.js';
+import { CopyingCommand, listOf } from '../trees.js';
 import { parseCount, refuseElsewhere } from '../values.js';
 import { version } from '../version.js';
 
@@ -32,7 +32,8 @@ export class CopyCommand extends CopyingCommand {
 
       With \`--workers\` the copy is spread: what is in the one SRC is divided into parts, which so many processes copy, each
       the next when it is done. Where a worker dies, another takes its part; where this command dies, resume goes on. When
-      all parts are done, directories get their times and \`--delete\` removes. Limits are shared out.
+      all parts are done, directories get their times, \`--delete\` and \`--move\` remove, and \`--manifest\` is written: by
+      one process, which for these two reads everything once more. Limits are shared out.
 
       Exit codes: 0 complete, 1 a copy reads back differently, 2 usage or nothing begun, 3 refused for safety, or
       --delete or --move held back, 23 some entries failed, are missing or in conflict, 24 some vanished or changed
@@ -152,9 +153,6 @@ export class CopyCommand extends CopyingCommand {
   private spreadOptions(): Pick<SpreadOptions, 'source' | 'destination'> & Partial<SpreadOptions> {
     const [source = '', destination = '', ...more] = this.operands;
     for (const [name, given] of Object.entries({
-      '--move': this.move,
-      '--files-from': this.filesFrom.length > 0,
-      '--manifest': this.manifest !== undefined,
       '--require-space': this.requireSpace,
       '--on-collision': this.onCollision !== 'fail',
       '--stall-timeout': this.stallTimeout !== undefined,
@@ -166,8 +164,12 @@ export class CopyCommand extends CopyingCommand {
     if (this.journal === false && this.runDir === undefined && !this.dryRun) {
       throw new BulkhaulError('USAGE', '--no-journal: the run has no place then; name one with --run-dir');
     }
+    const list = listOf(this.filesFrom);
     return {
       ...{ source, destination, program: PROGRAM, version: version() },
+      ...(this.move && { removeSources: true, acceptTimeLoss: this.acceptTimeLoss }),
+      ...(this.manifest !== undefined && { manifest: this.written('--manifest', this.manifest, this.format) }),
+      ...(list !== undefined && { filesFrom: this.names(list) }),
       ...(this.workers !== undefined && { workers: this.workers }),
       ...(this.hosts !== undefined && { hosts: hostsOf(this.hosts) }),
       ...(this.slurm && {

@@ -5,6 +5,7 @@
  * run.json       what is to be done, with a digest of each list; appears last, and never changes
  * parts/N        the entries of part N that are no directories, each ended by NUL; never changes
  * directories    the directories, in the same form
+ * names          where a list named what is to be copied: all its names, in the same form
  * pace.json      how fast each worker may go; may change at any time
  * leases/N.K     attempt K at part N: who has it; made exclusively. N.K.over: nobody works by it any more
  * states/N       what came of part N; appears whole, and never changes
@@ -184,9 +185,8 @@ export class RunDirectory {
       'check.json',
       'slurm',
       'task.sh',
-      'directories',
+      ...['directories', 'names', 'plan', 'plan.names'],
       ...DIRECTORIES,
-      'plan',
     ])
       await rm(this.#in(name), { recursive: true, force: true });
   }
@@ -239,6 +239,10 @@ export class RunDirectory {
 
   list(part: number): string {
     return join(this.path, 'parts', String(part));
+  }
+
+  get names(): string {
+    return join(this.path, 'names');
   }
 
   get directories(): string {

@@ -7,7 +7,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { once } from 'node:events';
 import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
@@ -30,6 +30,8 @@ export interface Division {
   /** Rules of rsync's form. */
   rules: readonly Buffer[];
   oneFileSystem: boolean;
+  /** Only what a list names, each by itself: what was sifted of it. */
+  named: Sifted | undefined;
   /** Parts; absent: by the number of workers. */
   parts: number | undefined;
   workers: number;
@@ -48,14 +50,75 @@ export interface Planned {
   interrupted: boolean;
 }
 
+/** The names of a list. */
+export interface Sifted {
+  /** The file with those that are no directories, each ended by NUL. */
+  others: string;
+  /** The directories among them, and those on the way to any. */
+  directories: Buffer[];
+}
+
+/** Sifts a list of names relative to a source: all of them go into the run directory too, in the form of its lists. */
+export async function sift(
+  { path, nul }: { path: string; nul: boolean },
+  source: string,
+  directory: RunDirectory,
+): Promise<Sifted> {
+  const others = new List(join(directory.path, 'plan.names'));
+  const all = new List(directory.names);
+  const directories = new Map<string, Buffer>();
+  const enter = (name: Buffer) => directories.set(name.toString('latin1'), name);
+  // The source itself is there, whatever else is.
+  enter(HERE);
+  for await (const line of lines(path, nul ? 0 : NEWLINE, true)) {
+    const parts = split(line, SLASH).filter((part) => part.length > 0 && !part.equals(HERE));
+    if (line.length === 0) continue;
+    // What leads out is for the planner to refuse.
+    if (line[0] === SLASH || parts.some((part) => part.equals(ABOVE))) {
+      await others.add(line);
+      continue;
+    }
+    const name = joined(parts);
+    const full = all.add(parts.length === 0 ? HERE : name);
+    if (full) await full;
+    if (parts.length === 0) continue;
+    const path = Buffer.concat([toBytes(`${source}/`), name]);
+    // What is not there the planner tells.
+    const about = await lstat(path).catch(() => undefined);
+    for (let many = 1; about && many < parts.length; many += 1) enter(joined(parts.slice(0, many)));
+    if (about?.isDirectory()) enter(name);
+    else await others.add(name);
+  }
+  await Promise.all([others.end(), all.end()]);
+  return { others: join(directory.path, 'plan.names'), directories: [...directories.values()] };
+}
+
+const SLASH = 0x2f;
+const [HERE, ABOVE] = [Buffer.from('.'), Buffer.from('..')];
+
+function split(bytes: Buffer, at: number): Buffer[] {
+  const parts: Buffer[] = [];
+  let from = 0;
+  for (let end = bytes.indexOf(at); end >= 0; end = bytes.indexOf(at, from)) {
+    parts.push(bytes.subarray(from, end));
+    from = end + 1;
+  }
+  return [...parts, bytes.subarray(from)];
+}
+
+function joined(parts: readonly Buffer[]): Buffer {
+  return Buffer.concat(parts.flatMap((part, index) => (index === 0 ? [part] : [Buffer.of(SLASH), part])));
+}
+
 /** The planner's job, which writes its lists into the run directory, or in a dry run none. */
 export async function planner(division: Division, directory: RunDirectory): Promise<NativeJob> {
-  const { source, rules, oneFileSystem, parts, workers, spillDirectory, dryRun } = division;
+  const { source, rules, oneFileSystem, named, parts, workers, spillDirectory, dryRun } = division;
   const options: NativePartitionOptions = {
     sources: [{ path: toBytes(`${source.replace(/\/*$/, '')}/`), contents: true, follow: true }],
     parts: parts ?? workers * PARTS_PER_WORKER,
     oneFileSystem,
     format: 'jsonl',
+    ...(named && { filesFrom: { path: toBytes(named.others), nul: true, contents: true } }),
     ...(rules.length > 0 && { filter: { style: 'rsync', rules: [...rules] } }),
     ...(spillDirectory !== undefined && { spillDirectory: toBytes(spillDirectory) }),
     ...(dryRun ? { dryRun } : { template: toBytes(join(directory.path, 'plan', 'list')), replace: true }),
@@ -64,17 +127,22 @@ export async function planner(division: Division, directory: RunDirectory): Prom
   return (await loadAddon()).partition(options);
 }
 
-/** Runs the planner, and turns what it wrote into the lists of the run. `ranges`: big files are cut; `told`: takes its events. */
+/**
+ * Runs the planner, and turns what it wrote into the lists of the run. `named`: directories that it has not seen; `ranges`: big
+ * files are cut; `told`: takes its events.
+ */
 export async function plan(
   job: NativeJob,
   directory: RunDirectory,
-  ranges: boolean,
+  { named, ranges }: { named: readonly Buffer[]; ranges: boolean },
   told: (event: NativeFailure | NativePart) => void | Promise<void>,
 ): Promise<Planned> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
   const lists: { path: string; cost: number }[] = [];
   const failures: Stored<NativeFailure>[] = [];
   const running = job.run();
+  // It is told when the events have ended.
+  running.catch(() => undefined);
   for (let batch = await job.nextEvents(); batch.length > 0; batch = await job.nextEvents()) {
     for (const event of batch) {
       if (event.type === 'error' && failures.length < MOST_FAILURES) failures.push(store(event));
@@ -85,6 +153,12 @@ export async function plan(
   const { failureKinds, interrupted } = await running;
   const parts: PlannedPart[] = [];
   const directories = new List(directory.directories);
+  for (const name of named) {
+    found.directory += 1;
+    await directories.add(name);
+  }
+  // What a list names counts, whether it is there or not.
+  found.file += failureKinds.missing ?? 0;
   // The largest come first, and those of one size in their order.
   lists.sort((one, other) => other.cost - one.cost);
   for (const { path } of interrupted ? [] : lists) {
@@ -92,8 +166,8 @@ export async function plan(
     const big: { name: Buffer; size: number; length: number }[] = [];
     let bytes = 0;
     const groups = new Set<number>();
-    for await (const line of lines(path)) {
-      const { path, pathBase64, kind, size = 0, linkGroup, ranges: cut } = JSON.parse(line) as Listed;
+    for await (const line of lines(path, NEWLINE, false)) {
+      const { path, pathBase64, kind, size = 0, linkGroup, ranges: cut } = JSON.parse(line.toString()) as Listed;
       found[kind] += 1;
       const name = pathBase64 === undefined ? Buffer.from(path) : Buffer.from(pathBase64, 'base64');
       const length = Math.min(MOST_RANGE, Math.max(LEAST_RANGE, cut?.bytes ?? 0));
@@ -111,7 +185,8 @@ export async function plan(
     for (const file of big) parts.push(...(await inRanges(file, parts.length + 1, directory)));
   }
   const digest = await directories.end();
-  await rm(toBytes(join(directory.path, 'plan')), { recursive: true, force: true });
+  for (const name of ['plan', 'plan.names'])
+    await rm(toBytes(join(directory.path, name)), { recursive: true, force: true });
   return { parts, found, directories: digest, failures, failureKinds, interrupted };
 }
 
@@ -149,19 +224,23 @@ interface Listed {
   ranges?: { number: number; bytes: number };
 }
 
-/** The lines of a file. A newline ends one, and nothing else that some take for an end. */
-async function* lines(path: string): AsyncGenerator<string> {
+/** The lines of a file. One byte ends one, and nothing else that some take for an end. `unended`: the last may have none. */
+async function* lines(path: string, terminator: number, unended: boolean): AsyncGenerator<Buffer> {
   let rest = Buffer.alloc(0);
-  for await (const chunk of createReadStream(toBytes(path)) as AsyncIterable<Buffer>) {
+  // What is open already may be a socket, which has no path.
+  const [, open] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(path === '/dev/stdin' ? '/dev/fd/0' : path) ?? [];
+  const from = open === undefined ? {} : { fd: Number(open), autoClose: false };
+  for await (const chunk of createReadStream(toBytes(path), from) as AsyncIterable<Buffer>) {
     const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
-    let from = 0;
-    for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE, from)) {
-      yield bytes.toString('utf8', from, end);
-      from = end + 1;
+    let begin = 0;
+    for (let end = bytes.indexOf(terminator); end >= 0; end = bytes.indexOf(terminator, begin)) {
+      yield bytes.subarray(begin, end);
+      begin = end + 1;
     }
-    rest = bytes.subarray(from) as Buffer<ArrayBuffer>;
+    rest = bytes.subarray(begin) as Buffer<ArrayBuffer>;
   }
-  if (rest.length > 0) throw new BulkhaulError('LIST', `the list is cut short: ${path}`);
+  if (rest.length > 0 && !unended) throw new BulkhaulError('LIST', `the list is cut short: ${path}`);
+  if (rest.length > 0) yield rest;
 }
 
 const NEWLINE = 0x0a;
