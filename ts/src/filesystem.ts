@@ -19,7 +19,8 @@ import { ASKING, type Asking, accessTo, REQUESTS, STORE } from './ops/places.js'
 import { remove } from './ops/remove.js';
 import { removeBelow } from './ops/retain.js';
 import { listStore, syncDir, syncFiles } from './ops/sync.js';
-import { isHere, isUrl, type StoreSettings } from './stores/aws.js';
+import type { StoreSettings } from './stores/access.js';
+import { isHere, isUrl, type Located, locate, urlOf } from './stores/urls.js';
 
 /** Options of `filesystem`. */
 export interface FileSystemOptions extends Asking {
@@ -60,8 +61,8 @@ export interface Scope {
 const OPTIONS = record<FileSystemOptions>({ ...ASKING, store: STORE, requests: REQUESTS });
 
 /**
- * Opens a disk or an object store. `s3://BUCKET/PREFIX` and `/DIRECTORY`: names are relative to it. `s3`: names are
- * `BUCKET/KEY`. `file`: names are paths. Nothing is asked yet.
+ * Opens a disk or an object store. `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `sftp://HOST/PATH`, `rclone:REMOTE:PATH` and
+ * `/DIRECTORY`: names are relative to it. `s3` and `gs`: names are `BUCKET/KEY`. `file`: names are paths. Nothing is asked yet.
  *
  * @example
  * ```js
@@ -75,15 +76,19 @@ const OPTIONS = record<FileSystemOptions>({ ...ASKING, store: STORE, requests: R
 export function filesystem(urlOrProtocol: string, options: FileSystemOptions = {}): FileSystem {
   if (typeof urlOrProtocol !== 'string') throw unfit('urlOrProtocol', 'a URL, a path, s3 or file', urlOrProtocol);
   OPTIONS(options, 'options');
-  const root = { s3: 's3://', file: '' }[urlOrProtocol.replace(/:(?:\/\/)?$/, '')] ?? urlOrProtocol;
-  if (!isHere(root) && !/^s3:/i.test(root)) {
-    throw new BulkhaulError('USAGE', `${urlOrProtocol}: there are s3://BUCKET/PREFIX, s3, file and paths`);
+  const roots = { s3: 's3://', gs: 'gs://', file: '' } as Record<string, string>;
+  const root = roots[urlOrProtocol.replace(/:(?:\/\/)?$/, '')] ?? urlOrProtocol;
+  if (!isHere(root) && !/^(?:s3|gs|gcs|sftp):\/\/|^rclone:/i.test(root)) {
+    throw new BulkhaulError(
+      'USAGE',
+      `${urlOrProtocol}: there are s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, sftp://HOST/PATH, rclone:REMOTE:PATH, s3, gs, file and paths`,
+    );
   }
   return new FileSystem(root.replace(/^file:(?:\/\/)?(?=\/)/i, ''), options);
 }
 
-/** A bucket and a key, or a path. */
-type Place = { readonly bucket: string; readonly key: string } | { readonly path: string };
+/** A store and a key, or a path. */
+type Place = Located | { readonly path: string };
 
 /** A disk or an object store. Names are relative to its root; whole URLs and, on a disk, absolute paths are taken as they are. */
 export class FileSystem {
@@ -105,15 +110,15 @@ export class FileSystem {
 
   #place(name: string): Place {
     const url = this.url(name);
-    const [, bucket, key = ''] = /^s3:\/\/([^/]*)(?:\/([\s\S]*))?$/i.exec(url) ?? [];
-    if (bucket === undefined) return { path: url };
-    if (bucket === '') throw new BulkhaulError('USAGE', `${url}: there is no bucket in it`);
-    return { bucket, key };
+    const located = locate(url);
+    if (located === undefined) return { path: url };
+    if (/^[a-z0-9]+:\/\/$/i.test(located.store)) throw new BulkhaulError('USAGE', `${url}: there is no bucket in it`);
+    return located;
   }
 
   /** A name of something in a store, as the methods take it. */
-  #named(bucket: string, key: string): string {
-    const url = `s3://${bucket}/${key.replace(/\/$/, '')}`;
+  #named(store: string, key: string): string {
+    const url = urlOf({ store, key: key.replace(/\/$/, '') });
     const root = this.root === '' || this.root.endsWith('/') ? this.root : `${this.root}/`;
     return url.startsWith(root) ? url.slice(root.length) : url;
   }
@@ -140,8 +145,8 @@ export class FileSystem {
     return opening;
   }
 
-  #told(bucket: string, { key, directory, size, written, mtime, tag }: FileEntry): FileInfo {
-    const name = this.#named(bucket, fromBytes(key));
+  #told(store: string, { key, directory, size, written, mtime, tag }: FileEntry): FileInfo {
+    const name = this.#named(store, fromBytes(key));
     if (directory) return { name, type: 'directory', size: 0 };
     const modified = new Date((mtime ?? written) * 1000);
     return { name, type: 'file', size, modified, ...(tag && { tag: tag.toString() }) };
@@ -154,11 +159,11 @@ export class FileSystem {
       const itself = await this.info(name);
       return itself.type === 'file' ? [itself] : children(name, place.path);
     }
-    const { bucket, key } = place;
+    const { store, key } = place;
     const directory = key === '' || key.endsWith('/') ? key : `${key}/`;
-    const files = await this.#opened(`s3://${bucket}`);
+    const files = await this.#opened(store);
     const found = await files.list(toBytes(directory)).catch(storeError);
-    return found.length > 0 ? found.map((each) => this.#told(bucket, each)) : [await this.info(name)].filter(isFile);
+    return found.length > 0 ? found.map((each) => this.#told(store, each)) : [await this.info(name)].filter(isFile);
   }
 
   /** All files below a directory, in the order of the bytes of their names. */
@@ -173,7 +178,7 @@ export class FileSystem {
       };
       return (await below(await this.ls(name))).sort((a, b) => Buffer.compare(toBytes(a.name), toBytes(b.name)));
     }
-    const { bucket, key } = place;
+    const { key } = place;
     const { requests, store, environment, credentials } = this.options;
     const found: FileInfo[] = [];
     const job = listStore({
@@ -187,7 +192,12 @@ export class FileSystem {
     for await (const event of job) {
       if (event.type !== 'entry' || event.kind !== 'file') continue;
       const { path, size = 0, mtime = 0 } = event;
-      found.push({ name: this.#named(bucket, below + path), type: 'file', size, modified: new Date(mtime * 1000) });
+      found.push({
+        name: this.#named(place.store, below + path),
+        type: 'file',
+        size,
+        modified: new Date(mtime * 1000),
+      });
     }
     await job.orThrow();
     return found.length > 0 ? found : [await this.info(name)].filter(isFile);
@@ -203,14 +213,14 @@ export class FileSystem {
   async #look(name: string): Promise<FileInfo | undefined> {
     const place = this.#place(name);
     if ('path' in place) return look(name, place.path);
-    const { bucket, key } = place;
-    const files = await this.#opened(`s3://${bucket}`);
+    const { store, key } = place;
+    const files = await this.#opened(store);
     const itself = key === '' || key.endsWith('/') ? null : await files.stat(toBytes(key)).catch(storeError);
-    if (itself !== null) return this.#told(bucket, itself);
+    if (itself !== null) return this.#told(store, itself);
     const directory = key === '' || key.endsWith('/') ? key : `${key}/`;
     const within = await files.list(toBytes(directory)).catch(storeError);
     if (within.length === 0 && key !== '') return undefined;
-    return { name: this.#named(bucket, directory), type: 'directory', size: 0 };
+    return { name: this.#named(store, directory), type: 'directory', size: 0 };
   }
 
   /** Whether there is a file or directory of this name. */
@@ -229,14 +239,13 @@ export class FileSystem {
     for (const [key, value] of Object.entries({ start, end: end ?? 0 })) {
       if (!Number.isSafeInteger(value) || value < 0) throw unfit(key, 'a number of bytes', value);
     }
-    if ('bucket' in place)
-      return Readable.from(this.#parts(place.bucket, place.key, start, end), { objectMode: false });
+    if ('store' in place) return Readable.from(this.#parts(place.store, place.key, start, end), { objectMode: false });
     if (end !== undefined && end <= start) return Readable.from([], { objectMode: false });
     return createReadStream(toBytes(place.path), { start, ...(end !== undefined && { end: end - 1 }) });
   }
 
-  async *#parts(bucket: string, key: string, start: number, end?: number): AsyncGenerator<Buffer> {
-    const files = await this.#opened(`s3://${bucket}`);
+  async *#parts(store: string, key: string, start: number, end?: number): AsyncGenerator<Buffer> {
+    const files = await this.#opened(store);
     const reader = files.read(toBytes(key), start, end);
     for (;;) {
       const part = await reader.next().catch(storeError);
@@ -246,8 +255,7 @@ export class FileSystem {
   }
 
   #writable(place: Place, modified: Date | undefined): Writable {
-    const [directory, key] =
-      'path' in place ? [dirname(place.path), basename(place.path)] : [`s3://${place.bucket}`, place.key];
+    const [directory, key] = 'path' in place ? [dirname(place.path), basename(place.path)] : [place.store, place.key];
     if (key === '') throw new BulkhaulError('USAGE', 'there is no name to write to');
     let writer: NativeFileWriter | undefined;
     const begun = async () => {
@@ -352,10 +360,17 @@ export class FileSystem {
     return syncFiles({ source: destination, destination, remove: [key], ...this.#asked }).orThrow();
   }
 
-  /** Makes a directory and those above it. In a store there is nothing to make. */
+  /** Makes a directory and those above it. In a bucket there is nothing to make. */
   async makedirs(name: string): Promise<void> {
     const place = this.#place(name);
     if ('path' in place) await mkdir(toBytes(place.path), { recursive: true });
+    else if (/^(?:sftp|rclone):/i.test(place.store) && place.key !== '') {
+      const files = await this.#opened(place.store);
+      await files
+        .write(toBytes(slashed(place.key)))
+        .finish()
+        .catch(storeError);
+    }
   }
 }
 

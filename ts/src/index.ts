@@ -89,6 +89,6 @@ export {
   type ResumeOptions,
   resume,
 } from './resume.js';
-export type { Credentials, StoreSettings } from './stores/aws.js';
+export type { Credentials, StoreSettings } from './stores/access.js';
 export { partitionsOf } from './stores/partitions.js';
 export { ExitCode, type Verdict } from './verdict.js';

@@ -10,7 +10,8 @@ import type { StoreRequests } from './native/options.js';
 import { each, type Fields, type JobOptions, path, record, text } from './ops/arguments.js';
 import { ASKING, type Asking, placeText, REQUESTS, STORE } from './ops/places.js';
 import { type SyncFilesOptions, syncFiles } from './ops/sync.js';
-import { isUrl, type StoreSettings } from './stores/aws.js';
+import type { StoreSettings } from './stores/access.js';
+import { isUrl, locate, urlOf } from './stores/urls.js';
 
 /** A file, and where its copy is. */
 export interface Pair {
@@ -147,7 +148,8 @@ async function one(group: readonly Placed[], options: Partial<SyncFilesOptions>)
   const known = new Map<string, Placed[]>();
   for (const pair of group) {
     add(known, pair.destination[1], pair);
-    for (const [at, name] of [pair.source, pair.destination]) add(known, `${slashed(at)}${name}`, pair);
+    for (const [at, name] of [pair.source, pair.destination])
+      add(known, isUrl(at) ? urlOf({ store: at, key: name }) : `${slashed(at)}${name}`, pair);
   }
   const names = group.map(({ source, destination }) => ({ from: source[1], to: destination[1] }));
   const job = syncFiles({ ...options, source: source[0], destination: destination[0], add: names, entries: true });
@@ -173,11 +175,13 @@ function add(map: Map<string, Placed[]>, key: string, pair: Placed): void {
   else list.push(pair);
 }
 
-/** A place that has a file, and its name there: of a URL the bucket, of a path its directory. */
+/** A place that has a file, and its name there: of a URL the store, of a path its directory. */
 function split(place: string): [string, string] {
-  const at = isUrl(place) ? place.indexOf('/', place.indexOf('://') + 3) : place.lastIndexOf('/');
-  const name = place.slice(at + 1);
-  if (name === '' || (at < 0 && isUrl(place))) throw new BulkhaulError('USAGE', `${place} is no name of a file`);
+  const located = locate(place);
+  const at = place.lastIndexOf('/');
+  const name = located?.key ?? place.slice(at + 1);
+  if (name === '') throw new BulkhaulError('USAGE', `${place} is no name of a file`);
+  if (located) return [located.store, name];
   if (at < 0) return ['.', name];
   return [place.slice(0, at) || '/', name];
 }

@@ -153,7 +153,7 @@ describe('a place', () => {
   });
 
   it('is told what is wrong before anything is asked', async () => {
-    expect(() => filesystem('gs://b')).toThrow('s3://BUCKET/PREFIX');
+    expect(() => filesystem('ftp://b')).toThrow('s3://BUCKET/PREFIX');
     expect(() => filesystem(5 as never)).toThrow('urlOrProtocol');
     expect(() => filesystem('s3://b', { stroe: {} } as never)).toThrow('did you mean options.store');
     const files = filesystem('s3://b', { environment: {} });

@@ -15,25 +15,14 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { sectionsOf } from '../src/stores/aws.js';
+import { sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
-import { executable, program, type Run, run, scratch } from './rig.js';
+import { executable, freePort, program, type Run, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
-
-/** A port that nobody has at the moment. */
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 /** A tree of text files by their paths. */
 function tree(files: Record<string, string | Buffer>): string {
@@ -633,12 +622,49 @@ it('copies within a server, and from one to another', async () => {
   expect((await sync(server, 's3://b/p', 's3://b/p/below')).code).toBe(3);
 });
 
+it('takes another server for another job, wherever it was named', async () => {
+  const [server, other] = [await s3(), await s3()];
+  const source = tree({ a: '1' });
+  const state = scratch();
+  for (const each of [server, other]) {
+    each.plan = ({ method, key }) =>
+      method === 'PUT' && key === 'p/a' ? { status: 403, code: 'AccessDenied' } : undefined;
+    expect((await sync(each, '--state-dir', state, source, 's3://b/p')).code).toBe(23);
+  }
+  const jobs = readdirSync(join(state, 'jobs'));
+  expect(jobs).toHaveLength(2);
+  const named = await sync(server, '--state-dir', state, '--endpoint-url', other.endpoint, source, 's3://b/p');
+  expect([named.code, readdirSync(join(state, 'jobs'))], named.stderr).toEqual([23, jobs]);
+  // Resumed, each goes to its own, whatever the environment says now.
+  for (const each of [server, other]) each.plan = () => undefined;
+  for (const job of jobs) {
+    const ran = await run(['resume', job, '--state-dir', state], { env: server.env });
+    expect(ran.code, ran.stderr).toBe(0);
+  }
+  expect([server.contents, other.contents]).toEqual([{ 'p/a': '1' }, { 'p/a': '1' }]);
+});
+
+it('speaks to Google as to AWS, with its own keys', async () => {
+  const server = await s3();
+  const source = tree({ a: '1', 'd/b': '2' });
+  const env = { ...server.env, AWS_ACCESS_KEY_ID: '', GS_ACCESS_KEY_ID: KEY, GS_SECRET_ACCESS_KEY: SECRET };
+  const up = await run(['sync', '--endpoint-url', server.endpoint, source, 'gs://b/p'], { env });
+  expect([up.code, server.contents], up.stderr).toEqual([0, { 'p/a': '1', 'p/d/b': '2' }]);
+  const listed = await run(['list', '--endpoint-url', server.endpoint, 'gs://b/p'], { env });
+  expect(listed.stdout).toBe('a\nd/b\n');
+  // It is no place of S3.
+  const across = await run(['sync', '--endpoint-url', server.endpoint, 'gs://b/p', 's3://b/p'], { env });
+  expect([across.code, across.stderr.includes('no credentials for s3')], across.stderr).toEqual([2, true]);
+});
+
 it('refuses what it does not know, before anything is done', async () => {
   const server = await s3();
   const source = tree({ a: '1' });
   for (const [args, words] of [
-    [['gs://b/p'], 'gs is not there yet'],
     [['az://b/p'], 'az is not there yet'],
+    [['gs://b/p'], 'no credentials for gs'],
+    [['--links', 'sftp://h/p'], 'symlinks are carried between'],
+    [['sftp://u:secret@h/p'], 'sftp://[USER@]HOST[:PORT]/PATH'],
     [['ftp://h/p'], 'nothing is known of ftp'],
     [['s3:///p'], 'no name of a bucket'],
     [['s3://b/p/../q'], '. or ..'],

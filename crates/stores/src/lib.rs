@@ -4,9 +4,12 @@
 //! sync   prune   list   files        the operations: none runs another
 //!   │      └── sweep                 what is to be removed
 //!   └──────┴── location              what a URL or a path names
-//!                 └── s3   local   memory      one store each
-//!                        └──┴──┴── store       what all of them are: the interface
-//!                                    └── session   what the stores of a job share
+//!                 └── s3   local   sftp   rclone   memory      one store each
+//!                     │      │      └──┬────┘        │
+//!                     │      │     gathered   program    what is told in another order; what runs as a child
+//!                     └──────┴──┬──────┴───────┴─────┘
+//!                             store                      what all of them are: the interface
+//!                               └── session              what the stores of a job share
 //! ```
 //!
 //! Imports run down this picture. The engine's rooms serve here too: a listing is a finder of the books as a walk is, the
@@ -16,13 +19,17 @@
 #![forbid(unsafe_code)]
 
 pub mod files;
+pub mod gathered;
 pub mod list;
 pub mod local;
 pub mod location;
 pub mod memory;
+pub mod program;
 pub mod prune;
+pub mod rclone;
 pub mod s3;
 pub mod session;
+pub mod sftp;
 pub mod store;
 pub mod sweep;
 pub mod sync;

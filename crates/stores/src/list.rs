@@ -110,6 +110,10 @@ impl Work for List {
             };
             counters.found(entry.kind);
             counters.sized(entry.size, entry.size);
+            // It has its outcome already.
+            if entry.failed {
+                continue;
+            }
             if let Some(output) = &mut output {
                 self.line(&entry.key, &mut line);
                 output.write(&line)?;

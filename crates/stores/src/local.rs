@@ -352,6 +352,8 @@ impl Store for Local {
     fn abilities(&self) -> Abilities {
         Abilities {
             directories: true,
+            walks: true,
+            retries: true,
             lists_mtime: true,
             verifies: true,
         }

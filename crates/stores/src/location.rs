@@ -11,8 +11,11 @@ use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::tree::path::show;
 
 use crate::local::{Local, LocalOptions};
+use crate::memory::Memory;
+use crate::rclone::{self, Rclone};
 use crate::s3::{Config, S3};
-use crate::session::Session;
+use crate::session::{JOBS, Session};
+use crate::sftp::{self, Sftp};
 use crate::store::Store;
 
 /// A place that was named.
@@ -22,17 +25,60 @@ pub enum Location {
     Local(Vec<u8>),
     /// A bucket and what keys begin with.
     S3 {
+        /// Whose: AWS and whoever speaks as it does, or Google.
+        service: Service,
         /// The bucket.
         bucket: String,
         /// Without a slash in front.
         prefix: String,
     },
+    /// A path of another host.
+    Sftp(sftp::Place),
+    /// What rclone reaches: `REMOTE:PATH`.
+    Rclone(String),
+    /// Nowhere: it is gone with whoever opened it.
+    Memory,
 }
 
+/// Whose buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// `s3:`
+    S3,
+    /// `gs:`, as Google answers those who speak as to AWS (its XML interface, with HMAC keys).
+    Google,
+}
+
+impl Service {
+    /// As a URL begins.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Google => "gs",
+        }
+    }
+
+    /// What is known of it where nobody says.
+    fn config(self, config: &Config) -> Config {
+        let mut config = config.clone();
+        if self == Self::Google {
+            config.endpoint.get_or_insert_with(|| GOOGLE.to_owned());
+            if config.region.is_empty() {
+                "auto".clone_into(&mut config.region);
+            }
+        }
+        config
+    }
+}
+
+/// Where Google answers.
+const GOOGLE: &str = "https://storage.googleapis.com";
+
 /// Schemes that are known, and not served yet.
-const LATER: [&str; 10] = [
-    "az", "abfs", "abfss", "gs", "gcs", "sftp", "rclone", "memory", "http", "https",
-];
+const LATER: [&str; 5] = ["az", "abfs", "abfss", "http", "https"];
+/// What is.
+const SERVED: &str =
+    "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, sftp://HOST/PATH, rclone:REMOTE:PATH, file:///PATH and paths";
 
 impl Location {
     /// Reads a URL (`s3://BUCKET/PREFIX`, `file:///PATH`) or a path. Of a URL nothing is decoded: keys are as they stand.
@@ -55,17 +101,28 @@ impl Location {
                 }
                 Ok(Self::Local(path.to_vec()))
             }
-            ("s3", Some(below)) => {
+            ("s3" | "gs" | "gcs", Some(below)) => {
                 let below = str::from_utf8(below)
-                    .map_err(|_| Refusal::Usage(format!("{}: keys of S3 are UTF-8, and this is not", show(text))))?;
+                    .map_err(|_| Refusal::Usage(format!("{}: keys are UTF-8, and this is not", show(text))))?;
                 let (bucket, prefix) = below.split_once('/').unwrap_or((below, ""));
                 Ok(Self::S3 {
+                    service: if scheme == "s3" { Service::S3 } else { Service::Google },
                     bucket: bucket.to_owned(),
                     prefix: prefix.to_owned(),
                 })
             }
+            ("sftp", Some(below)) => {
+                let wrong = || Refusal::Usage(format!("{}: write sftp://[USER@]HOST[:PORT]/PATH", show(text)));
+                sftp::Place::parse(below).map(Self::Sftp).ok_or_else(wrong)
+            }
+            ("rclone", _) => {
+                let target = str::from_utf8(rest)
+                    .map_err(|_| Refusal::Usage(format!("{}: rclone takes UTF-8, and this is not", show(text))))?;
+                Ok(Self::Rclone(target.to_owned()))
+            }
+            ("memory", _) => Ok(Self::Memory),
             (later, _) if LATER.contains(&later) => Err(Refusal::Usage(format!(
-                "{}: {later} is not there yet; what is: s3://BUCKET/PREFIX, file:///PATH and paths",
+                "{}: {later} is not there yet; what is: {SERVED}",
                 show(text)
             ))),
             (_, Some(_)) => Err(Refusal::Usage(format!(
@@ -85,10 +142,37 @@ impl Location {
         config: &Config,
         local: &LocalOptions,
     ) -> Result<Arc<dyn Store>, Refusal> {
+        if local.links && matches!(self, Self::Sftp(_) | Self::Rclone(_)) {
+            let text = "links: symlinks are carried between paths and buckets, not to or from sftp: and rclone: places";
+            return Err(Refusal::Usage(text.into()));
+        }
         Ok(match self {
             Self::Local(path) => Arc::new(Local::new(session, path, side, local.clone())?),
-            Self::S3 { bucket, prefix } => Arc::new(S3::new(session, config, bucket, prefix, side)?),
+            Self::S3 {
+                service,
+                bucket,
+                prefix,
+            } => Arc::new(S3::new(
+                session,
+                &service.config(config),
+                (service.scheme(), bucket, prefix),
+                side,
+            )?),
+            Self::Sftp(place) => Arc::new(Sftp::new(session, place, side, local.clone())),
+            Self::Rclone(target) => {
+                let spill = local.spill_directory.as_deref();
+                Arc::new(Rclone::new(session, target, side, (spill, local.clears))?)
+            }
+            Self::Memory => Arc::new(Memory::new(side)),
         })
+    }
+
+    /// Entries at work at once where nobody says how many.
+    pub fn jobs(&self) -> usize {
+        match self {
+            Self::Rclone(_) => rclone::RUNS,
+            _ => JOBS,
+        }
     }
 }
 
@@ -96,8 +180,13 @@ impl Location {
 pub fn refuse_nested(one: (&[u8], &Location, &Config), other: (&[u8], &Location, &Config)) -> Result<(), Refusal> {
     let nested = match (one.1, other.1) {
         (
-            Location::S3 { bucket, prefix },
             Location::S3 {
+                service,
+                bucket,
+                prefix,
+            },
+            Location::S3 {
+                service: other_service,
                 bucket: second,
                 prefix: below,
             },
@@ -107,13 +196,30 @@ pub fn refuse_nested(one: (&[u8], &Location, &Config), other: (&[u8], &Location,
                 prefix => format!("{prefix}/"),
             };
             let (prefix, below) = (whole(prefix), whole(below));
-            let one_bucket = bucket == second && one.2.endpoint == other.2.endpoint;
+            let one_bucket = service == other_service && bucket == second && one.2.endpoint == other.2.endpoint;
             one_bucket && (prefix.starts_with(&below) || below.starts_with(&prefix))
         }
         (Location::Local(path), Location::Local(second)) => {
             let (path, second) = (whole_path(path), whole_path(second));
             Path::new(std::ffi::OsStr::from_bytes(&path)).starts_with(std::ffi::OsStr::from_bytes(&second))
                 || Path::new(std::ffi::OsStr::from_bytes(&second)).starts_with(std::ffi::OsStr::from_bytes(&path))
+        }
+        (Location::Sftp(place), Location::Sftp(second)) => {
+            let one_host = (&place.user, &place.host, place.port) == (&second.user, &second.host, second.port);
+            let whole = |path: &[u8]| {
+                if path == b"/" {
+                    path.to_vec()
+                } else {
+                    [path, b"/"].concat()
+                }
+            };
+            let (path, below) = (whole(&place.path), whole(&second.path));
+            one_host && (path.starts_with(&below) || below.starts_with(&path))
+        }
+        (Location::Rclone(target), Location::Rclone(second)) => {
+            let whole = |target: &str| format!("{}/", target.trim_end_matches('/')).replace(":/", ":");
+            let (target, second) = (whole(target), whole(second));
+            target.starts_with(&second) || second.starts_with(&target)
         }
         _ => false,
     };
@@ -146,6 +252,7 @@ mod tests {
     #[test]
     fn places_are_what_they_say() {
         let s3 = |bucket: &str, prefix: &str| Location::S3 {
+            service: Service::S3,
             bucket: bucket.into(),
             prefix: prefix.into(),
         };
@@ -155,18 +262,14 @@ mod tests {
             ("a/b", Location::Local(b"a/b".to_vec())),
             ("./s3://b", Location::Local(b"./s3://b".to_vec())),
             ("file:///a b", Location::Local(b"/a b".to_vec())),
+            ("rclone::local:/a", Location::Rclone(":local:/a".into())),
+            ("rclone:x:b/p", Location::Rclone("x:b/p".into())),
+            ("memory:", Location::Memory),
             ("12:30", Location::Local(b"12:30".to_vec())),
         ] {
             assert_eq!(Location::parse(text.as_bytes()).unwrap(), location, "{text}");
         }
-        for text in [
-            "gs://b/c",
-            "az://b",
-            "sftp://h/p",
-            "rclone:r:p",
-            "ftp://h/p",
-            "file://h/p",
-        ] {
+        for text in ["az://b", "sftp://", "sftp://u:p@h/", "ftp://h/p", "file://h/p"] {
             assert!(Location::parse(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -119,6 +119,8 @@ impl Store for Memory {
     fn abilities(&self) -> Abilities {
         Abilities {
             directories: false,
+            walks: false,
+            retries: true,
             lists_mtime: true,
             verifies: true,
         }

@@ -21,8 +21,8 @@ use bulkhaul_formats::hive;
 use crate::local::LocalOptions;
 use crate::location::Location;
 use crate::s3::Config;
-use crate::session::{JOBS, Session, SessionOptions};
-use crate::store::{Gone, Store};
+use crate::session::{Session, SessionOptions};
+use crate::store::{Abilities, Gone, Store};
 use crate::sweep::{Doomed, Victim};
 
 /// Partitions that are told apart; beyond it nothing is done.
@@ -65,7 +65,7 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// Requests.
     pub session: SessionOptions,
-    /// Batches at work at once; 0: [`JOBS`].
+    /// Batches at work at once; 0: as many as suit the place.
     pub jobs: usize,
     /// What it may take of the machine.
     pub resources: Resources,
@@ -87,7 +87,7 @@ pub fn job(options: PruneOptions) -> Result<Job, Refusal> {
             return Err(Refusal::Usage("keep: keep 1 or more".into()));
         }
     }
-    let workers = if options.jobs == 0 { JOBS } else { options.jobs };
+    let workers = if options.jobs == 0 { place.jobs() } else { options.jobs };
     let resources = options.resources;
     Job::new(workers, Prune { options, place }).within(resources)
 }
@@ -259,10 +259,10 @@ fn prune(options: &PruneOptions, store: &dyn Store, desk: &Arc<Desk>) -> Result<
 
 /// Lists all that is there; what may go is pushed.
 fn find(options: &PruneOptions, store: &dyn Store, desk: &Desk, doomed: &mut Doomed) -> Result<Found, Refusal> {
-    let directories = store.abilities().directories;
     let counters = &desk.counters[0];
     let mut found = Found::default();
     let mut listing = store.list(desk)?;
+    let Abilities { directories, walks, .. } = store.abilities();
     loop {
         if desk.cancel.is_draining() {
             found.interrupted = true;
@@ -282,7 +282,7 @@ fn find(options: &PruneOptions, store: &dyn Store, desk: &Desk, doomed: &mut Doo
             }
         };
         // A walk has counted it.
-        if !directories {
+        if !walks {
             counters.found(entry.kind);
             counters.sized(entry.size, entry.size);
         }

@@ -58,6 +58,7 @@ pub enum Checks {
 pub struct S3 {
     session: Arc<Session>,
     client: Arc<Client>,
+    scheme: &'static str,
     bucket: String,
     /// Empty, or with a slash at its end.
     prefix: String,
@@ -79,24 +80,26 @@ impl S3 {
     pub fn new(
         session: &Arc<Session>,
         config: &Config,
-        bucket: &str,
-        prefix: &str,
+        (scheme, bucket, prefix): (&'static str, &str, &str),
         side: Side,
     ) -> Result<Self, Refusal> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if bucket.is_empty() || !bucket.chars().all(is_name) {
-            return Err(Refusal::Usage(format!("s3://{bucket}: this is no name of a bucket")));
+            return Err(Refusal::Usage(format!(
+                "{scheme}://{bucket}: this is no name of a bucket"
+            )));
         }
         let mut prefix = prefix.to_owned();
         if !prefix.is_empty() && !prefix.ends_with('/') {
             prefix.push('/');
         }
         if let Some(why) = unfit(&prefix) {
-            return Err(Refusal::Usage(format!("s3://{bucket}/{prefix}: {why}")));
+            return Err(Refusal::Usage(format!("{scheme}://{bucket}/{prefix}: {why}")));
         }
         Ok(Self {
             session: Arc::clone(session),
             client: Arc::new(Client::new(session, config, bucket)?),
+            scheme,
             bucket: bucket.to_owned(),
             prefix,
             side,
@@ -382,13 +385,19 @@ impl Store for S3 {
         let checks = *self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         Abilities {
             directories: false,
+            walks: false,
+            retries: true,
             lists_mtime: false,
             verifies: checks.is_some_and(|checks| checks != Checks::Nothing),
         }
     }
 
     fn path(&self, key: &[u8]) -> Vec<u8> {
-        [format!("s3://{}/{}", self.bucket, self.prefix).as_bytes(), key].concat()
+        [
+            format!("{}://{}/{}", self.scheme, self.bucket, self.prefix).as_bytes(),
+            key,
+        ]
+        .concat()
     }
 
     fn list<'s>(&'s self, _desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {

@@ -63,9 +63,14 @@ impl Entry {
 
 /// What a store can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked by itself")]
 pub struct Abilities {
     /// It has directories of its own.
     pub directories: bool,
+    /// Its listing is a walk of the engine, which counts what it finds and heeds rules for names.
+    pub walks: bool,
+    /// It tries a request again itself where that may help; else an entry is.
+    pub retries: bool,
     /// A listing tells times that whoever wrote an entry gave it.
     pub lists_mtime: bool,
     /// It checks what it is sent, so that what arrived otherwise is refused. Known once something was written.

@@ -41,7 +41,7 @@ use self::plan::Rules;
 use self::state::{Known, Remembered, State};
 use crate::local::LocalOptions;
 use crate::location::{Location, refuse_nested};
-use crate::session::Session;
+use crate::session::{JOBS, Session};
 use crate::store::{Entry, Gone, Store, Told};
 use crate::sweep::Doomed;
 
@@ -73,7 +73,9 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
         refuse_nested(aside, to)?;
     }
     let selection = Selection::of(options.filter.as_ref())?;
-    let (workers, resources) = (options.workers(), options.resources);
+    let customary = places.iter().map(Location::jobs).min().unwrap_or(JOBS);
+    let workers = if options.jobs == 0 { customary } else { options.jobs };
+    let resources = options.resources;
     let sync = Sync {
         options,
         places,
@@ -168,6 +170,7 @@ fn between(
             },
             chosen: options.chosen,
             proof: options.proof,
+            retry: options.session.retry,
             backup,
             batches: Batches::new(desk, options.batch),
             links: options.links,
@@ -315,7 +318,7 @@ impl Run<'_> {
         extra: &Mutex<Doomed>,
     ) {
         // Of a listing that is no walk nobody else is the finder.
-        let walks = self.deed.source.abilities().directories;
+        let walks = self.deed.source.abilities().walks;
         loop {
             if self.desk.cancel.is_draining() {
                 self.interrupted.store(true, Ordering::Relaxed);

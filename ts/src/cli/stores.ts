@@ -1,6 +1,7 @@
 /** What the verbs share that know URLs: how a store is reached. */
 import { BulkhaulError } from '../error.js';
-import { isUrl, type StoreSettings } from '../stores/aws.js';
+import type { StoreSettings } from '../stores/access.js';
+import { isUrl } from '../stores/urls.js';
 import { VerbCommand } from './base.js';
 import { flag, value } from './options.js';
 import { elsewhere } from './values.js';

@@ -5,7 +5,8 @@
  */
 import { fromBytes, type PathLike } from '../names.js';
 import type { StoreAccess, StoreRequests } from '../native/options.js';
-import { accessOf, type Credentials, isHere, isUrl, type StoreSettings } from '../stores/aws.js';
+import { accessOf, type Credentials, type StoreSettings } from '../stores/access.js';
+import { isUrl, serviceOf } from '../stores/urls.js';
 import {
   boolean,
   count,
@@ -55,11 +56,17 @@ export function wholePlace(place: string): string {
   return isUrl(place) || place.startsWith('/') ? place : `${process.cwd()}/${place}`;
 }
 
-/** Access to the store of a place; undefined: it is a path of this machine. */
+/** Access to the store of a place; undefined: whoever reaches it needs to be told nothing. */
 export async function accessTo(
   place: string,
   store: StoreSettings | undefined,
   { environment, credentials }: Asking,
 ): Promise<StoreAccess | undefined> {
-  return isHere(place) ? undefined : accessOf(store ?? {}, environment, credentials);
+  const service = serviceOf(place);
+  return service && accessOf(service, store ?? {}, environment, credentials);
+}
+
+/** Settings with the server that they lead to, wherever that was said: another server is another job. */
+export function settled(store: StoreSettings, access: StoreAccess | undefined): StoreSettings {
+  return access?.endpoint === undefined ? store : { ...store, endpoint: access.endpoint };
 }

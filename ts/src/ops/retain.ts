@@ -7,7 +7,7 @@ import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import type { NativePruneOptions } from '../native/options.js';
 import { loadStores } from '../native.js';
-import type { StoreSettings } from '../stores/aws.js';
+import type { StoreSettings } from '../stores/access.js';
 import {
   count,
   each,
@@ -24,7 +24,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, wholePlace } from './places.js';
+import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, settled, wholePlace } from './places.js';
 
 /** Options of `retainPartitions`. */
 export interface RetainOptions
@@ -128,7 +128,7 @@ export async function prepareRetention(options: RetainOptions): Promise<Prepared
     ...(entries !== undefined && { entryEvents: entries }),
   };
   const stores = await loadStores();
-  const asked: RetainOptions = { ...options, place: wholePlace(place) };
+  const asked: RetainOptions = { ...options, place: wholePlace(place), store: settled(store ?? {}, access) };
   const journal = await journalFor('retain', asked, true);
   return prepared(journal, async () => stores.prune(native));
 }

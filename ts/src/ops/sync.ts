@@ -7,7 +7,8 @@ import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import type { NativeCopyOptions, NativeStoreListOptions, NativeSyncOptions } from '../native/options.js';
 import { loadAddon, loadStores } from '../native.js';
-import { type Credentials, isHere, type StoreSettings } from '../stores/aws.js';
+import type { Credentials, StoreSettings } from '../stores/access.js';
+import { isHere } from '../stores/urls.js';
 import {
   boolean,
   count,
@@ -30,7 +31,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, wholePlace } from './places.js';
+import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, settled, wholePlace } from './places.js';
 
 /** Options of `syncDir`. */
 export interface SyncOptions
@@ -255,11 +256,17 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     ...(entries !== undefined && { entryEvents: entries }),
   };
   const stores = await loadStores();
-  const journal = await journalFor(
-    'sync',
-    located(options, source, destination),
-    options.removeExtra === true || remove !== undefined || backup !== undefined,
-  );
+  // The server is part of what the job is, wherever it was named.
+  const theirs = settled(options.sourceStore ?? store, sourceAccess);
+  const lasting: SyncOptions = {
+    ...options,
+    store: settled(store, destinationAccess ?? sourceAccess),
+    ...((options.sourceStore || theirs.endpoint !== destinationAccess?.endpoint) &&
+      sourceAccess &&
+      destinationAccess && { sourceStore: theirs }),
+  };
+  const removes = options.removeExtra === true || remove !== undefined || backup !== undefined;
+  const journal = await journalFor('sync', located(lasting, source, destination), removes);
   return prepared(journal, async () => stores.sync(native));
 }
 

@@ -1,11 +1,10 @@
 /** `dsync` on hosts of a real sshd on this machine: what ssh makes of a command, of a list, and of an interruption. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { run, scratch } from '../rig.js';
+import { freePort, run, scratch } from '../rig.js';
 
 const SSHD = ['/usr/sbin/sshd', '/sbin/sshd'].find((path) => spawnSync(path, ['-?']).error === undefined);
 const able =
@@ -133,15 +132,5 @@ function rsyncsIn(directory: string): string[] {
     } catch {
       return false;
     }
-  });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
   });
 }

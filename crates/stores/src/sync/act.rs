@@ -5,6 +5,8 @@
 //! more; what is wrong then is removed again. What is to be kept of the destination goes aside first: where that fails, it
 //! stays where it is.
 
+use std::time::{Duration, Instant};
+
 use bulkhaul_engine::entry::{Changes, Reason};
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
@@ -13,6 +15,7 @@ use bulkhaul_engine::{Errno, Kind};
 use chrono::DateTime;
 
 use crate::local::LINK_SUFFIX;
+use crate::session::Retry;
 use crate::store::{Entry, Facts, Reading, Store, Summing, Sums, Writing};
 use crate::sync::batch::Batches;
 use crate::sync::options::{Chosen, Conflict, Proof};
@@ -33,6 +36,8 @@ pub struct Deed<'s> {
     pub chosen: Chosen,
     /// What is proved.
     pub proof: Proof,
+    /// When an entry is tried again.
+    pub retry: Retry,
     /// What is replaced or removed is kept there.
     pub backup: Option<&'s dyn Store>,
     /// When a content may go over.
@@ -43,6 +48,8 @@ pub struct Deed<'s> {
     pub dry_run: bool,
 }
 
+/// How often somebody who waits looks whether the job is to stop.
+const GLANCE: Duration = Duration::from_millis(100);
 /// Names that are tried for what is kept beside another.
 const NAMES_BESIDE: u32 = 100;
 
@@ -279,21 +286,43 @@ impl Deed<'_> {
         (to, key, replaces): (&dyn Store, &[u8], bool),
         counters: &Counters,
     ) -> Result<(Entry, Entry), Stopped> {
-        if let Some(origin) = from.origin(&entry.key)
+        // What is to be proved has to be seen.
+        if self.proof == Proof::Size
+            && let Some(origin) = from.origin(&entry.key)
             && let Some(there) = to.copy(&origin, entry, key)?
         {
             return Ok((entry.clone(), there));
         }
-        let transfer = || self.transfer((from, entry), (to, key, replaces), counters);
-        match transfer() {
-            Err(Stopped::Fault(fault)) if is_damage(&fault) => {}
-            done => return done,
+        let (mut again, mut damaged) = (0, false);
+        loop {
+            let done = self.transfer((from, entry), (to, key, replaces), counters);
+            let Err(Stopped::Fault(fault)) = &done else { return done };
+            if is_damage(fault) && !damaged {
+                damaged = true;
+                self.desk.note("sent-again", || {
+                    let text = "what arrived was not what was read, and was sent once more".to_owned();
+                    (to.path(key), text)
+                });
+                continue;
+            }
+            let store = if fault.side == Side::Source { from } else { to };
+            let may_help = matches!(fault.cause, Cause::Answered("unavailable", _)) && !store.abilities().retries;
+            if !may_help || again >= self.retry.retries || self.desk.cancel.is_draining() {
+                return done;
+            }
+            self.rest(self.retry.pause(again, 0.0));
+            again += 1;
         }
-        self.desk.note("sent-again", || {
-            let text = "what arrived was not what was read, and was sent once more".to_owned();
-            (to.path(key), text)
-        });
-        transfer()
+    }
+
+    /// Waits, unless the job is to stop.
+    fn rest(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while let Some(left) = until.checked_duration_since(Instant::now())
+            && !self.desk.cancel.is_draining()
+        {
+            std::thread::sleep(left.min(GLANCE));
+        }
     }
 
     fn transfer(

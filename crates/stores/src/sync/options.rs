@@ -10,7 +10,7 @@ use bulkhaul_formats::hive::Conditions;
 use bulkhaul_sys::Time;
 
 use crate::s3::Config;
-use crate::session::{JOBS, SessionOptions};
+use crate::session::SessionOptions;
 
 /// How two entries of one key are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub struct SyncOptions {
     pub sync: bool,
     /// Requests and parts.
     pub session: SessionOptions,
-    /// Entries at work at once; 0: [`JOBS`].
+    /// Entries at work at once; 0: as many as suit the places.
     pub jobs: usize,
     /// What it may take of the machine.
     pub resources: Resources,
@@ -190,10 +190,5 @@ impl SyncOptions {
     pub fn conditions(&self) -> Result<Option<Conditions>, Refusal> {
         let conditions = self.partition.as_deref().map(Conditions::parse).transpose();
         conditions.map_err(|error| Refusal::Usage(format!("partition: {error}")))
-    }
-
-    /// Workers.
-    pub fn workers(&self) -> usize {
-        if self.jobs == 0 { JOBS } else { self.jobs }
     }
 }

@@ -32,9 +32,17 @@ pub struct Rules {
     pub conflict: Conflict,
 }
 
-/// Whether two times are one: whoever keeps whole seconds keeps no more of it.
+/// Nanoseconds of the times that places keep: whole seconds, thousandths, millionths, and those of Windows.
+const STEPS: [u32; 4] = [1_000_000_000, 1_000_000, 1000, 100];
+
+/// Whether two times are one: whoever keeps whole seconds, or thousandths, keeps no more of it.
 pub fn is_same(a: Time, b: Time) -> bool {
-    a.sec == b.sec && (a.nsec == b.nsec || a.nsec == 0 || b.nsec == 0)
+    let keeps = |kept: u32, whole: u32| {
+        STEPS
+            .iter()
+            .any(|step| kept.is_multiple_of(*step) && kept / step == whole / step)
+    };
+    a.sec == b.sec && (a.nsec == b.nsec || keeps(a.nsec, b.nsec) || keeps(b.nsec, a.nsec))
 }
 
 fn is_after(a: Time, b: Time) -> bool {
@@ -204,6 +212,24 @@ mod tests {
             ..stale
         };
         assert!(matches!(decide(&directory, default), Plan::Conflict(_)));
+    }
+
+    #[test]
+    fn a_time_is_the_same_where_less_of_it_is_kept() {
+        let at = |nsec| Time { sec: 5, nsec };
+        for (kept, same) in [
+            (123_456_789, true),
+            (0, true),
+            (123_000_000, true),
+            (123_456_000, true),
+            (123_456_700, true),
+            (124_000_000, false),
+            (123_456_788, false),
+        ] {
+            assert_eq!(is_same(at(123_456_789), at(kept)), same, "{kept}");
+            assert_eq!(is_same(at(kept), at(123_456_789)), same, "{kept}");
+        }
+        assert!(!is_same(at(0), Time { sec: 6, nsec: 0 }));
     }
 
     #[test]

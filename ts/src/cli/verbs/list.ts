@@ -1,7 +1,7 @@
 /** `bulkhaul list`: options in, one list out, on standard output or into a file. */
 import { BulkhaulError } from '../../error.js';
 import type { ListOptions } from '../../ops/list.js';
-import { isUrl } from '../../stores/aws.js';
+import { isUrl } from '../../stores/urls.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';

@@ -5,7 +5,7 @@ import { BulkhaulError, whyOf } from '../../error.js';
 import { fromBytes, toBytes } from '../../names.js';
 import type { StoreRequests } from '../../native/options.js';
 import type { SyncOptions } from '../../ops/sync.js';
-import type { StoreSettings } from '../../stores/aws.js';
+import type { StoreSettings } from '../../stores/access.js';
 import { choice, flag, limit, number, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
@@ -23,7 +23,10 @@ export class SyncCommand extends StoreCommand {
     details: `
       Brings what is in SRC over to DEST: what DEST does not have, and what it has otherwise. A place is a path or
       \`s3://BUCKET/PREFIX\`, on AWS or any server that speaks as it does (\`--endpoint-url\`). Two paths are copied as by
-      \`copy SRC/ DEST\`. Other URLs (\`az:\`, \`gs:\`, \`sftp:\`, \`rclone:\`) are not there yet and are refused.
+      \`copy SRC/ DEST\`. \`sftp://[USER@]HOST[:PORT]/PATH\` is a host that ssh reaches (\`/~/PATH\` from where a login
+      begins). \`rclone:REMOTE:PATH\` is whatever the rclone that is installed reaches, which is slower: it is run for each
+      entry. \`gs://BUCKET/PREFIX\` goes through Google's XML interface with HMAC keys (GS_ACCESS_KEY_ID,
+      GS_SECRET_ACCESS_KEY), and is not tested against Google. \`az:\` is not there yet and is refused.
 
       Entries are told apart by size and last change, which is kept with each object as rclone keeps it; an object without
       counts as changed when it was written. A listing does not tell it, so that costs a question an entry; \`--state\` costs

@@ -1,16 +1,17 @@
 /**
- * Who asks an S3 server, and where it is.
+ * Who asks an object store, and where it is.
  *
  * Comes in: settings, the environment that they may be looked up in, and credentials that were handed over; goes out: the
- * access in the addon's form. The order is that of the AWS tools: what was said, the environment, the profile in
- * `~/.aws/credentials` and `~/.aws/config`. Secrets go to the addon and nowhere else. Roles, instance metadata and
- * single sign-on are not there: who has those hands the credentials over.
+ * access in the addon's form. For S3 the order is that of the AWS tools: what was said, the environment, the profile in
+ * `~/.aws/credentials` and `~/.aws/config`. Google takes the HMAC keys of its XML interface. Secrets go to the addon and
+ * nowhere else. Roles, instance metadata and single sign-on are not there: who has those hands the credentials over.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, type PathLike, toBytes } from '../names.js';
 import type { StoreAccess } from '../native/options.js';
+import type { Service } from './urls.js';
 
 /** How the store of a URL is reached; no secret is among this. */
 export interface StoreSettings {
@@ -42,10 +43,35 @@ type Variables = Readonly<Record<string, string | undefined>>;
 
 /** The access to a store. Throws `USAGE` where there are no credentials and none are renounced. */
 export async function accessOf(
+  service: Service,
   settings: StoreSettings,
   variables: Variables = {},
   given?: Credentials,
 ): Promise<StoreAccess> {
+  return service === 's3' ? accessToS3(settings, variables, given) : accessToGoogle(settings, variables, given);
+}
+
+async function accessToGoogle(
+  { endpoint, region, pathStyle, anonymous, caFile }: StoreSettings,
+  { GS_ACCESS_KEY_ID: key, GS_SECRET_ACCESS_KEY: secret }: Variables,
+  given?: Credentials,
+): Promise<StoreAccess> {
+  const credentials = anonymous ? undefined : (given ?? (key && secret ? { key, secret } : undefined));
+  if (credentials === undefined && !anonymous)
+    throw new BulkhaulError(
+      'USAGE',
+      'there are no credentials for gs://: set GS_ACCESS_KEY_ID and GS_SECRET_ACCESS_KEY (HMAC keys of a service account), or ask without (--anonymous)',
+    );
+  return {
+    ...credentials,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(region !== undefined && { region }),
+    ...(pathStyle !== undefined && { pathStyle }),
+    ...(caFile !== undefined && { authorities: await pem(caFile) }),
+  };
+}
+
+async function accessToS3(settings: StoreSettings, variables: Variables, given?: Credentials): Promise<StoreAccess> {
   const profile = await profileOf(settings.profile, variables);
   const endpoint = first(
     settings.endpoint,
@@ -121,14 +147,4 @@ export function sectionsOf(text: string): Map<string, Section> {
     } else if (key !== undefined && value !== undefined) section[key.toLowerCase()] = value;
   }
   return sections;
-}
-
-/** Whether a place is named by a URL. */
-export function isUrl(place: PathLike): boolean {
-  return /^[a-z][a-z0-9+.-]+:\/\//i.test(String(place)) || /^(?:rclone|memory|file):/i.test(String(place));
-}
-
-/** Whether it is a path of this machine, written as a URL or not. */
-export function isHere(place: PathLike): boolean {
-  return !isUrl(place) || /^file:/i.test(String(place));
 }

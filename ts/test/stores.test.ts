@@ -1,0 +1,264 @@
+/** Places beside S3: hosts over ssh and whatever rclone reaches, through the real sshd, ssh and rclone. */
+import type { ChildProcess } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { filesystem } from '../src/filesystem.js';
+import { locate, urlOf } from '../src/stores/urls.js';
+import { KEY, SECRET, s3 } from './rig/s3.js';
+import { sshd } from './rig/sshd.js';
+import { program, run, scratch } from './rig.js';
+
+const MIB = 1024 * 1024;
+const version = await program('rclone', ['version']).catch(() => undefined);
+if (version?.code !== 0) console.log('skip: rclone is not installed');
+
+/** No configuration of whoever runs this. */
+const RCLONE = { RCLONE_CONFIG: '/dev/null' };
+const FILES = { a: '1', 'a!': '22', 'd/b': '333', 'd/e/f': '', 'ü +%&<>"\'': '5', '-x': '6', ' n ': '7', 'l\nf': '8' };
+
+function put(root: string, files: Record<string, string | Buffer>): string {
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), content);
+    utimesSync(join(root, name), 1_600_000_000.5, 1_600_000_000.5);
+  }
+  return root;
+}
+
+function filesOf(root: string): Record<string, string> {
+  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const paths = entries.map((entry) => join(entry.parentPath, entry.name)).sort();
+  return Object.fromEntries(paths.map((path) => [path.slice(root.length + 1), readFileSync(path, 'utf8')]));
+}
+
+type Env = NodeJS.ProcessEnv;
+
+async function counts(env: Env, ...args: string[]): Promise<[code: number | null, counts: Record<string, number>]> {
+  const { code, stdout, stderr } = await run(['sync', '--backoff', '0', '--json', ...args], { env });
+  const last = stdout.trim().split('\n').at(-1) ?? '';
+  if (last === '') throw new Error(stderr);
+  const { outcomes } = JSON.parse(last) as { outcomes: Record<string, number> };
+  return [code, Object.fromEntries(Object.entries(outcomes).filter(([, count]) => count > 0))];
+}
+
+/** What holds of any place that has directories. */
+async function isPlace(
+  env: Env,
+  place: (path: string) => string,
+  changed: number,
+  files: Record<string, string>,
+): Promise<void> {
+  const source = put(scratch(), files);
+  const copied = Object.keys(files).length;
+  const there = join(scratch(), 'not/there');
+  expect(await counts(env, source, place(there))).toMatchObject([0, { copied }]);
+  expect(filesOf(there)).toEqual(files);
+  expect(statSync(join(there, 'd/b')).mtimeMs).toBe(changed);
+  expect((await counts(env, source, place(there)))[1].copied).toBeUndefined();
+  // The same size, and another time.
+  writeFileSync(join(source, 'a'), '9');
+  expect((await counts(env, '--compare', 'mtime', source, place(there)))[1].copied).toBe(1);
+  const back = join(scratch(), 'back');
+  expect(await counts(env, '--verify', 'full', place(there), back)).toMatchObject([0, { copied }]);
+  expect(filesOf(back)).toEqual({ ...files, a: '9' });
+  expect((await counts(env, place(there), back))[1].copied).toBeUndefined();
+  // From there to there; what is extra goes, with the directories that it was in, and what is excluded stays.
+  const copy = put(join(there, '../copy'), { 'old/er/x': 'x', 'keep/y': 'y' });
+  const mirror = ['--delete', '--exclude', '/keep', place(there), place(copy)];
+  expect(await counts(env, '-n', ...mirror)).toMatchObject([0, { copied, removed: 3 }]);
+  expect(await counts(env, ...mirror)).toMatchObject([0, { copied, removed: 3 }]);
+  expect(filesOf(copy)).toEqual({ ...files, a: '9', 'keep/y': 'y' });
+  expect(existsSync(join(copy, 'old'))).toBe(false);
+  const listed = await run(['list', '-0', place(there)], { env });
+  const names = listed.stdout.split('\0').filter((name) => name !== '' && !name.endsWith('/'));
+  expect(names).toEqual(Object.keys(files).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))));
+  // One in the other is refused, and a source that is not there wipes nothing.
+  const nested = await run(['sync', place(there), place(join(there, 'd'))], { env });
+  expect([nested.code, nested.stderr.includes('one is in the other')], nested.stderr).toEqual([3, true]);
+  const missing = await run(['sync', '--delete', place(join(there, 'no')), back], { env });
+  expect(missing.code, missing.stderr).toBe(23);
+  expect(filesOf(back)).toEqual({ ...files, a: '9' });
+}
+
+describe.skipIf(version?.code !== 0)('what rclone reaches', () => {
+  const place = (path: string) => `rclone::local:${path}`;
+
+  it('is synced both ways, with times, and nothing is done twice', async () => {
+    // Each entry is a run or three.
+    const { a, 'd/b': b, ' n ': n, 'l\nf': l } = FILES;
+    await isPlace(RCLONE, place, 1_600_000_000_500, { a, 'd/b': b, ' n ': n, 'l\nf': l });
+  }, 120_000);
+
+  it('is a bucket too, and the same to us and to it', async () => {
+    const server = await s3({ checks: 'hash' });
+    const env = {
+      ...{ ...RCLONE, ...server.env, RCLONE_CONFIG_X_TYPE: 's3', RCLONE_CONFIG_X_PROVIDER: 'Other' },
+      ...{ RCLONE_CONFIG_X_ENDPOINT: server.endpoint, RCLONE_CONFIG_X_FORCE_PATH_STYLE: 'true' },
+      ...{ RCLONE_CONFIG_X_ACCESS_KEY_ID: KEY, RCLONE_CONFIG_X_SECRET_ACCESS_KEY: SECRET },
+      ...{ RCLONE_CONFIG_X_LIST_VERSION: '2', RCLONE_CONFIG_X_NO_CHECK_BUCKET: 'true', AWS_CA_BUNDLE: undefined },
+    };
+    const source = put(scratch(), { a: '1', 'd/b': '2' });
+    const up = await run(['sync', source, 'rclone:X:b/p'], { env });
+    expect([up.code, server.contents], up.stderr).toEqual([0, { 'p/a': '1', 'p/d/b': '2' }]);
+    // The times are those that we read.
+    const again = await run(['sync', '-n', source, 's3://b/p'], { env });
+    expect([again.code, again.stdout.includes('>f')], again.stderr).toEqual([0, false]);
+    for (const text of [up.stdout, up.stderr]) expect(text.includes(SECRET)).toBe(false);
+  }, 60_000);
+
+  it('loses nothing where a listing or a run fails', async () => {
+    const source = put(scratch(), { a: '1' });
+    const there = put(scratch(), { x: 'stays' });
+    const unknown = await run(['sync', '--delete', source, 'rclone:nowhere:x'], { env: RCLONE });
+    expect([unknown.code, /rclone: .*config/.test(unknown.stderr)], unknown.stderr).toEqual([2, true]);
+    const can = 'case "$*" in *features*) echo \'{"Precision":1,"Features":{"BucketBased":true}}\'; exit;; esac';
+    // One that breaks off in its listing, and one that copies nothing and says that it has.
+    for (const script of [
+      'case "$*" in *lsjson*) echo "["; echo \'{"Path":"a","Size":1,"IsDir":false},\'; exit 1;; esac',
+      'case "$*" in *--stat*) exit 3;; *lsjson*) echo "["; echo "]";; esac',
+    ]) {
+      const bin = scratch();
+      writeFileSync(join(bin, 'rclone'), `#!/bin/sh\n${can}\n${script}\n`, { mode: 0o755 });
+      const env = { ...RCLONE, PATH: `${bin}:${process.env.PATH}` };
+      const places = script.includes('--stat') ? [source, 'rclone:x:y'] : ['rclone:x:y', there];
+      const ran = await run(['sync', '--delete', ...places], { env });
+      expect([ran.code === 0, filesOf(there)], ran.stderr).toEqual([false, { x: 'stays' }]);
+    }
+    writeFileSync(Buffer.concat([Buffer.from(`${source}/`), Buffer.from([0x66, 0xff])]), 'x');
+    const named = await run(['sync', '--delete', source, place(there)], { env: RCLONE });
+    expect([named.code, named.stderr.includes('rclone takes UTF-8')], named.stderr).toEqual([23, true]);
+    expect(filesOf(there)).toEqual({ a: '1', x: 'stays' });
+    // Down, too: rclone shows it as another name.
+    const back = put(scratch(), { x: 'stays' });
+    const down = await run(['sync', '--delete', place(source), back], { env: RCLONE });
+    expect([down.code, down.stderr.includes('another name')], down.stderr).toEqual([23, true]);
+    expect(filesOf(back)).toEqual({ a: '1', x: 'stays' });
+  }, 60_000);
+
+  it('is a file system', async () => {
+    const root = scratch();
+    const files = filesystem(place(root));
+    await files.makedirs('d/e');
+    files.open('d/a', 'w').end('0123');
+    const local = join(put(scratch(), { x: 'y' }), 'x');
+    await files.put(local, 'd/x');
+    expect((await files.ls('d')).map(({ name, type }) => [name, type])).toContainEqual(['d/e', 'directory']);
+    expect(String(await files.cat('d/x'))).toBe('y');
+    await files.mv('d/x', 'd/e/y');
+    await files.rm('d', { recursive: true });
+    expect(filesOf(root)).toEqual({});
+  }, 60_000);
+});
+
+it('says that rclone is not there, and what is no place of its', async () => {
+  const source = put(scratch(), { a: '1' });
+  const none = await run(['sync', source, 'rclone:x:y'], { env: { PATH: scratch() } });
+  expect([none.code, none.stderr.includes("rclone can't be run")], none.stderr).toEqual([2, true]);
+  for (const [place, words] of [
+    ['rclone:x', 'rclone:REMOTE:PATH'],
+    ['rclone:-x:y', 'rclone:REMOTE:PATH'],
+    ['rclone::s3,secret_access_key=hidden:b', "rclone's own configuration"],
+  ] as const) {
+    const wrong = await run(['sync', source, place]);
+    expect([wrong.code, wrong.stderr.includes(words), wrong.stderr.includes('hidden')], wrong.stderr).toEqual([
+      ...[2, true, false],
+    ]);
+  }
+});
+
+describe('a host over ssh', () => {
+  const place = (path: string) => `sftp://there${path}`;
+
+  it('is synced both ways, with whole seconds, and nothing is done twice', async () => {
+    const env = await sshd();
+    if (env) await isPlace(env, place, 1_600_000_000_000, FILES);
+  }, 60_000);
+
+  it('carries any bytes, large files and modes, and leads through no symlink', async () => {
+    const env = await sshd();
+    if (!env) return;
+    const big = Buffer.alloc(17 * MIB + 5, 'sftp');
+    const source = put(scratch(), { big, 'link/x': '1' });
+    writeFileSync(Buffer.concat([Buffer.from(`${source}/`), Buffer.from([0x66, 0xff])]), 'bytes', { mode: 0o640 });
+    const [there, elsewhere] = [scratch(), scratch()];
+    symlinkSync(elsewhere, join(there, 'link'));
+    const up = await run(['sync', '--perms', source, place(there)], { env });
+    expect([up.code, up.stderr.includes('no directory has the name')], up.stderr).toEqual([23, true]);
+    expect(readdirSync(elsewhere)).toEqual([]);
+    expect(readFileSync(join(there, 'big')).equals(big)).toBe(true);
+    const odd = Buffer.concat([Buffer.from(`${there}/`), Buffer.from([0x66, 0xff])]);
+    expect([String(readFileSync(odd)), statSync(odd).mode & 0o777]).toEqual(['bytes', 0o640]);
+    // A symlink is counted, and neither followed nor taken for what it leads to.
+    const back = scratch();
+    const down = await counts(env, place(there), back);
+    expect(down).toMatchObject([0, { copied: 2, skipped: 1 }]);
+    expect(readFileSync(join(back, 'big')).equals(big)).toBe(true);
+    expect(readdirSync(back)).toHaveLength(2);
+  }, 60_000);
+
+  it('shows what it had or what it gets, whenever it is killed, and clears what is left', async () => {
+    const env = await sshd();
+    if (!env) return;
+    const big = Buffer.alloc(24 * MIB, 'new');
+    const source = put(scratch(), { big });
+    const there = put(scratch(), { big: 'old' });
+    let child: ChildProcess | undefined;
+    const killed = run(['sync', '--chunk-size', '5M', '--memory', '5M', '--bwlimit', '6M', source, place(there)], {
+      env,
+      onStart: (started) => {
+        child = started;
+      },
+    });
+    // It is being written, under another name.
+    while (!readdirSync(there).some((name) => name.startsWith('.bh-')) && child?.exitCode === null)
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    child?.kill('SIGKILL');
+    await killed;
+    expect(filesOf(there).big).toBe('old');
+    expect(readdirSync(there)).toHaveLength(2);
+    expect(await counts(env, '--delete', source, place(there))).toMatchObject([0, { copied: 1 }]);
+    expect([readdirSync(there), readFileSync(join(there, 'big')).equals(big)]).toEqual([['big'], true]);
+  }, 60_000);
+
+  it('says why there is none', async () => {
+    const env = await sshd();
+    if (!env) return;
+    const source = put(scratch(), { a: '1' });
+    const nowhere = await run(['sync', source, 'sftp://nowhere/p'], { env });
+    expect([nowhere.code, nowhere.stderr.includes('Connection refused')], nowhere.stderr).toEqual([2, true]);
+    const bin = scratch();
+    writeFileSync(join(bin, 'ssh'), '#!/bin/sh\necho Welcome to this host; exec cat\n', { mode: 0o755 });
+    const noisy = await run(['sync', source, 'sftp://there/p'], { env: { PATH: `${bin}:${process.env.PATH}` } });
+    expect([noisy.code, noisy.stderr.includes('no SFTP')], noisy.stderr).toEqual([2, true]);
+    const wrong = join(source, 'a');
+    const file = await run(['sync', source, place(`${wrong}/below`)], { env });
+    expect(file.code, file.stderr).not.toBe(0);
+  }, 60_000);
+});
+
+it('finds the store in a URL, and puts them together again', () => {
+  for (const [url, store, key] of [
+    ['s3://b/k/l', 's3://b', 'k/l'],
+    ['s3://b', 's3://b', ''],
+    ['gs://b/', 'gs://b', ''],
+    ['sftp://u@h:22/a/b', 'sftp://u@h:22/', 'a/b'],
+    ['sftp://h/~/a', 'sftp://h/~', 'a'],
+    ['rclone:x:b/p', 'rclone:x:', 'b/p'],
+    ['rclone::local:/a/b', 'rclone::local:/', 'a/b'],
+    ['rclone::s3,endpoint="http://h:1":b/p', 'rclone::s3,endpoint="http://h:1":', 'b/p'],
+  ] as const) {
+    expect(locate(url), url).toEqual({ store, key });
+    expect(urlOf({ store, key }), url).toBe(url.replace(/(?<=^gs:\/\/b)\/$/, ''));
+  }
+  expect([locate('a/b'), locate('file:///a')]).toEqual([undefined, undefined]);
+});
