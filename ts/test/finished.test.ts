@@ -1,12 +1,14 @@
 /** Manifests, verifications and verified copies that died: the next run reads nothing again that was read, and everything that may have changed. */
 import { execFileSync } from 'node:child_process';
 import {
+  appendFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   utimesSync,
   writeFileSync,
@@ -271,4 +273,108 @@ describe('a verified copy that was killed', () => {
     expect(last).toMatchObject({ exitCode: 0, resumedFiles: 0 });
     execFileSync('diff', ['-r', at('t'), at('c')]);
   });
+});
+
+describe('a copy that is killed again and again', () => {
+  const MIB = 2 ** 20;
+  const journal = ['--journal', '--state-dir', 'state'];
+  const none = ['--no-journal'];
+  const exhaustive = process.env.BULKHAUL_EXHAUSTIVE !== undefined;
+
+  /** Bytes that a process has written so far; undefined: it is gone. */
+  function writtenBy(id: number | undefined): number | undefined {
+    try {
+      return Number(/^wchar: (\d+)$/m.exec(readFileSync(`/proc/${id}/io`, 'utf8'))?.[1] ?? 0);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Bytes below a directory: of one file what it takes, of many those that are finished, which their time tells. */
+  function thereIn(path: string, one: boolean): number {
+    if (!existsSync(path)) return 0;
+    const files = readdirSync(path, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    const bytes = ({ blocks, size, mtimeMs }: Stats) => (one ? blocks * 512 : mtimeMs === 1e12 ? size : 0);
+    return files.reduce((sum, { parentPath, name }) => sum + bytes(statSync(join(parentPath, name))), 0);
+  }
+
+  /** A tree of as many files, each of as many bytes, eight in a directory. */
+  function lay(at: string, files: number, bytes: number): void {
+    for (let file = 0; file < files; file += 1) {
+      const directory = join(at, `d${Math.floor(file / 8)}`);
+      mkdirSync(directory, { recursive: true });
+      const path = join(directory, String(file));
+      const block = Buffer.alloc(Math.min(bytes, 64 * MIB), `content of ${file}`);
+      for (let left = bytes; left > 0; left -= block.length) appendFileSync(path, block.subarray(0, left));
+      utimesSync(path, 1e9, 1e9);
+    }
+  }
+
+  /** What is copied, and when it is killed: after a part of it, or so many milliseconds after its first bytes. */
+  interface Case {
+    files: number;
+    bytes: number;
+    limit?: string;
+    every?: number;
+  }
+
+  const EVERY: [string, Case, readonly string[]][] = [
+    ['a tree without a journal', { files: 400, bytes: 64 * 1024, limit: '24m' }, none],
+    ['a big file', { files: 1, bytes: 128 * MIB, limit: '96m' }, none],
+    ['a file of 2 GiB, every 50 ms', { files: 1, bytes: 2048 * MIB, every: 50 }, none],
+    ['the same, verified, with a journal', { files: 1, bytes: 2048 * MIB, every: 50 }, [...journal, '--verify']],
+    // Larger ones may be written twice as far as their sync was put off.
+    ['a tree, every 50 ms', { files: 2500, bytes: 64 * 1024, every: 50 }, journal],
+  ];
+
+  it.each<[string, Case, readonly string[]]>([
+    ['a tree', { files: 400, bytes: 64 * 1024, limit: '24m' }, journal],
+    ['a big file that is verified', { files: 1, bytes: 128 * MIB, limit: '96m' }, [...journal, '--verify']],
+    ...(exhaustive ? EVERY : []),
+  ])(
+    'never has less, and writes little twice: %s',
+    async (_, { files, bytes, limit, every }, options) => {
+      const cwd = scratch();
+      lay(join(cwd, 's'), files, bytes);
+      const payload = files * bytes;
+      const slow = limit === undefined ? [] : ['--bwlimit', limit];
+      const command = ['copy', '--json', '--quiet', '--jobs', '2', ...slow, ...options, 's/', 'd'];
+      // Beside the content, which is less than all of it, there is what says how far it is.
+      const has = () => Math.min(thereIn(join(cwd, 'd'), files === 1), payload);
+      let [taken, written, kills] = [0, 0, 0];
+      for (;;) {
+        const { code, stdout } = await run(command, {
+          cwd,
+          onStart: async (child) => {
+            // Not when all of it may be there.
+            const enough = every === undefined ? (payload * 2) / 7 : 64 * 1024;
+            while ((writtenBy(child.pid) ?? enough) < enough) await setTimeout(2);
+            await setTimeout(every ?? 0);
+            child.kill('SIGSTOP');
+            const before = writtenBy(child.pid) ?? 0;
+            child.kill('SIGKILL');
+            // Of one that has ended by itself its summary tells.
+            child.once('exit', (code) => {
+              if (code === null) written += before;
+            });
+          },
+        });
+        if (code === 0) {
+          written += Number(jsonLines(stdout).at(-1)?.copiedBytes);
+          break;
+        }
+        expect(code).toBe(null);
+        kills += 1;
+        const now = has();
+        expect(now).toBeGreaterThanOrEqual(taken);
+        taken = now;
+      }
+      console.log(`${kills} kills, ${(written / payload).toFixed(2)} times its bytes were written`);
+      expect(kills).toBeGreaterThan(0);
+      expect(written).toBeLessThanOrEqual(1.2 * payload);
+      execFileSync('diff', ['-r', 's', 'd'], { cwd });
+      rmSync(cwd, { recursive: true });
+    },
+    exhaustive ? 600_000 : undefined,
+  );
 });

@@ -16,11 +16,14 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { manifest } from '../src/index.js';
 import { executable, jsonLines, program, run, scratch } from './rig.js';
 
 const has = (tool: string) => spawnSync(tool, ['--version']).error === undefined;
+/** A b3sum that knows carriage returns, and digests with names of algorithms. */
+const B3SUM = fileURLToPath(new URL('../../.setup/b3sum-1.8/bin/b3sum', import.meta.url));
 
 /** Names that text has, those that lines escape among them. */
 const NAMES = [
@@ -82,6 +85,28 @@ describe('what b3sum, sha256sum and the others make of it', () => {
     expect(await program(tool, [...options, '../M'], { cwd: at('t') })).toEqual({ code: 0, stdout: '', stderr: '' });
     appendFileSync(at('t/a.b'), '!');
     expect((await program(tool, [...options, '../M'], { cwd: at('t') })).code).toBe(1);
+  });
+
+  it.skipIf(!existsSync(B3SUM))('b3sum 1.8, also with names that 1.2 does not take, and back', async () => {
+    const names = [...NAMES, 'carriage\rreturn', 'all\r\n\\of it'];
+    const { cwd, at } = tree(names);
+    expect((await run(['manifest', '-o', 'M', 't/'], { cwd })).code).toBe(0);
+    const files = sorted(names).map(String);
+    const theirs = await program(B3SUM, ['--', ...files], { cwd: at('t') });
+    expect(readFileSync(at('M'), 'utf8')).toBe(theirs.stdout);
+    const checked = ['--check', '--quiet', '../M'];
+    expect(await program(B3SUM, checked, { cwd: at('t') })).toEqual({ code: 0, stdout: '', stderr: '' });
+    const verified = async (name: string) => {
+      const { code, stderr } = await run(['verify', '--in', 't', name], { cwd });
+      return { code, said: stderr.match(/^verified: \d+ files/)?.[0] };
+    };
+    const tagged = await program(B3SUM, ['--tag', '--', ...files], { cwd: at('t') });
+    for (const sums of [theirs.stdout, tagged.stdout]) {
+      writeFileSync(at('N'), sums);
+      expect(await verified('N')).toEqual({ code: 0, said: `verified: ${files.length} files` });
+    }
+    appendFileSync(at('t/carriage\rreturn'), '!');
+    expect([(await program(B3SUM, checked, { cwd: at('t') })).code, (await verified('N')).code]).toEqual([1, 1]);
   });
 
   it('NUL-terminated, also names that are not UTF-8', async () => {
