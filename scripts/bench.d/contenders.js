@@ -33,13 +33,21 @@ export const PEERS = {
   xcp: { executable: 'xcp', version: ['--version'] },
   cpz: { executable: 'cpz', version: ['--version'] },
   b3sum: { executable: 'b3sum', version: ['--version'] },
+  gzip: { executable: 'gzip', version: ['--version'] },
+  pigz: { executable: 'pigz', version: ['--version'] },
+  bgzip: { executable: 'bgzip', version: ['--version'] },
+  crabz: { executable: 'crabz', version: ['--version'] },
+  igzip: { executable: 'igzip', version: ['--version'] },
+  xz: { executable: 'xz', version: ['--version'] },
+  zstd: { executable: 'zstd', version: ['--version'] },
   sha256sum: { executable: 'sha256sum', version: ['--version'] },
   // Usually in a virtual environment: the variable HPCP names the executable.
   hpcp: { executable: 'hpcp', version: ['-V'] },
 };
 
 /** @typedef {keyof typeof PEERS} Peer */
-/** @typedef {Exclude<Peer, 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart'>} Copier */
+/** @typedef {'gzip' | 'pigz' | 'bgzip' | 'crabz' | 'igzip' | 'xz' | 'zstd'} Packer */
+/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -413,3 +421,91 @@ export const VERIFIERS = [
       shell('cd "$1" && exec "$3" --check --quiet "$2/manifest"', source, temporary, path('b3sum')),
   },
 ];
+
+/** Every file of a tree, where names are no matter of time, handed to `"$@"`. */
+const ALL = 'cd "$1" && find . -type f -print0 | xargs -0 -r';
+
+/**
+ * Ours on the destination, in place.
+ * @param {string} name
+ * @param {...string} command after `bulkhaul`, before the destination
+ * @returns {Contender}
+ */
+export const replacer = (name, ...command) => ({
+  name,
+  role: 'ours',
+  command: ({ path, destination }) => [process.execPath, path('bulkhaul'), ...command, '--quiet', destination],
+});
+
+/**
+ * A peer on every file of the destination, in place: on one after the other, or on as many at a time as there are CPUs.
+ * @param {Packer} program
+ * @param {string} options `THREADS` is how many CPUs there are
+ * @param {{ together?: boolean, files?: number }} [how] `together`: it is left to the peer to use them all; `files`: so many
+ *   to one run of it
+ * @returns {Contender}
+ */
+export const packer = (program, options, { together = false, files = 16 } = {}) => ({
+  name: `${together ? '' : 'xargs -P '}${program} ${options}`,
+  role: 'peer',
+  program,
+  command: ({ path, destination, threads }) =>
+    shell(
+      `${ALL} ${together ? '-n 1' : `-P "$3" -n ${files}`} "$2" ${options.replace('THREADS', '"$3"')}`,
+      ...[destination, path(program), `${threads}`],
+    ),
+});
+
+/**
+ * The contender, on archives that were made of the destination before the run that is measured.
+ * @param {Contender} maker
+ * @param {Contender} contender
+ * @param {string} [name]
+ * @returns {Contender}
+ */
+export const unpacks = (maker, contender, name = contender.name) => ({
+  ...contender,
+  name,
+  before: (place) => maker.command(place),
+});
+
+/** `bulkhaul migrate`, which copies and compresses in one pass, and proves. @type {Contender} */
+export const migrated = {
+  name: 'bulkhaul migrate --verify',
+  role: 'ours',
+  command: ({ path, source, destination }) => [
+    ...[process.execPath, path('bulkhaul'), 'migrate', '--quiet', '--verify', '--ext', 'tsv', '--'],
+    ...[`${source}/`, destination],
+  ],
+};
+
+/** What migrate_compress.py does with its files: rsync, then pigz, with a checking read before and after. @type {Contender} */
+export const pipeline = {
+  name: 'rsync, pigz, checking reads',
+  role: 'peer',
+  program: 'pigz',
+  command: ({ path, source, destination, threads }) =>
+    shell(
+      `rsync -av --partial --checksum --human-readable --itemize-changes "$1/" "$2/" > /dev/null &&
+      cd "$2" && find . -type f -print0 | PIGZ_PROGRAM=$3 xargs -0 -r -P "$4" -n 16 sh -c 'for file; do
+        sum=$(sha256sum < "$file") && "$PIGZ_PROGRAM" -6 -p 4 -k "$file" &&
+        [ "$("$PIGZ_PROGRAM" -dc "$file.gz" | sha256sum)" = "$sum" ] && rm "$file" || exit 255; done' sh`,
+      ...[source, destination, path('pigz'), `${Math.max(1, Math.floor(threads / 2))}`],
+    ),
+};
+
+/**
+ * What is in the archives of the destination is the source, as the tool of their format says.
+ * @param {Place} place
+ */
+export const holdsSource = ({ source, destination }) =>
+  shell(
+    `cd "$2" && plain=$(find . -type f ! -name '*.gz' ! -name '*.xz' ! -name '*.zst') && [ -z "$plain" ] || {
+      echo "no archives: $plain" >&2; exit 1; }
+    for kind in gz:gzip xz:xz zst:zstd; do
+      find . -name "*.\${kind%%:*}" -print0 | xargs -0 -r "\${kind##*:}" -d -q || exit; done; find . -name '*.zst' -delete; exec diff -rq "$1" "$2"`,
+    ...[source, destination],
+  );
+
+/** The destination is the source. @param {Place} place */
+export const isSource = ({ source, destination }) => ['diff', '-rq', source, destination];

@@ -5,8 +5,9 @@
  * @typedef {{ kind: 'flat', files: number, most: number }} Flat
  * @typedef {{ kind: 'deep', chains: number, depth: number, files: number, most: number }} Deep
  * @typedef {{ kind: 'big', files: number, mebibytes: number }} Big
+ * @typedef {{ kind: 'tables', files: number, mebibytes: number }} Tables text of tables in one directory; `mebibytes` in all
  * @typedef {{ kind: 'real' }} Real a tree of this machine
- * @typedef {Tree | Flat | Deep | Big | Real} Data
+ * @typedef {Tree | Flat | Deep | Big | Tables | Real} Data
  */
 
 const KIB = 1024;
@@ -31,6 +32,8 @@ export function scaled(data, scale) {
       return { ...data, chains: times(data.chains, scale) };
     case 'big':
       return { ...data, mebibytes: times(data.mebibytes, scale) };
+    case 'tables':
+      return { ...data, files: times(data.files, scale), mebibytes: times(data.mebibytes, scale) };
     case 'real':
       return data;
   }
@@ -52,6 +55,8 @@ export function generator(data, directory) {
       return ['gendeep', directory, `${data.chains}`, `${data.depth}`, `${data.files}`, `${data.most}`];
     case 'big':
       return ['genbig', directory, `${data.files}`, `${data.mebibytes}`];
+    case 'tables':
+      return ['gentsv', directory, `${data.files}`, `${data.mebibytes}`];
   }
 }
 
@@ -73,6 +78,9 @@ export function room(data) {
     }
     case 'big':
       return entriesRoom(data.files, 1, data.files * data.mebibytes * MIB);
+    case 'tables':
+      // An archive beside each, too.
+      return entriesRoom(2 * data.files, 1, 1.5 * data.mebibytes * MIB);
   }
 }
 
@@ -104,6 +112,8 @@ export function describe(data) {
       return `${count(data.chains * data.depth * data.files)} files of ${size(data.most)}, ${data.chains} chains ${data.depth} directories deep`;
     case 'big':
       return `${data.files} x ${count(data.mebibytes)} MiB`;
+    case 'tables':
+      return `${count(data.mebibytes)} MiB of TSV in ${data.files === 1 ? 'one file' : `${count(data.files)} files`}`;
     case 'real':
       return 'a real tree';
   }

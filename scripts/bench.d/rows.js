@@ -2,7 +2,9 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, noting, peer, reader, readOnce, REMOVERS, remover, resumed, SUMMERS, spread, synced, VERIFIERS, watched } from './contenders.js';
+import { bare, bigfloor, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isSource, migrated, noting, packer, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
+
+import { describe } from './data.js';
 
 /** @typedef {import('./contenders.js').Contender} Contender */
 /** @typedef {import('./data.js').Data} Data */
@@ -12,8 +14,10 @@ import { bare, bigfloor, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dro
  * @typedef {object} Row
  * @property {string} name
  * @property {string} title
- * @property {'copy' | 'again' | 'remove' | 'start'} job copy: to a new name in each run; again: where a copy is already;
- *   remove: what was made for the run; start: no tree
+ * @property {'copy' | 'again' | 'remove' | 'replace' | 'start'} job copy: to a new name in each run; again: where a copy is
+ *   already; remove: what was made for the run; replace: that, by something else; start: no tree
+ * @property {(place: import('./contenders.js').Place) => string[]} [proof] what shows after a run in the first round that
+ *   all is there, where the destination is no copy
  * @property {'tmpfs' | 'disk' | 'loop'} medium disk: an ext4 of this machine; loop: one made for the row
  * @property {Data} [data]
  * @property {boolean} [cold] page cache dropped before each run
@@ -59,6 +63,42 @@ const BIG_TARGETS = [
 ];
 
 const UNJOURNALED = 'bulkhaul copy, no journal';
+
+/** In one file, and in files as a sequencing centre has them. */
+const TABLES = [
+  /** @type {const} */ (['one', { kind: 'tables', files: 1, mebibytes: 384 }]),
+  /** @type {const} */ (['many', { kind: 'tables', files: 4000, mebibytes: 384 }]),
+];
+/** So many that each can be compressed by itself, and no more than xz has done in a minute or two. */
+const FEWER_TABLES = /** @type {const} */ ({ kind: 'tables', files: 500, mebibytes: 48 });
+
+const COMPRESS = replacer('bulkhaul compress', 'compress');
+const COMPRESS_FAST = replacer('bulkhaul compress --level 1', 'compress', '--level', '1');
+const DECOMPRESS = replacer('bulkhaul decompress', 'decompress');
+const DECOMPRESS_PLAIN = 'bulkhaul decompress, of pigz';
+
+/** Peers of one file work on it with all threads; of many, on as many files as there are threads. @param {string} name */
+function packers(name) {
+  if (name === 'many') {
+    return {
+      pigz: packer('pigz', '-6 -p 1'),
+      others: [packer('bgzip', '-f', { files: 1 }), packer('crabz', '-I -f bgzf', { files: 1 }), packer('igzip', '-1 --rm')],
+      unpigz: packer('pigz', '-d'),
+      unpackers: [packer('gzip', '-d'), packer('igzip', '-d --rm')],
+    };
+  }
+  const together = { together: true };
+  return {
+    pigz: packer('pigz', '-6 -p THREADS', together),
+    others: [
+      packer('bgzip', '-f -@ THREADS', together),
+      packer('crabz', '-I -f bgzf -p THREADS', together),
+      packer('igzip', '-1 --rm -T THREADS', together),
+    ],
+    unpigz: packer('pigz', '-d', together),
+    unpackers: [packer('gzip', '-d', together), packer('igzip', '-d --rm', together)],
+  };
+}
 
 /** @type {readonly Row[]} */
 export const ROWS = [
@@ -368,6 +408,57 @@ export const ROWS = [
       { than: 'rm -rf', faster: 1.5 },
     ],
   },
+  ...TABLES.flatMap(([name, data]) => {
+    const { pigz, others, unpigz, unpackers } = packers(name);
+    const common = { medium: /** @type {const} */ ('tmpfs'), data };
+    const crabz = others[1]?.name ?? '';
+    return [
+      {
+        ...{ name: `compress-${name}`, title: `gzip of ${describe(data)}, in place`, ...common },
+        job: /** @type {const} */ ('replace'),
+        proof: holdsSource,
+        contenders: [readOnce, COMPRESS, COMPRESS_FAST, pigz, ...others],
+        targets: [
+          { of: COMPRESS.name, than: pigz.name, faster: 2.3 },
+          { of: COMPRESS.name, than: crabz, faster: 0.95 },
+          { of: COMPRESS_FAST.name, than: pigz.name, faster: 5 },
+        ],
+      },
+      {
+        ...{ name: `decompress-${name}`, title: `gunzip of ${describe(data)}, in place`, ...common },
+        job: /** @type {const} */ ('replace'),
+        proof: isSource,
+        contenders: [
+          ...[readOnce, unpacks(COMPRESS, DECOMPRESS), unpacks(pigz, DECOMPRESS, DECOMPRESS_PLAIN)],
+          ...[unpigz, ...unpackers].map((each) => unpacks(pigz, each)),
+        ],
+        targets: [
+          { of: DECOMPRESS.name, than: unpigz.name, faster: 3 },
+          { of: DECOMPRESS_PLAIN, than: unpigz.name, faster: 2 },
+        ],
+      },
+      {
+        ...{ name: `migrate-${name}`, title: `copy, gzip and proof of ${describe(data)}`, ...common },
+        job: /** @type {const} */ ('copy'),
+        proof: holdsSource,
+        contenders: [readOnce, migrated, pipeline],
+        targets: [{ of: migrated.name, than: pipeline.name, faster: 2 }],
+      },
+    ];
+  }),
+  ...[
+    /** @type {const} */ (['xz', packer('xz', '-6')]),
+    /** @type {const} */ (['zstd', packer('zstd', '-q --rm')]),
+  ].map(([format, other]) => ({
+    name: `compress-${format}`,
+    title: `${format} of ${describe(FEWER_TABLES)}, in place`,
+    job: /** @type {const} */ ('replace'),
+    medium: /** @type {const} */ ('tmpfs'),
+    data: FEWER_TABLES,
+    proof: holdsSource,
+    contenders: [readOnce, replacer(`bulkhaul compress --format ${format}`, 'compress', '--format', format), other],
+    targets: [{ than: other.name, faster: 0.95 }],
+  })),
   {
     name: 'memory-1m-tree',
     title: 'memory at 1,000,000 entries, a bushy tree',

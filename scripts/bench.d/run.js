@@ -29,6 +29,8 @@ const MARGIN_BYTES = 2 ** 30;
 const MARGIN_INODES = 10_000;
 /** ext4 may pass over an inode for so many seconds after it was freed. */
 const FREED_INODES_REST = 60;
+/** Whether what a run works on is made for it. @param {Row} row */
+const isMade = ({ job }) => job === 'remove' || job === 'replace';
 const REHEARSAL = /** @type {const} */ ({ kind: 'tree', directories: 2, files: 10, most: 4096 });
 
 /**
@@ -168,11 +170,18 @@ export class Bench {
           const destination = already ?? join(medium.directory, `copy-${this.#names++}`);
           const place = this.#place(row, source?.path ?? medium.directory, destination, medium);
           await this.#ready(row, contender, place, source, medium);
-          if (source && row.job === 'remove') await this.children.must(['cp', '-a', source.path, destination]);
+          if (source && isMade(row)) await this.children.must(['cp', '-a', source.path, destination]);
           if (contender.before) await this.children.must(contender.before(place));
           await this.#run(row, contender, place, measured, medium, this.#warm(row, source, medium));
           if (source && row.job === 'copy') {
-            measured.missing ??= await this.#differs(source, destination, round === 0 && row.onlyAs === undefined);
+            measured.missing ??= row.proof
+              ? undefined
+              : await this.#differs(source, destination, round === 0 && row.onlyAs === undefined);
+          }
+          if (row.proof && round === 0 && contender.role !== 'yardstick') {
+            measured.missing ??= await this.#unproved(row.proof(place));
+          }
+          if (source && (row.job === 'copy' || row.job === 'replace')) {
             if (medium.isDisk && keeps) leftovers.push(destination);
             else await this.#remove(destination, medium.isDisk);
           }
@@ -205,6 +214,12 @@ export class Bench {
       contenders: measured,
       verdicts: row.targets.map((target) => verdict(target, measured)),
     };
+  }
+
+  /** What a command says that finds something missing. @param {string[]} command */
+  async #unproved(command) {
+    const { code, stderr, result } = await this.children.run(command);
+    return code === 0 ? undefined : `what is there is not the source: ${stderr || result}`;
   }
 
   /** @param {Contender} contender */
@@ -252,7 +267,7 @@ export class Bench {
       dropCaches();
       return;
     }
-    if (row.job === 'copy' || row.job === 'remove') await this.#rehearse(row, contender, place, medium);
+    if (row.job === 'copy' || isMade(row)) await this.#rehearse(row, contender, place, medium);
     // Nobody pays for what another has written, or finds the source pushed out of memory by it.
     if (medium.isDisk) await this.children.must(['sync', '-f', medium.directory]);
     // Ten million files are not read in advance: it would take longer than the copy, whose memory is what counts.
@@ -304,7 +319,7 @@ export class Bench {
       this.#sources.set(key, { path: source, ...room(REHEARSAL), counted: '' });
     }
     const destination = join(medium.directory, `rehearsed-${this.#names++}`);
-    if (row.job === 'remove') await this.children.must(['cp', '-a', source, destination]);
+    if (isMade(row)) await this.children.must(['cp', '-a', source, destination]);
     await this.children.run(contender.command({ ...place, source, destination }));
     rmSync(destination, { recursive: true, force: true });
   }

@@ -194,6 +194,8 @@ describe('rows', () => {
         'verify-manifest',
       ],
       ...['list', 'partition', 'spread', 'compare', 'remove'],
+      ...['compress-one', 'decompress-one', 'migrate-one', 'compress-many', 'decompress-many', 'migrate-many'],
+      ...['compress-xz', 'compress-zstd'],
       ...['memory-1m-tree', 'memory-1m-flat', 'memory-10m-tree', 'memory-10m-flat', 'start'],
     ]);
   });
@@ -282,6 +284,10 @@ describe('data', () => {
     [
       { kind: 'big', files: 2, mebibytes: 1024 },
       { files: 2, mebibytes: 51 },
+    ],
+    [
+      { kind: 'tables', files: 4000, mebibytes: 384 },
+      { files: 200, mebibytes: 19 },
     ],
     [{ kind: 'real' }, { kind: 'real' }],
   ])('%j shrinks', (data, expected) => {
