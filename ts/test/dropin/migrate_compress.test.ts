@@ -325,6 +325,23 @@ describe('what the original loses', () => {
     expect(readFileSync(join(cwd, 'd/sub1/README.txt'), 'utf8')).toBe('another file');
   });
 
+  it('--check-existing reads archives of xz, and takes none that is damaged for its file', async () => {
+    const { migrate, names, cwd } = tree({
+      ...FILES,
+      'f/sub1/x.tsv': `${TEXT}x`,
+      'f/sub2/deep/y.CLUSTERS': `${TEXT}y`,
+    });
+    const damaged = join(cwd, 'f/sub2/deep/y.CLUSTERS');
+    execFileSync('xz', [join(cwd, 'f/sub1/x.tsv'), damaged]);
+    const archive = readFileSync(`${damaged}.xz`);
+    // The check of its content, before the index and the footer of 12 bytes each, says something else.
+    writeFileSync(`${damaged}.xz`, archive.fill(0, archive.length - 32, archive.length - 24));
+    const { code, stderr } = await migrate('--check-existing', '--check-path', 'f');
+    expect(code, stderr).toBe(0);
+    expect(names()).not.toContain('sub1/x.tsv.gz');
+    expect(names()).toContain('sub2/deep/y.CLUSTERS.gz');
+  });
+
   it('what an earlier run left as it was goes where its archive has the same content', async () => {
     const { migrate, names } = tree({ ...FILES, 'd/sub1/x.tsv': `${TEXT}x`, 'd/sub2/old.tsv': TEXT });
     expect((await migrate()).code).toBe(0);

@@ -4,6 +4,8 @@
  * Comes in: a directory of the source, and who knows what is there; goes out: the path of the list, or nothing where all is to be
  * copied. Names are bytes; what can't be listed is left to the copy, which tells it.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   type BigIntStats,
   closeSync,
@@ -18,6 +20,7 @@ import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { fromBytes, toBytes } from '../../../names.js';
+import { PROGRAM } from '../../run.js';
 import type { FileRecord } from './state.js';
 
 /** Whether a regular file is there, by its path relative to the source. */
@@ -83,7 +86,7 @@ export function knownBy(records: readonly FileRecord[], dest: string): Known {
   };
 }
 
-/** What is below another directory with the same content: the file itself, or its gzip archive. */
+/** What is below another directory with the same content: the file itself, or its archive, gzip or xz. */
 export function knownIn(source: string, directory: string): Known {
   return async (path, stat) => {
     const own = toBytes(`${source}/${path}`);
@@ -93,10 +96,33 @@ export function knownIn(source: string, directory: string): Known {
       const equal = await isSame(own, (compare) => pipeline(createReadStream(other), compare));
       if (equal) return true;
     }
-    const archive = toBytes(`${directory}/${path}.gz`);
-    if (!statSync(archive, { throwIfNoEntry: false })?.isFile()) return false;
-    return isSame(own, (compare) => pipeline(createReadStream(archive), createGunzip(), compare));
+    for (const [suffix, unpack] of UNPACKERS) {
+      const archive = `${directory}/${path}${suffix}`;
+      const isFile = statSync(toBytes(archive), { throwIfNoEntry: false })?.isFile();
+      if (isFile && (await isSame(own, (compare) => unpack(archive, compare)))) return true;
+    }
+    return false;
   };
+}
+
+/** How the content of an archive is read, by what its name ends with. Damage throws. */
+const UNPACKERS: readonly [string, (archive: string, compare: Compare) => Promise<void>][] = [
+  ['.gz', (archive, compare) => pipeline(createReadStream(toBytes(archive)), createGunzip(), compare)],
+  ['.xz', unpacked],
+];
+
+/** The content of an archive that Node.js does not read, by a run of our own. */
+async function unpacked(archive: string, compare: Compare): Promise<void> {
+  // No argument can have it: then it counts as not there.
+  if (!Buffer.from(archive).equals(toBytes(archive))) throw new Error('a name that is not UTF-8');
+  const [node, ...main] = PROGRAM;
+  const child = spawn(node, [...main, 'decompress', '-c', '--quiet', '--', archive], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const ended = once(child, 'close');
+  await pipeline(child.stdout, compare);
+  const [code] = await ended;
+  if (code !== 0) throw new Error(`${archive} can't be read`);
 }
 
 type Compare = (content: AsyncIterable<Buffer>) => Promise<void>;
