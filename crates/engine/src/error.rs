@@ -271,6 +271,11 @@ impl Fault {
         }
     }
 
+    /// There was no room for something.
+    pub fn is_full(&self) -> bool {
+        matches!(self.cause, Cause::Errno(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
+    }
+
     /// What the plan was made for is not in the destination any more.
     pub fn is_stale(&self) -> bool {
         matches!(

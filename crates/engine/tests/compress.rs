@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -28,7 +28,7 @@ use crate::rig::fault::{again, can_hold_everything, each, finish, order, say, st
 use crate::rig::{NOBODY, Scratch, Tree, apart, content, has_staging, modified, run, watch};
 
 /// The only root, for what is in it.
-fn files(path: &Path) -> Files {
+pub fn files(path: &Path) -> Files {
     Files {
         sources: vec![Root {
             path: path.as_os_str().as_bytes().to_vec(),
@@ -1036,6 +1036,107 @@ fn in_a_directory_that_is_read_only_nothing_happens() {
         assert_eq!(names, ["d", "d/closed", "d/theirs.gz", "mine"]);
     };
     apart(TEST, NOBODY, prepare, body, after);
+}
+
+/// An archive that goes on growing while it is read, or after that: it stays, and is told.
+#[test]
+fn an_archive_that_changes_is_kept() {
+    const TEST: &str = "compress::an_archive_that_changes_is_kept";
+    if let Some(words) = order() {
+        failpoint::arm(Some(Plan {
+            call: Some(Call::StatFd),
+            nth: words[1].parse().unwrap(),
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let report = trial(Path::new(&words[0]), Direction::Unpack).unwrap();
+        failpoint::disarm();
+        return say(&format!("{} {:?}", report.is_complete(), failures(&report)));
+    }
+    let scratch = Scratch::new();
+    let made = scratch.tree("made");
+    made.file("a", text(1, 50_000));
+    complete(compress(made.path(), |_| ()));
+    let whole = made.read("a.gz");
+    let mut told = 0;
+    for nth in 0.. {
+        let tree = scratch.tree(&nth.to_string());
+        tree.file("a.gz", &whole);
+        let log = scratch.at("log");
+        let mut stops = 0;
+        let said = with_stops(
+            again(TEST, &[tree.path().display().to_string(), nth.to_string()], &log),
+            &log,
+            |_| {
+                stops += 1;
+                // One more archive: gzip takes both for one.
+                if let Ok(mut file) = fs::OpenOptions::new().append(true).open(tree.at("a.gz")) {
+                    file.write_all(&whole).unwrap();
+                }
+            },
+        );
+        if stops == 0 {
+            break;
+        }
+        let (plain, archive) = (fs::read(tree.at("a")).ok(), fs::read(tree.at("a.gz")).ok());
+        let twice = text(1, 50_000).repeat(2);
+        assert!(
+            archive.is_some() || plain == Some(twice) || said.contains("true "),
+            "call {nth}: {said}"
+        );
+        if said.contains("changed") {
+            told += 1;
+            assert!(archive.is_some() && plain.is_none(), "call {nth}: {said}");
+        }
+        assert!(!has_staging(tree.path()), "call {nth}: {said}");
+    }
+    assert!(told > 2, "{told}");
+}
+
+/// Sizes around 2^32, where the size in the trailer of gzip begins anew, in every format, there and back, as others read it too.
+#[test]
+#[ignore = "takes minutes: scripts/test --exhaustive"]
+fn of_four_gibibytes() {
+    for size in [(1_u64 << 32) - 1, 1 << 32, (1 << 32) + 1] {
+        for format in Format::ALL {
+            let scratch = Scratch::new();
+            let tree = scratch.tree("t");
+            // Text at both ends, and zeros between.
+            let lay_out = |path: &Path| {
+                let file = fs::File::create(path).unwrap();
+                file.set_len(size).unwrap();
+                file.write_all_at(&text(1, 100_000), 0).unwrap();
+                file.write_all_at(&text(2, 100_000), size - 100_000).unwrap();
+            };
+            lay_out(&tree.at("a"));
+            lay_out(&scratch.at("other"));
+            let with = |o: &mut CompressOptions| (o.format, o.level) = (format, Some(1));
+            let report = complete(compress(tree.path(), with));
+            assert_eq!((report.conversions[0].before, tree.names().len()), (size, 1));
+            let archive = tree.at(tree.names()[0].as_str());
+            let program = match format {
+                Format::Bgzf | Format::Gzip => "gzip",
+                Format::Xz => "xz",
+                Format::Zstd => "zstd",
+            };
+            let script = "\"$1\" -dc \"$2\" | cmp - \"$3\"";
+            crate::rig::must(
+                "bash",
+                &[
+                    &"-o",
+                    &"pipefail",
+                    &"-c",
+                    &script,
+                    &"sh",
+                    &program,
+                    &archive,
+                    &scratch.at("other"),
+                ],
+            );
+            complete(decompress(tree.path(), |o| o.sparse = true));
+            crate::rig::must("cmp", &[&tree.at("a"), &scratch.at("other")]);
+        }
+    }
 }
 
 #[test]

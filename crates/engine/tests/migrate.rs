@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -17,8 +18,11 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::compress::{content_of, text};
 use crate::faults::assert_none;
-use crate::rig::fault::{again, each, finish, order, say};
-use crate::rig::{Copied, Scratch, Tree, attempt, content, contents, has_staging, modified, must, named, options};
+use crate::power::Disk;
+use crate::rig::fault::{again, each, finish, order, say, stopped, with_stops};
+use crate::rig::{
+    Copied, NOBODY, Scratch, Tree, apart, attempt, content, contents, has_staging, modified, must, named, options,
+};
 
 /// The names that end so become archives.
 fn packing(extensions: &[&str]) -> Packing {
@@ -271,15 +275,35 @@ fn names_of_one_file_are_names_of_one_archive() {
         .link("d/c.dat", "a.tsv")
         .link("d/e.dat", "a.tsv");
     let to = scratch.at("to");
-    for verify in [false, true] {
-        migrate(&from, &to, |options, _| options.verify = verify).complete();
+    for (verify, index) in [(false, false), (true, true), (false, true)] {
+        let with = |options: &mut CopyOptions, packing: &mut Packing| {
+            (options.verify, packing.index) = (verify, index);
+        };
+        migrate(&from, &to, with).complete();
         let inode = |name: &str| fs::metadata(to.join(name)).unwrap().ino();
         assert_eq!(inode("a.tsv.gz"), inode("b.tsv.gz"));
         assert_eq!(inode("d/c.dat"), inode("d/e.dat"));
         assert_ne!(inode("a.tsv.gz"), inode("d/c.dat"));
         assert_eq!(content_of(&to.join("b.tsv.gz")), Some(text(1, 5000)));
         assert_eq!(fs::read(to.join("d/e.dat")).unwrap(), text(1, 5000));
+        for name in ["a.tsv.gz.gzi", "b.tsv.gz.gzi"] {
+            assert_eq!(to.join(name).exists(), index, "{name}");
+        }
+        if index {
+            assert_eq!(inode("a.tsv.gz.gzi"), inode("b.tsv.gz.gzi"));
+            fs::remove_file(to.join("b.tsv.gz.gzi")).unwrap();
+        }
     }
+    // Another content has another index, for both.
+    fs::write(from.at("a.tsv"), text(2, 300_000)).unwrap();
+    migrate(&from, &to, |_, packing| packing.index = true).complete();
+    let inode = |name: &str| fs::metadata(to.join(name)).unwrap().ino();
+    assert_eq!(
+        (inode("a.tsv.gz"), inode("a.tsv.gz.gzi")),
+        (inode("b.tsv.gz"), inode("b.tsv.gz.gzi"))
+    );
+    let part = must("bgzip", &[&"-b", &"200000", &"-s", &"10", &to.join("b.tsv.gz")]);
+    assert_eq!(part.as_bytes(), &text(2, 300_000)[200_000..200_010]);
 }
 
 #[test]
@@ -671,4 +695,210 @@ fn a_flipped_bit_between_writing_and_reading_back_is_found() {
         said.matches(&format!("told {} right", usize::MAX)).count() > 5,
         "{said}"
     );
+}
+
+/// What a run that died has finished in a directory that nobody sees yet is not made again, nor its index.
+#[test]
+fn archives_of_a_directory_that_was_not_published_stay() {
+    const TEST: &str = "migrate::archives_of_a_directory_that_was_not_published_stay";
+    const FILES: u64 = 120;
+    if let Some(words) = order() {
+        failpoint::arm(Some(Plan {
+            call: Some(Call::Create),
+            nth: 200,
+            count: 1,
+            effect: Effect::Exit,
+        }));
+        let base = Path::new(&words[0]);
+        let lived = migrate(&Tree::new(base.join("from")), &base.join("to"), |options, packing| {
+            (options.jobs, packing.index) = (1, true);
+        });
+        panic!("it lived: {lived:?}");
+    }
+    let scratch = Scratch::new();
+    let from = scratch.tree("from");
+    for number in 0..FILES {
+        from.file(format!("{number}.tsv"), text(u8::try_from(number).unwrap(), 5000));
+    }
+    let log = scratch.at("log");
+    let (code, said) = finish(again(TEST, &[scratch.path().display().to_string()], &log), &log);
+    assert_eq!(code, Some(99), "{said}");
+    assert!(!scratch.at("to").exists());
+    let with = |_: &mut CopyOptions, packing: &mut Packing| packing.index = true;
+    let report = migrate(&from, &scratch.at("to"), with).complete().report;
+    // Those that waited for their sync are made again.
+    let kept = report.totals.file_outcomes[Outcome::Skipped as usize];
+    assert!((60..FILES).contains(&kept), "{kept}");
+    assert_eq!(Tree::new(scratch.at("to")).names().len() as u64, 2 * FILES);
+    assert!(!has_staging(scratch.path()));
+}
+
+/// Where the power goes, on each kind of file system.
+const CUTS: usize = 14;
+
+/// The power goes at some calls: a name has its old archive or its new one, whole, and the next run does the rest.
+#[test]
+fn a_power_cut_costs_nothing() {
+    const TEST: &str = "migrate::a_power_cut_costs_nothing";
+    if let Some(words) = order() {
+        failpoint::arm(words[1].parse().ok().map(|nth| Plan {
+            call: None,
+            nth,
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let report = trial(Path::new(&words[0])).unwrap();
+        let calls = failpoint::disarm();
+        assert!(report.is_complete());
+        return say(&format!("calls {}", calls.len()));
+    }
+    let mut wrong = Vec::new();
+    for kind in ["ext4", "xfs"] {
+        let scratch = Scratch::new();
+        let Some(disk) = Disk::new(&scratch, kind) else { return };
+        let log = scratch.at("log");
+        let lay_out = |name: &str| {
+            let base = disk.point.join(name);
+            lay_out(&base);
+            disk.sync();
+            base
+        };
+        let words = |base: &Path, nth: &str| [base.display().to_string(), nth.to_owned()];
+        let (code, said) = finish(again(TEST, &words(&lay_out("count"), "-"), &log), &log);
+        assert_eq!(code, Some(0), "{said}");
+        let calls: usize = said
+            .split("calls ")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        for number in 0..CUTS {
+            let base = lay_out(&number.to_string());
+            // To beyond the last, in another order on each.
+            let nth = calls * (number * 5 % CUTS + 1) / (CUTS - 1);
+            let mut child = again(TEST, &words(&base, &nth.to_string()), &log).spawn().unwrap();
+            let midway = stopped(&mut child);
+            disk.cut(number % 2 == 0);
+            if midway {
+                child.kill().unwrap();
+            }
+            child.wait().unwrap();
+            disk.restore();
+            let what = spoilt(&base, false).or_else(|| {
+                // Without reading all of it again: nothing may be taken for finished that is not.
+                let report = migrate(&Tree::new(base.join("from")), &base.join("to"), |options, packing| {
+                    (options.jobs, packing.index) = (1, true);
+                });
+                let report = report.report;
+                let failed = (!report.is_complete()).then(|| format!("the next run failed: {:?}", report.failures));
+                let left = || has_staging(&base.join("to")).then(|| "the next run left something".to_owned());
+                failed.or_else(|| spoilt(&base, true)).or_else(left)
+            });
+            wrong.extend(what.map(|what| format!("{kind} call {nth} of {calls}: {what}")));
+            fs::remove_dir_all(&base).unwrap();
+            disk.sync();
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// There is no room for an archive: it is told, what was there stays, and nothing is left.
+#[test]
+fn a_full_disk_costs_nothing() {
+    let scratch = Scratch::new();
+    let Some(disk) = scratch.file_system("tmpfs", "size=1m") else {
+        return;
+    };
+    let from = scratch.tree("from");
+    from.file("a.tsv", content(1, 600_000)).file("b.tsv", text(2, 5000));
+    let to = disk.join("to");
+    migrate(&from, &to, plain).complete();
+    let before = fs::read(to.join("a.tsv.gz")).unwrap();
+    from.file("a.tsv", content(3, 600_001))
+        .file("c.tsv", content(4, 600_000));
+    for verify in [false, true] {
+        let copied = migrate(&from, &to, |options, _| options.verify = verify).incomplete();
+        let told = copied.failures(&to);
+        assert!(told.iter().all(|line| line.starts_with("no-space ")), "{told:?}");
+        assert!(fs::read(to.join("a.tsv.gz")).unwrap() == before && !to.join("c.tsv.gz").exists());
+        assert_eq!(content_of(&to.join("b.tsv.gz")), Some(text(2, 5000)));
+        assert!(!has_staging(&disk));
+    }
+}
+
+/// A file that goes on growing while it is read is told, and gets no archive, or one of all that it had at some time.
+#[test]
+fn a_file_that_grows_is_told_or_whole() {
+    const TEST: &str = "migrate::a_file_that_grows_is_told_or_whole";
+    if let Some(words) = order() {
+        failpoint::arm(Some(Plan {
+            call: Some(Call::StatFd),
+            nth: words[1].parse().unwrap(),
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let report = trial(Path::new(&words[0])).unwrap();
+        failpoint::disarm();
+        return say(&format!("{} {:?}", report.is_complete(), report.failures));
+    }
+    let scratch = Scratch::new();
+    let mut whole = 0;
+    for nth in 0.. {
+        let base = scratch.at(&nth.to_string());
+        let from = Tree::new(base.join("from"));
+        from.file("a.tsv", text(1, 50_000));
+        let log = scratch.at("log");
+        let words = [base.display().to_string(), nth.to_string()];
+        let mut stops = 0;
+        let said = with_stops(again(TEST, &words, &log), &log, |_| {
+            stops += 1;
+            let mut file = fs::OpenOptions::new().append(true).open(from.at("a.tsv")).unwrap();
+            file.write_all(b"more").unwrap();
+        });
+        if stops == 0 {
+            break;
+        }
+        let archive = content_of(&base.join("to/a.tsv.gz"));
+        let grown = [text(1, 50_000), b"more".to_vec()].concat();
+        let fits = archive
+            .as_ref()
+            .is_none_or(|there| *there == grown || *there == text(1, 50_000));
+        assert!(
+            fits && (archive.is_some() || said.contains("false ")),
+            "call {nth}: {said}"
+        );
+        assert!(!has_staging(&base), "call {nth}: {said}");
+        whole += usize::from(archive.as_ref() == Some(&grown));
+    }
+    assert!(whole > 2, "{whole}");
+}
+
+/// Who may not write into a directory is told so, and what is there stays as it is.
+#[test]
+fn in_a_directory_that_is_read_only_nothing_happens() {
+    const TEST: &str = "migrate::in_a_directory_that_is_read_only_nothing_happens";
+    let prepare = |scratch: &Scratch| {
+        let from = scratch.tree("from");
+        from.file("closed/a.tsv", text(1, 5000))
+            .file("open/b.tsv", text(2, 5000));
+        let to = scratch.tree("to");
+        to.dir("closed").dir("open").mode("open", 0o777).mode("closed", 0o755);
+    };
+    let body = |scratch: &Path| {
+        let from = Tree::new(scratch.join("from"));
+        let to = scratch.join("to");
+        let copied = migrate(&from, &to, |options, _| options.owner = false).incomplete();
+        let told = copied.failures(&to);
+        assert!(
+            told.contains(&"permission create EACCES closed/a.tsv.gz".to_owned()),
+            "{told:?}"
+        );
+    };
+    let after = |scratch: &Scratch| {
+        assert_eq!(Tree::new(scratch.at("to")).names(), ["closed", "open", "open/b.tsv.gz"]);
+    };
+    apart(TEST, NOBODY, prepare, body, after);
 }

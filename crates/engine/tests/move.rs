@@ -18,8 +18,8 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use crate::faults::assert_none;
 use crate::rig::fault::{Facts, again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say};
 use crate::rig::{
-    Copied, Scratch, Tree, attempt, content, contents, copy, has_staging, modified, named, options, root, set_time,
-    watch,
+    Copied, NOBODY, Scratch, Tree, apart, attempt, content, contents, copy, has_staging, modified, named, options,
+    root, set_time, watch,
 };
 
 fn transfer(sources: &[SourceArgument], to: &Path, change: impl FnOnce(&mut CopyOptions)) -> Copied {
@@ -753,4 +753,124 @@ fn what_was_aside_is_no_change_of_its_directory() {
     let moved = copy(&[named(source.path())], to.path(), |o| o.remove_sources = true).complete();
     assert!(!source.path().exists(), "{moved:?} {:?}", source.names());
     assert_eq!(modified(&to.at("s/sub")), (1_500_000_000, 0));
+}
+
+/// A bit that flips in any read, or in all from one on: an entry goes where its copy is what it is, and stays otherwise.
+#[test]
+fn a_flipped_bit_costs_nothing() {
+    const TEST: &str = "r#move::a_flipped_bit_costs_nothing";
+    if let Some(words) = order() {
+        let step = if exhaustive() { 1 } else { 5 };
+        for (nth, count) in (0..).step_by(step).flat_map(|nth| [(nth, 1), (nth, usize::MAX)]) {
+            let trial = Trial::new(Path::new(&words[0]).join(format!("{nth}-{count}")), false);
+            let wanted = facts(&trial.base.join("s"));
+            failpoint::arm(Some(Plan {
+                call: Some(Call::Read),
+                nth,
+                count,
+                effect: Effect::Flip,
+            }));
+            let report = trial.run().unwrap();
+            let hits = failpoint::hits();
+            failpoint::disarm();
+            let lost = trial.lost(&wanted);
+            trial.clear();
+            if hits == 0 {
+                break;
+            }
+            let told = if report.is_complete() { "complete" } else { "told" };
+            say(&format!(
+                "{told} {count} {nth} {}",
+                lost.unwrap_or_else(|| "right".into())
+            ));
+        }
+        return say("done");
+    }
+    let scratch = Scratch::new();
+    if !can_hold_everything(scratch.path()) {
+        return;
+    }
+    let log = scratch.at("log");
+    let (code, said) = finish(again(TEST, &[scratch.path().display().to_string()], &log), &log);
+    assert!(code == Some(0) && said.contains("done\n"), "{said}");
+    let tried = |line: &&str| line.starts_with("complete ") || line.starts_with("told ");
+    let wrong: Vec<String> = said
+        .lines()
+        .filter(|line| tried(line) && !line.ends_with(" right"))
+        .map(str::to_owned)
+        .collect();
+    assert!(said.lines().filter(tried).count() > 4, "{said}");
+    assert_none(&wrong);
+}
+
+/// What has no room stays, whole, and nothing unfinished is left.
+#[test]
+fn a_full_disk_costs_nothing() {
+    let scratch = Scratch::new();
+    let Some(disk) = scratch.file_system("tmpfs", "size=1m") else {
+        return;
+    };
+    let source = scratch.tree("s");
+    let sizes = [("a", 300_000), ("b", 900_000), ("c/d", 10_000), ("e", 600_000)];
+    for (seed, (name, size)) in (1..).zip(sizes) {
+        source.file(name, content(seed, size));
+    }
+    let to = disk.join("d");
+    let copied = transfer(&[contents(source.path())], &to, |o| o.jobs = 1).incomplete();
+    let told = copied.failures(&to);
+    assert!(
+        !told.is_empty() && told.iter().all(|line| line.starts_with("no-space ")),
+        "{told:?}"
+    );
+    for (seed, (name, size)) in (1..).zip(sizes) {
+        let places = [source.at(name), to.join(name)].map(|path| fs::read(path).ok());
+        let whole = places.iter().flatten().all(|there| *there == content(seed, size));
+        assert!(whole && places.iter().flatten().count() == 1, "{name}: {told:?}");
+    }
+    assert!(!has_staging(&disk));
+}
+
+/// Who may not write into a directory moves nothing into it, and out of it only what can go: the rest is told, and stays.
+#[test]
+fn in_directories_that_are_read_only_nothing_is_lost() {
+    const TEST: &str = "r#move::in_directories_that_are_read_only_nothing_is_lost";
+    let prepare = |scratch: &Scratch| {
+        let source = scratch.tree("s");
+        source
+            .file("closed/a", "a")
+            .file("open/b", "b")
+            .file("open/there/c", "c");
+        let to = scratch.tree("d");
+        to.dir("open/there").mode("open/there", 0o755);
+        for (tree, name) in [
+            (&source, ""),
+            (&source, "open"),
+            (&source, "open/there"),
+            (&to, ""),
+            (&to, "open"),
+        ] {
+            tree.mode(name, 0o777);
+        }
+        for name in ["closed/a", "open/b", "open/there/c"] {
+            source.owner(name, 65534, 65534);
+        }
+    };
+    let body = |scratch: &Path| {
+        let to = scratch.join("d");
+        let copied = transfer(&[contents(scratch.join("s"))], &to, |o| o.owner = false).incomplete();
+        assert!(copied.report.kept_sources > 1, "{copied:?}");
+    };
+    let after = |scratch: &Scratch| {
+        let names = |tree: &str| Tree::new(scratch.at(tree)).names();
+        let has = |tree: &str, name: &str| names(tree).contains(&name.to_owned());
+        assert!(has("s", "closed/a") && has("s", "open/there/c") && !has("d", "open/there/c"));
+        assert!(
+            has("d", "open/b") && !has("s", "open/b"),
+            "{:?} {:?}",
+            names("s"),
+            names("d")
+        );
+        assert!(!has_staging(scratch.path()));
+    };
+    apart(TEST, NOBODY, prepare, body, after);
 }

@@ -4,14 +4,20 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use bulkhaul_engine::ArchiveFormat as Format;
 use bulkhaul_engine::bytes::transfer::CHUNK_BYTES;
-use bulkhaul_engine::copy::options::{CopyOptions, FilesFrom, Gathered};
+use bulkhaul_engine::compress::compression;
+use bulkhaul_engine::compress::options::CompressOptions;
+use bulkhaul_engine::copy::options::{CopyOptions, FilesFrom, Gathered, Packing};
+use bulkhaul_engine::report::Report;
 use bulkhaul_engine::report::counters::Totals;
+use bulkhaul_formats::codec::Codec;
 use bulkhaul_formats::progress::{self, Progress, Ranges};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::compress::{content_of, files, text};
 use crate::faults::assert_none;
 use crate::rig::fault::{again, each, exhaustive, finish, order, say, stopped};
 use crate::rig::{Scratch, Tree, compare, content, contents, copy, has_staging, must, options, root};
@@ -22,7 +28,10 @@ const SIZE: u64 = 2 * CHUNK_BYTES + 5000;
 
 /// Content that differs from place to place.
 fn big(tree: &Tree, name: &str, size: u64) {
-    let block = content(5, usize::try_from(MIB).unwrap() + 7);
+    repeat(tree, name, size, &content(5, usize::try_from(MIB).unwrap() + 7));
+}
+
+fn repeat(tree: &Tree, name: &str, size: u64, block: &[u8]) {
     let file = File::create(tree.at(name)).unwrap();
     let mut at = 0;
     while at < size {
@@ -719,4 +728,336 @@ fn what_was_gathered_becomes_the_copy() {
         must("touch", &[&"-r", &source.path(), &to.path()]);
         compare(source.path(), to.path());
     }
+}
+
+/// How an archive of a big file is made in a test: in place, or on its way to one of [`PLACES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Manner {
+    place: &'static str,
+    format: Format,
+    level: u32,
+    index: bool,
+}
+
+const IN_PLACE: &str = "source";
+
+impl Manner {
+    fn new(place: &'static str, format: Format) -> Self {
+        Self {
+            place,
+            format,
+            level: 1,
+            index: format == Format::Bgzf,
+        }
+    }
+
+    /// In a base that has the source, as [`Manner::lay_out`] leaves it.
+    fn job(self, base: &Path, jobs: usize) -> bulkhaul_engine::job::Job {
+        let (format, level, index) = (self.format, Some(self.level), self.index);
+        let source = base.join("source");
+        if self.place == IN_PLACE {
+            let mut files = files(&source);
+            (files.jobs, files.entry_events) = (jobs, false);
+            return compression(CompressOptions {
+                files,
+                format,
+                level,
+                index,
+                ..CompressOptions::default()
+            })
+            .unwrap();
+        }
+        let packing = Packing {
+            format,
+            level,
+            extensions: vec![b"tsv".to_vec()],
+            min_size: 0,
+            index,
+            memory: None,
+            replace: true,
+        };
+        bulkhaul_engine::copy::job(CopyOptions {
+            jobs,
+            verify: true,
+            entry_events: false,
+            packing: Some(packing),
+            ..options(&[contents(&source)], base.join(self.place))
+        })
+        .unwrap()
+    }
+
+    fn run(self, base: &Path) -> Report {
+        self.job(base, 2).run().unwrap()
+    }
+
+    fn lay_out(self, base: &Path) {
+        // It becomes smaller, and quickly.
+        let block = text(5, usize::try_from(MIB).unwrap() + 7);
+        repeat(&Tree::new(base.join("source")), "big.tsv", SIZE, &block);
+        if self.place == PLACES[0] {
+            fs::create_dir_all(base.join(self.place)).unwrap();
+        }
+    }
+
+    fn archive(self, base: &Path) -> PathBuf {
+        base.join(self.place).join(format!("big.tsv{}", self.format.suffix()))
+    }
+
+    /// What the archive that was begun says of itself.
+    fn record(self, base: &Path) -> Option<Progress> {
+        let room = Codec::new(self.format, None).unwrap().most_bytes(SIZE);
+        begun(base, SIZE).and_then(|file| record(&file, room))
+    }
+
+    /// The words of a child that dies, which has to begin with [`die_packing`].
+    fn words(self, base: &Path, call: &str, nth: usize) -> [String; 6] {
+        let format = Format::ALL.iter().position(|format| *format == self.format).unwrap();
+        let place = [IN_PLACE, PLACES[0], PLACES[1]].iter().position(|p| *p == self.place);
+        [
+            base.display().to_string(),
+            place.unwrap().to_string(),
+            format.to_string(),
+            self.level.to_string(),
+            call.to_owned(),
+            nth.to_string(),
+        ]
+    }
+
+    /// What is wrong when it is done: `wanted`, the archive that an undisturbed run makes.
+    fn wrong(self, base: &Path, wanted: &[u8]) -> Option<String> {
+        let archive = self.archive(base);
+        if fs::read(&archive).ok().as_deref() != Some(wanted) {
+            return Some("the archive is another".into());
+        }
+        if self.index {
+            let part = must("bgzip", &[&"-b", &"33000000", &"-s", &"20", &archive]);
+            let content = content_of(&archive).unwrap();
+            if part.as_bytes() != &content[33_000_000..33_000_020] {
+                return Some("the index is another".into());
+            }
+        }
+        if (self.place == IN_PLACE) == base.join("source/big.tsv").exists() {
+            return Some("the source is there when it should not, or gone".into());
+        }
+        has_staging(base).then(|| "something is left".into())
+    }
+}
+
+/// In the child: makes an archive, and dies on the way.
+fn die_packing(words: &[String]) {
+    let format = Format::ALL[words[2].parse::<usize>().unwrap()];
+    let place = [IN_PLACE, PLACES[0], PLACES[1]][words[1].parse::<usize>().unwrap()];
+    let level = words[3].parse().unwrap();
+    let manner = Manner {
+        level,
+        ..Manner::new(place, format)
+    };
+    let call = match words[4].as_str() {
+        "write" => Some(Call::Write),
+        "sync" => Some(Call::SyncData),
+        _ => None,
+    };
+    let job = manner.job(Path::new(&words[0]), 1);
+    failpoint::arm(words[5].parse().ok().map(|nth| Plan {
+        call,
+        nth,
+        count: 1,
+        effect: Effect::Exit,
+    }));
+    let report = job.run().unwrap();
+    let calls = failpoint::disarm();
+    assert!(report.is_complete(), "{report:?}");
+    say(&format!("calls {}", calls.len()));
+}
+
+/// The archive that an undisturbed run makes.
+fn archive_of(manner: Manner) -> Vec<u8> {
+    let scratch = Scratch::new();
+    manner.lay_out(scratch.path());
+    assert!(manner.run(scratch.path()).is_complete());
+    let archive = fs::read(manner.archive(scratch.path())).unwrap();
+    let content = content_of(&manner.archive(scratch.path())).unwrap();
+    assert!(content.len() as u64 == SIZE);
+    archive
+}
+
+/// A big file that is being packed is gone on with where a run that died was, and it is as if none had: in the middle, and
+/// where the archive has all its content and is being proved.
+#[test]
+fn an_archive_is_gone_on_with() {
+    const TEST: &str = "resume::an_archive_is_gone_on_with";
+    if let Some(words) = order() {
+        return die_packing(&words);
+    }
+    for (format, places) in [
+        (Format::Bgzf, &[IN_PLACE, PLACES[0], PLACES[1]][..]),
+        (Format::Gzip, &[PLACES[0]]),
+        (Format::Xz, &[IN_PLACE]),
+        (Format::Zstd, &[PLACES[1]]),
+    ] {
+        let wanted = archive_of(Manner::new(IN_PLACE, format));
+        for place in places {
+            let manner = Manner::new(place, format);
+            // The third block of the largest ones has just come.
+            let points = [("write", 7), ("sync", 0)];
+            let both = format == Format::Bgzf && *place == IN_PLACE;
+            let points = if both { &points[..] } else { &points[..1] };
+            for &(call, nth) in points {
+                let scratch = Scratch::new();
+                let base = scratch.path();
+                manner.lay_out(base);
+                let log = scratch.at("log");
+                let (code, said) = finish(again(TEST, &manner.words(base, call, nth), &log), &log);
+                assert_eq!(code, Some(99), "{said}");
+                let what = format!("{manner:?} {call}");
+                let there = manner.record(base).unwrap().marks[0].clone().unwrap();
+                assert!(call == "write" || there.content == SIZE, "{what}: {there:?}");
+                let report = manner.run(base);
+                let totals = report.totals;
+                assert!(report.is_complete(), "{what}: {report:?}");
+                assert_eq!(
+                    (totals.resumed_files, totals.resumed_bytes),
+                    (1, there.content),
+                    "{what}"
+                );
+                assert_eq!(manner.wrong(base, &wanted), None, "{what}");
+            }
+        }
+    }
+}
+
+/// The process dies at every call of a compression of a big file, or at every few of them, and the next one too.
+#[test]
+fn death_at_every_call_of_a_compression() {
+    const TEST: &str = "resume::death_at_every_call_of_a_compression";
+    if let Some(words) = order() {
+        return die_packing(&words);
+    }
+    let scratch = Scratch::new();
+    let manner = Manner::new(IN_PLACE, Format::Bgzf);
+    let wanted = archive_of(manner);
+    let (count, log) = (scratch.at("count"), scratch.at("log"));
+    manner.lay_out(&count);
+    let mut words = manner.words(&count, "any", 0);
+    words[5] = "-".into();
+    let (code, said) = finish(again(TEST, &words, &log), &log);
+    assert_eq!(code, Some(0), "{said}");
+    let calls: usize = said
+        .split("calls ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let points: Vec<usize> = (0..calls).step_by(if exhaustive() { 1 } else { 97 }).collect();
+    let wrong = each(points.len(), |index| {
+        let nth = points[index];
+        let base = scratch.at(&format!("point-{index}"));
+        manner.lay_out(&base);
+        let log = scratch.at(&format!("log-{index}"));
+        let mut wrong = Vec::new();
+        let mut there = 0;
+        for nth in [nth, nth / 2] {
+            let (code, said) = finish(again(TEST, &manner.words(&base, "any", nth), &log), &log);
+            // The clock decides how many records there are: the last calls may not come.
+            if code != Some(99) && !(code == Some(0) && said.contains("calls ")) {
+                wrong.push(format!("{code:?} {said}"));
+            }
+            let now = manner.record(&base).map_or(0, |record| record.done.bytes());
+            if now < there && !manner.archive(&base).exists() && nth > 60 {
+                wrong.push(format!("{there} bytes were there, {now} are"));
+            }
+            there = now;
+        }
+        let report = manner.run(&base);
+        if !report.is_complete() || report.totals.resumed_bytes < there {
+            wrong.push(format!("{there} were there: {report:?}"));
+        }
+        wrong.extend(manner.wrong(&base, &wanted));
+        fs::remove_dir_all(&base).unwrap();
+        wrong.iter().map(|what| format!("call {nth}: {what}")).collect()
+    });
+    println!("{} points tried", points.len());
+    assert_none(&wrong);
+}
+
+/// What happens to a source, and to the archive that was begun.
+type Change = fn(&Path, &Path, &mut Manner);
+
+/// What may have happened between two runs of a compression: whether the second still goes on where the first was.
+#[test]
+fn an_archive_is_gone_on_with_only_where_it_is_sure() {
+    const TEST: &str = "resume::an_archive_is_gone_on_with_only_where_it_is_sure";
+    if let Some(words) = order() {
+        return die_packing(&words);
+    }
+    let cases: [(&str, bool, Format, Change); 6] = [
+        ("another level", false, Format::Bgzf, |_, _, manner| manner.level = 2),
+        ("another time", false, Format::Bgzf, |base, _, _| {
+            Tree::new(base.join("source")).time("big.tsv", 1_500_000_000, 2);
+        }),
+        ("an index now", true, Format::Bgzf, |_, _, manner| manner.index = true),
+        ("no index now", true, Format::Bgzf, |_, _, manner| manner.index = false),
+        (
+            "the head of its first block is spoilt",
+            false,
+            Format::Xz,
+            |_, file, _| spoil(file, 20),
+        ),
+        ("its first block is spoilt", true, Format::Bgzf, |_, file, _| {
+            spoil(file, 3000);
+        }),
+    ];
+    let mut made: Vec<(Manner, Vec<u8>)> = Vec::new();
+    for (what, goes_on, format, change) in cases {
+        let scratch = Scratch::new();
+        let base = scratch.path();
+        let mut manner = Manner::new(IN_PLACE, format);
+        manner.lay_out(base);
+        let log = scratch.at("log");
+        let (code, said) = finish(again(TEST, &manner.words(base, "write", 9), &log), &log);
+        assert_eq!(code, Some(99), "{said}");
+        change(base, &begun(base, SIZE).unwrap(), &mut manner);
+        let report = manner.run(base);
+        assert!(report.is_complete(), "{what}: {report:?}");
+        assert_eq!(report.totals.resumed_bytes > 0, goes_on, "{what}: {:?}", report.totals);
+        let alike = |(other, _): &&(Manner, Vec<u8>)| (other.format, other.level) == (manner.format, manner.level);
+        if !made.iter().any(|one| alike(&one)) {
+            made.push((manner, archive_of(manner)));
+        }
+        let (_, wanted) = made.iter().find(alike).unwrap();
+        assert_eq!(manner.wrong(base, wanted), None, "{what}");
+    }
+}
+
+/// Another bit is in a file.
+fn spoil(file: &Path, at: u64) {
+    let file = File::options().read(true).write(true).open(file).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+/// What was begun of a file that is not there any more goes with the next compression of its directory.
+#[test]
+fn what_nobody_goes_on_with_goes() {
+    const TEST: &str = "resume::what_nobody_goes_on_with_goes";
+    if let Some(words) = order() {
+        return die_packing(&words);
+    }
+    let scratch = Scratch::new();
+    let (base, log) = (scratch.path(), scratch.at("log"));
+    let manner = Manner::new(IN_PLACE, Format::Bgzf);
+    manner.lay_out(base);
+    let (code, said) = finish(again(TEST, &manner.words(base, "write", 7), &log), &log);
+    assert_eq!(code, Some(99), "{said}");
+    fs::remove_file(base.join("source/big.tsv")).unwrap();
+    Tree::new(base.join("source")).file("small.tsv", vec![b'a'; 5000]);
+    assert!(manner.run(base).is_complete());
+    assert_eq!(
+        Tree::new(base.join("source")).names(),
+        ["small.tsv.gz", "small.tsv.gz.gzi"]
+    );
 }

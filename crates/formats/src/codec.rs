@@ -16,7 +16,7 @@ mod zstd;
 
 use std::ops::RangeInclusive;
 
-pub use block::{Block, Encoder, End, Frame};
+pub use block::{Block, Encoder, End, Frame, PIECE_HEAD, SoFar};
 pub use gzip::{Gzi, MEMBER_HEAD, member_bytes};
 pub use kind::{HEAD_BYTES, Kind, recognise};
 pub use pieces::{Decoder, Long, Piece, Scanner, Step, Unit};
@@ -135,6 +135,23 @@ impl Codec {
             Format::Gzip => gzip::WINDOW_BYTES,
             Format::Bgzf | Format::Xz | Format::Zstd => 0,
         }
+    }
+
+    /// A number that no other codec has.
+    pub fn number(self) -> u32 {
+        let format = match self.format {
+            Format::Bgzf => 1,
+            Format::Gzip => 2,
+            Format::Xz => 3,
+            Format::Zstd => 4,
+        };
+        format << 8 | self.level
+    }
+
+    /// Bytes that an archive of so much content may have at most: what can't be compressed is stored, in pieces with a head
+    /// of some bytes for each 64 KiB or more.
+    pub fn most_bytes(self, content: u64) -> u64 {
+        content.saturating_add(content / 256).saturating_add(64 * 1024)
     }
 
     /// Bytes of memory that one worker needs, with its block and what becomes of it.

@@ -105,6 +105,75 @@ impl Parts {
     }
 }
 
+/// The BLAKE3 of a file of more than one part whose bytes come in their order, and which another run can go on with.
+#[derive(Clone, Debug)]
+pub struct Growing {
+    parts: Parts,
+    part: Blake3,
+    at: u64,
+}
+
+impl Growing {
+    /// Of a file of this size.
+    pub fn new(size: u64) -> Self {
+        Self {
+            parts: Parts::new(size),
+            part: Blake3::of_part(0),
+            at: 0,
+        }
+    }
+
+    /// Goes on after so many whole parts, by what [`Growing::subtrees`] said of them. None: that is of no such file.
+    pub fn after(size: u64, parts: u64, subtrees: &[ContentDigest]) -> Option<Self> {
+        let mut grown = Self::new(size);
+        let mut first = 0;
+        for sum in subtrees {
+            // As [`Parts::add`] makes one of two: the largest that fit, but not the root.
+            let fits = |level: &u32| 1 << level <= parts - first && (*level == 0 || grown.parts.parts > 1 << level);
+            let level = (0..u64::BITS).take_while(fits).last()?;
+            grown.parts.subtrees.insert(first, (level, *sum));
+            first += 1 << level;
+        }
+        (first == parts && parts <= grown.parts.parts).then(|| Self {
+            part: Blake3::of_part(parts),
+            at: parts * PART_BYTES,
+            ..grown
+        })
+    }
+
+    /// Takes in the next bytes.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = usize::try_from(PART_BYTES - self.at % PART_BYTES).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.part.update(now);
+            self.at += now.len() as u64;
+            if self.at.is_multiple_of(PART_BYTES) {
+                let part = self.at / PART_BYTES;
+                self.parts.add(part - 1, &self.part);
+                self.part = Blake3::of_part(part);
+            }
+            bytes = later;
+        }
+    }
+
+    /// Whole parts so far.
+    pub fn whole_parts(&self) -> u64 {
+        self.at / PART_BYTES
+    }
+
+    /// Digests of the subtrees that are made of them: one for each bit of their number, or one more.
+    pub fn subtrees(&self) -> Vec<ContentDigest> {
+        self.parts.subtrees.values().map(|(_, sum)| *sum).collect()
+    }
+
+    /// The digest of the file; none where bytes are missing.
+    pub fn digest(mut self) -> Option<ContentDigest> {
+        self.parts.add(self.at / PART_BYTES, &self.part);
+        self.parts.digest()
+    }
+}
+
 /// The xxh64 (seed 0) of a file's last bytes, as the skip test compares it.
 pub type TailHash = u64;
 
@@ -214,6 +283,37 @@ mod tests {
         let mut parts = Parts::new(PART_BYTES + 1);
         parts.add(0, &Blake3::of_part(0));
         assert_eq!(parts.digest(), None, "a part without bytes is none");
+    }
+
+    /// Files of some parts in their order, gone on with after each number of whole ones.
+    #[test]
+    fn what_grows_is_gone_on_with() {
+        let piece = vec![5; usize::try_from(PART_BYTES).unwrap()];
+        for (whole_parts, rest) in [(1, 1), (2, 0), (3, 1023), (4, 0), (5, 7), (8, 0), (9, 1)] {
+            let size = whole_parts * PART_BYTES + rest as u64;
+            let mut whole = Blake3::default();
+            let mut grown = Growing::new(size);
+            for part in 0..=whole_parts {
+                let subtrees = grown.subtrees();
+                assert!(subtrees.len() <= 4, "{size}: {part}");
+                let again = Growing::after(size, part, &subtrees).unwrap();
+                assert_eq!(
+                    (again.whole_parts(), again.subtrees(), &again.parts.subtrees),
+                    (part, subtrees.clone(), &grown.parts.subtrees),
+                    "{size}: {part}"
+                );
+                grown = again;
+                let bytes = if part < whole_parts { &piece[..] } else { &piece[..rest] };
+                whole.update(bytes);
+                // In two, wherever that is.
+                let (some, more) = bytes.split_at(bytes.len() / 3);
+                grown.update(some);
+                grown.update(more);
+            }
+            assert_eq!(grown.digest(), Some(whole.digest()), "{size}");
+        }
+        assert!(Growing::new(2 * PART_BYTES).digest().is_none());
+        assert!(Growing::after(2 * PART_BYTES, 3, &[[0; 32]; 3]).is_none());
     }
 
     #[test]

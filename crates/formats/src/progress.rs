@@ -1,19 +1,26 @@
-//! What a big file that is not finished says of itself: of which source it is, and which of its bytes are there.
+//! What a big file that is not finished says of itself: of which source it is, and which of its bytes are there, or how far it
+//! has come where it is an archive.
 //!
 //! Comes in: a [`Progress`]; goes out: a record of at most [`SLOT_BYTES`], and back. There are two places for it, past the
 //! end that the file will have, and records are written to them in turn, so that one which was torn loses only what is new.
 //! Promises: nothing that [`Progress::encode`] did not write is taken for a record, whatever bytes there are.
 
-use crate::digest::xxh64;
+use crate::digest::{ContentDigest, xxh64};
 
 /// Bytes of a place for a record: a block, as far as disks and memory go.
 pub const SLOT_BYTES: u64 = 4096;
 /// Ranges of one kind that a record holds at most. There are about as many as workers; what is beyond is done again.
 pub const MOST_RANGES: usize = 100;
 
-const MAGIC: [u8; 8] = *b"bh-part\x01";
+/// Subtrees of a digest that a record holds at most: there is no file with more.
+const MOST_SUBTREES: usize = 40;
+
+const MAGIC: [u8; 8] = *b"bh-part\x02";
 /// Numbers before the ranges.
-const HEAD: usize = 18;
+const HEAD: usize = 20;
+/// Numbers of a mark before its subtrees, and of one of these.
+const MARK: usize = 4;
+const SUBTREE: usize = 4;
 const WORD: usize = 8;
 
 /// What identifies a source and its version, as its file system tells.
@@ -44,8 +51,8 @@ pub struct Made {
     pub mode: u32,
     /// Permission bits that were asked for.
     pub asked: u32,
-    /// A number for how holes are treated.
-    pub holes: u32,
+    /// A number for how it is made of its source: how holes are treated, or as what archive.
+    pub manner: u32,
 }
 
 /// Parts of a file: in order, apart from each other, none of them empty.
@@ -88,6 +95,48 @@ impl Ranges {
     }
 }
 
+/// How far an archive has come, from its front: all that is to be known to go on with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Bytes of content in it.
+    pub content: u64,
+    /// Its own bytes.
+    pub archive: u64,
+    /// Blocks that it is made of.
+    pub blocks: u64,
+    /// The CRC-32 of the content, where that is wanted.
+    pub crc: u32,
+    /// What the digest of the content is made from, as far as whole parts of it go.
+    pub subtrees: Vec<ContentDigest>,
+}
+
+impl Mark {
+    fn encode(&self) -> impl Iterator<Item = u64> {
+        let head = [self.content, self.archive, self.blocks, self.crc.into()];
+        let sums = self.subtrees.iter().take(MOST_SUBTREES);
+        let words = sums.flat_map(|sum| sum.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)));
+        head.into_iter().chain(words.collect::<Vec<_>>())
+    }
+
+    fn decode(words: &[u64]) -> Option<Self> {
+        let (head, sums) = words.split_at_checked(MARK)?;
+        let sum = |words: &[u64]| {
+            let mut sum = ContentDigest::default();
+            for (bytes, word) in sum.as_chunks_mut().0.iter_mut().zip(words) {
+                *bytes = word.to_le_bytes();
+            }
+            sum
+        };
+        Some(Self {
+            content: head[0],
+            archive: head[1],
+            blocks: head[2],
+            crc: u32::try_from(head[3]).ok()?,
+            subtrees: sums.chunks(SUBTREE).map(sum).collect(),
+        })
+    }
+}
+
 /// What a record says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -105,6 +154,9 @@ pub struct Progress {
     pub done: Ranges,
     /// What of that was read back from the medium and is the source's.
     pub proved: Ranges,
+    /// Of an archive, instead: how far it has come, and how far it had when that was on the medium. What is done is the
+    /// content that is in it.
+    pub marks: [Option<Mark>; 2],
 }
 
 /// Where the places for the records of a file of this size begin. `None`: a file has no room for them.
@@ -131,7 +183,10 @@ impl Progress {
     /// As it is written.
     pub fn encode(&self) -> Vec<u8> {
         let Version { modified, changed, .. } = self.source;
-        let [done, proved] = [&self.done.0, &self.proved.0].map(|ranges| &ranges[..ranges.len().min(MOST_RANGES)]);
+        // An archive has one: it grows from front to back.
+        let most = if self.marks[0].is_some() { 1 } else { MOST_RANGES };
+        let [done, proved] = [&self.done.0, &self.proved.0].map(|ranges| &ranges[..ranges.len().min(most)]);
+        let marks: [Vec<u64>; 2] = [0, 1].map(|at| self.marks[at].iter().flat_map(Mark::encode).collect());
         let made = self.made;
         let head: [u64; HEAD] = [
             self.source.device,
@@ -146,17 +201,20 @@ impl Progress {
             made.gid.into(),
             made.mode.into(),
             made.asked.into(),
-            made.holes.into(),
+            made.manner.into(),
             self.session,
             self.sequence,
             self.durable,
             done.len() as u64,
             proved.len() as u64,
+            marks[0].len() as u64,
+            marks[1].len() as u64,
         ];
         let mut bytes = MAGIC.to_vec();
         let numbers = head
             .into_iter()
-            .chain(done.iter().chain(proved).flat_map(|range| [range.0, range.1]));
+            .chain(done.iter().chain(proved).flat_map(|range| [range.0, range.1]))
+            .chain(marks.into_iter().flatten());
         bytes.extend(numbers.flat_map(u64::to_le_bytes));
         bytes.extend(xxh64(&bytes).to_le_bytes());
         bytes
@@ -170,8 +228,12 @@ impl Progress {
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
         };
         let count = |at: usize| usize::try_from(word(at)?).ok().filter(|count| *count <= MOST_RANGES);
-        let counts = [count(HEAD - 2)?, count(HEAD - 1)?];
-        let words = HEAD + 2 * (counts[0] + counts[1]);
+        let counts = [count(HEAD - 4)?, count(HEAD - 3)?];
+        let most = (MARK + SUBTREE * MOST_SUBTREES) as u64;
+        let length = |at: usize| usize::try_from(word(at)?).ok().filter(|count| *count as u64 <= most);
+        let lengths = [length(HEAD - 2)?, length(HEAD - 1)?];
+        let marks = HEAD + 2 * (counts[0] + counts[1]);
+        let words = marks + lengths[0] + lengths[1];
         if word(words)? != xxh64(&bytes[..MAGIC.len() + words * WORD]) {
             return None;
         }
@@ -192,6 +254,13 @@ impl Progress {
         };
         let done = ranges(HEAD, counts[0])?;
         let proved = ranges(HEAD + 2 * counts[0], counts[1])?;
+        let mark = |from: usize, length: usize| {
+            let words: Option<Vec<u64>> = (from..from + length).map(word).collect();
+            match length {
+                0 => Some(None),
+                _ => Mark::decode(&words?).map(Some),
+            }
+        };
         let durable = word(15)?;
         (durable <= done.end_from(0)).then_some(Self {
             source: Version {
@@ -207,13 +276,14 @@ impl Progress {
                 gid: small(9)?,
                 mode: small(10)?,
                 asked: small(11)?,
-                holes: small(12)?,
+                manner: small(12)?,
             },
             session: word(13)?,
             sequence: word(14)?,
             durable,
             done,
             proved,
+            marks: [mark(marks, lengths[0])?, mark(marks + lengths[0], lengths[1])?],
         })
     }
 }
@@ -234,12 +304,25 @@ mod tests {
     }
 
     prop_compose! {
+        fn mark()(
+            numbers: [u64; 3], crc: u32, subtrees in proptest::collection::vec(any::<ContentDigest>(), 0..=MOST_SUBTREES),
+        ) -> Mark {
+            let [content, archive, blocks] = numbers;
+            Mark { content, archive, blocks, crc, subtrees }
+        }
+    }
+
+    prop_compose! {
         fn progress()(
             numbers: [u64; 6], times: [(i64, u32); 2], made: [u32; 5], share in 0..=100_u64, done in ranges(),
-            proved in ranges(),
+            proved in ranges(), marks in prop_oneof![
+                Just([None, None]),
+                mark().prop_map(|mark| [Some(mark), None]),
+                (mark(), mark()).prop_map(|(mark, safe)| [Some(mark), Some(safe)]),
+            ],
         ) -> Progress {
             let [device, inode, size, half, session, sequence] = numbers;
-            let [uid, gid, mode, asked, holes] = made;
+            let [uid, gid, mode, asked, manner] = made;
             Progress {
                 source: Version {
                     device,
@@ -248,12 +331,13 @@ mod tests {
                     modified: times[0],
                     changed: times[1],
                 },
-                made: Made { inode: half, uid, gid, mode, asked, holes },
+                made: Made { inode: half, uid, gid, mode, asked, manner },
                 session,
                 sequence,
                 durable: done.end_from(0) * share / 100,
                 done,
                 proved,
+                marks,
             }
         }
     }
@@ -336,8 +420,9 @@ mod tests {
         fn read_as_written(mut progress in progress()) {
             let bytes = progress.encode();
             prop_assert!(bytes.len() as u64 <= SLOT_BYTES);
-            progress.done.0.truncate(MOST_RANGES);
-            progress.proved.0.truncate(MOST_RANGES);
+            let most = if progress.marks[0].is_some() { 1 } else { MOST_RANGES };
+            progress.done.0.truncate(most);
+            progress.proved.0.truncate(most);
             prop_assert_eq!(Progress::decode(&bytes), Some(progress.clone()));
             let padded = [bytes, vec![7; 100]].concat();
             prop_assert_eq!(Progress::decode(&padded), Some(progress));
@@ -356,10 +441,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_no_harm(bytes: Vec<u8>, counts: [u8; 2]) {
+        fn any_bytes_are_no_harm(bytes: Vec<u8>, counts: [u8; 4]) {
             prop_assert_eq!(Progress::decode(&bytes), None);
             let mut bytes = [&MAGIC[..], &bytes].concat();
-            for (at, count) in [HEAD - 2, HEAD - 1].into_iter().zip(counts) {
+            for (at, count) in (HEAD - 4..HEAD).zip(counts) {
                 if let Some(place) = bytes.get_mut(MAGIC.len() + at * WORD) {
                     *place = count;
                 }

@@ -11,11 +11,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bulkhaul_formats::digest::{Blake3, ContentDigest, Digest, Parts};
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd, Stat};
 
 use crate::bytes::ledger::{Ledger, Part};
 use crate::bytes::transfer::{CHUNK_BYTES, Terms, Transfer};
-use crate::error::{Cause, Fault, Operation, Side, Stopped};
+use crate::error::{Fault, Operation, Side, Stopped};
 use crate::report::counters::{Counters, Flight};
 
 /// A file that is being copied or compared in chunks.
@@ -170,7 +170,7 @@ impl Chunks {
         }
         transfer.begin_chunk(start / CHUNK_BYTES);
         let reached = match (transfer.part(from, end, buffer), ledger) {
-            (Err(Stopped::Fault(fault)), Some(ledger)) if is_full(&fault) => {
+            (Err(Stopped::Fault(fault)), Some(ledger)) if fault.is_full() => {
                 // The ledger is nobody's content.
                 let write = |e| Fault::new(Operation::Write, Side::Destination(self.destination), e);
                 ledger.give_up(files.1.as_fd(), self.size).map_err(write)?;
@@ -376,11 +376,6 @@ impl Chunks {
         drop(files);
         presence.done = true;
     }
-}
-
-/// Whether there was no room for something.
-fn is_full(fault: &Fault) -> bool {
-    matches!(fault.cause, Cause::Errno(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
 }
 
 /// A helper's presence: it leaves also when it panics, and the file then counts as failed.

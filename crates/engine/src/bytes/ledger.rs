@@ -1,14 +1,15 @@
 //! The ledger of a big file: which of its bytes are there, written down in the file itself, past the end that it will have.
 //!
-//! Comes in: parts of the file as they are written, and as they are proved; goes out: now and then a record, by which the
-//! next run goes on should this one die. What is on the medium for sure is noted apart: after another start of the system,
+//! Comes in: parts of the file as they are written, and as they are proved, or how far an archive has come that is made of its
+//! source; goes out: now and then a record, by which the next run goes on should this one die. What is on the medium for sure is noted apart: after another start of the system,
 //! or another mount, nothing else counts. Where a record can't be written the copy goes on without.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bulkhaul_formats::codec::Codec;
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_formats::progress::{self, Made, Progress, Ranges, SLOT_BYTES, Version};
+use bulkhaul_formats::progress::{self, Made, Mark, Progress, Ranges, SLOT_BYTES, Version};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
 use crate::bytes::ways::{DIRECT_ALIGNMENT, PIECE_BYTES};
@@ -24,6 +25,32 @@ const LEAST_BYTES: u64 = 1024 * 1024;
 const LONGEST: Duration = Duration::from_millis(100);
 /// What has to be on the medium in the end is synced whenever so much is new: what is lost when the power goes.
 const DURABLE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How a file is made of its source. Only a file that is made in the same way is gone on with.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Permission bits that it was made with.
+    pub bits: u32,
+    /// A number for the rest of it.
+    pub number: u32,
+    /// Bytes that it has in the end, or may have.
+    pub room: u64,
+    /// Its content has to be on the medium in the end.
+    pub lasting: bool,
+}
+
+impl Manner {
+    /// An archive of a source of this size.
+    pub fn archive(codec: Codec, size: u64, bits: u32, lasting: bool) -> Self {
+        Self {
+            bits,
+            // Copies have small ones.
+            number: 1 << 16 | codec.number(),
+            room: codec.most_bytes(size),
+            lasting,
+        }
+    }
+}
 
 /// The ledger of one file.
 pub struct Ledger {
@@ -74,14 +101,8 @@ fn session(file: BorrowedFd<'_>) -> u64 {
 }
 
 impl Ledger {
-    /// For a new file with these facts, which was made with permission bits `asked`. `None`: there is no room past its end.
-    pub fn new(
-        file: BorrowedFd<'_>,
-        source: &Stat,
-        made: &Stat,
-        (asked, holes): (u32, u32),
-        lasting: bool,
-    ) -> Option<Self> {
+    /// For a new file with these facts. `None`: there is no room past its end.
+    pub fn new(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: Manner) -> Option<Self> {
         let progress = Progress {
             source: version(source),
             made: Made {
@@ -89,33 +110,33 @@ impl Ledger {
                 uid: made.uid,
                 gid: made.gid,
                 mode: made.mode,
-                asked,
-                holes,
+                asked: manner.bits,
+                manner: manner.number,
             },
             session: session(file),
             ..Progress::default()
         };
-        Self::of(progress, lasting)
+        Self::of(progress, manner)
     }
 
     /// For a file that has all of its content already, on the medium: others have gathered it.
-    pub fn whole(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: (u32, u32), lasting: bool) -> Option<Self> {
-        let ledger = Self::new(file, source, made, manner, lasting)?;
+    pub fn whole(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: Manner) -> Option<Self> {
+        let ledger = Self::new(file, source, made, manner)?;
         ledger.inner().of(Part::Done).insert(0, source.size);
         ledger.synced(file);
         Some(ledger)
     }
 
     /// The ledger that a dead run left in a file, if it is that of a copy of this very source, made as it would be now.
-    pub fn found(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: (u32, u32), lasting: bool) -> Option<Self> {
-        let base = progress::base(source.size)?;
+    pub fn found(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: Manner) -> Option<Self> {
+        let base = progress::base(manner.room)?;
         if made.size < base || made.size > base + 2 * SLOT_BYTES {
             return None;
         }
         let mut places = vec![0; usize::try_from(2 * SLOT_BYTES).ok()?];
         let length = sys::read_full_at(file, &mut places, base).ok()?;
         let mut progress = progress::newest(&places[..length])?;
-        let like = Self::new(file, source, made, manner, lasting)?.into_progress();
+        let like = Self::new(file, source, made, manner)?.into_progress();
         if (progress.source, progress.made) != (like.source, like.made) {
             return None;
         }
@@ -123,25 +144,27 @@ impl Ledger {
         progress.session = like.session;
         if !sure {
             progress.done = progress.done.up_to(progress.durable);
+            progress.marks = [progress.marks[1].take(), None];
         }
         // Nothing is proved before all of it is there.
         if progress.done.bytes() < source.size {
             progress.proved = Ranges::default();
         }
-        let ledger = Self::of(progress, lasting).filter(|ledger| ledger.bytes() > 0)?;
+        let ledger = Self::of(progress, manner).filter(|ledger| ledger.bytes() > 0)?;
         if !sure {
             // What else there is may be anything; what is a hole of the source is not written, and must be one here too.
-            sys::set_size(file, ledger.bytes()).ok()?;
+            let there = ledger.mark().map_or(ledger.bytes(), |mark| mark.archive);
+            sys::set_size(file, there).ok()?;
             ledger.save(file);
         }
         Some(ledger)
     }
 
-    fn of(progress: Progress, lasting: bool) -> Option<Self> {
-        let base = progress::base(progress.source.size)?;
+    fn of(progress: Progress, manner: Manner) -> Option<Self> {
+        let base = progress::base(manner.room)?;
         (base + 2 * SLOT_BYTES <= sys::file_size_limit()).then(|| Self {
             base,
-            lasting,
+            lasting: manner.lasting,
             begun: Instant::now(),
             before: all(&progress),
             inner: Mutex::new(Inner {
@@ -179,6 +202,25 @@ impl Ledger {
         self.inner().progress.done.bytes()
     }
 
+    /// How far an archive has come.
+    pub fn mark(&self) -> Option<Mark> {
+        self.inner().progress.marks[0].clone()
+    }
+
+    /// What is there of an archive can't be gone on with.
+    pub fn forget(&self) {
+        let mut inner = self.inner();
+        let Progress { source, made, .. } = inner.progress;
+        inner.progress = Progress {
+            source,
+            made,
+            session: inner.progress.session,
+            sequence: inner.progress.sequence,
+            ..Progress::default()
+        };
+        (inner.synced, inner.written) = (0, (0, Instant::now()));
+    }
+
     /// Where what has become so of the file from `start` on ends, in whole blocks, and no further than `end`.
     pub fn reaches(&self, part: Part, start: u64, end: u64) -> u64 {
         let reached = self.inner().of(part).end_from(start);
@@ -196,13 +238,28 @@ impl Ledger {
         destination: usize,
         desk: &Desk,
     ) -> Result<(), Stopped> {
+        self.entered(file, |inner| inner.of(part).insert(start, end), destination, desk)
+    }
+
+    /// An archive has come so far: written down as parts are. Another worker may have told more.
+    pub fn reach(&self, file: BorrowedFd<'_>, mark: Mark, destination: usize, desk: &Desk) -> Result<(), Stopped> {
+        self.entered(file, |inner| inner.reach(mark), destination, desk)
+    }
+
+    fn entered(
+        &self,
+        file: BorrowedFd<'_>,
+        enter: impl FnOnce(&mut Inner),
+        destination: usize,
+        desk: &Desk,
+    ) -> Result<(), Stopped> {
         let mut inner = self.inner();
-        inner.of(part).insert(start, end);
+        enter(&mut inner);
         if inner.off {
             return Ok(());
         }
         if self.lasting && !inner.syncing && inner.progress.done.bytes() - inner.synced >= DURABLE_BYTES {
-            let seen = inner.progress.done.clone();
+            let seen = inner.seen();
             inner.syncing = true;
             drop(inner);
             let syncing = desk.syncing();
@@ -211,7 +268,7 @@ impl Ledger {
             sys::sync_data(file).map_err(|e| Fault::new(Operation::Sync, side, e))?;
             drop(syncing);
             inner = self.inner();
-            inner.rely(&seen);
+            inner.rely(seen);
             inner.syncing = false;
             inner.write(file, self.base);
             // What nobody reads after the power went is of no use.
@@ -231,8 +288,8 @@ impl Ledger {
     /// All that is there was synced.
     pub fn synced(&self, file: BorrowedFd<'_>) {
         let mut inner = self.inner();
-        let seen = inner.progress.done.clone();
-        inner.rely(&seen);
+        let seen = inner.seen();
+        inner.rely(seen);
         if !inner.off {
             inner.write(file, self.base);
         }
@@ -266,8 +323,24 @@ impl Inner {
         }
     }
 
-    fn rely(&mut self, synced: &Ranges) {
-        self.progress.durable = self.progress.durable.max(synced.end_from(0));
+    fn reach(&mut self, mark: Mark) {
+        let further = |last: &Mark| last.content < mark.content;
+        if self.progress.marks[0].as_ref().is_none_or(further) {
+            self.progress.done.insert(0, mark.content);
+            self.progress.marks[0] = Some(mark);
+        }
+    }
+
+    /// What is there, and how far an archive has come.
+    fn seen(&self) -> (Ranges, Option<Mark>) {
+        (self.progress.done.clone(), self.progress.marks[0].clone())
+    }
+
+    fn rely(&mut self, (synced, mark): (Ranges, Option<Mark>)) {
+        let end = synced.end_from(0);
+        if end >= self.progress.durable {
+            (self.progress.durable, self.progress.marks[1]) = (end, mark);
+        }
         self.synced = synced.bytes();
     }
 

@@ -6,18 +6,20 @@
 //! its way leaves nothing.
 
 use std::mem;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use bulkhaul_formats::codec::Gzi;
 use bulkhaul_formats::codec::names::index_of;
 use bulkhaul_formats::digest::ContentDigest;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::bytes::codec::{How, Target, pack, unpack, write_index};
 use crate::bytes::digests::digests;
+use crate::bytes::ledger::{Ledger, Manner};
 use crate::bytes::proof::{forget, read_back};
+use crate::bytes::transfer::is_long;
 use crate::compress::options::Deed;
-use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
+use crate::compress::worker::{Begun, Done, Hand, Made, Named, Place, Run};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
 use crate::sweep::leftovers;
@@ -29,6 +31,9 @@ use crate::tree::staging::Staging;
 
 /// The side of what is made: there is only one.
 pub const MADE: Side = Side::Destination(0);
+
+/// Permission bits of what is not finished.
+const ITS_OWNERS: u32 = 0o600;
 
 /// How far a file has come.
 #[allow(clippy::large_enum_variant, reason = "as a rule it is the large one")]
@@ -89,25 +94,28 @@ pub fn begin(
     let flight = &hand.counters.flight;
     let _in_hand = flight.in_hand();
     flight.begin(stat.size);
-    let create = |name: &std::ffi::CStr| sys::create_file(at, name);
-    let staged = run.stager.stage(&place.target, create);
-    let (new, staging) = staged.map_err(made(Operation::Create))?;
-    let filled = fill(run, hand, place, (file, stat), new);
-    if !matches!(filled, Ok(Some(_))) {
-        discard(run, place, &staging);
+    let (new, staging, begun) = stage(run, hand, place, (file, stat))?;
+    let ledger = begun.as_ref().map(|begun| Arc::clone(&begun.ledger));
+    let filled = fill(run, hand, place, (file, stat), (new, ledger.as_ref()));
+    match &filled {
+        Ok(Some(_)) => {}
+        Err(stopped) => give_up(run, hand, place, (&staging, begun.as_ref()), stopped),
+        Ok(None) => discard(run, place, &staging),
     }
     Ok(match filled? {
         Some(Filled {
             content,
             bytes,
-            now,
+            id,
+            size,
             index,
         }) => Step::Made(Made {
             place: place.clone(),
             staging,
             stat: *stat,
-            id: now.id,
-            size: now.size,
+            id,
+            size,
+            begun,
             content,
             bytes,
             index,
@@ -117,11 +125,80 @@ pub fn begin(
     })
 }
 
+/// A new file for what is made, under a name that nobody takes for it: of a big archive, one that a dead run has begun.
+fn stage(
+    run: &Run<'_>,
+    hand: &Hand<'_>,
+    place: &Place,
+    (file, stat): (&OwnedFd, &Stat),
+) -> Result<(OwnedFd, Staging, Option<Begun>), Fault> {
+    let at = place.at.as_fd();
+    let create = |name: &std::ffi::CStr| sys::create_file(at, name);
+    let manner = match run.rules.deed {
+        Deed::Pack { codec, .. } if is_long(stat.size) && has_sizes(file.as_fd()) => {
+            Manner::archive(codec, stat.size, ITS_OWNERS, true)
+        }
+        _ => {
+            let staged = run.stager.stage(&place.target, create);
+            return staged
+                .map(|(new, staging)| (new, staging, None))
+                .map_err(made(Operation::Create));
+        }
+    };
+    let mut found = None;
+    let fits = |new: &OwnedFd, there: &Stat| {
+        found = Ledger::found(new.as_fd(), stat, there, manner);
+        found.is_some()
+    };
+    let staged = run.stager.stage_file(at, &place.target, create, fits);
+    let (new, staging, locked) = staged.map_err(made(Operation::Create))?;
+    if found.is_some() {
+        hand.counters.resumes();
+    }
+    let begun = || -> sys::Result<Option<Begun>> {
+        let there = sys::stat_fd(new.as_fd())?;
+        let fresh = || locked.then(|| Ledger::new(new.as_fd(), stat, &there, manner)).flatten();
+        let Some(ledger) = found.or_else(fresh).map(Arc::new) else {
+            return Ok(None);
+        };
+        let file = sys::duplicate(new.as_fd())?;
+        Ok(Some(Begun { file, ledger }))
+    };
+    match begun() {
+        Ok(begun) => Ok((new, staging, begun)),
+        Err(errno) => {
+            discard(run, place, &staging);
+            Err(made(Operation::Open)(errno))
+        }
+    }
+}
+
+/// What was made of a file is not to be, or not now: it goes, or where a later run can go on with it, it stays.
+pub fn give_up(
+    run: &Run<'_>,
+    hand: &Hand<'_>,
+    place: &Place,
+    (staging, begun): (&Staging, Option<&Begun>),
+    stopped: &Stopped,
+) {
+    match begun {
+        Some(begun) if matches!(stopped, Stopped::Aborted) => {
+            hand.counters.left_unfinished();
+            // Closing alone would leave the lock to a child that was just started; more than that can't be done.
+            match sys::unlock(begun.file.as_fd()) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+        _ => discard(run, place, staging),
+    }
+}
+
 /// What was written of a file.
 struct Filled {
     content: ContentDigest,
     bytes: u64,
-    now: Stat,
+    id: Identity,
+    size: u64,
     index: Option<Staging>,
 }
 
@@ -131,11 +208,13 @@ fn fill(
     hand: &mut Hand<'_>,
     place: &Place,
     (file, stat): (&OwnedFd, &Stat),
-    new: OwnedFd,
+    (new, ledger): (OwnedFd, Option<&Arc<Ledger>>),
 ) -> Result<Option<Filled>, Stopped> {
-    let (content, bytes, index) = match &run.rules.deed {
+    let (content, bytes, size, index) = match &run.rules.deed {
         Deed::Pack { codec, index, force } => {
-            let packed = hand.lend(run, |lead| pack(lead, file.as_fd(), new.as_fd(), *codec, (*index, &[])))?;
+            let packed = hand.lend(run, |lead| {
+                pack(lead, file.as_fd(), new.as_fd(), *codec, (*index, &[]), ledger)
+            })?;
             unchanged(file, stat, Operation::Read)?;
             if packed.read != stat.size && has_sizes(file.as_fd()) {
                 return Err(Fault::size(Side::Source, stat.size, packed.read).into());
@@ -143,29 +222,30 @@ fn fill(
             if packed.written >= packed.read && !force {
                 return Ok(None);
             }
-            (packed.content, packed.read, packed.index)
+            (packed.content, packed.read, packed.written, packed.index)
         }
         Deed::Unpack { sparse } => {
             let into = sys::duplicate(new.as_fd()).map_err(made(Operation::Open))?;
             let how = How {
                 sparse: *sparse,
-                proof: false,
+                ..How::default()
             };
             let unpacked = hand.lend(run, |lead| unpack(lead, file.as_fd(), Target::File(into), how))?;
             unchanged(file, stat, Operation::Read)?;
-            (unpacked.content, unpacked.written, None)
+            (unpacked.content, unpacked.written, unpacked.written, None)
         }
         // They make nothing.
         Deed::Test | Deed::Print(_) => return Ok(None),
     };
-    let now = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
+    let id = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?.id;
     // Network file systems tell at the close what they could not store.
     sys::close(new).map_err(made(Operation::Write))?;
     let index = index.map(|index| stage_index(run, place, &index)).transpose()?;
     Ok(Some(Filled {
         content,
         bytes,
-        now,
+        id,
+        size,
         index,
     }))
 }
@@ -198,14 +278,19 @@ fn permit(run: &Run<'_>, place: &Place, stat: &Stat) -> Result<(), Fault> {
 
 /// Before the first file of a directory is begun: what dead runs left there goes.
 fn clear(run: &Run<'_>, place: &Place) -> Result<(), Fault> {
-    let first = if let Some(directory) = place.node.data() {
-        directory.cleared.set(()).is_ok()
-    } else {
-        let mut cleared = run.cleared.lock().unwrap_or_else(PoisonError::into_inner);
-        cleared.insert(place.node.id())
-    };
+    let clear = || leftovers::clear_files(&place.at, MADE, run.stager, run.desk);
+    if let Some(directory) = place.node.data() {
+        if directory.cleared.get().is_none() {
+            let left = clear()?;
+            directory.cleared.get_or_init(|| left);
+        }
+        return Ok(());
+    }
+    let mut cleared = run.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = cleared.insert(place.node.id());
+    drop(cleared);
     if first {
-        leftovers::clear_files(&place.at, MADE, run.stager, run.desk)?;
+        clear()?;
     }
     Ok(())
 }
@@ -250,8 +335,8 @@ fn compare(
     }
     let from_cache = forget(there.as_fd(), existing.size);
     let how = How {
-        sparse: false,
         proof: packs,
+        ..How::default()
     };
     let archive = if packs { &there } else { file };
     let content = hand

@@ -16,7 +16,7 @@ use crate::bytes::codec::{How, Target, unpack};
 use crate::bytes::probe::{self, Extent, Likeness};
 use crate::bytes::proof::{forget, read_ahead, read_back};
 use crate::compress::index;
-use crate::compress::make::{MADE, Step, begin, discard, dress, made, source, unchanged};
+use crate::compress::make::{MADE, Step, begin, discard, dress, give_up, made, source, unchanged};
 use crate::compress::options::Deed;
 use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
 use crate::entry::Outcome;
@@ -85,7 +85,7 @@ fn flush(run: &Run<'_>, hand: &mut Hand<'_>) {
     if run.desk.cancel.is_over() {
         // Both stay of what is proved, and the next run sees that.
         for made in &made {
-            give_up(run, made);
+            take_off(run, hand, made, &Stopped::Aborted);
         }
         return;
     }
@@ -136,7 +136,7 @@ fn prove_or_again(run: &Run<'_>, hand: &mut Hand<'_>, made: &Made, forgotten: Op
         }
         Err(stopped) => stopped,
     };
-    give_up(run, made);
+    take_off(run, hand, made, &stopped);
     let again = matches!(
         &stopped,
         Stopped::Fault(Fault {
@@ -157,9 +157,9 @@ fn prove_or_again(run: &Run<'_>, hand: &mut Hand<'_>, made: &Made, forgotten: Op
     hold(run, hand, place, step);
 }
 
-/// Takes back what was written of a file.
-fn give_up(run: &Run<'_>, made: &Made) {
-    discard(run, &made.place, &made.staging);
+/// Takes back what was written of a file, unless a later run can go on with it.
+fn take_off(run: &Run<'_>, hand: &Hand<'_>, made: &Made, stopped: &Stopped) {
+    give_up(run, hand, &made.place, (&made.staging, made.begun.as_ref()), stopped);
     if let Some(index) = &made.index {
         discard(run, &made.place, index);
     }
@@ -183,7 +183,8 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     flight.begin(*size);
     let new = sys::open_file(at, staging.as_c_str()).map_err(made(Operation::Open))?;
     let there = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
-    if (there.id, there.size, there.kind) != (written.id, *size, Kind::File) {
+    let whole = there.size == *size || written.begun.is_some() && there.size > *size;
+    if !whole || (there.id, there.kind) != (written.id, Kind::File) {
         return Err(Fault::conflict(Operation::Verify, 0, "it is not what was written").into());
     }
     let file = sys::open_file(at, &place.name).map_err(source(Operation::Open))?;
@@ -191,6 +192,9 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     if forgotten.is_none() {
         let _syncing = run.desk.syncing();
         sys::sync_data(new.as_fd()).map_err(made(Operation::Sync))?;
+    }
+    if let Some(begun) = &written.begun {
+        begun.ledger.synced(begun.file.as_fd());
     }
     let from_cache = forgotten.unwrap_or_else(|| forget(new.as_fd(), *size));
     if !gives_content(run, hand, written, (&new, from_cache))? {
@@ -205,6 +209,11 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     forget(new.as_fd(), *size);
     hand.counters.verified(*size, from_cache);
     unchanged(&file, stat, Operation::Verify)?;
+    if let Some(begun) = &written.begun {
+        // From here on there is no going on with it: all that may take long is over.
+        let cut = begun.ledger.give_up(begun.file.as_fd(), *size);
+        cut.map_err(made(Operation::Write))?;
+    }
     dress(run, hand, (&file, stat), &new, true)?;
     run.tell_shortfalls(hand, place);
     if let Some(index) = &written.index {
@@ -236,8 +245,9 @@ fn gives_content(
 ) -> Result<bool, Stopped> {
     let (content, bytes) = if matches!(run.rules.deed, Deed::Pack { .. }) {
         let how = How {
-            sparse: false,
             proof: true,
+            bytes: written.size,
+            ..How::default()
         };
         let unpacked = hand.lend(run, |lead| unpack(lead, new.as_fd(), Target::Nothing, how));
         match unpacked {

@@ -14,13 +14,14 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Kind, OwnedFd, Sta
 use crate::bytes::codec::{Blocks, How, Target, is_compressed, unpack};
 use crate::bytes::proof::forget;
 use crate::bytes::stream::Stream;
-use crate::compress::make::{Step, begin, source, unchanged};
+use crate::compress::make::{MADE, Step, begin, made, source, unchanged};
 use crate::compress::options::Deed;
 use crate::compress::replace::{finish, take};
 use crate::compress::worker::{Directory, Done, Hand, Place, Run};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
+use crate::sweep::leftovers::{self, Left};
 use crate::tree::path::join;
 use crate::walk::node::{Entered, Node};
 use crate::walk::visitor::{self, Entries, Missed, Next, Visitor};
@@ -101,6 +102,7 @@ impl<'r> Visitor for Run<'r> {
             let paths = || (node.relative_path(), node.path());
             self.pass_by(hand, Kind::Directory, Reason::NotAFile, paths);
         }
+        clear_begun(self, node);
         Next::Up
     }
 
@@ -117,6 +119,21 @@ impl<'r> Visitor for Run<'r> {
         let fault = source(Operation::List)(errno);
         node.failed.get_or_init(|| fault.outcome());
         self.desk.fail(Failure::new(&fault, node.path(), Kind::Directory, None));
+    }
+}
+
+/// All files of a directory have begun: what dead runs have begun there, and nobody has gone on with, goes.
+fn clear_begun(run: &Run<'_>, node: &Arc<Node<Directory>>) {
+    let cleared = node.data().and_then(|directory| directory.cleared.get());
+    if cleared != Some(&Left::Begun) || run.desk.cancel.is_draining() {
+        return;
+    }
+    let fault = match node.source(0) {
+        Ok(at) => leftovers::clear_begun(&at, MADE, run.stager, run.desk).err(),
+        Err(errno) => Some(made(Operation::Open)(errno)),
+    };
+    if let Some(fault) = fault {
+        run.desk.fail(Failure::new(&fault, node.path(), Kind::Directory, None));
     }
 }
 
@@ -250,11 +267,7 @@ fn print(
 
 /// Unpacks an archive that stays as it is; answers the bytes of its content.
 fn read(run: &Run<'_>, hand: &mut Hand<'_>, (file, stat): (&OwnedFd, &Stat), target: Target) -> Result<u64, Stopped> {
-    let how = How {
-        sparse: false,
-        proof: false,
-    };
-    let unpacked = hand.lend(run, |lead| unpack(lead, file.as_fd(), target, how))?;
+    let unpacked = hand.lend(run, |lead| unpack(lead, file.as_fd(), target, How::default()))?;
     unchanged(file, stat, Operation::Read)?;
     Ok(unpacked.written)
 }

@@ -11,6 +11,7 @@ use bulkhaul_formats::digest::{Algorithm, ContentDigest, Hashers};
 use bulkhaul_sys::{Identity, Kind, OwnedFd, Stat};
 
 use crate::bytes::codec::{Blocks, Lead, Memory, Tools};
+use crate::bytes::ledger::Ledger;
 use crate::bytes::stream::Stream;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::compress::options::{Deed, Rules};
@@ -21,6 +22,7 @@ use crate::job::desk::Desk;
 use crate::pool::schedule::Schedule;
 use crate::report::conversions::Conversions;
 use crate::report::counters::Counters;
+use crate::sweep::leftovers::Left;
 use crate::tree::in_use::InUse;
 use crate::tree::metadata::Scratch;
 use crate::tree::path::join;
@@ -59,8 +61,8 @@ pub struct Run<'r> {
 pub struct Directory {
     /// Set where it could not be listed to its end.
     pub failed: OnceLock<Outcome>,
-    /// What dead runs left in it has gone.
-    pub cleared: OnceLock<()>,
+    /// What dead runs left in it has gone, but for this.
+    pub cleared: OnceLock<Left>,
 }
 
 /// What a thread has for itself.
@@ -172,6 +174,8 @@ pub struct Made {
     pub id: Identity,
     /// Its bytes.
     pub size: u64,
+    /// Of a big one: it has more than these until it is proved, and may be gone on with.
+    pub begun: Option<Begun>,
     /// Digest of the content.
     pub content: ContentDigest,
     /// Bytes of the content.
@@ -180,6 +184,14 @@ pub struct Made {
     pub index: Option<Staging>,
     /// How often the file was read for it.
     pub attempt: u32,
+}
+
+/// A big file that is not proved yet.
+pub struct Begun {
+    /// Open to be written into; holds the lock of its name.
+    pub file: OwnedFd,
+    /// What of it is there.
+    pub ledger: Arc<Ledger>,
 }
 
 /// What is proved and has its name; what it was made of is to go, or stays where that was asked for.

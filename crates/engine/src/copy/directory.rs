@@ -8,11 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bulkhaul_formats::codec::names;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
+use crate::copy::act::archive::archive_for;
 use crate::copy::act::{depart, make, rename};
 use crate::copy::dir::{Dir, Presence, Tries, Twin, Twinned as _, Twins, show_what_takes_renamed};
-use crate::copy::entry::Done;
+use crate::copy::entry::{Done, Entry};
 use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
 use crate::copy::plan::{Place, place};
@@ -389,7 +391,7 @@ fn staged_twin(
 }
 
 /// Takes out of an adopted directory what the source does not have: unfinished entries, and what has gone since.
-pub fn clear_strangers(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Fault> {
+pub fn clear_strangers(worker: &Worker<'_>, dir: &Arc<Dir>, index: usize) -> Result<(), Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
     let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? else {
         return Ok(());
@@ -399,7 +401,7 @@ pub fn clear_strangers(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(
     listed.map_err(|e| fault(Operation::List, e))?;
     for name in names {
         let stat = sys::stat(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
-        if belongs(worker, dir, &name, stat.kind) {
+        if belongs(worker, dir, &name, stat.kind).is_some() || becomes(worker, dir, &name, stat.kind) {
             continue;
         }
         if stat.kind == Kind::Directory {
@@ -413,8 +415,9 @@ pub fn clear_strangers(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(
     Ok(())
 }
 
-/// Whether this run will look at an entry of an adopted directory: only then the skip test proves it.
-fn belongs(worker: &Worker<'_>, dir: &Dir, name: &CStr, kind: Kind) -> bool {
+/// Which source has the entry of this name and kind that this run will look at in an adopted directory: only then the skip
+/// test proves it.
+fn belongs(worker: &Worker<'_>, dir: &Dir, name: &CStr, kind: Kind) -> Option<usize> {
     let rules = &worker.run.rules;
     let left_out = rules.asked.directories == Directories::Only && kind != Kind::Directory;
     let winner = dir.sources.iter().enumerate().rev().find_map(|(index, source)| {
@@ -425,10 +428,34 @@ fn belongs(worker: &Worker<'_>, dir: &Dir, name: &CStr, kind: Kind) -> bool {
             .ok()?;
         Some((index, stat))
     });
-    !left_out
-        && winner.is_some_and(|(index, stat)| {
-            stat.kind == kind && !excludes((&rules.filter, &worker.run.working_directory), dir, index, name, kind)
-        })
+    let (index, stat) = winner.filter(|_| !left_out)?;
+    let excluded = excludes((&rules.filter, &worker.run.working_directory), dir, index, name, kind);
+    (stat.kind == kind && !excluded).then_some(index)
+}
+
+/// Whether this is the name of an archive that such an entry becomes, or of its index.
+fn becomes(worker: &Worker<'_>, dir: &Arc<Dir>, name: &CStr, kind: Kind) -> bool {
+    let Some(packing) = worker.run.rules.packing.as_ref().filter(|_| kind == Kind::File) else {
+        return false;
+    };
+    let indexed = names::indexed_by(name).filter(|_| packing.index);
+    let archive = indexed.as_deref().unwrap_or(name);
+    let Some(content) = names::content_of(archive) else {
+        return false;
+    };
+    let Some(source) = belongs(worker, dir, &content, kind) else {
+        return false;
+    };
+    let entry = Entry {
+        dir,
+        source,
+        found: &content,
+        target: &content,
+        last: None,
+        again: false,
+    };
+    // What can't be told now is made anew.
+    archive_for(worker, &entry, kind).is_ok_and(|made| made.as_deref() == Some(archive))
 }
 
 /// A directory's own entries are done: it is published.

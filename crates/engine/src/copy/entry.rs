@@ -191,7 +191,8 @@ pub struct Unfinished {
 impl Unfinished {
     /// Bytes of it that are there.
     pub fn bytes(&self) -> u64 {
-        self.ledger.as_ref().map_or(0, |ledger| ledger.bytes())
+        let there = |ledger: &Arc<Ledger>| ledger.mark().map_or_else(|| ledger.bytes(), |mark| mark.archive);
+        self.ledger.as_ref().map_or(0, there)
     }
 }
 

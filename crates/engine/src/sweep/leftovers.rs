@@ -43,15 +43,24 @@ pub fn clear(fd: &OwnedFd, path: impl Fn() -> Vec<u8>, side: Side, stager: Stage
     Ok(())
 }
 
-/// Removes the unfinished files of dead runs from a directory that others may write into too. What a run may go on with, a
-/// directory or a big file that was begun, is that run's.
-pub fn clear_files(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Result<(), Fault> {
+/// What is left of dead runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// What a run may go on with: a directory, or a big file that was begun.
+    Begun,
+}
+
+/// Removes the unfinished files of dead runs from a directory that others may write into too. What a run may go on with is
+/// that run's; answers whether there is any.
+pub fn clear_files(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Result<Left, Fault> {
     let fault = |operation, errno| Fault::new(operation, side, errno);
-    let mut leftovers = Vec::new();
-    let note = |name: &CStr, kind| {
-        if kind != Kind::Directory && stager.owner(name.to_bytes()) == Some(Owner::Dead) {
-            leftovers.push(name.to_owned());
-        }
+    let (mut leftovers, mut left) = (Vec::new(), Left::Nothing);
+    let note = |name: &CStr, kind| match stager.owner(name.to_bytes()) {
+        Some(Owner::Lockable) => left = Left::Begun,
+        Some(Owner::Dead) if kind != Kind::Directory => leftovers.push(name.to_owned()),
+        _ => {}
     };
     listing::each(fd.as_fd(), || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
     for name in leftovers {
@@ -60,7 +69,20 @@ pub fn clear_files(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Res
             Err(errno) => return Err(fault(Operation::Remove, errno)),
         }
     }
-    Ok(())
+    Ok(left)
+}
+
+/// Removes the big files that dead runs have begun from such a directory, once nobody will go on with them.
+pub fn clear_begun(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, side, errno);
+    let mut leftovers = Vec::new();
+    let note = |name: &CStr, kind| {
+        if kind != Kind::Directory && stager.owner(name.to_bytes()) == Some(Owner::Lockable) {
+            leftovers.push(name.to_owned());
+        }
+    };
+    listing::each(fd.as_fd(), || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
+    leftovers.iter().try_for_each(|name| clear_staged(fd, name, &fault))
 }
 
 /// Removes what dead runs staged beside a destination that exists by now: nobody lists the directory that holds it.

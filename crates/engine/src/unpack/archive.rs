@@ -201,7 +201,7 @@ impl Archives {
         };
         let how = How {
             sparse: true,
-            proof: false,
+            ..How::default()
         };
         match unpack(lead, archive.as_fd(), Target::File(target), how) {
             Ok(_) => Ok(file),

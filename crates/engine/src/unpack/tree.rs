@@ -223,7 +223,7 @@ impl Tree {
 
     /// What dead runs have left unfinished in a directory goes.
     fn clear(&self, at: &OwnedFd, desk: &Desk) -> Result<(), Fault> {
-        clear_files(at, Side::Destination(0), self.stager, desk)
+        clear_files(at, Side::Destination(0), self.stager, desk).map(drop)
     }
 
     /// Directories get what they are to have, and all that was written is synced.

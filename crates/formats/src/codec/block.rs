@@ -103,6 +103,20 @@ enum Kind {
     Zstd(bool),
 }
 
+/// What is to be known of blocks to go on after them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoFar {
+    /// Bytes of content in them.
+    pub content: u64,
+    /// How many they are.
+    pub blocks: u64,
+    /// The CRC-32 of their content, where the format wants it.
+    pub crc: u32,
+}
+
+/// Bytes that are enough to know how long a piece of an archive is.
+pub const PIECE_HEAD: usize = xz::MOST_IN_HEADER;
+
 /// What ends an archive.
 pub struct End {
     /// What comes after the last block.
@@ -126,6 +140,52 @@ impl Frame {
             content: 0,
             blocks: 0,
             kind,
+        }
+    }
+
+    /// Goes on after blocks that others have made: of an archive of content that is thought to have `size` bytes.
+    /// [`Frame::pass`] has to see the heads of what it has [to know](Frame::wants_heads) more of.
+    pub fn after(codec: Codec, size: u64, index: bool, so_far: SoFar) -> Self {
+        let mut frame = Self::new(codec, size, index);
+        (frame.content, frame.blocks) = (so_far.content, so_far.blocks);
+        if let Kind::Gzip(_, sum) = &mut frame.kind {
+            *sum = crc32fast::Hasher::new_with_initial_len(so_far.crc, so_far.content);
+        }
+        frame
+    }
+
+    /// What another one has to know of the blocks so far.
+    pub fn so_far(&self) -> SoFar {
+        let crc = match &self.kind {
+            Kind::Gzip(_, sum) => sum.clone().finalize(),
+            Kind::Bgzf(_) | Kind::Xz(_) | Kind::Zstd(_) => 0,
+        };
+        SoFar {
+            content: self.content,
+            blocks: self.blocks,
+            crc,
+        }
+    }
+
+    /// Whether it has to see the head of each piece of an archive that others have made.
+    pub fn wants_heads(&self) -> bool {
+        matches!(self.kind, Kind::Bgzf(Some(_)) | Kind::Xz(_))
+    }
+
+    /// The next such piece, by its first [`PIECE_HEAD`] bytes; answers how many it has. None: it is none.
+    pub fn pass(&mut self, head: &[u8]) -> Option<u64> {
+        match &mut self.kind {
+            Kind::Bgzf(Some(index)) => {
+                let bytes = gzip::member_bytes(head)?;
+                index.add(&[u16::try_from(bytes - 1).ok()?], gzip::MEMBER_BYTES as u64);
+                Some(bytes)
+            }
+            Kind::Xz(records) => {
+                let record = xz::record(head, xz::CRC64)?;
+                records.push(record);
+                Some(record.unpadded.next_multiple_of(4))
+            }
+            Kind::Bgzf(None) | Kind::Gzip(..) | Kind::Zstd(_) => None,
         }
     }
 

@@ -16,7 +16,7 @@ pub const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 /// How far deflate looks back.
 pub const WINDOW_BYTES: usize = 32 * 1024;
 /// Content of a member of BGZF, as bgzip has it: what can't be compressed still fits.
-const MEMBER_BYTES: usize = 65280;
+pub const MEMBER_BYTES: usize = 65280;
 /// Content of a block: many members to one turn of a worker, and few enough that all have their turn.
 pub const BLOCK_BYTES: usize = 16 * MEMBER_BYTES;
 /// Content of a member of BGZF at most.

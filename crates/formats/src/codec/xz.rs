@@ -19,7 +19,7 @@ const END_MAGIC: [u8; 2] = *b"YZ";
 /// The number of the filter that all blocks have.
 const LZMA2: u64 = 0x21;
 /// Bytes of a block's header at most.
-const MOST_IN_HEADER: usize = 1024;
+pub const MOST_IN_HEADER: usize = 1024;
 /// Content of a block at least.
 const LEAST_BLOCK: usize = 1024 * 1024;
 /// Content of a block at most, if it is not what its encoder looks back.
@@ -238,6 +238,14 @@ fn read_header(input: &[u8]) -> Result<Option<Header>, &'static str> {
         length,
         sizes: compressed.zip(content).filter(|_| window <= MOST_WINDOW),
     }))
+}
+
+/// What the index is to say of a block that begins so, in a stream with this check. None: it is none, or does not say it.
+pub fn record(head: &[u8], check: u8) -> Option<Record> {
+    let header = read_header(head).ok()??;
+    let (compressed, content) = header.sizes?;
+    let unpadded = compressed.checked_add(header.length as u64 + check_bytes(check)?)?;
+    Some(Record { unpadded, content })
 }
 
 /// Bytes of a check by its number.

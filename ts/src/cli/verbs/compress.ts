@@ -14,7 +14,7 @@ export class CompressCommand extends ConversionCommand {
       Makes an archive of each file in each PATH, beside it, and removes the file when its archive is proved: synced, read
       back from the medium, decompressed, and compared with what the file gave. The archive has owner, mode, times,
       attributes and ACLs of the file. Killed at any moment it leaves the file, or the archive that was proved, or both;
-      the same command goes on.
+      the same command goes on, inside a file of 32 MiB and more where it was.
 
       The default, \`bgzf\`, is gzip in blocks: gzip, zcat, Python, R, samtools and tabix read it. \`gzip\` is one member, for
       readers that stop after the first. No name and no time is in an archive: the same content gives the same bytes.

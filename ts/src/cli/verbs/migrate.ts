@@ -25,7 +25,7 @@ export class MigrateCommand extends CopyingCommand {
 
       \`--verify\` reads every result back from the medium, decompresses it by another program than the one that made it, and
       compares it with what the file gave. \`--manifest\` has the content, by the names of the sources, \`--stored-manifest\` the
-      files of DEST. What is interrupted goes on when it is run again, with the file that was being compressed from its beginning.
+      files of DEST. What is interrupted goes on when it is run again, inside a file of 32 MiB and more where that was.
 
       Exit codes: 0 complete, 1 something reads back differently, 2 usage or nothing begun, 3 refused for safety, or --delete
       held back, 23 some entries failed, are missing or in conflict, 24 some vanished or changed meanwhile, 130 interrupted.

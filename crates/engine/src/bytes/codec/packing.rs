@@ -1,18 +1,23 @@
 //! The way into an archive.
 //!
 //! Comes in: content, read in its order; goes out: the blocks of an archive, each written after the one before it, and the
-//! digest of what was read.
+//! digest of what was read. With a ledger the archive is gone on with where a run that died has left it: of what is in it
+//! already no more is read than the last part of its digest needs, unless there are others that need all.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_formats::codec::{Codec, EncoderError, Frame, Gzi};
-use bulkhaul_formats::digest::{Algorithm, Blake3, ContentDigest, Digest, Hashers};
+use bulkhaul_formats::codec::{Codec, EncoderError, Frame, Gzi, PIECE_HEAD, SoFar};
+use bulkhaul_formats::digest::{Algorithm, Blake3, ContentDigest, Digest, Growing, Hashers, PART_BYTES};
+use bulkhaul_formats::progress::Mark;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
 use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
+use crate::bytes::ledger::Ledger;
 use crate::bytes::transfer::{BUFFER_BYTES, WRITE_BACK_BYTES};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
+use crate::job::desk::Desk;
 
 /// What became of a file that was packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +34,42 @@ pub struct Packed {
     pub index: Option<Gzi>,
 }
 
-/// Packs all of `source`, from its beginning to where reading ends, into `output`, which is empty. `index`: of BGZF, where
-/// its members begin. `others`: digests of the content beside BLAKE3.
+/// Packs all of `source`, from its beginning to where reading ends, into `output`, which is empty but for what its ledger, if
+/// it has one, says is there; what that has past the archive's end stays there. `index`: of BGZF, where its members begin.
+/// `others`: digests of the content beside BLAKE3.
 pub fn pack(
     lead: Lead<'_>,
     source: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     codec: Codec,
     (index, others): (bool, &[Algorithm]),
+    ledger: Option<&Arc<Ledger>>,
 ) -> Result<Packed, Stopped> {
     let stat = sys::stat_fd(source).map_err(|errno| Fault::new(Operation::Stat, Side::Source, errno))?;
-    let packing = Arc::new(Packing::new(codec, stat.size, (index, others)));
-    let size = (stat.size, codec.block_bytes() as u64);
-    let (deed, counters) = (Arc::clone(&packing), lead.counters);
-    Blocks::lead(lead, deed, (source, Some(output)), size, codec.memory())?;
+    let mut packing = Packing::new(codec, stat.size, (index, others), ledger);
+    if let Some(ledger) = ledger
+        && let Some(mark) = ledger.mark()
+    {
+        let there = mark.content;
+        if packing.go_on(mark, (source, output), stat.size, index)? {
+            packing.take_in_again(source, lead.desk)?;
+            lead.counters.resumed(there);
+            lead.counters.flight.moved(there);
+        } else {
+            ledger.forget();
+            ledger.save(output);
+            packing = Packing::new(codec, stat.size, (index, others), Some(ledger));
+        }
+    }
+    let packing = Arc::new(packing);
+    let size = (
+        stat.size - packing.source().at.min(stat.size),
+        codec.block_bytes() as u64,
+    );
+    let (deed, counters, desk) = (Arc::clone(&packing), lead.counters, lead.desk);
+    let packed = Blocks::lead(lead, deed, (source, Some(output)), size, codec.memory());
+    packing.save(output, desk)?;
+    packed?;
     let (packed, around) = packing.end(output)?;
     counters.written().fetch_add(around, Relaxed);
     Ok(packed)
@@ -51,15 +78,33 @@ pub fn pack(
 /// A file on its way into an archive.
 struct Packing {
     codec: Codec,
+    ledger: Option<Arc<Ledger>>,
     source: Mutex<Source>,
     archive: Mutex<Archive>,
+    /// Of parts of content that are read: where they end, and the subtrees of their digest up to there.
+    subtrees: Mutex<VecDeque<(u64, Vec<ContentDigest>)>>,
+}
+
+/// The digest of what is read.
+enum Sum {
+    Whole(Blake3),
+    Growing(Growing),
+}
+
+impl Sum {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Whole(sum) => sum.update(bytes),
+            Self::Growing(sum) => sum.update(bytes),
+        }
+    }
 }
 
 /// What is read.
 struct Source {
     at: u64,
     ended: bool,
-    digest: Blake3,
+    digest: Sum,
     others: Option<Hashers>,
     /// The end of what was read last, for the encoder of the next block.
     before: Vec<u8>,
@@ -71,6 +116,8 @@ struct Archive {
     at: u64,
     /// Up to here write-back was started.
     begun: u64,
+    /// How far it has come, as the ledger is to say; after how much content that has other subtrees.
+    mark: Option<Mark>,
 }
 
 fn write(output: BorrowedFd<'_>, bytes: &[u8], at: u64) -> Result<(), Stopped> {
@@ -90,13 +137,21 @@ fn stopped(error: EncoderError) -> Stopped {
 }
 
 impl Packing {
-    fn new(codec: Codec, size: u64, (index, others): (bool, &[Algorithm])) -> Self {
+    fn new(codec: Codec, size: u64, (index, others): (bool, &[Algorithm]), ledger: Option<&Arc<Ledger>>) -> Self {
+        // A digest that can be gone on with is one of parts.
+        let ledger = ledger.filter(|_| size > PART_BYTES).cloned();
+        let digest = match ledger {
+            Some(_) => Sum::Growing(Growing::new(size)),
+            None => Sum::Whole(Blake3::default()),
+        };
         Self {
             codec,
+            ledger,
+            subtrees: Mutex::default(),
             source: Mutex::new(Source {
                 at: 0,
                 ended: false,
-                digest: Blake3::default(),
+                digest,
                 others: (!others.is_empty()).then(|| Hashers::new(others)),
                 before: Vec::new(),
             }),
@@ -104,8 +159,120 @@ impl Packing {
                 frame: Some(Frame::new(codec, size, index)),
                 at: 0,
                 begun: 0,
+                mark: None,
             }),
         }
+    }
+
+    /// Goes on with what is there, up to a mark. False: that is not to be had of it.
+    fn go_on(
+        &mut self,
+        mark: Mark,
+        (source, output): (BorrowedFd<'_>, BorrowedFd<'_>),
+        size: u64,
+        index: bool,
+    ) -> Result<bool, Stopped> {
+        let parts = mark.content / PART_BYTES;
+        let Some(digest) = Growing::after(size, parts, &mark.subtrees).filter(|_| mark.content <= size) else {
+            return Ok(false);
+        };
+        let so_far = SoFar {
+            content: mark.content,
+            blocks: mark.blocks,
+            crc: mark.crc,
+        };
+        let mut frame = Frame::after(self.codec, size, index, so_far);
+        let mut at = frame.head().len() as u64;
+        let mut head = [0; PIECE_HEAD];
+        while frame.wants_heads() && at < mark.archive {
+            let verify = |errno| Fault::new(Operation::Verify, Side::Destination(0), errno);
+            let length = sys::read_full_at(output, &mut head, at).map_err(verify)?;
+            match frame.pass(&head[..length]) {
+                Some(bytes) => at += bytes,
+                None => return Ok(false),
+            }
+        }
+        if frame.wants_heads() && at != mark.archive {
+            return Ok(false);
+        }
+        let mut before = vec![
+            0;
+            self.codec
+                .primed_bytes()
+                .min(usize::try_from(mark.content).unwrap_or(usize::MAX))
+        ];
+        let from = mark.content - before.len() as u64;
+        let read = sys::read_full_at(source, &mut before, from)
+            .map_err(|errno| Fault::new(Operation::Read, Side::Source, errno))?;
+        if read < before.len() {
+            return Ok(false);
+        }
+        let all = self.source().others.is_some();
+        let mut archive = self.archive();
+        (archive.at, archive.begun, archive.frame) = (mark.archive, mark.archive, Some(frame));
+        archive.mark = Some(mark);
+        drop(archive);
+        let mut of = self.source();
+        (of.digest, of.before) = (Sum::Growing(digest), before);
+        // Where it is to be taken in from.
+        of.at = if all { 0 } else { parts * PART_BYTES };
+        Ok(true)
+    }
+
+    /// What is in the archive already is taken in once more, as far as digests need it.
+    fn take_in_again(&self, file: BorrowedFd<'_>, desk: &Desk) -> Result<(), Stopped> {
+        let end = self.archive().mark.as_ref().map_or(0, |mark| mark.content);
+        let whole = end - end % PART_BYTES;
+        let mut source = self.source();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while source.at < end {
+            // Pieces end where parts do.
+            let left = if source.at < whole { whole } else { end } - source.at;
+            let want = desk.pace.piece(left.min(BUFFER_BYTES as u64));
+            desk.may_go_on(want)?;
+            let piece = &mut buffer[..usize::try_from(want).unwrap_or(BUFFER_BYTES)];
+            let got = sys::read_full_at(file, piece, source.at)
+                .map_err(|errno| Fault::new(Operation::Read, Side::Source, errno))?;
+            if got < piece.len() {
+                return Err(Fault::changed(Operation::Read).into());
+            }
+            if source.at >= whole {
+                source.digest.update(piece);
+            }
+            if let Some(others) = &mut source.others {
+                others.update(piece);
+            }
+            source.at += want;
+        }
+        Ok(())
+    }
+
+    /// Has the ledger say how far the archive has come.
+    fn note(&self, output: Option<BorrowedFd<'_>>, desk: &Desk) -> Result<(), Stopped> {
+        let (Some(ledger), Some(output)) = (&self.ledger, output) else {
+            return Ok(());
+        };
+        let mark = self.archive().mark.clone();
+        mark.map_or(Ok(()), |mark| ledger.reach(output, mark, 0, desk))
+    }
+
+    /// The same, at once.
+    fn save(&self, output: BorrowedFd<'_>, desk: &Desk) -> Result<(), Stopped> {
+        self.note(Some(output), desk)?;
+        if let Some(ledger) = &self.ledger {
+            ledger.save(output);
+        }
+        Ok(())
+    }
+
+    /// The subtrees of so much content that are to be noted.
+    fn subtrees_at(&self, content: u64, before: Option<Mark>) -> Vec<ContentDigest> {
+        let mut last = before.map_or_else(Vec::new, |mark| mark.subtrees);
+        let mut noted = self.subtrees.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((_, subtrees)) = noted.pop_front_if(|(end, _)| *end <= content) {
+            last = subtrees;
+        }
+        last
     }
 
     fn source(&self) -> MutexGuard<'_, Source> {
@@ -129,10 +296,15 @@ impl Packing {
         if let Some(head) = end.head {
             write(output, &head, 0)?;
         }
+        let content = match std::mem::replace(&mut source.digest, Sum::Whole(Blake3::default())) {
+            Sum::Whole(sum) => sum.digest(),
+            // Where it is not of what its size says, that is told by who asks how much was read.
+            Sum::Growing(sum) => sum.digest().unwrap_or_default(),
+        };
         let packed = Packed {
             read: source.at,
             written: archive.at + end.tail.len() as u64,
-            content: source.digest.digest(),
+            content,
             others: source.others.take().map_or_else(Vec::new, |mut others| others.finish()),
             index: end.index,
         };
@@ -167,6 +339,13 @@ impl Deed for Packing {
             hand.desk.pace.give_back((want - got) as u64);
             input.truncate(from + got);
             source.digest.update(&input[from..]);
+            if let Sum::Growing(sum) = &source.digest {
+                let end = sum.whole_parts() * PART_BYTES;
+                if end > source.at {
+                    let mut noted = self.subtrees.lock().unwrap_or_else(PoisonError::into_inner);
+                    noted.push_back((end, sum.subtrees()));
+                }
+            }
             if let Some(others) = &mut source.others {
                 others.update(&input[from..]);
             }
@@ -189,6 +368,8 @@ impl Deed for Packing {
 
     /// Makes a block of what was read.
     fn work(&self, hand: &mut Hand<'_>, spot: Spot, mut bytes: Vec<u8>) -> Result<Ready, Stopped> {
+        // Here, where nobody waits should it take long.
+        self.note(hand.to, hand.desk)?;
         let cancel = &hand.desk.cancel;
         let (encoder, input) = hand.tools.encoder(self.codec).map_err(stopped)?;
         let content = input.split_at(spot.before);
@@ -215,8 +396,27 @@ impl Deed for Packing {
         if let (Some(block), Some(frame)) = (&ready.block, &mut archive.frame) {
             frame.add(block);
         }
-        write(output, &ready.bytes, archive.at)?;
+        match (write(output, &ready.bytes, archive.at), &self.ledger) {
+            (Err(Stopped::Fault(fault)), Some(ledger)) if fault.is_full() => {
+                // The ledger is nobody's content.
+                let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
+                ledger.give_up(output, archive.at).map_err(fault)?;
+                write(output, &ready.bytes, archive.at)?;
+            }
+            (written, _) => written?,
+        }
         archive.at += ready.bytes.len() as u64;
+        if self.ledger.is_some() {
+            let so_far = archive.frame.as_ref().map(Frame::so_far).unwrap_or_default();
+            let before = archive.mark.take();
+            archive.mark = Some(Mark {
+                content: so_far.content,
+                archive: archive.at,
+                blocks: so_far.blocks,
+                crc: so_far.crc,
+                subtrees: self.subtrees_at(so_far.content, before),
+            });
+        }
         hand.counters.written().fetch_add(ready.bytes.len() as u64, Relaxed);
         let new = archive.at - archive.begun;
         if new >= WRITE_BACK_BYTES {

@@ -75,7 +75,10 @@ const PLENTY: u64 = 8 << 30;
 fn pack_by(workers: usize, codec: Codec, source: &Path, output: &Path) -> Result<Packed, Stopped> {
     let (source, output) = (File::open(source).unwrap(), File::create(output).unwrap());
     let (source, output) = (source.as_fd(), output.as_fd());
-    by(workers, PLENTY, |lead| pack(lead, source, output, codec, (true, &[]))).0
+    by(workers, PLENTY, |lead| {
+        pack(lead, source, output, codec, (true, &[]), None)
+    })
+    .0
 }
 
 fn unpack_by(workers: usize, archive: &Path, output: Option<&Path>, how: How) -> Result<Unpacked, Stopped> {
@@ -123,7 +126,7 @@ fn the_same_bytes_for_any_number_of_workers_and_back_again() {
                         Some(&back),
                         How {
                             sparse: true,
-                            proof: false,
+                            ..How::default()
                         },
                     ),
                 ] {
@@ -187,7 +190,7 @@ fn zeros_become_holes_where_that_is_asked_for() {
     pack_by(1, codec, &source, &archive).unwrap();
     let how = How {
         sparse: true,
-        proof: false,
+        ..How::default()
     };
     unpack_by(2, &archive, Some(&back), how).unwrap();
     assert!(fs::read(&back).unwrap() == content);
@@ -206,7 +209,7 @@ fn who_was_told_to_stop_gives_up() {
     let codec = Codec::new(Format::Bgzf, None).unwrap();
     let (result, _) = by(2, PLENTY, |lead| {
         lead.desk.cancel.abort();
-        pack(lead, source.as_fd(), output.as_fd(), codec, (false, &[]))
+        pack(lead, source.as_fd(), output.as_fd(), codec, (false, &[]), None)
     });
     assert!(matches!(result, Err(Stopped::Aborted)));
 }
@@ -288,7 +291,7 @@ fn with_little_memory_it_is_done_by_fewer_and_comes_to_the_same() {
     let (source, output) = (File::open(&source).unwrap(), tempfile::tempfile().unwrap());
     for memory in [1, codec.memory(), 2 * codec.memory()] {
         let (packed, _) = by(3, memory, |lead| {
-            pack(lead, source.as_fd(), output.as_fd(), codec, (true, &[]))
+            pack(lead, source.as_fd(), output.as_fd(), codec, (true, &[]), None)
         });
         assert_eq!(packed.unwrap(), usual);
         let archive = File::open(&archive).unwrap();
@@ -314,7 +317,7 @@ fn what_cant_be_read_or_written_is_told_with_its_side() {
     let archive = File::open(&archive).unwrap();
     for workers in [1, 5] {
         let packed = by(workers, PLENTY, |lead| {
-            pack(lead, source.as_fd(), full().as_fd(), codec, (false, &[])).map(|_| ())
+            pack(lead, source.as_fd(), full().as_fd(), codec, (false, &[]), None).map(|_| ())
         });
         assert_eq!(fault(packed.0), no_room);
         let unpacked = by(workers, PLENTY, |lead| {
@@ -325,7 +328,7 @@ fn what_cant_be_read_or_written_is_told_with_its_side() {
         let memory = File::open("/proc/self/mem").unwrap();
         let output = tempfile::tempfile().unwrap();
         let packed = by(workers, PLENTY, |lead| {
-            pack(lead, memory.as_fd(), output.as_fd(), codec, (false, &[])).map(|_| ())
+            pack(lead, memory.as_fd(), output.as_fd(), codec, (false, &[]), None).map(|_| ())
         });
         assert_eq!(
             fault(packed.0),

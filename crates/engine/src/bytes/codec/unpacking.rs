@@ -51,6 +51,8 @@ pub struct How {
     /// The archive was made by this run: other implementations than made it decode it, and what goes wrong is said of the
     /// destination.
     pub proof: bool,
+    /// So many bytes are the archive's, and what follows is not; 0: all are.
+    pub bytes: u64,
 }
 
 /// What was in an archive.
@@ -97,7 +99,10 @@ pub fn has_same(
         source: sys::duplicate(source).map_err(open)?,
         from,
     };
-    let how = How { sparse: false, proof };
+    let how = How {
+        proof,
+        ..How::default()
+    };
     let same = Unpacking::new(archive, (how, side), (None, Some(like)), lead.memory.bytes())
         .and_then(|unpacking| unpacking.run(lead, (archive, stat.size), None));
     match same {
@@ -291,7 +296,12 @@ impl Unpacking {
         let enough = bytes.max(GROUP_BYTES);
         while archive.window.len() < enough && !archive.last {
             let from = archive.window.len();
-            let want = usize::try_from(hand.desk.pace.piece(BUFFER_BYTES as u64)).unwrap_or(BUFFER_BYTES);
+            let left = match self.how.bytes {
+                0 => u64::MAX,
+                bytes => bytes.saturating_sub(archive.at),
+            };
+            let want = hand.desk.pace.piece(left.min(BUFFER_BYTES as u64));
+            let want = usize::try_from(want).unwrap_or(BUFFER_BYTES);
             hand.desk.may_go_on(want as u64)?;
             archive.window.resize(from + want, 0);
             let got = sys::read_enough_at(hand.from, &mut archive.window[from..], want, archive.at)
@@ -299,7 +309,7 @@ impl Unpacking {
             hand.desk.pace.give_back((want - got) as u64);
             archive.window.truncate(from + got);
             archive.at += got as u64;
-            archive.last = got < want;
+            archive.last = got < want || got as u64 == left;
         }
         Ok(())
     }

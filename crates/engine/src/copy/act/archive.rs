@@ -128,9 +128,13 @@ pub fn has_index(worker: &Worker<'_>, at: &OwnedFd, archive: &CStr, destination:
 
 /// Reads an archive back that is synced, and decompresses it. `None`: it is not whole.
 pub fn read_back(worker: &mut Worker<'_>, finished: &Finished, from_cache: u64) -> Result<Option<ReadBack>, Stopped> {
+    if let Some(ledger) = finished.unfinished.as_ref().and_then(|of| of.ledger.as_ref()) {
+        ledger.synced(finished.file.as_fd());
+    }
     let how = How {
-        sparse: false,
         proof: true,
+        bytes: finished.end,
+        ..How::default()
     };
     let unpacked = lend(worker, |lead| {
         codec::unpack(lead, finished.file.as_fd(), Target::Nothing, how)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat, Time};
 
-use crate::bytes::ledger::Ledger;
+use crate::bytes::ledger::{Ledger, Manner};
 use crate::copy::act::content::Place;
 use crate::copy::act::make;
 use crate::copy::dir::{Tries, Twinned as _};
@@ -44,20 +44,28 @@ pub fn begin(
     let fault = |operation| move |e| Fault::new(operation, Side::Destination(index), e);
     let source = sys::duplicate(source.as_fd()).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
     let lasting = worker.run.terms(index).lasting;
-    let manner = (bits, worker.run.rules.asked.sparse as u32);
+    let manner = match &worker.run.rules.packing {
+        Some(packing) if entry.is_packed() => Manner::archive(packing.codec, stat.size, bits, lasting),
+        _ => Manner {
+            bits,
+            number: worker.run.rules.asked.sparse as u32,
+            room: stat.size,
+            lasting,
+        },
+    };
     let (twin, at) = entry.dir.writable(index)?;
     worker.run.tries(entry.dir, index).for_each(Tries::try_one);
     let mut found = None;
     let mut fits = |file: &OwnedFd, made: &Stat| {
-        found = Ledger::found(file.as_fd(), stat, made, manner, lasting);
+        found = Ledger::found(file.as_fd(), stat, made, manner);
         found.is_some()
     };
     let hidden = twin.is_hidden() && place.replaces.is_none_or(|old| old.kind != Kind::Directory);
     let create = |name: &CStr| sys::create_file_as(at.as_fd(), name, bits);
-    let gathered = if hidden {
+    let gathered = if hidden || entry.is_packed() {
         None
     } else {
-        gathered(worker, (&at, entry.target), stat, manner, lasting)
+        gathered(worker, (&at, entry.target), stat, manner)
     };
     let (file, staging, locked) = if let Some((file, staging, ledger)) = gathered {
         found = Some(ledger);
@@ -101,7 +109,7 @@ pub fn begin(
         worker.counters.resumes();
     }
     // What nobody would find again needs no ledger.
-    let new = || Ledger::new(file.as_fd(), stat, &made, manner, lasting);
+    let new = || Ledger::new(file.as_fd(), stat, &made, manner);
     let ledger = found.or_else(|| (hidden || locked).then(new).flatten()).map(Arc::new);
     Ok(Begun {
         replaces: place.replaces.filter(|_| !hidden),
@@ -124,8 +132,7 @@ fn gathered(
     worker: &Worker<'_>,
     (at, target): (&OwnedFd, &CStr),
     source: &Stat,
-    manner: (u32, u32),
-    lasting: bool,
+    manner: Manner,
 ) -> Option<(OwnedFd, Staging, Ledger)> {
     let gathered = worker.run.rules.asked.gathered.as_ref()?;
     if gathered.version != version(source) {
@@ -139,7 +146,7 @@ fn gathered(
     }
     let take = |staged: &CStr| appear(at.as_fd(), &name, staged);
     let ((), staging) = worker.run.stager.stage(target, take).ok()?;
-    let ledger = Ledger::whole(file.as_fd(), source, &made, manner, lasting)?;
+    let ledger = Ledger::whole(file.as_fd(), source, &made, manner)?;
     Some((file, staging, ledger))
 }
 

@@ -412,7 +412,7 @@ fn copy_file(
         staging,
         replaces,
         unfinished,
-    } = if is_long(stat.size) && !entry.is_packed() {
+    } = if is_long(stat.size) && (!entry.is_packed() || has_sizes(file.as_fd())) {
         begin(worker, entry, (file, stat), place, bits)?
     } else {
         let create = |fd: &OwnedFd, name: &CStr| sys::create_file_as(fd.as_fd(), name, bits);
@@ -426,7 +426,7 @@ fn copy_file(
     };
     let there = unfinished.as_ref().map_or(0, Unfinished::bytes);
     let filled = if entry.is_packed() {
-        pack::fill(worker, entry, (file, stat), place, &new)
+        pack::fill(worker, entry, (file, stat), place, (&new, unfinished.as_ref()))
     } else {
         let needed = stat.allocated.saturating_sub(there);
         worker.run.targets[index].reserve(needed, &worker.run.desk);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::copy::act::{content, make};
+use crate::copy::act::{content, make, pack};
 use crate::copy::dir::Twinned as _;
 use crate::copy::entry::{Done, Entry, SourceEntry};
 use crate::copy::links::{Claim, Claimed, First, Location};
@@ -178,7 +178,7 @@ pub fn link(
     let compares = stat.kind == Kind::File && (rules.asked.verify || rules.asked.remove_sources);
     if let Some(existing) = existing.filter(|_| is_linked) {
         make::take_over(entry, index, existing)?;
-        if !compares {
+        if !compares && !entry.is_packed() {
             return Ok(Some(unchanged));
         }
     }
@@ -193,6 +193,9 @@ pub fn link(
         if !copy.is_some_and(|copy| sys::stat_fd(copy.as_fd()).is_ok_and(|copy| copy.id == id)) {
             return Ok(None);
         }
+    }
+    if entry.is_packed() {
+        pack::link_index(worker, entry, index, (&from, first.name()))?;
     }
     if is_linked {
         return Ok(Some(unchanged));

@@ -15,12 +15,13 @@ use crate::copy::act::archive::lend;
 use crate::copy::act::content::{Filled, Place, dress_file};
 use crate::copy::act::make;
 use crate::copy::dir::Twinned as _;
-use crate::copy::entry::{Entry, Index, Proof, same_version};
+use crate::copy::entry::{Entry, Index, Proof, Unfinished, same_version};
 use crate::copy::times;
 use crate::copy::worker::Worker;
-use crate::error::{Fault, Operation, Side, Stopped};
+use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::tree::medium::has_sizes;
 use crate::tree::publish::DIRECTORY_IN_THE_WAY;
+use crate::tree::staging::Staging;
 
 /// Writes the archive of a file into a new one, and its index beside it.
 pub fn fill(
@@ -28,7 +29,7 @@ pub fn fill(
     entry: &Entry<'_>,
     (file, stat): (&OwnedFd, &Stat),
     place: &Place,
-    new: &OwnedFd,
+    (new, unfinished): (&OwnedFd, Option<&Unfinished>),
 ) -> Result<Filled, Stopped> {
     let Some(packing) = &worker.run.rules.packing else {
         return Err(Stopped::Aborted);
@@ -37,8 +38,9 @@ pub fn fill(
     let terms = worker.run.terms(destination);
     let (proved, others) = (terms.proved, terms.in_order().collect::<Vec<_>>());
     let wanted = packing.index || has_old_index(entry, place)?;
+    let ledger = unfinished.and_then(|of| of.ledger.as_ref());
     let packed = lend(worker, |lead| {
-        codec::pack(lead, file.as_fd(), new.as_fd(), codec, (wanted, &others))
+        codec::pack(lead, file.as_fd(), new.as_fd(), codec, (wanted, &others), ledger)
     })?;
     let source = |operation| move |errno| Fault::new(operation, Side::Source, errno);
     let after = sys::stat_fd(file.as_fd()).map_err(source(Operation::Stat))?;
@@ -56,6 +58,13 @@ pub fn fill(
         index,
     } = packed;
     worker.run.targets[destination].reserve(written, &worker.run.desk);
+    if worker.run.stored.is_some()
+        && let Some(ledger) = ledger
+    {
+        // It is read now for what the manifest says of it.
+        let fault = |errno| Fault::new(Operation::Write, Side::Destination(destination), errno);
+        ledger.give_up(new.as_fd(), written).map_err(fault)?;
+    }
     let proof = proved.then(|| -> Result<Proof, Fault> {
         Ok(Proof {
             source: sys::duplicate(file.as_fd()).map_err(source(Operation::Open))?,
@@ -122,9 +131,64 @@ pub fn discard_index(worker: &Worker<'_>, entry: &Entry<'_>, destination: usize,
 
 /// The index of an archive gets its name, right before its archive: whoever finds that finds the index too.
 pub fn publish_index(worker: &Worker<'_>, entry: &Entry<'_>, destination: usize, index: &Index) -> Result<(), Stopped> {
-    let Some(staging) = &index.staging else { return Ok(()) };
+    match &index.staging {
+        Some(staging) => publish_as(worker, entry, destination, (staging, &index.name)),
+        None => Ok(()),
+    }
+}
+
+/// Another name of an archive has its index too: a link to that of the first one, `first` in the directory `from`.
+pub fn link_index(
+    worker: &Worker<'_>,
+    entry: &Entry<'_>,
+    destination: usize,
+    (from, first): (&OwnedFd, &CStr),
+) -> Result<(), Stopped> {
+    let fault = |operation| move |errno| Fault::new(operation, Side::Destination(destination), errno);
     let (_, at) = entry.dir.writable(destination)?;
-    let there = match sys::stat(at.as_fd(), &index.name, Follow::No) {
+    let (name, first) = (index_of(entry.target), index_of(first));
+    let look = |at: &OwnedFd, name: &CStr| match sys::stat(at.as_fd(), name, Follow::No) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(fault(Operation::Stat)(errno)),
+    };
+    let (there, wanted) = (look(&at, &name)?, look(from, &first)?);
+    let is_asked = worker.run.rules.packing.as_ref().is_some_and(|packing| packing.index);
+    let Some(wanted) = wanted.filter(|_| is_asked || there.is_some()) else {
+        return Ok(());
+    };
+    if there.is_some_and(|there| there.id == wanted.id) {
+        return Ok(());
+    }
+    let beside = Entry {
+        target: &name,
+        ..*entry
+    };
+    let link = |fd: &OwnedFd, name: &CStr| sys::make_link(from.as_fd(), &first, fd.as_fd(), name);
+    let staging = match make::make(worker, &beside, destination, Operation::Link, link) {
+        Ok(((), staging)) => staging,
+        // Nor can the archive be linked then: it will have an index of its own.
+        Err(Fault {
+            cause: Cause::Errno(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::NOSYS),
+            ..
+        }) => None,
+        Err(fault) => return Err(fault.into()),
+    };
+    let Some(staging) = staging else { return Ok(()) };
+    let published = publish_as(worker, entry, destination, (&staging, &name));
+    // A rename between two links of one inode does nothing and leaves both.
+    make::discard(worker, entry.dir, destination, &name, Some(&staging));
+    published
+}
+
+fn publish_as(
+    worker: &Worker<'_>,
+    entry: &Entry<'_>,
+    destination: usize,
+    (staging, name): (&Staging, &CStr),
+) -> Result<(), Stopped> {
+    let (_, at) = entry.dir.writable(destination)?;
+    let there = match sys::stat(at.as_fd(), name, Follow::No) {
         Ok(there) if there.kind == Kind::Directory => {
             return Err(Fault::conflict(Operation::Create, destination, DIRECTORY_IN_THE_WAY).into());
         }
@@ -139,5 +203,5 @@ pub fn publish_index(worker: &Worker<'_>, entry: &Entry<'_>, destination: usize,
         Operation::Create,
         there.as_ref(),
     )?;
-    make::publish(worker, entry.dir, destination, staging, &index.name, there.as_ref())
+    make::publish(worker, entry.dir, destination, staging, name, there.as_ref())
 }
