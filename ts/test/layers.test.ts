@@ -74,6 +74,7 @@ const HPCP = [
   'place',
   'images',
   ...HPCP_VERBS,
+  'diskpatch',
   'run',
 ];
 
@@ -112,7 +113,7 @@ const ROOMS = [
     (room) => `ops/spread/${room}`,
   ),
   ...['ops/spread', 'ops/commands', 'ops'],
-  ...['ops/volumes', 'ops/clone/plan', 'ops/clone'],
+  ...['ops/volumes', 'ops/diskpatch', 'ops/clone/plan', 'ops/clone'],
   'pairs',
   'filesystem',
   'resume',

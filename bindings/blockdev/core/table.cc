@@ -119,6 +119,8 @@ void write_table(const std::string& path, const Table& table) {
                 "the device has sectors of " + std::to_string(sector) + " bytes, the table of " +
                     std::to_string(table.sector_size));
   }
+  // Boot code is no part of a table, and stays.
+  check(fdisk_enable_bootbits_protection(context.get(), 1), "keep boot code");
   if (gpt && table.first != 0) {
     // Where partitions may begin is written into this kind of table: only a script can say it.
     Owned<fdisk_script> script(fdisk_new_script(context.get()));

@@ -41,7 +41,7 @@ struct Table {
 std::optional<Table> read_table(const std::string& path, uint64_t sector_size);
 
 // Writes a table in place of what was there: label, ids, places, names and attributes as given. `first` 0: where the
-// library begins. `end` is the library's. Throws Error; then the table that was there is as it was, unless writing itself failed.
+// library begins. `end` is the library's. Boot code stays. Throws Error; then the table that was there is as it was, unless writing itself failed.
 void write_table(const std::string& path, const Table& table);
 
 // Has the kernel look at the table of an open disk again. false: it has no partitions of this device. Throws Error.

@@ -8,7 +8,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { copyFile, lstat, mkdir, open, writeFile } from 'node:fs/promises';
+import { copyFile, type FileHandle, lstat, mkdir, open, writeFile } from 'node:fs/promises';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
@@ -32,12 +32,14 @@ import {
 import { begin, type Confirm, type Job } from './job.js';
 
 /** Where a patch image keeps what it says of itself. */
-const OWN = '.hpcp_diff';
+export const OWN = '.hpcp_diff';
 /** The newest format that is known here. */
 const NEWEST = 3;
 /** The patch of one tree; those of disks have several lists. */
 const SECTION = ['root', '.', 'changes.tsv'] as const;
 const MANIFEST_BYTES = 1 << 20;
+/** Bytes in the first sector of a disk that are boot code. */
+export const BOOT_CODE = 440;
 const MOST_VOLUMES = 10_000;
 
 /** A patch that is none, or that can't be applied here. */
@@ -60,7 +62,33 @@ export interface PatchHead {
   hashSize?: number;
   /** What the tree became, and what it was, by name. */
   names: readonly [string, string];
+  /** It is one of a whole disk. */
+  disk?: DiskParts;
 }
+
+/** What a patch of a disk consists of. */
+export interface DiskParts {
+  /** Partitions whose file systems change. */
+  sections: readonly number[];
+  raws: readonly RawArea[];
+}
+
+/** Bytes that change as a whole. */
+export interface RawArea {
+  /** `partN`, or `mbr` for the boot code. */
+  name: string;
+  /** SHA-256 in hexadecimal digits: of what is expected, and of what comes. */
+  before: string;
+  after: string;
+  size: number;
+}
+
+/** Where the patch of a partition, or the bytes of an area, lie in a volume. */
+export const sectionOf = (number: number) => [`part${number}`, `part${number}`, `part${number}.changes.tsv`] as const;
+export const rawFileOf = ({ name }: Pick<RawArea, 'name'>) =>
+  name === 'mbr' ? 'raw/mbr-bootcode.bin' : `raw/${name}.img`;
+/** The table of a disk, beside the manifest. */
+export const DISK_TABLE = 'disk.tsv';
 
 /** The volumes of a patch, of which each is a directory. */
 export interface Patch extends PatchHead {
@@ -68,6 +96,9 @@ export interface Patch extends PatchHead {
   /** The list of what is to be done. */
   changes: string;
 }
+
+/** One of a tree. */
+export type TreePatch = Omit<Patch, 'disk'>;
 
 /** What the open volumes of a patch are together. `name`: for messages. Throws `PatchError`. */
 export async function readPatch(volumes: readonly { directory: string; name: string }[]): Promise<Patch> {
@@ -110,18 +141,17 @@ async function readHead(directory: string, name: string): Promise<PatchHead> {
   } finally {
     await file.close();
   }
-  const { keys, sections, disk } = manifest;
+  const { keys, sections } = manifest;
   const number = (key: string) => (/^\d{1,15}$/.test(keys.get(key) ?? '') ? Number(keys.get(key)) : undefined);
   const version = number('format_version');
   if (keys.get('format') !== 'hpcp-diff' || version === undefined || version < 1) refuse('it is of another format');
   if (Number(version) > NEWEST) refuse(`it is of version ${version}, and ${NEWEST} is the newest that is known here`);
-  if (disk || keys.get('layout') === 'disk') {
-    refuse('it is of a whole disk, which is not in this version yet', 'layout');
-  }
-  if (sections.length !== 1 || sections[0]?.some((field, index) => field !== SECTION[index])) {
-    refuse('it has other lists than the one of a tree');
-  }
-  if (!list?.isFile()) refuse('its list of changes is missing');
+  const disk = keys.get('layout') === 'disk' ? diskParts(manifest) : undefined;
+  if (typeof disk === 'string') return refuse(disk);
+  if (disk === undefined && (manifest.raws.length > 0 || keys.has('disk'))) refuse('it has areas of no disk');
+  const plain = sections.length === 1 && sections[0]?.every((field, index) => field === SECTION[index]);
+  if (disk === undefined && !plain) refuse('it has other lists than the one of a tree');
+  if (disk === undefined && !list?.isFile()) refuse('its list of changes is missing');
   const id = keys.get('patch_id') ?? '';
   if (!/^[0-9a-f]{32}$/.test(id)) refuse('it has no patch_id');
   const [, k = '', n = ''] = /^(\d{1,5})\/(\d{1,5})$/.exec(keys.get('volume') ?? '') ?? [];
@@ -133,32 +163,88 @@ async function readHead(directory: string, name: string): Promise<PatchHead> {
   const full = number('full_hash');
   if (full !== 1 && (full !== 0 || hashSize === undefined)) refuse('it does not say what is hashed');
   const names = [keys.get('new') ?? '', keys.get('base') ?? ''] as const;
-  return { id, volume, hash, names, ...(full === 0 && hashSize !== undefined && { hashSize }) };
+  return {
+    ...{ id, volume, hash, names },
+    ...(full === 0 && hashSize !== undefined && { hashSize }),
+    ...(disk && { disk }),
+  };
+}
+
+/** What a manifest says of a disk; a text: why that can't be. */
+function diskParts({ keys, sections, raws }: Manifest): DiskParts | string {
+  if (keys.get('disk') !== DISK_TABLE) return 'it has no table of its disk';
+  const numbers: number[] = [];
+  for (const fields of sections) {
+    const number = Number(/^part([1-9]\d{0,2})$/.exec(fields[0] ?? '')?.[1] ?? 0);
+    if (number === 0 || numbers.includes(number) || fields.join() !== sectionOf(number).join()) {
+      return 'it has a list that is of no partition';
+    }
+    numbers.push(number);
+  }
+  const areas: RawArea[] = [];
+  for (const [name = '', file, before = '', after = '', size = '', ...more] of raws) {
+    const known = /^(?:mbr|part[1-9]\d{0,2})$/.test(name) && !areas.some((area) => area.name === name);
+    const digests = [before, after].every((digest) => /^[0-9a-f]{64}$/.test(digest));
+    if (!known || !digests || !/^\d{1,15}$/.test(size) || more.length > 0 || file !== rawFileOf({ name })) {
+      return 'it has an area of bytes that is none';
+    }
+    if (name === 'mbr' && size !== String(BOOT_CODE)) return 'its boot code has another size than boot code has';
+    areas.push({ name, before, after, size: Number(size) });
+  }
+  return { sections: numbers, raws: areas };
+}
+
+/** The patch of one file system of a disk. */
+export async function patchOfSection(patch: Patch, number: number): Promise<TreePatch> {
+  const { disk: _, ...rest } = patch;
+  const [, payload, changes] = sectionOf(number);
+  const payloads: string[] = [];
+  for (const volume of patch.payloads) {
+    // One with nothing but removals has no files.
+    const found = await lstat(`${volume}/${payload}`).catch(() => undefined);
+    if (found?.isDirectory()) payloads.push(`${volume}/${payload}`);
+  }
+  const own = `${patch.payloads[0]}/${OWN}`;
+  const list = await lstat(`${own}/${changes}`).catch(() => undefined);
+  if (!list?.isFile()) throw new PatchError('format', `its list of changes of partition ${number} is missing`);
+  return { ...rest, payloads: payloads.length > 0 ? payloads : [own], changes: `${own}/${changes}` };
+}
+
+/** Opens the table, or the bytes of an area, in the volumes of a patch; nothing is reached through a link. */
+export async function openInPatch({ payloads }: Patch, directory: string, name: string): Promise<FileHandle> {
+  for (const volume of payloads) {
+    const above = await lstat(`${volume}/${directory}`).catch(() => undefined);
+    const found = await lstat(`${volume}/${directory}/${name}`).catch(() => undefined);
+    if (above?.isDirectory() && found?.isFile()) {
+      return open(`${volume}/${directory}/${name}`, constants.O_RDONLY | constants.O_NOFOLLOW);
+    }
+  }
+  throw new PatchError('incomplete', `the patch has no ${directory}/${name}`);
 }
 
 /** What a manifest has. */
 interface Manifest {
   keys: ReadonlyMap<string, string>;
   sections: readonly (readonly string[])[];
-  /** It is one of a disk. */
-  disk: boolean;
+  /** Areas of bytes. */
+  raws: readonly (readonly string[])[];
 }
 
 /** Lines of a key and a value with a tab between; unknown ones are passed over. Undefined: it is none. */
 export function parseManifest(text: string): Manifest | undefined {
   const keys = new Map<string, string>();
   const sections: string[][] = [];
-  let disk = false;
+  const raws: string[][] = [];
   for (const line of text.split('\n')) {
     if (line === '' || line.startsWith('#')) continue;
     const [key = '', ...values] = line.split('\t');
     if (key === '' || values.length === 0) return undefined;
     if (key === 'section') sections.push(values);
-    else if (key === 'raw' || key === 'disk') disk = true;
+    else if (key === 'raw') raws.push(values);
     else if (keys.has(key)) return undefined;
     else keys.set(key, values.join('\t'));
   }
-  return { keys, sections, disk };
+  return { keys, sections, raws };
 }
 
 /** Options of `applyPatch`. */
@@ -168,7 +254,7 @@ export interface ApplyOptions
       Given<NativePatchOptions>,
       'changes' | 'payloads' | 'hash' | 'hashSize' | 'confirm' | 'dryRun' | 'entryEvents'
     > {
-  patch: Patch;
+  patch: TreePatch;
   /** Answers whether conflicts are overruled, and what is to be done before anything changes. */
   confirm?: Confirm | undefined;
   /** What is told by another name than its path. */
@@ -178,7 +264,7 @@ export interface ApplyOptions
 const FIELDS: Fields<ApplyOptions> = {
   ...RESOURCES,
   ...JOB,
-  patch: record<Patch>(
+  patch: record<TreePatch>(
     {
       id: text,
       volume: each(size),
@@ -273,9 +359,10 @@ function unescaped(field: Buffer): Buffer {
 
 /** What the manifest of a new patch says. */
 export interface NewPatch extends Rows, Pick<PatchHead, 'names' | 'hash' | 'hashSize'> {
-  layout: 'root' | 'store';
+  layout: 'root' | 'store' | 'disk';
   /** Bytes of the files in it. */
   payloadBytes: number;
+  disk?: DiskParts;
 }
 
 /** Puts the list of changes into a patch that is made in `directory`; answers the patch that it will be. */
@@ -296,9 +383,19 @@ export async function putChanges(directory: string, changes: string, made: NewPa
 
 /** Puts the manifest into it, by which it is a patch. */
 export async function putManifest(directory: string, patch: Patch, made: NewPatch, version: string): Promise<void> {
+  const { disk } = made;
+  const raws = disk?.raws ?? [];
+  const parts: (readonly [string, ...(string | number)[]])[] = disk
+    ? [
+        ['disk', DISK_TABLE],
+        ['raw_bytes', raws.reduce((sum, { size: bytes }) => sum + bytes, 0)],
+        ...disk.sections.map((number) => ['section', ...sectionOf(number)] as const),
+        ...raws.map((raw) => ['raw', raw.name, rawFileOf(raw), raw.before, raw.after, raw.size] as const),
+      ]
+    : [['section', ...SECTION]];
   const fields: readonly (readonly [string, ...(string | number)[]])[] = [
     ['format', 'hpcp-diff'],
-    ['format_version', 1],
+    ['format_version', disk ? 2 : 1],
     ['patch_id', patch.id],
     ['volume', '1/1'],
     ['created', new Date().toISOString().replace(/\.\d+Z$/, 'Z')],
@@ -315,7 +412,7 @@ export async function putManifest(directory: string, patch: Patch, made: NewPatc
     ['modified', made.modified],
     ['deleted', made.deleted],
     ['payload_bytes', made.payloadBytes],
-    ['section', ...SECTION],
+    ...parts,
   ];
   const lines = fields.map((field) => `${field.join('\t')}\n`).join('');
   await writeFile(`${directory}/${OWN}/manifest`, lines, { mode: 0o644, flag: 'wx' });

@@ -273,7 +273,7 @@ async function sizeFor(
     if (sector !== table.sectorSize) {
       throw new CloneRefused(
         'destination',
-        `${display(path)} has sectors of ${sector} bytes, the source of ${table.sectorSize}: that is not in this version yet; nothing was done`,
+        `${display(path)} has sectors of ${sector} bytes, the source of ${table.sectorSize}: its table would say other places there; nothing was done`,
       );
     }
     const size = await devices.sizeOf(stats);
@@ -376,9 +376,9 @@ async function idle(name: string, nodes: readonly string[]): Promise<void> {
 }
 
 /** The files of a partition: where it is mounted, or mounted for us. */
-async function rootOf(
-  { blockdev, file, table }: From,
-  found: Signature,
+export async function rootOf(
+  { blockdev, file, table }: Pick<From, 'blockdev' | 'file' | 'table'>,
+  found: Pick<Signature, 'type'>,
   mounts: Awaited<ReturnType<typeof devices.mountsOf>>,
   place: Place,
   name: string,

@@ -17,11 +17,10 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { loadAddon } from '../../../src/native.js';
-import { WITHOUT_DISKS } from '../../rig/disks.js';
+import { MEMORY, WITHOUT_DISKS } from '../../rig/disks.js';
 import { executable, run, scratch } from '../../rig.js';
 
 const must = (program: string, ...args: string[]) => execFileSync(program, args, { encoding: 'utf8' });
@@ -39,7 +38,7 @@ function own(directory = scratch()): string {
 
 /** Where that can be had: much is written and synced. */
 function ownInMemory(): string {
-  const directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'bulkhaul-test-'));
+  const directory = mkdtempSync(join(MEMORY, 'bulkhaul-test-'));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return own(directory);
 }

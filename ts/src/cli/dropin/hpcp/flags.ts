@@ -473,11 +473,6 @@ export function parseCall(args: readonly string[]): HpcpCall {
       'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
     );
   }
-  if (call.values.disk_dump && workOf(call) === 'patch') {
-    throw new UsageError(
-      'argument -dd/--disk_dump: patches of whole disks (-diff, -siff) are not in this version yet; nothing was done',
-    );
-  }
   for (const name of ['dd_resize', 'no_fs_param_mirror', 'overwrite'] as const) {
     const none = name === 'dd_resize' && call.values.dd_resize.every((size) => size === '0');
     if (!call.given.includes(name) || call.values.disk_dump || none) continue;

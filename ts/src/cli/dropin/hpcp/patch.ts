@@ -22,6 +22,7 @@ import {
   putManifest,
   readPatch,
   readRows,
+  type TreePatch,
 } from '../../../ops/patch.js';
 import { failureText } from '../../../report/summary.js';
 import { bytes, count } from '../../../report/units.js';
@@ -51,14 +52,18 @@ import { RULE } from './summary.js';
 
 /** Makes or applies a patch; `directory` is the working directory. */
 export async function patch(call: HpcpCall, out: HpcpConsole, directory: string): Promise<void> {
-  const { values, given } = call;
+  return goesWith(call) ? make(call, out, directory) : apply(call, out);
+}
+
+/** Whether a patch is made, and not applied. Throws `Refused` for what goes with neither. */
+export function goesWith({ values, given }: HpcpCall): boolean {
   const makes = values.get_diff_image !== undefined;
   const flag = makes ? '-diff' : '-siff';
   if (makes && values.load_diff_image !== undefined) throw refusal('-diff makes a patch and -siff applies one');
   for (const name of given.filter((name) => (OTHERS as readonly string[]).includes(name))) {
     throw refusal(`${flag} can not be combined with --${name}`);
   }
-  return makes ? make(call, out, directory) : apply(call, out);
+  return makes;
 }
 
 /** What a patch goes with nothing of, as in the original. */
@@ -78,7 +83,7 @@ const OTHERS = [
   'dest_image_size',
 ] as const satisfies readonly (keyof HpcpValues)[];
 
-function refusal(what: string, which: Case = 'refused'): Refused {
+export function refusal(what: string, which: Case = 'refused'): Refused {
   return new Refused([problem(which, `Invalid arguments: ${what}; nothing was done`)]);
 }
 
@@ -119,6 +124,7 @@ async function apply({ values, positionals }: HpcpCall, out: HpcpConsole): Promi
       if (!(error instanceof PatchError)) throw error;
       throw new Refused([problem(`patch ${error.what}`, `Patch: ${error.message}`)]);
     });
+    if (patch.disk !== undefined) throw refusal('it is the patch of a whole disk (-d DISK)', 'patch layout');
     const target = await targetOf(targets[0], values, out);
     if (target.image) open.push(target.image);
     out.print(`Applying the patch of ${patch.names.map(display).join(' for ')} to ${display(target.name)}`);
@@ -129,13 +135,13 @@ async function apply({ values, positionals }: HpcpCall, out: HpcpConsole): Promi
 }
 
 /** The images of a patch: a literal name first, then a pattern. */
-function patchesOf(args: readonly string[]): string[] {
+export function patchesOf(args: readonly string[]): string[] {
   const paths = args.flatMap((arg) => (look(arg, 'itself') ? [arg] : glob(expandHome(arg) ?? arg)));
   if (paths.length > 0) return paths;
   throw new Refused([problem('patch incomplete', `Incomplete patch: there is no image: ${args.join(', ')}`)]);
 }
 
-function throwAs(which: Case, error: unknown): never {
+export function throwAs(which: Case, error: unknown): never {
   const { case: found, message } = problemOf(error);
   if (found === 'defect') throw error;
   throw new Refused([problem(which, message)]);
@@ -145,7 +151,7 @@ async function targetOf(path: string | undefined, values: HpcpValues, out: HpcpC
   if (path === undefined) return imageTree(values.dest_image ?? '', !values.dry_run, out);
   if (isDirectory(path)) return { directory: path, name: path };
   if (look(path, 'target') === undefined) throw refusal(`-siff needs an existing target: ${path}`);
-  throw refusal(`${path} is no directory, and patches of whole disks are not in this version yet`, 'patch layout');
+  throw refusal(`${path} is neither a directory nor a disk`, 'patch layout');
 }
 
 async function imageTree(path: string, write: boolean, out: HpcpConsole): Promise<Tree> {
@@ -154,8 +160,8 @@ async function imageTree(path: string, write: boolean, out: HpcpConsole): Promis
   return { directory, name, image };
 }
 
-async function applied(
-  patch: Patch,
+export async function applied(
+  patch: TreePatch,
   volumes: readonly Tree[],
   target: Tree,
   values: HpcpValues,
@@ -247,7 +253,7 @@ function kindOf({ changes }: EntryEvent): 'deleted' | 'added' | 'modified' {
   return changes.includes('new') ? 'added' : 'modified';
 }
 
-function applyProblems(report: Report): Problem[] {
+export function applyProblems(report: Report): Problem[] {
   const problems = report.failures.map((failure) => told(caseOf(failure), `Patch: ${failureText(failure)}`));
   const all = Object.values(report.failureKinds).reduce((sum, many) => sum + many, 0);
   if (all > problems.length) {
@@ -274,17 +280,17 @@ function caseOf({ kind, outcome, operation }: ErrorEvent): Case {
 }
 
 /** Files for a list of changes, and for the names that it needs. */
-interface Lists {
+export interface Lists {
   changes: string;
   names: string;
 }
 
-function temporaryFiles(directory: string): Lists {
+export function temporaryFiles(directory: string): Lists {
   const stem = join(directory, `bulkhaul-patch-${process.pid}-${Math.random().toString(36).slice(2)}`);
   return { changes: `${stem}.tsv`, names: `${stem}.names` };
 }
 
-function drop({ changes, names }: Lists): void {
+export function drop({ changes, names }: Lists): void {
   for (const file of [changes, names]) rmSync(toBytes(file), { force: true });
 }
 
@@ -357,7 +363,7 @@ async function make({ values, positionals }: HpcpCall, out: HpcpConsole, directo
 
 const nameOf = ({ name }: Tree) => basename(name.replace(/\/+$/, '')) || 'root';
 
-function defaultName(source: string, base: string, now = Math.floor(Date.now() / 1000)): string {
+export function defaultName(source: string, base: string, now = Math.floor(Date.now() / 1000)): string {
   const own = (path: string) => basename(resolve(path)) || 'root';
   return `DIFF_${own(source)}_TO_${own(base)}_${now}.img`;
 }
@@ -413,10 +419,10 @@ function literal(name: string): string {
   return name.replaceAll(/[\\*?[]/g, '\\$&');
 }
 
-async function compared(
-  { left, right, filter }: Sides,
+export async function compared(
+  { left, right, filter }: Pick<Sides, 'left' | 'right' | 'filter'>,
   changes: string,
-  trees: readonly Tree[],
+  trees: readonly Pick<Tree, 'name'>[],
   values: HpcpValues,
   out: HpcpConsole,
 ): Promise<Report> {
@@ -501,8 +507,8 @@ async function build(
 }
 
 /** What was copied is what the list says: the patch has nothing left to do where its own files are. */
-async function proved(
-  patch: Patch,
+export async function proved(
+  patch: TreePatch,
   directory: string,
   { added, modified, deleted }: NewPatch,
   spillDirectory: string,

@@ -48,8 +48,11 @@ async function work(call: HpcpCall, out: HpcpConsole): Promise<void> {
       return (await import('./list.js')).list(call, out, directory);
     case 'compare':
       return (await import('./compare.js')).compare(call, out, directory);
-    case 'patch':
+    case 'patch': {
+      const disks = await import('./diskpatch.js');
+      if (disks.isOfDisk(call)) return disks.patchDisk(call, out, directory);
       return (await import('./patch.js')).patch(call, out, directory);
+    }
     case undefined:
       return (await import('./copy.js')).copy(call, out, directory);
   }
