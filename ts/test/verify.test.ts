@@ -14,7 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { verify } from '../src/index.js';
 import { executable, jsonLines, program, run, scratch } from './rig.js';
 
@@ -289,6 +289,30 @@ describe('what peers have stumbled over', () => {
     expect(await findings(bh, '--in', 't', 'M')).toEqual({
       code: 1,
       found: { 't/other': 'missing', 't/d/empty': 'missing', 't/d/moved': 'extra' },
+    });
+  });
+});
+
+describe('a bit that flips in the medium', () => {
+  it.skipIf(process.getuid?.() !== 0)('is found where what is in memory is as it was', async () => {
+    const { cwd, bh, at } = tree(['a']);
+    execFileSync('truncate', ['-s', '64M', at('image')]);
+    execFileSync('mkfs.ext4', ['-q', '-F', at('image')]);
+    mkdirSync(at('m'));
+    const mounted = await program('mount', ['-o', 'loop', at('image'), at('m')]);
+    if (mounted.code !== 0) return console.log(`skip: ${mounted.stderr}`);
+    onTestFinished(async () => void (await program('umount', [at('m')])));
+    const mark = `of ${cwd} `;
+    mkdirSync(at('m/t'));
+    writeFileSync(at('m/t/a'), mark.repeat(20_000));
+    await bh('manifest', '-a', 'md5', '-o', 'M', 'm/t/');
+    execFileSync('sync', ['-f', at('m')]);
+    flip(at('image'), readFileSync(at('image')).indexOf(mark.repeat(9)) + 5000);
+    // Who reads the file is told what it was.
+    execFileSync('md5sum', ['-c', '--quiet', '../../M'], { cwd: at('m/t') });
+    expect(await findings(bh, '--in', 'm/t', '--exclude', 'lost+found', 'M')).toEqual({
+      code: 1,
+      found: { 'm/t/a': 'mismatch' },
     });
   });
 });

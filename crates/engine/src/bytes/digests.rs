@@ -1,16 +1,28 @@
 //! The digests of one file.
 //!
-//! Comes in: an open file and its facts; goes out: the digest of each algorithm, made in one pass over its bytes. Promises:
-//! they are those of content that was there at one time, as far as the system tells: a file whose size or times changed
-//! while it was read has no digest, nor has one that is not as long as its size says.
+//! Comes in: an open file and its facts; goes out: the digest of each algorithm, made in one pass over its bytes, and of a
+//! large file, where that is BLAKE3 alone, by all workers that have nothing to read. Promises: they are those of content that
+//! was there at one time, as far as the system tells: a file whose size or times changed while it was read has no digest, nor
+//! has one that is not as long as its size says.
 
-use bulkhaul_formats::digest::{Digest, Hashers};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bulkhaul_formats::digest::{Algorithm, Blake3, Digest, Hashers, PART_BYTES, Parts};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
+use crate::bytes::transfer::BUFFER_BYTES;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
+use crate::job::process::processors;
+use crate::pool::tune::Medium;
 use crate::report::counters::Counters;
-use crate::tree::medium::has_sizes;
+use crate::tree::medium::{has_sizes, medium};
+
+/// A file of so many bytes is read in parts.
+const LARGE_BYTES: u64 = 4 * PART_BYTES;
+/// Parts that each thread reads before it is seen again how many there may be.
+const PARTS_AT_ONCE: u64 = 4;
 
 /// Reads a file to its end; answers its digests, and how many bytes there were. `before`: its facts when it was opened. Of
 /// an error the hashers know nothing.
@@ -20,6 +32,17 @@ pub fn digests(
     (desk, counters): (&Desk, &Counters),
     buffer: &mut [u8],
 ) -> Result<(Vec<Digest>, u64), Stopped> {
+    let _reading = desk.reading();
+    // A disk that rotates gives more when it is read in order, and no more than one thread takes.
+    let adds_up = before.size >= LARGE_BYTES
+        && hashers.adds_up()
+        && processors() > 1
+        && has_sizes(file)
+        && medium(file) != Medium::Rotating;
+    if adds_up {
+        let digest = in_parts(file, before, (desk, counters), buffer)?;
+        return Ok((vec![digest], before.size));
+    }
     let read = read(file, before, hashers, (desk, counters), buffer);
     // Whatever came of it: the next file begins anew.
     let digests = hashers.finish();
@@ -51,14 +74,98 @@ fn read(
             break;
         }
     }
-    let after = sys::stat_fd(file).map_err(|errno| fault(Operation::Stat, errno))?;
-    if (after.size, after.mtime, after.ctime) != (before.size, before.mtime, before.ctime) {
-        return Err(Fault::changed(Operation::Read).into());
-    }
+    unchanged(file, before)?;
     if bytes != before.size && has_sizes(file) {
         return Err(Fault::size(Side::Source, before.size, bytes).into());
     }
     Ok(bytes)
+}
+
+/// An error where a file was written to since it was opened.
+fn unchanged(file: BorrowedFd<'_>, before: &Stat) -> Result<(), Stopped> {
+    let after = sys::stat_fd(file).map_err(|errno| Fault::new(Operation::Stat, Side::Source, errno))?;
+    if (after.size, after.mtime, after.ctime) != (before.size, before.mtime, before.ctime) {
+        return Err(Fault::changed(Operation::Read).into());
+    }
+    Ok(())
+}
+
+/// The BLAKE3 of a file of more than one part, which threads read side by side: this one, and as many as have nothing else to
+/// read, which changes on the way.
+fn in_parts(
+    file: BorrowedFd<'_>,
+    before: &Stat,
+    run: (&Desk, &Counters),
+    buffer: &mut [u8],
+) -> Result<Digest, Stopped> {
+    let sum = Mutex::new(Parts::new(before.size));
+    let (all, next) = (before.size.div_ceil(PART_BYTES), AtomicU64::new(0));
+    let processors = processors();
+    let mut until = 0;
+    while until < all {
+        let helpers = run.0.idle(processors);
+        until = all.min(until + (1 + helpers as u64) * PARTS_AT_ONCE);
+        let work = |buffer: &mut [u8]| -> Result<(), Stopped> {
+            loop {
+                let part = next.fetch_add(1, Ordering::Relaxed);
+                if part >= until {
+                    return Ok(());
+                }
+                let digest = of_part(file, before.size, part, run, buffer)?;
+                sum.lock().unwrap_or_else(PoisonError::into_inner).add(part, &digest);
+            }
+        };
+        std::thread::scope(|scope| {
+            let helping = || {
+                let _reading = run.0.reading();
+                work(&mut vec![0; BUFFER_BYTES])
+            };
+            // Where none can be had this one does it all.
+            let begin = |_| std::thread::Builder::new().spawn_scoped(scope, helping).ok();
+            let helpers: Vec<_> = (0..helpers).filter_map(begin).collect();
+            let own = work(buffer);
+            let panicked = |panic: Box<dyn std::any::Any + Send>| Err(Fault::panic(&*panic).into());
+            let helped = helpers.into_iter().map(|helper| helper.join().unwrap_or_else(panicked));
+            helped.fold(own, Result::and)
+        })?;
+        next.store(until, Ordering::Relaxed);
+    }
+    unchanged(file, before)?;
+    // What goes on behind its size is no content that anybody has stated.
+    let read = |errno| Fault::new(Operation::Read, Side::Source, errno);
+    if sys::read_full_at(file, &mut [0], before.size).map_err(read)? > 0 {
+        return Err(Fault::size(Side::Source, before.size, before.size + 1).into());
+    }
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let digest = sum.digest().and_then(|digest| Digest::new(Algorithm::Blake3, &digest));
+    digest.ok_or_else(|| Fault::changed(Operation::Read).into())
+}
+
+/// The digest of one part.
+fn of_part(
+    file: BorrowedFd<'_>,
+    size: u64,
+    part: u64,
+    (desk, counters): (&Desk, &Counters),
+    buffer: &mut [u8],
+) -> Result<Blake3, Stopped> {
+    let mut digest = Blake3::of_part(part);
+    let (mut at, end) = (part * PART_BYTES, size.min((part + 1) * PART_BYTES));
+    while at < end {
+        let piece = desk.pace.piece(buffer.len() as u64).min(end - at);
+        let want = usize::try_from(piece).unwrap_or(buffer.len());
+        desk.may_read(piece)?;
+        let read = |errno| Fault::new(Operation::Read, Side::Source, errno);
+        let got = sys::read_full_at(file, &mut buffer[..want], at).map_err(read)?;
+        desk.read_less((want - got) as u64);
+        digest.update(&buffer[..got]);
+        counters.hashed(got as u64);
+        at += got as u64;
+        if got < want {
+            return Err(Fault::size(Side::Source, size, at).into());
+        }
+    }
+    Ok(digest)
 }
 
 #[cfg(test)]
@@ -71,6 +178,40 @@ mod tests {
 
     use super::*;
     use crate::error::Cause;
+
+    #[test]
+    fn of_a_large_file_by_as_many_as_there_are() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        for (more, workers) in [(1, 1), (PART_BYTES + 1, 3), (2 * PART_BYTES, 2)] {
+            let size = PART_BYTES + more;
+            let mut content: Vec<u8> = (0..=250).cycle().take(usize::try_from(size).unwrap()).collect();
+            // No part is like another.
+            for (number, part) in content.chunks_mut(usize::try_from(PART_BYTES).unwrap()).enumerate() {
+                part[0] = u8::try_from(number).unwrap();
+            }
+            fs::write(&path, &content).unwrap();
+            let mut expected = Blake3::default();
+            expected.update(&content);
+            let desk = Desk::new(1);
+            desk.staff(workers);
+            let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+            let before = sys::stat_fd(file.as_fd()).unwrap();
+            let run = (&desk, &desk.counters[0]);
+            let mut buffer = vec![0; 65537];
+            let digest = in_parts(file.as_fd(), &before, run, &mut buffer).unwrap();
+            assert_eq!(digest.bytes(), expected.digest(), "{size}");
+            assert_eq!((desk.peek().read_bytes, desk.idle(9)), (size, workers));
+            // It ends before, or goes on, and nothing of it counts.
+            for other in [size - 1, size + 1].into_iter().filter(|_| more == 1) {
+                file.set_len(other).unwrap();
+                assert!(in_parts(file.as_fd(), &before, run, &mut buffer).is_err(), "{other}");
+                let now = sys::stat_fd(file.as_fd()).unwrap();
+                let stated = Stat { size, ..now };
+                assert!(in_parts(file.as_fd(), &stated, run, &mut buffer).is_err(), "{other}");
+            }
+        }
+    }
 
     #[test]
     fn of_all_sizes_around_the_buffer_and_of_nothing_that_changed() {

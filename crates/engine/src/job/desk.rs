@@ -221,6 +221,8 @@ pub struct Motion {
     resting: AtomicUsize,
     /// Syncs that go on.
     syncing: AtomicUsize,
+    /// Threads that read contents for their digests.
+    reading: AtomicUsize,
     /// Counters beside those at the desk.
     others: Mutex<Vec<Arc<[Counters]>>>,
 }
@@ -305,6 +307,18 @@ impl Desk {
     #[must_use]
     pub fn syncing(&self) -> Presence<'_> {
         Presence::new(&self.motion.syncing)
+    }
+
+    /// For as long as the answer lives, a thread reads a content for its digest.
+    #[must_use]
+    pub fn reading(&self) -> Presence<'_> {
+        Presence::new(&self.motion.reading)
+    }
+
+    /// Of the workers that may be at work, and so many processors, those that nobody reads with.
+    pub fn idle(&self, processors: usize) -> usize {
+        let may = self.workers.load(Ordering::Relaxed).min(processors);
+        may.saturating_sub(self.motion.reading.load(Ordering::Relaxed))
     }
 
     /// A number that changes whenever anything moves.

@@ -274,6 +274,11 @@ impl Hashers {
         Self(algorithms.into_iter().map(Hasher::new).collect())
     }
 
+    /// Whether BLAKE3 is all that is asked for, of which a file's digest adds up from its parts (`Parts`).
+    pub fn adds_up(&self) -> bool {
+        matches!(self.0[..], [Hasher::Blake3(_)])
+    }
+
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0[..] {
