@@ -503,6 +503,7 @@ const CALLS: Record<string, Call> = {
   migrate: {
     of: library.migrate,
     needed: { sources: ABSENT, destination: join(ABSENT, 'either') },
+    beside: { verifySource: { verify: true } },
     kinds: {
       ...MIGRATION,
       sources: 'paths',
@@ -516,6 +517,7 @@ const CALLS: Record<string, Call> = {
       format: 'text xz',
       level: 'count',
       index: 'boolean',
+      verifySource: 'boolean',
     } satisfies Kinds<MigrateOptions>,
   },
   compress: {
@@ -526,6 +528,7 @@ const CALLS: Record<string, Call> = {
       format: 'text xz',
       level: 'count',
       index: 'boolean',
+      verifySource: 'boolean',
       force: 'boolean',
     } satisfies Kinds<CompressOptions>,
   },

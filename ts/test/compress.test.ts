@@ -295,7 +295,13 @@ describe('refused before any work', () => {
 describe('the library', () => {
   it('compresses and decompresses', async () => {
     const { at, names } = tree();
-    const report = await compress({ sources: [at('t')], extensions: ['tsv'], format: 'zstd', level: 1 }).orThrow();
+    const report = await compress({
+      sources: [at('t')],
+      extensions: ['tsv'],
+      format: 'zstd',
+      level: 1,
+      verifySource: true,
+    }).orThrow();
     expect(report.conversions).toMatchObject([{ extension: 'tsv', files: 2 }]);
     expect(names()).toEqual(['a.tsv.zst', 'd/b.TSV.zst', 'd/c.tar.foo', 'd/other']);
     await expect(decompress({ sources: at('t'), test: true })).resolves.toMatchObject({ exitCode: 0 });

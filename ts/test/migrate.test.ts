@@ -114,6 +114,7 @@ describe('bulkhaul migrate', () => {
     [['--format', 'tar', 's', 'd'], 2, '--format: tar is none of bgzf, gzip, xz, zstd'],
     [['--ext', 'a/b', 's', 'd'], 2, "extensions: 'a/b' is none"],
     [['--max-delete', '5', 's', 'd'], 2, '--max-delete goes with --delete'],
+    [['--verify-source', 's', 'd'], 2, '--verify-source goes with --verify'],
     [['--manifest-format', 'jsonl', 's', 'd'], 2, 'go with --manifest or --stored-manifest'],
     [['--move', 's', 'd'], 2, 'migrate has no option --move'],
     [['host:s', 'd'], 2, 'names another host'],

@@ -184,7 +184,9 @@ impl Replacement {
                 return 0;
             }
             match rules.deed {
-                Deed::Pack { .. } => size.saturating_add(size / 4),
+                Deed::Pack { twice, .. } => size
+                    .saturating_add(size / 4)
+                    .saturating_add(if twice { size } else { 0 }),
                 Deed::Unpack { .. } => size.saturating_mul(5),
                 Deed::Test | Deed::Print(_) => size,
             }

@@ -775,6 +775,7 @@ impl Manner {
             index,
             memory: None,
             replace: true,
+            verify_source: false,
         };
         bulkhaul_engine::copy::job(CopyOptions {
             jobs,

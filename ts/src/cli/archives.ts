@@ -55,8 +55,12 @@ export function index(): boolean {
   return flag('--index', { group: 'how', help: 'Write an index (.gzi) beside each archive, for random access' });
 }
 
+export function verifySource(help: string): boolean {
+  return flag('--verify-source', { group: 'how', help });
+}
+
 /** How archives are made, as options of an operation. Throws `USAGE` for what does not go together. */
-export function archiveForm({ format = 'bgzf', level, index = false }: ArchiveForm): ArchiveForm {
+export function archiveForm({ format = 'bgzf', level, index = false, verifySource = false }: ArchiveForm): ArchiveForm {
   if (index && format !== 'bgzf') throw new BulkhaulError('USAGE', '--index goes with --format bgzf');
-  return { format, index, ...(level !== undefined && { level }) };
+  return { format, index, ...(level !== undefined && { level }), ...(verifySource && { verifySource }) };
 }

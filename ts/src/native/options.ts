@@ -105,6 +105,8 @@ export interface ArchiveForm {
   level?: number;
   /** An index (`.gzi`) is written beside each archive, of the format bgzf. Default false. */
   index?: boolean;
+  /** Each file is read once more when its archive is proved, from the medium where that can be had, and has to give the same: a bit that flips in its only reading is not seen otherwise. With `verify`, where that is an option. Default false. */
+  verifySource?: boolean;
 }
 
 /** Files that become archives on their way; what is compressed already is copied as it is. */

@@ -37,13 +37,14 @@ export function compress(options: CompressOptions): Job {
 /** The same, not begun yet. */
 export async function prepareCompression(options: MappedFiles & Own): Promise<Prepared> {
   const journal = await journalFor('compress', options);
-  const { format, level, index, force, ...rest } = options;
+  const { format, level, index, force, verifySource, ...rest } = options;
   const native: NativeCompressOptions = {
     files: nativeFiles(rest, journal?.files),
     ...(format !== undefined && { format }),
     ...(level !== undefined && { level }),
     ...(index !== undefined && { index }),
     ...(force !== undefined && { force }),
+    ...(verifySource !== undefined && { verifySource }),
   };
   return prepared(journal, async () => (await loadAddon()).compress(native));
 }

@@ -51,7 +51,10 @@ export interface FileOptions
 }
 
 /** Checks of how archives are made. */
-export const ARCHIVE: Fields<ArchiveForm> = { format: text, level: whole(0, 100), index: boolean };
+export const ARCHIVE: Fields<ArchiveForm> = {
+  ...{ format: text, level: whole(0, 100), index: boolean },
+  verifySource: boolean,
+};
 
 /** Checks of these. */
 export const FILES: Fields<FileOptions> = {

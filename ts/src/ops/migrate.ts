@@ -45,16 +45,21 @@ const OPTIONS = record<MigrateOptions>(FIELDS, 'sources', 'destination');
  * ```
  */
 export function migrate(options: MigrateOptions): Job {
-  return begin(options, OPTIONS, async ({ format, level, index, extensions, minSize, memory, ...rest }) => {
-    const packing = {
-      ...(format !== undefined && { format }),
-      ...(level !== undefined && { level }),
-      ...(index !== undefined && { index }),
-      ...(extensions !== undefined && { extensions }),
-      ...(minSize !== undefined && { minSize }),
-      ...(memory !== undefined && { memory }),
-      ...(rest.replace !== undefined && { replace: rest.replace }),
-    };
-    return prepareCopy({ ...(await mappedCopy(rest)), packing }, 'migrate');
-  });
+  return begin(
+    options,
+    OPTIONS,
+    async ({ format, level, index, extensions, minSize, memory, verifySource, ...rest }) => {
+      const packing = {
+        ...(format !== undefined && { format }),
+        ...(level !== undefined && { level }),
+        ...(index !== undefined && { index }),
+        ...(extensions !== undefined && { extensions }),
+        ...(minSize !== undefined && { minSize }),
+        ...(memory !== undefined && { memory }),
+        ...(verifySource !== undefined && { verifySource }),
+        ...(rest.replace !== undefined && { replace: rest.replace }),
+      };
+      return prepareCopy({ ...(await mappedCopy(rest)), packing }, 'migrate');
+    },
+  );
 }

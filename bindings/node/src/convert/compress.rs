@@ -37,6 +37,7 @@ pub struct CompressOptions {
     pub level: Option<u32>,
     pub index: Option<bool>,
     pub force: Option<bool>,
+    pub verify_source: Option<bool>,
 }
 
 /// A decompression, as asked for.
@@ -88,6 +89,7 @@ pub fn compress_options(given: CompressOptions) -> Result<options::CompressOptio
         level: given.level,
         index: given.index.unwrap_or(default.index),
         force: given.force.unwrap_or(default.force),
+        verify_source: given.verify_source.unwrap_or(default.verify_source),
         files: files(given.files)?,
     })
 }

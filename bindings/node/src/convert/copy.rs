@@ -80,6 +80,7 @@ pub struct CopyPacking {
     pub index: Option<bool>,
     pub memory: Option<i64>,
     pub replace: Option<bool>,
+    pub verify_source: Option<bool>,
 }
 
 fn packing(given: CopyPacking) -> Result<Packing, String> {
@@ -91,6 +92,7 @@ fn packing(given: CopyPacking) -> Result<Packing, String> {
         index: given.index.unwrap_or_default(),
         memory: bytes("memory", given.memory)?,
         replace: given.replace.unwrap_or(true),
+        verify_source: given.verify_source.unwrap_or_default(),
     })
 }
 

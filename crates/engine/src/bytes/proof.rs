@@ -44,6 +44,34 @@ pub fn read_ahead(file: BorrowedFd<'_>, size: u64) -> u64 {
     }
 }
 
+/// Reads a source once more, from the medium where that can be had: whether it gives what it gave before. A bit that flipped
+/// in its only reading is in its digest too, and in whatever was proved by that.
+pub fn gives_again(
+    source: BorrowedFd<'_>,
+    (size, digest): (u64, ContentDigest),
+    (desk, flight): (&Desk, &Flight),
+    buffer: &mut [u8],
+) -> Result<bool, Stopped> {
+    forget(source, size);
+    let (begun, mut again, mut bytes) = (Instant::now(), Blake3::default(), 0);
+    loop {
+        if !desk.cancel.lets_end(begun, bytes, size.saturating_sub(bytes)) {
+            return Err(Stopped::Aborted);
+        }
+        let piece = usize::try_from(desk.pace.piece(buffer.len() as u64)).unwrap_or(buffer.len());
+        let got = sys::read_full_at(source, &mut buffer[..piece], bytes)
+            .map_err(|errno| Fault::new(Operation::Verify, Side::Source, errno))?;
+        if got == 0 {
+            break;
+        }
+        desk.may_go_on(got as u64)?;
+        flight.moved(got as u64);
+        again.update(&buffer[..got]);
+        bytes += got as u64;
+    }
+    Ok(again.digest() == digest)
+}
+
 /// Reads a synced file back, and its source a second time, side by side: a bit that flipped on the way in is found as well
 /// as one that flipped on the way out. Without a source (one that is made anew at each read) only the digest tells.
 /// `size`: the bytes that it should have; `from_cache`: what [`forget`] or [`read_ahead`] answered before. `None`: they

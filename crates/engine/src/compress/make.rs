@@ -211,7 +211,9 @@ fn fill(
     (new, ledger): (OwnedFd, Option<&Arc<Ledger>>),
 ) -> Result<Option<Filled>, Stopped> {
     let (content, bytes, size, index) = match &run.rules.deed {
-        Deed::Pack { codec, index, force } => {
+        Deed::Pack {
+            codec, index, force, ..
+        } => {
             let packed = hand.lend(run, |lead| {
                 pack(lead, file.as_fd(), new.as_fd(), *codec, (*index, &[]), ledger)
             })?;

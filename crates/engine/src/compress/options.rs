@@ -72,6 +72,8 @@ pub struct CompressOptions {
     pub index: bool,
     /// Also where the archive is not smaller.
     pub force: bool,
+    /// Each file is read once more, and has to give the same again.
+    pub verify_source: bool,
 }
 
 impl Default for CompressOptions {
@@ -82,6 +84,7 @@ impl Default for CompressOptions {
             level: None,
             index: false,
             force: false,
+            verify_source: false,
         }
     }
 }
@@ -110,6 +113,8 @@ pub enum Deed {
         index: bool,
         /// Also where it is not smaller.
         force: bool,
+        /// The file is read twice.
+        twice: bool,
     },
     /// An archive becomes its content.
     Unpack {
@@ -178,13 +183,20 @@ impl CompressOptions {
             level,
             index,
             force,
+            verify_source: twice,
         } = self;
         let codec = Codec::new(format, level).map_err(|why| Refusal::Usage(why.to_string()))?;
         if index && format != Format::Bgzf {
             let format = format.name();
             return Err(Refusal::Usage(format!("index: {format} has none; bgzf has")));
         }
-        files.check(Deed::Pack { codec, index, force }, process)
+        let deed = Deed::Pack {
+            codec,
+            index,
+            force,
+            twice,
+        };
+        files.check(deed, process)
     }
 }
 

@@ -14,13 +14,13 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, S
 
 use crate::bytes::codec::{How, Target, unpack};
 use crate::bytes::probe::{self, Extent, Likeness};
-use crate::bytes::proof::{forget, read_ahead, read_back};
+use crate::bytes::proof::{forget, gives_again, read_ahead, read_back};
 use crate::compress::index;
 use crate::compress::make::{MADE, Step, begin, discard, dress, give_up, made, source, unchanged};
 use crate::compress::options::Deed;
 use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
 use crate::entry::Outcome;
-use crate::error::{Cause, Failure, Fault, Operation, Stopped};
+use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
 use crate::tree::medium::is_original;
 use crate::tree::metadata::{Subject, put_right};
 use crate::tree::path::join;
@@ -207,6 +207,17 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     }
     // The pages that were read for the proof are of no use to anybody.
     forget(new.as_fd(), *size);
+    if matches!(run.rules.deed, Deed::Pack { twice: true, .. }) {
+        let (was, desk) = ((written.bytes, written.content), (run.desk, &*hand.counters.flight));
+        if !gives_again(file.as_fd(), was, desk, &mut hand.buffer)? {
+            return Err(Fault {
+                operation: Operation::Verify,
+                side: Side::Source,
+                cause: Cause::Mismatch,
+            }
+            .into());
+        }
+    }
     hand.counters.verified(*size, from_cache);
     unchanged(&file, stat, Operation::Verify)?;
     if let Some(begun) = &written.begun {

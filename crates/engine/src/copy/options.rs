@@ -132,6 +132,8 @@ pub struct Packing {
     pub memory: Option<u64>,
     /// What has the name of an archive and other content gives that up; otherwise that is a conflict.
     pub replace: bool,
+    /// With the proof of what was written, each file is read once more, and has to give the same again.
+    pub verify_source: bool,
 }
 
 impl Packing {
@@ -149,6 +151,7 @@ impl Packing {
             min_size: self.min_size,
             index: self.index,
             replace: self.replace,
+            verify_source: self.verify_source,
             memory: self.memory.unwrap_or(process.memory / MEMORY_SHARE),
         })
     }
@@ -169,6 +172,8 @@ pub struct Packed {
     pub replace: bool,
     /// Memory for codecs in bytes.
     pub memory: u64,
+    /// Files are read twice.
+    pub verify_source: bool,
 }
 
 /// A copy, as asked for.
@@ -443,6 +448,9 @@ impl CopyOptions {
         }
         if self.remove_extra && !self.replace {
             return usage("what is extra can't go where nothing is replaced".into());
+        }
+        if !self.verify && self.packing.as_ref().is_some_and(|packing| packing.verify_source) {
+            return usage("verifySource goes with verify".into());
         }
         if self.packing.is_some() && (self.remove_sources || self.destinations.len() > 1) {
             return usage("what becomes an archive stays in its source, and goes to one destination".into());

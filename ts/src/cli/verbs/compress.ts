@@ -1,6 +1,6 @@
 /** `bulkhaul compress`: files in, archives in their place; the summary on stderr, the exit code out. */
 import type { CompressOptions } from '../../ops/compress.js';
-import { archiveForm, format, index, level } from '../archives.js';
+import { archiveForm, format, index, level, verifySource } from '../archives.js';
 import { ConversionCommand } from '../conversion.js';
 import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
@@ -20,7 +20,8 @@ export class CompressCommand extends ConversionCommand {
       readers that stop after the first. No name and no time is in an archive: the same content gives the same bytes.
 
       An archive that is there already is decompressed and compared: the same content lets the file go, other content is a
-      conflict, and both stay. Left alone, and counted, are files that are compressed already, by their first bytes; those
+      conflict, and both stay. \`--verify-source\` reads a file once more when its archive is proved: what a file gave wrongly
+      in its only reading is not seen otherwise. Left alone, and counted, are files that are compressed already, by their first bytes; those
       whose archive would not be smaller; files with several names (hard links), symlinks and special files. A file that
       changes while it is read is kept, and told.
 
@@ -39,6 +40,7 @@ export class CompressCommand extends ConversionCommand {
   format = format();
   level = level();
   index = index();
+  verifySource = verifySource('Read each file twice before it goes: its only reading may be wrong');
   keep = flag('-k,--keep', { group: 'how', help: 'Leave the files where they are' });
   force = flag('-f,--force', { group: 'how', help: 'Compress also what does not become smaller' });
   operands = operands('PATH…', 0);

@@ -1,7 +1,17 @@
 /** `bulkhaul migrate`: options in, one copy in which files become archives, its summary on stderr and its exit code out. */
 import { BulkhaulError } from '../../error.js';
 import type { MigrateOptions } from '../../ops/migrate.js';
-import { archiveForm, extensions, extensionsOf, format, index, level, memory, minSize } from '../archives.js';
+import {
+  archiveForm,
+  extensions,
+  extensionsOf,
+  format,
+  index,
+  level,
+  memory,
+  minSize,
+  verifySource,
+} from '../archives.js';
 import { formatOf } from '../digests.js';
 import { value } from '../options.js';
 import { Command } from '../parser.js';
@@ -48,6 +58,7 @@ export class MigrateCommand extends CopyingCommand {
   format = format();
   level = level();
   index = index();
+  verifySource = verifySource('With --verify: read each file twice, whose only reading may be wrong');
   storedManifest = value('--stored-manifest', {
     ...{ group: 'output', value: 'FILE', default: 'none' },
     help: 'Write the digests of the files in DEST as they are stored to FILE, of archives those of the archives. - is standard output',
@@ -75,6 +86,7 @@ export class MigrateCommand extends CopyingCommand {
     if (this.maxDelete !== undefined && !this.delete) {
       throw new BulkhaulError('USAGE', '--max-delete goes with --delete');
     }
+    if (this.verifySource && !this.verify) throw new BulkhaulError('USAGE', '--verify-source goes with --verify');
     const none = manifest === undefined && storedManifest === undefined;
     if (none && (manifestFormat !== undefined || this.algorithms.length > 0)) {
       throw new BulkhaulError('USAGE', '--manifest-format and --algorithm go with --manifest or --stored-manifest');

@@ -16,7 +16,7 @@ use bulkhaul_formats::codec::names::{archive_of, index_of};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd};
 
 use crate::bytes::codec::{self, Blocks, How, Lead, Target};
-use crate::bytes::proof::ReadBack;
+use crate::bytes::proof::{ReadBack, gives_again};
 use crate::copy::entry::{Entry, Finished};
 use crate::copy::options::Directories;
 use crate::copy::run::Task;
@@ -126,7 +126,8 @@ pub fn has_index(worker: &Worker<'_>, at: &OwnedFd, archive: &CStr, destination:
     }
 }
 
-/// Reads an archive back that is synced, and decompresses it. `None`: it is not whole.
+/// Reads an archive back that is synced, and decompresses it. `None`: it is not whole, or its source gives something else when
+/// it is read once more, where that is asked for.
 pub fn read_back(worker: &mut Worker<'_>, finished: &Finished, from_cache: u64) -> Result<Option<ReadBack>, Stopped> {
     if let Some(ledger) = finished.unfinished.as_ref().and_then(|of| of.ledger.as_ref()) {
         ledger.synced(finished.file.as_fd());
@@ -139,6 +140,21 @@ pub fn read_back(worker: &mut Worker<'_>, finished: &Finished, from_cache: u64) 
     let unpacked = lend(worker, |lead| {
         codec::unpack(lead, finished.file.as_fd(), Target::Nothing, how)
     });
+    let twice = worker
+        .run
+        .rules
+        .packing
+        .as_ref()
+        .is_some_and(|packing| packing.verify_source);
+    if let (true, Ok(unpacked), Some(proof)) = (twice, &unpacked, &finished.proof) {
+        let (was, desk) = (
+            (finished.stat.size, unpacked.content),
+            (&*worker.run.desk, &*worker.counters.flight),
+        );
+        if !gives_again(proof.source.as_fd(), was, desk, &mut worker.buffer)? {
+            return Ok(None);
+        }
+    }
     match unpacked {
         Ok(unpacked) => Ok(Some(ReadBack {
             digest: unpacked.content,
