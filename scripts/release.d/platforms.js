@@ -40,7 +40,7 @@ export const NODE = '22.20.0';
  * @property {string} triple Rust's name for it
  * @property {'x64' | 'arm64'} cpu as Node.js and npm call it
  * @property {'glibc' | 'musl'} libc as npm calls it
- * @property {readonly string[]} needs the libraries that the engine may ask for
+ * @property {readonly string[]} needs the libraries that an addon may ask for
  * @property {{ tag: string, sha256: string }} [node] the Node.js that its tarball has; absent: there is none
  */
 
@@ -48,7 +48,7 @@ export const NODE = '22.20.0';
 export const PLATFORMS = [
   {
     ...{ name: 'linux-x64-gnu', triple: 'x86_64-unknown-linux-gnu', cpu: 'x64', libc: 'glibc' },
-    needs: ['libc.so.6', 'libpthread.so.0', 'libdl.so.2', 'ld-linux-x86-64.so.2'],
+    needs: ['libc.so.6', 'libm.so.6', 'libpthread.so.0', 'libdl.so.2', 'ld-linux-x86-64.so.2'],
     node: {
       tag: 'manylinux_2_17_x86_64',
       sha256: 'b5c500aa4dc046333ecb0a80f183e069e5c30ce637f1c1a37166b2c0b642dc21',
@@ -56,7 +56,7 @@ export const PLATFORMS = [
   },
   {
     ...{ name: 'linux-arm64-gnu', triple: 'aarch64-unknown-linux-gnu', cpu: 'arm64', libc: 'glibc' },
-    needs: ['libc.so.6', 'libpthread.so.0', 'libdl.so.2', 'ld-linux-aarch64.so.1'],
+    needs: ['libc.so.6', 'libm.so.6', 'libpthread.so.0', 'libdl.so.2', 'ld-linux-aarch64.so.1'],
     node: {
       tag: 'manylinux_2_17_aarch64',
       sha256: '7a2b0989194148f66e9295d8f11bc463bde02cbe276517f4d20a310fb84780ae',

@@ -3,11 +3,11 @@ import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'no
 import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { executable, program, run, scratch } from './rig.js';
+import { executable, jsonLines, program, run, scratch } from './rig.js';
 
 const found = async (args: readonly string[], env: NodeJS.ProcessEnv = {}) => {
   const { code, stdout, stderr } = await run(['doctor', '--json', ...args], { env });
-  expect(stdout.match(/\n/g)).toHaveLength(1);
+  expect(jsonLines(stdout)).toHaveLength(1);
   return { code, stderr, ...JSON.parse(stdout) };
 };
 

@@ -601,7 +601,7 @@ describe('status and report', () => {
     expect(told.stdout).toContain('is in the way');
     expect(told.stdout).toMatch(/INCOMPLETE: .*\n$/);
     const records = jsonLines((await run(['report', '--json', '--state-dir', 'state', id], options)).stdout);
-    expect(records.map(({ type }) => type)).toEqual(['job', 'attempt', 'error', 'end']);
+    expect(records.map(({ type }) => type)).toEqual(['job', 'attempt', 'error', 'end', 'story']);
   });
 
   it('name what there is where a job is not', async () => {

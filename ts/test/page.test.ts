@@ -1,9 +1,10 @@
 /** The page of a job, and what is gathered for it: from records of every length, with hostile names, in a real browser. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import type { Report } from '../src/events.js';
 import type { JournalRecord } from '../src/journal/record.js';
 import type { JobSummary } from '../src/journal/store.js';
 import { chart, sparkline } from '../src/report/chart.js';
@@ -11,7 +12,7 @@ import { page } from '../src/report/html.js';
 import { remedyOf } from '../src/report/remedies.js';
 import { storyOf } from '../src/report/story.js';
 import { browse, noBrowser } from './browser.js';
-import { run, scratch } from './rig.js';
+import { jsonLines, program, run, scratch } from './rig.js';
 
 const ATTEMPT = { type: 'attempt', number: 1, time: '2026-01-01T00:00:00Z', host: 'h', process: 7 } as const;
 
@@ -142,6 +143,84 @@ it('is written whole, or nothing is', async () => {
   const both = await run(['report', '--state-dir', 'state', '--json', '--html', '-'], options);
   expect(both).toMatchObject({ code: 2, stderr: expect.stringContaining('--html and --json') });
   expect(readdirSync(cwd).sort()).toEqual(['d', 'in-the-way', 'page.html', 's', 'state']);
+});
+
+/** A tree whose greatest directory is known. */
+function tree(): string {
+  const cwd = scratch();
+  for (const [name, size] of [
+    ['s/top', 10],
+    ['s/a/one', 1000],
+    ['s/a/b/two', 2000],
+    ['s/a/b/c/d/three.tsv', 300_000],
+    ['s/x/empty', 0],
+  ] as const) {
+    mkdirSync(join(cwd, dirname(name)), { recursive: true });
+    writeFileSync(join(cwd, name), Buffer.alloc(size, name));
+  }
+  return cwd;
+}
+
+const OPERATIONS: readonly (readonly [string, ...string[]])[] = [
+  ['copy', 's/', 'd'],
+  ['list', 's'],
+  ['list', '--full-hash', 's'],
+  ['manifest', 's/', '-o', 'sums'],
+  ['compare', '--content', 's', 'twin'],
+  ['pack', 's/', 'shards'],
+  ['partition', '-n', '2', '-o', 'part', 's'],
+  ['compress', '--ext', 'tsv', '--keep', 's'],
+  ['remove', '--yes', 's/x', 's/a'],
+  ['move', 's/', 'm'],
+];
+
+it.each(OPERATIONS)('%s tells where most of it is, and counts each file once', async (...args) => {
+  const cwd = tree();
+  if (args[0] === 'compare') await program('cp', ['-a', join(cwd, 's'), join(cwd, 'twin')]);
+  const { stdout, stderr } = await run([...args, '--json', '--quiet'], { cwd, env: { XDG_STATE_HOME: cwd } });
+  const report = jsonLines(stdout).at(-1) as unknown as Report;
+  const sum = (of: readonly { files: number; bytes: number }[], key: 'files' | 'bytes') =>
+    of.reduce((all, each) => all + each[key], 0);
+  expect(sum(report.heaviest, 'files'), stderr).toBe(sum(report.sizes, 'files'));
+  expect(sum(report.heaviest, 'bytes')).toBe(report.foundBytes);
+  // Only what may be packed is looked at, and what is removed is not asked for its size.
+  const looked =
+    new Map([
+      ['compress', 1],
+      ['remove', 0],
+    ]).get(args[0] ?? '') ?? report.found.file;
+  expect(sum(report.sizes, 'files')).toBe(looked);
+  // What is renamed as a whole is not looked into.
+  if (looked > 0 && args[0] !== 'move') expect(report.heaviest[0]?.path).toMatch(/^(s|twin)\/a\/b$/);
+});
+
+it('tells what took longest', async () => {
+  const cwd = tree();
+  const { stdout } = await run(
+    ['copy', '--json', '--quiet', '--state-dir', 'state', '--bwlimit', '200K', '-j1', 's/', 'd'],
+    { cwd },
+  );
+  const { slowest } = jsonLines(stdout).at(-1) as unknown as Report;
+  expect(slowest[0]).toMatchObject({ path: 's/a/b/c/d/three.tsv', bytes: 300_000 });
+  expect(slowest.map(({ seconds }) => seconds)).toEqual(slowest.map(({ seconds }) => seconds).sort((a, b) => b - a));
+});
+
+it('is the same as a page, as text, and as JSON', async () => {
+  const cwd = tree();
+  await run(['copy', '--journal', '--state-dir', 'state', '--bwlimit', '200K', '-j1', 's/', 'd'], { cwd });
+  const report = (...more: string[]) =>
+    run(['report', '--state-dir', 'state', ...more], { cwd, env: { LC_ALL: 'C.UTF-8' } });
+  const story = jsonLines((await report('--json')).stdout).at(-1);
+  expect(story).toMatchObject({ type: 'story', state: 'done', runs: [{ sentence: 'complete: 11 entries' }] });
+  const { heaviest, slowest } = (story as unknown as { report: Report }).report;
+  const text = (await report()).stdout;
+  expect(text).toMatch(/^sizes: {4}[▁-█]+ files of at most 0 B to 1\.00 MiB$/m);
+  const page = (await report('--html', '-')).stdout;
+  expect(page).toContain('<dt>machine</dt><dd><code>Linux ');
+  for (const { path } of [...heaviest.slice(0, 3), ...slowest.slice(0, 1)]) {
+    expect(text).toContain(`:  ${path}: `);
+    expect(page).toContain(`<code>${path}</code>`);
+  }
 });
 
 it('has speed as a line of text for readers who have its characters', async () => {

@@ -223,6 +223,8 @@ export const report = (changes: Partial<NativeReport> = {}): NativeReport => ({
   skipped: {},
   foundBytes: 0,
   sizes: [],
+  heaviest: [],
+  slowest: [],
   allocatedBytes: 0,
   copiedBytes: 0,
   resumedFiles: 0,

@@ -7,6 +7,7 @@ use bulkhaul_engine::entry::{KINDS, Outcome, Reason, kind_text};
 use bulkhaul_engine::job::desk::Snapshot;
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::report::counters::SIZE_CLASSES;
+use bulkhaul_engine::report::standouts::{Share, Slow};
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
@@ -113,6 +114,42 @@ pub struct JsConversion {
     pub after: f64,
 }
 
+/// What lies in a directory, or below one that stands for more.
+#[napi(object, object_from_js = false, js_name = "Share")]
+pub struct JsShare {
+    pub path: Buffer,
+    pub files: f64,
+    pub bytes: f64,
+}
+
+/// An entry that took its time.
+#[napi(object, object_from_js = false, js_name = "Slow")]
+pub struct JsSlow {
+    pub path: Buffer,
+    pub bytes: f64,
+    pub seconds: f64,
+}
+
+impl From<Share> for JsShare {
+    fn from(share: Share) -> Self {
+        Self {
+            path: share.path.into(),
+            files: share.files as f64,
+            bytes: share.bytes as f64,
+        }
+    }
+}
+
+impl From<Slow> for JsSlow {
+    fn from(slow: Slow) -> Self {
+        Self {
+            path: slow.path.into(),
+            bytes: slow.bytes as f64,
+            seconds: slow.took.as_secs_f64(),
+        }
+    }
+}
+
 /// What an operation did.
 #[napi(object, object_from_js = false, js_name = "Report")]
 pub struct JsReport {
@@ -123,6 +160,8 @@ pub struct JsReport {
     pub skipped: BTreeMap<String, f64>,
     pub found_bytes: f64,
     pub sizes: Vec<JsSizeClass>,
+    pub heaviest: Vec<JsShare>,
+    pub slowest: Vec<JsSlow>,
     pub allocated_bytes: f64,
     pub copied_bytes: f64,
     pub resumed_files: f64,
@@ -260,6 +299,8 @@ pub fn report(r: Report) -> JsReport {
         extras: t.extras as f64,
         removed_sources: r.removed_sources as f64,
         kept_sources: r.kept_sources as f64,
+        heaviest: r.heaviest.into_iter().map(JsShare::from).collect(),
+        slowest: r.slowest.into_iter().map(JsSlow::from).collect(),
         conversions: r
             .conversions
             .into_iter()

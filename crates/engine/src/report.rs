@@ -8,6 +8,7 @@
 
 pub mod conversions;
 pub mod counters;
+pub mod standouts;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::entry::Outcome;
 use crate::error::Failure;
 use crate::report::counters::{Counters, Totals};
+use crate::report::standouts::{Share, Slow, Standouts};
 
 /// Failures that a report keeps in full; beyond that they are counted by kind (memory must not grow with them).
 pub const FAILURES_KEPT: usize = 1000;
@@ -198,6 +200,10 @@ pub struct Report {
     pub kept_sources: u64,
     /// Files that were packed or unpacked, by extension, the greatest sum first.
     pub conversions: Vec<Conversion>,
+    /// The directories that hold most, those two steps below a source with all that is below them.
+    pub heaviest: Vec<Share>,
+    /// The entries that took longest.
+    pub slowest: Vec<Slow>,
     /// Deletes that were asked for and not begun.
     pub withheld: Vec<Withheld>,
     /// Finder and recorder agree (or the run was interrupted).
@@ -223,6 +229,7 @@ impl Report {
         elapsed: Duration,
     ) -> Self {
         let totals = Totals::of(counters);
+        let (heaviest, slowest) = Standouts::of(counters.iter().map(|each| &each.standouts));
         let FindingsInner { failures, kinds, notes } = findings.take();
         Self {
             accounted: interrupted || totals.all_found() == totals.all_outcomes(),
@@ -232,6 +239,8 @@ impl Report {
             removed_sources: 0,
             kept_sources: 0,
             conversions: Vec::new(),
+            heaviest,
+            slowest,
             withheld: Vec::new(),
             failures,
             failure_kinds: kinds,

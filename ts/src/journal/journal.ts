@@ -6,7 +6,7 @@
  * never stops a job: it ends, and says why.
  */
 import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { arch, availableParallelism, hostname, release, type as system } from 'node:os';
 import { BulkhaulError, whyOf } from '../error.js';
 import { type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
 import { display, toBytes } from '../names.js';
@@ -257,6 +257,7 @@ export class Journal {
       process: process.pid,
       ...(command && { command }),
       ...(version !== undefined && { version }),
+      machine: `${system()} ${release()} ${arch()}, ${availableParallelism()} processors, Node.js ${process.versions.node}`,
     };
   }
 

@@ -54,6 +54,8 @@ export interface AttemptRecord {
   command?: readonly string[];
   /** Of bulkhaul, where a command is at work. */
   version?: string;
+  /** System, processors, and Node.js, in words. */
+  machine?: string;
 }
 
 /** The counts that tell how far a job is. */

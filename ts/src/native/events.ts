@@ -280,6 +280,26 @@ export interface NativeSizeClass {
   bytes: number;
 }
 
+/** What lies in a directory that holds much of a run's files. */
+export interface NativeShare {
+  /** Full path, as the source was given plus the rest; empty for what was not told apart. One that is two steps below its source stands for all below it. */
+  path: PathBytes;
+  /** Regular files that are there, and were found. */
+  files: number;
+  /** Their bytes. */
+  bytes: number;
+}
+
+/** An entry that took long. */
+export interface NativeSlow {
+  /** Full path, as the source was given plus the rest. */
+  path: PathBytes;
+  /** Bytes of a regular file, by its size. */
+  bytes: number;
+  /** Seconds that a worker had it in its hands. */
+  seconds: number;
+}
+
 export interface NativeReport {
   /** Entries by outcome; every outcome is there. */
   outcomes: Record<Outcome, number>;
@@ -295,6 +315,10 @@ export interface NativeReport {
   foundBytes: number;
   /** The same files by classes of their sizes, smaller ones first, every class. */
   sizes: NativeSizeClass[];
+  /** The directories that hold most of them, the first twenty, the greatest first. */
+  heaviest: NativeShare[];
+  /** The entries that took longest, the first twenty of those that took 10 ms and more, the slowest first. */
+  slowest: NativeSlow[];
   /** Their bytes by the room that they take; 0 where only sizes were asked for, as in lists and comparisons by hash alone. */
   allocatedBytes: number;
   /** Bytes of content written. */

@@ -716,6 +716,8 @@ function added(one: NativeReport, other: NativeReport): NativeReport {
       files: each.files + (one.sizes[index]?.files ?? 0),
       bytes: each.bytes + (one.sizes[index]?.bytes ?? 0),
     })),
+    heaviest: [...one.heaviest, ...other.heaviest].sort((a, b) => b.bytes - a.bytes).slice(0, 20),
+    slowest: [...one.slowest, ...other.slowest].sort((a, b) => b.seconds - a.seconds).slice(0, 20),
     failures: [...one.failures, ...other.failures].slice(0, 1000),
     notes: [...one.notes, ...other.notes],
     withheld: [...one.withheld, ...other.withheld],

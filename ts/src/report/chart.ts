@@ -73,7 +73,12 @@ export function sparkline(
       if (to > from) sums[column] = (sums[column] ?? 0) + (amount(stretch) * (to - from)) / (stretch.to - stretch.from);
     }
   }
-  const top = Math.max(...sums);
+  return blocks(sums);
+}
+
+/** Numbers as blocks of their heights; empty where all are 0. */
+export function blocks(numbers: readonly number[]): string {
+  const top = Math.max(...numbers);
   if (!(top > 0)) return '';
-  return sums.map((sum) => BLOCKS[Math.round((sum / top) * (BLOCKS.length - 1))]).join('');
+  return numbers.map((each) => BLOCKS[Math.round((each / top) * (BLOCKS.length - 1))]).join('');
 }

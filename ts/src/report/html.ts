@@ -8,15 +8,13 @@ import type { Counted } from '../journal/record.js';
 import type { JobSummary } from '../journal/store.js';
 import { bar, document, failures, type Html, html, speeds, table, tiles } from './markup.js';
 import type { Run, Story } from './story.js';
-import { bytes, count, duration } from './units.js';
+import { bytes, count, duration, rate } from './units.js';
 
 const number = (value: number) => value.toLocaleString('en-US');
 
 /** The page. */
 export function page(job: JobSummary, story: Story): string {
-  const { runs, stretches, kinds, lost } = story;
-  const last = runs.at(-1);
-  const report = last?.end?.report;
+  const { runs, stretches, kinds, lost, report } = story;
   const body = html`<main>
 <header>
 <p class="kind">bulkhaul ${job.operation ?? 'job'}</p>
@@ -29,6 +27,8 @@ ${failures(kinds, html`All of them: <code>bulkhaul report ${job.id}</code>.`)}
 ${losses(lost)}
 ${report && outcomes(report)}
 ${report && sizes(report)}
+${report && heaviest(report)}
+${report && slowest(report)}
 ${report && skipped(report)}
 ${history(runs, story.earlierRuns)}
 ${asked(job, story)}
@@ -121,6 +121,37 @@ function sizes(report: Counted): Html | undefined {
   )}</section>`;
 }
 
+/** Where most of it is. */
+function heaviest({ heaviest: shares = [], foundBytes }: Counted): Html | undefined {
+  if (shares.length === 0) return undefined;
+  const rows = shares.map(({ path, files, bytes: size }) => [
+    path === '' ? 'all others' : html`<code>${path}</code>`,
+    number(files),
+    bytes(size),
+    bar(size, foundBytes),
+  ]);
+  return html`<section><h2>Where most of it is</h2>${table(
+    'Directories that hold most',
+    ['directory', 'files', 'content', 'of all content'],
+    rows,
+  )}<p class="small">One that is two steps below its source stands for all that is below it.</p></section>`;
+}
+
+function slowest({ slowest: slow = [] }: Counted): Html | undefined {
+  if (slow.length === 0) return undefined;
+  const rows = slow.map(({ path, bytes: size, seconds }) => [
+    html`<code>${path}</code>`,
+    duration(seconds),
+    bytes(size),
+    size > 0 ? rate(size / seconds) : '',
+  ]);
+  return html`<section><h2>What took longest</h2>${table(
+    'Entries that took longest',
+    ['entry', 'time', 'content', 'speed'],
+    rows,
+  )}</section>`;
+}
+
 function skipped(report: Counted): Html | undefined {
   const rows = Object.entries(report.skipped)
     .filter(([, many]) => many > 0)
@@ -157,6 +188,7 @@ function asked(job: JobSummary, { directory, runs }: Story): Html {
     ['to', job.destinations.join(', ') || undefined],
     ['version', last?.version],
     ['host', last?.host],
+    ['machine', last?.machine],
   ];
   const shown = facts.filter(([, value]) => value !== undefined);
   return html`<section><h2>What was asked for</h2><dl class="facts">${shown.map(

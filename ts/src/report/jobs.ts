@@ -1,7 +1,14 @@
 /** Jobs in words: summaries in, lines for people out. Names are escaped. */
 import type { JobSummary } from '../journal/store.js';
 import { display } from '../names.js';
+import { blocks, sparkline } from './chart.js';
+import type { Story } from './story.js';
 import { bytes, count, duration } from './units.js';
+
+/** Columns of a line that shows speed over time. */
+const COLUMNS = 60;
+/** What stands out, so many of it. */
+const FIRST = 5;
 
 /** A line a job, with a headline, those that were heard of last first; the text ends with a newline. */
 export function jobTable(jobs: readonly JobSummary[], now: number): string {
@@ -45,6 +52,35 @@ export function jobText(job: JobSummary, now: number): string {
     .filter(([, text]) => text !== undefined)
     .map(([name, text]) => `${`${name}:`.padEnd(10)}${text}\n`)
     .join('');
+}
+
+/** What stands out of it, a fact a line; `drawn`: the reader's characters have blocks. */
+export function storyText({ stretches, report }: Story, drawn: boolean): string {
+  const { sizes = [], heaviest = [], slowest = [] } = report ?? {};
+  const line = (amount: 'bytes' | 'entries') => sparkline(stretches, (stretch) => stretch[amount], COLUMNS);
+  const facts: [string, string][] = drawn
+    ? [
+        ['speed', line('bytes')],
+        ['entries', line('entries')],
+        ['sizes', sizeText(sizes)],
+      ]
+    : [];
+  for (const { path, files, bytes: size } of heaviest.slice(0, FIRST))
+    facts.push(['most in', `${display(path) || 'all others'}: ${count(files, 'file')}, ${bytes(size)}`]);
+  for (const { path, bytes: size, seconds } of slowest.slice(0, FIRST))
+    facts.push(['slowest', `${display(path)}: ${duration(seconds)}, ${bytes(size)}`]);
+  return facts.map(([name, text]) => (text === '' ? '' : `${`${name}:`.padEnd(10)}${text}\n`)).join('');
+}
+
+/** How many files there are of each class of sizes, from the smallest class that there is to the greatest. */
+function sizeText(sizes: NonNullable<Story['report']>['sizes']): string {
+  const first = sizes.findIndex(({ files }) => files > 0);
+  const last = sizes.findLastIndex(({ files }) => files > 0);
+  if (first < 0) return '';
+  const told = ({ most }: { most?: number }) => (most === undefined ? 'more' : bytes(most));
+  const there = sizes.slice(first, last + 1);
+  const ends = [there[0], there.at(-1)].map((each) => told(each ?? {}));
+  return `${blocks(there.map(({ files }) => files))} files of at most ${[...new Set(ends)].join(' to ')}`;
 }
 
 function nextText({ id, state }: JobSummary): string | undefined {

@@ -1,11 +1,13 @@
 /**
  * What a journal tells of a job, gathered for people.
  *
- * Comes in: the records of a journal, in order; goes out: its runs, its speed over time, and what failed by kind with
- * examples. Memory does not grow with the length of the journal.
+ * Comes in: the records of a journal, in order; goes out: its runs, its speed over time, what failed by kind with examples,
+ * and what the last run counted. Memory does not grow with the length of the journal.
  */
 import type { ErrorEvent, NoteEvent } from '../events.js';
-import type { AttemptRecord, EndRecord, JournalRecord, ProgressRecord } from '../journal/record.js';
+import type { AttemptRecord, Counted, EndRecord, JournalRecord, ProgressRecord } from '../journal/record.js';
+import type { JobSummary } from '../journal/store.js';
+import { remedyOf } from './remedies.js';
 
 /** A stretch of time at one speed. */
 export interface Stretch {
@@ -44,6 +46,8 @@ export interface Story {
   kinds: Kind[];
   /** What the destination did not keep in the last run. */
   lost: NoteEvent[];
+  /** All that the last run counted; absent: it has not ended. */
+  report?: Counted | undefined;
 }
 
 /** Examples of a kind that are kept. */
@@ -96,7 +100,27 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
       }
     }
   }
-  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: failed.kinds, lost };
+  const report = runs.at(-1)?.end?.report;
+  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: failed.kinds, lost, report };
+}
+
+/** The story as one line for programs has it, after what the job is. */
+export function storyEvent(
+  { id, state, operation }: JobSummary,
+  story: Story,
+): { type: 'story' } & Record<string, unknown> {
+  const { directory, runs, earlierRuns, stretches, kinds, lost, report } = story;
+  const told = runs.map(({ attempt: { type: _, ...attempt }, end }) => {
+    if (end === undefined) return attempt;
+    const { time: ended, state, exitCode, sentence, elapsed } = end;
+    return { ...attempt, ended, state, exitCode, sentence, elapsed };
+  });
+  return {
+    ...{ type: 'story', id, state, operation, directory, earlierRuns, runs: told, stretches },
+    kinds: kinds.map(({ kind, count, examples }) => ({ kind, count, remedy: remedyOf(kind), examples })),
+    lost,
+    ...(report && { report }),
+  };
 }
 
 /** Counts failures by kind, and keeps the first of each. */

@@ -254,7 +254,7 @@ impl Look for Contents<'_> {
         let run = (self.desk, hand.counters);
         let (digests, bytes) = digests((file.as_fd(), &stat), &mut hand.own, run, &mut hand.content)?;
         // Where sizes say nothing it is more than was stated.
-        hand.counters.sized(bytes.saturating_sub(stat.size), 0);
+        hand.counters.grew(stat.size, bytes.saturating_sub(stat.size));
         if bytes == stat.size {
             self.finish(path, &stat, &digests);
         }

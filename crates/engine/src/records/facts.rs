@@ -170,7 +170,7 @@ impl<'f> FactFinder<'f> {
                 {
                     pieces.add(piece, &hash.to_le_bytes(), size.min(self.wanted.tail));
                 }
-                hand.counters.sized(length.saturating_sub(size), 0);
+                hand.counters.grew(size, length.saturating_sub(size));
                 found.details = found.details.map(|details| Details {
                     size: length,
                     ..details

@@ -10,6 +10,7 @@ use bulkhaul_sys::Kind;
 
 use crate::entry::{KINDS, Outcome, Reason, kind_index};
 use crate::error::Side;
+use crate::report::standouts::Standouts;
 
 /// Bytes that a file of each class of sizes has at most; larger ones are one class more.
 pub const SIZE_CLASSES: [u64; 8] = [0, 4 << 10, 64 << 10, 1 << 20, 16 << 20, 256 << 20, 4 << 30, 64 << 30];
@@ -54,6 +55,8 @@ pub struct Counters {
     unfinished: AtomicU64,
     /// The files that this worker has begun and not ended.
     pub flight: Arc<Flight>,
+    /// What stands out of what it came to.
+    pub standouts: Standouts,
 }
 
 /// The files that a worker has begun and not ended: the one in its hands, of which others may copy parts, and those that
@@ -139,6 +142,11 @@ impl InFlight {
     }
 }
 
+/// The class of a size.
+fn class_of(size: u64) -> usize {
+    SIZE_CLASSES.partition_point(|most| *most < size)
+}
+
 fn add(counter: &AtomicU64, n: u64) {
     // Only the owning worker writes, so a plain load and store would do; fetch_add keeps it right if that changes.
     counter.fetch_add(n, Relaxed);
@@ -173,10 +181,21 @@ impl Counters {
 
     /// The size of a regular file became known: apparent bytes, and allocated ones where they were asked for.
     pub fn sized(&self, size: u64, allocated: u64) {
-        let class = SIZE_CLASSES.partition_point(|most| *most < size);
+        let class = class_of(size);
         add(&self.sizes[class], 1);
         add(&self.size_bytes[class], size);
         add(&self.allocated_bytes, allocated);
+    }
+
+    /// Such a file had more bytes than its size says, as where sizes say nothing.
+    pub fn grew(&self, size: u64, more: u64) {
+        add(&self.size_bytes[class_of(size)], more);
+    }
+
+    /// Regular files whose sizes became known to this worker, and their apparent bytes.
+    pub fn all_sized(&self) -> (u64, u64) {
+        let sum = |all: &[AtomicU64]| all.iter().map(|each| each.load(Relaxed)).sum();
+        (sum(&self.sizes), sum(&self.size_bytes))
     }
 
     /// A dry run found something to make, of so many bytes, for which it wants so much `room`; `new`: nothing has its name,

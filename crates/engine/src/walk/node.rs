@@ -370,6 +370,18 @@ impl<D> Node<D> {
         spell(base, &names)
     }
 
+    /// Full path of the directory that holds source number `index`, or is it, no more than so many steps below its argument.
+    pub fn source_path_above(&self, index: usize, steps: usize) -> Vec<u8> {
+        let mut chain = vec![(self, index)];
+        let (mut node, mut i) = (self, index);
+        while let (Origin::Name { parent, .. }, Some(up)) = (&node.sources[i].origin, node.parent.as_deref()) {
+            (node, i) = (up, *parent);
+            chain.push((node, i));
+        }
+        let (node, i) = chain[chain.len().saturating_sub(steps + 1)];
+        node.source_path(i)
+    }
+
     /// Full paths in all its sources, that of the winner last.
     pub fn source_paths(&self) -> Vec<Vec<u8>> {
         let winner = self.winner();

@@ -7,6 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Identity, Kind};
 
@@ -273,6 +274,9 @@ pub struct Entries<'w, V: Visitor> {
     next: usize,
     schedule: &'w Schedule<TaskOf<V>>,
     desk: &'w Desk,
+    counters: &'w Counters,
+    /// When the entry in hand was taken, and the bytes that were known before it.
+    taken: Option<(Instant, u64)>,
 }
 
 impl<'w, V: Visitor> Entries<'w, V> {
@@ -290,6 +294,7 @@ impl<'w, V: Visitor> Entries<'w, V> {
     /// cancelled.
     #[allow(clippy::should_implement_trait, reason = "the name is lent")]
     pub fn next(&mut self) -> Option<(&CStr, Kind)> {
+        self.put_back();
         if self.next >= self.batch.len() || self.desk.cancel.is_draining() {
             return None;
         }
@@ -306,7 +311,19 @@ impl<'w, V: Visitor> Entries<'w, V> {
             return None;
         }
         self.next += 1;
+        self.taken = Some((Instant::now(), self.counters.all_sized().1));
         Some(self.batch.get(self.next - 1))
+    }
+
+    /// The entry in hand is done with: what took long is remembered.
+    fn put_back(&mut self) {
+        let Some((since, before)) = self.taken.take() else {
+            return;
+        };
+        let bytes = self.counters.all_sized().1.saturating_sub(before);
+        self.counters.standouts.took(since.elapsed(), bytes, || {
+            Missed::within(self.node, self.source, self.batch.get(self.next - 1).0).path()
+        });
     }
 }
 
@@ -419,9 +436,15 @@ impl<V: Visitor> Hand<'_, V> {
             next: 0,
             schedule: self.schedule,
             desk: self.desk,
+            counters: self.counters,
+            taken: None,
         };
+        let before = self.counters.all_sized();
         match node.source(source) {
-            Ok(fd) => self.visitor.entries(&mut self.worker, fd.as_fd(), &mut entries),
+            Ok(fd) => {
+                self.visitor.entries(&mut self.worker, fd.as_fd(), &mut entries);
+                entries.put_back();
+            }
             Err(errno) => {
                 let fault = Fault::new(Operation::Open, node.side, errno);
                 while let Some((name, kind)) = entries.next() {
@@ -429,6 +452,12 @@ impl<V: Visitor> Hand<'_, V> {
                     self.visitor.fault(&mut self.worker, &missed, kind, &fault);
                 }
             }
+        }
+        let after = self.counters.all_sized();
+        let (files, bytes) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+        if files > 0 {
+            let path = |steps| node.source_path_above(source, steps);
+            self.counters.standouts.hold(files, bytes, path);
         }
     }
 

@@ -1,5 +1,4 @@
 /** `bulkhaul doctor`: what this machine and some places allow, on stdout. */
-import { isText, toBytes } from '../../names.js';
 import { diagnose } from '../../ops/doctor.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';
@@ -41,11 +40,8 @@ export class DoctorCommand extends BareCommand {
     const found = await diagnose(this.operands, this.probe);
     const { stdout } = this.context;
     if (this.json) {
-      const places = found.places.map((place) => ({
-        ...place,
-        ...(!isText(place.path) && { pathBase64: toBytes(place.path).toString('base64') }),
-      }));
-      await answer(stdout, `${JSON.stringify({ type: 'doctor', schema: 1, version: version(), ...found, places })}\n`);
+      const { jsonLine } = await import('../../report/json.js');
+      await answer(stdout, jsonLine({ type: 'doctor', version: version(), ...found }));
     } else {
       const { doctorText } = await import('../../report/doctor.js');
       await answer(stdout, doctorText(found, version()));

@@ -10,9 +10,6 @@ import { meant, needed } from '../jobs.js';
 import { operands, value } from '../options.js';
 import { Command } from '../parser.js';
 
-/** Of the line that shows speed over time. */
-const COLUMNS = 60;
-
 export class ReportCommand extends BareCommand {
   static override paths = [['report']];
   static override usage = Command.Usage({
@@ -20,7 +17,9 @@ export class ReportCommand extends BareCommand {
     details: `
       Shows the job, each run of it, and each entry that failed, changed or was in conflict in the last one. Without JOB it
       is the job that was heard of last. \`--html\` makes one page of it that needs nothing beside itself: verdict, totals, speed
-      over time, what failed by kind and what to do about it, what was skipped, each run, and what was asked for.
+      over time, sizes, the directories that hold most, what took longest, what failed by kind and what to do about it, what was
+      skipped, each run, and what was asked for. \`--json\` prints all records, and at last a line of the type story with the
+      same.
 
       Exit codes: 0, 2 there is no such job, its journal can't be read, or usage.
     `,
@@ -52,13 +51,18 @@ export class ReportCommand extends BareCommand {
     }
     if (this.json) {
       const { jsonLine } = await import('../../report/json.js');
+      const { storyEvent, storyOf } = await import('../../report/story.js');
       for await (const record of journalOf(directory, job.id)) await answer(stdout, jsonLine(record));
+      await answer(stdout, jsonLine(storyEvent(job, await storyOf(journalOf(directory, job.id)))));
       return ExitCode.complete;
     }
-    const { jobText } = await import('../../report/jobs.js');
+    const { jobText, storyText } = await import('../../report/jobs.js');
+    const { storyOf } = await import('../../report/story.js');
     const { failureText } = await import('../../report/summary.js');
+    const { LC_ALL, LC_CTYPE, LANG } = this.context.env;
+    const drawn = /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');
     await answer(stdout, jobText(job, Date.now()));
-    await answer(stdout, await this.#speed(directory, job.id));
+    await answer(stdout, storyText(await storyOf(journalOf(directory, job.id)), drawn));
     for await (const record of journalOf(directory, job.id)) {
       if (record.type === 'attempt') {
         const called = record.command === undefined ? '' : `: ${record.command.map(display).join(' ')}`;
@@ -69,18 +73,6 @@ export class ReportCommand extends BareCommand {
       else if (record.type === 'end') await answer(stdout, `  ${display(record.sentence)}\n`);
     }
     return ExitCode.complete;
-  }
-
-  /** A line of blocks, where the reader's characters have them, and there is something to show. */
-  async #speed(directory: string, id: string): Promise<string> {
-    const { LC_ALL, LC_CTYPE, LANG } = this.context.env;
-    if (!/utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '')) return '';
-    const { sparkline } = await import('../../report/chart.js');
-    const { storyOf } = await import('../../report/story.js');
-    const { stretches } = await storyOf(journalOf(directory, id));
-    const line =
-      sparkline(stretches, ({ bytes }) => bytes, COLUMNS) || sparkline(stretches, ({ entries }) => entries, COLUMNS);
-    return line === '' ? '' : `speed:    ${line}\n`;
   }
 }
 

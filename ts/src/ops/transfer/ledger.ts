@@ -126,6 +126,8 @@ export class Ledger {
       skipped: inOrder(this.#skipped),
       foundBytes: this.foundBytes,
       sizes: [],
+      heaviest: [],
+      slowest: [],
       allocatedBytes: 0,
       copiedBytes: dryRun ? 0 : this.copiedBytes,
       resumedFiles: 0,
