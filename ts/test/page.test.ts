@@ -1,10 +1,11 @@
 /** The page of a job, and what is gathered for it: from records of every length, with hostile names, in a real browser. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { Report } from '../src/events.js';
+import type { HostStatus, Report } from '../src/events.js';
 import type { JournalRecord } from '../src/journal/record.js';
 import type { JobSummary } from '../src/journal/store.js';
 import { chart, sparkline } from '../src/report/chart.js';
@@ -203,6 +204,20 @@ it('tells what took longest', async () => {
   const { slowest } = jsonLines(stdout).at(-1) as unknown as Report;
   expect(slowest[0]).toMatchObject({ path: 's/a/b/c/d/three.tsv', bytes: 300_000 });
   expect(slowest.map(({ seconds }) => seconds)).toEqual(slowest.map(({ seconds }) => seconds).sort((a, b) => b - a));
+});
+
+it('tells of a spread copy what each host has done', async () => {
+  const cwd = tree();
+  const { code, stderr } = await run(
+    ['copy', '--workers', '2', '--journal', '--state-dir', 'state', '--run-dir', 'parts', 's/', 'd'],
+    { cwd },
+  );
+  expect(code, stderr).toBe(0);
+  const report = (...more: string[]) => run(['report', '--state-dir', 'state', ...more], { cwd });
+  const story = jsonLines((await report('--json')).stdout).at(-1) as unknown as { hosts: HostStatus[] };
+  expect(story.hosts).toMatchObject([{ host: hostname(), copiedBytes: 303_010 }]);
+  expect((await report()).stdout).toMatch(/^host: {5}\S+: \d+ parts?, 296 KiB written$/m);
+  expect((await report('--html', '-')).stdout).toContain('What each host has done');
 });
 
 it('is the same as a page, as text, and as JSON', async () => {

@@ -156,6 +156,8 @@ export class Journal {
     const { failures, failureFile, job, ...counted } = report;
     const state = interrupted ? 'interrupted' : complete ? 'done' : 'failed';
     if (state !== 'done') this.#begin();
+    const last = this.#peek?.();
+    if (last?.hosts) this.#status(last);
     this.#write({
       type: 'end',
       time: new Date().toISOString(),
@@ -294,7 +296,7 @@ export class Journal {
   }
 
   #status(snapshot: Snapshot): void {
-    const { phase, elapsed, doneEntries, doneBytes, copiedBytes, errors, expected } = snapshot;
+    const { phase, elapsed, doneEntries, doneBytes, copiedBytes, errors, expected, hosts } = snapshot;
     this.#write({
       type: 'progress',
       time: new Date().toISOString(),
@@ -307,6 +309,7 @@ export class Journal {
       errors,
       ...(expected && { expectedEntries: expected.entries }),
       ...(expected?.bytes !== undefined && { expectedBytes: expected.bytes }),
+      ...(hosts && { hosts }),
     });
   }
 

@@ -6,7 +6,7 @@
  * written: a line that is none is `undefined`, never a guess.
  */
 import { createHash } from 'node:crypto';
-import type { ErrorEvent, NoteEvent, Report } from '../events.js';
+import type { ErrorEvent, HostStatus, NoteEvent, Report } from '../events.js';
 
 /** Version of the format: a reader knows the records of its own and of older ones. */
 export const FORMAT = 1;
@@ -82,6 +82,8 @@ export interface ProgressRecord extends Counts {
   elapsed: number;
   /** Bytes that went through this attempt: read, copied, proved. */
   movedBytes?: number;
+  /** What hosts have done, of a job that is spread over them. */
+  hosts?: HostStatus[];
 }
 
 /** What a report tells, without what has records of its own. */

@@ -372,7 +372,8 @@ class Spread implements NativeJob {
   answer(): void {}
 
   peek(): Snapshot {
-    return this.snapshot();
+    const hosts = this.#rates.hosts([...this.#beats.values()]);
+    return { ...this.snapshot(), ...(hosts.length > 0 && { hosts, parts: this.#parts }) };
   }
 
   snapshot(): Snapshot {

@@ -6,7 +6,7 @@
  */
 import type { Counted } from '../journal/record.js';
 import type { JobSummary } from '../journal/store.js';
-import { bar, document, failures, type Html, html, speeds, table, tiles } from './markup.js';
+import { bar, document, failures, type Html, hostTable, html, speeds, table, tiles } from './markup.js';
 import type { Run, Story } from './story.js';
 import { bytes, count, duration, rate } from './units.js';
 
@@ -14,7 +14,7 @@ const number = (value: number) => value.toLocaleString('en-US');
 
 /** The page. */
 export function page(job: JobSummary, story: Story): string {
-  const { runs, stretches, kinds, lost, report } = story;
+  const { runs, stretches, kinds, lost, hosts, report } = story;
   const body = html`<main>
 <header>
 <p class="kind">bulkhaul ${job.operation ?? 'job'}</p>
@@ -23,6 +23,7 @@ export function page(job: JobSummary, story: Story): string {
 </header>
 ${numbers(job, report)}
 ${speeds(stretches)}
+${hostTable(hosts)}
 ${failures(kinds, html`All of them: <code>bulkhaul report ${job.id}</code>.`)}
 ${losses(lost)}
 ${report && outcomes(report)}

@@ -55,7 +55,7 @@ export function jobText(job: JobSummary, now: number): string {
 }
 
 /** What stands out of it, a fact a line; `drawn`: the reader's characters have blocks. */
-export function storyText({ stretches, report }: Story, drawn: boolean): string {
+export function storyText({ stretches, hosts, report }: Story, drawn: boolean): string {
   const { sizes = [], heaviest = [], slowest = [] } = report ?? {};
   const line = (amount: 'bytes' | 'entries') => sparkline(stretches, (stretch) => stretch[amount], COLUMNS);
   const facts: [string, string][] = drawn
@@ -65,6 +65,8 @@ export function storyText({ stretches, report }: Story, drawn: boolean): string 
         ['sizes', sizeText(sizes)],
       ]
     : [];
+  for (const { host, parts, copiedBytes } of hosts)
+    facts.push(['host', `${display(host)}: ${count(parts, 'part')}, ${bytes(copiedBytes)} written`]);
   for (const { path, files, bytes: size } of heaviest.slice(0, FIRST))
     facts.push(['most in', `${display(path) || 'all others'}: ${count(files, 'file')}, ${bytes(size)}`]);
   for (const { path, bytes: size, seconds } of slowest.slice(0, FIRST))

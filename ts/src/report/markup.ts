@@ -1,12 +1,13 @@
 /**
  * HTML in pieces: text in, markup out that is safe to join. What is no markup is escaped, and shown as `display` has it.
  */
+import type { HostStatus } from '../events.js';
 import { display } from '../names.js';
 import { type Chart, chart } from './chart.js';
 import { remedyOf } from './remedies.js';
 import type { Kind, Stretch } from './story.js';
 import { failureText } from './summary.js';
-import { duration, rate } from './units.js';
+import { bytes, duration, rate } from './units.js';
 
 /** A piece of HTML, told from text that is still to be escaped. */
 export class Html {
@@ -97,6 +98,22 @@ export function speeds(stretches: readonly Stretch[]): Html | undefined {
     ({ name, picture, title }) =>
       html`<figure><figcaption>${name}</figcaption>${new Html(picture)}<p class="small">${title}.</p></figure>`,
   )}</section>`;
+}
+
+/** What each host has done; nothing where the work is not spread. */
+export function hostTable(hosts: readonly HostStatus[]): Html | undefined {
+  if (hosts.length === 0) return undefined;
+  const all = hosts.reduce((sum, { copiedBytes }) => sum + copiedBytes, 0);
+  const rows = hosts.map(({ host, workers, parts, copiedBytes, rate: speed }) => [
+    host,
+    number(workers),
+    number(parts),
+    bytes(copiedBytes),
+    bar(copiedBytes, all),
+    rate(speed),
+  ]);
+  const head = ['host', 'workers', 'parts done', 'written', 'of all', 'speed at last'] as const;
+  return html`<section><h2>Hosts</h2>${table('What each host has done', head, rows)}</section>`;
 }
 
 /** Failures by kind, with examples and what to do; `all`: where the rest of them is. */

@@ -14,7 +14,7 @@ import { BulkhaulError, whyOf } from '../error.js';
 import { type Event, movedOf, type Report, type Snapshot } from '../events.js';
 import type { Job } from '../ops/job.js';
 import { sentenceOf } from '../verdict.js';
-import { document, failures, Html, html, speeds, tiles } from './markup.js';
+import { document, failures, Html, hostTable, html, speeds, tiles } from './markup.js';
 import { DOING, type Progress, type View } from './progress.js';
 import type { Reporter } from './reporter.js';
 import { Failed, Speed } from './story.js';
@@ -241,9 +241,11 @@ export class Serve implements Reporter {
         ['time', duration(snapshot.elapsed)],
         ['left', left === undefined || end ? undefined : duration(left)],
         ['workers', count(snapshot.workers, 'worker')],
+        ['parts', snapshot.parts?.toLocaleString('en-US')],
         ['failures', snapshot.errors.toLocaleString('en-US')],
       ]);
     return html`<header><p class="kind">bulkhaul</p><h1>${title}</h1>${state}</header>${facts}${speeds(this.#speed.stretches)}
+${hostTable(snapshot?.hosts ?? [])}
 ${failures(this.#failed.kinds, 'The end of the run says where all of them are.')}`;
   }
 

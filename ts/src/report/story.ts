@@ -4,7 +4,7 @@
  * Comes in: the records of a journal, in order; goes out: its runs, its speed over time, what failed by kind with examples,
  * and what the last run counted. Memory does not grow with the length of the journal.
  */
-import type { ErrorEvent, NoteEvent } from '../events.js';
+import type { ErrorEvent, HostStatus, NoteEvent } from '../events.js';
 import type { AttemptRecord, Counted, EndRecord, JournalRecord, ProgressRecord } from '../journal/record.js';
 import type { JobSummary } from '../journal/store.js';
 import { remedyOf } from './remedies.js';
@@ -46,6 +46,8 @@ export interface Story {
   kinds: Kind[];
   /** What the destination did not keep in the last run. */
   lost: NoteEvent[];
+  /** What hosts have done in the last run, where it was spread over them. */
+  hosts: HostStatus[];
   /** All that the last run counted; absent: it has not ended. */
   report?: Counted | undefined;
 }
@@ -63,6 +65,7 @@ const STRETCHES = 240;
 export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<Story> {
   let directory = '';
   let earlierRuns = 0;
+  let hosts: HostStatus[] = [];
   const runs: Run[] = [];
   const speed = new Speed();
   const failed = new Failed();
@@ -76,6 +79,7 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
         // What failed before was tried again.
         failed.clear();
         lost.length = 0;
+        hosts = [];
         if (runs.push({ attempt: record }) > RUNS) earlierRuns += runs.splice(0, 1).length;
         speed.begin();
         break;
@@ -87,6 +91,7 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
         break;
       case 'progress':
         speed.take(record, record.movedBytes ?? record.bytes);
+        hosts = record.hosts ?? hosts;
         break;
       case 'end': {
         const { report } = record;
@@ -101,7 +106,7 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
     }
   }
   const report = runs.at(-1)?.end?.report;
-  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: failed.kinds, lost, report };
+  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: failed.kinds, lost, hosts, report };
 }
 
 /** The story as one line for programs has it, after what the job is. */
@@ -109,7 +114,7 @@ export function storyEvent(
   { id, state, operation }: JobSummary,
   story: Story,
 ): { type: 'story' } & Record<string, unknown> {
-  const { directory, runs, earlierRuns, stretches, kinds, lost, report } = story;
+  const { directory, runs, earlierRuns, stretches, kinds, lost, hosts, report } = story;
   const told = runs.map(({ attempt: { type: _, ...attempt }, end }) => {
     if (end === undefined) return attempt;
     const { time: ended, state, exitCode, sentence, elapsed } = end;
@@ -119,6 +124,7 @@ export function storyEvent(
     ...{ type: 'story', id, state, operation, directory, earlierRuns, runs: told, stretches },
     kinds: kinds.map(({ kind, count, examples }) => ({ kind, count, remedy: remedyOf(kind), examples })),
     lost,
+    ...(hosts.length > 0 && { hosts }),
     ...(report && { report }),
   };
 }
