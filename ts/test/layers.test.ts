@@ -107,7 +107,7 @@ const ROOMS = [
     'ops/verify/repair',
   ],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
-  ...['check', 'crew', 'tally', 'ledger', 'log'].map((room) => `ops/transfer/${room}`),
+  ...['check', 'crew', 'tally', 'ledger', 'lengths', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',
   ...['protocol', 'range', 'directory', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker'].map(
     (room) => `ops/spread/${room}`,

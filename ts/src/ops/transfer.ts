@@ -20,6 +20,7 @@ import type { NativeJob } from '../native.js';
 import { Job } from './job.js';
 import type { Crew, Place } from './transfer/crew.js';
 import { Ledger, total } from './transfer/ledger.js';
+import { Lengths } from './transfer/lengths.js';
 import { namesIn, type Part } from './transfer/list.js';
 import { PartLog } from './transfer/log.js';
 import type { Running } from './transfer/program.js';
@@ -85,6 +86,8 @@ interface Work {
   what: Pass['what'];
   tally: Tally;
   log: PartLog | undefined;
+  /** How long were the files that were copied, where that is to be seen. */
+  lengths: Lengths | undefined;
   /** The tools only look. */
   dryRun: boolean;
   /** Takes what is told, of a run that only looks what is not there yet. */
@@ -232,6 +235,7 @@ class Transfer implements NativeJob {
             what,
             tally: this.#tally(),
             log,
+            lengths: this.options.tool.trusting && !dryRun ? new Lengths() : undefined,
             dryRun,
           });
         } finally {
@@ -270,10 +274,24 @@ class Transfer implements NativeJob {
           first.verdict === 'partial' ? (await this.#missing(work)) || (await this.#failWhole(work, given, first)) : 0;
       else if (first.verdict === 'partial' || (given !== undefined && given !== tally.told))
         failed = await this.#mend(work, given, first);
+      failed += await this.#tellLengths(work);
       this.#settle(work, (given ?? tally.told) - failed);
     } finally {
       this.#tallies.delete(tally);
     }
+  }
+
+  /** The files that were not as long as their tool took them to be: each has changed. How many. */
+  async #tellLengths({ lengths, log }: Work): Promise<number> {
+    await lengths?.done();
+    for (const [text, why] of lengths?.wrong ?? []) {
+      const name = Buffer.from(text, 'latin1');
+      const path = below(this.options.source, name);
+      await log?.line(Buffer.concat([Buffer.from(`# changed: `), name]));
+      const message = `${this.options.tool.program} ${path.toString()}: ${why}`;
+      await this.#ledger.fail({ ...this.#failure('changed', path, message, 'file'), outcome: 'changed' });
+    }
+    return lengths?.wrong.size ?? 0;
   }
 
   #settle({ part, what, tally }: Work, entries: number): void {
@@ -452,7 +470,7 @@ class Transfer implements NativeJob {
   }
 
   /** What a line told. */
-  async #take(told: Told, { what, tally, look }: Work): Promise<void> {
+  async #take(told: Told, { what, tally, look, lengths }: Work): Promise<void> {
     if (told.type === 'stats') return tally.take(told);
     if (told.type === 'trouble') {
       if (told.name === undefined) return;
@@ -474,6 +492,9 @@ class Transfer implements NativeJob {
       return;
     }
     tally.take(told);
+    const { outcome, kind, name, size } = told;
+    if (lengths && !look && outcome === 'copied' && kind === 'file' && name !== undefined)
+      await lengths.take(name, below(this.options.source, name), size);
     await (look ? look(told) : this.#entry(told));
   }
 
@@ -501,6 +522,7 @@ class Transfer implements NativeJob {
       what: 'root',
       tally: this.#tally(),
       log,
+      lengths: undefined,
       dryRun,
     });
     await log?.close();

@@ -284,6 +284,41 @@ describe.runIf(RSYNC)('rsync', () => {
     expect(difference(at('s'), at('d'))).toBe('');
   });
 
+  it('what grows meanwhile, of which rsync says nothing, is named, and that alone is 24', async () => {
+    const { at, cwd, env } = tree(['a', 'b']);
+    // It has told of the file before it ends.
+    const PATH = standIn(
+      at('bin'),
+      'rsync',
+      `case "$*" in *--dry-run*|*--version*) exec "$real" "$@" ;; esac
+      mkdir '${at('once')}' 2>/dev/null || exec "$real" "$@"
+      "$real" "$@" >'${at('kept')}' || exit
+      echo more >>'${at('s/sub/b')}'; cat '${at('kept')}'`,
+    );
+    const { code, stderr } = await run(['dsync', '-n', '1', 's', 'd'], { cwd, env: env({ PATH }) });
+    expect([code, stderr]).toEqual([
+      24,
+      expect.stringContaining(
+        `dsync: rsync ${at('s/sub/b')}: it changed while it was copied: it has 13 bytes now, and had 8\n`,
+      ),
+    ]);
+    expect(stderr).toContain('1 of ');
+    // The next run brings the rest.
+    const again = await run(['dsync', '-n', '1', 's', 'd'], { cwd, env: env() });
+    expect([again.code, difference(at('s'), at('d'))]).toEqual([0, '']);
+  });
+
+  it('what goes on after the size that it says it has is named', async () => {
+    const { at, dsync } = tree(['a']);
+    // In this file system such files are known.
+    if (!existsSync('/proc/sys/kernel/random/boot_id')) return console.log('skip: there is no such /proc');
+    const { code, stderr } = await dsync('-n', '1', '/proc/sys/kernel/random', at('d'));
+    expect([code, stderr]).toEqual([
+      24,
+      expect.stringMatching(/random\/boot_id: it goes on after the 0 bytes that it says it has/),
+    ]);
+  });
+
   it('what vanishes from trees, of which nobody knew, is named too', async () => {
     const { at, cwd, env } = tree(['a', 'b']);
     const PATH = standIn(

@@ -76,13 +76,17 @@ export class Ledger {
 
   /** So many entries failed that have no event of their own. */
   failMore(kind: EntryKind, many: number): void {
+    this.#fall('failed', kind, many);
+  }
+
+  #fall(outcome: NativeFailure['outcome'], kind: EntryKind, many: number): void {
     if (!this.planned) this.found[kind] += many;
-    this.#count('failed', kind, many);
+    this.#count(outcome, kind, many);
   }
 
   /** An entry failed; with `entry` false, something that is none of the entries. */
   fail(failure: NativeFailure, entry = true): void | Promise<void> {
-    if (entry) this.failMore(failure.entryKind, 1);
+    if (entry) this.#fall(failure.outcome, failure.entryKind, 1);
     this.errors += 1;
     this.#failureKinds[failure.kind] = (this.#failureKinds[failure.kind] ?? 0) + 1;
     if (this.#failures.length < MOST_FAILURES) this.#failures.push(failure);

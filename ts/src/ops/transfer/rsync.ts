@@ -65,6 +65,7 @@ export function rsync({ hardLinks }: RsyncOptions): Tool {
     unsuited: (said) => older(said, /^rsync +version v?(\d+)\.(\d+)/m, [3, 1]),
     directoriesLast: true,
     tellsSizes: true,
+    trusting: true,
     filesOnly: false,
     unfit: () => undefined,
     input: (list, what) => written(namesIn(list, what === 'directories' ? 'directories' : 'all'), NUL, uncommented),

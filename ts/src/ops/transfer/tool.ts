@@ -67,6 +67,8 @@ export interface Tool {
   readonly directoriesLast: boolean;
   /** It tells how large a file is that it copied. */
   readonly tellsSizes: boolean;
+  /** It takes a file for complete that is not as long as it said. */
+  readonly trusting?: true;
   /** It promises that no name takes the place of another: a destination where two may be one is refused. */
   readonly keepsApart?: true;
   /** It copies regular files, and nothing else. */
