@@ -38,10 +38,13 @@ import { copyRange, discard, type Range } from '../src/ops/spread/range.js';
 import { Rates } from '../src/ops/spread/rates.js';
 import { hostsOf } from './rig/hosts.js';
 import { slurm } from './rig/slurm.js';
-import { lives, type Run, run, scratch } from './rig.js';
+import { lives, program, type Run, run, scratch } from './rig.js';
 
 // Each of them starts many processes, which take their time on a small shared machine.
 vi.setConfig({ testTimeout: 120_000 });
+
+/** What takes longer is for `scripts/test --exhaustive`. */
+const EXHAUSTIVE = process.env.BULKHAUL_EXHAUSTIVE === '1';
 
 const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
@@ -678,7 +681,7 @@ describe('a big file', () => {
 });
 
 /** A program that is bulkhaul, but for what `deed` does before a worker begins. */
-function program(deed: string): string[] {
+function deedful(deed: string): string[] {
   const script = join(scratch(), 'bulkhaul.mjs');
   const text = [
     "import { openSync, writeFileSync, existsSync, rmSync, readdirSync } from 'node:fs';",
@@ -704,7 +707,7 @@ describe('a worker that dies', () => {
   it('leaves its part to another, at once', async () => {
     const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
     const marker = join(scratch(), 'died');
-    const dies = program(
+    const dies = deedful(
       `if (!existsSync('${marker}')) { writeFileSync('${marker}', ''); take('1.1'); die(); await new Promise(() => undefined); }`,
     );
     // Nobody waits for it: it is known to be dead.
@@ -721,7 +724,7 @@ describe('a worker that dies', () => {
 
   it('is not followed by others without end: a part that kills them all fails, and the rest is there', async () => {
     const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
-    const dies = program(
+    const dies = deedful(
       `const tries = readdirSync(join(directory, 'leases')).filter((each) => /^1[.]\\d+$/.test(each)).length;
        if (!existsSync(join(directory, 'states', '1'))) { take('1.' + (tries + 1)); die(); await new Promise(() => undefined); }`,
     );
@@ -852,7 +855,7 @@ describe('a run that is gone on with', () => {
   it('has one coordinator', async () => {
     const { directory, options } = await planned();
     const marker = join(scratch(), 'go');
-    const waits = program(`while (!existsSync('${marker}')) await new Promise((go) => setTimeout(go, 20));`);
+    const waits = deedful(`while (!existsSync('${marker}')) await new Promise((go) => setTimeout(go, 20));`);
     const logs = join(directory, 'logs');
     for (const name of readdirSync(logs)) rmSync(join(logs, name)); // what the planning left there
     const first = spread({ ...options, program: waits });
@@ -880,23 +883,26 @@ describe('a worker that stands still', () => {
   it('loses its part, and harms nothing when it comes back', async () => {
     const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
     const options = { source: `${source}/`, destination, workers: 2, parts: 6, directory, patience: 2 };
-    const job = spread({ ...options, limits: { entries: 16 }, program: [process.execPath, MAIN] });
+    const job = spread({ ...options, limits: { entries: 2 }, program: [process.execPath, MAIN] });
     const room = new RunDirectory(directory);
-    const busy = () => {
-      const names = existsSync(join(directory, 'workers')) ? [...room.workers().keys()] : [];
-      return names.map((name) => room.beatOf(name)).find((beat) => beat && beat.part > 0);
+    /** A worker that stands still from now on, and has a part. */
+    const still = () => {
+      for (const [worker, over] of existsSync(join(directory, 'workers')) ? room.workers() : []) {
+        const number = over ? undefined : room.beatOf(worker)?.process;
+        if (number === undefined) continue;
+        process.kill(number, 'SIGSTOP');
+        for (const [part, { attempt: last, settled }] of room.standings())
+          if (!settled && room.holder(part, last) === worker) return { number, next: `${part}.${last + 1}` };
+        process.kill(number, 'SIGCONT');
+      }
+      return undefined;
     };
-    let stopped = busy();
-    for (; stopped === undefined; stopped = busy()) await sleep(20);
-    process.kill(stopped.process, 'SIGSTOP');
-    // It may have come to its end in the meantime; then it has another part, or none.
-    const taken = () =>
-      Array.from({ length: planOf(directory).parts.length }, (_, index) => index + 1).some((part) =>
-        existsSync(join(directory, 'leases', `${part}.2`)),
-      );
-    const over = job.then(() => true);
-    while (!taken()) await Promise.race([sleep(50), over]);
-    process.kill(stopped.process, 'SIGCONT');
+    let stopped = still();
+    for (; stopped === undefined; stopped = still()) await sleep(20);
+    // The other one is as fast as it can be from now on.
+    room.setPace({});
+    while (!existsSync(join(directory, 'leases', stopped.next))) await sleep(20);
+    process.kill(stopped.number, 'SIGCONT');
     const report = await job;
     expect([report.complete, report.accounted]).toEqual([true, true]);
     const all = Object.values(report.outcomes).reduce((sum, each) => sum + each, 0);
@@ -942,7 +948,7 @@ describe('copy --hosts', () => {
       '--run-dir',
       directory,
     ];
-    const slow = ['--parts', '6', '--patience', '2', '--iops-limit', '16'];
+    const slow = ['--parts', '6', '--patience', '2', '--iops-limit', '1'];
     const running = run(['copy', '--json', ...words, ...slow, `${source}/`, destination], { env });
     const room = new RunDirectory(directory);
     const atWork = () =>
@@ -953,6 +959,7 @@ describe('copy --hosts', () => {
       });
     while (!atWork()) await sleep(20);
     hosts[0]?.kill();
+    room.setPace({});
     const done = await running;
     const { complete, accounted, outcomes, notes } = summaryOf(done);
     expect([done.code, complete, accounted]).toEqual([0, true, true]);
@@ -964,6 +971,71 @@ describe('copy --hosts', () => {
     ]);
     const all = Object.values(outcomes as Record<string, number>).reduce((sum, each) => sum + each, 0);
     expect(all).toBe(entriesOf(source));
+    same(source, destination);
+  });
+
+  it.runIf(EXHAUSTIVE)('goes on where a host is cut off, and harms nothing when it is back', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const there = await hostsOf(2);
+    if (!there) return;
+    const { hosts, env, program } = there;
+    const names = hosts.map(({ name }) => name).join(',');
+    const words = ['--hosts', names, '--host-program', program, '--run-dir', directory];
+    const slow = ['--parts', '6', '--patience', '2', '--iops-limit', '2'];
+    const running = run(['copy', '--json', ...words, ...slow, `${source}/`, destination], { env });
+    const room = new RunDirectory(directory);
+    let at: { worker: string; part: number } | undefined;
+    const atWork = () => {
+      const all = existsSync(join(directory, 'workers')) ? [...room.workers().keys()] : [];
+      for (const worker of all) {
+        const beat = room.beatOf(worker);
+        if (beat?.host === hosts[0]?.name && beat?.part) return { worker, part: beat.part };
+      }
+      return undefined;
+    };
+    for (at = atWork(); at === undefined; at = atWork()) await sleep(20);
+    hosts[0]?.cut();
+    room.setPace({});
+    // What it has now, which may be another part than a moment ago, goes to the other.
+    const mine = () => {
+      for (const [part, { attempt, settled }] of room.standings())
+        if (!settled && room.holder(part, attempt) === at?.worker) return [part, attempt] as const;
+      return undefined;
+    };
+    const had = mine();
+    const over = running.then(() => true);
+    while (had && !existsSync(join(directory, 'leases', `${had[0]}.${had[1] + 1}`)))
+      if (await Promise.race([sleep(50), over])) break;
+    hosts[0]?.mend();
+    const done = await running;
+    const { complete, accounted, outcomes } = summaryOf(done);
+    expect([done.code, complete, accounted]).toEqual([0, true, true]);
+    const all = Object.values(outcomes as Record<string, number>).reduce((sum, each) => sum + each, 0);
+    expect(all).toBe(entriesOf(source));
+    same(source, destination);
+  });
+
+  it.runIf(EXHAUSTIVE)('leaves to others what a host has no room for', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    mkdirSync(join(destination, 'b/c'), { recursive: true });
+    // There is no room for any file there.
+    const full = `mount -t tmpfs -o size=4k,nr_inodes=1 none ${destination}/b/c`;
+    const there = await hostsOf(2, (number) => (number === 1 ? full : 'true'));
+    if (!there) return;
+    const { hosts, env, program } = there;
+    const [one, two] = hosts.map(({ name }) => name);
+    const words = ['--hosts', `${one},${two}`, '--host-program', program, '--run-dir', directory, '--parts', '12'];
+    const done = await run(['copy', '--json', ...words, '--patience', '2', `${source}/`, destination], { env });
+    const { complete, accounted } = summaryOf(done);
+    expect([done.code, complete, accounted]).toEqual([0, true, true]);
+    const room = new RunDirectory(directory);
+    const lists = room
+      .settled()
+      .map((part) => [room.state(part).host, readFileSync(room.list(part), 'latin1')] as const);
+    const of = lists
+      .filter(([, list]) => list.split('\0').some((name) => name.startsWith('b/c/')))
+      .map(([host]) => host);
+    expect(new Set(of)).toEqual(new Set([two]));
     same(source, destination);
   });
 
@@ -1010,12 +1082,13 @@ describe('copy --slurm', () => {
   it('has an array of jobs copy the parts, and goes on where one is killed', async () => {
     const cluster = await slurm();
     if (!cluster) return;
-    const run = begun(cluster.env, '--patience', '2', '--iops-limit', '16', '--slurm-args', '--comment=a --nice=0');
+    const run = begun(cluster.env, '--patience', '2', '--iops-limit', '1', '--slurm-args', '--comment=a --nice=0');
     let first = run.atWork();
     for (; first === undefined; first = run.atWork()) await sleep(50);
     const id = /^slurm-(\d+)-/.exec(first.name)?.[1] ?? '';
     // The worker and its shell are one process.
     cluster.ask('scancel', '--signal=KILL', '--batch', id);
+    run.room.setPace({});
     const done = await run.running;
     judged(done, run.source, run.destination);
     const workers = [...run.room.workers().keys()];
@@ -1045,6 +1118,82 @@ describe('copy --slurm', () => {
     const resumed = await run(['resume', '--json', '--state-dir', state], { env: cluster.env });
     judged(resumed, source, destination);
     expect(readFileSync(join(directory, 'slurm'), 'utf8')).toBe(id);
+  });
+
+  it.runIf(EXHAUSTIVE)('ends in good order when its time is over, and what is left is submitted again', async () => {
+    const cluster = await slurm();
+    if (!cluster) return;
+    // So slow that there is enough left.
+    const { source, destination, running, room } = begun(cluster.env, '--iops-limit', '2');
+    const over = running.then(() => true);
+    const workers = () => (existsSync(join(room.path, 'workers')) ? [...room.workers().keys()] : []);
+    const count = async (many: number) => {
+      while (workers().length < many && !(await Promise.race([sleep(50).then(() => false), over])));
+    };
+    await count(2);
+    // What Slurm sends some time before the end.
+    for (const name of workers()) cluster.ask('scancel', '--signal=TERM', '--batch', name.split('-')[1] ?? '');
+    await count(3);
+    room.setPace({});
+    const done = await running;
+    judged(done, source, destination);
+    const told = summaryOf(done).notes.map(({ message }: { message: string }) => message);
+    expect(told.filter((message: string) => message.startsWith('submitted to Slurm as '))).toHaveLength(2);
+    // It left no part to be waited for.
+    const left = readdirSync(join(room.path, 'leases')).filter((name) => /^\d+[.]1$/.test(name));
+    const ended = left.filter((name) => existsSync(join(room.path, 'leases', `${name}.over`)));
+    expect(ended.every((name) => existsSync(join(room.path, 'leases', name.replace(/1$/, '2'))))).toBe(true);
+  });
+
+  it.runIf(EXHAUSTIVE)(
+    'loses nothing with a node, and what goes on there unwatched harms nothing',
+    async () => {
+      const cluster = await slurm();
+      if (!cluster) return;
+      // It stays at it until Slurm has begun another in its place, two minutes later, and is never taken for lost: it beats.
+      const { source, destination, running, room, atWork } = begun(
+        cluster.env,
+        '--iops-limit',
+        '1',
+        '--patience',
+        '10',
+      );
+      let first = atWork();
+      for (; first === undefined; first = atWork()) await sleep(50);
+      const [, id = ''] = /^slurm-(\d+)-/.exec(first.name) ?? [];
+      const nodeOf = () => {
+        const lines = cluster.ask('squeue', '--noheader', '--format=%A %N').split('\n');
+        return lines.map((line) => line.split(' ')).find(([job, name]) => job === id && name)?.[1];
+      };
+      let node = nodeOf();
+      for (; node === undefined; node = nodeOf()) await sleep(100);
+      room.setPace({ limits: { entries: 0.02 } });
+      cluster.kill(node);
+      cluster.ask('scontrol', 'update', `nodename=${node}`, 'state=down', 'reason=dead');
+      const over = running.then(() => true);
+      const again = () => [...room.workers().keys()].some((name) => /^slurm-\d+-[1-9]/.test(name));
+      while (!again() && !(await Promise.race([sleep(200).then(() => false), over])));
+      expect([again(), lives(first.beat?.process ?? 0)]).toEqual([true, true]);
+      room.setPace({});
+      const done = await running;
+      judged(done, source, destination);
+    },
+    300_000,
+  );
+
+  it('has its workers as steps of an allocation that it is in', async () => {
+    const cluster = await slurm();
+    if (!cluster) return;
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const words = ['--slurm', '--workers', '2', '--parts', '6', '--run-dir', directory, '--state-dir', scratch()];
+    const copy = [process.execPath, MAIN, 'copy', '--json', ...words, `${source}/`, destination];
+    const { code, stdout } = await program('salloc', ['--nodes=2', '--ntasks=2', '--quiet', ...copy], {
+      env: { ...process.env, ...cluster.env },
+    });
+    judged({ code, stdout, stderr: '' } as Run, source, destination);
+    const room = new RunDirectory(directory);
+    expect(existsSync(join(directory, 'slurm'))).toBe(false);
+    expect(room.settled().length).toBe(planOf(directory).parts.length);
   });
 
   it('says what sbatch says, and prints its words in a dry run', async () => {

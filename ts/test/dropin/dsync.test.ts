@@ -17,6 +17,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Flag, UsageError } from '../../src/cli/dropin/argparse.js';
 import { FLAGS, originalFlags, parseCall } from '../../src/cli/dropin/dsync/flags.js';
 import { helpText } from '../../src/cli/dropin/dsync/help.js';
+import { KEY, SECRET, s3 } from '../rig/s3.js';
 import { executable, jsonLines, lives, program, run, scratch } from '../rig.js';
 
 const has = (command: string) => spawnSync(command, ['--version']).error === undefined;
@@ -864,6 +865,32 @@ describe.runIf(RCLONE)('rclone', () => {
     } finally {
       server.kill('SIGKILL');
     }
+  });
+
+  it('brings the same to S3, and finds there what is missing', async () => {
+    const store = await s3({ checks: 'hash', bucket: 'bucket' });
+    const { at, cwd, env } = tree(['a', 'a b', 'é', "it's", '$HOME', '#hash', '.hidden']);
+    writeFileSync(
+      at('conf'),
+      [
+        ...['[there]', 'type = s3', 'provider = Other', `access_key_id = ${KEY}`, `secret_access_key = ${SECRET}`],
+        ...[
+          `endpoint = ${store.endpoint}`,
+          'region = us-east-1',
+          'force_path_style = true',
+          'no_check_bucket = true',
+          '',
+        ],
+      ].join('\n'),
+    );
+    const args = ['dsync', '-n', '3', '--cloud', '--rclone-config', at('conf'), 's', 'there:bucket/in'];
+    const dsync = () => run(args, { cwd, env: { ...env(), AWS_CA_BUNDLE: '' } });
+    const first = await dsync();
+    expect([first.code, first.stderr]).toEqual([0, expect.stringMatching(/\ncomplete: /)]);
+    const files = Number(execFileSync('sh', ['-c', 'find . -type f -printf x | wc -c'], { cwd: at('s') }));
+    expect(store.keys.filter((key) => key.startsWith('in/'))).toHaveLength(files);
+    const again = await dsync();
+    expect([again.code, again.stderr]).toEqual([0, expect.stringMatching(/^0 files copied[\s\S]*\ncomplete: /)]);
   });
 
   it('a dry run makes nothing', async () => {

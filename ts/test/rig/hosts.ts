@@ -5,7 +5,7 @@
  * They go with the test, however it ends. Where they can't be had, `undefined`, and why is printed.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +18,10 @@ export interface Host {
   name: string;
   /** All of its processes die at once. */
   kill: () => void;
+  /** It is cut off the network: nothing comes or goes, and its processes that wait for a file system stand still. */
+  cut: () => void;
+  /** It is back, with all that it was at. */
+  mend: () => void;
 }
 
 export interface Hosts {
@@ -38,6 +42,24 @@ const quietly = (command: string, ...args: string[]) => {
     // It is gone already.
   }
 };
+
+/** The processes of workers that a host has, by their numbers here. */
+function workersOn(host: string): number[] {
+  return readdirSync('/proc').flatMap((number) => {
+    try {
+      const words = readFileSync(`/proc/${number}/cmdline`, 'utf8').split('\0');
+      if (!words.includes('worker') || !words.includes('--name')) return [];
+      // Each host has its own name.
+      const name = execFileSync('nsenter', ['--uts', '--target', number, 'hostname'], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      return name.toString().trim() === host ? [Number(number)] : [];
+    } catch {
+      // It has ended, or is none of ours.
+      return [];
+    }
+  });
+}
 
 /** How often there were some: each time they have other names. */
 let made = 0;
@@ -128,6 +150,18 @@ export async function hostsOf(
   }
   // Without the one that it waits for, a namespace of processes ends with its first one.
   const kill = (index: number) => () => void inits[index]?.kill('SIGKILL');
-  const hosts = names.map((name, index) => ({ name, kill: kill(index) }));
+  const link = (index: number, state: string) => quietly('ip', 'link', 'set', `v${tag}${index}`, state);
+  const hosts = names.map((name, index) => ({
+    name,
+    kill: kill(index),
+    cut: () => {
+      for (const number of workersOn(name)) process.kill(number, 'SIGSTOP');
+      link(index, 'down');
+    },
+    mend: () => {
+      link(index, 'up');
+      for (const number of workersOn(name)) process.kill(number, 'SIGCONT');
+    },
+  }));
   return { hosts, nowhere: 'nowhere', env, program: join(directory, 'bin/bulkhaul') };
 }

@@ -4,7 +4,17 @@
  * They go with the test, however it ends. Where they can't be had, `undefined`, and why is printed.
  */
 import { execFileSync } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +26,28 @@ export interface Slurm {
   env: NodeJS.ProcessEnv;
   /** What a command of it prints. */
   ask: (command: string, ...args: string[]) => string;
+  /** A node dies: nothing of Slurm is left on it. What ran there goes on, and nobody watches it. */
+  kill: (node: string) => void;
+}
+
+/** The processes that watch what runs on a node (slurmstepd), which have its spool directory open or name the node. */
+function stepsOf(root: string, node: string): number[] {
+  return readdirSync('/proc').flatMap((number) => {
+    try {
+      if (readFileSync(`/proc/${number}/comm`, 'utf8').trim() !== 'slurmstepd') return [];
+      const held = readdirSync(`/proc/${number}/fd`).map((file) => {
+        try {
+          return readlinkSync(`/proc/${number}/fd/${file}`);
+        } catch {
+          return '';
+        }
+      });
+      const places = [...held, readlinkSync(`/proc/${number}/cwd`), readFileSync(`/proc/${number}/environ`, 'latin1')];
+      return places.some((place) => place.includes(root) && place.includes(node)) ? [Number(number)] : [];
+    } catch {
+      return [];
+    }
+  });
 }
 
 const SOCKET = '/run/munge/munge.socket.2';
@@ -59,7 +91,7 @@ export async function slurm(): Promise<Slurm | undefined> {
       ...[`SlurmdPidFile=${root}/slurmd.%n.pid`, `SlurmctldLogFile=${root}/log/slurmctld.log`],
       ...[`SlurmdLogFile=${root}/log/slurmd.%n.log`, 'ProctrackType=proctrack/linuxproc', 'TaskPlugin=task/none'],
       ...['SelectType=select/cons_tres', 'SelectTypeParameters=CR_CPU', 'ReturnToService=2', 'MpiDefault=none'],
-      ...['SlurmdParameters=config_overrides', 'AccountingStorageType=accounting_storage/none'],
+      ...['SlurmdParameters=config_overrides', 'AccountingStorageType=accounting_storage/none', 'SlurmdTimeout=10'],
       ...[`${nodes} CPUs=4 RealMemory=1000 State=UNKNOWN`, 'PartitionName=main Nodes=n[1-2] Default=YES State=UP'],
     ];
     writeFileSync(file, `${settings.join('\n')}\n`);
@@ -82,7 +114,11 @@ export async function slurm(): Promise<Slurm | undefined> {
       if (tries > 200) return skip('the nodes of Slurm do not come up');
       await sleep(100);
     }
-    return { env, ask };
+    const killNode = (node: string) => {
+      const daemon = Number(readFileSync(join(root, `slurmd.${node}.pid`), 'utf8'));
+      for (const number of [...stepsOf(root, node), daemon]) process.kill(number, 'SIGKILL');
+    };
+    return { env, ask, kill: killNode };
   } catch (error) {
     return skip(`Slurm can't be had: ${(error as Error).message}`);
   }
