@@ -1,9 +1,9 @@
 /** `bulkhaul image`: what it tells of disks and images, what it finds damaged, and a clone by its own name. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { astray, references } from '../src/ops/disk/boot.js';
+import { astray, references, rewritten } from '../src/ops/disk/boot.js';
 import { WITHOUT_DISKS } from './rig/disks.js';
 import { jsonLines, run, scratch } from './rig.js';
 
@@ -113,6 +113,30 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree', 'x.img']);
   });
 
+  it('clone with --new-identity has ids of its own, and its files name them', async () => {
+    const cwd = scratch();
+    const path = disk(cwd);
+    const uuid = (of: string) =>
+      must('blkid', '-p', '-o', 'value', '-s', 'UUID', '-O', String(2 << 20), '-S', String(16 << 20), of).trim();
+    const table = (of: string) => JSON.parse(must('sfdisk', '-J', of)).partitiontable;
+    const guid = (of: string): string => table(of).partitions[1].uuid;
+    const fstab = (of: string) =>
+      `UUID=${uuid(of)} / ext4 defaults 0 1\nPARTUUID=${guid(of).toLowerCase()} /x ext4 ro\n`;
+    const part = join(cwd, 'part');
+    writeFileSync(join(cwd, 'tree/etc/fstab'), fstab(path));
+    must('mke2fs', '-q', '-F', '-t', 'ext4', '-L', 'root', '-U', uuid(path), '-d', join(cwd, 'tree'), part, '16M');
+    must('dd', `if=${part}`, `of=${path}`, 'bs=1M', 'seek=2', 'conv=notrunc', 'status=none');
+    const made = await image(cwd, 'clone', '--new-identity', 'd.img', 'x.img');
+    expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining('/etc/fstab has the ids of the clone') });
+    expect(made.stderr).not.toContain('nothing of the clone has it');
+    const clone = join(cwd, 'x.img');
+    const ids = (of: string) => [uuid(of), guid(of), table(of).id];
+    for (const [index, id] of ids(clone).entries()) expect(id).not.toBe(ids(path)[index]);
+    expect((await image(cwd, 'unpack', 'x.img', 'out')).code).toBe(0);
+    expect(readFileSync(join(cwd, 'out/p2/etc/fstab'), 'utf8')).toBe(fstab(clone));
+    must('e2fsck', '-fn', `${clone}?offset=${2 << 20}`);
+  });
+
   it('pack makes an image of trees, by their names, brings it up to date, and unpack gives them back', async () => {
     const cwd = scratch();
     mkdirSync(join(cwd, 'one/sub'), { recursive: true });
@@ -166,9 +190,21 @@ describe('what a text says of disks', () => {
     ['linux /vmlinuz root=PARTUUID=12345678-01 ro quiet', ['partUuids 12345678-01']],
     ['  search --no-floppy --fs-uuid --set=root --hint-bios=hd0,gpt2 0b9c-11', ['uuids 0b9c-11']],
     ['root UUID=1,UUID=2 none luks', ['uuids 1', 'uuids 2']],
+    ['search.fs_uuid 0b9c-11 root hd0,gpt2', ['uuids 0b9c-11']],
     ['tmpfs /tmp tmpfs defaults', []],
   ])('%s', (text, expected) => {
     expect(references(text).map(({ kind, value }) => `${kind} ${value}`)).toEqual(expected);
+  });
+
+  it('is rewritten where it is one of those, as a whole, in its case', () => {
+    const renamed = new Map([
+      ['abcd-1234', '9876-FEDC'],
+      ['12345678-01', '87654321-01'],
+    ]);
+    expect(rewritten('UUID=ABCD-1234 x-abcd-1234 abcd-1234-5 abcd-1234', renamed)).toBe(
+      'UUID=9876-FEDC x-abcd-1234 abcd-1234-5 9876-fedc',
+    );
+    expect(rewritten('root=PARTUUID=12345678-01 quiet', renamed)).toBe('root=PARTUUID=87654321-01 quiet');
   });
 
   it('is held against what the clone has, in any case', () => {

@@ -23,6 +23,8 @@ Loop attach(int file, bool read_only, uint64_t offset, uint64_t size, uint32_t s
     Loop loop;
     loop.path = "/dev/loop" + std::to_string(number);
     loop.fd = Descriptor(open(loop.path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    // Somebody else may be about to remove it.
+    if (!loop.fd && (errno == ENXIO || errno == ENOENT)) continue;
     if (!loop.fd) throw Error("open " + loop.path, errno);
     loop_config config{};
     config.fd = static_cast<__u32>(file);

@@ -19,7 +19,7 @@ import { ExitCode, faultCode } from '../verdict.js';
 import { type Part, type Plan, sectorOf } from './clone/plan.js';
 import { prepareComparison } from './compare.js';
 import { attached, closed, mountedAt, type Place } from './disk/attach.js';
-import { astrayIn } from './disk/boot.js';
+import { astrayIn, rewriteIn } from './disk/boot.js';
 import { claim, unlessAbsent } from './disk/device.js';
 import { KINDS, makeSwap } from './disk/filesystem.js';
 import { copyRaw, digestOf } from './disk/raw.js';
@@ -128,7 +128,14 @@ class Cloning implements NativeJob {
         if (!(await this.#partition(target, part))) return false;
         target.proved.add(part.partition.number);
         await this.#table(target);
-      } else this.#note(`partition ${part.partition.number} was proved by an earlier run, and is as it was`);
+      } else {
+        this.#note(`partition ${part.partition.number} was proved by an earlier run, and is as it was`);
+        // An identity of its own it has had from the beginning.
+        if (part.found?.type === 'xfs') {
+          const there = await this.plan.blockdev.probe(target.file.fd, part.to.start, part.to.size);
+          part.identity.uuid = there?.uuid ?? part.identity.uuid;
+        }
+      }
       this.#expect(part, -1);
     }
     return !this.#stopping;
@@ -190,7 +197,15 @@ class Cloning implements NativeJob {
     const logical = parts.some(
       ({ partition: { number } }) => table.label === 'dos' && number > 4 && proved.has(number),
     );
-    const there = parts.filter(({ partition: { number, container } }) => (container ? logical : proved.has(number)));
+    // Logical ones have their numbers by their order: none can be there without those before it.
+    const [least = Number.POSITIVE_INFINITY] = parts
+      .flatMap(({ partition: { number } }) =>
+        table.label === 'dos' && number > 4 && !proved.has(number) ? number : [],
+      )
+      .sort((one, other) => one - other);
+    const there = parts.filter(({ partition: { number, container } }) =>
+      container ? logical : proved.has(number) && (number <= 4 || number < least),
+    );
     const partitions = there.map(({ partition, to }) => ({
       ...partition,
       ...to,
@@ -295,8 +310,8 @@ class Cloning implements NativeJob {
     return true;
   }
 
-  #making({ found, mirror }: Part) {
-    const { type = '', label = '', uuid = '' } = found ?? {};
+  #making({ found, mirror, identity: { uuid } }: Part) {
+    const { type = '', label = '' } = found ?? {};
     return { type, label, uuid, mirror, signal: this.#abort.signal };
   }
 
@@ -503,14 +518,20 @@ class Cloning implements NativeJob {
     this.#phase = 'closing';
     try {
       for (const part of parts) {
-        const { found, to, method } = part;
-        const kind = method === 'files' ? KINDS[found?.type ?? ''] : undefined;
-        if (kind?.identify && found)
-          await this.#attached(target, to, true, (path) => kind.identify?.(path, found.uuid) ?? Promise.resolve());
+        const { found, to, method, identity } = part;
+        const other = method === 'raw' && identity.uuid !== (found?.uuid ?? '');
+        const kind = method === 'files' || other ? KINDS[found?.type ?? ''] : undefined;
+        if (kind?.identify)
+          await this.#attached(target, to, true, (path) => kind.identify?.(path, identity.uuid) ?? Promise.resolve());
       }
+      await this.#rewrite(target);
       await target.file.sync();
-      const partitions = parts.map(({ partition, to }) => ({ ...partition, ...to }));
-      const final = { ...table, first: this.#first(), partitions };
+      const partitions = parts.map(({ partition, to, identity: { partUuid } }) => ({
+        ...partition,
+        ...to,
+        uuid: partUuid,
+      }));
+      const final = { ...table, id: this.plan.id, first: this.#first(), partitions };
       await blockdev.writeTable(toBytes(target.path), final);
       await this.#bootCode(target, source);
       await target.file.sync();
@@ -527,6 +548,50 @@ class Cloning implements NativeJob {
     }
   }
 
+  /** Puts the identities of the clone where its files have those of the source. */
+  async #rewrite(target: Target): Promise<void> {
+    const { parts, table, options, blockdev } = this.plan;
+    if (!options.newIdentity) return;
+    const renamed = new Map<string, string>();
+    for (const { found, identity, partition, method } of parts) {
+      if (found && found.uuid !== '') {
+        renamed.set(found.uuid.toLowerCase(), identity.uuid);
+        if (method === 'raw' && identity.uuid === found.uuid) {
+          this.#note(`partition ${partition.number} keeps the UUID of the source: ${found.type} is copied whole`);
+        }
+      }
+      renamed.set(
+        this.#partUuid(table, partition.uuid, partition.number, table.id).toLowerCase(),
+        this.#finalUuid(partition.number),
+      );
+    }
+    for (const { found, to, method, partition } of parts) {
+      if (method !== 'files' && found?.type !== 'vfat') continue;
+      const how = { write: true, sectorSize: sectorOf(table) };
+      const mounted = await mountedAt(blockdev, target.file.fd, found?.type ?? '', to, how).catch((error: Error) => {
+        this.#note(`nothing is rewritten in partition ${partition.number}: ${whyOf(error)}`);
+        return undefined;
+      });
+      if (mounted === undefined) continue;
+      try {
+        for (const file of await rewriteIn(mounted.directory, renamed)) this.#note(`${file} has the ids of the clone`);
+      } finally {
+        await closed(mounted.descriptor);
+      }
+    }
+  }
+
+  /** By what a partition is known: one of an MBR disk by the id of the disk, and its number. */
+  #partUuid({ label }: Pick<PartitionTable, 'label'>, uuid: string, number: number, id: string): string {
+    return label === 'gpt' ? uuid : `${id.slice(2)}-${number.toString(16).padStart(2, '0')}`;
+  }
+
+  #finalUuid(of: number): string {
+    const { table, parts, id } = this.plan;
+    const part = parts.find(({ partition: { number } }) => number === of);
+    return this.#partUuid(table, part?.identity.partUuid ?? '', of, id);
+  }
+
   /** Boot code; of a table of the kind `dos` also what a boot loader has put before the first partition. */
   async #bootCode({ file }: Target, source: FileHandle): Promise<void> {
     const { table, parts } = this.plan;
@@ -540,18 +605,23 @@ class Cloning implements NativeJob {
 
   /** Tells what would not be found when the clone boots. */
   async #boots(): Promise<void> {
-    const { parts, table } = this.plan;
-    const all = (of: (part: Part) => string | undefined) => parts.flatMap((part) => of(part) || []);
+    const { parts, options, table } = this.plan;
+    const all = (of: (part: Part) => (string | undefined)[]) => parts.flatMap((part) => of(part).map((id) => id ?? ''));
+    // What the source says of itself the clone says of itself, where it has identities of its own.
+    const own = (id: string | undefined) => (options.newIdentity ? [id] : []);
     const known = {
-      uuids: all(({ found }) => found?.uuid),
-      labels: all(({ found }) => found?.label),
-      // A partition of an MBR disk is known by the id of the disk, and its number.
-      partUuids: all(({ partition: { uuid, number } }) =>
-        table.label === 'gpt' ? uuid : `${table.id.slice(2)}-${number.toString(16).padStart(2, '0')}`,
-      ),
-      partLabels: all(({ partition }) => partition.name),
+      uuids: all(({ found, identity }) => [identity.uuid, ...own(found?.uuid)]),
+      labels: all(({ found }) => [found?.label]),
+      partUuids: all(({ partition: { number, uuid } }) => [
+        this.#finalUuid(number),
+        ...own(this.#partUuid(table, uuid, number, table.id)),
+      ]),
+      partLabels: all(({ partition }) => [partition.name]),
     };
-    const twins = this.plan.destination.file !== undefined && (await this.plan.source.stat()).isBlockDevice();
+    const twins =
+      !options.newIdentity &&
+      this.plan.destination.file !== undefined &&
+      (await this.plan.source.stat()).isBlockDevice();
     if (twins) this.#note('both disks have the same ids now: in one machine a system may take the one for the other');
     for (const { root } of parts) {
       for (const sentence of root ? await astrayIn(root.directory, known) : []) this.#note(sentence);
@@ -567,9 +637,10 @@ class Cloning implements NativeJob {
         typeof value === 'bigint' ? String(value) : value,
       );
     if (facts(found) !== facts(wanted)) throw new BulkhaulError('USAGE', 'the partition table reads back differently');
-    for (const { partition, to, found: had } of parts) {
-      if (partition.container || had === undefined) continue;
+    for (const { partition, to, found, identity } of parts) {
+      if (partition.container || found === undefined) continue;
       const has = await blockdev.probe(file.fd, to.start, to.size);
+      const had = { ...found, uuid: identity.uuid };
       for (const of of ['type', 'uuid', 'label'] as const) {
         // Swap that held a sleeping system is plain swap.
         if (has?.[of] === had[of] || (of === 'type' && had.type === 'swsuspend')) continue;

@@ -82,6 +82,10 @@ export class ImageCommand extends VerbCommand {
     group: 'how',
     help: 'Of a clone: file systems as mkfs makes them, not with the parameters of the source',
   });
+  newIdentity = flag('--new-identity', {
+    group: 'how',
+    help: 'Of a clone: new ids for the disk, its partitions and file systems; fstab, crypttab and boot loaders are rewritten',
+  });
   overwrite = flag('--overwrite', {
     group: 'safety',
     help: 'Of a clone: do not ask before what DST holds is overwritten',
@@ -122,6 +126,7 @@ export class ImageCommand extends VerbCommand {
       ...{ source, destination, total },
       sizes: this.sizes.map((text) => parseSize(text, '--size')),
       mirror: !this.defaults,
+      newIdentity: this.newIdentity,
       dryRun: this.dryRun,
     });
     try {

@@ -5,6 +5,7 @@
  * place, what it takes; with the source open, and its file systems mounted nowhere but here. All that can be known to go
  * wrong is refused here: nothing was written then.
  */
+import { randomBytes, randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, realpath, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -65,6 +66,8 @@ export interface CloneOptions {
   total?: number | undefined;
   /** File systems are made with the parameters that those of the source have. */
   mirror: boolean;
+  /** The clone gets identities of its own, and what its files say of those of the source is rewritten. */
+  newIdentity?: boolean;
   /** Nothing will be written. */
   dryRun: boolean;
 }
@@ -81,6 +84,8 @@ export interface Part {
   why: string;
   /** What it holds; undefined: nothing that is known. */
   found: Signature | undefined;
+  /** What it has in the end: of its file system, and of the partition. */
+  identity: { uuid: string; partUuid: string };
   /** Arguments of mkfs. */
   mirror: readonly string[];
   /** Bytes and inodes that are copied, about. */
@@ -115,6 +120,8 @@ export interface Plan {
   destination: Destination;
   /** Bytes of the destination. */
   size: number;
+  /** Identity of the disk in the end. */
+  id: string;
   /** Identity of the disk until the proof is done: that of this very plan, by which the next run knows what was begun. */
   meanwhile: string;
   /** Unmounts and closes everything. */
@@ -166,10 +173,26 @@ async function build(
   await equipped(parts);
   await spacious(options, destination, parts);
   const like = parts.map(({ partition, to, method, mirror: args }) => [partition, to, method, args]);
-  const words = JSON.stringify([table.label, table.id, size, like], (_, value) =>
+  const { newIdentity = false } = options;
+  if (newIdentity) for (const part of parts) part.identity = fresh(table, part);
+  const words = JSON.stringify([table.label, table.id, size, like, newIdentity], (_, value) =>
     typeof value === 'bigint' ? String(value) : value,
   );
-  return { blockdev, source, table, parts, destination, size, meanwhile: throwaway('disk', words) };
+  const id = newIdentity ? freshId(table) : table.id;
+  return { blockdev, source, table, parts, destination, size, id, meanwhile: throwaway('disk', words) };
+}
+
+const freshId = ({ label }: Pick<PartitionTable, 'label'>) =>
+  label === 'gpt' ? randomUUID().toUpperCase() : `0x${randomBytes(4).toString('hex')}`;
+
+/** An identity of its own; what is copied whole and can't get another keeps that of the source. */
+function fresh(table: PartitionTable, { found, method, identity }: Part): Part['identity'] {
+  const partUuid = table.label === 'gpt' && identity.partUuid !== '' ? randomUUID().toUpperCase() : identity.partUuid;
+  const type = found?.type ?? '';
+  const keeps = method === 'raw' && type !== 'vfat' && type !== 'btrfs';
+  if (method === 'table' || keeps || identity.uuid === '') return { ...identity, partUuid };
+  const digits = randomBytes(4).toString('hex').toUpperCase();
+  return { partUuid, uuid: type === 'vfat' ? `${digits.slice(0, 4)}-${digits.slice(4)}` : randomUUID() };
 }
 
 async function opened(path: string, which: 'source' | 'destination', flags: number) {
@@ -304,9 +327,11 @@ async function planned(from: From, partition: Partition, to: Place): Promise<Par
   const { blockdev, path, file, stats, table } = from;
   const name = `${display(path)}, partition ${partition.number}`;
   const { start, size } = partition;
-  const part = { partition, to, found: undefined, mirror: [], bytes: size, inodes: 1 };
+  const identity = { uuid: '', partUuid: partition.uuid };
+  const part = { partition, to, found: undefined, identity, mirror: [], bytes: size, inodes: 1 };
   if (partition.container) return { ...part, method: 'table', why: 'it holds the logical ones', bytes: 0, inodes: 0 };
   const found = await blockdev.probe(file.fd, start, size).catch(() => undefined);
+  identity.uuid = found?.uuid ?? '';
   if (found?.type === 'swap' || found?.type === 'swsuspend') {
     return { ...part, found, method: 'make', why: 'nothing of swap is worth a copy', bytes: 0 };
   }

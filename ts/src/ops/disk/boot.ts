@@ -1,10 +1,11 @@
 /**
  * Whether a clone would find itself when it boots: what its files say of disks, against what the clone has.
  *
- * Comes in: the roots of its file systems, and its identities; goes out: sentences about what leads nowhere. Nothing is
- * changed.
+ * Comes in: the roots of its file systems, and its identities; goes out: sentences about what leads nowhere. Or what
+ * they say is rewritten, for a clone with identities of its own.
  */
-import { lstat, readdir, readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** What a clone can be found by. */
@@ -30,6 +31,8 @@ const FILES = [
 ];
 /** Directories with a file for each thing that can be booted. */
 const ENTRIES = ['boot/loader/entries', 'loader/entries'];
+/** Directories with one for each boot loader. */
+const LOADERS = ['EFI', 'efi/EFI', 'boot/efi/EFI'];
 
 const TAGS: Readonly<Record<keyof Identities, string>> = {
   uuids: 'UUID',
@@ -57,8 +60,10 @@ export function references(text: string): Reference[] {
     )) {
       add(BY_TAG.get(tag.toUpperCase()), unescaped(name));
     }
-    // GRUB's search: the identity is its last word.
-    const [, searched] = /^\s*search\b.*--fs-uuid\b.*\s([0-9A-Fa-f][0-9A-Fa-f-]*)\s*$/.exec(line) ?? [];
+    // GRUB's search: the identity is its last word, or the first.
+    const [, last, first] =
+      /^\s*search\b(?:.*--fs-uuid\b.*\s([0-9A-Fa-f][0-9A-Fa-f-]*)\s*$|\.fs_uuid\s+([0-9A-Fa-f-]+)\s)/.exec(line) ?? [];
+    const searched = last ?? first;
     if (searched !== undefined) add('uuids', searched);
     for (const [name] of line.matchAll(/\/dev\/(?:[shv]d[a-z]+\d*|nvme\d+n\d+(?:p\d+)?|mmcblk\d+(?:p\d+)?)\b/g)) {
       add('device', name);
@@ -80,20 +85,54 @@ export function astray(file: string, text: string, known: Identities): string[] 
   });
 }
 
-/** The same of all files below a root that say what is mounted or booted. */
-export async function astrayIn(root: string, known: Identities): Promise<string[]> {
+/** The files below a root that say what is mounted or booted, with what they hold. */
+async function texts(root: string): Promise<[file: string, text: string][]> {
   const files = [...FILES];
-  for (const directory of ENTRIES) {
-    const names = await readdir(join(root, directory)).catch(() => []);
-    files.push(...names.filter((name) => name.endsWith('.conf')).map((name) => join(directory, name)));
+  for (const [directory, end] of [...ENTRIES.map((each) => [each, '.conf']), ...LOADERS.map((each) => [each, ''])]) {
+    const names = await readdir(join(root, directory ?? '')).catch(() => []);
+    const own = names.filter((name) => name.endsWith(end ?? ''));
+    files.push(...own.map((name) => join(directory ?? '', name, end === '' ? 'grub.cfg' : '')));
   }
-  const found: string[] = [];
+  const found: [string, string][] = [];
   for (const file of files) {
     const path = join(root, file);
     // A link may lead out of the clone.
     const there = await lstat(path).catch(() => undefined);
-    const text = there?.isFile() ? await readFile(path, 'utf8').catch(() => undefined) : undefined;
-    if (text !== undefined) found.push(...astray(`/${file}`, text, known));
+    const text = there?.isFile() ? await readFile(path, 'latin1').catch(() => undefined) : undefined;
+    if (text !== undefined) found.push([file, text]);
   }
   return found;
+}
+
+/** The same of all files below a root that say what is mounted or booted. */
+export async function astrayIn(root: string, known: Identities): Promise<string[]> {
+  return (await texts(root)).flatMap(([file, text]) => astray(`/${file}`, text, known));
+}
+
+/** A text with other identities, by those that it has, in lower case. */
+export function rewritten(text: string, renamed: ReadonlyMap<string, string>): string {
+  return text.replace(/(?<![0-9A-Za-z-])[0-9A-Fa-f]{4,}(?:-[0-9A-Fa-f]+)+(?![0-9A-Za-z-])/g, (id) => {
+    const other = renamed.get(id.toLowerCase());
+    if (other === undefined) return id;
+    return id === id.toLowerCase() ? other.toLowerCase() : other;
+  });
+}
+
+/** Rewrites these files below a root; answers which were other before. */
+export async function rewriteIn(root: string, renamed: ReadonlyMap<string, string>): Promise<string[]> {
+  const changed: string[] = [];
+  for (const [file, text] of await texts(root)) {
+    const now = rewritten(text, renamed);
+    if (now === text) continue;
+    const handle = await open(join(root, file), constants.O_WRONLY | constants.O_NOFOLLOW);
+    try {
+      await handle.truncate(0);
+      await handle.write(now, 0, 'latin1');
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    changed.push(`/${file}`);
+  }
+  return changed;
 }

@@ -316,6 +316,41 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
     for (const index of [0, 2]) expect(differences(mbr, join(cwd, 'x.img'), index)).toBe('');
   });
 
+  it.each([
+    ['makes the second file system', 'mke2fs', 2],
+    ['proves the first', 'e2fsck', 1],
+    ['makes swap', 'mkswap', 1],
+    ['has given one its identity', 'tune2fs', 2],
+  ] as const)('that dies when it %s has no name and no id, and the next run completes it', async (_, program, call) => {
+    const cwd = own();
+    const calls = join(cwd, 'calls');
+    mkdirSync(calls);
+    const real = must('sh', '-c', `readlink -f $(command -v ${program})`).trim();
+    must('cp', real, join(calls, 'real'));
+    // In a namespace of its own the program is one that ends whoever calls it.
+    const killer = join(calls, 'killer');
+    writeFileSync(
+      killer,
+      `#!/bin/sh\necho >> ${calls}/log\n[ $(wc -l < ${calls}/log) -ne ${call} ] || kill -9 $PPID\nexec ${calls}/real "$@"\n`,
+      { mode: 0o755 },
+    );
+    const inside = `mount --bind ${killer} ${real} && exec "$@"`;
+    const command = [process.execPath, executable, 'hpcp', '-dd', mbr, '-di', 'x.img'];
+    const child = spawn('unshare', ['--mount', 'sh', '-c', inside, 'sh', ...command], { cwd, stdio: 'ignore' });
+    const signal = await new Promise((resolve) => child.once('close', (__, by) => resolve(by)));
+    expect([signal, readdirSync(cwd).sort()]).toEqual(['SIGKILL', ['calls', 'x.img.partial']]);
+    const partial = join(cwd, 'x.img.partial');
+    expect(dump(partial).join()).not.toContain('0x12345678');
+    const attached = () => must('losetup', '--noheadings', '-O', 'BACK-FILE').includes(partial);
+    while (attached()) await new Promise((resolve) => setImmediate(resolve));
+    const again = await hpcp(cwd, '-dd', mbr, '-di', 'x.img');
+    expect(again.code, told(again)).toBe(0);
+    expect(readdirSync(cwd).sort()).toEqual(['calls', 'x.img']);
+    expect(dump(join(cwd, 'x.img'))).toEqual(dump(mbr));
+    expect(contents(join(cwd, 'x.img'))).toEqual(contents(mbr));
+    for (const index of [0, 2]) expect(differences(mbr, join(cwd, 'x.img'), index)).toBe('');
+  });
+
   it('that is interrupted says so, and leaves nothing attached', async () => {
     const cwd = own();
     const args = [executable, 'hpcp', '-dd', mbr, '-di', 'x.img', '--bwlimit', '100'];

@@ -56,6 +56,7 @@ export async function cloneDisk({ values, positionals, given }: HpcpCall, out: H
     sizes: values.dd_resize.flatMap((text) => quantity(text, '-ddr') || []),
     total: quantity(values.dest_image_size, '-dis'),
     mirror: !values.no_fs_param_mirror,
+    newIdentity: values.new_identity,
     dryRun: values.dry_run,
   }).catch((error: unknown) => {
     if (!(error instanceof CloneRefused)) throw error;

@@ -419,6 +419,12 @@ export const FLAGS = {
     help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
   },
   no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
+  new_identity: {
+    names: ['--new-identity'],
+    takes: 'none',
+    rank: 2,
+    help: 'With -dd: new ids for the disk, its partitions and file systems; fstab, crypttab and boot loaders are rewritten.',
+  },
   image_fs: {
     names: ['--image-fs'],
     takes: 'text',
@@ -473,7 +479,7 @@ export function parseCall(args: readonly string[]): HpcpCall {
       'argument -rm/--remove: together with -rme the destination is named with -d; nothing was done',
     );
   }
-  for (const name of ['dd_resize', 'no_fs_param_mirror', 'overwrite'] as const) {
+  for (const name of ['dd_resize', 'no_fs_param_mirror', 'new_identity', 'overwrite'] as const) {
     const none = name === 'dd_resize' && call.values.dd_resize.every((size) => size === '0');
     if (!call.given.includes(name) || call.values.disk_dump || none) continue;
     throw new UsageError(`argument ${FLAGS[name].names.join('/')}: it goes with -dd; nothing was done`);
