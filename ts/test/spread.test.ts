@@ -28,6 +28,7 @@ import {
   attempt,
   choose,
   type Ending,
+  isReady,
   nextAttempt,
   restAfter,
   type Standing,
@@ -274,6 +275,33 @@ describe('the protocol', () => {
     );
     expect(looks).toEqual([false, false, false, false, false, false, true, false, false, false, true]);
     expect(watch.look('another', 7)).toBe(false);
+  });
+
+  it('begins a file that is in ranges when each of these has its state', () => {
+    const ranges: readonly [number, number] = [1, 2];
+    /** The parts one after the other, each as often as it may be tried: the third is the file. */
+    function* ranger(name: string): Actor {
+      for (const part of [1, 2, 3]) {
+        const others: boolean[] = [];
+        for (const other of part === 3 ? ranges : [])
+          others.push(((yield { do: 'look', part: other }) as { standing: Standing }).standing.settled);
+        if (part === 3 && !isReady({ ranges }, (range) => others[range - 1] === true)) continue;
+        const { standing, lost } = (yield { do: 'look', part }) as { standing: Standing; lost: boolean };
+        const next = nextAttempt(standing, lost);
+        if (next !== undefined) yield* attempt<string>(part, next) as Generator<Step<string>, Ending, never>;
+      }
+      return { name, endings: [] };
+    }
+    let published = 0;
+    explore({ a: () => ranger('a'), b: () => ranger('b') }, { crashes: 0, misjudge: false }, (world, results) => {
+      judge(world, results, 3);
+      const { states } = world.disk;
+      if (states[3] === undefined) return;
+      published += 1;
+      expect([states[1], states[2]]).not.toContain(undefined);
+    });
+    expect(published).toBeGreaterThan(0);
+    expect(isReady({}, () => false)).toBe(true);
   });
 
   it('lets those rest longer who are more than can be of use', () => {
