@@ -61,8 +61,8 @@ export interface Scope {
 const OPTIONS = record<FileSystemOptions>({ ...ASKING, store: STORE, requests: REQUESTS });
 
 /**
- * Opens a disk or an object store. `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `sftp://HOST/PATH`, `rclone:REMOTE:PATH` and
- * `/DIRECTORY`: names are relative to it. `s3` and `gs`: names are `BUCKET/KEY`. `file`: names are paths. Nothing is asked yet.
+ * Opens a disk or an object store. `s3://BUCKET/PREFIX`, `gs:`, `az:`, `sftp://HOST/PATH`, `rclone:REMOTE:PATH` and
+ * `/DIRECTORY`: names are relative to it. `s3`, `gs` and `az`: names are `BUCKET/KEY`. `file`: names are paths. Nothing is asked yet.
  *
  * @example
  * ```js
@@ -76,12 +76,12 @@ const OPTIONS = record<FileSystemOptions>({ ...ASKING, store: STORE, requests: R
 export function filesystem(urlOrProtocol: string, options: FileSystemOptions = {}): FileSystem {
   if (typeof urlOrProtocol !== 'string') throw unfit('urlOrProtocol', 'a URL, a path, s3 or file', urlOrProtocol);
   OPTIONS(options, 'options');
-  const roots = { s3: 's3://', gs: 'gs://', file: '' } as Record<string, string>;
+  const roots = { s3: 's3://', gs: 'gs://', az: 'az://', file: '' } as Record<string, string>;
   const root = roots[urlOrProtocol.replace(/:(?:\/\/)?$/, '')] ?? urlOrProtocol;
-  if (!isHere(root) && !/^(?:s3|gs|gcs|sftp):\/\/|^rclone:/i.test(root)) {
+  if (!isHere(root) && !/^(?:s3|gs|gcs|az|sftp):\/\/|^rclone:/i.test(root)) {
     throw new BulkhaulError(
       'USAGE',
-      `${urlOrProtocol}: there are s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, sftp://HOST/PATH, rclone:REMOTE:PATH, s3, gs, file and paths`,
+      `${urlOrProtocol}: there are s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, sftp://HOST/PATH, rclone:REMOTE:PATH, s3, gs, az, file and paths`,
     );
   }
   return new FileSystem(root.replace(/^file:(?:\/\/)?(?=\/)/i, ''), options);

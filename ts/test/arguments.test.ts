@@ -237,6 +237,7 @@ const SYNC = {
   backup: 'path',
   batchSize: 'count',
   batchPause: 'pause',
+  abortStale: 'moment',
   links: 'boolean',
   markers: 'boolean',
   state: 'path',

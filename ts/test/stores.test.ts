@@ -14,6 +14,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { filesystem } from '../src/filesystem.js';
 import { locate, urlOf } from '../src/stores/urls.js';
+import { azurite } from './rig/azurite.js';
 import { KEY, SECRET, s3 } from './rig/s3.js';
 import { sshd } from './rig/sshd.js';
 import { program, run, scratch } from './rig.js';
@@ -244,6 +245,39 @@ describe('a host over ssh', () => {
     const file = await run(['sync', source, place(`${wrong}/below`)], { env });
     expect(file.code, file.stderr).not.toBe(0);
   }, 60_000);
+});
+
+describe('Azure', () => {
+  it('is synced both ways, with times, in blocks, and nothing is done twice', async () => {
+    const env = await azurite();
+    if (!env) return;
+    const { 'l\nf': _, ...files } = FILES;
+    const source = put(scratch(), files);
+    put(source, { big: Buffer.alloc(12 * MIB, 'blocks') });
+    const copied = Object.keys(files).length + 1;
+    expect(await counts(env, '--chunk-size', '5M', source, 'az://container/p')).toMatchObject([0, { copied }]);
+    expect((await counts(env, source, 'az://container/p'))[1].copied).toBeUndefined();
+    const back = join(scratch(), 'back');
+    for (const proof of ['hash', 'full'])
+      expect(await counts(env, '--verify', proof, 'az://container/p', join(back, proof))).toMatchObject([
+        0,
+        { copied },
+      ]);
+    expect(filesOf(join(back, 'full'))).toEqual(filesOf(source));
+    expect(statSync(join(back, 'full/a')).mtimeMs).toBe(1_600_000_000_500);
+    expect((await counts(env, 'az://container/p', join(back, 'full')))[1].copied).toBeUndefined();
+    const mirror = put(scratch(), { other: '1', 'a//b': '2' });
+    writeFileSync(join(mirror, 'dot.'), 'x');
+    const odd = await run(['sync', '--delete', mirror, 'az://container/p'], { env });
+    expect([odd.code, odd.stderr.includes('dots at the end')], odd.stderr).toEqual([23, true]);
+    const { code } = await run(['sync', '--delete', put(scratch(), { other: '1' }), 'az://container/p'], { env });
+    const listed = await run(['list', 'az://container/p'], { env });
+    expect([code, listed.stdout]).toEqual([0, 'other\n']);
+    const none = await run(['list', 'az://nothing/p'], { env });
+    expect([none.code, none.stderr.includes('ContainerNotFound')], none.stderr).toEqual([23, true]);
+    const wrong = await run(['list', 'az://container/p'], { env: { ...env, AZURE_STORAGE_KEY: 'AAAA' } });
+    expect([wrong.code === 0, wrong.stderr.includes('AAAA')], wrong.stderr).toEqual([false, false]);
+  }, 120_000);
 });
 
 it('finds the store in a URL, and puts them together again', () => {

@@ -559,6 +559,66 @@ it('is killed at each of its requests, leaves nothing that looks whole and is no
   }
 }, 300_000);
 
+it('goes on with a large object, from the parts that the server has, if what is sent is still the same', async () => {
+  const big = Buffer.alloc(27 * MIB, 'parts');
+  for (const checks of ['crc', 'hash'] as const) {
+    const server = await s3({ checks });
+    const [source, state] = [tree({ big }), scratch()];
+    const args = ['-j1', '--chunk-size', '5M', '--memory', '5M', '--state-dir', state, source, 's3://b/p'];
+    let child: ChildProcess | undefined;
+    const onStart = (started: ChildProcess) => {
+      child = started;
+    };
+    const parts = () => server.asked.filter((ask) => ask.includes('partNumber=')).length;
+    server.plan = () => {
+      if (parts() === 4) child?.kill('SIGKILL');
+      return undefined;
+    };
+    await run(['sync', ...args], { env: server.env, onStart });
+    expect([server.uploads.size, server.keys.filter((key) => key === 'p/big')]).toEqual([1, []]);
+    // One part is not what it was: it is sent again.
+    const [upload] = server.uploads.values();
+    const had = upload?.parts.size ?? 0;
+    upload?.parts.set(2, Buffer.alloc(5 * MIB, 'other'));
+    server.plan = () => undefined;
+    const before = parts();
+    const done = await run(['sync', ...args], { env: server.env });
+    expect([done.code, server.objects.get('p/big')?.body.equals(big)], done.stderr).toEqual([0, true]);
+    expect([parts() - before, server.uploads.size]).toEqual([6 - had + 1, 0]);
+    expect(Object.keys(filesOf(state)).filter((name) => name.startsWith('uploads/'))).toEqual([]);
+  }
+});
+
+it('begins anew where what is sent has changed, and gives up what is left over when it is told to', async () => {
+  const server = await s3();
+  const [source, state] = [tree({ big: Buffer.alloc(12 * MIB, 'old') }), scratch()];
+  const args = ['-j1', '--chunk-size', '5M', '--state-dir', state, source, 's3://b/p'];
+  let child: ChildProcess | undefined;
+  const onStart = (started: ChildProcess) => {
+    child = started;
+  };
+  server.plan = ({ query }) => {
+    if (query.get('partNumber') === '2') child?.kill('SIGKILL');
+    return undefined;
+  };
+  await run(['sync', ...args], { env: server.env, onStart });
+  server.plan = () => undefined;
+  writeFileSync(join(source, 'big'), Buffer.alloc(12 * MIB, 'new'));
+  expect((await run(['sync', ...args], { env: server.env })).code).toBe(0);
+  expect(server.objects.get('p/big')?.body.includes('old')).toBe(false);
+  expect(server.uploads.size).toBe(1);
+  // Others have begun some, too.
+  const upload = { headers: {}, parts: new Map(), begun: new Date('2020-01-01') };
+  for (const key of ['p/x y', 'p2/x', 'p/young']) server.uploads.set(key, { ...upload, key });
+  server.uploads.set('p/young', { ...upload, key: 'p/young', begun: new Date() });
+  const dry = await sync(server, '-n', '--abort-stale', '7d', source, 's3://b/p');
+  expect([dry.code, dry.stderr.includes('stale-uploads, 1x'), server.uploads.size], dry.stderr).toEqual([0, true, 4]);
+  const ran = await sync(server, '--abort-stale', '7d', source, 's3://b/p');
+  expect([ran.code, [...server.uploads.keys()].sort()], ran.stderr).toEqual([
+    ...[0, ['p/young', 'p2/x', [...server.uploads.keys()].find((id) => id.startsWith('upload-'))].sort()],
+  ]);
+});
+
 it('is a job that status shows and resume goes on with', async () => {
   const server = await s3();
   const source = tree({ a: '1', b: '2' });
@@ -661,7 +721,9 @@ it('refuses what it does not know, before anything is done', async () => {
   const server = await s3();
   const source = tree({ a: '1' });
   for (const [args, words] of [
-    [['az://b/p'], 'az is not there yet'],
+    [['abfs://b/p'], 'abfs is not there yet'],
+    [['az://b/p'], 'no credentials for az'],
+    [['--abort-stale', '1d', 'memory:'], 'abort-stale'],
     [['gs://b/p'], 'no credentials for gs'],
     [['--links', 'sftp://h/p'], 'symlinks are carried between'],
     [['sftp://u:secret@h/p'], 'sftp://[USER@]HOST[:PORT]/PATH'],

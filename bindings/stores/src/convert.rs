@@ -96,6 +96,8 @@ pub struct SyncOptions {
     pub links: Option<bool>,
     pub markers: Option<bool>,
     pub state: Option<Buffer>,
+    pub uploads: Option<Buffer>,
+    pub abort_stale: Option<f64>,
     pub dry_run: Option<bool>,
     pub modes: Option<bool>,
     pub sync: Option<bool>,
@@ -153,6 +155,8 @@ fn access(given: Option<StoreAccess>) -> Result<Config, String> {
     };
     let credential = match (given.key, given.secret, given.token) {
         (Some(key), Some(secret), token) => Some((key, secret, token)),
+        // Azure: an account with a signature, or with nothing.
+        (Some(key), None, token) => Some((key, String::new(), token)),
         (None, None, None) => None,
         _ => return Err("access: key and secret go together".into()),
     };
@@ -248,6 +252,8 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
         links: given.links.unwrap_or(false),
         markers: given.markers.unwrap_or(false),
         state: given.state.map(Vec::from),
+        uploads: given.uploads.map(Vec::from),
+        abort_stale: given.abort_stale.map(|time| moment("abortStale", time)).transpose()?,
         dry_run: given.dry_run.unwrap_or(false),
         modes: given.modes.unwrap_or(false),
         sync: given.sync.unwrap_or(true),

@@ -4,12 +4,13 @@
 //! sync   prune   list   files        the operations: none runs another
 //!   │      └── sweep                 what is to be removed
 //!   └──────┴── location              what a URL or a path names
-//!                 └── s3   local   sftp   rclone   memory      one store each
-//!                     │      │      └──┬────┘        │
-//!                     │      │     gathered   program    what is told in another order; what runs as a child
-//!                     └──────┴──┬──────┴───────┴─────┘
-//!                             store                      what all of them are: the interface
-//!                               └── session              what the stores of a job share
+//!                 └── s3   azure   local   sftp   rclone   memory      one store each
+//!                     └──┬───┘       │      └──┬────┘        │
+//!                     objects        │     gathered   program    what HTTP has in common; what is told in another order; a child
+//!                        └───────────┴──┬──────┴───────┴─────┘
+//!                                     store                      what all of them are: the interface
+//!                                       └── session              what the stores of a job share
+//!                                              └── uploads       what has begun, for the next run
 //! ```
 //!
 //! Imports run down this picture. The engine's rooms serve here too: a listing is a finder of the books as a walk is, the
@@ -18,12 +19,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod azure;
 pub mod files;
 pub mod gathered;
 pub mod list;
 pub mod local;
 pub mod location;
 pub mod memory;
+pub mod objects;
 pub mod program;
 pub mod prune;
 pub mod rclone;
@@ -33,3 +36,4 @@ pub mod sftp;
 pub mod store;
 pub mod sweep;
 pub mod sync;
+pub mod uploads;

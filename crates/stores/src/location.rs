@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::tree::path::show;
 
+use crate::azure::Azure;
 use crate::local::{Local, LocalOptions};
 use crate::memory::Memory;
 use crate::rclone::{self, Rclone};
@@ -29,6 +30,13 @@ pub enum Location {
         service: Service,
         /// The bucket.
         bucket: String,
+        /// Without a slash in front.
+        prefix: String,
+    },
+    /// A container of Azure and what names begin with.
+    Azure {
+        /// The container.
+        container: String,
         /// Without a slash in front.
         prefix: String,
     },
@@ -75,10 +83,9 @@ impl Service {
 const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// Schemes that are known, and not served yet.
-const LATER: [&str; 5] = ["az", "abfs", "abfss", "http", "https"];
+const LATER: [&str; 4] = ["abfs", "abfss", "http", "https"];
 /// What is.
-const SERVED: &str =
-    "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, sftp://HOST/PATH, rclone:REMOTE:PATH, file:///PATH and paths";
+const SERVED: &str = "s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX, sftp://HOST/PATH, rclone:REMOTE:PATH, file:///PATH and paths";
 
 impl Location {
     /// Reads a URL (`s3://BUCKET/PREFIX`, `file:///PATH`) or a path. Of a URL nothing is decoded: keys are as they stand.
@@ -108,6 +115,15 @@ impl Location {
                 Ok(Self::S3 {
                     service: if scheme == "s3" { Service::S3 } else { Service::Google },
                     bucket: bucket.to_owned(),
+                    prefix: prefix.to_owned(),
+                })
+            }
+            ("az", Some(below)) => {
+                let below = str::from_utf8(below)
+                    .map_err(|_| Refusal::Usage(format!("{}: names are UTF-8, and this is not", show(text))))?;
+                let (container, prefix) = below.split_once('/').unwrap_or((below, ""));
+                Ok(Self::Azure {
+                    container: container.to_owned(),
                     prefix: prefix.to_owned(),
                 })
             }
@@ -158,6 +174,7 @@ impl Location {
                 (service.scheme(), bucket, prefix),
                 side,
             )?),
+            Self::Azure { container, prefix } => Arc::new(Azure::new(session, config, (container, prefix), side)?),
             Self::Sftp(place) => Arc::new(Sftp::new(session, place, side, local.clone())),
             Self::Rclone(target) => {
                 let spill = local.spill_directory.as_deref();
@@ -191,11 +208,7 @@ pub fn refuse_nested(one: (&[u8], &Location, &Config), other: (&[u8], &Location,
                 prefix: below,
             },
         ) => {
-            let whole = |prefix: &str| match prefix.trim_end_matches('/') {
-                "" => String::new(),
-                prefix => format!("{prefix}/"),
-            };
-            let (prefix, below) = (whole(prefix), whole(below));
+            let (prefix, below) = (whole_prefix(prefix), whole_prefix(below));
             let one_bucket = service == other_service && bucket == second && one.2.endpoint == other.2.endpoint;
             one_bucket && (prefix.starts_with(&below) || below.starts_with(&prefix))
         }
@@ -203,6 +216,18 @@ pub fn refuse_nested(one: (&[u8], &Location, &Config), other: (&[u8], &Location,
             let (path, second) = (whole_path(path), whole_path(second));
             Path::new(std::ffi::OsStr::from_bytes(&path)).starts_with(std::ffi::OsStr::from_bytes(&second))
                 || Path::new(std::ffi::OsStr::from_bytes(&second)).starts_with(std::ffi::OsStr::from_bytes(&path))
+        }
+        (
+            Location::Azure { container, prefix },
+            Location::Azure {
+                container: second,
+                prefix: below,
+            },
+        ) => {
+            let account = |config: &Config| config.credential.as_ref().map(|(account, ..)| account.clone());
+            let (prefix, below) = (whole_prefix(prefix), whole_prefix(below));
+            let one = (container, &one.2.endpoint, account(one.2)) == (second, &other.2.endpoint, account(other.2));
+            one && (prefix.starts_with(&below) || below.starts_with(&prefix))
         }
         (Location::Sftp(place), Location::Sftp(second)) => {
             let one_host = (&place.user, &place.host, place.port) == (&second.user, &second.host, second.port);
@@ -231,6 +256,14 @@ pub fn refuse_nested(one: (&[u8], &Location, &Config), other: (&[u8], &Location,
         )));
     }
     Ok(())
+}
+
+/// A prefix with a slash at its end.
+fn whole_prefix(prefix: &str) -> String {
+    match prefix.trim_end_matches('/') {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    }
 }
 
 /// A path without symlinks, as far as it is there.
@@ -269,7 +302,7 @@ mod tests {
         ] {
             assert_eq!(Location::parse(text.as_bytes()).unwrap(), location, "{text}");
         }
-        for text in ["az://b", "sftp://", "sftp://u:p@h/", "ftp://h/p", "file://h/p"] {
+        for text in ["abfs://b", "sftp://", "sftp://u:p@h/", "ftp://h/p", "file://h/p"] {
             assert!(Location::parse(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -4,9 +4,11 @@
 //! Comes in: [`SessionOptions`]; goes out: a [`Session`] that blocking code waits in. Promises: parts in flight together are
 //! never longer than the memory that was given; whoever waits here is back soon after the job is told to stop at once.
 
+use std::collections::hash_map::RandomState;
 use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use bulkhaul_engine::error::{Refusal, Stopped};
 use bulkhaul_engine::job::desk::Cancel;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::uploads::Uploads;
 
 /// Bytes of the parts in flight together.
 pub const MEMORY_BYTES: u64 = 64 << 20;
@@ -100,6 +104,12 @@ impl Default for SessionOptions {
     }
 }
 
+/// A word that nobody else makes.
+pub fn token() -> String {
+    let half = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
+}
+
 /// Memory that a part may take; given back when it goes.
 pub type Lease = OwnedSemaphorePermit;
 
@@ -112,6 +122,7 @@ pub struct Session {
     pub options: SessionOptions,
     /// Whether to go on.
     pub cancel: Arc<Cancel>,
+    uploads: OnceLock<Uploads>,
 }
 
 impl Session {
@@ -142,7 +153,18 @@ impl Session {
             pieces,
             options,
             cancel,
+            uploads: OnceLock::new(),
         }))
+    }
+
+    /// From now on uploads in parts are written down.
+    pub fn remember(&self, uploads: Uploads) {
+        self.uploads.get_or_init(|| uploads);
+    }
+
+    /// What is written down of uploads in parts, if anything is.
+    pub fn uploads(&self) -> Option<&Uploads> {
+        self.uploads.get()
     }
 
     /// Where requests run.

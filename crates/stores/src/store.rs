@@ -176,6 +176,11 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// Gives up uploads that others began before a moment and have not ended; `told` hears their keys.
+    fn abort_stale(&self, _before: Time, _dry_run: bool, _told: &mut dyn FnMut(&[u8])) -> Result<(), Stopped> {
+        Ok(())
+    }
+
     /// Removes all these; `told` hears of each what became of it, once.
     fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped>;
 }

@@ -44,6 +44,7 @@ use crate::location::{Location, refuse_nested};
 use crate::session::{JOBS, Session};
 use crate::store::{Entry, Gone, Store, Told};
 use crate::sweep::Doomed;
+use crate::uploads::Uploads;
 
 /// Keys that wait for a worker.
 const QUEUE: usize = 1024;
@@ -72,6 +73,10 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
         refuse_nested(aside, from)?;
         refuse_nested(aside, to)?;
     }
+    if options.abort_stale.is_some() && !matches!(places[1], Location::S3 { .. }) {
+        let text = "abort-stale: only s3: and gs: places have uploads that can be left over";
+        return Err(Refusal::Usage(text.into()));
+    }
     let selection = Selection::of(options.filter.as_ref())?;
     let customary = places.iter().map(Location::jobs).min().unwrap_or(JOBS);
     let workers = if options.jobs == 0 { customary } else { options.jobs };
@@ -97,6 +102,9 @@ impl Work for Sync {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
         let session = Session::open(options.session, Arc::clone(&desk.cancel))?;
+        if let Some(path) = options.uploads.as_ref().filter(|_| !options.dry_run) {
+            session.remember(Uploads::open(path)?);
+        }
         let local = LocalOptions {
             filter: options.filter.clone(),
             spill_directory: options.spill_directory.clone(),
@@ -155,6 +163,9 @@ fn between(
         let ours = destination.list(&other)?;
         Input::Listed(Box::new(Join::new(theirs, ours, destination.abilities().directories)))
     };
+    if let Some(before) = options.abort_stale {
+        abort_stale(destination, before, options.dry_run, desk)?;
+    }
     let (state, known) = remembered(options, source, destination)?;
     let run = Run {
         options,
@@ -232,6 +243,27 @@ fn between(
     let mut report = desk.report(durability, desk.most_staff(), interrupted);
     report.withheld.extend(withheld);
     Ok(report)
+}
+
+/// Gives up uploads of the destination that nobody has ended.
+fn abort_stale(destination: &dyn Store, before: Time, dry_run: bool, desk: &Desk) -> Result<(), Refusal> {
+    let mut told = |key: &[u8]| {
+        desk.note("stale-uploads", || {
+            let text = if dry_run {
+                "an upload that nobody has ended would be given up"
+            } else {
+                "an upload that nobody has ended was given up"
+            };
+            (destination.path(key), text.to_owned())
+        });
+    };
+    match destination.abort_stale(before, dry_run, &mut told) {
+        Ok(()) | Err(Stopped::Aborted) => Ok(()),
+        Err(Stopped::Fault(fault)) => {
+            let text = format!("abort-stale: {}", bulkhaul_engine::error::cause_of(&fault));
+            Err(Refusal::NoDestination(text))
+        }
+    }
 }
 
 /// What the state file says, where there is one.

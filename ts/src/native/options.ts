@@ -521,11 +521,11 @@ export interface StoreAccess {
   endpoint?: string;
   /** Region of the signature. Default `us-east-1`. */
   region?: string;
-  /** Access key; with `secret`. Default: requests are not signed. */
+  /** Access key, with `secret`; of Azure the account. Default: requests are not signed. */
   key?: string;
-  /** Its secret. Default: none. */
+  /** Its secret; of Azure the key of the account. Default: none. */
   secret?: string;
-  /** Session token. Default: none. */
+  /** Session token; of Azure a shared access signature. Default: none. */
   token?: string;
   /** true: the bucket is in the path of the URL; false: in the name of the host. Default: true where there is an endpoint. */
   pathStyle?: boolean;
@@ -592,6 +592,10 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   markers?: boolean;
   /** A file in which is written down what both sides were; it belongs to these two places. Default: none. */
   state?: PathBytes;
+  /** A file in which uploads in parts are written down: the next run goes on with those that it names. Default: none. */
+  uploads?: PathBytes;
+  /** Uploads below the destination that began before this moment, in seconds since 1970, and have not ended are given up. Default: none. */
+  abortStale?: number;
   /** Nothing is done: events and report say what would be. Default false. */
   dryRun?: boolean;
   /** Modes that a store has kept are set on local files. Default false: they are as open makes them. */

@@ -3,6 +3,7 @@
  *
  * Comes in: two places and options; goes out: a running `Job`. Where both places are paths it is the engine's own copy.
  */
+import { join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import type { NativeCopyOptions, NativeStoreListOptions, NativeSyncOptions } from '../native/options.js';
@@ -49,6 +50,7 @@ export interface SyncOptions
       | 'maxDeletePercent'
       | 'backup'
       | 'state'
+      | 'uploads'
       | 'dryRun'
       | 'spillDirectory'
       | 'entryEvents'
@@ -104,6 +106,7 @@ const FIELDS: Fields<SyncOptions> = {
   backup: path,
   batchSize: count,
   batchPause: rate,
+  abortStale: moment,
   links: boolean,
   markers: boolean,
   exclude: each(path),
@@ -147,7 +150,7 @@ const FILES_OPTIONS = record<SyncFilesOptions>(
 /** Options that two paths have no use for: they are copied as `copy` does it. */
 const STORES_ONLY = [
   ...(['newerThan', 'olderThan', 'minSize', 'maxSize', 'partition'] as const),
-  ...(['backup', 'batchSize', 'batchPause', 'state', 'requests'] as const),
+  ...(['backup', 'batchSize', 'batchPause', 'state', 'requests', 'abortStale'] as const),
 ] as const;
 
 /**
@@ -267,7 +270,10 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   };
   const removes = options.removeExtra === true || remove !== undefined || backup !== undefined;
   const journal = await journalFor('sync', located(lasting, source, destination), removes);
-  return prepared(journal, async () => stores.sync(native));
+  // Beside the journals: what is large goes on where it was, also where nothing else is to be written down.
+  const { journal: settings } = options;
+  const uploads = journal && settings && pathBytes(join(pathText(settings.directory, 'the directory of journals'), 'uploads', journal.id));
+  return prepared(journal, async () => stores.sync({ ...native, ...(uploads && { uploads }) }));
 }
 
 function taken(given: PathLike | NamePair, index: number): { key: Buffer; to?: Buffer } {

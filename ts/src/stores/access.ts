@@ -3,7 +3,7 @@
  *
  * Comes in: settings, the environment that they may be looked up in, and credentials that were handed over; goes out: the
  * access in the addon's form. For S3 the order is that of the AWS tools: what was said, the environment, the profile in
- * `~/.aws/credentials` and `~/.aws/config`. Google takes the HMAC keys of its XML interface. Secrets go to the addon and
+ * `~/.aws/credentials` and `~/.aws/config`. Azure is as its own tools have it; Google takes the HMAC keys of its XML interface. Secrets go to the addon and
  * nowhere else. Roles, instance metadata and single sign-on are not there: who has those hands the credentials over.
  */
 import { readFile } from 'node:fs/promises';
@@ -48,7 +48,44 @@ export async function accessOf(
   variables: Variables = {},
   given?: Credentials,
 ): Promise<StoreAccess> {
-  return service === 's3' ? accessToS3(settings, variables, given) : accessToGoogle(settings, variables, given);
+  const access = { s3: accessToS3, gs: accessToGoogle, az: accessToAzure }[service];
+  return access(settings, variables, given);
+}
+
+/** Of Azure: the variables of its own tools. The key of a credential is the account, its secret that account's key, its token a shared access signature. */
+async function accessToAzure(
+  { endpoint: wanted, anonymous, caFile }: StoreSettings,
+  variables: Variables,
+  given?: Credentials,
+): Promise<StoreAccess> {
+  const parts = (variables.AZURE_STORAGE_CONNECTION_STRING ?? '').split(';').map((part) => {
+    const at = part.indexOf('=');
+    return [part.slice(0, at), part.slice(at + 1)];
+  });
+  const connection = Object.fromEntries(parts) as Record<string, string | undefined>;
+  const account = first(given?.key, variables.AZURE_STORAGE_ACCOUNT, connection.AccountName);
+  const key = first(given?.secret, variables.AZURE_STORAGE_KEY, connection.AccountKey);
+  const sas = first(given?.token, variables.AZURE_STORAGE_SAS_TOKEN, connection.SharedAccessSignature);
+  const suffix = connection.EndpointSuffix;
+  const { DefaultEndpointsProtocol: protocol = 'https' } = connection;
+  const endpoint = first(
+    wanted,
+    connection.BlobEndpoint,
+    suffix && account && `${protocol}://${account}.blob.${suffix}`,
+  );
+  if (account === undefined || (!anonymous && key === undefined && sas === undefined)) {
+    throw new BulkhaulError(
+      'USAGE',
+      'there are no credentials for az://: set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CONNECTION_STRING; with --anonymous the account is enough',
+    );
+  }
+  const credentials = key === undefined ? sas !== undefined && { token: sas } : { secret: key };
+  return {
+    key: account,
+    ...(!anonymous && credentials),
+    ...(endpoint !== undefined && { endpoint }),
+    ...(caFile !== undefined && { authorities: await pem(caFile) }),
+  };
 }
 
 async function accessToGoogle(

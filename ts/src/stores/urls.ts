@@ -12,12 +12,12 @@ export function isHere(place: PathLike): boolean {
 }
 
 /** What answers for a place: requests have to be signed for it. */
-export type Service = 's3' | 'gs';
+export type Service = 's3' | 'gs' | 'az';
 
 /** The service of a place; undefined: nobody has to be told who asks. */
 export function serviceOf(place: PathLike): Service | undefined {
   const [, scheme = ''] = /^([a-z0-9]+):\/\//i.exec(String(place)) ?? [];
-  return ({ s3: 's3', gs: 'gs', gcs: 'gs' } as const)[scheme.toLowerCase()];
+  return ({ s3: 's3', gs: 'gs', gcs: 'gs', az: 'az' } as const)[scheme.toLowerCase()];
 }
 
 /** A store by its URL, which ends where keys begin, and a key in it. */

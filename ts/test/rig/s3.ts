@@ -75,7 +75,10 @@ export class S3 {
   /** By their keys. */
   readonly objects = new Map<string, Stored>();
   /** Uploads that were begun and not ended. */
-  readonly uploads = new Map<string, { key: string; headers: Record<string, string>; parts: Map<number, Buffer> }>();
+  readonly uploads = new Map<
+    string,
+    { key: string; headers: Record<string, string>; parts: Map<number, Buffer>; begun: Date }
+  >();
   /** All requests, as `METHOD URL`. */
   readonly asked: string[] = [];
   /** What goes wrong. */
@@ -186,6 +189,7 @@ export class S3 {
     body: Buffer,
     fault: Fault | undefined,
   ): undefined {
+    if (method === 'GET' && key === '' && query.has('uploads')) return this.#listUploads(response, query);
     if (method === 'GET' && key === '') return this.#list(response, query, fault);
     if (method === 'POST' && query.has('delete')) return this.#deleteMany(response, body);
     if (method === 'POST' && query.has('uploads')) return this.#beginUpload(response, key, request);
@@ -299,8 +303,38 @@ export class S3 {
     const headers = { ...kept(request), ...(algorithm !== '' && { 'x-amz-checksum-algorithm': algorithm }) };
     this.#uploads += 1;
     const id = `upload-${this.#uploads}`;
-    this.uploads.set(id, { key, headers, parts: new Map() });
+    this.uploads.set(id, { key, headers, parts: new Map(), begun: new Date() });
     answer(response, 200, `<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>`);
+  }
+
+  /** In pages of two. */
+  #listParts(response: ServerResponse, query: URLSearchParams, parts: Map<number, Buffer>): undefined {
+    const after = Number(query.get('part-number-marker') ?? 0);
+    const numbers = [...parts.keys()].sort((a, b) => a - b).filter((number) => number > after);
+    const items = numbers.slice(0, 2).map((number) => {
+      const part = parts.get(number) ?? Buffer.alloc(0);
+      const sum = this.#settings.checks === 'crc' ? `<ChecksumCRC64NVME>${crc64(part)}</ChecksumCRC64NVME>` : '';
+      return `<Part><PartNumber>${number}</PartNumber><ETag>&quot;${md5(part).toString('hex')}&quot;</ETag><Size>${part.length}</Size>${sum}</Part>`;
+    });
+    const next = numbers.length > 2 ? `<NextPartNumberMarker>${numbers[1]}</NextPartNumberMarker>` : '';
+    answer(
+      response,
+      200,
+      `<ListPartsResult><IsTruncated>${next !== ''}</IsTruncated>${next}${items.join('')}</ListPartsResult>`,
+    );
+  }
+
+  #listUploads(response: ServerResponse, query: URLSearchParams): undefined {
+    const items = [...this.uploads].flatMap(([id, { key, begun }]) =>
+      key.startsWith(query.get('prefix') ?? '')
+        ? `<Upload><Key>${encodeURIComponent(key)}</Key><UploadId>${id}</UploadId><Initiated>${begun.toISOString()}</Initiated></Upload>`
+        : '',
+    );
+    answer(
+      response,
+      200,
+      `<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>${items.join('')}</ListMultipartUploadsResult>`,
+    );
   }
 
   #upload(
@@ -314,6 +348,7 @@ export class S3 {
     const id = query.get('uploadId') ?? '';
     const upload = this.uploads.get(id);
     if (upload === undefined || upload.key !== key) return refuse(response, 404, 'NoSuchUpload');
+    if (method === 'GET') return this.#listParts(response, query, upload.parts);
     if (method === 'PUT') {
       upload.parts.set(Number(query.get('partNumber')), body);
       return answer(response, 200, '', { etag: `"${md5(body).toString('hex')}"` });

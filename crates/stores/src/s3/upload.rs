@@ -2,32 +2,32 @@
 //!
 //! Comes in: parts; goes out: the object as the server has it. Of an upload in parts the server is asked afterwards: it is
 //! ours by a token, as long as it should be, and has the sum that it should where the server keeps one; so it is settled
-//! too when the answer to its completion was lost. What is wrong and ours is removed.
+//! too when the answer to its completion was lost. What is wrong and ours is removed. An upload that was written down is left as
+//! it is when the job is to stop: the next run asks which parts there are, and sends those that are not what it reads.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
 use crc_fast::{CrcAlgorithm, checksum};
 use http::Method;
+use md5::{Digest as _, Md5};
 use tokio::task::JoinHandle;
 
-use crate::s3::client::{Answer, Client, Fate, Request, Signing, Wrong, crc_text, fault};
-use crate::s3::xml::Taken;
-use crate::s3::{entry as entry_of, head, length, metadata, xml};
-use crate::session::Session;
+use crate::objects::client::{Answer, Client, Fate, Request, Signing, Wrong, crc_text, fault};
+use crate::objects::xml::{self, Kept, Taken};
+use crate::s3::headers_of;
+use crate::session::{Session, token};
 use crate::store::{Entry, Facts, Part, Sums, Writing};
+use crate::uploads::Begun;
 
 /// How long an upload that is given up may take to go.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// A word that nobody else makes.
-pub fn token() -> String {
-    let half = || RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", half(), half())
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// An object on its way in one request.
@@ -68,9 +68,30 @@ impl<'s> Upload<'s> {
         }
     }
 
-    /// The same in parts, which the server is told of.
-    pub fn in_parts(self, size: Option<u64>) -> Result<Parts<'s>, Stopped> {
-        let mut headers = metadata(&self.facts, &self.token);
+    /// The same in parts, which the server is told of; one that an earlier run has begun is gone on with.
+    pub fn in_parts(mut self, size: Option<u64>, part: u64) -> Result<Parts<'s>, Stopped> {
+        let like = size.map(|size| Begun {
+            url: self.client.url(&self.whole).into_bytes(),
+            id: String::new(),
+            token: self.token.clone(),
+            size,
+            part,
+            mtime: self.facts.mtime,
+            manner: if self.signing == Signing::Crc { "crc" } else { "hash" },
+        });
+        let uploads = self.session.uploads();
+        let earlier = like.as_ref().and_then(|like| uploads?.of(like));
+        if let Some(begun) = earlier {
+            if let Some(there) = self.parts_of(&begun.id)? {
+                self.token = begun.token;
+                return Ok(Parts::of(self, begun.id, size, there));
+            }
+            // It was completed, or given up.
+            if let Some(uploads) = uploads {
+                uploads.end(&begun.id);
+            }
+        }
+        let mut headers = headers_of(&self.facts, &self.token);
         if self.signing == Signing::Crc {
             headers.push(("x-amz-checksum-algorithm", "CRC64NVME".into()));
         }
@@ -81,16 +102,35 @@ impl<'s> Upload<'s> {
             ..self.request()
         };
         let answer = self.ask(&request)?;
-        match xml::find(&answer.body, "UploadId") {
-            Some((_, Some(id))) if !id.is_empty() => Ok(Parts {
-                upload: self,
-                id,
-                size,
-                begun: 0,
-                taken: HashMap::new(),
-                tasks: Vec::new(),
-            }),
-            _ => Err(self.wrong("server", "the server begins no upload in parts, and says no why")),
+        let id = match xml::find(&answer.body, "UploadId") {
+            Some((_, Some(id))) if !id.is_empty() => id,
+            _ => return Err(self.wrong("server", "the server begins no upload in parts, and says no why")),
+        };
+        if let (Some(uploads), Some(like)) = (uploads, like) {
+            uploads.begin(Begun { id: id.clone(), ..like });
+        }
+        Ok(Parts::of(self, id, size, HashMap::new()))
+    }
+
+    /// The parts that the server has of an upload; none: it has no such upload, or does not say.
+    fn parts_of(&self, id: &str) -> Result<Option<HashMap<u32, Kept>>, Stopped> {
+        let (mut all, mut marker) = (HashMap::new(), None::<String>);
+        loop {
+            let mut query = vec![("uploadId", id.to_owned())];
+            query.extend(marker.clone().map(|marker| ("part-number-marker", marker)));
+            let request = Request {
+                query,
+                ..self.request()
+            };
+            let answer = self.client.ask(&request)?;
+            let Some((parts, next)) = answer.ok().and_then(|answer| xml::parts(&answer.body)) else {
+                return Ok(None);
+            };
+            all.extend(parts.into_iter().map(|part| (part.number, part)));
+            match next {
+                Some(next) if marker.as_ref() != Some(&next) => marker = Some(next),
+                _ => return Ok(Some(all)),
+            }
         }
     }
 
@@ -116,8 +156,10 @@ impl<'s> Upload<'s> {
 
     /// What the server has under the key.
     fn there(&self) -> Result<Option<Entry>, Stopped> {
-        match self.client.ask(&head(&self.whole))? {
-            Ok(answer) => Ok(length(&answer).map(|size| entry_of(&self.key, &answer, size))),
+        match self.client.ask(&self.client.head(&self.whole))? {
+            Ok(answer) => Ok(answer
+                .length()
+                .map(|size| self.client.dialect.entry(&self.key, &answer, size))),
             Err(Wrong { fate: Fate::Absent, .. }) => Ok(None),
             Err(wrong) => Err(fault(Operation::Verify, self.side, &wrong).into()),
         }
@@ -138,13 +180,13 @@ impl Writing for Upload<'_> {
         let body = part.as_ref().map(|part| part.bytes.clone()).unwrap_or_default();
         let request = Request {
             method: Method::PUT,
-            headers: metadata(&self.facts, &self.token),
+            headers: headers_of(&self.facts, &self.token),
             signing: self.signing,
             body,
             ..self.request()
         };
         let answer = self.ask(&request)?;
-        Ok(entry_of(&self.key, &answer, sums.bytes))
+        Ok(self.client.dialect.entry(&self.key, &answer, sums.bytes))
     }
 
     fn abort(self: Box<Self>) {}
@@ -157,11 +199,47 @@ pub struct Parts<'s> {
     /// None: nobody knows how long it will be.
     size: Option<u64>,
     begun: u32,
+    /// What the server has of an earlier run.
+    there: HashMap<u32, Kept>,
     taken: HashMap<u32, Taken>,
     tasks: Vec<JoinHandle<Result<(u32, Taken), Wrong>>>,
 }
 
-impl Parts<'_> {
+impl<'s> Parts<'s> {
+    fn of(upload: Upload<'s>, id: String, size: Option<u64>, there: HashMap<u32, Kept>) -> Self {
+        Self {
+            upload,
+            id,
+            size,
+            begun: 0,
+            there,
+            taken: HashMap::new(),
+            tasks: Vec::new(),
+        }
+    }
+
+    /// What the server has of a part already, by its sums.
+    fn kept(&mut self, number: u32, bytes: &[u8]) -> Option<Taken> {
+        let there = self.there.remove(&number)?;
+        let crc = crc_text(checksum(CrcAlgorithm::Crc64Nvme, bytes));
+        let is_same = there.size == bytes.len() as u64
+            && match &there.taken.crc {
+                Some(theirs) => *theirs == crc,
+                None => xml::bare(&there.taken.tag) == hex(&Md5::digest(bytes)).into_bytes(),
+            };
+        is_same.then(|| Taken {
+            tag: there.taken.tag,
+            crc: (self.upload.signing == Signing::Crc).then_some(crc),
+        })
+    }
+
+    /// It has ended, in whatever way.
+    fn ended(&self) {
+        if let Some(uploads) = self.upload.session.uploads() {
+            uploads.end(&self.id);
+        }
+    }
+
     /// Takes in what became of parts: of those that are through, or of `all`.
     fn gather(&mut self, all: bool) -> Result<(), Stopped> {
         for task in std::mem::take(&mut self.tasks) {
@@ -175,6 +253,26 @@ impl Parts<'_> {
             self.taken.insert(number, taken);
         }
         Ok(())
+    }
+
+    fn complete(&mut self, sums: &Sums) -> Result<Entry, Stopped> {
+        self.gather(true)?;
+        if self.size.is_some_and(|size| size != sums.bytes) {
+            return Err(self
+                .upload
+                .wrong("changed", "it is not as long as it was when it was found"));
+        }
+        let taken: Option<Vec<Taken>> = (1..=self.begun).map(|number| self.taken.remove(&number)).collect();
+        let taken = taken.ok_or_else(|| self.upload.wrong("internal", "a part of it is missing"))?;
+        let request = Request {
+            method: Method::POST,
+            query: vec![("uploadId", self.id.clone())],
+            headers: vec![("content-type", "application/xml".into())],
+            body: xml::complete(&taken).into(),
+            ..self.upload.request()
+        };
+        let completed = self.upload.client.ask(&request)?;
+        self.settle(completed, sums)
     }
 
     /// The completion was answered so; what has become of it?
@@ -219,6 +317,10 @@ impl Writing for Parts<'_> {
     fn put(&mut self, part: Part) -> Result<(), Stopped> {
         self.begun += 1;
         let number = self.begun;
+        if let Some(taken) = self.kept(number, &part.bytes) {
+            self.taken.insert(number, taken);
+            return Ok(());
+        }
         let request = Request {
             method: Method::PUT,
             query: vec![("partNumber", number.to_string()), ("uploadId", self.id.clone())],
@@ -240,33 +342,25 @@ impl Writing for Parts<'_> {
     }
 
     fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
-        self.gather(true)?;
-        if self.size.is_some_and(|size| size != sums.bytes) {
-            return Err(self
-                .upload
-                .wrong("changed", "it is not as long as it was when it was found"));
-        }
-        let taken: Option<Vec<Taken>> = (1..=self.begun).map(|number| self.taken.remove(&number)).collect();
-        let taken = taken.ok_or_else(|| self.upload.wrong("internal", "a part of it is missing"))?;
-        let request = Request {
-            method: Method::POST,
-            query: vec![("uploadId", self.id.clone())],
-            headers: vec![("content-type", "application/xml".into())],
-            body: xml::complete(&taken).into(),
-            ..self.upload.request()
-        };
-        let completed = self.upload.client.ask(&request)?;
-        let settled = self.settle(completed, sums);
-        if settled.is_err() {
+        let completed = self.complete(sums);
+        if completed.is_ok() {
+            self.ended();
+        } else {
             self.abort();
         }
-        settled
+        completed
     }
 
     fn abort(self: Box<Self>) {
         for task in &self.tasks {
             task.abort();
         }
+        let uploads = self.upload.session.uploads();
+        if self.upload.session.cancel.is_draining() && uploads.is_some_and(|uploads| uploads.has(&self.id)) {
+            // The next run goes on with it.
+            return;
+        }
+        self.ended();
         let request = Request {
             method: Method::DELETE,
             query: vec![("uploadId", self.id.clone())],

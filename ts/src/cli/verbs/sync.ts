@@ -26,7 +26,9 @@ export class SyncCommand extends StoreCommand {
       \`copy SRC/ DEST\`. \`sftp://[USER@]HOST[:PORT]/PATH\` is a host that ssh reaches (\`/~/PATH\` from where a login
       begins). \`rclone:REMOTE:PATH\` is whatever the rclone that is installed reaches, which is slower: it is run for each
       entry. \`gs://BUCKET/PREFIX\` goes through Google's XML interface with HMAC keys (GS_ACCESS_KEY_ID,
-      GS_SECRET_ACCESS_KEY), and is not tested against Google. \`az:\` is not there yet and is refused.
+      GS_SECRET_ACCESS_KEY), and is not tested against Google. \`az://CONTAINER/PREFIX\` is Azure or a server that speaks as it
+      does, with the variables of its own tools (AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN,
+      AZURE_STORAGE_CONNECTION_STRING); tested with Azurite, not with Azure.
 
       Entries are told apart by size and last change, which is kept with each object as rclone keeps it; an object without
       counts as changed when it was written. A listing does not tell it, so that costs a question an entry; \`--state\` costs
@@ -173,6 +175,14 @@ export class SyncCommand extends StoreCommand {
     { group: 'speed', value: 'SECONDS', default: '0', help: 'Wait so long after each batch' },
     parseCount,
   );
+  abortStale = value(
+    '--abort-stale',
+    {
+      ...{ group: 'safety', value: 'AGE', default: 'none is' },
+      help: 'First give up uploads below DEST (s3:, gs:) that anybody began so long ago, or before a date, and has not ended; their parts take room, and no listing shows them',
+    },
+    parseAge,
+  );
   chunkSize = value(
     '--chunk-size',
     {
@@ -210,7 +220,7 @@ export class SyncCommand extends StoreCommand {
       throw new BulkhaulError('USAGE', '--batch-pause goes with --batch-size');
     const names = await this.named();
     const { newerThan, olderThan, minSize, maxSize, compare, state, maxDelete } = this;
-    const { partition, backup, batchSize, batchPause } = this;
+    const { partition, backup, batchSize, batchPause, abortStale } = this;
     const options: SyncOptions = {
       source,
       destination,
@@ -238,6 +248,7 @@ export class SyncCommand extends StoreCommand {
       ...(backup !== undefined && { backup }),
       ...(batchSize !== undefined && { batchSize }),
       ...(batchPause !== undefined && { batchPause }),
+      ...(abortStale !== undefined && { abortStale }),
       ...(state !== undefined && { state }),
       ...(maxDelete !== undefined && { maxDelete }),
     };

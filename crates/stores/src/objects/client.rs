@@ -1,8 +1,8 @@
-//! Requests to an S3 server: signed, sent, tried again where that can help, and their errors sorted.
+//! Requests to a server of objects: signed, sent, tried again where that can help, and their errors sorted.
 //!
-//! Comes in: a [`Request`]; goes out: its [`Answer`], or a [`Wrong`] that says what it means for whoever asked. The signature
-//! is that of `object_store`; requests are our own, because what a server says is in the code of its error, and keys must
-//! arrive as they are. Secrets are in no message: a URL has none, and headers are never shown.
+//! Comes in: a [`Request`]; goes out: its [`Answer`], or a [`Wrong`] that says what it means for whoever asked. Signatures are
+//! those of `object_store`; requests are our own, because what a server says is in the code of its error, and keys must
+//! arrive as they are. What differs between services is a [`Dialect`]. Secrets are in no message: what is shown has no URL and no headers.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,19 +12,18 @@ use base64::prelude::BASE64_STANDARD;
 use bulkhaul_engine::Errno;
 use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, checksum};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpClient, HttpErrorKind, HttpRequestBody};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::s3::xml;
+use crate::objects::xml::{self, Page};
 use crate::session::Session;
+use crate::store::Entry;
 
 /// What stays as it is in a query (RFC 3986, unreserved).
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// The same in a path, where slashes stand for themselves.
-const PATH: &AsciiSet = &QUERY.remove(b'/');
+pub const PATH: &AsciiSet = &QUERY.remove(b'/');
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a request may take at least, and the slowest that its bytes may go beside that.
@@ -38,19 +37,31 @@ const LONGEST_ANSWER: u64 = 64 << 20;
 /// The sum of a content that a server checks.
 pub const CRC_HEADER: &str = "x-amz-checksum-crc64nvme";
 
-/// Where a server is, and who asks it.
-#[derive(Clone, Default)]
-pub struct Config {
-    /// `scheme://host[:port]`; none: that of AWS.
-    pub endpoint: Option<String>,
-    /// Region of the signature. Empty: `us-east-1`.
-    pub region: String,
-    /// Key, secret and session token; none: requests are not signed.
-    pub credential: Option<(String, String, Option<String>)>,
-    /// The bucket is in the path, not in the name of the host; none: so where an endpoint is given.
-    pub path_style: Option<bool>,
-    /// Certificates (PEM) of authorities that are trusted beside those of the system.
-    pub authorities: Option<Vec<u8>>,
+/// A request as it goes.
+pub type Built = http::Request<HttpRequestBody>;
+
+/// How one kind of server is spoken to.
+pub trait Dialect: Send + Sync {
+    /// Adds what a request needs, and signs it.
+    fn sign(&self, request: &Request, built: &mut Built) -> Result<(), String>;
+
+    /// Headers of a question for an object: what the answer is to tell beside.
+    fn asking(&self) -> Vec<(&'static str, String)>;
+
+    /// A page of what is below a prefix, as it is asked for. `shallow`: what is below a directory stands for it; `token`: where
+    /// the page begins.
+    fn ask_page(&self, prefix: &str, shallow: bool, token: Option<String>) -> Request;
+
+    /// The same as it comes; none where it breaks off, or is none.
+    fn page(&self, body: &[u8]) -> Option<Page>;
+
+    /// What the server says of an object of this size.
+    fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry;
+
+    /// What is to be said of an error beside its message.
+    fn remark(&self, _code: &str, _answer: &Answer) -> Option<String> {
+        None
+    }
 }
 
 /// How a body is signed.
@@ -99,6 +110,11 @@ impl Answer {
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The bytes that an answer to a question without content says that there are.
+    pub fn length(&self) -> Option<u64> {
+        self.header("content-length")?.parse().ok()
     }
 }
 
@@ -156,6 +172,13 @@ fn fate(status: u16, code: &str) -> Fate {
         "NoSuchKey" => return Fate::Absent,
         "NoSuchUpload" => return Fate::NoUpload,
         "NoSuchBucket"
+        | "ContainerNotFound"
+        | "ContainerBeingDeleted"
+        | "ContainerDisabled"
+        | "AccountIsDisabled"
+        | "AuthenticationFailed"
+        | "InvalidAuthenticationInfo"
+        | "NoAuthenticationInformation"
         | "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
         | "RequestTimeTooSkewed"
@@ -177,11 +200,21 @@ fn fate(status: u16, code: &str) -> Fate {
         | "RequestLimitExceeded"
         | "OperationAborted"
         | "IncompleteBody" => return Fate::Transient,
-        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" | "InvalidDigest" => {
+        "BadDigest"
+        | "Md5Mismatch"
+        | "Crc64Mismatch"
+        | "XAmzContentSHA256Mismatch"
+        | "XAmzContentChecksumMismatch"
+        | "InvalidDigest" => {
             return Fate::Damaged;
         }
         "PreconditionFailed" | "ConditionalRequestConflict" | "NotModified" => return Fate::Changed,
-        "KeyTooLongError" | "KeyTooLong" | "InvalidURI" | "XMinioInvalidObjectName" => return Fate::Name,
+        "KeyTooLongError"
+        | "KeyTooLong"
+        | "InvalidURI"
+        | "InvalidUri"
+        | "InvalidResourceName"
+        | "XMinioInvalidObjectName" => return Fate::Name,
         "NotImplemented" | "MethodNotAllowed" => return Fate::Unable,
         _ => {}
     }
@@ -200,6 +233,7 @@ fn fate(status: u16, code: &str) -> Fate {
 fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "NoSuchBucket" => "the bucket is not there, or is in another region",
+        "AuthenticationFailed" => "look at the name of the account, its key and the clock of this machine",
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidSecurity" => "look at the key and its secret",
         "RequestTimeTooSkewed" => "the clock of this machine is wrong",
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
@@ -210,51 +244,44 @@ fn hint(code: &str) -> Option<&'static str> {
     })
 }
 
-/// Asks one bucket.
+/// Asks one bucket or container.
 pub struct Client {
     session: Arc<Session>,
     http: HttpClient,
-    credential: Option<AwsCredential>,
-    region: String,
     /// Up to the slash before a key.
     base: String,
-    /// Bucket and endpoint, to tell services apart.
-    service: String,
-    bucket: String,
+    /// How its server is spoken to.
+    pub dialect: Arc<dyn Dialect>,
     /// Why nothing is asked any more.
     hopeless: OnceLock<Wrong>,
 }
 
+/// Refuses what is no endpoint; answers its scheme and host.
+pub fn endpoint_of(endpoint: &str) -> Result<(&str, &str), Refusal> {
+    let (scheme, host) = endpoint.split_once("://").ok_or_else(|| wrong_endpoint(endpoint))?;
+    let is_host = !host.is_empty() && !host.contains(['@', '?', '#', ' ', '\\']);
+    if matches!(scheme, "http" | "https") && is_host {
+        return Ok((scheme, host));
+    }
+    Err(wrong_endpoint(endpoint))
+}
+
+fn wrong_endpoint(endpoint: &str) -> Refusal {
+    Refusal::Usage(format!(
+        "endpoint-url: {endpoint} is not http://HOST[:PORT] or https://HOST[:PORT]"
+    ))
+}
+
 impl Client {
-    /// For a bucket. Refuses what is no endpoint or certificate; asks nothing yet.
-    pub fn new(session: &Arc<Session>, config: &Config, bucket: &str) -> Result<Self, Refusal> {
-        let region = if config.region.is_empty() {
-            "us-east-1"
-        } else {
-            &config.region
-        };
-        let aws = format!("https://s3.{region}.amazonaws.com");
-        let endpoint = config.endpoint.as_deref().unwrap_or(&aws).trim_end_matches('/');
-        let wrong = || {
-            Refusal::Usage(format!(
-                "endpoint-url: {endpoint} is not http://HOST[:PORT] or https://HOST[:PORT]"
-            ))
-        };
-        let (scheme, host) = endpoint.split_once("://").ok_or_else(wrong)?;
-        let is_host = !host.is_empty() && !host.contains(['@', '?', '#', ' ', '\\']);
-        if !matches!(scheme, "http" | "https") || !is_host {
-            return Err(wrong());
-        }
-        let path_style = config
-            .path_style
-            .unwrap_or(config.endpoint.is_some() || bucket.contains('.'));
-        let base = if path_style {
-            format!("{endpoint}/{bucket}/")
-        } else {
-            format!("{scheme}://{bucket}.{host}/")
-        };
+    /// For the place whose keys come behind `base`. Refuses what is no URL or certificate; asks nothing yet.
+    pub fn new(
+        session: &Arc<Session>,
+        base: String,
+        authorities: Option<&[u8]>,
+        dialect: Arc<dyn Dialect>,
+    ) -> Result<Self, Refusal> {
         let uri: Result<http::Uri, _> = base.parse();
-        uri.map_err(|_| wrong())?;
+        uri.map_err(|_| wrong_endpoint(&base))?;
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
@@ -269,7 +296,7 @@ impl Client {
         match rustls::crypto::ring::default_provider().install_default() {
             Ok(()) | Err(_) => {}
         }
-        if let Some(pem) = &config.authorities {
+        if let Some(pem) = authorities {
             let bad = |error| Refusal::Usage(format!("ca-file: {error}"));
             let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(bad)?;
             if authorities.is_empty() {
@@ -283,28 +310,32 @@ impl Client {
         Ok(Self {
             session: Arc::clone(session),
             http: HttpClient::new(http),
-            credential: config.credential.as_ref().map(|(key, secret, token)| AwsCredential {
-                key_id: key.clone(),
-                secret_key: secret.clone(),
-                token: token.clone(),
-            }),
-            region: region.to_owned(),
             base,
-            service: endpoint.to_owned(),
-            bucket: bucket.to_owned(),
+            dialect,
             hopeless: OnceLock::new(),
         })
     }
 
-    /// The service and who asks it: within one, objects can be copied.
-    pub fn service(&self) -> String {
-        let key = self.credential.as_ref().map_or("", |credential| &credential.key_id);
-        format!("{key}@{}", self.service)
+    /// The whole URL of a key.
+    pub fn url(&self, key: &str) -> String {
+        format!("{}{}", self.base, utf8_percent_encode(key, PATH))
     }
 
-    /// A key as `x-amz-copy-source` names it.
-    pub fn source(&self, key: &str) -> String {
-        format!("/{}/{}", self.bucket, utf8_percent_encode(key, PATH))
+    /// The question for an object without its content.
+    pub fn head(&self, key: &str) -> Request {
+        Request {
+            method: Method::HEAD,
+            ..self.get(key)
+        }
+    }
+
+    /// The question for an object.
+    pub fn get(&self, key: &str) -> Request {
+        Request {
+            key: key.to_owned(),
+            headers: self.dialect.asking(),
+            ..Request::default()
+        }
     }
 
     /// Sends a request, again where that can help, and waits for the answer.
@@ -405,13 +436,11 @@ impl Client {
         let code = if is_long {
             "TooLong".to_owned()
         } else if spoken.code.is_empty() {
-            // What has no body (HEAD) is told by its status.
+            // What has no body (HEAD) is told by a header, or by its status.
             let status = http::StatusCode::from_u16(answer.status);
-            status
-                .ok()
-                .and_then(|status| status.canonical_reason())
-                .unwrap_or("error")
-                .replace(' ', "")
+            let reason = status.ok().and_then(|status| status.canonical_reason());
+            let told = answer.header("x-ms-error-code");
+            told.map_or_else(|| reason.unwrap_or("error").replace(' ', ""), str::to_owned)
         } else {
             spoken.code
         };
@@ -421,14 +450,8 @@ impl Client {
             fate => fate,
         };
         let mut message = spoken.message;
-        if code == "NoSuchBucket" {
-            message = format!("{message} ({})", self.bucket);
-        }
-        if let Some(region) = answer
-            .header("x-amz-bucket-region")
-            .filter(|region| *region != self.region)
-        {
-            message = format!("{message} (the bucket is in {region})");
+        if let Some(remark) = self.dialect.remark(&code, answer) {
+            message = format!("{message} ({remark})");
         }
         if let Some(hint) = hint(&code) {
             message = format!("{message} ({hint})");
@@ -441,8 +464,9 @@ impl Client {
         }
     }
 
-    fn build(&self, request: &Request) -> Result<http::Request<HttpRequestBody>, String> {
-        let mut url = format!("{}{}", self.base, utf8_percent_encode(&request.key, PATH));
+    /// A request as it goes.
+    pub fn build(&self, request: &Request) -> Result<Built, String> {
+        let mut url = self.url(&request.key);
         for (index, (name, value)) in request.query.iter().enumerate() {
             url.push(if index == 0 { '?' } else { '&' });
             url.push_str(name);
@@ -452,28 +476,19 @@ impl Client {
         let mut built = http::Request::new(HttpRequestBody::from(request.body.clone()));
         *built.method_mut() = request.method.clone();
         *built.uri_mut() = url.parse().map_err(|error| format!("{error}"))?;
-        let mut put = |name: &'static str, value: &str| {
-            let value = HeaderValue::from_str(value).map_err(|_| format!("{name} has a value that no header has"))?;
-            built.headers_mut().insert(HeaderName::from_static(name), value);
-            Ok::<(), String>(())
-        };
         for (name, value) in &request.headers {
-            put(name, value)?;
+            put_header(&mut built, name, value)?;
         }
-        let has_crc = request.headers.iter().any(|(name, _)| *name == CRC_HEADER);
-        if request.signing == Signing::Crc && !has_crc {
-            put(CRC_HEADER, &crc_text(checksum(CrcAlgorithm::Crc64Nvme, &request.body)))?;
-        }
-        if let Some(credential) = &self.credential {
-            let authorizer = AwsAuthorizer::new(credential, "s3", &self.region)
-                .with_sign_payload(request.signing == Signing::Hashed);
-            let digest = request.digest.as_ref().map(|digest| &digest[..]);
-            authorizer
-                .try_authorize(&mut built, digest)
-                .map_err(|error| error.to_string())?;
-        }
+        self.dialect.sign(request, &mut built)?;
         Ok(built)
     }
+}
+
+/// Puts a header in. The error says which has a value that none has.
+pub fn put_header(built: &mut Built, name: &'static str, value: &str) -> Result<(), String> {
+    let value = HeaderValue::from_str(value).map_err(|_| format!("{name} has a value that no header has"))?;
+    built.headers_mut().insert(HeaderName::from_static(name), value);
+    Ok(())
 }
 
 /// A CRC-64/NVME as headers have it.
@@ -554,27 +569,5 @@ mod tests {
         ] {
             assert_eq!(fate(status, code), expected, "{status} {code}");
         }
-    }
-
-    #[test]
-    fn keys_go_as_they_are() {
-        let session = Session::open(crate::session::SessionOptions::default(), Arc::default()).unwrap();
-        let config = Config {
-            endpoint: Some("http://127.0.0.1:1".into()),
-            credential: Some(("KEY".into(), "SECRET".into(), None)),
-            ..Config::default()
-        };
-        let client = Client::new(&session, &config, "bucket").unwrap();
-        let request = Request {
-            key: "a+b %/ü~é".into(),
-            query: vec![("prefix", "a+b &".into())],
-            ..Request::default()
-        };
-        let built = client.build(&request).unwrap();
-        let url = "http://127.0.0.1:1/bucket/a%2Bb%20%25/%C3%BC~%C3%A9?prefix=a%2Bb%20%26";
-        assert_eq!(built.uri().to_string(), url);
-        assert!(!format!("{built:?}").contains("SECRET"));
-        assert_eq!(client.source("a b"), "/bucket/a%20b");
-        assert_eq!(crc_of(&crc_text(0x0123_4567_89ab_cdef)), Some(0x0123_4567_89ab_cdef));
     }
 }

@@ -12,8 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use tokio::task::JoinHandle;
 
-use crate::s3::client::{Client, Fate, Request, Wrong, fault};
-use crate::s3::{entry as entry_of, head, length};
+use crate::objects::client::{Client, Fate, Request, Wrong, fault};
 use crate::session::Session;
 use crate::store::{Entry, Part, Reading};
 
@@ -73,8 +72,8 @@ impl<'s> Content<'s> {
         if listed.size <= session.options.part {
             content.take_whole()?;
         } else {
-            let answer = content.ask(&head(&content.key))?;
-            if length(&answer) != Some(listed.size) {
+            let answer = content.ask(&content.client.head(&content.key))?;
+            if answer.length() != Some(listed.size) {
                 return Err(Fault::changed(Operation::Read).into());
             }
             content.know(&answer)?;
@@ -82,14 +81,14 @@ impl<'s> Content<'s> {
         Ok(content)
     }
 
-    fn ask(&self, request: &Request) -> Result<crate::s3::client::Answer, Stopped> {
+    fn ask(&self, request: &Request) -> Result<crate::objects::client::Answer, Stopped> {
         let answer = self.client.ask(request)?;
         Ok(answer.map_err(|wrong| fault(Operation::Read, self.side, &wrong))?)
     }
 
     /// What the server says of it now.
-    fn know(&mut self, answer: &crate::s3::client::Answer) -> Result<(), Fault> {
-        let now = entry_of(&self.entry.key, answer, self.entry.size);
+    fn know(&mut self, answer: &crate::objects::client::Answer) -> Result<(), Fault> {
+        let now = self.client.dialect.entry(&self.entry.key, answer, self.entry.size);
         let differs = !now.tag.is_empty() && !self.entry.tag.is_empty() && now.tag != self.entry.tag;
         if differs {
             return Err(Fault::changed(Operation::Read));
@@ -106,15 +105,9 @@ impl<'s> Content<'s> {
     fn take_whole(&mut self) -> Result<(), Stopped> {
         let bytes = self.entry.size;
         let lease = self.session.wait(self.session.lease(bytes))?;
-        let mut headers = condition(&self.entry);
-        headers.push(("x-amz-checksum-mode", "ENABLED".into()));
-        let request = Request {
-            method: Method::GET,
-            key: self.key.clone(),
-            headers,
-            expected: Some(bytes),
-            ..Request::default()
-        };
+        let mut request = self.client.get(&self.key);
+        request.headers.extend(condition(&self.entry));
+        request.expected = Some(bytes);
         let answer = self.ask(&request)?;
         if is_short(&answer.body, bytes).is_some() {
             return Err(Fault::changed(Operation::Read).into());

@@ -11,8 +11,8 @@ use bulkhaul_engine::Kind;
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
 use tokio::task::JoinHandle;
 
-use crate::s3::client::{Client, Fate, Request, Wrong, fault};
-use crate::s3::xml::{self, Item, Page};
+use crate::objects::client::{Client, Fate, Wrong, fault};
+use crate::objects::xml::{Item, Page};
 use crate::session::Session;
 use crate::store::{Entry, Listing};
 
@@ -66,21 +66,10 @@ async fn page(
     token: Option<String>,
     retries: u32,
 ) -> Result<Page, Wrong> {
-    let mut query = Vec::new();
-    query.extend(shallow.then(|| ("delimiter", "/".to_owned())));
-    query.extend([
-        ("encoding-type", "url".to_owned()),
-        ("list-type", "2".to_owned()),
-        ("prefix", prefix),
-    ]);
-    query.extend(token.map(|token| ("continuation-token", token)));
-    let request = Request {
-        query,
-        ..Request::default()
-    };
+    let request = client.dialect.ask_page(&prefix, shallow, token);
     for _ in 0..=retries {
         let answer = client.send(&request).await?;
-        if let Some(page) = xml::page(&answer.body) {
+        if let Some(page) = client.dialect.page(&answer.body) {
             return Ok(page);
         }
     }
@@ -189,7 +178,7 @@ impl Listing for Pages<'_> {
                     size,
                     written: item.written,
                     tag: item.tag,
-                    facts: None,
+                    facts: item.facts,
                     failed: false,
                 }));
             }

@@ -1,14 +1,18 @@
-//! The XML of S3: what a server answers, and what it is asked.
+//! The XML of S3 and Azure: what a server answers, and what it is asked.
 //!
 //! Comes in: bytes of an answer; goes out: a page of a listing, the outcome of deletions, an error with its code. An answer
 //! that ends before its root does is none (`None`): a connection that breaks at the right place must not look like a short
-//! listing. Forms are those of the [S3 API reference](https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html).
+//! listing. Forms are those of the [S3 API reference](https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html)
+//! and of [List Blobs](https://learn.microsoft.com/rest/api/storageservices/list-blobs).
 
 use bulkhaul_sys::Time;
 use chrono::DateTime;
 use percent_encoding::percent_decode;
 use quick_xml::Reader;
 use quick_xml::events::Event;
+
+use crate::objects::facts_of;
+use crate::store::Facts;
 
 /// One object of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Item {
     pub written: Time,
     /// As it stands, without quotes.
     pub tag: Vec<u8>,
+    /// What is kept with it, where a listing tells that.
+    pub facts: Option<Facts>,
 }
 
 /// A page of a listing.
@@ -51,10 +57,12 @@ fn each(xml: &[u8], mut leaf: impl FnMut(&[String], String), mut end: impl FnMut
     let mut reader = Reader::from_reader(xml);
     let (mut path, mut text, mut root) = (Vec::<String>::new(), String::new(), None);
     // The last thing was a beginning: what ends now holds no element.
-    let mut open = false;
+    let (mut open, mut encoded) = (false, false);
     loop {
         match reader.read_event().ok()? {
             Event::Start(start) => {
+                let coded = start.try_get_attribute("Encoded").ok()?;
+                encoded = coded.is_some_and(|coded| &*coded.value == b"true");
                 let name = String::from_utf8(start.local_name().as_ref().to_vec()).ok()?;
                 root.get_or_insert_with(|| name.clone());
                 path.push(name);
@@ -81,7 +89,10 @@ fn each(xml: &[u8], mut leaf: impl FnMut(&[String], String), mut end: impl FnMut
                 text.push(named.or(reference.resolve_char_ref().ok()?)?);
             }
             Event::End(_) => {
-                if open {
+                if open && encoded {
+                    // What XML has no form for.
+                    leaf(&path, percent_decode(text.as_bytes()).decode_utf8().ok()?.into_owned());
+                } else if open {
                     leaf(&path, std::mem::take(&mut text));
                 } else {
                     end(&path);
@@ -174,6 +185,74 @@ pub fn page(xml: &[u8]) -> Option<Page> {
     Some(page)
 }
 
+/// Reads a page of `List Blobs`, with what is kept with each.
+pub fn blobs(xml: &[u8]) -> Option<Page> {
+    let mut page = Page::default();
+    let (mut items, mut whole, mut dates) = (Vec::<(Item, bool)>::new(), true, true);
+    let cell = std::cell::RefCell::new((Item::default(), Vec::<(String, String)>::new()));
+    let root = each(
+        xml,
+        |path, text| {
+            let mut cell = cell.borrow_mut();
+            let (item, kept) = &mut *cell;
+            match *names(path) {
+                [_, "NextMarker"] => page.token = Some(text).filter(|token| !token.is_empty()),
+                [_, "Blobs", "Blob", "Name"] => item.key = text.into_bytes(),
+                [_, "Blobs", "BlobPrefix", "Name"] => {
+                    item.key = text.into_bytes();
+                    item.size = Some(0);
+                }
+                [_, "Blobs", "Blob", "Properties", name] => match name {
+                    "Content-Length" => item.size = text.trim().parse().ok(),
+                    "Etag" => item.tag = bare(&text),
+                    "Last-Modified" => match DateTime::parse_from_rfc2822(text.trim()) {
+                        Ok(time) => item.written.sec = time.timestamp(),
+                        Err(_) => dates = false,
+                    },
+                    _ => {}
+                },
+                [_, "Blobs", "Blob", "Metadata", name] => kept.push((name.to_ascii_lowercase(), text)),
+                _ => {}
+            }
+        },
+        |path| {
+            if let [_, "Blobs", "Blob" | "BlobPrefix"] = *names(path) {
+                let (mut item, kept) = std::mem::take(&mut *cell.borrow_mut());
+                whole &= item.size.is_some() && !item.key.is_empty();
+                let value = |wanted: &str| {
+                    kept.iter()
+                        .find(|(name, _)| name == wanted)
+                        .map(|(_, value)| value.as_str())
+                };
+                // Where the account has directories of its own, each is told as a blob, too.
+                let folder = value("hdi_isfolder") == Some("true");
+                item.facts = Some(facts_of(|name| value(name)));
+                items.push((item, folder));
+            }
+        },
+    )?;
+    if root != "EnumerationResults" || !whole || !dates {
+        return None;
+    }
+    page.truncated = page.token.is_some();
+    page.items = items
+        .into_iter()
+        .filter(|(_, folder)| !folder)
+        .map(|(item, _)| item)
+        .collect();
+    page.items.sort_by(|a, b| a.key.cmp(&b.key));
+    Some(page)
+}
+
+/// The question to `Put Block List`.
+pub fn block_list(blocks: &[String]) -> String {
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
+    for block in blocks {
+        xml.extend(["<Latest>", &escaped(block), "</Latest>"]);
+    }
+    xml + "</BlockList>"
+}
+
 /// Reads an error; `None` where the answer is none. Also an answer with the status 200 may be one.
 pub fn error(xml: &[u8]) -> Option<Spoken> {
     let mut spoken = Spoken::default();
@@ -256,12 +335,108 @@ pub fn delete(keys: &[&str]) -> String {
 }
 
 /// A part as the server has taken it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Its tag, as the server gave it.
     pub tag: String,
     /// Its CRC-64/NVME, where it went with one: some servers want it again.
     pub crc: Option<String>,
+}
+
+/// A part that a server has of an upload that is not complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// From 1 on.
+    pub number: u32,
+    /// Bytes.
+    pub size: u64,
+    /// As the server gives it, and its sum, if it keeps one.
+    pub taken: Taken,
+}
+
+/// Parts that a server has, and where the next page of them begins.
+pub fn parts(xml: &[u8]) -> Option<(Vec<Kept>, Option<String>)> {
+    let (mut all, mut more, mut next) = (Vec::new(), false, None);
+    let cell = std::cell::RefCell::new(Kept::default());
+    let root = each(
+        xml,
+        |path, text| {
+            let mut part = cell.borrow_mut();
+            match *names(path) {
+                [_, "IsTruncated"] => more = text.trim() == "true",
+                [_, "NextPartNumberMarker"] => next = Some(text),
+                [_, "Part", "PartNumber"] => part.number = text.trim().parse().unwrap_or_default(),
+                [_, "Part", "Size"] => part.size = text.trim().parse().unwrap_or_default(),
+                [_, "Part", "ETag"] => part.taken.tag = text,
+                [_, "Part", "ChecksumCRC64NVME"] => part.taken.crc = Some(text),
+                _ => {}
+            }
+        },
+        |path| {
+            if let [_, "Part"] = *names(path) {
+                all.push(std::mem::take(&mut *cell.borrow_mut()));
+            }
+        },
+    )?;
+    (root == "ListPartsResult").then_some((all, next.filter(|_| more)))
+}
+
+/// An upload that is not complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The whole key.
+    pub key: String,
+    /// Its name on the server.
+    pub id: String,
+    /// When it began.
+    pub begun: Option<Time>,
+}
+
+/// A key and an upload.
+pub type Behind = (String, String);
+
+/// Uploads that are not complete, and the key and the upload behind which the next page begins.
+pub fn unfinished(xml: &[u8]) -> Option<(Vec<Unfinished>, Option<Behind>)> {
+    let (mut all, mut more, mut encoded) = (Vec::new(), false, false);
+    let (mut key, mut id) = (String::new(), String::new());
+    let cell = std::cell::RefCell::new(Unfinished::default());
+    let root = each(
+        xml,
+        |path, text| {
+            let mut upload = cell.borrow_mut();
+            match *names(path) {
+                [_, "IsTruncated"] => more = text.trim() == "true",
+                [_, "EncodingType"] => encoded = text.trim() == "url",
+                [_, "NextKeyMarker"] => key = text,
+                [_, "NextUploadIdMarker"] => id = text,
+                [_, "Upload", "Key"] => upload.key = text,
+                [_, "Upload", "UploadId"] => upload.id = text,
+                [_, "Upload", "Initiated"] => upload.begun = time(text.trim()),
+                _ => {}
+            }
+        },
+        |path| {
+            if let [_, "Upload"] = *names(path) {
+                all.push(std::mem::take(&mut *cell.borrow_mut()));
+            }
+        },
+    )?;
+    if root != "ListMultipartUploadsResult" {
+        return None;
+    }
+    let plain = |text: String| {
+        let decoded = text.replace('+', " ");
+        if encoded {
+            percent_decode(decoded.as_bytes()).decode_utf8().ok().map(Into::into)
+        } else {
+            Some(text)
+        }
+    };
+    for upload in &mut all {
+        upload.key = plain(std::mem::take(&mut upload.key))?;
+    }
+    let next = if more { Some((plain(key)?, id)) } else { None };
+    Some((all, next))
 }
 
 /// The question to `CompleteMultipartUpload`: parts by their numbers from 1 on.

@@ -1,0 +1,360 @@
+//! Azure: one prefix of one container of blobs, on Azure or a server that speaks as it does.
+//!
+//! Comes in: [`Config`], whose credential is account, key and shared access signature, and a prefix; goes out: a [`Store`]. A
+//! listing tells what is kept with each blob, so no question an entry is needed. What is sent goes with its CRC-64, which the
+//! server checks; that it does is asked before the first upload. A large blob comes together from blocks that nobody sees
+//! before all are named; what becomes of that is asked afterwards, by size and a token of our own, also where the answer was lost.
+//! Blocks that are never named go by themselves after a week.
+
+mod upload;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
+use bulkhaul_engine::job::desk::Desk;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
+use http::Method;
+use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, split_sas};
+
+use self::upload::Blob;
+use crate::objects::client::{
+    Answer, Built, Client, Dialect, Fate, Request, Signing, Wrong, endpoint_of, fault, put_header,
+};
+use crate::objects::content::Content;
+use crate::objects::listing::{Pages, Turned};
+use crate::objects::xml::{self, Page};
+use crate::objects::{entry, facts_of};
+use crate::s3::Config;
+use crate::session::{Session, token};
+use crate::store::{Abilities, Entry, Facts, Gone, Listing, Reading, Store, Told, Writing};
+
+/// Characters of a name (Azure, naming of blobs).
+const MOST_NAME_CHARACTERS: usize = 1024;
+/// Blocks of a blob.
+const MOST_BLOCKS: u64 = 50_000;
+/// The version that requests are written for.
+const VERSION: &str = "2023-11-03";
+/// The sum of a content that the server checks: CRC-64/NVME, its lowest byte first.
+const CRC_HEADER: &str = "x-ms-content-crc64";
+
+/// How Azure is spoken to.
+struct Blobs {
+    credential: Option<AzureCredential>,
+    account: String,
+    container: String,
+}
+
+impl Dialect for Blobs {
+    fn sign(&self, request: &Request, built: &mut Built) -> Result<(), String> {
+        put_header(built, "x-ms-version", VERSION)?;
+        if !request.body.is_empty() {
+            put_header(built, "content-length", &request.body.len().to_string())?;
+        }
+        let has_crc = request.headers.iter().any(|(name, _)| *name == CRC_HEADER);
+        if request.signing == Signing::Crc && !has_crc {
+            put_header(built, CRC_HEADER, &crc_text(&request.body))?;
+        }
+        let Some(credential) = &self.credential else {
+            return Ok(());
+        };
+        let signed = AzureAuthorizer::new(credential, &self.account).try_authorize(built);
+        signed.map_err(|error| error.to_string())
+    }
+
+    fn asking(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn ask_page(&self, prefix: &str, shallow: bool, token: Option<String>) -> Request {
+        let mut query = vec![("restype", "container".to_owned()), ("comp", "list".to_owned())];
+        query.push(("include", "metadata".to_owned()));
+        query.push(("prefix", prefix.to_owned()));
+        query.extend(shallow.then(|| ("delimiter", "/".to_owned())));
+        query.extend(token.map(|token| ("marker", token)));
+        Request {
+            query,
+            ..Request::default()
+        }
+    }
+
+    fn page(&self, body: &[u8]) -> Option<Page> {
+        xml::blobs(body)
+    }
+
+    fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry {
+        let facts = facts_of(|name| answer.header(&format!("x-ms-meta-{name}")));
+        entry(key, answer, size, facts)
+    }
+
+    fn remark(&self, code: &str, _answer: &Answer) -> Option<String> {
+        (code == "ContainerNotFound").then(|| self.container.clone())
+    }
+}
+
+/// A sum as headers have it.
+fn crc_text(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(checksum(CrcAlgorithm::Crc64Nvme, bytes).to_le_bytes())
+}
+
+/// Why the way to the server would change a name, or the server would not take it, or could not list it again.
+fn unfit(key: &str) -> Option<&'static str> {
+    if key.chars().count() > MOST_NAME_CHARACTERS {
+        return Some("Azure has no name longer than 1024 characters");
+    }
+    if key.split('/').any(|part| matches!(part, "." | "..")) {
+        return Some("a URL has no . or .. between slashes");
+    }
+    if key.ends_with('.') || key.split('/').any(|part| part.ends_with('.')) {
+        return Some("Azure takes dots at the end of a name away");
+    }
+    if key.contains('\\') {
+        return Some("Azure takes a backslash for a slash");
+    }
+    (!xml::carries(key)).then_some("Azure can't list names with control characters")
+}
+
+/// A prefix of a container.
+pub struct Azure {
+    session: Arc<Session>,
+    client: Arc<Client>,
+    container: String,
+    /// Empty, or with a slash at its end.
+    prefix: String,
+    side: Side,
+    /// Whether the server checks sums; none: it was not asked yet.
+    checks: Mutex<Option<bool>>,
+}
+
+impl Azure {
+    /// A store on this side of a job. Refuses what can be none; asks nothing yet.
+    pub fn new(
+        session: &Arc<Session>,
+        config: &Config,
+        (container, prefix): (&str, &str),
+        side: Side,
+    ) -> Result<Self, Refusal> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '$' | '_');
+        if container.is_empty() || !container.chars().all(is_name) {
+            let text = format!("az://{container}: this is no name of a container: az://CONTAINER/PREFIX");
+            return Err(Refusal::Usage(text));
+        }
+        let mut prefix = prefix.to_owned();
+        if !prefix.is_empty() && !prefix.ends_with('/') {
+            prefix.push('/');
+        }
+        if let Some(why) = unfit(prefix.trim_end_matches('/')) {
+            return Err(Refusal::Usage(format!("az://{container}/{prefix}: {why}")));
+        }
+        let none = || Refusal::Usage("az: there is no name of an account".into());
+        let (account, key, sas) = config.credential.clone().ok_or_else(none)?;
+        let bad = |what: &str| Refusal::Usage(format!("az: the {what} is none of Azure"));
+        let credential = match (key.as_str(), sas) {
+            ("", None) => None,
+            ("", Some(sas)) => {
+                let pairs = split_sas(sas.trim_start_matches('?')).map_err(|_| bad("shared access signature"))?;
+                Some(AzureCredential::SASToken(pairs))
+            }
+            (key, _) => {
+                let key = AzureAccessKey::try_new(key).map_err(|_| bad("key of the account"))?;
+                Some(AzureCredential::AccessKey(key))
+            }
+        };
+        let azure = format!("https://{account}.blob.core.windows.net");
+        let endpoint = config.endpoint.as_deref().unwrap_or(&azure).trim_end_matches('/');
+        endpoint_of(endpoint)?;
+        let dialect = Blobs {
+            credential,
+            account,
+            container: container.to_owned(),
+        };
+        let base = format!("{endpoint}/{container}/");
+        let client = Client::new(session, base, config.authorities.as_deref(), Arc::new(dialect))?;
+        Ok(Self {
+            session: Arc::clone(session),
+            client: Arc::new(client),
+            container: container.to_owned(),
+            prefix,
+            side,
+            checks: Mutex::new(None),
+        })
+    }
+
+    /// The whole name, if it can be had.
+    fn key(&self, operation: Operation, key: &[u8]) -> Result<String, Fault> {
+        let cannot = |why: &str| Fault {
+            operation,
+            side: self.side,
+            cause: Cause::Answered("name", format!("{why}, so it is neither copied nor taken for absent")),
+        };
+        let key = str::from_utf8(key).map_err(|_| cannot("names of Azure are UTF-8, and this one is not"))?;
+        let key = format!("{}{key}", self.prefix);
+        match unfit(&key) {
+            Some(why) => Err(cannot(why)),
+            None => Ok(key),
+        }
+    }
+
+    /// Whether the server checks what it is sent: asked once, by a blob that is there for a moment.
+    fn checks(&self) -> Result<bool, Stopped> {
+        let mut known = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(checks) = *known {
+            return Ok(checks);
+        }
+        let key = format!("{}.bulkhaul-probe-{}", self.prefix, token());
+        let wrong = Request {
+            method: Method::PUT,
+            key: key.clone(),
+            body: Bytes::from_static(b"What does this server check?"),
+            headers: vec![
+                ("x-ms-blob-type", "BlockBlob".to_owned()),
+                (CRC_HEADER, crc_text(b"something else")),
+            ],
+            signing: Signing::Crc,
+            ..Request::default()
+        };
+        let checks = match self.client.ask(&wrong)? {
+            Err(Wrong {
+                fate: Fate::Damaged, ..
+            }) => true,
+            Err(wrong) if wrong.status == 400 => true,
+            Err(wrong) => return Err(fault(Operation::Create, self.side, &wrong).into()),
+            Ok(_) => {
+                self.delete_one(&key)??;
+                false
+            }
+        };
+        *known = Some(checks);
+        Ok(checks)
+    }
+
+    fn delete_one(&self, key: &str) -> Result<Result<Gone, Fault>, Stopped> {
+        let request = Request {
+            method: Method::DELETE,
+            key: key.to_owned(),
+            ..Request::default()
+        };
+        Ok(match self.client.ask(&request)? {
+            Ok(_) => Ok(Gone::Removed),
+            Err(Wrong { fate: Fate::Absent, .. }) => Ok(Gone::Vanished),
+            Err(wrong) => Err(fault(Operation::Remove, self.side, &wrong)),
+        })
+    }
+}
+
+impl Store for Azure {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            directories: false,
+            walks: false,
+            retries: true,
+            lists_mtime: true,
+            verifies: *self.checks.lock().unwrap_or_else(PoisonError::into_inner) == Some(true),
+        }
+    }
+
+    fn path(&self, key: &[u8]) -> Vec<u8> {
+        [format!("az://{}/{}", self.container, self.prefix).as_bytes(), key].concat()
+    }
+
+    fn list<'s>(&'s self, _desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
+        let mut pages = Pages::new(&self.session, &self.client, &self.prefix, self.side, false);
+        // What is wrong with all of it is known before anything is begun.
+        match pages.turn() {
+            Ok(_) | Err(Turned::Stopped) => Ok(Box::new(pages)),
+            Err(Turned::Wrong(wrong)) => {
+                let text = format!("{}: {wrong}", String::from_utf8_lossy(&self.path(b"")));
+                Err(match self.side {
+                    Side::Source => Refusal::NoSource(text),
+                    Side::Destination(_) => Refusal::NoDestination(text),
+                })
+            }
+        }
+    }
+
+    fn directory(&self, key: &[u8]) -> Result<Vec<Entry>, Stopped> {
+        let whole = format!("{}{}", self.prefix, String::from_utf8_lossy(key));
+        let mut pages = Pages::new(&self.session, &self.client, &whole, self.side, true);
+        let mut entries = Vec::new();
+        while let Some(entry) = pages.next()? {
+            entries.push(Entry {
+                key: [key, &entry.key].concat(),
+                ..entry
+            });
+        }
+        Ok(entries)
+    }
+
+    fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped> {
+        let whole = self.key(Operation::Stat, key)?;
+        match self.client.ask(&self.client.head(&whole))? {
+            Ok(answer) => match answer.length() {
+                Some(size) => Ok(Some(self.client.dialect.entry(key, &answer, size))),
+                None => Err(Fault {
+                    operation: Operation::Stat,
+                    side: self.side,
+                    cause: Cause::Answered("server", "the server does not say how long it is".into()),
+                }
+                .into()),
+            },
+            Err(Wrong { fate: Fate::Absent, .. }) => Ok(None),
+            Err(wrong) => Err(fault(Operation::Stat, self.side, &wrong).into()),
+        }
+    }
+
+    fn read<'s>(&'s self, entry: &Entry) -> Result<Box<dyn Reading + 's>, Stopped> {
+        let key = self.key(Operation::Read, &entry.key)?;
+        let content = Content::open(&self.session, &self.client, self.side, key, entry)?;
+        Ok(Box::new(content))
+    }
+
+    fn part_bytes(&self, size: u64) -> u64 {
+        let least = size.div_ceil(MOST_BLOCKS).next_multiple_of(1 << 20);
+        self.session.options.part.max(least)
+    }
+
+    fn write<'s>(
+        &'s self,
+        key: &[u8],
+        size: Option<u64>,
+        facts: &Facts,
+        _replaces: bool,
+    ) -> Result<Box<dyn Writing + 's>, Stopped> {
+        let whole = self.key(Operation::Create, key)?;
+        self.checks()?;
+        let in_blocks = size.is_none_or(|size| size > self.part_bytes(size));
+        let blob = Blob::begin(&self.session, &self.client, self.side, whole, key, facts);
+        Ok(if in_blocks {
+            Box::new(blob.in_blocks(size))
+        } else {
+            Box::new(blob)
+        })
+    }
+
+    fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped> {
+        for key in keys {
+            match self.key(Operation::Remove, key) {
+                Err(fault) => told(key, Err(fault)),
+                Ok(whole) => told(key, self.delete_one(&whole)?),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_change_are_failures() {
+        for key in ["a/./b", "..", "a.", "a./b", "a\\b", "a\nb", &"x".repeat(1025)] {
+            assert!(unfit(key).is_some(), "{key}");
+        }
+        for key in ["a//b", " n ", ".a", "ü\u{1f600}", "d/", &"ü".repeat(1024)] {
+            assert_eq!(unfit(key), None, "{key}");
+        }
+    }
+}
