@@ -60,9 +60,11 @@ export { Removal, type RemoveOptions, remove } from './ops/remove.js';
 export { type RetainOptions, retainPartitions } from './ops/retain.js';
 export { type SpreadOptions, spread } from './ops/spread.js';
 export {
+  compareStores,
   incrementalSync,
   listStore,
   type NamePair,
+  type StoreCompareOptions,
   type StoreListOptions,
   type SyncFilesOptions,
   type SyncOptions,

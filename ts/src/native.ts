@@ -22,6 +22,7 @@ import type {
   NativePatchOptions,
   NativePruneOptions,
   NativeRemoveOptions,
+  NativeStoreCompareOptions,
   NativeStoreListOptions,
   NativeSyncOptions,
   NativeUnpackOptions,
@@ -114,6 +115,8 @@ export interface StoresAddon {
   /** Checks the options; throws an Error with code 'USAGE' that names the option. Asks nothing yet. */
   sync(options: NativeSyncOptions): NativeJob;
   listStore(options: NativeStoreListOptions): NativeJob;
+  /** Its report has `differences`. */
+  compareStores(options: NativeStoreCompareOptions): NativeJob;
   /** Removes what is old enough, or all that is there. */
   prune(options: NativePruneOptions): NativeJob;
   openFiles(options: NativeFilesOptions): NativeFiles;

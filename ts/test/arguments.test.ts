@@ -634,6 +634,23 @@ const CALLS: Record<string, Call> = {
       spillDirectory: 'path',
     } satisfies Kinds<library.RetainOptions>,
   },
+  compareStores: {
+    of: asked(library.compareStores),
+    needed: { left: ABSENT, right: 's3://bucket/prefix' },
+    kinds: {
+      ...RESOURCES,
+      signal: 'signal',
+      entries: 'boolean',
+      left: 'path',
+      right: 'path',
+      store: 'store',
+      credentials: 'credentials',
+      environment: 'environment',
+      requests: 'requests',
+      content: 'boolean',
+      spillDirectory: 'path',
+    } satisfies Kinds<library.StoreCompareOptions>,
+  },
   listStore: {
     of: asked(library.listStore),
     needed: { place: 's3://bucket/prefix' },

@@ -73,7 +73,7 @@ const CALLED: readonly [string, string][] = [
   ...each('ops/verify.ts', 'verify'),
   ...each('ops/retain.ts', 'retainPartitions'),
   ...each('stores/partitions.ts', 'partitionsOf'),
-  ...each('ops/sync.ts', 'syncDir', 'syncFiles', 'incrementalSync', 'listStore'),
+  ...each('ops/sync.ts', 'syncDir', 'syncFiles', 'incrementalSync', 'compareStores', 'listStore'),
   ...each('pairs.ts', 'copyPairs', 'validateTransfer'),
   ...each('parallel.ts', 'runParallel', 'withRetry'),
   ...each('filesystem.ts', 'filesystem'),

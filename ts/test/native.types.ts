@@ -32,6 +32,7 @@ import type {
   NativePatchOptions,
   NativePruneOptions,
   NativeRemoveOptions,
+  NativeStoreCompareOptions,
   NativeStoreListOptions,
   NativeSyncOptions,
   NativeUnpackOptions,
@@ -68,6 +69,7 @@ interface Values {
   PruneOptions: [NativePruneOptions, stores.PruneOptions];
   FilesOptions: [NativeFilesOptions, stores.FilesOptions];
   FileEntry: [FileEntry, stores.FileEntry];
+  StoreCompareOptions: [NativeStoreCompareOptions, stores.StoreCompareOptions];
   StoreListOptions: [NativeStoreListOptions, stores.StoreListOptions];
   Limits: [Limits, addon.Limits];
   Answer: [Answer, addon.Answer];

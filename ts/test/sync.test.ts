@@ -619,6 +619,42 @@ it('begins anew where what is sent has changed, and gives up what is left over w
   ]);
 });
 
+it('compares two places, by sizes and by what is in them', async () => {
+  const server = await s3({ page: 2 });
+  const source = tree({ a: '1', 'd/b': '22', only: 'x', same: 's' });
+  const compare = (...args: string[]) => run(['compare', ...args, source, 's3://b/p'], { env: server.env });
+  for (const [key, text] of [
+    ['a', '2'],
+    ['d/b', '1'],
+    ['same', 's'],
+    ['extra', 'y'],
+  ] as const)
+    server.put(`p/${key}`, text);
+  const sizes = await compare('-i');
+  expect([sizes.code, sizes.stdout.trim().split('\n').sort()], sizes.stderr).toEqual([
+    ...[1, ['*deleting   extra', '>f+++++++++ only', '>f.s....... d/b'].sort()],
+  ]);
+  const whole = await compare('--content', '-i');
+  expect([whole.code, whole.stdout.includes(' a\n')], whole.stderr).toEqual([1, true]);
+  expect((await compare('--exit-zero')).code).toBe(0);
+  server.objects.clear();
+  for (const [key, text] of [
+    ['a', '1'],
+    ['d/b', '22'],
+    ['same', 's'],
+    ['only', 'x'],
+  ] as const)
+    server.put(`p/${key}`, text);
+  const same = await compare('--content');
+  expect(same.code, same.stderr).toBe(0);
+  // What is not known is no difference, and no proof.
+  server.plan = ({ query }) => (query.get('continuation-token') ? { status: 403, code: 'AccessDenied' } : undefined);
+  const partly = await compare('-i');
+  expect([partly.code, partly.stdout], partly.stderr).toEqual([23, '']);
+  const wrong = await compare('--metadata');
+  expect([wrong.code, wrong.stderr.includes('--metadata')], wrong.stderr).toEqual([2, true]);
+});
+
 it('is a job that status shows and resume goes on with', async () => {
   const server = await s3();
   const source = tree({ a: '1', b: '2' });

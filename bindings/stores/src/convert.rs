@@ -8,7 +8,7 @@ use bulkhaul_stores::prune::{self, Rule, Stays};
 use bulkhaul_stores::s3::Config;
 use bulkhaul_stores::session::{Retry, SessionOptions};
 use bulkhaul_stores::sync::options::{self as sync, Batch, Chosen, Compare, Conflict, Proof};
-use bulkhaul_stores::{files, list};
+use bulkhaul_stores::{compare, files, list};
 use bulkhaul_sys::Time;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
@@ -101,6 +101,24 @@ pub struct SyncOptions {
     pub dry_run: Option<bool>,
     pub modes: Option<bool>,
     pub sync: Option<bool>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub entry_events: Option<bool>,
+}
+
+/// A comparison, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct StoreCompareOptions {
+    pub left: Buffer,
+    pub right: Buffer,
+    pub left_access: Option<StoreAccess>,
+    pub right_access: Option<StoreAccess>,
+    pub requests: Option<StoreRequests>,
+    pub content: Option<bool>,
+    pub filter: Option<Filter>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
     pub limits: Option<JsLimits>,
@@ -274,6 +292,23 @@ pub fn list_options(given: StoreListOptions) -> Result<list::ListOptions, String
         output: given.output.map(Vec::from),
         session: requests(given.requests)?,
         resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        entry_events: given.entry_events.unwrap_or(false),
+    })
+}
+
+/// Options of a comparison. The error names the option.
+pub fn compare_options(given: StoreCompareOptions) -> Result<compare::CompareOptions, String> {
+    Ok(compare::CompareOptions {
+        left: given.left.into(),
+        right: given.right.into(),
+        left_config: access(given.left_access)?,
+        right_config: access(given.right_access)?,
+        content: given.content.unwrap_or(false),
+        filter: given.filter.map(filter).transpose()?,
+        session: requests(given.requests)?,
+        jobs: given.jobs.map_or(0, |jobs| jobs as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        spill_directory: given.spill_directory.map(Vec::from),
         entry_events: given.entry_events.unwrap_or(false),
     })
 }

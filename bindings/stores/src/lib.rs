@@ -5,12 +5,12 @@ mod files;
 
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_job::{Job, begin, refused};
-use bulkhaul_stores::{files as stores, list, prune, sync};
+use bulkhaul_stores::{compare, files as stores, list, prune, sync};
 use napi::Env;
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
 
-use convert::{PruneOptions, StoreListOptions, SyncOptions};
+use convert::{PruneOptions, StoreCompareOptions, StoreListOptions, SyncOptions};
 use files::{Files, FilesOptions};
 
 /// Checks the options and makes a job that syncs.
@@ -25,6 +25,13 @@ pub fn sync(env: Env, options: SyncOptions) -> Result<Job> {
 pub fn list_store(env: Env, options: StoreListOptions) -> Result<Job> {
     let options = convert::list_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(list::job))
+}
+
+/// Checks the options and makes a job that compares two places.
+#[napi]
+pub fn compare_stores(env: Env, options: StoreCompareOptions) -> Result<Job> {
+    let options = convert::compare_options(options).map_err(Refusal::Usage);
+    begin(env, options.and_then(compare::job))
 }
 
 /// Checks the options and makes a job that removes what is old enough, or all that is there.

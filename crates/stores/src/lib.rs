@@ -1,9 +1,9 @@
 //! Object stores as entries and bytes, and what is done between them and local trees.
 //!
 //! ```text
-//! sync   prune   list   files        the operations: none runs another
-//!   │      └── sweep                 what is to be removed
-//!   └──────┴── location              what a URL or a path names
+//! sync   compare   prune   list   files        the operations: none runs another
+//!   ├── join ┘       └── sweep                 two listings side by side; what is to be removed
+//!   └────────────────┴── location              what a URL or a path names
 //!                 └── s3   azure   local   sftp   rclone   memory      one store each
 //!                     └──┬───┘       │      └──┬────┘        │
 //!                     objects        │     gathered   program    what HTTP has in common; what is told in another order; a child
@@ -20,8 +20,10 @@
 #![forbid(unsafe_code)]
 
 pub mod azure;
+pub mod compare;
 pub mod files;
 pub mod gathered;
+mod join;
 pub mod list;
 pub mod local;
 pub mod location;

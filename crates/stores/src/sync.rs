@@ -7,7 +7,6 @@
 
 mod act;
 mod batch;
-mod join;
 pub mod options;
 mod plan;
 mod state;
@@ -35,10 +34,10 @@ use bulkhaul_sys::Time;
 
 use self::act::{Deed, Done, Task};
 use self::batch::Batches;
-use self::join::{Broken, Join, Met};
 use self::options::{Names, SyncOptions};
 use self::plan::Rules;
 use self::state::{Known, Remembered, State};
+use crate::join::{Broken, Join, Met};
 use crate::local::LocalOptions;
 use crate::location::{Location, refuse_nested};
 use crate::session::{JOBS, Session};

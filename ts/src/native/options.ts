@@ -608,6 +608,27 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   entryEvents?: boolean;
 }
 
+export interface NativeStoreCompareOptions extends Resources {
+  /** A URL or a path: what is, or was. One of the two places at least is a URL. */
+  left: PathBytes;
+  /** The same: what it is compared with. */
+  right: PathBytes;
+  /** How the store of the left side is reached. Default: as AWS is, without a signature. */
+  leftAccess?: StoreAccess;
+  /** How the store of the right side is reached. Default: the same. */
+  rightAccess?: StoreAccess;
+  /** How requests go. Default: as `StoreRequests` has it. */
+  requests?: StoreRequests;
+  /** Contents are read on both sides, where the sizes are equal. Default false. */
+  content?: boolean;
+  /** Rules for names of a path. Default: everything is taken. */
+  filter?: NativeFilter;
+  /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
+  spillDirectory?: PathBytes;
+  /** Deliver an `entry` event for each difference. Default false. */
+  entryEvents?: boolean;
+}
+
 export interface NativeStoreListOptions extends Omit<Resources, 'jobs'> {
   /** The URL. */
   place: PathBytes;

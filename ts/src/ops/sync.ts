@@ -6,7 +6,12 @@
 import { join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
-import type { NativeCopyOptions, NativeStoreListOptions, NativeSyncOptions } from '../native/options.js';
+import type {
+  NativeCopyOptions,
+  NativeStoreCompareOptions,
+  NativeStoreListOptions,
+  NativeSyncOptions,
+} from '../native/options.js';
 import { loadAddon, loadStores } from '../native.js';
 import type { Credentials, StoreSettings } from '../stores/access.js';
 import { isHere } from '../stores/urls.js';
@@ -272,7 +277,10 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const journal = await journalFor('sync', located(lasting, source, destination), removes);
   // Beside the journals: what is large goes on where it was, also where nothing else is to be written down.
   const { journal: settings } = options;
-  const uploads = journal && settings && pathBytes(join(pathText(settings.directory, 'the directory of journals'), 'uploads', journal.id));
+  const uploads =
+    journal &&
+    settings &&
+    pathBytes(join(pathText(settings.directory, 'the directory of journals'), 'uploads', journal.id));
   return prepared(journal, async () => stores.sync({ ...native, ...(uploads && { uploads }) }));
 }
 
@@ -335,6 +343,78 @@ async function copied(options: SyncOptions, source: string, destination: string)
   const addon = await loadAddon();
   const journal = await journalFor('sync', located(options, source, destination), removeExtra === true);
   return prepared(journal, async () => addon.copy(native));
+}
+
+/** Options of `compareStores`. */
+export interface StoreCompareOptions
+  extends Omit<JobOptions, 'journal' | 'dryRun'>,
+    Asking,
+    Omit<
+      NativeStoreCompareOptions,
+      'left' | 'right' | 'leftAccess' | 'rightAccess' | 'filter' | 'spillDirectory' | 'entryEvents'
+    > {
+  /** A URL or a path: what is, or was. One of the two is a URL. */
+  left: PathLike;
+  /** What it is compared with: the same. */
+  right: PathLike;
+  /** How stores are reached. Default: as `environment` says. */
+  store?: StoreSettings;
+  /** A directory for temporary files without a name. Default: memory is used. */
+  spillDirectory?: PathLike;
+}
+
+const COMPARE_OPTIONS = record<StoreCompareOptions>(
+  {
+    ...RESOURCES,
+    signal: JOB.signal,
+    entries: boolean,
+    left: path,
+    right: path,
+    store: STORE,
+    ...ASKING,
+    requests: REQUESTS,
+    content: boolean,
+    spillDirectory: path,
+  },
+  'left',
+  'right',
+);
+
+/**
+ * Compares two places of which one at least is a store: names and sizes, and with `content` what is in the files, which is read
+ * on both sides.
+ *
+ * @example
+ * ```js
+ * import { compareStores } from 'bulkhaul';
+ *
+ * const { differences } = await compareStores({
+ *   left: 'photos',
+ *   right: 's3://archive/photos',
+ *   environment: process.env,
+ * });
+ * console.log(differences.left, differences.right, differences.changed);
+ * ```
+ */
+export function compareStores(options: StoreCompareOptions): Job {
+  return begin(options, COMPARE_OPTIONS, async ({ signal: _, store, credentials, environment, entries, ...rest }) => {
+    const places = [placeText(rest.left, 'the left side'), placeText(rest.right, 'the right side')] as const;
+    const [leftAccess, rightAccess] = await Promise.all(
+      places.map((place) => accessTo(place, store, { environment, credentials })),
+    );
+    const { spillDirectory, ...more } = rest;
+    const native: NativeStoreCompareOptions = {
+      ...more,
+      left: pathBytes(places[0]),
+      right: pathBytes(places[1]),
+      ...(leftAccess && { leftAccess }),
+      ...(rightAccess && { rightAccess }),
+      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+      ...(entries !== undefined && { entryEvents: entries }),
+    };
+    const stores = await loadStores();
+    return prepared(undefined, async () => stores.compareStores(native));
+  });
 }
 
 /** Options of `listStore`. */

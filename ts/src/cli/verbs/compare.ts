@@ -4,14 +4,15 @@ import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { Compared, CompareOptions } from '../../ops/compare.js';
 import { bytes } from '../../report/units.js';
+import { isUrl } from '../../stores/urls.js';
 import { ExitCode, faultCode } from '../../verdict.js';
-import { VerbCommand } from '../base.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
-import { neededSpillDirectory, runJob } from '../run.js';
+import { neededSpillDirectory, runJob, spillDirectory } from '../run.js';
+import { StoreCommand } from '../stores.js';
 import { parseSize, refuseElsewhere } from '../values.js';
 
-export class CompareCommand extends VerbCommand {
+export class CompareCommand extends StoreCommand {
   static override readonly idle = {
     '--dry-run': 'a comparison changes nothing; --itemize shows each difference',
   };
@@ -35,6 +36,10 @@ export class CompareCommand extends VerbCommand {
       again by the same command, or \`resume\`, where size, time of modification and time of change are as they were
       (\`--no-journal\`: all is read).
 
+      A side may be a URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another. Then names and sizes are compared, and
+      with \`--content\` what is in the files, which are read on both sides. What a store has no place for, symlinks and
+      directories, is counted and not compared.
+
       Exit codes: 0 nothing differs, 1 something differs (\`--exit-zero\`: 0 then too), 2 usage or nothing begun, 23
       something could not be read, 24 something vanished or changed meanwhile, 130 interrupted.
     `,
@@ -42,6 +47,7 @@ export class CompareCommand extends VerbCommand {
       ['Is the copy complete?', '$0 compare photos /backup/photos'],
       ['Each difference, whole contents', '$0 compare --itemize --content photos /backup/photos'],
       ['With a list that was made before', '$0 compare --list-a photos.list /backup/photos'],
+      ['With what is in a bucket', '$0 compare --content photos s3://archive/photos'],
       ['What is new, for tar', '$0 compare --tar --output new.list old new && tar -C new -cf new.tar -T new.list'],
     ],
   });
@@ -87,6 +93,7 @@ export class CompareCommand extends VerbCommand {
       ...(this.exitZero && { exitCode: faultCode }),
     };
     const [a = '', b = ''] = this.operands;
+    if (isUrl(a) || isUrl(b)) return this.#stores(a, b);
     const trees = [...(this.listA ? [] : [a]), ...(this.listB ? [] : [b])];
     refuseElsewhere('compare', trees);
     for (const [given, name] of [
@@ -118,6 +125,40 @@ export class CompareCommand extends VerbCommand {
     if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
       const { compareSummary } = await import('../../report/summary.js');
       context.stderr.write(compareSummary(report, whatOf(this), options));
+    }
+    return report.exitCode;
+  }
+
+  /** Of two places of which one is a store. */
+  async #stores(left: string, right: string): Promise<number> {
+    const settings = {
+      ...this.settings,
+      verbose: this.verbose || this.itemize,
+      ...(this.exitZero && { exitCode: faultCode }),
+    };
+    const { context } = this;
+    this.refuseHosts('compare', [left, right]);
+    const unfit = {
+      ...{ '--list-a': this.listA, '--list-b': this.listB, '--output': this.output !== undefined },
+      ...{ '--metadata': this.metadata, '--xattrs': this.xattrs, '--one-file-system': this.oneFileSystem },
+      ...{ '--hash-size': this.hashSize !== undefined, '--full-hash': this.fullHash },
+      '--exclude and --include': this.rules.length > 0,
+    };
+    const given = Object.entries(unfit).find(([, given]) => given)?.[0];
+    if (given !== undefined) throw new BulkhaulError('USAGE', `${given} does not go with a URL`);
+    const { compareStores } = await import('../../ops/sync.js');
+    const wanted = (settings.json || settings.verbose) && !settings.quiet;
+    const options = { left, right, content: this.content, environment: context.env, store: this.store };
+    const spill = spillDirectory(context.env);
+    const report = await runJob(
+      () => compareStores({ ...options, spillDirectory: spill, ...this.resources, entries: wanted }),
+      settings,
+      context,
+    );
+    if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
+      const { compareSummary } = await import('../../report/summary.js');
+      const what = this.content ? 'names, sizes and whole contents' : 'names and sizes';
+      context.stderr.write(compareSummary(report, what));
     }
     return report.exitCode;
   }
