@@ -6,7 +6,8 @@ import platform
 
 from spack.package import *
 
-# sha256 of each tarball, from SHA256SUMS of the release.
+# Where the repository is, and sha256 of each tarball: scripts/release writes both into its copy of this file.
+_HOME = "https://bulkhaul.invalid/bulkhaul"
 _SUMS = {
     "0.1.0": {
         "linux-x64": "0000000000000000000000000000000000000000000000000000000000000000",
@@ -20,14 +21,14 @@ _PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64"}.get(platform.machi
 class Bulkhaul(Package):
     """Moves bulk data fast and proves that it arrived: parallel copies, verification, manifests."""
 
-    homepage = "https://github.com/bulkhaul/bulkhaul"
+    homepage = _HOME
     license("MIT")
 
     for _version, _sums in _SUMS.items():
         version(
             _version,
             sha256=_sums[_PLATFORM],
-            url=f"{homepage}/releases/download/v{_version}/bulkhaul-{_version}-{_PLATFORM}.tar.gz",
+            url=f"{_HOME}/releases/download/v{_version}/bulkhaul-{_version}-{_PLATFORM}.tar.gz",
         )
 
     conflicts("platform=darwin", msg="the tarballs are for Linux")

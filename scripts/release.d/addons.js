@@ -10,7 +10,11 @@ import { join } from 'node:path';
 import { ADDONS, addonName, GLIBC, ROOT, TOOLS } from './platforms.js';
 import { Refused, run, say } from './run.js';
 
-const ZIG = join(ROOT, '.setup/zig');
+export const ZIG = join(ROOT, '.setup/zig');
+
+/** The platform as zig has it, with the oldest glibc. */
+export const zigTarget = (/** @type {import('./platforms.js').Platform} */ { triple, libc }) =>
+  libc === 'glibc' ? `${triple.replace('-unknown', '')}.${GLIBC}` : triple.replace('-unknown', '');
 
 /**
  * @param {readonly import('./platforms.js').Platform[]} platforms
@@ -99,5 +103,5 @@ export function checkAddon({ name, libc, needs }, file) {
 }
 
 /** Whether a version comes after another. */
-const newer = (/** @type {string} */ version, /** @type {string} */ than) =>
+export const newer = (/** @type {string} */ version, /** @type {string} */ than) =>
   version.localeCompare(than, 'en', { numeric: true }) > 0;

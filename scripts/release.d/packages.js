@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ADDONS, addonName, packageOf, ROOT } from './platforms.js';
+import { ADDONS, addonName, DISKS, disksName, packageOf, ROOT } from './platforms.js';
 import { Refused, run } from './run.js';
 
 /** Where the manual pages are. */
@@ -26,10 +26,10 @@ export const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8
 
 /**
  * @param {readonly import('./platforms.js').Platform[]} platforms
- * @param {{ addons: string, notices: string, out: string }} places `addons`: where each has its directory, as in `bindings`; `notices`: the text of THIRD-PARTY.md
+ * @param {{ addons: string, notices: string, out: string, home: string | undefined }} places `addons`: where each has its directory, as in `bindings`; `notices`: the text of THIRD-PARTY.md; `home`: the address of the repository
  * @returns {string[]} the names of the tarballs in `out`, the main package last
  */
-export function pack(platforms, { addons, notices, out }) {
+export function pack(platforms, { addons, notices, out, home }) {
   mkdirSync(out, { recursive: true });
   const stage = mkdtempSync(join(tmpdir(), 'bulkhaul-release-'));
   try {
@@ -39,6 +39,7 @@ export function pack(platforms, { addons, notices, out }) {
     ];
     return directories.map((directory) => {
       writeFileSync(join(directory, 'THIRD-PARTY.md'), notices);
+      if (home !== undefined) addressed(directory, home);
       copyFileSync(join(ROOT, 'LICENSE'), join(directory, 'LICENSE'));
       complete(directory);
       const [made] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', out], { cwd: directory }));
@@ -51,8 +52,15 @@ export function pack(platforms, { addons, notices, out }) {
 
 /** What every package tells of itself. */
 function common() {
-  const { version, license, keywords, homepage, bugs, repository, engines } = PACKAGE;
-  return { version, license, keywords, homepage, bugs, repository, engines };
+  const { version, license, keywords, engines } = PACKAGE;
+  return { version, license, keywords, engines };
+}
+
+/** Says where a package is from. */
+function addressed(/** @type {string} */ directory, /** @type {string} */ home) {
+  const manifest = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'));
+  const repository = { type: 'git', url: `git+${home}.git` };
+  write(directory, { ...manifest, homepage: `${home}#readme`, bugs: { url: `${home}/issues` }, repository });
 }
 
 function platformPackage(
@@ -66,14 +74,19 @@ function platformPackage(
   const directory = join(stage, `${addon.directory}-${name}`);
   mkdirSync(directory);
   copyFileSync(join(addons, addon.directory, file), join(directory, file));
+  const files = [file];
+  if (addon.directory === 'node') {
+    copyFileSync(join(addons, 'blockdev', disksName(platform)), join(directory, DISKS.file));
+    files.push(DISKS.file);
+  }
   const description = `${addon.what} of bulkhaul for Linux on ${cpu}, ${libc}`;
   write(directory, {
     ...{ name: packageOf(addon, platform), description, ...common() },
-    ...{ main: file, files: [file, 'THIRD-PARTY.md'], os: ['linux'], cpu: [cpu], libc: [libc] },
+    ...{ main: file, files: [...files, 'THIRD-PARTY.md'], os: ['linux'], cpu: [cpu], libc: [libc] },
   });
   writeFileSync(
     join(directory, 'README.md'),
-    `# ${packageOf(addon, platform)}\n\n${description}. [bulkhaul](${PACKAGE.homepage}) brings it.\n`,
+    `# ${packageOf(addon, platform)}\n\n${description}. The package bulkhaul brings it.\n`,
   );
   return directory;
 }

@@ -25,6 +25,12 @@ export const ADDONS = [
   },
 ];
 
+/** What disks and images take of the system: the libraries of util-linux, in this version or a newer one. */
+export const DISKS = { libraries: ['blkid', 'mount', 'fdisk'], version: '2.36', file: 'blockdev.node' };
+
+/** The addon for disks and images of a platform, until it is in its package. */
+export const disksName = (/** @type {Platform} */ { name }) => `blockdev.${name}.node`;
+
 /** The newest glibc that an addon may need: that of RHEL 7 and of all that came after it. */
 export const GLIBC = '2.17';
 

@@ -24,6 +24,11 @@ export function publish(out, dryRun) {
   const missing = needed.filter((name) => !engines.some((each) => each.name === name));
   if (missing.length > 0 || needed.length !== engines.length)
     throw new Refused(`${out} has ${engines.length} engines, and the main package names ${needed.join(', ')}`);
+  const nowhere = tarballs.filter(({ repository }) => !repository);
+  if (nowhere.length > 0)
+    throw new Refused(
+      `${nowhere.map(({ name }) => name).join(', ')} ${nowhere.length === 1 ? 'says' : 'say'} of no repository where it is from: build the release with --home, the https address of yours`,
+    );
   for (const each of [...engines, ...main]) {
     const { name, version, file, integrity } = each;
     const there = published(name, version);
@@ -38,9 +43,9 @@ export function publish(out, dryRun) {
 }
 
 function read(/** @type {string} */ file) {
-  const { name, version, optionalDependencies } = JSON.parse(run('tar', ['-xzOf', file, 'package/package.json']));
+  const { name, version, optionalDependencies, repository } = JSON.parse(run('tar', ['-xzOf', file, 'package/package.json']));
   const integrity = `sha512-${createHash('sha512').update(readFileSync(file)).digest('base64')}`;
-  return { name, version, optionalDependencies, file, integrity };
+  return { name, version, optionalDependencies, repository, file, integrity };
 }
 
 /** What the registry has of a version: its integrity; undefined: it has none. */

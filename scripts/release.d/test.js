@@ -300,6 +300,11 @@ function onNode(/** @type {string} */ version, /** @type {string} */ at) {
   const main = install(platform, at);
   run('tar', ['-xzf', file, '-C', at, 'package/bin/node']);
   tree(join(at, 'source'));
+  // The libraries of disks are those of this machine.
+  run('truncate', ['-s', '32M', join(at, 'image')]);
+  run('mkfs.ext4', ['-q', '-L', 'told', join(at, 'image')], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` } });
+  const disk = run(join(at, 'package/bin/node'), [main, 'image', 'inspect', join(at, 'image')]);
+  if (!disk.includes('told')) throw new Refused(`image inspect says ${disk}`);
   run(join(at, 'package/bin/node'), [main, 'copy', '--verify', '--quiet', join(at, 'source/'), join(at, 'copy')]);
   same(join(at, 'source'), join(at, 'copy'));
   return `installed and copied, ${basename(main)} by ${run(join(at, 'package/bin/node'), ['--version']).trim()}`;

@@ -29,6 +29,7 @@ import type {
   NativeVerifyOptions,
   PathBytes,
 } from './native/options.js';
+import { ENGINE, libcOfNode } from './native/platform.js';
 
 export interface NativeJob {
   /**
@@ -169,7 +170,6 @@ const LOADER = '../../bindings/node/index.js';
 const PACKAGE = '../../package.json';
 const STORES_LOADER = '../../bindings/stores/index.js';
 /** What the names of their packages begin with. */
-const ENGINE = '@bulkhaul/engine';
 const STORES = '@bulkhaul/stores';
 
 /** The addon, loaded on first use. Throws `ADDON` with the reason. */
@@ -242,8 +242,3 @@ export function whyNot(causes: readonly string[], where: Where): string {
 const LIBC: Readonly<Record<string, string>> = { gnu: 'glibc', musl: 'musl' };
 
 const older = (version: string, than: string) => version.localeCompare(than, 'en', { numeric: true }) < 0;
-
-function libcOfNode(): Where['libc'] {
-  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
-  return header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
-}

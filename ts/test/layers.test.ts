@@ -90,7 +90,7 @@ const ROOMS = [
   'names',
   'nearest',
   'parallel',
-  ...['native/options', 'native/events', 'native/blockdev', 'native', 'native/alias'],
+  ...['native/options', 'native/events', 'native/platform', 'native/blockdev', 'native', 'native/alias'],
   'verdict',
   ...['program', 'attach', 'device', 'table', 'filesystem', 'raw', 'boot'].map((room) => `ops/disk/${room}`),
   'events',

@@ -1,6 +1,16 @@
 /** What scripts/release makes and sends, with the engine of this build: the packages, their notices, and the order of publishing. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -16,17 +26,22 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SCRIPT = join(ROOT, 'scripts/release');
 const load = (name: string) => import(join(ROOT, 'scripts/release.d', name));
 
-const { PLATFORMS, ADDONS, addonName } = await load('platforms.js');
+const { PLATFORMS, ADDONS, addonName, disksName } = await load('platforms.js');
 const { components, notices, billOfMaterials } = await load('components.js');
 const { pack, PACKAGE } = await load('packages.js');
 const { checkAddon } = await load('addons.js');
+const { checkDisks } = await load('disks.js');
+const { filled } = await load('packaging.js');
+
+const HOME = 'https://forge.example/somebody/bulkhaul';
 
 /** The platform that this build is for, where it has all addons. */
 const BUILT = join(ROOT, 'bindings');
 type Addon = { directory: string; package: string; crate: string };
 const files = (addon: Addon, platform: unknown) => join(BUILT, addon.directory, addonName(addon, platform));
-const here = PLATFORMS.filter((platform: unknown) =>
-  ADDONS.every((addon: Addon) => existsSync(files(addon, platform))),
+const DISKS = join(BUILT, 'blockdev/blockdev.node');
+const here = PLATFORMS.filter(
+  (platform: unknown) => existsSync(DISKS) && ADDONS.every((addon: Addon) => existsSync(files(addon, platform))),
 );
 const names: string[] = ADDONS.map((addon: Addon) => `${addon.package}-${here[0]?.name}`);
 const [engineName = '', storesName = ''] = names;
@@ -34,11 +49,18 @@ const [engineName = '', storesName = ''] = names;
 describe.skipIf(here.length === 0)('the packages', () => {
   const out = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
   const all = components();
+  const addons = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
+  const places = { addons, notices: notices(all), home: HOME };
   let packed: string[] = [];
   beforeAll(() => {
-    packed = pack(here, { addons: BUILT, notices: notices(all), out });
+    for (const name of ['node', 'stores']) symlinkSync(join(BUILT, name), join(addons, name));
+    mkdirSync(join(addons, 'blockdev'));
+    copyFileSync(DISKS, join(addons, 'blockdev', disksName(here[0])));
+    packed = pack(here, { ...places, out });
   });
-  afterAll(() => rmSync(out, { recursive: true, force: true }));
+  afterAll(() => {
+    for (const each of [out, addons]) rmSync(each, { recursive: true, force: true });
+  });
 
   const npm = (args: readonly string[], cwd: string) =>
     program('npm', [...args, '--offline', '--no-audit', '--no-fund'], {
@@ -57,7 +79,12 @@ describe.skipIf(here.length === 0)('the packages', () => {
       const { repository, homepage, bugs, keywords, scripts, dependencies } = JSON.parse(
         readFileSync(join(modules, name, 'package.json'), 'utf8'),
       );
-      expect([repository, homepage, bugs, keywords].every(Boolean)).toBe(true);
+      expect({ repository, homepage, bugs }).toEqual({
+        repository: { type: 'git', url: `git+${HOME}.git` },
+        homepage: `${HOME}#readme`,
+        bugs: { url: `${HOME}/issues` },
+      });
+      expect(keywords.length).toBeGreaterThan(3);
       expect({ scripts, dependencies }).toEqual({});
     }
     for (const name of Object.keys(PACKAGE.bin)) {
@@ -69,6 +96,11 @@ describe.skipIf(here.length === 0)('the packages', () => {
     expect(await program(join(at, 'bin/bulkhaul'), copy)).toMatchObject({ code: 0 });
     expect(readFileSync(join(at, 'two'), 'utf8')).toBe('x');
     expect(readFileSync(join(at, 'log'), 'utf8')).toContain('"msg":"summary"');
+    // What knows disks and images is there.
+    writeFileSync(join(at, 'image'), Buffer.alloc(1 << 20));
+    const inspected = await program(join(at, 'bin/bulkhaul'), ['image', 'inspect', join(at, 'image')]);
+    expect(inspected.stderr).not.toContain('libblkid');
+    expect(inspected.code, inspected.stderr).toBe(0);
     // What speaks to object stores is there, and asks.
     const asks = ['list', '--anonymous', '--endpoint-url', 'http://127.0.0.1:1', '--json', 's3://bucket'];
     expect((await program(join(at, 'bin/bulkhaul'), asks)).stderr).toContain('s3://bucket');
@@ -113,14 +145,14 @@ describe.skipIf(here.length === 0)('the packages', () => {
 
   it('are the same bytes when they are made again', () => {
     const again = scratch();
-    pack(here, { addons: BUILT, notices: notices(all), out: again });
+    pack(here, { ...places, out: again });
     for (const file of packed) expect(readFileSync(join(again, file)).equals(readFileSync(join(out, file)))).toBe(true);
   });
 
   it('are not made with a name of a file that is not there', () => {
     PACKAGE.files.push('ts/nothing');
     try {
-      expect(() => pack(here, { addons: BUILT, notices: '', out: scratch() })).toThrow(
+      expect(() => pack(here, { ...places, out: scratch() })).toThrow(
         'bulkhaul names ts/nothing, and there is no such file',
       );
     } finally {
@@ -182,6 +214,39 @@ describe.skipIf(here.length === 0).each(ADDONS as Addon[])('$crate', (addon) => 
   });
 });
 
+it.skipIf(here.length === 0)('what takes newer libraries than it says is refused', () => {
+  expect(() => checkDisks(here[0], DISKS)).not.toThrow();
+  expect(() => checkDisks(here[0], process.execPath)).toThrow('names no version of libblkid, libmount or libfdisk');
+});
+
+it('the recipe of Spack has the sums of a release and its address, and declares its versions', async () => {
+  const recipe = readFileSync(join(ROOT, 'packaging/spack/package.py'), 'utf8');
+  const sums = ['x64', 'arm64'].map(
+    (name, index) => `${String(index + 1).repeat(64)}  bulkhaul-0.1.0-linux-${name}.tar.gz\n`,
+  );
+  const at = scratch();
+  mkdirSync(join(at, 'spack'));
+  // What of Spack it names, so that it runs.
+  const stub = [
+    'told = []',
+    'class Package: pass',
+    'def version(*args, **more): told.append((args, more))',
+    'def license(*_): pass',
+    'conflicts = lambda *_, **__: None',
+    'run_after = lambda _: lambda body: body',
+  ];
+  writeFileSync(join(at, 'spack/__init__.py'), '');
+  writeFileSync(join(at, 'spack/package.py'), stub.join('\n'));
+  writeFileSync(join(at, 'recipe.py'), filled(recipe, sums.join(''), HOME));
+  const told = 'import recipe, spack.package, json; print(json.dumps([spack.package.told, recipe.Bulkhaul.homepage]))';
+  const { code, stdout, stderr } = await program('python3', ['-c', told], { cwd: at });
+  expect(code, stderr).toBe(0);
+  const [[[[version], { sha256, url }]], homepage] = JSON.parse(stdout);
+  const platform = process.arch === 'arm64' ? ['arm64', '2'] : ['x64', '1'];
+  expect({ version, sha256, homepage }).toEqual({ version: '0.1.0', sha256: platform[1]?.repeat(64), homepage: HOME });
+  expect(url).toBe(`${HOME}/releases/download/v0.1.0/bulkhaul-0.1.0-linux-${platform[0]}.tar.gz`);
+});
+
 /** A registry on loopback: it knows nothing, and takes what `takes` lets it. */
 async function registry(takes: (name: string) => boolean) {
   const asked: string[] = [];
@@ -199,7 +264,7 @@ async function registry(takes: (name: string) => boolean) {
 }
 
 /** A release of small packages. */
-async function released(): Promise<string> {
+async function released(repository: string | undefined = `git+${HOME}.git`): Promise<string> {
   const at = scratch();
   const optionalDependencies = { '@bulkhaul/engine-a': '1.0.0', '@bulkhaul/engine-b': '1.0.0' };
   const manifests = [
@@ -209,7 +274,7 @@ async function released(): Promise<string> {
   for (const manifest of manifests) {
     const directory = scratch();
     mkdirSync(join(directory, 'package'));
-    writeFileSync(join(directory, 'package/package.json'), JSON.stringify(manifest));
+    writeFileSync(join(directory, 'package/package.json'), JSON.stringify({ ...manifest, repository }));
     const file = join(at, `${manifest.name.replace('@', '').replace('/', '-')}-1.0.0.tgz`);
     await program('tar', ['-czf', file, '-C', directory, 'package']);
   }
@@ -260,6 +325,17 @@ describe('publishing', () => {
     );
   });
 
+  it('sends nothing that does not say where it is from', async () => {
+    const { asked, port, close } = await registry(() => true);
+    const nowhere = await released('');
+    for (const more of [[], ['--dry-run']]) {
+      const { code, stderr } = await publish(nowhere, port, ...more);
+      expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('build the release with --home') });
+    }
+    close();
+    expect(asked).toEqual([]);
+  });
+
   it('sends nothing of a release that is not whole', async () => {
     const { asked, port, close } = await registry(() => true);
     const damaged = await released();
@@ -279,6 +355,8 @@ it.each([
   [['--platform', 'sparc'], 'there is no platform sparc'],
   [['--dry-run'], '--dry-run is for publish'],
   [['--frob'], '--frob'],
+  [['--home', 'git@forge:bulkhaul'], 'is no https address of a repository'],
+  [['--home', 'https://forge.example'], 'is no https address of a repository'],
 ])('scripts/release %j is refused', async (args, why) => {
   const { code, stderr } = await program(SCRIPT, args);
   expect(code).toBe(2);

@@ -1,12 +1,14 @@
 /**
  * The addon for disks and images: its face, one to one with `bindings/blockdev`, and how it is loaded.
  *
- * It is there where libblkid, libmount and libfdisk are; nothing else of the product needs it. Paths are bytes, sizes and
- * places are bytes too, and descriptors that come from it are the caller's to close.
+ * It lies where a checkout builds it, or in the engine's package, and loads where libblkid, libmount and libfdisk are; nothing
+ * else of the product needs it. Paths are bytes, sizes and places are bytes too, and descriptors that come from it are the
+ * caller's to close.
  */
 import { createRequire } from 'node:module';
 import { BulkhaulError } from '../error.js';
 import type { PathBytes } from './options.js';
+import { ENGINE, packageHere } from './platform.js';
 
 /** What lies in a range of bytes. Texts are empty where there is nothing to say. */
 export interface Signature {
@@ -102,7 +104,7 @@ let addon: Blockdev | undefined;
 /** The addon, loaded on first use. Throws `ADDON` with what is missing. */
 export function loadBlockdev(): Blockdev {
   try {
-    addon ??= createRequire(import.meta.url)(ADDON) as Blockdev;
+    addon ??= load(createRequire(import.meta.url));
     return addon;
   } catch (error) {
     throw new BulkhaulError(
@@ -111,5 +113,15 @@ export function loadBlockdev(): Blockdev {
         `in a checkout also libblkid-dev, libmount-dev, libfdisk-dev and pkg-config): ${(error as Error).message}`,
       { cause: error },
     );
+  }
+}
+
+function load(require: NodeJS.Require): Blockdev {
+  try {
+    return require(ADDON) as Blockdev;
+  } catch (error) {
+    // One that is there and can't be loaded says why.
+    if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
+    return require(`${packageHere(ENGINE)}/blockdev.node`) as Blockdev;
   }
 }
