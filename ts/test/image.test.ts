@@ -1,11 +1,11 @@
 /** `bulkhaul image`: what it tells of disks and images, what it finds damaged, and a clone by its own name. */
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { astray, references, rewritten } from '../src/ops/disk/boot.js';
 import { WITHOUT_DISKS } from './rig/disks.js';
-import { jsonLines, run, scratch } from './rig.js';
+import { executable, jsonLines, run, scratch } from './rig.js';
 
 const must = (program: string, ...args: string[]) =>
   execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -160,6 +160,46 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     expect((await image(cwd, 'unpack', 'd.img', 'parts')).code).toBe(0);
     expect(readdirSync(join(cwd, 'parts/p2'))).toEqual(['etc']);
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'one', 'out', 'part', 'parts', 'tree', 'two', 'x.img']);
+  });
+
+  it('pack without root has a tree by mke2fs, in whole seconds, and what takes root says so', async () => {
+    const cwd = scratch();
+    mkdirSync(join(cwd, 'tree/sub'), { recursive: true });
+    writeFileSync(join(cwd, 'tree/sub/f'), 'f'.repeat(5000));
+    linkSync(join(cwd, 'tree/sub/f'), join(cwd, 'tree/hard'));
+    symlinkSync('sub', join(cwd, 'tree/link'));
+    must('truncate', '-s', '1G', join(cwd, 'tree/sparse'));
+    must('setfattr', '-n', 'user.x', '-v', 'y', join(cwd, 'tree/sub/f'));
+    must('chmod', '2750', join(cwd, 'tree'));
+    must('find', join(cwd, 'tree'), '-exec', 'touch', '-h', '-d', '@1000000000', '{}', '+');
+    must('chown', '-R', '65534:65534', cwd);
+    const plain = (...args: string[]) => {
+      const words = [
+        '--reuid=65534',
+        '--regid=65534',
+        '--clear-groups',
+        process.execPath,
+        executable,
+        'image',
+        ...args,
+      ];
+      return spawnSync('setpriv', words, { cwd, encoding: 'utf8' });
+    };
+    const packed = plain('pack', 'tree/', 'x.img');
+    expect(packed).toMatchObject({ status: 0, stderr: expect.stringContaining('times are kept in whole seconds') });
+    expect(readdirSync(cwd).sort()).toEqual(['tree', 'x.img']);
+    expect(plain('pack', 'tree', 'y.img')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('without root one directory is packed'),
+    });
+    expect(plain('unpack', 'x.img', 'out')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('only root may'),
+    });
+    expect(readdirSync(cwd).sort()).toEqual(['tree', 'x.img']);
+    expect((await image(cwd, 'unpack', 'x.img', 'out')).code).toBe(0);
+    const differs = must('rsync', '-aniHAX', '--checksum', '--delete', `${cwd}/tree/`, `${cwd}/out/`);
+    expect(differs).toBe('');
   });
 
   it.each<[string, string[], number, string]>([

@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, open, readdir, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, lstat, open, readdir, rm, stat } from 'node:fs/promises';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
@@ -234,6 +234,41 @@ export async function makeImage(
     await rm(toBytes(partial));
   };
   return { image, resumed: left !== undefined, publish };
+}
+
+/**
+ * Makes an image of ext4 with what is in a directory, for somebody who may mount nothing: mke2fs reads the tree, and
+ * e2fsck looks at what it made; nothing is read back. Times are in whole
+ * seconds, and sockets are left out. Throws `USAGE` where the name is taken, or
+ * a program fails.
+ */
+export async function makeImageOf(directory: string, path: string, size: number, entries: number): Promise<void> {
+  if (await lstat(toBytes(path)).catch(unlessAbsent)) refuse(path, 'there is something of this name');
+  const root = await stat(toBytes(directory));
+  const partial = `${path}.partial`;
+  await rm(toBytes(partial), { force: true });
+  const file = await open(toBytes(partial), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600).catch(
+    (error: Error) => refuse(partial, whyOf(error, partial)),
+  );
+  try {
+    await file.truncate(size);
+    const args = ['-q', '-F', '-t', 'ext4', '-b', String(BLOCK), '-I', '256', '-m', '0', '-U', randomUUID()];
+    await must('mke2fs', [...args, '-N', String(Math.ceil(entries * 1.05) + 1024), '-d', directory, partial]);
+    // Of the directory itself mke2fs keeps nothing.
+    const own = { mode: root.mode, uid: root.uid, gid: root.gid, mtime: Math.floor(root.mtimeMs / 1000) };
+    for (const [field, value] of Object.entries(own)) {
+      await must('debugfs', ['-w', '-R', `sif <2> ${field} ${field === 'mtime' ? '@' : ''}${value}`, partial]);
+    }
+    await must('e2fsck', ['-f', '-n', partial]);
+    await file.sync();
+    await link(toBytes(partial), toBytes(path)).catch((error: Error) => refuse(path, whyOf(error, path)));
+    await rm(toBytes(partial));
+  } catch (error) {
+    await rm(toBytes(partial), { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
 }
 
 /** What an earlier run has left, where that is large enough, sound and of this label; else it goes. */

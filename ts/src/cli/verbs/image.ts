@@ -2,7 +2,14 @@
 import { stat } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
 import { display, toBytes } from '../../names.js';
-import { emptyLostAndFound, IMAGE_FILE_SYSTEMS, imageFileSystem, imageSize, makeImage } from '../../ops/image.js';
+import {
+  emptyLostAndFound,
+  IMAGE_FILE_SYSTEMS,
+  imageFileSystem,
+  imageSize,
+  makeImage,
+  makeImageOf,
+} from '../../ops/image.js';
 import type { MappedCopyOptions } from '../../ops/mapping.js';
 import { openSet } from '../../ops/volumes.js';
 import { ExitCode } from '../../verdict.js';
@@ -45,7 +52,8 @@ export class ImageCommand extends VerbCommand {
       there gets what has changed. \`image unpack IMAGE DEST\` copies what is in an image into DEST; of several file systems
       each into \`DEST/pN\`, by the numbers of their partitions.
 
-      This needs root, loop devices, libblkid, libmount and libfdisk.
+      This needs root, loop devices, libblkid, libmount and libfdisk. Without root \`pack\` makes an ext4 of one DIR/, by mke2fs:
+      times are in whole seconds then, and nothing is read back.
 
       Exit codes: 0 complete, 1 something is damaged or reads back differently, 2 usage or nothing begun, 3 refused, because
       something would be lost, 23 it failed or PATH does not exist, 24 the source changed meanwhile, 130 interrupted.
@@ -192,7 +200,19 @@ export class ImageCommand extends VerbCommand {
       throw new BulkhaulError('NO_SPACE', `--total: ${need} bytes are needed, and ${this.total} are given`);
     }
     if (this.dryRun) return this.#copy(nowhere);
-    const made = await makeImage(path, Math.floor((this.total ?? need) / 4096) * 4096, type, entries);
+    const size = Math.floor((this.total ?? need) / 4096) * 4096;
+    if (process.geteuid?.() !== 0) {
+      const [source = '', ...more] = sources;
+      if (more.length > 0 || !source.endsWith('/') || type !== 'ext4') {
+        throw new BulkhaulError('USAGE', 'without root one directory is packed, with a slash at its end, into ext4');
+      }
+      await makeImageOf(source, path, size, entries);
+      const notes = ['times are kept in whole seconds, and nothing was read back: both take root'];
+      if (found.socket > 0) notes.push(`sockets are left out: ${found.socket}`);
+      if (!this.quiet) for (const note of notes) this.context.stderr.write(`bulkhaul: note: ${note}\n`);
+      return found.socket > 0 ? ExitCode.failed : ExitCode.complete;
+    }
+    const made = await makeImage(path, size, type, entries);
     const { directory } = made.image.largest;
     let whole = false;
     try {

@@ -7,6 +7,7 @@
  */
 import { close } from 'node:fs';
 import { promisify } from 'node:util';
+import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { Blockdev } from '../../native/blockdev.js';
 
@@ -45,7 +46,16 @@ export async function attached<T>(
   { write, sectorSize = 0, direct = false }: How,
   use: (path: string, direct: boolean) => Promise<T>,
 ): Promise<T> {
-  const loop = await blockdev.attachLoop(file, !write, start, size, sectorSize, direct);
+  const loop = await blockdev.attachLoop(file, !write, start, size, sectorSize, direct).catch((error: Error) => {
+    if (process.geteuid?.() === 0) throw error;
+    throw new BulkhaulError(
+      'USAGE',
+      `only root may have the loop devices and mounts that this takes (${error.message})`,
+      {
+        cause: error,
+      },
+    );
+  });
   try {
     return await use(loop.path, loop.direct);
   } finally {

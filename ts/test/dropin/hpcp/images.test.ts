@@ -60,7 +60,7 @@ function tree(cwd: string): string {
   return root;
 }
 
-describe.skipIf(WITHOUT_DISKS !== undefined)('an image', () => {
+describe.skipIf(WITHOUT_DISKS !== undefined)('an image', { timeout: 60_000 }, () => {
   beforeEach(() => {
     const attached = () =>
       must('losetup', '--noheadings', '-O', 'NAME,BACK-FILE')
@@ -98,6 +98,28 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('an image', () => {
     expect(again).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Total size copied: +3\.00 B$/m) });
     expect((await hpcp(cwd, '-si', 'x.img', '-d', 'out')).code).toBe(0);
     expect(differences(source, join(cwd, 'out', source))).toBe('*deleting   a/b/f3\n');
+  });
+
+  it('loses with -rme what is extra below its sources, and nothing beside them', async () => {
+    const cwd = ownInMemory();
+    for (const name of ['one/[s]/gone', 'one/[s]/stays', 'two/other']) {
+      mkdirSync(join(cwd, name, '..'), { recursive: true });
+      writeFileSync(join(cwd, name), name);
+    }
+    expect((await hpcp(cwd, 'one', 'two', '-di', 'x.img')).code).toBe(0);
+    rmSync(join(cwd, 'one/[s]/gone'));
+    writeFileSync(join(cwd, 'one/[s]/new'), 'new');
+    const asked = await run(['hpcp', 'one', '-di', 'x.img', '-rme'], { cwd, input: 'n\n' });
+    expect(asked.code).toBe(147);
+    const mirrored = await hpcp(cwd, 'one', '-di', 'x.img', '-rme', '-rf');
+    expect({ code: mirrored.code, told: mirrored.stdout }).toEqual({
+      code: 0,
+      told: expect.stringContaining('Removed 1 of 1 extra'),
+    });
+    expect((await hpcp(cwd, 'one', '-di', 'x.img', '-rme', '-rf', '-e', 'x')).code).toBe(2);
+    expect((await hpcp(cwd, '-si', 'x.img', '-d', 'out')).code).toBe(0);
+    const found = must('find', join(cwd, 'out'), '-type', 'f', '-printf', '/%P\n').split('\n').sort();
+    expect(found).toEqual(['', ...['one/[s]/new', 'one/[s]/stays', 'two/other'].map((name) => join(cwd, name))]);
   });
 
   it('has room for many small files', async () => {

@@ -123,7 +123,7 @@ function own(): string {
   return directory;
 }
 
-describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', () => {
+describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, () => {
   beforeEach(() => {
     const attached = () =>
       must('losetup', '--noheadings', '-O', 'NAME,BACK-FILE')

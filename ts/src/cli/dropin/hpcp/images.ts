@@ -192,7 +192,10 @@ async function destination(
   if (!exists && others.length > 0) {
     throw new Refused([problem('partition', `Destination image does not exist: ${path}; with -d it is not made`)]);
   }
-  const { drop, ...sources } = stored(from, directory, spillDirectory(out.streams.env));
+  if (values.remove_extra && patternsOf(values).length > 0) {
+    throw new UsageError('argument -rme/--remove_extra: into an image not with -e and -x; nothing was done');
+  }
+  const { drop, ...sources } = stored(from, directory, spillDirectory(out.streams.env), values.remove_extra);
   const placed = (roots: readonly Pick<Root, 'directory' | 'name'>[]) => ({
     destinations: [...others, path],
     options: {
@@ -333,18 +336,25 @@ function stored(
   sources: readonly string[] | readonly Source[],
   directory: string,
   temporary: string,
-): Pick<MappedCopyOptions, 'sources' | 'filesFrom'> & { drop: () => void } {
+  mirrored: boolean,
+): Pick<MappedCopyOptions, 'sources' | 'filesFrom' | 'filter'> & { drop: () => void } {
   const roots = sources.filter((source) => typeof source === 'string');
   if (roots.length > 0) {
     const all = roots.map((path) => ({ path, contents: true, follow: true }));
     return { sources: all, drop: () => undefined };
   }
   const paths = (sources as readonly Source[]).map(({ path, kind }) => absolute(resolve(directory, path), kind));
+  const root = [{ path: '/', contents: true, follow: true }];
+  if (mirrored) {
+    // What is extra can't be told by a list; what lies beside the sources in the image is nobody's here, and stays.
+    const rules = (sources as readonly Source[]).flatMap(({ kind }, index) => rulesFor(paths[index] ?? '', kind));
+    return { sources: root, filter: { style: 'rsync', rules: [...rules, '- *'] }, drop: () => undefined };
+  }
   const list = join(temporary, `bulkhaul-list-${process.pid}-${Math.random().toString(36).slice(2)}`);
   const names = paths.map((path) => Buffer.concat([toBytes(path === '/' ? '.' : path.slice(1)), Buffer.of(0)]));
   writeFileSync(toBytes(list), Buffer.concat(names), { mode: 0o600, flag: 'wx' });
   return {
-    sources: [{ path: '/', contents: true, follow: true }],
+    sources: root,
     filesFrom: { path: list, nul: true, contents: true },
     drop: () => rmSync(toBytes(list), { force: true }),
   };
@@ -354,4 +364,19 @@ function stored(
 export function absolute(path: string, kind: Source['kind']): string {
   const real = (of: string) => fromBytes(realpathSync.native(toBytes(of), { encoding: 'buffer' }));
   return kind === 'directory' ? real(path) : join(real(dirname(path)), basename(path));
+}
+
+/** Rules that take what is at an absolute path, with all that is in it, and what leads to it. */
+export function rulesFor(path: string, kind: Source['kind']): string[] {
+  const parts = path.split('/').slice(1).map(literal);
+  const upTo = (many: number) => `/${parts.slice(0, many).join('/')}`;
+  const steps = parts.slice(0, -1).map((_, index) => `+ ${upTo(index + 1)}/`);
+  const whole = upTo(parts.length);
+  if (path === '/') return ['- /lost+found/', '+ /**'];
+  return [...steps, ...(kind === 'directory' ? [`+ ${whole}/`, `+ ${whole}/**`] : [`+ ${whole}`])];
+}
+
+/** A name as a pattern that means itself. */
+function literal(name: string): string {
+  return name.replaceAll(/[\\*?[]/g, '\\$&');
 }

@@ -45,7 +45,7 @@ import {
 } from './codes.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
-import { absolute, closeAll, opened, refusedBy, rootOf } from './images.js';
+import { absolute, closeAll, opened, refusedBy, rootOf, rulesFor } from './images.js';
 import { resources, settingsOf } from './settings.js';
 import { expandHome, isDirectory, look, neededSpill, type Source } from './sources.js';
 import { RULE } from './summary.js';
@@ -383,16 +383,9 @@ function sidesOf(left: Tree, right: Tree, values: HpcpValues, directory: string,
     if (patterns.length > 0) {
       throw new UsageError('argument -e/--exclude: not with a directory against an image (-di); nothing was done');
     }
-    const parts = absolute(resolve(directory, left.directory), 'directory').split('/').slice(1);
-    const steps = parts.map(
-      (_, index) =>
-        `+ /${parts
-          .slice(0, index + 1)
-          .map(literal)
-          .join('/')}/`,
-    );
-    const all = parts[0] === '' ? [] : [...steps, `+ /${parts.map(literal).join('/')}/**`, '- *'];
-    const filter = { style: 'rsync' as const, rules: all.length > 0 ? all : ['- /lost+found/'] };
+    const path = absolute(resolve(directory, left.directory), 'directory');
+    const rules = path === '/' ? ['- /lost+found/'] : [...rulesFor(path, 'directory'), '- *'];
+    const filter = { style: 'rsync' as const, rules };
     return { left: side('/'), right: side(right.directory), filter, layout: 'store', from: '/' };
   }
   const found: Source[] = [left, right]
@@ -412,11 +405,6 @@ function sidesOf(left: Tree, right: Tree, values: HpcpValues, directory: string,
     layout: 'root',
     from: left.directory,
   };
-}
-
-/** A name as a pattern that means itself. */
-function literal(name: string): string {
-  return name.replaceAll(/[\\*?[]/g, '\\$&');
 }
 
 export async function compared(
