@@ -1111,7 +1111,12 @@ fn an_archive_that_changes_is_kept() {
 #[ignore = "takes minutes: scripts/test --exhaustive"]
 fn of_four_gibibytes() {
     for size in [(1_u64 << 32) - 1, 1 << 32, (1 << 32) + 1] {
-        for format in Format::ALL {
+        // The others have no number that begins anew there.
+        let all = if size >> 32 << 32 < size { 4 } else { 2 };
+        for format in [Format::Bgzf, Format::Gzip, Format::Xz, Format::Zstd]
+            .into_iter()
+            .take(all)
+        {
             let scratch = Scratch::new();
             let tree = scratch.tree("t");
             // Text at both ends, and zeros between.
@@ -1153,21 +1158,70 @@ fn of_four_gibibytes() {
 }
 
 #[test]
+fn unpacking_in_a_directory_that_is_read_only_nothing_happens() {
+    const TEST: &str = "compress::unpacking_in_a_directory_that_is_read_only_nothing_happens";
+    let prepare = |scratch: &Scratch| {
+        let tree = scratch.tree("t");
+        for name in ["mine", "d/closed", "d/theirs"] {
+            tree.file(name, text(1, 5000));
+        }
+        complete(compress(tree.path(), |_| ()));
+        tree.owner("mine.gz", 65534, 65534).mode("d/closed.gz", 0o600);
+        tree.mode("d/theirs.gz", 0o644).mode("d", 0o777).mode("", 0o755);
+    };
+    let body = |scratch: &Path| {
+        let told = failures(&decompress(&scratch.join("t"), |_| ()));
+        assert_eq!(
+            told,
+            [
+                "not-kept remove - theirs.gz",
+                "permission create EACCES mine",
+                "unreadable open EACCES closed.gz"
+            ]
+        );
+    };
+    let after = |scratch: &Scratch| {
+        let names = Tree::new(scratch.at("t")).names();
+        assert_eq!(names, ["d", "d/closed.gz", "d/theirs.gz", "mine.gz"]);
+    };
+    apart(TEST, NOBODY, prepare, body, after);
+}
+
+#[test]
 fn many_small_files_in_many_directories() {
+    there_and_back_of_many(1500);
+}
+
+#[test]
+#[ignore = "takes minutes: scripts/test --exhaustive"]
+fn a_hundred_thousand_small_files() {
+    there_and_back_of_many(100_000);
+}
+
+fn there_and_back_of_many(files: usize) {
     let scratch = Scratch::new();
     let tree = scratch.tree("t");
-    for number in 0..1500_usize {
+    for number in 0..files {
         tree.file(
             format!("{}/{number}", number % 40),
-            text(u8::try_from(number % 200).unwrap(), 600 + number),
+            text(u8::try_from(number % 200).unwrap(), 600 + number % 1500),
         );
     }
-    let before = facts(tree.path());
+    // One program for each would take far longer than the compression.
+    let look = |tree: &Tree| {
+        if files > 10_000 {
+            BTreeMap::new()
+        } else {
+            facts(tree.path())
+        }
+    };
+    let before = look(&tree);
     let report = complete(compress(tree.path(), |o| o.files.jobs = 3));
-    assert_eq!(done(&report), 1500);
+    assert_eq!(done(&report), files as u64);
     assert!(tree.names().iter().all(|name| is_a(name, "gz") || !name.contains('/')));
-    complete(decompress(tree.path(), |o| o.files.jobs = 3));
-    assert!(facts(tree.path()) == before);
+    let report = complete(decompress(tree.path(), |o| o.files.jobs = 3));
+    assert_eq!(done(&report), files as u64);
+    assert!(look(&tree) == before);
 }
 
 /// Stopped in the middle, gently or at once: nothing is lost, nothing is left, and the next run does the rest.

@@ -51,7 +51,7 @@ pub fn pack(
         && let Some(mark) = ledger.mark()
     {
         let there = mark.content;
-        if packing.go_on(mark, (source, output), stat.size, index)? {
+        if packing.go_on(mark, (source, output), (stat.size, index), lead.desk)? {
             packing.take_in_again(source, lead.desk)?;
             lead.counters.resumed(there);
             lead.counters.flight.moved(there);
@@ -169,8 +169,8 @@ impl Packing {
         &mut self,
         mark: Mark,
         (source, output): (BorrowedFd<'_>, BorrowedFd<'_>),
-        size: u64,
-        index: bool,
+        (size, index): (u64, bool),
+        desk: &Desk,
     ) -> Result<bool, Stopped> {
         let parts = mark.content / PART_BYTES;
         let Some(digest) = Growing::after(size, parts, &mark.subtrees).filter(|_| mark.content <= size) else {
@@ -186,6 +186,7 @@ impl Packing {
         let mut head = [0; PIECE_HEAD];
         while frame.wants_heads() && at < mark.archive {
             let verify = |errno| Fault::new(Operation::Verify, Side::Destination(0), errno);
+            desk.may_go_on(0)?;
             let length = sys::read_full_at(output, &mut head, at).map_err(verify)?;
             match frame.pass(&head[..length]) {
                 Some(bytes) => at += bytes,
