@@ -166,9 +166,14 @@ fn to_read_back(finished: &Finished) -> u64 {
     finished.proof.as_ref().map_or(0, |_| finished.end)
 }
 
-/// The plan for a file. What is not replaced may have another time and still be the same. `packed`: it is an archive, whose
-/// size says nothing of that of its content, and which is always looked into.
-fn planned(worker: &Worker<'_>, stat: &Stat, (existing, packed): (Option<&Stat>, bool), kept: &Kept) -> Action {
+/// The plan for a file. What is not replaced may have another time and still be the same, and so may what is `left` by a run
+/// that died. `packed`: it is an archive, whose size says nothing of that of its content, and which is always looked into.
+fn planned(
+    worker: &Worker<'_>,
+    stat: &Stat,
+    (existing, packed, left): (Option<&Stat>, bool, bool),
+    kept: &Kept,
+) -> Action {
     let as_content = |there: &Stat| Stat {
         size: if packed { stat.size } else { there.size },
         ..*there
@@ -176,7 +181,7 @@ fn planned(worker: &Worker<'_>, stat: &Stat, (existing, packed): (Option<&Stat>,
     match plan(stat, existing.map(as_content).as_ref(), worker.run.rules.tail, kept) {
         Action::Keep if packed => Action::Probe,
         Action::Replace(changes)
-            if !make::replaces(worker, packed)
+            if (left || !make::replaces(worker, packed))
                 && !changes.contains(Changes::SIZE)
                 && !changes.contains(Changes::KIND) =>
         {
@@ -184,6 +189,22 @@ fn planned(worker: &Worker<'_>, stat: &Stat, (existing, packed): (Option<&Stat>,
         }
         action => action,
     }
+}
+
+/// Whether what is there of a file was left by a run that died, where nobody sees it: of its size it may be whole, and have no
+/// time only because it was not synced yet, or because its time was about to be set. What needs no sync has its time at once.
+fn is_left(worker: &Worker<'_>, entry: &Entry<'_>, destination: usize, stat: &Stat) -> bool {
+    let twin = entry.dir.twins[destination].as_ref();
+    stat.size > worker.run.rules.tail && twin.is_some_and(|twin| twin.is_hidden() && !twin.fresh)
+}
+
+/// What is there of a file gets its time next, which says that it is finished.
+fn sync_left(worker: &Worker<'_>, file: &OwnedFd, destination: usize) -> Result<(), Fault> {
+    if worker.run.rules.sync == Durability::None {
+        return Ok(());
+    }
+    let _syncing = worker.run.desk.syncing();
+    sys::sync_data(file.as_fd()).map_err(|e| Fault::new(Operation::Sync, Side::Destination(destination), e))
 }
 
 /// Asks every destination: the same file in any of them settles it, a different one is replaced where it is.
@@ -199,9 +220,15 @@ fn settle(
     for &(destination, ref existing) in there {
         let kept = times::kept_of(worker, entry.dir, destination, stat, existing.as_ref());
         let faced = entry.faces(destination, existing.as_ref());
-        let planned = planned(worker, stat, (faced, source.packed), &kept);
+        let left = is_left(worker, entry, destination, stat) && !source.packed;
+        let planned = planned(worker, stat, (faced, source.packed, left), &kept);
         let (mut action, compared) = decided(worker, entry, source, stat, (destination, existing.as_ref()), planned)?;
         if let (Action::Keep, Some(existing)) = (action, existing) {
+            if let Some(file) = compared.as_ref().filter(|_| left && planned == Action::Compare) {
+                worker.counters.resumes();
+                worker.counters.resumed(stat.size);
+                sync_left(worker, file, destination)?;
+            }
             let held = source
                 .file
                 .map_or(Held::Named(source.at.as_fd(), source.name), |f| Held::Open(f.as_fd()));
