@@ -9,6 +9,7 @@
  * @property {number} threads CPUs that this process may use
  * @property {number} batch how many entries of the top a process of xargs takes
  * @property {(program: string) => string} path of a yardstick or a peer
+ * @property {string} [endpoint] the server of objects, whose buckets lie beside source and destination
  *
  * @typedef {object} Contender
  * @property {string} name unique in its row
@@ -18,6 +19,8 @@
  * @property {(place: Place) => string[]} command
  * @property {(place: Place) => string[]} [before] what has happened there before the run that is measured
  */
+import { basename } from 'node:path';
+import { KEYS } from './server.js';
 
 /** A peer's name in a row -> the executable to look for, and how it says its version. */
 export const PEERS = {
@@ -41,13 +44,16 @@ export const PEERS = {
   xz: { executable: 'xz', version: ['--version'] },
   zstd: { executable: 'zstd', version: ['--version'] },
   sha256sum: { executable: 'sha256sum', version: ['--version'] },
+  s5cmd: { executable: 's5cmd', version: ['version'] },
+  // No contender: the server of the rows of stores.
+  versitygw: { executable: 'versitygw', version: ['--version'] },
   // Usually in a virtual environment: the variable HPCP names the executable.
   hpcp: { executable: 'hpcp', version: ['-V'] },
 };
 
 /** @typedef {keyof typeof PEERS} Peer */
 /** @typedef {'gzip' | 'pigz' | 'bgzip' | 'crabz' | 'igzip' | 'xz' | 'zstd'} Packer */
-/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart'>} Copier */
+/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart' | 's5cmd' | 'versitygw'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -509,3 +515,64 @@ export const holdsSource = ({ source, destination }) =>
 
 /** The destination is the source. @param {Place} place */
 export const isSource = ({ source, destination }) => ['diff', '-rq', source, destination];
+
+/** A directory beside the source and the destination, as a bucket. @param {string} directory */
+const bucket = (directory) => `s3://${basename(directory)}/`;
+
+/**
+ * How each brings a directory into a bucket, or out of it. @typedef {(place: Place, from: string, to: string, requests: number) => string[]} Bringer
+ * @type {Record<'bulkhaul' | 's5cmd' | 'rclone', Bringer>}
+ */
+const BRINGERS = {
+  bulkhaul: ({ path }, from, to, requests) => [
+    ...[process.execPath, path('bulkhaul'), 'sync', '--quiet', '--no-journal', '--jobs', `${requests}`, from, to],
+  ],
+  s5cmd: ({ path, endpoint }, from, to, requests) => [
+    ...[path('s5cmd'), '--endpoint-url', `${endpoint}`, '--numworkers', `${requests}`],
+    ...['sync', '--concurrency', `${requests}`],
+    ...(from.startsWith('s3://') ? [`${from}*`, `${to}/`] : [`${from}/`, to]),
+  ],
+  rclone: ({ path }, from, to, requests) => [
+    ...[path('rclone'), 'copy', '--config', '', '--quiet', '--transfers', `${requests}`],
+    ...['--checkers', `${requests}`, '--s3-upload-concurrency', `${requests}`],
+    ...[from, to].map((place) => place.replace('s3://', 'server:')),
+  ],
+};
+
+/** @param {Place} place @param {string[]} command */
+const asking = ({ endpoint }, command) => [
+  ...['env', ...Object.entries(KEYS).map(([name, value]) => `${name}=${value}`)],
+  ...[`AWS_ENDPOINT_URL=${endpoint}`, 'AWS_REGION=us-east-1', 'AWS_PROFILE=', 'AWS_CA_BUNDLE='],
+  ...['RCLONE_CONFIG_SERVER_TYPE=s3', 'RCLONE_CONFIG_SERVER_PROVIDER=Other', 'RCLONE_CONFIG_SERVER_ENV_AUTH=true'],
+  ...[`RCLONE_CONFIG_SERVER_ENDPOINT=${endpoint}`, 'RCLONE_CONFIG_SERVER_FORCE_PATH_STYLE=true'],
+  ...command,
+];
+
+/**
+ * Who brings a directory into a bucket that is empty (`up`), or has it already (`again`), or out of one (`down`), with so many
+ * requests at once.
+ * @param {keyof typeof BRINGERS} program
+ * @param {'up' | 'again' | 'down'} way
+ * @param {number} requests
+ * @returns {Contender}
+ */
+export const bringer = (program, way, requests) => {
+  /** @param {Place} place */
+  const command = (place) => {
+    const { source, destination } = place;
+    const [from, to] = way === 'down' ? [bucket(source), destination] : [source, bucket(destination)];
+    return asking(place, BRINGERS[program](place, from, to, requests));
+  };
+  const made = 'mkdir "$1" && shift && exec "$@"';
+  return {
+    name: `${program === 'bulkhaul' ? 'bulkhaul sync' : program}, ${requests} requests`,
+    ...(program === 'bulkhaul' ? { role: 'ours' } : { role: 'peer', program }),
+    command,
+    ...(way !== 'down' && {
+      before: (place) => shell(made, place.destination, ...(way === 'again' ? command(place) : ['true'])),
+    }),
+  };
+};
+
+/** Shows that a bucket or directory holds what the source does. @param {Place} place */
+export const isBrought = ({ source, destination }) => ['diff', '-rq', '--exclude=.sgwtmp', source, destination];

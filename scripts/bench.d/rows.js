@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isSource, migrated, noting, packer, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
+import { bare, bigfloor, bringer, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isBrought, isSource, migrated, noting, packer, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
 
 import { describe } from './data.js';
 
@@ -26,6 +26,7 @@ import { describe } from './data.js';
  * @property {readonly Target[]} targets
  * @property {number} [repeat] runs in a round
  * @property {number} [rounds] instead of what was asked for
+ * @property {boolean} [served] a server of objects answers for the medium
  * @property {string} [onlyAs] runs only when this name or its own is given
  */
 
@@ -54,6 +55,40 @@ const DROPIN_UNSYNCED = dropin('bulkhaul hpcp --sync none', ['--sync', 'none']);
 const DURABLE_OURS = [
   copy('bulkhaul copy --sync safe', ['--sync', 'safe']),
   copy('bulkhaul copy --sync all', ['--sync', 'all']),
+];
+
+/** Requests at once of the rows of stores. */
+const REQUESTS = [16, 1, 64];
+/** 5,000 files, 10 KiB each in the middle. @type {Data} */
+const OBJECTS = { kind: 'tree', directories: 50, files: 100, most: 20_480 };
+/** @type {Data} */
+const LARGE_OBJECT = { kind: 'big', files: 1, mebibytes: 1024 };
+
+/**
+ * A row between a tree and a bucket.
+ * @param {string} name
+ * @param {string} title
+ * @param {Data} data
+ * @param {'up' | 'again' | 'down'} way
+ * @param {readonly Target[]} targets
+ * @returns {Row}
+ */
+const served = (name, title, data, way, targets) => ({
+  ...{ name, title, data, targets, served: true },
+  job: 'copy',
+  medium: 'tmpfs',
+  proof: isBrought,
+  contenders: REQUESTS.flatMap((requests) => [
+    bringer('bulkhaul', way, requests),
+    bringer('s5cmd', way, requests),
+    bringer('rclone', way, requests),
+  ]),
+});
+
+/** @type {(than: string, faster: number) => Target[]} */
+const beside = (than, faster) => [
+  { of: 'bulkhaul sync, 16 requests', than: `${than}, 16 requests`, faster },
+  { of: 'bulkhaul sync, 64 requests', resident: 256 },
 ];
 
 /** @type {readonly Target[]} */
@@ -358,6 +393,11 @@ export const ROWS = [
     ],
     targets: [{ resident: 256 }],
   },
+  served('store-up', 'small files into a bucket, versitygw', OBJECTS, 'up', beside('s5cmd', 1.3)),
+  served('store-down', 'small files out of a bucket, versitygw', OBJECTS, 'down', beside('s5cmd', 1.3)),
+  served('store-again', 'small files that the bucket has, versitygw', OBJECTS, 'again', beside('rclone', 3)),
+  served('store-big-up', '1 GiB into a bucket, versitygw', LARGE_OBJECT, 'up', beside('s5cmd', 2)),
+  served('store-big-down', '1 GiB out of a bucket, versitygw', LARGE_OBJECT, 'down', beside('s5cmd', 2)),
   {
     name: 'spread',
     title: 'copy a tree of small files by several processes, tmpfs',

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { OTHER_CHECKOUT } from './contenders.js';
 import { describe, entriesRoom, generator, room, scaled } from './data.js';
 import { availableMemory, dropCaches, fileSystem, freeSpace, isExt4, isRoot, isTmpfs } from './machine.js';
+import { serve } from './server.js';
 import { verdict } from './statistics.js';
 
 /** @typedef {import('./rows.js').Row} Row */
@@ -92,6 +93,8 @@ export class Bench {
   /** Since inodes were freed on a disk. @type {boolean} */
   #freed = false;
   #names = 0;
+  /** The server of the row. @type {Awaited<ReturnType<typeof serve>> | undefined} */
+  #server;
 
   /**
    * @param {Settings} settings
@@ -115,6 +118,8 @@ export class Bench {
       if (error instanceof NotHere) return { ...empty, dash: error.message };
       throw error;
     } finally {
+      await this.#server?.close();
+      this.#server = undefined;
       // A failed row must not keep the others from being measured on a clean place.
       await this.#unmount();
     }
@@ -157,6 +162,11 @@ export class Bench {
     const copies = contenders.filter(({ measured }) => !measured.missing).length * rounds;
     const medium = await this.#medium(row, data, copies);
     const source = data && (await this.#source(row, data, medium));
+    if (row.served) {
+      const program = this.settings.peers.get('versitygw');
+      if (program === undefined) throw new NotHere('versitygw is not installed');
+      this.#server = await serve(program, medium.directory);
+    }
     const keeps = source !== undefined && this.#fits(medium.directory, source, copies);
     const already = row.job === 'again' && source ? await this.#copied(source, medium) : undefined;
     const leftovers = already === undefined ? [] : [already];
@@ -244,6 +254,7 @@ export class Bench {
     mkdirSync(temporary, { recursive: true });
     return {
       ...{ source, destination, temporary },
+      ...(this.#server && { endpoint: this.#server.endpoint }),
       threads: availableParallelism(),
       batch: row.data?.kind === 'flat' ? 1000 : 1,
       path: (program) => ours.get(program) ?? peers.get(program) ?? yardstick(program),

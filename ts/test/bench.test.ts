@@ -193,7 +193,18 @@ describe('rows', () => {
         'hash-copy-big',
         'verify-manifest',
       ],
-      ...['list', 'partition', 'spread', 'compare', 'remove'],
+      ...[
+        'list',
+        'partition',
+        'store-up',
+        'store-down',
+        'store-again',
+        'store-big-up',
+        'store-big-down',
+        'spread',
+        'compare',
+        'remove',
+      ],
       ...['compress-one', 'decompress-one', 'migrate-one', 'compress-many', 'decompress-many', 'migrate-many'],
       ...['compress-xz', 'compress-zstd'],
       ...['memory-1m-tree', 'memory-1m-flat', 'memory-10m-tree', 'memory-10m-flat', 'start'],
@@ -219,6 +230,7 @@ describe('rows', () => {
       temporary: '/t',
       threads: 2,
       batch: 1,
+      endpoint: 'http://e',
       path: (name: string) => name,
     };
     for (const contender of row.contenders ?? []) {

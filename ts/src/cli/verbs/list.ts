@@ -29,7 +29,7 @@ export class ListCommand extends StoreCommand {
       is gone on with by the same command, or \`resume\`: what it has hashed is not read again where size, time of
       modification and time of change are as they were (\`--no-journal\`: all is read).
 
-      \`s3://BUCKET/PREFIX\` lists names below it, in the order of their bytes, and with \`--json\` sizes and times.
+      A URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another, lists names below it, in the order of their bytes, and with \`--json\` sizes and times.
 
       Exit codes: 0 complete, 2 usage or nothing begun, 23 some entries are missing or could not be read, 24 some vanished
       or changed meanwhile, 130 interrupted.

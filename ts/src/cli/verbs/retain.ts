@@ -14,7 +14,7 @@ export class RetainCommand extends StoreCommand {
       Partitions are directories \`KEY=VALUE\`, wherever they stand in a path. In each directory that has some of \`--key\`, the
       last \`--keep\` of them stay, by their values: numbers are numbers (9 comes before 10, and 06 is 6), other values are
       in natural order, so dates are in theirs. The others go, with all that is in them. PLACE is a path or
-      \`s3://BUCKET/PREFIX\`.
+      \`s3://BUCKET/PREFIX\` or another URL that \`sync\` takes.
 
       \`--key year,month\` orders by both: the last months of all years. \`--within\` makes groups larger: what is below one
       partition of that key, in the order of all that stands between.
