@@ -28,6 +28,8 @@ import type {
   NativeUnpackOptions,
   NativeVerifyOptions,
   PathBytes,
+  StoreAccess,
+  StoreRequests,
 } from './native/options.js';
 import { ENGINE, libcOfNode } from './native/platform.js';
 
@@ -118,6 +120,10 @@ export interface StoresAddon {
   listStore(options: NativeStoreListOptions): NativeJob;
   /** Its report has `differences`. */
   compareStores(options: NativeStoreCompareOptions): NativeJob;
+  /** Packs to a URL. */
+  pack(options: NativePackOptions, access?: StoreAccess, requests?: StoreRequests): NativeJob;
+  /** Unpacks from a URL, lists or verifies. */
+  unpack(options: NativeUnpackOptions, access?: StoreAccess, requests?: StoreRequests): NativeJob;
   /** Removes what is old enough, or all that is there. */
   prune(options: NativePruneOptions): NativeJob;
   openFiles(options: NativeFilesOptions): NativeFiles;

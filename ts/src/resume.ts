@@ -194,7 +194,7 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   const all = {
     ...asked,
     ...rest,
-    ...((job.operation === 'sync' || job.operation === 'retain') && { environment }),
+    ...(ASKS.includes(job.operation) && { environment }),
     ...(job.operation === 'spread' && program && { program }),
     // What an earlier run has removed is not missing.
     ...(job.operation === 'remove' && { ignoreMissing: true }),
@@ -203,6 +203,9 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   };
   return PREPARE[job.operation](all);
 }
+
+/** Operations that may ask a store. */
+const ASKS: readonly Operation[] = ['sync', 'retain', 'pack', 'unpack'];
 
 /** Options as a journal has them: it was written from those of the operation, and its digests hold. */
 type Kept = Record<string, unknown>;

@@ -214,6 +214,12 @@ const CONVERSION = {
   memory: 'size',
   spillDirectory: 'path',
 } as const;
+const REACHING = {
+  store: 'store',
+  credentials: 'credentials',
+  environment: 'environment',
+  requests: 'requests',
+} as const;
 const SYNC = {
   ...RESOURCES,
   ...JOB,
@@ -423,6 +429,7 @@ const CALLS: Record<string, Call> = {
     kinds: {
       ...RESOURCES,
       ...JOB,
+      ...REACHING,
       source: 'path',
       destination: 'path',
       task: 'text list',
@@ -438,6 +445,7 @@ const CALLS: Record<string, Call> = {
     kinds: {
       ...RESOURCES,
       ...JOB,
+      ...REACHING,
       oneFileSystem: 'boolean',
       sources: 'paths',
       destination: 'path',

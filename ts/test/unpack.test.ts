@@ -1,5 +1,5 @@
 /** `bulkhaul unpack`: what comes back, judged by rsync; tars of others; hostile and damaged ones; lists and verdicts. */
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   existsSync,
@@ -13,10 +13,11 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { pack, unpack } from '../src/index.js';
 import { has, tarTree } from './rig/tree.js';
-import { jsonLines, run } from './rig.js';
+import { jsonLines, run, scratch } from './rig.js';
 
 /** What differs, as rsync sees it. */
 const differences = (left: string, right: string) =>
@@ -79,7 +80,15 @@ describe.skipIf(!has('rsync'))('what was packed comes back', () => {
 
   it.each([
     ['GNU tar', ['tar', '--format=posix', '--sparse', '--acls', '--xattrs', '-cf']],
-    ['GNU tar of old', ['tar', '--format=gnu', '--sparse', '-cf']],
+    [
+      'GNU tar, holes as of old',
+      ['tar', '--format=posix', '--sparse', '--sparse-version=0.0', '--acls', '--xattrs', '-cf'],
+    ],
+    [
+      'GNU tar, holes as later',
+      ['tar', '--format=posix', '--sparse', '--sparse-version=0.1', '--acls', '--xattrs', '-cf'],
+    ],
+    ['GNU tar of old', ['tar', '--format=gnu', '--sparse', '--label=old', '-cf']],
     ['GNU tar with gzip', ['tar', '--format=posix', '--acls', '--xattrs', '-czf']],
     ['bsdtar', ['bsdtar', '--format=pax', '--acls', '--xattrs', '-cf']],
   ])('of %s', async (name, [tool = '', ...words]) => {
@@ -214,6 +223,37 @@ it('a list has each entry once, and nothing is written', async () => {
   expect(plain.stdout.split('\n')).toEqual(expect.arrayContaining(['.f......... a b', '.d......... d/']));
   expect((await run(['unpack', '-n', 'out', 'back'], { cwd })).code).toBe(0);
   expect(existsSync(at('back'))).toBe(false);
+});
+
+/** Waits until something is there. */
+async function appears(path: string): Promise<void> {
+  while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+it('packing and unpacking go on where they were killed', async () => {
+  const cwd = scratch();
+  const at = (...names: string[]) => join(cwd, ...names);
+  mkdirSync(at('t'));
+  const names = Array.from({ length: 12 }, (_, number) => `file-${String(number).padStart(2, '0')}`);
+  for (const name of names) writeFileSync(at('t', name), name.repeat(30_000));
+  const killed = async (words: string[], first: string) => {
+    let gone = Promise.resolve();
+    const onStart = (child: ChildProcess) => {
+      gone = appears(at(first)).then(() => void child.kill('SIGKILL'));
+    };
+    const { code } = await run([...words, '--bwlimit', '300K', '-j', '1'], { cwd, onStart });
+    await gone;
+    expect(code).toBeNull();
+  };
+  const packing = ['pack', '--shard-size', '600k', 't/', 'out'];
+  await killed(packing, 'out/shard-00001.jsonl');
+  const packed = await run(packing, { cwd });
+  expect(packed).toMatchObject({ code: 0, stderr: expect.stringMatching(/skipped: .*unchanged/) });
+  await killed(['unpack', 'out', 'back'], 'back/file-00');
+  const unpacked = await run(['unpack', 'out', 'back'], { cwd });
+  expect(unpacked).toMatchObject({ code: 0, stderr: expect.stringMatching(/skipped: .*unchanged/) });
+  expect(readdirSync(at('back')).sort()).toEqual(names);
+  for (const name of names) expect(readFileSync(at('back', name), 'utf8')).toBe(name.repeat(30_000));
 });
 
 it('the library restores what it packed', async () => {

@@ -11,6 +11,7 @@
 pub mod event;
 pub mod options;
 pub mod report;
+pub mod shards;
 
 use std::sync::Arc;
 

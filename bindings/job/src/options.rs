@@ -6,6 +6,7 @@ use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources;
 use bulkhaul_engine::sweep::limit::MaxDelete;
+use bulkhaul_engine::walk::start::Root;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
@@ -14,6 +15,14 @@ use napi_derive::napi;
 pub struct Filter {
     pub style: String,
     pub rules: Vec<Buffer>,
+}
+
+/// One argument of a walk.
+#[napi(object, object_to_js = false)]
+pub struct Tree {
+    pub path: Buffer,
+    pub contents: bool,
+    pub follow: bool,
 }
 
 /// What is allowed in a second; absent or 0: no limit.
@@ -42,6 +51,19 @@ pub fn filter(given: Filter) -> Result<(FilterStyle, Vec<Vec<u8>>), String> {
     let styles = [("rsync", FilterStyle::Rsync), ("fnmatch", FilterStyle::Fnmatch)];
     let style = choice("filter", Some(&given.style), FilterStyle::Rsync, &styles)?;
     Ok((style, paths(given.rules)))
+}
+
+/// Arguments of a walk into the engine's form.
+pub fn roots(given: Vec<Tree>) -> Vec<Root> {
+    given
+        .into_iter()
+        .map(|tree| Root {
+            path: tree.path.into(),
+            follow: tree.follow,
+            contents: tree.contents,
+            pin: None,
+        })
+        .collect()
 }
 
 /// Paths into the engine's form.

@@ -8,17 +8,15 @@ mod copy;
 mod doctor;
 mod list;
 mod manifest;
-mod pack;
 mod partition;
 mod patch;
 mod remove;
-mod unpack;
 mod verify;
 
 use bulkhaul_engine::Algorithm;
 use bulkhaul_engine::walk::names::FilesFrom;
-use bulkhaul_engine::walk::start::Root;
-use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources};
+use bulkhaul_job::options::{Filter, JsLimits, Tree, choice, filter, max_delete, paths, resources, roots};
+pub use bulkhaul_job::shards::{PackOptions, UnpackOptions, pack_options, unpack_options};
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
@@ -28,20 +26,10 @@ pub use self::copy::{CopyOptions, copy_options};
 pub use self::doctor::{JsAnswer, JsProbe, answer, probe};
 pub use self::list::{ListOptions, list_options};
 pub use self::manifest::{ManifestOptions, manifest_options};
-pub use self::pack::{PackOptions, pack_options};
 pub use self::partition::{PartitionOptions, partition_options};
 pub use self::patch::{PatchOptions, patch_options};
 pub use self::remove::{RemoveOptions, remove_options};
-pub use self::unpack::{UnpackOptions, unpack_options};
 pub use self::verify::{VerifyOptions, verify_options};
-
-/// One argument of a walk.
-#[napi(object, object_to_js = false)]
-pub struct Tree {
-    pub path: Buffer,
-    pub contents: bool,
-    pub follow: bool,
-}
 
 /// A list of names.
 #[napi(object, object_to_js = false)]
@@ -70,16 +58,4 @@ fn hash_size(given: Option<i64>, default: u64) -> Result<u64, String> {
         None => Ok(default),
         Some(bytes) => u64::try_from(bytes).map_err(|_| format!("hashSize: {bytes} is not a number of bytes")),
     }
-}
-
-fn roots(given: Vec<Tree>) -> Vec<Root> {
-    given
-        .into_iter()
-        .map(|tree| Root {
-            path: tree.path.into(),
-            follow: tree.follow,
-            contents: tree.contents,
-            pin: None,
-        })
-        .collect()
 }

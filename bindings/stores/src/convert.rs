@@ -7,6 +7,7 @@ use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths,
 use bulkhaul_stores::prune::{self, Rule, Stays};
 use bulkhaul_stores::s3::Config;
 use bulkhaul_stores::session::{Retry, SessionOptions};
+use bulkhaul_stores::shards::Reach;
 use bulkhaul_stores::sync::options::{self as sync, Batch, Chosen, Compare, Conflict, Proof};
 use bulkhaul_stores::{compare, files, list};
 use bulkhaul_sys::Time;
@@ -202,6 +203,14 @@ fn requests(given: Option<StoreRequests>) -> Result<SessionOptions, String> {
             backoff: given.backoff.unwrap_or(default.retry.backoff),
             jitter: given.jitter.unwrap_or(default.retry.jitter),
         },
+    })
+}
+
+/// How the store of a job is reached. The error names the option.
+pub fn reach(given: Option<StoreAccess>, asked: Option<StoreRequests>) -> Result<Reach, String> {
+    Ok(Reach {
+        config: access(given)?,
+        session: requests(asked)?,
     })
 }
 

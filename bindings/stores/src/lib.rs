@@ -4,13 +4,14 @@ mod convert;
 mod files;
 
 use bulkhaul_engine::error::Refusal;
+use bulkhaul_job::shards::{PackOptions, UnpackOptions, pack_options, unpack_options};
 use bulkhaul_job::{Job, begin, refused};
-use bulkhaul_stores::{compare, files as stores, list, prune, sync};
+use bulkhaul_stores::{compare, files as stores, list, prune, shards, sync};
 use napi::Env;
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
 
-use convert::{PruneOptions, StoreCompareOptions, StoreListOptions, SyncOptions};
+use convert::{PruneOptions, StoreAccess, StoreCompareOptions, StoreListOptions, StoreRequests, SyncOptions};
 use files::{Files, FilesOptions};
 
 /// Checks the options and makes a job that syncs.
@@ -32,6 +33,32 @@ pub fn list_store(env: Env, options: StoreListOptions) -> Result<Job> {
 pub fn compare_stores(env: Env, options: StoreCompareOptions) -> Result<Job> {
     let options = convert::compare_options(options).map_err(Refusal::Usage);
     begin(env, options.and_then(compare::job))
+}
+
+/// Checks the options and makes a job that packs trees into shards below a URL.
+#[napi]
+pub fn pack(
+    env: Env,
+    options: PackOptions,
+    access: Option<StoreAccess>,
+    requests: Option<StoreRequests>,
+) -> Result<Job> {
+    let options = pack_options(options).and_then(|options| Ok((options, convert::reach(access, requests)?)));
+    let options = options.map_err(Refusal::Usage);
+    begin(env, options.and_then(|(options, reach)| shards::pack(options, reach)))
+}
+
+/// Checks the options and makes a job that unpacks shards below a URL, or a tar there, lists or verifies them.
+#[napi]
+pub fn unpack(
+    env: Env,
+    options: UnpackOptions,
+    access: Option<StoreAccess>,
+    requests: Option<StoreRequests>,
+) -> Result<Job> {
+    let options = unpack_options(options).and_then(|options| Ok((options, convert::reach(access, requests)?)));
+    let options = options.map_err(Refusal::Usage);
+    begin(env, options.and_then(|(options, reach)| shards::unpack(options, reach)))
 }
 
 /// Checks the options and makes a job that removes what is old enough, or all that is there.

@@ -12,6 +12,7 @@
 
 mod find;
 mod known;
+mod lines;
 mod order;
 mod read;
 mod run;
@@ -37,7 +38,7 @@ use crate::job::desk::{Desk, Phase};
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::pool::schedule::drive;
-use crate::records::shards::ShardDirectory;
+use crate::records::shards::{Depot, ShardDirectory, Shelf};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::records::survey::Survey;
 use crate::report::{Durability, Part, Parts, Report};
@@ -106,8 +107,17 @@ impl Default for PackOptions {
     }
 }
 
+/// Finds the store that shards go to, where that is no directory.
+pub type Find = Box<dyn FnOnce(&Arc<Desk>) -> Result<Arc<dyn Depot>, Refusal> + Send>;
+
 /// A job that packs. Checks the options; touches nothing.
 pub fn job(options: PackOptions) -> Result<Job, Refusal> {
+    job_to(options, None)
+}
+
+/// The same to a store that `find` finds; what `destination` says is for messages then. Shards and indexes are made in files
+/// without a name in the directory for temporary files, and go there when they are whole.
+pub fn job_to(options: PackOptions, find: Option<Find>) -> Result<Job, Refusal> {
     let process = process::process();
     let staff = Staff::of(options.jobs, process.processors)?;
     path::check(&options.destination)?;
@@ -139,6 +149,7 @@ pub fn job(options: PackOptions) -> Result<Job, Refusal> {
         filter: Selection::of(options.filter.as_ref())?,
         codec,
         mode: 0o666 & !process.umask,
+        find,
         options,
     };
     let resources = pack.options.resources;
@@ -169,6 +180,7 @@ fn check_names(roots: &[Root]) -> Result<(), Refusal> {
 /// One packed tree with its checked options.
 struct Pack {
     options: PackOptions,
+    find: Option<Find>,
     staff: Staff,
     roots: Vec<Root>,
     filter: Selection,
@@ -178,8 +190,22 @@ struct Pack {
 
 impl Pack {
     /// The directory that the shards go to, made where it is not there.
-    fn place(&self, desk: &Desk) -> Result<Place, Refusal> {
+    fn place(&self, depot: Option<&Arc<dyn Depot>>, desk: &Desk) -> Result<Place, Refusal> {
         let path = &self.options.destination;
+        let stager = Stager::new();
+        if let Some(depot) = depot {
+            let scratch = self.options.spill_directory.as_deref().unwrap_or(b".");
+            let directory = open_directory_path(scratch, Follow::Yes);
+            return Ok(Place {
+                directory: directory
+                    .map_err(|errno| Refusal::NoStart(format!("{}: {}", show(scratch), describe(errno))))?,
+                path: path.clone(),
+                depot: Some(Arc::clone(depot)),
+                codec: self.codec,
+                mode: self.mode,
+                stager,
+            });
+        }
         let refused = |errno| Refusal::NoDestination(format!("{}: {}", show(path), describe(errno)));
         let open = || open_directory_path(path, Follow::Yes);
         let directory = match open() {
@@ -194,12 +220,12 @@ impl Pack {
             }
             opened => opened.map_err(refused)?,
         };
-        let stager = Stager::new();
         leftovers::clear_files(&directory, Side::Destination(0), stager, desk)
             .map_err(|fault| Refusal::NoDestination(format!("{}: {}", show(path), fault.kind())))?;
         Ok(Place {
             directory,
             path: path.clone(),
+            depot: None,
             codec: self.codec,
             mode: self.mode,
             stager,
@@ -211,6 +237,7 @@ impl Pack {
         desk: &Arc<Desk>,
         (sorters, sorted): (&Sorters, &mut Sorted),
         (next, known): (Next, Option<Known>),
+        depot: Option<&Arc<dyn Depot>>,
     ) -> Result<Parts, Refusal> {
         desk.enter(Phase::Copying);
         let (bases, teller) = (Bases::open(&self.roots)?, self.teller(desk));
@@ -229,7 +256,7 @@ impl Pack {
         if self.options.dry_run {
             return self.rehearse((teller, &bases), &mut cutter, (next.shard, suffix));
         }
-        let place = Arc::new(self.place(desk)?);
+        let place = Arc::new(self.place(depot, desk)?);
         let run = Run::new((desk, teller), &place, (&bases, cutter), next);
         let (_, most, _) = Budget::share(desk.counters.len());
         let workers = self.staff.steady(most);
@@ -280,15 +307,22 @@ impl Pack {
 }
 
 impl Work for Pack {
-    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+    fn run(mut self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        let find = self.find.take();
         let options = &self.options;
-        let there = ShardDirectory::open(&options.destination, desk)?;
+        let depot = find.map(|find| find(desk)).transpose()?;
+        let there = match &depot {
+            Some(depot) => Some(ShardDirectory::of(Arc::clone(depot) as Arc<dyn Shelf>, desk)?),
+            None => ShardDirectory::open(&options.destination, desk)?,
+        };
         let (next, known) = there.map_or(Ok((Next::default(), None)), |there| {
             let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, 1);
             Known::read(&there, &sorters.counted(desk.steps()), desk)
         })?;
         let mut used = options.in_use.clone();
-        used.push(options.destination.clone());
+        if depot.is_none() {
+            used.push(options.destination.clone());
+        }
         let survey = Survey {
             roots: &self.roots,
             filter: &self.filter,
@@ -303,7 +337,7 @@ impl Work for Pack {
         let (mut parts, by_path) = (Parts::default(), known.is_some());
         let look = |_: Option<&Output>| Ok(Finder::new(desk, InUse::of(&used), by_path));
         let mut report = survey.run(desk, look, |sorters, sorted, _| {
-            parts = self.pack(desk, (sorters, sorted), (next, known))?;
+            parts = self.pack(desk, (sorters, sorted), (next, known), depot.as_ref())?;
             Ok(())
         })?;
         report.parts = Some(parts);

@@ -13,6 +13,7 @@
 mod archive;
 mod plan;
 mod rehearse;
+mod tape;
 mod tell;
 mod tree;
 mod words;
@@ -25,9 +26,11 @@ use bulkhaul_formats::shards;
 use bulkhaul_formats::shards::{Line, Packed};
 use bulkhaul_sys::Kind;
 
-use self::archive::Archives;
+use self::archive::{Archives, Opened};
+pub use self::archive::{Find, Place};
 use self::plan::{Chosen, Plan};
 use self::rehearse::Rehearsal;
+use self::tape::Tape;
 use self::tell::Teller;
 use self::tree::{Hand, Tree};
 pub use self::words::Task;
@@ -47,6 +50,8 @@ use crate::tree::path;
 
 /// Entries that a worker takes at once.
 const BATCH_ENTRIES: usize = 64;
+/// What lies between two entries is read too, where it is no more.
+const GAP_BYTES: u64 = 64 * 1024;
 /// Bytes of an archive that they have together, about.
 const BATCH_BYTES: u64 = 1024 * 1024;
 
@@ -94,19 +99,30 @@ impl Default for UnpackOptions {
 
 /// A job that unpacks, lists or verifies. Checks the options; touches nothing.
 pub fn job(options: UnpackOptions) -> Result<Job, Refusal> {
+    job_from(options, None)
+}
+
+/// The same of archives that lie where `find` says; what `archive` says is for messages then.
+pub fn job_from(options: UnpackOptions, find: Option<Find>) -> Result<Job, Refusal> {
     let staff = Staff::of(options.jobs, process::process().processors)?;
     path::check(&options.archive)?;
     if let Task::Into(target) = &options.task {
         path::check(target)?;
     }
     let chosen = Chosen::of(&options.only)?;
-    let unpack = Unpack { options, staff, chosen };
+    let unpack = Unpack {
+        options,
+        find,
+        staff,
+        chosen,
+    };
     let resources = unpack.options.resources;
     Job::new(staff.most(), unpack).within(resources)
 }
 
 struct Unpack {
     options: UnpackOptions,
+    find: Option<Find>,
     staff: Staff,
     chosen: Chosen,
 }
@@ -184,21 +200,26 @@ impl Run<'_> {
 
     fn work(&self, counters: &Counters) -> Result<(), Refusal> {
         let mut hand = self.tree.map(|tree| tree.hand(self.desk, counters));
-        let mut digest = Hashers::new(&[Algorithm::Blake3]);
+        let (mut digest, mut reader) = (Hashers::new(&[Algorithm::Blake3]), None);
         loop {
             let batch = self.batch()?;
             if batch.is_empty() {
                 return Ok(());
             }
-            for (packed, meets) in batch {
+            let until = until(&batch);
+            for ((packed, meets), until) in batch.into_iter().zip(until) {
                 if self.desk.cancel.is_draining() || !self.desk.may_begin() {
                     return Ok(());
                 }
-                match self.entry((&packed, meets), hand.as_mut(), &mut digest) {
+                match self.entry((&packed, meets, until), hand.as_mut(), &mut digest, &mut reader) {
                     Ok(Some(done)) => self.record(counters, &packed, &done),
                     // Further names and directories have their turn later.
                     Ok(None) => {}
-                    Err(Stopped::Fault(fault)) => self.failed(counters, &packed, &fault),
+                    Err(Stopped::Fault(fault)) => {
+                        // Where it stands is not known any more.
+                        reader = None;
+                        self.failed(counters, &packed, &fault);
+                    }
                     Err(Stopped::Aborted) => return Ok(()),
                 }
             }
@@ -207,9 +228,10 @@ impl Run<'_> {
 
     fn entry(
         &self,
-        (packed, meets): (&Packed, bool),
+        (packed, meets, until): (&Packed, bool, u64),
         hand: Option<&mut Hand<'_>>,
         digest: &mut Hashers,
+        reader: &mut Option<(Arc<Opened>, Tape)>,
     ) -> Result<Option<Done>, Stopped> {
         if let Some(rehearsal) = self.rehearsal {
             return Ok(Some(rehearsal.entry(packed, meets)?));
@@ -224,17 +246,28 @@ impl Run<'_> {
         if self.options.task == Task::List {
             return Ok(Some(told(Outcome::Listed)));
         }
-        let archive = self.archives.get(&packed.shard)?;
+        let mut hand = hand;
+        if let Some(hand) = hand.as_deref_mut()
+            && let Some(done) = hand.further_name(packed)?
+        {
+            return Ok(Some(done));
+        }
+        let archive = self.archives.of(packed)?;
         if self.options.task == Task::Verify && archive.is_proved {
             return Ok(Some(told(Outcome::Same)));
         }
-        let entry = archive.header(packed)?;
+        let (archive, tape) = match reader.take() {
+            Some(open) if Arc::ptr_eq(&open.0, &archive) => reader.insert(open),
+            _ => reader.insert((Arc::clone(&archive), archive.tape())),
+        };
+        tape.until(until);
+        let entry = archive.header(tape, packed)?;
         let Some(hand) = hand else {
-            let found = archive.content(&entry, digest, self.desk, &mut |_, _| Ok(()))?;
+            let found = archive.content((tape, &entry), digest, self.desk, &mut |_, _| Ok(()))?;
             compare(packed, &entry.header, &found)?;
             return Ok(Some(told(Outcome::Same)));
         };
-        hand.entry(packed, &archive, &entry, digest)
+        hand.entry(packed, (archive, tape), &entry, digest)
     }
 
     fn record(&self, counters: &Counters, packed: &Packed, done: &Done) {
@@ -255,6 +288,21 @@ impl Run<'_> {
     }
 }
 
+/// For each entry of a batch, up to where those lie that come right after it in its archive.
+fn until(batch: &[(Packed, bool)]) -> Vec<u64> {
+    let mut ends: Vec<u64> = Vec::with_capacity(batch.len());
+    for (packed, _) in batch.iter().rev() {
+        let end = packed.offset.saturating_add(packed.length);
+        let next = batch.len() - ends.len();
+        let goes_on = batch
+            .get(next)
+            .is_some_and(|(next, _)| next.shard == packed.shard && next.offset.saturating_sub(end) <= GAP_BYTES);
+        ends.push(ends.last().copied().filter(|_| goes_on).unwrap_or(end));
+    }
+    ends.reverse();
+    ends
+}
+
 impl Unpack {
     /// Where the content of a compressed archive goes.
     fn scratch(&self) -> Vec<u8> {
@@ -266,14 +314,15 @@ impl Unpack {
 }
 
 impl Work for Unpack {
-    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+    fn run(mut self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
         desk.enter(Phase::Scanning);
         let (_, most, _) = Budget::share(desk.counters.len());
         let workers = self.staff.steady(most);
         desk.staff(workers);
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 4).counted(desk.steps());
-        let mut archives = Archives::open(&options.archive, self.scratch(), desk)?;
+        let mut archives = Archives::open(&options.archive, self.find.take(), self.scratch(), desk)?;
+        let options = &self.options;
         let rehearsal = match &options.task {
             Task::Into(target) if options.dry_run => Some(Rehearsal::open(target)?),
             Task::Into(_) | Task::List | Task::Verify => None,
@@ -291,7 +340,7 @@ impl Work for Unpack {
         let teller = Teller {
             desk,
             entries: options.entry_events,
-            source: archives.path(),
+            archives: &archives,
             target: options.task.target(),
         };
         let mut entries = plan.entries;
@@ -322,7 +371,7 @@ impl Work for Unpack {
         }
         if let Some(tree) = &tree {
             desk.enter(Phase::Closing);
-            tree.close((&archives, teller), &sorters, desk)?;
+            tree.close(teller, &sorters, desk)?;
         }
         let sync = if tree.is_some() {
             Durability::All

@@ -10,11 +10,12 @@ use bulkhaul_engine::ArchiveFormat;
 use bulkhaul_engine::pack::{self, PackOptions};
 use bulkhaul_engine::unpack::{self, Task, UnpackOptions};
 use bulkhaul_engine::walk::start::Root;
+use bulkhaul_formats::tar::{self, Header, What};
 use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use proptest::prelude::*;
 
 use crate::rig::fault::{again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say};
-use crate::rig::{Copied, Scratch, Tree, has_staging, must, run};
+use crate::rig::{Copied, Scratch, Tree, content, has_staging, must, run};
 
 fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
@@ -280,6 +281,95 @@ fn dies_at_every_call() {
         });
         println!("{from}: {} of {} points tried", points.len(), calls.len());
         assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+/// Damage in a compressed shard costs what is in its own frame.
+#[test]
+fn a_damaged_frame_costs_its_own_entries() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    for seed in 0..12_u8 {
+        source.file(format!("{seed:02}"), content(seed, 300_000 + usize::from(seed)));
+    }
+    for (name, format) in [("zstd", ArchiveFormat::Zstd), ("bgzf", ArchiveFormat::Bgzf)] {
+        let at = scratch.at(name);
+        pack(source.path(), &at, |options| options.compression = Some(format)).complete();
+        let shard = shards(&at).pop().unwrap();
+        let mut bytes = fs::read(&shard).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        fs::write(&shard, bytes).unwrap();
+        for jobs in [1, 3] {
+            let back = Tree::new(scratch.at(&format!("back-{name}-{jobs}")));
+            let done = unpack(&at, back.path(), |options| options.jobs = jobs).incomplete();
+            let (failed, there) = (done.report.failures.len(), back.names().len());
+            assert!((1..=4).contains(&failed) && there == 12 - failed, "{done:?}");
+            for name in back.names() {
+                assert_eq!(back.read(&name), source.read(&name), "{name}");
+            }
+        }
+        let verified = unpack(&at, source.path(), |options| options.task = Task::Verify).incomplete();
+        assert!(verified.report.failures.len() <= 5, "{verified:?}");
+    }
+}
+
+/// Names that lead out, links that do, and entries that are something else than before.
+fn hostile() -> impl Strategy<Value = Vec<(Vec<u8>, What)>> {
+    let part = prop::sample::select(vec!["a", "b", "..", ".", "", "outside", "victim"]);
+    let path = (any::<bool>(), prop::collection::vec(part, 1..4));
+    let path = path.prop_map(|(absolute, parts)| {
+        let path = parts.join("/");
+        if absolute { format!("/{path}") } else { path }.into_bytes()
+    });
+    let text = prop::sample::select(vec!["..", "../outside", "a", "/", "../../outside/victim", "b/.."]);
+    let what = prop_oneof![
+        3 => Just(What::File),
+        1 => Just(What::Directory),
+        2 => text.prop_map(|text| What::Symlink(text.into())),
+        2 => path.clone().prop_map(What::Link),
+        1 => Just(What::Fifo),
+    ];
+    prop::collection::vec((path, what), 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if exhaustive() { 4096 } else { 64 }))]
+
+    /// Whatever an archive says, nothing outside of the target is there, changed or gone, and all is accounted for.
+    #[test]
+    fn nothing_leads_out(entries in hostile(), hits in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 0..3)) {
+        let scratch = Scratch::new();
+        let outside = scratch.tree("outside");
+        outside.file("victim", "mine");
+        let mut archive = Vec::new();
+        for (path, what) in entries {
+            let mut header = Header::new(path, what);
+            (header.mode, header.size) = (0o644, if header.what == What::File { 6 } else { 0 });
+            tar::write(&header, &mut archive);
+            if header.size > 0 {
+                archive.extend_from_slice(b"theirs");
+                archive.resize(archive.len().next_multiple_of(tar::BLOCK), 0);
+            }
+        }
+        archive.extend_from_slice(&tar::END);
+        for (index, value) in hits {
+            let at = index.index(archive.len());
+            archive[at] = value;
+        }
+        fs::write(scratch.at("evil.tar"), archive).unwrap();
+        let before = facts(outside.path());
+        for jobs in [1, 2] {
+            let job = unpack::job(unpacking(&scratch.at("evil.tar"), &scratch.at("target"), |options| {
+                (options.jobs, options.owner, options.entry_events) = (jobs, false, false);
+            }));
+            let report = job.unwrap().run().unwrap();
+            prop_assert!(report.accounted);
+            prop_assert_eq!(facts(outside.path()), before.clone());
+            let mut names: Vec<_> = fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            prop_assert_eq!(names, ["evil.tar", "outside", "target"]);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Object stores as entries and bytes, and what is done between them and local trees.
 //!
 //! ```text
-//! sync   compare   prune   list   files        the operations: none runs another
+//! sync   compare   prune   list   files   shards   the operations: none runs another
 //!   ├── join ┘       └── sweep                 two listings side by side; what is to be removed
 //!   └────────────────┴── location              what a URL or a path names
 //!                 └── s3   azure   local   sftp   rclone   memory      one store each
@@ -35,6 +35,7 @@ pub mod rclone;
 pub mod s3;
 pub mod session;
 pub mod sftp;
+pub mod shards;
 pub mod store;
 pub mod sweep;
 pub mod sync;

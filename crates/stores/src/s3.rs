@@ -478,6 +478,17 @@ impl Store for S3 {
         )?))
     }
 
+    fn range(&self, entry: &Entry, from: u64, bytes: u64) -> Result<Bytes, Stopped> {
+        let bytes = bytes.min(entry.size.saturating_sub(from));
+        if bytes == 0 {
+            return Ok(Bytes::new());
+        }
+        let request = content::range(&self.key(Operation::Read, &entry.key)?, entry, from, bytes);
+        let answer = self.ask(Operation::Read, &request)?;
+        let part = content::ranged(&answer, entry, from, bytes);
+        Ok(part.map_err(|wrong| fault(Operation::Read, self.side, &wrong))?)
+    }
+
     fn part_bytes(&self, size: u64) -> u64 {
         let least = size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20);
         self.session.options.part.max(least)

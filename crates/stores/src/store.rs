@@ -10,7 +10,7 @@ use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_sys::Time;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 
 use crate::session::Lease;
@@ -153,6 +153,25 @@ pub trait Store: Send + Sync {
 
     /// Begins to read an entry that a listing has told.
     fn read<'s>(&'s self, entry: &Entry) -> Result<Box<dyn Reading + 's>, Stopped>;
+
+    /// So many bytes of an entry that a listing or a question has told, from a byte on; fewer: it ends before. Where a store
+    /// can't read from the middle, it is read from its beginning.
+    fn range(&self, entry: &Entry, from: u64, bytes: u64) -> Result<Bytes, Stopped> {
+        let (end, mut at) = (from.saturating_add(bytes), 0);
+        let (mut reading, mut all) = (self.read(entry)?, BytesMut::new());
+        while at < end
+            && let Some(part) = reading.next(self.part_bytes(entry.size))?
+        {
+            let cut = |byte: u64| {
+                usize::try_from(byte.saturating_sub(at))
+                    .unwrap_or(usize::MAX)
+                    .min(part.bytes.len())
+            };
+            all.extend_from_slice(&part.bytes[cut(from)..cut(end)]);
+            at += part.bytes.len() as u64;
+        }
+        Ok(all.freeze())
+    }
 
     /// Bytes of a part of a content of this size.
     fn part_bytes(&self, size: u64) -> u64;

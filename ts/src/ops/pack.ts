@@ -7,7 +7,7 @@
  */
 import type { PathLike } from '../names.js';
 import type { NativePackOptions } from '../native/options.js';
-import { loadAddon } from '../native.js';
+import { loadAddon, loadStores } from '../native.js';
 import {
   each,
   type Fields,
@@ -26,32 +26,35 @@ import {
   whole,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching, wholePlace } from './places.js';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
-export type MappedPackOptions = Given<Omit<NativePackOptions, 'entryEvents' | 'dryRun'>> & JobOptions;
+export type MappedPackOptions = Given<Omit<NativePackOptions, 'entryEvents' | 'dryRun'>> & JobOptions & Reaching;
 
 /** Options of `pack`. */
 export interface PackOptions
   extends JobOptions,
+    Reaching,
     Omit<
       NativePackOptions,
       'sources' | 'filter' | 'destination' | 'inUse' | 'spillDirectory' | 'entryEvents' | 'dryRun'
     > {
   /** `DIR/`: what is in it, by names relative to it, which only one source can be; `DIR`: the entry itself, by names that begin with its own. */
   sources: PathLike | PathLike[];
-  /** The directory that the shards go to. It is made where it is not there; one that has shards gets further ones with what is new or has changed. */
+  /** The directory that the shards go to, or `s3://BUCKET/PREFIX`. It is made where it is not there; one that has shards gets further ones with what is new or has changed. */
   destination: PathLike;
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
   /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */
   inUse?: PathLike[];
-  /** A directory for temporary files without a name, for trees that memory should not hold. Default: memory is used. */
+  /** A directory for temporary files without a name, for trees that memory should not hold, and for shards that go to a URL. Default: memory is used, and the working directory. */
   spillDirectory?: PathLike;
 }
 
 const FIELDS: Fields<PackOptions> = {
   ...RESOURCES,
   ...JOB,
+  ...REACHING,
   oneFileSystem: SELECTION.oneFileSystem,
   sources: paths,
   destination: path,
@@ -94,6 +97,10 @@ export async function preparePack(options: MappedPackOptions): Promise<Prepared>
   const {
     signal: _,
     journal: settings,
+    store,
+    credentials,
+    environment,
+    requests,
     sources,
     destination,
     filter,
@@ -102,16 +109,21 @@ export async function preparePack(options: MappedPackOptions): Promise<Prepared>
     entries,
     ...rest
   } = options;
-  const journal = await journalFor('pack', options);
+  const place = plainPlace(placeText(destination, 'the destination'));
+  const access = await accessTo(place, store, { environment, credentials });
+  const asked: MappedPackOptions = { ...options, destination: wholePlace(place) };
+  const journal = await journalFor('pack', asked);
   const used = [...inUse, ...(settings && !rest.dryRun ? [settings.directory] : []), ...(journal?.files ?? [])];
   const native: NativePackOptions = {
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
-    destination: pathBytes(pathText(destination, 'the destination')),
+    destination: pathBytes(place),
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return prepared(journal, async () => (await loadAddon()).pack(native));
+  return prepared(journal, async () =>
+    access ? (await loadStores()).pack(native, access, requests) : (await loadAddon()).pack(native),
+  );
 }

@@ -56,6 +56,22 @@ export function wholePlace(place: string): string {
   return isUrl(place) || place.startsWith('/') ? place : `${process.cwd()}/${place}`;
 }
 
+/** A place on this machine as a path; a URL stays. */
+export function plainPlace(place: string): string {
+  return isHere(place) ? place.replace(/^file:(?:\/\/)?(?=\/)/i, '') : place;
+}
+
+/** How the store of one place is reached. */
+export interface Reaching extends Asking {
+  /** How the store of a URL is reached. Default: as `environment` says. */
+  store?: StoreSettings;
+  /** How requests go. Default: as `StoreRequests` has it. */
+  requests?: StoreRequests;
+}
+
+/** Fields of `Reaching`. */
+export const REACHING: Fields<Reaching> = { store: STORE, requests: REQUESTS, ...ASKING };
+
 /** Access to the store of a place; undefined: whoever reaches it needs to be told nothing. */
 export async function accessTo(
   place: string,

@@ -7,7 +7,7 @@
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import type { NativeUnpackOptions } from '../native/options.js';
-import { loadAddon } from '../native.js';
+import { loadAddon, loadStores } from '../native.js';
 import {
   boolean,
   each,
@@ -23,15 +23,17 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching, wholePlace } from './places.js';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
-export type MappedUnpackOptions = Given<Omit<NativeUnpackOptions, 'entryEvents' | 'dryRun'>> & JobOptions;
+export type MappedUnpackOptions = Given<Omit<NativeUnpackOptions, 'entryEvents' | 'dryRun'>> & JobOptions & Reaching;
 
 /** Options of `unpack`. */
 export interface UnpackOptions
   extends JobOptions,
+    Reaching,
     Omit<NativeUnpackOptions, 'source' | 'destination' | 'only' | 'spillDirectory' | 'entryEvents' | 'dryRun'> {
-  /** A directory of shards, or a tar file, which may be compressed. */
+  /** A directory of shards, or a tar file, which may be compressed; either may be a URL, `s3://BUCKET/PREFIX`. */
   source: PathLike;
   /** The directory that entries go to; made where it is not there. Default: none; needed by the task `unpack`, and by no other. */
   destination?: PathLike;
@@ -44,6 +46,7 @@ export interface UnpackOptions
 const FIELDS: Fields<UnpackOptions> = {
   ...RESOURCES,
   ...JOB,
+  ...REACHING,
   source: path,
   destination: path,
   task: text,
@@ -73,20 +76,31 @@ export function unpack(options: UnpackOptions): Job {
 
 /** The same, not begun yet. */
 export async function prepareUnpack(options: MappedUnpackOptions): Promise<Prepared> {
-  const { signal: _, journal: __, source, destination, only, spillDirectory, entries, ...rest } = options;
+  const { signal: _, journal: __, store, credentials, environment, requests, ...given } = options;
+  const { source, destination, only, spillDirectory, entries, ...rest } = given;
   const task = rest.task ?? 'unpack';
   if ((task === 'unpack') !== (destination !== undefined)) {
     const what = task === 'unpack' ? 'a destination is needed' : `nothing goes to a destination with the task ${task}`;
     throw new BulkhaulError('USAGE', `destination: ${what}`);
   }
-  const journal = await journalFor('unpack', options);
+  const place = plainPlace(placeText(source, 'the source'));
+  const access = await accessTo(place, store, { environment, credentials });
+  const target = destination === undefined ? undefined : pathText(destination, 'the destination');
+  const asked: MappedUnpackOptions = {
+    ...options,
+    source: wholePlace(place),
+    ...(target !== undefined && { destination: wholePlace(target) }),
+  };
+  const journal = await journalFor('unpack', asked);
   const native: NativeUnpackOptions = {
     ...rest,
-    source: pathBytes(pathText(source, 'the source')),
-    ...(destination !== undefined && { destination: pathBytes(pathText(destination, 'the destination')) }),
+    source: pathBytes(place),
+    ...(target !== undefined && { destination: pathBytes(target) }),
     ...(only && only.length > 0 && { only: only.map((path) => pathBytes(pathText(path, 'a path'))) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return prepared(journal, async () => (await loadAddon()).unpack(native));
+  return prepared(journal, async () =>
+    access ? (await loadStores()).unpack(native, access, requests) : (await loadAddon()).unpack(native),
+  );
 }

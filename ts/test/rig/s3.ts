@@ -81,6 +81,8 @@ export class S3 {
   >();
   /** All requests, as `METHOD URL`. */
   readonly asked: string[] = [];
+  /** Stretches of objects that were asked for. */
+  readonly ranges: { key: string; bytes: number }[] = [];
   /** What goes wrong. */
   plan: (ask: Ask) => Fault | undefined = () => undefined;
   readonly #settings: Required<Omit<S3Settings, 'tls'>>;
@@ -214,6 +216,7 @@ export class S3 {
     const condition = header(request, 'if-match');
     if (condition !== '' && condition !== `"${found.etag}"`) return refuse(response, 412, 'PreconditionFailed');
     const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(header(request, 'range')) ?? [];
+    if (from !== undefined) this.ranges.push({ key, bytes: Number(to) - Number(from) + 1 });
     const { 'x-amz-checksum-crc64nvme': crc, ...metadata } = found.headers;
     const headers: Record<string, string> = {
       ...metadata,

@@ -11,11 +11,11 @@ use bulkhaul_formats::shards::{self, Line};
 use bulkhaul_sys::{self as sys, AsFd as _, Kind};
 
 use super::known::Next;
+use super::lines::Lines;
 use super::order::{Batch, Cutter, Item, of_key};
 use super::read::{Bases, Leader, Made, Reader, Seen};
 use super::shard::{Done, Place, Shard, encode, written};
 use super::tell::{Teller, outcome_of};
-use crate::bytes::output::Output;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::Outcome;
 use crate::error::{Failure, Fault, Refusal, Stopped, describe};
@@ -429,6 +429,9 @@ impl<'r> Run<'r> {
             self.desk.enter(Phase::Closing);
             state((self.place, self.desk), self.next.state, &all, removed)?;
         }
+        if self.place.depot.is_some() {
+            return Ok(parts);
+        }
         let _syncing = self.desk.syncing();
         let synced = sys::sync_file_system(self.place.directory.as_fd());
         synced.map_err(|errno| Refusal::Output(format!("{}: {}", show(&self.place.path), describe(errno))))?;
@@ -444,18 +447,32 @@ fn state(
     removed: Option<(Sorted, Sorters)>,
 ) -> Result<(), Refusal> {
     let (name, sums) = shards::state_names(number);
-    let mut line = Vec::new();
-    let mut output = Output::create(&join(&place.path, &sums), place.mode, desk)?;
-    for shard in all {
-        for digest in &shard.digests {
-            digest.write_hex(&mut line);
-            line.extend_from_slice(&[b"  ", &shard.name[..], b"\n"].concat());
+    let counters = &desk.counters[0];
+    let failed = |name: &[u8], stopped| match stopped {
+        Stopped::Fault(fault) => {
+            Refusal::Output(Failure::new(&fault, join(&place.path, name), Kind::File, None).message)
         }
-    }
-    output.write(&line)?;
-    output.finish()?;
-    let mut output = Output::create(&join(&place.path, &name), place.mode, desk)?;
-    line.clear();
+        Stopped::Aborted => Refusal::Output(format!("{}: it was told to stop", show(&join(&place.path, name)))),
+    };
+    let write = || -> Result<(), Stopped> {
+        let (mut output, mut line) = (Lines::begin(place, &sums, desk)?, Vec::new());
+        for shard in all {
+            for digest in &shard.digests {
+                digest.write_hex(&mut line);
+                line.extend_from_slice(&[b"  ", &shard.name[..], b"\n"].concat());
+            }
+        }
+        output.write(&line)?;
+        output.finish(desk, counters)
+    };
+    write().map_err(|stopped| failed(&sums, stopped))?;
+    let mut output = Lines::begin(place, &name, desk).map_err(|fault| failed(&name, fault.into()))?;
+    let put = |output: &mut Lines, line: &mut Vec<u8>| {
+        let written = output.write(line).map_err(|fault| failed(&name, fault.into()));
+        line.clear();
+        written
+    };
+    let mut line = Vec::new();
     shards::head(&mut line);
     for shard in all {
         shards::write(&Line::Shard(shard.clone()), &mut line);
@@ -463,13 +480,12 @@ fn state(
     if let Some((mut removed, sorters)) = removed {
         while let Some((key, _)) = removed.next().map_err(|errno| sorters.refusal(errno))? {
             shards::write(&Line::Removed(of_key(key)), &mut line);
-            output.write(&line)?;
-            line.clear();
+            put(&mut output, &mut line)?;
         }
     }
     shards::write(&Line::State(number, all.len() as u64), &mut line);
-    output.write(&line)?;
-    output.finish().map(drop)
+    put(&mut output, &mut line)?;
+    output.finish(desk, counters).map_err(|stopped| failed(&name, stopped))
 }
 
 /// The link that the first one of a batch goes on with, if it is none of its own.

@@ -14,13 +14,15 @@ use bulkhaul_formats::shards::{self, Line};
 use bulkhaul_formats::tar;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
 
-use crate::bytes::output::{Output, give_mode};
+use super::lines::Lines;
+use crate::bytes::output::{give_mode, unnamed_file};
 use crate::bytes::proof::{forget, read_back};
 use crate::entry::{KINDS, Outcome, kind_index};
-use crate::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
+use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
+use crate::records::shards::{Depot, TAKEN};
 use crate::report::counters::Counters;
-use crate::tree::path::{c_string, join};
+use crate::tree::path::c_string;
 use crate::tree::staging::{Stager, Staging, appear};
 
 /// How often the medium is to have written down what was begun, in bytes.
@@ -28,9 +30,12 @@ const WRITE_BACK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where shards go.
 pub struct Place {
-    /// The directory, and its path for messages.
+    /// The directory, or one for files without a name that go to a store when they are whole.
     pub directory: OwnedFd,
+    /// Its path, or that of the store, for messages.
     pub path: Vec<u8>,
+    /// The store.
+    pub depot: Option<Arc<dyn Depot>>,
     /// How they are compressed.
     pub codec: Option<Codec>,
     /// Permission bits.
@@ -80,9 +85,10 @@ impl Tally {
 pub struct Shard {
     place: Arc<Place>,
     name: CString,
-    staging: Staging,
+    /// None: it goes to a store.
+    staging: Option<Staging>,
     file: OwnedFd,
-    index: Output,
+    index: Lines,
     line: Vec<u8>,
     state: u64,
     /// Bytes in the file, and bytes of the tar.
@@ -114,27 +120,20 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
     Fault::new(operation, Side::Destination(0), errno)
 }
 
-/// The fault of an index that can't be written.
-fn of_index(refusal: &Refusal) -> Fault {
-    Fault {
-        operation: Operation::Write,
-        side: Side::Destination(0),
-        cause: Cause::Answered("index", refusal.to_string()),
-    }
-}
-
 impl Shard {
     /// Number `number` of all, which belongs to this state.
     pub fn begin(place: &Arc<Place>, (number, state): (u64, u64), desk: &Arc<Desk>) -> Result<Self, Fault> {
         let name = shards::name(number, place.suffix());
-        let index = join(&place.path, &shards::index_name(number));
-        let index = Output::create(&index, place.mode, desk).map_err(|refusal| of_index(&refusal))?;
-        let name = c_string(&name).map_err(|errno| fault(Operation::Create, errno))?;
-        let create = |name: &std::ffi::CStr| sys::create_file(place.directory.as_fd(), name);
-        let (file, staging) = place
-            .stager
-            .stage(&name, create)
-            .map_err(|errno| fault(Operation::Create, errno))?;
+        let index = Lines::begin(place, &shards::index_name(number), desk)?;
+        let create = |errno| fault(Operation::Create, errno);
+        let name = c_string(&name).map_err(create)?;
+        let (file, staging) = if place.depot.is_some() {
+            (unnamed_file(&place.directory).map_err(create)?, None)
+        } else {
+            let make = |name: &std::ffi::CStr| sys::create_file(place.directory.as_fd(), name);
+            let (file, staging) = place.stager.stage(&name, make).map_err(create)?;
+            (file, Some(staging))
+        };
         let mut shard = Self {
             place: Arc::clone(place),
             name,
@@ -152,7 +151,7 @@ impl Shard {
             tally: Tally::default(),
         };
         shards::head(&mut shard.line);
-        shard.index.write(&shard.line).map_err(|refusal| of_index(&refusal))?;
+        shard.index.write(&shard.line)?;
         Ok(shard)
     }
 
@@ -203,41 +202,29 @@ impl Shard {
         self.bytes += bytes;
         self.line.clear();
         shards::write(line, &mut self.line);
-        self.index.write(&self.line).map_err(|refusal| of_index(&refusal))
+        self.index.write(&self.line)
     }
 
     /// Ends the tar, syncs it, reads it back, and gives shard and index their names; all entries get their outcomes. The error
     /// that comes with none was told by somebody else.
     pub fn finish(mut self, counters: &Counters, desk: &Desk, buffer: &mut [u8]) -> Result<Done, Option<Fault>> {
-        let published = self.close(counters, desk, buffer);
-        let place = Arc::clone(&self.place);
-        match published {
-            Ok(done) => {
-                let index = self.index.finish().map_err(|refusal| of_index(&refusal));
-                match index {
-                    Ok(_) => {
-                        self.tally.record(counters, None);
-                        Ok(done)
-                    }
-                    Err(fault) => {
-                        self.tally.record(counters, Some(Outcome::Failed));
-                        Err(Some(fault))
-                    }
+        let closed = self.close(counters, desk, buffer);
+        let name = (Arc::clone(&self.place), self.staging.take());
+        let stopped = match closed {
+            Ok(done) => match self.index.finish(desk, counters) {
+                Ok(()) => {
+                    self.tally.record(counters, None);
+                    return Ok(done);
                 }
-            }
-            Err(stopped) => {
-                let discarded = self.index.discard().map_err(|refusal| of_index(&refusal));
-                let removed = match sys::unlink(place.directory.as_fd(), self.staging.as_c_str()) {
-                    Ok(()) | Err(Errno::NOENT) => Ok(()),
-                    Err(errno) => Err(fault(Operation::Remove, errno)),
-                };
-                match stopped {
-                    Stopped::Aborted => Err(discarded.and(removed).err()),
-                    Stopped::Fault(fault) => {
-                        self.tally.record(counters, Some(fault.outcome()));
-                        Err(Some(fault))
-                    }
-                }
+                Err(stopped) => (stopped, Ok(())),
+            },
+            Err(stopped) => (stopped, self.index.discard().and(remove(name))),
+        };
+        match stopped {
+            (Stopped::Aborted, left) => Err(left.err()),
+            (Stopped::Fault(fault), _) => {
+                self.tally.record(counters, Some(fault.outcome()));
+                Err(Some(fault))
             }
         }
     }
@@ -247,17 +234,36 @@ impl Shard {
         if outcome.is_some() {
             self.tally.record(counters, outcome);
         }
-        let index = self.index.discard().map_err(|refusal| of_index(&refusal));
-        match sys::unlink(self.place.directory.as_fd(), self.staging.as_c_str()) {
-            Ok(()) | Err(Errno::NOENT) => index,
-            Err(errno) => Err(fault(Operation::Remove, errno)),
-        }
+        self.index.discard().and(remove((self.place, self.staging)))
     }
 
     fn close(&mut self, counters: &Counters, desk: &Desk, buffer: &mut [u8]) -> Result<Done, Stopped> {
         self.end()?;
         let file = self.file.as_fd();
         sys::set_size(file, self.at).map_err(|errno| fault(Operation::Write, errno))?;
+        match (&self.place.depot, &self.staging) {
+            (Some(depot), _) => depot.put(self.name.to_bytes(), file, self.at, (desk, counters))?,
+            (None, Some(staging)) => self.appear(staging, counters, desk, buffer)?,
+            (None, None) => return Err(fault(Operation::Rename, Errno::NOENT).into()),
+        }
+        self.line.clear();
+        let digest = self.digest.digest();
+        let shard = shards::Shard {
+            name: self.name.to_bytes().to_vec(),
+            state: self.state,
+            size: self.at,
+            entries: self.entries,
+            digests: Digest::new(Algorithm::Blake3, &digest).into_iter().collect(),
+        };
+        shards::write(&Line::Shard(shard.clone()), &mut self.line);
+        self.index.write(&self.line)?;
+        let bytes = self.bytes;
+        Ok(Done { shard, bytes })
+    }
+
+    /// What is on the medium is proved, and gets its name.
+    fn appear(&self, staging: &Staging, counters: &Counters, desk: &Desk, buffer: &mut [u8]) -> Result<(), Stopped> {
+        let file = self.file.as_fd();
         give_mode(file, self.place.mode).map_err(|errno| fault(Operation::SetMode, errno))?;
         {
             let _syncing = desk.syncing();
@@ -279,26 +285,11 @@ impl Shard {
             }
         }
         let at = self.place.directory.as_fd();
-        appear(at, self.staging.as_c_str(), &self.name).map_err(|errno| match errno {
-            Errno::EXIST => Fault::conflict(
-                Operation::Rename,
-                0,
-                "a shard of this name is there: another run makes them",
-            ),
+        appear(at, staging.as_c_str(), &self.name).map_err(|errno| match errno {
+            Errno::EXIST => Fault::conflict(Operation::Rename, 0, TAKEN),
             errno => fault(Operation::Rename, errno),
         })?;
-        self.line.clear();
-        let shard = shards::Shard {
-            name: self.name.to_bytes().to_vec(),
-            state: self.state,
-            size: self.at,
-            entries: self.entries,
-            digests: Digest::new(Algorithm::Blake3, &digest).into_iter().collect(),
-        };
-        shards::write(&Line::Shard(shard.clone()), &mut self.line);
-        self.index.write(&self.line).map_err(|refusal| of_index(&refusal))?;
-        let bytes = self.bytes;
-        Ok(Done { shard, bytes })
+        Ok(())
     }
 
     /// The blocks that end a tar, and what ends its archive.
@@ -319,6 +310,15 @@ impl Shard {
             self.put(&tail, 0)?;
         }
         Ok(())
+    }
+}
+
+/// What is staged goes.
+fn remove((place, staging): (Arc<Place>, Option<Staging>)) -> Result<(), Fault> {
+    let Some(staging) = staging else { return Ok(()) };
+    match sys::unlink(place.directory.as_fd(), staging.as_c_str()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(fault(Operation::Remove, errno)),
     }
 }
 

@@ -1,17 +1,19 @@
 //! The archives that entries are read from: shards of a directory, or one tar file, perhaps compressed.
 //!
-//! Comes in: file names and places in them; goes out: headers and content. A compressed archive is unpacked once, into a file
-//! without a name, before anything of it is read. What is not as its index says is damage, and told as that.
+//! Comes in: file names and places in them; goes out: headers and content. Of a compressed shard the frames are read that an
+//! index knows. Where none does, as in archives of others, it is unpacked once, into a file without a name, before anything
+//! of it is read. What is not as its index says is damage, and told as that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bulkhaul_formats::codec::{Damage, HEAD_BYTES, Kind as Packing, recognise};
+use bulkhaul_formats::codec::{Damage, Format, HEAD_BYTES, Kind as Packing, recognise};
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::shards::{Line, Packed};
-use bulkhaul_formats::tar::{self, Entry, Reader, Step, Stretch};
+use bulkhaul_formats::tar::{Entry, Reader, Step, Stretch};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
+use super::tape::{Tape, damaged};
 use super::words::listed;
 use crate::bytes::codec::{How, Lead, Memory, Target, Tools, unpack};
 use crate::bytes::output::unnamed_file;
@@ -19,14 +21,12 @@ use crate::bytes::transfer::BUFFER_BYTES;
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
 use crate::job::desk::Desk;
 use crate::job::process;
-use crate::records::shards::ShardDirectory;
+use crate::records::shards::{Directory, ShardDirectory, Shelf, Volume};
 use crate::report::counters::Counters;
-use crate::tree::path::{c_string, join, nearest, open_directory_path, show, split};
+use crate::tree::path::{nearest, open_directory_path, show, split};
 
 /// Archives that are open at once.
 const OPEN: usize = 8;
-/// Bytes of headers that are read at once.
-const WINDOW_BYTES: usize = 64 * 1024;
 
 /// What is known of a shard beside its index.
 #[derive(Clone, Debug, Default)]
@@ -38,26 +38,41 @@ pub struct Sum {
     pub digests: Vec<Digest>,
 }
 
+/// Where archives are: all that are shards there, or only the one of this name.
+pub struct Place {
+    /// Where they lie.
+    pub shelf: Arc<dyn Shelf>,
+    /// The one.
+    pub only: Option<Vec<u8>>,
+}
+
+/// Finds a place that is no path of this machine.
+pub type Find = Box<dyn FnOnce(&Arc<Desk>) -> Result<Place, Refusal> + Send>;
+
+/// The name of an archive, whether it is read by its frames, and it.
+type Open = (Vec<u8>, bool, Arc<Opened>);
+
 /// All archives of a run.
 pub struct Archives {
-    /// Where they are.
-    at: OwnedFd,
-    path: Vec<u8>,
-    /// The shards of a directory; none of a file.
+    shelf: Arc<dyn Shelf>,
+    /// The shards of a place; none of one file.
     pub directory: Option<ShardDirectory>,
     /// The names of all archives, by number.
     pub names: BTreeMap<u64, Vec<u8>>,
     pub sums: BTreeMap<Vec<u8>, Sum>,
     proved: BTreeMap<Vec<u8>, bool>,
     scratch: Vec<u8>,
-    open: Mutex<VecDeque<(Vec<u8>, Arc<Opened>)>>,
+    open: Mutex<VecDeque<Open>>,
     desk: Arc<Desk>,
 }
 
 /// One of them.
 pub struct Opened {
-    file: OwnedFd,
-    path: Vec<u8>,
+    volume: Box<dyn Volume>,
+    /// Its path, for messages.
+    pub path: Vec<u8>,
+    /// What its frames are, where it is read by them.
+    frames: Option<Format>,
     /// All of it is as its index says.
     pub is_proved: bool,
 }
@@ -66,21 +81,47 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
     Fault::new(operation, Side::Source, errno)
 }
 
-fn damaged(offset: u64, what: &'static str) -> Fault {
-    Fault {
-        operation: Operation::Read,
-        side: Side::Source,
-        cause: Cause::Damaged(Damage { offset, what }),
+/// The content of an archive that was unpacked aside.
+struct Aside(OwnedFd);
+
+impl Volume for Aside {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Stopped> {
+        let got = sys::read_full_at(self.0.as_fd(), buffer, offset);
+        Ok(got.map_err(|errno| fault(Operation::Read, errno))?)
     }
+
+    fn stretch(&self) -> usize {
+        0
+    }
+}
+
+/// A path of this machine.
+fn here(path: &[u8]) -> Result<Place, Refusal> {
+    let missing = |errno| Refusal::NoSource(format!("{}: {}", show(path), describe(errno)));
+    let (at, path, only) = match open_directory_path(path, Follow::Yes) {
+        Ok(at) => (at, path, None),
+        Err(Errno::NOTDIR) => {
+            let (above, name) = split(path);
+            let at = open_directory_path(above, Follow::Yes).map_err(missing)?;
+            (at, above, Some(name.to_vec()))
+        }
+        Err(errno) => return Err(missing(errno)),
+    };
+    Ok(Place {
+        shelf: Arc::new(Directory::new(at, path, only.is_some())),
+        only,
+    })
 }
 
 impl Archives {
     /// Looks what there is.
-    pub fn open(path: &[u8], scratch: Vec<u8>, desk: &Arc<Desk>) -> Result<Self, Refusal> {
-        let missing = |errno| Refusal::NoSource(format!("{}: {}", show(path), describe(errno)));
+    pub fn open(path: &[u8], find: Option<Find>, scratch: Vec<u8>, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+        let Place { shelf, only } = match find {
+            Some(find) => find(desk)?,
+            None => here(path)?,
+        };
         let mut archives = Self {
-            at: open_directory_path(b".", Follow::Yes).map_err(missing)?,
-            path: Vec::new(),
+            shelf: Arc::clone(&shelf),
             directory: None,
             names: BTreeMap::new(),
             sums: BTreeMap::new(),
@@ -89,108 +130,119 @@ impl Archives {
             open: Mutex::default(),
             desk: Arc::clone(desk),
         };
-        match open_directory_path(path, Follow::Yes) {
-            Ok(at) => {
-                let there = ShardDirectory::open(path, desk)?.ok_or_else(|| missing(Errno::NOENT))?;
-                if there.shards.is_empty() && there.indexes.is_empty() {
-                    return Err(Refusal::NoSource(format!("{}: there are no shards in it", show(path))));
-                }
-                (archives.at, archives.path) = (at, path.to_vec());
-                archives.names = there.shards.clone();
-                for name in there.states.values().chain(there.indexes.values()) {
-                    let sums = &mut archives.sums;
-                    let read = there.lines(name, desk, |line| {
-                        if let Line::Shard(shard) = line {
-                            let (state, size, digests) = (shard.state, shard.size, shard.digests);
-                            sums.insert(shard.name, Sum { state, size, digests });
-                        }
-                        Ok(())
-                    });
-                    // An index that can't be read is made anew; what it says is told when its turn comes.
-                    if read.is_err() {
-                        desk.step();
-                    }
-                }
-                archives.directory = Some(there);
+        if let Some(name) = only {
+            // It is there, and a file.
+            if let Err(stopped) = archives.get(&name, false) {
+                let failure = Failure::new(&of(stopped), path.to_vec(), Kind::File, None);
+                return Err(Refusal::NoSource(failure.message));
             }
-            Err(Errno::NOTDIR) => {
-                let (above, name) = split(path);
-                archives.at = open_directory_path(above, Follow::Yes).map_err(missing)?;
-                archives.path = above.to_vec();
-                archives.names.insert(1, name.to_vec());
-                // It is there, and a file.
-                archives.get(name).map_err(|fault| {
-                    let failure = Failure::new(&fault, path.to_vec(), Kind::File, None);
-                    Refusal::NoSource(failure.message)
-                })?;
-            }
-            Err(errno) => return Err(missing(errno)),
+            archives.names.insert(1, name);
+            return Ok(archives);
         }
+        let there = ShardDirectory::of(shelf, desk)?;
+        if there.shards.is_empty() && there.indexes.is_empty() {
+            return Err(Refusal::NoSource(format!("{}: there are no shards in it", show(path))));
+        }
+        archives.names = there.shards.clone();
+        for name in there.states.values().chain(there.indexes.values()) {
+            let sums = &mut archives.sums;
+            let read = there.lines(name, desk, |line| {
+                if let Line::Shard(shard) = line {
+                    let (state, size, digests) = (shard.state, shard.size, shard.digests);
+                    sums.insert(shard.name, Sum { state, size, digests });
+                }
+                Ok(())
+            });
+            // An index that can't be read is made anew; what it says is told when its turn comes.
+            if read.is_err() {
+                desk.step();
+            }
+        }
+        archives.directory = Some(there);
         Ok(archives)
     }
 
-    /// Where they are, for messages.
-    pub fn path(&self) -> &[u8] {
-        &self.path
+    /// The path of an archive, for messages.
+    pub fn path(&self, name: &[u8]) -> Vec<u8> {
+        self.shelf.path(name)
     }
 
-    /// An archive by its name.
-    pub fn get(&self, name: &[u8]) -> Result<Arc<Opened>, Fault> {
+    /// The archive that has an entry.
+    pub fn of(&self, packed: &Packed) -> Result<Arc<Opened>, Stopped> {
+        self.get(&packed.shard, packed.frame.is_some())
+    }
+
+    /// An archive by its name. `framed`: an index knows its frames.
+    pub fn get(&self, name: &[u8], framed: bool) -> Result<Arc<Opened>, Stopped> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, opened)) = open.iter().find(|(own, _)| own == name) {
+        if let Some((.., opened)) = open.iter().find(|(own, by, _)| (&own[..], *by) == (name, framed)) {
             return Ok(Arc::clone(opened));
         }
-        let opened = Arc::new(self.opened(name)?);
+        let opened = Arc::new(self.opened(name, framed)?);
         if open.len() >= OPEN {
             open.pop_front();
         }
-        open.push_back((name.to_vec(), Arc::clone(&opened)));
+        open.push_back((name.to_vec(), framed, Arc::clone(&opened)));
         Ok(opened)
     }
 
-    fn raw(&self, name: &[u8]) -> Result<OwnedFd, Fault> {
-        let name = c_string(name).map_err(|errno| fault(Operation::Open, errno))?;
-        // Who names a file may name it by a link; what lies among shards is none.
-        let file = match self.directory {
-            Some(_) => sys::open_file(self.at.as_fd(), &name),
-            None => sys::open_stream(self.at.as_fd(), &name, sys::Way::In),
-        };
-        let file = file.map_err(|errno| fault(Operation::Open, errno))?;
-        let stat = sys::stat_fd(file.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
-        if stat.kind != Kind::File {
-            return Err(damaged(0, "it is no regular file"));
-        }
-        Ok(file)
-    }
-
-    fn opened(&self, name: &[u8]) -> Result<Opened, Fault> {
-        let mut file = self.raw(name)?;
+    fn opened(&self, name: &[u8], framed: bool) -> Result<Opened, Stopped> {
+        let mut volume = self.shelf.open(name)?;
         let mut head = [0; HEAD_BYTES];
-        let got = sys::read_full_at(file.as_fd(), &mut head, 0).map_err(|errno| fault(Operation::Read, errno))?;
+        let got = volume.read_at(&mut head, 0)?;
+        let mut format = None;
         match recognise(&head[..got]) {
-            Some(Packing::Archive(_)) => file = self.unpacked(&file)?,
+            Some(Packing::Archive(found)) if framed => format = Some(found),
+            Some(Packing::Archive(_)) => volume = Box::new(Aside(self.unpacked(&*volume)?)),
             Some(Packing::Foreign(format)) => {
-                return Err(Fault {
+                return Err(Stopped::Fault(Fault {
                     operation: Operation::Read,
                     side: Side::Source,
                     cause: Cause::Foreign(Some(format)),
-                });
+                }));
             }
             Some(Packing::Compressed(_)) | None => {}
         }
         Ok(Opened {
-            file,
-            path: join(&self.path, name),
+            volume,
+            path: self.path(name),
+            frames: format,
             is_proved: self.proved.get(name).copied().unwrap_or(false),
         })
     }
 
-    /// The content of a compressed archive, in a file without a name.
-    fn unpacked(&self, archive: &OwnedFd) -> Result<OwnedFd, Fault> {
-        let side = Side::Destination(0);
+    /// A file without a name.
+    fn aside(&self) -> Result<OwnedFd, Fault> {
         let made = nearest(&self.scratch).and_then(|at| unnamed_file(&at));
-        let file = made.map_err(|errno| Fault::new(Operation::Create, side, errno))?;
-        let target = sys::duplicate(file.as_fd()).map_err(|errno| Fault::new(Operation::Create, side, errno))?;
+        made.map_err(|errno| Fault::new(Operation::Create, Side::Destination(0), errno))
+    }
+
+    /// What is elsewhere, in a file of this machine.
+    fn fetched(&self, volume: &dyn Volume) -> Result<OwnedFd, Stopped> {
+        let (file, mut buffer, mut at) = (self.aside()?, vec![0; volume.stretch().max(BUFFER_BYTES)], 0);
+        loop {
+            self.desk.may_go_on(buffer.len() as u64)?;
+            let got = volume.read_at(&mut buffer, at)?;
+            sys::write_all_at(file.as_fd(), &buffer[..got], at)
+                .map_err(|errno| Fault::new(Operation::Write, Side::Destination(0), errno))?;
+            at += got as u64;
+            if got < buffer.len() {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// The content of a compressed archive, in a file without a name.
+    fn unpacked(&self, archive: &dyn Volume) -> Result<OwnedFd, Stopped> {
+        let fetched = match archive.file() {
+            Some(_) => None,
+            None => Some(self.fetched(archive)?),
+        };
+        let given = fetched.as_ref().map(OwnedFd::as_fd).or(archive.file());
+        let given = given.ok_or_else(|| fault(Operation::Open, Errno::BADF))?;
+        let file = self.aside()?;
+        let create = |errno| Fault::new(Operation::Create, Side::Destination(0), errno);
+        let target = sys::duplicate(file.as_fd()).map_err(create)?;
         let (counters, mut tools) = (Counters::default(), Tools::default());
         let lead = Lead {
             desk: &self.desk,
@@ -203,28 +255,24 @@ impl Archives {
             sparse: true,
             ..How::default()
         };
-        match unpack(lead, archive.as_fd(), Target::File(target), how) {
-            Ok(_) => Ok(file),
-            Err(Stopped::Fault(fault)) => Err(fault),
-            Err(Stopped::Aborted) => Err(fault(Operation::Read, Errno::INTR)),
-        }
+        unpack(lead, given, Target::File(target), how)?;
+        Ok(file)
     }
 
     /// Reads all shards whose sums are known, and compares them. One that differs is told; its entries are looked at one by
     /// one then.
     pub fn prove(&mut self, desk: &Desk) {
-        let mut buffer = vec![0; BUFFER_BYTES];
         let names: Vec<Vec<u8>> = self.names.values().cloned().collect();
         for name in names {
             let Some(sum) = self.sums.get(&name).filter(|sum| !sum.digests.is_empty()) else {
                 continue;
             };
-            let read = self.raw(&name).map_err(Stopped::from).and_then(|file| {
+            let read = self.shelf.open(&name).and_then(|file| {
                 let (mut hashers, mut at) = (Hashers::new(&[Algorithm::Blake3]), 0);
+                let mut buffer = vec![0; file.stretch().max(BUFFER_BYTES)];
                 loop {
                     desk.may_read(buffer.len() as u64)?;
-                    let got = sys::read_full_at(file.as_fd(), &mut buffer, at)
-                        .map_err(|errno| fault(Operation::Read, errno))?;
+                    let got = file.read_at(&mut buffer, at)?;
                     desk.read_less((buffer.len() - got) as u64);
                     desk.counters[0].hashed(got as u64);
                     hashers.update(&buffer[..got]);
@@ -246,7 +294,7 @@ impl Archives {
             match read {
                 Ok(()) => drop(self.proved.insert(name, true)),
                 Err(Stopped::Fault(fault)) => {
-                    let path = join(&self.path, &name);
+                    let path = self.path(&name);
                     desk.counters[0].found(Kind::File);
                     desk.counters[0].outcome(Kind::File, fault.outcome(), None, 0);
                     desk.fail(Failure::new(&fault, path, Kind::File, None));
@@ -262,46 +310,30 @@ impl Archives {
 /// Takes content, with its place in the file.
 pub type Put<'p> = dyn FnMut(&[u8], u64) -> Result<(), Fault> + 'p;
 
-/// Reads blocks ahead.
-struct Window<'w> {
-    file: &'w OwnedFd,
-    bytes: Vec<u8>,
-    at: u64,
-}
-
-impl Window<'_> {
-    /// The block at a place; nothing: the archive ends before it does.
-    fn block(&mut self, offset: u64) -> Result<Option<[u8; tar::BLOCK]>, Fault> {
-        let end = self.at + self.bytes.len() as u64;
-        if offset < self.at || offset + tar::BLOCK as u64 > end {
-            self.bytes.resize(WINDOW_BYTES, 0);
-            let got = sys::read_full_at(self.file.as_fd(), &mut self.bytes, offset)
-                .map_err(|errno| fault(Operation::Read, errno))?;
-            self.bytes.truncate(got);
-            self.at = offset;
-        }
-        let from = usize::try_from(offset - self.at).unwrap_or(usize::MAX);
-        Ok(self.bytes.get(from..).and_then(|rest| rest.first_chunk()).copied())
+/// What somebody hears who can't go on.
+fn of(stopped: Stopped) -> Fault {
+    match stopped {
+        Stopped::Fault(fault) => fault,
+        Stopped::Aborted => fault(Operation::Read, Errno::CANCELED),
     }
 }
 
 impl Opened {
-    fn window(&self) -> Window<'_> {
-        Window {
-            file: &self.file,
-            bytes: Vec::new(),
-            at: 0,
-        }
+    /// To read it with.
+    pub fn tape(&self) -> Tape {
+        Tape::new(self.frames)
     }
 
     /// What the archive says of an entry that an index has.
-    pub fn header(&self, packed: &Packed) -> Result<Entry, Fault> {
-        let (mut window, mut reader) = (self.window(), Reader::default());
+    pub fn header(&self, tape: &mut Tape, packed: &Packed) -> Result<Entry, Stopped> {
+        let other = || damaged(packed.offset, "another entry is where the index has this one");
+        let mut reader = Reader::default();
         reader.seek(packed.offset);
+        tape.seek(packed)?;
         loop {
-            let block = window.block(reader.offset())?;
+            let block = tape.block(&*self.volume, reader.offset())?;
             let Some(block) = block else {
-                return Err(damaged(packed.offset, "it is cut short"));
+                return Err(damaged(packed.offset, "it is cut short").into());
             };
             match reader.block(&block) {
                 Ok(Step::More) if reader.offset() <= packed.offset.saturating_add(packed.length) => {}
@@ -309,12 +341,12 @@ impl Opened {
                     let kind = packed.entry.kind;
                     if kind.is_some_and(|kind| kind != listed(&entry.header.what)) && packed.entry.link_group.is_none()
                     {
-                        return Err(damaged(packed.offset, "another entry is where the index has this one"));
+                        return Err(other().into());
                     }
                     return Ok(*entry);
                 }
-                Ok(_) => return Err(damaged(packed.offset, "another entry is where the index has this one")),
-                Err(damage) => return Err(damaged(damage.offset, damage.what)),
+                Ok(_) => return Err(other().into()),
+                Err(damage) => return Err(damaged(damage.offset, damage.what).into()),
             }
         }
     }
@@ -322,7 +354,7 @@ impl Opened {
     /// Reads the content of a file, and hands it on with its place in the file. Answers its digests.
     pub fn content(
         &self,
-        entry: &Entry,
+        (tape, entry): (&mut Tape, &Entry),
         digest: &mut Hashers,
         desk: &Desk,
         put: &mut Put<'_>,
@@ -342,8 +374,7 @@ impl Opened {
                     let want = desk.pace.piece((stretch.length - done).min(buffer.len() as u64));
                     desk.may_go_on(want)?;
                     let piece = &mut buffer[..usize::try_from(want).unwrap_or(most)];
-                    let got = sys::read_full_at(self.file.as_fd(), piece, at)
-                        .map_err(|errno| fault(Operation::Read, errno))?;
+                    let got = tape.read(&*self.volume, piece, at)?;
                     if got < piece.len() {
                         return Err(damaged(at + got as u64, "it is cut short").into());
                     }
@@ -365,12 +396,13 @@ impl Opened {
         desk: &Desk,
         mut take: impl FnMut(Result<Entry, Damage>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let (mut window, mut reader) = (self.window(), Reader::default());
-        let mut some = false;
+        let (mut own, mut reader, mut some) = (self.tape(), Reader::default(), false);
+        // All of it is wanted, though not all content.
+        own.until(u64::MAX);
         while !desk.cancel.is_draining() {
-            let block = window.block(reader.offset());
-            let block = block.map_err(|fault| {
-                Refusal::NoSource(Failure::new(&fault, self.path.clone(), Kind::File, None).message)
+            let block = own.block(&*self.volume, reader.offset());
+            let block = block.map_err(|stopped| {
+                Refusal::NoSource(Failure::new(&of(stopped), self.path.clone(), Kind::File, None).message)
             })?;
             let Some(block) = block else {
                 let offset = reader.offset();

@@ -16,12 +16,14 @@ use bulkhaul_sys::{Errno, Kind};
 use super::archive::Archives;
 use super::words::{inside, listed};
 use crate::entry::Outcome;
-use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
+use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::records::entry::kind_of;
 use crate::records::record::path_key;
 use crate::records::sort::{Sorted, Sorter, Sorters};
-use crate::tree::path::{self, join, show, split, trim};
+use crate::tree::path::{self, show, split, trim};
+
+const THE_TARGET: &str = "it is no directory, and has the name of the target";
 
 /// Which paths are wanted.
 pub struct Chosen(Vec<(Vec<u8>, Filter, AtomicBool)>);
@@ -132,7 +134,12 @@ impl Gather<'_> {
 
     /// An entry of an index.
     fn entry(&mut self, (state, number): (u64, u64), mut packed: Packed) -> Result<(), Refusal> {
+        let is_directory = packed.entry.kind == Some(Listed::Directory);
         let path = match inside(&packed.entry.path) {
+            Ok(path) if path.is_empty() && !is_directory => Err(Fault::conflict(Operation::Create, 0, THE_TARGET)),
+            other => other,
+        };
+        let path = match path {
             Ok(path) => path,
             Err(fault) => {
                 self.failed(packed.entry.path.clone(), kind_of(&packed.entry), &fault);
@@ -140,7 +147,6 @@ impl Gather<'_> {
             }
         };
         packed.entry.path.clone_from(&path);
-        let is_directory = packed.entry.kind == Some(Listed::Directory);
         let taken = self.chosen.takes(&path, is_directory);
         if let Some(group) = packed.entry.link_group {
             match &mut self.leader {
@@ -196,10 +202,11 @@ impl Gather<'_> {
 
     /// All of an archive, entry by entry.
     fn scan(&mut self, archives: &Archives, place: (u64, u64), name: &[u8]) -> Result<(), Refusal> {
-        let path = join(archives.path(), name);
-        let opened = match archives.get(name) {
+        let path = archives.path(name);
+        let opened = match archives.get(name, false) {
             Ok(opened) => opened,
-            Err(fault) => {
+            Err(Stopped::Aborted) => return Ok(()),
+            Err(Stopped::Fault(fault)) => {
                 self.failed(path, Kind::File, &fault);
                 return Ok(());
             }
@@ -283,7 +290,7 @@ impl Plan {
             let Some(name) = name else { continue };
             if archives.directory.is_some() {
                 let text = "its index is not there, or damaged: it was made anew from the shard".to_owned();
-                desk.note("index-lost", || (join(archives.path(), name), text));
+                desk.note("index-lost", || (archives.path(name), text));
             }
             gather.scan(archives, (state, number), name)?;
         }

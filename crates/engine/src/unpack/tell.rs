@@ -3,6 +3,7 @@
 use bulkhaul_formats::shards::Packed;
 use bulkhaul_sys::Time;
 
+use super::archive::Archives;
 use super::words::Done;
 use crate::entry::{Changes, Details};
 use crate::event::EntryEvent;
@@ -17,8 +18,7 @@ const SECOND: i128 = 1_000_000_000;
 pub struct Teller<'t> {
     pub desk: &'t Desk,
     pub entries: bool,
-    /// Where the archives are.
-    pub source: &'t [u8],
+    pub archives: &'t Archives,
     /// The target; none: nothing goes anywhere.
     pub target: Option<&'t [u8]>,
 }
@@ -35,7 +35,7 @@ impl Teller<'_> {
             outcome: done.outcome,
             kind: kind_of(entry),
             path: entry.path.clone(),
-            source: join(self.source, &packed.shard),
+            source: self.archives.path(&packed.shard),
             destination: self.target.map(|target| join(target, &entry.path)).unwrap_or_default(),
             bytes: done.bytes,
             changes: Changes::default(),

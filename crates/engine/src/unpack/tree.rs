@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhaul_formats::digest::Hashers;
 use bulkhaul_formats::shards::{self, Line, Packed};
-use bulkhaul_formats::tar::{Entry, Header, What};
+use bulkhaul_formats::tar::{self, BLOCK, Entry, Header, Reader, Step, What};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Protection, Stat, Time};
 
-use super::archive::{Archives, Opened};
+use super::archive::Opened;
+use super::tape::Tape;
 use super::tell::Teller;
 use super::words::{Done, compare, directory_in_the_way, inside, met};
 use crate::entry::Outcome;
@@ -200,10 +201,12 @@ impl Tree {
     }
 
     /// Remembers a directory; `packed`: what is to become of it.
-    fn directory(&self, path: &[u8], packed: Option<&Packed>) -> sys::Result<()> {
+    fn directory(&self, path: &[u8], packed: Option<(&Packed, &Header)>) -> sys::Result<()> {
         let mut payload = Vec::new();
-        if let Some(packed) = packed {
+        if let Some((packed, header)) = packed {
+            // A line has no line feed before its end.
             shards::write(&Line::Entry(Box::new(packed.clone())), &mut payload);
+            tar::write(header, &mut payload);
         }
         let key = backwards(path);
         self.directories
@@ -212,8 +215,10 @@ impl Tree {
             .push(&key, &payload)
     }
 
-    fn link_later(&self, packed: &Packed) -> sys::Result<()> {
-        let mut payload = Vec::new();
+    /// Remembers a further name of the file `first`.
+    fn link_later(&self, packed: &Packed, first: &[u8]) -> sys::Result<()> {
+        let (mut payload, mut packed) = (Vec::new(), packed.clone());
+        packed.entry.target.get_or_insert_with(|| first.to_vec());
         shards::write(&Line::Entry(Box::new(packed.clone())), &mut payload);
         match &mut *self.links.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(links) => links.push(&packed.entry.path, &payload),
@@ -227,12 +232,7 @@ impl Tree {
     }
 
     /// Directories get what they are to have, and all that was written is synced.
-    pub fn close(
-        &self,
-        (archives, teller): (&Archives, Teller<'_>),
-        sorters: &Sorters,
-        desk: &Arc<Desk>,
-    ) -> Result<(), Refusal> {
+    pub fn close(&self, teller: Teller<'_>, sorters: &Sorters, desk: &Arc<Desk>) -> Result<(), Refusal> {
         let failed = |errno| sorters.refusal(errno);
         let mut own = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::replace(&mut *own, sorters.sorter());
@@ -248,7 +248,7 @@ impl Tree {
             // What is said of one comes after what is only known to have been made.
             let is_same = matches!((&last, &next), (Some((before, _)), Some((key, _))) if before == key);
             if let Some((key, payload)) = last.take().filter(|_| !is_same) {
-                hand.dress(&key, &payload, (archives, teller));
+                hand.dress(&key, &payload, teller);
             }
             match next {
                 Some(next) => last = Some(next),
@@ -358,7 +358,7 @@ impl Hand<'_> {
     pub fn entry(
         &mut self,
         packed: &Packed,
-        archive: &Opened,
+        archive: (&Opened, &mut Tape),
         entry: &Entry,
         digest: &mut Hashers,
     ) -> Result<Option<Done>, Stopped> {
@@ -374,24 +374,32 @@ impl Hand<'_> {
         let done = match &header.what {
             What::Directory => {
                 self.enter(path, true)?;
-                let told = self.tree.directory(path, Some(packed));
+                let told = self.tree.directory(path, Some((packed, header)));
                 told.map_err(|errno| fault(Operation::MakeDirectory, errno))?;
                 None
             }
-            What::Link(_) if !self.tree.linking.load(Relaxed) => {
-                let told = self.tree.link_later(packed);
+            What::Link(first) => {
+                let told = self.tree.link_later(packed, first);
                 told.map_err(|errno| fault(Operation::Link, errno))?;
                 None
-            }
-            What::Link(first) => {
-                let first = packed.entry.target.as_ref().unwrap_or(first);
-                Some(self.link(path, &inside(first)?)?)
             }
             What::File => Some(self.file(packed, archive, entry, digest)?),
             What::Symlink(_) | What::Fifo | What::Block(..) | What::Char(..) => Some(self.special(path, header)?),
         };
         self.tell(path);
         Ok(done)
+    }
+
+    /// A further name of a file, when these have their turn.
+    pub fn further_name(&mut self, packed: &Packed) -> Result<Option<Done>, Stopped> {
+        match &packed.entry.target {
+            Some(first) if self.tree.linking.load(Relaxed) => {
+                let done = self.link(&packed.entry.path, &inside(first)?)?;
+                self.tell(&packed.entry.path);
+                Ok(Some(done))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// What could not be kept of an entry.
@@ -443,7 +451,7 @@ impl Hand<'_> {
     fn file(
         &mut self,
         packed: &Packed,
-        archive: &Opened,
+        (archive, tape): (&Opened, &mut Tape),
         entry: &Entry,
         digest: &mut Hashers,
     ) -> Result<Done, Stopped> {
@@ -466,7 +474,7 @@ impl Hand<'_> {
         let counters = self.counters;
         let _in_hand = counters.flight.in_hand();
         counters.flight.begin(entry.stored);
-        let written = archive.content(entry, digest, self.desk, &mut |bytes, offset| {
+        let written = archive.content((tape, entry), digest, self.desk, &mut |bytes, offset| {
             counters.flight.moved(bytes.len() as u64);
             counters.written().fetch_add(bytes.len() as u64, Relaxed);
             sys::write_all_at(file.as_fd(), bytes, offset).map_err(|errno| fault(Operation::Write, errno))
@@ -616,17 +624,22 @@ impl Hand<'_> {
     }
 
     /// A directory gets what it is to have.
-    fn dress(&mut self, key: &[u8], payload: &[u8], (archives, teller): (&Archives, Teller<'_>)) {
+    fn dress(&mut self, key: &[u8], payload: &[u8], teller: Teller<'_>) {
         let path: Vec<u8> = key[..key.len().saturating_sub(2)].iter().map(|byte| !*byte).collect();
         let path: Vec<u8> = path
             .into_iter()
             .map(|byte| if byte == 0 { b'/' } else { byte })
             .collect();
-        let packed = match shards::parse(payload) {
+        let line = payload
+            .split_inclusive(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        let packed = match shards::parse(line) {
             Ok(Some(Line::Entry(packed))) => Some(packed),
             _ => None,
         };
-        let dressed = self.dressed(&path, packed.as_deref(), archives);
+        let header = packed.is_some().then(|| header(&payload[line.len()..])).flatten();
+        let dressed = self.dressed(&path, header.as_ref());
         self.tell(&path);
         match (&dressed, &packed) {
             (Ok(()), Some(packed)) => {
@@ -644,11 +657,11 @@ impl Hand<'_> {
         }
     }
 
-    fn dressed(&mut self, path: &[u8], packed: Option<&Packed>, archives: &Archives) -> Result<(), Fault> {
+    fn dressed(&mut self, path: &[u8], header: Option<&Header>) -> Result<(), Fault> {
         let at = open_beneath(&self.tree.root, path, false).map_err(|errno| fault(Operation::Open, errno))?;
         self.tree.clear(&at, self.desk)?;
         let born = sys::stat_fd(at.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
-        let Some(packed) = packed else {
+        let Some(header) = header else {
             // Nothing is said of it: it is like any that is made here.
             let mode = 0o777 & !self.tree.keep.umask;
             return set_mode(
@@ -659,7 +672,17 @@ impl Hand<'_> {
             )
             .map(drop);
         };
-        let entry = archives.get(&packed.shard)?.header(packed)?;
-        self.metadata(&entry.header, &facts(&entry.header), (Node::Open(at.as_fd()), &born))
+        self.metadata(header, &facts(header), (Node::Open(at.as_fd()), &born))
     }
+}
+
+/// The header in these blocks.
+fn header(blocks: &[u8]) -> Option<Header> {
+    let mut reader = Reader::default();
+    blocks
+        .chunks_exact(BLOCK)
+        .find_map(|block| match reader.block(block.first_chunk()?) {
+            Ok(Step::Entry(entry)) => Some(entry.header),
+            Ok(Step::More | Step::End) | Err(_) => None,
+        })
 }

@@ -5,7 +5,7 @@ use super::{BLOCK, Damage, EXTENSION_BYTES, Header, MOST_STRETCHES, Stretch, Wha
 use crate::acl;
 
 const SECOND: i128 = 1_000_000_000;
-const SPARSE_0: &str = "a file with holes in a form of old (GNU sparse 0.x), which is not read";
+const NO_MAP: &str = "a map of holes that is none";
 const OLD_SPARSE: (usize, usize, usize, usize) = (386, 4, 482, 483);
 const EXTENSION_SPARSE: (usize, usize) = (21, 504);
 
@@ -171,6 +171,14 @@ impl Reader {
             }
             return Ok(Step::More);
         }
+        if kind == b'V' {
+            // The name of the volume.
+            let end = size
+                .checked_next_multiple_of(BLOCK as u64)
+                .and_then(|bytes| self.at.checked_add(bytes));
+            self.seek(end.unwrap_or(u64::MAX - BLOCK as u64 + 1));
+            return Ok(Step::More);
+        }
         let found = std::mem::take(&mut self.found);
         match entry(block, size, &found, &self.globals) {
             Ok(made) => self.made(made, block, offset),
@@ -221,7 +229,7 @@ impl Reader {
             for stretch in data {
                 match stretch.offset.checked_add(stretch.length) {
                     Some(end) if stretch.offset >= at && end <= entry.header.size => at = end,
-                    _ => return self.damaged("a map of holes that is none"),
+                    _ => return self.damaged(NO_MAP),
                 }
             }
         }
@@ -238,15 +246,14 @@ impl Reader {
     /// Goes through the map that stands before the content: a number of stretches, then an offset and a length for each, a
     /// line a number.
     fn map(&mut self, mut entry: Box<Entry>, bytes: Vec<u8>) -> Result<Step, Damage> {
-        const WRONG: &str = "a map of holes that is none";
         let mut numbers = bytes.split_inclusive(|byte| *byte == b'\n').map(|line| match line {
             [digits @ .., b'\n'] => Some(pax::number::<u64>(digits)),
             _ => None,
         });
         let count = match numbers.next().flatten() {
             Some(Some(count)) => usize::try_from(count).unwrap_or(usize::MAX),
-            Some(None) => return self.damaged(WRONG),
-            None if bytes.len() > BLOCK => return self.damaged(WRONG),
+            Some(None) => return self.damaged(NO_MAP),
+            None if bytes.len() > BLOCK => return self.damaged(NO_MAP),
             None => usize::MAX,
         };
         if count > MOST_STRETCHES && count != usize::MAX {
@@ -256,11 +263,11 @@ impl Reader {
         let whole = count.saturating_mul(2).saturating_add(1);
         if lines < whole {
             if bytes.len() as u64 >= entry.stored.next_multiple_of(BLOCK as u64) {
-                return self.damaged(WRONG);
+                return self.damaged(NO_MAP);
             }
             // Each of the digits of a number is one byte at least: what is longer is no such map.
             if bytes.len() / 40 > MOST_STRETCHES {
-                return self.damaged(WRONG);
+                return self.damaged(NO_MAP);
             }
             self.state = State::Map(entry, bytes);
             return Ok(Step::More);
@@ -269,11 +276,11 @@ impl Reader {
         for _ in 0..count {
             match (numbers.next().flatten().flatten(), numbers.next().flatten().flatten()) {
                 (Some(offset), Some(length)) => data.push(Stretch { offset, length }),
-                _ => return self.damaged(WRONG),
+                _ => return self.damaged(NO_MAP),
             }
         }
         let Some(stored) = entry.stored.checked_sub(bytes.len() as u64) else {
-            return self.damaged(WRONG);
+            return self.damaged(NO_MAP);
         };
         entry.stored = stored;
         entry.content = self.at;
@@ -289,7 +296,7 @@ impl Reader {
             match (of(&pair[..12]), of(&pair[12..])) {
                 (Some(_), Some(0)) => {}
                 (Some(offset), Some(length)) if data.len() < MOST_STRETCHES => data.push(Stretch { offset, length }),
-                _ => return self.damaged("a map of holes that is none"),
+                _ => return self.damaged(NO_MAP),
             }
         }
         if more {
@@ -358,6 +365,21 @@ fn octal(field: &[u8]) -> Option<i128> {
     })
 }
 
+/// Offsets and lengths by turns, as stretches.
+fn stretches(numbers: &[u64]) -> Result<Vec<Stretch>, &'static str> {
+    let (pairs, []) = numbers.as_chunks::<2>() else {
+        return Err(NO_MAP);
+    };
+    if pairs.len() > MOST_STRETCHES {
+        return Err("more holes in a file than are read");
+    }
+    let all = pairs.iter().map(|[offset, length]| Stretch {
+        offset: *offset,
+        length: *length,
+    });
+    Ok(all.filter(|stretch| stretch.length > 0).collect())
+}
+
 enum Map {
     None,
     Within,
@@ -380,6 +402,8 @@ struct Said {
     real: Option<u64>,
     name: Option<Vec<u8>>,
     version: (Option<u64>, Option<u64>),
+    /// Of one in the forms of old: offsets and lengths by turns.
+    map: Option<Vec<u64>>,
 }
 
 impl Said {
@@ -400,8 +424,19 @@ impl Said {
                 b"GNU.sparse.major" => self.version.0 = whole(),
                 b"GNU.sparse.minor" => self.version.1 = whole(),
                 b"GNU.sparse.name" => self.name = Some(value.to_vec()),
-                b"GNU.sparse.realsize" => self.real = Some(whole().ok_or("a size that is no number")?),
-                b"GNU.sparse.size" | b"GNU.sparse.map" | b"GNU.sparse.numblocks" => return Err(SPARSE_0),
+                b"GNU.sparse.realsize" | b"GNU.sparse.size" => {
+                    self.real = Some(whole().ok_or("a size that is no number")?);
+                }
+                // Forms 0.0 and 0.1 have the map here.
+                b"GNU.sparse.numblocks" => drop(self.map.get_or_insert_default()),
+                b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+                    self.map.get_or_insert_default().push(whole().ok_or(NO_MAP)?);
+                }
+                b"GNU.sparse.map" => {
+                    let numbers = value.split(|byte| *byte == b',').filter(|digits| !digits.is_empty());
+                    let numbers: Option<Vec<u64>> = numbers.map(pax::number).collect();
+                    self.map = Some(numbers.ok_or(NO_MAP)?);
+                }
                 _ => {
                     let said = match acl::attribute(keyword) {
                         Some(attribute) => Some((attribute, acl::from_text(value))),
@@ -464,6 +499,7 @@ fn entry(block: &[u8; BLOCK], size: u64, found: &Found, globals: &[u8]) -> Resul
         mut real,
         name,
         version,
+        map: numbers,
     } = said;
     if path.contains(&0) || link.contains(&0) {
         return Err("a name with a NUL");
@@ -496,16 +532,25 @@ fn entry(block: &[u8; BLOCK], size: u64, found: &Found, globals: &[u8]) -> Resul
     if is_file && let (Some(1), Some(0)) = version {
         map = Map::Within;
         path = name.unwrap_or(path);
-    } else if version != (None, None) {
-        return Err(SPARSE_0);
+    } else if is_file && let Some(numbers) = numbers {
+        header.data = Some(stretches(&numbers)?);
+        path = name.unwrap_or(path);
+    } else if !matches!(version, (None | Some(0), _)) {
+        return Err("a file with holes in a form that is not known here");
     }
     header.size = match map {
         _ if !is_file => 0,
-        Map::None => stored,
-        Map::Within | Map::Old => real.ok_or("a file with holes without its size")?,
+        Map::None if header.data.is_none() => stored,
+        Map::None | Map::Within | Map::Old => real.ok_or("a file with holes without its size")?,
     };
-    // POSIX lets a hard link bring content; who did that has extended headers. Others say a size and have nothing.
-    if !is_file && (found.records.is_empty() || !matches!(header.what, What::Link(_))) {
+    // POSIX lets a hard link bring content; who did that has extended headers. Others say a size and have nothing, but for
+    // directories that list what was in them (GNU tar, incremental).
+    let brings = match header.what {
+        What::Link(_) => !found.records.is_empty(),
+        What::Directory => block[field::TYPE] == b'D',
+        _ => is_file,
+    };
+    if !brings {
         stored = 0;
     }
     while path.len() > 1 && path.ends_with(b"/") {

@@ -196,7 +196,7 @@ fn hostile_headers_are_damage() {
     map.resize(BLOCK, 0);
     let mut beyond = b"1\n18446744073709551615\n10\n".to_vec();
     beyond.resize(BLOCK, 0);
-    let cases: [(Vec<u8>, &str); 9] = [
+    let cases: [(Vec<u8>, &str); 11] = [
         (
             one(&[(b"size", b"18446744073709551615")], b'0', b""),
             "a size beyond all archives",
@@ -211,8 +211,16 @@ fn hostile_headers_are_damage() {
         (one(&sparse, b'0', &map), "a map of holes that is none"),
         (one(&sparse, b'0', &beyond), "a map of holes that is none"),
         (
-            one(&[(b"GNU.sparse.map", b"0,1")], b'0', b""),
-            "a file with holes in a form of old (GNU sparse 0.x), which is not read",
+            one(&[(b"GNU.sparse.map", b"0,1,9")], b'0', b""),
+            "a map of holes that is none",
+        ),
+        (
+            one(&[(b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"0,2")], b'0', b"x"),
+            "a map of holes for other content",
+        ),
+        (
+            one(&[(b"GNU.sparse.major", b"2")], b'0', b""),
+            "a file with holes in a form that is not known here",
         ),
         (one(&[], b'?', b""), "an entry of a type that is not known here"),
     ];
@@ -226,6 +234,48 @@ fn hostile_headers_are_damage() {
     let sum = format!("{:06o}\0 ", checksum(large.first_chunk().unwrap()));
     large[148..156].copy_from_slice(sum.as_bytes());
     assert_eq!(read(&large).1[0].what, "an extended header that is too large");
+}
+
+#[test]
+fn forms_of_old() {
+    let holes: [&[(&[u8], &[u8])]; 2] = [
+        &[
+            (b"GNU.sparse.name", b"b"),
+            (b"GNU.sparse.size", b"100"),
+            (b"GNU.sparse.numblocks", b"2"),
+            (b"GNU.sparse.map", b"10,2,50,1,100,0"),
+        ],
+        &[
+            (b"GNU.sparse.size", b"100"),
+            (b"GNU.sparse.numblocks", b"2"),
+            (b"GNU.sparse.offset", b"10"),
+            (b"GNU.sparse.numbytes", b"2"),
+            (b"GNU.sparse.offset", b"50"),
+            (b"GNU.sparse.numbytes", b"1"),
+        ],
+    ];
+    for (records, path) in holes.into_iter().zip([b"b", b"a"]) {
+        let (entries, damages, _) = read(&one(records, b'0', b"xyz"));
+        assert!(damages.is_empty(), "{damages:?}");
+        let (entry, content) = &entries[0];
+        assert_eq!(
+            (&entry.header.path[..], entry.header.size, &content[..]),
+            (&path[..], 100, &b"xyz"[..])
+        );
+        let data = [(10, 2), (50, 1)].map(|(offset, length)| Stretch { offset, length });
+        assert_eq!(entry.header.data.as_deref(), Some(&data[..]));
+    }
+    // The label of a volume, and a directory that says what was in it.
+    let mut archive = one(&[], b'V', b"");
+    archive.truncate(archive.len() - END.len());
+    archive.extend(one(&[], b'D', b"Yfile\0\0"));
+    archive.truncate(archive.len() - END.len());
+    archive.extend(one(&[], b'0', b"after"));
+    let (entries, damages, ended) = read(&archive);
+    assert!(damages.is_empty() && ended, "{damages:?}");
+    let seen: Vec<_> = entries.iter().map(|(entry, _)| entry.header.what.clone()).collect();
+    assert_eq!(seen, [What::Directory, What::File]);
+    assert_eq!(entries[1].1, b"after");
 }
 
 #[test]

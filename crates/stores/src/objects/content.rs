@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use tokio::task::JoinHandle;
 
-use crate::objects::client::{Client, Fate, Request, Wrong, fault};
+use crate::objects::client::{Answer, Client, Fate, Request, Wrong, fault};
 use crate::session::Session;
 use crate::store::{Entry, Part, Reading};
 
@@ -50,6 +50,36 @@ fn is_short(part: &Bytes, bytes: u64) -> Option<Wrong> {
     })
 }
 
+/// Asks for so many bytes of an object from a byte on, if it is what it was.
+pub fn range(key: &str, entry: &Entry, from: u64, bytes: u64) -> Request {
+    let mut headers = condition(entry);
+    headers.push(("range", format!("bytes={from}-{}", from + bytes - 1)));
+    Request {
+        method: Method::GET,
+        key: key.to_owned(),
+        headers,
+        expected: Some(bytes),
+        ..Request::default()
+    }
+}
+
+/// What came of that.
+pub fn ranged(answer: &Answer, entry: &Entry, from: u64, bytes: u64) -> Result<Bytes, Wrong> {
+    let range = format!("bytes {from}-{}/{}", from + bytes - 1, entry.size);
+    if answer.status != 206 || answer.header("content-range") != Some(&range) {
+        return Err(Wrong {
+            fate: Fate::Unable,
+            status: 0,
+            code: "range".into(),
+            message: "the server gives something else than the part that it was asked for".into(),
+        });
+    }
+    match is_short(&answer.body, bytes) {
+        Some(short) => Err(short),
+        None => Ok(answer.body.clone()),
+    }
+}
+
 impl<'s> Content<'s> {
     /// Begins to read.
     pub fn open(
@@ -81,13 +111,13 @@ impl<'s> Content<'s> {
         Ok(content)
     }
 
-    fn ask(&self, request: &Request) -> Result<crate::objects::client::Answer, Stopped> {
+    fn ask(&self, request: &Request) -> Result<Answer, Stopped> {
         let answer = self.client.ask(request)?;
         Ok(answer.map_err(|wrong| fault(Operation::Read, self.side, &wrong))?)
     }
 
     /// What the server says of it now.
-    fn know(&mut self, answer: &crate::objects::client::Answer) -> Result<(), Fault> {
+    fn know(&mut self, answer: &Answer) -> Result<(), Fault> {
         let now = self.client.dialect.entry(&self.entry.key, answer, self.entry.size);
         let differs = !now.tag.is_empty() && !self.entry.tag.is_empty() && now.tag != self.entry.tag;
         if differs {
@@ -123,37 +153,16 @@ impl<'s> Content<'s> {
     fn ask_ahead(&mut self, part: u64) {
         while self.ahead.len() < PARTS_AHEAD && self.asked < self.entry.size {
             let bytes = part.min(self.entry.size - self.asked);
-            let mut headers = condition(&self.entry);
-            headers.push(("range", format!("bytes={}-{}", self.asked, self.asked + bytes - 1)));
-            let request = Request {
-                method: Method::GET,
-                key: self.key.clone(),
-                headers,
-                expected: Some(bytes),
-                ..Request::default()
-            };
-            let range = format!("bytes {}-{}/{}", self.asked, self.asked + bytes - 1, self.entry.size);
+            let (entry, from) = (self.entry.clone(), self.asked);
+            let request = range(&self.key, &entry, from, bytes);
             // Asked for in the order of the parts: none holds memory that an earlier one waits for.
             let (lease, client) = (self.session.lease(bytes), Arc::clone(&self.client));
             self.asked += bytes;
             self.ahead.push_back(self.session.runtime().spawn(async move {
                 let lease = lease.await;
                 let answer = client.send(&request).await?;
-                if answer.status != 206 || answer.header("content-range") != Some(&range) {
-                    return Err(Wrong {
-                        fate: Fate::Unable,
-                        status: 0,
-                        code: "range".into(),
-                        message: "the server gives something else than the part that it was asked for".into(),
-                    });
-                }
-                if let Some(short) = is_short(&answer.body, bytes) {
-                    return Err(short);
-                }
-                Ok(Part {
-                    bytes: answer.body,
-                    lease,
-                })
+                let bytes = ranged(&answer, &entry, from, bytes)?;
+                Ok(Part { bytes, lease })
             }));
         }
     }

@@ -1,12 +1,12 @@
 /** `bulkhaul pack`: trees in, shards with indexes out, in a directory. */
 import type { PackOptions } from '../../ops/pack.js';
-import { VerbCommand } from '../base.js';
 import { choice, flag, number, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
+import { StoreCommand } from '../stores.js';
 import { parseSize, refuseElsewhere } from '../values.js';
 
-export class PackCommand extends VerbCommand {
+export class PackCommand extends StoreCommand {
   static override paths = [['pack']];
   static override usage = Command.Usage({
     description: 'Pack trees into a few large tar files, with indexes',
@@ -25,6 +25,9 @@ export class PackCommand extends VerbCommand {
       there any more; after an interruption it goes on. A file that changes while it is read, and what can't be read, is an
       error, and is in no shard. Sockets are left out, with a note.
 
+      DEST may be \`s3://BUCKET/PREFIX\`. A shard is made in a file without a name in \`$TMPDIR\` then, which needs room for
+      it, and goes up when it is whole; the server checks it, or it is read back.
+
       \`--compress\` makes .tar.zst or .tar.gz (BGZF), which zstd, gzip and tar read, in pieces that are read alone.
 
       Exit codes: 0 complete, 1 a shard was read back and differs, 2 usage or nothing begun, 23 some entries or shards
@@ -34,6 +37,7 @@ export class PackCommand extends VerbCommand {
       ['A tree for the tape library', '$0 pack photos/ /mnt/packed'],
       ['In compressed shards of 1 GiB', '$0 pack --shard-size 1G --compress zstd photos /mnt/packed'],
       ['What the shards would be', '$0 pack --dry-run photos/ /mnt/packed'],
+      ['Into a store', '$0 pack --compress zstd photos/ s3://archive/photos'],
       ['Look into one with tar', 'tar -tvf /mnt/packed/shard-00001.tar'],
     ],
   });
@@ -67,10 +71,14 @@ export class PackCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
-    refuseElsewhere('pack', this.operands);
+    const [sources, destination = ''] = [this.operands.slice(0, -1), this.operands.at(-1)];
+    refuseElsewhere('pack', sources);
+    this.refuseHosts('pack', [destination]);
     const options: PackOptions = {
-      sources: this.operands.slice(0, -1),
-      destination: this.operands.at(-1) ?? '',
+      sources,
+      destination,
+      store: this.store,
+      environment: context.env,
       exclude: await this.patterns(this.rules),
       oneFileSystem: this.oneFileSystem,
       dryRun: settings.dryRun,

@@ -1,13 +1,13 @@
 /** `bulkhaul unpack`: shards or a tar in, a tree out; or a list, or a verdict. */
 import { BulkhaulError } from '../../error.js';
 import type { UnpackOptions } from '../../ops/unpack.js';
-import { VerbCommand } from '../base.js';
 import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
+import { StoreCommand } from '../stores.js';
 import { refuseElsewhere } from '../values.js';
 
-export class UnpackCommand extends VerbCommand {
+export class UnpackCommand extends StoreCommand {
   static override paths = [['unpack']];
   static override usage = Command.Usage({
     description: 'Unpack shards, or any tar, or verify them',
@@ -25,7 +25,10 @@ export class UnpackCommand extends VerbCommand {
       in conflict. \`--dry-run\` tells of all that beforehand, as far as it shows.
 
       Damage costs the entries that it hits, which are named; the rest is restored. A lost or damaged index is made anew
-      from its shard, with a note. A compressed archive is unpacked into a file without a name first, in TARGET.
+      from its shard, with a note. Of a compressed shard that has an index only the pieces are read that hold what is
+      wanted; any other compressed archive is unpacked into a file without a name first, in TARGET.
+
+      SRC may be \`s3://BUCKET/PREFIX\`, or a tar there: what is wanted is asked for, and not the rest of its shard.
 
       \`--list\` prints the entries; \`--verify\` reads all and compares it with the sums of shards and entries: neither has
       a TARGET.
@@ -36,6 +39,7 @@ export class UnpackCommand extends VerbCommand {
     examples: [
       ['All of it', '$0 unpack /mnt/packed restored'],
       ['One directory, and what ends with .txt', "$0 unpack /mnt/packed 2024/may '*.txt' restored"],
+      ['One file out of a store', '$0 unpack s3://archive/photos 2024/may/a.jpg restored'],
       ['What there is', '$0 unpack --list /mnt/packed'],
       ['Whether it is whole', '$0 unpack --verify /mnt/packed'],
       ['A tar of somebody else', '$0 unpack theirs.tar.gz there'],
@@ -52,10 +56,11 @@ export class UnpackCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
-    refuseElsewhere('unpack', this.operands);
     if (this.list && this.verify) throw new BulkhaulError('USAGE', '--list and --verify exclude each other');
     const task = this.list ? 'list' : this.verify ? 'verify' : 'unpack';
     const [source = '', ...rest] = this.operands;
+    this.refuseHosts('unpack', [source]);
+    refuseElsewhere('unpack', rest);
     const destination = task === 'unpack' ? rest.pop() : undefined;
     if (task === 'unpack' && destination === undefined) {
       throw new BulkhaulError('USAGE', 'where to? unpack SRC TARGET; --list and --verify need no TARGET');
@@ -65,6 +70,8 @@ export class UnpackCommand extends VerbCommand {
       task,
       only: rest,
       owner: !this.noOwner,
+      store: this.store,
+      environment: context.env,
       dryRun: settings.dryRun,
       spillDirectory: neededSpillDirectory(context.env),
       ...(destination !== undefined && { destination }),
