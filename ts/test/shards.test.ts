@@ -88,7 +88,7 @@ it('a later state makes further shards, and writes nothing over', async () => {
   expect(shardsOf(server)).toEqual(['p/shard-00001.tar', 'p/shard-00002.tar']);
   for (const [key, etag, written] of before) expect(server.objects.get(key)).toMatchObject({ etag, written });
   const keys = server.keys;
-  const { code, stdout } = await run(['pack', '--json', 't/', 's3://b/p/'], settings);
+  const { code, stdout } = await run(['pack', '--json', '-v', 't/', 's3://b/p/'], settings);
   expect(code).toBe(0);
   expect(server.keys).toEqual(keys);
   const entry = jsonLines(stdout).find((line) => line.type === 'entry' && line.path === 'zz');
@@ -189,16 +189,14 @@ it('is a job that resume goes on with from elsewhere, and the library takes URLs
 it('a job in a directory is the same from elsewhere', async () => {
   const { cwd, at } = tarTree();
   const [state, elsewhere] = [scratch(), scratch()];
-  mkdirSync(at('out'));
-  writeFileSync(at('out/shard-00001.jsonl'), 'no index\n');
-  writeFileSync(at('out/shard-00001.tar'), 'no tar');
-  expect((await run(['pack', '--state-dir', state, 't/', 'out'], { cwd })).code).not.toBe(0);
-  const [job = 'none'] = existsSync(join(state, 'jobs')) ? readdirSync(join(state, 'jobs')) : [];
-  writeFileSync(at('out/shard-00001.jsonl'), '');
+  expect((await run(['pack', '--state-dir', state, 't', 'late', 'out'], { cwd })).code).toBe(23);
+  const [job = 'none'] = readdirSync(join(state, 'jobs'));
+  writeFileSync(at('late'), 'here');
   const resumed = await run(['resume', job, '--state-dir', state], { cwd: elsewhere });
   expect(resumed).toMatchObject({ code: 0 });
   expect(readdirSync(elsewhere)).toEqual([]);
-  expect(readdirSync(at('out'))).toContain('state-00001.jsonl');
+  expect((await run(['unpack', 'out', 'late', 'back'], { cwd })).code).toBe(0);
+  expect(readFileSync(at('back/late'), 'utf8')).toBe('here');
 });
 
 it.each([

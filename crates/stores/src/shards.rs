@@ -11,7 +11,7 @@ use bulkhaul_engine::error::{Cause, Failure, Fault, Operation, Refusal, Side, St
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::pack::{self, PackOptions};
-use bulkhaul_engine::records::shards::{Depot, Shelf, TAKEN, Volume};
+use bulkhaul_engine::records::shards::{Depot, Shelf, TAKEN, Taken, Volume};
 use bulkhaul_engine::report::counters::Counters;
 use bulkhaul_engine::unpack::{self, Place, UnpackOptions};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
@@ -216,16 +216,18 @@ impl Shelf for Rack {
 impl Depot for Rack {
     fn put(
         &self,
-        name: &[u8],
+        (name, taken): (&[u8], Taken),
         file: BorrowedFd<'_>,
         bytes: u64,
         (desk, counters): (&Desk, &Counters),
     ) -> Result<(), Stopped> {
         // Asked anew: what was found at first does not tell of others.
-        if self.store.stat(name)?.is_some() {
+        if taken == Taken::Stays && self.store.stat(name)?.is_some() {
             return Err(Fault::conflict(Operation::Create, 0, TAKEN).into());
         }
-        let mut writing = self.store.write(name, Some(bytes), &Facts::default(), false)?;
+        let mut writing = self
+            .store
+            .write(name, Some(bytes), &Facts::default(), taken == Taken::Goes)?;
         let (mut sums, mut at) = (Summing::new(), 0);
         let part_bytes = self.store.part_bytes(bytes);
         let mut send = || -> Result<(), Stopped> {
@@ -286,11 +288,18 @@ mod tests {
         let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let file = tempfile::tempfile().unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
-        let put = || rack.put(b"k", sys::AsFd::as_fd(&file), length as u64, (&desk, &desk.counters[0]));
-        assert!(put().is_ok());
+        let put = |taken| {
+            rack.put(
+                (b"k", taken),
+                sys::AsFd::as_fd(&file),
+                length as u64,
+                (&desk, &desk.counters[0]),
+            )
+        };
+        assert!(put(Taken::Stays).is_ok());
         // Nothing is written over.
         assert!(matches!(
-            put(),
+            put(Taken::Stays),
             Err(Stopped::Fault(Fault {
                 cause: Cause::Conflict(TAKEN),
                 ..
@@ -314,6 +323,7 @@ mod tests {
                 "{from} {wanted}"
             );
         }
+        assert!(put(Taken::Goes).is_ok());
         assert!(rack.open(b"other").is_err());
     }
 }

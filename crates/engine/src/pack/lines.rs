@@ -10,7 +10,7 @@ use super::shard::Place;
 use crate::bytes::output::{Output, unnamed_file};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::records::shards::Depot;
+use crate::records::shards::{Depot, Taken};
 use crate::report::counters::Counters;
 use crate::tree::path::join;
 
@@ -29,6 +29,7 @@ pub enum Lines {
 pub struct Away {
     depot: Arc<dyn Depot>,
     name: Vec<u8>,
+    taken: Taken,
     file: OwnedFd,
     at: u64,
     buffer: Vec<u8>,
@@ -48,8 +49,9 @@ fn fault(operation: Operation) -> impl Fn(Errno) -> Fault {
 }
 
 impl Lines {
-    /// Begins a file of this name.
-    pub fn begin(place: &Place, name: &[u8], desk: &Arc<Desk>) -> Result<Self, Fault> {
+    /// Begins a file of this name. `taken`: what becomes of one in a store that has it; in a
+    /// directory it goes.
+    pub fn begin(place: &Place, (name, taken): (&[u8], Taken), desk: &Arc<Desk>) -> Result<Self, Fault> {
         match &place.depot {
             None => {
                 let output = Output::create(&join(&place.path, name), place.mode, desk);
@@ -58,6 +60,7 @@ impl Lines {
             Some(depot) => Ok(Self::Away(Away {
                 depot: Arc::clone(depot),
                 name: name.to_vec(),
+                taken,
                 file: unnamed_file(&place.directory).map_err(fault(Operation::Create))?,
                 at: 0,
                 buffer: Vec::new(),
@@ -85,7 +88,8 @@ impl Lines {
             Self::Here(output) => Ok(output.finish().map(drop).map_err(|refusal| refused(&refusal))?),
             Self::Away(mut away) => {
                 away.flush()?;
-                away.depot.put(&away.name, away.file.as_fd(), away.at, (desk, counters))
+                away.depot
+                    .put((&away.name, away.taken), away.file.as_fd(), away.at, (desk, counters))
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::entry::Outcome;
 use crate::error::{Failure, Fault, Refusal, Stopped, describe};
 use crate::job::desk::{Desk, Phase};
 use crate::records::entry;
+use crate::records::shards::Taken;
 use crate::records::sort::{Sorted, Sorters};
 use crate::report::counters::Counters;
 use crate::report::{Part, Parts};
@@ -455,7 +456,7 @@ fn state(
         Stopped::Aborted => Refusal::Output(format!("{}: it was told to stop", show(&join(&place.path, name)))),
     };
     let write = || -> Result<(), Stopped> {
-        let (mut output, mut line) = (Lines::begin(place, &sums, desk)?, Vec::new());
+        let (mut output, mut line) = (Lines::begin(place, (&sums, Taken::Goes), desk)?, Vec::new());
         for shard in all {
             for digest in &shard.digests {
                 digest.write_hex(&mut line);
@@ -466,7 +467,7 @@ fn state(
         output.finish(desk, counters)
     };
     write().map_err(|stopped| failed(&sums, stopped))?;
-    let mut output = Lines::begin(place, &name, desk).map_err(|fault| failed(&name, fault.into()))?;
+    let mut output = Lines::begin(place, (&name, Taken::Stays), desk).map_err(|fault| failed(&name, fault.into()))?;
     let put = |output: &mut Lines, line: &mut Vec<u8>| {
         let written = output.write(line).map_err(|fault| failed(&name, fault.into()));
         line.clear();

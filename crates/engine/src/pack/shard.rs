@@ -20,7 +20,7 @@ use crate::bytes::proof::{forget, read_back};
 use crate::entry::{KINDS, Outcome, kind_index};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::records::shards::{Depot, TAKEN};
+use crate::records::shards::{Depot, TAKEN, Taken};
 use crate::report::counters::Counters;
 use crate::tree::path::c_string;
 use crate::tree::staging::{Stager, Staging, appear};
@@ -124,7 +124,7 @@ impl Shard {
     /// Number `number` of all, which belongs to this state.
     pub fn begin(place: &Arc<Place>, (number, state): (u64, u64), desk: &Arc<Desk>) -> Result<Self, Fault> {
         let name = shards::name(number, place.suffix());
-        let index = Lines::begin(place, &shards::index_name(number), desk)?;
+        let index = Lines::begin(place, (&shards::index_name(number), Taken::Stays), desk)?;
         let create = |errno| fault(Operation::Create, errno);
         let name = c_string(&name).map_err(create)?;
         let (file, staging) = if place.depot.is_some() {
@@ -242,7 +242,7 @@ impl Shard {
         let file = self.file.as_fd();
         sys::set_size(file, self.at).map_err(|errno| fault(Operation::Write, errno))?;
         match (&self.place.depot, &self.staging) {
-            (Some(depot), _) => depot.put(self.name.to_bytes(), file, self.at, (desk, counters))?,
+            (Some(depot), _) => depot.put((self.name.to_bytes(), Taken::Stays), file, self.at, (desk, counters))?,
             (None, Some(staging)) => self.appear(staging, counters, desk, buffer)?,
             (None, None) => return Err(fault(Operation::Rename, Errno::NOENT).into()),
         }

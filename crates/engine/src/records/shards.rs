@@ -51,10 +51,26 @@ pub trait Shelf: Send + Sync {
 /// Why a file is not put: nothing is ever written over.
 pub const TAKEN: &str = "a file of this name is there: another run makes them";
 
+/// What becomes of a file whose name another one is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It stays, and the other one is in conflict.
+    Stays,
+    /// It goes: it is of a run that did not end.
+    Goes,
+}
+
 /// Where files are put that were made here.
 pub trait Depot: Shelf {
-    /// Puts one, which is there afterwards, whole and proved, or not at all. A conflict: the name is taken.
-    fn put(&self, name: &[u8], file: BorrowedFd<'_>, bytes: u64, work: (&Desk, &Counters)) -> Result<(), Stopped>;
+    /// Puts one, which is there afterwards, whole and proved, or not at all. `name`: with what becomes of one
+    /// that has it.
+    fn put(
+        &self,
+        name: (&[u8], Taken),
+        file: BorrowedFd<'_>,
+        bytes: u64,
+        work: (&Desk, &Counters),
+    ) -> Result<(), Stopped>;
 }
 
 /// A directory.
