@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, OwnedFd};
 
-use super::shard::Place;
+use super::place::Place;
 use crate::bytes::output::{Output, unnamed_file};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use crate::job::desk::Desk;

@@ -8,47 +8,26 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bulkhaul_formats::codec::{Codec, Encoder, Format, Frame};
+use bulkhaul_formats::codec::{Encoder, Format, Frame};
 use bulkhaul_formats::digest::{Algorithm, Blake3, Digest};
 use bulkhaul_formats::shards::{self, Line};
 use bulkhaul_formats::tar;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
 
 use super::lines::Lines;
+use super::place::Place;
 use crate::bytes::output::{give_mode, unnamed_file};
 use crate::bytes::proof::{forget, read_back};
 use crate::entry::{KINDS, Outcome, kind_index};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
-use crate::records::shards::{Depot, TAKEN, Taken};
+use crate::records::shards::{TAKEN, Taken};
 use crate::report::counters::Counters;
 use crate::tree::path::c_string;
-use crate::tree::staging::{Stager, Staging, appear};
+use crate::tree::staging::{Staging, appear};
 
 /// How often the medium is to have written down what was begun, in bytes.
 const WRITE_BACK_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Where shards go.
-pub struct Place {
-    /// The directory, or one for files without a name that go to a store when they are whole.
-    pub directory: OwnedFd,
-    /// Its path, or that of the store, for messages.
-    pub path: Vec<u8>,
-    /// The store.
-    pub depot: Option<Arc<dyn Depot>>,
-    /// How they are compressed.
-    pub codec: Option<Codec>,
-    /// Permission bits.
-    pub mode: u32,
-    pub stager: Stager,
-}
-
-impl Place {
-    /// What the names of shards end with.
-    pub fn suffix(&self) -> &'static str {
-        self.codec.map_or("", |codec| codec.format().suffix())
-    }
-}
 
 /// Entries that are in a shard, by what they are and what became of them.
 #[derive(Default)]
