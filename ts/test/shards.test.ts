@@ -200,7 +200,7 @@ it('a job in a directory is the same from elsewhere', async () => {
 });
 
 it.each([
-  [['pack', 't/', 'gs://b/p'], 'gs is not there yet'],
+  [['pack', 't/', 'az://b/p'], 'az is not there yet'],
   [['pack', 's3://b/p', 'out'], 's3://b/p'],
   [['unpack', 's3://b/p', 's3://b/q'], 's3://b/q'],
   [['pack', 't/', 'host:out'], 'host:out'],

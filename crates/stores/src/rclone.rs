@@ -22,6 +22,7 @@ use bulkhaul_engine::tree::path::split;
 use bulkhaul_engine::tree::staging::Stager;
 use bulkhaul_engine::{Errno, Kind};
 use bulkhaul_sys::{self as sys, AsFd as _, Node, Time};
+use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use serde_json::Value;
 
@@ -566,6 +567,34 @@ impl Store for Rclone {
             output,
             at: 0,
         }))
+    }
+
+    fn range(&self, entry: &Entry, from: u64, bytes: u64) -> Result<Bytes, Stopped> {
+        let bytes = bytes.min(entry.size.saturating_sub(from));
+        let name = self.name(Operation::Read, &entry.key)?;
+        let (offset, count) = (from.to_string(), bytes.to_string());
+        let mut all = BytesMut::new();
+        if bytes == 0 {
+            return Ok(all.freeze());
+        }
+        let stretch = ["cat", "--offset", &offset, "--count", &count, &name];
+        let mut program = self.start(Operation::Read, &stretch)?;
+        let output = program.output.take();
+        let mut content = Content {
+            store: self,
+            entry: Entry {
+                size: bytes,
+                ..entry.clone()
+            },
+            program,
+            output,
+            at: 0,
+        };
+        while let Some(part) = content.next(bytes)? {
+            all.extend_from_slice(&part.bytes);
+        }
+        Box::new(content).close()?;
+        Ok(all.freeze())
     }
 
     fn part_bytes(&self, _size: u64) -> u64 {

@@ -21,6 +21,7 @@ use bulkhaul_engine::tree::path::{join, show, split};
 use bulkhaul_engine::tree::staging::Stager;
 use bulkhaul_engine::{Errno, Kind};
 use bulkhaul_sys::Time;
+use bytes::Bytes;
 
 use self::connection::{Ask, Attributes, Connection, Pending, Wrong, text};
 use crate::gathered::{Gathering, Nothing};
@@ -431,6 +432,46 @@ impl Sftp {
         Err(self.stopped(Operation::MakeDirectory, Wrong::Absent))
     }
 
+    /// Opens a file that a listing has told.
+    fn content(&self, listed: &Entry) -> Result<Content<'_>, Stopped> {
+        let connection = self.connection(Operation::Open)?;
+        let name = text(&self.whole(Operation::Open, &listed.key)?);
+        let fault = |operation| move |wrong| self.stopped(operation, wrong);
+        let none = Attributes::default().encoded();
+        let (looked, opened) = {
+            let looked = connection.begin(Ask::Lstat, &[&name]).map_err(fault(Operation::Stat))?;
+            let opened = connection
+                .begin(Ask::Open, &[&name, &READ.to_be_bytes(), &none])
+                .map_err(fault(Operation::Open))?;
+            (looked.attributes(), opened.handle())
+        };
+        let handle = text(&opened.map_err(fault(Operation::Open))?);
+        let begun = looked.map_err(fault(Operation::Stat)).and_then(|looked| {
+            let now = connection.attributes(Ask::Fstat, &[&handle]);
+            Ok((looked, now.map_err(fault(Operation::Stat))?))
+        });
+        match begun {
+            // It was a file when it was listed, and a symlink leads elsewhere.
+            Ok((looked, now))
+                if looked.kind() == Kind::File && (looked.size, looked.mtime) == (now.size, now.mtime) =>
+            {
+                let entry = Self::entry(listed.key.clone(), &now);
+                Ok(Content {
+                    store: self,
+                    connection,
+                    handle,
+                    entry,
+                    now,
+                    at: 0,
+                })
+            }
+            other => {
+                close(&connection, &handle);
+                other.and_then(|_| Err(Fault::changed(Operation::Open).into()))
+            }
+        }
+    }
+
     fn remove(&self, connection: &Connection, key: &[u8]) -> Result<Gone, Stopped> {
         let whole = text(&self.whole(Operation::Remove, key)?);
         let directory = key.ends_with(b"/");
@@ -533,43 +574,15 @@ impl Store for Sftp {
         }
     }
 
-    fn read<'s>(&'s self, listed: &Entry) -> Result<Box<dyn Reading + 's>, Stopped> {
-        let connection = self.connection(Operation::Open)?;
-        let name = text(&self.whole(Operation::Open, &listed.key)?);
-        let fault = |operation| move |wrong| self.stopped(operation, wrong);
-        let none = Attributes::default().encoded();
-        let (looked, opened) = {
-            let looked = connection.begin(Ask::Lstat, &[&name]).map_err(fault(Operation::Stat))?;
-            let opened = connection
-                .begin(Ask::Open, &[&name, &READ.to_be_bytes(), &none])
-                .map_err(fault(Operation::Open))?;
-            (looked.attributes(), opened.handle())
-        };
-        let handle = text(&opened.map_err(fault(Operation::Open))?);
-        let begun = looked.map_err(fault(Operation::Stat)).and_then(|looked| {
-            let now = connection.attributes(Ask::Fstat, &[&handle]);
-            Ok((looked, now.map_err(fault(Operation::Stat))?))
-        });
-        match begun {
-            // It was a file when it was listed, and a symlink leads elsewhere.
-            Ok((looked, now))
-                if looked.kind() == Kind::File && (looked.size, looked.mtime) == (now.size, now.mtime) =>
-            {
-                let entry = Self::entry(listed.key.clone(), &now);
-                Ok(Box::new(Content {
-                    store: self,
-                    connection,
-                    handle,
-                    entry,
-                    now,
-                    at: 0,
-                }))
-            }
-            other => {
-                close(&connection, &handle);
-                other.and_then(|_| Err(Fault::changed(Operation::Open).into()))
-            }
-        }
+    fn read<'s>(&'s self, entry: &Entry) -> Result<Box<dyn Reading + 's>, Stopped> {
+        Ok(Box::new(self.content(entry)?))
+    }
+
+    fn range(&self, entry: &Entry, from: u64, bytes: u64) -> Result<Bytes, Stopped> {
+        let content = self.content(entry)?;
+        let bytes = bytes.min(content.entry.size.saturating_sub(from));
+        let taken = content.take(from, usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(taken.map_err(|wrong| self.stopped(Operation::Read, wrong))?.into())
     }
 
     fn part_bytes(&self, _size: u64) -> u64 {

@@ -45,10 +45,11 @@ pub fn pack(options: PackOptions, reach: Reach) -> Result<Job, Refusal> {
 
 /// A job that unpacks what is at a URL, lists or verifies it. Checks the options; asks and touches nothing.
 pub fn unpack(mut options: UnpackOptions, reach: Reach) -> Result<Job, Refusal> {
-    let place = url(&options.archive)?;
+    url(&options.archive)?;
     if options.jobs == 0 {
         options.jobs = JOBS;
     }
+    let place = options.archive.clone();
     let find = move |desk: &Arc<Desk>| find(&place, &reach, desk);
     unpack::job_from(options, Some(Box::new(find)))
 }
@@ -62,28 +63,34 @@ fn url(text: &[u8]) -> Result<Location, Refusal> {
 }
 
 /// All shards below a URL, or the one file that it names.
-fn find(place: &Location, reach: &Reach, desk: &Arc<Desk>) -> Result<Place, Refusal> {
-    let rack = Rack::open(place, reach, Side::Source, desk)?;
+fn find(text: &[u8], reach: &Reach, desk: &Arc<Desk>) -> Result<Place, Refusal> {
+    let rack = Rack::open(&url(text)?, reach, Side::Source, desk)?;
     let mut is_empty = true;
-    rack.names(desk, &mut |_| is_empty = false)?;
-    if is_empty
-        && let Location::S3 { bucket, prefix } = place
-        && !prefix.ends_with('/')
+    let listed = rack.names(desk, &mut |_| is_empty = false);
+    if (is_empty || listed.is_err())
+        && let Some((above, name)) = split(text)
     {
-        let (above, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
-        let (bucket, prefix) = (bucket.clone(), above.to_owned());
-        let above = Rack::open(&Location::S3 { bucket, prefix }, reach, Side::Source, desk)?;
-        if !name.is_empty() && matches!(above.entry(name.as_bytes()), Ok(Some(_))) {
+        let above = Rack::open(&url(above)?, reach, Side::Source, desk)?;
+        if matches!(above.entry(name), Ok(Some(entry)) if entry.kind == Kind::File) {
             return Ok(Place {
-                only: Some(name.as_bytes().to_vec()),
+                only: Some(name.to_vec()),
                 shelf: Arc::new(above),
             });
         }
     }
+    listed?;
     Ok(Place {
         shelf: Arc::new(rack),
         only: None,
     })
+}
+
+/// A URL as that of what holds it, and a name there.
+fn split(url: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = url.iter().rposition(|byte| *byte == b'/')?;
+    let (above, name) = (&url[..at], &url[at + 1..]);
+    // What comes after the scheme is no name.
+    (!name.is_empty() && !above.ends_with(b"/") && !above.ends_with(b":")).then_some((above, name))
 }
 
 /// What a store has below a URL.
@@ -278,6 +285,20 @@ mod tests {
             store: Arc::new(Memory::new(Side::Source)),
             side: Side::Source,
             known: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn urls_are_split_behind_their_scheme() {
+        for (url, parts) in [
+            ("s3://b/x/y.tar", Some(("s3://b/x", "y.tar"))),
+            ("s3://b/y.tar", Some(("s3://b", "y.tar"))),
+            ("s3://b", None),
+            ("s3://b/x/", None),
+            ("rclone:r:x", None),
+        ] {
+            let parts = parts.map(|(above, name): (&str, &str)| (above.as_bytes(), name.as_bytes()));
+            assert_eq!(split(url.as_bytes()), parts, "{url}");
         }
     }
 

@@ -8,6 +8,7 @@
 import type { PathLike } from '../names.js';
 import type { NativePackOptions } from '../native/options.js';
 import { loadAddon, loadStores } from '../native.js';
+import { isHere } from '../stores/urls.js';
 import {
   each,
   type Fields,
@@ -26,7 +27,7 @@ import {
   whole,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { accessTo, placeText, plainPlace, REACHING, type Reaching, wholePlace } from './places.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching, settled, wholePlace } from './places.js';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
 export type MappedPackOptions = Given<Omit<NativePackOptions, 'entryEvents' | 'dryRun'>> & JobOptions & Reaching;
@@ -111,7 +112,11 @@ export async function preparePack(options: MappedPackOptions): Promise<Prepared>
   } = options;
   const place = plainPlace(placeText(destination, 'the destination'));
   const access = await accessTo(place, store, { environment, credentials });
-  const asked: MappedPackOptions = { ...options, destination: wholePlace(place) };
+  const asked: MappedPackOptions = {
+    ...options,
+    destination: wholePlace(place),
+    ...(access && { store: settled(store ?? {}, access) }),
+  };
   const journal = await journalFor('pack', asked);
   const used = [...inUse, ...(settings && !rest.dryRun ? [settings.directory] : []), ...(journal?.files ?? [])];
   const native: NativePackOptions = {
@@ -124,6 +129,6 @@ export async function preparePack(options: MappedPackOptions): Promise<Prepared>
     ...(entries !== undefined && { entryEvents: entries }),
   };
   return prepared(journal, async () =>
-    access ? (await loadStores()).pack(native, access, requests) : (await loadAddon()).pack(native),
+    isHere(place) ? (await loadAddon()).pack(native) : (await loadStores()).pack(native, access, requests),
   );
 }

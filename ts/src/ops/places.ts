@@ -6,7 +6,7 @@
 import { fromBytes, type PathLike } from '../names.js';
 import type { StoreAccess, StoreRequests } from '../native/options.js';
 import { accessOf, type Credentials, type StoreSettings } from '../stores/access.js';
-import { isUrl, serviceOf } from '../stores/urls.js';
+import { isHere, isUrl, serviceOf } from '../stores/urls.js';
 import {
   boolean,
   count,

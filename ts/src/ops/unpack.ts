@@ -8,6 +8,7 @@ import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import type { NativeUnpackOptions } from '../native/options.js';
 import { loadAddon, loadStores } from '../native.js';
+import { isHere } from '../stores/urls.js';
 import {
   boolean,
   each,
@@ -23,7 +24,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { accessTo, placeText, plainPlace, REACHING, type Reaching, wholePlace } from './places.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching, settled, wholePlace } from './places.js';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
 export type MappedUnpackOptions = Given<Omit<NativeUnpackOptions, 'entryEvents' | 'dryRun'>> & JobOptions & Reaching;
@@ -89,6 +90,7 @@ export async function prepareUnpack(options: MappedUnpackOptions): Promise<Prepa
   const asked: MappedUnpackOptions = {
     ...options,
     source: wholePlace(place),
+    ...(access && { store: settled(store ?? {}, access) }),
     ...(target !== undefined && { destination: wholePlace(target) }),
   };
   const journal = await journalFor('unpack', asked);
@@ -101,6 +103,6 @@ export async function prepareUnpack(options: MappedUnpackOptions): Promise<Prepa
     ...(entries !== undefined && { entryEvents: entries }),
   };
   return prepared(journal, async () =>
-    access ? (await loadStores()).unpack(native, access, requests) : (await loadAddon()).unpack(native),
+    isHere(place) ? (await loadAddon()).unpack(native) : (await loadStores()).unpack(native, access, requests),
   );
 }
