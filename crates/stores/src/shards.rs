@@ -64,12 +64,7 @@ fn url(text: &[u8]) -> Result<Location, Refusal> {
 
 /// All shards below a URL, or the one file that it names.
 fn find(text: &[u8], reach: &Reach, desk: &Arc<Desk>) -> Result<Place, Refusal> {
-    let rack = Rack::open(&url(text)?, reach, Side::Source, desk)?;
-    let mut is_empty = true;
-    let listed = rack.names(desk, &mut |_| is_empty = false);
-    if (is_empty || listed.is_err())
-        && let Some((above, name)) = split(text)
-    {
+    if let Some((above, name)) = split(text) {
         let above = Rack::open(&url(above)?, reach, Side::Source, desk)?;
         if matches!(above.entry(name), Ok(Some(entry)) if entry.kind == Kind::File) {
             return Ok(Place {
@@ -78,9 +73,8 @@ fn find(text: &[u8], reach: &Reach, desk: &Arc<Desk>) -> Result<Place, Refusal> 
             });
         }
     }
-    listed?;
     Ok(Place {
-        shelf: Arc::new(rack),
+        shelf: Arc::new(Rack::open(&url(text)?, reach, Side::Source, desk)?),
         only: None,
     })
 }
