@@ -123,17 +123,21 @@ it('a tar of others in a store, with and without compression', async () => {
 it.each([
   ['over ssh', 'sftp://there'],
   ['through rclone', 'rclone::local:'],
-])('come and go %s', async (_, root) => {
-  const env = root.startsWith('rclone:') ? has('rclone') && { RCLONE_CONFIG: '/dev/null' } : await sshd();
-  if (!env) return;
-  const { cwd, at } = tarTree();
-  const place = `${root}${at('there')}`;
-  const packed = await run(['pack', '--shard-size', '1m', '--compress', 'zstd', 't/', place], { cwd, env });
-  expect(packed).toMatchObject({ code: 0 });
-  expect((await run(['unpack', '--verify', place], { cwd, env })).code).toBe(0);
-  expect((await run(['unpack', place, 'd/big', 'one'], { cwd, env })).code).toBe(0);
-  expect(readFileSync(at('one/d/big')).equals(readFileSync(at('t/d/big')))).toBe(true);
-}}, 120_000);
+])(
+  'come and go %s',
+  async (_, root) => {
+    const env = root.startsWith('rclone:') ? has('rclone') && { RCLONE_CONFIG: '/dev/null' } : await sshd();
+    if (!env) return;
+    const { cwd, at } = tarTree();
+    const place = `${root}${at('there')}`;
+    const packed = await run(['pack', '--shard-size', '1m', '--compress', 'zstd', 't/', place], { cwd, env });
+    expect(packed).toMatchObject({ code: 0 });
+    expect((await run(['unpack', '--verify', place], { cwd, env })).code).toBe(0);
+    expect((await run(['unpack', place, 'd/big', 'one'], { cwd, env })).code).toBe(0);
+    expect(readFileSync(at('one/d/big')).equals(readFileSync(at('t/d/big')))).toBe(true);
+  },
+  120_000,
+);
 
 it('what a server makes of a shard is read back where it checks nothing, and is not left there', async () => {
   const server = await s3({ checks: 'nothing' });
