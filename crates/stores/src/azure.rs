@@ -23,7 +23,7 @@ use self::upload::Blob;
 use crate::objects::client::{
     Answer, Built, Client, Dialect, Fate, Request, Signing, Wrong, endpoint_of, fault, put_header,
 };
-use crate::objects::content::Content;
+use crate::objects::content::{self, Content};
 use crate::objects::listing::{Pages, Turned};
 use crate::objects::xml::{self, Page};
 use crate::objects::{entry, facts_of};
@@ -309,6 +309,17 @@ impl Store for Azure {
         let key = self.key(Operation::Read, &entry.key)?;
         let content = Content::open(&self.session, &self.client, self.side, key, entry)?;
         Ok(Box::new(content))
+    }
+
+    fn range(&self, entry: &Entry, from: u64, bytes: u64) -> Result<Bytes, Stopped> {
+        let bytes = bytes.min(entry.size.saturating_sub(from));
+        if bytes == 0 {
+            return Ok(Bytes::new());
+        }
+        let request = content::range(&self.key(Operation::Read, &entry.key)?, entry, from, bytes);
+        let wrong = |wrong| fault(Operation::Read, self.side, &wrong);
+        let answer = self.client.ask(&request)?.map_err(wrong)?;
+        Ok(content::ranged(&answer, entry, from, bytes).map_err(wrong)?)
     }
 
     fn part_bytes(&self, size: u64) -> u64 {

@@ -27,7 +27,7 @@ use crate::objects::client::{
     Answer, Built, CRC_HEADER, Client, Dialect, Fate, PATH, Request, Signing, Wrong, crc_of, crc_text, endpoint_of,
     fault, put_header,
 };
-use crate::objects::content::Content;
+use crate::objects::content::{self, Content};
 use crate::objects::listing::{Pages, Turned};
 use crate::objects::xml::{self, Page};
 use crate::objects::{entry, facts_of, metadata, time_text};
