@@ -43,6 +43,7 @@ export const PEERS = {
   igzip: { executable: 'igzip', version: ['--version'] },
   xz: { executable: 'xz', version: ['--version'] },
   zstd: { executable: 'zstd', version: ['--version'] },
+  mksquashfs: { executable: 'mksquashfs', version: ['-version'] },
   sha256sum: { executable: 'sha256sum', version: ['--version'] },
   s5cmd: { executable: 's5cmd', version: ['version'] },
   // No contender: the server of the rows of stores.
@@ -53,7 +54,7 @@ export const PEERS = {
 
 /** @typedef {keyof typeof PEERS} Peer */
 /** @typedef {'gzip' | 'pigz' | 'bgzip' | 'crabz' | 'igzip' | 'xz' | 'zstd'} Packer */
-/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart' | 's5cmd' | 'versitygw'>} Copier */
+/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart' | 's5cmd' | 'versitygw' | 'mksquashfs'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -402,6 +403,44 @@ export const copiedThenSummed = {
       ...[source, destination, temporary, path('b3sum')],
     ),
 };
+
+/** What is packed anew in each run. @param {Place} place */
+const unpacked = ({ temporary }) => ['rm', '-rf', `${temporary}/packed`];
+
+/**
+ * `bulkhaul pack` with options: shards, indexes and sums, synced and read back.
+ * @param {string} name
+ * @param {readonly string[]} [options]
+ * @returns {Contender}
+ */
+export const packed = (name, options = []) => ({
+  name,
+  role: 'ours',
+  before: unpacked,
+  command: ({ path, source, temporary }) => [
+    ...[process.execPath, path('bulkhaul'), 'pack', '--quiet', '--no-journal', ...options],
+    ...[`${source}/`, `${temporary}/packed`],
+  ],
+});
+
+/** Who packs the source into one file: with the sums of entries and of the file, or without any. @type {Contender[]} */
+export const PACKERS = [
+  {
+    name: 'tar, b3sum of entries and tar',
+    program: 'b3sum',
+    script: `"$3" -C "$1" -cf "$2/packed/tar" . && (cd "$1" && ${EACH} "$4" > "$2/packed/sums") && "$4" "$2/packed/tar" > "$2/packed/sum"`,
+  },
+  { name: 'tar', program: 'tar', script: '"$3" -C "$1" -cf "$2/packed/tar" .' },
+  { name: 'tar | zstd -T0', program: 'zstd', script: '"$3" -C "$1" -cf - . | "$4" -q -T0 -o "$2/packed/zst"' },
+  { name: 'mksquashfs', program: 'mksquashfs', script: '"$4" "$1" "$2/packed/squashfs" -quiet -no-progress' },
+].map(({ name, program, script }) => ({
+  name,
+  program,
+  role: /** @type {const} */ ('peer'),
+  before: unpacked,
+  command: ({ path, source, temporary }) =>
+    shell(`mkdir "$2/packed" && ${script}`, source, temporary, path('tar'), path(program)),
+}));
 
 /** A manifest of the source, made before the run that is measured. @param {Place} place */
 const summed = ({ path, source, temporary }) => [

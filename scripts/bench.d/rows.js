@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, bringer, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isBrought, isSource, migrated, noting, packer, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
+import { bare, bigfloor, bringer, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isBrought, isSource, migrated, noting, packed, packer, PACKERS, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
 
 import { describe } from './data.js';
 
@@ -413,6 +413,20 @@ export const ROWS = [
       ...[peer('rsync'), peer('fpsync')],
     ],
     targets: [{ of: 'bulkhaul copy --workers 2 --parts 10000', than: 'fpsync', faster: 1 }],
+  },
+  {
+    name: 'pack',
+    title: 'small files into shards with sums, tmpfs',
+    job: 'again',
+    medium: 'tmpfs',
+    data: SMALL,
+    contenders: [
+      readOnce,
+      packed('bulkhaul pack'),
+      packed('bulkhaul pack --compress zstd', ['--compress', 'zstd']),
+      ...PACKERS,
+    ],
+    targets: [{ than: 'tar, b3sum of entries and tar', faster: 2 }],
   },
   {
     name: 'compare',

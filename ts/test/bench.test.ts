@@ -202,6 +202,7 @@ describe('rows', () => {
         'store-big-up',
         'store-big-down',
         'spread',
+        'pack',
         'compare',
         'remove',
       ],
