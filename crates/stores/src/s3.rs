@@ -1,7 +1,7 @@
 //! S3: one prefix of one bucket, on AWS or a server that speaks as it does.
 //!
 //! Comes in: [`Config`] and a prefix; goes out: a [`Store`]. What a server checks of an upload is asked before the first one
-//! ([`S3::checks`]): where it refuses a wrong CRC-64/NVME, bodies go with that, else signed by their SHA-256; a server that
+//! (`S3::checks`): where it refuses a wrong CRC-64/NVME, bodies go with that, else signed by their SHA-256; a server that
 //! checks neither is said to, and what it has is to be read back. What becomes of a multipart upload is asked afterwards, by
 //! size and a token of our own, also where the answer to its completion was lost. A name that the way to the server would
 //! change is a failure.
