@@ -396,7 +396,8 @@ const ROWS: Record<string, Row> = {
     ) as Row['cells'],
   },
   dsync: {
-    // What the real rsync makes of them: it takes a size for all that there is, and of two names that are one the last stays.
+    // What the real rsync makes of them: it takes a size for all that there is (which is told afterwards), and of two names
+    // that are one the last stays.
     words: (source, destination) => ['dsync', ...DSYNC, source, destination],
     cells: {
       ...COPIED,
@@ -409,7 +410,7 @@ const ROWS: Record<string, Row> = {
       'no chmod': [23, BOTH, 'sub/', 'Operation not permitted'],
       'no xattr': [0, BOTH, BOTH, '2 files copied'],
       'ends early': [23, BOTH, B, /\/a: No data available/],
-      'goes on': [0, BOTH, CUT, '2 files copied'],
+      'goes on': [24, BOTH, CUT, /\/a: it goes on after the 4 bytes that it says it has/],
     },
   },
   'dsync --copy-with bulkhaul': {
