@@ -247,12 +247,13 @@ struct Waiting {
 
 /// A connection.
 pub struct Connection {
-    session: Arc<Session>,
     program: Mutex<Program>,
     input: Mutex<ChildStdin>,
     waiting: Arc<Mutex<Waiting>>,
     next: AtomicU32,
     extensions: HashSet<Vec<u8>>,
+    /// The last of its fields to go: its threads end when the program has ended, to which one of them listens.
+    session: Arc<Session>,
 }
 
 /// A request that is under way.
@@ -310,12 +311,12 @@ impl Connection {
             extensions.insert(name.to_vec());
         }
         Ok(Self {
-            session: Arc::clone(session),
             program: Mutex::new(program),
             input: Mutex::new(input),
             waiting,
             next: AtomicU32::new(1),
             extensions,
+            session: Arc::clone(session),
         })
     }
 
