@@ -1,13 +1,15 @@
 /**
  * Azurite, Microsoft's own server that speaks as Azure does, on loopback until the test ends, with one container. `undefined`
- * where it is not installed (`npm install -g azurite`), and that is printed.
+ * where `scripts/setup --tests` did not install it, and that is printed.
  */
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { freePort, scratch } from '../rig.js';
 
+const PROGRAM = fileURLToPath(new URL('../../../.setup/azurite/node_modules/.bin/azurite-blob', import.meta.url));
 /** The account that every Azurite has, and its key: no secret. */
 const ACCOUNT = 'devstoreaccount1';
 const ACCOUNT_KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==';
@@ -16,7 +18,7 @@ const ACCOUNT_KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I
 export async function azurite(): Promise<NodeJS.ProcessEnv | undefined> {
   const port = await freePort();
   const args = ['--silent', '--inMemoryPersistence', '--skipApiVersionCheck', '--blobHost', '127.0.0.1'];
-  const server = spawn('azurite-blob', [...args, '--blobPort', String(port)], { stdio: 'ignore', cwd: scratch() });
+  const server = spawn(PROGRAM, [...args, '--blobPort', String(port)], { stdio: 'ignore', cwd: scratch() });
   const gone = new Promise<void>((resolve) => server.on('error', () => resolve()).on('close', () => resolve()));
   onTestFinished(async () => {
     server.kill('SIGKILL');
@@ -34,7 +36,7 @@ export async function azurite(): Promise<NodeJS.ProcessEnv | undefined> {
     );
   while (!ended && !(await answers())) await sleep(100);
   if (ended) {
-    console.log('skip: azurite-blob is not installed');
+    console.log('skip: Azurite is not installed');
     return undefined;
   }
   const headers = { 'x-ms-date': new Date().toUTCString(), 'x-ms-version': '2021-08-06' };
