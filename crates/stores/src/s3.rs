@@ -439,32 +439,12 @@ impl Store for S3 {
 
     fn directory(&self, key: &[u8]) -> Result<Vec<Entry>, Stopped> {
         let whole = self.key(Operation::List, key)?;
-        let mut pages = Pages::new(&self.session, &self.client, &whole, self.side, true);
-        let mut entries = Vec::new();
-        while let Some(entry) = pages.next()? {
-            entries.push(Entry {
-                key: [key, &entry.key].concat(),
-                ..entry
-            });
-        }
-        Ok(entries)
+        Pages::new(&self.session, &self.client, &whole, self.side, true).below(key)
     }
 
     fn stat(&self, key: &[u8]) -> Result<Option<Entry>, Stopped> {
         let whole = self.key(Operation::Stat, key)?;
-        match self.client.ask(&self.client.head(&whole))? {
-            Ok(answer) => match answer.length() {
-                Some(size) => Ok(Some(self.client.dialect.entry(key, &answer, size))),
-                None => Err(Fault {
-                    operation: Operation::Stat,
-                    side: self.side,
-                    cause: Cause::Answered("server", "the server does not say how long it is".into()),
-                }
-                .into()),
-            },
-            Err(Wrong { fate: Fate::Absent, .. }) => Ok(None),
-            Err(wrong) => Err(fault(Operation::Stat, self.side, &wrong).into()),
-        }
+        self.client.stat(&whole, key, self.side)
     }
 
     fn read<'s>(&'s self, entry: &Entry) -> Result<Box<dyn Reading + 's>, Stopped> {

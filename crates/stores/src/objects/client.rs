@@ -343,6 +343,23 @@ impl Client {
         self.session.wait(self.send(request))
     }
 
+    /// What the server says of an object, whole name and the store's own; none: there is none.
+    pub fn stat(&self, whole: &str, key: &[u8], side: Side) -> Result<Option<Entry>, Stopped> {
+        match self.ask(&self.head(whole))? {
+            Ok(answer) => match answer.length() {
+                Some(length) => Ok(Some(self.dialect.entry(key, &answer, length))),
+                None => Err(Fault {
+                    operation: Operation::Stat,
+                    side,
+                    cause: Cause::Answered("server", "the server does not say how long it is".into()),
+                }
+                .into()),
+            },
+            Err(Wrong { fate: Fate::Absent, .. }) => Ok(None),
+            Err(wrong) => Err(fault(Operation::Stat, side, &wrong).into()),
+        }
+    }
+
     /// The same for a task.
     pub async fn send(&self, request: &Request) -> Result<Answer, Wrong> {
         let retry = &self.session.options.retry;

@@ -142,6 +142,18 @@ impl<'s> Pages<'s> {
         }
         Ok(true)
     }
+
+    /// All of it, below a key that its own are told from.
+    pub fn below(mut self, key: &[u8]) -> Result<Vec<Entry>, Stopped> {
+        let mut entries = Vec::new();
+        while let Some(entry) = self.next()? {
+            entries.push(Entry {
+                key: [key, &entry.key].concat(),
+                ..entry
+            });
+        }
+        Ok(entries)
+    }
 }
 
 /// Why there is no next page.
