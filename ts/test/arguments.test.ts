@@ -309,6 +309,7 @@ const COMPARE = {
   hashSize: 'size',
   metadata: 'boolean',
   directoryTimes: 'boolean',
+  wholeSeconds: 'boolean',
   xattrs: 'boolean',
   specials: 'boolean',
   output: 'path',

@@ -4,12 +4,23 @@ import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { astray, references, rewritten } from '../src/ops/disk/boot.js';
+import { READ_ONLY_FILE_SYSTEMS } from '../src/ops/image.js';
 import { WITHOUT_DISKS } from './rig/disks.js';
 import { executable, jsonLines, run, scratch } from './rig.js';
 
 const must = (program: string, ...args: string[]) =>
   execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const image = (cwd: string, ...args: string[]) => run(['image', ...args], { cwd });
+
+/** Images that are only read, where they can be made and mounted here. */
+const readOnly = READ_ONLY_FILE_SYSTEMS.filter((type) => {
+  const program = type === 'squashfs' ? 'mksquashfs' : 'mkfs.erofs';
+  spawnSync('modprobe', [type]);
+  const known = readFileSync('/proc/filesystems', 'utf8').includes(`\t${type}\n`);
+  const can = known && spawnSync(program, ['--help']).error === undefined;
+  if (!can) console.log(`skip: there is no ${known ? program : `${type} in this kernel`}`);
+  return can;
+});
 
 /** A disk with a boot loader's partition, and an ext4 with a file. */
 function disk(cwd: string): string {
@@ -160,6 +171,54 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     expect((await image(cwd, 'unpack', 'd.img', 'parts')).code).toBe(0);
     expect(readdirSync(join(cwd, 'parts/p2'))).toEqual(['etc']);
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'one', 'out', 'part', 'parts', 'tree', 'two', 'x.img']);
+  });
+
+  it.each(readOnly)('pack makes of all of a tree an image of %s, or none', async (type) => {
+    const cwd = scratch();
+    const tree = join(cwd, 'tree');
+    mkdirSync(join(tree, 'sub'), { recursive: true });
+    for (const name of ['sub/f', 'n\n', Buffer.from('\xff', 'latin1')]) {
+      writeFileSync(Buffer.concat([Buffer.from(`${tree}/`), Buffer.from(name)]), 'f'.repeat(5000));
+    }
+    linkSync(join(tree, 'sub/f'), join(tree, 'hard'));
+    symlinkSync('sub', join(tree, 'link'));
+    must('truncate', '-s', '4M', join(tree, 'sparse'));
+    must('mkfifo', join(tree, 'pipe'));
+    must('mknod', join(tree, 'device'), 'c', '1', '3');
+    must('chown', '70000:4', join(tree, 'hard'));
+    must('chmod', '2750', tree);
+    must('setfattr', '-n', 'user.x', '-v', 'y', join(tree, 'sub/f'));
+    must('find', tree, '-exec', 'touch', '-h', '-d', '@1000000000.5', '{}', '+');
+    const pack = (into: string, ...more: string[]) => image(cwd, 'pack', '--image-fs', type, 'tree/', into, ...more);
+    expect(await pack('x.img', '-n')).toMatchObject({ code: 0 });
+    expect(readdirSync(cwd)).toEqual(['tree']);
+    expect(await pack('x.img')).toMatchObject({ code: 0, stderr: expect.stringContaining('nothing differs') });
+    expect(must('blkid', '-p', '-o', 'value', '-s', 'TYPE', join(cwd, 'x.img'))).toBe(`${type}\n`);
+    expect((await image(cwd, 'unpack', 'x.img', 'out')).code).toBe(0);
+    // squashfs has whole seconds.
+    if (type === 'squashfs') must('find', tree, '-exec', 'touch', '-h', '-d', '@1000000000', '{}', '+');
+    expect(must('rsync', '-aniHAX', '--checksum', '--delete', `${tree}/`, `${cwd}/out/`)).toBe('');
+    const digest = must('sha256sum', join(cwd, 'x.img'));
+    expect(await pack('x.img')).toMatchObject({ code: 2, stderr: expect.stringContaining('never written to again') });
+    expect(must('sha256sum', join(cwd, 'x.img'))).toBe(digest);
+    // What it does not keep is found, and there is no image then.
+    if (type === 'squashfs') {
+      must('touch', '-d', '1960-01-01', join(tree, 'sub/f'));
+      expect(await pack('y.img')).toMatchObject({ code: 1, stderr: expect.stringContaining('y.img was not made') });
+      must('setfacl', '-m', 'u:3:r', join(tree, 'sub/f'));
+      expect(await pack('y.img')).toMatchObject({ code: 2, stderr: expect.stringContaining('keeps no ACLs') });
+    }
+    for (const [args, why] of [
+      [['tree', 'z.img'], 'with a slash at its end'],
+      [['tree/', 'tree/sub/', 'z.img'], 'one directory'],
+      [['tree/', 'z.img', '--total', '8M'], 'as large as what is in it'],
+      [['tree/', 'tree/sub/z.img'], 'inside the source'],
+    ] as const) {
+      const ran = await image(cwd, 'pack', '--image-fs', type, ...args);
+      expect(ran).toMatchObject({ code: expect.any(Number), stderr: expect.stringContaining(why) });
+      expect(ran.code, why).not.toBe(0);
+    }
+    expect(readdirSync(cwd).sort()).toEqual(['out', 'tree', 'x.img']);
   });
 
   it('pack without root has a tree by mke2fs, in whole seconds, and what takes root says so', async () => {

@@ -471,6 +471,8 @@ export interface NativeCompareOptions extends Resources, Selection {
   metadata?: boolean;
   /** With `metadata`: times of directories too. Default true. */
   directoryTimes?: boolean;
+  /** With `metadata`: of times only whole seconds count, because one side keeps no more. Default false. */
+  wholeSeconds?: boolean;
   /** With `metadata`: extended attributes too. Default false. */
   xattrs?: boolean;
   /** Of two trees: FIFOs, sockets and devices too. Default true. */

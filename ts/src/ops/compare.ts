@@ -78,6 +78,7 @@ const SHARED: Fields<Omit<MappedCompareOptions, 'left' | 'right' | 'align' | 'fi
   hashSize: size,
   metadata: boolean,
   directoryTimes: boolean,
+  wholeSeconds: boolean,
   xattrs: boolean,
   specials: boolean,
   output: path,

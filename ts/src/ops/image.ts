@@ -8,14 +8,19 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, lstat, open, readdir, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, lstat, open, readdir, realpath, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
+import { aliased } from '../native/alias.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
+import type { Resources } from '../native/options.js';
 import { loadAddon } from '../native.js';
+import { prepareComparison } from './compare.js';
 import { closed, mountedAt } from './disk/attach.js';
 import { claim, missing, unlessAbsent } from './disk/device.js';
 import { has, must } from './disk/program.js';
+import { Job } from './job.js';
 
 /** One file system of an image. */
 export interface Root {
@@ -44,6 +49,12 @@ export interface Unmounted {
 /** File systems that a new image may have. */
 export const IMAGE_FILE_SYSTEMS = ['ext4', 'xfs', 'btrfs'] as const;
 export type ImageFileSystem = (typeof IMAGE_FILE_SYSTEMS)[number];
+/** Those that are made whole, of one directory, and are never written to again. */
+export const READ_ONLY_FILE_SYSTEMS = ['squashfs', 'erofs'] as const;
+export type ReadOnlyFileSystem = (typeof READ_ONLY_FILE_SYSTEMS)[number];
+
+export const isReadOnly = (type: string): type is ReadOnlyFileSystem =>
+  READ_ONLY_FILE_SYSTEMS.some((one) => one === type);
 
 /** An open image. */
 export class Image {
@@ -236,39 +247,110 @@ export async function makeImage(
   return { image, resumed: left !== undefined, publish };
 }
 
+/** What makes an image of a directory in one go. */
+export interface TreeImage {
+  /** ext4: for somebody who may mount nothing. Times are in whole seconds then, as in squashfs, and sockets are left out. */
+  type: 'ext4' | ReadOnlyFileSystem;
+  /** Of ext4: bytes and entries. */
+  size: number;
+  entries: number;
+}
+
 /**
- * Makes an image of ext4 with what is in a directory, for somebody who may mount nothing: mke2fs reads the tree, and
- * e2fsck looks at what it made; nothing is read back. Times are in whole
- * seconds, and sockets are left out. Throws `USAGE` where the name is taken, or
- * a program fails.
+ * Makes an image of what is in a directory by the program that makes such file systems. `prove` says of the image, before it
+ * has its name, whether it is what it has to be; absent: e2fsck looks at an ext4, and nothing is read back. Answers whether
+ * there is an image now. Throws `USAGE` where the name is taken, or a program fails.
  */
-export async function makeImageOf(directory: string, path: string, size: number, entries: number): Promise<void> {
+export async function makeImageOf(
+  directory: string,
+  path: string,
+  { type, size, entries }: TreeImage,
+  prove?: (image: Image) => Promise<boolean>,
+): Promise<boolean> {
   if (await lstat(toBytes(path)).catch(unlessAbsent)) refuse(path, 'there is something of this name');
-  const root = await stat(toBytes(directory));
-  const partial = `${path}.partial`;
-  await rm(toBytes(partial), { force: true });
-  const file = await open(toBytes(partial), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600).catch(
-    (error: Error) => refuse(partial, whyOf(error, partial)),
-  );
+  const tree = await open(toBytes(directory), constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    await file.truncate(size);
-    const args = ['-q', '-F', '-t', 'ext4', '-b', String(BLOCK), '-I', '256', '-m', '0', '-U', randomUUID()];
-    await must('mke2fs', [...args, '-N', String(Math.ceil(entries * 1.05) + 1024), '-d', directory, partial]);
-    // Of the directory itself mke2fs keeps nothing.
-    const own = { mode: root.mode, uid: root.uid, gid: root.gid, mtime: Math.floor(root.mtimeMs / 1000) };
-    for (const [field, value] of Object.entries(own)) {
-      await must('debugfs', ['-w', '-R', `sif <2> ${field} ${field === 'mtime' ? '@' : ''}${value}`, partial]);
+    const from = await realpath(toBytes(directory));
+    const into = await realpath(toBytes(dirname(path)));
+    if (into === from || into.startsWith(from === '/' ? from : `${from}/`)) {
+      refuse(path, 'it would lie in what is packed');
     }
-    await must('e2fsck', ['-f', '-n', partial]);
-    await file.sync();
-    await link(toBytes(partial), toBytes(path)).catch((error: Error) => refuse(path, whyOf(error, path)));
-    await rm(toBytes(partial));
-  } catch (error) {
-    await rm(toBytes(partial), { force: true });
-    throw error;
+    const partial = `${path}.partial`;
+    await discard(partial);
+    const file = await begun(partial);
+    try {
+      const at = (handle: FileHandle) => `/proc/${process.pid}/fd/${handle.fd}`;
+      if (type === 'ext4') {
+        await file.truncate(size);
+        await makeExt4Of(`${at(tree)}/`, await tree.stat(), at(file), entries);
+      } else await makeReadOnlyOf(type, `${at(tree)}/`, at(file), path);
+      await file.sync();
+      if (prove) {
+        const image = await Image.open(partial, false);
+        const proved = await prove(image).finally(() => image.release());
+        await image.file.close();
+        if (!proved) {
+          await rm(toBytes(partial));
+          return false;
+        }
+      }
+      await link(toBytes(partial), toBytes(path)).catch((error: Error) => refuse(path, whyOf(error, path)));
+      await rm(toBytes(partial));
+      return true;
+    } catch (error) {
+      await rm(toBytes(partial), { force: true });
+      throw error;
+    } finally {
+      await file.close();
+    }
   } finally {
-    await file.close();
+    await tree.close();
   }
+}
+
+/** Compares a directory with one of an image, in all that can be kept. */
+export function compareWithImage(
+  directory: string,
+  { directory: path, name }: Root,
+  options: Resources & { spillDirectory: string; wholeSeconds: boolean },
+): Job {
+  const side = (of: string) => ({ trees: [{ path: of, contents: true, follow: true }] });
+  return new Job(async () => {
+    const { native } = await prepareComparison({
+      ...options,
+      ...{ left: side(directory), right: side(path), content: 'whole', metadata: true, xattrs: true, entries: true },
+    });
+    return { native: aliased(native, [{ path: toBytes(path), name: toBytes(`${name}:`) }]) };
+  });
+}
+
+async function makeExt4Of(directory: string, root: Stats, device: string, entries: number): Promise<void> {
+  const args = ['-q', '-F', '-t', 'ext4', '-b', String(BLOCK), '-I', '256', '-m', '0', '-U', randomUUID()];
+  await must('mke2fs', [...args, '-N', String(Math.ceil(entries * 1.05) + 1024), '-d', directory, device]);
+  // Of the directory itself mke2fs keeps nothing.
+  const own = { mode: root.mode, uid: root.uid, gid: root.gid, mtime: Math.floor(root.mtimeMs / 1000) };
+  for (const [field, value] of Object.entries(own)) {
+    await must('debugfs', ['-w', '-R', `sif <2> ${field} ${field === 'mtime' ? '@' : ''}${value}`, device]);
+  }
+  await must('e2fsck', ['-f', '-n', device]);
+}
+
+async function makeReadOnlyOf(
+  type: ReadOnlyFileSystem,
+  directory: string,
+  device: string,
+  path: string,
+): Promise<void> {
+  if (type === 'erofs') {
+    await must('mkfs.erofs', ['--quiet', '-U', randomUUID(), device, directory]);
+    return;
+  }
+  // Of what it leaves out it complains, and ends well.
+  const args = ['-noappend', '-no-progress', '-quiet', '-exit-on-error'];
+  await must('mksquashfs', [directory, device, ...args], { silent: true }).catch((error: Error) => {
+    if (!error.message.includes('posix_acl')) throw error;
+    refuse(path, 'squashfs keeps no ACLs, and there are some; erofs does (--image-fs erofs)');
+  });
 }
 
 /** What an earlier run has left, where that is large enough, sound and of this label; else it goes. */
@@ -285,14 +367,35 @@ async function resumable(partial: string, size: number, label: string): Promise<
       if (!(error instanceof BulkhaulError) || !error.message.includes('there is no file system')) throw error;
     }
   }
-  const file = await open(toBytes(partial), constants.O_RDONLY | constants.O_NOFOLLOW);
+  await discard(partial);
+  return undefined;
+}
+
+/** Removes what an earlier run has left, where none is at work on it. */
+async function discard(partial: string): Promise<void> {
+  const file = await open(toBytes(partial), constants.O_RDONLY | constants.O_NOFOLLOW).catch(unlessAbsent);
+  if (file === undefined) return;
   try {
-    if ((await loadAddon()).lockDescriptor(file.fd) === false) refuse(partial, 'another run is at work on it');
+    await locked(partial, file);
     await rm(toBytes(partial));
   } finally {
     await file.close();
   }
-  return undefined;
+}
+
+/** A new file that is ours. */
+async function begun(partial: string): Promise<FileHandle> {
+  const how = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
+  const file = await open(toBytes(partial), how, 0o600).catch((error: Error) => refuse(partial, whyOf(error, partial)));
+  await locked(partial, file).catch(async (error: Error) => {
+    await file.close();
+    throw error;
+  });
+  return file;
+}
+
+async function locked(partial: string, file: FileHandle): Promise<void> {
+  if ((await loadAddon()).lockDescriptor(file.fd) === false) refuse(partial, 'another run is at work on it');
 }
 
 async function made(
@@ -302,9 +405,8 @@ async function made(
   entries: number,
   label: string,
 ): Promise<Image> {
-  const file = await open(toBytes(partial), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  const file = await begun(partial);
   try {
-    if ((await loadAddon()).lockDescriptor(file.fd) === false) refuse(partial, 'another run is at work on it');
     await file.truncate(size);
     await makeFileSystem(type, `/proc/${process.pid}/fd/${file.fd}`, entries, label);
   } catch (error) {

@@ -150,6 +150,7 @@ function signatureFacts(found: Signature | undefined): Partial<Volume> {
 
 async function fillOf(directory: string): Promise<Fill> {
   const { bsize, blocks, bfree, files, ffree } = await statfs(directory);
-  const inodes = files > 0 ? { inodes: files, usedInodes: files - ffree } : {};
+  // One that counts none says so with 0, or with a number that can't be.
+  const inodes = files > 0 && Number.isSafeInteger(files) ? { inodes: files, usedInodes: files - ffree } : {};
   return { size: blocks * bsize, used: (blocks - bfree) * bsize, ...inodes };
 }

@@ -55,10 +55,12 @@ fn differing(checked: &Checked, left: &Record<'_>, right: &Record<'_>) -> Change
     let told = left.kind != Kind::Symlink || !checked.tells_changes();
     if checked.options.metadata && told {
         let timed = checked.options.directory_times || !directory(left);
-        changes.insert_if(
-            timed && l.mtime.as_float().total_cmp(&r.mtime.as_float()).is_ne(),
-            Changes::TIME,
-        );
+        let same = if checked.options.whole_seconds {
+            l.mtime.sec == r.mtime.sec
+        } else {
+            l.mtime.as_float().total_cmp(&r.mtime.as_float()).is_eq()
+        };
+        changes.insert_if(timed && !same, Changes::TIME);
         changes.insert_if(left.kind != Kind::Symlink && l.mode != r.mode, Changes::MODE);
         changes.insert_if(l.uid != r.uid, Changes::OWNER);
         changes.insert_if(l.gid != r.gid, Changes::GROUP);

@@ -86,6 +86,8 @@ pub struct CompareOptions {
     pub metadata: bool,
     /// With the metadata, times of directories.
     pub directory_times: bool,
+    /// Of times only whole seconds count: one of the sides keeps no more.
+    pub whole_seconds: bool,
     /// With the metadata, extended attributes.
     pub xattrs: bool,
     /// FIFOs, sockets and devices too, where both sides are trees.
@@ -123,6 +125,7 @@ impl CompareOptions {
             hash_size: TAIL_BYTES,
             metadata: false,
             directory_times: true,
+            whole_seconds: false,
             xattrs: false,
             specials: true,
             one_file_system: false,

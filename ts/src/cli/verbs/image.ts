@@ -3,12 +3,17 @@ import { stat } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
 import { display, toBytes } from '../../names.js';
 import {
+  compareWithImage,
   emptyLostAndFound,
   IMAGE_FILE_SYSTEMS,
+  type Image,
   imageFileSystem,
   imageSize,
+  isReadOnly,
   makeImage,
   makeImageOf,
+  READ_ONLY_FILE_SYSTEMS,
+  type TreeImage,
 } from '../../ops/image.js';
 import type { MappedCopyOptions } from '../../ops/mapping.js';
 import { openSet } from '../../ops/volumes.js';
@@ -52,6 +57,10 @@ export class ImageCommand extends VerbCommand {
       there gets what has changed. \`image unpack IMAGE DEST\` copies what is in an image into DEST; of several file systems
       each into \`DEST/pN\`, by the numbers of their partitions.
 
+      \`--image-fs squashfs\` and \`erofs\` make an image that is only read, of one DIR/, by mksquashfs or mkfs.erofs: it is read
+      back and compared with DIR before it has its name. squashfs keeps times in whole seconds, and no ACLs: where there are
+      some, it is refused.
+
       This needs root, loop devices, libblkid, libmount and libfdisk. Without root \`pack\` makes an ext4 of one DIR/, by mke2fs:
       times are in whole seconds then, and nothing is read back.
 
@@ -67,6 +76,7 @@ export class ImageCommand extends VerbCommand {
       ['Onto another disk', '$0 image clone sda.img /dev/sdb'],
       ['A tree as an image', '$0 image pack photos photos.img'],
       ['And out of it again', '$0 image unpack photos.img /mnt/photos'],
+      ['An image that is only read, and smaller', '$0 image pack --image-fs squashfs photos/ photos.squashfs'],
     ],
   });
 
@@ -82,7 +92,7 @@ export class ImageCommand extends VerbCommand {
     },
     parseSize,
   );
-  imageFs = choice('--image-fs', ['auto', ...IMAGE_FILE_SYSTEMS], {
+  imageFs = choice('--image-fs', ['auto', ...IMAGE_FILE_SYSTEMS, ...READ_ONLY_FILE_SYSTEMS], {
     ...{ group: 'how', value: 'TYPE', default: 'auto' },
     help: 'File system of a new image that is packed: auto is xfs above 300 MiB where it can be made, else ext4',
   });
@@ -178,6 +188,11 @@ export class ImageCommand extends VerbCommand {
       const images = await openSet(path, !this.dryRun);
       try {
         const roots = images.map(({ largest }) => largest);
+        const fixed = roots.find(({ type }) => isReadOnly(type));
+        if (fixed) {
+          const why = `it is ${fixed.type}, which is never written to again`;
+          throw new BulkhaulError('USAGE', `the image ${display(fixed.name)} can't be brought up to date: ${why}`);
+        }
         const { sources: from } = await into(path);
         return await this.#copy({
           sources: from,
@@ -188,29 +203,36 @@ export class ImageCommand extends VerbCommand {
         for (const image of images) await image.close();
       }
     }
+    const { imageFs, total } = this;
+    const [source = ''] = sources;
+    if (isReadOnly(imageFs)) {
+      if (sources.length > 1 || !source.endsWith('/')) {
+        throw new BulkhaulError('USAGE', `into ${imageFs} one directory is packed, with a slash at its end`);
+      }
+      if (total !== undefined) {
+        throw new BulkhaulError('USAGE', `--total: ${imageFs} is as large as what is in it`);
+      }
+    }
     // Nothing has this name: what is measured goes nowhere.
     const { copyMapped } = await import('../../ops/copy.js');
     const nowhere = await into(path);
+    if (isReadOnly(imageFs) && this.dryRun) return this.#copy(nowhere);
     const { allocatedBytes, found } = await copyMapped({ ...nowhere, dryRun: true });
     const entries = Object.values(found).reduce((sum, many) => sum + many, 0);
+    if (isReadOnly(imageFs)) return this.#packTree(source, path, { type: imageFs, size: 0, entries }, found.socket);
     const content = { bytes: allocatedBytes, entries, directories: found.directory };
-    const type = this.imageFs === 'auto' ? await imageFileSystem(content) : this.imageFs;
+    const type = imageFs === 'auto' ? await imageFileSystem(content) : imageFs;
     const need = imageSize(content, type);
-    if (this.total !== undefined && this.total < need) {
-      throw new BulkhaulError('NO_SPACE', `--total: ${need} bytes are needed, and ${this.total} are given`);
+    if (total !== undefined && total < need) {
+      throw new BulkhaulError('NO_SPACE', `--total: ${need} bytes are needed, and ${total} are given`);
     }
     if (this.dryRun) return this.#copy(nowhere);
-    const size = Math.floor((this.total ?? need) / 4096) * 4096;
+    const size = Math.floor((total ?? need) / 4096) * 4096;
     if (process.geteuid?.() !== 0) {
-      const [source = '', ...more] = sources;
-      if (more.length > 0 || !source.endsWith('/') || type !== 'ext4') {
+      if (sources.length > 1 || !source.endsWith('/') || type !== 'ext4') {
         throw new BulkhaulError('USAGE', 'without root one directory is packed, with a slash at its end, into ext4');
       }
-      await makeImageOf(source, path, size, entries);
-      const notes = ['times are kept in whole seconds, and nothing was read back: both take root'];
-      if (found.socket > 0) notes.push(`sockets are left out: ${found.socket}`);
-      if (!this.quiet) for (const note of notes) this.context.stderr.write(`bulkhaul: note: ${note}\n`);
-      return found.socket > 0 ? ExitCode.failed : ExitCode.complete;
+      return this.#packTree(source, path, { type, size, entries }, found.socket);
     }
     const made = await makeImage(path, size, type, entries);
     const { directory } = made.image.largest;
@@ -224,6 +246,42 @@ export class ImageCommand extends VerbCommand {
       if (whole) await made.publish();
       else await made.image.close();
     }
+  }
+
+  /** One directory, by the program that makes the file system; with root it is read back. */
+  async #packTree(source: string, path: string, tree: TreeImage, sockets: number): Promise<number> {
+    if (process.geteuid?.() === 0) {
+      let code: number = ExitCode.complete;
+      const made = await makeImageOf(source, path, tree, async (image) => {
+        code = await this.#prove(source, image, tree);
+        return code === ExitCode.complete;
+      });
+      if (!made) this.context.stderr.write(`bulkhaul: ${display(path)} was not made: it is another than ${source}\n`);
+      return code;
+    }
+    await makeImageOf(source, path, tree);
+    const lost = tree.type === 'ext4' ? sockets : 0;
+    const notes = ['nothing was read back: that takes root'];
+    if (tree.type !== 'erofs') notes.unshift('times are kept in whole seconds');
+    if (lost > 0) notes.push(`sockets are left out: ${lost}`);
+    if (!this.quiet) for (const note of notes) this.context.stderr.write(`bulkhaul: note: ${note}\n`);
+    return lost > 0 ? ExitCode.failed : ExitCode.complete;
+  }
+
+  /** Compares what is in an image with what it was made of, and tells each difference. */
+  async #prove(source: string, image: Image, { type }: TreeImage): Promise<number> {
+    const { settings, context } = this;
+    const options = { ...this.resources, wholeSeconds: type === 'squashfs' };
+    const report = await runJob(
+      () => compareWithImage(source, image.largest, { ...options, spillDirectory: spillDirectory(context.env) }),
+      { ...settings, verbose: true },
+      context,
+    );
+    if (!settings.json && !(settings.quiet && report.complete)) {
+      const { compareSummary } = await import('../../report/summary.js');
+      context.stderr.write(compareSummary(report, 'names, kinds, sizes, whole contents, metadata and attributes'));
+    }
+    return report.exitCode;
   }
 
   /** What is in an image. */

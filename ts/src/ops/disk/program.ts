@@ -17,12 +17,12 @@ const SAID = 4096;
 
 /**
  * Runs a program to its end. Throws `USAGE` where it is not there, or fails, with what it says; `good`: codes with which it
- * has not failed; `signal`: ends it.
+ * has not failed; `silent`: what complains has failed, too; `signal`: ends it.
  */
 export function must(
   program: string,
   args: readonly string[],
-  { good = [0], signal }: { good?: readonly number[]; signal?: AbortSignal } = {},
+  { good = [0], silent = false, signal }: { good?: readonly number[]; silent?: boolean; signal?: AbortSignal } = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     let child: ChildProcess;
@@ -45,7 +45,7 @@ export function must(
       fail(error.code === 'ENOENT' ? 'there is no such program' : whyOf(error)),
     );
     child.on('close', (code, killed) => {
-      if (code !== null && good.includes(code)) resolve(printed);
+      if (code !== null && good.includes(code) && !(silent && said !== '')) resolve(printed);
       else fail(said.trim() || printed.trim().slice(-SAID) || `it ended with ${code ?? killed}`);
     });
   });
