@@ -4,7 +4,7 @@ import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { astray, references, rewritten } from '../src/ops/disk/boot.js';
-import { READ_ONLY_FILE_SYSTEMS } from '../src/ops/image.js';
+import { READ_ONLY_FILE_SYSTEMS } from '../src/ops/treeimage.js';
 import { WITHOUT_DISKS } from './rig/disks.js';
 import { executable, jsonLines, run, scratch } from './rig.js';
 

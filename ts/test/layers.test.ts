@@ -113,7 +113,7 @@ const ROOMS = [
     (room) => `ops/spread/${room}`,
   ),
   ...['ops/spread', 'ops/commands', 'ops'],
-  ...['ops/volumes', 'ops/diskpatch', 'ops/clone/plan', 'ops/clone'],
+  ...['ops/volumes', 'ops/treeimage', 'ops/diskpatch', 'ops/clone/plan', 'ops/clone'],
   'pairs',
   'filesystem',
   'resume',

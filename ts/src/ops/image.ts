@@ -8,19 +8,14 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, lstat, open, readdir, realpath, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, link, open, readdir, rm, stat } from 'node:fs/promises';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, toBytes } from '../names.js';
-import { aliased } from '../native/alias.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
-import type { Resources } from '../native/options.js';
 import { loadAddon } from '../native.js';
-import { prepareComparison } from './compare.js';
 import { closed, mountedAt } from './disk/attach.js';
 import { claim, missing, unlessAbsent } from './disk/device.js';
 import { has, must } from './disk/program.js';
-import { Job } from './job.js';
 
 /** One file system of an image. */
 export interface Root {
@@ -49,12 +44,6 @@ export interface Unmounted {
 /** File systems that a new image may have. */
 export const IMAGE_FILE_SYSTEMS = ['ext4', 'xfs', 'btrfs'] as const;
 export type ImageFileSystem = (typeof IMAGE_FILE_SYSTEMS)[number];
-/** Those that are made whole, of one directory, and are never written to again. */
-export const READ_ONLY_FILE_SYSTEMS = ['squashfs', 'erofs'] as const;
-export type ReadOnlyFileSystem = (typeof READ_ONLY_FILE_SYSTEMS)[number];
-
-export const isReadOnly = (type: string): type is ReadOnlyFileSystem =>
-  READ_ONLY_FILE_SYSTEMS.some((one) => one === type);
 
 /** An open image. */
 export class Image {
@@ -162,7 +151,7 @@ async function claimed(path: string, file: FileHandle, stats: Stats): Promise<vo
   if (why !== undefined) refuse(path, why);
 }
 
-function refuse(path: string, why: string): never {
+export function refuse(path: string, why: string): never {
   throw new BulkhaulError('USAGE', `the image ${display(path)} can't be used: ${why}`);
 }
 
@@ -184,7 +173,8 @@ export interface Content {
 const MIB = 2 ** 20;
 /** From so many bytes on a new image is XFS, where that can be made. */
 const XFS_BYTES = 300 * MIB;
-const BLOCK = 4096;
+/** Bytes of a block of what is made here. */
+export const BLOCK = 4096;
 
 /**
  * Bytes of a new image for so much content: those of hpcp 9.79 (1.05 times the content, and 50 MiB), and at least what the
@@ -247,112 +237,6 @@ export async function makeImage(
   return { image, resumed: left !== undefined, publish };
 }
 
-/** What makes an image of a directory in one go. */
-export interface TreeImage {
-  /** ext4: for somebody who may mount nothing. Times are in whole seconds then, as in squashfs, and sockets are left out. */
-  type: 'ext4' | ReadOnlyFileSystem;
-  /** Of ext4: bytes and entries. */
-  size: number;
-  entries: number;
-}
-
-/**
- * Makes an image of what is in a directory by the program that makes such file systems. `prove` says of the image, before it
- * has its name, whether it is what it has to be; absent: e2fsck looks at an ext4, and nothing is read back. Answers whether
- * there is an image now. Throws `USAGE` where the name is taken, or a program fails.
- */
-export async function makeImageOf(
-  directory: string,
-  path: string,
-  { type, size, entries }: TreeImage,
-  prove?: (image: Image) => Promise<boolean>,
-): Promise<boolean> {
-  if (await lstat(toBytes(path)).catch(unlessAbsent)) refuse(path, 'there is something of this name');
-  const tree = await open(toBytes(directory), constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    const from = await realpath(toBytes(directory));
-    const into = await realpath(toBytes(dirname(path)));
-    if (into === from || into.startsWith(from === '/' ? from : `${from}/`)) {
-      refuse(path, 'it would lie in what is packed');
-    }
-    const partial = `${path}.partial`;
-    await discard(partial);
-    const file = await begun(partial);
-    try {
-      const at = (handle: FileHandle) => `/proc/${process.pid}/fd/${handle.fd}`;
-      if (type === 'ext4') {
-        await file.truncate(size);
-        await makeExt4Of(`${at(tree)}/`, await tree.stat(), at(file), entries);
-      } else await makeReadOnlyOf(type, `${at(tree)}/`, at(file), path);
-      await file.sync();
-      if (prove) {
-        const image = await Image.open(partial, false);
-        const proved = await prove(image).finally(() => image.release());
-        await image.file.close();
-        if (!proved) {
-          await rm(toBytes(partial));
-          return false;
-        }
-      }
-      await link(toBytes(partial), toBytes(path)).catch((error: Error) => refuse(path, whyOf(error, path)));
-      await rm(toBytes(partial));
-      return true;
-    } catch (error) {
-      await rm(toBytes(partial), { force: true });
-      throw error;
-    } finally {
-      await file.close();
-    }
-  } finally {
-    await tree.close();
-  }
-}
-
-/** Compares a directory with one of an image, in all that can be kept. */
-export function compareWithImage(
-  directory: string,
-  { directory: path, name }: Root,
-  options: Resources & { spillDirectory: string; wholeSeconds: boolean },
-): Job {
-  const side = (of: string) => ({ trees: [{ path: of, contents: true, follow: true }] });
-  return new Job(async () => {
-    const { native } = await prepareComparison({
-      ...options,
-      ...{ left: side(directory), right: side(path), content: 'whole', metadata: true, xattrs: true, entries: true },
-    });
-    return { native: aliased(native, [{ path: toBytes(path), name: toBytes(`${name}:`) }]) };
-  });
-}
-
-async function makeExt4Of(directory: string, root: Stats, device: string, entries: number): Promise<void> {
-  const args = ['-q', '-F', '-t', 'ext4', '-b', String(BLOCK), '-I', '256', '-m', '0', '-U', randomUUID()];
-  await must('mke2fs', [...args, '-N', String(Math.ceil(entries * 1.05) + 1024), '-d', directory, device]);
-  // Of the directory itself mke2fs keeps nothing.
-  const own = { mode: root.mode, uid: root.uid, gid: root.gid, mtime: Math.floor(root.mtimeMs / 1000) };
-  for (const [field, value] of Object.entries(own)) {
-    await must('debugfs', ['-w', '-R', `sif <2> ${field} ${field === 'mtime' ? '@' : ''}${value}`, device]);
-  }
-  await must('e2fsck', ['-f', '-n', device]);
-}
-
-async function makeReadOnlyOf(
-  type: ReadOnlyFileSystem,
-  directory: string,
-  device: string,
-  path: string,
-): Promise<void> {
-  if (type === 'erofs') {
-    await must('mkfs.erofs', ['--quiet', '-U', randomUUID(), device, directory]);
-    return;
-  }
-  // Of what it leaves out it complains, and ends well.
-  const args = ['-noappend', '-no-progress', '-quiet', '-exit-on-error'];
-  await must('mksquashfs', [directory, device, ...args], { silent: true }).catch((error: Error) => {
-    if (!error.message.includes('posix_acl')) throw error;
-    refuse(path, 'squashfs keeps no ACLs, and there are some; erofs does (--image-fs erofs)');
-  });
-}
-
 /** What an earlier run has left, where that is large enough, sound and of this label; else it goes. */
 async function resumable(partial: string, size: number, label: string): Promise<Image | undefined> {
   const there = await stat(toBytes(partial)).catch(unlessAbsent);
@@ -372,7 +256,7 @@ async function resumable(partial: string, size: number, label: string): Promise<
 }
 
 /** Removes what an earlier run has left, where none is at work on it. */
-async function discard(partial: string): Promise<void> {
+export async function discard(partial: string): Promise<void> {
   const file = await open(toBytes(partial), constants.O_RDONLY | constants.O_NOFOLLOW).catch(unlessAbsent);
   if (file === undefined) return;
   try {
@@ -384,7 +268,7 @@ async function discard(partial: string): Promise<void> {
 }
 
 /** A new file that is ours. */
-async function begun(partial: string): Promise<FileHandle> {
+export async function begun(partial: string): Promise<FileHandle> {
   const how = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
   const file = await open(toBytes(partial), how, 0o600).catch((error: Error) => refuse(partial, whyOf(error, partial)));
   await locked(partial, file).catch(async (error: Error) => {

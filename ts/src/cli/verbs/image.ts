@@ -3,19 +3,21 @@ import { stat } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
 import { display, toBytes } from '../../names.js';
 import {
-  compareWithImage,
   emptyLostAndFound,
   IMAGE_FILE_SYSTEMS,
   type Image,
   imageFileSystem,
   imageSize,
-  isReadOnly,
   makeImage,
+} from '../../ops/image.js';
+import type { MappedCopyOptions } from '../../ops/mapping.js';
+import {
+  compareWithImage,
+  isReadOnly,
   makeImageOf,
   READ_ONLY_FILE_SYSTEMS,
   type TreeImage,
-} from '../../ops/image.js';
-import type { MappedCopyOptions } from '../../ops/mapping.js';
+} from '../../ops/treeimage.js';
 import { openSet } from '../../ops/volumes.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';

@@ -1,0 +1,193 @@
+/** Clones that die at tables and boot code, and that can't read or write some files: what is on the destination then. */
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  bytes,
+  contents,
+  disk,
+  dump,
+  MEMORY,
+  mounted,
+  must,
+  type Place,
+  places,
+  WITHOUT_DISKS,
+  within,
+} from '../../rig/disks.js';
+import { executable, run } from '../../rig.js';
+
+const ID = '11111111-2222-4333-8444-555555555555';
+const ADDON = fileURLToPath(new URL('../../../../bindings/blockdev/blockdev.node', import.meta.url));
+
+function own(): string {
+  const directory = mkdtempSync(join(MEMORY, 'bulkhaul-test-'));
+  onTestFinished(() => {
+    rmSync(directory, { recursive: true });
+    expect(must('losetup', '--noheadings', '-O', 'BACK-FILE')).not.toContain(directory);
+  });
+  return directory;
+}
+
+/** A device over a file for as long as the test runs. */
+function loop(path: string): string {
+  const device = must('losetup', '--find', '--show', path).trim();
+  onTestFinished(() => void must('losetup', '-d', device));
+  return device;
+}
+
+/** Calls of a clone by what they write: in the words of the program that is loaded before it. */
+const CALLS = {
+  'the first table': 'table && table.partitions.length === 0',
+  'a table with a partition that is proved': 'table && table.partitions.length === 1',
+  'the table with the identity': `table && table.id === '${ID}'`,
+  'boot code': '!table && length === 440',
+} as const;
+type Call = keyof typeof CALLS;
+
+/** A program that ends the process that loads it before it makes a call, or behind it. */
+function killer(directory: string, call: Call, when: 'before' | 'behind'): string {
+  const path = join(directory, 'killer.cjs');
+  const code = `
+    const addon = require(${JSON.stringify(ADDON)});
+    const { open } = require('node:fs/promises');
+    const end = () => { process.kill(process.pid, 'SIGKILL'); return new Promise(() => {}); };
+    const ending = (of, is) => async function (...args) {
+      const chosen = is(...args);
+      if (chosen && ${when === 'before'}) await end();
+      const result = await of.apply(this, args);
+      if (chosen) await end();
+      return result;
+    };
+    addon.writeTable = ending(addon.writeTable, (_, table, length) => ${CALLS[call]});
+    open(__filename).then(async (file) => {
+      const handle = Object.getPrototypeOf(file);
+      handle.write = ending(handle.write, (_, offset, length, position, table) => position === 0 && ${CALLS[call]});
+      await file.close();
+    });
+  `;
+  writeFileSync(path, code);
+  return path;
+}
+
+const rooted = (path: string): Place => places(path)[1] ?? expect.fail();
+const differences = (one: string, other: string) =>
+  mounted(one, rooted(one), 'ro', (left) =>
+    mounted(other, rooted(other), 'ro', (right) =>
+      must('rsync', '-aniHAX', '--checksum', '--delete', '--exclude', 'lost+found', `${left}/`, `${right}/`),
+    ),
+  );
+
+describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 60_000 }, () => {
+  let disks: string;
+  let source: string;
+  beforeAll(() => {
+    if (WITHOUT_DISKS !== undefined) return;
+    disks = mkdtempSync(join(MEMORY, 'bulkhaul-test-'));
+    source = join(disks, 'source.img');
+    disk(
+      source,
+      '16M',
+      `label: gpt\nlabel-id: ${ID}\nsize=1MiB,type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F\nsize=8MiB\n`,
+      [(device) => must('mkswap', device), (device) => must('mkfs.ext4', '-q', '-b', '1024', device)],
+    );
+    mounted(source, rooted(source), 'rw', (root) => {
+      mkdirSync(join(root, 'a'));
+      for (const name of ['a/f', 'g']) writeFileSync(join(root, name), name.repeat(5000));
+    });
+  });
+  afterAll(() => {
+    if (WITHOUT_DISKS === undefined) rmSync(disks, { recursive: true });
+  });
+
+  it.each<[when: 'before' | 'behind', call: Call]>([
+    ['behind', 'the first table'],
+    ['before', 'a table with a partition that is proved'],
+    ['before', 'the table with the identity'],
+    ['behind', 'the table with the identity'],
+    ['behind', 'boot code'],
+  ])(
+    'onto a disk that dies %s %s has no identity, or all of the content; the next run completes it',
+    async (when, call) => {
+      const cwd = own();
+      const target = join(cwd, 'target');
+      must('truncate', '-s', '20M', target);
+      const device = loop(target);
+      const args = ['--require', killer(cwd, call, when), executable, 'hpcp', '-dd', source, '-d', device];
+      const child = spawn(process.execPath, args, { cwd, stdio: 'ignore' });
+      expect(await new Promise((resolve) => child.once('close', (_, by) => resolve(by)))).toBe('SIGKILL');
+      // What it had attached goes when its descriptors are closed.
+      const inside = () => must('losetup', '--noheadings', '-O', 'BACK-FILE').split('\n');
+      while (inside().includes(device)) await new Promise((resolve) => setImmediate(resolve));
+      must('sync', device);
+      const identified = call === 'boot code' || (when === 'behind' && call === 'the table with the identity');
+      expect(dump(target).join().includes(ID)).toBe(identified);
+      expect(bytes(target, { start: 0, size: 440 }).equals(bytes(source, { start: 0, size: 440 }))).toBe(
+        call === 'boot code',
+      );
+      if (identified) {
+        expect(dump(target)).toEqual(dump(source));
+        expect(contents(target)).toEqual(contents(source));
+        expect(differences(source, target)).toBe('');
+      } else if (call !== 'the table with the identity') {
+        const ids = contents(source).flatMap((lines) => lines.filter((line) => line.startsWith('UUID=')));
+        const there = contents(target).flat();
+        // Swap is made with its identity, and nothing of it is content.
+        expect(there.filter((line) => ids.slice(1).includes(line))).toEqual([]);
+      }
+      const again = await run(['hpcp', '-dd', source, '-d', device, '--overwrite'], { cwd });
+      expect(again.code, again.stdout + again.stderr).toBe(0);
+      must('sync', device);
+      expect(dump(target)).toEqual(dump(source));
+      expect(contents(target)).toEqual(contents(source));
+      expect(bytes(target, { start: 0, size: 440 })).toEqual(bytes(source, { start: 0, size: 440 }));
+      expect(differences(source, target)).toBe('');
+    },
+  );
+
+  it('of a disk that does not give all of a file is none, and names the file', async () => {
+    const cwd = own();
+    const path = join(cwd, 'torn');
+    disk(path, '24M', 'label: dos\nsize=1MiB\nsize=16MiB\n', [
+      () => undefined,
+      (device) => must('mkfs.ext4', '-q', '-b', '4096', '-O', '^has_journal,^extent,^64bit', device),
+    ]);
+    mounted(path, rooted(path), 'rw', (directory) => {
+      for (const name of ['whole', 'torn']) writeFileSync(join(directory, name), Buffer.alloc(20_000, name));
+    });
+    // Its second block is where the disk has none.
+    within(path, rooted(path), (device) => must('debugfs', '-w', '-R', 'sif /torn block[1] 4000000', device));
+    const ran = await run(['hpcp', '-dd', 'torn', '-di', 'x.img'], { cwd });
+    expect({ code: ran.code, said: ran.stdout + ran.stderr }).toEqual({
+      code: 190,
+      said: expect.stringMatching(/partition 2:\/torn: (Input\/output error|Structure needs cleaning)/),
+    });
+    expect(readdirSync(cwd).sort()).toEqual(['torn', 'x.img.partial']);
+    expect(places(join(cwd, 'x.img.partial'))).toHaveLength(1);
+  });
+
+  it('onto a medium that is full before it says so has no identity', async () => {
+    const cwd = own();
+    mkdirSync(join(cwd, 'small'));
+    must('mount', '-t', 'tmpfs', '-o', 'size=3m', 'none', join(cwd, 'small'));
+    onTestFinished(() => void must('umount', join(cwd, 'small')));
+    const path = join(cwd, 'noise');
+    disk(path, '24M', `label: gpt\nlabel-id: ${ID}\nsize=1MiB\nsize=16MiB\n`, [
+      () => undefined,
+      (device) => must('mkfs.ext4', '-q', '-b', '4096', '-O', '^has_journal', device),
+    ]);
+    mounted(path, rooted(path), 'rw', (directory) => {
+      must('dd', 'if=/dev/urandom', `of=${join(directory, 'f')}`, 'bs=1M', 'count=8', 'status=none');
+    });
+    const target = join(cwd, 'small/target');
+    must('truncate', '-s', '24M', target);
+    const device = loop(target);
+    const ran = await run(['hpcp', '-dd', 'noise', '-d', device], { cwd });
+    expect(ran.code, ran.stdout + ran.stderr).toBeGreaterThan(0);
+    expect(dump(target).join()).not.toContain(ID);
+    const id = contents(path)[1]?.find((line) => line.startsWith('UUID='));
+    expect(contents(target).flat()).not.toContain(id);
+  });
+});
