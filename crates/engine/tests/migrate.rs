@@ -453,15 +453,26 @@ fn small_ones_single_ones_and_dry_runs() {
     );
 }
 
-/// The destination has an older archive, and one that is whole.
+/// The destination has an older archive, and one that is whole. No time is the clock's: a round one that is near another
+/// makes a copy ask what the destination keeps of times, and those calls would come now and then.
 fn lay_out(base: &Path) -> Tree {
     let from = Tree::new(base.join("from"));
+    let dated = |sec| {
+        for name in from.names().iter().rev().map(String::as_str).chain([""]) {
+            from.time(name, sec, 1);
+        }
+    };
     from.file("d/old.tsv", text(1, 3000))
-        .time("d/old.tsv", 1_400_000_000, 0);
-    from.file("d/same.tsv", text(2, 2000)).file("plain.txt", "plain");
+        .file("d/same.tsv", text(2, 2000))
+        .file("plain.txt", "plain");
+    dated(1_400_000_000);
     migrate(&from, &base.join("to"), |_, packing| packing.index = true).complete();
     from.file("d/old.tsv", text(3, 150_000))
         .file("e/new.tsv", text(4, 70_000));
+    dated(1_500_000_000);
+    for same in ["d/same.tsv", "plain.txt"] {
+        from.time(same, 1_400_000_000, 1);
+    }
     from
 }
 

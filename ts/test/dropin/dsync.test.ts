@@ -218,6 +218,7 @@ describe.runIf(RSYNC)('rsync', () => {
     expect([reuse.code, readdirSync(cwd)]).toEqual([2, ['s']]);
     await dsync('-n', '2', 's', 'd');
     writeFileSync(at('s/a'), 'other');
+    utimesSync(at('s/a'), 1_500_000_000, 1_500_000_000);
     expect((await dsync('-n', '2', '--dry-run', 's', 'd')).stdout).toBe('>f.st...... a\n');
     expect(readFileSync(at('d/a'), 'utf8')).toBe('in a');
   });
