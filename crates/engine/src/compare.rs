@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::bytes::output::Output;
 use crate::bytes::stream::{is_one, name_of};
 use crate::compare::changes::ChangesFile;
-use crate::compare::join::{Join, Verdict};
+use crate::compare::join::Join;
 use crate::compare::options::{Checked, CompareOptions, Content, SideOptions};
 use crate::compare::pairs::PairReader;
 use crate::compare::side::{Stream, read_list, walk};
@@ -28,7 +28,7 @@ use crate::error::Refusal;
 use crate::job::desk::{Desk, Phase};
 use crate::job::resources::Staff;
 use crate::job::{Job, Work, process};
-use crate::pool::window::Window;
+use crate::pool::window::in_order;
 use crate::records::facts::hashed;
 use crate::records::pieces::Pieces;
 use crate::records::sort::Sorters;
@@ -201,67 +201,19 @@ fn tell_all(
         }
         return Ok(());
     }
-    let window = Window::default();
     let desk = teller.desk;
-    let (mut done, mut main) = (Ok(()), Some((join, teller)));
-    std::thread::scope(|scope| {
-        for (index, counters) in desk.counters.iter().enumerate().take(workers).skip(1) {
-            let window = &window;
-            let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
-            let started = thread.spawn_scoped(scope, move || {
-                let mut reader = PairReader::new(checked, (desk, counters), finished);
-                while let Some((number, mut verdict)) = window.take() {
-                    reader.read(&mut verdict);
-                    window.put(number, verdict);
-                }
-            });
-            if let Err(error) = started {
-                let message = format!("a worker could not be started: {error}");
-                desk.note("threads", || (Vec::new(), message));
-            }
-        }
-        if let Some((join, teller)) = main.take() {
-            let reader = PairReader::new(checked, (desk, &desk.counters[0]), finished);
-            done = feed(join, teller, &window, reader);
-        }
-        window.close();
-    });
-    done
-}
-
-/// Puts what is to be read into the window, tells what comes out of it, and reads too where nothing else is to do.
-fn feed(
-    join: &mut Join<'_>,
-    teller: &mut Teller<'_>,
-    window: &Window<Verdict>,
-    mut reader: PairReader<'_>,
-) -> Result<(), Refusal> {
-    let mut ended = false;
-    loop {
-        while !ended && window.has_room() {
-            match join.next()? {
-                Some(verdict) => {
-                    let done = !verdict.unread;
-                    window.push(verdict, done);
-                }
-                None => ended = true,
-            }
-        }
-        while let Some(verdict) = window.pop() {
-            teller.tell(&verdict)?;
-        }
-        if ended && window.is_empty() {
-            return Ok(());
-        }
-        if window.has_room() && !ended {
-            continue;
-        }
-        // The oldest one is not read yet.
-        if let Some((number, mut verdict)) = window.take_if_any() {
-            reader.read(&mut verdict);
-            window.put(number, verdict);
-        } else {
-            window.wait_for_first();
-        }
-    }
+    in_order(
+        workers,
+        |index| PairReader::new(checked, (desk, &desk.counters[index]), finished),
+        || {
+            let verdict = join.next()?;
+            Ok(verdict.map(|verdict| {
+                let bytes = verdict.unread.then(|| verdict.bytes());
+                (verdict, bytes)
+            }))
+        },
+        PairReader::read,
+        |verdict| teller.tell(&verdict),
+        |error| desk.lacks_worker(&error),
+    )
 }

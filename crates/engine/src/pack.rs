@@ -263,8 +263,7 @@ impl Pack {
         let workers = self.staff.steady(most);
         desk.staff(workers);
         if let Some(error) = drive(workers, |index| run.work(index)) {
-            let message = format!("a worker could not be started: {error}");
-            desk.note("threads", || (Vec::new(), message));
+            desk.lacks_worker(&error);
         }
         run.end(removed)
     }

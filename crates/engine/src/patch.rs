@@ -37,7 +37,7 @@ use crate::patch::options::PatchOptions;
 use crate::patch::place::Finder;
 use crate::patch::plan::{CONFLICT_TEXTS, Planned, Planner, Verdict, Waiting};
 use crate::patch::rows::{Step, decode, encode, inner_first, kind_of};
-use crate::pool::window::Window;
+use crate::pool::window::in_order;
 use crate::records::record::path_key;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use crate::report::{Durability, Report};
@@ -253,13 +253,25 @@ impl<'g> Ground<'g> {
             undo,
         };
         let mut waiting = Waiting::default();
-        let judged = crowd(
-            self.desk,
+        let next = || {
+            // Nothing new is begun once the run is told to stop.
+            let step = if self.desk.cancel.is_draining() {
+                None
+            } else {
+                rows.next()?
+            };
+            Ok(step.map(|step| {
+                let bytes = step.bytes();
+                (Planned::new(step), Some(bytes))
+            }))
+        };
+        let judged = in_order(
             self.workers,
             |_| self.planner(),
-            || Ok(rows.next()?.map(Planned::new)),
+            next,
             Planner::judge,
             |planned| waiting.take(planned, |planned| self.settle(&mut plan, planned)),
+            |error| self.desk.lacks_worker(&error),
         );
         let done = judged.and_then(|()| waiting.end(|planned| self.settle(&mut plan, planned)));
         if let Err(refusal) = done {
@@ -442,12 +454,16 @@ impl<'g> Ground<'g> {
             done: Vec::new(),
         };
         let next = || {
+            if self.desk.cancel.is_draining() {
+                return Ok(None);
+            }
             let next = sorted.next().map_err(|errno| self.sorters.refusal(errno))?;
             let Some((_, payload)) = next else { return Ok(None) };
             let step = decode(payload).ok_or_else(|| self.sorters.refusal(Errno::IO))?;
             sweeper.clear(&step);
             self.desk.counters[0].found(step.kind());
-            Ok(Some((step, None)))
+            let bytes = step.bytes();
+            Ok(Some(((step, None), Some(bytes))))
         };
         let work = |(actor, worker): &mut (Actor<'_>, usize), (step, result): &mut (Step, Option<Outcome>)| match actor
             .act(step)
@@ -467,13 +483,13 @@ impl<'g> Ground<'g> {
             payload.insert(0, outcome as u8);
             proofs.push(&key, &payload).map_err(|errno| self.sorters.refusal(errno))
         };
-        crowd(
-            self.desk,
+        in_order(
             workers,
             |worker| (self.actor(worker), worker),
             next,
             work,
             tell,
+            |error| self.desk.lacks_worker(&error),
         )
     }
 
@@ -716,65 +732,4 @@ impl Back {
     fn discard(self) -> Result<(), Refusal> {
         self.changes.discard()
     }
-}
-
-/// Has `work` done on each of what `next` gives, by so many threads, this one among them; `tell` gets them in their order.
-/// `hand` makes what a thread works with, for its number. Nothing new is begun once the run is told to stop.
-fn crowd<T: Send, H>(
-    desk: &Desk,
-    workers: usize,
-    hand: impl Fn(usize) -> H + Sync,
-    mut next: impl FnMut() -> Result<Option<T>, Refusal>,
-    work: impl Fn(&mut H, &mut T) + Sync,
-    mut tell: impl FnMut(T) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
-    let window = Window::default();
-    let mut feed = |window: &Window<T>| -> Result<(), Refusal> {
-        let mut own = hand(0);
-        let mut ended = false;
-        loop {
-            while !ended && window.has_room() {
-                match if desk.cancel.is_draining() { None } else { next()? } {
-                    Some(thing) => window.push(thing, false),
-                    None => ended = true,
-                }
-            }
-            while let Some(thing) = window.pop() {
-                tell(thing)?;
-            }
-            if ended && window.is_empty() {
-                return Ok(());
-            }
-            if window.has_room() && !ended {
-                continue;
-            }
-            if let Some((number, mut thing)) = window.take_if_any() {
-                work(&mut own, &mut thing);
-                window.put(number, thing);
-            } else {
-                window.wait_for_first();
-            }
-        }
-    };
-    let mut done = Ok(());
-    std::thread::scope(|scope| {
-        for index in 1..workers {
-            let (window, hand, work) = (&window, &hand, &work);
-            let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
-            let started = thread.spawn_scoped(scope, move || {
-                let mut own = hand(index);
-                while let Some((number, mut thing)) = window.take() {
-                    work(&mut own, &mut thing);
-                    window.put(number, thing);
-                }
-            });
-            if let Err(error) = started {
-                let message = format!("a worker could not be started: {error}");
-                desk.note("threads", || (Vec::new(), message));
-            }
-        }
-        done = feed(&window);
-        window.close();
-    });
-    done
 }

@@ -170,8 +170,7 @@ impl Run<'_> {
             }
         };
         if let Some(error) = drive(workers, work) {
-            let message = format!("a worker could not be started: {error}");
-            self.desk.note("threads", || (Vec::new(), message));
+            self.desk.lacks_worker(&error);
         }
     }
 

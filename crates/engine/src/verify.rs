@@ -30,7 +30,7 @@ use crate::event::EntryEvent;
 use crate::job::desk::{Desk, Phase};
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
-use crate::pool::window::Window;
+use crate::pool::window::in_order;
 use crate::records::entry::kind_of;
 use crate::records::facts::{FactFinder, Order, Wanted};
 use crate::records::gather::Gather;
@@ -377,75 +377,27 @@ fn all(
     (base, workers): (&OwnedFd, usize),
     pieces: Option<&Pieces>,
 ) -> Result<(), Refusal> {
-    let window = Window::default();
     let desk = teller.desk;
-    let (mut done, mut main) = (Ok(()), Some((join, teller)));
-    std::thread::scope(|scope| {
-        for (index, counters) in desk.counters.iter().enumerate().take(workers).skip(1) {
-            let window = &window;
-            let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
-            let started = thread.spawn_scoped(scope, move || {
-                let mut checker = Checker::new(base, (desk, counters), pieces);
-                while let Some((number, mut pair)) = window.take() {
-                    checker.check(&mut pair);
-                    window.put(number, pair);
-                }
-            });
-            if let Err(error) = started {
-                let message = format!("a worker could not be started: {error}");
-                desk.note("threads", || (Vec::new(), message));
-            }
-        }
-        if let Some((join, teller)) = main.take() {
-            let checker = Checker::new(base, (desk, &desk.counters[0]), pieces);
-            done = feed(options, join, teller, &window, checker);
-        }
-        window.close();
-    });
-    done
-}
-
-/// Puts what is to be read into the window, tells what comes out of it, and reads too where nothing else is to do.
-fn feed(
-    options: &VerifyOptions,
-    join: &mut Join<'_>,
-    teller: &mut Teller<'_>,
-    window: &Window<Pair>,
-    mut checker: Checker<'_>,
-) -> Result<(), Refusal> {
-    let mut ended = false;
-    loop {
-        while !ended && window.has_room() {
-            match join.next()? {
-                Some(mut pair) => {
-                    if options.only.as_ref().is_some_and(|only| !only.contains(pair.path())) {
-                        pair.leave_out();
-                        window.push(pair, true);
-                        continue;
-                    }
-                    let read = |path: &[u8]| !options.quick && options.sample.is_none_or(|sample| sample.has(path));
-                    pair.judge(read);
-                    let done = !pair.is_unread();
-                    window.push(pair, done);
-                }
-                None => ended = true,
-            }
-        }
-        while let Some(pair) = window.pop() {
-            teller.tell(pair);
-        }
-        if ended && window.is_empty() {
-            return Ok(());
-        }
-        if window.has_room() && !ended {
-            continue;
-        }
-        // The oldest one is not read yet.
-        if let Some((number, mut pair)) = window.take_if_any() {
-            checker.check(&mut pair);
-            window.put(number, pair);
+    let next = || {
+        let Some(mut pair) = join.next()? else { return Ok(None) };
+        if options.only.as_ref().is_some_and(|only| !only.contains(pair.path())) {
+            pair.leave_out();
         } else {
-            window.wait_for_first();
+            let read = |path: &[u8]| !options.quick && options.sample.is_none_or(|sample| sample.has(path));
+            pair.judge(read);
         }
-    }
+        let bytes = pair.unread();
+        Ok(Some((pair, bytes)))
+    };
+    in_order(
+        workers,
+        |index| Checker::new(base, (desk, &desk.counters[index]), pieces),
+        next,
+        Checker::check,
+        |pair| {
+            teller.tell(pair);
+            Ok(())
+        },
+        |error| desk.lacks_worker(&error),
+    )
 }

@@ -112,8 +112,7 @@ impl Walk<'_> {
         };
         let told = |workers| self.desk.staff(workers);
         if let Some(error) = self.crew.drive(schedule, progress, told, work) {
-            let message = format!("a worker could not be started: {error}");
-            self.desk.note("threads", || (Vec::new(), message));
+            self.desk.lacks_worker(&error);
         }
     }
 }

@@ -29,6 +29,15 @@ pub struct Verdict {
     pub(crate) failure: Option<Failure>,
 }
 
+impl Verdict {
+    /// Of both sides.
+    pub(crate) fn bytes(&self) -> u64 {
+        let records = [&self.left, &self.right].map(|kept| kept.as_ref().and_then(Kept::record));
+        let details = records.into_iter().filter_map(|record| record?.details);
+        details.map(|details| details.size).sum()
+    }
+}
+
 /// What differs, as far as records tell.
 fn differing(checked: &Checked, left: &Record<'_>, right: &Record<'_>) -> Changes {
     let mut changes = Changes::default();

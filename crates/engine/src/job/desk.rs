@@ -3,6 +3,7 @@
 //! Comes in: counts, findings, events, and the wish to stop or to go slower; goes out: the same to the other side, and
 //! whether anything moves.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -436,6 +437,13 @@ impl Desk {
         if let Some(note) = self.findings.note(kind, false, first) {
             self.queue.push(Event::Note(note));
         }
+    }
+
+    /// A worker could not be started: the others do its part.
+    pub fn lacks_worker(&self, error: &io::Error) {
+        self.note("threads", || {
+            (Vec::new(), format!("a worker could not be started: {error}"))
+        });
     }
 
     /// The same of something that was asked for and is lost: the operation is not complete.

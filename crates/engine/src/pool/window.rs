@@ -1,18 +1,143 @@
-//! A window of results: in order, though several threads work on them in any order.
+//! Work in order: things that come one after the other, are worked on in any order, and are told in the order in which
+//! they came.
 //!
-//! Comes in: things in their order, done already or still to be worked on; goes out: the same, each done, in the same order.
-//! Whoever fills the window sees that it has room first, so what waits is bounded by [`WINDOW`].
+//! Comes in: where the next thing comes from, what is to be done with it, and who is told; goes out: each thing told once,
+//! done, in order. Who asks for things and tells them is one thread, which works too while the oldest one is not done. What
+//! waits is bounded by [`WINDOW`]. Small things go from hand to hand in groups, larger ones the more have come, so that
+//! threads do not spend their time on handing over; what little there is, is still shared by all.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Things that wait at once at most: those that are done wait for the first one.
 pub const WINDOW: usize = 4096;
+/// Things in a group at most.
+const GROUP: usize = 32;
+/// Bytes of work in a group: with so many it is closed.
+const GROUP_BYTES: u64 = 512 << 10;
+/// Groups for each thread that all that came so far would have made, at least.
+const SHARES: usize = 8;
 
-/// Things in their order, of which some are to be worked on.
-pub struct Window<T> {
+/// Does `work` on each of what `next` gives, by so many threads, this one among them; `tell` gets them in their order.
+///
+/// `next` says how many bytes of work a thing is; `None`: nothing is to be done about it. `hand` makes what a thread works
+/// with, for its number, beginning with 0. A thread that can't be started is told to `missing`, and others do its part.
+pub fn in_order<T: Send, H, E>(
+    workers: usize,
+    hand: impl Fn(usize) -> H + Sync,
+    next: impl FnMut() -> Result<Option<(T, Option<u64>)>, E>,
+    work: impl Fn(&mut H, &mut T) + Sync,
+    tell: impl FnMut(T) -> Result<(), E>,
+    mut missing: impl FnMut(io::Error),
+) -> Result<(), E> {
+    let window = Window::default();
+    std::thread::scope(|scope| {
+        for index in 1..workers {
+            let (window, hand, work) = (&window, &hand, &work);
+            let thread = std::thread::Builder::new().name(format!("bulkhaul-{index}"));
+            let started = thread.spawn_scoped(scope, move || {
+                let mut own = hand(index);
+                while let Some((number, mut group)) = window.take() {
+                    group.work(|thing| work(&mut own, thing));
+                    window.put(number, group);
+                }
+            });
+            if let Err(error) = started {
+                missing(error);
+            }
+        }
+        let mut own = hand(0);
+        let done = feed(&window, workers, next, |thing| work(&mut own, thing), tell);
+        window.close();
+        done
+    })
+}
+
+/// Puts things into the window, tells what comes out of it, and works too where nothing else is to do.
+fn feed<T, E>(
+    window: &Window<T>,
+    workers: usize,
+    mut next: impl FnMut() -> Result<Option<(T, Option<u64>)>, E>,
+    mut work: impl FnMut(&mut T),
+    mut tell: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    // Things that came, and those that were not told yet.
+    let (mut came, mut waiting, mut ended) = (0_usize, 0, false);
+    loop {
+        let mut group = Group::default();
+        while !ended && waiting < WINDOW {
+            let Some((thing, bytes)) = next()? else {
+                ended = true;
+                break;
+            };
+            group.add(thing, bytes);
+            (came, waiting) = (came + 1, waiting + 1);
+            if group.things.len() >= (came / (SHARES * workers)).clamp(1, GROUP) || group.bytes >= GROUP_BYTES {
+                window.push(std::mem::take(&mut group));
+            }
+        }
+        if !group.things.is_empty() {
+            window.push(group);
+        }
+        while let Some(group) = window.pop() {
+            waiting -= group.things.len();
+            group.things.into_iter().try_for_each(|(thing, _)| tell(thing))?;
+        }
+        if ended && waiting == 0 {
+            return Ok(());
+        }
+        if waiting < WINDOW && !ended {
+            continue;
+        }
+        // The oldest one is not done yet.
+        if let Some((number, mut group)) = window.take_if_any() {
+            group.work(&mut work);
+            window.put(number, group);
+        } else {
+            window.wait_for_first();
+        }
+    }
+}
+
+/// Things that follow each other, each with whether something is to be done about it.
+struct Group<T> {
+    things: Vec<(T, bool)>,
+    /// Of work.
+    bytes: u64,
+    open: bool,
+}
+
+impl<T> Default for Group<T> {
+    fn default() -> Self {
+        Self {
+            things: Vec::new(),
+            bytes: 0,
+            open: false,
+        }
+    }
+}
+
+impl<T> Group<T> {
+    fn add(&mut self, thing: T, bytes: Option<u64>) {
+        self.things.push((thing, bytes.is_some()));
+        self.bytes = self.bytes.saturating_add(bytes.unwrap_or(0));
+        self.open |= bytes.is_some();
+    }
+
+    fn work(&mut self, mut work: impl FnMut(&mut T)) {
+        let open = self.things.iter_mut().filter(|(_, open)| *open);
+        open.for_each(|(thing, _)| work(thing));
+    }
+}
+
+/// Groups in their order, of which some are to be worked on.
+struct Window<T> {
     inner: Mutex<Waiting<T>>,
-    changed: Condvar,
+    /// Something is to be worked on, or nothing comes any more.
+    work: Condvar,
+    /// The first one is done.
+    first: Condvar,
 }
 
 struct Waiting<T> {
@@ -21,13 +146,15 @@ struct Waiting<T> {
     first: usize,
     /// Number of the first that nobody has taken.
     untaken: usize,
+    /// Threads that wait for work: nobody else is to be woken, which costs a call of the kernel.
+    idle: usize,
     closed: bool,
 }
 
 enum Slot<T> {
-    Open(T),
+    Open(Group<T>),
     Taken,
-    Done(T),
+    Done(Group<T>),
 }
 
 impl<T> Default for Window<T> {
@@ -36,11 +163,13 @@ impl<T> Default for Window<T> {
             slots: VecDeque::new(),
             first: 0,
             untaken: 0,
+            idle: 0,
             closed: false,
         };
         Self {
             inner: Mutex::new(waiting),
-            changed: Condvar::new(),
+            work: Condvar::new(),
+            first: Condvar::new(),
         }
     }
 }
@@ -50,58 +179,54 @@ impl<T> Window<T> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more may wait.
-    pub fn has_room(&self) -> bool {
-        self.inner().slots.len() < WINDOW
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.inner().slots.is_empty()
-    }
-
-    /// Adds one to the end; `done`: nothing is to be done about it.
-    pub fn push(&self, thing: T, done: bool) {
-        let slot = if done { Slot::Done(thing) } else { Slot::Open(thing) };
-        self.inner().slots.push_back(slot);
-        self.changed.notify_all();
+    /// Adds one to the end.
+    fn push(&self, group: Group<T>) {
+        let mut inner = self.inner();
+        if group.open {
+            inner.slots.push_back(Slot::Open(group));
+            if inner.idle > 0 {
+                self.work.notify_one();
+            }
+        } else {
+            inner.slots.push_back(Slot::Done(group));
+        }
     }
 
     /// The first one, where it is done.
-    pub fn pop(&self) -> Option<T> {
+    fn pop(&self) -> Option<Group<T>> {
         let mut inner = self.inner();
         if !matches!(inner.slots.front(), Some(Slot::Done(_))) {
             return None;
         }
         inner.first += 1;
         match inner.slots.pop_front() {
-            Some(Slot::Done(thing)) => Some(thing),
+            Some(Slot::Done(group)) => Some(group),
             _ => None,
         }
     }
 
-    fn try_take(inner: &mut Waiting<T>) -> Option<(usize, T)> {
+    fn try_take(inner: &mut Waiting<T>) -> Option<(usize, Group<T>)> {
         inner.untaken = inner.untaken.max(inner.first);
         while inner.untaken < inner.first + inner.slots.len() {
             let number = inner.untaken;
             inner.untaken += 1;
             let slot = &mut inner.slots[number - inner.first];
             if matches!(slot, Slot::Open(_))
-                && let Slot::Open(thing) = std::mem::replace(slot, Slot::Taken)
+                && let Slot::Open(group) = std::mem::replace(slot, Slot::Taken)
             {
-                return Some((number, thing));
+                return Some((number, group));
             }
         }
         None
     }
 
     /// Something to work on, with its number, if there is anything.
-    pub fn take_if_any(&self) -> Option<(usize, T)> {
+    fn take_if_any(&self) -> Option<(usize, Group<T>)> {
         Self::try_take(&mut self.inner())
     }
 
     /// Waits for something to work on; `None`: nothing comes any more.
-    pub fn take(&self) -> Option<(usize, T)> {
+    fn take(&self) -> Option<(usize, Group<T>)> {
         let mut inner = self.inner();
         loop {
             if let Some(taken) = Self::try_take(&mut inner) {
@@ -110,29 +235,95 @@ impl<T> Window<T> {
             if inner.closed {
                 return None;
             }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner.idle += 1;
+            inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner.idle -= 1;
         }
     }
 
     /// What was taken is done.
-    pub fn put(&self, number: usize, thing: T) {
+    fn put(&self, number: usize, group: Group<T>) {
         let mut inner = self.inner();
         let at = number - inner.first;
-        inner.slots[at] = Slot::Done(thing);
-        self.changed.notify_all();
+        inner.slots[at] = Slot::Done(group);
+        if at == 0 {
+            self.first.notify_one();
+        }
     }
 
     /// Waits until somebody else is done with the first one.
-    pub fn wait_for_first(&self) {
+    fn wait_for_first(&self) {
         let mut inner = self.inner();
         while matches!(inner.slots.front(), Some(Slot::Taken)) {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self.first.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Nothing more comes.
-    pub fn close(&self) {
+    fn close(&self) {
         self.inner().closed = true;
-        self.changed.notify_all();
+        self.work.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Things of all sizes, every seventh with nothing to do: how each was told.
+    fn told(workers: usize, count: usize, refused_at: Option<usize>) -> (Result<(), &'static str>, Vec<(usize, bool)>) {
+        let (mut number, mut told) = (0, Vec::new());
+        let hands = AtomicUsize::new(0);
+        let done = in_order(
+            workers,
+            |_| hands.fetch_add(1, Ordering::Relaxed),
+            || {
+                if refused_at == Some(number) {
+                    return Err("refused");
+                }
+                number += 1;
+                let bytes = (number % 7 != 0).then_some((number as u64 % 5) << 18);
+                Ok((number <= count).then_some(((number, false), bytes)))
+            },
+            |_, (_, worked)| {
+                assert!(!*worked, "it was worked on");
+                *worked = true;
+            },
+            |thing| {
+                told.push(thing);
+                Ok(())
+            },
+            |error| panic!("{error}"),
+        );
+        assert!(refused_at.is_some() || hands.into_inner() == workers);
+        (done, told)
+    }
+
+    #[test]
+    fn everything_is_told_once_and_in_its_order_by_any_number() {
+        for workers in [1, 2, 3, 16] {
+            for count in [0, 1, 2, 31, 1000, 3 * WINDOW + 5] {
+                let (done, told) = told(workers, count, None);
+                assert_eq!(done, Ok(()));
+                assert!(told.into_iter().eq((1..=count).map(|number| (number, number % 7 != 0))));
+            }
+        }
+    }
+
+    #[test]
+    fn what_ends_it_is_answered() {
+        for workers in [1, 4] {
+            let (done, told) = told(workers, usize::MAX, Some(2 * WINDOW));
+            assert_eq!(done, Err("refused"));
+            // No more than the window waits.
+            assert!((WINDOW..=2 * WINDOW).contains(&told.len()), "{}", told.len());
+            let length = told.len();
+            assert!(
+                told.into_iter()
+                    .eq((1..=length).map(|number| (number, number % 7 != 0)))
+            );
+        }
     }
 }

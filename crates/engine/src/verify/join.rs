@@ -64,8 +64,10 @@ impl Pair {
         };
     }
 
-    pub(super) fn is_unread(&self) -> bool {
-        matches!(self.finding, Finding::Unread)
+    /// The bytes that are to be read of it; `None`: no content is.
+    pub(super) fn unread(&self) -> Option<u64> {
+        let found = self.found.as_ref().filter(|_| matches!(self.finding, Finding::Unread));
+        found.map(|found| found.size)
     }
 
     /// As far as it can be told without content; `read`: whether that of a path is to be read.
