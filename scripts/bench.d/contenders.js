@@ -44,6 +44,9 @@ export const PEERS = {
   xz: { executable: 'xz', version: ['--version'] },
   zstd: { executable: 'zstd', version: ['--version'] },
   mksquashfs: { executable: 'mksquashfs', version: ['-version'] },
+  dd: { executable: 'dd', version: ['--version'] },
+  e2image: { executable: 'e2image', version: ['-V'] },
+  partclone: { executable: 'partclone.ext4', version: ['-v'] },
   sha256sum: { executable: 'sha256sum', version: ['--version'] },
   s5cmd: { executable: 's5cmd', version: ['version'] },
   // No contender: the server of the rows of stores.
@@ -54,7 +57,7 @@ export const PEERS = {
 
 /** @typedef {keyof typeof PEERS} Peer */
 /** @typedef {'gzip' | 'pigz' | 'bgzip' | 'crabz' | 'igzip' | 'xz' | 'zstd'} Packer */
-/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart' | 's5cmd' | 'versitygw' | 'mksquashfs'>} Copier */
+/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart' | 's5cmd' | 'versitygw' | 'mksquashfs' | 'dd' | 'e2image' | 'partclone'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -441,6 +444,71 @@ export const PACKERS = [
   command: ({ path, source, temporary }) =>
     shell(`mkdir "$2/packed" && ${script}`, source, temporary, path('tar'), path(program)),
 }));
+
+/**
+ * A disk with one ext4 that has the source in 3/8 of its size, made once; and no clone of it. `$1` is the source, `$2` the
+ * temporary directory.
+ */
+const DISK = `
+  rm -rf "$2"/clone.img*
+  [ ! -e "$2/disk.img" ] || exit 0
+  size=$(du -sk "$1" | cut -f 1)
+  truncate -s $((size * 8 / 3 + 65536))K "$2/disk.part"
+  echo 'start=2048' | sfdisk -q --label gpt "$2/disk.part"
+  mke2fs -q -t ext4 -E offset=1048576 -d "$1" "$2/disk.part" $((size * 8 / 3 + 62464))K
+  mv "$2/disk.part" "$2/disk.img"`;
+const diskMade = (/** @type {Place} */ { source, temporary }) => shell(DISK, source, temporary);
+/** Its table on a clone of its size, and both partitions as devices. */
+const TABLE =
+  'cd "$2"; truncate -r disk.img clone.img; sfdisk -d disk.img | sfdisk -q --wipe-partitions never clone.img > /dev/null';
+const LOOPS =
+  'set -e; trap \'losetup -d $from $to\' EXIT; from=$(losetup -rf --show -o 1M disk.img); to=$(losetup -f --show -o 1M --sizelimit $(($(stat -c %s clone.img) - 2097152)) clone.img)';
+
+/** Who clones that disk into an image, synced. @type {Contender[]} */
+export const CLONERS = [
+  {
+    name: 'mkfs and cp -a',
+    program: 'cp',
+    script: `${TABLE}; ${LOOPS}; mkdir from to; mke2fs -q -t ext4 $to; mount -o ro $from from; mount $to to; cp -a from/. to; umount from to; rmdir from to; sync clone.img`,
+  },
+  { name: 'dd', program: 'dd', script: 'cd "$2"; dd if=disk.img of=clone.img bs=4M conv=sparse,fsync status=none' },
+  {
+    name: 'e2image -ra',
+    program: 'e2image',
+    // It cuts the clone to what it writes.
+    script: `cd "$2"; e2image -ra -o 1048576 -O 1048576 disk.img clone.img > /dev/null 2>&1; ${TABLE} && sync clone.img`,
+  },
+  {
+    name: 'partclone.ext4 -b',
+    program: 'partclone',
+    script: `${TABLE}; ${LOOPS}; partclone.ext4 -q -b -L log -s $from -o $to; sync clone.img`,
+  },
+  { name: 'hpcp -dd', program: 'hpcp', script: 'cd "$2"; "$3" -b -dd -si disk.img -di clone.img' },
+].map(({ name, program, script }) => ({
+  name,
+  program: /** @type {Peer} */ (program),
+  role: /** @type {const} */ ('peer'),
+  before: diskMade,
+  command: ({ path, source, temporary }) => shell(script, source, temporary, path(program)),
+}));
+
+/** `bulkhaul image clone`, proved. @type {Contender} */
+export const cloned = {
+  name: 'bulkhaul image clone',
+  role: 'ours',
+  before: diskMade,
+  command: ({ path, temporary }) => [
+    ...[process.execPath, path('bulkhaul'), 'image', 'clone', '--quiet'],
+    ...[`${temporary}/disk.img`, `${temporary}/clone.img`],
+  ],
+};
+
+/** Shows that the clone has the source. @param {Place} place */
+export const isCloned = ({ path, source, temporary }) =>
+  shell(
+    '"$3" "$4" image unpack --quiet "$2/clone.img" "$2/clone" && diff -rq --no-dereference -x lost+found "$1" "$2/clone/p1"; code=$?; rm -rf "$2/clone"; exit $code',
+    ...[source, temporary, process.execPath, path('bulkhaul')],
+  );
 
 /** A manifest of the source, made before the run that is measured. @param {Place} place */
 const summed = ({ path, source, temporary }) => [

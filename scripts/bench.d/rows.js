@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, bringer, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isBrought, isSource, migrated, noting, packed, packer, PACKERS, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
+import { bare, bigfloor, bringer, CLONERS, cloned, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isBrought, isCloned, isSource, migrated, noting, packed, packer, PACKERS, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
 
 import { describe } from './data.js';
 
@@ -427,6 +427,19 @@ export const ROWS = [
       ...PACKERS,
     ],
     targets: [{ than: 'tar, b3sum of entries and tar', faster: 2 }],
+  },
+  {
+    name: 'image',
+    title: 'clone a disk with files on 3/8 of it, tmpfs, root',
+    job: 'again',
+    medium: 'tmpfs',
+    data: { kind: 'tree', directories: 300, files: 100, most: 104_858 },
+    contenders: [cloned, ...CLONERS],
+    proof: isCloned,
+    targets: [
+      { than: 'mkfs and cp -a', atMost: 1.3 },
+      { than: 'hpcp -dd', faster: 3 },
+    ],
   },
   {
     name: 'compare',
