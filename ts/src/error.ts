@@ -113,10 +113,18 @@ export class BulkhaulError extends Error {
    */
   static from(error: unknown): BulkhaulError {
     if (error instanceof BulkhaulError) return error;
+    if (isHomeless(error)) return new BulkhaulError('USAGE', NO_WORKING_DIRECTORY, { cause: error });
     const { code, message } = error instanceof Error ? (error as NodeJS.ErrnoException) : { message: String(error) };
     const known = code !== undefined && CODES.includes(code) ? (code as ErrorCode) : 'INTERNAL';
     return new BulkhaulError(known, message, { cause: error });
   }
+}
+
+export const NO_WORKING_DIRECTORY = 'the working directory does not exist any more';
+
+/** Whether the working directory was asked for and is gone. */
+export function isHomeless(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && error.syscall === 'uv_cwd';
 }
 
 /**

@@ -10,6 +10,12 @@ export function nearest(name: string, names: readonly string[]): string | undefi
   return best?.each;
 }
 
+/** Why a word is none of those that there are, with the one that was meant, if one is near enough. */
+export function noneOf(word: string, words: readonly string[]): string {
+  const near = nearest(word, words);
+  return `${word} is none of ${words.join(', ')}${near === undefined ? '' : `; did you mean ${near}?`}`;
+}
+
 /** How many letters have to be put in, taken out, changed or swapped with the next to make one of the other. */
 function distance(a: string, b: string): number {
   let earlier: number[] = [];

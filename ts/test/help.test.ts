@@ -102,43 +102,52 @@ it.each([['version'], ['-V'], ['--version']])('bulkhaul %s tells the version', a
   expect(await run([word])).toEqual({ code: 0, stdout: 'bulkhaul 0.1.0\n', stderr: '' });
 });
 
-it.each([['help'], ['-h'], ['--help']])('bulkhaul %s lists what can be run, and nothing else', async (word) => {
-  const { code, stdout } = await run([word]);
-  const names = [...stdout.matchAll(/^ {2}(\S+) /gm)].map(([, name]) => name);
-  expect({ code, names }).toEqual({
-    code: 0,
-    names: [
-      'copy',
-      'move',
-      'migrate',
-      'remove',
-      'list',
-      'manifest',
-      'verify',
-      'partition',
-      'pack',
-      'unpack',
-      'compare',
-      'compress',
-      'decompress',
-      'sync',
-      'retain',
-      'image',
-      'status',
-      'resume',
-      'report',
-      'worker',
-      'doctor',
-      'completion',
-      'hpcp',
-      'run-mirror',
-      'dsync',
-      'compress_files',
-      'migrate_compress',
-      'move_to_final',
-    ],
-  });
+it.each(['run-mirror', 'dsync', 'compress_files', 'migrate_compress', 'move_to_final'])('so does %s', async (name) => {
+  for (const word of ['-V', '--version']) {
+    expect(await run([name, word])).toEqual({ code: 0, stdout: `${name} (bulkhaul 0.1.0)\n`, stderr: '' });
+  }
 });
+
+it.each([[['help']], [['-h']], [['--help']], [['help', 'help']], [['help', 'version']]])(
+  'bulkhaul %j lists what can be run, and nothing else',
+  async (words) => {
+    const { code, stdout } = await run(words);
+    const names = [...stdout.matchAll(/^ {2}(\S+) /gm)].map(([, name]) => name);
+    expect({ code, names }).toEqual({
+      code: 0,
+      names: [
+        'copy',
+        'move',
+        'migrate',
+        'remove',
+        'list',
+        'manifest',
+        'verify',
+        'partition',
+        'pack',
+        'unpack',
+        'compare',
+        'compress',
+        'decompress',
+        'sync',
+        'retain',
+        'image',
+        'status',
+        'resume',
+        'report',
+        'worker',
+        'doctor',
+        'completion',
+        'hpcp',
+        'run-mirror',
+        'dsync',
+        'compress_files',
+        'migrate_compress',
+        'move_to_final',
+      ],
+    });
+  },
+);
 
 it('help hpcp is the help of hpcp', async () => {
   expect(await run(['help', 'hpcp'])).toEqual(await run(['hpcp', '--help']));

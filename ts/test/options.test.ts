@@ -8,7 +8,9 @@ import { CompareCommand } from '../src/cli/verbs/compare.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
+import { PackCommand } from '../src/cli/verbs/pack.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
+import { SyncCommand } from '../src/cli/verbs/sync.js';
 import { jsonLines, program, run, scratch } from './rig.js';
 
 const VERBS = {
@@ -17,6 +19,8 @@ const VERBS = {
   list: ListCommand,
   manifest: ManifestCommand,
   compare: CompareCommand,
+  sync: SyncCommand,
+  pack: PackCommand,
 } as const;
 
 /** A call as a shell would part it, at blanks; `~` is a blank in a word. */
@@ -111,6 +115,9 @@ describe('a refusal says why', () => {
     ],
     ['remove -rf a', '-r is not an option of remove: trees are always taken whole; leave it out'],
     ['remove -x a', '-x is not an option of remove: what is mounted below a PATH is never entered; leave it out'],
+    ['sync -c a b', '-c is not an option of sync: --compare checksum does that'],
+    ['sync -r a b', '-r is not an option of sync: trees are always taken whole; leave it out'],
+    ['pack -z a b', '-z is not an option of pack: --compress NAME says how'],
     ['list -l a', '-l is not an option of list: --json tells sizes, times, modes and owners'],
   ])('%s', (line, sentence) => {
     expect(refusal(line)).toBe(sentence);
@@ -121,6 +128,7 @@ describe('a refusal says why', () => {
     ['lst', 'there is no command lst; did you mean list?'],
     ['rsync', 'there is no command rsync; did you mean copy?'],
     ['mv', 'there is no command mv; did you mean move?'],
+    ['snyc', 'there is no command snyc; did you mean sync?'],
     ['frobnicate', 'there is no command frobnicate'],
     ['constructor', 'there is no command constructor'],
     ['--json', '--json stands before a command; options come after it, as in: bulkhaul copy --verify SRC DEST'],
@@ -141,6 +149,12 @@ describe('a refusal says why', () => {
       ['copy', '--sync', 'x', 'a', 'b'],
       '--sync: x is none of none, safe, all (bulkhaul help copy describes the command)',
     ],
+    [
+      ['copy', '--sync', 'al', 'a', 'b'],
+      '--sync: al is none of none, safe, all; did you mean all? (bulkhaul help copy describes the command)',
+    ],
+    [['image', 'inspct', 'a'], 'inspct is none of inspect, check, clone, pack, unpack; did you mean inspect?'],
+    [['verson'], 'there is no command verson; did you mean version? (bulkhaul help lists the commands)'],
     [
       ['copy', '--max-delete', '-1', 'a', 'b'],
       '--max-delete: -1 is neither a number of entries nor a percentage (bulkhaul help copy describes the command)',
@@ -208,6 +222,23 @@ describe('rules', () => {
     const { code, stderr } = await run(['copy', '--exclude-from', 'absent', 's', 'o'], { cwd: at });
     expect(code).toBe(2);
     expect(stderr).toMatch(/^bulkhaul: --exclude-from can't be read: .*absent: open: no such file or directory\n$/);
+    // What opens and can't be read is named, too.
+    for (const words of [
+      ['copy', '--exclude-from', 'd', 's', 'o'],
+      ['sync', '--files-from', 'd', 's', 'o'],
+      ['copy', '--files-from', 'd', 's/', 'o'],
+      ['copy', '--workers', '2', '--files-from', 'd', 's/', 'o'],
+      ['copy', '--workers', '2', '--files-from', 'none', 's/', 'o'],
+      ['copy', '--hosts', 'd', 's', 'o'],
+    ]) {
+      mkdirSync(join(at, 'd'), { recursive: true });
+      const refused = await run(words, { cwd: at });
+      expect([words, refused.code, refused.stderr]).toEqual([
+        words,
+        2,
+        expect.stringMatching(/^bulkhaul: [^\n]*\b(d|none): [^\n]*directory\n$/),
+      ]);
+    }
     expect(existsSync(join(at, 'o'))).toBe(false);
   });
 });

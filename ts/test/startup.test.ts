@@ -81,7 +81,8 @@ it('copy --help loads no addon, no operation and no reporter, and the parser of 
     'verbs/copy',
     'version',
   ].map((name) => `ts/dist/cli/${name}.js`);
-  expect(await loaded(['copy', '--help'])).toEqual([...MAIN, ...command, ANSWER, LAYOUT].sort());
+  const all = [...MAIN, ...command, ANSWER, LAYOUT, 'ts/dist/nearest.js'];
+  expect(await loaded(['copy', '--help'])).toEqual(all.sort());
 });
 
 it('sees what a copy loads', async () => {

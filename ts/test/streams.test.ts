@@ -235,6 +235,10 @@ describe('a working directory that is gone', () => {
     ['bh copy s d', 2],
     ['bh list s', 2],
     ['bh manifest s', 2],
+    ['bh sync s d', 2],
+    ['bh pack s d', 2],
+    ['bh unpack s d', 2],
+    ['bh copy --workers 2 s d', 2],
     ['bh hpcp "$ROOT/s" -d "$ROOT/d"', 2],
     ['bh hpcp s -d d', 2],
     ['bh hpcp s* -fl L', 2],
@@ -252,6 +256,15 @@ describe('a working directory that is gone', () => {
     expect(ended.stderr.split('\n').length).toBeLessThan(3);
     expect(existsSync(join(root, 's/a'))).toBe(true);
   });
+});
+
+it('a list of what is packed that nobody reads to its end was read as far as it was wanted', async () => {
+  const root = place();
+  expect((await run(['pack', '-q', 's', 'p'], { cwd: root })).code).toBe(0);
+  // A FIFO with a writer and no reader any more.
+  const line = 'mkfifo f; exec 4<>f; exec 3>f; exec 4<&-; bh unpack --list p >&3';
+  const { code, stderr } = await shell(line, root);
+  expect([code, stderr]).toEqual([0, expect.not.stringContaining('INTERRUPTED')]);
 });
 
 describe('a TMPDIR that can not be used', () => {

@@ -256,7 +256,26 @@ describe('what is missing', () => {
       const { code, stdout } = await run([...words, '--json'], { cwd });
       expect([words, code, jsonLines(stdout)]).toMatchObject([words, 23, [{ kind: 'refused', code: 'NO_SOURCE' }]]);
     }
+    for (const words of [
+      ['manifest', 'gone'],
+      ['verify', 'gone'],
+      ['verify', 's', 'gone'],
+      ['verify', 'a/'],
+      ['partition', '-n', '2', 'gone'],
+      ['compress', 'gone'],
+      ['migrate', 'gone', 'e'],
+      ['move', 'gone', 'e'],
+      ['sync', 'gone', 'e'],
+      ['pack', 'gone', 'e'],
+      ['unpack', 'gone', 'e'],
+      ['image', 'inspect', 'gone'],
+      ['copy', '--workers', '2', 'gone', 'e'],
+    ]) {
+      const { code, stderr } = await run(words, { cwd });
+      expect([words, code, stderr]).toEqual([words, 23, expect.stringMatching(/^bulkhaul: (gone|a\/): [^\n]*\n$/)]);
+    }
     expect((await run(['remove', 'a', 'gone'], { cwd, input: 'y\n' })).code).toBe(23);
+    expect(existsSync(at('e'))).toBe(false);
   });
 });
 

@@ -1,7 +1,6 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
-import { readFile } from 'node:fs/promises';
-import { BulkhaulError, whyOf } from '../error.js';
-import { display, fromBytes, toBytes } from '../names.js';
+import { BulkhaulError } from '../error.js';
+import { display, fromBytes } from '../names.js';
 import type { Resources } from '../native/options.js';
 import type { JournalSettings } from '../ops/arguments.js';
 import { checkCommand, parseCommand, type Witness } from './ended.js';
@@ -17,7 +16,7 @@ import {
   PROGRESS,
   stateDirectory,
 } from './run.js';
-import { parseCount, parseRate } from './values.js';
+import { contentOf, parseCount, parseRate } from './values.js';
 
 /** A native verb: its errors go to stderr, and its exit code comes from the table. */
 export abstract class BareCommand extends Command {
@@ -255,7 +254,7 @@ export abstract class VerbCommand extends BareCommand {
 
   async #patternsOf(file: string): Promise<string[]> {
     const path = this.file('--exclude-from', file, '/dev/stdin');
-    const text = path === '/dev/stdin' ? await this.#input() : await readFile(toBytes(path)).catch(unreadable);
+    const text = path === '/dev/stdin' ? await this.#input() : await contentOf('--exclude-from', path);
     const lines = fromBytes(text).split(/[\r\n]/);
     return lines.filter((line) => !/^([#;]|$)/.test(line));
   }
@@ -265,8 +264,4 @@ export abstract class VerbCommand extends BareCommand {
     for await (const chunk of this.context.stdin) chunks.push(Buffer.from(chunk));
     return Buffer.concat(chunks);
   }
-}
-
-function unreadable(error: Error): never {
-  throw new BulkhaulError('USAGE', `--exclude-from can't be read: ${whyOf(error)}`, { cause: error });
 }

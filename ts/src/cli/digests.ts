@@ -1,6 +1,7 @@
 /** Digests and manifests, as options name them. */
 import { BulkhaulError } from '../error.js';
 import type { Algorithm, ManifestFormat } from '../native/options.js';
+import { noneOf } from '../nearest.js';
 
 export const ALGORITHMS = [
   'blake3',
@@ -18,12 +19,12 @@ export const FORMATS = ['sums', 'jsonl', 'hashdeep', 'bagit'] as const satisfies
 export function algorithmOf(name: string): Algorithm {
   const known = ALGORITHMS.find((each) => each === name);
   if (known !== undefined) return known;
-  throw new BulkhaulError('USAGE', `--algorithm: ${name} is none of ${ALGORITHMS.join(', ')}`);
+  throw new BulkhaulError('USAGE', `--algorithm: ${noneOf(name, ALGORITHMS)}`);
 }
 
 /** The form of this name. Throws `USAGE` where there is none. */
 export function formatOf(name: string, option: string): ManifestFormat {
   const known = FORMATS.find((each) => each === name);
   if (known !== undefined) return known;
-  throw new BulkhaulError('USAGE', `${option}: ${name} is none of ${FORMATS.join(', ')}`);
+  throw new BulkhaulError('USAGE', `${option}: ${noneOf(name, FORMATS)}`);
 }

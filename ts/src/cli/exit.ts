@@ -1,7 +1,7 @@
 /**
  * Errors as exit codes: what a command threw in, the code out, by the table in `verdict.ts`.
  */
-import { BulkhaulError, type ErrorCode, whyOf } from '../error.js';
+import { BulkhaulError, type ErrorCode, isHomeless, NO_WORKING_DIRECTORY, whyOf } from '../error.js';
 import { ExitCode } from '../verdict.js';
 
 const BY_ERROR: Record<ErrorCode, ExitCode> = {
@@ -39,11 +39,9 @@ export function systemError(thrown: unknown): unknown {
     return new BulkhaulError('NO_START', `parts of the installation are missing: ${thrown.message}`, { cause: thrown });
   }
   if (!(thrown instanceof Error && 'syscall' in thrown) || thrown instanceof BulkhaulError) return thrown;
-  const gone = thrown.syscall === 'uv_cwd';
-  return new BulkhaulError('USAGE', gone ? NO_WORKING_DIRECTORY : whyOf(thrown), { cause: thrown });
+  if (isHomeless(thrown)) return BulkhaulError.from(thrown);
+  return new BulkhaulError('USAGE', whyOf(thrown), { cause: thrown });
 }
-
-export const NO_WORKING_DIRECTORY = 'the working directory does not exist any more';
 
 function hasWorkingDirectory(): boolean {
   try {

@@ -238,11 +238,13 @@ async function main(startedAs: string, args: string[]): Promise<number> {
   if (['--version', '-V', 'version'].includes(first)) return answer(`bulkhaul ${await version()}\n`);
   const asked = ['--help', '-h', 'help'].includes(first);
   const [name, ...rest] = asked ? [others[0], '--help'] : [first, ...others];
-  if (name === undefined) return answer(overview());
+  if (name === undefined || (asked && ['help', 'version'].includes(name))) return answer(overview());
   const entry = COMMANDS.get(name);
   if (entry === undefined) {
     const { commandAdvice } = await import('./advice.js');
-    return refuse(`${display(commandAdvice(name, [...COMMANDS.keys()]))} (bulkhaul help lists the commands)`);
+    return refuse(
+      `${display(commandAdvice(name, [...COMMANDS.keys(), 'help', 'version']))} (bulkhaul help lists the commands)`,
+    );
   }
   const command = await entry.load().catch((error: unknown) => cannotStart(error));
   try {

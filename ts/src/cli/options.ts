@@ -7,6 +7,7 @@
  * `--`. What can't be read throws `USAGE` with one sentence, or `UnknownOptions`.
  */
 import { BulkhaulError } from '../error.js';
+import { noneOf } from '../nearest.js';
 import type { MaxDelete } from '../ops/arguments.js';
 import { type CommandClass, Option, t } from './parser.js';
 
@@ -113,7 +114,7 @@ export function choice<const Choice extends string>(
   const known = t.isEnum(choices);
   const read: Read<Choice> = (text, option) => {
     if (known(text)) return text;
-    throw usage(`${option}: ${text} is none of ${choices.join(', ')}`);
+    throw usage(`${option}: ${noneOf(text, choices)}`);
   };
   const declaration = { ...words, names: names.split(','), choices };
   const option = collect([declaration], (given) => {

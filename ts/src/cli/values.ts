@@ -1,7 +1,7 @@
 /** Values of options: the text that was typed in, numbers out. What is none throws `USAGE` with the name of the option. */
 import { readFile } from 'node:fs/promises';
-import { BulkhaulError } from '../error.js';
-import { display, fromBytes } from '../names.js';
+import { BulkhaulError, whyOf } from '../error.js';
+import { display, fromBytes, toBytes } from '../names.js';
 
 /** Bytes from a whole number with K, M, G, T or P (base 1024). Throws `USAGE` with the name of the option. */
 export function parseSize(text: string, option: string): number {
@@ -132,4 +132,13 @@ export function parsePercent(text: string, option: string): number {
   const [, number] = /^(\d+(?:\.\d+)?)%?$/.exec(text) ?? [];
   if (number !== undefined && Number(number) <= 100) return Number(number) / 100;
   throw new BulkhaulError('USAGE', `${option}: not a percentage up to 100%: ${text}`);
+}
+
+/** What is in the file that an option names. Throws `USAGE`, with its path. */
+export async function contentOf(option: string, path: string): Promise<Buffer> {
+  return readFile(toBytes(path)).catch((error: NodeJS.ErrnoException) => {
+    // Of a directory, which opens and can't be read, the system does not say which.
+    const which = error.path === undefined ? `${path}: ` : '';
+    throw new BulkhaulError('USAGE', `${option} can't be read: ${which}${whyOf(error)}`, { cause: error });
+  });
 }

@@ -29,7 +29,8 @@ pub(super) fn place(
     filter: &Selection,
     desk: &Desk,
 ) -> Result<Option<Place>, Refusal> {
-    let given: Vec<(&[u8], bool)> = manifests.iter().map(|path| (&path[..], is_tree(path))).collect();
+    let given = manifests.iter().map(|path| Ok((&path[..], is_tree(path)?)));
+    let given: Vec<(&[u8], bool)> = given.collect::<Result<_, Refusal>>()?;
     let begins: Vec<&[u8]> = given
         .iter()
         .map(|(path, tree)| if *tree { trim(path) } else { split(path).0 })
@@ -60,10 +61,20 @@ pub(super) fn place(
     Ok(Some((directory, all)))
 }
 
-/// Whether a path leads to a directory.
-fn is_tree(path: &[u8]) -> bool {
-    let stat = |path| sys::stat(sys::current_directory(), &c_string(path)?, Follow::Yes);
-    descriptor_of(path).is_none() && stat(path).is_ok_and(|stat| stat.kind == Kind::Directory)
+/// Whether a path leads to a directory. What leads nowhere is a source that is missing: it may have been either.
+fn is_tree(path: &[u8]) -> Result<bool, Refusal> {
+    if descriptor_of(path).is_some() {
+        return Ok(false);
+    }
+    let stat = c_string(path).and_then(|path| sys::stat(sys::current_directory(), &path, Follow::Yes));
+    match stat {
+        Ok(stat) => Ok(stat.kind == Kind::Directory),
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
+            Err(Refusal::NoSource(format!("{}: {}", name_of(path), describe(errno))))
+        }
+        // Whoever opens it says why.
+        Err(_) => Ok(false),
+    }
 }
 
 /// The nearest directory that has all of these in it, and the way from there to each.

@@ -47,7 +47,7 @@ export type WatchedValues = Values<typeof WATCHED>;
 
 /** Rank 2: bulkhaul's own. */
 export const ADDED = {
-  version: { names: ['--version'], takes: 'none', rank: 2, help: 'Show the version.' },
+  version: { names: ['-V', '--version'], takes: 'none', rank: 2, help: 'Show the version.' },
   quiet: { names: ['-q', '--quiet'], takes: 'none', rank: 2, help: 'Say only what is wrong.' },
   json: {
     names: ['--json'],

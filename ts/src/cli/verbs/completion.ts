@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { toBytes } from '../../names.js';
+import { noneOf } from '../../nearest.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';
 import { BareCommand } from '../base.js';
@@ -51,7 +52,7 @@ export function completionCommand(commands: () => Promise<readonly Told[]>): Ver
       const [shell] = this.operands;
       const known = SHELLS.find((each) => each === shell);
       if (shell !== undefined && known === undefined)
-        throw new BulkhaulError('USAGE', `completion: ${shell} is none of ${SHELLS.join(', ')}`);
+        throw new BulkhaulError('USAGE', `completion: ${noneOf(shell, SHELLS)}`);
       if ((shell === undefined) === (this.into === undefined))
         throw new BulkhaulError('USAGE', 'completion takes the name of a shell, or --into DIR');
       const all = (await commands()).map(describe);

@@ -1,5 +1,5 @@
 /** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { BulkhaulError } from '../../error.js';
 import { fromBytes, toBytes } from '../../names.js';
 import type { Job } from '../../ops/job.js';
@@ -10,7 +10,7 @@ import { flag, number, value } from '../options.js';
 import { Command } from '../parser.js';
 import { PROGRAM, runJob } from '../run.js';
 import { CopyingCommand, listOf } from '../trees.js';
-import { parseCount, refuseElsewhere } from '../values.js';
+import { contentOf, parseCount, refuseElsewhere } from '../values.js';
 import { version } from '../version.js';
 
 export class CopyCommand extends CopyingCommand {
@@ -130,7 +130,7 @@ export class CopyCommand extends CopyingCommand {
       this.checkOptions();
       const spreading: SpreadOptions = {
         ...rest,
-        ...this.spreadOptions(),
+        ...(await this.spreadOptions()),
         ...(chown?.user !== undefined && { chownUser: chown.user }),
         ...(chown?.group !== undefined && { chownGroup: chown.group }),
       };
@@ -150,7 +150,7 @@ export class CopyCommand extends CopyingCommand {
   }
 
   /** What only a copy by several processes has. */
-  private spreadOptions(): Pick<SpreadOptions, 'source' | 'destination'> & Partial<SpreadOptions> {
+  private async spreadOptions(): Promise<Pick<SpreadOptions, 'source' | 'destination'> & Partial<SpreadOptions>> {
     const [source = '', destination = '', ...more] = this.operands;
     for (const [name, given] of Object.entries({
       '--require-space': this.requireSpace,
@@ -171,7 +171,7 @@ export class CopyCommand extends CopyingCommand {
       ...(this.manifest !== undefined && { manifest: this.written('--manifest', this.manifest, this.format) }),
       ...(list !== undefined && { filesFrom: this.names(list) }),
       ...(this.workers !== undefined && { workers: this.workers }),
-      ...(this.hosts !== undefined && { hosts: hostsOf(this.hosts) }),
+      ...(this.hosts !== undefined && { hosts: await hostsOf(this.hosts) }),
       ...(this.slurm && {
         slurm: { args: wordsOf(this.slurmArgs ?? ''), allocated: this.context.env.SLURM_JOB_ID !== undefined },
       }),
@@ -212,8 +212,8 @@ function wordsOf(given: string): string[] {
 }
 
 /** Hosts, from a file with one a line, or with commas between. Throws `USAGE` where there are none. */
-function hostsOf(given: string): string[] {
-  const text = existsSync(toBytes(given)) ? fromBytes(readFileSync(toBytes(given))) : given.replaceAll(',', '\n');
+async function hostsOf(given: string): Promise<string[]> {
+  const text = existsSync(toBytes(given)) ? fromBytes(await contentOf('--hosts', given)) : given.replaceAll(',', '\n');
   const hosts = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
   const named = hosts.filter((host) => host !== '');
   if (named.length === 0) throw new BulkhaulError('USAGE', `--hosts: there are no hosts in ${given || 'nothing'}`);

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
 import { display, toBytes } from '../../names.js';
+import { noneOf } from '../../nearest.js';
 import {
   emptyLostAndFound,
   IMAGE_FILE_SYSTEMS,
@@ -119,7 +120,7 @@ export class ImageCommand extends VerbCommand {
     if (action === 'pack') return this.#pack(paths);
     if (action === 'unpack') return this.#unpack(paths);
     if (action === 'inspect' || action === 'check') return this.#inspect(paths, action === 'check');
-    throw new BulkhaulError('USAGE', `${display(action)} is none of ${ACTIONS.join(', ')}`);
+    throw new BulkhaulError('USAGE', noneOf(display(action), ACTIONS));
   }
 
   async #inspect(paths: readonly string[], check: boolean): Promise<number> {

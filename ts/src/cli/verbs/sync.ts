@@ -1,8 +1,7 @@
 /** `bulkhaul sync`: two places in, one of them in an object store mostly; what changed comes over, and an exit code out. */
-import { readFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import { BulkhaulError, whyOf } from '../../error.js';
-import { fromBytes, toBytes } from '../../names.js';
+import { BulkhaulError } from '../../error.js';
+import { fromBytes } from '../../names.js';
 import type { StoreRequests } from '../../native/options.js';
 import type { SyncOptions } from '../../ops/sync.js';
 import type { StoreSettings } from '../../stores/access.js';
@@ -10,7 +9,7 @@ import { choice, flag, limit, number, operands, rules, value } from '../options.
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { StoreCommand } from '../stores.js';
-import { parseAge, parseCount, parsePercent, parseSize } from '../values.js';
+import { contentOf, parseAge, parseCount, parsePercent, parseSize } from '../values.js';
 
 const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state'] as const;
 const CONFLICT = ['source', 'newer', 'larger', 'destination', 'skip', 'keep-both', 'fail'] as const;
@@ -311,8 +310,5 @@ async function readNames(path: string, stdin: Readable, option: string): Promise
     for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
     return fromBytes(Buffer.concat(chunks));
   }
-  const bytes = await readFile(toBytes(path)).catch((error: Error) => {
-    throw new BulkhaulError('USAGE', `${option} can't be read: ${whyOf(error)}`, { cause: error });
-  });
-  return fromBytes(bytes);
+  return fromBytes(await contentOf(option, path));
 }

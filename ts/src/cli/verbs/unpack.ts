@@ -1,6 +1,7 @@
 /** `bulkhaul unpack`: shards or a tar in, a tree out; or a list, or a verdict. */
 import { BulkhaulError } from '../../error.js';
 import type { UnpackOptions } from '../../ops/unpack.js';
+import { ExitCode } from '../../verdict.js';
 import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
@@ -85,6 +86,9 @@ export class UnpackCommand extends StoreCommand {
       shown,
       context,
     );
+    // Who reads the beginning of a list has what they wanted.
+    const left = context.stdout.errored as NodeJS.ErrnoException | null;
+    if (this.list && report.interrupted && left?.code === 'EPIPE') return ExitCode.complete;
     if (!settings.json && (!report.complete || !settings.quiet)) {
       const { listSummary, summaryText, unpackedSummary } = await import('../../report/summary.js');
       const text = task === 'list' ? listSummary : task === 'verify' ? unpackedSummary : summaryText;

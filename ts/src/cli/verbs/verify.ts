@@ -55,8 +55,8 @@ export class VerifyCommand extends VerbCommand {
 
       Exit codes: 0 all is as it should be, 1 something is mismatched, missing, extra or of another kind, 2 usage or
       nothing begun, also where a MANIFEST is refused (nothing in it, a line that is none, a path that is absolute or has
-      \`..\`, lines that disagree), with the number of the line, 23 something could not be read, 24 something vanished or
-      changed meanwhile, 130 interrupted.
+      \`..\`, lines that disagree), with the number of the line, 23 MANIFEST or DIR does not exist, or something could not be
+      read, 24 something vanished or changed meanwhile, 130 interrupted.
     `,
     examples: [
       ['Is every byte still there?', '$0 verify photos/BLAKE3SUMS'],

@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
 import { lstat, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BulkhaulError } from '../../error.js';
+import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { fromBytes, toBytes } from '../../names.js';
 import type { EntryKind, NativeFailure, NativePart } from '../../native/events.js';
@@ -230,14 +230,19 @@ async function* lines(path: string, terminator: number, unended: boolean): Async
   // What is open already may be a socket, which has no path.
   const [, open] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(path === '/dev/stdin' ? '/dev/fd/0' : path) ?? [];
   const from = open === undefined ? {} : { fd: Number(open), autoClose: false };
-  for await (const chunk of createReadStream(toBytes(path), from) as AsyncIterable<Buffer>) {
-    const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
-    let begin = 0;
-    for (let end = bytes.indexOf(terminator); end >= 0; end = bytes.indexOf(terminator, begin)) {
-      yield bytes.subarray(begin, end);
-      begin = end + 1;
+  const chunks: AsyncIterable<Buffer> = createReadStream(toBytes(path), from);
+  try {
+    for await (const chunk of chunks) {
+      const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
+      let begin = 0;
+      for (let end = bytes.indexOf(terminator); end >= 0; end = bytes.indexOf(terminator, begin)) {
+        yield bytes.subarray(begin, end);
+        begin = end + 1;
+      }
+      rest = bytes.subarray(begin) as Buffer<ArrayBuffer>;
     }
-    rest = bytes.subarray(begin) as Buffer<ArrayBuffer>;
+  } catch (error) {
+    throw new BulkhaulError('LIST', `${path}: ${whyOf(error, path)}`, { cause: error });
   }
   if (rest.length > 0 && !unended) throw new BulkhaulError('LIST', `the list is cut short: ${path}`);
   if (rest.length > 0) yield rest;

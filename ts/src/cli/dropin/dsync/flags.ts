@@ -77,7 +77,7 @@ export const FLAGS = {
     rank: 0,
     help: 'Where the logs go, one a part, in a directory for each run. Default: logs in the working directory.',
   },
-  version: { names: ['--version'], takes: 'none', rank: 2, help: 'Show the version.' },
+  version: { names: ['-V', '--version'], takes: 'none', rank: 2, help: 'Show the version.' },
   copy_with: {
     names: ['--copy-with'],
     takes: 'text',

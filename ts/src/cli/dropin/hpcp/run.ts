@@ -4,8 +4,8 @@
  * Comes in: the call; goes out: the exit code. Errors and notes go to stderr; with --json stdout holds nothing but JSON.
  */
 import { realpathSync } from 'node:fs';
+import { NO_WORKING_DIRECTORY } from '../../../error.js';
 import { fromBytes, toBytes } from '../../../names.js';
-import { NO_WORKING_DIRECTORY } from '../../exit.js';
 import type { Context } from '../../run.js';
 import { UsageError } from '../argparse.js';
 import { Console } from '../console.js';
