@@ -108,6 +108,7 @@ Napi::Value read_table_call(const Napi::CallbackInfo& info) {
         value.Set("sectorSize", size(env, found->sector_size));
         value.Set("first", size(env, found->first));
         value.Set("end", size(env, found->end));
+        value.Set("entries", size(env, found->entries));
         auto partitions = Napi::Array::New(env, found->partitions.size());
         for (uint32_t index = 0; index < found->partitions.size(); ++index) {
           const Partition& each = found->partitions[index];
@@ -135,6 +136,7 @@ Napi::Value write_table_call(const Napi::CallbackInfo& info) {
   table.id = text(given.Get("id"));
   table.sector_size = number(given.Get("sectorSize"));
   table.first = number(given.Get("first"));
+  table.entries = number(given.Get("entries"));
   const auto partitions = given.Get("partitions").As<Napi::Array>();
   for (uint32_t index = 0; index < partitions.Length(); ++index) {
     const auto each = partitions.Get(index).As<Napi::Object>();

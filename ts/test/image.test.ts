@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { astray, references, rewritten } from '../src/ops/disk/boot.js';
+import { astray, astrayIn, references, rewritten } from '../src/ops/disk/boot.js';
 import { READ_ONLY_FILE_SYSTEMS } from '../src/ops/treeimage.js';
 import { WITHOUT_DISKS } from './rig/disks.js';
 import { executable, jsonLines, run, scratch } from './rig.js';
@@ -122,6 +122,22 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     });
     expect((await image(cwd, 'clone', '--overwrite', '--json', 'd.img', 'x.img')).code).toBe(0);
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree', 'x.img']);
+  });
+
+  it('clone has a table for as many partitions, and with a number that few have', async () => {
+    const cwd = scratch();
+    const path = join(cwd, 'd.img');
+    must('truncate', '-s', '24M', path);
+    const table = 'label: gpt\ntable-length: 256\n200: size=2MiB,name=far\n3: size=2MiB\n';
+    execFileSync('sfdisk', ['-q', path], { input: table, stdio: ['pipe', 'ignore', 'ignore'] });
+    const made = await image(cwd, 'clone', 'd.img', 'x.img');
+    expect(made.code, made.stderr).toBe(0);
+    const dump = (of: string) =>
+      must('sfdisk', '-d', of)
+        .replaceAll(of, 'disk')
+        .replace(/^last-lba.*$/m, '');
+    expect(dump(join(cwd, 'x.img'))).toBe(dump(path));
+    expect(dump(path)).toContain('table-length: 256');
   });
 
   it('clone with --new-identity has ids of its own, and its files name them', async () => {
@@ -304,6 +320,22 @@ describe('what a text says of disks', () => {
       'UUID=9876-FEDC x-abcd-1234 abcd-1234-5 9876-fedc',
     );
     expect(rewritten('root=PARTUUID=12345678-01 quiet', renamed)).toBe('root=PARTUUID=87654321-01 quiet');
+  });
+
+  it('is looked for where distributions and boards have it', async () => {
+    const root = scratch();
+    const files = [
+      ...['etc/fstab', 'etc/default/grub', 'etc/initramfs-tools/conf.d/resume', 'boot/firmware/cmdline.txt'],
+      ...['boot/cmdline.txt', 'cmdline.txt', 'current/cmdline.txt', 'boot/armbianEnv.txt', 'armbianEnv.txt'],
+      ...['boot/extlinux/extlinux.conf', 'boot/grub/grub.cfg', 'loader/entries/a.conf', 'EFI/debian/grub.cfg'],
+    ];
+    for (const file of files) {
+      mkdirSync(join(root, file, '..'), { recursive: true });
+      writeFileSync(join(root, file), 'root=PARTUUID=12345678-02\n');
+    }
+    const told = await astrayIn(root, { uuids: [], labels: [], partUuids: [], partLabels: [] });
+    const named = files.map((file) => `/${file} names PARTUUID=12345678-02, and nothing of the clone has it`);
+    expect(told.sort()).toEqual(named.sort());
   });
 
   it('is held against what the clone has, in any case', () => {

@@ -76,6 +76,7 @@ std::optional<Table> read_table(const std::string& path, uint64_t sector_size) {
   found.sector_size = fdisk_get_sector_size(context.get());
   found.first = fdisk_get_first_lba(context.get()) * found.sector_size;
   found.end = (fdisk_get_last_lba(context.get()) + 1) * found.sector_size;
+  if (found.label == "gpt") found.entries = fdisk_get_npartitions(context.get());
   char* id = nullptr;
   check(fdisk_get_disklabel_id(context.get(), &id), "read the id of the disk");
   Owned<char> owned(id);
@@ -121,12 +122,16 @@ void write_table(const std::string& path, const Table& table) {
   }
   // Boot code is no part of a table, and stays.
   check(fdisk_enable_bootbits_protection(context.get(), 1), "keep boot code");
-  if (gpt && table.first != 0) {
-    // Where partitions may begin is written into this kind of table: only a script can say it.
+  if (gpt) {
+    // Where partitions may begin, and how many, is written into this kind of table: only a script can say it.
     Owned<fdisk_script> script(fdisk_new_script(context.get()));
     if (!script) throw Error("partition table", ENOMEM);
-    check(fdisk_script_set_header(script.get(), "first-lba", std::to_string(table.first / sector).c_str()), "set first-lba");
-    check(fdisk_set_script(context.get(), script.get()), "set first-lba");
+    const auto say = [&](const char* name, uint64_t value) {
+      if (value != 0) check(fdisk_script_set_header(script.get(), name, std::to_string(value).c_str()), name);
+    };
+    say("first-lba", table.first / sector);
+    say("table-length", table.entries);
+    check(fdisk_set_script(context.get(), script.get()), "describe a partition table");
   }
   check(fdisk_create_disklabel(context.get(), table.label.c_str()), "make a partition table");
   if (!gpt && table.first != 0) check(fdisk_set_first_lba(context.get(), table.first / sector), "set first-lba");

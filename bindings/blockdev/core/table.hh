@@ -33,6 +33,8 @@ struct Table {
   // Where partitions may lie.
   uint64_t first = 0;
   uint64_t end = 0;
+  // How many partitions a table of the kind `gpt` has room for.
+  uint64_t entries = 0;
   // By number.
   std::vector<Partition> partitions;
 };
@@ -40,8 +42,8 @@ struct Table {
 // The table of a file or device. Nothing: it has none. `sector_size` 0: as the device says. Throws Error.
 std::optional<Table> read_table(const std::string& path, uint64_t sector_size);
 
-// Writes a table in place of what was there: label, ids, places, names and attributes as given. `first` 0: where the
-// library begins. `end` is the library's. Boot code stays. Throws Error; then the table that was there is as it was, unless writing itself failed.
+// Writes a table in place of what was there: label, ids, places, names and attributes as given. `first` and `entries`
+// 0: as the library has them. `end` is the library's. Boot code stays. Throws Error; then the table that was there is as it was, unless writing itself failed.
 void write_table(const std::string& path, const Table& table);
 
 // Has the kernel look at the table of an open disk again. false: it has no partitions of this device. Throws Error.

@@ -49,6 +49,8 @@ export interface PartitionTable {
   /** Where partitions may lie: from here, and up to there. */
   first: number;
   end: number;
+  /** How many partitions a GPT has room for; 0: it is none, or as many as the library gives it. */
+  entries: number;
   partitions: Partition[];
 }
 

@@ -539,7 +539,7 @@ class Cloning implements NativeJob {
       await blockdev.rereadTable(target.file.fd).catch((error: Error) => {
         this.#note(`the kernel goes on with the old partitions (partprobe has it look again): ${whyOf(error)}`);
       });
-      await this.#boots();
+      await this.#boots(target);
       if (target.path !== destination.path)
         await publish(target.path, destination.path, destination.stats !== undefined);
     } catch (error) {
@@ -604,8 +604,8 @@ class Cloning implements NativeJob {
   }
 
   /** Tells what would not be found when the clone boots. */
-  async #boots(): Promise<void> {
-    const { parts, options, table } = this.plan;
+  async #boots(target: Target): Promise<void> {
+    const { parts, options, table, blockdev } = this.plan;
     const all = (of: (part: Part) => (string | undefined)[]) => parts.flatMap((part) => of(part).map((id) => id ?? ''));
     // What the source says of itself the clone says of itself, where it has identities of its own.
     const own = (id: string | undefined) => (options.newIdentity ? [id] : []);
@@ -623,8 +623,21 @@ class Cloning implements NativeJob {
       this.plan.destination.file !== undefined &&
       (await this.plan.source.stat()).isBlockDevice();
     if (twins) this.#note('both disks have the same ids now: in one machine a system may take the one for the other');
-    for (const { root } of parts) {
+    for (const { root, found, to, partition } of parts) {
       for (const sentence of root ? await astrayIn(root.directory, known) : []) this.#note(sentence);
+      // What boards boot from was copied whole.
+      if (root || found?.type !== 'vfat') continue;
+      const how = { write: false, sectorSize: sectorOf(table) };
+      const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how).catch((error: Error) => {
+        this.#note(`nobody has looked at what partition ${partition.number} says of disks: ${whyOf(error)}`);
+        return undefined;
+      });
+      if (mounted === undefined) continue;
+      try {
+        for (const sentence of await astrayIn(mounted.directory, known)) this.#note(sentence);
+      } finally {
+        await closed(mounted.descriptor);
+      }
     }
   }
 

@@ -22,7 +22,7 @@ import { attached, closed, type MountedRoot, mountedAt, type Place } from '../di
 import * as devices from '../disk/device.js';
 import { KINDS } from '../disk/filesystem.js';
 import { has, must } from '../disk/program.js';
-import { layOut, resized, soundTable, tail, throwaway } from '../disk/table.js';
+import { layOut, limit, resized, soundTable, tail, throwaway } from '../disk/table.js';
 
 const MIB = 2 ** 20;
 
@@ -285,6 +285,10 @@ async function sizeFor(
 ): Promise<number> {
   const ends = [...places.values()].map(({ start, size }) => start + size);
   const end = Math.max(0, ...ends);
+  if (end > limit(table)) {
+    const why = `its MBR counts no further than ${limit(table)} bytes, and partitions would end at ${end}`;
+    throw new CloneRefused('table', `${display(path)} can't be made: ${why}; nothing was done`);
+  }
   const tooSmall = (has: number, needs: number) => {
     throw new CloneRefused(
       'too small',

@@ -26,7 +26,12 @@ export interface Reference {
 
 /** Files that say what is mounted, unlocked or booted from; also where /boot is a file system of its own. */
 const FILES = [
-  ...['etc/fstab', 'etc/crypttab', 'etc/kernel/cmdline', 'boot/cmdline.txt', 'cmdline.txt'],
+  ...['etc/fstab', 'etc/crypttab', 'etc/kernel/cmdline', 'etc/default/grub', 'etc/initramfs-tools/conf.d/resume'],
+  // Raspberry Pi, Armbian, U-Boot and syslinux; with /boot or a part of it on the file system that is looked at.
+  ...['boot/firmware/', 'boot/firmware/current/', 'boot/', 'current/', ''].map((where) => `${where}cmdline.txt`),
+  ...['boot/', ''].flatMap((where) =>
+    ['armbianEnv.txt', 'extlinux/extlinux.conf', 'syslinux/syslinux.cfg'].map((name) => where + name),
+  ),
   ...['boot/grub/grub.cfg', 'boot/grub2/grub.cfg', 'grub/grub.cfg', 'grub2/grub.cfg'],
 ];
 /** Directories with a file for each thing that can be booted. */

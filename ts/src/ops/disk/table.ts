@@ -116,10 +116,20 @@ export function layOut(table: PartitionTable, sizes: ReadonlyMap<number, number>
   return places;
 }
 
+/** Bytes of an entry of a GPT. */
+const ENTRY = 128;
+
 /** Bytes that a table takes at the end of its disk. */
-export function tail({ label, sectorSize }: Pick<PartitionTable, 'label' | 'sectorSize'>): number {
-  return label === 'gpt' ? Math.ceil(16_384 / sectorSize) * sectorSize + sectorSize : 0;
+export function tail({ label, sectorSize, entries }: Pick<PartitionTable, 'label' | 'sectorSize' | 'entries'>): number {
+  return label === 'gpt' ? Math.ceil((entries * ENTRY) / sectorSize) * sectorSize + sectorSize : 0;
 }
+
+/** Sectors that a table of the kind `dos` can count. */
+const COUNTED = 2 ** 32;
+
+/** Where the last partition has to end. */
+export const limit = ({ label, sectorSize }: Pick<PartitionTable, 'label' | 'sectorSize'>) =>
+  label === 'dos' ? COUNTED * sectorSize : Number.POSITIVE_INFINITY;
 
 /** Sizes asked for, in bytes: the greatest for the largest partition, and so on. More of them than partitions throws `USAGE`. */
 export function resized(table: PartitionTable, sizes: readonly number[]): Map<number, number> {

@@ -478,6 +478,8 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
       await refused(cwd, [mbr, '-di', 'x.img', '-dis', '52Mi'], 223, 'is too small');
       // The data of a file system, and what is copied whole.
       await refused(cwd, [gpt, '-di', 'x.img', '-ddr', '300Mi', '-ddr', '120Mi', '-ddr', '4Mi'], 223, 'does not fit');
+      // An MBR counts 2^32 sectors.
+      await refused(cwd, [mbr, '-di', 'x.img', '-ddr', '3Ti'], 182, 'its MBR counts no further');
       const raw = join(cwd, 'raw');
       disk(raw, '16M', 'label: gpt\nsize=8MiB\n', [(device) => writeFileSync(device, 'raw')]);
       await refused(cwd, ['raw', '-di', 'x.img', '-ddr', '4Mi'], 223, "can't be made smaller", raw);
