@@ -295,7 +295,7 @@ impl Pack {
                 let outcome = outcome_of(item.kind(), item.leader.is_some());
                 counters.planned(bytes, bytes, true);
                 counters.outcome(item.kind(), outcome, None, bytes);
-                teller.tell((item, &bases.path(&item.path), &part.path), outcome, bytes);
+                teller.tell(item, || (bases.path(&item.path), part.path.clone()), outcome, bytes);
                 (part.entries, part.bytes) = (part.entries + 1, part.bytes + bytes);
             }
             if batch.last {

@@ -60,8 +60,10 @@ impl<'a> Object<'a> {
 /// Appends a text as JSON has it.
 pub(crate) fn quote(text: &str, line: &mut Vec<u8>) {
     line.push(b'"');
-    for byte in text.bytes() {
-        match byte {
+    let mut rest = text.as_bytes();
+    while let Some(plain) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        line.extend_from_slice(&rest[..plain]);
+        match rest[plain] {
             b'"' => line.extend_from_slice(b"\\\""),
             b'\\' => line.extend_from_slice(b"\\\\"),
             b'\n' => line.extend_from_slice(b"\\n"),
@@ -69,10 +71,11 @@ pub(crate) fn quote(text: &str, line: &mut Vec<u8>) {
             b'\t' => line.extend_from_slice(b"\\t"),
             0x08 => line.extend_from_slice(b"\\b"),
             0x0c => line.extend_from_slice(b"\\f"),
-            0..0x20 => line.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            byte => line.push(byte),
+            byte => line.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
         }
+        rest = &rest[plain + 1..];
     }
+    line.extend_from_slice(rest);
     line.push(b'"');
 }
 

@@ -3,12 +3,12 @@
 //! Comes in: an open file and its facts; goes out: the digest of each algorithm, made in one pass over its bytes, and of a
 //! large file, where that is BLAKE3 alone, by all workers that have nothing to read. Promises: they are those of content that
 //! was there at one time, as far as the system tells: a file whose size or times changed while it was read has no digest, nor
-//! has one that is not as long as its size says.
+//! has one that is not as long as its size says. What was written is read back the same way ([`in_parts`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bulkhaul_formats::digest::{Algorithm, Blake3, Digest, Hashers, PART_BYTES, Parts};
+use bulkhaul_formats::digest::{Algorithm, Blake3, ContentDigest, Digest, Hashers, PART_BYTES, Parts};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
 use crate::bytes::transfer::BUFFER_BYTES;
@@ -33,14 +33,20 @@ pub fn digests(
     buffer: &mut [u8],
 ) -> Result<(Vec<Digest>, u64), Stopped> {
     let _reading = desk.reading();
-    // A disk that rotates gives more when it is read in order, and no more than one thread takes.
-    let adds_up = before.size >= LARGE_BYTES
-        && hashers.adds_up()
-        && processors() > 1
-        && has_sizes(file)
-        && medium(file) != Medium::Rotating;
-    if adds_up {
-        let digest = in_parts(file, before, (desk, counters), buffer)?;
+    if hashers.adds_up() && has_parts(file, before.size) {
+        let take = |piece| {
+            desk.may_read(piece)?;
+            counters.hashed(piece);
+            Ok(())
+        };
+        let whole = (before.size, Side::Source, Operation::Read);
+        let digest = in_parts(file, whole, (desk, &take), buffer)?;
+        unchanged(file, before)?;
+        // What goes on behind its size is no content that anybody has stated.
+        if goes_on(file, whole)? {
+            return Err(Fault::size(Side::Source, before.size, before.size + 1).into());
+        }
+        let digest = Digest::new(Algorithm::Blake3, &digest).ok_or_else(|| Fault::changed(Operation::Read))?;
         return Ok((vec![digest], before.size));
     }
     let read = read(file, before, hashers, (desk, counters), buffer);
@@ -90,20 +96,38 @@ fn unchanged(file: BorrowedFd<'_>, before: &Stat) -> Result<(), Stopped> {
     Ok(())
 }
 
+/// Whether a file is read in parts, by threads side by side.
+pub fn has_parts(file: BorrowedFd<'_>, size: u64) -> bool {
+    // A disk that rotates gives more when it is read in order, and no more than one thread takes.
+    size >= LARGE_BYTES && processors() > 1 && has_sizes(file) && medium(file) != Medium::Rotating
+}
+
+/// Takes leave to read so many bytes.
+pub type Take<'t> = dyn Fn(u64) -> Result<(), Stopped> + Sync + 't;
+/// A file: its bytes, and what is told of a fault.
+type Whole = (u64, Side, Operation);
+
+/// Whether a file is longer than it is said to be.
+pub fn goes_on(file: BorrowedFd<'_>, (size, side, operation): Whole) -> Result<bool, Stopped> {
+    let more = sys::read_full_at(file, &mut [0], size).map_err(|errno| Fault::new(operation, side, errno))?;
+    Ok(more > 0)
+}
+
 /// The BLAKE3 of a file of more than one part, which threads read side by side: this one, and as many as have nothing else to
 /// read, which changes on the way.
-fn in_parts(
+pub fn in_parts(
     file: BorrowedFd<'_>,
-    before: &Stat,
-    run: (&Desk, &Counters),
+    whole: Whole,
+    (desk, take): (&Desk, &Take<'_>),
     buffer: &mut [u8],
-) -> Result<Digest, Stopped> {
-    let sum = Mutex::new(Parts::new(before.size));
-    let (all, next) = (before.size.div_ceil(PART_BYTES), AtomicU64::new(0));
+) -> Result<ContentDigest, Stopped> {
+    let (size, side, _) = whole;
+    let sum = Mutex::new(Parts::new(size));
+    let (all, next) = (size.div_ceil(PART_BYTES), AtomicU64::new(0));
     let processors = processors();
     let mut until = 0;
     while until < all {
-        let helpers = run.0.idle(processors);
+        let helpers = desk.idle(processors);
         until = all.min(until + (1 + helpers as u64) * PARTS_AT_ONCE);
         let work = |buffer: &mut [u8]| -> Result<(), Stopped> {
             loop {
@@ -111,13 +135,13 @@ fn in_parts(
                 if part >= until {
                     return Ok(());
                 }
-                let digest = of_part(file, before.size, part, run, buffer)?;
+                let digest = of_part(file, whole, part, (desk, take), buffer)?;
                 sum.lock().unwrap_or_else(PoisonError::into_inner).add(part, &digest);
             }
         };
         std::thread::scope(|scope| {
             let helping = || {
-                let _reading = run.0.reading();
+                let _reading = desk.reading();
                 work(&mut vec![0; BUFFER_BYTES])
             };
             // Where none can be had this one does it all.
@@ -130,23 +154,16 @@ fn in_parts(
         })?;
         next.store(until, Ordering::Relaxed);
     }
-    unchanged(file, before)?;
-    // What goes on behind its size is no content that anybody has stated.
-    let read = |errno| Fault::new(Operation::Read, Side::Source, errno);
-    if sys::read_full_at(file, &mut [0], before.size).map_err(read)? > 0 {
-        return Err(Fault::size(Side::Source, before.size, before.size + 1).into());
-    }
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let digest = sum.digest().and_then(|digest| Digest::new(Algorithm::Blake3, &digest));
-    digest.ok_or_else(|| Fault::changed(Operation::Read).into())
+    Ok(sum.digest().ok_or_else(|| Fault::size(side, size, 0))?)
 }
 
 /// The digest of one part.
 fn of_part(
     file: BorrowedFd<'_>,
-    size: u64,
+    (size, side, operation): Whole,
     part: u64,
-    (desk, counters): (&Desk, &Counters),
+    (desk, take): (&Desk, &Take<'_>),
     buffer: &mut [u8],
 ) -> Result<Blake3, Stopped> {
     let mut digest = Blake3::of_part(part);
@@ -154,15 +171,13 @@ fn of_part(
     while at < end {
         let piece = desk.pace.piece(buffer.len() as u64).min(end - at);
         let want = usize::try_from(piece).unwrap_or(buffer.len());
-        desk.may_read(piece)?;
-        let read = |errno| Fault::new(Operation::Read, Side::Source, errno);
+        take(piece)?;
+        let read = |errno| Fault::new(operation, side, errno);
         let got = sys::read_full_at(file, &mut buffer[..want], at).map_err(read)?;
-        desk.read_less((want - got) as u64);
         digest.update(&buffer[..got]);
-        counters.hashed(got as u64);
         at += got as u64;
         if got < want {
-            return Err(Fault::size(Side::Source, size, at).into());
+            return Err(Fault::size(side, size, at).into());
         }
     }
     Ok(digest)
@@ -195,21 +210,23 @@ mod tests {
             expected.update(&content);
             let desk = Desk::new(1);
             desk.staff(workers);
-            let file = fs::File::options().read(true).write(true).open(&path).unwrap();
-            let before = sys::stat_fd(file.as_fd()).unwrap();
-            let run = (&desk, &desk.counters[0]);
+            let file = fs::File::open(&path).unwrap();
+            let take = |piece| desk.may_read(piece);
             let mut buffer = vec![0; 65537];
-            let digest = in_parts(file.as_fd(), &before, run, &mut buffer).unwrap();
-            assert_eq!(digest.bytes(), expected.digest(), "{size}");
+            let mut of = |size| {
+                in_parts(
+                    file.as_fd(),
+                    (size, Side::Source, Operation::Read),
+                    (&desk, &take),
+                    &mut buffer,
+                )
+            };
+            assert_eq!(of(size).unwrap(), expected.digest(), "{size}");
             assert_eq!((desk.peek().read_bytes, desk.idle(9)), (size, workers));
-            // It ends before, or goes on, and nothing of it counts.
-            for other in [size - 1, size + 1].into_iter().filter(|_| more == 1) {
-                file.set_len(other).unwrap();
-                assert!(in_parts(file.as_fd(), &before, run, &mut buffer).is_err(), "{other}");
-                let now = sys::stat_fd(file.as_fd()).unwrap();
-                let stated = Stat { size, ..now };
-                assert!(in_parts(file.as_fd(), &stated, run, &mut buffer).is_err(), "{other}");
-            }
+            // It ends before, or goes on.
+            assert!(of(size + 1).is_err(), "{size}");
+            let goes_on = |size| goes_on(file.as_fd(), (size, Side::Source, Operation::Read)).unwrap();
+            assert_eq!((goes_on(size - 1), goes_on(size)), (true, false), "{size}");
         }
     }
 

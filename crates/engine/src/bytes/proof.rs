@@ -5,11 +5,13 @@
 //! medium where the system allows it: after the sync the cached pages are given up, and what is cached nevertheless (tmpfs,
 //! some network file systems) is counted as such. Hashing what is in memory would miss what the disk wrote wrongly.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use bulkhaul_formats::digest::{Blake3, ContentDigest};
 use bulkhaul_sys::{self as sys, BorrowedFd};
 
+use crate::bytes::digests::{goes_on, has_parts, in_parts};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::report::counters::Flight;
@@ -73,7 +75,8 @@ pub fn gives_again(
 }
 
 /// Reads a synced file back, and its source a second time, side by side: a bit that flipped on the way in is found as well
-/// as one that flipped on the way out. Without a source (one that is made anew at each read) only the digest tells.
+/// as one that flipped on the way out. Without a source (one that is made anew at each read) only the digest tells, and a
+/// large file is read by all who have nothing to read.
 /// `size`: the bytes that it should have; `from_cache`: what [`forget`] or [`read_ahead`] answered before. `None`: they
 /// differ.
 pub fn read_back(
@@ -85,6 +88,34 @@ pub fn read_back(
     buffer: &mut [u8],
 ) -> Result<Option<ReadBack>, Stopped> {
     let begun = Instant::now();
+    if source.is_none() && has_parts(file, size) {
+        let _reading = desk.reading();
+        let whole = (size, Side::Destination(destination), Operation::Verify);
+        let all = AtomicU64::new(0);
+        let take = |piece: u64| {
+            let done = all.fetch_add(piece, Relaxed);
+            if !desk.cancel.lets_end(begun, done, size.saturating_sub(done)) {
+                return Err(Stopped::Aborted);
+            }
+            desk.may_go_on(piece)?;
+            flight.moved(piece);
+            Ok(())
+        };
+        let digest = match in_parts(file, whole, (desk, &take), buffer) {
+            // It ends before.
+            Err(Stopped::Fault(fault)) if fault.is_changed() => return Ok(None),
+            read => read?,
+        };
+        if goes_on(file, whole)? {
+            return Ok(None);
+        }
+        forget(file, size);
+        return Ok(Some(ReadBack {
+            digest,
+            bytes: size,
+            from_cache,
+        }));
+    }
     let (left, right) = buffer.split_at_mut(buffer.len() / 2);
     let mut digest = Blake3::default();
     let mut bytes = 0;

@@ -11,7 +11,7 @@ use bulkhaul_formats::shards::Packed;
 use bulkhaul_formats::tar::{self, Header, MOST_STRETCHES, Stretch, What};
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
-use super::order::{Batch, Item};
+use super::order::{BATCH_BYTES, Batch, Item};
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::error::{Fault, Operation, Refusal, Side, Stopped, describe};
 use crate::job::desk::Desk;
@@ -111,7 +111,8 @@ pub struct Reader<'r> {
     beneath: Vec<Beneath<'r>>,
     scratch: Scratch,
     buffer: Vec<u8>,
-    blocks: Vec<u8>,
+    /// Room for the blocks of a batch.
+    room: Vec<u8>,
     digest: Hashers,
 }
 
@@ -137,65 +138,62 @@ impl<'r> Reader<'r> {
             bases,
             beneath: bases.all.iter().map(|(_, fd, _)| Beneath::new(fd)).collect(),
             scratch: Scratch::default(),
-            buffer: vec![0; BUFFER_BYTES],
-            blocks: Vec::new(),
+            buffer: vec![0; BUFFER_BYTES + 1],
+            room: Vec::new(),
             digest: Hashers::new(&[Algorithm::Blake3]),
         }
     }
 
     /// Reads a batch that fits in memory. `leader`: the link that came before the first of them; it gets the last one.
-    pub fn batch(&mut self, batch: &Batch, leader: &mut Option<Leader>) -> Result<Made, Stopped> {
-        let mut made = Made::default();
-        for item in &batch.items {
-            let start = made.blocks.len();
-            let blocks = &mut made.blocks;
-            let read = self.entry(item, leader, &mut |bytes| {
-                blocks.extend_from_slice(bytes);
-                Ok(())
-            });
-            match read {
-                Ok(mut seen) => {
-                    seen.packed.offset = start as u64;
-                    seen.packed.length = (made.blocks.len() - start) as u64;
-                    if item.kind() == Kind::File && !seen.is_link {
-                        made.content += seen.packed.entry.size.unwrap_or_default().min(seen.packed.length);
-                    }
-                    made.entries.push(Ok(seen));
-                }
-                Err(Stopped::Fault(fault)) => {
-                    made.blocks.truncate(start);
-                    made.entries.push(Err(fault));
-                }
-                Err(Stopped::Aborted) => return Err(Stopped::Aborted),
-            }
-        }
-        Ok(made)
-    }
-
-    /// Reads one entry, as often as it takes to find it unchanged, but only once where what was put can't be taken back.
-    fn entry(&mut self, item: &Item, leader: &mut Option<Leader>, put: &mut Put<'_>) -> Result<Seen, Stopped> {
-        if item.content() > super::order::BATCH_BYTES {
-            return self.once(item, leader, put);
-        }
-        let mut blocks = std::mem::take(&mut self.blocks);
-        let mut attempt = 1;
-        let read = loop {
-            blocks.clear();
-            let read = self.once(item, leader, &mut |bytes| {
-                blocks.extend_from_slice(bytes);
-                Ok(())
-            });
-            match read {
-                Err(Stopped::Fault(fault)) if fault.is_changed() && attempt < ATTEMPTS => attempt += 1,
-                other => break other,
-            }
+    /// Nothing: it does not fit, since the first name of a large file can't be read, and another one stands for it.
+    pub fn batch(&mut self, batch: &Batch, leader: &mut Option<Leader>) -> Result<Option<Made>, Stopped> {
+        let mut made = Made {
+            blocks: std::mem::take(&mut self.room),
+            ..Made::default()
         };
-        let put = read.and_then(|seen| put(&blocks).map(|()| seen));
-        self.blocks = blocks;
-        put
+        made.blocks.clear();
+        for item in &batch.items {
+            if item.content() > BATCH_BYTES && !is_link(item, leader.as_ref()) {
+                return Ok(None);
+            }
+            let start = made.blocks.len();
+            let mut attempt = 1;
+            let read = loop {
+                let blocks = &mut made.blocks;
+                let read = self.once(item, leader, &mut |bytes| {
+                    blocks.extend_from_slice(bytes);
+                    Ok(())
+                });
+                match read {
+                    Err(Stopped::Fault(fault)) => {
+                        made.blocks.truncate(start);
+                        if !fault.is_changed() || attempt == ATTEMPTS {
+                            break Err(fault);
+                        }
+                        attempt += 1;
+                    }
+                    Err(Stopped::Aborted) => return Err(Stopped::Aborted),
+                    Ok(seen) => break Ok(seen),
+                }
+            };
+            made.entries.push(read.map(|mut seen| {
+                seen.packed.offset = start as u64;
+                seen.packed.length = (made.blocks.len() - start) as u64;
+                if item.kind() == Kind::File && !seen.is_link {
+                    made.content += seen.packed.entry.size.unwrap_or_default().min(seen.packed.length);
+                }
+                seen
+            }));
+        }
+        Ok(Some(made))
     }
 
-    /// The same, once; what it put before a fault is to be taken back.
+    /// Takes back the room of blocks that were put.
+    pub fn reuse(&mut self, blocks: Vec<u8>) {
+        self.room = blocks;
+    }
+
+    /// Reads one entry, once; what it put before a fault is to be taken back.
     pub fn once(&mut self, item: &Item, leader: &mut Option<Leader>, put: &mut Put<'_>) -> Result<Seen, Stopped> {
         let base = self.bases.of(&item.path);
         let (at, name) = match base.and_then(|base| self.beneath.get_mut(base)) {
@@ -303,21 +301,30 @@ impl<'r> Reader<'r> {
             length: stat.size,
         }];
         let stretches = header.data.as_deref().unwrap_or(&whole);
+        // Whether it ends where it is said to.
+        let mut ends = false;
         let read = (|| -> Result<(), Stopped> {
             for stretch in stretches {
                 let mut done = 0;
                 while done < stretch.length {
-                    let most = (stretch.length - done).min(self.buffer.len() as u64);
+                    let most = (stretch.length - done).min(BUFFER_BYTES as u64);
                     let want = self.desk.pace.piece(most);
                     self.desk.may_read(want)?;
-                    let piece = &mut self.buffer[..usize::try_from(want).unwrap_or(BUFFER_BYTES)];
-                    let got = sys::read_full_at(file, piece, stretch.offset + done)
-                        .map_err(|errno| fault(Operation::Read, errno))?;
-                    if got < piece.len() {
-                        return Err(Fault::size(Side::Source, stat.size, stretch.offset + done + got as u64).into());
+                    let (at, enough) = (stretch.offset + done, usize::try_from(want).unwrap_or(BUFFER_BYTES));
+                    let is_last = at + want == stat.size && stat.size < LARGEST;
+                    // One byte more tells without another call whether there is more.
+                    let piece = &mut self.buffer[..enough + usize::from(is_last)];
+                    let got = sys::read_enough_at(file, piece, enough, at);
+                    let got = got.map_err(|errno| fault(Operation::Read, errno))?;
+                    if got < enough {
+                        return Err(Fault::size(Side::Source, stat.size, at + got as u64).into());
                     }
-                    self.digest.update(piece);
-                    put(piece)?;
+                    if got > enough {
+                        return Err(Fault::size(Side::Source, stat.size, stat.size + 1).into());
+                    }
+                    ends |= is_last;
+                    self.digest.update(&piece[..enough]);
+                    put(&piece[..enough])?;
                     done += want;
                 }
             }
@@ -327,7 +334,10 @@ impl<'r> Reader<'r> {
         let digests = self.digest.finish();
         read?;
         put(&tar::END[..tar::padding(header.stored())])?;
-        let more = match sys::read_full_at(file, &mut [0], stat.size) {
+        let more = match ends
+            .then_some(0)
+            .map_or_else(|| sys::read_full_at(file, &mut [0], stat.size), Ok)
+        {
             // No offset reaches further.
             Err(Errno::INVAL) if stat.size >= LARGEST => 0,
             read => read.map_err(|errno| fault(Operation::Read, errno))?,

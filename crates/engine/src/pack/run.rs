@@ -118,7 +118,7 @@ impl<'r> Run<'r> {
             Ok(tool) => tool,
             Err(error) => return Err(Refusal::NoStart(error.to_string())),
         };
-        let mut buffer = Vec::new();
+        let (mut buffer, mut framed) = (Vec::new(), Vec::new());
         loop {
             if self.desk.cancel.is_draining() || locked(&self.writer).over {
                 break;
@@ -126,12 +126,12 @@ impl<'r> Run<'r> {
             let Some(batch) = locked(&self.cutter).batch()? else {
                 break;
             };
-            let (mut leader, mut framed) = (assumed(&batch), Vec::new());
+            let reading = self.desk.reading();
+            let mut leader = assumed(&batch);
             let read = if batch.is_large() {
                 Ok(None)
             } else {
                 self.read(&mut reader, &batch, &mut leader, (tool.as_mut(), &mut framed))
-                    .map(Some)
             };
             let mut writer = self.turn(batch.number);
             if writer.over {
@@ -165,7 +165,7 @@ impl<'r> Run<'r> {
             };
             writer.turn += 1;
             self.turned.notify_all();
-            drop(writer);
+            drop((writer, reading));
             if let Current::Open(shard) = ended {
                 buffer.resize(2 * BUFFER_BYTES, 0);
                 self.finish(*shard, self.number(&batch), counters, &mut buffer);
@@ -183,15 +183,16 @@ impl<'r> Run<'r> {
         !self.desk.cancel.is_over()
     }
 
+    /// Nothing: it does not fit in memory.
     fn read(
         &self,
         reader: &mut Reader<'_>,
         batch: &Batch,
         leader: &mut Option<Leader>,
         (tool, framed): (Option<&mut Encoder>, &mut Vec<u8>),
-    ) -> Result<Made, Stopped> {
+    ) -> Result<Option<Made>, Stopped> {
         let made = reader.batch(batch, leader)?;
-        if let Some(tool) = tool {
+        if let (Some(tool), Some(made)) = (tool, &made) {
             encode(tool, &made.blocks, framed, &|| self.goes_on())?;
         }
         Ok(made)
@@ -214,7 +215,7 @@ impl<'r> Run<'r> {
         batch: &Batch,
         made: Option<(Made, Option<Leader>)>,
         (counters, reader): (&Counters, &mut Reader<'_>),
-        (tool, framed): (Option<&mut Encoder>, &mut Vec<u8>),
+        (mut tool, framed): (Option<&mut Encoder>, &mut Vec<u8>),
     ) -> Result<(), Stopped> {
         writer.counted = 0;
         if let Current::Failed(outcome) = writer.current {
@@ -247,8 +248,12 @@ impl<'r> Run<'r> {
                     leader = real;
                 }
             } else {
-                leader = real;
-                made = self.read(reader, batch, &mut leader, (tool, framed))?;
+                leader.clone_from(&real);
+                let Some(again) = self.read(reader, batch, &mut leader, (tool.as_deref_mut(), framed))? else {
+                    writer.leader = real;
+                    return self.put_large(writer, batch, (counters, reader), tool);
+                };
+                made = again;
             }
         }
         writer.leader = leader;
@@ -271,10 +276,11 @@ impl<'r> Run<'r> {
                 Err(fault) => self.entry_failed(item, &fault, counters),
             }
         }
+        reader.reuse(made.blocks);
         Ok(())
     }
 
-    /// Reads and puts a large file, which goes through memory in pieces.
+    /// Reads and puts entries of which one is large: that goes through memory in pieces.
     fn put_large(
         &self,
         writer: &mut Writer,
@@ -353,8 +359,8 @@ impl<'r> Run<'r> {
             0
         };
         packed.shard = shard.name().to_vec();
-        let place = (self.bases.path(&item.path), join(&self.place.path, shard.name()));
-        self.teller.tell((item, &place.0, &place.1), outcome, bytes);
+        let places = || (self.bases.path(&item.path), join(&self.place.path, shard.name()));
+        self.teller.tell(item, places, outcome, bytes);
         shard.enter(&Line::Entry(Box::new(packed)), item.kind(), outcome, bytes)
     }
 

@@ -17,13 +17,14 @@ pub struct Teller<'t> {
 }
 
 impl Teller<'_> {
-    /// What becomes of an entry, in this shard.
-    pub fn tell(self, (item, source, shard): (&Item, &[u8], &[u8]), outcome: Outcome, bytes: u64) {
+    /// What becomes of an entry. `places`: its own, and its shard's.
+    pub fn tell(self, item: &Item, places: impl FnOnce() -> (Vec<u8>, Vec<u8>), outcome: Outcome, bytes: u64) {
         if self.entries && !item.again {
+            let (source, destination) = places();
             self.desk.tell(EntryEvent {
-                destination: shard.to_vec(),
+                destination,
                 target: item.leader.clone(),
-                ..event((&item.path, item.kind(), source), outcome, bytes)
+                ..event((&item.path, item.kind(), &source), outcome, bytes)
             });
         }
     }

@@ -149,8 +149,10 @@ fn block(name: &[u8], kind: u8, size: u64, fill: impl FnOnce(&mut [u8; BLOCK])) 
     block[field::TYPE] = kind;
     text(&mut block, field::MAGIC, b"ustar\x0000");
     fill(&mut block);
-    let sum = format!("{:06o}\0 ", checksum(&block));
-    text(&mut block, field::CHECKSUM, sum.as_bytes());
+    // Six digits, a NUL and a blank.
+    let (sum, (from, length)) = (checksum(&block), field::CHECKSUM);
+    octal(&mut block[from..from + length - 2], sum.into());
+    block[from + length - 1] = b' ';
     block
 }
 
@@ -161,13 +163,16 @@ fn text(block: &mut [u8; BLOCK], (from, length): Field, text: &[u8]) {
 }
 
 /// A number in octal digits and a NUL; one that is too large stands in the extended header, and here is 0.
-fn put(block: &mut [u8; BLOCK], field: Field, number: u64) {
-    let digits = field.1 - 1;
-    let octal = format!("{number:0digits$o}");
-    let octal = if octal.len() > digits {
-        "0".repeat(digits)
-    } else {
-        octal
-    };
-    text(block, field, octal.as_bytes());
+fn put(block: &mut [u8; BLOCK], (from, length): Field, number: u64) {
+    let digits = length - 1;
+    let fits = 3 * digits >= 64 || number >> (3 * digits) == 0;
+    octal(&mut block[from..from + digits], if fits { number } else { 0 });
+}
+
+/// The last octal digits of a number, as many as there is room for.
+fn octal(room: &mut [u8], mut number: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (number.to_le_bytes()[0] & 7);
+        number >>= 3;
+    }
 }
