@@ -435,6 +435,7 @@ const CALLS: Record<string, Call> = {
       destination: 'path',
       task: 'text list',
       only: 'patterns',
+      ignoreZeros: 'boolean',
       owner: 'boolean',
       spillDirectory: 'path',
     } satisfies Kinds<UnpackOptions>,

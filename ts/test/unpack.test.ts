@@ -1,5 +1,6 @@
 /** `bulkhaul unpack`: what comes back, judged by rsync; tars of others; hostile and damaged ones; lists and verdicts. */
 import { type ChildProcess, execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
@@ -197,6 +198,52 @@ describe('damage', () => {
     expect(existsSync(at('back/z'))).toBe(true);
   });
 
+  // Each of the files in the middle piece of three is gone with it; of these nobody knows more than where they were.
+  it.each([
+    ['zstd', 'in a piece', 40],
+    ['zstd', 'where a piece begins', 0],
+    ['bgzf', 'where a piece begins', 0],
+  ] as const)('of a %s shard without its index costs what is in that piece: %s', async (form, _, within) => {
+    const cwd = scratch();
+    const at = (...names: string[]) => join(cwd, ...names);
+    mkdirSync(at('t'));
+    const names = Array.from({ length: 9 }, (_, number) => `file-${number}`);
+    // Three of them are a piece; what can't be compressed is stored as it is, with nothing in it that looks like a header.
+    const content = (name: string) => createHash('shake256', { outputLength: 400_000 }).update(name).digest();
+    for (const name of names) writeFileSync(at('t', name), content(name));
+    expect((await run(['pack', '--compress', form, 't/', 'out'], { cwd })).code).toBe(0);
+    const shard = readdirSync(at('out')).find((name) => name.startsWith('shard-00001.tar')) ?? '';
+    const index = readFileSync(at('out/shard-00001.jsonl'), 'utf8').split('\n');
+    const frames = new Map(
+      index.map((line): [string, number] => {
+        const { path, frame = '' } = JSON.parse(line || '{}');
+        return [path, Number.parseInt(frame, 10)];
+      }),
+    );
+    const begun = frames.get('file-3') ?? 0;
+    expect(begun).toBeGreaterThan(0);
+    const bytes = readFileSync(at('out', shard));
+    bytes[begun + within] = (bytes[begun + within] ?? 0) ^ 0xff;
+    writeFileSync(at('out', shard), bytes);
+    rmSync(at('out/shard-00001.jsonl'));
+    const { code, stderr } = await run(['unpack', 'out', 'back'], { cwd });
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringMatching(/shard-00001.*damaged/) });
+    const lost = form === 'bgzf' ? names.slice(3, 4) : names.filter((name) => frames.get(name) === begun);
+    expect(readdirSync(at('back')).sort()).toEqual(names.filter((name) => !lost.includes(name)));
+    for (const name of readdirSync(at('back'))) expect(readFileSync(at('back', name)).equals(content(name))).toBe(true);
+  });
+
+  it('of a header does not end the archive where zeros follow in the content', async () => {
+    const cwd = scratch();
+    const at = (name: string) => join(cwd, name);
+    tarOf(at('a.tar'), "add('zeros', content=bytes(4096))\nadd('next', content=b'next')");
+    const bytes = readFileSync(at('a.tar'));
+    bytes[0] = 0x41;
+    writeFileSync(at('a.tar'), bytes);
+    expect((await run(['unpack', 'a.tar', 'back'], { cwd })).code).toBe(1);
+    expect(readdirSync(at('back'))).toEqual(['next']);
+  });
+
   it('what is no archive is refused', async () => {
     const { cwd, at } = tarTree();
     writeFileSync(at('none.tar'), 'no tar at all'.repeat(100));
@@ -209,6 +256,23 @@ describe('damage', () => {
       expect({ what, ...(await run(['unpack', what, 'back'], { cwd })) }).toMatchObject({ what, code });
     }
   });
+});
+
+it('another archive behind the end of one is an error, or taken too; other bytes there are told', async () => {
+  const cwd = scratch();
+  const at = (name: string) => join(cwd, name);
+  tarOf(at('a.tar'), "add('a', content=b'a')");
+  tarOf(at('b.tar'), "add('b', content=b'b')");
+  const [one, other] = [readFileSync(at('a.tar')), readFileSync(at('b.tar'))];
+  writeFileSync(at('both.tar'), Buffer.concat([one, other]));
+  const { code, stderr } = await run(['unpack', 'both.tar', 'one'], { cwd });
+  expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining('--ignore-zeros') });
+  expect(readdirSync(at('one'))).toEqual(['a']);
+  expect((await run(['unpack', '--ignore-zeros', 'both.tar', 'two'], { cwd })).code).toBe(0);
+  expect(readdirSync(at('two')).sort()).toEqual(['a', 'b']);
+  writeFileSync(at('more.tar'), Buffer.concat([one, Buffer.alloc(512, 'x')]));
+  const more = await run(['unpack', 'more.tar', 'three'], { cwd });
+  expect(more).toMatchObject({ code: 0, stderr: expect.stringContaining('what follows the end') });
 });
 
 it('a list has each entry once, and nothing is written', async () => {

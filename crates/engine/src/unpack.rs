@@ -13,6 +13,7 @@
 mod archive;
 mod plan;
 mod rehearse;
+mod salvage;
 mod tape;
 mod tell;
 mod tree;
@@ -57,6 +58,10 @@ const BATCH_BYTES: u64 = 1024 * 1024;
 
 /// What is unpacked, as asked for.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
 pub struct UnpackOptions {
     /// A directory of shards, or a tar file, which may be compressed.
     pub archive: Vec<u8>,
@@ -64,6 +69,8 @@ pub struct UnpackOptions {
     pub task: Task,
     /// Only these paths, with what is in them; `*`, `?` and `[` as rsync has them. Empty: all.
     pub only: Vec<Vec<u8>>,
+    /// What follows the end of an archive belongs to it: several in a row are taken for one.
+    pub ignore_zeros: bool,
     /// Owner and group are kept.
     pub owner: bool,
     /// Tell, and write nothing.
@@ -86,6 +93,7 @@ impl Default for UnpackOptions {
             archive: Vec::new(),
             task: Task::List,
             only: Vec::new(),
+            ignore_zeros: false,
             owner: true,
             dry_run: false,
             spill_directory: None,
@@ -320,7 +328,8 @@ impl Work for Unpack {
         let workers = self.staff.steady(most);
         desk.staff(workers);
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 4).counted(desk.steps());
-        let mut archives = Archives::open(&options.archive, self.find.take(), self.scratch(), desk)?;
+        let how = (self.scratch(), options.ignore_zeros);
+        let mut archives = Archives::open(&options.archive, self.find.take(), how, desk)?;
         let options = &self.options;
         let rehearsal = match &options.task {
             Task::Into(target) if options.dry_run => Some(Rehearsal::open(target)?),

@@ -80,7 +80,7 @@ pub(crate) fn quote(text: &str, line: &mut Vec<u8>) {
 }
 
 /// The digits of base64 (RFC 4648, section 4).
-pub(crate) const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Bytes as such digits.
 pub(crate) fn to_base64(bytes: &[u8]) -> String {
@@ -95,4 +95,20 @@ pub(crate) fn to_base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// The bytes; `None` where it is not what [`to_base64`] gives for them.
+pub(crate) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for chunk in text.chunks(4) {
+        let mut group = 0_u32;
+        for digit in chunk {
+            let value = BASE64.iter().position(|known| known == digit).unwrap_or_default();
+            group = group << 6 | u32::try_from(value).ok()?;
+        }
+        bytes.extend_from_slice(&group.to_be_bytes()[1..]);
+    }
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    bytes.truncate(bytes.len().checked_sub(padding)?);
+    (to_base64(&bytes).as_bytes() == text).then_some(bytes)
 }

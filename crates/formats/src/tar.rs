@@ -12,7 +12,7 @@ mod read;
 mod write;
 
 pub use crate::codec::Damage;
-pub use read::{Entry, Reader, Step};
+pub use read::{Entry, Reader, Step, find_header, is_header};
 pub use write::{padding, write};
 
 /// Bytes of a block: everything in an archive is a multiple of it.

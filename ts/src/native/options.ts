@@ -362,6 +362,8 @@ export interface NativeUnpackOptions extends Resources {
   task?: 'unpack' | 'list' | 'verify';
   /** Only these paths, a directory with what is in it; `*`, `?` and `[` as in rsync's patterns. Default: all. */
   only?: PathBytes[];
+  /** Archives in one file, one behind the other, are taken for one. Default false: another one behind the end is a failure. */
+  ignoreZeros?: boolean;
   /** false: owner and group are not restored. Default true. */
   owner?: boolean;
   /** Nothing is written: events and report say what would be. Default false. */

@@ -52,6 +52,7 @@ const FIELDS: Fields<UnpackOptions> = {
   destination: path,
   task: text,
   only: each(path),
+  ignoreZeros: boolean,
   owner: boolean,
   spillDirectory: path,
 };

@@ -108,8 +108,8 @@ pub type Take<'t> = dyn Fn(u64) -> Result<(), Stopped> + Sync + 't;
 type Whole = (u64, Side, Operation);
 
 /// Whether a file is longer than it is said to be.
-pub fn goes_on(file: BorrowedFd<'_>, (size, side, operation): Whole) -> Result<bool, Stopped> {
-    let more = sys::read_full_at(file, &mut [0], size).map_err(|errno| Fault::new(operation, side, errno))?;
+pub fn goes_on(file: BorrowedFd<'_>, (bytes, side, operation): Whole) -> Result<bool, Stopped> {
+    let more = sys::read_full_at(file, &mut [0], bytes).map_err(|errno| Fault::new(operation, side, errno))?;
     Ok(more > 0)
 }
 
@@ -121,9 +121,9 @@ pub fn in_parts(
     (desk, take): (&Desk, &Take<'_>),
     buffer: &mut [u8],
 ) -> Result<ContentDigest, Stopped> {
-    let (size, side, _) = whole;
-    let sum = Mutex::new(Parts::new(size));
-    let (all, next) = (size.div_ceil(PART_BYTES), AtomicU64::new(0));
+    let (bytes, side, _) = whole;
+    let sum = Mutex::new(Parts::new(bytes));
+    let (all, next) = (bytes.div_ceil(PART_BYTES), AtomicU64::new(0));
     let processors = processors();
     let mut until = 0;
     while until < all {
@@ -155,19 +155,19 @@ pub fn in_parts(
         next.store(until, Ordering::Relaxed);
     }
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(sum.digest().ok_or_else(|| Fault::size(side, size, 0))?)
+    Ok(sum.digest().ok_or_else(|| Fault::size(side, bytes, 0))?)
 }
 
 /// The digest of one part.
 fn of_part(
     file: BorrowedFd<'_>,
-    (size, side, operation): Whole,
+    (bytes, side, operation): Whole,
     part: u64,
     (desk, take): (&Desk, &Take<'_>),
     buffer: &mut [u8],
 ) -> Result<Blake3, Stopped> {
     let mut digest = Blake3::of_part(part);
-    let (mut at, end) = (part * PART_BYTES, size.min((part + 1) * PART_BYTES));
+    let (mut at, end) = (part * PART_BYTES, bytes.min((part + 1) * PART_BYTES));
     while at < end {
         let piece = desk.pace.piece(buffer.len() as u64).min(end - at);
         let want = usize::try_from(piece).unwrap_or(buffer.len());
@@ -177,7 +177,7 @@ fn of_part(
         digest.update(&buffer[..got]);
         at += got as u64;
         if got < want {
-            return Err(Fault::size(side, size, at).into());
+            return Err(Fault::size(side, bytes, at).into());
         }
     }
     Ok(digest)

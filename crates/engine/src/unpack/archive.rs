@@ -2,7 +2,8 @@
 //!
 //! Comes in: file names and places in them; goes out: headers and content. Of a compressed shard the frames are read that an
 //! index knows. Where none does, as in archives of others, it is unpacked once, into a file without a name, before anything
-//! of it is read. What is not as its index says is damage, and told as that.
+//! of it is read; of one that is damaged, all that can be had (`salvage`). What is not as its index says is damage, and told
+//! as that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bulkhaul_formats::codec::{Damage, Format, HEAD_BYTES, Kind as Packing, recognise};
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::shards::{Line, Packed};
-use bulkhaul_formats::tar::{Entry, Reader, Step, Stretch};
+use bulkhaul_formats::tar::{self, BLOCK, Entry, Reader, Step, Stretch};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
+use super::salvage::{Gap, salvage};
 use super::tape::{Tape, damaged};
 use super::words::listed;
 use crate::bytes::codec::{How, Lead, Memory, Target, Tools, unpack};
@@ -27,6 +29,7 @@ use crate::tree::path::{nearest, open_directory_path, show, split};
 
 /// Archives that are open at once.
 const OPEN: usize = 8;
+const LOST: &str = "what is compressed there is lost";
 
 /// What is known of a shard beside its index.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +65,8 @@ pub struct Archives {
     pub sums: BTreeMap<Vec<u8>, Sum>,
     proved: BTreeMap<Vec<u8>, bool>,
     scratch: Vec<u8>,
+    /// Several archives in a row are taken for one.
+    ignore_zeros: bool,
     open: Mutex<VecDeque<Open>>,
     desk: Arc<Desk>,
 }
@@ -73,6 +78,9 @@ pub struct Opened {
     pub path: Vec<u8>,
     /// What its frames are, where it is read by them.
     frames: Option<Format>,
+    /// What is missing of one that was unpacked aside.
+    gaps: Arc<[Gap]>,
+    ignore_zeros: bool,
     /// All of it is as its index says.
     pub is_proved: bool,
 }
@@ -81,11 +89,19 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
     Fault::new(operation, Side::Source, errno)
 }
 
-/// The content of an archive that was unpacked aside.
-struct Aside(OwnedFd);
+/// The content of an archive that was unpacked aside, with its gaps.
+struct Aside(OwnedFd, Arc<[Gap]>);
 
 impl Volume for Aside {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Stopped> {
+    fn read_at(&self, mut buffer: &mut [u8], offset: u64) -> Result<usize, Stopped> {
+        let next = self.1.partition_point(|gap| gap.to <= offset);
+        if let Some(gap) = self.1.get(next) {
+            let Some(before) = gap.from.checked_sub(offset).filter(|before| *before > 0) else {
+                return Err(damaged(gap.from, LOST).into());
+            };
+            let most = usize::try_from(before).unwrap_or(usize::MAX).min(buffer.len());
+            buffer = &mut buffer[..most];
+        }
         let got = sys::read_full_at(self.0.as_fd(), buffer, offset);
         Ok(got.map_err(|errno| fault(Operation::Read, errno))?)
     }
@@ -115,7 +131,12 @@ fn here(path: &[u8]) -> Result<Place, Refusal> {
 
 impl Archives {
     /// Looks what there is.
-    pub fn open(path: &[u8], find: Option<Find>, scratch: Vec<u8>, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+    pub fn open(
+        path: &[u8],
+        find: Option<Find>,
+        (scratch, ignore_zeros): (Vec<u8>, bool),
+        desk: &Arc<Desk>,
+    ) -> Result<Self, Refusal> {
         let Place { shelf, only } = match find {
             Some(find) => find(desk)?,
             None => here(path)?,
@@ -127,6 +148,7 @@ impl Archives {
             sums: BTreeMap::new(),
             proved: BTreeMap::new(),
             scratch,
+            ignore_zeros,
             open: Mutex::default(),
             desk: Arc::clone(desk),
         };
@@ -186,14 +208,22 @@ impl Archives {
         Ok(opened)
     }
 
-    fn opened(&self, name: &[u8], framed: bool) -> Result<Opened, Stopped> {
+    fn opened(&self, name: &[u8], by_frames: bool) -> Result<Opened, Stopped> {
         let mut volume = self.shelf.open(name)?;
         let mut head = [0; HEAD_BYTES];
         let got = volume.read_at(&mut head, 0)?;
-        let mut format = None;
-        match recognise(&head[..got]) {
-            Some(Packing::Archive(found)) if framed => format = Some(found),
-            Some(Packing::Archive(_)) => volume = Box::new(Aside(self.unpacked(&*volume)?)),
+        let (mut frames, mut gaps) = (None, Arc::from([]));
+        // The name tells what a shard is, however it begins.
+        let named = [Format::Zstd, Format::Bgzf]
+            .into_iter()
+            .filter(|format| self.directory.is_some() && name.ends_with(format.suffix().as_bytes()));
+        match named.map(Packing::Archive).next().or_else(|| recognise(&head[..got])) {
+            Some(Packing::Archive(found)) if by_frames => frames = Some(found),
+            Some(Packing::Archive(found)) => {
+                let file;
+                (file, gaps) = self.unpacked(&*volume, found)?;
+                volume = Box::new(Aside(file, Arc::clone(&gaps)));
+            }
             Some(Packing::Foreign(format)) => {
                 return Err(Stopped::Fault(Fault {
                     operation: Operation::Read,
@@ -206,7 +236,9 @@ impl Archives {
         Ok(Opened {
             volume,
             path: self.path(name),
-            frames: format,
+            frames,
+            gaps,
+            ignore_zeros: self.ignore_zeros,
             is_proved: self.proved.get(name).copied().unwrap_or(false),
         })
     }
@@ -232,8 +264,8 @@ impl Archives {
         }
     }
 
-    /// The content of a compressed archive, in a file without a name.
-    fn unpacked(&self, archive: &dyn Volume) -> Result<OwnedFd, Stopped> {
+    /// The content of a compressed archive, in a file without a name; where it is damaged, what there is of it.
+    fn unpacked(&self, archive: &dyn Volume, format: Format) -> Result<(OwnedFd, Arc<[Gap]>), Stopped> {
         let fetched = match archive.file() {
             Some(_) => None,
             None => Some(self.fetched(archive)?),
@@ -255,8 +287,20 @@ impl Archives {
             sparse: true,
             ..How::default()
         };
-        unpack(lead, given, Target::File(target), how)?;
-        Ok(file)
+        match unpack(lead, given, Target::File(target), how) {
+            Err(Stopped::Fault(fault)) if matches!(fault.cause, Cause::Damaged(_) | Cause::Foreign(_)) => {
+                let there = fetched.map(|fetched| Aside(fetched, Arc::from([])));
+                let (file, volume) = (
+                    self.aside()?,
+                    there.as_ref().map_or(archive, |there| there as &dyn Volume),
+                );
+                match salvage(volume, format, &file, &self.desk)? {
+                    Some(gaps) => Ok((file, gaps.into())),
+                    None => Err(fault.into()),
+                }
+            }
+            unpacked => unpacked.map(|_| (file, Arc::from([]))),
+        }
     }
 
     /// Reads all shards whose sums are known, and compares them. One that differs is told; its entries are looked at one by
@@ -390,21 +434,55 @@ impl Opened {
         result.map(|()| digests)
     }
 
+    /// The first gap in some content.
+    fn gap(&self, offset: u64, bytes: u64) -> Option<Gap> {
+        let next = self.gaps.partition_point(|gap| gap.to <= offset);
+        self.gaps.get(next).copied().filter(|gap| gap.from < offset + bytes)
+    }
+
+    /// Something follows the end of an archive.
+    fn trails(
+        &self,
+        offset: u64,
+        block: &[u8; BLOCK],
+        desk: &Desk,
+        mut take: impl FnMut(Result<Entry, Damage>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        if tar::is_header(block) {
+            let what = "another archive begins behind the end of this one: with --ignore-zeros it is taken too";
+            return take(Err(Damage { offset, what }));
+        }
+        let text = format!("what follows the end of the archive at byte {offset} is no archive, and is left alone");
+        desk.note("trailing", || (self.path.clone(), text));
+        Ok(())
+    }
+
     /// All entries, one after the other, and what is damaged between them.
     pub fn scan(
         &self,
         desk: &Desk,
         mut take: impl FnMut(Result<Entry, Damage>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let (mut own, mut reader, mut some) = (self.tape(), Reader::default(), false);
+        let (mut own, mut reader) = (self.tape(), Reader::default());
+        let (mut some, mut ended) = (false, false);
         // All of it is wanted, though not all content.
         own.until(u64::MAX);
         while !desk.cancel.is_draining() {
             let block = own.block(&*self.volume, reader.offset());
+            if let (Err(_), Some(gap)) = (&block, self.gap(reader.offset(), BLOCK as u64)) {
+                let offset = gap.from;
+                take(Err(Damage { offset, what: LOST }))?;
+                reader.search(gap.to.next_multiple_of(BLOCK as u64));
+                continue;
+            }
             let block = block.map_err(|stopped| {
                 Refusal::NoSource(Failure::new(&of(stopped), self.path.clone(), Kind::File, None).message)
             })?;
             let Some(block) = block else {
+                // What is missing was told.
+                if ended || (some && reader.is_searching()) {
+                    return Ok(());
+                }
                 let offset = reader.offset();
                 let what = if some {
                     "it ends without its end: it was cut short"
@@ -414,12 +492,22 @@ impl Opened {
                 return take(Err(Damage { offset, what }));
             };
             desk.step();
+            if ended && !self.ignore_zeros && block.iter().any(|byte| *byte != 0) {
+                return self.trails(reader.offset(), &block, desk, take);
+            }
             match reader.block(&block) {
                 Ok(Step::More) => {}
-                Ok(Step::End) => return Ok(()),
+                Ok(Step::End) => ended = true,
                 Ok(Step::Entry(entry)) => {
                     some = true;
-                    reader.seek(entry.end);
+                    // Where nobody knows how much is missing, its end is not where it is said to be.
+                    match self
+                        .gap(entry.offset, entry.end - entry.offset)
+                        .filter(|gap| !gap.is_exact)
+                    {
+                        Some(gap) => reader.search(gap.to.next_multiple_of(BLOCK as u64)),
+                        None => reader.seek(entry.end),
+                    }
                     take(Ok(*entry))?;
                 }
                 Err(damage) => take(Err(damage))?,

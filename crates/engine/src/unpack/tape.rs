@@ -14,7 +14,7 @@ use crate::records::shards::Volume;
 /// Bytes that are read at once at least.
 const LEAST_BYTES: usize = 64 * 1024;
 /// What a frame has at most on either side; those of the highest levels are as large.
-const MOST_IN_FRAME: usize = 65 * 1024 * 1024;
+pub const MOST_IN_FRAME: usize = 65 * 1024 * 1024;
 
 /// An archive that is read.
 pub struct Tape {

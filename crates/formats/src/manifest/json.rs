@@ -6,7 +6,7 @@
 use super::read::number;
 use super::{Entry, Kind, Problem, text};
 use crate::digest::{Algorithm, Digest};
-use crate::json::{BASE64, Object, to_base64};
+use crate::json::{Object, from_base64};
 
 /// The version of the lines; a property that is added does not change it.
 const SCHEMA: u64 = 1;
@@ -397,20 +397,4 @@ impl<'a> Scanner<'a> {
         self.rest = rest;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     }
-}
-
-/// The bytes; `None` where it is not what [`to_base64`] gives for them.
-fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for chunk in text.chunks(4) {
-        let mut group = 0_u32;
-        for digit in chunk {
-            let value = BASE64.iter().position(|known| known == digit).unwrap_or_default();
-            group = group << 6 | u32::try_from(value).ok()?;
-        }
-        bytes.extend_from_slice(&group.to_be_bytes()[1..]);
-    }
-    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
-    bytes.truncate(bytes.len().checked_sub(padding)?);
-    (to_base64(&bytes).as_bytes() == text).then_some(bytes)
 }

@@ -3,8 +3,11 @@
 use super::field::{self, Field};
 use super::{BLOCK, Damage, EXTENSION_BYTES, Header, MOST_STRETCHES, Stretch, What, checksum, pax};
 use crate::acl;
+use crate::json::from_base64;
 
 const SECOND: i128 = 1_000_000_000;
+/// What libarchive calls extended attributes: names with `%XX` for some bytes, values in base64.
+const LIBARCHIVE: &[u8] = b"LIBARCHIVE.xattr.";
 const NO_MAP: &str = "a map of holes that is none";
 const OLD_SPARSE: (usize, usize, usize, usize) = (386, 4, 482, 483);
 const EXTENSION_SPARSE: (usize, usize) = (21, 504);
@@ -81,6 +84,17 @@ impl Reader {
         self.reset();
     }
 
+    /// Goes on with the next block from there on that can begin an entry.
+    pub fn search(&mut self, offset: u64) {
+        self.seek(offset);
+        self.lost = true;
+    }
+
+    /// Whether it looks for a block that can begin an entry.
+    pub fn is_searching(&self) -> bool {
+        self.lost
+    }
+
     /// Whether an entry is begun and not known yet.
     pub fn is_within(&self) -> bool {
         self.begun.is_some()
@@ -141,6 +155,10 @@ impl Reader {
         if block.iter().all(|byte| *byte == 0) {
             if self.begun.is_some() {
                 return self.damaged("an extended header of no entry");
+            }
+            // They may be content of what was lost.
+            if self.lost {
+                return Ok(Step::More);
             }
             if self.zeros {
                 return Ok(Step::End);
@@ -316,8 +334,19 @@ impl Reader {
     }
 }
 
+/// Where the first header of POSIX or GNU is in these bytes, at whatever place.
+pub fn find_header(bytes: &[u8]) -> Option<usize> {
+    let (magic, _) = field::MAGIC;
+    let mut signs = bytes.windows(5).enumerate().filter(|(_, window)| *window == b"ustar");
+    signs.find_map(|(at, _)| {
+        let from = at.checked_sub(magic)?;
+        let block = bytes.get(from..)?.first_chunk()?;
+        is_header(block).then_some(from)
+    })
+}
+
 /// Whether a block's sum is right; some old tars took its bytes as signed.
-fn is_header(block: &[u8; BLOCK]) -> bool {
+pub fn is_header(block: &[u8; BLOCK]) -> bool {
     let (from, length) = field::CHECKSUM;
     let Some(stated) = octal(&block[from..from + length]) else {
         return false;
@@ -365,6 +394,25 @@ fn octal(field: &[u8]) -> Option<i128> {
     })
 }
 
+/// What base64 says, without the signs that fill it up.
+fn padded(value: &[u8]) -> Option<Vec<u8>> {
+    let mut text = value.to_vec();
+    text.resize(value.len().next_multiple_of(4), b'=');
+    from_base64(&text)
+}
+
+/// A text with `%XX` for some bytes, without.
+fn plain(text: &[u8]) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((first, more)) = rest.split_first() {
+        let digits = more.first_chunk::<2>().filter(|_| *first == b'%');
+        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        plain.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &more[2..] } else { more };
+    }
+    plain
+}
+
 /// Offsets and lengths by turns, as stretches.
 fn stretches(numbers: &[u64]) -> Result<Vec<Stretch>, &'static str> {
     let (pairs, []) = numbers.as_chunks::<2>() else {
@@ -407,10 +455,14 @@ struct Said {
 }
 
 impl Said {
-    fn take(&mut self, records: &[u8], header: &mut Header) -> Result<(), &'static str> {
+    /// Takes what records say. `unsaid`: keywords that count as not said.
+    fn take(&mut self, records: &[u8], header: &mut Header, unsaid: &[&[u8]]) -> Result<(), &'static str> {
         let mut rest = records;
         while let Some(((keyword, value), more)) = pax::next(rest)? {
             rest = more;
+            if unsaid.contains(&keyword) {
+                continue;
+            }
             let whole = || pax::number::<u64>(value);
             match keyword {
                 b"path" => self.path = value.to_vec(),
@@ -438,16 +490,21 @@ impl Said {
                     self.map = Some(numbers.ok_or(NO_MAP)?);
                 }
                 _ => {
+                    let own = keyword.strip_prefix(LIBARCHIVE);
                     let said = match acl::attribute(keyword) {
-                        Some(attribute) => Some((attribute, acl::from_text(value))),
-                        None => keyword
-                            .strip_prefix(b"SCHILY.xattr.")
-                            .map(|name| (name, Some(value.to_vec()))),
+                        Some(attribute) => Some((attribute.to_vec(), acl::from_text(value))),
+                        None => match keyword.strip_prefix(b"SCHILY.xattr.") {
+                            Some(name) => Some((name.to_vec(), Some(value.to_vec()))),
+                            None => own.map(|name| (plain(name), padded(value))),
+                        },
                     };
                     match said {
+                        // libarchive says it in both ways, and this one is the younger.
+                        Some((name, Some(_)))
+                            if own.is_some() && header.xattrs.iter().any(|(other, _)| *other == name) => {}
                         Some((name, Some(value))) => {
-                            header.xattrs.retain(|(other, _)| other != name);
-                            header.xattrs.push((name.to_vec(), value));
+                            header.xattrs.retain(|(other, _)| *other != name);
+                            header.xattrs.push((name, value));
                         }
                         Some((_, None)) => header.lost.push(String::from_utf8_lossy(keyword).into_owned()),
                         None => {}
@@ -457,6 +514,19 @@ impl Said {
         }
         Ok(())
     }
+}
+
+/// The keywords of records without a value: these are as if nobody had said them, here or for all entries (POSIX). An attribute
+/// may be empty.
+fn unsaid(records: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+    let (mut unsaid, mut rest) = (Vec::new(), records);
+    while let Some(((keyword, value), more)) = pax::next(rest)? {
+        rest = more;
+        if value.is_empty() && !keyword.starts_with(b"SCHILY.") && !keyword.starts_with(LIBARCHIVE) {
+            unsaid.push(keyword);
+        }
+    }
+    Ok(unsaid)
 }
 
 /// An entry from its header, and from what was said of it before.
@@ -489,8 +559,9 @@ fn entry(block: &[u8; BLOCK], size: u64, found: &Found, globals: &[u8]) -> Resul
         stored: size,
         ..Said::default()
     };
+    let unsaid = unsaid(&found.records)?;
     for records in [globals, &found.records[..]] {
-        said.take(records, &mut header)?;
+        said.take(records, &mut header, &unsaid)?;
     }
     let Said {
         mut path,

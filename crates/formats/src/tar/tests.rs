@@ -315,3 +315,52 @@ fn times_and_records() {
     }
     assert_eq!(pax::next(b"\0\0"), Ok(None));
 }
+
+/// libarchive has names for attributes of its own beside those of star; a value that is empty takes back what was said before.
+#[test]
+fn attributes_as_libarchive_has_them_and_what_is_taken_back() {
+    let mut archive = one(&[(b"mtime", b"5")], b'0', b"");
+    archive[156] = b'g';
+    let sum = format!("{:06o}\0 ", checksum(archive.first_chunk().unwrap()));
+    archive[148..156].copy_from_slice(sum.as_bytes());
+    archive.truncate(2 * BLOCK);
+    let own: [(&[u8], &[u8]); 6] = [
+        (b"SCHILY.xattr.user.both", b"mine"),
+        (b"SCHILY.xattr.user.none", b""),
+        (b"LIBARCHIVE.xattr.user.both", b"AA"),
+        (b"LIBARCHIVE.xattr.user.%3d%zz", b"AHY"),
+        (b"LIBARCHIVE.xattr.user.no", b"*"),
+        (b"mtime", b""),
+    ];
+    archive.extend(one(&own, b'0', b""));
+    let (entries, damages, ended) = read(&archive);
+    assert!(damages.is_empty() && ended, "{damages:?}");
+    let header = &entries[0].0.header;
+    let xattrs: [(&[u8], &[u8]); 3] = [(b"user.both", b"mine"), (b"user.none", b""), (b"user.=%zz", b"\0v")];
+    assert_eq!(
+        header.xattrs,
+        xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()))
+    );
+    assert_eq!(
+        (header.mtime, &header.lost[..]),
+        (0, &["LIBARCHIVE.xattr.user.no".to_owned()][..])
+    );
+}
+
+/// What can't be a header is passed over, and two blocks of zeros in it end nothing.
+#[test]
+fn zeros_behind_damage_are_no_end() {
+    let mut archive = Vec::new();
+    append(&Header::new(b"lost".to_vec(), What::File), &mut archive);
+    archive[0] = b'L';
+    archive.extend_from_slice(&END);
+    append(&Header::new(b"found".to_vec(), What::File), &mut archive);
+    archive.extend_from_slice(&END);
+    let (entries, damages, _) = read(&archive);
+    assert_eq!((entries.len(), damages.len()), (1, 1));
+    assert_eq!(entries[0].0.header.path, b"found");
+    assert_eq!(
+        find_header(&archive[BLOCK + 1..]),
+        usize::try_from(entries[0].0.offset).ok().map(|at| at - BLOCK - 1)
+    );
+}

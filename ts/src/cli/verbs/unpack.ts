@@ -26,8 +26,9 @@ export class UnpackCommand extends StoreCommand {
       in conflict. \`--dry-run\` tells of all that beforehand, as far as it shows.
 
       Damage costs the entries that it hits, which are named; the rest is restored. A lost or damaged index is made anew
-      from its shard, with a note. Of a compressed shard that has an index only the pieces are read that hold what is
-      wanted; any other compressed archive is unpacked into a file without a name first, in TARGET.
+      from its shard, with a note; what lay where that is damaged too has no name any more, and is told by its place. Of a
+      compressed shard that has an index only the pieces are read that hold what is wanted; any other compressed archive is
+      unpacked into a file without a name first, in TARGET.
 
       SRC may be \`s3://BUCKET/PREFIX\`, or a tar there: what is wanted is asked for, and not the rest of its shard.
 
@@ -52,6 +53,10 @@ export class UnpackCommand extends StoreCommand {
     group: 'what',
     help: 'Read shards and entries, and compare them with their sums; unpack nothing',
   });
+  ignoreZeros = flag('--ignore-zeros', {
+    group: 'what',
+    help: 'Take archives in one file, one behind the other, for one; without it another one behind the end is an error',
+  });
   noOwner = flag('--no-owner', { group: 'how', help: 'Do not restore owner and group' });
   operands = operands('SRC [PATH…] TARGET', 1);
 
@@ -70,6 +75,7 @@ export class UnpackCommand extends StoreCommand {
       source,
       task,
       only: rest,
+      ignoreZeros: this.ignoreZeros,
       owner: !this.noOwner,
       store: this.store,
       environment: context.env,
