@@ -124,6 +124,10 @@ export interface StoresAddon {
   pack(options: NativePackOptions, access?: StoreAccess, requests?: StoreRequests): NativeJob;
   /** Unpacks from a URL, lists or verifies. */
   unpack(options: NativeUnpackOptions, access?: StoreAccess, requests?: StoreRequests): NativeJob;
+  /** Makes a manifest of what is below the URL that is the one source. */
+  manifest(options: NativeManifestOptions, access?: StoreAccess, requests?: StoreRequests): NativeJob;
+  /** Verifies what is below the URL that is the directory. */
+  verify(options: NativeVerifyOptions, access?: StoreAccess, requests?: StoreRequests): NativeJob;
   /** Removes what is old enough, or all that is there. */
   prune(options: NativePruneOptions): NativeJob;
   openFiles(options: NativeFilesOptions): NativeFiles;

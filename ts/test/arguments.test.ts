@@ -411,6 +411,7 @@ const CALLS: Record<string, Call> = {
     kinds: {
       ...RESOURCES,
       ...JOB,
+      ...REACHING,
       oneFileSystem: 'boolean',
       algorithms: 'algorithms',
       format: 'text jsonl',
@@ -498,6 +499,7 @@ const CALLS: Record<string, Call> = {
     kinds: {
       ...RESOURCES,
       ...JOB,
+      ...REACHING,
       manifests: 'manifests',
       directory: 'directory',
       exclude: 'patterns',
@@ -658,6 +660,7 @@ const CALLS: Record<string, Call> = {
       environment: 'environment',
       requests: 'requests',
       content: 'boolean',
+      exclude: 'patterns',
       spillDirectory: 'path',
     } satisfies Kinds<library.StoreCompareOptions>,
   },

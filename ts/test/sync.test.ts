@@ -636,6 +636,9 @@ it('compares two places, by sizes and by what is in them', async () => {
   ]);
   const whole = await compare('--content', '-i');
   expect([whole.code, whole.stdout.includes(' a\n')], whole.stderr).toEqual([1, true]);
+  // What rules exclude is looked at on neither side.
+  const some = await compare('-i', '--exclude', 'extra', '--exclude', '/d', '--exclude', 'on*');
+  expect([some.code, some.stdout], some.stderr).toEqual([0, '']);
   expect((await compare('--exit-zero')).code).toBe(0);
   server.objects.clear();
   for (const [key, text] of [

@@ -9,6 +9,7 @@
 )]
 
 pub mod event;
+pub mod manifests;
 pub mod options;
 pub mod report;
 pub mod shards;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bulkhaul_engine::FilterStyle;
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources;
 use bulkhaul_engine::sweep::limit::MaxDelete;
 use bulkhaul_engine::walk::start::Root;
+use bulkhaul_engine::{Algorithm, FilterStyle};
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
@@ -44,6 +44,12 @@ pub fn choice<T: Copy>(name: &str, text: Option<&str>, default: T, choices: &[(&
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
             format!("{name}: '{text}' is none of {}", words.join(", "))
         })
+}
+
+/// The algorithm of this name.
+pub fn algorithm(name: &str, text: &str) -> Result<Algorithm, String> {
+    let known = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
+    choice(name, Some(text), Algorithm::Blake3, &known)
 }
 
 /// Exclude rules into the engine's form.

@@ -7,14 +7,12 @@ mod compress;
 mod copy;
 mod doctor;
 mod list;
-mod manifest;
 mod partition;
 mod patch;
 mod remove;
-mod verify;
 
-use bulkhaul_engine::Algorithm;
 use bulkhaul_engine::walk::names::FilesFrom;
+pub use bulkhaul_job::manifests::{ManifestOptions, VerifyOptions, manifest_options, verify_options};
 use bulkhaul_job::options::{Filter, JsLimits, Tree, choice, filter, max_delete, paths, resources, roots};
 pub use bulkhaul_job::shards::{PackOptions, UnpackOptions, pack_options, unpack_options};
 use napi::bindgen_prelude::Buffer;
@@ -25,11 +23,9 @@ pub use self::compress::{CompressOptions, DecompressOptions, compress_options, d
 pub use self::copy::{CopyOptions, copy_options};
 pub use self::doctor::{JsAnswer, JsProbe, answer, probe};
 pub use self::list::{ListOptions, list_options};
-pub use self::manifest::{ManifestOptions, manifest_options};
 pub use self::partition::{PartitionOptions, partition_options};
 pub use self::patch::{PatchOptions, patch_options};
 pub use self::remove::{RemoveOptions, remove_options};
-pub use self::verify::{VerifyOptions, verify_options};
 
 /// A list of names.
 #[napi(object, object_to_js = false)]
@@ -46,11 +42,6 @@ fn files_from(given: NamesFrom, contents: bool) -> FilesFrom {
         nul: given.nul,
         contents: given.contents.unwrap_or(contents),
     }
-}
-
-fn algorithm(name: &str, text: &str) -> Result<Algorithm, String> {
-    let known = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
-    choice(name, Some(text), Algorithm::Blake3, &known)
 }
 
 fn hash_size(given: Option<i64>, default: u64) -> Result<u64, String> {

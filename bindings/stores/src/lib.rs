@@ -4,9 +4,10 @@ mod convert;
 mod files;
 
 use bulkhaul_engine::error::Refusal;
+use bulkhaul_job::manifests::{ManifestOptions, VerifyOptions, manifest_options, verify_options};
 use bulkhaul_job::shards::{PackOptions, UnpackOptions, pack_options, unpack_options};
 use bulkhaul_job::{Job, begin, refused};
-use bulkhaul_stores::{compare, files as stores, list, prune, shards, sync};
+use bulkhaul_stores::{compare, digests, files as stores, list, prune, shards, sync};
 use napi::Env;
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
@@ -59,6 +60,38 @@ pub fn unpack(
     let options = unpack_options(options).and_then(|options| Ok((options, convert::reach(access, requests)?)));
     let options = options.map_err(Refusal::Usage);
     begin(env, options.and_then(|(options, reach)| shards::unpack(options, reach)))
+}
+
+/// Checks the options and makes a job that makes a manifest of what is below a URL.
+#[napi]
+pub fn manifest(
+    env: Env,
+    options: ManifestOptions,
+    access: Option<StoreAccess>,
+    requests: Option<StoreRequests>,
+) -> Result<Job> {
+    let options = manifest_options(options).and_then(|options| Ok((options, convert::reach(access, requests)?)));
+    let options = options.map_err(Refusal::Usage);
+    begin(
+        env,
+        options.and_then(|(options, reach)| digests::manifest(options, reach)),
+    )
+}
+
+/// Checks the options and makes a job that verifies what is below a URL.
+#[napi]
+pub fn verify(
+    env: Env,
+    options: VerifyOptions,
+    access: Option<StoreAccess>,
+    requests: Option<StoreRequests>,
+) -> Result<Job> {
+    let options = verify_options(options).and_then(|options| Ok((options, convert::reach(access, requests)?)));
+    let options = options.map_err(Refusal::Usage);
+    begin(
+        env,
+        options.and_then(|(options, reach)| digests::verify(options, reach)),
+    )
 }
 
 /// Checks the options and makes a job that removes what is old enough, or all that is there.

@@ -293,7 +293,7 @@ impl Changes {
 }
 
 /// What `stat` says of an entry, and its extended attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// Bytes of content; 0 for what has none. Where sizes say nothing (/proc, /sys and their like) and the content was read,
     /// what there was.

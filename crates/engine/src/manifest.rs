@@ -9,6 +9,7 @@
 //! number of entries, but for inodes of which not all links have come yet.
 
 mod contents;
+mod elsewhere;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,15 +24,16 @@ use crate::bytes::output::Output;
 use crate::entry::{Changes, Details, Outcome};
 use crate::error::{Failure, Refusal};
 use crate::event::{EntryEvent, Event};
-use crate::job::desk::Desk;
+use crate::job::desk::{Desk, Phase};
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::records::entry::kind_of;
+use crate::records::ground::{Find, Ground};
 use crate::records::known::Known;
 use crate::records::manifest::{Making, Told};
 use crate::records::pieces::Pieces;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
-use crate::records::survey::Survey;
+use crate::records::survey::{self, Survey};
 use crate::report::Report;
 use crate::tree::in_use::InUse;
 use crate::tree::path::c_string;
@@ -104,6 +106,11 @@ impl Default for ManifestOptions {
 
 /// A job that makes a manifest. Checks the options; touches nothing.
 pub fn job(options: ManifestOptions) -> Result<Job, Refusal> {
+    job_of(options, None)
+}
+
+/// The same of files that lie where `find` says; what the one source says is for messages then.
+pub fn job_of(options: ManifestOptions, find: Option<Find>) -> Result<Job, Refusal> {
     let process = process::process();
     let staff = Staff::of(options.jobs, process.processors)?;
     if options.update.is_some() && (options.format != Format::Json || options.output.is_none()) {
@@ -116,6 +123,7 @@ pub fn job(options: ManifestOptions) -> Result<Job, Refusal> {
         filter: Selection::of(options.filter.as_ref())?,
         making: Making::new(options.format, &options.algorithms)?,
         mode: 0o666 & !process.umask,
+        find,
         options,
     };
     let resources = manifest.options.resources;
@@ -130,6 +138,8 @@ struct Manifest {
     filter: Selection,
     making: Making,
     mode: u32,
+    /// None: a walk finds all.
+    find: Option<Find>,
 }
 
 impl Manifest {
@@ -173,6 +183,26 @@ impl Manifest {
         }))
     }
 
+    /// What is where no walk gets.
+    fn elsewhere(&self, ground: &dyn Ground, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        let options = &self.options;
+        let workers = desk.counters.len();
+        desk.staff(workers);
+        desk.enter(Phase::Scanning);
+        let mut output = match &options.output {
+            Some(path) => Some(Output::create(path, self.mode, desk)?),
+            None => None,
+        };
+        let spill = options.spill_directory.as_deref();
+        let sorters = Sorters::new(spill, options.sort_memory, workers).counted(desk.steps());
+        let read = elsewhere::read(ground, &self.making, &self.filter, &sorters, desk);
+        let written = read.and_then(|mut sorted| {
+            desk.enter(Phase::Closing);
+            self.write(desk, (&sorters, &mut sorted), output.as_mut())
+        });
+        survey::close(output, written, desk)
+    }
+
     /// What the job has read, and an earlier run of it.
     fn pieces(&self, desk: &Arc<Desk>) -> Option<Pieces> {
         let options = &self.options;
@@ -187,7 +217,11 @@ impl Manifest {
 }
 
 impl Work for Manifest {
-    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+    fn run(mut self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        if let Some(find) = self.find.take() {
+            let ground = find(desk)?;
+            return self.elsewhere(&*ground, desk);
+        }
         let options = &self.options;
         let older = self.older(desk)?;
         let pieces = self.pieces(desk);

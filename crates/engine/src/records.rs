@@ -5,6 +5,7 @@
 pub mod entry;
 pub mod facts;
 pub mod gather;
+pub mod ground;
 pub mod intake;
 pub mod known;
 pub mod listfile;

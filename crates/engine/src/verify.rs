@@ -8,6 +8,7 @@
 //! followed. Memory does not grow with the number of entries, only with that of manifests.
 
 mod check;
+mod files;
 mod join;
 mod manifests;
 mod place;
@@ -17,14 +18,15 @@ use std::sync::Arc;
 
 use bulkhaul_formats::digest::{Algorithm, xxh64};
 use bulkhaul_formats::staging;
-use bulkhaul_sys::{self as sys, Follow, Identity, Kind, OwnedFd};
+use bulkhaul_sys::{self as sys, Follow, Identity, Kind};
 
 use self::check::Checker;
+use self::files::Source;
 use self::join::{Finding, Join, Pair, unlike};
 use self::manifests::Given;
 use self::place::place;
 use crate::bytes::stream::{descriptor_of, name_of};
-use crate::entry::{Changes, Outcome, Reason};
+use crate::entry::{Changes, Details, Outcome, Reason};
 use crate::error::{Failure, Refusal, describe};
 use crate::event::EntryEvent;
 use crate::job::desk::{Desk, Phase};
@@ -34,8 +36,10 @@ use crate::pool::window::in_order;
 use crate::records::entry::kind_of;
 use crate::records::facts::{FactFinder, Order, Wanted};
 use crate::records::gather::Gather;
+use crate::records::ground::{Find, Ground, Sight};
 use crate::records::pieces::Pieces;
-use crate::records::sort::{SORT_BYTES, Sorters};
+use crate::records::record::{Record, path_key};
+use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::report::{Durability, Report};
 use crate::tree::beneath::Beneath;
 use crate::tree::descriptors::Budget;
@@ -122,6 +126,11 @@ impl Default for VerifyOptions {
 
 /// A job that verifies. Checks the options; touches nothing.
 pub fn job(options: VerifyOptions) -> Result<Job, Refusal> {
+    job_of(options, None)
+}
+
+/// The same of files that lie where `find` says; what `directory` says is for messages then.
+pub fn job_of(options: VerifyOptions, find: Option<Find>) -> Result<Job, Refusal> {
     let staff = Staff::of(options.jobs, process::process().processors)?;
     if options.manifests.is_empty() {
         return Err(Refusal::Usage("no manifest is given".into()));
@@ -147,7 +156,13 @@ pub fn job(options: VerifyOptions) -> Result<Job, Refusal> {
             "filter: a verification has rules of rsync's style".into(),
         ));
     }
-    Job::new(staff.most(), Verify { options, staff, filter }).within(resources)
+    let verify = Verify {
+        options,
+        staff,
+        filter,
+        find,
+    };
+    Job::new(staff.most(), verify).within(resources)
 }
 
 /// One verification with its checked options.
@@ -155,37 +170,97 @@ struct Verify {
     options: VerifyOptions,
     staff: Staff,
     filter: Selection,
+    /// None: a walk finds all.
+    find: Option<Find>,
 }
 
 impl Work for Verify {
-    fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+    fn run(mut self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
+        let ground = self.find.take().map(|find| find(desk)).transpose()?;
         let options = &self.options;
         desk.enter(Phase::Scanning);
         let given = (&options.manifests[..], options.directory.as_deref());
         let Some((directory, given)) = place(given, &self.filter, desk)? else {
             return Ok(desk.report(Durability::None, 0, true));
         };
-        let base = open_directory_path(&directory, Follow::Yes)
-            .map_err(|errno| Refusal::NoSource(format!("{}: {}", show(&directory), describe(errno))))?;
+        let base;
+        let source = if let Some(ground) = &ground {
+            Source::Elsewhere(&**ground)
+        } else {
+            base = open_directory_path(&directory, Follow::Yes)
+                .map_err(|errno| Refusal::NoSource(format!("{}: {}", show(&directory), describe(errno))))?;
+            Source::Here(&base)
+        };
         let (budget, most, _) = Budget::share(desk.counters.len());
+        let workers = match source {
+            Source::Here(_) => self.staff.steady(most),
+            Source::Elsewhere(_) => desk.counters.len(),
+        };
+        desk.staff(workers);
+        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, workers);
+        let sorters = sorters.counted(desk.steps());
+        let Some(claims) = manifests::read(&given, options.algorithm, source, (desk, &sorters))? else {
+            return Ok(desk.report(Durability::None, workers, true));
+        };
+        let (sorted, scout) = match source {
+            Source::Here(_) => {
+                let (sorted, scout) = self.walked(&directory, (&budget, most), &sorters, desk)?;
+                (sorted, Some(scout))
+            }
+            Source::Elsewhere(ground) => (found(ground, &self.filter, &sorters, desk)?, None),
+        };
+        desk.staff(workers);
+        let all_kinds = claims.all_kinds;
+        let mut join = Join::new(claims, sorted, desk, &sorters);
+        let mut teller = Teller {
+            options,
+            given: &given,
+            filter: &self.filter,
+            desk,
+            directory: &directory,
+            all_kinds,
+            beneath: match source {
+                Source::Here(base) => Some(Beneath::new(base)),
+                Source::Elsewhere(_) => None,
+            },
+            in_use: None,
+            passed: None,
+        };
+        let finished = options.finished.as_deref();
+        let pieces = finished.map(|path| Pieces::open(path, (b"proofs", 0), &sorters, desk));
+        let told = all(options, &mut join, &mut teller, (source, workers), pieces.as_ref());
+        drop(scout);
+        let interrupted = desk.cancel.is_draining();
+        if let Some(pieces) = pieces {
+            pieces.close(told.is_ok() && !interrupted);
+        }
+        told?;
+        desk.enter(Phase::Closing);
+        Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
+    }
+}
+
+impl Verify {
+    /// What is below a directory, by its path, and who goes ahead meanwhile to see how much there is.
+    fn walked(
+        &self,
+        directory: &[u8],
+        (budget, most): (&Arc<Budget>, usize),
+        sorters: &Sorters,
+        desk: &Arc<Desk>,
+    ) -> Result<(Sorted, Scout), Refusal> {
+        let options = &self.options;
         let roots = [Root {
             path: if directory.is_empty() {
                 b".".to_vec()
             } else {
-                directory.clone()
+                directory.to_vec()
             },
             follow: true,
             contents: true,
             pin: None,
         }];
         let crew = self.staff.crew(&media(&roots), most);
-        let workers = self.staff.steady(most);
-        desk.staff(workers);
-        let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory / 2, workers);
-        let sorters = sorters.counted(desk.steps());
-        let Some(claims) = manifests::read(&given, options.algorithm, &base, (desk, &sorters))? else {
-            return Ok(desk.report(Durability::None, workers, true));
-        };
         // Of a part nobody can tell beforehand how much it is, but on the whole.
         let parts = options.sample.map_or(1, |sample| u64::from(sample.parts));
         let quick = options.quick;
@@ -215,36 +290,32 @@ impl Work for Verify {
             across: &[],
             desk,
             crew: &crew,
-            budget: &budget,
+            budget,
         };
         walk.run(Start::Roots(&roots), &gather);
-        let sorted = gather.sorted()?;
-        desk.staff(workers);
-        let all_kinds = claims.all_kinds;
-        let mut join = Join::new(claims, sorted, desk, &sorters);
-        let mut teller = Teller {
-            options,
-            given: &given,
-            filter: &self.filter,
-            desk,
-            directory: &directory,
-            all_kinds,
-            beneath: Beneath::new(&base),
-            in_use: None,
-            passed: None,
-        };
-        let finished = options.finished.as_deref();
-        let pieces = finished.map(|path| Pieces::open(path, (b"proofs", 0), &sorters, desk));
-        let told = all(options, &mut join, &mut teller, (&base, workers), pieces.as_ref());
-        drop(scout);
-        let interrupted = desk.cancel.is_draining();
-        if let Some(pieces) = pieces {
-            pieces.close(told.is_ok() && !interrupted);
-        }
-        told?;
-        desk.enter(Phase::Closing);
-        Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
+        Ok((gather.sorted()?, scout))
     }
+}
+
+/// What there is where no walk gets, by its path.
+fn found(ground: &dyn Ground, filter: &Selection, sorters: &Sorters, desk: &Desk) -> Result<Sorted, Refusal> {
+    let mut sorter = sorters.anew(1).sorter();
+    let (mut key, mut payload) = (Vec::new(), Vec::new());
+    ground.find(desk, filter, &mut |sight: Sight| {
+        let details = Details {
+            size: sight.size,
+            ..Details::default()
+        };
+        let record = Record {
+            failed: sight.failed,
+            details: Some(details),
+            ..Record::new(&sight.path, sight.kind)
+        };
+        record.encode(&mut payload);
+        path_key(&sight.path, &mut key);
+        sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
+    })?;
+    Sorted::merge(vec![sorter]).map_err(|errno| sorters.refusal(errno))
 }
 
 /// Says what became of each path: counts, failures, events.
@@ -256,7 +327,8 @@ struct Teller<'t> {
     /// As messages begin.
     directory: &'t [u8],
     all_kinds: bool,
-    beneath: Beneath<'t>,
+    /// None: nothing of what is there is used here.
+    beneath: Option<Beneath<'t>>,
     /// Looked up when it matters: some of it may have come meanwhile.
     in_use: Option<HashSet<Identity>>,
     /// A directory of which all is passed over, and why.
@@ -365,7 +437,8 @@ impl Teller<'_> {
             let led = |path: &Vec<u8>| sys::stat(sys::current_directory(), &c_string(path).ok()?, Follow::Yes).ok();
             paths.filter_map(|path| Some(led(path)?.id)).collect()
         });
-        !in_use.is_empty() && self.beneath.stat(path).is_ok_and(|stat| in_use.contains(&stat.id))
+        let Some(beneath) = &mut self.beneath else { return false };
+        !in_use.is_empty() && beneath.stat(path).is_ok_and(|stat| in_use.contains(&stat.id))
     }
 }
 
@@ -374,7 +447,7 @@ fn all(
     options: &VerifyOptions,
     join: &mut Join<'_>,
     teller: &mut Teller<'_>,
-    (base, workers): (&OwnedFd, usize),
+    (source, workers): (Source<'_>, usize),
     pieces: Option<&Pieces>,
 ) -> Result<(), Refusal> {
     let desk = teller.desk;
@@ -384,14 +457,14 @@ fn all(
             pair.leave_out();
         } else {
             let read = |path: &[u8]| !options.quick && options.sample.is_none_or(|sample| sample.has(path));
-            pair.judge(read);
+            pair.judge(read, |kind| source.keeps(kind));
         }
         let bytes = pair.unread();
         Ok(Some((pair, bytes)))
     };
     in_order(
         workers,
-        |index| Checker::new(base, (desk, &desk.counters[index]), pieces),
+        |index| Checker::new(source, (desk, &desk.counters[index]), pieces),
         next,
         Checker::check,
         |pair| {

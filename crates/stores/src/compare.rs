@@ -18,7 +18,7 @@ use bulkhaul_engine::job::{Job, Work};
 use bulkhaul_engine::pool::schedule::drive;
 use bulkhaul_engine::report::counters::Counters;
 use bulkhaul_engine::report::{Differences, Durability, Report};
-use bulkhaul_engine::tree::selection::Rules;
+use bulkhaul_engine::tree::selection::{Rules, Selection};
 
 use crate::join::{Broken, Join, Met};
 use crate::local::LocalOptions;
@@ -40,7 +40,7 @@ pub struct CompareOptions {
     pub right_config: Config,
     /// Contents are read where the sizes are equal.
     pub content: bool,
-    /// Exclude rules for a path.
+    /// Exclude rules; what they exclude is nowhere looked at.
     pub filter: Option<Rules>,
     /// Requests and parts.
     pub session: SessionOptions,
@@ -67,13 +67,19 @@ pub fn job(options: CompareOptions) -> Result<Job, Refusal> {
         0 => customary,
         jobs => jobs,
     };
-    let resources = options.resources;
-    Job::new(workers, Compare { options, places }).within(resources)
+    let (resources, selection) = (options.resources, Selection::of(options.filter.as_ref())?);
+    let compare = Compare {
+        options,
+        places,
+        selection,
+    };
+    Job::new(workers, compare).within(resources)
 }
 
 struct Compare {
     options: CompareOptions,
     places: [Location; 2],
+    selection: Selection,
 }
 
 impl Work for Compare {
@@ -95,6 +101,7 @@ impl Work for Compare {
         let join = Join::new(left.list(desk)?, right.list(desk)?, false);
         let run = Run {
             options,
+            selection: &self.selection,
             desk,
             sides: [&*left, &*right],
             walks: [&left, &right].map(|side| side.abilities().walks),
@@ -122,6 +129,7 @@ impl Work for Compare {
 /// What a comparison knows on its way.
 struct Run<'s> {
     options: &'s CompareOptions,
+    selection: &'s Selection,
     desk: &'s Arc<Desk>,
     sides: [&'s dyn Store; 2],
     /// A walk counts what it finds.
@@ -143,6 +151,10 @@ impl Run<'_> {
         let mut join = join.lock().unwrap_or_else(PoisonError::into_inner);
         while !self.desk.cancel.is_draining() {
             let (stopped, side) = match join.next() {
+                Ok(Some(met)) if self.is_excluded(&met) => {
+                    counters.excluded();
+                    continue;
+                }
                 Ok(Some(met)) => {
                     self.found([met.source.as_ref(), met.destination.as_ref()], counters);
                     return Some(met);
@@ -161,6 +173,14 @@ impl Run<'_> {
             }
         }
         None
+    }
+
+    /// Whether rules exclude a key; a walk has heeded them.
+    fn is_excluded(&self, met: &Met) -> bool {
+        met.source.as_ref().or(met.destination.as_ref()).is_some_and(|entry| {
+            let path = entry.key.strip_suffix(b"/").unwrap_or(&entry.key);
+            !entry.failed && self.selection.excludes_path(path, entry.kind)
+        })
     }
 
     fn found(&self, both: [Option<&Entry>; 2], counters: &Counters) {

@@ -1,9 +1,9 @@
 //! Object stores as entries and bytes, and what is done between them and local trees.
 //!
 //! ```text
-//! sync   compare   prune   list   files   shards   the operations: none runs another
-//!   ├── join ┘       └── sweep                 two listings side by side; what is to be removed
-//!   └────────────────┴── location              what a URL or a path names
+//! sync   compare   prune   list   digests   files   shards   the operations: none runs another
+//!   ├── join ┘       └── sweep                           two listings side by side; what is to be removed
+//!   └────────────────┴── location                        what a URL or a path names
 //!                 └── s3   azure   local   sftp   rclone   memory      one store each
 //!                     └──┬───┘       │      └──┬────┘        │
 //!                     objects        │     gathered   program    what HTTP has in common; what is told in another order; a child
@@ -21,6 +21,7 @@
 
 pub mod azure;
 pub mod compare;
+pub mod digests;
 pub mod files;
 pub mod gathered;
 mod join;

@@ -150,6 +150,14 @@ impl Location {
         }
     }
 
+    /// The same of a URL; a path is refused.
+    pub fn of_url(text: &[u8]) -> Result<Self, Refusal> {
+        match Self::parse(text)? {
+            Self::Local(_) => Err(Refusal::Usage("this is a path, and no URL".into())),
+            place => Ok(place),
+        }
+    }
+
     /// The store at this place.
     pub fn open(
         &self,

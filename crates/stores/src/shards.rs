@@ -36,7 +36,7 @@ pub struct Reach {
 
 /// A job that packs to a URL. Checks the options; asks and touches nothing.
 pub fn pack(options: PackOptions, reach: Reach) -> Result<Job, Refusal> {
-    let place = url(&options.destination)?;
+    let place = Location::of_url(&options.destination)?;
     let find = move |desk: &Arc<Desk>| -> Result<Arc<dyn Depot>, Refusal> {
         Ok(Arc::new(Rack::open(&place, &reach, Side::Destination(0), desk)?))
     };
@@ -45,7 +45,7 @@ pub fn pack(options: PackOptions, reach: Reach) -> Result<Job, Refusal> {
 
 /// A job that unpacks what is at a URL, lists or verifies it. Checks the options; asks and touches nothing.
 pub fn unpack(mut options: UnpackOptions, reach: Reach) -> Result<Job, Refusal> {
-    url(&options.archive)?;
+    Location::of_url(&options.archive)?;
     if options.jobs == 0 {
         options.jobs = JOBS;
     }
@@ -54,18 +54,10 @@ pub fn unpack(mut options: UnpackOptions, reach: Reach) -> Result<Job, Refusal> 
     unpack::job_from(options, Some(Box::new(find)))
 }
 
-fn url(text: &[u8]) -> Result<Location, Refusal> {
-    let place = Location::parse(text)?;
-    if let Location::Local(_) = place {
-        return Err(Refusal::Usage("this is a path, and no URL".into()));
-    }
-    Ok(place)
-}
-
 /// All shards below a URL, or the one file that it names.
 fn find(text: &[u8], reach: &Reach, desk: &Arc<Desk>) -> Result<Place, Refusal> {
     if let Some((above, name)) = split(text) {
-        let above = Rack::open(&url(above)?, reach, Side::Source, desk)?;
+        let above = Rack::open(&Location::of_url(above)?, reach, Side::Source, desk)?;
         if matches!(above.entry(name), Ok(Some(entry)) if entry.kind == Kind::File) {
             return Ok(Place {
                 only: Some(name.to_vec()),
@@ -74,7 +66,7 @@ fn find(text: &[u8], reach: &Reach, desk: &Arc<Desk>) -> Result<Place, Refusal> 
         }
     }
     Ok(Place {
-        shelf: Arc::new(Rack::open(&url(text)?, reach, Side::Source, desk)?),
+        shelf: Arc::new(Rack::open(&Location::of_url(text)?, reach, Side::Source, desk)?),
         only: None,
     })
 }

@@ -11,7 +11,6 @@ pub mod options;
 mod plan;
 mod state;
 
-use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -310,27 +309,9 @@ impl Run<'_> {
         if self.partition.as_ref().is_some_and(|wanted| !wanted.hold(key)) {
             return true;
         }
-        let (path, kind) = match key.strip_suffix(b"/") {
-            Some(path) => (path, Kind::Directory),
-            None => (key, Kind::File),
-        };
-        let mut start = 0;
-        loop {
-            let end = path[start..].iter().position(|byte| *byte == b'/').map(|at| start + at);
-            let (name, kind) = match end {
-                Some(end) => (&path[start..end], Kind::Directory),
-                None => (&path[start..], kind),
-            };
-            let above = path[..start].strip_suffix(b"/").unwrap_or(&path[..start]);
-            let parents = self.selection.parents(|| above.to_vec(), Vec::new, b"");
-            // A name with a NUL byte is matched by no rule.
-            if CString::new(name).is_ok_and(|name| self.selection.excludes(&parents, &name, kind)) {
-                return true;
-            }
-            match end {
-                Some(end) => start = end + 1,
-                None => return false,
-            }
+        match key.strip_suffix(b"/") {
+            Some(path) => self.selection.excludes_path(path, Kind::Directory),
+            None => self.selection.excludes_path(key, Kind::File),
         }
     }
 

@@ -279,7 +279,7 @@ export interface ManifestForm {
 }
 
 export interface NativeManifestOptions extends Resources, Selection, ManifestForm {
-  /** What it is of. */
+  /** What it is of; for the addon of stores one URL. */
   sources: NativeTree[];
   /** The file that the manifest goes to, whole or not at all. Default: only events. */
   output?: PathBytes;
@@ -377,7 +377,7 @@ export interface NativeUnpackOptions extends Resources {
 export interface NativeVerifyOptions extends Resources {
   /** Manifests, all of which hold; a directory stands for those below it, which their names tell. */
   manifests: PathBytes[];
-  /** Where the paths in them begin; of those below a directory, where it itself is taken to be. Default: each where its manifest lies. */
+  /** Where the paths in them begin, for the addon of stores a URL; of those below a directory, where it itself is taken to be. Default: each where its manifest lies. */
   directory?: PathBytes;
   /** Rules for names, in `rsync` style, about paths below the directory: what is excluded is neither verified nor extra. Default: everything is taken. */
   filter?: NativeFilter;
@@ -625,7 +625,7 @@ export interface NativeStoreCompareOptions extends Resources {
   requests?: StoreRequests;
   /** Contents are read on both sides, where the sizes are equal. Default false. */
   content?: boolean;
-  /** Rules for names of a path. Default: everything is taken. */
+  /** Rules for names, in `rsync` style: what they exclude is looked at on neither side. Default: everything is taken. */
   filter?: NativeFilter;
   /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;

@@ -3,9 +3,11 @@
  *
  * Comes in: paths and options; goes out: a running `Job`. The manifest goes to a file, or comes as `entry` events.
  */
+import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
 import type { NativeManifestOptions } from '../native/options.js';
-import { loadAddon } from '../native.js';
+import { loadAddon, loadStores } from '../native.js';
+import { isHere } from '../stores/urls.js';
 import {
   each,
   excluding,
@@ -25,18 +27,22 @@ import {
   trees,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching } from './places.js';
 
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
-export type MappedManifestOptions = Given<Omit<NativeManifestOptions, 'entryEvents' | 'finished'>> & JobOptions;
+export type MappedManifestOptions = Given<Omit<NativeManifestOptions, 'entryEvents' | 'finished'>> &
+  JobOptions &
+  Reaching;
 
 /** Options of `manifest`. */
 export interface ManifestOptions
   extends JobOptions,
+    Reaching,
     Omit<
       NativeManifestOptions,
       'sources' | 'filter' | 'output' | 'inUse' | 'finished' | 'spillDirectory' | 'entryEvents'
     > {
-  /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. */
+  /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. Or one URL, `s3://BUCKET/PREFIX`: what is below it, by names relative to it. */
   sources: PathLike | PathLike[];
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
@@ -51,6 +57,7 @@ export interface ManifestOptions
 const FIELDS: Fields<ManifestOptions> = {
   ...RESOURCES,
   ...JOB,
+  ...REACHING,
   oneFileSystem: SELECTION.oneFileSystem,
   ...MANIFEST,
   output: path,
@@ -91,6 +98,10 @@ export async function prepareManifest(options: MappedManifestOptions): Promise<P
   const {
     signal: _,
     journal: settings,
+    store,
+    credentials,
+    environment,
+    requests,
     dryRun,
     sources,
     filter,
@@ -100,11 +111,16 @@ export async function prepareManifest(options: MappedManifestOptions): Promise<P
     entries,
     ...rest
   } = options;
-  const journal = await journalFor('manifest', options);
+  const url = sources.map((source) => placeText(source.path, 'a source')).find((place) => !isHere(place));
+  if (url !== undefined && sources.length > 1) {
+    throw new BulkhaulError('USAGE', 'sources: of a URL a manifest is made by itself, not of several sources');
+  }
+  // What a store has is read anew each time.
+  const journal = url === undefined ? await journalFor('manifest', options) : undefined;
   const used = [...(inUse ?? []), ...(settings && !dryRun ? [settings.directory] : []), ...(journal?.files ?? [])];
   const native: NativeManifestOptions = {
     ...rest,
-    sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
+    sources: sources.map((source) => ({ ...source, path: pathBytes(plainPlace(placeText(source.path, 'a source'))) })),
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
@@ -112,5 +128,7 @@ export async function prepareManifest(options: MappedManifestOptions): Promise<P
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  return prepared(journal, async () => (await loadAddon()).manifest(native));
+  if (url === undefined) return prepared(journal, async () => (await loadAddon()).manifest(native));
+  const access = await accessTo(url, store, { environment, credentials });
+  return prepared(undefined, async () => (await loadStores()).manifest(native, access, requests));
 }

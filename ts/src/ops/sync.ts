@@ -359,6 +359,8 @@ export interface StoreCompareOptions
   right: PathLike;
   /** How stores are reached. Default: as `environment` says. */
   store?: StoreSettings;
+  /** Rules as rsync's --exclude: what `PATTERN` excludes is looked at on neither side, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
+  exclude?: PathLike[];
   /** A directory for temporary files without a name. Default: memory is used. */
   spillDirectory?: PathLike;
 }
@@ -374,6 +376,7 @@ const COMPARE_OPTIONS = record<StoreCompareOptions>(
     ...ASKING,
     requests: REQUESTS,
     content: boolean,
+    exclude: each(path),
     spillDirectory: path,
   },
   'left',
@@ -402,13 +405,14 @@ export function compareStores(options: StoreCompareOptions): Job {
     const [leftAccess, rightAccess] = await Promise.all(
       places.map((place) => accessTo(place, store, { environment, credentials })),
     );
-    const { spillDirectory, ...more } = rest;
+    const { exclude, spillDirectory, ...more } = rest;
     const native: NativeStoreCompareOptions = {
       ...more,
       left: pathBytes(places[0]),
       right: pathBytes(places[1]),
       ...(leftAccess && { leftAccess }),
       ...(rightAccess && { rightAccess }),
+      ...excluding(exclude?.map(pathBytes)),
       ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
       ...(entries !== undefined && { entryEvents: entries }),
     };

@@ -8,7 +8,8 @@ import { stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import type { NativeVerifyOptions } from '../native/options.js';
-import { type Addon, loadAddon, type NativeJob } from '../native.js';
+import { type Addon, loadAddon, loadStores, type NativeJob } from '../native.js';
+import { isHere } from '../stores/urls.js';
 import {
   boolean,
   count,
@@ -26,17 +27,19 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching } from './places.js';
 
 /** Options of `verify`. */
 export interface VerifyOptions
   extends JobOptions,
+    Reaching,
     Omit<
       NativeVerifyOptions,
       'manifests' | 'directory' | 'filter' | 'only' | 'inUse' | 'finished' | 'spillDirectory' | 'entryEvents'
     > {
   /** Manifests, all of which hold: lines of b3sum, sha256sum and their like, also in the form of BSD, hashdeep's, a bag's, and those of `manifest`. A directory stands for those that lie below it, by their names: `FILE.md5`, `SHA256SUMS`, `md5checksums.txt`, `manifest-sha512.txt` and the like. */
   manifests: PathLike | PathLike[];
-  /** Where the paths in them begin; of manifests below a directory, where that itself is taken to be. Default: each where its manifest lies. */
+  /** Where the paths in them begin, a path or a URL, `s3://BUCKET/PREFIX`; of manifests below a directory, where that itself is taken to be. Default: each where its manifest lies. */
   directory?: PathLike | undefined;
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. What is excluded is neither verified nor extra. Default: everything is taken. */
   exclude?: PathLike[];
@@ -53,6 +56,7 @@ export interface VerifyOptions
 const FIELDS: Fields<VerifyOptions> = {
   ...RESOURCES,
   ...JOB,
+  ...REACHING,
   manifests: paths,
   directory: path,
   exclude: each(path),
@@ -89,6 +93,10 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
   const {
     signal: _,
     journal: settings,
+    store,
+    credentials,
+    environment,
+    requests,
     dryRun,
     manifests,
     directory,
@@ -100,13 +108,19 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     entries,
     ...rest
   } = options;
+  const place = directory === undefined ? undefined : plainPlace(placeText(directory, 'the directory'));
+  const url = place !== undefined && !isHere(place) ? place : undefined;
+  if (url !== undefined && repairFrom !== undefined) {
+    throw new BulkhaulError('USAGE', 'repairFrom: what is at a URL is not repaired; sync brings over what differs');
+  }
   const repair = repairFrom === undefined ? undefined : await repairOf(options, pathText(repairFrom, 'the copy'));
-  const journal = await journalFor('verify', options);
+  // What a store has is read anew each time.
+  const journal = url === undefined ? await journalFor('verify', options) : undefined;
   const used = [...(inUse ?? []), ...(settings && !dryRun ? [settings.directory] : [])];
   const native: NativeVerifyOptions = {
     ...rest,
     manifests: [manifests].flat().map((path) => pathBytes(pathText(path, 'a manifest'))),
-    ...(directory !== undefined && { directory: pathBytes(pathText(directory, 'the directory')) }),
+    ...(place !== undefined && { directory: pathBytes(place) }),
     ...(only && { only: only.map(pathBytes) }),
     ...excluding(exclude?.map(pathBytes)),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
@@ -114,6 +128,10 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
+  if (url !== undefined) {
+    const access = await accessTo(url, store, { environment, credentials });
+    return prepared(undefined, async () => (await loadStores()).verify(native, access, requests));
+  }
   return prepared(journal, async () => {
     const addon = await loadAddon();
     return repair === undefined ? addon.verify(native) : repairing(addon, native, repair);

@@ -6,14 +6,13 @@ use bulkhaul_engine::copy::options::{
 };
 use bulkhaul_engine::records::sort::SORT_BYTES;
 use bulkhaul_engine::report::Durability;
+use bulkhaul_job::manifests::format;
+use bulkhaul_job::options::algorithm;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
 use super::compress::{archive_format, bytes};
-use super::manifest::format;
-use super::{
-    Filter, JsLimits, NamesFrom, algorithm, choice, files_from, filter, hash_size, max_delete, paths, resources,
-};
+use super::{Filter, JsLimits, NamesFrom, choice, files_from, filter, hash_size, max_delete, paths, resources};
 
 /// One source argument.
 #[napi(object, object_to_js = false)]

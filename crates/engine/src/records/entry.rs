@@ -84,19 +84,24 @@ const KINDS: [Kind; 7] = [
 ];
 const LINKS: u8 = 1;
 const TARGET: u8 = 1 << 1;
-const TIMES: u8 = 1 << 2;
+const MTIME: u8 = 1 << 2;
 const KIND: u8 = 1 << 3;
 const SIZE: u8 = 1 << 4;
+const CTIME: u8 = 1 << 5;
+const MODE: u8 = 1 << 6;
+const OWNER: u8 = 1 << 7;
 
-/// Writes all of an entry but its path into `bytes`, behind what is there. Of its times both are known, or none; of mode and
-/// owners what is not known counts as 0.
+/// Writes all of an entry but its path into `bytes`, behind what is there. Of its owners both are known, or none.
 pub fn encode(entry: &Entry, links: Option<Links>, bytes: &mut Vec<u8>) {
     let kind = KINDS.iter().position(|kind| entry.kind == Some(*kind)).unwrap_or(0);
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     bytes.push(
         flag(links.is_some(), LINKS)
             | flag(entry.target.is_some(), TARGET)
-            | flag(entry.mtime.is_some(), TIMES)
+            | flag(entry.mtime.is_some(), MTIME)
+            | flag(entry.ctime.is_some(), CTIME)
+            | flag(entry.mode.is_some(), MODE)
+            | flag(entry.uid.is_some(), OWNER)
             | flag(entry.kind.is_some(), KIND)
             | flag(entry.size.is_some(), SIZE),
     );
@@ -135,11 +140,11 @@ pub fn decode(path: &[u8], bytes: &[u8]) -> Option<Found> {
     let mut entry = Entry {
         kind: known(KIND).then_some(kind),
         size: Some(u64::from_le_bytes(*take(rest)?)).filter(|_| known(SIZE)),
-        mtime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known(TIMES)),
-        ctime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known(TIMES)),
-        mode: Some(u32::from_le_bytes(*take(rest)?)),
-        uid: Some(u32::from_le_bytes(*take(rest)?)),
-        gid: Some(u32::from_le_bytes(*take(rest)?)),
+        mtime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known(MTIME)),
+        ctime: Some(i128::from_le_bytes(*take(rest)?)).filter(|_| known(CTIME)),
+        mode: Some(u32::from_le_bytes(*take(rest)?)).filter(|_| known(MODE)),
+        uid: Some(u32::from_le_bytes(*take(rest)?)).filter(|_| known(OWNER)),
+        gid: Some(u32::from_le_bytes(*take(rest)?)).filter(|_| known(OWNER)),
         ..Entry::new(path.to_vec(), Vec::new())
     };
     let links = if known(LINKS) {

@@ -90,16 +90,21 @@ impl Survey<'_> {
             desk.enter(Phase::Closing);
             write(&sorters, &mut sorted, output.as_mut())
         });
-        let mut interrupted = desk.cancel.is_draining();
-        match (output, &written) {
-            (Some(output), Ok(())) if !interrupted => {
-                let _syncing = desk.syncing();
-                interrupted = !output.finish()?;
-            }
-            (Some(output), _) => output.discard()?,
-            (None, _) => {}
-        }
-        written?;
-        Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
+        close(output, written, desk)
     }
+}
+
+/// Ends what is written: it appears when it is whole, and not at all otherwise.
+pub fn close(output: Option<Output>, written: Result<(), Refusal>, desk: &Desk) -> Result<Report, Refusal> {
+    let mut interrupted = desk.cancel.is_draining();
+    match (output, &written) {
+        (Some(output), Ok(())) if !interrupted => {
+            let _syncing = desk.syncing();
+            interrupted = !output.finish()?;
+        }
+        (Some(output), _) => output.discard()?,
+        (None, _) => {}
+    }
+    written?;
+    Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
 }

@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::Entry;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Stat};
 
+use super::files::{Files, Source};
 use super::join::{Finding, Pair, unlike};
 use super::manifests::Claim;
 use crate::bytes::digests::digests;
@@ -18,11 +19,10 @@ use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::records::pieces::{Piece, Pieces, is_settled};
 use crate::report::counters::Counters;
-use crate::tree::beneath::Beneath;
 
-/// Reads files below a directory.
+/// Reads files.
 pub(super) struct Checker<'c> {
-    beneath: Beneath<'c>,
+    files: Files<'c>,
     desk: &'c Desk,
     counters: &'c Counters,
     /// What the job has proved, and an earlier run of it.
@@ -34,12 +34,12 @@ pub(super) struct Checker<'c> {
 
 impl<'c> Checker<'c> {
     pub(super) fn new(
-        base: &'c OwnedFd,
+        source: Source<'c>,
         (desk, counters): (&'c Desk, &'c Counters),
         pieces: Option<&'c Pieces>,
     ) -> Self {
         Self {
-            beneath: Beneath::new(base),
+            files: source.files(),
             desk,
             counters,
             pieces,
@@ -50,7 +50,8 @@ impl<'c> Checker<'c> {
 
     pub(super) fn check(&mut self, pair: &mut Pair) {
         let Some(claim) = &pair.claim else { return };
-        let answer = catch_unwind(AssertUnwindSafe(|| self.read(claim)));
+        let size = pair.found.as_ref().map_or(0, |found| found.size);
+        let answer = catch_unwind(AssertUnwindSafe(|| self.read(claim, size)));
         pair.finding = match answer.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into())) {
             Ok(finding) => finding,
             // Given up on the way: nobody knows.
@@ -59,9 +60,24 @@ impl<'c> Checker<'c> {
         };
     }
 
-    fn read(&mut self, Claim { entry, place }: &Claim) -> Result<Finding, Stopped> {
+    fn read(&mut self, claim: &Claim, size: u64) -> Result<Finding, Stopped> {
+        let algorithms: Vec<Algorithm> = claim.entry.digests.iter().map(Digest::algorithm).collect();
+        if self.hashers.0 != algorithms {
+            self.hashers = (algorithms.clone(), Hashers::new(&algorithms));
+        }
+        let run = (self.desk, self.counters);
+        let Files::Here(beneath) = &mut self.files else {
+            let read = (&claim.entry.path[..], size);
+            let made = self.files.digests(read, &mut self.hashers.1, run, &mut self.buffer)?;
+            if let Some(finding) = differs(claim, &made) {
+                return Ok(finding);
+            }
+            self.counters.verified(size, 0);
+            return Ok(Finding::Same);
+        };
+        let entry = &claim.entry;
         let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
-        let file = self.beneath.open(&entry.path).map_err(|errno| match errno {
+        let file = beneath.open(&entry.path).map_err(|errno| match errno {
             // It was a file when it was listed.
             Errno::LOOP | Errno::NOTDIR => Fault::changed(Operation::Open),
             errno => fault(Operation::Open, errno),
@@ -78,20 +94,13 @@ impl<'c> Checker<'c> {
             self.counters.resumed(stat.size);
             return Ok(Finding::Same);
         }
-        let algorithms: Vec<Algorithm> = entry.digests.iter().map(Digest::algorithm).collect();
-        if self.hashers.0 != algorithms {
-            self.hashers = (algorithms.clone(), Hashers::new(&algorithms));
-        }
         // What is in memory says nothing of the medium.
         let from_cache = forget(file.as_fd(), stat.size);
-        let run = (self.desk, self.counters);
         let (made, bytes) = digests((file.as_fd(), &stat), &mut self.hashers.1, run, &mut self.buffer)?;
         // The pages are of no use to anybody: leave the cache to others.
         forget(file.as_fd(), bytes);
-        if let Some(wrong) = entry.digests.iter().find(|digest| !made.contains(digest)) {
-            let algorithm = wrong.algorithm();
-            let what = format!("its content is not that of {place}, by its {algorithm} digest");
-            return Ok(unlike("mismatch", what));
+        if let Some(finding) = differs(claim, &made) {
+            return Ok(finding);
         }
         self.counters.verified(bytes, from_cache);
         if let (Some(pieces), Some(piece)) = (self.pieces, &piece)
@@ -102,6 +111,14 @@ impl<'c> Checker<'c> {
         }
         Ok(Finding::Same)
     }
+}
+
+/// What is wrong where a file does not have the digests that a manifest says.
+fn differs(Claim { entry, place }: &Claim, made: &[Digest]) -> Option<Finding> {
+    let wrong = entry.digests.iter().find(|digest| !made.contains(digest))?;
+    let algorithm = wrong.algorithm();
+    let what = format!("its content is not that of {place}, by its {algorithm} digest");
+    Some(unlike("mismatch", what))
 }
 
 /// That a file has the content that a manifest says.

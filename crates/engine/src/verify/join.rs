@@ -18,6 +18,8 @@ pub(super) struct Pair {
     pub(super) found: Option<Found>,
     /// Something above it could not be listed.
     unknown: bool,
+    /// Something that a manifest names lies in it.
+    holds: bool,
     pub(super) finding: Finding,
 }
 
@@ -38,11 +40,12 @@ pub(super) enum Finding {
 }
 
 impl Pair {
-    fn new(claim: Option<Claim>, found: Option<Found>, unknown: bool) -> Self {
+    fn new(claim: Option<Claim>, found: Option<Found>, (unknown, holds): (bool, bool)) -> Self {
         Self {
             claim,
             found,
             unknown,
+            holds,
             finding: Finding::Same,
         }
     }
@@ -70,11 +73,14 @@ impl Pair {
         found.map(|found| found.size)
     }
 
-    /// As far as it can be told without content; `read`: whether that of a path is to be read.
-    pub(super) fn judge(&mut self, read: impl FnOnce(&[u8]) -> bool) {
+    /// As far as it can be told without content; `read`: whether that of a path is to be read; `keeps`: whether there can be an
+    /// entry of a kind at all.
+    pub(super) fn judge(&mut self, read: impl FnOnce(&[u8]) -> bool, keeps: impl FnOnce(Kind) -> bool) {
         self.finding = match (&self.claim, &self.found) {
             (_, Some(found)) if found.failed => Finding::Failed,
+            (None, _) if self.holds => Finding::Same,
             (None, _) => Finding::Extra,
+            (Some(claim), None) if !keeps(kind_of(&claim.entry)) => Finding::Skipped(Reason::NotAFile),
             (Some(_), None) if self.unknown => Finding::Skipped(Reason::NotCompared),
             (Some(claim), None) => unlike("missing", format!("it is missing, and {} names it", claim.place)),
             (Some(claim), Some(found)) => judged(claim, found, read),
@@ -217,7 +223,16 @@ impl<'j> Join<'j> {
             self.failed = Some(found.path.clone());
         }
         let unknown = claim.as_ref().is_some_and(|claim| self.is_unknown(&claim.entry.path));
-        Ok(Some(Pair::new(claim, found, unknown)))
+        // What a store has below a directory is all that says that there is one.
+        let holds = found.as_ref().is_some_and(|found| self.is_next_in(found));
+        Ok(Some(Pair::new(claim, found, (unknown, holds))))
+    }
+
+    /// Whether the next entry that manifests name lies in this one.
+    fn is_next_in(&self, found: &Found) -> bool {
+        let next = self.claim.as_ref().map(|(_, claim)| &claim.entry.path[..]);
+        let below = next.and_then(|next| next.strip_prefix(&found.path[..]));
+        found.kind == Kind::Directory && below.is_some_and(|below| below.starts_with(b"/"))
     }
 
     fn is_unknown(&self, path: &[u8]) -> bool {

@@ -8,9 +8,9 @@ use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::{
     Entry, Format, Listed, ManifestError, Merge, Problem, Reader, Recognised, bare, inside, recognise,
 };
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
+use bulkhaul_sys::{Errno, Kind};
 
-use crate::bytes::digests::digests;
+use super::files::Source;
 use crate::bytes::stream::name_of;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::error::Refusal;
@@ -19,7 +19,6 @@ use crate::records::entry;
 use crate::records::listfile::ListFile;
 use crate::records::record::path_key;
 use crate::records::sort::{Sorted, Sorter, Sorters};
-use crate::tree::beneath::Beneath;
 
 /// One of these may have made a digest of 64 hexadecimal digits.
 const TWO: [Algorithm; 2] = [Algorithm::Blake3, Algorithm::Sha256];
@@ -62,10 +61,10 @@ struct Lines {
 }
 
 /// Reads manifests to their ends. `None`: the run is to stop.
-pub fn read(
+pub(super) fn read(
     given: &[Given],
     algorithm: Option<Algorithm>,
-    base: &OwnedFd,
+    source: Source<'_>,
     (desk, sorters): (&Desk, &Sorters),
 ) -> Result<Option<Claims>, Refusal> {
     let mut sorter = sorters.sorter();
@@ -85,7 +84,7 @@ pub fn read(
         let expected = algorithm.or(recognised.named);
         let way = Way {
             prefix: &one.prefix,
-            slashes: is_of_windows((&recognised, expected), &head, &one.prefix, base),
+            slashes: is_of_windows((&recognised, expected), &head, &one.prefix, source),
         };
         if way.slashes {
             desk.note("backslashes", || {
@@ -96,7 +95,7 @@ pub fn read(
         // What is read for this is read twice: where its name tells the algorithm, a few files of all manifests are enough.
         let mut own = ENOUGH_BYTES;
         let budget = if expected.is_some() { &mut left } else { &mut own };
-        let told = tell_apart((&recognised, expected), &head, way, (base, desk), budget);
+        let told = tell_apart((&recognised, expected), &head, way, (source, desk), budget);
         if desk.cancel.is_draining() {
             return Ok(None);
         }
@@ -271,11 +270,11 @@ fn is_of_windows(
     (recognised, expected): (&Recognised, Option<Algorithm>),
     head: &[u8],
     prefix: &[u8],
-    base: &OwnedFd,
+    source: Source<'_>,
 ) -> bool {
     let (as_it_is, slashed) = (Way { prefix, slashes: false }, Way { prefix, slashes: true });
-    let mut beneath = Beneath::new(base);
-    let mut is_there = |way: Way<'_>, path: &[u8]| way.path(path).is_ok_and(|path| beneath.stat(&path).is_ok());
+    let mut files = source.files();
+    let mut is_there = |way: Way<'_>, path: &[u8]| way.path(path).is_ok_and(|path| files.look(&path).is_some());
     let algorithm = expected.or(recognised.algorithms.first().copied());
     let mut reader = Reader::new(recognised.format, algorithm);
     let listed = reader.read(head).take(LOOKED_AT).filter_map(Result::ok);
@@ -306,7 +305,7 @@ fn tell_apart(
     (recognised, expected): (&Recognised, Option<Algorithm>),
     head: &[u8],
     way: Way<'_>,
-    (base, desk): (&OwnedFd, &Desk),
+    (source, desk): (Source<'_>, &Desk),
     budget: &mut u64,
 ) -> Told {
     if !recognised.algorithms.iter().any(|algorithm| TWO.contains(algorithm)) {
@@ -316,14 +315,14 @@ fn tell_apart(
     if expected.is_some_and(|expected| !TWO.contains(&expected)) {
         return Told::Nothing;
     }
-    let mut beneath = Beneath::new(base);
+    let mut there = source.files();
     let mut reader = Reader::new(recognised.format, Some(Algorithm::Blake3));
     let listed = reader.read(head).take(LOOKED_AT).filter_map(Result::ok);
     let mut files: Vec<(u64, Vec<u8>, Digest)> = listed
         .filter_map(|Listed { entry, .. }| {
             let path = way.path(&entry.path).ok()?;
-            let stat = beneath.stat(&path).ok().filter(|stat| stat.kind == Kind::File)?;
-            Some((stat.size, path, *entry.digest(Algorithm::Blake3)?))
+            let (_, size) = there.look(&path).filter(|(kind, _)| *kind == Kind::File)?;
+            Some((size, path, *entry.digest(Algorithm::Blake3)?))
         })
         .collect();
     files.sort();
@@ -338,10 +337,8 @@ fn tell_apart(
         }
         first = false;
         *budget = budget.saturating_sub(*size);
-        let Ok(file) = beneath.open(path) else { continue };
-        let Ok(stat) = sys::stat_fd(file.as_fd()) else { continue };
         let run = (desk, &desk.counters[0]);
-        let Ok((made, _)) = digests((file.as_fd(), &stat), &mut hashers, run, &mut buffer) else {
+        let Ok(made) = there.digests((path, *size), &mut hashers, run, &mut buffer) else {
             continue;
         };
         if let Some(like) = made.iter().find(|made| made.bytes() == digest.bytes()) {

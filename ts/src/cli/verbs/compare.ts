@@ -142,13 +142,13 @@ export class CompareCommand extends StoreCommand {
       ...{ '--list-a': this.listA, '--list-b': this.listB, '--output': this.output !== undefined },
       ...{ '--metadata': this.metadata, '--xattrs': this.xattrs, '--one-file-system': this.oneFileSystem },
       ...{ '--hash-size': this.hashSize !== undefined, '--full-hash': this.fullHash },
-      '--exclude and --include': this.rules.length > 0,
     };
     const given = Object.entries(unfit).find(([, given]) => given)?.[0];
     if (given !== undefined) throw new BulkhaulError('USAGE', `${given} does not go with a URL`);
     const { compareStores } = await import('../../ops/sync.js');
     const wanted = (settings.json || settings.verbose) && !settings.quiet;
-    const options = { left, right, content: this.content, environment: context.env, store: this.store };
+    const exclude = await this.patterns(this.rules);
+    const options = { left, right, content: this.content, exclude, environment: context.env, store: this.store };
     const spill = spillDirectory(context.env);
     const report = await runJob(
       () => compareStores({ ...options, spillDirectory: spill, ...this.resources, entries: wanted }),

@@ -1,14 +1,15 @@
 /** `bulkhaul manifest`: trees in, one manifest out, on standard output or into a file. */
 import { BulkhaulError } from '../../error.js';
 import type { ManifestOptions } from '../../ops/manifest.js';
-import { VerbCommand } from '../base.js';
+import { isUrl } from '../../stores/urls.js';
 import { ALGORITHMS, algorithmOf, FORMATS } from '../digests.js';
 import { choice, flag, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
+import { StoreCommand } from '../stores.js';
 import { refuseElsewhere } from '../values.js';
 
-export class ManifestCommand extends VerbCommand {
+export class ManifestCommand extends StoreCommand {
   static override readonly idle = {
     '--dry-run': 'nothing but the manifest is written',
     '--verbose': 'the manifest has a line for each entry',
@@ -38,6 +39,10 @@ export class ManifestCommand extends VerbCommand {
       A run that was interrupted or killed is gone on with by the same command, or \`resume\`: what it has read is not read
       again where size, time of modification and time of change are as they were (\`--no-journal\`: all is read).
 
+      SRC may be one URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another: what is below it, by names relative to it, as
+      for \`SRC/\`. Each object is read whole, whatever sum its store has of it. A name that no path stands for (with empty
+      parts, \`.\` or \`..\`) is an error; what marks a directory is no file, and is counted. \`--update\` is for paths.
+
       Exit codes: 0 complete, 1 \`--update\` found content that changed behind its times, 2 usage or nothing begun, 23 some files are missing, could not be read or written down, 24
       some vanished or changed meanwhile, 130 interrupted.
     `,
@@ -49,6 +54,7 @@ export class ManifestCommand extends VerbCommand {
         '$0 manifest --format jsonl --algorithm blake3 --algorithm md5 -o photos.jsonl photos',
       ],
       ['Bring it up to date', '$0 manifest --update --format jsonl -o photos.jsonl photos'],
+      ['Of what is in a bucket', '$0 manifest -o photos.b3 s3://archive/photos'],
       ['Of a bag', '$0 manifest --format bagit -o bag/manifest-sha512.txt bag/data'],
     ],
   });
@@ -86,7 +92,8 @@ export class ManifestCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
-    refuseElsewhere('manifest', this.operands);
+    if (this.operands.some(isUrl)) this.#refuseForUrls();
+    else refuseElsewhere('manifest', this.operands);
     if (this.full && !this.update) throw new BulkhaulError('USAGE', '--full goes with --update');
     if (this.update && (this.format !== 'jsonl' || this.output === undefined || this.output === '-')) {
       throw new BulkhaulError('USAGE', '--update needs --format jsonl, which has times to go by, and --output FILE');
@@ -104,6 +111,7 @@ export class ManifestCommand extends VerbCommand {
       ...this.inUse,
       ...this.resources,
       ...this.journaled,
+      ...(this.operands.some(isUrl) && { store: this.store, environment: context.env }),
     };
     const { manifest } = await import('../../ops/manifest.js');
     const target = output ?? (settings.json ? undefined : '/dev/stdout');
@@ -117,5 +125,16 @@ export class ManifestCommand extends VerbCommand {
       context.stderr.write(manifestSummary(report));
     }
     return report.exitCode;
+  }
+
+  #refuseForUrls(): void {
+    this.refuseHosts('manifest', this.operands);
+    if (this.operands.length > 1) throw new BulkhaulError('USAGE', 'a manifest is made of one URL at a time');
+    for (const [given, name] of [
+      [this.update, '--update'],
+      [this.oneFileSystem, '--one-file-system'],
+    ] as const) {
+      if (given) throw new BulkhaulError('USAGE', `${name} does not go with a URL`);
+    }
   }
 }

@@ -4,13 +4,14 @@ import type { Event } from '../../events.js';
 import type { Part } from '../../journal/scrub.js';
 import { display } from '../../names.js';
 import type { VerifyOptions } from '../../ops/verify.js';
+import { isUrl } from '../../stores/urls.js';
 import { ExitCode } from '../../verdict.js';
-import { VerbCommand } from '../base.js';
 import { ALGORITHMS, algorithmOf } from '../digests.js';
 import { needed } from '../jobs.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
+import { StoreCommand } from '../stores.js';
 import { refuseElsewhere } from '../values.js';
 
 /** The parts that `N%` makes of all. */
@@ -23,7 +24,7 @@ function partsOf(text: string, option: string): number {
   return Math.ceil(100 / percent);
 }
 
-export class VerifyCommand extends VerbCommand {
+export class VerifyCommand extends StoreCommand {
   static override readonly idle = {
     '--dry-run': 'a verification changes nothing; --quick reads no content',
     '--verbose': 'whatever is not as it should be has a line',
@@ -53,6 +54,9 @@ export class VerifyCommand extends VerbCommand {
       again where size, time of modification and time of change are as they were (\`--no-journal\`: all is read). A run that
       came to its end is no such thing: the next one reads all.
 
+      DIR may be a URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another: each object is read whole, whatever sum its
+      store has of it, and each time anew. What a store has no place for, directories and symlinks, is not missing there.
+
       Exit codes: 0 all is as it should be, 1 something is mismatched, missing, extra or of another kind, 2 usage or
       nothing begun, also where a MANIFEST is refused (nothing in it, a line that is none, a path that is absolute or has
       \`..\`, lines that disagree), with the number of the line, 23 MANIFEST or DIR does not exist, or something could not be
@@ -61,6 +65,7 @@ export class VerifyCommand extends VerbCommand {
     examples: [
       ['Is every byte still there?', '$0 verify photos/BLAKE3SUMS'],
       ['A copy, by the manifest of its source', '$0 verify --in /mnt/archive photos/BLAKE3SUMS'],
+      ['What is in a bucket, by the manifest of what was sent there', '$0 verify --in s3://archive/photos photos.b3'],
       ['What was delivered with many manifests, each beside its files', '$0 verify delivery'],
       ['Each night a twentieth of all', '$0 verify --sample 5% photos/BLAKE3SUMS'],
       ['Repair what is damaged', '$0 verify --in photos --repair-from /mnt/archive photos/BLAKE3SUMS'],
@@ -95,7 +100,13 @@ export class VerifyCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
+    if (this.operands.some(isUrl)) {
+      const what = 'a MANIFEST is a file of this machine (sync brings it here); --in URL says where its paths begin';
+      throw new BulkhaulError('USAGE', what);
+    }
     refuseElsewhere('verify', this.operands);
+    const url = this.directory !== undefined && isUrl(this.directory);
+    if (this.directory !== undefined && !url) this.refuseHosts('verify', [this.directory]);
     if (this.operands.includes('-') && this.directory === undefined) {
       throw new BulkhaulError(
         'USAGE',
@@ -118,6 +129,7 @@ export class VerifyCommand extends VerbCommand {
       ...this.inUse,
       ...this.resources,
       ...this.journaled,
+      ...(url && { store: this.store, environment: context.env }),
     };
     const scrub = this.sample === undefined ? undefined : await this.#scrub(this.sample, options);
     const { verify } = await import('../../ops/verify.js');

@@ -1,11 +1,12 @@
-//! Options of a manifest.
+//! Options of manifests and of verifications, which are about paths, or about stores: one function each into the engine's form.
 
 use bulkhaul_engine::ManifestFormat as Format;
 use bulkhaul_engine::manifest::{self, Update};
+use bulkhaul_engine::verify;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{Filter, JsLimits, Tree, algorithm, choice, filter, paths, resources, roots};
+use crate::options::{Filter, JsLimits, Tree, algorithm, choice, filter, paths, resources, roots};
 
 /// A manifest, as asked for.
 #[napi(object, object_to_js = false)]
@@ -28,7 +29,8 @@ pub struct ManifestOptions {
     pub entry_events: Option<bool>,
 }
 
-pub(super) fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
+/// How a manifest is written. The error names the option.
+pub fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
     let known = [
         ("sums", Format::Sums),
         ("jsonl", Format::Json),
@@ -60,6 +62,59 @@ pub fn manifest_options(given: ManifestOptions) -> Result<manifest::ManifestOpti
             default.update,
             &[("changed", Some(Update::Changed)), ("full", Some(Update::Full))],
         )?,
+        in_use: given.in_use.map(paths).unwrap_or_default(),
+        finished: given.finished.map(Vec::from),
+        spill_directory: given.spill_directory.map(Vec::from),
+        jobs: given.jobs.map_or(default.jobs, |n| n as usize),
+        resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
+        entry_events: given.entry_events.unwrap_or(default.entry_events),
+        ..default
+    })
+}
+
+/// A part of the files.
+#[napi(object, object_to_js = false)]
+pub struct VerifySample {
+    pub part: u32,
+    pub parts: u32,
+}
+
+/// A verification, as asked for.
+#[napi(object, object_to_js = false)]
+pub struct VerifyOptions {
+    pub manifests: Vec<Buffer>,
+    pub directory: Option<Buffer>,
+    pub filter: Option<Filter>,
+    pub algorithm: Option<String>,
+    pub only: Option<Vec<Buffer>>,
+    pub extra: Option<bool>,
+    pub quick: Option<bool>,
+    pub sample: Option<VerifySample>,
+    pub in_use: Option<Vec<Buffer>>,
+    pub finished: Option<Buffer>,
+    pub spill_directory: Option<Buffer>,
+    pub jobs: Option<u32>,
+    pub limits: Option<JsLimits>,
+    pub nice: Option<i32>,
+    pub ionice: Option<String>,
+    pub entry_events: Option<bool>,
+}
+
+/// Options into the engine's form. The error names the option.
+pub fn verify_options(given: VerifyOptions) -> Result<verify::VerifyOptions, String> {
+    let default = verify::VerifyOptions::default();
+    let told = given.algorithm.as_deref();
+    Ok(verify::VerifyOptions {
+        manifests: paths(given.manifests),
+        directory: given.directory.map(Vec::from),
+        filter: given.filter.map(filter).transpose()?,
+        algorithm: told.map(|name| algorithm("algorithm", name)).transpose()?,
+        only: given.only.map(|only| paths(only).into_iter().collect()),
+        extra: given.extra.unwrap_or(default.extra),
+        quick: given.quick.unwrap_or(default.quick),
+        sample: given
+            .sample
+            .map(|VerifySample { part, parts }| verify::Sample { part, parts }),
         in_use: given.in_use.map(paths).unwrap_or_default(),
         finished: given.finished.map(Vec::from),
         spill_directory: given.spill_directory.map(Vec::from),
