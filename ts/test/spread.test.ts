@@ -37,6 +37,7 @@ import {
 } from '../src/ops/spread/protocol.js';
 import { copyRange, discard, type Range } from '../src/ops/spread/range.js';
 import { Rates } from '../src/ops/spread/rates.js';
+import type { SpreadOptions } from '../src/ops/spread.js';
 import { hostsOf } from './rig/hosts.js';
 import { slurm } from './rig/slurm.js';
 import { lives, program, type Run, run, scratch } from './rig.js';
@@ -324,6 +325,34 @@ describe('the protocol', () => {
       [3, 6],
     ]);
     expect(parts(0, free.slice(1, 3))).toEqual([2, 3]);
+  });
+});
+
+describe('how far a spread copy is', () => {
+  it.each<
+    [string, number, number, Pick<SpreadOptions, 'verify' | 'removeSources' | 'removeExtra'> & { manifest?: boolean }]
+  >([
+    ['a copy', 1, 1, {}],
+    ['a proof', 2, 1, { verify: true }],
+    ['a move', 3, 3, { removeSources: true }],
+    ['a proof and a move', 4, 3, { verify: true, removeSources: true }],
+    ['a move with a manifest', 4, 3, { removeSources: true, manifest: true }],
+    ['a manifest', 2, 2, { manifest: true }],
+    ['a removal of what is extra', 1, 2, { removeExtra: true }],
+  ])('counts all bytes and entries of %s', async (_, reads, passes, { manifest, ...options }) => {
+    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    const sizes = [100_000, 70_000, 5];
+    for (const size of sizes) writeFileSync(join(source, `f${size}`), Buffer.alloc(size, 'x'));
+    const job = spread({
+      ...{ ...options, source: `${source}/`, destination, workers: 2, directory: join(scratch(), 'run') },
+      ...{ program: [process.execPath, MAIN], patience: 36_000 },
+      ...(manifest && { manifest: { path: join(scratch(), 'M') } }),
+    });
+    expect((await job).complete).toBe(true);
+    const { expected, readBytes, workedEntries } = job.snapshot();
+    const [bytes, entries] = [100_000 + 70_000 + 5, sizes.length + 1];
+    expect(expected).toMatchObject({ bytes, entries, toRead: bytes * reads, toDo: entries * passes });
+    expect([readBytes, workedEntries]).toEqual([bytes * reads, entries * passes]);
   });
 });
 
@@ -647,7 +676,14 @@ describe('a big file', () => {
       const steps = attempt<PartState>(part, 1);
       const state = {
         ...{ part, attempt: 1, worker: 'x', host: 'x', elapsed: 0, found: 0, outcomes: {}, made: 0, copiedBytes: 0 },
-        ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0 },
+        ...{
+          movedBytes: 0,
+          resumedFiles: 0,
+          resumedBytes: 0,
+          verifiedFiles: 0,
+          verifiedBytes: 0,
+          verifiedFromCache: 0,
+        },
         ...{ complete: true, failures: [], failureKinds: {}, notes: [], gathered: { name, version: '1 2 3 4' } },
       };
       for (let step = steps.next(); !step.done; )

@@ -13,7 +13,7 @@ import { lstat, rm, stat } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
-import type { Report, Snapshot } from '../events.js';
+import { movedOf, type Report, type Snapshot } from '../events.js';
 import { absolutePath, jobDirectory } from '../journal/identity.js';
 import { type Holder, Lease } from '../journal/lease.js';
 import { makeDirectories } from '../journal/store.js';
@@ -314,10 +314,15 @@ class Spread implements NativeJob {
   #dismissed: NodeJS.Timeout | undefined;
   /** All states say as many entries as the plan. */
   #balanced = true;
+  /** Bytes that went through the parts that have their states. */
+  #moved = 0;
+  /** In the end all of both trees is looked at once more. */
+  #again: boolean;
   readonly #sums = Object.fromEntries(SUMS.map((name) => [name, 0])) as Record<(typeof SUMS)[number], number>;
 
   constructor(run: Run) {
     this.#run = run;
+    this.#again = run.removeExtra === true || run.removeSources === true || run.manifest !== undefined;
     this.#directory = new RunDirectory(run.path);
     this.#hosts = run.hosts ?? [];
     this.#workers = run.workers ?? (this.#hosts.length || 2);
@@ -380,16 +385,26 @@ class Spread implements NativeJob {
     const planning = this.#phase === 'scanning' ? this.#native?.snapshot() : undefined;
     if (planning) return planning;
     const { outcomes, files, found, foundBytes, copiedBytes, doneBytes, errors } = this.#ledger;
-    const sweep = this.#last?.snapshot().sweep;
+    const last = this.#last?.snapshot();
     const working = [...this.#beats.values()].filter(({ part }) => part > 0 && !this.#counted.has(part));
     const sum = (of: (beat: Beat) => number) => working.reduce((all, beat) => all + of(beat), 0);
     const copied = copiedBytes + sum((beat) => beat.copiedBytes);
     const done = Math.max(copied, doneBytes + sum(({ bytes }) => bytes));
     const all = { entries: total(found), files: found.file, bytes: foundBytes };
+    const moved = this.#moved + sum((beat) => beat.movedBytes) + (last ? movedOf(last) : 0);
+    const { verify = false, removeSources = false, manifest } = this.#run;
+    // Bytes are read to be copied, and to be proved; then sources and copies before the sources go, and the manifest's.
+    const after = this.#again ? 2 * Number(removeSources) + Number(manifest !== undefined) : 0;
+    const reads = 1 + Number(verify) + after;
+    const passes = this.#again ? 2 + Number(removeSources) : 1;
+    const waits = last?.stopping ?? {
+      files: sum((beat) => beat.stopping?.files ?? 0),
+      bytes: sum((beat) => beat.stopping?.bytes ?? 0),
+    };
     const entries = Math.min(all.entries, total(outcomes) + sum((beat) => beat.entries));
     const { bytes = 0, entries: looks = 0 } = this.#run.limits ?? {};
     return {
-      phase: this.#phase,
+      phase: this.#shown(last?.phase),
       foundFiles: all.files,
       foundBytes,
       foundDirectories: found.directory,
@@ -406,14 +421,23 @@ class Spread implements NativeJob {
       workers: this.#crew.size,
       limits: { bytes, entries: looks },
       verifiedBytes: this.#sums.verifiedBytes,
-      readBytes: copied,
-      workedEntries: entries,
-      ...(this.#phase !== 'preflight' && { expected: { ...all, toRead: all.bytes, toDo: all.entries } }),
-      ...(this.#stopping !== 'no' && { stopping: { files: this.#crew.size, bytes: 0 } }),
-      ...(sweep && { sweep }),
+      readBytes: moved,
+      workedEntries: entries + (this.#again ? (last?.workedEntries ?? 0) : 0),
+      ...(this.#phase !== 'preflight' && {
+        expected: { ...all, toRead: all.bytes * reads, toDo: all.entries * passes },
+      }),
+      ...(this.#stopping !== 'no' && { stopping: waits }),
+      ...(last?.sweep && { sweep: last.sweep }),
+      ...(last?.syncing !== undefined && { syncing: last.syncing }),
       ...(this.#phase === 'copying' && { hosts: this.#rates.hosts([...this.#beats.values()]), parts: this.#parts }),
       elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
     };
+  }
+
+  /** What is at work in the end says itself what it does. */
+  #shown(last: Snapshot['phase'] | undefined): Snapshot['phase'] {
+    if (last === undefined || last === 'done' || !this.#again || this.#phase === 'done') return this.#phase;
+    return last === 'preflight' || last === 'scanning' ? 'copying' : last;
   }
 
   /** Only tells what would be done: the parts, and the commands. */
@@ -709,7 +733,7 @@ class Spread implements NativeJob {
       const state: PartState = {
         ...{ part, attempt: last + 1, worker: name, host: hostname(), elapsed: 0, found: planned.entries, made: 0 },
         outcomes: failed ? { failed: { all: planned.entries, file: planned.entries } } : {},
-        ...{ copiedBytes: 0, resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0 },
+        ...{ copiedBytes: 0, movedBytes: 0, resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0 },
         ...{ verifiedFromCache: 0, complete: !failed, failures: failed ? [store(failure)] : [] },
         ...{ failureKinds: failed ? { other: 1 } : {}, notes: [] },
       };
@@ -748,6 +772,7 @@ class Spread implements NativeJob {
     );
     ledger.made += made;
     ledger.copiedBytes += copiedBytes;
+    this.#moved += state.movedBytes;
     ledger.doneBytes += bytes;
     for (const key of SUMS) this.#sums[key] += state[key];
     this.#tell(
@@ -800,6 +825,7 @@ class Spread implements NativeJob {
     // Nothing goes where anything is missing, and a manifest is of all.
     const good = this.#ledger.errors === 0 && this.#balanced;
     const whole = (removeExtra || removeSources || manifest !== undefined) && good;
+    this.#again = whole;
     this.#phase = !whole || !(removeExtra || removeSources) ? 'closing' : removeSources ? 'proving' : 'sweeping';
     const allowed: Confirm = async (victims) => this.#leads() && ((await confirm?.(victims)) ?? true);
     const options: MappedCopyOptions = {

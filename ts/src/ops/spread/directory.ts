@@ -41,7 +41,7 @@ import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { display, toBytes } from '../../names.js';
-import type { EntryKind, NativeFailure, NativeNote, Outcome } from '../../native/events.js';
+import type { EntryKind, NativeFailure, NativeNote, NativeStopping, Outcome } from '../../native/events.js';
 import type { Resources } from '../../native/options.js';
 import type { Standing, Step } from './protocol.js';
 import type { Gathered, Range } from './range.js';
@@ -121,6 +121,8 @@ export interface PartState {
   /** Directories that were made on the way. */
   made: number;
   copiedBytes: number;
+  /** Bytes that were read, compared, copied and read back. */
+  movedBytes: number;
   resumedFiles: number;
   resumedBytes: number;
   verifiedFiles: number;
@@ -148,6 +150,9 @@ export interface Beat {
   entries: number;
   bytes: number;
   copiedBytes: number;
+  movedBytes: number;
+  /** It was told to stop: what it still finishes. */
+  stopping?: NativeStopping;
 }
 
 export function store<T extends { path: Buffer }>(event: T): Stored<T> {

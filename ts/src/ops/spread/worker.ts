@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { BulkhaulError, whyOf } from '../../error.js';
-import type { Report } from '../../events.js';
+import { movedOf, type Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
 import type { Outcome } from '../../native/events.js';
 import { Job } from '../job.js';
@@ -53,6 +53,8 @@ export class Worker {
   #beats = 0;
   #part = 0;
   #job: Job | undefined;
+  /** Bytes that went through the last one that has ended. */
+  #through = 0;
   /** Bytes of the range that it is at, and when what may go of it by now has gone. */
   #moved = 0;
   #busyUntil = 0;
@@ -83,6 +85,8 @@ export class Worker {
   stop(abort: boolean): void {
     this.#stopping = abort ? 'now' : 'gently';
     this.#job?.cancel(abort);
+    // What is waited for is worth a line now.
+    this.#beat();
     this.#wake();
   }
 
@@ -239,6 +243,7 @@ export class Worker {
       return await job;
     } finally {
       clearInterval(check);
+      this.#through = movedOf(job.snapshot());
       this.#job = undefined;
     }
   }
@@ -293,6 +298,7 @@ export class Worker {
         outcomes: {},
         made: end.made,
         copiedBytes: end.written,
+        movedBytes: end.written,
       },
       ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0 },
       ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
@@ -331,6 +337,7 @@ export class Worker {
       found: entries,
       outcomes: Object.fromEntries(became),
       made: directories.made,
+      movedBytes: this.#through,
       ...{ copiedBytes, resumedFiles, resumedBytes, verifiedFiles, verifiedBytes, verifiedFromCache },
       complete: report.complete,
       failures: failures.slice(0, MOST_FAILURES).map((failure) => store({ ...failure, path: toBytes(failure.path) })),
@@ -341,11 +348,14 @@ export class Worker {
 
   #beat(): void {
     this.#beats += 1;
+    const now = this.#job?.snapshot();
     const moved = { doneEntries: 0, doneBytes: this.#moved, copiedBytes: this.#moved };
-    const { doneEntries, doneBytes, copiedBytes } = this.#job?.snapshot() ?? moved;
+    const { doneEntries, doneBytes, copiedBytes } = now ?? moved;
     const beat: Beat = {
       ...{ host: hostname(), process: process.pid, boot: boot(), beats: this.#beats },
       ...{ part: this.#part, entries: doneEntries, bytes: doneBytes, copiedBytes },
+      movedBytes: now ? movedOf(now) : this.#moved,
+      ...(now?.stopping && { stopping: now.stopping }),
     };
     try {
       this.#directory.beat(this.options.name, beat);
