@@ -238,7 +238,7 @@ class Cloning implements NativeJob {
       [source, part.partition],
       [target.file, part.to],
     ] as const) {
-      const digest = (path: string) => digestOf(path, part.partition.size, () => this.#stopping);
+      const digest = (path: string) => digestOf(path, part.places ?? [], () => this.#stopping);
       digests.push(await attached(this.plan.blockdev, file.fd, placeOf(place), how, digest));
     }
     return digests[0] !== undefined && digests[0] === digests[1];
@@ -254,6 +254,7 @@ class Cloning implements NativeJob {
     try {
       switch (method) {
         case 'raw':
+        case 'blocks':
           return await this.#raw(target, part);
         case 'make':
           return await this.#make(target, part);
@@ -270,20 +271,20 @@ class Cloning implements NativeJob {
 
   async #raw(target: Target, part: Part): Promise<boolean> {
     const { source, table, blockdev } = this.plan;
-    const { partition, to } = part;
+    const { partition, to, places = [], bytes } = part;
     const heard = (bytes: number) => {
       this.#rawBytes += bytes;
       return this.#stopping;
     };
-    const given = await copyRaw(source, placeOf(partition), target.file, to.start, target.fresh, heard);
+    const given = await copyRaw(source, partition.start, places, target.file, to.start, target.fresh, heard);
     if (given === undefined) return false;
     await target.file.sync();
     this.#phase = 'proving';
     const place = { start: to.start, size: partition.size };
     const how = { write: false, direct: true, sectorSize: sectorOf(table) };
     const got = await attached(blockdev, target.file.fd, place, how, async (path, direct) => {
-      if (!direct) this.#verified.fromCache += partition.size;
-      return digestOf(path, partition.size, heard);
+      if (!direct) this.#verified.fromCache += bytes;
+      return digestOf(path, places, heard);
     });
     this.#phase = 'copying';
     if (got === undefined) return false;
@@ -291,8 +292,8 @@ class Cloning implements NativeJob {
       return this.#halt('verify', this.#nameOf(part), new Error('what was written reads back differently'), 'mismatch');
     }
     this.#verified.files += 1;
-    this.#verified.bytes += partition.size;
-    this.#count(partition.size);
+    this.#verified.bytes += bytes;
+    this.#count(bytes);
     return true;
   }
 
@@ -519,7 +520,7 @@ class Cloning implements NativeJob {
     try {
       for (const part of parts) {
         const { found, to, method, identity } = part;
-        const other = method === 'raw' && identity.uuid !== (found?.uuid ?? '');
+        const other = (method === 'raw' || method === 'blocks') && identity.uuid !== (found?.uuid ?? '');
         const kind = method === 'files' || other ? KINDS[found?.type ?? ''] : undefined;
         if (kind?.identify)
           await this.#attached(target, to, true, (path) => kind.identify?.(path, identity.uuid) ?? Promise.resolve());
@@ -599,8 +600,8 @@ class Cloning implements NativeJob {
     await file.write(code, 0, BOOT_CODE, 0);
     if (table.label !== 'dos') return;
     const end = Math.min(...parts.flatMap(({ partition, to }) => [partition.start, to.start]), 64 * MIB);
-    const place = { start: SECTOR, size: end - SECTOR };
-    if (place.size > 0) await copyRaw(source, place, file, SECTOR, false, () => false);
+    const gap = { start: SECTOR, size: end - SECTOR };
+    if (gap.size > 0) await copyRaw(source, 0, [gap], file, 0, false, () => false);
   }
 
   /** Tells what would not be found when the clone boots. */

@@ -149,7 +149,7 @@ function unescaped(field: string): string {
 /** The SHA-256 of a range, as the medium gives it. */
 export function rangeDigest(blockdev: Blockdev, file: FileHandle, place: Place): Promise<string | undefined> {
   return attached(blockdev, file.fd, place, { write: false, direct: true }, (path) =>
-    digestOf(path, place.size, () => false),
+    digestOf(path, [{ start: 0, size: place.size }], () => false),
   );
 }
 

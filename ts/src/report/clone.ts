@@ -29,6 +29,6 @@ function partLine({ partition, to, method, why, found, bytes: content }: Part): 
   const named = name === '' ? '' : ` "${display(name)}"`;
   const type = found?.type ? `, ${found.type}${found.label === '' ? '' : ` "${display(found.label)}"`}` : '';
   const sizes = to.size === size ? bytes(size) : `${bytes(size)} to ${bytes(to.size)}`;
-  const used = method === 'files' ? `, ${bytes(content)} used` : '';
+  const used = method === 'files' || method === 'blocks' ? `, ${bytes(content)} used` : '';
   return `partition ${number}${named}: ${method}${type}, ${sizes}${used}: ${display(why)}`;
 }

@@ -20,7 +20,7 @@ import {
 } from '../../native/blockdev.js';
 import { attached, closed, type MountedRoot, mountedAt, type Place } from '../disk/attach.js';
 import * as devices from '../disk/device.js';
-import { KINDS } from '../disk/filesystem.js';
+import { KINDS, usedOfBtrfs } from '../disk/filesystem.js';
 import { has, must } from '../disk/program.js';
 import { layOut, limit, resized, soundTable, tail, throwaway } from '../disk/table.js';
 
@@ -72,8 +72,8 @@ export interface CloneOptions {
   dryRun: boolean;
 }
 
-/** `files`: a new file system, into which the files are copied; `raw`: all bytes; `make`: anew, with nothing in it; `table`: a container of others. */
-export type Method = 'files' | 'raw' | 'make' | 'table';
+/** `files`: a new file system, into which the files are copied; `blocks`: what of its bytes is in use; `raw`: all bytes; `make`: anew, with nothing in it; `table`: a container of others. */
+export type Method = 'files' | 'blocks' | 'raw' | 'make' | 'table';
 
 /** One partition of the plan. */
 export interface Part {
@@ -91,6 +91,8 @@ export interface Part {
   /** Bytes and inodes that are copied, about. */
   bytes: number;
   inodes: number;
+  /** `blocks` and `raw`: what is copied, from the beginning of the partition. */
+  places?: readonly Place[];
   /** `files`: where they are. */
   root?: MountedRoot;
   /** Where the source is mounted by others, who may change it meanwhile. */
@@ -326,6 +328,13 @@ interface From {
   roots: MountedRoot[];
 }
 
+/** What holds other things, by its name in libblkid. */
+const STACKED: Readonly<Partial<Record<string, string>>> = {
+  LVM2_member: 'it belongs to LVM, whose volumes come with it: two of one group must not meet in one machine',
+  crypto_LUKS: 'it is encrypted (LUKS), and opens as the source does',
+  linux_raid_member: 'it belongs to a RAID: two members of one name must not meet in one machine',
+};
+
 /** How a partition is cloned, and why. */
 async function planned(from: From, partition: Partition, to: Place): Promise<Part> {
   const { blockdev, path, file, stats, table } = from;
@@ -350,12 +359,12 @@ async function planned(from: From, partition: Partition, to: Place): Promise<Par
         `${name} can't be made smaller: ${why}, so all its ${size} bytes are copied; nothing was done`,
       );
     }
-    return { ...part, found, method: 'raw', why };
+    return { ...part, found, method: 'raw', why, places: [{ start: 0, size }] };
   };
   const kind = found?.usage === 'filesystem' ? KINDS[found.type] : undefined;
   if (mounts.length === 0) await idle(name, nodes);
   if (found === undefined) return raw('nothing that is known is in it');
-  if (kind === undefined) return raw(`it holds ${found.type || 'a partition table'}`);
+  if (kind === undefined) return raw(STACKED[found.type] ?? `it holds ${found.type || 'a partition table'}`);
   if (to.size < kind.least) return raw(`no ${found.type} of ${to.size} bytes can be made`);
   if (found.type === 'vfat' && mounts.length === 0 && to.size >= size) return raw('FAT is copied whole');
   const mounted = await rootOf(from, found, mounts, partition, name).catch((error: unknown) => {
@@ -365,7 +374,14 @@ async function planned(from: From, partition: Partition, to: Place): Promise<Par
   if ('method' in mounted) return mounted;
   const { root, live } = mounted;
   from.roots.push(root);
-  if (found.type === 'btrfs' && (await subvolumes(root)) > 0) return raw('btrfs with subvolumes is copied whole');
+  if (found.type === 'btrfs' && (await subvolumes(root)) > 0) {
+    const whole = raw('btrfs with subvolumes is copied as it is');
+    const how = { write: false, sectorSize: sectorOf(table) };
+    const used = await attached(blockdev, file.fd, { start, size }, how, (device) => usedOfBtrfs(device, size));
+    if (used === undefined) return whole;
+    const sum = used.reduce((all, each) => all + each.size, 0);
+    return { ...whole, method: 'blocks', why: `${whole.why}, where it holds something`, places: used, bytes: sum };
+  }
   const { bsize, blocks, bfree, files, ffree } = await statfs(root.directory);
   const [bytes, inodes] = [(blocks - bfree) * bsize, Math.max(0, files - ffree)];
   const like = from.mirror

@@ -1,7 +1,7 @@
 /**
- * Bytes of a disk as they are: where there is nothing else to go by.
+ * Bytes of a disk as they are: where there is nothing else to go by, or only of what is in use.
  *
- * Comes in: an open file or device and a place in it; goes out: the same bytes in another, with their digest.
+ * Comes in: an open file or device and places in it; goes out: the same bytes in another, with their digest.
  */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -16,18 +16,19 @@ const ZEROS = Buffer.alloc(PIECE);
 export type Heard = (bytes: number) => boolean;
 
 /**
- * Copies bytes; undefined: it was asked to stop. `holes`: zeros are not written, because they are there. Answers their
- * SHA-256 in hexadecimal digits.
+ * Copies the bytes of `places`, which are counted from `base`, to the same places from `start` on; undefined: it was asked to
+ * stop. `holes`: zeros are not written, because they are there. Answers their SHA-256 in hexadecimal digits.
  */
 export function copyRaw(
   from: FileHandle,
-  place: Place,
+  base: number,
+  places: readonly Place[],
   to: FileHandle,
   start: number,
   holes: boolean,
   heard: Heard,
 ): Promise<string | undefined> {
-  return each(from, place, heard, async (piece, offset) => {
+  return each(from, base, places, heard, async (piece, offset) => {
     if (holes && piece.equals(ZEROS.subarray(0, piece.length))) return;
     let written = 0;
     while (written < piece.length) {
@@ -37,11 +38,11 @@ export function copyRaw(
   });
 }
 
-/** The digest of what a device holds. */
-export async function digestOf(path: string, size: number, heard: Heard): Promise<string | undefined> {
+/** The digest of what a device holds at these places. */
+export async function digestOf(path: string, places: readonly Place[], heard: Heard): Promise<string | undefined> {
   const file = await open(path, 'r');
   try {
-    return await each(file, { start: 0, size }, heard, async () => undefined);
+    return await each(file, 0, places, heard, async () => undefined);
   } finally {
     await file.close();
   }
@@ -49,21 +50,24 @@ export async function digestOf(path: string, size: number, heard: Heard): Promis
 
 async function each(
   from: FileHandle,
-  { start, size }: Place,
+  base: number,
+  places: readonly Place[],
   heard: Heard,
   take: (piece: Buffer, offset: number) => Promise<void>,
 ): Promise<string | undefined> {
   const hash = createHash('sha256');
-  const buffer = Buffer.allocUnsafe(Math.min(PIECE, size));
-  let done = 0;
-  while (done < size) {
-    const { bytesRead } = await from.read(buffer, 0, Math.min(PIECE, size - done), start + done);
-    if (bytesRead === 0) throw new BulkhaulError('USAGE', `it ends ${size - done} bytes early`);
-    const piece = buffer.subarray(0, bytesRead);
-    hash.update(piece);
-    await take(piece, done);
-    done += bytesRead;
-    if (heard(bytesRead)) return undefined;
+  const buffer = Buffer.allocUnsafe(Math.min(PIECE, Math.max(0, ...places.map(({ size }) => size))));
+  for (const { start, size } of places) {
+    let done = 0;
+    while (done < size) {
+      const { bytesRead } = await from.read(buffer, 0, Math.min(PIECE, size - done), base + start + done);
+      if (bytesRead === 0) throw new BulkhaulError('USAGE', `it ends ${size - done} bytes early`);
+      const piece = buffer.subarray(0, bytesRead);
+      hash.update(piece);
+      await take(piece, start + done);
+      done += bytesRead;
+      if (heard(bytesRead)) return undefined;
+    }
   }
   return hash.digest('hex');
 }

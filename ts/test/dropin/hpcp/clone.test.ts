@@ -284,6 +284,35 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
     expect(differences(path, join(cwd, 'x.img'), 0)).toBe('');
   });
 
+  it('of a btrfs with subvolumes has what it uses, and nothing of what it does not', async () => {
+    const cwd = own();
+    const path = join(cwd, 'sub');
+    disk(path, '260M', 'label: gpt\nsize=256MiB\n', [(device) => must('mkfs.btrfs', '-q', '-m', 'single', device)]);
+    const [place = expect.fail()] = places(path);
+    mounted(path, place, 'rw', (root) => {
+      must('btrfs', '-q', 'subvolume', 'create', join(root, 'one'));
+      writeFileSync(join(root, 'one/f'), Buffer.alloc(3 * MIB, 'used'));
+      must('btrfs', '-q', 'subvolume', 'snapshot', '-r', join(root, 'one'), join(root, 'two'));
+    });
+    // Behind all that it has given out to itself.
+    write(path, place.start + place.size - MIB, MIB);
+    const plan = await run(['image', 'clone', '-n', 'sub', 'x.img'], { cwd });
+    expect(plan).toMatchObject({ code: 0, stdout: expect.stringMatching(/blocks, btrfs, 256 MiB, [\d.]+ MiB used/) });
+    const made = await hpcp(cwd, '-dd', 'sub', '-di', 'x.img');
+    expect(made.code, told(made)).toBe(0);
+    const clone = join(cwd, 'x.img');
+    expect(contents(clone)).toEqual(contents(path));
+    expect(bytes(clone, { start: place.start + place.size - MIB, size: MIB })).toEqual(Buffer.alloc(MIB));
+    within(clone, place, (device) => must('btrfs', 'check', '--readonly', device));
+    const listed = (of: string) =>
+      mounted(of, place, 'ro', (root) => [
+        must('btrfs', 'subvolume', 'list', '-u', root),
+        must('sha256sum', join(root, 'two/f')).split(' ')[0],
+      ]);
+    const [subvolumes, digests] = [listed(clone), listed(path)];
+    expect(subvolumes).toEqual(digests);
+  });
+
   it('that dies has no name, and nothing of the identity; the next run goes on with what is proved', async () => {
     const cwd = own();
     const args = [executable, 'hpcp', '-dd', mbr, '-di', 'x.img', '--bwlimit', '600'];
@@ -349,6 +378,22 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
     expect(dump(join(cwd, 'x.img'))).toEqual(dump(mbr));
     expect(contents(join(cwd, 'x.img'))).toEqual(contents(mbr));
     for (const index of [0, 2]) expect(differences(mbr, join(cwd, 'x.img'), index)).toBe('');
+  });
+
+  it('of LUKS is told before, and is of all its bytes', async () => {
+    const cwd = own();
+    const path = join(cwd, 'locked');
+    // A header as cryptsetup writes it, of nothing.
+    const header = Buffer.alloc(MIB, 'locked');
+    header.write('LUKS\xba\xbe\0\x01', 0, 'latin1');
+    header.write('01234567-89ab-4def-8123-456789abcdef\0', 168);
+    disk(path, '4M', 'label: gpt\nsize=1MiB\n', [(device) => writeFileSync(device, header)]);
+    const made = await hpcp(cwd, '-dd', 'locked', '-di', 'x.img');
+    expect({ code: made.code, told: told(made) }).toEqual({
+      code: 0,
+      told: expect.stringContaining('1: raw, crypto_LUKS, 1.00 MiB: it is encrypted (LUKS)'),
+    });
+    for (const place of places(path)) expect(bytes(join(cwd, 'x.img'), place).equals(header)).toBe(true);
   });
 
   it('that is interrupted says so, and leaves nothing attached', async () => {

@@ -352,7 +352,8 @@ async function build(path: string, parts: Parts, values: HpcpValues, out: HpcpCo
       try {
         await file.truncate(raw.size);
         const place = raw.name === 'mbr' ? { start: 0, size: BOOT_CODE } : partitionOf(now, numberOf(raw));
-        const digest = await copyRaw(now.file, place, file, 0, true, () => false);
+        const whole = [{ start: 0, size: place.size }];
+        const digest = await copyRaw(now.file, place.start, whole, file, 0, true, () => false);
         if (digest !== raw.after) throw failed(`${raw.name} changed meanwhile`);
       } finally {
         await file.close();
@@ -566,7 +567,7 @@ class Application {
     try {
       if ((await from.stat()).size !== raw.size) throw damaged('it has another size than it says');
       if ((await digestOfFile(from, raw.size)) !== raw.after) throw damaged('it is not what the patch says of it');
-      await copyRaw(from, { start: 0, size: raw.size }, disk.file, start, false, () => false);
+      await copyRaw(from, 0, [{ start: 0, size: raw.size }], disk.file, start, false, () => false);
     } finally {
       await from.close();
     }
