@@ -188,6 +188,36 @@ it('is killed at each of its requests, leaves nothing that looks whole and is no
   }
 }, 120_000);
 
+it('unpacking from there is killed at each of its requests, shows no part of a file, and goes on', async () => {
+  const server = await s3();
+  const root = scratch();
+  const names = ['a', 'b'];
+  mkdirSync(join(root, 't'));
+  for (const name of names) writeFileSync(join(root, 't', name), name.repeat(3000));
+  const settings = { cwd: root, env: server.env };
+  expect((await run(['pack', '--shard-size', '4k', 't/', 's3://b/p'], settings)).code).toBe(0);
+  for (let at = 1, whole = false; !whole; at += 1) {
+    const [back, before] = [join(root, `back-${at}`), server.asked.length];
+    const words = ['unpack', '--no-journal', 's3://b/p', back];
+    let child: ChildProcess | undefined;
+    server.plan = () => {
+      if (server.asked.length === before + at) child?.kill('SIGKILL');
+      return undefined;
+    };
+    const onStart = (started: ChildProcess) => {
+      child = started;
+    };
+    whole = (await run(words, { ...settings, onStart })).code === 0;
+    server.plan = () => undefined;
+    for (const name of names.filter((name) => existsSync(join(back, name)))) {
+      expect([at, readFileSync(join(back, name), 'utf8')]).toEqual([at, name.repeat(3000)]);
+    }
+    expect([at, (await run(words, settings)).code]).toEqual([at, 0]);
+    expect([at, readdirSync(back).sort()]).toEqual([at, names]);
+    for (const name of names) expect(readFileSync(join(back, name), 'utf8')).toBe(name.repeat(3000));
+  }
+}, 120_000);
+
 it('is a job that resume goes on with from elsewhere, and the library takes URLs', async () => {
   const server = await s3();
   const { cwd, at } = tarTree();
