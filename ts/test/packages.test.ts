@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { whyNoDisks } from '../src/native/blockdev.js';
 import { whyNot } from '../src/native.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -72,5 +73,36 @@ describe('an engine that can not be loaded', () => {
     const why = whyNot(causes, { ...here, ...changes });
     expect(why).toContain(sentence);
     expect(why).not.toMatch(/\n|wasi/);
+  });
+});
+
+describe('an addon for disks that can not be loaded', () => {
+  const at = '/x/blockdev.node';
+  it.each([
+    ['no package', "Cannot find module '@bulkhaul/engine-linux-x64-gnu/blockdev.node'\nRequire stack:\n- /x", 'has it,'],
+    [
+      'no library',
+      'libfdisk.so.1: cannot open shared object file: No such file or directory',
+      'and libfdisk.so.1 is not here',
+    ],
+    [
+      'no library on musl',
+      `Error loading shared library libblkid.so.1: No such file or directory (needed by ${at})`,
+      'and libblkid.so.1 is not here',
+    ],
+    [
+      'an old library',
+      `/lib64/libfdisk.so.1: version \`FDISK_2.31' not found (required by ${at})`,
+      'of util-linux 2.31 or newer: /lib64',
+    ],
+    [
+      'an old library on musl',
+      `Error relocating ${at}: fdisk_disable_dialogs: symbol not found`,
+      'of util-linux 2.31 or newer: Error',
+    ],
+    ['a file of another kind', `${at}: file too short`, "is there and can't be loaded: /x"],
+  ])('because of %s: one sentence says so', (_, said, sentence) => {
+    expect(whyNoDisks(said)).toContain(sentence);
+    expect(whyNoDisks(said)).not.toContain('\n');
   });
 });

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cctype>
+#include <cstring>
 #include <memory>
 
 #include "descriptor.hh"
@@ -51,6 +52,28 @@ Owned<fdisk_context> open_context(const std::string& path, bool read_only, uint6
   }
   check(fdisk_assign_device(context.get(), path.c_str(), read_only ? 1 : 0), "open partition table");
   return context;
+}
+
+// Gives the disk its id. The call that takes it as a text came with util-linux 2.36; older ones ask for it.
+int answer_id(fdisk_context*, fdisk_ask* ask, void* id) {
+  switch (fdisk_ask_get_type(ask)) {
+    case FDISK_ASKTYPE_STRING:
+      // The library frees it.
+      return fdisk_ask_string_set_result(ask, strdup(static_cast<const char*>(id)));
+    case FDISK_ASKTYPE_INFO:
+      return 0;
+    default:
+      return -EINVAL;
+  }
+}
+
+void set_id(fdisk_context* context, std::string id) {
+  check(fdisk_set_ask(context, answer_id, id.data()), "set the id of the disk");
+  fdisk_disable_dialogs(context, 0);
+  const int result = fdisk_set_disklabel_id(context);
+  fdisk_disable_dialogs(context, 1);
+  fdisk_set_ask(context, nullptr, nullptr);
+  check(result, "set the id of the disk");
 }
 
 uint64_t attributes_of(fdisk_context* context, const std::string& label, fdisk_partition* partition) {
@@ -135,9 +158,7 @@ void write_table(const std::string& path, const Table& table) {
   }
   check(fdisk_create_disklabel(context.get(), table.label.c_str()), "make a partition table");
   if (!gpt && table.first != 0) check(fdisk_set_first_lba(context.get(), table.first / sector), "set first-lba");
-  if (!table.id.empty()) {
-    check(fdisk_set_disklabel_id_from_string(context.get(), table.id.c_str()), "set the id of the disk");
-  }
+  if (!table.id.empty()) set_id(context.get(), table.id);
   fdisk_label* label = fdisk_get_label(context.get(), table.label.c_str());
   for (const Partition& each : table.partitions) {
     if (each.start % sector != 0 || each.size % sector != 0 || each.size == 0) {

@@ -109,13 +109,25 @@ export function loadBlockdev(): Blockdev {
     addon ??= load(createRequire(import.meta.url));
     return addon;
   } catch (error) {
-    throw new BulkhaulError(
-      'ADDON',
-      'disks and images need libblkid, libmount and libfdisk (in Debian the packages libblkid1, libmount1 and libfdisk1; ' +
-        `in a checkout also libblkid-dev, libmount-dev, libfdisk-dev and pkg-config): ${(error as Error).message}`,
-      { cause: error },
-    );
+    throw new BulkhaulError('ADDON', whyNoDisks((error as Error).message), { cause: error });
   }
+}
+
+/** The oldest util-linux whose libraries have all calls. */
+const OLDEST = '2.31';
+
+/** One sentence: why the addon can't be loaded, from what the loader of this libc said. */
+export function whyNoDisks(said: string): string {
+  const [why = ''] = said.split('\n', 1);
+  if (why.startsWith('Cannot find module'))
+    return `the addon for disks and images is not here: the package ${packageHere(ENGINE)} has it, and a checkout builds it where libblkid-dev, libmount-dev, libfdisk-dev and pkg-config are (bindings/blockdev/build)`;
+  // As glibc says it, and as musl does, which knows no versions.
+  const old = /(?:version `(?:BLKID|MOUNT|FDISK)_|: (?:blkid|mnt|fdisk)_\w+: symbol not found)/.test(why);
+  if (old) return `disks and images need libblkid, libmount and libfdisk of util-linux ${OLDEST} or newer: ${why}`;
+  const library = /\blib(?:blkid|mount|fdisk)\.so\.1(?=: )/.exec(why)?.[0];
+  if (library !== undefined)
+    return `disks and images need libblkid, libmount and libfdisk (in Debian the packages libblkid1, libmount1 and libfdisk1), and ${library} is not here: ${why}`;
+  return `the addon for disks and images is there and can't be loaded: ${why}`;
 }
 
 function load(require: NodeJS.Require): Blockdev {
