@@ -177,7 +177,7 @@ function inItsRoot(/** @type {import('./platforms.js').Platform} */ platform, /*
 }
 
 /** Directories of a root. */
-const PLACES = ['proc', 'dev', 'tmp', 'opt', 'data'];
+const PLACES = ['proc', 'sys', 'dev', 'tmp', 'opt', 'data'];
 
 /** The command in a root. */
 const MAIN = '/app/lib/node_modules/bulkhaul/ts/dist/cli/main.js';
@@ -191,7 +191,7 @@ function inRoot(/** @type {string} */ root, /** @type {readonly string[]} */ arg
 
 /** Nothing stays mounted. */
 const IN_ROOT = `root=$1; shift
-mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && exec chroot "$root" "$@"`;
+mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --rbind /dev "$root/dev" && exec chroot "$root" "$@"`;
 
 /** What Node.js and the addon for disks need of Debian 12. */
 const LIBRARIES = ['libc6', 'libgcc-s1', 'libstdc++6', 'libblkid1', 'libmount1', 'libfdisk1']

@@ -79,7 +79,11 @@ describe('an engine that can not be loaded', () => {
 describe('an addon for disks that can not be loaded', () => {
   const at = '/x/blockdev.node';
   it.each([
-    ['no package', "Cannot find module '@bulkhaul/engine-linux-x64-gnu/blockdev.node'\nRequire stack:\n- /x", 'has it,'],
+    [
+      'no package',
+      "Cannot find module '@bulkhaul/engine-linux-x64-gnu/blockdev.node'\nRequire stack:\n- /x",
+      'has it,',
+    ],
     [
       'no library',
       'libfdisk.so.1: cannot open shared object file: No such file or directory',

@@ -52,6 +52,8 @@ interface Operands {
   readonly words: string;
   readonly least: number;
   readonly most: number;
+  /** What the first is one of; empty: anything. */
+  readonly first: readonly string[];
 }
 
 /** A verb, as its reader and its help see it. */
@@ -176,8 +178,13 @@ export function rules(exclude: string, letter: readonly string[] = []): Given[] 
 }
 
 /** What a verb works on. */
-export function operands(words: string, least: number, most = Number.POSITIVE_INFINITY): string[] {
-  return Object.assign(Option.Rest({ name: words }), { [OPERANDS]: { words, least, most } satisfies Operands });
+export function operands(
+  words: string,
+  least: number,
+  most = Number.POSITIVE_INFINITY,
+  first: readonly string[] = [],
+): string[] {
+  return Object.assign(Option.Rest({ name: words }), { [OPERANDS]: { words, least, most, first } satisfies Operands });
 }
 
 /** An option of clipanion that makes its value of all that these declarations were given, in order. */
@@ -214,7 +221,7 @@ export function declared(verb: Verb): { options: readonly Declaration[]; operand
     fields.flatMap((field) =>
       typeof field === 'object' && field !== null && key in field ? [Reflect.get(field, key) as T] : [],
     );
-  const [operands = { words: '', least: 0, most: 0 }] = of<Operands>(OPERANDS);
+  const [operands = { words: '', least: 0, most: 0, first: [] }] = of<Operands>(OPERANDS);
   return { options: of<readonly Declaration[]>(DECLARED).flat(), operands };
 }
 

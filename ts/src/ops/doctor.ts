@@ -11,6 +11,7 @@ import { arch, availableParallelism, release, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { fromBytes, toBytes } from '../names.js';
+import { loadBlockdev } from '../native/blockdev.js';
 import { type Addon, type Answer, loadAddon, type Probe } from '../native.js';
 
 /** Whether something is there: what of it, or why not. */
@@ -149,10 +150,21 @@ function abilities(): Answer[] {
   const why = namespaces === 0 ? 'none may be made' : forbidden ? 'only root may make them' : undefined;
   return [
     { name: 'user namespaces', ...(why !== undefined && { error: why }) },
+    disks(),
     writable('loop devices', '/dev/loop-control'),
     writable('FUSE', '/dev/fuse'),
     { name: '/proc', ...(!exists('/proc/self/fd') && { error: 'it is not mounted' }) },
   ];
+}
+
+function disks(): Answer {
+  const name = 'disks and images';
+  try {
+    loadBlockdev();
+    return { name };
+  } catch (error) {
+    return { name, error: BulkhaulError.from(error).message };
+  }
 }
 
 function writable(name: string, path: string): Answer {

@@ -71,7 +71,7 @@ ${[...branches].map(([help, names]) => `        ${names.join(' | ')})\n         
       if [[ $current == -* && -z $ended ]]; then
         compopt +o default +o bashdefault
         COMPREPLY=($(compgen -W '${words.join(' ')}' -- "$current"))
-      else
+${command.first.length === 0 ? '' : `      elif ((COMP_CWORD == first)); then\n        ${values({ kind: 'choice', of: command.first })}\n`}      else
         ${values(command.operand)}
       fi
       ;;`;

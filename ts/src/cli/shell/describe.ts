@@ -42,6 +42,8 @@ export interface Described {
   readonly ownName: boolean;
   readonly operands: string;
   readonly operand: ValueKind;
+  /** What the first operand is one of; empty: it is as the others. */
+  readonly first: readonly string[];
   /** Paragraphs, with words of the command line in backticks. */
   readonly about: readonly string[];
   readonly groups: readonly { readonly title: string; readonly options: readonly DescribedOption[] }[];
@@ -62,6 +64,7 @@ export function describe({ name, summary, verb, page }: Told): Described {
     ownName: false,
     operands: '',
     operand: OTHER,
+    first: [],
     about: [],
     groups: [],
     examples: [],
@@ -85,6 +88,7 @@ function ofVerb(name: string, summary: string, verb: Verb): Described {
   const { details = '', examples = [] } = verb.usage ?? {};
   return {
     ...{ name, summary, dropIn: false, ownName: false, operands: operands.words, operand: kindOf(operands.words) },
+    first: operands.first,
     about: paragraphs(details),
     groups: [...groups, { title: 'Help', options: [help] }],
     examples: examples.map(([what, line]) => [what, line.replaceAll('$0', 'bulkhaul')] as const),
@@ -133,5 +137,16 @@ function ofPage(name: string, summary: string, page: DropInPage): Described {
   });
   const groups = [group('As in the original', false), group('Added by bulkhaul', true)];
   const ownName = !OTHERS_HAVE.includes(name);
-  return { name, summary, dropIn: true, ownName, operands, operand: kindOf(operands), about, groups, examples };
+  return {
+    name,
+    summary,
+    dropIn: true,
+    ownName,
+    operands,
+    operand: kindOf(operands),
+    first: [],
+    about,
+    groups,
+    examples,
+  };
 }

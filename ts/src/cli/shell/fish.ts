@@ -34,7 +34,13 @@ export function fish(commands: readonly Described[], name: string, version: stri
 
 function ofCommand(command: Described, name: string, when: string): string[] {
   const operand = command.operand.kind === 'file' ? [] : [`complete -c ${name}${when} -f${argument(command.operand)}`];
-  return [...operand, ...optionsOf(command).map((option) => `complete -c ${name}${when}${ofOption(option)}`)];
+  const first =
+    command.first.length === 0
+      ? []
+      : [
+          `complete -c ${name} -n '__bulkhaul_is ${command.name}; and test (count (commandline -opc)) -eq 2' -f -a ${quoted(command.first.join(' '))}`,
+        ];
+  return [...operand, ...first, ...optionsOf(command).map((option) => `complete -c ${name}${when}${ofOption(option)}`)];
 }
 
 function ofOption({ names, takes, is, help }: DescribedOption): string {

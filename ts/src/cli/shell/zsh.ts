@@ -50,6 +50,7 @@ function commandCase(command: Described): string {
   // Verbs put letters together as getopt does; drop-ins have names of several letters behind one dash.
   const specs = [
     ...optionsOf(command).map((option) => spec(option, command.dropIn)),
+    ...(command.first.length === 0 ? [] : [quoted(`1:${escaped(command.operands)}:(${command.first.join(' ')})`)]),
     ...(command.operands === '' ? [] : [quoted(`*:${escaped(command.operands)}:${operands}`)]),
   ];
   const style = command.dropIn ? '-S' : '-s -S';

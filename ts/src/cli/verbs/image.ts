@@ -111,7 +111,7 @@ export class ImageCommand extends VerbCommand {
     group: 'safety',
     help: 'Of a clone: do not ask before what DST holds is overwritten',
   });
-  operands = operands('ACTION PATH…', 2);
+  operands = operands('ACTION PATH…', 2, Number.POSITIVE_INFINITY, ACTIONS);
 
   async execute(): Promise<number> {
     const [action = '', ...paths] = this.operands;
