@@ -273,12 +273,17 @@ struct Half {
 
 impl Half {
     fn of(test: &str, name: &str, manner: &str, lay: impl Fn(&Tree)) -> Self {
+        Self::when(test, name, &[manner], lay)
+    }
+
+    /// The same with more to say to the child.
+    fn when(test: &str, name: &str, manner: &[&str], lay: impl Fn(&Tree)) -> Self {
         let scratch = Scratch::new();
         let source = scratch.tree("source");
         lay(&source);
         let to = place(&scratch, name);
         let log = scratch.at("log");
-        let (code, said) = finish(again(test, &words(source.path(), &to, &[manner]), &log), &log);
+        let (code, said) = finish(again(test, &words(source.path(), &to, manner), &log), &log);
         assert_eq!(code, Some(99), "{said}");
         let file = begun(scratch.path(), SIZE).unwrap();
         Self {
@@ -431,6 +436,69 @@ fn only_where_it_is_sure() {
                 fs::remove_file(&half.file).unwrap();
             }
             must("cmp", &[&half.source.at("big"), &half.to.join("big")]);
+        }
+    }
+}
+
+/// The process dies when all content is there, and no ledger any more: before the time, and before the name. What is there is
+/// compared, and not written again; it has the metadata of the source as it is then.
+#[test]
+fn killed_after_the_ledger() {
+    const TEST: &str = "resume::killed_after_the_ledger";
+    const OWNER: u32 = 1001;
+    if let Some(words) = order() {
+        let call = if words[3] == "time" {
+            Call::SetTimes
+        } else {
+            Call::Rename
+        };
+        let plan = Plan {
+            call: Some(call),
+            nth: 0,
+            count: 1,
+            effect: Effect::Exit,
+        };
+        return child(&words, 1, Some(plan));
+    }
+    if !root() {
+        return;
+    }
+    // What has happened meanwhile, and whether what is there is its content.
+    let cases: [Case; 4] = [
+        ("nothing", true, |_| {}),
+        ("the source has lost an attribute", true, |h| {
+            must("setfattr", &[&"-x", &"user.old", &h.source.at("big")]);
+        }),
+        ("the source has other content", false, |h| {
+            let file = File::options().write(true).open(h.source.at("big")).unwrap();
+            file.write_all_at(b"other", SIZE - 5).unwrap();
+            h.source.time("big", 1_500_000_000, 1);
+        }),
+        ("the source is longer", false, |h| big(&h.source, "big", SIZE + 1)),
+    ];
+    for moment in ["time", "name"] {
+        for (what, goes_on, happen) in cases {
+            for manner in ["plain", "verify"] {
+                let half = Half::when(TEST, PLACES[0], &[manner, moment], |tree| {
+                    big(tree, "big", SIZE);
+                    tree.xattr("big", "user.old", b"here").owner("big", OWNER, OWNER);
+                    tree.time("big", 1_500_000_000, 1);
+                });
+                let what = format!("{moment}, {manner}: {what}");
+                let left = half.file.metadata().unwrap();
+                assert_eq!((left.len(), left.uid()), (SIZE, OWNER), "{what}");
+                happen(&half);
+                let totals = half.again(|o| o.verify = manner == "verify");
+                let size = half.source.at("big").metadata().unwrap().len();
+                let there = if goes_on { SIZE } else { 0 };
+                assert_eq!(
+                    (totals.resumed_files, totals.resumed_bytes, totals.copied_bytes),
+                    (u64::from(goes_on), there, size - there),
+                    "{what}"
+                );
+                assert!(!has_staging(half.scratch.path()), "{what}");
+                compare(half.source.path(), &half.to);
+            }
         }
     }
 }

@@ -119,11 +119,15 @@ impl Ledger {
         Self::of(progress, manner)
     }
 
-    /// For a file that has all of its content already, on the medium: others have gathered it.
-    pub fn whole(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: Manner) -> Option<Self> {
+    /// For a file that has all of its content already. `sure`: on the medium.
+    pub fn whole(file: BorrowedFd<'_>, source: &Stat, (made, sure): (&Stat, bool), manner: Manner) -> Option<Self> {
         let ledger = Self::new(file, source, made, manner)?;
         ledger.inner().of(Part::Done).insert(0, source.size);
-        ledger.synced(file);
+        if sure {
+            ledger.synced(file);
+        } else {
+            ledger.save(file);
+        }
         Some(ledger)
     }
 

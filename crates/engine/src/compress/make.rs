@@ -150,7 +150,7 @@ fn stage(
         found = Ledger::found(new.as_fd(), stat, there, manner);
         found.is_some()
     };
-    let staged = run.stager.stage_file(at, &place.target, create, fits);
+    let staged = run.stager.stage_file(at, (&place.target, None), create, fits);
     let (new, staging, locked) = staged.map_err(made(Operation::Create))?;
     if found.is_some() {
         hand.counters.resumes();

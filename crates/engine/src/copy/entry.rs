@@ -184,7 +184,7 @@ pub struct Unfinished {
     pub(crate) lock: Option<OwnedFd>,
     /// What of it is there; none where nobody could go on with it.
     pub(crate) ledger: Option<Arc<Ledger>>,
-    /// A run that died has begun it.
+    /// A run that died has begun it, and may have given it some of its metadata.
     pub(crate) resumed: bool,
 }
 

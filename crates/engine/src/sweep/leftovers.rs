@@ -110,7 +110,7 @@ fn clear_staged(at: &OwnedFd, name: &CStr, fault: &impl Fn(Operation, Errno) -> 
     let fd = match sys::open_directory(at.as_fd(), name, Follow::No) {
         Ok(fd) => Arc::new(fd),
         Err(Errno::NOTDIR) => {
-            return match claim_file(at.as_fd(), name) {
+            return match claim_file(at.as_fd(), name, None) {
                 Ok(Some(_locked)) => match sys::unlink(at.as_fd(), name) {
                     Ok(()) | Err(Errno::NOENT) => Ok(()),
                     Err(errno) => Err(fault(Operation::Remove, errno)),

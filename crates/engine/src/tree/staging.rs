@@ -216,11 +216,11 @@ impl Stager {
 
     /// Makes a file under a name by which it is found again, as directories are, or takes over what a dead run left there and
     /// `fits`; what does not goes. Answers whether it is locked: without locks it has a name of this process, and nobody takes
-    /// it over.
+    /// it over. `given`: whom that run may have given it to.
     pub fn stage_file(
         self,
         at: BorrowedFd<'_>,
-        final_name: &CStr,
+        (final_name, given): (&CStr, Option<u32>),
         mut create: impl FnMut(&CStr) -> sys::Result<OwnedFd>,
         mut fits: impl FnMut(&OwnedFd, &Stat) -> bool,
     ) -> sys::Result<(OwnedFd, Staging, bool)> {
@@ -228,7 +228,7 @@ impl Stager {
             let staging = self.name(final_name, attempt);
             let name = staging.as_c_str();
             let file = match create(name) {
-                Err(Errno::EXIST) => match claim_file(at, name) {
+                Err(Errno::EXIST) => match claim_file(at, name, given) {
                     Ok(Some((file, stat, true))) if fits(&file, &stat) => return Ok((file, staging, true)),
                     Ok(Some(_locked)) => match sys::unlink(at, name).and_then(|()| create(name)) {
                         Err(Errno::EXIST) => continue,
@@ -296,9 +296,9 @@ impl Stager {
     }
 }
 
-/// Opens and locks a file of this user that a dead run left under a staging name, and tells whether it can be written into.
-/// `None`: it is somebody else's, or something else. An error: nobody can tell.
-pub fn claim_file(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<(OwnedFd, Stat, bool)>> {
+/// Opens and locks a file of this user, or of whom it may have been `given` to, that a dead run left under a staging name, and
+/// tells whether it can be written into. `None`: it is somebody else's, or something else. An error: nobody can tell.
+pub fn claim_file(at: BorrowedFd<'_>, name: &CStr, given: Option<u32>) -> sys::Result<Option<(OwnedFd, Stat, bool)>> {
     let made = sys::open_made(at, name);
     let writable = made.is_ok();
     // It may have the mode of a source that nobody writes into.
@@ -306,7 +306,7 @@ pub fn claim_file(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<(OwnedF
         return Ok(None);
     };
     let stat = sys::stat_fd(file.as_fd())?;
-    if !is_own(&stat) {
+    if !is_alone_of(&stat, given.filter(|uid| *uid == stat.uid).unwrap_or_else(sys::user_id)) {
         return Ok(None);
     }
     match sys::try_lock(file.as_fd()) {
@@ -321,7 +321,12 @@ pub fn claim_file(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<Option<(OwnedF
 
 /// Whether a file can be one that a run of this user made, and is nobody else's too.
 pub fn is_own(stat: &Stat) -> bool {
-    stat.kind == Kind::File && stat.uid == sys::user_id() && stat.nlink == 1
+    is_alone_of(stat, sys::user_id())
+}
+
+/// The same of another user.
+fn is_alone_of(stat: &Stat, uid: u32) -> bool {
+    stat.kind == Kind::File && stat.uid == uid && stat.nlink == 1
 }
 
 /// Whether somebody holds the lock of a file under a staging name.

@@ -3,7 +3,8 @@
 //! Comes in: an entry and its place; goes out: an open file that is written to its end, with the ledger of what is there
 //! already. In a directory that nobody sees yet it has its final name; elsewhere one by which it is found again, and a lock
 //! for as long as its run lives. Until its content is there, and proved where that was asked for, it is longer than it will
-//! be: that is where the ledger lies, and why nothing takes it for finished.
+//! be: that is where the ledger lies, and why nothing takes it for finished. A run that dies after that, and before the file
+//! has its name, leaves one without a ledger: it is compared with its source.
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -11,12 +12,14 @@ use std::sync::Arc;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat, Time};
 
 use crate::bytes::ledger::{Ledger, Manner};
-use crate::copy::act::content::Place;
+use crate::bytes::probe::Likeness;
+use crate::copy::act::content::{Place, same_in_chunks};
 use crate::copy::act::make;
 use crate::copy::dir::{Tries, Twinned as _};
 use crate::copy::entry::{Entry, Unfinished};
 use crate::copy::worker::Worker;
-use crate::error::{Fault, Operation, Side};
+use crate::error::{Fault, Operation, Side, Stopped};
+use crate::tree::keep::wanted;
 use crate::tree::spelling::TWO_FOR_ONE;
 use crate::tree::staging::{Staging, appear, is_own};
 
@@ -34,12 +37,12 @@ pub struct Begun {
 
 /// Begins with a big file, or goes on with it.
 pub fn begin(
-    worker: &Worker<'_>,
+    worker: &mut Worker<'_>,
     entry: &Entry<'_>,
     (source, stat): (&OwnedFd, &Stat),
     place: &Place,
     bits: u32,
-) -> Result<Begun, Fault> {
+) -> Result<Begun, Stopped> {
     let index = place.destination;
     let fault = |operation| move |e| Fault::new(operation, Side::Destination(index), e);
     let source = sys::duplicate(source.as_fd()).map_err(|e| Fault::new(Operation::Open, Side::Source, e))?;
@@ -85,11 +88,27 @@ pub fn begin(
         })?;
         (file, None, false)
     } else {
-        let staged = worker.run.stager.stage_file(at.as_fd(), entry.target, create, fits);
-        let (file, staging, locked) = staged.map_err(fault(Operation::Create))?;
+        let stager = worker.run.stager;
+        let named = (entry.target, given(worker, stat));
+        // One that is finished but for its name has no ledger any more.
+        let mut left = None;
+        let fits = |file: &OwnedFd, made: &Stat| {
+            left = Some(*made).filter(|made| !entry.is_packed() && made.size == stat.size);
+            fits(file, made) || left.is_some()
+        };
+        let staged = stager.stage_file(at.as_fd(), named, create, fits);
+        let (mut file, mut staging, mut locked) = staged.map_err(fault(Operation::Create))?;
+        if let Some(made) = left.filter(|_| found.is_none()) {
+            found = whole(worker, (&source, stat), (&file, &made), manner, index)?;
+            if found.is_none() {
+                let staged = sys::unlink(at.as_fd(), staging.as_c_str())
+                    .and_then(|()| stager.stage_file(at.as_fd(), named, create, |_, _| false));
+                (file, staging, locked) = staged.map_err(fault(Operation::Create))?;
+            }
+        }
         (file, Some(staging), locked)
     };
-    let facts = || {
+    let facts = || -> Result<_, Fault> {
         let made = sys::stat_fd(file.as_fd()).map_err(fault(Operation::Stat))?;
         if hidden && !twin.fresh {
             make::take_over(entry, index, &made)?;
@@ -101,7 +120,7 @@ pub fn begin(
         Ok(facts) => facts,
         Err(fault) => {
             make::discard(worker, entry.dir, index, entry.target, staging.as_ref());
-            return Err(fault);
+            return Err(fault.into());
         }
     };
     let resumed = found.is_some();
@@ -126,6 +145,33 @@ pub fn begin(
     })
 }
 
+/// Whose a file is that a run which died had finished but for its name.
+fn given(worker: &Worker<'_>, source: &Stat) -> Option<u32> {
+    wanted(source, &worker.run.rules.keep, (sys::user_id(), source.gid), None).uid
+}
+
+/// The ledger of a file that is found to have all content of its source. An error, as where the run is to end: it stays as it is.
+fn whole(
+    worker: &mut Worker<'_>,
+    (source, stat): (&OwnedFd, &Stat),
+    (file, made): (&OwnedFd, &Stat),
+    manner: Manner,
+    index: usize,
+) -> Result<Option<Ledger>, Stopped> {
+    match same_in_chunks(worker, (source, file), stat.size, index) {
+        Ok(Likeness::Same) => Ok(Ledger::whole(file.as_fd(), stat, (made, false), manner)),
+        Ok(_) => Ok(None),
+        // What can't be read is not gone on with.
+        Err(Stopped::Fault(fault)) if fault.side == Side::Destination(index) => Ok(None),
+        Err(stopped) => {
+            // Closing alone would leave the lock to a child that was just started; more than that can't be done.
+            match sys::unlock(file.as_fd()) {
+                Ok(()) | Err(_) => Err(stopped),
+            }
+        }
+    }
+}
+
 /// The file that was named for having all content of the one that is copied. It becomes what a dead run would have left with
 /// nothing to do; what can't be taken for that stays where it is.
 fn gathered(
@@ -146,7 +192,7 @@ fn gathered(
     }
     let take = |staged: &CStr| appear(at.as_fd(), &name, staged);
     let ((), staging) = worker.run.stager.stage(target, take).ok()?;
-    let ledger = Ledger::whole(file.as_fd(), source, &made, manner)?;
+    let ledger = Ledger::whole(file.as_fd(), source, (&made, true), manner)?;
     Some((file, staging, ledger))
 }
 

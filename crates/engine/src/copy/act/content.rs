@@ -84,7 +84,7 @@ pub fn same_content(
 }
 
 /// Compares all of two big files of this size, side by side over the workers.
-fn same_in_chunks(
+pub fn same_in_chunks(
     worker: &mut Worker<'_>,
     files: (&OwnedFd, &OwnedFd),
     size: u64,
@@ -194,13 +194,13 @@ pub fn in_chunks<T>(worker: &mut Worker<'_>, index: usize, deed: impl FnOnce(Lea
     })
 }
 
-/// Gives a new file the metadata of its source. `replaces`: what has its name now; `made`: its facts, where they are known.
+/// Gives a new file the metadata of its source. `replaces`: what has its name now; `unfinished`: what is known of a big one.
 pub fn dress_file(
     worker: &mut Worker<'_>,
     entry: &Entry<'_>,
     (file, stat): (&OwnedFd, &Stat),
     (index, replaces): (usize, Option<&Stat>),
-    (new, bits, made): (&OwnedFd, u32, Option<&Stat>),
+    (new, bits, unfinished): (&OwnedFd, u32, Option<&Unfinished>),
 ) -> Result<(), Fault> {
     let rules = &worker.run.rules;
     let keep = &rules.keep;
@@ -210,8 +210,8 @@ pub fn dress_file(
         owner: (made.uid, made.gid),
         mode: (made.mode != left).then_some(made.mode),
     };
-    let created = match (made, twin.creates.get()) {
-        (Some(made), _) => created(made),
+    let created = match (unfinished, twin.creates.get()) {
+        (Some(of), _) => created(&of.made),
         (None, Some(created)) => *created,
         (None, None) => {
             let made =
@@ -224,7 +224,7 @@ pub fn dress_file(
         owner: created.owner,
         mode: created.mode.unwrap_or(left),
         born: keep.chmod.is_some().then(|| twin.heritage.leaves(keep, stat.mode)),
-        new: true,
+        new: unfinished.is_none_or(|of| !of.resumed),
         inherits: twin.heritage.attributes,
         destination: index,
     };

@@ -425,7 +425,8 @@ fn copy_file(
         return Err(Stopped::Aborted);
     }
     let times = if worker.run.rules.asked.verify { 2 } else { 1 };
-    worker.counters.flight.begin(stat.size.saturating_mul(times));
+    let to_move = stat.size.saturating_mul(times);
+    worker.counters.flight.begin(to_move);
     let index = place.destination;
     let keep = &worker.run.rules.keep;
     let original = stat;
@@ -451,6 +452,8 @@ fn copy_file(
             unfinished: None,
         }
     };
+    // What was compared of what is there does not count.
+    worker.counters.flight.begin(to_move);
     let there = unfinished.as_ref().map_or(0, Unfinished::bytes);
     let filled = if entry.is_packed() {
         pack::fill(worker, entry, (file, stat), place, (&new, unfinished.as_ref()))
@@ -666,7 +669,7 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
         let entry = finished.entry();
         let (place, new) = (
             (destination, finished.replaces.as_ref()),
-            (&finished.file, of.bits, Some(&of.made)),
+            (&finished.file, of.bits, Some(of)),
         );
         dress_file(worker, &entry, (&of.source, &finished.stat), place, new)?;
     }
