@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use blake3::hazmat::{HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
 pub use blake2b::Blake2b;
-pub use hashers::{Algorithm, Digest, Hashers};
+pub use hashers::{Algorithm, Digest, Hashers, Share};
 
 /// Bytes at the end of a file that the skip test hashes when nothing else is asked for: the default of hpcp
 /// (`--hash_size`), so that both tools agree on what is unchanged.

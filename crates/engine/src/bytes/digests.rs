@@ -1,14 +1,17 @@
 //! The digests of one file.
 //!
-//! Comes in: an open file and its facts; goes out: the digest of each algorithm, made in one pass over its bytes, and of a
-//! large file, where that is BLAKE3 alone, by all workers that have nothing to read. Promises: they are those of content that
-//! was there at one time, as far as the system tells: a file whose size or times changed while it was read has no digest, nor
-//! has one that is not as long as its size says. What was written is read back the same way ([`in_parts`]).
+//! Comes in: an open file and its facts; goes out: the digest of each algorithm, made in one pass over its bytes. A large file
+//! is the work of all workers that have nothing to read: they read parts of it where only BLAKE3 is wanted, and else one reads
+//! it in order and each takes some of the algorithms, of which all others are made from front to back. Promises: they are those
+//! of content that was there at one time, as far as the system tells: a file whose size or times changed while it was read has
+//! no digest, nor has one that is not as long as its size says. What was written is read back the same way ([`in_parts`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
-use bulkhaul_formats::digest::{Algorithm, Blake3, ContentDigest, Digest, Hashers, PART_BYTES, Parts};
+use bulkhaul_formats::digest::{Algorithm, Blake3, ContentDigest, Digest, Hashers, PART_BYTES, Parts, Share};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Stat};
 
 use crate::bytes::transfer::BUFFER_BYTES;
@@ -23,6 +26,10 @@ use crate::tree::medium::{has_sizes, medium};
 const LARGE_BYTES: u64 = 4 * PART_BYTES;
 /// Parts that each thread reads before it is seen again how many there may be.
 const PARTS_AT_ONCE: u64 = 4;
+/// The same of bytes, where one thread reads.
+const SECTION_BYTES: u64 = 64 * 1024 * 1024;
+/// Blocks that wait for each thread which helps, at most.
+const BLOCKS: usize = 4;
 
 /// Reads a file to its end; answers its digests, and how many bytes there were. `before`: its facts when it was opened. Of
 /// an error the hashers know nothing.
@@ -49,7 +56,11 @@ pub fn digests(
         let digest = Digest::new(Algorithm::Blake3, &digest).ok_or_else(|| Fault::changed(Operation::Read))?;
         return Ok((vec![digest], before.size));
     }
-    let read = read(file, before, hashers, (desk, counters), buffer);
+    let read = if hashers.count() > 1 && is_large(file, before.size) {
+        side_by_side(file, before, hashers, (desk, counters))
+    } else {
+        read(file, before, hashers, (desk, counters), buffer)
+    };
     // Whatever came of it: the next file begins anew.
     let digests = hashers.finish();
     Ok((digests, read?))
@@ -59,32 +70,125 @@ fn read(
     file: BorrowedFd<'_>,
     before: &Stat,
     hashers: &mut Hashers,
-    (desk, counters): (&Desk, &Counters),
+    run: (&Desk, &Counters),
     buffer: &mut [u8],
 ) -> Result<u64, Stopped> {
-    let fault = |operation, errno| Fault::new(operation, Side::Source, errno);
     let mut bytes = 0;
     loop {
-        let want = usize::try_from(desk.pace.piece(buffer.len() as u64)).unwrap_or(buffer.len());
-        desk.may_read(want as u64)?;
-        let got = sys::read_enough_at(file, &mut buffer[..want], want, bytes).map_err(|errno| match errno {
-            // It was a file when it was listed.
-            Errno::ISDIR => Fault::changed(Operation::Read),
-            errno => fault(Operation::Read, errno),
-        })?;
-        desk.read_less((want - got) as u64);
+        let (got, more) = next(file, bytes, run, buffer)?;
         hashers.update(&buffer[..got]);
-        counters.hashed(got as u64);
         bytes += got as u64;
-        if got < want {
+        if !more {
             break;
         }
     }
+    is_whole(file, before, bytes)?;
+    Ok(bytes)
+}
+
+/// Reads what follows; answers how many bytes there were, and whether more may come.
+fn next(
+    file: BorrowedFd<'_>,
+    at: u64,
+    (desk, counters): (&Desk, &Counters),
+    buffer: &mut [u8],
+) -> Result<(usize, bool), Stopped> {
+    let want = usize::try_from(desk.pace.piece(buffer.len() as u64)).unwrap_or(buffer.len());
+    desk.may_read(want as u64)?;
+    let got = sys::read_enough_at(file, &mut buffer[..want], want, at).map_err(|errno| match errno {
+        // It was a file when it was listed.
+        Errno::ISDIR => Fault::changed(Operation::Read),
+        errno => Fault::new(Operation::Read, Side::Source, errno),
+    })?;
+    desk.read_less((want - got) as u64);
+    counters.hashed(got as u64);
+    Ok((got, got == want))
+}
+
+/// An error where a file that was read to its end was written to meanwhile, or has another size than it says.
+fn is_whole(file: BorrowedFd<'_>, before: &Stat, bytes: u64) -> Result<(), Stopped> {
     unchanged(file, before)?;
     if bytes != before.size && has_sizes(file) {
         return Err(Fault::size(Side::Source, before.size, bytes).into());
     }
+    Ok(())
+}
+
+/// Takes in a file in its order: this thread reads, and it and as many as have nothing to read make some of the digests each.
+/// How many that are changes on the way.
+fn side_by_side(
+    file: BorrowedFd<'_>,
+    before: &Stat,
+    hashers: &mut Hashers,
+    run: (&Desk, &Counters),
+) -> Result<u64, Stopped> {
+    let (mut bytes, mut more) = (0, true);
+    while more {
+        let helpers = run.0.idle(processors()).min(hashers.count() - 1);
+        (bytes, more) = section(file, bytes, hashers, helpers, run)?;
+    }
+    is_whole(file, before, bytes)?;
     Ok(bytes)
+}
+
+/// Takes in what follows of it with so many helpers; answers where that ends, and whether more may come.
+fn section(
+    file: BorrowedFd<'_>,
+    from: u64,
+    hashers: &mut Hashers,
+    helpers: usize,
+    run: (&Desk, &Counters),
+) -> Result<(u64, bool), Stopped> {
+    std::thread::scope(|scope| {
+        let begin = |_| {
+            let (order, orders) = mpsc::sync_channel::<(Share<'_>, Receiver<Arc<Vec<u8>>>)>(1);
+            let help = move || {
+                let _reading = run.0.reading();
+                for (mut share, blocks) in orders {
+                    for block in blocks {
+                        share.update(&block);
+                    }
+                }
+            };
+            let helper = std::thread::Builder::new().spawn_scoped(scope, help).ok()?;
+            Some((order, helper))
+        };
+        // Where none can be had this one does it all.
+        let helpers: Vec<_> = (0..helpers).filter_map(begin).collect();
+        let mut shares = hashers.shares(1 + helpers.len()).into_iter();
+        let mut own = shares.next();
+        let (mut ways, mut ends) = (Vec::new(), Vec::new());
+        for ((order, helper), share) in helpers.into_iter().zip(shares) {
+            let (way, blocks) = mpsc::sync_channel(BLOCKS);
+            // One that has died says so in the end.
+            if order.send((share, blocks)).is_ok() {
+                ways.push(way);
+            }
+            ends.push(helper);
+        }
+        let mut read = || {
+            let (mut at, mut more) = (from, true);
+            while more && at - from < SECTION_BYTES {
+                let mut block = vec![0; BUFFER_BYTES];
+                let got;
+                (got, more) = next(file, at, run, &mut block)?;
+                block.truncate(got);
+                let block = Arc::new(block);
+                ways.retain(|way| way.send(Arc::clone(&block)).is_ok());
+                if let Some(share) = &mut own {
+                    share.update(&block);
+                }
+                at += got as u64;
+            }
+            Ok((at, more))
+        };
+        let read = read();
+        drop(ways);
+        let panicked = |panic: Box<dyn std::any::Any + Send>| Stopped::from(Fault::panic(&*panic));
+        let ended = |end: ScopedJoinHandle<'_, ()>| end.join().map_err(panicked);
+        let ended = ends.into_iter().map(ended).fold(Ok(()), Result::and);
+        read.and_then(|read| ended.map(|()| read))
+    })
 }
 
 /// An error where a file was written to since it was opened.
@@ -99,7 +203,12 @@ fn unchanged(file: BorrowedFd<'_>, before: &Stat) -> Result<(), Stopped> {
 /// Whether a file is read in parts, by threads side by side.
 pub fn has_parts(file: BorrowedFd<'_>, size: u64) -> bool {
     // A disk that rotates gives more when it is read in order, and no more than one thread takes.
-    size >= LARGE_BYTES && processors() > 1 && has_sizes(file) && medium(file) != Medium::Rotating
+    is_large(file, size) && medium(file) != Medium::Rotating
+}
+
+/// Whether a file is the work of more than one thread.
+fn is_large(file: BorrowedFd<'_>, size: u64) -> bool {
+    size >= LARGE_BYTES && processors() > 1 && has_sizes(file)
 }
 
 /// Takes leave to read so many bytes.
@@ -227,6 +336,51 @@ mod tests {
             assert!(of(size + 1).is_err(), "{size}");
             let goes_on = |size| goes_on(file.as_fd(), (size, Side::Source, Operation::Read)).unwrap();
             assert_eq!((goes_on(size - 1), goes_on(size)), (true, false), "{size}");
+        }
+    }
+
+    /// Several algorithms, with fewer threads than there are of them, as many, and more; sections end with the file or not.
+    #[test]
+    fn of_a_large_file_side_by_side() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        let mut algorithms = Algorithm::ALL.to_vec();
+        for (size, helpers) in [
+            (0, 1),
+            (1, 2),
+            (BUFFER_BYTES, 5),
+            (3 * BUFFER_BYTES + 7, 0),
+            (9 * BUFFER_BYTES, 9),
+        ] {
+            let content: Vec<u8> = (0..=250).cycle().take(size).collect();
+            fs::write(&path, &content).unwrap();
+            let desk = Desk::new(1);
+            let run = (&desk, &desk.counters[0]);
+            let file = fs::File::open(&path).unwrap();
+            let mut hashers = Hashers::new(&algorithms);
+            let (mut at, mut more) = (0, true);
+            while more {
+                (at, more) = section(file.as_fd(), at, &mut hashers, helpers, run).unwrap();
+            }
+            let mut expected = Hashers::new(&algorithms);
+            expected.update(&content);
+            assert_eq!((at, hashers.finish()), (size as u64, expected.finish()), "{size}");
+            // Nobody counts as reading any more.
+            desk.staff(9);
+            assert_eq!((desk.peek().read_bytes, desk.idle(9)), (size as u64, 9));
+            algorithms.rotate_left(1);
+        }
+        let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+        let before = sys::stat_fd(file.as_fd()).unwrap();
+        let desk = Desk::new(1);
+        let run = (&desk, &desk.counters[0]);
+        for other in [before.size - 1, before.size + 1] {
+            file.set_len(other).unwrap();
+            let mut hashers = Hashers::new(&algorithms);
+            assert!(
+                side_by_side(file.as_fd(), &before, &mut hashers, run).is_err(),
+                "{other}"
+            );
         }
     }
 

@@ -99,6 +99,11 @@ impl Flight {
         self.moved.fetch_add(bytes, Relaxed);
     }
 
+    /// All of the file in hand is still to be moved.
+    pub fn begin_anew(&self) {
+        self.moved.store(0, Relaxed);
+    }
+
     /// Bytes of the file in hand that were moved.
     pub fn all_moved(&self) -> u64 {
         self.moved.load(Relaxed)

@@ -3,6 +3,8 @@
 //! Comes in: the bytes of a file, in pieces of any size. Goes out: a digest for each algorithm that was asked for.
 //! Promises: how the bytes are cut into pieces changes nothing.
 
+use std::cmp::Reverse;
+
 use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512};
 use xxhash_rust::xxh3::Xxh3;
@@ -225,6 +227,15 @@ impl Hasher {
         }
     }
 
+    /// About how long a byte takes, beside the others, where the processor knows nothing of SHA.
+    fn cost(&self) -> u32 {
+        match self {
+            Self::Sha256(_) => 8,
+            Self::Sha512(_) | Self::Md5(_) => 5,
+            Self::Blake3(_) | Self::Crc32c(_) | Self::Xxh3(_) => 1,
+        }
+    }
+
     /// The digest; the state is that before the first byte again.
     fn finish(&mut self) -> Digest {
         let mut bytes = [0; LONGEST];
@@ -279,24 +290,63 @@ impl Hashers {
         matches!(self.0[..], [Hasher::Blake3(_)])
     }
 
+    /// How many algorithms there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        match &mut self.0[..] {
-            [only] => only.update(bytes),
-            all => {
-                for block in bytes.chunks(BLOCK_BYTES) {
-                    for hasher in all.iter_mut() {
-                        hasher.update(block);
-                    }
-                }
+        for block in blocks(bytes, self.0.len()) {
+            self.0.iter_mut().for_each(|hasher| hasher.update(block));
+        }
+    }
+
+    /// The algorithms in so many shares, or in fewer where there are fewer, for as many threads: each has to be given the same
+    /// bytes. The first has the least to do.
+    pub fn shares(&mut self, count: usize) -> Vec<Share<'_>> {
+        let mut hashers: Vec<&mut Hasher> = self.0.iter_mut().collect();
+        hashers.sort_by_key(|hasher| Reverse(hasher.cost()));
+        let count = count.min(hashers.len());
+        let mut shares: Vec<Share<'_>> = (0..count).map(|_| Share(Vec::new())).collect();
+        for hasher in hashers {
+            if let Some(lightest) = shares.iter_mut().min_by_key(|share| share.cost()) {
+                lightest.0.push(hasher);
             }
         }
+        shares.sort_by_key(Share::cost);
+        shares
     }
 
     /// The digests of all bytes since the last call, in the order of [`Algorithm`]; the next file can follow.
     pub fn finish(&mut self) -> Vec<Digest> {
         self.0.iter_mut().map(Hasher::finish).collect()
     }
+}
+
+/// Some of several algorithms ([`Hashers::shares`]).
+pub struct Share<'h>(Vec<&'h mut Hasher>);
+
+impl Share<'_> {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        for block in blocks(bytes, self.0.len()) {
+            self.0.iter_mut().for_each(|hasher| hasher.update(block));
+        }
+    }
+
+    fn cost(&self) -> u32 {
+        self.0.iter().map(|hasher| hasher.cost()).sum()
+    }
+}
+
+/// Bytes as so many algorithms take them in, one after the other.
+fn blocks(bytes: &[u8], algorithms: usize) -> std::slice::Chunks<'_, u8> {
+    bytes.chunks(if algorithms == 1 {
+        bytes.len().max(1)
+    } else {
+        BLOCK_BYTES
+    })
 }
 
 impl std::fmt::Debug for Hashers {
@@ -635,6 +685,21 @@ mod tests {
             }
             pieces.update(&bytes[from..]);
             prop_assert_eq!(pieces.finish(), whole.finish());
+        }
+
+        #[test]
+        fn shares_give_the_same(which in prop::collection::vec(0..6_usize, 0..8), count in 1..9_usize) {
+            let algorithms: Vec<Algorithm> = which.into_iter().map(|which| Algorithm::ALL[which]).collect();
+            let bytes = numbers(70_001);
+            let (mut whole, mut shared) = (Hashers::new(&algorithms), Hashers::new(&algorithms));
+            whole.update(&bytes);
+            let shares = shared.shares(count);
+            prop_assert_eq!(shares.len(), count.min(whole.count()));
+            prop_assert!(shares.iter().all(|share| !share.0.is_empty() && share.cost() >= shares[0].cost()));
+            for mut share in shares {
+                bytes.chunks(30_000).for_each(|piece| share.update(piece));
+            }
+            prop_assert_eq!(shared.finish(), whole.finish());
         }
 
         #[test]

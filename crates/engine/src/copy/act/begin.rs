@@ -96,14 +96,14 @@ pub fn begin(
             left = Some(*made).filter(|made| !entry.is_packed() && made.size == stat.size);
             fits(file, made) || left.is_some()
         };
-        let staged = stager.stage_file(at.as_fd(), named, create, fits);
-        let (mut file, mut staging, mut locked) = staged.map_err(fault(Operation::Create))?;
+        let begun = stager.stage_file(at.as_fd(), named, create, fits);
+        let (mut file, mut staging, mut locked) = begun.map_err(fault(Operation::Create))?;
         if let Some(made) = left.filter(|_| found.is_none()) {
             found = whole(worker, (&source, stat), (&file, &made), manner, index)?;
             if found.is_none() {
-                let staged = sys::unlink(at.as_fd(), staging.as_c_str())
+                let begun = sys::unlink(at.as_fd(), staging.as_c_str())
                     .and_then(|()| stager.stage_file(at.as_fd(), named, create, |_, _| false));
-                (file, staging, locked) = staged.map_err(fault(Operation::Create))?;
+                (file, staging, locked) = begun.map_err(fault(Operation::Create))?;
             }
         }
         (file, Some(staging), locked)
@@ -158,7 +158,9 @@ fn whole(
     manner: Manner,
     index: usize,
 ) -> Result<Option<Ledger>, Stopped> {
-    match same_in_chunks(worker, (source, file), stat.size, index) {
+    let compared = same_in_chunks(worker, (source, file), stat.size, index);
+    worker.counters.flight.begin_anew();
+    match compared {
         Ok(Likeness::Same) => Ok(Ledger::whole(file.as_fd(), stat, (made, false), manner)),
         Ok(_) => Ok(None),
         // What can't be read is not gone on with.

@@ -425,8 +425,7 @@ fn copy_file(
         return Err(Stopped::Aborted);
     }
     let times = if worker.run.rules.asked.verify { 2 } else { 1 };
-    let to_move = stat.size.saturating_mul(times);
-    worker.counters.flight.begin(to_move);
+    worker.counters.flight.begin(stat.size.saturating_mul(times));
     let index = place.destination;
     let keep = &worker.run.rules.keep;
     let original = stat;
@@ -452,8 +451,6 @@ fn copy_file(
             unfinished: None,
         }
     };
-    // What was compared of what is there does not count.
-    worker.counters.flight.begin(to_move);
     let there = unfinished.as_ref().map_or(0, Unfinished::bytes);
     let filled = if entry.is_packed() {
         pack::fill(worker, entry, (file, stat), place, (&new, unfinished.as_ref()))
