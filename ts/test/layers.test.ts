@@ -109,7 +109,7 @@ const ROOMS = [
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'lengths', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',
-  ...['protocol', 'range', 'directory', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker'].map(
+  ...['protocol', 'range', 'reading', 'directory', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker'].map(
     (room) => `ops/spread/${room}`,
   ),
   ...['ops/spread', 'ops/commands', 'ops'],
@@ -135,6 +135,7 @@ const ROOMS = [
     'jobs',
     'consent',
     'base',
+    'crew',
     'trees',
     'archives',
     'conversion',

@@ -424,6 +424,94 @@ const summaryOf = ({ stdout }: Run) => JSON.parse(stdout.trim().split('\n').at(-
 
 const entriesOf = (root: string) => Number(execFileSync('sh', ['-c', 'find "$1" -printf x | wc -c', 'sh', root]));
 
+/** Sources of this project: nobody writes to them, so that what was read of them once holds. */
+const SETTLED = fileURLToPath(new URL('../../crates/sys/src', import.meta.url));
+
+/** What went wrong, in any order. */
+const errorsOf = ({ stdout }: Run) =>
+  stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+    .flatMap(({ type, kind, path, pathBase64 }) => (type === 'error' ? [`${kind} ${pathBase64 ?? path}`] : []))
+    .sort();
+
+describe('manifest and verify --workers', () => {
+  it('write what one process writes, by any names and in any form', async () => {
+    const source = tree();
+    const state = scratch();
+    for (const args of [
+      [source],
+      [`${source}/`, '--exclude', 'b/c'],
+      [source, '--format', 'jsonl', '--algorithm', 'md5', '--algorithm', 'blake3'],
+    ]) {
+      const alone = await run(['manifest', '--no-journal', ...args]);
+      const spread = await run(['manifest', '--workers', '3', '--parts', '7', '--state-dir', state, ...args]);
+      expect(alone.stdout).not.toBe('');
+      expect([spread.code, spread.stdout]).toEqual([alone.code, alone.stdout]);
+    }
+  });
+
+  it('find what one process finds', async () => {
+    const [source, state] = [tree(), scratch()];
+    const sums = join(state, 'sums.jsonl');
+    expect((await run(['manifest', '--format', 'jsonl', '-o', sums, `${source}/`])).code).toBe(0);
+    writeFileSync(join(source, 'a/f3'), 'A 3');
+    rmSync(join(source, 'a/f4'));
+    rmSync(join(source, 'private'), { recursive: true });
+    writeFileSync(join(source, 'b/c/more'), 'extra');
+    rmSync(join(source, 'a/f5'));
+    mkdirSync(join(source, 'a/f5'));
+    const args = ['verify', '--json', '--in', source, sums];
+    const alone = await run([...args, '--no-journal']);
+    const spread = await run([...args, '--workers', '2', '--parts', '5', '--state-dir', state]);
+    expect(errorsOf(alone).length).toBeGreaterThan(15);
+    expect(errorsOf(spread)).toEqual(errorsOf(alone));
+    const [one, other] = [summaryOf(alone), summaryOf(spread)];
+    expect([spread.code, other.outcomes, other.found]).toEqual([alone.code, one.outcomes, one.found]);
+  });
+
+  it('read each file once, whoever does it', async () => {
+    const [directory, sums] = [join(scratch(), 'run'), join(scratch(), 'sums')];
+    const files = Number(execFileSync('sh', ['-c', 'find "$1" -type f -printf x | wc -c', 'sh', SETTLED]));
+    const crew = ['--workers', '2', '--parts', '4', '--no-journal', '--run-dir'];
+    const made = await run(['manifest', ...crew, directory, '-o', sums, `${SETTLED}/`]);
+    expect(made.code).toBe(0);
+    const verified = await run(['verify', '--json', ...crew, `${directory}.2`, '--in', SETTLED, sums]);
+    expect([verified.code, verified.stderr]).toEqual([0, '']);
+    const parts = readdirSync(join(`${directory}.2`, 'states'));
+    const states = parts.map((part) => JSON.parse(readFileSync(join(`${directory}.2`, 'states', part), 'utf8')));
+    expect(states.reduce((sum: number, { verifiedFiles }) => sum + verifiedFiles, 0)).toBe(files);
+    expect(summaryOf(verified).verifiedFiles).toBe(files);
+  });
+
+  it('tell all though no worker works', async () => {
+    const [source, directory] = [tree(), scratch()];
+    const [one, other] = [join(directory, 'one'), join(directory, 'other')];
+    const crew = ['--workers', '2', '--host-program', 'false', '--state-dir', scratch()];
+    expect((await run(['manifest', '--no-journal', '--format', 'jsonl', '-o', one, source])).code).toBe(0);
+    const spread = await run(['manifest', '--json', ...crew, '--format', 'jsonl', '-o', other, source]);
+    expect([spread.code, readFileSync(other, 'utf8')]).toEqual([0, readFileSync(one, 'utf8')]);
+    const notes: { message: string }[] = summaryOf(spread).notes;
+    expect(notes.map(({ message }) => message).join()).toContain('what is in them is read here');
+  });
+
+  it('refuse what one process has to do', async () => {
+    const [source, state] = [tree(), scratch()];
+    for (const [args, why] of [
+      [['manifest', source, state], 'More than one SRC'],
+      [['manifest', '--update', '--format', 'jsonl', '-o', join(state, 'x'), source], '--update'],
+      [['verify', '--quick', join(state, 'x')], '--quick'],
+      [['verify', '--repair-from', source, '--in', state, join(state, 'x')], '--repair-from'],
+    ] as const) {
+      const { code, stderr } = await run([...args, '--workers', '2', '--state-dir', state]);
+      expect([code, stderr]).toEqual([2, expect.stringContaining(`${why} and --workers exclude each other`)]);
+    }
+    const alone = await run(['verify', '--parts', '3', join(state, 'x')]);
+    expect([alone.code, alone.stderr]).toEqual([2, expect.stringContaining('--parts goes with --workers')]);
+  });
+});
+
 describe('copy --workers', () => {
   it('copies as one process does, counts each entry once, and leaves no run behind', async () => {
     const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];

@@ -2,17 +2,21 @@
 
 use bulkhaul_engine::ManifestFormat as Format;
 use bulkhaul_engine::manifest::{self, Update};
+use bulkhaul_engine::records::pieces::Shared;
 use bulkhaul_engine::verify;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use crate::options::{Filter, JsLimits, Tree, algorithm, choice, filter, paths, resources, roots};
+use crate::options::{
+    Filter, JsLimits, NamesFrom, Tree, algorithm, choice, files_from, filter, paths, resources, roots,
+};
 
 /// A manifest, as asked for.
 #[napi(object, object_to_js = false)]
 pub struct ManifestOptions {
     pub sources: Vec<Tree>,
     pub filter: Option<Filter>,
+    pub files_from: Option<NamesFrom>,
     pub one_file_system: Option<bool>,
     pub algorithms: Option<Vec<String>>,
     pub format: Option<String>,
@@ -21,6 +25,8 @@ pub struct ManifestOptions {
     pub update: Option<String>,
     pub in_use: Option<Vec<Buffer>>,
     pub finished: Option<Buffer>,
+    pub finished_elsewhere: Option<Vec<Buffer>>,
+    pub keep_finished: Option<bool>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
     pub limits: Option<JsLimits>,
@@ -44,6 +50,14 @@ pub fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
     }
 }
 
+/// What a job has to do with others that do parts of it.
+fn shared(finished: Option<Vec<Buffer>>, keep: Option<bool>) -> Shared {
+    Shared {
+        finished: finished.map(paths).unwrap_or_default(),
+        keep: keep.unwrap_or_default(),
+    }
+}
+
 /// Options into the engine's form. The error names the option.
 pub fn manifest_options(given: ManifestOptions) -> Result<manifest::ManifestOptions, String> {
     let default = manifest::ManifestOptions::default();
@@ -52,6 +66,7 @@ pub fn manifest_options(given: ManifestOptions) -> Result<manifest::ManifestOpti
     Ok(manifest::ManifestOptions {
         sources: roots(given.sources),
         filter: given.filter.map(filter).transpose()?,
+        files_from: given.files_from.map(|list| files_from(list, false)),
         one_file_system: given.one_file_system.unwrap_or(default.one_file_system),
         algorithms: algorithms.collect::<Result<_, _>>()?,
         format: format(given.format.as_deref(), given.nul.unwrap_or(false))?,
@@ -64,6 +79,7 @@ pub fn manifest_options(given: ManifestOptions) -> Result<manifest::ManifestOpti
         )?,
         in_use: given.in_use.map(paths).unwrap_or_default(),
         finished: given.finished.map(Vec::from),
+        shared: shared(given.finished_elsewhere, given.keep_finished),
         spill_directory: given.spill_directory.map(Vec::from),
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
         resources: resources(given.limits, given.nice, given.ionice.as_deref())?,
@@ -92,6 +108,8 @@ pub struct VerifyOptions {
     pub sample: Option<VerifySample>,
     pub in_use: Option<Vec<Buffer>>,
     pub finished: Option<Buffer>,
+    pub finished_elsewhere: Option<Vec<Buffer>>,
+    pub keep_finished: Option<bool>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
     pub limits: Option<JsLimits>,
@@ -117,6 +135,7 @@ pub fn verify_options(given: VerifyOptions) -> Result<verify::VerifyOptions, Str
             .map(|VerifySample { part, parts }| verify::Sample { part, parts }),
         in_use: given.in_use.map(paths).unwrap_or_default(),
         finished: given.finished.map(Vec::from),
+        shared: shared(given.finished_elsewhere, given.keep_finished),
         spill_directory: given.spill_directory.map(Vec::from),
         jobs: given.jobs.map_or(default.jobs, |n| n as usize),
         resources: resources(given.limits, given.nice, given.ionice.as_deref())?,

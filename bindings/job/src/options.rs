@@ -5,6 +5,7 @@ use std::time::Duration;
 use bulkhaul_engine::job::pace::Limits;
 use bulkhaul_engine::job::resources;
 use bulkhaul_engine::sweep::limit::MaxDelete;
+use bulkhaul_engine::walk::names::FilesFrom;
 use bulkhaul_engine::walk::start::Root;
 use bulkhaul_engine::{Algorithm, FilterStyle};
 use napi::bindgen_prelude::Buffer;
@@ -31,6 +32,23 @@ pub struct Tree {
 pub struct JsLimits {
     pub bytes: Option<f64>,
     pub entries: Option<f64>,
+}
+
+/// A list of names.
+#[napi(object, object_to_js = false)]
+pub struct NamesFrom {
+    pub path: Buffer,
+    pub nul: bool,
+    pub contents: Option<bool>,
+}
+
+/// Into the engine's form; `contents`: whether a directory brings what is in it where nothing is said.
+pub fn files_from(given: NamesFrom, contents: bool) -> FilesFrom {
+    FilesFrom {
+        path: given.path.into(),
+        nul: given.nul,
+        contents: given.contents.unwrap_or(contents),
+    }
 }
 
 /// One of these words.

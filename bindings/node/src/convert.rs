@@ -11,12 +11,11 @@ mod partition;
 mod patch;
 mod remove;
 
-use bulkhaul_engine::walk::names::FilesFrom;
 pub use bulkhaul_job::manifests::{ManifestOptions, VerifyOptions, manifest_options, verify_options};
-use bulkhaul_job::options::{Filter, JsLimits, Tree, choice, filter, max_delete, paths, resources, roots};
+use bulkhaul_job::options::{
+    Filter, JsLimits, NamesFrom, Tree, choice, files_from, filter, max_delete, paths, resources, roots,
+};
 pub use bulkhaul_job::shards::{PackOptions, UnpackOptions, pack_options, unpack_options};
-use napi::bindgen_prelude::Buffer;
-use napi_derive::napi;
 
 pub use self::compare::{CompareOptions, compare_options};
 pub use self::compress::{CompressOptions, DecompressOptions, compress_options, decompress_options};
@@ -26,23 +25,6 @@ pub use self::list::{ListOptions, list_options};
 pub use self::partition::{PartitionOptions, partition_options};
 pub use self::patch::{PatchOptions, patch_options};
 pub use self::remove::{RemoveOptions, remove_options};
-
-/// A list of names.
-#[napi(object, object_to_js = false)]
-pub struct NamesFrom {
-    pub path: Buffer,
-    pub nul: bool,
-    pub contents: Option<bool>,
-}
-
-/// Into the engine's form; `contents`: whether a directory brings what is in it where nothing is said.
-fn files_from(given: NamesFrom, contents: bool) -> FilesFrom {
-    FilesFrom {
-        path: given.path.into(),
-        nul: given.nul,
-        contents: given.contents.unwrap_or(contents),
-    }
-}
 
 fn hash_size(given: Option<i64>, default: u64) -> Result<u64, String> {
     match given {

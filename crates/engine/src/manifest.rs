@@ -31,13 +31,14 @@ use crate::records::entry::kind_of;
 use crate::records::ground::{Find, Ground};
 use crate::records::known::Known;
 use crate::records::manifest::{Making, Told};
-use crate::records::pieces::Pieces;
+use crate::records::pieces::{Pieces, Shared};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::records::survey::{self, Survey};
 use crate::report::Report;
 use crate::tree::in_use::InUse;
 use crate::tree::path::c_string;
 use crate::tree::selection::{self, Selection};
+use crate::walk::names::FilesFrom;
 use crate::walk::start::{Root, check_roots};
 
 /// What of the files that an older manifest knows is read.
@@ -56,6 +57,8 @@ pub struct ManifestOptions {
     pub sources: Vec<Root>,
     /// Exclude rules and their style.
     pub filter: Option<selection::Rules>,
+    /// Nothing but what this list names below the one source.
+    pub files_from: Option<FilesFrom>,
     /// Don't enter other file systems.
     pub one_file_system: bool,
     /// Digests of each file; none: as the format has it.
@@ -71,6 +74,8 @@ pub struct ManifestOptions {
     /// A file of the job's own, in which it says what it has read, so that the next run goes on should this one die; it goes
     /// with the end.
     pub finished: Option<Vec<u8>>,
+    /// Whether others do parts of the same job.
+    pub shared: Shared,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
@@ -88,6 +93,7 @@ impl Default for ManifestOptions {
         Self {
             sources: Vec::new(),
             filter: None,
+            files_from: None,
             one_file_system: false,
             algorithms: Vec::new(),
             format: Format::Sums,
@@ -95,6 +101,7 @@ impl Default for ManifestOptions {
             update: None,
             in_use: Vec::new(),
             finished: None,
+            shared: Shared::default(),
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
@@ -116,6 +123,9 @@ pub fn job_of(options: ManifestOptions, find: Option<Find>) -> Result<Job, Refus
     if options.update.is_some() && (options.format != Format::Json || options.output.is_none()) {
         let what = "update: only a manifest of the form jsonl, in a file, has the times to go by";
         return Err(Refusal::Usage(what.into()));
+    }
+    if options.files_from.is_some() && options.sources.len() != 1 {
+        return Err(Refusal::Usage("files-from needs exactly one directory".into()));
     }
     let manifest = Manifest {
         staff,
@@ -212,7 +222,8 @@ impl Manifest {
         let names: Vec<_> = algorithms.clone().map(|algorithm| algorithm.name()).collect();
         let bytes = algorithms.map(|algorithm| algorithm.digest_bytes()).sum();
         let work = format!("digests {}", names.join(" "));
-        Some(Pieces::open(path, (work.as_bytes(), bytes), &sorters, desk))
+        let others = &options.shared.finished[..];
+        Some(Pieces::joined(path, others, (work.as_bytes(), bytes), &sorters, desk))
     }
 }
 
@@ -229,6 +240,7 @@ impl Work for Manifest {
             roots: &self.roots,
             filter: &self.filter,
             rules: options.filter.as_ref(),
+            files_from: options.files_from.as_ref(),
             one_file_system: options.one_file_system,
             staff: self.staff,
             spill_directory: options.spill_directory.as_deref(),
@@ -266,7 +278,7 @@ impl Work for Manifest {
             self.write(desk, (sorters, sorted), output)
         });
         if let Some(pieces) = pieces {
-            pieces.close(done.as_ref().is_ok_and(|report| !report.interrupted));
+            pieces.close(!options.shared.keep && done.as_ref().is_ok_and(|report| !report.interrupted));
         }
         done
     }

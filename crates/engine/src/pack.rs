@@ -328,6 +328,7 @@ impl Work for Pack {
             filter: &self.filter,
             rules: options.filter.as_ref(),
             one_file_system: options.one_file_system,
+            files_from: None,
             staff: self.staff,
             spill_directory: options.spill_directory.as_deref(),
             sort_memory: options.sort_memory,

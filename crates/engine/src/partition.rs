@@ -10,7 +10,6 @@
 mod gather;
 mod lists;
 mod live;
-mod named;
 pub mod pack;
 mod plan;
 mod record;
@@ -23,7 +22,6 @@ use self::gather::{Gather, Taker};
 use self::lists::Lists;
 pub use self::lists::Target;
 use self::live::Live;
-use self::named::Named;
 use self::pack::{Division, MOST_PARTS};
 use self::plan::{Found, Plan, Sorts};
 use crate::error::Refusal;
@@ -37,6 +35,7 @@ use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, show, split, trim};
 use crate::tree::selection::{self, Selection};
 use crate::walk::Walk;
+use crate::walk::named::Named;
 use crate::walk::names::FilesFrom;
 use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Boundary, Root, Start, check_roots, media, require_one};
@@ -220,15 +219,11 @@ impl Partition {
             return Ok(None);
         };
         let path = &self.roots[0].path;
-        let list = from.read(path, desk)?;
-        if let Some(outside) = list.outside().first() {
-            let outside = show(outside);
-            return Err(from.refusal(&format!("{outside} is not below {}", show(path))));
-        }
+        let list = from.read_within(path, desk)?;
         if list.lists_root() {
             return Ok(None);
         }
-        Named::of(&list, trim(path), desk).map(Some)
+        Named::of(&list, &self.roots[0], desk, true).map(Some)
     }
 
     fn walk(&self, desk: &Arc<Desk>, way: &Way<'_>, place: Option<Arc<lists::Place>>, taker: &impl Taker) {

@@ -17,6 +17,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::{Algorithm, xxh64};
+use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, Follow, Identity, Kind};
 
@@ -37,7 +38,7 @@ use crate::records::entry::kind_of;
 use crate::records::facts::{FactFinder, Order, Wanted};
 use crate::records::gather::Gather;
 use crate::records::ground::{Find, Ground, Sight};
-use crate::records::pieces::Pieces;
+use crate::records::pieces::{Pieces, Shared};
 use crate::records::record::{Record, path_key};
 use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
 use crate::report::{Durability, Report};
@@ -46,6 +47,7 @@ use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, c_string, open_directory_path, show, split};
 use crate::tree::selection::{self, Selection};
 use crate::walk::Walk;
+use crate::walk::named::Named;
 use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Boundary, Root, Start, media};
 
@@ -90,6 +92,8 @@ pub struct VerifyOptions {
     /// A file of the job's own, in which it says what it has proved, so that the next run goes on should this one die; it
     /// goes with the end.
     pub finished: Option<Vec<u8>>,
+    /// Whether others do parts of the same job.
+    pub shared: Shared,
     /// Directory for temporary files without a name, for what does not fit in memory; `None`: memory is used.
     pub spill_directory: Option<Vec<u8>>,
     /// Memory for sorting, in bytes.
@@ -115,6 +119,7 @@ impl Default for VerifyOptions {
             sample: None,
             in_use: Vec::new(),
             finished: None,
+            shared: Shared::default(),
             spill_directory: None,
             sort_memory: SORT_BYTES,
             jobs: 0,
@@ -227,12 +232,13 @@ impl Work for Verify {
             passed: None,
         };
         let finished = options.finished.as_deref();
-        let pieces = finished.map(|path| Pieces::open(path, (b"proofs", 0), &sorters, desk));
+        let others = &options.shared.finished[..];
+        let pieces = finished.map(|path| Pieces::joined(path, others, (b"proofs", 0), &sorters, desk));
         let told = all(options, &mut join, &mut teller, (source, workers), pieces.as_ref());
         drop(scout);
         let interrupted = desk.cancel.is_draining();
         if let Some(pieces) = pieces {
-            pieces.close(told.is_ok() && !interrupted);
+            pieces.close(!options.shared.keep && told.is_ok() && !interrupted);
         }
         told?;
         desk.enter(Phase::Closing);
@@ -292,7 +298,14 @@ impl Verify {
             crew: &crew,
             budget,
         };
-        walk.run(Start::Roots(&roots), &gather);
+        match &options.only {
+            Some(only) => {
+                // What is not there is told where a manifest names it.
+                let list = listed(only, &roots[0].path)?;
+                walk.run(Start::Parts(&Named::of(&list, &roots[0], desk, false)?), &gather);
+            }
+            None => walk.run(Start::Roots(&roots), &gather),
+        }
         Ok((gather.sorted()?, scout))
     }
 }
@@ -316,6 +329,12 @@ fn found(ground: &dyn Ground, filter: &Selection, sorters: &Sorters, desk: &Desk
         sorter.push(&key, &payload).map_err(|errno| sorters.refusal(errno))
     })?;
     Sorted::merge(vec![sorter]).map_err(|errno| sorters.refusal(errno))
+}
+
+/// Paths below a directory, as a list of names.
+fn listed(only: &HashSet<Vec<u8>>, directory: &[u8]) -> Result<FileList, Refusal> {
+    let names = only.iter().flat_map(|path| [&path[..], b"\0"].concat()).collect();
+    FileList::parse(names, true, directory).map_err(|error| Refusal::Usage(format!("only: {error}")))
 }
 
 /// Says what became of each path: counts, failures, events.

@@ -14,6 +14,7 @@
 //! what lies above the current ones is closed and found again. Depth is neither stack nor path length.
 
 pub mod finder;
+pub mod named;
 pub mod names;
 pub mod node;
 pub mod scope;

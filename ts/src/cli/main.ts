@@ -154,7 +154,7 @@ const COMMANDS = new Map<string, Entry>([
   [
     'worker',
     {
-      summary: 'Work on the parts of a copy that is spread',
+      summary: 'Work on the parts of what is spread',
       load: async () => verb('worker', (await import('./verbs/worker.js')).WorkerCommand),
     },
   ],

@@ -281,6 +281,8 @@ export interface ManifestForm {
 export interface NativeManifestOptions extends Resources, Selection, ManifestForm {
   /** What it is of; for the addon of stores one URL. */
   sources: NativeTree[];
+  /** Only what a list names below the one source: one name a line, or with `nul` each ended by NUL. Default: all of the sources. */
+  filesFrom?: { path: PathBytes; nul: boolean };
   /** The file that the manifest goes to, whole or not at all. Default: only events. */
   output?: PathBytes;
   /** The manifest that `output` is already, of the form `jsonl`, tells what is read: `changed`, files with another size, time of modification or time of change; `full`, all. What has other content with the same size and time of modification is an error (`behind-mtime`, or where the time of change is the same too `bit-rot`), and keeps its entry. Default: all is made anew. */
@@ -289,6 +291,10 @@ export interface NativeManifestOptions extends Resources, Selection, ManifestFor
   inUse?: PathBytes[];
   /** A file of the job's own, in which it says what it has read, so that the next run goes on should this one die; it goes with the end. Default: none. */
   finished?: PathBytes;
+  /** Such files of others, which have read parts of the same for this job; they stay. Default: none. */
+  finishedElsewhere?: PathBytes[];
+  /** Its own stays too: the job is such a part. Default false. */
+  keepFinished?: boolean;
   /** Directory for temporary files without a name, for manifests that memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each entry, in the order of the manifest. Default false. */
@@ -395,6 +401,10 @@ export interface NativeVerifyOptions extends Resources {
   inUse?: PathBytes[];
   /** A file of the job's own, in which it says what it has proved, so that the next run goes on should this one die; it goes with the end. Default: none. */
   finished?: PathBytes;
+  /** Such files of others, which have read parts of the same for this job; they stay. Default: none. */
+  finishedElsewhere?: PathBytes[];
+  /** Its own stays too: the job is such a part. Default false. */
+  keepFinished?: boolean;
   /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */
   spillDirectory?: PathBytes;
   /** An `entry` event for each entry, in the order of their paths. Default false. */

@@ -29,8 +29,11 @@ import {
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 import { accessTo, placeText, plainPlace, REACHING, type Reaching } from './places.js';
 
+/** What the job keeps of itself. */
+type Logs = 'finished' | 'finishedElsewhere' | 'keepFinished';
+
 /** The options as a journal keeps them: the addon's own, with paths as strings or bytes. */
-export type MappedManifestOptions = Given<Omit<NativeManifestOptions, 'entryEvents' | 'finished'>> &
+export type MappedManifestOptions = Given<Omit<NativeManifestOptions, 'entryEvents' | 'filesFrom' | Logs>> &
   JobOptions &
   Reaching;
 
@@ -40,7 +43,7 @@ export interface ManifestOptions
     Reaching,
     Omit<
       NativeManifestOptions,
-      'sources' | 'filter' | 'output' | 'inUse' | 'finished' | 'spillDirectory' | 'entryEvents'
+      'sources' | 'filter' | 'filesFrom' | 'output' | 'inUse' | Logs | 'spillDirectory' | 'entryEvents'
     > {
   /** `DIR/`: what is in it, by names relative to it; `DIR`: the entry itself, by names that begin with its own. Or one URL, `s3://BUCKET/PREFIX`: what is below it, by names relative to it. */
   sources: PathLike | PathLike[];

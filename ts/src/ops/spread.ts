@@ -1,7 +1,8 @@
 /**
- * A copy that is spread: its parts are copied by workers, each a process of its own, and what can only come last comes last.
+ * An operation that is spread: its parts are worked on by workers, each a process of its own, and what can only come last comes
+ * last.
  *
- * Comes in: a source, a destination, options of a copy and how many workers; goes out: a running `Job`. All that workers and
+ * Comes in: a source, a destination, options of a copy, or what is to be read (`spread/reading.ts`), and how many workers; goes out: a running `Job`. All that workers and
  * coordinator know of each other is in a run directory (`spread/directory.ts`), by a protocol in which anybody may die at any
  * moment (`spread/protocol.ts`). When each part has its state, the coordinator sets what directories are like, and removes what
  * is extra. What it reports is read from the states of the parts: nobody's exit code is believed. It promises that the
@@ -19,7 +20,7 @@ import { type Holder, Lease } from '../journal/lease.js';
 import { makeDirectories } from '../journal/store.js';
 import { display, type PathLike, toBytes } from '../names.js';
 import type { NativeFailure, NativeNote, NativeReport, NativeSnapshot, Outcome } from '../native/events.js';
-import type { Limits } from '../native/options.js';
+import type { Limits, Resources } from '../native/options.js';
 import { loadAddon, type NativeJob } from '../native.js';
 import { verdictOf } from '../verdict.js';
 import {
@@ -61,6 +62,7 @@ import { type Planned, plan, planner, type Sifted, sift } from './spread/plan.js
 import { attempt } from './spread/protocol.js';
 import { discard, HAS_RANGES } from './spread/range.js';
 import { Rates } from './spread/rates.js';
+import { type Reading, readAll } from './spread/reading.js';
 import { SlurmArray, STEP, submission } from './spread/slurm.js';
 import { boot } from './spread/worker.js';
 import { Ledger, total } from './transfer/ledger.js';
@@ -76,22 +78,8 @@ type Terms = (typeof TERMS)[number];
 /** Options that say how fast it goes. */
 const PACE = ['jobs', 'limits', 'nice', 'ionice'] as const;
 
-/** Options of `spread`. */
-export interface SpreadOptions
-  extends JobOptions,
-    Deletion,
-    Pick<
-      MappedCopyOptions,
-      Terms | (typeof PACE)[number] | 'oneFileSystem' | 'removeExtra' | 'removeSources' | 'acceptTimeLoss' | 'manifest'
-    > {
-  /** A directory: `SRC/` brings what is in it, `SRC` itself. */
-  source: PathLike;
-  /** A directory, made with its parents when absent. */
-  destination: PathLike;
-  /** Rules as rsync's --exclude. Default: everything is taken. */
-  exclude?: PathLike[];
-  /** A list of names relative to the source, one a line, or with `nul` each ended by NUL. A directory comes by itself. Default: all of the source. */
-  filesFrom?: { path: PathLike; nul: boolean };
+/** Who works on the parts of something. */
+export interface Crew {
   /** Workers at a time, which share `jobs` and `limits`. Default: one for each host, or 2. */
   workers?: number;
   /** Hosts that have the workers, as ssh knows them; one as often as it is to have a worker. Default: they are here. */
@@ -110,6 +98,43 @@ export interface SpreadOptions
   program?: readonly string[];
   /** The version of the program. Default: nothing is said of it. */
   version?: string;
+}
+
+/** What is only read, by workers. */
+export interface SpreadReading extends JobOptions, Crew, Resources {
+  /** What it is read for, and where. */
+  reading: Reading;
+  /** Rules as rsync's --exclude. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** Do not go into other file systems. Default false. */
+  oneFileSystem?: boolean;
+  /** Of a manifest: where it goes. Default: only events. */
+  output?: PathLike;
+  /** Of a verification: what no manifest names is an error. Default true. */
+  extra?: boolean;
+  /** Files that the caller has open meanwhile: they are left out. Default: none. */
+  inUse?: PathLike[];
+  /** A directory for temporary files without a name. Default: memory is used. */
+  spillDirectory?: PathLike;
+}
+
+/** Options of `spread`. */
+export interface SpreadOptions
+  extends JobOptions,
+    Crew,
+    Deletion,
+    Pick<
+      MappedCopyOptions,
+      Terms | (typeof PACE)[number] | 'oneFileSystem' | 'removeExtra' | 'removeSources' | 'acceptTimeLoss' | 'manifest'
+    > {
+  /** A directory: `SRC/` brings what is in it, `SRC` itself. */
+  source: PathLike;
+  /** A directory, made with its parents when absent. */
+  destination: PathLike;
+  /** Rules as rsync's --exclude. Default: everything is taken. */
+  exclude?: PathLike[];
+  /** A list of names relative to the source, one a line, or with `nul` each ended by NUL. A directory comes by itself. Default: all of the source. */
+  filesFrom?: { path: PathLike; nul: boolean };
   /** A directory for temporary files without a name. Default: memory is used. */
   spillDirectory?: PathLike;
   /** Files that the caller has open meanwhile: they stay. Default: none. */
@@ -193,8 +218,53 @@ export function spread(options: SpreadOptions): Job {
   return begin(options, OPTIONS, prepareSpread);
 }
 
-/** A spread copy that is not begun yet. */
-export async function prepareSpread(given: SpreadOptions): Promise<Prepared> {
+/** Only reads a tree, by several processes at once, and tells all as one would. */
+export function spreadReading(options: SpreadReading): Job {
+  return begin(options, () => undefined, prepareReading);
+}
+
+async function prepareReading(given: SpreadReading): Promise<Prepared> {
+  for (const host of given.hosts ?? []) checkHost(host);
+  const { directory: named, output, reading } = given;
+  const found = await stat(toBytes(reading.source)).catch((error) => {
+    throw new BulkhaulError('NO_SOURCE', `${reading.source}: ${whyOf(error, reading.source)}`);
+  });
+  if (!found.isDirectory()) throw new BulkhaulError('USAGE', `${reading.source} is no directory: it can't be divided`);
+  const here = process.cwd();
+  const at = (path: PathLike, what: string) => absolutePath(pathText(path, what), here);
+  const asked: SpreadReading = {
+    ...given,
+    ...(named !== undefined && { directory: at(named, 'the run directory') }),
+    ...(output !== undefined && { output: at(output, 'the output') }),
+  };
+  const journal = await journalFor('spread', { ...asked, ...{ source: reading.source } }, true);
+  return prepared(journal, async () => {
+    const inUse = [
+      ...(given.inUse ?? []),
+      ...(given.journal ? [given.journal.directory] : []),
+      ...(journal?.files ?? []),
+    ];
+    const run = { ...asked, source: reading.source, destination: '', inUse };
+    return new Spread({ ...run, ...placeOf(asked, journal?.journal?.id) });
+  });
+}
+
+/** Where a run is kept, and whether it was begun before. */
+function placeOf({ directory, journal, dryRun }: JobOptions & Crew, id: string | undefined) {
+  const state = journal && pathText(journal.directory, 'the directory of journals');
+  const own = id === undefined || state === undefined ? undefined : join(jobDirectory(state, id), 'run');
+  const path = directory === undefined ? own : pathText(directory, 'the run directory');
+  if (path === undefined && !dryRun)
+    throw new BulkhaulError('USAGE', 'directory: a run needs a run directory, or a journal that it can be kept with');
+  return { path: path ?? '', goesOn: journal?.id !== undefined, lasting: directory !== undefined };
+}
+
+/** A spread operation that is not begun yet. */
+export async function prepareSpread(options: SpreadOptions | SpreadReading): Promise<Prepared> {
+  return 'reading' in options ? prepareReading(options) : prepareSpreadCopy(options);
+}
+
+async function prepareSpreadCopy(given: SpreadOptions): Promise<Prepared> {
   const { source, destination, directory: named, ...others } = given;
   for (const host of given.hosts ?? []) checkHost(host);
   // What words mean the engine knows: what is wrong is refused before anything is begun.
@@ -224,14 +294,7 @@ export async function prepareSpread(given: SpreadOptions): Promise<Prepared> {
     throw new BulkhaulError('USAGE', 'removeExtra: without times nobody can tell what is there already in the end');
   const journal = await journalFor('spread', asked, true);
   return prepared(journal, async () => {
-    const state = given.journal && pathText(given.journal.directory, 'the directory of journals');
-    const name = journal?.journal?.id;
-    const own = name === undefined || state === undefined ? undefined : join(jobDirectory(state, name), 'run');
-    const path = directory ?? own;
-    if (path === undefined && !given.dryRun)
-      throw new BulkhaulError('USAGE', 'directory: a run needs a run directory, or a journal that it can be kept with');
-    const goesOn = given.journal?.id !== undefined;
-    return new Spread({ ...asked, ...places, path: path ?? '', goesOn, lasting: directory !== undefined });
+    return new Spread({ ...asked, ...places, ...placeOf(asked, journal?.journal?.id) });
   });
 }
 
@@ -258,10 +321,14 @@ async function placesOf(source: string, destination: string): Promise<{ source: 
 }
 
 /** What a run is made of. */
-interface Run extends Omit<SpreadOptions, 'source' | 'destination' | 'directory'> {
-  /** A directory, absolute; what is in it is copied. */
+interface Run
+  extends Omit<SpreadOptions, 'source' | 'destination' | 'directory'>,
+    Pick<SpreadReading, 'output' | 'extra'> {
+  /** It is only read, and for this. Default: it is copied. */
+  reading?: Reading;
+  /** A directory, absolute; what is in it is divided. */
   source: string;
-  /** What that comes into, absolute. */
+  /** What that comes into, absolute; empty where it is only read. */
   destination: string;
   /** The run directory; empty in a dry run. */
   path: string;
@@ -304,6 +371,8 @@ class Spread implements NativeJob {
   #native: NativeJob | undefined;
   #last: Job | undefined;
   #phase: NativeSnapshot['phase'] = 'preflight';
+  /** Workers are at it. */
+  #working = false;
   #stopping: 'no' | 'gently' | 'now' = 'no';
   readonly #tag = randomBytes(3).toString('hex');
   #deaths = 0;
@@ -339,8 +408,7 @@ class Spread implements NativeJob {
       lease = await this.#lead();
       await this.#muster();
       const plan = await this.#plan();
-      const last = plan && (await this.#copy(plan));
-      const report = this.#report(last);
+      const report = await this.#perform(plan);
       if (plan && this.#stopping === 'no') await this.#leave(report);
       return report;
     } finally {
@@ -367,11 +435,12 @@ class Spread implements NativeJob {
   setLimits(limits: Limits): void {
     this.#run = { ...this.#run, limits: { ...this.#run.limits, ...limits } };
     this.#last?.setLimits(limits);
-    if (this.#phase === 'copying') this.#directory.setPace(this.#share());
+    if (this.#run.reading) this.#native?.setLimits(limits);
+    if (this.#working) this.#directory.setPace(this.#share());
   }
 
   setStallTimeout(seconds: number): void {
-    if (seconds > 0) throw new BulkhaulError('USAGE', 'a spread copy has no stall timeout: see its patience');
+    if (seconds > 0) throw new BulkhaulError('USAGE', 'with workers there is no stall timeout: see its patience');
   }
 
   answer(): void {}
@@ -382,7 +451,7 @@ class Spread implements NativeJob {
   }
 
   snapshot(): Snapshot {
-    const planning = this.#phase === 'scanning' ? this.#native?.snapshot() : undefined;
+    const planning = this.#phase === 'scanning' && !this.#working ? this.#native?.snapshot() : undefined;
     if (planning) return planning;
     const { outcomes, files, found, foundBytes, copiedBytes, doneBytes, errors } = this.#ledger;
     const last = this.#last?.snapshot();
@@ -429,7 +498,7 @@ class Spread implements NativeJob {
       ...(this.#stopping !== 'no' && { stopping: waits }),
       ...(last?.sweep && { sweep: last.sweep }),
       ...(last?.syncing !== undefined && { syncing: last.syncing }),
-      ...(this.#phase === 'copying' && { hosts: this.#rates.hosts([...this.#beats.values()]), parts: this.#parts }),
+      ...(this.#working && { hosts: this.#rates.hosts([...this.#beats.values()]), parts: this.#parts }),
       elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
     };
   }
@@ -486,7 +555,8 @@ class Spread implements NativeJob {
 
   /** Finds out which hosts can have workers, and that the destination keeps names apart. */
   async #muster(): Promise<void> {
-    const { source, destination, version } = this.#run;
+    const { source, destination, version, reading } = this.#run;
+    if (reading) return this.#ask(source, this.#run.path, version);
     // What is above it is nobody's entry: what workers make is for their owner only, until the end.
     makeDirectories(dirname(destination), 0o777);
     const beside = existsSync(toBytes(destination)) ? destination : dirname(destination);
@@ -496,6 +566,10 @@ class Spread implements NativeJob {
         `${beside} takes names for one that differ by case or by forms of a letter: only a copy by one process sees which of them meet`,
       );
     }
+    await this.#ask(source, beside, version);
+  }
+
+  async #ask(source: string, beside: string, version: string | undefined): Promise<void> {
     if (this.#hosts.length === 0) return;
     const about = { source, beside, version, program: this.#program };
     const { faults, notes } = await muster(this.#hosts, this.#directory, about);
@@ -533,15 +607,16 @@ class Spread implements NativeJob {
 
   /** The plan that is there, or a new one; undefined: it was interrupted. */
   async #plan(): Promise<Plan | undefined> {
-    const { source, destination, version, goesOn, patience = PATIENCE } = this.#run;
+    const { source, destination, version, goesOn, patience = PATIENCE, reading } = this.#run;
     const terms: CopyTerms = pick(this.#run, TERMS);
     const there = this.#directory.plan();
     if (there && (goesOn || !this.#directory.finished)) {
       const same = there.source === source && there.destination === destination;
-      if (!same || JSON.stringify(there.terms) !== JSON.stringify(terms)) {
+      const asked = [there.terms, there.reading].map((of) => JSON.stringify(of)).join();
+      if (!same || asked !== [terms, reading].map((of) => JSON.stringify(of)).join()) {
         throw new BulkhaulError(
           'JOURNAL',
-          `${this.#run.path} holds the run of another copy, from ${there.source} to ${there.destination}: name another directory`,
+          `${this.#run.path} holds another run, of ${there.source}${there.destination && ` to ${there.destination}`}: name another directory`,
         );
       }
       this.#reopen(there);
@@ -554,7 +629,7 @@ class Spread implements NativeJob {
     this.#native = await planner(this.#division, this.#directory);
     if (this.#stopping !== 'no') this.#native.cancel(true);
     // One worker has a file to itself, with all of its threads.
-    const ranges = HAS_RANGES && this.#workers > 1 && this.#run.keepDirlinks !== true;
+    const ranges = HAS_RANGES && this.#workers > 1 && this.#run.keepDirlinks !== true && !reading;
     const planned: Planned = await plan(
       this.#native,
       this.#directory,
@@ -566,6 +641,7 @@ class Spread implements NativeJob {
     const { interrupted: _, ...rest } = planned;
     const kept = this.#directory.keep({
       ...{ made: new Date().toISOString(), source, destination, terms, workers: this.#workers },
+      ...(reading && { reading }),
       ...{ beat: Math.max(0.1, patience / LOOKS), looks: LOOKS },
       ...(version !== undefined && { version }),
       ...rest,
@@ -612,6 +688,8 @@ class Spread implements NativeJob {
     this.#parts = plan.parts.length;
     Object.assign(this.#ledger.found, plan.found);
     this.#ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    // Whoever reads all tells what can't be read.
+    if (plan.reading) return plan;
     this.#ledger.failMore('file', plan.failureKinds.missing ?? 0);
     this.#tell(
       plan.failures.map((failure) => restore(failure)),
@@ -622,18 +700,67 @@ class Spread implements NativeJob {
     return plan;
   }
 
-  /** Copies all parts, and what comes last. Answers what that came to; undefined: it was interrupted. */
-  async #copy(plan: Plan): Promise<Last | undefined> {
-    this.#phase = 'copying';
+  /** All parts, and what comes last. */
+  async #perform(plan: Plan | undefined): Promise<NativeReport> {
+    const { reading } = this.#run;
+    if (plan) await this.#work(plan);
+    if (plan && reading && this.#stopping === 'no') return this.#readAll(plan, reading);
+    if (!plan || reading || this.#stopping !== 'no') return this.#report(undefined);
+    await this.#giveUp(plan);
+    return this.#report(await this.#finish(plan));
+  }
+
+  /** All parts, as far as workers come. */
+  async #work(plan: Plan): Promise<void> {
+    this.#phase = this.#run.reading ? 'scanning' : 'copying';
+    this.#working = true;
     this.#directory.setPace(this.#share());
     this.#look(plan);
     if (this.#run.slurm && !this.#run.slurm.allocated) await this.#array(plan, this.#run.slurm.args ?? []);
     else await this.#attend(plan);
     clearTimeout(this.#dismissed);
     this.#look(plan);
-    if (this.#stopping !== 'no') return undefined;
-    await this.#giveUp(plan);
-    return this.#finish(plan);
+    this.#working = false;
+  }
+
+  /** Tells all of it, by what the parts have found. */
+  async #readAll(plan: Plan, reading: Reading): Promise<NativeReport> {
+    const { exclude = [], oneFileSystem = false, output, extra, inUse = [], spillDirectory, entries } = this.#run;
+    const open = plan.parts.length - this.#counted.size;
+    if (open > 0)
+      this.#note(
+        'run',
+        `no worker has brought ${open} of ${plan.parts.length} parts to an end: what is in them is read here`,
+      );
+    this.#native = await readAll(reading, this.#directory.foundByAll(), {
+      ...pick(this.#run, PACE),
+      ...{ exclude: exclude.map(pathBytes), oneFileSystem, inUse: [...inUse, this.#run.path].map(pathBytes) },
+      ...(output !== undefined && { output: pathBytes(output) }),
+      ...(extra !== undefined && { extra }),
+      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+      ...(entries !== undefined && { entryEvents: entries }),
+    });
+    const native = this.#native;
+    if (this.#stopping !== 'no') native.cancel(this.#stopping === 'now');
+    const running = native.run();
+    // It is told when the events have ended.
+    running.catch(() => undefined);
+    for (let batch = await native.nextEvents(); batch.length > 0; batch = await native.nextEvents()) {
+      for (const event of batch) await this.#ledger.tell(event);
+    }
+    const report = await running;
+    const { notes } = this.#ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: false });
+    const { verifiedFiles, verifiedBytes, verifiedFromCache } = this.#sums;
+    return {
+      ...report,
+      notes: [...notes, ...report.notes],
+      // What parts have read is no run of before.
+      ...{ resumedFiles: 0, resumedBytes: 0, workers: this.#workers },
+      verifiedFiles: report.verifiedFiles + verifiedFiles,
+      verifiedBytes: report.verifiedBytes + verifiedBytes,
+      verifiedFromCache: report.verifiedFromCache + verifiedFromCache,
+      elapsed: (performance.now() - this.#begun) / 1000,
+    };
   }
 
   /** Workers that are begun here, to their end. */
@@ -729,7 +856,7 @@ class Spread implements NativeJob {
       };
       const name = `coordinator-${process.pid}`;
       // Of a range that is not there its file is copied as a whole, which is then what fails.
-      const failed = planned.range === undefined;
+      const failed = planned.range === undefined && plan.reading === undefined;
       const state: PartState = {
         ...{ part, attempt: last + 1, worker: name, host: hostname(), elapsed: 0, found: planned.entries, made: 0 },
         outcomes: failed ? { failed: { all: planned.entries, file: planned.entries } } : {},

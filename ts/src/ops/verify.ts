@@ -29,13 +29,16 @@ import {
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 import { accessTo, placeText, plainPlace, REACHING, type Reaching } from './places.js';
 
+/** What the job keeps of itself. */
+type Logs = 'finished' | 'finishedElsewhere' | 'keepFinished';
+
 /** Options of `verify`. */
 export interface VerifyOptions
   extends JobOptions,
     Reaching,
     Omit<
       NativeVerifyOptions,
-      'manifests' | 'directory' | 'filter' | 'only' | 'inUse' | 'finished' | 'spillDirectory' | 'entryEvents'
+      'manifests' | 'directory' | 'filter' | 'only' | 'inUse' | Logs | 'spillDirectory' | 'entryEvents'
     > {
   /** Manifests, all of which hold: lines of b3sum, sha256sum and their like, also in the form of BSD, hashdeep's, a bag's, and those of `manifest`. A directory stands for those that lie below it, by their names: `FILE.md5`, `SHA256SUMS`, `md5checksums.txt`, `manifest-sha512.txt` and the like. */
   manifests: PathLike | PathLike[];

@@ -84,6 +84,15 @@ pub fn is_settled(time: Time) -> bool {
     SystemTime::now().duration_since(then).is_ok_and(|age| age > tick)
 }
 
+/// What a job has to do with others that do parts of it.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Logs of others, which have done some of it already. They stay.
+    pub finished: Vec<Vec<u8>>,
+    /// Its own stays too: it is a part itself.
+    pub keep: bool,
+}
+
 /// The finished pieces of one job.
 pub struct Pieces {
     path: PathBuf,
@@ -107,7 +116,18 @@ struct Log {
 
 impl Pieces {
     /// The log at this path, which need not be there. `work`: what it is of; `value_bytes`: how much is found of each piece.
-    pub fn open(path: &[u8], (work, value_bytes): (&[u8], usize), sorters: &Sorters, desk: &Arc<Desk>) -> Self {
+    pub fn open(path: &[u8], work: (&[u8], usize), sorters: &Sorters, desk: &Arc<Desk>) -> Self {
+        Self::joined(path, &[], work, sorters, desk)
+    }
+
+    /// The same, which takes up what the logs of others have, if they are of the same work. These stay as they are.
+    pub fn joined(
+        path: &[u8],
+        others: &[Vec<u8>],
+        (work, value_bytes): (&[u8], usize),
+        sorters: &Sorters,
+        desk: &Arc<Desk>,
+    ) -> Self {
         let mut pieces = Self {
             path: PathBuf::from(OsStr::from_bytes(path)),
             desk: Arc::clone(desk),
@@ -122,7 +142,7 @@ impl Pieces {
                 off: false,
             }),
         };
-        match pieces.earlier(sorters) {
+        match pieces.earlier(others, sorters) {
             Ok(earlier) => pieces.earlier = earlier,
             // What can't be read is not there.
             Err(error) => pieces.fail(&error),
@@ -150,23 +170,38 @@ impl Pieces {
         (check == xxh64(body).to_le_bytes()).then(|| body.split_at(KEY_BYTES))
     }
 
-    /// What earlier runs have left, in order.
-    fn earlier(&mut self, sorters: &Sorters) -> io::Result<Option<(File, u64)>> {
-        let mut file = match File::options().read(true).append(true).open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+    /// A log of this work, read up to its records, and how many of these are sorted. None: it is of another work, or damaged.
+    fn begun(&self, mut file: File) -> io::Result<Option<(File, u64)>> {
         let mut head = [0; HEAD_BYTES];
         let whole = read_full(&mut file, &mut head)? == HEAD_BYTES;
         let sorted: Option<[u8; 8]> = head[8 + KEY_BYTES..16 + KEY_BYTES].try_into().ok();
         let sorted = sorted.map_or(0, u64::from_le_bytes);
-        if !whole || head != self.head(sorted) {
-            // Of another work, or damaged.
-            drop(file);
-            fs::remove_file(&self.path)?;
-            return Ok(None);
+        Ok((whole && head == self.head(sorted)).then_some((file, sorted)))
+    }
+
+    /// What earlier runs have left, and others, in order.
+    fn earlier(&mut self, others: &[Vec<u8>], sorters: &Sorters) -> io::Result<Option<(File, u64)>> {
+        let own = match File::options().read(true).append(true).open(&self.path) {
+            Ok(file) => {
+                let begun = self.begun(file)?;
+                if begun.is_none() {
+                    fs::remove_file(&self.path)?;
+                }
+                begun
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if !others.is_empty() {
+            let mut all: Vec<File> = own.into_iter().map(|(file, _)| file).collect();
+            for path in others {
+                // What can't be read is not there: it is done again.
+                let begun = File::open(OsStr::from_bytes(path)).and_then(|file| self.begun(file));
+                all.extend(begun.ok().flatten().map(|(file, _)| file));
+            }
+            return self.sorted(all, sorters).map(Some);
         }
+        let Some((file, sorted)) = own else { return Ok(None) };
         let size = file.metadata()?.len();
         let records = (size - HEAD_BYTES as u64) / self.record_bytes() as u64;
         if records == sorted {
@@ -174,27 +209,34 @@ impl Pieces {
             self.log.get_mut().unwrap_or_else(PoisonError::into_inner).file = Some(file.try_clone()?);
             return Ok(Some((file, sorted)));
         }
-        let sorted = self.sort(file, sorters)?;
+        self.sorted(vec![file], sorters).map(Some)
+    }
+
+    /// The records of all these logs in order, in one, and how many.
+    fn sorted(&mut self, logs: Vec<File>, sorters: &Sorters) -> io::Result<(File, u64)> {
+        let sorted = self.sort(logs, sorters)?;
         let file = File::options().read(true).append(true).open(&self.path)?;
         self.log.get_mut().unwrap_or_else(PoisonError::into_inner).file = Some(file.try_clone()?);
-        Ok(Some((file, sorted)))
+        Ok((file, sorted))
     }
 
     /// Brings all records in order, in a new file that takes the place of the old one. How many there are.
-    fn sort(&self, mut file: File, sorters: &Sorters) -> io::Result<u64> {
+    fn sort(&self, logs: Vec<File>, sorters: &Sorters) -> io::Result<u64> {
         let length = self.record_bytes();
         let mut sorter = sorters.sorter();
         let mut buffer = vec![0; BUFFER_BYTES / length * length];
-        loop {
-            let read = read_full(&mut file, &mut buffer)?;
-            self.desk.step();
-            for record in buffer[..read].chunks_exact(length) {
-                if let Some((key, value)) = self.split(record) {
-                    sorter.push(key, value)?;
+        for mut file in logs {
+            loop {
+                let read = read_full(&mut file, &mut buffer)?;
+                self.desk.step();
+                for record in buffer[..read].chunks_exact(length) {
+                    if let Some((key, value)) = self.split(record) {
+                        sorter.push(key, value)?;
+                    }
                 }
-            }
-            if read < buffer.len() {
-                break;
+                if read < buffer.len() {
+                    break;
+                }
             }
         }
         let mut name = self.path.clone().into_os_string();
@@ -414,6 +456,38 @@ mod tests {
             Pieces::open(&path, WORK, &sorters, &desk).close(true);
             prop_assert!(!name.exists());
         }
+    }
+
+    /// Parts of a job, of which one died with a torn last record, and one is of another work.
+    #[test]
+    fn what_others_have_found_is_found_and_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name).into_os_string().into_encoded_bytes();
+        let (sorters, desk) = (Sorters::new(None, 0, 1), Arc::new(Desk::new(1)));
+        let fill = |name: &str, numbers: std::ops::Range<u32>, work| {
+            let pieces = Pieces::open(&at(name), work, &sorters, &desk);
+            numbers.for_each(|number| pieces.add(&piece(number), &number.to_le_bytes(), 0));
+            pieces.close(false);
+        };
+        fill("one", 0..40, WORK);
+        fill("two", 30..60, WORK);
+        fill("other", 60..90, (b"other", 4));
+        fill("own", 90..100, WORK);
+        let torn = File::options().append(true).open(scratch.path().join("one")).unwrap();
+        (&torn).write_all(b"torn").unwrap();
+        let others = ["one", "absent", "two", "other"].map(at);
+        let before = others.clone().map(|path| fs::read(OsStr::from_bytes(&path)).ok());
+        for _ in 0..2 {
+            let pieces = Pieces::joined(&at("own"), &others, WORK, &sorters, &desk);
+            for number in 0..100_u32 {
+                let expected = (!(60..90).contains(&number)).then(|| number.to_le_bytes().to_vec());
+                assert_eq!(pieces.find(&piece(number)), expected, "{number}");
+            }
+            pieces.close(false);
+        }
+        Pieces::joined(&at("own"), &others, WORK, &sorters, &desk).close(true);
+        assert!(!scratch.path().join("own").exists());
+        assert_eq!(others.map(|path| fs::read(OsStr::from_bytes(&path)).ok()), before);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
 use crate::tree::selection::{Rules, Selection};
 use crate::walk::Walk;
+use crate::walk::named::Named;
+use crate::walk::names::FilesFrom;
 use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Boundary, Root, Start, media, require_one};
 
@@ -28,6 +30,8 @@ pub struct Survey<'s> {
     pub rules: Option<&'s Rules>,
     /// Don't enter other file systems.
     pub one_file_system: bool,
+    /// Nothing but what this list names below the one root.
+    pub files_from: Option<&'s FilesFrom>,
     /// How many may be at work.
     pub staff: Staff,
     /// Directory for what does not fit in memory; `None`: memory is used.
@@ -74,18 +78,22 @@ impl Survey<'_> {
             budget: &budget,
         };
         let most = self.read_at_most;
-        let scout = Scout::send(
-            desk,
-            Ahead {
-                begin: Begin::Trees(self.roots.to_vec()),
-                filter: self.rules.cloned(),
-                boundary: walk.boundary,
-                passes: 1,
-                to_read: Some(Box::new(move |_, size| size.min(most))),
-            },
-        );
-        walk.run(Start::Roots(self.roots), &gather);
-        drop(scout);
+        if let Some(from) = self.files_from {
+            let list = from.read_within(&self.roots[0].path, desk)?;
+            walk.run(Start::Parts(&Named::of(&list, &self.roots[0], desk, true)?), &gather);
+        } else {
+            let _scout = Scout::send(
+                desk,
+                Ahead {
+                    begin: Begin::Trees(self.roots.to_vec()),
+                    filter: self.rules.cloned(),
+                    boundary: walk.boundary,
+                    passes: 1,
+                    to_read: Some(Box::new(move |_, size| size.min(most))),
+                },
+            );
+            walk.run(Start::Roots(self.roots), &gather);
+        }
         let written = gather.sorted().and_then(|mut sorted| {
             desk.enter(Phase::Closing);
             write(&sorters, &mut sorted, output.as_mut())

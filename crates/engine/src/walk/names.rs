@@ -8,7 +8,7 @@ use bulkhaul_sys::{self as sys, Way};
 use crate::bytes::stream::{Stream, name_of};
 use crate::error::{Refusal, describe};
 use crate::job::desk::Desk;
-use crate::tree::path::{join, trim};
+use crate::tree::path::{join, show, trim};
 
 /// A list of names to take instead of whole trees.
 #[derive(Clone, Debug)]
@@ -51,5 +51,14 @@ impl FilesFrom {
         };
         let list = FileList::parse(bytes, self.nul, &root).map_err(|e| self.refusal(&e.to_string()))?;
         Ok(if self.contents { list.with_contents() } else { list })
+    }
+
+    /// The same; a name that leads out of `root` is refused.
+    pub fn read_within(&self, root: &[u8], desk: &Desk) -> Result<FileList, Refusal> {
+        let list = self.read(root, desk)?;
+        match list.outside().first() {
+            Some(outside) => Err(self.refusal(&format!("{} is not below {}", show(outside), show(root)))),
+            None => Ok(list),
+        }
     }
 }

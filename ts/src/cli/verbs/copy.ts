@@ -1,17 +1,15 @@
 /** `bulkhaul copy`: options in, one copy job run, its summary on stderr and its exit code out. */
-import { existsSync } from 'node:fs';
 import { BulkhaulError } from '../../error.js';
-import { fromBytes, toBytes } from '../../names.js';
 import type { Job } from '../../ops/job.js';
 import type { CopyOptions } from '../../ops/mapping.js';
 import type { SpreadOptions } from '../../ops/spread.js';
+import { CREW, crewOf } from '../crew.js';
 import { formatOf } from '../digests.js';
-import { flag, number, value } from '../options.js';
+import { flag, value } from '../options.js';
 import { Command } from '../parser.js';
-import { PROGRAM, runJob } from '../run.js';
+import { runJob } from '../run.js';
 import { CopyingCommand, listOf } from '../trees.js';
-import { contentOf, parseCount, refuseElsewhere } from '../values.js';
-import { version } from '../version.js';
+import { refuseElsewhere } from '../values.js';
 
 export class CopyCommand extends CopyingCommand {
   static override paths = [['copy']];
@@ -71,42 +69,14 @@ export class CopyCommand extends CopyingCommand {
     },
     formatOf,
   );
-  workers = number('--workers', 1, 10_000, {
-    ...{ group: 'speed', value: 'N', default: 'one process does it all' },
-    help: 'Spread the copy over N processes, which share --jobs, --bwlimit and --iops-limit; with -v a line for each part that is done',
-  });
-  hosts = value('--hosts', {
-    ...{ group: 'speed', value: 'LIST', default: 'this one' },
-    help: 'Have the workers on these hosts, by ssh without a question: names with commas between, or a file with one a line; one for each, or --workers in all. Each has to see the source, the destination and --run-dir under the same paths',
-  });
-  slurm = flag('--slurm', {
-    group: 'speed',
-    help: 'Have the workers as an array of Slurm jobs, or in an allocation as its steps; the nodes have to see the source, the destination and --run-dir. What ends early is submitted again',
-  });
-  slurmArgs = value('--slurm-args', {
-    ...{ group: 'speed', value: 'WORDS', default: 'none' },
-    help: 'With --slurm: more words for sbatch, with blanks between them, or as a JSON array',
-  });
-  hostProgram = value('--host-program', {
-    ...{ group: 'speed', value: 'PATH', default: 'bulkhaul' },
-    help: 'With --hosts and --slurm: the command that bulkhaul is there',
-  });
-  parts = number('--parts', 1, 1_000_000, {
-    ...{ group: 'speed', value: 'N', default: '16 for each worker' },
-    help: 'With --workers: into how many parts SRC is divided',
-  });
-  runDir = value('--run-dir', {
-    ...{ group: 'safety', value: 'DIR', default: 'with the journal; it goes when all is complete' },
-    help: 'With --workers: where the run is kept, which all workers see',
-  });
-  patience = value(
-    '--patience',
-    {
-      ...{ group: 'safety', value: 'SECONDS', default: '60' },
-      help: 'With --workers: a worker of which nothing is heard for so long is taken for lost, and its part goes to another',
-    },
-    parseCount,
-  );
+  workers = CREW.workers('the copy');
+  hosts = CREW.hosts('the source, the destination');
+  slurm = CREW.slurm('the source, the destination');
+  slurmArgs = CREW.slurmArgs();
+  hostProgram = CREW.hostProgram();
+  parts = CREW.parts('SRC');
+  runDir = CREW.runDir();
+  patience = CREW.patience();
 
   async execute(): Promise<number> {
     const { settings, context } = this;
@@ -125,61 +95,34 @@ export class CopyCommand extends CopyingCommand {
   /** What begins the job. */
   private async begun(): Promise<(entries: boolean) => Job> {
     refuseElsewhere('copy', this.operands);
-    if (this.workers !== undefined || this.hosts !== undefined || this.slurm) {
+    const [source = '', destination = '', ...more] = this.operands;
+    const excluded = {
+      '--require-space': this.requireSpace,
+      '--on-collision': this.onCollision !== 'fail',
+      '--stall-timeout': this.stallTimeout !== undefined,
+      'More than one SRC': more.length > 0,
+    };
+    const crew = await crewOf(this, excluded, this.context.env.SLURM_JOB_ID !== undefined);
+    this.checkOptions();
+    if (crew !== undefined) {
       const { chown, ...rest } = await this.shared();
-      this.checkOptions();
+      const list = listOf(this.filesFrom);
       const spreading: SpreadOptions = {
         ...rest,
-        ...(await this.spreadOptions()),
+        ...crew,
+        ...{ source, destination },
+        ...(this.move && { removeSources: true, acceptTimeLoss: this.acceptTimeLoss }),
+        ...(this.manifest !== undefined && { manifest: this.written('--manifest', this.manifest, this.format) }),
+        ...(list !== undefined && { filesFrom: this.names(list) }),
         ...(chown?.user !== undefined && { chownUser: chown.user }),
         ...(chown?.group !== undefined && { chownGroup: chown.group }),
       };
       const { spread } = await import('../../ops/spread.js');
       return (entries) => spread({ ...spreading, entries });
     }
-    const alone = {
-      ...{ '--parts': this.parts, '--run-dir': this.runDir, '--patience': this.patience },
-      ...{ '--host-program': this.hostProgram, '--slurm-args': this.slurmArgs },
-    };
-    for (const [name, given] of Object.entries(alone)) {
-      if (given !== undefined) throw new BulkhaulError('USAGE', `${name} goes with --workers`);
-    }
     const options = await this.copyOptions();
     const { copy } = await import('../../ops/copy.js');
     return (entries) => copy({ ...options, entries });
-  }
-
-  /** What only a copy by several processes has. */
-  private async spreadOptions(): Promise<Pick<SpreadOptions, 'source' | 'destination'> & Partial<SpreadOptions>> {
-    const [source = '', destination = '', ...more] = this.operands;
-    for (const [name, given] of Object.entries({
-      '--require-space': this.requireSpace,
-      '--on-collision': this.onCollision !== 'fail',
-      '--stall-timeout': this.stallTimeout !== undefined,
-      'More than one SRC': more.length > 0,
-      ...(this.slurm && { '--hosts': this.hosts !== undefined }),
-    })) {
-      if (given) throw new BulkhaulError('USAGE', `${name} and --workers exclude each other`);
-    }
-    if (this.journal === false && this.runDir === undefined && !this.dryRun) {
-      throw new BulkhaulError('USAGE', '--no-journal: the run has no place then; name one with --run-dir');
-    }
-    const list = listOf(this.filesFrom);
-    return {
-      ...{ source, destination, program: PROGRAM, version: version() },
-      ...(this.move && { removeSources: true, acceptTimeLoss: this.acceptTimeLoss }),
-      ...(this.manifest !== undefined && { manifest: this.written('--manifest', this.manifest, this.format) }),
-      ...(list !== undefined && { filesFrom: this.names(list) }),
-      ...(this.workers !== undefined && { workers: this.workers }),
-      ...(this.hosts !== undefined && { hosts: await hostsOf(this.hosts) }),
-      ...(this.slurm && {
-        slurm: { args: wordsOf(this.slurmArgs ?? ''), allocated: this.context.env.SLURM_JOB_ID !== undefined },
-      }),
-      ...(this.hostProgram !== undefined && { hostProgram: this.hostProgram }),
-      ...(this.parts !== undefined && { parts: this.parts }),
-      ...(this.runDir !== undefined && { directory: this.runDir }),
-      ...(this.patience !== undefined && { patience: this.patience }),
-    };
   }
 
   private checkOptions(): void {
@@ -193,29 +136,7 @@ export class CopyCommand extends CopyingCommand {
   }
 
   private async copyOptions(): Promise<CopyOptions> {
-    this.checkOptions();
     const { move: removeSources, acceptTimeLoss } = this;
     return { ...(await this.copying(this.format)), removeSources, acceptTimeLoss };
   }
-}
-
-/** Words with blanks between them, or a JSON array of words. */
-function wordsOf(given: string): string[] {
-  if (!given.startsWith('[')) return given.split(/\s+/).filter((word) => word !== '');
-  try {
-    const words: unknown = JSON.parse(given);
-    if (Array.isArray(words) && words.every((word) => typeof word === 'string')) return words;
-  } catch {
-    // Said below.
-  }
-  throw new BulkhaulError('USAGE', `--slurm-args: no JSON array of words: ${given}`);
-}
-
-/** Hosts, from a file with one a line, or with commas between. Throws `USAGE` where there are none. */
-async function hostsOf(given: string): Promise<string[]> {
-  const text = existsSync(toBytes(given)) ? fromBytes(await contentOf('--hosts', given)) : given.replaceAll(',', '\n');
-  const hosts = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
-  const named = hosts.filter((host) => host !== '');
-  if (named.length === 0) throw new BulkhaulError('USAGE', `--hosts: there are no hosts in ${given || 'nothing'}`);
-  return named;
 }

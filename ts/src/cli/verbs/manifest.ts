@@ -1,7 +1,10 @@
 /** `bulkhaul manifest`: trees in, one manifest out, on standard output or into a file. */
 import { BulkhaulError } from '../../error.js';
+import type { Job } from '../../ops/job.js';
 import type { ManifestOptions } from '../../ops/manifest.js';
+import type { Crew } from '../../ops/spread.js';
 import { isUrl } from '../../stores/urls.js';
+import { CREW, crewOf, treeOf } from '../crew.js';
 import { ALGORITHMS, algorithmOf, FORMATS } from '../digests.js';
 import { choice, flag, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
@@ -43,6 +46,10 @@ export class ManifestCommand extends StoreCommand {
       for \`SRC/\`. Each object is read whole, whatever sum its store has of it. A name that no path stands for (with empty
       parts, \`.\` or \`..\`) is an error; what marks a directory is no file, and is counted. \`--update\` is for paths.
 
+      With \`--workers\` so many processes read, each a part after the other: of the one SRC what is in it is divided. Where a worker dies, another takes its
+      part; where this command dies, resume goes on. In the end one process looks at all of it and writes the manifest, and
+      reads nothing again whose size and times are as they were.
+
       Exit codes: 0 complete, 1 \`--update\` found content that changed behind its times, 2 usage or nothing begun, 23 some files are missing, could not be read or written down, 24
       some vanished or changed meanwhile, 130 interrupted.
     `,
@@ -55,6 +62,7 @@ export class ManifestCommand extends StoreCommand {
       ],
       ['Bring it up to date', '$0 manifest --update --format jsonl -o photos.jsonl photos'],
       ['Of what is in a bucket', '$0 manifest -o photos.b3 s3://archive/photos'],
+      ['By four processes', '$0 manifest --workers 4 -o photos.b3 photos'],
       ['Of a bag', '$0 manifest --format bagit -o bag/manifest-sha512.txt bag/data'],
     ],
   });
@@ -88,6 +96,14 @@ export class ManifestCommand extends StoreCommand {
     group: 'output',
     help: 'End each line with NUL instead of a newline, with names as they are, for sha256sum -z',
   });
+  workers = CREW.workers('the reading');
+  hosts = CREW.hosts('SRC');
+  slurm = CREW.slurm('SRC');
+  slurmArgs = CREW.slurmArgs();
+  hostProgram = CREW.hostProgram();
+  parts = CREW.parts('SRC');
+  runDir = CREW.runDir();
+  patience = CREW.patience();
   operands = operands('SRC…', 1);
 
   async execute(): Promise<number> {
@@ -113,13 +129,18 @@ export class ManifestCommand extends StoreCommand {
       ...this.journaled,
       ...(this.operands.some(isUrl) && { store: this.store, environment: context.env }),
     };
-    const { manifest } = await import('../../ops/manifest.js');
     const target = output ?? (settings.json ? undefined : '/dev/stdout');
-    const report = await runJob(
-      () => manifest({ ...options, output: target, entries: settings.json && !settings.quiet }),
-      settings,
-      context,
-    );
+    const told = { ...(target !== undefined && { output: target }), entries: settings.json && !settings.quiet };
+    const excluded = {
+      '--update': this.update,
+      '--stall-timeout': this.stallTimeout !== undefined,
+      'A URL': this.operands.some(isUrl),
+      'More than one SRC': this.operands.length > 1,
+    };
+    const crew = await crewOf(this, excluded, context.env.SLURM_JOB_ID !== undefined);
+    const { manifest } = await import('../../ops/manifest.js');
+    const begin = crew === undefined ? () => manifest({ ...options, ...told }) : await this.spread(crew, options, told);
+    const report = await runJob(begin, settings, context);
     if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
       const { manifestSummary } = await import('../../report/summary.js');
       context.stderr.write(manifestSummary(report));
@@ -136,5 +157,19 @@ export class ManifestCommand extends StoreCommand {
     ] as const) {
       if (given) throw new BulkhaulError('USAGE', `${name} does not go with a URL`);
     }
+  }
+
+  /** The same by several processes. */
+  private async spread(
+    crew: Crew,
+    { sources: _, algorithms, format, nul, ...rest }: ManifestOptions,
+    told: { output?: string; entries: boolean },
+  ): Promise<() => Job> {
+    const [source = ''] = this.operands;
+    const form = { ...(algorithms && { algorithms }), ...(format && { format }), ...(nul && { nul }) };
+    const { spreadReading } = await import('../../ops/spread.js');
+    const { output: __, ...shared } = rest;
+    return () =>
+      spreadReading({ ...shared, ...crew, ...told, reading: { operation: 'manifest', ...form, ...treeOf(source) } });
   }
 }

@@ -1,11 +1,16 @@
 /** `bulkhaul verify`: manifests in, what is not as they say out. */
+import { statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { BulkhaulError } from '../../error.js';
 import type { Event } from '../../events.js';
 import type { Part } from '../../journal/scrub.js';
-import { display } from '../../names.js';
+import { display, toBytes } from '../../names.js';
+import type { Job } from '../../ops/job.js';
+import type { Crew } from '../../ops/spread.js';
 import type { VerifyOptions } from '../../ops/verify.js';
 import { isUrl } from '../../stores/urls.js';
 import { ExitCode } from '../../verdict.js';
+import { CREW, crewOf, treeOf } from '../crew.js';
 import { ALGORITHMS, algorithmOf } from '../digests.js';
 import { needed } from '../jobs.js';
 import { flag, operands, rules, value } from '../options.js';
@@ -57,6 +62,10 @@ export class VerifyCommand extends StoreCommand {
       DIR may be a URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another: each object is read whole, whatever sum its
       store has of it, and each time anew. What a store has no place for, directories and symlinks, is not missing there.
 
+      With \`--workers\` so many processes read, each a part after the other: what is in DIR is divided, and each worker reads
+      the MANIFESTs for each part. Where a worker dies, another takes its part; where this command dies, resume goes on. In
+      the end one process looks at all of it, tells what is missing, extra or wrong, and reads nothing again that was proved.
+
       Exit codes: 0 all is as it should be, 1 something is mismatched, missing, extra or of another kind, 2 usage or
       nothing begun, also where a MANIFEST is refused (nothing in it, a line that is none, a path that is absolute or has
       \`..\`, lines that disagree), with the number of the line, 23 MANIFEST or DIR does not exist, or something could not be
@@ -69,6 +78,7 @@ export class VerifyCommand extends StoreCommand {
       ['What was delivered with many manifests, each beside its files', '$0 verify delivery'],
       ['Each night a twentieth of all', '$0 verify --sample 5% photos/BLAKE3SUMS'],
       ['Repair what is damaged', '$0 verify --in photos --repair-from /mnt/archive photos/BLAKE3SUMS'],
+      ['By four processes', '$0 verify --workers 4 photos/BLAKE3SUMS'],
       ['Only names and sizes', '$0 verify --quick photos.jsonl'],
     ],
   });
@@ -96,6 +106,14 @@ export class VerifyCommand extends StoreCommand {
     ...{ group: 'safety', value: 'COPY', default: 'none: nothing is written' },
     help: 'Write files that are damaged or missing anew from the directory COPY, where they are as a MANIFEST says, and verify them again; what was written to after COPY was made stays. What could not be repaired is an error, and the exit code is 0 when nothing is wrong any more. Needs --in',
   });
+  workers = CREW.workers('the reading');
+  hosts = CREW.hosts('DIR, the MANIFESTs');
+  slurm = CREW.slurm('DIR, the MANIFESTs');
+  slurmArgs = CREW.slurmArgs();
+  hostProgram = CREW.hostProgram();
+  parts = CREW.parts('DIR');
+  runDir = CREW.runDir();
+  patience = CREW.patience();
   operands = operands('MANIFEST…', 1);
 
   async execute(): Promise<number> {
@@ -131,11 +149,23 @@ export class VerifyCommand extends StoreCommand {
       ...this.journaled,
       ...(url && { store: this.store, environment: context.env }),
     };
+    const excluded = {
+      'A URL': url,
+      '--quick': this.quick,
+      '--sample': this.sample !== undefined,
+      '--repair-from': this.repairFrom !== undefined,
+      '--stall-timeout': this.stallTimeout !== undefined,
+      'Standard input': this.operands.includes('-'),
+      'More than one MANIFEST without --in': this.operands.length > 1 && this.directory === undefined,
+    };
+    const crew = await crewOf(this, excluded, context.env.SLURM_JOB_ID !== undefined);
     const scrub = this.sample === undefined ? undefined : await this.#scrub(this.sample, options);
     const { verify } = await import('../../ops/verify.js');
+    const spread = crew && (await this.#spread(crew, options));
     let print = (_: string) => {};
     const started: Parameters<typeof runJob>[0] = (_, hush) => {
       print = (line) => void hush(async () => void context.stderr.write(`${line}\n`));
+      if (spread) return spread();
       return verify({ ...options, ...(scrub && { sample: scrub.part }) });
     };
     const listen = (event: Event) => {
@@ -149,6 +179,27 @@ export class VerifyCommand extends StoreCommand {
       context.stderr.write(verifySummary(report, { quick: this.quick, part: scrub?.part, from: this.repairFrom }));
     }
     return report.exitCode;
+  }
+
+  /** The same by several processes. */
+  async #spread(crew: Crew, options: VerifyOptions): Promise<() => Job> {
+    const { manifests: _, directory: __, quick: ___, repairFrom: ____, algorithm, ...shared } = options;
+    const manifests = this.operands.map((path) => treeOf(path).source);
+    const [first = ''] = manifests;
+    const directory = this.directory === undefined ? undefined : treeOf(this.directory).source;
+    const source =
+      directory ?? (statSync(toBytes(first), { throwIfNoEntry: false })?.isDirectory() ? first : dirname(first));
+    const { spreadReading } = await import('../../ops/spread.js');
+    return () =>
+      spreadReading({
+        ...shared,
+        ...crew,
+        reading: {
+          ...{ operation: 'verify', manifests, source, contents: true },
+          ...(directory !== undefined && { directory }),
+          ...(algorithm !== undefined && { algorithm }),
+        },
+      });
   }
 
   /** The part of the files that is next. */

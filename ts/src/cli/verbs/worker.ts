@@ -17,11 +17,11 @@ export class WorkerCommand extends BareCommand {
     '--state-dir': 'all that a worker knows is in the run directory',
   };
   static override usage = Command.Usage({
-    description: 'Work on the parts of a run that copy --workers has begun',
+    description: 'Work on the parts of a run that --workers has begun',
     details: `
-      Takes parts of the run in RUN, one at a time, copies what is in them, and writes down what came of it, until there are
-      none left. \`copy --workers\` begins its workers itself; more of them may be begun by hand at any time, on every host
-      that sees RUN, the source and the destination under the same paths.
+      Takes parts of the run in RUN, one at a time, copies or reads what is in them, and writes down what came of it, until
+      there are none left. \`copy\`, \`manifest\` and \`verify\` with \`--workers\` begin their workers themselves; more of them
+      may be begun by hand at any time, on every host that sees RUN, the source and the destination under the same paths.
 
       The first SIGTERM or SIGINT ends it in good order, the second at once: what it was at goes to another worker.
 

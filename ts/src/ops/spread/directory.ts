@@ -8,6 +8,8 @@
  * names          where a list named what is to be copied: all its names, in the same form
  * pace.json      how fast each worker may go; may change at any time
  * leases/N.K     attempt K at part N: who has it; made exclusively. N.K.over: nobody works by it any more
+ * found/N.K      what attempt K at part N has read, where that is all that it does
+ * found.all      the same of all parts, while the whole is told
  * states/N       what came of part N; appears whole, and never changes
  * workers/W      where worker W is, how many beats it has counted, and what it has done. W.over: it has ended
  * logs/W         what worker W had to say
@@ -45,9 +47,10 @@ import type { EntryKind, NativeFailure, NativeNote, NativeStopping, Outcome } fr
 import type { Resources } from '../../native/options.js';
 import type { Standing, Step } from './protocol.js';
 import type { Gathered, Range } from './range.js';
+import type { Reading } from './reading.js';
 
 /** What is in it and holds something. */
-const DIRECTORIES = ['parts', 'leases', 'states', 'workers', 'logs'] as const;
+const DIRECTORIES = ['parts', 'leases', 'found', 'states', 'workers', 'logs'] as const;
 
 /** Version of `run.json`. */
 const FORMAT = 1;
@@ -81,8 +84,11 @@ export interface Plan {
   made: string;
   /** Of bulkhaul, where the caller has told it. */
   version?: string;
-  /** A directory; what is in it is copied. */
+  /** It is only read, and for this. Absent: it is copied. */
+  reading?: Reading;
+  /** A directory; what is in it is divided. */
   source: string;
+  /** Where it is copied to; empty where it is only read. */
   destination: string;
   /** Options of the copy of each part. */
   terms: CopyTerms;
@@ -190,7 +196,7 @@ export class RunDirectory {
       'check.json',
       'slurm',
       'task.sh',
-      ...['directories', 'names', 'plan', 'plan.names'],
+      ...['directories', 'names', 'plan', 'plan.names', 'found.all'],
       ...DIRECTORIES,
     ])
       await rm(this.#in(name), { recursive: true, force: true });
@@ -244,6 +250,19 @@ export class RunDirectory {
 
   list(part: number): string {
     return join(this.path, 'parts', String(part));
+  }
+
+  /** What an attempt has read. */
+  found(part: number, attempt: number): string {
+    return join(this.path, 'found', `${part}.${attempt}`);
+  }
+
+  /** What all attempts have read, and where all of that comes together. */
+  foundByAll(): { own: string; others: string[] } {
+    return {
+      own: join(this.path, 'found.all'),
+      others: this.#names('found').map((name) => join(this.path, 'found', name)),
+    };
   }
 
   get names(): string {

@@ -1,5 +1,5 @@
 /**
- * A worker of a run: takes parts, copies what is in them, and says what came of it, until there are none left.
+ * A worker of a run: takes parts, copies or reads what is in them, and says what came of it, until there are none left.
  *
  * Comes in: a run directory; goes out: states of parts. It promises to have one part at a time, to stop as soon as somebody
  * else has taken it over, and to leave no lease behind when it ends in good order. The directories that a part needs are made
@@ -11,11 +11,12 @@ import { BulkhaulError, whyOf } from '../../error.js';
 import { movedOf, type Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
 import type { Outcome } from '../../native/events.js';
-import { Job } from '../job.js';
+import { Job, type Prepared } from '../job.js';
 import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
 import { type Beat, digestOf, nameIn, type PartState, type Plan, RunDirectory, store, tagOf } from './directory.js';
 import { attempt, choose, type Ending, isReady, nextAttempt, restAfter, Watch } from './protocol.js';
 import { copyRange, discard, type Gathered, type Range, type RangeEnd } from './range.js';
+import { type Reading, readPart } from './reading.js';
 
 /** Failures and notes of a part that its state keeps; all are counted. */
 const MOST_FAILURES = 200;
@@ -177,9 +178,9 @@ export class Worker {
     }
   }
 
-  /** Copies what is in a part. */
+  /** Copies or reads what is in a part. */
   async #work(part: number, number: number): Promise<PartState | undefined> {
-    const { source, destination, parts } = this.#plan;
+    const { source, destination, parts, reading } = this.#plan;
     const planned = parts[part - 1];
     const list = this.#directory.list(part);
     if (planned === undefined || (await digestOf(list)) !== planned.digest) {
@@ -198,9 +199,11 @@ export class Worker {
       directories: 'needed',
     };
     try {
+      if (reading !== undefined) return await this.#read(part, number, reading);
       if (planned.range !== undefined) return await this.#range(part, number, planned.range, options);
       const gathered = planned.ranges && this.#gathered(planned.ranges);
-      const report = await this.#run(part, number, { ...options, ...(gathered && { gathered }) });
+      const prepare = () => prepareCopy({ ...options, ...(gathered && { gathered }) });
+      const report = await this.#run(part, number, prepare);
       if (report.interrupted) return undefined;
       const blamed = OF_A_HOST.find((kind) => (report.failureKinds[kind] ?? 0) > 0);
       if (blamed !== undefined && this.#plan.workers > 1 && number <= MOST_BLAMES) {
@@ -217,7 +220,7 @@ export class Worker {
       if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
       this.#unfit = whyOf(error);
       this.#ends = true;
-      this.options.say(`part ${part} can't be copied here: ${display(error.message)}`);
+      this.options.say(`part ${part} can't be worked on here: ${display(error.message)}`);
       return undefined;
     } finally {
       this.#job = undefined;
@@ -226,12 +229,39 @@ export class Worker {
     }
   }
 
-  /** Runs a copy for a part: not longer than that is this worker's, and as fast as it may go at the time. */
-  async #run(part: number, number: number, options: MappedCopyOptions): Promise<Report> {
-    const job = new Job(() => prepareCopy(options));
+  /** Reads what is in a part, and leaves what it found to whoever tells of all of it. */
+  async #read(part: number, number: number, reading: Reading): Promise<PartState | undefined> {
+    const others = Array.from({ length: number - 1 }, (_, before) => this.#directory.found(part, before + 1));
+    const logs = { own: this.#directory.found(part, number), others };
+    const prepare = async () => ({
+      native: await readPart(reading, this.#directory.list(part), logs, this.#directory.pace()),
+    });
+    const report = await this.#run(part, number, prepare);
+    if (report.interrupted) return undefined;
+    const { entries = 0, bytes = 0 } = this.#plan.parts[part - 1] ?? {};
+    const { verifiedFiles, verifiedBytes, verifiedFromCache, elapsed } = report;
+    return {
+      ...{ part, attempt: number, worker: this.options.name, host: hostname(), elapsed, found: entries, made: 0 },
+      outcomes: { [reading.operation === 'manifest' ? 'listed' : 'same']: { all: entries, file: entries } },
+      ...{
+        movedBytes: bytes,
+        copiedBytes: bytes,
+        resumedFiles: 0,
+        resumedBytes: 0,
+        verifiedFiles,
+        verifiedBytes,
+        verifiedFromCache,
+      },
+      ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
+    };
+  }
+
+  /** Runs a job for a part: not longer than that is this worker's, and as fast as it may go at the time. */
+  async #run(part: number, number: number, prepare: () => Promise<Prepared>): Promise<Report> {
+    const job = new Job(prepare);
     this.#job = job;
     if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
-    let limits = JSON.stringify(options.limits ?? {});
+    let limits = JSON.stringify(this.#directory.pace().limits ?? {});
     const check = setInterval(() => {
       // Another has it: nothing of this one is to appear any more.
       if (this.#isTaken(part, number)) return job.cancel(true);
@@ -256,7 +286,7 @@ export class Worker {
   /** Copies a range of a file, if the file is to be copied at all. */
   async #range(part: number, number: number, range: Range, options: MappedCopyOptions): Promise<PartState | undefined> {
     const { source, destination } = this.#plan;
-    const look = await this.#run(part, number, { ...options, dryRun: true });
+    const look = await this.#run(part, number, () => prepareCopy({ ...options, dryRun: true }));
     if (look.interrupted) return undefined;
     const begun = performance.now();
     let end: RangeEnd | undefined = { made: 0, written: 0, gathered: undefined };

@@ -2,7 +2,7 @@
 //!
 //! Comes in: a list, and the directory that its names are relative to; goes out: for each directory that has some of them,
 //! these. A directory that is named is taken with all that is in it, so that names below it say nothing. A name that is not
-//! there is a failure.
+//! there is a failure, or somebody else's to tell.
 
 use std::sync::Arc;
 
@@ -12,21 +12,27 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 use crate::error::{Failure, Fault, Operation, Refusal, Side, describe};
 use crate::job::desk::Desk;
 use crate::tree::listing::Batch;
-use crate::tree::path::{c_string, join, open_beneath, open_directory_path, show};
-use crate::walk::start::{Part, Parts};
+use crate::tree::path::{c_string, join, open_beneath, open_directory_path, show, split, trim};
+use crate::walk::start::{Part, Parts, Root};
 
 /// The names of a list, by their directories.
 pub struct Named<'n> {
     desk: &'n Desk,
     root: OwnedFd,
     path: &'n [u8],
+    /// What relative paths begin with: nothing, or the name of the root.
+    prefix: &'n [u8],
+    /// What is not there is told.
+    tells: bool,
     /// Each relative to the root, with what is named in it.
     directories: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
 }
 
 impl<'n> Named<'n> {
-    /// What `list` names below `path`.
-    pub fn of(list: &FileList, path: &'n [u8], desk: &'n Desk) -> Result<Self, Refusal> {
+    /// What `list` names below `root`. `tells`: of names that are not there.
+    pub fn of(list: &FileList, root: &'n Root, desk: &'n Desk, tells: bool) -> Result<Self, Refusal> {
+        let path = trim(&root.path);
+        let prefix = if root.contents { b"" } else { split(path).1 };
         let failed = |errno| Refusal::NoSource(format!("{}: {}", show(path), describe(errno)));
         let root = open_directory_path(path, Follow::Yes).map_err(failed)?;
         let mut directories = Vec::new();
@@ -48,12 +54,17 @@ impl<'n> Named<'n> {
             desk,
             root,
             path,
+            prefix,
+            tells,
             directories,
         })
     }
 
     /// A name that can't be had: it counts as found, and as failed.
     fn missing(&self, path: Vec<u8>, operation: Operation, errno: Errno) {
+        if !self.tells {
+            return;
+        }
         let fault = Fault::new(operation, Side::Source, errno).of_named();
         let counters = &self.desk.counters[0];
         counters.found(Kind::File);
@@ -99,7 +110,7 @@ impl Parts for Named<'_> {
             mount: 0,
             side: Side::Source,
             path,
-            relative_path: directory.clone(),
+            relative_path: join(self.prefix, directory),
             twins: Vec::new(),
             entries: vec![batch],
         })
