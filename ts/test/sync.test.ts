@@ -2,7 +2,7 @@
  * Sync between a directory and an object store: what is brought over, what is not, and what becomes of it where the server,
  * the wire or a name is not as it should be. The server is the rig's own; rclone judges where it is installed.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -17,10 +17,11 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it } from 'vitest';
 import { sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
-import { executable, freePort, program, type Run, run, scratch } from './rig.js';
+import { versitygw } from './rig/versitygw.js';
+import { executable, program, type Run, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
 
@@ -917,43 +918,20 @@ it('copies two paths as copy does', async () => {
 });
 
 it('works with a server that somebody else wrote', async () => {
-  const port = await freePort();
-  const there = scratch();
-  const gateway = spawn('versitygw', ['--port', `127.0.0.1:${port}`, 'posix', there], {
-    env: { ...process.env, ROOT_ACCESS_KEY: KEY, ROOT_SECRET_KEY: SECRET },
-    stdio: 'ignore',
-  });
-  const gone = new Promise<void>((resolve) => gateway.on('error', () => resolve()).on('close', () => resolve()));
-  onTestFinished(async () => {
-    gateway.kill('SIGKILL');
-    await gone;
-  });
-  const endpoint = `http://127.0.0.1:${port}`;
-  const answers = () =>
-    fetch(endpoint).then(
-      () => true,
-      () => false,
-    );
-  let ended = false;
-  void gone.then(() => {
-    ended = true;
-  });
-  while (!ended && !(await answers())) await new Promise((resolve) => setTimeout(resolve, 50));
-  if (ended) return console.log('skip: versitygw is not installed');
-  // A directory is a bucket to it.
-  mkdirSync(join(there, 'bucket'));
-  const env = { AWS_ENDPOINT_URL: endpoint, AWS_ACCESS_KEY_ID: KEY, AWS_SECRET_ACCESS_KEY: SECRET, AWS_CA_BUNDLE: '' };
+  const gateway = await versitygw();
+  if (!gateway) return;
+  const { env, bucket } = gateway;
   const source = tree({ 'a!': '1', 'd/b': '2', 'ü +%&': '3', big: Buffer.alloc(11 * MIB, 'v') });
   const expected = filesOf(source);
   for (const proof of ['size', 'hash', 'full']) {
     const up = await run(['sync', '--verify', proof, source, `s3://bucket/${proof}`], { env });
-    expect([up.code, filesOf(join(there, 'bucket', proof))], up.stderr).toEqual([0, expected]);
+    expect([up.code, filesOf(join(bucket, proof))], up.stderr).toEqual([0, expected]);
   }
   const back = join(scratch(), 'back');
   const down = await run(['sync', 's3://bucket/size', back], { env });
   expect([down.code, filesOf(back)], down.stderr).toEqual([0, expected]);
   const mirror = await run(['sync', '--delete', tree({ other: '1' }), 's3://bucket/hash'], { env });
-  expect([mirror.code, filesOf(join(there, 'bucket/hash'))], mirror.stderr).toEqual([0, { other: '1' }]);
+  expect([mirror.code, filesOf(join(bucket, 'hash'))], mirror.stderr).toEqual([0, { other: '1' }]);
 }, 60_000);
 
 it('agrees with rclone about what is there', async () => {

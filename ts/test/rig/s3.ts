@@ -83,6 +83,10 @@ export class S3 {
   readonly asked: string[] = [];
   /** Stretches of objects that were asked for. */
   readonly ranges: { key: string; bytes: number }[] = [];
+  /** Names of all headers that came. */
+  readonly headers = new Set<string>();
+  /** What becomes of a key that many are removed with: it stays, and that is said, or is not. */
+  removes: (key: string) => 'refused' | 'silent' | undefined = () => undefined;
   /** What goes wrong. */
   plan: (ask: Ask) => Fault | undefined = () => undefined;
   readonly #settings: Required<Omit<S3Settings, 'tls'>>;
@@ -147,6 +151,7 @@ export class S3 {
     }
     const { method = '', url = '' } = request;
     this.asked.push(`${method} ${url}`);
+    for (const name of Object.keys(request.headers)) this.headers.add(name);
     const nth = (this.#counts.get(`${method} ${url}`) ?? 0) + 1;
     this.#counts.set(`${method} ${url}`, nth);
     const [path = '', search = ''] = url.split('?');
@@ -293,12 +298,14 @@ export class S3 {
 
   #deleteMany(response: ServerResponse, body: Buffer): undefined {
     const keys = [...body.toString().matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key = '']) => key);
-    for (const key of keys) this.objects.delete(unescaped(key));
-    answer(
-      response,
-      200,
-      `<DeleteResult>${keys.map((key) => `<Deleted><Key>${key}</Key></Deleted>`).join('')}</DeleteResult>`,
-    );
+    const said = keys.map((key) => {
+      const fate = this.removes(unescaped(key));
+      if (fate === 'silent') return '';
+      if (fate === 'refused') return `<Error><Key>${key}</Key><Code>AccessDenied</Code><Message>no</Message></Error>`;
+      this.objects.delete(unescaped(key));
+      return `<Deleted><Key>${key}</Key></Deleted>`;
+    });
+    answer(response, 200, `<DeleteResult>${said.join('')}</DeleteResult>`);
   }
 
   #beginUpload(response: ServerResponse, key: string, request: IncomingMessage): undefined {
