@@ -17,6 +17,7 @@ import { locate, urlOf } from '../src/stores/urls.js';
 import { azurite } from './rig/azurite.js';
 import { KEY, SECRET, s3 } from './rig/s3.js';
 import { sshd } from './rig/sshd.js';
+import { versitygw } from './rig/versitygw.js';
 import { program, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
@@ -278,6 +279,57 @@ describe('Azure', () => {
     const wrong = await run(['list', 'az://container/p'], { env: { ...env, AZURE_STORAGE_KEY: 'AAAA' } });
     expect([wrong.code === 0, wrong.stderr.includes('AAAA')], wrong.stderr).toEqual([false, false]);
   }, 120_000);
+});
+
+/** Names that somebody lost or changed. */
+const NAMES = [
+  ...[' a', 'a ', 'a  b', '-rf', '~', '...', 'end.', '.hidden', 'a\nb', 'a\rb', 'a\tb', 'a\u0001b', 'back\\slash'],
+  ...['%', '%2F', 'a%20b', 'a+b', 'a&b=c?d#e', '*?[x]', '"\'`$(x);|<>', ':', '@{u}', 'a,b', 'caf\u00e9', 'cafe\u0301'],
+  ...['\u{1f600}', '\u202e', '\ufeff', '\ufffd', '\u240a', 'x'.repeat(255), 'CON', 'same', 'Same'],
+];
+
+describe('each server carries a name as it is, or it is an error that names it:', () => {
+  it.each([
+    // Its listings put U+FFFD for what XML can't carry.
+    ['versitygw', async () => (await versitygw())?.env, () => 's3://bucket/p', (name) => !name.includes('\u0001')],
+    ['Azurite', () => azurite(), () => 'az://container/p', () => true],
+    ['sshd', sshd, () => `sftp://there${scratch()}/p`, () => true],
+    // Of what starts a program for each name, some.
+    [
+      'rclone',
+      async () => (version?.code === 0 ? RCLONE : undefined),
+      () => `rclone::local:${scratch()}/p`,
+      (_, at) => at % 4 === 0,
+    ],
+  ] as [string, () => Promise<Env | undefined>, () => string, (name: string, at: number) => boolean][])(
+    '%s',
+    async (_, start, at, takes) => {
+      const env = await start();
+      if (env === undefined) return;
+      const place = at();
+      const names = NAMES.filter(takes);
+      const source = put(scratch(), Object.fromEntries(names.map((name) => [`d/${name}`, name])));
+      const up = await run(['sync', '--backoff', '0', '--json', source, place], { env });
+      const lines = up.stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { type: string; path: string });
+      const failed = lines.filter(({ type }) => type === 'error').map(({ path }) => path);
+      const back = join(scratch(), 'back');
+      const down = await run(['sync', place, back], { env });
+      expect(down.code, down.stderr).toBe(0);
+      const [all, carried] = [filesOf(source), filesOf(back)];
+      const lost = Object.keys(all).filter((key) => !(key in carried));
+      expect(Object.fromEntries(Object.entries(all).filter(([key]) => key in carried))).toEqual(carried);
+      expect([up.code, failed.length]).toEqual([lost.length > 0 ? 23 : 0, lost.length]);
+      for (const key of lost) {
+        expect([key, failed.some((path) => path.endsWith(`/${key}`))]).toEqual([key, true]);
+      }
+      // And all of it is there still, and nothing is done twice.
+      expect((await counts(env, source, place))[1].copied).toBeUndefined();
+    },
+    120_000,
+  );
 });
 
 it('finds the store in a URL, and puts them together again', () => {
