@@ -36,6 +36,17 @@ pub fn forget(file: BorrowedFd<'_>, size: u64) -> u64 {
     sys::cached_bytes(file, size).unwrap_or(size)
 }
 
+/// Gives up the pages that were read of a file for its proof: they are of no use to anybody, and the cache is left to others.
+/// What stayed when it was to go, of which there is `from_cache`, stays.
+pub fn leave(file: BorrowedFd<'_>, bytes: u64, from_cache: u64) {
+    if from_cache < bytes {
+        // Only a courtesy.
+        match sys::drop_cache(file, 0, 0) {
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
 /// Gives up what is cached of a synced file and has it read anew in the background; answers as [`forget`]. Reads of many
 /// small files overlap that way.
 pub fn read_ahead(file: BorrowedFd<'_>, size: u64) -> u64 {
@@ -141,8 +152,7 @@ pub fn read_back(
         digest.update(&right[..n]);
         bytes += n as u64;
     }
-    // The pages that were read for the proof are of no use to anybody: leave the cache to others.
-    forget(file, bytes);
+    leave(file, bytes, from_cache);
     Ok(Some(ReadBack {
         digest: digest.digest(),
         bytes,

@@ -14,7 +14,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, S
 
 use crate::bytes::codec::{How, Target, unpack};
 use crate::bytes::probe::{self, Extent, Likeness};
-use crate::bytes::proof::{forget, gives_again, read_ahead, read_back};
+use crate::bytes::proof::{forget, gives_again, leave, read_ahead, read_back};
 use crate::compress::index;
 use crate::compress::make::{MADE, Step, begin, discard, dress, give_up, made, source, unchanged};
 use crate::compress::options::Deed;
@@ -205,8 +205,7 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
         }
         .into());
     }
-    // The pages that were read for the proof are of no use to anybody.
-    forget(new.as_fd(), *size);
+    leave(new.as_fd(), *size, from_cache);
     if matches!(run.rules.deed, Deed::Pack { twice: true, .. }) {
         let (was, desk) = ((written.bytes, written.content), (run.desk, &*hand.counters.flight));
         if !gives_again(file.as_fd(), was, desk, &mut hand.buffer)? {

@@ -12,7 +12,7 @@ use super::files::{Files, Source};
 use super::join::{Finding, Pair, unlike};
 use super::manifests::Claim;
 use crate::bytes::digests::digests;
-use crate::bytes::proof::forget;
+use crate::bytes::proof::{forget, leave};
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::entry::Reason;
 use crate::error::{Fault, Operation, Side, Stopped};
@@ -97,8 +97,7 @@ impl<'c> Checker<'c> {
         // What is in memory says nothing of the medium.
         let from_cache = forget(file.as_fd(), stat.size);
         let (made, bytes) = digests((file.as_fd(), &stat), &mut self.hashers.1, run, &mut self.buffer)?;
-        // The pages are of no use to anybody: leave the cache to others.
-        forget(file.as_fd(), bytes);
+        leave(file.as_fd(), bytes, from_cache);
         if let Some(finding) = differs(claim, &made) {
             return Ok(finding);
         }

@@ -10,7 +10,7 @@ use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
 use crate::bytes::chunks::Chunks;
-use crate::bytes::proof::{ReadBack, forget, read_ahead, read_back};
+use crate::bytes::proof::{ReadBack, forget, leave, read_ahead, read_back};
 use crate::bytes::transfer::{Sparse, WRITE_BACK_BYTES, is_long};
 use crate::copy::act::archive;
 use crate::copy::act::begin::{Begun, begin};
@@ -630,8 +630,7 @@ fn prove(worker: &mut Worker<'_>, finished: &Finished) -> Result<Identity, Stopp
             }
             let (files, end) = ((source, &finished.file), finished.end);
             let (same, found) = in_chunks(worker, destination, |lead| Chunks::same(lead, files, end, ledger, true))?;
-            // The pages that were read for the proof are of no use to anybody.
-            forget(file, end);
+            leave(file, end, from_cache);
             // Where only a part of it was read by this run, that it is the same as its source is all there is to know.
             let digest = found.or(*digest).unwrap_or_default();
             same.then_some(ReadBack {
