@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use bulkhaul_engine::ArchiveFormat as Format;
 use bulkhaul_engine::bytes::transfer::CHUNK_BYTES;
-use bulkhaul_engine::compress::compression;
-use bulkhaul_engine::compress::options::CompressOptions;
+use bulkhaul_engine::compress::options::{CompressOptions, DecompressOptions};
+use bulkhaul_engine::compress::{compression, decompression};
 use bulkhaul_engine::copy::options::{CopyOptions, FilesFrom, Gathered, Packing};
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::report::counters::Totals;
 use bulkhaul_formats::codec::Codec;
+use bulkhaul_formats::digest::PART_BYTES;
 use bulkhaul_formats::progress::{self, Progress, Ranges};
 use bulkhaul_sys::Errno;
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
@@ -1129,4 +1130,152 @@ fn what_nobody_goes_on_with_goes() {
         Tree::new(base.join("source")).names(),
         ["small.tsv.gz", "small.tsv.gz.gzi"]
     );
+}
+
+/// Content that nothing makes smaller, and zeros after it: more than twice as much as its archive has.
+const RANDOM: u64 = 20 * MIB;
+const ALL: u64 = 56 * MIB;
+
+/// An archive of that in place.
+fn lay_out_archive(base: &Path, format: Format) {
+    let from = Tree::new(base.join("source"));
+    big(&from, "big.tsv", RANDOM);
+    File::options()
+        .write(true)
+        .open(from.at("big.tsv"))
+        .unwrap()
+        .set_len(ALL)
+        .unwrap();
+    from.time("big.tsv", 1_500_000_000, 1);
+    if format == Format::Xz {
+        // Its blocks say how long they are.
+        must("xz", &[&"-0", &"-T2", &"--block-size=1MiB", &from.at("big.tsv")]);
+        return;
+    }
+    let manner = Manner {
+        level: 1,
+        index: false,
+        ..Manner::new(IN_PLACE, format)
+    };
+    assert!(manner.run(base).is_complete());
+}
+
+fn unpack(base: &Path, sparse: bool, jobs: usize) -> bulkhaul_engine::job::Job {
+    let mut files = files(&base.join("source"));
+    (files.jobs, files.entry_events) = (jobs, false);
+    decompression(DecompressOptions {
+        files,
+        sparse,
+        ..DecompressOptions::default()
+    })
+    .unwrap()
+}
+
+/// Bytes of content that is there of an archive, as the last record of the file says, in whole parts of its digest.
+fn parts_there(base: &Path) -> u64 {
+    let Some(path) = begun(base, ALL) else { return 0 };
+    let file = File::open(path).unwrap();
+    let size = file.metadata().unwrap().len();
+    let last = (size - 1) / progress::SLOT_BYTES * progress::SLOT_BYTES;
+    let at = last - progress::SLOT_BYTES;
+    let mut places = vec![0; usize::try_from(size - at).unwrap()];
+    file.read_exact_at(&mut places, at).unwrap();
+    let mark = progress::newest(&places).and_then(|record| record.marks[0].clone());
+    mark.map_or(0, |mark| mark.blocks * PART_BYTES)
+}
+
+/// In the child: unpacks an archive, and dies on the way.
+fn die_unpacking(words: &[String]) {
+    let call = match words[2].as_str() {
+        "write-back" => Call::WriteBack,
+        _ => Call::SyncData,
+    };
+    let job = unpack(Path::new(&words[0]), words[1] == "sparse", 1);
+    failpoint::arm(words[3].parse().ok().map(|nth| Plan {
+        call: Some(call),
+        nth,
+        count: 1,
+        effect: Effect::Exit,
+    }));
+    panic!("it lived: {:?}", job.run());
+}
+
+/// What is made of a big archive of pieces is gone on with, too: its records have moved on before its content reached them.
+#[test]
+fn what_is_unpacked_is_gone_on_with() {
+    const TEST: &str = "resume::what_is_unpacked_is_gone_on_with";
+    if let Some(words) = order() {
+        return die_unpacking(&words);
+    }
+    // Write-back is begun for each eight MiB or little more; where the records moved on, so much was there.
+    for (format, how, call, nth, least) in [
+        (Format::Bgzf, "plain", "write-back", "5", 32 * MIB),
+        (Format::Bgzf, "plain", "sync", "0", 48 * MIB),
+        (Format::Bgzf, "other", "write-back", "5", 0),
+        (Format::Gzip, "plain", "write-back", "5", 0),
+        (Format::Xz, "plain", "write-back", "5", 32 * MIB),
+        (Format::Zstd, "sparse", "write-back", "5", 16 * MIB),
+    ] {
+        let scratch = Scratch::new();
+        let (base, log) = (scratch.path(), scratch.at("log"));
+        let from = scratch.tree("source");
+        lay_out_archive(base, format);
+        let archive = from.at(format!("big.tsv{}", format.suffix()));
+        let words = [&base.display().to_string(), how, call, nth].map(str::to_owned);
+        let (code, said) = finish(again(TEST, &words, &log), &log);
+        assert_eq!(code, Some(99), "{said}");
+        let what = format!("{format:?} {how} {call}");
+        assert!(archive.exists() && !from.at("big.tsv").exists(), "{what}");
+        let mut there = parts_there(base);
+        assert!(there >= least, "{what}: {there}");
+        if how == "other" {
+            crate::rig::set_time(&archive, 1_500_000_001, 0);
+            there = 0;
+        }
+        let report = unpack(base, how == "sparse", 2).run().unwrap();
+        assert!(report.is_complete(), "{what}: {report:?}");
+        assert_eq!(report.totals.resumed_bytes, there, "{what}");
+        assert_eq!(from.names(), ["big.tsv"], "{what}");
+        let held = fs::read(from.at("big.tsv")).unwrap();
+        let (random, zeros) = held.split_at(usize::try_from(RANDOM).unwrap());
+        let block = content(5, usize::try_from(MIB).unwrap() + 7);
+        assert!(
+            random.chunks(block.len()).all(|piece| piece == &block[..piece.len()]),
+            "{what}"
+        );
+        assert!(
+            held.len() as u64 == ALL && zeros.iter().all(|byte| *byte == 0),
+            "{what}"
+        );
+        if how == "sparse" {
+            assert!(
+                fs::metadata(from.at("big.tsv")).unwrap().blocks() * 512 < ALL / 2,
+                "{what}"
+            );
+        }
+    }
+}
+
+/// What was decoded before is proved with the rest: where it is not there any more as it was, all is made anew.
+#[test]
+fn what_was_unpacked_is_proved() {
+    const TEST: &str = "resume::what_was_unpacked_is_proved";
+    if let Some(words) = order() {
+        return die_unpacking(&words);
+    }
+    let scratch = Scratch::new();
+    let (base, log) = (scratch.path(), scratch.at("log"));
+    let from = scratch.tree("source");
+    lay_out_archive(base, Format::Bgzf);
+    let words = [&base.display().to_string(), "plain", "write-back", "5"].map(str::to_owned);
+    let (code, said) = finish(again(TEST, &words, &log), &log);
+    assert_eq!(code, Some(99), "{said}");
+    spoil(&begun(base, ALL).unwrap(), 3000);
+    let there = parts_there(base);
+    let report = unpack(base, false, 2).run().unwrap();
+    assert!(report.is_complete() && there > 0, "{report:?}");
+    let totals = report.totals;
+    assert_eq!((totals.resumed_bytes, totals.copied_bytes), (there, ALL - there + ALL));
+    let held = fs::read(from.at("big.tsv")).unwrap();
+    assert_eq!(held[..5000], content(5, usize::try_from(MIB).unwrap() + 7)[..5000]);
 }

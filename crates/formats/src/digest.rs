@@ -105,7 +105,7 @@ impl Parts {
     }
 }
 
-/// The BLAKE3 of a file of more than one part whose bytes come in their order, and which another run can go on with.
+/// The BLAKE3 of bytes that come in their order, however many they are, and which another run can go on with.
 #[derive(Clone, Debug)]
 pub struct Growing {
     parts: Parts,
@@ -113,28 +113,30 @@ pub struct Growing {
     at: u64,
 }
 
-impl Growing {
-    /// Of a file of this size.
-    pub fn new(size: u64) -> Self {
+impl Default for Growing {
+    fn default() -> Self {
         Self {
-            parts: Parts::new(size),
+            // Nobody knows yet.
+            parts: Parts::new(u64::MAX),
             part: Blake3::of_part(0),
             at: 0,
         }
     }
+}
 
-    /// Goes on after so many whole parts, by what [`Growing::subtrees`] said of them. None: that is of no such file.
-    pub fn after(size: u64, parts: u64, subtrees: &[ContentDigest]) -> Option<Self> {
-        let mut grown = Self::new(size);
+impl Growing {
+    /// Goes on after so many whole parts, by what [`Growing::subtrees`] said of them. None: that is of no such number.
+    pub fn after(parts: u64, subtrees: &[ContentDigest]) -> Option<Self> {
+        let mut grown = Self::default();
         let mut first = 0;
         for sum in subtrees {
-            // As [`Parts::add`] makes one of two: the largest that fit, but not the root.
-            let fits = |level: &u32| 1 << level <= parts - first && (*level == 0 || grown.parts.parts > 1 << level);
+            // As [`Parts::add`] makes one of two: the largest that fit.
+            let fits = |level: &u32| 1 << level <= parts - first;
             let level = (0..u64::BITS).take_while(fits).last()?;
             grown.parts.subtrees.insert(first, (level, *sum));
             first += 1 << level;
         }
-        (first == parts && parts <= grown.parts.parts).then(|| Self {
+        (first == parts).then(|| Self {
             part: Blake3::of_part(parts),
             at: parts * PART_BYTES,
             ..grown
@@ -144,22 +146,23 @@ impl Growing {
     /// Takes in the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = usize::try_from(PART_BYTES - self.at % PART_BYTES).unwrap_or(usize::MAX);
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.part.update(now);
-            self.at += now.len() as u64;
-            if self.at.is_multiple_of(PART_BYTES) {
+            if self.at > 0 && self.at.is_multiple_of(PART_BYTES) {
+                // Now it is not the last one, which may be half of the root.
                 let part = self.at / PART_BYTES;
                 self.parts.add(part - 1, &self.part);
                 self.part = Blake3::of_part(part);
             }
+            let room = usize::try_from(PART_BYTES - self.at % PART_BYTES).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.part.update(now);
+            self.at += now.len() as u64;
             bytes = later;
         }
     }
 
-    /// Whole parts so far.
+    /// Whole parts so far that something comes after.
     pub fn whole_parts(&self) -> u64 {
-        self.at / PART_BYTES
+        (self.at - self.part.0.count()) / PART_BYTES
     }
 
     /// Digests of the subtrees that are made of them: one for each bit of their number, or one more.
@@ -167,9 +170,14 @@ impl Growing {
         self.parts.subtrees.values().map(|(_, sum)| *sum).collect()
     }
 
-    /// The digest of the file; none where bytes are missing.
+    /// The digest of all bytes; none where those before were some that something came after, and nothing has come.
     pub fn digest(mut self) -> Option<ContentDigest> {
-        self.parts.add(self.at / PART_BYTES, &self.part);
+        let last = self.whole_parts();
+        if last == 0 && self.parts.subtrees.is_empty() {
+            return Some(self.part.digest());
+        }
+        self.parts.parts = last + 1;
+        self.parts.add(last, &self.part);
         self.parts.digest()
     }
 }
@@ -289,19 +297,33 @@ mod tests {
     #[test]
     fn what_grows_is_gone_on_with() {
         let piece = vec![5; usize::try_from(PART_BYTES).unwrap()];
-        for (whole_parts, rest) in [(1, 1), (2, 0), (3, 1023), (4, 0), (5, 7), (8, 0), (9, 1)] {
+        for (whole_parts, rest) in [
+            (0, 0),
+            (0, 5),
+            (1, 0),
+            (1, 1),
+            (2, 0),
+            (3, 1023),
+            (4, 0),
+            (5, 7),
+            (8, 0),
+            (9, 1),
+        ] {
             let size = whole_parts * PART_BYTES + rest as u64;
             let mut whole = Blake3::default();
-            let mut grown = Growing::new(size);
+            let mut grown = Growing::default();
             for part in 0..=whole_parts {
                 let subtrees = grown.subtrees();
                 assert!(subtrees.len() <= 4, "{size}: {part}");
-                let again = Growing::after(size, part, &subtrees).unwrap();
-                assert_eq!(
-                    (again.whole_parts(), again.subtrees(), &again.parts.subtrees),
-                    (part, subtrees.clone(), &grown.parts.subtrees),
-                    "{size}: {part}"
-                );
+                // The last whole part comes once more: only what something comes after is noted.
+                let noted = grown.whole_parts();
+                assert_eq!(noted, part.saturating_sub(1), "{size}: {part}");
+                let mut again = Growing::after(noted, &subtrees).unwrap();
+                assert_eq!(&again.parts.subtrees, &grown.parts.subtrees, "{size}: {part}");
+                if noted < part {
+                    assert!(noted == 0 || again.clone().digest().is_none(), "{size}: {part}");
+                    again.update(&piece);
+                }
                 grown = again;
                 let bytes = if part < whole_parts { &piece[..] } else { &piece[..rest] };
                 whole.update(bytes);
@@ -312,8 +334,7 @@ mod tests {
             }
             assert_eq!(grown.digest(), Some(whole.digest()), "{size}");
         }
-        assert!(Growing::new(2 * PART_BYTES).digest().is_none());
-        assert!(Growing::after(2 * PART_BYTES, 3, &[[0; 32]; 3]).is_none());
+        assert!(Growing::after(3, &[[0; 32]; 3]).is_none());
     }
 
     #[test]

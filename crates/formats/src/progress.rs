@@ -95,14 +95,14 @@ impl Ranges {
     }
 }
 
-/// How far an archive has come, from its front: all that is to be known to go on with it.
+/// How far an archive has come, from its front, or the content that is made of one: all that is to be known to go on with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// Bytes of content in it.
+    /// Bytes of its source that are in it.
     pub content: u64,
     /// Its own bytes.
     pub archive: u64,
-    /// Blocks that it is made of.
+    /// Blocks that it is made of; of content, whole parts of its digest.
     pub blocks: u64,
     /// The CRC-32 of the content, where that is wanted.
     pub crc: u32,

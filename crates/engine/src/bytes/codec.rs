@@ -14,7 +14,7 @@ mod unpacking;
 pub use blocks::{Blocks, Lead, Tools};
 pub use memory::Memory;
 pub use packing::{Packed, pack};
-pub use unpacking::{How, Target, Unpacked, has_same, unpack};
+pub use unpacking::{How, Target, Unpacked, has_same, has_units, unpack};
 
 use std::ffi::CStr;
 

@@ -1,8 +1,10 @@
 //! The ledger of a big file: which of its bytes are there, written down in the file itself, past the end that it will have.
 //!
 //! Comes in: parts of the file as they are written, and as they are proved, or how far an archive has come that is made of its
-//! source; goes out: now and then a record, by which the next run goes on should this one die. What is on the medium for sure is noted apart: after another start of the system,
-//! or another mount, nothing else counts. Where a record can't be written the copy goes on without.
+//! source, or the content that is made of an archive; goes out: now and then a record, by which the next run goes on should
+//! this one die. What is on the medium for sure is noted apart: after another start of the system, or another mount, nothing
+//! else counts. Where a record can't be written the copy goes on without. Where nobody knows how much a file will have, the
+//! records move on before its content reaches them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +28,9 @@ const LONGEST: Duration = Duration::from_millis(100);
 /// What has to be on the medium in the end is synced whenever so much is new: what is lost when the power goes.
 const DURABLE_BYTES: u64 = 256 * 1024 * 1024;
 
+/// As much as the places for records have, which are two.
+const ZEROS: [u8; 8192] = [0; 8192];
+
 /// How a file is made of its source. Only a file that is made in the same way is gone on with.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
@@ -35,6 +40,8 @@ pub struct Manner {
     pub number: u32,
     /// Bytes that it has in the end, or may have.
     pub room: u64,
+    /// It may have more than that.
+    pub grows: bool,
     /// Its content has to be on the medium in the end.
     pub lasting: bool,
 }
@@ -47,15 +54,25 @@ impl Manner {
             // Copies have small ones.
             number: 1 << 16 | codec.number(),
             room: codec.most_bytes(size),
+            grows: false,
             lasting,
+        }
+    }
+
+    /// The content of an archive of this size.
+    pub fn content(size: u64, bits: u32) -> Self {
+        Self {
+            bits,
+            number: 2 << 16,
+            room: size.saturating_mul(2),
+            grows: true,
+            lasting: true,
         }
     }
 }
 
 /// The ledger of one file.
 pub struct Ledger {
-    /// Where the records lie.
-    base: u64,
     /// Its content has to be on the medium in the end.
     lasting: bool,
     begun: Instant,
@@ -74,6 +91,8 @@ pub enum Part {
 }
 
 struct Inner {
+    /// Where the records lie.
+    base: u64,
     progress: Progress,
     /// Bytes that the last record spoke of, and when it was written.
     written: (u64, Instant),
@@ -116,7 +135,7 @@ impl Ledger {
             session: session(file),
             ..Progress::default()
         };
-        Self::of(progress, manner)
+        Self::of(progress, progress::base(manner.room)?, manner)
     }
 
     /// For a file that has all of its content already. `sure`: on the medium.
@@ -133,7 +152,11 @@ impl Ledger {
 
     /// The ledger that a dead run left in a file, if it is that of a copy of this very source, made as it would be now.
     pub fn found(file: BorrowedFd<'_>, source: &Stat, made: &Stat, manner: Manner) -> Option<Self> {
-        let base = progress::base(manner.room)?;
+        let base = if manner.grows {
+            last_of(file, made.size)?
+        } else {
+            progress::base(manner.room)?
+        };
         if made.size < base || made.size > base + 2 * SLOT_BYTES {
             return None;
         }
@@ -154,7 +177,7 @@ impl Ledger {
         if progress.done.bytes() < source.size {
             progress.proved = Ranges::default();
         }
-        let ledger = Self::of(progress, manner).filter(|ledger| ledger.bytes() > 0)?;
+        let ledger = Self::of(progress, base, manner).filter(|ledger| ledger.bytes() > 0)?;
         if !sure {
             // What else there is may be anything; what is a hole of the source is not written, and must be one here too.
             let there = ledger.mark().map_or(ledger.bytes(), |mark| mark.archive);
@@ -164,14 +187,13 @@ impl Ledger {
         Some(ledger)
     }
 
-    fn of(progress: Progress, manner: Manner) -> Option<Self> {
-        let base = progress::base(manner.room)?;
+    fn of(progress: Progress, base: u64, manner: Manner) -> Option<Self> {
         (base + 2 * SLOT_BYTES <= sys::file_size_limit()).then(|| Self {
-            base,
             lasting: manner.lasting,
             begun: Instant::now(),
             before: all(&progress),
             inner: Mutex::new(Inner {
+                base,
                 synced: progress.durable,
                 written: (all(&progress), Instant::now()),
                 progress,
@@ -206,7 +228,7 @@ impl Ledger {
         self.inner().progress.done.bytes()
     }
 
-    /// How far an archive has come.
+    /// How far an archive has come, or what is made of one.
     pub fn mark(&self) -> Option<Mark> {
         self.inner().progress.marks[0].clone()
     }
@@ -245,7 +267,25 @@ impl Ledger {
         self.entered(file, |inner| inner.of(part).insert(start, end), destination, desk)
     }
 
-    /// An archive has come so far: written down as parts are. Another worker may have told more.
+    /// Content comes that reaches up to `end`: where records lie, there are zeros then, and they move on, or are given up.
+    pub fn make_room(&self, file: BorrowedFd<'_>, end: u64) -> sys::Result<()> {
+        let mut inner = self.inner();
+        if end <= inner.base {
+            return Ok(());
+        }
+        // Of content that becomes a hole nothing is written there.
+        sys::write_all_at(file, &ZEROS, inner.base)?;
+        let further = progress::base(end.saturating_mul(2));
+        let further = further.filter(|base| base + 2 * SLOT_BYTES <= sys::file_size_limit());
+        inner.off |= further.is_none();
+        inner.base = further.unwrap_or(u64::MAX);
+        if !inner.off {
+            inner.write(file);
+        }
+        Ok(())
+    }
+
+    /// An archive, or what is made of one, has come so far: written down as parts are. Another worker may have told more.
     pub fn reach(&self, file: BorrowedFd<'_>, mark: Mark, destination: usize, desk: &Desk) -> Result<(), Stopped> {
         self.entered(file, |inner| inner.reach(mark), destination, desk)
     }
@@ -274,9 +314,9 @@ impl Ledger {
             inner = self.inner();
             inner.rely(seen);
             inner.syncing = false;
-            inner.write(file, self.base);
+            inner.write(file);
             // What nobody reads after the power went is of no use.
-            return match sys::finish_write_back(file, self.base, 2 * SLOT_BYTES) {
+            return match sys::finish_write_back(file, inner.base, 2 * SLOT_BYTES) {
                 Ok(()) | Err(Errno::NOSYS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
                 Err(errno) => Err(Fault::new(Operation::Write, side, errno).into()),
             };
@@ -284,7 +324,7 @@ impl Ledger {
         let bytes = all(&inner.progress);
         let wait = (self.begun.elapsed() / SHARE).min(LONGEST);
         if bytes - inner.written.0 >= self.portion(bytes) || inner.written.1.elapsed() >= wait {
-            inner.write(file, self.base);
+            inner.write(file);
         }
         Ok(())
     }
@@ -295,7 +335,7 @@ impl Ledger {
         let seen = inner.seen();
         inner.rely(seen);
         if !inner.off {
-            inner.write(file, self.base);
+            inner.write(file);
         }
     }
 
@@ -303,7 +343,7 @@ impl Ledger {
     pub fn save(&self, file: BorrowedFd<'_>) {
         let mut inner = self.inner();
         if !inner.off {
-            inner.write(file, self.base);
+            inner.write(file);
         }
     }
 
@@ -312,6 +352,16 @@ impl Ledger {
         self.inner().off = true;
         sys::set_size(file, size)
     }
+}
+
+/// Where the records of a file of this size lie, if they are the last that it has.
+fn last_of(file: BorrowedFd<'_>, size: u64) -> Option<u64> {
+    let last = size.checked_sub(1)? / SLOT_BYTES * SLOT_BYTES;
+    let mut place = vec![0; usize::try_from(SLOT_BYTES).ok()?];
+    let length = sys::read_full_at(file, &mut place, last).ok()?;
+    // One that is torn was the second, or the only one.
+    let slot = progress::newest(&place[..length]).map_or(SLOT_BYTES, |record| record.slot());
+    last.checked_sub(slot)
 }
 
 /// Bytes that are there, and that are proved.
@@ -348,10 +398,10 @@ impl Inner {
         self.synced = synced.bytes();
     }
 
-    fn write(&mut self, file: BorrowedFd<'_>, base: u64) {
+    fn write(&mut self, file: BorrowedFd<'_>) {
         self.progress.sequence += 1;
         let record = self.progress.encode();
-        self.off = sys::write_all_at(file, &record, base + self.progress.slot()).is_err();
+        self.off = sys::write_all_at(file, &record, self.base + self.progress.slot()).is_err();
         self.written = (all(&self.progress), Instant::now());
     }
 }

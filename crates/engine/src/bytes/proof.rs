@@ -85,6 +85,63 @@ pub fn gives_again(
     Ok(again.digest() == digest)
 }
 
+/// Whether the first bytes of a synced file, so many, are those of this digest. What follows them is not looked at.
+pub fn begins_with(
+    file: BorrowedFd<'_>,
+    (size, digest): (u64, ContentDigest),
+    destination: usize,
+    (desk, flight): (&Desk, &Flight),
+    buffer: &mut [u8],
+) -> Result<bool, Stopped> {
+    if has_parts(file, size) {
+        return Ok(by_all(file, size, destination, (desk, flight), buffer)? == Some(digest));
+    }
+    let (begun, mut sum, mut bytes) = (Instant::now(), Blake3::default(), 0);
+    while bytes < size {
+        if !desk.cancel.lets_end(begun, bytes, size - bytes) {
+            return Err(Stopped::Aborted);
+        }
+        let piece = desk.pace.piece((size - bytes).min(buffer.len() as u64));
+        let piece = usize::try_from(piece).unwrap_or(buffer.len());
+        let got = sys::read_full_at(file, &mut buffer[..piece], bytes)
+            .map_err(|e| Fault::new(Operation::Verify, Side::Destination(destination), e))?;
+        if got == 0 {
+            return Ok(false);
+        }
+        desk.may_go_on(got as u64)?;
+        flight.moved(got as u64);
+        sum.update(&buffer[..got]);
+        bytes += got as u64;
+    }
+    Ok(sum.digest() == digest)
+}
+
+/// The digest of so many bytes of a large file, read by all who have nothing to read. None: it ends before.
+fn by_all(
+    file: BorrowedFd<'_>,
+    size: u64,
+    destination: usize,
+    (desk, flight): (&Desk, &Flight),
+    buffer: &mut [u8],
+) -> Result<Option<ContentDigest>, Stopped> {
+    let _reading = desk.reading();
+    let (begun, all) = (Instant::now(), AtomicU64::new(0));
+    let take = |piece: u64| {
+        let done = all.fetch_add(piece, Relaxed);
+        if !desk.cancel.lets_end(begun, done, size.saturating_sub(done)) {
+            return Err(Stopped::Aborted);
+        }
+        desk.may_go_on(piece)?;
+        flight.moved(piece);
+        Ok(())
+    };
+    let whole = (size, Side::Destination(destination), Operation::Verify);
+    match in_parts(file, whole, (desk, &take), buffer) {
+        Err(Stopped::Fault(fault)) if fault.is_changed() => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 /// Reads a synced file back, and its source a second time, side by side: a bit that flipped on the way in is found as well
 /// as one that flipped on the way out. Without a source (one that is made anew at each read) only the digest tells, and a
 /// large file is read by all who have nothing to read.
@@ -100,24 +157,10 @@ pub fn read_back(
 ) -> Result<Option<ReadBack>, Stopped> {
     let begun = Instant::now();
     if source.is_none() && has_parts(file, size) {
-        let _reading = desk.reading();
-        let whole = (size, Side::Destination(destination), Operation::Verify);
-        let all = AtomicU64::new(0);
-        let take = |piece: u64| {
-            let done = all.fetch_add(piece, Relaxed);
-            if !desk.cancel.lets_end(begun, done, size.saturating_sub(done)) {
-                return Err(Stopped::Aborted);
-            }
-            desk.may_go_on(piece)?;
-            flight.moved(piece);
-            Ok(())
+        let Some(digest) = by_all(file, size, destination, (desk, flight), buffer)? else {
+            return Ok(None);
         };
-        let digest = match in_parts(file, whole, (desk, &take), buffer) {
-            // It ends before.
-            Err(Stopped::Fault(fault)) if fault.is_changed() => return Ok(None),
-            read => read?,
-        };
-        if goes_on(file, whole)? {
+        if goes_on(file, (size, Side::Destination(destination), Operation::Verify))? {
             return Ok(None);
         }
         forget(file, size);

@@ -13,7 +13,7 @@ use bulkhaul_formats::codec::names::index_of;
 use bulkhaul_formats::digest::ContentDigest;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::codec::{How, Target, pack, unpack, write_index};
+use crate::bytes::codec::{How, Target, has_units, pack, unpack, write_index};
 use crate::bytes::digests::digests;
 use crate::bytes::ledger::{Ledger, Manner};
 use crate::bytes::proof::{forget, read_back};
@@ -125,7 +125,7 @@ pub fn begin(
     })
 }
 
-/// A new file for what is made, under a name that nobody takes for it: of a big archive, one that a dead run has begun.
+/// A new file for what is made, under a name that nobody takes for it: of a big one, what a dead run has begun.
 fn stage(
     run: &Run<'_>,
     hand: &Hand<'_>,
@@ -137,6 +137,11 @@ fn stage(
     let manner = match run.rules.deed {
         Deed::Pack { codec, .. } if is_long(stat.size) && has_sizes(file.as_fd()) => {
             Manner::archive(codec, stat.size, ITS_OWNERS, true)
+        }
+        Deed::Unpack { .. }
+            if is_long(stat.size.saturating_mul(2)) && has_sizes(file.as_fd()) && has_units(file.as_fd())? =>
+        {
+            Manner::content(stat.size, ITS_OWNERS)
         }
         _ => {
             let staged = run.stager.stage(&place.target, create);
@@ -232,7 +237,11 @@ fn fill(
                 sparse: *sparse,
                 ..How::default()
             };
-            let unpacked = hand.lend(run, |lead| unpack(lead, file.as_fd(), Target::File(into), how))?;
+            let target = match ledger {
+                Some(ledger) => Target::Begun(into, Arc::clone(ledger)),
+                None => Target::File(into),
+            };
+            let unpacked = hand.lend(run, |lead| unpack(lead, file.as_fd(), target, how))?;
             unchanged(file, stat, Operation::Read)?;
             (unpacked.content, unpacked.written, unpacked.written, None)
         }

@@ -14,7 +14,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, S
 
 use crate::bytes::codec::{How, Target, unpack};
 use crate::bytes::probe::{self, Extent, Likeness};
-use crate::bytes::proof::{forget, gives_again, leave, read_ahead, read_back};
+use crate::bytes::proof::{begins_with, forget, gives_again, leave, read_ahead};
 use crate::compress::index;
 use crate::compress::make::{MADE, Step, begin, discard, dress, give_up, made, source, unchanged};
 use crate::compress::options::Deed;
@@ -197,7 +197,7 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
         begun.ledger.synced(begun.file.as_fd());
     }
     let from_cache = forgotten.unwrap_or_else(|| forget(new.as_fd(), *size));
-    if !gives_content(run, hand, written, (&new, from_cache))? {
+    if !gives_content(run, hand, written, &new)? {
         return Err(Fault {
             operation: Operation::Verify,
             side: MADE,
@@ -247,36 +247,25 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
 }
 
 /// Whether what was written is, or has in it, what the file gave.
-fn gives_content(
-    run: &Run<'_>,
-    hand: &mut Hand<'_>,
-    written: &Made,
-    (new, from_cache): (&OwnedFd, u64),
-) -> Result<bool, Stopped> {
-    let (content, bytes) = if matches!(run.rules.deed, Deed::Pack { .. }) {
-        let how = How {
-            proof: true,
-            bytes: written.size,
-            ..How::default()
-        };
-        let unpacked = hand.lend(run, |lead| unpack(lead, new.as_fd(), Target::Nothing, how));
-        match unpacked {
-            Ok(unpacked) => (unpacked.content, unpacked.written),
-            // It was whole when it was written.
-            Err(Stopped::Fault(Fault {
-                cause: Cause::Damaged(_) | Cause::Foreign(_),
-                ..
-            })) => return Ok(false),
-            Err(stopped) => return Err(stopped),
-        }
-    } else {
-        let (sizes, desk) = ((written.bytes, from_cache), (run.desk, &*hand.counters.flight));
-        match read_back(None, new.as_fd(), sizes, 0, desk, &mut hand.buffer)? {
-            Some(back) => (back.digest, back.bytes),
-            None => return Ok(false),
-        }
+fn gives_content(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, new: &OwnedFd) -> Result<bool, Stopped> {
+    if !matches!(run.rules.deed, Deed::Pack { .. }) {
+        let (content, desk) = ((written.bytes, written.content), (run.desk, &*hand.counters.flight));
+        return begins_with(new.as_fd(), content, 0, desk, &mut hand.buffer);
+    }
+    let how = How {
+        proof: true,
+        bytes: written.size,
+        ..How::default()
     };
-    Ok((content, bytes) == (written.content, written.bytes))
+    match hand.lend(run, |lead| unpack(lead, new.as_fd(), Target::Nothing, how)) {
+        Ok(unpacked) => Ok((unpacked.content, unpacked.written) == (written.content, written.bytes)),
+        // It was whole when it was written.
+        Err(Stopped::Fault(Fault {
+            cause: Cause::Damaged(_) | Cause::Foreign(_),
+            ..
+        })) => Ok(false),
+        Err(stopped) => Err(stopped),
+    }
 }
 
 /// Lets those read an index who may read its archive.

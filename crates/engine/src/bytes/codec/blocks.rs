@@ -94,6 +94,8 @@ pub struct Ready {
     pub bytes: Vec<u8>,
     /// Of one that was packed.
     pub block: Option<Block>,
+    /// Where it comes from.
+    pub spot: Spot,
 }
 
 /// Where a block that was taken comes from.

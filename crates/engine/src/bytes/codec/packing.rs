@@ -5,11 +5,12 @@
 //! already no more is read than the last part of its digest needs, unless there are others that need all.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::codec::{Codec, EncoderError, Frame, Gzi, PIECE_HEAD, SoFar};
-use bulkhaul_formats::digest::{Algorithm, Blake3, ContentDigest, Digest, Growing, Hashers, PART_BYTES};
+use bulkhaul_formats::digest::{Algorithm, ContentDigest, Digest, Growing, Hashers, PART_BYTES};
 use bulkhaul_formats::progress::Mark;
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
@@ -85,26 +86,11 @@ struct Packing {
     subtrees: Mutex<VecDeque<(u64, Vec<ContentDigest>)>>,
 }
 
-/// The digest of what is read.
-enum Sum {
-    Whole(Blake3),
-    Growing(Growing),
-}
-
-impl Sum {
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Whole(sum) => sum.update(bytes),
-            Self::Growing(sum) => sum.update(bytes),
-        }
-    }
-}
-
 /// What is read.
 struct Source {
     at: u64,
     ended: bool,
-    digest: Sum,
+    digest: Growing,
     others: Option<Hashers>,
     /// The end of what was read last, for the encoder of the next block.
     before: Vec<u8>,
@@ -138,20 +124,14 @@ fn stopped(error: EncoderError) -> Stopped {
 
 impl Packing {
     fn new(codec: Codec, size: u64, (index, others): (bool, &[Algorithm]), ledger: Option<&Arc<Ledger>>) -> Self {
-        // A digest that can be gone on with is one of parts.
-        let ledger = ledger.filter(|_| size > PART_BYTES).cloned();
-        let digest = match ledger {
-            Some(_) => Sum::Growing(Growing::new(size)),
-            None => Sum::Whole(Blake3::default()),
-        };
         Self {
             codec,
-            ledger,
+            ledger: ledger.cloned(),
             subtrees: Mutex::default(),
             source: Mutex::new(Source {
                 at: 0,
                 ended: false,
-                digest,
+                digest: Growing::default(),
                 others: (!others.is_empty()).then(|| Hashers::new(others)),
                 before: Vec::new(),
             }),
@@ -172,8 +152,8 @@ impl Packing {
         (size, index): (u64, bool),
         desk: &Desk,
     ) -> Result<bool, Stopped> {
-        let parts = mark.content / PART_BYTES;
-        let Some(digest) = Growing::after(size, parts, &mark.subtrees).filter(|_| mark.content <= size) else {
+        let parts = mark.content.saturating_sub(1) / PART_BYTES;
+        let Some(digest) = Growing::after(parts, &mark.subtrees).filter(|_| mark.content <= size) else {
             return Ok(false);
         };
         let so_far = SoFar {
@@ -214,7 +194,7 @@ impl Packing {
         archive.mark = Some(mark);
         drop(archive);
         let mut of = self.source();
-        (of.digest, of.before) = (Sum::Growing(digest), before);
+        (of.digest, of.before) = (digest, before);
         // Where it is to be taken in from.
         of.at = if all { 0 } else { parts * PART_BYTES };
         Ok(true)
@@ -223,7 +203,7 @@ impl Packing {
     /// What is in the archive already is taken in once more, as far as digests need it.
     fn take_in_again(&self, file: BorrowedFd<'_>, desk: &Desk) -> Result<(), Stopped> {
         let end = self.archive().mark.as_ref().map_or(0, |mark| mark.content);
-        let whole = end - end % PART_BYTES;
+        let whole = end.saturating_sub(1) / PART_BYTES * PART_BYTES;
         let mut source = self.source();
         let mut buffer = vec![0; BUFFER_BYTES];
         while source.at < end {
@@ -270,7 +250,7 @@ impl Packing {
     fn subtrees_at(&self, content: u64, before: Option<Mark>) -> Vec<ContentDigest> {
         let mut last = before.map_or_else(Vec::new, |mark| mark.subtrees);
         let mut noted = self.subtrees.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((_, subtrees)) = noted.pop_front_if(|(end, _)| *end <= content) {
+        while let Some((_, subtrees)) = noted.pop_front_if(|(end, _)| *end < content) {
             last = subtrees;
         }
         last
@@ -297,15 +277,11 @@ impl Packing {
         if let Some(head) = end.head {
             write(output, &head, 0)?;
         }
-        let content = match std::mem::replace(&mut source.digest, Sum::Whole(Blake3::default())) {
-            Sum::Whole(sum) => sum.digest(),
-            // Where it is not of what its size says, that is told by who asks how much was read.
-            Sum::Growing(sum) => sum.digest().unwrap_or_default(),
-        };
         let packed = Packed {
             read: source.at,
             written: archive.at + end.tail.len() as u64,
-            content,
+            // Where it is not of what its size says, that is told by who asks how much was read.
+            content: mem::take(&mut source.digest).digest().unwrap_or_default(),
             others: source.others.take().map_or_else(Vec::new, |mut others| others.finish()),
             index: end.index,
         };
@@ -340,12 +316,10 @@ impl Deed for Packing {
             hand.desk.pace.give_back((want - got) as u64);
             input.truncate(from + got);
             source.digest.update(&input[from..]);
-            if let Sum::Growing(sum) = &source.digest {
-                let end = sum.whole_parts() * PART_BYTES;
-                if end > source.at {
-                    let mut noted = self.subtrees.lock().unwrap_or_else(PoisonError::into_inner);
-                    noted.push_back((end, sum.subtrees()));
-                }
+            let end = source.digest.whole_parts() * PART_BYTES;
+            if self.ledger.is_some() && end > 0 && end >= source.at {
+                let mut noted = self.subtrees.lock().unwrap_or_else(PoisonError::into_inner);
+                noted.push_back((end, source.digest.subtrees()));
             }
             if let Some(others) = &mut source.others {
                 others.update(&input[from..]);
@@ -380,6 +354,7 @@ impl Deed for Packing {
         Ok(Ready {
             bytes,
             block: Some(block),
+            spot,
         })
     }
 

@@ -2,20 +2,25 @@
 //!
 //! Comes in: an archive, read in its order and cut into pieces that are decoded side by side, or where it has none, decoded by
 //! one worker after the other, so that one writes while the next decodes; goes out: its content, each piece in its place, and
-//! the digest of it; or whether that is what a file gives, from some place on.
+//! the digest of it; or whether that is what a file gives, from some place on. With a ledger the content is gone on with where
+//! a run that died has left it: pieces that are there already are read and not decoded.
 
+use std::mem;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::codec::{Damage, Format, HEAD_BYTES, Kind, Long, Piece, Scanner, recognise};
-use bulkhaul_formats::digest::{Blake3, ContentDigest};
+use bulkhaul_formats::digest::{ContentDigest, Growing, PART_BYTES};
+use bulkhaul_formats::progress::Mark;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
+use crate::bytes::ledger::Ledger;
 use crate::bytes::stream::Stream;
 use crate::bytes::transfer::{BUFFER_BYTES, WRITE_BACK_BYTES, stretches};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
+use crate::job::desk::Desk;
 
 /// Content that is decoded in one turn of a worker, unless one unit has more.
 const GROUP_BYTES: usize = 1024 * 1024;
@@ -39,6 +44,8 @@ pub enum Target {
     Nothing,
     /// Into a file, which is empty.
     File(OwnedFd),
+    /// Into one that is empty but for what its ledger says is there; what it has past the content's end stays there.
+    Begun(OwnedFd, Arc<Ledger>),
     /// To somebody who reads it.
     Stream(Arc<Stream>),
 }
@@ -72,15 +79,48 @@ pub struct Unpacked {
 pub fn unpack(lead: Lead<'_>, archive: BorrowedFd<'_>, target: Target, how: How) -> Result<Unpacked, Stopped> {
     let side = if how.proof { Side::Destination(0) } else { Side::Source };
     let stat = sys::stat_fd(archive).map_err(|errno| Fault::new(Operation::Stat, side, errno))?;
-    let (file, stream) = match target {
+    let mut unpacking = Unpacking::new(archive, (how, side), None, lead.memory.bytes())?;
+    let (file, ledger) = match target {
         Target::Nothing => (None, None),
         Target::File(file) => (Some(file), None),
-        Target::Stream(stream) => (None, Some(stream)),
+        Target::Begun(file, ledger) => (Some(file), Some(ledger)),
+        Target::Stream(stream) => {
+            unpacking.stream = Some(stream);
+            (None, None)
+        }
     };
-    let unpacking = Unpacking::new(archive, (how, side), (stream, None), lead.memory.bytes())?;
     let output = file.as_ref().map(OwnedFd::as_fd);
-    let unpacking = unpacking.run(lead, (archive, stat.size), output)?;
+    if let (Some(ledger), Some(output)) = (ledger, output) {
+        if let Some(mark) = ledger.mark() {
+            if unpacking.go_on(&mark) {
+                lead.counters.resumed(unpacking.from);
+                lead.counters.flight.moved(mark.content);
+            } else {
+                // Of what becomes a hole nothing is written.
+                let cut = sys::set_size(output, 0);
+                cut.map_err(|errno| Fault::new(Operation::Write, Side::Destination(0), errno))?;
+                ledger.forget();
+                ledger.save(output);
+            }
+        }
+        unpacking.ledger = Some(ledger);
+    }
+    let (unpacking, desk) = (Arc::new(unpacking), lead.desk);
+    let done = unpacking.run(lead, (archive, stat.size), output);
+    unpacking.save(output, desk)?;
+    done?;
     unpacking.end(output)
+}
+
+/// Whether a file is an archive of pieces that are decoded each by itself, so that what is made of it can be gone on with.
+pub fn has_units(archive: BorrowedFd<'_>) -> Result<bool, Fault> {
+    let mut head = [0; HEAD_BYTES];
+    let length = sys::read_full_at(archive, &mut head, 0);
+    let length = length.map_err(|errno| Fault::new(Operation::Read, Side::Source, errno))?;
+    Ok(match recognise(&head[..length]) {
+        Some(Kind::Archive(format)) => format != Format::Gzip,
+        Some(Kind::Foreign(_) | Kind::Compressed(_)) | None => false,
+    })
 }
 
 /// Whether an archive in a destination has in it what a source has, of so many bytes, from byte `from` on: of what is before
@@ -95,16 +135,16 @@ pub fn has_same(
     let side = Side::Destination(0);
     let stat = sys::stat_fd(archive).map_err(|errno| Fault::new(Operation::Stat, side, errno))?;
     let open = |errno| Fault::new(Operation::Open, Side::Source, errno);
-    let like = Like {
-        source: sys::duplicate(source).map_err(open)?,
-        from,
-    };
+    let like = sys::duplicate(source).map_err(open)?;
     let how = How {
         proof,
         ..How::default()
     };
-    let same = Unpacking::new(archive, (how, side), (None, Some(like)), lead.memory.bytes())
-        .and_then(|unpacking| unpacking.run(lead, (archive, stat.size), None));
+    let same = Unpacking::new(archive, (how, side), Some(like), lead.memory.bytes()).and_then(|mut unpacking| {
+        unpacking.from = from;
+        let unpacking = Arc::new(unpacking);
+        unpacking.run(lead, (archive, stat.size), None).map(|()| unpacking)
+    });
     match same {
         Ok(unpacking) if unpacking.archive().scanner.content() != bytes => Ok(false),
         // Where it goes on, it is not what its size says.
@@ -120,12 +160,6 @@ pub fn has_same(
     }
 }
 
-/// What content is compared with.
-struct Like {
-    source: OwnedFd,
-    from: u64,
-}
-
 /// An archive on its way out.
 struct Unpacking {
     how: How,
@@ -139,7 +173,11 @@ struct Unpacking {
     archive: Mutex<Archive>,
     content: Mutex<Content>,
     stream: Option<Arc<Stream>>,
-    like: Option<Like>,
+    ledger: Option<Arc<Ledger>>,
+    /// What content is compared with.
+    like: Option<OwnedFd>,
+    /// Content before this is compared with nothing, or is there already.
+    from: u64,
 }
 
 /// What reading on a side is for.
@@ -169,9 +207,11 @@ struct Archive {
 #[derive(Default)]
 struct Content {
     at: u64,
-    digest: Blake3,
+    digest: Growing,
     /// Up to here write-back was started.
     begun: u64,
+    /// How far it has come, as the ledger is to say.
+    mark: Option<Mark>,
 }
 
 impl Unpacking {
@@ -179,7 +219,7 @@ impl Unpacking {
     fn new(
         archive: BorrowedFd<'_>,
         (how, side): (How, Side),
-        (stream, like): (Option<Arc<Stream>>, Option<Like>),
+        like: Option<OwnedFd>,
         memory: u64,
     ) -> Result<Self, Stopped> {
         let mut head = [0; HEAD_BYTES];
@@ -218,22 +258,52 @@ impl Unpacking {
                 ended: false,
             }),
             content: Mutex::default(),
-            stream,
+            stream: None,
+            ledger: None,
             like,
+            from: 0,
         })
+    }
+
+    /// Goes on with what is there, up to a mark. False: that is not to be had of it.
+    fn go_on(&mut self, mark: &Mark) -> bool {
+        let Some(digest) = Growing::after(mark.blocks, &mark.subtrees) else {
+            return false;
+        };
+        // From here on the digest needs it.
+        self.from = mark.blocks.saturating_mul(PART_BYTES);
+        let content = self.content.get_mut().unwrap_or_else(PoisonError::into_inner);
+        (content.digest, content.at, content.begun) = (digest, self.from, self.from);
+        true
+    }
+
+    /// Has the ledger say how far the content has come.
+    fn note(&self, output: Option<BorrowedFd<'_>>, desk: &Desk) -> Result<(), Stopped> {
+        let (Some(ledger), Some(output)) = (&self.ledger, output) else {
+            return Ok(());
+        };
+        let mark = self.content().mark.clone();
+        mark.map_or(Ok(()), |mark| ledger.reach(output, mark, 0, desk))
+    }
+
+    /// The same, at once.
+    fn save(&self, output: Option<BorrowedFd<'_>>, desk: &Desk) -> Result<(), Stopped> {
+        self.note(output, desk)?;
+        if let (Some(ledger), Some(output)) = (&self.ledger, output) {
+            ledger.save(output);
+        }
+        Ok(())
     }
 
     /// Has all of it unpacked.
     fn run(
-        self,
+        self: &Arc<Self>,
         lead: Lead<'_>,
         (archive, size): (BorrowedFd<'_>, u64),
         output: Option<BorrowedFd<'_>>,
-    ) -> Result<Arc<Self>, Stopped> {
-        let (memory, unpacking) = (self.memory(), Arc::new(self));
-        let deed = Arc::clone(&unpacking);
-        Blocks::lead(lead, deed, (archive, output), (size, BUFFER_BYTES as u64), memory)?;
-        Ok(unpacking)
+    ) -> Result<(), Stopped> {
+        let (deed, block) = (Arc::clone(self), BUFFER_BYTES as u64);
+        Blocks::lead(lead, deed, (archive, output), (size, block), self.memory())
     }
 
     /// Bytes of memory that one worker needs.
@@ -268,18 +338,18 @@ impl Unpacking {
 
     /// Whether content that ends here matters to nobody.
     fn passes_over(&self, end: u64) -> bool {
-        self.like.as_ref().is_some_and(|like| end <= like.from)
+        end <= self.from
     }
 
     /// Compares content from this place on with what it is to be.
-    fn compare(&self, hand: &Hand<'_>, bytes: &[u8], place: u64, like: &Like) -> Result<(), Stopped> {
-        let skip = usize::try_from(like.from.saturating_sub(place)).unwrap_or(usize::MAX);
+    fn compare(&self, hand: &Hand<'_>, bytes: &[u8], place: u64, like: &OwnedFd) -> Result<(), Stopped> {
+        let skip = usize::try_from(self.from.saturating_sub(place)).unwrap_or(usize::MAX);
         let mut at = place + skip as u64;
         let mut buffer = vec![0; BUFFER_BYTES.min(bytes.len())];
         for piece in bytes.get(skip..).unwrap_or_default().chunks(BUFFER_BYTES) {
             hand.desk.may_go_on(piece.len() as u64)?;
             let own = &mut buffer[..piece.len()];
-            let got = sys::read_full_at(like.source.as_fd(), own, at)
+            let got = sys::read_full_at(like.as_fd(), own, at)
                 .map_err(|errno| Fault::new(Operation::Read, Side::Source, errno))?;
             if own[..got] != *piece {
                 return Err(self.fault(Cause::Mismatch));
@@ -350,9 +420,12 @@ impl Unpacking {
     /// Writes content to its place in the file, if there is one.
     fn write(&self, hand: &Hand<'_>, bytes: &[u8], place: u64) -> Result<(), Stopped> {
         let Some(output) = hand.to else { return Ok(()) };
+        let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
+        if let Some(ledger) = &self.ledger {
+            ledger.make_room(output, place + bytes.len() as u64).map_err(fault)?;
+        }
         let put = |from: usize, to: usize| {
             let at = place + from as u64;
-            let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
             sys::write_all_at(output, &bytes[from..to], at).map_err(fault)
         };
         if self.how.sparse {
@@ -367,15 +440,21 @@ impl Unpacking {
 
     /// What came out. The file has its full size, also where it ends with a hole.
     fn end(&self, output: Option<BorrowedFd<'_>>) -> Result<Unpacked, Stopped> {
-        let (archive, content) = (self.archive(), self.content());
+        let (archive, mut content) = (self.archive(), self.content());
         if let Some(output) = output.filter(|_| self.how.sparse) {
             let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
             sys::set_size(output, content.at).map_err(fault)?;
+            if let Some(ledger) = &self.ledger {
+                ledger.save(output);
+            }
         }
         Ok(Unpacked {
             read: archive.scanner.offset(),
             written: content.at,
-            content: content.digest.digest(),
+            // None: less is in it now than a run before has found.
+            content: mem::take(&mut content.digest)
+                .digest()
+                .ok_or_else(|| Fault::changed(operation(self.side)))?,
             format: self.format,
         })
     }
@@ -444,6 +523,8 @@ impl Deed for Unpacking {
 
     /// Decodes the units that were taken, if they are not decoded yet, and writes what is in them.
     fn work(&self, hand: &mut Hand<'_>, spot: Spot, mut bytes: Vec<u8>) -> Result<Ready, Stopped> {
+        // Here, where nobody waits should it take long.
+        self.note(hand.to, hand.desk)?;
         let tools = &mut *hand.tools;
         let length = tools.units.iter().map(|unit| unit.content).sum();
         tools.decoded(length);
@@ -454,7 +535,7 @@ impl Deed for Unpacking {
         let mut offset = spot.archive;
         for unit in &tools.units {
             let (own, rest) = archive.split_at(unit.archive);
-            let (room, other) = std::mem::take(&mut content).split_at_mut(unit.content);
+            let (room, other) = mem::take(&mut content).split_at_mut(unit.content);
             let decoded = tools.decoder.unit(self.format, unit, own, room, self.how.proof);
             decoded.map_err(|what| self.damaged(Damage { offset, what }))?;
             offset += unit.archive as u64;
@@ -464,7 +545,8 @@ impl Deed for Unpacking {
             Some(like) => self.compare(hand, &bytes, spot.content, like)?,
             None => self.write(hand, &bytes, spot.content)?,
         }
-        Ok(Ready { bytes, block: None })
+        let block = None;
+        Ok(Ready { bytes, block, spot })
     }
 
     fn hands(&self) -> u64 {
@@ -481,24 +563,37 @@ impl Deed for Unpacking {
             return Ok(());
         }
         let mut content = self.content();
-        content.digest.update(&ready.bytes);
-        content.at += ready.bytes.len() as u64;
+        let Spot { content: place, .. } = ready.spot;
+        // The first may begin with what is there already.
+        let there = usize::try_from(self.from.saturating_sub(place)).unwrap_or(usize::MAX);
+        let new = ready.bytes.get(there..).unwrap_or_default();
+        content.digest.update(new);
+        content.at = place + ready.bytes.len() as u64;
+        if self.ledger.is_some() {
+            content.mark = Some(Mark {
+                content: ready.spot.archive + ready.spot.read,
+                archive: content.at,
+                blocks: content.digest.whole_parts(),
+                crc: 0,
+                subtrees: content.digest.subtrees(),
+            });
+        }
         if let Some(stream) = &self.stream {
             let fault = |errno| Fault::new(Operation::Write, Side::Destination(0), errno);
             if !stream.write_all(&ready.bytes, hand.desk).map_err(fault)? {
                 return Err(Stopped::Aborted);
             }
         }
-        let new = content.at - content.begun;
-        if let Some(output) = hand.to.filter(|_| new >= WRITE_BACK_BYTES) {
+        let waits = content.at - content.begun;
+        if let Some(output) = hand.to.filter(|_| waits >= WRITE_BACK_BYTES) {
             // Only a head start: an error is told by the sync that follows.
-            match sys::start_write_back(output, content.begun, new) {
+            match sys::start_write_back(output, content.begun, waits) {
                 Ok(()) | Err(_) => content.begun = content.at,
             }
         }
         if hand.to.is_some() || self.stream.is_some() {
             let written = hand.counters.written();
-            written.fetch_add(ready.bytes.len() as u64, Relaxed);
+            written.fetch_add(new.len() as u64, Relaxed);
         }
         Ok(())
     }

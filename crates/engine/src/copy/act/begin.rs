@@ -53,6 +53,7 @@ pub fn begin(
             bits,
             number: worker.run.rules.asked.sparse as u32,
             room: stat.size,
+            grows: false,
             lasting,
         },
     };
