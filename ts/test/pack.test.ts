@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { pack } from '../src/index.js';
+import { pack, unpack } from '../src/index.js';
 import { has, isRoot, tarTree } from './rig/tree.js';
 import { executable, jsonLines, run } from './rig.js';
 
@@ -193,6 +193,19 @@ it('a dry run tells of the shards and writes nothing', async () => {
   expect(parts.length).toBeGreaterThan(1);
   expect(parts[0]).toMatchObject({ number: 1, path: 'out/shard-00001.tar' });
   expect(existsSync(at('out'))).toBe(false);
+});
+
+it('knows how much there is, and what each byte takes', async () => {
+  const { at } = tarTree();
+  const packed = pack({ sources: `${at('t')}/`, destination: at('out'), shardSize: 65536 });
+  const report = await packed;
+  const entries = Object.values(report.found).reduce((sum, many) => sum + many);
+  const known = { entries, toDo: entries, files: report.found.file, bytes: report.foundBytes };
+  expect(packed.snapshot().expected).toEqual({ ...known, toRead: 2 * report.foundBytes });
+  expect(packed.snapshot().workedEntries).toBe(entries);
+  const unpacked = unpack({ source: at('out'), destination: at('back') });
+  expect((await unpacked).complete).toBe(true);
+  expect(unpacked.snapshot().expected).toMatchObject({ bytes: report.foundBytes, toRead: report.foundBytes });
 });
 
 it('the library tells of each shard as it is there', async () => {

@@ -473,10 +473,15 @@ describe('manifest and verify --workers', () => {
 
   it('read each file once, whoever does it', async () => {
     const [directory, sums] = [join(scratch(), 'run'), join(scratch(), 'sums')];
-    const files = Number(execFileSync('sh', ['-c', 'find "$1" -type f -printf x | wc -c', 'sh', SETTLED]));
+    const sizes = execFileSync('find', [SETTLED, '-type', 'f', '-printf', '%s\\n'])
+      .toString()
+      .trim()
+      .split('\n')
+      .map(Number);
+    const files = sizes.length;
     const crew = ['--workers', '2', '--parts', '4', '--no-journal', '--run-dir'];
-    const made = await run(['manifest', ...crew, directory, '-o', sums, `${SETTLED}/`]);
-    expect(made.code).toBe(0);
+    const made = await run(['manifest', '--json', ...crew, directory, '-o', sums, `${SETTLED}/`]);
+    expect([made.code, summaryOf(made).hashedBytes]).toEqual([0, sizes.reduce((sum, size) => sum + size)]);
     const verified = await run(['verify', '--json', ...crew, `${directory}.2`, '--in', SETTLED, sums]);
     expect([verified.code, verified.stderr]).toEqual([0, '']);
     const parts = readdirSync(join(`${directory}.2`, 'states'));
@@ -771,6 +776,7 @@ describe('a big file', () => {
           verifiedFiles: 0,
           verifiedBytes: 0,
           verifiedFromCache: 0,
+          hashedBytes: 0,
         },
         ...{ complete: true, failures: [], failureKinds: {}, notes: [], gathered: { name, version: '1 2 3 4' } },
       };

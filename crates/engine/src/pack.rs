@@ -257,6 +257,8 @@ impl Pack {
         if self.options.dry_run {
             return self.rehearse((teller, &bases), &mut cutter, (next.shard, suffix));
         }
+        // Once as it is packed, and once as it is proved.
+        desk.expect_found(2);
         let place = Arc::new(self.place(depot, desk)?);
         let run = Run::new((desk, teller), &place, (&bases, cutter), next);
         let (_, most, _) = Budget::share(desk.counters.len());

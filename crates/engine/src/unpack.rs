@@ -337,6 +337,7 @@ impl Work for Unpack {
         };
         let folds = rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.folds);
         let plan = Plan::make(&archives, (&self.chosen, folds), &sorters, desk)?;
+        desk.expect_found(1);
         desk.enter(Phase::Copying);
         let tree = match &options.task {
             Task::Into(target) if !options.dry_run => Some(Tree::open(target, options.owner, &sorters, desk)?),

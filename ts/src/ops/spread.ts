@@ -157,7 +157,14 @@ const GRACE = 10_000;
 /** Workers that may die for each that there is to be, before no more are begun. */
 const DEATHS_PER_WORKER = 3;
 /** What of the states of parts is only added up. */
-const SUMS = ['resumedFiles', 'resumedBytes', 'verifiedFiles', 'verifiedBytes', 'verifiedFromCache'] as const;
+const SUMS = [
+  'resumedFiles',
+  'resumedBytes',
+  'verifiedFiles',
+  'verifiedBytes',
+  'verifiedFromCache',
+  'hashedBytes',
+] as const;
 /** Attempts at a part that ended with the death of its worker, before it is taken for failed. */
 const MOST_ATTEMPTS = 5;
 
@@ -750,7 +757,7 @@ class Spread implements NativeJob {
     }
     const report = await running;
     const { notes } = this.#ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: false });
-    const { verifiedFiles, verifiedBytes, verifiedFromCache } = this.#sums;
+    const { verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes } = this.#sums;
     return {
       ...report,
       notes: [...notes, ...report.notes],
@@ -759,6 +766,7 @@ class Spread implements NativeJob {
       verifiedFiles: report.verifiedFiles + verifiedFiles,
       verifiedBytes: report.verifiedBytes + verifiedBytes,
       verifiedFromCache: report.verifiedFromCache + verifiedFromCache,
+      hashedBytes: report.hashedBytes + hashedBytes,
       elapsed: (performance.now() - this.#begun) / 1000,
     };
   }
@@ -861,7 +869,7 @@ class Spread implements NativeJob {
         ...{ part, attempt: last + 1, worker: name, host: hostname(), elapsed: 0, found: planned.entries, made: 0 },
         outcomes: failed ? { failed: { all: planned.entries, file: planned.entries } } : {},
         ...{ copiedBytes: 0, movedBytes: 0, resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0 },
-        ...{ verifiedFromCache: 0, complete: !failed, failures: failed ? [store(failure)] : [] },
+        ...{ verifiedFromCache: 0, hashedBytes: 0, complete: !failed, failures: failed ? [store(failure)] : [] },
         ...{ failureKinds: failed ? { other: 1 } : {}, notes: [] },
       };
       const steps = attempt<PartState>(part, last + 1);

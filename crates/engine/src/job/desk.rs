@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhaul_sys::Errno;
+use bulkhaul_sys::{Errno, Kind};
 
 use crate::entry::Outcome;
 use crate::error::{Failure, Stopped, describe};
@@ -495,6 +495,21 @@ impl Desk {
     /// What there is in all is known now, or known better.
     pub fn expect(&self, expected: Expected) {
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(expected);
+    }
+
+    /// All that there is has been found: from now on each byte of the files is read so many times, to be proved too.
+    pub fn expect_found(&self, times: u64) {
+        let totals = Totals::of(&self.counters);
+        self.expect(Expected {
+            entries: totals.all_found(),
+            files: totals.found_of(Kind::File),
+            bytes: Some(ExpectedBytes {
+                found: totals.found_bytes,
+                to_read: self.motion.read.sum() + times * totals.found_bytes,
+            }),
+            to_do: totals.all_found(),
+            estimated: false,
+        });
     }
 
     /// So many extra entries are to go in all, those that have gone among them.

@@ -134,6 +134,7 @@ export interface PartState {
   verifiedFiles: number;
   verifiedBytes: number;
   verifiedFromCache: number;
+  hashedBytes: number;
   /** All of it is there, as it was asked for. */
   complete: boolean;
   /** Of a range: where its bytes are. Absent: nowhere, the file is copied as a whole. */

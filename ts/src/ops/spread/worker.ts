@@ -239,7 +239,7 @@ export class Worker {
     const report = await this.#run(part, number, prepare);
     if (report.interrupted) return undefined;
     const { entries = 0, bytes = 0 } = this.#plan.parts[part - 1] ?? {};
-    const { verifiedFiles, verifiedBytes, verifiedFromCache, elapsed } = report;
+    const { verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes, elapsed } = report;
     return {
       ...{ part, attempt: number, worker: this.options.name, host: hostname(), elapsed, found: entries, made: 0 },
       outcomes: { [reading.operation === 'manifest' ? 'listed' : 'same']: { all: entries, file: entries } },
@@ -251,6 +251,7 @@ export class Worker {
         verifiedFiles,
         verifiedBytes,
         verifiedFromCache,
+        hashedBytes,
       },
       ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
     };
@@ -330,7 +331,7 @@ export class Worker {
         copiedBytes: end.written,
         movedBytes: end.written,
       },
-      ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0 },
+      ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0, hashedBytes: 0 },
       ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
       ...(end.gathered && { gathered: end.gathered }),
     };
@@ -362,13 +363,14 @@ export class Worker {
       return all > 0 ? [[outcome, { all, file: files[outcome] }]] : [];
     });
     const { copiedBytes, resumedFiles, resumedBytes, verifiedFiles, verifiedBytes, verifiedFromCache } = report;
+    const { hashedBytes } = report;
     return {
       ...{ part, attempt: number, worker: this.options.name, host: hostname(), elapsed: report.elapsed },
       found: entries,
       outcomes: Object.fromEntries(became),
       made: directories.made,
       movedBytes: this.#through,
-      ...{ copiedBytes, resumedFiles, resumedBytes, verifiedFiles, verifiedBytes, verifiedFromCache },
+      ...{ copiedBytes, resumedFiles, resumedBytes, verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes },
       complete: report.complete,
       failures: failures.slice(0, MOST_FAILURES).map((failure) => store({ ...failure, path: toBytes(failure.path) })),
       failureKinds,
