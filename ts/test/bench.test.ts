@@ -203,6 +203,7 @@ describe('rows', () => {
         'store-big-down',
         'spread',
         'pack',
+        'image',
         'compare',
         'remove',
       ],
