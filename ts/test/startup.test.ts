@@ -70,6 +70,7 @@ it('does so under its own name too', async () => {
 it('copy --help loads no addon, no operation and no reporter, and the parser of arguments as one file', async () => {
   const command = [
     'base',
+    'crew',
     'digests',
     'ended',
     'help',

@@ -5,7 +5,6 @@
  */
 import { existsSync } from 'node:fs';
 import { BulkhaulError } from '../error.js';
-import { absolutePath } from '../journal/identity.js';
 import { fromBytes, toBytes } from '../names.js';
 import type { Crew } from '../ops/spread.js';
 import { flag, number, value } from './options.js';
@@ -129,10 +128,4 @@ async function hostsOf(given: string): Promise<string[]> {
   const named = hosts.filter((host) => host !== '');
   if (named.length === 0) throw new BulkhaulError('USAGE', `--hosts: there are no hosts in ${given || 'nothing'}`);
   return named;
-}
-
-/** A tree to read, as rsync's slash means it: what is in it, or it by its name. */
-export function treeOf(path: string): { source: string; contents: boolean } {
-  const whole = absolutePath(path, process.cwd());
-  return { source: whole.replace(/(?<=[^/])\/+$/, ''), contents: /(?:^|\/)\.{0,2}$/.test(path) };
 }

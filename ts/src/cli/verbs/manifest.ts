@@ -4,7 +4,7 @@ import type { Job } from '../../ops/job.js';
 import type { ManifestOptions } from '../../ops/manifest.js';
 import type { Crew } from '../../ops/spread.js';
 import { isUrl } from '../../stores/urls.js';
-import { CREW, crewOf, treeOf } from '../crew.js';
+import { CREW, crewOf } from '../crew.js';
 import { ALGORITHMS, algorithmOf, FORMATS } from '../digests.js';
 import { choice, flag, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
@@ -168,6 +168,7 @@ export class ManifestCommand extends StoreCommand {
     const [source = ''] = this.operands;
     const form = { ...(algorithms && { algorithms }), ...(format && { format }), ...(nul && { nul }) };
     const { spreadReading } = await import('../../ops/spread.js');
+    const { treeOf } = await import('../../ops/spread/reading.js');
     const { output: __, ...shared } = rest;
     return () =>
       spreadReading({ ...shared, ...crew, ...told, reading: { operation: 'manifest', ...form, ...treeOf(source) } });

@@ -10,7 +10,7 @@ import type { Crew } from '../../ops/spread.js';
 import type { VerifyOptions } from '../../ops/verify.js';
 import { isUrl } from '../../stores/urls.js';
 import { ExitCode } from '../../verdict.js';
-import { CREW, crewOf, treeOf } from '../crew.js';
+import { CREW, crewOf } from '../crew.js';
 import { ALGORITHMS, algorithmOf } from '../digests.js';
 import { needed } from '../jobs.js';
 import { flag, operands, rules, value } from '../options.js';
@@ -184,12 +184,13 @@ export class VerifyCommand extends StoreCommand {
   /** The same by several processes. */
   async #spread(crew: Crew, options: VerifyOptions): Promise<() => Job> {
     const { manifests: _, directory: __, quick: ___, repairFrom: ____, algorithm, ...shared } = options;
+    const { spreadReading } = await import('../../ops/spread.js');
+    const { treeOf } = await import('../../ops/spread/reading.js');
     const manifests = this.operands.map((path) => treeOf(path).source);
     const [first = ''] = manifests;
     const directory = this.directory === undefined ? undefined : treeOf(this.directory).source;
     const source =
       directory ?? (statSync(toBytes(first), { throwIfNoEntry: false })?.isDirectory() ? first : dirname(first));
-    const { spreadReading } = await import('../../ops/spread.js');
     return () =>
       spreadReading({
         ...shared,

@@ -7,6 +7,7 @@
  * all, and what a worker has lost, or never came to, is read in the end.
  */
 import { readFile } from 'node:fs/promises';
+import { absolutePath } from '../../journal/identity.js';
 import { toBytes } from '../../names.js';
 import type { ManifestForm, NativeVerifyOptions, Resources } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
@@ -20,6 +21,12 @@ export type Reading =
 interface Tree {
   source: string;
   contents: boolean;
+}
+
+/** A tree to read, as rsync's slash means it: what is in it, or it by its name. */
+export function treeOf(path: string): Tree {
+  const whole = absolutePath(path, process.cwd());
+  return { source: whole.replace(/(?<=[^/])\/+$/, ''), contents: /(?:^|\/)\.{0,2}$/.test(path) };
 }
 
 /** Where what was found is written, and who has found some of it already. */
