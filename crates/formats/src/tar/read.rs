@@ -489,6 +489,12 @@ impl Said {
                     let numbers: Option<Vec<u64>> = numbers.map(pax::number).collect();
                     self.map = Some(numbers.ok_or(NO_MAP)?);
                 }
+                // GNU tar has this label as a text, and the system with a zero at its end.
+                b"RHT.security.selinux" => {
+                    let name = b"security.selinux".to_vec();
+                    header.xattrs.retain(|(other, _)| *other != name);
+                    header.xattrs.push((name, [value, b"\0"].concat()));
+                }
                 _ => {
                     let own = keyword.strip_prefix(LIBARCHIVE);
                     let said = match acl::attribute(keyword) {

@@ -316,7 +316,7 @@ fn times_and_records() {
     assert_eq!(pax::next(b"\0\0"), Ok(None));
 }
 
-/// libarchive has names for attributes of its own beside those of star; a value that is empty takes back what was said before.
+/// libarchive and GNU tar have names for attributes of their own beside those of star; a value that is empty takes back what was said before.
 #[test]
 fn attributes_as_libarchive_has_them_and_what_is_taken_back() {
     let mut archive = one(&[(b"mtime", b"5")], b'0', b"");
@@ -324,19 +324,25 @@ fn attributes_as_libarchive_has_them_and_what_is_taken_back() {
     let sum = format!("{:06o}\0 ", checksum(archive.first_chunk().unwrap()));
     archive[148..156].copy_from_slice(sum.as_bytes());
     archive.truncate(2 * BLOCK);
-    let own: [(&[u8], &[u8]); 6] = [
+    let own: [(&[u8], &[u8]); 7] = [
         (b"SCHILY.xattr.user.both", b"mine"),
         (b"SCHILY.xattr.user.none", b""),
         (b"LIBARCHIVE.xattr.user.both", b"AA"),
         (b"LIBARCHIVE.xattr.user.%3d%zz", b"AHY"),
         (b"LIBARCHIVE.xattr.user.no", b"*"),
         (b"mtime", b""),
+        (b"RHT.security.selinux", b"u:r:t:s0"),
     ];
     archive.extend(one(&own, b'0', b""));
     let (entries, damages, ended) = read(&archive);
     assert!(damages.is_empty() && ended, "{damages:?}");
     let header = &entries[0].0.header;
-    let xattrs: [(&[u8], &[u8]); 3] = [(b"user.both", b"mine"), (b"user.none", b""), (b"user.=%zz", b"\0v")];
+    let xattrs: [(&[u8], &[u8]); 4] = [
+        (b"user.both", b"mine"),
+        (b"user.none", b""),
+        (b"user.=%zz", b"\0v"),
+        (b"security.selinux", b"u:r:t:s0\0"),
+    ];
     assert_eq!(
         header.xattrs,
         xattrs.map(|(name, value)| (name.to_vec(), value.to_vec()))
