@@ -33,7 +33,7 @@ describe.skipIf(!has('rsync'))('what is packed is restored', () => {
   it.each([
     ['GNU tar', GNU, []],
     ['bsdtar', BSD, []],
-    ['GNU tar, from many shards', GNU, ['--shard-size', '64k']],
+    ['GNU tar, from many shards', GNU, ['--index', '--shard-size', '64k']],
     ['GNU tar, from zstd', GNU, ['--shard-size', '1m', '--compress', 'zstd']],
     ['GNU tar, from gzip', GNU, ['--shard-size', '1m', '--compress', 'bgzf']],
   ])('by %s', async (_, [tool = '', ...words], more) => {
@@ -167,6 +167,7 @@ describe('what is not packed', () => {
   it.each([
     [['pack', 't/', 't', 'out'], 'it can be packed alone'],
     [['pack', 't', './t', 'out'], 'could not be told apart'],
+    [['pack', '--no-index', 't', 'out'], '--no-index: an index is always written'],
     [['pack', '--shard-size', '0', 't', 'out'], 'a shard holds something'],
     [['pack', '--level', '3', 't', 'out'], 'level: nothing is compressed'],
     [['pack', '--compress', 'bgzf', '--level', '19', 't', 'out'], 'level 19 is not one of bgzf'],

@@ -1,6 +1,7 @@
 /** `bulkhaul pack`: trees in, shards with indexes out, in a directory. */
+import { BulkhaulError } from '../../error.js';
 import type { PackOptions } from '../../ops/pack.js';
-import { choice, flag, number, operands, rules, value } from '../options.js';
+import { choice, either, flag, number, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { StoreCommand } from '../stores.js';
@@ -67,12 +68,17 @@ export class PackCommand extends StoreCommand {
     ...{ group: 'how', value: 'N', default: '3 of zstd, 6 of bgzf' },
     help: 'Level of that: 1 (fast) to 19 of zstd, to 12 of bgzf',
   });
+  index = either('--index', {
+    group: 'how',
+    help: 'Write an index beside each shard, by which single entries are found; it is always written',
+  });
   operands = operands('SRC… DEST', 2);
 
   async execute(): Promise<number> {
     const { settings, context } = this;
     const [sources, destination = ''] = [this.operands.slice(0, -1), this.operands.at(-1)];
     refuseElsewhere('pack', sources);
+    if (this.index === false) throw new BulkhaulError('USAGE', '--no-index: an index is always written');
     this.refuseHosts('pack', [destination]);
     const options: PackOptions = {
       sources,
