@@ -23,6 +23,7 @@ import { astrayIn, rewriteIn } from './disk/boot.js';
 import { claim, unlessAbsent } from './disk/device.js';
 import { KINDS, makeSwap } from './disk/filesystem.js';
 import { copyRaw, digestOf } from './disk/raw.js';
+import { SNAPSHOT, type Snapshot, snapshotOf } from './disk/snapshot.js';
 import { throwaway } from './disk/table.js';
 import { Job } from './job.js';
 import { type MappedCopyOptions, prepareCopy } from './mapping.js';
@@ -322,7 +323,27 @@ class Cloning implements NativeJob {
     return attached(blockdev, file.fd, to, { write, direct: !write, sectorSize: sectorOf(table) }, use);
   }
 
+  /** From a snapshot, where what is mounted has them. */
   async #files(target: Target, part: Part): Promise<boolean> {
+    const snapshot = await this.#snapshot(part);
+    try {
+      return await this.#filesOf(target, snapshot ? { ...part, root: snapshot.root, still: true } : part);
+    } finally {
+      await snapshot?.remove().catch((error: Error) => {
+        this.#note(`a snapshot is left in ${display(part.live ?? '')}: ${error.message}`);
+      });
+    }
+  }
+
+  async #snapshot({ root, live, found }: Part): Promise<Snapshot | undefined> {
+    if (root === undefined || live === undefined || found?.type !== 'btrfs') return undefined;
+    return snapshotOf(root, live).catch((error: Error) => {
+      this.#note(`${display(live)} is copied as it is now and then, without a snapshot: ${error.message}`);
+      return undefined;
+    });
+  }
+
+  async #filesOf(target: Target, part: Part): Promise<boolean> {
     const { blockdev, table } = this.plan;
     const { root, found, to } = part;
     const kind = KINDS[found?.type ?? ''];
@@ -390,7 +411,7 @@ class Cloning implements NativeJob {
     for (let pass = 0; pass < PASSES && !this.#stopping; pass += 1) {
       const { native } = await prepareCopy(options);
       const job = aliased(native, [this.#alias(part, from, 'source'), this.#alias(part, into, 'destination')]);
-      const last = pass === PASSES - 1 || part.live === undefined;
+      const last = pass === PASSES - 1 || !changes(part);
       const kept: NativeEvent[] = [];
       // What has changed is looked at once more, and told then.
       const take = (event: NativeEvent) =>
@@ -405,7 +426,7 @@ class Cloning implements NativeJob {
     if (report === undefined) return false;
     this.#reports.push(report);
     const code = faultCode(report);
-    if (code === ExitCode.complete || (code === ExitCode.changed && part.live !== undefined)) return !this.#stopping;
+    if (code === ExitCode.complete || (code === ExitCode.changed && changes(part))) return !this.#stopping;
     if (code === ExitCode.interrupted) return false;
     throw new Halt();
   }
@@ -422,14 +443,15 @@ class Cloning implements NativeJob {
     return rules.length > 0 ? { filter: { style: 'fnmatch', rules } } : {};
   }
 
-  /** The clone itself, where it lies in what is cloned. */
-  #own({ live }: Part): string[] {
+  /** What of ours lies in what is cloned: the clone itself, and what a dead run has left. */
+  #own({ live, found }: Part): string[] {
     const { destination } = this.plan;
-    if (live === undefined || destination.file) return [];
+    const snapshots = found?.type === 'btrfs' ? [`/${SNAPSHOT}*`] : [];
+    if (live === undefined || destination.file) return snapshots;
     const path = destination.real;
-    if (path === undefined || (live !== '/' && !path.startsWith(`${live}/`))) return [];
+    if (path === undefined || (live !== '/' && !path.startsWith(`${live}/`))) return snapshots;
     const inside = (live === '/' ? path : path.slice(live.length)).replace(/[*?[]/g, '[$&]');
-    return [inside, `${inside}.partial`];
+    return [...snapshots, inside, `${inside}.partial`];
   }
 
   /** Runs a job of the engine, and takes its events. */
@@ -477,7 +499,7 @@ class Cloning implements NativeJob {
       const names = [this.#alias(part, root.directory, 'source'), this.#alias(part, mounted.directory, 'destination')];
       const report = await this.#run(aliased(native, names), (event) => {
         if (event.type === 'error' || (event.type === 'entry' && event.outcome !== 'same')) {
-          explained &&= part.live !== undefined && event.type === 'entry' && !isDamage(event.changes);
+          explained &&= changes(part) && event.type === 'entry' && !isDamage(event.changes);
           return differs(event);
         }
       });
@@ -495,7 +517,7 @@ class Cloning implements NativeJob {
   #differs(part: Part, event: NativeEvent): void | Promise<void> {
     if (event.type === 'error') return this.#ledger.fail(event, false);
     if (event.type !== 'entry') return;
-    const meanwhile = part.live !== undefined && !isDamage(event.changes);
+    const meanwhile = changes(part) && !isDamage(event.changes);
     const path = event.source.length > 0 ? event.source : event.destination;
     const what = meanwhile ? 'changed meanwhile' : 'is another in the clone';
     return this.#ledger.fail(
@@ -767,6 +789,9 @@ class Cloning implements NativeJob {
     return { ...report, verifiedFiles: files, verifiedBytes: bytes, verifiedFromCache: fromCache, sync: 'all' };
   }
 }
+
+/** Whether others may write to what is cloned. */
+const changes = ({ live, still = false }: Part) => live !== undefined && !still;
 
 const placeOf = ({ start, size }: Place): Place => ({ start, size });
 

@@ -22,6 +22,7 @@ import { attached, closed, type MountedRoot, mountedAt, type Place } from '../di
 import * as devices from '../disk/device.js';
 import { KINDS, usedOfBtrfs } from '../disk/filesystem.js';
 import { has, must } from '../disk/program.js';
+import { SNAPSHOT } from '../disk/snapshot.js';
 import { layOut, limit, resized, soundTable, tail, throwaway } from '../disk/table.js';
 
 const MIB = 2 ** 20;
@@ -97,6 +98,8 @@ export interface Part {
   root?: MountedRoot;
   /** Where the source is mounted by others, who may change it meanwhile. */
   live?: string;
+  /** What `root` leads to is a snapshot of that. */
+  still?: boolean;
 }
 
 /** A destination as it was found. */
@@ -394,8 +397,9 @@ async function planned(from: From, partition: Partition, to: Place): Promise<Par
     const what = room.bytes < bytes ? `${bytes} bytes` : `${inodes} inodes`;
     throw new CloneRefused('too small', `${name} does not fit into ${to.size} bytes: it has ${what}; nothing was done`);
   }
+  const taken = found.type === 'btrfs' ? 'a snapshot of what' : 'where it';
   const why =
-    live === undefined ? 'its files are copied' : `its files are copied from where it is mounted, ${display(live)}`;
+    live === undefined ? 'its files are copied' : `its files are copied from ${taken} is mounted, ${display(live)}`;
   const more = { mirror: like, bytes, inodes, root, ...(live !== undefined && { live }) };
   return { ...part, found, method: 'files', why, ...more };
 }
@@ -443,7 +447,8 @@ export async function rootOf(
 /** How many subvolumes a btrfs has beside its own root. */
 async function subvolumes({ descriptor }: MountedRoot): Promise<number> {
   const told = await must('btrfs', ['subvolume', 'list', `/proc/${process.pid}/fd/${descriptor}`]);
-  return told.split('\n').filter((line) => line !== '').length;
+  // Those that a dead run has left go.
+  return told.split('\n').filter((line) => line !== '' && !line.includes(` path ${SNAPSHOT}`)).length;
 }
 
 /** Refuses where a program is missing. */

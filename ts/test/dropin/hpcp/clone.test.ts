@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   openSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -282,6 +283,36 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
       }
     });
     expect(differences(path, join(cwd, 'x.img'), 0)).toBe('');
+  });
+
+  it('takes a btrfs that is mounted from a snapshot, and leaves none, nor what a dead run has left', async () => {
+    const cwd = own();
+    const path = join(cwd, 'live');
+    disk(path, '130M', 'label: gpt\nsize=120MiB\n', [(device) => must('mkfs.btrfs', '-q', device)]);
+    const place = places(path)[0] as Place;
+    // Somebody writes all the time.
+    const script = `
+      while :; do echo more >> "$1/grows"; sleep 0.01; done & writer=$!
+      until [ -s "$1/grows" ]; do sleep 0.01; done
+      cd "$2" && "$3" "$4" hpcp -dd live -di x.img; code=$?
+      kill $writer; wait $writer
+      exit $code`;
+    mounted(path, place, 'rw', (root) => {
+      mkdirSync(join(root, 'd'));
+      writeFileSync(join(root, 'grows'), 'first\n');
+      must('btrfs', '-q', 'subvolume', 'snapshot', '-r', root, join(root, '.bulkhaul-snapshot-dead'));
+      const { mtimeNs } = statSync(root, { bigint: true });
+      must('sh', '-c', script, 'sh', root, cwd, process.execPath, executable);
+      expect(readdirSync(root).sort()).toEqual(['d', 'grows']);
+      expect(must('btrfs', 'subvolume', 'list', root)).toBe('');
+      expect(statSync(root, { bigint: true }).mtimeNs).toBe(mtimeNs);
+      mounted(join(cwd, 'x.img'), places(join(cwd, 'x.img'))[0] as Place, 'ro', (clone) => {
+        expect(readdirSync(clone).sort()).toEqual(['d', 'grows']);
+        expect(readFileSync(join(root, 'grows'), 'utf8').startsWith(readFileSync(join(clone, 'grows'), 'utf8'))).toBe(
+          true,
+        );
+      });
+    });
   });
 
   it('of a btrfs with subvolumes has what it uses, and nothing of what it does not', async () => {

@@ -1,6 +1,6 @@
 /** Clones that die at tables and boot code, and that can't read or write some files: what is on the destination then. */
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -115,13 +115,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 60_000 }, () 
       const target = join(cwd, 'target');
       must('truncate', '-s', '20M', target);
       const device = loop(target);
-      const args = ['--require', killer(cwd, call, when), executable, 'hpcp', '-dd', source, '-d', device];
-      const child = spawn(process.execPath, args, { cwd, stdio: 'ignore' });
-      expect(await new Promise((resolve) => child.once('close', (_, by) => resolve(by)))).toBe('SIGKILL');
-      // What it had attached goes when its descriptors are closed.
-      const inside = () => must('losetup', '--noheadings', '-O', 'BACK-FILE').split('\n');
-      while (inside().includes(device)) await new Promise((resolve) => setImmediate(resolve));
-      must('sync', device);
+      await killed(cwd, device, when, call);
       const identified = call === 'boot code' || (when === 'behind' && call === 'the table with the identity');
       expect(dump(target).join().includes(ID)).toBe(identified);
       expect(bytes(target, { start: 0, size: 440 }).equals(bytes(source, { start: 0, size: 440 }))).toBe(
@@ -137,13 +131,67 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 60_000 }, () 
         // Swap is made with its identity, and nothing of it is content.
         expect(there.filter((line) => ids.slice(1).includes(line))).toEqual([]);
       }
-      const again = await run(['hpcp', '-dd', source, '-d', device, '--overwrite'], { cwd });
-      expect(again.code, again.stdout + again.stderr).toBe(0);
-      must('sync', device);
-      expect(dump(target)).toEqual(dump(source));
-      expect(contents(target)).toEqual(contents(source));
-      expect(bytes(target, { start: 0, size: 440 })).toEqual(bytes(source, { start: 0, size: 440 }));
-      expect(differences(source, target)).toBe('');
+      await completes(cwd, device, target);
+    },
+  );
+
+  /** A clone that dies then. */
+  async function killed(cwd: string, device: string, when: 'before' | 'behind', call: Call): Promise<void> {
+    const args = ['--require', killer(cwd, call, when), executable, 'hpcp', '-dd', source, '-d', device];
+    const child = spawn(process.execPath, args, { cwd, stdio: 'ignore' });
+    expect(await new Promise((resolve) => child.once('close', (_, by) => resolve(by)))).toBe('SIGKILL');
+    // What it had attached goes when its descriptors are closed.
+    const inside = () => must('losetup', '--noheadings', '-O', 'BACK-FILE').split('\n');
+    while (inside().includes(device)) await new Promise((resolve) => setImmediate(resolve));
+    must('sync', device);
+  }
+
+  /** The next run of the same clone makes it what it is to be. */
+  async function completes(cwd: string, device: string, target: string): Promise<void> {
+    const again = await run(['hpcp', '-dd', source, '-d', device, '--overwrite'], { cwd });
+    expect(again.code, again.stdout + again.stderr).toBe(0);
+    must('sync', device);
+    expect(dump(target)).toEqual(dump(source));
+    expect(contents(target)).toEqual(contents(source));
+    expect(bytes(target, { start: 0, size: 440 })).toEqual(bytes(source, { start: 0, size: 440 }));
+    expect(differences(source, target)).toBe('');
+  }
+
+  const slow = process.env.BULKHAUL_EXHAUSTIVE === '1';
+  it.runIf(slow)(
+    "that dies while it writes the last table is whole, or nobody's; the next run completes it",
+    async () => {
+      const cwd = own();
+      const disks: Record<'before' | 'behind', Buffer> = { before: Buffer.alloc(0), behind: Buffer.alloc(0) };
+      for (const when of ['before', 'behind'] as const) {
+        const path = join(cwd, when);
+        must('truncate', '-s', '20M', path);
+        await killed(cwd, loop(path), when, 'the table with the identity');
+        disks[when] = readFileSync(path);
+      }
+      // A table has two headers and two lists of entries.
+      const end = disks.before.length;
+      const [header, entries] = [
+        { at: 512, size: 512 },
+        { at: 1024, size: 16384 },
+      ];
+      const [lastHeader, lastEntries] = [
+        { at: end - 512, size: 512 },
+        { at: end - 512 - 16384, size: 16384 },
+      ];
+      for (const [name, written] of [
+        ['no header', [entries, lastEntries]],
+        ['the last header', [entries, lastEntries, lastHeader]],
+        ['the first', [header, entries]],
+        ['the last', [lastHeader, lastEntries]],
+      ] as const) {
+        const half = Buffer.from(disks.before);
+        for (const { at, size } of written) disks.behind.copy(half, at, at, at + size);
+        const path = join(cwd, name);
+        writeFileSync(path, half);
+        expect(half.equals(disks.before) || half.equals(disks.behind), name).toBe(false);
+        await completes(cwd, loop(path), path);
+      }
     },
   );
 

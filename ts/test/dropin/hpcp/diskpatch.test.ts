@@ -214,13 +214,52 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch of a disk', { timeout: 120
     expect(existsSync(join(cwd, 'none.img'))).toBe(false);
   });
 
+  it('leads back, in all that it changed, and was there before', async () => {
+    const target = twin(cwd, 'base.img', 'target.img');
+    // What is there already does not come, and does not go again.
+    mounted(target, places(target)[2] ?? expect.fail(), 'rw', (root) => rmSync(join(root, 'gone')));
+    const before = twin(cwd, 'target.img', 'before.img');
+    const done = await hpcp(cwd, '-siff', 'p.img', '-d', 'target.img', '--undo', 'u.img');
+    expect({ code: done.code, told: told(done) }).toEqual({
+      code: 0,
+      told: expect.stringContaining('note: u.img leads back: hpcp -siff u.img -d target.img'),
+    });
+    isNew('target.img');
+    expect((await hpcp(cwd, '-siff', 'p.img', '-d', 'target.img', '--undo', 'nothing.img')).code).toBe(0);
+    const back = await hpcp(cwd, '-siff', 'u.img', '-d', 'target.img');
+    expect(back.code, told(back)).toBe(0);
+    is('target.img', before);
+    // And that has a way back, too.
+    expect((await hpcp(cwd, '-siff', 'p.img', '-d', 'target.img')).code).toBe(0);
+    isNew('target.img');
+  });
+
+  it('is not applied over what no patch could bring back, where it is to lead back', async () => {
+    const target = twin(cwd, 'base.img', 'target.img');
+    mounted(target, places(target)[2] ?? expect.fail(), 'rw', (root) => {
+      rmSync(join(root, 'gone'));
+      mkdirSync(join(root, 'gone'));
+      writeFileSync(join(root, 'gone/theirs'), 'theirs');
+    });
+    const before = digest(target);
+    const refused = await hpcp(cwd, '-siff', 'p.img', '-d', 'target.img', '-fa', '--undo', 'u.img');
+    expect([refused.code, digest(target), existsSync(join(cwd, 'u.img'))]).toEqual([245, before, false]);
+  });
+
   /** A disk is what the patch is to make of it. */
   function isNew(name: string): void {
-    const [now, target] = [join(cwd, 'new.img'), join(cwd, name)];
+    is(name, join(cwd, 'new.img'));
+    expect(bytes(join(cwd, name), { start: 0, size: 440 })).toEqual(Buffer.alloc(440, 'code'));
+  }
+
+  /** One is as the other is, in all that a patch carries. */
+  function is(name: string, now: string): void {
+    const target = join(cwd, name);
     const [area = expect.fail(), , root = expect.fail()] = places(now);
     expect(dump(target)).toEqual(dump(now));
     expect(contents(target)).toEqual(contents(now));
-    expect(bytes(target, { start: 0, size: 440 })).toEqual(Buffer.alloc(440, 'code'));
+    const code = { start: 0, size: 440 };
+    expect(bytes(target, code).equals(bytes(now, code))).toBe(true);
     expect(bytes(target, area).equals(bytes(now, area))).toBe(true);
     const differences = mounted(target, root, 'ro,norecovery', (left) =>
       mounted(now, root, 'ro,norecovery', (right) =>
@@ -282,7 +321,8 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch of a disk', { timeout: 120
         [248, ['-siff', 'p.img', '-d', 'mbr.img']],
         [248, ['-siff', 'p.img', '-d', 'tree']],
         [251, ['-siff', 'p.img', '-d', 'held.img']],
-        [241, ['-siff', 'p.img', '-d', 'base.img', '--undo', 'u.img']],
+        [242, ['-siff', 'p.img', '-d', 'base.img', '--undo', 'new.img']],
+        [242, ['-siff', 'p.img', '-d', 'base.img', '--undo', 'absent/u.img']],
         [241, ['-siff', 'p.img', '-d', 'base.img', '-e', 'x']],
         [243, ['-siff', 'mbr.img', '-d', 'base.img']],
         [244, ['-siff', 'absent*', '-d', 'base.img']],

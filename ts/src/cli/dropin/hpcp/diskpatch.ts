@@ -67,6 +67,7 @@ import {
   patchesOf,
   proved,
   refusal,
+  refuseTaken,
   temporaryFiles,
   throwAs,
 } from './patch.js';
@@ -84,10 +85,7 @@ export function isOfDisk({ values, positionals }: HpcpCall): boolean {
 
 /** Makes or applies one; `directory` is the working directory. */
 export async function patchDisk(call: HpcpCall, out: HpcpConsole, directory: string): Promise<void> {
-  const makes = goesWith(call);
-  if (call.values.undo !== undefined)
-    throw refusal('there is no way back from the patch of a disk (--undo): keep a clone');
-  return makes ? make(call, out, directory) : apply(call, out);
+  return goesWith(call) ? make(call, out, directory) : apply(call, out);
 }
 
 function layout(why: string): Refused {
@@ -235,7 +233,8 @@ async function make({ values, positionals }: HpcpCall, out: HpcpConsole, directo
     ];
     out.print(`Disk changes: ${many.join(', ')}`);
     if (sections.length + raws.length + identities === 0 || values.dry_run) return;
-    await build(path, { now, sections, raws, table: tableText(facts), names: [source, base] }, values, out);
+    const sums = { hash: 'xxh64' } as const;
+    await build(path, { now, sections, raws, table: tableText(facts), names: [source, base], sums }, values, out);
     out.print(`Patch image written to ${display(path)}`);
   } finally {
     for (const lists of sections) drop(lists);
@@ -291,11 +290,13 @@ interface Parts {
   raws: readonly RawArea[];
   table: string;
   names: readonly [string, string];
+  /** How the rows of the sections are hashed. */
+  sums: Pick<Patch, 'hash' | 'hashSize'>;
 }
 
 /** Makes the image; it has its name when all is in it, and proved. */
 async function build(path: string, parts: Parts, values: HpcpValues, out: HpcpConsole): Promise<void> {
-  const { now, sections, raws, table, names } = parts;
+  const { now, sections, raws, table, names, sums } = parts;
   const spillDirectory = neededSpill(out);
   const failed = (why: string) =>
     new Refused([problem('patch making', `Diff image error: ${why}; there is no ${path}`)]);
@@ -333,7 +334,7 @@ async function build(path: string, parts: Parts, values: HpcpValues, out: HpcpCo
       .update(JSON.stringify([path, Date.now(), process.pid]))
       .digest('hex')
       .slice(0, 32);
-    const base = { hash: 'xxh64', names: names.map((name) => basename(name)) as [string, string] } as const;
+    const base = { ...sums, names: names.map((name) => basename(name)) as [string, string] };
     const whole: Patch = { id, volume: [1, 1], ...base, payloads: [directory], changes: '', disk };
     for (const section of sections) {
       const [, payload, changes] = sectionOf(section.number);
@@ -383,6 +384,7 @@ async function apply({ values, positionals }: HpcpCall, out: HpcpConsole): Promi
   ];
   const [target] = targets;
   if (target === undefined || targets.length > 1) throw refusal('-siff needs exactly one disk (-d)');
+  refuseTaken(values);
   const open: Image[] = [];
   let disk: Disk | undefined;
   try {
@@ -466,6 +468,8 @@ class Application {
     out.print(`Disk patch: ${many.join(', ')} to be changed`);
     if (out.problems.length > 0) return;
     if (values.dry_run) return out.print('Dry run: nothing was done');
+    if (values.undo !== undefined) await this.#keepWayBack(values.undo, blockdev, there, raws, identities);
+    if (out.problems.length > 0) return;
     for (const number of this.parts.sections) {
       await this.#within(blockdev, number, true, (target) => this.#section(number, target));
       if (out.problems.length > 0) return;
@@ -487,13 +491,13 @@ class Application {
     if (problems.length > 0) throw layout(`the patch and ${display(this.disk.path)} have ${problems.join('; ')}`);
   }
 
-  /** The areas that are not yet what comes. */
+  /** The areas that are not yet what comes; each is expected to be what it is. */
   async #planRaws(blockdev: Blockdev): Promise<RawArea[]> {
     const due: RawArea[] = [];
     for (const raw of this.parts.raws) {
       await (await openInPatch(this.patch, 'raw', rawFileOf(raw).slice('raw/'.length)).catch(patchError)).close();
       const is = await this.#digest(blockdev, raw);
-      if (is === raw.after) continue;
+      if (is === undefined || is === raw.after) continue;
       if (is !== raw.before && !this.values.force_apply) {
         this.out.report(
           problem(
@@ -501,7 +505,7 @@ class Application {
             `Patch conflict: ${raw.name} is neither what the patch expects nor what it brings (-fa overrules it)`,
           ),
         );
-      } else due.push(raw);
+      } else due.push({ ...raw, before: is });
     }
     return due;
   }
@@ -528,11 +532,84 @@ class Application {
     });
   }
 
+  /** Writes the patch that leads back, before anything changes. What it can't lead back from is a problem. */
+  async #keepWayBack(
+    path: string,
+    blockdev: Blockdev,
+    there: DiskFacts,
+    raws: readonly RawArea[],
+    identities: readonly Identity[],
+  ): Promise<void> {
+    const { disk, out, patch, values } = this;
+    const roots: MountedRoot[] = [];
+    const sections: Section[] = [];
+    try {
+      for (const number of this.parts.sections) {
+        const section = {
+          number,
+          root: await this.#mounted(blockdev, number, false),
+          ...temporaryFiles(neededSpill(out)),
+        };
+        roots.push(section.root);
+        const rows = await this.#rowsBack(section);
+        if (rows) sections.push({ ...section, rows });
+        else drop(section);
+      }
+      if (out.problems.length > 0) return;
+      const table = tableText({ old: this.#becomes(there, raws, identities), new: there });
+      const back = raws.map(({ before, after, ...raw }) => ({ ...raw, before: after, after: before }));
+      const { hash, hashSize } = patch;
+      const sums = { hash, ...(hashSize !== undefined && { hashSize }) };
+      const names = [patch.names[1], patch.names[0]] as const;
+      await build(path, { now: disk, sections, raws: back, table, names, sums }, values, out);
+      out.note(`${display(path)} leads back: hpcp -siff ${display(path)} -d ${display(disk.path)}`);
+    } finally {
+      for (const lists of sections) drop(lists);
+      for (const { descriptor } of roots) await closed(descriptor);
+    }
+  }
+
+  /** Has the list written that leads a file system back, and nothing done; undefined: there is nothing to lead back from. */
+  async #rowsBack({ number, root, changes, names }: Omit<Section, 'rows'>): Promise<Rows | undefined> {
+    let rows: Rows | undefined;
+    const report = await applyPatch({
+      patch: await patchOfSection(this.patch, number).catch(patchError),
+      target: root.directory,
+      force: this.values.force_apply,
+      undo: changes,
+      spillDirectory: neededSpill(this.out),
+      aliases: [{ path: root.directory, name: `${this.#nameOf(number)}:` }],
+      confirm: async ([first]) => {
+        if (first?.what === 'undo' && first.entries > 0) rows = await readRows(changes, names);
+        return false;
+      },
+    });
+    this.out.report(...applyProblems(report));
+    return rows;
+  }
+
+  /** What the disk is when all is done. */
+  #becomes(there: DiskFacts, raws: readonly RawArea[], identities: readonly Identity[]): DiskFacts {
+    const parts = new Map([...there.parts].map(([number, facts]) => [number, { ...facts }]));
+    // What is in an area of bytes comes with them.
+    for (const raw of raws) {
+      const [facts, brought] = [parts.get(numberOf(raw)), this.table.new.parts.get(numberOf(raw))];
+      if (facts && brought) Object.assign(facts, { fs_uuid: brought.fs_uuid, fs_label: brought.fs_label });
+    }
+    let { guid } = there;
+    for (const { number, field, new: text } of identities) {
+      if (number === undefined) guid = text;
+      else Object.assign(parts.get(number) ?? {}, { [field]: text });
+    }
+    return { ...there, guid, parts };
+  }
+
   async #section(number: number, target: { directory: string; name: string }): Promise<void> {
     const patch = await patchOfSection(this.patch, number).catch(patchError);
     const [, payload] = sectionOf(number);
     const volumes = this.volumes.map(({ directory, name }) => ({ directory: `${directory}/${payload}`, name }));
-    await applied(patch, volumes, target, this.values, this.out);
+    // The way back is that of the whole disk.
+    await applied(patch, volumes, target, { ...this.values, undo: undefined }, this.out);
   }
 
   /** Mounts a file system of the disk. */
@@ -542,20 +619,26 @@ class Application {
     write: boolean,
     use: (target: { directory: string; name: string }) => Promise<void>,
   ): Promise<void> {
-    const partition = partitionOf(this.disk, number);
-    const type = this.table.new.parts.get(number)?.fs_type ?? '';
-    const name = `${this.disk.path}, partition ${number}`;
-    const root = await mountedAt(blockdev, this.disk.file.fd, type, partition, howOf(this.disk, write)).catch(
-      (error: Error) => {
-        throw new Refused([problem('partition', `Partition can not be mounted: ${name}: ${whyOf(error)}`)]);
-      },
-    );
+    const root = await this.#mounted(blockdev, number, write);
     try {
-      await use({ directory: root.directory, name });
+      await use({ directory: root.directory, name: this.#nameOf(number) });
     } finally {
       await closed(root.descriptor);
     }
     if (write) await this.disk.file.sync();
+  }
+
+  #mounted(blockdev: Blockdev, number: number, write: boolean): Promise<MountedRoot> {
+    const partition = partitionOf(this.disk, number);
+    const type = this.table.new.parts.get(number)?.fs_type ?? '';
+    return mountedAt(blockdev, this.disk.file.fd, type, partition, howOf(this.disk, write)).catch((error: Error) => {
+      const why = `Partition can not be mounted: ${this.#nameOf(number)}: ${whyOf(error)}`;
+      throw new Refused([problem('partition', why)]);
+    });
+  }
+
+  #nameOf(number: number): string {
+    return `${this.disk.path}, partition ${number}`;
   }
 
   /** Bytes over an area, read back. */

@@ -108,9 +108,7 @@ async function apply({ values, positionals }: HpcpCall, out: HpcpConsole): Promi
   }
   const wanted = targets.length + (values.dest_image === undefined ? 0 : 1);
   if (wanted !== 1) throw refusal(`-siff needs exactly one target (-d DIR, -di IMAGE or one path), and has ${wanted}`);
-  if (values.undo !== undefined && look(values.undo, 'itself')) {
-    throw refusal(`${values.undo} is there already`, 'patch making');
-  }
+  refuseTaken(values);
   const open: Image[] = [];
   try {
     const volumes: Tree[] = [];
@@ -132,6 +130,11 @@ async function apply({ values, positionals }: HpcpCall, out: HpcpConsole): Promi
   } finally {
     await closeAll(open.reverse());
   }
+}
+
+/** Refuses a name for the way back that something has. */
+export function refuseTaken({ undo }: HpcpValues): void {
+  if (undo !== undefined && look(undo, 'itself')) throw refusal(`${undo} is there already`, 'patch making');
 }
 
 /** The images of a patch: a literal name first, then a pattern. */
