@@ -356,6 +356,25 @@ describe('how far a spread copy is', () => {
   });
 });
 
+describe('who watches a spread copy', () => {
+  it('hears of its workers long before their next sign of life is due', async () => {
+    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    for (const name of ['a', 'b', 'c']) writeFileSync(join(source, name), Buffer.alloc(100_000, name));
+    const job = spread({
+      ...{ source: `${source}/`, destination, workers: 1, parts: 1, directory: join(scratch(), 'run') },
+      // So slow that it never ends by itself, and so patient that nobody beats again.
+      ...{ program: [process.execPath, MAIN], patience: 1_000_000, limits: { bytes: 100 } },
+    });
+    let over = false;
+    const ended = job.finally(() => (over = true));
+    const told = () => job.snapshot().readBytes;
+    while (told() === 0 && !over) await sleep(20);
+    const [read, was] = [told(), over];
+    job.cancel(true);
+    expect([read > 0, was, (await ended).interrupted]).toEqual([true, false, true]);
+  });
+});
+
 describe('what hosts do', () => {
   it('is told by their states and their beats, each byte once', () => {
     const rates = new Rates();

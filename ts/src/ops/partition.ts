@@ -27,7 +27,7 @@ import {
   whole,
 } from './arguments.js';
 import { Commanded, checkTemplate, PART_COMMAND, type PartCommand } from './commands.js';
-import { begin, type Job, prepared } from './job.js';
+import { begin, type Job, type Prepared, prepared } from './job.js';
 
 /** Options of `partition`. */
 export interface PartitionOptions
@@ -94,24 +94,27 @@ const OPTIONS = record<PartitionOptions>(FIELDS, 'sources');
  * ```
  */
 export function partition(options: PartitionOptions): Job {
-  return begin(options, OPTIONS, async (given) => {
-    const { signal: _, sources, exclude, filesFrom, template, output, spillDirectory, exec, ...rest } = given;
-    if (exec !== undefined) checkTemplate(template === undefined ? undefined : pathText(template, 'the template'));
-    const all = Array.isArray(sources) ? sources : [sources];
-    if (all.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
-    const bytes = (path: PathLike, what: string) => pathBytes(pathText(path, what));
-    const native: NativePartitionOptions = {
-      ...rest,
-      sources: all.map((path) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
-      ...excluding(exclude?.map(pathBytes)),
-      ...(filesFrom && { filesFrom: { ...filesFrom, path: bytes(filesFrom.path, 'the list') } }),
-      ...(template !== undefined && { template: bytes(template, 'the template') }),
-      ...(output !== undefined && { output: bytes(output, 'the output') }),
-      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    };
-    return prepared(undefined, async () => {
-      const job = (await loadAddon()).partition(native);
-      return exec === undefined || rest.dryRun ? job : new Commanded(job, exec);
-    });
+  return begin(options, OPTIONS, preparePartition);
+}
+
+/** A partition that is not begun yet. */
+export async function preparePartition(given: PartitionOptions): Promise<Prepared> {
+  const { signal: _, sources, exclude, filesFrom, template, output, spillDirectory, exec, ...rest } = given;
+  if (exec !== undefined) checkTemplate(template === undefined ? undefined : pathText(template, 'the template'));
+  const all = Array.isArray(sources) ? sources : [sources];
+  if (all.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
+  const bytes = (path: PathLike, what: string) => pathBytes(pathText(path, what));
+  const native: NativePartitionOptions = {
+    ...rest,
+    sources: all.map((path) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
+    ...excluding(exclude?.map(pathBytes)),
+    ...(filesFrom && { filesFrom: { ...filesFrom, path: bytes(filesFrom.path, 'the list') } }),
+    ...(template !== undefined && { template: bytes(template, 'the template') }),
+    ...(output !== undefined && { output: bytes(output, 'the output') }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+  };
+  return prepared(undefined, async () => {
+    const job = (await loadAddon()).partition(native);
+    return exec === undefined || rest.dryRun ? job : new Commanded(job, exec);
   });
 }

@@ -150,6 +150,8 @@ const LOOKS = 10;
 const LOOK = 500;
 /** Times that workers are submitted to Slurm, where none is left and parts are. */
 const SUBMISSIONS = 4;
+/** Seconds between two beats of each worker where somebody watches: one for so many workers, half a second at least. */
+const WATCHED = { least: LOOK / 1000, workers: 200 };
 /** Looks at the run directory for each at the queue of Slurm. */
 const LOOKS_AT_SLURM = 6;
 /** Milliseconds that workers have to end in when all parts are done. */
@@ -380,6 +382,9 @@ class Spread implements NativeJob {
   #phase: NativeSnapshot['phase'] = 'preflight';
   /** Workers are at it. */
   #working = false;
+  /** Somebody has asked how far it is, and workers were told. */
+  #watched = false;
+  #tells = false;
   #stopping: 'no' | 'gently' | 'now' = 'no';
   readonly #tag = randomBytes(3).toString('hex');
   #deaths = 0;
@@ -454,13 +459,18 @@ class Spread implements NativeJob {
 
   peek(): Snapshot {
     const hosts = this.#rates.hosts([...this.#beats.values()]);
-    return { ...this.snapshot(), ...(hosts.length > 0 && { hosts, parts: this.#parts }) };
+    return { ...this.#status(), ...(hosts.length > 0 && { hosts, parts: this.#parts }) };
   }
 
   snapshot(): Snapshot {
+    this.#watched = true;
+    return this.#status();
+  }
+
+  #status(): Snapshot {
     const planning = this.#phase === 'scanning' && !this.#working ? this.#native?.snapshot() : undefined;
     if (planning) return planning;
-    const { outcomes, files, found, foundBytes, copiedBytes, doneBytes, errors } = this.#ledger;
+    const { outcomes, files, found, foundBytes, copiedBytes, doneBytes } = this.#ledger;
     const last = this.#last?.snapshot();
     const working = [...this.#beats.values()].filter(({ part }) => part > 0 && !this.#counted.has(part));
     const sum = (of: (beat: Beat) => number) => working.reduce((all, beat) => all + of(beat), 0);
@@ -479,6 +489,9 @@ class Spread implements NativeJob {
     };
     const entries = Math.min(all.entries, total(outcomes) + sum((beat) => beat.entries));
     const { bytes = 0, entries: looks = 0 } = this.#run.limits ?? {};
+    // As long as one of them does anything else, that is what the run does.
+    const syncs = working.map((beat) => beat.syncing ?? Number.NaN);
+    const syncing = last ? last.syncing : Math.max(...syncs);
     return {
       phase: this.#shown(last?.phase),
       foundFiles: all.files,
@@ -493,7 +506,7 @@ class Spread implements NativeJob {
       copiedBytes: copied,
       copiedFiles: files.copied,
       resumedBytes: this.#sums.resumedBytes,
-      errors,
+      errors: this.#ledger.errors + sum((beat) => beat.errors),
       workers: this.#crew.size,
       limits: { bytes, entries: looks },
       verifiedBytes: this.#sums.verifiedBytes,
@@ -504,7 +517,7 @@ class Spread implements NativeJob {
       }),
       ...(this.#stopping !== 'no' && { stopping: waits }),
       ...(last?.sweep && { sweep: last.sweep }),
-      ...(last?.syncing !== undefined && { syncing: last.syncing }),
+      ...(syncing !== undefined && syncing >= 0 && { syncing }),
       ...(this.#working && { hosts: this.#rates.hosts([...this.#beats.values()]), parts: this.#parts }),
       elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
     };
@@ -722,6 +735,7 @@ class Spread implements NativeJob {
     this.#phase = this.#run.reading ? 'scanning' : 'copying';
     this.#working = true;
     this.#directory.setPace(this.#share());
+    this.#directory.setWatched(undefined);
     this.#look(plan);
     if (this.#run.slurm && !this.#run.slurm.allocated) await this.#array(plan, this.#run.slurm.args ?? []);
     else await this.#attend(plan);
@@ -881,11 +895,9 @@ class Spread implements NativeJob {
 
   /** Reads what is new in the run directory. */
   #look(plan: Plan): void {
-    for (const part of this.#directory.settled()) {
-      const planned = plan.parts[part - 1];
-      if (planned === undefined || this.#counted.has(part)) continue;
-      this.#counted.add(part);
-      this.#count(this.#directory.state(part), planned.entries, planned.bytes);
+    if (this.#watched && !this.#tells) {
+      this.#tells = true;
+      this.#directory.setWatched(Math.max(WATCHED.least, this.#workers / WATCHED.workers));
     }
     const names = this.#run.slurm ? [...this.#directory.workers()].flatMap(([name, over]) => (over ? [] : [name])) : [];
     this.#beats = new Map(
@@ -894,6 +906,13 @@ class Spread implements NativeJob {
         return beat ? [[name, beat]] : [];
       }),
     );
+    // After the beats: whoever is at another part by now has left the state of the one before.
+    for (const part of this.#directory.settled()) {
+      const planned = plan.parts[part - 1];
+      if (planned === undefined || this.#counted.has(part)) continue;
+      this.#counted.add(part);
+      this.#count(this.#directory.state(part), planned.entries, planned.bytes);
+    }
     this.#rates.look([...this.#beats.values()], performance.now());
   }
 

@@ -214,6 +214,12 @@ describe.runIf(RSYNC)('rsync', () => {
       expect(stderr).toContain(`complete: ${entries} entries (dry run: nothing was done)`);
       expect(readdirSync(cwd)).toEqual(['s']);
     }
+    const json = await run(['dsync', '--dry-run', '--json', '-n', '2', 's', 'x/y/d'], { cwd, env: env() });
+    const told = json.stdout.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line)]));
+    const said = told.filter(({ type }) => ['part', 'entry', 'summary'].includes(type));
+    expect(new Set(said.map(({ type, dryRun }) => `${type} ${dryRun}`))).toEqual(
+      new Set(['part true', 'entry true', 'summary true']),
+    );
     const reuse = await run(['dsync', '--dry-run', '--reuse', '-n', '2', 's', 'd'], { cwd, env: env() });
     expect([reuse.code, readdirSync(cwd)]).toEqual([2, ['s']]);
     await dsync('-n', '2', 's', 'd');

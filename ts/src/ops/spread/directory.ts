@@ -7,6 +7,7 @@
  * directories    the directories, in the same form
  * names          where a list named what is to be copied: all its names, in the same form
  * pace.json      how fast each worker may go; may change at any time
+ * watched        somebody looks how far it is: so many seconds between two beats, for whoever would beat more rarely
  * leases/N.K     attempt K at part N: who has it; made exclusively. N.K.over: nobody works by it any more
  * found/N.K      what attempt K at part N has read, where that is all that it does
  * found.all      the same of all parts, while the whole is told
@@ -158,6 +159,9 @@ export interface Beat {
   bytes: number;
   copiedBytes: number;
   movedBytes: number;
+  errors: number;
+  /** It syncs: for so many seconds. */
+  syncing?: number;
   /** It was told to stop: what it still finishes. */
   stopping?: NativeStopping;
 }
@@ -194,6 +198,7 @@ export class RunDirectory {
       'run.json',
       'final.json',
       'pace.json',
+      'watched',
       'check.json',
       'slurm',
       'task.sh',
@@ -243,6 +248,16 @@ export class RunDirectory {
 
   pace(): Pace {
     return (this.#read('pace.json') ?? {}) as Pace;
+  }
+
+  /** Somebody watches, and workers are to beat each so many seconds at least; undefined: nobody does. */
+  setWatched(every: number | undefined): void {
+    if (every === undefined) rmSync(this.#in('watched'), { force: true });
+    else this.#appear('watched', JSON.stringify(every), false);
+  }
+
+  watched(): number | undefined {
+    return this.#read('watched') as number | undefined;
   }
 
   get finished(): boolean {

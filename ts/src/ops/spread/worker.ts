@@ -11,6 +11,7 @@ import { BulkhaulError, whyOf } from '../../error.js';
 import { movedOf, type Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
 import type { Outcome } from '../../native/events.js';
+import type { NativeJob } from '../../native.js';
 import { Job, type Prepared } from '../job.js';
 import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
 import { type Beat, digestOf, nameIn, type PartState, type Plan, RunDirectory, store, tagOf } from './directory.js';
@@ -52,8 +53,11 @@ export class Worker {
   readonly #terms: MappedCopyOptions;
   #queue: [part: number, attempt: number][] = [];
   #beats = 0;
+  #life: NodeJS.Timeout | undefined;
   #part = 0;
   #job: Job | undefined;
+  /** What that job runs: looked at like this it sends no scout ahead, as the plan knows how much there is. */
+  #native: NativeJob | undefined;
   /** Bytes that went through the last one that has ended. */
   #through = 0;
   /** Bytes of the range that it is at, and when what may go of it by now has gone. */
@@ -93,8 +97,7 @@ export class Worker {
 
   async run(): Promise<WorkerEnd> {
     const { name } = this.options;
-    this.#beat();
-    const timer = setInterval(() => this.#beat(), this.#plan.beat * 1000);
+    this.#live();
     // Bits that the engine is to leave out of directories that nobody has set the mode of yet.
     const mask = this.#terms.permissions === false ? undefined : process.umask(0o077);
     try {
@@ -110,7 +113,7 @@ export class Worker {
         if (this.#ends) return 'unfit';
       }
     } finally {
-      clearInterval(timer);
+      clearTimeout(this.#life);
       if (mask !== undefined) process.umask(mask);
       this.#directory.end(name);
     }
@@ -223,7 +226,7 @@ export class Worker {
       this.options.say(`part ${part} can't be worked on here: ${display(error.message)}`);
       return undefined;
     } finally {
-      this.#job = undefined;
+      this.#job = this.#native = undefined;
       this.#moved = 0;
       this.#part = 0;
     }
@@ -259,7 +262,11 @@ export class Worker {
 
   /** Runs a job for a part: not longer than that is this worker's, and as fast as it may go at the time. */
   async #run(part: number, number: number, prepare: () => Promise<Prepared>): Promise<Report> {
-    const job = new Job(prepare);
+    const job = new Job(async () => {
+      const made = await prepare();
+      this.#native = made.native;
+      return made;
+    });
     this.#job = job;
     if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
     let limits = JSON.stringify(this.#directory.pace().limits ?? {});
@@ -275,7 +282,7 @@ export class Worker {
     } finally {
       clearInterval(check);
       this.#through = movedOf(job.snapshot());
-      this.#job = undefined;
+      this.#job = this.#native = undefined;
     }
   }
 
@@ -378,15 +385,32 @@ export class Worker {
     };
   }
 
+  /** Beats from now on: as often as the plan says, or as somebody who watches wants. */
+  #live(): void {
+    this.#beat();
+    const { beat } = this.#plan;
+    this.#life = setTimeout(() => this.#live(), Math.min(beat, this.#watched() ?? beat) * 1000);
+  }
+
+  #watched(): number | undefined {
+    try {
+      return this.#directory.watched();
+    } catch {
+      // Whoever watches waits a little longer.
+      return undefined;
+    }
+  }
+
   #beat(): void {
     this.#beats += 1;
-    const now = this.#job?.snapshot();
-    const moved = { doneEntries: 0, doneBytes: this.#moved, copiedBytes: this.#moved };
-    const { doneEntries, doneBytes, copiedBytes } = now ?? moved;
+    const now = this.#native?.peek();
+    const moved = { doneEntries: 0, doneBytes: this.#moved, copiedBytes: this.#moved, errors: 0 };
+    const { doneEntries, doneBytes, copiedBytes, errors } = now ?? moved;
     const beat: Beat = {
       ...{ host: hostname(), process: process.pid, boot: boot(), beats: this.#beats },
       ...{ part: this.#part, entries: doneEntries, bytes: doneBytes, copiedBytes },
-      movedBytes: now ? movedOf(now) : this.#moved,
+      ...{ movedBytes: now ? movedOf(now) : this.#moved, errors },
+      ...(now?.syncing !== undefined && { syncing: now.syncing }),
       ...(now?.stopping && { stopping: now.stopping }),
     };
     try {

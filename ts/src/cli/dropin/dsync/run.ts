@@ -12,8 +12,8 @@ import { BulkhaulError, whyOf } from '../../../error.js';
 import type { Report } from '../../../events.js';
 import { makeDirectories } from '../../../journal/store.js';
 import { fromBytes, isText, toBytes } from '../../../names.js';
-import type { Job } from '../../../ops/job.js';
-import { partition } from '../../../ops/partition.js';
+import { Job } from '../../../ops/job.js';
+import { type PartitionOptions, preparePartition } from '../../../ops/partition.js';
 import { bulkhaul } from '../../../ops/transfer/bulkhaul.js';
 import { Crew } from '../../../ops/transfer/crew.js';
 import type { Part } from '../../../ops/transfer/list.js';
@@ -309,17 +309,18 @@ class Dsync {
     const made = new Date().toISOString();
     const spillDirectory = neededSpillDirectory(out.streams.env);
     const lists: string[] = [];
+    const options: PartitionOptions = {
+      sources: cut.source.replace(/\/*$/, '/'),
+      parts: cut.parts,
+      exclude: cut.leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`),
+      format: 'jsonl',
+      template: join(plans.directory, 'listed'),
+      replace: true,
+      spillDirectory,
+    };
     const report = await this.#job(
-      () =>
-        partition({
-          sources: cut.source.replace(/\/*$/, '/'),
-          parts: cut.parts,
-          exclude: cut.leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`),
-          format: 'jsonl',
-          template: join(plans.directory, 'listed'),
-          replace: true,
-          spillDirectory,
-        }),
+      // A dry run needs its lists too, which go with it: nothing is done that anybody asked for.
+      () => new Job(() => preparePartition(options), undefined, undefined, call.values.dry_run),
       { ...this.#settings(), dryRun: false, verbose: false },
       (event) => {
         if (event.type === 'part' && event.path !== undefined) lists[event.number - 1] = event.path;
