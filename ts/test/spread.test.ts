@@ -20,7 +20,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
 import { type PartState, type Plan, RunDirectory, tagOf } from '../src/ops/spread/directory.js';
@@ -357,6 +357,25 @@ describe('how far a spread copy is', () => {
 });
 
 describe('who watches a spread copy', () => {
+  it('takes the making of the plan for no part of the work, and its end for none', async () => {
+    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    for (const name of ['a', 'b', 'c']) writeFileSync(join(source, name), name);
+    const job = spread({
+      ...{ source: `${source}/`, destination, workers: 1, directory: join(scratch(), 'run') },
+      program: [process.execPath, MAIN],
+    });
+    let over = false;
+    const ended = job.finally(() => (over = true));
+    const wrong: string[] = [];
+    for (let before = ''; !over; await setImmediate()) {
+      const { phase, doneEntries, expected } = job.snapshot();
+      const told = phase === 'scanning' && (doneEntries > 0 || expected !== undefined);
+      if (told || (before === 'done' && phase !== before)) wrong.push(phase);
+      before = phase;
+    }
+    expect([(await ended).complete, wrong]).toEqual([true, []]);
+  });
+
   it('hears of its workers long before their next sign of life is due', async () => {
     const [source, destination] = [scratch(), join(scratch(), 'copy')];
     for (const name of ['a', 'b', 'c']) writeFileSync(join(source, name), Buffer.alloc(100_000, name));
@@ -500,7 +519,10 @@ describe('manifest and verify --workers', () => {
     const files = sizes.length;
     const crew = ['--workers', '2', '--parts', '4', '--no-journal', '--run-dir'];
     const made = await run(['manifest', '--json', ...crew, directory, '-o', sums, `${SETTLED}/`]);
-    expect([made.code, summaryOf(made).hashedBytes]).toEqual([0, sizes.reduce((sum, size) => sum + size)]);
+    const bytes = sizes.reduce((sum, size) => sum + size);
+    expect([made.code, summaryOf(made).hashedBytes]).toEqual([0, bytes]);
+    const named = await run(['manifest', '--json', ...crew, `${directory}.1`, SETTLED]);
+    expect([named.code, summaryOf(named).hashedBytes]).toEqual([0, bytes]);
     const verified = await run(['verify', '--json', ...crew, `${directory}.2`, '--in', SETTLED, sums]);
     expect([verified.code, verified.stderr]).toEqual([0, '']);
     const parts = readdirSync(join(`${directory}.2`, 'states'));

@@ -374,6 +374,8 @@ class Spread implements NativeJob {
   #beats = new Map<string, Beat>();
   readonly #rates = new Rates();
   #parts = 0;
+  /** There is a plan: it is known how much there is. */
+  #known = false;
   /** What a list names, where one does. */
   #named: Sifted | undefined;
   /** What is at work here: the planner, or what comes last. */
@@ -468,16 +470,18 @@ class Spread implements NativeJob {
   }
 
   #status(): Snapshot {
-    const planning = this.#phase === 'scanning' && !this.#working ? this.#native?.snapshot() : undefined;
-    if (planning) return planning;
+    // The planner, or who tells what parts have read.
+    const alone = this.#working ? undefined : this.#native?.snapshot();
+    if (alone && !this.#known) return this.#run.dryRun ? alone : foundSoFar(alone);
     const { outcomes, files, found, foundBytes, copiedBytes, doneBytes } = this.#ledger;
     const last = this.#last?.snapshot();
     const working = [...this.#beats.values()].filter(({ part }) => part > 0 && !this.#counted.has(part));
     const sum = (of: (beat: Beat) => number) => working.reduce((all, beat) => all + of(beat), 0);
-    const copied = copiedBytes + sum((beat) => beat.copiedBytes);
+    const copied = this.#run.reading ? 0 : copiedBytes + sum((beat) => beat.copiedBytes);
     const done = Math.max(copied, doneBytes + sum(({ bytes }) => bytes));
     const all = { entries: total(found), files: found.file, bytes: foundBytes };
-    const moved = this.#moved + sum((beat) => beat.movedBytes) + (last ? movedOf(last) : 0);
+    const moved =
+      this.#moved + sum((beat) => beat.movedBytes) + (last ? movedOf(last) : 0) + (alone ? movedOf(alone) : 0);
     const { verify = false, removeSources = false, manifest } = this.#run;
     // Bytes are read to be copied, and to be proved; then sources and copies before the sources go, and the manifest's.
     const after = this.#again ? 2 * Number(removeSources) + Number(manifest !== undefined) : 0;
@@ -502,18 +506,18 @@ class Spread implements NativeJob {
       doneFiles: total(files),
       doneBytes: done,
       skippedFiles: files.skipped,
-      skippedBytes: done - copied,
+      skippedBytes: this.#run.reading ? 0 : done - copied,
       copiedBytes: copied,
       copiedFiles: files.copied,
       resumedBytes: this.#sums.resumedBytes,
-      errors: this.#ledger.errors + sum((beat) => beat.errors),
+      errors: this.#ledger.errors + sum((beat) => beat.errors) + (alone?.errors ?? 0),
       workers: this.#crew.size,
       limits: { bytes, entries: looks },
       verifiedBytes: this.#sums.verifiedBytes,
       readBytes: moved,
       workedEntries: entries + (this.#again ? (last?.workedEntries ?? 0) : 0),
-      ...(this.#phase !== 'preflight' && {
-        expected: { ...all, toRead: all.bytes * reads, toDo: all.entries * passes },
+      ...(this.#known && {
+        expected: { ...all, toRead: Math.max(all.bytes * reads, moved), toDo: all.entries * passes },
       }),
       ...(this.#stopping !== 'no' && { stopping: waits }),
       ...(last?.sweep && { sweep: last.sweep }),
@@ -620,7 +624,8 @@ class Spread implements NativeJob {
     const { source, exclude = [], oneFileSystem = false, parts, spillDirectory, dryRun = false } = this.#run;
     return {
       named: this.#named,
-      ...{ source, rules: exclude.map(pathBytes), oneFileSystem, parts, dryRun, workers: this.#workers },
+      ...{ source, contents: this.#run.reading?.operation !== 'manifest' || this.#run.reading.contents },
+      ...{ rules: exclude.map(pathBytes), oneFileSystem, parts, dryRun, workers: this.#workers },
       spillDirectory: spillDirectory === undefined ? undefined : pathText(spillDirectory, 'the spill directory'),
     };
   }
@@ -708,6 +713,7 @@ class Spread implements NativeJob {
     this.#parts = plan.parts.length;
     Object.assign(this.#ledger.found, plan.found);
     this.#ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.#known = true;
     // Whoever reads all tells what can't be read.
     if (plan.reading) return plan;
     this.#ledger.failMore('file', plan.failureKinds.missing ?? 0);
@@ -762,6 +768,7 @@ class Spread implements NativeJob {
       ...(entries !== undefined && { entryEvents: entries }),
     });
     const native = this.#native;
+    this.#phase = 'closing';
     if (this.#stopping !== 'no') native.cancel(this.#stopping === 'now');
     const running = native.run();
     // It is told when the events have ended.
@@ -925,7 +932,7 @@ class Spread implements NativeJob {
       Object.fromEntries(Object.entries(outcomes).map(([name, count]) => [name, { ...count, directory: 0 }])),
     );
     ledger.made += made;
-    ledger.copiedBytes += copiedBytes;
+    if (!this.#run.reading) ledger.copiedBytes += copiedBytes;
     this.#moved += state.movedBytes;
     ledger.doneBytes += bytes;
     for (const key of SUMS) this.#sums[key] += state[key];
@@ -1112,6 +1119,11 @@ class Spread implements NativeJob {
   #note(kind: string, message: string, path = '', lost = false): void {
     this.#ledger.note(kind, message, toBytes(path), { lost });
   }
+}
+
+/** What was found by who makes the plan: nothing is done with it yet, and nobody knows how much more there is. */
+function foundSoFar({ expected: _, ...found }: NativeSnapshot): Snapshot {
+  return { ...found, phase: 'scanning', doneEntries: 0, doneFiles: 0, doneBytes: 0, workedEntries: 0, readBytes: 0 };
 }
 
 /** What the planner had found is not missing, it vanished. */

@@ -27,6 +27,8 @@ const MOST_FAILURES = 1000;
 export interface Division {
   /** A directory; what is in it is divided. */
   source: string;
+  /** Names begin below it, and otherwise with its own. */
+  contents: boolean;
   /** Rules of rsync's form. */
   rules: readonly Buffer[];
   oneFileSystem: boolean;
@@ -112,9 +114,10 @@ function joined(parts: readonly Buffer[]): Buffer {
 
 /** The planner's job, which writes its lists into the run directory, or in a dry run none. */
 export async function planner(division: Division, directory: RunDirectory): Promise<NativeJob> {
-  const { source, rules, oneFileSystem, named, parts, workers, spillDirectory, dryRun } = division;
+  const { source, contents, rules, oneFileSystem, named, parts, workers, spillDirectory, dryRun } = division;
+  const path = contents ? `${source.replace(/\/*$/, '')}/` : source;
   const options: NativePartitionOptions = {
-    sources: [{ path: toBytes(`${source.replace(/\/*$/, '')}/`), contents: true, follow: true }],
+    sources: [{ path: toBytes(path), contents, follow: contents }],
     parts: parts ?? workers * PARTS_PER_WORKER,
     oneFileSystem,
     format: 'jsonl',

@@ -7,6 +7,7 @@
  * all, and what a worker has lost, or never came to, is read in the end.
  */
 import { readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { absolutePath } from '../../journal/identity.js';
 import { toBytes } from '../../names.js';
 import type { ManifestForm, NativeVerifyOptions, Resources } from '../../native/options.js';
@@ -62,8 +63,12 @@ export async function readPart(
     ...(spillDirectory !== undefined && { spillDirectory: toBytes(spillDirectory) }),
   };
   const addon = await loadAddon();
-  if (reading.operation === 'manifest')
-    return addon.manifest({ ...kept, ...manifestOf(reading), filesFrom: { path: toBytes(list), nul: true } });
+  if (reading.operation === 'manifest') {
+    // The names of the list begin where those of the whole do.
+    const source = reading.contents ? reading.source : dirname(reading.source);
+    const part = manifestOf({ ...reading, source, contents: true });
+    return addon.manifest({ ...kept, ...part, filesFrom: { path: toBytes(list), nul: true } });
+  }
   return addon.verify({ ...kept, ...verificationOf(reading), only: await namesIn(list), extra: false });
 }
 

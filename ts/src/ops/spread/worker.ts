@@ -408,7 +408,9 @@ export class Worker {
     const { doneEntries, doneBytes, copiedBytes, errors } = now ?? moved;
     const beat: Beat = {
       ...{ host: hostname(), process: process.pid, boot: boot(), beats: this.#beats },
-      ...{ part: this.#part, entries: doneEntries, bytes: doneBytes, copiedBytes },
+      ...{ part: this.#part, entries: doneEntries, bytes: doneBytes },
+      // What is only read is as good as copied.
+      copiedBytes: now && this.#plan.reading ? movedOf(now) : copiedBytes,
       ...{ movedBytes: now ? movedOf(now) : this.#moved, errors },
       ...(now?.syncing !== undefined && { syncing: now.syncing }),
       ...(now?.stopping && { stopping: now.stopping }),
