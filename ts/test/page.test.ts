@@ -220,6 +220,24 @@ it('tells of a spread copy what each host has done', async () => {
   expect((await report('--html', '-')).stdout).toContain('What each host has done');
 });
 
+it.each([
+  ['copy', 's/', 'd'],
+  ['manifest', 's/', '-o', 'sums'],
+])('tells of a spread %s what stands out in all of it', async (...words) => {
+  const cwd = tree();
+  const more = '--workers 2 --parts 3 --bwlimit 400K --journal --state-dir state --json --quiet'.split(' ');
+  const { stdout, stderr } = await run([...words, ...more], { cwd });
+  const report = jsonLines(stdout).at(-1) as unknown as Report;
+  const files = (of: readonly { files: number }[]) => of.reduce((all, each) => all + each.files, 0);
+  expect(files(report.sizes), stderr).toBe(5);
+  expect(files(report.heaviest)).toBe(5);
+  // 300,000 bytes lie below it, and 2,000 in it.
+  expect(report.heaviest[0]).toMatchObject({ path: join(cwd, 's/a/b'), files: 2, bytes: 302_000 });
+  const slow = { path: join(cwd, 's/a/b/c/d/three.tsv'), bytes: 300_000 };
+  expect(report.slowest).toContainEqual(expect.objectContaining(slow));
+  expect((await run(['report', '--state-dir', 'state'], { cwd })).stdout).toContain('slowest:');
+});
+
 it('is the same as a page, as text, and as JSON', async () => {
   const cwd = tree();
   await run(['copy', '--journal', '--state-dir', 'state', '--bwlimit', '200K', '-j1', 's/', 'd'], { cwd });

@@ -23,7 +23,7 @@ import { join } from 'node:path';
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
-import { type PartState, type Plan, RunDirectory, tagOf } from '../src/ops/spread/directory.js';
+import { type PartState, type Plan, RunDirectory, restore, tagOf } from '../src/ops/spread/directory.js';
 import {
   attempt,
   choose,
@@ -38,6 +38,7 @@ import {
 import { copyRange, discard, type Range } from '../src/ops/spread/range.js';
 import { Rates } from '../src/ops/spread/rates.js';
 import type { SpreadOptions } from '../src/ops/spread.js';
+import { Ledger } from '../src/ops/transfer/ledger.js';
 import { hostsOf } from './rig/hosts.js';
 import { slurm } from './rig/slurm.js';
 import { lives, program, type Run, run, scratch } from './rig.js';
@@ -766,6 +767,11 @@ describe('a big file', () => {
     expect([done.code, done.stderr]).toEqual([0, '']);
     expect(ranges.map(({ found, gathered }) => [found, gathered !== undefined])).toEqual(Array(3).fill([0, true]));
     const written = ranges.map(({ copiedBytes }) => copiedBytes);
+    // Who looks for what took long finds the file, and not one of its ranges only.
+    const books = new Ledger(undefined);
+    for (const { slowest = [] } of ranges) books.took(slowest.map((slow) => restore(slow)));
+    const { slowest } = books.report({ interrupted: false, workers: 1, elapsed: 1, dryRun: false });
+    expect(slowest.map(({ path, bytes }) => [String(path), bytes])).toEqual([[join(source, 'deep/er/big'), 200 * MIB]]);
     expect(Math.min(...written)).toBeGreaterThan(0);
     expect(Math.max(...written)).toBeLessThan(MIB);
     expect(new Set(ranges.map(({ gathered }) => JSON.stringify(gathered))).size).toBe(1);

@@ -713,6 +713,7 @@ class Spread implements NativeJob {
     this.#parts = plan.parts.length;
     Object.assign(this.#ledger.found, plan.found);
     this.#ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.#ledger.seen = { sizes: plan.sizes, heaviest: plan.heaviest.map((share) => restore(share)) };
     this.#known = true;
     // Whoever reads all tells what can't be read.
     if (plan.reading) return plan;
@@ -777,11 +778,13 @@ class Spread implements NativeJob {
       for (const event of batch) await this.#ledger.tell(event);
     }
     const report = await running;
-    const { notes } = this.#ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: false });
+    this.#ledger.took(report.slowest);
+    const { notes, slowest } = this.#ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: false });
     const { verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes } = this.#sums;
     return {
       ...report,
       notes: [...notes, ...report.notes],
+      slowest,
       // What parts have read is no run of before.
       ...{ resumedFiles: 0, resumedBytes: 0, workers: this.#workers },
       verifiedFiles: report.verifiedFiles + verifiedFiles,
@@ -936,6 +939,7 @@ class Spread implements NativeJob {
     this.#moved += state.movedBytes;
     ledger.doneBytes += bytes;
     for (const key of SUMS) this.#sums[key] += state[key];
+    ledger.took((state.slowest ?? []).map((slow) => restore(slow)));
     this.#tell(
       failures.map((failure) => restore(failure)),
       failureKinds,

@@ -44,7 +44,16 @@ import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { display, toBytes } from '../../names.js';
-import type { EntryKind, NativeFailure, NativeNote, NativeStopping, Outcome } from '../../native/events.js';
+import type {
+  EntryKind,
+  NativeFailure,
+  NativeNote,
+  NativeShare,
+  NativeSizeClass,
+  NativeSlow,
+  NativeStopping,
+  Outcome,
+} from '../../native/events.js';
 import type { Resources } from '../../native/options.js';
 import type { Standing, Step } from './protocol.js';
 import type { Gathered, Range } from './range.js';
@@ -106,6 +115,9 @@ export interface Plan {
   /** What could not be read when the plan was made. */
   failures: Stored<NativeFailure>[];
   failureKinds: Record<string, number>;
+  /** How large files are, and where most of them are. */
+  sizes: NativeSizeClass[];
+  heaviest: Stored<NativeShare>[];
   /** Part 1 is the first. */
   parts: PlannedPart[];
 }
@@ -143,6 +155,8 @@ export interface PartState {
   failures: Stored<NativeFailure>[];
   failureKinds: Record<string, number>;
   notes: Stored<NativeNote>[];
+  /** What took longest. Absent: nothing took long. */
+  slowest?: Stored<NativeSlow>[];
 }
 
 /** How a worker is. */

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { fromBytes, toBytes } from '../../names.js';
-import type { EntryKind, NativeFailure, NativePart } from '../../native/events.js';
+import type { EntryKind, NativeFailure, NativePart, NativeShare, NativeSizeClass } from '../../native/events.js';
 import type { NativePartitionOptions } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
 import { type PlannedPart, type RunDirectory, type Stored, store } from './directory.js';
@@ -49,6 +49,9 @@ export interface Planned {
   directories: string;
   failures: Stored<NativeFailure>[];
   failureKinds: Record<string, number>;
+  /** How large files are, and where most of them are. */
+  sizes: NativeSizeClass[];
+  heaviest: Stored<NativeShare>[];
   interrupted: boolean;
 }
 
@@ -153,7 +156,7 @@ export async function plan(
       if (event.type === 'error' || event.type === 'part') await told(event);
     }
   }
-  const { failureKinds, interrupted } = await running;
+  const { failureKinds, interrupted, sizes, heaviest } = await running;
   const parts: PlannedPart[] = [];
   const directories = new List(directory.directories);
   for (const name of named) {
@@ -190,7 +193,8 @@ export async function plan(
   const digest = await directories.end();
   for (const name of ['plan', 'plan.names'])
     await rm(toBytes(join(directory.path, name)), { recursive: true, force: true });
-  return { parts, found, directories: digest, failures, failureKinds, interrupted };
+  const seen = { sizes, heaviest: heaviest.map((share) => store(share)) };
+  return { parts, found, directories: digest, failures, failureKinds, ...seen, interrupted };
 }
 
 /** A big file: parts of its ranges, and one of itself, from a number on. */

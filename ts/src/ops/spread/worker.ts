@@ -10,11 +10,21 @@ import { hostname } from 'node:os';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { movedOf, type Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
-import type { Outcome } from '../../native/events.js';
+import type { NativeSlow, Outcome } from '../../native/events.js';
 import type { NativeJob } from '../../native.js';
 import { Job, type Prepared } from '../job.js';
 import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
-import { type Beat, digestOf, nameIn, type PartState, type Plan, RunDirectory, store, tagOf } from './directory.js';
+import {
+  type Beat,
+  digestOf,
+  nameIn,
+  type PartState,
+  type Plan,
+  RunDirectory,
+  type Stored,
+  store,
+  tagOf,
+} from './directory.js';
 import { attempt, choose, type Ending, isReady, nextAttempt, restAfter, Watch } from './protocol.js';
 import { copyRange, discard, type Gathered, type Range, type RangeEnd } from './range.js';
 import { type Reading, readPart } from './reading.js';
@@ -256,7 +266,7 @@ export class Worker {
         verifiedFromCache,
         hashedBytes,
       },
-      ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
+      ...{ complete: true, failures: [], failureKinds: {}, notes: [], slowest: slowestOf(report) },
     };
   }
 
@@ -296,6 +306,7 @@ export class Worker {
     const { source, destination } = this.#plan;
     const look = await this.#run(part, number, () => prepareCopy({ ...options, dryRun: true }));
     if (look.interrupted) return undefined;
+    const name = await nameIn(this.#directory.list(part));
     const begun = performance.now();
     let end: RangeEnd | undefined = { made: 0, written: 0, gathered: undefined };
     let pace = this.#directory.pace();
@@ -305,7 +316,7 @@ export class Worker {
     try {
       if (look.outcomes.copied > 0)
         end = await copyRange({
-          ...{ source, destination, range, tag: tagOf(this.#plan), name: await nameIn(this.#directory.list(part)) },
+          ...{ source, destination, range, tag: tagOf(this.#plan), name },
           ...{ sparse: options.sparse ?? 'auto', lanes: pace.jobs },
           pace: (bytes) => this.#mayGo(bytes, pace.limits?.bytes ?? 0),
           mine: () => !this.#isTaken(part, number),
@@ -328,10 +339,12 @@ export class Worker {
       clearInterval(renew);
     }
     if (end === undefined) return undefined;
+    const elapsed = (performance.now() - begun) / 1000;
+    const path = Buffer.concat([toBytes(`${source}/`), name]);
     return {
       ...{ part, attempt: number, worker: this.options.name, host: hostname() },
       ...{
-        elapsed: (performance.now() - begun) / 1000,
+        elapsed,
         found: 0,
         outcomes: {},
         made: end.made,
@@ -341,6 +354,7 @@ export class Worker {
       ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0, hashedBytes: 0 },
       ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
       ...(end.gathered && { gathered: end.gathered }),
+      ...(end.written > 0 && { slowest: [store({ path, bytes: range.size, seconds: elapsed })] }),
     };
   }
 
@@ -382,6 +396,7 @@ export class Worker {
       failures: failures.slice(0, MOST_FAILURES).map((failure) => store({ ...failure, path: toBytes(failure.path) })),
       failureKinds,
       notes: notes.slice(0, MOST_FAILURES).map((note) => store({ ...note, path: toBytes(note.path) })),
+      slowest: slowestOf(report),
     };
   }
 
@@ -443,4 +458,9 @@ export function boot(): string {
   } catch {
     return '';
   }
+}
+
+/** What took longest, as a state has it. */
+function slowestOf({ slowest }: Report): Stored<NativeSlow>[] {
+  return slowest.map((slow) => store({ ...slow, path: toBytes(slow.path) }));
 }

@@ -3,12 +3,23 @@
  *
  * Comes in: settled lists, failures and notes, as they come; goes out: events for whoever reads them, and the report.
  */
-import type { EntryKind, NativeEvent, NativeFailure, NativeNote, NativeReport, Outcome } from '../../native/events.js';
+import type {
+  EntryKind,
+  NativeEvent,
+  NativeFailure,
+  NativeNote,
+  NativeReport,
+  NativeSlow,
+  Outcome,
+} from '../../native/events.js';
 import { EventQueue } from '../queue.js';
 import type { Count } from './tally.js';
 
 /** Failures that a report has; all are counted. */
 const MOST_FAILURES = 1000;
+/** Entries that took long of which a report tells, and those that are kept for it: what is told of one comes piece by piece. */
+const SLOW = 20;
+const MOST_SLOW = 1000;
 
 /** Counts have their names in order, as those of the engine; the compiler misses none. */
 const KINDS: Readonly<Record<EntryKind, number>> = {
@@ -35,6 +46,9 @@ export class Ledger {
   /** Bytes of the files that are settled. */
   doneBytes = 0;
   errors = 0;
+  /** What a planner has seen: how large files are, and where most of them are. */
+  seen: Pick<NativeReport, 'sizes' | 'heaviest'> = { sizes: [], heaviest: [] };
+  #slow = new Map<string, NativeSlow>();
 
   readonly events = new EventQueue();
 
@@ -109,6 +123,21 @@ export class Ledger {
     void this.tell({ ...note });
   }
 
+  /** Entries that took their time. One that several had in their hands, as ranges or one after another, is told of once. */
+  took(slow: readonly NativeSlow[]): void {
+    for (const { path, bytes, seconds } of slow) {
+      const key = path.toString('latin1');
+      const before = this.#slow.get(key) ?? { bytes: 0, seconds: 0 };
+      this.#slow.set(key, { path, bytes: Math.max(bytes, before.bytes), seconds: seconds + before.seconds });
+    }
+    if (this.#slow.size > MOST_SLOW) this.#slow = new Map(this.#slowest().slice(0, MOST_SLOW / 2));
+  }
+
+  /** The slowest first. */
+  #slowest(): [string, NativeSlow][] {
+    return [...this.#slow].sort(([, one], [, other]) => other.seconds - one.seconds);
+  }
+
   #count(outcome: Outcome, kind: EntryKind, many: number): void {
     this.outcomes[outcome] += many;
     if (kind === 'file') this.files[outcome] += many;
@@ -129,9 +158,10 @@ export class Ledger {
       directories: this.#directories,
       skipped: inOrder(this.#skipped),
       foundBytes: this.foundBytes,
-      sizes: [],
-      heaviest: [],
-      slowest: [],
+      ...this.seen,
+      slowest: this.#slowest()
+        .slice(0, SLOW)
+        .map(([, slow]) => slow),
       allocatedBytes: 0,
       copiedBytes: dryRun ? 0 : this.copiedBytes,
       resumedFiles: 0,
