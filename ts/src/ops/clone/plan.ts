@@ -22,7 +22,7 @@ import { attached, closed, type MountedRoot, mountedAt, type Place } from '../di
 import * as devices from '../disk/device.js';
 import { KINDS, usedOfBtrfs } from '../disk/filesystem.js';
 import { has, must } from '../disk/program.js';
-import { SNAPSHOT } from '../disk/snapshot.js';
+import { SNAPSHOT, snapshotOfVolume, type VolumeSnapshot, volumeInUse } from '../disk/snapshot.js';
 import { layOut, limit, resized, soundTable, tail, throwaway } from '../disk/table.js';
 
 const MIB = 2 ** 20;
@@ -129,6 +129,8 @@ export interface Plan {
   id: string;
   /** Identity of the disk until the proof is done: that of this very plan, by which the next run knows what was begun. */
   meanwhile: string;
+  /** What is to be told of it. */
+  notes: readonly string[];
   /** Unmounts and closes everything. */
   close: () => Promise<void>;
 }
@@ -137,12 +139,14 @@ export interface Plan {
 export async function planClone(options: CloneOptions): Promise<Plan> {
   const open: FileHandle[] = [];
   const roots: MountedRoot[] = [];
+  const snapshots: VolumeSnapshot[] = [];
   const close = async () => {
     for (const { descriptor } of roots.splice(0)) await closed(descriptor);
     for (const file of open.splice(0)) await file.close();
+    for (const snapshot of snapshots.splice(0)) await snapshot.remove();
   };
   try {
-    return { ...(await build(options, open, roots)), options, close };
+    return { ...(await build(options, open, roots, snapshots)), options, close };
   } catch (error) {
     await close();
     throw error;
@@ -153,16 +157,37 @@ async function build(
   options: CloneOptions,
   open: FileHandle[],
   roots: MountedRoot[],
+  snapshots: VolumeSnapshot[],
 ): Promise<Omit<Plan, 'options' | 'close'>> {
   const blockdev = loadBlockdev();
   const { source: path, destination: into, mirror } = options;
-  const { file: source, stats } = await opened(path, 'source', constants.O_RDONLY);
+  const itself = await stat(toBytes(path)).catch(() => undefined);
+  // Whether others have it is asked before we do.
+  const volume = itself && (await volumeInUse(path, itself));
+  let { file: source, stats } = await opened(path, 'source', constants.O_RDONLY);
   open.push(source);
   const there = await stat(toBytes(into)).catch(devices.unlessAbsent);
   if (there) await distinct(options, stats, there);
   const destination = await lookAt(blockdev, options, there, open);
+  const notes: string[] = [];
+  let from = path;
+  if (volume && options.dryRun) notes.push(`${display(path)} is in use: a snapshot of it would be cloned`);
+  if (volume && !options.dryRun) {
+    const snapshot = await snapshotOfVolume(volume).catch((error: Error) => error);
+    if (snapshot instanceof Error) {
+      notes.push(
+        `${display(path)} is in use, and cloned as it is now and then, without a snapshot: ${snapshot.message}`,
+      );
+    } else {
+      snapshots.push(snapshot);
+      from = snapshot.path;
+      notes.push(`${display(path)} is in use: what is cloned is a snapshot of it`);
+      ({ file: source, stats } = await opened(from, 'source', constants.O_RDONLY));
+      open.push(source);
+    }
+  }
   const bytes = await devices.sizeOf(stats);
-  const table = await soundTable(blockdev, path, source, bytes, await devices.sectorOf(stats)).catch((error: Error) => {
+  const table = await soundTable(blockdev, from, source, bytes, await devices.sectorOf(stats)).catch((error: Error) => {
     throw new CloneRefused('table', error.message);
   });
   if (table === undefined || table.partitions.length === 0) {
@@ -184,7 +209,7 @@ async function build(
     typeof value === 'bigint' ? String(value) : value,
   );
   const id = newIdentity ? freshId(table) : table.id;
-  return { blockdev, source, table, parts, destination, size, id, meanwhile: throwaway('disk', words) };
+  return { blockdev, source, table, parts, destination, size, id, meanwhile: throwaway('disk', words), notes };
 }
 
 const freshId = ({ label }: Pick<PartitionTable, 'label'>) =>

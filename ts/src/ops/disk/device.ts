@@ -62,6 +62,12 @@ export async function isPartition(stats: Stats): Promise<boolean> {
   return stats.isBlockDevice() && (await attribute(`/sys/dev/block/${numberOf(stats.rdev)}/partition`)) !== undefined;
 }
 
+/** Whether a device is a logical volume (LVM). */
+export async function isLogicalVolume(stats: Stats): Promise<boolean> {
+  if (!stats.isBlockDevice()) return false;
+  return (await attribute(`/sys/dev/block/${numberOf(stats.rdev)}/dm/uuid`))?.startsWith('LVM-') === true;
+}
+
 /** The media that a file or device stands for. */
 export async function mediaOf(stats: Stats): Promise<string[]> {
   return stats.isBlockDevice() ? mediaOfDevice(numberOf(stats.rdev)) : [`file ${stats.dev}:${stats.ino}`];

@@ -315,6 +315,57 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
     });
   });
 
+  it('of a logical volume that somebody uses is one of its snapshot', () => {
+    const cwd = own();
+    const path = join(cwd, 'volume');
+    disk(path, '24M', 'label: dos\nsize=16MiB\n', [(device) => must('mkfs.ext4', '-q', device)]);
+    mounted(path, places(path)[0] as Place, 'rw', (root) => writeFileSync(join(root, 'f'), 'as it was'));
+    const device = loop(path);
+    // What LVM and the kernel would say, in a mount namespace of its own: kernels without device mapper have no volumes. The
+    // volume is overwritten when its snapshot is there.
+    const lvm = `#!/bin/sh
+      echo "\${0##*/} $*" >> '${cwd}/calls'
+      case "\${0##*/} $*" in
+        *lv_device_open*) echo '  group|volume|open|' ;;
+        *origin=volume*) echo '  bulkhaul-snapshot-dead'; echo '  theirs' ;;
+        *lv_path*) cat '${cwd}/path' ;;
+        lvcreate*)
+          cp '${path}' '${cwd}/still'
+          losetup --find --show '${cwd}/still' > '${cwd}/path'
+          name=$(basename "$(cat '${cwd}/path')")
+          ln -s /sys/block/$name /sys/dev/block/$(cat /sys/block/$name/dev)
+          dd if=/dev/urandom of='${path}' bs=1M seek=1 count=16 conv=notrunc status=none ;;
+        lvremove*dead) ;;
+        lvremove*) losetup -d "$(cat '${cwd}/path')" ;;
+      esac`;
+    writeFileSync(join(cwd, 'lvm'), lvm, { mode: 0o755 });
+    mkdirSync(join(cwd, 'sbin'));
+    const inside = `
+      set -e
+      cd "$1"; loop=\${2##*/}; number=$(cat /sys/block/$loop/dev)
+      mount -t tmpfs none /sys/dev/block
+      for each in /sys/block/*; do ln -s $each /sys/dev/block/$(cat $each/dev); done
+      rm /sys/dev/block/$number
+      mkdir -p /sys/dev/block/$number/dm
+      ln -s /sys/block/$loop/* /sys/dev/block/$number/
+      echo LVM-id > /sys/dev/block/$number/dm/uuid
+      mount --bind /usr/sbin sbin
+      mount -t tmpfs none /usr/sbin
+      ln -s "$1"/sbin/* /usr/sbin
+      for each in lvs lvcreate lvremove; do rm -f /usr/sbin/$each; cp lvm /usr/sbin/$each; done
+      exec "$3" "$4" hpcp -dd "$2" -di x.img`;
+    const args = ['--mount', 'sh', '-c', inside, 'sh', cwd, device, process.execPath, executable];
+    expect(must('unshare', ...args)).toContain(`${device} is in use: what is cloned is a snapshot of it`);
+    expect(differences(join(cwd, 'still'), join(cwd, 'x.img'), 0)).toBe('');
+    const [asked, swept, left, made, found, removed] = readFileSync(join(cwd, 'calls'), 'utf8').split('\n');
+    expect(asked).toMatch(/^lvs .* \/dev\/loop\d+$/);
+    expect(swept).toMatch(/^lvs .* --select origin=volume group$/);
+    expect(left).toMatch(/^lvremove .* group\/bulkhaul-snapshot-dead$/);
+    const [, name] = /^lvcreate .* --extents 20%ORIGIN --name (\S+) group\/volume$/.exec(made ?? '') ?? [];
+    expect(found).toMatch(/^lvs .* lv_path group\//);
+    expect(removed).toBe(`lvremove --yes --quiet group/${name}`);
+  });
+
   it('of a btrfs with subvolumes has what it uses, and nothing of what it does not', async () => {
     const cwd = own();
     const path = join(cwd, 'sub');
