@@ -365,24 +365,32 @@ export interface NewPatch extends Rows, Pick<PatchHead, 'names' | 'hash' | 'hash
   disk?: DiskParts;
 }
 
-/** Puts the list of changes into a patch that is made in `directory`; answers the patch that it will be. */
-export async function putChanges(directory: string, changes: string, made: NewPatch): Promise<Patch> {
-  const own = `${directory}/${OWN}`;
-  await mkdir(own, { mode: 0o755 });
-  await copyFile(toBytes(changes), `${own}/${SECTION[2]}`);
+/** Puts the list of changes into the volumes of a patch that is made; answers the patch that it will be. */
+export async function putChanges(payloads: readonly string[], changes: string, made: NewPatch): Promise<Patch> {
+  for (const directory of payloads) {
+    await mkdir(`${directory}/${OWN}`, { mode: 0o755 });
+    await copyFile(toBytes(changes), `${directory}/${OWN}/${SECTION[2]}`);
+  }
   return {
     id: randomBytes(16).toString('hex'),
-    volume: [1, 1],
+    volume: [1, payloads.length],
     hash: made.hash,
     names: made.names,
-    payloads: [directory],
-    changes: `${own}/${SECTION[2]}`,
+    payloads,
+    changes: `${payloads[0]}/${OWN}/${SECTION[2]}`,
     ...(made.hashSize !== undefined && { hashSize: made.hashSize }),
   };
 }
 
-/** Puts the manifest into it, by which it is a patch. */
-export async function putManifest(directory: string, patch: Patch, made: NewPatch, version: string): Promise<void> {
+/** Puts the manifest into each volume, by which it is one of a patch. */
+export async function putManifests(patch: Patch, made: NewPatch, version: string): Promise<void> {
+  for (const [index, directory] of patch.payloads.entries()) {
+    const text = manifestOf({ ...patch, volume: [index + 1, patch.payloads.length] }, made, version);
+    await writeFile(`${directory}/${OWN}/manifest`, text, { mode: 0o644, flag: 'wx' });
+  }
+}
+
+function manifestOf(patch: PatchHead, made: NewPatch, version: string): string {
   const { disk } = made;
   const raws = disk?.raws ?? [];
   const parts: (readonly [string, ...(string | number)[]])[] = disk
@@ -397,7 +405,7 @@ export async function putManifest(directory: string, patch: Patch, made: NewPatc
     ['format', 'hpcp-diff'],
     ['format_version', disk ? 2 : 1],
     ['patch_id', patch.id],
-    ['volume', '1/1'],
+    ['volume', patch.volume.join('/')],
     ['created', new Date().toISOString().replace(/\.\d+Z$/, 'Z')],
     ['hpcp_version', '9.79'],
     ['bulkhaul_version', version],
@@ -414,8 +422,7 @@ export async function putManifest(directory: string, patch: Patch, made: NewPatc
     ['payload_bytes', made.payloadBytes],
     ...parts,
   ];
-  const lines = fields.map((field) => `${field.join('\t')}\n`).join('');
-  await writeFile(`${directory}/${OWN}/manifest`, lines, { mode: 0o644, flag: 'wx' });
+  return fields.map((field) => `${field.join('\t')}\n`).join('');
 }
 
 /** A name on a line of its own. */

@@ -160,16 +160,24 @@ function roomOf(size: number, type: ImageFileSystem, entries: number, directorie
   return Math.floor(Math.min(0.9 * size - 16 * MIB, size - own) - directories * BLOCK);
 }
 
-/** How many volumes of `size` bytes a copy takes, and what goes where. Throws `NO_SPACE` where there are no such volumes. */
-export async function planVolumes(copy: MappedCopyOptions, size: number, type: ImageFileSystem): Promise<VolumePlan> {
+/**
+ * How many volumes of `size` bytes a copy takes, and what goes where. `own`: bytes and entries that come into each beside it.
+ * Throws `NO_SPACE` where there are no such volumes.
+ */
+export async function planVolumes(
+  copy: MappedCopyOptions,
+  size: number,
+  type: ImageFileSystem,
+  own = { bytes: 0, entries: 0 },
+): Promise<VolumePlan> {
   const load = await loadOf(copy, Math.max(BLOCK, Math.floor(roomOf(size, type, 0, 0) / SMALL)));
   const { large, files, directories, others } = load;
   const tooSmall = (why: string): never => {
     throw new BulkhaulError('NO_SPACE', `volumes of ${size} bytes are too small: ${why}`);
   };
   for (let count = 1; count <= MOST_VOLUMES; count += 1) {
-    const entries = directories + others + Math.min(files, Math.ceil((2 * files) / count));
-    const room = roomOf(size, type, entries, directories);
+    const entries = directories + others + Math.min(files, Math.ceil((2 * files) / count)) + own.entries;
+    const room = roomOf(size, type, entries, directories) - rounded(own.bytes);
     const [largest] = large;
     if (room <= 0) tooSmall(`${entries} entries have no room in one`);
     if (largest && largest.room > room)
@@ -199,10 +207,17 @@ export interface NewSet {
   publish(): Promise<void>;
 }
 
-/** Makes the images of a plan, or goes on with those that an earlier run has left. Throws `USAGE` where a name is taken. */
-export async function makeSet(path: string, { count, size, type, entries }: VolumePlan): Promise<NewSet> {
+/**
+ * Makes the images of a plan, or goes on with those that an earlier run has left; `anew`: these go. Throws `USAGE` where a
+ * name is taken.
+ */
+export async function makeSet(
+  path: string,
+  { count, size, type, entries }: VolumePlan,
+  { anew = false } = {},
+): Promise<NewSet> {
   const paths = Array.from({ length: count }, (_, index) => volumePath(path, index));
-  const set = (await begun(path, count)) ?? randomBytes(2).toString('hex');
+  const set = (anew ? undefined : await begun(path, count)) ?? randomBytes(2).toString('hex');
   const made: NewImage[] = [];
   try {
     const there = [];
@@ -217,7 +232,7 @@ export async function makeSet(path: string, { count, size, type, entries }: Volu
     }
     for (const [index, each] of paths.entries()) {
       const label = labelOf({ set, number: index + 1, count });
-      if (there[index] === undefined) made.push(await makeImage(each, size, type, entries, { label }));
+      if (there[index] === undefined) made.push(await makeImage(each, size, type, entries, { label, anew }));
       else {
         const image = await Image.open(each, true);
         made.push({ image, resumed: true, publish: () => image.close() });

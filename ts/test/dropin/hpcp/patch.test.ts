@@ -275,6 +275,34 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
     expect(statSync(join(cwd, 'target/a')).mtimeMs).toBe(1e12);
   });
 
+  it('of a size that does not hold it is made in several volumes, which hpcp 9.79 applies too', async () => {
+    const cwd = own();
+    trees(cwd);
+    for (const name of ['x', 'd/y', 'd/z']) writeFileSync(join(cwd, 'new', name), Buffer.alloc(20 << 20, name));
+    for (const target of ['target', 'other']) twin(cwd, 'base', target);
+    const small = await hpcp(cwd, 'new', '-diff', 'p.img', '-d', 'base', '-dis', '50M', '--image-fs', 'xfs');
+    expect(small.code, small.stderr).toBe(223);
+    // What a dead run has left goes.
+    writeFileSync(join(cwd, 'p_1.img.partial'), 'half');
+    const made = await hpcp(cwd, 'new', '-diff', 'p.img', '-d', 'base', '-dis', '56M');
+    expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining('p.img to p_2.img are made') });
+    const volumes = ['p.img', 'p_1.img', 'p_2.img'];
+    expect(readdirSync(cwd).filter((name) => name.startsWith('p'))).toEqual(volumes);
+    expect((await hpcp(cwd, '-siff', 'p.img', '-d', 'target')).code).toBe(244);
+    expect(await hpcp(cwd, '-siff', 'p*.img', '-d', 'target')).toMatchObject({ code: 0 });
+    expect(differences(join(cwd, 'new'), join(cwd, 'target'))).toBe('');
+    if (existsSync(ORIGINAL)) {
+      expect(original(cwd, '-siff', ...volumes, '-d', 'other')).toBe(0);
+      expect(differences(join(cwd, 'new'), join(cwd, 'other'), false)).toBe('');
+    }
+    // A name of one of them that is taken is refused, and what has it stays.
+    rmSync(join(cwd, 'p.img'));
+    const kept = readFileSync(join(cwd, 'p_1.img'));
+    expect((await hpcp(cwd, 'new', '-diff', 'p.img', '-d', 'base', '-dis', '56M')).code).toBe(242);
+    expect(readFileSync(join(cwd, 'p_1.img')).equals(kept)).toBe(true);
+    expect(readdirSync(cwd).filter((name) => name.startsWith('p'))).toEqual(['p_1.img', 'p_2.img']);
+  });
+
   it('that is none, is of another format, or lies about itself is refused', async () => {
     const cwd = own();
     mkdirSync(join(cwd, 'target'));
@@ -342,7 +370,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
       ['new/same', '-diff', 'patch.img', '-d', 'base'],
       ['new', '-diff', 'patch.img'],
       ['new', '-diff', 'patch.img', '-d', 'absent'],
-      [...make, '-dis', '1G'],
+      [...apply, '-dis', '1G'],
     ];
     for (const args of refused) {
       const { code, stderr } = await hpcp(cwd, ...args);

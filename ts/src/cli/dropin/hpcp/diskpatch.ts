@@ -42,7 +42,7 @@ import {
   type Patch,
   PatchError,
   patchOfSection,
-  putManifest,
+  putManifests,
   type RawArea,
   type Rows,
   rawFileOf,
@@ -360,7 +360,7 @@ async function build(path: string, parts: Parts, values: HpcpValues, out: HpcpCo
         await file.close();
       }
     }
-    await putManifest(directory, whole, { ...base, ...rows, layout: 'disk', payloadBytes, disk }, version());
+    await putManifests(whole, { ...base, ...rows, layout: 'disk', payloadBytes, disk }, version());
     await publish().catch((error: unknown) => throwAs('patch making', error));
     finished = true;
     out.note(`${path} is made: ${bytes(size)}, ${type}`);

@@ -286,13 +286,14 @@ async function fresh(
   return { images: [image], resumed, publish };
 }
 
-/** How many images of one size it takes. */
-async function volumesOf(
+/** How many images of one size it takes; `own`: what comes into each beside the copy. */
+export async function volumesOf(
   copy: MappedCopyOptions,
   size: number,
   asked: ImageFileSystem | undefined,
+  own?: { bytes: number; entries: number },
 ): Promise<VolumePlan> {
-  return planVolumes(copy, size, asked ?? (await imageFileSystemOf(size))).catch((error: unknown) => {
+  return planVolumes(copy, size, asked ?? (await imageFileSystemOf(size)), own).catch((error: unknown) => {
     if (!(error instanceof BulkhaulError) || error.code !== 'NO_SPACE') throw error;
     throw new Refused([problem('image size', `Destination image is too small: ${error.message}; nothing was done`)]);
   });
@@ -321,7 +322,7 @@ async function freshSet(
 }
 
 /** The size that was asked for. */
-function sizeOf({ dest_image_size }: HpcpValues): number | undefined {
+export function sizeOf({ dest_image_size }: HpcpValues): number | undefined {
   const size = quantity(dest_image_size, '-dis') ?? 0;
   if (size === 0) return undefined;
   if (size < LEAST) {

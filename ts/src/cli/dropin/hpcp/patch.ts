@@ -19,11 +19,12 @@ import {
   type Patch,
   PatchError,
   putChanges,
-  putManifest,
+  putManifests,
   readPatch,
   readRows,
   type TreePatch,
 } from '../../../ops/patch.js';
+import { makeSet, volumePath } from '../../../ops/volumes.js';
 import { failureText } from '../../../report/summary.js';
 import { bytes, count } from '../../../report/units.js';
 import { askConsent } from '../../consent.js';
@@ -45,7 +46,7 @@ import {
 } from './codes.js';
 import { filterOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
-import { absolute, closeAll, opened, refusedBy, rootOf, rulesFor } from './images.js';
+import { absolute, closeAll, opened, refusedBy, rootOf, rulesFor, sizeOf, volumesOf } from './images.js';
 import { resources, settingsOf } from './settings.js';
 import { expandHome, isDirectory, look, neededSpill, type Source } from './sources.js';
 import { RULE } from './summary.js';
@@ -60,7 +61,8 @@ export function goesWith({ values, given }: HpcpCall): boolean {
   const makes = values.get_diff_image !== undefined;
   const flag = makes ? '-diff' : '-siff';
   if (makes && values.load_diff_image !== undefined) throw refusal('-diff makes a patch and -siff applies one');
-  for (const name of given.filter((name) => (OTHERS as readonly string[]).includes(name))) {
+  const single = makes && !values.disk_dump ? [] : ['dest_image_size'];
+  for (const name of given.filter((name) => [...OTHERS, ...single].includes(name))) {
     throw refusal(`${flag} can not be combined with --${name}`);
   }
   return makes;
@@ -80,7 +82,6 @@ const OTHERS = [
   'source_file_list',
   'files_from',
   'files_from0',
-  'dest_image_size',
 ] as const satisfies readonly (keyof HpcpValues)[];
 
 export function refusal(what: string, which: Case = 'refused'): Refused {
@@ -356,7 +357,7 @@ async function make({ values, positionals }: HpcpCall, out: HpcpConsole, directo
     const rows = await readRows(lists.changes, lists.names);
     const made = { names: [nameOf(left), nameOf(right)] as const, hash: 'xxh64' as const, ...rows };
     const from = { ...left, directory: sides.from };
-    await build(path, { ...made, layout: sides.layout, payloadBytes: 0 }, lists, from, values, out);
+    await build(path, { ...made, layout: sides.layout, payloadBytes: 0 }, lists, from, values, out, right.directory);
     out.print(`Patch image written to ${display(path)}`);
   } finally {
     drop(lists);
@@ -448,7 +449,10 @@ export async function compared(
   return report;
 }
 
-/** Makes the image: what the names are of, the list, and the proof that both agree; then it has its name. */
+/**
+ * Makes the image, or several of the size that is asked for: what the names are of, the list, and the proof that both agree;
+ * then it has its name. `base`: what the patch is for.
+ */
 async function build(
   path: string,
   made: NewPatch,
@@ -456,11 +460,12 @@ async function build(
   from: Tree,
   values: HpcpValues,
   out: HpcpConsole,
+  base?: string,
 ): Promise<void> {
   const temporary = neededSpill(out);
-  const copy = (to: string): MappedCopyOptions => ({
+  const copy = (...into: string[]): MappedCopyOptions => ({
     sources: [{ path: from.directory, contents: true, follow: true }],
-    destinations: [{ path: to, follow: true }],
+    destinations: into.map((to) => ({ path: to, follow: true })),
     filesFrom: { path: names, nul: true, contents: false },
     allowNested: true,
     sync: 'all',
@@ -473,28 +478,48 @@ async function build(
   const list = statSync(toBytes(changes)).size;
   const entries = Object.values(found).reduce((sum, many) => sum + many, 0) + 3;
   const content = { bytes: allocatedBytes + list, entries, directories: found.directory + 1 };
-  const type = choice(values, 'image_fs') ?? (await imageFileSystem(content));
-  const size = imageSize(content, type);
-  const { image, publish } = await makeImage(path, size, type, entries, { anew: true }).catch((error: unknown) =>
-    throwAs('patch making', error),
-  );
+  const asked = choice(values, 'image_fs');
+  const type = asked ?? (await imageFileSystem(content));
+  const need = imageSize(content, type);
+  const size = sizeOf(values) ?? need;
+  const plan = size < need ? await volumesOf(copy(`${path}/`), size, asked, { bytes: list, entries: 3 }) : undefined;
+  const { images, publish } = await (plan
+    ? makeSet(path, plan, { anew: true })
+    : makeImage(path, size, type, entries, { anew: true }).then(({ image, ...rest }) => ({ images: [image], ...rest }))
+  ).catch((error: unknown) => throwAs('patch making', error));
   let finished = false;
   try {
-    const { directory } = image.largest;
-    const report = await copyMapped(copy(directory));
+    const directories = images.map(({ largest }) => largest.directory);
+    const report = await copyMapped({ ...copy(...directories), ...(plan && { placement: plan.placement }) });
     if (!report.complete) throw failed(report.failures[0]?.message ?? 'not all of it could be copied');
-    const patch = await putChanges(directory, changes, made);
-    await proved(patch, directory, made, temporary, failed);
-    await putManifest(directory, patch, { ...made, payloadBytes: foundBytes }, version());
+    const patch = await putChanges(directories, changes, made);
+    const [directory = '', ...more] = directories;
+    if (more.length === 0) await proved(patch, directory, made, temporary, failed);
+    else if (base !== undefined) await fits(patch, base, temporary, failed);
+    await putManifests(patch, { ...made, payloadBytes: foundBytes }, version());
     await publish().catch((error: unknown) => refusedBy('destination image', error));
     finished = true;
-    out.note(`${path} is made: ${bytes(size)}, ${type}`);
+    const names = more.length === 0 ? `${path} is` : `${path} to ${volumePath(path, more.length)} are`;
+    out.note(`${names} made: ${bytes(size)}, ${plan?.type ?? type}`);
   } finally {
     if (!finished) {
-      await image.close().catch(() => undefined);
-      rmSync(toBytes(`${path}.partial`), { force: true });
+      for (const image of images) {
+        await image.close().catch(() => undefined);
+        rmSync(toBytes(image.path), { force: true });
+      }
     }
   }
+}
+
+/** The patch could be applied to what it is for: that is as the list says, and so is what the volumes have. */
+async function fits(
+  patch: TreePatch,
+  base: string,
+  spillDirectory: string,
+  failed: (why: string) => Refused,
+): Promise<void> {
+  const { complete, failures } = await applyPatch({ patch, target: base, dryRun: true, spillDirectory });
+  if (!complete) throw failed(`it changed meanwhile: ${failures[0]?.message ?? 'some of it is not what it was'}`);
 }
 
 /** What was copied is what the list says: the patch has nothing left to do where its own files are. */
