@@ -8,6 +8,8 @@ export default defineConfig({
     server: { deps: { inline: ['clipanion'] } },
     // Tests start the built command, which takes its time on a small shared machine.
     testTimeout: 30_000,
+    // Disks that a whole file of tests is about take their time on a busy machine.
+    hookTimeout: 120_000,
     maxWorkers: 2,
   },
 });

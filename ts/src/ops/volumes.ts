@@ -6,9 +6,10 @@
  * their names when all is in them, the first one last: where it is, all are. What belongs together says so in its label.
  */
 import { randomBytes } from 'node:crypto';
-import { lstat, stat, statfs } from 'node:fs/promises';
+import { lstat, open, stat, statfs } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { display, toBytes } from '../names.js';
+import { loadBlockdev } from '../native/blockdev.js';
 import type { NativePlacement } from '../native/options.js';
 import { copyMapped } from './copy.js';
 import { unlessAbsent } from './disk/device.js';
@@ -225,9 +226,7 @@ export async function makeSet(
     for (const [index, each] of paths.entries()) {
       if (there[index] === undefined) continue;
       // One of this very set may have got its name before the run died that made it.
-      const left = await Image.open(each, true).catch(() => undefined);
-      const same = left !== undefined && left.roots[0]?.label === labelOf({ set, number: index + 1, count });
-      await left?.close();
+      const same = (await labelAt(each)) === labelOf({ set, number: index + 1, count });
       if (!same || index === 0) refuse(each, 'there is something of this name');
     }
     for (const [index, each] of paths.entries()) {
@@ -249,6 +248,23 @@ export async function makeSet(
       for (const { publish } of [...made].reverse()) await publish();
     },
   };
+}
+
+/** The label in a file or device, which nothing of it is changed for; undefined: there is none. */
+async function labelAt(path: string): Promise<string | undefined> {
+  const file = await open(toBytes(path), 'r').catch(() => undefined);
+  try {
+    return (
+      file &&
+      (
+        await loadBlockdev()
+          .probe(file.fd, 0, 0)
+          .catch(() => undefined)
+      )?.label
+    );
+  } finally {
+    await file?.close();
+  }
 }
 
 /** The set that an earlier run has begun and not finished. */

@@ -292,7 +292,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
     expect(await hpcp(cwd, '-siff', 'p*.img', '-d', 'target')).toMatchObject({ code: 0 });
     expect(differences(join(cwd, 'new'), join(cwd, 'target'))).toBe('');
     if (existsSync(ORIGINAL)) {
-      expect(original(cwd, '-siff', ...volumes, '-d', 'other')).toBe(0);
+      expect(original(cwd, ...volumes.flatMap((each) => ['-siff', each]), '-d', 'other')).toBe(0);
       expect(differences(join(cwd, 'new'), join(cwd, 'other'), false)).toBe('');
     }
     // A name of one of them that is taken is refused, and what has it stays.
