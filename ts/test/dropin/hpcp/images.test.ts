@@ -122,6 +122,20 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('an image', { timeout: 60_000 }, ()
     expect(found).toEqual(['', ...['one/[s]/new', 'one/[s]/stays', 'two/other'].map((name) => join(cwd, name))]);
   });
 
+  it('that lies in what is copied has nothing of itself', async () => {
+    const cwd = ownInMemory();
+    const inside = join(tree(cwd), '[b]');
+    mkdirSync(inside);
+    writeFileSync(join(inside, 'x_1.img'), 'theirs');
+    for (const more of [[], [], ['-rme', '-rf']]) {
+      const ran = await hpcp(cwd, 'src', '-di', 'src/[b]/x.img', ...more);
+      expect(ran.code, ran.stderr).toBe(0);
+    }
+    expect((await hpcp(cwd, '-si', 'src/[b]/x.img', '-d', 'out')).code).toBe(0);
+    expect(readdirSync(join(cwd, 'out', inside))).toEqual(['x_1.img']);
+    expect(statSync(join(cwd, 'out', cwd, 'src/sparse')).size).toBe(1 << 30);
+  });
+
   it('has room for many small files', async () => {
     const cwd = own();
     mkdirSync(join(cwd, 'many'));

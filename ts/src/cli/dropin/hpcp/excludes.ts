@@ -114,7 +114,7 @@ function real(path: string): string {
 }
 
 /** The pattern that only `path` matches. */
-function literal(path: string): string {
+export function literal(path: string): string {
   return path.replace(/[*?[]/g, '[$&]');
 }
 

@@ -40,7 +40,7 @@ import { UsageError } from '../argparse.js';
 import { glob } from '../glob.js';
 import { type HpcpConsole, problem, problemOf, Refused } from './codes.js';
 import { destinationsOf, mapSources } from './destinations.js';
-import { filterOf, patternsOf, readExcludes } from './excludes.js';
+import { filterOf, literal as literalOf, patternsOf, readExcludes } from './excludes.js';
 import { choice, type HpcpCall, type HpcpValues } from './flags.js';
 import type { Placed } from './place.js';
 import { quantity } from './settings.js';
@@ -103,7 +103,7 @@ export async function placeImages(
       await into.close();
       await closeAll(open);
     };
-    return { ...into, options: { ...into.options, ...filter }, shown, close };
+    return { ...into, options: { ...filter, ...into.options }, shown, close };
   } catch (error) {
     await closeAll(open);
     throw error;
@@ -205,6 +205,24 @@ async function destination(
       aliases: aliases(new Map([...names, ...roots.map(({ directory: root, name }) => [root, `${name}:`] as const)])),
     },
   });
+  const isInside = insideOf(from, directory);
+  /** What is written to is no part of what is copied. */
+  const apart = (into: ReturnType<typeof placed>, images: readonly string[]): ReturnType<typeof placed> => {
+    const own = images
+      .map((image) => absolute(resolve(directory, image), 'other'))
+      .filter(isInside)
+      .flatMap((image) => [image, `${image}.partial`]);
+    if (own.length === 0) return into;
+    const { filter = options.filter } = into.options;
+    const rules = filter?.rules ?? [];
+    const exact =
+      filter?.style === 'rsync'
+        ? { style: filter.style, rules: [...own.map((image) => `- ${exactly(image)}`), ...rules] }
+        : { style: 'fnmatch' as const, rules: [...rules, ...own.map(literalOf)] };
+    return { ...into, options: { ...into.options, filter: exact } };
+  };
+  const place = (roots: readonly Pick<Root, 'directory' | 'name'>[], images: readonly string[]) =>
+    apart(placed(roots), images);
   try {
     if (exists) {
       // What is only looked at is not mounted for writing, which would replay its journal.
@@ -215,22 +233,30 @@ async function destination(
       };
       const roots: Root[] = [];
       for (const image of images) roots.push(await rootOf(image, close));
-      const into = placed(roots);
+      const into = place(
+        roots,
+        images.map((image) => image.path),
+      );
       if (images.length === 1 || others.length > 0) return { ...into, close };
       const placement = await placeInto({ ...options, ...into.options }, images);
       return { ...into, options: { ...into.options, placement }, close };
     }
     // Nothing has this name: what is measured goes nowhere.
-    const nowhere = { ...options, ...placed([{ directory: `${path}/`, name: path }]).options };
+    const planned = place([{ directory: `${path}/`, name: path }], [path]);
+    const nowhere = { ...options, ...planned.options };
     const made = await fresh(path, nowhere, values, out);
     const close = async () => drop();
-    if (made === undefined) return { ...placed([{ directory: `${path}/`, name: path }]), close };
+    if (made === undefined) return { ...planned, close };
     const end = async (report: Report) => {
       if (!report.interrupted) return made.publish().catch((error: unknown) => refusedBy('destination image', error));
       await closeAll(made.images);
       out.note(`the image is unfinished: ${path}.partial stays, and the same command goes on with it`);
     };
-    const into = placed(made.images.map((image) => ({ ...image.largest, name: image.path.replace(/\.partial$/, '') })));
+    const images = made.images.map((image) => image.path.replace(/\.partial$/, ''));
+    const into = place(
+      made.images.map((image, index) => ({ ...image.largest, name: images[index] ?? '' })),
+      images,
+    );
     const { placement } = made;
     return { ...into, options: { ...into.options, ...(placement && { placement }) }, end, close };
   } catch (error) {
@@ -376,6 +402,17 @@ export function rulesFor(path: string, kind: Source['kind']): string[] {
   if (path === '/') return ['- /lost+found/', '+ /**'];
   return [...steps, ...(kind === 'directory' ? [`+ ${whole}/`, `+ ${whole}/**`] : [`+ ${whole}`])];
 }
+
+/** Whether a path lies in a source. */
+function insideOf(sources: readonly string[] | readonly Source[], directory: string): (path: string) => boolean {
+  const trees = sources.flatMap((source) =>
+    typeof source === 'string' ? [] : [absolute(resolve(directory, source.path), source.kind)],
+  );
+  return (path) => trees.some((tree) => path.startsWith(tree === '/' ? tree : `${tree}/`));
+}
+
+/** A path as a rule of rsync that means itself. */
+const exactly = (path: string) => path.split('/').map(literal).join('/');
 
 /** A name as a pattern that means itself. */
 function literal(name: string): string {
