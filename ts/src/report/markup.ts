@@ -130,7 +130,7 @@ export function failures(kinds: readonly Kind[], all: Part): Html | undefined {
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #ffffff; --soft: #5a6169; --line: #d7dbe0; --tint: #f3f5f7;
   --good: #106b36; --bad: #b3261e; --open: #7a5200; --draw: #0b62a8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --paper: #16181b; --soft: #a9b0b8; --line: #3a4047;
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --paper: #16181b; --soft: #a9b0b8; --line: #3a4047;
   --tint: #1f2327; --good: #6fd495; --bad: #ff8a80; --open: #f0bf5a; --draw: #6cb6f5; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
@@ -162,5 +162,7 @@ form { max-width: 56rem; margin: 0 auto; padding: 0 1.25rem; } input { width: 9r
 caption { text-align: left; color: var(--soft); font-size: .85rem; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th[scope="row"] { font-weight: 400; } .number { font-variant-numeric: tabular-nums; }
-@media print { body { font-size: 11pt; } section, article, figure { break-inside: avoid; } .scroll { overflow: visible; } }
+@media print { :root { color-scheme: light; } body { font-size: 11pt; } .scroll { overflow: visible; }
+  tr, li, article, figure, .tiles, .facts div { break-inside: avoid; } h2, h3, caption, thead { break-after: avoid; }
+  .bar, .bar span, .verdict, .tiles div { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }
 `;
