@@ -6,6 +6,11 @@ import platform
 
 from spack.package import *
 
+try:  # Since Spack 1.0 build systems come with its packages.
+    from spack_repo.builtin.build_systems.generic import Package
+except ImportError:  # Before, the line above has brought it.
+    pass
+
 # Where the repository is, and sha256 of each tarball: scripts/release writes both into its copy of this file.
 _HOME = "https://bulkhaul.invalid/bulkhaul"
 _SUMS = {

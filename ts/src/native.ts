@@ -6,6 +6,7 @@
  * Sizes are numbers in bytes, exact to 2^53; times are seconds unless the name says otherwise.
  */
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { BulkhaulError } from './error.js';
 import type { NativeEvent, NativeReport, NativeSnapshot } from './native/events.js';
 import type {
@@ -31,7 +32,7 @@ import type {
   StoreAccess,
   StoreRequests,
 } from './native/options.js';
-import { ENGINE, libcOfNode } from './native/platform.js';
+import { ENGINE, libcOfNode, packageHere } from './native/platform.js';
 
 export interface NativeJob {
   /**
@@ -184,19 +185,26 @@ const STORES = '@bulkhaul/stores';
 
 /** The addon, loaded on first use. Throws `ADDON` with the reason. */
 export async function loadAddon(): Promise<Addon> {
-  try {
-    return (await import(new URL(LOADER, import.meta.url).href)) as Addon;
-  } catch (error) {
-    throw notLoaded(error, { part: 'native engine', package: ENGINE, build: 'npm run build:native' });
-  }
+  return (await load(LOADER, { part: 'native engine', package: ENGINE, build: 'npm run build:native' })) as Addon;
 }
 
 /** The addon for object stores, loaded when a URL is named. Throws `ADDON` with what to do. */
 export async function loadStores(): Promise<StoresAddon> {
+  const part = { part: 'part for object stores', package: STORES, build: 'scripts/setup --stores' };
+  return (await load(STORES_LOADER, part)) as StoresAddon;
+}
+
+/** By its loader, which goes by /usr/bin/ldd; where that is of another libc than Node.js, the package for this one. */
+async function load(loader: string, part: Part): Promise<unknown> {
   try {
-    return (await import(new URL(STORES_LOADER, import.meta.url).href)) as StoresAddon;
+    return await import(new URL(loader, import.meta.url).href);
   } catch (error) {
-    throw notLoaded(error, { part: 'part for object stores', package: STORES, build: 'scripts/setup --stores' });
+    try {
+      return createRequire(import.meta.url)(packageHere(part.package));
+    } catch {
+      // The loader's own words tell more.
+      throw notLoaded(error, part);
+    }
   }
 }
 

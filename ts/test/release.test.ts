@@ -1,6 +1,7 @@
 /** What scripts/release makes and sends, with the engine of this build: the packages, their notices, and the order of publishing. */
 import { createHash } from 'node:crypto';
 import {
+  appendFileSync,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -14,7 +15,7 @@ import {
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { program, scratch } from './rig.js';
@@ -96,6 +97,19 @@ describe.skipIf(here.length === 0)('the packages', () => {
     expect(await program(join(at, 'bin/bulkhaul'), copy)).toMatchObject({ code: 0 });
     expect(readFileSync(join(at, 'two'), 'utf8')).toBe('x');
     expect(readFileSync(join(at, 'log'), 'utf8')).toContain('"msg":"summary"');
+    // The ldd of a system need not be of the libc that Node.js has.
+    const hook = [
+      "const fs = require('node:fs'); const read = fs.readFileSync;",
+      "fs.readFileSync = (path, ...more) => (path === '/usr/bin/ldd' ? 'musl' : read(path, ...more));",
+      "require('node:module').syncBuiltinESMExports();",
+    ];
+    writeFileSync(join(at, 'hook.cjs'), hook.join(''));
+    const deceived = { env: { NODE_OPTIONS: `--require ${join(at, 'hook.cjs')}` } };
+    expect(
+      await program(join(at, 'bin/bulkhaul'), ['copy', join(at, 'one'), join(at, 'three')], deceived),
+    ).toMatchObject({
+      code: 0,
+    });
     // What knows disks and images is there.
     writeFileSync(join(at, 'image'), Buffer.alloc(1 << 20));
     const inspected = await program(join(at, 'bin/bulkhaul'), ['image', 'inspect', join(at, 'image')]);
@@ -217,17 +231,19 @@ it.skipIf(here.length === 0)('what takes newer libraries than it says is refused
   expect(() => checkDisks(here[0], process.execPath)).toThrow('names no version of libblkid, libmount or libfdisk');
 });
 
-it('the recipe of Spack has the sums of a release and its address, and declares its versions', async () => {
+it.each([
+  ['before 1.0', 'spack/package.py'],
+  ['since 1.0', 'spack_repo/builtin/build_systems/generic.py'],
+])('the recipe of Spack has the sums of a release and its address, and declares its versions (%s)', async (_, room) => {
   const recipe = readFileSync(join(ROOT, 'packaging/spack/package.py'), 'utf8');
   const sums = ['x64', 'arm64'].map(
     (name, index) => `${String(index + 1).repeat(64)}  bulkhaul-0.1.0-linux-${name}.tar.gz\n`,
   );
   const at = scratch();
-  mkdirSync(join(at, 'spack'));
+  for (const each of ['spack', dirname(room)]) mkdirSync(join(at, each), { recursive: true });
   // What of Spack it names, so that it runs.
   const stub = [
     'told = []',
-    'class Package: pass',
     'def version(*args, **more): told.append((args, more))',
     'def license(*_): pass',
     'conflicts = lambda *_, **__: None',
@@ -235,6 +251,8 @@ it('the recipe of Spack has the sums of a release and its address, and declares 
   ];
   writeFileSync(join(at, 'spack/__init__.py'), '');
   writeFileSync(join(at, 'spack/package.py'), stub.join('\n'));
+  // What it is one of, where that Spack has it.
+  appendFileSync(join(at, room), '\nclass Package: pass\n');
   writeFileSync(join(at, 'recipe.py'), filled(recipe, sums.join(''), HOME));
   const told = 'import recipe, spack.package, json; print(json.dumps([spack.package.told, recipe.Bulkhaul.homepage]))';
   const { code, stdout, stderr } = await program('python3', ['-c', told], { cwd: at });
