@@ -35,6 +35,8 @@ self=$(readlink -f "$0")
 lib=\${self%/bin/*}/lib
 name=\${0##*/}
 [ -L "$lib/$name" ] || name=\${self##*/}
+# They are for another Node.js, and one that this one does not know would end it.
+unset NODE_OPTIONS
 exec "$lib/node" "$lib/$name" "$@"
 `;
 

@@ -333,7 +333,7 @@ function relocated(
   mkdirSync(at);
   const name = `bulkhaul-${PACKAGE.version}-${platform.name.replace(/-gnu$/, '')}`;
   run('tar', ['-xzf', join(out, `${name}.tar.gz`), '-C', at]);
-  const env = { PATH: '/usr/bin:/bin' };
+  const env = { PATH: '/usr/bin:/bin', NODE_OPTIONS: '--of-another-node' };
   tree(join(at, 'source'));
   run(join(at, name, 'bin/bulkhaul'), ['copy', '--verify', '--quiet', join(at, 'source/'), join(at, 'copy')], { env });
   same(join(at, 'source'), join(at, 'copy'));
