@@ -120,7 +120,14 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
       code: 3,
       stderr: expect.stringContaining('x.img holds a partition table (gpt)'),
     });
-    expect((await image(cwd, 'clone', '--overwrite', '--json', 'd.img', 'x.img')).code).toBe(0);
+    const env = { ...process.env, BULKHAUL_PROGRESS_INTERVAL: '0.02' };
+    const again = await run(['image', 'clone', '--overwrite', '--json', 'd.img', 'x.img'], { cwd, env });
+    expect(again.code).toBe(0);
+    const states = jsonLines(again.stdout).filter(({ type }) => type === 'status');
+    // Nothing goes from a source, and what is read to prove the clone was expected from the beginning.
+    expect(states.map(({ phase }) => phase)).not.toContain('proving');
+    const toRead = states.flatMap(({ expected }) => (expected ? [(expected as { toRead: number }).toRead] : []));
+    expect(toRead).toEqual(toRead.toSorted((one, other) => other - one));
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree', 'x.img']);
   });
 

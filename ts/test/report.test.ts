@@ -233,6 +233,22 @@ describe('--json', () => {
     expect(stderr.text).toBe('');
   });
 
+  it('the keys of a status come in one order, whoever has counted', async () => {
+    const told: Partial<NativeSnapshot> = {
+      ...{ sweep: { gone: 1, of: 2 }, stopping: { files: 1, bytes: 2 }, syncing: 1, parts: 2 },
+      expected: { toRead: 9, bytes: 9, estimated: true, toDo: 3, files: 2, entries: 3 },
+    };
+    const snapshots = [{ ...told, ...snapshot() }];
+    const { stdout, done } = await follow(
+      new FakeNative({ ...script, snapshots }),
+      { json: true },
+      { BULKHAUL_PROGRESS_INTERVAL: '0.04' },
+    );
+    await done;
+    const states = jsonLines(stdout.text).filter(({ type }) => type === 'status');
+    expect(states[0]).toMatchObject(told);
+  });
+
   it('a name that is not UTF-8 has its bytes beside it, any other has not', async () => {
     const { stdout, done } = await follow(new FakeNative(script), { json: true, verbose: true });
     await done;

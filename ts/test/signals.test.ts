@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { executable, jsonLines, mountFaulty, program, run, scratch } from './rig.js';
@@ -159,6 +160,24 @@ describe('the first signal', () => {
 
 /** A manifest of a file `f`. */
 const MD5SUMS = `${'0'.repeat(32)}  f\n`;
+
+it('SIGUSR1 is for the status, also while there is none: no debugger is opened', async () => {
+  const cwd = scratch();
+  mkdirSync(join(cwd, 's'));
+  await program('mkfifo', [join(cwd, 'rules')]);
+  const child = start(['copy', '--exclude-from', 'rules', 's', 'd'], cwd);
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr += chunk;
+  });
+  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  // It can be opened as soon as the command reads it.
+  const rules = await open(join(cwd, 'rules'), 'w');
+  child.kill('SIGUSR1');
+  await rules.close();
+  expect([await ended, stderr]).toEqual([0, expect.stringContaining('complete: 1 entry')]);
+  expect(stderr).not.toContain('ebugger');
+});
 
 describe('a read that does not come back', () => {
   it.each([

@@ -11,6 +11,9 @@ import type { Verb } from './options.js';
 import type { Context } from './run.js';
 import type { Told } from './shell/describe.js';
 
+// Node would open a debugger. A run that has something to say prints it.
+process.on('SIGUSR1', () => undefined);
+
 // Not static: what is wrong with them would come before anything here.
 const [{ BulkhaulError }, { display, fromBytes }, { exitCodeOfError, systemError }, { ExitCode }] = await Promise.all([
   import('../error.js'),

@@ -74,9 +74,16 @@ class Cloning implements NativeJob {
   readonly #abort = new AbortController();
   #stopping = false;
   #phase: NativeSnapshot['phase'] = 'preflight';
-  /** Of partitions that are done with. */
+  /** Bytes that jobs have read, entries that they have looked at, and bytes that were read without one. */
   #read = 0;
+  #worked = 0;
   #rawBytes = 0;
+  /** The same when the last partition was done with, and its files. */
+  #before = { bytes: 0, entries: 0, files: 0, foundBytes: 0 };
+  /** What is at work only compares: nothing is found or done by it. */
+  #comparing = false;
+  /** Since when something is synced. */
+  #syncing: number | undefined;
   /** Bytes to be read, entries to be done with, of partitions that are not. */
   #ahead: { bytes: number; entries: number };
   #begun = 0;
@@ -138,6 +145,14 @@ class Cloning implements NativeJob {
         }
       }
       this.#expect(part, -1);
+      const sum = (of: (report: NativeReport) => number) => this.#reports.reduce((all, report) => all + of(report), 0);
+      this.#before = {
+        ...{ bytes: this.#read + this.#rawBytes, entries: this.#worked },
+        ...{
+          files: sum(({ found }) => found.file),
+          foundBytes: sum((report) => report.foundBytes) + this.#rawBytes / 2,
+        },
+      };
     }
     return !this.#stopping;
   }
@@ -219,7 +234,17 @@ class Cloning implements NativeJob {
     await blockdev
       .writeTable(toBytes(path), { ...table, first, id: this.#identity(meanwhile), partitions })
       .catch((error: Error) => this.#halt('write', path, error));
-    await file.sync();
+    await this.#sync(file);
+  }
+
+  /** Syncs, and says since when. */
+  async #sync(file: FileHandle): Promise<void> {
+    this.#syncing = performance.now();
+    try {
+      await file.sync();
+    } finally {
+      this.#syncing = undefined;
+    }
   }
 
   /** Where partitions may begin. */
@@ -279,15 +304,13 @@ class Cloning implements NativeJob {
     };
     const given = await copyRaw(source, partition.start, places, target.file, to.start, target.fresh, heard);
     if (given === undefined) return false;
-    await target.file.sync();
-    this.#phase = 'proving';
+    await this.#sync(target.file);
     const place = { start: to.start, size: partition.size };
     const how = { write: false, direct: true, sectorSize: sectorOf(table) };
     const got = await attached(blockdev, target.file.fd, place, how, async (path, direct) => {
       if (!direct) this.#verified.fromCache += bytes;
       return digestOf(path, places, heard);
     });
-    this.#phase = 'copying';
     if (got === undefined) return false;
     if (got !== given) {
       return this.#halt('verify', this.#nameOf(part), new Error('what was written reads back differently'), 'mismatch');
@@ -307,7 +330,7 @@ class Cloning implements NativeJob {
 
   async #make(target: Target, part: Part): Promise<boolean> {
     await this.#attached(target, part.to, true, (path) => makeSwap(path, this.#making(part)));
-    await target.file.sync();
+    await this.#sync(target.file);
     this.#count(0);
     return true;
   }
@@ -361,12 +384,10 @@ class Cloning implements NativeJob {
     } finally {
       await closed(mounted.descriptor);
     }
-    await target.file.sync();
-    this.#phase = 'proving';
+    await this.#sync(target.file);
     await this.#attached(target, to, false, (path) => kind.check(path, this.#abort.signal));
     const differs = (event: NativeEvent) => this.#differs(part, event);
     const same = await this.#sameFiles(target, part, 'whole', differs);
-    this.#phase = 'copying';
     if (this.#stopping) return false;
     if (!same) throw new Halt();
     return true;
@@ -467,7 +488,9 @@ class Cloning implements NativeJob {
       const [report] = await Promise.all([job.run(), follow()]);
       return report;
     } finally {
-      this.#read += job.peek().readBytes;
+      const { readBytes, workedEntries } = job.peek();
+      this.#read += readBytes;
+      this.#worked += workedEntries;
       this.#current = undefined;
     }
   }
@@ -496,6 +519,7 @@ class Cloning implements NativeJob {
         ...this.#filter(part, [root.directory, mounted.directory]),
       });
       let explained = true;
+      this.#comparing = true;
       const names = [this.#alias(part, root.directory, 'source'), this.#alias(part, mounted.directory, 'destination')];
       const report = await this.#run(aliased(native, names), (event) => {
         if (event.type === 'error' || (event.type === 'entry' && event.outcome !== 'same')) {
@@ -509,6 +533,7 @@ class Cloning implements NativeJob {
       if (!mounted.direct) this.#verified.fromCache += report.foundBytes / 2;
       return !report.interrupted && explained;
     } finally {
+      this.#comparing = false;
       await closed(mounted.descriptor);
     }
   }
@@ -548,7 +573,7 @@ class Cloning implements NativeJob {
           await this.#attached(target, to, true, (path) => kind.identify?.(path, identity.uuid) ?? Promise.resolve());
       }
       await this.#rewrite(target);
-      await target.file.sync();
+      await this.#sync(target.file);
       const partitions = parts.map(({ partition, to, identity: { partUuid } }) => ({
         ...partition,
         ...to,
@@ -557,7 +582,7 @@ class Cloning implements NativeJob {
       const final = { ...table, id: this.plan.id, first: this.#first(), partitions };
       await blockdev.writeTable(toBytes(target.path), final);
       await this.#bootCode(target, source);
-      await target.file.sync();
+      await this.#sync(target.file);
       await this.#readBack(target, final);
       await blockdev.rereadTable(target.file.fd).catch((error: Error) => {
         this.#note(`the kernel goes on with the old partitions (partprobe has it look again): ${whyOf(error)}`);
@@ -737,13 +762,16 @@ class Cloning implements NativeJob {
   }
 
   snapshot(): NativeSnapshot {
-    const now = this.#current?.peek();
+    const running = this.#current?.peek();
+    const now = this.#comparing ? undefined : running;
     const sum = (of: (report: NativeReport) => number) => this.#reports.reduce((all, report) => all + of(report), 0);
-    const read = this.#read + this.#rawBytes + (now?.readBytes ?? 0);
+    const read = this.#read + this.#rawBytes + (running?.readBytes ?? 0);
     const done = sum(({ outcomes }) => total(outcomes)) + total(this.#ledger.outcomes) + (now?.doneEntries ?? 0);
     const files = sum(({ found }) => found.file) + (now?.foundFiles ?? 0);
     const foundBytes = sum((report) => report.foundBytes) + (now?.foundBytes ?? 0);
     const { bytes, entries } = this.#ahead;
+    const before = this.#before;
+    const syncing = running?.syncing ?? (this.#syncing && (performance.now() - this.#syncing) / 1000);
     return {
       phase: this.#phase,
       foundFiles: files,
@@ -758,23 +786,24 @@ class Cloning implements NativeJob {
       copiedBytes: sum(({ copiedBytes }) => copiedBytes) + this.#ledger.copiedBytes + (now?.copiedBytes ?? 0),
       copiedFiles: sum((report) => report.files.copied) + (now?.copiedFiles ?? 0),
       resumedBytes: 0,
-      errors: this.#ledger.errors + sum(({ failureKinds }) => total(failureKinds)) + (now?.errors ?? 0),
-      workers: now?.workers ?? 1,
-      limits: now?.limits ?? { bytes: 0, entries: 0 },
+      errors: this.#ledger.errors + sum(({ failureKinds }) => total(failureKinds)) + (running?.errors ?? 0),
+      workers: running?.workers ?? 1,
+      limits: running?.limits ?? { bytes: 0, entries: 0 },
       verifiedBytes: this.#verified.bytes,
       readBytes: read,
-      workedEntries: done,
+      workedEntries: this.#worked + (running?.workedEntries ?? 0),
       // Of what is ahead file systems tell how much there is; what is done with was counted.
       ...(this.#phase !== 'preflight' && {
         expected: {
-          entries: done + entries / 2,
-          files: files + entries / 2,
-          bytes: foundBytes + bytes / 2,
-          toRead: Math.max(read, this.#read + this.#rawBytes + bytes),
-          toDo: done + entries,
+          entries: Math.ceil((before.entries + entries) / 2),
+          files: before.files + entries / 2,
+          bytes: Math.ceil(before.foundBytes + bytes / 2),
+          toRead: Math.max(read, before.bytes + bytes),
+          toDo: before.entries + entries,
         },
       }),
-      ...(this.#stopping && { stopping: { files: 0, bytes: 0, ...now?.stopping } }),
+      ...(syncing !== undefined && { syncing }),
+      ...(this.#stopping && { stopping: { files: 0, bytes: 0, ...running?.stopping } }),
       elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
     };
   }

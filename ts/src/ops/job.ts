@@ -259,7 +259,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     const message = journal?.problem ?? this.#problem;
     if (message !== undefined) {
       const [path = ''] = this.#journaling?.files ?? [];
-      report.notes = [...report.notes, { type: 'note', kind: 'journal', lost: false, count: 1, path, message }];
+      report.notes = [...report.notes, { type: 'note', kind: 'journal', count: 1, lost: false, path, message }];
     }
   }
 

@@ -194,7 +194,8 @@ class Transfer implements NativeJob {
       readBytes: copied,
       workedEntries: entries,
       ...(all && this.#phase !== 'preflight' && { expected: { ...all, toRead: all.bytes, toDo: all.entries } }),
-      ...(this.#stopping !== 'no' && { stopping: { files: this.#running.size, bytes: 0 } }),
+      // What the tools are at, and how much of it is left, nobody knows: they are told to end too.
+      ...(this.#stopping !== 'no' && { stopping: { files: 0, bytes: 0 } }),
       elapsed: this.#elapsed ?? (performance.now() - this.#begun) / 1000,
     };
   }

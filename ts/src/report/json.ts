@@ -33,8 +33,16 @@ export class Json implements Reporter {
     if (!this.types.includes(event.type)) return;
     if (event.type !== 'status') return this.output.write(jsonLine(event));
     const { percent, left } = this.progress.update(event);
+    // Whoever counts, the engine or an operation of many processes: what is not always there comes last, in the schema's order.
+    const { elapsed, expected, hosts, parts, syncing, stopping, sweep, ...counters } = event;
+    const { entries, files, toDo, bytes, toRead, estimated } = expected ?? {};
     return this.output.write(
-      jsonLine({ ...event, ...(percent !== undefined && { percent }), ...(left !== undefined && { left }) }),
+      jsonLine({
+        ...counters,
+        elapsed,
+        expected: expected && { entries, files, toDo, bytes, toRead, estimated },
+        ...{ hosts, parts, syncing, stopping, sweep, percent, left },
+      }),
     );
   }
 

@@ -115,7 +115,7 @@ export class Ledger {
   }
 
   note(kind: string, message: string, path: Buffer, { lost = false, count = 1 } = {}): void {
-    const note: NativeNote = { type: 'note', kind, lost, count, path, message };
+    const note: NativeNote = { type: 'note', kind, count, lost, path, message };
     const before = this.#notes.get(message);
     if (before) before.count += count;
     else this.#notes.set(message, note);

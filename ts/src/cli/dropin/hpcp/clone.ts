@@ -66,7 +66,7 @@ export async function cloneDisk({ values, positionals, given }: HpcpCall, out: H
     out.print(headLine([source], [destination]), ...planLines(plan));
     if (values.dry_run) {
       for (const message of planLines(plan)) {
-        out.json({ type: 'note', kind: 'plan', lost: false, count: 1, path: destination, message });
+        out.json({ type: 'note', kind: 'plan', count: 1, lost: false, path: destination, message });
       }
       return out.print('Dry run: nothing was done');
     }
