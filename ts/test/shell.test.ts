@@ -115,6 +115,14 @@ describe.skipIf(!(await has('bash')))('bash', () => {
 });
 
 describe.skipIf(!(await has('zsh')))('zsh', () => {
+  it('is declared in a zsh that has not begun completion', async () => {
+    const { stdout } = await run(['completion', 'zsh']);
+    const file = join(scratch(), 'script');
+    writeFileSync(file, stdout);
+    const said = await program('zsh', ['-f', '-c', `source ${file}; print $_comps[bulkhaul] $_comps[hpcp]`]);
+    expect(said).toEqual({ code: 0, stdout: '_bulkhaul _bulkhaul\n', stderr: '' });
+  });
+
   const start = (at: string) => {
     const rc = [
       `fpath=('${SHARE}/zsh/site-functions' $fpath)`,

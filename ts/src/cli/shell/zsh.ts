@@ -36,10 +36,11 @@ ${commands.map(commandCase).join('\n')}
   esac
 }
 
-# Loaded with a name of fpath it is to complete at once; sourced, it is only declared.
+# Loaded with a name of fpath it is to complete at once; sourced, it is only declared, also where nobody has begun completion yet.
 if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
   _bulkhaul "$@"
 else
+  (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i -D }
   compdef _bulkhaul ${names.join(' ')}
 fi
 `;
