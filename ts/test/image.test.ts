@@ -4,6 +4,7 @@ import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { astray, astrayIn, references, rewritten } from '../src/ops/disk/boot.js';
+import { unlessAbsent } from '../src/ops/disk/device.js';
 import { READ_ONLY_FILE_SYSTEMS } from '../src/ops/treeimage.js';
 import { WITHOUT_DISKS } from './rig/disks.js';
 import { executable, jsonLines, run, scratch } from './rig.js';
@@ -298,6 +299,12 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     const ran = await image(cwd, ...args);
     expect(ran).toMatchObject({ code, stderr: expect.stringContaining(why) });
   });
+});
+
+it('a device that goes while it is looked at is not there', () => {
+  for (const code of ['ENODEV', 'ENXIO'])
+    expect(unlessAbsent(Object.assign(new Error(code), { code }))).toBeUndefined();
+  expect(() => unlessAbsent(Object.assign(new Error('EIO'), { code: 'EIO' }))).toThrow('EIO');
 });
 
 describe('what a text says of disks', () => {

@@ -22,7 +22,8 @@ export function numberOf(rdev: number): string {
   return `${major}:${minor}`;
 }
 
-const ABSENT = ['ENOENT', 'ENXIO', 'ENOTDIR', 'EINVAL'];
+/** The last: sysfs says so of a device that goes while it is read. */
+const ABSENT = ['ENOENT', 'ENXIO', 'ENOTDIR', 'EINVAL', 'ENODEV'];
 
 /** For what may not be there. */
 export function unlessAbsent(error: NodeJS.ErrnoException): undefined {
