@@ -242,9 +242,12 @@ impl Pack {
     ) -> Result<Parts, Refusal> {
         desk.enter(Phase::Copying);
         let (bases, teller) = (Bases::open(&self.roots)?, self.teller(desk));
-        let mut changed = None;
+        let (mut changed, mut unchanged) = (None, 0);
         if let Some(known) = known {
-            let mut same = |path: &[u8], kind, bytes| teller.unchanged((path, kind, &bases.path(path)), bytes);
+            let mut same = |path: &[u8], kind, bytes| {
+                unchanged += bytes;
+                teller.unchanged((path, kind, &bases.path(path)), bytes);
+            };
             changed = Some(known.join((desk, &mut same), sorters, sorted, self.options.dry_run)?);
         }
         let (sorted, removed) = match &mut changed {
@@ -258,7 +261,7 @@ impl Pack {
             return self.rehearse((teller, &bases), &mut cutter, (next.shard, suffix));
         }
         // Once as it is packed, and once as it is proved.
-        desk.expect_found(2);
+        desk.expect_found((2, unchanged + cutter.further_bytes()));
         let place = Arc::new(self.place(depot, desk)?);
         let run = Run::new((desk, teller), &place, (&bases, cutter), next);
         let (_, most, _) = Budget::share(desk.counters.len());

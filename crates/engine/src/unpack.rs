@@ -11,6 +11,7 @@
 //! first.
 
 mod archive;
+mod names;
 mod plan;
 mod rehearse;
 mod salvage;
@@ -23,13 +24,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::digest::{Algorithm, Hashers};
-use bulkhaul_formats::shards;
-use bulkhaul_formats::shards::{Line, Packed};
+use bulkhaul_formats::shards::Packed;
 use bulkhaul_sys::Kind;
 
 use self::archive::{Archives, Opened};
 pub use self::archive::{Find, Place};
-use self::plan::{Chosen, Plan};
+use self::names::{Counted, Counting};
+use self::plan::{Chosen, plan};
 use self::rehearse::Rehearsal;
 use self::tape::Tape;
 use self::tell::Teller;
@@ -43,7 +44,7 @@ use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
 use crate::pool::schedule::drive;
 use crate::records::entry::kind_of;
-use crate::records::sort::{SORT_BYTES, Sorted, Sorters};
+use crate::records::sort::{SORT_BYTES, Sorters};
 use crate::report::counters::Counters;
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
@@ -144,16 +145,9 @@ struct Run<'r> {
     tree: Option<&'r Tree>,
     /// In a dry run.
     rehearsal: Option<&'r Rehearsal>,
-    entries: Mutex<Entries>,
+    entries: Mutex<Counting>,
     sorters: &'r Sorters,
     refusal: Mutex<Option<Refusal>>,
-}
-
-/// Entries that wait for a worker.
-struct Entries {
-    all: Sorted,
-    /// The key of the last one, where they come by all spellings of their names.
-    last: Option<Vec<u8>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -182,27 +176,17 @@ impl Run<'_> {
         }
     }
 
-    /// Some entries, each with whether it meets the one before.
-    fn batch(&self) -> Result<Vec<(Packed, bool)>, Refusal> {
+    /// Some entries.
+    fn batch(&self) -> Result<Vec<Counted>, Refusal> {
         let mut entries = locked(&self.entries);
-        let Entries { all, last } = &mut *entries;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
-            let Some((key, payload)) = all.next().map_err(|errno| self.sorters.refusal(errno))? else {
-                break;
-            };
-            let Ok(Some(Line::Entry(packed))) = shards::parse(payload) else {
-                return Err(self.sorters.refusal(bulkhaul_sys::Errno::IO));
-            };
-            bytes += packed.length;
-            let meets = self.folds() && last.replace(key.to_vec()).is_some_and(|last| last == key);
-            batch.push((*packed, meets));
+            let next = entries.next().map_err(|errno| self.sorters.refusal(errno))?;
+            let Some(counted) = next else { break };
+            bytes += counted.packed.length;
+            batch.push(counted);
         }
         Ok(batch)
-    }
-
-    fn folds(&self) -> bool {
-        self.rehearsal.is_some_and(|rehearsal| rehearsal.folds)
     }
 
     fn work(&self, counters: &Counters) -> Result<(), Refusal> {
@@ -214,18 +198,19 @@ impl Run<'_> {
                 return Ok(());
             }
             let until = until(&batch);
-            for ((packed, meets), until) in batch.into_iter().zip(until) {
+            for (counted, until) in batch.into_iter().zip(until) {
                 if self.desk.cancel.is_draining() || !self.desk.may_begin() {
                     return Ok(());
                 }
-                match self.entry((&packed, meets, until), hand.as_mut(), &mut digest, &mut reader) {
-                    Ok(Some(done)) => self.record(counters, &packed, &done),
+                let packed = &counted.packed;
+                match self.entry((&counted, until), hand.as_mut(), &mut digest, &mut reader) {
+                    Ok(Some(done)) => self.record(counters, packed, &done),
                     // Further names and directories have their turn later.
                     Ok(None) => {}
                     Err(Stopped::Fault(fault)) => {
                         // Where it stands is not known any more.
                         reader = None;
-                        self.failed(counters, &packed, &fault);
+                        self.failed(counters, packed, &fault);
                     }
                     Err(Stopped::Aborted) => return Ok(()),
                 }
@@ -235,13 +220,14 @@ impl Run<'_> {
 
     fn entry(
         &self,
-        (packed, meets, until): (&Packed, bool, u64),
+        (counted, until): (&Counted, u64),
         hand: Option<&mut Hand<'_>>,
         digest: &mut Hashers,
         reader: &mut Option<(Arc<Opened>, Tape)>,
     ) -> Result<Option<Done>, Stopped> {
+        let packed = &counted.packed;
         if let Some(rehearsal) = self.rehearsal {
-            return Ok(Some(rehearsal.entry(packed, meets)?));
+            return Ok(Some(rehearsal.entry(packed, counted.meets)?));
         }
         let kind = kind_of(&packed.entry);
         let bytes = if kind == Kind::File {
@@ -254,10 +240,14 @@ impl Run<'_> {
             return Ok(Some(told(Outcome::Listed)));
         }
         let mut hand = hand;
-        if let Some(hand) = hand.as_deref_mut()
-            && let Some(done) = hand.further_name(packed)?
-        {
-            return Ok(Some(done));
+        if let Some(hand) = hand.as_deref_mut() {
+            if let Some(done) = hand.further_name(packed)? {
+                return Ok(Some(done));
+            }
+            if let Some(first) = &counted.first {
+                hand.later(packed, first)?;
+                return Ok(None);
+            }
         }
         let archive = self.archives.of(packed)?;
         if self.options.task == Task::Verify && archive.is_proved {
@@ -296,14 +286,14 @@ impl Run<'_> {
 }
 
 /// For each entry of a batch, up to where those lie that come right after it in its archive.
-fn until(batch: &[(Packed, bool)]) -> Vec<u64> {
+fn until(batch: &[Counted]) -> Vec<u64> {
     let mut ends: Vec<u64> = Vec::with_capacity(batch.len());
-    for (packed, _) in batch.iter().rev() {
+    for Counted { packed, .. } in batch.iter().rev() {
         let end = packed.offset.saturating_add(packed.length);
         let next = batch.len() - ends.len();
-        let goes_on = batch
-            .get(next)
-            .is_some_and(|(next, _)| next.shard == packed.shard && next.offset.saturating_sub(end) <= GAP_BYTES);
+        let goes_on = batch.get(next).is_some_and(|Counted { packed: next, .. }| {
+            next.shard == packed.shard && next.offset.saturating_sub(end) <= GAP_BYTES
+        });
         ends.push(ends.last().copied().filter(|_| goes_on).unwrap_or(end));
     }
     ends.reverse();
@@ -336,8 +326,8 @@ impl Work for Unpack {
             Task::Into(_) | Task::List | Task::Verify => None,
         };
         let folds = rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.folds);
-        let plan = Plan::make(&archives, (&self.chosen, folds), &sorters, desk)?;
-        desk.expect_found(1);
+        let mut entries = plan(&archives, (&self.chosen, folds), &sorters, desk)?;
+        desk.expect_found((1, 0));
         desk.enter(Phase::Copying);
         let tree = match &options.task {
             Task::Into(target) if !options.dry_run => Some(Tree::open(target, options.owner, &sorters, desk)?),
@@ -352,7 +342,6 @@ impl Work for Unpack {
             archives: &archives,
             target: options.task.target(),
         };
-        let mut entries = plan.entries;
         loop {
             let run = Run {
                 desk,
@@ -361,10 +350,7 @@ impl Work for Unpack {
                 archives: &archives,
                 tree: tree.as_ref(),
                 rehearsal: rehearsal.as_ref(),
-                entries: Mutex::new(Entries {
-                    all: entries,
-                    last: None,
-                }),
+                entries: Mutex::new(entries),
                 sorters: &sorters,
                 refusal: Mutex::default(),
             };

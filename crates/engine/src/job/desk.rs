@@ -497,15 +497,16 @@ impl Desk {
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(expected);
     }
 
-    /// All that there is has been found: from now on each byte of the files is read so many times, to be proved too.
-    pub fn expect_found(&self, times: u64) {
+    /// All that there is has been found: from now on each byte of the files is read so many times, to be proved too, but for
+    /// so many bytes that are not.
+    pub fn expect_found(&self, (times, unread): (u64, u64)) {
         let totals = Totals::of(&self.counters);
         self.expect(Expected {
             entries: totals.all_found(),
             files: totals.found_of(Kind::File),
             bytes: Some(ExpectedBytes {
                 found: totals.found_bytes,
-                to_read: self.motion.read.sum() + times * totals.found_bytes,
+                to_read: self.motion.read.sum() + times * totals.found_bytes.saturating_sub(unread),
             }),
             to_do: totals.all_found(),
             estimated: false,

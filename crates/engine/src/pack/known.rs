@@ -2,15 +2,16 @@
 //!
 //! Comes in: the indexes of its shards, and what a walk found; goes out: what is new or has changed, in the order of packing,
 //! and what is not there any more. An entry is the same when kind, size, mode, owner and the times of modification and of any
-//! change are; whatever is done to an inode moves the last of these. Shards that a dead run left with their indexes count,
-//! so that the next run goes on where it stopped; a shard without an index does not, and stays.
+//! change are; whatever is done to an inode moves the last of these. Where one name of an inode has changed, or is new, all
+//! have. Shards that a dead run left with their indexes count, so that the next run goes on where it stopped; a shard without
+//! an index does not, and stays.
 
 use bulkhaul_formats::manifest::Entry;
 use bulkhaul_formats::shards::{Line, Shard};
 use bulkhaul_sys::{Errno, Kind};
 
 use super::find::order_key;
-use super::order::of_key;
+use super::order::{LINK_BYTES, of_key};
 use crate::entry::{Outcome, Reason};
 use crate::error::Refusal;
 use crate::job::desk::Desk;
@@ -146,9 +147,10 @@ impl Known {
         found: &mut Sorted,
         dry: bool,
     ) -> Result<(Sorted, Option<Removed>), Refusal> {
-        let sorters = sorters.anew(2).counted(desk.steps());
+        let sorters = sorters.anew(3).counted(desk.steps());
         let failed = |errno| sorters.refusal(errno);
-        let (mut changed, mut removed, mut gone) = (sorters.sorter(), sorters.sorter(), 0_u64);
+        let (mut changed, mut linked) = (sorters.sorter(), sorters.sorter());
+        let (mut removed, mut gone) = (sorters.sorter(), 0_u64);
         let (mut key, mut ahead) = (Vec::new(), None);
         let mut known = self.next(&mut ahead)?;
         let mut pass = |known: Option<Newest>| match known {
@@ -157,6 +159,12 @@ impl Known {
                 removed.push(&key, b"").map_err(failed)
             }
             _ => Ok(()),
+        };
+        let mut skip = |path: &[u8], entry: &Entry| {
+            let kind = kind_of(entry);
+            let bytes = entry.size.filter(|_| kind == Kind::File).unwrap_or_default();
+            desk.counters[0].outcome(kind, Outcome::Skipped, Some(Reason::Unchanged), bytes);
+            same(path, kind, bytes);
         };
         while let Some((path, payload)) = found.next().map_err(failed)? {
             let (entry, links) = entry::decode(b"", payload).ok_or_else(|| failed(Errno::IO))?;
@@ -168,23 +176,35 @@ impl Known {
             if before.is_some() {
                 known = self.next(&mut ahead)?;
             }
-            if before.is_some_and(|(_, before)| before.is_some_and(|before| is_same(&before, &entry))) {
-                let kind = kind_of(&entry);
-                let bytes = if kind == Kind::File {
-                    entry.size.unwrap_or_default()
-                } else {
-                    0
-                };
-                desk.counters[0].outcome(kind, Outcome::Skipped, Some(Reason::Unchanged), bytes);
-                same(&of_key(path), kind, bytes);
-                continue;
-            }
+            let is_same = before.is_some_and(|(_, before)| before.is_some_and(|before| is_same(&before, &entry)));
             order_key(&of_key(path), &entry, links, &mut key);
-            changed.push(&key, payload).map_err(failed)?;
+            if links.is_some() {
+                // The names of an inode that have changed come first.
+                key.insert(LINK_BYTES, is_same.into());
+                linked.push(&key, payload).map_err(failed)?;
+            } else if is_same {
+                skip(&of_key(path), &entry);
+            } else {
+                changed.push(&key, payload).map_err(failed)?;
+            }
         }
         while known.is_some() {
             pass(known)?;
             known = self.next(&mut ahead)?;
+        }
+        // All names of an inode are packed again where one is: they are in one shard.
+        let (mut linked, mut inode) = (Sorted::merge(vec![linked]).map_err(failed)?, Vec::new());
+        while let Some((linked, payload)) = linked.next().map_err(failed)? {
+            key.clear();
+            key.extend_from_slice(linked);
+            let is_same = key.remove(LINK_BYTES) > 0;
+            if !is_same || inode == key[..LINK_BYTES] {
+                inode = key[..LINK_BYTES].to_vec();
+                changed.push(&key, payload).map_err(failed)?;
+            } else {
+                let (entry, _) = entry::decode(b"", payload).ok_or_else(|| failed(Errno::IO))?;
+                skip(&of_key(&key[LINK_BYTES..]), &entry);
+            }
         }
         let changed = Sorted::merge(vec![changed]).map_err(failed)?;
         if gone == 0 || dry {

@@ -22,6 +22,8 @@ pub const BATCH_BYTES: u64 = 1024 * 1024;
 const HEADER_BYTES: u64 = 1536;
 /// Device, inode and facts in the key of a link.
 const INODE_BYTES: usize = 16 + FACTS_BYTES;
+/// Bytes of the key of a link before its path.
+pub const LINK_BYTES: usize = 1 + INODE_BYTES;
 
 /// An entry that is to be packed.
 #[derive(Clone, Debug)]
@@ -94,6 +96,8 @@ struct Order<'o> {
     sorters: Sorters,
     next_other: Option<Record>,
     next_link: Option<Record>,
+    /// Bytes of content that files have under further names too.
+    further_bytes: u64,
 }
 
 pub fn of_key(key: &[u8]) -> Vec<u8> {
@@ -108,7 +112,7 @@ impl<'o> Order<'o> {
         let (mut group, mut leader): (u64, Option<Record>) = (0, None);
         // A leader waits for the second link, which makes it one.
         let mut waiting: Option<Vec<u8>> = None;
-        let mut next = None;
+        let (mut next, mut further_bytes) = (None, 0);
         while let Some((key, payload)) = found.next().map_err(failed)? {
             let Some((inode, name)) = key
                 .strip_prefix(&[LINK])
@@ -122,6 +126,10 @@ impl<'o> Order<'o> {
                     if let Some(waited) = waiting.take() {
                         group += 1;
                         sorter.push(first, &numbered(group, &waited)).map_err(failed)?;
+                    }
+                    let (further, _) = entry::decode(b"", payload).ok_or_else(|| failed(Errno::IO))?;
+                    if kind_of(&further) == Kind::File {
+                        further_bytes += further.size.unwrap_or_default();
                     }
                     sorter
                         .push(&[first, &b"\0\0"[..], name].concat(), &numbered(group, payload))
@@ -147,6 +155,7 @@ impl<'o> Order<'o> {
             sorters: own,
             next_other: next,
             next_link,
+            further_bytes,
         })
     }
 
@@ -235,6 +244,11 @@ impl<'o> Cutter<'o> {
             used: 0,
             within: None,
         })
+    }
+
+    /// Bytes of files under all their names but one each: these are not read.
+    pub fn further_bytes(&self) -> u64 {
+        self.order.further_bytes
     }
 
     /// Whether the shard ends before this one.

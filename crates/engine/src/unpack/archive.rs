@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bulkhaul_formats::codec::{Damage, Format, HEAD_BYTES, Kind as Packing, recognise};
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::shards::{Line, Packed};
-use bulkhaul_formats::tar::{self, BLOCK, Entry, Reader, Step, Stretch};
+use bulkhaul_formats::tar::{self, BLOCK, Entry, Reader, Step, Stretch, What};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
 
 use super::salvage::{Gap, salvage};
@@ -382,9 +382,9 @@ impl Opened {
             match reader.block(&block) {
                 Ok(Step::More) if reader.offset() <= packed.offset.saturating_add(packed.length) => {}
                 Ok(Step::Entry(entry)) if entry.end - entry.offset == packed.length => {
-                    let kind = packed.entry.kind;
-                    if kind.is_some_and(|kind| kind != listed(&entry.header.what)) && packed.entry.link_group.is_none()
-                    {
+                    let (kind, what) = (packed.entry.kind, &entry.header.what);
+                    let is_link = matches!(what, What::Link(_));
+                    if !is_link && kind.is_some_and(|kind| kind != listed(what)) {
                         return Err(other().into());
                     }
                     return Ok(*entry);

@@ -1,26 +1,24 @@
 //! What there is to unpack.
 //!
-//! Comes in: indexes, or archives where there are none, and the paths that are wanted; goes out: the entries that count, in
-//! the order in which they lie in their archives. Of several of one path that is the last one, and what a later state has
-//! removed is none. Each is counted as found. A lost or damaged index is made anew from its shard, with a note.
+//! Comes in: indexes, or archives where there are none, and the paths that are wanted; goes out: the entries that count
+//! (`names`). A lost or damaged index is made anew from its shard, with a note.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bulkhaul_formats::filter::{Filter, Style};
 use bulkhaul_formats::manifest::Kind as Listed;
-use bulkhaul_formats::shards::{self, Line, Packed};
-use bulkhaul_formats::spelling::of_any_spelling;
-use bulkhaul_formats::tar::{Entry, What};
+use bulkhaul_formats::shards::{Line, Packed};
+use bulkhaul_formats::tar::{Entry, Header, What};
 use bulkhaul_sys::{Errno, Kind};
 
 use super::archive::Archives;
+use super::names::{Counting, Names, Place};
 use super::words::{inside, listed};
 use crate::entry::Outcome;
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::records::entry::kind_of;
-use crate::records::record::path_key;
-use crate::records::sort::{Sorted, Sorter, Sorters};
+use crate::records::sort::Sorters;
 use crate::tree::path::{self, show, split, trim};
 
 const THE_TARGET: &str = "it is no directory, and has the name of the target";
@@ -87,44 +85,20 @@ impl Chosen {
     }
 }
 
-/// What is to be done.
-pub struct Plan {
-    /// Lines of an index, in the order of archives and offsets, or by any spelling of their paths.
-    pub entries: Sorted,
-}
-
 /// The first name of a file of which more may come.
 struct Leader {
     group: u64,
-    place: (u64, u64),
-    /// The name under which it is there.
-    taken: Option<Vec<u8>>,
+    file: Place,
 }
 
 struct Gather<'g> {
     desk: &'g Desk,
     chosen: &'g Chosen,
-    sorters: &'g Sorters,
-    sorter: Sorter,
-    key: Vec<u8>,
-    payload: Vec<u8>,
+    names: Names<'g>,
     leader: Option<Leader>,
 }
 
 impl Gather<'_> {
-    fn push(&mut self, path: &[u8], order: [u64; 3], line: Option<&Line>) -> Result<(), Refusal> {
-        path_key(path, &mut self.key);
-        self.payload.clear();
-        for number in order {
-            self.payload.extend_from_slice(&number.to_be_bytes());
-        }
-        if let Some(line) = line {
-            shards::write(line, &mut self.payload);
-        }
-        let pushed = self.sorter.push(&self.key, &self.payload);
-        pushed.map_err(|errno| self.sorters.refusal(errno))
-    }
-
     fn failed(&self, path: Vec<u8>, kind: Kind, fault: &Fault) {
         let counters = &self.desk.counters[0];
         counters.found(kind);
@@ -132,8 +106,13 @@ impl Gather<'_> {
         self.desk.fail(Failure::new(fault, path, kind, None));
     }
 
-    /// An entry of an index.
-    fn entry(&mut self, (state, number): (u64, u64), mut packed: Packed) -> Result<(), Refusal> {
+    /// An entry of an index, or of an archive that has none: with its header.
+    fn entry(
+        &mut self,
+        (state, number): (u64, u64),
+        mut packed: Packed,
+        header: Option<&Header>,
+    ) -> Result<(), Refusal> {
         let is_directory = packed.entry.kind == Some(Listed::Directory);
         let path = match inside(&packed.entry.path) {
             Ok(path) if path.is_empty() && !is_directory => Err(Fault::conflict(Operation::Create, 0, THE_TARGET)),
@@ -146,40 +125,43 @@ impl Gather<'_> {
                 return Ok(());
             }
         };
-        packed.entry.path.clone_from(&path);
-        let taken = self.chosen.takes(&path, is_directory);
-        if let Some(group) = packed.entry.link_group {
-            match &mut self.leader {
-                Some(leader) if leader.group == group => {
-                    if taken {
-                        match &leader.taken {
-                            // It stands for the one that is not wanted.
-                            None => {
-                                (packed.offset, packed.length) = leader.place;
-                                leader.taken = Some(path.clone());
-                            }
-                            Some(first) => packed.entry.target = Some(first.clone()),
-                        }
-                    }
+        packed.entry.path = path;
+        let taken = self.chosen.takes(&packed.entry.path, is_directory);
+        let order = [state, number, packed.offset];
+        let link = header.and_then(|header| match &header.what {
+            What::Link(first) => Some(inside(first)),
+            _ => None,
+        });
+        match (link, packed.entry.link_group, &self.leader) {
+            (Some(_), ..) if !taken => Ok(()),
+            // One that leads out is refused when it has its turn.
+            (Some(Err(_)), ..) => self.names.entry(order, packed, taken),
+            (Some(Ok(first)), ..) => self.names.link_to(order, packed, &first),
+            (None, Some(group), Some(leader)) if leader.group == group => {
+                let file = leader.file;
+                if taken {
+                    self.names.link(order, packed, file)
+                } else {
+                    Ok(())
                 }
-                _ => {
-                    self.leader = Some(Leader {
-                        group,
-                        place: (packed.offset, packed.length),
-                        taken: taken.then(|| path.clone()),
-                    });
+            }
+            (None, group, _) => {
+                self.leader = group.map(|group| Leader {
+                    group,
+                    file: Place::of(&packed),
+                });
+                // Where there is no index, further names of it may be wanted.
+                if taken || header.is_some() {
+                    self.names.entry(order, packed, taken)
+                } else {
+                    Ok(())
                 }
             }
         }
-        if taken {
-            let order = [state, number, packed.offset];
-            self.push(&path, order, Some(&Line::Entry(Box::new(packed))))?;
-        }
-        Ok(())
     }
 
     /// An entry as an archive has it.
-    fn scanned(&mut self, (state, number): (u64, u64), name: &[u8], entry: &Entry) -> Result<(), Refusal> {
+    fn scanned(&mut self, place: (u64, u64), name: &[u8], entry: &Entry) -> Result<(), Refusal> {
         let header = &entry.header;
         let mut packed = Packed {
             shard: name.to_vec(),
@@ -197,7 +179,7 @@ impl Gather<'_> {
         if let What::Symlink(text) | What::Link(text) = &header.what {
             packed.entry.target = Some(text.clone());
         }
-        self.entry((state, number), packed)
+        self.entry(place, packed, Some(header))
     }
 
     /// All of an archive, entry by entry.
@@ -245,119 +227,67 @@ impl Gather<'_> {
         }
         self.leader = None;
         directory.lines(name, self.desk, |line| match line {
-            Line::Entry(packed) => self.entry((state, number), *packed),
+            Line::Entry(packed) => self.entry((state, number), *packed, None),
             Line::Shard(_) | Line::State(..) | Line::Removed(_) => Ok(()),
         })?;
         Ok(true)
     }
 }
 
-impl Plan {
-    /// Finds out what there is. `by_spelling`: what some file system takes for one path comes together.
-    pub fn make(
-        archives: &Archives,
-        (chosen, by_spelling): (&Chosen, bool),
-        sorters: &Sorters,
-        desk: &Desk,
-    ) -> Result<Self, Refusal> {
-        let mut gather = Gather {
-            desk,
-            chosen,
-            sorters,
-            sorter: sorters.sorter(),
-            key: Vec::new(),
-            payload: Vec::new(),
-            leader: None,
-        };
-        let mut numbers: Vec<u64> = archives.names.keys().copied().collect();
-        if let Some(directory) = &archives.directory {
-            numbers.extend(directory.indexes.keys());
-            for (state, name) in &directory.states {
-                directory.lines(name, desk, |line| match line {
-                    Line::Removed(path) => gather.push(&path, [*state, 0, 0], None),
-                    Line::Entry(_) | Line::Shard(_) | Line::State(..) => Ok(()),
-                })?;
-            }
-        }
-        numbers.sort_unstable();
-        numbers.dedup();
-        for number in numbers {
-            let name = archives.names.get(&number);
-            let state = name.and_then(|name| archives.sums.get(name)).map_or(1, |sum| sum.state);
-            if gather.index(archives, (state, number))? {
-                continue;
-            }
-            let Some(name) = name else { continue };
-            if archives.directory.is_some() {
-                let text = "its index is not there, or damaged: it was made anew from the shard".to_owned();
-                desk.note("index-lost", || (archives.path(name), text));
-            }
-            gather.scan(archives, (state, number), name)?;
-        }
-        let Gather { sorter, .. } = gather;
-        let failed = |errno| sorters.refusal(errno);
-        let mut all = Sorted::merge(vec![sorter]).map_err(failed)?;
-        let mut placed = sorters.sorter();
-        let mut last: Option<(Vec<u8>, Vec<u8>)> = None;
-        loop {
-            let next = all
-                .next()
-                .map_err(failed)?
-                .map(|(key, payload)| (key.to_vec(), payload.to_vec()));
-            let is_same = matches!((&last, &next), (Some((before, _)), Some((key, _))) if before == key);
-            if let Some((_, payload)) = last.take().filter(|_| !is_same) {
-                place(&payload, (&mut placed, by_spelling), sorters, desk)?;
-            }
-            match next {
-                Some(next) => last = Some(next),
-                None => break,
-            }
-        }
-        for missing in chosen.missing() {
-            let fault = Fault {
-                operation: Operation::Stat,
-                side: Side::Source,
-                cause: Cause::Missing(Errno::NOENT),
-            };
-            let counters = &desk.counters[0];
-            counters.found(Kind::File);
-            counters.outcome(Kind::File, Outcome::Failed, None, 0);
-            desk.fail(Failure::new(
-                &fault,
-                missing.to_vec(),
-                Kind::File,
-                Some("the archive has no such entry"),
-            ));
-        }
-        let entries = Sorted::merge(vec![placed]).map_err(failed)?;
-        Ok(Self { entries })
-    }
-}
-
-/// Puts the entry that counts in the order of its archive.
-fn place(
-    payload: &[u8],
-    (placed, by_spelling): (&mut Sorter, bool),
+/// What there is to unpack. `by_spelling`: what some file system takes for one path comes together.
+pub fn plan(
+    archives: &Archives,
+    (chosen, by_spelling): (&Chosen, bool),
     sorters: &Sorters,
     desk: &Desk,
-) -> Result<(), Refusal> {
-    let failed = |errno| sorters.refusal(errno);
-    let (order, line) = payload.split_at_checked(24).ok_or_else(|| failed(Errno::IO))?;
-    if line.is_empty() {
-        return Ok(());
-    }
-    let Ok(Some(Line::Entry(packed))) = shards::parse(line) else {
-        return Err(failed(Errno::IO));
+) -> Result<Counting, Refusal> {
+    let mut gather = Gather {
+        desk,
+        chosen,
+        names: Names::new(sorters),
+        leader: None,
     };
-    let kind = kind_of(&packed.entry);
-    desk.counters[0].found(kind);
-    if kind == Kind::File {
-        desk.counters[0].sized(packed.entry.size.unwrap_or_default(), 0);
+    let mut numbers: Vec<u64> = archives.names.keys().copied().collect();
+    if let Some(directory) = &archives.directory {
+        numbers.extend(directory.indexes.keys());
+        for (state, name) in &directory.states {
+            directory.lines(name, desk, |line| match line {
+                Line::Removed(path) => gather.names.gone(&path, *state),
+                Line::Entry(_) | Line::Shard(_) | Line::State(..) => Ok(()),
+            })?;
+        }
     }
-    let key = if by_spelling {
-        of_any_spelling(&packed.entry.path).to_be_bytes().to_vec()
-    } else {
-        [&order[8..16], &packed.offset.to_be_bytes()].concat()
-    };
-    placed.push(&key, line).map_err(failed)
+    numbers.sort_unstable();
+    numbers.dedup();
+    for number in numbers {
+        let name = archives.names.get(&number);
+        let state = name.and_then(|name| archives.sums.get(name)).map_or(1, |sum| sum.state);
+        if gather.index(archives, (state, number))? {
+            continue;
+        }
+        let Some(name) = name else { continue };
+        if archives.directory.is_some() {
+            let text = "its index is not there, or damaged: it was made anew from the shard".to_owned();
+            desk.note("index-lost", || (archives.path(name), text));
+        }
+        gather.scan(archives, (state, number), name)?;
+    }
+    let counting = gather.names.count(by_spelling, desk)?;
+    for missing in chosen.missing() {
+        let fault = Fault {
+            operation: Operation::Stat,
+            side: Side::Source,
+            cause: Cause::Missing(Errno::NOENT),
+        };
+        let counters = &desk.counters[0];
+        counters.found(Kind::File);
+        counters.outcome(Kind::File, Outcome::Failed, None, 0);
+        desk.fail(Failure::new(
+            &fault,
+            missing.to_vec(),
+            Kind::File,
+            Some("the archive has no such entry"),
+        ));
+    }
+    Ok(counting)
 }

@@ -17,6 +17,7 @@ use bulkhaul_formats::tar::{self, BLOCK, Entry, Header, Reader, Step, What};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Protection, Stat, Time};
 
 use super::archive::Opened;
+use super::names::{Counting, Later};
 use super::tape::Tape;
 use super::tell::Teller;
 use super::words::{Done, compare, directory_in_the_way, inside, met};
@@ -51,7 +52,7 @@ pub struct Tree {
     /// Directories that were made or named, by their paths backwards.
     directories: Mutex<Sorter>,
     /// Further names of files, until all files are there.
-    links: Mutex<Option<Sorter>>,
+    links: Mutex<Option<Later>>,
     linking: AtomicBool,
 }
 
@@ -152,7 +153,7 @@ impl Tree {
             clock: Clock::default(),
             arrivals: Mutex::default(),
             directories: Mutex::new(sorters.sorter()),
-            links: Mutex::new(Some(sorters.sorter())),
+            links: Mutex::new(Some(Later::new(sorters))),
             linking: AtomicBool::new(false),
         })
     }
@@ -191,12 +192,12 @@ impl Tree {
     }
 
     /// The further names, once all files are there; nothing when they had their turn.
-    pub fn links(&self, sorters: &Sorters) -> Result<Option<Sorted>, Refusal> {
+    pub fn links(&self, sorters: &Sorters) -> Result<Option<Counting>, Refusal> {
         let taken = self.links.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.linking.store(true, Relaxed);
-        let Some(links) = taken else { return Ok(None) };
-        Sorted::merge(vec![links])
-            .map(Some)
+        taken
+            .map(Later::all)
+            .transpose()
             .map_err(|errno| sorters.refusal(errno))
     }
 
@@ -217,11 +218,8 @@ impl Tree {
 
     /// Remembers a further name of the file `first`.
     fn link_later(&self, packed: &Packed, first: &[u8]) -> sys::Result<()> {
-        let (mut payload, mut packed) = (Vec::new(), packed.clone());
-        packed.entry.target.get_or_insert_with(|| first.to_vec());
-        shards::write(&Line::Entry(Box::new(packed.clone())), &mut payload);
         match &mut *self.links.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(links) => links.push(&packed.entry.path, &payload),
+            Some(links) => links.push(packed, first),
             None => Err(Errno::INVAL),
         }
     }
@@ -379,8 +377,7 @@ impl Hand<'_> {
                 None
             }
             What::Link(first) => {
-                let told = self.tree.link_later(packed, first);
-                told.map_err(|errno| fault(Operation::Link, errno))?;
+                self.later(packed, first)?;
                 None
             }
             What::File => Some(self.file(packed, archive, entry, digest)?),
@@ -388,6 +385,12 @@ impl Hand<'_> {
         };
         self.tell(path);
         Ok(done)
+    }
+
+    /// A further name of what comes under the name `first`: its turn comes later.
+    pub fn later(&self, packed: &Packed, first: &[u8]) -> Result<(), Fault> {
+        let told = self.tree.link_later(packed, first);
+        told.map_err(|errno| fault(Operation::Link, errno))
     }
 
     /// A further name of a file, when these have their turn.

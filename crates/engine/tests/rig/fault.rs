@@ -37,7 +37,7 @@ pub struct Fact {
     text: PathBuf,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The first name of the same inode.
-    first: String,
+    pub first: String,
 }
 
 impl Fact {
