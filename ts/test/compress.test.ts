@@ -190,7 +190,8 @@ describe('decompress', () => {
     const { cwd, at, names } = tree();
     await run(['compress', '-q', 't'], { cwd });
     writeFileSync(at('t/nameless'), readFileSync(at('t/a.tsv.gz')));
-    for (const name of ['t/a.tsv.gz', 't/nameless']) {
+    symlinkSync('t/a.tsv.gz', at('link.gz'));
+    for (const name of ['link.gz', 't/nameless']) {
       const { code, stdout, stderr } = await run(['decompress', '-c', name], { cwd });
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
       expect(stdout).toBe(lines(1, 20_000));
@@ -275,6 +276,7 @@ describe('refused before any work', () => {
     [['compress', '--format', 'bzip2', 't'], '--format: bzip2 is none of bgzf, gzip, xz, zstd'],
     [['compress', '--format', 'xz', '--index', 't'], '--index goes with --format bgzf'],
     [['compress', '--ext', '', 't'], "extensions: '' is none"],
+    [['compress', '--ext', 'tsv', 'clusters', 't'], 'there is no clusters; did you mean --ext tsv,clusters?'],
     [['compress', '--min-size', '1.5G', 't'], '--min-size: not a size: 1.5G'],
     [['compress', '-d', 't'], '-d is not an option of compress: bulkhaul decompress does that'],
     [['compress', '--files-from', '-', 't', 'u'], '--files-from goes with one PATH, and 2 were given'],

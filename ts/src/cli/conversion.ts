@@ -1,6 +1,8 @@
 /** What the commands `compress` and `decompress` share: which files are meant, and the summary in the end. */
+import { lstatSync } from 'node:fs';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
+import { display, toBytes } from '../names.js';
 import type { FileOptions } from '../ops/conversion.js';
 import { extensions, extensionsOf, memory, minSize } from './archives.js';
 import { VerbCommand } from './base.js';
@@ -30,6 +32,7 @@ export abstract class ConversionCommand extends VerbCommand {
   /** Which files are meant, and what the job may take, as options of an operation. */
   protected async files(verb: string, paths: readonly string[]): Promise<FileOptions> {
     refuseElsewhere(verb, paths);
+    this.refuseExtension(paths);
     const list = listOf(this.filesFrom);
     if (paths.length === 0 && list === undefined) {
       throw new BulkhaulError('USAGE', `${verb} takes PATH…, and nothing was given`);
@@ -58,6 +61,17 @@ export abstract class ConversionCommand extends VerbCommand {
       ...this.resources,
       ...this.journaled,
     };
+  }
+
+  /** Other tools take several values after one option: what is no path here may have been meant as one more. */
+  private refuseExtension(paths: readonly string[]): void {
+    const { extensions: given } = this;
+    if (given.length === 0) return;
+    const is = (path: string) => lstatSync(toBytes(path), { throwIfNoEntry: false }) !== undefined;
+    const none = paths.find((path) => !path.includes('/') && !is(path));
+    if (none === undefined) return;
+    const meant = display([...given, none].join(','));
+    throw new BulkhaulError('USAGE', `there is no ${display(none)}; did you mean --ext ${meant}?`);
   }
 
   /** Says how it ended. */

@@ -4,6 +4,8 @@
  * Comes in: paths and options; goes out: a running `Job`. It is the exact reverse of `compress`, metadata included: an
  * archive goes when its content was read back from the medium and is what was in it.
  */
+import { realpathSync } from 'node:fs';
+import { fromBytes } from '../names.js';
 import type { NativeDecompressOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import { boolean, type Fields, type Given, path, pathBytes, pathText, record } from './arguments.js';
@@ -40,11 +42,22 @@ export async function prepareDecompression(options: MappedFiles & Given<Own>): P
   const { output, test, sparse, ...rest } = options;
   // What goes to a stream is not gone on with.
   const journal = output === undefined && !test ? await journalFor('decompress', options) : undefined;
+  const sources = output === undefined ? rest.sources : rest.sources.map(followed);
   const native: NativeDecompressOptions = {
-    files: nativeFiles(rest, journal?.files),
+    files: nativeFiles({ ...rest, sources }, journal?.files),
     ...(test !== undefined && { test }),
     ...(sparse !== undefined && { sparse }),
     ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
   };
   return prepared(journal, async () => (await loadAddon()).decompress(native));
+}
+
+/** Where a link leads: what is only read may be reached through one. What can't be told is left to who reads it. */
+function followed<Source extends MappedFiles['sources'][number]>(source: Source): Source {
+  try {
+    const real = realpathSync(pathBytes(pathText(source.path, 'a path')), { encoding: 'buffer' });
+    return { ...source, path: fromBytes(real) };
+  } catch {
+    return source;
+  }
 }

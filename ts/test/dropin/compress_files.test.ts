@@ -73,8 +73,8 @@ describe('files by extension', () => {
 
   it('are only listed by a dry run', async () => {
     const { compress, names } = tree();
-    const { code, stderr } = await compress('--dry-run', '--remove');
-    expect(code).toBe(0);
+    const { code, stdout, stderr } = await compress('--dry-run', '--remove');
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
     expect(stderr).toMatch(/^DRY {2}r\/a\.tsv -> r\/a\.tsv\.gz$/m);
     expect(names()).toEqual(['a.tsv', 'c.txt', 'sub/b.clusters']);
   });

@@ -42,8 +42,8 @@ export async function run(call: CompressCall, streams: Context): Promise<number>
   const settings: CommonSettings = {
     ...settingsOf('compress_files', values, call.progress),
     exitCode: (report) => (report.complete ? 0 : report.interrupted ? ExitCode.interrupted : 1),
-    // Each failure has its line here.
-    ownFailures: true,
+    // Each entry and each failure has its line here.
+    ...{ dryRun: false, ownFailures: true },
   };
   // Lines come clear of the status row of a terminal.
   let clear: (body: () => Promise<void>) => unknown = (body) => body();
