@@ -11,10 +11,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { filesystem } from '../src/filesystem.js';
 import { locate, urlOf } from '../src/stores/urls.js';
 import { azurite } from './rig/azurite.js';
+import { ceph } from './rig/ceph.js';
 import { KEY, SECRET, s3 } from './rig/s3.js';
 import { sshd } from './rig/sshd.js';
 import { versitygw } from './rig/versitygw.js';
@@ -103,12 +105,7 @@ describe.skipIf(version?.code !== 0)('what rclone reaches', () => {
 
   it('is a bucket too, and the same to us and to it', async () => {
     const server = await s3({ checks: 'hash' });
-    const env = {
-      ...{ ...RCLONE, ...server.env, RCLONE_CONFIG_X_TYPE: 's3', RCLONE_CONFIG_X_PROVIDER: 'Other' },
-      ...{ RCLONE_CONFIG_X_ENDPOINT: server.endpoint, RCLONE_CONFIG_X_FORCE_PATH_STYLE: 'true' },
-      ...{ RCLONE_CONFIG_X_ACCESS_KEY_ID: KEY, RCLONE_CONFIG_X_SECRET_ACCESS_KEY: SECRET },
-      ...{ RCLONE_CONFIG_X_LIST_VERSION: '2', RCLONE_CONFIG_X_NO_CHECK_BUCKET: 'true', AWS_CA_BUNDLE: undefined },
-    };
+    const env = remote(server.env);
     const source = put(scratch(), { a: '1', 'd/b': '2' });
     const up = await run(['sync', source, 'rclone:X:b/p'], { env });
     expect([up.code, server.contents], up.stderr).toEqual([0, { 'p/a': '1', 'p/d/b': '2' }]);
@@ -281,6 +278,78 @@ describe('Azure', () => {
   }, 120_000);
 });
 
+const S5CMD = fileURLToPath(new URL('../../.setup/s5cmd/s5cmd/bin/s5cmd', import.meta.url));
+const WITHOUT_JUDGES = version?.code !== 0 ? 'rclone' : existsSync(S5CMD) ? undefined : 's5cmd';
+if (WITHOUT_JUDGES) console.log(`skip: other clients as judges: ${WITHOUT_JUDGES} is not installed`);
+
+/** rclone's words for a server. */
+const remote = (env: Env): Env => ({
+  ...{ ...RCLONE, ...env, RCLONE_CONFIG_X_TYPE: 's3', RCLONE_CONFIG_X_PROVIDER: 'Other' },
+  ...{ RCLONE_CONFIG_X_ENDPOINT: env.AWS_ENDPOINT_URL, RCLONE_CONFIG_X_FORCE_PATH_STYLE: 'true' },
+  ...{ RCLONE_CONFIG_X_ACCESS_KEY_ID: KEY, RCLONE_CONFIG_X_SECRET_ACCESS_KEY: SECRET },
+  ...{ RCLONE_CONFIG_X_LIST_VERSION: '2', RCLONE_CONFIG_X_NO_CHECK_BUCKET: 'true', AWS_CA_BUNDLE: undefined },
+});
+
+describe.skipIf(WITHOUT_JUDGES !== undefined)('what other clients see of ours, and we of theirs, on', () => {
+  it.each([
+    ['versitygw', async () => (await versitygw())?.env],
+    ['Ceph', ceph],
+  ] as [string, () => Promise<Env | undefined>][])(
+    '%s',
+    async (_, start) => {
+      const env = await start();
+      if (env === undefined) return;
+      const theirs = { ...remote(env), S3_ENDPOINT_URL: env.AWS_ENDPOINT_URL, AWS_REGION: 'us-east-1' };
+      const must = async (command: string, ...args: string[]): Promise<string> => {
+        const { code, stdout, stderr } = await program(command, args, { env: theirs });
+        expect([command, args, code], stderr).toEqual([command, args, 0]);
+        return stdout;
+      };
+      const listed = async (prefix: string): Promise<Record<string, number>> => {
+        const lines = (await must(S5CMD, '--json', 'ls', `s3://bucket/${prefix}/*`)).trim().split('\n');
+        const rows = lines.map((line) => JSON.parse(line) as { key: string; size?: number });
+        const start = `s3://bucket/${prefix}/`;
+        return Object.fromEntries(rows.map(({ key, size }) => [key.replace(start, ''), size ?? 0]));
+      };
+      const { 'l\nf': _line, ...files } = FILES;
+      const source = put(scratch(), { ...files, big: Buffer.alloc(12 * MIB, 'parts') });
+      const sizes = Object.fromEntries(Object.entries(filesOf(source)).map(([name, { length }]) => [name, length]));
+      sizes['ü +%&<>"\''] = 1;
+      const copied = Object.keys(sizes).length;
+
+      expect(await counts(env, '--chunk-size', '5M', source, 's3://bucket/p')).toMatchObject([0, { copied }]);
+      expect(await listed('p')).toEqual(sizes);
+      await must('rclone', 'check', '--download', source, 'X:bucket/p');
+      // The times that it left are ours, so that it has nothing to do either.
+      const idle = await program('rclone', ['sync', '-v', '--dry-run', source, 'X:bucket/p'], { env: theirs });
+      expect([idle.code, idle.stderr.includes('Skipped')], idle.stderr).toEqual([0, false]);
+
+      await must(S5CMD, 'cp', '--part-size', '5', `${source}/`, 's3://bucket/q/');
+      await must('rclone', 'copy', '--s3-chunk-size', '5M', source, 'X:bucket/r');
+      for (const prefix of ['q', 'r']) {
+        const place = `s3://bucket/${prefix}`;
+        const equal = await run(['compare', '--content', source, place], { env });
+        expect([prefix, equal.code], equal.stdout + equal.stderr).toEqual([prefix, 0]);
+        const back = join(scratch(), 'back');
+        expect(await counts(env, '--verify', 'full', place, back)).toMatchObject([0, { copied }]);
+        expect(filesOf(back)).toEqual(filesOf(source));
+        // rclone keeps times, and s5cmd none.
+        const kept = statSync(join(back, 'd/b')).mtimeMs === 1_600_000_000_500;
+        expect([prefix, kept]).toEqual([prefix, prefix === 'r']);
+        expect((await counts(env, place, back))[1].copied).toBeUndefined();
+      }
+
+      const { a: _a, ...fewer } = files;
+      const mirror = put(scratch(), { ...fewer, 'd/b': 'another', 'new/x': '' });
+      expect(await counts(env, '--delete', mirror, 's3://bucket/p')).toMatchObject([0, { copied: 2, removed: 2 }]);
+      const { a: _gone, big: _big, ...left } = sizes;
+      expect(await listed('p')).toEqual({ ...left, 'd/b': 7, 'new/x': 0 });
+      await must('rclone', 'check', '--download', mirror, 'X:bucket/p');
+    },
+    300_000,
+  );
+});
+
 /** Names that somebody lost or changed. */
 const NAMES = [
   ...[' a', 'a ', 'a  b', '-rf', '~', '...', 'end.', '.hidden', 'a\nb', 'a\rb', 'a\tb', 'a\u0001b', 'back\\slash'],
@@ -292,6 +361,7 @@ describe('each server carries a name as it is, or it is an error that names it:'
   it.each([
     // Its listings put U+FFFD for what XML can't carry.
     ['versitygw', async () => (await versitygw())?.env, () => 's3://bucket/p', (name) => !name.includes('\u0001')],
+    ['Ceph', ceph, () => 's3://bucket/p', (name) => !name.includes('\u0001')],
     ['Azurite', () => azurite(), () => 'az://container/p', () => true],
     ['sshd', sshd, () => `sftp://there${scratch()}/p`, () => true],
     // Of what starts a program for each name, some.

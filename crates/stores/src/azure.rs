@@ -50,9 +50,6 @@ struct Blobs {
 impl Dialect for Blobs {
     fn sign(&self, request: &Request, built: &mut Built) -> Result<(), String> {
         put_header(built, "x-ms-version", VERSION)?;
-        if request.method == Method::PUT {
-            put_header(built, "content-length", &request.body.len().to_string())?;
-        }
         let has_crc = request.headers.iter().any(|(name, _)| *name == CRC_HEADER);
         // Of nothing there is no sum.
         if request.signing == Signing::Crc && !has_crc && !request.body.is_empty() {

@@ -163,6 +163,9 @@ export class S3 {
     if (typeof fault === 'object') return refuse(response, fault.status, fault.code);
     let body: Buffer = Buffer.concat(chunks);
     if (fault === 'up' && body.length > 0) body = flipped(body);
+    // As Ceph has it, of an empty body too.
+    if (['PUT', 'POST'].includes(method) && header(request, 'content-length') === '')
+      return refuse(response, 411, 'MissingContentLength');
     if (!isSigned(request, path, query)) return refuse(response, 403, 'SignatureDoesNotMatch');
     const wrong = this.#wrong(request, body);
     if (wrong !== undefined) return refuse(response, 400, wrong);

@@ -1,14 +1,17 @@
 /**
  * versitygw, an S3 server that somebody else wrote, on loopback until the test ends: directories of one directory are its
- * buckets, files its objects. `undefined` where it is not installed, and that is printed.
+ * buckets, files its objects. `undefined` where `scripts/setup --tests` could not build it, and that is printed.
  */
 import { spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { freePort, scratch } from '../rig.js';
 import { KEY, SECRET } from './s3.js';
+
+const BUILT = fileURLToPath(new URL('../../../.setup/versitygw/versitygw', import.meta.url));
 
 export interface Gateway {
   /** What a client needs to know, as the environment of a command. */
@@ -20,7 +23,7 @@ export interface Gateway {
 export async function versitygw(): Promise<Gateway | undefined> {
   const there = scratch();
   const port = await freePort();
-  const server = spawn('versitygw', ['--port', `127.0.0.1:${port}`, 'posix', there], {
+  const server = spawn(existsSync(BUILT) ? BUILT : 'versitygw', ['--port', `127.0.0.1:${port}`, 'posix', there], {
     env: { ...process.env, ROOT_ACCESS_KEY: KEY, ROOT_SECRET_KEY: SECRET },
     stdio: 'ignore',
   });

@@ -496,6 +496,10 @@ impl Client {
         for (name, value) in &request.headers {
             put_header(&mut built, name, value)?;
         }
+        // Of an empty body the client itself says nothing, which Ceph refuses (411), as HTTP allows (RFC 9110, 8.6).
+        if matches!(request.method, Method::PUT | Method::POST) {
+            put_header(&mut built, "content-length", &request.body.len().to_string())?;
+        }
         self.dialect.sign(request, &mut built)?;
         Ok(built)
     }
