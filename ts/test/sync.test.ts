@@ -586,6 +586,8 @@ it('goes on with a large object, from the parts that the server has, if what is 
     const done = await run(['sync', ...args], { env: server.env });
     expect([done.code, server.objects.get('p/big')?.body.equals(big)], done.stderr).toEqual([0, true]);
     expect([parts() - before, server.uploads.size]).toEqual([6 - had + 1, 0]);
+    // The second part is among those that it had.
+    expect(done.stderr).toContain(`${(had - 1) * 5}.0 MiB`);
     expect(Object.keys(filesOf(state)).filter((name) => name.startsWith('uploads/'))).toEqual([]);
   }
 });

@@ -108,6 +108,11 @@ pub trait Writing {
     /// The next part. All but the last are as long as [`Store::part_bytes`] says.
     fn put(&mut self, part: Part) -> Result<(), Stopped>;
 
+    /// Bytes of what was put that did not have to be sent: an earlier run has.
+    fn had(&self) -> u64 {
+        0
+    }
+
     /// Makes it appear, and answers it as the store has it now.
     fn finish(self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped>;
 

@@ -201,6 +201,8 @@ pub struct Parts<'s> {
     begun: u32,
     /// What the server has of an earlier run.
     there: HashMap<u32, Kept>,
+    /// Bytes of those that were taken over.
+    had: u64,
     taken: HashMap<u32, Taken>,
     tasks: Vec<JoinHandle<Result<(u32, Taken), Wrong>>>,
 }
@@ -213,6 +215,7 @@ impl<'s> Parts<'s> {
             size,
             begun: 0,
             there,
+            had: 0,
             taken: HashMap::new(),
             tasks: Vec::new(),
         }
@@ -319,6 +322,7 @@ impl Writing for Parts<'_> {
         let number = self.begun;
         if let Some(taken) = self.kept(number, &part.bytes) {
             self.taken.insert(number, taken);
+            self.had += part.bytes.len() as u64;
             return Ok(());
         }
         let request = Request {
@@ -339,6 +343,10 @@ impl Writing for Parts<'_> {
             Ok((number, Taken { tag, crc }))
         }));
         self.gather(false)
+    }
+
+    fn had(&self) -> u64 {
+        self.had
     }
 
     fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {

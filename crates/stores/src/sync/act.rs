@@ -381,15 +381,22 @@ impl Deed<'_> {
     ) -> Result<Sums, Stopped> {
         counters.flight.begin(read.size);
         let _in_hand = counters.flight.in_hand();
-        let mut sums = Summing::new();
+        let (mut sums, mut resumes) = (Summing::new(), false);
         while let Some(part) = self.next(reading, part_bytes)? {
             let bytes = part.bytes.len() as u64;
             sums.update(&part.bytes);
+            let had = writing.had();
             writing.put(part)?;
+            let had = writing.had() - had;
             counters.flight.moved(bytes);
+            if had > 0 && !resumes {
+                counters.resumes();
+                resumes = true;
+            }
+            counters.resumed(had);
             counters
                 .written()
-                .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+                .fetch_add(bytes - had, std::sync::atomic::Ordering::Relaxed);
         }
         let sums = sums.finish();
         if sums.bytes != read.size {
