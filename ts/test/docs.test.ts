@@ -21,6 +21,7 @@ const OPERATIONS = [
   'ops/partition.ts',
   'ops/commands.ts',
   'ops/spread.ts',
+  'ops/spread/operation.ts',
   'ops/remove.ts',
   'ops/unpack.ts',
   'ops/verify.ts',

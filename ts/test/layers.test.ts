@@ -109,9 +109,9 @@ const ROOMS = [
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'lengths', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',
-  ...['protocol', 'range', 'reading', 'directory', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker'].map(
-    (room) => `ops/spread/${room}`,
-  ),
+  ...['protocol', 'range', 'task', 'directory', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker']
+    .concat(['books', 'operation', 'staff', 'copying', 'whole', 'coordinator'])
+    .map((room) => `ops/spread/${room}`),
   ...['ops/spread', 'ops/commands', 'ops'],
   ...['ops/volumes', 'ops/treeimage', 'ops/diskpatch', 'ops/clone/plan', 'ops/clone'],
   'pairs',

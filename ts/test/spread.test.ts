@@ -559,6 +559,158 @@ describe('manifest and verify --workers', () => {
   });
 });
 
+/** All names below a directory, with what they have. */
+const contentOf = (root: string) =>
+  execFileSync('sh', [
+    '-c',
+    'cd "$1" && find . -type f -print0 | sort -z | xargs -0r sha256sum -z',
+    'sh',
+    root,
+  ]).toString();
+
+describe('remove and compress --workers', () => {
+  it('remove what one process removes', async () => {
+    for (const rules of [[], ['--exclude', '/source/b/c'], ['--exclude', 'f1']]) {
+      const [one, other] = [tree(), tree()];
+      const alone = await run(['remove', '--force', '--json', '--no-journal', ...rules, one]);
+      const crew = ['--workers', '3', '--parts', '7', '--state-dir', scratch()];
+      const spread = await run(['remove', '--force', '--json', ...crew, ...rules, other]);
+      expect([alone.code, spread.code, spread.stderr]).toEqual([0, 0, '']);
+      const [expected, found] = [summaryOf(alone), summaryOf(spread)];
+      for (const key of ['outcomes', 'found', 'files', 'directories', 'skipped', 'accounted', 'complete'])
+        expect([key, found[key]]).toEqual([key, expected[key]]);
+      const left = [one, other].map((root) => (existsSync(root) ? readdirSync(root, { recursive: true }).sort() : []));
+      expect(left[1]).toEqual(left[0]);
+      expect(left[0]?.length === 0).toBe(rules.length === 0);
+    }
+  });
+
+  it('compress what one process compresses', async () => {
+    const made = ['one', 'other'].map((name) => {
+      const root = join(scratch(), name);
+      mkdirSync(join(root, 'd/e'), { recursive: true });
+      for (let file = 0; file < 20; file += 1)
+        for (const end of ['tsv', 'txt', 'log'])
+          writeFileSync(join(root, file % 2 ? 'd/e' : 'd', `f${file}.${end}`), `${file} ${end}\n`.repeat(500 + file));
+      writeFileSync(join(root, 'small.txt'), 'x');
+      symlinkSync('small.txt', join(root, 'link'));
+      linkSync(join(root, 'd/f0.txt'), join(root, 'd/hard.txt'));
+      return root;
+    });
+    const [one = '', other = ''] = made;
+    const args = ['--json', '--ext', 'tsv', '--ext', 'txt', '--exclude', 'f3.txt'];
+    const alone = await run(['compress', '--no-journal', ...args, one]);
+    const spread = await run(['compress', '--workers', '2', '--parts', '6', '--state-dir', scratch(), ...args, other]);
+    expect([alone.code, spread.code, spread.stderr]).toEqual([0, 0, '']);
+    expect(contentOf(other)).toBe(contentOf(one));
+    const [expected, found] = [summaryOf(alone), summaryOf(spread)];
+    for (const key of [
+      'outcomes',
+      'files',
+      'directories',
+      'found',
+      'verifiedFiles',
+      'verifiedBytes',
+      'conversions',
+      'complete',
+    ])
+      expect([key, found[key]]).toEqual([key, expected[key]]);
+    // What rules leave out is in no part.
+    const { excluded, ...others } = expected.skipped;
+    expect([excluded, found.skipped]).toEqual([1, others]);
+  });
+
+  it('count what a worker had done that died', async () => {
+    const source = join(scratch(), 'source');
+    mkdirSync(source);
+    for (let file = 0; file < 10; file += 1) writeFileSync(join(source, `f${file}`), `${file}\n`.repeat(1000));
+    const dies = (marker: string, deed: string) =>
+      deedful(`const { readFileSync } = await import('node:fs');
+        const { gzipSync } = await import('node:zlib');
+        if (!existsSync('${marker}')) {
+          writeFileSync('${marker}', '');
+          take('1.1');
+          const path = join('${source}', readFileSync(join(directory, 'parts/1'), 'utf8').split('\\0')[0]);
+          ${deed}
+          rmSync(path);
+          die();
+          await new Promise(() => undefined);
+        }`);
+    const crew = { workers: 1, parts: 3, patience: 36_000 };
+    const packing = { operation: 'compress' as const, source, contents: false, inUse: [] };
+    const archive = 'writeFileSync(path + ".gz", gzipSync(readFileSync(path)));';
+    const packed = await spreadTask({
+      ...{ ...crew, task: packing, directory: join(scratch(), 'run') },
+      program: dies(join(scratch(), 'died'), archive),
+    });
+    expect([packed.complete, packed.accounted, packed.outcomes.copied]).toEqual([true, true, 10]);
+    expect(readdirSync(source)).toEqual(Array.from({ length: 10 }, (_, file) => `f${file}.gz`));
+    expect(packed.conversions).toMatchObject([{ extension: '', files: 9 }]);
+    expect(packed.notes).toContainEqual(expect.objectContaining({ kind: 'earlier', count: 1 }));
+    const removal = { operation: 'remove' as const, source, contents: false, inUse: [], protect: [] };
+    const removed = await spreadTask({
+      ...{ ...crew, task: removal, directory: join(scratch(), 'run') },
+      program: dies(join(scratch(), 'died'), ''),
+    });
+    expect([removed.complete, removed.accounted, removed.outcomes.removed]).toEqual([true, true, 11]);
+    expect(existsSync(source)).toBe(false);
+  });
+
+  it('remove of a list only what it names in the tree, and nothing that a symlink leads to', async () => {
+    const [root, list] = [tree(), join(scratch(), 'list')];
+    const many = entriesOf(root);
+    // `b/link` leads to `a`.
+    writeFileSync(list, ['a/f1', 'b/link', 'b/link/f2', 'b/c/gone', 'gone/x', ''].join('\0'));
+    const task = { operation: 'remove' as const, source: root, contents: false, inUse: [], protect: [] };
+    const job = await partJob(task, list, { own: '', others: [] }, {});
+    const { outcomes, failures } = await job.run();
+    expect([outcomes.removed, failures, entriesOf(root)]).toEqual([2, [], many - 2]);
+    expect([existsSync(join(root, 'a/f1')), existsSync(join(root, 'a/f2'))]).toEqual([false, true]);
+  });
+
+  it('remove all though no worker works', async () => {
+    const source = tree();
+    const many = entriesOf(source);
+    const crew = ['--by-parts', '--host-program', 'false', '--state-dir', scratch()];
+    const { code, stdout } = await run(['remove', '--force', '--json', ...crew, source]);
+    expect([code, summaryOf({ stdout } as Run).outcomes.removed, existsSync(source)]).toEqual([0, many, false]);
+  });
+
+  it('refuse what one process has to do, and what is protected, before anything goes', async () => {
+    const [source, state] = [tree(), scratch()];
+    for (const [args, why] of [
+      [['remove', source, state], 'More than one PATH and --workers exclude'],
+      [['remove', '--max-delete', '5', source], '--max-delete and --workers exclude'],
+      [['compress', '--files-from', '/dev/null', source], 'A list of names and --workers exclude'],
+      [['remove', '--run-dir', join(source, 'run'), source], 'name another one'],
+      [['compress', '--run-dir', join(source, 'run'), source], 'name another one'],
+      [['remove', join(source, 'b/link')], 'is no directory'],
+      [['remove', `${source}/a/.`], 'is removed by its own name'],
+    ] as const) {
+      const { code, stderr } = await run([
+        ...args,
+        '--workers',
+        '2',
+        '--state-dir',
+        state,
+        ...(args[0] === 'remove' ? ['--force'] : []),
+      ]);
+      expect([code, stderr]).toEqual([2, expect.stringContaining(why)]);
+    }
+    const home = await program(
+      process.execPath,
+      [MAIN, 'remove', '--force', '--workers', '2', '--state-dir', state, source],
+      {
+        env: { ...process.env, HOME: join(source, 'a') },
+      },
+    );
+    expect([home.code, home.stderr]).toEqual([3, expect.stringContaining('above the home directory')]);
+    expect(existsSync(join(source, 'a/f0'))).toBe(true);
+    const gone = await run(['remove', '--force', '--workers', '2', '--state-dir', state, join(state, 'nothing')]);
+    expect(gone.code).toBe(0);
+  });
+});
+
 describe('copy --workers', () => {
   it('copies as one process does, counts each entry once, and leaves no run behind', async () => {
     const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
@@ -903,6 +1055,8 @@ function deedful(deed: string): string[] {
   return [process.execPath, script];
 }
 const { spread } = await import('../dist/index.js');
+const { spreadTask } = await import('../dist/ops/spread.js');
+const { partJob } = await import('../dist/ops/spread/task.js');
 /** Leases of a part in a run directory that was kept. */
 const leasesOf = (directory: string, part: number) =>
   readdirSync(join(directory, 'leases')).filter((name) => name.startsWith(`${part}.`));

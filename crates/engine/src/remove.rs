@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
+use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
 use crate::entry::{Outcome, Reason};
@@ -33,8 +34,10 @@ use crate::sweep::sweeper::{Mode, Sweeper};
 use crate::tree::descriptors::Budget;
 use crate::tree::path::{self, c_string, open_directory_path, show, split, trim};
 use crate::tree::selection::{self, Selection};
+use crate::walk::named::Named;
+use crate::walk::names::FilesFrom;
 use crate::walk::scout::{Ahead, Begin, Scout};
-use crate::walk::start::{Boundary, Root, Start, media};
+use crate::walk::start::{Boundary, Part, Parts, Root, Start, media};
 
 /// Entries that a preview tells by name.
 pub const PREVIEW_NAMES: u64 = 10;
@@ -48,6 +51,9 @@ pub const PREVIEW_NAMES: u64 = 10;
 pub struct RemoveOptions {
     /// What to remove. A symlink goes itself.
     pub paths: Vec<Vec<u8>>,
+    /// Only what a list names below the one path, and what is in it: the path itself stays, and what is not there any more is
+    /// nothing to tell. For who removes a tree in parts, and all of it in the end.
+    pub files_from: Option<FilesFrom>,
     /// Exclude rules and their style; rsync's see each path from its last component on.
     pub filter: Option<selection::Rules>,
     /// Worker threads; 0: as many as serve best on the media.
@@ -93,6 +99,11 @@ impl Removal {
     pub fn new(options: RemoveOptions) -> Result<Self, Refusal> {
         if options.paths.is_empty() {
             return Err(Refusal::Usage("nothing to remove is given".into()));
+        }
+        if let Some(from) = &options.files_from
+            && options.paths.len() > 1
+        {
+            return Err(from.refusal("it goes with one path"));
         }
         for path in options.paths.iter().chain(&options.no_preserve_root) {
             path::check(path)?;
@@ -164,8 +175,19 @@ impl Work for Remove {
             left: &AtomicU64::new(u64::MAX),
             witness: None,
         };
-        let start = Start::Roots(&looked.roots);
         desk.enter(Phase::Scanning);
+        let listed = match (&options.files_from, &looked.roots[..]) {
+            (Some(from), [root]) => Some((from.read_within(&root.path, desk)?, root)),
+            _ => None,
+        };
+        let part = match &listed {
+            Some((list, root)) => Some(Listed::of(list, root, desk)?),
+            None => None,
+        };
+        let start = match &part {
+            Some(part) => Start::Parts(part),
+            None => Start::Roots(&looked.roots),
+        };
         let mut left = AtomicU64::new(u64::MAX);
         if !self.preview && (options.list_first || options.max_delete.is_some()) {
             let totals = rehearse(&sweeper, start)?;
@@ -188,7 +210,8 @@ impl Work for Remove {
                 });
                 None
             }
-            (None, Mode::Remove) => Some(Scout::send(desk, ahead(options, &looked.roots))),
+            // A list says how much there is.
+            (None, Mode::Remove) if part.is_none() => Some(Scout::send(desk, ahead(options, &looked.roots))),
             (None, _) => None,
         };
         if sweeper.mode == Mode::Remove {
@@ -205,6 +228,34 @@ impl Work for Remove {
             rules.counted.get_or_init(|| Totals::of(&desk.counters));
         }
         Ok(desk.report(Durability::None, desk.most_staff(), interrupted))
+    }
+}
+
+/// What a list names, as far as nothing is mounted on the way there: whoever removes the whole says what stays.
+struct Listed<'l> {
+    named: Named<'l>,
+    mount: u64,
+}
+
+impl<'l> Listed<'l> {
+    fn of(list: &FileList, root: &'l Root, desk: &'l Desk) -> Result<Self, Refusal> {
+        let named = Named::of(list, root, desk, false)?;
+        let mount = named
+            .mount()
+            .map_err(|e| Refusal::NoSource(format!("{}: {}", show(&root.path), describe(e))))?;
+        Ok(Self { named, mount })
+    }
+}
+
+impl Parts for Listed<'_> {
+    fn count(&self) -> usize {
+        self.named.count()
+    }
+
+    fn open(&self, index: usize) -> Option<Part> {
+        let part = self.named.open(index)?;
+        let (_, mount) = sys::stat_mounted(part.fd.as_fd()).ok()?;
+        (mount == self.mount).then_some(Part { mount, ..part })
     }
 }
 

@@ -78,7 +78,7 @@ export abstract class ConversionCommand extends VerbCommand {
   protected async conclude(report: Report, operation: 'compress' | 'decompress', test = false): Promise<void> {
     const { settings, context } = this;
     if (settings.json || (settings.quiet && report.complete)) return;
-    const { conversionSummary } = await import('../report/summary.js');
-    context.stderr.write(conversionSummary(report, operation, test));
+    const { conversionSummary, partitionSummary } = await import('../report/summary.js');
+    context.stderr.write(report.parts ? partitionSummary(report) : conversionSummary(report, operation, test));
   }
 }

@@ -12,12 +12,12 @@ import { PROGRAM } from './run.js';
 import { contentOf, parseCount } from './values.js';
 import { version } from './version.js';
 
-/** The options, each a field of a command. `what`: is spread; `source`: is divided; `seen`: what each host has to see. */
+/** The options, each a field of a command. `what`: is spread; `shared`: between its workers; `source`: is divided; `seen`: what each host has to see. */
 export const CREW = {
-  workers: (what: string) =>
+  workers: (what: string, shared = '--jobs, --bwlimit and --iops-limit') =>
     number('--workers', 1, 10_000, {
       ...{ group: 'speed', value: 'N', default: 'one process does it all' },
-      help: `Spread ${what} over N processes, which share --jobs, --bwlimit and --iops-limit; with -v a line for each part that is done`,
+      help: `Spread ${what} over N processes, which share ${shared}; with -v a line for each part that is done`,
     }),
   hosts: (seen: string) =>
     value('--hosts', {

@@ -211,6 +211,8 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
 export interface NativeRemoveOptions extends Resources, DeletionLimit {
   /** What to remove; a symlink goes itself. */
   paths: PathBytes[];
+  /** Only what a list names below the one path, which stays; what is not there any more is nothing to tell. Default: all of it. */
+  filesFrom?: { path: PathBytes; nul: boolean };
   /** Rules for names: what is excluded stays. `rsync` rules see each path from its last component on. Default: nothing stays. */
   filter?: NativeFilter;
   /** Nothing is removed: events and report say what would be. Default false. */

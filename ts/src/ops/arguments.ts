@@ -201,3 +201,12 @@ export const TREE = record<Given<NativeTree>>(
   'contents',
   'follow',
 );
+
+/** The options of these names that are given. */
+export function pick<T extends object, Key extends keyof T>(
+  of: T,
+  names: readonly Key[],
+): { [K in Key]?: Exclude<T[K], undefined> } {
+  const given = names.flatMap((name) => (of[name] === undefined ? [] : [[name, of[name]]]));
+  return Object.fromEntries(given);
+}

@@ -189,7 +189,7 @@ function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
 }
 
 /** The home directory of the user database; a user without an entry there has none. */
-function homes(): string[] {
+export function homes(): string[] {
   try {
     const { homedir } = userInfo();
     return homedir === '' ? [] : [homedir];

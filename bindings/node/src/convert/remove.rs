@@ -4,12 +4,13 @@ use bulkhaul_engine::remove;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
-use super::{Filter, JsLimits, filter, max_delete, paths, resources};
+use super::{Filter, JsLimits, NamesFrom, files_from, filter, max_delete, paths, resources};
 
 /// A removal, as asked for.
 #[napi(object, object_to_js = false)]
 pub struct RemoveOptions {
     pub paths: Vec<Buffer>,
+    pub files_from: Option<NamesFrom>,
     pub filter: Option<Filter>,
     pub jobs: Option<u32>,
     pub limits: Option<JsLimits>,
@@ -31,6 +32,7 @@ pub struct RemoveOptions {
 pub fn remove_options(given: RemoveOptions) -> Result<remove::RemoveOptions, String> {
     Ok(remove::RemoveOptions {
         paths: paths(given.paths),
+        files_from: given.files_from.map(|list| files_from(list, false)),
         filter: given.filter.map(filter).transpose()?,
         jobs: given.jobs.unwrap_or_default() as usize,
         resources: resources(given.limits, given.nice, given.ionice.as_deref())?,

@@ -34,7 +34,12 @@ impl<'n> Named<'n> {
         let path = trim(&root.path);
         let prefix = if root.contents { b"" } else { split(path).1 };
         let failed = |errno| Refusal::NoSource(format!("{}: {}", show(path), describe(errno)));
+        let pin = root.pin;
         let root = open_directory_path(path, Follow::Yes).map_err(failed)?;
+        let id = sys::stat_fd(root.as_fd()).map_err(failed)?.id;
+        if pin.is_some_and(|pin| pin != id) {
+            return Err(Refusal::NoSource(format!("{}: it was replaced meanwhile", show(path))));
+        }
         let mut directories = Vec::new();
         let mut waiting = vec![(Vec::new(), list.root())];
         while let Some((directory, level)) = waiting.pop() {
@@ -58,6 +63,11 @@ impl<'n> Named<'n> {
             tells,
             directories,
         })
+    }
+
+    /// The mount that the root lies on.
+    pub fn mount(&self) -> sys::Result<u64> {
+        sys::stat_mounted(self.root.as_fd()).map(|(_, mount)| mount)
     }
 
     /// A name that can't be had: it counts as found, and as failed.

@@ -1,7 +1,10 @@
 /** `bulkhaul compress`: files in, archives in their place; the summary on stderr, the exit code out. */
 import type { CompressOptions } from '../../ops/compress.js';
+import type { Job } from '../../ops/job.js';
+import type { Crew } from '../../ops/spread.js';
 import { archiveForm, format, index, level, verifySource } from '../archives.js';
 import { ConversionCommand } from '../conversion.js';
+import { CREW, crewOf } from '../crew.js';
 import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob } from '../run.js';
@@ -25,6 +28,8 @@ export class CompressCommand extends ConversionCommand {
       whose archive would not be smaller; files with several names (hard links), symlinks and special files. A file that
       changes while it is read is kept, and told.
 
+      \`--workers\`, \`--hosts\` and \`--slurm\` divide what is in one PATH into parts, which several processes compress.
+
       Exit codes: 0 complete, 1 an archive reads back differently, 2 usage or nothing begun, 23 some files failed or are in
       conflict, 24 some vanished or changed meanwhile, 130 interrupted.
     `,
@@ -33,6 +38,7 @@ export class CompressCommand extends ConversionCommand {
       ['What would be compressed', '$0 compress -n --ext tsv run'],
       ['With an index, for tabix and samtools', '$0 compress --ext vcf --index calls'],
       ['Small, and the files stay', '$0 compress --format xz --level 9 --keep logs'],
+      ['By four processes', '$0 compress --workers 4 --ext tsv run'],
       ['The files that find names', "find . -name '*.tsv' -mtime +30 -print0 | $0 compress --files-from0 -"],
     ],
   });
@@ -43,6 +49,14 @@ export class CompressCommand extends ConversionCommand {
   verifySource = verifySource('Read each file twice before it goes: its only reading may be wrong');
   keep = flag('-k,--keep', { group: 'how', help: 'Leave the files where they are' });
   force = flag('-f,--force', { group: 'how', help: 'Compress also what does not become smaller' });
+  workers = CREW.workers('the compression');
+  hosts = CREW.hosts('PATH');
+  slurm = CREW.slurm('PATH');
+  slurmArgs = CREW.slurmArgs();
+  hostProgram = CREW.hostProgram();
+  parts = CREW.parts('PATH');
+  runDir = CREW.runDir();
+  patience = CREW.patience();
   operands = operands('PATH…', 0);
 
   async execute(): Promise<number> {
@@ -52,9 +66,30 @@ export class CompressCommand extends ConversionCommand {
       ...archiveForm(this),
       ...{ keep, force },
     };
+    const excluded = {
+      'More than one PATH': this.operands.length > 1,
+      'A list of names': options.filesFrom !== undefined,
+    };
+    const crew = await crewOf(this, excluded, context.env.SLURM_JOB_ID !== undefined);
     const { compress } = await import('../../ops/compress.js');
-    const report = await runJob((entries) => compress({ ...options, entries }), settings, context);
+    const begin =
+      crew === undefined ? (entries: boolean) => compress({ ...options, entries }) : await this.spread(crew, options);
+    const report = await runJob(begin, settings, context);
     await this.conclude(report, 'compress');
     return report.exitCode;
+  }
+  /** The same by several processes. */
+  private async spread(crew: Crew, options: CompressOptions): Promise<(entries: boolean) => Job> {
+    const { sources: _, extensions, filesFrom: __, format, level, index, verifySource, force, ...rest } = options;
+    const { minSize, keep, owner, memory, ...shared } = rest;
+    const { spreadTask } = await import('../../ops/spread.js');
+    const { treeOf } = await import('../../ops/spread/task.js');
+    const form = { format, level, index, verifySource, force, minSize, keep, owner, memory };
+    const asked = Object.fromEntries(Object.entries(form).filter(([, value]) => value !== undefined));
+    const task = {
+      ...{ operation: 'compress' as const, inUse: [], ...asked, ...treeOf(this.operands[0] ?? '.') },
+      ...(extensions && { extensions: extensions.map(String) }),
+    };
+    return (entries) => spreadTask({ ...shared, ...crew, entries, task });
   }
 }

@@ -167,10 +167,10 @@ export class ManifestCommand extends StoreCommand {
   ): Promise<() => Job> {
     const [source = ''] = this.operands;
     const form = { ...(algorithms && { algorithms }), ...(format && { format }), ...(nul && { nul }) };
-    const { spreadReading } = await import('../../ops/spread.js');
-    const { treeOf } = await import('../../ops/spread/reading.js');
+    const { spreadTask } = await import('../../ops/spread.js');
+    const { treeOf } = await import('../../ops/spread/task.js');
     const { output: __, ...shared } = rest;
     return () =>
-      spreadReading({ ...shared, ...crew, ...told, reading: { operation: 'manifest', ...form, ...treeOf(source) } });
+      spreadTask({ ...shared, ...crew, ...told, task: { operation: 'manifest', ...form, ...treeOf(source) } });
   }
 }

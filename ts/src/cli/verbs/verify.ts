@@ -184,18 +184,18 @@ export class VerifyCommand extends StoreCommand {
   /** The same by several processes. */
   async #spread(crew: Crew, options: VerifyOptions): Promise<() => Job> {
     const { manifests: _, directory: __, quick: ___, repairFrom: ____, algorithm, ...shared } = options;
-    const { spreadReading } = await import('../../ops/spread.js');
-    const { treeOf } = await import('../../ops/spread/reading.js');
+    const { spreadTask } = await import('../../ops/spread.js');
+    const { treeOf } = await import('../../ops/spread/task.js');
     const manifests = this.operands.map((path) => treeOf(path).source);
     const [first = ''] = manifests;
     const directory = this.directory === undefined ? undefined : treeOf(this.directory).source;
     const source =
       directory ?? (statSync(toBytes(first), { throwIfNoEntry: false })?.isDirectory() ? first : dirname(first));
     return () =>
-      spreadReading({
+      spreadTask({
         ...shared,
         ...crew,
-        reading: {
+        task: {
           ...{ operation: 'verify', manifests, source, contents: true },
           ...(directory !== undefined && { directory }),
           ...(algorithm !== undefined && { algorithm }),

@@ -9,8 +9,8 @@
  * pace.json      how fast each worker may go; may change at any time
  * watched        somebody looks how far it is: so many seconds between two beats, for whoever would beat more rarely
  * leases/N.K     attempt K at part N: who has it; made exclusively. N.K.over: nobody works by it any more
- * found/N.K      what attempt K at part N has read, where that is all that it does
- * found.all      the same of all parts, while the whole is told
+ * found/N.K      what attempt K at part N has read, where that is all that it does, or has found to be left of its list
+ * found.all      what all have read, while the whole is told
  * states/N       what came of part N; appears whole, and never changes
  * workers/W      where worker W is, how many beats it has counted, and what it has done. W.over: it has ended
  * logs/W         what worker W had to say
@@ -57,13 +57,13 @@ import type {
 import type { Resources } from '../../native/options.js';
 import type { Standing, Step } from './protocol.js';
 import type { Gathered, Range } from './range.js';
-import type { Reading } from './reading.js';
+import type { Task } from './task.js';
 
 /** What is in it and holds something. */
 const DIRECTORIES = ['parts', 'leases', 'found', 'states', 'workers', 'logs'] as const;
 
 /** Version of `run.json`. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** A part, as the plan has it. */
 export interface PlannedPart {
@@ -94,11 +94,11 @@ export interface Plan {
   made: string;
   /** Of bulkhaul, where the caller has told it. */
   version?: string;
-  /** It is only read, and for this. Absent: it is copied. */
-  reading?: Reading;
+  /** What is done with it. Absent: it is copied. */
+  task?: Task;
   /** A directory; what is in it is divided. */
   source: string;
-  /** Where it is copied to; empty where it is only read. */
+  /** Where it is copied to; empty where it is not. */
   destination: string;
   /** Options of the copy of each part. */
   terms: CopyTerms;
@@ -150,6 +150,10 @@ export interface PartState {
   hashedBytes: number;
   /** All of it is there, as it was asked for. */
   complete: boolean;
+  /** Why entries were skipped. Absent: they were there already. */
+  skipped?: Record<string, number>;
+  /** What became archives. */
+  conversions?: Conversion[];
   /** Of a range: where its bytes are. Absent: nowhere, the file is copied as a whole. */
   gathered?: Gathered;
   failures: Stored<NativeFailure>[];
@@ -157,6 +161,14 @@ export interface PartState {
   notes: Stored<NativeNote>[];
   /** What took longest. Absent: nothing took long. */
   slowest?: Stored<NativeSlow>[];
+}
+
+/** What became archives, by extension; bytes before and after. */
+export interface Conversion {
+  extension: string;
+  files: number;
+  before: number;
+  after: number;
 }
 
 /** How a worker is. */
@@ -272,6 +284,11 @@ export class RunDirectory {
 
   watched(): number | undefined {
     return this.#read('watched') as number | undefined;
+  }
+
+  /** There is a plan. */
+  get isThere(): boolean {
+    return existsSync(this.#in('run.json'));
   }
 
   get finished(): boolean {

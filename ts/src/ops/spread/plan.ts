@@ -135,12 +135,12 @@ export async function planner(division: Division, directory: RunDirectory): Prom
 
 /**
  * Runs the planner, and turns what it wrote into the lists of the run. `named`: directories that it has not seen; `ranges`: big
- * files are cut; `told`: takes its events.
+ * files are cut; `below`: of names that begin with that of the source only the rest is meant; `told`: takes its events.
  */
 export async function plan(
   job: NativeJob,
   directory: RunDirectory,
-  { named, ranges }: { named: readonly Buffer[]; ranges: boolean },
+  { named, ranges, below }: { named: readonly Buffer[]; ranges: boolean; below: boolean },
   told: (event: NativeFailure | NativePart) => void | Promise<void>,
 ): Promise<Planned> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
@@ -175,7 +175,8 @@ export async function plan(
     for await (const line of lines(path, NEWLINE, false)) {
       const { path, pathBase64, kind, size = 0, linkGroup, ranges: cut } = JSON.parse(line.toString()) as Listed;
       found[kind] += 1;
-      const name = pathBase64 === undefined ? Buffer.from(path) : Buffer.from(pathBase64, 'base64');
+      const whole = pathBase64 === undefined ? Buffer.from(path) : Buffer.from(pathBase64, 'base64');
+      const name = below ? rest(whole) : whole;
       const length = Math.min(MOST_RANGE, Math.max(LEAST_RANGE, cut?.bytes ?? 0));
       if (ranges && cut && linkGroup === undefined && size >= 2 * length) {
         big.push({ name, size, length });
@@ -195,6 +196,12 @@ export async function plan(
     await rm(toBytes(join(directory.path, name)), { recursive: true, force: true });
   const seen = { sizes, heaviest: heaviest.map((share) => store(share)) };
   return { parts, found, directories: digest, failures, failureKinds, ...seen, interrupted };
+}
+
+/** A name without its first component. */
+function rest(name: Buffer): Buffer {
+  const slash = name.indexOf(SLASH);
+  return slash < 0 ? HERE : name.subarray(slash + 1);
 }
 
 /** A big file: parts of its ranges, and one of itself, from a number on. */

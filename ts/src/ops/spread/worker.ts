@@ -1,5 +1,6 @@
 /**
- * A worker of a run: takes parts, copies or reads what is in them, and says what came of it, until there are none left.
+ * A worker of a run: takes parts, does what is to be done with what is in them, and says what came of it, until there are none
+ * left.
  *
  * Comes in: a run directory; goes out: states of parts. It promises to have one part at a time, to stop as soon as somebody
  * else has taken it over, and to leave no lease behind when it ends in good order. The directories that a part needs are made
@@ -27,7 +28,7 @@ import {
 } from './directory.js';
 import { attempt, choose, type Ending, isReady, nextAttempt, restAfter, Watch } from './protocol.js';
 import { copyRange, discard, type Gathered, type Range, type RangeEnd } from './range.js';
-import { type Reading, readPart } from './reading.js';
+import { partJob, sinceCompressed, type Task } from './task.js';
 
 /** Failures and notes of a part that its state keeps; all are counted. */
 const MOST_FAILURES = 200;
@@ -191,9 +192,9 @@ export class Worker {
     }
   }
 
-  /** Copies or reads what is in a part. */
+  /** Does what is to be done with what is in a part. */
   async #work(part: number, number: number): Promise<PartState | undefined> {
-    const { source, destination, parts, reading } = this.#plan;
+    const { source, destination, parts, task } = this.#plan;
     const planned = parts[part - 1];
     const list = this.#directory.list(part);
     if (planned === undefined || (await digestOf(list)) !== planned.digest) {
@@ -212,7 +213,7 @@ export class Worker {
       directories: 'needed',
     };
     try {
-      if (reading !== undefined) return await this.#read(part, number, reading);
+      if (task !== undefined) return await this.#perform(part, number, task);
       if (planned.range !== undefined) return await this.#range(part, number, planned.range, options);
       const gathered = planned.ranges && this.#gathered(planned.ranges);
       const prepare = () => prepareCopy({ ...options, ...(gathered && { gathered }) });
@@ -242,31 +243,34 @@ export class Worker {
     }
   }
 
-  /** Reads what is in a part, and leaves what it found to whoever tells of all of it. */
-  async #read(part: number, number: number, reading: Reading): Promise<PartState | undefined> {
+  /** Does a task with what is in a part. */
+  async #perform(part: number, number: number, task: Task): Promise<PartState | undefined> {
     const others = Array.from({ length: number - 1 }, (_, before) => this.#directory.found(part, before + 1));
-    const logs = { own: this.#directory.found(part, number), others };
-    const prepare = async () => ({
-      native: await readPart(reading, this.#directory.list(part), logs, this.#directory.pace()),
-    });
+    const own = this.#directory.found(part, number);
+    let list = this.#directory.list(part);
+    let before = 0;
+    if (task.operation === 'compress' && number > 1) {
+      before = await sinceCompressed(task, list, own);
+      list = own;
+    }
+    const prepare = async () => ({ native: await partJob(task, list, { own, others }, this.#directory.pace()) });
     const report = await this.#run(part, number, prepare);
     if (report.interrupted) return undefined;
+    const state = this.#stateOf(part, number, report);
     const { entries = 0, bytes = 0 } = this.#plan.parts[part - 1] ?? {};
-    const { verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes, elapsed } = report;
+    if (task.operation === 'compress') return compressed(state, report, before);
+    // Whoever tells all finds what is left, and what went wrong.
+    const whole = { ...state, found: entries, complete: true, failures: [], failureKinds: {}, notes: [] };
+    if (task.operation === 'remove') {
+      const { all, file } = state.outcomes.removed ?? { all: 0, file: 0 };
+      // What is not there any more an attempt before this one has removed.
+      const earlier = number > 1 ? entries - state.found : 0;
+      return { ...whole, outcomes: { removed: { all: all + earlier, file: file + earlier } } };
+    }
+    const outcome = task.operation === 'manifest' ? 'listed' : 'same';
     return {
-      ...{ part, attempt: number, worker: this.options.name, host: hostname(), elapsed, found: entries, made: 0 },
-      outcomes: { [reading.operation === 'manifest' ? 'listed' : 'same']: { all: entries, file: entries } },
-      ...{
-        movedBytes: bytes,
-        copiedBytes: bytes,
-        resumedFiles: 0,
-        resumedBytes: 0,
-        verifiedFiles,
-        verifiedBytes,
-        verifiedFromCache,
-        hashedBytes,
-      },
-      ...{ complete: true, failures: [], failureKinds: {}, notes: [], slowest: slowestOf(report) },
+      ...{ ...whole, outcomes: { [outcome]: { all: entries, file: entries } } },
+      ...{ movedBytes: bytes, copiedBytes: bytes, resumedFiles: 0, resumedBytes: 0 },
     };
   }
 
@@ -281,8 +285,8 @@ export class Worker {
     if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
     let limits = JSON.stringify(this.#directory.pace().limits ?? {});
     const check = setInterval(() => {
-      // Another has it: nothing of this one is to appear any more.
-      if (this.#isTaken(part, number)) return job.cancel(true);
+      // Another has it, or all has come to its end meanwhile: nothing of this one is to appear, or to go, any more.
+      if (this.#isTaken(part, number) || this.#isOver(part)) return job.cancel(true);
       const { limits: now = {} } = this.#directory.pace();
       if (JSON.stringify(now) !== limits) job.setLimits({ bytes: now.bytes ?? 0, entries: now.entries ?? 0 });
       limits = JSON.stringify(now);
@@ -299,6 +303,11 @@ export class Worker {
   /** Whether somebody else has taken the part over. */
   #isTaken(part: number, number: number): boolean {
     return this.#directory.perform({ do: 'leased', part, attempt: number + 1 }, '');
+  }
+
+  /** Whether nobody waits for the part. */
+  #isOver(part: number): boolean {
+    return !this.#directory.isThere || this.#directory.perform({ do: 'settled', part }, '');
   }
 
   /** Copies a range of a file, if the file is to be copied at all. */
@@ -425,7 +434,7 @@ export class Worker {
       ...{ host: hostname(), process: process.pid, boot: boot(), beats: this.#beats },
       ...{ part: this.#part, entries: doneEntries, bytes: doneBytes },
       // What is only read is as good as copied.
-      copiedBytes: now && this.#plan.reading ? movedOf(now) : copiedBytes,
+      copiedBytes: now && isRead(this.#plan.task) ? movedOf(now) : copiedBytes,
       ...{ movedBytes: now ? movedOf(now) : this.#moved, errors },
       ...(now?.syncing !== undefined && { syncing: now.syncing }),
       ...(now?.stopping && { stopping: now.stopping }),
@@ -449,6 +458,31 @@ export class Worker {
       };
     });
   }
+}
+
+/** What a part that was compressed says; `before`: files that an attempt before this one has made archives of. */
+function compressed(state: PartState, { skipped, directories, conversions }: Report, before: number): PartState {
+  const { outcomes, found } = state;
+  const { all, file } = outcomes.copied ?? { all: 0, file: 0 };
+  const done = all + before;
+  const notes: PartState['notes'] = [];
+  const message = 'files became archives by a worker that died: they count, and their sizes are in no sum';
+  if (before > 0)
+    notes.push(
+      store({ ...{ type: 'note', kind: 'earlier', count: before, lost: false, message }, path: Buffer.alloc(0) }),
+    );
+  return {
+    ...{ ...state, found: found + before, notes: [...state.notes, ...notes] },
+    outcomes: { ...outcomes, ...(done > 0 && { copied: { all: done, file: file + before } }) },
+    // Directories are nobody's here.
+    skipped: { ...skipped, 'not-a-file': (skipped['not-a-file'] ?? 0) - directories.skipped },
+    conversions: conversions.map(({ extension, files, before, after }) => ({ extension, files, before, after })),
+  };
+}
+
+/** What is only read is as good as copied. */
+function isRead(task: Task | undefined): boolean {
+  return task?.operation === 'manifest' || task?.operation === 'verify';
 }
 
 /** What tells one start of the system from another, where the system tells. */

@@ -57,15 +57,15 @@ export class Ledger {
     if (planned) Object.assign(this.found, planned);
   }
 
-  /** So many entries of a list have their outcome. */
-  settle(counts: Partial<Record<Outcome, Count>>): void {
+  /** So many entries of a list have their outcome. `skipped`: why, where they are not as they are to be already. */
+  settle(counts: Partial<Record<Outcome, Count>>, skipped?: Readonly<Record<string, number>>): void {
     for (const [outcome, { all, file, directory }] of Object.entries(counts) as [Outcome, Count][]) {
       this.outcomes[outcome] += all;
       this.files[outcome] += file;
       this.#directories[outcome] += directory;
     }
-    const unchanged = counts.skipped?.all ?? 0;
-    if (unchanged > 0) this.#skipped.unchanged = (this.#skipped.unchanged ?? 0) + unchanged;
+    for (const [reason, many] of Object.entries(skipped ?? { unchanged: counts.skipped?.all ?? 0 }))
+      if (many > 0) this.#skipped[reason] = (this.#skipped[reason] ?? 0) + many;
   }
 
   /** So many directories have their outcome: some of them were made when something came into them. */

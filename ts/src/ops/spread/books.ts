@@ -1,0 +1,231 @@
+/**
+ * The books of a run: what the states of its parts say, added up.
+ *
+ * Comes in: a plan, and states as they appear; goes out: events, counts and the report. Each state counts once. It promises to
+ * notice where the entries of a state are not those that the planner has counted.
+ */
+
+import { toBytes } from '../../names.js';
+import type { NativeFailure, NativeNote, NativeReport } from '../../native/events.js';
+import { Ledger, total } from '../transfer/ledger.js';
+import { type Conversion, type PartState, type Plan, type RunDirectory, restore } from './directory.js';
+import { Rates } from './rates.js';
+
+/** What of the states of parts is only added up. */
+const SUMS = [
+  'resumedFiles',
+  'resumedBytes',
+  'verifiedFiles',
+  'verifiedBytes',
+  'verifiedFromCache',
+  'hashedBytes',
+] as const;
+
+/** What came last. */
+export type Last = Pick<NativeReport, 'accounted' | 'extras' | 'removedSources' | 'keptSources' | 'withheld'>;
+
+/** What an operation is like, as far as its books go by it. */
+export interface Manner {
+  /** What the parts have not done is found, and told, by whoever comes last. */
+  readonly tellsAll: boolean;
+  /** What goes through a worker is read, and not copied. */
+  readonly reads: boolean;
+}
+
+export class Books {
+  readonly ledger = new Ledger({ file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 });
+  readonly rates = new Rates();
+  readonly sums = Object.fromEntries(SUMS.map((name) => [name, 0])) as Record<(typeof SUMS)[number], number>;
+  /** Parts whose states were read. */
+  readonly #counted = new Set<number>();
+  #plan: Plan | undefined;
+  /** All states say as many entries as the plan. */
+  balanced = true;
+  /** Bytes that went through the parts that have their states. */
+  moved = 0;
+  /** By extensions. */
+  readonly #conversions = new Map<string, Conversion>();
+
+  constructor(
+    readonly directory: RunDirectory,
+    readonly operation: Manner,
+  ) {}
+
+  /** There is a plan. */
+  open(plan: Plan): void {
+    this.#plan = plan;
+    Object.assign(this.ledger.found, plan.found);
+    this.ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.ledger.seen = { sizes: plan.sizes, heaviest: plan.heaviest.map((share) => restore(share)) };
+    if (this.operation.tellsAll) return;
+    this.ledger.failMore('file', plan.failureKinds.missing ?? 0);
+    this.tell(
+      plan.failures.map((failure) => restore(failure)),
+      plan.failureKinds,
+      [],
+      (kind) => kind,
+    );
+  }
+
+  /** How many parts there are. */
+  get parts(): number {
+    return this.#plan?.parts.length ?? 0;
+  }
+
+  /** How many of them have no state. */
+  get left(): number {
+    return this.parts - this.#counted.size;
+  }
+
+  has(part: number): boolean {
+    return this.#counted.has(part);
+  }
+
+  /** Reads the states that are new. `entries`: each is told. */
+  look(entries: boolean): void {
+    for (const part of this.directory.settled()) {
+      const planned = this.#plan?.parts[part - 1];
+      if (planned === undefined || this.#counted.has(part)) continue;
+      this.#counted.add(part);
+      this.#count(this.directory.state(part), planned, entries);
+    }
+  }
+
+  #count(state: PartState, { entries, bytes }: Plan['parts'][number], told: boolean): void {
+    const { part, found, outcomes, failures, failureKinds, notes, copiedBytes, made } = state;
+    this.rates.count(state);
+    const ledger = this.ledger;
+    const counts = Object.entries(outcomes).map(([name, count]) => [name, { ...count, directory: 0 }]);
+    ledger.settle(Object.fromEntries(counts), state.skipped);
+    ledger.made += made;
+    if (!this.operation.reads) ledger.copiedBytes += copiedBytes;
+    this.moved += state.movedBytes;
+    ledger.doneBytes += bytes;
+    for (const key of SUMS) this.sums[key] += state[key];
+    ledger.took((state.slowest ?? []).map((slow) => restore(slow)));
+    for (const { extension, files, before, after } of state.conversions ?? []) {
+      const sum = this.#conversions.get(extension) ?? { extension, files: 0, before: 0, after: 0 };
+      sum.files += files;
+      sum.before += before;
+      sum.after += after;
+      this.#conversions.set(extension, sum);
+    }
+    this.tell(
+      failures.map((failure) => restore(failure)),
+      failureKinds,
+      // What others of this run have not finished yet is nothing to tell; what comes last sees what is left of any run.
+      notes.filter(({ kind }) => kind !== 'foreign-staging').map((note) => restore(note)),
+    );
+    // What is below a directory that could not be made is not even looked at.
+    if (found < entries && total(failureKinds) > 0) ledger.failMore('file', entries - found);
+    else if (found !== entries) {
+      this.balanced = false;
+      this.note('run', `part ${part} has ${entries} entries, and ${found} were found in it`);
+    }
+    if (told)
+      void ledger.tell({ type: 'part', number: part, entries, bytes, cost: bytes, split: 0, path: this.#list(part) });
+  }
+
+  #list(part: number): Buffer {
+    return toBytes(this.directory.list(part));
+  }
+
+  /** Parts that nobody has brought to their end: each of their entries failed. */
+  async giveUp(): Promise<void> {
+    const standings = this.directory.standings();
+    for (const [place, { entries }] of this.#plan?.parts.entries() ?? []) {
+      const part = place + 1;
+      // Of a range nothing is to tell: the file is none of those that are there.
+      if (this.#counted.has(part) || entries === 0) continue;
+      const { attempt: attempts = 0 } = standings.get(part) ?? {};
+      this.ledger.failMore('file', entries - 1);
+      await this.ledger.fail({
+        ...{ type: 'error', kind: 'other', outcome: 'failed', operation: 'copy', entryKind: 'file' },
+        path: this.#list(part),
+        message: `part ${part}: no worker has brought it to its end in ${attempts} attempts; ${entries} entries are not known to be there (resume tries them again)`,
+      });
+    }
+  }
+
+  /** Failures and notes of somebody else. */
+  tell(
+    failures: readonly NativeFailure[],
+    kinds: Readonly<Record<string, number>>,
+    notes: readonly NativeNote[],
+    meant = kindOf,
+  ): void {
+    const left = new Map(Object.entries(kinds));
+    for (const failure of failures) {
+      left.set(failure.kind, (left.get(failure.kind) ?? 0) - 1);
+      void this.ledger.fail({ ...failure, kind: meant(failure.kind) }, false);
+    }
+    for (const [kind, many] of left) this.ledger.failUntold(meant(kind), Math.max(0, many));
+    for (const { kind, message, path, lost, count } of notes) this.ledger.note(kind, message, path, { lost, count });
+  }
+
+  note(kind: string, message: string, path = '', lost = false): void {
+    this.ledger.note(kind, message, toBytes(path), { lost });
+  }
+
+  /** The notes so far. */
+  notes(): NativeNote[] {
+    return this.ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: false }).notes;
+  }
+
+  /** Directories that nothing is done with. */
+  leaveDirectories(many: number): void {
+    this.ledger.skip('not-a-file', 'directory', many);
+  }
+
+  /** What the parts have done, and what was done in the end. */
+  joined(last: NativeReport): NativeReport {
+    this.ledger.took(last.slowest);
+    const { notes, slowest } = this.ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: false });
+    const { outcomes, files, found } = this.ledger;
+    const { verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes } = this.sums;
+    const gone = outcomes.removed;
+    return {
+      ...last,
+      notes: [...notes, ...last.notes],
+      slowest,
+      outcomes: { ...last.outcomes, removed: last.outcomes.removed + gone },
+      files: { ...last.files, removed: last.files.removed + files.removed },
+      found: gone > 0 ? foundWith(found, last.found, gone) : last.found,
+      verifiedFiles: last.verifiedFiles + verifiedFiles,
+      verifiedBytes: last.verifiedBytes + verifiedBytes,
+      verifiedFromCache: last.verifiedFromCache + verifiedFromCache,
+      hashedBytes: last.hashedBytes + hashedBytes,
+    };
+  }
+
+  #converted(): NativeReport['conversions'] {
+    const sums = [...this.#conversions.values()].sort((one, other) => other.before - one.before);
+    return sums.map((sum) => ({ ...sum, extension: toBytes(sum.extension) }));
+  }
+
+  report(how: Pick<NativeReport, 'interrupted' | 'workers' | 'elapsed' | 'sync'>, last?: Last): NativeReport {
+    const report = this.ledger.report({ ...how, dryRun: false });
+    const { extras = 0, withheld = [], accounted = true, removedSources = 0, keptSources = 0 } = last ?? {};
+    const balanced = accounted && this.balanced && total(report.found) + extras === total(report.outcomes);
+    return {
+      ...report,
+      ...this.sums,
+      conversions: this.#converted(),
+      ...{ extras, removedSources, keptSources, withheld },
+      accounted: how.interrupted || balanced,
+      sync: how.sync,
+    };
+  }
+}
+
+/** What there was of each kind: what came or vanished after the plan was made counts as files, as nobody knows better. */
+function foundWith(planned: NativeReport['found'], last: NativeReport['found'], gone: number): NativeReport['found'] {
+  const others = (of: NativeReport['found']) => total(of) - of.directory;
+  const late = others(last) + gone - others(planned);
+  return { ...planned, file: Math.max(0, planned.file + late), directory: last.directory };
+}
+
+/** What the planner had found is not missing, it vanished. */
+function kindOf(kind: string): string {
+  return kind === 'missing' ? 'vanished' : kind;
+}

@@ -1,0 +1,172 @@
+/**
+ * A copy by parts: what comes when all parts are there.
+ *
+ * Comes in: options of a copy, and the books of its parts; goes out: directories as they are to be, and where that was asked
+ * for a removal of what is extra, of the sources, or a manifest, for which all of both trees is looked at once more. Nothing
+ * goes where anything is missing.
+ */
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { BulkhaulError } from '../../error.js';
+import type { Report } from '../../events.js';
+import { makeDirectories } from '../../journal/store.js';
+import { toBytes } from '../../names.js';
+import type { NativeReport, Outcome } from '../../native/events.js';
+import { pick } from '../arguments.js';
+import { folds } from '../folds.js';
+import { type Confirm, Job } from '../job.js';
+import { type Deletion, type MappedCopyOptions, prepareCopy } from '../mapping.js';
+import { total } from '../transfer/ledger.js';
+import type { Count } from '../transfer/tally.js';
+import type { Last } from './books.js';
+import { nameIn, tagOf } from './directory.js';
+import type { Operation, Stage } from './operation.js';
+import { discard, HAS_RANGES } from './range.js';
+
+/** Options of a copy that each part is copied with. */
+export const TERMS = [
+  ...(['hashSize', 'fullHash', 'sparse', 'sync', 'keepDirlinks', 'owner', 'permissions', 'acls', 'xattrs'] as const),
+  ...(['times', 'chownUser', 'chownGroup', 'chmod', 'verify'] as const),
+] as const;
+/** Options that say how fast it goes. */
+export const PACE = ['jobs', 'limits', 'nice', 'ionice'] as const;
+
+/** Options of a copy by parts. */
+export interface CopyingOptions
+  extends Deletion,
+    Pick<MappedCopyOptions, (typeof TERMS)[number] | 'removeExtra' | 'removeSources' | 'acceptTimeLoss' | 'manifest'> {}
+
+export class Copying implements Operation {
+  readonly phase = 'copying';
+  readonly tellsAll = false;
+  readonly below = true;
+  readonly reads = false;
+  readonly kept: Operation['kept'];
+  readonly ranges: boolean;
+  /** In the end all of both trees is looked at once more. */
+  #again: boolean;
+
+  /** `destination`: absolute. */
+  constructor(
+    readonly options: CopyingOptions,
+    readonly destination: string,
+  ) {
+    const { removeExtra = false, removeSources = false, manifest } = options;
+    this.kept = { destination, terms: pick(options, TERMS) };
+    this.ranges = HAS_RANGES && options.keepDirlinks !== true;
+    this.#again = removeExtra || removeSources || manifest !== undefined;
+  }
+
+  /** Bytes are read to be copied, and to be proved; then sources and copies before the sources go, and the manifest's. */
+  passes(): { bytes: number; entries: number } {
+    const { verify = false, removeSources = false, manifest } = this.options;
+    const after = this.#again ? 2 * Number(removeSources) + Number(manifest !== undefined) : 0;
+    return { bytes: 1 + Number(verify) + after, entries: this.#again ? 2 + Number(removeSources) : 1 };
+  }
+
+  get sync(): NativeReport['sync'] {
+    return this.options.sync ?? 'safe';
+  }
+
+  async prepare(): Promise<string> {
+    const { destination } = this;
+    // What is above it is nobody's entry: what workers make is for their owner only, until the end.
+    makeDirectories(dirname(destination), 0o777);
+    const beside = existsSync(toBytes(destination)) ? destination : dirname(destination);
+    if (!folds(beside)) return beside;
+    throw new BulkhaulError(
+      'SAFETY',
+      `${beside} takes names for one that differ by case or by forms of a letter: only a copy by one process sees which of them meet`,
+    );
+  }
+
+  async finish(stage: Stage): Promise<NativeReport> {
+    if (!stage.stopping()) await stage.books.giveUp();
+    const last = stage.stopping() ? undefined : await this.#finish(stage);
+    const interrupted = stage.stopping() || last === undefined;
+    return stage.books.report({ interrupted, workers: stage.workers, elapsed: stage.elapsed(), sync: this.sync }, last);
+  }
+
+  /** Directories as they are to be, and extra entries; undefined: it was stopped. */
+  async #finish(stage: Stage): Promise<Last | undefined> {
+    const { books, directory, plan, run } = stage;
+    const { removeExtra = false, removeSources = false, acceptTimeLoss, manifest, maxDelete, confirm } = this.options;
+    const { exclude = [], oneFileSystem = false, inUse, filesFrom } = run;
+    for (const [place, { ranges }] of plan.parts.entries()) {
+      // Whoever has published it may have died before it did this.
+      if (ranges === undefined || !books.has(place + 1)) continue;
+      const name = await nameIn(directory.list(place + 1));
+      await discard({ destination: plan.destination, name, tag: tagOf(plan) });
+    }
+    // Nothing goes where anything is missing, and a manifest is of all.
+    const good = books.ledger.errors === 0 && books.balanced;
+    const whole = (removeExtra || removeSources || manifest !== undefined) && good;
+    this.#again = whole;
+    stage.enter(!whole || !(removeExtra || removeSources) ? 'closing' : removeSources ? 'proving' : 'sweeping');
+    const allowed: Confirm = async (victims) => stage.leads() && ((await confirm?.(victims)) ?? true);
+    const options: MappedCopyOptions = {
+      ...(plan.terms as unknown as MappedCopyOptions),
+      sources: [{ path: plan.source, contents: true, follow: true }],
+      destinations: [{ path: plan.destination, follow: true }],
+      ...pick(run, [...PACE, 'spillDirectory']),
+      ...(whole
+        ? {
+            ...{ hashSize: 0, fullHash: false, verify: false, removeExtra, removeSources, oneFileSystem },
+            ...((removeExtra || removeSources) && { confirm: allowed }),
+            ...(acceptTimeLoss && { acceptTimeLoss }),
+            ...(manifest && { manifest }),
+            ...(filesFrom && { filesFrom: { path: directory.names, nul: true } }),
+            ...(exclude.length > 0 && { filter: { style: 'rsync' as const, rules: [...exclude] } }),
+            ...(maxDelete !== undefined && { maxDelete }),
+            ...(inUse && { inUse: [...inUse] }),
+          }
+        : { filesFrom: { path: directory.directories, nul: true } }),
+    };
+    const report = await stage.include(new Job(() => prepareCopy(options), undefined, allowed));
+    if (report.interrupted) return undefined;
+    if (whole) countAll(stage, report);
+    else {
+      const settled = Object.entries(report.outcomes).map(([name, all]) => [name, { all, file: 0, directory: all }]);
+      books.ledger.settleDirectories(Object.fromEntries(settled));
+      // What is below a directory that could not be made is not even looked at.
+      const unseen = plan.found.directory - total(report.outcomes);
+      if (unseen > 0 && total(report.failureKinds) > 0) books.ledger.failMore('directory', unseen);
+    }
+    books.tell(
+      report.failures.map((failure) => ({ ...failure, path: toBytes(failure.path) })),
+      report.failureKinds,
+      report.notes.map((note) => ({ ...note, path: toBytes(note.path) })),
+    );
+    const held: NativeReport['withheld'] = [];
+    if (removeExtra && !whole)
+      held.push({ kind: 'failed', what: 'extra', message: 'extra entries stay: not everything was copied' });
+    if (removeSources && !whole)
+      held.push({ kind: 'failed', what: 'sources', message: 'the source stays: not everything was copied' });
+    if (manifest && !whole) books.note('manifest', 'there is no manifest: not everything was copied', '', true);
+    const { accounted, extras, removedSources, keptSources } = report;
+    return { accounted, extras, removedSources, keptSources, withheld: [...held, ...report.withheld] };
+  }
+}
+
+/** The whole of both trees was looked at: what came or changed after the plan was made is copied now, and counts. */
+function countAll({ books, plan }: Stage, { found, outcomes, files, directories }: Report): void {
+  const { ledger } = books;
+  const counts = Object.entries(outcomes).flatMap(([name, many]): [Outcome, Count][] => {
+    const outcome = name as Outcome;
+    const others = many - directories[outcome];
+    // Parts have counted what is there already.
+    return outcome === 'skipped' || others === 0
+      ? []
+      : [[outcome, { all: others, file: files[outcome], directory: 0 }]];
+  });
+  ledger.settle(Object.fromEntries(counts));
+  ledger.settleDirectories(
+    Object.fromEntries(Object.entries(directories).map(([name, all]) => [name, { all, file: 0, directory: all }])),
+  );
+  const there = outcomes.skipped - directories.skipped;
+  const late = total(found) - found.directory - there;
+  if (late > 0 || found.directory !== plan.found.directory)
+    books.note('run', `entries came, went or changed after the plan was made: ${late} were copied in the end`);
+  ledger.found.file += Math.max(0, late);
+  ledger.found.directory = found.directory;
+}

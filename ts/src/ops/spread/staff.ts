@@ -1,0 +1,247 @@
+/**
+ * The workers of a run: how they are begun, followed by others when they die, and sent away.
+ *
+ * Comes in: who is to work, and a plan; goes out: workers at work, until all parts have their states or nobody is left. What
+ * they have done it leaves to the states of the parts to say; what they are doing their beats tell.
+ */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { display, toBytes } from '../../names.js';
+import type { NativeFailure } from '../../native/events.js';
+import type { Books } from './books.js';
+import { type Hired, hire, sharing, workerCommand } from './crew.js';
+import { type Beat, type PartState, type Plan, type RunDirectory, store } from './directory.js';
+import type { Crew } from './operation.js';
+import { attempt } from './protocol.js';
+import { SlurmArray, STEP, submission } from './slurm.js';
+
+/** Milliseconds between two looks at the run directory. */
+export const LOOK = 500;
+/** Times that workers are submitted to Slurm, where none is left and parts are. */
+const SUBMISSIONS = 4;
+/** Looks at the run directory for each at the queue of Slurm. */
+const LOOKS_AT_SLURM = 6;
+/** Milliseconds that workers have to end in when all parts are done. */
+const GRACE = 10_000;
+/** Workers that may die for each that there is to be, before no more are begun. */
+const DEATHS_PER_WORKER = 3;
+/** Attempts at a part that ended with the death of its worker, before it is taken for failed. */
+const MOST_ATTEMPTS = 5;
+
+/** Who is to work. */
+export interface Muster {
+  /** How many at a time. */
+  workers: number;
+  /** Those that can have workers; none: they are here. */
+  hosts: readonly string[];
+  /** How bulkhaul is begun where they are. */
+  program: readonly string[];
+  /** Where the sockets of connections are. */
+  sockets: string | undefined;
+  slurm: Crew['slurm'];
+}
+
+/** A worker that was begun. */
+interface Member extends Hired {
+  /** What it is called in the run. */
+  name: string;
+  /** Whose place it has, from 0. */
+  index: number;
+}
+
+/** The commands that would be run, each with where. */
+export function* commands({ workers, hosts, program, slurm }: Muster, directory: string): Generator<string> {
+  if (slurm && !slurm.allocated) {
+    const words = submission(directory, workers, slurm.args ?? []);
+    yield `here: ${words.map(display).join(' ')}`;
+    return;
+  }
+  const tag = newTag();
+  for (let index = 0; index < workers; index += 1) {
+    const command = workerCommand(program, directory, nameOf(tag, index, 1), index);
+    const host = hosts[index % Math.max(1, hosts.length)];
+    yield `${host === undefined ? 'here' : `on ${host}`}: ${command.map(display).join(' ')}`;
+  }
+}
+
+export class Staff {
+  readonly #crew = new Map<string, Member>();
+  readonly #tag = newTag();
+  #beats = new Map<string, Beat>();
+  #stopping: 'no' | 'gently' | 'now' = 'no';
+  #deaths = 0;
+  #hired = 0;
+  #wake: () => void = () => undefined;
+  #dismissed: NodeJS.Timeout | undefined;
+
+  /** `look`: called as often as there may be something new. */
+  constructor(
+    readonly muster: Muster,
+    readonly plan: Plan,
+    readonly directory: RunDirectory,
+    readonly books: Books,
+    readonly look: () => void,
+  ) {}
+
+  /** How many there are. */
+  get size(): number {
+    return this.#crew.size;
+  }
+
+  /** How each of them is. */
+  get beats(): Beat[] {
+    return [...this.#beats.values()];
+  }
+
+  /** All parts, as far as workers come. */
+  async work(): Promise<void> {
+    const { slurm } = this.muster;
+    if (slurm && !slurm.allocated) await this.#array(slurm.args ?? []);
+    else await this.#attend();
+    clearTimeout(this.#dismissed);
+  }
+
+  stop(abort: boolean): void {
+    if (this.#stopping !== 'now') this.#stopping = abort ? 'now' : 'gently';
+    for (const { stop } of this.#crew.values()) stop(abort);
+    this.#wake();
+  }
+
+  /** Reads how they are. */
+  observe(): void {
+    const { slurm } = this.muster;
+    const names = slurm ? [...this.directory.workers()].flatMap(([name, over]) => (over ? [] : [name])) : [];
+    this.#beats = new Map(
+      [...this.#crew.keys(), ...names].flatMap((name) => {
+        const beat = this.directory.beatOf(name);
+        return beat ? [[name, beat]] : [];
+      }),
+    );
+  }
+
+  /** Workers that are begun here, to their end. */
+  async #attend(): Promise<void> {
+    const many = Math.min(this.muster.workers, this.books.left);
+    for (let index = 0; index < many; index += 1) this.#hire(index);
+    while (this.#crew.size > 0) {
+      await this.#pause();
+      this.look();
+      // Those that wait for more need not look again.
+      if (this.books.left === 0) this.#dismiss();
+    }
+  }
+
+  /** Workers that Slurm begins, as long as there is something to do and any of them is left. */
+  async #array(args: readonly string[]): Promise<void> {
+    const { program, workers } = this.muster;
+    let array = await SlurmArray.adopt(this.directory);
+    for (let more = SUBMISSIONS; this.books.left > 0 && this.#stopping === 'no'; ) {
+      if (array === undefined && more === 0) return;
+      if (array === undefined) {
+        more -= 1;
+        array = await SlurmArray.submit(this.directory, program, workers, args);
+        this.books.note('worker', `submitted to Slurm as ${array.id}`);
+      }
+      for (let looks = LOOKS_AT_SLURM; looks > 0 && this.#stopping === 'no'; looks -= 1) {
+        await this.#pause();
+        this.look();
+        if (this.books.left === 0) break;
+      }
+      if (this.books.left > 0 && this.#stopping === 'no' && !(await array.isLeft())) {
+        this.look();
+        array = undefined;
+      }
+    }
+    await array?.cancel();
+  }
+
+  #hire(index: number): void {
+    const { hosts, program, slurm, sockets } = this.muster;
+    this.#hired += 1;
+    const name = nameOf(this.#tag, index, this.#hired);
+    const host = hosts[index % Math.max(1, hosts.length)];
+    const command = [...(slurm ? STEP : []), ...workerCommand(program, this.directory.path, name, index)];
+    const hired = hire(command, this.directory.log(name), host, sockets === undefined ? [] : sharing(sockets));
+    const member: Member = { ...hired, name, index };
+    this.#crew.set(name, member);
+    if (this.#stopping !== 'no') member.stop(this.#stopping === 'now');
+    void hired.ended.then(({ code, signal, why, lost }) => {
+      // It is known to be gone: nobody has to wait for what it had.
+      if (!lost && !slurm) this.directory.end(name);
+      this.#crew.delete(name);
+      this.#beats.delete(name);
+      if (code !== 0 && this.books.left > 0 && this.#stopping === 'no') {
+        this.#condemn(name);
+        const status = signal === undefined ? `with code ${code}` : `by ${signal}`;
+        const how = why === undefined ? status : `without having begun: ${why}`;
+        const where = host === undefined ? '' : ` on ${host}`;
+        this.books.note(
+          'worker',
+          `worker ${name}${where} ${lost ? 'is lost: ssh ended' : 'ended'} ${how}`,
+          this.directory.log(name),
+        );
+        this.#deaths += 1;
+        // One that can't work here says so, and another one could not either.
+        const few = this.#deaths <= this.muster.workers * DEATHS_PER_WORKER;
+        if (!lost && code !== 2 && why === undefined && few) this.#hire(index);
+      }
+      this.#wake();
+    });
+  }
+
+  /** All parts are done: nobody is needed any more, and who can't be told that is not waited for. */
+  #dismiss(): void {
+    if (this.#dismissed !== undefined) return;
+    for (const { stop } of this.#crew.values()) stop(false);
+    this.#dismissed = setTimeout(() => {
+      for (const { leave } of this.#crew.values()) leave();
+    }, GRACE).unref();
+  }
+
+  /** A part at which one worker after another has died is not tried any more: each of its entries failed. */
+  #condemn(worker: string): void {
+    for (const [part, { attempt: last, settled }] of this.directory.standings()) {
+      const planned = this.plan.parts[part - 1];
+      if (settled || last < MOST_ATTEMPTS || !planned || this.directory.holder(part, last) !== worker) continue;
+      const message = `part ${part}: ${last} attempts ended with the death of their worker, it is not tried again`;
+      const failure: NativeFailure = {
+        ...{ type: 'error', kind: 'other', outcome: 'failed', operation: 'copy', entryKind: 'file', message },
+        path: toBytes(this.directory.list(part)),
+      };
+      const name = `coordinator-${process.pid}`;
+      // What nobody has done then is done in the end: of a range its file, and of what one tells all of the rest.
+      const failed = planned.range === undefined && !this.books.operation.tellsAll;
+      const state: PartState = {
+        ...{ part, attempt: last + 1, worker: name, host: hostname(), elapsed: 0, found: planned.entries, made: 0 },
+        outcomes: failed ? { failed: { all: planned.entries, file: planned.entries } } : {},
+        ...{ copiedBytes: 0, movedBytes: 0, resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0 },
+        ...{ verifiedFromCache: 0, hashedBytes: 0, complete: !failed, failures: failed ? [store(failure)] : [] },
+        ...{ failureKinds: failed ? { other: 1 } : {}, notes: [] },
+      };
+      const steps = attempt<PartState>(part, last + 1);
+      for (let step = steps.next(); !step.done; ) {
+        step = steps.next(step.value.do === 'work' ? state : this.directory.perform(step.value, name));
+      }
+    }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, LOOK);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+/** What tells one run of this process from another, in which a worker of the same number has ended. */
+function newTag(): string {
+  return randomBytes(3).toString('hex');
+}
+
+/** What a worker is called: by who coordinates, its number, and which one it is of all that were begun. */
+function nameOf(tag: string, index: number, number: number): string {
+  return `${hostname().replace(/[^\w.-]/g, '_')}-${process.pid}-${tag}-${index + 1}.${number}`;
+}
