@@ -24,7 +24,7 @@ use bulkhaul_sys::{Errno, Kind};
 
 use crate::faults::assert_none;
 use crate::power::Disk;
-use crate::rig::fault::{again, can_hold_everything, each, finish, order, say, stopped, with_stops};
+use crate::rig::fault::{again, can_hold_everything, each, exhaustive, finish, order, say, stopped, with_stops};
 use crate::rig::{NOBODY, Scratch, Tree, apart, content, has_staging, modified, run, watch};
 
 /// The only root, for what is in it.
@@ -536,6 +536,13 @@ fn many() -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// One that is large enough to be gone on with, both ways. It is quickly made, and its archive smaller.
+fn big() -> BTreeMap<String, Vec<u8>> {
+    let mut big = content(9, 20 << 20);
+    big.resize(36 << 20, 0);
+    BTreeMap::from([("big".to_owned(), big)])
+}
+
 /// The power goes at some calls: what was there before is there, or what was proved, and after success all that was made.
 #[test]
 fn a_power_cut_costs_nothing() {
@@ -565,7 +572,16 @@ fn a_power_cut_costs_nothing() {
     ] {
         let scratch = Scratch::new();
         let Some(disk) = Disk::new(&scratch, kind) else { return };
-        for wanted in [wanted(), many()] {
+        // Where files begin to go, to beyond the last; and of a big one, from its beginning on.
+        let ends = |calls: usize, number: usize| calls * (number * 5 % POINTS + POINTS) / (2 * POINTS - 4);
+        let within = |calls: usize, number: usize| calls * (2 * ((7 + 5 * number) % POINTS) + 1) / (2 * POINTS);
+        let few = if exhaustive() { POINTS } else { 2 };
+        let rows: [(_, usize, &dyn Fn(usize, usize) -> usize); 3] = [
+            (wanted(), POINTS, &ends),
+            (many(), POINTS, &ends),
+            (big(), few, &within),
+        ];
+        for (wanted, points, nth) in rows {
             let lay_out = |base: &Path| {
                 let tree = Tree::new(base.to_owned());
                 for (name, content) in &wanted {
@@ -591,11 +607,10 @@ fn a_power_cut_costs_nothing() {
                 .unwrap()
                 .parse()
                 .unwrap();
-            for number in 0..POINTS {
+            for number in 0..points {
                 let base = disk.point.join(format!("{number}"));
                 lay_out(&base);
-                // From the middle on, where files begin to go, to beyond the last.
-                let nth = calls * (number * 5 % POINTS + POINTS) / (2 * POINTS - 4);
+                let nth = nth(calls, number);
                 let mut child = again(TEST, &words(&base, &nth.to_string()), &log).spawn().unwrap();
                 let midway = stopped(&mut child);
                 disk.cut(number % 2 == 0);

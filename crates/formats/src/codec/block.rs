@@ -16,7 +16,8 @@ pub struct Encoder {
 }
 
 enum Engine {
-    Bgzf(Box<Compressor>),
+    /// With room for a member.
+    Bgzf(Box<Compressor>, Vec<u8>),
     Gzip(Box<Deflate>),
     Xz(Vec<u8>),
     Zstd(CCtx<'static>),
@@ -47,9 +48,10 @@ impl Encoder {
         let failed = EncoderError::Failed(codec.format);
         let level = i32::try_from(codec.level).map_err(|_| failed)?;
         let engine = match codec.format {
-            Format::Bgzf => Engine::Bgzf(Box::new(Compressor::new(
-                CompressionLvl::new(level).map_err(|_| failed)?,
-            ))),
+            Format::Bgzf => {
+                let level = CompressionLvl::new(level).map_err(|_| failed)?;
+                Engine::Bgzf(Box::new(Compressor::new(level)), Vec::new())
+            }
             Format::Gzip => Engine::Gzip(Box::new(gzip::encoder(level))),
             Format::Xz => Engine::Xz(Vec::new()),
             Format::Zstd => Engine::Zstd(zstd::encoder(level).ok_or(failed)?),
@@ -72,7 +74,7 @@ impl Encoder {
     ) -> Result<Block, EncoderError> {
         framed.clear();
         let detail = match &mut self.engine {
-            Engine::Bgzf(compressor) => gzip::members(compressor, content, framed).map(Detail::Bgzf),
+            Engine::Bgzf(compressor, room) => gzip::members(compressor, room, content, framed).map(Detail::Bgzf),
             Engine::Gzip(deflate) => gzip::stretch(deflate, before, content, framed).map(Detail::Gzip),
             Engine::Xz(scratch) => xz::block(self.codec.level, content, (scratch, framed), goes_on).map(Detail::Xz),
             Engine::Zstd(encoder) => zstd::frame(encoder, content, framed, goes_on).map(|()| Detail::Zstd),

@@ -78,22 +78,27 @@ pub fn member_bytes(head: &[u8]) -> Option<u64> {
     read_header(head).ok()??.member.map(|length| length as u64)
 }
 
-/// Makes members of BGZF; answers their sizes less one. None: the encoder failed.
-pub fn members(compressor: &mut Compressor, content: &[u8], framed: &mut Vec<u8>) -> Option<Vec<u16>> {
+/// Makes members of BGZF in `framed`, of which `room` is kept from one to the next; answers their sizes less one. None: the
+/// encoder failed.
+pub fn members(
+    compressor: &mut Compressor,
+    room: &mut Vec<u8>,
+    content: &[u8],
+    framed: &mut Vec<u8>,
+) -> Option<Vec<u16>> {
     let mut sizes = Vec::with_capacity(content.len().div_ceil(MEMBER_BYTES));
     for part in content.chunks(MEMBER_BYTES) {
-        let start = framed.len();
-        framed.extend_from_slice(&END_OF_BGZF[..BGZF_HEADER]);
         let bound = compressor.deflate_compress_bound(part.len());
-        framed.resize(start + BGZF_HEADER + bound, 0);
-        let length = compressor
-            .deflate_compress(part, &mut framed[start + BGZF_HEADER..])
-            .ok()?;
-        framed.truncate(start + BGZF_HEADER + length);
+        if room.len() < bound {
+            room.resize(bound, 0);
+        }
+        let length = compressor.deflate_compress(part, room).ok()?;
+        let size = u16::try_from(BGZF_HEADER + length + TRAILER - 1).ok()?;
+        framed.extend_from_slice(&END_OF_BGZF[..BGZF_HEADER - 2]);
+        framed.extend_from_slice(&size.to_le_bytes());
+        framed.extend_from_slice(&room[..length]);
         framed.extend_from_slice(&crc32fast::hash(part).to_le_bytes());
         framed.extend_from_slice(&u32::try_from(part.len()).ok()?.to_le_bytes());
-        let size = u16::try_from(framed.len() - start - 1).ok()?;
-        framed[start + BGZF_HEADER - 2..start + BGZF_HEADER].copy_from_slice(&size.to_le_bytes());
         sizes.push(size);
     }
     Some(sizes)

@@ -1,8 +1,8 @@
 //! The blocks of one file, over the workers that have nothing else to do.
 //!
 //! Comes in: a deed, which takes blocks in their order and makes something of each; goes out: what became of them, put down in
-//! the same order. Who has the file waits for its helpers, who wait for nobody but the blocks before theirs, and the first
-//! error stops all of them. What waits for its turn is bounded: [`AHEAD`] blocks a worker.
+//! the same order. Who has the file waits for its helpers, who wait for nobody but the blocks before theirs. An error stops all
+//! of them, and that of the first block is told, whoever comes to its own before. What waits for its turn is bounded: [`AHEAD`] blocks a worker.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub struct Tools {
     pub(super) decoder: Decoder,
     /// The most that it has decoded at once.
     most: usize,
-    /// What is read.
+    /// What is read; what it has beyond that is nothing.
     pub(super) input: Vec<u8>,
     /// What of it is to be decoded.
     pub(super) units: Vec<Unit>,
@@ -113,10 +113,10 @@ pub struct Spot {
 
 /// What is done to each block.
 pub trait Deed: Send + Sync {
-    /// Takes the next block into the hand, or what is in it into `room`, which is empty. None: there is no more.
+    /// Takes the next block into the hand, or what is in it into `room`, whatever that has. None: there is no more.
     fn take(&self, hand: &mut Hand<'_>, room: &mut Vec<u8>) -> Result<Option<Spot>, Stopped>;
 
-    /// Makes of a block what it is to become, in `room`. Others do so meanwhile.
+    /// Makes of a block what it is to become, in `room`, as it was left. Others do so meanwhile.
     fn work(&self, hand: &mut Hand<'_>, spot: Spot, room: Vec<u8>) -> Result<Ready, Stopped>;
 
     /// How many have something to do at once.
@@ -164,8 +164,12 @@ struct Inner {
     /// What is read and what is written; taken away when all is over, so that who comes late keeps nothing open.
     files: Option<Arc<(OwnedFd, Option<OwnedFd>)>>,
     helpers: u64,
-    stopped: Option<Stopped>,
+    /// By the number of a block.
+    stopped: Option<(u64, Stopped)>,
 }
+
+/// Of what is no error of a block.
+const NO_BLOCK: u64 = u64::MAX;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -244,7 +248,7 @@ impl Blocks {
         tools.spare.append(&mut lock(&blocks.order).spare);
         tools.tidy();
         match stopped {
-            Some(stopped) => Err(stopped),
+            Some((_, stopped)) => Err(stopped),
             None => Ok(()),
         }
     }
@@ -287,19 +291,19 @@ impl Blocks {
             let left = self.size.saturating_sub(self.taken.load(Ordering::Relaxed));
             let done = self.flight.all_moved().saturating_sub(self.before);
             if !hand.desk.cancel.lets_end(self.begun, done, left) {
-                return self.stop(Stopped::Aborted);
+                return self.stop(NO_BLOCK, Stopped::Aborted);
             }
             between();
             match self.one(hand) {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(stopped) => return self.stop(stopped),
+                Err((number, stopped)) => return self.stop(number, stopped),
             }
         }
     }
 
-    /// Does one block; false: there is none for this worker.
-    fn one(&self, hand: &mut Hand<'_>) -> Result<bool, Stopped> {
+    /// Does one block; false: there is none for this worker. An error with the number of its block.
+    fn one(&self, hand: &mut Hand<'_>) -> Result<bool, (u64, Stopped)> {
         let Some(mut room) = self.wait_for_room() else {
             return Ok(false);
         };
@@ -308,8 +312,11 @@ impl Blocks {
             if self.over.load(Ordering::Relaxed) {
                 None
             } else {
-                room.clear();
-                let taken = self.deed.take(hand, &mut room)?;
+                let taken = self.deed.take(hand, &mut room).map_err(|stopped| {
+                    // Nobody goes on from where nobody knows what was read.
+                    self.over.store(true, Ordering::Relaxed);
+                    (*next, stopped)
+                })?;
                 taken.map(|spot| {
                     *next += 1;
                     self.taken.fetch_add(spot.read, Ordering::Relaxed);
@@ -327,7 +334,7 @@ impl Blocks {
             self.moved.notify_all();
             return Ok(false);
         };
-        let ready = self.deed.work(hand, spot, room)?;
+        let ready = self.deed.work(hand, spot, room).map_err(|stopped| (number, stopped))?;
         self.put(hand, number, ready)?;
         Ok(true)
     }
@@ -349,14 +356,14 @@ impl Blocks {
     }
 
     /// What was made of a block comes to its place, and with it whatever waited for it.
-    fn put(&self, hand: &mut Hand<'_>, number: u64, ready: Ready) -> Result<(), Stopped> {
+    fn put(&self, hand: &mut Hand<'_>, number: u64, ready: Ready) -> Result<(), (u64, Stopped)> {
         let mut order = lock(&self.order);
         order.waiting.insert(number, ready);
         let mut moved = false;
         loop {
             let due = order.due;
             let Some(ready) = order.waiting.remove(&due) else { break };
-            self.deed.put(hand, &ready)?;
+            self.deed.put(hand, &ready).map_err(|stopped| (due, stopped))?;
             order.due += 1;
             order.spare.push(ready.bytes);
             moved = true;
@@ -368,8 +375,12 @@ impl Blocks {
         Ok(())
     }
 
-    fn stop(&self, stopped: Stopped) {
-        lock(&self.inner).stopped.get_or_insert(stopped);
+    fn stop(&self, number: u64, stopped: Stopped) {
+        let mut inner = lock(&self.inner);
+        if inner.stopped.as_ref().is_none_or(|(first, _)| number < *first) {
+            inner.stopped = Some((number, stopped));
+        }
+        drop(inner);
         // Under its lock, so that nobody begins to wait who has not seen it.
         let order = lock(&self.order);
         self.over.store(true, Ordering::Relaxed);
@@ -400,7 +411,7 @@ impl<'b> Presence<'b> {
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.blocks.stop(Fault::panic(&"a worker at a block").into());
+            self.blocks.stop(0, Fault::panic(&"a worker at a block").into());
         }
         if self.helps {
             lock(&self.blocks.inner).helpers -= 1;

@@ -111,6 +111,13 @@ fn write(output: BorrowedFd<'_>, bytes: &[u8], at: u64) -> Result<(), Stopped> {
     Ok(sys::write_all_at(output, bytes, at).map_err(fault)?)
 }
 
+/// Has a buffer at least so many bytes; what it has already costs nothing.
+fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
+    if buffer.len() < bytes {
+        buffer.resize(bytes, 0);
+    }
+}
+
 fn stopped(error: EncoderError) -> Stopped {
     match error {
         EncoderError::Stopped => Stopped::Aborted,
@@ -297,46 +304,45 @@ impl Deed for Packing {
             return Ok(None);
         }
         let input = &mut hand.tools.input;
-        input.clear();
-        input.extend_from_slice(&source.before);
-        let primed = input.len();
-        let block = self.codec.block_bytes();
-        while !source.ended && input.len() - primed < block {
-            let from = input.len();
-            let want = (block - (from - primed)).min(BUFFER_BYTES);
+        let primed = source.before.len();
+        make_room(input, primed);
+        input[..primed].copy_from_slice(&source.before);
+        let (block, mut end) = (self.codec.block_bytes(), primed);
+        while !source.ended && end - primed < block {
+            let want = (block - (end - primed)).min(BUFFER_BYTES);
             let want = usize::try_from(hand.desk.pace.piece(want as u64)).unwrap_or(want);
             hand.desk.may_go_on(want as u64)?;
-            input.resize(from + want, 0);
-            let got =
-                sys::read_enough_at(hand.from, &mut input[from..], want, source.at).map_err(|errno| match errno {
-                    // It was a file when it was listed.
-                    Errno::ISDIR => Fault::changed(Operation::Read),
-                    errno => Fault::new(Operation::Read, Side::Source, errno),
-                })?;
+            make_room(input, end + want);
+            let room = &mut input[end..end + want];
+            let got = sys::read_enough_at(hand.from, room, want, source.at).map_err(|errno| match errno {
+                // It was a file when it was listed.
+                Errno::ISDIR => Fault::changed(Operation::Read),
+                errno => Fault::new(Operation::Read, Side::Source, errno),
+            })?;
             hand.desk.pace.give_back((want - got) as u64);
-            input.truncate(from + got);
-            source.digest.update(&input[from..]);
-            let end = source.digest.whole_parts() * PART_BYTES;
-            if self.ledger.is_some() && end > 0 && end >= source.at {
+            let new = &room[..got];
+            source.digest.update(new);
+            let whole = source.digest.whole_parts() * PART_BYTES;
+            if self.ledger.is_some() && whole > 0 && whole >= source.at {
                 let mut noted = self.subtrees.lock().unwrap_or_else(PoisonError::into_inner);
-                noted.push_back((end, source.digest.subtrees()));
+                noted.push_back((whole, source.digest.subtrees()));
             }
             if let Some(others) = &mut source.others {
-                others.update(&input[from..]);
+                others.update(new);
             }
+            end += got;
             source.at += got as u64;
             source.ended = got < want;
         }
-        let length = input.len() - primed;
-        if length == 0 {
+        if end == primed {
             return Ok(None);
         }
-        let keep = self.codec.primed_bytes().min(input.len());
+        let keep = self.codec.primed_bytes().min(end);
         source.before.clear();
-        source.before.extend_from_slice(&input[input.len() - keep..]);
+        source.before.extend_from_slice(&input[end - keep..end]);
         Ok(Some(Spot {
             before: primed,
-            read: length as u64,
+            read: (end - primed) as u64,
             ..Spot::default()
         }))
     }
@@ -347,9 +353,10 @@ impl Deed for Packing {
         self.note(hand.to, hand.desk)?;
         let cancel = &hand.desk.cancel;
         let (encoder, input) = hand.tools.encoder(self.codec).map_err(stopped)?;
-        let content = input.split_at(spot.before);
+        let (before, content) = input.split_at(spot.before);
+        let content = content.split_at(usize::try_from(spot.read).unwrap_or(usize::MAX)).0;
         let block = encoder
-            .block(content, &mut bytes, &|| !cancel.is_over())
+            .block((before, content), &mut bytes, &|| !cancel.is_over())
             .map_err(stopped)?;
         Ok(Ready {
             bytes,

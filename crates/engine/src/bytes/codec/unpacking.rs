@@ -467,15 +467,17 @@ impl Deed for Unpacking {
         let (mut begun, mut before) = (archive.scanner.offset(), archive.scanner.content());
         hand.tools.input.clear();
         hand.tools.units.clear();
+        let mut decoded = false;
         while !archive.ended && archive.scanner.content() - before < GROUP_BYTES as u64 {
             if archive.long.is_some() {
-                if !hand.tools.units.is_empty() || !room.is_empty() {
+                if !hand.tools.units.is_empty() || decoded {
                     break;
                 }
                 self.decode(&mut archive, hand, room)?;
+                decoded = !room.is_empty();
                 continue;
             }
-            if !room.is_empty() {
+            if decoded {
                 break;
             }
             let Archive {
@@ -510,7 +512,7 @@ impl Deed for Unpacking {
             }
         }
         self.is_long.store(archive.long.is_some(), Relaxed);
-        if hand.tools.units.is_empty() && room.is_empty() {
+        if hand.tools.units.is_empty() && !decoded {
             return Ok(None);
         }
         Ok(Some(Spot {
