@@ -21,7 +21,7 @@ import { expect, it } from 'vitest';
 import { sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
 import { versitygw } from './rig/versitygw.js';
-import { executable, program, type Run, run, scratch } from './rig.js';
+import { executable, jsonLines, program, type Run, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
 
@@ -706,6 +706,29 @@ it('leaves nothing unfinished of a download that was killed', async () => {
   const done = await summary(server, '--delete', 's3://b/p', back);
   expect([done.code, done.counts.removed]).toEqual([0, undefined]);
   expect(readdirSync(join(back, 'd')).sort()).toEqual([...names, 'big'].sort());
+});
+
+it('tells how much there is as soon as that is known, and of what stays only what does', async () => {
+  const server = await s3();
+  for (const name of ['a', 'b']) server.put(`p/${name}`, Buffer.alloc(MIB, name));
+  const back = join(scratch(), 'back');
+  let told = '';
+  const { code, stdout } = await run(['sync', '--json', '--bwlimit', '1k', 's3://b/p', back], {
+    env: { ...server.env, BULKHAUL_PROGRESS_INTERVAL: '0.05' },
+    onStart: (child) =>
+      child.stdout?.on('data', (chunk: Buffer) => {
+        told += chunk;
+        // It would take half an hour.
+        if (!told.includes('"expected"')) return;
+        child.kill(told.includes('"stopping"') ? 'SIGTERM' : 'SIGINT');
+      }),
+  });
+  const lines = jsonLines(stdout);
+  const { expected } = lines.find((line) => line.expected !== undefined) ?? {};
+  expect(expected).toEqual({ entries: 2, files: 2, bytes: 2 * MIB, toRead: 2 * MIB, toDo: 2 });
+  expect(code).toBe(130);
+  expect(lines.at(-1)).toMatchObject({ type: 'summary', interrupted: true, unfinished: 0 });
+  expect(existsSync(back) ? readdirSync(back) : []).toEqual([]);
 });
 
 it('copies within a server, and from one to another', async () => {

@@ -261,7 +261,8 @@ impl Pack {
             return self.rehearse((teller, &bases), &mut cutter, (next.shard, suffix));
         }
         // Once as it is packed, and once as it is proved.
-        desk.expect_found((2, unchanged + cutter.further_bytes()));
+        let unread = unchanged + cutter.further_bytes();
+        desk.expect_found(|found| desk.read_bytes() + 2 * found.saturating_sub(unread));
         let place = Arc::new(self.place(depot, desk)?);
         let run = Run::new((desk, teller), &place, (&bases, cutter), next);
         let (_, most, _) = Budget::share(desk.counters.len());

@@ -327,7 +327,7 @@ impl Work for Unpack {
         };
         let folds = rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.folds);
         let mut entries = plan(&archives, (&self.chosen, folds), &sorters, desk)?;
-        desk.expect_found((1, 0));
+        desk.expect_found(|found| desk.read_bytes() + found);
         desk.enter(Phase::Copying);
         let tree = match &options.task {
             Task::Into(target) if !options.dry_run => Some(Tree::open(target, options.owner, &sorters, desk)?),

@@ -98,6 +98,8 @@ impl Work for Compare {
         let workers = desk.counters.len();
         desk.staff(workers);
         desk.enter(Phase::Scanning);
+        // What is compared is found on the way: nobody knows how much there is before the end.
+        desk.unlisted();
         let join = Join::new(left.list(desk)?, right.list(desk)?, false);
         let run = Run {
             options,
@@ -115,6 +117,7 @@ impl Work for Compare {
                 run.compare(met, &desk.counters[index]);
             }
         });
+        desk.listed();
         if let Some(error) = unstarted {
             desk.note("threads", || {
                 (Vec::new(), format!("a worker could not be started: {error}"))
@@ -159,10 +162,7 @@ impl Run<'_> {
                     self.found([met.source.as_ref(), met.destination.as_ref()], counters);
                     return Some(met);
                 }
-                Ok(None) => {
-                    self.desk.listed();
-                    return None;
-                }
+                Ok(None) => return None,
                 Err(Broken::Source(stopped)) => (stopped, self.sides[0]),
                 Err(Broken::Destination(stopped)) => (stopped, self.sides[1]),
             };
@@ -236,11 +236,8 @@ impl Run<'_> {
                     self.tell(&both, changes);
                 }
             }
-            Err(Stopped::Aborted) => {
-                for _ in &there {
-                    counters.left_unfinished();
-                }
-            }
+            // Nothing stays of what is only read.
+            Err(Stopped::Aborted) => {}
             Err(Stopped::Fault(fault)) => {
                 for entry in &there {
                     counters.outcome(entry.kind, fault.outcome(), None, 0);

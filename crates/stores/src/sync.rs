@@ -33,7 +33,7 @@ use bulkhaul_sys::Time;
 
 use self::act::{Deed, Done, Task};
 use self::batch::Batches;
-use self::options::{Names, SyncOptions};
+use self::options::{Names, Proof, SyncOptions};
 use self::plan::Rules;
 use self::state::{Known, Remembered, State};
 use crate::join::{Broken, Join, Met};
@@ -123,7 +123,10 @@ impl Work for Sync {
             destination: &*destination,
             backup: backup.as_deref(),
         };
-        between(options, &self.selection, stores, desk)
+        let mut report = between(options, &self.selection, stores, desk)?;
+        // Nothing stays of what was begun, but for uploads in parts that the next run goes on with.
+        report.totals.unfinished = session.uploads().map_or(0, Uploads::begun);
+        Ok(report)
     }
 }
 
@@ -154,13 +157,7 @@ fn between(
     desk.unlisted();
     // What is there is no finding of ours; what can't be listed is.
     let other = desk.rehearsal();
-    let input = if let Some(names) = &options.names {
-        Input::Named(names)
-    } else {
-        let theirs = source.list(desk)?;
-        let ours = destination.list(&other)?;
-        Input::Listed(Box::new(Join::new(theirs, ours, destination.abilities().directories)))
-    };
+    let input = Input::of(options, [source, destination], desk, &other)?;
     if let Some(before) = options.abort_stale {
         abort_stale(destination, before, options.dry_run, desk)?;
     }
@@ -212,6 +209,7 @@ fn between(
                 Input::Named(names) => run.find_named(index, names, known.as_mut(), &give, &extra),
             }
             desk.listed();
+            desk.expect_found(|found| reads(options) * found);
         }
         run.work(index, &given);
     });
@@ -241,6 +239,11 @@ fn between(
     let mut report = desk.report(durability, desk.most_staff(), interrupted);
     report.withheld.extend(withheld);
     Ok(report)
+}
+
+/// How often each byte of what is brought over is read, as far as that is known before.
+fn reads(options: &SyncOptions) -> u64 {
+    u64::from(!options.dry_run) * (1 + u64::from(options.proof == Proof::Full))
 }
 
 /// Gives up uploads of the destination that nobody has ended.
@@ -283,6 +286,27 @@ fn remembered(
 enum Input<'l> {
     Listed(Box<Join<'l>>),
     Named(&'l Names),
+}
+
+impl<'l> Input<'l> {
+    /// Both sides listed, or what was named. What a walk has found is all that there is.
+    fn of(
+        options: &'l SyncOptions,
+        [source, destination]: [&'l dyn Store; 2],
+        desk: &'l Arc<Desk>,
+        other: &'l Desk,
+    ) -> Result<Self, Refusal> {
+        if let Some(names) = &options.names {
+            return Ok(Self::Named(names));
+        }
+        let theirs = source.list(desk)?;
+        if source.abilities().walks {
+            desk.expect_found(|found| reads(options) * found);
+        }
+        let ours = destination.list(other)?;
+        let join = Join::new(theirs, ours, destination.abilities().directories);
+        Ok(Self::Listed(Box::new(join)))
+    }
 }
 
 /// What a sync knows on its way.
@@ -571,10 +595,7 @@ impl Run<'_> {
                 counters.outcome(Kind::Directory, Outcome::Made, None, 0);
                 self.tell(&task, Outcome::Made, None, (Changes::NEW, 0));
             }
-            Err(Stopped::Aborted) => {
-                counters.left_unfinished();
-                self.interrupted.store(true, Ordering::Relaxed);
-            }
+            Err(Stopped::Aborted) => self.interrupted.store(true, Ordering::Relaxed),
             Err(Stopped::Fault(fault)) => {
                 let kind = task.source.kind;
                 counters.outcome(kind, fault.outcome(), None, 0);
@@ -812,6 +833,33 @@ mod tests {
         let key = "[ab][/!0]?[ab]?";
         let file = (proptest::collection::vec(0..3_u8, 0..3), 0..3_i64);
         proptest::collection::btree_map(key, file, 0..9)
+    }
+
+    #[test]
+    fn what_was_listed_is_all_that_there_is_to_do() {
+        let source = [("a", 5), ("b/c", 2), ("d", 0)];
+        let source = source.map(|(key, size)| (key.to_owned(), (vec![1_u8; size], 0)));
+        for (proof, times) in [(Proof::Size, 1), (Proof::Full, 2)] {
+            let (from, to) = (
+                store(Side::Source, &Files::from(source.clone())),
+                Memory::new(Side::Destination(0)),
+            );
+            let desk = Arc::new(Desk::new(3));
+            let options = SyncOptions {
+                proof,
+                ..SyncOptions::default()
+            };
+            let stores = Stores {
+                source: &from,
+                destination: &to,
+                backup: None,
+            };
+            between(&options, &Selection::of(None).unwrap(), stores, &desk).unwrap();
+            let expected = desk.peek().expected.unwrap();
+            let bytes = expected.bytes.unwrap();
+            assert_eq!((expected.files, bytes.found, bytes.to_read), (3, 7, 7 * times));
+            assert_eq!(expected.to_do, expected.entries);
+        }
     }
 
     proptest! {

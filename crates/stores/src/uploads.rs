@@ -153,6 +153,12 @@ impl Uploads {
         held.begun.contains_key(id)
     }
 
+    /// How many have begun, and not ended.
+    pub fn begun(&self) -> u64 {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.begun.len() as u64
+    }
+
     /// One has begun. Where that can't be written down it is not gone on with, and nothing else.
     pub fn begin(&self, upload: Begun) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

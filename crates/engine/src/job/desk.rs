@@ -379,12 +379,11 @@ impl Desk {
     }
 
     fn has_leave(&self, bytes: u64, stop: impl Fn() -> bool) -> Result<(), Stopped> {
-        self.motion.read.add(bytes.max(1));
-        if !stop() && self.pace.bytes(bytes, stop) {
-            Ok(())
-        } else {
-            Err(Stopped::Aborted)
+        if stop() || !self.pace.bytes(bytes, stop) {
+            return Err(Stopped::Aborted);
         }
+        self.motion.read.add(bytes.max(1));
+        Ok(())
     }
 
     /// So many bytes were less than there was leave to read.
@@ -497,20 +496,25 @@ impl Desk {
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(expected);
     }
 
-    /// All that there is has been found: from now on each byte of the files is read so many times, to be proved too, but for
-    /// so many bytes that are not.
-    pub fn expect_found(&self, (times, unread): (u64, u64)) {
+    /// All that there is has been found. Of its bytes, `to_read` says how many are read in all, to be proved too, with those that
+    /// [were](Self::read_bytes) already.
+    pub fn expect_found(&self, to_read: impl FnOnce(u64) -> u64) {
         let totals = Totals::of(&self.counters);
         self.expect(Expected {
             entries: totals.all_found(),
             files: totals.found_of(Kind::File),
             bytes: Some(ExpectedBytes {
                 found: totals.found_bytes,
-                to_read: self.motion.read.sum() + times * totals.found_bytes.saturating_sub(unread),
+                to_read: to_read(totals.found_bytes),
             }),
             to_do: totals.all_found(),
             estimated: false,
         });
+    }
+
+    /// Bytes read so far, as [`Snapshot::read_bytes`].
+    pub fn read_bytes(&self) -> u64 {
+        self.motion.read.sum()
     }
 
     /// So many extra entries are to go in all, those that have gone among them.
@@ -557,7 +561,7 @@ impl Desk {
             failures: self.findings.failed(),
             workers: self.workers.load(Ordering::Relaxed),
             limits: self.pace.limits(),
-            read_bytes: self.motion.read.sum(),
+            read_bytes: self.read_bytes(),
             expected: *self.expected.lock().unwrap_or_else(PoisonError::into_inner),
             syncing: self.syncing_for(),
             stopping: self.cancel.is_draining().then(|| InFlight::of(&self.counters)),

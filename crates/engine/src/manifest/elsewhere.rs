@@ -62,6 +62,7 @@ pub(super) fn read(
                 Err(TrySendError::Full(sight) | TrySendError::Disconnected(sight)) => reader.take(&sight),
             }));
             desk.listed();
+            desk.expect_found(|found| found);
         }
         loop {
             let next = given.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -106,10 +107,7 @@ impl Reader<'_> {
                     .outcome(kind, Outcome::Skipped, Some(Reason::NotAFile), sight.size);
                 return Ok(());
             }
-            Err(Stopped::Aborted) => {
-                self.counters.left_unfinished();
-                return Ok(());
-            }
+            Err(Stopped::Aborted) => return Ok(()),
             Err(Stopped::Fault(fault)) => Err(fault),
         };
         match recorded {
