@@ -369,11 +369,11 @@ fn names_without_an_index() {
         pack(source.path(), &shards, |options| options.compression = compression).complete();
         fs::remove_file(shards.join("shard-00001.jsonl")).unwrap();
         let done = unpack(&shards, back.path(), |options| {
-            options.only = vec![b"d".to_vec(), b"third".to_vec()];
+            options.only = vec![b"first".to_vec(), b"third".to_vec()];
         });
-        assert_eq!(done.complete().counts(), "made 1, copied 1, linked 1");
+        assert_eq!(done.complete().counts(), "copied 1, linked 1");
         assert_eq!(back.read("third"), b"content");
-        assert_eq!(facts(back.path())["third"].first, "d/second");
+        assert_eq!(facts(back.path())["third"].first, "first");
         fs::remove_dir_all(shards).unwrap();
         fs::remove_dir_all(back.path()).unwrap();
     }
