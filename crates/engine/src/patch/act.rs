@@ -41,7 +41,11 @@ fn still(step: &Step, (at, name): (BorrowedFd<'_>, &CStr)) -> Result<Option<Stat
     };
     let is = now.as_ref().map(Was::of);
     // What was there before may have gone, by a row of its own.
-    if is == step.was || (is.is_none() && step.op() != Op::Modify) {
+    let same = match (&step.was, &is) {
+        (Some(was), Some(is)) => was.is(is),
+        (was, is) => was.is_none() && is.is_none(),
+    };
+    if same || (is.is_none() && step.op() != Op::Modify) {
         return Ok(now);
     }
     Err(Fault::conflict(Operation::Stat, 0, CHANGED))

@@ -30,16 +30,28 @@ pub struct Was {
 impl Was {
     /// Of these facts.
     pub fn of(stat: &Stat) -> Self {
-        // What is in a directory may go before it does.
+        // What is in a directory may go before it does, and so may another name of a file, by a row of its own.
         let directory = stat.kind == Kind::Directory;
+        let shared = directory || stat.nlink > 1;
         let time = |time| if directory { Time::default() } else { time };
         Self {
             id: stat.id,
             kind: stat.kind,
             size: if directory { 0 } else { stat.size },
             mtime: time(stat.mtime),
-            ctime: time(stat.ctime),
+            ctime: if shared { Time::default() } else { stat.ctime },
         }
+    }
+
+    /// Whether what is there now is what was there.
+    pub fn is(&self, now: &Self) -> bool {
+        // Of one that had other names nothing is known by its ctime, also when this is the last.
+        let ctime = if self.ctime == Time::default() {
+            self.ctime
+        } else {
+            now.ctime
+        };
+        *self == Self { ctime, ..*now }
     }
 }
 

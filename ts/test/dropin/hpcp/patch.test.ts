@@ -4,6 +4,7 @@ import {
   chmodSync,
   cpSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -220,6 +221,24 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
     expect(readFileSync(join(cwd, 'manifest'), 'utf8')).toContain('hash_algo\tblake2b\n');
     expect(await hpcp(cwd, '-siff', 'p1.img', '-d', 'target')).toMatchObject({ code: 0 });
     expect(differences(join(cwd, 'new'), join(cwd, 'target'), false)).toBe('');
+  });
+
+  it('of files with several names changes them by each, and leads back', async () => {
+    const cwd = own();
+    for (const side of ['new', 'base']) {
+      mkdirSync(join(cwd, side));
+      writeFileSync(join(cwd, side, 'a'), side);
+      for (const name of ['b', 'c', ...(side === 'base' ? ['gone', 'too'] : [])]) {
+        linkSync(join(cwd, side, 'a'), join(cwd, side, name));
+      }
+    }
+    twin(cwd, 'base', 'target');
+    expect((await hpcp(cwd, 'new', '-diff', 'p.img', '-d', 'base')).code).toBe(0);
+    const done = await hpcp(cwd, '-siff', 'p.img', '-d', 'target', '--undo', 'u.img');
+    expect(done.code, done.stderr).toBe(0);
+    expect(differences(join(cwd, 'new'), join(cwd, 'target'))).toBe('');
+    expect((await hpcp(cwd, '-siff', 'u.img', '-d', 'target')).code).toBe(0);
+    expect(differences(join(cwd, 'base'), join(cwd, 'target'))).toBe('');
   });
 
   it('is not applied when the way back can not be kept', async () => {
