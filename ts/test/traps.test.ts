@@ -88,6 +88,22 @@ it('sorts as keys sort, so that nothing goes and comes each run (aws-cli #431), 
   expect(readFileSync(join(source, 'foo/a'), 'utf8')).toBe('2');
 });
 
+it('says of a prefix below which nothing is that it is missing (s5cmd #869), and an empty bucket is empty', async () => {
+  const server = await s3();
+  server.put('p/file', '1');
+  for (const url of ['s3://b/nothere', 's3://b/p/file']) {
+    for (const args of [['sync', url, join(scratch(), 'back')], ['list', url], ['manifest', url]]) {
+      const { code, stdout, stderr } = await run(args, { env: server.env });
+      expect([args[0], url, code, stdout, stderr.includes(`${url}: nothing is there`)], stderr).toEqual([
+        ...[args[0], url, 23, '', true],
+      ]);
+    }
+  }
+  const empty = await s3();
+  const { code, stderr } = await run(['sync', 's3://b/', join(scratch(), 'back')], { env: empty.env });
+  expect(code, stderr).toBe(0);
+});
+
 it('takes no tag for a sum of the content (rclone #523, lakeFS #2486, s5cmd #561)', async () => {
   const server = await s3();
   const source = tree({ a: 'this', b: 'same' });

@@ -543,6 +543,9 @@ fn big() -> BTreeMap<String, Vec<u8>> {
     BTreeMap::from([("big".to_owned(), big)])
 }
 
+/// Of so many calls, the one at which the power goes the nth time.
+type Nth = fn(usize, usize) -> usize;
+
 /// The power goes at some calls: what was there before is there, or what was proved, and after success all that was made.
 #[test]
 fn a_power_cut_costs_nothing() {
@@ -573,13 +576,13 @@ fn a_power_cut_costs_nothing() {
         let scratch = Scratch::new();
         let Some(disk) = Disk::new(&scratch, kind) else { return };
         // Where files begin to go, to beyond the last; and of a big one, from its beginning on.
-        let ends = |calls: usize, number: usize| calls * (number * 5 % POINTS + POINTS) / (2 * POINTS - 4);
-        let within = |calls: usize, number: usize| calls * (2 * ((7 + 5 * number) % POINTS) + 1) / (2 * POINTS);
+        let ends: Nth = |calls: usize, number: usize| calls * (number * 5 % POINTS + POINTS) / (2 * POINTS - 4);
+        let within: Nth = |calls: usize, number: usize| calls * (2 * ((7 + 5 * number) % POINTS) + 1) / (2 * POINTS);
         let few = if exhaustive() { POINTS } else { 2 };
-        let rows: [(_, usize, &dyn Fn(usize, usize) -> usize); 3] = [
-            (wanted(), POINTS, &ends),
-            (many(), POINTS, &ends),
-            (big(), few, &within),
+        let rows: [(_, usize, Nth); 3] = [
+            (wanted(), POINTS, ends),
+            (many(), POINTS, ends),
+            (big(), few, within),
         ];
         for (wanted, points, nth) in rows {
             let lay_out = |base: &Path| {

@@ -24,7 +24,7 @@ use crate::objects::client::{
     Answer, Built, Client, Dialect, Fate, Request, Signing, Wrong, endpoint_of, fault, put_header,
 };
 use crate::objects::content::{self, Content};
-use crate::objects::listing::{Pages, Turned};
+use crate::objects::listing::Pages;
 use crate::objects::xml::{self, Page};
 use crate::objects::{entry, facts_of};
 use crate::s3::Config;
@@ -258,18 +258,8 @@ impl Store for Azure {
     }
 
     fn list<'s>(&'s self, _desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
-        let mut pages = Pages::new(&self.session, &self.client, &self.prefix, self.side, false);
-        // What is wrong with all of it is known before anything is begun.
-        match pages.turn() {
-            Ok(_) | Err(Turned::Stopped) => Ok(Box::new(pages)),
-            Err(Turned::Wrong(wrong)) => {
-                let text = format!("{}: {wrong}", String::from_utf8_lossy(&self.path(b"")));
-                Err(match self.side {
-                    Side::Source => Refusal::NoSource(text),
-                    Side::Destination(_) => Refusal::NoDestination(text),
-                })
-            }
-        }
+        let pages = Pages::new(&self.session, &self.client, &self.prefix, self.side, false);
+        Ok(Box::new(pages.begun(&self.path(b""))?))
     }
 
     fn directory(&self, key: &[u8]) -> Result<Vec<Entry>, Stopped> {

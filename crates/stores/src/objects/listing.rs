@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bulkhaul_engine::Kind;
-use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
+use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use tokio::task::JoinHandle;
 
 use crate::objects::client::{Client, Fate, Wrong, fault};
@@ -111,6 +111,25 @@ impl<'s> Pages<'s> {
         pages
     }
 
+    /// Has the first page: what is wrong with all of it is known before anything is begun. `path` is for words. A prefix below
+    /// which nothing is can't be told from one that is not there.
+    pub fn begun(mut self, path: &[u8]) -> Result<Self, Refusal> {
+        let why = match self.turn() {
+            Err(Turned::Wrong(wrong)) => wrong.to_string(),
+            Ok(_) if self.is_nowhere() => "nothing is there".to_owned(),
+            Ok(_) | Err(Turned::Stopped) => return Ok(self),
+        };
+        let text = format!("{}: {why}", String::from_utf8_lossy(path));
+        Err(match self.side {
+            Side::Source => Refusal::NoSource(text),
+            Side::Destination(_) => Refusal::NoDestination(text),
+        })
+    }
+
+    fn is_nowhere(&self) -> bool {
+        self.side == Side::Source && !self.prefix.is_empty() && self.items.is_empty() && self.coming.is_none()
+    }
+
     fn ask(&mut self, token: Option<String>) {
         let retries = self.session.options.retry.retries;
         let asked = page(
@@ -124,7 +143,7 @@ impl<'s> Pages<'s> {
     }
 
     /// Takes the next page in. Answers whether there was one.
-    pub fn turn(&mut self) -> Result<bool, Turned> {
+    fn turn(&mut self) -> Result<bool, Turned> {
         let Some(coming) = self.coming.take() else {
             return Ok(false);
         };
@@ -157,7 +176,7 @@ impl<'s> Pages<'s> {
 }
 
 /// Why there is no next page.
-pub enum Turned {
+enum Turned {
     /// It can't be had.
     Wrong(Wrong),
     /// Nobody wants it any more.
