@@ -579,11 +579,7 @@ fn a_power_cut_costs_nothing() {
         let ends: Nth = |calls: usize, number: usize| calls * (number * 5 % POINTS + POINTS) / (2 * POINTS - 4);
         let within: Nth = |calls: usize, number: usize| calls * (2 * ((7 + 5 * number) % POINTS) + 1) / (2 * POINTS);
         let few = if exhaustive() { POINTS } else { 2 };
-        let rows: [(_, usize, Nth); 3] = [
-            (wanted(), POINTS, ends),
-            (many(), POINTS, ends),
-            (big(), few, within),
-        ];
+        let rows: [(_, usize, Nth); 3] = [(wanted(), POINTS, ends), (many(), POINTS, ends), (big(), few, within)];
         for (wanted, points, nth) in rows {
             let lay_out = |base: &Path| {
                 let tree = Tree::new(base.to_owned());
