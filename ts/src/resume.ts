@@ -103,7 +103,12 @@ export async function* journalOf(directory: PathLike, id: string): AsyncGenerato
   yield* recordsIn(pathText(directory, 'the state directory'), id);
 }
 
-async function* recordsIn(directory: string, id: string, condition = pristine()) {
+/** The same, of a directory that is a text; `condition`: what the journal is found to be meanwhile. */
+export async function* recordsIn(
+  directory: string,
+  id: string,
+  condition = pristine(),
+): AsyncGenerator<JournalRecord, void, undefined> {
   // A name, not a way to somewhere else.
   if (!/^[\w-]+$/.test(id)) throw new BulkhaulError('JOURNAL', `there is no job ${display(id)}`);
   try {
@@ -139,7 +144,7 @@ export function resume(id: string, options: ResumeOptions): Job {
 /** What a journal says of a job that is to be gone on with. */
 interface Told {
   job: JobRecord;
-  /** The paths that failed in the last run, each once, as far as the journal has them. */
+  /** The paths that failed in the last run, each once, as far as the journal has them, and they were asked for. */
   failed: string[];
   /** A directory is among them, so that nobody knows what is below it. */
   directories: boolean;
@@ -152,7 +157,10 @@ interface Told {
 /** What a verification says of a directory itself. */
 const FINDINGS = ['missing', 'extra', 'kind'];
 
-async function tellOf(directory: string, id: string): Promise<Told> {
+/** Paths that are tried again by their names, at most: beyond them it is all of the job, and memory stays bounded. */
+const MOST_PATHS = 1_000_000;
+
+async function tellOf(directory: string, id: string, paths: boolean): Promise<Told> {
   const condition = pristine();
   let job: JobRecord | undefined;
   let failed = new Set<string>();
@@ -166,20 +174,20 @@ async function tellOf(directory: string, id: string): Promise<Told> {
       state = undefined;
     }
     if (record.type === 'error') {
-      failed.add(absolutePath(record.path, job?.directory ?? ''));
+      if (paths && failed.size <= MOST_PATHS) failed.add(absolutePath(record.path, job?.directory ?? ''));
       const told = job?.operation === 'verify' && FINDINGS.includes(record.kind);
       directories ||= record.entryKind === 'directory' && !told;
     }
     if (record.type === 'end') state = record.state;
   }
   if (job === undefined) throw new BulkhaulError('JOURNAL', `the journal of ${id} says nothing`);
-  return { job, failed: [...failed], directories, whole: condition.damaged === 0, state };
+  return { job, failed: [...failed], directories, whole: condition.damaged === 0 && failed.size <= MOST_PATHS, state };
 }
 
 async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   const { journal, retryFailed = false, confirm, signal: _, environment, program, ...rest } = options;
   const directory = pathText(journal.directory, 'the state directory');
-  const told = await tellOf(directory, id);
+  const told = await tellOf(directory, id, retryFailed);
   const { job } = told;
   if (told.state === 'done') throw new BulkhaulError('JOURNAL', `job ${id} is done: there is nothing to go on with`);
   const stream = streamIn(job.options);

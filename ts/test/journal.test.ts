@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { copy, jobs, journalOf, resume } from '../src/index.js';
 import { holderOf, Lease } from '../src/journal/lease.js';
 import { glance, pristine, recordsOf } from '../src/journal/reader.js';
@@ -55,12 +55,13 @@ const failure = (path: string): JournalRecord => ({
 
 /** Writes a journal of these records. */
 function written(records: readonly JournalRecord[], path = join(scratch(), 'journal.jsonl')): string {
-  let before = '';
+  let [before, text] = ['', ''];
   for (const record of records) {
     const { line, digest } = seal(record, before);
-    appendFileSync(path, line);
+    text += line;
     before = digest;
   }
+  appendFileSync(path, text);
   return path;
 }
 
@@ -215,6 +216,37 @@ describe('a lease', () => {
     const lease = Lease.take(path, addon);
     expect(lease).toBeInstanceOf(Lease);
     (lease as Lease).release();
+  });
+
+  it('is touched by the time of the file system, whatever the clock here says', () => {
+    const path = join(scratch(), 'lease');
+    // This host has lived in 1970 since it began.
+    vi.useFakeTimers({ now: 0, toFake: ['Date', 'setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const lease = Lease.take(path, addon) as Lease;
+    const said = readFileSync(path, 'utf8');
+    utimesSync(path, 1, 1);
+    vi.advanceTimersByTime(30_000);
+    expect(statSync(path).mtimeMs).toBeGreaterThan(1e12);
+    expect(readFileSync(path, 'utf8')).toBe(said);
+    lease.release();
+    expect(readFileSync(path, 'utf8')).toBe('');
+  });
+
+  it('that another host has taken while its own slept is neither touched nor given back', () => {
+    const path = join(scratch(), 'lease');
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const lease = Lease.take(path, addon) as Lease;
+    expect(lease.lost).toBe(false);
+    const theirs = JSON.stringify({ host: 'another.host', process: 7, boot: 'b' });
+    writeFileSync(path, theirs);
+    expect(lease.lost).toBe(true);
+    utimesSync(path, 1, 1);
+    vi.advanceTimersByTime(60_000);
+    expect(statSync(path).mtimeMs).toBe(1000);
+    lease.release();
+    expect(readFileSync(path, 'utf8')).toBe(theirs);
   });
 
   it('counts where there are no locks', () => {
@@ -403,23 +435,24 @@ describe('a journal', () => {
   it('is forgotten when so many others have ended, unless it can be gone on with', async () => {
     const { cwd, state } = tree();
     mkdirSync(join(state, 'jobs'), { recursive: true });
-    for (const [name, ended] of [
-      ['old', true],
-      ['open', false],
+    for (const [name, stands] of [
+      ['old', 'done'],
+      ['open', undefined],
+      ['failed', 'failed'],
     ] as const) {
       mkdirSync(join(state, 'jobs', name));
-      const end = { type: 'end', time: '', state: 'done', exitCode: 0, sentence: '', attempt: 1, elapsed: 0 } as const;
+      const end = { type: 'end', time: '', exitCode: 0, sentence: '', attempt: 1, elapsed: 0 } as const;
       const counts = { entries: 0, bytes: 0, copiedBytes: 0, errors: 0 };
       const path = written([
         { ...JOB, id: name } as JournalRecord,
         attempt(1),
-        ...(ended ? [{ ...end, ...counts }] : []),
+        ...(stands ? [{ ...end, ...counts, state: stands }] : []),
       ]);
       writeFileSync(join(state, 'jobs', name, 'journal.jsonl'), readFileSync(path));
       utimesSync(join(state, 'jobs', name, 'journal.jsonl'), 1, 1);
     }
     await run(['copy', '--journal', '--keep-jobs', '0', '--state-dir', 'state', 's/', 'd'], { cwd });
-    expect(jobsOf(state).filter((id) => !id.startsWith('copy-'))).toEqual(['open']);
+    expect(jobsOf(state).filter((id) => !id.startsWith('copy-'))).toEqual(['failed', 'open']);
   });
 });
 
@@ -472,6 +505,49 @@ describe('a job', () => {
     expect((await run(args, { cwd })).code).toBe(23);
     expect((await jobs(state))[0]).toMatchObject({ id, state: 'failed', attempts: 1 });
     expect(existsSync(`${path}.damaged`)).toBe(true);
+  });
+
+  it('one of whose failures is damaged says so, goes on, and tries all again', async () => {
+    const { cwd, state, id } = await failing(5);
+    const path = join(state, 'jobs', id, 'journal.jsonl');
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"kind":"conflict"', '"kind":"conflicu"'));
+    const said = "1 line of the journal can't be read any more: what failed may be more than is told here";
+    const shown = await run(['report', '--state-dir', 'state', id], { cwd });
+    expect(shown.stdout).toContain(said);
+    const page = await run(['report', '--state-dir', 'state', '--html', '-', id], { cwd });
+    expect(page.stdout).toContain(said.replace("'", '&#39;'));
+    const { stdout } = await run(['report', '--state-dir', 'state', '--json', id], { cwd });
+    expect(jsonLines(stdout).at(-1)).toMatchObject({ type: 'story', damaged: 1 });
+    rmSync(join(cwd, 'd/f1'), { recursive: true });
+    rmSync(join(cwd, 'd/f3'));
+    expect((await run(['resume', '--state-dir', 'state', '--retry-failed', id], { cwd })).code).toBe(0);
+    expect(readFileSync(join(cwd, 'd/f3'), 'utf8')).toBe('content 3');
+  });
+
+  it('that fails again and again has a journal that is no longer for it: the last run stays', async () => {
+    const { cwd, state, id, args } = await failing();
+    const path = join(state, 'jobs', id, 'journal.jsonl');
+    const records: JournalRecord[] = [];
+    for await (const record of journalOf(state, id)) records.push(record);
+    const [job, first, failed, end] = records as [JournalRecord, JournalRecord, JournalRecord, JournalRecord];
+    // A run with very many failures, and a shorter one after it.
+    const many = Array.from({ length: 5000 }, () => ({ ...failure('f'), message: 'm'.repeat(4000) }) as JournalRecord);
+    writeFileSync(path, readFileSync(written([job, first, ...many, end, attempt(2), failed, end])));
+    expect(statSync(path).size).toBeGreaterThan(2 ** 24);
+    const { stderr } = await run(args, { cwd });
+    expect(stderr).toMatch(new RegExp(`^goes on with job ${id}: .* in 2 runs before$`, 'm'));
+    expect(statSync(path).size).toBeLessThan(2 ** 16);
+    expect(await read(path)).toMatchObject({ damaged: 0, torn: false });
+    const left: JournalRecord[] = [];
+    for await (const record of journalOf(state, id)) left.push(record);
+    const runs = ['attempt', 'error', 'end'];
+    expect(left.map(({ type }) => type)).toEqual(['job', ...runs, ...runs]);
+    expect(left.filter(({ type }) => type === 'attempt')).toMatchObject([{ number: 2 }, { number: 3 }]);
+    expect(readdirSync(join(state, 'jobs', id)).filter((name) => name.startsWith('journal'))).toEqual([
+      'journal.jsonl',
+    ]);
+    const { stdout } = await run(['report', '--state-dir', 'state', '--json', id], { cwd });
+    expect(jsonLines(stdout).at(-1)).toMatchObject({ type: 'story', earlierRuns: 1, damaged: 0 });
   });
 
   it('that failed tries what failed again, and nothing else', async () => {

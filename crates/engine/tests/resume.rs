@@ -21,7 +21,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::compress::{content_of, files, text};
 use crate::faults::assert_none;
 use crate::rig::fault::{again, each, exhaustive, finish, order, say, stopped};
-use crate::rig::{Scratch, Tree, compare, content, contents, copy, has_staging, must, options, root};
+use crate::rig::{
+    NOBODY, Scratch, Tree, apart, compare, content, contents, copy, has_staging, must, options, root,
+};
 
 const MIB: u64 = 1 << 20;
 /// Two chunks and a bit.
@@ -441,6 +443,59 @@ fn only_where_it_is_sure() {
     }
 }
 
+/// In the child: dies when all content is there, and no ledger any more: before the time, or before the name.
+fn die_after_the_ledger(words: &[String]) {
+    let call = if words[3] == "time" {
+        Call::SetTimes
+    } else {
+        Call::Rename
+    };
+    let plan = Plan {
+        call: Some(call),
+        nth: 0,
+        count: 1,
+        effect: Effect::Exit,
+    };
+    child(words, 1, Some(plan));
+}
+
+/// The same by somebody who may not write into what has the mode of its source already: it is gone on with, too.
+#[test]
+fn killed_after_the_ledger_by_whoever_may_not_write() {
+    const TEST: &str = "resume::killed_after_the_ledger_by_whoever_may_not_write";
+    if let Some(words) = order() {
+        return die_after_the_ledger(&words);
+    }
+    apart(
+        TEST,
+        NOBODY,
+        |scratch| {
+            scratch.tree("theirs").owner("", 65534, 65534);
+        },
+        |at| {
+            for moment in ["time", "name"] {
+                let base = at.join("theirs").join(moment);
+                let (source, to) = (Tree::new(base.join("source")), base.join("to"));
+                fs::create_dir_all(source.path()).unwrap();
+                fs::create_dir(&to).unwrap();
+                big(&source, "big", SIZE);
+                source.mode("big", 0o444);
+                let log = base.join("log");
+                let words = words(source.path(), &to, &["plain", moment]);
+                let (code, said) = finish(again(TEST, &words, &log), &log);
+                assert_eq!(code, Some(99), "{moment}: {said}");
+                let left = begun(&to, SIZE).unwrap().metadata().unwrap();
+                assert_eq!((left.len(), left.mode() & 0o777), (SIZE, 0o444), "{moment}");
+                let totals = copy(&[contents(source.path())], &to, |_| {}).complete().report.totals;
+                assert_eq!((totals.resumed_bytes, totals.copied_bytes), (SIZE, 0), "{moment}");
+                assert!(!has_staging(&to), "{moment}");
+                compare(source.path(), &to);
+            }
+        },
+        |_| {},
+    );
+}
+
 /// The process dies when all content is there, and no ledger any more: before the time, and before the name. What is there is
 /// compared, and not written again; it has the metadata of the source as it is then.
 #[test]
@@ -448,18 +503,7 @@ fn killed_after_the_ledger() {
     const TEST: &str = "resume::killed_after_the_ledger";
     const OWNER: u32 = 1001;
     if let Some(words) = order() {
-        let call = if words[3] == "time" {
-            Call::SetTimes
-        } else {
-            Call::Rename
-        };
-        let plan = Plan {
-            call: Some(call),
-            nth: 0,
-            count: 1,
-            effect: Effect::Exit,
-        };
-        return child(&words, 1, Some(plan));
+        return die_after_the_ledger(&words);
     }
     if !root() {
         return;

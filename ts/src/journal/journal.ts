@@ -5,7 +5,7 @@
  * the same job finds. A run that is over within a second and complete leaves nothing. A journal that can't be written
  * never stops a job: it ends, and says why.
  */
-import { closeSync, existsSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { arch, availableParallelism, hostname, release, type as system } from 'node:os';
 import { BulkhaulError, whyOf } from '../error.js';
 import { type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
@@ -20,6 +20,8 @@ import { makeDirectories, prune, stateOf } from './store.js';
 
 /** Milliseconds between records of how far the job is. */
 const STATUS_EVERY = 5000;
+/** Bytes of a journal beyond which only the last run of it stays when another begins. */
+const LONG = 1 << 24;
 /** Jobs of the same options that may run at once. */
 const MOST_AT_ONCE = 32;
 
@@ -231,11 +233,51 @@ export class Journal {
         renameSync(toBytes(path), toBytes(`${path}.damaged`));
       } else if (found.state !== 'done') {
         this.#earlier = found.earlier;
-        this.#append(path, found.length, found.digest);
+        const { length, digest } = found.length > LONG ? await this.#shorten(path, found) : found;
+        this.#append(path, length, digest);
       }
       return;
     }
     throw new BulkhaulError('JOURNAL', `more than ${MOST_AT_ONCE} runs of this job are at work`);
+  }
+
+  /**
+   * Of a long journal only the last run stays: what failed before that was tried again, and a job that fails each night would
+   * fill the disk. Answers where the next line goes; where it can't be written anew, it stays as it is.
+   */
+  async #shorten(path: string, found: { length: number; digest: string }): Promise<{ length: number; digest: string }> {
+    let [runs, records] = [0, 0];
+    let last = 0;
+    for await (const { type } of recordsOf(path)) {
+      records += 1;
+      if (type === 'attempt') [runs, last] = [runs + 1, records];
+    }
+    if (runs < 2) return found;
+    const partial = `${path}.new`;
+    try {
+      const file = openSync(toBytes(partial), 'w', 0o600);
+      let length = 0;
+      let digest = '';
+      try {
+        records = 0;
+        for await (const record of recordsOf(path)) {
+          records += 1;
+          if (records > 1 && records < last) continue;
+          const sealed = seal(record, digest);
+          length += writeAll(file, sealed.line);
+          digest = sealed.digest;
+        }
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+      renameSync(toBytes(partial), toBytes(path));
+      return { length, digest };
+    } catch (error) {
+      rmSync(toBytes(partial), { force: true });
+      this.#problem ??= `the journal could not be shortened: ${whyOf(error)}`;
+      return found;
+    }
   }
 
   #append(path: string, length: number, digest: string): void {
@@ -316,6 +358,8 @@ export class Journal {
   #write(record: JournalRecord): void {
     if (this.#broken || this.#closed || this.#file === undefined) return;
     try {
+      if (this.#lease?.lost)
+        throw new BulkhaulError('JOURNAL', 'another run has the job, as nothing was heard of this one');
       this.#put(record);
     } catch (error) {
       this.#fail(error);
@@ -324,8 +368,7 @@ export class Journal {
 
   #put(record: JournalRecord): void {
     const { line, digest } = seal(record, this.#digest);
-    const bytes = Buffer.from(line);
-    for (let at = 0; at < bytes.length; ) at += writeSync(this.#file as number, bytes, at);
+    writeAll(this.#file as number, line);
     this.#digest = digest;
   }
 
@@ -334,6 +377,13 @@ export class Journal {
     this.#broken = true;
     this.#problem ??= `the journal could not be written: ${whyOf(error)}`;
   }
+}
+
+/** Answers how many bytes it were. */
+function writeAll(file: number, text: string): number {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+  return bytes.length;
 }
 
 function asJournalError(error: unknown): BulkhaulError {

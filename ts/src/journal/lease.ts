@@ -3,15 +3,16 @@
  *
  * Comes in: the path of the file; goes out: the lease, or who has it. The lock ends with its process. Where locks do not
  * reach another host, what the file says counts: the lease of another host is respected until it was not touched for a
- * while, by the clock of the file system.
+ * while, by the clock of the file system. Whoever slept so long has lost it to the other.
  */
 import {
   closeSync,
+  constants,
   fstatSync,
   ftruncateSync,
-  futimesSync,
   openSync,
   readFileSync,
+  readSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
@@ -35,24 +36,33 @@ export interface Holder {
 
 export class Lease {
   readonly #file: number;
+  readonly #said: Buffer;
   readonly #timer: NodeJS.Timeout;
 
-  private constructor(file: number) {
+  private constructor(file: number, said: Buffer) {
     this.#file = file;
-    this.#timer = setInterval(() => {
-      // A touch that fails makes the lease look older than it is; the lock stays.
-      try {
-        const now = new Date();
-        futimesSync(file, now, now);
-      } catch {
-        clearInterval(this.#timer);
-      }
-    }, TOUCH).unref();
+    this.#said = said;
+    this.#timer = setInterval(() => this.#touch(), TOUCH).unref();
+  }
+
+  /** Says once more who has it: its time is the file system's then, whatever the clock here says. */
+  #touch(): void {
+    // A touch that fails makes the lease look older than it is; the lock stays.
+    try {
+      if (!this.lost) writeSync(this.#file, this.#said, 0, this.#said.length, 0);
+    } catch {}
+  }
+
+  /** Somebody else has it by now. Throws what Node throws where nobody can tell. */
+  get lost(): boolean {
+    const said = Buffer.alloc(this.#said.length);
+    readSync(this.#file, said, 0, said.length, 0);
+    return !said.equals(this.#said);
   }
 
   /** Takes the lease, or says who has it. Throws what Node throws where the file can't be made. */
   static take(path: string, addon: Pick<Addon, 'lockDescriptor'>): Lease | Holder {
-    const file = openSync(toBytes(path), 'a+', 0o600);
+    const file = openSync(toBytes(path), constants.O_RDWR | constants.O_CREAT, 0o600);
     try {
       const locked = addon.lockDescriptor(file);
       const said = holderIn(readFileSync(file, 'utf8'));
@@ -63,8 +73,9 @@ export class Lease {
       }
       ftruncateSync(file, 0);
       const own: Holder = { host: hostname(), process: process.pid, boot: boot() };
-      writeSync(file, JSON.stringify(own));
-      return new Lease(file);
+      const text = Buffer.from(JSON.stringify(own));
+      writeSync(file, text, 0, text.length, 0);
+      return new Lease(file, text);
     } catch (error) {
       closeSync(file);
       throw error;
@@ -75,7 +86,7 @@ export class Lease {
   release(): void {
     clearInterval(this.#timer);
     try {
-      ftruncateSync(this.#file, 0);
+      if (!this.lost) ftruncateSync(this.#file, 0);
     } finally {
       closeSync(this.#file);
     }

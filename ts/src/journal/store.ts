@@ -1,8 +1,8 @@
 /**
  * The jobs of a state directory.
  *
- * Comes in: the directory; goes out: its jobs, with what each is and how it stands. Ended ones that nobody keeps are
- * removed; one that can be gone on with never is.
+ * Comes in: the directory; goes out: its jobs, with what each is and how it stands. Those that are done and that nobody
+ * keeps are removed; one that can be gone on with never is.
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
@@ -15,7 +15,7 @@ import { type Holder, holderOf } from './lease.js';
 import { type Glance, glance } from './reader.js';
 import type { Counts, Operation } from './record.js';
 
-/** Milliseconds after which an ended job is forgotten. */
+/** Milliseconds after which a job that is done is forgotten. */
 const LIFE = 90 * 24 * 3600 * 1000;
 
 /** Makes a directory and what is missing above it. Node's own way never ends where a name can't be made, as in /proc. */
@@ -147,14 +147,14 @@ function placesOf(options: Record<string, unknown>): Pick<JobSummary, 'sources' 
   };
 }
 
-/** Removes what ended of the jobs beyond the last so many, and of those that are old. Nothing else is looked into. */
+/** Removes what is done of the jobs beyond the last so many, and of those that are old. Nothing else is looked into. */
 export async function prune(state: string, keep: number, addon: Pick<Addon, 'lockDescriptor'>): Promise<void> {
   const heard = (id: string) => statSync(toBytes(journalPath(state, id)), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const jobs = (await namesIn(state)).map((id) => ({ id, heard: heard(id) })).sort((a, b) => b.heard - a.heard);
   const now = Date.now();
   for (const { id } of jobs.filter(({ heard }, index) => index >= keep || now - heard > LIFE)) {
     const job = await jobIn(state, id, addon);
-    if (job?.state !== 'done' && job?.state !== 'failed') continue;
+    if (job?.state !== 'done') continue;
     await rm(toBytes(jobDirectory(state, id)), { recursive: true, force: true });
   }
 }

@@ -6,6 +6,7 @@
  */
 import type { Counted } from '../journal/record.js';
 import type { JobSummary } from '../journal/store.js';
+import { damageText } from './jobs.js';
 import { bar, document, failures, type Html, hostTable, html, speeds, table, tiles } from './markup.js';
 import type { Run, Story } from './story.js';
 import { bytes, count, duration, rate } from './units.js';
@@ -14,12 +15,13 @@ const number = (value: number) => value.toLocaleString('en-US');
 
 /** The page. */
 export function page(job: JobSummary, story: Story): string {
-  const { runs, stretches, kinds, lost, hosts, report } = story;
+  const { runs, stretches, kinds, lost, hosts, report, damaged } = story;
   const body = html`<main>
 <header>
 <p class="kind">bulkhaul ${job.operation ?? 'job'}</p>
 <h1>${job.id}</h1>
 <p class="verdict ${classOf(job)}"><strong>${stateText(job)}</strong> ${job.sentence ?? ''}</p>
+${damaged > 0 ? html`<p>${damageText(damaged)}.</p>` : undefined}
 </header>
 ${numbers(job, report)}
 ${speeds(stretches)}

@@ -55,7 +55,7 @@ export function jobText(job: JobSummary, now: number): string {
 }
 
 /** What stands out of it, a fact a line; `drawn`: the reader's characters have blocks. */
-export function storyText({ stretches, hosts, report }: Story, drawn: boolean): string {
+export function storyText({ stretches, hosts, report, damaged }: Story, drawn: boolean): string {
   const { sizes = [], heaviest = [], slowest = [] } = report ?? {};
   const line = (amount: 'bytes' | 'entries') => sparkline(stretches, (stretch) => stretch[amount], COLUMNS);
   const facts: [string, string][] = drawn
@@ -65,6 +65,7 @@ export function storyText({ stretches, hosts, report }: Story, drawn: boolean): 
         ['sizes', sizeText(sizes)],
       ]
     : [];
+  if (damaged > 0) facts.push(['damaged', damageText(damaged)]);
   for (const { host, parts, copiedBytes } of hosts)
     facts.push(['host', `${display(host)}: ${count(parts, 'part')}, ${bytes(copiedBytes)} written`]);
   for (const { path, files, bytes: size } of heaviest.slice(0, FIRST))
@@ -72,6 +73,11 @@ export function storyText({ stretches, hosts, report }: Story, drawn: boolean): 
   for (const { path, bytes: size, seconds } of slowest.slice(0, FIRST))
     facts.push(['slowest', `${display(path)}: ${duration(seconds)}, ${bytes(size)}`]);
   return facts.map(([name, text]) => (text === '' ? '' : `${`${name}:`.padEnd(10)}${text}\n`)).join('');
+}
+
+/** What of a journal was lost. */
+export function damageText(damaged: number): string {
+  return `${count(damaged, 'line')} of the journal can't be read any more: what failed may be more than is told here`;
 }
 
 /** How many files there are of each class of sizes, from the smallest class that there is to the greatest. */

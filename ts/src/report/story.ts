@@ -5,6 +5,7 @@
  * and what the last run counted. Memory does not grow with the length of the journal.
  */
 import type { ErrorEvent, HostStatus, NoteEvent } from '../events.js';
+import { type Condition, pristine } from '../journal/reader.js';
 import type { AttemptRecord, Counted, EndRecord, JournalRecord, ProgressRecord } from '../journal/record.js';
 import type { JobSummary } from '../journal/store.js';
 import { remedyOf } from './remedies.js';
@@ -41,6 +42,8 @@ export interface Story {
   runs: Run[];
   /** Runs before those. */
   earlierRuns: number;
+  /** Lines of the journal that are not as they were written: what they told is lost. */
+  damaged: number;
   stretches: Stretch[];
   /** Those with most failures first. */
   kinds: Kind[];
@@ -61,10 +64,12 @@ const RUNS = 50;
 /** Stretches at most: of more, two neighbours each become one. */
 const STRETCHES = 240;
 
-/** All of it. */
-export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<Story> {
+/** All of it; `condition`: what the journal is found to be meanwhile. */
+export async function storyOf(
+  records: AsyncIterable<JournalRecord>,
+  condition: Condition = pristine(),
+): Promise<Story> {
   let directory = '';
-  let earlierRuns = 0;
   let hosts: HostStatus[] = [];
   const runs: Run[] = [];
   const speed = new Speed();
@@ -80,7 +85,7 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
         failed.clear();
         lost.length = 0;
         hosts = [];
-        if (runs.push({ attempt: record }) > RUNS) earlierRuns += runs.splice(0, 1).length;
+        if (runs.push({ attempt: record }) > RUNS) runs.shift();
         speed.begin();
         break;
       case 'error':
@@ -106,7 +111,19 @@ export async function storyOf(records: AsyncIterable<JournalRecord>): Promise<St
     }
   }
   const report = runs.at(-1)?.end?.report;
-  return { directory, runs, earlierRuns, stretches: speed.stretches, kinds: failed.kinds, lost, hosts, report };
+  const earlierRuns = (runs[0]?.attempt.number ?? 1) - 1;
+  const { damaged } = condition;
+  return {
+    directory,
+    runs,
+    earlierRuns,
+    damaged,
+    stretches: speed.stretches,
+    kinds: failed.kinds,
+    lost,
+    hosts,
+    report,
+  };
 }
 
 /** The story as one line for programs has it, after what the job is. */
@@ -114,14 +131,14 @@ export function storyEvent(
   { id, state, operation }: JobSummary,
   story: Story,
 ): { type: 'story' } & Record<string, unknown> {
-  const { directory, runs, earlierRuns, stretches, kinds, lost, hosts, report } = story;
+  const { directory, runs, earlierRuns, damaged, stretches, kinds, lost, hosts, report } = story;
   const told = runs.map(({ attempt: { type: _, ...attempt }, end }) => {
     if (end === undefined) return attempt;
     const { time: ended, state, exitCode, sentence, elapsed } = end;
     return { ...attempt, ended, state, exitCode, sentence, elapsed };
   });
   return {
-    ...{ type: 'story', id, state, operation, directory, earlierRuns, runs: told, stretches },
+    ...{ type: 'story', id, state, operation, directory, earlierRuns, damaged, runs: told, stretches },
     kinds: kinds.map(({ kind, count, examples }) => ({ kind, count, remedy: remedyOf(kind), examples })),
     lost,
     ...(hosts.length > 0 && { hosts }),

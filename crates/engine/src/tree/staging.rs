@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 
 use bulkhaul_formats::digest::xxh64;
 use bulkhaul_formats::staging;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, OwnedFd, Replace, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Node, OwnedFd, Replace, Stat};
 
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::{find_name, is_empty};
@@ -228,7 +228,7 @@ impl Stager {
             let staging = self.name(final_name, attempt);
             let name = staging.as_c_str();
             let file = match create(name) {
-                Err(Errno::EXIST) => match claim_file(at, name, given) {
+                Err(Errno::EXIST) => match claim_writable(at, name, given) {
                     Ok(Some((file, stat, true))) if fits(&file, &stat) => return Ok((file, staging, true)),
                     Ok(Some(_locked)) => match sys::unlink(at, name).and_then(|()| create(name)) {
                         Err(Errno::EXIST) => continue,
@@ -317,6 +317,20 @@ pub fn claim_file(at: BorrowedFd<'_>, name: &CStr, given: Option<u32>) -> sys::R
     // What is known of it may have been of the time before another run gave up its lock.
     let stat = sys::stat_fd(file.as_fd())?;
     Ok(leads(at, name, &file)?.then_some((file, stat, writable)))
+}
+
+/// The same, of what is written into. One that had its source's mode already may have none that lets its owner do so: that is
+/// taken from it, and it is claimed again, since it may be somebody else's in between.
+fn claim_writable(at: BorrowedFd<'_>, name: &CStr, given: Option<u32>) -> sys::Result<Option<(OwnedFd, Stat, bool)>> {
+    match claim_file(at, name, given)? {
+        Some((file, stat, false)) if stat.uid == sys::user_id() => {
+            sys::set_mode(Node::Open(file.as_fd()), 0o600)?;
+            // Closing alone would leave the lock to a child that was just started.
+            sys::unlock(file.as_fd())?;
+            claim_file(at, name, given)
+        }
+        claimed => Ok(claimed),
+    }
 }
 
 /// Whether a file can be one that a run of this user made, and is nobody else's too.

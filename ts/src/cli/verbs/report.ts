@@ -1,8 +1,9 @@
 /** `bulkhaul report`: what the journal of a job says, on stdout or as a page in a file. */
 import { open, rename, rm } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
+import { pristine } from '../../journal/reader.js';
 import { display, toBytes } from '../../names.js';
-import { journalOf } from '../../resume.js';
+import { journalOf, recordsIn } from '../../resume.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';
 import { BareCommand } from '../base.js';
@@ -40,29 +41,32 @@ export class ReportCommand extends BareCommand {
     const directory = needed(this.stateDirectory);
     const job = await meant(directory, this.operands[0], () => true);
     const { stdout } = this.context;
+    const told = async () => {
+      const { storyOf } = await import('../../report/story.js');
+      const condition = pristine();
+      return storyOf(recordsIn(directory, job.id, condition), condition);
+    };
     if (this.html !== undefined) {
       if (this.json)
         throw new BulkhaulError('USAGE', '--html and --json are two forms of one answer: give one of them');
       const { page } = await import('../../report/html.js');
-      const { storyOf } = await import('../../report/story.js');
-      const text = page(job, await storyOf(journalOf(directory, job.id)));
+      const text = page(job, await told());
       await (this.html === '-' ? answer(stdout, text) : replace(this.html, text));
       return ExitCode.complete;
     }
     if (this.json) {
       const { jsonLine } = await import('../../report/json.js');
-      const { storyEvent, storyOf } = await import('../../report/story.js');
+      const { storyEvent } = await import('../../report/story.js');
       for await (const record of journalOf(directory, job.id)) await answer(stdout, jsonLine(record));
-      await answer(stdout, jsonLine(storyEvent(job, await storyOf(journalOf(directory, job.id)))));
+      await answer(stdout, jsonLine(storyEvent(job, await told())));
       return ExitCode.complete;
     }
     const { jobText, storyText } = await import('../../report/jobs.js');
-    const { storyOf } = await import('../../report/story.js');
     const { failureText } = await import('../../report/summary.js');
     const { LC_ALL, LC_CTYPE, LANG } = this.context.env;
     const drawn = /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');
     await answer(stdout, jobText(job, Date.now()));
-    await answer(stdout, storyText(await storyOf(journalOf(directory, job.id)), drawn));
+    await answer(stdout, storyText(await told(), drawn));
     for await (const record of journalOf(directory, job.id)) {
       if (record.type === 'attempt') {
         const called = record.command === undefined ? '' : `: ${record.command.map(display).join(' ')}`;
