@@ -169,6 +169,10 @@ describe('progress', () => {
     for (const { percent, left } of [first, second]) expect([percent, left]).toEqual([undefined, undefined]);
     expect(statusLine(first)).toMatch(/^0 of 40 files found so far \| /);
     expect(statusLine(second)).toMatch(/^1 of 40 files found \| 20.0 MiB done, 20.0 MiB seen \| 20.0 MiB\/s \| /);
+    // What an earlier run has left is done from the beginning.
+    const part = { readBytes: 5 * MIB, copiedBytes: 5 * MIB, resumedBytes: 12 * MIB };
+    const resumed = new Progress().update(snapshot({ ...found, ...part, elapsed: 1 }));
+    expect(statusLine(resumed)).toContain(' | 17.0 MiB done, 20.0 MiB seen | ');
   });
 
   it('takes what comes for what has been while sizes are not known', () => {

@@ -21,9 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::compress::{content_of, files, text};
 use crate::faults::assert_none;
 use crate::rig::fault::{again, each, exhaustive, finish, order, say, stopped};
-use crate::rig::{
-    NOBODY, Scratch, Tree, apart, compare, content, contents, copy, has_staging, must, options, root,
-};
+use crate::rig::{NOBODY, Scratch, Tree, apart, compare, content, contents, copy, has_staging, must, options, root};
 
 const MIB: u64 = 1 << 20;
 /// Two chunks and a bit.
@@ -87,7 +85,8 @@ fn child(words: &[String], jobs: usize, plan: Option<Plan>) {
     let options = CopyOptions {
         jobs,
         verify: manner == "verify",
-        remove_sources: manner == "move",
+        remove_sources: ["move", "mv"].contains(&manner),
+        replace: manner != "mv",
         entry_events: false,
         ..options(&[contents(&words[0])], &words[1])
     };
@@ -440,6 +439,24 @@ fn only_where_it_is_sure() {
             }
             must("cmp", &[&half.source.at("big"), &half.to.join("big")]);
         }
+    }
+}
+
+/// A move that replaces nothing goes on with what a dead one has left where nobody saw it: that is nobody's.
+#[test]
+fn a_move_that_replaces_nothing_goes_on() {
+    const TEST: &str = "resume::a_move_that_replaces_nothing_goes_on";
+    if let Some(words) = order() {
+        return die_halfway(&words);
+    }
+    for name in PLACES {
+        let half = Half::of(TEST, name, "mv", |tree| big(tree, "big", SIZE));
+        let kept = half.scratch.at("kept");
+        must("cp", &[&half.source.at("big"), &kept]);
+        let totals = half.again(|o| (o.remove_sources, o.replace) = (true, false));
+        assert_eq!(totals.resumed_files, 1, "{name}: {totals:?}");
+        must("cmp", &[&kept, &half.to.join("big")]);
+        assert!(!half.source.at("big").exists() && !has_staging(&half.to), "{name}");
     }
 }
 

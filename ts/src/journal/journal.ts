@@ -168,7 +168,7 @@ export class Journal {
       sentence: sentenceOf(report),
       attempt: this.#attempt,
       elapsed,
-      ...countsOf(report),
+      ...countsOf(report, last),
       report: counted,
     });
     this.close();
@@ -338,7 +338,7 @@ export class Journal {
   }
 
   #status(snapshot: Snapshot): void {
-    const { phase, elapsed, doneEntries, doneBytes, copiedBytes, errors, expected, hosts } = snapshot;
+    const { phase, elapsed, doneEntries, doneBytes, copiedBytes, errors, hosts } = snapshot;
     this.#write({
       type: 'progress',
       time: new Date().toISOString(),
@@ -349,8 +349,7 @@ export class Journal {
       bytes: doneBytes,
       copiedBytes,
       errors,
-      ...(expected && { expectedEntries: expected.entries }),
-      ...(expected?.bytes !== undefined && { expectedBytes: expected.bytes }),
+      ...expectedOf(snapshot),
       ...(hosts && { hosts }),
     });
   }
@@ -384,6 +383,15 @@ function writeAll(file: number, text: string): number {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
   return bytes.length;
+}
+
+/** How much there is in all, where that is known. */
+function expectedOf(snapshot: Snapshot | undefined): Pick<Counts, 'expectedEntries' | 'expectedBytes'> {
+  const { entries, bytes } = snapshot?.expected ?? {};
+  return {
+    ...(entries !== undefined && { expectedEntries: entries }),
+    ...(bytes !== undefined && { expectedBytes: bytes }),
+  };
 }
 
 function asJournalError(error: unknown): BulkhaulError {
@@ -436,15 +444,16 @@ function pick(counts: Counts | undefined): Counts | undefined {
   };
 }
 
-/** What a report counts. */
-function countsOf({ outcomes, found, extras, foundBytes, copiedBytes, failureKinds, interrupted }: Report): Counts {
+/** What a report counts; of one that was interrupted, what was done with is what was seen last. */
+function countsOf(report: Report, last: Snapshot | undefined): Counts {
+  const { outcomes, found, extras, foundBytes, copiedBytes, failureKinds, interrupted } = report;
   const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0);
   const all = sum(found) + extras;
   return {
     entries: sum(outcomes),
-    bytes: foundBytes,
+    bytes: interrupted && last ? last.doneBytes : foundBytes,
     copiedBytes,
     errors: sum(failureKinds),
-    ...(!interrupted && { expectedEntries: all, expectedBytes: foundBytes }),
+    ...(interrupted ? expectedOf(last) : { expectedEntries: all, expectedBytes: foundBytes }),
   };
 }

@@ -216,7 +216,7 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
     } else {
       const known = phase === 'scanning' ? 'found so far' : 'found';
       add(7, `${done} ${count(foundFiles, 'file')} ${known}`);
-      add(4, `${bytes(movedOf(snapshot))} done, ${bytes(foundBytes)} seen`);
+      add(4, `${bytes(throughOf(snapshot))} done, ${bytes(foundBytes)} seen`);
     }
   }
   // While something is synced or extra entries go, there is no telling.

@@ -5,10 +5,12 @@
 //! anew from the nearest open one, name by name, and checked to be the same inode. A staged directory is never closed: its
 //! name is not its own yet.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat};
 
 use crate::error::{Fault, Operation, Side};
@@ -81,6 +83,55 @@ pub struct Created {
     pub mode: Option<u32>,
 }
 
+/// The files that a dead run has left in a directory that nobody sees: what this run does not take for its own, or put something
+/// in the place of, may be anything, and goes before the directory has its name. Known by digests of their names; whether one
+/// was taken.
+#[derive(Debug, Default)]
+pub struct Left(OnceLock<Mutex<HashMap<u64, bool>>>);
+
+impl Left {
+    fn names(&self) -> Option<MutexGuard<'_, HashMap<u64, bool>>> {
+        let names = self.0.get()?;
+        Some(names.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// These were found.
+    pub fn find(&self, names: impl Iterator<Item = u64>) {
+        self.0.get_or_init(Mutex::default);
+        if let Some(mut left) = self.names() {
+            left.extend(names.map(|name| (name, false)));
+        }
+    }
+
+    /// Whether what has this name was left, by which it is nobody's.
+    pub fn holds(&self, name: &CStr) -> bool {
+        self.names()
+            .is_some_and(|left| left.contains_key(&xxh64(name.to_bytes())))
+    }
+
+    /// What has this name stays.
+    pub fn take(&self, name: &CStr) {
+        if let Some(mut left) = self.names() {
+            left.entry(xxh64(name.to_bytes())).and_modify(|taken| *taken = true);
+        }
+    }
+
+    /// What has this name is what this run made.
+    pub fn forget(&self, name: &CStr) {
+        if let Some(mut left) = self.names() {
+            left.remove(&xxh64(name.to_bytes()));
+        }
+    }
+
+    /// Whether one of these names may be of anything; `None`: of any.
+    pub fn is_anything(&self, name: Option<&CStr>) -> bool {
+        self.names().is_some_and(|left| match name {
+            Some(name) => left.get(&xxh64(name.to_bytes())) == Some(&false),
+            None => left.values().any(|taken| !taken),
+        })
+    }
+}
+
 /// A directory of a destination tree.
 #[derive(Debug)]
 pub struct Twin {
@@ -106,6 +157,8 @@ pub struct Twin {
     pub creates: OnceLock<Created>,
     /// The names of this run that have arrived here.
     pub arrivals: Arrivals,
+    /// What a dead run has left here.
+    pub left: Left,
     /// What came of what was to be made in it.
     pub tries: Tries,
 }
@@ -147,6 +200,7 @@ impl Twin {
             tainted: AtomicBool::new(false),
             creates: OnceLock::new(),
             arrivals: Arrivals::default(),
+            left: Left::default(),
             tries: Tries::default(),
         }
     }

@@ -5,15 +5,16 @@
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bulkhaul_formats::codec::names;
+use bulkhaul_formats::digest::xxh64;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::act::archive::archive_for;
 use crate::copy::act::{depart, make, rename};
-use crate::copy::dir::{Dir, Presence, Tries, Twin, Twinned as _, Twins, show_what_takes_renamed};
+use crate::copy::dir::{Dir, Left, Presence, Tries, Twin, Twinned as _, Twins, show_what_takes_renamed};
 use crate::copy::entry::{Done, Entry};
 use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
@@ -29,7 +30,7 @@ use crate::tree::metadata::{self, Held, Heritage, Subject, put_right};
 use crate::tree::path::{join, split};
 use crate::tree::protection::protected;
 use crate::tree::publish::{clear_directory, merge_directory, publish_directory};
-use crate::tree::spelling::{Arrivals, TWO_FOR_ONE};
+use crate::tree::spelling::TWO_FOR_ONE;
 use crate::tree::staging::Staging;
 use crate::walk::finder::excludes;
 use crate::walk::node::{Entered, Origin, Source};
@@ -289,7 +290,7 @@ fn open_twin(
             make::permit(
                 worker,
                 (parent, false),
-                index,
+                (index, name),
                 Operation::MakeDirectory,
                 existing.as_ref(),
             )?;
@@ -353,16 +354,10 @@ fn existing_twin(
     Ok(Twin {
         slot: Some(Slot::new(fd, stat.id, &worker.run.budget)),
         presence: Presence::Existing(stat),
-        published: AtomicBool::new(true),
         fresh: false,
-        shown: false,
-        replaces: None,
         heritage,
         lent: closed.then_some(stat.mode),
-        tainted: AtomicBool::new(false),
-        creates: OnceLock::new(),
-        arrivals: Arrivals::default(),
-        tries: Tries::default(),
+        ..Twin::imagined()
     })
 }
 
@@ -393,15 +388,22 @@ fn staged_twin(
 /// Takes out of an adopted directory what the source does not have: unfinished entries, and what has gone since.
 pub fn clear_strangers(worker: &Worker<'_>, dir: &Arc<Dir>, index: usize) -> Result<(), Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
-    let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? else {
+    let (Some(twin), Some(fd)) = (
+        &dir.twins[index],
+        dir.twin(index).map_err(|e| fault(Operation::Open, e))?,
+    ) else {
         return Ok(());
     };
     let mut names = Vec::new();
+    let mut left = Vec::new();
     let listed = listing::each(fd.as_fd(), || (), |name, _| names.push(name.to_owned()));
     listed.map_err(|e| fault(Operation::List, e))?;
     for name in names {
         let stat = sys::stat(fd.as_fd(), &name, Follow::No).map_err(|e| fault(Operation::Stat, e))?;
         if belongs(worker, dir, &name, stat.kind).is_some() || becomes(worker, dir, &name, stat.kind) {
+            if stat.kind != Kind::Directory {
+                left.push(xxh64(name.to_bytes()));
+            }
             continue;
         }
         if stat.kind == Kind::Directory {
@@ -410,6 +412,29 @@ pub fn clear_strangers(worker: &Worker<'_>, dir: &Arc<Dir>, index: usize) -> Res
             sys::remove_directory(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
         } else {
             sys::unlink(fd.as_fd(), &name).map_err(|e| fault(Operation::Remove, e))?;
+        }
+    }
+    twin.left.find(left.into_iter());
+    Ok(())
+}
+
+/// Takes out of an adopted directory what this run came to nothing with: it may be a part of a file.
+fn clear_left(left: &Left, staged: &OwnedFd, index: usize) -> Result<(), Fault> {
+    let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
+    if !left.is_anything(None) {
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    let note = |name: &CStr, _| {
+        if left.is_anything(Some(name)) {
+            names.push(name.to_owned());
+        }
+    };
+    listing::each(staged.as_fd(), || (), note).map_err(|e| fault(Operation::List, e))?;
+    for name in names {
+        match sys::unlink(staged.as_fd(), &name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fault(Operation::Remove, errno)),
         }
     }
     Ok(())
@@ -483,6 +508,7 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
         published,
         tainted,
         arrivals,
+        left,
         replaces,
         tries,
         ..
@@ -509,6 +535,7 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
         (&root.parent, root.name.as_c_str())
     };
     let staged = dir.twin(index).map_err(fault)?.ok_or_else(|| fault(Errno::STALE))?;
+    clear_left(left, &staged, index)?;
     let make_way = || {
         let (Some(old), Some(parent)) = (replaces, &dir.parent) else {
             return Ok(());

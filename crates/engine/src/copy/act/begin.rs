@@ -113,6 +113,7 @@ pub fn begin(
         let made = sys::stat_fd(file.as_fd()).map_err(fault(Operation::Stat))?;
         if hidden && !twin.fresh {
             make::take_over(entry, index, &made)?;
+            twin.left.forget(entry.target);
         }
         let lock = locked.then(|| sys::duplicate(file.as_fd())).transpose();
         Ok((made, lock.map_err(fault(Operation::Open))?))

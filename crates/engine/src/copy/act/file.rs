@@ -245,7 +245,12 @@ fn settle(
             }
         }
         match action {
-            Action::Skip(reason) => return Ok(Settled::Done(Done::skipped(reason).at(destination))),
+            Action::Skip(reason) => {
+                if let Some(twin) = &entry.dir.twins[destination] {
+                    twin.left.take(entry.target);
+                }
+                return Ok(Settled::Done(Done::skipped(reason).at(destination)));
+            }
             Action::Conflict(what) => {
                 return Err(Fault::conflict(Operation::Create, destination, what).into());
             }
@@ -280,7 +285,7 @@ fn settle(
         let permitted = make::permit(
             worker,
             (entry.dir, entry.is_packed()),
-            place.destination,
+            (place.destination, entry.target),
             Operation::Create,
             place.replaces.as_ref(),
         );

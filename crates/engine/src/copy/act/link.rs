@@ -157,7 +157,14 @@ pub fn link(
     .at(index);
     let is_linked = existing.is_some_and(|existing| existing.id == id);
     if !is_linked {
-        make::permit(worker, (entry.dir, entry.is_packed()), index, Operation::Link, existing)?;
+        let packed = entry.is_packed();
+        make::permit(
+            worker,
+            (entry.dir, packed),
+            (index, entry.target),
+            Operation::Link,
+            existing,
+        )?;
     }
     let changes = if faced.is_some() {
         Changes::CONTENT

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bulkhaul_formats::codec::names::index_of;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 
 use crate::copy::clear;
@@ -221,15 +222,16 @@ pub fn all_changes(
 }
 
 /// Refuses what the flags of a directory, or of what has the name in it, forbid, and to replace anything where that is not
-/// wanted: before anything is written. `packed`: of what becomes an archive.
+/// wanted: before anything is written. `packed`: of what becomes an archive; `name`: what it gets.
 pub fn permit(
     worker: &Worker<'_>,
     (dir, packed): (&Dir, bool),
-    index: usize,
+    (index, name): (usize, &CStr),
     operation: Operation,
     existing: Option<&Stat>,
 ) -> Result<(), Fault> {
-    if existing.is_some() && !replaces(worker, packed) {
+    let is_left = || dir.twins[index].as_ref().is_some_and(|twin| twin.left.holds(name));
+    if existing.is_some() && !replaces(worker, packed) && !is_left() {
         return Err(Fault::conflict(operation, index, SOMETHING_ELSE));
     }
     let directory = match dir.twins[index].as_ref().map(|twin| &twin.presence) {
@@ -280,6 +282,11 @@ pub fn take_over(entry: &Entry<'_>, index: usize, existing: &Stat) -> Result<(),
     let (twin, fd) = entry.dir.writable(index)?;
     let stays = twin.arrivals.take_over(&fd, entry.target, existing);
     if stays.map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))? {
+        twin.left.take(entry.target);
+        if entry.is_packed() {
+            // It was finished before its archive.
+            twin.left.take(&index_of(entry.target));
+        }
         Ok(())
     } else {
         Err(Fault::conflict(Operation::Create, index, TWO_FOR_ONE))
@@ -299,14 +306,18 @@ pub fn publish(
     let (twin, fd) = dir.writable(index)?;
     let directory = replaces.is_some_and(|old| old.kind == Kind::Directory);
     let replace = replaces.is_some() && !directory;
-    let appear = || {
+    let appear = || -> Result<(), Stopped> {
         if directory {
             let conflict = (Operation::Create, DIRECTORY_IN_THE_WAY);
             clear::make_way(worker.run, dir, index, target, Kind::Directory, conflict)?;
         }
         Ok(tree::publish::publish(fd.as_fd(), staging, target, replace, index)?)
     };
-    let publish = || twin.arrivals.publish(&fd, target, index, appear);
+    let publish = || {
+        twin.arrivals.publish(&fd, target, index, appear)?;
+        twin.left.forget(target);
+        Ok(())
+    };
     if replace && worker.run.rules.asked.remove_sources {
         replacing(worker, &fd, target, publish)
     } else {

@@ -199,7 +199,7 @@ fn publish_as(
     make::permit(
         worker,
         (entry.dir, entry.is_packed()),
-        destination,
+        (destination, name),
         Operation::Create,
         there.as_ref(),
     )?;

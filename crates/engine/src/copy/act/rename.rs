@@ -63,7 +63,13 @@ pub fn entry(
     if run.in_use.contains(&stat.id) {
         return Ok(None);
     }
-    permit(worker, (entry.dir, false), index, Operation::Rename, None)?;
+    permit(
+        worker,
+        (entry.dir, false),
+        (index, entry.target),
+        Operation::Rename,
+        None,
+    )?;
     if run.pass.writes() {
         let (_, to) = entry.dir.writable(index)?;
         if !give_place(run, (entry.dir, index), (at, name), (&to, entry.target))? {
@@ -123,7 +129,7 @@ pub fn directory(worker: &mut Worker<'_>, entered: &Entered<'_, Twins>, at: Opti
     {
         return Ok(false);
     }
-    permit(worker, (parent, false), 0, Operation::Rename, None)?;
+    permit(worker, (parent, false), (0, &sub.target), Operation::Rename, None)?;
     let renamed = match at {
         Some(to) if run.pass.writes() => {
             let from = parent

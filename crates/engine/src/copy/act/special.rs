@@ -117,7 +117,8 @@ pub fn special(
         .iter()
         .find(|(twin, _)| *twin == index)
         .and_then(|(_, s)| s.as_ref());
-    permit(worker, (entry.dir, entry.is_packed()), index, operation, existing)?;
+    let named = (index, entry.target);
+    permit(worker, (entry.dir, entry.is_packed()), named, operation, existing)?;
     if !worker.run.pass.writes() {
         worker.counters.planned(0, 0, !replace);
         claimed.settle(location(entry, index, stat.id));
