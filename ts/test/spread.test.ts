@@ -22,7 +22,7 @@ import {
 import { join } from 'node:path';
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type PartState, type Plan, RunDirectory, restore, tagOf } from '../src/ops/spread/directory.js';
 import {
   attempt,
@@ -41,7 +41,7 @@ import type { SpreadOptions } from '../src/ops/spread.js';
 import { Ledger } from '../src/ops/transfer/ledger.js';
 import { hostsOf } from './rig/hosts.js';
 import { slurm } from './rig/slurm.js';
-import { lives, program, type Run, run, scratch } from './rig.js';
+import { lives, mountFaulty, program, type Run, run, scratch } from './rig.js';
 
 // Each of them starts many processes, which take their time on a small shared machine.
 vi.setConfig({ testTimeout: 120_000 });
@@ -541,6 +541,39 @@ describe('manifest and verify --workers', () => {
     expect([spread.code, readFileSync(other, 'utf8')]).toEqual([0, readFileSync(one, 'utf8')]);
     const notes: { message: string }[] = summaryOf(spread).notes;
     expect(notes.map(({ message }) => message).join()).toContain('what is in them is read here');
+  });
+
+  it.each(['manifest', 'verify'])('%s leaves to another what a worker was killed at', async (verb) => {
+    const [source, directory, go] = [tree(), join(scratch(), 'run'), join(scratch(), 'go')];
+    writeFileSync(join(source, 'b/held'), 'nobody reads this before it may');
+    const sums = join(scratch(), 'sums');
+    expect((await run(['manifest', '--no-journal', '-a', 'md5', '-o', sums, `${source}/`])).code).toBe(0);
+    const mount = await mountFaulty(source, `hang,until=${go},only=/held`);
+    if (!mount) return;
+    onTestFinished(mount.unmount);
+    const [hung, made] = [mount.hangs(), join(scratch(), 'made')];
+    const words = verb === 'verify' ? ['--in', mount.point, sums] : ['-a', 'md5', '-o', made, `${mount.point}/`];
+    const crew = ['--workers', '1', '--parts', '4', '--no-journal', '--run-dir', directory];
+    const running = run([verb, '--json', ...crew, ...words]);
+    // It is the only one, and it is at that file.
+    await hung;
+    const room = new RunDirectory(directory);
+    const [name = ''] = room.workers().keys();
+    process.kill(room.beatOf(name)?.process ?? Number.NaN, 'SIGKILL');
+    writeFileSync(go, '');
+    const done = await running;
+    const notes: { message: string }[] = summaryOf(done).notes;
+    expect([done.code, notes.map(({ message }) => message)]).toEqual([
+      0,
+      [expect.stringMatching(/^worker .* ended by SIGKILL$/)],
+    ]);
+    const again = readdirSync(join(directory, 'leases')).flatMap((lease) => /^(\d+)[.]2$/.exec(lease)?.[1] ?? []);
+    expect(again.map((part) => room.state(Number(part)).attempt)).toEqual([2]);
+    if (verb === 'manifest') expect(readFileSync(made, 'utf8')).toBe(readFileSync(sums, 'utf8'));
+    else {
+      const alone = await run(['verify', '--json', '--no-journal', '--in', source, sums]);
+      expect([alone.code, summaryOf(alone).outcomes]).toEqual([0, summaryOf(done).outcomes]);
+    }
   });
 
   it('refuse what one process has to do', async () => {

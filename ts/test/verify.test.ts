@@ -104,7 +104,8 @@ describe('a manifest of others', () => {
   it('upper case, CRLF, from standard input, and many in a tree, each where it lies', async () => {
     const { cwd, bh, at } = tree(['a']);
     const sums = execFileSync('md5sum', ['a', 'd/a', 'big', 'nothing'], { cwd: at('t'), encoding: 'utf8' });
-    const lines = sums.replace(/^[0-9a-f]+/gm, (digits) => digits.toUpperCase()).replaceAll('\n', '\r\n');
+    const all = `; made by somebody\n# and by another\n\n${sums}`;
+    const lines = all.replace(/^[0-9a-f]+/gm, (digits) => digits.toUpperCase()).replaceAll('\n', '\r\n');
     const piped = await run(['verify', '--in', 't', '-'], { cwd, input: lines });
     expect([piped.code, piped.stderr]).toEqual([0, expect.stringContaining('4 files')]);
     writeFileSync(at('t/d/a.md5'), execFileSync('md5sum', ['a'], { cwd: at('t/d') }));
@@ -345,6 +346,31 @@ describe('a read that gives the copy other bytes than there are', () => {
     expect({ code, verifiedFiles, outcomes }).toMatchObject({ code: 0, verifiedFiles: 4, outcomes: { mismatched: 0 } });
     expect(copiedBytes).toBeGreaterThan(2_000_000);
     execFileSync('diff', ['-r', at('t'), at('c')]);
+  });
+});
+
+describe('a manifest in UTF-16', () => {
+  it.each([
+    ['as PowerShell writes it', (text: string) => Buffer.from(`\ufeff${text}`, 'utf16le')],
+    ['of the other order', (text: string) => Buffer.from(`\ufeff${text}`, 'utf16le').swap16()],
+  ])('%s', async (_, written) => {
+    const { cwd, bh, at } = tree(['a']);
+    writeFileSync(at('t/d/\u{1f600} ä'), 'a smile');
+    const sums = execFileSync('sha256sum', ['a', 'big', 'nothing', 'd/a', 'd/\u{1f600} ä'], { cwd: at('t') });
+    // Of more than one piece.
+    const comments = Array.from({ length: 40_000 }, (_, line) => `# \u{1f600} ${line}\r\n`).join('');
+    const bytes = written(String(sums).replaceAll('\n', '\r\n') + comments);
+    writeFileSync(at('t/SUMS'), bytes);
+    expect(await bh('verify', 't/SUMS')).toMatchObject({ code: 0, stderr: expect.stringContaining('5 files') });
+    const piped = await run(['verify', '--in', 't', '--exclude', 'SUMS', '-'], { cwd, input: bytes });
+    expect(piped.code).toBe(0);
+    flip(at('t/d/\u{1f600} ä'), 1);
+    expect(await findings(bh, 't/SUMS')).toEqual({ code: 1, found: { 't/d/\u{1f600} ä': 'mismatch' } });
+    writeFileSync(at('t/SUMS'), bytes.subarray(0, -1));
+    expect(await bh('verify', 't/SUMS')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('t/SUMS: it begins as UTF-16, and is none'),
+    });
   });
 });
 

@@ -150,6 +150,8 @@ const NO_ARCHIVES = 'skipped: 2 not-a-file, 2 other-suffix';
 const MIRRORED = 'verified: 2 files';
 const SAME = '0 only in A, 0 only in B, 0 different';
 
+/** Two workers, each with a part. */
+const CREW = ['--workers', '2', '--parts', '2'] as const;
 const base = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
 /** Where dsync has its lists and logs. */
 const DSYNC = ['-n', '1', '--working-dir', join(base, 'dsync'), '--log-output', join(base, 'dsync')];
@@ -263,6 +265,44 @@ const HPCP_MOVED: Row['cells'] = {
 const IMAGE = 'x.img';
 /** What a command of ours makes beforehand, which no fault has touched. */
 const prepare = (...words: string[]) => execFileSync(executable, words, { stdio: 'ignore' });
+/** What a manifest says of each world, by one process or by more. */
+const LISTED_SUMS: Row['cells'] = {
+  view: [0, BOTH, BOTH, SUMS],
+  folded: [0, NAMESAKES, 'Dir/r=1 F=upper', /^[0-9a-f]{32} {2}Dir\/r\n[0-9a-f]{32} {2}F\n$/],
+  'equal inodes': [0, TWINS, TWINS, /^[0-9a-f]{32} {2}a\n[0-9a-f]{32} {2}sub\/b\n$/],
+  'whole seconds': [0, BOTH, BOTH, SUMS],
+  'clamped times': [0, BOTH, BOTH, SUMS],
+  'dropped times': [0, BOTH, BOTH, SUMS],
+  'no chown': [0, BOTH, BOTH, SUMS],
+  'no chmod': [0, BOTH, BOTH, SUMS],
+  'no xattr': [0, BOTH, BOTH, SUMS],
+  'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
+  'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
+  hangs: [130, BOTH, BOTH, ': aborting\n'],
+  'nothing new': [0, BOTH, BOTH, SUMS],
+};
+/** The same of a verification: of the files of most worlds. */
+const PROVED: Row['cells'] = {
+  view: [0, BOTH, BOTH, VERIFIED],
+  folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'MISMATCHED: 2 missing, 2 extra (exit 1)'],
+  'equal inodes': [1, TWINS, TWINS, 'its content is not that of line 2 of'],
+  'whole seconds': [0, BOTH, BOTH, VERIFIED],
+  'clamped times': [0, BOTH, BOTH, VERIFIED],
+  'dropped times': [0, BOTH, BOTH, VERIFIED],
+  'no chown': [0, BOTH, BOTH, VERIFIED],
+  'no chmod': [0, BOTH, BOTH, VERIFIED],
+  'no xattr': [0, BOTH, BOTH, VERIFIED],
+  'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
+  'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
+  hangs: [130, BOTH, BOTH, ': aborting\n'],
+  'nothing new': [0, BOTH, BOTH, VERIFIED],
+};
+const proving =
+  (...more: string[]): Row['words'] =>
+  (_source, _destination, faulty) => {
+    writeFileSync(join(base, 'MD5SUMS'), `${md5('1234567')}  a\n${md5('89')}  sub/b\n`);
+    return ['verify', ...more, '--in', faulty, join(base, 'MD5SUMS')];
+  };
 
 const ROWS: Record<string, Row> = {
   copy: {
@@ -384,7 +424,7 @@ const ROWS: Record<string, Row> = {
     },
   },
   'copy --workers': {
-    words: copying('--workers', '2', '--parts', '2'),
+    words: copying(...CREW),
     cells: {
       ...COPIED,
       folded: [3, NAMESAKES, '', 'only a copy by one process sees which of them meet'],
@@ -458,45 +498,15 @@ const ROWS: Record<string, Row> = {
   manifest: {
     words: (_source, _destination, faulty) => ['manifest', '--algorithm', 'md5', `${faulty}/`],
     before: 'copy',
-    cells: {
-      view: [0, BOTH, BOTH, SUMS],
-      folded: [0, NAMESAKES, 'Dir/r=1 F=upper', /^[0-9a-f]{32} {2}Dir\/r\n[0-9a-f]{32} {2}F\n$/],
-      'equal inodes': [0, TWINS, TWINS, /^[0-9a-f]{32} {2}a\n[0-9a-f]{32} {2}sub\/b\n$/],
-      'whole seconds': [0, BOTH, BOTH, SUMS],
-      'clamped times': [0, BOTH, BOTH, SUMS],
-      'dropped times': [0, BOTH, BOTH, SUMS],
-      'no chown': [0, BOTH, BOTH, SUMS],
-      'no chmod': [0, BOTH, BOTH, SUMS],
-      'no xattr': [0, BOTH, BOTH, SUMS],
-      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
-      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
-      hangs: [130, BOTH, BOTH, ': aborting\n'],
-      'nothing new': [0, BOTH, BOTH, SUMS],
-    },
+    cells: LISTED_SUMS,
   },
-  verify: {
-    words: (_source, _destination, faulty) => {
-      // What the files of most worlds are.
-      writeFileSync(join(base, 'MD5SUMS'), `${md5('1234567')}  a\n${md5('89')}  sub/b\n`);
-      return ['verify', '--in', faulty, join(base, 'MD5SUMS')];
-    },
+  'manifest --workers': {
+    words: (_source, _destination, faulty) => ['manifest', ...CREW, '--algorithm', 'md5', `${faulty}/`],
     before: 'copy',
-    cells: {
-      view: [0, BOTH, BOTH, VERIFIED],
-      folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'MISMATCHED: 2 missing, 2 extra (exit 1)'],
-      'equal inodes': [1, TWINS, TWINS, 'its content is not that of line 2 of'],
-      'whole seconds': [0, BOTH, BOTH, VERIFIED],
-      'clamped times': [0, BOTH, BOTH, VERIFIED],
-      'dropped times': [0, BOTH, BOTH, VERIFIED],
-      'no chown': [0, BOTH, BOTH, VERIFIED],
-      'no chmod': [0, BOTH, BOTH, VERIFIED],
-      'no xattr': [0, BOTH, BOTH, VERIFIED],
-      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
-      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
-      hangs: [130, BOTH, BOTH, ': aborting\n'],
-      'nothing new': [0, BOTH, BOTH, VERIFIED],
-    },
+    cells: LISTED_SUMS,
   },
+  verify: { words: proving(), before: 'copy', cells: PROVED },
+  'verify --workers': { words: proving(...CREW), before: 'copy', cells: PROVED },
   compress: {
     words: (_source, _destination, faulty) => ['compress', '--force', `${faulty}/`],
     before: 'copy',
@@ -895,7 +905,7 @@ describe.each(Object.entries(ROWS))('%s', (row, { words, before, cells, disks = 
 
   it.skipIf(disks && !LONG).for(Object.entries<Fault>(FAULTS))(
     '%s',
-    { timeout: disks ? 60_000 : 15_000 },
+    { timeout: 60_000 },
     async ([fault, world], { skip }) => {
       const hidden = join(base, fault);
       mkdirSync(hidden, { recursive: true });

@@ -269,7 +269,10 @@ impl<'g> Ground<'g> {
             self.workers,
             |_| self.planner(),
             next,
-            Planner::judge,
+            |planner, planned| {
+                planner.judge(planned);
+                0
+            },
             |planned| waiting.take(planned, |planned| self.settle(&mut plan, planned)),
             |error| self.desk.lacks_worker(&error),
         );
@@ -465,11 +468,12 @@ impl<'g> Ground<'g> {
             let bytes = step.bytes();
             Ok(Some(((step, None), Some(bytes))))
         };
-        let work = |(actor, worker): &mut (Actor<'_>, usize), (step, result): &mut (Step, Option<Outcome>)| match actor
-            .act(step)
-        {
-            Ok(outcome) => *result = Some(outcome),
-            Err(stopped) => self.stopped(*worker, step, stopped),
+        let work = |(actor, worker): &mut (Actor<'_>, usize), (step, result): &mut (Step, Option<Outcome>)| {
+            match actor.act(step) {
+                Ok(outcome) => *result = Some(outcome),
+                Err(stopped) => self.stopped(*worker, step, stopped),
+            }
+            0
         };
         let (mut key, mut payload) = (Vec::new(), Vec::new());
         let tell = |(step, result): (Step, Option<Outcome>)| {

@@ -13,13 +13,14 @@ mod join;
 mod manifests;
 mod place;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use bulkhaul_formats::digest::{Algorithm, xxh64};
 use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_formats::staging;
-use bulkhaul_sys::{self as sys, Follow, Identity, Kind};
+use bulkhaul_sys::{self as sys, Follow, Identity, Kind, Stat};
 
 use self::check::Checker;
 use self::files::Source;
@@ -209,7 +210,7 @@ impl Work for Verify {
         };
         let (sorted, scout) = match source {
             Source::Here(_) => {
-                let (sorted, scout) = self.walked(&directory, (&budget, most), &sorters, desk)?;
+                let (sorted, scout) = self.walked((&directory, claims.sizes), (&budget, most), &sorters, desk)?;
                 (sorted, Some(scout))
             }
             Source::Elsewhere(ground) => (found(ground, &self.filter, &sorters, desk)?, None),
@@ -247,10 +248,11 @@ impl Work for Verify {
 }
 
 impl Verify {
-    /// What is below a directory, by its path, and who goes ahead meanwhile to see how much there is.
+    /// What is below a directory, by its path, and who goes ahead meanwhile to see how much there is. Without `sizes` nobody
+    /// looks at a file whose content is read, before that.
     fn walked(
         &self,
-        directory: &[u8],
+        (directory, sizes): (&[u8], bool),
         (budget, most): (&Arc<Budget>, usize),
         sorters: &Sorters,
         desk: &Arc<Desk>,
@@ -281,7 +283,7 @@ impl Verify {
             },
         );
         let wanted = Wanted {
-            details: true,
+            details: sizes || options.quick || options.sample.is_some(),
             xattrs: false,
             portable: false,
             tail: 0,
@@ -360,8 +362,8 @@ impl Teller<'_> {
             claim, found, finding, ..
         } = pair;
         let counters = &self.desk.counters[0];
-        let (path, kind, size) = match (&found, &claim) {
-            (Some(found), _) => (found.path.clone(), found.kind, found.size),
+        let (path, kind, mut size) = match (found, &claim) {
+            (Some(found), _) => (found.path, found.kind, found.size),
             (None, Some(claim)) => {
                 let kind = kind_of(&claim.entry);
                 if matches!(finding, Finding::Skipped(Reason::NotListed)) {
@@ -374,12 +376,19 @@ impl Teller<'_> {
                     return self.desk.note("excluded", || (path(), what.into()));
                 }
                 counters.found(kind);
-                (claim.entry.path.clone(), kind, 0)
+                (claim.entry.path.clone(), kind, None)
             }
             (None, None) => return,
         };
         let finding = match finding {
-            Finding::Extra => self.extra(&path, kind),
+            Finding::Extra => {
+                let stat = self.beneath.as_mut().and_then(|beneath| beneath.stat(&path).ok());
+                if let (Kind::File, None, Some(stat)) = (kind, size, &stat) {
+                    counters.sized(stat.size, stat.allocated);
+                    size = Some(stat.size);
+                }
+                self.extra(&path, kind, stat.as_ref())
+            }
             finding => finding,
         };
         let (outcome, reason) = match finding {
@@ -395,7 +404,7 @@ impl Teller<'_> {
             }
             Finding::Extra => (Outcome::Mismatched, None),
         };
-        counters.outcome(kind, outcome, reason, size);
+        counters.outcome(kind, outcome, reason, size.unwrap_or_default());
         if self.options.entry_events && reason.is_none() {
             self.desk.tell(EntryEvent {
                 outcome,
@@ -415,7 +424,7 @@ impl Teller<'_> {
     }
 
     /// What becomes of an entry that no manifest names.
-    fn extra(&mut self, path: &[u8], kind: Kind) -> Finding {
+    fn extra(&mut self, path: &[u8], kind: Kind, stat: Option<&Stat>) -> Finding {
         // What stands for all of it.
         if path.is_empty() {
             return Finding::Same;
@@ -429,7 +438,7 @@ impl Teller<'_> {
         }
         let reason = if staging::parse(split(path).1).is_some() {
             Some(Reason::StagingName)
-        } else if self.is_in_use(path) {
+        } else if stat.is_some_and(|stat| self.is_in_use(stat)) {
             Some(Reason::InUse)
         } else {
             None
@@ -449,15 +458,14 @@ impl Teller<'_> {
         unlike("extra", "it is extra: no manifest names it")
     }
 
-    fn is_in_use(&mut self, path: &[u8]) -> bool {
+    fn is_in_use(&mut self, stat: &Stat) -> bool {
         let in_use = self.in_use.get_or_insert_with(|| {
             let manifests = self.given.iter().map(|given| &given.path);
             let paths = manifests.chain(&self.options.in_use);
             let led = |path: &Vec<u8>| sys::stat(sys::current_directory(), &c_string(path).ok()?, Follow::Yes).ok();
             paths.filter_map(|path| Some(led(path)?.id)).collect()
         });
-        let Some(beneath) = &mut self.beneath else { return false };
-        !in_use.is_empty() && beneath.stat(path).is_ok_and(|stat| in_use.contains(&stat.id))
+        in_use.contains(&stat.id)
     }
 }
 
@@ -470,6 +478,8 @@ fn all(
     pieces: Option<&Pieces>,
 ) -> Result<(), Refusal> {
     let desk = teller.desk;
+    // Bytes of a file, as those before it had; of the first nobody knows.
+    let usual = Cell::new(u64::MAX);
     let next = || {
         let Some(mut pair) = join.next()? else { return Ok(None) };
         if options.only.as_ref().is_some_and(|only| !only.contains(pair.path())) {
@@ -478,7 +488,7 @@ fn all(
             let read = |path: &[u8]| !options.quick && options.sample.is_none_or(|sample| sample.has(path));
             pair.judge(read, |kind| source.keeps(kind));
         }
-        let bytes = pair.unread();
+        let bytes = pair.unread(usual.get());
         Ok(Some((pair, bytes)))
     };
     in_order(
@@ -487,6 +497,13 @@ fn all(
         next,
         Checker::check,
         |pair| {
+            if let (Some(size), Some(_)) = (pair.found.as_ref().and_then(|found| found.size), &pair.claim) {
+                usual.set(if usual.get() == u64::MAX {
+                    size
+                } else {
+                    usual.get() / 8 * 7 + size / 8
+                });
+            }
             teller.tell(pair);
             Ok(())
         },

@@ -12,10 +12,12 @@ pub(crate) mod json;
 mod merge;
 mod read;
 mod sums;
+mod utf16;
 mod write;
 
 pub use merge::Merge;
 pub use read::{LINE_BYTES, Listed, Reader, Recognised, bare, is_called_one, recognise};
+pub use utf16::{NoUtf16, Utf16};
 pub use write::{Unwritable, Writer};
 
 use crate::digest::{Algorithm, Digest};
@@ -29,7 +31,7 @@ pub enum Format {
     /// "md5sum invocation"; `what_does_check_do.md` of b3sum). b3sum 1.2 does not know `\r`: it can't check such a name.
     ///
     /// What is read: also `*` before the path; one blank only, in the whole file (`md5 -r`); upper case, CRLF, leading
-    /// blanks, comments (`#`), and lines as BSD's tools write them (`SHA256 (path) = …`, also OpenSSL's `SHA256(path)= …`).
+    /// blanks, comments (`#`, or `;` as in SFV files), and lines as BSD's tools write them (`SHA256 (path) = …`, also OpenSSL's `SHA256(path)= …`).
     /// rclone's SUM files are such lines, never escaped (manual of rclone, "hashsum").
     Sums,
     /// The same with NUL after each, and every byte of a path as it is (`sha256sum -z`).

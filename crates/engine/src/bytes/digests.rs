@@ -75,7 +75,7 @@ fn read(
 ) -> Result<u64, Stopped> {
     let mut bytes = 0;
     loop {
-        let (got, more) = next(file, bytes, run, buffer)?;
+        let (got, more) = next(file, (bytes, before.size), run, buffer)?;
         hashers.update(&buffer[..got]);
         bytes += got as u64;
         if !more {
@@ -86,23 +86,26 @@ fn read(
     Ok(bytes)
 }
 
-/// Reads what follows; answers how many bytes there were, and whether more may come.
+/// Reads what follows; answers how many bytes there were, and whether more may come. Where a read ends just where the size
+/// says, nobody is asked once more whether that is the end: all others are read until nothing comes.
 fn next(
     file: BorrowedFd<'_>,
-    at: u64,
+    (at, size): (u64, u64),
     (desk, counters): (&Desk, &Counters),
     buffer: &mut [u8],
 ) -> Result<(usize, bool), Stopped> {
     let want = usize::try_from(desk.pace.piece(buffer.len() as u64)).unwrap_or(buffer.len());
     desk.may_read(want as u64)?;
-    let got = sys::read_enough_at(file, &mut buffer[..want], want, at).map_err(|errno| match errno {
+    let left = usize::try_from(size.saturating_sub(at)).unwrap_or(want);
+    let enough = if left == 0 { want } else { left.min(want) };
+    let got = sys::read_enough_at(file, &mut buffer[..want], enough, at).map_err(|errno| match errno {
         // It was a file when it was listed.
         Errno::ISDIR => Fault::changed(Operation::Read),
         errno => Fault::new(Operation::Read, Side::Source, errno),
     })?;
     desk.read_less((want - got) as u64);
     counters.hashed(got as u64);
-    Ok((got, got == want))
+    Ok((got, got == want || got > enough))
 }
 
 /// An error where a file that was read to its end was written to meanwhile, or has another size than it says.
@@ -125,7 +128,7 @@ fn side_by_side(
     let (mut bytes, mut more) = (0, true);
     while more {
         let helpers = run.0.idle(processors()).min(hashers.count() - 1);
-        (bytes, more) = section(file, bytes, hashers, helpers, run)?;
+        (bytes, more) = section(file, (bytes, before.size), hashers, helpers, run)?;
     }
     is_whole(file, before, bytes)?;
     Ok(bytes)
@@ -134,7 +137,7 @@ fn side_by_side(
 /// Takes in what follows of it with so many helpers; answers where that ends, and whether more may come.
 fn section(
     file: BorrowedFd<'_>,
-    from: u64,
+    (from, size): (u64, u64),
     hashers: &mut Hashers,
     helpers: usize,
     run: (&Desk, &Counters),
@@ -171,7 +174,7 @@ fn section(
             while more && at - from < SECTION_BYTES {
                 let mut block = vec![0; BUFFER_BYTES];
                 let got;
-                (got, more) = next(file, at, run, &mut block)?;
+                (got, more) = next(file, (at, size), run, &mut block)?;
                 block.truncate(got);
                 let block = Arc::new(block);
                 ways.retain(|way| way.send(Arc::clone(&block)).is_ok());
@@ -360,7 +363,7 @@ mod tests {
             let mut hashers = Hashers::new(&algorithms);
             let (mut at, mut more) = (0, true);
             while more {
-                (at, more) = section(file.as_fd(), at, &mut hashers, helpers, run).unwrap();
+                (at, more) = section(file.as_fd(), (at, 0), &mut hashers, helpers, run).unwrap();
             }
             let mut expected = Hashers::new(&algorithms);
             expected.update(&content);

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use bulkhaul_formats::codec::{HEAD_BYTES, Kind, recognise};
 use bulkhaul_formats::lists::changes;
 use bulkhaul_formats::lists::hpcp::{self, Form};
+use bulkhaul_formats::manifest::{NoUtf16, Utf16};
 use bulkhaul_sys::{self as sys, AsFd as _, Way};
 
 use crate::bytes::stream::{self, name_of};
@@ -64,6 +65,28 @@ impl ListFile {
             Ok(!cancel.is_draining())
         })?;
         Ok(whole.then_some(Self { file, ..self }))
+    }
+
+    /// The same list as UTF-8, where it says that it is UTF-16. `None`: the run is to stop.
+    pub(crate) fn in_utf8(self, sorters: &Sorters, cancel: &Cancel) -> Result<Option<Self>, Refusal> {
+        let mut head = [0; 2];
+        let length = self.read_full_at(&mut head, 0)?;
+        let Some(mut utf16) = Utf16::of(&head[..length]) else {
+            return Ok(Some(self));
+        };
+        let refuse = |error: NoUtf16| self.refusal(&error.to_string());
+        let (mut file, mut text) = (File::from(sorters.file()?), Vec::new());
+        self.pieces(|piece| {
+            text.clear();
+            utf16.read(piece, &mut text).map_err(refuse)?;
+            file.write_all(&text).map_err(|error| sorters.failed(&error))?;
+            Ok(!cancel.is_draining())
+        })?;
+        if cancel.is_draining() {
+            return Ok(None);
+        }
+        utf16.finish().map_err(refuse)?;
+        Ok(Some(Self { file, ..self }))
     }
 
     /// The same list with other bytes, which are kept in a file without a name.

@@ -190,10 +190,19 @@ impl Sorter {
             self.spill()?;
         }
         let offset = u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
+        // What comes in order is left as it is.
+        let follows = |last: &Slot| self.record(*last) <= (key, payload);
+        self.sorted = self.sorted && self.index.last().is_none_or(follows);
         append(key, payload, &mut self.bytes)?;
         self.index.push(Slot { prefix: 0, offset });
-        self.sorted = false;
         Ok(())
+    }
+
+    /// Whether each record has a key of its own, where that can be told from memory.
+    pub fn has_each_key_once(&mut self) -> bool {
+        self.sort();
+        let rises = |a: &Slot, b: &Slot| self.record(*a).0 < self.record(*b).0;
+        self.runs.is_empty() && self.index.is_sorted_by(rises)
     }
 
     fn record(&self, slot: Slot) -> (&[u8], &[u8]) {

@@ -55,6 +55,11 @@ pub fn medium(fd: BorrowedFd<'_>) -> Medium {
     classify(magic, device, Path::new(DEVICES))
 }
 
+/// Whether a file system has no medium but memory: what is read there was cached, whatever is given up.
+pub fn is_in_memory(fd: BorrowedFd<'_>) -> bool {
+    sys::file_system_magic(fd).is_ok_and(|magic| IN_MEMORY.contains(&magic))
+}
+
 /// Whether this is the number of a block device of this machine, so that a file system on it is on nobody else's.
 pub fn is_block_device(device: u64) -> bool {
     rotates(sys::device_numbers(device), Path::new(DEVICES)).is_some()

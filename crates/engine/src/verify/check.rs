@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::Entry;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Kind, Stat};
 
 use super::files::{Files, Source};
 use super::join::{Finding, Pair, unlike};
@@ -19,6 +19,7 @@ use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::records::pieces::{Piece, Pieces, is_settled};
 use crate::report::counters::Counters;
+use crate::tree::medium::is_in_memory;
 
 /// Reads files.
 pub(super) struct Checker<'c> {
@@ -30,6 +31,8 @@ pub(super) struct Checker<'c> {
     /// For files of the same algorithms.
     hashers: (Vec<Algorithm>, Hashers),
     buffer: Vec<u8>,
+    /// The last device, and whether it is memory.
+    device: Option<(u64, bool)>,
 }
 
 impl<'c> Checker<'c> {
@@ -45,28 +48,34 @@ impl<'c> Checker<'c> {
             pieces,
             hashers: (Vec::new(), Hashers::new(&[])),
             buffer: vec![0; BUFFER_BYTES],
+            device: None,
         }
     }
 
-    pub(super) fn check(&mut self, pair: &mut Pair) {
-        let Some(claim) = &pair.claim else { return };
-        let size = pair.found.as_ref().map_or(0, |found| found.size);
-        let answer = catch_unwind(AssertUnwindSafe(|| self.read(claim, size)));
+    /// Answers how many bytes the file has.
+    pub(super) fn check(&mut self, pair: &mut Pair) -> u64 {
+        let (Some(claim), Some(found)) = (&pair.claim, &mut pair.found) else {
+            return 0;
+        };
+        let answer = catch_unwind(AssertUnwindSafe(|| self.read(claim, &mut found.size)));
         pair.finding = match answer.unwrap_or_else(|panic| Err(Fault::panic(&*panic).into())) {
             Ok(finding) => finding,
             // Given up on the way: nobody knows.
             Err(Stopped::Aborted) => Finding::Skipped(Reason::NotCompared),
             Err(Stopped::Fault(fault)) => Finding::Fault(fault),
         };
+        found.size.unwrap_or_default()
     }
 
-    fn read(&mut self, claim: &Claim, size: u64) -> Result<Finding, Stopped> {
+    /// `size`: that of the file, as far as it is known, and then in any case.
+    fn read(&mut self, claim: &Claim, size: &mut Option<u64>) -> Result<Finding, Stopped> {
         let algorithms: Vec<Algorithm> = claim.entry.digests.iter().map(Digest::algorithm).collect();
         if self.hashers.0 != algorithms {
             self.hashers = (algorithms.clone(), Hashers::new(&algorithms));
         }
         let run = (self.desk, self.counters);
         let Files::Here(beneath) = &mut self.files else {
+            let size = size.unwrap_or_default();
             let read = (&claim.entry.path[..], size);
             let made = self.files.digests(read, &mut self.hashers.1, run, &mut self.buffer)?;
             if let Some(finding) = differs(claim, &made) {
@@ -86,6 +95,10 @@ impl<'c> Checker<'c> {
         if stat.kind != Kind::File {
             return Err(Fault::changed(Operation::Stat).into());
         }
+        if size.is_none() {
+            self.counters.sized(stat.size, stat.allocated);
+            *size = Some(stat.size);
+        }
         let piece = self.pieces.map(|_| piece(entry, &stat));
         if let (Some(pieces), Some(piece)) = (self.pieces, &piece)
             && pieces.find(piece).is_some()
@@ -95,7 +108,7 @@ impl<'c> Checker<'c> {
             return Ok(Finding::Same);
         }
         // What is in memory says nothing of the medium.
-        let from_cache = forget(file.as_fd(), stat.size);
+        let from_cache = self.forget(file.as_fd(), &stat);
         let (made, bytes) = digests((file.as_fd(), &stat), &mut self.hashers.1, run, &mut self.buffer)?;
         leave(file.as_fd(), bytes, from_cache);
         if let Some(finding) = differs(claim, &made) {
@@ -109,6 +122,17 @@ impl<'c> Checker<'c> {
             pieces.add(piece, &[], bytes);
         }
         Ok(Finding::Same)
+    }
+
+    /// As [`forget`]; of what has no medium nothing is asked.
+    fn forget(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> u64 {
+        let of = stat.id.dev;
+        let is_memory = match self.device {
+            Some((device, is_memory)) if device == of => is_memory,
+            _ => is_in_memory(file),
+        };
+        self.device = Some((of, is_memory));
+        if is_memory { stat.size } else { forget(file, stat.size) }
     }
 }
 

@@ -67,10 +67,10 @@ impl Pair {
         };
     }
 
-    /// The bytes that are to be read of it; `None`: no content is.
-    pub(super) fn unread(&self) -> Option<u64> {
+    /// The bytes that are to be read of it, where they are not known so many as `usual`; `None`: no content is.
+    pub(super) fn unread(&self, usual: u64) -> Option<u64> {
         let found = self.found.as_ref().filter(|_| matches!(self.finding, Finding::Unread));
-        found.map(|found| found.size)
+        found.map(|found| found.size.unwrap_or(usual))
     }
 
     /// As far as it can be told without content; `read`: whether that of a path is to be read; `keeps`: whether there can be an
@@ -104,11 +104,10 @@ fn judged(claim: &Claim, found: &Found, read: impl FnOnce(&[u8]) -> bool) -> Fin
     if kind != Kind::File {
         return Finding::Same;
     }
-    if let Some(size) = entry.size
-        && size != found.size
+    if let (Some(size), Some(is)) = (entry.size, found.size)
+        && size != is
         && !found.vague
     {
-        let is = found.size;
         return unlike("mismatch", format!("it has {is} bytes, and {place} says {size}"));
     }
     if entry.digests.is_empty() || !read(&entry.path) {
@@ -132,9 +131,13 @@ pub(super) struct Join<'j> {
     desk: &'j Desk,
     sorters: &'j Sorters,
     claims: Claims,
-    claim: Option<(Vec<u8>, Claim)>,
+    /// The next one, and its key.
+    claim: Option<Claim>,
+    claimed: Vec<u8>,
     sorted: Sorted,
-    record: Option<(Vec<u8>, Found)>,
+    /// The same.
+    record: Option<Found>,
+    recorded: Vec<u8>,
     /// Path of the last directory that failed: what is below it nobody knows.
     failed: Option<Vec<u8>>,
     begun: bool,
@@ -145,7 +148,8 @@ pub(super) struct Found {
     pub(super) path: Vec<u8>,
     pub(super) kind: Kind,
     failed: bool,
-    pub(super) size: u64,
+    /// `None`: nobody has asked yet.
+    pub(super) size: Option<u64>,
     /// Its size may say nothing.
     vague: bool,
     target: Option<Vec<u8>>,
@@ -158,20 +162,20 @@ impl<'j> Join<'j> {
             sorters,
             claims,
             claim: None,
+            claimed: Vec::new(),
             sorted,
             record: None,
+            recorded: Vec::new(),
             failed: None,
             begun: false,
         }
     }
 
     fn next_claim(&mut self) -> Result<(), Refusal> {
-        let claim = self.claims.next(self.sorters)?;
-        self.claim = claim.map(|claim| {
-            let mut key = Vec::new();
-            path_key(&claim.entry.path, &mut key);
-            (key, claim)
-        });
+        self.claim = self.claims.next(self.sorters)?;
+        if let Some(claim) = &self.claim {
+            path_key(&claim.entry.path, &mut self.claimed);
+        }
         Ok(())
     }
 
@@ -184,11 +188,13 @@ impl<'j> Join<'j> {
                     path: record.path.to_vec(),
                     kind: record.kind,
                     failed: record.failed,
-                    size: record.details.map_or(0, |details| details.size),
+                    size: record.details.map(|details| details.size),
                     vague: record.details.is_some_and(|details| details.vague),
                     target: record.target.map(<[u8]>::to_vec),
                 };
-                Some((key.to_vec(), found))
+                self.recorded.clear();
+                self.recorded.extend_from_slice(key);
+                Some(found)
             }
         };
         Ok(())
@@ -208,15 +214,15 @@ impl<'j> Join<'j> {
             (None, None) => return Ok(None),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((claimed, _)), Some((found, _))) => claimed.cmp(found),
+            (Some(_), Some(_)) => self.claimed.cmp(&self.recorded),
         };
         let (mut claim, mut found) = (None, None);
         if order.is_le() {
-            claim = self.claim.take().map(|(_, claim)| claim);
+            claim = self.claim.take();
             self.next_claim()?;
         }
         if order.is_ge() {
-            found = self.record.take().map(|(_, found)| found);
+            found = self.record.take();
             self.next_record()?;
         }
         if let Some(found) = found.as_ref().filter(|found| found.failed) {
@@ -230,7 +236,7 @@ impl<'j> Join<'j> {
 
     /// Whether the next entry that manifests name lies in this one.
     fn is_next_in(&self, found: &Found) -> bool {
-        let next = self.claim.as_ref().map(|(_, claim)| &claim.entry.path[..]);
+        let next = self.claim.as_ref().map(|claim| &claim.entry.path[..]);
         let below = next.and_then(|next| next.strip_prefix(&found.path[..]));
         found.kind == Kind::Directory && below.is_some_and(|below| below.starts_with(b"/"))
     }

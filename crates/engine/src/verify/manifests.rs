@@ -4,6 +4,9 @@
 //! [`path_key`]. A manifest with a line that is refused, or of an algorithm that its files are not of, and two lines that
 //! disagree, are a refusal with the number of the line: half of a manifest proves nothing.
 
+use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
+
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
 use bulkhaul_formats::manifest::{
     Entry, Format, Listed, ManifestError, Merge, Problem, Reader, Recognised, bare, inside, recognise,
@@ -40,21 +43,36 @@ pub struct Given {
 pub struct Claim {
     /// It.
     pub entry: Entry,
-    /// The line that says so, with its manifest, for messages.
-    pub place: String,
+    /// What says so, for messages.
+    pub place: Place,
+}
+
+/// A line of a manifest.
+#[derive(Clone, Debug)]
+pub struct Place {
+    line: u64,
+    manifest: Arc<str>,
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} of {}", self.line, self.manifest)
+    }
 }
 
 /// All that manifests say, each path once.
 pub struct Claims {
-    names: Vec<String>,
+    names: Vec<Arc<str>>,
     sorted: Sorted,
     /// Whether one of the manifests can say something of more than regular files.
     pub all_kinds: bool,
+    /// Whether one of them can say what size a file has.
+    pub sizes: bool,
 }
 
 /// The lines of all manifests by their paths.
 struct Lines {
-    names: Vec<String>,
+    names: Vec<Arc<str>>,
     sorted: Sorted,
     /// The first one of the next path.
     next: Option<(usize, Listed)>,
@@ -67,8 +85,8 @@ pub(super) fn read(
     source: Source<'_>,
     (desk, sorters): (&Desk, &Sorters),
 ) -> Result<Option<Claims>, Refusal> {
-    let mut sorter = sorters.sorter();
-    let (mut all_kinds, mut left) = (false, ENOUGH_BYTES);
+    let mut intake = sorters.sorter();
+    let (mut all_kinds, mut sizes, mut left) = (false, false, ENOUGH_BYTES);
     for (index, one) in given.iter().enumerate() {
         // Somebody may still be writing it.
         let resting = desk.resting();
@@ -79,8 +97,12 @@ pub(super) fn read(
         let Some(list) = list.unpacked(sorters, &desk.cancel)? else {
             return Ok(None);
         };
+        let Some(list) = list.in_utf8(sorters, &desk.cancel)? else {
+            return Ok(None);
+        };
         let (list, recognised, head) = format_of(list, &one.path, sorters)?;
         all_kinds |= recognised.format == Format::Json;
+        sizes |= matches!(recognised.format, Format::Json | Format::Hashdeep);
         let expected = algorithm.or(recognised.named);
         let way = Way {
             prefix: &one.prefix,
@@ -123,16 +145,27 @@ pub(super) fn read(
             &list,
             (index, way),
             Reader::new(recognised.format, algorithm),
-            &mut sorter,
+            &mut intake,
             (desk, sorters),
         )?;
         if desk.cancel.is_draining() {
             return Ok(None);
         }
     }
+    let names = given.iter().map(|one| name_of(&one.path).into()).collect();
+    let each_once = intake.has_each_key_once();
+    let sorted = Sorted::merge(vec![intake]).map_err(|errno| sorters.refusal(errno))?;
+    if each_once {
+        return Ok(Some(Claims {
+            names,
+            sorted,
+            all_kinds,
+            sizes,
+        }));
+    }
     let mut lines = Lines {
-        names: given.iter().map(|one| name_of(&one.path)).collect(),
-        sorted: Sorted::merge(vec![sorter]).map_err(|errno| sorters.refusal(errno))?,
+        names,
+        sorted,
         next: None,
     };
     // Whether they agree is known before anything is read that they are about.
@@ -150,6 +183,7 @@ pub(super) fn read(
         names: lines.names,
         sorted: Sorted::merge(vec![agreed]).map_err(|errno| sorters.refusal(errno))?,
         all_kinds,
+        sizes,
     }))
 }
 
@@ -382,7 +416,10 @@ impl Claims {
     pub fn next(&mut self, sorters: &Sorters) -> Result<Option<Claim>, Refusal> {
         let next = next(&mut self.sorted, sorters)?;
         Ok(next.map(|(index, Listed { line, entry })| Claim {
-            place: format!("line {line} of {}", self.names[index]),
+            place: Place {
+                line,
+                manifest: Arc::clone(&self.names[index]),
+            },
             entry,
         }))
     }

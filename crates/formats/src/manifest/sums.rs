@@ -36,7 +36,7 @@ pub(super) fn parse<'a>(
     } else {
         trimmed(line.strip_suffix(b"\r").unwrap_or(line))
     };
-    if line.is_empty() || line[0] == b'#' {
+    if line.first().is_none_or(|first| matches!(first, b'#' | b';')) {
         return Ok(None);
     }
     let no_line = || {

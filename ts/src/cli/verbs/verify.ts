@@ -40,7 +40,7 @@ export class VerifyCommand extends StoreCommand {
     details: `
       Reads each file that a MANIFEST names and compares its digest with the one that stands there. A MANIFEST may be
       what \`manifest\` wrote, in any form, or b3sum, sha256sum, sha512sum, md5sum, their like on BSD, hashdeep, rclone or
-      a tool for bags, or one digest alone in FILE.md5 beside FILE, and each may be compressed (gzip, xz, zstd); its form and its algorithm are recognised, and an algorithm that the files are not of is named.
+      a tool for bags, or one digest alone in FILE.md5 beside FILE, and each may be compressed (gzip, xz, zstd), or UTF-16 as PowerShell writes it; its form and its algorithm are recognised, and an algorithm that the files are not of is named.
       Backslashes of Windows are taken for slashes where no file has such a name.
       Paths begin in DIR (\`--in\`), or else where MANIFEST lies; nothing outside is ever read, and no link is followed.
       \`-\` is standard input, for which \`--in\` is needed. A MANIFEST that is a directory stands for those that lie below it,

@@ -177,12 +177,13 @@ export class Books {
     this.ledger.skip('not-a-file', 'directory', many);
   }
 
-  /** What the parts have done, and what was done in the end. */
-  joined(last: NativeReport): NativeReport {
+  /** What the parts have done, and what was done in the end, which took over what they had `proved`: what was read twice counts once. */
+  joined(last: NativeReport, proved: { files: number; bytes: number }): NativeReport {
     this.ledger.took(last.slowest);
     const { notes, slowest } = this.ledger.report({ interrupted: false, workers: 0, elapsed: 0, dryRun: false });
     const { outcomes, files, found } = this.ledger;
-    const { verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes } = this.sums;
+    const { verifiedFromCache, hashedBytes } = this.sums;
+    const verifiedBytes = last.verifiedBytes + proved.bytes;
     const gone = outcomes.removed;
     return {
       ...last,
@@ -191,9 +192,9 @@ export class Books {
       outcomes: { ...last.outcomes, removed: last.outcomes.removed + gone },
       files: { ...last.files, removed: last.files.removed + files.removed },
       found: gone > 0 ? foundWith(found, last.found, gone) : last.found,
-      verifiedFiles: last.verifiedFiles + verifiedFiles,
-      verifiedBytes: last.verifiedBytes + verifiedBytes,
-      verifiedFromCache: last.verifiedFromCache + verifiedFromCache,
+      verifiedFiles: last.verifiedFiles + proved.files,
+      verifiedBytes,
+      verifiedFromCache: Math.min(last.verifiedFromCache + verifiedFromCache, verifiedBytes),
       hashedBytes: last.hashedBytes + hashedBytes,
     };
   }

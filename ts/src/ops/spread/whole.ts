@@ -103,8 +103,9 @@ export class Whole implements Operation {
     });
     stage.enter('closing');
     const report = await stage.tell(native);
+    const proves = task.operation === 'verify';
     return {
-      ...books.joined(report),
+      ...books.joined(report, { files: proves ? report.resumedFiles : 0, bytes: proves ? report.resumedBytes : 0 }),
       ...{ resumedFiles: 0, resumedBytes: 0, workers: stage.workers, elapsed: stage.elapsed() },
     };
   }
