@@ -92,9 +92,13 @@ it('says of a prefix below which nothing is that it is missing (s5cmd #869), and
   const server = await s3();
   server.put('p/file', '1');
   for (const url of ['s3://b/nothere', 's3://b/p/file']) {
-    for (const args of [['sync', url, join(scratch(), 'back')], ['list', url], ['manifest', url]]) {
+    for (const args of [
+      ['sync', url, join(scratch(), 'back')],
+      ['list', url],
+      ['manifest', url],
+    ]) {
       const { code, stdout, stderr } = await run(args, { env: server.env });
-      expect([args[0], url, code, stdout, stderr.includes(`${url}: nothing is there`)], stderr).toEqual([
+      expect([args[0], url, code, stdout, stderr.includes(`${url}/: nothing is there`)], stderr).toEqual([
         ...[args[0], url, 23, '', true],
       ]);
     }

@@ -23,6 +23,7 @@ use bulkhaul_engine::tree::descriptors::Budget;
 use bulkhaul_engine::tree::listing::Batch;
 use bulkhaul_engine::tree::selection::Selection;
 use bulkhaul_engine::tree::staging::Stager;
+use bulkhaul_engine::walk::names::FilesFrom;
 use bulkhaul_engine::walk::start::{Part, Parts, Start};
 use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd};
@@ -1023,4 +1024,61 @@ fn a_file_in_use_is_not_removed() {
     assert_eq!(totals.outcome_of(Outcome::Removed), totals.all_found() - 3);
     let itself = remove(&[&log], |o| o.in_use = vec![bytes(&log)]).incomplete();
     assert_eq!(itself.failures(tree.path()), ["conflict remove - d/log"]);
+}
+
+/// Removes what a list names below a tree, without a word of what is not there.
+fn remove_listed(scratch: &Scratch, tree: &Tree, names: &[&str]) -> Copied {
+    let list = scratch.at("list");
+    fs::write(&list, names.join("\0")).unwrap();
+    let from = FilesFrom {
+        path: bytes(&list),
+        nul: true,
+        contents: false,
+    };
+    remove(&[tree.path()], |o| o.files_from = Some(from))
+}
+
+#[test]
+fn of_a_list_only_what_it_names_goes() {
+    let scratch = Scratch::new();
+    let (tree, outside) = (scratch.tree("tree"), scratch.tree("outside"));
+    mixed(&tree);
+    for name in ["stays", "too"] {
+        outside.file(name, name);
+    }
+    tree.symlink("led", "../outside").file("d/stays", "");
+    let before = names(&tree);
+    // What lies behind a symlink is not in the tree, and what has gone meanwhile is nobody's.
+    let listed = ["file", "loose", "d/e/3", "d/up", "led/stays", "d/gone", "gone/too"];
+    let removed = remove_listed(&scratch, &tree, &listed).complete();
+    assert_eq!(removed.counts(), "removed 4");
+    let gone = BTreeSet::from(["file", "loose", "d/e/3", "d/up"].map(str::to_owned));
+    assert_eq!(names(&tree), &before - &gone);
+    assert_eq!(outside.names().len(), 2);
+    assert!(removed.report.totals.all_found() == 4 && tree.path().exists());
+}
+
+#[test]
+fn of_a_list_nothing_goes_beyond_a_mount_point() {
+    let scratch = Scratch::new();
+    let (tree, twin) = (scratch.tree("tree"), scratch.tree("twin"));
+    tree.dir("bound").file("goes", "");
+    twin.file("stays", "");
+    if !Scratch::bind(twin.path(), &tree.path().join("bound")) {
+        return;
+    }
+    let removed = remove_listed(&scratch, &tree, &["bound/stays", "goes"]);
+    assert_eq!(removed.complete().counts(), "removed 1");
+    assert_eq!(twin.read("stays"), b"");
+}
+
+#[test]
+fn a_list_goes_with_one_path() {
+    let from = FilesFrom {
+        path: b"list".to_vec(),
+        nul: true,
+        contents: false,
+    };
+    let refused = attempt(&[Path::new("a"), Path::new("b")], |o| o.files_from = Some(from));
+    assert!(matches!(refused, Err(Refusal::Usage(text)) if text.contains("one path")));
 }
