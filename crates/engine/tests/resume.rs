@@ -460,6 +460,40 @@ fn a_move_that_replaces_nothing_goes_on() {
     }
 }
 
+/// What a dead run has left where nobody saw it, and this one comes to nothing with, is not there when its directory appears.
+#[test]
+fn what_comes_to_nothing_is_not_there() {
+    const TEST: &str = "resume::what_comes_to_nothing_is_not_there";
+    if let Some(words) = order() {
+        return die_halfway(&words);
+    }
+    apart(
+        TEST,
+        NOBODY,
+        |scratch| {
+            scratch.tree("theirs").owner("", 65534, 65534);
+        },
+        |at| {
+            let base = at.join("theirs");
+            let (source, to, log) = (Tree::new(base.join("source")), base.join("new"), base.join("log"));
+            big(&source, "big", SIZE);
+            source.file("small", "x");
+            let words = words(source.path(), &to, &["plain"]);
+            let (code, said) = finish(again(TEST, &words, &log), &log);
+            assert_eq!(code, Some(99), "{said}");
+            assert!(begun(&base, SIZE).is_some());
+            source.mode("big", 0);
+            let report = copy(&[contents(source.path())], &to, |_| {}).report;
+            assert_eq!(report.failures.len(), 1, "{report:?}");
+            assert_eq!(Tree::new(to.clone()).names(), ["small"]);
+            source.mode("big", 0o644);
+            assert!(copy(&[contents(source.path())], &to, |_| {}).report.is_complete());
+            compare(source.path(), &to);
+        },
+        |_| {},
+    );
+}
+
 /// In the child: dies when all content is there, and no ledger any more: before the time, or before the name.
 fn die_after_the_ledger(words: &[String]) {
     let call = if words[3] == "time" {
