@@ -99,6 +99,13 @@ function callable(name: string, value: (...args: never) => unknown): string[] {
   return [name, ...own(value, ['length', 'name', 'prototype']).map(key), ...own(prototype, ['constructor']).map(key)];
 }
 
+/** A bucket that has what examples speak of. */
+async function archive(): Promise<NodeJS.ProcessEnv> {
+  const server = await s3({ bucket: 'archive' });
+  for (const key of ['photos/a.jpg', 'events/year=2024/month=2/a.parquet']) server.put(key, key);
+  return server.env;
+}
+
 describe('the example of', () => {
   it('each function and method that users have is here', async () => {
     const all = Object.entries({ ...(await import('../src/index.js')), ...(await import('../src/ops/job.js')) });
@@ -133,7 +140,7 @@ describe('the example of', () => {
     symlinkSync(ROOT, join(at, 'node_modules/bulkhaul'));
     writeFileSync(join(at, 'example.mjs'), example.replaceAll("'/mnt", `'${join(at, 'mnt')}`));
     // What it says to a store, a store hears.
-    const env = example.includes('s3://') ? (await s3({ bucket: 'archive' })).env : {};
+    const env = example.includes('s3://') ? await archive() : {};
     expect(await program(process.execPath, ['example.mjs'], { cwd: at, env })).toMatchObject({ code: 0, stderr: '' });
   });
 });
