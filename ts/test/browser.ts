@@ -36,8 +36,10 @@ export async function browse(
       ...['--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe', `--window-size=${width},900`],
       ...[`--blink-settings=preferredColorScheme=${dark ? 0 : 1}`, `--user-data-dir=${scratch()}`],
     ],
-    { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] },
+    { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] },
   );
+  // All its processes have it, and some go on for a moment and write: it is closed when the last of them has ended.
+  child.stderr?.resume();
   const gone = new Promise<void>((resolve) => child.on('close', () => resolve()));
   const end = async () => {
     child.kill('SIGKILL');
