@@ -378,16 +378,19 @@ describe('who watches a spread copy', () => {
   });
 
   it('hears of its workers long before their next sign of life is due', async () => {
-    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    const [source, destination, directory] = [scratch(), join(scratch(), 'copy'), join(scratch(), 'run')];
     for (const name of ['a', 'b', 'c']) writeFileSync(join(source, name), Buffer.alloc(100_000, name));
     const job = spread({
-      ...{ source: `${source}/`, destination, workers: 1, parts: 1, directory: join(scratch(), 'run') },
+      ...{ source: `${source}/`, destination, workers: 1, parts: 1, directory },
       // So slow that it never ends by itself, and so patient that nobody beats again.
       ...{ program: [process.execPath, MAIN], patience: 1_000_000, limits: { bytes: 100 } },
     });
     let over = false;
     const ended = job.finally(() => (over = true));
     const told = () => job.snapshot().readBytes;
+    // Whoever comes when its worker is at work hears of it, too.
+    const leases = join(directory, 'leases');
+    while (!over && !(existsSync(leases) && readdirSync(leases).length > 0)) await sleep(20);
     while (told() === 0 && !over) await sleep(20);
     const [read, was] = [told(), over];
     job.cancel(true);

@@ -30,6 +30,8 @@ import { attempt, choose, type Ending, isReady, nextAttempt, restAfter, Watch } 
 import { copyRange, discard, type Gathered, type Range, type RangeEnd } from './range.js';
 import { partJob, sinceCompressed, type Task } from './task.js';
 
+/** How long somebody who begins to watch waits at most until a worker sees that, ms. */
+const GLANCE_MS = 5000;
 /** Failures and notes of a part that its state keeps; all are counted. */
 const MOST_FAILURES = 200;
 /** Attempts at a part that may blame the host they ran on. The next one counts, whatever comes of it. */
@@ -412,8 +414,15 @@ export class Worker {
   /** Beats from now on: as often as the plan says, or as somebody who watches wants. */
   #live(): void {
     this.#beat();
+    this.#wait(performance.now());
+  }
+
+  /** Until the next beat is due: who watches may have begun to meanwhile. */
+  #wait(since: number): void {
     const { beat } = this.#plan;
-    this.#life = setTimeout(() => this.#live(), Math.min(beat, this.#watched() ?? beat) * 1000);
+    const left = since + Math.min(beat, this.#watched() ?? beat) * 1000 - performance.now();
+    const next = left > GLANCE_MS ? () => this.#wait(since) : () => this.#live();
+    this.#life = setTimeout(next, Math.max(0, Math.min(left, GLANCE_MS)));
   }
 
   #watched(): number | undefined {
