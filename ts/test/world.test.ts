@@ -213,6 +213,41 @@ const MOVED: Row['cells'] = {
 const FINAL: Record<number, number> = { 0: 0, 130: 130 };
 /** What migrate_compress says then. */
 const MIGRATED: Record<number, string> = { 0: 'root_files: completed,', 130: ': aborting\n' };
+/** The same of a compression. */
+const COMPRESSED: Row['cells'] = {
+  view: [0, PACKED, PACKED, '2 files compressed'],
+  folded: [0, NAMESAKES, /^Dir\/r\.gz=.* F\.gz=/s, '2 files compressed'],
+  // What shows several names is left alone.
+  'equal inodes': [0, TWINS, TWINS, 'skipped: 2 not-a-file, 2 several-names'],
+  'whole seconds': [0, BOTH, PACKED, '2 files compressed'],
+  'clamped times': [0, BOTH, PACKED, '2 files compressed'],
+  'dropped times': [23, BOTH, BOTH, /its time was not kept, so it stays/],
+  'no chown': [23, BOTH, /^a=1234567 sub\/b\.gz=/, /\/a: its owner was not kept, so it stays$/m],
+  'no chmod': [23, BOTH, BOTH, /\/a: its mode was not kept, so it stays$/m],
+  'no xattr': [0, BOTH, PACKED, '2 files compressed'],
+  'ends early': [24, /^a=1234567 sub\/b\.gz=/, PADDED, 'after 7 bytes, and its size is 10'],
+  'goes on': [24, /^a=1234567 sub\/b\.gz=/, CUT, 'goes on after 4 bytes, which is its size'],
+  // What another worker was at when the process went stays behind, or is done.
+  hangs: [130, /^a=1234567 (sub\/\.bh-.*)?sub\/b(=89|\.gz=.*)$/s, BOTH, ': aborting\n'],
+  'nothing new': [23, BOTH, BOTH, 'Required key not available'],
+};
+/** The same of a removal. */
+const REMOVED: Row['cells'] = {
+  view: [0, GONE, GONE, '4 entries removed'],
+  folded: [0, NAMESAKES, GONE, '4 entries removed'],
+  'equal inodes': [0, GONE, TWINS, '4 entries removed'],
+  'whole seconds': [0, BOTH, GONE, '4 entries removed'],
+  'clamped times': [0, BOTH, GONE, '4 entries removed'],
+  'dropped times': [0, BOTH, GONE, '4 entries removed'],
+  'no chown': [0, BOTH, GONE, '4 entries removed'],
+  'no chmod': [0, BOTH, GONE, '4 entries removed'],
+  'no xattr': [0, BOTH, GONE, '4 entries removed'],
+  'ends early': [0, GONE, PADDED, '4 entries removed'],
+  'goes on': [0, GONE, CUT, '4 entries removed'],
+  // It reads nothing.
+  hangs: [0, GONE, BOTH, '4 entries removed'],
+  'nothing new': [0, BOTH, GONE, '4 entries removed'],
+};
 /** The same of a comparison. */
 const COMPARED: Row['cells'] = {
   view: [0, BOTH, BOTH, SAME],
@@ -510,23 +545,12 @@ const ROWS: Record<string, Row> = {
   compress: {
     words: (_source, _destination, faulty) => ['compress', '--force', `${faulty}/`],
     before: 'copy',
-    cells: {
-      view: [0, PACKED, PACKED, '2 files compressed'],
-      folded: [0, NAMESAKES, /^Dir\/r\.gz=.* F\.gz=/s, '2 files compressed'],
-      // What shows several names is left alone.
-      'equal inodes': [0, TWINS, TWINS, 'skipped: 2 not-a-file, 2 several-names'],
-      'whole seconds': [0, BOTH, PACKED, '2 files compressed'],
-      'clamped times': [0, BOTH, PACKED, '2 files compressed'],
-      'dropped times': [23, BOTH, BOTH, /its time was not kept, so it stays/],
-      'no chown': [23, BOTH, /^a=1234567 sub\/b\.gz=/, /\/a: its owner was not kept, so it stays$/m],
-      'no chmod': [23, BOTH, BOTH, /\/a: its mode was not kept, so it stays$/m],
-      'no xattr': [0, BOTH, PACKED, '2 files compressed'],
-      'ends early': [24, /^a=1234567 sub\/b\.gz=/, PADDED, 'after 7 bytes, and its size is 10'],
-      'goes on': [24, /^a=1234567 sub\/b\.gz=/, CUT, 'goes on after 4 bytes, which is its size'],
-      // What another worker was at when the process went stays behind, or is done.
-      hangs: [130, /^a=1234567 (sub\/\.bh-.*)?sub\/b(=89|\.gz=.*)$/s, BOTH, ': aborting\n'],
-      'nothing new': [23, BOTH, BOTH, 'Required key not available'],
-    },
+    cells: COMPRESSED,
+  },
+  'compress --workers': {
+    words: (_source, _destination, faulty) => ['compress', ...CREW, '--force', `${faulty}/`],
+    before: 'copy',
+    cells: COMPRESSED,
   },
   decompress: {
     words: (_source, _destination, faulty) => ['decompress', '--test', `${faulty}/`],
@@ -643,22 +667,12 @@ const ROWS: Record<string, Row> = {
   remove: {
     words: (_source, _destination, faulty) => ['remove', '--yes', faulty],
     before: 'copy',
-    cells: {
-      view: [0, GONE, GONE, '4 entries removed'],
-      folded: [0, NAMESAKES, GONE, '4 entries removed'],
-      'equal inodes': [0, GONE, TWINS, '4 entries removed'],
-      'whole seconds': [0, BOTH, GONE, '4 entries removed'],
-      'clamped times': [0, BOTH, GONE, '4 entries removed'],
-      'dropped times': [0, BOTH, GONE, '4 entries removed'],
-      'no chown': [0, BOTH, GONE, '4 entries removed'],
-      'no chmod': [0, BOTH, GONE, '4 entries removed'],
-      'no xattr': [0, BOTH, GONE, '4 entries removed'],
-      'ends early': [0, GONE, PADDED, '4 entries removed'],
-      'goes on': [0, GONE, CUT, '4 entries removed'],
-      // It reads nothing.
-      hangs: [0, GONE, BOTH, '4 entries removed'],
-      'nothing new': [0, BOTH, GONE, '4 entries removed'],
-    },
+    cells: REMOVED,
+  },
+  'remove --workers': {
+    words: (_source, _destination, faulty) => ['remove', ...CREW, '--yes', faulty],
+    before: 'copy',
+    cells: REMOVED,
   },
   hpcp: {
     words: hpcp(),
