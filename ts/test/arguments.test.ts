@@ -607,6 +607,7 @@ const CALLS: Record<string, Call> = {
       removeSources: 'boolean',
       acceptTimeLoss: 'boolean',
       manifest: 'copyManifest',
+      requireSpace: 'boolean',
       filesFrom: 'filesFrom',
       inUse: 'patterns',
     } satisfies Kinds<library.SpreadOptions>,

@@ -109,7 +109,7 @@ const ROOMS = [
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'lengths', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',
-  ...['protocol', 'range', 'task', 'directory', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker']
+  ...['protocol', 'range', 'task', 'directory', 'carried', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker']
     .concat(['books', 'operation', 'staff', 'copying', 'whole', 'coordinator'])
     .map((room) => `ops/spread/${room}`),
   ...['ops/spread', 'ops/commands', 'ops'],

@@ -22,7 +22,7 @@ export const CREW = {
   hosts: (seen: string) =>
     value('--hosts', {
       ...{ group: 'speed', value: 'LIST', default: 'this one' },
-      help: `Have the workers on these hosts, by ssh without a question: names with commas between, or a file with one a line; one for each, or --workers in all. Each has to see ${seen} and --run-dir under the same paths`,
+      help: `Have the workers on these hosts, by ssh without a question: names with commas between, or a file with one a line; one for each, or --workers in all. Each has to see ${seen} under the same paths; to one that does not see --run-dir it is carried by the connection`,
     }),
   slurm: (seen: string) =>
     flag('--slurm', {
@@ -47,7 +47,7 @@ export const CREW = {
   runDir: () =>
     value('--run-dir', {
       ...{ group: 'safety', value: 'DIR', default: 'with the journal; it goes when all is complete' },
-      help: 'With --workers: where the run is kept, which all workers see',
+      help: 'With --workers: where the run is kept, which the workers of Slurm have to see',
     }),
   patience: () =>
     value(

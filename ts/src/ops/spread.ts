@@ -69,7 +69,14 @@ export interface SpreadOptions
     Deletion,
     Pick<
       MappedCopyOptions,
-      Terms | (typeof PACE)[number] | 'oneFileSystem' | 'removeExtra' | 'removeSources' | 'acceptTimeLoss' | 'manifest'
+      | Terms
+      | (typeof PACE)[number]
+      | 'oneFileSystem'
+      | 'removeExtra'
+      | 'removeSources'
+      | 'acceptTimeLoss'
+      | 'manifest'
+      | 'requireSpace'
     > {
   /** A directory: `SRC/` brings what is in it, `SRC` itself. */
   source: PathLike;
@@ -112,6 +119,7 @@ const FIELDS: Fields<SpreadOptions> = {
   removeSources: boolean,
   acceptTimeLoss: boolean,
   manifest: SHARED.manifest,
+  requireSpace: SHARED.requireSpace,
   oneFileSystem: SELECTION.oneFileSystem,
   removeExtra: boolean,
   maxDelete: limit,

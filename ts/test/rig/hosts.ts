@@ -18,6 +18,10 @@ export interface Host {
   name: string;
   /** All of its processes die at once. */
   kill: () => void;
+  /** Nothing comes from it or goes to it any more, and what it is at goes on. */
+  unplug: () => void;
+  /** How many workers it has. */
+  workers: () => number;
   /** It is cut off the network: nothing comes or goes, and its processes that wait for a file system stand still. */
   cut: () => void;
   /** It is back, with all that it was at. */
@@ -154,6 +158,8 @@ export async function hostsOf(
   const hosts = names.map((name, index) => ({
     name,
     kill: kill(index),
+    unplug: () => link(index, 'down'),
+    workers: () => workersOn(name).length,
     cut: () => {
       for (const number of workersOn(name)) process.kill(number, 'SIGSTOP');
       link(index, 'down');

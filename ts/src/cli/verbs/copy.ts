@@ -97,9 +97,6 @@ export class CopyCommand extends CopyingCommand {
     refuseElsewhere('copy', this.operands);
     const [source = '', destination = '', ...more] = this.operands;
     const excluded = {
-      '--require-space': this.requireSpace,
-      '--on-collision': this.onCollision !== 'fail',
-      '--stall-timeout': this.stallTimeout !== undefined,
       'More than one SRC': more.length > 0,
     };
     const crew = await crewOf(this, excluded, this.context.env.SLURM_JOB_ID !== undefined);
@@ -111,6 +108,8 @@ export class CopyCommand extends CopyingCommand {
         ...rest,
         ...crew,
         ...{ source, destination },
+        // One source has one entry of each name: whatever --on-collision says holds.
+        ...(this.requireSpace && { requireSpace: true }),
         ...(this.move && { removeSources: true, acceptTimeLoss: this.acceptTimeLoss }),
         ...(this.manifest !== undefined && { manifest: this.written('--manifest', this.manifest, this.format) }),
         ...(list !== undefined && { filesFrom: this.names(list) }),

@@ -133,7 +133,6 @@ export class ManifestCommand extends StoreCommand {
     const told = { ...(target !== undefined && { output: target }), entries: settings.json && !settings.quiet };
     const excluded = {
       '--update': this.update,
-      '--stall-timeout': this.stallTimeout !== undefined,
       'A URL': this.operands.some(isUrl),
       'More than one SRC': this.operands.length > 1,
     };

@@ -154,7 +154,6 @@ export class VerifyCommand extends StoreCommand {
       '--quick': this.quick,
       '--sample': this.sample !== undefined,
       '--repair-from': this.repairFrom !== undefined,
-      '--stall-timeout': this.stallTimeout !== undefined,
       'Standard input': this.operands.includes('-'),
       'More than one MANIFEST without --in': this.operands.length > 1 && this.directory === undefined,
     };

@@ -1,8 +1,11 @@
 /** `bulkhaul worker`: works on the parts of a run; what it has to say goes to standard error. */
+import type { Readable } from 'node:stream';
 import { BulkhaulError } from '../../error.js';
 import { display } from '../../names.js';
+import { CarriedRun } from '../../ops/spread/carried.js';
 import { answer as answerOf } from '../../ops/spread/check.js';
-import { Worker } from '../../ops/spread/worker.js';
+import { RunDirectory } from '../../ops/spread/directory.js';
+import { Worker, type WorkerOptions } from '../../ops/spread/worker.js';
 import { ExitCode } from '../../verdict.js';
 import { answer } from '../answer.js';
 import { BareCommand } from '../base.js';
@@ -22,10 +25,12 @@ export class WorkerCommand extends BareCommand {
       Takes parts of the run in RUN, one at a time, copies or reads what is in them, and writes down what came of it, until
       there are none left. \`copy\`, \`manifest\` and \`verify\` with \`--workers\` begin their workers themselves; more of them
       may be begun by hand at any time, on every host that sees RUN, the source and the destination under the same paths.
+      To hosts that do not see RUN it is carried by the connection that began their workers.
 
       The first SIGTERM or SIGINT ends it in good order, the second at once: what it was at goes to another worker.
 
-      Exit codes: 0 no part is left, 2 usage or it can't work here, 130 it was stopped.
+      Exit codes: 0 no part is left, 2 usage or it can't work here, 23 nothing moved any more (--stall-timeout), 130 it was
+      stopped.
     `,
     examples: [
       ['One more worker for a run', '$0 worker --name extra ~/.local/state/bulkhaul/jobs/spread-5f0c1a9e/run'],
@@ -42,46 +47,72 @@ export class WorkerCommand extends BareCommand {
   });
   check = flag('--check', {
     group: 'how',
-    help: 'Only look whether this host sees what a run needs, and print that as JSON',
+    help: 'Only look whether this host sees what a run needs, which standard input says in JSON, and print that as JSON',
   });
   attached = flag('--attached', {
     group: 'how',
     help: 'End in good order when standard input does, as whoever began it dies or goes',
   });
+  carried = flag('--carried', {
+    group: 'how',
+    help: 'As --attached; RUN is where whoever began it is, who answers on standard input what it asks on standard output',
+  });
   operands = operands('RUN', 1, 1);
 
   async execute(): Promise<number> {
     if (this.check) {
-      await answer(this.context.stdout, await answerOf(this.operands[0] ?? '', version()));
+      await answer(this.context.stdout, await answerOf(await textOf(this.context.stdin), version()));
       return ExitCode.complete;
     }
-    const { context, attached, index = 0, name = `by-hand-${process.pid}-${Date.now().toString(36)}` } = this;
+    const { context, attached, carried, index = 0, name = `by-hand-${process.pid}-${Date.now().toString(36)}` } = this;
     if (!/^\w[\w.-]*$/.test(name) || /\.(?:over|new)$/.test(name)) {
       throw new BulkhaulError('USAGE', `--name: ${display(name)} is none that a worker can have`);
     }
     const say = (sentence: string) => void context.stderr.write(`${new Date().toISOString()} ${sentence}\n`);
-    const worker = new Worker({ directory: this.operands[0] ?? '', name, index, say });
+    const directory = this.operands[0] ?? '';
+    let worker: Worker | undefined;
     let stopping = false;
+    let aborting = false;
     const stop = (why: string, abort = stopping) => {
       say(`${why}: ${abort ? 'aborting' : 'finishing what is at hand'}`);
-      worker.stop(abort);
+      aborting = abort;
       stopping = true;
+      worker?.stop(abort);
     };
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
     const onSignal = (signal: string) => stop(signal);
-    const onData = (said: Buffer) => stop('told to stop', stopping || said.includes('abort'));
+    const onData = (said: Buffer | string) => stop('told to stop', stopping || said.includes('abort'));
     const onEnd = () => stop('whoever began it is gone', true);
+    const connection = carried
+      ? new CarriedRun(context.stdin, context.stdout, { order: onData, lost: (why) => stop(why, true) })
+      : undefined;
+    const run: WorkerOptions['run'] = connection ?? new RunDirectory(directory);
     for (const signal of signals) process.on(signal, onSignal);
-    if (attached) context.stdin.on('data', onData).on('end', onEnd).on('error', onEnd);
+    if (attached && !carried) context.stdin.on('data', onData).on('end', onEnd).on('error', onEnd);
     try {
+      const plan = await run.plan();
+      if (plan === undefined) throw new BulkhaulError('JOURNAL', `there is no run to work on in ${display(directory)}`);
+      worker = new Worker({ run, name, index, say }, plan);
+      if (stopping) worker.stop(aborting);
       const end = await worker.run();
-      return { done: ExitCode.complete, stopped: ExitCode.interrupted, unfit: ExitCode.usage }[end];
+      return {
+        ...{ done: ExitCode.complete, stopped: ExitCode.interrupted },
+        ...{ unfit: ExitCode.usage, stalled: ExitCode.failed },
+      }[end];
     } finally {
       for (const signal of signals) process.off(signal, onSignal);
-      if (attached) {
+      connection?.close();
+      if (attached || carried) {
         context.stdin.off('end', onEnd);
         context.stdin.destroy();
       }
     }
   }
+}
+
+/** All that a stream brings. */
+async function textOf(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
 }

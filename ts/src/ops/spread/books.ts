@@ -147,6 +147,16 @@ export class Books {
     }
   }
 
+  /** What was interrupted, because nothing moved any more: that is told, and nothing else of it. */
+  stalled(failures: readonly NativeFailure[], { stalled = 0 }: Readonly<Record<string, number>>): void {
+    if (stalled === 0) return;
+    this.tell(
+      failures.filter(({ kind }) => kind === 'stalled'),
+      { stalled },
+      [],
+    );
+  }
+
   /** Failures and notes of somebody else. */
   tell(
     failures: readonly NativeFailure[],

@@ -1,9 +1,10 @@
 /**
  * Whether a host can have workers of a run, before anything is planned.
  *
- * Comes in: a run directory with the question, and hosts; goes out: what keeps each of them from it, if anything does. A host
- * where a file system is not mounted would lose its parts, or fill its own disk: it has to see the run directory, in the source
- * an entry that is there, and in the destination a file that was made for this. Clocks are only shown: nothing depends on them.
+ * Comes in: a question, which goes over the connection, and hosts; goes out: what keeps each of them from it, if anything does,
+ * and whether it sees the run directory itself. A host where a file system is not mounted would lose its parts, or fill its own
+ * disk: it has to see in the source an entry that is there, and where something is written or removed a file that was made for
+ * this. Clocks are only shown: nothing depends on them.
  */
 import { closeSync, openSync, rmSync, statfsSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
@@ -11,6 +12,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { display, fromBytes, toBytes } from '../../names.js';
+import { record, text } from '../arguments.js';
 import { ask, LOST } from '../transfer/ssh.js';
 import { RunDirectory } from './directory.js';
 
@@ -20,16 +22,21 @@ const SKEW = 2000;
 const AT_ONCE = 16;
 
 /** What a host has to see. */
-export interface Question {
+interface Question {
+  /** The run directory, and what is written in it. */
+  directory: string;
   /** The source, and an entry of it; none: it is empty. */
   source: string;
   entry: string | undefined;
-  /** Where the destination is, or will be, and the name of a file there. */
-  beside: string;
+  /** A directory that is written to, and the name of a file that is in it for this; none: nothing is written. */
+  beside: string | undefined;
   witness: string;
-  /** Of bulkhaul; absent: nobody knows. */
-  version: string | undefined;
 }
+
+const QUESTION = record<Question>(
+  { directory: text, source: text, entry: text, beside: text, witness: text },
+  ...(['directory', 'source', 'witness'] as const),
+);
 
 /** What a host answers. */
 interface Answer {
@@ -39,27 +46,37 @@ interface Answer {
   time: number;
   /** Bytes and inodes that are free at the destination; inodes 0: the file system does not count them. */
   free: { bytes: number; inodes: number };
+  /** It sees the run directory. */
+  sees: boolean;
   /** Why it can't take part. */
   why?: string;
 }
 
-/** The answer of this host, as one line of JSON. Throws `JOURNAL` where the run directory is not seen. */
-export async function answer(directory: string, version: string): Promise<string> {
-  const { source, entry, beside, witness } = new RunDirectory(directory).question();
+/** The answer of this host to a question of JSON, as one line of it. Throws `USAGE` for what is no question. */
+export async function answer(asked: string, version: string): Promise<string> {
+  let question: unknown;
+  try {
+    question = JSON.parse(asked);
+  } catch (error) {
+    throw new BulkhaulError('USAGE', `what a host has to see is JSON on standard input: ${whyOf(error)}`);
+  }
+  QUESTION(question, 'the question');
+  const { directory, source, entry, beside, witness } = question as Question;
   const absent = (path: string) =>
     lstat(toBytes(path)).then(
       () => undefined,
       (error: Error) => whyOf(error),
     );
   const noSource = await absent(entry === undefined ? source : join(source, entry));
-  const noWitness = await absent(join(beside, witness));
+  const noWitness = beside && (await absent(join(beside, witness)));
   const why = noSource
     ? `it does not see the source: ${noSource}`
-    : noWitness && `the destination is not the same directory there, it may not be mounted: ${noWitness}`;
-  const { bavail = 0, bsize = 0, ffree = 0 } = noWitness ? {} : statfsSync(toBytes(beside));
+    : noWitness && `${display(beside)} is not the same directory there, it may not be mounted: ${noWitness}`;
+  const { bavail = 0, bsize = 0, ffree = 0 } = why ? {} : statfsSync(toBytes(beside ?? source));
   const said: Answer = {
     ...{ host: hostname(), version, time: Date.now(), free: { bytes: bavail * bsize, inodes: ffree } },
-    ...(why !== undefined && { why }),
+    sees: new RunDirectory(directory).witness() === witness,
+    ...(why && { why }),
   };
   return `${JSON.stringify(said)}\n`;
 }
@@ -68,9 +85,11 @@ export async function answer(directory: string, version: string): Promise<string
 export interface Muster {
   faults: Map<string, string>;
   notes: string[];
+  /** Those that the run directory is carried to. */
+  blind: Set<string>;
 }
 
-/** Asks hosts. `beside`: a directory that is there, where the destination is or will be. */
+/** Asks hosts. */
 export async function muster(
   hosts: readonly string[],
   directory: RunDirectory,
@@ -79,14 +98,18 @@ export async function muster(
     beside,
     version,
     program,
-  }: Pick<Question, 'source' | 'beside' | 'version'> & { program: readonly string[] },
+  }: Pick<Question, 'source' | 'beside'> & { version: string | undefined; program: readonly string[] },
 ): Promise<Muster> {
   const [entry] = await readdir(toBytes(source), { encoding: 'buffer' });
   const witness = `.bulkhaul-witness-${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
-  closeSync(openSync(toBytes(join(beside, witness)), 'wx', 0o600));
-  const found: Muster = { faults: new Map(), notes: [] };
+  if (beside !== undefined) closeSync(openSync(toBytes(join(beside, witness)), 'wx', 0o600));
+  const found: Muster = { faults: new Map(), notes: [], blind: new Set() };
   try {
-    directory.ask({ source, entry: entry && fromBytes(entry), beside, witness, version });
+    directory.setWitness(witness);
+    const question: Question = { directory: directory.path, source, entry: entry && fromBytes(entry), beside, witness };
+    const input = async function* () {
+      yield Buffer.from(JSON.stringify(question));
+    };
     const queue = [...new Set(hosts)];
     const work = async () => {
       for (let host = queue.shift(); host !== undefined; host = queue.shift()) await one(host);
@@ -94,7 +117,11 @@ export async function muster(
     const one = async (host: string) => {
       const asked = Date.now();
       const [command = '', ...args] = program;
-      const { code, stdout, stderr } = await ask(host, [command, ...args, 'worker', '--check', '--', directory.path]);
+      const { code, stdout, stderr } = await ask(
+        host,
+        [command, ...args, 'worker', '--check', '--', directory.path],
+        input(),
+      );
       const said = stderr.trim().split('\n').at(-1) ?? '';
       if (code === LOST) return void found.faults.set(host, `it can't be reached${said && `: ${said}`}`);
       let told: Answer;
@@ -106,16 +133,21 @@ export async function muster(
       if (told.why !== undefined) return void found.faults.set(host, told.why);
       if (version !== undefined && told.version !== version)
         return void found.faults.set(host, `it has bulkhaul ${told.version}, and this is ${version}`);
+      if (!told.sees) {
+        found.blind.add(host);
+        found.notes.push(`host ${host} does not see the run directory: it is carried by the connection`);
+      }
       const skew = told.time - (asked + Date.now()) / 2;
       if (Math.abs(skew) > SKEW)
         found.notes.push(
           `the clock of ${host} is ${Math.abs(skew / 1000).toFixed(0)} s ${skew > 0 ? 'ahead' : 'behind'}`,
         );
-      if (told.free.bytes === 0) found.notes.push(`${host} says that there is no room in ${display(beside)}`);
+      if (beside !== undefined && told.free.bytes === 0)
+        found.notes.push(`${host} says that there is no room in ${display(beside)}`);
     };
     await Promise.all(Array.from({ length: AT_ONCE }, work));
   } finally {
-    rmSync(toBytes(join(beside, witness)), { force: true });
+    if (beside !== undefined) rmSync(toBytes(join(beside, witness)), { force: true });
   }
   const causes = [...found.faults].map(([host, why]) => `${host}: ${why}`).join('; ');
   if (hosts.every((host) => found.faults.has(host)))

@@ -11,10 +11,10 @@ import { rm } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BulkhaulError } from '../../error.js';
-import { movedOf, type Snapshot } from '../../events.js';
+import { movedOf, type Report, type Snapshot } from '../../events.js';
 import { type Holder, Lease } from '../../journal/lease.js';
 import { toBytes } from '../../names.js';
-import type { NativeReport, NativeSnapshot } from '../../native/events.js';
+import type { NativeFailure, NativeReport, NativeSnapshot } from '../../native/events.js';
 import type { Limits } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
 import { verdictOf } from '../../verdict.js';
@@ -23,7 +23,7 @@ import type { Job } from '../job.js';
 import { total } from '../transfer/ledger.js';
 import { Books } from './books.js';
 import { muster } from './check.js';
-import { type Beat, type Pace, type Plan, RunDirectory } from './directory.js';
+import { type Beat, type Pace, type Plan, RunDirectory, restore } from './directory.js';
 import type { Operation, Run, Stage } from './operation.js';
 import { type Planned, plan, planner, type Sifted, sift } from './plan.js';
 import { commands, LOOK, Staff } from './staff.js';
@@ -43,6 +43,8 @@ export class Coordinator implements NativeJob {
   #workers: number;
   #hosts: readonly string[];
   #sockets: string | undefined;
+  /** Hosts that the run directory is carried to. */
+  #blind: ReadonlySet<string> = new Set();
   readonly #program: readonly string[];
   /** Those who are at work. */
   #staff: Staff | undefined;
@@ -61,6 +63,8 @@ export class Coordinator implements NativeJob {
   #watched = false;
   #tells = false;
   #stopping: 'no' | 'gently' | 'now' = 'no';
+  /** Seconds; 0: never. */
+  #stallTimeout = 0;
   #begun = 0;
   #elapsed: number | undefined;
 
@@ -82,9 +86,12 @@ export class Coordinator implements NativeJob {
       if (this.#run.dryRun) return await this.#rehearse();
       this.#directory.make();
       lease = await this.#lead();
+      const there = this.#there();
+      if (there === undefined) await this.#clear();
+      await this.#check(this.#directory);
       const beside = await this.#operation.prepare();
-      await this.#muster(beside ?? this.#run.path);
-      const plan = await this.#plan();
+      await this.#muster(beside);
+      const plan = await this.#plan(there);
       if (plan === undefined) return this.#interrupted();
       await this.#work(plan);
       const report = await this.#operation.finish(this.#stage(plan));
@@ -116,7 +123,7 @@ export class Coordinator implements NativeJob {
   }
 
   setStallTimeout(seconds: number): void {
-    if (seconds > 0) throw new BulkhaulError('USAGE', 'with workers there is no stall timeout: see its patience');
+    this.#stallTimeout = seconds;
   }
 
   answer(): void {}
@@ -208,11 +215,13 @@ export class Coordinator implements NativeJob {
 
   /** Only tells what would be done: the parts, and the commands. */
   async #rehearse(): Promise<NativeReport> {
-    this.#phase = 'scanning';
     // A list is read from a file.
     const lists = mkdtempSync(join(tmpdir(), 'bulkhaul-plan-'));
     try {
-      await this.#sift(new RunDirectory(lists));
+      const room = new RunDirectory(lists);
+      await this.#sift(room);
+      await this.#check(room);
+      this.#phase = 'scanning';
       this.#planner = await planner(this.#division, this.#directory);
       const report = await this.#listen(this.#planner);
       const path = this.#run.path || 'RUN';
@@ -223,8 +232,27 @@ export class Coordinator implements NativeJob {
     }
   }
 
+  /** What can't be done is refused before anything is. */
+  async #check({ names }: RunDirectory): Promise<void> {
+    const filesFrom = this.#run.filesFrom && { filesFrom: { path: names, nul: true } };
+    try {
+      await this.#operation.check({ ...this.#run, ...filesFrom }, (job) => this.#include(job));
+    } finally {
+      this.#last = undefined;
+    }
+  }
+
+  /** Has a job run as a part of this one. */
+  async #include(job: Job): Promise<Report> {
+    this.#last = job;
+    job.setStallTimeout(this.#stallTimeout);
+    if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
+    return job;
+  }
+
   /** Runs a job, and tells what it tells. */
   async #listen(native: NativeJob): Promise<NativeReport> {
+    native.setStallTimeout(this.#stallTimeout);
     if (this.#stopping !== 'no') native.cancel(this.#stopping === 'now');
     const running = native.run();
     // It is told when the events have ended.
@@ -235,14 +263,15 @@ export class Coordinator implements NativeJob {
     return running;
   }
 
-  /** Finds out which hosts can have workers. `beside`: a directory that all of them have to see. */
-  async #muster(beside: string): Promise<void> {
+  /** Finds out which hosts can have workers. `beside`: a directory that all of them have to see the same of. */
+  async #muster(beside: string | undefined): Promise<void> {
     if (this.#hosts.length === 0) return;
     const { source, version } = this.#run;
     const about = { source, beside, version, program: this.#program };
-    const { faults, notes } = await muster(this.#hosts, this.#directory, about);
+    const { faults, notes, blind } = await muster(this.#hosts, this.#directory, about);
     for (const [host, why] of faults) this.#books.note('host', `host ${host} is left out: ${why}`);
     for (const note of notes) this.#books.note('host', note);
+    this.#blind = blind;
     this.#hosts = this.#hosts.filter((host) => !faults.has(host));
     this.#workers = this.#run.workers ?? this.#hosts.length;
     this.#sockets = mkdtempSync(join(tmpdir(), 'bulkhaul-ssh-'));
@@ -282,28 +311,38 @@ export class Coordinator implements NativeJob {
     };
   }
 
-  /** The plan that is there, or a new one; undefined: it was interrupted. */
-  async #plan(): Promise<Plan | undefined> {
-    const { source, version, goesOn, patience = PATIENCE } = this.#run;
-    const { kept } = this.#operation;
+  /** The plan that is there and is gone on with. Throws `JOURNAL` where it is of something else. */
+  #there(): Plan | undefined {
+    const { source, goesOn, path } = this.#run;
     const there = this.#directory.plan();
-    if (there && (goesOn || !this.#directory.finished)) {
-      const of = ({ source, destination, terms, task }: Omit<Plan, 'format'>) =>
-        JSON.stringify([source, destination, terms, task]);
-      if (of(there) !== of({ ...there, task: undefined, ...kept, source })) {
-        throw new BulkhaulError(
-          'JOURNAL',
-          `${this.#run.path} holds another run, of ${there.source}${there.destination && ` to ${there.destination}`}: name another directory`,
-        );
-      }
+    if (there === undefined || (!goesOn && this.#directory.finished)) return undefined;
+    const of = ({ source, destination, terms, task }: Omit<Plan, 'format'>) =>
+      JSON.stringify([source, destination, terms, task]);
+    if (of(there) === of({ ...there, task: undefined, ...this.#operation.kept, source })) return there;
+    throw new BulkhaulError(
+      'JOURNAL',
+      `${path} holds another run, of ${there.source}${there.destination && ` to ${there.destination}`}: name another directory`,
+    );
+  }
+
+  /** Nothing of a run of before is left, and what a list names is known. */
+  async #clear(): Promise<void> {
+    await this.#directory.clear();
+    this.#directory.make();
+    await this.#sift(this.#directory);
+  }
+
+  /** `there`, or a new one; undefined: it was interrupted. */
+  async #plan(there: Plan | undefined): Promise<Plan | undefined> {
+    const { source, version, patience = PATIENCE } = this.#run;
+    const { kept } = this.#operation;
+    if (there !== undefined) {
       this.#reopen(there);
       return this.#adopt(there);
     }
-    await this.#directory.clear();
-    this.#directory.make();
     this.#phase = 'scanning';
-    await this.#sift(this.#directory);
     this.#planner = await planner(this.#division, this.#directory);
+    this.#planner.setStallTimeout(this.#stallTimeout);
     if (this.#stopping !== 'no') this.#planner.cancel(true);
     const planned: Planned = await plan(
       this.#planner,
@@ -317,6 +356,10 @@ export class Coordinator implements NativeJob {
       () => undefined,
     );
     this.#planner = undefined;
+    if (planned.interrupted) {
+      const failures = planned.failures.map((failure) => restore<NativeFailure>(failure));
+      this.#books.stalled(failures, planned.failureKinds);
+    }
     if (planned.interrupted || this.#stopping !== 'no') return undefined;
     const { interrupted: _, ...rest } = planned;
     const made = this.#directory.keep({
@@ -343,6 +386,7 @@ export class Coordinator implements NativeJob {
     const share = (of: number | undefined) => (of === undefined ? 0 : of / workers);
     return {
       ...(jobs && { jobs: Math.max(1, Math.floor(jobs / workers)) }),
+      ...(this.#stallTimeout > 0 && { stallTimeout: this.#stallTimeout }),
       ...(limits && { limits: { bytes: share(limits.bytes), entries: share(limits.entries) } }),
       ...pick(this.#run, ['nice', 'ionice']),
       ...(spillDirectory !== undefined && { spillDirectory: pathText(spillDirectory, 'the spill directory') }),
@@ -371,7 +415,10 @@ export class Coordinator implements NativeJob {
 
   get #crew() {
     const { slurm } = this.#run;
-    return { workers: this.#workers, hosts: this.#hosts, program: this.#program, sockets: this.#sockets, slurm };
+    return {
+      ...{ workers: this.#workers, hosts: this.#hosts, blind: this.#blind, program: this.#program },
+      ...{ sockets: this.#sockets, slurm },
+    };
   }
 
   /** All parts, as far as workers come. */
@@ -411,11 +458,7 @@ export class Coordinator implements NativeJob {
       enter: (phase) => {
         this.#phase = phase;
       },
-      include: (job) => {
-        this.#last = job;
-        if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
-        return Promise.resolve(job);
-      },
+      include: (job) => this.#include(job),
       tell: (native) => {
         this.#teller = native;
         return this.#listen(native);

@@ -20,7 +20,7 @@ import { total } from '../transfer/ledger.js';
 import type { Count } from '../transfer/tally.js';
 import type { Last } from './books.js';
 import { nameIn, tagOf } from './directory.js';
-import type { Operation, Stage } from './operation.js';
+import type { Operation, Run, Stage } from './operation.js';
 import { discard, HAS_RANGES } from './range.js';
 
 /** Options of a copy that each part is copied with. */
@@ -34,7 +34,10 @@ export const PACE = ['jobs', 'limits', 'nice', 'ionice'] as const;
 /** Options of a copy by parts. */
 export interface CopyingOptions
   extends Deletion,
-    Pick<MappedCopyOptions, (typeof TERMS)[number] | 'removeExtra' | 'removeSources' | 'acceptTimeLoss' | 'manifest'> {}
+    Pick<
+      MappedCopyOptions,
+      (typeof TERMS)[number] | 'removeExtra' | 'removeSources' | 'acceptTimeLoss' | 'manifest' | 'requireSpace'
+    > {}
 
 export class Copying implements Operation {
   readonly phase = 'copying';
@@ -66,6 +69,22 @@ export class Copying implements Operation {
 
   get sync(): NativeReport['sync'] {
     return this.options.sync ?? 'safe';
+  }
+
+  /** What would be copied is measured as one process measures it. */
+  async check(run: Run, include: Stage['include']): Promise<void> {
+    if (!this.options.requireSpace) return;
+    const { source, exclude = [], oneFileSystem = false, filesFrom } = run;
+    const options: MappedCopyOptions = {
+      ...(this.kept.terms as unknown as MappedCopyOptions),
+      sources: [{ path: source, contents: true, follow: true }],
+      destinations: [{ path: this.destination, follow: true }],
+      ...pick(run, [...PACE, 'spillDirectory']),
+      ...{ oneFileSystem, requireSpace: true, dryRun: true },
+      ...(filesFrom && { filesFrom }),
+      ...(exclude.length > 0 && { filter: { style: 'rsync' as const, rules: [...exclude] } }),
+    };
+    await include(new Job(() => prepareCopy(options)));
   }
 
   async prepare(): Promise<string> {
@@ -123,7 +142,11 @@ export class Copying implements Operation {
         : { filesFrom: { path: directory.directories, nul: true } }),
     };
     const report = await stage.include(new Job(() => prepareCopy(options), undefined, allowed));
-    if (report.interrupted) return undefined;
+    const failures = report.failures.map((failure) => ({ ...failure, path: toBytes(failure.path) }));
+    if (report.interrupted) {
+      books.stalled(failures, report.failureKinds);
+      return undefined;
+    }
     if (whole) countAll(stage, report);
     else {
       const settled = Object.entries(report.outcomes).map(([name, all]) => [name, { all, file: 0, directory: all }]);
@@ -133,7 +156,7 @@ export class Copying implements Operation {
       if (unseen > 0 && total(report.failureKinds) > 0) books.ledger.failMore('directory', unseen);
     }
     books.tell(
-      report.failures.map((failure) => ({ ...failure, path: toBytes(failure.path) })),
+      failures,
       report.failureKinds,
       report.notes.map((note) => ({ ...note, path: toBytes(note.path) })),
     );

@@ -14,7 +14,7 @@
  * states/N       what came of part N; appears whole, and never changes
  * workers/W      where worker W is, how many beats it has counted, and what it has done. W.over: it has ended
  * logs/W         what worker W had to say
- * check.json     what hosts have to see before they are given workers
+ * witness        what tells this run from another that a host has under the same path
  * slurm, task.sh the array of jobs that was submitted, and what each task does
  * final.json     the run has come to its end
  * lock           who coordinates
@@ -84,6 +84,8 @@ export type CopyTerms = Readonly<Record<string, unknown>>;
 
 /** How each worker goes. */
 export interface Pace extends Resources {
+  /** Seconds in which nothing moves, after which a worker gives up. Absent: it waits. */
+  stallTimeout?: number;
   spillDirectory?: string;
 }
 
@@ -200,7 +202,31 @@ export function restore<T extends { path: Buffer }>(event: Stored<T>): T {
   return { ...event, path: Buffer.from(event.path, 'base64') } as unknown as T;
 }
 
-export class RunDirectory {
+/** A run as one of its workers sees it: a run directory that is here, or one that a connection leads to (`carried.ts`). */
+export interface WorkerRun {
+  plan(): Answer<Plan | undefined>;
+  pace(): Answer<Pace>;
+  watched(): Answer<number | undefined>;
+  isThere(): Answer<boolean>;
+  standings(): Answer<Map<number, Standing>>;
+  workers(): Answer<Map<string, boolean>>;
+  holder(part: number, attempt: number): Answer<string | undefined>;
+  beatOf(worker: string): Answer<Beat | undefined>;
+  state(part: number): Answer<PartState>;
+  perform(step: Exclude<Step<PartState>, { do: 'work' }>, worker: string): Answer<boolean>;
+  beat(worker: string, beat: Beat): Answer<void>;
+  end(worker: string): Answer<void>;
+  /** A file with the entries of a part. */
+  list(part: number): Answer<string>;
+  /** The file for what an attempt reads, with what it has read where it was. */
+  found(part: number, attempt: number): Answer<string>;
+  /** An attempt has read all that it will. */
+  keepFound(part: number, attempt: number): Answer<void>;
+}
+
+type Answer<T> = T | Promise<T>;
+
+export class RunDirectory implements WorkerRun {
   constructor(readonly path: string) {}
 
   /** Makes it where it is not there. Throws `NO_START` where its file system won't do, or what Node throws. */
@@ -225,7 +251,7 @@ export class RunDirectory {
       'final.json',
       'pace.json',
       'watched',
-      'check.json',
+      'witness',
       'slurm',
       'task.sh',
       ...['directories', 'names', 'plan', 'plan.names', 'found.all'],
@@ -257,15 +283,13 @@ export class RunDirectory {
     rmSync(this.#in('final.json'), { force: true });
   }
 
-  ask(question: object): void {
-    this.#appear('check.json', JSON.stringify(question), false);
+  /** Whoever sees this run reads the same in it. */
+  setWitness(witness: string): void {
+    this.#appear('witness', JSON.stringify(witness), false);
   }
 
-  /** Throws `JOURNAL` where there is none. */
-  question(): { source: string; entry?: string; beside: string; witness: string } {
-    const question = this.#read('check.json');
-    if (question === undefined) throw new BulkhaulError('JOURNAL', `there is no run in ${display(this.path)} here`);
-    return question as { source: string; entry?: string; beside: string; witness: string };
+  witness(): string | undefined {
+    return this.#read('witness') as string | undefined;
   }
 
   setPace(pace: Pace): void {
@@ -287,7 +311,7 @@ export class RunDirectory {
   }
 
   /** There is a plan. */
-  get isThere(): boolean {
+  isThere(): boolean {
     return existsSync(this.#in('run.json'));
   }
 
@@ -302,6 +326,10 @@ export class RunDirectory {
   /** What an attempt has read. */
   found(part: number, attempt: number): string {
     return join(this.path, 'found', `${part}.${attempt}`);
+  }
+
+  keepFound(): void {
+    // It was written where it is kept.
   }
 
   /** What all attempts have read, and where all of that comes together. */

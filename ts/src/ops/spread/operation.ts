@@ -74,7 +74,9 @@ export interface Operation extends Manner {
   readonly below: boolean;
   /** How often each byte and each entry is gone through, with what comes last. */
   passes(): { bytes: number; entries: number };
-  /** Looks at everything before anything is begun. Answers with a directory that all hosts have to see, if there is any but the source. */
+  /** Refuses what can't be done, before anything is made, also for a dry run. `include`: has a job run as a part of this one. */
+  check(run: Run, include: Stage['include']): Promise<void>;
+  /** Makes what has to be there before anything is begun. Answers with a directory that something is written to or removed from. */
   prepare(): Promise<string | undefined>;
   /** What comes last, when all workers have ended; it is told to stop where `stopping` says so. */
   finish(stage: Stage): Promise<NativeReport>;

@@ -59,7 +59,7 @@ export interface RangeCopy {
   /** Waits until so many bytes may go. */
   pace: (bytes: number) => Promise<void>;
   /** Whether the range is still this worker's. */
-  mine: () => boolean;
+  mine: () => boolean | Promise<boolean>;
   /** Whether it is to end. */
   stopped: () => boolean;
   /** So many bytes are there. */
@@ -159,7 +159,7 @@ async function move(
       const piece = buffer.subarray(0, Math.min(PIECE, range.end - at));
       next += piece.length;
       await pace(piece.length);
-      whole = whole && !stopped() && (await fill(source, piece, at)) && mine();
+      whole = whole && !stopped() && (await fill(source, piece, at)) && (await mine());
       if (!whole) return;
       for (const [from, to] of holes ? stretches(piece) : [[0, piece.length] as const]) {
         await put(target, piece.subarray(from, to), at + from);

@@ -9,7 +9,8 @@ import { hostname } from 'node:os';
 import { display, toBytes } from '../../names.js';
 import type { NativeFailure } from '../../native/events.js';
 import type { Books } from './books.js';
-import { type Hired, hire, sharing, workerCommand } from './crew.js';
+import { serve } from './carried.js';
+import { type Hired, hire, sharing, type WorkerEnded, workerCommand } from './crew.js';
 import { type Beat, type PartState, type Plan, type RunDirectory, store } from './directory.js';
 import type { Crew } from './operation.js';
 import { attempt } from './protocol.js';
@@ -23,6 +24,8 @@ const SUBMISSIONS = 4;
 const LOOKS_AT_SLURM = 6;
 /** Milliseconds that workers have to end in when all parts are done. */
 const GRACE = 10_000;
+/** Milliseconds in which the process of a worker goes that has ended: nothing is left to do for it. */
+const LINGER = 3000;
 /** Workers that may die for each that there is to be, before no more are begun. */
 const DEATHS_PER_WORKER = 3;
 /** Attempts at a part that ended with the death of its worker, before it is taken for failed. */
@@ -34,6 +37,8 @@ export interface Muster {
   workers: number;
   /** Those that can have workers; none: they are here. */
   hosts: readonly string[];
+  /** Those of them that do not see the run directory. */
+  blind: ReadonlySet<string>;
   /** How bulkhaul is begun where they are. */
   program: readonly string[];
   /** Where the sockets of connections are. */
@@ -47,10 +52,13 @@ interface Member extends Hired {
   name: string;
   /** Whose place it has, from 0. */
   index: number;
+  host: string | undefined;
+  /** When it was first seen to have ended, with its process still there. */
+  over?: number;
 }
 
 /** The commands that would be run, each with where. */
-export function* commands({ workers, hosts, program, slurm }: Muster, directory: string): Generator<string> {
+export function* commands({ workers, hosts, blind, program, slurm }: Muster, directory: string): Generator<string> {
   if (slurm && !slurm.allocated) {
     const words = submission(directory, workers, slurm.args ?? []);
     yield `here: ${words.map(display).join(' ')}`;
@@ -58,8 +66,9 @@ export function* commands({ workers, hosts, program, slurm }: Muster, directory:
   }
   const tag = newTag();
   for (let index = 0; index < workers; index += 1) {
-    const command = workerCommand(program, directory, nameOf(tag, index, 1), index);
     const host = hosts[index % Math.max(1, hosts.length)];
+    const carried = host !== undefined && blind.has(host);
+    const command = workerCommand(program, directory, { name: nameOf(tag, index, 1), index, carried });
     yield `${host === undefined ? 'here' : `on ${host}`}: ${command.map(display).join(' ')}`;
   }
 }
@@ -126,6 +135,7 @@ export class Staff {
     while (this.#crew.size > 0) {
       await this.#pause();
       this.look();
+      this.#forsake();
       // Those that wait for more need not look again.
       if (this.books.left === 0) this.#dismiss();
     }
@@ -156,37 +166,58 @@ export class Staff {
   }
 
   #hire(index: number): void {
-    const { hosts, program, slurm, sockets } = this.muster;
+    const { hosts, blind, program, slurm, sockets } = this.muster;
     this.#hired += 1;
     const name = nameOf(this.#tag, index, this.#hired);
     const host = hosts[index % Math.max(1, hosts.length)];
-    const command = [...(slurm ? STEP : []), ...workerCommand(program, this.directory.path, name, index)];
-    const hired = hire(command, this.directory.log(name), host, sockets === undefined ? [] : sharing(sockets));
-    const member: Member = { ...hired, name, index };
+    const carried = host !== undefined && blind.has(host);
+    const words = workerCommand(program, this.directory.path, { name, index, carried });
+    const hired = hire([...(slurm ? STEP : []), ...words], {
+      ...{ log: this.directory.log(name), host, options: sockets === undefined ? [] : sharing(sockets) },
+      ...(carried && { serves: (from, to) => serve(from, to, this.directory, name) }),
+    });
+    const member: Member = { ...hired, name, index, host };
     this.#crew.set(name, member);
     if (this.#stopping !== 'no') member.stop(this.#stopping === 'now');
-    void hired.ended.then(({ code, signal, why, lost }) => {
-      // It is known to be gone: nobody has to wait for what it had.
-      if (!lost && !slurm) this.directory.end(name);
-      this.#crew.delete(name);
-      this.#beats.delete(name);
-      if (code !== 0 && this.books.left > 0 && this.#stopping === 'no') {
-        this.#condemn(name);
-        const status = signal === undefined ? `with code ${code}` : `by ${signal}`;
-        const how = why === undefined ? status : `without having begun: ${why}`;
-        const where = host === undefined ? '' : ` on ${host}`;
-        this.books.note(
-          'worker',
-          `worker ${name}${where} ${lost ? 'is lost: ssh ended' : 'ended'} ${how}`,
-          this.directory.log(name),
-        );
-        this.#deaths += 1;
-        // One that can't work here says so, and another one could not either.
-        const few = this.#deaths <= this.muster.workers * DEATHS_PER_WORKER;
-        if (!lost && code !== 2 && why === undefined && few) this.#hire(index);
-      }
-      this.#wake();
-    });
+    void hired.ended.then((how) => this.#part(member, how));
+  }
+
+  /** A worker is not there any more. */
+  #part({ name, index, host }: Member, { code, signal, why, lost }: WorkerEnded): void {
+    // Of one that was forsaken all was said.
+    if (!this.#crew.delete(name)) return;
+    this.#beats.delete(name);
+    // It is known to be gone: nobody has to wait for what it had.
+    if (!lost && !this.muster.slurm) this.directory.end(name);
+    if (code !== 0 && this.books.left > 0 && this.#stopping === 'no') {
+      this.#condemn(name);
+      const status = signal === undefined ? `with code ${code}` : `by ${signal}`;
+      const how = why === undefined ? status : `without having begun: ${why}`;
+      const where = host === undefined ? '' : ` on ${host}`;
+      this.books.note(
+        'worker',
+        `worker ${name}${where} ${lost ? 'is lost: ssh ended' : 'ended'} ${how}`,
+        this.directory.log(name),
+      );
+      this.#deaths += 1;
+      // One that can't work here says so, and another one could not either.
+      const few = this.#deaths <= this.muster.workers * DEATHS_PER_WORKER;
+      if (!lost && code !== 2 && why === undefined && few) this.#hire(index);
+    }
+    this.#wake();
+  }
+
+  /** Does not wait for processes that hang in the system though their workers have ended. */
+  #forsake(): void {
+    const workers = this.directory.workers();
+    const now = performance.now();
+    for (const member of this.#crew.values()) {
+      if (workers.get(member.name) !== true) continue;
+      member.over ??= now;
+      if (now - member.over < LINGER) continue;
+      member.leave();
+      this.#part(member, { code: undefined, signal: 'SIGKILL', lost: false });
+    }
   }
 
   /** All parts are done: nobody is needed any more, and who can't be told that is not waited for. */

@@ -11,7 +11,7 @@ import type { NativeReport } from '../../native/events.js';
 import type { Resources } from '../../native/options.js';
 import { pathBytes } from '../arguments.js';
 import { Job } from '../job.js';
-import type { Operation, Stage } from './operation.js';
+import type { Operation, Run, Stage } from './operation.js';
 import { removalCheck, type Task, wholeJob } from './task.js';
 
 /** What only the end has to know. */
@@ -56,10 +56,13 @@ export class Whole implements Operation {
     return { bytes: this.task.operation === 'remove' ? 0 : 1, entries: 1 };
   }
 
-  async prepare(): Promise<string | undefined> {
+  async check(_: Run, include: Stage['include']): Promise<void> {
     const { task } = this;
-    if (task.operation === 'remove') await new Job(async () => ({ native: await removalCheck(task) }));
-    return undefined;
+    if (task.operation === 'remove') await include(new Job(async () => ({ native: await removalCheck(task) })));
+  }
+
+  async prepare(): Promise<string | undefined> {
+    return this.reads ? undefined : this.task.source;
   }
 
   async finish(stage: Stage): Promise<NativeReport> {

@@ -2,7 +2,7 @@
  * A worker of a run: takes parts, does what is to be done with what is in them, and says what came of it, until there are none
  * left.
  *
- * Comes in: a run directory; goes out: states of parts. It promises to have one part at a time, to stop as soon as somebody
+ * Comes in: a run, in a directory or by a connection; goes out: states of parts. It promises to have one part at a time, to stop as soon as somebody
  * else has taken it over, and to leave no lease behind when it ends in good order. The directories that a part needs are made
  * on the way, for their owner only: what they are like is set in the end, when nothing comes into them any more.
  */
@@ -19,12 +19,13 @@ import {
   type Beat,
   digestOf,
   nameIn,
+  type Pace,
   type PartState,
   type Plan,
-  RunDirectory,
   type Stored,
   store,
   tagOf,
+  type WorkerRun,
 } from './directory.js';
 import { attempt, choose, type Ending, isReady, nextAttempt, restAfter, Watch } from './protocol.js';
 import { copyRange, discard, type Gathered, type Range, type RangeEnd } from './range.js';
@@ -37,15 +38,15 @@ const MOST_FAILURES = 200;
 /** Attempts at a part that may blame the host they ran on. The next one counts, whatever comes of it. */
 const MOST_BLAMES = 2;
 /** What is wrong with a host rather than with an entry: another one may do better. */
-const OF_A_HOST = ['no-space', 'quota', 'read-only', 'stalled'];
+const OF_A_HOST = ['no-space', 'quota', 'read-only'];
 
 /** The same, as the system calls it. */
 const FULL: Readonly<Record<string, true>> = { ENOSPC: true, EDQUOT: true, EROFS: true };
 
 /** How a worker is run. */
 export interface WorkerOptions {
-  /** The run directory. */
-  directory: string;
+  /** What it works on. */
+  run: WorkerRun;
   /** What it is called: no other has the name. */
   name: string;
   /** Which of the workers of the run it is, from 0: it begins with its own share. */
@@ -54,11 +55,11 @@ export interface WorkerOptions {
   say: (sentence: string) => void;
 }
 
-/** How a worker ended: all parts have their states; it was stopped; it can't work here. */
-export type WorkerEnd = 'done' | 'stopped' | 'unfit';
+/** How a worker ended: all parts have their states; it was stopped; it can't work here; nothing moved any more. */
+export type WorkerEnd = 'done' | 'stopped' | 'unfit' | 'stalled';
 
 export class Worker {
-  readonly #directory: RunDirectory;
+  readonly #run: WorkerRun;
   readonly #plan: Plan;
   readonly #watch: Watch;
   /** Parts that it found free while it is not fit, and at how many looks. */
@@ -79,8 +80,10 @@ export class Worker {
   #stopping: 'no' | 'gently' | 'now' = 'no';
   /** Why it lets others go first. */
   #unfit: string | undefined;
-  /** It can't even begin a copy. */
-  #ends = false;
+  /** It is of no more use: why. */
+  #ends: 'unfit' | 'stalled' | undefined;
+  /** It gives no more signs of life. */
+  #over = false;
   #wake: () => void = () => undefined;
   /** Seconds of its last rest, and parts that had no state then. */
   #rest = 0;
@@ -88,12 +91,11 @@ export class Worker {
   /** When it last looked at others, by its own clock. */
   #looked = 0;
 
-  /** Throws `JOURNAL` where there is no plan. */
-  constructor(readonly options: WorkerOptions) {
-    this.#directory = new RunDirectory(options.directory);
-    const plan = this.#directory.plan();
-    if (plan === undefined)
-      throw new BulkhaulError('JOURNAL', `there is no run to work on in ${display(options.directory)}`);
+  constructor(
+    readonly options: WorkerOptions,
+    plan: Plan,
+  ) {
+    this.#run = options.run;
     this.#plan = plan;
     this.#watch = new Watch(plan.looks);
     this.#terms = plan.terms as unknown as MappedCopyOptions;
@@ -104,42 +106,43 @@ export class Worker {
     this.#stopping = abort ? 'now' : 'gently';
     this.#job?.cancel(abort);
     // What is waited for is worth a line now.
-    this.#beat();
+    void this.#beat();
     this.#wake();
   }
 
   async run(): Promise<WorkerEnd> {
     const { name } = this.options;
-    this.#live();
+    await this.#live();
     // Bits that the engine is to leave out of directories that nobody has set the mode of yet.
     const mask = this.#terms.permissions === false ? undefined : process.umask(0o077);
     try {
       for (;;) {
         if (this.#stopping !== 'no') return 'stopped';
-        const next = this.#next();
+        const next = await this.#next();
         if (next === 'none') return 'done';
         if (next === 'wait') await this.#pause();
         else {
           this.#rest = 0;
           await this.#carry(...next);
         }
-        if (this.#ends) return 'unfit';
+        if (this.#ends) return this.#ends;
       }
     } finally {
+      this.#over = true;
       clearTimeout(this.#life);
       if (mask !== undefined) process.umask(mask);
-      this.#directory.end(name);
+      await this.#run.end(name);
     }
   }
 
   /** A part to try. */
-  #next(): [part: number, attempt: number] | 'wait' | 'none' {
+  async #next(): Promise<[part: number, attempt: number] | 'wait' | 'none'> {
     const known = this.#queue.shift();
     if (known !== undefined) return known;
     const { index } = this.options;
     const { parts, workers } = this.#plan;
-    const standings = this.#directory.standings();
-    const over = this.#directory.workers();
+    const standings = await this.#run.standings();
+    const over = await this.#run.workers();
     const lost = new Map<string, boolean>();
     const now = performance.now();
     const due = now - this.#looked >= this.#plan.beat * 1000;
@@ -153,11 +156,11 @@ export class Worker {
       if (!isReady(parts[number - 1], (part) => standings.get(part)?.settled === true)) continue;
       let gone = false;
       if (standing.attempt > 0 && !standing.released) {
-        const holder = this.#directory.holder(number, standing.attempt) ?? '';
+        const holder = (await this.#run.holder(number, standing.attempt)) ?? '';
         // One look at each worker and beat, however many leases it has left.
         const ended = over.get(holder) === true;
         if (!lost.has(holder))
-          lost.set(holder, ended || (due && this.#watch.look(holder, this.#directory.beatOf(holder)?.beats)));
+          lost.set(holder, ended || (due && this.#watch.look(holder, (await this.#run.beatOf(holder))?.beats)));
         gone = lost.get(holder) === true;
       }
       const next = nextAttempt(standing, gone);
@@ -165,6 +168,8 @@ export class Worker {
     }
     if (open === 0) return 'none';
     this.#open = open;
+    // What several have come to no end with does not keep the next one from the rest.
+    free.sort(([, one], [, other]) => Math.max(one, MOST_BLAMES + 1) - Math.max(other, MOST_BLAMES + 1));
     this.#queue = choose(
       this.#unfit === undefined ? free : free.filter(([part]) => due && this.#waited(part)),
       index,
@@ -190,7 +195,7 @@ export class Worker {
         if (value === 'lost') this.options.say(`part ${part} was taken over by somebody else`);
         return value;
       }
-      answer = value.do === 'work' ? await this.#work(part, number) : this.#directory.perform(value, this.options.name);
+      answer = value.do === 'work' ? await this.#work(part, number) : await this.#run.perform(value, this.options.name);
     }
   }
 
@@ -198,28 +203,28 @@ export class Worker {
   async #work(part: number, number: number): Promise<PartState | undefined> {
     const { source, destination, parts, task } = this.#plan;
     const planned = parts[part - 1];
-    const list = this.#directory.list(part);
+    const list = await this.#run.list(part);
     if (planned === undefined || (await digestOf(list)) !== planned.digest) {
       this.#unfit = `${display(list)} is not as it was written`;
-      this.#ends = true;
+      this.#ends = 'unfit';
       this.options.say(this.#unfit);
       return undefined;
     }
     this.#part = part;
     const options: MappedCopyOptions = {
       ...this.#terms,
-      ...this.#directory.pace(),
+      ...(await this.#pace()),
       sources: [{ path: source, contents: true, follow: true }],
       destinations: [{ path: destination, follow: true }],
       filesFrom: { path: list, nul: true },
       directories: 'needed',
     };
     try {
-      if (task !== undefined) return await this.#perform(part, number, task);
-      if (planned.range !== undefined) return await this.#range(part, number, planned.range, options);
-      const gathered = planned.ranges && this.#gathered(planned.ranges);
+      if (task !== undefined) return await this.#perform(part, number, task, list);
+      if (planned.range !== undefined) return await this.#range(part, number, planned.range, options, list);
+      const gathered = planned.ranges && (await this.#gathered(planned.ranges));
       const prepare = () => prepareCopy({ ...options, ...(gathered && { gathered }) });
-      const report = await this.#run(part, number, prepare);
+      const report = await this.#follow(part, number, prepare);
       if (report.interrupted) return undefined;
       const blamed = OF_A_HOST.find((kind) => (report.failureKinds[kind] ?? 0) > 0);
       if (blamed !== undefined && this.#plan.workers > 1 && number <= MOST_BLAMES) {
@@ -235,7 +240,7 @@ export class Worker {
     } catch (error) {
       if (!(error instanceof BulkhaulError) || error.code === 'INTERNAL') throw error;
       this.#unfit = whyOf(error);
-      this.#ends = true;
+      this.#ends = 'unfit';
       this.options.say(`part ${part} can't be worked on here: ${display(error.message)}`);
       return undefined;
     } finally {
@@ -246,17 +251,19 @@ export class Worker {
   }
 
   /** Does a task with what is in a part. */
-  async #perform(part: number, number: number, task: Task): Promise<PartState | undefined> {
-    const others = Array.from({ length: number - 1 }, (_, before) => this.#directory.found(part, before + 1));
-    const own = this.#directory.found(part, number);
-    let list = this.#directory.list(part);
+  async #perform(part: number, number: number, task: Task, all: string): Promise<PartState | undefined> {
+    let list = all;
+    const others: string[] = [];
+    for (let before = 1; before < number; before += 1) others.push(await this.#run.found(part, before));
+    const own = await this.#run.found(part, number);
     let before = 0;
     if (task.operation === 'compress' && number > 1) {
       before = await sinceCompressed(task, list, own);
       list = own;
     }
-    const prepare = async () => ({ native: await partJob(task, list, { own, others }, this.#directory.pace()) });
-    const report = await this.#run(part, number, prepare);
+    const pace = await this.#pace();
+    const prepare = async () => ({ native: await partJob(task, list, { own, others }, pace) });
+    const report = await this.#follow(part, number, prepare);
     if (report.interrupted) return undefined;
     const state = this.#stateOf(part, number, report);
     const { entries = 0, bytes = 0 } = this.#plan.parts[part - 1] ?? {};
@@ -269,6 +276,7 @@ export class Worker {
       const earlier = number > 1 ? entries - state.found : 0;
       return { ...whole, outcomes: { removed: { all: all + earlier, file: file + earlier } } };
     }
+    await this.#run.keepFound(part, number);
     const outcome = task.operation === 'manifest' ? 'listed' : 'same';
     return {
       ...{ ...whole, outcomes: { [outcome]: { all: entries, file: entries } } },
@@ -277,24 +285,34 @@ export class Worker {
   }
 
   /** Runs a job for a part: not longer than that is this worker's, and as fast as it may go at the time. */
-  async #run(part: number, number: number, prepare: () => Promise<Prepared>): Promise<Report> {
+  async #follow(part: number, number: number, prepare: () => Promise<Prepared>): Promise<Report> {
+    const { stallTimeout = 0, limits: first = {} } = await this.#run.pace();
+    let limits = JSON.stringify(first);
     const job = new Job(async () => {
       const made = await prepare();
       this.#native = made.native;
       return made;
     });
+    job.setStallTimeout(stallTimeout);
     this.#job = job;
     if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
-    let limits = JSON.stringify(this.#directory.pace().limits ?? {});
-    const check = setInterval(() => {
+    const look = async () => {
       // Another has it, or all has come to its end meanwhile: nothing of this one is to appear, or to go, any more.
-      if (this.#isTaken(part, number) || this.#isOver(part)) return job.cancel(true);
-      const { limits: now = {} } = this.#directory.pace();
+      if ((await this.#isTaken(part, number)) || (await this.#isOver(part))) return job.cancel(true);
+      const { limits: now = {} } = await this.#run.pace();
       if (JSON.stringify(now) !== limits) job.setLimits({ bytes: now.bytes ?? 0, entries: now.entries ?? 0 });
       limits = JSON.stringify(now);
-    }, this.#plan.beat * 1000);
+    };
+    const blind = (error: unknown) => {
+      this.options.say(`whose part ${part} is can't be seen: ${whyOf(error)}`);
+      job.cancel(true);
+    };
+    const check = setInterval(() => void look().catch(blind), this.#plan.beat * 1000);
     try {
-      return await job;
+      const report = await job;
+      const stalled = report.failures.find(({ kind }) => kind === 'stalled');
+      if (stalled) this.#giveUp(part, stalled.message);
+      return report;
     } finally {
       clearInterval(check);
       this.#through = movedOf(job.snapshot());
@@ -302,40 +320,75 @@ export class Worker {
     }
   }
 
+  /** Nothing moves any more here, and what hangs stays behind: this one ends, and another may have the part. */
+  #giveUp(part: number, why: string): void {
+    this.#ends = 'stalled';
+    this.options.say(`part ${part} is left to others: ${display(why)}`);
+  }
+
+  /** What this worker may take, for a job. */
+  async #pace(): Promise<Omit<Pace, 'stallTimeout'>> {
+    const { stallTimeout: _, ...pace } = await this.#run.pace();
+    return pace;
+  }
+
   /** Whether somebody else has taken the part over. */
-  #isTaken(part: number, number: number): boolean {
-    return this.#directory.perform({ do: 'leased', part, attempt: number + 1 }, '');
+  async #isTaken(part: number, number: number): Promise<boolean> {
+    return this.#run.perform({ do: 'leased', part, attempt: number + 1 }, '');
   }
 
   /** Whether nobody waits for the part. */
-  #isOver(part: number): boolean {
-    return !this.#directory.isThere || this.#directory.perform({ do: 'settled', part }, '');
+  async #isOver(part: number): Promise<boolean> {
+    return !(await this.#run.isThere()) || this.#run.perform({ do: 'settled', part }, '');
   }
 
   /** Copies a range of a file, if the file is to be copied at all. */
-  async #range(part: number, number: number, range: Range, options: MappedCopyOptions): Promise<PartState | undefined> {
+  async #range(
+    part: number,
+    number: number,
+    range: Range,
+    options: MappedCopyOptions,
+    list: string,
+  ): Promise<PartState | undefined> {
     const { source, destination } = this.#plan;
-    const look = await this.#run(part, number, () => prepareCopy({ ...options, dryRun: true }));
+    const look = await this.#follow(part, number, () => prepareCopy({ ...options, dryRun: true }));
     if (look.interrupted) return undefined;
-    const name = await nameIn(this.#directory.list(part));
+    const name = await nameIn(list);
     const begun = performance.now();
     let end: RangeEnd | undefined = { made: 0, written: 0, gathered: undefined };
-    let pace = this.#directory.pace();
-    const renew = setInterval(() => {
-      pace = this.#directory.pace();
-    }, this.#plan.beat * 1000);
+    let pace = await this.#run.pace();
+    let still = { moved: 0, since: begun };
+    let hangs: () => void = () => undefined;
+    const hung = new Promise<undefined>((resolve) => {
+      hangs = () => resolve(undefined);
+    });
+    const glance = async () => {
+      pace = await this.#run.pace();
+      const { stallTimeout = 0 } = pace;
+      const now = performance.now();
+      // What waits for its turn does not hang.
+      if (this.#moved !== still.moved || now < this.#busyUntil) still = { moved: this.#moved, since: now };
+      if (stallTimeout === 0 || now - still.since < stallTimeout * 1000) return;
+      this.#giveUp(part, `nothing moved for ${stallTimeout} s`);
+      hangs();
+    };
+    // Whether it can be seen at all is found out before each piece is written.
+    const renew = setInterval(() => void glance().catch(() => undefined), this.#plan.beat * 1000);
     try {
       if (look.outcomes.copied > 0)
-        end = await copyRange({
-          ...{ source, destination, range, tag: tagOf(this.#plan), name },
-          ...{ sparse: options.sparse ?? 'auto', lanes: pace.jobs },
-          pace: (bytes) => this.#mayGo(bytes, pace.limits?.bytes ?? 0),
-          mine: () => !this.#isTaken(part, number),
-          stopped: () => this.#stopping !== 'no',
-          moved: (bytes) => {
-            this.#moved += bytes;
-          },
-        });
+        end = await Promise.race([
+          hung,
+          copyRange({
+            ...{ source, destination, range, tag: tagOf(this.#plan), name },
+            ...{ sparse: options.sparse ?? 'auto', lanes: pace.jobs },
+            pace: (bytes) => this.#mayGo(bytes, pace.limits?.bytes ?? 0),
+            mine: async () => !(await this.#isTaken(part, number)),
+            stopped: () => this.#stopping !== 'no',
+            moved: (bytes) => {
+              this.#moved += bytes;
+            },
+          }),
+        ]);
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
       const why = whyOf(error);
@@ -370,9 +423,9 @@ export class Worker {
   }
 
   /** What the ranges of a file have brought: undefined where it is not all of it, or not of one version. */
-  #gathered([first, last]: readonly [number, number]): Gathered | undefined {
+  async #gathered([first, last]: readonly [number, number]): Promise<Gathered | undefined> {
     const all: (Gathered | undefined)[] = [];
-    for (let part = first; part <= last; part += 1) all.push(this.#directory.state(part).gathered);
+    for (let part = first; part <= last; part += 1) all.push((await this.#run.state(part)).gathered);
     const [one] = all;
     return all.every((other) => other?.name === one?.name && other?.version === one?.version) ? one : undefined;
   }
@@ -412,29 +465,31 @@ export class Worker {
   }
 
   /** Beats from now on: as often as the plan says, or as somebody who watches wants. */
-  #live(): void {
-    this.#beat();
-    this.#wait(performance.now());
+  async #live(): Promise<void> {
+    const since = performance.now();
+    await this.#beat();
+    await this.#wait(since);
   }
 
   /** Until the next beat is due: who watches may have begun to meanwhile. */
-  #wait(since: number): void {
+  async #wait(since: number): Promise<void> {
     const { beat } = this.#plan;
-    const left = since + Math.min(beat, this.#watched() ?? beat) * 1000 - performance.now();
-    const next = left > GLANCE_MS ? () => this.#wait(since) : () => this.#live();
+    const left = since + Math.min(beat, (await this.#watched()) ?? beat) * 1000 - performance.now();
+    if (this.#over) return;
+    const next = left > GLANCE_MS ? () => void this.#wait(since) : () => void this.#live();
     this.#life = setTimeout(next, Math.max(0, Math.min(left, GLANCE_MS)));
   }
 
-  #watched(): number | undefined {
+  async #watched(): Promise<number | undefined> {
     try {
-      return this.#directory.watched();
+      return await this.#run.watched();
     } catch {
       // Whoever watches waits a little longer.
       return undefined;
     }
   }
 
-  #beat(): void {
+  async #beat(): Promise<void> {
     this.#beats += 1;
     const now = this.#native?.peek();
     const moved = { doneEntries: 0, doneBytes: this.#moved, copiedBytes: this.#moved, errors: 0 };
@@ -449,7 +504,7 @@ export class Worker {
       ...(now?.stopping && { stopping: now.stopping }),
     };
     try {
-      this.#directory.beat(this.options.name, beat);
+      await this.#run.beat(this.options.name, beat);
     } catch (error) {
       // It looks lost then: the part goes to somebody else, and this one finds out.
       this.options.say(`no sign of life could be given: ${whyOf(error)}`);

@@ -73,16 +73,17 @@ export function startOn(host: string | undefined, command: Command, { input, tak
   return { ended: running.ended, stop };
 }
 
-/** Runs a command on a host to its end: how it ended, and what it said, of which only so much is kept. */
+/** Runs a command on a host to its end: how it ended, and what it said, of which only so much is kept. `input`: what it reads. */
 export async function ask(
   host: string | undefined,
   command: Command,
+  input?: AsyncIterable<Buffer>,
 ): Promise<Ended & { stdout: string; stderr: string }> {
   const said = { stdout: '', stderr: '' };
   const take: TakeLine = (line, stream) => {
     if (said[stream].length < MOST_SAID) said[stream] += `${line.toString()}\n`;
   };
-  const running = start(host === undefined ? command : overSsh(host, command), { take });
+  const running = start(host === undefined ? command : overSsh(host, command), { input, take });
   return { ...(await running.ended), ...said };
 }
 

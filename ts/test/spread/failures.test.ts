@@ -1,0 +1,230 @@
+/** Spread runs in which somebody dies, stands still, or goes on later. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { type PartState, RunDirectory } from '../../src/ops/spread/directory.js';
+import { attempt, type Ending, type Step } from '../../src/ops/spread/protocol.js';
+import { deedful, entriesOf, leasesOf, MAIN, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
+import { lives, mountFaulty, run, scratch } from '../rig.js';
+
+// Each of them starts many processes, which take their time on a small shared machine.
+vi.setConfig({ testTimeout: 120_000 });
+
+describe('a worker that dies', () => {
+  it('leaves its part to another, at once', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const marker = join(scratch(), 'died');
+    const dies = deedful(
+      `if (!existsSync('${marker}')) { writeFileSync('${marker}', ''); take('1.1'); die(); await new Promise(() => undefined); }`,
+    );
+    // Nobody waits for it: it is known to be dead.
+    const options = { source: `${source}/`, destination, workers: 1, parts: 5, directory, patience: 36_000 };
+    const report = await spread({ ...options, program: dies });
+    expect([report.complete, report.notes.map(({ message }) => message)]).toEqual([
+      true,
+      [expect.stringMatching(/^worker .* ended by SIGKILL$/)],
+    ]);
+    expect(leasesOf(directory, 1).sort()).toEqual(['1.1', '1.2']);
+    expect(new RunDirectory(directory).state(1).attempt).toBe(2);
+    same(source, destination);
+  });
+
+  it('is not followed by others without end: a part that kills them all fails, and the rest is there', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const dies = deedful(
+      `const tries = readdirSync(join(directory, 'leases')).filter((each) => /^1[.]\\d+$/.test(each)).length;
+       if (!existsSync(join(directory, 'states', '1'))) { take('1.' + (tries + 1)); die(); await new Promise(() => undefined); }`,
+    );
+    const options = { source: `${source}/`, destination, workers: 2, parts: 5, directory, patience: 36_000 };
+    const report = await spread({ ...options, program: dies });
+    const { entries } = planOf(directory).parts[0] ?? { entries: 0 };
+    expect([report.exitCode, report.accounted, report.outcomes.failed]).toEqual([23, true, entries]);
+    expect(report.failures.map(({ message }) => message)).toEqual([expect.stringMatching(/^part 1: [56] attempts /)]);
+    // The same run goes on, with what failed and nothing else.
+    const before = leasesOf(directory, 2);
+    rmSync(join(directory, 'final.json'));
+    const again = await spread({ ...options, program: [process.execPath, MAIN] });
+    expect([again.complete, leasesOf(directory, 2)]).toEqual([true, before]);
+    same(source, destination);
+  });
+
+  it('is said where it never begins, and no part is taken for copied', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const options = { source: `${source}/`, destination, workers: 2, parts: 3, directory };
+    const report = await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
+    const { found } = planOf(directory);
+    const { directory: directories, ...others } = found;
+    const all = Object.values(others).reduce((sum, each) => sum + each, 0);
+    expect([report.exitCode, report.outcomes.failed, report.directories.made]).toEqual([23, all, directories]);
+    expect(report.notes[0]?.message).toContain('no such file or directory');
+  });
+});
+
+describe('a run that is gone on with', () => {
+  const planned = async (parts = 3) => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const options = { source: `${source}/`, destination, workers: 1, parts, directory, patience: 1 };
+    await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
+    rmSync(join(directory, 'final.json'));
+    return { source, destination, directory, options: { ...options, program: [process.execPath, MAIN] } };
+  };
+
+  it('takes over from a worker of another host that gives no sign of life; what that one brings then does not count', async () => {
+    const { source, destination, directory, options } = await planned();
+    const room = new RunDirectory(directory);
+    const ghost = attempt<PartState>(1, 1);
+    const step = (answer?: unknown) => ghost.next(answer).value as Step<PartState> | Ending;
+    const perform = (asked: Step<PartState> | Ending) =>
+      typeof asked === 'string' || asked.do === 'work' ? undefined : room.perform(asked, 'elsewhere-1');
+    let asked = step();
+    asked = step(perform(asked));
+    asked = step(perform(asked));
+    expect(asked).toMatchObject({ do: 'work' });
+    const report = await spread(options);
+    expect([report.complete, room.state(1).attempt]).toEqual([true, 2]);
+    asked = step({ ...room.state(1), attempt: 1 });
+    expect(step(perform(asked))).toBe('lost');
+    expect(room.state(1).attempt).toBe(2);
+    same(source, destination);
+  });
+
+  it('says what vanished, and tries that again and nothing else', async () => {
+    const { source, destination, directory, options } = await planned();
+    rmSync(join(source, 'a/f3'));
+    const report = await spread(options);
+    expect([report.exitCode, report.failureKinds, report.accounted]).toEqual([24, { vanished: 1 }, true]);
+    const failed = [1, 2, 3].filter((part) => !new RunDirectory(directory).state(part).complete);
+    expect(failed).toHaveLength(1);
+    writeFileSync(join(source, 'a/f3'), 'here again');
+    utimesSync(join(source, 'a'), 1e9, 1e9);
+    rmSync(join(directory, 'final.json'));
+    const again = await spread(options);
+    expect([again.complete, readFileSync(join(destination, 'a/f3'), 'utf8')]).toEqual([true, 'here again']);
+    expect([1, 2, 3].map((part) => leasesOf(directory, part).length > 1)).toEqual(
+      [1, 2, 3].map((part) => failed.includes(part)),
+    );
+    same(source, destination);
+  });
+
+  it('does not work by a list that somebody has changed', async () => {
+    const { directory, options } = await planned();
+    writeFileSync(new RunDirectory(directory).list(2), 'a/f1\0');
+    const report = await spread(options);
+    expect([report.exitCode, report.complete]).toEqual([23, false]);
+    const logs = readdirSync(join(directory, 'logs')).map((name) =>
+      readFileSync(join(directory, 'logs', name), 'utf8'),
+    );
+    expect(logs.join('')).toContain('is not as it was written');
+  });
+
+  it('is refused where the directory holds another run', async () => {
+    const { directory, options } = await planned();
+    await expect(spread({ ...options, destination: scratch() })).rejects.toThrow('holds another run, of ');
+    await expect(spread({ ...options, verify: true })).rejects.toThrow('holds another run, of ');
+    expect(existsSync(directory)).toBe(true);
+  });
+
+  it('comes to the same end where the coordinator was killed: what is done is not done again', async () => {
+    const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
+    const words = ['copy', '--workers', '2', '--parts', '8', '--iops-limit', '12', '--state-dir', state];
+    const child = spawn(process.execPath, [MAIN, ...words, `${source}/`, destination], { stdio: 'ignore' });
+    const directory = () => {
+      const [job] = existsSync(join(state, 'jobs')) ? readdirSync(join(state, 'jobs')) : [];
+      return job === undefined ? undefined : join(state, 'jobs', job, 'run');
+    };
+    const settled = () => {
+      const path = directory();
+      return path !== undefined && existsSync(join(path, 'states')) ? new RunDirectory(path).settled() : [];
+    };
+    while (settled().length === 0 && child.exitCode === null) await sleep(20);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    const path = directory() as string;
+    expect(existsSync(join(path, 'run.json'))).toBe(true);
+    // Its workers end with it.
+    const room = new RunDirectory(path);
+    const beats = [...room.workers().keys()].map((name) => room.beatOf(name));
+    while (beats.some((beat) => beat && lives(beat.process))) await sleep(20);
+    const done = settled();
+    const before = Object.fromEntries(done.map((part) => [part, leasesOf(path, part)]));
+    const copy = scratch();
+    execFileSync('cp', ['-a', path, copy]);
+    const resumed = await run(['resume', '--json', '--iops-limit', '100000', '--state-dir', state]);
+    expect([resumed.code, resumed.stderr]).toEqual([0, '']);
+    const { outcomes, notes } = summaryOf(resumed);
+    const sum = Object.values(outcomes as Record<string, number>).reduce((all, each) => all + each, 0);
+    expect(sum).toBe(entriesOf(source));
+    expect(notes.map(({ kind }: { kind: string }) => kind)).toContain('run');
+    for (const part of done) expect(before[part]).toEqual([`${part}.1`]);
+    same(source, destination);
+  });
+
+  it('has one coordinator', async () => {
+    const { directory, options } = await planned();
+    const marker = join(scratch(), 'go');
+    const waits = deedful(`while (!existsSync('${marker}')) await new Promise((go) => setTimeout(go, 20));`);
+    const logs = join(directory, 'logs');
+    for (const name of readdirSync(logs)) rmSync(join(logs, name)); // what the planning left there
+    const first = spread({ ...options, program: waits });
+    while (readdirSync(logs).length === 0) await sleep(20);
+    const locked = await spread(options).catch((error: unknown) => (error as Error).message);
+    writeFileSync(marker, '');
+    expect((await first).complete).toBe(true);
+    expect(locked).toContain('coordinates the run');
+  });
+});
+
+describe('a worker that stands still', () => {
+  it('loses its part, and harms nothing when it comes back', async () => {
+    const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    const options = { source: `${source}/`, destination, workers: 2, parts: 6, directory, patience: 2 };
+    const job = spread({ ...options, limits: { entries: 2 }, program: [process.execPath, MAIN] });
+    const room = new RunDirectory(directory);
+    /** A worker that stands still from now on, and has a part. */
+    const still = () => {
+      for (const [worker, over] of existsSync(join(directory, 'workers')) ? room.workers() : []) {
+        const number = over ? undefined : room.beatOf(worker)?.process;
+        if (number === undefined) continue;
+        process.kill(number, 'SIGSTOP');
+        for (const [part, { attempt: last, settled }] of room.standings())
+          if (!settled && room.holder(part, last) === worker) return { number, next: `${part}.${last + 1}` };
+        process.kill(number, 'SIGCONT');
+      }
+      return undefined;
+    };
+    let stopped = still();
+    for (; stopped === undefined; stopped = still()) await sleep(20);
+    // The other one is as fast as it can be from now on.
+    room.setPace({});
+    while (!existsSync(join(directory, 'leases', stopped.next))) await sleep(20);
+    process.kill(stopped.number, 'SIGCONT');
+    const report = await job;
+    expect([report.complete, report.accounted]).toEqual([true, true]);
+    const all = Object.values(report.outcomes).reduce((sum, each) => sum + each, 0);
+    expect(all).toBe(entriesOf(source));
+    same(source, destination);
+  });
+});
+
+describe('a file that hangs', () => {
+  it('ends one worker after another, and keeps nobody from the rest', async () => {
+    const [source, destination, directory] = [scratch(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    for (let file = 0; file < 40; file += 1) writeFileSync(join(source, `f${file}`), `${file}`);
+    // So large that it has a part of its own, which is the first.
+    writeFileSync(join(source, 'z'), Buffer.alloc(8 << 20, 'z'));
+    const mount = await mountFaulty(source, 'hang,only=/z');
+    if (!mount) return;
+    onTestFinished(() => mount.unmount());
+    const words = ['--workers', '2', '--parts', '5', '--run-dir', directory, '--stall-timeout', '3'];
+    const done = await run(['copy', '--json', ...words, `${mount.point}/`, destination]);
+    expect([done.code, readdirSync(destination).length, existsSync(join(destination, 'z'))]).toEqual([23, 40, false]);
+    expect(summaryOf(done).failures).toMatchObject([{ message: expect.stringMatching(/^part 1: .* attempts/) }]);
+    const logs = readdirSync(join(directory, 'logs')).map((name) =>
+      readFileSync(join(directory, 'logs', name), 'utf8'),
+    );
+    expect(logs.join('')).toMatch(/part 1 is left to others: .*nothing moved for 3 s/);
+  });
+});
