@@ -149,6 +149,23 @@ describe('copy --hosts', () => {
     same(source, destination);
   });
 
+  it('leaves to others what a host cannot compress', async () => {
+    const [source, directory] = [join(scratch(), 'source'), join(scratch(), 'run')];
+    mkdirSync(join(source, 'd'), { recursive: true });
+    for (let file = 0; file < 6; file += 1) writeFileSync(join(source, 'd', `f${file}`), `${file}`.repeat(5000));
+    const still = `mount --bind ${source}/d ${source}/d && mount -o remount,bind,ro ${source}/d`;
+    const there = await hostsOf(2, (number) => (number === 1 ? still : 'true'));
+    if (!there) return;
+    const { hosts, env, program } = there;
+    const [one, two] = hosts.map(({ name }) => name);
+    const words = ['--hosts', `${one},${two}`, '--host-program', program, '--run-dir', directory, '--parts', '6'];
+    const done = await run(['compress', '--json', ...words, source], { env });
+    expect([done.code, summaryOf(done).outcomes.copied]).toEqual([0, 6]);
+    const room = new RunDirectory(directory);
+    expect(new Set(room.settled().map((part) => room.state(part).host))).toEqual(new Set([two]));
+    expect(readdirSync(join(source, 'd')).sort()).toEqual([0, 1, 2, 3, 4, 5].map((file) => `f${file}.gz`));
+  });
+
   it('does not begin where no host can take part', async () => {
     const [source, state] = [tree(), scratch()];
     const words = ['copy', '--hosts', 'user@host.invalid', '--state-dir', state, `${source}/`, join(scratch(), 'copy')];

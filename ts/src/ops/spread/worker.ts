@@ -226,13 +226,7 @@ export class Worker {
       const prepare = () => prepareCopy({ ...options, ...(gathered && { gathered }) });
       const report = await this.#follow(part, number, prepare);
       if (report.interrupted) return undefined;
-      const blamed = OF_A_HOST.find((kind) => (report.failureKinds[kind] ?? 0) > 0);
-      if (blamed !== undefined && this.#plan.workers > 1 && number <= MOST_BLAMES) {
-        const why = report.failures.find(({ kind }) => kind === blamed)?.message ?? blamed;
-        this.#unfit = why;
-        this.options.say(`part ${part} is left to others: ${display(why)}`);
-        return undefined;
-      }
+      if (this.#isBlamed(part, number, report)) return undefined;
       if (planned.ranges) await discard({ destination, name: await nameIn(list), tag: tagOf(this.#plan) });
       const state = this.#stateOf(part, number, report);
       // What was gathered was no run of before.
@@ -267,6 +261,7 @@ export class Worker {
     if (report.interrupted) return undefined;
     const state = this.#stateOf(part, number, report);
     const { entries = 0, bytes = 0 } = this.#plan.parts[part - 1] ?? {};
+    if (task.operation === 'compress' && this.#isBlamed(part, number, report)) return undefined;
     if (task.operation === 'compress') return compressed(state, report, before);
     // Whoever tells all finds what is left, and what went wrong.
     const whole = { ...state, found: entries, complete: true, failures: [], failureKinds: {}, notes: [] };
@@ -318,6 +313,15 @@ export class Worker {
       this.#through = movedOf(job.snapshot());
       this.#job = this.#native = undefined;
     }
+  }
+
+  /** Whether what went wrong with a part is a matter of this host: then another one may have it. */
+  #isBlamed(part: number, number: number, { failures, failureKinds }: Report): boolean {
+    const blamed = OF_A_HOST.find((kind) => (failureKinds[kind] ?? 0) > 0);
+    if (blamed === undefined || this.#plan.workers < 2 || number > MOST_BLAMES) return false;
+    this.#unfit = failures.find(({ kind }) => kind === blamed)?.message ?? blamed;
+    this.options.say(`part ${part} is left to others: ${display(this.#unfit)}`);
+    return true;
   }
 
   /** Nothing moves any more here, and what hangs stays behind: this one ends, and another may have the part. */
@@ -530,7 +534,7 @@ function compressed(state: PartState, { skipped, directories, conversions }: Rep
   const { all, file } = outcomes.copied ?? { all: 0, file: 0 };
   const done = all + before;
   const notes: PartState['notes'] = [];
-  const message = 'files became archives by a worker that died: they count, and their sizes are in no sum';
+  const message = 'files became archives in an attempt before the last: they count, and their sizes are in no sum';
   if (before > 0)
     notes.push(
       store({ ...{ type: 'note', kind: 'earlier', count: before, lost: false, message }, path: Buffer.alloc(0) }),
