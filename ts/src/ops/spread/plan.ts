@@ -7,7 +7,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { once } from 'node:events';
 import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
-import { lstat, rm } from 'node:fs/promises';
+import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
@@ -95,6 +95,7 @@ export async function sift(
     else await others.add(name);
   }
   await Promise.all([others.end(), all.end()]);
+  await keepAll([directory.names]);
   return { others: join(directory.path, 'plan.names'), directories: [...directories.values()] };
 }
 
@@ -192,6 +193,7 @@ export async function plan(
     for (const file of big) parts.push(...(await inRanges(file, parts.length + 1, directory)));
   }
   const digest = await directories.end();
+  await keepAll([directory.directories, ...parts.map((_, place) => directory.list(place + 1))]);
   for (const name of ['plan', 'plan.names'])
     await rm(toBytes(join(directory.path, name)), { recursive: true, force: true });
   const seen = { sizes, heaviest: heaviest.map((share) => store(share)) };
@@ -265,6 +267,25 @@ async function* lines(path: string, terminator: number, unended: boolean): Async
 const NEWLINE = 0x0a;
 const END = Buffer.from([0]);
 
+/** Syncs that are waited for at once: a file system makes one of many. */
+const SYNCS = 16;
+
+/** Has files on disk: those that were written some time ago, together, cost a small part of one by one. */
+async function keepAll(paths: readonly string[]): Promise<void> {
+  const left = paths.values();
+  const keep = async () => {
+    for (const path of left) {
+      const file = await open(toBytes(path), 'r');
+      try {
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: SYNCS }, keep));
+}
+
 /** A list that is written. */
 class List {
   readonly #file: WriteStream;
@@ -273,7 +294,7 @@ class List {
   entries = 0;
 
   constructor(path: string) {
-    this.#file = createWriteStream(toBytes(path), { mode: 0o600, flush: true });
+    this.#file = createWriteStream(toBytes(path), { mode: 0o600 });
     this.#failed = once(this.#file, 'error').then(([error]) => Promise.reject(error));
     this.#failed.catch(() => undefined);
   }
@@ -286,7 +307,7 @@ class List {
     return this.#file.write(bytes) ? undefined : Promise.race([once(this.#file, 'drain'), this.#failed]);
   }
 
-  /** The digest of it, when it is on disk. */
+  /** The digest of it, when it is written. */
   async end(): Promise<string> {
     const closed = once(this.#file, 'close');
     this.#file.end();
