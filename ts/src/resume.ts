@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { BulkhaulError } from './error.js';
 import { absolutePath, jobDirectory, journalPath } from './journal/identity.js';
 import { pristine, recordsOf } from './journal/reader.js';
-import type { EndRecord, JobRecord, JournalRecord, Operation } from './journal/record.js';
+import { type EndRecord, isCommand, type JobOperation, type JobRecord, type JournalRecord } from './journal/record.js';
 import { type JobSummary, jobsIn } from './journal/store.js';
 import { display, fromBytes, type PathLike, toBytes } from './names.js';
 import type { Resources } from './native/options.js';
@@ -189,6 +189,9 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   const directory = pathText(journal.directory, 'the state directory');
   const told = await tellOf(directory, id, retryFailed);
   const { job } = told;
+  const { operation } = job;
+  if (isCommand(operation))
+    throw new BulkhaulError('JOURNAL', `job ${id} is gone on with by its command: bulkhaul resume ${id}`);
   if (told.state === 'done') throw new BulkhaulError('JOURNAL', `job ${id} is done: there is nothing to go on with`);
   const stream = streamIn(job.options);
   if (stream !== undefined) {
@@ -202,24 +205,24 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
   const all = {
     ...asked,
     ...rest,
-    ...(ASKS.includes(job.operation) && { environment }),
-    ...(job.operation === 'spread' && program && { program }),
+    ...(ASKS.includes(operation) && { environment }),
+    ...(operation === 'spread' && program && { program }),
     // What an earlier run has removed is not missing.
-    ...(job.operation === 'remove' && { ignoreMissing: true }),
+    ...(operation === 'remove' && { ignoreMissing: true }),
     ...(asks === true && { confirm: confirm ?? (() => false) }),
     journal: { ...journal, directory, id, required: true },
   };
-  return PREPARE[job.operation](all);
+  return PREPARE[operation](all);
 }
 
-/** Operations that may ask a store. */
-const ASKS: readonly Operation[] = ['sync', 'retain', 'pack', 'unpack'];
+/** Operations that may ask a store, or run commands. */
+const ASKS: readonly JobOperation[] = ['sync', 'retain', 'pack', 'unpack', 'manifest', 'verify', 'partition'];
 
 /** Options as a journal has them: it was written from those of the operation, and its digests hold. */
 type Kept = Record<string, unknown>;
 
 /** How each operation is begun from its options as they are kept. */
-const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
+const PREPARE: Record<JobOperation, (options: Kept) => Promise<Prepared>> = {
   copy: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never),
   move: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never, 'move'),
   migrate: async (options) => (await import('./ops/mapping.js')).prepareCopy(options as never, 'migrate'),
@@ -228,6 +231,7 @@ const PREPARE: Record<Operation, (options: Kept) => Promise<Prepared>> = {
   manifest: async (options) => (await import('./ops/manifest.js')).prepareManifest(options as never),
   verify: async (options) => (await import('./ops/verify.js')).prepareVerification(options as never),
   unpack: async (options) => (await import('./ops/unpack.js')).prepareUnpack(options as never),
+  partition: async (options) => (await import('./ops/partition.js')).preparePartition(options as never),
   pack: async (options) => (await import('./ops/pack.js')).preparePack(options as never),
   compress: async (options) => (await import('./ops/compress.js')).prepareCompression(options as never),
   decompress: async (options) => (await import('./ops/decompress.js')).prepareDecompression(options as never),

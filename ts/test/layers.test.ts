@@ -94,7 +94,8 @@ const ROOMS = [
   'verdict',
   ...['program', 'attach', 'device', 'table', 'filesystem', 'raw', 'boot'].map((room) => `ops/disk/${room}`),
   'events',
-  ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal'].map((room) => `journal/${room}`),
+  'stores/urls',
+  ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal', 'keeper'].map((room) => `journal/${room}`),
   'stores',
   ...[
     'ops/arguments',
@@ -132,6 +133,7 @@ const ROOMS = [
     'digests',
     'ended',
     'run',
+    'recorded',
     'jobs',
     'consent',
     'base',

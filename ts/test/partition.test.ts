@@ -465,7 +465,6 @@ describe('what is wrong is refused by name', () => {
     [['-n', '2', 't/d', 't/empty/d'], 'could not be told apart'],
     [['-n', '2', '-o', 't/', 't/'], 'a directory'],
     [['-n', '2', '-o', 'nowhere/p', 't/'], 'nowhere/p'],
-    [['-n', '2', '--journal', 't/'], 'no use for --journal'],
     [['-n', '2', 'host:/t'], 'another host'],
   ])('%j', async (args, why) => {
     const { cwd } = tree([Buffer.from('a')]);

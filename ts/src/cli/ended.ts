@@ -88,7 +88,7 @@ export async function atEnd(wishes: Wishes, ending: Ending, env: NodeJS.ProcessE
 }
 
 /** The report that the end is told by: the last that is not complete, or the last. */
-function decisive(reports: readonly Report[]): Report | undefined {
+export function decisive(reports: readonly Report[]): Report | undefined {
   return reports.findLast(({ complete }) => !complete) ?? reports.at(-1);
 }
 

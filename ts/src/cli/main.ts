@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { DropInPage } from './dropin/argparse.js';
 import type { Verb } from './options.js';
-import type { Context } from './run.js';
+import type { Context, GoesOn } from './run.js';
 import type { Told } from './shell/describe.js';
 
 // Node would open a debugger. A run that has something to say prints it.
@@ -231,8 +231,11 @@ const COMMANDS = new Map<string, Entry>([
   ],
 ]);
 
-/** Runs the command; the exit code. */
-async function main(startedAs: string, args: string[]): Promise<number> {
+/** Runs the words of a command that go on with a job; the exit code. */
+const again: NonNullable<Context['again']> = ([startedAs = '', ...args], goesOn) => main(startedAs, args, goesOn);
+
+/** Runs the command; the exit code. `goesOn`: the job that it goes on with. */
+async function main(startedAs: string, args: string[], goesOn?: GoesOn): Promise<number> {
   const [first, ...others] = COMMANDS.get(startedAs)?.dropIn ? [startedAs, ...args] : args;
   if (first === undefined) {
     process.stderr.write(overview());
@@ -251,7 +254,7 @@ async function main(startedAs: string, args: string[]): Promise<number> {
   }
   const command = await entry.load().catch((error: unknown) => cannotStart(error));
   try {
-    return await command(rest, process);
+    return await command(rest, goesOn ? { ...process, goesOn } : process);
   } catch (thrown) {
     const { errorText } = await import('./run.js');
     const error = systemError(thrown);
@@ -262,7 +265,7 @@ async function main(startedAs: string, args: string[]): Promise<number> {
 
 /** A native verb: its arguments are read, and clipanion makes the call of them. */
 function verb(name: string, command: Verb): Main {
-  const main = async (args: string[], { stdout }: Context) => {
+  const main = async (args: string[], { stdout, goesOn }: Context) => {
     const { read, UnknownOptions } = await import('./options.js');
     const { Cli } = await import('./parser.js');
     const describes = `(bulkhaul help ${name} describes the command)`;
@@ -275,7 +278,8 @@ function verb(name: string, command: Verb): Main {
       }
       const cli = new Cli({ binaryName: 'bulkhaul', enableColors: false });
       cli.register(command);
-      return await cli.run(cli.process([name, ...call], {}), {});
+      const more: Partial<Context> = { again, goesOn };
+      return await cli.run(cli.process([name, ...call], {}), more);
     } catch (error) {
       // Only arguments that do not parse come here; what a command throws it deals with itself.
       if (error instanceof UnknownOptions) {
@@ -325,13 +329,14 @@ function overview(): string {
   ].join('');
 }
 
-/** The arguments with every byte kept: Node decodes them with a loss. */
+/** The arguments with every byte kept, for everybody: Node decodes them with a loss. */
 function commandLine(): string[] {
   const args = process.argv.slice(2);
   if (process.platform !== 'linux' || !args.some((arg) => arg.includes('\ufffd'))) return args;
   const bytes = readFileSync('/proc/self/cmdline');
   const all = fromBytes(bytes).split('\0').slice(0, -1);
-  return all.slice(all.length - args.length);
+  process.argv.splice(2, args.length, ...all.slice(all.length - args.length));
+  return process.argv.slice(2);
 }
 
 async function version(): Promise<string> {

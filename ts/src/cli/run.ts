@@ -67,6 +67,12 @@ export interface CommonSettings {
   exitCode?: (report: Report) => number;
 }
 
+/** A job that was begun before, and the state directory that it is in. */
+export interface GoesOn {
+  readonly id: string;
+  readonly directory: string;
+}
+
 /** The streams and the environment of a command. */
 export interface Context {
   stdin: Readable;
@@ -75,6 +81,12 @@ export interface Context {
   env: NodeJS.ProcessEnv;
   /** Learns what becomes of the command. */
   witness?: Witness | undefined;
+  /** Is told each job of a command that keeps the journal of them all. */
+  follow?: ((job: Job) => void) | undefined;
+  /** The job that the command goes on with. */
+  goesOn?: GoesOn | undefined;
+  /** Runs the words of a command, which go on with a job. */
+  again?: ((words: readonly string[], goesOn: GoesOn) => Promise<number>) | undefined;
 }
 
 /** What a job is shown with. */
@@ -123,6 +135,7 @@ async function followed(
   const { openReporters } = await import('../report/follow.js');
   const { follow, status, stopping: waiting, say, hush } = await openReporters(reportSettings(settings, context));
   const job = begin(wantsEntries(settings), hush);
+  if (!settings.preview) context.follow?.(job);
   if (settings.stallTimeout !== undefined) job.setStallTimeout(settings.stallTimeout);
   let stopping = false;
   let end: NodeJS.Timeout | undefined;
@@ -183,7 +196,7 @@ export function journalSettings({
 }
 
 /** How this process was called. */
-function originOf(): Origin {
+export function originOf(): Origin {
   const [, script = '', ...args] = process.argv;
   return { version: version(), command: [basename(script), ...args], host: hostname() };
 }

@@ -6,6 +6,7 @@
  */
 import { join } from 'node:path';
 import { fromBytes } from '../names.js';
+import { isUrl } from '../stores/urls.js';
 import type { Operation } from './record.js';
 
 export function jobDirectory(state: string, id: string): string {
@@ -56,6 +57,7 @@ const PATHS = [
   'protect',
   'noPreserveRoot',
   'output',
+  'template',
   'manifests',
   'repairFrom',
   'directory',
@@ -63,11 +65,11 @@ const PATHS = [
   'caFile',
 ];
 
-/** The options as they are kept, by their names: what belongs to one run left out, paths as text and absolute, a question as whether. */
+/** The options as they are kept, by their names: what belongs to one run left out, paths as text and absolute, URLs as they are, a question as whether. */
 export function lastingOf(asked: object, directory: string): Record<string, unknown> {
   const kept = (value: unknown, key: string): unknown => {
     if (Buffer.isBuffer(value)) return kept(fromBytes(value), key);
-    if (typeof value === 'string') return PATHS.includes(key) ? absolutePath(value, directory) : value;
+    if (typeof value === 'string') return PATHS.includes(key) && !isUrl(value) ? absolutePath(value, directory) : value;
     if (Array.isArray(value)) return value.map((each) => kept(each, key));
     if (typeof value !== 'object' || value === null) return value;
     return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, kept(each, name)]));

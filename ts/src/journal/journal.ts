@@ -11,11 +11,11 @@ import { BulkhaulError, whyOf } from '../error.js';
 import { type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { Addon } from '../native.js';
-import { sentenceOf } from '../verdict.js';
 import { finishedPath, identify, jobDirectory, journalPath, lastingOf, leasePath } from './identity.js';
 import { type Holder, Lease } from './lease.js';
 import { glance, pristine, recordsOf } from './reader.js';
-import { type Counts, FORMAT, type JobRecord, type JournalRecord, type Operation, seal } from './record.js';
+import type { Conclusion, Counted, Counts, JobRecord, JournalRecord, Operation } from './record.js';
+import { FORMAT, seal } from './record.js';
 import { makeDirectories, prune, stateOf } from './store.js';
 
 /** Milliseconds between records of how far the job is. */
@@ -51,6 +51,8 @@ export interface Earlier extends Counts {
 
 /** The number of jobs whose journals are kept when they have ended. */
 const KEEP = 100;
+
+const NOTHING: Counts = { entries: 0, bytes: 0, copiedBytes: 0, errors: 0 };
 
 export class Journal {
   #id: string;
@@ -152,24 +154,22 @@ export class Journal {
     this.#write(event);
   }
 
-  /** The job is over. */
-  end(report: Report): void {
-    const { complete, interrupted, exitCode, elapsed } = report;
-    const { failures, failureFile, job, ...counted } = report;
-    const state = interrupted ? 'interrupted' : complete ? 'done' : 'failed';
+  /** It is over. */
+  end({ state, exitCode, sentence, elapsed, report }: Conclusion): void {
     if (state !== 'done') this.#begin();
     const last = this.#peek?.();
     if (last?.hosts) this.#status(last);
+    const { failures, failureFile, job, ...counted } = report ?? {};
     this.#write({
       type: 'end',
       time: new Date().toISOString(),
       state,
       exitCode,
-      sentence: sentenceOf(report),
+      sentence,
       attempt: this.#attempt,
       elapsed,
-      ...countsOf(report, last),
-      report: counted,
+      ...(report ? countsOf(report, last) : { ...NOTHING, errors: this.#failures }),
+      ...(report && { report: counted as Counted }),
     });
     this.close();
   }
@@ -416,7 +416,7 @@ async function read(path: string) {
   if (state === 'done') return { state } as const;
   const condition = pristine();
   let attempts = attempt?.number ?? 0;
-  let counts: Counts = { entries: 0, bytes: 0, copiedBytes: 0, errors: 0, ...pick(end ?? progress) };
+  let counts: Counts = { ...NOTHING, ...pick(end ?? progress) };
   for await (const record of recordsOf(path, condition)) {
     if (record.type === 'attempt') attempts = record.number;
     if (record.type === 'end' || record.type === 'progress') counts = { ...counts, ...pick(record) };

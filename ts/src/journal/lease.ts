@@ -17,7 +17,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { hostname, uptime } from 'node:os';
 import { toBytes } from '../names.js';
 import type { Addon } from '../native.js';
 
@@ -100,7 +100,7 @@ export async function holderOf(path: string, addon: Pick<Addon, 'lockDescriptor'
   const text = await readFile(toBytes(path), 'utf8').catch(() => '');
   const said = holderIn(text);
   if (said === undefined) return undefined;
-  if (said.host === hostname()) {
+  if (isOfHere(said)) {
     if (!isAlive(said)) return undefined;
     // The number may be another process's by now: the lock tells.
     const file = openSync(toBytes(path), 'r+');
@@ -111,25 +111,37 @@ export async function holderOf(path: string, addon: Pick<Addon, 'lockDescriptor'
     }
   }
   const touched = await stat(toBytes(path)).catch(() => undefined);
-  return touched !== undefined && Date.now() - touched.mtimeMs < LAPSED ? said : undefined;
+  return touched !== undefined && isHeard(said, Date.now() - touched.mtimeMs) ? said : undefined;
 }
 
 /** Whether the one that the file names has it still, though this process has the lock, or there are none. */
 function holds(said: Holder, locked: boolean, path: string, file: number): boolean {
-  if (said.host === hostname()) return !locked && isAlive(said) && said.process !== process.pid;
+  if (isOfHere(said)) return !locked && isAlive(said) && said.process !== process.pid;
   // By the clock of the file system: the one here may go wrong.
   const probe = `${path}.${process.pid}`;
   const fresh = openSync(toBytes(probe), 'w', 0o600);
   try {
-    return fstatSync(fresh).mtimeMs - fstatSync(file).mtimeMs < LAPSED;
+    return isHeard(said, fstatSync(fresh).mtimeMs - fstatSync(file).mtimeMs);
   } finally {
     closeSync(fresh);
     unlinkSync(toBytes(probe));
   }
 }
 
-function isAlive({ process: number, boot: started }: Holder): boolean {
-  if (started !== boot()) return false;
+/** Whether its number is one of a process of this system, as it runs now. */
+function isOfHere({ host, boot: started }: Holder): boolean {
+  return host === hostname() && started === boot();
+}
+
+/**
+ * Whether somebody of another start of a system is at work, who was heard of so many milliseconds ago. What has the name of this
+ * host, and was heard of since it started, is another host of that name.
+ */
+function isHeard({ host }: Holder, age: number): boolean {
+  return age < LAPSED && (host !== hostname() || age < uptime() * 1000);
+}
+
+function isAlive({ process: number }: Holder): boolean {
   try {
     process.kill(number, 0);
     return true;

@@ -11,8 +11,12 @@ import type { ErrorEvent, HostStatus, NoteEvent, Report } from '../events.js';
 /** Version of the format: a reader knows the records of its own and of older ones. */
 export const FORMAT = 1;
 
-/** What kind of job it is: the operation that it is run by. */
-export type Operation =
+/** What is done by several jobs one after another, or with what is open only meanwhile: its command alone goes on with it. */
+const COMMANDS = ['image', 'clone', 'patch', 'dsync'] as const;
+export type CommandOperation = (typeof COMMANDS)[number];
+
+/** What is done by one job, which goes on by its options. */
+export type JobOperation =
   | 'copy'
   | 'move'
   | 'migrate'
@@ -21,6 +25,7 @@ export type Operation =
   | 'compare'
   | 'manifest'
   | 'verify'
+  | 'partition'
   | 'pack'
   | 'unpack'
   | 'compress'
@@ -28,6 +33,13 @@ export type Operation =
   | 'sync'
   | 'retain'
   | 'spread';
+
+/** What kind of job it is. */
+export type Operation = JobOperation | CommandOperation;
+
+export function isCommand(operation: Operation): operation is CommandOperation {
+  return (COMMANDS as readonly Operation[]).includes(operation);
+}
 
 /** The first record: what was asked for. */
 export interface JobRecord {
@@ -102,6 +114,12 @@ export interface EndRecord extends Counts {
   elapsed: number;
   /** All that was counted. */
   report?: Counted;
+}
+
+/** How a run comes to its end. */
+export interface Conclusion extends Pick<EndRecord, 'state' | 'exitCode' | 'sentence' | 'elapsed'> {
+  /** What it did, as far as anybody has counted. */
+  report?: Report | undefined;
 }
 
 export type JournalRecord = JobRecord | AttemptRecord | ErrorEvent | NoteEvent | ProgressRecord | EndRecord;

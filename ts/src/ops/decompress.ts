@@ -40,8 +40,7 @@ export function decompress(options: DecompressOptions): Job {
 /** The same, not begun yet. */
 export async function prepareDecompression(options: MappedFiles & Given<Own>): Promise<Prepared> {
   const { output, test, sparse, ...rest } = options;
-  // What goes to a stream is not gone on with.
-  const journal = output === undefined && !test ? await journalFor('decompress', options) : undefined;
+  const journal = await journalFor('decompress', options);
   const sources = output === undefined ? rest.sources : rest.sources.map(followed);
   const native: NativeDecompressOptions = {
     files: nativeFiles({ ...rest, sources }, journal?.files),

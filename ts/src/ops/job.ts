@@ -6,9 +6,9 @@
  * in the report, and the job resolves: `complete` tells, and `orThrow()` rejects.
  */
 import { existsSync } from 'node:fs';
-import { BulkhaulError, whyOf } from '../error.js';
+import { BulkhaulError } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
-import type { Earlier, Journal } from '../journal/journal.js';
+import { conclusionOf, type Journaled, type Journaling, Keeper } from '../journal/keeper.js';
 import type { Operation } from '../journal/record.js';
 import { toBytes } from '../names.js';
 import type { NativeEvent, NativeQuestion, NativeReport } from '../native/events.js';
@@ -20,10 +20,10 @@ import { boolean, type Check, type JobOptions, LIMITS, pathText, record, seconds
 /** Whether what is named may be deleted: extra entries of the destination, the sources of a move, or both. */
 export type Confirm = (victims: readonly Victims[]) => boolean | Promise<boolean>;
 
-/** Milliseconds that a job takes before it gets a journal, unless something fails in it. */
-const PATIENCE = 1000;
+export type { Journaled, Journaling } from '../journal/keeper.js';
 
-const NOTHING_YET: Snapshot = {
+/** Of what has not begun. */
+export const NOTHING_YET: Snapshot = {
   phase: 'preflight',
   foundFiles: 0,
   foundBytes: 0,
@@ -50,27 +50,6 @@ const NOTHING_YET: Snapshot = {
 export interface Prepared {
   native: NativeJob;
   journal?: Journaling | undefined;
-}
-
-/** The journal of a job: open, or to be opened when there is something for it. */
-export interface Journaling {
-  id: string;
-  journal?: Journal;
-  open: () => Promise<Journal>;
-  /** The files that are its own. */
-  files: readonly string[];
-  /** Where the engine says what of the job is finished. */
-  finished: string;
-}
-
-/** What the journal of a job says of it. */
-export interface Journaled {
-  /** The name of the job. */
-  id: string;
-  /** What an earlier run of it has left, which this one goes on with. */
-  earlier?: Earlier;
-  /** Why there is no journal after all. */
-  problem?: string;
 }
 
 /** A job of the addon that was told to run. */
@@ -108,6 +87,12 @@ export class JobError extends BulkhaulError {
 }
 
 /**
+ * What happens in a job is told to the journal of the command of which it is a step, where it has none itself; answers what
+ * tells how far it is. To be called in the same tick as the job is made.
+ */
+export let recordIn: (job: Job, keeper: Keeper) => () => Snapshot;
+
+/**
  * A running operation: await it for its report, iterate it for its events. Every operation is one.
  *
  * @example
@@ -123,12 +108,10 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   readonly #begun: Promise<Begun>;
   readonly #report: Promise<Report>;
   #native: NativeJob | undefined;
-  #journaling: Journaling | undefined;
-  #journal: Journal | undefined;
-  #opened: Promise<void> | undefined;
-  /** Why it could not be opened. */
-  #problem: string | undefined;
-  #later: NodeJS.Timeout | undefined;
+  /** Who keeps its journal. */
+  #keeper: Keeper | undefined;
+  /** Who keeps that of the command of which it is a step. */
+  #above: Keeper | undefined;
   /** Cancelled before there was anything to cancel: false gently, true at once. */
   #cancelled: boolean | undefined;
   /** Set before there was anything to limit. */
@@ -169,6 +152,13 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     this.#report = this.#finish(signal);
   }
 
+  static {
+    recordIn = (job, keeper) => {
+      job.#above = keeper;
+      return () => job.#peek();
+    };
+  }
+
   readonly #abort = () => this.cancel(true);
 
   async #begin(prepare: () => Promise<Prepared>, signal: AbortSignal | undefined): Promise<Begun> {
@@ -177,10 +167,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
     try {
       const { native, journal } = await prepare();
       this.#native = native;
-      this.#journaling = journal;
-      if (journal?.journal) this.#watch(journal.journal);
-      if (journal)
-        this.#later = setTimeout(() => void this.#open().then(() => this.#journal?.begin()), PATIENCE).unref();
+      if (journal) this.#keeper = new Keeper(journal, () => this.#peek());
       if (this.#limits !== undefined) native.setLimits(this.#limits);
       if (this.#stallTimeout !== undefined) {
         seconds(this.#stallTimeout, 'stallTimeout');
@@ -210,57 +197,28 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
         }),
       );
       const report: Report = { ...counted, ...verdictOf(counted, this.#dryRun) };
-      clearTimeout(this.#later);
       this.#ended = this.#heard.then(() => this.#close(report));
       // Whoever reads the events may wait for the report before the last of them.
       if (!this.#iterated) await this.#ended;
       if (signal?.aborted && report.interrupted) throw abortError(signal.reason, report);
       return report;
     } catch (error) {
-      clearTimeout(this.#later);
-      if (error instanceof BulkhaulError && error.code !== 'INTERNAL') this.#journal?.abandon();
-      else this.#journal?.close();
+      if (error instanceof BulkhaulError && error.code !== 'INTERNAL') this.#keeper?.abandon();
+      else this.#keeper?.close();
       throw error;
     } finally {
       signal?.removeEventListener('abort', this.#abort);
     }
   }
 
-  /** There is something for the journal. What keeps it from opening never stops the job: the report says it. */
-  #open(): Promise<void> {
-    const journaling = this.#journaling;
-    if (journaling === undefined) return Promise.resolve();
-    this.#opened ??= this.#journal
-      ? Promise.resolve()
-      : journaling.open().then(
-          (journal) => this.#watch(journal),
-          (error: Error) => {
-            this.#problem = `the journal could not be opened: ${whyOf(error)}`;
-          },
-        );
-    return this.#opened;
-  }
-
-  #watch(journal: Journal): void {
-    this.#journal = journal;
-    journal.watch(() => this.#native?.peek() ?? NOTHING_YET);
+  #peek(): Snapshot {
+    return this.#native?.peek() ?? NOTHING_YET;
   }
 
   /** The journal has heard of everything: it ends, and the report says where it is. */
   async #close(report: Report): Promise<void> {
-    if (!report.complete) await this.#open();
-    await this.#opened;
-    const journal = this.#journal;
-    journal?.end(report);
-    if (journal?.file !== undefined) {
-      if (journal.holdsFailures) report.failureFile = journal.file;
-      report.job = journal.id;
-    }
-    const message = journal?.problem ?? this.#problem;
-    if (message !== undefined) {
-      const [path = ''] = this.#journaling?.files ?? [];
-      report.notes = [...report.notes, { type: 'note', kind: 'journal', count: 1, lost: false, path, message }];
-    }
+    await this.#keeper?.end(conclusionOf(report));
+    (this.#keeper ?? this.#above)?.tell(report);
   }
 
   /**
@@ -276,7 +234,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * ```
    */
   get id(): string | undefined {
-    return this.#journal?.id ?? this.#journaling?.id;
+    return this.#keeper?.id;
   }
 
   /**
@@ -292,7 +250,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    * ```
    */
   get failureFile(): string | undefined {
-    return this.#journal?.holdsFailures ? this.#journal.file : undefined;
+    return (this.#keeper ?? this.#above)?.failureFile;
   }
 
   /**
@@ -308,11 +266,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
    */
   async journal(): Promise<Journaled | undefined> {
     await this.#begun;
-    const journal = this.#journal;
-    if (journal === undefined)
-      return this.#journaling && { id: this.#journaling.id, ...(this.#problem && { problem: this.#problem }) };
-    const { id, earlier, problem } = journal;
-    return { id, ...(earlier && { earlier }), ...(problem !== undefined && { problem }) };
+    return this.#keeper?.told;
   }
 
   /**
@@ -432,8 +386,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
 
   /** The journal hears of an event before anybody else. */
   async #note<Told extends JobEvent>(event: Told): Promise<Told> {
-    if (event.type === 'error' || (event.type === 'note' && event.lost)) await this.#open();
-    this.#journal?.take(event);
+    await (this.#keeper ?? this.#above)?.take(event);
     return event;
   }
 
@@ -455,7 +408,7 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
         for (const event of batch) {
           // Whoever could be told that asking failed has left: it is a no.
           if (event.type === 'question') await this.#ask(native, event).catch(() => undefined);
-          else if (this.#journaling !== undefined) await this.#note(decode(event));
+          else if ((this.#keeper ?? this.#above) !== undefined) await this.#note(decode(event));
         }
       }
     } finally {
@@ -601,7 +554,7 @@ export async function journalFor(
 }
 
 /** Undefined where it is gone. */
-function workingDirectory(): string | undefined {
+export function workingDirectory(): string | undefined {
   try {
     return process.cwd();
   } catch {

@@ -27,7 +27,7 @@ import {
   trees,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { accessTo, placeText, plainPlace, REACHING, type Reaching } from './places.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching, settled } from './places.js';
 
 /** What the job keeps of itself. */
 type Logs = 'finished' | 'finishedElsewhere' | 'keepFinished';
@@ -118,8 +118,8 @@ export async function prepareManifest(options: MappedManifestOptions): Promise<P
   if (url !== undefined && sources.length > 1) {
     throw new BulkhaulError('USAGE', 'sources: of a URL a manifest is made by itself, not of several sources');
   }
-  // What a store has is read anew each time.
-  const journal = url === undefined ? await journalFor('manifest', options) : undefined;
+  const access = url === undefined ? undefined : await accessTo(url, store, { environment, credentials });
+  const journal = await journalFor('manifest', { ...options, ...(access && { store: settled(store ?? {}, access) }) });
   const used = [...(inUse ?? []), ...(settings && !dryRun ? [settings.directory] : []), ...(journal?.files ?? [])];
   const native: NativeManifestOptions = {
     ...rest,
@@ -127,11 +127,12 @@ export async function prepareManifest(options: MappedManifestOptions): Promise<P
     ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
-    ...(journal && { finished: pathBytes(journal.finished) }),
+    // What a store has is read anew each time.
+    ...(journal && url === undefined && { finished: pathBytes(journal.finished) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  if (url === undefined) return prepared(journal, async () => (await loadAddon()).manifest(native));
-  const access = await accessTo(url, store, { environment, credentials });
-  return prepared(undefined, async () => (await loadStores()).manifest(native, access, requests));
+  return prepared(journal, async () =>
+    url === undefined ? (await loadAddon()).manifest(native) : (await loadStores()).manifest(native, access, requests),
+  );
 }

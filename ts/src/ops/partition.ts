@@ -2,7 +2,7 @@
  * Partitions: what is in trees, divided into parts for work side by side, each with a list.
  *
  * Comes in: paths and options; goes out: a running `Job`, with a `part` event for each part as soon as its list is there, and
- * the sums in its report (`parts`). There is no journal: only lists are written, and what was interrupted begins anew.
+ * the sums in its report (`parts`). What was interrupted begins anew: only a walk that has ended knows the parts.
  */
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
@@ -14,6 +14,7 @@ import {
   excluding,
   type Fields,
   JOB,
+  JOURNAL,
   type JobOptions,
   path,
   pathBytes,
@@ -27,11 +28,11 @@ import {
   whole,
 } from './arguments.js';
 import { Commanded, checkTemplate, PART_COMMAND, type PartCommand } from './commands.js';
-import { begin, type Job, type Prepared, prepared } from './job.js';
+import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 
 /** Options of `partition`. */
 export interface PartitionOptions
-  extends Omit<JobOptions, 'entries' | 'journal'>,
+  extends Omit<JobOptions, 'entries'>,
     Omit<
       NativePartitionOptions,
       'sources' | 'filter' | 'filesFrom' | 'template' | 'output' | 'spillDirectory' | 'dryRun'
@@ -59,6 +60,7 @@ const FIELDS: Fields<PartitionOptions> = {
   ...RESOURCES,
   signal: JOB.signal,
   dryRun: boolean,
+  journal: JOURNAL,
   oneFileSystem: SELECTION.oneFileSystem,
   parts: whole(1, MOST_PARTS),
   maxEntries: whole(1, Number.MAX_SAFE_INTEGER),
@@ -94,27 +96,46 @@ const OPTIONS = record<PartitionOptions>(FIELDS, 'sources');
  * ```
  */
 export function partition(options: PartitionOptions): Job {
-  return begin(options, OPTIONS, preparePartition);
+  return begin(options, OPTIONS, (options) => preparePartition(mappedPartition(options)));
+}
+
+/** The options as a journal keeps them: with paths as strings or bytes. */
+export interface MappedPartition extends Omit<PartitionOptions, 'sources' | 'exclude'> {
+  /** Each by its path. */
+  sources: { path: PathLike }[];
+  /** The rules. Default: everything is taken. */
+  filter?: ReturnType<typeof excluding>['filter'];
+  /** That of the commands, which no journal has. Default: that of `exec`. */
+  environment?: PartCommand['environment'];
+}
+
+export function mappedPartition({ sources, exclude, ...rest }: PartitionOptions): MappedPartition {
+  const paths = Array.isArray(sources) ? sources : [sources];
+  return { ...rest, sources: paths.map((path) => ({ path })), ...excluding(exclude) };
 }
 
 /** A partition that is not begun yet. */
-export async function preparePartition(given: PartitionOptions): Promise<Prepared> {
-  const { signal: _, sources, exclude, filesFrom, template, output, spillDirectory, exec, ...rest } = given;
+export async function preparePartition(given: MappedPartition): Promise<Prepared> {
+  const { signal: _, journal: __, entries: ___, ...options } = given as MappedPartition & JobOptions;
+  const { sources, filter, filesFrom, template, output, spillDirectory, exec, environment, ...rest } = options;
   if (exec !== undefined) checkTemplate(template === undefined ? undefined : pathText(template, 'the template'));
-  const all = Array.isArray(sources) ? sources : [sources];
-  if (all.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
+  if (sources.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
+  const { environment: own = environment, ...command } = exec ?? {};
+  const journal = await journalFor('partition', { ...given, ...(exec && { exec: command }) });
   const bytes = (path: PathLike, what: string) => pathBytes(pathText(path, what));
   const native: NativePartitionOptions = {
     ...rest,
-    sources: all.map((path) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
-    ...excluding(exclude?.map(pathBytes)),
+    sources: sources.map(({ path }) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: bytes(filesFrom.path, 'the list') } }),
     ...(template !== undefined && { template: bytes(template, 'the template') }),
     ...(output !== undefined && { output: bytes(output, 'the output') }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    // The lists that an interrupted run of this job has left are its own.
+    ...(journal?.journal?.earlier?.state === 'interrupted' && { replace: true }),
   };
-  return prepared(undefined, async () => {
+  return prepared(journal, async () => {
     const job = (await loadAddon()).partition(native);
-    return exec === undefined || rest.dryRun ? job : new Commanded(job, exec);
+    return exec === undefined || rest.dryRun ? job : new Commanded(job, { ...exec, ...(own && { environment: own }) });
   });
 }

@@ -27,7 +27,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { accessTo, placeText, plainPlace, REACHING, type Reaching } from './places.js';
+import { accessTo, placeText, plainPlace, REACHING, type Reaching, settled } from './places.js';
 
 /** What the job keeps of itself. */
 type Logs = 'finished' | 'finishedElsewhere' | 'keepFinished';
@@ -117,8 +117,8 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     throw new BulkhaulError('USAGE', 'repairFrom: what is at a URL is not repaired; sync brings over what differs');
   }
   const repair = repairFrom === undefined ? undefined : await repairOf(options, pathText(repairFrom, 'the copy'));
-  // What a store has is read anew each time.
-  const journal = url === undefined ? await journalFor('verify', options) : undefined;
+  const access = url === undefined ? undefined : await accessTo(url, store, { environment, credentials });
+  const journal = await journalFor('verify', { ...options, ...(access && { store: settled(store ?? {}, access) }) });
   const used = [...(inUse ?? []), ...(settings && !dryRun ? [settings.directory] : [])];
   const native: NativeVerifyOptions = {
     ...rest,
@@ -127,15 +127,13 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     ...(only && { only: only.map(pathBytes) }),
     ...excluding(exclude?.map(pathBytes)),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
-    ...(journal && { finished: pathBytes(journal.finished) }),
+    // What a store has is read anew each time.
+    ...(journal && url === undefined && { finished: pathBytes(journal.finished) }),
     ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(entries !== undefined && { entryEvents: entries }),
   };
-  if (url !== undefined) {
-    const access = await accessTo(url, store, { environment, credentials });
-    return prepared(undefined, async () => (await loadStores()).verify(native, access, requests));
-  }
   return prepared(journal, async () => {
+    if (url !== undefined) return (await loadStores()).verify(native, access, requests);
     const addon = await loadAddon();
     return repair === undefined ? addon.verify(native) : repairing(addon, native, repair);
   });

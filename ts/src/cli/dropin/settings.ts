@@ -26,7 +26,10 @@ export function resourcesOf(values: AddedValues, jobs?: number): Resources {
 }
 
 /** The journal of a job. */
-export function journaled(values: AddedValues, env: NodeJS.ProcessEnv): { journal?: JournalSettings } {
+export function journaled(
+  values: Pick<AddedValues, 'no_journal' | 'state_dir'>,
+  env: NodeJS.ProcessEnv,
+): { journal?: JournalSettings } {
   const { no_journal, state_dir } = values;
   return journalSettings({ directory: state_dir ?? stateDirectory(env), asked: no_journal ? false : undefined });
 }

@@ -30,14 +30,10 @@ import { runJob, spillDirectory } from '../run.js';
 import { parseSize, refuseElsewhere } from '../values.js';
 import { version } from '../version.js';
 
-const NO_JOURNAL = 'the clone itself says how far it is: the same command goes on';
 const ACTIONS = ['inspect', 'check', 'clone', 'pack', 'unpack'] as const;
 
 export class ImageCommand extends VerbCommand {
   static override readonly idle = {
-    '--journal': NO_JOURNAL,
-    '--keep-jobs': NO_JOURNAL,
-    '--state-dir': NO_JOURNAL,
     '--stall-timeout': 'programs that make and check file systems tell nothing of how far they are',
   };
   static override paths = [['image']];
@@ -116,11 +112,23 @@ export class ImageCommand extends VerbCommand {
   async execute(): Promise<number> {
     const [action = '', ...paths] = this.operands;
     refuseElsewhere(`image ${action}`, paths);
-    if (action === 'clone') return this.#clone(paths);
-    if (action === 'pack') return this.#pack(paths);
-    if (action === 'unpack') return this.#unpack(paths);
     if (action === 'inspect' || action === 'check') return this.#inspect(paths, action === 'check');
+    if (action === 'clone') return this.#kept('clone', paths, () => this.#clone(paths));
+    if (action === 'pack') return this.#kept('image', paths, () => this.#pack(paths));
+    if (action === 'unpack') return this.#kept('image', paths, () => this.#unpack(paths));
     throw new BulkhaulError('USAGE', noneOf(display(action), ACTIONS));
+  }
+
+  /** Does it with a journal. */
+  async #kept(operation: 'clone' | 'image', paths: readonly string[], deed: () => Promise<number>): Promise<number> {
+    const { dryRun, quiet, context } = this;
+    const { journal } = dryRun ? {} : this.journaled;
+    const { recorded } = await import('../recorded.js');
+    const work = { operation, sources: paths.slice(0, -1), destinations: paths.slice(-1), quiet: quiet || this.json };
+    return recorded(work, journal, context, async (watched) => {
+      Object.assign(context, watched);
+      return { exitCode: await deed() };
+    });
   }
 
   async #inspect(paths: readonly string[], check: boolean): Promise<number> {

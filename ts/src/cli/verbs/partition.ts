@@ -7,14 +7,7 @@ import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob } from '../run.js';
 import { parseSize, refuseElsewhere } from '../values.js';
 
-const NO_JOURNAL = 'only lists are written, and what was interrupted begins anew';
-
 export class PartitionCommand extends VerbCommand {
-  static override readonly idle = {
-    '--journal': NO_JOURNAL,
-    '--keep-jobs': NO_JOURNAL,
-    '--state-dir': NO_JOURNAL,
-  };
   static override paths = [['partition']];
   static override usage = Command.Usage({
     description: 'Divide trees into parts of one size, with a list of each',
@@ -39,6 +32,8 @@ export class PartitionCommand extends VerbCommand {
       time. \`--exec\` runs a command for each part as soon as its list is there, with the arguments as they are, \`{}\`
       in them standing for the list, and no shell; BULKHAUL_PART_FILE, _NUMBER, _ENTRIES, _BYTES and _COST tell it of its
       part, and so do the names that fpart's hooks have.
+
+      What was interrupted begins anew, in place of the lists that it has left; commands of --exec are all run again.
 
       Exit codes: 0 complete, 2 usage or nothing begun, 23 something could not be read or written down, or a command
       failed, 24 something vanished meanwhile, 130 interrupted.
@@ -165,6 +160,7 @@ export class PartitionCommand extends VerbCommand {
       ...(this.bytes !== undefined && { maxBytes: this.bytes }),
       ...(this.cost !== undefined && { entryCost: this.cost }),
       ...this.#lists,
+      ...this.journaled,
       ...(this.exec.length > 0 && {
         exec: {
           command: this.exec,

@@ -1,6 +1,8 @@
 /** `bulkhaul resume`: goes on with a job; its summary on stderr, its exit code out. */
 import { BulkhaulError, whyOf } from '../../error.js';
 import type { Report } from '../../events.js';
+import { absolutePath } from '../../journal/identity.js';
+import { isCommand } from '../../journal/record.js';
 import type { JobSummary } from '../../journal/store.js';
 import type { Job } from '../../ops/job.js';
 import { VerbCommand } from '../base.js';
@@ -8,7 +10,7 @@ import { askConsent } from '../consent.js';
 import { meant, needed } from '../jobs.js';
 import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
-import { PROGRAM, runJob, spillDirectory } from '../run.js';
+import { type Context, PROGRAM, runJob, spillDirectory } from '../run.js';
 
 export class ResumeCommand extends VerbCommand {
   static override readonly idle = {
@@ -21,7 +23,8 @@ export class ResumeCommand extends VerbCommand {
     details: `
       Does what is left of JOB, with the options that it was begun with; how fast it goes may be given anew. Without JOB it
       is the interrupted job that was heard of last. What is there already is seen by looking at it, so nothing is taken on
-      trust. The same command, given again, goes on too.
+      trust. The same command, given again, goes on too. What dsync, \`image\` and hpcp with images, disks and patches do
+      goes on as it was called.
 
       Exit codes: those of the job's own command; 2 there is no such job, it is in use, or it is done.
     `,
@@ -41,12 +44,14 @@ export class ResumeCommand extends VerbCommand {
 
   async execute(): Promise<number> {
     const { settings, context } = this;
-    const directory = needed(this.stateDirectory);
+    const named = needed(this.stateDirectory);
     const job = await meant(
-      directory,
+      named,
       this.operands[0],
       ({ state }) => state === 'interrupted' || (this.retryFailed && state === 'failed'),
     );
+    // The working directory becomes that of the job.
+    const directory = absolutePath(named, process.cwd());
     if (job.state === 'damaged')
       throw new BulkhaulError('JOURNAL', job.sentence ?? `the journal of ${job.id} is damaged`);
     const { askedIn, resume } = await import('../../resume.js');
@@ -59,6 +64,7 @@ export class ResumeCommand extends VerbCommand {
         `job ${job.id} was begun in a directory that can't be entered: ${whyOf(error)}`,
       );
     }
+    if (job.operation && isCommand(job.operation)) return this.#again(job, directory, asked.options.words);
     const { journal = { directory } } = this.journaled;
     const { required: _, ...kept } = journal;
     const report = await runJob(
@@ -88,7 +94,26 @@ export class ResumeCommand extends VerbCommand {
       context.stderr.write(await summary(job, report, asked.options));
     return report.exitCode;
   }
+
+  /** Goes on with a command as it was called. */
+  #again({ id, state }: JobSummary, directory: string, words: unknown): Promise<number> {
+    if (state === 'done') throw new BulkhaulError('JOURNAL', `job ${id} is done: there is nothing to go on with`);
+    const { again } = this.context as Context;
+    const given = PACE.filter((name) => this[name] !== undefined);
+    if (given.length > 0 || this.json || this.force)
+      throw new BulkhaulError('USAGE', `job ${id} goes on as it was called: give its own command with other options`);
+    if (again === undefined || !isWords(words))
+      throw new BulkhaulError('JOURNAL', `the journal of ${id} has no command`);
+    return again(words, { id, directory });
+  }
 }
+
+function isWords(value: unknown): value is string[] {
+  return Array.isArray(value) && value.length > 0 && value.every((word) => typeof word === 'string');
+}
+
+/** Options that would change how a command goes on. */
+const PACE = ['jobs', 'bwlimit', 'iopsLimit', 'nice', 'ionice', 'maxDuration', 'logFile', 'serve'] as const;
 
 async function summary({ operation }: JobSummary, report: Report, asked: Record<string, unknown>): Promise<string> {
   const {

@@ -5,7 +5,7 @@
  */
 import { isAbsolute, join } from 'node:path';
 import { display } from '../../../names.js';
-import { WATCHED } from '../added.js';
+import { ADDED, WATCHED } from '../added.js';
 import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage, type Values } from '../argparse.js';
 
 /** Rank 0: the original's. Rank 2: bulkhaul's own. */
@@ -127,6 +127,8 @@ export const FLAGS = {
     rank: 2,
     help: 'Append failures, notes and the summary to FILE, as JSON lines; - is standard error.',
   },
+  state_dir: ADDED.state_dir,
+  no_journal: ADDED.no_journal,
   ...WATCHED,
 } as const satisfies FlagTable;
 

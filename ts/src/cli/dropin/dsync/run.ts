@@ -13,7 +13,7 @@ import type { Report } from '../../../events.js';
 import { makeDirectories } from '../../../journal/store.js';
 import { fromBytes, isText, toBytes } from '../../../names.js';
 import { Job } from '../../../ops/job.js';
-import { type PartitionOptions, preparePartition } from '../../../ops/partition.js';
+import { mappedPartition, type PartitionOptions, preparePartition } from '../../../ops/partition.js';
 import { bulkhaul } from '../../../ops/transfer/bulkhaul.js';
 import { Crew } from '../../../ops/transfer/crew.js';
 import type { Part } from '../../../ops/transfer/list.js';
@@ -28,11 +28,12 @@ import { summaryText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
 import { exitCodeOfError, systemError } from '../../exit.js';
+import type { Ended } from '../../recorded.js';
 import { type CommonSettings, type Context, neededSpillDirectory, PROGRAM, runJob } from '../../run.js';
 import { elsewhere, parseRate } from '../../values.js';
 import { Console } from '../console.js';
 import { real, within } from '../places.js';
-import { watched } from '../settings.js';
+import { journaled, watched } from '../settings.js';
 import { type DsyncCall, isElsewhere } from './flags.js';
 import { type Cut, deal, nameOf, type Plan, Plans, someOf, type Top, topOf } from './plan.js';
 
@@ -46,6 +47,20 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Runs a call. */
 export async function run(call: DsyncCall, streams: Context): Promise<number> {
+  const { values } = call;
+  const { dry_run, quiet, json } = values;
+  const { recorded } = await import('../../recorded.js');
+  const work = {
+    operation: 'dsync' as const,
+    sources: [call.source],
+    destinations: [call.destination],
+    quiet: quiet || json,
+  };
+  const { journal } = dry_run ? {} : journaled(values, streams.env);
+  return recorded(work, journal, streams, (kept) => transferred(call, kept));
+}
+
+async function transferred(call: DsyncCall, streams: Context): Promise<Ended> {
   const { json, quiet } = call.values;
   const out = new Console<Problem>('dsync', streams, { json, quiet, piped: false });
   // A job minds the signals itself; between two of them they count too.
@@ -72,7 +87,7 @@ export async function run(call: DsyncCall, streams: Context): Promise<number> {
   if (signals.signal.aborted && !interrupted) {
     out.report({ code: ExitCode.interrupted, message: 'interrupted: the same command goes on' });
   }
-  return exitCode(out.problems);
+  return { exitCode: exitCode(out.problems), why: out.problems[0]?.message };
 }
 
 /** By the order of the common table. */
@@ -320,7 +335,7 @@ class Dsync {
     };
     const report = await this.#job(
       // A dry run needs its lists too, which go with it: nothing is done that anybody asked for.
-      () => new Job(() => preparePartition(options), undefined, undefined, call.values.dry_run),
+      () => new Job(() => preparePartition(mappedPartition(options)), undefined, undefined, call.values.dry_run),
       { ...this.#settings(), dryRun: false, verbose: false },
       (event) => {
         if (event.type === 'part' && event.path !== undefined) lists[event.number - 1] = event.path;

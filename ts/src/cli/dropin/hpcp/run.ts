@@ -5,18 +5,44 @@
  */
 import { realpathSync } from 'node:fs';
 import { NO_WORKING_DIRECTORY } from '../../../error.js';
+import type { CommandOperation } from '../../../journal/record.js';
 import { fromBytes, toBytes } from '../../../names.js';
+import type { Ended } from '../../recorded.js';
 import type { Context } from '../../run.js';
 import { UsageError } from '../argparse.js';
 import { Console } from '../console.js';
 import { Stopped } from './ask.js';
 import { exitCode, forJson, type HpcpConsole, lastLine, type Problem, problem, problemOf, Refused } from './codes.js';
 import { ExcludeFileError } from './excludes.js';
-import { echo, type HpcpCall, type HpcpValues, usageError, workOf, writtenList } from './flags.js';
+import { echo, type HpcpCall, type HpcpValues, usageError, usesImages, workOf, writtenList } from './flags.js';
+import { journaled } from './settings.js';
 import { RULE } from './summary.js';
 
-/** Runs a call. What goes wrong is collected on the way, and decides the last line and the exit code. */
+/** Runs a call. */
 export async function run(call: HpcpCall, streams: Context): Promise<number> {
+  const operation = recordedWork(call);
+  if (operation === undefined) return (await told(call, streams)).exitCode;
+  const { dest_image, dest_path, src_image = [], get_diff_image: made, load_diff_image: loaded } = call.values;
+  const { journal } = call.values.dry_run ? {} : journaled(call.values, streams.env);
+  const { recorded } = await import('../../recorded.js');
+  const work = {
+    operation,
+    sources: [...src_image, ...(loaded ?? []), ...call.positionals],
+    destinations: [dest_image ?? [], dest_path, typeof made === 'string' ? made : []].flat(),
+    quiet: call.values.quiet || call.values.json,
+  };
+  return recorded(work, journal, streams, (watched) => told(call, watched));
+}
+
+/** What of it is several jobs, or works on what is mounted meanwhile. */
+function recordedWork(call: HpcpCall): CommandOperation | undefined {
+  const work = workOf(call);
+  if (isRemoval(call) || work === 'list' || work === 'compare') return undefined;
+  return work ?? (usesImages(call.values) ? 'image' : undefined);
+}
+
+/** What goes wrong is collected on the way, and decides the last line and the exit code. */
+async function told(call: HpcpCall, streams: Context): Promise<Ended> {
   const { json, quiet } = call.values;
   const out: HpcpConsole = new Console('hpcp', streams, { json, quiet, piped: writtenList(call.values) === '-' });
   out.print(echo(call), RULE);
@@ -33,7 +59,7 @@ export async function run(call: HpcpCall, streams: Context): Promise<number> {
     // The reporters of the job may have told it.
     if (!out.problems.some(({ message }) => message === lost.message)) out.report(lost);
   }
-  return exitCode(out.problems);
+  return { exitCode: exitCode(out.problems), why: out.problems[0]?.message };
 }
 
 /** Only the verb that is asked for is loaded. */
