@@ -474,6 +474,7 @@ const CALLS: Record<string, Call> = {
       ...RESOURCES,
       signal: 'signal',
       dryRun: 'boolean',
+      journal: 'journal',
       oneFileSystem: 'boolean',
       filesFrom: 'filesFrom',
       parts: 'count',

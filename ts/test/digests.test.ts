@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { manifest, type VerifyOptions, verify } from '../src/index.js';
+import { jobs, manifest, type VerifyOptions, verify } from '../src/index.js';
 import { azurite } from './rig/azurite.js';
 import { SECRET, s3 } from './rig/s3.js';
 import { sshd } from './rig/sshd.js';
@@ -130,6 +130,33 @@ describe('a bucket', () => {
     for (const key of ['p/x//y', 'p/../z', 'p/./w', 'p//lead']) expect(odd.stderr).toContain(key);
     const [verified, extra] = await wrong(env, 's3://b/p', sums);
     expect([verified, extra.length]).toEqual([23, 4]);
+  }, 60_000);
+
+  it('is a job, which goes on from anywhere, and whose journal has no key', async () => {
+    const server = await s3();
+    const { env } = server;
+    for (const key of ['p/a', 'p/b']) server.put(key, key);
+    server.plan = ({ method, key }) => (method === 'GET' && key === 'p/a' ? { status: 403, code: 'No' } : undefined);
+    const cwd = scratch();
+    const state = join(cwd, 'state');
+    const args = ['manifest', '--state-dir', state, '-o', 'sums', 's3://b/p'];
+    expect((await run(args, { cwd, env })).code).toBe(23);
+    const [job] = await jobs(state);
+    expect(job).toMatchObject({ operation: 'manifest', state: 'failed', sources: ['s3://b/p'] });
+    expect(readFileSync(job?.path ?? '', 'utf8')).not.toContain(SECRET);
+    server.plan = () => undefined;
+    expect((await run(['resume', '--retry-failed', '--state-dir', state], { env })).code).toBe(0);
+    expect(readFileSync(join(cwd, 'sums'), 'utf8')).toMatch(/a\n.*b\n/);
+    const checked = ['verify', '--journal', '--state-dir', state, '--in', 's3://b/p', 'sums'];
+    const { code, stderr } = await run(checked, { cwd, env });
+    const found = (await jobs(state)).map(({ operation, state }) => ({ operation, state }));
+    expect({ code, stderr, found }).toEqual({
+      ...{ code: 0, stderr },
+      found: expect.arrayContaining([
+        { operation: 'manifest', state: 'done' },
+        { operation: 'verify', state: 'done' },
+      ]),
+    });
   }, 60_000);
 
   it('has less memory than it has bytes, and one writer', async () => {

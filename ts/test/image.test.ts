@@ -1,12 +1,21 @@
 /** `bulkhaul image`: what it tells of disks and images, what it finds damaged, and a clone by its own name. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { astray, astrayIn, references, rewritten } from '../src/ops/disk/boot.js';
 import { unlessAbsent } from '../src/ops/disk/device.js';
 import { READ_ONLY_FILE_SYSTEMS } from '../src/ops/treeimage.js';
-import { WITHOUT_DISKS } from './rig/disks.js';
+import { places, WITHOUT_DISKS } from './rig/disks.js';
 import { executable, jsonLines, run, scratch } from './rig.js';
 
 const must = (program: string, ...args: string[]) =>
@@ -130,6 +139,17 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     const toRead = states.flatMap(({ expected }) => (expected ? [(expected as { toRead: number }).toRead] : []));
     expect(toRead).toEqual(toRead.toSorted((one, other) => other - one));
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree', 'x.img']);
+  });
+
+  it('clone that died with its last identity, before it had its name, goes on with all partitions', async () => {
+    const cwd = scratch();
+    const path = disk(cwd);
+    expect((await image(cwd, 'clone', 'd.img', 'x.img')).code).toBe(0);
+    renameSync(join(cwd, 'x.img'), join(cwd, 'x.img.partial'));
+    const { code, stderr } = await image(cwd, 'clone', 'd.img', 'x.img');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('goes on with x.img.partial') });
+    for (const number of [1, 2]) expect(stderr).toContain(`partition ${number} was proved by an earlier run`);
+    expect(places(join(cwd, 'x.img'))).toEqual(places(path));
   });
 
   it('clone has a table for as many partitions, and with a number that few have', async () => {

@@ -120,6 +120,21 @@ describe('partition', () => {
   });
 });
 
+it.each(['--test', '--stdout'])('decompress %s is a job', async (how) => {
+  const { cwd, state } = tree();
+  execFileSync('gzip', [join(cwd, 's/f0')]);
+  expect((await run(['decompress', how, '--journal', '--state-dir', 'state', 's/f0.gz'], { cwd })).code).toBe(0);
+  expect(await jobs(state)).toMatchObject([
+    { operation: 'decompress', state: 'done', sources: [join(cwd, 's/f0.gz')] },
+  ]);
+  // What was written to a stream can't be gone on with by its name.
+  writeFileSync(join(cwd, 's/f0.gz'), 'no archive');
+  expect((await run(['decompress', how, '--state-dir', 'state', 's/f0.gz'], { cwd })).code).toBeGreaterThan(0);
+  const [job] = await jobs(state);
+  const again = await run(['resume', '--retry-failed', '--state-dir', 'state', job?.id ?? ''], { cwd });
+  expect(again.stderr).toContain(how === '--stdout' ? 'used /dev/stdout, which is gone' : 'INCOMPLETE');
+});
+
 describe.skipIf(WITHOUT_DISKS !== undefined)('what is done with images', { timeout: 60_000 }, () => {
   it.each([
     ['image', ['image', 'unpack', '--state-dir', 'state', 'x.img', 'd']],

@@ -177,7 +177,9 @@ class Cloning implements NativeJob {
     const before = target.fresh
       ? undefined
       : await blockdev.readTable(toBytes(target.path), sectorOf(table)).catch(() => undefined);
-    if (before?.id === this.#identity(meanwhile) && before.label === table.label) {
+    // What has no name yet, and the last identity, had all its partitions when it was left.
+    const last = target.path !== destination.path && before?.id === this.plan.id;
+    if (before && (last || before.id === this.#identity(meanwhile)) && before.label === table.label) {
       for (const { number, start, size: bytes } of before.partitions) {
         const part = this.plan.parts.find(({ partition }) => partition.number === number);
         if (part?.to.start === start && part.to.size === bytes) target.proved.add(number);

@@ -121,7 +121,9 @@ export async function preparePartition(given: MappedPartition): Promise<Prepared
   if (exec !== undefined) checkTemplate(template === undefined ? undefined : pathText(template, 'the template'));
   if (sources.length === 0) throw new BulkhaulError('USAGE', 'sources: nothing is given to divide');
   const { environment: own = environment, ...command } = exec ?? {};
-  const journal = await journalFor('partition', { ...given, ...(exec && { exec: command }) });
+  // It alone tells the next run that lists which are there are of this one.
+  const early = template !== undefined && rest.replace !== true;
+  const journal = await journalFor('partition', { ...given, ...(exec && { exec: command }) }, early);
   const bytes = (path: PathLike, what: string) => pathBytes(pathText(path, what));
   const native: NativePartitionOptions = {
     ...rest,
