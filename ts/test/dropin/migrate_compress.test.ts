@@ -19,7 +19,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { FLAGS, originalFlags } from '../../src/cli/dropin/migrate_compress/flags.js';
 import { helpText } from '../../src/cli/dropin/migrate_compress/help.js';
-import { executable, run, scratch } from '../rig.js';
+import { executable, faulty, run, scratch } from '../rig.js';
 
 const TEXT = 'a\tb\tc\n'.repeat(3000);
 const sha = (text: string) => createHash('sha256').update(text).digest('hex');
@@ -358,6 +358,23 @@ describe('what the original loses', () => {
     expect(statSync(join(cwd, 'd/sub1/a.tsv.gz')).nlink).toBe(2);
   });
 
+  it('what a copy that is not whole has not brought is not compressed', async () => {
+    const { cwd, names } = tree({
+      's/sub1/x.tsv': TEXT,
+      's/sub1/b.tsv': TEXT,
+      'd/sub1/x.tsv': 'half',
+      'd/sub1/b.tsv': TEXT,
+    });
+    const source = await faulty(join(cwd, 's'), 'larger=1000,only=x.tsv');
+    if (source === undefined) return;
+    for (const more of [[], ['--verify', '--resume']]) {
+      const { code, stderr } = await run(['migrate_compress', '-s', source, '-d', 'd', ...more], { cwd });
+      expect(code, stderr).toBe(1);
+      expect(names()).toEqual(['sub1/b.tsv.gz', 'sub1/x.tsv']);
+    }
+    expect(readFileSync(join(cwd, 'd/sub1/x.tsv'), 'utf8')).toBe('half');
+  });
+
   it('a second run leaves no original beside its archive', async () => {
     const { migrate, names } = tree();
     await migrate();
@@ -419,7 +436,7 @@ describe('--copy-with rsync', () => {
       status: 'completed',
       rsync_exit_code: 0,
       rsync_command: expect.stringMatching(
-        /^rsync -av --partial --checksum --itemize-changes .* '--include=\/sub1\/\*\*\*' /,
+        /^rsync -av --partial-dir=\.bulkhaul-partial --checksum --itemize-changes .* '--include=\/sub1\/\*\*\*' /,
       ),
       files: [{ status: 'verified', source_sha256: sha(`${TEXT}x`) }],
     });
@@ -455,6 +472,23 @@ describe('--copy-with rsync', () => {
     expect(record('s/sub1').rsync_errors).toEqual([expect.stringContaining('sub1/plain')]);
     expect(record('s/[sub]*')).toMatchObject({ status: 'completed', rsync_exit_code: 0, rsync_errors: [] });
     expect(names()).toEqual(['[sub]*/a\\b.tsv.gz', 'sub1/#errors failed cannot.tsv.gz', 'sub1/plain/in']);
+  });
+
+  it('zeros for what it could not read never get the name of a file, nor become an archive', async () => {
+    const { cwd, names } = tree({ 's/sub1/x.tsv': TEXT, 's/sub1/plain': TEXT, 's/sub1/b.tsv': TEXT });
+    const source = await faulty(join(cwd, 's'), 'larger=1000,only=x.tsv');
+    if (source === undefined) return;
+    // The second run finds what the first has left.
+    for (const more of [[], ['--resume']]) {
+      const args = ['migrate_compress', ...RSYNC, '-s', source, '-d', 'd', ...more];
+      const { code, stderr } = await run(args, { cwd });
+      expect(code, stderr).toBe(1);
+      expect(stderr).toContain('Partial transfer');
+      expect(names()).toEqual(['sub1/.bulkhaul-partial/x.tsv', 'sub1/b.tsv.gz', 'sub1/plain']);
+    }
+    // What is left of it does not come into the final data.
+    expect((await run(['move_to_final', '-s', 'd', '-d', 'f'], { cwd })).code).toBe(0);
+    expect(names('f')).toEqual(['sub1/b.tsv.gz', 'sub1/plain']);
   });
 
   it('a name that is not UTF-8 is a name like any other, but for a sub-directory, which is told', async () => {

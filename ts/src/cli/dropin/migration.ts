@@ -71,6 +71,12 @@ export const OWN_NAMES = [
   '/.migration_state.lock',
 ];
 
+/**
+ * Where the real rsync keeps what it has of a file that is not whole. With the original's `--partial` that would have the
+ * name of the file, with zeros for what can't be read in the source; the next run takes it for the same by its sum.
+ */
+export const PARTIALS = '.bulkhaul-partial';
+
 /** A file that is written as things happen; what keeps it from that is told once, and remembered. */
 class LogFile {
   readonly #file: number;

@@ -14,6 +14,7 @@ import type { Command } from '../../../ops/transfer/program.js';
 import { itemising, rsync } from '../../../ops/transfer/rsync.js';
 import type { Pass, Tool } from '../../../ops/transfer/tool.js';
 import { transfer } from '../../../ops/transfer.js';
+import { PARTIALS } from '../migration.js';
 
 /** A copy, as asked for. */
 export interface RsyncCopy {
@@ -102,7 +103,7 @@ async function* nothing(): AsyncGenerator<Buffer> {}
 /** The command of the original, with lines of a form that can be read whatever is in a name. */
 function commandOf({ name, whole, exclude }: RsyncCopy, { source, destination, what, dryRun, limit }: Pass): Command {
   return [
-    ...(['rsync', '-av', '--partial', '--checksum', '--itemize-changes', '-s'] as const),
+    ...(['rsync', '-av', `--partial-dir=${PARTIALS}`, '--checksum', '--itemize-changes', '-s'] as const),
     ...itemising(dryRun),
     ...exclude.map((pattern) => `--exclude=${pattern}`),
     ...(what === 'trees' ? only(name, whole) : ['--from0', '--files-from=-']),

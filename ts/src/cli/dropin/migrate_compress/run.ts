@@ -7,7 +7,7 @@
  * Comes in: the call; goes out: the exit code: 0, 1 for whatever is not there then, 130. A directory is completed only where
  * everything in it was copied and everything that matches was compressed. A dry run writes nothing.
  */
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { lstatSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { BulkhaulError, whyOf } from '../../../error.js';
 import type { EntryEvent, Event, Report } from '../../../events.js';
@@ -28,6 +28,7 @@ import {
   meaningOf,
   nearestReal,
   OWN_NAMES,
+  PARTIALS,
   RunLog,
   stampOf,
   TransferLog,
@@ -56,6 +57,8 @@ interface Problem {
   message: string;
   said?: boolean;
 }
+
+const END = Buffer.of(0);
 
 /** Bytes of a directory's name in the name of a log. */
 const NAME_BYTES = 200;
@@ -192,8 +195,8 @@ class Migration {
       const files = new Files(record, this.#source, this.#dest, this.call.compression);
       const { report: copied, code } =
         copyWith === 'rsync'
-          ? await this.#copyWithRsync(unit, record, logs, list)
-          : await this.#copy(unit, record, logs, list, stops ? undefined : files);
+          ? await this.#copyWithRsync(unit, record, logs, list, files)
+          : await this.#copy(unit, record, logs, list, files, !stops);
       record.rsync_exit_code = code;
       files.settle();
       if (copied.interrupted) return await this.#end(unit, record, logs, 'syncing', true);
@@ -212,7 +215,9 @@ class Migration {
         this.#log.tell('INFO', `${unit.title}: ${count(logs.matching, 'file')} would be compressed`);
         return false;
       }
-      const packed = await this.#compress(unit, record, files);
+      // What the copy has not brought may be anything: the rest of a run that ended in the middle of it.
+      const only = copied.complete ? undefined : this.#arrived(unit, files);
+      const packed = await this.#compress(unit, record, files, only);
       if (packed.interrupted) return await this.#end(unit, record, logs, 'compressing', true);
       if (!packed.complete) this.#problem(unit, record, sentenceOf(packed, 1));
       const whole = copied.complete && packed.complete;
@@ -301,7 +306,7 @@ class Migration {
       ...(checks ? [knownIn(this.#source, path === undefined ? this.#dest : resolve(path))] : []),
     ];
     if (all.length === 0) return undefined;
-    const list = join(this.#scratch, `${Date.now()}-${Math.random().toString(36).slice(2)}`);
+    const list = this.#newList();
     const known: Known = async (file, stat) => {
       for (const each of all) if (await each(file, stat)) return true;
       return false;
@@ -313,13 +318,28 @@ class Migration {
     return list;
   }
 
-  /** Copies a unit; what rules mean is relative to the source, whatever the unit is. `files`: what matches becomes archives on its way, and is written down there. */
+  /** A list of what is to be compressed of what a copy brought that was not whole. */
+  #arrived({ dest }: Unit, files: Files): string {
+    const list = this.#newList();
+    const within = files
+      .uncompressed()
+      .map((path) => Buffer.concat([toBytes(path).subarray(toBytes(dest).length + 1), END]));
+    writeFileSync(list, Buffer.concat(within), { mode: 0o600 });
+    return list;
+  }
+
+  #newList(): string {
+    return join(this.#scratch, `${Date.now()}-${Math.random().toString(36).slice(2)}`);
+  }
+
+  /** Copies a unit; what rules mean is relative to the source, whatever the unit is. `packs`: what matches becomes archives on its way, and is written down in `files`. */
   async #copy(
     unit: Unit,
     record: DirectoryRecord,
     logs: UnitLogs,
     list: string | undefined,
-    files: Files | undefined,
+    files: Files,
+    packs: boolean,
   ): Promise<Copied> {
     const { call, out } = this;
     const { dry_run: dryRun, exclude = [], process_root: whole, verify } = call.values;
@@ -335,9 +355,9 @@ class Migration {
         ...(rules.length > 0 && { filter: { style: 'rsync', rules } }),
         ...(list !== undefined && { filesFrom: { path: list, nul: true } }),
         // What has the name of an archive and another content stays, and is told.
-        ...(files && { packing: { ...form, replace: false }, verify: !dryRun }),
+        ...(packs && { packing: { ...form, replace: false }, verify: !dryRun }),
         // The events tell the digests then.
-        ...(files && verify && { manifest: { path: '/dev/null', algorithms: ['sha256'] } }),
+        ...(packs && verify && { manifest: { path: '/dev/null', algorithms: ['sha256'] } }),
         fullHash: true,
         dryRun,
         entries: true,
@@ -348,15 +368,21 @@ class Migration {
       });
     const report = await this.#saving(record, files, () =>
       runJob(begin, settings, out.streams, (event) => {
-        this.#take(event, record, logs);
-        if (!dryRun) files?.take(event);
+        this.#take(event, record, logs, files);
+        if (packs && !dryRun) files.take(event);
       }),
     );
     return { report, code: transferCode(report) };
   }
 
   /** The same by the real rsync; nothing becomes an archive on its way. */
-  async #copyWithRsync(unit: Unit, record: DirectoryRecord, logs: UnitLogs, list: string | undefined): Promise<Copied> {
+  async #copyWithRsync(
+    unit: Unit,
+    record: DirectoryRecord,
+    logs: UnitLogs,
+    list: string | undefined,
+    files: Files,
+  ): Promise<Copied> {
     const { call, out } = this;
     const { dry_run: dryRun, exclude = [], process_root: whole } = call.values;
     const { RsyncRun } = await import('./rsync.js');
@@ -371,14 +397,15 @@ class Migration {
       () => rsync.begin(true),
       this.#settings(),
       out.streams,
-      (event) => this.#take(event, record, logs),
+      (event) => this.#take(event, record, logs, files),
     );
     return { report, code: report.complete ? 0 : (rsync.code ?? transferCode(report)) };
   }
 
   /** What became of an entry is in the logs, and in the record what failed. */
-  #take(event: Event, record: DirectoryRecord, logs: UnitLogs): void {
+  #take(event: Event, record: DirectoryRecord, logs: UnitLogs, files: Files): void {
     logs.take(event);
+    files.arrive(event);
     if (event.type !== 'error') return;
     const text = failureText(event);
     if (record.rsync_errors.length < ERRORS_KEPT) record.rsync_errors.push(text);
@@ -391,8 +418,8 @@ class Migration {
     return this.#temporary;
   }
 
-  /** Compresses what matches in the destination, and writes down each file. */
-  async #compress(unit: Unit, record: DirectoryRecord, files: Files): Promise<Report> {
+  /** Compresses what matches in the destination, and writes down each file. `only`: a list of what may be. */
+  async #compress(unit: Unit, record: DirectoryRecord, files: Files, only: string | undefined): Promise<Report> {
     const { call, out } = this;
     const { compression, values } = call;
     record.status = 'compressing';
@@ -405,12 +432,13 @@ class Migration {
       compress({
         sources: unit.dest,
         exclude: this.#inDestination(unit),
+        ...(only !== undefined && { filesFrom: { path: only, nul: true } }),
         ...compression,
         ...{ force: true, entries: true },
         spillDirectory: spillDirectory(out.streams.env),
         ...this.#used(settings),
         ...resourcesOf(values, compression.jobs),
-        ...journaled(values, out.streams.env),
+        ...(only === undefined ? journaled(values, out.streams.env) : {}),
       });
     return this.#saving(record, files, () =>
       runJob(begin, settings, out.streams, (event) => {
@@ -421,16 +449,16 @@ class Migration {
   }
 
   /** Does something for a unit, and writes the state down now and then meanwhile. */
-  async #saving(record: DirectoryRecord, files: Files | undefined, deed: () => Promise<Report>): Promise<Report> {
+  async #saving(record: DirectoryRecord, files: Files, deed: () => Promise<Report>): Promise<Report> {
     const saving = setInterval(() => {
-      files?.settle();
+      files.settle();
       if (Date.now() - this.#saved >= SAVE_EVERY) void this.#save(record);
     }, SAVE_EVERY);
     try {
       return await deed();
     } finally {
       clearInterval(saving);
-      files?.settle();
+      files.settle();
     }
   }
 
@@ -463,8 +491,9 @@ class Migration {
 
   /** What is left alone in the destination: at its top the files of migrations, and of the root only files are a unit. */
   #inDestination({ name }: Unit): string[] {
-    if (name !== undefined) return [];
-    return [...OWN_NAMES.map((own) => `/*${own}`), ...(this.call.values.process_root ? [] : ['/*/*/'])];
+    const partials = `${PARTIALS}/`;
+    if (name !== undefined) return [partials];
+    return [partials, ...OWN_NAMES.map((own) => `/*${own}`), ...(this.call.values.process_root ? [] : ['/*/*/'])];
   }
 
   #settings(): CommonSettings {
@@ -539,6 +568,8 @@ class UnitLogs {
 /** What the record of a directory says of its files. */
 class Files {
   readonly #all: Map<string, FileRecord>;
+  /** What matches of that which the copy told is there, by its name there before it is compressed. */
+  readonly #there = new Set<string>();
   readonly suffix: string;
 
   constructor(
@@ -554,22 +585,37 @@ class Files {
   /** An event of a copy in which files become archives, or of a compression in the destination; `digests`: by the names there. */
   take(event: Event, digests?: ReadonlyMap<string, string>): void {
     if (event.type === 'error') {
-      const { path: failed } = event;
-      const path = failed.endsWith(this.suffix) ? failed.slice(0, -this.suffix.length) : failed;
-      if (!matches(path, this.compression)) return;
-      const here = path.startsWith(`${this.source}/`) ? this.dest + path.slice(this.source.length) : path;
+      const here = this.#here(event.path);
+      if (!matches(here, this.compression)) return;
       const failure = { status: 'error', error_message: failureText(event), decompressed_sha256: null } as const;
       this.#note(here, digests?.get(here), { dest_path: here + this.suffix, ...failure });
     }
     if (event.type !== 'entry' || event.kind !== 'file') return;
-    const { outcome, reason } = event;
     if (isPacked(event, this.suffix)) {
-      const path = event.destination.slice(0, -this.suffix.length);
-      const arrived = ['copied', 'linked', 'metadata'].includes(outcome) || reason === 'unchanged';
-      if (arrived) this.#made(path, event.digests?.sha256 ?? digests?.get(path));
+      const path = this.#here(event.destination);
+      if (isThere(event)) this.#made(path, event.digests?.sha256 ?? digests?.get(path));
     }
     // The archive was there, and the file went.
-    if (outcome === 'removed') this.#made(event.source, digests?.get(event.source));
+    if (event.outcome === 'removed') this.#made(event.source, digests?.get(event.source));
+  }
+
+  /** An event of a copy: what it brought, the last that it says of a file being what counts. */
+  arrive(event: Event): void {
+    if (event.type === 'error') this.#there.delete(this.#here(event.path));
+    if (event.type !== 'entry' || event.kind !== 'file' || !isThere(event)) return;
+    const path = this.#here(event.destination);
+    if (matches(path, this.compression)) this.#there.add(path);
+  }
+
+  /** What a copy brought that is no archive yet. */
+  uncompressed(): string[] {
+    return [...this.#there].filter((path) => lstatSync(toBytes(path), { throwIfNoEntry: false })?.isFile());
+  }
+
+  /** The name in the destination, without what archives end with. */
+  #here(path: string): string {
+    const here = path.startsWith(`${this.source}/`) ? this.dest + path.slice(this.source.length) : path;
+    return here.endsWith(this.suffix) ? here.slice(0, -this.suffix.length) : here;
   }
 
   /** The record has all that was taken. */
@@ -613,6 +659,10 @@ function matches(path: string, { extensions }: Compression): boolean {
 function isPacked({ kind, path, source }: EntryEvent, suffix: string): boolean {
   return kind === 'file' && path.endsWith(suffix) && !source.endsWith(suffix);
 }
+
+/** Whether a file is in the destination as it is to be. */
+const isThere = ({ outcome, reason }: EntryEvent) =>
+  ['copied', 'linked', 'metadata'].includes(outcome) || reason === 'unchanged';
 
 const isDone = ({ status }: FileRecord) => status === 'verified' || status === 'compressed';
 

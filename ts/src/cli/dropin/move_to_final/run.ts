@@ -23,6 +23,7 @@ import {
   isTransferred,
   nearestReal,
   OWN_NAMES,
+  PARTIALS,
   RunLog,
   stampOf,
   TransferLog,
@@ -166,7 +167,7 @@ class Final {
       copyMapped({
         sources: [{ path: call.source, contents: true, follow: true }],
         destinations: [{ path: call.dest, follow: true }],
-        filter: { style: 'rsync', rules: OWN_NAMES },
+        filter: { style: 'rsync', rules: [...OWN_NAMES, `${PARTIALS}/`] },
         ...(keep ? { verify: true, fullHash: true, sync: 'all' } : { removeSources: true, rename: true }),
         dryRun,
         // Each is written down.
